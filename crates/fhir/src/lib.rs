@@ -1,0 +1,20 @@
+//! The field's vocabulary: FHIR R4 resources as JSON with typed views, partial dates, references,
+//! search parameters, validation and FHIRPath.
+//!
+//! No I/O, no async, no clock, and no knowledge of how anything is stored.
+//!
+//! Start reading at [`Resource`], then [`search`] and [`path`].
+
+pub mod date;
+pub mod outcome;
+pub mod path;
+mod reference;
+mod resource;
+mod resource_type;
+pub mod search;
+pub mod validate;
+
+pub use outcome::{Issue, IssueCode, OperationOutcome, Severity};
+pub use reference::Reference;
+pub use resource::Resource;
+pub use resource_type::ResourceType;

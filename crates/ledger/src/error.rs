@@ -1,0 +1,36 @@
+//! What can go wrong in the store.
+
+/// An error of the ledger. `Display` never holds patient details, so it is safe to log.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The document is not in the version that the commit expected; nothing was written.
+    #[error("document is not in the expected version")]
+    Conflict,
+    /// A follower's cursor was not where the commit expected it; nothing was written.
+    #[error("cursor of {consumer} is not where the commit expected it")]
+    CursorMoved {
+        /// The follower.
+        consumer: String,
+    },
+    /// The key that sealed the document has been destroyed.
+    #[error("the key of this record has been destroyed")]
+    KeyDestroyed,
+    /// The tenant does not exist in this store.
+    #[error("unknown tenant {0}")]
+    UnknownTenant(u32),
+    /// A commit with documents but no audit draft, or another misuse by the caller.
+    #[error("invalid commit: {0}")]
+    Invalid(&'static str),
+    /// A row cannot be opened or does not decode.
+    #[error("store is damaged: {0}")]
+    Damaged(String),
+    /// The root key file is missing, unreadable, has the wrong mode or does not open this store.
+    #[error("root key: {0}")]
+    RootKey(String),
+    /// The store under us failed (full disk, I/O). Never to be read as "absent".
+    #[error("storage fault: {0}")]
+    Storage(String),
+    /// The ledger has been closed.
+    #[error("the ledger is closed")]
+    Closed,
+}
