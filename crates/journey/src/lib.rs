@@ -1,1 +1,231 @@
+//! Pathways: the YAML language, its checker, the pure engine, the runner that moves patients along
+//! the feed and the timers, and what pages want to know.
+//!
+//! The engine (`engine.rs`) is a pure function of definition, state, event and time; everything
+//! durable happens in the runner (`runner.rs`), in one commit per cause.
+#![allow(unused_variables, clippy::unused_async)]
 
+use trust::{Agent, Permit, Trust};
+
+/// An error of the journey context.
+#[derive(Debug, thiserror::Error)]
+pub enum JourneyError {
+    /// The file has errors; nothing was published.
+    #[error("the journey has {} finding(s)", .0.len())]
+    Findings(Vec<Finding>),
+    /// No such journey or version.
+    #[error("no journey {0}")]
+    Unknown(String),
+    /// Trust's error.
+    #[error(transparent)]
+    Trust(trust::TrustError),
+}
+
+/// What the checker found.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// Code with a page in `docs/journeys/checks.md`, e.g. `J012`.
+    pub code: String,
+    /// Whether it stops publishing.
+    pub error: bool,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// What is wrong and what to do, in words.
+    pub message: String,
+}
+
+/// A published version, for lists.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct VersionView {
+    /// Journey name (`heart-failure-discharge`).
+    pub name: String,
+    /// Title.
+    pub title: String,
+    /// Version.
+    pub version: u32,
+    /// When it was published, care clock.
+    pub published_ms: u64,
+    /// By whom.
+    pub published_by: String,
+    /// Patients in it now.
+    pub running: u64,
+    /// Patients that have left it.
+    pub ended: u64,
+    /// Whether new patients start on it.
+    pub live: bool,
+}
+
+/// A node of the graph with its counts.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct NodeView {
+    /// Step id.
+    pub id: String,
+    /// Step kind (`send`, `ask`, `wait`, ...).
+    pub kind: String,
+    /// Title.
+    pub title: String,
+    /// Patients that are here now.
+    pub here: u64,
+    /// Patients that came here ever.
+    pub entered: u64,
+    /// Patients that ended the journey from here (drop-off).
+    pub ended_here: u64,
+    /// Median time spent here, milliseconds, of those that left.
+    pub dwell_median_ms: Option<u64>,
+    /// Words to the patient, where there are some.
+    pub words: Option<String>,
+}
+
+/// An edge with its count.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct EdgeView {
+    /// From.
+    pub from: String,
+    /// To.
+    pub to: String,
+    /// Label (`after 24 h`, `answered`, ...).
+    pub label: String,
+    /// Patients that went this way.
+    pub count: u64,
+}
+
+/// The graph of one version.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct GraphView {
+    /// The version.
+    pub version: VersionView,
+    /// Nodes in reading order.
+    pub nodes: Vec<NodeView>,
+    /// Edges.
+    pub edges: Vec<EdgeView>,
+    /// How journeys ended: reason and count.
+    pub endings: Vec<(String, u64)>,
+    /// The file.
+    pub source: String,
+}
+
+/// A patient's place in a journey.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct InstanceView {
+    /// Instance id.
+    pub id: String,
+    /// Patient id.
+    pub patient: String,
+    /// Journey name.
+    pub journey: String,
+    /// Title.
+    pub title: String,
+    /// Version that the patient is on.
+    pub version: u32,
+    /// When it started, care clock.
+    pub started_ms: u64,
+    /// How it ended, if it did.
+    pub ended: Option<(u64, String)>,
+    /// Where the patient is, and what is waited for since when and until when, in words.
+    pub waiting: Vec<WaitView>,
+    /// What has happened, oldest first.
+    pub trail: Vec<TrailView>,
+    /// What is planned if nothing else happens, soonest first.
+    pub planned: Vec<PlannedView>,
+}
+
+/// One wait.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct WaitView {
+    /// Step id.
+    pub step: String,
+    /// Step title.
+    pub title: String,
+    /// For what, in words (to staff).
+    pub what: String,
+    /// For what, in plain words to the patient; empty if it is none of their concern.
+    pub plain: String,
+    /// Since when.
+    pub since_ms: u64,
+    /// Until when, if it has an end.
+    pub until_ms: Option<u64>,
+    /// Resource that the patient or staff can act on, e.g. `Task/ID`.
+    pub reference: Option<String>,
+}
+
+/// Something that has happened.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TrailView {
+    /// When.
+    pub at_ms: u64,
+    /// Step id.
+    pub step: String,
+    /// What, in words.
+    pub what: String,
+    /// Why (the event or timer that caused it), in words.
+    pub why: String,
+    /// Resource that came of it.
+    pub reference: Option<String>,
+}
+
+/// Something that is planned.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PlannedView {
+    /// When.
+    pub at_ms: u64,
+    /// Step id.
+    pub step: String,
+    /// What, in words.
+    pub what: String,
+    /// In plain words to the patient; empty if it is none of their concern.
+    pub plain: String,
+}
+
+/// Checks a journey file without publishing it. Pure.
+#[must_use]
+pub fn check(source: &str) -> Vec<Finding> { todo!("{source}") }
+
+/// The journey service. Cheap to clone.
+#[derive(Clone)]
+pub struct Journeys {}
+
+impl Journeys {
+    /// Over trust.
+    #[must_use]
+    pub fn new(trust: Trust) -> Self { todo!() }
+    /// Checks and publishes a file as the journey's next version; the same text again changes nothing.
+    ///
+    /// # Errors
+    /// `Findings`, `Trust`.
+    pub async fn publish(&self, permit: &Permit, source: &str) -> Result<VersionView, JourneyError> { todo!() }
+    /// All versions of all journeys, by name, newest version first.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn versions(&self, permit: &Permit) -> Result<Vec<VersionView>, JourneyError> { todo!() }
+    /// The graph of a version (`None`: the live one) with its counts.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn graph(&self, permit: &Permit, name: &str, version: Option<u32>) -> Result<GraphView, JourneyError> { todo!() }
+    /// A patient's journeys, running ones first.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn of_patient(&self, permit: &Permit, patient: &str) -> Result<Vec<InstanceView>, JourneyError> { todo!() }
+    /// Patients that are at a step now (ids, with the time since when), longest first.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn at_step(&self, permit: &Permit, name: &str, version: u32, step: &str, limit: usize) -> Result<Vec<(String, u64)>, JourneyError> { todo!() }
+    /// Journeys by state, for metrics: (name, version, running, ended).
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn counts(&self, agent: &Agent) -> Result<Vec<(String, u32, u64, u64)>, JourneyError> { todo!() }
+    /// Follows the feed and the timers and moves patients, until `stop` turns true.
+    pub async fn run(&self, tenant: ledger::TenantId, stop: tokio::sync::watch::Receiver<bool>) { todo!() }
+    /// Handles everything that is there to handle now (events and due timers), then returns; for
+    /// tests and virtual time. Returns how many moves were made.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn drain(&self, tenant: ledger::TenantId) -> Result<u64, JourneyError> { todo!() }
+}

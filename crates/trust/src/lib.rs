@@ -1,1 +1,21 @@
+//! Who is asking, may they, and the proof: identity, tenants, policy, consent, audit.
+//!
+//! This crate is the only maker of a [`Permit`] and owns the [`Vault`], the only gate between FHIR
+//! resources and the ledger: no permit, no data; no data without an audit leaf.
+//!
+//! Start reading at [`Trust::decide`], then [`Vault`].
 
+mod agent;
+pub mod consent;
+mod error;
+pub mod identity;
+pub mod outgoing;
+mod permit;
+mod policy;
+mod vault;
+
+pub use agent::{Agent, Purpose, Role};
+pub use error::{Refusal, TrustError};
+pub use permit::{Action, Permit, Target};
+pub use policy::{Trust, TrustOptions};
+pub use vault::{Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Vault, Versioned, kinds};

@@ -1,0 +1,46 @@
+//! What can go wrong between asking and getting.
+
+/// A "no" with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// In words that may be shown to the person who asked; no patient details.
+    pub reason: String,
+    /// The ids of the policies or the consent that decided.
+    pub because: Vec<String>,
+}
+
+/// An error of the trust context.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// Policy, consent or scope says no. The refusal has been audited.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// The store's error, kept as it is.
+    #[error(transparent)]
+    Ledger(ledger::LedgerError),
+    /// A resource in the store does not parse.
+    #[error("a stored resource does not parse: {0}")]
+    Damaged(String),
+    /// A policy file does not validate.
+    #[error("policy: {0}")]
+    Policy(String),
+    /// Bad user name, password, code or link; says nothing about which.
+    #[error("sign-in failed")]
+    SignIn,
+    /// Too many failed tries; try again later.
+    #[error("too many tries; wait {wait_s} seconds")]
+    LockedOut {
+        /// Seconds to wait.
+        wait_s: u64,
+    },
+    /// A request of identity that can't be done (e.g. account exists), in words.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl From<ledger::LedgerError> for TrustError {
+    fn from(error: ledger::LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}

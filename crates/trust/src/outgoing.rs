@@ -1,0 +1,30 @@
+//! What an outbox entry holds: a message on its way to a patient. Written by journeys, delivered by
+//! `exchange`. The words that leave must be free of PHI for channels that aren't cleared for it.
+
+/// The outbox channel number of e-mail.
+pub const CHANNEL_EMAIL: u16 = 1;
+
+/// A message on its way.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Message {
+    /// The patient's id.
+    pub patient: String,
+    /// The id of the `Communication` resource that follows this message.
+    pub communication: String,
+    /// `email`.
+    pub channel: String,
+    /// Code of the purpose of use that consent must cover, e.g. `TREAT`.
+    pub purpose: String,
+    /// Subject line without PHI.
+    pub subject: String,
+    /// Text without PHI. `{link}` stands for the portal link.
+    pub text: String,
+    /// Path in the portal that `{link}` leads to, e.g. `/portal/inbox/ID`.
+    pub link_path: String,
+    /// Which journey, version and step, for audit and timeline.
+    pub journey: String,
+    /// The step's id.
+    pub step: String,
+    /// Do not send after this time (milliseconds since the epoch; care clock).
+    pub expires_ms: Option<u64>,
+}
