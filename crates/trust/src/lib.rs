@@ -7,6 +7,7 @@
 
 mod agent;
 pub mod consent;
+pub mod conventions;
 mod error;
 pub mod identity;
 pub mod outgoing;

@@ -1,0 +1,33 @@
+//! How journeys show themselves in FHIR resources. `journey` writes them, `exchange` and the pages
+//! read and answer them; being siblings they meet here.
+//!
+//! | journey | resource |
+//! |---|---|
+//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended) |
+//! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
+//! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed` or `not-done` with `statusReason.text` and code [`NOT_DONE_SYSTEM`]) |
+//! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
+//!
+//! Each carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
+
+/// Identifier system: a journey instance.
+pub const INSTANCE_SYSTEM: &str = "urn:cairn:journey-instance";
+/// Identifier system: `journey/version/step`.
+pub const STEP_SYSTEM: &str = "urn:cairn:journey-step";
+/// Identifier system: the task that a `QuestionnaireResponse` answers.
+pub const TASK_ID_SYSTEM: &str = "urn:cairn:task";
+/// Code system of tasks: `staff-task`, `complete-questionnaire`.
+pub const TASK_SYSTEM: &str = "urn:cairn:task-code";
+/// Code system of media: HL7 v3 `ParticipationMode` codes and `PORTAL`.
+pub const MEDIUM_SYSTEM: &str = "urn:cairn:medium";
+/// Code system of reasons why a message was not sent: `consent`, `preference`, `no-address`,
+/// `deceased`, `expired`, `permanent-failure`, `retries-exhausted`.
+pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";
+/// Code system of roles in `Task.performerType` (`coordinator`, `clinician`).
+pub const ROLE_SYSTEM: &str = "urn:cairn:role";
+/// LOINC's system.
+pub const LOINC: &str = "http://loinc.org";
+/// LOINC code of body weight.
+pub const BODY_WEIGHT: &str = "29463-7";
+/// Extension on `Patient.telecom` (valueBoolean): the patient does not want this channel used.
+pub const NOT_WANTED_EXTENSION: &str = "urn:cairn:channel-not-wanted";
