@@ -3,9 +3,13 @@
 //!
 //! No I/O, no async, no clock, and no knowledge of how anything is stored.
 //!
-//! Start reading at [`Resource`], then [`search`] and [`path`].
+//! Start reading at [`Resource`], then [`search`] and [`path`]. What FHIR itself says (types,
+//! elements, search parameters) is in `facts`, written by `scripts/generate-fhir-facts.py`.
 
 pub mod date;
+mod facts;
+pub mod human;
+mod json;
 pub mod outcome;
 pub mod path;
 mod reference;
@@ -15,6 +19,6 @@ pub mod search;
 pub mod validate;
 
 pub use outcome::{Issue, IssueCode, OperationOutcome, Severity};
-pub use reference::Reference;
+pub use reference::{Reference, is_id};
 pub use resource::Resource;
 pub use resource_type::ResourceType;

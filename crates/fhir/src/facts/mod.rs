@@ -1,0 +1,338 @@
+//! What FHIR R4 says of itself, as tables: resource types, elements of every structure, search
+//! parameters and the patient compartment. The texts are written by
+//! `scripts/generate-fhir-facts.py`; they are parsed once, when first needed (a few milliseconds),
+//! since as Rust source they would cost every build more than that.
+
+pub(crate) mod names;
+
+use crate::ResourceType;
+use crate::search::{Parameter, ParameterKind};
+use names::NAMES;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+/// A type's place in [`Structures`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TypeId(u16);
+
+/// An element of a structure.
+#[derive(Debug)]
+pub(crate) struct Element {
+    /// The name; of a choice (`value[x]`) without the `[x]`.
+    pub(crate) name: &'static str,
+    /// The least number of times it occurs.
+    pub(crate) min: u8,
+    /// Whether it may occur more than once, which makes it an array in JSON.
+    pub(crate) many: bool,
+    /// The type, or the types of a choice.
+    pub(crate) types: Vec<TypeId>,
+    /// The JSON members of a choice, one for each type; empty for others.
+    pub(crate) choice: Vec<String>,
+    /// The codes that a required binding allows, where they are few.
+    pub(crate) codes: Option<&'static [&'static str]>,
+}
+
+/// A resource type, a data type, or the structure of a backbone element (named by its path).
+#[derive(Debug)]
+pub(crate) struct Structure {
+    pub(crate) name: &'static str,
+    /// The type that it specialises, if any.
+    pub(crate) base: Option<&'static str>,
+    pub(crate) elements: Vec<Element>,
+}
+
+impl Structure {
+    pub(crate) fn element(&self, name: &str) -> Option<&Element> {
+        self.elements.iter().find(|element| element.name == name)
+    }
+    /// The element and type that a JSON member stands for, choices included.
+    pub(crate) fn member(&self, name: &str) -> Option<(&Element, TypeId)> {
+        self.elements.iter().find_map(|element| {
+            if element.choice.is_empty() {
+                return (element.name == name).then(|| (element, element.types[0]));
+            }
+            name.starts_with(element.name).then_some(())?;
+            let place = element.choice.iter().position(|member| member == name)?;
+            Some((element, element.types[place]))
+        })
+    }
+    /// Whether it is a primitive data type (those begin with a small letter).
+    pub(crate) fn is_primitive(&self) -> bool {
+        self.name
+            .starts_with(|first: char| first.is_ascii_lowercase())
+    }
+    /// Whether it is a backbone element's structure.
+    pub(crate) fn is_backbone(&self) -> bool {
+        self.name.contains('.')
+    }
+}
+
+/// All structures.
+#[derive(Debug)]
+pub(crate) struct Structures {
+    list: Vec<Structure>,
+    by_name: HashMap<&'static str, TypeId>,
+}
+
+impl Structures {
+    pub(crate) fn find(&self, name: &str) -> Option<TypeId> {
+        self.by_name.get(name).copied()
+    }
+    pub(crate) fn get(&self, id: TypeId) -> &Structure {
+        &self.list[usize::from(id.0)]
+    }
+    /// Whether a type is another one or specialises it.
+    pub(crate) fn is_a(&self, id: TypeId, wanted: TypeId) -> bool {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            if id == wanted {
+                return true;
+            }
+            next = self.get(id).base.and_then(|base| self.find(base));
+        }
+        false
+    }
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Structure> {
+        self.list.iter()
+    }
+}
+
+/// The elements of all structures.
+pub(crate) fn structures() -> &'static Structures {
+    static TABLE: OnceLock<Structures> = OnceLock::new();
+    TABLE.get_or_init(|| parse_structures(include_str!("elements.txt")))
+}
+
+fn parse_structures(text: &'static str) -> Structures {
+    let heads = text
+        .lines()
+        .filter(|line| !line.starts_with(['\t', '#', '@']));
+    let by_name: HashMap<_, _> = heads
+        .zip(0..)
+        .map(|(line, place)| (line.split(' ').next().unwrap_or(line), TypeId(place)))
+        .collect();
+    let mut any: Vec<TypeId> = Vec::new();
+    let mut codes: Vec<&'static [&'static str]> = Vec::new();
+    let mut list: Vec<Structure> = Vec::with_capacity(by_name.len());
+    for line in text.lines() {
+        if let Some(names) = line.strip_prefix("@ ") {
+            any = names
+                .split(' ')
+                .filter_map(|name| by_name.get(name).copied())
+                .collect();
+        } else if let Some(listed) = line.strip_prefix("# ") {
+            // The table lives as long as the program.
+            codes.push(Vec::leak(listed.split(' ').collect()));
+        } else if let Some(row) = line.strip_prefix('\t') {
+            let mut columns = row.split(' ');
+            let (Some(name), Some(range), Some(types)) =
+                (columns.next(), columns.next(), columns.next())
+            else {
+                continue;
+            };
+            let types = if types == "@" {
+                any.clone()
+            } else {
+                types
+                    .split('|')
+                    .filter_map(|name| by_name.get(name).copied())
+                    .collect()
+            };
+            let choice = name.strip_suffix("[x]");
+            let element = Element {
+                name: choice.unwrap_or(name),
+                min: range.as_bytes()[0] - b'0',
+                many: range.ends_with('*'),
+                types,
+                choice: Vec::new(),
+                codes: columns
+                    .next()
+                    .and_then(|column| codes.get(column[1..].parse::<usize>().ok()?).copied()),
+            };
+            if let Some(structure) = list.last_mut() {
+                structure.elements.push(element);
+                if choice.is_some() {
+                    // Filled in below, when all names are known.
+                    structure
+                        .elements
+                        .last_mut()
+                        .into_iter()
+                        .for_each(|element| element.choice.push(String::new()));
+                }
+            }
+        } else {
+            let (name, base) = line
+                .split_once(' ')
+                .map_or((line, None), |(name, base)| (name, Some(base)));
+            list.push(Structure {
+                name,
+                base,
+                elements: Vec::new(),
+            });
+        }
+    }
+    let names: Vec<&'static str> = list.iter().map(|structure| structure.name).collect();
+    for element in list
+        .iter_mut()
+        .flat_map(|structure| &mut structure.elements)
+    {
+        if !element.choice.is_empty() {
+            let members = element.types.iter().map(|id| {
+                let (first, rest) = names[usize::from(id.0)].split_at(1);
+                format!("{}{}{rest}", element.name, first.to_ascii_uppercase())
+            });
+            element.choice = members.collect();
+        }
+    }
+    Structures { list, by_name }
+}
+
+/// The types that a reference parameter can point to.
+#[derive(Debug)]
+pub(crate) enum Targets {
+    Any,
+    Some(Vec<ResourceType>),
+}
+
+/// What is known of a search parameter beside its expression.
+#[derive(Debug)]
+pub(crate) struct ParameterDetail {
+    pub(crate) targets: Targets,
+    /// The code system that a `code` element's binding implies; empty where there is none.
+    pub(crate) system: &'static str,
+}
+
+/// The search parameters of a resource type, in the order of their names.
+#[derive(Debug, Default)]
+pub(crate) struct TypeSearch {
+    pub(crate) parameters: Vec<Parameter>,
+    /// As long as `parameters`.
+    pub(crate) details: Vec<ParameterDetail>,
+    /// The parameters by which a resource belongs to a patient's compartment, the owner's first.
+    pub(crate) compartment: Vec<&'static str>,
+}
+
+impl TypeSearch {
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.parameters
+            .binary_search_by(|parameter| parameter.name.cmp(name))
+            .ok()
+    }
+}
+
+/// The search parameters of a type.
+pub(crate) fn search(kind: ResourceType) -> &'static TypeSearch {
+    static TABLE: OnceLock<Vec<TypeSearch>> = OnceLock::new();
+    &TABLE.get_or_init(|| parse_search(include_str!("search.txt")))[kind.index()]
+}
+
+fn parse_search(text: &'static str) -> Vec<TypeSearch> {
+    let mut table: Vec<TypeSearch> = NAMES.iter().map(|_| TypeSearch::default()).collect();
+    let mut current = 0;
+    for line in text.lines() {
+        if let Some(row) = line.strip_prefix('\t') {
+            let columns: Vec<&'static str> = row.split('\t').collect();
+            let &[name, kind, targets, system, expression] = columns.as_slice() else {
+                continue;
+            };
+            let kind = match kind {
+                "t" => ParameterKind::Token,
+                "s" => ParameterKind::String,
+                "d" => ParameterKind::Date,
+                "r" => ParameterKind::Reference,
+                _ => ParameterKind::Uri,
+            };
+            let targets = match targets {
+                "" | "*" => Targets::Any,
+                listed => {
+                    Targets::Some(listed.split(',').filter_map(ResourceType::parse).collect())
+                }
+            };
+            table[current].parameters.push(Parameter {
+                name,
+                kind,
+                expression,
+            });
+            table[current]
+                .details
+                .push(ParameterDetail { targets, system });
+        } else {
+            let mut words = line.split(' ');
+            if let Some(kind) = words.next().and_then(ResourceType::parse) {
+                current = kind.index();
+                table[current].compartment = words.collect();
+            }
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_whole() {
+        let structures = structures();
+        for structure in structures.all() {
+            assert!(
+                structure
+                    .base
+                    .is_none_or(|base| structures.find(base).is_some()),
+                "{}",
+                structure.name
+            );
+            for element in &structure.elements {
+                assert!(
+                    !element.types.is_empty(),
+                    "{}.{}",
+                    structure.name,
+                    element.name
+                );
+                assert!(element.choice.is_empty() || element.choice.len() == element.types.len());
+            }
+        }
+        for kind in ResourceType::all() {
+            let id = structures.find(kind.name()).unwrap();
+            assert!(structures.get(id).element("meta").is_some(), "{kind}");
+            let search = search(kind);
+            assert!(
+                search.parameters.is_sorted_by(|a, b| a.name < b.name),
+                "{kind}"
+            );
+            assert_eq!(search.parameters.len(), search.details.len());
+            for name in &search.compartment {
+                assert!(search.position(name).is_some(), "{kind} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn samples_of_the_tables() {
+        let structures = structures();
+        let observation = structures.get(structures.find("Observation").unwrap());
+        let value = observation.element("value").unwrap();
+        assert!(value.choice.iter().any(|member| member == "valueQuantity"));
+        assert_eq!(
+            observation.element("status").unwrap().codes.unwrap().len(),
+            8
+        );
+        let (_, quantity) = observation.member("valueQuantity").unwrap();
+        assert_eq!(structures.get(quantity).name, "Quantity");
+        assert!(observation.member("valueHumanName").is_none());
+        assert!(structures.is_a(
+            structures.find("Age").unwrap(),
+            structures.find("Quantity").unwrap()
+        ));
+        assert!(!structures.is_a(
+            structures.find("Age").unwrap(),
+            structures.find("Range").unwrap()
+        ));
+        assert_eq!(
+            search(ResourceType::Observation).compartment,
+            ["subject", "performer"]
+        );
+        assert_eq!(search(ResourceType::Coverage).compartment[0], "beneficiary");
+    }
+}

@@ -1,0 +1,220 @@
+//! Search parameters (FHIR R4, section 3.1.1): which there are, what a resource is indexed by, how
+//! a query is parsed, and whether a resource matches one.
+//!
+//! [`index`] and [`SearchQuery::matches`] look at a resource through one and the same extraction,
+//! so they can't disagree. Parameters of the types number, quantity, composite and special are not
+//! here: a query that uses one is refused as unknown.
+
+mod extract;
+mod plan;
+mod query;
+mod text;
+
+use crate::facts;
+use crate::{Resource, ResourceType};
+
+pub use query::{COUNT_DEFAULT, COUNT_MAX};
+pub use text::normalise;
+
+pub(crate) use extract::owner;
+
+/// Type of a search parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum ParameterKind {
+    Token,
+    String,
+    Date,
+    Reference,
+    Uri,
+}
+
+/// A search parameter that is indexed and can be searched by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parameter {
+    /// Name, e.g. `birthdate`.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: ParameterKind,
+    /// FHIRPath expression.
+    pub expression: &'static str,
+}
+
+/// The parameters of a type by name, without the common ones (see [`COMMON`]).
+#[must_use]
+pub fn parameters(kind: ResourceType) -> &'static [Parameter] {
+    &facts::search(kind).parameters
+}
+
+/// The parameters that every type has.
+pub const COMMON: [Parameter; 5] = [
+    Parameter {
+        name: "_id",
+        kind: ParameterKind::Token,
+        expression: "Resource.id",
+    },
+    Parameter {
+        name: "_lastUpdated",
+        kind: ParameterKind::Date,
+        expression: "Resource.meta.lastUpdated",
+    },
+    Parameter {
+        name: "_profile",
+        kind: ParameterKind::Uri,
+        expression: "Resource.meta.profile",
+    },
+    Parameter {
+        name: "_security",
+        kind: ParameterKind::Token,
+        expression: "Resource.meta.security",
+    },
+    Parameter {
+        name: "_tag",
+        kind: ParameterKind::Token,
+        expression: "Resource.meta.tag",
+    },
+];
+
+/// Start of a [`IndexValue::Date`] that has none (a `Period` without `start`).
+pub const OPEN_START_MS: i64 = i64::MIN;
+/// End of a [`IndexValue::Date`] that has none (a `Period` without `end`).
+pub const OPEN_END_MS: i64 = i64::MAX;
+
+/// One value that a resource is indexed by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum IndexValue {
+    /// A token: system (empty if none) and code. A `code` element has the system that its binding
+    /// implies, where it implies one.
+    Token {
+        /// system
+        system: String,
+        /// code
+        code: String,
+    },
+    /// A string, normalised (case, accents, white space folded).
+    String(String),
+    /// A period of time, half-open, milliseconds. Open ends are [`OPEN_START_MS`] and [`OPEN_END_MS`].
+    Date {
+        /// from
+        start_ms: i64,
+        /// to
+        end_ms: i64,
+    },
+    /// A literal reference `Type/id` (without version), or an absolute URL as it stands; a canonical
+    /// URL with version also without it.
+    Reference(String),
+    /// A URI; a canonical URL with version also without it.
+    Uri(String),
+}
+
+/// What a resource is indexed by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// The parameter's name.
+    pub parameter: &'static str,
+    /// The value.
+    pub value: IndexValue,
+}
+
+/// All index entries of a resource, each once, the common parameters' first: `_id`, `_profile`,
+/// `_security` and `_tag`, but not `_lastUpdated`, which the store answers.
+#[must_use]
+pub fn index(resource: &Resource) -> Vec<IndexEntry> {
+    extract::index(resource)
+}
+
+/// Comparison prefix of a date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Prefix {
+    Eq,
+    Ne,
+    Gt,
+    Lt,
+    Ge,
+    Le,
+    Sa,
+    Eb,
+}
+
+/// One alternative of a clause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operand {
+    /// `[system|]code`; `system: None` when any system will do, `code: None` for `system|`.
+    Token {
+        /// system; empty for `|code`, which wants none
+        system: Option<String>,
+        /// code
+        code: Option<String>,
+    },
+    /// A string, normalised; the modifier says how it is compared (default: starts with). With
+    /// [`Modifier::Exact`] it is as the client wrote it: whoever looks it up in an index of
+    /// [`IndexValue::String`] normalises it first and checks the hits with [`SearchQuery::matches`].
+    String(String),
+    /// A date with its prefix.
+    Date {
+        /// prefix
+        prefix: Prefix,
+        /// from
+        start_ms: i64,
+        /// to
+        end_ms: i64,
+    },
+    /// A reference. [`SearchQuery::parse`] always fills in either the type or the URL: an id alone
+    /// becomes one operand for each type that the parameter can refer to.
+    Reference {
+        /// type
+        kind: Option<ResourceType>,
+        /// id; empty when there is a URL
+        id: String,
+        /// absolute url
+        url: Option<String>,
+    },
+    /// A URI.
+    Uri(String),
+    /// `:missing=true|false`.
+    Missing(bool),
+}
+
+/// Modifiers that are supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Modifier {
+    Exact,
+    Contains,
+    Missing,
+    Not,
+}
+
+/// One parameter of a query: any of its operands may match (with [`Modifier::Not`]: none may).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clause {
+    /// The parameter; common ones included (`_id`, `_lastUpdated`).
+    pub parameter: String,
+    /// Its type.
+    pub kind: ParameterKind,
+    /// The modifier.
+    pub modifier: Option<Modifier>,
+    /// Alternatives.
+    pub operands: Vec<Operand>,
+}
+
+/// A parsed query of one resource type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchQuery {
+    /// The type searched.
+    pub kind: ResourceType,
+    /// All must match.
+    pub clauses: Vec<Clause>,
+    /// `_count`, 1–1000; default 50.
+    pub count: usize,
+    /// `_total=accurate` asked for.
+    pub total: bool,
+    /// Parameters that were ignored under `Prefer: handling=lenient`.
+    pub ignored: Vec<String>,
+    /// The parameters as used (for the self link).
+    pub used: Vec<(String, String)>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,421 @@
+//! Search expressions, flattened into steps that walk a resource without making collections.
+//!
+//! Nearly all of R4's search expressions are plain paths with a filter or two. Those become a
+//! [`Walk`]; what is left is evaluated as FHIRPath. Either way a leaf comes with its data type,
+//! which says how it is read.
+use super::ParameterKind;
+use crate::facts::{Structures, TypeId, TypeSearch, search, structures};
+use crate::path::parse::{
+    Expr, Kind, Literal, Operator, Start, Step as PathStep, StepKind, TypeName,
+};
+use crate::path::{Environment, Expression, PathError};
+use crate::{Reference, ResourceType};
+use serde_json::Value;
+use std::sync::OnceLock;
+
+/// How a leaf is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaf {
+    Address,
+    /// `boolean`
+    Boolean,
+    /// `code`
+    Code,
+    CodeableConcept,
+    Coding,
+    ContactPoint,
+    /// `date`, `dateTime` and `instant`
+    Date,
+    HumanName,
+    Identifier,
+    Period,
+    Reference,
+    /// A resource in a resource.
+    Resource,
+    /// `string` and what specialises it, save `code`
+    Text,
+    Timing,
+    /// `uri` and what specialises it
+    Uri,
+    /// A type that no parameter of this kind reads.
+    Other,
+}
+
+impl Leaf {
+    fn of(structures: &Structures, id: TypeId) -> Self {
+        match structures.get(id).name {
+            "Address" => Self::Address,
+            "boolean" => Self::Boolean,
+            "code" => Self::Code,
+            "CodeableConcept" => Self::CodeableConcept,
+            "Coding" => Self::Coding,
+            "ContactPoint" => Self::ContactPoint,
+            "date" | "dateTime" | "instant" => Self::Date,
+            "HumanName" => Self::HumanName,
+            "Identifier" => Self::Identifier,
+            "Period" => Self::Period,
+            "Reference" => Self::Reference,
+            "Resource" => Self::Resource,
+            "string" | "id" | "markdown" => Self::Text,
+            "Timing" => Self::Timing,
+            "uri" | "url" | "canonical" | "oid" | "uuid" => Self::Uri,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Step {
+    Member(String),
+    /// The members of a choice, with the way to read each where the walk ends here.
+    Choice(Vec<(String, Leaf)>),
+    /// `where(resolve() is Type)`
+    RefersTo(ResourceType),
+    /// `where(member='text')`
+    Has(String, String),
+    /// `[n]` of one array.
+    At(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct Walk {
+    steps: Vec<Step>,
+    leaf: Leaf,
+}
+
+#[derive(Debug)]
+pub(super) enum Plan {
+    Walk(Walk),
+    Path(Expression),
+}
+
+/// The plans of one parameter: the parts of its union.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) name: &'static str,
+    pub(super) kind: ParameterKind,
+    /// The system of `code` leaves.
+    pub(super) system: &'static str,
+    pub(super) plans: Vec<Plan>,
+}
+
+/// The compiled parameters of a type, in the order of [`super::parameters`].
+pub(super) fn compiled(kind: ResourceType) -> &'static [Compiled] {
+    type Cell = OnceLock<Vec<Compiled>>;
+    static TABLE: OnceLock<Vec<Cell>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| ResourceType::all().map(|_| Cell::new()).collect());
+    // A test compiles every expression of the table, so none is lost here.
+    table[kind.index()].get_or_init(|| compile_all(search(kind)).into_iter().flatten().collect())
+}
+
+pub(super) fn compile_all(search: &'static TypeSearch) -> Vec<Result<Compiled, PathError>> {
+    let compile = |(parameter, detail): (&super::Parameter, &crate::facts::ParameterDetail)| {
+        let expression = Expression::compile(parameter.expression)?;
+        let mut parts = Vec::new();
+        union(&expression.root, &mut parts);
+        let walks: Option<Vec<Plan>> = parts
+            .into_iter()
+            .map(|part| walk(part).map(Plan::Walk))
+            .collect();
+        let plans = walks.unwrap_or_else(|| vec![Plan::Path(expression)]);
+        Ok(Compiled {
+            name: parameter.name,
+            kind: parameter.kind,
+            system: detail.system,
+            plans,
+        })
+    };
+    search
+        .parameters
+        .iter()
+        .zip(&search.details)
+        .map(compile)
+        .collect()
+}
+
+fn union<'e>(expr: &'e Expr, parts: &mut Vec<&'e Expr>) {
+    match &expr.kind {
+        Kind::Binary(Operator::Union, left, right) => {
+            union(left, parts);
+            union(right, parts);
+        }
+        _ => parts.push(expr),
+    }
+}
+
+/// Where a walk has come to while it is compiled.
+struct Builder {
+    steps: Vec<Step>,
+    types: Vec<TypeId>,
+    /// Whether there can be more than one item here.
+    many: bool,
+}
+
+fn walk(expr: &Expr) -> Option<Walk> {
+    let mut builder = Builder {
+        steps: Vec::new(),
+        types: Vec::new(),
+        many: false,
+    };
+    builder.expr(expr)?;
+    let leaf = match builder.types.as_slice() {
+        [one] => Leaf::of(structures(), *one),
+        // The choice at the end knows better.
+        _ => matches!(builder.steps.last(), Some(Step::Choice(_))).then_some(Leaf::Other)?,
+    };
+    Some(Walk {
+        steps: builder.steps,
+        leaf,
+    })
+}
+
+impl Builder {
+    fn expr(&mut self, expr: &Expr) -> Option<()> {
+        match &expr.kind {
+            Kind::Path(start, steps) => {
+                let mut steps = steps.as_slice();
+                match start {
+                    Start::Focus => {
+                        let (first, rest) = steps.split_first()?;
+                        let StepKind::Member(name, _) = &first.kind else {
+                            return None;
+                        };
+                        self.types = vec![structures().find(name)?];
+                        steps = rest;
+                    }
+                    Start::Expr(expr) => self.expr(expr)?,
+                    _ => return None,
+                }
+                steps.iter().try_for_each(|step| self.step(step))
+            }
+            Kind::As(operand, name) => {
+                self.expr(operand)?;
+                self.narrow(*name)
+            }
+            _ => None,
+        }
+    }
+
+    fn step(&mut self, step: &PathStep) -> Option<()> {
+        match &step.kind {
+            StepKind::Member(name, _) => {
+                let &[from] = self.types.as_slice() else {
+                    return None;
+                };
+                let element = structures().get(from).element(name)?;
+                self.many |= element.many;
+                self.types.clone_from(&element.types);
+                self.steps.push(if element.choice.is_empty() {
+                    Step::Member(name.clone())
+                } else {
+                    let leaves = element.types.iter().map(|id| Leaf::of(structures(), *id));
+                    Step::Choice(element.choice.iter().cloned().zip(leaves).collect())
+                });
+            }
+            StepKind::OfType(name) => self.narrow(*name)?,
+            StepKind::At(Expr {
+                kind: Kind::Literal(Literal::Integer(place)),
+                ..
+            }) => {
+                // With one array on the way, the index counts in that array.
+                let arrays = self
+                    .steps
+                    .iter()
+                    .filter(|step| matches!(step, Step::Member(_)))
+                    .count();
+                (arrays == 1).then_some(())?;
+                self.steps.push(Step::At(usize::try_from(*place).ok()?));
+            }
+            StepKind::Call(crate::path::parse::WHERE, arguments) => {
+                self.steps.push(criterion(arguments.first()?)?);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Keeps the types of a choice that are of a type.
+    fn narrow(&mut self, name: TypeName) -> Option<()> {
+        let TypeName::Fhir(wanted) = name else {
+            return None;
+        };
+        let structures = structures();
+        let keep: Vec<bool> = self
+            .types
+            .iter()
+            .map(|id| structures.is_a(*id, wanted))
+            .collect();
+        let mut kept = keep.iter();
+        self.types.retain(|_| kept.next() == Some(&true));
+        if let Some(Step::Choice(members)) = self.steps.last_mut() {
+            let mut kept = keep.iter();
+            members.retain(|_| kept.next() == Some(&true));
+        }
+        (!self.types.is_empty()).then_some(())
+    }
+}
+
+/// `resolve() is Type` or `member = 'text'`.
+fn criterion(expr: &Expr) -> Option<Step> {
+    let path = |expr: &'_ Expr| -> Option<StepKindRef> {
+        let Kind::Path(Start::Focus, steps) = &expr.kind else {
+            return None;
+        };
+        match steps.as_slice() {
+            [
+                PathStep {
+                    kind: StepKind::Member(name, _),
+                    ..
+                },
+            ] => Some(StepKindRef::Member(name.clone())),
+            [
+                PathStep {
+                    kind: StepKind::Call(crate::path::parse::RESOLVE, _),
+                    ..
+                },
+            ] => Some(StepKindRef::Resolve),
+            _ => None,
+        }
+    };
+    match &expr.kind {
+        Kind::Is(operand, TypeName::Fhir(id)) => {
+            let StepKindRef::Resolve = path(operand)? else {
+                return None;
+            };
+            Some(Step::RefersTo(ResourceType::parse(
+                structures().get(*id).name,
+            )?))
+        }
+        Kind::Binary(Operator::Equal, left, right) => {
+            let (StepKindRef::Member(name), Kind::Literal(Literal::Text(text))) =
+                (path(left)?, &right.kind)
+            else {
+                return None;
+            };
+            Some(Step::Has(name, text.clone()))
+        }
+        _ => None,
+    }
+}
+
+enum StepKindRef {
+    Member(String),
+    Resolve,
+}
+
+impl Plan {
+    /// Calls `visit` with each leaf.
+    pub(super) fn run<'a>(&self, root: &'a Value, visit: &mut dyn FnMut(Leaf, &'a Value)) {
+        match self {
+            Self::Walk(walk) => go(root, root, &walk.steps, walk.leaf, visit),
+            Self::Path(expression) => {
+                // A resource whose content makes the expression fail has no value for it.
+                for item in expression
+                    .evaluate(root, &Environment::default())
+                    .unwrap_or_default()
+                {
+                    match item.value() {
+                        Value::Bool(true) => visit(Leaf::Boolean, &TRUE),
+                        Value::Bool(false) => visit(Leaf::Boolean, &FALSE),
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the plan can yield what it is compiled from: walks always do, paths only booleans.
+    #[cfg(test)]
+    pub(super) fn leaves(&self) -> Vec<Leaf> {
+        match self {
+            Self::Walk(Walk { steps, leaf }) => match steps.last() {
+                Some(Step::Choice(members)) => members.iter().map(|(_, leaf)| *leaf).collect(),
+                _ => vec![*leaf],
+            },
+            Self::Path(_) => vec![Leaf::Boolean],
+        }
+    }
+}
+
+static TRUE: Value = Value::Bool(true);
+static FALSE: Value = Value::Bool(false);
+
+fn go<'a>(
+    root: &'a Value,
+    value: &'a Value,
+    steps: &[Step],
+    leaf: Leaf,
+    visit: &mut dyn FnMut(Leaf, &'a Value),
+) {
+    if let Value::Array(items) = value {
+        match steps.split_first() {
+            Some((Step::At(place), rest)) => items
+                .get(*place)
+                .into_iter()
+                .for_each(|item| go(root, item, rest, leaf, visit)),
+            // An array in an array is no FHIR, and has nothing to say.
+            _ => items
+                .iter()
+                .filter(|item| !item.is_array())
+                .for_each(|item| go(root, item, steps, leaf, visit)),
+        }
+        return;
+    }
+    let Some((step, rest)) = steps.split_first() else {
+        visit(leaf, value);
+        return;
+    };
+    match step {
+        Step::Member(name) => {
+            if let Some(next) = value.get(name) {
+                go(root, next, rest, leaf, visit);
+            }
+        }
+        Step::Choice(members) => {
+            for (name, choice_leaf) in members {
+                if let Some(next) = value.get(name) {
+                    go(
+                        root,
+                        next,
+                        rest,
+                        if rest.is_empty() { *choice_leaf } else { leaf },
+                        visit,
+                    );
+                }
+            }
+        }
+        Step::RefersTo(kind) => {
+            if refers_to(root, value, *kind) {
+                go(root, value, rest, leaf, visit);
+            }
+        }
+        Step::Has(name, text) => {
+            if value.get(name).and_then(Value::as_str) == Some(text) {
+                go(root, value, rest, leaf, visit);
+            }
+        }
+        Step::At(0) => go(root, value, rest, leaf, visit),
+        Step::At(_) => {}
+    }
+}
+
+/// Whether a reference names a resource of a type, as far as the reference itself tells.
+fn refers_to(root: &Value, value: &Value, kind: ResourceType) -> bool {
+    let Some(text) = value.as_str().or_else(|| value.get("reference")?.as_str()) else {
+        return value.get("type").and_then(Value::as_str) == Some(kind.name());
+    };
+    if let Some(id) = text.strip_prefix('#') {
+        let contained = root.get("contained").and_then(Value::as_array);
+        return contained
+            .into_iter()
+            .flatten()
+            .any(|resource| resource["id"] == id && resource["resourceType"] == kind.name());
+    }
+    if let Some((found, _)) = Reference::relative(text) {
+        return found == kind;
+    }
+    match Reference::parse(text) {
+        Some(reference) => reference.kind == kind,
+        None => value.get("type").and_then(Value::as_str) == Some(kind.name()),
+    }
+}

@@ -1,0 +1,514 @@
+//! Queries: from the parameters of a request to clauses, and whether a resource matches them.
+use super::extract::{Found, of_name};
+use super::{
+    COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, SearchQuery, normalise, parameters,
+};
+use crate::facts::{self, Targets};
+use crate::{IssueCode, OperationOutcome, Reference, Resource, ResourceType, date, is_id};
+
+/// Rows on a page when the client doesn't say.
+pub const COUNT_DEFAULT: usize = 50;
+/// The most rows on a page: a page is verified and audited row by row, so it must stay bounded.
+pub const COUNT_MAX: usize = 1000;
+/// The most alternatives of one parameter and the most clauses of one query, which bound the work
+/// for one request.
+const OPERANDS_MAX: usize = 200;
+const CLAUSES_MAX: usize = 50;
+
+fn bad(code: IssueCode, name: &str, words: impl Into<String>) -> OperationOutcome {
+    OperationOutcome::at(code, words, shown(name))
+}
+
+/// A parameter's name in an error: never more than a name, whatever the client sent.
+fn shown(name: &str) -> String {
+    name.chars()
+        .filter(char::is_ascii_graphic)
+        .take(64)
+        .collect()
+}
+
+impl SearchQuery {
+    /// Parses the parameters of a search. `_count`, `_total=none|accurate`, `_sort=-_lastUpdated`
+    /// (the default order, newest first) and `_format=json` are understood; `_cursor` is left to the caller (ignored).
+    ///
+    /// # Errors
+    /// 400-type outcomes for unknown parameters (unless `lenient`), unknown modifiers, malformed values.
+    pub fn parse(
+        kind: ResourceType,
+        parameters: &[(String, String)],
+        lenient: bool,
+    ) -> Result<Self, OperationOutcome> {
+        let mut query = Self {
+            kind,
+            clauses: Vec::new(),
+            count: COUNT_DEFAULT,
+            total: false,
+            ignored: Vec::new(),
+            used: Vec::new(),
+        };
+        for (name, value) in parameters {
+            if name == "_cursor" {
+                continue;
+            }
+            if !query.control(name, value)? {
+                let (plain, modifier) = name
+                    .split_once(':')
+                    .map_or((name.as_str(), None), |(name, rest)| (name, Some(rest)));
+                let Some((parameter, found)) = find(kind, plain) else {
+                    if lenient {
+                        query.ignored.push(name.clone());
+                        continue;
+                    }
+                    return Err(unknown(kind, name));
+                };
+                query
+                    .clauses
+                    .push(clause(kind, name, parameter, found, modifier, value)?);
+                if query.clauses.len() > CLAUSES_MAX {
+                    return Err(bad(
+                        IssueCode::TooLong,
+                        name,
+                        format!("more than {CLAUSES_MAX} parameters"),
+                    ));
+                }
+            }
+            query.used.push((name.clone(), value.clone()));
+        }
+        Ok(query)
+    }
+
+    /// Takes a parameter that says how to answer rather than what to find.
+    fn control(&mut self, name: &str, value: &str) -> Result<bool, OperationOutcome> {
+        if !matches!(name, "_count" | "_total" | "_sort" | "_format") {
+            return Ok(false);
+        }
+        if self.used.iter().any(|(used, _)| used == name) {
+            return Err(bad(IssueCode::Invalid, name, "is given twice"));
+        }
+        let fine = match name {
+            "_count" => match value.parse() {
+                Ok(count) if (1..=COUNT_MAX).contains(&count) => {
+                    self.count = count;
+                    true
+                }
+                _ => {
+                    return Err(bad(
+                        IssueCode::Value,
+                        name,
+                        format!("is a whole number from 1 to {COUNT_MAX}"),
+                    ));
+                }
+            },
+            "_total" => {
+                self.total = value == "accurate";
+                matches!(value, "none" | "accurate")
+            }
+            "_sort" => value == "-_lastUpdated",
+            _ => matches!(value, "json" | "application/json" | "application/fhir+json"),
+        };
+        if fine {
+            return Ok(true);
+        }
+        let words = match name {
+            "_total" => "can be `none` or `accurate`",
+            "_sort" => "can be `-_lastUpdated` (newest first), which is also the default",
+            _ => "can be `json`",
+        };
+        Err(bad(IssueCode::NotSupported, name, words))
+    }
+
+    /// Whether a resource matches every clause except `_lastUpdated` (which the store answers).
+    #[must_use]
+    pub fn matches(&self, resource: &Resource) -> bool {
+        resource.kind() == self.kind
+            && self
+                .clauses
+                .iter()
+                .all(|clause| clause_matches(clause, resource))
+    }
+}
+
+fn clause_matches(clause: &Clause, resource: &Resource) -> bool {
+    if clause.parameter == "_lastUpdated" {
+        return true;
+    }
+    if clause.modifier == Some(Modifier::Missing) {
+        let mut missing = true;
+        of_name(resource, &clause.parameter, &mut |found| {
+            missing &= matches!(found, Found::Text(text) if normalise(text).is_empty());
+        });
+        return clause.operands.contains(&Operand::Missing(missing));
+    }
+    let mut hit = false;
+    of_name(resource, &clause.parameter, &mut |found| {
+        hit = hit
+            || clause
+                .operands
+                .iter()
+                .any(|operand| operand_matches(operand, clause.modifier, found));
+    });
+    hit != (clause.modifier == Some(Modifier::Not))
+}
+
+fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: Found<'_>) -> bool {
+    match (operand, found) {
+        (
+            Operand::Token { system, code },
+            Found::Token {
+                system: found_system,
+                code: found_code,
+            },
+        ) => {
+            system
+                .as_deref()
+                .is_none_or(|system| system == found_system)
+                && code.as_deref().is_none_or(|code| code == found_code)
+        }
+        (Operand::String(wanted), Found::Text(text)) => match modifier {
+            Some(Modifier::Exact) => wanted == text,
+            Some(Modifier::Contains) => normalise(text).contains(wanted.as_str()),
+            _ => normalise(text).starts_with(wanted.as_str()),
+        },
+        (
+            Operand::Date {
+                prefix,
+                start_ms,
+                end_ms,
+            },
+            Found::Date {
+                start_ms: found_start,
+                end_ms: found_end,
+            },
+        ) => prefix.matches((*start_ms, *end_ms), (found_start, found_end)),
+        (
+            Operand::Reference {
+                kind,
+                id,
+                url: None,
+            },
+            Found::Literal(found_kind, found_id),
+        ) => id == found_id && kind.is_none_or(|kind| kind == found_kind),
+        (
+            Operand::Reference {
+                url: Some(wanted), ..
+            },
+            Found::Url(url),
+        ) => wanted == url,
+        (Operand::Uri(wanted), Found::Uri(uri)) => wanted == uri,
+        _ => false,
+    }
+}
+
+impl Prefix {
+    /// Whether a resource's period stands in this relation to the query's, both half-open
+    /// (R4, section 3.1.1.4.5).
+    #[must_use]
+    pub fn matches(self, query: (i64, i64), resource: (i64, i64)) -> bool {
+        let within = query.0 <= resource.0 && resource.1 <= query.1;
+        match self {
+            Self::Eq => within,
+            Self::Ne => !within,
+            Self::Gt => resource.1 > query.1,
+            Self::Lt => resource.0 < query.0,
+            Self::Ge => resource.1 > query.1 || within,
+            Self::Le => resource.0 < query.0 || within,
+            Self::Sa => resource.0 >= query.1,
+            Self::Eb => resource.1 <= query.0,
+        }
+    }
+}
+
+fn find(kind: ResourceType, name: &str) -> Option<(&'static str, ParameterKind)> {
+    let own = facts::search(kind);
+    let common = || COMMON.into_iter().find(|parameter| parameter.name == name);
+    let parameter = own
+        .position(name)
+        .map(|place| own.parameters[place])
+        .or_else(common)?;
+    Some((parameter.name, parameter.kind))
+}
+
+fn unknown(kind: ResourceType, name: &str) -> OperationOutcome {
+    let plain = name.split(':').next().unwrap_or(name);
+    let chained = plain.contains('.')
+        || name.starts_with("_has:")
+        || name
+            .split_once(':')
+            .is_some_and(|(_, rest)| rest.contains('.'));
+    let mut words = if chained {
+        "chained search is not supported".to_owned()
+    } else {
+        format!("is no search parameter of {kind}")
+    };
+    words += "; known are ";
+    let names: Vec<&str> = COMMON
+        .iter()
+        .chain(parameters(kind))
+        .map(|parameter| parameter.name)
+        .collect();
+    words += &names.join(", ");
+    bad(IssueCode::NotSupported, name, words)
+}
+
+fn clause(
+    kind: ResourceType,
+    name: &str,
+    parameter: &'static str,
+    parameter_kind: ParameterKind,
+    modifier: Option<&str>,
+    value: &str,
+) -> Result<Clause, OperationOutcome> {
+    let mut target = None;
+    let modifier = match (modifier, parameter_kind) {
+        (None, _) => None,
+        (Some("missing"), _) if parameter != "_id" && parameter != "_lastUpdated" => {
+            Some(Modifier::Missing)
+        }
+        (Some("exact"), ParameterKind::String) => Some(Modifier::Exact),
+        (Some("contains"), ParameterKind::String) => Some(Modifier::Contains),
+        (Some("not"), ParameterKind::Token) => Some(Modifier::Not),
+        (Some(other), ParameterKind::Reference) if ResourceType::parse(other).is_some() => {
+            target = ResourceType::parse(other);
+            None
+        }
+        (Some(other), _) if other.contains('.') => return Err(unknown(kind, name)),
+        (Some(_), kind) => {
+            let known = match kind {
+                ParameterKind::Token => "not, missing",
+                ParameterKind::String => "exact, contains, missing",
+                ParameterKind::Reference => "missing and names of resource types",
+                ParameterKind::Date | ParameterKind::Uri => "missing",
+            };
+            return Err(bad(
+                IssueCode::NotSupported,
+                name,
+                format!("has a modifier that is not supported; known are {known}"),
+            ));
+        }
+    };
+    let mut operands = Vec::new();
+    for part in split(value, ',') {
+        if part.is_empty() {
+            return Err(bad(IssueCode::Value, name, "has no value"));
+        }
+        if modifier == Some(Modifier::Missing) {
+            match part.as_str() {
+                "true" | "false" => operands.push(Operand::Missing(part == "true")),
+                _ => return Err(bad(IssueCode::Value, name, "is `true` or `false`")),
+            }
+            continue;
+        }
+        match parameter_kind {
+            ParameterKind::Token => operands.push(token(name, parameter, &part)?),
+            ParameterKind::String => {
+                let text = unescape(&part);
+                let text = if modifier == Some(Modifier::Exact) {
+                    text
+                } else {
+                    normalise(&text)
+                };
+                if text.is_empty() {
+                    return Err(bad(IssueCode::Value, name, "has no value"));
+                }
+                operands.push(Operand::String(text));
+            }
+            ParameterKind::Date => operands.push(date_operand(name, &part)?),
+            ParameterKind::Reference => reference(
+                kind,
+                name,
+                parameter,
+                target,
+                &unescape(&part),
+                &mut operands,
+            )?,
+            ParameterKind::Uri => operands.push(Operand::Uri(unescape(&part))),
+        }
+        if operands.len() > OPERANDS_MAX {
+            return Err(bad(
+                IssueCode::TooLong,
+                name,
+                format!("has more than {OPERANDS_MAX} alternatives"),
+            ));
+        }
+    }
+    Ok(Clause {
+        parameter: parameter.to_owned(),
+        kind: parameter_kind,
+        modifier,
+        operands,
+    })
+}
+
+/// Splits where a character stands without a backslash before it; escapes stay as they are.
+fn split(text: &str, at: char) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut escaped = false;
+    for c in text.chars() {
+        if c == at && !escaped {
+            parts.push(String::new());
+            continue;
+        }
+        escaped = c == '\\' && !escaped;
+        if let Some(part) = parts.last_mut() {
+            part.push(c);
+        }
+    }
+    parts
+}
+
+/// Takes the backslashes of `\,` `\|` `\$` and `\\` away.
+fn unescape(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, chars.peek()) {
+            ('\\', Some(next @ (',' | '|' | '$' | '\\'))) => {
+                plain.push(*next);
+                chars.next();
+            }
+            _ => plain.push(c),
+        }
+    }
+    plain
+}
+
+fn token(name: &str, parameter: &str, part: &str) -> Result<Operand, OperationOutcome> {
+    let mut sides = split(part, '|').into_iter().map(|side| unescape(&side));
+    let (first, second, more) = (sides.next().unwrap_or_default(), sides.next(), sides.next());
+    let operand = match (first, second, more) {
+        (code, None, _) => Operand::Token {
+            system: None,
+            code: Some(code),
+        },
+        (system, Some(code), None) if !(system.is_empty() && code.is_empty()) => Operand::Token {
+            system: Some(system),
+            code: Some(code).filter(|code| !code.is_empty()),
+        },
+        _ => {
+            return Err(bad(
+                IssueCode::Value,
+                name,
+                "is `code`, `system|code`, `|code` or `system|`",
+            ));
+        }
+    };
+    if parameter == "_id"
+        && !matches!(&operand, Operand::Token { system: None, code: Some(id) } if is_id(id))
+    {
+        return Err(bad(
+            IssueCode::Value,
+            name,
+            "is a logical id: 1 to 64 letters, digits, `-` and `.`",
+        ));
+    }
+    Ok(operand)
+}
+
+fn date_operand(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
+    let (prefix, rest) = match part.as_bytes() {
+        [b'a'..=b'z', b'a'..=b'z', ..] => part.split_at(2),
+        _ => ("eq", part),
+    };
+    let prefix = match prefix {
+        "eq" => Prefix::Eq,
+        "ne" => Prefix::Ne,
+        "gt" => Prefix::Gt,
+        "lt" => Prefix::Lt,
+        "ge" => Prefix::Ge,
+        "le" => Prefix::Le,
+        "sa" => Prefix::Sa,
+        "eb" => Prefix::Eb,
+        _ => {
+            return Err(bad(
+                IssueCode::NotSupported,
+                name,
+                "has a prefix that is not supported; known are eq, ne, gt, lt, ge, le, sa, eb",
+            ));
+        }
+    };
+    // In a URL that isn't escaped as it should be, the `+` of a zone arrives as a space.
+    let date = date::parse(rest).or_else(|| date::parse(&rest.replace(' ', "+")));
+    let date = date.ok_or_else(|| {
+        bad(
+            IssueCode::Value,
+            name,
+            "is a date as FHIR writes it, such as 2026, 2026-11-26 or 2026-11-26T19:23:32Z",
+        )
+    })?;
+    Ok(Operand::Date {
+        prefix,
+        start_ms: date.start_ms,
+        end_ms: date.end_ms,
+    })
+}
+
+fn reference(
+    kind: ResourceType,
+    name: &str,
+    parameter: &str,
+    target: Option<ResourceType>,
+    text: &str,
+    operands: &mut Vec<Operand>,
+) -> Result<(), OperationOutcome> {
+    let own = facts::search(kind);
+    let any = &Targets::Any;
+    let targets = own
+        .position(parameter)
+        .map_or(any, |place| &own.details[place].targets);
+    let possible = |kind: ResourceType| match targets {
+        Targets::Any => true,
+        Targets::Some(list) => list.contains(&kind),
+    };
+    let mut literal = |kind: ResourceType, id: &str| {
+        operands.push(Operand::Reference {
+            kind: Some(kind),
+            id: id.to_owned(),
+            url: None,
+        });
+    };
+    if let Some(target) = target.filter(|target| !possible(*target)) {
+        return Err(bad(
+            IssueCode::Value,
+            name,
+            format!("can't refer to {target}"),
+        ));
+    }
+    if let Some((found, id)) = Reference::relative(text) {
+        if target.is_some_and(|target| target != found) || !possible(found) {
+            return Err(bad(
+                IssueCode::Value,
+                name,
+                format!("can't refer to {found} here"),
+            ));
+        }
+        literal(found, id);
+        return Ok(());
+    }
+    if text.contains(':') {
+        operands.push(Operand::Reference {
+            kind: None,
+            id: String::new(),
+            url: Some(text.to_owned()),
+        });
+        return Ok(());
+    }
+    if !is_id(text) {
+        return Err(bad(
+            IssueCode::Value,
+            name,
+            "is an id, `Type/id` or an absolute URL",
+        ));
+    }
+    match (target, targets) {
+        (Some(target), _) => literal(target, text),
+        (None, Targets::Some(list)) => list.iter().for_each(|kind| literal(*kind, text)),
+        (None, Targets::Any) => {
+            return Err(bad(
+                IssueCode::Value,
+                name,
+                "can refer to any type, so it needs one: `Type/id`",
+            ));
+        }
+    }
+    Ok(())
+}
