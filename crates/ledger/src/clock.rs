@@ -60,16 +60,25 @@ impl Clock for ManualClock {
     }
     fn real_wait(&self, until_ms: u64) -> Duration {
         // Nobody can know when a test moves the clock, so look again soon.
-        if until_ms <= self.now_ms() { Duration::ZERO } else { Duration::from_millis(2) }
+        if until_ms <= self.now_ms() {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(2)
+        }
     }
 }
 
 impl SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the system clock")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system clock"
+    )]
     fn raw_ms() -> u64 {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            .map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            })
     }
 }
 
@@ -86,12 +95,20 @@ impl ScaledClock {
     /// A clock that shows `origin_ms` now and runs `speed` (> 0) times as fast as the real one.
     #[must_use]
     pub fn new(origin_ms: u64, speed: f64) -> Self {
-        Self { origin_ms, real_origin_ms: SystemClock::raw_ms(), speed: speed.max(f64::MIN_POSITIVE) }
+        Self {
+            origin_ms,
+            real_origin_ms: SystemClock::raw_ms(),
+            speed: speed.max(f64::MIN_POSITIVE),
+        }
     }
 }
 
 impl Clock for ScaledClock {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
     fn now_ms(&self) -> u64 {
         let real_ms = SystemClock::raw_ms().saturating_sub(self.real_origin_ms);
         self.origin_ms + (real_ms as f64 * self.speed) as u64
@@ -103,7 +120,11 @@ impl Clock for ScaledClock {
 }
 
 impl Entropy for SystemEntropy {
-    #[allow(clippy::disallowed_methods, clippy::expect_used, reason = "the one place that asks the system for randomness; without it nothing can be sealed")]
+    #[allow(
+        clippy::disallowed_methods,
+        clippy::expect_used,
+        reason = "the one place that asks the system for randomness; without it nothing can be sealed"
+    )]
     fn fill(&self, buffer: &mut [u8]) {
         getrandom::fill(buffer).expect("the operating system gives random bytes");
     }

@@ -7,21 +7,39 @@ use std::fmt;
 pub const SHARDS: u16 = 256;
 
 /// A tenant: an organisation whose records, keys and rules are its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct TenantId(pub u32);
 
 /// What kind of document a row holds. FHIR resource types take 1–999, Cairn's own kinds 1000 and up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Kind(pub u16);
 
 /// A logical shard, 0 to [`SHARDS`] − 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Shard(pub u16);
 
 /// Hybrid time: milliseconds since the Unix epoch in the upper 44 bits, a counter in the lower 20.
 /// Strictly increasing in a store, so it is at once a document's sequence number, its
 /// `meta.lastUpdated` and its place in the feed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Number(pub u64);
 
 impl Number {
@@ -109,7 +127,9 @@ pub struct AuditDraft {
 }
 
 /// Identifies one timer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct TimerKey {
     /// The shard of the patient that the timer is for.
     pub shard: Shard,
@@ -133,7 +153,9 @@ pub struct Timer {
 }
 
 /// Identifies one outbox entry. The id stays when an entry is put off; only `due_ms` moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct OutboxKey {
     /// The shard of the patient concerned.
     pub shard: Shard,

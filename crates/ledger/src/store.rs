@@ -1,39 +1,27 @@
-//! The ledger.
-#![allow(unused_variables, clippy::unused_async)]
+//! The ledger: opening, writing, closing. Reading is in `reads.rs`, the audit in `audit.rs`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::backend::Backend;
+use crate::bootstrap::{open_store, tenant_row, wrap};
+use crate::fjall_backend::FjallBackend;
+use crate::keys::TenantKeys;
+use crate::plan::SealedCommit;
+use crate::prepare::{seal_commit, weight};
+use crate::shared::Core;
+use crate::writer::{Job, Request, Writer};
 use crate::{
-    AuditReport, Clock, Commit, Entropy, Event, Hit, InclusionProof, Kind, LedgerError, Number,
-    OutboxEntry, Owner, Query, Receipt, Shard, Stored, TenantId, Timer, Token,
+    Clock, Commit, Entropy, Kind, LedgerError, Owner, Query, Receipt, RootKey, Shard, TenantId,
+    Token,
 };
 
-/// The key that wraps all tenants' keys. Printed nowhere.
-#[derive(Clone)]
-pub struct RootKey([u8; 32]);
-
-impl RootKey {
-    /// Reads a root key file (64 hexadecimal digits), which must have mode 0600 or stricter.
-    ///
-    /// # Errors
-    /// [`LedgerError::RootKey`] when it is missing, malformed or readable by others.
-    pub fn read(path: &std::path::Path) -> Result<Self, LedgerError> {
-        todo!()
-    }
-    /// Makes a new root key file with mode 0600; refuses to overwrite.
-    ///
-    /// # Errors
-    /// [`LedgerError::RootKey`] when the file exists or cannot be written.
-    pub fn create(path: &std::path::Path, entropy: &dyn Entropy) -> Result<Self, LedgerError> {
-        todo!()
-    }
-    /// A key from bytes.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-}
+/// Room of the queue before the writer, KiB; who would go over it waits.
+const QUEUE_KIB: u32 = 64 << 10;
 
 /// How to open a store.
 pub struct OpenOptions {
@@ -54,222 +42,312 @@ pub struct OpenOptions {
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
-pub struct Ledger {}
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    jobs: Mutex<Option<Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    room: Arc<Semaphore>,
+    /// Held while a tenant is made, so that it gets one secret.
+    making_tenant: tokio::sync::Mutex<()>,
+}
+
+impl Inner {
+    /// Lets the writer finish what it has and waits for it.
+    fn stop(&self) {
+        drop(
+            self.jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the ledger's writer has panicked");
+        }
+        drop(
+            self.core
+                .backend
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
 
 impl Ledger {
     /// Opens or makes a store. One process at a time.
     ///
+    /// A store whose audit trees are not those that were last signed opens for reading and for
+    /// [`Ledger::verify_audit`]; every commit is then refused with `Damaged`.
+    ///
     /// # Errors
     /// `RootKey` when the key does not open this store, `Storage` when the store is locked or fails.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "the key should not stay behind with the caller"
+    )]
     pub fn open(options: OpenOptions) -> Result<Self, LedgerError> {
-        todo!()
+        let backend = Arc::new(FjallBackend::open(&options.path, options.cache_bytes)?);
+        Self::open_on(backend, &options)
     }
+
+    pub(crate) fn open_on(
+        backend: Arc<dyn Backend>,
+        options: &OpenOptions,
+    ) -> Result<Self, LedgerError> {
+        let opened = open_store(&backend, options)?;
+        if let Some(reason) = &opened.suspect {
+            tracing::error!(
+                reason,
+                "the audit does not hold, so the ledger takes no commits"
+            );
+        }
+        let (sender, receiver) = mpsc::channel();
+        let writer = Writer::new(
+            Arc::clone(&opened.core),
+            backend,
+            receiver,
+            opened.state,
+            opened.checkpoint,
+            opened.suspect,
+        );
+        let thread = std::thread::Builder::new()
+            .name("ledger-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|error| LedgerError::Storage(format!("no thread for the writer: {error}")))?;
+        let inner = Inner {
+            core: opened.core,
+            jobs: Mutex::new(Some(sender)),
+            thread: Mutex::new(Some(thread)),
+            room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
+            making_tenant: tokio::sync::Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.inner.core
+    }
+
+    pub(crate) fn backend(&self) -> Result<Arc<dyn Backend>, LedgerError> {
+        self.core().backend()
+    }
+
+    fn keys(&self, tenant: TenantId) -> Arc<TenantKeys> {
+        self.core().tenant_or_nobody(tenant)
+    }
+
+    /// Asks the writer and waits for the answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        kib: u32,
+        request: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Request,
+    ) -> Result<T, LedgerError> {
+        let room = Arc::clone(&self.inner.room)
+            .acquire_many_owned(kib.clamp(1, QUEUE_KIB))
+            .await;
+        let room = room.map_err(|_| LedgerError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Job {
+            request: request(reply),
+            room: Some(room),
+        })?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    fn send(&self, job: Job) -> Result<(), LedgerError> {
+        let jobs = self
+            .inner
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        jobs.as_ref()
+            .ok_or(LedgerError::Closed)?
+            .send(job)
+            .map_err(|_| LedgerError::Closed)?;
+        metrics::gauge!("ledger_queue_depth").increment(1.0);
+        Ok(())
+    }
+
     /// Makes a tenant's keys; doing it again changes nothing.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn create_tenant(&self, tenant: TenantId) -> Result<(), LedgerError> {
-        todo!()
+        let core = self.core();
+        let _one_at_a_time = self.inner.making_tenant.lock().await;
+        if core.tenant(tenant).is_ok() {
+            return Ok(());
+        }
+        let mut secret = [0; 32];
+        core.entropy.fill(&mut secret);
+        let name = tenant_row(tenant);
+        let value = wrap(&core.root_wrap, &*core.entropy, &name, &secret);
+        self.ask(1, |reply| Request::Meta(name, value, reply))
+            .await?;
+        let keys = Arc::new(TenantKeys::derive(tenant, &secret));
+        core.tenants
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(tenant, keys);
+        Ok(())
     }
+
     /// The clock that this ledger was opened with.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
-        todo!()
+        Arc::clone(&self.core().clock)
     }
+
     /// The entropy that this ledger was opened with.
     #[must_use]
     pub fn entropy(&self) -> Arc<dyn Entropy> {
-        todo!()
+        Arc::clone(&self.core().entropy)
     }
+
     /// A new random id (UUID form) for a document of `owner`; its first two digits are the shard,
     /// so that a read by id alone needs to ask one shard only.
     #[must_use]
     pub fn mint_id(&self, tenant: TenantId, owner: &Owner) -> String {
-        todo!()
+        self.keys(tenant).mint_id(owner, &*self.core().entropy)
     }
+
     /// A new random id for a patient (or another document that is its own owner).
     #[must_use]
     pub fn mint_own_id(&self, tenant: TenantId) -> String {
-        todo!()
+        self.mint_id(tenant, &Owner::Tenant)
     }
+
     /// An id in UUID form derived from `name` by a keyed hash, the same each time, whose first two
     /// digits are the owner's shard. For imports that must add nothing when run twice.
     #[must_use]
     pub fn derive_id(&self, tenant: TenantId, owner: &Owner, name: &str) -> String {
-        todo!()
+        self.keys(tenant).derive_id(owner, name)
     }
+
     /// Like [`Ledger::derive_id`] for a document that is its own owner (a patient).
     #[must_use]
     pub fn derive_own_id(&self, tenant: TenantId, name: &str) -> String {
-        todo!()
+        self.derive_id(tenant, &Owner::Tenant, name)
     }
+
     /// The shard of a document: its owner's, or (for `Owner::Tenant`) its own.
     #[must_use]
     pub fn shard_of(&self, tenant: TenantId, owner: &Owner, id: &str) -> Shard {
-        todo!()
+        self.keys(tenant).shard_of(owner, id)
     }
+
     /// The keyed token for a value of a parameter of a kind. Keyed per tenant.
     #[must_use]
     pub fn token(&self, tenant: TenantId, kind: Kind, parameter: &str, value: &str) -> Token {
-        todo!()
+        self.keys(tenant).token(kind, parameter, value)
     }
+
     /// The token that every live document of a kind has.
     #[must_use]
     pub fn kind_token(&self, tenant: TenantId, kind: Kind) -> Token {
-        todo!()
+        self.keys(tenant).kind_token(kind)
     }
+
     /// Tokens for an integer position (e.g. a day number) at several precisions, so that ranges can
     /// be asked for without showing order. Six levels of base 8.
     #[must_use]
-    pub fn range_tokens(&self, tenant: TenantId, kind: Kind, parameter: &str, value: i64) -> Vec<Token> {
-        todo!()
+    pub fn range_tokens(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        parameter: &str,
+        value: i64,
+    ) -> Vec<Token> {
+        self.keys(tenant).range_tokens(kind, parameter, value)
     }
-    /// The query for positions in `low..=high`; `None` when the range is so wide that it says nothing.
+
+    /// The query for positions in `low..=high`, exact; `None` when the range is so wide that it says
+    /// nothing: more than 128 cells of the widest level (32,768 positions each). With days as
+    /// positions the years 1 to 9999 fit.
     #[must_use]
-    pub fn range_query(&self, tenant: TenantId, kind: Kind, parameter: &str, low: i64, high: i64) -> Option<Query> {
-        todo!()
+    pub fn range_query(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        parameter: &str,
+        low: i64,
+        high: i64,
+    ) -> Option<Query> {
+        self.keys(tenant).range_query(kind, parameter, low, high)
     }
-    /// Writes everything of one cause, and returns when it is durable.
+
+    /// Writes everything of one cause, and returns when it is durable. Numbers rise in the order of
+    /// the drafts; the audit document's is the last. Audit documents have no event on the feed:
+    /// their order is the audit tree's, and a read must not wake those who follow facts.
+    ///
+    /// Bounds of a commit: 16,384 documents, 64 MiB, 16 MiB a body. Dropping the future does not
+    /// take back a commit that is on its way.
     ///
     /// # Errors
-    /// `Conflict`, `CursorMoved`, `Invalid`, `KeyDestroyed`, `Storage`; in each case nothing was written.
+    /// `Conflict`, `CursorMoved`, `Invalid`, `UnknownTenant`, `KeyDestroyed`, `Storage`, `Closed`;
+    /// in each case nothing was written. After `Storage` the store may refuse all writes until it is
+    /// opened again, and opening decides whether the commit that failed is there, whole, or not.
     pub async fn commit(&self, commit: Commit) -> Result<Receipt, LedgerError> {
-        todo!()
+        let kib = u32::try_from(weight(&commit) / 1024).unwrap_or(u32::MAX);
+        let sealed = seal_commit(self.core(), &*self.backend()?, commit).await?;
+        self.write(sealed, kib).await
     }
-    /// The newest version of a document, deleted or not.
-    ///
-    /// # Errors
-    /// `KeyDestroyed`, `Damaged`, `Storage`.
-    pub async fn get(&self, tenant: TenantId, kind: Kind, id: &str) -> Result<Option<Stored>, LedgerError> {
-        todo!()
+
+    pub(crate) async fn write(
+        &self,
+        sealed: SealedCommit,
+        kib: u32,
+    ) -> Result<Receipt, LedgerError> {
+        self.ask(kib.saturating_add(1), |reply| {
+            Request::Commit(Box::new(sealed), reply)
+        })
+        .await
     }
-    /// One version of a document.
-    ///
-    /// # Errors
-    /// As [`Ledger::get`].
-    pub async fn version(&self, tenant: TenantId, kind: Kind, id: &str, version: u32) -> Result<Option<Stored>, LedgerError> {
-        todo!()
-    }
-    /// Versions of a document, newest first, starting below `before` (exclusive) if given.
-    ///
-    /// # Errors
-    /// As [`Ledger::get`].
-    pub async fn history(&self, tenant: TenantId, kind: Kind, id: &str, before: Option<u32>, limit: usize) -> Result<Vec<Stored>, LedgerError> {
-        todo!()
-    }
-    /// Places of live documents that the query holds for, newest first, below `before` if given, and
-    /// not older than `since` if given. Blind: the caller verifies hits on the opened body, because
-    /// tokens can collide.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn search(&self, tenant: TenantId, query: &Query, before: Option<Number>, since: Option<Number>, limit: usize) -> Result<Vec<Hit>, LedgerError> {
-        todo!()
-    }
-    /// Opens a document version by its place.
-    ///
-    /// # Errors
-    /// As [`Ledger::get`]. `Ok(None)` also when the place is another tenant's.
-    pub async fn fetch(&self, tenant: TenantId, at: Hit) -> Result<Option<Stored>, LedgerError> {
-        todo!()
-    }
-    /// Events of a shard after a position, oldest first.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn events(&self, shard: Shard, after: Number, limit: usize) -> Result<Vec<Event>, LedgerError> {
-        todo!()
-    }
-    /// Shards with new events, as they become durable. A receiver that lags must look at all shards.
-    #[must_use]
-    pub fn watch(&self) -> tokio::sync::broadcast::Receiver<Shard> {
-        todo!()
-    }
-    /// The newest number given out.
-    #[must_use]
-    pub fn last_number(&self) -> Number {
-        todo!()
-    }
-    /// The newest number on a shard's feed.
-    #[must_use]
-    pub fn shard_head(&self, shard: Shard) -> Number {
-        todo!()
-    }
-    /// A follower's position on a shard; [`Number`] zero at first.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn cursor(&self, consumer: &str, shard: Shard) -> Result<Number, LedgerError> {
-        todo!()
-    }
-    /// Timers due at `until_ms` or before, soonest first, over all shards.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn timers_due(&self, consumer: u16, until_ms: u64, limit: usize) -> Result<Vec<Timer>, LedgerError> {
-        todo!()
-    }
-    /// When the next timer of any consumer is due.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn next_timer_ms(&self) -> Result<Option<u64>, LedgerError> {
-        todo!()
-    }
-    /// Outbox entries due at `until_ms` or before, soonest first, opened. Entries whose key was
-    /// destroyed are removed and not returned.
-    ///
-    /// # Errors
-    /// `Damaged`, `Storage`.
-    pub async fn outbox_due(&self, channel: u16, until_ms: u64, limit: usize) -> Result<Vec<OutboxEntry>, LedgerError> {
-        todo!()
-    }
-    /// When the next outbox entry is due, and when the oldest one was.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn next_outbox_ms(&self) -> Result<Option<u64>, LedgerError> {
-        todo!()
-    }
-    /// Destroys a patient's key: every version of everything sealed with it, in every copy of this
-    /// store made from now on, stays unreadable.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn destroy_patient_key(&self, tenant: TenantId, patient: &str, audit: crate::AuditDraft) -> Result<(), LedgerError> {
-        todo!()
-    }
-    /// Signs a checkpoint over all trees now and keeps it; also done every second and on close.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn checkpoint(&self) -> Result<String, LedgerError> {
-        todo!()
-    }
-    /// Checks the whole audit: each tree, each leaf's document versions, the signed checkpoint.
-    ///
-    /// # Errors
-    /// `Storage`; a broken audit is a report, not an error.
-    pub async fn verify_audit(&self, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<AuditReport, LedgerError> {
-        todo!()
-    }
-    /// A proof that the leaf of an audit document (by its place) is in its shard's tree.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn prove(&self, tenant: TenantId, audit: Hit) -> Result<Option<InclusionProof>, LedgerError> {
-        todo!()
-    }
+
     /// Bytes on disk.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        todo!()
+        self.backend().map_or(0, |backend| backend.disk_bytes())
     }
-    /// Stops taking commits, finishes those taken, signs a checkpoint and flushes.
+
+    /// Stops taking commits, finishes those taken, signs a checkpoint and flushes. Everything asked
+    /// of the ledger or a clone of it afterwards is `Closed`; the folder can be opened again.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn close(&self) -> Result<(), LedgerError> {
-        todo!()
+        self.inner.room.close();
+        let (reply, answer) = oneshot::channel();
+        if self
+            .send(Job {
+                request: Request::Close(reply),
+                room: None,
+            })
+            .is_err()
+        {
+            return Ok(());
+        }
+        let outcome = answer.await.unwrap_or(Err(LedgerError::Closed));
+        let inner = Arc::clone(&self.inner);
+        let stopped = tokio::task::spawn_blocking(move || inner.stop()).await;
+        stopped.map_err(|error| LedgerError::Storage(error.to_string()))?;
+        outcome
     }
 }

@@ -1,0 +1,193 @@
+//! The narrow interface between the ledger and a store of rows.
+//!
+//! A backend keeps typed rows, applies a batch of row writes atomically and durably, and answers
+//! point gets and ordered pages. It knows nothing of keys, sealing, tokens, queries or trees, and
+//! all that it is handed is sealed or blind already. Pages are owned, so that a store behind a
+//! network can fill the same interface.
+//!
+//! | row | key | order it is read in |
+//! |---|---|---|
+//! | head | tenant, blind id | point |
+//! | document | shard, number | point; by number |
+//! | superseded | tenant, blind id, version | point |
+//! | posting | token (keyed by its tenant), number, shard | newest first within a token |
+//! | posted | shard, number | point |
+//! | event | shard, number | oldest first within a shard |
+//! | leaf | shard, index | by index within a shard |
+//! | node | shard, stored hash index | point |
+//! | timer, outbox | due, shard, id | soonest first |
+//! | cursor | consumer, shard | point |
+//! | key | tenant, blind subject | point |
+//! | meta | name | by name |
+
+use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
+
+/// A keyed hash that stands for a document's kind and id, or for a patient.
+pub(crate) type Blind = [u8; 16];
+
+/// Names a document without saying its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct HeadKey {
+    pub(crate) tenant: TenantId,
+    pub(crate) id: Blind,
+}
+
+/// The newest version of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) at: Hit,
+    pub(crate) version: u32,
+    pub(crate) deleted: bool,
+    /// Audit documents are written once; no draft may follow them.
+    pub(crate) audit: bool,
+}
+
+/// Names a patient's data key without saying whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SubjectKey {
+    pub(crate) tenant: TenantId,
+    pub(crate) subject: Blind,
+}
+
+/// A patient's data key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeyRow {
+    /// Wrapped by the tenant's key.
+    Wrapped(Vec<u8>),
+    /// Destroyed, when; no key may be made for this patient again.
+    Destroyed { at_ms: u64 },
+}
+
+/// An outbox entry, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutboxRow {
+    pub(crate) key: OutboxKey,
+    pub(crate) tenant: TenantId,
+    pub(crate) channel: u16,
+    pub(crate) attempt: u32,
+    pub(crate) sealed: Vec<u8>,
+}
+
+/// One row write. No two writes of one batch name the same row.
+#[derive(Debug, Clone)]
+pub(crate) enum Write {
+    Head(HeadKey, Head),
+    Document {
+        at: Hit,
+        row: Vec<u8>,
+    },
+    Superseded {
+        key: HeadKey,
+        version: u32,
+        at: Hit,
+    },
+    Posting {
+        token: Token,
+        at: Hit,
+    },
+    DropPosting {
+        token: Token,
+        at: Hit,
+    },
+    /// The tokens of the postings of a newest version, so that its successor can drop them.
+    Posted {
+        at: Hit,
+        tokens: Vec<Token>,
+    },
+    DropPosted {
+        at: Hit,
+    },
+    Event(Event),
+    Leaf {
+        shard: Shard,
+        index: u64,
+        record: Vec<u8>,
+    },
+    Node {
+        shard: Shard,
+        index: u64,
+        hash: [u8; 32],
+    },
+    Timer(Timer),
+    DropTimer(TimerKey),
+    Outbox(OutboxRow),
+    DropOutbox(OutboxKey),
+    Cursor {
+        consumer: String,
+        shard: Shard,
+        at: Number,
+    },
+    Key(SubjectKey, KeyRow),
+    Meta {
+        name: String,
+        value: Vec<u8>,
+    },
+}
+
+/// A store of rows.
+pub(crate) trait Backend: Send + Sync + 'static {
+    /// Applies all writes or none, and returns when they are durable.
+    fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError>;
+    /// The rows as they are now; what is applied later does not show.
+    fn snapshot(&self) -> Box<dyn Snapshot>;
+    /// Removes what overwritten key rows have left behind in the store's files.
+    fn scrub_keys(&self) -> Result<(), LedgerError>;
+    /// Bytes that the store takes on disk.
+    fn disk_bytes(&self) -> u64;
+}
+
+/// One consistent view of the rows. Held briefly.
+pub(crate) trait Snapshot: Send + Sync {
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError>;
+    /// Meta rows whose name starts with `prefix`, by name.
+    fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, LedgerError>;
+    fn head(&self, key: &HeadKey) -> Result<Option<Head>, LedgerError>;
+    fn superseded(&self, key: &HeadKey, version: u32) -> Result<Option<Hit>, LedgerError>;
+    fn document(&self, at: Hit) -> Result<Option<Vec<u8>>, LedgerError>;
+    /// Places of documents after a place, in the order of (number, shard).
+    fn places(&self, after: Hit, limit: usize) -> Result<Vec<Hit>, LedgerError>;
+    /// The newest number of any document.
+    fn last_number(&self) -> Result<Number, LedgerError>;
+    /// Postings of a token from `from` (inclusive) on to older ones, not older than `since`; of the
+    /// same number, lower shards come first.
+    fn postings(
+        &self,
+        token: Token,
+        from: Hit,
+        since: Number,
+        limit: usize,
+    ) -> Result<Vec<Hit>, LedgerError>;
+    fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError>;
+    /// Events of a shard after a number, oldest first.
+    fn events(&self, shard: Shard, after: Number, limit: usize) -> Result<Vec<Event>, LedgerError>;
+    /// The number of a shard's newest event; zero when there is none.
+    fn last_event(&self, shard: Shard) -> Result<Number, LedgerError>;
+    fn leaf(&self, shard: Shard, index: u64) -> Result<Option<Vec<u8>>, LedgerError>;
+    /// Leaves of a shard from an index on.
+    fn leaves(
+        &self,
+        shard: Shard,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, LedgerError>;
+    /// One more than the greatest leaf index of a shard.
+    fn tree_size(&self, shard: Shard) -> Result<u64, LedgerError>;
+    fn node(&self, shard: Shard, index: u64) -> Result<Option<[u8; 32]>, LedgerError>;
+    /// Timers from a key (inclusive) on, due at `until_ms` or before.
+    fn timers(
+        &self,
+        from: TimerKey,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<Timer>, LedgerError>;
+    /// Outbox entries from a key (inclusive) on, due at `until_ms` or before.
+    fn outbox(
+        &self,
+        from: OutboxKey,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, LedgerError>;
+    fn has_outbox(&self, key: &OutboxKey) -> Result<bool, LedgerError>;
+    fn cursor(&self, consumer: &str, shard: Shard) -> Result<Option<Number>, LedgerError>;
+    fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError>;
+}

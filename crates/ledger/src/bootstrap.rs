@@ -1,0 +1,231 @@
+//! Opening: what the store says of itself, and a new store's first rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::backend::{Backend, Snapshot, Write};
+use crate::codec::Decoder;
+use crate::keys::{Secret, TenantKeys, root_wrap};
+use crate::plan::State;
+use crate::seal::{Packer, open, seal};
+use crate::shared::{Core, Parts};
+use crate::tree::{Signer, Tree};
+use crate::writer::{CHECKPOINT, load_state};
+use crate::{Entropy, LedgerError, OpenOptions, SHARDS, TenantId};
+
+/// The format of the store as a whole.
+const STORE_FORMAT: u32 = 1;
+const STORE: &str = "store";
+const ROOT: &str = "root";
+const SIGNER: &str = "signer";
+const DICTIONARY: &str = "dictionary/";
+const TENANT: &str = "tenant/";
+/// What is sealed under the root key to know it again.
+const ROOT_CHECK: &[u8] = b"cairn ledger";
+/// The greatest dictionary, bytes; 64 KiB were measured to be enough.
+const MAX_DICTIONARY_BYTES: usize = 1 << 20;
+
+/// An opened store.
+pub(crate) struct Opened {
+    pub(crate) core: Arc<Core>,
+    pub(crate) state: State,
+    pub(crate) checkpoint: String,
+    /// Why the audit trees are not those that were signed, if they are not. Then nothing may be
+    /// written: a new checkpoint would vouch for the change.
+    pub(crate) suspect: Option<String>,
+}
+
+/// The meta row of a tenant's wrapped secret.
+pub(crate) fn tenant_row(tenant: TenantId) -> String {
+    format!("{TENANT}{:08x}", tenant.0)
+}
+
+/// Wraps one of the store's own secrets for its meta row.
+pub(crate) fn wrap(root: &Secret, entropy: &dyn Entropy, name: &str, secret: &[u8]) -> Vec<u8> {
+    seal(root, entropy, name.as_bytes(), secret.to_vec())
+}
+
+fn unwrap(root: &Secret, name: &str, wrapped: &[u8]) -> Result<Vec<u8>, LedgerError> {
+    open(root, name.as_bytes(), wrapped)
+        .ok_or_else(|| LedgerError::Damaged(format!("the secret {name} does not unwrap")))
+}
+
+fn unwrap_32(root: &Secret, name: &str, wrapped: &[u8]) -> Result<Secret, LedgerError> {
+    unwrap(root, name, wrapped)?
+        .try_into()
+        .map_err(|_| LedgerError::Damaged(format!("the secret {name} has a wrong length")))
+}
+
+fn must(snapshot: &dyn Snapshot, name: &str) -> Result<Vec<u8>, LedgerError> {
+    snapshot
+        .meta(name)?
+        .ok_or_else(|| LedgerError::Damaged(format!("the meta row {name} is missing")))
+}
+
+/// The first rows of a new store.
+fn found(backend: &dyn Backend, root: &Secret, options: &OpenOptions) -> Result<(), LedgerError> {
+    let entropy = &*options.entropy;
+    let mut id = [0; 16];
+    entropy.fill(&mut id);
+    let mut seed = [0; 32];
+    entropy.fill(&mut seed);
+    let mut store = STORE_FORMAT.to_be_bytes().to_vec();
+    store.extend_from_slice(&SHARDS.to_be_bytes());
+    store.extend_from_slice(&id);
+    // A checkpoint of nothing, so that a missing one is always a sign of damage.
+    let checkpoint = Signer::new(&id, &seed)?.sign(
+        &vec![Tree::default(); usize::from(SHARDS)],
+        options.clock.now_ms(),
+    )?;
+    let row = |name: &str, value: Vec<u8>| Write::Meta {
+        name: name.to_owned(),
+        value,
+    };
+    backend.apply(vec![
+        row(STORE, store),
+        row(ROOT, wrap(root, entropy, ROOT, ROOT_CHECK)),
+        row(SIGNER, wrap(root, entropy, SIGNER, &seed)),
+        row(CHECKPOINT, checkpoint.into_bytes()),
+    ])
+}
+
+fn store_id(store: &[u8]) -> Result<[u8; 16], LedgerError> {
+    let mut decoder = Decoder::new(store, "store");
+    let format = decoder.u32()?;
+    if format != STORE_FORMAT {
+        return Err(LedgerError::Storage(format!(
+            "the store has format {format}, and this program knows {STORE_FORMAT}"
+        )));
+    }
+    let shards = decoder.u16()?;
+    if shards != SHARDS {
+        return Err(LedgerError::Storage(format!(
+            "the store has {shards} shards, and this program has {SHARDS}"
+        )));
+    }
+    let id = decoder.array()?;
+    decoder.end()?;
+    Ok(id)
+}
+
+/// All dictionaries, and the version of the one for new bodies, which is stored if it is new.
+fn packer(
+    backend: &dyn Backend,
+    snapshot: &dyn Snapshot,
+    root: &Secret,
+    options: &OpenOptions,
+) -> Result<Packer, LedgerError> {
+    let mut dictionaries = HashMap::new();
+    for (name, wrapped) in snapshot.metas(DICTIONARY)? {
+        let version = u32::from_str_radix(&name[DICTIONARY.len()..], 16)
+            .map_err(|_| LedgerError::Damaged(format!("the meta row {name} has a wrong name")))?;
+        dictionaries.insert(version, unwrap(root, &name, &wrapped)?);
+    }
+    if options.dictionary.is_empty() {
+        return Ok(Packer::new(0, &dictionaries));
+    }
+    if options.dictionary.len() > MAX_DICTIONARY_BYTES {
+        return Err(LedgerError::Invalid("a dictionary has at most 1 MiB"));
+    }
+    let known = dictionaries
+        .iter()
+        .find(|(_, bytes)| **bytes == options.dictionary)
+        .map(|(version, _)| *version);
+    if let Some(version) = known {
+        return Ok(Packer::new(version, &dictionaries));
+    }
+    let version = dictionaries.keys().max().unwrap_or(&0) + 1;
+    let name = format!("{DICTIONARY}{version:08x}");
+    // Sealed, because a dictionary trained on patients' records is made of them.
+    let value = wrap(root, &*options.entropy, &name, &options.dictionary);
+    backend.apply(vec![Write::Meta { name, value }])?;
+    dictionaries.insert(version, options.dictionary.clone());
+    Ok(Packer::new(version, &dictionaries))
+}
+
+fn tenants(
+    snapshot: &dyn Snapshot,
+    root: &Secret,
+) -> Result<HashMap<TenantId, Arc<TenantKeys>>, LedgerError> {
+    let mut tenants = HashMap::new();
+    for (name, wrapped) in snapshot.metas(TENANT)? {
+        let number = u32::from_str_radix(&name[TENANT.len()..], 16)
+            .map_err(|_| LedgerError::Damaged(format!("the meta row {name} has a wrong name")))?;
+        let secret = unwrap_32(root, &name, &wrapped)?;
+        tenants.insert(
+            TenantId(number),
+            Arc::new(TenantKeys::derive(TenantId(number), &secret)),
+        );
+    }
+    Ok(tenants)
+}
+
+/// Whether today's trees go on from those that were signed.
+fn suspect(
+    snapshot: &dyn Snapshot,
+    signer: &Signer,
+    state: &State,
+    checkpoint: &str,
+) -> Result<Option<String>, LedgerError> {
+    let Some(heads) = signer.verify(checkpoint) else {
+        return Ok(Some(
+            "the signature of the newest checkpoint does not hold".into(),
+        ));
+    };
+    for (shard, size, root) in heads.trees {
+        let tree = &state.trees[usize::from(shard.0)];
+        if tree.size() < size {
+            return Ok(Some(format!(
+                "audit tree {shard} has {} leaves, and {size} were signed",
+                tree.size()
+            )));
+        }
+        let signed = if tree.size() == size {
+            tree.root()?
+        } else {
+            Tree::load(snapshot, shard, size)?.root()?
+        };
+        if signed != root {
+            return Ok(Some(format!(
+                "audit tree {shard} is not the one that was signed"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens the store in a backend, founding it if it is new.
+pub(crate) fn open_store(
+    backend: &Arc<dyn Backend>,
+    options: &OpenOptions,
+) -> Result<Opened, LedgerError> {
+    let root = root_wrap(&options.root_key);
+    if backend.snapshot().meta(STORE)?.is_none() {
+        found(&**backend, &root, options)?;
+    }
+    let snapshot = backend.snapshot();
+    let id = store_id(&must(&*snapshot, STORE)?)?;
+    if open(&root, ROOT.as_bytes(), &must(&*snapshot, ROOT)?).as_deref() != Some(ROOT_CHECK) {
+        return Err(LedgerError::RootKey("it does not open this store".into()));
+    }
+    let signer = Signer::new(&id, &unwrap_32(&root, SIGNER, &must(&*snapshot, SIGNER)?)?)?;
+    let checkpoint = String::from_utf8(must(&*snapshot, CHECKPOINT)?).unwrap_or_default();
+    let state = load_state(&**backend)?;
+    let suspect = suspect(&*snapshot, &signer, &state, &checkpoint)?;
+    let core = Core::new(Parts {
+        clock: Arc::clone(&options.clock),
+        entropy: Arc::clone(&options.entropy),
+        packer: packer(&**backend, &*snapshot, &root, options)?,
+        tenants: tenants(&*snapshot, &root)?,
+        root_wrap: root,
+        signer,
+        last: state.last,
+        backend: Arc::clone(backend),
+    })?;
+    Ok(Opened {
+        core: Arc::new(core),
+        state,
+        checkpoint,
+        suspect,
+    })
+}

@@ -1,0 +1,424 @@
+//! Planning of a group of commits: which of them may go through, and what is then written.
+//!
+//! Everything here is worked out on copies; the writer takes it over when the batch is durable, so a
+//! failing store leaves memory as it was.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use tlog_tiles::record_hash;
+
+use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Write};
+use crate::keys::DataKey;
+use crate::rows::Leaf;
+use crate::tree::{Tree, sha256_all};
+use crate::{
+    CursorMove, Event, Expected, Hit, Kind, LedgerError, Number, OutboxKey, Receipt, Shard,
+    TenantId, Timer, TimerKey, Token, Written,
+};
+
+/// A document, sealed by its caller; only its number is missing.
+pub(crate) struct SealedDocument {
+    pub(crate) key: HeadKey,
+    pub(crate) kind: Kind,
+    pub(crate) shard: Shard,
+    pub(crate) expected: Expected,
+    pub(crate) deleted: bool,
+    pub(crate) audit: bool,
+    /// The row as it will be stored.
+    pub(crate) row: Vec<u8>,
+    /// SHA-256 of `row`.
+    pub(crate) digest: [u8; 32],
+    /// All of its tokens, each once; none when deleted.
+    pub(crate) tokens: Vec<Token>,
+}
+
+/// A commit, sealed by its caller.
+pub(crate) struct SealedCommit {
+    pub(crate) tenant: TenantId,
+    pub(crate) documents: Vec<SealedDocument>,
+    pub(crate) audit: Option<SealedDocument>,
+    pub(crate) timers_set: Vec<Timer>,
+    pub(crate) timers_clear: Vec<TimerKey>,
+    pub(crate) outbox_add: Vec<OutboxRow>,
+    pub(crate) outbox_remove: Vec<OutboxKey>,
+    pub(crate) cursor: Option<CursorMove>,
+    pub(crate) cause: Option<Number>,
+    /// The patients' keys that sealed something of it, each once.
+    pub(crate) keys: Vec<Arc<DataKey>>,
+    /// The patient whose key goes with this commit.
+    pub(crate) destroy: Option<SubjectKey>,
+}
+
+/// What the writer knows between groups.
+pub(crate) struct State {
+    pub(crate) last: Number,
+    pub(crate) trees: Vec<Tree>,
+    /// Keys destroyed since opening: a commit may have been sealed before and come after.
+    pub(crate) destroyed: HashSet<SubjectKey>,
+}
+
+/// What a group has become: taken over by the writer when it is durable.
+pub(crate) struct Planned {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) last: Number,
+    /// The trees that have grown.
+    pub(crate) trees: BTreeMap<Shard, Tree>,
+    /// The newest event of each shard that has new ones.
+    pub(crate) feeds: BTreeMap<Shard, Number>,
+    pub(crate) stored_keys: Vec<Arc<DataKey>>,
+    pub(crate) destroyed: Vec<SubjectKey>,
+    pub(crate) earliest_timer_ms: Option<u64>,
+    pub(crate) earliest_outbox_ms: Option<u64>,
+    pub(crate) commits: u64,
+    pub(crate) documents: u64,
+}
+
+/// A group of commits in the making.
+pub(crate) struct Group<'a> {
+    snapshot: &'a dyn Snapshot,
+    state: &'a State,
+    now_ms: u64,
+    heads: HashMap<HeadKey, Head>,
+    cursors: HashMap<(String, Shard), Number>,
+    timers: BTreeMap<TimerKey, Option<Timer>>,
+    outbox: BTreeMap<OutboxKey, Option<OutboxRow>>,
+    keys: HashMap<SubjectKey, KeyRow>,
+    /// Versions that were written and superseded within the group; their postings are never stored.
+    passed: HashSet<Hit>,
+    rows: Vec<Write>,
+    planned: Planned,
+}
+
+impl<'a> Group<'a> {
+    pub(crate) fn new(snapshot: &'a dyn Snapshot, state: &'a State, now_ms: u64) -> Self {
+        Self {
+            snapshot,
+            state,
+            now_ms,
+            heads: HashMap::new(),
+            cursors: HashMap::new(),
+            timers: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            keys: HashMap::new(),
+            passed: HashSet::new(),
+            rows: Vec::new(),
+            planned: Planned {
+                writes: Vec::new(),
+                last: state.last,
+                trees: BTreeMap::new(),
+                feeds: BTreeMap::new(),
+                stored_keys: Vec::new(),
+                destroyed: Vec::new(),
+                earliest_timer_ms: None,
+                earliest_outbox_ms: None,
+                commits: 0,
+                documents: 0,
+            },
+        }
+    }
+
+    /// Adds a commit, or says why it can't go through; then nothing of it is in the group.
+    pub(crate) fn add(&mut self, commit: SealedCommit) -> Result<Receipt, LedgerError> {
+        // First everything that can fail, on the side.
+        for key in &commit.keys {
+            let destroyed = |row: &SubjectKey| {
+                self.state.destroyed.contains(row)
+                    || matches!(self.keys.get(row), Some(KeyRow::Destroyed { .. }))
+            };
+            if destroyed(&key.row) || commit.destroy == Some(key.row) {
+                return Err(LedgerError::KeyDestroyed);
+            }
+        }
+        if let Some(step) = &commit.cursor {
+            self.check_cursor(step)?;
+        }
+        self.check_outbox(&commit.outbox_remove)?;
+        let SealedCommit {
+            tenant,
+            documents,
+            audit,
+            cause,
+            ..
+        } = &commit;
+        let first = self
+            .planned
+            .last
+            .0
+            .saturating_add(1)
+            .max(Number::at_ms(self.now_ms).0);
+        let mut heads: HashMap<HeadKey, Head> = HashMap::new();
+        let mut rows = Vec::new();
+        let mut passed = Vec::new();
+        let mut places: BTreeMap<Shard, (Vec<Number>, Vec<[u8; 32]>)> = BTreeMap::new();
+        let mut written = Vec::with_capacity(documents.len() + 1);
+        for (document, number) in documents.iter().chain(audit).zip(first..) {
+            let at = Hit {
+                number: Number(number),
+                shard: document.shard,
+            };
+            let current = match heads
+                .get(&document.key)
+                .or_else(|| self.heads.get(&document.key))
+            {
+                Some(head) => Some(*head),
+                None => self.snapshot.head(&document.key)?,
+            };
+            let version = match (document.expected, current) {
+                (Expected::Absent, None) => 1,
+                (Expected::Version(expected), Some(head))
+                    if head.version == expected && !head.audit =>
+                {
+                    expected
+                        .checked_add(1)
+                        .ok_or(LedgerError::Invalid("a document has too many versions"))?
+                }
+                _ => return Err(LedgerError::Conflict),
+            };
+            if let Some(head) = current {
+                rows.push(Write::Superseded {
+                    key: document.key,
+                    version: head.version,
+                    at: head.at,
+                });
+                if head.at.number > self.state.last {
+                    passed.push(head.at);
+                } else if !head.deleted {
+                    for token in self.snapshot.posted(head.at)? {
+                        rows.push(Write::DropPosting { token, at: head.at });
+                    }
+                    rows.push(Write::DropPosted { at: head.at });
+                }
+            }
+            heads.insert(
+                document.key,
+                Head {
+                    at,
+                    version,
+                    deleted: document.deleted,
+                    audit: document.audit,
+                },
+            );
+            let (numbers, digests) = places.entry(document.shard).or_default();
+            numbers.push(at.number);
+            digests.push(document.digest);
+            written.push(Written { at, version });
+        }
+        let mut trees = BTreeMap::new();
+        let mut leaf = None;
+        if let (Some(audit), Some(audit_written)) = (audit, written.last()) {
+            for (shard, (numbers, digests)) in places {
+                let record = Leaf {
+                    tenant: *tenant,
+                    audit: audit_written.at,
+                    numbers,
+                    digest: sha256_all(digests.iter()),
+                }
+                .encode();
+                let mut tree = self.tree(shard).clone();
+                let index = tree.size();
+                for (index, hash) in tree.append(record_hash(&record))? {
+                    rows.push(Write::Node {
+                        shard,
+                        index,
+                        hash: hash.0,
+                    });
+                }
+                rows.push(Write::Leaf {
+                    shard,
+                    index,
+                    record,
+                });
+                trees.insert(shard, tree);
+                if shard == audit.shard {
+                    leaf = Some((shard, index));
+                }
+            }
+        }
+
+        // From here on nothing fails.
+        for (document, written) in documents.iter().zip(&written) {
+            self.planned.feeds.insert(document.shard, written.at.number);
+            rows.push(Write::Event(Event {
+                at: written.at,
+                tenant: *tenant,
+                kind: document.kind,
+                version: written.version,
+                deleted: document.deleted,
+                cause: *cause,
+            }));
+        }
+        let audit_hit = audit.as_ref().and(written.last()).map(|written| written.at);
+        if let Some(last) = written.last() {
+            self.planned.last = last.at.number;
+        }
+        self.planned.commits += 1;
+        self.planned.documents += written.len() as u64;
+        self.planned.trees.append(&mut trees);
+        self.heads.extend(heads);
+        self.passed.extend(passed);
+        self.rows.append(&mut rows);
+        for (document, written) in commit
+            .documents
+            .into_iter()
+            .chain(commit.audit)
+            .zip(&written)
+        {
+            let at = written.at;
+            self.rows.push(Write::Document {
+                at,
+                row: document.row,
+            });
+            for token in &document.tokens {
+                self.rows.push(Write::Posting { token: *token, at });
+            }
+            if !document.audit && !document.deleted {
+                self.rows.push(Write::Posted {
+                    at,
+                    tokens: document.tokens,
+                });
+            }
+        }
+        for key in commit.timers_clear {
+            self.timers.insert(key, None);
+        }
+        for timer in commit.timers_set {
+            self.timers.insert(timer.key, Some(timer));
+        }
+        for key in commit.outbox_remove {
+            self.outbox.insert(key, None);
+        }
+        for row in commit.outbox_add {
+            self.outbox.insert(row.key, Some(row));
+        }
+        if let Some(step) = commit.cursor {
+            self.cursors.insert((step.consumer, step.shard), step.to);
+        }
+        for key in commit.keys {
+            if !key.is_durable() && !self.keys.contains_key(&key.row) {
+                self.keys
+                    .insert(key.row, KeyRow::Wrapped(key.wrapped.clone()));
+                self.planned.stored_keys.push(key);
+            }
+        }
+        if let Some(row) = commit.destroy {
+            self.keys
+                .insert(row, KeyRow::Destroyed { at_ms: self.now_ms });
+            self.planned.destroyed.push(row);
+        }
+        let documents = written[..written.len() - usize::from(audit_hit.is_some())].to_vec();
+        Ok(Receipt {
+            documents,
+            leaf,
+            audit: audit_hit,
+        })
+    }
+
+    /// Adds a row that no commit depends on.
+    pub(crate) fn add_meta(&mut self, name: &str, value: Vec<u8>) {
+        self.rows.push(Write::Meta {
+            name: name.to_owned(),
+            value,
+        });
+    }
+
+    /// Removes an outbox entry if it is there.
+    pub(crate) fn drop_outbox(&mut self, key: OutboxKey) {
+        self.outbox.insert(key, None);
+    }
+
+    /// The tree as the group leaves it.
+    pub(crate) fn tree(&self, shard: Shard) -> &Tree {
+        self.planned
+            .trees
+            .get(&shard)
+            .unwrap_or(&self.state.trees[usize::from(shard.0)])
+    }
+
+    /// Whether a tree has grown.
+    pub(crate) fn has_leaves(&self) -> bool {
+        !self.planned.trees.is_empty()
+    }
+
+    fn check_cursor(&self, step: &CursorMove) -> Result<(), LedgerError> {
+        let current = match self.cursors.get(&(step.consumer.clone(), step.shard)) {
+            Some(at) => *at,
+            None => self
+                .snapshot
+                .cursor(&step.consumer, step.shard)?
+                .unwrap_or_default(),
+        };
+        if current == step.from {
+            Ok(())
+        } else {
+            Err(LedgerError::CursorMoved {
+                consumer: step.consumer.clone(),
+            })
+        }
+    }
+
+    fn check_outbox(&self, keys: &[OutboxKey]) -> Result<(), LedgerError> {
+        let mut removed = BTreeSet::new();
+        for key in keys {
+            let there = match self.outbox.get(key) {
+                Some(row) => row.is_some(),
+                None => self.snapshot.has_outbox(key)?,
+            };
+            if !there || !removed.insert(*key) {
+                return Err(LedgerError::Conflict);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that the group writes; no row twice.
+    pub(crate) fn finish(mut self) -> Planned {
+        let passed = &self.passed;
+        let mut writes = self.rows;
+        if !passed.is_empty() {
+            writes.retain(|write| match write {
+                Write::Posting { at, .. } | Write::Posted { at, .. } => !passed.contains(at),
+                _ => true,
+            });
+        }
+        writes.extend(
+            self.heads
+                .into_iter()
+                .map(|(key, head)| Write::Head(key, head)),
+        );
+        writes.extend(
+            self.cursors
+                .into_iter()
+                .map(|((consumer, shard), at)| Write::Cursor {
+                    consumer,
+                    shard,
+                    at,
+                }),
+        );
+        let due = self
+            .timers
+            .iter()
+            .filter(|(_, timer)| timer.is_some())
+            .map(|(key, _)| key.due_ms);
+        self.planned.earliest_timer_ms = due.min();
+        let due = self
+            .outbox
+            .iter()
+            .filter(|(_, row)| row.is_some())
+            .map(|(key, _)| key.due_ms);
+        self.planned.earliest_outbox_ms = due.min();
+        writes.extend(
+            self.timers
+                .into_iter()
+                .map(|(key, timer)| timer.map_or(Write::DropTimer(key), Write::Timer)),
+        );
+        writes.extend(
+            self.outbox
+                .into_iter()
+                .map(|(key, row)| row.map_or(Write::DropOutbox(key), Write::Outbox)),
+        );
+        writes.extend(self.keys.into_iter().map(|(key, row)| Write::Key(key, row)));
+        self.planned.writes = writes;
+        self.planned
+    }
+}

@@ -1,0 +1,247 @@
+//! Running a blind query: sorted runs of postings, newest first, merged, intersected and filtered by
+//! leaping from one to the next.
+
+use std::cmp::Reverse;
+
+use crate::backend::Snapshot;
+use crate::{Hit, LedgerError, Number, Query, Shard, Token};
+
+/// The most tokens of a query. A range needs up to 198, and a page combines a few.
+const MAX_TOKENS: usize = 4096;
+/// Hits of the first page of a run, and of one after a leap.
+const FIRST_PAGE: usize = 16;
+/// Hits of the largest page.
+const LARGEST_PAGE: usize = 512;
+/// Pages read in one go before other tasks get their turn: about a millisecond.
+const PAGES_A_TURN: usize = 128;
+
+/// The order of results: newer first, and of one number lower shards first.
+fn rank(hit: Hit) -> (Reverse<Number>, Shard) {
+    (Reverse(hit.number), hit.shard)
+}
+
+/// The place right after a hit; `None` at the very end.
+fn after(hit: Hit) -> Option<Hit> {
+    match hit.shard.0.checked_add(1) {
+        Some(shard) => Some(Hit {
+            number: hit.number,
+            shard: Shard(shard),
+        }),
+        None => Some(Hit {
+            number: Number(hit.number.0.checked_sub(1)?),
+            shard: Shard(0),
+        }),
+    }
+}
+
+/// What a look for the first hit at or after a place gave.
+#[derive(Debug, PartialEq)]
+enum Found {
+    Hit(Hit),
+    End,
+    /// There is none before this place; look again from here.
+    Paused(Hit),
+}
+
+/// Where a search may look, and how much it has read in this turn.
+struct Bounds<'a> {
+    snapshot: &'a dyn Snapshot,
+    since: Number,
+    pages: usize,
+}
+
+enum Node {
+    Run(Run),
+    And(Vec<Node>),
+    Or(Vec<Node>),
+    Without(Box<Node>, Box<Node>),
+}
+
+/// The postings of one token, read page by page.
+struct Run {
+    token: Token,
+    page: Vec<Hit>,
+    position: usize,
+    /// Where the next page begins if the run is read on; `None` when it has ended.
+    next: Option<Hit>,
+    page_size: usize,
+}
+
+impl Node {
+    fn new(query: &Query, tokens: &mut usize) -> Result<Self, LedgerError> {
+        let all = |parts: &[Query], tokens: &mut usize| {
+            parts
+                .iter()
+                .map(|part| Self::new(part, tokens))
+                .collect::<Result<_, _>>()
+        };
+        Ok(match query {
+            Query::Token(token) => {
+                *tokens += 1;
+                if *tokens > MAX_TOKENS {
+                    return Err(LedgerError::Invalid("a query has at most 4096 tokens"));
+                }
+                let newest = Hit {
+                    number: Number(u64::MAX),
+                    shard: Shard(0),
+                };
+                Self::Run(Run {
+                    token: *token,
+                    page: Vec::new(),
+                    position: 0,
+                    next: Some(newest),
+                    page_size: FIRST_PAGE,
+                })
+            }
+            Query::And(parts) if parts.is_empty() => {
+                return Err(LedgerError::Invalid("And needs a part"));
+            }
+            Query::And(parts) => Self::And(all(parts, tokens)?),
+            Query::Or(parts) => Self::Or(all(parts, tokens)?),
+            Query::Without(with, without) => Self::Without(
+                Box::new(Self::new(with, tokens)?),
+                Box::new(Self::new(without, tokens)?),
+            ),
+        })
+    }
+
+    /// The first hit at or after a place. Places only go on from call to call.
+    fn seek(&mut self, place: Hit, bounds: &mut Bounds<'_>) -> Result<Found, LedgerError> {
+        match self {
+            Self::Run(run) => run.seek(place, bounds),
+            Self::And(parts) => {
+                let mut place = place;
+                let mut agreed = 0;
+                let mut turn = 0;
+                // Each part in turn moves the place on; when all in a row have stayed, it is a hit.
+                while agreed < parts.len() {
+                    match parts[turn].seek(place, bounds)? {
+                        Found::Hit(hit) if hit == place => agreed += 1,
+                        Found::Hit(hit) => {
+                            place = hit;
+                            agreed = 1;
+                        }
+                        other => return Ok(other),
+                    }
+                    turn = (turn + 1) % parts.len();
+                }
+                Ok(Found::Hit(place))
+            }
+            Self::Or(parts) => {
+                let mut first: Option<Hit> = None;
+                for part in parts {
+                    match part.seek(place, bounds)? {
+                        Found::Hit(hit) => {
+                            if first.is_none_or(|first| rank(hit) < rank(first)) {
+                                first = Some(hit);
+                            }
+                        }
+                        Found::End => {}
+                        Found::Paused(_) => return Ok(Found::Paused(place)),
+                    }
+                }
+                Ok(first.map_or(Found::End, Found::Hit))
+            }
+            Self::Without(with, without) => {
+                let mut place = place;
+                loop {
+                    let hit = match with.seek(place, bounds)? {
+                        Found::Hit(hit) => hit,
+                        other => return Ok(other),
+                    };
+                    match without.seek(hit, bounds)? {
+                        Found::Hit(other) if other == hit => match after(hit) {
+                            Some(next) => place = next,
+                            None => return Ok(Found::End),
+                        },
+                        Found::Paused(_) => return Ok(Found::Paused(hit)),
+                        _ => return Ok(Found::Hit(hit)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Run {
+    fn seek(&mut self, place: Hit, bounds: &mut Bounds<'_>) -> Result<Found, LedgerError> {
+        loop {
+            let left = &self.page[self.position..];
+            self.position += left.partition_point(|hit| rank(*hit) < rank(place));
+            if let Some(hit) = self.page.get(self.position) {
+                return Ok(Found::Hit(*hit));
+            }
+            let Some(next) = self.next else {
+                return Ok(Found::End);
+            };
+            if bounds.pages >= PAGES_A_TURN {
+                return Ok(Found::Paused(place));
+            }
+            bounds.pages += 1;
+            let from = if rank(next) < rank(place) {
+                // A leap: what lies right behind the place is all that is known to be of use.
+                self.page_size = FIRST_PAGE;
+                place
+            } else {
+                next
+            };
+            self.page = bounds
+                .snapshot
+                .postings(self.token, from, bounds.since, self.page_size)?;
+            self.position = 0;
+            self.next = match self.page.last() {
+                Some(last) if self.page.len() == self.page_size => after(*last),
+                _ => None,
+            };
+            self.page_size = (self.page_size * 2).min(LARGEST_PAGE);
+        }
+    }
+}
+
+/// Hits of a query, newest first.
+pub(crate) async fn search(
+    snapshot: &dyn Snapshot,
+    query: &Query,
+    before: Option<Number>,
+    since: Option<Number>,
+    limit: usize,
+) -> Result<Vec<Hit>, LedgerError> {
+    let mut root = Node::new(query, &mut 0)?;
+    if let Node::Run(run) = &mut root {
+        // All of it will be used, so read it in one page.
+        run.page_size = limit.clamp(1, LARGEST_PAGE);
+    }
+    let mut bounds = Bounds {
+        snapshot,
+        since: since.unwrap_or_default(),
+        pages: 0,
+    };
+    let mut hits = Vec::new();
+    let first = match before {
+        None => u64::MAX,
+        Some(Number(0)) => return Ok(hits),
+        Some(Number(before)) => before - 1,
+    };
+    let mut place = Hit {
+        number: Number(first),
+        shard: Shard(0),
+    };
+    while hits.len() < limit {
+        match root.seek(place, &mut bounds)? {
+            Found::Hit(hit) => {
+                hits.push(hit);
+                match after(hit) {
+                    Some(next) => place = next,
+                    None => break,
+                }
+            }
+            Found::End => break,
+            Found::Paused(at) => {
+                place = at;
+                bounds.pages = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    Ok(hits)
+}

@@ -1,0 +1,386 @@
+//! Reading. The embedded store answers in microseconds, so it is asked in place.
+
+use crate::backend::{Backend, Head, HeadKey, Snapshot};
+use crate::keys::TenantKeys;
+use crate::prepare::{open_outbox, same};
+use crate::rows::Header;
+use crate::writer::Request;
+use crate::{
+    Event, Hit, Kind, Ledger, LedgerError, Number, OutboxEntry, OutboxKey, Query, SHARDS, Shard,
+    Stored, TenantId, Timer, TimerKey,
+};
+
+/// Rows of one page of timers or outbox entries.
+const PAGE: usize = 256;
+/// The most versions or events in one answer.
+const MAX_ROWS: usize = 10_000;
+
+/// Where one version lies; `None` when there is no such version.
+fn place_of(
+    snapshot: &dyn Snapshot,
+    key: &HeadKey,
+    head: &Head,
+    version: u32,
+) -> Result<Option<Hit>, LedgerError> {
+    if version == head.version {
+        return Ok(Some(head.at));
+    }
+    if version == 0 || version > head.version {
+        return Ok(None);
+    }
+    let at = snapshot.superseded(key, version)?;
+    at.map(Some)
+        .ok_or_else(|| LedgerError::Damaged("a version of a document has no place".into()))
+}
+
+impl Ledger {
+    /// Opens the version that must lie at a place.
+    fn open_version(
+        &self,
+        backend: &dyn Backend,
+        snapshot: &dyn Snapshot,
+        keys: &TenantKeys,
+        key: &HeadKey,
+        head: &Head,
+        version: u32,
+    ) -> Result<Option<Stored>, LedgerError> {
+        let Some(at) = place_of(snapshot, key, head, version)? else {
+            return Ok(None);
+        };
+        let row = snapshot.document(at)?.ok_or_else(|| {
+            LedgerError::Damaged(format!("document {}/{} is missing", at.shard, at.number.0))
+        })?;
+        let (header, stored) = self.core().open_row(backend, keys, at, &row)?;
+        let deleted = if version == head.version {
+            head.deleted
+        } else {
+            header.deleted
+        };
+        same(&header, key, version, deleted)?;
+        Ok(Some(stored))
+    }
+
+    /// The newest version of a document, deleted or not.
+    ///
+    /// # Errors
+    /// `UnknownTenant`, `KeyDestroyed`, `Damaged`, `Storage`.
+    pub async fn get(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        id: &str,
+    ) -> Result<Option<Stored>, LedgerError> {
+        let (backend, keys) = (self.backend()?, self.core().tenant(tenant)?);
+        let snapshot = backend.snapshot();
+        let key = keys.head_key(kind, id);
+        let Some(head) = snapshot.head(&key)? else {
+            return Ok(None);
+        };
+        self.open_version(&*backend, &*snapshot, &keys, &key, &head, head.version)
+    }
+
+    /// One version of a document.
+    ///
+    /// # Errors
+    /// As [`Ledger::get`].
+    pub async fn version(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        id: &str,
+        version: u32,
+    ) -> Result<Option<Stored>, LedgerError> {
+        let (backend, keys) = (self.backend()?, self.core().tenant(tenant)?);
+        let snapshot = backend.snapshot();
+        let key = keys.head_key(kind, id);
+        let Some(head) = snapshot.head(&key)? else {
+            return Ok(None);
+        };
+        self.open_version(&*backend, &*snapshot, &keys, &key, &head, version)
+    }
+
+    /// Versions of a document, newest first, starting below `before` (exclusive) if given; at most
+    /// 10,000 at once.
+    ///
+    /// # Errors
+    /// As [`Ledger::get`].
+    pub async fn history(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        id: &str,
+        before: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, LedgerError> {
+        let (backend, keys) = (self.backend()?, self.core().tenant(tenant)?);
+        let snapshot = backend.snapshot();
+        let key = keys.head_key(kind, id);
+        let Some(head) = snapshot.head(&key)? else {
+            return Ok(Vec::new());
+        };
+        let newest = before.map_or(head.version, |before| {
+            head.version.min(before.saturating_sub(1))
+        });
+        let mut versions = Vec::new();
+        for version in (1..=newest).rev().take(limit.min(MAX_ROWS)) {
+            versions.extend(self.open_version(&*backend, &*snapshot, &keys, &key, &head, version)?);
+        }
+        Ok(versions)
+    }
+
+    /// Places of live documents that the query holds for, newest first, below `before` if given, and
+    /// not older than `since` if given. Blind: the caller verifies hits on the opened body, because
+    /// tokens can collide.
+    ///
+    /// # Errors
+    /// `Storage`, `UnknownTenant`; `Invalid` for an `And` of nothing or more than 4096 tokens.
+    pub async fn search(
+        &self,
+        tenant: TenantId,
+        query: &Query,
+        before: Option<Number>,
+        since: Option<Number>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, LedgerError> {
+        let snapshot = self.backend()?.snapshot();
+        // Tokens are keyed by tenant, so that those of one find nothing of another.
+        self.core().tenant(tenant)?;
+        crate::query::search(&*snapshot, query, before, since, limit).await
+    }
+
+    /// Opens a document version by its place.
+    ///
+    /// # Errors
+    /// As [`Ledger::get`]. `Ok(None)` also when the place is another tenant's.
+    pub async fn fetch(&self, tenant: TenantId, at: Hit) -> Result<Option<Stored>, LedgerError> {
+        let (backend, keys) = (self.backend()?, self.core().tenant(tenant)?);
+        let snapshot = backend.snapshot();
+        let Some(row) = snapshot.document(at)? else {
+            return Ok(None);
+        };
+        let (header, _) = Header::decode(&row)?;
+        if header.key.tenant != tenant {
+            return Ok(None);
+        }
+        // The seal binds a body to its document and version, not to a place: the way back does.
+        let head = snapshot.head(&header.key)?;
+        let place = head
+            .map(|head| place_of(&*snapshot, &header.key, &head, header.version))
+            .transpose()?
+            .flatten();
+        if place != Some(at) {
+            return Err(LedgerError::Damaged(format!(
+                "document {}/{} lies in another's place",
+                at.shard, at.number.0
+            )));
+        }
+        let (_, stored) = self.core().open_row(&*backend, &keys, at, &row)?;
+        Ok(Some(stored))
+    }
+
+    /// Events of a shard after a position, oldest first; at most 10,000 at once.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn events(
+        &self,
+        shard: Shard,
+        after: Number,
+        limit: usize,
+    ) -> Result<Vec<Event>, LedgerError> {
+        self.backend()?
+            .snapshot()
+            .events(shard, after, limit.min(MAX_ROWS))
+    }
+
+    /// Shards with new events, as they become durable. A receiver that lags must look at all shards.
+    #[must_use]
+    pub fn watch(&self) -> tokio::sync::broadcast::Receiver<Shard> {
+        self.core().news.subscribe()
+    }
+
+    /// The newest number given out.
+    #[must_use]
+    pub fn last_number(&self) -> Number {
+        self.core().last()
+    }
+
+    /// The newest number on a shard's feed.
+    #[must_use]
+    pub fn shard_head(&self, shard: Shard) -> Number {
+        self.core().feed(shard)
+    }
+
+    /// A follower's position on a shard; [`Number`] zero at first.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn cursor(&self, consumer: &str, shard: Shard) -> Result<Number, LedgerError> {
+        Ok(self
+            .backend()?
+            .snapshot()
+            .cursor(consumer, shard)?
+            .unwrap_or_default())
+    }
+
+    /// Timers due at `until_ms` or before, soonest first, over all shards.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn timers_due(
+        &self,
+        consumer: u16,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<Timer>, LedgerError> {
+        let floor = &self.core().timer_floor;
+        let (from_ms, mark) = floor.read();
+        let snapshot = self.backend()?.snapshot();
+        let mut from = TimerKey {
+            shard: Shard(0),
+            due_ms: from_ms,
+            id: [0; 16],
+        };
+        let mut due = Vec::new();
+        let mut first = true;
+        while due.len() < limit {
+            let page = snapshot.timers(from, until_ms, PAGE)?;
+            if first {
+                floor.raise(
+                    mark,
+                    page.first()
+                        .map_or(until_ms.saturating_add(1), |timer| timer.key.due_ms),
+                );
+                first = false;
+            }
+            let next = page
+                .last()
+                .filter(|_| page.len() == PAGE)
+                .and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
+            due.extend(page.into_iter().filter(|timer| timer.consumer == consumer));
+            let Some((due_ms, shard, id)) = next else {
+                break;
+            };
+            from = TimerKey { shard, due_ms, id };
+        }
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    /// When the next timer of any consumer is due.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn next_timer_ms(&self) -> Result<Option<u64>, LedgerError> {
+        let floor = &self.core().timer_floor;
+        let (from_ms, mark) = floor.read();
+        let from = TimerKey {
+            shard: Shard(0),
+            due_ms: from_ms,
+            id: [0; 16],
+        };
+        let next = self
+            .backend()?
+            .snapshot()
+            .timers(from, u64::MAX, 1)?
+            .first()
+            .map(|timer| timer.key.due_ms);
+        floor.raise(mark, next.unwrap_or(u64::MAX));
+        Ok(next)
+    }
+
+    /// Outbox entries due at `until_ms` or before, soonest first, opened. Entries whose key was
+    /// destroyed are removed and not returned.
+    ///
+    /// # Errors
+    /// `Damaged`, `Storage`.
+    pub async fn outbox_due(
+        &self,
+        channel: u16,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, LedgerError> {
+        let mut due = Vec::new();
+        let mut lost = Vec::new();
+        {
+            let floor = &self.core().outbox_floor;
+            let (from_ms, mark) = floor.read();
+            let backend = self.backend()?;
+            let snapshot = backend.snapshot();
+            let mut from = OutboxKey {
+                shard: Shard(0),
+                due_ms: from_ms,
+                id: [0; 16],
+            };
+            let mut first = true;
+            while due.len() < limit {
+                let page = snapshot.outbox(from, until_ms, PAGE)?;
+                if first {
+                    floor.raise(
+                        mark,
+                        page.first()
+                            .map_or(until_ms.saturating_add(1), |row| row.key.due_ms),
+                    );
+                    first = false;
+                }
+                for row in page.iter().filter(|row| row.channel == channel) {
+                    if due.len() == limit {
+                        break;
+                    }
+                    match open_outbox(self.core(), &*backend, row) {
+                        Ok(entry) => due.push(entry),
+                        Err(LedgerError::KeyDestroyed) => lost.push(row.key),
+                        Err(error) => return Err(error),
+                    }
+                }
+                let next = page
+                    .last()
+                    .filter(|_| page.len() == PAGE)
+                    .and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
+                let Some((due_ms, shard, id)) = next else {
+                    break;
+                };
+                from = OutboxKey { shard, due_ms, id };
+            }
+        }
+        if !lost.is_empty() {
+            self.ask(1, |reply| Request::DropOutbox(lost, reply))
+                .await?;
+        }
+        Ok(due)
+    }
+
+    /// When the earliest outbox entry is (or was) due: in the future the next one, in the past the
+    /// oldest that waits.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn next_outbox_ms(&self) -> Result<Option<u64>, LedgerError> {
+        let floor = &self.core().outbox_floor;
+        let (from_ms, mark) = floor.read();
+        let from = OutboxKey {
+            shard: Shard(0),
+            due_ms: from_ms,
+            id: [0; 16],
+        };
+        let next = self
+            .backend()?
+            .snapshot()
+            .outbox(from, u64::MAX, 1)?
+            .first()
+            .map(|row| row.key.due_ms);
+        floor.raise(mark, next.unwrap_or(u64::MAX));
+        Ok(next)
+    }
+}
+
+/// The key right behind one of a table ordered by due time, shard and id.
+fn following(due_ms: u64, shard: Shard, id: [u8; 16]) -> Option<(u64, Shard, [u8; 16])> {
+    if let Some(next) = u128::from_be_bytes(id).checked_add(1) {
+        return Some((due_ms, shard, next.to_be_bytes()));
+    }
+    if shard.0 + 1 < SHARDS {
+        return Some((due_ms, Shard(shard.0 + 1), [0; 16]));
+    }
+    Some((due_ms.checked_add(1)?, Shard(0), [0; 16]))
+}

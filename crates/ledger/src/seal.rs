@@ -1,0 +1,233 @@
+//! Sealing: zstd, then AES-256-GCM.
+//!
+//! A nonce is 96 random bits. That would not do for one key over a nation's records, so no key of
+//! the hierarchy seals a body itself: each document version and outbox entry has a key of its own,
+//! derived from its data key and its name. A nonce could only repeat among attempts to write the
+//! same version.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use zstd::zstd_safe::{
+    CCtx, CDict, DCtx, DDict, compress_bound, get_error_name, get_frame_content_size,
+};
+
+use crate::codec::{Decoder, put_varint};
+use crate::keys::Secret;
+use crate::{Entropy, LedgerError};
+
+/// The greatest body of a document or outbox entry, bytes.
+pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
+/// The greatest id, bytes (FHIR `id`: 1–64 characters).
+pub(crate) const MAX_ID_BYTES: usize = 64;
+/// Level 3 was measured at 3–7 µs a resource; higher levels cost a multiple for a few per cent.
+const ZSTD_LEVEL: i32 = 3;
+
+#[allow(
+    clippy::expect_used,
+    reason = "an AES-256 key has 32 bytes, and 32 are given"
+)]
+fn aes(key: &Secret) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("32 bytes are an AES-256 key"))
+}
+
+/// Seals `plain`: nonce, ciphertext, tag.
+pub(crate) fn seal(
+    key: &Secret,
+    entropy: &dyn Entropy,
+    associated: &[u8],
+    mut plain: Vec<u8>,
+) -> Vec<u8> {
+    let mut nonce = [0; NONCE_LEN];
+    entropy.fill(&mut nonce);
+    #[allow(clippy::expect_used, reason = "AES-GCM refuses only more than 64 GiB")]
+    let tag = aes(key)
+        .seal_in_place_separate_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(associated),
+            &mut plain,
+        )
+        .expect("a body is far below AES-GCM's bound");
+    let mut sealed = Vec::with_capacity(NONCE_LEN + plain.len() + tag.as_ref().len());
+    sealed.extend_from_slice(&nonce);
+    sealed.extend_from_slice(&plain);
+    sealed.extend_from_slice(tag.as_ref());
+    sealed
+}
+
+/// Opens what [`seal`] sealed; `None` when the key, the associated data or a bit is another.
+pub(crate) fn open(key: &Secret, associated: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, body) = sealed.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut plain = body.to_vec();
+    let length = aes(key)
+        .open_in_place(nonce, Aad::from(associated), &mut plain)
+        .ok()?
+        .len();
+    plain.truncate(length);
+    Some(plain)
+}
+
+/// Compresses with the store's dictionaries. Contexts are kept, because making one costs more than
+/// compressing a resource.
+pub(crate) struct Packer {
+    /// Version of the dictionary for new bodies; 0 is none.
+    version: u32,
+    newest: Option<CDict<'static>>,
+    dictionaries: HashMap<u32, DDict<'static>>,
+    compressors: Mutex<Vec<CCtx<'static>>>,
+    decompressors: Mutex<Vec<DCtx<'static>>>,
+}
+
+fn refused(code: usize) -> LedgerError {
+    LedgerError::Damaged(format!("zstd: {}", get_error_name(code)))
+}
+
+impl Packer {
+    /// `dictionaries` by version; `version` is the one for new bodies, 0 for none.
+    pub(crate) fn new(version: u32, dictionaries: &HashMap<u32, Vec<u8>>) -> Self {
+        Self {
+            version,
+            newest: dictionaries
+                .get(&version)
+                .map(|bytes| CDict::create(bytes, ZSTD_LEVEL)),
+            dictionaries: dictionaries
+                .iter()
+                .map(|(version, bytes)| (*version, DDict::create(bytes)))
+                .collect(),
+            compressors: Mutex::default(),
+            decompressors: Mutex::default(),
+        }
+    }
+
+    /// Version of the dictionary that [`Packer::pack`] uses.
+    pub(crate) fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Id and body, compressed together: the id is also in most bodies.
+    pub(crate) fn pack(&self, id: &str, body: &[u8]) -> Result<Vec<u8>, LedgerError> {
+        let mut plain = Vec::with_capacity(2 + id.len() + body.len());
+        put_varint(&mut plain, id.len() as u64);
+        plain.extend_from_slice(id.as_bytes());
+        plain.extend_from_slice(body);
+        let kept = self
+            .compressors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let mut context = kept.unwrap_or_else(CCtx::create);
+        let mut packed = Vec::with_capacity(compress_bound(plain.len()));
+        let outcome = match &self.newest {
+            Some(dictionary) => context.compress_using_cdict(&mut packed, &plain, dictionary),
+            None => context.compress(&mut packed, &plain, ZSTD_LEVEL),
+        };
+        self.compressors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(context);
+        outcome.map_err(refused)?;
+        Ok(packed)
+    }
+
+    /// Takes apart what [`Packer::pack`] made, with the dictionary of then.
+    pub(crate) fn unpack(
+        &self,
+        dictionary: u32,
+        packed: &[u8],
+    ) -> Result<(String, Vec<u8>), LedgerError> {
+        let damaged = |what: &str| LedgerError::Damaged(format!("a body does not unpack: {what}"));
+        let length = get_frame_content_size(packed)
+            .ok()
+            .flatten()
+            .ok_or_else(|| damaged("no length"))?;
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= MAX_BODY_BYTES + MAX_ID_BYTES + 8);
+        let length = length.ok_or_else(|| damaged("longer than any body"))?;
+        let kept = self
+            .decompressors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let mut context = kept.unwrap_or_else(DCtx::create);
+        let mut plain = Vec::with_capacity(length);
+        let outcome = if dictionary == 0 {
+            context.decompress(&mut plain, packed)
+        } else {
+            let dictionary = self
+                .dictionaries
+                .get(&dictionary)
+                .ok_or_else(|| damaged("its dictionary is missing"))?;
+            context.decompress_using_ddict(&mut plain, packed, dictionary)
+        };
+        self.decompressors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(context);
+        outcome.map_err(refused)?;
+        let mut decoder = Decoder::new(&plain, "body");
+        let id_length: usize = decoder.small()?;
+        let id = std::str::from_utf8(decoder.bytes(id_length)?)
+            .map_err(|_| damaged("its id is not text"))?
+            .to_owned();
+        let body = decoder.rest().to_vec();
+        Ok((id, body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemEntropy;
+
+    #[test]
+    fn sealed_bytes_open_only_unchanged_and_under_their_name() {
+        let key = [1; 32];
+        let sealed = seal(&key, &SystemEntropy, b"name", b"body".to_vec());
+        assert_eq!(open(&key, b"name", &sealed).as_deref(), Some(&b"body"[..]));
+        assert_eq!(open(&key, b"nama", &sealed), None);
+        assert_eq!(open(&[2; 32], b"name", &sealed), None);
+        for position in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[position] ^= 1;
+            assert_eq!(open(&key, b"name", &changed), None, "{position}");
+        }
+        for length in 0..sealed.len() {
+            assert_eq!(open(&key, b"name", &sealed[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn bodies_come_back_with_and_without_a_dictionary() {
+        let dictionary = b"{\"resourceType\":\"Observation\",\"status\":\"final\",\"code\":{\"coding\":[{\"system\":".repeat(4);
+        let dictionaries = HashMap::from([(3, dictionary)]);
+        let body = b"{\"resourceType\":\"Observation\",\"status\":\"final\"}".to_vec();
+        let (with, without) = (Packer::new(3, &dictionaries), Packer::new(0, &dictionaries));
+        for body in [Vec::new(), body.clone(), vec![0; 1_000_000]] {
+            let packed = with.pack("some-id", &body).unwrap();
+            assert_eq!(
+                with.unpack(3, &packed).unwrap(),
+                ("some-id".to_owned(), body.clone())
+            );
+            let packed = without.pack("some-id", &body).unwrap();
+            assert_eq!(
+                with.unpack(0, &packed).unwrap(),
+                ("some-id".to_owned(), body)
+            );
+        }
+        assert!(
+            with.pack("some-id", &body).unwrap().len()
+                < without.pack("some-id", &body).unwrap().len()
+        );
+        assert!(matches!(
+            with.unpack(4, &with.pack("a", b"b").unwrap()),
+            Err(LedgerError::Damaged(_))
+        ));
+        assert!(matches!(
+            with.unpack(0, b"no zstd"),
+            Err(LedgerError::Damaged(_))
+        ));
+    }
+}

@@ -1,0 +1,225 @@
+//! What the ledger's callers and its writer share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::broadcast;
+
+use crate::backend::{Backend, SubjectKey};
+use crate::keys::{DataKeys, Secret, TenantKeys, derive_for};
+use crate::rows::{Header, SealedBy};
+use crate::seal::{Packer, open};
+use crate::tree::Signer;
+use crate::{Clock, Entropy, Hit, LedgerError, Number, SHARDS, Shard, Stored, TenantId};
+
+pub(crate) struct Core {
+    /// Taken out on closing, so that a clone of the ledger somewhere does not keep the store locked.
+    pub(crate) backend: RwLock<Option<Arc<dyn Backend>>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) root_wrap: Secret,
+    pub(crate) signer: Signer,
+    pub(crate) packer: Packer,
+    pub(crate) tenants: RwLock<HashMap<TenantId, Arc<TenantKeys>>>,
+    pub(crate) data_keys: DataKeys,
+    pub(crate) timer_floor: Floor,
+    pub(crate) outbox_floor: Floor,
+    pub(crate) news: broadcast::Sender<Shard>,
+    last: AtomicU64,
+    feeds: Vec<AtomicU64>,
+}
+
+/// What a core begins with.
+pub(crate) struct Parts {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) root_wrap: Secret,
+    pub(crate) signer: Signer,
+    pub(crate) packer: Packer,
+    pub(crate) tenants: HashMap<TenantId, Arc<TenantKeys>>,
+    pub(crate) last: Number,
+}
+
+/// Data keys kept unwrapped: 65,536 patients take about 16 MB.
+const DATA_KEYS: usize = 65_536;
+/// News of shards that a slow watcher can fall behind by before it is told to look at all.
+const NEWS: usize = 1024;
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Result<Self, LedgerError> {
+        let snapshot = parts.backend.snapshot();
+        let mut feeds = Vec::with_capacity(usize::from(SHARDS));
+        for shard in (0..SHARDS).map(Shard) {
+            feeds.push(AtomicU64::new(snapshot.last_event(shard)?.0));
+        }
+        Ok(Self {
+            backend: RwLock::new(Some(parts.backend)),
+            clock: parts.clock,
+            entropy: parts.entropy,
+            root_wrap: parts.root_wrap,
+            signer: parts.signer,
+            packer: parts.packer,
+            tenants: RwLock::new(parts.tenants),
+            data_keys: DataKeys::new(DATA_KEYS),
+            timer_floor: Floor::default(),
+            outbox_floor: Floor::default(),
+            news: broadcast::Sender::new(NEWS),
+            last: AtomicU64::new(parts.last.0),
+            feeds,
+        })
+    }
+
+    pub(crate) fn backend(&self) -> Result<Arc<dyn Backend>, LedgerError> {
+        self.backend
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or(LedgerError::Closed)
+    }
+
+    /// A tenant's keys.
+    pub(crate) fn tenant(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, LedgerError> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants
+            .get(&tenant)
+            .cloned()
+            .ok_or(LedgerError::UnknownTenant(tenant.0))
+    }
+
+    /// A tenant's keys where no error can be told. Nothing can be stored for a tenant that does not
+    /// exist, so whatever is hashed under a stand-in key is never found.
+    pub(crate) fn tenant_or_nobody(&self, tenant: TenantId) -> Arc<TenantKeys> {
+        self.tenant(tenant).unwrap_or_else(|_| {
+            Arc::new(TenantKeys::derive(
+                tenant,
+                &derive_for(&self.root_wrap, b"nobody", &[]),
+            ))
+        })
+    }
+
+    pub(crate) fn last(&self) -> Number {
+        Number(self.last.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn feed(&self, shard: Shard) -> Number {
+        self.feeds
+            .get(usize::from(shard.0))
+            .map_or(Number(0), |head| Number(head.load(Ordering::Acquire)))
+    }
+
+    /// Lets everybody see what has become durable.
+    pub(crate) fn publish(
+        &self,
+        last: Number,
+        feeds: &BTreeMap<Shard, Number>,
+        timer_ms: Option<u64>,
+        outbox_ms: Option<u64>,
+    ) {
+        if let Some(due_ms) = timer_ms {
+            self.timer_floor.lower(due_ms);
+        }
+        if let Some(due_ms) = outbox_ms {
+            self.outbox_floor.lower(due_ms);
+        }
+        self.last.store(last.0, Ordering::Release);
+        for (shard, number) in feeds {
+            self.feeds[usize::from(shard.0)].store(number.0, Ordering::Release);
+        }
+        for shard in feeds.keys() {
+            // Nobody may be watching.
+            let _ = self.news.send(*shard);
+        }
+    }
+
+    /// Opens a stored row: the body, and that it is what its header says.
+    pub(crate) fn open_row(
+        &self,
+        backend: &dyn Backend,
+        keys: &TenantKeys,
+        at: Hit,
+        row: &[u8],
+    ) -> Result<(Header, Stored), LedgerError> {
+        let (header, length) = Header::decode(row)?;
+        if header.key.tenant != keys.tenant {
+            return Err(LedgerError::Damaged(
+                "a document lies under another tenant's name".into(),
+            ));
+        }
+        let patient;
+        let data_key = match header.sealed_by {
+            SealedBy::Common => &keys.common,
+            SealedBy::Audit => &keys.audit,
+            SealedBy::Patient(subject) => {
+                patient = self.data_keys.for_reading(
+                    backend,
+                    keys,
+                    SubjectKey {
+                        tenant: keys.tenant,
+                        subject,
+                    },
+                )?;
+                &patient.secret
+            }
+        };
+        let (associated, sealed) = row.split_at(length);
+        let key = document_key(data_key, &header);
+        let packed = open(&key, associated, sealed).ok_or_else(|| {
+            LedgerError::Damaged(format!(
+                "document {}/{} cannot be opened",
+                at.shard, at.number.0
+            ))
+        })?;
+        let (id, body) = self.packer.unpack(header.dictionary, &packed)?;
+        if keys.head_key(header.kind, &id) != header.key {
+            return Err(LedgerError::Damaged(format!(
+                "document {}/{} is not the one it says",
+                at.shard, at.number.0
+            )));
+        }
+        let stored = Stored {
+            kind: header.kind,
+            id,
+            at,
+            version: header.version,
+            deleted: header.deleted,
+            body,
+        };
+        Ok((header, stored))
+    }
+}
+
+/// The key that seals one version of one document.
+pub(crate) fn document_key(data_key: &Secret, header: &Header) -> Secret {
+    let mut name = [0; 20];
+    name[..16].copy_from_slice(&header.key.id);
+    name[16..].copy_from_slice(&header.version.to_be_bytes());
+    derive_for(data_key, b"document", &name)
+}
+
+/// Nothing in a table ordered by due time is earlier than this. Handled rows leave tombstones behind
+/// until compaction takes them; a look for what is due begins above them.
+#[derive(Default)]
+pub(crate) struct Floor(Mutex<(u64, u64)>);
+
+impl Floor {
+    /// The floor, and a mark of when it was asked for.
+    pub(crate) fn read(&self) -> (u64, u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// A look that began at `mark` found nothing earlier than `due_ms`. Something set since then may
+    /// have been missed, so then the floor stays.
+    pub(crate) fn raise(&self, mark: u64, due_ms: u64) {
+        let mut floor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if floor.1 == mark {
+            floor.0 = floor.0.max(due_ms);
+        }
+    }
+    /// Something due at `due_ms` has been set.
+    pub(crate) fn lower(&self, due_ms: u64) {
+        let mut floor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        floor.0 = floor.0.min(due_ms);
+        floor.1 += 1;
+    }
+}

@@ -1,0 +1,335 @@
+//! The audit trees in memory, and the signed checkpoint over all of them.
+//!
+//! A tree is RFC 6962's, stored in the order of C2SP `tlog-tiles`; the arithmetic is `tlog_tiles`'s.
+//! Appending a leaf and computing a root need only the tree's right edge, so that is all that is
+//! kept in memory.
+
+use std::fmt::Write;
+
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use signed_note::{Note, StandardSigner, StandardVerifier, VerifierList};
+use tlog_tiles::{
+    Checkpoint, Error as TreeError, Hash, HashReader, record_hash, stored_hash_index,
+    stored_hashes_for_record_hash, sub_tree_index, tree_hash,
+};
+
+use crate::backend::Snapshot;
+use crate::{LedgerError, SHARDS, Shard};
+
+/// The right edge of a tree: the roots of its complete subtrees, greatest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Tree {
+    size: u64,
+    edge: Vec<(u64, Hash)>,
+}
+
+/// Stored hashes by index, from some place.
+struct Hashes<'a, F>(&'a F);
+
+impl<F: Fn(u64) -> Option<Hash>> HashReader for Hashes<'_, F> {
+    fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, TreeError> {
+        indexes
+            .iter()
+            .map(|index| (self.0)(*index).ok_or(TreeError::IndexesNotInTree))
+            .collect()
+    }
+}
+
+impl Tree {
+    /// Reads the edge of a tree of `size` leaves.
+    pub(crate) fn load(
+        snapshot: &dyn Snapshot,
+        shard: Shard,
+        size: u64,
+    ) -> Result<Self, LedgerError> {
+        let mut edge = Vec::new();
+        for index in sub_tree_index(0, size, Vec::new()) {
+            let hash = snapshot.node(shard, index)?.ok_or_else(|| {
+                LedgerError::Damaged(format!("hash {index} of audit tree {shard} is missing"))
+            })?;
+            edge.push((index, Hash(hash)));
+        }
+        Ok(Self { size, edge })
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn find(&self, index: u64) -> Option<Hash> {
+        self.edge
+            .iter()
+            .find(|(at, _)| *at == index)
+            .map(|(_, hash)| *hash)
+    }
+
+    /// Appends a leaf's hash; gives the hashes to be stored, with their indexes.
+    pub(crate) fn append(&mut self, leaf: Hash) -> Result<Vec<(u64, Hash)>, LedgerError> {
+        let find = |index| self.find(index);
+        let hashes = stored_hashes_for_record_hash(self.size, leaf, &Hashes(&find))
+            .map_err(|error| out_of_shape(&error))?;
+        let first = stored_hash_index(0, self.size);
+        let stored: Vec<_> = (first..).zip(hashes).collect();
+        let edge = sub_tree_index(0, self.size + 1, Vec::new());
+        let mut next = Vec::with_capacity(edge.len());
+        for index in edge {
+            let new = stored
+                .iter()
+                .find(|(at, _)| *at == index)
+                .map(|(_, hash)| *hash);
+            let hash = new
+                .or_else(|| self.find(index))
+                .ok_or_else(|| out_of_shape(&TreeError::BadMath))?;
+            next.push((index, hash));
+        }
+        self.size += 1;
+        self.edge = next;
+        Ok(stored)
+    }
+
+    /// The tree's root hash.
+    pub(crate) fn root(&self) -> Result<Hash, LedgerError> {
+        let find = |index| self.find(index);
+        tree_hash(self.size, &Hashes(&find)).map_err(|error| out_of_shape(&error))
+    }
+}
+
+fn out_of_shape(error: &TreeError) -> LedgerError {
+    LedgerError::Damaged(format!("an audit tree is out of shape: {error}"))
+}
+
+/// The path from a leaf to the root of a tree of `size` leaves, checked before it is given out.
+pub(crate) fn prove(
+    snapshot: &dyn Snapshot,
+    shard: Shard,
+    size: u64,
+    index: u64,
+    record: &[u8],
+    root: Hash,
+) -> Result<Vec<Hash>, LedgerError> {
+    let fault = std::cell::RefCell::new(None);
+    let find = |index| match snapshot.node(shard, index) {
+        Ok(hash) => hash.map(Hash),
+        Err(error) => {
+            fault.replace(Some(error));
+            None
+        }
+    };
+    let outcome = tlog_tiles::prove_record(size, index, &Hashes(&find));
+    if let Some(error) = fault.take() {
+        return Err(error);
+    }
+    let path = outcome.map_err(|error| out_of_shape(&error))?;
+    tlog_tiles::check_record(&path, size, root, index, record_hash(record))
+        .map_err(|error| out_of_shape(&error))?;
+    Ok(path)
+}
+
+/// SHA-256.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}
+
+/// SHA-256 of concatenated hashes.
+pub(crate) fn sha256_all<'a>(hashes: impl Iterator<Item = &'a [u8; 32]>) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for hash in hashes {
+        context.update(hash);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+/// Signs checkpoints.
+pub(crate) struct Signer {
+    origin: String,
+    signer: StandardSigner,
+    verifier_key: String,
+}
+
+const ED25519: u8 = 1;
+
+impl Signer {
+    /// The key of a seed, under the store's name.
+    pub(crate) fn new(store: &[u8; 16], seed: &[u8; 32]) -> Result<Self, LedgerError> {
+        let refused =
+            |what: &str| LedgerError::Damaged(format!("the checkpoint key does not work: {what}"));
+        let origin = format!("cairn.ledger/{}", crate::root_key::encode_hex(store));
+        let pair =
+            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| refused("no Ed25519 seed"))?;
+        let public = [&[ED25519], pair.public_key().as_ref()].concat();
+        let id = signed_note::key_id(&origin, &public);
+        let verifier_key = format!("{origin}+{id:08x}+{}", STANDARD.encode(&public));
+        let signer_key = format!(
+            "PRIVATE+KEY+{origin}+{id:08x}+{}",
+            STANDARD.encode([&[ED25519], seed.as_slice()].concat())
+        );
+        let signer =
+            StandardSigner::new(&signer_key).map_err(|error| refused(&error.to_string()))?;
+        Ok(Self {
+            origin,
+            signer,
+            verifier_key,
+        })
+    }
+
+    /// The key that verifies (C2SP verifier key).
+    pub(crate) fn verifier_key(&self) -> &str {
+        &self.verifier_key
+    }
+
+    /// A signed checkpoint over all trees.
+    pub(crate) fn sign(&self, trees: &[Tree], unix_ms: u64) -> Result<String, LedgerError> {
+        let mut heads = Heads {
+            unix_ms,
+            trees: Vec::new(),
+        };
+        for (shard, tree) in (0u16..).zip(trees) {
+            if tree.size() > 0 {
+                heads.trees.push((Shard(shard), tree.size(), tree.root()?));
+            }
+        }
+        let refused =
+            |what: String| LedgerError::Damaged(format!("a checkpoint cannot be signed: {what}"));
+        let lines = heads.lines();
+        let total = heads.trees.iter().map(|(_, size, _)| size).sum();
+        let checkpoint =
+            Checkpoint::new(&self.origin, total, Hash(sha256(lines.as_bytes())), &lines)
+                .map_err(|error| refused(error.to_string()))?;
+        let mut note =
+            Note::new(&checkpoint.to_bytes(), &[]).map_err(|error| refused(error.to_string()))?;
+        note.add_sigs(&[&self.signer])
+            .map_err(|error| refused(error.to_string()))?;
+        String::from_utf8(note.to_bytes()).map_err(|error| refused(error.to_string()))
+    }
+
+    /// The trees that a checkpoint vouches for; `None` when it is not ours, its signature does not
+    /// hold or it is out of form.
+    pub(crate) fn verify(&self, checkpoint: &str) -> Option<Heads> {
+        let verifier = StandardVerifier::new(&self.verifier_key).ok()?;
+        let note = Note::from_bytes(checkpoint.as_bytes()).ok()?;
+        note.verify(&VerifierList::new(vec![Box::new(verifier)]))
+            .ok()?;
+        let checkpoint = Checkpoint::from_bytes(note.text()).ok()?;
+        let heads = Heads::parse(checkpoint.extension())?;
+        let total: u64 = heads.trees.iter().map(|(_, size, _)| size).sum();
+        let holds = checkpoint.origin() == self.origin
+            && checkpoint.size() == total
+            && *checkpoint.hash() == Hash(sha256(checkpoint.extension().as_bytes()));
+        holds.then_some(heads)
+    }
+}
+
+/// What a checkpoint vouches for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Heads {
+    pub(crate) unix_ms: u64,
+    /// Shard, size and root of each tree with leaves, by shard.
+    pub(crate) trees: Vec<(Shard, u64, Hash)>,
+}
+
+impl Heads {
+    /// `time <ms>`, then `<shard> <size> <root>` for each tree.
+    fn lines(&self) -> String {
+        let mut lines = format!("time {}\n", self.unix_ms);
+        for (shard, size, root) in &self.trees {
+            // Writing into a string does not fail.
+            let _ = writeln!(lines, "{shard} {size} {root}");
+        }
+        lines
+    }
+
+    fn parse(lines: &str) -> Option<Self> {
+        let mut lines = lines.lines();
+        let unix_ms = lines.next()?.strip_prefix("time ")?.parse().ok()?;
+        let mut trees: Vec<(Shard, u64, Hash)> = Vec::new();
+        for line in lines {
+            let mut words = line.split(' ');
+            let shard = Shard(u16::from_str_radix(words.next()?, 16).ok()?);
+            let size = words.next()?.parse().ok()?;
+            let root = Hash::parse_hash(words.next()?).ok()?;
+            let rises = trees.last().is_none_or(|(last, _, _)| *last < shard);
+            if words.next().is_some() || shard.0 >= SHARDS || !rises {
+                return None;
+            }
+            trees.push((shard, size, root));
+        }
+        Some(Self { unix_ms, trees })
+    }
+
+    /// Size and root of one tree.
+    pub(crate) fn of(&self, shard: Shard) -> Option<(u64, Hash)> {
+        self.trees
+            .iter()
+            .find(|(at, _, _)| *at == shard)
+            .map(|(_, size, root)| (*size, *root))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_gives_the_same_hashes_as_all_stored_ones() {
+        let mut tree = Tree::default();
+        let mut stored: Vec<Hash> = Vec::new();
+        for number in 0u64..300 {
+            let leaf = record_hash(&number.to_be_bytes());
+            let all = |index: u64| stored.get(usize::try_from(index).unwrap()).copied();
+            let expected = stored_hashes_for_record_hash(number, leaf, &Hashes(&all)).unwrap();
+            let appended = tree.append(leaf).unwrap();
+            assert_eq!(
+                appended.iter().map(|(_, hash)| *hash).collect::<Vec<_>>(),
+                expected
+            );
+            assert_eq!(appended[0].0, stored.len() as u64);
+            stored.extend(expected);
+            let all = |index: u64| stored.get(usize::try_from(index).unwrap()).copied();
+            assert_eq!(
+                tree.root().unwrap(),
+                tree_hash(number + 1, &Hashes(&all)).unwrap()
+            );
+            assert_eq!(tree.size(), number + 1);
+        }
+    }
+
+    #[test]
+    fn checkpoints_come_back_and_no_letter_can_be_changed() {
+        let signer = Signer::new(&[1; 16], &[2; 32]).unwrap();
+        let mut trees = vec![Tree::default(); usize::from(SHARDS)];
+        assert_eq!(
+            signer
+                .verify(&signer.sign(&trees, 5).unwrap())
+                .unwrap()
+                .trees,
+            vec![]
+        );
+        for number in 0u8..5 {
+            trees[3].append(record_hash(&[number])).unwrap();
+            trees[255].append(record_hash(&[number, 1])).unwrap();
+        }
+        let note = signer.sign(&trees, 1_700_000_000_000).unwrap();
+        let heads = signer.verify(&note).unwrap();
+        assert_eq!(heads.unix_ms, 1_700_000_000_000);
+        assert_eq!(heads.of(Shard(3)), Some((5, trees[3].root().unwrap())));
+        assert_eq!(heads.of(Shard(255)), Some((5, trees[255].root().unwrap())));
+        assert_eq!(heads.of(Shard(4)), None);
+        // Verifying takes milliseconds without optimisation, so not every letter.
+        for position in (0..note.len()).step_by(5) {
+            let mut changed = note.clone().into_bytes();
+            changed[position] ^= 1;
+            let Ok(changed) = String::from_utf8(changed) else {
+                continue;
+            };
+            assert_eq!(signer.verify(&changed), None, "{changed}");
+        }
+        assert_eq!(Signer::new(&[1; 16], &[3; 32]).unwrap().verify(&note), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! Group commit: one thread writes. It takes all commits that wait (up to a bound), checks each
+//! against the store and those before it, applies what is left as one batch with one flush, and
+//! answers all. While it flushes, the next group gathers, so groups grow with the load.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use crate::backend::Backend;
+use crate::plan::{Group, Planned, SealedCommit, State};
+use crate::shared::Core;
+use crate::tree::Tree;
+use crate::{LedgerError, OutboxKey, Receipt, SHARDS, Shard};
+
+/// The most documents of a group; at 512 the flush is a small part of a group's time.
+const GROUP_DOCUMENTS: usize = 512;
+/// The most bytes of a group's documents.
+const GROUP_BYTES: usize = 4 << 20;
+/// How old the newest leaf gets before a checkpoint covers it.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// The meta row of the newest signed checkpoint.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
+
+type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
+
+/// What can be asked of the writer.
+pub(crate) enum Request {
+    Commit(Box<SealedCommit>, Reply<Receipt>),
+    /// Writes a meta row.
+    Meta(String, Vec<u8>, Reply<()>),
+    /// Removes outbox entries that can never be opened again.
+    DropOutbox(Vec<OutboxKey>, Reply<()>),
+    Checkpoint(Reply<String>),
+    Close(Reply<()>),
+}
+
+/// A request and its share of the queue's room, given back when it is answered.
+pub(crate) struct Job {
+    pub(crate) request: Request,
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+/// What to answer once the group is durable.
+enum Answer {
+    Commit(Receipt, Reply<Receipt>),
+    Done(Reply<()>),
+    Checkpoint(Reply<String>),
+}
+
+pub(crate) struct Writer {
+    core: Arc<Core>,
+    backend: Arc<dyn Backend>,
+    jobs: Receiver<Job>,
+    state: State,
+    checkpoint: String,
+    checkpoint_at: Instant,
+    /// Whether there are leaves that the newest checkpoint does not cover.
+    uncovered: bool,
+    /// Why nothing may be written, if so.
+    suspect: Option<String>,
+}
+
+fn broken(what: &str) -> LedgerError {
+    LedgerError::Storage(what.to_owned())
+}
+
+impl Writer {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        backend: Arc<dyn Backend>,
+        jobs: Receiver<Job>,
+        state: State,
+        checkpoint: String,
+        suspect: Option<String>,
+    ) -> Self {
+        // Leaves of the moment before a crash have no checkpoint yet: cover them before anything else.
+        let covered = core.signer.verify(&checkpoint).is_some_and(|heads| {
+            let leaves: u64 = state.trees.iter().map(Tree::size).sum();
+            leaves == heads.trees.iter().map(|(_, size, _)| size).sum()
+        });
+        let uncovered = !covered && suspect.is_none();
+        let mut writer = Self {
+            core,
+            backend,
+            jobs,
+            state,
+            checkpoint,
+            checkpoint_at: Instant::now(),
+            uncovered,
+            suspect,
+        };
+        if let Err(error) = writer.cover() {
+            tracing::error!(%error, "no checkpoint could be signed");
+        }
+        writer
+    }
+
+    /// Serves until the ledger is closed or dropped.
+    pub(crate) fn run(mut self) {
+        loop {
+            match self.next_job() {
+                Ok(Some(job)) => {
+                    let mut closing = None;
+                    let group = self.gather(job, &mut closing);
+                    let left_over = self.serve(group);
+                    if let Some(reply) = closing {
+                        let outcome = left_over.and_then(|()| self.cover());
+                        // Whoever asked may be gone.
+                        let _ = reply.send(outcome);
+                        return;
+                    }
+                }
+                Ok(None) => {
+                    if let Err(error) = self.cover() {
+                        tracing::error!(%error, "no checkpoint could be signed");
+                        // Not before the next interval, or a full disk would be hammered.
+                        self.checkpoint_at = Instant::now();
+                    }
+                }
+                Err(()) => {
+                    if let Err(error) = self.cover() {
+                        tracing::error!(%error, "no checkpoint could be signed at the end");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next job; `None` when a checkpoint is due before one comes.
+    fn next_job(&self) -> Result<Option<Job>, ()> {
+        if !self.uncovered {
+            return self.jobs.recv().map(Some).map_err(|_| ());
+        }
+        let left = CHECKPOINT_EVERY.saturating_sub(self.checkpoint_at.elapsed());
+        match self.jobs.recv_timeout(left) {
+            Ok(job) => Ok(Some(job)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(()),
+        }
+    }
+
+    fn gather(&self, first: Job, closing: &mut Option<Reply<()>>) -> Vec<Job> {
+        let mut group = Vec::new();
+        let (mut documents, mut bytes) = (0, 0);
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job.request {
+                Request::Close(reply) => {
+                    *closing = Some(reply);
+                    break;
+                }
+                Request::Commit(ref commit, _) => {
+                    let rows = || commit.documents.iter().chain(&commit.audit);
+                    documents += rows().count();
+                    bytes += rows().map(|document| document.row.len()).sum::<usize>();
+                }
+                _ => {}
+            }
+            group.push(job);
+            if documents >= GROUP_DOCUMENTS || bytes >= GROUP_BYTES {
+                break;
+            }
+            next = self.jobs.try_recv().ok();
+        }
+        group
+    }
+
+    /// Plans, writes and answers a group.
+    fn serve(&mut self, jobs: Vec<Job>) -> Result<(), LedgerError> {
+        metrics::gauge!("ledger_queue_depth").decrement(jobs.len() as f64);
+        if let Some(reason) = &self.suspect {
+            refuse(jobs, reason);
+            return Ok(());
+        }
+        let now_ms = self.core.clock.now_ms();
+        let snapshot = self.backend.snapshot();
+        let mut group = Group::new(&*snapshot, &self.state, now_ms);
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut rooms = Vec::with_capacity(jobs.len());
+        let mut wants_checkpoint = false;
+        for job in jobs {
+            rooms.push(job.room);
+            match job.request {
+                Request::Commit(commit, reply) => match group.add(*commit) {
+                    Ok(receipt) => answers.push(Answer::Commit(receipt, reply)),
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                    }
+                },
+                Request::Meta(name, value, reply) => {
+                    group.add_meta(&name, value);
+                    answers.push(Answer::Done(reply));
+                }
+                Request::DropOutbox(keys, reply) => {
+                    keys.into_iter().for_each(|key| group.drop_outbox(key));
+                    answers.push(Answer::Done(reply));
+                }
+                Request::Checkpoint(reply) => {
+                    wants_checkpoint = true;
+                    answers.push(Answer::Checkpoint(reply));
+                }
+                // `gather` keeps it out of groups.
+                Request::Close(reply) => answers.push(Answer::Done(reply)),
+            }
+        }
+        let due = self.checkpoint_at.elapsed() >= CHECKPOINT_EVERY;
+        let mut checkpoint = None;
+        if wants_checkpoint || due && (self.uncovered || group.has_leaves()) {
+            let trees: Vec<_> = (0..SHARDS)
+                .map(|shard| group.tree(Shard(shard)).clone())
+                .collect();
+            match self.core.signer.sign(&trees, now_ms) {
+                Ok(text) => {
+                    group.add_meta(CHECKPOINT, text.clone().into_bytes());
+                    checkpoint = Some(text);
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    answer(answers, &Err(text.clone()), &self.checkpoint);
+                    return Err(broken(&text));
+                }
+            }
+        }
+        let planned = group.finish();
+        drop(snapshot);
+        let outcome = self.write(planned);
+        if outcome.is_ok() {
+            self.covered_by(checkpoint);
+        }
+        let outcome = outcome.map_err(|error| match error {
+            LedgerError::Storage(text) => text,
+            other => other.to_string(),
+        });
+        answer(answers, &outcome, &self.checkpoint);
+        drop(rooms);
+        outcome.map_err(|text| broken(&text))
+    }
+
+    /// Applies what was planned; on success, and only then, memory follows.
+    fn write(&mut self, mut planned: Planned) -> Result<(), LedgerError> {
+        let writes = std::mem::take(&mut planned.writes);
+        if !writes.is_empty() {
+            let began = Instant::now();
+            self.backend.apply(writes)?;
+            metrics::histogram!("ledger_flush_seconds").record(began.elapsed().as_secs_f64());
+        }
+        if planned.commits > 0 {
+            metrics::counter!("ledger_commits_total").increment(planned.commits);
+            metrics::counter!("ledger_documents_total").increment(planned.documents);
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "a group has far fewer than 2^52 commits"
+            )]
+            metrics::histogram!("ledger_group_commits").record(planned.commits as f64);
+        }
+        self.state.last = planned.last;
+        self.uncovered |= !planned.trees.is_empty();
+        for (shard, tree) in planned.trees {
+            self.state.trees[usize::from(shard.0)] = tree;
+        }
+        planned.stored_keys.iter().for_each(|key| key.set_durable());
+        for row in planned.destroyed {
+            self.state.destroyed.insert(row);
+            self.core.data_keys.forget(&row);
+        }
+        self.core.publish(
+            planned.last,
+            &planned.feeds,
+            planned.earliest_timer_ms,
+            planned.earliest_outbox_ms,
+        );
+        Ok(())
+    }
+
+    fn covered_by(&mut self, checkpoint: Option<String>) {
+        if let Some(checkpoint) = checkpoint {
+            self.checkpoint = checkpoint;
+            self.checkpoint_at = Instant::now();
+            self.uncovered = false;
+        }
+    }
+
+    /// Signs and keeps a checkpoint if there are leaves that the newest does not cover.
+    fn cover(&mut self) -> Result<(), LedgerError> {
+        if !self.uncovered {
+            return Ok(());
+        }
+        let checkpoint = self
+            .core
+            .signer
+            .sign(&self.state.trees, self.core.clock.now_ms())?;
+        let row = crate::backend::Write::Meta {
+            name: CHECKPOINT.to_owned(),
+            value: checkpoint.clone().into_bytes(),
+        };
+        self.backend.apply(vec![row])?;
+        self.covered_by(Some(checkpoint));
+        Ok(())
+    }
+}
+
+fn refuse(jobs: Vec<Job>, reason: &str) {
+    let error = || {
+        LedgerError::Damaged(format!(
+            "the audit does not hold, so nothing is written: {reason}"
+        ))
+    };
+    for job in jobs {
+        match job.request {
+            Request::Commit(_, reply) => drop(reply.send(Err(error()))),
+            Request::Meta(_, _, reply) | Request::DropOutbox(_, reply) | Request::Close(reply) => {
+                drop(reply.send(Err(error())));
+            }
+            Request::Checkpoint(reply) => drop(reply.send(Err(error()))),
+        }
+    }
+}
+
+/// Answers all; who asked may be gone, and then the answer is for nobody.
+fn answer(answers: Vec<Answer>, outcome: &Result<(), String>, checkpoint: &str) {
+    for answer in answers {
+        match answer {
+            Answer::Commit(receipt, reply) => {
+                let _ = reply.send(
+                    outcome
+                        .clone()
+                        .map(|()| receipt)
+                        .map_err(LedgerError::Storage),
+                );
+            }
+            Answer::Done(reply) => {
+                let _ = reply.send(outcome.clone().map_err(LedgerError::Storage));
+            }
+            Answer::Checkpoint(reply) => {
+                let _ = reply.send(
+                    outcome
+                        .clone()
+                        .map(|()| checkpoint.to_owned())
+                        .map_err(LedgerError::Storage),
+                );
+            }
+        }
+    }
+}
+
+/// What the writer starts from.
+pub(crate) fn load_state(backend: &dyn Backend) -> Result<State, LedgerError> {
+    let snapshot = backend.snapshot();
+    let mut trees = Vec::with_capacity(usize::from(SHARDS));
+    for shard in (0..SHARDS).map(Shard) {
+        let size = snapshot.tree_size(shard)?;
+        trees.push(Tree::load(&*snapshot, shard, size)?);
+    }
+    Ok(State {
+        last: snapshot.last_number()?,
+        trees,
+        destroyed: HashSet::new(),
+    })
+}
