@@ -1,0 +1,246 @@
+//! The embedded store: the conformance suite, and what only a store on disk can show.
+#![allow(clippy::unwrap_used, reason = "all of it is a test")]
+
+mod suite;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ledger::{
+    Expected, Ledger, LedgerError, ManualClock, OpenOptions, Owner, RootKey, SystemEntropy,
+};
+use suite::{OBSERVATION, PATIENT, Store, TENANT, commit_of, draft, of, ready};
+
+struct Embedded {
+    folder: tempfile::TempDir,
+    clock: ManualClock,
+    dictionary: Vec<u8>,
+}
+
+impl Embedded {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            folder,
+            clock: ManualClock::new(1_700_000_000_000),
+            dictionary: Vec::new(),
+        }
+    }
+}
+
+impl Store for Embedded {
+    fn open_with(&self, root_key: RootKey) -> Result<Ledger, LedgerError> {
+        Ledger::open(OpenOptions {
+            path: self.folder.path().join("store"),
+            root_key,
+            clock: Arc::new(self.clock.clone()),
+            entropy: Arc::new(SystemEntropy),
+            dictionary: self.dictionary.clone(),
+            cache_bytes: 16 << 20,
+        })
+    }
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+}
+
+conformance!(Embedded::new());
+
+#[tokio::test]
+async fn a_store_is_open_once() {
+    let store = Embedded::new();
+    let ledger = ready(&store).await;
+    let outcome = store.open_with(RootKey::from_bytes([7; 32]));
+    assert!(
+        matches!(&outcome, Err(LedgerError::Storage(what)) if what.contains("open in another process")),
+        "{:?}",
+        outcome.err()
+    );
+    // Dropping lets go of it as closing does.
+    drop(ledger);
+    store.open();
+}
+
+fn files_with(folder: &Path, needle: &[u8]) -> usize {
+    let paths = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| {
+            if path.is_dir() {
+                files_with(&path, needle)
+            } else {
+                usize::from(suite::has(&std::fs::read(&path).unwrap(), needle))
+            }
+        })
+        .sum()
+}
+
+#[tokio::test]
+async fn nothing_of_a_patient_is_in_the_folder() {
+    let mut store = Embedded::new();
+    store.dictionary =
+        b"{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Dictionary-Canary\"}]}".repeat(4);
+    let ledger = ready(&store).await;
+    let patient = "canary-patient-id-31415";
+    // A body that zstd stores as it is would show too.
+    let body = "Canary-Family-Name 1961-02-03";
+    let drafts = vec![
+        draft(
+            &ledger,
+            PATIENT,
+            patient,
+            of(patient),
+            Expected::Absent,
+            body,
+            &["canary-code-27182"],
+        ),
+        draft(
+            &ledger,
+            OBSERVATION,
+            "canary-observation-id",
+            of(patient),
+            Expected::Absent,
+            body,
+            &[],
+        ),
+        draft(
+            &ledger,
+            OBSERVATION,
+            "canary-tenant-id-16180",
+            Owner::Tenant,
+            Expected::Absent,
+            body,
+            &[],
+        ),
+    ];
+    let mut commit = commit_of(&ledger, drafts);
+    commit.audit.as_mut().unwrap().body = body.as_bytes().to_vec();
+    commit.outbox_add.push(ledger::OutboxDraft {
+        key: ledger::OutboxKey {
+            shard: ledger::Shard(1),
+            due_ms: 1,
+            id: [1; 16],
+        },
+        owner: of(patient),
+        channel: 1,
+        attempt: 0,
+        body: body.as_bytes().to_vec(),
+    });
+    ledger.commit(commit).await.unwrap();
+    let check = || {
+        for canary in [
+            "canary-patient-id",
+            "Canary-Family",
+            "canary-code",
+            "canary-observation",
+            "canary-tenant",
+            "Dictionary-Canary",
+            "1961-02-03",
+        ] {
+            assert_eq!(
+                files_with(store.folder.path(), canary.as_bytes()),
+                0,
+                "{canary}"
+            );
+        }
+        assert_eq!(files_with(store.folder.path(), &[7; 32]), 0, "the root key");
+        // Finding nothing must not come from looking at nothing.
+        assert!(files_with(store.folder.path(), b"cairn.ledger/") > 0);
+    };
+    check();
+    ledger.close().await.unwrap();
+    check();
+    assert!(store.open().disk_bytes() > 0);
+}
+
+#[tokio::test]
+async fn old_bodies_open_under_a_new_dictionary() {
+    let mut store = Embedded::new();
+    for (round, dictionary) in [
+        "",
+        "first dictionary, long enough",
+        "second dictionary, as long",
+        "first dictionary, long enough",
+        "",
+    ]
+    .iter()
+    .enumerate()
+    {
+        store.dictionary = dictionary.as_bytes().to_vec();
+        let ledger = ready(&store).await;
+        let body = format!("{round}: first dictionary, second dictionary, long enough");
+        let draft = draft(
+            &ledger,
+            OBSERVATION,
+            &format!("o{round}"),
+            Owner::Tenant,
+            Expected::Absent,
+            &body,
+            &[],
+        );
+        ledger
+            .commit(commit_of(&ledger, vec![draft]))
+            .await
+            .unwrap();
+        for earlier in 0..=round {
+            let stored = ledger
+                .get(TENANT, OBSERVATION, &format!("o{earlier}"))
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(stored.body.starts_with(format!("{earlier}:").as_bytes()));
+        }
+        ledger.close().await.unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn root_key_files_are_private_and_never_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("root.key");
+    let refused = |path: &Path, why: &str| match RootKey::read(path) {
+        Err(LedgerError::RootKey(text)) => assert!(text.contains(why), "{text}"),
+        other => panic!("{:?}", other.err()),
+    };
+    refused(&path, "No such file");
+    RootKey::create(&path, &SystemEntropy).unwrap();
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.trim_end().len(), 64);
+    RootKey::read(&path).unwrap();
+    assert!(matches!(
+        RootKey::create(&path, &SystemEntropy),
+        Err(LedgerError::RootKey(_))
+    ));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    for (mode, good) in [
+        (0o400, true),
+        (0o640, false),
+        (0o604, false),
+        (0o644, false),
+        (0o600, true),
+    ] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        if good {
+            RootKey::read(&path).unwrap();
+        } else {
+            refused(&path, "mode");
+        }
+    }
+    for text in [
+        "",
+        "abc",
+        &"g".repeat(64),
+        &"a".repeat(65),
+        &format!("+{}", "a".repeat(63)),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        refused(&path, "64 hexadecimal digits");
+    }
+}
