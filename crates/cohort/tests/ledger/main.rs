@@ -1,0 +1,4 @@
+//! The ledger under SIGKILL and power loss: what was acknowledged is there, whole, and the audit
+//! tree holds. Seeds are printed.
+
+mod power_loss;
