@@ -2,6 +2,8 @@
 //!
 //! Uses every crate; nothing uses it. The tests lie in `tests/`, the command line in `main.rs`.
 
+pub mod bench;
 pub mod power;
 pub mod random;
+pub mod server;
 pub mod writer;

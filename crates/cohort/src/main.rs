@@ -13,6 +13,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure import, disk, reads, searches, writes, start-up and memory of the `cairn` binary
+    /// that lies beside this program.
+    Bench(cohort::bench::BenchOptions),
     /// Write to a ledger until killed, saying what was acknowledged (for the crash tests).
     LedgerWriter {
         /// Folder of the store.
@@ -26,6 +29,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Bench(options) => cohort::bench::run_all(&options).await?,
         Command::LedgerWriter { folder, seed } => cohort::writer::run(&folder, seed).await?,
     }
     Ok(())

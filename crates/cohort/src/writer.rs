@@ -73,7 +73,9 @@ pub async fn run(folder: &Path, seed: u64) -> Result<(), ledger::LedgerError> {
                     mine.push((ledger.mint_own_id(TENANT), 1));
                     mine[mine.len() - 1].clone()
                 };
-                write(&ledger, &id, version).await?;
+                if let Err(error) = write(&ledger, &id, version).await {
+                    break Err::<(), _>(error);
+                }
                 acknowledge(&id, version);
             }
         }));

@@ -1,0 +1,210 @@
+//! Benchmarks over the real binary: import, disk, reads, searches, writes, start-up, memory.
+//!
+//! Everything is on: sealed, indexed, audited, durable. Figures come with the machine they were
+//! measured on; the client runs on the same machine and takes its share of the cores.
+
+mod load;
+mod machine;
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::random::Random;
+use crate::server::{Fhir, ServerProcess, run};
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BenchOptions {
+    /// Synthetic patients to import.
+    #[arg(long, default_value_t = 1000)]
+    pub patients: u64,
+    /// Import this file (bundles, one a line) instead of synthetic patients.
+    #[arg(long)]
+    pub input: Option<PathBuf>,
+    /// Seed of the cohort and of the order of requests.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Requests at once.
+    #[arg(long, default_value_t = 16)]
+    pub clients: usize,
+    /// Seconds for each kind of request.
+    #[arg(long, default_value_t = 5)]
+    pub seconds: u64,
+    /// Also write the figures to this file as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// A figure.
+#[derive(Debug, Serialize)]
+pub struct Figure {
+    what: String,
+    value: f64,
+    unit: &'static str,
+}
+
+/// Runs everything and prints a table.
+///
+/// # Errors
+/// When the server can't be run or answers wrongly.
+pub async fn run_all(options: &BenchOptions) -> Result<()> {
+    let space = tempfile::tempdir()?;
+    let data = space.path().join("data");
+    let data_text = data.to_str().context("a path in UTF-8")?;
+    let log = space.path().join("log");
+    let mut figures = Vec::new();
+    let mut add = |what: &str, value: f64, unit: &'static str| figures.push(Figure { what: what.to_owned(), value, unit });
+
+    let input = match &options.input {
+        Some(path) => path.clone(),
+        None => write_cohort(space.path(), options)?,
+    };
+    run(&["key", "create", "--data", data_text], "")?;
+    let started = Instant::now();
+    let cpu_before = machine::children_cpu_ms()?;
+    run(&["import", "--data", data_text, input.to_str().context("a path in UTF-8")?], "")?;
+    let import_s = started.elapsed().as_secs_f64();
+    let import_cpu_ms = machine::children_cpu_ms()?.saturating_sub(cpu_before);
+    let token = run(&["client", "create", "--data", data_text, "--name", "bench", "--role", "client"], "")?;
+    let token = token.trim().lines().last().unwrap_or("").to_owned();
+
+    let started = Instant::now();
+    let server = ServerProcess::start(&data, &log, &[]).await?;
+    let start_ms = started.elapsed().as_secs_f64() * 1000.0;
+    let fhir = Fhir::new(&server.base, &token);
+
+    let ids = Ids::collect(&fhir).await?;
+    let resources = ids.total as f64;
+    let disk = machine::folder_bytes(&data)? as f64;
+    add("import", resources / import_s, "resources/s");
+    add("import, CPU", import_cpu_ms as f64 / resources, "ms/resource");
+    add("disk, all in", disk / resources, "bytes/resource");
+    add("resources", resources, "");
+    add("start-up to ready", start_ms, "ms");
+
+    let patients = ids.patients.len() as u64;
+    let observations = ids.observations.len() as u64;
+    ensure!(patients > 0 && observations > 0, "the input has patients and observations");
+    let runs: Vec<(&str, load::Request)> = vec![
+        ("read Observation", Box::new({ let ids = ids.observations.clone(); move |random: &mut Random| load::Call::Get(format!("Observation/{}", ids[random.below(observations) as usize])) })),
+        ("search Patient by family and birthdate", Box::new({ let ids = ids.names.clone(); move |random: &mut Random| { let (family, born) = &ids[random.below(patients) as usize]; load::Call::Get(format!("Patient?family={family}&birthdate={born}")) } })),
+        ("search Observation by subject, code, date (20 rows)", Box::new({ let ids = ids.patients.clone(); move |random: &mut Random| load::Call::Get(format!("Observation?subject=Patient/{}&code=http://loinc.org|29463-7&date=ge2000-01-01&_count=20", ids[random.below(patients) as usize])) })),
+        ("create Observation", Box::new({ let ids = ids.patients.clone(); move |random: &mut Random| load::Call::Post("Observation".to_owned(), weight(&ids[random.below(patients) as usize], random)) })),
+    ];
+    for (name, request) in runs {
+        let cpu = server.cpu_ms()?;
+        let result = load::run(&fhir, request, options.clients, Duration::from_secs(options.seconds), options.seed).await?;
+        let cpu = server.cpu_ms()?.saturating_sub(cpu);
+        add(&format!("{name}: rate"), result.rate, "/s");
+        add(&format!("{name}: p50"), result.p50_ms, "ms");
+        add(&format!("{name}: p99"), result.p99_ms, "ms");
+        add(&format!("{name}: server CPU"), cpu as f64 / result.count as f64, "ms/request");
+    }
+    let (now, peak) = server.memory_kib()?;
+    add("memory after all of this", now as f64 / 1024.0, "MiB");
+    add("memory, peak", peak as f64 / 1024.0, "MiB");
+
+    server.kill()?;
+    let started = Instant::now();
+    let server = ServerProcess::start(&data, &log, &[]).await?;
+    add("start-up to ready after SIGKILL", started.elapsed().as_secs_f64() * 1000.0, "ms");
+    ensure!(server.terminate()?, "the server drains cleanly");
+    report(options, &figures)
+}
+
+#[allow(clippy::print_stdout, reason = "the table is what the command is for")]
+fn report(options: &BenchOptions, figures: &[Figure]) -> Result<()> {
+    let machine = machine::describe();
+    println!("machine: {machine}; client on the same machine, {} at once\n", options.clients);
+    println!("| measure | figure | unit |\n|---|---:|---|");
+    for figure in figures {
+        let digits = if figure.value >= 100.0 { 0 } else if figure.value >= 10.0 { 1 } else { 3 };
+        println!("| {} | {:.digits$} | {} |", figure.what, figure.value, figure.unit);
+    }
+    if let Some(path) = &options.json {
+        fs::write(path, serde_json::to_vec_pretty(&json!({"machine": machine, "clients": options.clients, "seed": options.seed, "figures": figures}))?)?;
+    }
+    Ok(())
+}
+
+/// Writes a synthetic cohort as bundles, one a line.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_cohort(folder: &Path, options: &BenchOptions) -> Result<PathBuf> {
+    let cohort = synthetic::CohortOptions { seed: options.seed, now_ms: 1_764_547_200_000, heart_failure_share: 0.2 };
+    let path = folder.join("cohort.ndjson");
+    let mut file = BufWriter::new(fs::File::create(&path)?);
+    serde_json::to_writer(&mut file, &synthetic::organisation_bundle(&cohort))?;
+    file.write_all(b"\n")?;
+    for index in 0..options.patients {
+        serde_json::to_writer(&mut file, &synthetic::patient_bundle(&cohort, index))?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()?;
+    Ok(path)
+}
+
+fn weight(patient: &str, random: &mut Random) -> Value {
+    json!({
+        "resourceType": "Observation", "status": "final",
+        "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs"}]}],
+        "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7", "display": "Body weight"}]},
+        "subject": {"reference": format!("Patient/{patient}")},
+        "effectiveDateTime": "2026-01-15T08:00:00Z",
+        "valueQuantity": {"value": 60 + random.below(40), "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg"},
+    })
+}
+
+/// What there is to ask for.
+struct Ids {
+    patients: Vec<String>,
+    names: Vec<(String, String)>,
+    observations: Vec<String>,
+    total: u64,
+}
+
+impl Ids {
+    /// Walks the pages of a search; at most `most` resources.
+    async fn pages(fhir: &Fhir, query: &str, most: usize) -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        let mut path = query.to_owned();
+        loop {
+            let (status, bundle) = fhir.get(&path).await?;
+            ensure!(status == 200, "GET {query}: {status}");
+            for entry in bundle["entry"].as_array().into_iter().flatten() {
+                found.push(entry["resource"].clone());
+            }
+            let next = bundle["link"].as_array().into_iter().flatten().find(|link| link["relation"] == "next").and_then(|link| link["url"].as_str());
+            match next.and_then(|url| url.split_once("/fhir/r4/")) {
+                Some((_, next)) if found.len() < most => next.clone_into(&mut path),
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    async fn collect(fhir: &Fhir) -> Result<Self> {
+        let all = Self::pages(fhir, "Patient?_count=200", 2000).await?;
+        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+        let observations = Self::pages(fhir, "Observation?_count=200", 2000).await?;
+        let mut total = 0;
+        for kind in fhir::ResourceType::all().filter(|kind| *kind != fhir::ResourceType::AuditEvent) {
+            let (status, bundle) = fhir.get(&format!("{kind}?_count=1&_total=accurate")).await?;
+            ensure!(status == 200, "counting {kind}: {status} {bundle}");
+            total += bundle["total"].as_u64().unwrap_or(0);
+        }
+        Ok(Self {
+            patients: all.iter().map(|patient| text(&patient["id"])).collect(),
+            names: all.iter().map(|patient| (text(&patient["name"][0]["family"]), text(&patient["birthDate"]))).collect(),
+            observations: observations.iter().map(|observation| text(&observation["id"])).collect(),
+            total,
+        })
+    }
+}
