@@ -23,7 +23,12 @@ pub fn binary() -> io::Result<PathBuf> {
         .take(2)
         .map(|folder| folder.join("cairn"))
         .find(|path| path.is_file())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the cairn binary is not built: cargo build -p cairn with the same profile"))
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                "the cairn binary is not built: cargo build -p cairn with the same profile",
+            )
+        })
 }
 
 /// A port of 127.0.0.1 that is free now.
@@ -40,13 +45,23 @@ pub fn free_port() -> io::Result<u16> {
 /// When it can't be started or ends with a failure; then with its standard error.
 pub fn run(arguments: &[&str], input: &str) -> io::Result<String> {
     use std::io::Write;
-    let mut child = Command::new(binary()?).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = Command::new(binary()?)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes())?;
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        return Err(io::Error::other(format!("cairn {}: {}: {}", arguments.join(" "), output.status, String::from_utf8_lossy(&output.stderr))));
+        return Err(io::Error::other(format!(
+            "cairn {}: {}: {}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -81,7 +96,10 @@ impl ServerProcess {
         let started = tokio::time::Instant::now();
         loop {
             if let Some(status) = child.try_wait()? {
-                return Err(io::Error::other(format!("the server ended with {status}; see {}", log.display())));
+                return Err(io::Error::other(format!(
+                    "the server ended with {status}; see {}",
+                    log.display()
+                )));
             }
             if let Ok(answer) = reqwest::get(format!("{base}/health/ready")).await
                 && answer.status().is_success()
@@ -111,7 +129,9 @@ impl ServerProcess {
     /// # Errors
     /// When the signal can't be sent.
     pub fn terminate(mut self) -> io::Result<bool> {
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()?;
         Ok(self.child.wait()?.success())
     }
 
@@ -121,7 +141,13 @@ impl ServerProcess {
     /// When the process is gone.
     pub fn memory_kib(&self) -> io::Result<(u64, u64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0);
+        let line = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok())
+                .unwrap_or(0)
+        };
         Ok((line("VmRSS:"), line("VmHWM:")))
     }
 
@@ -132,8 +158,18 @@ impl ServerProcess {
     pub fn cpu_ms(&self) -> io::Result<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // After the name in parentheses, user and system time are fields 12 and 13, in ticks of 10 ms.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
+        let ticks = |at: usize| {
+            fields
+                .get(at)
+                .and_then(|text| text.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
         Ok((ticks(11) + ticks(12)) * 10)
     }
 }
@@ -157,7 +193,11 @@ impl Fhir {
     /// A client of `base` (`http://127.0.0.1:PORT`).
     #[must_use]
     pub fn new(base: &str, token: &str) -> Self {
-        Self { http: reqwest::Client::new(), base: format!("{base}/fhir/r4"), token: token.trim().to_owned() }
+        Self {
+            http: reqwest::Client::new(),
+            base: format!("{base}/fhir/r4"),
+            token: token.trim().to_owned(),
+        }
     }
 
     /// GET; gives status and body.
@@ -165,7 +205,12 @@ impl Fhir {
     /// # Errors
     /// The connection's.
     pub async fn get(&self, path: &str) -> Result<(u16, Value), reqwest::Error> {
-        Self::answer(self.http.get(format!("{}/{path}", self.base)).bearer_auth(&self.token)).await
+        Self::answer(
+            self.http
+                .get(format!("{}/{path}", self.base))
+                .bearer_auth(&self.token),
+        )
+        .await
     }
 
     /// POST of a resource or bundle; gives status and body.
@@ -185,7 +230,10 @@ impl Fhir {
     }
 
     fn with(&self, request: reqwest::RequestBuilder, body: &Value) -> reqwest::RequestBuilder {
-        request.bearer_auth(&self.token).header("content-type", "application/fhir+json").body(body.to_string())
+        request
+            .bearer_auth(&self.token)
+            .header("content-type", "application/fhir+json")
+            .body(body.to_string())
     }
 
     async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Value), reqwest::Error> {

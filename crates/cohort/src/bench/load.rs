@@ -37,7 +37,13 @@ pub struct Load {
 ///
 /// # Errors
 /// When an answer is not a success.
-pub async fn run(fhir: &Fhir, request: Request, clients: usize, time: Duration, seed: u64) -> Result<Load> {
+pub async fn run(
+    fhir: &Fhir,
+    request: Request,
+    clients: usize,
+    time: Duration,
+    seed: u64,
+) -> Result<Load> {
     let request = Arc::new(request);
     let started = Instant::now();
     let mut tasks = Vec::new();
@@ -53,7 +59,10 @@ pub async fn run(fhir: &Fhir, request: Request, clients: usize, time: Duration, 
                     Call::Get(path) => fhir.get(&path).await?,
                     Call::Post(path, body) => fhir.post(&path, &body).await?,
                 };
-                ensure!((200..300).contains(&status), "an answer with status {status}");
+                ensure!(
+                    (200..300).contains(&status),
+                    "an answer with status {status}"
+                );
                 times_ms.push(asked.elapsed().as_secs_f64() * 1000.0);
             }
             Ok(times_ms)
@@ -67,5 +76,10 @@ pub async fn run(fhir: &Fhir, request: Request, clients: usize, time: Duration, 
     let elapsed_s = started.elapsed().as_secs_f64();
     times_ms.sort_by(f64::total_cmp);
     let at = |share: f64| times_ms[((times_ms.len() - 1) as f64 * share) as usize];
-    Ok(Load { count: times_ms.len(), rate: times_ms.len() as f64 / elapsed_s, p50_ms: at(0.5), p99_ms: at(0.99) })
+    Ok(Load {
+        count: times_ms.len(),
+        rate: times_ms.len() as f64 / elapsed_s,
+        p50_ms: at(0.5),
+        p99_ms: at(0.99),
+    })
 }

@@ -8,10 +8,19 @@ use std::path::Path;
 #[must_use]
 pub fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).map_or("unknown processor", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib: u64 = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok()).unwrap_or(0);
+    let kib: u64 = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok())
+        .unwrap_or(0);
     format!("{model}, {cores} cores, {} GiB", kib >> 20)
 }
 
@@ -25,7 +34,11 @@ pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let status = entry.metadata()?;
-        bytes += if status.is_dir() { folder_bytes(&entry.path())? } else { status.blocks() * 512 };
+        bytes += if status.is_dir() {
+            folder_bytes(&entry.path())?
+        } else {
+            status.blocks() * 512
+        };
     }
     Ok(bytes)
 }
@@ -36,7 +49,17 @@ pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
 /// When `/proc` can't be read.
 pub fn children_cpu_ms() -> io::Result<u64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     Ok((ticks(13) + ticks(14)) * 10)
 }

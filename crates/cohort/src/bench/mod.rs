@@ -60,7 +60,13 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
     let data_text = data.to_str().context("a path in UTF-8")?;
     let log = space.path().join("log");
     let mut figures = Vec::new();
-    let mut add = |what: &str, value: f64, unit: &'static str| figures.push(Figure { what: what.to_owned(), value, unit });
+    let mut add = |what: &str, value: f64, unit: &'static str| {
+        figures.push(Figure {
+            what: what.to_owned(),
+            value,
+            unit,
+        })
+    };
 
     let input = match &options.input {
         Some(path) => path.clone(),
@@ -69,10 +75,23 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
     run(&["key", "create", "--data", data_text], "")?;
     let started = Instant::now();
     let cpu_before = machine::children_cpu_ms()?;
-    run(&["import", "--data", data_text, input.to_str().context("a path in UTF-8")?], "")?;
+    run(
+        &[
+            "import",
+            "--data",
+            data_text,
+            input.to_str().context("a path in UTF-8")?,
+        ],
+        "",
+    )?;
     let import_s = started.elapsed().as_secs_f64();
     let import_cpu_ms = machine::children_cpu_ms()?.saturating_sub(cpu_before);
-    let token = run(&["client", "create", "--data", data_text, "--name", "bench", "--role", "client"], "")?;
+    let token = run(
+        &[
+            "client", "create", "--data", data_text, "--name", "bench", "--role", "client",
+        ],
+        "",
+    )?;
     let token = token.trim().lines().last().unwrap_or("").to_owned();
 
     let started = Instant::now();
@@ -84,28 +103,88 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
     let resources = ids.total as f64;
     let disk = machine::folder_bytes(&data)? as f64;
     add("import", resources / import_s, "resources/s");
-    add("import, CPU", import_cpu_ms as f64 / resources, "ms/resource");
+    add(
+        "import, CPU",
+        import_cpu_ms as f64 / resources,
+        "ms/resource",
+    );
     add("disk, all in", disk / resources, "bytes/resource");
     add("resources", resources, "");
     add("start-up to ready", start_ms, "ms");
 
     let patients = ids.patients.len() as u64;
     let observations = ids.observations.len() as u64;
-    ensure!(patients > 0 && observations > 0, "the input has patients and observations");
+    ensure!(
+        patients > 0 && observations > 0,
+        "the input has patients and observations"
+    );
     let runs: Vec<(&str, load::Request)> = vec![
-        ("read Observation", Box::new({ let ids = ids.observations.clone(); move |random: &mut Random| load::Call::Get(format!("Observation/{}", ids[random.below(observations) as usize])) })),
-        ("search Patient by family and birthdate", Box::new({ let ids = ids.names.clone(); move |random: &mut Random| { let (family, born) = &ids[random.below(patients) as usize]; load::Call::Get(format!("Patient?family={family}&birthdate={born}")) } })),
-        ("search Observation by subject, code, date (20 rows)", Box::new({ let ids = ids.patients.clone(); move |random: &mut Random| load::Call::Get(format!("Observation?subject=Patient/{}&code=http://loinc.org|29463-7&date=ge2000-01-01&_count=20", ids[random.below(patients) as usize])) })),
-        ("create Observation", Box::new({ let ids = ids.patients.clone(); move |random: &mut Random| load::Call::Post("Observation".to_owned(), weight(&ids[random.below(patients) as usize], random)) })),
+        (
+            "read Observation",
+            Box::new({
+                let ids = ids.observations.clone();
+                move |random: &mut Random| {
+                    load::Call::Get(format!(
+                        "Observation/{}",
+                        ids[random.below(observations) as usize]
+                    ))
+                }
+            }),
+        ),
+        (
+            "search Patient by family and birthdate",
+            Box::new({
+                let ids = ids.names.clone();
+                move |random: &mut Random| {
+                    let (family, born) = &ids[random.below(patients) as usize];
+                    load::Call::Get(format!("Patient?family={family}&birthdate={born}"))
+                }
+            }),
+        ),
+        (
+            "search Observation by subject, code, date (20 rows)",
+            Box::new({
+                let ids = ids.patients.clone();
+                move |random: &mut Random| {
+                    load::Call::Get(format!(
+                        "Observation?subject=Patient/{}&code=http://loinc.org|29463-7&date=ge2000-01-01&_count=20",
+                        ids[random.below(patients) as usize]
+                    ))
+                }
+            }),
+        ),
+        (
+            "create Observation",
+            Box::new({
+                let ids = ids.patients.clone();
+                move |random: &mut Random| {
+                    load::Call::Post(
+                        "Observation".to_owned(),
+                        weight(&ids[random.below(patients) as usize], random),
+                    )
+                }
+            }),
+        ),
     ];
     for (name, request) in runs {
         let cpu = server.cpu_ms()?;
-        let result = load::run(&fhir, request, options.clients, Duration::from_secs(options.seconds), options.seed).await?;
+        let result = load::run(
+            &fhir,
+            request,
+            options.clients,
+            Duration::from_secs(options.seconds),
+            options.seed,
+        )
+        .await?;
         let cpu = server.cpu_ms()?.saturating_sub(cpu);
         add(&format!("{name}: rate"), result.rate, "/s");
         add(&format!("{name}: p50"), result.p50_ms, "ms");
         add(&format!("{name}: p99"), result.p99_ms, "ms");
-        add(&format!("{name}: server CPU"), cpu as f64 / result.count as f64, "ms/request");
+        add(
+            &format!("{name}: server CPU"),
+            cpu as f64 / result.count as f64,
+            "ms/request",
+        );
     }
     let (now, peak) = server.memory_kib()?;
     add("memory after all of this", now as f64 / 1024.0, "MiB");
@@ -114,7 +193,11 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
     server.kill()?;
     let started = Instant::now();
     let server = ServerProcess::start(&data, &log, &[]).await?;
-    add("start-up to ready after SIGKILL", started.elapsed().as_secs_f64() * 1000.0, "ms");
+    add(
+        "start-up to ready after SIGKILL",
+        started.elapsed().as_secs_f64() * 1000.0,
+        "ms",
+    );
     ensure!(server.terminate()?, "the server drains cleanly");
     report(options, &figures)
 }
@@ -122,14 +205,31 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
 #[allow(clippy::print_stdout, reason = "the table is what the command is for")]
 fn report(options: &BenchOptions, figures: &[Figure]) -> Result<()> {
     let machine = machine::describe();
-    println!("machine: {machine}; client on the same machine, {} at once\n", options.clients);
+    println!(
+        "machine: {machine}; client on the same machine, {} at once\n",
+        options.clients
+    );
     println!("| measure | figure | unit |\n|---|---:|---|");
     for figure in figures {
-        let digits = if figure.value >= 100.0 { 0 } else if figure.value >= 10.0 { 1 } else { 3 };
-        println!("| {} | {:.digits$} | {} |", figure.what, figure.value, figure.unit);
+        let digits = if figure.value >= 100.0 {
+            0
+        } else if figure.value >= 10.0 {
+            1
+        } else {
+            3
+        };
+        println!(
+            "| {} | {:.digits$} | {} |",
+            figure.what, figure.value, figure.unit
+        );
     }
     if let Some(path) = &options.json {
-        fs::write(path, serde_json::to_vec_pretty(&json!({"machine": machine, "clients": options.clients, "seed": options.seed, "figures": figures}))?)?;
+        fs::write(
+            path,
+            serde_json::to_vec_pretty(
+                &json!({"machine": machine, "clients": options.clients, "seed": options.seed, "figures": figures}),
+            )?,
+        )?;
     }
     Ok(())
 }
@@ -139,7 +239,11 @@ fn report(options: &BenchOptions, figures: &[Figure]) -> Result<()> {
 /// # Errors
 /// When the file can't be written.
 pub fn write_cohort(folder: &Path, options: &BenchOptions) -> Result<PathBuf> {
-    let cohort = synthetic::CohortOptions { seed: options.seed, now_ms: 1_764_547_200_000, heart_failure_share: 0.2 };
+    let cohort = synthetic::CohortOptions {
+        seed: options.seed,
+        now_ms: 1_764_547_200_000,
+        heart_failure_share: 0.2,
+    };
     let path = folder.join("cohort.ndjson");
     let mut file = BufWriter::new(fs::File::create(&path)?);
     serde_json::to_writer(&mut file, &synthetic::organisation_bundle(&cohort))?;
@@ -182,7 +286,12 @@ impl Ids {
             for entry in bundle["entry"].as_array().into_iter().flatten() {
                 found.push(entry["resource"].clone());
             }
-            let next = bundle["link"].as_array().into_iter().flatten().find(|link| link["relation"] == "next").and_then(|link| link["url"].as_str());
+            let next = bundle["link"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|link| link["relation"] == "next")
+                .and_then(|link| link["url"].as_str());
             match next.and_then(|url| url.split_once("/fhir/r4/")) {
                 Some((_, next)) if found.len() < most => next.clone_into(&mut path),
                 _ => return Ok(found),
@@ -195,15 +304,29 @@ impl Ids {
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
         let observations = Self::pages(fhir, "Observation?_count=200", 2000).await?;
         let mut total = 0;
-        for kind in fhir::ResourceType::all().filter(|kind| *kind != fhir::ResourceType::AuditEvent) {
-            let (status, bundle) = fhir.get(&format!("{kind}?_count=1&_total=accurate")).await?;
+        for kind in fhir::ResourceType::all().filter(|kind| *kind != fhir::ResourceType::AuditEvent)
+        {
+            let (status, bundle) = fhir
+                .get(&format!("{kind}?_count=1&_total=accurate"))
+                .await?;
             ensure!(status == 200, "counting {kind}: {status} {bundle}");
             total += bundle["total"].as_u64().unwrap_or(0);
         }
         Ok(Self {
             patients: all.iter().map(|patient| text(&patient["id"])).collect(),
-            names: all.iter().map(|patient| (text(&patient["name"][0]["family"]), text(&patient["birthDate"]))).collect(),
-            observations: observations.iter().map(|observation| text(&observation["id"])).collect(),
+            names: all
+                .iter()
+                .map(|patient| {
+                    (
+                        text(&patient["name"][0]["family"]),
+                        text(&patient["birthDate"]),
+                    )
+                })
+                .collect(),
+            observations: observations
+                .iter()
+                .map(|observation| text(&observation["id"]))
+                .collect(),
             total,
         })
     }

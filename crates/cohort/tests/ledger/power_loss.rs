@@ -71,7 +71,7 @@ fn write_and_kill(
 
 fn note(line: &str, acknowledged: &mut HashMap<String, u32>) {
     let (id, version) = line.split_once(' ').expect("ID VERSION");
-    let version = version.parse().expect("a version");
+    let version: u32 = version.parse().expect("a version");
     let newest = acknowledged.entry(id.to_owned()).or_insert(0);
     *newest = version.max(*newest);
 }

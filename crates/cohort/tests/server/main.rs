@@ -1,0 +1,6 @@
+//! The real binary over its real protocols: killed again and again, and searched for patient
+//! details where none may be.
+
+mod canary;
+mod crash;
+mod peers;

@@ -1,0 +1,33 @@
+"""An SMTP server (aiosmtpd) that notes each message that it has taken before it says so."""
+
+import asyncio
+import email
+import os
+import sys
+
+from aiosmtpd.controller import Controller
+
+
+class Noting:
+    def __init__(self, path):
+        self.log = open(path, "a", encoding="utf-8")
+
+    async def handle_DATA(self, server, session, envelope):
+        message = email.message_from_bytes(envelope.content)
+        for recipient in envelope.rcpt_tos:
+            self.log.write(f"{recipient} {message['Message-ID']}\n")
+        self.log.flush()
+        os.fsync(self.log.fileno())
+        return "250 taken"
+
+
+controller = Controller(Noting(sys.argv[1]), hostname="127.0.0.1", port=0)
+# The controller connects to its own port to see that it listens; port 0 has to be found out first.
+import socket
+
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    controller.port = free.getsockname()[1]
+controller.start()
+print(controller.port, flush=True)
+asyncio.new_event_loop().run_forever()
