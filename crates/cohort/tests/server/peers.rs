@@ -25,7 +25,7 @@ pub struct Smtp {
 impl Smtp {
     /// Starts the peer; `folder` takes its log.
     pub fn start(folder: &Path) -> Self {
-        let python = root().join("target/peers/venv/bin/python");
+        let python = root().join("target/peers/python/bin/python");
         assert!(
             python.is_file(),
             "{} is missing: scripts/test installs the peers",
