@@ -7,7 +7,8 @@
  * holds is the least that a disk may hold; the live files are the most. Everything in between can
  * happen, sector by sector; the test that reads the shadow draws one such disk from a seed.
  *
- * An unlinked file is kept under `k/INODE`, so that its inode number is not given out again.
+ * A file that was synced once is also linked as `k/INODE`, so that its inode number is not given
+ * out again when it is unlinked or replaced.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -45,9 +46,6 @@ static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 static int (*real_ftruncate)(int, off_t);
 static int (*real_fsync)(int);
 static int (*real_fdatasync)(int);
-static int (*real_rename)(const char *, const char *);
-static int (*real_unlink)(const char *);
-static int (*real_unlinkat)(int, const char *, int);
 
 __attribute__((constructor)) static void start(void) {
     real_write = dlsym(RTLD_NEXT, "write");
@@ -56,9 +54,6 @@ __attribute__((constructor)) static void start(void) {
     real_ftruncate = dlsym(RTLD_NEXT, "ftruncate64");
     real_fsync = dlsym(RTLD_NEXT, "fsync");
     real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
-    real_rename = dlsym(RTLD_NEXT, "rename");
-    real_unlink = dlsym(RTLD_NEXT, "unlink");
-    real_unlinkat = dlsym(RTLD_NEXT, "unlinkat");
     const char *value = getenv("POWER_ROOT");
     if (value && realpath(value, root)) root_length = strlen(root);
     value = getenv("POWER_SHADOW");
@@ -163,6 +158,9 @@ static void keep_file(int fd, const struct stat *before) {
     off_t at = range->from, end = range->to;
     range->from = range->to = 0;
     pthread_mutex_unlock(&lock);
+    snprintf(path, sizeof path, "%s/k/%llu", shadow, (unsigned long long)before->st_ino);
+    /* No link when it is there already, or when the file has no name any more. */
+    if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0 && errno != EEXIST && errno != ENOENT) abort();
     char buffer[65536];
     while (at < end) {
         size_t want = end - at < (off_t)sizeof buffer ? (size_t)(end - at) : sizeof buffer;
@@ -211,35 +209,4 @@ int fdatasync(int fd) {
     int result = real_fdatasync(fd);
     if (result == 0) keep(fd);
     return result;
-}
-
-static void hold(const char *path) {
-    struct stat status;
-    if (!root_length || lstat(path, &status) != 0 || !S_ISREG(status.st_mode)) return;
-    char full[PATH_MAX], held[PATH_MAX + 64];
-    if (!realpath(path, full) || strncmp(full, root, root_length) != 0) return;
-    snprintf(held, sizeof held, "%s/k/%llu", shadow, (unsigned long long)status.st_ino);
-    if (link(path, held) != 0 && errno != EEXIST) abort();
-}
-
-int unlink(const char *path) {
-    hold(path);
-    return real_unlink(path);
-}
-
-int unlinkat(int folder, const char *path, int flags) {
-    if (path[0] == '/' || folder == AT_FDCWD) {
-        if (!(flags & AT_REMOVEDIR)) hold(path);
-    } else {
-        char self[64 + PATH_MAX];
-        snprintf(self, sizeof self, "/proc/self/fd/%d/%s", folder, path);
-        if (!(flags & AT_REMOVEDIR)) hold(self);
-    }
-    return real_unlinkat(folder, path, flags);
-}
-
-/* The file that is replaced loses its name, as if it were unlinked. */
-int rename(const char *from, const char *to) {
-    hold(to);
-    return real_rename(from, to);
 }
