@@ -22,6 +22,8 @@ const JOURNALS_BYTES: u64 = 64 << 20;
 /// Bound of a table's rows in memory before they are written out. Small, so that a replay finds most
 /// of the journal already in tables; large enough that a flush is worth its file.
 const MEMTABLE_BYTES: u64 = 8 << 20;
+/// Where fjall keeps the tables' folders.
+const TABLES_FOLDER: &str = "keyspaces";
 /// The scrub writes this much to make fjall begin a new journal (it does at 64,000,000 bytes).
 const SCRUB_BYTES: usize = 65 << 20;
 
@@ -113,6 +115,13 @@ impl FjallBackend {
             path: path.to_path_buf(),
             database,
         };
+        // fjall syncs what lies in a table's folder but not the folder's own name, without which a
+        // power loss takes the whole table.
+        for folder in [path.join(TABLES_FOLDER), path.to_path_buf()] {
+            std::fs::File::open(&folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|error| LedgerError::Storage(format!("{}: {error}", folder.display())))?;
+        }
         Ok(Self(Arc::new(tables)))
     }
 }
