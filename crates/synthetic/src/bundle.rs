@@ -170,12 +170,14 @@ impl Record {
         );
         let resource = json!({
             "resourceType": "Consent",
-            "status": if given { "active" } else { "rejected" },
+            "status": "active",
             "scope": { "coding": [{
                 "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy",
                 "display": "Privacy Consent"
             }] },
-            "category": [{ "coding": [{ "system": CONSENT_CATEGORY_SYSTEM, "code": CONSENT_CATEGORY }] }],
+            "category": [{ "coding": [{
+                "system": CONSENT_CATEGORY_SYSTEM, "code": CONSENT_CATEGORY, "display": "Messages of care programmes"
+            }] }],
             "patient": self.subject(),
             "dateTime": date_time(asked_ms),
             "organization": [{ "reference": format!("Organization/{HOSPITAL}") }],
@@ -184,7 +186,10 @@ impl Record {
             }] },
             "provision": {
                 "type": if given { "permit" } else { "deny" },
-                "purpose": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT" }]
+                "purpose": [
+                    { "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT" },
+                    { "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "CAREMGT" }
+                ]
             }
         });
         self.add("Consent", resource);
