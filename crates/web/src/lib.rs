@@ -1,7 +1,38 @@
 //! Console and portal, rendered on the server.
 //!
 //! Knows only the public APIs of the contexts; every handler signs the visitor in, has `trust`
-//! decide, and passes the permit on.
+//! decide, and passes the permit on. Pages work without JavaScript, apart from live parts, and hold
+//! no inline script or style. No patient's detail is ever in an address.
+//!
+//! Start reading at [`router`], then `context.rs` (who is on the page and what they may),
+//! `layout.rs` (the frame and the small parts), and one page, e.g. `worklist.rs`. `live.rs` keeps
+//! pages fresh; `graph.rs` lays journeys out; the design system is `assets/cairn.css`.
+
+mod assets;
+mod audit;
+mod context;
+mod drawing;
+mod error;
+mod graph;
+mod headers;
+mod journeys;
+mod layout;
+mod live;
+mod mailbox;
+mod patient;
+mod patients;
+mod portal;
+mod sentence;
+mod sign_in;
+mod tasks;
+mod time;
+mod worklist;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
 
 /// What the pages need.
 #[derive(Clone)]
@@ -39,7 +70,85 @@ pub struct DemoLogin {
     pub role: String,
 }
 
-/// All pages and their static files.
-pub fn router(state: WebState) -> axum::Router {
-    todo!("{}", state.organisation)
+/// All pages and their static files. Has a fallback (the page for "not found"), so a router that it
+/// is merged with must have none.
+pub fn router(state: WebState) -> Router {
+    let app = Arc::new(context::App {
+        web: state,
+        zone: jiff::tz::TimeZone::system(),
+        streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS_MAX)),
+    });
+    Router::new()
+        .route("/", get(sign_in::start))
+        .route("/sign-in", get(sign_in::page).post(sign_in::password))
+        .route("/sign-in/code", post(sign_in::code))
+        .route(
+            "/sign-in/link/{secret}",
+            get(sign_in::link).post(sign_in::use_link),
+        )
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/theme", post(sign_in::theme))
+        .route("/static/{name}", get(assets::serve))
+        .merge(console())
+        .merge(portal_pages())
+        .fallback(|| async { error::PageError::NotFound })
+        .method_not_allowed_fallback(|| async { error::PageError::NotFound })
+        .layer(from_fn_with_state(app.clone(), headers::layer))
+        .with_state(app)
+}
+
+fn console() -> Router<Arc<context::App>> {
+    Router::new()
+        .route("/console/worklist", get(worklist::page))
+        .route("/console/tasks/{id}/{deed}", post(tasks::act))
+        .route(
+            "/console/patients",
+            get(patients::page).post(patients::search),
+        )
+        .route("/console/patients/{id}", get(patient::page))
+        .route("/console/journeys", get(journeys::list))
+        .route(
+            "/console/journeys/publish",
+            get(journeys::publish_form).post(journeys::publish),
+        )
+        .route("/console/journeys/{name}", get(journeys::page))
+        .route("/console/audit", get(audit::page))
+        .route("/console/audit/{id}", get(audit::details))
+        .route("/console/audit/{id}/proof", get(audit::proof))
+        .route("/console/audit/{id}/proof.json", get(audit::proof_json))
+        .route("/console/mailbox", get(mailbox::page))
+        .route("/console/mailbox/{number}", get(mailbox::message))
+        .route("/console/live/worklist", get(worklist::stream))
+        .route("/console/live/patients/{id}", get(patient::stream))
+        .route("/console/live/journeys/{name}", get(journeys::stream))
+}
+
+fn portal_pages() -> Router<Arc<context::App>> {
+    Router::new()
+        .route("/portal", get(portal::home))
+        .route("/portal/live", get(portal::stream))
+        .route("/portal/inbox", get(portal::messages::list))
+        .route("/portal/inbox/{id}", get(portal::messages::open))
+        .route(
+            "/portal/forms/{task}",
+            get(portal::forms::page).post(portal::forms::submit),
+        )
+        .route(
+            "/portal/visits/{id}",
+            get(portal::visits::page).post(portal::visits::decide),
+        )
+        .route(
+            "/portal/consent",
+            get(portal::choices::consent).post(portal::choices::set_consent),
+        )
+        .route("/portal/record", get(portal::record::page))
+        .route("/portal/record/{id}", get(portal::record::proof))
+        .route(
+            "/portal/record/{id}/proof.json",
+            get(portal::record::proof_json),
+        )
+        .route(
+            "/portal/preferences",
+            get(portal::choices::preferences).post(portal::choices::set_preferences),
+        )
 }

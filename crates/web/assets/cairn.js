@@ -1,0 +1,149 @@
+// What makes the pages nicer with JavaScript. Every page works without it, apart from live parts.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const loaded = performance.now();
+  const MINUTE = 60e3, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
+
+  // Times. The care clock may run faster than the real one (demo), so it is reckoned from what the
+  // server said when it made the page.
+  const careNow = () => Number(root.dataset.now) + (performance.now() - loaded) * Number(root.dataset.speed || 1);
+  const wallNow = () => Number(root.dataset.wall) + (performance.now() - loaded);
+  // The same words as `time.rs`; keep them alike.
+  const relative = (then, now) => {
+    const gap = Math.abs(then - now);
+    if (gap < 45e3) return "now";
+    const [amount, unit] = gap < 45 * MINUTE ? [Math.round(gap / MINUTE), "minute"]
+      : gap < 22 * HOUR ? [Math.round(gap / HOUR), "hour"]
+      : gap < 45 * DAY ? [Math.round(gap / DAY), "day"]
+      : gap < 548 * DAY ? [Math.round(gap / (30.44 * DAY)), "month"]
+      : [Math.round(gap / (365.25 * DAY)), "year"];
+    const count = Math.max(1, amount);
+    const words = `${count} ${unit}${count === 1 ? "" : "s"}`;
+    return then > now ? `in ${words}` : `${words} ago`;
+  };
+  const refreshTimes = () => {
+    for (const element of document.querySelectorAll("time[data-ms]")) {
+      const now = element.dataset.clock === "wall" ? wallNow() : careNow();
+      const text = relative(Number(element.dataset.ms), now);
+      if (element.textContent !== text) element.textContent = text;
+    }
+    const clock = document.getElementById("care-clock");
+    if (clock) {
+      const words = new Intl.DateTimeFormat("en-GB", {
+        weekday: "short", day: "numeric", month: "short", year: "numeric",
+        hour: "2-digit", minute: "2-digit", timeZone: clock.dataset.zone || "UTC",
+      }).format(careNow());
+      if (clock.textContent !== words) clock.textContent = words;
+    }
+  };
+  setInterval(refreshTimes, 1000);
+
+  // Theme: at once here; the form does the same with a page load.
+  const theme = document.getElementById("theme");
+  if (theme) theme.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    const secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `cairn-theme=${root.dataset.theme}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
+  });
+
+  // Live parts: the server sends parts of the page; each replaces the element of its id.
+  const page = document.querySelector("[data-live]");
+  let source = null;
+  const say = (on, words) => {
+    const light = document.getElementById("live");
+    if (light) { light.dataset.on = on ? "yes" : "no"; light.textContent = words; }
+  };
+  const keyOf = (element) => element && element.closest("[data-key]")?.dataset.key;
+  const replace = (id, html) => {
+    const old = document.getElementById(id);
+    if (!old) return;
+    // Somebody is typing in there: their words matter more than fresh figures.
+    if (old.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) return;
+    const open = [...old.querySelectorAll("details[open][id]")].map((item) => item.id);
+    const known = new Set([...old.querySelectorAll("[data-key]")].map((item) => item.dataset.key));
+    const chosen = old.querySelector("[data-selected]")?.dataset.key;
+    const focused = old.contains(document.activeElement) ? [keyOf(document.activeElement), document.activeElement.dataset.act] : null;
+    const holder = document.createElement("template");
+    holder.innerHTML = html;
+    const fresh = holder.content.firstElementChild;
+    if (!fresh) return;
+    old.replaceWith(fresh);
+    for (const item of open) document.getElementById(item)?.setAttribute("open", "");
+    if (known.size) for (const item of fresh.querySelectorAll("[data-key]")) if (!known.has(item.dataset.key)) item.classList.add("new");
+    if (chosen) select(fresh.querySelector(`[data-key="${CSS.escape(chosen)}"]`), false);
+    if (focused?.[0]) {
+      const row = fresh.querySelector(`[data-key="${CSS.escape(focused[0])}"]`);
+      (focused[1] ? row?.querySelector(`[data-act="${focused[1]}"]`) : row?.querySelector("a, button, summary"))?.focus({ preventScroll: true });
+    }
+    refreshTimes();
+  };
+  const listen = () => {
+    if (!page || source || document.hidden) return;
+    source = new EventSource(page.dataset.live);
+    source.addEventListener("open", () => say(true, "Live"));
+    source.addEventListener("part", (event) => { const part = JSON.parse(event.data); replace(part.id, part.html); });
+    source.addEventListener("end", (event) => { source.close(); source = null; stopped = true; say(false, event.data); });
+    source.addEventListener("error", () => say(false, "Not live: trying again"));
+  };
+  let stopped = false;
+  const hush = () => { if (source) { source.close(); source = null; } };
+  document.addEventListener("visibilitychange", () => { if (document.hidden) hush(); else if (!stopped) listen(); });
+  addEventListener("pagehide", hush);
+  addEventListener("pageshow", () => { if (!stopped) listen(); });
+  listen();
+
+  // Keyboard on lists: j/k move, Enter opens, e ends (done), c claims, u undoes.
+  const rows = () => [...document.querySelectorAll("[data-rows] [data-key]")];
+  const select = (row, scroll = true) => {
+    if (!row) return;
+    for (const other of document.querySelectorAll("[data-selected]")) delete other.dataset.selected;
+    row.dataset.selected = "";
+    if (scroll) row.scrollIntoView({ block: "nearest" });
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const typing = event.target.matches("input, textarea, select");
+    if (event.key === "Escape") {
+      const open = document.querySelector(".acts details[open]");
+      if (open) { open.removeAttribute("open"); open.querySelector("summary").focus(); }
+      return;
+    }
+    if (typing) return;
+    const all = rows();
+    const at = all.findIndex((row) => row.dataset.selected !== undefined);
+    const row = all[at];
+    switch (event.key) {
+      case "j": select(all[Math.min(at + 1, all.length - 1)]); break;
+      case "k": select(all[Math.max(at - 1, 0)]); break;
+      case "Enter": if (row && !event.target.closest("a, button, summary")) row.querySelector("a[data-act=open]")?.click(); break;
+      case "e": { const details = row?.querySelector("details"); if (details) { details.open = true; details.querySelector("select, input:not([type=hidden]), textarea, button")?.focus(); } break; }
+      case "c": row?.querySelector("form[data-act=claim]")?.requestSubmit(); break;
+      case "u": document.querySelector("form[data-act=undo]")?.requestSubmit(); break;
+      default: return;
+    }
+    event.preventDefault();
+  });
+  // One pop-up at a time, and a click elsewhere closes it.
+  document.addEventListener("click", (event) => {
+    for (const open of document.querySelectorAll(".acts details[open]")) if (!open.contains(event.target)) open.removeAttribute("open");
+  });
+
+  // Forms: filters apply when they change, nothing is sent twice, unsaved words warn.
+  for (const form of document.querySelectorAll("form[data-auto]")) {
+    form.addEventListener("change", () => form.requestSubmit());
+    form.querySelector("[data-auto-hide]")?.setAttribute("hidden", "");
+  }
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post") return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "yes";
+    setTimeout(() => delete form.dataset.sent, 5000);
+  });
+  for (const input of document.querySelectorAll("input[data-code]")) {
+    input.addEventListener("input", () => { if (/^\d{6}$/.test(input.value.trim())) input.form.querySelector("button")?.focus(); });
+  }
+})();

@@ -1,0 +1,459 @@
+//! The audit: who did what with whose record and what for; a sentence a line, the raw event one
+//! click deeper, the proof two.
+
+use std::collections::HashMap;
+
+use axum::extract::Path;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use fhir::{Resource, ResourceType};
+use ledger::{InclusionProof, Number};
+use maud::{Markup, html};
+use trust::{Action, Permit, Versioned};
+
+use crate::context::{Ctx, Fields, escape, query};
+use crate::error::PageError;
+use crate::layout::{self, Section, State, console};
+use crate::sentence::Sentence;
+use crate::worklist::{PatientLine, patient_lines};
+
+/// Lines on a page.
+const PAGE: usize = 50;
+/// Events read in one go when a filter is checked on the opened event.
+const BATCH: usize = 200;
+/// Events looked through for one page; then the page says how far it came.
+const SCAN_MAX: usize = 2_000;
+
+/// Actions to filter by: FHIR interaction or DICOM code, and words.
+const ACTIONS: [(&str, &str); 12] = [
+    ("read", "read"),
+    ("search-type", "searched"),
+    ("history-instance", "read a history"),
+    ("create", "created"),
+    ("update", "changed"),
+    ("delete", "deleted"),
+    ("transaction", "wrote several"),
+    ("journey", "looked at journeys"),
+    ("110122", "signed in"),
+    ("110123", "signed out"),
+    ("110137", "changed an account"),
+    ("publish", "published"),
+];
+const PURPOSES: [(&str, &str); 8] = [
+    ("TREAT", "treatment"),
+    ("CAREMGT", "care management"),
+    ("HPAYMT", "payment"),
+    ("HOPERAT", "operations"),
+    ("ETREAT", "emergency"),
+    ("PATRQT", "patient's request"),
+    ("HRESCH", "research"),
+    ("HSYSADMIN", "administration"),
+];
+const OUTCOMES: [(&str, &str); 2] = [("0", "done"), ("8", "refused")];
+
+/// Filters in the address: ids and codes only.
+fn parameters(fields: &Fields) -> Vec<(&'static str, String)> {
+    let mut parameters = Vec::new();
+    let id = |name: &str| {
+        fields
+            .get(name)
+            .filter(|id| fhir::is_id(id))
+            .map(str::to_owned)
+    };
+    if let Some(patient) = id("patient") {
+        parameters.push(("patient", format!("Patient/{patient}")));
+    }
+    if let Some(who) = id("who") {
+        parameters.push(("altid", who));
+    }
+    for (field, parameter, known) in [
+        ("action", "subtype", &ACTIONS[..]),
+        ("outcome", "outcome", &OUTCOMES[..]),
+    ] {
+        if let Some(code) = fields
+            .get(field)
+            .filter(|code| known.iter().any(|(value, _)| value == code))
+        {
+            parameters.push((parameter, code.to_owned()));
+        }
+    }
+    let day = |name: &str| {
+        fields
+            .get(name)
+            .filter(|day| day.parse::<jiff::civil::Date>().is_ok())
+    };
+    if let Some(from) = day("from") {
+        parameters.push(("date", format!("ge{from}")));
+    }
+    if let Some(to) = day("to") {
+        parameters.push(("date", format!("le{to}")));
+    }
+    parameters
+}
+
+struct Found {
+    sentences: Vec<Sentence>,
+    next: Option<Number>,
+    scanned: usize,
+    complete: bool,
+}
+
+/// Looks for one page of lines. The purpose is no search parameter of FHIR's, so it is checked here.
+async fn find(ctx: &Ctx, permit: &Permit, fields: &Fields) -> Result<Found, PageError> {
+    let parameters = parameters(fields);
+    let borrowed: Vec<(&str, &str)> = parameters
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let purpose = fields
+        .get("purpose")
+        .filter(|code| PURPOSES.iter().any(|(value, _)| value == code));
+    let query = query(
+        ResourceType::AuditEvent,
+        &borrowed,
+        if purpose.is_some() { BATCH } else { PAGE },
+    )?;
+    let mut before = fields
+        .get("before")
+        .and_then(|number| number.parse().ok())
+        .map(Number);
+    let (mut sentences, mut scanned) = (Vec::new(), 0);
+    loop {
+        let page = ctx.vault().search(permit, &query, before).await?;
+        for row in &page.rows {
+            scanned += 1;
+            before = Some(row.at.number);
+            let sentence = Sentence::of(&ctx.times, &row.resource);
+            if purpose.is_none_or(|purpose| sentence.purpose == purpose) {
+                sentences.push(sentence);
+                if sentences.len() == PAGE {
+                    let more = page.next.is_some()
+                        || page
+                            .rows
+                            .last()
+                            .is_some_and(|last| Some(last.at.number) != before);
+                    return Ok(Found {
+                        sentences,
+                        next: before.filter(|_| more),
+                        scanned,
+                        complete: true,
+                    });
+                }
+            }
+        }
+        if page.next.is_none() {
+            return Ok(Found {
+                sentences,
+                next: None,
+                scanned,
+                complete: true,
+            });
+        }
+        before = page.next;
+        if scanned >= SCAN_MAX {
+            return Ok(Found {
+                sentences,
+                next: before,
+                scanned,
+                complete: false,
+            });
+        }
+    }
+}
+
+fn select(name: &str, words: &str, options: &[(&str, &str)], chosen: Option<&str>) -> Markup {
+    html! {
+        label { (words) select name=(name) {
+            option value="" { "any" }
+            @for (value, word) in options { option value=(value) selected[chosen == Some(value)] { (word) } }
+        } }
+    }
+}
+
+/// A line for an auditor.
+fn line(
+    ctx: &Ctx,
+    sentence: &Sentence,
+    names: &HashMap<String, PatientLine>,
+    fields: &Fields,
+) -> Markup {
+    let with = |name: &str, value: &str| {
+        let rest = fields.to_query(&[name, "before"]);
+        let joint = if rest.is_empty() { "" } else { "&" };
+        format!("/console/audit?{rest}{joint}{name}={}", escape(value))
+    };
+    html! {
+        li class="sentence" data-key=(sentence.id) {
+            span class="quiet nowrap" { (ctx.times.ago(sentence.at_ms)) }
+            span {
+                @if sentence.who_id.is_empty() { (sentence.actor()) } @else { a href=(with("who", &sentence.who_id)) { (sentence.actor()) } }
+                " " (sentence.what)
+                @match sentence.patients.as_slice() {
+                    [] => {},
+                    [one] => { " of " a href=(with("patient", one)) { (name(names, one)) } },
+                    many => { " of " (many.len()) " patients" },
+                }
+                @if !sentence.purpose_words().is_empty() { " " (sentence.purpose_words()) }
+                @if sentence.missed { " – not there" }
+                @if sentence.refused { " " span class="refused" { "– refused" } }
+                @if !sentence.note.is_empty() && sentence.note != "refused" { span class="quiet" { " – " (sentence.note) } }
+            }
+            a data-act="open" class="nowrap" href={ "/console/audit/" (sentence.id) } { "Details" span class="visually-hidden" { " of " (ctx.times.exact(sentence.at_ms)) } }
+        }
+    }
+}
+
+fn name(names: &HashMap<String, PatientLine>, id: &str) -> String {
+    names.get(id).map_or_else(
+        || format!("patient {}", layout::short_id(id)),
+        |line| line.name.clone(),
+    )
+}
+
+/// `GET /console/audit`.
+pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = ctx
+        .permit(Action::Audit, Some(ResourceType::AuditEvent), None)
+        .await?;
+    let found = find(&ctx, &permit, &fields).await?;
+    let shown = found
+        .sentences
+        .iter()
+        .filter(|sentence| sentence.patients.len() == 1)
+        .map(|sentence| sentence.patients[0].clone());
+    let names = patient_lines(
+        &ctx,
+        shown.chain(
+            fields
+                .get("patient")
+                .filter(|id| fhir::is_id(id))
+                .map(str::to_owned),
+        ),
+    )
+    .await?;
+    let chip = |field: &str, words: &Markup| {
+        html! { @if fields.get(field).is_some() { span class="tag" { (words) " " a href={ "/console/audit?" (fields.to_query(&[field, "before"])) } { "remove" } } } }
+    };
+    let who = fields
+        .get("who")
+        .and_then(|who| {
+            found
+                .sentences
+                .iter()
+                .find(|sentence| sentence.who_id == who)
+        })
+        .map_or_else(|| "one account".to_owned(), Sentence::actor);
+    let body = html! {
+        (layout::head("Audit", &html! { "Every look at a record and every change is here, newest first, and each can be proved." }, &html! {}))
+        form class="filters inline-fields" method="get" action="/console/audit" data-auto {
+            @for field in ["who", "patient"] { @if let Some(value) = fields.get(field) { input type="hidden" name=(field) value=(value); } }
+            (select("action", "Action", &ACTIONS, fields.get("action")))
+            (select("purpose", "Purpose", &PURPOSES, fields.get("purpose")))
+            (select("outcome", "Outcome", &OUTCOMES, fields.get("outcome")))
+            label { "From" input type="date" name="from" value=[fields.get("from")]; }
+            label { "To" input type="date" name="to" value=[fields.get("to")]; }
+            button type="submit" data-auto-hide { "Filter" }
+        }
+        p class="cluster" {
+            (chip("who", &html! { "By " (who) }))
+            (chip("patient", &html! { "About " (fields.get("patient").map(|id| name(&names, id)).unwrap_or_default()) }))
+            @if fields.get("who").is_none() && fields.get("patient").is_none() { span class="quiet" { "Choose a name in a line to see only theirs." } }
+        }
+        @if found.sentences.is_empty() {
+            @if found.complete { (layout::empty("Nothing recorded", "No audit record fits these filters.")) }
+        } @else {
+            ol data-rows { @for sentence in &found.sentences { (line(&ctx, sentence, &names, &fields)) } }
+        }
+        @if !found.complete { p class="note" { "Looked through " (layout::thousands(found.scanned as u64)) " records for this page. There may be more further back." } }
+        @if let Some(next) = found.next {
+            nav class="pager" aria-label="Pages" { a href={ "/console/audit?" (fields.to_query(&["before"])) "&before=" (next.0) } { "Older" } }
+        }
+    };
+    Ok(console(&ctx, "Audit", Section::Audit, None, &body))
+}
+
+/// Reads one audit event under a permit.
+pub(crate) async fn event(ctx: &Ctx, permit: &Permit, id: &str) -> Result<Versioned, PageError> {
+    if !fhir::is_id(id) {
+        return Err(PageError::NotFound);
+    }
+    ctx.vault()
+        .read(permit, ResourceType::AuditEvent, id)
+        .await?
+        .filter(|found| !found.deleted)
+        .ok_or(PageError::NotFound)
+}
+
+fn pretty(resource: &Resource) -> String {
+    serde_json::to_string_pretty(resource.as_value()).unwrap_or_default()
+}
+
+/// `GET /console/audit/{id}`: the sentence, its facts and the raw event.
+pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = ctx
+        .permit(Action::Audit, Some(ResourceType::AuditEvent), None)
+        .await?;
+    let found = event(&ctx, &permit, &id).await?;
+    let sentence = Sentence::of(&ctx.times, &found.resource);
+    let names = patient_lines(&ctx, sentence.patients.iter().take(PAGE).cloned()).await?;
+    let body = html! {
+        p class="crumbs" { a href="/console/audit" { "Audit" } }
+        div class="head" {
+            div { h1 { (sentence.actor()) " " (sentence.what) } p class="quiet" { (ctx.times.both(sentence.at_ms)) } }
+            a class="button" href={ "/console/audit/" (id) "/proof" } { "Proof" }
+        }
+        div class="stack-wide" {
+            dl class="facts" {
+                dt { "Outcome" }
+                dd {
+                    @if sentence.refused { (layout::state(State::Failed, "Refused")) } @else if sentence.missed { (layout::state(State::Waiting, "Not there")) } @else { (layout::state(State::Done, "Done")) }
+                    @if !sentence.note.is_empty() { " " (sentence.note) }
+                }
+                @if !sentence.purpose.is_empty() { dt { "Purpose" } dd { (sentence.purpose_words()) " " span class="mono quiet" { (sentence.purpose) } } }
+                @if !sentence.patients.is_empty() {
+                    dt { "Patients" }
+                    dd { ul { @for patient in sentence.patients.iter().take(PAGE) { li { a href={ "/console/audit?patient=" (patient) } { (name(&names, patient)) } } } }
+                        @if sentence.patients.len() > PAGE { span class="quiet" { "and " (sentence.patients.len() - PAGE) " more, in the record below" } } }
+                }
+                @if !sentence.queries.is_empty() { dt { "Asked" } dd { ul { @for query in &sentence.queries { li class="mono" { (query) } } } } }
+            }
+            section class="stack" aria-labelledby="raw" { h2 id="raw" { "The record as it is kept" } pre tabindex="0" { code { (pretty(&found.resource)) } } }
+        }
+    };
+    Ok(console(&ctx, "Audit record", Section::Audit, None, &body))
+}
+
+/// The proof of an audit event; its leaf is covered by a checkpoint within a second.
+pub(crate) async fn prove(ctx: &Ctx, found: &Versioned) -> Result<InclusionProof, PageError> {
+    ctx.app
+        .ledger()
+        .prove(ctx.app.web.tenant, found.at)
+        .await?
+        .ok_or(PageError::NotFound)
+}
+
+/// A proof as a file.
+pub(crate) fn proof_file(
+    id: &str,
+    found: &Versioned,
+    proof: &InclusionProof,
+) -> Result<Response, PageError> {
+    let file = serde_json::json!({ "event": found.resource.as_value(), "proof": proof });
+    let body =
+        serde_json::to_vec_pretty(&file).map_err(|error| PageError::Internal(error.to_string()))?;
+    Ok((
+        [
+            (header::CONTENT_TYPE, "application/json".to_owned()),
+            (
+                header::CONTENT_DISPOSITION,
+                format!("attachment; filename=\"audit-{id}.proof.json\""),
+            ),
+        ],
+        body,
+    )
+        .into_response())
+}
+
+/// A proof in words and figures.
+pub(crate) fn proof_words(proof: &InclusionProof, download: &str) -> Markup {
+    html! {
+        div class="proof stack-wide" {
+            p { "This record is leaf " strong { (layout::thousands(proof.leaf_index)) } " of the " (layout::thousands(proof.tree_size)) " leaves in tree " code { (format!("{:02x}", proof.shard)) } ". Nobody can take it out or change it without the tree's hash changing, and that hash is signed." }
+            p { a class="button primary" href=(download) download { "Download the proof" } }
+            section class="stack" aria-labelledby="how" {
+                h2 id="how" { "How to check it without us" }
+                ol class="stack" {
+                    li { "1. Hash the leaf: SHA-256 over one zero byte and the bytes of the leaf record. It must give the leaf hash." }
+                    li { "2. Go up the path, as RFC 6962 section 2.1.1 says: at each level hash one byte of value one, the left hash and the right hash. It must give the tree's hash." }
+                    li { "3. The tree's hash must stand in the signed checkpoint." }
+                    li { "4. Check the checkpoint's signature with the verifier key. It is a C2SP signed note, so any tool for transparency logs can. Get the key from the organisation by another way than this page." }
+                }
+            }
+            dl class="facts" {
+                dt { "Leaf hash" } dd { code { (proof.leaf_hash) } }
+                dt { "Tree's hash" } dd { code { (proof.root_hash) } }
+                dt { "Path" } dd { @if proof.path.is_empty() { span class="quiet" { "none: it is the only leaf" } } ol { @for hash in &proof.path { li { code { (hash) } } } } }
+                dt { "Leaf record" } dd { code { (proof.leaf_record) } }
+                dt { "Verifier key" } dd { code { (proof.verifier_key) } }
+            }
+            section class="stack" aria-labelledby="checkpoint" { h2 id="checkpoint" { "Signed checkpoint" } pre tabindex="0" { code { (proof.checkpoint) } } }
+        }
+    }
+}
+
+/// `GET /console/audit/{id}/proof`.
+pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = ctx
+        .permit(Action::Audit, Some(ResourceType::AuditEvent), None)
+        .await?;
+    let found = event(&ctx, &permit, &id).await?;
+    let proof = prove(&ctx, &found).await?;
+    let body = html! {
+        p class="crumbs" { a href="/console/audit" { "Audit" } " / " a href={ "/console/audit/" (id) } { "Record" } }
+        h1 { "Proof" }
+        (proof_words(&proof, &format!("/console/audit/{id}/proof.json")))
+    };
+    Ok(console(&ctx, "Proof", Section::Audit, None, &body))
+}
+
+/// `GET /console/audit/{id}/proof.json`.
+pub(crate) async fn proof_json(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = ctx
+        .permit(Action::Audit, Some(ResourceType::AuditEvent), None)
+        .await?;
+    let found = event(&ctx, &permit, &id).await?;
+    proof_file(&id, &found, &prove(&ctx, &found).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_codes_and_days_become_parameters() {
+        let fields = |pairs: &[(&str, &str)]| {
+            Fields(
+                pairs
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect(),
+            )
+        };
+        let parsed = parameters(&fields(&[
+            ("patient", "p-1"),
+            ("who", "a1"),
+            ("action", "read"),
+            ("from", "2026-01-01"),
+            ("to", "2026-01-31"),
+            ("outcome", "8"),
+        ]));
+        let words: Vec<String> = parsed
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(
+            words,
+            [
+                "patient=Patient/p-1",
+                "altid=a1",
+                "subtype=read",
+                "outcome=8",
+                "date=ge2026-01-01",
+                "date=le2026-01-31"
+            ]
+        );
+        assert!(
+            parameters(&fields(&[
+                ("patient", "a b"),
+                ("action", "made-up"),
+                ("from", "yesterday"),
+                ("outcome", "7")
+            ]))
+            .is_empty()
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! SVG of a journey's graph and of bars. Attributes only: the pages' policy allows no inline style.
+
+use journey::{GraphView, NodeView};
+use maud::{Markup, html};
+
+use crate::graph::{self, BOX_HEIGHT, BOX_WIDTH, Point};
+use crate::journeys::step_href;
+use crate::layout::thousands;
+
+/// Characters of a title that fit into one line of a box.
+const LINE: usize = 27;
+/// Characters of a label that fit between two layers.
+const LABEL: usize = 30;
+
+/// Breaks a title into at most two lines.
+fn two_lines(title: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in title.split_whitespace() {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        if line.is_empty() || line.chars().count() + word.chars().count() < LINE {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    if lines.len() > 2 {
+        lines.truncate(2);
+        lines[1].push('…');
+    }
+    for line in &mut lines {
+        if line.chars().count() > LINE + 2 {
+            *line = line.chars().take(LINE).collect();
+            line.push('…');
+        }
+    }
+    lines
+}
+
+fn shorten(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        text.to_owned()
+    } else {
+        text.chars().take(limit - 1).chain(['…']).collect()
+    }
+}
+
+/// A step as drawn; endings that are no steps of their own get a box too.
+struct Drawn<'a> {
+    id: &'a str,
+    node: Option<&'a NodeView>,
+}
+
+/// The graph. `chosen` is the step whose panel is open.
+pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>) -> Markup {
+    let mut drawn: Vec<Drawn<'_>> = graph
+        .nodes
+        .iter()
+        .map(|node| Drawn {
+            id: &node.id,
+            node: Some(node),
+        })
+        .collect();
+    for edge in &graph.edges {
+        for end in [&edge.from, &edge.to] {
+            if !drawn.iter().any(|known| known.id == end) {
+                drawn.push(Drawn {
+                    id: end,
+                    node: None,
+                });
+            }
+        }
+    }
+    let place = |id: &str| {
+        drawn
+            .iter()
+            .position(|known| known.id == id)
+            .unwrap_or_default()
+    };
+    let edges: Vec<(usize, usize)> = graph
+        .edges
+        .iter()
+        .map(|edge| (place(&edge.from), place(&edge.to)))
+        .collect();
+    let layout = graph::layout(drawn.len(), &edges);
+    let most = graph.edges.iter().map(|edge| edge.count).max().unwrap_or(0);
+    html! {
+        div class="graph" tabindex="0" role="region" aria-label="Graph of the journey" {
+            svg width=(px(layout.width)) height=(px(layout.height)) viewBox={ "0 0 " (px(layout.width)) " " (px(layout.height)) } role="group" aria-label={ "Steps of " (graph.version.title) ". The same is in the tables below." } {
+                @for (edge, line) in graph.edges.iter().zip(&layout.lines) { (edge_line(line, edge.count, most)) }
+                @for (known, corner) in drawn.iter().zip(&layout.boxes) { (step_box(graph, known, *corner, chosen)) }
+                @for (number, (edge, line)) in graph.edges.iter().zip(&layout.lines).enumerate() { (edge_label(number, line, &edge.label, edge.count)) }
+            }
+        }
+    }
+}
+
+fn px(number: f64) -> String {
+    let text = format!("{number:.1}");
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "pixels")]
+fn width(count: u64, most: u64) -> f64 {
+    if count == 0 || most == 0 {
+        1.25
+    } else {
+        1.5 + 6.5 * (count as f64 / most as f64).sqrt()
+    }
+}
+
+fn edge_line(line: &[Point], count: u64, most: u64) -> Markup {
+    let width = width(count, most);
+    let mut points: Vec<Point> = line.to_vec();
+    let Some(end) = points.pop() else {
+        return html! {};
+    };
+    let before = points.last().copied().unwrap_or(end);
+    // The line ends where its head begins, so that a broad one does not stick out.
+    let (dx, dy) = (end.0 - before.0, end.1 - before.1);
+    let length = dx.hypot(dy).max(1.0);
+    let (ux, uy) = (dx / length, dy / length);
+    let head = 6.0 + width;
+    points.push((end.0 - ux * head, end.1 - uy * head));
+    let half = 3.0 + width * 0.8;
+    let (bx, by) = (end.0 - ux * head, end.1 - uy * head);
+    let path: Vec<String> = points
+        .iter()
+        .map(|(x, y)| format!("{x:.1},{y:.1}"))
+        .collect();
+    html! {
+        polyline class={ "edge" @if count == 0 { " idle" } } points=(path.join(" ")) stroke-width=(px(width)) {}
+        path class="head-shape" d=(format!("M{:.1} {:.1} L{:.1} {:.1} L{:.1} {:.1} Z", end.0, end.1, bx - uy * half, by + ux * half, bx + uy * half, by - ux * half)) {}
+    }
+}
+
+fn edge_label(number: usize, line: &[Point], label: &str, count: u64) -> Markup {
+    let (Some(a), Some(b)) = (line.first(), line.get(1)) else {
+        return html! {};
+    };
+    // Labels of lines that leave side by side stand at different heights.
+    let share = [0.42, 0.62, 0.52][number % 3];
+    let (x, y) = (a.0 + (b.0 - a.0) * share, a.1 + (b.1 - a.1) * share + 4.0);
+    html! {
+        text class="label" x=(px(x)) y=(px(y)) {
+            (shorten(label, LABEL))
+            @if !label.is_empty() { " " }
+            tspan class="count" { (thousands(count)) }
+            title { (label) ": " (thousands(count)) " went this way" }
+        }
+    }
+}
+
+fn step_box(graph: &GraphView, known: &Drawn<'_>, (x, y): Point, chosen: Option<&str>) -> Markup {
+    let Some(node) = known.node else {
+        let words = if known.id == "end" { "End" } else { known.id };
+        return html! {
+            g class="ending" {
+                rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
+                text class="title" x=(px(x + BOX_WIDTH / 2.0)) y=(px(y + BOX_HEIGHT / 2.0 + 5.0)) text-anchor="middle" { (shorten(words, LINE)) }
+            }
+        };
+    };
+    let lines = two_lines(&node.title);
+    let badge = thousands(node.here);
+    #[allow(clippy::cast_precision_loss, reason = "pixels")]
+    let badge_width = 18.0 + 8.0 * badge.len() as f64;
+    let class = format!(
+        "{}{}{}",
+        if node.here > 0 { "here" } else { "" },
+        if chosen == Some(known.id) {
+            " chosen"
+        } else {
+            ""
+        },
+        if node.kind == "exit" || node.kind == "end" {
+            " ending"
+        } else {
+            ""
+        }
+    );
+    html! {
+        a href=(step_href(graph, known.id)) aria-label={ (node.title) ", " (node.kind) ", " (node.here) " here now, " (node.ended_here) " left the journey here" } {
+            g class=(class.trim()) {
+                rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
+                text class="kind" x=(px(x + 12.0)) y=(px(y + 18.0)) { (node.kind) }
+                @for (text, drop) in lines.iter().zip([37.0, 54.0]) { text class="title" x=(px(x + 12.0)) y=(px(y + drop)) { (text) } }
+                @if node.here > 0 {
+                    rect class="badge" x=(px(x + BOX_WIDTH - badge_width + 8.0)) y=(px(y - 10.0)) width=(px(badge_width)) height="22" rx="11" {}
+                    text class="badge-text" x=(px(x + BOX_WIDTH - badge_width / 2.0 + 8.0)) y=(px(y + 5.5)) { (badge) }
+                }
+                @if node.ended_here > 0 { text class="left" x=(px(x + BOX_WIDTH - 10.0)) y=(px(y + 18.0)) text-anchor="end" { "−" (thousands(node.ended_here)) } }
+            }
+        }
+    }
+}
+
+/// Horizontal bars from zero, each with its number, as a table that draws itself.
+#[allow(clippy::cast_precision_loss, reason = "pixels")]
+pub(crate) fn bars(rows: &[(String, u64)], what: &str, how_many: &str) -> Markup {
+    let most = rows
+        .iter()
+        .map(|(_, count)| *count)
+        .max()
+        .unwrap_or(0)
+        .max(1);
+    html! {
+        table {
+            thead class="visually-hidden" { tr { th scope="col" { (what) } th scope="col" { (how_many) } th scope="col" { "Bar" } } }
+            tbody {
+                @for (name, count) in rows {
+                    tr {
+                        th scope="row" class="nowrap" { (name) }
+                        td class="number" { (thousands(*count)) }
+                        td width="50%" { svg width="100%" height="14" viewBox="0 0 100 14" preserveAspectRatio="none" aria-hidden="true" { rect class="barfill" x="0" y="1" height="12" width=(px(*count as f64 / most as f64 * 100.0)) {} } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use journey::{EdgeView, VersionView};
+
+    fn graph() -> GraphView {
+        let node = |id: &str, kind: &str, here| NodeView {
+            id: id.into(),
+            kind: kind.into(),
+            title: format!("Step {id} <b>"),
+            here,
+            entered: 9,
+            ended_here: 1,
+            dwell_median_ms: Some(1),
+            words: None,
+        };
+        let edge = |from: &str, to: &str, count| EdgeView {
+            from: from.into(),
+            to: to.into(),
+            label: "after 24 h".into(),
+            count,
+        };
+        GraphView {
+            version: VersionView {
+                name: "j".into(),
+                title: "J".into(),
+                version: 1,
+                published_ms: 0,
+                published_by: "sam".into(),
+                running: 3,
+                ended: 1,
+                live: true,
+            },
+            nodes: vec![node("a", "send", 3), node("b", "ask", 0)],
+            edges: vec![edge("a", "b", 9), edge("b", "end", 0)],
+            endings: vec![("Completed".into(), 1)],
+            source: String::new(),
+        }
+    }
+
+    #[test]
+    fn titles_break_into_two_lines() {
+        assert_eq!(two_lines("Welcome"), ["Welcome"]);
+        assert_eq!(
+            two_lines("Ask how the patient is on the second day"),
+            ["Ask how the patient is on", "the second day"]
+        );
+        assert_eq!(
+            two_lines("one two three four five six seven eight nine ten eleven twelve thirteen")
+                .len(),
+            2
+        );
+        assert!(two_lines(&"x".repeat(90))[0].chars().count() <= LINE + 1);
+    }
+
+    #[test]
+    fn the_graph_is_safe_svg_with_links_and_an_ending() {
+        let drawn = draw(&graph(), Some("a")).into_string();
+        assert!(drawn.contains("href=\"/console/journeys/j?version=1&amp;step=a#step\""));
+        assert!(drawn.contains(">End<") && drawn.contains("chosen") && drawn.contains("edge idle"));
+        assert!(!drawn.contains("style=") && !drawn.contains("<b>"));
+    }
+
+    #[test]
+    fn flow_makes_lines_broader() {
+        assert!(width(0, 10) < width(1, 10) && width(1, 10) < width(10, 10));
+    }
+}

@@ -1,0 +1,249 @@
+//! Live parts of pages, as server-sent events.
+//!
+//! The ledger says which shards have news; an event that matters to the page makes it read again,
+//! at most once a second, under a session and permits that are checked anew each time. The reading
+//! is audited like any other, so a stream reads only when something happened.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::sse::{Event as Sent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use ledger::{Event, Kind, Number, SHARDS, Shard};
+use maud::Markup;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::time::Instant;
+
+use crate::context::{App, Ctx, Fields};
+use crate::error::PageError;
+
+/// Streams that may be open at once; beyond it a page says that it is not live. Each holds one
+/// connection and a few kilobytes, so that a thousand cost less than a page of the cache.
+pub(crate) const STREAMS_MAX: usize = 1000;
+/// A part is read again at most this often.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The session is looked at this often even when nothing happens.
+const CHECK: Duration = Duration::from_secs(10);
+/// Events of a shard looked at in one go.
+const EVENTS: usize = 500;
+
+/// The parts of a page: element id and content.
+pub(crate) type Parts = Vec<(&'static str, Markup)>;
+type Rendering = Pin<Box<dyn Future<Output = Result<Parts, PageError>> + Send>>;
+
+/// What a stream follows and how it makes its parts.
+pub(crate) struct Source {
+    /// The one shard that matters; `None`: all.
+    pub(crate) shard: Option<Shard>,
+    /// Whether an event matters to the page.
+    pub(crate) matters: fn(Kind) -> bool,
+    /// Makes the parts anew.
+    pub(crate) render: Box<dyn Fn(Ctx) -> Rendering + Send + Sync>,
+}
+
+/// Adds to a live address where the page stood when it was made, so that nothing between then and
+/// the stream's first breath is missed.
+pub(crate) fn address(app: &App, path: &str, query: &str) -> String {
+    let after = app.ledger().last_number().0;
+    let joint = if query.is_empty() {
+        String::new()
+    } else {
+        format!("{query}&")
+    };
+    format!("{path}?{joint}after={after}")
+}
+
+struct Stream {
+    ctx: Ctx,
+    source: Source,
+    watch: broadcast::Receiver<Shard>,
+    /// How far each shard has been looked at.
+    seen: HashMap<Shard, Number>,
+    after: Number,
+    /// Hash of what was sent last, by part.
+    sent: HashMap<&'static str, blake3::Hash>,
+    queue: VecDeque<Sent>,
+    dirty: bool,
+    next_render: Instant,
+    next_check: Instant,
+    over: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Stream {
+    /// Looks at the shards' events; notes whether one matters.
+    async fn look(&mut self, shard: Option<Shard>) -> Result<(), PageError> {
+        let ledger = self.ctx.app.ledger().clone();
+        let shards: Vec<Shard> = match (shard, self.source.shard) {
+            (Some(shard), Some(wanted)) if shard != wanted => return Ok(()),
+            (Some(shard), _) | (None, Some(shard)) => vec![shard],
+            (None, None) => (0..SHARDS).map(Shard).collect(),
+        };
+        for shard in shards {
+            let mut position = self.seen.get(&shard).copied().unwrap_or(self.after);
+            while ledger.shard_head(shard) > position {
+                let events = ledger.events(shard, position, EVENTS).await?;
+                let Some(last) = events.last() else { break };
+                position = last.at.number;
+                let tenant = self.ctx.app.web.tenant;
+                self.dirty |= events.iter().any(|event: &Event| {
+                    event.tenant == tenant && (self.source.matters)(event.kind)
+                });
+            }
+            self.seen.insert(shard, position);
+        }
+        Ok(())
+    }
+
+    /// Whether the session still holds.
+    async fn check(&mut self) -> Result<bool, PageError> {
+        self.next_check = Instant::now() + CHECK;
+        match session_still_holds(&self.ctx).await {
+            Err(PageError::SignedOut(_)) => {
+                self.end("You are signed out, so this page is no longer live.");
+                Ok(false)
+            }
+            Ok(()) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn end(&mut self, words: &str) {
+        self.queue
+            .push_back(Sent::default().event("end").data(words));
+        self.over = true;
+    }
+
+    async fn render(&mut self) -> Result<(), PageError> {
+        self.dirty = false;
+        self.next_render = Instant::now() + PAUSE;
+        if !self.check().await? {
+            return Ok(());
+        }
+        let number = self.ctx.app.ledger().last_number().0;
+        let parts = (self.source.render)(self.ctx.later()).await?;
+        for (id, content) in parts {
+            let html = content.into_string();
+            // Times inside move by themselves in the browser, so only news is sent.
+            let hash = blake3::hash(html.as_bytes());
+            if self.sent.insert(id, hash) != Some(hash) {
+                let data = serde_json::json!({ "id": id, "html": html }).to_string();
+                self.queue.push_back(
+                    Sent::default()
+                        .event("part")
+                        .id(number.to_string())
+                        .data(data),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do, and does it.
+    async fn turn(&mut self) -> Result<(), PageError> {
+        if self.dirty && Instant::now() >= self.next_render {
+            return self.render().await;
+        }
+        let wake = if self.dirty {
+            self.next_render.min(self.next_check)
+        } else {
+            self.next_check
+        };
+        tokio::select! {
+            news = self.watch.recv() => match news {
+                Ok(shard) => self.look(Some(shard)).await,
+                Err(RecvError::Lagged(_)) => self.look(None).await,
+                Err(RecvError::Closed) => {
+                    self.end("The server is stopping.");
+                    Ok(())
+                }
+            },
+            () = tokio::time::sleep_until(wake) => {
+                if Instant::now() >= self.next_check { self.check().await?; }
+                Ok(())
+            }
+        }
+    }
+
+    async fn next(mut self) -> Option<(Result<Sent, Infallible>, Self)> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Some((Ok(event), self));
+            }
+            if self.over {
+                return None;
+            }
+            if let Err(error) = self.turn().await {
+                if let PageError::Internal(inside) = &error {
+                    tracing::error!(request_id = %self.ctx.request.id, error = %inside, "live page failed");
+                }
+                self.end(match error {
+                    PageError::Refused(_) => {
+                        "You may no longer see this, so the page is not live any more."
+                    }
+                    _ => "Something went wrong, so this page is not live any more. Load it again.",
+                });
+            }
+        }
+    }
+}
+
+/// Looks at the session without keeping it awake: an open page is no sign of a person.
+async fn session_still_holds(ctx: &Ctx) -> Result<(), PageError> {
+    ctx.app
+        .web
+        .trust
+        .identity()
+        .session(&ctx.secret)
+        .await
+        .map(|_| ())
+        .map_err(Into::into)
+}
+
+/// Answers with a stream.
+pub(crate) async fn serve(
+    ctx: Ctx,
+    fields: &Fields,
+    last_event_id: Option<&str>,
+    source: Source,
+) -> Response {
+    let Ok(slot) = slots(&ctx.app).try_acquire_owned() else {
+        return PageError::LockedOut(30).into_response();
+    };
+    let after = last_event_id
+        .or_else(|| fields.get("after"))
+        .and_then(|text| text.parse().ok());
+    let after = Number(after.unwrap_or_else(|| ctx.app.ledger().last_number().0));
+    let watch = ctx.app.ledger().watch();
+    let now = Instant::now();
+    let mut stream = Stream {
+        ctx,
+        source,
+        watch,
+        seen: HashMap::new(),
+        after,
+        sent: HashMap::new(),
+        queue: VecDeque::from([Sent::default().comment("live")]),
+        dirty: false,
+        next_render: now,
+        next_check: now + CHECK,
+        over: false,
+        _slot: slot,
+    };
+    if let Err(error) = stream.look(None).await {
+        return error.into_response();
+    }
+    Sse::new(stream::unfold(stream, Stream::next))
+        .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+        .into_response()
+}
+
+fn slots(app: &App) -> Arc<Semaphore> {
+    app.streams.clone()
+}

@@ -1,0 +1,381 @@
+//! One patient: who they are, where in the journey, and everything in one stream of time.
+
+mod chart;
+pub(crate) mod facts;
+mod timeline;
+pub(crate) mod words;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use fhir::{Resource, ResourceType};
+use journey::InstanceView;
+use ledger::{Kind, Owner};
+use maud::{Markup, html};
+use trust::conventions::{BODY_WEIGHT, LOINC};
+use trust::{Action, Role, kinds};
+
+use crate::context::{Ctx, Fields, query};
+use crate::error::PageError;
+use crate::layout::{self, Section, State, console};
+use crate::live::{self, Parts};
+use crate::tasks::{TaskRow, flash};
+use crate::time::{self, DAY_MS, duration, signed};
+use crate::worklist::{last_event_id, patient_name};
+
+use facts::Group;
+
+/// Resources of one type that are read for a timeline, newest first; with more, the page says so.
+const PER_TYPE_MAX: usize = 500;
+/// Weights read for the chart.
+const WEIGHTS_MAX: usize = 200;
+
+/// Everything that a patient's page shows.
+struct View {
+    patient: Resource,
+    allergies: Vec<String>,
+    tasks: Vec<TaskRow>,
+    weights: Vec<(i64, f64)>,
+    journeys: Vec<InstanceView>,
+    timeline: Markup,
+    /// Resource types of which there is more than was read.
+    cut: Vec<&'static str>,
+}
+
+/// Which kinds are asked for; none means all.
+fn shown(fields: &Fields) -> Vec<Group> {
+    fields.all("show").filter_map(Group::parse).collect()
+}
+
+fn types(shown: &[Group]) -> Vec<ResourceType> {
+    let wanted: BTreeSet<ResourceType> = Group::ALL
+        .iter()
+        .filter(|(group, ..)| shown.is_empty() || shown.contains(group))
+        .flat_map(|(group, ..)| group.types().iter().copied())
+        .collect();
+    wanted.into_iter().collect()
+}
+
+async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
+    if !fhir::is_id(id) {
+        return Err(PageError::NotFound);
+    }
+    let shown = shown(fields);
+    let permit = ctx.permit(Action::Search, None, Some(id)).await?;
+    let mut wanted = types(&shown);
+    // The head shows open tasks whatever the filter says.
+    if !wanted.contains(&ResourceType::Task) {
+        wanted.push(ResourceType::Task);
+    }
+    let weight_code = format!("{LOINC}|{BODY_WEIGHT}");
+    let with_weights = shown.is_empty() || shown.contains(&Group::Measurements);
+    let mut queries = vec![
+        query(ResourceType::Patient, &[("_id", id)], 1)?,
+        query(
+            ResourceType::AllergyIntolerance,
+            &[("patient", id)],
+            PER_TYPE_MAX,
+        )?,
+    ];
+    if with_weights {
+        queries.push(query(
+            ResourceType::Observation,
+            &[("patient", id), ("code", &weight_code)],
+            WEIGHTS_MAX,
+        )?);
+    }
+    let first_fact = queries.len();
+    for kind in &wanted {
+        queries.push(query(*kind, &[("patient", id)], PER_TYPE_MAX)?);
+    }
+    let mut pages = ctx.vault().search_many(&permit, &queries).await?;
+    let cut = pages
+        .iter()
+        .zip(&queries)
+        .skip(first_fact)
+        .filter(|(page, _)| page.next.is_some())
+        .map(|(_, query)| query.kind.name())
+        .collect();
+    let facts: Vec<Resource> = pages
+        .split_off(first_fact)
+        .into_iter()
+        .flat_map(|page| page.rows)
+        .map(|row| row.resource)
+        .collect();
+    let weights = if with_weights {
+        let rows = pages.pop().map(|page| page.rows).unwrap_or_default();
+        chart::weights(
+            &ctx.times,
+            &rows.iter().map(|row| &row.resource).collect::<Vec<_>>(),
+        )
+    } else {
+        Vec::new()
+    };
+    let allergies: Vec<Resource> = pages
+        .pop()
+        .map(|page| page.rows)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|row| row.resource)
+        .collect();
+    let patient = pages
+        .pop()
+        .and_then(|page| page.rows.into_iter().next())
+        .ok_or(PageError::NotFound)?
+        .resource;
+    let journeys = ctx.app.web.journeys.of_patient(&permit, id).await?;
+
+    let now = ctx.times.care_ms;
+    let mut tasks: Vec<TaskRow> = facts
+        .iter()
+        .filter(|fact| fact.kind() == ResourceType::Task && !facts::is_form(fact))
+        .map(|fact| TaskRow::of(ctx, fact))
+        .filter(TaskRow::is_open)
+        .collect();
+    tasks.sort_by_key(|task| task.harm(now));
+    let entries = facts
+        .iter()
+        .filter_map(|fact| facts::entry(ctx, fact))
+        .filter(|entry| shown.is_empty() || shown.contains(&entry.group))
+        .collect();
+    let page = fields
+        .get("page")
+        .and_then(|page| page.parse().ok())
+        .unwrap_or(1);
+    let with_journey = shown.is_empty() || shown.contains(&Group::Journey);
+    let timeline = timeline::draw(
+        &ctx.times,
+        entries,
+        &journeys,
+        with_journey,
+        page,
+        &|page| address(id, &shown, page),
+    );
+    Ok(View {
+        patient,
+        allergies: facts::allergies(&allergies),
+        tasks,
+        weights,
+        journeys,
+        timeline,
+        cut,
+    })
+}
+
+/// The address of a patient's page with these kinds.
+fn address(id: &str, shown: &[Group], page: usize) -> String {
+    let mut parts: Vec<String> = shown
+        .iter()
+        .filter_map(|group| Group::ALL.iter().find(|(candidate, ..)| candidate == group))
+        .map(|(_, value, _)| format!("show={value}"))
+        .collect();
+    if page > 1 {
+        parts.push(format!("page={page}"));
+    }
+    let joint = if parts.is_empty() { "" } else { "?" };
+    format!("/console/patients/{id}{joint}{}", parts.join("&"))
+}
+
+fn where_in_journey(ctx: &Ctx, journey: &InstanceView) -> Markup {
+    let now = ctx.times.care_ms;
+    let started = signed(journey.started_ms);
+    html! {
+        div class={ "where" @if journey.ended.is_some() { " over" } } {
+            p {
+                a class="strong" href={ "/console/journeys/" (journey.journey) "?version=" (journey.version) } { (journey.title) }
+                @match &journey.ended {
+                    Some((at, reason)) => span class="quiet" { " ended " (ctx.times.ago(signed(*at))) ": " (reason) },
+                    None => span class="quiet" { " · day " ((now - started).max(0) / DAY_MS) " · version " (journey.version) },
+                }
+            }
+            @if journey.ended.is_none() {
+                @if journey.waiting.is_empty() { p { (layout::state(State::Running, "Moving on")) } }
+                ul {
+                    @for wait in &journey.waiting {
+                        li {
+                            (layout::state(State::Waiting, "Waits")) " "
+                            (wait.what)
+                            span class="quiet" {
+                                " since " (ctx.times.ago(signed(wait.since_ms)))
+                                @if let Some(until) = wait.until_ms { ", at most until " (ctx.times.ago(signed(until))) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
+    let patient = &view.patient;
+    let age = patient
+        .text_at(&["birthDate"])
+        .and_then(|born| fhir::human::age_years(born, ctx.times.care_ms));
+    let running = view
+        .journeys
+        .iter()
+        .filter(|journey| journey.ended.is_none())
+        .count();
+    html! {
+        div id="patient-head" class="patient-head" {
+            div class="stack" {
+                div {
+                    h1 { (patient_name(patient)) }
+                    div class="facts-line" {
+                        @if let Some(died) = facts::deceased(patient) { span class="alert" { "Died" @if !died.is_empty() { " " (died) } } }
+                        @if let Some(age) = age { span { (age) " years" } }
+                        @if let Some(born) = patient.text_at(&["birthDate"]) { span { "born " (time::day(born)) } }
+                        span { (patient.text_at(&["gender"]).unwrap_or("sex not recorded")) }
+                        @if let Some(number) = patient.text_at(&["identifier", "0", "value"]) { span { "no. " span class="mono" { (number) } } }
+                    }
+                    p {
+                        @if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
+                        @else { span class="alert" { "Allergic to " (view.allergies.join(", ")) } }
+                    }
+                }
+                @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }
+                @if view.journeys.is_empty() { p class="quiet" { "In no journey." } }
+            }
+            div class="stack" {
+                @if !view.tasks.is_empty() {
+                    section class="card raised stack" aria-labelledby="needs" {
+                        h2 id="needs" { "Needs somebody" }
+                        @for task in &view.tasks {
+                            div class="spread" {
+                                div {
+                                    (task.priority_mark()) " " span class="strong" { (task.title) }
+                                    @if !task.reason.is_empty() { div class="quiet small" { (task.reason) } }
+                                    @if let Some(due) = task.due_ms { div class="small" { span class=[task.overdue(ctx.times.care_ms).then_some("overdue")] { "due " (ctx.times.ago(due)) } @if let Some((_, name)) = &task.owner { " · with " (name) } } }
+                                }
+                                div class="acts cluster" { (task.actions(ctx, back)) }
+                            }
+                        }
+                    }
+                }
+                (contacts(patient))
+                @if ctx.role() == Role::PrivacyOfficer { p { a href={ "/console/audit?patient=" (id) } { "Who looked at this record" } } }
+            }
+        }
+    }
+}
+
+fn contacts(patient: &Resource) -> Markup {
+    let channels: Vec<_> = trust::consent::channels(patient)
+        .into_iter()
+        .filter(|channel| !channel.address.is_empty())
+        .collect();
+    html! {
+        @if !channels.is_empty() {
+            dl class="facts" {
+                @for channel in &channels {
+                    dt { (match channel.kind.as_str() { "email" => "E-mail", "phone" => "Phone", "sms" => "Text message", other => other }) }
+                    dd { (channel.address) @if !channel.wanted { " " span class="tag" { "not wanted" } } }
+                }
+            }
+        }
+    }
+}
+
+fn stream_part(times: &time::Times, id: &str, view: &View, shown: &[Group]) -> Markup {
+    html! {
+        div id="timeline" class="stack" {
+            @if let Some(weights) = chart::draw(times, &view.weights) { section aria-labelledby="weight" { h2 id="weight" { "Weight" } (weights) } }
+            nav class="tabs" aria-label="Kinds of entries" {
+                a href=(address(id, &[], 1)) aria-current=[shown.is_empty().then_some("true")] { "Everything" }
+                @for (group, _, word) in Group::ALL {
+                    a href=(address(id, &[group], 1)) aria-current=[shown.contains(&group).then_some("true")] { (word) }
+                }
+            }
+            @if !view.cut.is_empty() {
+                p class="note" { "Only the " (PER_TYPE_MAX) " entries recorded last are shown of: " (view.cut.join(", ")) "." }
+            }
+            (view.timeline)
+        }
+    }
+}
+
+/// The parts of the page that are live.
+async fn parts(ctx: &Ctx, id: &str, fields: &Fields) -> Result<Parts, PageError> {
+    let view = view(ctx, id, fields).await?;
+    let shown = shown(fields);
+    let back = address(id, &shown, 1);
+    Ok(vec![
+        ("patient-head", head(ctx, id, &view, &back)),
+        ("timeline", stream_part(&ctx.times, id, &view, &shown)),
+    ])
+}
+
+/// `GET /console/patients/{id}`.
+pub(crate) async fn page(
+    ctx: Ctx,
+    Path(id): Path<String>,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let live = live::address(
+        &ctx.app,
+        &format!("/console/live/patients/{id}"),
+        &fields.to_query(&["done", "claimed", "reopened", "after"]),
+    );
+    let parts = parts(&ctx, &id, &fields).await?;
+    let back = address(&id, &shown(&fields), 1);
+    let body = html! {
+        div class="spread" { p class="crumbs" { a href="/console/patients" { "Patients" } } (layout::live_light()) }
+        (flash(&ctx, &fields, &back))
+        @for (_, part) in &parts { (part) }
+    };
+    // The name stays out of the title, and so out of the browser's history.
+    Ok(console(
+        &ctx,
+        "Patient",
+        Section::Patients,
+        Some(&live),
+        &body,
+    ))
+}
+
+/// `GET /console/live/patients/{id}`.
+pub(crate) async fn stream(
+    ctx: Ctx,
+    Path(id): Path<String>,
+    fields: Fields,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    ctx.staff()?;
+    if !fhir::is_id(&id) {
+        return Err(PageError::NotFound);
+    }
+    ctx.permit(Action::Search, None, Some(&id)).await?;
+    let shard = ctx
+        .app
+        .ledger()
+        .shard_of(ctx.app.web.tenant, &Owner::Patient(id.clone()), &id);
+    let (shown, id) = (Arc::new(Fields(fields.0.clone())), Arc::new(id));
+    let source = live::Source {
+        shard: Some(shard),
+        matters: of_a_record,
+        render: Box::new(move |ctx| {
+            let (fields, id) = (shown.clone(), id.clone());
+            Box::pin(async move { parts(&ctx, &id, &fields).await })
+        }),
+    };
+    Ok(live::serve(ctx, &fields, last_event_id(&headers), source).await)
+}
+
+/// Whether an event can change what is seen of a patient. The audit's own events can't, and looking
+/// at them would make reading cause reading.
+pub(crate) fn of_a_record(kind: Kind) -> bool {
+    match ResourceType::from_code(kind.0) {
+        Some(kind) => kind != ResourceType::AuditEvent,
+        None => kind == kinds::JOURNEY_INSTANCE || kind == kinds::JOURNEY_TRAIL,
+    }
+}
+
+/// How long ago, for people who are at a step.
+pub(crate) fn since_words(now_ms: i64, since_ms: i64) -> String {
+    duration((now_ms - since_ms).max(0))
+}

@@ -1,0 +1,416 @@
+//! What the patient decides: consent, and how they want to be reached.
+
+use axum::response::{IntoResponse, Redirect, Response};
+use fhir::{Resource, ResourceType};
+use ledger::{Expected, Owner};
+use maud::{Markup, html};
+use serde_json::{Value, json};
+use trust::conventions::NOT_WANTED_EXTENSION;
+use trust::{Action, Change, Purpose, Unit, Versioned};
+
+use crate::context::{Ctx, Fields, Posted, query};
+use crate::error::PageError;
+use crate::layout::{self, PortalSection, State, csrf, portal};
+use crate::patient::words::consent_words;
+use crate::time::{fhir_time, iso};
+
+use super::{PER_TYPE_MAX, change, said};
+
+/// The code system of purposes of use.
+const PURPOSES: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+
+/// Whether a consent says something about treatment: it names it, or names no purpose at all.
+fn covers_treatment(consent: &Resource) -> bool {
+    consent
+        .at(&["provision", "purpose"])
+        .and_then(Value::as_array)
+        .is_none_or(|purposes| {
+            purposes.is_empty()
+                || purposes
+                    .iter()
+                    .any(|purpose| purpose["code"] == Purpose::Treatment.code())
+        })
+}
+
+/// `GET /portal/consent`.
+pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
+    let patient = ctx.own_patient()?;
+    let permit = ctx
+        .permit(Action::Search, Some(ResourceType::Consent), Some(patient))
+        .await?;
+    let page = ctx
+        .vault()
+        .search(
+            &permit,
+            &query(ResourceType::Consent, &[("patient", patient)], PER_TYPE_MAX)?,
+            None,
+        )
+        .await?;
+    let consents: Vec<Resource> = page.rows.into_iter().map(|row| row.resource).collect();
+    let decision = trust::consent::decide(&consents, Purpose::Treatment, ctx.times.care_ms);
+    let button = |value: &str, words: &str, primary: bool| {
+        html! {
+            form method="post" action="/portal/consent" {
+                (csrf(&ctx))
+                input type="hidden" name="do" value=(value);
+                button class=[primary.then_some("primary")] type="submit" { (words) }
+            }
+        }
+    };
+    let body = html! {
+        div class="stack-wide" {
+            (said(&fields))
+            h1 { "Your permissions" }
+            section class="card stack" aria-labelledby="follow-up" {
+                @if decision.permitted { (layout::state(State::Done, if decision.consent.is_some() { "You said yes" } else { "Allowed as long as you don't say no" })) } @else { (layout::state(State::Failed, "You said no")) }
+                h2 id="follow-up" { "Follow-up and messages" }
+                p { "May we use your record to follow how you are after your stay, and write to you about it?" }
+                @if decision.permitted {
+                    p { "If you say no, we stop writing to you and the follow-up ends. It does not change your treatment. You can say yes again at any time." }
+                    div class="cluster" { @if decision.consent.is_none() { (button("give", "Yes, you may", true)) } (button("withdraw", "No, please stop", false)) }
+                } @else {
+                    p { "We do not write to you. If you say yes, we may again. A follow-up that has ended does not start again by itself." }
+                    div { (button("give", "Yes, you may", true)) }
+                }
+            }
+            @if !consents.is_empty() {
+                section class="stack" aria-labelledby="all" {
+                    h2 id="all" { "What you have told us" }
+                    ul class="links" { @for consent in &consents { (told(&ctx, consent)) } }
+                }
+            }
+        }
+    };
+    Ok(portal(
+        &ctx,
+        "Your permissions",
+        Some(PortalSection::Consent),
+        None,
+        &body,
+    ))
+}
+
+fn told(ctx: &Ctx, consent: &Resource) -> Markup {
+    let permits = consent.text_at(&["provision", "type"]) != Some("deny");
+    let (state, words) = match consent.text_at(&["status"]) {
+        Some("active") if permits => (State::Done, "Yes"),
+        Some("active" | "rejected") => (State::Failed, "No"),
+        Some("inactive") => (State::Failed, "Taken back"),
+        _ => (State::Waiting, "Not in force"),
+    };
+    let when = |path: &[&str]| {
+        consent
+            .text_at(path)
+            .and_then(|text| fhir_time(&ctx.times, text))
+            .map(|(ms, ..)| ms)
+    };
+    html! {
+        li {
+            span class="line" {
+                (layout::state(state, words)) " to " (consent_words(consent)) br;
+                span class="quiet small" {
+                    @if let Some(asked) = when(&["dateTime"]) { "asked on " (ctx.times.date(asked)) }
+                    @if let (Some("inactive"), Some(changed)) = (consent.text_at(&["status"]), when(&["meta", "lastUpdated"])) { ", taken back on " (ctx.times.date(changed)) }
+                }
+            }
+        }
+    }
+}
+
+/// The changes that make the patient's "yes" or "no" count. A "no" ends every "yes" that is in force
+/// and stands by itself where there was none; a "yes" is a consent of its own, newer than any other.
+fn decide(
+    consents: &[Versioned],
+    give: bool,
+    patient: &str,
+    new_id: &str,
+    now_ms: i64,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if !give {
+        for found in consents {
+            let active = found.resource.text_at(&["status"]) == Some("active")
+                && found.resource.text_at(&["provision", "type"]) != Some("deny");
+            if active && covers_treatment(&found.resource) {
+                let mut consent = found.resource.clone();
+                consent.set("status", json!("inactive"));
+                consent.strip_meta();
+                changes.push(Change::Put {
+                    resource: consent,
+                    expected: Expected::Version(found.version),
+                });
+            }
+        }
+        if !changes.is_empty() {
+            return changes;
+        }
+    }
+    let mut consent = Resource::new(ResourceType::Consent);
+    consent.set_id(new_id);
+    consent.set("status", json!(if give { "active" } else { "rejected" }));
+    consent.set("scope", json!({ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy" }] }));
+    consent.set("category", json!([{ "coding": [{ "system": "http://loinc.org", "code": "59284-0", "display": "Consent Document" }] }]));
+    consent.set(
+        "patient",
+        json!({ "reference": format!("Patient/{patient}") }),
+    );
+    consent.set("dateTime", json!(iso(now_ms)));
+    consent.set(
+        "performer",
+        json!([{ "reference": format!("Patient/{patient}") }]),
+    );
+    consent.set("policyRule", json!({ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": if give { "OPTIN" } else { "OPTOUT" } }] }));
+    consent.set("provision", json!({ "type": if give { "permit" } else { "deny" }, "purpose": [{ "system": PURPOSES, "code": Purpose::Treatment.code() }] }));
+    changes.push(Change::Put {
+        resource: consent,
+        expected: Expected::Absent,
+    });
+    changes
+}
+
+/// `POST /portal/consent`.
+pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    let patient = ctx.own_patient()?.to_owned();
+    let give = match fields.get("do") {
+        Some("give") => true,
+        Some("withdraw") => false,
+        _ => return Err(PageError::Invalid("Please choose yes or no.".to_owned())),
+    };
+    let permit = ctx
+        .permit(Action::Work, Some(ResourceType::Consent), Some(&patient))
+        .await?;
+    let page = ctx
+        .vault()
+        .load_search(
+            &permit,
+            &query(
+                ResourceType::Consent,
+                &[("patient", &patient)],
+                PER_TYPE_MAX,
+            )?,
+            None,
+        )
+        .await?;
+    let new_id = ctx
+        .app
+        .ledger()
+        .mint_id(ctx.app.web.tenant, &Owner::Patient(patient.clone()));
+    let unit = Unit {
+        changes: decide(&page.rows, give, &patient, &new_id, ctx.times.care_ms),
+        note: Some(
+            if give {
+                "consent given in the portal"
+            } else {
+                "consent withdrawn in the portal"
+            }
+            .to_owned(),
+        ),
+        patient: Some(patient),
+        ..Unit::default()
+    };
+    ctx.vault().commit(&permit, unit).await?;
+    Ok(Redirect::to(if give {
+        "/portal/consent?said=given"
+    } else {
+        "/portal/consent?said=withdrawn"
+    })
+    .into_response())
+}
+
+/// The channels that there are to choose from: place in `telecom`, words, address, whether wanted.
+fn channels(patient: &Resource) -> Vec<(usize, &'static str, String, bool)> {
+    let telecoms = patient
+        .get("telecom")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    telecoms
+        .iter()
+        .enumerate()
+        .filter_map(|(place, telecom)| {
+            let words = match telecom["system"].as_str()? {
+                "email" => "E-mail",
+                "sms" => "Text message",
+                "phone" => "Phone call",
+                _ => return None,
+            };
+            Some((
+                place,
+                words,
+                telecom["value"].as_str()?.to_owned(),
+                !unwanted(telecom),
+            ))
+        })
+        .collect()
+}
+
+fn unwanted(telecom: &Value) -> bool {
+    telecom["extension"].as_array().is_some_and(|extensions| {
+        extensions.iter().any(|extension| {
+            extension["url"] == NOT_WANTED_EXTENSION && extension["valueBoolean"] == true
+        })
+    })
+}
+
+/// Says whether a channel is wanted.
+fn set_wanted(telecom: &mut Value, wanted: bool) {
+    let Some(telecom) = telecom.as_object_mut() else {
+        return;
+    };
+    let mut extensions: Vec<Value> = telecom
+        .get("extension")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    extensions.retain(|extension| extension["url"] != NOT_WANTED_EXTENSION);
+    if !wanted {
+        extensions.push(json!({ "url": NOT_WANTED_EXTENSION, "valueBoolean": true }));
+    }
+    if extensions.is_empty() {
+        telecom.remove("extension");
+    } else {
+        telecom.insert("extension".to_owned(), Value::Array(extensions));
+    }
+}
+
+/// `GET /portal/preferences`.
+pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
+    let patient = ctx.own_patient()?;
+    let permit = ctx
+        .permit(Action::Read, Some(ResourceType::Patient), Some(patient))
+        .await?;
+    let own = ctx
+        .vault()
+        .read(&permit, ResourceType::Patient, patient)
+        .await?
+        .filter(|found| !found.deleted)
+        .ok_or(PageError::NotFound)?
+        .resource;
+    let channels = channels(&own);
+    let body = html! {
+        div class="stack-wide" {
+            (said(&fields))
+            h1 { "How we reach you" }
+            p { "Your messages are always here in your inbox. Choose how else we may tell you that there is something new. What we send outside never says anything about your health." }
+            @if channels.is_empty() { (layout::empty("No address of yours is recorded", "Tell your care team your e-mail address or phone number if you want to hear from us.")) }
+            @else {
+                form class="stack" method="post" action="/portal/preferences" {
+                    (csrf(&ctx))
+                    fieldset {
+                        legend { "We may use" }
+                        @for (place, words, address, wanted) in &channels {
+                            label class="choice" { input type="checkbox" name="wanted" value=(place) checked[*wanted]; span { (words) br; span class="quiet small" { (address) } } }
+                        }
+                    }
+                    button class="primary" type="submit" { "Save" }
+                }
+            }
+        }
+    };
+    Ok(portal(
+        &ctx,
+        "How we reach you",
+        Some(PortalSection::Preferences),
+        None,
+        &body,
+    ))
+}
+
+/// `POST /portal/preferences`.
+pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    let patient = ctx.own_patient()?.to_owned();
+    let wanted: Vec<usize> = fields
+        .all("wanted")
+        .filter_map(|place| place.parse().ok())
+        .collect();
+    change(
+        &ctx,
+        ResourceType::Patient,
+        &patient,
+        "channels chosen in the portal",
+        |own| {
+            let places: Vec<usize> = channels(own).into_iter().map(|(place, ..)| place).collect();
+            if let Some(Value::Array(telecoms)) = own.members_mut().get_mut("telecom") {
+                for place in places {
+                    set_wanted(&mut telecoms[place], wanted.contains(&place));
+                }
+            }
+            Ok(Vec::new())
+        },
+    )
+    .await?;
+    Ok(Redirect::to("/portal/preferences?said=saved").into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ledger::{Hit, Number, Shard};
+
+    fn stored(value: Value) -> Versioned {
+        Versioned {
+            resource: Resource::from_value(value).unwrap(),
+            version: 3,
+            at: Hit {
+                number: Number(1),
+                shard: Shard(0),
+            },
+            deleted: false,
+        }
+    }
+
+    fn written(changes: &[Change]) -> Vec<(Option<&str>, Option<&str>, Expected)> {
+        changes
+            .iter()
+            .map(|change| match change {
+                Change::Put { resource, expected } => {
+                    (resource.id(), resource.text_at(&["status"]), *expected)
+                }
+                Change::Delete { .. } => panic!("nothing is deleted"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_no_ends_every_yes_and_stands_alone_without_one() {
+        let yes = stored(
+            json!({ "resourceType": "Consent", "id": "c1", "status": "active", "provision": { "type": "permit", "purpose": [{ "code": "TREAT" }] } }),
+        );
+        let research = stored(
+            json!({ "resourceType": "Consent", "id": "c2", "status": "active", "provision": { "type": "permit", "purpose": [{ "code": "HRESCH" }] } }),
+        );
+        assert_eq!(
+            written(&decide(
+                &[yes.clone(), research.clone()],
+                false,
+                "p",
+                "new",
+                0
+            )),
+            [(Some("c1"), Some("inactive"), Expected::Version(3))]
+        );
+        assert_eq!(
+            written(&decide(&[research], false, "p", "new", 0)),
+            [(Some("new"), Some("rejected"), Expected::Absent)]
+        );
+        assert_eq!(
+            written(&decide(&[yes], true, "p", "new", 0)),
+            [(Some("new"), Some("active"), Expected::Absent)]
+        );
+    }
+
+    #[test]
+    fn channels_are_switched_without_touching_the_rest() {
+        let mut telecom = json!({ "system": "email", "value": "a@example.com", "extension": [{ "url": "urn:other", "valueString": "x" }] });
+        set_wanted(&mut telecom, false);
+        assert!(unwanted(&telecom));
+        set_wanted(&mut telecom, false);
+        assert_eq!(telecom["extension"].as_array().unwrap().len(), 2);
+        set_wanted(&mut telecom, true);
+        assert!(!unwanted(&telecom));
+        assert_eq!(
+            telecom["extension"],
+            json!([{ "url": "urn:other", "valueString": "x" }])
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! The inbox: messages as they are kept behind the login. Opening one notes that it was read.
+
+use axum::extract::Path;
+use axum::response::Response;
+use fhir::{Reference, Resource, ResourceType};
+use maud::html;
+use serde_json::{Value, json};
+use trust::Action;
+
+use crate::context::{Ctx, query};
+use crate::error::PageError;
+use crate::layout::{self, PortalSection, portal};
+use crate::patient::words::payload;
+use crate::time::{fhir_time, iso};
+
+use super::{PER_TYPE_MAX, change};
+
+/// A line of the inbox.
+pub(crate) struct Line {
+    pub(crate) id: String,
+    pub(crate) title: String,
+    pub(crate) at_ms: i64,
+    pub(crate) unread: bool,
+}
+
+/// The messages that have reached the patient, newest first. The same words may have come by e-mail
+/// and to the portal; what was not sent is not theirs to see.
+pub(crate) fn inbox(ctx: &Ctx, communications: &[Resource]) -> Vec<Line> {
+    let time = |resource: &Resource| {
+        [&["sent"][..], &["meta", "lastUpdated"]]
+            .iter()
+            .find_map(|path| fhir_time(&ctx.times, resource.text_at(path)?))
+            .map_or(0, |(ms, ..)| ms)
+    };
+    let mut lines: Vec<Line> = communications
+        .iter()
+        .map(|message| Line {
+            id: message.id().unwrap_or_default().to_owned(),
+            title: message
+                .text_at(&["topic", "text"])
+                .unwrap_or("A message")
+                .to_owned(),
+            at_ms: time(message),
+            unread: message.get("received").is_none(),
+        })
+        .collect();
+    lines.sort_by_key(|line| std::cmp::Reverse(line.at_ms));
+    lines
+}
+
+/// `GET /portal/inbox`.
+pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
+    let patient = ctx.own_patient()?;
+    let permit = ctx
+        .permit(
+            Action::Search,
+            Some(ResourceType::Communication),
+            Some(patient),
+        )
+        .await?;
+    let page = ctx
+        .vault()
+        .search(
+            &permit,
+            &query(
+                ResourceType::Communication,
+                &[("patient", patient), ("status", "completed")],
+                PER_TYPE_MAX,
+            )?,
+            None,
+        )
+        .await?;
+    let rows: Vec<Resource> = page.rows.into_iter().map(|row| row.resource).collect();
+    let lines = inbox(&ctx, &rows);
+    let body = html! {
+        div class="stack-wide" {
+            h1 { "Messages" }
+            @if lines.is_empty() { (layout::empty("No messages yet", "When your care team writes to you, it is here.")) }
+            @else {
+                ul class="links" {
+                    @for line in &lines {
+                        li {
+                            a class=[line.unread.then_some("strong")] href={ "/portal/inbox/" (line.id) } { (line.title) }
+                            p class="quiet small" { @if line.unread { "new, " } (ctx.times.plain(line.at_ms)) }
+                        }
+                    }
+                }
+                @if page.next.is_some() { p class="quiet" { "Only your newest " (PER_TYPE_MAX) " messages are listed." } }
+            }
+        }
+    };
+    Ok(portal(
+        &ctx,
+        "Messages",
+        Some(PortalSection::Messages),
+        None,
+        &body,
+    ))
+}
+
+/// The task that a message is about.
+fn about(message: &Resource) -> Option<String> {
+    let references = message.get("about")?.as_array()?;
+    references
+        .iter()
+        .filter_map(|reference| Reference::parse(reference["reference"].as_str()?))
+        .find(|reference| reference.kind == ResourceType::Task)
+        .map(|reference| reference.id)
+}
+
+/// `GET /portal/inbox/{id}`. The first opening notes the time in `Communication.received`.
+pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
+    let patient = ctx.own_patient()?.to_owned();
+    if !fhir::is_id(&id) {
+        return Err(PageError::NotFound);
+    }
+    let permit = ctx
+        .permit(
+            Action::Read,
+            Some(ResourceType::Communication),
+            Some(&patient),
+        )
+        .await?;
+    let found = ctx
+        .vault()
+        .read(&permit, ResourceType::Communication, &id)
+        .await?
+        .filter(|found| !found.deleted)
+        .ok_or(PageError::NotFound)?;
+    let message = found.resource;
+    // A message that is still on its way by e-mail may be opened by its link a moment too early.
+    let status = message.text_at(&["status"]).unwrap_or_default();
+    if !matches!(status, "completed" | "preparation" | "in-progress") {
+        return Err(PageError::NotFound);
+    }
+    if status == "completed" && message.get("received").is_none() {
+        change(
+            &ctx,
+            ResourceType::Communication,
+            &id,
+            "message read in the portal",
+            |message| {
+                if message.get("received").is_none() {
+                    message.set("received", json!(iso(ctx.times.care_ms)));
+                }
+                Ok(Vec::new())
+            },
+        )
+        .await?;
+    }
+    let mut form = None;
+    if let Some(task) = about(&message) {
+        let permit = ctx
+            .permit(Action::Read, Some(ResourceType::Task), Some(&patient))
+            .await?;
+        let open = |task: &Resource| {
+            task.text_at(&["status"])
+                .is_some_and(|status| crate::tasks::OPEN.split(',').any(|open| open == status))
+        };
+        form = ctx
+            .vault()
+            .read(&permit, ResourceType::Task, &task)
+            .await?
+            .filter(|found| !found.deleted && open(&found.resource))
+            .map(|_| task);
+    }
+    let sent = message
+        .text_at(&["sent"])
+        .and_then(|at| fhir_time(&ctx.times, at));
+    let body = html! {
+        div class="stack-wide" {
+            div {
+                p class="crumbs" { a href="/portal/inbox" { "Messages" } }
+                h1 { (message.text_at(&["topic", "text"]).unwrap_or("A message")) }
+                @if let Some((at, ..)) = sent { p class="quiet small" { (ctx.times.plain(at)) ", " (ctx.times.ago(at)) } }
+            }
+            @for part in payload(&message) { p class="words" { (part) } }
+            @if message.get("payload").and_then(Value::as_array).is_none_or(Vec::is_empty) { p class="quiet" { "This message has no words." } }
+            @if let Some(task) = form { p { a class="button primary" href={ "/portal/forms/" (task) } { "Answer the questions" } } }
+            p { a href="/portal" { "What is next for me" } }
+        }
+    };
+    Ok(portal(
+        &ctx,
+        "Message",
+        Some(PortalSection::Messages),
+        None,
+        &body,
+    ))
+}

@@ -1,0 +1,380 @@
+//! An `AuditEvent` as a sentence. The shape is `trust`'s: the first agent asked, patients and other
+//! resources are entities, what was asked for is a base64 query.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fhir::{Reference, Resource, ResourceType};
+use serde_json::Value;
+use trust::Role;
+
+use crate::layout::{role_words, thousands};
+use crate::time::{Times, fhir_time};
+
+/// An audit event, read.
+#[derive(Debug, Clone)]
+pub(crate) struct Sentence {
+    pub(crate) id: String,
+    pub(crate) at_ms: i64,
+    /// Who acted: name for people, the part's name for Cairn itself; empty for the patient.
+    pub(crate) who: String,
+    pub(crate) who_id: String,
+    pub(crate) role: Option<Role>,
+    /// What was done, e.g. `read 3 observations`.
+    pub(crate) what: String,
+    /// The patients concerned.
+    pub(crate) patients: Vec<String>,
+    /// Purpose of use, as a code; empty when there is none.
+    pub(crate) purpose: String,
+    /// What it was, in the words of the one who did it.
+    pub(crate) note: String,
+    pub(crate) refused: bool,
+    pub(crate) missed: bool,
+    /// Queries asked, decoded. They may hold patients' details.
+    pub(crate) queries: Vec<String>,
+}
+
+/// What the event does, past tense and base form, and whether the object follows.
+fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
+    match subtype {
+        "read" => ("read", "read", true),
+        "vread" => ("read an older version of", "read an older version of", true),
+        "history-instance" => ("read the history of", "read the history of", true),
+        "search-type" => ("looked up", "look up", true),
+        "create" => ("created", "create", true),
+        "update" => ("changed", "change", true),
+        "delete" => ("deleted", "delete", true),
+        "transaction" => ("wrote", "write", true),
+        "journey" => ("looked at the journeys", "look at the journeys", false),
+        "110122" => ("signed in", "sign in", false),
+        "110123" => ("signed out", "sign out", false),
+        "session-kept" => ("stayed signed in", "stay signed in", false),
+        "110137" => ("changed an account", "change an account", false),
+        "import" => ("imported", "import", true),
+        "work" => ("worked on", "work on", true),
+        "audit" => ("read the audit", "read the audit", false),
+        "publish" => ("published a journey", "publish a journey", false),
+        "observe" => ("looked at journeys", "look at journeys", false),
+        "send" => ("sent", "send", true),
+        "orchestrate" => ("moved a journey on", "move a journey on", false),
+        "invite" => ("made a sign-in link", "make a sign-in link", false),
+        _ => match action {
+            "C" => ("created", "create", true),
+            "R" => ("read", "read", true),
+            "U" => ("changed", "change", true),
+            "D" => ("deleted", "delete", true),
+            _ => ("used", "use", true),
+        },
+    }
+}
+
+/// `MedicationRequest` as `medication request`.
+fn kind_words(kind: ResourceType) -> String {
+    let mut words = String::new();
+    for character in kind.name().chars() {
+        if character.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(character.to_lowercase());
+    }
+    words
+}
+
+fn counted(count: u64, word: &str) -> String {
+    if count == 1 {
+        let article = if word.starts_with(['a', 'e', 'i', 'o']) {
+            "an"
+        } else {
+            "a"
+        };
+        return format!("{article} {word}");
+    }
+    let plural = match word.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o']) => format!("{stem}ies"),
+        _ if word.ends_with('s') || word.ends_with("ch") => format!("{word}es"),
+        _ => format!("{word}s"),
+    };
+    format!("{} {plural}", thousands(count))
+}
+
+impl Sentence {
+    pub(crate) fn of(times: &Times, event: &Resource) -> Self {
+        let text = |path: &[&str]| event.text_at(path).unwrap_or_default().to_owned();
+        let list = |name: &str| {
+            event
+                .get(name)
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+                .unwrap_or_default()
+        };
+        let asked = list("agent")
+            .iter()
+            .find(|agent| agent["requestor"] == true)
+            .unwrap_or(&Value::Null);
+        let role = asked
+            .pointer("/role/0/coding/0/code")
+            .and_then(Value::as_str)
+            .and_then(role_of);
+        let (mut patients, mut kinds, mut queries) =
+            (Vec::new(), BTreeMap::<String, u64>::new(), Vec::new());
+        let (mut further, mut touched_patients) = (0, 0u64);
+        for entity in list("entity") {
+            for detail in entity["detail"].as_array().into_iter().flatten() {
+                if detail["type"] == "further-resources" {
+                    further = detail["valueString"]
+                        .as_str()
+                        .and_then(|count| count.parse().ok())
+                        .unwrap_or(0);
+                }
+            }
+            if let Some(query) = entity["query"]
+                .as_str()
+                .and_then(|query| STANDARD.decode(query).ok())
+            {
+                queries.push(String::from_utf8_lossy(&query).into_owned());
+            }
+            let Some(reference) = entity
+                .pointer("/what/reference")
+                .and_then(Value::as_str)
+                .and_then(Reference::parse)
+            else {
+                continue;
+            };
+            if reference.kind == ResourceType::Patient {
+                // A patient whose own resource was touched has its version noted.
+                touched_patients += u64::from(entity["detail"].is_array());
+                patients.push(reference.id);
+            } else {
+                *kinds.entry(kind_words(reference.kind)).or_default() += 1;
+            }
+        }
+        let mut things: Vec<(u64, String)> = kinds
+            .into_iter()
+            .map(|(kind, count)| (count, kind))
+            .collect();
+        things.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
+        let mut words: Vec<String> = things
+            .iter()
+            .take(3)
+            .map(|(count, kind)| counted(*count, kind))
+            .collect();
+        let rest: u64 = things.iter().skip(3).map(|(count, _)| count).sum::<u64>() + further;
+        if rest > 0 {
+            words.push(format!("{} more", thousands(rest)));
+        }
+        if touched_patients > 0 || (words.is_empty() && !patients.is_empty()) {
+            words.insert(0, "who they are".to_owned());
+        }
+        let outcome = text(&["outcome"]);
+        let (past, base, object) = verb(&text(&["subtype", "0", "code"]), &text(&["action"]));
+        let refused = outcome == "8" || outcome == "12";
+        let missed = outcome == "4";
+        let thing = if words.is_empty() {
+            "nothing".to_owned()
+        } else {
+            join(&words)
+        };
+        let what = match (refused || missed, object) {
+            (false, true) if words.is_empty() && past == "looked up" => {
+                "searched and found nothing".to_owned()
+            }
+            (false, true) => format!(
+                "{past} {}",
+                if words.is_empty() {
+                    "something that is nobody's"
+                } else {
+                    &thing
+                }
+            ),
+            (false, false) => past.to_owned(),
+            (true, true) if words.is_empty() => format!("tried to {base} something"),
+            (true, true) => format!("tried to {base} {thing}"),
+            (true, false) => format!("tried to {base}"),
+        };
+        Self {
+            id: event.id().unwrap_or_default().to_owned(),
+            at_ms: event
+                .text_at(&["recorded"])
+                .and_then(|at| fhir_time(times, at))
+                .map_or(0, |(ms, ..)| ms),
+            who: asked["name"]
+                .as_str()
+                .map_or_else(String::new, str::to_owned),
+            who_id: asked["altId"]
+                .as_str()
+                .or_else(|| {
+                    asked
+                        .pointer("/who/identifier/value")
+                        .and_then(Value::as_str)
+                })
+                .unwrap_or_default()
+                .to_owned(),
+            role,
+            what,
+            patients,
+            purpose: text(&["purposeOfEvent", "0", "coding", "0", "code"]),
+            note: if missed {
+                String::new()
+            } else {
+                text(&["outcomeDesc"])
+            },
+            refused,
+            missed,
+            queries,
+        }
+    }
+    /// Who, with the role in brackets.
+    pub(crate) fn actor(&self) -> String {
+        match (self.who.as_str(), self.role) {
+            (_, Some(Role::Patient)) => "The patient".to_owned(),
+            ("", Some(role)) => format!("Somebody ({})", role_words(role)),
+            ("", None) => "Somebody".to_owned(),
+            (name, Some(Role::System)) => format!("Cairn's {}", name.replace('-', " ")),
+            (name, Some(role)) => format!("{name} ({})", role_words(role)),
+            (name, None) => name.to_owned(),
+        }
+    }
+    /// What for, so that it continues the sentence; empty when no purpose is recorded.
+    pub(crate) fn purpose_words(&self) -> &'static str {
+        match self.purpose.as_str() {
+            "TREAT" => "to treat",
+            "CAREMGT" => "to manage care",
+            "HPAYMT" => "for payment",
+            "HOPERAT" => "for operations",
+            "ETREAT" => "in an emergency",
+            "PATRQT" => "at the patient's own request",
+            "HRESCH" => "for research",
+            "HSYSADMIN" => "for administration",
+            _ => "",
+        }
+    }
+}
+
+/// The role of this name, as `trust` spells it.
+pub(crate) fn role_of(name: &str) -> Option<Role> {
+    serde_json::from_value(Value::String(name.to_owned())).ok()
+}
+
+fn join(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(subtype: &str, outcome: &str, entities: &Value) -> Resource {
+        Resource::from_value(json!({
+            "resourceType": "AuditEvent",
+            "id": "e",
+            "subtype": [{ "code": subtype }],
+            "action": "E",
+            "recorded": "2026-11-26T09:14:00Z",
+            "outcome": outcome,
+            "purposeOfEvent": [{ "coding": [{ "code": "TREAT" }] }],
+            "agent": [{ "name": "Carla", "altId": "a1", "requestor": true, "role": [{ "coding": [{ "code": "coordinator" }] }] }, { "requestor": false }],
+            "entity": entities,
+        }))
+        .unwrap()
+    }
+
+    fn what(event: &Resource) -> String {
+        let times = Times {
+            care_ms: 0,
+            wall_ms: 0,
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        let sentence = Sentence::of(&times, event);
+        format!(
+            "{} {} {}",
+            sentence.actor(),
+            sentence.what,
+            sentence.purpose_words()
+        )
+    }
+
+    #[test]
+    fn events_are_sentences() {
+        let entity = |reference: &str| json!({ "what": { "reference": reference } });
+        let observations = json!([
+            entity("Patient/p"),
+            entity("Observation/1"),
+            entity("Observation/2"),
+            entity("Observation/3"),
+            entity("Allergyintolerance/x")
+        ]);
+        for (event, words) in [
+            (
+                event("search-type", "0", &observations),
+                "Carla (coordinator) looked up 3 observations to treat",
+            ),
+            (
+                event(
+                    "search-type",
+                    "0",
+                    &json!([
+                        entity("AllergyIntolerance/1"),
+                        entity("AuditEvent/2"),
+                        entity("AuditEvent/3")
+                    ]),
+                ),
+                "Carla (coordinator) looked up 2 audit events and an allergy intolerance to treat",
+            ),
+            (
+                event("search-type", "0", &json!([])),
+                "Carla (coordinator) searched and found nothing to treat",
+            ),
+            (
+                event("read", "0", &json!([entity("Patient/p")])),
+                "Carla (coordinator) read who they are to treat",
+            ),
+            (
+                event(
+                    "update",
+                    "8",
+                    &json!([entity("Patient/p"), entity("Task/t")]),
+                ),
+                "Carla (coordinator) tried to change a task to treat",
+            ),
+            (
+                event("110122", "0", &json!([])),
+                "Carla (coordinator) signed in to treat",
+            ),
+            (
+                event("read", "4", &json!([])),
+                "Carla (coordinator) tried to read something to treat",
+            ),
+        ] {
+            assert_eq!(what(&event), words);
+        }
+    }
+
+    #[test]
+    fn queries_are_decoded_and_plurals_plausible() {
+        let times = Times {
+            care_ms: 0,
+            wall_ms: 0,
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        let sentence = Sentence::of(
+            &times,
+            &event(
+                "search-type",
+                "0",
+                &json!([{ "query": STANDARD.encode("Task?status=requested") }]),
+            ),
+        );
+        assert_eq!(sentence.queries, ["Task?status=requested"]);
+        assert_eq!(counted(2, "imaging study"), "2 imaging studies");
+        assert_eq!(
+            counted(1_200, "questionnaire response"),
+            "1,200 questionnaire responses"
+        );
+    }
+}

@@ -1,0 +1,500 @@
+//! Staff tasks (`Task`, see `trust::conventions`): what a row shows, the order by harm of waiting,
+//! and what can be done with one.
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Redirect, Response};
+use fhir::{Reference, Resource, ResourceType};
+use ledger::Expected;
+use maud::{Markup, html};
+use serde_json::{Value, json};
+use trust::conventions::{ROLE_SYSTEM, STEP_SYSTEM};
+use trust::{Action, Change, TrustError, Unit};
+
+use crate::context::{Ctx, Posted};
+use crate::error::PageError;
+use crate::layout::{self, State, csrf};
+use crate::time::{fhir_time, iso};
+
+/// Identifier system of accounts, in `Task.owner`.
+pub(crate) const ACCOUNT_SYSTEM: &str = "urn:cairn:account";
+/// Task states in which somebody still has to do something.
+pub(crate) const OPEN: &str = "requested,received,accepted,ready,in-progress,on-hold";
+/// Tries of a change that others keep overtaking.
+const TRIES: usize = 4;
+
+/// A task as the worklist shows it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TaskRow {
+    pub(crate) id: String,
+    pub(crate) status: String,
+    pub(crate) title: String,
+    pub(crate) reason: String,
+    pub(crate) patient: Option<String>,
+    /// `coordinator`, `clinician`, ...
+    pub(crate) role: String,
+    /// `stat`, `asap`, `urgent` or `routine`.
+    pub(crate) priority: String,
+    pub(crate) due_ms: Option<i64>,
+    pub(crate) since_ms: i64,
+    /// Account id and name.
+    pub(crate) owner: Option<(String, String)>,
+    /// Journey, version, step.
+    pub(crate) step: Option<(String, u32, String)>,
+    /// Outcomes to choose from, code and words.
+    pub(crate) outcomes: Vec<(String, String)>,
+    /// How it ended.
+    pub(crate) outcome: Option<String>,
+}
+
+/// The journey, version and step that a resource came from.
+pub(crate) fn step_of(resource: &Resource) -> Option<(String, u32, String)> {
+    let identifiers = resource.get("identifier")?.as_array()?;
+    let value = identifiers
+        .iter()
+        .find(|identifier| identifier["system"] == STEP_SYSTEM)?["value"]
+        .as_str()?;
+    let mut parts = value.splitn(3, '/');
+    Some((
+        parts.next()?.to_owned(),
+        parts.next()?.parse().ok()?,
+        parts.next()?.to_owned(),
+    ))
+}
+
+/// The patient that a task is for.
+pub(crate) fn task_patient(resource: &Resource) -> Option<String> {
+    let reference = Reference::parse(resource.text_at(&["for", "reference"])?)?;
+    (reference.kind == ResourceType::Patient).then_some(reference.id)
+}
+
+impl TaskRow {
+    pub(crate) fn of(ctx: &Ctx, resource: &Resource) -> Self {
+        let time = |path: &[&str]| {
+            resource
+                .text_at(path)
+                .and_then(|text| fhir_time(&ctx.times, text))
+                .map(|(ms, ..)| ms)
+        };
+        let text = |path: &[&str]| resource.text_at(path).unwrap_or_default().to_owned();
+        let outcomes =
+            resource
+                .get("input")
+                .and_then(Value::as_array)
+                .map_or_else(Vec::new, |inputs| {
+                    inputs
+                        .iter()
+                        .filter(|input| fhir::human::codeable(&input["type"]) == "outcome")
+                        .filter_map(|input| {
+                            let code = input["valueCode"]
+                                .as_str()
+                                .or_else(|| input["valueString"].as_str())
+                                .or_else(|| input["valueCoding"]["code"].as_str())?;
+                            Some((
+                                code.to_owned(),
+                                input["valueCoding"]["display"]
+                                    .as_str()
+                                    .map_or_else(|| code.replace(['-', '_'], " "), str::to_owned),
+                            ))
+                        })
+                        .collect()
+                });
+        Self {
+            id: resource.id().unwrap_or_default().to_owned(),
+            status: text(&["status"]),
+            title: resource
+                .text_at(&["description"])
+                .or_else(|| resource.text_at(&["code", "text"]))
+                .unwrap_or("Task")
+                .to_owned(),
+            reason: text(&["reasonCode", "text"]),
+            patient: task_patient(resource),
+            role: resource
+                .get("performerType")
+                .and_then(Value::as_array)
+                .and_then(|types| {
+                    types
+                        .iter()
+                        .flat_map(|kind| kind["coding"].as_array().into_iter().flatten())
+                        .find(|coding| coding["system"] == ROLE_SYSTEM)
+                })
+                .and_then(|coding| coding["code"].as_str())
+                .unwrap_or_default()
+                .to_owned(),
+            priority: resource
+                .text_at(&["priority"])
+                .unwrap_or("routine")
+                .to_owned(),
+            due_ms: time(&["restriction", "period", "end"]),
+            since_ms: time(&["authoredOn"])
+                .or_else(|| time(&["meta", "lastUpdated"]))
+                .unwrap_or_default(),
+            owner: resource
+                .text_at(&["owner", "identifier", "value"])
+                .map(|id| (id.to_owned(), text(&["owner", "display"]))),
+            step: step_of(resource),
+            outcomes,
+            outcome: resource
+                .get("output")
+                .and_then(|outputs| outputs.get(0))
+                .map(|output| {
+                    let value = output["valueString"]
+                        .as_str()
+                        .or_else(|| output["valueCode"].as_str())
+                        .unwrap_or_default();
+                    if value.is_empty() {
+                        fhir::human::codeable(&output["valueCodeableConcept"])
+                    } else {
+                        value.to_owned()
+                    }
+                }),
+        }
+    }
+    pub(crate) fn is_open(&self) -> bool {
+        OPEN.split(',').any(|status| status == self.status)
+    }
+    pub(crate) fn overdue(&self, now_ms: i64) -> bool {
+        self.is_open() && self.due_ms.is_some_and(|due| due < now_ms)
+    }
+    /// Orders by harm of waiting: how bad it would be, then what is late already, then what will be
+    /// late first; age breaks ties only.
+    pub(crate) fn harm(&self, now_ms: i64) -> (usize, bool, i64, i64, String) {
+        let priority = PRIORITIES
+            .iter()
+            .position(|(code, _)| *code == self.priority)
+            .unwrap_or(PRIORITIES.len());
+        (
+            priority,
+            !self.overdue(now_ms),
+            self.due_ms.unwrap_or(i64::MAX),
+            self.since_ms,
+            self.id.clone(),
+        )
+    }
+    /// The priority as a state: shape, word, colour.
+    pub(crate) fn priority_mark(&self) -> Markup {
+        match self.priority.as_str() {
+            "stat" => layout::state(State::Failed, "At once"),
+            "asap" => layout::state(State::NeedsYou, "Very soon"),
+            "urgent" => layout::state(State::NeedsYou, "Urgent"),
+            _ => layout::state(State::Waiting, "Routine"),
+        }
+    }
+    /// The state of the task itself.
+    pub(crate) fn state_mark(&self) -> Markup {
+        match self.status.as_str() {
+            "completed" => layout::state(State::Done, "Done"),
+            "cancelled" | "rejected" => layout::state(State::Waiting, "Withdrawn"),
+            "failed" | "entered-in-error" => layout::state(State::Failed, "Failed"),
+            _ if self.owner.is_some() => layout::state(State::Running, "Claimed"),
+            _ => layout::state(State::NeedsYou, "Open"),
+        }
+    }
+    /// What can be done, as forms that work without JavaScript. `back` is where to go afterwards.
+    pub(crate) fn actions(&self, ctx: &Ctx, back: &str) -> Markup {
+        let mine = self
+            .owner
+            .as_ref()
+            .is_some_and(|(id, _)| *id == ctx.session.agent.id);
+        let hidden = html! { (csrf(ctx)) input type="hidden" name="back" value=(back); };
+        html! {
+            @if !self.is_open() {
+                @if self.status == "completed" { (button(&self.id, "reopen", "Open again", &hidden)) }
+            } @else {
+                @if mine { (button(&self.id, "release", "Give back", &hidden)) }
+                @else { (button(&self.id, "claim", if self.owner.is_some() { "Take over" } else { "Claim" }, &hidden)) }
+                details id={ "do-" (self.id) } {
+                    summary class="button" data-act="done" { "Done…" }
+                    form class="pop stack" method="post" action={ "/console/tasks/" (self.id) "/done" } {
+                        (hidden)
+                        @if !self.outcomes.is_empty() {
+                            label { "How it ended"
+                                select name="outcome" required {
+                                    @for (code, words) in &self.outcomes { option value=(code) { (words) } }
+                                    option value="other" { "something else" }
+                                }
+                            }
+                        }
+                        label { "Note" span class="hint" { "What others should know; may stay empty" } textarea name="note" maxlength="2000" {} }
+                        button class="primary" type="submit" { "Mark as done" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn button(id: &str, act: &str, word: &str, hidden: &Markup) -> Markup {
+    html! { form method="post" data-act=(act) action={ "/console/tasks/" (id) "/" (act) } { (hidden) button type="submit" data-act=(act) { (word) } } }
+}
+
+/// Priorities by harm, with their words.
+pub(crate) const PRIORITIES: [(&str, &str); 4] = [
+    ("stat", "At once"),
+    ("asap", "Very soon"),
+    ("urgent", "Urgent"),
+    ("routine", "Routine"),
+];
+
+/// What is done to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Claim,
+    Release,
+    Done,
+    Reopen,
+}
+
+/// Changes a task as the deed says; `Err` when its state does not allow it.
+fn apply(
+    deed: Deed,
+    task: &mut Resource,
+    account: &str,
+    name: &str,
+    outcome: Option<&str>,
+    note: Option<&str>,
+    now_ms: i64,
+) -> Result<(), PageError> {
+    let status = task.text_at(&["status"]).unwrap_or_default().to_owned();
+    let open = OPEN.split(',').any(|candidate| candidate == status);
+    if (deed == Deed::Reopen) == open || (deed == Deed::Reopen && status != "completed") {
+        return Err(PageError::Conflict);
+    }
+    let owner =
+        json!({ "identifier": { "system": ACCOUNT_SYSTEM, "value": account }, "display": name });
+    match deed {
+        Deed::Claim => {
+            task.set("status", json!("accepted"));
+            task.set("owner", owner);
+        }
+        Deed::Release => {
+            task.set("status", json!("requested"));
+            task.remove("owner");
+        }
+        Deed::Done => {
+            task.set("status", json!("completed"));
+            if task.get("owner").is_none() {
+                task.set("owner", owner);
+            }
+            let mut outputs = vec![
+                json!({ "type": { "text": "outcome" }, "valueString": outcome.unwrap_or("done") }),
+            ];
+            if let Some(note) = note {
+                outputs.push(json!({ "type": { "text": "note" }, "valueString": note }));
+            }
+            task.set("output", Value::Array(outputs));
+            task.set("executionPeriod", json!({ "end": iso(now_ms) }));
+        }
+        Deed::Reopen => {
+            task.set(
+                "status",
+                json!(if task.get("owner").is_some() {
+                    "accepted"
+                } else {
+                    "requested"
+                }),
+            );
+            task.remove("output");
+            task.remove("executionPeriod");
+        }
+    }
+    task.set("lastModified", json!(iso(now_ms)));
+    task.strip_meta();
+    Ok(())
+}
+
+/// `POST /console/tasks/{id}/{deed}`.
+pub(crate) async fn act(
+    Path((id, deed)): Path<(String, String)>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let (deed, words) = match deed.as_str() {
+        "claim" => (Deed::Claim, "claimed"),
+        "release" => (Deed::Release, "given back"),
+        "done" => (Deed::Done, "done"),
+        "reopen" => (Deed::Reopen, "opened again"),
+        _ => return Err(PageError::NotFound),
+    };
+    let permit = ctx
+        .permit(Action::Work, Some(ResourceType::Task), None)
+        .await?;
+    let outcome = fields.get("outcome");
+    let note = fields.get("note");
+    let mut tries = 0;
+    loop {
+        let Some(found) = ctx
+            .vault()
+            .load(&permit, ResourceType::Task, &id)
+            .await?
+            .filter(|found| !found.deleted)
+        else {
+            return Err(PageError::NotFound);
+        };
+        let mut task = found.resource;
+        apply(
+            deed,
+            &mut task,
+            &ctx.session.agent.id,
+            &ctx.session.agent.name,
+            outcome,
+            note,
+            ctx.times.care_ms,
+        )?;
+        let unit = Unit {
+            changes: vec![Change::Put {
+                resource: task,
+                expected: Expected::Version(found.version),
+            }],
+            note: Some(format!("task {words}")),
+            ..Unit::default()
+        };
+        match ctx.vault().commit(&permit, unit).await {
+            Ok(_) => break,
+            Err(TrustError::Ledger(ledger::LedgerError::Conflict)) if tries < TRIES => tries += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let back = fields
+        .get("back")
+        .filter(|path| path.starts_with("/console/") && !path.contains("//"))
+        .unwrap_or("/console/worklist");
+    let joint = if back.contains('?') { '&' } else { '?' };
+    let flash = match deed {
+        Deed::Done => format!("{joint}done={id}"),
+        Deed::Reopen => format!("{joint}reopened={id}"),
+        Deed::Claim => format!("{joint}claimed={id}"),
+        Deed::Release => String::new(),
+    };
+    Ok(Redirect::to(&format!("{back}{flash}")).into_response())
+}
+
+/// What was just done, with its undo. The ids come from the address, so they are checked.
+pub(crate) fn flash(ctx: &Ctx, fields: &crate::context::Fields, back: &str) -> Markup {
+    let id = |name: &str| {
+        fields
+            .get(name)
+            .filter(|id| fhir::is_id(id))
+            .map(str::to_owned)
+    };
+    let undo = |id: &str, deed: &str| {
+        html! {
+            form method="post" data-act="undo" action={ "/console/tasks/" (id) "/" (deed) } {
+                (csrf(ctx))
+                input type="hidden" name="back" value=(back);
+                button class="plain" type="submit" { "Undo" }
+            }
+        }
+    };
+    html! {
+        @if let Some(id) = id("done") {
+            div class="flash" role="status" { (layout::state(State::Done, "Task done")) (undo(&id, "reopen")) }
+        } @else if let Some(id) = id("claimed") {
+            div class="flash" role="status" { (layout::state(State::Running, "Task claimed")) (undo(&id, "release")) }
+        } @else if fields.get("reopened").is_some() {
+            div class="flash" role="status" { "The task is open again. What the journey did in the meantime stays done." }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, priority: &str, due_ms: Option<i64>, since_ms: i64) -> TaskRow {
+        TaskRow {
+            id: id.into(),
+            priority: priority.into(),
+            status: "requested".into(),
+            due_ms,
+            since_ms,
+            ..TaskRow::default()
+        }
+    }
+
+    #[test]
+    fn the_worklist_is_sorted_by_harm_of_waiting() {
+        let now = 1_000;
+        let mut rows = [
+            row("routine late", "routine", Some(10), 0),
+            row("routine soon", "routine", Some(2_000), 0),
+            row("urgent later", "urgent", Some(9_000), 0),
+            row("urgent late", "urgent", Some(500), 900),
+            row("urgent latest", "urgent", Some(400), 950),
+            row("stat", "stat", Some(50_000), 999),
+            row("no due", "routine", None, 5),
+            row("no due older", "routine", None, 1),
+            row("unknown", "whenever", Some(1), 0),
+        ];
+        rows.sort_by_key(|row| row.harm(now));
+        let order: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        assert_eq!(
+            order,
+            [
+                "stat",
+                "urgent latest",
+                "urgent late",
+                "urgent later",
+                "routine late",
+                "routine soon",
+                "no due older",
+                "no due",
+                "unknown"
+            ]
+        );
+    }
+
+    #[test]
+    fn deeds_change_tasks_and_can_be_undone() {
+        let task = || {
+            Resource::from_value(json!({ "resourceType": "Task", "id": "t", "status": "requested", "intent": "order" })).unwrap()
+        };
+        let mut changed = task();
+        apply(Deed::Claim, &mut changed, "a1", "Carla", None, None, 0).unwrap();
+        assert_eq!(changed.text_at(&["status"]), Some("accepted"));
+        assert_eq!(
+            changed.text_at(&["owner", "identifier", "value"]),
+            Some("a1")
+        );
+        apply(
+            Deed::Done,
+            &mut changed,
+            "a1",
+            "Carla",
+            Some("reached"),
+            Some("all well"),
+            1_000,
+        )
+        .unwrap();
+        assert_eq!(changed.text_at(&["status"]), Some("completed"));
+        assert_eq!(
+            changed.text_at(&["output", "0", "valueString"]),
+            Some("reached")
+        );
+        assert_eq!(
+            changed.text_at(&["output", "1", "valueString"]),
+            Some("all well")
+        );
+        assert_eq!(
+            apply(Deed::Claim, &mut changed, "a2", "Devi", None, None, 0),
+            Err(PageError::Conflict)
+        );
+        apply(Deed::Reopen, &mut changed, "a1", "Carla", None, None, 2_000).unwrap();
+        assert_eq!(changed.text_at(&["status"]), Some("accepted"));
+        assert!(changed.get("output").is_none());
+        apply(
+            Deed::Release,
+            &mut changed,
+            "a1",
+            "Carla",
+            None,
+            None,
+            3_000,
+        )
+        .unwrap();
+        assert_eq!(changed.text_at(&["status"]), Some("requested"));
+        assert_eq!(
+            apply(Deed::Reopen, &mut task(), "a1", "Carla", None, None, 0),
+            Err(PageError::Conflict)
+        );
+    }
+}

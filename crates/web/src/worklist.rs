@@ -1,0 +1,386 @@
+//! The worklist: open tasks of staff, by harm of waiting.
+
+use std::collections::{BTreeSet, HashMap};
+
+use axum::http::HeaderMap;
+use axum::response::Response;
+use fhir::{Resource, ResourceType};
+use ledger::Kind;
+use maud::{Markup, html};
+use trust::conventions::TASK_SYSTEM;
+use trust::{Action, Role};
+
+use crate::context::{Ctx, Fields, escape, query};
+use crate::error::PageError;
+use crate::layout::{self, Section, console, count_of};
+use crate::live;
+use crate::tasks::{OPEN, PRIORITIES, TaskRow, flash};
+
+/// Open tasks looked at; a tenant with more open tasks is told that the list is not complete.
+const TASKS_MAX: usize = 5_000;
+/// Rows on a page.
+const PAGE: usize = 100;
+/// Finished tasks shown, newest first.
+const DONE_MAX: usize = 200;
+/// Alternatives in one search clause.
+const IDS: usize = 200;
+
+/// A patient in a list.
+#[derive(Debug, Clone)]
+pub(crate) struct PatientLine {
+    pub(crate) name: String,
+    pub(crate) age: Option<i64>,
+}
+
+/// Name to show for a patient; never empty.
+pub(crate) fn patient_name(resource: &Resource) -> String {
+    let name = fhir::human::name(resource);
+    if name.is_empty() {
+        "Name not recorded".to_owned()
+    } else {
+        name
+    }
+}
+
+/// Names and ages of patients, read under this person's own permit.
+pub(crate) async fn patient_lines(
+    ctx: &Ctx,
+    ids: impl IntoIterator<Item = String>,
+) -> Result<HashMap<String, PatientLine>, PageError> {
+    let ids: Vec<String> = ids
+        .into_iter()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let permit = ctx
+        .permit(Action::Search, Some(ResourceType::Patient), None)
+        .await?;
+    let queries = ids
+        .chunks(IDS)
+        .map(|some| query(ResourceType::Patient, &[("_id", &some.join(","))], IDS))
+        .collect::<Result<Vec<_>, _>>()?;
+    let pages = ctx.vault().search_many(&permit, &queries).await?;
+    Ok(pages
+        .into_iter()
+        .flat_map(|page| page.rows)
+        .filter_map(|row| {
+            let id = row.resource.id()?.to_owned();
+            let age = row
+                .resource
+                .text_at(&["birthDate"])
+                .and_then(|born| fhir::human::age_years(born, ctx.times.care_ms));
+            Some((
+                id,
+                PatientLine {
+                    name: patient_name(&row.resource),
+                    age,
+                },
+            ))
+        })
+        .collect())
+}
+
+/// Which tasks are shown.
+#[derive(Debug, Clone)]
+struct Filter {
+    /// `mine`, a role, or `all`.
+    who: String,
+    journey: Option<String>,
+    priority: Option<String>,
+    done: bool,
+    page: usize,
+}
+
+impl Filter {
+    fn of(ctx: &Ctx, fields: &Fields) -> Self {
+        let own = match ctx.role() {
+            Role::Coordinator => "coordinator",
+            Role::Clinician => "clinician",
+            _ => "all",
+        };
+        Self {
+            who: fields.get("who").unwrap_or(own).to_owned(),
+            journey: fields.get("journey").map(str::to_owned),
+            priority: fields.get("priority").map(str::to_owned),
+            done: fields.get("state") == Some("done"),
+            page: fields
+                .get("page")
+                .and_then(|page| page.parse().ok())
+                .unwrap_or(1)
+                .max(1),
+        }
+    }
+    fn who_matches(who: &str, ctx: &Ctx, task: &TaskRow) -> bool {
+        match who {
+            "all" => true,
+            "mine" => task
+                .owner
+                .as_ref()
+                .is_some_and(|(id, _)| *id == ctx.session.agent.id),
+            role => task.role == role,
+        }
+    }
+    fn rest_matches(&self, task: &TaskRow) -> bool {
+        self.journey
+            .as_ref()
+            .is_none_or(|journey| task.step.as_ref().is_some_and(|(name, ..)| name == journey))
+            && self
+                .priority
+                .as_ref()
+                .is_none_or(|priority| task.priority == *priority)
+    }
+}
+
+struct Loaded {
+    tasks: Vec<TaskRow>,
+    incomplete: bool,
+}
+
+async fn load(ctx: &Ctx, done: bool) -> Result<Loaded, PageError> {
+    let permit = ctx
+        .permit(Action::Search, Some(ResourceType::Task), None)
+        .await?;
+    let status = if done { "completed" } else { OPEN };
+    let code = format!("{TASK_SYSTEM}|staff-task");
+    let count = if done { DONE_MAX } else { 1_000 };
+    let query = query(
+        ResourceType::Task,
+        &[("code", &code), ("status", status)],
+        count,
+    )?;
+    let mut tasks = Vec::new();
+    let mut before = None;
+    loop {
+        let page = ctx.vault().search(&permit, &query, before).await?;
+        tasks.extend(page.rows.iter().map(|row| TaskRow::of(ctx, &row.resource)));
+        before = page.next;
+        if before.is_none() || done || tasks.len() >= TASKS_MAX {
+            break;
+        }
+    }
+    Ok(Loaded {
+        tasks,
+        incomplete: before.is_some(),
+    })
+}
+
+fn link(fields: &Fields, name: &str, value: &str) -> String {
+    let rest = fields.to_query(&[name, "page", "done", "claimed", "reopened", "after"]);
+    let joint = if rest.is_empty() { "" } else { "&" };
+    format!("/console/worklist?{rest}{joint}{name}={}", escape(value))
+}
+
+fn back(fields: &Fields) -> String {
+    let rest = fields.to_query(&["done", "claimed", "reopened", "after"]);
+    if rest.is_empty() {
+        "/console/worklist".to_owned()
+    } else {
+        format!("/console/worklist?{rest}")
+    }
+}
+
+fn row(ctx: &Ctx, task: &TaskRow, names: &HashMap<String, PatientLine>, back: &str) -> Markup {
+    let now = ctx.times.care_ms;
+    html! {
+        li class="row" data-key=(task.id) {
+            div { (task.priority_mark()) }
+            div {
+                div class="strong" { (task.title) }
+                @if !task.reason.is_empty() { div class="quiet" { (task.reason) } }
+                @if let Some(outcome) = &task.outcome { div class="quiet" { "Ended: " (outcome.replace(['-', '_'], " ")) } }
+            }
+            div {
+                @if let Some(patient) = &task.patient {
+                    a data-act="open" href={ "/console/patients/" (patient) } {
+                        @match names.get(patient) { Some(line) => (line.name), None => { "Patient " (layout::short_id(patient)) } }
+                    }
+                    @if let Some(age) = names.get(patient).and_then(|line| line.age) { span class="quiet" { ", " (age) } }
+                }
+                @if let Some((journey, version, step)) = &task.step {
+                    div class="small quiet" { a class="quiet" href={ "/console/journeys/" (journey) "?version=" (version) "&step=" (step) } { (journey.replace('-', " ")) } }
+                }
+            }
+            div {
+                @if task.is_open() {
+                    @match task.due_ms {
+                        Some(due) if task.overdue(now) => span class="overdue" { "Was due " (ctx.times.ago(due)) },
+                        Some(due) => span { "Due " (ctx.times.ago(due)) },
+                        None => span class="quiet" { "No due time" },
+                    }
+                } @else { (task.state_mark()) }
+                div class="small quiet" {
+                    @match &task.owner {
+                        Some((id, _)) if *id == ctx.session.agent.id => "Yours",
+                        Some((_, name)) => (name),
+                        None => { "For any " (task.role) },
+                    }
+                }
+            }
+            div class="acts" { (task.actions(ctx, back)) }
+        }
+    }
+}
+
+/// The part of the page that is live.
+async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
+    let filter = Filter::of(ctx, fields);
+    let mut loaded = load(ctx, filter.done).await?;
+    if filter.done {
+        loaded
+            .tasks
+            .sort_by_key(|task| std::cmp::Reverse(task.due_ms.max(Some(task.since_ms))));
+    } else {
+        loaded
+            .tasks
+            .sort_by_key(|task| task.harm(ctx.times.care_ms));
+    }
+    let journeys: BTreeSet<String> = loaded
+        .tasks
+        .iter()
+        .filter_map(|task| Some(task.step.as_ref()?.0.clone()))
+        .chain(filter.journey.clone())
+        .collect();
+    loaded.tasks.retain(|task| filter.rest_matches(task));
+    let tabs: Vec<(&str, &str, usize)> = [
+        ("coordinator", "For coordinators"),
+        ("clinician", "For clinicians"),
+        ("mine", "Mine"),
+        ("all", "All"),
+    ]
+    .into_iter()
+    .map(|(who, words)| {
+        (
+            who,
+            words,
+            loaded
+                .tasks
+                .iter()
+                .filter(|task| Filter::who_matches(who, ctx, task))
+                .count(),
+        )
+    })
+    .collect();
+    loaded
+        .tasks
+        .retain(|task| Filter::who_matches(&filter.who, ctx, task));
+    let total = loaded.tasks.len();
+    let overdue = loaded
+        .tasks
+        .iter()
+        .filter(|task| task.overdue(ctx.times.care_ms))
+        .count();
+    let shown: Vec<TaskRow> = loaded
+        .tasks
+        .into_iter()
+        .skip((filter.page - 1) * PAGE)
+        .take(PAGE)
+        .collect();
+    let names = patient_lines(ctx, shown.iter().filter_map(|task| task.patient.clone())).await?;
+    let back = back(fields);
+    let last = total.div_ceil(PAGE).max(1);
+    Ok(html! {
+        div id="worklist" {
+            div class="filters spread" {
+                nav class="tabs" aria-label="Whose tasks" {
+                    @for (who, words, count) in &tabs {
+                        a href=(link(fields, "who", who)) aria-current=[(*who == filter.who).then_some("true")] { (words) " " span class="quiet" { (count) } }
+                    }
+                }
+                form class="inline-fields" method="get" action="/console/worklist" data-auto {
+                    input type="hidden" name="who" value=(filter.who);
+                    label { "Journey" select name="journey" {
+                        option value="" { "any" }
+                        @for journey in &journeys { option value=(journey) selected[filter.journey.as_deref() == Some(journey)] { (journey.replace('-', " ")) } }
+                    } }
+                    label { "Priority" select name="priority" {
+                        option value="" { "any" }
+                        @for (code, words) in PRIORITIES { option value=(code) selected[filter.priority.as_deref() == Some(code)] { (words) } }
+                    } }
+                    label { "State" select name="state" {
+                        option value="" { "open" }
+                        option value="done" selected[filter.done] { "done" }
+                    } }
+                    button type="submit" data-auto-hide { "Filter" }
+                }
+            }
+            p class="quiet" aria-live="polite" {
+                (count_of(total, if filter.done { "finished task" } else { "open task" }))
+                @if overdue > 0 { ", " span class="overdue" { (overdue) " overdue" } }
+                @if filter.done && loaded.incomplete { ". These are the newest " (DONE_MAX) "; older ones are on the patients' pages" }
+                @if !filter.done && loaded.incomplete { ". Only the newest " (layout::thousands(TASKS_MAX as u64)) " open tasks were looked at, so this list is not complete" }
+                "."
+            }
+            @if shown.is_empty() {
+                @if filter.done { (layout::empty("Nothing finished yet", "Tasks that are marked as done appear here.")) }
+                @else if filter.journey.is_some() || filter.priority.is_some() || filter.who != "all" { (layout::empty("Nothing is waiting here", "No open task fits these filters. Look at all tasks, or enjoy the quiet.")) }
+                @else { (layout::empty("Nothing is waiting", "Journeys put tasks here when a patient needs somebody.")) }
+            } @else {
+                ol class="rows" data-rows { @for task in &shown { (row(ctx, task, &names, &back)) } }
+            }
+            @if last > 1 {
+                nav class="pager" aria-label="Pages" {
+                    @if filter.page > 1 { a href=(link(fields, "page", &(filter.page - 1).to_string())) { "Previous" } }
+                    span class="quiet" { "Page " (filter.page) " of " (last) }
+                    @if filter.page < last { a href=(link(fields, "page", &(filter.page + 1).to_string())) { "Next" } }
+                }
+            }
+        }
+    })
+}
+
+/// `GET /console/worklist`.
+pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let live = live::address(
+        &ctx.app,
+        "/console/live/worklist",
+        &fields.to_query(&["done", "claimed", "reopened", "after"]),
+    );
+    let list = list(&ctx, &fields).await?;
+    let body = html! {
+        (layout::head("Worklist", &html! { "What waiting would harm most comes first." }, &layout::live_light()))
+        (flash(&ctx, &fields, &back(&fields)))
+        (list)
+        p class="foot" {
+            kbd { "j" } " " kbd { "k" } " move · " kbd { "Enter" } " opens the patient · " kbd { "c" } " claims · " kbd { "e" } " done · " kbd { "u" } " undo"
+        }
+    };
+    Ok(console(
+        &ctx,
+        "Worklist",
+        Section::Worklist,
+        Some(&live),
+        &body,
+    ))
+}
+
+/// `GET /console/live/worklist`.
+pub(crate) async fn stream(
+    ctx: Ctx,
+    fields: Fields,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    ctx.staff()?;
+    ctx.permit(Action::Search, Some(ResourceType::Task), None)
+        .await?;
+    let shown = std::sync::Arc::new(Fields(fields.0.clone()));
+    let source = live::Source {
+        shard: None,
+        matters: |kind| kind == Kind(ResourceType::Task.code()),
+        render: Box::new(move |ctx| {
+            let fields = shown.clone();
+            Box::pin(async move { Ok(vec![("worklist", list(&ctx, &fields).await?)]) })
+        }),
+    };
+    Ok(live::serve(ctx, &fields, last_event_id(&headers), source).await)
+}
+
+/// Where a stream that broke off had come to.
+pub(crate) fn last_event_id(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+}
