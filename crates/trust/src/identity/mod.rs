@@ -12,7 +12,7 @@ mod sign_in;
 
 use std::sync::Arc;
 
-use ledger::{Clock, Draft, Expected, Kind, Ledger, LedgerError, Query, TenantId};
+use ledger::{Clock, Draft, Expected, Ledger, LedgerError, Query, TenantId};
 use tokio::sync::{Mutex, Semaphore};
 
 use self::documents::{
@@ -161,7 +161,9 @@ impl Identity {
         if !by_link {
             let named = !user_name.is_empty()
                 && user_name.len() <= 64
-                && user_name.chars().all(|c| c.is_alphanumeric() || "._-@+".contains(c));
+                && user_name
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "._-@+".contains(c));
             if !named {
                 return invalid("a user name is 1 to 64 letters, digits and . _ - @ +");
             }
@@ -211,7 +213,11 @@ impl Identity {
         let mut count = 0;
         let mut before = None;
         loop {
-            let hits = self.inner.ledger.search(tenant, &query, before, None, PAGE).await?;
+            let hits = self
+                .inner
+                .ledger
+                .search(tenant, &query, before, None, PAGE)
+                .await?;
             count += hits.len();
             match hits.last() {
                 Some(last) if hits.len() == PAGE => before = Some(last.number),
@@ -230,8 +236,8 @@ impl Identity {
         secret_base32: Option<&str>,
     ) -> Result<String, TrustError> {
         let entropy = self.inner.ledger.entropy();
-        let secret = secret_base32
-            .map_or_else(|| secrets::mint_totp(entropy.as_ref()), str::to_owned);
+        let secret =
+            secret_base32.map_or_else(|| secrets::mint_totp(entropy.as_ref()), str::to_owned);
         secrets::totp(&secret)?;
         let note = format!("account {account} was given a second factor");
         self.change_account(by, account, &note, |document| {
@@ -253,7 +259,8 @@ impl Identity {
     ) -> Result<(), TrustError> {
         let word = if active { "opened" } else { "closed" };
         let note = format!("account {account} was {word}");
-        self.change_account(by, account, &note, |document| document.active = active).await
+        self.change_account(by, account, &note, |document| document.active = active)
+            .await
     }
     /// Makes a sign-in link's secret for a patient; usable once within its life, together with the birth date.
     ///
@@ -268,7 +275,11 @@ impl Identity {
     ) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Invite).await?;
         let tenant = by.tenant;
-        let found = self.inner.vault.peek(tenant, fhir::ResourceType::Patient, patient).await?;
+        let found = self
+            .inner
+            .vault
+            .peek(tenant, fhir::ResourceType::Patient, patient)
+            .await?;
         if found.is_none_or(|found| found.text_at(&["birthDate"]).is_none()) {
             return Err(TrustError::Invalid(
                 "there is no such patient, or no birth date to check a link with".to_owned(),
@@ -280,6 +291,7 @@ impl Identity {
             patient: patient.to_owned(),
             reusable,
             used: false,
+            wrong: 0,
             expires_ms: self.now_ms().saturating_add(life_s.saturating_mul(1000)),
         };
         let id = self.id_of(tenant, "link", &document.secret);
@@ -355,9 +367,7 @@ impl Identity {
         let client = found
             .map(|kept| kept.body)
             .filter(|client| {
-                secrets::same(&client.secret, &hash)
-                    && client.active
-                    && now_ms < client.expires_ms
+                secrets::same(&client.secret, &hash) && client.active && now_ms < client.expires_ms
             })
             .ok_or(TrustError::SignIn)?;
         Ok(Agent {
@@ -387,7 +397,7 @@ impl Identity {
                 record.purpose = Some(purpose);
                 record.outcome = Outcome::Refused;
                 record.note = Some(&refusal.reason);
-                self.inner.auditor.commit(record).await?;
+                self.inner.auditor.commit(&record).await?;
                 Err(TrustError::Refused(refusal))
             }
         }
@@ -395,7 +405,9 @@ impl Identity {
 
     /// A document's id from what it is looked up by.
     fn id_of(&self, tenant: TenantId, what: &str, value: &str) -> String {
-        self.inner.ledger.derive_own_id(tenant, &format!("identity {what} {value}"))
+        self.inner
+            .ledger
+            .derive_own_id(tenant, &format!("identity {what} {value}"))
     }
 
     fn account_id(&self, tenant: TenantId, user_name: &str) -> String {
@@ -410,9 +422,22 @@ impl Identity {
         account: &AccountDocument,
     ) -> Result<Draft, TrustError> {
         let mut found_by = vec![("role", account.role.name())];
-        found_by.extend(account.patient.as_deref().map(|patient| ("patient", patient)));
+        found_by.extend(
+            account
+                .patient
+                .as_deref()
+                .map(|patient| ("patient", patient)),
+        );
         let ledger = &self.inner.ledger;
-        draft(ledger, tenant, kinds::ACCOUNT, id, expected, account, &found_by)
+        draft(
+            ledger,
+            tenant,
+            kinds::ACCOUNT,
+            id,
+            expected,
+            account,
+            &found_by,
+        )
     }
 
     async fn account(
@@ -459,13 +484,14 @@ impl Identity {
         documents: Vec<Draft>,
         record: Record<'_>,
     ) -> Result<(), TrustError> {
-        let audit = self.inner.auditor.draft(record);
+        let audit = self.inner.auditor.draft(&record);
         Ok(commit(&self.inner.ledger, tenant, documents, audit).await?)
     }
 
     async fn hash_password(&self, password: String) -> Result<String, TrustError> {
         let entropy = self.inner.ledger.entropy();
-        self.apart(move || secrets::hash_password(&password, entropy.as_ref())).await
+        self.apart(move || secrets::hash_password(&password, entropy.as_ref()))
+            .await
     }
 
     /// Runs what takes a core for a while away from the threads that serve requests.
@@ -473,7 +499,12 @@ impl Identity {
         &self,
         work: impl FnOnce() -> Result<T, TrustError> + Send + 'static,
     ) -> Result<T, TrustError> {
-        let _turn = self.inner.hashing.acquire().await.map_err(|_| TrustError::SignIn)?;
+        let _turn = self
+            .inner
+            .hashing
+            .acquire()
+            .await
+            .map_err(|_| TrustError::SignIn)?;
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| TrustError::Invalid("hashing a password was broken off".to_owned()))?
@@ -503,6 +534,3 @@ impl Identity {
 fn fold(user_name: &str) -> String {
     user_name.trim().to_lowercase()
 }
-
-#[cfg(test)]
-mod tests;

@@ -160,8 +160,7 @@ impl Policies {
             match action.interaction() {
                 Some(place) => {
                     for (class, kind) in self.classes.members.iter().enumerate() {
-                        let because =
-                            self.files.permits(&entities, asker, action, Some(*kind));
+                        let because = self.files.permits(&entities, asker, action, Some(*kind));
                         if let Some(because) = because {
                             grants.interactions[class][place] = true;
                             grants.because.insert((action, Some(class)), because);
@@ -223,7 +222,9 @@ impl Policies {
                 || patient
                 || grants.service(Action::Audit));
         if !allowed {
-            let what = target.kind.map_or_else(String::new, |kind| format!(" {kind}"));
+            let what = target
+                .kind
+                .map_or_else(String::new, |kind| format!(" {kind}"));
             let reason = if patient && !own {
                 "patients may act on their own record only".to_owned()
             } else {
@@ -264,7 +265,7 @@ impl Trust {
     pub fn new(options: TrustOptions) -> Result<Self, TrustError> {
         let policies = Arc::new(Policies::load(options.policy_folder.as_deref())?);
         let auditor = Auditor::new(options.ledger.clone(), options.wall_clock.clone());
-        let vault = Vault::new(options.ledger, policies.clone(), auditor.clone());
+        let vault = Vault::new(options.ledger, auditor.clone());
         let identity = Identity::new(
             policies.clone(),
             auditor.clone(),
@@ -298,15 +299,14 @@ impl Trust {
         target: Target,
         request_id: &str,
     ) -> Result<Permit, TrustError> {
-        let refusal =
-            match self
-                .inner
-                .policies
-                .judge(agent, purpose, action, &target, request_id)
-            {
-                Ok(permit) => return Ok(permit),
-                Err(refusal) => refusal,
-            };
+        let refusal = match self
+            .inner
+            .policies
+            .judge(agent, purpose, action, &target, request_id)
+        {
+            Ok(permit) => return Ok(permit),
+            Err(refusal) => refusal,
+        };
         let mut record = Record::new(agent, Event::of(action));
         record.purpose = Some(purpose);
         record.because = &refusal.because;
@@ -314,7 +314,7 @@ impl Trust {
         record.outcome = Outcome::Refused;
         record.note = Some(&refusal.reason);
         record.patients.extend(target.patient);
-        self.inner.auditor.commit(record).await?;
+        self.inner.auditor.commit(&record).await?;
         Err(TrustError::Refused(refusal))
     }
     /// The gate to the record.
@@ -390,7 +390,10 @@ impl Policies {
                     } else {
                         purposes.join(" ")
                     };
-                    lines.push(format!("{name} | {} | {answer} | {purposes}", action.name()));
+                    lines.push(format!(
+                        "{name} | {} | {answer} | {purposes}",
+                        action.name()
+                    ));
                 }
             }
         }

@@ -5,162 +5,22 @@
 
 mod commit;
 mod internal;
+mod model;
 mod search;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
-use ledger::{
-    CursorMove, Expected, Hit, Kind, Ledger, LedgerError, Number, OutboxDraft, OutboxKey, Owner,
-    Stored, TenantId, Timer, TimerKey,
-};
+use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId};
 
 use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
-use crate::policy::{Group, Policies};
+use crate::policy::Group;
 use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
 
-/// Kinds of Cairn's own documents (FHIR types are `Kind(ResourceType::code())`).
-pub mod kinds {
-    use ledger::Kind;
-    /// An account of a person.
-    pub const ACCOUNT: Kind = Kind(1000);
-    /// A session, or a sign-in that waits for its second factor.
-    pub const SESSION: Kind = Kind(1001);
-    /// A published journey definition, one version each.
-    pub const JOURNEY_DEFINITION: Kind = Kind(1002);
-    /// A patient's place in a journey.
-    pub const JOURNEY_INSTANCE: Kind = Kind(1003);
-    /// Progress of an import.
-    pub const IMPORT: Kind = Kind(1004);
-    /// A sign-in link.
-    pub const SIGN_IN_LINK: Kind = Kind(1005);
-    /// A step that a patient has passed in a journey (for counts, drop-off and the timeline).
-    pub const JOURNEY_TRAIL: Kind = Kind(1006);
-    /// A client with a bearer token.
-    pub const CLIENT: Kind = Kind(1007);
-    /// Failed sign-ins of one user name or link.
-    pub const SIGN_IN_ATTEMPTS: Kind = Kind(1008);
-
-    /// Kinds that only [`crate::identity`] touches.
-    pub(crate) const OF_IDENTITY: [Kind; 5] =
-        [ACCOUNT, SESSION, SIGN_IN_LINK, CLIENT, SIGN_IN_ATTEMPTS];
-}
-
-/// A resource with what the store knows of it. `resource.meta` has versionId and lastUpdated.
-#[derive(Debug, Clone)]
-pub struct Versioned {
-    /// The resource; for a deleted version only type and id.
-    pub resource: Resource,
-    /// Its version.
-    pub version: u32,
-    /// Where it lies.
-    pub at: Hit,
-    /// Whether this version says that it is deleted.
-    pub deleted: bool,
-}
-
-/// A change to a resource.
-#[derive(Debug, Clone)]
-pub enum Change {
-    /// Write this resource (with its id set).
-    Put {
-        /// The resource.
-        resource: Resource,
-        /// Which version must be there.
-        expected: Expected,
-    },
-    /// Delete.
-    Delete {
-        /// Type.
-        kind: ResourceType,
-        /// Id.
-        id: String,
-        /// Which version must be there.
-        expected: Expected,
-        /// Whose it was.
-        owner: Owner,
-    },
-}
-
-/// A document of Cairn's own to be written.
-#[derive(Debug, Clone)]
-pub struct Internal {
-    /// Kind, from [`kinds`].
-    pub kind: Kind,
-    /// Id.
-    pub id: String,
-    /// Whose.
-    pub owner: Owner,
-    /// Which version must be there.
-    pub expected: Expected,
-    /// JSON body.
-    pub body: Vec<u8>,
-    /// Delete it instead.
-    pub deleted: bool,
-    /// What it can be found by: (parameter, value).
-    pub tokens: Vec<(String, String)>,
-}
-
-/// A document of Cairn's own, opened.
-#[derive(Debug, Clone)]
-pub struct InternalStored {
-    /// Id.
-    pub id: String,
-    /// Version.
-    pub version: u32,
-    /// Place.
-    pub at: Hit,
-    /// Body.
-    pub body: Vec<u8>,
-}
-
-/// A unit of work: everything of one cause.
-#[derive(Debug, Default)]
-pub struct Unit {
-    /// Changes to resources.
-    pub changes: Vec<Change>,
-    /// Cairn's own documents.
-    pub internals: Vec<Internal>,
-    /// Timers to set.
-    pub timers_set: Vec<Timer>,
-    /// Timers to clear.
-    pub timers_clear: Vec<TimerKey>,
-    /// Outbox entries to add.
-    pub outbox_add: Vec<OutboxDraft>,
-    /// Outbox entries to settle.
-    pub outbox_remove: Vec<OutboxKey>,
-    /// A follower's move.
-    pub cursor: Option<CursorMove>,
-    /// The event that caused it.
-    pub cause: Option<Number>,
-    /// A sentence for the audit record about what was done, without patient details
-    /// (`heart-failure-discharge: reminder sent`); optional.
-    pub note: Option<String>,
-    /// The patient concerned, where no change names one.
-    pub patient: Option<String>,
-}
-
-/// What a unit became.
-#[derive(Debug, Clone)]
-pub struct UnitReceipt {
-    /// For each change, in order: place and version.
-    pub changes: Vec<ledger::Written>,
-    /// Place of the audit record. There is none for a unit that only moves a follower's position or
-    /// timers and has no note.
-    pub audit: Option<Hit>,
-}
-
-/// A page of a search.
-#[derive(Debug, Clone)]
-pub struct SearchPage {
-    /// Rows that match and may be seen, newest first.
-    pub rows: Vec<Versioned>,
-    /// Where the next page starts, if there is one.
-    pub next: Option<Number>,
-    /// The exact number of matches that may be seen, where asked for.
-    pub total: Option<usize>,
-}
+pub use model::{
+    Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Versioned, kinds,
+};
 
 /// The gate. Cheap to clone.
 #[derive(Clone)]
@@ -170,7 +30,6 @@ pub struct Vault {
 
 struct Inner {
     ledger: Ledger,
-    policies: Arc<Policies>,
     auditor: Auditor,
 }
 
@@ -179,13 +38,9 @@ struct Inner {
 struct Hidden(HashMap<String, bool>);
 
 impl Vault {
-    pub(crate) fn new(ledger: Ledger, policies: Arc<Policies>, auditor: Auditor) -> Self {
+    pub(crate) fn new(ledger: Ledger, auditor: Auditor) -> Self {
         Self {
-            inner: Arc::new(Inner {
-                ledger,
-                policies,
-                auditor,
-            }),
+            inner: Arc::new(Inner { ledger, auditor }),
         }
     }
     /// The ledger below, for feeds, timers and outbox; it gives out no opened resource except
@@ -206,7 +61,10 @@ impl Vault {
         id: &str,
     ) -> Result<Option<Versioned>, TrustError> {
         self.require(permit, Action::Read, kind).await?;
-        let stored = self.ledger().get(permit.tenant(), tokens::kind(kind), id).await?;
+        let stored = self
+            .ledger()
+            .get(permit.tenant(), tokens::kind(kind), id)
+            .await?;
         self.answer(permit, Event::READ, kind, id, stored).await
     }
     /// Reads one version; audited.
@@ -222,7 +80,10 @@ impl Vault {
     ) -> Result<Option<Versioned>, TrustError> {
         self.require(permit, Action::Read, kind).await?;
         let tenant = permit.tenant();
-        let stored = self.ledger().version(tenant, tokens::kind(kind), id, version).await?;
+        let stored = self
+            .ledger()
+            .version(tenant, tokens::kind(kind), id, version)
+            .await?;
         self.answer(permit, Event::VREAD, kind, id, stored).await
     }
     /// Reads versions, newest first, below `before`; audited.
@@ -259,7 +120,11 @@ impl Vault {
             }
         }
         if rows.is_empty() {
-            record.outcome = if refused { Outcome::Refused } else { Outcome::Missed };
+            record.outcome = if refused {
+                Outcome::Refused
+            } else {
+                Outcome::Missed
+            };
             record.resources.push(missed(kind, id));
         }
         self.record(permit, record).await?;
@@ -278,9 +143,13 @@ impl Vault {
         before: Option<Number>,
     ) -> Result<SearchPage, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
-        let page = self.scan(permit, query, before, &mut Hidden::default()).await?;
+        let page = self
+            .scan(permit, query, before, &mut Hidden::default())
+            .await?;
         let mut pages = self.record_pages(permit, &[query], vec![page]).await?;
-        pages.pop().ok_or_else(|| TrustError::Damaged("a page was lost".to_owned()))
+        pages
+            .pop()
+            .ok_or_else(|| TrustError::Damaged("a page was lost".to_owned()))
     }
     /// Several searches of one request under one audit leaf (a page that shows several lists).
     ///
@@ -314,7 +183,10 @@ impl Vault {
         id: &str,
     ) -> Result<Option<Versioned>, TrustError> {
         self.require_writing(permit, Action::Read, kind).await?;
-        let stored = self.ledger().get(permit.tenant(), tokens::kind(kind), id).await?;
+        let stored = self
+            .ledger()
+            .get(permit.tenant(), tokens::kind(kind), id)
+            .await?;
         let Some(stored) = stored else {
             return Ok(None);
         };
@@ -339,9 +211,11 @@ impl Vault {
         query: &SearchQuery,
         before: Option<Number>,
     ) -> Result<SearchPage, TrustError> {
-        self.require_writing(permit, Action::Search, query.kind).await?;
+        self.require_writing(permit, Action::Search, query.kind)
+            .await?;
         let mut nothing = Hidden::default();
-        self.scan_with(permit, query, before, &mut nothing, false).await
+        self.scan_with(permit, query, before, &mut nothing, false)
+            .await
     }
     /// The resource version at a place of the feed, for followers. `None` when it is no FHIR
     /// resource, or none that the permit covers.
@@ -379,7 +253,7 @@ impl Vault {
     ) -> Result<Option<Resource>, TrustError> {
         let stored = self.ledger().get(tenant, tokens::kind(kind), id).await?;
         match stored {
-            Some(stored) if !stored.deleted => Ok(Some(open(stored)?.resource)),
+            Some(stored) if !stored.deleted => Ok(Some(open(&stored)?.resource)),
             _ => Ok(None),
         }
     }
@@ -402,8 +276,7 @@ impl Vault {
             }
             Some(stored) => {
                 let mut hidden = Hidden::default();
-                let (mut row, patient, seen) =
-                    self.open_seen(permit, stored, &mut hidden).await?;
+                let (mut row, patient, seen) = self.open_seen(permit, stored, &mut hidden).await?;
                 if seen {
                     record.touch(touched(&row, patient));
                     redact(permit, &mut row.resource);
@@ -442,7 +315,7 @@ impl Vault {
         stored: Stored,
     ) -> Result<(Versioned, Resource), TrustError> {
         let (kind, id) = (stored.kind, stored.id.clone());
-        let row = open(stored)?;
+        let row = open(&stored)?;
         if !row.deleted {
             let live = row.resource.clone();
             return Ok((row, live));
@@ -453,7 +326,7 @@ impl Vault {
             let before = self.ledger().version(tenant, kind, &id, version).await?;
             match before {
                 Some(before) if !before.deleted => {
-                    let live = open(before)?.resource;
+                    let live = open(&before)?.resource;
                     return Ok((row, live));
                 }
                 Some(_) => {}
@@ -490,7 +363,11 @@ impl Vault {
         let (ledger, tenant) = (self.ledger(), permit.tenant());
         let kind = ResourceType::Consent;
         let denying = tokens::of_patient(ledger, tenant, kind, patient, Some(tokens::DENIES));
-        if ledger.search(tenant, &denying, None, None, 1).await?.is_empty() {
+        if ledger
+            .search(tenant, &denying, None, None, 1)
+            .await?
+            .is_empty()
+        {
             return Ok(false);
         }
         let consents = self.consents(tenant, patient).await?;
@@ -511,7 +388,7 @@ impl Vault {
                 if let Some(stored) = fetch_open(ledger, tenant, *hit).await?
                     && !stored.deleted
                 {
-                    let consent = open(stored)?.resource;
+                    let consent = open(&stored)?.resource;
                     if consent.patient() == Some(patient) {
                         consents.push(consent);
                     }
@@ -565,12 +442,11 @@ impl Vault {
             interaction.name(),
             permit.purpose.code(),
         );
-        let mut record =
-            record.unwrap_or_else(|| Record::under(permit, Event::of(interaction)));
+        let mut record = record.unwrap_or_else(|| Record::under(permit, Event::of(interaction)));
         record.outcome = Outcome::Refused;
         record.note = Some(&reason);
         record.patients.extend(permit.only_patient.clone());
-        match self.inner.auditor.commit(record).await {
+        match self.inner.auditor.commit(&record).await {
             Ok(_) => TrustError::Refused(Refusal {
                 reason,
                 because: permit.because.clone(),
@@ -582,7 +458,7 @@ impl Vault {
     /// Commits the audit record of something that has been looked at.
     async fn record(&self, permit: &Permit, record: Record<'_>) -> Result<(), LedgerError> {
         let patients = record.patients.clone();
-        self.inner.auditor.commit(record).await?;
+        self.inner.auditor.commit(&record).await?;
         permit.name_patients(&patients);
         Ok(())
     }
@@ -601,7 +477,7 @@ async fn fetch_open(
 }
 
 /// From a row to a resource with its meta.
-fn open(stored: Stored) -> Result<Versioned, TrustError> {
+fn open(stored: &Stored) -> Result<Versioned, TrustError> {
     let damaged = |what: &str| TrustError::Damaged(format!("{what} (document {})", stored.id));
     let kind = ResourceType::from_code(stored.kind.0)
         .ok_or_else(|| damaged("a row is of no resource type"))?;
