@@ -1,13 +1,30 @@
 //! The outside world: takes outbox entries, checks consent, preference and clearance once more,
 //! delivers, and writes the outcome into the `Communication` resource.
-#![allow(unused_variables, clippy::unused_async)]
+//!
+//! What it does: e-mail over SMTP, at least once, each attempt of one message under the same
+//! `Message-ID`. What it never does: decide what is said (journeys do), or put a server's words or an
+//! address into a log, a metric or a resource.
+//!
+//! Start reading at `deliverer.rs` (the loop and what one attempt is), then `check.rs` (may it go?),
+//! `guard.rs` (does it hold patient details?), `smtp.rs` (one conversation) and `retry.rs` (when to try
+//! again). [`sink`] is a receiver for the demo.
 
+mod breaker;
+mod check;
+mod compose;
+mod deliverer;
+mod guard;
+mod outcome;
+mod retry;
 pub mod sink;
+mod smtp;
 
-use trust::Trust;
+pub use check::{PHI_GUARD, Reason};
+pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
+pub use deliverer::MailDeliverer;
 
 /// Where mail goes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MailOptions {
     /// Host of the SMTP server.
     pub host: String,
@@ -33,6 +50,26 @@ pub struct MailOptions {
     pub ca_file: Option<std::path::PathBuf>,
 }
 
+impl std::fmt::Debug for MailOptions {
+    /// Shows all but the password.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("MailOptions")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("tls", &self.tls)
+            .field("user", &self.credentials.as_ref().map(|(user, _)| user))
+            .field("from", &self.from)
+            .field("message_id_domain", &self.message_id_domain)
+            .field("portal_base", &self.portal_base)
+            .field("timeout_ms", &self.timeout_ms)
+            .field("parallel", &self.parallel)
+            .field("magic_links", &self.magic_links)
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
 /// TLS of the SMTP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,17 +80,4 @@ pub enum MailTls {
     Starttls,
     /// TLS from the first byte.
     Implicit,
-}
-
-/// Takes e-mail entries from the outbox and delivers them, until `stop` says so.
-pub struct MailDeliverer {}
-
-impl MailDeliverer {
-    /// Checks options; does not connect yet.
-    ///
-    /// # Errors
-    /// In words, when options don't fit together (e.g. credentials without TLS to another machine).
-    pub fn new(trust: Trust, options: MailOptions) -> Result<Self, String> { todo!() }
-    /// Runs until `stop` turns true; finishes conversations under way.
-    pub async fn run(self, stop: tokio::sync::watch::Receiver<bool>) { todo!() }
 }

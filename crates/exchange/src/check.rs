@@ -1,0 +1,329 @@
+//! May this message go out now? Asked when it leaves, not only when it was queued, because consent,
+//! preference and life may have changed in between. Pure.
+
+use fhir::Resource;
+use lettre::Address;
+use trust::outgoing::Message;
+use trust::{Purpose, consent};
+
+use crate::guard;
+
+/// Code in `trust::conventions::NOT_DONE_SYSTEM` for a message whose words held patient details.
+pub const PHI_GUARD: &str = "phi-guard";
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The patient's consents don't allow it.
+    Consent,
+    /// The patient does not want e-mail.
+    Preference,
+    /// There is no address that can be written to.
+    NoAddress,
+    /// The patient has died.
+    Deceased,
+    /// Its worth ran out before it could be delivered.
+    Expired,
+    /// The mail server will never take it.
+    PermanentFailure,
+    /// No attempt succeeded.
+    RetriesExhausted,
+    /// Its words held patient details.
+    PhiGuard,
+}
+
+impl Reason {
+    /// The code in `trust::conventions::NOT_DONE_SYSTEM`; also the `reason` label of the metric
+    /// `mail_failed_total`.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Consent => "consent",
+            Self::Preference => "preference",
+            Self::NoAddress => "no-address",
+            Self::Deceased => "deceased",
+            Self::Expired => "expired",
+            Self::PermanentFailure => "permanent-failure",
+            Self::RetriesExhausted => "retries-exhausted",
+            Self::PhiGuard => PHI_GUARD,
+        }
+    }
+}
+
+/// A "no", with words for the timeline that hold no patient details.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    pub(crate) words: String,
+}
+
+impl Refused {
+    pub(crate) fn new(reason: Reason, words: impl Into<String>) -> Self {
+        Self {
+            reason,
+            words: words.into(),
+        }
+    }
+}
+
+/// Where the message may go, or why it may not. `purpose` is `None` when the message names none that
+/// is known, `patient` when the record is gone.
+pub(crate) fn check(
+    message: &Message,
+    purpose: Option<Purpose>,
+    patient: Option<&Resource>,
+    consents: &[Resource],
+    now_ms: u64,
+) -> Result<Address, Refused> {
+    let no = |reason, words: &str| Err(Refused::new(reason, words));
+    if message
+        .expires_ms
+        .is_some_and(|expires_ms| now_ms > expires_ms)
+    {
+        return no(
+            Reason::Expired,
+            "It was no longer of use when its turn came.",
+        );
+    }
+    let Some(patient) = patient else {
+        return no(Reason::NoAddress, "The patient's record is gone.");
+    };
+    if is_deceased(patient) {
+        return no(Reason::Deceased, "The patient has died.");
+    }
+    let Some(purpose) = purpose else {
+        return no(
+            Reason::Consent,
+            "The message names no purpose that is known, so no consent covers it.",
+        );
+    };
+    let decision = consent::decide(consents, purpose, i64::try_from(now_ms).unwrap_or(i64::MAX));
+    if !decision.permitted {
+        return Err(Refused::new(Reason::Consent, decision.reason));
+    }
+    if let Some(detail) = guard::find(
+        patient,
+        &[&message.subject, &message.text, &message.link_path],
+    ) {
+        return Err(Refused::new(
+            Reason::PhiGuard,
+            format!("Its words hold the patient's {detail}."),
+        ));
+    }
+    address(patient)
+}
+
+fn address(patient: &Resource) -> Result<Address, Refused> {
+    let channels = consent::channels(patient);
+    let mut unwanted = false;
+    let mut unusable = false;
+    for channel in channels
+        .iter()
+        .filter(|channel| channel.kind == "email" && !channel.address.is_empty())
+    {
+        if !channel.wanted {
+            unwanted = true;
+            continue;
+        }
+        match channel.address.trim().parse() {
+            Ok(address) => return Ok(address),
+            Err(_) => unusable = true,
+        }
+    }
+    Err(if unusable {
+        Refused::new(
+            Reason::NoAddress,
+            "The e-mail address on record is not one.",
+        )
+    } else if unwanted {
+        Refused::new(Reason::Preference, "The patient does not want e-mail.")
+    } else {
+        Refused::new(Reason::NoAddress, "There is no e-mail address on record.")
+    })
+}
+
+fn is_deceased(patient: &Resource) -> bool {
+    patient.get("deceasedDateTime").is_some()
+        || patient
+            .get("deceasedBoolean")
+            .and_then(serde_json::Value::as_bool)
+            == Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn message(expires_ms: Option<u64>, text: &str) -> Message {
+        Message {
+            patient: "p".to_owned(),
+            communication: "c".to_owned(),
+            channel: "email".to_owned(),
+            purpose: "TREAT".to_owned(),
+            subject: "A message from your care team".to_owned(),
+            text: text.to_owned(),
+            link_path: "/portal/inbox/c".to_owned(),
+            journey: "j/1".to_owned(),
+            step: "s".to_owned(),
+            expires_ms,
+        }
+    }
+
+    fn patient(change: &[(&str, Value)]) -> Resource {
+        let mut patient = json!({
+            "resourceType": "Patient", "id": "p", "birthDate": "1941-03-07",
+            "name": [{ "family": "Quandt", "given": ["Ottilie"] }],
+            "telecom": [{ "system": "email", "value": "o.quandt@example.com" }]
+        });
+        for (name, value) in change {
+            patient[*name] = value.clone();
+        }
+        Resource::from_value(patient).expect("a patient")
+    }
+
+    fn withdrawn() -> Resource {
+        Resource::from_value(json!({
+            "resourceType": "Consent", "id": "c", "status": "inactive",
+            "scope": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy" }] },
+            "category": [{ "coding": [{ "system": "urn:cairn:consent-category", "code": "care-messages" }] }],
+            "patient": { "reference": "Patient/p" }, "dateTime": "2026-01-01T00:00:00Z",
+            "provision": { "type": "permit", "purpose": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT" }] }
+        }))
+        .expect("a consent")
+    }
+
+    #[test]
+    fn says_where_to_or_why_not() {
+        let now_ms = 1_793_000_000_000;
+        let ok = "Please see {link}.";
+        let nothing: &[Resource] = &[];
+        let no = [withdrawn()];
+        let not_wanted = json!([{
+            "extension": [{ "url": trust::conventions::NOT_WANTED_EXTENSION, "valueBoolean": true }],
+            "system": "email", "value": "o.quandt@example.com"
+        }]);
+        type Case<'a> = (
+            &'a str,
+            Message,
+            Option<Resource>,
+            &'a [Resource],
+            Option<Reason>,
+        );
+        let table: Vec<Case<'_>> = vec![
+            ("goes", message(None, ok), Some(patient(&[])), nothing, None),
+            (
+                "in time",
+                message(Some(now_ms), ok),
+                Some(patient(&[])),
+                nothing,
+                None,
+            ),
+            (
+                "too late",
+                message(Some(now_ms - 1), ok),
+                Some(patient(&[])),
+                nothing,
+                Some(Reason::Expired),
+            ),
+            (
+                "record gone",
+                message(None, ok),
+                None,
+                nothing,
+                Some(Reason::NoAddress),
+            ),
+            (
+                "died at a time",
+                message(None, ok),
+                Some(patient(&[("deceasedDateTime", json!("2026-10-01"))])),
+                nothing,
+                Some(Reason::Deceased),
+            ),
+            (
+                "died",
+                message(None, ok),
+                Some(patient(&[("deceasedBoolean", json!(true))])),
+                nothing,
+                Some(Reason::Deceased),
+            ),
+            (
+                "lives",
+                message(None, ok),
+                Some(patient(&[("deceasedBoolean", json!(false))])),
+                nothing,
+                None,
+            ),
+            (
+                "consent withdrawn",
+                message(None, ok),
+                Some(patient(&[])),
+                &no,
+                Some(Reason::Consent),
+            ),
+            (
+                "name in the text",
+                message(None, "Dear Mrs Quandt, see {link}"),
+                Some(patient(&[])),
+                nothing,
+                Some(Reason::PhiGuard),
+            ),
+            (
+                "not wanted",
+                message(None, ok),
+                Some(patient(&[("telecom", not_wanted)])),
+                nothing,
+                Some(Reason::Preference),
+            ),
+            (
+                "no telecom",
+                message(None, ok),
+                Some(patient(&[("telecom", json!([]))])),
+                nothing,
+                Some(Reason::NoAddress),
+            ),
+            (
+                "phone only",
+                message(None, ok),
+                Some(patient(&[(
+                    "telecom",
+                    json!([{ "system": "phone", "value": "+1-617-555-0100" }]),
+                )])),
+                nothing,
+                Some(Reason::NoAddress),
+            ),
+            (
+                "no address",
+                message(None, ok),
+                Some(patient(&[(
+                    "telecom",
+                    json!([{ "system": "email", "value": "at example com" }]),
+                )])),
+                nothing,
+                Some(Reason::NoAddress),
+            ),
+        ];
+        for (what, message, patient, consents, expected) in table {
+            let found = check(
+                &message,
+                Some(Purpose::Treatment),
+                patient.as_ref(),
+                consents,
+                now_ms,
+            );
+            assert_eq!(
+                found.as_ref().err().map(|refused| refused.reason),
+                expected,
+                "{what}"
+            );
+            match found {
+                Ok(address) => assert_eq!(address.to_string(), "o.quandt@example.com", "{what}"),
+                Err(refused) => assert!(
+                    !refused.words.is_empty() && !refused.words.contains("uandt"),
+                    "{what}"
+                ),
+            }
+        }
+    }
+}

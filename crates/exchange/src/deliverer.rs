@@ -1,0 +1,586 @@
+//! The loop that takes due outbox entries, and what one attempt is.
+//!
+//! An attempt is: read the message, look the patient and their consents up again, ask `check.rs`, hand
+//! the mail over, and write the outcome. The outcome of an attempt (the `Communication`'s new state
+//! and the outbox entry's end or its next time) is one commit. A crash between the server's "taken" and
+//! that commit sends the message again under the same `Message-ID`: at least once, and recognisably so.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fhir::search::SearchQuery;
+use fhir::{Resource, ResourceType};
+use ledger::{Expected, LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
+use lettre::Address;
+use lettre::message::Mailbox;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use trust::outgoing::{CHANNEL_EMAIL, Message};
+use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustError, Unit, Versioned};
+
+use crate::breaker::{Breaker, Room};
+use crate::check::{Reason, Refused, check};
+use crate::compose::{Letter, compose, link, message_id};
+use crate::outcome::{Outcome, count, is_waiting, mark, note};
+use crate::retry::{self, Next};
+use crate::smtp::{Failure, Meaning, Smtp};
+use crate::{MailOptions, MailTls};
+
+/// The part of Cairn that the audit names.
+const PART: &str = "mail-deliverer";
+/// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
+/// waits of a follow-up's steps. Each use needs the birth date too.
+const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
+/// How long an entry rests after a fault of ours (store, policy), real time.
+const REST: Duration = Duration::from_secs(5);
+/// How often a commit is tried again when somebody else changed the `Communication` meanwhile.
+const CONFLICTS_MAX: u32 = 8;
+/// Pauses before a commit is tried again that failed in the store.
+const COMMIT_PAUSES_MS: [u64; 4] = [50, 250, 1_000, 4_000];
+/// Consents are read this many at a time (the most that a search gives).
+const CONSENTS_PAGE: &str = "1000";
+
+/// What can go wrong on our side of a delivery. No patient details in the words.
+#[derive(Debug, thiserror::Error)]
+enum DeliverError {
+    #[error(transparent)]
+    Trust(TrustError),
+    #[error("the query for consents does not parse: {0}")]
+    Query(String),
+    #[error("the mail can't be put together: {0}")]
+    Compose(String),
+    #[error("the message kept changing while its outcome was written")]
+    Contended,
+}
+
+impl From<TrustError> for DeliverError {
+    fn from(error: TrustError) -> Self {
+        Self::Trust(error)
+    }
+}
+
+/// Takes e-mail entries from the outbox and delivers them, until `stop` says so.
+pub struct MailDeliverer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    trust: Trust,
+    options: MailOptions,
+    from: Mailbox,
+    smtp: Smtp,
+    breaker: Mutex<Breaker>,
+}
+
+impl MailDeliverer {
+    /// Checks options; does not connect yet.
+    ///
+    /// # Errors
+    /// In words, when options don't fit together (e.g. no TLS to another machine).
+    pub fn new(trust: Trust, mut options: MailOptions) -> Result<Self, String> {
+        let from = options
+            .from
+            .parse()
+            .map_err(|error| format!("the sender {:?}: {error}", options.from))?;
+        let domain = &options.message_id_domain;
+        if domain.is_empty()
+            || !domain
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+        {
+            return Err(format!("the domain for Message-IDs {domain:?} is not one"));
+        }
+        while options.portal_base.ends_with('/') {
+            options.portal_base.pop();
+        }
+        let base = &options.portal_base;
+        if !(base.starts_with("https://") || base.starts_with("http://"))
+            || base.contains(char::is_whitespace)
+        {
+            return Err(format!(
+                "the portal's address {base:?} is not an http(s) URL"
+            ));
+        }
+        if options.parallel == 0 {
+            return Err("deliveries at once must be at least 1".to_owned());
+        }
+        if options.timeout_ms == 0 {
+            return Err("the time-out of a conversation must be at least 1 ms".to_owned());
+        }
+        let smtp = Smtp::new(&options)?;
+        if options.credentials.is_some() && options.tls == MailTls::None {
+            tracing::warn!("mail: the password goes to the server on this machine without TLS");
+        }
+        let breaker = Mutex::new(Breaker::new());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                trust,
+                options,
+                from,
+                smtp,
+                breaker,
+            }),
+        })
+    }
+
+    /// Runs until `stop` turns true; finishes conversations under way.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut news = self.inner.trust.vault().ledger().watch();
+        let mut round = Round::default();
+        while !*stop.borrow_and_update() {
+            let wake = self.inner.start_due(&mut round).await;
+            tokio::select! {
+                // An error means that nobody is left who could say "stop" later.
+                changed = stop.changed() => if changed.is_err() { break },
+                Some(done) = round.tasks.join_next_with_id() => round.ended(done),
+                closed = next_news(&mut news) => if closed { break },
+                () = wait(wake) => {}
+            }
+        }
+        while let Some(done) = round.tasks.join_next_with_id().await {
+            round.ended(done);
+        }
+    }
+}
+
+/// Waits for a commit; whatever else came meanwhile is the same news. True when the ledger closed.
+async fn next_news(news: &mut broadcast::Receiver<ledger::Shard>) -> bool {
+    if matches!(news.recv().await, Err(broadcast::error::RecvError::Closed)) {
+        return true;
+    }
+    loop {
+        match news.try_recv() {
+            Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+            Err(broadcast::error::TryRecvError::Empty) => return false,
+            Err(broadcast::error::TryRecvError::Closed) => return true,
+        }
+    }
+}
+
+async fn wait(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is under way.
+#[derive(Default)]
+struct Round {
+    tasks: JoinSet<Result<(), DeliverError>>,
+    busy: HashMap<tokio::task::Id, [u8; 16]>,
+    /// Entries that rest after a fault of ours.
+    resting: HashMap<[u8; 16], Instant>,
+}
+
+impl Round {
+    fn is_busy(&self, id: [u8; 16]) -> bool {
+        self.busy.values().any(|busy| *busy == id)
+    }
+
+    fn ended(
+        &mut self,
+        done: Result<(tokio::task::Id, Result<(), DeliverError>), tokio::task::JoinError>,
+    ) {
+        let (task, fault) = match done {
+            Ok((task, Ok(()))) => (task, None),
+            Ok((task, Err(error))) => (task, Some(error.to_string())),
+            Err(error) => (error.id(), Some("the delivery panicked".to_owned())),
+        };
+        let Some(id) = self.busy.remove(&task) else {
+            return;
+        };
+        if let Some(fault) = fault {
+            tracing::error!(outbox = %hex(id), fault, "mail: an attempt could not be carried out");
+            self.resting.insert(id, Instant::now() + REST);
+        }
+    }
+}
+
+impl Inner {
+    /// Starts what is due and there is room for; says when to look again if nothing happens first.
+    async fn start_due(self: &Arc<Self>, round: &mut Round) -> Option<Instant> {
+        let now = Instant::now();
+        round.resting.retain(|_, until| *until > now);
+        let ledger = self.trust.vault().ledger();
+        let clock = ledger.clock();
+        let parallel = self.options.parallel;
+        // Those under way and resting are still in the outbox and come first. One more than there can
+        // be room for shows when the next one is due.
+        let limit = round.busy.len() + round.resting.len() + parallel + 1;
+        let entries = match ledger.outbox_due(CHANNEL_EMAIL, u64::MAX, limit).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::error!(%error, "mail: the outbox can't be read");
+                return Some(now + REST);
+            }
+        };
+        let now_ms = clock.now_ms();
+        let oldest_ms = entries
+            .first()
+            .map_or(0, |entry| now_ms.saturating_sub(entry.key.due_ms));
+        #[allow(clippy::cast_precision_loss, reason = "an age in a gauge")]
+        metrics::gauge!("outbox_oldest_age_seconds").set(oldest_ms as f64 / 1000.0);
+
+        let room = self
+            .breaker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .room(now, round.busy.len(), parallel);
+        let (mut room, mut wake) = match room {
+            Room::For(room) => (room, round.resting.values().min().copied()),
+            Room::NoneUntil(until) => return Some(until),
+        };
+        for entry in entries {
+            if round.is_busy(entry.key.id) || round.resting.contains_key(&entry.key.id) {
+                continue;
+            }
+            if entry.key.due_ms > now_ms {
+                let due = now
+                    + clock
+                        .real_wait(entry.key.due_ms)
+                        .max(Duration::from_millis(1));
+                wake = Some(wake.map_or(due, |wake| wake.min(due)));
+                break;
+            }
+            if room == 0 {
+                // The end of a delivery under way makes room and wakes us.
+                break;
+            }
+            room -= 1;
+            let id = entry.key.id;
+            let inner = Arc::clone(self);
+            let task = round
+                .tasks
+                .spawn(async move { inner.attempt(&entry).await });
+            round.busy.insert(task.id(), id);
+        }
+        wake
+    }
+
+    /// One attempt at one entry. An error leaves the entry where it is.
+    async fn attempt(&self, entry: &OutboxEntry) -> Result<(), DeliverError> {
+        let agent = Agent::system(entry.tenant, PART);
+        let request_id = format!("mail-{}-{}", hex(entry.key.id), entry.attempt + 1);
+        let Ok(message) = serde_json::from_slice::<Message>(&entry.body) else {
+            return self.drop_unreadable(&agent, entry, &request_id).await;
+        };
+        let purpose: Option<Purpose> = serde_json::from_value(message.purpose.as_str().into()).ok();
+        let target = Target {
+            kind: Some(ResourceType::Communication),
+            patient: Some(message.patient.clone()),
+        };
+        let granted = purpose.unwrap_or(Purpose::Operations);
+        let permit = self
+            .trust
+            .decide(&agent, granted, Action::Send, target, &request_id)
+            .await?;
+        let attempt = Attempt {
+            inner: self,
+            permit,
+            entry,
+            message,
+        };
+        if attempt.communication().await?.is_none() {
+            // Nobody waits for this message any more.
+            return attempt.settle(&Outcome::Cancelled).await;
+        }
+        let patient = attempt.patient().await?;
+        let consents = attempt.consents().await?;
+        let now_ms = self.trust.vault().ledger().clock().now_ms();
+        let outcome = match check(
+            &attempt.message,
+            purpose,
+            patient.as_ref(),
+            &consents,
+            now_ms,
+        ) {
+            Err(refused) => Outcome::NotDone(refused),
+            Ok(to) => attempt.deliver(&agent, &to).await?,
+        };
+        attempt.settle(&outcome).await
+    }
+
+    /// An entry that can't be read can't be delivered either, now or later.
+    async fn drop_unreadable(
+        &self,
+        agent: &Agent,
+        entry: &OutboxEntry,
+        request_id: &str,
+    ) -> Result<(), DeliverError> {
+        let target = Target {
+            kind: Some(ResourceType::Communication),
+            patient: None,
+        };
+        let permit = self
+            .trust
+            .decide(agent, Purpose::Operations, Action::Send, target, request_id)
+            .await?;
+        let unit = Unit {
+            outbox_remove: vec![entry.key],
+            note: Some("an outbox entry that can't be read was dropped".to_owned()),
+            ..Unit::default()
+        };
+        self.trust.vault().commit(&permit, unit).await?;
+        tracing::error!(outbox = %hex(entry.key.id), "mail: an outbox entry that can't be read was dropped");
+        metrics::counter!("mail_failed_total", "reason" => "unreadable").increment(1);
+        Ok(())
+    }
+
+    fn saw(&self, outcome: Result<(), Failure>) {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome.map_err(Failure::meaning) {
+            Ok(()) | Err(Meaning::Later | Meaning::Never) => breaker.worked(),
+            Err(Meaning::Unreachable | Meaning::Unknown) => {
+                if let Some(pause) = breaker.failed(Instant::now()) {
+                    tracing::warn!(
+                        pause_ms = pause.as_millis(),
+                        "mail: deliveries pause, the server can't be reached"
+                    );
+                }
+            }
+        }
+    }
+}
+
+struct Attempt<'a> {
+    inner: &'a Inner,
+    permit: Permit,
+    entry: &'a OutboxEntry,
+    message: Message,
+}
+
+impl Attempt<'_> {
+    /// The `Communication` that follows this message, if it still waits for it.
+    async fn communication(&self) -> Result<Option<Versioned>, TrustError> {
+        let found = self
+            .inner
+            .trust
+            .vault()
+            .load(
+                &self.permit,
+                ResourceType::Communication,
+                &self.message.communication,
+            )
+            .await?;
+        Ok(found.filter(|found| !found.deleted && is_waiting(&found.resource)))
+    }
+
+    async fn patient(&self) -> Result<Option<Resource>, TrustError> {
+        let found = self
+            .inner
+            .trust
+            .vault()
+            .load(&self.permit, ResourceType::Patient, &self.message.patient)
+            .await?;
+        Ok(found
+            .filter(|found| !found.deleted)
+            .map(|found| found.resource))
+    }
+
+    async fn consents(&self) -> Result<Vec<Resource>, DeliverError> {
+        let parameters = [
+            (
+                "patient".to_owned(),
+                format!("Patient/{}", self.message.patient),
+            ),
+            ("_count".to_owned(), CONSENTS_PAGE.to_owned()),
+        ];
+        let query = SearchQuery::parse(ResourceType::Consent, &parameters, false)
+            .map_err(|outcome| DeliverError::Query(outcome.summary()))?;
+        let mut consents = Vec::new();
+        let mut before = None;
+        loop {
+            let page = self
+                .inner
+                .trust
+                .vault()
+                .load_search(&self.permit, &query, before)
+                .await?;
+            consents.extend(
+                page.rows
+                    .into_iter()
+                    .filter(|row| !row.deleted)
+                    .map(|row| row.resource),
+            );
+            match page.next {
+                Some(next) => before = Some(next),
+                None => return Ok(consents),
+            }
+        }
+    }
+
+    async fn deliver(&self, agent: &Agent, to: &Address) -> Result<Outcome, DeliverError> {
+        let options = &self.inner.options;
+        let secret = if options.magic_links {
+            // A new one for each attempt, because only its hash is kept.
+            Some(
+                self.inner
+                    .trust
+                    .identity()
+                    .make_link(agent, &self.message.patient, LINK_LIFE_S, true)
+                    .await?,
+            )
+        } else {
+            None
+        };
+        let link = link(
+            &options.portal_base,
+            &self.message.link_path,
+            secret.as_deref(),
+        );
+        let content = compose(&Letter {
+            from: &self.inner.from,
+            to,
+            subject: &self.message.subject,
+            text: &self.message.text,
+            link: &link,
+            message_id: &message_id(self.entry.key.id, &options.message_id_domain),
+            portal_base: &options.portal_base,
+            now_ms: self.inner.trust.wall_clock().now_ms(),
+        })
+        .map_err(DeliverError::Compose)?;
+        let began = Instant::now();
+        let sent = self
+            .inner
+            .smtp
+            .send(&self.inner.from.email, to, &content)
+            .await;
+        metrics::histogram!("smtp_conversation_seconds").record(began.elapsed().as_secs_f64());
+        self.inner.saw(sent);
+        Ok(match sent {
+            Ok(()) => Outcome::Sent,
+            Err(failure) => self.after(failure),
+        })
+    }
+
+    fn after(&self, failure: Failure) -> Outcome {
+        let made = self.entry.attempt.saturating_add(1);
+        let words = failure.words();
+        tracing::info!(outbox = %hex(self.entry.key.id), attempt = made, why = words, "mail: not delivered");
+        if failure.meaning() == Meaning::Never {
+            return Outcome::NotDone(Refused::new(
+                Reason::PermanentFailure,
+                format!("Refused: {words}."),
+            ));
+        }
+        let ledger = self.inner.trust.vault().ledger();
+        let mut dice = [0; 8];
+        ledger.entropy().fill(&mut dice);
+        match retry::next(
+            made,
+            ledger.clock().now_ms(),
+            self.message.expires_ms,
+            u64::from_be_bytes(dice),
+        ) {
+            Next::Again { due_ms, attempt } => Outcome::PutOff {
+                due_ms,
+                attempt,
+                words,
+            },
+            Next::GiveUp(reason) => {
+                let tries = if made == 1 { "attempt" } else { "attempts" };
+                Outcome::NotDone(Refused::new(
+                    reason,
+                    format!("Given up after {made} {tries}: {words}."),
+                ))
+            }
+        }
+    }
+
+    /// Writes the outcome down; when the store fails, tries again for a while, because what a server
+    /// has taken would be sent twice otherwise.
+    async fn settle(&self, outcome: &Outcome) -> Result<(), DeliverError> {
+        let mut pauses = COMMIT_PAUSES_MS.iter();
+        loop {
+            match self.commit(outcome).await {
+                Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Storage(fault)))) => {
+                    let Some(pause_ms) = pauses.next() else {
+                        return Err(TrustError::Ledger(LedgerError::Storage(fault)).into());
+                    };
+                    sleep(Duration::from_millis(*pause_ms)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn commit(&self, outcome: &Outcome) -> Result<(), DeliverError> {
+        for _ in 0..CONFLICTS_MAX {
+            // What the server has taken was sent, whatever the journey decided meanwhile.
+            let unit = match (self.current().await?, outcome) {
+                (Some(found), Outcome::Sent) => self.unit(outcome, Some(found)),
+                (Some(found), Outcome::NotDone(_) | Outcome::PutOff { .. })
+                    if is_waiting(&found.resource) =>
+                {
+                    self.unit(outcome, Some(found))
+                }
+                _ => self.unit(&Outcome::Cancelled, None),
+            };
+            match self.inner.trust.vault().commit(&self.permit, unit).await {
+                Ok(_) => {
+                    count(outcome);
+                    return Ok(());
+                }
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(DeliverError::Contended)
+    }
+
+    async fn current(&self) -> Result<Option<Versioned>, TrustError> {
+        let found = self
+            .inner
+            .trust
+            .vault()
+            .load(
+                &self.permit,
+                ResourceType::Communication,
+                &self.message.communication,
+            )
+            .await?;
+        Ok(found.filter(|found| !found.deleted))
+    }
+
+    fn unit(&self, outcome: &Outcome, communication: Option<Versioned>) -> Unit {
+        let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
+        let mut unit = Unit {
+            outbox_remove: vec![self.entry.key],
+            patient: Some(self.message.patient.clone()),
+            note: Some(format!("{}: {}", self.message.journey, note(outcome))),
+            ..Unit::default()
+        };
+        if let Some(found) = communication {
+            let mut resource = found.resource;
+            resource.strip_meta();
+            mark(&mut resource, outcome, now_ms);
+            unit.changes.push(Change::Put {
+                resource,
+                expected: Expected::Version(found.version),
+            });
+        }
+        if let Outcome::PutOff {
+            due_ms, attempt, ..
+        } = outcome
+        {
+            unit.outbox_add.push(OutboxDraft {
+                key: OutboxKey {
+                    due_ms: *due_ms,
+                    ..self.entry.key
+                },
+                owner: Owner::Patient(self.message.patient.clone()),
+                channel: self.entry.channel,
+                attempt: *attempt,
+                body: self.entry.body.clone(),
+            });
+        }
+        unit
+    }
+}
+
+fn hex(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
+}

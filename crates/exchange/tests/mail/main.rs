@@ -1,0 +1,8 @@
+//! Mail delivery against a real SMTP server (`aiosmtpd`, in a process of its own) on a real store.
+
+mod delivery;
+mod peer;
+mod refusals;
+mod sink;
+mod troubles;
+mod world;

@@ -1,0 +1,199 @@
+//! Mail that must not leave, although it is in the outbox.
+
+use exchange::MailOptions;
+use serde_json::{Value, json};
+use trust::outgoing::Message;
+
+use crate::peer::Peer;
+use crate::world::{ADDRESS, NOW_MS, World, assert_clean};
+
+/// Queues, changes the world, delivers, and expects the code. Returns the `Communication`.
+async fn refused(
+    world: &World,
+    patient: &str,
+    message: impl FnOnce(&mut Message),
+    between: impl AsyncFnOnce(),
+    code: &str,
+) -> Value {
+    let peer = Peer::start(&[]).await;
+    let id = world.queue(patient, message).await;
+    between().await;
+    let running = world.run(world.options(peer.port));
+    let done = world.wait_for(patient, &id, "not-done").await;
+    running.stop().await;
+    assert_eq!(done["statusReason"]["coding"][0]["code"], code, "{done}");
+    assert_eq!(
+        done["statusReason"]["coding"][0]["system"],
+        trust::conventions::NOT_DONE_SYSTEM
+    );
+    assert!(
+        !done["statusReason"]["text"]
+            .as_str()
+            .expect("words")
+            .is_empty()
+    );
+    assert_eq!(done.get("sent"), None);
+    assert_clean(&done);
+    assert!(world.outbox().await.is_empty());
+    assert!(peer.seen().is_empty());
+    done
+}
+
+#[tokio::test]
+async fn consent_withdrawn_after_queueing() {
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    world.consent(&patient, "active").await;
+    world.clock.advance(1_000);
+    refused(
+        &world,
+        &patient,
+        |_| {},
+        async || world.consent(&patient, "inactive").await,
+        "consent",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn e_mail_switched_off_after_queueing() {
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    let off = json!({
+        "resourceType": "Patient", "id": patient, "birthDate": "1941-03-07",
+        "telecom": [{
+            "extension": [{ "url": trust::conventions::NOT_WANTED_EXTENSION, "valueBoolean": true }],
+            "system": "email", "value": ADDRESS
+        }]
+    });
+    refused(
+        &world,
+        &patient,
+        |_| {},
+        async || world.put(&patient, off).await,
+        "preference",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn died_after_queueing() {
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    let dead = json!({
+        "resourceType": "Patient", "id": patient, "birthDate": "1941-03-07",
+        "deceasedDateTime": "2026-10-26", "telecom": [{ "system": "email", "value": ADDRESS }]
+    });
+    refused(
+        &world,
+        &patient,
+        |_| {},
+        async || world.put(&patient, dead).await,
+        "deceased",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn no_address() {
+    let world = World::new().await;
+    let patient = world
+        .patient(&[(
+            "telecom",
+            json!([{ "system": "phone", "value": "+1-617-555-0142" }]),
+        )])
+        .await;
+    refused(&world, &patient, |_| {}, async || {}, "no-address").await;
+}
+
+#[tokio::test]
+async fn expired() {
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    let late = |message: &mut Message| message.expires_ms = Some(NOW_MS + 1);
+    refused(
+        &world,
+        &patient,
+        late,
+        async || world.clock.advance(5),
+        "expired",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn patient_details_in_subject_or_text() {
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    let texts = [
+        ("A message", "Dear Mrs Quandt, please see {link}"),
+        ("Ottilie, a message", "Please see {link}"),
+        ("A message", "You were born on 7 March 1941. {link}"),
+        ("About MRN-0081277", "{link}"),
+        ("A message", "We called 617-555-0142. {link}"),
+        ("A message", "We come to 12 Alder Street. {link}"),
+    ];
+    for (subject, text) in texts {
+        let words = |message: &mut Message| {
+            message.subject = subject.to_owned();
+            message.text = text.to_owned();
+        };
+        let done = refused(&world, &patient, words, async || {}, exchange::PHI_GUARD).await;
+        for detail in ["Quandt", "Ottilie", "1941", "0081277", "0142", "Alder"] {
+            assert!(!done["statusReason"].to_string().contains(detail), "{done}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_purpose_that_nobody_knows() {
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    let curious = |message: &mut Message| message.purpose = "CURIOSITY".to_owned();
+    refused(&world, &patient, curious, async || {}, "consent").await;
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_is_dropped_and_holds_nobody_up() {
+    let world = World::new().await;
+    let peer = Peer::start(&[]).await;
+    let patient = world.patient(&[]).await;
+    world
+        .queue_body(&patient, b"{ not a message".to_vec(), Vec::new())
+        .await;
+    world.clock.advance(1);
+    let good = world.queue(&patient, |_| {}).await;
+    let running = world.run(MailOptions {
+        parallel: 1,
+        ..world.options(peer.port)
+    });
+    world.wait_for(&patient, &good, "completed").await;
+    running.stop().await;
+    assert!(world.outbox().await.is_empty());
+    assert_eq!(peer.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_communication_that_no_longer_waits() {
+    let world = World::new().await;
+    let peer = Peer::start(&[]).await;
+    let patient = world.patient(&[]).await;
+    let id = world.queue(&patient, |_| {}).await;
+    let mut cancelled = world.communication(&patient, &id).await;
+    cancelled["status"] = json!("stopped");
+    world.put(&patient, cancelled).await;
+    let running = world.run(world.options(peer.port));
+    for _ in 0..1_000 {
+        if world.outbox().await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    running.stop().await;
+    assert!(world.outbox().await.is_empty());
+    assert_eq!(
+        world.communication(&patient, &id).await["status"],
+        "stopped"
+    );
+    assert!(peer.seen().is_empty());
+}

@@ -1,0 +1,375 @@
+//! A store with a patient and messages on their way, a clock that stands still, and a deliverer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exchange::{MailDeliverer, MailOptions, MailTls};
+use fhir::{Resource, ResourceType};
+use ledger::{
+    Entropy, Expected, Ledger, ManualClock, OpenOptions, OutboxDraft, OutboxEntry, OutboxKey,
+    Owner, RootKey, SystemClock, SystemEntropy, TenantId,
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use trust::outgoing::{CHANNEL_EMAIL, Message};
+use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustOptions, Unit};
+
+pub const TENANT: TenantId = TenantId(1);
+pub const NOW_MS: u64 = 1_793_000_000_000;
+pub const ADDRESS: &str = "ottilie.quandt@example.com";
+pub const TEXT: &str = "Your care team has a question for you.\n\nPlease answer here: {link}";
+
+pub struct World {
+    pub folder: tempfile::TempDir,
+    pub clock: ManualClock,
+    pub trust: Trust,
+}
+
+pub struct Running {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub async fn stop(self) {
+        self.stop.send(true).expect("the deliverer listens");
+        tokio::time::timeout(Duration::from_secs(30), self.task)
+            .await
+            .expect("it stops")
+            .expect("without a panic");
+    }
+    /// As a crash would: nothing is finished.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+fn open(path: PathBuf, clock: &ManualClock) -> Trust {
+    let ledger = Ledger::open(OpenOptions {
+        path,
+        root_key: RootKey::from_bytes([7; 32]),
+        clock: Arc::new(clock.clone()),
+        entropy: Arc::new(SystemEntropy),
+        dictionary: Vec::new(),
+        cache_bytes: 1 << 20,
+    })
+    .expect("a ledger");
+    Trust::new(TrustOptions {
+        ledger,
+        wall_clock: Arc::new(SystemClock),
+        policy_folder: None,
+        session_idle_s: 900,
+        session_absolute_s: 43_200,
+    })
+    .expect("trust")
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = ManualClock::new(NOW_MS);
+        let trust = open(folder.path().join("data"), &clock);
+        trust
+            .vault()
+            .ledger()
+            .create_tenant(TENANT)
+            .await
+            .expect("a tenant");
+        Self {
+            folder,
+            clock,
+            trust,
+        }
+    }
+
+    /// Closes the store and opens it again.
+    pub async fn reopen(self) -> Self {
+        let Self {
+            folder,
+            clock,
+            trust,
+        } = self;
+        trust.vault().ledger().close().await.expect("closed");
+        drop(trust);
+        let trust = open(folder.path().join("data"), &clock);
+        Self {
+            folder,
+            clock,
+            trust,
+        }
+    }
+
+    pub fn options(&self, port: u16) -> MailOptions {
+        MailOptions {
+            host: "127.0.0.1".to_owned(),
+            port,
+            tls: MailTls::None,
+            credentials: None,
+            from: "Northmoor General <care@hospital.example>".to_owned(),
+            message_id_domain: "hospital.example".to_owned(),
+            portal_base: "https://portal.example/".to_owned(),
+            timeout_ms: 20_000,
+            parallel: 4,
+            magic_links: false,
+            ca_file: None,
+        }
+    }
+
+    pub fn run(&self, options: MailOptions) -> Running {
+        let deliverer =
+            MailDeliverer::new(self.trust.clone(), options).expect("options that fit together");
+        let (stop, stopped) = watch::channel(false);
+        Running {
+            stop,
+            task: tokio::spawn(deliverer.run(stopped)),
+        }
+    }
+
+    async fn permit(&self, part: &str, purpose: Purpose, action: Action, patient: &str) -> Permit {
+        let agent = Agent::system(TENANT, part);
+        let target = Target {
+            kind: None,
+            patient: Some(patient.to_owned()),
+        };
+        self.trust
+            .decide(&agent, purpose, action, target, "test")
+            .await
+            .expect("a permit")
+    }
+
+    /// As a journey acts.
+    async fn journey(&self, patient: &str) -> Permit {
+        self.permit(
+            "journey-engine",
+            Purpose::Treatment,
+            Action::Orchestrate,
+            patient,
+        )
+        .await
+    }
+
+    /// As the hospital's systems write.
+    async fn hospital(&self, patient: &str) -> Permit {
+        self.permit("importer", Purpose::Operations, Action::Import, patient)
+            .await
+    }
+
+    /// A patient who can be written to, with `change` made to them. Returns the id.
+    pub async fn patient(&self, change: &[(&str, Value)]) -> String {
+        let id = self.trust.vault().ledger().mint_own_id(TENANT);
+        let mut patient = json!({
+            "resourceType": "Patient", "id": id, "birthDate": "1941-03-07",
+            "identifier": [{ "system": "urn:test:mrn", "value": "MRN-0081277" }],
+            "name": [{ "family": "Quandt", "given": ["Ottilie"] }],
+            "telecom": [
+                { "system": "email", "value": ADDRESS, "rank": 1 },
+                { "system": "phone", "value": "+1-617-555-0142", "rank": 2 }
+            ],
+            "address": [{ "line": ["12 Alder Street"], "city": "Ashbrook", "postalCode": "01991" }]
+        });
+        for (name, value) in change {
+            patient[*name] = value.clone();
+        }
+        self.put(&id, patient).await;
+        id
+    }
+
+    /// Writes a resource of a patient, as its next version.
+    pub async fn put(&self, patient: &str, resource: Value) {
+        let mut resource = Resource::from_value(resource).expect("a resource");
+        resource.strip_meta();
+        let permit = self.hospital(patient).await;
+        let id = resource.id().expect("an id").to_owned();
+        let found = self
+            .trust
+            .vault()
+            .load(&permit, resource.kind(), &id)
+            .await
+            .expect("loaded");
+        let expected = found.map_or(Expected::Absent, |found| Expected::Version(found.version));
+        let unit = Unit {
+            changes: vec![Change::Put { resource, expected }],
+            ..Unit::default()
+        };
+        self.trust
+            .vault()
+            .commit(&permit, unit)
+            .await
+            .expect("committed");
+    }
+
+    /// A `Consent` to messages with this status.
+    pub async fn consent(&self, patient: &str, status: &str) {
+        let id = self
+            .trust
+            .vault()
+            .ledger()
+            .mint_id(TENANT, &Owner::Patient(patient.to_owned()));
+        let resource = json!({
+            "resourceType": "Consent", "id": id, "status": status,
+            "scope": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy" }] },
+            "category": [{ "coding": [{ "system": "urn:cairn:consent-category", "code": "care-messages" }] }],
+            "patient": { "reference": format!("Patient/{patient}") },
+            "dateTime": fhir::date::instant(self.trust.vault().ledger().clock().now_ms()),
+            "provision": {
+                "type": "permit",
+                "purpose": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT" }]
+            }
+        });
+        self.put(patient, resource).await;
+    }
+
+    /// Queues a message as a journey does. Returns the id of its `Communication`.
+    pub async fn queue(&self, patient: &str, change: impl FnOnce(&mut Message)) -> String {
+        let owner = Owner::Patient(patient.to_owned());
+        let ledger = self.trust.vault().ledger();
+        let communication = ledger.mint_id(TENANT, &owner);
+        let mut message = Message {
+            patient: patient.to_owned(),
+            communication: communication.clone(),
+            channel: "email".to_owned(),
+            purpose: "TREAT".to_owned(),
+            subject: "A message from your care team".to_owned(),
+            text: TEXT.to_owned(),
+            link_path: format!("/portal/inbox/{communication}"),
+            journey: "heart-failure-discharge/1".to_owned(),
+            step: "welcome".to_owned(),
+            expires_ms: None,
+        };
+        change(&mut message);
+        let resource = Resource::from_value(json!({
+            "resourceType": "Communication", "id": communication, "status": "preparation",
+            "subject": { "reference": format!("Patient/{patient}") },
+            "medium": [{ "coding": [{ "system": trust::conventions::MEDIUM_SYSTEM, "code": "EMAILWRIT" }] }],
+            "payload": [{ "contentString": "How are you today?" }]
+        }))
+        .expect("a resource");
+        let change = Change::Put {
+            resource,
+            expected: Expected::Absent,
+        };
+        self.queue_body(
+            patient,
+            serde_json::to_vec(&message).expect("JSON"),
+            vec![change],
+        )
+        .await;
+        communication
+    }
+
+    /// Queues whatever this is, with changes in the same commit.
+    pub async fn queue_body(&self, patient: &str, body: Vec<u8>, changes: Vec<Change>) {
+        let owner = Owner::Patient(patient.to_owned());
+        let ledger = self.trust.vault().ledger();
+        let mut id = [0; 16];
+        SystemEntropy.fill(&mut id);
+        let due_ms = ledger.clock().now_ms();
+        let key = OutboxKey {
+            shard: ledger.shard_of(TENANT, &owner, patient),
+            due_ms,
+            id,
+        };
+        let draft = OutboxDraft {
+            key,
+            owner,
+            channel: CHANNEL_EMAIL,
+            attempt: 0,
+            body,
+        };
+        let unit = Unit {
+            changes,
+            outbox_add: vec![draft],
+            patient: Some(patient.to_owned()),
+            ..Unit::default()
+        };
+        let permit = self.journey(patient).await;
+        self.trust
+            .vault()
+            .commit(&permit, unit)
+            .await
+            .expect("committed");
+    }
+
+    /// The `Communication` now.
+    pub async fn communication(&self, patient: &str, id: &str) -> Value {
+        let permit = self.journey(patient).await;
+        let found = self
+            .trust
+            .vault()
+            .load(&permit, ResourceType::Communication, id)
+            .await
+            .expect("loaded");
+        found.expect("a Communication").resource.into_value()
+    }
+
+    /// All outbox entries, due or not.
+    pub async fn outbox(&self) -> Vec<OutboxEntry> {
+        self.trust
+            .vault()
+            .ledger()
+            .outbox_due(CHANNEL_EMAIL, u64::MAX, 10_000)
+            .await
+            .expect("the outbox")
+    }
+
+    /// Waits until the `Communication` has this status.
+    pub async fn wait_for(&self, patient: &str, id: &str, status: &str) -> Value {
+        self.wait_until(patient, id, &format!("status {status}"), |found| {
+            found["status"] == status
+        })
+        .await
+    }
+
+    /// Waits until attempt number `attempt` has been put off.
+    pub async fn wait_put_off(&self, patient: &str, id: &str, attempt: u32) -> Value {
+        let wanted = format!("Attempt {attempt} put off");
+        let found = self
+            .wait_until(patient, id, &wanted, |found| {
+                found["statusReason"]["text"]
+                    .as_str()
+                    .is_some_and(|text| text.starts_with(&wanted))
+            })
+            .await;
+        assert_eq!(found["status"], "preparation");
+        found
+    }
+
+    async fn wait_until(
+        &self,
+        patient: &str,
+        id: &str,
+        what: &str,
+        test: impl Fn(&Value) -> bool,
+    ) -> Value {
+        for _ in 0..3_000 {
+            let found = self.communication(patient, id).await;
+            if test(&found) {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no {what}: {}", self.communication(patient, id).await);
+    }
+
+    /// Moves the clock to the next attempt.
+    pub async fn to_next_attempt(&self) {
+        let entries = self.outbox().await;
+        let due_ms = entries
+            .iter()
+            .map(|entry| entry.key.due_ms)
+            .max()
+            .expect("something to be sent");
+        self.clock.set(due_ms);
+    }
+}
+
+/// Fails when a server's words or an address got into the `Communication`.
+pub fn assert_clean(communication: &Value) {
+    let text = communication["statusReason"].to_string();
+    for detail in ["@", "example.com", "uandt", "peer.example"] {
+        assert!(!text.contains(detail), "{detail} in {text}");
+    }
+}
