@@ -2,25 +2,113 @@
 use ledger::TenantId;
 
 /// The roles of this slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
-pub enum Role { Coordinator, Clinician, PrivacyOfficer, Squad, Administrator, Patient,
+pub enum Role {
+    Coordinator,
+    Clinician,
+    PrivacyOfficer,
+    Squad,
+    Administrator,
+    Patient,
     /// A part of Cairn acting by itself: journey engine, deliverer, importer.
     System,
     /// Another system with FHIR access.
-    Client }
+    Client,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 8] = [
+        Self::Coordinator,
+        Self::Clinician,
+        Self::PrivacyOfficer,
+        Self::Squad,
+        Self::Administrator,
+        Self::Patient,
+        Self::System,
+        Self::Client,
+    ];
+    /// The name that policies know it by, e.g. `privacy-officer`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Coordinator => "coordinator",
+            Self::Clinician => "clinician",
+            Self::PrivacyOfficer => "privacy-officer",
+            Self::Squad => "squad",
+            Self::Administrator => "administrator",
+            Self::Patient => "patient",
+            Self::System => "system",
+            Self::Client => "client",
+        }
+    }
+    /// The role of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
 
 /// Purpose of use (HL7 v3 `PurposeOfUse`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[allow(missing_docs)]
-pub enum Purpose { #[serde(rename = "TREAT")] Treatment, #[serde(rename = "HPAYMT")] Payment, #[serde(rename = "HOPERAT")] Operations, #[serde(rename = "ETREAT")] Emergency, #[serde(rename = "PATRQT")] PatientRequest, #[serde(rename = "HRESCH")] Research, #[serde(rename = "CAREMGT")] CareManagement, #[serde(rename = "SYSADMIN")] Administration }
+pub enum Purpose {
+    #[serde(rename = "TREAT")]
+    Treatment,
+    #[serde(rename = "HPAYMT")]
+    Payment,
+    #[serde(rename = "HOPERAT")]
+    Operations,
+    #[serde(rename = "ETREAT")]
+    Emergency,
+    #[serde(rename = "PATRQT")]
+    PatientRequest,
+    #[serde(rename = "HRESCH")]
+    Research,
+    #[serde(rename = "CAREMGT")]
+    CareManagement,
+    #[serde(rename = "HSYSADMIN")]
+    Administration,
+}
 
 impl Purpose {
+    /// The code system of purposes.
+    pub const SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+    /// All purposes.
+    pub const ALL: [Self; 8] = [
+        Self::Treatment,
+        Self::Payment,
+        Self::Operations,
+        Self::Emergency,
+        Self::PatientRequest,
+        Self::Research,
+        Self::CareManagement,
+        Self::Administration,
+    ];
     /// The code of HL7 v3 `PurposeOfUse`.
     #[must_use]
     pub fn code(self) -> &'static str {
-        match self { Self::Treatment => "TREAT", Self::Payment => "HPAYMT", Self::Operations => "HOPERAT", Self::Emergency => "ETREAT", Self::PatientRequest => "PATRQT", Self::Research => "HRESCH", Self::CareManagement => "CAREMGT", Self::Administration => "SYSADMIN" }
+        match self {
+            Self::Treatment => "TREAT",
+            Self::Payment => "HPAYMT",
+            Self::Operations => "HOPERAT",
+            Self::Emergency => "ETREAT",
+            Self::PatientRequest => "PATRQT",
+            Self::Research => "HRESCH",
+            Self::CareManagement => "CAREMGT",
+            Self::Administration => "HSYSADMIN",
+        }
+    }
+    /// The purpose with this code.
+    #[must_use]
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.code() == code)
     }
 }
 
@@ -40,9 +128,16 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// A part of Cairn that acts by itself, e.g. `journey-engine`, `mail-deliverer`, `importer`.
+    /// A part of Cairn that acts by itself, e.g. `journey-engine`, `mail-deliverer`, `importer`. What
+    /// it may do is in `policies/parts.cedar`; a part that isn't named there may do nothing.
     #[must_use]
     pub fn system(tenant: TenantId, part: &str) -> Self {
-        Self { tenant, id: part.to_owned(), name: part.to_owned(), role: Role::System, patient: None }
+        Self {
+            tenant,
+            id: part.to_owned(),
+            name: part.to_owned(),
+            role: Role::System,
+            patient: None,
+        }
     }
 }

@@ -1,7 +1,14 @@
 //! Consent: what a patient's `Consent` resources say (FHIR R4 `Consent`, 45 CFR 164.506, 164.508, 164.522).
-use fhir::Resource;
+//!
+//! The rules, and what they leave for later, are in `docs/decisions/0006-consent-first-rules.md`.
+use fhir::{Resource, ResourceType, date};
+use serde_json::{Value, json};
 
 use crate::Purpose;
+use crate::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM, NOT_WANTED_EXTENSION};
+
+const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
+const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
 
 /// What the consents say, with the reason in words and the deciding consent's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,20 +21,365 @@ pub struct ConsentDecision {
     pub consent: Option<String>,
 }
 
-/// Decides over all consents of one patient (any status), for a purpose, at a time.
+/// What one consent says.
+#[derive(Debug, Clone, Copy)]
+struct Verdict<'a> {
+    permitted: bool,
+    why: &'static str,
+    /// When it was given; of two of the same time, the "no" counts.
+    at_ms: i64,
+    consent: &'a Resource,
+}
+
+impl Verdict<'_> {
+    fn decision(&self) -> ConsentDecision {
+        ConsentDecision {
+            permitted: self.permitted,
+            reason: self.why.to_owned(),
+            consent: self.consent.id().map(str::to_owned),
+        }
+    }
+}
+
+/// Decides over all consents of one patient (any status), for a purpose, at a time: may care
+/// programmes act for the patient, messages included?
 ///
 /// Newest decisive consent wins: an active one whose provision period holds `now_ms` and whose
 /// purpose (or no purpose) covers `purpose` decides by its `provision.type`; a consent for the
-/// purpose that was withdrawn (`inactive`, `rejected`) with no newer active one means "no". With no
-/// consent at all the rule pack decides; `us-hipaa` permits treatment, payment and operations
-/// (45 CFR 164.506(c)).
+/// purpose that was withdrawn (`inactive`, `rejected`) with no newer active one means "no". A "no" in
+/// a consent about care messages holds whatever the general consents say. With no consent at all the
+/// rule pack decides; `us-hipaa` permits treatment, payment and operations (45 CFR 164.506(c)).
 #[must_use]
-pub fn decide(consents: &[Resource], purpose: Purpose, now_ms: i64) -> ConsentDecision { todo!("{consents:?} {purpose:?} {now_ms}") }
+pub fn decide(consents: &[Resource], purpose: Purpose, now_ms: i64) -> ConsentDecision {
+    let newest = |about_messages: bool| {
+        newest(
+            consents
+                .iter()
+                .filter(|consent| is_about_messages(consent) == about_messages)
+                .filter_map(|consent| verdict(consent, purpose, now_ms)),
+        )
+    };
+    match (newest(true), newest(false)) {
+        (Some(messages), Some(general))
+            if messages.permitted && !general.permitted && general.at_ms >= messages.at_ms =>
+        {
+            general.decision()
+        }
+        (Some(messages), _) => messages.decision(),
+        (None, Some(general)) => general.decision(),
+        (None, None) => without_consent(purpose),
+    }
+}
 
-/// The patient's preferred channels in order (`email`, `sms`, `portal`, `phone`), from
-/// `Patient.telecom.rank` and the preference extension; and what is switched off.
+/// May care programmes send messages? The same as [`decide`], by the name of what is asked.
 #[must_use]
-pub fn channels(patient: &Resource) -> Vec<Channel> { todo!("{patient:?}") }
+pub fn messages(consents: &[Resource], purpose: Purpose, now_ms: i64) -> ConsentDecision {
+    decide(consents, purpose, now_ms)
+}
+
+/// May coordinators and connected systems look at the patient's clinical and financial rows for a
+/// purpose? "No" only when the newest decisive general consent of scope or category
+/// `patient-privacy` is a `deny` without an actor.
+#[must_use]
+pub fn access(consents: &[Resource], purpose: Purpose, now_ms: i64) -> ConsentDecision {
+    let decisive = consents
+        .iter()
+        .filter(|consent| {
+            is_about_access(consent) && consent.text_at(&["status"]) == Some("active")
+        })
+        .filter_map(|consent| {
+            let verdict = verdict(consent, purpose, now_ms)?;
+            let general = verdict.permitted || denies_without_actor(consent, purpose, now_ms);
+            general.then_some(verdict)
+        });
+    match newest(decisive) {
+        Some(verdict) => verdict.decision(),
+        None => ConsentDecision {
+            permitted: true,
+            reason: "no consent restricts access".to_owned(),
+            consent: None,
+        },
+    }
+}
+
+/// Whether a consent may come to restrict access, at some time, for some purpose. Such consents have
+/// a search token of their own.
+pub(crate) fn may_deny_access(consent: &Resource) -> bool {
+    fn denies(provision: &Value) -> bool {
+        type_of(provision) == Some("deny") || nested(provision).any(denies)
+    }
+    let by_provision = consent.get("provision").is_some_and(denies);
+    is_about_access(consent) && (by_provision || opted_out(consent))
+}
+
+fn without_consent(purpose: Purpose) -> ConsentDecision {
+    let permitted = purpose != Purpose::Research;
+    let reason = if permitted {
+        "no consent on file, and none is needed (45 CFR 164.506(c))"
+    } else {
+        "no authorization on file, and this purpose needs one (45 CFR 164.508)"
+    };
+    ConsentDecision {
+        permitted,
+        reason: reason.to_owned(),
+        consent: None,
+    }
+}
+
+fn newest<'a>(verdicts: impl Iterator<Item = Verdict<'a>>) -> Option<Verdict<'a>> {
+    verdicts.max_by_key(|verdict| (verdict.at_ms, !verdict.permitted))
+}
+
+fn verdict(consent: &Resource, purpose: Purpose, now_ms: i64) -> Option<Verdict<'_>> {
+    let nothing = Value::Null;
+    let provision = consent.get("provision").unwrap_or(&nothing);
+    if !holds(provision, now_ms)
+        || !covers(provision, purpose)
+        || (is_of_other_scope(consent) && purposes(provision).next().is_none())
+    {
+        return None;
+    }
+    let base_denies = match type_of(provision) {
+        Some("deny") => true,
+        Some(_) => false,
+        None => opted_out(consent),
+    };
+    let (permitted, why) = match consent.text_at(&["status"])? {
+        "active" if base_denies => (false, "the patient's consent denies it"),
+        "active" if nested_denies(provision, purpose, now_ms, false) => {
+            (false, "an exception in the patient's consent denies it")
+        }
+        "active" if narrowed(provision) => return None,
+        "active" => (true, "the patient's consent permits it"),
+        "inactive" if !base_denies => (false, "the patient has withdrawn consent"),
+        "rejected" if !base_denies => (false, "the patient has declined consent"),
+        _ => return None,
+    };
+    Some(Verdict {
+        permitted,
+        why,
+        at_ms: given_ms(consent),
+        consent,
+    })
+}
+
+fn given_ms(consent: &Resource) -> i64 {
+    [&["dateTime"][..], &["meta", "lastUpdated"]]
+        .into_iter()
+        .find_map(|path| date::parse(consent.text_at(path)?))
+        .map_or(i64::MIN, |date| date.start_ms)
+}
+
+fn has_code(concept: &Value, system: &str, code: &str) -> bool {
+    codings(concept).any(|coding| {
+        coding.get("code").and_then(Value::as_str) == Some(code)
+            && coding.get("system").and_then(Value::as_str) == Some(system)
+    })
+}
+
+fn codings(concept: &Value) -> impl Iterator<Item = &Value> {
+    list(concept.get("coding"))
+}
+
+fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
+    value.and_then(Value::as_array).into_iter().flatten()
+}
+
+fn has_category(consent: &Resource, system: &str, code: &str) -> bool {
+    list(consent.get("category")).any(|category| has_code(category, system, code))
+}
+
+fn is_about_messages(consent: &Resource) -> bool {
+    has_category(consent, CONSENT_CATEGORY_SYSTEM, CARE_MESSAGES)
+}
+
+fn is_about_access(consent: &Resource) -> bool {
+    let scope = consent
+        .get("scope")
+        .is_some_and(|scope| has_code(scope, SCOPE, "patient-privacy"));
+    !is_about_messages(consent) && (scope || has_category(consent, SCOPE, "patient-privacy"))
+}
+
+/// Advance directives, research and consent to a treatment say nothing of privacy by themselves.
+fn is_of_other_scope(consent: &Resource) -> bool {
+    !is_about_messages(consent)
+        && consent.get("scope").is_some_and(|scope| {
+            ["adr", "research", "treatment"]
+                .iter()
+                .any(|code| has_code(scope, SCOPE, code))
+        })
+}
+
+fn opted_out(consent: &Resource) -> bool {
+    consent.get("policyRule").is_some_and(|rule| {
+        has_code(rule, ACT_CODE, "OPTOUT") || has_code(rule, ACT_CODE, "OPTOUTE")
+    })
+}
+
+fn type_of(provision: &Value) -> Option<&str> {
+    provision.get("type").and_then(Value::as_str)
+}
+
+fn nested(provision: &Value) -> impl Iterator<Item = &Value> {
+    list(provision.get("provision"))
+}
+
+/// Whether a provision's period holds a time. A period that can't be read doesn't end.
+fn holds(provision: &Value, now_ms: i64) -> bool {
+    let end = |name: &str| {
+        let text = provision.get("period")?.get(name)?.as_str()?;
+        date::parse(text)
+    };
+    end("start").is_none_or(|start| start.start_ms <= now_ms)
+        && end("end").is_none_or(|end| now_ms < end.end_ms)
+}
+
+fn purposes(provision: &Value) -> impl Iterator<Item = &str> {
+    list(provision.get("purpose")).filter_map(|purpose| purpose.get("code")?.as_str())
+}
+
+fn covers(provision: &Value, asked: Purpose) -> bool {
+    let wider: &[&str] = match asked {
+        // The journey's messages are care management in the service of treatment.
+        Purpose::CareManagement => &["TREAT", "HOPERAT"],
+        Purpose::Administration => &["HOPERAT"],
+        _ => &[],
+    };
+    let mut named = purposes(provision).peekable();
+    named.peek().is_none() || named.any(|code| code == asked.code() || wider.contains(&code))
+}
+
+/// Whether any provision within says "no" now for the purpose. What narrows it further isn't weighed,
+/// so that no exception of a patient's is lost.
+fn nested_denies(provision: &Value, purpose: Purpose, now_ms: i64, without_actor: bool) -> bool {
+    nested(provision)
+        .filter(|inner| holds(inner, now_ms) && covers(inner, purpose))
+        .any(|inner| {
+            let denies = type_of(inner) == Some("deny")
+                && (!without_actor || list(inner.get("actor")).next().is_none());
+            denies || nested_denies(inner, purpose, now_ms, without_actor)
+        })
+}
+
+fn denies_without_actor(consent: &Resource, purpose: Purpose, now_ms: i64) -> bool {
+    let Some(provision) = consent.get("provision") else {
+        return opted_out(consent);
+    };
+    let root = match type_of(provision) {
+        Some(kind) => kind == "deny",
+        None => opted_out(consent),
+    };
+    (root && list(provision.get("actor")).next().is_none())
+        || nested_denies(provision, purpose, now_ms, true)
+}
+
+/// Whether a permit is for part of the record, or for some actors, only.
+fn narrowed(provision: &Value) -> bool {
+    ["actor", "action", "securityLabel", "class", "code", "data"]
+        .iter()
+        .any(|name| list(provision.get(*name)).next().is_some())
+        || provision.get("dataPeriod").is_some()
+}
+
+/// A consent to messages of care programmes, or its withdrawal, as [`crate::conventions`] shows it.
+/// It has no id yet.
+#[must_use]
+pub fn care_messages(patient_id: &str, permitted: bool, now_ms: u64) -> Resource {
+    let (kind, rule) = if permitted {
+        ("permit", "OPTIN")
+    } else {
+        ("deny", "OPTOUT")
+    };
+    let purpose = |purpose: Purpose| json!({"system": Purpose::SYSTEM, "code": purpose.code()});
+    let mut consent = Resource::new(ResourceType::Consent);
+    consent.set("status", "active".into());
+    consent.set(
+        "scope",
+        json!({"coding": [{"system": SCOPE, "code": "patient-privacy"}]}),
+    );
+    consent.set(
+        "category",
+        json!([{"coding": [{
+            "system": CONSENT_CATEGORY_SYSTEM,
+            "code": CARE_MESSAGES,
+            "display": "Messages of care programmes",
+        }]}]),
+    );
+    consent.set(
+        "patient",
+        json!({"reference": format!("Patient/{patient_id}")}),
+    );
+    consent.set("dateTime", date::instant(now_ms).into());
+    consent.set(
+        "policyRule",
+        json!({"coding": [{"system": ACT_CODE, "code": rule}]}),
+    );
+    consent.set(
+        "provision",
+        json!({
+            "type": kind,
+            "purpose": [purpose(Purpose::Treatment), purpose(Purpose::CareManagement)],
+        }),
+    );
+    consent
+}
+
+/// The patient's ways to be reached, in the order in which they should be tried: by
+/// `Patient.telecom.rank`, then e-mail, SMS, portal, phone. The portal is always there. What the
+/// patient has switched off ([`NOT_WANTED_EXTENSION`]) is there too, as not wanted.
+///
+/// Addresses of `use` `old` are left out. Periods are not looked at; [`channels_at`] does.
+#[must_use]
+pub fn channels(patient: &Resource) -> Vec<Channel> {
+    channels_at(patient, None)
+}
+
+/// [`channels`] at a time: addresses whose `period` doesn't hold it are left out.
+#[must_use]
+pub fn channels_at(patient: &Resource, now_ms: Option<i64>) -> Vec<Channel> {
+    const ORDER: [&str; 4] = ["email", "sms", "portal", "phone"];
+    let place = |kind: &str| ORDER.iter().position(|other| *other == kind);
+    let mut found: Vec<(u64, usize, Channel)> = Vec::new();
+    for telecom in list(patient.get("telecom")) {
+        let text = |name: &str| telecom.get(name).and_then(Value::as_str);
+        let (Some(kind), Some(address)) = (text("system"), text("value")) else {
+            continue;
+        };
+        let Some(place) = place(kind) else {
+            continue;
+        };
+        let current = now_ms.is_none_or(|now_ms| holds(telecom, now_ms));
+        if address.trim().is_empty() || text("use") == Some("old") || !current {
+            continue;
+        }
+        let unwanted = list(telecom.get("extension")).any(|extension| {
+            extension.get("url").and_then(Value::as_str) == Some(NOT_WANTED_EXTENSION)
+                && extension.get("valueBoolean") == Some(&Value::Bool(true))
+        });
+        // Rank is a positive integer, 1 the most preferred.
+        let rank = telecom
+            .get("rank")
+            .and_then(Value::as_u64)
+            .unwrap_or(u64::MAX);
+        found.push((
+            rank,
+            place,
+            Channel {
+                kind: kind.to_owned(),
+                address: address.trim().to_owned(),
+                wanted: !unwanted,
+            },
+        ));
+    }
+    let portal = Channel {
+        kind: "portal".to_owned(),
+        address: String::new(),
+        wanted: true,
+    };
+    found.push((u64::MAX, place("portal").unwrap_or_default(), portal));
+    found.sort_by_key(|(rank, place, _)| (*rank, *place));
+    found.into_iter().map(|(_, _, channel)| channel).collect()
+}
 
 /// A way to reach a patient.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,3 +391,6 @@ pub struct Channel {
     /// Whether the patient wants it used.
     pub wanted: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,9 @@
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed` or `not-done` with `statusReason.text` and code [`NOT_DONE_SYSTEM`]) |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
+//! | a patient's word on messages of care programmes | `Consent`, see [`CONSENT_CATEGORY_SYSTEM`] |
 //!
-//! Each carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
+//! Each of the first four carries two identifiers: [`INSTANCE_SYSTEM`]\|instance id and [`STEP_SYSTEM`]\|`journey/version/step`.
 
 /// Identifier system: a journey instance.
 pub const INSTANCE_SYSTEM: &str = "urn:cairn:journey-instance";
@@ -31,3 +32,30 @@ pub const LOINC: &str = "http://loinc.org";
 pub const BODY_WEIGHT: &str = "29463-7";
 /// Extension on `Patient.telecom` (valueBoolean): the patient does not want this channel used.
 pub const NOT_WANTED_EXTENSION: &str = "urn:cairn:channel-not-wanted";
+/// Code system of `Consent.category`. A consent with [`CARE_MESSAGES`] is about messages of care
+/// programmes and about nothing else: withdrawing it stops messages and hides no part of the chart.
+///
+/// `trust::consent::care_messages` makes it; its shape, with `permit` and `OPTIN`, or `deny` and
+/// `OPTOUT` for a withdrawal (a new resource; the newest `dateTime` counts):
+///
+/// ```json
+/// {
+///   "resourceType": "Consent",
+///   "status": "active",
+///   "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+///   "category": [{"coding": [{"system": "urn:cairn:consent-category", "code": "care-messages", "display": "Messages of care programmes"}]}],
+///   "patient": {"reference": "Patient/ID"},
+///   "dateTime": "2026-11-26T19:23:32.123Z",
+///   "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
+///   "provision": {
+///     "type": "permit",
+///     "purpose": [
+///       {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"},
+///       {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "CAREMGT"}
+///     ]
+///   }
+/// }
+/// ```
+pub const CONSENT_CATEGORY_SYSTEM: &str = "urn:cairn:consent-category";
+/// Code of [`CONSENT_CATEGORY_SYSTEM`]: messages of care programmes.
+pub const CARE_MESSAGES: &str = "care-messages";

@@ -6,6 +6,7 @@
 //! Start reading at [`Trust::decide`], then [`Vault`].
 
 mod agent;
+mod audit;
 pub mod consent;
 pub mod conventions;
 mod error;
@@ -13,10 +14,13 @@ pub mod identity;
 pub mod outgoing;
 mod permit;
 mod policy;
+mod tokens;
 mod vault;
 
 pub use agent::{Agent, Purpose, Role};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Permit, Target};
 pub use policy::{Trust, TrustOptions};
-pub use vault::{Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Vault, Versioned, kinds};
+pub use vault::{
+    Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Vault, Versioned, kinds,
+};

@@ -1,10 +1,25 @@
 //! Permits: what `Trust::decide` mints and every context function takes.
-use crate::{Agent, Purpose};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fhir::{Resource, ResourceType};
+use ledger::TenantId;
+
+use crate::policy::{Grants, Group};
+use crate::{Agent, Purpose, Role};
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
-pub enum Action { Read, Search, History, Create, Update, Delete, Transaction, Import,
+pub enum Action {
+    Read,
+    Search,
+    History,
+    Create,
+    Update,
+    Delete,
+    Transaction,
+    Import,
     /// Work with a task of the worklist.
     Work,
     /// Read the audit.
@@ -19,55 +34,207 @@ pub enum Action { Read, Search, History, Create, Update, Delete, Transaction, Im
     Orchestrate,
     /// Manage accounts.
     Administer,
+    /// Give a patient a sign-in link.
+    Invite,
+}
+
+impl Action {
+    /// All actions; those on resource types first.
+    pub const ALL: [Self; 16] = [
+        Self::Read,
+        Self::Search,
+        Self::History,
+        Self::Create,
+        Self::Update,
+        Self::Delete,
+        Self::Transaction,
+        Self::Import,
+        Self::Work,
+        Self::Audit,
+        Self::Publish,
+        Self::Observe,
+        Self::Send,
+        Self::Orchestrate,
+        Self::Administer,
+        Self::Invite,
+    ];
+    /// The actions that are done to resource types.
+    pub(crate) const INTERACTIONS: [Self; 6] = [
+        Self::Read,
+        Self::Search,
+        Self::History,
+        Self::Create,
+        Self::Update,
+        Self::Delete,
+    ];
+    /// The name that policies know it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Search => "search",
+            Self::History => "history",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Transaction => "transaction",
+            Self::Import => "import",
+            Self::Work => "work",
+            Self::Audit => "audit",
+            Self::Publish => "publish",
+            Self::Observe => "observe",
+            Self::Send => "send",
+            Self::Orchestrate => "orchestrate",
+            Self::Administer => "administer",
+            Self::Invite => "invite",
+        }
+    }
+    /// The place among [`Action::INTERACTIONS`], of those that are one.
+    pub(crate) fn interaction(self) -> Option<usize> {
+        Self::INTERACTIONS.iter().position(|other| *other == self)
+    }
+    /// Whether a permit for this action may write.
+    pub(crate) fn writes(self) -> bool {
+        matches!(
+            self,
+            Self::Create
+                | Self::Update
+                | Self::Delete
+                | Self::Transaction
+                | Self::Import
+                | Self::Work
+                | Self::Publish
+                | Self::Send
+                | Self::Orchestrate
+        )
+    }
+    /// Which interactions a permit for this action is a frame for. Whether each of them is allowed
+    /// for a resource type is the policies' to say.
+    fn frames(self, interaction: Self) -> bool {
+        let looks = matches!(interaction, Self::Read | Self::Search | Self::History);
+        match self {
+            Self::Read | Self::Search | Self::History | Self::Audit => looks,
+            Self::Create | Self::Update | Self::Work => {
+                looks || matches!(interaction, Self::Create | Self::Update)
+            }
+            Self::Delete => looks || interaction == Self::Delete,
+            Self::Transaction | Self::Import | Self::Send | Self::Orchestrate => {
+                interaction.interaction().is_some()
+            }
+            Self::Publish | Self::Observe | Self::Administer | Self::Invite => false,
+        }
+    }
 }
 
 /// What it is wanted for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
     /// The resource type, if one.
-    pub kind: Option<fhir::ResourceType>,
+    pub kind: Option<ResourceType>,
     /// The patient concerned, if one is known before.
     pub patient: Option<String>,
 }
 
-/// The right to do one thing. Only [`crate::Trust`] makes one; it is not `Clone` on purpose? It is:
-/// a permit may be used for the several steps of one request.
+/// The right to do one thing, for the several steps of one request. Only [`crate::Trust`] makes one.
+///
+/// A permit says which resource types may be looked at and written within its action, and which rows
+/// can be seen at all. It may be cloned, because the steps of one request run side by side; it dies
+/// with the request.
 #[derive(Debug, Clone)]
 pub struct Permit {
     pub(crate) agent: Agent,
     pub(crate) purpose: Purpose,
     pub(crate) action: Action,
-    pub(crate) target: Target,
     /// Rows outside this patient's compartment are invisible.
     pub(crate) only_patient: Option<String>,
-    /// Resource types that may be seen; `None`: all.
-    pub(crate) only_kinds: Option<Vec<fhir::ResourceType>>,
+    pub(crate) grants: Arc<Grants>,
     /// Which policies said yes.
     pub(crate) because: Vec<String>,
     /// Ties log, audit and trace of one request together.
     pub(crate) request_id: String,
+    /// The patients that an audit record of this request names already.
+    pub(crate) named: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Permit {
     /// Who.
     #[must_use]
-    pub fn agent(&self) -> &Agent { &self.agent }
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
     /// What for.
     #[must_use]
-    pub fn purpose(&self) -> Purpose { self.purpose }
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
     /// What.
     #[must_use]
-    pub fn action(&self) -> Action { self.action }
+    pub fn action(&self) -> Action {
+        self.action
+    }
     /// The tenant.
     #[must_use]
-    pub fn tenant(&self) -> ledger::TenantId { self.agent.tenant }
+    pub fn tenant(&self) -> TenantId {
+        self.agent.tenant
+    }
     /// The one patient that this permit is limited to, if it is.
     #[must_use]
-    pub fn only_patient(&self) -> Option<&str> { self.only_patient.as_deref() }
+    pub fn only_patient(&self) -> Option<&str> {
+        self.only_patient.as_deref()
+    }
     /// The policies that said yes.
     #[must_use]
-    pub fn because(&self) -> &[String] { &self.because }
+    pub fn because(&self) -> &[String] {
+        &self.because
+    }
     /// Request id.
     #[must_use]
-    pub fn request_id(&self) -> &str { &self.request_id }
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+    /// Whether an interaction (`Read`, `Search`, `History`, `Create`, `Update`, `Delete`) with a
+    /// resource type is allowed under this permit.
+    #[must_use]
+    pub fn allows(&self, interaction: Action, kind: ResourceType) -> bool {
+        self.action.frames(interaction)
+            && self.grants.interaction(interaction, kind)
+            && (kind != ResourceType::AuditEvent
+                || self.agent.role == Role::Patient
+                || self.grants.service(Action::Audit))
+    }
+    /// Whether who is where may be shown, and not just how many: a permit to observe journeys shows
+    /// no patients.
+    #[must_use]
+    pub fn shows_patients(&self) -> bool {
+        !matches!(
+            self.action,
+            Action::Observe | Action::Publish | Action::Administer
+        )
+    }
+    /// Whether a row lies within the patient that the permit is limited to. Consent is not looked at.
+    pub(crate) fn covers(&self, resource: &Resource) -> bool {
+        let Some(only) = self.only_patient() else {
+            return true;
+        };
+        if resource.kind() == ResourceType::AuditEvent {
+            return crate::audit::patients(resource).any(|patient| patient == only);
+        }
+        match resource.patient() {
+            Some(patient) => patient == only,
+            None => self.grants.group(resource.kind()) == Group::Directory,
+        }
+    }
+    /// Notes the patients that an audit record names.
+    pub(crate) fn name_patients<'a>(&self, patients: impl IntoIterator<Item = &'a String>) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        named.extend(patients.into_iter().cloned());
+    }
+    /// Those of `patients` that no audit record of this request names yet.
+    pub(crate) fn unnamed(&self, patients: BTreeSet<String>) -> BTreeSet<String> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        patients
+            .into_iter()
+            .filter(|patient| !named.contains(patient))
+            .collect()
+    }
 }

@@ -1,0 +1,237 @@
+//! What identity keeps: accounts, sessions, links, clients and failed attempts, each one sealed JSON
+//! document of the tenant's. Their ids are keyed hashes of what they are looked up by, so that two of
+//! the same can't be.
+use ledger::{AuditDraft, Commit, Draft, Expected, Kind, Ledger, LedgerError, Owner, TenantId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{Agent, Role, TrustError};
+
+/// Failed tries before waiting begins.
+const FREE_TRIES: u32 = 5;
+/// The first wait; each further failure doubles it.
+const FIRST_WAIT_MS: u64 = 30_000;
+/// The longest wait: long enough that guessing is hopeless (100 tries a day), short enough that
+/// locking somebody out on purpose stays a nuisance.
+const LONGEST_WAIT_MS: u64 = 900_000;
+/// Failures are forgotten after a day without one.
+const MEMORY_MS: u64 = 86_400_000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct AccountDocument {
+    pub(super) user_name: String,
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) patient: Option<String>,
+    /// PHC string; none for accounts that sign in by link.
+    pub(super) password: Option<String>,
+    /// Base32. Codes are computed from it, so it can't be kept as a hash; the document is sealed.
+    pub(super) totp: Option<String>,
+    /// The time step of the last code that was used: each code works once.
+    pub(super) totp_step: u64,
+    pub(super) active: bool,
+}
+
+/// A session, or a sign-in on its way to become one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SessionDocument {
+    /// SHA-256 of the secret.
+    pub(super) secret: String,
+    pub(super) stage: Stage,
+    /// Account id; none for patients who came by a link.
+    pub(super) account: Option<String>,
+    pub(super) agent: AgentDocument,
+    pub(super) csrf: String,
+    pub(super) created_ms: u64,
+    pub(super) last_seen_ms: u64,
+    pub(super) expires_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// The password was right; the code is still to come.
+    SecondFactor,
+    /// The password was right; this secret is to be set up with its first code.
+    Enrol {
+        totp: String,
+    },
+    Open,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct AgentDocument {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) patient: Option<String>,
+}
+
+impl AgentDocument {
+    pub(super) fn agent(&self, tenant: TenantId) -> Agent {
+        Agent {
+            tenant,
+            id: self.id.clone(),
+            name: self.name.clone(),
+            role: self.role,
+            patient: self.patient.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct LinkDocument {
+    pub(super) secret: String,
+    pub(super) patient: String,
+    pub(super) reusable: bool,
+    pub(super) used: bool,
+    /// Wrong birth dates so far.
+    pub(super) wrong: u32,
+    pub(super) expires_ms: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ClientDocument {
+    pub(super) secret: String,
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) active: bool,
+    pub(super) expires_ms: u64,
+}
+
+/// Failures of one user name (known or not) or link.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct AttemptsDocument {
+    pub(super) failures: u32,
+    pub(super) last_ms: u64,
+}
+
+impl AttemptsDocument {
+    /// The failures that count now.
+    pub(super) fn current(&self, now_ms: u64) -> u32 {
+        if now_ms.saturating_sub(self.last_ms) > MEMORY_MS {
+            0
+        } else {
+            self.failures
+        }
+    }
+    /// How long to wait before another try.
+    pub(super) fn wait_ms(&self, now_ms: u64) -> u64 {
+        let Some(over) = self.current(now_ms).checked_sub(FREE_TRIES) else {
+            return 0;
+        };
+        let wait_ms = FIRST_WAIT_MS
+            .saturating_mul(1 << over.min(10))
+            .min(LONGEST_WAIT_MS);
+        (self.last_ms + wait_ms).saturating_sub(now_ms)
+    }
+    pub(super) fn fail(&mut self, now_ms: u64) {
+        self.failures = self.current(now_ms) + 1;
+        self.last_ms = now_ms;
+    }
+}
+
+/// A document with its place in the store.
+#[derive(Debug, Clone)]
+pub(super) struct Kept<T> {
+    pub(super) id: String,
+    pub(super) body: T,
+    pub(super) version: u32,
+}
+
+/// Reads a document; what has been deleted isn't there.
+pub(super) async fn get<T: DeserializeOwned>(
+    ledger: &Ledger,
+    tenant: TenantId,
+    kind: Kind,
+    id: &str,
+) -> Result<Option<Kept<T>>, TrustError> {
+    let stored = match ledger.get(tenant, kind, id).await {
+        // Whoever shows a secret of a tenant that isn't here is as unknown as anybody.
+        Err(LedgerError::UnknownTenant(_)) => None,
+        other => other?,
+    };
+    let Some(stored) = stored.filter(|stored| !stored.deleted) else {
+        return Ok(None);
+    };
+    let body = serde_json::from_slice(&stored.body).map_err(|_| {
+        TrustError::Damaged(format!("document {id} of kind {} does not parse", kind.0))
+    })?;
+    Ok(Some(Kept {
+        id: stored.id,
+        body,
+        version: stored.version,
+    }))
+}
+
+/// A document to be written. The tokens are (parameter, value).
+pub(super) fn draft<T: Serialize>(
+    ledger: &Ledger,
+    tenant: TenantId,
+    kind: Kind,
+    id: &str,
+    expected: Expected,
+    body: &T,
+    found_by: &[(&str, &str)],
+) -> Result<Draft, TrustError> {
+    let body = serde_json::to_vec(body)
+        .map_err(|_| TrustError::Damaged("a document can't be written as JSON".to_owned()))?;
+    Ok(Draft {
+        kind,
+        id: id.to_owned(),
+        owner: Owner::Tenant,
+        expected,
+        body,
+        deleted: false,
+        tokens: found_by
+            .iter()
+            .map(|(name, value)| ledger.token(tenant, kind, name, value))
+            .collect(),
+    })
+}
+
+/// A deletion.
+pub(super) fn deletion(kind: Kind, id: &str, version: u32) -> Draft {
+    Draft {
+        kind,
+        id: id.to_owned(),
+        owner: Owner::Tenant,
+        expected: Expected::Version(version),
+        body: Vec::new(),
+        deleted: true,
+        tokens: Vec::new(),
+    }
+}
+
+pub(super) async fn commit(
+    ledger: &Ledger,
+    tenant: TenantId,
+    documents: Vec<Draft>,
+    audit: AuditDraft,
+) -> Result<(), LedgerError> {
+    let mut commit = Commit::new(tenant);
+    commit.documents = documents;
+    commit.audit = Some(audit);
+    ledger.commit(commit).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_are_forgotten() {
+        let mut attempts = AttemptsDocument::default();
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            attempts.fail(1_000_000);
+            waits.push(attempts.wait_ms(1_000_000) / 1000);
+        }
+        assert_eq!(waits, [0, 0, 0, 0, 30, 60, 120, 240, 480, 900, 900, 900]);
+        assert_eq!(attempts.wait_ms(1_000_000 + 899_000), 1000);
+        assert_eq!(attempts.wait_ms(1_000_000 + 900_000), 0);
+        assert_eq!(attempts.current(1_000_000 + MEMORY_MS), 12);
+        assert_eq!(attempts.current(1_000_001 + MEMORY_MS), 0);
+        attempts.fail(1_000_001 + MEMORY_MS);
+        assert_eq!(attempts.failures, 1);
+    }
+}

@@ -1,0 +1,536 @@
+//! People's accounts, sign-in and sessions.
+//!
+//! `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
+//! `documents.rs` what is kept and `secrets.rs` how. All times here are the wall clock's. Every
+//! sign-in, failed ones too, is in the audit; names that somebody typed are not, because some type
+//! their password there.
+
+mod documents;
+mod secrets;
+mod sessions;
+mod sign_in;
+
+use std::sync::Arc;
+
+use ledger::{Clock, Draft, Expected, Ledger, LedgerError, Query, TenantId};
+use tokio::sync::{Mutex, Semaphore};
+
+use self::documents::{
+    AccountDocument, AttemptsDocument, ClientDocument, Kept, LinkDocument, commit, draft, get,
+};
+use self::sessions::Sessions;
+use crate::audit::{Auditor, Event, Outcome, Record};
+use crate::policy::Policies;
+use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kinds};
+
+/// How long a client's token lasts; then a new one has to be made.
+const CLIENT_LIFE_MS: u64 = 365 * 86_400_000;
+/// Passwords that are hashed at once: each takes 19 MiB and a core.
+const HASHES_AT_ONCE: usize = 4;
+/// Locks that keep tries for one name one after the other. More names than locks just wait a little.
+const LOCKS: usize = 64;
+/// How often a write is tried again when something else wrote in between.
+const RETRIES: usize = 5;
+
+/// A new account.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// Tenant.
+    pub tenant: TenantId,
+    /// User name (staff) or empty (patients sign in by link).
+    pub user_name: String,
+    /// Name to show.
+    pub name: String,
+    /// Role.
+    pub role: Role,
+    /// Password; empty for accounts that sign in by link only.
+    pub password: String,
+    /// For patients: id of the `Patient`.
+    pub patient: Option<String>,
+}
+
+/// A signed-in session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Opaque public id (not the cookie's secret).
+    pub id: String,
+    /// Who.
+    pub agent: Agent,
+    /// CSRF token that forms carry.
+    pub csrf: String,
+    /// When it ends at the latest, wall clock.
+    pub expires_ms: u64,
+}
+
+/// Outcome of a password check.
+#[derive(Debug, Clone)]
+pub enum SignIn {
+    /// A second factor is needed: present this ticket with the code.
+    SecondFactor {
+        /// Short-lived ticket.
+        ticket: String,
+    },
+    /// The account must set up a second factor first: show this secret (and its otpauth URL).
+    EnrolTotp {
+        /// Short-lived ticket.
+        ticket: String,
+        /// Base32 secret.
+        secret: String,
+        /// `otpauth://` URL.
+        url: String,
+    },
+    /// Done: the cookie's secret.
+    Done {
+        /// Secret for the cookie.
+        secret: String,
+        /// The session.
+        session: Session,
+    },
+}
+
+/// Accounts and sessions. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ledger: Ledger,
+    policies: Arc<Policies>,
+    auditor: Auditor,
+    vault: Vault,
+    wall_clock: Arc<dyn Clock>,
+    idle_ms: u64,
+    absolute_ms: u64,
+    /// Verified against when there is no account, so that unknown names take as long as known ones.
+    no_ones_password: String,
+    hashing: Semaphore,
+    locks: Vec<Mutex<()>>,
+    sessions: Sessions,
+}
+
+impl Identity {
+    pub(crate) fn new(
+        policies: Arc<Policies>,
+        auditor: Auditor,
+        vault: Vault,
+        wall_clock: Arc<dyn Clock>,
+        session_idle_s: u64,
+        session_absolute_s: u64,
+    ) -> Result<Self, TrustError> {
+        let ledger = vault.ledger().clone();
+        let entropy = ledger.entropy();
+        let no_one = secrets::mint(TenantId(0), entropy.as_ref());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                no_ones_password: secrets::hash_password(&no_one, entropy.as_ref())?,
+                ledger,
+                policies,
+                auditor,
+                vault,
+                wall_clock,
+                idle_ms: session_idle_s.saturating_mul(1000),
+                absolute_ms: session_absolute_s.saturating_mul(1000),
+                hashing: Semaphore::new(HASHES_AT_ONCE),
+                locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
+                sessions: Sessions::default(),
+            }),
+        })
+    }
+    /// Makes an account and returns its id. The audit says who did.
+    ///
+    /// # Errors
+    /// `Refused`; `Invalid` when the user name is taken or the password is too weak.
+    pub async fn create(&self, by: &Agent, account: NewAccount) -> Result<String, TrustError> {
+        let permit = self.permit(by, Action::Administer).await?;
+        let tenant = account.tenant;
+        let invalid = |words: &str| Err(TrustError::Invalid(words.to_owned()));
+        if tenant != by.tenant {
+            return invalid("an account is made by somebody of the same tenant");
+        }
+        match (account.role, &account.patient) {
+            (Role::System | Role::Client, _) => {
+                return invalid("this role is not a person's");
+            }
+            (Role::Patient, None) => return invalid("a patient's account needs the patient"),
+            (Role::Patient, Some(_)) | (_, None) => {}
+            (_, Some(_)) => return invalid("only a patient's account belongs to a patient"),
+        }
+        let user_name = fold(&account.user_name);
+        let by_link = account.role == Role::Patient && account.password.is_empty();
+        if !by_link {
+            let named = !user_name.is_empty()
+                && user_name.len() <= 64
+                && user_name
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "._-@+".contains(c));
+            if !named {
+                return invalid("a user name is 1 to 64 letters, digits and . _ - @ +");
+            }
+            secrets::check_password(&user_name, &account.password)?;
+        }
+        let password = if by_link {
+            None
+        } else {
+            Some(self.hash_password(account.password).await?)
+        };
+        let id = if user_name.is_empty() {
+            self.inner.ledger.mint_own_id(tenant)
+        } else {
+            self.account_id(tenant, &user_name)
+        };
+        let patient = account.patient.clone();
+        let document = AccountDocument {
+            user_name,
+            name: account.name,
+            role: account.role,
+            patient: account.patient,
+            password,
+            totp: None,
+            totp_step: 0,
+            active: true,
+        };
+        let draft = self.account_draft(tenant, &id, Expected::Absent, &document)?;
+        let note = format!("account {id} made, role {}", account.role.name());
+        let mut record = Record::under(&permit, Event::ACCOUNT_CHANGED);
+        record.note = Some(&note);
+        record.patients.extend(patient);
+        match self.commit(tenant, vec![draft], record).await {
+            Ok(()) => Ok(id),
+            Err(TrustError::Ledger(LedgerError::Conflict)) => {
+                Err(TrustError::Invalid("the user name is taken".to_owned()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+    /// How many accounts a tenant has (0: first start).
+    ///
+    /// # Errors
+    /// `Ledger`.
+    pub async fn count(&self, tenant: TenantId) -> Result<usize, TrustError> {
+        const PAGE: usize = 1000;
+        let query = Query::Token(self.inner.ledger.kind_token(tenant, kinds::ACCOUNT));
+        let mut count = 0;
+        let mut before = None;
+        loop {
+            let hits = self
+                .inner
+                .ledger
+                .search(tenant, &query, before, None, PAGE)
+                .await?;
+            count += hits.len();
+            match hits.last() {
+                Some(last) if hits.len() == PAGE => before = Some(last.number),
+                _ => return Ok(count),
+            }
+        }
+    }
+    /// Gives an account a TOTP secret without the enrolment dance (demo and recovery); returns it in base32.
+    ///
+    /// # Errors
+    /// `Refused`, `Ledger`, `Invalid`.
+    pub async fn set_totp(
+        &self,
+        by: &Agent,
+        account: &str,
+        secret_base32: Option<&str>,
+    ) -> Result<String, TrustError> {
+        let entropy = self.inner.ledger.entropy();
+        let secret =
+            secret_base32.map_or_else(|| secrets::mint_totp(entropy.as_ref()), str::to_owned);
+        secrets::totp(&secret)?;
+        let note = format!("account {account} was given a second factor");
+        self.change_account(by, account, &note, |document| {
+            document.totp = Some(secret.clone());
+            document.totp_step = 0;
+        })
+        .await?;
+        Ok(secret)
+    }
+    /// Closes an account or opens it again. Its sessions end within half a minute.
+    ///
+    /// # Errors
+    /// `Refused`, `Ledger`, `Invalid`.
+    pub async fn set_active(
+        &self,
+        by: &Agent,
+        account: &str,
+        active: bool,
+    ) -> Result<(), TrustError> {
+        let word = if active { "opened" } else { "closed" };
+        let note = format!("account {account} was {word}");
+        self.change_account(by, account, &note, |document| document.active = active)
+            .await
+    }
+    /// Makes a sign-in link's secret for a patient; usable once within its life, together with the birth date.
+    ///
+    /// # Errors
+    /// `Refused`, `Ledger`; `Invalid` when there is no such patient or no birth date on record.
+    pub async fn make_link(
+        &self,
+        by: &Agent,
+        patient: &str,
+        life_s: u64,
+        reusable: bool,
+    ) -> Result<String, TrustError> {
+        let permit = self.permit(by, Action::Invite).await?;
+        let tenant = by.tenant;
+        let found = self
+            .inner
+            .vault
+            .peek(tenant, fhir::ResourceType::Patient, patient)
+            .await?;
+        if found.is_none_or(|found| found.text_at(&["birthDate"]).is_none()) {
+            return Err(TrustError::Invalid(
+                "there is no such patient, or no birth date to check a link with".to_owned(),
+            ));
+        }
+        let secret = secrets::mint(tenant, self.inner.ledger.entropy().as_ref());
+        let document = LinkDocument {
+            secret: secrets::hash(&secret),
+            patient: patient.to_owned(),
+            reusable,
+            used: false,
+            wrong: 0,
+            expires_ms: self.now_ms().saturating_add(life_s.saturating_mul(1000)),
+        };
+        let id = self.id_of(tenant, "link", &document.secret);
+        let draft = draft(
+            &self.inner.ledger,
+            tenant,
+            kinds::SIGN_IN_LINK,
+            &id,
+            Expected::Absent,
+            &document,
+            &[],
+        )?;
+        let mut record = Record::under(&permit, Event::of(Action::Invite));
+        record.patients.insert(patient.to_owned());
+        self.commit(tenant, vec![draft], record).await?;
+        Ok(secret)
+    }
+    /// Makes an access token for a FHIR client (shown once; only its hash is kept). It lasts a year.
+    ///
+    /// # Errors
+    /// `Refused`, `Ledger`, `Invalid`.
+    pub async fn create_client(
+        &self,
+        by: &Agent,
+        name: &str,
+        role: Role,
+    ) -> Result<String, TrustError> {
+        let permit = self.permit(by, Action::Administer).await?;
+        if matches!(role, Role::System | Role::Patient) {
+            return Err(TrustError::Invalid(
+                "a client has the role `client` or one of staff".to_owned(),
+            ));
+        }
+        if name.trim().is_empty() || name.len() > 200 {
+            return Err(TrustError::Invalid("a client has a name".to_owned()));
+        }
+        let tenant = by.tenant;
+        let secret = secrets::mint(tenant, self.inner.ledger.entropy().as_ref());
+        let document = ClientDocument {
+            secret: secrets::hash(&secret),
+            name: name.trim().to_owned(),
+            role,
+            active: true,
+            expires_ms: self.now_ms().saturating_add(CLIENT_LIFE_MS),
+        };
+        let id = self.id_of(tenant, "client", &document.secret);
+        let draft = draft(
+            &self.inner.ledger,
+            tenant,
+            kinds::CLIENT,
+            &id,
+            Expected::Absent,
+            &document,
+            &[],
+        )?;
+        let note = format!("client {id} made, role {}", role.name());
+        let mut record = Record::under(&permit, Event::ACCOUNT_CHANGED);
+        record.note = Some(&note);
+        self.commit(tenant, vec![draft], record).await?;
+        Ok(secret)
+    }
+    /// The agent behind a bearer token.
+    ///
+    /// # Errors
+    /// `SignIn`.
+    pub async fn bearer(&self, token: &str) -> Result<Agent, TrustError> {
+        let tenant = secrets::tenant_of(token).ok_or(TrustError::SignIn)?;
+        let hash = secrets::hash(token);
+        let id = self.id_of(tenant, "client", &hash);
+        let found: Option<Kept<ClientDocument>> =
+            get(&self.inner.ledger, tenant, kinds::CLIENT, &id).await?;
+        let now_ms = self.now_ms();
+        let client = found
+            .map(|kept| kept.body)
+            .filter(|client| {
+                secrets::same(&client.secret, &hash) && client.active && now_ms < client.expires_ms
+            })
+            .ok_or(TrustError::SignIn)?;
+        Ok(Agent {
+            tenant,
+            id,
+            name: client.name,
+            role: client.role,
+            patient: None,
+        })
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.inner.wall_clock.now_ms()
+    }
+
+    async fn permit(&self, by: &Agent, action: Action) -> Result<Permit, TrustError> {
+        // Inviting is part of the care that a message or a coordinator gives.
+        let purpose = match action {
+            Action::Invite => Purpose::Treatment,
+            _ => Purpose::Administration,
+        };
+        let target = Target::default();
+        match self.inner.policies.judge(by, purpose, action, &target, "") {
+            Ok(permit) => Ok(permit),
+            Err(refusal) => {
+                let mut record = Record::new(by, Event::of(action));
+                record.purpose = Some(purpose);
+                record.outcome = Outcome::Refused;
+                record.note = Some(&refusal.reason);
+                self.inner.auditor.commit(&record).await?;
+                Err(TrustError::Refused(refusal))
+            }
+        }
+    }
+
+    /// A document's id from what it is looked up by.
+    fn id_of(&self, tenant: TenantId, what: &str, value: &str) -> String {
+        self.inner
+            .ledger
+            .derive_own_id(tenant, &format!("identity {what} {value}"))
+    }
+
+    fn account_id(&self, tenant: TenantId, user_name: &str) -> String {
+        self.id_of(tenant, "account", user_name)
+    }
+
+    fn account_draft(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        expected: Expected,
+        account: &AccountDocument,
+    ) -> Result<Draft, TrustError> {
+        let mut found_by = vec![("role", account.role.name())];
+        found_by.extend(
+            account
+                .patient
+                .as_deref()
+                .map(|patient| ("patient", patient)),
+        );
+        let ledger = &self.inner.ledger;
+        draft(
+            ledger,
+            tenant,
+            kinds::ACCOUNT,
+            id,
+            expected,
+            account,
+            &found_by,
+        )
+    }
+
+    async fn account(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Option<Kept<AccountDocument>>, TrustError> {
+        get(&self.inner.ledger, tenant, kinds::ACCOUNT, id).await
+    }
+
+    async fn change_account(
+        &self,
+        by: &Agent,
+        account: &str,
+        note: &str,
+        change: impl Fn(&mut AccountDocument),
+    ) -> Result<(), TrustError> {
+        let permit = self.permit(by, Action::Administer).await?;
+        let tenant = by.tenant;
+        for _ in 0..RETRIES {
+            let mut kept = self
+                .account(tenant, account)
+                .await?
+                .ok_or_else(|| TrustError::Invalid("there is no such account".to_owned()))?;
+            change(&mut kept.body);
+            let expected = Expected::Version(kept.version);
+            let draft = self.account_draft(tenant, account, expected, &kept.body)?;
+            let mut record = Record::under(&permit, Event::ACCOUNT_CHANGED);
+            record.note = Some(note);
+            match self.commit(tenant, vec![draft], record).await {
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                other => {
+                    self.inner.sessions.recheck_all();
+                    return other;
+                }
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    async fn commit(
+        &self,
+        tenant: TenantId,
+        documents: Vec<Draft>,
+        record: Record<'_>,
+    ) -> Result<(), TrustError> {
+        let audit = self.inner.auditor.draft(&record);
+        Ok(commit(&self.inner.ledger, tenant, documents, audit).await?)
+    }
+
+    async fn hash_password(&self, password: String) -> Result<String, TrustError> {
+        let entropy = self.inner.ledger.entropy();
+        self.apart(move || secrets::hash_password(&password, entropy.as_ref()))
+            .await
+    }
+
+    /// Runs what takes a core for a while away from the threads that serve requests.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, TrustError> + Send + 'static,
+    ) -> Result<T, TrustError> {
+        let _turn = self
+            .inner
+            .hashing
+            .acquire()
+            .await
+            .map_err(|_| TrustError::SignIn)?;
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| TrustError::Invalid("hashing a password was broken off".to_owned()))?
+    }
+
+    async fn attempts(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<(AttemptsDocument, Expected), TrustError> {
+        let ledger = &self.inner.ledger;
+        // A deleted record of attempts still has its version.
+        let stored = match ledger.get(tenant, kinds::SIGN_IN_ATTEMPTS, id).await {
+            Err(LedgerError::UnknownTenant(_)) => return Err(TrustError::SignIn),
+            other => other?,
+        };
+        let Some(stored) = stored else {
+            return Ok((AttemptsDocument::default(), Expected::Absent));
+        };
+        let attempts = serde_json::from_slice(&stored.body)
+            .map_err(|_| TrustError::Damaged(format!("document {id} does not parse")))?;
+        Ok((attempts, Expected::Version(stored.version)))
+    }
+}
+
+/// User names are the same in any case.
+fn fold(user_name: &str) -> String {
+    user_name.trim().to_lowercase()
+}

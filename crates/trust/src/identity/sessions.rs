@@ -1,0 +1,272 @@
+//! Sessions: opened by a sign-in, kept while used, ended by idleness, age, sign-out or closing of the
+//! account.
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use ledger::{Draft, Expected, LedgerError, TenantId};
+
+use super::documents::{AgentDocument, Kept, SessionDocument, Stage, deletion, draft, get};
+use super::{Identity, Session, SignIn, secrets};
+use crate::audit::{Event, Record};
+use crate::{TrustError, kinds};
+
+/// How long a session is taken from memory before the store is asked again whether it still is one.
+const RECHECK_MS: u64 = 30_000;
+/// The shortest time between two writes of when a session was last used.
+const KEEP_MS_MIN: u64 = 60_000;
+/// Sessions in memory; beyond, those that have not been used longest fall out and are read again.
+const SESSIONS_MAX: usize = 100_000;
+
+/// Sessions in use, by document id.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<HashMap<String, Live>>);
+
+#[derive(Clone)]
+struct Live {
+    session: Session,
+    last_seen_ms: u64,
+    /// What the store knows of `last_seen_ms`.
+    kept_ms: u64,
+    checked_ms: u64,
+}
+
+impl Sessions {
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<String, Live>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+    /// Asks the store again for each session when it is used next.
+    pub(super) fn recheck_all(&self) {
+        self.with(|live| live.values_mut().for_each(|one| one.checked_ms = 0));
+    }
+    fn insert(&self, id: String, one: Live) {
+        self.with(|live| {
+            if live.len() >= SESSIONS_MAX
+                && let Some(oldest) = live
+                    .iter()
+                    .min_by_key(|(_, one)| one.last_seen_ms)
+                    .map(|(id, _)| id.clone())
+            {
+                live.remove(&oldest);
+            }
+            live.insert(id, one);
+        });
+    }
+}
+
+impl Identity {
+    /// The session behind a cookie's secret; refreshes its idle time-out. When it was last used is
+    /// kept in memory and written at most each minute or half idle time-out, whichever is longer, so
+    /// that after a restart a session may end up to that much early, never late.
+    ///
+    /// # Errors
+    /// `SignIn` when unknown, idle or over.
+    pub async fn session(&self, secret: &str) -> Result<Session, TrustError> {
+        let tenant = secrets::tenant_of(secret).ok_or(TrustError::SignIn)?;
+        let hash = secrets::hash(secret);
+        let id = self.id_of(tenant, "session", &hash);
+        let now_ms = self.now_ms();
+        let in_memory = self.inner.sessions.with(|live| {
+            let one = live.get_mut(&id)?;
+            let fresh = now_ms.saturating_sub(one.checked_ms) < RECHECK_MS;
+            if !fresh || self.over(one.last_seen_ms, one.session.expires_ms, now_ms) {
+                return None;
+            }
+            one.last_seen_ms = one.last_seen_ms.max(now_ms);
+            Some(one.clone())
+        });
+        let live = match in_memory {
+            Some(live) => live,
+            None => self.look_up(tenant, &id, &hash, now_ms).await?,
+        };
+        if live.last_seen_ms.saturating_sub(live.kept_ms) >= KEEP_MS_MIN.max(self.inner.idle_ms / 2)
+        {
+            self.keep(tenant, &id, live.last_seen_ms).await?;
+        }
+        Ok(live.session)
+    }
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// `Ledger`.
+    pub async fn sign_out(&self, secret: &str) -> Result<(), TrustError> {
+        let Some(tenant) = secrets::tenant_of(secret) else {
+            return Ok(());
+        };
+        let hash = secrets::hash(secret);
+        let id = self.id_of(tenant, "session", &hash);
+        for _ in 0..super::RETRIES {
+            self.inner.sessions.with(|live| live.remove(&id));
+            let Some(kept) = self.session_document(tenant, &id, &hash).await? else {
+                return Ok(());
+            };
+            let agent = kept.body.agent.agent(tenant);
+            let record = Record::new(&agent, Event::LOGOUT);
+            let gone = deletion(kinds::SESSION, &id, kept.version);
+            match self.commit(tenant, vec![gone], record).await {
+                // Its last use was written in between.
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                other => {
+                    self.inner.sessions.with(|live| live.remove(&id));
+                    return other;
+                }
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// Opens a session together with what else the sign-in writes.
+    pub(super) async fn open(
+        &self,
+        tenant: TenantId,
+        account: Option<String>,
+        agent: AgentDocument,
+        mut documents: Vec<Draft>,
+        note: &str,
+    ) -> Result<SignIn, TrustError> {
+        let entropy = self.inner.ledger.entropy();
+        let secret = secrets::mint(tenant, entropy.as_ref());
+        let now_ms = self.now_ms();
+        let document = SessionDocument {
+            secret: secrets::hash(&secret),
+            stage: Stage::Open,
+            account,
+            agent,
+            csrf: secrets::mint(tenant, entropy.as_ref()),
+            created_ms: now_ms,
+            last_seen_ms: now_ms,
+            expires_ms: now_ms.saturating_add(self.inner.absolute_ms),
+        };
+        let id = self.id_of(tenant, "session", &document.secret);
+        documents.push(self.session_draft(tenant, &id, Expected::Absent, &document)?);
+        let agent = document.agent.agent(tenant);
+        let mut record = Record::new(&agent, Event::LOGIN);
+        record.note = Some(note);
+        record.patients.extend(agent.patient.clone());
+        match self.commit(tenant, documents, record).await {
+            Ok(()) => {}
+            // Somebody else used the same link, ticket or code at the same time.
+            Err(TrustError::Ledger(LedgerError::Conflict)) => return Err(TrustError::SignIn),
+            Err(error) => return Err(error),
+        }
+        let session = session_of(tenant, &id, &document);
+        let live = Live {
+            session: session.clone(),
+            last_seen_ms: now_ms,
+            kept_ms: now_ms,
+            checked_ms: now_ms,
+        };
+        self.inner.sessions.insert(id, live);
+        Ok(SignIn::Done { secret, session })
+    }
+
+    fn over(&self, last_seen_ms: u64, expires_ms: u64, now_ms: u64) -> bool {
+        now_ms.saturating_sub(last_seen_ms) >= self.inner.idle_ms || now_ms >= expires_ms
+    }
+
+    async fn session_document(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        hash: &str,
+    ) -> Result<Option<Kept<SessionDocument>>, TrustError> {
+        let found: Option<Kept<SessionDocument>> =
+            get(&self.inner.ledger, tenant, kinds::SESSION, id).await?;
+        Ok(found.filter(|kept| {
+            kept.body.stage == Stage::Open && secrets::same(&kept.body.secret, hash)
+        }))
+    }
+
+    fn session_draft(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        expected: Expected,
+        document: &SessionDocument,
+    ) -> Result<Draft, TrustError> {
+        let account = document.account.as_deref().unwrap_or_default();
+        let found_by = [("account", account)];
+        let ledger = &self.inner.ledger;
+        draft(
+            ledger,
+            tenant,
+            kinds::SESSION,
+            id,
+            expected,
+            document,
+            &found_by,
+        )
+    }
+
+    /// Takes a session from the store.
+    async fn look_up(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        hash: &str,
+        now_ms: u64,
+    ) -> Result<Live, TrustError> {
+        // What memory knows is newer than what is kept.
+        let seen_ms = self
+            .inner
+            .sessions
+            .with(|live| live.remove(id))
+            .map(|one| one.last_seen_ms);
+        let kept = self
+            .session_document(tenant, id, hash)
+            .await?
+            .ok_or(TrustError::SignIn)?;
+        let document = kept.body;
+        let last_seen_ms = document.last_seen_ms.max(seen_ms.unwrap_or(0));
+        if self.over(last_seen_ms, document.expires_ms, now_ms) {
+            return Err(TrustError::SignIn);
+        }
+        if let Some(account) = &document.account {
+            let account = self.account(tenant, account).await?;
+            if !account.is_some_and(|kept| kept.body.active) {
+                return Err(TrustError::SignIn);
+            }
+        }
+        let live = Live {
+            session: session_of(tenant, id, &document),
+            last_seen_ms: last_seen_ms.max(now_ms),
+            kept_ms: document.last_seen_ms,
+            checked_ms: now_ms,
+        };
+        self.inner.sessions.insert(id.to_owned(), live.clone());
+        Ok(live)
+    }
+
+    /// Writes when a session was last used.
+    async fn keep(&self, tenant: TenantId, id: &str, last_seen_ms: u64) -> Result<(), TrustError> {
+        let found: Option<Kept<SessionDocument>> =
+            get(&self.inner.ledger, tenant, kinds::SESSION, id).await?;
+        let Some(mut kept) = found else {
+            return Ok(());
+        };
+        kept.body.last_seen_ms = last_seen_ms;
+        let expected = Expected::Version(kept.version);
+        let draft = self.session_draft(tenant, id, expected, &kept.body)?;
+        let agent = kept.body.agent.agent(tenant);
+        let record = Record::new(&agent, Event::SESSION_KEPT);
+        match self.commit(tenant, vec![draft], record).await {
+            // Somebody else wrote the same thing, or signed out.
+            Ok(()) | Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+            Err(error) => return Err(error),
+        }
+        self.inner.sessions.with(|live| {
+            if let Some(one) = live.get_mut(id) {
+                one.kept_ms = one.kept_ms.max(last_seen_ms);
+            }
+        });
+        Ok(())
+    }
+}
+
+fn session_of(tenant: TenantId, id: &str, document: &SessionDocument) -> Session {
+    Session {
+        id: id.to_owned(),
+        agent: document.agent.agent(tenant),
+        csrf: document.csrf.clone(),
+        expires_ms: document.expires_ms,
+    }
+}

@@ -1,0 +1,425 @@
+//! The decision: Cedar policies over role, purpose, action and target.
+
+mod set;
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use fhir::ResourceType;
+use ledger::{Clock, Ledger};
+
+use crate::audit::{Auditor, Event, Outcome, Record};
+use crate::identity::Identity;
+use crate::{Action, Agent, Permit, Purpose, Refusal, Role, Target, TrustError, Vault};
+
+pub(crate) use set::Group;
+use set::PolicyFiles;
+
+/// How to set trust up.
+pub struct TrustOptions {
+    /// The store.
+    pub ledger: Ledger,
+    /// Real time, for sessions, links and one-time codes.
+    pub wall_clock: Arc<dyn Clock>,
+    /// A folder with `*.cedar` policies, `cairn.cedarschema` and `groups.json` to use instead of the
+    /// built-in set; a schema or groups that aren't there are the built-in ones.
+    pub policy_folder: Option<PathBuf>,
+    /// Session idle time-out, seconds.
+    pub session_idle_s: u64,
+    /// Session absolute time-out, seconds.
+    pub session_absolute_s: u64,
+}
+
+/// Identity, policy, consent and audit of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Trust {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    policies: Arc<Policies>,
+    auditor: Auditor,
+    vault: Vault,
+    identity: Identity,
+    wall_clock: Arc<dyn Clock>,
+}
+
+/// What policies say of agents: by role, and by part for those parts of Cairn that act by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Asker {
+    pub(crate) role: Role,
+    pub(crate) part: Option<String>,
+    pub(crate) purpose: Purpose,
+    /// A patient who asks for nothing outside their own compartment.
+    pub(crate) own: bool,
+}
+
+/// Everything that the policies allow an asker: one bit for each interaction and resource type, and
+/// for each other action.
+#[derive(Debug)]
+pub(crate) struct Grants {
+    /// By the number of the resource type's class.
+    interactions: Vec<[bool; Action::INTERACTIONS.len()]>,
+    services: [bool; Action::ALL.len()],
+    /// The policies that said yes, by action and, for interactions, class.
+    because: HashMap<(Action, Option<usize>), Vec<String>>,
+    classes: Arc<Classes>,
+}
+
+/// Resource types that no policy tells apart are of one class, so a decision for one is for all.
+#[derive(Debug)]
+pub(crate) struct Classes {
+    /// The class of each resource type, by its number.
+    of_kind: Vec<usize>,
+    /// One of each class.
+    members: Vec<ResourceType>,
+    groups: Vec<Group>,
+}
+
+impl Classes {
+    fn class(&self, kind: ResourceType) -> usize {
+        self.of_kind[usize::from(kind.code())]
+    }
+}
+
+impl Grants {
+    pub(crate) fn interaction(&self, interaction: Action, kind: ResourceType) -> bool {
+        interaction
+            .interaction()
+            .is_some_and(|place| self.interactions[self.classes.class(kind)][place])
+    }
+    pub(crate) fn service(&self, action: Action) -> bool {
+        self.services[action as usize]
+    }
+    pub(crate) fn group(&self, kind: ResourceType) -> Group {
+        self.classes.groups[usize::from(kind.code())]
+    }
+    fn any(&self, interaction: Action) -> bool {
+        interaction
+            .interaction()
+            .is_some_and(|place| self.interactions.iter().any(|class| class[place]))
+    }
+    fn because(&self, action: Action, kind: Option<ResourceType>) -> Vec<String> {
+        let of_class = |class| self.because.get(&(action, class)).into_iter().flatten();
+        let all: BTreeSet<&String> = match (kind, action.interaction()) {
+            (Some(kind), Some(_)) => of_class(Some(self.classes.class(kind))).collect(),
+            (None, Some(_)) => (0..self.classes.members.len())
+                .flat_map(|class| of_class(Some(class)))
+                .collect(),
+            (_, None) => of_class(None).collect(),
+        };
+        all.into_iter().cloned().collect()
+    }
+}
+
+/// The policies in force, with the decisions that have been made under them.
+pub(crate) struct Policies {
+    files: PolicyFiles,
+    classes: Arc<Classes>,
+    /// Bounded by roles, parts in the program text, purposes and the one flag.
+    decided: RwLock<HashMap<Asker, Arc<Grants>>>,
+}
+
+impl Policies {
+    pub(crate) fn load(folder: Option<&std::path::Path>) -> Result<Self, TrustError> {
+        let files = PolicyFiles::load(folder)?;
+        let classes = Arc::new(files.classes());
+        Ok(Self {
+            files,
+            classes,
+            decided: RwLock::new(HashMap::new()),
+        })
+    }
+
+    pub(crate) fn grants(&self, asker: &Asker) -> Arc<Grants> {
+        let decided = self.decided.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(grants) = decided.get(asker) {
+            return grants.clone();
+        }
+        drop(decided);
+        let grants = Arc::new(self.decide_all(asker));
+        let mut decided = self.decided.write().unwrap_or_else(PoisonError::into_inner);
+        decided
+            .entry(asker.clone())
+            .or_insert_with(|| grants.clone());
+        grants
+    }
+
+    fn decide_all(&self, asker: &Asker) -> Grants {
+        let mut grants = Grants {
+            interactions: vec![[false; Action::INTERACTIONS.len()]; self.classes.members.len()],
+            services: [false; Action::ALL.len()],
+            because: HashMap::new(),
+            classes: self.classes.clone(),
+        };
+        let Some(entities) = self.files.with(asker) else {
+            return grants;
+        };
+        for action in Action::ALL {
+            match action.interaction() {
+                Some(place) => {
+                    for (class, kind) in self.classes.members.iter().enumerate() {
+                        let because = self.files.permits(&entities, asker, action, Some(*kind));
+                        if let Some(because) = because {
+                            grants.interactions[class][place] = true;
+                            grants.because.insert((action, Some(class)), because);
+                        }
+                    }
+                }
+                None => {
+                    let because = self.files.permits(&entities, asker, action, None);
+                    if let Some(because) = because {
+                        grants.services[action as usize] = true;
+                        grants.because.insert((action, None), because);
+                    }
+                }
+            }
+        }
+        grants
+    }
+
+    /// The permit or the reason why not. Pure but for the cache.
+    pub(crate) fn judge(
+        &self,
+        agent: &Agent,
+        purpose: Purpose,
+        action: Action,
+        target: &Target,
+        request_id: &str,
+    ) -> Result<Permit, Refusal> {
+        let patient = agent.role == Role::Patient;
+        if patient && agent.patient.is_none() {
+            return Err(Refusal {
+                reason: "this account belongs to no patient".to_owned(),
+                because: Vec::new(),
+            });
+        }
+        let own = patient && (target.patient.is_none() || target.patient == agent.patient);
+        let asker = Asker {
+            role: agent.role,
+            part: (agent.role == Role::System).then(|| agent.id.clone()),
+            purpose,
+            own,
+        };
+        let grants = self.grants(&asker);
+        let kind_ok = |kind| {
+            if action.interaction().is_some() {
+                grants.interaction(action, kind)
+            } else {
+                Action::INTERACTIONS
+                    .iter()
+                    .any(|interaction| grants.interaction(*interaction, kind))
+            }
+        };
+        let allowed = match action.interaction() {
+            Some(_) => target.kind.map_or_else(|| grants.any(action), kind_ok),
+            None => grants.service(action) && target.kind.is_none_or(kind_ok),
+        };
+        // Whoever reads the audit must be allowed to audit, except patients their own.
+        let allowed = allowed
+            && (target.kind != Some(ResourceType::AuditEvent)
+                || patient
+                || grants.service(Action::Audit));
+        if !allowed {
+            let what = target
+                .kind
+                .map_or_else(String::new, |kind| format!(" {kind}"));
+            let reason = if patient && !own {
+                "patients may act on their own record only".to_owned()
+            } else {
+                let who = asker.part.as_deref().unwrap_or(agent.role.name());
+                format!(
+                    "no policy lets the role {who} {}{what} for {}",
+                    action.name(),
+                    purpose.code()
+                )
+            };
+            return Err(Refusal {
+                reason,
+                because: self.files.forbidding(&asker, action, target.kind),
+            });
+        }
+        Ok(Permit {
+            because: grants.because(action, target.kind),
+            agent: agent.clone(),
+            purpose,
+            action,
+            only_patient: if patient {
+                agent.patient.clone()
+            } else {
+                target.patient.clone()
+            },
+            grants,
+            request_id: request_id.to_owned(),
+            named: Arc::new(Mutex::new(BTreeSet::new())),
+        })
+    }
+}
+
+impl Trust {
+    /// Loads and validates policies.
+    ///
+    /// # Errors
+    /// `Policy` with file and position.
+    pub fn new(options: TrustOptions) -> Result<Self, TrustError> {
+        let policies = Arc::new(Policies::load(options.policy_folder.as_deref())?);
+        let auditor = Auditor::new(options.ledger.clone(), options.wall_clock.clone());
+        let vault = Vault::new(options.ledger, auditor.clone());
+        let identity = Identity::new(
+            policies.clone(),
+            auditor.clone(),
+            vault.clone(),
+            options.wall_clock.clone(),
+            options.session_idle_s,
+            options.session_absolute_s,
+        )?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                policies,
+                auditor,
+                vault,
+                identity,
+                wall_clock: options.wall_clock,
+            }),
+        })
+    }
+    /// Decides, and mints a permit on "yes". A "no" is audited before it is returned.
+    ///
+    /// The permit covers what the policies allow the same role for the same purpose within the
+    /// action: `target.kind` asks for a "no" early, `target.patient` limits the rows.
+    ///
+    /// # Errors
+    /// `Refused`, `Ledger`.
+    pub async fn decide(
+        &self,
+        agent: &Agent,
+        purpose: Purpose,
+        action: Action,
+        target: Target,
+        request_id: &str,
+    ) -> Result<Permit, TrustError> {
+        let refusal = match self
+            .inner
+            .policies
+            .judge(agent, purpose, action, &target, request_id)
+        {
+            Ok(permit) => return Ok(permit),
+            Err(refusal) => refusal,
+        };
+        let mut record = Record::new(agent, Event::of(action));
+        record.purpose = Some(purpose);
+        record.because = &refusal.because;
+        record.request_id = request_id;
+        record.outcome = Outcome::Refused;
+        record.note = Some(&refusal.reason);
+        record.patients.extend(target.patient);
+        self.inner.auditor.commit(&record).await?;
+        Err(TrustError::Refused(refusal))
+    }
+    /// The gate to the record.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+    /// Accounts and sessions.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+    /// Real time.
+    #[must_use]
+    pub fn wall_clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.wall_clock
+    }
+    /// Every role × action × kind of target decided, as lines for a snapshot:
+    /// `role | action | resource types by group | purposes`. Parts of Cairn that policies name stand
+    /// beside the roles.
+    #[must_use]
+    pub fn matrix(&self) -> Vec<String> {
+        self.inner.policies.matrix()
+    }
+}
+
+impl Policies {
+    fn matrix(&self) -> Vec<String> {
+        let roles = Role::ALL.into_iter().filter(|role| *role != Role::System);
+        let mut askers: Vec<(String, Role, Option<String>, bool)> = Vec::new();
+        for role in roles {
+            if role == Role::Patient {
+                askers.push(("patient (own record)".to_owned(), role, None, true));
+                askers.push(("patient (another's record)".to_owned(), role, None, false));
+            } else {
+                askers.push((role.name().to_owned(), role, None, false));
+            }
+        }
+        for part in self.files.parts() {
+            askers.push((format!("part {part}"), Role::System, Some(part), false));
+        }
+        askers.push((
+            "part (any other)".to_owned(),
+            Role::System,
+            Some(String::new()),
+            false,
+        ));
+        let mut lines = Vec::new();
+        for (name, role, part, own) in askers {
+            for action in Action::ALL {
+                // Purposes with the same answer share a line.
+                let mut answers: Vec<(String, Vec<&str>)> = Vec::new();
+                for purpose in Purpose::ALL {
+                    let grants = self.grants(&Asker {
+                        role,
+                        part: part.clone(),
+                        purpose,
+                        own,
+                    });
+                    let answer = match action.interaction() {
+                        Some(_) => self.kinds_in_words(&grants, action),
+                        None if grants.service(action) => "yes".to_owned(),
+                        None => "no".to_owned(),
+                    };
+                    match answers.iter_mut().find(|(other, _)| *other == answer) {
+                        Some((_, purposes)) => purposes.push(purpose.code()),
+                        None => answers.push((answer, vec![purpose.code()])),
+                    }
+                }
+                for (answer, purposes) in answers {
+                    let purposes = if purposes.len() == Purpose::ALL.len() {
+                        "any purpose".to_owned()
+                    } else {
+                        purposes.join(" ")
+                    };
+                    lines.push(format!(
+                        "{name} | {} | {answer} | {purposes}",
+                        action.name()
+                    ));
+                }
+            }
+        }
+        lines
+    }
+
+    /// Groups that are allowed whole, and the types of those that are in part.
+    fn kinds_in_words(&self, grants: &Grants, interaction: Action) -> String {
+        let mut words = Vec::new();
+        for group in Group::ALL {
+            let (yes, no): (Vec<_>, Vec<_>) = ResourceType::all()
+                .filter(|kind| grants.group(*kind) == group)
+                .partition(|kind| grants.interaction(interaction, *kind));
+            match (yes.is_empty(), no.is_empty()) {
+                (true, _) => {}
+                (false, true) => words.push(group.name().to_owned()),
+                (false, false) => words.extend(yes.iter().map(ToString::to_string)),
+            }
+        }
+        if words.is_empty() {
+            "no".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

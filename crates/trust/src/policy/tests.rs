@@ -1,0 +1,223 @@
+use super::*;
+use ledger::TenantId;
+
+fn policies() -> Policies {
+    Policies::load(None).unwrap()
+}
+
+fn agent(role: Role) -> Agent {
+    Agent {
+        tenant: TenantId(1),
+        id: "a".to_owned(),
+        name: "A".to_owned(),
+        role,
+        patient: (role == Role::Patient).then(|| "p".to_owned()),
+    }
+}
+
+fn target(kind: Option<ResourceType>, patient: Option<&str>) -> Target {
+    Target {
+        kind,
+        patient: patient.map(str::to_owned),
+    }
+}
+
+#[test]
+fn the_matrix_is_as_agreed() {
+    insta::assert_snapshot!(policies().matrix().join("\n"));
+}
+
+#[test]
+fn permits_are_limited_to_the_target_and_patients_to_themselves() {
+    let policies = policies();
+    let treat = Purpose::Treatment;
+    let judge = |role, purpose, action, target: Target| {
+        policies.judge(&agent(role), purpose, action, &target, "r")
+    };
+    let observation = Some(ResourceType::Observation);
+    let permit = judge(
+        Role::Clinician,
+        treat,
+        Action::Read,
+        target(observation, Some("q")),
+    )
+    .unwrap();
+    assert_eq!(permit.only_patient(), Some("q"));
+    assert_eq!(permit.because(), ["clinician-looks-at-records"]);
+    assert!(permit.allows(Action::Search, ResourceType::Condition));
+    assert!(!permit.allows(Action::Update, ResourceType::Condition));
+    assert!(!permit.allows(Action::Read, ResourceType::AuditEvent));
+    assert!(!permit.allows(Action::Read, ResourceType::Claim));
+
+    let own = judge(
+        Role::Patient,
+        Purpose::PatientRequest,
+        Action::Search,
+        Target::default(),
+    )
+    .unwrap();
+    assert_eq!(own.only_patient(), Some("p"));
+    assert!(own.allows(Action::Read, ResourceType::AuditEvent));
+
+    let refused = judge(
+        Role::Patient,
+        Purpose::PatientRequest,
+        Action::Read,
+        target(observation, Some("q")),
+    )
+    .unwrap_err();
+    assert_eq!(refused.because, ["patient-own-record-only"]);
+    let refused = judge(
+        Role::Patient,
+        treat,
+        Action::Read,
+        target(observation, None),
+    )
+    .unwrap_err();
+    assert_eq!(
+        refused.reason,
+        "no policy lets the role patient read Observation for TREAT"
+    );
+
+    let nobody = Agent {
+        patient: None,
+        ..agent(Role::Patient)
+    };
+    let purpose = Purpose::PatientRequest;
+    let none = Target::default();
+    assert!(
+        policies
+            .judge(&nobody, purpose, Action::Read, &none, "r")
+            .is_err()
+    );
+}
+
+#[test]
+fn a_frame_allows_no_more_than_its_kind_of_work() {
+    let policies = policies();
+    let judge = |role, purpose, action| {
+        policies
+            .judge(&agent(role), purpose, action, &Target::default(), "r")
+            .unwrap()
+    };
+    let work = judge(Role::Clinician, Purpose::Treatment, Action::Work);
+    assert!(work.allows(Action::Update, ResourceType::Task));
+    assert!(!work.allows(Action::Delete, ResourceType::Task));
+    assert!(work.shows_patients());
+    let transaction = judge(Role::Client, Purpose::Treatment, Action::Transaction);
+    assert!(transaction.allows(Action::Delete, ResourceType::Task));
+    assert!(!transaction.allows(Action::Create, ResourceType::AuditEvent));
+    for action in [Action::Observe, Action::Publish] {
+        let observe = judge(Role::Squad, Purpose::Operations, action);
+        assert!(!observe.allows(Action::Read, ResourceType::Organization));
+        assert!(!observe.shows_patients());
+    }
+    let audit = judge(Role::PrivacyOfficer, Purpose::Operations, Action::Audit);
+    assert!(audit.allows(Action::Search, ResourceType::AuditEvent));
+    assert!(audit.allows(Action::Read, ResourceType::Patient));
+    assert!(!audit.allows(Action::Read, ResourceType::Observation));
+}
+
+#[test]
+fn a_policy_can_name_a_single_type() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("one.cedar"),
+        r#"@id("weights") permit (principal in Role::"squad", action == Action::"read", resource == Kind::"Observation");"#,
+    )
+    .unwrap();
+    let policies = Policies::load(Some(folder.path())).unwrap();
+    let read = |kind| {
+        let target = target(Some(kind), None);
+        policies
+            .judge(
+                &agent(Role::Squad),
+                Purpose::Research,
+                Action::Read,
+                &target,
+                "r",
+            )
+            .is_ok()
+    };
+    assert!(read(ResourceType::Observation));
+    assert!(!read(ResourceType::Condition));
+}
+
+#[test]
+fn what_does_not_validate_is_refused_with_its_place() {
+    for (file, text, words) in [
+        (
+            "a.cedar",
+            "permit (principal, action, resource);",
+            "needs an `@id",
+        ),
+        (
+            "a.cedar",
+            "@id(\"a\")\npermit (principal in Rolle::\"x\", action, resource);",
+            "Rolle",
+        ),
+        (
+            "a.cedar",
+            "@id(\"a\")\npermit (principal, action, resource)\nwhen { context.purpos == \"x\" };",
+            "a.cedar:3:8: ",
+        ),
+        (
+            "a.cedar",
+            "@id(\"a\")\npermit (principal, action;",
+            "a.cedar:2:26: ",
+        ),
+        (
+            "a.cedar",
+            "@id(\"a\") permit (principal, action, resource); @id(\"a\") forbid (principal, action, resource);",
+            "a.cedar: ",
+        ),
+        (
+            "cairn.cedarschema",
+            "entity Role\nentity",
+            "cairn.cedarschema:2:",
+        ),
+        (
+            "groups.json",
+            "{\"clinical\": [\"Rock\"]}",
+            "`Rock` is no resource type",
+        ),
+        ("groups.json", "{\"rocks\": []}", "no group `rocks`"),
+        (
+            "groups.json",
+            "{\"audit\": [\"Task\", \"Task\"]}",
+            "Task is there twice",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(
+            folder.path().join("fine.cedar"),
+            "@id(\"fine\") permit (principal, action, resource);",
+        )
+        .unwrap();
+        std::fs::write(folder.path().join(file), text).unwrap();
+        let said = Policies::load(Some(folder.path()))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(said.contains(words), "{text}: {said}");
+    }
+    let empty = tempfile::tempdir().unwrap();
+    assert!(Policies::load(Some(empty.path())).is_err());
+    assert!(Policies::load(Some(&empty.path().join("missing"))).is_err());
+}
+
+#[test]
+fn every_type_is_in_a_group_and_decisions_are_kept() {
+    let policies = policies();
+    let asker = Asker {
+        role: Role::Coordinator,
+        part: None,
+        purpose: Purpose::Treatment,
+        own: false,
+    };
+    let first = policies.grants(&asker);
+    assert!(Arc::ptr_eq(&first, &policies.grants(&asker)));
+    assert_eq!(first.group(ResourceType::Observation), Group::Clinical);
+    assert_eq!(first.group(ResourceType::Claim), Group::Financial);
+    assert_eq!(first.group(ResourceType::Questionnaire), Group::Directory);
+}

@@ -1,0 +1,370 @@
+//! From search values to blind tokens, and from queries to blind queries.
+//!
+//! | search type | tokens of a value | asked by |
+//! |---|---|---|
+//! | token | `name` = code; with a system also `name\|` = system and code | `code`; `system\|code` |
+//! | string | `name^` = each beginning of 1 to 8 characters of the normalised text | beginnings, and `:exact` by its first 8 |
+//! | date | the day of the first and the last millisecond, at several precisions: `name@` if they are the same, else `name<` and `name>` | all prefixes but `ne`, by ranges of days |
+//! | reference | `name/` = `Type/id`, or the URL | either |
+//! | uri | `name:` = the URI | equality |
+//!
+//! Besides, every document of a patient has the patient's id under [`OWNER`], and a consent that may
+//! restrict access has [`DENIES`]. A clause that tokens can't answer (`:contains`, `:missing`,
+//! `system|`, `ne`) is left to the check on the opened body, which is made for every hit anyway.
+use fhir::search::{Clause, IndexValue, Modifier, Operand, Prefix, SearchQuery, index, normalise};
+use fhir::{Resource, ResourceType};
+use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
+
+/// The parameter of the patient's id.
+pub(crate) const OWNER: &str = "~patient";
+/// The parameter of consents that may restrict access.
+pub(crate) const DENIES: &str = "~denies-access";
+
+/// The longest beginning of a string that has a token. Longer ones are found by this one and checked.
+const BEGINNING_MAX: usize = 8;
+/// Days outside 1696 to 2243 count as the first or last of these, so that open periods have a place.
+const DAYS_MAX: i64 = 100_000;
+/// The most tokens that one clause may ask for; the ledger takes 4,096 a query.
+const CLAUSE_TOKENS_MAX: usize = 1000;
+const QUERY_TOKENS_MAX: usize = 4000;
+
+/// Parameters of audit events that nobody finds anything by; leaving them out keeps the audit, which
+/// grows with every read, a third smaller.
+const AUDIT_UNINDEXED: [&str; 8] = [
+    "_profile",
+    "address",
+    "entity-name",
+    "entity-role",
+    "entity-type",
+    "site",
+    "source",
+    "type",
+];
+
+fn indexed(kind: ResourceType, parameter: &str) -> bool {
+    kind != ResourceType::AuditEvent || !AUDIT_UNINDEXED.contains(&parameter)
+}
+
+/// The ledger's number of a resource type.
+pub(crate) fn kind(kind: ResourceType) -> Kind {
+    Kind(kind.code())
+}
+
+fn day(ms: i64) -> i64 {
+    fhir::date::day(ms).clamp(-DAYS_MAX, DAYS_MAX)
+}
+
+/// System and code, kept apart by a character that neither can hold.
+fn pair(system: &str, code: &str) -> String {
+    format!("{system}\u{1f}{code}")
+}
+
+/// Makes tokens of one kind.
+struct Maker<'a> {
+    ledger: &'a Ledger,
+    tenant: TenantId,
+    kind: Kind,
+}
+
+impl Maker<'_> {
+    fn one(&self, parameter: &str, way: &str, value: &str) -> Token {
+        let name = format!("{parameter}{way}");
+        self.ledger.token(self.tenant, self.kind, &name, value)
+    }
+    fn days(&self, parameter: &str, way: &str, day: i64) -> Vec<Token> {
+        let name = format!("{parameter}{way}");
+        self.ledger.range_tokens(self.tenant, self.kind, &name, day)
+    }
+    fn range(&self, parameter: &str, way: &str, low: i64, high: i64) -> Option<Query> {
+        let name = format!("{parameter}{way}");
+        self.ledger
+            .range_query(self.tenant, self.kind, &name, low, high)
+    }
+}
+
+/// The tokens that a resource is found by.
+pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<Token> {
+    let make = Maker {
+        ledger,
+        tenant,
+        kind: kind(resource.kind()),
+    };
+    let mut tokens = Vec::with_capacity(32);
+    for entry in index(resource) {
+        let name = entry.parameter;
+        if !indexed(resource.kind(), name) {
+            continue;
+        }
+        match entry.value {
+            IndexValue::Token { system, code } => {
+                tokens.push(make.one(name, "", &code));
+                if !system.is_empty() {
+                    tokens.push(make.one(name, "|", &pair(&system, &code)));
+                }
+            }
+            IndexValue::String(text) => {
+                let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+                for end in ends.take(BEGINNING_MAX) {
+                    tokens.push(make.one(name, "^", &text[..end]));
+                }
+            }
+            IndexValue::Date { start_ms, end_ms } => {
+                let (first, last) = (day(start_ms), day(end_ms.saturating_sub(1)));
+                if first == last {
+                    tokens.extend(make.days(name, "@", first));
+                } else {
+                    tokens.extend(make.days(name, "<", first));
+                    tokens.extend(make.days(name, ">", last));
+                }
+            }
+            IndexValue::Reference(reference) => tokens.push(make.one(name, "/", &reference)),
+            IndexValue::Uri(uri) => tokens.push(make.one(name, ":", &uri)),
+        }
+    }
+    if resource.kind() == ResourceType::AuditEvent {
+        tokens.extend(crate::audit::patients(resource).map(|patient| make.one(OWNER, "", patient)));
+    } else if let Some(patient) = resource.patient() {
+        tokens.push(make.one(OWNER, "", patient));
+    }
+    if resource.kind() == ResourceType::Consent && crate::consent::may_deny_access(resource) {
+        tokens.push(make.one(DENIES, "", ""));
+    }
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+/// A query as the ledger can answer it: its hits hold all matches, and maybe more.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) query: Query,
+    /// Exclusive.
+    pub(crate) before: Option<Number>,
+    /// Inclusive.
+    pub(crate) since: Option<Number>,
+}
+
+/// Documents of a kind that belong to a patient and, if `parameter` is given, have it.
+pub(crate) fn of_patient(
+    ledger: &Ledger,
+    tenant: TenantId,
+    kind: ResourceType,
+    patient: &str,
+    parameter: Option<&str>,
+) -> Query {
+    let make = Maker {
+        ledger,
+        tenant,
+        kind: self::kind(kind),
+    };
+    let owner = Query::Token(make.one(OWNER, "", patient));
+    match parameter {
+        Some(parameter) => Query::And(vec![Query::Token(make.one(parameter, "", "")), owner]),
+        None => owner,
+    }
+}
+
+/// Plans a query. `only_patient` narrows it to documents of a patient.
+pub(crate) fn plan(
+    ledger: &Ledger,
+    tenant: TenantId,
+    query: &SearchQuery,
+    only_patient: Option<&str>,
+) -> Plan {
+    let make = Maker {
+        ledger,
+        tenant,
+        kind: kind(query.kind),
+    };
+    let mut plan = Plan {
+        query: Query::Token(ledger.kind_token(tenant, make.kind)),
+        before: None,
+        since: None,
+    };
+    let mut with = Vec::new();
+    let mut without = Vec::new();
+    let mut left = QUERY_TOKENS_MAX;
+    if let Some(patient) = only_patient {
+        with.push(Query::Token(make.one(OWNER, "", patient)));
+    }
+    for clause in &query.clauses {
+        if clause.parameter == "_lastUpdated" {
+            narrow(&mut plan, clause);
+            continue;
+        }
+        if !indexed(query.kind, &clause.parameter) {
+            continue;
+        }
+        let Some(part) = clause_query(&make, clause) else {
+            continue;
+        };
+        let tokens = count(&part);
+        if tokens > CLAUSE_TOKENS_MAX.min(left) {
+            continue;
+        }
+        left -= tokens;
+        if clause.modifier == Some(Modifier::Not) {
+            without.push(part);
+        } else {
+            with.push(part);
+        }
+    }
+    if with.len() == 1
+        && let Some(one) = with.pop()
+    {
+        plan.query = one;
+    } else if !with.is_empty() {
+        plan.query = Query::And(with);
+    }
+    if !without.is_empty() {
+        plan.query = Query::Without(Box::new(plan.query), Box::new(Query::Or(without)));
+    }
+    plan
+}
+
+fn count(query: &Query) -> usize {
+    match query {
+        Query::Token(_) => 1,
+        Query::And(parts) | Query::Or(parts) => parts.iter().map(count).sum(),
+        Query::Without(with, without) => count(with) + count(without),
+    }
+}
+
+fn any(mut parts: Vec<Query>) -> Option<Query> {
+    match parts.len() {
+        0 => None,
+        1 => parts.pop(),
+        _ => Some(Query::Or(parts)),
+    }
+}
+
+/// What holds for every match of a clause (with `:not`: for no match); `None` when tokens can't say.
+fn clause_query(make: &Maker<'_>, clause: &Clause) -> Option<Query> {
+    match clause.modifier {
+        None | Some(Modifier::Exact | Modifier::Not) => {}
+        Some(Modifier::Contains | Modifier::Missing) => return None,
+    }
+    let exactly = clause.modifier == Some(Modifier::Not);
+    let name = clause.parameter.as_str();
+    let parts: Option<Vec<Query>> = clause
+        .operands
+        .iter()
+        .map(|operand| match operand {
+            Operand::Token {
+                system,
+                code: Some(code),
+            } => match system.as_deref() {
+                None => Some(Query::Token(make.one(name, "", code))),
+                // Without a system, codes with one are hits too, which for `:not` is too many.
+                Some("") => (!exactly).then(|| Query::Token(make.one(name, "", code))),
+                Some(system) => Some(Query::Token(make.one(name, "|", &pair(system, code)))),
+            },
+            Operand::String(text) => {
+                let beginning: String = normalise(text).chars().take(BEGINNING_MAX).collect();
+                (!beginning.is_empty()).then(|| Query::Token(make.one(name, "^", &beginning)))
+            }
+            Operand::Date {
+                prefix,
+                start_ms,
+                end_ms,
+            } => date_query(make, name, *prefix, *start_ms, *end_ms),
+            Operand::Reference { url: Some(url), .. } => {
+                Some(Query::Token(make.one(name, "/", url)))
+            }
+            Operand::Reference {
+                kind: Some(kind),
+                id,
+                ..
+            } => Some(Query::Token(make.one(name, "/", &format!("{kind}/{id}")))),
+            Operand::Token { code: None, .. } | Operand::Reference { .. } | Operand::Missing(_) => {
+                None
+            }
+            Operand::Uri(uri) => Some(Query::Token(make.one(name, ":", uri))),
+        })
+        .collect();
+    any(parts?)
+}
+
+/// Which days the first or the last millisecond of a matching period is on.
+fn date_query(
+    make: &Maker<'_>,
+    name: &str,
+    prefix: Prefix,
+    start_ms: i64,
+    end_ms: i64,
+) -> Option<Query> {
+    let last_ms = end_ms.saturating_sub(1);
+    let (way, low, high) = match prefix {
+        Prefix::Ne => return None,
+        Prefix::Eq => ("<", day(start_ms), day(last_ms)),
+        Prefix::Gt => (">", day(end_ms), DAYS_MAX),
+        Prefix::Ge => (">", day(start_ms), DAYS_MAX),
+        Prefix::Lt => ("<", -DAYS_MAX, day(start_ms.saturating_sub(1))),
+        Prefix::Le => ("<", -DAYS_MAX, day(last_ms)),
+        Prefix::Sa => ("<", day(end_ms), DAYS_MAX),
+        Prefix::Eb => (">", -DAYS_MAX, day(start_ms.saturating_sub(1))),
+    };
+    let same_day = make.range(name, "@", low, high)?;
+    let several_days = make.range(name, way, low, high)?;
+    Some(Query::Or(vec![same_day, several_days]))
+}
+
+/// Narrows the numbers that a match can have to the widest of a clause's alternatives.
+fn narrow(plan: &mut Plan, clause: &Clause) {
+    // Numbers have 44 bits for milliseconds.
+    let at = |ms: i64| Number::at_ms(u64::try_from(ms).unwrap_or(0).min((1 << 44) - 1));
+    let mut since: Option<Number> = None;
+    let mut before: Option<Number> = None;
+    let mut open = (false, false);
+    for operand in &clause.operands {
+        let Operand::Date {
+            prefix,
+            start_ms,
+            end_ms,
+        } = operand
+        else {
+            return;
+        };
+        let (low, high) = match prefix {
+            Prefix::Eq => (Some(at(*start_ms)), Some(at(*end_ms))),
+            Prefix::Ne => (None, None),
+            Prefix::Gt | Prefix::Sa => (Some(at(*end_ms)), None),
+            Prefix::Ge => (Some(at(*start_ms)), None),
+            Prefix::Lt | Prefix::Eb => (None, Some(at(*start_ms))),
+            Prefix::Le => (None, Some(at(*end_ms))),
+        };
+        match low {
+            Some(low) => since = Some(since.map_or(low, |since| since.min(low))),
+            None => open.0 = true,
+        }
+        match high {
+            Some(high) => before = Some(before.map_or(high, |before| before.max(high))),
+            None => open.1 = true,
+        }
+    }
+    if let (Some(since), false) = (since, open.0) {
+        plan.since = Some(plan.since.map_or(since, |old| old.max(since)));
+    }
+    if let (Some(before), false) = (before, open.1) {
+        plan.before = Some(plan.before.map_or(before, |old| old.min(before)));
+    }
+}
+
+/// Whether a document of this number matches the query's `_lastUpdated`.
+pub(crate) fn last_updated_matches(query: &SearchQuery, number: Number) -> bool {
+    let ms = i64::try_from(number.unix_ms()).unwrap_or(i64::MAX);
+    let asked = query
+        .clauses
+        .iter()
+        .filter(|clause| clause.parameter == "_lastUpdated");
+    asked.into_iter().all(|clause| {
+        clause.operands.iter().any(|operand| match operand {
+            Operand::Date {
+                prefix,
+                start_ms,
+                end_ms,
+            } => prefix.matches((*start_ms, *end_ms), (ms, ms.saturating_add(1))),
+            _ => false,
+        })
+    })
+}

@@ -1,0 +1,212 @@
+//! Writing: everything of one cause in one commit, with its audit record.
+use std::collections::BTreeSet;
+
+use fhir::{Resource, ResourceType};
+use ledger::{Commit, Draft, Expected, LedgerError, Owner};
+
+use super::{Change, Unit, UnitReceipt, Vault, open};
+use crate::audit::{Event, Record, Touched};
+use crate::{Action, Permit, TrustError, tokens};
+
+/// A change, checked.
+struct Checked {
+    draft: Draft,
+    touched: Touched,
+    event: Event,
+}
+
+impl Vault {
+    /// Commits a unit of work with its audit record; returns when durable.
+    ///
+    /// # Errors
+    /// `Refused` when a change is outside the permit; `Invalid` when a resource would move to another
+    /// patient, or names another owner than it has; `Ledger(Conflict)` and other store errors.
+    pub async fn commit(&self, permit: &Permit, unit: Unit) -> Result<UnitReceipt, TrustError> {
+        let mut record = Record::under(permit, Event::TRANSACTION);
+        if !permit.action.writes() {
+            return Err(self
+                .refuse(permit, Action::Update, None, Some(record))
+                .await);
+        }
+        let mut commit = Commit::new(permit.tenant());
+        let changes = unit.changes.len();
+        let mut events = Vec::with_capacity(changes);
+        for change in unit.changes {
+            let checked = self.check(permit, change).await?;
+            record.touch(checked.touched);
+            commit.documents.push(checked.draft);
+            events.push(checked.event);
+        }
+        if let [event] = events.as_slice() {
+            record.event = *event;
+            record
+                .resources
+                .iter_mut()
+                .for_each(|touched| touched.interaction = None);
+        } else if events.is_empty() {
+            record.event = Event::of(permit.action);
+        }
+        let mut patients: BTreeSet<String> = unit.patient.into_iter().collect();
+        for internal in unit.internals {
+            if !Self::internal_allowed(permit, &internal) {
+                return Err(self
+                    .refuse(permit, Action::Update, None, Some(record))
+                    .await);
+            }
+            patients.extend(patient_of(&internal.owner));
+            commit.documents.push(self.internal_draft(permit, internal));
+        }
+        patients.extend(
+            unit.outbox_add
+                .iter()
+                .filter_map(|entry| patient_of(&entry.owner)),
+        );
+        let outside = |patient: &String| permit.only_patient().is_some_and(|only| only != patient);
+        // Timers, messages and positions are the business of what acts for journeys.
+        let mechanism = !(unit.timers_set.is_empty()
+            && unit.timers_clear.is_empty()
+            && unit.outbox_add.is_empty()
+            && unit.outbox_remove.is_empty()
+            && unit.cursor.is_none());
+        let mechanic = matches!(
+            permit.action,
+            Action::Orchestrate | Action::Send | Action::Work
+        );
+        if patients.iter().any(outside) || (mechanism && !mechanic) {
+            return Err(self
+                .refuse(permit, Action::Update, None, Some(record))
+                .await);
+        }
+        record.patients.extend(patients);
+        record.note = unit.note.as_deref();
+        let worth_recording = !commit.documents.is_empty()
+            || !unit.outbox_add.is_empty()
+            || !unit.outbox_remove.is_empty()
+            || unit.note.is_some();
+        let named = record.patients.clone();
+        if worth_recording {
+            commit.audit = Some(self.inner.auditor.draft(&record));
+        }
+        commit.timers_set = unit.timers_set;
+        commit.timers_clear = unit.timers_clear;
+        commit.outbox_add = unit.outbox_add;
+        commit.outbox_remove = unit.outbox_remove;
+        commit.cursor = unit.cursor;
+        commit.cause = unit.cause;
+        let mut receipt = self.ledger().commit(commit).await?;
+        permit.name_patients(&named);
+        receipt.documents.truncate(changes);
+        Ok(UnitReceipt {
+            changes: receipt.documents,
+            audit: receipt.audit,
+        })
+    }
+
+    /// Checks one change against the permit and against what is there.
+    async fn check(&self, permit: &Permit, change: Change) -> Result<Checked, TrustError> {
+        let (kind, id, expected) = match &change {
+            Change::Put { resource, expected } => {
+                let id = resource.id().ok_or_else(|| {
+                    TrustError::Invalid("a resource to be written needs an id".to_owned())
+                })?;
+                (resource.kind(), id.to_owned(), *expected)
+            }
+            Change::Delete {
+                kind, id, expected, ..
+            } => (*kind, id.clone(), *expected),
+        };
+        let (interaction, event, word) = match (&change, expected) {
+            (Change::Delete { .. }, _) => (Action::Delete, Event::DELETE, "delete"),
+            (_, Expected::Absent) => (Action::Create, Event::CREATE, "create"),
+            (_, Expected::Version(_)) => (Action::Update, Event::UPDATE, "update"),
+        };
+        let owner = match &change {
+            Change::Put { resource, .. } => Self::owner(resource),
+            Change::Delete { owner, .. } => owner.clone(),
+        };
+        let touched = Touched {
+            kind,
+            id: id.clone(),
+            version: Some(expected.next()),
+            patient: patient_of(&owner),
+            interaction: Some(word),
+        };
+        let mut attempt = Record::under(permit, event);
+        attempt.touch(touched.clone());
+        let within = permit
+            .only_patient()
+            .is_none_or(|only| owner == Owner::Patient(only.to_owned()));
+        if !permit.allows(interaction, kind) || !within {
+            let refused = self
+                .refuse(permit, interaction, Some(kind), Some(attempt))
+                .await;
+            return Err(refused);
+        }
+        if let Expected::Version(version) = expected {
+            let before = self.before(permit, kind, &id, version).await?;
+            if !permit.covers(&before) {
+                let refused = self
+                    .refuse(permit, interaction, Some(kind), Some(attempt))
+                    .await;
+                return Err(refused);
+            }
+            // Its key, shard and trail are the patient's; moving them is more than a write.
+            if Self::owner(&before) != owner {
+                return Err(TrustError::Invalid(format!(
+                    "{kind}/{id} belongs to another patient's record, or to none; a resource can't be moved"
+                )));
+            }
+        } else if matches!(change, Change::Delete { .. }) {
+            return Err(TrustError::Invalid(
+                "what is absent can't be deleted".to_owned(),
+            ));
+        }
+        let (body, deleted, tokens) = match change {
+            Change::Put { mut resource, .. } => {
+                resource.strip_meta();
+                let tokens = tokens::of(self.ledger(), permit.tenant(), &resource);
+                (resource.to_json(), false, tokens)
+            }
+            Change::Delete { .. } => (Vec::new(), true, Vec::new()),
+        };
+        Ok(Checked {
+            draft: Draft {
+                kind: tokens::kind(kind),
+                id,
+                owner,
+                expected,
+                body,
+                deleted,
+                tokens,
+            },
+            touched,
+            event,
+        })
+    }
+
+    /// The content that a change replaces; of a deleted resource, the content before.
+    async fn before(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        id: &str,
+        version: u32,
+    ) -> Result<Resource, TrustError> {
+        let tenant = permit.tenant();
+        let stored = self.ledger().get(tenant, tokens::kind(kind), id).await?;
+        let stored = stored
+            .filter(|stored| stored.version == version)
+            .ok_or(LedgerError::Conflict)?;
+        if !stored.deleted {
+            return Ok(open(&stored)?.resource);
+        }
+        Ok(self.open_live(tenant, stored).await?.1)
+    }
+}
+
+fn patient_of(owner: &Owner) -> Option<String> {
+    match owner {
+        Owner::Patient(patient) => Some(patient.clone()),
+        Owner::Tenant => None,
+    }
+}

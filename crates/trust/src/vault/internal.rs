@@ -1,0 +1,193 @@
+//! Cairn's own documents: journeys, their instances and trails, progress of imports.
+//!
+//! The owner stands in the sealed body, before the caller's: a line with the patient's id, empty for
+//! the tenant's. So the row rule holds for these documents too.
+use std::collections::BTreeSet;
+
+use ledger::{Draft, Kind, Number, Owner, Query, Stored};
+
+use super::{Internal, InternalStored, Vault, fetch_open, kinds};
+use crate::audit::{Event, Record};
+use crate::{Action, Permit, Role, TrustError, tokens};
+
+impl Vault {
+    /// A document of Cairn's own. A patient's document is a look at the patient and audited as one,
+    /// unless a part of Cairn looks, just counts are shown ([`Permit::shows_patients`]), or an audit
+    /// record of the same request names the patient already.
+    ///
+    /// # Errors
+    /// `Ledger`; `Invalid` for kinds that belong to identity.
+    pub async fn internal(
+        &self,
+        permit: &Permit,
+        kind: Kind,
+        id: &str,
+    ) -> Result<Option<InternalStored>, TrustError> {
+        ours(kind)?;
+        let Some(stored) = self.ledger().get(permit.tenant(), kind, id).await? else {
+            return Ok(None);
+        };
+        if stored.deleted {
+            return Ok(None);
+        }
+        let mut patients = BTreeSet::new();
+        let Some(found) = unwrap(permit, stored, &mut patients)? else {
+            return Ok(None);
+        };
+        self.audit_internals(permit, patients).await?;
+        Ok(Some(found))
+    }
+    /// Documents of Cairn's own with all of these (parameter, value) tokens, newest first; verified
+    /// by the caller on the body (tokens can collide). Audited as [`Vault::internal`].
+    ///
+    /// # Errors
+    /// As [`Vault::internal`].
+    pub async fn internals(
+        &self,
+        permit: &Permit,
+        kind: Kind,
+        tokens: &[(&str, &str)],
+        before: Option<Number>,
+        limit: usize,
+    ) -> Result<Vec<InternalStored>, TrustError> {
+        ours(kind)?;
+        let (ledger, tenant) = (self.ledger(), permit.tenant());
+        let token = |name: &str, value: &str| Query::Token(ledger.token(tenant, kind, name, value));
+        let mut parts: Vec<Query> = tokens
+            .iter()
+            .map(|(name, value)| token(name, value))
+            .collect();
+        parts.extend(
+            permit
+                .only_patient()
+                .map(|patient| token(tokens::OWNER, patient)),
+        );
+        if parts.is_empty() {
+            parts.push(Query::Token(ledger.kind_token(tenant, kind)));
+        }
+        let query = match parts.len() {
+            1 => parts.remove(0),
+            _ => Query::And(parts),
+        };
+        let mut patients = BTreeSet::new();
+        let mut found = Vec::new();
+        let mut place = before;
+        while found.len() < limit {
+            let wanted = limit - found.len();
+            let hits = ledger.search(tenant, &query, place, None, wanted).await?;
+            for hit in &hits {
+                if let Some(stored) = fetch_open(ledger, tenant, *hit).await?
+                    && stored.kind == kind
+                    && !stored.deleted
+                {
+                    found.extend(unwrap(permit, stored, &mut patients)?);
+                }
+            }
+            match hits.last() {
+                Some(last) if hits.len() == wanted => place = Some(last.number),
+                _ => break,
+            }
+        }
+        self.audit_internals(permit, patients).await?;
+        Ok(found)
+    }
+
+    async fn audit_internals(
+        &self,
+        permit: &Permit,
+        patients: BTreeSet<String>,
+    ) -> Result<(), TrustError> {
+        if permit.agent.role == Role::System || !permit.shows_patients() {
+            return Ok(());
+        }
+        let patients = permit.unnamed(patients);
+        if patients.is_empty() {
+            return Ok(());
+        }
+        let mut record = Record::under(permit, Event::JOURNEY);
+        record.patients = patients;
+        Ok(self.record(permit, record).await?)
+    }
+
+    /// A document to be written; checked against the permit by the caller.
+    pub(super) fn internal_draft(&self, permit: &Permit, internal: Internal) -> Draft {
+        let tenant = permit.tenant();
+        let token =
+            |name: &str, value: &str| self.ledger().token(tenant, internal.kind, name, value);
+        let mut found_by: Vec<_> = internal
+            .tokens
+            .iter()
+            .map(|(name, value)| token(name, value))
+            .collect();
+        let mut body = Vec::with_capacity(internal.body.len() + 40);
+        if let Owner::Patient(patient) = &internal.owner {
+            found_by.push(token(tokens::OWNER, patient));
+            body.extend_from_slice(patient.as_bytes());
+        }
+        body.push(b'\n');
+        body.extend_from_slice(&internal.body);
+        if internal.deleted {
+            found_by.clear();
+            body.clear();
+        }
+        Draft {
+            kind: internal.kind,
+            id: internal.id,
+            owner: internal.owner,
+            expected: internal.expected,
+            body,
+            deleted: internal.deleted,
+            tokens: found_by,
+        }
+    }
+
+    /// Whether a document may be written under this permit.
+    pub(super) fn internal_allowed(permit: &Permit, internal: &Internal) -> bool {
+        let action = match internal.kind {
+            kinds::JOURNEY_DEFINITION => permit.action == Action::Publish,
+            kinds::IMPORT => permit.action == Action::Import,
+            _ => permit.action.writes(),
+        };
+        let row = permit
+            .only_patient()
+            .is_none_or(|only| internal.owner == Owner::Patient(only.to_owned()));
+        action && row && ours(internal.kind).is_ok()
+    }
+}
+
+fn ours(kind: Kind) -> Result<(), TrustError> {
+    if kind.0 < 1000 || kinds::OF_IDENTITY.contains(&kind) {
+        return Err(TrustError::Invalid(
+            "documents of this kind are not read or written this way".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The document, if the permit covers its owner.
+fn unwrap(
+    permit: &Permit,
+    stored: Stored,
+    patients: &mut BTreeSet<String>,
+) -> Result<Option<InternalStored>, TrustError> {
+    let damaged = || TrustError::Damaged(format!("document {} names no owner", stored.id));
+    let end = stored
+        .body
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .ok_or_else(damaged)?;
+    let owner = std::str::from_utf8(&stored.body[..end]).map_err(|_| damaged())?;
+    // Definitions are nobody's and of use to everybody.
+    if !owner.is_empty() {
+        if permit.only_patient().is_some_and(|only| only != owner) {
+            return Ok(None);
+        }
+        patients.insert(owner.to_owned());
+    }
+    Ok(Some(InternalStored {
+        id: stored.id,
+        version: stored.version,
+        at: stored.at,
+        body: stored.body[end + 1..].to_vec(),
+    }))
+}

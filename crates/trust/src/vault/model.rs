@@ -1,0 +1,147 @@
+//! The words of the vault's interface.
+use fhir::{Resource, ResourceType};
+use ledger::{
+    CursorMove, Expected, Hit, Kind, Number, OutboxDraft, OutboxKey, Owner, Timer, TimerKey,
+};
+
+/// Kinds of Cairn's own documents (FHIR types are `Kind(ResourceType::code())`).
+pub mod kinds {
+    use ledger::Kind;
+    /// An account of a person.
+    pub const ACCOUNT: Kind = Kind(1000);
+    /// A session, or a sign-in that waits for its second factor.
+    pub const SESSION: Kind = Kind(1001);
+    /// A published journey definition, one version each.
+    pub const JOURNEY_DEFINITION: Kind = Kind(1002);
+    /// A patient's place in a journey.
+    pub const JOURNEY_INSTANCE: Kind = Kind(1003);
+    /// Progress of an import.
+    pub const IMPORT: Kind = Kind(1004);
+    /// A sign-in link.
+    pub const SIGN_IN_LINK: Kind = Kind(1005);
+    /// A step that a patient has passed in a journey (for counts, drop-off and the timeline).
+    pub const JOURNEY_TRAIL: Kind = Kind(1006);
+    /// A client with a bearer token.
+    pub const CLIENT: Kind = Kind(1007);
+    /// Failed sign-ins of one user name or link.
+    pub const SIGN_IN_ATTEMPTS: Kind = Kind(1008);
+
+    /// Kinds that only [`crate::identity`] touches.
+    pub(crate) const OF_IDENTITY: [Kind; 5] =
+        [ACCOUNT, SESSION, SIGN_IN_LINK, CLIENT, SIGN_IN_ATTEMPTS];
+}
+
+/// A resource with what the store knows of it. `resource.meta` has versionId and lastUpdated.
+#[derive(Debug, Clone)]
+pub struct Versioned {
+    /// The resource; for a deleted version only type and id.
+    pub resource: Resource,
+    /// Its version.
+    pub version: u32,
+    /// Where it lies.
+    pub at: Hit,
+    /// Whether this version says that it is deleted.
+    pub deleted: bool,
+}
+
+/// A change to a resource.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Write this resource (with its id set).
+    Put {
+        /// The resource.
+        resource: Resource,
+        /// Which version must be there.
+        expected: Expected,
+    },
+    /// Delete.
+    Delete {
+        /// Type.
+        kind: ResourceType,
+        /// Id.
+        id: String,
+        /// Which version must be there.
+        expected: Expected,
+        /// Whose it was.
+        owner: Owner,
+    },
+}
+
+/// A document of Cairn's own to be written.
+#[derive(Debug, Clone)]
+pub struct Internal {
+    /// Kind, from [`kinds`].
+    pub kind: Kind,
+    /// Id.
+    pub id: String,
+    /// Whose.
+    pub owner: Owner,
+    /// Which version must be there.
+    pub expected: Expected,
+    /// JSON body.
+    pub body: Vec<u8>,
+    /// Delete it instead.
+    pub deleted: bool,
+    /// What it can be found by: (parameter, value).
+    pub tokens: Vec<(String, String)>,
+}
+
+/// A document of Cairn's own, opened.
+#[derive(Debug, Clone)]
+pub struct InternalStored {
+    /// Id.
+    pub id: String,
+    /// Version.
+    pub version: u32,
+    /// Place.
+    pub at: Hit,
+    /// Body.
+    pub body: Vec<u8>,
+}
+
+/// A unit of work: everything of one cause.
+#[derive(Debug, Default)]
+pub struct Unit {
+    /// Changes to resources.
+    pub changes: Vec<Change>,
+    /// Cairn's own documents.
+    pub internals: Vec<Internal>,
+    /// Timers to set.
+    pub timers_set: Vec<Timer>,
+    /// Timers to clear.
+    pub timers_clear: Vec<TimerKey>,
+    /// Outbox entries to add.
+    pub outbox_add: Vec<OutboxDraft>,
+    /// Outbox entries to settle.
+    pub outbox_remove: Vec<OutboxKey>,
+    /// A follower's move.
+    pub cursor: Option<CursorMove>,
+    /// The event that caused it.
+    pub cause: Option<Number>,
+    /// A sentence for the audit record about what was done, without patient details
+    /// (`heart-failure-discharge: reminder sent`); optional.
+    pub note: Option<String>,
+    /// The patient concerned, where no change names one.
+    pub patient: Option<String>,
+}
+
+/// What a unit became.
+#[derive(Debug, Clone)]
+pub struct UnitReceipt {
+    /// For each change, in order: place and version.
+    pub changes: Vec<ledger::Written>,
+    /// Place of the audit record. There is none for a unit that only moves a follower's position or
+    /// timers and has no note.
+    pub audit: Option<Hit>,
+}
+
+/// A page of a search.
+#[derive(Debug, Clone)]
+pub struct SearchPage {
+    /// Rows that match and may be seen, newest first.
+    pub rows: Vec<Versioned>,
+    /// Where the next page starts, if there is one.
+    pub next: Option<Number>,
+    /// The exact number of matches that may be seen, where asked for.
+    pub total: Option<usize>,
+}
