@@ -2,24 +2,39 @@
 //!
 //! Knows HTTP's words (status, `ETag`, `Location`) because FHIR's RESTful API is defined in them,
 //! but no server: `cairn` maps routes onto [`Record`]. Touches data only through `trust::Vault`.
-#![allow(unused_variables, clippy::unused_async)]
+//!
+//! Start reading at [`Record`]; `interact.rs` has what touches one resource, `transaction/` and
+//! `batch.rs` the bundles, `criteria.rs` how conditional creates stay single under a race.
 
+mod batch;
+mod capability;
+mod criteria;
+mod error;
+mod history;
 pub mod import;
+mod interact;
+mod refs;
+mod render;
+mod search;
+mod step;
+mod transaction;
+mod url;
+mod write;
 
-use fhir::{OperationOutcome, ResourceType};
-use trust::{Agent, Permit, Purpose, Trust, TrustError};
+use fhir::ResourceType;
+use trust::{Action, Agent, Permit, Purpose, Target, Trust, Vault};
 
-/// An error of the record: always an HTTP status and an outcome.
-#[derive(Debug, thiserror::Error)]
-#[error("{status}: {outcome}")]
-pub struct RecordError {
-    /// HTTP status.
-    pub status: u16,
-    /// What to tell the caller.
-    pub outcome: OperationOutcome,
-    /// The inside story for the log, without patient details.
-    pub inside: Option<String>,
-}
+pub use error::RecordError;
+
+/// The greatest body of a single resource, bytes. The largest R4 example is under 4 MiB, and a
+/// reader has to hold a resource whole.
+pub const RESOURCE_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// The greatest body of a batch or transaction, bytes.
+pub const BUNDLE_BYTES_MAX: usize = 50 * 1024 * 1024;
+/// The most entries of a batch or transaction: they are one commit, which others wait for.
+pub const BUNDLE_ENTRIES_MAX: usize = 5_000;
+/// How often a write is tried again when somebody else wrote the same resource in between.
+pub(crate) const ATTEMPTS_MAX: u32 = 8;
 
 /// An answer in HTTP's words.
 #[derive(Debug, Clone)]
@@ -32,7 +47,7 @@ pub struct Answer {
     pub last_modified_ms: Option<u64>,
     /// `Location`, relative to the base (`Patient/ID/_history/1`).
     pub location: Option<String>,
-    /// JSON body; empty for 204.
+    /// JSON body; empty for 204 and for `Prefer: return=minimal`.
     pub body: Vec<u8>,
 }
 
@@ -49,64 +64,70 @@ pub struct Caller {
     pub base: String,
     /// `Prefer: handling=lenient`.
     pub lenient: bool,
-    /// `Prefer: return=minimal|representation|OperationOutcome`.
+    /// `Prefer: return=minimal|representation|OperationOutcome`. Where a client of a batch or
+    /// transaction says nothing, `Minimal` keeps the answer small.
     pub prefer_return: PreferReturn,
 }
 
 /// `Prefer: return`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
-pub enum PreferReturn { #[default] Representation, Minimal, OperationOutcome }
+pub enum PreferReturn {
+    #[default]
+    Representation,
+    Minimal,
+    OperationOutcome,
+}
 
 /// The FHIR service. Cheap to clone. Each call decides (mints its own permit), does the work and answers.
 #[derive(Clone)]
-pub struct Record {}
+pub struct Record {
+    trust: Trust,
+    /// When this service was set up: the date of the `CapabilityStatement`, whose content can't
+    /// change later.
+    since_ms: u64,
+}
 
 impl Record {
     /// Over trust's vault.
     #[must_use]
-    pub fn new(trust: Trust) -> Self { todo!() }
-    /// `CapabilityStatement`, generated from what is wired.
-    #[must_use]
-    pub fn metadata(&self, base: &str, software_version: &str) -> Answer { todo!() }
-    /// `read`.
-    ///
-    /// # Errors
-    /// 404, 410, 403, 500.
-    pub async fn read(&self, caller: &Caller, kind: ResourceType, id: &str) -> Result<Answer, RecordError> { todo!() }
-    /// `vread`.
-    ///
-    /// # Errors
-    /// 404, 410, 403, 500.
-    pub async fn version(&self, caller: &Caller, kind: ResourceType, id: &str, version: &str) -> Result<Answer, RecordError> { todo!() }
-    /// Instance `history` (`_count`, `_since`, paging by version).
-    ///
-    /// # Errors
-    /// 404, 403, 500.
-    pub async fn history(&self, caller: &Caller, kind: ResourceType, id: &str, parameters: &[(String, String)]) -> Result<Answer, RecordError> { todo!() }
-    /// `create`.
-    ///
-    /// # Errors
-    /// 400, 403, 422, 500.
-    pub async fn create(&self, caller: &Caller, kind: ResourceType, body: &[u8]) -> Result<Answer, RecordError> { todo!() }
-    /// `update` (and update-as-create); `if_match` is the version of an `If-Match: W/"n"` header.
-    ///
-    /// # Errors
-    /// 400, 403, 409, 412, 422, 500.
-    pub async fn update(&self, caller: &Caller, kind: ResourceType, id: &str, if_match: Option<&str>, body: &[u8]) -> Result<Answer, RecordError> { todo!() }
-    /// `delete`.
-    ///
-    /// # Errors
-    /// 403, 409, 412, 500.
-    pub async fn delete(&self, caller: &Caller, kind: ResourceType, id: &str, if_match: Option<&str>) -> Result<Answer, RecordError> { todo!() }
-    /// Type-level search.
-    ///
-    /// # Errors
-    /// 400, 403, 500.
-    pub async fn search(&self, caller: &Caller, kind: ResourceType, parameters: &[(String, String)]) -> Result<Answer, RecordError> { todo!() }
-    /// `transaction` or `batch`.
-    ///
-    /// # Errors
-    /// 400, 403, 409, 412, 422, 500.
-    pub async fn bundle(&self, caller: &Caller, body: &[u8]) -> Result<Answer, RecordError> { todo!() }
+    pub fn new(trust: Trust) -> Self {
+        let since_ms = trust.wall_clock().now_ms();
+        Self { trust, since_ms }
+    }
+    pub(crate) fn vault(&self) -> &Vault {
+        self.trust.vault()
+    }
+    pub(crate) async fn permit(
+        &self,
+        caller: &Caller,
+        action: Action,
+        kind: Option<ResourceType>,
+        patient: Option<String>,
+    ) -> Result<Permit, RecordError> {
+        let target = Target { kind, patient };
+        let decided = self
+            .trust
+            .decide(
+                &caller.agent,
+                caller.purpose,
+                action,
+                target,
+                &caller.request_id,
+            )
+            .await;
+        decided.map_err(|error| RecordError::from_trust(error, &caller.request_id))
+    }
+}
+
+/// Whether resources of this type are kept at all. `Parameters` has no RESTful endpoint
+/// (R4, section 2.4).
+pub(crate) fn is_kept(kind: ResourceType) -> bool {
+    kind.name() != "Parameters"
+}
+
+/// Whether clients may write this type. The audit is written by the store itself, together with what
+/// it is about.
+pub(crate) fn is_writable(kind: ResourceType) -> bool {
+    is_kept(kind) && kind != ResourceType::AuditEvent
 }

@@ -1,0 +1,195 @@
+//! `batch`: each entry for itself, and the common door of batch and transaction.
+use std::collections::HashSet;
+
+use fhir::{IssueCode, OperationOutcome, Resource};
+use futures_util::{StreamExt, stream};
+use serde_json::Value;
+
+use crate::error::in_entry;
+use crate::render::BundleWriter;
+use crate::step::{Ask, Look, PHASES, Step, entries};
+use crate::write::heavy;
+use crate::{
+    Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, Caller, PreferReturn, Record, RecordError, refs,
+};
+
+/// How many entries of one batch are worked on at once, so that they share the store's flushes.
+const BATCH_PARALLEL: usize = 16;
+
+impl Record {
+    /// `transaction` or `batch`.
+    ///
+    /// # Errors
+    /// 400, 403, 409, 412, 413, 422, 500.
+    pub async fn bundle(&self, caller: &Caller, body: &[u8]) -> Result<Answer, RecordError> {
+        if body.len() > BUNDLE_BYTES_MAX {
+            let words = format!(
+                "the bundle has {} bytes; at most {BUNDLE_BYTES_MAX} are taken",
+                body.len()
+            );
+            return Err(RecordError::new(413, IssueCode::TooLong, words));
+        }
+        let text = body.to_vec();
+        let base = caller.base.clone();
+        let (kind, steps) = heavy(text.len(), move || {
+            let (kind, entries) = Resource::parse(&text)
+                .and_then(entries)
+                .map_err(|outcome| RecordError::with(400, outcome))?;
+            if !matches!(kind.as_str(), "batch" | "transaction") {
+                let words =
+                    "is neither `batch` nor `transaction`; other bundles can be stored at Bundle";
+                return Err(RecordError::with(
+                    400,
+                    OperationOutcome::at(IssueCode::Invalid, words, "Bundle.type"),
+                ));
+            }
+            if entries.len() > BUNDLE_ENTRIES_MAX {
+                let words = format!(
+                    "the bundle has {} entries; at most {BUNDLE_ENTRIES_MAX} are taken",
+                    entries.len()
+                );
+                return Err(RecordError::with(
+                    413,
+                    OperationOutcome::at(IssueCode::TooLong, words, "Bundle.entry"),
+                ));
+            }
+            let parse = |(index, entry): (usize, Value)| Step::parse(&base, index, entry);
+            Ok((
+                kind,
+                entries
+                    .into_iter()
+                    .enumerate()
+                    .map(parse)
+                    .collect::<Vec<_>>(),
+            ))
+        })
+        .await??;
+        if kind == "transaction" {
+            self.transaction(caller, steps).await
+        } else {
+            self.batch(caller, steps).await
+        }
+    }
+
+    async fn batch(
+        &self,
+        caller: &Caller,
+        steps: Vec<Result<Step, RecordError>>,
+    ) -> Result<Answer, RecordError> {
+        let full_urls: HashSet<String> = steps
+            .iter()
+            .flatten()
+            .filter_map(|step| step.full_url.clone())
+            .collect();
+        let mut answers: Vec<Option<(bool, Result<Answer, RecordError>)>> = Vec::new();
+        answers.resize_with(steps.len(), || None);
+        let mut phases: [Vec<Step>; PHASES] = Default::default();
+        for (index, step) in steps.into_iter().enumerate() {
+            match step.and_then(|step| no_dependence(step, &full_urls)) {
+                Ok(step) => phases[step.ask.phase()].push(step),
+                Err(error) => answers[index] = Some((false, Err(error))),
+            }
+        }
+        for phase in phases {
+            let mut running = stream::iter(phase)
+                .map(|step| self.one(caller, step))
+                .buffer_unordered(BATCH_PARALLEL);
+            while let Some((index, is_get, answer)) = running.next().await {
+                answers[index] = Some((is_get, answer));
+            }
+        }
+        let mut bundle = BundleWriter::new("batch-response", None, &[]);
+        for answer in answers.into_iter().flatten() {
+            match answer {
+                (is_get, Ok(answer)) => bundle.answered(
+                    None,
+                    &answer,
+                    !is_get && caller.prefer_return == PreferReturn::OperationOutcome,
+                ),
+                (_, Err(error)) => bundle.failed(&error),
+            }
+        }
+        Ok(Answer {
+            status: 200,
+            version: None,
+            last_modified_ms: None,
+            location: None,
+            body: bundle.finish(),
+        })
+    }
+
+    async fn one(&self, caller: &Caller, step: Step) -> (usize, bool, Result<Answer, RecordError>) {
+        let Step {
+            index,
+            ask,
+            resource,
+            ..
+        } = step;
+        let is_get = matches!(ask, Ask::Get(_));
+        let missing = || RecordError::new(400, IssueCode::Required, "the resource is missing");
+        let answer = match ask {
+            Ask::Delete { kind, id, if_match } => {
+                self.delete_checked(caller, kind, &id, &if_match).await
+            }
+            Ask::Create { kind, criteria } => match resource {
+                Some(resource) => {
+                    self.create_parsed(caller, kind, resource, criteria.map(|criteria| *criteria))
+                        .await
+                }
+                None => Err(missing()),
+            },
+            Ask::Update { kind, id, if_match } => match resource {
+                Some(resource) => {
+                    self.update_parsed(caller, kind, &id, &if_match, resource)
+                        .await
+                }
+                None => Err(missing()),
+            },
+            Ask::Get(look) => self.look(caller, look).await,
+        };
+        let part = if is_get { "request" } else { "resource" };
+        (
+            index,
+            is_get,
+            answer.map_err(|error| RecordError {
+                outcome: in_entry(error.outcome, index, part),
+                ..error
+            }),
+        )
+    }
+
+    /// Answers a GET of a bundle.
+    pub(crate) async fn look(&self, caller: &Caller, look: Look) -> Result<Answer, RecordError> {
+        match look {
+            Look::Read { kind, id } => self.read(caller, kind, &id).await,
+            Look::Version { kind, id, version } => self.version(caller, kind, &id, &version).await,
+            Look::History {
+                kind,
+                id,
+                parameters,
+            } => self.history(caller, kind, &id, &parameters).await,
+            Look::Search { kind, parameters } => self.search(caller, kind, &parameters).await,
+        }
+    }
+}
+
+/// Entries of a batch must not depend on each other (R4, section 3.1.0.11.1).
+fn no_dependence(mut step: Step, full_urls: &HashSet<String>) -> Result<Step, RecordError> {
+    let own = step.full_url.clone();
+    let mut depends = false;
+    if let Some(resource) = &mut step.resource {
+        refs::replace(resource, &mut |text| {
+            depends |= full_urls.contains(text) && own.as_deref() != Some(text);
+            None
+        });
+    }
+    if !depends {
+        return Ok(step);
+    }
+    let words = "refers to another entry of the same batch; entries that depend on each other make a transaction";
+    let outcome = OperationOutcome::error(IssueCode::Invalid, words);
+    Err(RecordError::with(
+        400,
+        in_entry(outcome, step.index, "resource"),
+    ))
+}

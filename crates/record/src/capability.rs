@@ -1,0 +1,83 @@
+//! The `CapabilityStatement`, generated from what is wired.
+use fhir::search::{COMMON, Parameter, ParameterKind, parameters};
+use fhir::{ResourceType, date};
+use serde_json::{Value, json};
+
+use crate::{
+    Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, RESOURCE_BYTES_MAX, Record, is_kept, is_writable,
+};
+
+fn search_parameter(parameter: &Parameter) -> Value {
+    let kind = match parameter.kind {
+        ParameterKind::Token => "token",
+        ParameterKind::String => "string",
+        ParameterKind::Date => "date",
+        ParameterKind::Reference => "reference",
+        ParameterKind::Uri => "uri",
+    };
+    json!({ "name": parameter.name, "type": kind })
+}
+
+fn resource(kind: ResourceType) -> Value {
+    let writable = is_writable(kind);
+    let reading = ["read", "vread", "history-instance", "search-type"];
+    let writing = ["create", "update", "delete"];
+    let interactions = reading
+        .iter()
+        .chain(writing.iter().filter(|_| writable))
+        .map(|code| json!({ "code": code }));
+    let searches = COMMON.iter().chain(parameters(kind)).map(search_parameter);
+    json!({
+        "type": kind.name(),
+        "interaction": interactions.collect::<Vec<_>>(),
+        "versioning": "versioned",
+        "readHistory": true,
+        "updateCreate": writable,
+        "conditionalCreate": writable,
+        "conditionalRead": "not-supported",
+        "conditionalUpdate": false,
+        "conditionalDelete": "not-supported",
+        "referencePolicy": ["literal", "logical", "local"],
+        "searchParam": searches.collect::<Vec<_>>(),
+    })
+}
+
+impl Record {
+    /// `CapabilityStatement`, generated from what is wired.
+    #[must_use]
+    pub fn metadata(&self, base: &str, software_version: &str) -> Answer {
+        let statement = json!({
+            "resourceType": "CapabilityStatement",
+            "status": "active",
+            "date": date::instant(self.since_ms),
+            "kind": "instance",
+            "software": { "name": "Cairn", "version": software_version },
+            "implementation": { "description": "Cairn FHIR record", "url": base },
+            "fhirVersion": "4.0.1",
+            "format": ["application/fhir+json", "json"],
+            "rest": [{
+                "mode": "server",
+                "documentation": format!(
+                    "A resource has at most {RESOURCE_BYTES_MAX} bytes, a batch or transaction at most {BUNDLE_BYTES_MAX} bytes and \
+                     {BUNDLE_ENTRIES_MAX} entries. An update may use If-Match; without it the last one wins. Unknown search \
+                     parameters are refused unless Prefer: handling=lenient is sent."
+                ),
+                "security": {
+                    "cors": false,
+                    "service": [{ "text": "Bearer token" }],
+                    "description": "Each request but this one carries an access token in the header Authorization: Bearer TOKEN (RFC 6750). \
+                                    Every access is decided by policy and audited."
+                },
+                "resource": ResourceType::all().filter(|kind| is_kept(*kind)).map(resource).collect::<Vec<_>>(),
+                "interaction": [{ "code": "transaction" }, { "code": "batch" }],
+            }],
+        });
+        Answer {
+            status: 200,
+            version: None,
+            last_modified_ms: None,
+            location: None,
+            body: statement.to_string().into_bytes(),
+        }
+    }
+}

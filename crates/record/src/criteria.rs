@@ -1,0 +1,157 @@
+//! Search criteria that say which resource is meant: conditional creates and references.
+//!
+//! **Two conditional creates at once never make two resources.** A conditional create that finds
+//! nothing writes to an id that a keyed hash derives from its criteria, and demands that this id is
+//! not in use. Of several at once the store lets one through; the others conflict, look again and
+//! find it. An id that is in use by a resource that no longer matches (somebody changed it since)
+//! is passed over for the next one in the same fixed order, so that those who race still meet.
+use fhir::search::SearchQuery;
+use fhir::{IssueCode, OperationOutcome, ResourceType};
+use ledger::{Expected, Owner, TenantId};
+use trust::{Permit, TrustError, Vault, Versioned};
+
+use crate::{RecordError, url};
+
+/// How many ids are tried for one set of criteria. Each means that a resource once created under
+/// these criteria was changed so that it no longer fits them.
+const SLOTS_MAX: u32 = 16;
+
+/// Criteria of one resource type.
+#[derive(Debug, Clone)]
+pub(crate) struct Criteria {
+    query: SearchQuery,
+    /// The same text for criteria that are the same but for order and encoding.
+    canonical: String,
+    /// System and value, where the criteria are just `identifier=system|value`.
+    identifier: Option<(String, String)>,
+}
+
+/// What criteria found.
+pub(crate) enum Found {
+    Nothing,
+    One(Box<Versioned>),
+    Several,
+}
+
+/// Where a conditional create goes.
+pub(crate) enum Slot {
+    /// Write here.
+    Free { id: String, expected: Expected },
+    /// Somebody just did.
+    Taken(Box<Versioned>),
+    /// All ids are used up.
+    Exhausted,
+}
+
+impl Criteria {
+    /// Parses `name=value&…`, also behind `?` or `Type?`.
+    pub(crate) fn parse(kind: ResourceType, text: &str) -> Result<Self, OperationOutcome> {
+        let text = text
+            .strip_prefix(kind.name())
+            .filter(|rest| rest.starts_with('?'))
+            .unwrap_or(text);
+        let text = text.strip_prefix('?').unwrap_or(text);
+        let malformed =
+            || OperationOutcome::error(IssueCode::Invalid, "the criteria are no query string");
+        let pairs = url::pairs(text).ok_or_else(malformed)?;
+        let mut query = SearchQuery::parse(kind, &pairs, false)?;
+        if query.clauses.is_empty() {
+            return Err(OperationOutcome::error(
+                IssueCode::Invalid,
+                "criteria need at least one search parameter",
+            ));
+        }
+        query.count = 2;
+        query.total = false;
+        let mut used: Vec<(&str, &str)> = query
+            .used
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        used.retain(|(name, _)| !matches!(*name, "_count" | "_total" | "_sort" | "_format"));
+        used.sort_unstable();
+        let canonical = format!("{kind}?{}", url::query(used.iter().copied()));
+        let identifier = match used.as_slice() {
+            [("identifier", value)] if !value.contains([',', '\\']) => value
+                .split_once('|')
+                .map(|(system, value)| (system.to_owned(), value.to_owned())),
+            _ => None,
+        };
+        Ok(Self {
+            query,
+            canonical,
+            identifier,
+        })
+    }
+    pub(crate) fn kind(&self) -> ResourceType {
+        self.query.kind
+    }
+    pub(crate) fn canonical(&self) -> &str {
+        &self.canonical
+    }
+    pub(crate) fn identifier(&self) -> Option<(&str, &str)> {
+        self.identifier
+            .as_ref()
+            .map(|(system, value)| (system.as_str(), value.as_str()))
+    }
+    pub(crate) fn matches(&self, resource: &fhir::Resource) -> bool {
+        self.query.matches(resource)
+    }
+    /// What is in the store, under a permit that writes.
+    pub(crate) async fn find(&self, vault: &Vault, permit: &Permit) -> Result<Found, TrustError> {
+        let mut page = vault.load_search(permit, &self.query, None).await?;
+        Ok(match page.rows.len() {
+            0 => Found::Nothing,
+            1 if page.next.is_none() => Found::One(Box::new(page.rows.remove(0))),
+            _ => Found::Several,
+        })
+    }
+    fn id(&self, vault: &Vault, tenant: TenantId, slot: u32) -> String {
+        let name = format!("if-none-exist\n{}\n{slot}", self.canonical);
+        // The id must not depend on whose the resource will be, or two that race with the same
+        // criteria for different patients would not meet.
+        if self.kind() == ResourceType::Patient {
+            vault.ledger().derive_own_id(tenant, &name)
+        } else {
+            vault.ledger().derive_id(tenant, &Owner::Tenant, &name)
+        }
+    }
+    /// Where a create goes after [`Criteria::find`] found nothing.
+    pub(crate) async fn slot(&self, vault: &Vault, permit: &Permit) -> Result<Slot, TrustError> {
+        for slot in 0..SLOTS_MAX {
+            let id = self.id(vault, permit.tenant(), slot);
+            match vault.load(permit, self.kind(), &id).await? {
+                None => {
+                    return Ok(Slot::Free {
+                        id,
+                        expected: Expected::Absent,
+                    });
+                }
+                Some(row) if row.deleted => {
+                    return Ok(Slot::Free {
+                        id,
+                        expected: Expected::Version(row.version),
+                    });
+                }
+                Some(row) if self.matches(&row.resource) => return Ok(Slot::Taken(Box::new(row))),
+                Some(_) => {}
+            }
+        }
+        Ok(Slot::Exhausted)
+    }
+}
+
+pub(crate) fn several() -> RecordError {
+    RecordError::new(
+        412,
+        IssueCode::MultipleMatches,
+        "the criteria match several resources",
+    )
+}
+
+pub(crate) fn exhausted() -> RecordError {
+    let words = format!(
+        "{SLOTS_MAX} resources created under these criteria were changed so that they no longer fit; create it without them"
+    );
+    RecordError::new(409, IssueCode::Conflict, words)
+}

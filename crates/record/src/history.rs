@@ -1,0 +1,196 @@
+//! Instance history (R4, section 3.1.0.9).
+use fhir::{IssueCode, OperationOutcome, ResourceType, date};
+use trust::{Action, Versioned};
+
+use crate::interact::not_found;
+use crate::render::{BundleWriter, Response};
+use crate::search::Cursor;
+use crate::write::{check_kept, wrap};
+use crate::{Answer, Caller, Record, RecordError, url};
+
+const COUNT_DEFAULT: usize = 50;
+/// As for searches.
+const COUNT_MAX: usize = 1000;
+
+struct Asked {
+    count: usize,
+    since_ms: Option<i64>,
+    used: Vec<(String, String)>,
+    cursor: Option<String>,
+}
+
+fn parse(parameters: &[(String, String)], lenient: bool) -> Result<Asked, RecordError> {
+    let mut asked = Asked {
+        count: COUNT_DEFAULT,
+        since_ms: None,
+        used: Vec::new(),
+        cursor: None,
+    };
+    let bad = |code, name: &str, words: String| {
+        RecordError::with(400, OperationOutcome::at(code, words, name))
+    };
+    for (name, value) in parameters {
+        match name.as_str() {
+            "_count" => match value.parse() {
+                Ok(count) if (1..=COUNT_MAX).contains(&count) => asked.count = count,
+                _ => {
+                    return Err(bad(
+                        IssueCode::Value,
+                        name,
+                        format!("is a whole number from 1 to {COUNT_MAX}"),
+                    ));
+                }
+            },
+            "_since" => match date::parse(value) {
+                Some(since) => asked.since_ms = Some(since.start_ms),
+                None => return Err(bad(IssueCode::Value, name, "is no instant".to_owned())),
+            },
+            "_cursor" => {
+                asked.cursor = Some(value.clone());
+                continue;
+            }
+            "_format"
+                if matches!(
+                    value.as_str(),
+                    "json" | "application/json" | "application/fhir+json"
+                ) => {}
+            _ if lenient => continue,
+            _ => {
+                let words =
+                    "is no parameter of a history here; known are _count, _since and _format=json";
+                return Err(bad(
+                    IssueCode::NotSupported,
+                    &name
+                        .chars()
+                        .filter(char::is_ascii_graphic)
+                        .take(64)
+                        .collect::<String>(),
+                    words.to_owned(),
+                ));
+            }
+        }
+        asked.used.push((name.clone(), value.clone()));
+    }
+    Ok(asked)
+}
+
+/// Random and derived ids are UUIDs; what clients choose mostly isn't.
+fn is_minted(id: &str) -> bool {
+    id.len() == 36
+        && id.bytes().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+impl Record {
+    /// Instance `history` (`_count`, `_since`, paging by version).
+    ///
+    /// # Errors
+    /// 400, 404, 403, 500.
+    pub async fn history(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+        parameters: &[(String, String)],
+    ) -> Result<Answer, RecordError> {
+        check_kept(kind)?;
+        let asked = parse(parameters, caller.lenient)?;
+        let permit = self
+            .permit(
+                caller,
+                Action::History,
+                Some(kind),
+                self.own_patient(kind, id),
+            )
+            .await?;
+        if !fhir::is_id(id) {
+            return Err(not_found());
+        }
+        let scope = format!("history\n{kind}/{id}\n{:?}", asked.since_ms);
+        let cursor = Cursor {
+            record: self,
+            tenant: permit.tenant(),
+            kind,
+            scope: &scope,
+        };
+        let before = match &asked.cursor {
+            // Versions are 32 bits wide, and the cursor's seal says that it was made here.
+            Some(text) => {
+                Some(u32::try_from(cursor.open(text)?).map_err(|_| crate::search::bad_cursor())?)
+            }
+            None => None,
+        };
+        // One more than the page, to know what the last one followed and whether there is more.
+        let rows = self
+            .vault()
+            .history(&permit, kind, id, before, asked.count + 1)
+            .await
+            .map_err(wrap(caller))?;
+        if rows.is_empty() && before.is_none() {
+            return Err(not_found());
+        }
+        let is_new = |row: &Versioned| {
+            asked.since_ms.is_none_or(|since| {
+                i64::try_from(row.at.number.unix_ms()).is_ok_and(|at| at >= since)
+            })
+        };
+        let shown = rows
+            .iter()
+            .take(asked.count)
+            .take_while(|row| is_new(row))
+            .count();
+        let more = rows
+            .get(shown)
+            .is_some_and(|row| shown == asked.count && is_new(row));
+        // Versions are counted without gaps, so the newest one's number says how many there are.
+        let total = match (before, asked.since_ms) {
+            (None, None) => rows
+                .first()
+                .and_then(|row| usize::try_from(row.version).ok()),
+            _ => None,
+        };
+        let link = |extra: Option<String>| {
+            let own = asked
+                .used
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()));
+            let query = url::query(own.chain(extra.as_deref().map(|cursor| ("_cursor", cursor))));
+            let mark = if query.is_empty() { "" } else { "?" };
+            format!("{}/{kind}/{id}/_history{mark}{query}", caller.base)
+        };
+        let mut links = vec![("self", link(asked.cursor.clone()))];
+        if let (true, Some(last)) = (more, shown.checked_sub(1).and_then(|last| rows.get(last))) {
+            links.push(("next", link(Some(cursor.seal(u64::from(last.version))))));
+        }
+        let mut bundle = BundleWriter::new("history", total, &links);
+        let full_url = format!("{}/{kind}/{id}", caller.base);
+        let instance = format!("{kind}/{id}");
+        for (place, row) in rows.iter().enumerate().take(shown) {
+            // Was there nothing before, or a deletion, then this version made the resource.
+            let made = row.version == 1 || rows.get(place + 1).is_some_and(|older| older.deleted);
+            let (method, at, status) = match (row.deleted, made) {
+                (true, _) => ("DELETE", instance.as_str(), 204),
+                (false, true) if row.version == 1 && is_minted(id) => ("POST", kind.name(), 201),
+                (false, true) => ("PUT", instance.as_str(), 201),
+                (false, false) => ("PUT", instance.as_str(), 200),
+            };
+            let response = Response {
+                status,
+                location: None,
+                version: Some(row.version),
+                last_modified_ms: Some(row.at.number.unix_ms()),
+            };
+            let body = (!row.deleted).then(|| row.resource.to_json());
+            bundle.past(&full_url, body.as_deref(), method, at, &response);
+        }
+        Ok(Answer {
+            status: 200,
+            version: None,
+            last_modified_ms: None,
+            location: None,
+            body: bundle.finish(),
+        })
+    }
+}

@@ -1,0 +1,387 @@
+//! What touches one resource: read, vread, create, update, delete.
+use fhir::{IssueCode, Resource, ResourceType};
+use ledger::Expected;
+use trust::{Action, Change, Unit, Vault, Versioned};
+
+use crate::criteria::{Criteria, Found, Slot, exhausted, several};
+use crate::error::{conflict, is_conflict};
+use crate::write::{
+    IfMatch, check_id, check_kept, check_owner, check_same_id, check_type, check_unconditional,
+    check_valid, check_writable, deleted_answer, existing_answer, expected_over, mint, parse_body,
+    patient_of, pause, tidy, wrap, written_answer,
+};
+use crate::{ATTEMPTS_MAX, Answer, Caller, PreferReturn, Record, RecordError};
+
+pub(crate) fn not_found() -> RecordError {
+    RecordError::new(404, IssueCode::NotFound, "there is no such resource")
+}
+
+fn read_answer(row: Option<Versioned>) -> Result<Answer, RecordError> {
+    let row = row.ok_or_else(not_found)?;
+    if row.deleted {
+        return Err(RecordError::new(
+            410,
+            IssueCode::Deleted,
+            format!("was deleted (version {})", row.version),
+        ));
+    }
+    Ok(Answer {
+        status: 200,
+        version: Some(row.version),
+        last_modified_ms: Some(row.at.number.unix_ms()),
+        location: None,
+        body: row.resource.to_json(),
+    })
+}
+
+impl Record {
+    /// `read`.
+    ///
+    /// # Errors
+    /// 404, 410, 403, 500.
+    pub async fn read(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+    ) -> Result<Answer, RecordError> {
+        check_kept(kind)?;
+        let permit = self
+            .permit(caller, Action::Read, Some(kind), self.own_patient(kind, id))
+            .await?;
+        if !fhir::is_id(id) {
+            return Err(not_found());
+        }
+        read_answer(
+            self.vault()
+                .read(&permit, kind, id)
+                .await
+                .map_err(wrap(caller))?,
+        )
+    }
+
+    /// `vread`.
+    ///
+    /// # Errors
+    /// 404, 410, 403, 500.
+    pub async fn version(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+        version: &str,
+    ) -> Result<Answer, RecordError> {
+        check_kept(kind)?;
+        let permit = self
+            .permit(caller, Action::Read, Some(kind), self.own_patient(kind, id))
+            .await?;
+        let number = version
+            .parse()
+            .ok()
+            .filter(|_| version.bytes().all(|byte| byte.is_ascii_digit()));
+        let (Some(number), true) = (number, fhir::is_id(id)) else {
+            return Err(not_found());
+        };
+        read_answer(
+            self.vault()
+                .read_version(&permit, kind, id, number)
+                .await
+                .map_err(wrap(caller))?,
+        )
+    }
+
+    /// The patient concerned, as far as the address says.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn own_patient(&self, kind: ResourceType, id: &str) -> Option<String> {
+        (kind == ResourceType::Patient && fhir::is_id(id)).then(|| id.to_owned())
+    }
+
+    /// `create`.
+    ///
+    /// # Errors
+    /// 400, 403, 413, 422, 500.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        body: &[u8],
+    ) -> Result<Answer, RecordError> {
+        check_writable(kind)?;
+        let resource = parse_body(kind, body).await?;
+        self.create_parsed(caller, kind, resource, None).await
+    }
+
+    /// Conditional create; `if_none_exist` is the `If-None-Exist` header. 201 when it was created, 200
+    /// with the resource that is there already. However many do this at once, one resource is made.
+    ///
+    /// # Errors
+    /// 400, 403, 409, 412 when the criteria match several, 413, 422, 500.
+    pub async fn conditional_create(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        if_none_exist: &str,
+        body: &[u8],
+    ) -> Result<Answer, RecordError> {
+        check_writable(kind)?;
+        let criteria = Criteria::parse(kind, if_none_exist)
+            .map_err(|outcome| RecordError::with(400, outcome))?;
+        let resource = parse_body(kind, body).await?;
+        self.create_parsed(caller, kind, resource, Some(criteria))
+            .await
+    }
+
+    pub(crate) async fn create_parsed(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        mut resource: Resource,
+        criteria: Option<Criteria>,
+    ) -> Result<Answer, RecordError> {
+        check_type(kind, &resource)?;
+        resource.remove("id");
+        tidy(&caller.base, &mut resource);
+        check_unconditional(&mut resource)?;
+        // The permit must see beyond one patient's rows, or criteria would miss what is another's.
+        let permit = self
+            .permit(caller, Action::Create, Some(kind), None)
+            .await?;
+        check_valid(&resource).map_err(|outcome| RecordError::with(422, outcome))?;
+        let vault = self.vault();
+        for attempt in 0..ATTEMPTS_MAX {
+            let expected = match &criteria {
+                None => {
+                    mint(vault, &permit, &mut resource);
+                    Expected::Absent
+                }
+                Some(criteria) => {
+                    // What a conditional create finds is shown to the caller, so it is read as such.
+                    match criteria.find(vault, &permit).await.map_err(wrap(caller))? {
+                        Found::One(row) => return self.found_existing(caller, *row).await,
+                        Found::Several => return Err(several()),
+                        Found::Nothing => {}
+                    }
+                    match criteria.slot(vault, &permit).await.map_err(wrap(caller))? {
+                        Slot::Free { id, expected } => {
+                            resource.set_id(&id);
+                            expected
+                        }
+                        Slot::Taken(row) => return self.found_existing(caller, *row).await,
+                        Slot::Exhausted => return Err(exhausted()),
+                    }
+                }
+            };
+            let unit = Unit {
+                changes: vec![Change::Put {
+                    resource: resource.clone(),
+                    expected,
+                }],
+                ..Unit::default()
+            };
+            match vault.commit(&permit, unit).await {
+                Ok(receipt) => {
+                    let written = *receipt.changes.first().ok_or_else(conflict)?;
+                    let id = resource.id().unwrap_or_default().to_owned();
+                    return Ok(written_answer(
+                        caller,
+                        kind,
+                        &id,
+                        Some(resource),
+                        written,
+                        true,
+                    ));
+                }
+                Err(error) if is_conflict(&error) => pause(attempt).await,
+                Err(error) => return Err(wrap(caller)(error)),
+            }
+        }
+        Err(conflict())
+    }
+
+    /// Answers with a resource that is there already; showing it is a read, decided and audited as one.
+    pub(crate) async fn found_existing(
+        &self,
+        caller: &Caller,
+        row: Versioned,
+    ) -> Result<Answer, RecordError> {
+        if caller.prefer_return != PreferReturn::Representation {
+            return Ok(existing_answer(caller, &row));
+        }
+        let (kind, id) = (
+            row.resource.kind(),
+            row.resource.id().unwrap_or_default().to_owned(),
+        );
+        let shown = match self
+            .permit(
+                caller,
+                Action::Read,
+                Some(kind),
+                patient_of(&Vault::owner(&row.resource)),
+            )
+            .await
+        {
+            Ok(permit) => self
+                .vault()
+                .read(&permit, kind, &id)
+                .await
+                .map_err(wrap(caller))?,
+            Err(error) if error.status == 403 => None,
+            Err(error) => return Err(error),
+        };
+        match shown {
+            Some(row) if !row.deleted => Ok(existing_answer(caller, &row)),
+            // Gone in between, or not for this caller to see: that it exists is all that is said.
+            _ => Ok(existing_answer(
+                &Caller {
+                    prefer_return: PreferReturn::Minimal,
+                    ..caller.clone()
+                },
+                &row,
+            )),
+        }
+    }
+
+    /// `update` (and update-as-create); `if_match` is the version of an `If-Match: W/"n"` header.
+    ///
+    /// # Errors
+    /// 400, 403, 409, 412, 413, 422, 500.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+        if_match: Option<&str>,
+        body: &[u8],
+    ) -> Result<Answer, RecordError> {
+        check_writable(kind)?;
+        check_id(id)?;
+        let if_match = IfMatch::parse(if_match)?;
+        let resource = parse_body(kind, body).await?;
+        self.update_parsed(caller, kind, id, &if_match, resource)
+            .await
+    }
+
+    pub(crate) async fn update_parsed(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+        if_match: &IfMatch,
+        mut resource: Resource,
+    ) -> Result<Answer, RecordError> {
+        check_type(kind, &resource)?;
+        check_same_id(id, &resource)?;
+        tidy(&caller.base, &mut resource);
+        check_unconditional(&mut resource)?;
+        let owner = Vault::owner(&resource);
+        let mut permit = self
+            .permit(caller, Action::Update, Some(kind), None)
+            .await?;
+        check_valid(&resource).map_err(|outcome| RecordError::with(422, outcome))?;
+        let mut may_create = false;
+        for attempt in 0..ATTEMPTS_MAX {
+            let existing = self
+                .vault()
+                .load(&permit, kind, id)
+                .await
+                .map_err(wrap(caller))?;
+            if_match.check(existing.as_ref())?;
+            check_owner(existing.as_ref(), &owner)
+                .map_err(|outcome| RecordError::with(422, outcome))?;
+            let (expected, created) = expected_over(existing.as_ref());
+            if created && !may_create {
+                // Creating by update needs the right to create as well.
+                permit = self
+                    .permit(caller, Action::Create, Some(kind), None)
+                    .await?;
+                may_create = true;
+            }
+            let unit = Unit {
+                changes: vec![Change::Put {
+                    resource: resource.clone(),
+                    expected,
+                }],
+                ..Unit::default()
+            };
+            match self.vault().commit(&permit, unit).await {
+                Ok(receipt) => {
+                    let written = *receipt.changes.first().ok_or_else(conflict)?;
+                    return Ok(written_answer(
+                        caller,
+                        kind,
+                        id,
+                        Some(resource),
+                        written,
+                        created,
+                    ));
+                }
+                Err(error) if is_conflict(&error) => pause(attempt).await,
+                Err(error) => return Err(wrap(caller)(error)),
+            }
+        }
+        Err(conflict())
+    }
+
+    /// `delete`. Idempotent; the history stays.
+    ///
+    /// # Errors
+    /// 403, 409, 412, 500.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+        if_match: Option<&str>,
+    ) -> Result<Answer, RecordError> {
+        check_writable(kind)?;
+        check_id(id)?;
+        self.delete_checked(caller, kind, id, &IfMatch::parse(if_match)?)
+            .await
+    }
+
+    pub(crate) async fn delete_checked(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+        if_match: &IfMatch,
+    ) -> Result<Answer, RecordError> {
+        let permit = self
+            .permit(caller, Action::Delete, Some(kind), None)
+            .await?;
+        for attempt in 0..ATTEMPTS_MAX {
+            let existing = self
+                .vault()
+                .load(&permit, kind, id)
+                .await
+                .map_err(wrap(caller))?;
+            if_match.check(existing.as_ref())?;
+            let Some(row) = existing.filter(|row| !row.deleted) else {
+                return Ok(deleted_answer(caller, None));
+            };
+            let owner = Vault::owner(&row.resource);
+            let change = Change::Delete {
+                kind,
+                id: id.to_owned(),
+                expected: Expected::Version(row.version),
+                owner,
+            };
+            match self
+                .vault()
+                .commit(
+                    &permit,
+                    Unit {
+                        changes: vec![change],
+                        ..Unit::default()
+                    },
+                )
+                .await
+            {
+                Ok(receipt) => return Ok(deleted_answer(caller, receipt.changes.first().copied())),
+                Err(error) if is_conflict(&error) => pause(attempt).await,
+                Err(error) => return Err(wrap(caller)(error)),
+            }
+        }
+        Err(conflict())
+    }
+}

@@ -1,0 +1,282 @@
+//! The entries of a batch or transaction, understood.
+use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
+use serde_json::{Map, Value};
+
+use crate::criteria::Criteria;
+use crate::error::{in_entry, not_supported};
+use crate::write::{IfMatch, check_id, check_same_id, check_type, check_writable};
+use crate::{RecordError, url};
+
+/// What an entry asks for, in the order of processing (R4, section 3.1.0.11.2).
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    Delete {
+        kind: ResourceType,
+        id: String,
+        if_match: IfMatch,
+    },
+    Create {
+        kind: ResourceType,
+        criteria: Option<Box<Criteria>>,
+    },
+    Update {
+        kind: ResourceType,
+        id: String,
+        if_match: IfMatch,
+    },
+    Get(Look),
+}
+
+/// What an entry wants to look at.
+#[derive(Debug, Clone)]
+pub(crate) enum Look {
+    Read {
+        kind: ResourceType,
+        id: String,
+    },
+    Version {
+        kind: ResourceType,
+        id: String,
+        version: String,
+    },
+    History {
+        kind: ResourceType,
+        id: String,
+        parameters: Vec<(String, String)>,
+    },
+    Search {
+        kind: ResourceType,
+        parameters: Vec<(String, String)>,
+    },
+}
+
+/// One entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) index: usize,
+    pub(crate) full_url: Option<String>,
+    pub(crate) ask: Ask,
+    pub(crate) resource: Option<Resource>,
+}
+
+impl Ask {
+    /// The phase of processing that it belongs to.
+    pub(crate) fn phase(&self) -> usize {
+        match self {
+            Self::Delete { .. } => 0,
+            Self::Create { .. } => 1,
+            Self::Update { .. } => 2,
+            Self::Get(_) => 3,
+        }
+    }
+}
+
+/// How many phases there are.
+pub(crate) const PHASES: usize = 4;
+
+fn bad(code: IssueCode, words: impl Into<String>) -> RecordError {
+    RecordError::new(400, code, words)
+}
+
+impl Step {
+    /// Understands entry `index` of a bundle to be processed at `base`.
+    pub(crate) fn parse(base: &str, index: usize, entry: Value) -> Result<Self, RecordError> {
+        let place = |part: &'static str| {
+            move |error: RecordError| RecordError {
+                outcome: in_entry(error.outcome, index, part),
+                ..error
+            }
+        };
+        let Value::Object(mut entry) = entry else {
+            return Err(place("request")(bad(
+                IssueCode::Structure,
+                "an entry is a JSON object",
+            )));
+        };
+        let full_url = match entry.get("fullUrl") {
+            None => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(_) => {
+                return Err(place("fullUrl")(bad(
+                    IssueCode::Structure,
+                    "is not a string",
+                )));
+            }
+        };
+        let resource = entry
+            .remove("resource")
+            .map(Resource::from_value)
+            .transpose();
+        let resource =
+            resource.map_err(|outcome| place("resource")(RecordError::with(400, outcome)))?;
+        let Some(Value::Object(request)) = entry.remove("request") else {
+            return Err(place("request")(bad(
+                IssueCode::Required,
+                "is missing; each entry of a batch or transaction has one",
+            )));
+        };
+        let ask = ask(base, &request).map_err(place("request"))?;
+        match (&ask, &resource) {
+            (Ask::Create { kind, .. }, Some(resource)) => {
+                check_type(*kind, resource).map_err(place("resource"))?;
+            }
+            (Ask::Update { kind, id, .. }, Some(resource)) => {
+                check_type(*kind, resource).map_err(place("resource"))?;
+                check_same_id(id, resource).map_err(place("resource"))?;
+            }
+            (Ask::Create { .. } | Ask::Update { .. }, None) => {
+                return Err(place("resource")(bad(
+                    IssueCode::Required,
+                    "is missing; POST and PUT carry one",
+                )));
+            }
+            (Ask::Delete { .. } | Ask::Get(_), _) => {}
+        }
+        Ok(Self {
+            index,
+            full_url,
+            ask,
+            resource,
+        })
+    }
+}
+
+fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
+    let text = |name: &str| match request.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(_) => Err(bad(IssueCode::Structure, format!("{name} is not a string"))),
+    };
+    let method = text("method")?.ok_or_else(|| bad(IssueCode::Required, "method is missing"))?;
+    let address = text("url")?.ok_or_else(|| bad(IssueCode::Required, "url is missing"))?;
+    for name in ["ifNoneMatch", "ifModifiedSince"] {
+        if request.contains_key(name) {
+            return Err(not_supported(400, format!("{name} is not supported")));
+        }
+    }
+    let if_match = text("ifMatch")?;
+    let if_none_exist = text("ifNoneExist")?;
+    if if_none_exist.is_some() && method != "POST" {
+        return Err(bad(IssueCode::Invalid, "ifNoneExist goes with POST only"));
+    }
+    if if_match.is_some() && !matches!(method, "PUT" | "DELETE") {
+        return Err(bad(
+            IssueCode::Invalid,
+            "ifMatch goes with PUT and DELETE only",
+        ));
+    }
+    let address = address
+        .strip_prefix(base)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .unwrap_or(address);
+    let (path, query) = address
+        .split_once('?')
+        .map_or((address, None), |(path, query)| (path, Some(query)));
+    let parts: Vec<&str> = path.split('/').collect();
+    let kind = ResourceType::parse(parts[0]).ok_or_else(|| {
+        let words = if parts[0].is_empty() && method == "POST" {
+            "a bundle within a bundle is not processed"
+        } else {
+            "url does not begin with a resource type of FHIR R4"
+        };
+        bad(IssueCode::NotSupported, words)
+    })?;
+    let conditional =
+        |what: &str| not_supported(400, format!("conditional {what} is not supported"));
+    match (method, parts.as_slice(), query) {
+        ("DELETE", [_], Some(_)) => Err(conditional("delete")),
+        ("PUT", [_], Some(_)) => Err(conditional("update")),
+        ("DELETE", [_, id], None) => {
+            check_writable(kind)?;
+            check_id(id)?;
+            Ok(Ask::Delete {
+                kind,
+                id: (*id).to_owned(),
+                if_match: IfMatch::parse(if_match)?,
+            })
+        }
+        ("PUT", [_, id], None) => {
+            check_writable(kind)?;
+            check_id(id)?;
+            Ok(Ask::Update {
+                kind,
+                id: (*id).to_owned(),
+                if_match: IfMatch::parse(if_match)?,
+            })
+        }
+        ("POST", [_], None) => {
+            check_writable(kind)?;
+            let criteria = if_none_exist
+                .map(|text| Criteria::parse(kind, text))
+                .transpose();
+            let criteria = criteria.map_err(|outcome| RecordError::with(400, outcome))?;
+            Ok(Ask::Create {
+                kind,
+                criteria: criteria.map(Box::new),
+            })
+        }
+        ("GET", path, query) => {
+            let parameters = url::pairs(query.unwrap_or(""))
+                .ok_or_else(|| bad(IssueCode::Invalid, "url has a malformed query"))?;
+            let look = match path {
+                [_] => Look::Search { kind, parameters },
+                [_, id] if query.is_none() => Look::Read {
+                    kind,
+                    id: (*id).to_owned(),
+                },
+                [_, id, "_history"] => Look::History {
+                    kind,
+                    id: (*id).to_owned(),
+                    parameters,
+                },
+                [_, id, "_history", version] if query.is_none() => Look::Version {
+                    kind,
+                    id: (*id).to_owned(),
+                    version: (*version).to_owned(),
+                },
+                _ => return Err(not_supported(400, "this GET is not supported in a bundle")),
+            };
+            Ok(Ask::Get(look))
+        }
+        ("DELETE" | "PUT" | "POST", ..) => {
+            Err(bad(IssueCode::Invalid, "url does not fit the method"))
+        }
+        ("PATCH" | "HEAD", ..) => Err(not_supported(
+            400,
+            format!("{method} is not supported in a bundle"),
+        )),
+        _ => Err(bad(
+            IssueCode::CodeInvalid,
+            "method is none of GET, POST, PUT, DELETE",
+        )),
+    }
+}
+
+/// Takes a bundle apart: its type and its entries.
+pub(crate) fn entries(mut bundle: Resource) -> Result<(String, Vec<Value>), OperationOutcome> {
+    if bundle.kind() != ResourceType::Bundle {
+        return Err(OperationOutcome::error(
+            IssueCode::Invalid,
+            format!("a Bundle is processed here, not a {}", bundle.kind()),
+        ));
+    }
+    let kind = match bundle.get("type") {
+        Some(Value::String(kind)) => kind.clone(),
+        _ => {
+            return Err(OperationOutcome::at(
+                IssueCode::Required,
+                "is missing",
+                "Bundle.type",
+            ));
+        }
+    };
+    match bundle.remove("entry") {
+        None => Ok((kind, Vec::new())),
+        Some(Value::Array(entries)) => Ok((kind, entries)),
+        Some(_) => Err(OperationOutcome::at(
+            IssueCode::Structure,
+            "is no array",
+            "Bundle.entry",
+        )),
+    }
+}

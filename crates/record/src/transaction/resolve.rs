@@ -1,0 +1,324 @@
+//! Which id each entry of a transaction gets, and what its references become.
+use std::collections::HashMap;
+
+use fhir::{IssueCode, OperationOutcome, Reference, Resource, ResourceType};
+use ledger::Expected;
+use trust::Permit;
+
+use super::{ISSUES_MAX, Stop, Write, entry_error};
+use crate::criteria::{Criteria, Found, Slot, exhausted, several};
+use crate::error::in_entry;
+use crate::step::{Ask, Step};
+use crate::write::{check_valid, mint, wrap};
+use crate::{Caller, Record, RecordError, refs};
+
+impl Record {
+    /// Gives each entry its id, resolves all references and checks what comes out of it.
+    pub(super) async fn resolve(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        steps: &[Step],
+    ) -> Result<Vec<Option<Write>>, Stop> {
+        let vault = self.vault();
+        let mut writes: Vec<Option<Write>> = Vec::new();
+        writes.resize_with(steps.len(), || None);
+        // What each entry's `fullUrl` stands for.
+        let mut targets: HashMap<String, String> = HashMap::new();
+        let mut firsts: HashMap<&str, usize> = HashMap::new();
+        let mut resources: Vec<Option<Resource>> =
+            steps.iter().map(|step| step.resource.clone()).collect();
+
+        for (place, step) in steps.iter().enumerate() {
+            let target = match &step.ask {
+                Ask::Update { kind, id, .. } => format!("{kind}/{id}"),
+                Ask::Create {
+                    kind,
+                    criteria: Some(criteria),
+                } => {
+                    let id = if let Some(&first) = firsts.get(criteria.canonical()) {
+                        writes[place] = Some(Write::SameAs(first));
+                        match &writes[first] {
+                            Some(Write::Existing(row)) => {
+                                row.resource.id().unwrap_or_default().to_owned()
+                            }
+                            Some(Write::Put { resource, .. }) => {
+                                resource.id().unwrap_or_default().to_owned()
+                            }
+                            _ => String::new(),
+                        }
+                    } else {
+                        firsts.insert(criteria.canonical(), place);
+                        let write = self
+                            .conditional(caller, permit, criteria, resources[place].take())
+                            .await;
+                        let write = write.map_err(|error| entry_error(error, step, "request"))?;
+                        let id = match &write {
+                            Write::Existing(row) => row.resource.id(),
+                            Write::Put { resource, .. } => resource.id(),
+                            _ => None,
+                        };
+                        let id = id.unwrap_or_default().to_owned();
+                        writes[place] = Some(write);
+                        id
+                    };
+                    format!("{kind}/{id}")
+                }
+                Ask::Create {
+                    kind: ResourceType::Patient,
+                    criteria: None,
+                } => {
+                    let Some(mut resource) = resources[place].take() else {
+                        continue;
+                    };
+                    mint(vault, permit, &mut resource);
+                    let target = format!("Patient/{}", resource.id().unwrap_or_default());
+                    writes[place] = Some(Write::Put {
+                        resource,
+                        expected: Expected::Absent,
+                        created: true,
+                    });
+                    target
+                }
+                _ => continue,
+            };
+            if let Some(full_url) = &step.full_url {
+                targets.insert(full_url.clone(), target);
+            }
+        }
+        let conditionals = self.conditional_references(caller, permit, steps).await?;
+
+        // Whose an entry is can be known once the patients have their ids; then the rest get theirs.
+        for (place, step) in steps.iter().enumerate() {
+            let Ask::Create {
+                kind,
+                criteria: None,
+            } = &step.ask
+            else {
+                continue;
+            };
+            let Some(mut resource) = resources[place].take() else {
+                continue;
+            };
+            let base = step.full_url.as_deref().and_then(refs::base_of);
+            refs::replace(&mut resource, &mut |text| {
+                let known = lookup(&targets, base, text).or_else(|| match conditionals.get(text) {
+                    Some(Meant::There(target)) => Some(target.clone()),
+                    _ => None,
+                });
+                known.filter(|target| target.starts_with("Patient/"))
+            });
+            resource.remove("id");
+            mint(vault, permit, &mut resource);
+            if let Some(full_url) = &step.full_url {
+                targets.insert(
+                    full_url.clone(),
+                    format!("{kind}/{}", resource.id().unwrap_or_default()),
+                );
+            }
+            writes[place] = Some(Write::Put {
+                resource,
+                expected: Expected::Absent,
+                created: true,
+            });
+        }
+        for (place, step) in steps.iter().enumerate() {
+            if let Ask::Update { .. } = &step.ask
+                && let Some(resource) = resources[place].take()
+            {
+                writes[place] = Some(Write::Put {
+                    resource,
+                    expected: Expected::Absent,
+                    created: true,
+                });
+            }
+        }
+        let named: Vec<Option<String>> = writes
+            .iter()
+            .map(|write| match write {
+                Some(Write::Put { resource, .. }) => {
+                    resource.reference().map(|reference| reference.to_string())
+                }
+                _ => None,
+            })
+            .collect();
+
+        let mut issues = Vec::new();
+        for (place, step) in steps.iter().enumerate() {
+            let Some(Write::Put { resource, .. }) = &mut writes[place] else {
+                continue;
+            };
+            let base = step.full_url.as_deref().and_then(refs::base_of);
+            refs::replace(resource, &mut |text| match conditionals.get(text) {
+                Some(Meant::There(target)) => Some(target.clone()),
+                Some(Meant::Here(place)) => named[*place].clone(),
+                None => lookup(&targets, base, text),
+            });
+            if let Err(outcome) = check_valid(resource) {
+                issues.extend(in_entry(outcome, step.index, "resource").issues);
+            }
+        }
+        if !issues.is_empty() {
+            issues.truncate(ISSUES_MAX);
+            return Err(RecordError::with(422, OperationOutcome { issues }).into());
+        }
+        Ok(writes)
+    }
+
+    /// Looks a conditional create up.
+    async fn conditional(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        criteria: &Criteria,
+        resource: Option<Resource>,
+    ) -> Result<Write, RecordError> {
+        match criteria
+            .find(self.vault(), permit)
+            .await
+            .map_err(wrap(caller))?
+        {
+            Found::One(row) => return Ok(Write::Existing(row)),
+            Found::Several => return Err(several()),
+            Found::Nothing => {}
+        }
+        match criteria
+            .slot(self.vault(), permit)
+            .await
+            .map_err(wrap(caller))?
+        {
+            Slot::Taken(row) => Ok(Write::Existing(row)),
+            Slot::Exhausted => Err(exhausted()),
+            Slot::Free { id, expected } => {
+                let mut resource = resource.ok_or_else(|| {
+                    RecordError::new(400, IssueCode::Required, "the resource is missing")
+                })?;
+                resource.set_id(&id);
+                Ok(Write::Put {
+                    resource,
+                    expected,
+                    created: true,
+                })
+            }
+        }
+    }
+
+    /// What each conditional reference of the transaction means.
+    async fn conditional_references(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        steps: &[Step],
+    ) -> Result<HashMap<String, Meant>, RecordError> {
+        let mut asked: HashMap<String, usize> = HashMap::new();
+        for (place, step) in steps.iter().enumerate() {
+            let Some(resource) = &step.resource else {
+                continue;
+            };
+            each_reference(resource, &mut |text| {
+                if refs::conditional(text).is_some() && !asked.contains_key(text) {
+                    asked.insert(text.to_owned(), place);
+                }
+            });
+        }
+        let mut meant = HashMap::with_capacity(asked.len());
+        for (text, place) in asked {
+            let Some((kind, query)) = refs::conditional(&text) else {
+                continue;
+            };
+            let wrong = |error: RecordError| entry_error(error, &steps[place], "resource");
+            let criteria = Criteria::parse(kind, query)
+                .map_err(|outcome| wrong(RecordError::with(400, outcome)))?;
+            let here = |step: &Step| match &step.ask {
+                Ask::Create { .. } | Ask::Update { .. } => step
+                    .resource
+                    .as_ref()
+                    .is_some_and(|resource| criteria.matches(resource)),
+                _ => false,
+            };
+            let found = criteria
+                .find(self.vault(), permit)
+                .await
+                .map_err(wrap(caller))
+                .map_err(wrong)?;
+            let mut others = steps
+                .iter()
+                .enumerate()
+                .filter(|(_, step)| here(step))
+                .map(|(place, _)| place);
+            let (first, second) = (others.next(), others.next());
+            let one = match (found, first, second) {
+                (Found::Several, ..) | (_, _, Some(_)) => return Err(wrong(several())),
+                (Found::One(row), None, _) => row
+                    .resource
+                    .reference()
+                    .map(|reference| Meant::There(reference.to_string())),
+                // An update or conditional create of the very resource that the store found.
+                (Found::One(row), Some(here), _) => {
+                    let same = match &steps[here].ask {
+                        Ask::Update { id, .. } => row.resource.id() == Some(id),
+                        Ask::Create { criteria, .. } => criteria
+                            .as_ref()
+                            .is_some_and(|criteria| criteria.matches(&row.resource)),
+                        _ => false,
+                    };
+                    if !same {
+                        return Err(wrong(several()));
+                    }
+                    row.resource
+                        .reference()
+                        .map(|reference| Meant::There(reference.to_string()))
+                }
+                (Found::Nothing, Some(here), _) => Some(Meant::Here(here)),
+                (Found::Nothing, None, _) => None,
+            };
+            let Some(one) = one else {
+                let words = format!("a conditional reference matches no {kind}");
+                return Err(wrong(RecordError::new(412, IssueCode::NotFound, words)));
+            };
+            meant.insert(text, one);
+        }
+        Ok(meant)
+    }
+}
+
+/// What a conditional reference means.
+enum Meant {
+    /// A resource of the store, as `Type/id`.
+    There(String),
+    /// What the entry at this place writes.
+    Here(usize),
+}
+
+/// What a reference to an entry of the bundle becomes: by its `fullUrl` as it stands, or relative to
+/// the base of the `fullUrl` of the entry that refers (R4, section 2.36.4.1).
+fn lookup(targets: &HashMap<String, String>, base: Option<&str>, text: &str) -> Option<String> {
+    if let Some(target) = targets.get(text) {
+        return Some(target.clone());
+    }
+    let base = base?;
+    Reference::parse(text).filter(|_| !text.contains("://"))?;
+    targets.get(&format!("{base}{text}")).cloned()
+}
+
+/// Calls `visit` with each reference, without changing any.
+fn each_reference(resource: &Resource, visit: &mut dyn FnMut(&str)) {
+    fn walk(value: &serde_json::Value, visit: &mut dyn FnMut(&str)) {
+        match value {
+            serde_json::Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
+            serde_json::Value::Object(members) => {
+                for (name, value) in members {
+                    match value {
+                        serde_json::Value::String(text) if name == "reference" => visit(text),
+                        other => walk(other, visit),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    resource
+        .members()
+        .values()
+        .for_each(|value| walk(value, visit));
+}

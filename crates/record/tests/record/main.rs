@@ -1,0 +1,12 @@
+//! The record over a real store in a temporary folder.
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::print_stdout,
+    reason = "helpers of tests panic as tests do, and take what `json!` has just made"
+)]
+
+mod bundles;
+mod house;
+mod interactions;
+mod searches;
