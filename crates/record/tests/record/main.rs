@@ -8,5 +8,6 @@
 
 mod bundles;
 mod house;
+mod imports;
 mod interactions;
 mod searches;
