@@ -1,7 +1,7 @@
 //! Light structural validation on write: the top level of a resource against R4's element table.
 use crate::facts::{Element, Structure, TypeId, structures};
 use crate::{Issue, IssueCode, Resource, ResourceType, Severity, date, is_id};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Checks the id's syntax and, of the top-level elements: that FHIR knows them, that what is
 /// required is there, one or many, the JSON types and formats of primitive values, and codes where
@@ -19,15 +19,6 @@ pub fn check(resource: &Resource) -> Vec<Issue> {
     issues
 }
 
-fn report(issues: &mut Vec<Issue>, code: IssueCode, words: impl Into<String>, path: String) {
-    issues.push(Issue {
-        severity: Severity::Error,
-        code,
-        diagnostics: words.into(),
-        expression: Some(path),
-    });
-}
-
 fn check_resource(kind: ResourceType, value: &Value, path: &str, issues: &mut Vec<Issue>) {
     let (Value::Object(members), Some(structure)) = (
         value,
@@ -41,88 +32,112 @@ fn check_resource(kind: ResourceType, value: &Value, path: &str, issues: &mut Ve
         if name == "resourceType" {
             continue;
         }
+        let at = At {
+            path,
+            name,
+            place: None,
+        };
         let plain = name.strip_prefix('_').unwrap_or(name);
-        let at = format!("{path}.{}", shown(name));
         match structure.member(plain) {
-            None => report(
+            None => at.report(
                 issues,
                 IssueCode::Structure,
-                format!("is no element of {kind}"),
-                at,
+                &format!("is no element of {kind}"),
             ),
             Some((_, id)) if plain.len() < name.len() => check_sibling(id, value, at, issues),
-            Some((element, id)) => check_element(
-                element,
-                id,
-                value,
-                members.get(&format!("_{name}")),
-                &at,
-                issues,
-            ),
+            Some((element, id)) => check_element(element, id, value, members, at, issues),
         }
     }
     for element in &structure.elements {
-        required(structure, element, value, path, issues);
+        required(structure, element, members, path, issues);
     }
 }
 
-/// A member's name in an error: never more than a name, whatever the client sent.
-fn shown(name: &str) -> String {
-    name.chars()
-        .filter(char::is_ascii_graphic)
-        .take(64)
-        .collect()
+/// Where a value stands; spelled out only when there is something to say about it, since nearly
+/// always there isn't.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    path: &'a str,
+    name: &'a str,
+    place: Option<usize>,
+}
+
+impl At<'_> {
+    fn report(self, issues: &mut Vec<Issue>, code: IssueCode, words: &str) {
+        issues.push(Issue {
+            severity: Severity::Error,
+            code,
+            diagnostics: words.to_owned(),
+            expression: Some(self.to_string()),
+        });
+    }
+}
+
+impl std::fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never more than a name, whatever the client sent.
+        let name: String = self
+            .name
+            .chars()
+            .filter(char::is_ascii_graphic)
+            .take(64)
+            .collect();
+        write!(f, "{}.{name}", self.path)?;
+        self.place.map_or(Ok(()), |place| write!(f, "[{place}]"))
+    }
 }
 
 fn required(
     structure: &Structure,
     element: &Element,
-    value: &Value,
+    members: &Map<String, Value>,
     path: &str,
     issues: &mut Vec<Issue>,
 ) {
-    let one = std::slice::from_ref(&element.name)
-        .iter()
-        .map(|name| (*name).to_owned());
-    let names: Vec<String> = if element.choice.is_empty() {
-        one.collect()
-    } else {
-        element.choice.clone()
-    };
-    let given = names
-        .iter()
-        .filter(|name| {
-            value.get(name.as_str()).is_some() || value.get(format!("_{name}")).is_some()
-        })
-        .count();
-    let suffix = if element.choice.is_empty() { "" } else { "[x]" };
-    let at = || format!("{path}.{}{suffix}", element.name);
-    if given == 0 && element.min > 0 {
-        report(
-            issues,
-            IssueCode::Required,
-            format!("is missing; {} needs it", structure.name),
-            at(),
-        );
+    if element.min == 0 && element.choice.is_empty() {
+        return;
     }
-    if given > 1 {
-        report(
+    let given =
+        |name: &str| members.contains_key(name) || members.contains_key(&format!("_{name}"));
+    if element.choice.is_empty() {
+        if !given(element.name) {
+            let words = format!("is missing; {} needs it", structure.name);
+            At {
+                path,
+                name: element.name,
+                place: None,
+            }
+            .report(issues, IssueCode::Required, &words);
+        }
+        return;
+    }
+    let name = format!("{}[x]", element.name);
+    let at = At {
+        path,
+        name: &name,
+        place: None,
+    };
+    match element.choice.iter().filter(|name| given(name)).count() {
+        0 if element.min > 0 => {
+            at.report(
+                issues,
+                IssueCode::Required,
+                &format!("is missing; {} needs it", structure.name),
+            );
+        }
+        0 | 1 => {}
+        _ => at.report(
             issues,
             IssueCode::Structure,
             "is there in more than one type",
-            at(),
-        );
+        ),
     }
 }
 
-fn check_sibling(id: TypeId, value: &Value, at: String, issues: &mut Vec<Issue>) {
+fn check_sibling(id: TypeId, value: &Value, at: At<'_>, issues: &mut Vec<Issue>) {
     if !structures().get(id).is_primitive() {
-        report(
-            issues,
-            IssueCode::Structure,
-            "belongs to an element that isn't of a primitive type",
-            at,
-        );
+        let words = "belongs to an element that isn't of a primitive type";
+        at.report(issues, IssueCode::Structure, words);
         return;
     }
     let fine = match value {
@@ -131,11 +146,10 @@ fn check_sibling(id: TypeId, value: &Value, at: String, issues: &mut Vec<Issue>)
         _ => false,
     };
     if !fine {
-        report(
+        at.report(
             issues,
             IssueCode::Structure,
             "is no object with id and extensions",
-            at,
         );
     }
 }
@@ -144,17 +158,16 @@ fn check_element(
     element: &Element,
     id: TypeId,
     value: &Value,
-    sibling: Option<&Value>,
-    at: &str,
+    members: &Map<String, Value>,
+    at: At<'_>,
     issues: &mut Vec<Issue>,
 ) {
     if !element.many {
         if value.is_array() {
-            report(
+            at.report(
                 issues,
                 IssueCode::Structure,
                 "is an array, but there can be only one",
-                at.to_owned(),
             );
         } else {
             check_value(element, id, value, at, issues);
@@ -162,38 +175,43 @@ fn check_element(
         return;
     }
     let Value::Array(items) = value else {
-        report(
+        at.report(
             issues,
             IssueCode::Structure,
             "is no array, but there can be several",
-            at.to_owned(),
         );
         return;
     };
     if items.is_empty() {
-        report(
-            issues,
-            IssueCode::Structure,
-            "is an empty array",
-            at.to_owned(),
-        );
+        at.report(issues, IssueCode::Structure, "is an empty array");
     }
     for (place, item) in items.iter().enumerate() {
         // A primitive value of an array may be null where its sibling has extensions.
-        if item.is_null()
-            && sibling
+        let extended = || {
+            let sibling = members.get(&format!("_{}", at.name));
+            sibling
                 .and_then(|sibling| sibling.get(place))
                 .is_some_and(Value::is_object)
-        {
+        };
+        if item.is_null() && extended() {
             continue;
         }
-        check_value(element, id, item, &format!("{at}[{place}]"), issues);
+        check_value(
+            element,
+            id,
+            item,
+            At {
+                place: Some(place),
+                ..at
+            },
+            issues,
+        );
     }
 }
 
-fn check_value(element: &Element, id: TypeId, value: &Value, at: &str, issues: &mut Vec<Issue>) {
+fn check_value(element: &Element, id: TypeId, value: &Value, at: At<'_>, issues: &mut Vec<Issue>) {
     let structure = structures().get(id);
-    let mut wrong = |code, words: &str| report(issues, code, words, at.to_owned());
+    let mut wrong = |code, words: &str| at.report(issues, code, words);
     if !structure.is_primitive() {
         match value {
             Value::Object(members) if members.is_empty() => {
@@ -205,7 +223,7 @@ fn check_value(element: &Element, id: TypeId, value: &Value, at: &str, issues: &
                     .and_then(Value::as_str)
                     .and_then(ResourceType::parse)
                 {
-                    Some(kind) => check_resource(kind, value, at, issues),
+                    Some(kind) => check_resource(kind, value, &at.to_string(), issues),
                     None => wrong(IssueCode::Structure, "is no resource of FHIR R4"),
                 }
             }

@@ -1,5 +1,5 @@
-//! Real-looking records that nobody here wrote: every resource parses, is valid, is indexed, and
-//! is found by what it is indexed by.
+//! Real-looking records that nobody here wrote: every resource parses, is valid and is indexed; of
+//! every tenth, the text comes back as it was and each index entry finds it.
 
 #![allow(
     clippy::unwrap_used,
@@ -53,8 +53,6 @@ fn synthea_bundles() {
             let mut resource = Resource::from_value(entry["resource"].take()).unwrap();
             resources += 1;
             assert_eq!(validate::check(&resource), [], "{}", resource.kind());
-            let again = Resource::parse(&resource.to_json()).unwrap();
-            assert_eq!(again, resource);
             resource.visit_references(&mut |reference| {
                 if reference.starts_with("urn:uuid:") {
                     *reference = reference.replace("urn:uuid:", "Patient/");
@@ -65,6 +63,8 @@ fn synthea_bundles() {
             entries += found.len();
             // One in ten, since the rest is of the same kinds.
             if resources % 10 == 0 {
+                let again = Resource::parse(&resource.to_json()).unwrap();
+                assert_eq!(again, resource);
                 found
                     .iter()
                     .for_each(|entry| matches_itself(&resource, entry.parameter, &entry.value));

@@ -10,10 +10,14 @@
 //! in, gives contained resources in full and of others their type and id, which is enough for
 //! `resolve() is Patient`.
 
+mod call;
 mod eval;
 mod functions;
 mod lex;
+mod navigate;
+mod operate;
 pub(crate) mod parse;
+mod time;
 mod value;
 
 use serde_json::Value;

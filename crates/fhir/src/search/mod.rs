@@ -3,7 +3,7 @@
 //!
 //! [`index`] and [`SearchQuery::matches`] look at a resource through one and the same extraction,
 //! so they can't disagree. Parameters of the types number, quantity, composite and special are not
-//! here: a query that uses one is refused as unknown.
+//! here, nor is `phonetic`: a query that uses one is refused as unknown.
 
 mod extract;
 mod plan;
@@ -216,5 +216,7 @@ pub struct SearchQuery {
     pub used: Vec<(String, String)>,
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,442 @@
+//! The functions, at work.
+use super::PathError;
+use super::eval::{Evaluation, Items, Outcome, Scope, boolean, overflow, single, single_raw, text};
+use super::functions::Function;
+use super::navigate::{children, extensions};
+use super::operate::distinct;
+use super::parse::{Expr, pattern_of};
+use super::value::{It, Node};
+use crate::date::Parts;
+use crate::{Reference, ResourceType};
+use regex::Regex;
+use rust_decimal::prelude::ToPrimitive;
+use rust_decimal::{Decimal, RoundingStrategy};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+impl<'a> Evaluation<'_, 'a> {
+    pub(super) fn matches(
+        &self,
+        regex: &Regex,
+        replacement: Option<&Expr>,
+        items: Items<'a>,
+        position: usize,
+        scope: &Scope<'a>,
+    ) -> Outcome<'a> {
+        let Some(text) = text(items, position)? else {
+            return Ok(Vec::new());
+        };
+        Ok(match replacement {
+            None => vec![It::Bool(regex.is_match(&text))],
+            Some(replacement) => match self.text_argument(replacement, scope)? {
+                None => Vec::new(),
+                Some(by) => vec![It::Str(Cow::Owned(
+                    regex.replace_all(&text, by.as_ref()).into_owned(),
+                ))],
+            },
+        })
+    }
+
+    /// An argument is evaluated where the call stands, not on the items that it is called on.
+    pub(super) fn text_argument(
+        &self,
+        argument: &Expr,
+        scope: &Scope<'a>,
+    ) -> Result<Option<Cow<'a, str>>, PathError> {
+        text(self.expr(argument, scope)?, argument.position)
+    }
+
+    pub(super) fn integer_argument(
+        &self,
+        argument: &Expr,
+        scope: &Scope<'a>,
+    ) -> Result<Option<i64>, PathError> {
+        match single(self.expr(argument, scope)?, argument.position)? {
+            None => Ok(None),
+            Some(It::Int(value)) => Ok(Some(value)),
+            Some(_) => Err(PathError::new(
+                argument.position,
+                "a whole number is wanted here",
+            )),
+        }
+    }
+
+    /// The items for which a criterion is true.
+    fn filter(&self, items: Items<'a>, criterion: &Expr) -> Outcome<'a> {
+        let mut kept = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let scope = Scope { this: item, index };
+            if self.truth(criterion, &scope)? == Some(true) {
+                kept.push(scope.this);
+            }
+        }
+        Ok(kept)
+    }
+
+    fn project(&self, items: &[It<'a>], projection: &Expr) -> Outcome<'a> {
+        let mut found = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            found.extend(self.expr(
+                projection,
+                &Scope {
+                    this: item.clone(),
+                    index,
+                },
+            )?);
+        }
+        Ok(found)
+    }
+
+    #[allow(
+        clippy::too_many_lines,
+        reason = "one arm for each function; splitting would scatter the list"
+    )]
+    pub(super) fn call(
+        &self,
+        function: Function,
+        arguments: &[Expr],
+        items: Items<'a>,
+        position: usize,
+        scope: &Scope<'a>,
+    ) -> Outcome<'a> {
+        use Function as F;
+        let yes = |value: bool| Ok(vec![It::Bool(value)]);
+        let count = |value: usize| It::Int(i64::try_from(value).unwrap_or(i64::MAX));
+        Ok(match function {
+            F::Empty => return yes(items.is_empty()),
+            F::Exists => match arguments.first() {
+                None => return yes(!items.is_empty()),
+                Some(criterion) => return yes(!self.filter(items, criterion)?.is_empty()),
+            },
+            F::All => {
+                let all = items.len();
+                return yes(self.filter(items, &arguments[0])?.len() == all);
+            }
+            F::AllTrue | F::AllFalse | F::AnyTrue | F::AnyFalse => {
+                let wanted = matches!(function, F::AllTrue | F::AnyTrue);
+                let mut values = Vec::new();
+                for item in &items {
+                    values.push(
+                        item.as_bool()
+                            .ok_or_else(|| PathError::new(position, "booleans are wanted here"))?
+                            == wanted,
+                    );
+                }
+                let every = matches!(function, F::AllTrue | F::AllFalse);
+                return yes(if every {
+                    values.into_iter().all(|value| value)
+                } else {
+                    values.into_iter().any(|value| value)
+                });
+            }
+            F::Count => vec![count(items.len())],
+            F::Distinct => distinct(items),
+            F::IsDistinct => {
+                let all = items.len();
+                return yes(distinct(items).len() == all);
+            }
+            F::Where => self.filter(items, &arguments[0])?,
+            F::Select => self.project(&items, &arguments[0])?,
+            F::Repeat => {
+                let mut seen = HashSet::new();
+                let mut found = Vec::new();
+                let mut next = self.project(&items, &arguments[0])?;
+                while !next.is_empty() {
+                    next.retain(|item| seen.insert(item.key()));
+                    found.extend(next.iter().cloned());
+                    next = self.project(&next, &arguments[0])?;
+                }
+                found
+            }
+            F::Single => single_raw(items, position)?.into_iter().collect(),
+            F::First => items.into_iter().take(1).collect(),
+            F::Last => items.into_iter().last().into_iter().collect(),
+            F::Tail => items.into_iter().skip(1).collect(),
+            F::Skip | F::Take => {
+                let number = self.integer_argument(&arguments[0], scope)?.unwrap_or(0);
+                let number = usize::try_from(number).unwrap_or(0);
+                if function == F::Skip {
+                    items.into_iter().skip(number).collect()
+                } else {
+                    items.into_iter().take(number).collect()
+                }
+            }
+            F::Union => distinct(items.into_iter().chain(self.expr(&arguments[0], scope)?)),
+            F::Combine => items
+                .into_iter()
+                .chain(self.expr(&arguments[0], scope)?)
+                .collect(),
+            F::Intersect | F::Exclude | F::SubsetOf | F::SupersetOf => {
+                let others = self.expr(&arguments[0], scope)?;
+                let keys = |items: &[It<'a>]| items.iter().map(It::key).collect::<HashSet<_>>();
+                let (mine, theirs) = (keys(&items), keys(&others));
+                match function {
+                    F::SubsetOf => return yes(mine.is_subset(&theirs)),
+                    F::SupersetOf => return yes(mine.is_superset(&theirs)),
+                    F::Intersect => distinct(
+                        items
+                            .into_iter()
+                            .filter(|item| theirs.contains(&item.key())),
+                    ),
+                    _ => items
+                        .into_iter()
+                        .filter(|item| !theirs.contains(&item.key()))
+                        .collect(),
+                }
+            }
+            F::Iif => {
+                // The criterion sees the item that the function is called on.
+                let this = single_raw(items, position)?.unwrap_or_else(|| scope.this.clone());
+                let inner = Scope {
+                    this,
+                    index: scope.index,
+                };
+                match (self.truth(&arguments[0], &inner)?, arguments.get(2)) {
+                    (Some(true), _) => self.expr(&arguments[1], &inner)?,
+                    (_, Some(otherwise)) => self.expr(otherwise, &inner)?,
+                    (_, None) => Vec::new(),
+                }
+            }
+            F::Not => {
+                boolean(single_raw(items, position)?.map(|item| !item.as_bool().unwrap_or(true)))
+            }
+            F::To(target) => single_raw(items, position)?
+                .and_then(|item| item.convert(target))
+                .into_iter()
+                .collect(),
+            F::ConvertsTo(target) => single_raw(items, position)?
+                .map(|item| It::Bool(item.convert(target).is_some()))
+                .into_iter()
+                .collect(),
+            F::Now | F::Today | F::TimeOfDay => {
+                let now_ms = self
+                    .environment
+                    .now_ms
+                    .ok_or_else(|| PathError::new(position, "there is no time here"))?;
+                let now = Parts::from_unix_ms(now_ms);
+                let date = Parts {
+                    hour: None,
+                    minute: None,
+                    second: None,
+                    millisecond: None,
+                    offset_min: None,
+                    ..now
+                };
+                vec![match function {
+                    F::Now => It::DateTime(now),
+                    F::Today => It::Date(date),
+                    _ => It::Time(Parts {
+                        year: 1,
+                        month: None,
+                        day: None,
+                        offset_min: None,
+                        ..now
+                    }),
+                }]
+            }
+            F::Children => children(&items),
+            F::Descendants => {
+                let mut found = Vec::new();
+                let mut next = children(&items);
+                while !next.is_empty() {
+                    let below = children(&next);
+                    found.append(&mut next);
+                    next = below;
+                }
+                found
+            }
+            F::Extension => match self.text_argument(&arguments[0], scope)? {
+                None => Vec::new(),
+                Some(url) => items
+                    .iter()
+                    .flat_map(|item| extensions(item, &url))
+                    .collect(),
+            },
+            F::HasValue => {
+                let [It::Node(node)] = items.as_slice() else {
+                    return yes(matches!(items.as_slice(), [_]));
+                };
+                return yes(!node.value.is_null() && !node.value.is_object());
+            }
+            F::GetValue => match items.as_slice() {
+                [It::Node(node)] if node.value.is_null() || node.value.is_object() => Vec::new(),
+                [item] => vec![item.clone().simple()],
+                _ => Vec::new(),
+            },
+            F::Resolve => items.iter().filter_map(|item| self.resolve(item)).collect(),
+            F::Abs | F::Ceiling | F::Floor | F::Round | F::Truncate => {
+                let digits = match arguments.first() {
+                    Some(argument) => self.integer_argument(argument, scope)?.unwrap_or(0),
+                    None => 0,
+                };
+                single(items, position)?
+                    .map(|item| rounded(function, item, digits, position))
+                    .transpose()?
+                    .into_iter()
+                    .collect()
+            }
+            F::Join => {
+                let separator = match arguments.first() {
+                    Some(argument) => self.text_argument(argument, scope)?.unwrap_or_default(),
+                    None => Cow::Borrowed(""),
+                };
+                let mut texts = Vec::new();
+                for item in items {
+                    texts.extend(text(vec![item], position)?);
+                }
+                vec![It::Str(Cow::Owned(texts.join(separator.as_ref())))]
+            }
+            F::Length | F::Lower | F::Upper | F::Trim | F::ToChars => {
+                let Some(text) = text(items, position)? else {
+                    return Ok(Vec::new());
+                };
+                match function {
+                    F::Length => vec![count(text.chars().count())],
+                    F::Lower => vec![It::Str(Cow::Owned(text.to_lowercase()))],
+                    F::Upper => vec![It::Str(Cow::Owned(text.to_uppercase()))],
+                    F::Trim => vec![It::Str(Cow::Owned(text.trim().to_owned()))],
+                    _ => text
+                        .chars()
+                        .map(|c| It::Str(Cow::Owned(c.to_string())))
+                        .collect(),
+                }
+            }
+            F::StartsWith | F::EndsWith | F::Contains | F::IndexOf | F::Split | F::Matches => {
+                let Some(text) = text(items, position)? else {
+                    return Ok(Vec::new());
+                };
+                let Some(part) = self.text_argument(&arguments[0], scope)? else {
+                    return Ok(Vec::new());
+                };
+                match function {
+                    F::StartsWith => return yes(text.starts_with(part.as_ref())),
+                    F::EndsWith => return yes(text.ends_with(part.as_ref())),
+                    F::Contains => return yes(text.contains(part.as_ref())),
+                    F::IndexOf => {
+                        let place = text
+                            .find(part.as_ref())
+                            .map(|place| text[..place].chars().count());
+                        vec![place.map_or(It::Int(-1), count)]
+                    }
+                    F::Split => text
+                        .split(part.as_ref())
+                        .map(|part| It::Str(Cow::Owned(part.to_owned())))
+                        .collect(),
+                    _ => return yes(pattern_of(&part, arguments[0].position)?.is_match(&text)),
+                }
+            }
+            F::Replace => {
+                let Some(text) = text(items, position)? else {
+                    return Ok(Vec::new());
+                };
+                let (from, by) = (
+                    self.text_argument(&arguments[0], scope)?,
+                    self.text_argument(&arguments[1], scope)?,
+                );
+                from.zip(by)
+                    .map(|(from, by)| It::Str(Cow::Owned(text.replace(from.as_ref(), &by))))
+                    .into_iter()
+                    .collect()
+            }
+            F::ReplaceMatches => match self.text_argument(&arguments[0], scope)? {
+                None => Vec::new(),
+                Some(pattern) => {
+                    let regex = pattern_of(&pattern, arguments[0].position)?;
+                    self.matches(&regex, Some(&arguments[1]), items, position, scope)?
+                }
+            },
+            F::Substring => {
+                let Some(text) = text(items, position)? else {
+                    return Ok(Vec::new());
+                };
+                let Some(start) = self
+                    .integer_argument(&arguments[0], scope)?
+                    .and_then(|start| usize::try_from(start).ok())
+                else {
+                    return Ok(Vec::new());
+                };
+                let length = match arguments.get(1) {
+                    Some(argument) => self
+                        .integer_argument(argument, scope)?
+                        .map(|length| usize::try_from(length).unwrap_or(0)),
+                    None => None,
+                };
+                if start >= text.chars().count() {
+                    return Ok(Vec::new());
+                }
+                vec![It::Str(Cow::Owned(
+                    text.chars()
+                        .skip(start)
+                        .take(length.unwrap_or(usize::MAX))
+                        .collect(),
+                ))]
+            }
+        })
+    }
+
+    fn resolve(&self, item: &It<'a>) -> Option<It<'a>> {
+        let It::Node(node) = item else { return None };
+        let text = node
+            .value
+            .as_str()
+            .or_else(|| node.value.get("reference")?.as_str());
+        let Some(text) = text else {
+            let kind = ResourceType::parse(node.value.get("type")?.as_str()?)?;
+            return Some(It::Resource(kind, Cow::Borrowed("")));
+        };
+        if let Some(id) = text.strip_prefix('#') {
+            let It::Node(root) = &self.root else {
+                return None;
+            };
+            let contained = root.value.get("contained")?.as_array()?;
+            return contained
+                .iter()
+                .find(|resource| resource["id"] == id)
+                .map(|resource| It::Node(Node::new(resource)));
+        }
+        if let Some((kind, id)) = Reference::relative(text) {
+            return Some(It::Resource(kind, Cow::Borrowed(id)));
+        }
+        let (reference, kind) = (
+            Reference::parse(text),
+            node.value.get("type").and_then(Value::as_str),
+        );
+        match reference {
+            Some(reference) => Some(It::Resource(reference.kind, Cow::Owned(reference.id))),
+            None => ResourceType::parse(kind?).map(|kind| It::Resource(kind, Cow::Borrowed(""))),
+        }
+    }
+}
+
+fn rounded<'a>(
+    function: Function,
+    item: It<'a>,
+    digits: i64,
+    position: usize,
+) -> Result<It<'a>, PathError> {
+    let whole = |value: Decimal| {
+        value
+            .to_i64()
+            .map(It::Int)
+            .ok_or_else(|| overflow(position))
+    };
+    Ok(match (function, item) {
+        (Function::Abs, It::Int(value)) => {
+            It::Int(value.checked_abs().ok_or_else(|| overflow(position))?)
+        }
+        (Function::Abs, It::Dec(value)) => It::Dec(value.abs()),
+        (Function::Abs, It::Qty(value, unit)) => It::Qty(value.abs(), unit),
+        (Function::Round, It::Int(value)) => It::Dec(Decimal::from(value)),
+        (_, It::Int(value)) => It::Int(value),
+        (Function::Ceiling, It::Dec(value)) => whole(value.ceil())?,
+        (Function::Floor, It::Dec(value)) => whole(value.floor())?,
+        (Function::Truncate, It::Dec(value)) => whole(value.trunc())?,
+        (_, It::Dec(value)) => {
+            let digits = u32::try_from(digits)
+                .map_err(|_| PathError::new(position, "the number of digits is negative"))?;
+            It::Dec(value.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero))
+        }
+        _ => return Err(PathError::new(position, "a number is wanted here")),
+    })
+}
