@@ -84,6 +84,31 @@ impl Identity {
         }
         Ok(live.session)
     }
+    /// The session behind a cookie's secret, without refreshing its idle time-out: for what asks by
+    /// itself, such as a page that keeps itself fresh, which is no sign of a person.
+    ///
+    /// # Errors
+    /// `SignIn` when unknown, idle or over.
+    pub async fn peek(&self, secret: &str) -> Result<Session, TrustError> {
+        let tenant = secrets::tenant_of(secret).ok_or(TrustError::SignIn)?;
+        let hash = secrets::hash(secret);
+        let id = self.id_of(tenant, "session", &hash);
+        let now_ms = self.now_ms();
+        let known = self.inner.sessions.with(|live| live.get(&id).cloned());
+        let seen_ms = known.as_ref().map(|one| one.last_seen_ms);
+        match known {
+            Some(one) if now_ms.saturating_sub(one.checked_ms) < RECHECK_MS => {
+                if self.over(one.last_seen_ms, one.session.expires_ms, now_ms) {
+                    return Err(TrustError::SignIn);
+                }
+                Ok(one.session)
+            }
+            _ => {
+                let (document, _) = self.read(tenant, &id, &hash, seen_ms, now_ms).await?;
+                Ok(session_of(tenant, &id, &document))
+            }
+        }
+    }
     /// Ends a session.
     ///
     /// # Errors
@@ -211,6 +236,26 @@ impl Identity {
             .sessions
             .with(|live| live.remove(id))
             .map(|one| one.last_seen_ms);
+        let (document, last_seen_ms) = self.read(tenant, id, hash, seen_ms, now_ms).await?;
+        let live = Live {
+            session: session_of(tenant, id, &document),
+            last_seen_ms: last_seen_ms.max(now_ms),
+            kept_ms: document.last_seen_ms,
+            checked_ms: now_ms,
+        };
+        self.inner.sessions.insert(id.to_owned(), live.clone());
+        Ok(live)
+    }
+
+    /// Reads a session that holds, and when it was last used. `seen_ms` is what memory knows of that.
+    async fn read(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        hash: &str,
+        seen_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Result<(SessionDocument, u64), TrustError> {
         let kept = self
             .session_document(tenant, id, hash)
             .await?
@@ -226,14 +271,7 @@ impl Identity {
                 return Err(TrustError::SignIn);
             }
         }
-        let live = Live {
-            session: session_of(tenant, id, &document),
-            last_seen_ms: last_seen_ms.max(now_ms),
-            kept_ms: document.last_seen_ms,
-            checked_ms: now_ms,
-        };
-        self.inner.sessions.insert(id.to_owned(), live.clone());
-        Ok(live)
+        Ok((document, last_seen_ms))
     }
 
     /// Writes when a session was last used.
