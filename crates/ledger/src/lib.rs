@@ -18,6 +18,7 @@ mod bootstrap;
 mod clock;
 mod codec;
 
+mod embedded_rows;
 mod error;
 mod fjall_backend;
 mod keys;
