@@ -203,7 +203,7 @@ impl Check<'_> {
         }
     }
 
-    /// Rebuilds one tree from its leaves and compares it with what is stored and signed.
+    /// Checks one tree; rows of it that the store itself can't read are a broken leaf too.
     async fn tree(
         &mut self,
         shard: Shard,
@@ -212,34 +212,52 @@ impl Check<'_> {
     ) -> Result<(), LedgerError> {
         let signed = heads.and_then(|heads| heads.of(shard));
         let mut tree = Tree::default();
-        let mut signed_holds = signed
-            .is_none_or(|(size, root)| size == 0 && tree.root().is_ok_and(|empty| empty == root));
+        match self.rebuild(shard, signed, &mut tree, progress).await {
+            Ok(holds) => self.report.checkpoint_ok &= holds,
+            Err(LedgerError::Damaged(what)) => {
+                self.broken(shard, tree.size(), what);
+                self.report.checkpoint_ok = false;
+            }
+            Err(error) => return Err(error),
+        }
+        self.report.trees += u64::from(tree.size() > 0);
+        Ok(())
+    }
+
+    /// Rebuilds one tree from its leaves and compares it with what is stored; whether it is also
+    /// the one that was signed.
+    async fn rebuild(
+        &mut self,
+        shard: Shard,
+        signed: Option<(u64, Hash)>,
+        tree: &mut Tree,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<bool, LedgerError> {
+        let mut holds = signed.is_none();
         let mut last_audit = Number(0);
         loop {
             let page = self.snapshot.leaves(shard, tree.size(), PAGE)?;
             let count = page.len();
             for (index, record) in page {
                 if index != tree.size() {
-                    self.broken(shard, tree.size(), "the leaf is missing".into());
                     // What follows can't be placed any more.
-                    self.report.checkpoint_ok &= signed_holds;
-                    self.report.trees += 1;
-                    return Ok(());
+                    self.broken(shard, tree.size(), "the leaf is missing".into());
+                    return Ok(holds);
                 }
                 let wrong = self.leaf(shard, &record, &mut last_audit)?;
                 let mut stored_well = true;
                 for (node, hash) in tree.append(record_hash(&record))? {
                     stored_well &= self.snapshot.node(shard, node)? == Some(hash.0);
                 }
-                let unlike = (!stored_well)
-                    .then(|| "the leaf is not the one that the stored tree has".to_owned());
+                let unlike = "the leaf is not the one that the stored tree has";
+                let unlike = (!stored_well).then(|| unlike.to_owned());
                 if let Some(reason) = wrong.or(unlike) {
                     self.broken(shard, index, reason);
                 }
                 if let Some((size, root)) = signed
                     && size == tree.size()
                 {
-                    signed_holds = tree.root()? == root;
+                    holds = tree.root()? == root;
                 }
                 self.report.leaves += 1;
             }
@@ -249,27 +267,22 @@ impl Check<'_> {
             }
             tokio::task::yield_now().await;
         }
-        if tree.size() > 0 {
-            self.report.trees += 1;
+        match signed {
+            Some((size, _)) if size > tree.size() => {
+                self.broken(
+                    shard,
+                    tree.size(),
+                    format!("the leaf is missing: {size} were signed"),
+                );
+            }
+            Some((size, _)) if !holds => {
+                let reason =
+                    "this leaf or an earlier one of the tree is not the one that was signed";
+                self.broken(shard, size.saturating_sub(1), reason.into());
+            }
+            _ => {}
         }
-        if let Some((size, _)) = signed
-            && size > tree.size()
-        {
-            self.broken(
-                shard,
-                tree.size(),
-                format!("the leaf is missing: {size} were signed"),
-            );
-        } else if !signed_holds {
-            let last = tree.size().saturating_sub(1);
-            self.broken(
-                shard,
-                last,
-                "the tree up to this leaf or an earlier one is not the one that was signed".into(),
-            );
-        }
-        self.report.checkpoint_ok &= signed_holds;
-        Ok(())
+        Ok(holds)
     }
 
     /// What is wrong with a leaf, if anything.
@@ -362,7 +375,12 @@ impl Check<'_> {
             shard: Shard(0),
         };
         loop {
-            let page = self.snapshot.places(place, 1024)?;
+            let page = match self.snapshot.places(place, 1024) {
+                Ok(page) => page,
+                // Then the leaf of what can't be read has been named, and counting is pointless.
+                Err(LedgerError::Damaged(_)) if self.report.broken.is_some() => return Ok(()),
+                Err(error) => return Err(error),
+            };
             let Some(last) = page.last() else { break };
             place = *last;
             for hit in &page {

@@ -44,7 +44,8 @@ impl Store for Embedded {
     }
 }
 
-conformance!(Embedded::new());
+// Opening a store on disk takes a while, so fewer histories than in memory.
+conformance!(Embedded::new(), 8);
 
 #[tokio::test]
 async fn a_store_is_open_once() {

@@ -243,9 +243,9 @@ impl<'a, T: 'a, I: Iterator<Item = (u32, &'a T)>> RevBelow for I {
 }
 
 /// Random operations, the same answers as the model's.
-pub(crate) fn model_agrees(store: &dyn Fn() -> Box<dyn Store>) {
+pub(crate) fn model_agrees(store: &dyn Fn() -> Box<dyn Store>, cases: u32) {
     let config = Config {
-        cases: 24,
+        cases,
         failure_persistence: None,
         ..Config::default()
     };

@@ -1,0 +1,263 @@
+//! Searches over blind tokens.
+
+use std::collections::BTreeMap;
+
+use ledger::{Expected, Hit, LedgerError, Number, Query};
+
+use super::{
+    AUDIT, OBSERVATION, Store, TENANT, code, commit_of, delete, draft, found, of, put, ready,
+};
+
+pub(crate) async fn searches_find_live_documents(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let mut at = BTreeMap::new();
+    for (name, codes) in [
+        ("ab", &["a", "b"][..]),
+        ("a", &["a"]),
+        ("bc", &["b", "c"]),
+        ("abc", &["a", "b", "c"]),
+    ] {
+        let patient = ledger.mint_own_id(TENANT);
+        at.insert(
+            name,
+            put(
+                &ledger,
+                OBSERVATION,
+                name,
+                &patient,
+                Expected::Absent,
+                name,
+                codes,
+            )
+            .await,
+        );
+    }
+    let token = |name: &str| code(&ledger, name);
+    let all = Query::Token(ledger.kind_token(TENANT, OBSERVATION));
+    let without = |with: Query, without: Query| Query::Without(Box::new(with), Box::new(without));
+    let cases: Vec<(Query, &[&str])> = vec![
+        (token("a"), &["abc", "a", "ab"]),
+        (token("nothing"), &[]),
+        (all.clone(), &["abc", "bc", "a", "ab"]),
+        (Query::And(vec![token("a"), token("b")]), &["abc", "ab"]),
+        (
+            Query::And(vec![token("a"), token("b"), token("c")]),
+            &["abc"],
+        ),
+        (Query::And(vec![token("a")]), &["abc", "a", "ab"]),
+        (Query::And(vec![token("a"), token("nothing")]), &[]),
+        (
+            Query::Or(vec![token("a"), token("c")]),
+            &["abc", "bc", "a", "ab"],
+        ),
+        (Query::Or(vec![]), &[]),
+        (without(all.clone(), token("a")), &["bc"]),
+        (without(token("a"), all.clone()), &[]),
+        (without(token("nothing"), token("a")), &[]),
+        (
+            Query::And(vec![
+                Query::Or(vec![token("c"), token("nothing")]),
+                without(all.clone(), token("a")),
+            ]),
+            &["bc"],
+        ),
+    ];
+    for (query, names) in &cases {
+        let expected: Vec<_> = names.iter().map(|name| at[name]).collect();
+        assert_eq!(found(&ledger, query).await, expected, "{query:?}");
+    }
+    // Bounds.
+    let bounded = async |before: Option<&str>, since: Option<&str>, limit| {
+        let (before, since) = (
+            before.map(|name| at[name].number),
+            since.map(|name| at[name].number),
+        );
+        ledger
+            .search(TENANT, &all, before, since, limit)
+            .await
+            .unwrap()
+    };
+    assert_eq!(
+        bounded(Some("abc"), None, 10).await,
+        [at["bc"], at["a"], at["ab"]]
+    );
+    assert_eq!(
+        bounded(None, Some("a"), 10).await,
+        [at["abc"], at["bc"], at["a"]]
+    );
+    assert_eq!(bounded(Some("abc"), Some("bc"), 10).await, [at["bc"]]);
+    assert_eq!(bounded(Some("ab"), None, 10).await, []);
+    assert_eq!(bounded(None, None, 2).await, [at["abc"], at["bc"]]);
+    assert_eq!(bounded(None, None, 0).await, []);
+    assert_eq!(
+        ledger
+            .search(TENANT, &all, Some(Number(0)), None, 9)
+            .await
+            .unwrap(),
+        []
+    );
+
+    // An update is found under its new values only, a deleted document not at all, a restored one again.
+    let owner = ledger.mint_own_id(TENANT);
+    let updated = put(
+        &ledger,
+        OBSERVATION,
+        "a",
+        &owner,
+        Expected::Version(1),
+        "a",
+        &["c"],
+    )
+    .await;
+    assert_eq!(found(&ledger, &token("a")).await, [at["abc"], at["ab"]]);
+    assert_eq!(
+        found(&ledger, &token("c")).await,
+        [updated, at["abc"], at["bc"]]
+    );
+    delete(&ledger, OBSERVATION, "abc", &owner, 1).await;
+    assert_eq!(found(&ledger, &token("a")).await, [at["ab"]]);
+    assert_eq!(found(&ledger, &token("gone")).await, []);
+    assert_eq!(found(&ledger, &all).await, [updated, at["bc"], at["ab"]]);
+    let restored = put(
+        &ledger,
+        OBSERVATION,
+        "abc",
+        &owner,
+        Expected::Version(2),
+        "abc",
+        &["a"],
+    )
+    .await;
+    assert_eq!(found(&ledger, &token("a")).await, [restored, at["ab"]]);
+    // Audit records are found like other documents.
+    let records = Query::Token(ledger.token(TENANT, AUDIT, "agent", "someone"));
+    assert_eq!(found(&ledger, &records).await.len(), 7);
+    assert!(matches!(
+        ledger
+            .search(TENANT, &Query::And(vec![]), None, None, 1)
+            .await,
+        Err(LedgerError::Invalid(_))
+    ));
+}
+
+pub(crate) async fn ranges_are_found(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let patient = ledger.mint_own_id(TENANT);
+    let days = [-800_000, -1, 0, 7, 8, 19_000, 19_001, 19_064, 2_900_000];
+    let mut places = Vec::new();
+    for day in days {
+        let mut draft = draft(
+            &ledger,
+            OBSERVATION,
+            &format!("day{day}"),
+            of(&patient),
+            Expected::Absent,
+            "",
+            &[],
+        );
+        draft.tokens = ledger.range_tokens(TENANT, OBSERVATION, "date", day);
+        places.push(
+            ledger
+                .commit(commit_of(&ledger, vec![draft]))
+                .await
+                .unwrap()
+                .documents[0]
+                .at,
+        );
+    }
+    for (low, high) in [
+        (0, 0),
+        (0, 8),
+        (-1, 7),
+        (19_000, 19_063),
+        (1, 2_932_896),
+        (-719_162, 2_932_896),
+        (9, 8),
+    ] {
+        let query = ledger
+            .range_query(TENANT, OBSERVATION, "date", low, high)
+            .unwrap();
+        let mut expected: Vec<_> = (0..days.len())
+            .filter(|at| (low..=high).contains(&days[*at]))
+            .map(|at| places[at])
+            .collect();
+        expected.reverse();
+        assert_eq!(found(&ledger, &query).await, expected, "{low}..={high}");
+    }
+}
+
+pub(crate) async fn pages_of_a_search_join(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let mut expected = Vec::new();
+    // More than a run's largest page, rare and common values mixed, over many shards.
+    for round in 0..30 {
+        let mut drafts = Vec::new();
+        for number in 0..50 {
+            let place = round * 50 + number;
+            let mut codes = vec!["every"];
+            if place % 3 == 0 {
+                codes.push("third");
+            }
+            if place % 100 == 7 {
+                codes.push("rare");
+            }
+            let patient = ledger.derive_own_id(TENANT, &format!("patient {number}"));
+            drafts.push(draft(
+                &ledger,
+                OBSERVATION,
+                &format!("o{place}"),
+                of(&patient),
+                Expected::Absent,
+                "",
+                &codes,
+            ));
+        }
+        let receipt = ledger.commit(commit_of(&ledger, drafts)).await.unwrap();
+        expected.extend(receipt.documents.iter().map(|written| written.at));
+    }
+    assert!(expected.is_sorted());
+    let places = |wanted: &dyn Fn(usize) -> bool| -> Vec<Hit> {
+        (0..expected.len())
+            .rev()
+            .filter(|place| wanted(*place))
+            .map(|place| expected[place])
+            .collect()
+    };
+    let token = |name: &str| code(&ledger, name);
+    let without = Query::Without(Box::new(token("every")), Box::new(token("third")));
+    for (query, wanted) in [
+        (token("every"), places(&|_| true)),
+        (
+            Query::And(vec![token("every"), token("third")]),
+            places(&|place| place % 3 == 0),
+        ),
+        (
+            Query::And(vec![token("every"), token("third"), token("rare")]),
+            places(&|place| place % 3 == 0 && place % 100 == 7),
+        ),
+        (without, places(&|place| place % 3 != 0)),
+        (
+            Query::Or(vec![token("rare"), token("third")]),
+            places(&|place| place % 3 == 0 || place % 100 == 7),
+        ),
+    ] {
+        for size in [1, 7, 1000] {
+            let mut joined = Vec::new();
+            let mut before = None;
+            loop {
+                let page = ledger
+                    .search(TENANT, &query, before, None, size)
+                    .await
+                    .unwrap();
+                joined.extend_from_slice(&page);
+                before = page.last().map(|hit| hit.number);
+                // One by one, the beginning is enough.
+                if page.len() < size || size == 1 && joined.len() > 20 {
+                    break;
+                }
+            }
+            assert_eq!(joined, wanted[..joined.len()], "{query:?} by {size}");
+            assert!(size == 1 || joined.len() == wanted.len());
+        }
+    }
+}
