@@ -24,3 +24,6 @@ pub use policy::{Trust, TrustOptions};
 pub use vault::{
     Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Vault, Versioned, kinds,
 };
+
+#[cfg(test)]
+mod tests;

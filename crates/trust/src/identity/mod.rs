@@ -534,3 +534,6 @@ impl Identity {
 fn fold(user_name: &str) -> String {
     user_name.trim().to_lowercase()
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,8 +81,12 @@ impl Vault {
                     continue;
                 }
                 let mut row = open(&stored)?;
+                if !permit.covers(&row.resource) {
+                    continue;
+                }
+                // What isn't shown must not be found by either, or it could be found out by asking.
+                redact(permit, &mut row.resource);
                 if !query.matches(&row.resource)
-                    || !permit.covers(&row.resource)
                     || (consent && self.hides(permit, &row.resource, hidden).await?)
                 {
                     continue;
@@ -95,7 +99,6 @@ impl Vault {
                     continue;
                 }
                 if page.rows.len() < query.count {
-                    redact(permit, &mut row.resource);
                     page.rows.push(row);
                 } else {
                     more = true;
