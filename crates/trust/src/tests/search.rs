@@ -557,6 +557,72 @@ fn a_search_equals_a_row_by_row_check() {
     }
 }
 
+fn write() -> impl Strategy<Value = Write> {
+    (
+        proptest::sample::select(KINDS.to_vec()),
+        0..3u8,
+        0..3u8,
+        0..90u8,
+    )
+        .prop_map(|(kind, which, patient, variant)| Write {
+            kind,
+            which,
+            patient,
+            variant,
+            delete: false,
+            after_ms: 0,
+        })
+}
+
+/// Whether a blind query holds for a document of these tokens.
+fn holds(query: &Query, found_by: &[ledger::Token]) -> bool {
+    match query {
+        Query::Token(token) => found_by.contains(token),
+        Query::And(parts) => parts.iter().all(|part| holds(part, found_by)),
+        Query::Or(parts) => parts.iter().any(|part| holds(part, found_by)),
+        Query::Without(with, without) => holds(with, found_by) && !holds(without, found_by),
+    }
+}
+
+/// A match that tokens don't find would be lost; so this is tried far more often than whole searches.
+#[test]
+fn tokens_hold_for_every_match() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let house = runtime.block_on(House::new());
+    let ledger = house.ledger();
+    let cases = write().prop_flat_map(|write| {
+        let clauses = proptest::collection::vec(clause(write.kind), 1..3);
+        (Just(write), clauses)
+    });
+    let matched = std::cell::Cell::new(0);
+    let mut runner = TestRunner::new(Config {
+        cases: 8000,
+        rng_seed: RngSeed::Fixed(20_260_615),
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let result = runner.run(&cases, |(write, clauses)| {
+        let resource = Resource::from_value(resource(&write)).unwrap();
+        let clauses: Vec<(&str, &str)> = clauses
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let query = query(write.kind, &clauses);
+        let mut found_by = tokens::of(ledger, TENANT, &resource);
+        found_by.push(ledger.kind_token(TENANT, tokens::kind(write.kind)));
+        if query.matches(&resource) {
+            matched.set(matched.get() + 1);
+            let plan = tokens::plan(ledger, TENANT, &query, resource.patient());
+            prop_assert!(holds(&plan.query, &found_by), "{:?}", clauses);
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    assert!(matched.get() > 2000, "too few matches: {}", matched.get());
+}
+
 #[tokio::test]
 async fn what_tokens_can_answer_is_asked_of_tokens() {
     let house = House::new().await;
