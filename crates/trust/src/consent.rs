@@ -5,7 +5,11 @@ use fhir::{Resource, ResourceType, date};
 use serde_json::{Value, json};
 
 use crate::Purpose;
-use crate::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM, NOT_WANTED_EXTENSION};
+use crate::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
+
+mod channels;
+
+pub use channels::{Channel, channels, channels_at};
 
 const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
 const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
@@ -322,74 +326,6 @@ pub fn care_messages(patient_id: &str, permitted: bool, now_ms: u64) -> Resource
         }),
     );
     consent
-}
-
-/// The patient's ways to be reached, in the order in which they should be tried: by
-/// `Patient.telecom.rank`, then e-mail, SMS, portal, phone. The portal is always there. What the
-/// patient has switched off ([`NOT_WANTED_EXTENSION`]) is there too, as not wanted.
-///
-/// Addresses of `use` `old` are left out. Periods are not looked at; [`channels_at`] does.
-#[must_use]
-pub fn channels(patient: &Resource) -> Vec<Channel> {
-    channels_at(patient, None)
-}
-
-/// [`channels`] at a time: addresses whose `period` doesn't hold it are left out.
-#[must_use]
-pub fn channels_at(patient: &Resource, now_ms: Option<i64>) -> Vec<Channel> {
-    const ORDER: [&str; 4] = ["email", "sms", "portal", "phone"];
-    let place = |kind: &str| ORDER.iter().position(|other| *other == kind);
-    let mut found: Vec<(u64, usize, Channel)> = Vec::new();
-    for telecom in list(patient.get("telecom")) {
-        let text = |name: &str| telecom.get(name).and_then(Value::as_str);
-        let (Some(kind), Some(address)) = (text("system"), text("value")) else {
-            continue;
-        };
-        let Some(place) = place(kind) else {
-            continue;
-        };
-        let current = now_ms.is_none_or(|now_ms| holds(telecom, now_ms));
-        if address.trim().is_empty() || text("use") == Some("old") || !current {
-            continue;
-        }
-        let unwanted = list(telecom.get("extension")).any(|extension| {
-            extension.get("url").and_then(Value::as_str) == Some(NOT_WANTED_EXTENSION)
-                && extension.get("valueBoolean") == Some(&Value::Bool(true))
-        });
-        // Rank is a positive integer, 1 the most preferred.
-        let rank = telecom
-            .get("rank")
-            .and_then(Value::as_u64)
-            .unwrap_or(u64::MAX);
-        found.push((
-            rank,
-            place,
-            Channel {
-                kind: kind.to_owned(),
-                address: address.trim().to_owned(),
-                wanted: !unwanted,
-            },
-        ));
-    }
-    let portal = Channel {
-        kind: "portal".to_owned(),
-        address: String::new(),
-        wanted: true,
-    };
-    found.push((u64::MAX, place("portal").unwrap_or_default(), portal));
-    found.sort_by_key(|(rank, place, _)| (*rank, *place));
-    found.into_iter().map(|(_, _, channel)| channel).collect()
-}
-
-/// A way to reach a patient.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Channel {
-    /// `email`, `sms`, `phone` or `portal`.
-    pub kind: String,
-    /// Address; empty for the portal.
-    pub address: String,
-    /// Whether the patient wants it used.
-    pub wanted: bool,
 }
 
 #[cfg(test)]

@@ -99,6 +99,7 @@ struct Names {
 }
 
 pub(super) struct PolicyFiles {
+    authorizer: Authorizer,
     set: PolicySet,
     schema: Schema,
     names: Names,
@@ -199,6 +200,7 @@ impl PolicyFiles {
         let names = Names::new()?;
         let entities = entities(&schema, &names, &groups)?;
         Ok(Self {
+            authorizer: Authorizer::new(),
             set,
             schema,
             names,
@@ -316,7 +318,7 @@ impl PolicyFiles {
             Some(&self.schema),
         )
         .ok()?;
-        let answer = Authorizer::new().is_authorized(&request, &self.set, entities);
+        let answer = self.authorizer.is_authorized(&request, &self.set, entities);
         // A policy that can't be evaluated must not be passed over: it may be one that forbids.
         if answer.diagnostics().errors().next().is_some() {
             return None;

@@ -1,5 +1,7 @@
 //! Tests over a real store: what goes through the whole crate.
 
+mod audit;
+mod limits;
 mod search;
 mod vault;
 
@@ -189,6 +191,42 @@ pub(crate) fn a_weight(id: &str, patient: &str, date: &str) -> Value {
         "effectiveDateTime": date,
         "valueQuantity": {"value": 80.5, "unit": "kg"},
     })
+}
+
+pub(crate) const READ: Action = Action::Read;
+
+pub(crate) async fn clinician(house: &House, action: Action) -> Permit {
+    house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, action)
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn own(house: &House, id: &str, action: Action) -> Permit {
+    house
+        .permit(&patient(id), Purpose::PatientRequest, action)
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn auditor(house: &House) -> Permit {
+    let officer = staff(Role::PrivacyOfficer);
+    house
+        .permit(&officer, Purpose::Operations, Action::Audit)
+        .await
+        .unwrap()
+}
+
+pub(crate) fn put(value: Value, expected: Expected) -> Unit {
+    let resource = Resource::from_value(value).unwrap();
+    Unit {
+        changes: vec![Change::Put { resource, expected }],
+        ..Unit::default()
+    }
+}
+
+pub(crate) fn is_refused<T>(result: &Result<T, TrustError>) -> bool {
+    matches!(result, Err(TrustError::Refused(_)))
 }
 
 /// What a handler's future must be.

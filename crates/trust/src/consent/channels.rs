@@ -1,0 +1,127 @@
+//! The ways to reach a patient.
+use fhir::Resource;
+use serde_json::Value;
+
+use super::{holds, list};
+use crate::conventions::NOT_WANTED_EXTENSION;
+
+/// The patient's ways to be reached, in the order in which they should be tried: by
+/// `Patient.telecom.rank`, then e-mail, SMS, portal, phone. The portal is always there. What the
+/// patient has switched off ([`NOT_WANTED_EXTENSION`]) is there too, as not wanted.
+///
+/// Addresses of `use` `old` are left out. Periods are not looked at; [`channels_at`] does.
+#[must_use]
+pub fn channels(patient: &Resource) -> Vec<Channel> {
+    channels_at(patient, None)
+}
+
+/// [`channels`] at a time: addresses whose `period` doesn't hold it are left out.
+#[must_use]
+pub fn channels_at(patient: &Resource, now_ms: Option<i64>) -> Vec<Channel> {
+    const ORDER: [&str; 4] = ["email", "sms", "portal", "phone"];
+    let place = |kind: &str| ORDER.iter().position(|other| *other == kind);
+    let mut found: Vec<(u64, usize, Channel)> = Vec::new();
+    for telecom in list(patient.get("telecom")) {
+        let text = |name: &str| telecom.get(name).and_then(Value::as_str);
+        let (Some(kind), Some(address)) = (text("system"), text("value")) else {
+            continue;
+        };
+        let Some(place) = place(kind) else {
+            continue;
+        };
+        let current = now_ms.is_none_or(|now_ms| holds(telecom, now_ms));
+        if address.trim().is_empty() || text("use") == Some("old") || !current {
+            continue;
+        }
+        let unwanted = list(telecom.get("extension")).any(|extension| {
+            extension.get("url").and_then(Value::as_str) == Some(NOT_WANTED_EXTENSION)
+                && extension.get("valueBoolean") == Some(&Value::Bool(true))
+        });
+        // Rank is a positive integer, 1 the most preferred.
+        let rank = telecom
+            .get("rank")
+            .and_then(Value::as_u64)
+            .unwrap_or(u64::MAX);
+        found.push((
+            rank,
+            place,
+            Channel {
+                kind: kind.to_owned(),
+                address: address.trim().to_owned(),
+                wanted: !unwanted,
+            },
+        ));
+    }
+    let portal = Channel {
+        kind: "portal".to_owned(),
+        address: String::new(),
+        wanted: true,
+    };
+    found.push((u64::MAX, place("portal").unwrap_or_default(), portal));
+    found.sort_by_key(|(rank, place, _)| (*rank, *place));
+    found.into_iter().map(|(_, _, channel)| channel).collect()
+}
+
+/// A way to reach a patient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// `email`, `sms`, `phone` or `portal`.
+    pub kind: String,
+    /// Address; empty for the portal.
+    pub address: String,
+    /// Whether the patient wants it used.
+    pub wanted: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// 2026-06-15T12:00Z.
+    const NOW_MS: i64 = 1_781_524_800_000;
+
+    #[test]
+    fn channels_in_order() {
+        let patient = |telecom: Value| {
+            Resource::from_value(json!({"resourceType": "Patient", "id": "p", "telecom": telecom}))
+                .unwrap()
+        };
+        let shown = |telecom: Value| {
+            channels_at(&patient(telecom), Some(NOW_MS))
+                .into_iter()
+                .map(|channel| format!("{}:{}:{}", channel.kind, channel.address, channel.wanted))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(shown(json!([])), "portal::true");
+        assert_eq!(
+            shown(
+                json!([{"system": "phone", "value": "1"}, {"system": "sms", "value": "2"}, {"system": "email", "value": " a@example.com "}])
+            ),
+            "email:a@example.com:true sms:2:true portal::true phone:1:true"
+        );
+        assert_eq!(
+            shown(
+                json!([{"system": "email", "value": "a@example.com", "rank": 2}, {"system": "phone", "value": "1", "rank": 1}])
+            ),
+            "phone:1:true email:a@example.com:true portal::true"
+        );
+        assert_eq!(
+            shown(json!([
+                {"system": "email", "value": "old@example.com", "use": "old"},
+                {"system": "email", "value": "over@example.com", "period": {"end": "2025"}},
+                {"system": "fax", "value": "3"},
+                {"system": "email"},
+                {"system": "email", "value": ""},
+                {"system": "email", "value": "no@example.com", "extension": [{"url": NOT_WANTED_EXTENSION, "valueBoolean": true}]},
+                {"system": "sms", "value": "4", "extension": [{"url": NOT_WANTED_EXTENSION, "valueBoolean": false}]},
+            ])),
+            "email:no@example.com:false sms:4:true portal::true"
+        );
+        let over =
+            json!([{"system": "email", "value": "over@example.com", "period": {"end": "2025"}}]);
+        assert_eq!(channels(&patient(over)).len(), 2);
+    }
+}
