@@ -121,7 +121,9 @@ impl Action {
             Self::Transaction | Self::Import | Self::Send | Self::Orchestrate => {
                 interaction.interaction().is_some()
             }
-            Self::Publish | Self::Observe | Self::Administer | Self::Invite => false,
+            // A journey is published together with the forms that it asks patients to fill in.
+            Self::Publish => interaction == Self::Create,
+            Self::Observe | Self::Administer | Self::Invite => false,
         }
     }
 }
