@@ -2,10 +2,45 @@
 //! the feed and the timers, and what pages want to know.
 //!
 //! The engine (`engine.rs`) is a pure function of definition, state, event and time; everything
-//! durable happens in the runner (`runner.rs`), in one commit per cause.
-#![allow(unused_variables, clippy::unused_async)]
+//! durable happens in the runner (`runner.rs`), in one commit per cause. This crate never sends
+//! anything: a message is an outbox entry in the commit of the move, and its receipt comes back as an
+//! event. It knows no HTTP, and no database but the ledger below `trust`.
+//!
+//! Start reading at `spec.rs` (the language as tables), then `engine.rs`, then `runner.rs`.
 
-use trust::{Agent, Permit, Trust};
+mod books;
+mod check;
+mod counts;
+mod decode;
+mod definition;
+mod engine;
+mod facts;
+mod mover;
+mod resources;
+mod runner;
+mod schema;
+mod service;
+mod spec;
+mod state;
+mod template;
+mod time;
+mod units;
+mod watch;
+mod words;
+mod yaml;
+
+pub use check::CODES;
+pub use definition::{Channel, Definition};
+pub use engine::{
+    Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, REPLAYED,
+    Start, start, step, timers,
+};
+pub use schema::{reference, schema};
+pub use service::Journeys;
+pub use state::{State, StateError, Which};
+
+/// Kind of the documents that hold [`DeadLetter`]s.
+pub const DEAD_LETTER: ledger::Kind = ledger::Kind(1050);
 
 /// An error of the journey context.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +54,24 @@ pub enum JourneyError {
     /// Trust's error.
     #[error(transparent)]
     Trust(trust::TrustError),
+    /// A stored journey or a patient's place in it can't be worked on.
+    #[error("a journey can't be worked on: {0}")]
+    Broken(String),
+}
+
+impl From<trust::TrustError> for JourneyError {
+    fn from(error: trust::TrustError) -> Self {
+        Self::Trust(error)
+    }
+}
+
+impl From<mover::MoveError> for JourneyError {
+    fn from(error: mover::MoveError) -> Self {
+        match error {
+            mover::MoveError::Trust(error) => Self::Trust(error),
+            other => Self::Broken(other.to_string()),
+        }
+    }
 }
 
 /// What the checker found.
@@ -178,54 +231,27 @@ pub struct PlannedView {
     pub plain: String,
 }
 
+/// An event or timer that no journey could be moved by, kept so that nothing is passed over in silence.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DeadLetter {
+    /// Its id.
+    pub id: String,
+    /// The shard.
+    pub shard: u16,
+    /// The event's number on the shard's feed, or when the timer was due.
+    pub number: u64,
+    /// Kind of the event's document; 0 for a timer.
+    pub kind: u16,
+    /// The instance, for a timer.
+    pub instance: Option<String>,
+    /// What went wrong, without patient details.
+    pub error: String,
+    /// When, care clock.
+    pub at_ms: u64,
+}
+
 /// Checks a journey file without publishing it. Pure.
 #[must_use]
-pub fn check(source: &str) -> Vec<Finding> { todo!("{source}") }
-
-/// The journey service. Cheap to clone.
-#[derive(Clone)]
-pub struct Journeys {}
-
-impl Journeys {
-    /// Over trust.
-    #[must_use]
-    pub fn new(trust: Trust) -> Self { todo!() }
-    /// Checks and publishes a file as the journey's next version; the same text again changes nothing.
-    ///
-    /// # Errors
-    /// `Findings`, `Trust`.
-    pub async fn publish(&self, permit: &Permit, source: &str) -> Result<VersionView, JourneyError> { todo!() }
-    /// All versions of all journeys, by name, newest version first.
-    ///
-    /// # Errors
-    /// `Trust`.
-    pub async fn versions(&self, permit: &Permit) -> Result<Vec<VersionView>, JourneyError> { todo!() }
-    /// The graph of a version (`None`: the live one) with its counts.
-    ///
-    /// # Errors
-    /// `Unknown`, `Trust`.
-    pub async fn graph(&self, permit: &Permit, name: &str, version: Option<u32>) -> Result<GraphView, JourneyError> { todo!() }
-    /// A patient's journeys, running ones first.
-    ///
-    /// # Errors
-    /// `Trust`.
-    pub async fn of_patient(&self, permit: &Permit, patient: &str) -> Result<Vec<InstanceView>, JourneyError> { todo!() }
-    /// Patients that are at a step now (ids, with the time since when), longest first.
-    ///
-    /// # Errors
-    /// `Unknown`, `Trust`.
-    pub async fn at_step(&self, permit: &Permit, name: &str, version: u32, step: &str, limit: usize) -> Result<Vec<(String, u64)>, JourneyError> { todo!() }
-    /// Journeys by state, for metrics: (name, version, running, ended).
-    ///
-    /// # Errors
-    /// `Trust`.
-    pub async fn counts(&self, agent: &Agent) -> Result<Vec<(String, u32, u64, u64)>, JourneyError> { todo!() }
-    /// Follows the feed and the timers and moves patients, until `stop` turns true.
-    pub async fn run(&self, tenant: ledger::TenantId, stop: tokio::sync::watch::Receiver<bool>) { todo!() }
-    /// Handles everything that is there to handle now (events and due timers), then returns; for
-    /// tests and virtual time. Returns how many moves were made.
-    ///
-    /// # Errors
-    /// `Trust`.
-    pub async fn drain(&self, tenant: ledger::TenantId) -> Result<u64, JourneyError> { todo!() }
+pub fn check(source: &str) -> Vec<Finding> {
+    check::compile(source).1
 }

@@ -1,0 +1,373 @@
+//! What a process keeps in memory of one tenant's journeys: compiled definitions, who is under way in
+//! which shard, and the counts. All of it is derived from the store and can be built again.
+
+use crate::VersionView;
+use crate::counts::{Before, VersionCounts};
+use crate::definition::Definition;
+use crate::mover::{MoveError, Moved, trail_id};
+use crate::state::{State, TrailEntry};
+use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use trust::{Permit, TrustError, Vault, kinds};
+
+/// Documents read at once when the books are opened.
+const PAGE: usize = 500;
+
+/// A stored version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StoredDefinition {
+    pub(crate) name: String,
+    pub(crate) version: u32,
+    pub(crate) source: String,
+    pub(crate) published_ms: u64,
+    pub(crate) published_by: String,
+}
+
+/// A version, compiled.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) stored: StoredDefinition,
+    pub(crate) definition: Arc<Definition>,
+}
+
+/// What events of a resource type can mean.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// Somebody may start a journey.
+    pub(crate) starts: bool,
+    /// Somebody under way may move.
+    pub(crate) moves: bool,
+}
+
+#[derive(Debug, Default)]
+struct Catalogue {
+    versions: BTreeMap<(String, u32), Arc<Published>>,
+    interest: HashMap<Kind, Interest>,
+}
+
+/// Where the journeys' follower stands on a shard.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Position {
+    /// As stored.
+    pub(crate) stored: Number,
+    /// As read: events up to here meant nothing or are done.
+    pub(crate) read: Number,
+    /// Events read but not stored as read.
+    pub(crate) skipped: usize,
+    pub(crate) known: bool,
+}
+
+/// One tenant's books.
+pub(crate) struct Books {
+    pub(crate) tenant: TenantId,
+    catalogue: RwLock<Catalogue>,
+    counts: Mutex<BTreeMap<(String, u32), VersionCounts>>,
+    /// Per shard: patients under way and their instances.
+    roster: Vec<Mutex<HashMap<String, HashSet<String>>>>,
+    /// Per shard: the follower's place. Held while a shard is worked on, so that events and timers of
+    /// one shard are handled one after the other.
+    pub(crate) positions: Vec<tokio::sync::Mutex<Position>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is behind these locks is changed in single steps, so a panic elsewhere leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Books {
+    /// Reads everything from the store.
+    pub(crate) async fn open(vault: &Vault, permit: &Permit) -> Result<Self, MoveError> {
+        let tenant = permit.tenant();
+        let books = Self {
+            tenant,
+            catalogue: RwLock::default(),
+            counts: Mutex::default(),
+            roster: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            positions: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
+        };
+        books.read_definitions(vault, permit).await?;
+        let mut before = None;
+        loop {
+            let page = vault
+                .internals(permit, kinds::JOURNEY_INSTANCE, &[], before, PAGE)
+                .await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.at.number);
+            for stored in &page {
+                match State::from_json(&stored.body) {
+                    Ok(state) => {
+                        books
+                            .count_stored(vault, permit, &stored.id, &state)
+                            .await?;
+                    }
+                    Err(error) => {
+                        tracing::error!(instance = %stored.id, %error, "a patient's place in a journey can't be read; it is not counted");
+                    }
+                }
+            }
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        books.gauges();
+        Ok(books)
+    }
+
+    async fn count_stored(
+        &self,
+        vault: &Vault,
+        permit: &Permit,
+        id: &str,
+        state: &State,
+    ) -> Result<(), MoveError> {
+        let mut entries: Vec<TrailEntry> = old_trail(vault, permit, id, state).await?;
+        entries.extend(state.trail.iter().cloned());
+        self.count(
+            &Moved {
+                instance: id.to_owned(),
+                before: Before::default(),
+                after: state.clone(),
+                entries,
+            },
+            vault,
+        );
+        Ok(())
+    }
+
+    /// Reads versions that aren't known yet.
+    pub(crate) async fn read_definitions(
+        &self,
+        vault: &Vault,
+        permit: &Permit,
+    ) -> Result<(), MoveError> {
+        let mut before = None;
+        loop {
+            let page = vault
+                .internals(permit, kinds::JOURNEY_DEFINITION, &[], before, PAGE)
+                .await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.at.number);
+            for document in &page {
+                let stored: StoredDefinition =
+                    serde_json::from_slice(&document.body).map_err(|_| {
+                        TrustError::Damaged(format!("journey definition {}", document.id))
+                    })?;
+                self.add(stored);
+            }
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a version in. One that a stricter checker would refuse today still runs for the patients on it.
+    pub(crate) fn add(&self, stored: StoredDefinition) {
+        let key = (stored.name.clone(), stored.version);
+        let mut catalogue = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if catalogue.versions.contains_key(&key) {
+            return;
+        }
+        let (definition, _) = crate::check::compile(&stored.source);
+        let Some(mut definition) = definition else {
+            tracing::error!(journey = %stored.name, version = stored.version, "a published journey can't be read by this program; its patients wait");
+            return;
+        };
+        definition.version = stored.version;
+        catalogue.versions.insert(
+            key,
+            Arc::new(Published {
+                stored,
+                definition: Arc::new(definition),
+            }),
+        );
+        catalogue.interest = interest(&catalogue.versions);
+    }
+
+    /// A version.
+    pub(crate) fn version(&self, name: &str, version: u32) -> Option<Arc<Published>> {
+        self.catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .versions
+            .get(&(name.to_owned(), version))
+            .cloned()
+    }
+    /// The newest version of a journey, on which new patients start.
+    pub(crate) fn live(&self, name: &str) -> Option<Arc<Published>> {
+        let catalogue = self
+            .catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        catalogue
+            .versions
+            .range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX))
+            .next_back()
+            .map(|(_, published)| published.clone())
+    }
+    /// All versions, by name, newest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Published>> {
+        let catalogue = self
+            .catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<Arc<Published>> = catalogue.versions.values().cloned().collect();
+        all.sort_by(|a, b| {
+            a.stored
+                .name
+                .cmp(&b.stored.name)
+                .then(b.stored.version.cmp(&a.stored.version))
+        });
+        all
+    }
+    /// The live version of each journey.
+    pub(crate) fn all_live(&self) -> Vec<Arc<Published>> {
+        let mut live = self.all();
+        live.dedup_by(|later, earlier| later.stored.name == earlier.stored.name);
+        live
+    }
+    /// What events of a kind can mean.
+    pub(crate) fn interest(&self, kind: Kind) -> Interest {
+        self.catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .interest
+            .get(&kind)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// The instances of a patient that are under way.
+    pub(crate) fn under_way(&self, shard: Shard, patient: &str) -> Vec<String> {
+        let roster = lock(&self.roster[usize::from(shard.0)]);
+        let mut instances: Vec<String> = roster
+            .get(patient)
+            .map(|instances| instances.iter().cloned().collect())
+            .unwrap_or_default();
+        instances.sort_unstable();
+        instances
+    }
+    /// Whether nobody of a shard is under way.
+    pub(crate) fn idle(&self, shard: Shard) -> bool {
+        lock(&self.roster[usize::from(shard.0)]).is_empty()
+    }
+
+    /// Takes in what a durable unit of work did.
+    pub(crate) fn count(&self, moved: &Moved, vault: &Vault) {
+        let key = (moved.after.journey.clone(), moved.after.version);
+        lock(&self.counts).entry(key).or_default().apply(
+            &moved.before,
+            moved.entries.iter(),
+            &moved.after,
+        );
+        let patient = &moved.after.patient;
+        let shard = vault.ledger().shard_of(
+            self.tenant,
+            &Owner::Patient(patient.clone()),
+            &moved.instance,
+        );
+        let mut roster = lock(&self.roster[usize::from(shard.0)]);
+        if moved.after.running() {
+            roster
+                .entry(patient.clone())
+                .or_default()
+                .insert(moved.instance.clone());
+        } else if let Some(instances) = roster.get_mut(patient) {
+            instances.remove(&moved.instance);
+            if instances.is_empty() {
+                roster.remove(patient);
+            }
+        }
+    }
+
+    /// Reads the counts of a version.
+    pub(crate) fn with_counts<T>(
+        &self,
+        name: &str,
+        version: u32,
+        read: impl FnOnce(&VersionCounts) -> T,
+    ) -> T {
+        let counts = lock(&self.counts);
+        match counts.get(&(name.to_owned(), version)) {
+            Some(counts) => read(counts),
+            None => read(&VersionCounts::default()),
+        }
+    }
+
+    /// A version with its counts, for lists.
+    pub(crate) fn view(&self, published: &Published) -> VersionView {
+        let stored = &published.stored;
+        let live = self
+            .live(&stored.name)
+            .is_some_and(|live| live.stored.version == stored.version);
+        let (running, ended) = self.with_counts(&stored.name, stored.version, |counts| {
+            (counts.running, counts.ended)
+        });
+        VersionView {
+            name: stored.name.clone(),
+            title: published.definition.title.clone(),
+            version: stored.version,
+            published_ms: stored.published_ms,
+            published_by: stored.published_by.clone(),
+            running,
+            ended,
+            live,
+        }
+    }
+
+    /// Shows how many patients are in which journey.
+    pub(crate) fn gauges(&self) {
+        for published in self.all() {
+            let view = self.view(&published);
+            for (state, count) in [("running", view.running), ("ended", view.ended)] {
+                #[allow(clippy::cast_precision_loss, reason = "a gauge of patients")]
+                metrics::gauge!("journey_instances", "journey" => view.name.clone(), "version" => view.version.to_string(), "state" => state).set(count as f64);
+            }
+        }
+    }
+}
+
+/// The trail entries of an instance that lie in documents of their own, oldest first.
+pub(crate) async fn old_trail(
+    vault: &Vault,
+    permit: &Permit,
+    instance: &str,
+    state: &State,
+) -> Result<Vec<TrailEntry>, MoveError> {
+    let owner = Owner::Patient(state.patient.clone());
+    let mut entries = Vec::new();
+    while entries.len() < state.moved as usize {
+        let first = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let id = trail_id(vault.ledger(), permit.tenant(), &owner, instance, first);
+        let stored = vault.internal(permit, kinds::JOURNEY_TRAIL, &id).await?;
+        let part: Vec<TrailEntry> = stored
+            .and_then(|stored| serde_json::from_slice(&stored.body).ok())
+            .filter(|part: &Vec<TrailEntry>| !part.is_empty())
+            .ok_or_else(|| TrustError::Damaged(format!("journey trail of {instance}")))?;
+        entries.extend(part);
+    }
+    Ok(entries)
+}
+
+fn interest(versions: &BTreeMap<(String, u32), Arc<Published>>) -> HashMap<Kind, Interest> {
+    let mut interest: HashMap<Kind, Interest> = HashMap::new();
+    for published in versions.values() {
+        let definition = &published.definition;
+        for kind in definition.kinds() {
+            interest.entry(Kind(kind.code())).or_default().moves = true;
+        }
+        let has = definition.entry.who.iter().filter_map(|who| match who {
+            crate::definition::Who::Has { kind, .. } => Some(*kind),
+            crate::definition::Who::This(_) => None,
+        });
+        for kind in has.chain([definition.entry.event]) {
+            interest.entry(Kind(kind.code())).or_default().starts = true;
+        }
+    }
+    interest
+}

@@ -1,0 +1,1019 @@
+//! From YAML nodes to a definition: every member against the language's tables, every mistake found.
+
+use crate::Finding;
+use crate::definition::{
+    Alternative, Answer, Ask, Book, Branch, Case, Channel, Condition, Definition, Entry, ExitRule,
+    ExitTrigger, Message, Observe, Overdue, Path, Question, Send, Step, StepKind, Target, Task,
+    Trigger, Wait, Who,
+};
+use crate::spec::{self, Clearance, END, Field, Record, Shape};
+use crate::template::Template;
+use crate::time::{self, DAY_MS, Moment};
+use crate::units;
+use crate::yaml::{Content, Key, Node, Place, inside};
+use fhir::ResourceType;
+use fhir::path::Expression;
+use std::collections::BTreeMap;
+
+/// Longest file that is read; a journey of 200 steps with long words is a third of this.
+const SOURCE_BYTES_MAX: usize = 512 * 1024;
+/// Most steps of one journey: more can't be read as a graph, and the engine's bound on moves of one
+/// cause rests on it.
+pub(crate) const STEPS_MAX: usize = 200;
+
+/// Findings as they are gathered.
+pub(crate) struct Findings<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) list: Vec<Finding>,
+}
+
+impl Findings<'_> {
+    pub(crate) fn error(&mut self, code: &str, place: Place, message: impl Into<String>) {
+        self.push(code, true, place, message.into());
+    }
+    pub(crate) fn warning(&mut self, code: &str, place: Place, message: impl Into<String>) {
+        self.push(code, false, place, message.into());
+    }
+    fn push(&mut self, code: &str, error: bool, place: Place, message: String) {
+        self.list.push(Finding {
+            code: code.to_owned(),
+            error,
+            line: place.line.max(1),
+            column: place.column.max(1),
+            message,
+        });
+    }
+    pub(crate) fn failed(&self) -> bool {
+        self.list.iter().any(|finding| finding.error)
+    }
+}
+
+/// Reads a file. The definition is there when its form is right; whether it makes sense is for `check`.
+pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<(Node, Definition)> {
+    let top = Place { line: 1, column: 1 };
+    if findings.source.len() > SOURCE_BYTES_MAX {
+        findings.error(
+            "J035",
+            top,
+            format!("the file is longer than {SOURCE_BYTES_MAX} bytes; split the journey"),
+        );
+        return None;
+    }
+    let root = match Node::parse(findings.source) {
+        Ok(root) => root,
+        Err(error) => {
+            findings.error(
+                "J001",
+                error.place,
+                format!("this is no YAML: {}", error.message),
+            );
+            return None;
+        }
+    };
+    let steps = root
+        .get("steps")
+        .map(|node| {
+            node.members()
+                .iter()
+                .map(|(key, _)| key.name.clone())
+                .collect()
+        })
+        .unwrap_or_default();
+    let mut reader = Reader { findings, steps };
+    reader.record(&root, &spec::JOURNEY, &[], root.place);
+    if reader.findings.failed() {
+        return None;
+    }
+    let definition = reader.definition(&root);
+    definition.map(|definition| (root, definition))
+}
+
+struct Reader<'a, 'b> {
+    findings: &'a mut Findings<'b>,
+    steps: Vec<String>,
+}
+
+/// The nearest of some names, if it is near enough to be meant.
+pub(crate) fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    among
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(distance, candidate)| {
+            *distance <= (candidate.chars().count().max(name.chars().count()) / 3).max(1)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edit distance with swaps of neighbours (optimal string alignment).
+fn distance(left: &str, right: &str) -> usize {
+    let left: Vec<char> = left.chars().collect();
+    let right: Vec<char> = right.chars().collect();
+    let mut rows = vec![vec![0usize; right.len() + 1]; left.len() + 1];
+    for (place, row) in rows.iter_mut().enumerate() {
+        row[0] = place;
+    }
+    for (place, cell) in rows[0].iter_mut().enumerate() {
+        *cell = place;
+    }
+    for i in 1..=left.len() {
+        for j in 1..=right.len() {
+            let cost = usize::from(left[i - 1] != right[j - 1]);
+            let mut best = (rows[i - 1][j] + 1)
+                .min(rows[i][j - 1] + 1)
+                .min(rows[i - 1][j - 1] + cost);
+            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[left.len()][right.len()]
+}
+
+fn suggestion<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, among).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
+
+/// Ids of steps, questions, anchors and exits: they are names in FHIRPath, so no hyphen.
+fn is_id(text: &str) -> bool {
+    let mut characters = text.chars();
+    characters.next().is_some_and(|c| c.is_ascii_lowercase())
+        && text.len() <= 60
+        && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+impl Reader<'_, '_> {
+    fn record(&mut self, node: &Node, record: &'static Record, more: &[&'static Field], at: Place) {
+        let Content::Map(members) = &node.content else {
+            let wanted: Vec<&str> = record
+                .fields
+                .iter()
+                .filter(|field| field.required)
+                .map(|field| field.name)
+                .collect();
+            self.findings.error(
+                "J004",
+                node.place,
+                format!(
+                    "{} must be a map{}, not {}",
+                    record.name,
+                    if wanted.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" with {}", wanted.join(", "))
+                    },
+                    node.kind()
+                ),
+            );
+            return;
+        };
+        let fields: Vec<&'static Field> =
+            record.fields.iter().chain(more.iter().copied()).collect();
+        self.duplicates(members);
+        for (key, value) in members {
+            match fields.iter().find(|field| field.name == key.name) {
+                Some(field) => self.shape(value, &field.shape, field.name),
+                None => {
+                    let near = suggestion(&key.name, fields.iter().map(|field| field.name));
+                    let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
+                    self.findings.error(
+                        "J002",
+                        key.place,
+                        format!(
+                            "`{}` is not known in {}{near} (known: {})",
+                            key.name,
+                            record.name,
+                            known.join(", ")
+                        ),
+                    );
+                }
+            }
+        }
+        for field in fields
+            .iter()
+            .filter(|field| field.required && node.get(field.name).is_none())
+        {
+            let code = match field.name {
+                "purpose" => "J008",
+                "at_most" => "J029",
+                "due" => "J014",
+                "give_up_after" => "J012",
+                _ => "J003",
+            };
+            self.findings.error(
+                code,
+                at,
+                format!("{} needs `{}`: {}", record.name, field.name, field.doc),
+            );
+        }
+        if !record.one_of.is_empty() {
+            let there: Vec<&str> = record
+                .one_of
+                .iter()
+                .copied()
+                .filter(|name| node.get(name).is_some())
+                .collect();
+            if there.len() != 1 {
+                let what = if there.is_empty() {
+                    "has none".to_owned()
+                } else {
+                    format!("has {}", there.join(" and "))
+                };
+                self.findings.error(
+                    "J003",
+                    at,
+                    format!(
+                        "{} needs exactly one of {}; it {what}",
+                        record.name,
+                        record.one_of.join(", ")
+                    ),
+                );
+            }
+        }
+    }
+
+    fn duplicates(&mut self, members: &[(Key, Node)]) {
+        for (place, (key, _)) in members.iter().enumerate() {
+            if let Some((first, _)) = members[..place]
+                .iter()
+                .find(|(earlier, _)| earlier.name == key.name)
+            {
+                self.findings.error(
+                    "J024",
+                    key.place,
+                    format!(
+                        "`{}` stands twice; the first is on line {}. Rename or remove one",
+                        key.name, first.place.line
+                    ),
+                );
+            }
+        }
+    }
+
+    fn wrong(&mut self, node: &Node, name: &str, wanted: &str) {
+        let hint = match node.content {
+            Content::Number(_) | Content::Bool(_) if wanted.contains("text") => {
+                "; put it in quotes"
+            }
+            _ => "",
+        };
+        self.findings.error(
+            "J004",
+            node.place,
+            format!("`{name}` must be {wanted}, not {}{hint}", node.kind()),
+        );
+    }
+
+    fn text<'n>(&mut self, node: &'n Node, name: &str, wanted: &str) -> Option<&'n str> {
+        let text = node.text();
+        if text.is_none() {
+            self.wrong(node, name, wanted);
+        }
+        text
+    }
+
+    fn shape(&mut self, node: &Node, shape: &'static Shape, name: &str) {
+        match shape {
+            Shape::Line => {
+                if let Some(text) = self.text(node, name, "text of one line") {
+                    if text.trim().is_empty() || text.contains('\n') || text.chars().count() > 300 {
+                        self.findings.error("J004", node.place, format!("`{name}` must be one line of 1 to 300 characters"));
+                    } else if name == "id" && !is_id(text) {
+                        self.findings.error("J007", node.place, format!("`{text}` is no id: lower-case letters, digits and underscores, beginning with a letter"));
+                    }
+                }
+            }
+            Shape::Words(_) => {
+                if let Some(text) = self.text(node, name, "text") {
+                    if text.trim().is_empty() || text.chars().count() > 4000 {
+                        self.findings.error("J004", node.place, format!("`{name}` must have 1 to 4,000 characters"));
+                    }
+                    if let Err((position, message)) = Template::parse(text) {
+                        let place = inside(self.findings.source, node.place, text, position);
+                        self.findings.error("J018", place, format!("`{name}`: {message}"));
+                    }
+                }
+            }
+            Shape::Name => {
+                if let Some(text) = self.text(node, name, "text")
+                    && (text.len() > 64 || !text.starts_with(|c: char| c.is_ascii_lowercase()) || !text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'))
+                {
+                    self.findings.error("J007", node.place, format!("`{text}` is no journey name: lower-case letters, digits and hyphens, beginning with a letter, at most 64"));
+                }
+            }
+            Shape::Duration => self.parsed(node, name, "a duration such as `24h`", "J009", |text| time::duration(text).map(drop)),
+            Shape::Moment => self.parsed(node, name, "a moment such as `discharge + 2d`", "J009", |text| Moment::parse(text).map(drop)),
+            Shape::Zone => self.parsed(node, name, "text", "J031", |text| time::zone(text).map(drop)),
+            Shape::Loinc => self.parsed(node, name, "a LOINC code as text", "J021", |text| {
+                if units::is_loinc(text) { Ok(()) } else { Err(format!("`{text}` is no LOINC code: digits, a hyphen and the check digit that belongs to them, e.g. `29463-7`")) }
+            }),
+            Shape::Unit => self.parsed(node, name, "a UCUM unit as text", "J022", |text| {
+                if units::is_unit(text) { Ok(()) } else { Err(format!("`{text}` is no unit that rules can be written in{}; use one of {}", suggestion(text, units::all_units()), units::all_units().collect::<Vec<_>>().join(", "))) }
+            }),
+            Shape::Resource => self.parsed(node, name, "a FHIR resource type", "J004", |text| {
+                ResourceType::parse(text).map(drop).ok_or_else(|| format!("`{text}` is no FHIR R4 resource type{}", suggestion(text, ResourceType::all().map(ResourceType::name))))
+            }),
+            Shape::Path(_) => {
+                if let Some(text) = self.text(node, name, "a FHIRPath expression as text")
+                    && let Err(error) = Expression::compile(text)
+                {
+                    let place = inside(self.findings.source, node.place, text, error.position);
+                    self.findings.error("J015", place, format!("`{name}` is no FHIRPath that Cairn can run: {}", error.message));
+                }
+            }
+            Shape::Target => self.target(node, name),
+            Shape::Integer(least, most) => match node.content {
+                #[allow(clippy::cast_precision_loss, reason = "bounds are small")]
+                Content::Number(value) if value.fract() == 0.0 && value >= *least as f64 && value <= *most as f64 => {}
+                Content::Number(_) => self.findings.error("J004", node.place, format!("`{name}` must be a whole number from {least} to {most}")),
+                _ => self.wrong(node, name, "a whole number"),
+            },
+            Shape::Positive => match node.content {
+                Content::Number(value) if value > 0.0 && value.is_finite() => {}
+                Content::Number(_) => self.findings.error("J023", node.place, format!("`{name}` must be greater than zero")),
+                _ => self.wrong(node, name, "a number"),
+            },
+            Shape::Flag => {
+                if !matches!(node.content, Content::Bool(_)) {
+                    self.wrong(node, name, "`true` or `false`");
+                }
+            }
+            Shape::Choice(values) => {
+                if let Some(text) = self.text(node, name, "text")
+                    && !values.iter().any(|(value, _)| *value == text)
+                {
+                    let known: Vec<&str> = values.iter().map(|(value, _)| *value).collect();
+                    let code = match name {
+                        "purpose" => "J008",
+                        "channels" => "J020",
+                        _ => "J004",
+                    };
+                    self.findings.error(code, node.place, format!("`{name}` can't be `{text}`{} (one of {})", suggestion(text, known.iter().copied()), known.join(", ")));
+                }
+            }
+            Shape::List(inner) => match &node.content {
+                Content::List(items) if !items.is_empty() => {
+                    for item in items {
+                        self.shape(item, inner, name);
+                    }
+                }
+                Content::List(_) => self.findings.error("J004", node.place, format!("`{name}` must have at least one item")),
+                _ => self.wrong(node, name, "a list"),
+            },
+            Shape::Map(what, inner) => match &node.content {
+                Content::Map(members) if !members.is_empty() => {
+                    self.duplicates(members);
+                    for (key, value) in members {
+                        if !is_id(&key.name) {
+                            self.findings.error("J007", key.place, format!("`{}` is no id for an {what}: lower-case letters, digits and underscores, beginning with a letter", key.name));
+                        }
+                        if let Shape::Record(record) = inner {
+                            self.record(value, record, &[], key.place);
+                        } else {
+                            self.shape(value, inner, &key.name);
+                        }
+                    }
+                }
+                Content::Map(_) => self.findings.error("J004", node.place, format!("`{name}` must have at least one member")),
+                _ => self.wrong(node, name, "a map"),
+            },
+            Shape::Record(record) => self.record(node, record, &[], node.place),
+            Shape::TargetOr(record) => {
+                if matches!(node.content, Content::Map(_)) {
+                    self.record(node, record, &[], node.place);
+                } else {
+                    self.target(node, name);
+                }
+            }
+            Shape::Steps => self.step_map(node),
+        }
+    }
+
+    fn parsed(
+        &mut self,
+        node: &Node,
+        name: &str,
+        wanted: &str,
+        code: &str,
+        parse: impl Fn(&str) -> Result<(), String>,
+    ) {
+        if let Some(text) = self.text(node, name, wanted)
+            && let Err(message) = parse(text)
+        {
+            self.findings
+                .error(code, node.place, format!("`{name}`: {message}"));
+        }
+    }
+
+    fn target(&mut self, node: &Node, name: &str) {
+        let items = match &node.content {
+            Content::List(items) if !items.is_empty() => items.as_slice(),
+            Content::Text(_) => std::slice::from_ref(node),
+            _ => {
+                self.wrong(node, name, "a step's id, a list of them, or `end`");
+                return;
+            }
+        };
+        for (place, item) in items.iter().enumerate() {
+            let Some(text) = self.text(item, name, "a step's id as text") else {
+                continue;
+            };
+            if text == END {
+                if items.len() > 1 {
+                    self.findings.error(
+                        "J006",
+                        item.place,
+                        "`end` can't stand in a list; leave it out",
+                    );
+                }
+            } else if !self.steps.iter().any(|step| step == text) {
+                let near = suggestion(text, self.steps.iter().map(String::as_str));
+                self.findings.error(
+                    "J006",
+                    item.place,
+                    format!("there is no step `{text}`{near}"),
+                );
+            } else if items[..place]
+                .iter()
+                .any(|earlier| earlier.text() == Some(text))
+            {
+                self.findings.error(
+                    "J024",
+                    item.place,
+                    format!("`{text}` stands twice in one list"),
+                );
+            }
+        }
+    }
+
+    fn step_map(&mut self, node: &Node) {
+        let Content::Map(members) = &node.content else {
+            self.wrong(node, "steps", "a map from step ids to steps");
+            return;
+        };
+        if members.is_empty() || members.len() > STEPS_MAX {
+            self.findings.error(
+                "J035",
+                node.place,
+                format!("a journey has 1 to {STEPS_MAX} steps"),
+            );
+        }
+        self.duplicates(members);
+        for (key, step) in members {
+            if !is_id(&key.name) || key.name == END {
+                self.findings.error("J007", key.place, format!("`{}` can't be a step's id: lower-case letters, digits and underscores, beginning with a letter, and not `end`", key.name));
+            }
+            self.step(key, step);
+        }
+    }
+
+    fn step(&mut self, key: &Key, node: &Node) {
+        let Content::Map(members) = &node.content else {
+            self.wrong(node, &key.name, "a map (a step)");
+            return;
+        };
+        let kinds: Vec<&'static spec::Kind> = members
+            .iter()
+            .filter_map(|(member, _)| spec::kind(&member.name))
+            .collect();
+        let names: Vec<&str> = spec::KINDS.iter().map(|kind| kind.name).collect();
+        let [kind] = kinds.as_slice() else {
+            if kinds.is_empty() {
+                let common = |name: &str| {
+                    spec::STEP_COMMON.iter().any(|field| field.name == name)
+                        || spec::KINDS
+                            .iter()
+                            .any(|kind| kind.ways.iter().any(|way| way.name == name))
+                };
+                let near = members
+                    .iter()
+                    .filter(|(member, _)| !common(&member.name))
+                    .find_map(|(member, _)| {
+                        nearest(&member.name, names.iter().copied()).map(|near| (member, near))
+                    });
+                let (place, hint) = near.map_or((key.place, String::new()), |(member, near)| {
+                    (
+                        member.place,
+                        format!("; did you mean `{near}` where it says `{}`?", member.name),
+                    )
+                });
+                self.findings.error(
+                    "J005",
+                    place,
+                    format!(
+                        "step `{}` has no kind{hint} (one of {})",
+                        key.name,
+                        names.join(", ")
+                    ),
+                );
+            } else {
+                let found: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
+                self.findings.error(
+                    "J005",
+                    key.place,
+                    format!(
+                        "step `{}` has {} kinds ({}); make a step of each",
+                        key.name,
+                        found.len(),
+                        found.join(", ")
+                    ),
+                );
+            }
+            return;
+        };
+        self.duplicates(members);
+        for (member, value) in members {
+            if member.name == kind.name {
+                if let Shape::Record(record) = &kind.body {
+                    self.record(value, record, &[], member.place);
+                }
+            } else if let Some(field) = spec::STEP_COMMON
+                .iter()
+                .chain(kind.ways)
+                .find(|field| field.name == member.name)
+            {
+                self.shape(value, &field.shape, field.name);
+            } else {
+                let known: Vec<&str> = spec::STEP_COMMON
+                    .iter()
+                    .chain(kind.ways)
+                    .map(|field| field.name)
+                    .collect();
+                let near = suggestion(&member.name, known.iter().copied());
+                self.findings.error(
+                    "J002",
+                    member.place,
+                    format!(
+                        "`{}` is not known beside `{}`{near} (known: {})",
+                        member.name,
+                        kind.name,
+                        known.join(", ")
+                    ),
+                );
+            }
+        }
+        for field in spec::STEP_COMMON
+            .iter()
+            .chain(kind.ways)
+            .filter(|field| field.required && node.get(field.name).is_none())
+        {
+            // A missing way out is the graph's fault, a missing title the step's.
+            let code = if kind.ways.iter().any(|way| way.name == field.name) {
+                "J011"
+            } else {
+                "J003"
+            };
+            self.findings.error(
+                code,
+                key.place,
+                format!("step `{}` needs `{}`: {}", key.name, field.name, field.doc),
+            );
+        }
+    }
+
+    // From here on the form is right, so each member is there and of its shape; an absent one is absent
+    // because it may be.
+
+    fn definition(&mut self, root: &Node) -> Option<Definition> {
+        let mut conditions = Vec::new();
+        let zone = time::zone(line(root, "time_zone").as_deref().unwrap_or("UTC")).ok()?;
+        let entry = self.entry(root.get("entry")?)?;
+        let exits = self.exits(root.get("exits")?, &mut conditions)?;
+        let steps_node = root.get("steps")?;
+        let index: BTreeMap<String, usize> = steps_node
+            .members()
+            .iter()
+            .enumerate()
+            .map(|(place, (key, _))| (key.name.clone(), place))
+            .collect();
+        let mut steps = Vec::new();
+        for (key, node) in steps_node.members() {
+            steps.push(self.decode_step(key, node, &index, &mut conditions)?);
+        }
+        Some(Definition {
+            name: line(root, "name")?,
+            title: line(root, "title")?,
+            owner: line(root, "owner")?,
+            purpose: if line(root, "purpose")? == "TREAT" {
+                trust::Purpose::Treatment
+            } else {
+                trust::Purpose::CareManagement
+            },
+            version: 0,
+            at_most_ms: length(root, "at_most")?,
+            zone,
+            entry,
+            exits,
+            start: target(root.get("start")?, &index),
+            steps,
+            index,
+            conditions,
+        })
+    }
+
+    fn entry(&mut self, node: &Node) -> Option<Entry> {
+        let who = node
+            .get("who")
+            .and_then(|who| who.get("any"))
+            .map(Node::items)
+            .unwrap_or_default();
+        Some(Entry {
+            event: resource(node, "event")?,
+            condition: path(node.get("where")?)?,
+            anchors: node
+                .get("anchors")?
+                .members()
+                .iter()
+                .filter_map(|(key, value)| Some((key.name.clone(), path(value)?)))
+                .collect(),
+            within_ms: length(node, "within"),
+            once: line(node, "per")? == "patient",
+            who: who
+                .iter()
+                .filter_map(|item| match item.get("this") {
+                    Some(this) => Some(Who::This(path(this)?)),
+                    None => Some(Who::Has {
+                        kind: resource(item, "has")?,
+                        condition: item.get("where").and_then(path),
+                    }),
+                })
+                .collect(),
+        })
+    }
+
+    fn exits(&mut self, node: &Node, conditions: &mut Vec<Condition>) -> Option<Vec<ExitRule>> {
+        let mut exits = Vec::new();
+        for (key, rule) in node.members() {
+            let trigger = match rule.get("event") {
+                Some(_) => {
+                    conditions.push(Condition {
+                        kind: resource(rule, "event")?,
+                        path: rule.get("where").and_then(path),
+                    });
+                    ExitTrigger::Event(conditions.len() - 1)
+                }
+                None => ExitTrigger::ConsentWithdrawn,
+            };
+            exits.push(ExitRule {
+                id: key.name.clone(),
+                title: line(rule, "title")?,
+                close_tasks: line(rule, "open_tasks").as_deref() != Some("keep"),
+                trigger,
+            });
+        }
+        Some(exits)
+    }
+
+    fn decode_step(
+        &mut self,
+        key: &Key,
+        node: &Node,
+        index: &BTreeMap<String, usize>,
+        conditions: &mut Vec<Condition>,
+    ) -> Option<Step> {
+        let (kind, body) = node
+            .members()
+            .iter()
+            .find_map(|(member, body)| spec::kind(&member.name).map(|kind| (kind.name, body)))?;
+        let way = |name: &str| node.get(name).map(|node| target(node, index));
+        let kind = match kind {
+            "send" => StepKind::Send(Send {
+                message: message(body)?,
+                expires_ms: length(body, "expires").unwrap_or(DAY_MS),
+                next: way("next")?,
+                on_failure: way("on_failure"),
+            }),
+            "ask" => StepKind::Ask(Ask {
+                invitation: message(body)?,
+                reminder: body.get("reminder").and_then(template),
+                questions: body
+                    .get("questions")?
+                    .items()
+                    .iter()
+                    .map(question)
+                    .collect::<Option<_>>()?,
+                remind_after_ms: length(body, "remind_after"),
+                give_up_after_ms: length(body, "give_up_after")?,
+                answered: way("answered")?,
+                no_answer: way("no_answer"),
+                late_answer: way("late_answer"),
+            }),
+            "wait" => StepKind::Wait(wait(node, body, index, conditions)?),
+            "observe" => {
+                let falls = body.get("falls_more_than").is_some();
+                StepKind::Observe(Observe {
+                    code: line(body, "code")?,
+                    unit: line(body, "unit")?,
+                    more_than: number(
+                        body,
+                        if falls {
+                            "falls_more_than"
+                        } else {
+                            "rises_more_than"
+                        },
+                    )?,
+                    falls,
+                    within_ms: length(body, "within")?,
+                    quiet_ms: length(body, "quiet_for").unwrap_or(DAY_MS),
+                    until: body
+                        .get("until")
+                        .and_then(Node::text)
+                        .and_then(|text| Moment::parse(text).ok()),
+                    then: way("then")?,
+                })
+            }
+            "branch" => StepKind::Branch(Branch {
+                cases: body
+                    .get("cases")?
+                    .items()
+                    .iter()
+                    .map(|case| {
+                        let when = path(case.get("when")?)?;
+                        Some(Case {
+                            label: line(case, "label").unwrap_or_else(|| when.text.clone()),
+                            when,
+                            next: target(case.get("next")?, index),
+                        })
+                    })
+                    .collect::<Option<_>>()?,
+                otherwise: target(body.get("otherwise")?, index),
+            }),
+            "task" => StepKind::Task(Task {
+                title: line(body, "title")?,
+                reason: template(body.get("reason")?)?,
+                role: line(body, "role")?,
+                priority: line(body, "priority").unwrap_or_else(|| "routine".to_owned()),
+                due_ms: length(body, "due")?,
+                outcomes: body
+                    .get("outcomes")
+                    .map(Node::members)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|(key, node)| (key.name.clone(), target(node, index)))
+                    .collect(),
+                next: way("next")?,
+                not_done: way("not_done"),
+                overdue: match node.get("overdue") {
+                    Some(map) if matches!(map.content, Content::Map(_)) => {
+                        Some(Overdue::HandOver {
+                            role: line(map, "role")?,
+                            priority: line(map, "priority")?,
+                        })
+                    }
+                    Some(other) => Some(Overdue::Go(target(other, index))),
+                    None => None,
+                },
+            }),
+            "book" => StepKind::Book(Book {
+                title: line(body, "title")?,
+                words: body.get("words").and_then(template),
+                on: Moment::parse(body.get("on")?.text()?).ok()?,
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "checked to be 5 to 480"
+                )]
+                minutes: number(body, "minutes")? as u64,
+                book_by: Moment::parse(body.get("book_by")?.text()?).ok()?,
+                next: way("next")?,
+                not_booked: way("not_booked"),
+                missed: way("missed"),
+            }),
+            "parallel" => StepKind::Parallel {
+                branches: body
+                    .get("branches")?
+                    .items()
+                    .iter()
+                    .map(|item| target(item, index))
+                    .collect(),
+                next: way("next")?,
+            },
+            "exit" => StepKind::Exit {
+                reason: line(body, "reason")?,
+                close_tasks: line(body, "open_tasks").as_deref() == Some("close"),
+            },
+            _ => return None,
+        };
+        Some(Step {
+            id: key.name.clone(),
+            title: line(node, "title")?,
+            plain: line(node, "plain"),
+            place: key.place,
+            kind,
+        })
+    }
+}
+
+fn line(node: &Node, name: &str) -> Option<String> {
+    node.get(name)?.text().map(str::to_owned)
+}
+
+fn length(node: &Node, name: &str) -> Option<u64> {
+    time::duration(node.get(name)?.text()?).ok()
+}
+
+fn number(node: &Node, name: &str) -> Option<f64> {
+    match node.get(name)?.content {
+        Content::Number(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn flag(node: &Node, name: &str) -> Option<bool> {
+    match node.get(name)?.content {
+        Content::Bool(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn resource(node: &Node, name: &str) -> Option<ResourceType> {
+    ResourceType::parse(node.get(name)?.text()?)
+}
+
+fn path(node: &Node) -> Option<Path> {
+    let text = node.text()?;
+    Some(Path {
+        text: text.to_owned(),
+        place: node.place,
+        expression: Expression::compile(text).ok()?,
+    })
+}
+
+fn template(node: &Node) -> Option<Template> {
+    Template::parse(node.text()?).ok()
+}
+
+fn target(node: &Node, index: &BTreeMap<String, usize>) -> Target {
+    let items = match &node.content {
+        Content::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    Target {
+        steps: items
+            .iter()
+            .filter_map(|item| index.get(item.text()?).copied())
+            .collect(),
+        place: node.place,
+    }
+}
+
+fn message(body: &Node) -> Option<Message> {
+    let channels: Vec<Channel> = body
+        .get("channels")
+        .map(Node::items)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|item| match item.text()? {
+            "email" => Some(Channel::Email),
+            "portal" => Some(Channel::Portal),
+            _ => None,
+        })
+        .collect();
+    Some(Message {
+        title: line(body, "title")?,
+        words: template(body.get("words")?)?,
+        channels: if channels.is_empty() {
+            vec![Channel::Email, Channel::Portal]
+        } else {
+            channels
+        },
+        email: match body.get("email") {
+            Some(email) => Some((
+                template(email.get("subject")?)?,
+                template(email.get("text")?)?,
+            )),
+            None => None,
+        },
+    })
+}
+
+fn question(node: &Node) -> Option<Question> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "checked to be a whole number within a million"
+    )]
+    let whole = |name: &str| number(node, name).map(|value| value as i64);
+    Some(Question {
+        id: line(node, "id")?,
+        text: line(node, "text")?,
+        help: line(node, "help"),
+        answer: match line(node, "type")?.as_str() {
+            "yes-no" => Answer::YesNo,
+            "whole-number" => Answer::WholeNumber,
+            "number" => Answer::Number,
+            "text" => Answer::Text,
+            "choice" => Answer::Choice,
+            _ => Answer::Date,
+        },
+        required: flag(node, "required").unwrap_or(true),
+        least: whole("least"),
+        most: whole("most"),
+        options: node
+            .get("options")
+            .map(Node::members)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|(key, value)| Some((key.name.clone(), value.text()?.to_owned())))
+            .collect(),
+    })
+}
+
+fn wait(
+    node: &Node,
+    body: &Node,
+    index: &BTreeMap<String, usize>,
+    conditions: &mut Vec<Condition>,
+) -> Option<Wait> {
+    let mut alternatives = Vec::new();
+    let mut add = |item: &Node, next: Target| -> Option<()> {
+        let (trigger, label) = if let Some(length_ms) = length(item, "for") {
+            (
+                Trigger::For(length_ms),
+                format!("after {}", time::say_duration(length_ms)),
+            )
+        } else if let Some(text) = line(item, "until") {
+            (Trigger::Until(Moment::parse(&text).ok()?), text)
+        } else {
+            let kind = resource(item, "event")?;
+            conditions.push(Condition {
+                kind,
+                path: item.get("where").and_then(path),
+            });
+            (Trigger::Event(conditions.len() - 1), format!("{kind} came"))
+        };
+        alternatives.push(Alternative {
+            trigger,
+            next,
+            label,
+        });
+        Some(())
+    };
+    match body.get("first_of") {
+        Some(list) => {
+            for item in list.items() {
+                add(item, target(item.get("next")?, index))?;
+            }
+        }
+        None => {
+            add(
+                body,
+                node.get("next")
+                    .map(|node| target(node, index))
+                    .unwrap_or_default(),
+            )?;
+            if let Some(at_most_ms) = length(body, "at_most") {
+                let next = node
+                    .get("not_come")
+                    .map(|node| target(node, index))
+                    .unwrap_or_default();
+                alternatives.push(Alternative {
+                    trigger: Trigger::For(at_most_ms),
+                    next,
+                    label: format!("not come in {}", time::say_duration(at_most_ms)),
+                });
+            }
+        }
+    }
+    Some(Wait { alternatives })
+}
+
+/// The words with their clearance and place, for the flow of PHI.
+pub(crate) fn words<'n>(
+    node: &'n Node,
+    shape: &'static Shape,
+    found: &mut Vec<(&'n Node, Clearance)>,
+) {
+    match shape {
+        Shape::Words(clearance) => found.push((node, *clearance)),
+        Shape::Record(record) => {
+            for (key, value) in node.members() {
+                if let Some(field) = record.fields.iter().find(|field| field.name == key.name) {
+                    words(value, &field.shape, found);
+                }
+            }
+        }
+        Shape::List(inner) => node
+            .items()
+            .iter()
+            .for_each(|item| words(item, inner, found)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_suggested() {
+        let among = ["send", "ask", "remind_after", "give_up_after"];
+        for (name, expected) in [
+            ("sned", Some("send")),
+            ("remind_aftr", Some("remind_after")),
+            ("zzz", None),
+            ("aks", Some("ask")),
+        ] {
+            assert_eq!(nearest(name, among.into_iter()), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! From FHIR resources to facts, and the definition's conditions on resources. Pure.
+
+use crate::definition::{Definition, Path, Who};
+use crate::engine::{Fact, Outcome};
+use crate::state::State;
+use fhir::path::Environment;
+use fhir::{Resource, ResourceType};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use trust::conventions;
+
+/// Longest answer that a journey keeps; the whole answer stays in the `QuestionnaireResponse`.
+const ANSWER_CHARS_MAX: usize = 500;
+
+/// What a resource says. `Consent` is not here: what consents say together is for `trust` to decide.
+pub(crate) fn read(resource: &Resource) -> Fact {
+    let id = resource.id().unwrap_or_default().to_owned();
+    let status = resource.text_at(&["status"]).unwrap_or_default();
+    match resource.kind() {
+        ResourceType::Observation => observation(resource, id, status),
+        ResourceType::QuestionnaireResponse if matches!(status, "completed" | "amended") => {
+            answers(resource)
+        }
+        ResourceType::Task => Fact::Task {
+            id,
+            status: status.to_owned(),
+            outcome: task_outcome(resource),
+        },
+        ResourceType::Communication => {
+            let outcome = match status {
+                "completed" => Outcome::Delivered,
+                "not-done" | "stopped" | "entered-in-error" => {
+                    Outcome::NotDone(not_done_code(resource))
+                }
+                _ => Outcome::UnderWay,
+            };
+            Fact::Message { id, outcome }
+        }
+        ResourceType::Appointment => Fact::Visit {
+            id,
+            status: status.to_owned(),
+            start_ms: time_at(resource, &["start"]),
+            end_ms: time_at(resource, &["end"]),
+        },
+        _ => Fact::Other,
+    }
+}
+
+fn observation(resource: &Resource, id: String, status: &str) -> Fact {
+    let codes = list(resource.at(&["code", "coding"]))
+        .iter()
+        .filter(|coding| coding.get("system").and_then(Value::as_str) == Some(conventions::LOINC))
+        .filter_map(|coding| {
+            coding
+                .get("code")
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        })
+        .collect();
+    let at_ms = [
+        &["effectiveDateTime"][..],
+        &["effectiveInstant"],
+        &["effectivePeriod", "end"],
+        &["effectivePeriod", "start"],
+        &["issued"],
+    ]
+    .iter()
+    .find_map(|path| time_at(resource, path));
+    let quantity = resource.get("valueQuantity").and_then(|quantity| {
+        let value = quantity
+            .get("value")
+            .and_then(Value::as_f64)
+            .filter(|value| value.is_finite())?;
+        let unit = quantity
+            .get("code")
+            .or_else(|| quantity.get("unit"))
+            .and_then(Value::as_str)?;
+        Some((value, unit.to_owned()))
+    });
+    // What is known to be wrong or was never made counts as taken back.
+    let value = if matches!(status, "entered-in-error" | "cancelled") {
+        None
+    } else {
+        quantity
+    };
+    match at_ms {
+        Some(at_ms) => Fact::Observation {
+            id,
+            codes,
+            value,
+            at_ms,
+        },
+        None => Fact::Other,
+    }
+}
+
+fn answers(resource: &Resource) -> Fact {
+    let mut answers = Map::new();
+    collect_answers(resource.get("item"), &mut answers, 0);
+    let identifier = resource.get("identifier");
+    let task = identifier
+        .filter(|identifier| {
+            identifier.get("system").and_then(Value::as_str) == Some(conventions::TASK_ID_SYSTEM)
+        })
+        .and_then(|identifier| identifier.get("value").and_then(Value::as_str))
+        .map(str::to_owned);
+    Fact::Answers {
+        task,
+        questionnaire: resource.text_at(&["questionnaire"]).map(str::to_owned),
+        answers,
+    }
+}
+
+fn collect_answers(items: Option<&Value>, answers: &mut Map<String, Value>, depth: usize) {
+    if depth > 8 {
+        return;
+    }
+    for item in list(items) {
+        let values: Vec<Value> = list(item.get("answer"))
+            .iter()
+            .filter_map(answer_value)
+            .collect();
+        if let Some(link_id) = item.get("linkId").and_then(Value::as_str)
+            && let Some(value) = match values.len() {
+                0 => None,
+                1 => values.into_iter().next(),
+                _ => Some(Value::Array(values)),
+            }
+        {
+            answers.insert(link_id.to_owned(), value);
+        }
+        collect_answers(item.get("item"), answers, depth + 1);
+    }
+}
+
+fn answer_value(answer: &Value) -> Option<Value> {
+    let (name, value) = answer
+        .as_object()?
+        .iter()
+        .find(|(name, _)| name.starts_with("value"))?;
+    match (name.as_str(), value) {
+        ("valueCoding", coding) => coding.get("code").cloned(),
+        ("valueQuantity", quantity) => quantity.get("value").cloned(),
+        (_, Value::String(text)) => {
+            Some(Value::String(text.chars().take(ANSWER_CHARS_MAX).collect()))
+        }
+        (_, Value::Bool(_) | Value::Number(_)) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+/// How a task ended, as an outcome's id: `Not reached` becomes `not_reached`.
+fn task_outcome(resource: &Resource) -> Option<String> {
+    let words = list(resource.get("output")).iter().find_map(|output| {
+        output
+            .get("valueCode")
+            .or_else(|| output.get("valueString"))
+            .or_else(|| output.pointer("/valueCodeableConcept/coding/0/code"))
+            .or_else(|| output.pointer("/valueCodeableConcept/text"))
+            .and_then(Value::as_str)
+    })?;
+    let id: String = words
+        .trim()
+        .chars()
+        .take(60)
+        .map(|c| {
+            if c.is_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    (!id.is_empty()).then_some(id)
+}
+
+fn not_done_code(resource: &Resource) -> String {
+    list(resource.at(&["statusReason", "coding"]))
+        .iter()
+        .find(|coding| {
+            coding.get("system").and_then(Value::as_str) == Some(conventions::NOT_DONE_SYSTEM)
+        })
+        .and_then(|coding| coding.get("code").and_then(Value::as_str))
+        .unwrap_or("permanent-failure")
+        .to_owned()
+}
+
+fn list(value: Option<&Value>) -> &[Value] {
+    match value {
+        Some(Value::Array(items)) => items,
+        _ => &[],
+    }
+}
+
+fn time_at(resource: &Resource, path: &[&str]) -> Option<u64> {
+    time(resource.text_at(path)?)
+}
+
+fn time(text: &str) -> Option<u64> {
+    u64::try_from(fhir::date::parse(text)?.start_ms).ok()
+}
+
+/// Whether a condition holds of a resource. One that can't be evaluated on it doesn't hold.
+pub(crate) fn test(path: &Path, resource: &Resource, entry: Option<&Value>, now_ms: u64) -> bool {
+    let environment = Environment {
+        variables: entry.map(|entry| ("entry", entry)).into_iter().collect(),
+        now_ms: i64::try_from(now_ms).ok(),
+    };
+    match path.expression.test(resource.as_value(), &environment) {
+        Ok(result) => result == Some(true),
+        Err(error) => {
+            tracing::debug!(line = path.place.line, %error, "a journey's condition can't be evaluated on this resource");
+            false
+        }
+    }
+}
+
+/// Which of the definition's conditions hold of a resource, for a patient's place in the journey.
+pub(crate) fn holds(
+    definition: &Definition,
+    resource: &Resource,
+    state: &State,
+    now_ms: u64,
+) -> Vec<usize> {
+    if definition
+        .conditions
+        .iter()
+        .all(|condition| condition.kind != resource.kind())
+    {
+        return Vec::new();
+    }
+    let mut entry = json!({"id": state.key});
+    if let Value::Object(members) = &mut entry {
+        for (name, at_ms) in &state.anchors {
+            members.insert(name.clone(), json!(fhir::date::instant(*at_ms)));
+        }
+    }
+    definition
+        .conditions
+        .iter()
+        .enumerate()
+        .filter(|(_, condition)| {
+            condition.kind == resource.kind()
+                && condition
+                    .path
+                    .as_ref()
+                    .is_none_or(|path| test(path, resource, Some(&entry), now_ms))
+        })
+        .map(|(index, _)| index)
+        .collect()
+}
+
+/// The anchors' times in an entry resource.
+pub(crate) fn anchors(definition: &Definition, resource: &Resource) -> BTreeMap<String, u64> {
+    definition
+        .entry
+        .anchors
+        .iter()
+        .filter_map(|(name, path)| {
+            let items = path
+                .expression
+                .evaluate(resource.as_value(), &Environment::default())
+                .ok()?;
+            Some((name.clone(), time(items.first()?.value().as_str()?)?))
+        })
+        .collect()
+}
+
+/// Whether a resource is an entry event that is recent enough: its anchors, if so. Who the journey is
+/// for is another question, which may need more of the record.
+pub(crate) fn entry(
+    definition: &Definition,
+    resource: &Resource,
+    now_ms: u64,
+) -> Option<BTreeMap<String, u64>> {
+    if resource.kind() != definition.entry.event
+        || !test(&definition.entry.condition, resource, None, now_ms)
+    {
+        return None;
+    }
+    let anchors = anchors(definition, resource);
+    let first = definition
+        .entry
+        .anchors
+        .first()
+        .map(|(name, _)| anchors.get(name).copied());
+    match (first, definition.entry.within_ms) {
+        // An event without its time can't be told from one of an old history.
+        (Some(None), _) => None,
+        (Some(Some(at_ms)), Some(within_ms)) if now_ms.abs_diff(at_ms) > within_ms => None,
+        _ => Some(anchors),
+    }
+}
+
+/// Whether the entry resource alone says that the journey is for this patient.
+pub(crate) fn who_by_event(definition: &Definition, resource: &Resource, now_ms: u64) -> bool {
+    let who = &definition.entry.who;
+    who.is_empty()
+        || who
+            .iter()
+            .any(|who| matches!(who, Who::This(path) if test(path, resource, None, now_ms)))
+}
+
+/// Whether a resource of the patient's record says that the journey is for them.
+pub(crate) fn who_by_record(definition: &Definition, resource: &Resource, now_ms: u64) -> bool {
+    definition
+        .entry
+        .who
+        .iter()
+        .any(|who| matches!(who, Who::Has { kind, condition } if *kind == resource.kind() && condition.as_ref().is_none_or(|path| test(path, resource, None, now_ms))))
+}
+
+/// Whether a patient is known to be dead.
+pub(crate) fn deceased(patient: &Resource) -> bool {
+    patient.get("deceasedDateTime").is_some()
+        || patient.get("deceasedBoolean") == Some(&Value::Bool(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(value: Value) -> Resource {
+        Resource::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn measurements() {
+        let weight = |status: &str, quantity: Value| {
+            read(&resource(json!({
+                "resourceType": "Observation", "id": "o1", "status": status,
+                "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}, {"system": "urn:local", "code": "W"}]},
+                "effectiveDateTime": "2026-11-26T08:00:00Z", "valueQuantity": quantity
+            })))
+        };
+        let Fact::Observation {
+            codes,
+            value,
+            at_ms,
+            ..
+        } = weight("final", json!({"value": 82.5, "unit": "kg", "code": "kg"}))
+        else {
+            panic!()
+        };
+        assert_eq!(codes, ["29463-7"]);
+        assert_eq!(value, Some((82.5, "kg".to_owned())));
+        assert_eq!(at_ms, 1_795_680_000_000);
+        assert!(matches!(
+            weight("entered-in-error", json!({"value": 82.5, "code": "kg"})),
+            Fact::Observation { value: None, .. }
+        ));
+        assert!(matches!(
+            weight("final", json!({"unit": "kg"})),
+            Fact::Observation { value: None, .. }
+        ));
+    }
+
+    #[test]
+    fn answers_of_all_types() {
+        let response = json!({
+            "resourceType": "QuestionnaireResponse", "id": "r1", "status": "completed",
+            "identifier": {"system": conventions::TASK_ID_SYSTEM, "value": "t1"}, "questionnaire": "Questionnaire/q1",
+            "item": [
+                {"linkId": "a", "answer": [{"valueBoolean": true}]},
+                {"linkId": "g", "item": [{"linkId": "b", "answer": [{"valueInteger": 7}]}]},
+                {"linkId": "c", "answer": [{"valueCoding": {"code": "x"}}, {"valueCoding": {"code": "y"}}]},
+                {"linkId": "d", "answer": []}
+            ]
+        });
+        let Fact::Answers {
+            task,
+            questionnaire,
+            answers,
+        } = read(&resource(response.clone()))
+        else {
+            panic!()
+        };
+        assert_eq!(task.as_deref(), Some("t1"));
+        assert_eq!(questionnaire.as_deref(), Some("Questionnaire/q1"));
+        assert_eq!(
+            Value::Object(answers),
+            json!({"a": true, "b": 7, "c": ["x", "y"]})
+        );
+        let mut draft = response;
+        draft["status"] = json!("in-progress");
+        assert_eq!(read(&resource(draft)), Fact::Other);
+    }
+
+    #[test]
+    fn outcomes_of_tasks_and_messages() {
+        let task = json!({"resourceType": "Task", "id": "t", "status": "completed", "output": [{"type": {"text": "outcome"}, "valueString": "Not reached"}]});
+        assert_eq!(
+            read(&resource(task)),
+            Fact::Task {
+                id: "t".into(),
+                status: "completed".into(),
+                outcome: Some("not_reached".into())
+            }
+        );
+        for (status, code, expected) in [
+            ("completed", None, Outcome::Delivered),
+            (
+                "not-done",
+                Some("no-address"),
+                Outcome::NotDone("no-address".into()),
+            ),
+            (
+                "not-done",
+                None,
+                Outcome::NotDone("permanent-failure".into()),
+            ),
+            ("preparation", None, Outcome::UnderWay),
+        ] {
+            let mut message = json!({"resourceType": "Communication", "id": "c", "status": status});
+            if let Some(code) = code {
+                message["statusReason"] =
+                    json!({"coding": [{"system": conventions::NOT_DONE_SYSTEM, "code": code}]});
+            }
+            assert_eq!(
+                read(&resource(message)),
+                Fact::Message {
+                    id: "c".into(),
+                    outcome: expected
+                }
+            );
+        }
+    }
+}

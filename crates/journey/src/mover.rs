@@ -1,0 +1,682 @@
+//! One cause, one unit of work: what a journey's decision becomes in the record.
+
+use crate::counts::Before;
+use crate::definition::{Channel, Definition, StepKind};
+use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
+use crate::facts;
+use crate::resources::{self, Maker, Times};
+use crate::state::{State, TrailEntry};
+use fhir::{Resource, ResourceType};
+use ledger::{Expected, Ledger, OutboxDraft, OutboxKey, Owner, TenantId, Timer, TimerKey};
+use std::collections::{BTreeMap, HashMap};
+use trust::{Change, Internal, Permit, TrustError, Unit, Vault, kinds};
+
+/// The journeys' number as a consumer of timers.
+pub(crate) const TIMER_CONSUMER: u16 = 1;
+
+/// Why a unit of work could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MoveError {
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Engine(#[from] engine::EngineError),
+    #[error(transparent)]
+    State(#[from] crate::StateError),
+    #[error("no definition {0}")]
+    NoDefinition(String),
+}
+
+/// Ids of one patient's journey: keyed hashes of the store, in the patient's shard.
+pub(crate) struct PatientIds<'a> {
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) tenant: TenantId,
+    pub(crate) owner: Owner,
+    pub(crate) journey: String,
+}
+
+impl Ids for PatientIds<'_> {
+    fn id(&self, name: &str) -> String {
+        self.ledger.derive_id(self.tenant, &self.owner, name)
+    }
+    fn questionnaire(&self, step: &str) -> String {
+        format!(
+            "Questionnaire/{}",
+            questionnaire_id(self.ledger, self.tenant, &self.journey, step)
+        )
+    }
+}
+
+/// The id of a step's questionnaire; `journey` is `name/version`.
+pub(crate) fn questionnaire_id(
+    ledger: &Ledger,
+    tenant: TenantId,
+    journey: &str,
+    step: &str,
+) -> String {
+    ledger.derive_id(
+        tenant,
+        &Owner::Tenant,
+        &format!("questionnaire/{journey}/{step}"),
+    )
+}
+
+/// The id of an instance; `key` is what the entry keys it by.
+pub(crate) fn instance_id(
+    ledger: &Ledger,
+    tenant: TenantId,
+    patient: &str,
+    journey: &str,
+    key: &str,
+) -> String {
+    ledger.derive_id(
+        tenant,
+        &Owner::Patient(patient.to_owned()),
+        &format!("journey/{journey}/{key}"),
+    )
+}
+
+/// What one instance did in a unit of work, for the counts once it is durable.
+pub(crate) struct Moved {
+    pub(crate) instance: String,
+    pub(crate) before: Before,
+    pub(crate) after: State,
+    pub(crate) entries: Vec<TrailEntry>,
+}
+
+/// A unit of work in the making, for one patient.
+pub(crate) struct Mover<'a> {
+    vault: &'a Vault,
+    permit: &'a Permit,
+    patient: String,
+    now_ms: u64,
+    unit: Unit,
+    /// Resources read or made, and whether they were changed: later effects of the same cause see earlier ones.
+    drafts: BTreeMap<(u16, String), Draft>,
+    person: Option<Option<Resource>>,
+    consents: Option<Vec<Resource>>,
+    moved: Vec<Moved>,
+}
+
+struct Draft {
+    resource: Resource,
+    expected: Expected,
+    changed: bool,
+}
+
+impl<'a> Mover<'a> {
+    pub(crate) fn new(vault: &'a Vault, permit: &'a Permit, patient: &str, now_ms: u64) -> Self {
+        Self {
+            vault,
+            permit,
+            patient: patient.to_owned(),
+            now_ms,
+            unit: Unit {
+                patient: Some(patient.to_owned()),
+                ..Unit::default()
+            },
+            drafts: BTreeMap::new(),
+            person: None,
+            consents: None,
+            moved: Vec::new(),
+        }
+    }
+
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.permit.tenant()
+    }
+    fn owner(&self) -> Owner {
+        Owner::Patient(self.patient.clone())
+    }
+    pub(crate) fn ids(&self, definition: &Definition) -> PatientIds<'a> {
+        PatientIds {
+            ledger: self.vault.ledger(),
+            tenant: self.tenant(),
+            owner: self.owner(),
+            journey: format!("{}/{}", definition.name, definition.version),
+        }
+    }
+
+    /// The patient, read once.
+    pub(crate) async fn person(&mut self) -> Result<Option<&Resource>, MoveError> {
+        if self.person.is_none() {
+            let found = self
+                .vault
+                .load(self.permit, ResourceType::Patient, &self.patient)
+                .await?;
+            self.person = Some(
+                found
+                    .filter(|found| !found.deleted)
+                    .map(|found| found.resource),
+            );
+        }
+        Ok(self.person.as_ref().and_then(Option::as_ref))
+    }
+
+    /// All resources of a type in the patient's record.
+    pub(crate) async fn of_type(
+        &self,
+        kind: ResourceType,
+        more: &[(&str, &str)],
+    ) -> Result<Vec<Resource>, MoveError> {
+        search(self.vault, self.permit, kind, &self.patient, more).await
+    }
+
+    /// Whether the patient's consents allow a purpose now.
+    pub(crate) async fn permitted(&mut self, purpose: trust::Purpose) -> Result<bool, MoveError> {
+        if self.consents.is_none() {
+            self.consents = Some(self.of_type(ResourceType::Consent, &[]).await?);
+        }
+        let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
+        Ok(trust::consent::decide(
+            self.consents.as_deref().unwrap_or_default(),
+            purpose,
+            now_ms,
+        )
+        .permitted)
+    }
+
+    /// Reads a running instance.
+    pub(crate) async fn instance(&self, instance: &str) -> Result<Option<(State, u32)>, MoveError> {
+        let Some(stored) = self
+            .vault
+            .internal(self.permit, kinds::JOURNEY_INSTANCE, instance)
+            .await?
+        else {
+            return Ok(None);
+        };
+        Ok(Some((State::from_json(&stored.body)?, stored.version)))
+    }
+
+    /// Takes an engine's decision into the unit: effects, state, timers. Returns whether there was a change.
+    pub(crate) async fn take(
+        &mut self,
+        definition: &Definition,
+        instance: &str,
+        before: Option<(&State, u32)>,
+        decision: Decision,
+    ) -> Result<bool, MoveError> {
+        if !decision.changed && decision.effects.is_empty() {
+            return Ok(false);
+        }
+        let ids = self.ids(definition);
+        let mut state = decision.state;
+        let mut effects: std::collections::VecDeque<Effect> = decision.effects.into();
+        while let Some(effect) = effects.pop_front() {
+            if let Some(input) = self
+                .effect(definition, instance, &state, &ids, effect)
+                .await?
+            {
+                let context = Context {
+                    now_ms: self.now_ms,
+                    instance,
+                    ids: &ids,
+                };
+                let next = engine::step(definition, &state, input, &context)?;
+                state = next.state;
+                effects.extend(next.effects);
+            }
+        }
+        self.timers(
+            definition,
+            instance,
+            before.map(|(state, _)| state),
+            &state,
+            &ids,
+        );
+        self.store(definition, instance, before, state);
+        Ok(true)
+    }
+
+    /// Does one effect. What is known of a message at once comes back as the engine's next input.
+    async fn effect(
+        &mut self,
+        definition: &Definition,
+        instance: &str,
+        state: &State,
+        ids: &PatientIds<'_>,
+        effect: Effect,
+    ) -> Result<Option<Input>, MoveError> {
+        match effect {
+            Effect::Send {
+                step,
+                communication,
+                channel,
+                which,
+                expires_ms,
+                form,
+            } => {
+                let refused = self.refusal(definition, channel).await?;
+                self.person().await?;
+                let maker = Maker {
+                    definition,
+                    instance,
+                    state,
+                    patient: self.person.as_ref().and_then(Option::as_ref),
+                    now_ms: self.now_ms,
+                };
+                let Some(step) = definition.step(&step) else {
+                    return Ok(None);
+                };
+                let times = Times {
+                    due_ms: form.is_some().then_some(expires_ms),
+                    visit_ms: None,
+                };
+                let made = maker.communication(
+                    step,
+                    which,
+                    &communication,
+                    channel,
+                    form.as_deref(),
+                    times,
+                    refused,
+                );
+                let message = maker.outgoing(step, which, &communication, expires_ms);
+                if let Some(made) = made {
+                    self.create(made);
+                }
+                match (refused, channel) {
+                    (Some(code), _) => Ok(Some(Input::Receipt {
+                        communication,
+                        outcome: Outcome::NotDone(code.to_owned()),
+                    })),
+                    // Who opens the portal finds it there: it is delivered by being written.
+                    (None, Channel::Portal) => Ok(Some(Input::Receipt {
+                        communication,
+                        outcome: Outcome::Delivered,
+                    })),
+                    (None, Channel::Email) => {
+                        if let Some(message) = message {
+                            self.post(&communication, &message);
+                        }
+                        Ok(None)
+                    }
+                }
+            }
+            Effect::OpenForm { step, task, due_ms } => {
+                if let Some(step) = definition.step(&step)
+                    && let StepKind::Ask(ask) = &step.kind
+                {
+                    let maker = Maker {
+                        definition,
+                        instance,
+                        state,
+                        patient: None,
+                        now_ms: self.now_ms,
+                    };
+                    let form = maker.form(step, ask, &task, &ids.questionnaire(&step.id), due_ms);
+                    self.create(form);
+                }
+                Ok(None)
+            }
+            Effect::OpenTask { step, task, due_ms } => {
+                if let Some(step) = definition.step(&step) {
+                    if matches!(&step.kind, StepKind::Task(task) if task.reason.mentions("patient."))
+                    {
+                        self.person().await?;
+                    }
+                    let maker = Maker {
+                        definition,
+                        instance,
+                        state,
+                        patient: self.person.as_ref().and_then(Option::as_ref),
+                        now_ms: self.now_ms,
+                    };
+                    if let Some(made) = maker.task(step, &task, due_ms) {
+                        self.create(made);
+                    }
+                }
+                Ok(None)
+            }
+            Effect::ProposeVisit {
+                step,
+                appointment,
+                start_ms,
+                end_ms,
+                by_ms,
+            } => {
+                self.person().await?;
+                if let Some(step) = definition.step(&step) {
+                    let maker = Maker {
+                        definition,
+                        instance,
+                        state,
+                        patient: self.person.as_ref().and_then(Option::as_ref),
+                        now_ms: self.now_ms,
+                    };
+                    if let Some(made) = maker.visit(step, &appointment, start_ms, end_ms, by_ms) {
+                        self.create(made);
+                    }
+                }
+                Ok(None)
+            }
+            Effect::HandOver {
+                task,
+                role,
+                priority,
+            } => {
+                let now_ms = self.now_ms;
+                self.change(ResourceType::Task, &task, |task| {
+                    resources::hand_over(task, &role, &priority, now_ms);
+                })
+                .await?;
+                Ok(None)
+            }
+            Effect::CloseTask { task, done, why } => {
+                let now_ms = self.now_ms;
+                self.change(ResourceType::Task, &task, |task| {
+                    resources::close(task, done, &why, now_ms);
+                })
+                .await?;
+                Ok(None)
+            }
+            Effect::CancelVisit { appointment, why } => {
+                self.change(ResourceType::Appointment, &appointment, |visit| {
+                    resources::cancel(visit, &why);
+                })
+                .await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Why a message can't go out by a channel, as a code of `urn:cairn:not-done`; checked again at delivery.
+    async fn refusal(
+        &mut self,
+        definition: &Definition,
+        channel: Channel,
+    ) -> Result<Option<&'static str>, MoveError> {
+        if !self.permitted(definition.purpose).await? {
+            return Ok(Some("consent"));
+        }
+        let Some(person) = self.person().await? else {
+            return Ok(Some("no-address"));
+        };
+        if facts::deceased(person) {
+            return Ok(Some("deceased"));
+        }
+        if channel != Channel::Email {
+            return Ok(None);
+        }
+        let channels = trust::consent::channels(person);
+        let mut addresses = channels
+            .iter()
+            .filter(|channel| channel.kind == "email" && !channel.address.is_empty())
+            .peekable();
+        if addresses.peek().is_none() {
+            return Ok(Some("no-address"));
+        }
+        Ok(if addresses.any(|channel| channel.wanted) {
+            None
+        } else {
+            Some("preference")
+        })
+    }
+
+    fn create(&mut self, resource: Resource) {
+        let key = (
+            resource.kind().code(),
+            resource.id().unwrap_or_default().to_owned(),
+        );
+        self.drafts.insert(
+            key,
+            Draft {
+                resource,
+                expected: Expected::Absent,
+                changed: true,
+            },
+        );
+    }
+
+    /// Changes a resource that is still open; what somebody else has closed stays as they left it.
+    async fn change(
+        &mut self,
+        kind: ResourceType,
+        id: &str,
+        edit: impl FnOnce(&mut Resource),
+    ) -> Result<(), MoveError> {
+        let key = (kind.code(), id.to_owned());
+        if !self.drafts.contains_key(&key) {
+            let Some(found) = self
+                .vault
+                .load(self.permit, kind, id)
+                .await?
+                .filter(|found| !found.deleted)
+            else {
+                return Ok(());
+            };
+            self.drafts.insert(
+                key.clone(),
+                Draft {
+                    resource: found.resource,
+                    expected: Expected::Version(found.version),
+                    changed: false,
+                },
+            );
+        }
+        if let Some(draft) = self.drafts.get_mut(&key)
+            && resources::open(&draft.resource)
+        {
+            edit(&mut draft.resource);
+            draft.changed = true;
+        }
+        Ok(())
+    }
+
+    fn post(&mut self, communication: &str, message: &trust::outgoing::Message) {
+        let ledger = self.vault.ledger();
+        let shard = ledger.shard_of(self.tenant(), &self.owner(), communication);
+        let id = sixteen(communication);
+        // A message of strings can't fail to serialise.
+        let body = serde_json::to_vec(message).unwrap_or_default();
+        self.unit.outbox_add.push(OutboxDraft {
+            key: OutboxKey {
+                shard,
+                due_ms: self.now_ms,
+                id,
+            },
+            owner: self.owner(),
+            channel: trust::outgoing::CHANNEL_EMAIL,
+            attempt: 0,
+            body,
+        });
+    }
+
+    fn timers(
+        &mut self,
+        definition: &Definition,
+        instance: &str,
+        before: Option<&State>,
+        after: &State,
+        ids: &PatientIds<'_>,
+    ) {
+        let old = before
+            .map(|state| engine::timers(definition, state))
+            .unwrap_or_default();
+        let new = engine::timers(definition, after);
+        let shard = ids.ledger.shard_of(ids.tenant, &ids.owner, instance);
+        let key = |name: &str, due_ms: u64| TimerKey {
+            shard,
+            due_ms,
+            id: sixteen(&ids.id(&format!("timer/{instance}/{name}"))),
+        };
+        for (name, due_ms) in &old {
+            if new.get(name) != Some(due_ms) {
+                self.unit.timers_clear.push(key(name, *due_ms));
+            }
+        }
+        for (name, due_ms) in &new {
+            if old.get(name) != Some(due_ms) {
+                self.unit.timers_set.push(Timer {
+                    key: key(name, *due_ms),
+                    tenant: ids.tenant,
+                    consumer: TIMER_CONSUMER,
+                    payload: instance.as_bytes().to_vec(),
+                });
+            }
+        }
+    }
+
+    fn store(
+        &mut self,
+        definition: &Definition,
+        instance: &str,
+        before: Option<(&State, u32)>,
+        mut state: State,
+    ) {
+        let seen = before.map_or(0, |(state, _)| state.trail_total());
+        let fresh = seen.saturating_sub(state.moved as usize);
+        let entries: Vec<TrailEntry> = state.trail.iter().skip(fresh).cloned().collect();
+        while let Some((first, old)) = state.take_old_trail() {
+            self.unit.internals.push(Internal {
+                kind: kinds::JOURNEY_TRAIL,
+                id: trail_id(
+                    self.vault.ledger(),
+                    self.tenant(),
+                    &self.owner(),
+                    instance,
+                    first,
+                ),
+                owner: self.owner(),
+                expected: Expected::Absent,
+                body: serde_json::to_vec(&old).unwrap_or_default(),
+                deleted: false,
+                tokens: vec![("instance".into(), instance.to_owned())],
+            });
+        }
+        let version = format!("{}/{}", definition.name, definition.version);
+        let mut tokens = vec![
+            ("patient".to_owned(), state.patient.clone()),
+            ("journey".to_owned(), definition.name.clone()),
+            ("version".to_owned(), version.clone()),
+            (
+                "state".to_owned(),
+                if state.running() { "running" } else { "ended" }.to_owned(),
+            ),
+        ];
+        tokens.extend(
+            state
+                .at()
+                .into_iter()
+                .map(|step| ("at".to_owned(), format!("{version}/{step}"))),
+        );
+        self.unit.internals.push(Internal {
+            kind: kinds::JOURNEY_INSTANCE,
+            id: instance.to_owned(),
+            owner: self.owner(),
+            expected: before.map_or(Expected::Absent, |(_, version)| Expected::Version(version)),
+            body: state.to_json(),
+            deleted: false,
+            tokens,
+        });
+        self.moved.push(Moved {
+            instance: instance.to_owned(),
+            before: Before::of(before.map(|(state, _)| state)),
+            after: state,
+            entries,
+        });
+    }
+
+    /// The finished unit and who moved; `None` when nothing is to be written.
+    pub(crate) fn finish(mut self) -> Option<(Unit, Vec<Moved>)> {
+        if self.moved.is_empty() {
+            return None;
+        }
+        self.unit.changes = std::mem::take(&mut self.drafts)
+            .into_values()
+            .filter(|draft| draft.changed)
+            .map(|draft| Change::Put {
+                resource: draft.resource,
+                expected: draft.expected,
+            })
+            .collect();
+        let mut notes: HashMap<&str, usize> = HashMap::new();
+        for moved in &self.moved {
+            *notes.entry(moved.after.journey.as_str()).or_default() += 1;
+        }
+        let mut names: Vec<&str> = notes.into_keys().collect();
+        names.sort_unstable();
+        self.unit.note = Some(format!("{}: moved", names.join(", ")));
+        Some((self.unit, self.moved))
+    }
+}
+
+/// Id of a document with older trail entries, by the number of the first.
+pub(crate) fn trail_id(
+    ledger: &Ledger,
+    tenant: TenantId,
+    owner: &Owner,
+    instance: &str,
+    first: u32,
+) -> String {
+    ledger.derive_id(tenant, owner, &format!("trail/{instance}/{first}"))
+}
+
+/// All resources of a type in a patient's record that match, page by page.
+pub(crate) async fn search(
+    vault: &Vault,
+    permit: &Permit,
+    kind: ResourceType,
+    patient: &str,
+    more: &[(&str, &str)],
+) -> Result<Vec<Resource>, MoveError> {
+    let mut parameters = vec![
+        ("patient".to_owned(), patient.to_owned()),
+        ("_count".to_owned(), "200".to_owned()),
+    ];
+    parameters.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
+    let query = fhir::search::SearchQuery::parse(kind, &parameters, false).map_err(|outcome| {
+        TrustError::Invalid(format!(
+            "a journey can't search {kind}: {}",
+            outcome.summary()
+        ))
+    })?;
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let page = vault.load_search(permit, &query, before).await?;
+        found.extend(
+            page.rows
+                .into_iter()
+                .filter(|row| !row.deleted)
+                .map(|row| row.resource),
+        );
+        before = page.next;
+        if before.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+/// The sixteen bytes of an id in UUID form.
+pub(crate) fn sixteen(id: &str) -> [u8; 16] {
+    let mut bytes = [0u8; 16];
+    let digits: Vec<u8> = id
+        .bytes()
+        .filter_map(|byte| char::from(byte).to_digit(16))
+        .filter_map(|digit| u8::try_from(digit).ok())
+        .collect();
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte = pair.iter().fold(0, |value, digit| (value << 4) | digit);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bytes_of_an_id() {
+        assert_eq!(
+            sixteen("00112233-4455-6677-8899-aabbccddeeff"),
+            [
+                0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd,
+                0xee, 0xff
+            ]
+        );
+    }
+}

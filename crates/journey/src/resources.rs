@@ -1,0 +1,401 @@
+//! From effects to FHIR resources, as `trust::conventions` describes them. Pure.
+
+use crate::definition::{Answer, Ask, Channel, Definition, Message, Step, StepKind};
+use crate::state::{State, Which};
+use crate::template::{self, Template};
+use crate::time;
+use fhir::{Resource, ResourceType};
+use serde_json::{Map, Value, json};
+use trust::conventions::{
+    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM,
+};
+
+/// What an e-mail says when the journey gives no words: nothing but that there is something to read.
+const EMAIL_SUBJECT: &str = "You have a new message";
+const EMAIL_TEXT: &str = "Hello,\n\nThere is a new message for you from your care team.\n\nTo read it, open this link:\n{link}\n\nPlease don't reply to this e-mail.\n";
+
+/// Makes the resources of one journey of one patient.
+pub(crate) struct Maker<'a> {
+    pub(crate) definition: &'a Definition,
+    pub(crate) instance: &'a str,
+    pub(crate) state: &'a State,
+    pub(crate) patient: Option<&'a Resource>,
+    pub(crate) now_ms: u64,
+}
+
+/// Times that words may name.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Times {
+    pub(crate) due_ms: Option<u64>,
+    pub(crate) visit_ms: Option<u64>,
+}
+
+/// The members of an object.
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+fn resource(kind: ResourceType, id: &str, members: Value) -> Resource {
+    let mut resource = Resource::new(kind);
+    resource.set_id(id);
+    for (name, value) in object(members) {
+        if !value.is_null() {
+            resource.set(&name, value);
+        }
+    }
+    resource
+}
+
+impl Maker<'_> {
+    fn identifiers(&self, step: &str) -> Value {
+        json!([
+            {"system": INSTANCE_SYSTEM, "value": self.instance},
+            {"system": STEP_SYSTEM, "value": format!("{}/{}/{step}", self.definition.name, self.definition.version)}
+        ])
+    }
+    fn subject(&self) -> Value {
+        json!({"reference": format!("Patient/{}", self.state.patient)})
+    }
+    fn now(&self) -> String {
+        fhir::date::instant(self.now_ms)
+    }
+
+    /// The words of a template for this patient.
+    pub(crate) fn words(&self, template: &Template, times: Times) -> String {
+        let zone = &self.definition.zone;
+        template.render(&|name| match name {
+            // Stays as it is: the deliverer puts the link in, which may sign the patient in.
+            "link" => Some("{link}".to_owned()),
+            "owner" => Some(self.definition.owner.clone()),
+            "journey.title" => Some(self.definition.title.clone()),
+            "due.day" => times.due_ms.map(|due_ms| time::say_day(due_ms, zone)),
+            "visit.day" => times.visit_ms.map(|visit_ms| time::say_day(visit_ms, zone)),
+            "visit.time" => times
+                .visit_ms
+                .map(|visit_ms| time::say_time(visit_ms, zone)),
+            "patient.given" => self.name("given"),
+            "patient.family" => self.name("family"),
+            other => template::fact(&self.state.facts, other),
+        })
+    }
+
+    fn name(&self, part: &str) -> Option<String> {
+        let names = self.patient?.get("name")?.as_array()?;
+        let usual = ["usual", "official"].iter().find_map(|wanted| {
+            names
+                .iter()
+                .find(|name| name.get("use").and_then(Value::as_str) == Some(wanted))
+        });
+        let value = usual.or_else(|| names.first())?.get(part)?;
+        value
+            .as_str()
+            .or_else(|| value.get(0)?.as_str())
+            .map(str::to_owned)
+    }
+
+    fn message<'s>(
+        &self,
+        step: &'s Step,
+        which: Which,
+    ) -> Option<(&'s Message, &'s Template, String)> {
+        match (&step.kind, which) {
+            (StepKind::Send(send), _) => Some((
+                &send.message,
+                &send.message.words,
+                send.message.title.clone(),
+            )),
+            (StepKind::Ask(ask), Which::Reminder) => Some((
+                &ask.invitation,
+                ask.reminder.as_ref().unwrap_or(&ask.invitation.words),
+                format!("Reminder: {}", ask.invitation.title),
+            )),
+            (StepKind::Ask(ask), _) => Some((
+                &ask.invitation,
+                &ask.invitation.words,
+                ask.invitation.title.clone(),
+            )),
+            _ => None,
+        }
+    }
+
+    /// A message as the patient sees it behind login. `refused`: the code why it isn't even sent.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is a different part of the message"
+    )]
+    pub(crate) fn communication(
+        &self,
+        step: &Step,
+        which: Which,
+        id: &str,
+        channel: Channel,
+        form: Option<&str>,
+        times: Times,
+        refused: Option<&str>,
+    ) -> Option<Resource> {
+        let (_, words, title) = self.message(step, which)?;
+        let status = match (refused, channel) {
+            (Some(_), _) => "not-done",
+            (None, Channel::Portal) => "completed",
+            (None, Channel::Email) => "preparation",
+        };
+        let medium = match channel {
+            Channel::Email => "EMAILWRIT",
+            Channel::Portal => "PORTAL",
+        };
+        Some(resource(
+            ResourceType::Communication,
+            id,
+            json!({
+                "identifier": self.identifiers(&step.id),
+                "status": status,
+                "statusReason": refused.map(not_done),
+                "medium": [{"coding": [{"system": MEDIUM_SYSTEM, "code": medium}]}],
+                "subject": self.subject(),
+                "topic": {"text": title},
+                "about": form.map(|task| json!([{"reference": format!("Task/{task}")}])),
+                "sent": (status == "completed").then(|| self.now()),
+                "recipient": [self.subject()],
+                "payload": [{"contentString": self.words(words, times)}],
+            }),
+        ))
+    }
+
+    /// The same message on its way by e-mail: words without PHI.
+    pub(crate) fn outgoing(
+        &self,
+        step: &Step,
+        which: Which,
+        communication: &str,
+        expires_ms: u64,
+    ) -> Option<trust::outgoing::Message> {
+        let (message, _, _) = self.message(step, which)?;
+        let (subject, text) = match &message.email {
+            Some((subject, text)) => (
+                self.words(subject, Times::default()),
+                self.words(text, Times::default()),
+            ),
+            None => (EMAIL_SUBJECT.to_owned(), EMAIL_TEXT.to_owned()),
+        };
+        Some(trust::outgoing::Message {
+            patient: self.state.patient.clone(),
+            communication: communication.to_owned(),
+            channel: Channel::Email.name().to_owned(),
+            purpose: self.definition.purpose.code().to_owned(),
+            subject,
+            text,
+            link_path: format!("/portal/inbox/{communication}"),
+            journey: format!("{}/{}", self.definition.name, self.definition.version),
+            step: step.id.clone(),
+            expires_ms: Some(expires_ms),
+        })
+    }
+
+    /// A form to fill in.
+    pub(crate) fn form(
+        &self,
+        step: &Step,
+        ask: &Ask,
+        id: &str,
+        questionnaire: &str,
+        due_ms: u64,
+    ) -> Resource {
+        resource(
+            ResourceType::Task,
+            id,
+            json!({
+                "identifier": self.identifiers(&step.id),
+                "status": "requested",
+                "intent": "order",
+                "priority": "routine",
+                "code": {"coding": [{"system": TASK_SYSTEM, "code": "complete-questionnaire"}], "text": "Fill in a form"},
+                "description": ask.invitation.title,
+                "for": self.subject(),
+                "authoredOn": self.now(),
+                "owner": self.subject(),
+                "restriction": {"period": {"end": fhir::date::instant(due_ms)}},
+                "input": [{"type": {"text": "questionnaire"}, "valueCanonical": questionnaire}],
+            }),
+        )
+    }
+
+    /// A task for staff. The outcomes to choose from are its inputs of type `outcome`.
+    pub(crate) fn task(&self, step: &Step, id: &str, due_ms: u64) -> Option<Resource> {
+        let StepKind::Task(task) = &step.kind else {
+            return None;
+        };
+        let outcomes: Vec<Value> = task
+            .outcomes
+            .iter()
+            .map(|(outcome, _)| json!({"type": {"text": "outcome"}, "valueString": outcome}))
+            .collect();
+        Some(resource(
+            ResourceType::Task,
+            id,
+            json!({
+                "identifier": self.identifiers(&step.id),
+                "status": "requested",
+                "intent": "order",
+                "priority": task.priority,
+                "code": {"coding": [{"system": TASK_SYSTEM, "code": "staff-task"}], "text": task.title},
+                "description": task.title,
+                "for": self.subject(),
+                "authoredOn": self.now(),
+                "performerType": [role(&task.role)],
+                "reasonCode": {"text": self.words(&task.reason, Times { due_ms: Some(due_ms), visit_ms: None })},
+                "restriction": {"period": {"end": fhir::date::instant(due_ms)}},
+                "input": if outcomes.is_empty() { Value::Null } else { Value::Array(outcomes) },
+            }),
+        ))
+    }
+
+    /// A visit to be booked.
+    pub(crate) fn visit(
+        &self,
+        step: &Step,
+        id: &str,
+        start_ms: u64,
+        end_ms: u64,
+        by_ms: u64,
+    ) -> Option<Resource> {
+        let StepKind::Book(book) = &step.kind else {
+            return None;
+        };
+        let times = Times {
+            due_ms: Some(by_ms),
+            visit_ms: Some(start_ms),
+        };
+        Some(resource(
+            ResourceType::Appointment,
+            id,
+            json!({
+                "identifier": self.identifiers(&step.id),
+                "status": "proposed",
+                "description": book.title,
+                "start": fhir::date::instant(start_ms),
+                "end": fhir::date::instant(end_ms),
+                "minutesDuration": book.minutes,
+                "created": self.now(),
+                "patientInstruction": book.words.as_ref().map(|words| self.words(words, times)),
+                "participant": [{"actor": self.subject(), "status": "needs-action"}],
+                "requestedPeriod": [{"end": fhir::date::instant(by_ms)}],
+            }),
+        ))
+    }
+}
+
+fn role(code: &str) -> Value {
+    json!({"coding": [{"system": ROLE_SYSTEM, "code": code}]})
+}
+
+fn not_done(code: &str) -> Value {
+    json!({"coding": [{"system": NOT_DONE_SYSTEM, "code": code}], "text": crate::words::not_done(code)})
+}
+
+/// Whether a task or visit can still be changed by a journey.
+pub(crate) fn open(resource: &Resource) -> bool {
+    !matches!(
+        resource.text_at(&["status"]),
+        Some(
+            "completed"
+                | "cancelled"
+                | "failed"
+                | "rejected"
+                | "entered-in-error"
+                | "fulfilled"
+                | "noshow"
+        )
+    )
+}
+
+/// Closes a task.
+pub(crate) fn close(task: &mut Resource, done: bool, why: &str, now_ms: u64) {
+    task.set(
+        "status",
+        json!(if done { "completed" } else { "cancelled" }),
+    );
+    task.set("statusReason", json!({"text": why}));
+    task.set("lastModified", json!(fhir::date::instant(now_ms)));
+}
+
+/// Hands a task over to another role.
+pub(crate) fn hand_over(task: &mut Resource, to: &str, priority: &str, now_ms: u64) {
+    task.set("priority", json!(priority));
+    task.set("performerType", json!([role(to)]));
+    task.set("businessStatus", json!({"text": "Overdue; handed over"}));
+    task.set("lastModified", json!(fhir::date::instant(now_ms)));
+}
+
+/// Takes a proposed visit back.
+pub(crate) fn cancel(visit: &mut Resource, why: &str) {
+    visit.set("status", json!("cancelled"));
+    visit.set("cancelationReason", json!({"text": why}));
+}
+
+/// The form of an `ask` step as a FHIR `Questionnaire`.
+pub(crate) fn questionnaire(
+    definition: &Definition,
+    version: u32,
+    step: &Step,
+    id: &str,
+    now_ms: u64,
+) -> Option<Resource> {
+    let StepKind::Ask(ask) = &step.kind else {
+        return None;
+    };
+    let items: Vec<Value> = ask
+        .questions
+        .iter()
+        .map(|question| {
+            let kind = match question.answer {
+                Answer::YesNo => "boolean",
+                Answer::WholeNumber => "integer",
+                Answer::Number => "decimal",
+                Answer::Text => "text",
+                Answer::Choice => "choice",
+                Answer::Date => "date",
+            };
+            let mut item = json!({"linkId": question.id, "text": question.text, "type": kind, "required": question.required});
+            let mut extensions = Vec::new();
+            for (name, bound) in [("minValue", question.least), ("maxValue", question.most)] {
+                if let Some(bound) = bound {
+                    let value = if question.answer == Answer::WholeNumber { "valueInteger" } else { "valueDecimal" };
+                    extensions.push(json!({"url": format!("http://hl7.org/fhir/StructureDefinition/{name}"), value: bound}));
+                }
+            }
+            if !extensions.is_empty() {
+                item["extension"] = Value::Array(extensions);
+            }
+            if !question.options.is_empty() {
+                item["answerOption"] = question.options.iter().map(|(code, words)| json!({"valueCoding": {"code": code, "display": words}})).collect();
+            }
+            if let Some(help) = &question.help {
+                item["item"] = json!([{
+                    "linkId": format!("{}-help", question.id), "text": help, "type": "display",
+                    "extension": [{
+                        "url": "http://hl7.org/fhir/StructureDefinition/questionnaire-itemControl",
+                        "valueCodeableConcept": {"coding": [{"system": "http://hl7.org/fhir/questionnaire-item-control", "code": "help"}]}
+                    }]
+                }]);
+            }
+            item
+        })
+        .collect();
+    Some(resource(
+        ResourceType::Questionnaire,
+        id,
+        json!({
+            "url": format!("urn:cairn:questionnaire:{}:{}", definition.name, step.id),
+            "version": version.to_string(),
+            "name": step.id,
+            "title": ask.invitation.title,
+            "status": "active",
+            "subjectType": ["Patient"],
+            "date": fhir::date::instant(now_ms),
+            "item": items,
+        }),
+    ))
+}

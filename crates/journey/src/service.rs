@@ -1,0 +1,566 @@
+//! The journey service: publishing, what pages want to know, and the way into the runner.
+
+use crate::books::{Books, Published, StoredDefinition, old_trail};
+use crate::definition::StepKind;
+use crate::engine::{self, Context, Input, Manual};
+use crate::mover::{Mover, PatientIds, questionnaire_id};
+use crate::spec::{END, START_ANCHOR};
+use crate::{
+    DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, VersionView, check,
+    resources, words,
+};
+use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
+use trust::{
+    Action, Agent, Change, Internal, Permit, Purpose, Refusal, Target, Trust, TrustError, Unit,
+    Vault, kinds,
+};
+
+/// Instances that a list of one step looks through at most.
+const AT_STEP_MAX: usize = 20_000;
+/// Journeys of one patient that are shown at most.
+const OF_PATIENT_MAX: usize = 200;
+/// Documents read at once.
+const PAGE: usize = 500;
+/// How often publishing is tried again when somebody else publishes at the same time.
+const PUBLISH_TRIES: usize = 8;
+
+/// The journey service. Cheap to clone; clones share their counts, so make one and hand it round.
+#[derive(Clone)]
+pub struct Journeys {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    trust: Trust,
+    clock: Arc<dyn Clock>,
+    books: Mutex<HashMap<TenantId, Arc<OnceCell<Arc<Books>>>>>,
+}
+
+impl Journeys {
+    /// Over trust.
+    #[must_use]
+    pub fn new(trust: Trust) -> Self {
+        let clock = trust.vault().ledger().clock();
+        Self {
+            inner: Arc::new(Inner {
+                trust,
+                clock,
+                books: Mutex::default(),
+            }),
+        }
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        self.inner.trust.vault()
+    }
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.inner.clock.as_ref()
+    }
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.inner.clock.now_ms()
+    }
+
+    /// The permit under which patients are moved.
+    pub(crate) async fn engine_permit(&self, tenant: TenantId) -> Result<Permit, JourneyError> {
+        let agent = Agent::system(tenant, "journey-engine");
+        Ok(self
+            .inner
+            .trust
+            .decide(
+                &agent,
+                Purpose::CareManagement,
+                Action::Orchestrate,
+                Target::default(),
+                "journey-engine",
+            )
+            .await?)
+    }
+
+    /// A tenant's books, opened at first use.
+    pub(crate) async fn books(&self, tenant: TenantId) -> Result<Arc<Books>, JourneyError> {
+        let cell = self
+            .inner
+            .books
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(tenant)
+            .or_default()
+            .clone();
+        let books = cell
+            .get_or_try_init(|| async {
+                let permit = self.engine_permit(tenant).await?;
+                Ok::<_, JourneyError>(Arc::new(Books::open(self.vault(), &permit).await?))
+            })
+            .await?;
+        Ok(books.clone())
+    }
+
+    fn published(
+        books: &Books,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<Arc<Published>, JourneyError> {
+        let found = match version {
+            Some(version) => books.version(name, version),
+            None => books.live(name),
+        };
+        found.ok_or_else(|| {
+            JourneyError::Unknown(version.map_or_else(
+                || name.to_owned(),
+                |version| format!("{name}, version {version}"),
+            ))
+        })
+    }
+
+    /// Checks and publishes a file as the journey's next version; the same text again changes nothing.
+    ///
+    /// # Errors
+    /// `Findings`, `Trust`.
+    pub async fn publish(
+        &self,
+        permit: &Permit,
+        source: &str,
+    ) -> Result<VersionView, JourneyError> {
+        let (definition, findings) = check::compile(source);
+        let definition = match definition {
+            Some(definition) if findings.iter().all(|finding| !finding.error) => definition,
+            _ => return Err(JourneyError::Findings(findings)),
+        };
+        let tenant = permit.tenant();
+        let books = self.books(tenant).await?;
+        let ledger = self.vault().ledger();
+        for _ in 0..PUBLISH_TRIES {
+            let live = books.live(&definition.name);
+            if let Some(live) = &live
+                && live.stored.source == source
+            {
+                return Ok(books.view(live));
+            }
+            let version = live.map_or(1, |live| live.stored.version + 1);
+            let now_ms = self.now_ms();
+            let agent = permit.agent();
+            let stored = StoredDefinition {
+                name: definition.name.clone(),
+                version,
+                source: source.to_owned(),
+                published_ms: now_ms,
+                published_by: if agent.name.is_empty() {
+                    agent.id.clone()
+                } else {
+                    agent.name.clone()
+                },
+            };
+            let journey = format!("{}/{version}", definition.name);
+            let changes = definition
+                .steps
+                .iter()
+                .filter_map(|step| {
+                    resources::questionnaire(
+                        &definition,
+                        version,
+                        step,
+                        &questionnaire_id(ledger, tenant, &journey, &step.id),
+                        now_ms,
+                    )
+                })
+                .map(|resource| Change::Put {
+                    resource,
+                    expected: Expected::Absent,
+                })
+                .collect();
+            let unit = Unit {
+                changes,
+                internals: vec![Internal {
+                    kind: kinds::JOURNEY_DEFINITION,
+                    id: ledger.derive_id(tenant, &Owner::Tenant, &format!("definition/{journey}")),
+                    owner: Owner::Tenant,
+                    expected: Expected::Absent,
+                    body: serde_json::to_vec(&stored).unwrap_or_default(),
+                    deleted: false,
+                    tokens: vec![("name".to_owned(), definition.name.clone())],
+                }],
+                note: Some(format!("{}: version {version} published", definition.name)),
+                ..Unit::default()
+            };
+            match self.vault().commit(permit, unit).await {
+                Ok(_) => {
+                    books.add(stored);
+                    books.gauges();
+                    return Ok(books.view(&*Self::published(
+                        &books,
+                        &definition.name,
+                        Some(version),
+                    )?));
+                }
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {
+                    let engine = self.engine_permit(tenant).await?;
+                    books.read_definitions(self.vault(), &engine).await?;
+                }
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Err(JourneyError::Trust(TrustError::Ledger(
+            LedgerError::Conflict,
+        )))
+    }
+
+    /// All versions of all journeys, by name, newest version first.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn versions(&self, permit: &Permit) -> Result<Vec<VersionView>, JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        Ok(books
+            .all()
+            .iter()
+            .map(|published| books.view(published))
+            .collect())
+    }
+
+    /// The graph of a version (`None`: the live one) with its counts.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn graph(
+        &self,
+        permit: &Permit,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<GraphView, JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        let published = Self::published(&books, name, version)?;
+        let stored = &published.stored;
+        let (nodes, edges, endings) = books.with_counts(&stored.name, stored.version, |counts| {
+            let (nodes, edges) = counts.graph(&published.definition);
+            let mut endings: Vec<(String, u64)> = counts
+                .endings
+                .iter()
+                .map(|(reason, count)| (reason.clone(), *count))
+                .collect();
+            endings.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            (nodes, edges, endings)
+        });
+        Ok(GraphView {
+            version: books.view(&published),
+            nodes,
+            edges,
+            endings,
+            source: stored.source.clone(),
+        })
+    }
+
+    /// A patient's journeys, running ones first.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn of_patient(
+        &self,
+        permit: &Permit,
+        patient: &str,
+    ) -> Result<Vec<InstanceView>, JourneyError> {
+        if permit.only_patient().is_some_and(|only| only != patient) {
+            return Err(refused("this permit is for another patient"));
+        }
+        let books = self.books(permit.tenant()).await?;
+        let stored = self
+            .vault()
+            .internals(
+                permit,
+                kinds::JOURNEY_INSTANCE,
+                &[("patient", patient)],
+                None,
+                OF_PATIENT_MAX,
+            )
+            .await?;
+        let mut views = Vec::new();
+        for document in stored {
+            let state = State::from_json(&document.body)
+                .map_err(|error| JourneyError::Broken(error.to_string()))?;
+            // Tokens can collide, the opened state can't.
+            if state.patient == patient {
+                views.push(self.view(permit, &books, &document.id, &state).await?);
+            }
+        }
+        views.sort_by_key(|view| (view.ended.is_some(), std::cmp::Reverse(view.started_ms)));
+        Ok(views)
+    }
+
+    async fn view(
+        &self,
+        permit: &Permit,
+        books: &Books,
+        instance: &str,
+        state: &State,
+    ) -> Result<InstanceView, JourneyError> {
+        let published = Self::published(books, &state.journey, Some(state.version))?;
+        let definition = &published.definition;
+        let ids = PatientIds {
+            ledger: self.vault().ledger(),
+            tenant: permit.tenant(),
+            owner: Owner::Patient(state.patient.clone()),
+            journey: format!("{}/{}", state.journey, state.version),
+        };
+        let mut entries = old_trail(self.vault(), permit, instance, state).await?;
+        entries.extend(state.trail.iter().cloned());
+        Ok(InstanceView {
+            id: instance.to_owned(),
+            patient: state.patient.clone(),
+            journey: state.journey.clone(),
+            title: definition.title.clone(),
+            version: state.version,
+            started_ms: state.started_ms,
+            ended: state
+                .ended
+                .as_ref()
+                .map(|ended| (ended.at_ms, ended.title.clone())),
+            waiting: words::waits(definition, state, instance, &ids),
+            trail: entries
+                .iter()
+                .filter_map(|entry| words::trail(definition, state, entry))
+                .collect(),
+            planned: words::planned(definition, state, instance, &ids, self.now_ms()),
+        })
+    }
+
+    /// Patients that are at a step now (ids, with the time since when), longest first.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn at_step(
+        &self,
+        permit: &Permit,
+        name: &str,
+        version: u32,
+        step: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, u64)>, JourneyError> {
+        staff(permit)?;
+        if !permit.shows_patients() {
+            return Err(refused(
+                "this permit shows how many patients are where, not who",
+            ));
+        }
+        let books = self.books(permit.tenant()).await?;
+        let published = Self::published(&books, name, Some(version))?;
+        let at = format!("{name}/{version}/{step}");
+        let of_version = format!("{name}/{version}");
+        let watched = match published.definition.step(step).map(|step| &step.kind) {
+            // A rule watches everybody who is under way.
+            Some(StepKind::Observe(_)) => true,
+            Some(_) => false,
+            // The graph's beginning and end: nobody stays there.
+            None if step == END || step == START_ANCHOR => return Ok(Vec::new()),
+            None => {
+                return Err(JourneyError::Unknown(format!(
+                    "{name}, version {version}, step {step}"
+                )));
+            }
+        };
+        let tokens: &[(&str, &str)] = if watched {
+            &[("version", &of_version), ("state", "running")]
+        } else {
+            &[("at", &at)]
+        };
+        let mut found = Vec::new();
+        let mut before = None;
+        while found.len() < AT_STEP_MAX {
+            let page = self
+                .vault()
+                .internals(permit, kinds::JOURNEY_INSTANCE, tokens, before, PAGE)
+                .await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.at.number);
+            for document in &page {
+                let state = State::from_json(&document.body)
+                    .map_err(|error| JourneyError::Broken(error.to_string()))?;
+                let since_ms = if watched {
+                    state.running().then_some(state.started_ms)
+                } else {
+                    state
+                        .tokens
+                        .iter()
+                        .filter(|token| token.step == step)
+                        .map(|token| token.since_ms)
+                        .min()
+                };
+                if let Some(since_ms) =
+                    since_ms.filter(|_| state.journey == name && state.version == version)
+                {
+                    found.push((state.patient, since_ms));
+                }
+            }
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        found.sort_by_key(|(_, since_ms)| *since_ms);
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Journeys by state, for metrics: (name, version, running, ended).
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn counts(
+        &self,
+        agent: &Agent,
+    ) -> Result<Vec<(String, u32, u64, u64)>, JourneyError> {
+        let books = self.books(agent.tenant).await?;
+        Ok(books
+            .all()
+            .iter()
+            .map(|published| books.view(published))
+            .map(|view| (view.name, view.version, view.running, view.ended))
+            .collect())
+    }
+
+    /// Ends a patient's journey by hand, with the reason in words.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn stop(
+        &self,
+        permit: &Permit,
+        instance: &str,
+        reason: &str,
+    ) -> Result<(), JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        loop {
+            let stored = self
+                .vault()
+                .internal(permit, kinds::JOURNEY_INSTANCE, instance)
+                .await?;
+            let stored =
+                stored.ok_or_else(|| JourneyError::Unknown(format!("instance {instance}")))?;
+            let state = State::from_json(&stored.body)
+                .map_err(|error| JourneyError::Broken(error.to_string()))?;
+            let published = Self::published(&books, &state.journey, Some(state.version))?;
+            let definition = &published.definition;
+            let mut mover = Mover::new(self.vault(), permit, &state.patient, self.now_ms());
+            let ids = mover.ids(definition);
+            let context = Context {
+                now_ms: self.now_ms(),
+                instance,
+                ids: &ids,
+            };
+            let decision = engine::step(
+                definition,
+                &state,
+                Input::Manual(Manual::Stop(reason.to_owned())),
+                &context,
+            )
+            .map_err(|error| JourneyError::Broken(error.to_string()))?;
+            mover
+                .take(
+                    definition,
+                    instance,
+                    Some((&state, stored.version)),
+                    decision,
+                )
+                .await?;
+            let Some((unit, moved)) = mover.finish() else {
+                return Ok(());
+            };
+            match self.vault().commit(permit, unit).await {
+                Ok(_) => {
+                    for one in &moved {
+                        books.count(one, self.vault());
+                    }
+                    return Ok(());
+                }
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    /// What could not be worked on, newest first.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn dead_letters(
+        &self,
+        permit: &Permit,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, JourneyError> {
+        staff(permit)?;
+        let stored = self
+            .vault()
+            .internals(permit, DEAD_LETTER, &[("state", "open")], None, limit)
+            .await?;
+        Ok(stored
+            .iter()
+            .filter_map(|document| serde_json::from_slice(&document.body).ok())
+            .collect())
+    }
+
+    /// Plays a dead letter again, e.g. after an upgrade; it is gone when that went well.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`, `Broken` when it still can't be worked on.
+    pub async fn retry(&self, tenant: TenantId, letter: &str) -> Result<(), JourneyError> {
+        let permit = self.engine_permit(tenant).await?;
+        let books = self.books(tenant).await?;
+        let stored = self.vault().internal(&permit, DEAD_LETTER, letter).await?;
+        let stored =
+            stored.ok_or_else(|| JourneyError::Unknown(format!("dead letter {letter}")))?;
+        let Ok(parsed) = serde_json::from_slice::<DeadLetter>(&stored.body) else {
+            return Err(JourneyError::Broken(
+                "the dead letter does not parse".to_owned(),
+            ));
+        };
+        self.play_again(&books, &permit, &parsed).await?;
+        let unit = Unit {
+            internals: vec![Internal {
+                kind: DEAD_LETTER,
+                id: letter.to_owned(),
+                owner: Owner::Tenant,
+                expected: Expected::Version(stored.version),
+                body: Vec::new(),
+                deleted: true,
+                tokens: Vec::new(),
+            }],
+            note: Some("journey: dead letter played again".to_owned()),
+            ..Unit::default()
+        };
+        self.vault().commit(&permit, unit).await?;
+        Ok(())
+    }
+
+    /// Follows the feed and the timers and moves patients, until `stop` turns true.
+    pub async fn run(&self, tenant: TenantId, stop: tokio::sync::watch::Receiver<bool>) {
+        self.follow(tenant, stop).await;
+    }
+
+    /// Handles everything that is there to handle now (events and due timers), then returns; for
+    /// tests and virtual time. Returns how many moves were made.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn drain(&self, tenant: TenantId) -> Result<u64, JourneyError> {
+        self.drain_all(tenant).await
+    }
+}
+
+fn refused(reason: &str) -> JourneyError {
+    JourneyError::Trust(TrustError::Refused(Refusal {
+        reason: reason.to_owned(),
+        because: Vec::new(),
+    }))
+}
+
+/// Lists over all patients aren't for permits that are limited to one.
+fn staff(permit: &Permit) -> Result<(), JourneyError> {
+    if permit.only_patient().is_some() {
+        Err(refused("this permit is for one patient's own record"))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,336 @@
+//! Where a patient stands in a journey. This is what is stored, so the short names of its members
+//! are for good; a change of form gets a new number in `format` and a reader for the old one.
+
+use crate::time::Slot;
+use crate::watch::Watch;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// The form that this program writes.
+pub(crate) const FORMAT: u8 = 1;
+/// Most trail entries that are kept in the state itself; older ones move to documents of their own,
+/// so that a long journey costs no more to move than a short one.
+pub(crate) const TRAIL_MAX: usize = 96;
+/// How many entries move at once.
+pub(crate) const TRAIL_CHUNK: usize = 64;
+
+/// A patient's place in a journey.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    #[serde(rename = "f")]
+    pub(crate) format: u8,
+    #[serde(rename = "j")]
+    pub(crate) journey: String,
+    /// The definition's version that this patient stays on.
+    #[serde(rename = "v")]
+    pub(crate) version: u32,
+    #[serde(rename = "p")]
+    pub(crate) patient: String,
+    /// What the start was keyed by: the id of the entry resource.
+    #[serde(rename = "k")]
+    pub(crate) key: String,
+    #[serde(rename = "s")]
+    pub(crate) started_ms: u64,
+    #[serde(rename = "a", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) anchors: BTreeMap<String, u64>,
+    /// The number of the next token; never reused, so that ids derived from it are unique.
+    #[serde(rename = "n")]
+    pub(crate) next: u32,
+    /// Feed number of the newest event that changed something; events up to it are repeats.
+    #[serde(rename = "l", default)]
+    pub(crate) last: u64,
+    #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tokens: Vec<Token>,
+    #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) watches: BTreeMap<String, Watch>,
+    /// What has been learnt, by step.
+    #[serde(rename = "x", default, skip_serializing_if = "Map::is_empty")]
+    pub(crate) facts: Map<String, Value>,
+    /// Forms whose answer still counts though it is late.
+    #[serde(rename = "z", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) late: Vec<Late>,
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<Ended>,
+    #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) trail: Vec<TrailEntry>,
+    /// How many older trail entries lie in documents of their own.
+    #[serde(rename = "m", default)]
+    pub(crate) moved: u32,
+}
+
+/// Somewhere that the patient is. A patient can be at several steps at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Token {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "s")]
+    pub(crate) step: String,
+    /// The `parallel` token that waits for this branch.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<u32>,
+    #[serde(rename = "t")]
+    pub(crate) since_ms: u64,
+    #[serde(rename = "a")]
+    pub(crate) stand: Stand,
+}
+
+/// What is waited for at a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stand {
+    /// A receipt of the channel with this index.
+    Sending {
+        #[serde(rename = "c")]
+        channel: u8,
+        #[serde(rename = "u")]
+        until_ms: u64,
+    },
+    /// An answer.
+    Asking {
+        #[serde(rename = "i")]
+        invited_by: u8,
+        #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+        reminded_by: Option<u8>,
+    },
+    /// Time or an event.
+    Waiting,
+    /// Staff.
+    Working {
+        #[serde(rename = "h", default)]
+        handed_over: bool,
+    },
+    /// A booking, or a booked visit's time.
+    Booking {
+        #[serde(rename = "p")]
+        proposed: Slot,
+        #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+        booked: Option<Slot>,
+    },
+    /// Branches that haven't ended.
+    Joining {
+        #[serde(rename = "l")]
+        left: u32,
+    },
+}
+
+/// A form that was given up on but may still be answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Late {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "s")]
+    pub(crate) step: String,
+}
+
+/// How a journey ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    #[serde(rename = "t")]
+    pub(crate) at_ms: u64,
+    /// The exit's id, `completed`, `time_over` or `stopped`.
+    #[serde(rename = "c")]
+    pub(crate) code: String,
+    /// In words.
+    #[serde(rename = "w")]
+    pub(crate) title: String,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrailEntry {
+    #[serde(rename = "t")]
+    pub(crate) at_ms: u64,
+    #[serde(rename = "s", default, skip_serializing_if = "String::is_empty")]
+    pub(crate) step: String,
+    #[serde(rename = "w")]
+    pub(crate) what: What,
+    /// What caused it: `Type/id`, `timer`, `start`, `staff`, or empty for "as a consequence".
+    #[serde(rename = "y", default, skip_serializing_if = "String::is_empty")]
+    pub(crate) why: String,
+    /// The resource that came of it, `Type/id`.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reference: Option<String>,
+}
+
+/// Which words of a step a message carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Which {
+    /// The message of a `send`.
+    Message,
+    /// The invitation of an `ask`.
+    Invitation,
+    /// The reminder of an `ask`.
+    Reminder,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum What {
+    Started,
+    Entered,
+    Left {
+        #[serde(rename = "l")]
+        label: String,
+        #[serde(rename = "f")]
+        since_ms: u64,
+        #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+        to: Vec<String>,
+    },
+    /// A message was put on its way.
+    Sent {
+        #[serde(rename = "c")]
+        channel: crate::Channel,
+        #[serde(rename = "k")]
+        which: Which,
+    },
+    /// A message did not arrive; the code is of `urn:cairn:not-done`.
+    Undelivered {
+        #[serde(rename = "c")]
+        channel: crate::Channel,
+        #[serde(rename = "k")]
+        which: Which,
+        #[serde(rename = "d")]
+        code: String,
+    },
+    Answered,
+    LateAnswer {
+        #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+        to: Vec<String>,
+    },
+    /// A task went to another role.
+    HandedOver {
+        #[serde(rename = "o")]
+        role: String,
+    },
+    /// A visit was booked for this time.
+    Booked {
+        #[serde(rename = "b")]
+        start_ms: u64,
+    },
+    /// An observation rule fired.
+    Fired {
+        #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+        to: Vec<String>,
+    },
+    /// An anchor was corrected.
+    AnchorMoved {
+        #[serde(rename = "a")]
+        anchor: String,
+    },
+    /// A condition could not be evaluated, so it did not hold.
+    Unclear {
+        #[serde(rename = "l")]
+        label: String,
+    },
+    Ended {
+        #[serde(rename = "c")]
+        code: String,
+        #[serde(rename = "w")]
+        title: String,
+        /// The steps where the patient was.
+        #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+        at: Vec<String>,
+    },
+}
+
+/// A stored state that this program can't read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// It was written by a newer program.
+    #[error("journey state has format {0}, which this program doesn't know")]
+    Format(u64),
+    /// It is damaged.
+    #[error("journey state does not parse")]
+    Damaged,
+}
+
+impl State {
+    /// Reads a stored state.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, StateError> {
+        #[derive(Deserialize)]
+        struct Head {
+            f: u64,
+        }
+        let head: Head = serde_json::from_slice(bytes).map_err(|_| StateError::Damaged)?;
+        if head.f != u64::from(FORMAT) {
+            return Err(StateError::Format(head.f));
+        }
+        serde_json::from_slice(bytes).map_err(|_| StateError::Damaged)
+    }
+    /// The state as it is stored.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+    /// A place at the very start, to try conditions on before there is an instance.
+    pub(crate) fn probe(
+        definition: &crate::Definition,
+        patient: &str,
+        key: &str,
+        anchors: BTreeMap<String, u64>,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            journey: definition.name.clone(),
+            version: definition.version,
+            patient: patient.to_owned(),
+            key: key.to_owned(),
+            started_ms: now_ms,
+            anchors,
+            next: 1,
+            last: 0,
+            tokens: Vec::new(),
+            watches: BTreeMap::new(),
+            facts: Map::new(),
+            late: Vec::new(),
+            ended: None,
+            trail: Vec::new(),
+            moved: 0,
+        }
+    }
+    /// Whether the journey goes on.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.ended.is_none()
+    }
+    /// The steps where the patient is, each once.
+    #[must_use]
+    pub fn at(&self) -> Vec<&str> {
+        let mut steps: Vec<&str> = self
+            .tokens
+            .iter()
+            .map(|token| token.step.as_str())
+            .collect();
+        steps.sort_unstable();
+        steps.dedup();
+        steps
+    }
+    /// How the journey ended: code and words.
+    #[must_use]
+    pub fn ending(&self) -> Option<(&str, &str)> {
+        self.ended
+            .as_ref()
+            .map(|ended| (ended.code.as_str(), ended.title.as_str()))
+    }
+    /// All trail entries ever made.
+    pub(crate) fn trail_total(&self) -> usize {
+        self.moved as usize + self.trail.len()
+    }
+    /// Takes the oldest entries out when the trail has grown long: the number of the first, and the entries.
+    pub(crate) fn take_old_trail(&mut self) -> Option<(u32, Vec<TrailEntry>)> {
+        if self.trail.len() <= TRAIL_MAX {
+            return None;
+        }
+        let first = self.moved;
+        let taken: Vec<TrailEntry> = self.trail.drain(..TRAIL_CHUNK).collect();
+        self.moved += u32::try_from(taken.len()).unwrap_or(0);
+        Some((first, taken))
+    }
+}

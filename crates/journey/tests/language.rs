@@ -1,0 +1,385 @@
+//! The language from outside: the file in `journeys/`, the checker's codes, schema and reference.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a test says by failing what went wrong"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn heart_failure() -> String {
+    fs::read_to_string(root().join("journeys/heart-failure-discharge.yaml")).unwrap()
+}
+
+/// A small journey without findings, to break in one place at a time.
+const GOOD: &str = r#"name: small
+title: A small journey
+owner: A team
+purpose: TREAT
+at_most: 30d
+entry:
+  event: Encounter
+  where: status = 'finished'
+  anchors:
+    discharge: period.end
+  within: 3d
+  per: event
+exits:
+  death:
+    title: Died
+    event: Patient
+    where: deceased.exists() and deceased != false
+  consent:
+    title: Consent withdrawn
+    consent: withdrawn
+start: welcome
+steps:
+  welcome:
+    title: Welcome
+    send:
+      title: Welcome
+      words: Hello {patient.given|there}.
+      channels: [email, portal]
+      email:
+        subject: News
+        text: Read it at {link}
+    next: pause
+    on_failure: call
+  pause:
+    title: Pause
+    wait:
+      until: discharge + 2d at 09:00
+    next: questions
+  questions:
+    title: Questions
+    ask:
+      title: How are you?
+      words: Please answer.
+      questions:
+        - id: well
+          text: Are you well?
+          type: yes-no
+      remind_after: 24h
+      give_up_after: 48h
+    answered: decide
+    no_answer: call
+  decide:
+    title: Well?
+    branch:
+      cases:
+        - when: questions.well = false
+          next: call
+      otherwise: end
+  call:
+    title: Call
+    task:
+      title: Call
+      reason: Not well.
+      role: coordinator
+      due: 24h
+    next: end
+    overdue: {role: clinician, priority: urgent}
+  watch:
+    title: Watch
+    observe:
+      code: 29463-7
+      unit: kg
+      rises_more_than: 2
+      within: 3d
+    then: call
+"#;
+
+/// Breaks in GOOD: code, what is replaced, by what, and where the finding must point (line of GOOD's
+/// replaced text, counted by searching, plus an offset).
+fn broken() -> Vec<(&'static str, &'static str, String)> {
+    let long = format!(
+        "  # {}\n  welcome:\n    title: Welcome\n    send:",
+        "x".repeat(600_000)
+    );
+    let table: Vec<(&'static str, &'static str, &str)> = vec![
+        ("J001", "owner: A team", "owner: [A team"),
+        ("J002", "remind_after: 24h", "remind_aftr: 24h"),
+        ("J003", "title: A small journey\n", ""),
+        ("J004", "channels: [email, portal]", "channels: email"),
+        ("J005", "    wait:\n", "    weit:\n"),
+        ("J006", "next: questions", "next: qestions"),
+        ("J007", "name: small", "name: Small Journey"),
+        ("J008", "purpose: TREAT", "purpose: FUN"),
+        ("J009", "give_up_after: 48h", "give_up_after: soon"),
+        ("J010", "next: questions", "next: call"),
+        (
+            "J011",
+            "      until: discharge + 2d at 09:00\n    next: questions",
+            "      until: discharge + 2d at 09:00",
+        ),
+        (
+            "J012",
+            "      until: discharge + 2d at 09:00",
+            "      event: Appointment",
+        ),
+        ("J013", "    on_failure: call\n", ""),
+        (
+            "J014",
+            "    overdue: {role: clinician, priority: urgent}\n",
+            "",
+        ),
+        (
+            "J015",
+            "where: status = 'finished'",
+            "where: status == 'finished'",
+        ),
+        (
+            "J016",
+            "when: questions.well = false",
+            "when: questions.wel = false",
+        ),
+        (
+            "J017",
+            "text: Read it at {link}",
+            "text: Dear {patient.given|patient}, read it at {link}",
+        ),
+        (
+            "J018",
+            "words: Please answer.",
+            "words: Please answer {patient.shoesize}.",
+        ),
+        ("J019", "{patient.given|there}", "{patient.given}"),
+        ("J020", "channels: [email, portal]", "channels: [pigeon]"),
+        ("J021", "code: 29463-7", "code: 29463-8"),
+        ("J022", "unit: kg", "unit: mm[Hg]"),
+        ("J023", "rises_more_than: 2", "rises_more_than: -2"),
+        (
+            "J024",
+            "  decide:\n    title: Well?",
+            "  pause:\n    title: Well?",
+        ),
+        (
+            "J025",
+            "until: discharge + 2d at 09:00",
+            "until: dischrge + 2d at 09:00",
+        ),
+        ("J026", "      otherwise: end", "      otherwise: decide"),
+        (
+            "J027",
+            "start: welcome\nsteps:\n",
+            "start: fork\nsteps:\n  fork:\n    title: Fork\n    parallel:\n      branches: [welcome, pause]\n    next: questions\n",
+        ),
+        (
+            "J028",
+            "  consent:\n    title: Consent withdrawn\n    consent: withdrawn\n",
+            "",
+        ),
+        ("J029", "at_most: 30d\n", ""),
+        ("J030", "remind_after: 24h", "remind_after: 72h"),
+        (
+            "J031",
+            "at_most: 30d",
+            "at_most: 30d\ntime_zone: Mars/Olympus",
+        ),
+        ("J032", "next: questions", "next: [questions, watch]"),
+        ("J033", "type: yes-no", "type: choice"),
+        (
+            "J034",
+            "text: Read it at {link}",
+            "text: Read it in the portal",
+        ),
+        (
+            "J035",
+            "  welcome:\n    title: Welcome\n    send:",
+            long.leak(),
+        ),
+        ("J036", "  within: 3d\n  per: event", "  per: event"),
+        (
+            "J037",
+            "until: discharge + 2d at 09:00",
+            "until: discharge + 60d",
+        ),
+    ];
+    table
+        .into_iter()
+        .map(|(code, from, to)| (code, from, GOOD.replacen(from, to, 1)))
+        .collect()
+}
+
+#[test]
+fn the_heart_failure_journey_has_no_findings() {
+    assert_eq!(journey::check(&heart_failure()), []);
+    assert_eq!(journey::check(GOOD), []);
+}
+
+#[test]
+fn every_code_is_found_in_a_broken_file_and_points_near_the_break() {
+    let mut missing: Vec<&str> = journey::CODES.iter().map(|(code, _)| *code).collect();
+    for (code, from, source) in broken() {
+        assert_ne!(source, GOOD, "{code}: nothing was broken");
+        let findings = journey::check(&source);
+        let finding = findings.iter().find(|finding| finding.code == code);
+        let Some(finding) = finding else {
+            panic!("{code} is not found: {findings:#?}")
+        };
+        let broken_at = GOOD[..GOOD.find(from).unwrap()].lines().count();
+        let lines = source.lines().count();
+        assert!(
+            finding.line >= 1 && finding.line <= lines && finding.column >= 1,
+            "{code}: {finding:?}"
+        );
+        // Findings about the graph point at the step, so a break is a few lines away at most.
+        let graph = [
+            "J026", "J003", "J008", "J010", "J011", "J013", "J014", "J027", "J028", "J029", "J035",
+        ];
+        if !graph.contains(&code) {
+            assert!(
+                finding.line.abs_diff(broken_at) <= 4,
+                "{code} at line {} but broken near {broken_at}: {finding:?}",
+                finding.line
+            );
+        }
+        assert!(
+            finding.message.len() > 20,
+            "{code} says too little: {finding:?}"
+        );
+        missing.retain(|missing| *missing != code);
+    }
+    assert_eq!(
+        missing,
+        Vec::<&str>::new(),
+        "codes without a failing example"
+    );
+}
+
+#[test]
+fn positions_are_exact_where_they_can_be() {
+    let table = [
+        ("next: questions", "next: qestions", "qestions"),
+        (
+            "where: status = 'finished'",
+            "where: status == 'finished'",
+            "= 'finished'",
+        ),
+        (
+            "when: questions.well = false",
+            "when: questions.wel = false",
+            "questions.wel",
+        ),
+        (
+            "text: Read it at {link}",
+            "text: Dear {patient.given|x}, {link}",
+            "{patient",
+        ),
+        ("remind_after: 24h", "remind_aftr: 24h", "remind_aftr"),
+        ("code: 29463-7", "code: 29463-8", "29463-8"),
+    ];
+    for (from, to, word) in table {
+        let source = GOOD.replacen(from, to, 1);
+        let start = source.find(to).unwrap() + to.find(word).unwrap();
+        let line = source[..start].matches('\n').count() + 1;
+        let column = start - source[..start].rfind('\n').map_or(0, |at| at + 1) + 1;
+        let findings = journey::check(&source);
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.error && (finding.line, finding.column) == (line, column)),
+            "{to}: {line}:{column} not in {findings:#?}"
+        );
+    }
+}
+
+#[test]
+fn misspelt_names_are_suggested() {
+    for (from, to, near) in [
+        ("remind_after: 24h", "remind_aftr: 24h", "`remind_after`"),
+        ("next: questions", "next: qestions", "`questions`"),
+        ("    wait:\n", "    weit:\n", "`wait`"),
+        ("role: coordinator", "role: cordinator", "`coordinator`"),
+        ("event: Encounter", "event: Encouter", "`Encounter`"),
+        ("when: questions.well", "when: question.well", "`questions`"),
+    ] {
+        let findings = journey::check(&GOOD.replacen(from, to, 1));
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.message.contains(near)),
+            "{to}: {findings:#?}"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_found_at_once() {
+    let source = GOOD
+        .replace("role: coordinator", "role: cook")
+        .replace("type: yes-no", "type: maybe")
+        .replace("priority: urgent", "priority: soon");
+    assert_eq!(
+        journey::check(&source)
+            .iter()
+            .filter(|finding| finding.error)
+            .count(),
+        3
+    );
+}
+
+/// Compares a page with what it must be; `UPDATE_DOCS=1` writes it instead.
+fn keep_equal(path: &str, expected: &str) {
+    let file = root().join(path);
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how a developer asks for the pages to be written anew"
+    )]
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&file, expected).unwrap();
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{path} is not what the language's tables say; run the test with UPDATE_DOCS=1"
+    );
+}
+
+#[test]
+fn the_published_schema_and_reference_are_the_language() {
+    let schema = serde_json::to_string_pretty(&journey::schema()).unwrap() + "\n";
+    keep_equal("docs/journeys/journey.schema.json", &schema);
+    keep_equal("docs/journeys/reference.md", &journey::reference());
+}
+
+#[test]
+fn every_code_is_documented_with_its_meaning() {
+    let page = fs::read_to_string(root().join("docs/journeys/checks.md")).unwrap();
+    for (code, meaning) in journey::CODES {
+        assert!(
+            page.contains(&format!("## {code} ")),
+            "docs/journeys/checks.md has no section for {code}"
+        );
+        assert!(
+            page.contains(meaning),
+            "docs/journeys/checks.md doesn't say of {code}: {meaning}"
+        );
+    }
+    let documented = page.lines().filter(|line| line.starts_with("## J")).count();
+    assert_eq!(
+        documented,
+        journey::CODES.len(),
+        "docs/journeys/checks.md documents codes that don't exist"
+    );
+}
+
+#[test]
+fn the_examples_of_the_pages_are_good() {
+    let guide = fs::read_to_string(root().join("docs/journeys/guide.md")).unwrap();
+    let files: Vec<&str> = guide
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|part| part.split("```").next())
+        .filter(|part| part.starts_with("name:"))
+        .collect();
+    assert!(!files.is_empty());
+    for file in files {
+        assert_eq!(journey::check(file), [], "{file}");
+    }
+}
