@@ -578,3 +578,18 @@ async fn the_audit_names_accounts_and_no_secret() {
     assert!(text.contains(&session.agent.id));
     assert_eq!(NOW_MS, house.now_ms());
 }
+
+#[tokio::test]
+async fn a_look_does_not_keep_a_session_awake() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    let secret = enrolled(&house, "devi", Role::Clinician).await;
+    let (cookie, session) = signed_in(&house, "devi", &secret).await;
+    for _ in 0..29 {
+        house.wall.advance(30_000);
+        assert_eq!(identity.peek(&cookie).await.unwrap().id, session.id);
+    }
+    house.wall.advance(30_000);
+    no(identity.peek(&cookie).await);
+    no(identity.session(&cookie).await);
+}
