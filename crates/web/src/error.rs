@@ -60,6 +60,7 @@ impl From<journey::JourneyError> for PageError {
         match error {
             journey::JourneyError::Trust(error) => error.into(),
             journey::JourneyError::Unknown(_) => Self::NotFound,
+            journey::JourneyError::Broken(words) => Self::Internal(words),
             journey::JourneyError::Findings(findings) => {
                 Self::Invalid(format!("The journey has {} finding(s).", findings.len()))
             }
