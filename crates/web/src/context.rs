@@ -189,24 +189,29 @@ pub(crate) fn query(
     SearchQuery::parse(kind, &owned, false).map_err(|outcome| PageError::Invalid(outcome.summary()))
 }
 
-impl FromRequestParts<Arc<App>> for Ctx {
-    type Rejection = PageError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, PageError> {
+impl Ctx {
+    /// Reads the session of a request. `person`: whether somebody did something, which keeps the
+    /// session awake.
+    async fn of(parts: &Parts, app: &Arc<App>, person: bool) -> Result<Self, PageError> {
         let request = parts
             .extensions
             .get::<RequestInfo>()
             .cloned()
             .unwrap_or_default();
         // After signing in, come back here; only a page can be come back to.
-        let signed_out =
-            || PageError::SignedOut((parts.method == Method::GET).then(|| request.here.clone()));
+        let back = (parts.method == Method::GET && person).then(|| request.here.clone());
         let secret = cookie(&parts.headers, app.session_cookie())
-            .ok_or_else(signed_out)?
+            .ok_or_else(|| PageError::SignedOut(back.clone()))?
             .to_owned();
-        let session = match app.web.trust.identity().session(&secret).await {
+        let identity = app.web.trust.identity();
+        let found = if person {
+            identity.session(&secret).await
+        } else {
+            identity.peek(&secret).await
+        };
+        let session = match found {
             Ok(session) => session,
-            Err(trust::TrustError::SignIn) => return Err(signed_out()),
+            Err(trust::TrustError::SignIn) => return Err(PageError::SignedOut(back)),
             Err(error) => return Err(error.into()),
         };
         Ok(Self {
@@ -216,6 +221,25 @@ impl FromRequestParts<Arc<App>> for Ctx {
             secret,
             request,
         })
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Ctx {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, PageError> {
+        Self::of(parts, app, true).await
+    }
+}
+
+/// Somebody whose page asks by itself: that is no sign of a person and keeps no session awake.
+pub(crate) struct Watching(pub(crate) Ctx);
+
+impl FromRequestParts<Arc<App>> for Watching {
+    type Rejection = PageError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, PageError> {
+        Ctx::of(parts, app, false).await.map(Self)
     }
 }
 

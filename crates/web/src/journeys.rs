@@ -10,7 +10,7 @@ use journey::{Finding, GraphView, JourneyError, VersionView};
 use maud::{Markup, html};
 use trust::{Action, Role, kinds};
 
-use crate::context::{Ctx, Fields, Posted, escape};
+use crate::context::{Ctx, Fields, Posted, Watching, escape};
 use crate::drawing;
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console, csrf, thousands};
@@ -288,7 +288,7 @@ pub(crate) async fn page(
 
 /// `GET /console/live/journeys/{name}`.
 pub(crate) async fn stream(
-    ctx: Ctx,
+    Watching(ctx): Watching,
     Path(name): Path<String>,
     fields: Fields,
     headers: HeaderMap,

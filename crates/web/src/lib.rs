@@ -141,6 +141,10 @@ fn portal_pages() -> Router<Arc<context::App>> {
             "/portal/consent",
             get(portal::choices::consent).post(portal::choices::set_consent),
         )
+        .route(
+            "/portal/weight",
+            get(portal::weight::page).post(portal::weight::note),
+        )
         .route("/portal/record", get(portal::record::page))
         .route("/portal/record/{id}", get(portal::record::proof))
         .route(

@@ -200,7 +200,7 @@ async fn session_still_holds(ctx: &Ctx) -> Result<(), PageError> {
         .web
         .trust
         .identity()
-        .session(&ctx.secret)
+        .peek(&ctx.secret)
         .await
         .map(|_| ())
         .map_err(Into::into)

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use trust::conventions::TASK_SYSTEM;
 use trust::{Action, Role};
 
-use crate::context::{Ctx, Fields, escape, query};
+use crate::context::{Ctx, Fields, Watching, escape, query};
 use crate::error::PageError;
 use crate::layout::{self, Section, console, count_of};
 use crate::live;
@@ -359,7 +359,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
 
 /// `GET /console/live/worklist`.
 pub(crate) async fn stream(
-    ctx: Ctx,
+    Watching(ctx): Watching,
     fields: Fields,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {

@@ -23,7 +23,7 @@ const RISE_KG: f64 = 2.0;
 const RISE_DAYS: i64 = 3;
 
 /// A weight: when, kilograms.
-type Weight = (i64, f64);
+pub(crate) type Weight = (i64, f64);
 
 /// The weights among observations, oldest first, of the last days before the newest.
 pub(crate) fn weights(times: &Times, observations: &[&Resource]) -> Vec<Weight> {

@@ -1,6 +1,6 @@
 //! One patient: who they are, where in the journey, and everything in one stream of time.
 
-mod chart;
+pub(crate) mod chart;
 pub(crate) mod facts;
 mod timeline;
 pub(crate) mod words;
@@ -18,7 +18,7 @@ use maud::{Markup, html};
 use trust::conventions::{BODY_WEIGHT, LOINC};
 use trust::{Action, Role, kinds};
 
-use crate::context::{Ctx, Fields, query};
+use crate::context::{Ctx, Fields, Watching, query};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console};
 use crate::live::{self, Parts};
@@ -43,6 +43,8 @@ struct View {
     timeline: Markup,
     /// Resource types of which there is more than was read.
     cut: Vec<&'static str>,
+    /// Whether the patient's consent hides clinical entries from this role.
+    restricted: bool,
 }
 
 /// Which kinds are asked for; none means all.
@@ -66,9 +68,11 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     let shown = shown(fields);
     let permit = ctx.permit(Action::Search, None, Some(id)).await?;
     let mut wanted = types(&shown);
-    // The head shows open tasks whatever the filter says.
-    if !wanted.contains(&ResourceType::Task) {
-        wanted.push(ResourceType::Task);
+    // The head shows open tasks, and says when a consent hides entries, whatever the filter says.
+    for always in [ResourceType::Task, ResourceType::Consent] {
+        if !wanted.contains(&always) {
+            wanted.push(always);
+        }
     }
     let weight_code = format!("{LOINC}|{BODY_WEIGHT}");
     let with_weights = shown.is_empty() || shown.contains(&Group::Measurements);
@@ -129,6 +133,13 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     let journeys = ctx.app.web.journeys.of_patient(&permit, id).await?;
 
     let now = ctx.times.care_ms;
+    let consents: Vec<Resource> = facts
+        .iter()
+        .filter(|fact| fact.kind() == ResourceType::Consent)
+        .cloned()
+        .collect();
+    let restricted = ctx.role() == Role::Coordinator
+        && !trust::consent::access(&consents, permit.purpose(), now).permitted;
     let mut tasks: Vec<TaskRow> = facts
         .iter()
         .filter(|fact| fact.kind() == ResourceType::Task && !facts::is_form(fact))
@@ -162,6 +173,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         journeys,
         timeline,
         cut,
+        restricted,
     })
 }
 
@@ -233,7 +245,8 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         @if let Some(number) = patient.text_at(&["identifier", "0", "value"]) { span { "no. " span class="mono" { (number) } } }
                     }
                     p {
-                        @if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
+                        @if view.restricted { span class="alert" { "Allergies are hidden from your role" } }
+                        @else if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
                         @else { span class="alert" { "Allergic to " (view.allergies.join(", ")) } }
                     }
                 }
@@ -290,6 +303,9 @@ fn stream_part(times: &time::Times, id: &str, view: &View, shown: &[Group]) -> M
                     a href=(address(id, &[group], 1)) aria-current=[shown.contains(&group).then_some("true")] { (word) }
                 }
             }
+            @if view.restricted {
+                p class="note" { "The patient's consent keeps clinical entries from your role, so this is not the whole record. A clinician sees it." }
+            }
             @if !view.cut.is_empty() {
                 p class="note" { "Only the " (PER_TYPE_MAX) " entries recorded last are shown of: " (view.cut.join(", ")) "." }
             }
@@ -340,7 +356,7 @@ pub(crate) async fn page(
 
 /// `GET /console/live/patients/{id}`.
 pub(crate) async fn stream(
-    ctx: Ctx,
+    Watching(ctx): Watching,
     Path(id): Path<String>,
     fields: Fields,
     headers: HeaderMap,

@@ -6,31 +6,15 @@ use ledger::{Expected, Owner};
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use trust::conventions::NOT_WANTED_EXTENSION;
-use trust::{Action, Change, Purpose, Unit, Versioned};
+use trust::{Action, Change, Purpose, Unit};
 
 use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
 use crate::layout::{self, PortalSection, State, csrf, portal};
 use crate::patient::words::consent_words;
-use crate::time::{fhir_time, iso};
+use crate::time::fhir_time;
 
 use super::{PER_TYPE_MAX, change, said};
-
-/// The code system of purposes of use.
-const PURPOSES: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
-
-/// Whether a consent says something about treatment: it names it, or names no purpose at all.
-fn covers_treatment(consent: &Resource) -> bool {
-    consent
-        .at(&["provision", "purpose"])
-        .and_then(Value::as_array)
-        .is_none_or(|purposes| {
-            purposes.is_empty()
-                || purposes
-                    .iter()
-                    .any(|purpose| purpose["code"] == Purpose::Treatment.code())
-        })
-}
 
 /// `GET /portal/consent`.
 pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
@@ -117,57 +101,6 @@ fn told(ctx: &Ctx, consent: &Resource) -> Markup {
     }
 }
 
-/// The changes that make the patient's "yes" or "no" count. A "no" ends every "yes" that is in force
-/// and stands by itself where there was none; a "yes" is a consent of its own, newer than any other.
-fn decide(
-    consents: &[Versioned],
-    give: bool,
-    patient: &str,
-    new_id: &str,
-    now_ms: i64,
-) -> Vec<Change> {
-    let mut changes = Vec::new();
-    if !give {
-        for found in consents {
-            let active = found.resource.text_at(&["status"]) == Some("active")
-                && found.resource.text_at(&["provision", "type"]) != Some("deny");
-            if active && covers_treatment(&found.resource) {
-                let mut consent = found.resource.clone();
-                consent.set("status", json!("inactive"));
-                consent.strip_meta();
-                changes.push(Change::Put {
-                    resource: consent,
-                    expected: Expected::Version(found.version),
-                });
-            }
-        }
-        if !changes.is_empty() {
-            return changes;
-        }
-    }
-    let mut consent = Resource::new(ResourceType::Consent);
-    consent.set_id(new_id);
-    consent.set("status", json!(if give { "active" } else { "rejected" }));
-    consent.set("scope", json!({ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy" }] }));
-    consent.set("category", json!([{ "coding": [{ "system": "http://loinc.org", "code": "59284-0", "display": "Consent Document" }] }]));
-    consent.set(
-        "patient",
-        json!({ "reference": format!("Patient/{patient}") }),
-    );
-    consent.set("dateTime", json!(iso(now_ms)));
-    consent.set(
-        "performer",
-        json!([{ "reference": format!("Patient/{patient}") }]),
-    );
-    consent.set("policyRule", json!({ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": if give { "OPTIN" } else { "OPTOUT" } }] }));
-    consent.set("provision", json!({ "type": if give { "permit" } else { "deny" }, "purpose": [{ "system": PURPOSES, "code": Purpose::Treatment.code() }] }));
-    changes.push(Change::Put {
-        resource: consent,
-        expected: Expected::Absent,
-    });
-    changes
-}
-
 /// `POST /portal/consent`.
 pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let patient = ctx.own_patient()?.to_owned();
@@ -179,32 +112,22 @@ pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Respon
     let permit = ctx
         .permit(Action::Work, Some(ResourceType::Consent), Some(&patient))
         .await?;
-    let page = ctx
-        .vault()
-        .load_search(
-            &permit,
-            &query(
-                ResourceType::Consent,
-                &[("patient", &patient)],
-                PER_TYPE_MAX,
-            )?,
-            None,
-        )
-        .await?;
-    let new_id = ctx
-        .app
-        .ledger()
-        .mint_id(ctx.app.web.tenant, &Owner::Patient(patient.clone()));
+    // A "yes" or a "no" is a consent of its own; the newest counts, and all stay on record.
+    let now_ms = u64::try_from(ctx.times.care_ms).unwrap_or_default();
+    let mut resource = trust::consent::care_messages(&patient, give, now_ms);
+    let owner = Owner::Patient(patient.clone());
+    resource.set_id(&ctx.app.ledger().mint_id(ctx.app.web.tenant, &owner));
+    let note = if give {
+        "consent given in the portal"
+    } else {
+        "consent withdrawn in the portal"
+    };
     let unit = Unit {
-        changes: decide(&page.rows, give, &patient, &new_id, ctx.times.care_ms),
-        note: Some(
-            if give {
-                "consent given in the portal"
-            } else {
-                "consent withdrawn in the portal"
-            }
-            .to_owned(),
-        ),
+        changes: vec![Change::Put {
+            resource,
+            expected: Expected::Absent,
+        }],
+        note: Some(note.to_owned()),
         patient: Some(patient),
         ..Unit::default()
     };
@@ -345,59 +268,6 @@ pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ledger::{Hit, Number, Shard};
-
-    fn stored(value: Value) -> Versioned {
-        Versioned {
-            resource: Resource::from_value(value).unwrap(),
-            version: 3,
-            at: Hit {
-                number: Number(1),
-                shard: Shard(0),
-            },
-            deleted: false,
-        }
-    }
-
-    fn written(changes: &[Change]) -> Vec<(Option<&str>, Option<&str>, Expected)> {
-        changes
-            .iter()
-            .map(|change| match change {
-                Change::Put { resource, expected } => {
-                    (resource.id(), resource.text_at(&["status"]), *expected)
-                }
-                Change::Delete { .. } => panic!("nothing is deleted"),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_no_ends_every_yes_and_stands_alone_without_one() {
-        let yes = stored(
-            json!({ "resourceType": "Consent", "id": "c1", "status": "active", "provision": { "type": "permit", "purpose": [{ "code": "TREAT" }] } }),
-        );
-        let research = stored(
-            json!({ "resourceType": "Consent", "id": "c2", "status": "active", "provision": { "type": "permit", "purpose": [{ "code": "HRESCH" }] } }),
-        );
-        assert_eq!(
-            written(&decide(
-                &[yes.clone(), research.clone()],
-                false,
-                "p",
-                "new",
-                0
-            )),
-            [(Some("c1"), Some("inactive"), Expected::Version(3))]
-        );
-        assert_eq!(
-            written(&decide(&[research], false, "p", "new", 0)),
-            [(Some("new"), Some("rejected"), Expected::Absent)]
-        );
-        assert_eq!(
-            written(&decide(&[yes], true, "p", "new", 0)),
-            [(Some("new"), Some("active"), Expected::Absent)]
-        );
-    }
 
     #[test]
     fn channels_are_switched_without_touching_the_rest() {

@@ -6,6 +6,7 @@ mod items;
 pub(crate) mod messages;
 pub(crate) mod record;
 pub(crate) mod visits;
+pub(crate) mod weight;
 
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -15,11 +16,11 @@ use ledger::{Expected, LedgerError, Owner};
 use maud::{Markup, html};
 use trust::{Action, Change, TrustError, Unit};
 
-use crate::context::{Ctx, Fields, query};
+use crate::context::{Ctx, Fields, Watching, query};
 use crate::error::PageError;
 use crate::layout::{self, PortalSection, State, portal};
 use crate::live::{self, Parts};
-use crate::patient::of_a_record;
+use crate::patient::{chart, of_a_record};
 use crate::time::{relative, signed};
 use crate::worklist::last_event_id;
 
@@ -81,6 +82,8 @@ struct Home {
     name: String,
     items: Vec<Item>,
     unread: Vec<(String, String, i64)>,
+    /// The newest weight: when, kilograms.
+    weight: Option<(i64, f64)>,
     journeys: Vec<InstanceView>,
 }
 
@@ -107,6 +110,7 @@ async fn load(ctx: &Ctx) -> Result<Home, PageError> {
             &[("patient", patient), ("status", "completed")],
             PER_TYPE_MAX,
         )?,
+        weight::query(patient, 20)?,
     ];
     let mut pages = ctx
         .vault()
@@ -121,6 +125,8 @@ async fn load(ctx: &Ctx) -> Result<Home, PageError> {
         });
     let mut next = || pages.next().unwrap_or_default();
     let (own, tasks, visits, communications) = (next(), next(), next(), next());
+    let weights = next();
+    let weight = chart::weights(&ctx.times, &weights.iter().collect::<Vec<_>>()).pop();
     let journeys = ctx.app.web.journeys.of_patient(&permit, patient).await?;
     let own = own.first().ok_or(PageError::NotFound)?;
     let mut items: Vec<Item> = tasks
@@ -142,6 +148,7 @@ async fn load(ctx: &Ctx) -> Result<Home, PageError> {
         name: given_name(own),
         items,
         unread,
+        weight,
         journeys,
     })
 }
@@ -235,6 +242,7 @@ fn home_part(ctx: &Ctx, home: &Home) -> Markup {
                     @if home.unread.len() > 5 { p { a href="/portal/inbox" { "All " (home.unread.len()) " new messages" } } }
                 }
             }
+            (weight::teaser(ctx, home.weight, !running.is_empty()))
             @for journey in &running {
                 @let planned: Vec<_> = journey.planned.iter().filter(|step| !step.plain.is_empty()).take(PLANNED_MAX).collect();
                 @let waiting: Vec<_> = journey.waiting.iter().filter(|wait| !wait.plain.is_empty()).collect();
@@ -268,6 +276,7 @@ pub(crate) fn said(fields: &Fields) -> Markup {
         Some("declined") => "You have declined the visit. Your care team will be in touch.",
         Some("given") => "Thank you. You have said yes.",
         Some("withdrawn") => "You have said no. It counts from now on.",
+        Some("weighed") => "Your weight is noted.",
         Some("saved") => "Your choice is saved.",
         _ => return html! {},
     };
@@ -297,7 +306,7 @@ pub(crate) async fn home(ctx: Ctx, fields: Fields) -> Result<Response, PageError
 
 /// `GET /portal/live`.
 pub(crate) async fn stream(
-    ctx: Ctx,
+    Watching(ctx): Watching,
     fields: Fields,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
