@@ -1,0 +1,289 @@
+//! Signing in and out, who gets through which door, and what every answer carries.
+
+use axum::http::{StatusCode, header};
+
+use crate::world::{PASSWORD, World, check_html};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staff_sign_in_with_password_and_code() {
+    let world = World::with(true).await;
+    let mut browser = world.browser();
+    assert_eq!(browser.get("/").await.location(), "/sign-in");
+    let page = browser.get("/console/worklist?who=mine").await;
+    assert_eq!(
+        page.location(),
+        "/sign-in?next=%2Fconsole%2Fworklist%3Fwho%3Dmine"
+    );
+
+    let page = browser
+        .get("/sign-in?next=%2Fconsole%2Fworklist%3Fwho%3Dmine")
+        .await;
+    page.shows("Demo logins");
+    let next = page.field("next");
+    let wrong = browser
+        .submit("/sign-in", &[("user", "carla"), ("password", "nope")])
+        .await;
+    wrong.shows("User name or password is wrong.");
+    let unknown = browser
+        .submit("/sign-in", &[("user", "nobody"), ("password", "nope")])
+        .await;
+    unknown.shows("User name or password is wrong.");
+
+    let step = browser
+        .submit(
+            "/sign-in",
+            &[("user", "carla"), ("password", PASSWORD), ("next", &next)],
+        )
+        .await;
+    step.shows("Your one-time code");
+    let ticket = step.field("ticket");
+    let wrong = browser
+        .submit(
+            "/sign-in/code",
+            &[("ticket", &ticket), ("user", "carla"), ("code", "000000")],
+        )
+        .await;
+    wrong.shows("The code is wrong");
+    let code = world.code("carla");
+    let done = browser
+        .submit(
+            "/sign-in/code",
+            &[
+                ("ticket", &ticket),
+                ("user", "carla"),
+                ("code", &code),
+                ("next", &next),
+            ],
+        )
+        .await;
+    assert_eq!(done.location(), "/console/worklist?who=mine");
+    let cookie = done.headers[header::SET_COOKIE].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-cairn="), "{cookie}");
+    for part in ["Path=/", "HttpOnly", "Secure", "SameSite=Lax"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    browser.get("/console/worklist").await.shows("Worklist");
+    assert_eq!(browser.get("/").await.location(), "/console/worklist");
+
+    let out = browser.act("/console/worklist", "/sign-out", &[]).await;
+    assert_eq!(out.location(), "/sign-in");
+    assert_eq!(
+        browser.get("/console/worklist").await.status,
+        StatusCode::SEE_OTHER
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_in_needs_its_own_form() {
+    let world = World::new().await;
+    let mut browser = world.browser();
+    let page = browser
+        .post("/sign-in", &[("user", "carla"), ("password", PASSWORD)])
+        .await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
+    browser.get("/sign-in").await;
+    let page = browser
+        .post(
+            "/sign-in",
+            &[("form", "guess"), ("user", "carla"), ("password", PASSWORD)],
+        )
+        .await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_end_by_idleness() {
+    let world = World::new().await;
+    let mut carla = world.staff("carla").await;
+    world.wall.advance(600_000);
+    carla.get("/console/worklist").await.shows("Worklist");
+    world.wall.advance(901_000);
+    assert_eq!(
+        carla.get("/console/worklist").await.status,
+        StatusCode::SEE_OTHER
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_without_the_token_change_nothing() {
+    let world = World::new().await;
+    let patient = world.patient("Ida", "Berg").await;
+    let task = world.task(&patient, "urgent", "Call").await;
+    let mut carla = world.staff("carla").await;
+    let path = format!("/console/tasks/{task}/done");
+    for fields in [&[][..], &[("csrf", "")], &[("csrf", "0123456789abcdef")]] {
+        let page = carla.post(&path, fields).await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN);
+        check_html(&path, &page.body);
+    }
+    let kept = world.get(fhir::ResourceType::Task, &task).await;
+    assert_eq!(kept.text_at(&["status"]), Some("requested"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_has_their_own_doors() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let olaf = world.patient("Olaf", "Lie").await;
+    let message = world.id_of(&olaf);
+    world
+        .put(vec![serde_json::json!({
+            "resourceType": "Communication", "id": message, "status": "completed", "subject": { "reference": format!("Patient/{olaf}") },
+            "topic": { "text": "Private" }, "payload": [{ "contentString": "for Olaf only" }],
+        })])
+        .await;
+    let mut own = world.patients_browser(&ida).await;
+    for path in [
+        "/console/worklist".to_owned(),
+        format!("/console/patients/{ida}"),
+        "/console/audit".to_owned(),
+        "/console/mailbox".to_owned(),
+    ] {
+        let page = own.get(&path).await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{path}");
+        check_html(&path, &page.body);
+    }
+    let page = own.get(&format!("/portal/inbox/{message}")).await;
+    assert!(page.status == StatusCode::NOT_FOUND || page.status == StatusCode::FORBIDDEN);
+    assert!(!page.has("for Olaf only"));
+
+    for (user, path, status) in [
+        ("carla", "/portal", StatusCode::FORBIDDEN),
+        ("carla", "/console/audit", StatusCode::FORBIDDEN),
+        ("priya", "/console/worklist", StatusCode::FORBIDDEN),
+        ("priya", "/console/audit", StatusCode::OK),
+        ("sam", "/console/journeys/publish", StatusCode::OK),
+        ("sam", "/console/worklist", StatusCode::FORBIDDEN),
+        ("devi", "/console/journeys/publish", StatusCode::FORBIDDEN),
+        ("ada", "/console/journeys", StatusCode::OK),
+        ("ada", "/console/patients", StatusCode::OK),
+    ] {
+        let page = world.staff(user).await.get(path).await;
+        assert_eq!(page.status, status, "{user} at {path}: {}", page.body);
+    }
+    let page = world
+        .staff("sam")
+        .await
+        .get(&format!("/console/patients/{ida}"))
+        .await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN);
+    assert!(!page.has("Berg"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_armoured_and_no_page_has_anything_inline() {
+    let world = World::with(true).await;
+    let ida = world.patient("Ida", "Berg").await;
+    world.task(&ida, "urgent", "Call").await;
+    let mut nobody = world.browser();
+    let css = {
+        let page = nobody.get("/sign-in").await;
+        let at = page.body.find("/static/cairn.").unwrap();
+        page.body[at..].split('"').next().unwrap().to_owned()
+    };
+    let mut answers = Vec::new();
+    for path in [
+        "/",
+        "/sign-in",
+        "/sign-in/link/abc",
+        "/nowhere",
+        "/console/worklist",
+        &css,
+        "/static/none.css",
+    ] {
+        answers.push((path.to_owned(), nobody.get(path).await));
+    }
+    let mut carla = world.staff("carla").await;
+    for path in [
+        "/console/worklist",
+        "/console/worklist?who=all&state=done",
+        "/console/patients",
+        &format!("/console/patients/{ida}"),
+        "/console/journeys",
+        "/console/mailbox",
+        "/console/patients/none",
+        "/console/audit",
+    ] {
+        answers.push((path.to_owned(), carla.get(path).await));
+    }
+    let mut priya = world.staff("priya").await;
+    answers.push((
+        "/console/audit".to_owned(),
+        priya.get("/console/audit").await,
+    ));
+    let mut sam = world.staff("sam").await;
+    answers.push((
+        "/console/journeys/publish".to_owned(),
+        sam.get("/console/journeys/publish").await,
+    ));
+    let mut own = world.patients_browser(&ida).await;
+    for path in [
+        "/portal",
+        "/portal/inbox",
+        "/portal/consent",
+        "/portal/record",
+        "/portal/preferences",
+        "/portal/weight",
+        "/portal/forms/none",
+    ] {
+        answers.push((path.to_owned(), own.get(path).await));
+    }
+    for (path, page) in &answers {
+        let header = |name: &str| {
+            page.headers
+                .get(name)
+                .unwrap_or_else(|| panic!("{path} has no {name}"))
+                .to_str()
+                .unwrap()
+        };
+        assert_eq!(
+            header("content-security-policy"),
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+            "{path}"
+        );
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(
+            header("cross-origin-opener-policy"),
+            "same-origin",
+            "{path}"
+        );
+        assert!(header("permissions-policy").contains("camera=()"), "{path}");
+        assert!(
+            header("strict-transport-security").starts_with("max-age="),
+            "{path}"
+        );
+        assert!(!header("x-request-id").is_empty(), "{path}");
+        let kept = header("cache-control");
+        if *path == css {
+            assert_eq!(kept, "public, max-age=31536000, immutable");
+        } else {
+            assert_eq!(kept, "no-store", "{path}");
+        }
+        let html = page
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.to_str().unwrap().starts_with("text/html"));
+        if html {
+            check_html(path, &page.body);
+            assert!(
+                page.body.len() < 100_000,
+                "{path} is {} bytes",
+                page.body.len()
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_theme_is_remembered_without_javascript() {
+    let world = World::new().await;
+    let mut browser = world.browser();
+    let page = browser
+        .post("/theme", &[("back", "https://evil.example/")])
+        .await;
+    assert_eq!(page.location(), "/");
+    browser.get("/sign-in").await.shows("data-theme=\"dark\"");
+    browser.post("/theme", &[("back", "/sign-in")]).await;
+    browser.get("/sign-in").await.shows("data-theme=\"light\"");
+}

@@ -1,0 +1,13 @@
+//! The pages from the outside: the real router over real identity, policies, vault, journeys and
+//! ledger, driven like a browser drives it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are no tests to clippy"
+)]
+
+mod console;
+mod doors;
+mod live;
+mod patients_own;
+mod world;

@@ -1,0 +1,298 @@
+//! The portal: forms, messages, visits, consent, weight, preferences, who looked.
+
+use axum::http::StatusCode;
+use fhir::ResourceType;
+use serde_json::json;
+
+use crate::world::{World, check_html};
+
+async fn with_form(world: &World, patient: &str) -> (String, String) {
+    let (form, task) = (world.id_of(patient), world.id_of(patient));
+    world
+        .put(vec![
+            json!({ "resourceType": "Questionnaire", "id": form, "url": "urn:cairn:questionnaire:hf:symptoms", "version": "1", "status": "active", "title": "How are you today?", "item": [
+                { "linkId": "breathless", "text": "Are you out of breath?", "type": "boolean", "required": true },
+                { "linkId": "score", "text": "How well are you?", "type": "integer", "required": true, "extension": [
+                    { "url": "http://hl7.org/fhir/StructureDefinition/minValue", "valueInteger": 0 }, { "url": "http://hl7.org/fhir/StructureDefinition/maxValue", "valueInteger": 10 }] },
+            ] }),
+            json!({ "resourceType": "Task", "id": task, "status": "requested", "intent": "order", "code": { "coding": [{ "system": "urn:cairn:task-code", "code": "complete-questionnaire" }] }, "description": "How are you today?",
+                "for": { "reference": format!("Patient/{patient}") }, "owner": { "reference": format!("Patient/{patient}") }, "authoredOn": "2026-03-01T08:00:00Z", "restriction": { "period": { "end": "2026-03-03T08:00:00Z" } },
+                "input": [{ "type": { "text": "questionnaire" }, "valueCanonical": "urn:cairn:questionnaire:hf:symptoms|1" }] }),
+        ])
+        .await;
+    (form, task)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_answered_once_and_completes_its_task() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let (_, task) = with_form(&world, &ida).await;
+    let mut own = world.patients_browser(&ida).await;
+    let home = own.get("/portal").await;
+    home.shows("Please do this");
+    home.shows("How are you today?");
+    check_html("home", &home.body);
+    let path = format!("/portal/forms/{task}");
+    let page = own.get(&path).await;
+    page.shows("Are you out of breath?");
+    check_html("form", &page.body);
+    let wrong = own
+        .act(&path, &path, &[("q-breathless", "yes"), ("q-score", "11")])
+        .await;
+    wrong.shows("This number is too small or too large.");
+    check_html("form with a problem", &wrong.body);
+    assert!(
+        world
+            .all(ResourceType::QuestionnaireResponse, &ida)
+            .await
+            .is_empty()
+    );
+    let csrf = page.field("csrf");
+    let fields = [
+        ("csrf", csrf.as_str()),
+        ("q-breathless", "yes"),
+        ("q-score", "4"),
+    ];
+    assert_eq!(
+        own.post(&path, &fields).await.location(),
+        "/portal?said=answered"
+    );
+    let responses = world.all(ResourceType::QuestionnaireResponse, &ida).await;
+    assert_eq!(responses.len(), 1);
+    let response = &responses[0];
+    assert_eq!(
+        response.text_at(&["identifier", "value"]),
+        Some(task.as_str())
+    );
+    assert_eq!(
+        response.text_at(&["identifier", "system"]),
+        Some("urn:cairn:task")
+    );
+    assert_eq!(
+        response.at(&["item", "0", "answer", "0", "valueBoolean"]),
+        Some(&json!(true))
+    );
+    assert_eq!(
+        world
+            .get(ResourceType::Task, &task)
+            .await
+            .text_at(&["status"]),
+        Some("completed")
+    );
+    assert_eq!(own.post(&path, &fields).await.status, StatusCode::CONFLICT);
+    assert_eq!(
+        world
+            .all(ResourceType::QuestionnaireResponse, &ida)
+            .await
+            .len(),
+        1
+    );
+    own.get(&path)
+        .await
+        .shows("You have answered these questions");
+    // Somebody else's form is not there.
+    let olaf = world.patient("Olaf", "Lie").await;
+    let mut other = world.patients_browser(&olaf).await;
+    let page = other.get(&path).await;
+    assert!(!page.status.is_success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opening_a_message_notes_that_it_was_read() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let message = world.id_of(&ida);
+    world
+        .put(vec![json!({ "resourceType": "Communication", "id": message, "status": "completed", "subject": { "reference": format!("Patient/{ida}") }, "sent": "2026-02-28T10:00:00Z", "topic": { "text": "Welcome home" }, "payload": [{ "contentString": "Please weigh yourself." }] })])
+        .await;
+    let mut own = world.patients_browser(&ida).await;
+    own.get("/portal").await.shows("Welcome home");
+    let page = own.get(&format!("/portal/inbox/{message}")).await;
+    page.shows("Please weigh yourself.");
+    check_html("message", &page.body);
+    let received = world
+        .get(ResourceType::Communication, &message)
+        .await
+        .text_at(&["received"])
+        .map(str::to_owned);
+    assert_eq!(received.as_deref(), Some("2026-03-01T08:00:00.000Z"));
+    world.clock.advance(60_000);
+    own.get(&format!("/portal/inbox/{message}")).await;
+    assert_eq!(
+        world
+            .get(ResourceType::Communication, &message)
+            .await
+            .text_at(&["received"])
+            .map(str::to_owned),
+        received
+    );
+    own.get("/portal").await.shows("No new messages.");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visit_is_accepted_or_declined() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let visit = world.id_of(&ida);
+    world
+        .put(vec![json!({ "resourceType": "Appointment", "id": visit, "status": "proposed", "start": "2026-03-08T10:00:00Z", "end": "2026-03-08T10:30:00Z", "minutesDuration": 30, "description": "Visit after a week", "patientInstruction": "Bring your medicines.", "participant": [{ "actor": { "reference": format!("Patient/{ida}") }, "status": "needs-action" }] })])
+        .await;
+    let mut own = world.patients_browser(&ida).await;
+    own.get("/portal").await.shows("Bring your medicines.");
+    let path = format!("/portal/visits/{visit}");
+    let page = own.act(&path, &path, &[("answer", "accept")]).await;
+    assert_eq!(page.location(), "/portal?said=booked");
+    let kept = world.get(ResourceType::Appointment, &visit).await;
+    assert_eq!(
+        (
+            kept.text_at(&["status"]),
+            kept.text_at(&["participant", "0", "status"])
+        ),
+        (Some("booked"), Some("accepted"))
+    );
+    let page = own.get(&path).await;
+    page.shows("Booked");
+    check_html("visit", &page.body);
+    own.act(&path, &path, &[("answer", "decline")]).await;
+    assert_eq!(
+        world
+            .get(ResourceType::Appointment, &visit)
+            .await
+            .text_at(&["status"]),
+        Some("cancelled")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_is_withdrawn_and_given_and_counts() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    let decided = async |expected: bool| {
+        let consents = world.all(ResourceType::Consent, &ida).await;
+        let now = i64::try_from(ledger::Clock::now_ms(&world.clock)).unwrap();
+        assert_eq!(
+            trust::consent::messages(&consents, trust::Purpose::Treatment, now).permitted,
+            expected
+        );
+        assert!(
+            trust::consent::access(&consents, trust::Purpose::Treatment, now).permitted,
+            "messages are no matter of access"
+        );
+    };
+    let page = own
+        .act("/portal/consent", "/portal/consent", &[("do", "withdraw")])
+        .await;
+    assert_eq!(page.location(), "/portal/consent?said=withdrawn");
+    decided(false).await;
+    own.get("/portal/consent").await.shows("You said no");
+    world.clock.advance(60_000);
+    own.act("/portal/consent", "/portal/consent", &[("do", "give")])
+        .await;
+    decided(true).await;
+    let page = own.get("/portal/consent").await;
+    page.shows("You said yes");
+    check_html("consent", &page.body);
+    assert_eq!(
+        world.all(ResourceType::Consent, &ida).await.len(),
+        2,
+        "nothing is overwritten"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weight_is_noted_with_its_digits() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    own.act("/portal/weight", "/portal/weight", &[("kg", "8")])
+        .await
+        .shows("be a weight in kilograms");
+    let page = own
+        .act("/portal/weight", "/portal/weight", &[("kg", "81,40")])
+        .await;
+    assert_eq!(page.location(), "/portal?said=weighed");
+    let noted = world.all(ResourceType::Observation, &ida).await;
+    assert_eq!(
+        noted[0]
+            .at(&["valueQuantity", "value"])
+            .unwrap()
+            .to_string(),
+        "81.40"
+    );
+    own.get("/portal").await.shows("81.4 kg</span>");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_are_switched_off() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    let page = own
+        .act(
+            "/portal/preferences",
+            "/portal/preferences",
+            &[("wanted", "1")],
+        )
+        .await;
+    assert_eq!(
+        page.location(),
+        "/portal/preferences?said=saved",
+        "{}",
+        page.body
+    );
+    let channels = trust::consent::channels(&world.get(ResourceType::Patient, &ida).await);
+    let wanted = |kind: &str| {
+        channels
+            .iter()
+            .find(|channel| channel.kind == kind)
+            .unwrap()
+            .wanted
+    };
+    assert!(!wanted("email") && wanted("phone"));
+    check_html("preferences", &own.get("/portal/preferences").await.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patient_sees_who_looked_and_gets_the_proof() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let olaf = world.patient("Olaf", "Lie").await;
+    let mut carla = world.staff("carla").await;
+    carla
+        .get(&format!("/console/patients/{ida}"))
+        .await
+        .shows("Ida Berg");
+    carla
+        .get(&format!("/console/patients/{olaf}"))
+        .await
+        .shows("Olaf Lie");
+    let mut own = world.patients_browser(&ida).await;
+    let page = own.get("/portal/record").await;
+    page.shows("Carla Ortiz (coordinator)");
+    page.shows("to look after you");
+    check_html("record", &page.body);
+    let id = page
+        .body
+        .split("/portal/record/")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
+    world.ledger().checkpoint().await.unwrap();
+    let proof = own.get(&format!("/portal/record/{id}")).await;
+    proof.shows("How to check it without us");
+    check_html("proof", &proof.body);
+    assert_eq!(
+        own.get(&format!("/portal/record/{id}/proof.json"))
+            .await
+            .status,
+        StatusCode::OK
+    );
+    let mut other = world.patients_browser(&olaf).await;
+    let page = other.get(&format!("/portal/record/{id}")).await;
+    assert!(!page.status.is_success(), "another patient's line");
+}
