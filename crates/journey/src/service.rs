@@ -432,13 +432,27 @@ impl Journeys {
     ) -> Result<(), JourneyError> {
         staff(permit)?;
         let books = self.books(permit.tenant()).await?;
+        let unknown = || JourneyError::Unknown(format!("instance {instance}"));
+        let found = self
+            .vault()
+            .internal(permit, kinds::JOURNEY_INSTANCE, instance)
+            .await?;
+        let state = State::from_json(&found.ok_or_else(unknown)?.body)
+            .map_err(|error| JourneyError::Broken(error.to_string()))?;
+        // Whoever moves patients of a shard takes turns, so that the counts see moves in their order.
+        let owner = Owner::Patient(state.patient);
+        let shard = self
+            .vault()
+            .ledger()
+            .shard_of(permit.tenant(), &owner, instance);
+        let turn = books.positions.get(usize::from(shard.0));
+        let _turn = turn.ok_or_else(unknown)?.lock().await;
         loop {
             let stored = self
                 .vault()
                 .internal(permit, kinds::JOURNEY_INSTANCE, instance)
                 .await?;
-            let stored =
-                stored.ok_or_else(|| JourneyError::Unknown(format!("instance {instance}")))?;
+            let stored = stored.ok_or_else(unknown)?;
             let state = State::from_json(&stored.body)
                 .map_err(|error| JourneyError::Broken(error.to_string()))?;
             let published = Self::published(&books, &state.journey, Some(state.version))?;

@@ -1,0 +1,239 @@
+//! The shape of the whole: what can be reached, what can be left, what goes round.
+
+use super::Check;
+use crate::decode::nearest;
+use crate::definition::{Overdue, StepKind, Trigger};
+use crate::spec::START_ANCHOR;
+use crate::time::{Moment, say_duration};
+use crate::yaml::Place;
+use std::collections::BTreeSet;
+
+impl Check<'_, '_> {
+    pub(super) fn moments(&mut self) {
+        for step in &self.definition.steps {
+            let mut moments: Vec<(&Moment, Place)> = Vec::new();
+            match &step.kind {
+                StepKind::Wait(wait) => {
+                    let list = self.node(step, &["wait", "first_of"]);
+                    for (index, alternative) in wait.alternatives.iter().enumerate() {
+                        if let Trigger::Until(moment) = &alternative.trigger {
+                            let node = list.map_or_else(
+                                || self.node(step, &["wait", "until"]),
+                                |list| list.items().get(index).and_then(|item| item.get("until")),
+                            );
+                            moments.push((moment, node.map_or(step.place, |node| node.place)));
+                        }
+                    }
+                }
+                StepKind::Observe(observe) => moments.extend(
+                    observe
+                        .until
+                        .iter()
+                        .map(|moment| (moment, self.at(step, &["observe", "until"]))),
+                ),
+                StepKind::Book(book) => moments.extend([
+                    (&book.on, self.at(step, &["book", "on"])),
+                    (&book.book_by, self.at(step, &["book", "book_by"])),
+                ]),
+                _ => {}
+            }
+            for (moment, place) in moments {
+                if moment.anchor != START_ANCHOR
+                    && !self
+                        .definition
+                        .entry
+                        .anchors
+                        .iter()
+                        .any(|(name, _)| *name == moment.anchor)
+                {
+                    let known: Vec<&str> = self
+                        .definition
+                        .entry
+                        .anchors
+                        .iter()
+                        .map(|(name, _)| name.as_str())
+                        .chain([START_ANCHOR])
+                        .collect();
+                    let near = nearest(&moment.anchor, known.iter().copied())
+                        .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                    self.findings.error(
+                        "J025",
+                        place,
+                        format!(
+                            "there is no anchor `{}`{near} (known: {})",
+                            moment.anchor,
+                            known.join(", ")
+                        ),
+                    );
+                } else if moment.offset_ms
+                    > i64::try_from(self.definition.at_most_ms).unwrap_or(i64::MAX)
+                {
+                    self.findings.warning(
+                        "J037",
+                        place,
+                        format!(
+                            "this lies beyond the journey's `at_most` of {}, so it will never be",
+                            say_duration(self.definition.at_most_ms)
+                        ),
+                    );
+                }
+            }
+        }
+    }
+
+    /// The steps that can be reached from some, these included.
+    pub(super) fn reach(&self, from: &[usize]) -> BTreeSet<usize> {
+        let mut reached = BTreeSet::new();
+        let mut ahead: Vec<usize> = from.to_vec();
+        while let Some(step) = ahead.pop() {
+            if reached.insert(step) {
+                ahead.extend(
+                    self.definition.steps[step]
+                        .ways()
+                        .iter()
+                        .flat_map(|way| way.target.steps.iter().copied()),
+                );
+            }
+        }
+        reached
+    }
+
+    pub(super) fn graph(&mut self) {
+        let steps = &self.definition.steps;
+        let watches: Vec<usize> = (0..steps.len())
+            .filter(|step| matches!(steps[*step].kind, StepKind::Observe(_)))
+            .collect();
+        let mut roots = watches.clone();
+        roots.extend(&self.definition.start.steps);
+        if self.definition.start.steps.is_empty() {
+            self.findings.error(
+                "J010",
+                self.definition.start.place,
+                "`start` leads nowhere; name the first step",
+            );
+        }
+        let reached = self.reach(&roots);
+        for (index, step) in steps.iter().enumerate() {
+            if !reached.contains(&index) {
+                self.findings.error(
+                    "J010",
+                    step.place,
+                    format!(
+                        "`{}` can't be reached: no step leads to it. Lead to it or remove it",
+                        step.id
+                    ),
+                );
+            }
+            for way in step.ways() {
+                for target in way
+                    .target
+                    .steps
+                    .iter()
+                    .filter(|target| watches.contains(target))
+                {
+                    self.findings.error(
+                        "J032",
+                        way.target.place,
+                        format!(
+                            "`{}` watches from the journey's start by itself; it can't be gone to",
+                            steps[*target].id
+                        ),
+                    );
+                }
+            }
+        }
+        for target in self
+            .definition
+            .start
+            .steps
+            .iter()
+            .filter(|target| watches.contains(target))
+        {
+            self.findings.error(
+                "J032",
+                self.definition.start.place,
+                format!(
+                    "`{}` watches from the journey's start by itself; it can't be gone to",
+                    steps[*target].id
+                ),
+            );
+        }
+        // Steps from which an end can be reached, found backwards until nothing changes.
+        let mut ends: BTreeSet<usize> = BTreeSet::new();
+        loop {
+            let before = ends.len();
+            for (index, step) in steps.iter().enumerate() {
+                let ways = step.ways();
+                let leads = ways.is_empty()
+                    || ways.iter().any(|way| {
+                        way.target.steps.is_empty()
+                            || way.target.steps.iter().any(|target| ends.contains(target))
+                    });
+                if leads {
+                    ends.insert(index);
+                }
+            }
+            if ends.len() == before {
+                break;
+            }
+        }
+        for (index, step) in steps.iter().enumerate() {
+            if !ends.contains(&index) {
+                self.findings.error("J011", step.place, format!("from `{}` no `end` and no exit can ever be reached; patients would go round until `at_most`", step.id));
+            }
+        }
+    }
+
+    pub(super) fn loops(&mut self) {
+        let steps = &self.definition.steps;
+        let at_once: Vec<Vec<usize>> = steps
+            .iter()
+            .map(|step| {
+                step.ways()
+                    .into_iter()
+                    .filter(|way| way.at_once)
+                    .flat_map(|way| way.target.steps.clone())
+                    .collect()
+            })
+            .collect();
+        for (index, step) in steps.iter().enumerate() {
+            let mut seen = BTreeSet::new();
+            let mut ahead = at_once[index].clone();
+            while let Some(next) = ahead.pop() {
+                if next == index {
+                    self.findings.error("J026", step.place, format!("`{}` can be come back to without any waiting, so a patient could go round for ever in an instant; put a `wait` with `for` into the loop", step.id));
+                    break;
+                }
+                if seen.insert(next) {
+                    ahead.extend(&at_once[next]);
+                }
+            }
+        }
+    }
+
+    pub(super) fn branches_and_after(&mut self) {
+        for step in &self.definition.steps {
+            if let StepKind::Parallel { branches, next } = &step.kind {
+                let starts: Vec<usize> = branches
+                    .iter()
+                    .flat_map(|branch| branch.steps.iter().copied())
+                    .collect();
+                let inside = self.reach(&starts);
+                let after = self.reach(&next.steps);
+                for both in inside.intersection(&after) {
+                    // An exit ends everything, so it may stand in both.
+                    if !matches!(self.definition.steps[*both].kind, StepKind::Exit { .. }) {
+                        let both = &self.definition.steps[*both];
+                        self.findings.error("J027", both.place, format!("`{}` lies inside a branch of `{}` and after it, so it could run twice; end the branch with `end`", both.id, step.id));
+                    }
+                }
+            }
+            if let StepKind::Task(task) = &step.kind
+                && let Some(Overdue::Go(target)) = &task.overdue
+                && target.steps.is_empty()
+            {
+                self.findings.warning("J014", step.place, format!("`{}` is closed and forgotten when it is overdue; hand it over or lead to a step", step.id));
+            }
+        }
+    }
+}

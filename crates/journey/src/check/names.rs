@@ -1,0 +1,263 @@
+//! Names in conditions and words: whether they mean something, and whether they may stand there.
+
+use super::Check;
+use crate::decode::{self, nearest};
+use crate::definition::{Step, StepKind};
+use crate::spec::{self, Clearance};
+use crate::template::{self, Class, Template};
+use crate::yaml::inside;
+
+impl Check<'_, '_> {
+    /// Members that a step gives to what the journey has learnt.
+    pub(super) fn members(&self, step: &str) -> Option<Vec<String>> {
+        let members: &[&str] = match &self.definition.step(step)?.kind {
+            StepKind::Ask(ask) => {
+                return Some(
+                    ask.questions
+                        .iter()
+                        .map(|question| question.id.clone())
+                        .collect(),
+                );
+            }
+            StepKind::Observe(_) => &["rise", "from", "to", "unit", "hours"],
+            StepKind::Task(_) => &["outcome"],
+            StepKind::Book(_) => &["status", "day"],
+            StepKind::Send(_) => &["delivered_by"],
+            _ => &[],
+        };
+        Some(members.iter().map(|member| (*member).to_owned()).collect())
+    }
+
+    /// The first name in a condition that the journey never learns, with its position.
+    pub(super) fn unlearnt(&self, text: &str) -> Option<(usize, String)> {
+        for (position, path) in paths(text) {
+            let mut names = path.iter();
+            let step = names.next()?;
+            let Some(members) = self.members(step) else {
+                let near = nearest(
+                    step,
+                    self.definition.steps.iter().map(|step| step.id.as_str()),
+                )
+                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                return Some((
+                    position,
+                    format!(
+                        "`{step}` is no step{near} A condition names answers and outcomes as `step.member`"
+                    ),
+                ));
+            };
+            let Some(member) = names.next() else { continue };
+            if !members.contains(member) {
+                let near = nearest(member, members.iter().map(String::as_str))
+                    .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                let known = if members.is_empty() {
+                    "it gives nothing".to_owned()
+                } else {
+                    format!("it gives {}", members.join(", "))
+                };
+                return Some((
+                    position,
+                    format!("`{step}` gives no `{member}`{near} ({known})"),
+                ));
+            }
+        }
+        None
+    }
+
+    pub(super) fn words(&mut self, step: &Step) {
+        let Some(node) = self.root.get("steps").and_then(|steps| steps.get(&step.id)) else {
+            return;
+        };
+        let Some((kind, body)) = node
+            .members()
+            .iter()
+            .find_map(|(key, body)| spec::kind(&key.name).map(|kind| (kind, body)))
+        else {
+            return;
+        };
+        let mut found = Vec::new();
+        decode::words(body, &kind.body, &mut found);
+        for (words, clearance) in found {
+            let Some(text) = words.text() else { continue };
+            let Ok(template) = Template::parse(text) else {
+                continue;
+            };
+            let title = self.definition.title.to_lowercase();
+            if clearance == Clearance::Open
+                && (text.to_lowercase().contains(&title) || text.contains(&self.definition.name))
+            {
+                self.findings.error("J017", words.place, "these words go over e-mail, which isn't cleared for PHI, and name the journey, which tells what the patient is treated for");
+            }
+            for (name, fallback, position) in template.variables() {
+                let place = inside(self.findings.source, words.place, text, position);
+                let known = |step: &str, member: &str| {
+                    self.members(step)
+                        .is_some_and(|members| members.iter().any(|known| known == member))
+                };
+                let Some((class, always)) = template::class(name, &known) else {
+                    let near = nearest(name, template::VARIABLES.iter().map(|(name, ..)| *name))
+                        .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                    self.findings.error("J018", place, format!("`{{{name}}}` is no variable{near} Known are {}, and `step.member` for what the journey has learnt", template::VARIABLES.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")));
+                    continue;
+                };
+                if clearance == Clearance::Open && class == Class::Phi {
+                    self.findings.error("J017", place, format!("`{{{name}}}` is PHI and these words go over e-mail, which isn't cleared for it; name it in `words`, which are shown behind login, and send the link"));
+                }
+                if class == Class::Link && clearance != Clearance::Open {
+                    self.findings.error(
+                        "J018",
+                        place,
+                        "`{link}` is for e-mails; behind login the patient is there already",
+                    );
+                }
+                let fits = match name {
+                    "due.day" => matches!(
+                        step.kind,
+                        StepKind::Ask(_) | StepKind::Task(_) | StepKind::Book(_)
+                    ),
+                    "visit.day" | "visit.time" => matches!(step.kind, StepKind::Book(_)),
+                    _ => true,
+                };
+                if !fits {
+                    self.findings.error(
+                        "J018",
+                        place,
+                        format!("`{{{name}}}` has no meaning in a `{}` step", kind.name),
+                    );
+                } else if !always && !fallback && !name.starts_with("visit.") {
+                    self.findings.error(
+                        "J019",
+                        place,
+                        format!("`{{{name}}}` may be empty; give a fallback: `{{{name}|...}}`"),
+                    );
+                }
+            }
+        }
+        for kind in ["send", "ask"] {
+            if let Some(text) = self.node(step, &[kind, "email", "text"])
+                && text.text().is_some_and(|text| !text.contains("{link}"))
+            {
+                let place = text.place;
+                self.findings.warning(
+                    "J034",
+                    place,
+                    "this e-mail has no `{link}`, so the patient can't get from it to the message",
+                );
+            }
+        }
+    }
+}
+
+/// The paths that a FHIRPath expression starts at its focus, outside of function arguments: position
+/// and names. A rough reading that is good enough to find misspelt names.
+fn paths(text: &str) -> Vec<(usize, Vec<String>)> {
+    const WORDS: &[&str] = &[
+        "and", "or", "xor", "implies", "is", "as", "div", "mod", "in", "contains", "true", "false",
+    ];
+    let characters: Vec<char> = text.chars().collect();
+    let mut found = Vec::new();
+    let mut calls: Vec<bool> = Vec::new();
+    let mut place = 0;
+    let mut name_before = false;
+    while place < characters.len() {
+        let character = characters[place];
+        match character {
+            '\'' | '`' => {
+                place += 1;
+                while place < characters.len() && characters[place] != character {
+                    place += if characters[place] == '\\' { 2 } else { 1 };
+                }
+                place += 1;
+                name_before = false;
+            }
+            '(' => {
+                calls.push(name_before);
+                name_before = false;
+                place += 1;
+            }
+            ')' => {
+                calls.pop();
+                name_before = false;
+                place += 1;
+            }
+            '%' | '$' | '@' => {
+                place += 1;
+                while place < characters.len()
+                    && (characters[place].is_alphanumeric() || "_-:.".contains(characters[place]))
+                {
+                    place += 1;
+                }
+                name_before = false;
+            }
+            c if c.is_ascii_alphabetic() || c == '_' => {
+                let start = place;
+                let mut names = Vec::new();
+                loop {
+                    let from = place;
+                    while place < characters.len()
+                        && (characters[place].is_ascii_alphanumeric() || characters[place] == '_')
+                    {
+                        place += 1;
+                    }
+                    names.push(characters[from..place].iter().collect::<String>());
+                    if characters.get(place) == Some(&'.')
+                        && characters
+                            .get(place + 1)
+                            .is_some_and(|c| c.is_ascii_alphabetic() || *c == '_')
+                    {
+                        place += 1;
+                    } else {
+                        break;
+                    }
+                }
+                let call = characters.get(place) == Some(&'(');
+                name_before = call;
+                if call {
+                    names.pop();
+                }
+                let continues = start > 0 && characters[start - 1] == '.';
+                let plain = names
+                    .first()
+                    .is_some_and(|name| !WORDS.contains(&name.as_str()));
+                if plain && !continues && !calls.contains(&true) {
+                    found.push((start, names));
+                }
+            }
+            c => {
+                if !c.is_whitespace() {
+                    name_before = false;
+                }
+                place += 1;
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_conditions_are_found() {
+        let table: &[(&str, &[&str])] = &[
+            ("symptoms.breathless = true", &["symptoms.breathless"]),
+            (
+                "symptoms.a = 'it.was' or (tasks.b and not_a_call.c.exists())",
+                &["symptoms.a", "tasks.b", "not_a_call.c"],
+            ),
+            (
+                "survey.score.where($this > 3 and inner.x = 1).exists()",
+                &["survey.score"],
+            ),
+            ("%now > @2026-01-01 and a.b", &["a.b"]),
+        ];
+        for (text, expected) in table {
+            let found: Vec<String> = paths(text)
+                .into_iter()
+                .map(|(_, names)| names.join("."))
+                .collect();
+            assert_eq!(&found, expected, "{text}");
+        }
+    }
+}

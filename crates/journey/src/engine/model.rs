@@ -1,0 +1,258 @@
+//! The words of the engine: what it is told and what it says.
+
+use crate::definition::Channel;
+use crate::state::{State, Which};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Where ids come from: keyed hashes in production, plain names in tests.
+pub trait Ids {
+    /// The id of a resource or timer by its name, the same each time.
+    fn id(&self, name: &str) -> String;
+    /// The canonical reference of a step's questionnaire.
+    fn questionnaire(&self, step: &str) -> String;
+}
+
+/// What the engine is told besides the input.
+pub struct Context<'a> {
+    /// The time, milliseconds since the epoch.
+    pub now_ms: u64,
+    /// The instance's id.
+    pub instance: &'a str,
+    /// Where ids come from.
+    pub ids: &'a dyn Ids,
+}
+
+/// What a journey is told.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Something was written to the patient's record.
+    Event(Event),
+    /// Some timer is due.
+    Timer {
+        /// Feed number up to which the patient's events have been handled. Those that meant nothing
+        /// before this move must not mean something when they are read again after a crash.
+        read: u64,
+    },
+    /// What became of a message, known in the same unit of work.
+    Receipt {
+        /// Id of the `Communication`.
+        communication: String,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// Somebody steps in.
+    Manual(Manual),
+}
+
+/// An event of the patient's record.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its number on the feed.
+    pub number: u64,
+    /// The resource, `Type/id`.
+    pub reference: String,
+    /// What it says.
+    pub fact: Fact,
+    /// Which of the definition's conditions hold of the resource.
+    pub holds: Vec<usize>,
+}
+
+/// A fact, extracted from a resource.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// A measurement; `value` is `None` when it was entered in error.
+    Observation {
+        /// Id.
+        id: String,
+        /// LOINC codes.
+        codes: Vec<String>,
+        /// Value and UCUM unit.
+        value: Option<(f64, String)>,
+        /// When it was measured.
+        at_ms: u64,
+    },
+    /// A form was answered.
+    Answers {
+        /// The task that it answers, if it says so.
+        task: Option<String>,
+        /// The questionnaire's canonical reference, if it says so.
+        questionnaire: Option<String>,
+        /// Answers by `linkId`.
+        answers: Map<String, Value>,
+    },
+    /// A task of staff.
+    Task {
+        /// Id.
+        id: String,
+        /// FHIR `Task.status`.
+        status: String,
+        /// Outcome, if there is one.
+        outcome: Option<String>,
+    },
+    /// A message.
+    Message {
+        /// Id of the `Communication`.
+        id: String,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// A visit.
+    Visit {
+        /// Id of the `Appointment`.
+        id: String,
+        /// FHIR `Appointment.status`.
+        status: String,
+        /// Start, if there is one.
+        start_ms: Option<u64>,
+        /// End, if there is one.
+        end_ms: Option<u64>,
+    },
+    /// The patient's consents were decided anew.
+    Consent {
+        /// Whether they allow the journey's purpose.
+        permitted: bool,
+    },
+    /// The entry resource was written again: its anchors.
+    Anchors(BTreeMap<String, u64>),
+    /// Nothing but the conditions matters.
+    Other,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was delivered.
+    Delivered,
+    /// It was not; the code says why (`urn:cairn:not-done`).
+    NotDone(String),
+    /// It is still on its way.
+    UnderWay,
+}
+
+/// What somebody can do by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manual {
+    /// End the journey, with the reason in words.
+    Stop(String),
+}
+
+/// What is to be done outside the state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Put a message on its way.
+    Send {
+        /// Step.
+        step: String,
+        /// Id of the `Communication` to make.
+        communication: String,
+        /// Channel.
+        channel: Channel,
+        /// Which words.
+        which: Which,
+        /// Not after this time.
+        expires_ms: u64,
+        /// The form that it invites to.
+        form: Option<String>,
+    },
+    /// Open a form for the patient.
+    OpenForm {
+        /// Step.
+        step: String,
+        /// Id of the `Task` to make.
+        task: String,
+        /// Answer expected until.
+        due_ms: u64,
+    },
+    /// Open a task for staff.
+    OpenTask {
+        /// Step.
+        step: String,
+        /// Id of the `Task` to make.
+        task: String,
+        /// Due.
+        due_ms: u64,
+    },
+    /// Hand a task over.
+    HandOver {
+        /// Id of the `Task`.
+        task: String,
+        /// To whom.
+        role: String,
+        /// New priority.
+        priority: String,
+    },
+    /// Close a task or form.
+    CloseTask {
+        /// Id of the `Task`.
+        task: String,
+        /// Whether it was done; cancelled otherwise.
+        done: bool,
+        /// Why, in words.
+        why: String,
+    },
+    /// Propose a visit.
+    ProposeVisit {
+        /// Step.
+        step: String,
+        /// Id of the `Appointment` to make.
+        appointment: String,
+        /// Start.
+        start_ms: u64,
+        /// End.
+        end_ms: u64,
+        /// To be booked by.
+        by_ms: u64,
+    },
+    /// Take a proposal back.
+    CancelVisit {
+        /// Id of the `Appointment`.
+        appointment: String,
+        /// Why, in words.
+        why: String,
+    },
+}
+
+/// What came of an input.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The new state.
+    pub state: State,
+    /// What is to be done.
+    pub effects: Vec<Effect>,
+    /// Whether the state is another one.
+    pub changed: bool,
+}
+
+/// Why an input could not be worked on. Nothing has happened then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The journey went round without waiting.
+    #[error("journey goes round without waiting at step {0}")]
+    Loop(String),
+    /// The state belongs to another definition or version.
+    #[error("the state is of {0}, not of this definition")]
+    Pinned(String),
+    /// The state names a step that the definition doesn't have.
+    #[error("the state is at a step that the definition doesn't have: {0}")]
+    NoStep(String),
+}
+
+/// What a journey starts from.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// The patient.
+    pub patient: String,
+    /// The id of the entry resource.
+    pub key: String,
+    /// What caused it, `Type/id`.
+    pub cause: String,
+    /// The event's number on the feed.
+    pub number: u64,
+    /// Anchors.
+    pub anchors: BTreeMap<String, u64>,
+    /// Measurements that are in the record already.
+    pub observations: Vec<Fact>,
+    /// Why the journey ends as soon as it begins: an exit's id and title.
+    pub exit: Option<(String, String)>,
+}

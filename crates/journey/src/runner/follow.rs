@@ -1,0 +1,239 @@
+//! Many shards side by side, and the long wait for something to do.
+
+use super::{FAULT_WAIT, FOREIGN_TIMER_WAIT, SHARDS_AT_ONCE, TIMERS_AT_ONCE, consumer};
+use crate::books::Books;
+use crate::mover::{MoveError, TIMER_CONSUMER};
+use crate::{JourneyError, Journeys};
+use ledger::{SHARDS, Shard, TenantId, Timer};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use trust::{Permit, TrustError};
+
+impl Journeys {
+    /// Works on shards side by side. Returns the moves made; shards that have to wait go back into `dirty`.
+    pub(super) async fn round(
+        &self,
+        books: &Arc<Books>,
+        permit: &Arc<Permit>,
+        dirty: &mut BTreeSet<u16>,
+    ) -> Result<u64, MoveError> {
+        let mut work = tokio::task::JoinSet::new();
+        let mut ahead: Vec<u16> = std::mem::take(dirty).into_iter().collect();
+        let mut moves = 0;
+        let mut fault = None;
+        while !ahead.is_empty() || !work.is_empty() {
+            while work.len() < SHARDS_AT_ONCE {
+                let Some(shard) = ahead.pop() else { break };
+                // Most shards have nothing new, and to see that needs no task.
+                if let Ok(position) = books.positions[usize::from(shard)].try_lock()
+                    && position.known
+                    && self.vault().ledger().shard_head(Shard(shard)) <= position.read
+                {
+                    continue;
+                }
+                let (journeys, books, permit) = (self.clone(), books.clone(), permit.clone());
+                work.spawn(async move {
+                    let mut position = books.positions[usize::from(shard)].lock().await;
+                    (
+                        shard,
+                        journeys
+                            .shard(&books, &permit, Shard(shard), &mut position)
+                            .await,
+                    )
+                });
+            }
+            match work.join_next().await {
+                Some(Ok((_, Ok(made)))) => moves += made,
+                Some(Ok((shard, Err(error)))) => {
+                    dirty.insert(shard);
+                    fault = Some(error);
+                }
+                Some(Err(panic)) => {
+                    tracing::error!(%panic, "working on a shard's journeys failed");
+                    // Which shard it was isn't known, so all are looked at again.
+                    dirty.extend(0..SHARDS);
+                    fault = Some(MoveError::Trust(TrustError::Invalid(
+                        "a journey task panicked".to_owned(),
+                    )));
+                }
+                None => {}
+            }
+        }
+        metrics::gauge!("journey_feed_lag_seconds").set(0.0);
+        fault.map_or(Ok(moves), Err)
+    }
+
+    /// Handles due timers, shard by shard side by side. Each shard's feed is read first, so that an answer
+    /// that is there already comes before the reminder for it.
+    pub(super) async fn timers(
+        &self,
+        books: &Arc<Books>,
+        permit: &Arc<Permit>,
+    ) -> Result<u64, MoveError> {
+        let mut moves = 0;
+        loop {
+            let due = self
+                .vault()
+                .ledger()
+                .timers_due(TIMER_CONSUMER, self.now_ms(), TIMERS_AT_ONCE)
+                .await
+                .map_err(TrustError::from)?;
+            let mut shards: HashMap<u16, Vec<Timer>> = HashMap::new();
+            for timer in due.into_iter().filter(|timer| timer.tenant == books.tenant) {
+                shards.entry(timer.key.shard.0).or_default().push(timer);
+            }
+            if shards.is_empty() {
+                return Ok(moves);
+            }
+            let mut work = tokio::task::JoinSet::new();
+            let mut ahead: Vec<(u16, Vec<Timer>)> = shards.into_iter().collect();
+            while !ahead.is_empty() || !work.is_empty() {
+                while work.len() < SHARDS_AT_ONCE {
+                    let Some((shard, timers)) = ahead.pop() else {
+                        break;
+                    };
+                    let (journeys, books, permit) = (self.clone(), books.clone(), permit.clone());
+                    work.spawn(async move {
+                        let mut position = books.positions[usize::from(shard)].lock().await;
+                        let first = journeys
+                            .shard(&books, &permit, Shard(shard), &mut position)
+                            .await?;
+                        Ok::<u64, MoveError>(
+                            first
+                                + journeys
+                                    .due(&books, &permit, &timers, position.read)
+                                    .await?,
+                        )
+                    });
+                }
+                match work.join_next().await {
+                    Some(Ok(made)) => moves += made?,
+                    Some(Err(panic)) => {
+                        return Err(MoveError::Trust(TrustError::Invalid(format!(
+                            "a journey task panicked: {panic}"
+                        ))));
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Handles everything that is there now: events, timers, and what they cause.
+    pub(crate) async fn drain_all(&self, tenant: TenantId) -> Result<u64, JourneyError> {
+        let permit = Arc::new(self.engine_permit(tenant).await?);
+        let books = self.books(tenant).await?;
+        let mut total = 0;
+        loop {
+            let mut all: BTreeSet<u16> = (0..SHARDS).collect();
+            let moves =
+                self.round(&books, &permit, &mut all).await? + self.timers(&books, &permit).await?;
+            if moves == 0 {
+                return Ok(total);
+            }
+            total += moves;
+        }
+    }
+
+    /// Stores where the follower stands on every shard.
+    pub(super) async fn store_positions(&self, books: &Books) {
+        let name = consumer(books.tenant);
+        for (shard, position) in (0..SHARDS).zip(&books.positions) {
+            let mut position = position.lock().await;
+            if position.known
+                && let Err(error) = self
+                    .store_position(&name, books.tenant, Shard(shard), &mut position)
+                    .await
+            {
+                // Nothing is lost: what was passed over is read again at the next start.
+                tracing::warn!(shard, %error, "where the journeys stand could not be stored");
+                return;
+            }
+        }
+    }
+
+    /// Follows feed and timers until `stop` turns true.
+    pub(crate) async fn follow(
+        &self,
+        tenant: TenantId,
+        mut stop: tokio::sync::watch::Receiver<bool>,
+    ) {
+        let ledger = self.vault().ledger().clone();
+        // Before the first look, so that nothing falls between looking and listening.
+        let mut news = ledger.watch();
+        let mut dirty: BTreeSet<u16> = (0..SHARDS).collect();
+        while !*stop.borrow() {
+            let wait = match self.turn(tenant, &mut dirty).await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::error!(%error, "journeys stand still; trying again");
+                    metrics::counter!("journey_faults_total").increment(1);
+                    Some(FAULT_WAIT)
+                }
+            };
+            if !dirty.is_empty() {
+                tokio::select! {
+                    _ = stop.changed() => {}
+                    () = tokio::time::sleep(wait.unwrap_or(FAULT_WAIT).min(FAULT_WAIT)) => {}
+                }
+                continue;
+            }
+            let asleep = async {
+                match wait {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = stop.changed() => if changed.is_err() { break },
+                () = asleep => {}
+                heard = news.recv() => {
+                    let mut heard = Some(heard);
+                    while let Some(one) = heard.take() {
+                        match one {
+                            Ok(shard) => { dirty.insert(shard.0); }
+                            Err(RecvError::Lagged(_)) => dirty.extend(0..SHARDS),
+                            Err(RecvError::Closed) => return,
+                        }
+                        heard = match news.try_recv() {
+                            Ok(shard) => Some(Ok(shard)),
+                            Err(tokio::sync::broadcast::error::TryRecvError::Lagged(by)) => Some(Err(RecvError::Lagged(by))),
+                            Err(_) => None,
+                        };
+                    }
+                }
+            }
+        }
+        if let Ok(books) = self.books(tenant).await {
+            self.store_positions(&books).await;
+        }
+    }
+
+    /// Does what is there to do, then says how long there is nothing.
+    pub(super) async fn turn(
+        &self,
+        tenant: TenantId,
+        dirty: &mut BTreeSet<u16>,
+    ) -> Result<Option<Duration>, JourneyError> {
+        let permit = Arc::new(self.engine_permit(tenant).await?);
+        let books = self.books(tenant).await?;
+        self.round(&books, &permit, dirty).await?;
+        self.timers(&books, &permit).await?;
+        let next = self
+            .vault()
+            .ledger()
+            .next_timer_ms()
+            .await
+            .map_err(TrustError::from)?;
+        Ok(next.map(|due_ms| {
+            let wait = self.clock().real_wait(due_ms);
+            if wait.is_zero() {
+                FOREIGN_TIMER_WAIT
+            } else {
+                wait
+            }
+        }))
+    }
+}

@@ -1,0 +1,195 @@
+//! How a journey starts for a patient: the entry event, who it is for, and what holds already.
+
+use super::reference;
+use crate::Journeys;
+use crate::books::Books;
+use crate::definition::{Definition, ExitTrigger, StepKind, Who};
+use crate::engine::{self, Context, Fact, Start};
+use crate::facts;
+use crate::mover::{MoveError, Mover, instance_id};
+use fhir::{Resource, ResourceType};
+use std::collections::BTreeMap;
+
+impl Journeys {
+    /// Starts the journeys whose entry a resource fulfils, or completes: the condition on the patient's
+    /// record may come true after the entry event.
+    pub(super) async fn start_journeys(
+        &self,
+        books: &Books,
+        mover: &mut Mover<'_>,
+        patient: &str,
+        resource: &Resource,
+        number: u64,
+        now_ms: u64,
+    ) -> Result<(), MoveError> {
+        for published in books.all_live() {
+            let definition = &published.definition;
+            if resource.kind() == definition.entry.event {
+                if let Some(anchors) = facts::entry(definition, resource, now_ms) {
+                    self.start_one(
+                        mover, definition, patient, resource, anchors, resource, number, now_ms,
+                    )
+                    .await?;
+                }
+            } else if facts::who_by_record(definition, resource, now_ms) {
+                for entry in mover.of_type(definition.entry.event, &[]).await? {
+                    if let Some(anchors) = facts::entry(definition, &entry, now_ms) {
+                        self.start_one(
+                            mover, definition, patient, &entry, anchors, resource, number, now_ms,
+                        )
+                        .await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the start of a journey rests on all of these"
+    )]
+    pub(super) async fn start_one(
+        &self,
+        mover: &mut Mover<'_>,
+        definition: &Definition,
+        patient: &str,
+        entry: &Resource,
+        anchors: BTreeMap<String, u64>,
+        cause: &Resource,
+        number: u64,
+        now_ms: u64,
+    ) -> Result<(), MoveError> {
+        let Some(key) = entry.id() else { return Ok(()) };
+        let by = if definition.entry.once { "once" } else { key };
+        let instance = instance_id(
+            self.vault().ledger(),
+            mover.tenant(),
+            patient,
+            &definition.name,
+            by,
+        );
+        if mover.instance(&instance).await?.is_some()
+            || !self.who(mover, definition, entry, cause, now_ms).await?
+        {
+            return Ok(());
+        }
+        let exit = self
+            .exit_already(mover, definition, patient, key, &anchors, now_ms)
+            .await?;
+        let observations = self.history(mover, definition, now_ms).await?;
+        let ids = mover.ids(definition);
+        let start = Start {
+            patient: patient.to_owned(),
+            key: key.to_owned(),
+            cause: reference(cause),
+            number,
+            anchors,
+            observations,
+            exit,
+        };
+        let decision = engine::start(
+            definition,
+            start,
+            &Context {
+                now_ms,
+                instance: &instance,
+                ids: &ids,
+            },
+        )?;
+        mover.take(definition, &instance, None, decision).await?;
+        Ok(())
+    }
+
+    pub(super) async fn who(
+        &self,
+        mover: &Mover<'_>,
+        definition: &Definition,
+        entry: &Resource,
+        cause: &Resource,
+        now_ms: u64,
+    ) -> Result<bool, MoveError> {
+        if facts::who_by_event(definition, entry, now_ms)
+            || facts::who_by_record(definition, cause, now_ms)
+        {
+            return Ok(true);
+        }
+        for who in &definition.entry.who {
+            if let Who::Has { kind, .. } = who {
+                let found = mover.of_type(*kind, &[]).await?;
+                if found
+                    .iter()
+                    .any(|resource| facts::who_by_record(definition, resource, now_ms))
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The exit that already holds when the journey would start: the record can be ahead of the feed, and
+    /// an event that came before the start will not come again.
+    pub(super) async fn exit_already(
+        &self,
+        mover: &mut Mover<'_>,
+        definition: &Definition,
+        patient: &str,
+        key: &str,
+        anchors: &BTreeMap<String, u64>,
+        now_ms: u64,
+    ) -> Result<Option<(String, String)>, MoveError> {
+        let probe = crate::State::probe(definition, patient, key, anchors.clone(), now_ms);
+        for exit in &definition.exits {
+            let holds = match exit.trigger {
+                ExitTrigger::ConsentWithdrawn => !mover.permitted(definition.purpose).await?,
+                ExitTrigger::Event(condition) => {
+                    let kind = definition.conditions[condition].kind;
+                    let resources: Vec<Resource> = if kind == ResourceType::Patient {
+                        mover.person().await?.cloned().into_iter().collect()
+                    } else {
+                        mover.of_type(kind, &[]).await?
+                    };
+                    resources
+                        .iter()
+                        .filter(|resource| {
+                            !(kind == definition.entry.event && resource.id() == Some(key))
+                        })
+                        .any(|resource| {
+                            facts::holds(definition, resource, &probe, now_ms).contains(&condition)
+                        })
+                }
+            };
+            if holds {
+                return Ok(Some((exit.id.clone(), exit.title.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Measurements that the rules may compare with, from before the start.
+    pub(super) async fn history(
+        &self,
+        mover: &Mover<'_>,
+        definition: &Definition,
+        now_ms: u64,
+    ) -> Result<Vec<Fact>, MoveError> {
+        let mut facts_found = Vec::new();
+        for step in &definition.steps {
+            let StepKind::Observe(rule) = &step.kind else {
+                continue;
+            };
+            let since =
+                fhir::date::instant(now_ms.saturating_sub(rule.within_ms.saturating_mul(2)));
+            let code = format!("{}|{}", trust::conventions::LOINC, rule.code);
+            let found = mover
+                .of_type(
+                    ResourceType::Observation,
+                    &[("code", &code), ("date", &format!("ge{since}"))],
+                )
+                .await?;
+            facts_found.extend(found.iter().map(facts::read));
+        }
+        Ok(facts_found)
+    }
+}

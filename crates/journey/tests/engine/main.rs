@@ -1,0 +1,11 @@
+//! The engine from outside: tables of what happens to one patient in virtual time, and properties
+//! that hold whatever happens.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a test says by failing what went wrong"
+)]
+
+mod properties;
+mod run;
+mod tables;

@@ -1,0 +1,273 @@
+//! One patient in virtual time.
+
+use journey::{
+    Context, Definition, Effect, Event, Fact, Ids, Input, Outcome, Start, State, step, timers,
+};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+pub(crate) const HOUR: u64 = 3_600_000;
+pub(crate) const DAY: u64 = 24 * HOUR;
+/// 2026-11-02T14:00:00Z, a Monday.
+pub(crate) const DISCHARGE: u64 = 1_793_628_000_000;
+
+pub(crate) struct Names;
+impl Ids for Names {
+    fn id(&self, name: &str) -> String {
+        name.to_owned()
+    }
+    fn questionnaire(&self, step: &str) -> String {
+        format!("Questionnaire/{step}")
+    }
+}
+
+pub(crate) fn heart_failure() -> Arc<Definition> {
+    static DEFINITION: OnceLock<Arc<Definition>> = OnceLock::new();
+    DEFINITION
+        .get_or_init(|| {
+            let path = concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../journeys/heart-failure-discharge.yaml"
+            );
+            Definition::compile(&std::fs::read_to_string(path).unwrap(), 1).unwrap()
+        })
+        .clone()
+}
+
+/// One patient in virtual time.
+pub(crate) struct Run {
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) state: State,
+    pub(crate) now: u64,
+    pub(crate) number: u64,
+    /// What e-mail answers: delivered at once, refused at once, or nothing.
+    pub(crate) email: Option<Outcome>,
+    pub(crate) log: Vec<String>,
+    pub(crate) made: BTreeSet<String>,
+    pub(crate) inputs: Vec<(u64, Input)>,
+}
+
+impl Run {
+    pub(crate) fn start(definition: Arc<Definition>, email: Option<Outcome>, facts: Start) -> Self {
+        let now = DISCHARGE + HOUR;
+        let context = Context {
+            now_ms: now,
+            instance: "i",
+            ids: &Names,
+        };
+        let decision = journey::start(&definition, facts, &context).unwrap();
+        let mut run = Self {
+            definition,
+            state: decision.state,
+            now,
+            number: 10,
+            email,
+            log: Vec::new(),
+            made: BTreeSet::new(),
+            inputs: Vec::new(),
+        };
+        run.effects(decision.effects);
+        run
+    }
+    pub(crate) fn new(email: Option<Outcome>) -> Self {
+        Self::start(heart_failure(), email, facts())
+    }
+    pub(crate) fn delivered() -> Self {
+        Self::new(Some(Outcome::Delivered))
+    }
+    pub(crate) fn note(&mut self, what: &str) {
+        let since = self.now - DISCHARGE;
+        self.log
+            .push(format!("{}d{:02}h {what}", since / DAY, since % DAY / HOUR));
+    }
+    pub(crate) fn effects(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            let (made, what, receipt) = match effect {
+                Effect::Send {
+                    step,
+                    communication,
+                    channel,
+                    which,
+                    ..
+                } => {
+                    let outcome = if channel == journey::Channel::Portal {
+                        Some(Outcome::Delivered)
+                    } else {
+                        self.email.clone()
+                    };
+                    let which = format!("{which:?}").to_lowercase();
+                    (
+                        Some(communication.clone()),
+                        format!("{which} {step} {}", channel.name()),
+                        outcome.map(|outcome| (communication, outcome)),
+                    )
+                }
+                Effect::OpenForm { step, task, .. } => (Some(task), format!("form {step}"), None),
+                Effect::OpenTask { step, task, .. } => (Some(task), format!("task {step}"), None),
+                Effect::HandOver {
+                    task,
+                    role,
+                    priority,
+                } => (None, format!("hand over {task} to {role} {priority}"), None),
+                Effect::CloseTask { task, done, .. } => (
+                    None,
+                    format!("close {task} {}", if done { "done" } else { "cancelled" }),
+                    None,
+                ),
+                Effect::ProposeVisit {
+                    step, appointment, ..
+                } => (Some(appointment), format!("propose {step}"), None),
+                Effect::CancelVisit { appointment, .. } => {
+                    (None, format!("cancel {appointment}"), None)
+                }
+            };
+            if let Some(made) = made {
+                assert!(self.made.insert(made.clone()), "{made} was made twice");
+            }
+            self.note(&what);
+            if let Some((communication, outcome)) = receipt {
+                self.input(Input::Receipt {
+                    communication,
+                    outcome,
+                });
+            }
+        }
+    }
+    pub(crate) fn input(&mut self, input: Input) -> bool {
+        self.inputs.push((self.now, input.clone()));
+        let decision = step(
+            &self.definition,
+            &self.state,
+            input,
+            &Context {
+                now_ms: self.now,
+                instance: "i",
+                ids: &Names,
+            },
+        )
+        .unwrap();
+        let changed = decision.changed;
+        assert_eq!(
+            changed,
+            decision.state != self.state,
+            "`changed` must tell the truth"
+        );
+        assert!(changed || decision.effects.is_empty());
+        let was_running = self.state.running();
+        self.state = decision.state;
+        assert_eq!(
+            State::from_json(&self.state.to_json()).unwrap(),
+            self.state,
+            "the stored form must be the whole state"
+        );
+        self.effects(decision.effects);
+        if was_running && let Some((code, _)) = self.state.ending() {
+            let what = format!("end {code}");
+            self.note(&what);
+        }
+        changed
+    }
+    pub(crate) fn event(&mut self, reference: &str, fact: Fact, holds: Vec<usize>) -> bool {
+        self.number += 1;
+        self.input(Input::Event(Event {
+            number: self.number,
+            reference: reference.to_owned(),
+            fact,
+            holds,
+        }))
+    }
+    /// Lets time pass; timers fire when they are due.
+    pub(crate) fn until(&mut self, since_discharge: u64) -> &mut Self {
+        let end = DISCHARGE + since_discharge;
+        while let Some(due) = timers(&self.definition, &self.state)
+            .into_values()
+            .min()
+            .filter(|due| *due <= end)
+        {
+            self.now = self.now.max(due);
+            assert!(
+                self.input(Input::Timer { read: self.number }),
+                "a due timer must do something: {:?}",
+                timers(&self.definition, &self.state)
+            );
+        }
+        self.now = self.now.max(end);
+        self
+    }
+    pub(crate) fn answer(&mut self, task: &str, answers: Value) -> &mut Self {
+        let Value::Object(answers) = answers else {
+            panic!()
+        };
+        self.event(
+            "QuestionnaireResponse/r",
+            Fact::Answers {
+                task: Some(task.to_owned()),
+                questionnaire: None,
+                answers,
+            },
+            vec![],
+        );
+        self
+    }
+    pub(crate) fn task(&mut self, id: &str, status: &str, outcome: Option<&str>) -> &mut Self {
+        self.event(
+            "Task/x",
+            Fact::Task {
+                id: id.to_owned(),
+                status: status.to_owned(),
+                outcome: outcome.map(str::to_owned),
+            },
+            vec![],
+        );
+        self
+    }
+    pub(crate) fn visit(&mut self, id: &str, status: &str) -> &mut Self {
+        self.event(
+            "Appointment/x",
+            Fact::Visit {
+                id: id.to_owned(),
+                status: status.to_owned(),
+                start_ms: Some(DISCHARGE + 7 * DAY),
+                end_ms: None,
+            },
+            vec![],
+        );
+        self
+    }
+    pub(crate) fn weight(&mut self, id: &str, hours: u64, kg: f64) -> &mut Self {
+        let fact = Fact::Observation {
+            id: id.to_owned(),
+            codes: vec!["29463-7".into()],
+            value: Some((kg, "kg".into())),
+            at_ms: DISCHARGE + hours * HOUR,
+        };
+        self.event("Observation/o", fact, vec![]);
+        self
+    }
+    pub(crate) fn log(&self) -> Vec<&str> {
+        self.log.iter().map(String::as_str).collect()
+    }
+    /// The log without the messages by a channel, for tables about something else.
+    pub(crate) fn work(&self) -> Vec<&str> {
+        self.log()
+            .into_iter()
+            .filter(|line| {
+                !["message", "invitation", "reminder"]
+                    .iter()
+                    .any(|word| line.split(' ').nth(1) == Some(word))
+            })
+            .collect()
+    }
+}
+
+pub(crate) fn facts() -> Start {
+    Start {
+        patient: "p".into(),
+        key: "e1".into(),
+        cause: "Encounter/e1".into(),
+        number: 10,
+        anchors: BTreeMap::from([("discharge".to_owned(), DISCHARGE)]),
+        ..Start::default()
+    }
+}
