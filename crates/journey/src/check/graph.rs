@@ -32,7 +32,7 @@ impl Check<'_, '_> {
                         .map(|moment| (moment, self.at(step, &["observe", "until"]))),
                 ),
                 StepKind::Book(book) => moments.extend([
-                    (&book.on, self.at(step, &["book", "on"])),
+                    (&book.on, self.at(step, &["book", "time"])),
                     (&book.book_by, self.at(step, &["book", "book_by"])),
                 ]),
                 _ => {}

@@ -215,7 +215,7 @@ impl Reader<'_, '_> {
             "book" => StepKind::Book(Book {
                 title: line(body, "title")?,
                 words: body.get("words").and_then(template),
-                on: Moment::parse(body.get("on")?.text()?).ok()?,
+                on: Moment::parse(body.get("time")?.text()?).ok()?,
                 #[allow(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,

@@ -352,7 +352,7 @@ static BOOK: Record = Record {
             "What the patient is told with the proposal, behind login.",
         ),
         must(
-            "on",
+            "time",
             Shape::Moment,
             "The proposed time, e.g. `discharge + 7d at 10:00`.",
         ),
@@ -529,7 +529,7 @@ pub(crate) static KINDS: &[Kind] = &[
                 "Where to go when the patient did not come (`noshow`); `not_booked` if not given.",
             ),
         ],
-        example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    on: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n  next: end\n  not_booked: visit_task\n",
+        example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    time: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n  next: end\n  not_booked: visit_task\n",
     },
     Kind {
         name: "parallel",
