@@ -746,3 +746,49 @@ async fn all_real_bundles_go_in_without_rejects() {
         (0, 61_873, 0)
     );
 }
+
+/// What the test below runs with something on its standard input; by itself it imports nothing.
+#[tokio::test]
+#[ignore = "reads standard input"]
+async fn child_that_reads_standard_input() {
+    let house = House::new().await;
+    let done = Import::new(&house, &[PathBuf::from("-")]).run().await;
+    println!(
+        "counted {} {} {}",
+        done.written, done.unchanged, done.rejected
+    );
+}
+
+#[test]
+fn standard_input() {
+    let one = |number| patient_bundle(number, 2);
+    let mut waits = observation("x", "29463-7");
+    waits["id"] = json!("w");
+    waits["performer"] = json!([{"reference": "Practitioner?identifier=urn:npi|1"}]);
+    let later = json!({"resourceType": "Practitioner", "identifier": [{"system": "urn:npi", "value": "1"}]});
+    for (bytes, expected) in [
+        (lines(&[one(0), one(1)]), "counted 6 0 0"),
+        (gzip(&lines(&[one(0)])), "counted 3 0 0"),
+        (serde_json::to_vec_pretty(&one(0)).unwrap(), "counted 3 0 0"),
+        // It can't be read again, so what waits for what comes later is refused.
+        (
+            lines(&[waits.clone(), "x".repeat(2 << 20).into(), later.clone()]),
+            "counted 1 0 2",
+        ),
+        (
+            lines(&[later, "x".repeat(2 << 20).into(), waits]),
+            "counted 2 0 1",
+        ),
+    ] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "imports::child_that_reads_standard_input"])
+            .args(["--ignored", "--nocapture"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(&bytes).unwrap();
+        let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
+}
