@@ -30,10 +30,13 @@
     }
     const clock = document.getElementById("care-clock");
     if (clock) {
-      const words = new Intl.DateTimeFormat("en-GB", {
+      const parts = new Intl.DateTimeFormat("en-GB", {
         weekday: "short", day: "numeric", month: "short", year: "numeric",
-        hour: "2-digit", minute: "2-digit", timeZone: clock.dataset.zone || "UTC",
-      }).format(careNow());
+        hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: clock.dataset.zone,
+      }).formatToParts(careNow());
+      const part = (type) => parts.find((one) => one.type === type)?.value ?? "";
+      const month = part("month").slice(0, 3);
+      const words = `${part("weekday")} ${part("day")} ${month} ${part("year")}, ${part("hour")}:${part("minute")} ${clock.dataset.suffix}`;
       if (clock.textContent !== words) clock.textContent = words;
     }
   };

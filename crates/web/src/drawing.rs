@@ -1,5 +1,7 @@
 //! SVG of a journey's graph and of bars. Attributes only: the pages' policy allows no inline style.
 
+use std::collections::HashMap;
+
 use journey::{GraphView, NodeView};
 use maud::{Markup, html};
 
@@ -8,9 +10,11 @@ use crate::journeys::step_href;
 use crate::layout::thousands;
 
 /// Characters of a title that fit into one line of a box.
-const LINE: usize = 27;
+const LINE: usize = 22;
 /// Characters of a label that fit between two layers.
 const LABEL: usize = 30;
+/// Width and height of the mark where a branch ends.
+const END_SIDE: f64 = 16.0;
 
 /// Breaks a title into at most two lines.
 fn two_lines(title: &str) -> Vec<String> {
@@ -48,51 +52,94 @@ fn shorten(text: &str, limit: usize) -> String {
     }
 }
 
-/// A step as drawn; endings that are no steps of their own get a box too.
-struct Drawn<'a> {
-    id: &'a str,
-    node: Option<&'a NodeView>,
+/// A step as drawn.
+enum Drawn<'a> {
+    Step(&'a NodeView),
+    /// An ending that is no step of its own.
+    Ending(&'a str),
+    /// Where a branch ends. Each step has its own, since lines from everywhere to one place would
+    /// hide the graph.
+    BranchEnd,
+}
+
+/// A line, with all that goes along it: label and count.
+struct Way<'a> {
+    from: usize,
+    to: usize,
+    labels: Vec<(&'a str, u64)>,
+}
+
+impl Way<'_> {
+    fn count(&self) -> u64 {
+        self.labels.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// What is drawn: steps, endings, and one line for all edges between the same two.
+fn drawn(graph: &GraphView) -> (Vec<Drawn<'_>>, Vec<Way<'_>>) {
+    let ends = |id: &str| {
+        graph
+            .nodes
+            .iter()
+            .any(|node| node.id == id && node.kind == "end")
+    };
+    let mut drawn: Vec<Drawn<'_>> = Vec::new();
+    let mut places: HashMap<(&str, Option<usize>), usize> = HashMap::new();
+    for node in graph.nodes.iter().filter(|node| node.kind != "end") {
+        places.insert((&node.id, None), drawn.len());
+        drawn.push(Drawn::Step(node));
+    }
+    let mut ways: Vec<Way<'_>> = Vec::new();
+    for edge in &graph.edges {
+        let from = *places.entry((&edge.from, None)).or_insert_with(|| {
+            drawn.push(Drawn::Ending(&edge.from));
+            drawn.len() - 1
+        });
+        let branch_end = ends(&edge.to);
+        let to = *places
+            .entry((&edge.to, branch_end.then_some(from)))
+            .or_insert_with(|| {
+                drawn.push(if branch_end {
+                    Drawn::BranchEnd
+                } else {
+                    Drawn::Ending(&edge.to)
+                });
+                drawn.len() - 1
+            });
+        let label = (edge.label.as_str(), edge.count);
+        match ways.iter_mut().find(|way| way.from == from && way.to == to) {
+            Some(way) => way.labels.push(label),
+            None => ways.push(Way {
+                from,
+                to,
+                labels: vec![label],
+            }),
+        }
+    }
+    (drawn, ways)
 }
 
 /// The graph. `chosen` is the step whose panel is open.
 pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>) -> Markup {
-    let mut drawn: Vec<Drawn<'_>> = graph
-        .nodes
+    let (drawn, ways) = drawn(graph);
+    let sizes: Vec<(f64, f64)> = drawn
         .iter()
-        .map(|node| Drawn {
-            id: &node.id,
-            node: Some(node),
+        .map(|known| match known {
+            Drawn::BranchEnd => (END_SIDE, END_SIDE),
+            _ => (BOX_WIDTH, BOX_HEIGHT),
         })
         .collect();
-    for edge in &graph.edges {
-        for end in [&edge.from, &edge.to] {
-            if !drawn.iter().any(|known| known.id == end) {
-                drawn.push(Drawn {
-                    id: end,
-                    node: None,
-                });
-            }
-        }
-    }
-    let place = |id: &str| {
-        drawn
-            .iter()
-            .position(|known| known.id == id)
-            .unwrap_or_default()
-    };
-    let edges: Vec<(usize, usize)> = graph
-        .edges
-        .iter()
-        .map(|edge| (place(&edge.from), place(&edge.to)))
-        .collect();
-    let layout = graph::layout(drawn.len(), &edges);
-    let most = graph.edges.iter().map(|edge| edge.count).max().unwrap_or(0);
+    let edges: Vec<(usize, usize)> = ways.iter().map(|way| (way.from, way.to)).collect();
+    let layout = graph::layout(&sizes, &edges);
+    let most = ways.iter().map(Way::count).max().unwrap_or(0);
+    let siblings = |way: &Way<'_>| ways.iter().filter(|other| other.from == way.from).count();
+    let arrivals = |way: &Way<'_>| ways.iter().filter(|other| other.to == way.to).count();
     html! {
         div class="graph" tabindex="0" role="region" aria-label="Graph of the journey" {
             svg width=(px(layout.width)) height=(px(layout.height)) viewBox={ "0 0 " (px(layout.width)) " " (px(layout.height)) } role="group" aria-label={ "Steps of " (graph.version.title) ". The same is in the tables below." } {
-                @for (edge, line) in graph.edges.iter().zip(&layout.lines) { (edge_line(line, edge.count, most)) }
+                @for (way, line) in ways.iter().zip(&layout.lines) { (edge_line(line, way.count(), most)) }
                 @for (known, corner) in drawn.iter().zip(&layout.boxes) { (step_box(graph, known, *corner, chosen)) }
-                @for (number, (edge, line)) in graph.edges.iter().zip(&layout.lines).enumerate() { (edge_label(number, line, &edge.label, edge.count)) }
+                @for (number, (way, line)) in ways.iter().zip(&layout.lines).enumerate() { (edge_label(number, line, &way.labels, siblings(way), arrivals(way))) }
             }
         }
     }
@@ -137,32 +184,55 @@ fn edge_line(line: &[Point], count: u64, most: u64) -> Markup {
     }
 }
 
-fn edge_label(number: usize, line: &[Point], label: &str, count: u64) -> Markup {
+/// Labels stand where lines lie farthest apart: away from a box that many leave or reach. Neighbours
+/// stand at different heights.
+#[allow(clippy::cast_precision_loss, reason = "pixels")]
+fn edge_label(
+    number: usize,
+    line: &[Point],
+    labels: &[(&str, u64)],
+    siblings: usize,
+    arrivals: usize,
+) -> Markup {
     let (Some(a), Some(b)) = (line.first(), line.get(1)) else {
         return html! {};
     };
-    // Labels of lines that leave side by side stand at different heights.
-    let share = [0.42, 0.62, 0.52][number % 3];
+    let share = match (siblings > 1, arrivals > 1) {
+        (true, false) => 0.6,
+        (false, true) => 0.4,
+        _ => 0.5,
+    } + [-0.09, 0.09][number % 2];
     let (x, y) = (a.0 + (b.0 - a.0) * share, a.1 + (b.1 - a.1) * share + 4.0);
+    let first = y - 7.0 * (labels.len() as f64 - 1.0);
     html! {
-        text class="label" x=(px(x)) y=(px(y)) {
-            (shorten(label, LABEL))
-            @if !label.is_empty() { " " }
-            tspan class="count" { (thousands(count)) }
-            title { (label) ": " (thousands(count)) " went this way" }
+        text class="label" x=(px(x)) y=(px(first)) {
+            @for (row, (label, count)) in labels.iter().enumerate() {
+                tspan x=(px(x)) dy=[(row > 0).then_some("14")] {
+                    (shorten(label, LABEL))
+                    @if !label.is_empty() { " " }
+                    tspan class="count" { (thousands(*count)) }
+                }
+            }
         }
     }
 }
 
 fn step_box(graph: &GraphView, known: &Drawn<'_>, (x, y): Point, chosen: Option<&str>) -> Markup {
-    let Some(node) = known.node else {
-        let words = if known.id == "end" { "End" } else { known.id };
-        return html! {
-            g class="ending" {
-                rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
-                text class="title" x=(px(x + BOX_WIDTH / 2.0)) y=(px(y + BOX_HEIGHT / 2.0 + 5.0)) text-anchor="middle" { (shorten(words, LINE)) }
-            }
-        };
+    let node = match known {
+        Drawn::Step(node) => node,
+        Drawn::Ending(words) => {
+            return html! {
+                g class="ending" {
+                    rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
+                    text class="title" x=(px(x + BOX_WIDTH / 2.0)) y=(px(y + BOX_HEIGHT / 2.0 + 5.0)) text-anchor="middle" { (shorten(words, LINE)) }
+                }
+            };
+        }
+        Drawn::BranchEnd => {
+            return html! {
+                circle class="branch-end" cx=(px(x + END_SIDE / 2.0)) cy=(px(y + END_SIDE / 2.0)) r="7" { title { "The branch ends here" } }
+            };
+        }
     };
     let lines = two_lines(&node.title);
     let badge = thousands(node.here);
@@ -171,28 +241,38 @@ fn step_box(graph: &GraphView, known: &Drawn<'_>, (x, y): Point, chosen: Option<
     let class = format!(
         "{}{}{}",
         if node.here > 0 { "here" } else { "" },
-        if chosen == Some(known.id) {
+        if chosen == Some(node.id.as_str()) {
             " chosen"
         } else {
             ""
         },
-        if node.kind == "exit" || node.kind == "end" {
-            " ending"
-        } else {
-            ""
-        }
+        if node.kind == "exit" { " ending" } else { "" }
+    );
+    // The name begins with what can be seen, so that people who speak to their computer can say it.
+    let mut about = format!("{} {}", node.kind, node.title);
+    if node.here > 0 {
+        about += &format!(" {badge}");
+    }
+    if node.ended_here > 0 {
+        about += &format!(" −{}", thousands(node.ended_here));
+    }
+    about += &format!(
+        " ({} here now, {} left the journey here)",
+        node.here, node.ended_here
     );
     html! {
-        a href=(step_href(graph, known.id)) aria-label={ (node.title) ", " (node.kind) ", " (node.here) " here now, " (node.ended_here) " left the journey here" } {
+        a href=(step_href(graph, &node.id)) aria-label=(about) {
             g class=(class.trim()) {
                 rect class="box" x=(px(x)) y=(px(y)) width=(BOX_WIDTH) height=(BOX_HEIGHT) rx="6" {}
-                text class="kind" x=(px(x + 12.0)) y=(px(y + 18.0)) { (node.kind) }
-                @for (text, drop) in lines.iter().zip([37.0, 54.0]) { text class="title" x=(px(x + 12.0)) y=(px(y + drop)) { (text) } }
-                @if node.here > 0 {
-                    rect class="badge" x=(px(x + BOX_WIDTH - badge_width + 8.0)) y=(px(y - 10.0)) width=(px(badge_width)) height="22" rx="11" {}
-                    text class="badge-text" x=(px(x + BOX_WIDTH - badge_width / 2.0 + 8.0)) y=(px(y + 5.5)) { (badge) }
+                text class="kind" x=(px(x + 12.0)) y=(px(y + 18.0)) { (node.kind) " " }
+                @for (text, drop) in lines.iter().zip([37.0, 54.0]) { text class="title" x=(px(x + 12.0)) y=(px(y + drop)) { (text) " " } }
+                g aria-hidden="true" {
+                    @if node.here > 0 {
+                        rect class="badge" x=(px(x + BOX_WIDTH - badge_width + 8.0)) y=(px(y - 10.0)) width=(px(badge_width)) height="22" rx="11" {}
+                        text class="badge-text" x=(px(x + BOX_WIDTH - badge_width / 2.0 + 8.0)) y=(px(y + 5.5)) { (badge) }
+                    }
+                    @if node.ended_here > 0 { text class="left" x=(px(x + BOX_WIDTH - 10.0)) y=(px(y + BOX_HEIGHT - 8.0)) text-anchor="end" { "−" (thousands(node.ended_here)) } }
                 }
-                @if node.ended_here > 0 { text class="left" x=(px(x + BOX_WIDTH - 10.0)) y=(px(y + 18.0)) text-anchor="end" { "−" (thousands(node.ended_here)) } }
             }
         }
     }
@@ -256,8 +336,17 @@ mod tests {
                 ended: 1,
                 live: true,
             },
-            nodes: vec![node("a", "send", 3), node("b", "ask", 0)],
-            edges: vec![edge("a", "b", 9), edge("b", "end", 0)],
+            nodes: vec![
+                node("a", "send", 3),
+                node("b", "ask", 0),
+                node("end", "end", 0),
+            ],
+            edges: vec![
+                edge("a", "b", 9),
+                edge("b", "gone", 0),
+                edge("b", "end", 0),
+                edge("a", "b", 2),
+            ],
             endings: vec![("Completed".into(), 1)],
             source: String::new(),
         }
@@ -267,8 +356,8 @@ mod tests {
     fn titles_break_into_two_lines() {
         assert_eq!(two_lines("Welcome"), ["Welcome"]);
         assert_eq!(
-            two_lines("Ask how the patient is on the second day"),
-            ["Ask how the patient is on", "the second day"]
+            two_lines("Ask them how it goes on the second day"),
+            ["Ask them how it goes", "on the second day"]
         );
         assert_eq!(
             two_lines("one two three four five six seven eight nine ten eleven twelve thirteen")
@@ -282,7 +371,12 @@ mod tests {
     fn the_graph_is_safe_svg_with_links_and_an_ending() {
         let drawn = draw(&graph(), Some("a")).into_string();
         assert!(drawn.contains("href=\"/console/journeys/j?version=1&amp;step=a#step\""));
-        assert!(drawn.contains(">End<") && drawn.contains("chosen") && drawn.contains("edge idle"));
+        assert!(
+            drawn.contains(">gone<")
+                && drawn.contains("branch-end")
+                && drawn.contains("chosen")
+                && drawn.contains("edge idle")
+        );
         assert!(!drawn.contains("style=") && !drawn.contains("<b>"));
     }
 

@@ -69,7 +69,8 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>) -> Markup {
         div id="graph" class="stack" {
             p {
                 span class="strong" { (thousands(graph.version.running)) } " in it now, "
-                span class="strong" { (thousands(graph.version.ended)) } " have left it."
+                span class="strong" { (thousands(graph.version.ended)) } @if graph.version.ended == 1 { " has left it." } @else { " have left it." }
+                @if chosen.is_none() { span class="quiet" { " Choose a step to see who is there, how long they stay and what it says to the patient." } }
             }
             (drawing::draw(graph, chosen))
             details id="as-table" {
@@ -150,9 +151,7 @@ fn waits(now_ms: i64, people: &[(String, u64)]) -> Vec<(String, u64)> {
 
 async fn step_part(ctx: &Ctx, graph: &GraphView, step: Option<&str>) -> Result<Markup, PageError> {
     let Some(node) = step.and_then(|step| graph.nodes.iter().find(|node| node.id == step)) else {
-        return Ok(
-            html! { aside id="step" class="card raised" { p class="quiet" { "Choose a step in the graph to see who is there, how long they stay and what it says to the patient." } } },
-        );
+        return Ok(html! { div id="step" hidden {} });
     };
     // Squads see how many, not who.
     let may_see = matches!(ctx.role(), Role::Coordinator | Role::Clinician);
@@ -269,7 +268,7 @@ pub(crate) async fn page(
                 }
             }
         }
-        div class="columns side" {
+        div class={ "columns" @if fields.get("step").is_some() { " side" } } {
             @for (_, part) in &parts { (part) }
         }
         section class="stack" aria-labelledby="source" {
