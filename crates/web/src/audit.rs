@@ -15,6 +15,7 @@ use crate::context::{Ctx, Fields, escape, query};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console};
 use crate::sentence::Sentence;
+use crate::time::iso;
 use crate::worklist::{PatientLine, patient_lines};
 
 /// Lines on a page.
@@ -182,16 +183,17 @@ fn line(
         let joint = if rest.is_empty() { "" } else { "&" };
         format!("/console/audit?{rest}{joint}{name}={}", escape(value))
     };
+    let (what, joint) = sentence.what();
     html! {
         li class="sentence" data-key=(sentence.id) {
-            span class="quiet nowrap" { (ctx.times.ago(sentence.at_ms)) }
+            time class="quiet nowrap" datetime=(iso(sentence.at_ms)) title=(ctx.times.exact(sentence.at_ms)) { (ctx.times.hour(sentence.at_ms)) }
             span {
                 @if sentence.who_id.is_empty() { (sentence.actor()) } @else { a href=(with("who", &sentence.who_id)) { (sentence.actor()) } }
-                " " (sentence.what)
+                " " (what)
                 @match sentence.patients.as_slice() {
                     [] => {},
-                    [one] => { " of " a href=(with("patient", one)) { (name(names, one)) } },
-                    many => { " of " (many.len()) " patients" },
+                    [one] => { " " (joint) " " a href=(with("patient", one)) { (name(names, one)) } },
+                    many => { " " (joint) " " (many.len()) " patients" },
                 }
                 @if !sentence.purpose_words().is_empty() { " " (sentence.purpose_words()) }
                 @if sentence.missed { " – not there" }
@@ -263,7 +265,12 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         @if found.sentences.is_empty() {
             @if found.complete { (layout::empty("Nothing recorded", "No audit record fits these filters.")) }
         } @else {
-            ol data-rows { @for sentence in &found.sentences { (line(&ctx, sentence, &names, &fields)) } }
+            div data-rows {
+                @for day in found.sentences.chunk_by(|left, right| ctx.times.day_key(left.at_ms) == ctx.times.day_key(right.at_ms)) {
+                    h2 class="day-title" { (ctx.times.day_title(day[0].at_ms)) }
+                    ol { @for sentence in day { (line(&ctx, sentence, &names, &fields)) } }
+                }
+            }
         }
         @if !found.complete { p class="note" { "Looked through " (layout::thousands(found.scanned as u64)) " records for this page. There may be more further back." } }
         @if let Some(next) = found.next {
@@ -301,7 +308,7 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
     let body = html! {
         p class="crumbs" { a href="/console/audit" { "Audit" } }
         div class="head" {
-            div { h1 { (sentence.actor()) " " (sentence.what) } p class="quiet" { (ctx.times.both(sentence.at_ms)) } }
+            div { h1 { (sentence.actor()) " " (sentence.what().0) } p class="quiet" { (ctx.times.both(sentence.at_ms)) } }
             a class="button" href={ "/console/audit/" (id) "/proof" } { "Proof" }
         }
         div class="stack-wide" {
@@ -367,7 +374,7 @@ pub(crate) fn proof_words(proof: &InclusionProof, download: &str) -> Markup {
                 ol class="stack" {
                     li { "1. Hash the leaf: SHA-256 over one zero byte and the bytes of the leaf record. It must give the leaf hash." }
                     li { "2. Go up the path, as RFC 6962 section 2.1.1 says: at each level hash one byte of value one, the left hash and the right hash. It must give the tree's hash." }
-                    li { "3. The tree's hash must stand in the signed checkpoint." }
+                    li { "3. The tree's hash must stand in the signed checkpoint, in the line that begins with " code { (format!("{:02x} {}", proof.shard, proof.tree_size)) } "." }
                     li { "4. Check the checkpoint's signature with the verifier key. It is a C2SP signed note, so any tool for transparency logs can. Get the key from the organisation by another way than this page." }
                 }
             }

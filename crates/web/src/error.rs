@@ -91,6 +91,12 @@ impl PageError {
     fn words(&self) -> (&'static str, String) {
         match self {
             Self::NotFound => ("Page not found", "There is nothing at this address, or it is not yours to see. Check the address, or go back to the start.".to_owned()),
+            // A policy's reason is for those who look after policies; first comes what it means.
+            Self::Refused(reason) if reason.starts_with(char::is_lowercase) => (
+                "Not allowed",
+                "Your role does not open this. That you tried is in the audit, as every refusal is."
+                    .to_owned(),
+            ),
             Self::Refused(reason) => ("Not allowed", reason.clone()),
             Self::Forged => ("The form was too old", "This form did not come from a page of your present session, so nothing was changed. Go back, load the page again and send it once more.".to_owned()),
             Self::SignedOut(_) => ("Please sign in", "You are signed out.".to_owned()),
@@ -117,6 +123,7 @@ impl PageError {
                 p class="quiet" { "Error " (status.as_u16()) }
                 h1 { (title) }
                 p { (words) }
+                @if let Self::Refused(reason) = self && *reason != words { p class="quiet" { "The reason: " (reason) "." } }
                 @if !request.id.is_empty() { p class="quiet small" { "Request " code { (request.id) } } }
                 p { a class="button" href="/" { "Back to the start" } }
             }

@@ -139,7 +139,7 @@ fn demo_clock(app: &App) -> Markup {
                     span class="tag demo-tag" { "Demo" }
                     span {
                         "It is "
-                        span class="strong" id="care-clock" data-zone=(times.zone_name()) { (times.exact(times.care_ms)) }
+                        span class="strong" id="care-clock" data-zone=(times.zone_name()) data-suffix=(times.zone_short()) { (times.exact(times.care_ms)) }
                         ": " (speed_words(speed)) ". All people here are made up."
                     }
                 }
@@ -187,10 +187,7 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
                 (Section::Journeys, "/console/journeys", "Journeys"),
             ]
         }
-        Role::PrivacyOfficer => vec![
-            (Section::Audit, "/console/audit", "Audit"),
-            (Section::Journeys, "/console/journeys", "Journeys"),
-        ],
+        Role::PrivacyOfficer => vec![(Section::Audit, "/console/audit", "Audit")],
         _ => vec![(Section::Journeys, "/console/journeys", "Journeys")],
     };
     if ctx.app.web.mailbox.is_some() {
@@ -210,7 +207,7 @@ pub(crate) fn console(
     let body = html! {
         header class="bar" {
             div class="bar-in" {
-                a class="brand" href=(ctx.home()) { (mark()) (ctx.app.web.organisation) }
+                a class="brand" href=(ctx.home()) { (mark()) span class="brand-name" { (ctx.app.web.organisation) } }
                 nav class="nav" aria-label="Console" {
                     @for (id, href, name) in sections(ctx) {
                         a href=(href) aria-current=[(id == section).then_some("page")] { (name) }
@@ -218,8 +215,8 @@ pub(crate) fn console(
                 }
                 (identity(ctx))
             }
+            (demo_clock(&ctx.app))
         }
-        (demo_clock(&ctx.app))
         main id="main" tabindex="-1" data-live=[live] { (body) }
     };
     Html(document(&ctx.app, &ctx.request, title, None, &body).into_string()).into_response()
@@ -247,7 +244,7 @@ pub(crate) fn portal(
     let body = html! {
         header class="bar" {
             div class="bar-in" {
-                a class="brand" href="/portal" { (mark()) (ctx.app.web.organisation) }
+                a class="brand" href="/portal" { (mark()) span class="brand-name" { (ctx.app.web.organisation) } }
                 (identity(ctx))
             }
             div class="bar-in" {
@@ -257,8 +254,8 @@ pub(crate) fn portal(
                     }
                 }
             }
+            (demo_clock(&ctx.app))
         }
-        (demo_clock(&ctx.app))
         main id="main" tabindex="-1" data-live=[live] { (body) }
     };
     Html(document(&ctx.app, &ctx.request, title, Some("portal"), &body).into_string())
@@ -282,11 +279,11 @@ pub(crate) fn bare_as(
     let body = html! {
         header class="bar" {
             div class="bar-in" {
-                a class="brand" href="/" { (mark()) (app.web.organisation) }
+                a class="brand" href="/" { (mark()) span class="brand-name" { (app.web.organisation) } }
                 div class="bar-end" { (theme_form(request)) }
             }
+            (demo_clock(app))
         }
-        (demo_clock(app))
         main id="main" tabindex="-1" { (body) }
     };
     Html(document(app, request, title, class, &body).into_string()).into_response()
@@ -317,7 +314,13 @@ pub(crate) fn head(title: &str, sentence: &Markup, actions: &Markup) -> Markup {
     }
 }
 
-/// A link to a patient's page by a short form of their id, where the name may not be shown.
+/// Words that begin with their state (`Waits for …`): the first word gets the shape.
+pub(crate) fn state_line(state_of: State, words: &str) -> Markup {
+    let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
+    html! { (state(state_of, first)) " " (rest) }
+}
+
+/// A short form of a patient's id, where the name may not be shown.
 pub(crate) fn short_id(id: &str) -> String {
     let tail: String = id
         .chars()

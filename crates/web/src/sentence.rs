@@ -21,8 +21,14 @@ pub(crate) struct Sentence {
     pub(crate) who: String,
     pub(crate) who_id: String,
     pub(crate) role: Option<Role>,
-    /// What was done, e.g. `read 3 observations`.
-    pub(crate) what: String,
+    /// What was done, e.g. `looked up`, or `tried to look up`.
+    verb: String,
+    /// With what, e.g. `3 observations`.
+    things: String,
+    /// The same in the patient's words.
+    plain_things: String,
+    /// Whether the patients' own data (name, birth date, address) were looked at or changed.
+    identity: bool,
     /// The patients concerned.
     pub(crate) patients: Vec<String>,
     /// Purpose of use, as a code; empty when there is none.
@@ -69,14 +75,39 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
     }
 }
 
-/// `MedicationRequest` as `medication request`.
-fn kind_words(kind: ResourceType) -> String {
-    let mut words = String::new();
-    for character in kind.name().chars() {
-        if character.is_ascii_uppercase() && !words.is_empty() {
-            words.push(' ');
+/// A resource type in words: to auditors, and to patients.
+fn kind_words(kind: ResourceType) -> (String, String) {
+    let both = |auditor: &str, patient: &str| (auditor.to_owned(), patient.to_owned());
+    match kind {
+        ResourceType::Observation => both("observation", "measurement"),
+        ResourceType::Encounter => both("encounter", "visit"),
+        ResourceType::Communication => both("message", "message"),
+        ResourceType::QuestionnaireResponse => both("answered form", "answered form"),
+        ResourceType::MedicationRequest => both("medication", "medicine"),
+        ResourceType::Consent => both("consent", "permission"),
+        _ => {
+            // `AllergyIntolerance` as `allergy intolerance`.
+            let mut words = String::new();
+            for character in kind.name().chars() {
+                if character.is_ascii_uppercase() && !words.is_empty() {
+                    words.push(' ');
+                }
+                words.extend(character.to_lowercase());
+            }
+            (words.clone(), words)
         }
-        words.extend(character.to_lowercase());
+    }
+}
+
+/// Counts of kinds in words, the most frequent first, at most three of them named.
+fn listed<'a>(kinds: impl Iterator<Item = (&'a str, u64)>, further: u64) -> Vec<String> {
+    let mut kinds: Vec<(&str, u64)> = kinds.collect();
+    kinds.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(right.0)));
+    let named = kinds.iter().take(3);
+    let mut words: Vec<String> = named.map(|(kind, count)| counted(*count, kind)).collect();
+    let rest: u64 = kinds.iter().skip(3).map(|(_, count)| count).sum::<u64>() + further;
+    if rest > 0 {
+        words.push(format!("{} more", thousands(rest)));
     }
     words
 }
@@ -116,8 +147,11 @@ impl Sentence {
             .pointer("/role/0/coding/0/code")
             .and_then(Value::as_str)
             .and_then(role_of);
-        let (mut patients, mut kinds, mut queries) =
-            (Vec::new(), BTreeMap::<String, u64>::new(), Vec::new());
+        let (mut patients, mut kinds, mut queries) = (
+            Vec::new(),
+            BTreeMap::<(String, String), u64>::new(),
+            Vec::new(),
+        );
         let (mut further, mut touched_patients) = (0, 0u64);
         for entity in list("entity") {
             for detail in entity["detail"].as_array().into_iter().flatten() {
@@ -149,49 +183,45 @@ impl Sentence {
                 *kinds.entry(kind_words(reference.kind)).or_default() += 1;
             }
         }
-        let mut things: Vec<(u64, String)> = kinds
-            .into_iter()
-            .map(|(kind, count)| (count, kind))
-            .collect();
-        things.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
-        let mut words: Vec<String> = things
-            .iter()
-            .take(3)
-            .map(|(count, kind)| counted(*count, kind))
-            .collect();
-        let rest: u64 = things.iter().skip(3).map(|(count, _)| count).sum::<u64>() + further;
-        if rest > 0 {
-            words.push(format!("{} more", thousands(rest)));
-        }
-        if touched_patients > 0 || (words.is_empty() && !patients.is_empty()) {
-            words.insert(0, "who they are".to_owned());
-        }
+        let words = |plain: bool| {
+            let named = kinds.iter().map(|((auditor, patient), count)| {
+                (if plain { patient } else { auditor }.as_str(), *count)
+            });
+            listed(named, further)
+        };
+        let (mut words, mut plain_words) = (words(false), words(true));
         let outcome = text(&["outcome"]);
-        let (past, base, object) = verb(&text(&["subtype", "0", "code"]), &text(&["action"]));
+        let subtype = text(&["subtype", "0", "code"]);
+        let (past, base, object) = verb(&subtype, &text(&["action"]));
         let refused = outcome == "8" || outcome == "12";
         let missed = outcome == "4";
-        let thing = if words.is_empty() {
-            "nothing".to_owned()
+        let mut note = if missed {
+            String::new()
         } else {
-            join(&words)
+            text(&["outcomeDesc"])
         };
-        let what = match (refused || missed, object) {
-            (false, true) if words.is_empty() && past == "looked up" => {
-                "searched and found nothing".to_owned()
-            }
-            (false, true) => format!(
-                "{past} {}",
-                if words.is_empty() {
-                    "something that is nobody's"
-                } else {
-                    &thing
-                }
-            ),
-            (false, false) => past.to_owned(),
-            (true, true) if words.is_empty() => format!("tried to {base} something"),
-            (true, true) => format!("tried to {base} {thing}"),
-            (true, false) => format!("tried to {base}"),
+        let identity =
+            object && (touched_patients > 0 || (words.is_empty() && !patients.is_empty()));
+        let mut verb = if refused || missed {
+            format!("tried to {base}")
+        } else {
+            past.to_owned()
         };
+        if subtype == "110122" && !refused {
+            // Signing in has steps, and the note tells which.
+            verb = if note.starts_with("signed in") {
+                std::mem::take(&mut note)
+            } else {
+                "began to sign in".to_owned()
+            };
+        }
+        let nothing = words.is_empty() && !identity && object;
+        if nothing && !refused && !missed && past == "looked up" {
+            verb = "searched and found nothing".to_owned();
+        } else if nothing {
+            words.push("something".to_owned());
+            plain_words.push("something".to_owned());
+        }
         Self {
             id: event.id().unwrap_or_default().to_owned(),
             at_ms: event
@@ -211,17 +241,45 @@ impl Sentence {
                 .unwrap_or_default()
                 .to_owned(),
             role,
-            what,
+            verb,
+            things: join(&words),
+            plain_things: join(&plain_words),
+            identity,
             patients,
             purpose: text(&["purposeOfEvent", "0", "coding", "0", "code"]),
-            note: if missed {
-                String::new()
-            } else {
-                text(&["outcomeDesc"])
-            },
+            note,
             refused,
             missed,
             queries,
+        }
+    }
+    /// What was done, up to the patient, and the word that leads on to them.
+    pub(crate) fn what(&self) -> (String, &'static str) {
+        let looks = self.verb.ends_with("look up")
+            || self.verb == "looked up"
+            || self.verb.ends_with("read");
+        match (self.things.as_str(), self.identity) {
+            ("", false) if self.verb.ends_with("journeys") => (self.verb.clone(), "of"),
+            ("", false) => (self.verb.clone(), "for"),
+            ("", true) if looks => (self.verb.clone(), ""),
+            ("", true) => (format!("{} the demographics", self.verb), "of"),
+            (things, false) => (format!("{} {things}", self.verb), "of"),
+            (things, true) => (format!("{} {things} and the demographics", self.verb), "of"),
+        }
+    }
+    /// The same to the patient themselves.
+    pub(crate) fn plain(&self) -> String {
+        const OWN: &str = "your name, birth date and address";
+        match (self.plain_things.as_str(), self.identity) {
+            ("", false) => match self.verb.as_str() {
+                "looked at the journeys" => "looked at where you are in your follow-up".to_owned(),
+                "moved a journey on" => "moved your follow-up on".to_owned(),
+                "made a sign-in link" => "made a sign-in link for you".to_owned(),
+                verb => verb.to_owned(),
+            },
+            ("", true) => format!("{} {OWN}", self.verb),
+            (things, false) => format!("{} {things} in your record", self.verb),
+            (things, true) => format!("{} {things} in your record, and {OWN}", self.verb),
         }
     }
     /// Who, with the role in brackets.
@@ -291,10 +349,10 @@ mod tests {
             zone: jiff::tz::TimeZone::UTC,
         };
         let sentence = Sentence::of(&times, event);
+        let (what, joint) = sentence.what();
         format!(
-            "{} {} {}",
+            "{} {what} {joint} … {}",
             sentence.actor(),
-            sentence.what,
             sentence.purpose_words()
         )
     }
@@ -312,7 +370,7 @@ mod tests {
         for (event, words) in [
             (
                 event("search-type", "0", &observations),
-                "Carla (coordinator) looked up 3 observations to treat",
+                "Carla (coordinator) looked up 3 observations of … to treat",
             ),
             (
                 event(
@@ -324,15 +382,15 @@ mod tests {
                         entity("AuditEvent/3")
                     ]),
                 ),
-                "Carla (coordinator) looked up 2 audit events and an allergy intolerance to treat",
+                "Carla (coordinator) looked up 2 audit events and an allergy intolerance of … to treat",
             ),
             (
                 event("search-type", "0", &json!([])),
-                "Carla (coordinator) searched and found nothing to treat",
+                "Carla (coordinator) searched and found nothing for … to treat",
             ),
             (
                 event("read", "0", &json!([entity("Patient/p")])),
-                "Carla (coordinator) read who they are to treat",
+                "Carla (coordinator) read  … to treat",
             ),
             (
                 event(
@@ -340,15 +398,15 @@ mod tests {
                     "8",
                     &json!([entity("Patient/p"), entity("Task/t")]),
                 ),
-                "Carla (coordinator) tried to change a task to treat",
+                "Carla (coordinator) tried to change a task of … to treat",
             ),
             (
                 event("110122", "0", &json!([])),
-                "Carla (coordinator) signed in to treat",
+                "Carla (coordinator) began to sign in for … to treat",
             ),
             (
                 event("read", "4", &json!([])),
-                "Carla (coordinator) tried to read something to treat",
+                "Carla (coordinator) tried to read something of … to treat",
             ),
         ] {
             assert_eq!(what(&event), words);
@@ -372,6 +430,17 @@ mod tests {
         );
         assert_eq!(sentence.queries, ["Task?status=requested"]);
         assert_eq!(counted(2, "imaging study"), "2 imaging studies");
+        let entity = |reference: &str| json!({ "what": { "reference": reference } });
+        let seen = json!([
+            entity("Patient/p"),
+            entity("Communication/1"),
+            entity("Encounter/2"),
+            entity("Observation/3")
+        ]);
+        assert_eq!(
+            Sentence::of(&times, &event("search-type", "0", &seen)).plain(),
+            "looked up a measurement, a message and a visit in your record"
+        );
         assert_eq!(
             counted(1_200, "questionnaire response"),
             "1,200 questionnaire responses"

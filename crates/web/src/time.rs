@@ -106,6 +106,30 @@ impl Times {
     pub(crate) fn day_title(&self, ms: i64) -> String {
         self.strftime(ms, "%a %-d %b %Y")
     }
+    /// How many days of the calendar lie between two times, in the zone.
+    pub(crate) fn days_between(&self, from_ms: i64, to_ms: i64) -> i64 {
+        let day = |ms: i64| {
+            // The wall clock of the zone, read as if it were UTC, counts the zone's days.
+            Timestamp::from_millisecond(ms).map_or(0, |at| {
+                let offset_s = self.zone.to_offset(at).seconds();
+                fhir::date::day(ms + i64::from(offset_s) * 1000)
+            })
+        };
+        day(to_ms) - day(from_ms)
+    }
+    /// `Thu 26 Nov`; with the year when it is another than now.
+    pub(crate) fn day_short(&self, ms: i64) -> String {
+        let format = if self.strftime(ms, "%Y") == self.strftime(self.care_ms, "%Y") {
+            "%a %-d %b"
+        } else {
+            "%-d %b %Y"
+        };
+        self.strftime(ms, format)
+    }
+    /// The zone in short, now: `UTC`.
+    pub(crate) fn zone_short(&self) -> String {
+        self.strftime(self.care_ms, "%Z")
+    }
     /// The name of the zone as browsers know it; `UTC` when it has none.
     pub(crate) fn zone_name(&self) -> &str {
         self.zone.iana_name().unwrap_or("UTC")
@@ -191,5 +215,22 @@ mod tests {
         assert_eq!(times.exact(0), "Thu 1 Jan 1970, 00:00 UTC");
         assert_eq!(times.day_key(-1), "1969-12-31");
         assert_eq!(day("1941-03-07"), "7 Mar 1941");
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar_in_the_zone() {
+        let at = |hours: i64| hours * HOUR_MS;
+        let utc = Times {
+            care_ms: 0,
+            wall_ms: 0,
+            zone: TimeZone::UTC,
+        };
+        let east = Times {
+            zone: TimeZone::fixed(jiff::tz::offset(2)),
+            ..utc.clone()
+        };
+        assert_eq!(utc.days_between(at(20), at(26)), 1);
+        assert_eq!(utc.days_between(at(1), at(23)), 0);
+        assert_eq!(east.days_between(at(1), at(23)), 1);
     }
 }

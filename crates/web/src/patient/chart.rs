@@ -15,7 +15,7 @@ const DAYS: i64 = 45;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 62.0;
+const RIGHT: f64 = 76.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 26.0;
 /// A rise of more than this (kg) within [`RISE_DAYS`] is marked, as the heart-failure pathway does.
@@ -92,7 +92,7 @@ pub(crate) fn draw(times: &Times, weights: &[Weight]) -> Option<Markup> {
         .count();
     Some(html! {
         figure {
-            svg class="chart" role="img" aria-label={ "Weight from " (times.date(first_ms)) " to " (times.date(last_ms)) ", last " (format!("{last_kg:.1}")) " kilograms. All values are in the table below." } viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } {
+            svg class="chart" width=(WIDTH) height=(HEIGHT) role="img" aria-label={ "Weight from " (times.date(first_ms)) " to " (times.date(last_ms)) ", last " (format!("{last_kg:.1}")) " kilograms. All values are in the table below." } viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } {
                 line class="axis" x1=(LEFT) y1=(y(high)) x2=(WIDTH - RIGHT) y2=(y(high)) {}
                 line class="axis" x1=(LEFT) y1=(y(low)) x2=(WIDTH - RIGHT) y2=(y(low)) {}
                 text class="quiet" x=(LEFT - 8.0) y=(y(high) + 4.0) text-anchor="end" { (high) " kg" }

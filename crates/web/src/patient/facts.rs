@@ -1,11 +1,15 @@
 //! Resources as entries of the timeline: when, which kind, what, in which state.
 
+use std::collections::HashMap;
+
 use fhir::{Resource, ResourceType, human};
 use maud::{Markup, html};
 use serde_json::Value;
 use trust::conventions::{INSTANCE_SYSTEM, TASK_ID_SYSTEM, TASK_SYSTEM};
 
-use super::words::{answers, consent_words, delivery, medium, payload, status_words, value_of};
+use super::words::{
+    answers, consent_words, delivery, is_about_messages, medium, payload, status_words, value_of,
+};
 use crate::context::Ctx;
 use crate::layout::{self, State};
 use crate::tasks::{TaskRow, step_of};
@@ -107,6 +111,42 @@ fn concept(resource: &Resource, member: &str) -> String {
         .unwrap_or_default()
 }
 
+/// A term without SNOMED CT's semantic tag, which is for coders: `Anemia (disorder)` is `Anemia`.
+pub(crate) fn plain_term(term: &str) -> &str {
+    const TAGS: [&str; 12] = [
+        "disorder",
+        "finding",
+        "procedure",
+        "situation",
+        "event",
+        "person",
+        "substance",
+        "product",
+        "regime/therapy",
+        "observable entity",
+        "qualifier value",
+        "morphologic abnormality",
+    ];
+    term.strip_suffix(')')
+        .and_then(|term| term.rsplit_once(" ("))
+        .filter(|(_, tag)| TAGS.contains(tag))
+        .map_or(term, |(term, _)| term)
+}
+
+/// The titles of forms that were asked for, by the task's id.
+pub(crate) fn forms(resources: &[Resource]) -> HashMap<String, String> {
+    resources
+        .iter()
+        .filter(|resource| resource.kind() == ResourceType::Task && is_form(resource))
+        .filter_map(|task| {
+            Some((
+                task.id()?.to_owned(),
+                task.text_at(&["description"])?.to_owned(),
+            ))
+        })
+        .collect()
+}
+
 /// Whether a task is a form for the patient to fill in.
 pub(crate) fn is_form(task: &Resource) -> bool {
     task.at(&["code", "coding"])
@@ -119,7 +159,11 @@ pub(crate) fn is_form(task: &Resource) -> bool {
 }
 
 /// The entry of a resource; `None` when it is none of the timeline's concern.
-pub(crate) fn entry(ctx: &Ctx, resource: &Resource) -> Option<Entry> {
+pub(crate) fn entry(
+    ctx: &Ctx,
+    resource: &Resource,
+    asked: &HashMap<String, String>,
+) -> Option<Entry> {
     let times = &ctx.times;
     let status = resource.text_at(&["status"]).unwrap_or_default();
     if status == "entered-in-error" {
@@ -136,7 +180,7 @@ pub(crate) fn entry(ctx: &Ctx, resource: &Resource) -> Option<Entry> {
         timed: true,
         group: Group::Other,
         kind: "",
-        title: resource.display(),
+        title: plain_term(&resource.display()).to_owned(),
         value: String::new(),
         state: None,
         detail: None,
@@ -156,7 +200,7 @@ pub(crate) fn entry(ctx: &Ctx, resource: &Resource) -> Option<Entry> {
             let inpatient = resource.text_at(&["class", "code"]) == Some("IMP");
             let reason = concept(resource, "reasonCode");
             if !reason.is_empty() {
-                entry.value = reason;
+                plain_term(&reason).clone_into(&mut entry.value);
             }
             if inpatient {
                 entry.title = "Inpatient stay".to_owned();
@@ -258,15 +302,11 @@ pub(crate) fn entry(ctx: &Ctx, resource: &Resource) -> Option<Entry> {
         ResourceType::QuestionnaireResponse => {
             let answers = answers(resource);
             entry.title = "Form answered".to_owned();
-            entry.value = resource
-                .text_at(&["questionnaire"])
-                .and_then(|url| url.rsplit('/').next())
-                .map(|name| {
-                    name.split('|')
-                        .next()
-                        .unwrap_or(name)
-                        .replace(['-', '_'], " ")
-                })
+            // The form's name is the task's that asked for it.
+            let task = resource.text_at(&["identifier", "value"]);
+            entry.value = task
+                .and_then(|task| asked.get(task))
+                .cloned()
                 .unwrap_or_default();
             entry.state = Some(layout::state(State::Done, "Answered"));
             entry.detail = (!answers.is_empty()).then(|| html! { dl class="facts" { @for (question, answer) in &answers { dt { (question) } dd { (answer) } } } });
@@ -317,7 +357,11 @@ pub(crate) fn entry(ctx: &Ctx, resource: &Resource) -> Option<Entry> {
                 ("inactive" | "rejected", _) => (State::Failed, "Withdrawn"),
                 _ => (State::Waiting, "Not in force"),
             };
-            entry.title = format!("Consent for {}", consent_words(resource));
+            entry.title = if is_about_messages(resource) {
+                "Consent to messages and follow-up".to_owned()
+            } else {
+                format!("Consent for {}", consent_words(resource))
+            };
             entry.state = Some(layout::state(state, word));
             // A withdrawal is a new version of the same consent: it happened when that was written.
             (
@@ -381,11 +425,14 @@ pub(crate) fn allergies(rows: &[Resource]) -> Vec<String> {
         })
         .map(|allergy| {
             let name = concept(allergy, "code");
+            let name = plain_term(&name);
+            let name = name.strip_prefix("Allergy to ").unwrap_or(name);
             if name.is_empty() {
-                "an allergy without a name".to_owned()
+                "an allergy without a name"
             } else {
                 name
             }
+            .to_owned()
         })
         .collect()
 }
@@ -409,6 +456,18 @@ mod tests {
 
     fn resource(value: Value) -> Resource {
         Resource::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn terms_lose_their_tags_only() {
+        for (term, plain) in [
+            ("Anemia (disorder)", "Anemia"),
+            ("Heart failure (left) (disorder)", "Heart failure (left)"),
+            ("Weight (kg)", "Weight (kg)"),
+            ("Anemia", "Anemia"),
+        ] {
+            assert_eq!(plain_term(term), plain);
+        }
     }
 
     #[test]

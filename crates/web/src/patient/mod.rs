@@ -23,7 +23,7 @@ use crate::error::PageError;
 use crate::layout::{self, Section, State, console};
 use crate::live::{self, Parts};
 use crate::tasks::{TaskRow, flash};
-use crate::time::{self, DAY_MS, duration, signed};
+use crate::time::{self, duration, signed};
 use crate::worklist::{last_event_id, patient_name};
 
 use facts::Group;
@@ -147,9 +147,10 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         .filter(TaskRow::is_open)
         .collect();
     tasks.sort_by_key(|task| task.harm(now));
+    let asked = facts::forms(&facts);
     let entries = facts
         .iter()
-        .filter_map(|fact| facts::entry(ctx, fact))
+        .filter_map(|fact| facts::entry(ctx, fact, &asked))
         .filter(|entry| shown.is_empty() || shown.contains(&entry.group))
         .collect();
     let page = fields
@@ -192,7 +193,6 @@ fn address(id: &str, shown: &[Group], page: usize) -> String {
 }
 
 fn where_in_journey(ctx: &Ctx, journey: &InstanceView) -> Markup {
-    let now = ctx.times.care_ms;
     let started = signed(journey.started_ms);
     html! {
         div class={ "where" @if journey.ended.is_some() { " over" } } {
@@ -200,7 +200,7 @@ fn where_in_journey(ctx: &Ctx, journey: &InstanceView) -> Markup {
                 a class="strong" href={ "/console/journeys/" (journey.journey) "?version=" (journey.version) } { (journey.title) }
                 @match &journey.ended {
                     Some((at, reason)) => span class="quiet" { " ended " (ctx.times.ago(signed(*at))) ": " (reason) },
-                    None => span class="quiet" { " · day " ((now - started).max(0) / DAY_MS) " · version " (journey.version) },
+                    None => span class="quiet" { " · day " (ctx.times.days_between(started, ctx.times.care_ms)) " · version " (journey.version) },
                 }
             }
             @if journey.ended.is_none() {
@@ -208,11 +208,10 @@ fn where_in_journey(ctx: &Ctx, journey: &InstanceView) -> Markup {
                 ul {
                     @for wait in &journey.waiting {
                         li {
-                            (layout::state(State::Waiting, "Waits")) " "
-                            (wait.what)
+                            (layout::state_line(if wait.what.starts_with("Watches") { State::Running } else { State::Waiting }, &wait.what))
                             span class="quiet" {
-                                " since " (ctx.times.ago(signed(wait.since_ms)))
-                                @if let Some(until) = wait.until_ms { ", at most until " (ctx.times.ago(signed(until))) }
+                                " · began " (ctx.times.ago(signed(wait.since_ms)))
+                                @if let Some(until) = wait.until_ms { ", ends by itself " (ctx.times.ago(signed(until))) }
                             }
                         }
                     }
@@ -247,7 +246,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                     p {
                         @if view.restricted { span class="alert" { "Allergies are hidden from your role" } }
                         @else if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
-                        @else { span class="alert" { "Allergic to " (view.allergies.join(", ")) } }
+                        @else { span class="alert" { "Allergies: " (view.allergies.join(", ")) } }
                     }
                 }
                 @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::facts::{Entry, Group};
 use crate::layout;
-use crate::time::{DAY_MS, Times, signed};
+use crate::time::{Times, signed};
 
 /// Entries on a page.
 const PAGE: usize = 150;
@@ -122,7 +122,7 @@ fn planned(journeys: &[InstanceView], now_ms: i64) -> Vec<Entry> {
 }
 
 /// The journey that a day belongs to, with its number in it.
-fn day_in_journey(journeys: &[InstanceView], at_ms: i64, now_ms: i64) -> Option<i64> {
+fn day_in_journey(times: &Times, journeys: &[InstanceView], at_ms: i64) -> Option<i64> {
     journeys.iter().find_map(|journey| {
         let started = signed(journey.started_ms);
         let end = journey.ended.as_ref().map_or_else(
@@ -132,14 +132,14 @@ fn day_in_journey(journeys: &[InstanceView], at_ms: i64, now_ms: i64) -> Option<
                     .iter()
                     .map(|step| signed(step.at_ms))
                     .max()
-                    .unwrap_or(now_ms)
-                    .max(now_ms)
+                    .unwrap_or(times.care_ms)
+                    .max(times.care_ms)
             },
             |(at, _)| signed(*at),
         );
         (started..=end)
             .contains(&at_ms)
-            .then(|| (at_ms - started) / DAY_MS)
+            .then(|| times.days_between(started, at_ms))
     })
 }
 
@@ -151,13 +151,15 @@ fn item(times: &Times, entry: &Entry) -> Markup {
     );
     html! {
         li class=(class) data-key=(entry.key) {
-            @if entry.timed { span class="time" { time datetime=(crate::time::iso(entry.at_ms)) title=(times.exact(entry.at_ms)) { (times.hour(entry.at_ms)) } } }
             span class="kind" { (entry.kind) }
-            span class="strong" { (entry.title) }
-            @if !entry.value.is_empty() { " " span { (entry.value) } }
-            @if let Some(state) = &entry.state { " " (state) }
-            @if let Some(why) = &entry.why { span class="why" { (why) } }
-            @if let Some(detail) = &entry.detail { (detail) }
+            div {
+                span class="strong" { (entry.title) }
+                @if !entry.value.is_empty() { " " span { (entry.value) } }
+                @if let Some(state) = &entry.state { " " (state) }
+                @if let Some(why) = &entry.why { span class="why" { (why) } }
+                @if let Some(detail) = &entry.detail { (detail) }
+            }
+            @if entry.timed { time datetime=(crate::time::iso(entry.at_ms)) title=(times.exact(entry.at_ms)) { (times.hour(entry.at_ms)) } }
         }
     }
 }
@@ -187,8 +189,8 @@ fn day(times: &Times, entries: &[&Entry], future: bool, number: Option<i64>) -> 
     html! {
         div class={ "day" @if number.is_some() { " in-journey" } @if future { " planned" } } {
             div class="when" {
-                strong { (times.day_title(at_ms)) }
-                @if let Some(number) = number { "day " (number) " of the journey" } @else { (times.ago(at_ms)) }
+                strong title=(times.day_title(at_ms)) { (times.day_short(at_ms)) }
+                @if let Some(number) = number { " · day " (number) } @else { " · " (times.ago(at_ms)) }
             }
             ol {
                 @for entry in entries.iter().filter(|entry| !fold || entry.group != Group::Measurements) { (item(times, entry)) }
@@ -234,7 +236,7 @@ pub(super) fn draw(
                 _ => days.push(vec![entry]),
             }
         }
-        html! { @for entries in &days { (day(times, entries, future, day_in_journey(journeys, entries[0].at_ms, now))) } }
+        html! { @for entries in &days { (day(times, entries, future, day_in_journey(times, journeys, entries[0].at_ms))) } }
     };
     html! {
         div class="timeline" {
@@ -259,6 +261,7 @@ pub(super) fn draw(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::DAY_MS;
     use journey::{PlannedView, TrailView};
 
     const NOW: i64 = 100 * DAY_MS;
@@ -352,7 +355,7 @@ mod tests {
         assert!(place(">Now<") < place("recent"));
         assert!(place("recent") < place("welcome sent"));
         assert!(place("welcome sent") < place(">old<"));
-        assert!(drawn.contains("day 5 of the journey"));
+        assert!(drawn.contains("day 5"));
     }
 
     #[test]

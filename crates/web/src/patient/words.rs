@@ -3,6 +3,7 @@
 use fhir::{Resource, human};
 use maud::{Markup, html};
 use serde_json::Value;
+use trust::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
 
 use crate::layout::{self, State};
 use crate::time::{Times, fhir_time};
@@ -186,6 +187,19 @@ fn answer_words(answer: &Value) -> String {
             .find_map(|member| answer[*member].as_number().map(ToString::to_string))
     })
     .unwrap_or_default()
+}
+
+/// Whether a consent is about messages of care programmes and nothing else.
+pub(crate) fn is_about_messages(consent: &Resource) -> bool {
+    let categories = consent.get("category").and_then(Value::as_array);
+    categories
+        .into_iter()
+        .flatten()
+        .flat_map(|category| category["coding"].as_array())
+        .flatten()
+        .any(|coding| {
+            coding["system"] == CONSENT_CATEGORY_SYSTEM && coding["code"] == CARE_MESSAGES
+        })
 }
 
 /// The purposes that a consent names, in words.

@@ -11,7 +11,7 @@ use trust::{Action, Change, Purpose, Unit};
 use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
 use crate::layout::{self, PortalSection, State, csrf, portal};
-use crate::patient::words::consent_words;
+use crate::patient::words::{consent_words, is_about_messages};
 use crate::time::fhir_time;
 
 use super::{PER_TYPE_MAX, change, said};
@@ -91,7 +91,7 @@ fn told(ctx: &Ctx, consent: &Resource) -> Markup {
     html! {
         li {
             span class="line" {
-                (layout::state(state, words)) " to " (consent_words(consent)) br;
+                (layout::state(state, words)) " to " @if is_about_messages(consent) { "follow-up and messages" } @else { (consent_words(consent)) } br;
                 span class="quiet small" {
                     @if let Some(asked) = when(&["dateTime"]) { "asked on " (ctx.times.date(asked)) }
                     @if let (Some("inactive"), Some(changed)) = (consent.text_at(&["status"]), when(&["meta", "lastUpdated"])) { ", taken back on " (ctx.times.date(changed)) }

@@ -15,6 +15,10 @@ use crate::sentence::Sentence;
 
 /// Lines on a page.
 const PAGE: usize = 50;
+/// Records read in one go.
+const BATCH: usize = 100;
+/// Records looked through for one page; the next page goes on from there.
+const SCAN_MAX: usize = 1_000;
 
 async fn permit(ctx: &Ctx, action: Action) -> Result<Permit, PageError> {
     ctx.permit(
@@ -25,16 +29,18 @@ async fn permit(ctx: &Ctx, action: Action) -> Result<Permit, PageError> {
     .await
 }
 
+/// Who, so that programs are told from people.
+fn actor(sentence: &Sentence) -> String {
+    if sentence.role == Some(Role::System) {
+        format!("A program of ours ({})", sentence.who.replace('-', " "))
+    } else {
+        sentence.actor()
+    }
+}
+
 /// The sentence in the second person.
 fn plain(sentence: &Sentence) -> Markup {
     let own = sentence.role == Some(Role::Patient);
-    let what = if own {
-        sentence.what.replace("who they are", "who you are")
-    } else {
-        sentence
-            .what
-            .replace("who they are", "who you are (name, birth date, address)")
-    };
     let purpose = match sentence.purpose.as_str() {
         "TREAT" => "to treat you",
         "CAREMGT" => "to look after you",
@@ -42,48 +48,86 @@ fn plain(sentence: &Sentence) -> Markup {
         _ => sentence.purpose_words(),
     };
     html! {
-        span class="strong" { @if own { "You" } @else { (sentence.actor()) } }
-        " " (what)
+        span class="strong" { @if own { "You" } @else { (actor(sentence)) } }
+        " " (sentence.plain())
         @if !own && !purpose.is_empty() { " " (purpose) }
         @if sentence.refused { ". " span class="refused" { "This was not allowed, and did not happen." } } @else { "." }
     }
 }
 
+struct Found {
+    sentences: Vec<Sentence>,
+    next: Option<Number>,
+}
+
+/// One page of lines. What the patient did themselves is left out unless `own`, which is checked on
+/// the opened records.
+async fn find(
+    ctx: &Ctx,
+    permit: &Permit,
+    before: Option<Number>,
+    own: bool,
+) -> Result<Found, PageError> {
+    let patient = format!("Patient/{}", ctx.own_patient()?);
+    let query = query(ResourceType::AuditEvent, &[("patient", &patient)], BATCH)?;
+    let (mut sentences, mut before, mut scanned) = (Vec::new(), before, 0);
+    loop {
+        let page = ctx.vault().search(permit, &query, before).await?;
+        let rows = page.rows.len();
+        for (place, row) in page.rows.iter().enumerate() {
+            scanned += 1;
+            let sentence = Sentence::of(&ctx.times, &row.resource);
+            if own || sentence.role != Some(Role::Patient) {
+                sentences.push(sentence);
+            }
+            if sentences.len() == PAGE || scanned == SCAN_MAX {
+                let more = place + 1 < rows || page.next.is_some();
+                return Ok(Found {
+                    sentences,
+                    next: more.then_some(row.at.number),
+                });
+            }
+        }
+        before = page.next;
+        if before.is_none() {
+            return Ok(Found {
+                sentences,
+                next: None,
+            });
+        }
+    }
+}
+
 /// `GET /portal/record`.
 pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
-    let patient = ctx.own_patient()?;
+    ctx.own_patient()?;
     let permit = permit(&ctx, Action::Search).await?;
-    let query = query(
-        ResourceType::AuditEvent,
-        &[("patient", &format!("Patient/{patient}"))],
-        PAGE,
-    )?;
     let before = fields
         .get("before")
         .and_then(|number| number.parse().ok())
         .map(Number);
-    let found = ctx.vault().search(&permit, &query, before).await?;
-    let sentences: Vec<Sentence> = found
-        .rows
-        .iter()
-        .map(|row| Sentence::of(&ctx.times, &row.resource))
-        .collect();
+    let own = fields.get("own") == Some("yes");
+    let found = find(&ctx, &permit, before, own).await?;
     let body = html! {
         div class="stack-wide" {
             div class="stack" {
                 h1 { "Who looked at your record" }
                 p { "Every time somebody looks at your record or changes it, it is written down here. Nobody can take a line out, not even us. If a line surprises you, please ask us." }
+                p class="quiet" {
+                    @if own { "What you did yourself is shown too. " a href="/portal/record" { "Leave it out" } }
+                    @else { "What you did yourself is left out. " a href="/portal/record?own=yes" { "Show it too" } }
+                }
             }
-            @if sentences.is_empty() { (layout::empty("Nothing here", "Nobody has looked at your record.")) }
+            @if found.sentences.is_empty() && found.next.is_none() { (layout::empty("Nothing here", "Nobody has looked at your record.")) }
             ol {
-                @for sentence in &sentences {
+                @for sentence in &found.sentences {
                     li class="sentence" {
                         span { (plain(sentence)) }
                         span class="quiet small" { (ctx.times.plain(sentence.at_ms)) " · " a href={ "/portal/record/" (sentence.id) } { "Proof" span class="visually-hidden" { " of " (ctx.times.exact(sentence.at_ms)) } } }
                     }
                 }
             }
-            @if let Some(next) = found.next { p { a class="button" href={ "/portal/record?before=" (next.0) } { "Older" } } }
+            @if let Some(next) = found.next { p { a class="button" href={ "/portal/record?before=" (next.0) @if own { "&own=yes" } } { "Older" } } }
         }
     };
     Ok(portal(

@@ -183,7 +183,7 @@ async fn a_patient_is_one_stream_of_time() {
     for text in [
         "Ida Berg",
         "84 years",
-        "Allergic to Penicillin",
+        "Allergies: Penicillin",
         "Inpatient stay",
         "Heart failure",
         "the patient does not want this channel",

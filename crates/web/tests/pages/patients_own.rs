@@ -273,6 +273,9 @@ async fn a_patient_sees_who_looked_and_gets_the_proof() {
     page.shows("Carla Ortiz (coordinator)");
     page.shows("to look after you");
     check_html("record", &page.body);
+    assert!(!page.has(">You</span>"), "their own looks are left out");
+    let with_own = own.get("/portal/record?own=yes").await;
+    with_own.shows(">You</span> signed in with a link");
     let id = page
         .body
         .split("/portal/record/")
