@@ -1,0 +1,18 @@
+//! The binary: command line, configuration, HTTP routes, and the wiring of the contexts.
+//!
+//! Holds no rule of care, privacy or storage: those are the contexts'. What is here is thin, so that
+//! a test can start all of it inside its own process with [`Server::start`].
+//!
+//! Start reading at [`cli`], then `server.rs` (what is wired to what) and `http/` (the routes).
+
+pub mod cli;
+mod commands;
+pub mod config;
+pub mod demo;
+mod http;
+mod server;
+pub mod store;
+mod telemetry;
+mod terminal;
+
+pub use server::{DemoPages, Server, ServerError, ServerOptions, TlsFiles, asked_to_end};

@@ -1,0 +1,300 @@
+//! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but entries were refused.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{commands, demo, terminal};
+
+/// Cairn runs patients' journeys through care, lawfully.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cairn",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything with synthetic patients, in accelerated time
+    Demo(demo::DemoOptions),
+    /// Run the server
+    Serve(ServeOptions),
+    /// Import FHIR R4 bundles and NDJSON (plain, gzip, zstd) into a store that no server has open
+    Import(ImportOptions),
+    /// Check and prove the audit
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Check and publish journeys
+    #[command(subcommand)]
+    Journey(JourneyCommand),
+    /// Root keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// People's accounts
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Access tokens of other systems
+    #[command(subcommand)]
+    Client(ClientCommand),
+}
+
+/// Which store a command works on.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArguments {
+    /// Folder of the store
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// File with the root key [default: DIR/root.key]
+    #[arg(long, value_name = "FILE")]
+    pub root_key: Option<PathBuf>,
+}
+
+/// `cairn serve`.
+#[derive(Debug, Args)]
+pub struct ServeOptions {
+    /// Folder of the store
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "CAIRN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// File with the root key [default: DIR/root.key]
+    #[arg(long, value_name = "FILE")]
+    pub root_key: Option<PathBuf>,
+    /// Set any configuration key; stronger than environment and file
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+}
+
+/// `cairn import`.
+#[derive(Debug, Args)]
+pub struct ImportOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Where refused entries go, one JSON object a line
+    #[arg(long, value_name = "FILE", default_value = "cairn-rejects.ndjson")]
+    pub(crate) rejects: PathBuf,
+    /// How many bundles are worked on at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: u16,
+    /// Files or folders; - is standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Check every tree, every leaf and the signed checkpoint; exits with 1 when something is broken
+    Verify {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Print the whole report with the signed checkpoint, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the proof that an audit event is in its tree, as JSON
+    Prove {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Id of the AuditEvent
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum JourneyCommand {
+    /// Check a journey file; exits with 1 when it has errors
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Publish a journey file as the journey's next version
+    Publish(PublishOptions),
+}
+
+/// `cairn journey publish`.
+#[derive(Debug, Args)]
+pub struct PublishOptions {
+    /// Folder of a store that no server has open
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "server",
+        required_unless_present = "server"
+    )]
+    pub(crate) data: Option<PathBuf>,
+    /// File with the root key [default: DIR/root.key]
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub(crate) root_key: Option<PathBuf>,
+    /// URL of a running server
+    #[arg(long, value_name = "URL", requires = "token")]
+    pub(crate) server: Option<String>,
+    /// Access token of a client with the role squad
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CAIRN_TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
+    /// The file
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a root key file for a new store; never overwrites one
+    Create {
+        /// Folder of the store
+        #[arg(long, value_name = "DIR", required_unless_present = "root_key")]
+        data: Option<PathBuf>,
+        /// Where the key file goes [default: DIR/root.key]
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AccountCommand {
+    /// Make an account; the password is asked for, or read from standard input
+    Create(AccountOptions),
+}
+
+/// `cairn account create`.
+#[derive(Debug, Args)]
+pub struct AccountOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Role
+    #[arg(long, value_enum)]
+    pub(crate) role: StaffRole,
+    /// User name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user_name: String,
+    /// Name to show
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
+    /// Make an access token for another system; it is shown once
+    Create(ClientOptions),
+}
+
+/// `cairn client create`.
+#[derive(Debug, Args)]
+pub struct ClientOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Role: client for FHIR, squad to publish journeys
+    #[arg(long, value_enum, default_value_t = ClientRole::Client)]
+    pub(crate) role: ClientRole,
+    /// Name of the system, for the audit
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+}
+
+/// Roles that people's accounts can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StaffRole {
+    /// Works the list of tasks.
+    Coordinator,
+    /// Treats patients.
+    Clinician,
+    /// Watches over the audit.
+    PrivacyOfficer,
+    /// Owns journeys.
+    Squad,
+    /// Manages accounts.
+    Administrator,
+}
+
+impl From<StaffRole> for trust::Role {
+    fn from(role: StaffRole) -> Self {
+        match role {
+            StaffRole::Coordinator => Self::Coordinator,
+            StaffRole::Clinician => Self::Clinician,
+            StaffRole::PrivacyOfficer => Self::PrivacyOfficer,
+            StaffRole::Squad => Self::Squad,
+            StaffRole::Administrator => Self::Administrator,
+        }
+    }
+}
+
+/// Roles that access tokens can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClientRole {
+    /// Reads and writes FHIR.
+    Client,
+    /// Publishes journeys.
+    Squad,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
+        .ok_or_else(|| "takes KEY=VALUE".to_owned())
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            terminal::warn(&format!("cairn: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(command(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            terminal::warn(&format!("cairn: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo(options) => demo::run(options).await,
+        Command::Serve(options) => commands::serve(options).await,
+        Command::Import(options) => commands::import(options).await,
+        Command::Audit(AuditCommand::Verify { store, json }) => {
+            commands::verify(&store, json).await
+        }
+        Command::Audit(AuditCommand::Prove { store, id }) => commands::prove(&store, &id).await,
+        Command::Journey(JourneyCommand::Check { file }) => commands::check(&file),
+        Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
+        Command::Key(KeyCommand::Create { data, root_key }) => commands::create_key(data, root_key),
+        Command::Account(AccountCommand::Create(options)) => {
+            commands::create_account(options).await
+        }
+        Command::Client(ClientCommand::Create(options)) => commands::create_client(options).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        super::Cli::command().debug_assert();
+    }
+}

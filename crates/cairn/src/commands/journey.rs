@@ -1,0 +1,144 @@
+//! `cairn journey`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use journey::{Finding, JourneyError, Journeys};
+use trust::{Action, Purpose, Target};
+
+use super::{closing, open, operator, read_text, trust_over};
+use crate::cli::{PublishOptions, StoreArguments};
+use crate::terminal::say;
+
+pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
+    let findings = journey::check(&read_text(file)?);
+    tell(file, &findings);
+    if findings.iter().any(|finding| finding.error) {
+        return Ok(ExitCode::FAILURE);
+    }
+    say(&format!("{}: may be published.", file.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn publish(options: PublishOptions) -> anyhow::Result<ExitCode> {
+    let source = read_text(&options.file)?;
+    match (options.data, options.server, options.token) {
+        (Some(data), _, _) => {
+            let store = StoreArguments {
+                data,
+                root_key: options.root_key,
+            };
+            publish_to_store(&store, &options.file, &source).await
+        }
+        (None, Some(server), Some(token)) => {
+            publish_to_server(&server, &token, &options.file, &source).await
+        }
+        _ => bail!("give --data DIR, or --server URL and --token TOKEN"),
+    }
+}
+
+async fn publish_to_store(
+    store: &StoreArguments,
+    file: &Path,
+    source: &str,
+) -> anyhow::Result<ExitCode> {
+    let ledger = open(store).await?;
+    let result = async {
+        let trust = trust_over(&ledger)?;
+        let permit = trust
+            .decide(
+                &operator(),
+                Purpose::Operations,
+                Action::Publish,
+                Target::default(),
+                "command-line",
+            )
+            .await?;
+        match Journeys::new(trust).publish(&permit, source).await {
+            Ok(version) => Ok(Ok(version)),
+            Err(JourneyError::Findings(findings)) => Ok(Err(findings)),
+            Err(error) => Err(error.into()),
+        }
+    };
+    let result = result.await;
+    match closing(&ledger, result).await? {
+        Ok(version) => {
+            say(&format!(
+                "Published {} version {}.",
+                version.name, version.version
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(findings) => {
+            tell(file, &findings);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn publish_to_server(
+    server: &str,
+    token: &str,
+    file: &Path,
+    source: &str,
+) -> anyhow::Result<ExitCode> {
+    let url = format!("{}/api/journeys", server.trim_end_matches('/'));
+    let answer = reqwest::Client::new()
+        .post(&url)
+        .bearer_auth(token)
+        .header("content-type", "application/yaml")
+        .body(source.to_owned())
+        .send()
+        .await
+        .with_context(|| format!("can't reach {url}"))?;
+    let status = answer.status();
+    let body: serde_json::Value = answer
+        .json()
+        .await
+        .with_context(|| format!("{url} answered {status} without JSON"))?;
+    if status.is_success() {
+        say(&format!(
+            "Published {} version {}.",
+            text(&body["name"]),
+            body["version"]
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(findings) = body["findings"].as_array() else {
+        bail!("{url} answered {status}: {}", text(&body["error"]));
+    };
+    for finding in findings {
+        let severity = if finding["error"] == true {
+            "error"
+        } else {
+            "warning"
+        };
+        let (line, column) = (&finding["line"], &finding["column"]);
+        let (code, message) = (text(&finding["code"]), text(&finding["message"]));
+        say(&format!(
+            "{}:{line}:{column}: {severity} {code}: {message}",
+            file.display()
+        ));
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// One line each, in the form that editors jump to.
+fn tell(file: &Path, findings: &[Finding]) {
+    for finding in findings {
+        let severity = if finding.error { "error" } else { "warning" };
+        say(&format!(
+            "{}:{}:{}: {severity} {}: {}",
+            file.display(),
+            finding.line,
+            finding.column,
+            finding.code,
+            finding.message
+        ));
+    }
+}

@@ -1,0 +1,191 @@
+//! What the commands do, but for the demo.
+
+mod import;
+mod journey;
+mod serve;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use ledger::{Kind, Ledger, SystemClock};
+use trust::{Agent, Trust, TrustOptions};
+
+pub(crate) use import::{Bar, import};
+pub(crate) use journey::{check, publish};
+pub(crate) use serve::serve;
+
+use crate::cli::{AccountOptions, ClientOptions, ClientRole, StoreArguments};
+use crate::config::{SessionSettings, StoreSettings};
+use crate::store::{self, TENANT};
+use crate::terminal::{ask_secret, say};
+
+/// Opens a store that no server has open.
+async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
+    let key = arguments
+        .root_key
+        .clone()
+        .unwrap_or_else(|| store::root_key_path(&arguments.data));
+    let ledger = store::open(
+        &arguments.data,
+        &key,
+        Arc::new(SystemClock),
+        StoreSettings::default().cache_bytes,
+    )
+    .await?;
+    Ok(ledger)
+}
+
+/// Trust over an opened store, with the built-in policies.
+fn trust_over(ledger: &Ledger) -> anyhow::Result<Trust> {
+    let session = SessionSettings::default();
+    Ok(Trust::new(TrustOptions {
+        ledger: ledger.clone(),
+        wall_clock: Arc::new(SystemClock),
+        policy_folder: None,
+        session_idle_s: session.idle_s,
+        session_absolute_s: session.absolute_s,
+    })?)
+}
+
+/// Who acts when an operator works on the store from the command line.
+fn operator() -> Agent {
+    Agent::system(TENANT, "command-line")
+}
+
+/// Closes the store and hands on what the command came to.
+async fn closing<T>(ledger: &Ledger, result: anyhow::Result<T>) -> anyhow::Result<T> {
+    let closed = ledger.close().await;
+    let value = result?;
+    closed.context("closing the store")?;
+    Ok(value)
+}
+
+pub(crate) fn create_key(
+    data: Option<PathBuf>,
+    root_key: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
+    let path = match (root_key, data) {
+        (Some(path), _) => path,
+        (None, Some(data)) => store::root_key_path(&data),
+        (None, None) => bail!("give --data DIR or --root-key FILE"),
+    };
+    store::create_root_key(&path)?;
+    say(&format!("Made root key {} (mode 0600).", path.display()));
+    say(
+        "Whoever has this file and the store can read everything; without it nobody can read anything.",
+    );
+    say("Keep a copy in another place than the store's backups.");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn create_account(options: AccountOptions) -> anyhow::Result<ExitCode> {
+    let ledger = open(&options.store).await?;
+    let made = async {
+        let trust = trust_over(&ledger)?;
+        let password = ask_secret(&format!("Password for {}", options.user_name))
+            .context("reading the password")?;
+        trust
+            .identity()
+            .create(
+                &operator(),
+                trust::identity::NewAccount {
+                    tenant: TENANT,
+                    user_name: options.user_name.clone(),
+                    name: options.name,
+                    role: options.role.into(),
+                    password,
+                    patient: None,
+                },
+            )
+            .await?;
+        Ok(())
+    };
+    let made = made.await;
+    closing(&ledger, made).await?;
+    say(&format!(
+        "Made account {}. The second factor is set up at the first sign-in.",
+        options.user_name
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<ExitCode> {
+    let ledger = open(&options.store).await?;
+    let role = match options.role {
+        ClientRole::Client => trust::Role::Client,
+        ClientRole::Squad => trust::Role::Squad,
+    };
+    let made = async {
+        Ok(trust_over(&ledger)?
+            .identity()
+            .create_client(&operator(), &options.name, role)
+            .await?)
+    };
+    let made = made.await;
+    let token = closing(&ledger, made).await?;
+    say(&token);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn verify(arguments: &StoreArguments, json: bool) -> anyhow::Result<ExitCode> {
+    let ledger = open(arguments).await?;
+    let bar = Bar::leaves();
+    let report = ledger
+        .verify_audit(&|leaves| bar.leaves_checked(leaves))
+        .await;
+    bar.finish();
+    let report = closing(&ledger, report.map_err(Into::into)).await?;
+    let sound = report.broken.is_none() && report.checkpoint_ok;
+    if json {
+        say(&serde_json::to_string_pretty(&report)?);
+    } else {
+        say(&format!(
+            "Checked {} leaves in {} trees, and the {} document versions that they stand for.",
+            report.leaves, report.trees, report.documents
+        ));
+        if let Some(broken) = &report.broken {
+            say(&format!(
+                "BROKEN: first at leaf {} of tree {:02x}: {}",
+                broken.leaf, broken.shard, broken.reason
+            ));
+        }
+        say(if report.checkpoint_ok {
+            "The newest signed checkpoint matches."
+        } else {
+            "BROKEN: the newest signed checkpoint is missing, is not signed by this store, or does not match the trees"
+        });
+        if sound {
+            say("Sound.");
+        }
+    }
+    Ok(if sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+pub(crate) async fn prove(arguments: &StoreArguments, id: &str) -> anyhow::Result<ExitCode> {
+    let ledger = open(arguments).await?;
+    let proof = async {
+        let kind = Kind(fhir::ResourceType::AuditEvent.code());
+        match ledger.get(TENANT, kind, id).await? {
+            None => bail!("there is no AuditEvent {id}"),
+            Some(event) => ledger
+                .prove(TENANT, event.at)
+                .await?
+                .with_context(|| format!("AuditEvent {id} has no leaf")),
+        }
+    };
+    let proof = proof.await;
+    let proof = closing(&ledger, proof).await?;
+    say(&serde_json::to_string_pretty(&proof)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a text file with its name in the error.
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,86 @@
+//! `cairn serve`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use ledger::SystemClock;
+
+use crate::cli::ServeOptions;
+use crate::config::{Settings, environment};
+use crate::server::{Server, ServerOptions, TlsFiles, asked_to_end};
+use crate::store::{self, TENANT};
+use crate::telemetry;
+
+pub(crate) async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
+    let mut flags = options.set;
+    let given = [
+        ("data", options.data.map(|path| path.display().to_string())),
+        ("listen", options.listen.map(|address| address.to_string())),
+        (
+            "root_key_file",
+            options.root_key.map(|path| path.display().to_string()),
+        ),
+    ];
+    flags.extend(
+        given
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?))),
+    );
+    let settings = Settings::load(options.config.as_deref(), environment(), &flags)?;
+    let telemetry = telemetry::start(&settings.log, &settings.otlp)?;
+    let result = run(&settings).await;
+    // The exporter blocks while it sends, and must not do so on a thread that runs tasks.
+    tokio::task::spawn_blocking(|| telemetry.finish())
+        .await
+        .context("sending the last traces")?;
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(settings: &Settings) -> anyhow::Result<()> {
+    // An empty base is filled with the server's own URL, which isn't known before it listens.
+    let mail = settings.mail(settings.public_url.as_deref().unwrap_or_default())?;
+    if mail.is_none() {
+        tracing::warn!("smtp.host is not set: e-mails wait in the outbox until it is");
+    }
+    let ledger = store::open(
+        settings.data()?,
+        &settings.root_key_file()?,
+        Arc::new(SystemClock),
+        settings.store.cache_bytes,
+    )
+    .await?;
+    let tls = settings
+        .tls
+        .certificate_file
+        .clone()
+        .zip(settings.tls.private_key_file.clone());
+    let server = Server::start(ServerOptions {
+        listen: settings.listen,
+        public_url: settings.public_url.clone(),
+        tls: tls.map(|(certificate, private_key)| TlsFiles {
+            certificate,
+            private_key,
+        }),
+        organisation: settings.organisation.clone(),
+        mail,
+        policy_folder: settings.policy_folder.clone(),
+        session_idle_s: settings.session.idle_s,
+        session_absolute_s: settings.session.absolute_s,
+        limits: settings.limits,
+        ..ServerOptions::new(ledger, TENANT)
+    })
+    .await?;
+    if server.trust().identity().count(TENANT).await? == 0 {
+        tracing::warn!(
+            "this store has no accounts yet: stop the server and make one with `cairn account create`"
+        );
+    }
+    crate::terminal::say(&format!("Cairn is at {}", server.base_url()));
+    asked_to_end().await?;
+    tracing::info!("stopping");
+    server.stop().await?;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,563 @@
+//! Configuration: a TOML file, the environment and flags, in rising order of weight.
+//!
+//! [`KEYS`] is the one list of keys. `docs/configuration.md` is tested against it, environment
+//! names are derived from it, and whatever is not in it is refused.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// What kind of value a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// A string, a path or an address.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A number with a fraction.
+    Fraction,
+    /// `true` or `false`.
+    Flag,
+}
+
+/// One configuration key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name in the file, with dots between table and key.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: ValueKind,
+    /// The default as it would stand in the file; empty when there is none.
+    pub default: &'static str,
+}
+
+impl Key {
+    /// The name of the environment variable that sets this key: `smtp.port` → `CAIRN_SMTP_PORT`.
+    #[must_use]
+    pub fn environment_name(&self) -> String {
+        format!("CAIRN_{}", self.name.replace('.', "_").to_uppercase())
+    }
+}
+
+const fn key(name: &'static str, kind: ValueKind, default: &'static str) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+    }
+}
+
+/// All keys, in the order in which `docs/configuration.md` explains them.
+pub const KEYS: &[Key] = &[
+    key("data", ValueKind::Text, ""),
+    key("root_key_file", ValueKind::Text, ""),
+    key("listen", ValueKind::Text, "127.0.0.1:8080"),
+    key("public_url", ValueKind::Text, ""),
+    key("behind_tls_proxy", ValueKind::Flag, "false"),
+    key("organisation", ValueKind::Text, "Cairn"),
+    key("policy_folder", ValueKind::Text, ""),
+    key("tls.certificate_file", ValueKind::Text, ""),
+    key("tls.private_key_file", ValueKind::Text, ""),
+    key("session.idle_s", ValueKind::Integer, "900"),
+    key("session.absolute_s", ValueKind::Integer, "43200"),
+    key("smtp.host", ValueKind::Text, ""),
+    key("smtp.port", ValueKind::Integer, "587"),
+    key("smtp.tls", ValueKind::Text, "starttls"),
+    key("smtp.user", ValueKind::Text, ""),
+    key("smtp.password_file", ValueKind::Text, ""),
+    key("smtp.from", ValueKind::Text, ""),
+    key("smtp.message_id_domain", ValueKind::Text, ""),
+    key("smtp.ca_file", ValueKind::Text, ""),
+    key("smtp.timeout_ms", ValueKind::Integer, "30000"),
+    key("smtp.parallel", ValueKind::Integer, "4"),
+    key("smtp.magic_links", ValueKind::Flag, "true"),
+    key("limits.fhir_body_bytes", ValueKind::Integer, "67108864"),
+    key("limits.form_body_bytes", ValueKind::Integer, "1048576"),
+    key("limits.header_timeout_ms", ValueKind::Integer, "10000"),
+    key("limits.body_timeout_ms", ValueKind::Integer, "60000"),
+    key("limits.drain_ms", ValueKind::Integer, "25000"),
+    key("store.cache_bytes", ValueKind::Integer, "268435456"),
+    key("log.format", ValueKind::Text, "text"),
+    key("log.filter", ValueKind::Text, "info"),
+    key("otlp.endpoint", ValueKind::Text, ""),
+    key("otlp.sample_ratio", ValueKind::Fraction, "1.0"),
+];
+
+/// Environment variables that begin with `CAIRN_` and set no key: they name the configuration file
+/// and give client commands their token.
+const OTHER_VARIABLES: &[&str] = &["CAIRN_CONFIG", "CAIRN_TOKEN"];
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("configuration file {path}: {reason}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The file has a syntax error, an unknown key or a value of the wrong kind.
+    #[error("configuration file {path}:\n{reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line and reason.
+        reason: String,
+    },
+    /// An environment variable sets nothing that exists, or a value of the wrong kind.
+    #[error("environment variable {name}: {reason}")]
+    Environment {
+        /// The variable.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// A `--set` flag.
+    #[error("--set {name}: {reason}")]
+    Flag {
+        /// The key.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Keys that don't fit together, or one that is missing.
+    #[error("configuration: {0}")]
+    Invalid(String),
+}
+
+/// The configuration of `cairn serve`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Folder of the store.
+    pub data: Option<PathBuf>,
+    /// File with the root key; `DATA/root.key` if not given.
+    pub root_key_file: Option<PathBuf>,
+    /// Address to listen on.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// How people and systems reach this server from outside.
+    pub public_url: Option<String>,
+    /// Whether a proxy in front ends TLS.
+    #[serde(default)]
+    pub behind_tls_proxy: bool,
+    /// Name of the organisation, for titles.
+    #[serde(default = "default_organisation")]
+    pub organisation: String,
+    /// Folder with Cedar policies to use instead of the built-in set.
+    pub policy_folder: Option<PathBuf>,
+    /// TLS of the server.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Sessions of the pages.
+    #[serde(default)]
+    pub session: SessionSettings,
+    /// Outgoing mail.
+    #[serde(default)]
+    pub smtp: Smtp,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The store.
+    #[serde(default)]
+    pub store: StoreSettings,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogSettings,
+    /// Traces.
+    #[serde(default)]
+    pub otlp: Otlp,
+}
+
+/// TLS of the server.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file with the certificate and its chain.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub private_key_file: Option<PathBuf>,
+}
+
+/// Sessions of the pages.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionSettings {
+    /// Ends after this long without a request, seconds.
+    pub idle_s: u64,
+    /// Ends after this long in any case, seconds.
+    pub absolute_s: u64,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self {
+            idle_s: 900,
+            absolute_s: 43_200,
+        }
+    }
+}
+
+/// Outgoing mail.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Smtp {
+    /// Host of the SMTP server; without one no mail is delivered and messages wait in the outbox.
+    pub host: Option<String>,
+    /// Port.
+    pub port: u16,
+    /// TLS.
+    pub tls: exchange::MailTls,
+    /// User name.
+    pub user: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// `From` address.
+    pub from: Option<String>,
+    /// Domain of `Message-ID`s; that of `from` if not given.
+    pub message_id_domain: Option<String>,
+    /// PEM file with a certificate authority to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Time-out of one conversation, milliseconds.
+    pub timeout_ms: u64,
+    /// Deliveries at once.
+    pub parallel: usize,
+    /// Whether links sign the patient in together with the birth date.
+    pub magic_links: bool,
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self {
+            host: None,
+            port: 587,
+            tls: exchange::MailTls::Starttls,
+            user: None,
+            password_file: None,
+            from: None,
+            message_id_domain: None,
+            ca_file: None,
+            timeout_ms: 30_000,
+            parallel: 4,
+            magic_links: true,
+        }
+    }
+}
+
+/// Bounds of what a client may send and how slowly.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest body on FHIR routes, bytes. The largest Synthea patient bundles are about 20 MB.
+    pub fhir_body_bytes: usize,
+    /// Largest body on all other routes, bytes.
+    pub form_body_bytes: usize,
+    /// A request's headers must be there after this long, milliseconds.
+    pub header_timeout_ms: u64,
+    /// A request's body must be there after this long, milliseconds.
+    pub body_timeout_ms: u64,
+    /// How long requests under way may take to finish when the server stops, milliseconds.
+    /// Below the 30 s that service managers wait before they kill.
+    pub drain_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fhir_body_bytes: 64 << 20,
+            form_body_bytes: 1 << 20,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 60_000,
+            drain_ms: 25_000,
+        }
+    }
+}
+
+/// The store.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSettings {
+    /// Memory for the block cache, bytes.
+    pub cache_bytes: u64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 256 << 20,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One readable line each.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Which lines are written, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// Traces.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    /// Base URL of an OTLP/HTTP receiver (`https://collector:4318`); no traces without one.
+    pub endpoint: Option<String>,
+    /// Share of requests that are traced, 0–1.
+    pub sample_ratio: f64,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            sample_ratio: 1.0,
+        }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+fn default_organisation() -> String {
+    "Cairn".to_owned()
+}
+
+impl Settings {
+    /// Reads the configuration: `file` first, then `environment` (all variables; only those that
+    /// begin with `CAIRN_` are looked at), then `flags` as pairs of key and value.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which says where the value came from.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &[(String, String)],
+    ) -> Result<Self, ConfigError> {
+        let mut table = match file {
+            Some(path) => read_file(path)?,
+            None => toml::Table::new(),
+        };
+        for (name, text) in environment {
+            if !name.starts_with("CAIRN_") || OTHER_VARIABLES.contains(&name.as_str()) {
+                continue;
+            }
+            let refuse = |reason: String| ConfigError::Environment {
+                name: name.clone(),
+                reason,
+            };
+            let key = KEYS
+                .iter()
+                .find(|key| key.environment_name() == name)
+                .ok_or_else(|| refuse("no such configuration key".to_owned()))?;
+            put(&mut table, key, &text).map_err(refuse)?;
+        }
+        for (name, text) in flags {
+            let refuse = |reason: String| ConfigError::Flag {
+                name: name.clone(),
+                reason,
+            };
+            let key = KEYS
+                .iter()
+                .find(|key| key.name == name)
+                .ok_or_else(|| refuse("no such configuration key".to_owned()))?;
+            put(&mut table, key, text).map_err(refuse)?;
+        }
+        let settings = Self::deserialize(table)
+            .map_err(|error| ConfigError::Invalid(error.message().to_owned()))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let invalid = |reason: &str| Err(ConfigError::Invalid(reason.to_owned()));
+        if self.tls.certificate_file.is_some() != self.tls.private_key_file.is_some() {
+            return invalid("tls.certificate_file and tls.private_key_file go together");
+        }
+        let encrypted = self.tls.certificate_file.is_some();
+        if encrypted && self.behind_tls_proxy {
+            return invalid(
+                "behind_tls_proxy is for a proxy that ends TLS; with tls.certificate_file the server does",
+            );
+        }
+        if self.behind_tls_proxy && self.public_url.is_none() {
+            return invalid(
+                "behind_tls_proxy needs public_url, because the server can't know the proxy's address",
+            );
+        }
+        if !encrypted && !self.behind_tls_proxy && !self.listen.ip().is_loopback() {
+            return invalid(
+                "listen is not a loopback address: patient data would cross the network in the clear; \
+                 set tls.certificate_file and tls.private_key_file, or behind_tls_proxy if a proxy ends TLS",
+            );
+        }
+        if self.public_url.as_deref().is_some_and(|url| {
+            !(url.starts_with("https://") || url.starts_with("http://")) || url.ends_with('/')
+        }) {
+            return invalid(
+                "public_url begins with https:// (or http://) and has no slash at its end",
+            );
+        }
+        if self.smtp.user.is_some() != self.smtp.password_file.is_some() {
+            return invalid("smtp.user and smtp.password_file go together");
+        }
+        if self.smtp.host.is_some() && self.smtp.from.is_none() {
+            return invalid("smtp.host needs smtp.from");
+        }
+        if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
+            return invalid("otlp.sample_ratio is from 0 to 1");
+        }
+        if self.smtp.parallel == 0
+            || self.limits.fhir_body_bytes == 0
+            || self.limits.form_body_bytes == 0
+        {
+            return invalid(
+                "smtp.parallel, limits.fhir_body_bytes and limits.form_body_bytes are at least 1",
+            );
+        }
+        Ok(())
+    }
+
+    /// The data folder.
+    ///
+    /// # Errors
+    /// `Invalid` when it is not given.
+    pub fn data(&self) -> Result<&Path, ConfigError> {
+        self.data.as_deref().ok_or_else(|| {
+            ConfigError::Invalid(
+                "data is missing: give --data DIR, CAIRN_DATA or data in the file".to_owned(),
+            )
+        })
+    }
+
+    /// The root key file.
+    ///
+    /// # Errors
+    /// `Invalid` when neither it nor the data folder is given.
+    pub fn root_key_file(&self) -> Result<PathBuf, ConfigError> {
+        match &self.root_key_file {
+            Some(path) => Ok(path.clone()),
+            None => Ok(crate::store::root_key_path(self.data()?)),
+        }
+    }
+
+    /// What the mail deliverer is told; `None` when no SMTP server is configured. Reads the
+    /// password file.
+    ///
+    /// # Errors
+    /// `Invalid` when the password file can't be read.
+    pub fn mail(&self, portal_base: &str) -> Result<Option<exchange::MailOptions>, ConfigError> {
+        let (Some(host), Some(from)) = (&self.smtp.host, &self.smtp.from) else {
+            return Ok(None);
+        };
+        let credentials = match (&self.smtp.user, &self.smtp.password_file) {
+            (Some(user), Some(path)) => {
+                let password = std::fs::read_to_string(path).map_err(|error| {
+                    ConfigError::Invalid(format!("smtp.password_file {}: {error}", path.display()))
+                })?;
+                Some((
+                    user.clone(),
+                    password.trim_end_matches(['\r', '\n']).to_owned(),
+                ))
+            }
+            _ => None,
+        };
+        let domain = self.smtp.message_id_domain.clone().unwrap_or_else(|| {
+            from.rsplit_once('@')
+                .map_or("localhost", |(_, domain)| domain.trim_end_matches('>'))
+                .to_owned()
+        });
+        Ok(Some(exchange::MailOptions {
+            host: host.clone(),
+            port: self.smtp.port,
+            tls: self.smtp.tls,
+            credentials,
+            from: from.clone(),
+            message_id_domain: domain,
+            portal_base: portal_base.to_owned(),
+            timeout_ms: self.smtp.timeout_ms,
+            parallel: self.smtp.parallel,
+            magic_links: self.smtp.magic_links,
+            ca_file: self.smtp.ca_file.clone(),
+        }))
+    }
+}
+
+/// Reads and checks the file by itself, so that a mistake in it is told with its line.
+fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let refuse = |error: toml::de::Error| ConfigError::File {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    toml::from_str::<Settings>(&text).map_err(refuse)?;
+    toml::from_str(&text).map_err(refuse)
+}
+
+fn put(table: &mut toml::Table, key: &Key, text: &str) -> Result<(), String> {
+    let value = match key.kind {
+        ValueKind::Text => toml::Value::String(text.to_owned()),
+        ValueKind::Integer => toml::Value::Integer(
+            text.parse()
+                .map_err(|_| "takes a whole number".to_owned())?,
+        ),
+        ValueKind::Fraction => {
+            toml::Value::Float(text.parse().map_err(|_| "takes a number".to_owned())?)
+        }
+        ValueKind::Flag => {
+            toml::Value::Boolean(text.parse().map_err(|_| "takes true or false".to_owned())?)
+        }
+    };
+    match key.name.split_once('.') {
+        None => {
+            table.insert(key.name.to_owned(), value);
+        }
+        Some((section, name)) => {
+            let section = table
+                .entry(section)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                .as_table_mut()
+                .ok_or_else(|| format!("{section} is not a table in the file"))?;
+            section.insert(name.to_owned(), value);
+        }
+    }
+    Ok(())
+}
+
+/// All environment variables of this process that are valid Unicode.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

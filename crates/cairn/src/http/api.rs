@@ -1,0 +1,116 @@
+//! Cairn's own routes for programs.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use journey::JourneyError;
+use serde_json::json;
+use trust::{Action, Purpose, Target, TrustError};
+
+use super::Doors;
+use super::layers::RequestId;
+
+pub(super) fn router() -> Router<Doors> {
+    Router::new().route("/api/journeys", post(publish))
+}
+
+/// The bearer token of a request.
+pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// `POST /api/journeys`: the body is a journey file; publishes it as the journey's next version.
+async fn publish(
+    State(doors): State<Doors>,
+    Extension(request_id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Some(token) = bearer_token(&headers) else {
+        return unauthorised("Bearer realm=\"cairn\"");
+    };
+    let agent = match doors.trust.identity().bearer(token).await {
+        Ok(agent) => agent,
+        Err(error) => return refuse(&error),
+    };
+    let Ok(source) = std::str::from_utf8(&body) else {
+        return (
+            StatusCode::BAD_REQUEST,
+            Json(json!({ "error": "a journey file is UTF-8 text" })),
+        )
+            .into_response();
+    };
+    let decided = doors
+        .trust
+        .decide(
+            &agent,
+            Purpose::Operations,
+            Action::Publish,
+            Target::default(),
+            &request_id.0,
+        )
+        .await;
+    let permit = match decided {
+        Ok(permit) => permit,
+        Err(error) => return refuse(&error),
+    };
+    match doors.journeys.publish(&permit, source).await {
+        Ok(version) => (StatusCode::OK, Json(version)).into_response(),
+        Err(JourneyError::Findings(findings)) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Json(json!({ "findings": findings })),
+        )
+            .into_response(),
+        Err(JourneyError::Trust(error)) => refuse(&error),
+        Err(error) => {
+            tracing::error!(%error, "publishing failed");
+            internal()
+        }
+    }
+}
+
+fn internal() -> Response {
+    let words = Json(json!({ "error": "an internal error" }));
+    (StatusCode::INTERNAL_SERVER_ERROR, words).into_response()
+}
+
+fn unauthorised(challenge: &'static str) -> Response {
+    (
+        StatusCode::UNAUTHORIZED,
+        [(header::WWW_AUTHENTICATE, challenge)],
+        Json(json!({ "error": "this route takes an access token: Authorization: Bearer TOKEN" })),
+    )
+        .into_response()
+}
+
+fn refuse(error: &TrustError) -> Response {
+    match error {
+        TrustError::SignIn => unauthorised("Bearer realm=\"cairn\", error=\"invalid_token\""),
+        TrustError::LockedOut { wait_s } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            [(header::RETRY_AFTER, wait_s.to_string())],
+            Json(json!({ "error": "too many tries" })),
+        )
+            .into_response(),
+        TrustError::Refused(refusal) => (
+            StatusCode::FORBIDDEN,
+            Json(json!({ "error": refusal.reason })),
+        )
+            .into_response(),
+        TrustError::Invalid(reason) => {
+            (StatusCode::BAD_REQUEST, Json(json!({ "error": reason }))).into_response()
+        }
+        TrustError::Ledger(_) | TrustError::Damaged(_) | TrustError::Policy(_) => {
+            tracing::error!(%error, "publishing failed");
+            internal()
+        }
+    }
+}

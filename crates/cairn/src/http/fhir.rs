@@ -1,0 +1,660 @@
+//! The FHIR REST routes: HTTP's words to and from [`record::Record`].
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Query, RawPathParams, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Form, Router};
+use bytes::Bytes;
+use fhir::{IssueCode, OperationOutcome, ResourceType};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use record::{Answer, Caller, PreferReturn, RecordError};
+use trust::{Purpose, TrustError};
+
+use super::Doors;
+use super::api::bearer_token;
+use super::layers::RequestId;
+
+/// Where FHIR's routes begin.
+const BASE: &str = "/fhir/r4";
+
+/// The media type of FHIR JSON (R4, section 2.1.0.6).
+const FHIR_JSON: &str = "application/fhir+json";
+
+pub(super) fn router() -> Router<Doors> {
+    let routes = Router::new()
+        .route("/metadata", get(metadata))
+        .route("/", post(system))
+        .route("/{type}", get(kind).post(kind))
+        .route("/{type}/_search", post(search_by_post))
+        .route("/{type}/{id}", get(instance).put(instance).delete(instance))
+        .route("/{type}/{id}/_history", get(history))
+        .route("/{type}/{id}/_history/{version}", get(version))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed);
+    Router::new()
+        .nest(BASE, routes)
+        // With the slash at the end, which clients that join a base and an empty path send.
+        .route("/fhir/r4/", post(system).fallback(not_allowed))
+        .route("/fhir/{*rest}", axum::routing::any(not_found))
+}
+
+/// What a route refuses, or what the record refuses.
+enum Refused {
+    Outcome(StatusCode, OperationOutcome),
+    Login { invalid: bool },
+    LockedOut { wait_s: u64 },
+    Record(RecordError),
+    Inside(TrustError),
+}
+
+impl From<RecordError> for Refused {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
+    }
+}
+
+fn refuse<T>(status: StatusCode, code: IssueCode, words: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused::Outcome(
+        status,
+        OperationOutcome::error(code, words),
+    ))
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Outcome(status, outcome) => outcome_response(status, &outcome),
+            Self::Login { invalid } => {
+                let outcome = OperationOutcome::error(
+                    IssueCode::Login,
+                    "An access token is needed: Authorization: Bearer TOKEN",
+                );
+                let mut response = outcome_response(StatusCode::UNAUTHORIZED, &outcome);
+                let challenge = if invalid {
+                    "Bearer realm=\"cairn\", error=\"invalid_token\""
+                } else {
+                    "Bearer realm=\"cairn\""
+                };
+                response.headers_mut().insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static(challenge),
+                );
+                response
+            }
+            Self::LockedOut { wait_s } => {
+                let outcome = OperationOutcome::error(
+                    IssueCode::Throttled,
+                    "Too many tries; try again later",
+                );
+                let mut response = outcome_response(StatusCode::TOO_MANY_REQUESTS, &outcome);
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+                response
+            }
+            Self::Record(error) => {
+                if let Some(inside) = &error.inside {
+                    tracing::error!(status = error.status, inside, "a FHIR interaction failed");
+                }
+                let status =
+                    StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                outcome_response(status, &error.outcome)
+            }
+            Self::Inside(error) => {
+                tracing::error!(%error, "a FHIR request could not be decided");
+                let outcome = OperationOutcome::error(IssueCode::Exception, "An internal error");
+                outcome_response(StatusCode::INTERNAL_SERVER_ERROR, &outcome)
+            }
+        }
+    }
+}
+
+/// An `OperationOutcome` as a response.
+pub(super) fn outcome_response(status: StatusCode, outcome: &OperationOutcome) -> Response {
+    fhir_response(status, outcome.to_resource().to_json())
+}
+
+fn fhir_response(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/fhir+json; charset=utf-8"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A request that was let in: who calls, what was asked.
+struct Asked {
+    caller: Caller,
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Asked {
+    /// Content negotiation, authentication and the body, in this order: a stranger's body is not read.
+    async fn read(doors: &Doors, request: Request) -> Result<Self, Refused> {
+        let (parts, body) = request.into_parts();
+        check_accept(&parts)?;
+        let Some(token) = bearer_token(&parts.headers) else {
+            return Err(Refused::Login { invalid: false });
+        };
+        let agent = doors
+            .trust
+            .identity()
+            .bearer(token)
+            .await
+            .map_err(|error| match error {
+                TrustError::SignIn => Refused::Login { invalid: true },
+                TrustError::LockedOut { wait_s } => Refused::LockedOut { wait_s },
+                other => Refused::Inside(other),
+            })?;
+        let (lenient, prefer_return) = preferences(&parts.headers);
+        let caller = Caller {
+            agent,
+            purpose: purpose(&parts.headers)?,
+            request_id: parts
+                .extensions
+                .get::<RequestId>()
+                .map_or_else(String::new, |id| id.0.clone()),
+            base: format!("{}{BASE}", doors.base_url),
+            lenient,
+            prefer_return,
+        };
+        let body = read_body(body, doors).await?;
+        Ok(Self {
+            caller,
+            parts,
+            body,
+        })
+    }
+
+    fn parameters(&self) -> Result<Vec<(String, String)>, Refused> {
+        query(&self.parts.uri)
+    }
+
+    fn json(&self) -> Result<&[u8], Refused> {
+        match media_type(&self.parts.headers, header::CONTENT_TYPE) {
+            Some("application/fhir+json" | "application/json") => Ok(&self.body),
+            _ => refuse(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                IssueCode::NotSupported,
+                format!("The body must be {FHIR_JSON}"),
+            ),
+        }
+    }
+
+    /// The version of `If-Match: W/"n"`.
+    fn if_match(&self) -> Result<Option<String>, Refused> {
+        let Some(value) = self.parts.headers.get(header::IF_MATCH) else {
+            return Ok(None);
+        };
+        match value.to_str().ok().and_then(parse_etag) {
+            Some(version) => Ok(Some(version.to_owned())),
+            None => refuse(
+                StatusCode::BAD_REQUEST,
+                IssueCode::Value,
+                "If-Match must be of the form W/\"1\"",
+            ),
+        }
+    }
+}
+
+fn parse_etag(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let quoted = text.strip_prefix("W/").unwrap_or(text);
+    quoted
+        .strip_prefix('"')?
+        .strip_suffix('"')
+        .filter(|version| !version.is_empty())
+}
+
+fn query(uri: &Uri) -> Result<Vec<(String, String)>, Refused> {
+    match Query::<Vec<(String, String)>>::try_from_uri(uri) {
+        Ok(Query(mut parameters)) => {
+            // How the answer is to look is settled by `check_accept`.
+            parameters.retain(|(name, _)| name != "_format" && name != "_pretty");
+            Ok(parameters)
+        }
+        Err(_) => refuse(
+            StatusCode::BAD_REQUEST,
+            IssueCode::Invalid,
+            "The query string is not properly encoded",
+        ),
+    }
+}
+
+fn media_type(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers
+        .get(name)?
+        .to_str()
+        .ok()?
+        .split(';')
+        .next()
+        .map(str::trim)
+}
+
+/// JSON is the only format: `Accept` and `_format` must allow it.
+fn check_accept(parts: &Parts) -> Result<(), Refused> {
+    let format = query_value(&parts.uri, "_format");
+    let acceptable = match &format {
+        Some(format) => {
+            let format = format.split(';').next().unwrap_or_default().trim();
+            // A plus sign that was not encoded arrives as a space (R4, section 3.1.0.1.11, says so).
+            matches!(
+                format,
+                "json" | "application/json" | "application/fhir+json" | "application/fhir json"
+            )
+        }
+        None => {
+            parts
+                .headers
+                .get_all(header::ACCEPT)
+                .iter()
+                .next()
+                .is_none()
+                || accepts_json(&parts.headers)
+        }
+    };
+    if acceptable {
+        Ok(())
+    } else {
+        refuse(
+            StatusCode::NOT_ACCEPTABLE,
+            IssueCode::NotSupported,
+            format!("The only format here is {FHIR_JSON}"),
+        )
+    }
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+            !refused
+                && matches!(
+                    name,
+                    "*/*"
+                        | "application/*"
+                        | "application/json"
+                        | "application/fhir+json"
+                        | "text/json"
+                )
+        })
+}
+
+fn query_value(uri: &Uri, wanted: &str) -> Option<String> {
+    let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(uri).ok()?;
+    parameters
+        .into_iter()
+        .find(|(name, _)| name == wanted)
+        .map(|(_, value)| value)
+}
+
+/// `Prefer: handling=lenient`, `Prefer: return=minimal` (RFC 7240; R4, section 3.1.0.1.12).
+fn preferences(headers: &HeaderMap) -> (bool, PreferReturn) {
+    let mut lenient = false;
+    let mut prefer_return = PreferReturn::default();
+    let values = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    for preference in values
+        .flat_map(|value| value.split([',', ';']))
+        .map(str::trim)
+    {
+        match preference {
+            "handling=lenient" => lenient = true,
+            "return=minimal" => prefer_return = PreferReturn::Minimal,
+            "return=representation" => prefer_return = PreferReturn::Representation,
+            "return=OperationOutcome" => prefer_return = PreferReturn::OperationOutcome,
+            // Preferences that a server doesn't know are ignored (RFC 7240, section 2).
+            _ => {}
+        }
+    }
+    (lenient, prefer_return)
+}
+
+/// `X-Purpose-Of-Use`: an HL7 v3 `PurposeOfUse` code; treatment if not given.
+fn purpose(headers: &HeaderMap) -> Result<Purpose, Refused> {
+    let Some(value) = headers.get("x-purpose-of-use") else {
+        return Ok(Purpose::Treatment);
+    };
+    let all = [
+        Purpose::Treatment,
+        Purpose::Payment,
+        Purpose::Operations,
+        Purpose::Emergency,
+        Purpose::PatientRequest,
+        Purpose::Research,
+        Purpose::CareManagement,
+        Purpose::Administration,
+    ];
+    match all
+        .into_iter()
+        .find(|purpose| value.as_bytes() == purpose.code().as_bytes())
+    {
+        Some(purpose) => Ok(purpose),
+        None => refuse(
+            StatusCode::BAD_REQUEST,
+            IssueCode::Value,
+            format!(
+                "X-Purpose-Of-Use must be one of {}",
+                all.map(Purpose::code).join(", ")
+            ),
+        ),
+    }
+}
+
+async fn read_body(body: Body, doors: &Doors) -> Result<Bytes, Refused> {
+    let limit = doors.limits.fhir_body_bytes;
+    let patience = Duration::from_millis(doors.limits.body_timeout_ms);
+    match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => refuse(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            IssueCode::TooLong,
+            format!("The body is larger than {limit} bytes"),
+        ),
+        Ok(Err(_)) => refuse(
+            StatusCode::BAD_REQUEST,
+            IssueCode::Invalid,
+            "The body could not be read",
+        ),
+        Err(_) => refuse(
+            StatusCode::REQUEST_TIMEOUT,
+            IssueCode::Timeout,
+            "The body took too long to arrive",
+        ),
+    }
+}
+
+/// The path's values, in the order of the route's pattern.
+struct Path {
+    kind: ResourceType,
+    rest: Vec<String>,
+}
+
+impl Path {
+    fn read(parameters: &RawPathParams) -> Result<Self, Refused> {
+        let mut values = parameters.iter().map(|(_, value)| value.to_owned());
+        let name = values.next().unwrap_or_default();
+        match ResourceType::parse(&name) {
+            Some(kind) => Ok(Self {
+                kind,
+                rest: values.collect(),
+            }),
+            None => refuse(
+                StatusCode::NOT_FOUND,
+                IssueCode::NotSupported,
+                "There is no such resource type in FHIR R4",
+            ),
+        }
+    }
+
+    fn id(&self) -> &str {
+        self.rest.first().map_or("", String::as_str)
+    }
+}
+
+async fn metadata(State(doors): State<Doors>, request: Request) -> Result<Response, Refused> {
+    let (parts, _) = request.into_parts();
+    check_accept(&parts)?;
+    Ok(respond(
+        doors.record.metadata(
+            &format!("{}{BASE}", doors.base_url),
+            env!("CARGO_PKG_VERSION"),
+        ),
+        &parts,
+        "",
+    ))
+}
+
+async fn system(State(doors): State<Doors>, request: Request) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let answer = doors.record.bundle(&asked.caller, asked.json()?).await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn kind(
+    State(doors): State<Doors>,
+    path: RawPathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(&path)?;
+    let answer = if asked.parts.method == Method::POST {
+        doors
+            .record
+            .create(&asked.caller, path.kind, asked.json()?)
+            .await?
+    } else {
+        doors
+            .record
+            .search(&asked.caller, path.kind, &asked.parameters()?)
+            .await?
+    };
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn search_by_post(
+    State(doors): State<Doors>,
+    path: RawPathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(&path)?;
+    let mut parameters = asked.parameters()?;
+    if media_type(&asked.parts.headers, header::CONTENT_TYPE)
+        != Some("application/x-www-form-urlencoded")
+    {
+        return refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            IssueCode::NotSupported,
+            "The body must be application/x-www-form-urlencoded",
+        );
+    }
+    let form = Request::from_parts(asked.parts.clone(), Body::from(asked.body.clone()));
+    match Form::<Vec<(String, String)>>::from_request(form, &()).await {
+        Ok(Form(more)) => parameters.extend(
+            more.into_iter()
+                .filter(|(name, _)| name != "_format" && name != "_pretty"),
+        ),
+        Err(_) => {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                IssueCode::Invalid,
+                "The form is not properly encoded",
+            );
+        }
+    }
+    let answer = doors
+        .record
+        .search(&asked.caller, path.kind, &parameters)
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn instance(
+    State(doors): State<Doors>,
+    path: RawPathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(&path)?;
+    let (record, caller) = (&doors.record, &asked.caller);
+    let answer = match asked.parts.method {
+        Method::PUT => {
+            record
+                .update(
+                    caller,
+                    path.kind,
+                    path.id(),
+                    asked.if_match()?.as_deref(),
+                    asked.json()?,
+                )
+                .await?
+        }
+        Method::DELETE => {
+            record
+                .delete(caller, path.kind, path.id(), asked.if_match()?.as_deref())
+                .await?
+        }
+        _ => record.read(caller, path.kind, path.id()).await?,
+    };
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn history(
+    State(doors): State<Doors>,
+    path: RawPathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(&path)?;
+    let answer = doors
+        .record
+        .history(&asked.caller, path.kind, path.id(), &asked.parameters()?)
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn version(
+    State(doors): State<Doors>,
+    path: RawPathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(&path)?;
+    let version = path.rest.get(1).map_or("", String::as_str);
+    let answer = doors
+        .record
+        .version(&asked.caller, path.kind, path.id(), version)
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn not_found() -> Refused {
+    Refused::Outcome(
+        StatusCode::NOT_FOUND,
+        OperationOutcome::error(
+            IssueCode::NotFound,
+            format!("There is nothing here; FHIR R4 is at {BASE}"),
+        ),
+    )
+}
+
+async fn not_allowed() -> Refused {
+    Refused::Outcome(
+        StatusCode::METHOD_NOT_ALLOWED,
+        OperationOutcome::error(
+            IssueCode::NotSupported,
+            "This address does not take this method",
+        ),
+    )
+}
+
+/// An answer in HTTP, with `ETag`, `Last-Modified` and `Location`. A read whose `If-None-Match`
+/// names the version at hand is a 304 (R4, section 3.1.0.1.6).
+fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let etag = answer.version.map(|version| format!("W/\"{version}\""));
+    let known = parts
+        .headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
+    let unchanged = status == StatusCode::OK
+        && matches!(parts.method, Method::GET | Method::HEAD)
+        && etag.as_deref().is_some_and(|etag| {
+            known.is_some_and(|known| known.split(',').any(|part| part.trim() == etag))
+        });
+    let mut response = if unchanged {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else if answer.body.is_empty() {
+        status.into_response()
+    } else {
+        fhir_response(status, answer.body)
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let values = [
+        (header::ETAG, etag),
+        (
+            header::LAST_MODIFIED,
+            answer.last_modified_ms.and_then(http_date),
+        ),
+        (
+            header::LOCATION,
+            answer.location.map(|location| format!("{base}/{location}")),
+        ),
+    ];
+    for (name, value) in values {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+/// RFC 9110, section 5.6.7.
+fn http_date(unix_ms: u64) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()?;
+    Some(time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn etags() {
+        let table = [
+            ("W/\"3\"", Some("3")),
+            ("\"3\"", Some("3")),
+            (" W/\"12\" ", Some("12")),
+            ("3", None),
+            ("W/\"\"", None),
+            ("*", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_etag(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(
+            http_date(784_111_777_000).as_deref(),
+            Some("Sun, 06 Nov 1994 08:49:37 GMT")
+        );
+    }
+
+    #[test]
+    fn accept_headers() {
+        let table = [
+            ("application/fhir+json", true),
+            ("application/xml, application/json;q=0.5", true),
+            ("text/html, */*;q=0.1", true),
+            ("application/fhir+xml", false),
+            ("application/json;q=0", false),
+            ("text/html", false),
+        ];
+        for (text, expected) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(text));
+            assert_eq!(accepts_json(&headers), expected, "{text}");
+        }
+    }
+}

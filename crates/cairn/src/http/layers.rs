@@ -1,0 +1,288 @@
+//! Layers around every route.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use futures_util::{FutureExt, StreamExt};
+use ledger::Entropy;
+use tokio::sync::watch;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::Predicate;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+use tracing::Instrument;
+
+use super::Doors;
+use crate::config::Limits;
+
+/// The header that carries the request id, in and out.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The id of a request: ties log, audit, trace and answer together.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) String);
+
+/// Bounds the body of routes that aren't FHIR's: its size and how slowly it may come.
+pub(super) fn bound_body<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    limits: &Limits,
+) -> Router<S> {
+    router
+        .layer(axum::extract::DefaultBodyLimit::disable())
+        .layer(RequestBodyLimitLayer::new(limits.form_body_bytes))
+        .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(
+            limits.body_timeout_ms,
+        )))
+}
+
+/// Puts the layers that all routes share around `router`.
+pub(super) fn around(router: Router, doors: &Doors) -> Router {
+    let mut router = router
+        .layer(
+            CompressionLayer::new()
+                .gzip(true)
+                .compress_when(Compressible),
+        )
+        .layer(from_fn_with_state(
+            doors.streams_stopped.clone(),
+            end_streams,
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ));
+    if doors.base_url.starts_with("https://") {
+        router = router.layer(SetResponseHeaderLayer::if_not_present(
+            header::STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000"),
+        ));
+    }
+    let entropy = doors.ledger.entropy();
+    router.layer(from_fn_with_state(entropy, observe))
+}
+
+/// Gives the request its id, counts it, logs it, traces it, and turns a panic into a 500.
+///
+/// Of the address, only the route's pattern goes into log, metric and trace: a path may hold what a
+/// client put there by mistake, and a query string is full of patient details.
+async fn observe(
+    State(entropy): State<std::sync::Arc<dyn Entropy>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = tokio::time::Instant::now();
+    let id = request
+        .headers()
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| is_request_id(text))
+        .map_or_else(|| new_request_id(entropy.as_ref()), str::to_owned);
+    let id_value =
+        HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+    request.headers_mut().insert(REQUEST_ID, id_value.clone());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
+    let method = method_name(request.method());
+    let is_fhir = request.uri().path().starts_with("/fhir");
+
+    let span = tracing::info_span!(
+        target: "cairn",
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = tracing::field::Empty,
+        request_id = id,
+    );
+    let mut response = match AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await
+    {
+        Ok(response) => response,
+        Err(_) => after_panic(is_fhir, &id),
+    };
+    let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    let elapsed = started.elapsed();
+    metrics::counter!("cairn_http_requests_total", "method" => method, "route" => route.clone(), "status" => status.to_string())
+        .increment(1);
+    metrics::histogram!("cairn_http_request_duration_seconds", "method" => method, "route" => route.clone())
+        .record(elapsed.as_secs_f64());
+    let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    span.in_scope(|| {
+        if status >= 500 {
+            tracing::error!(target: "cairn", status, duration_ms, "request");
+        } else {
+            tracing::info!(target: "cairn", status, duration_ms, "request");
+        }
+    });
+    response.headers_mut().insert(REQUEST_ID, id_value);
+    response
+}
+
+fn after_panic(is_fhir: bool, request_id: &str) -> Response {
+    let words = format!("An internal error; please report it with request id {request_id}.");
+    if is_fhir {
+        let outcome = ::fhir::OperationOutcome::error(::fhir::IssueCode::Exception, words);
+        super::fhir::outcome_response(StatusCode::INTERNAL_SERVER_ERROR, &outcome)
+    } else {
+        (StatusCode::INTERNAL_SERVER_ERROR, words).into_response()
+    }
+}
+
+/// A caller's id is taken over only if it looks like one: it goes into logs.
+fn is_request_id(text: &str) -> bool {
+    (8..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+fn new_request_id(entropy: &dyn Entropy) -> String {
+    let mut bytes = [0; 16];
+    entropy.fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The label for a method; others than these would let a client make up labels without end.
+fn method_name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Ends live updates when the server stops; they would otherwise hold the drain up to its limit.
+async fn end_streams(
+    State(stopped): State<watch::Receiver<bool>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    if !has_content_type(response.headers(), "text/event-stream") {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let mut stopped = stopped;
+    let until = async move {
+        // An error means that the sender is gone, so the server is as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    Response::from_parts(
+        parts,
+        Body::from_stream(body.into_data_stream().take_until(Box::pin(until))),
+    )
+}
+
+fn has_content_type(headers: &HeaderMap, name: &str) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with(name))
+}
+
+/// What is worth compressing, and safe to: pages carry secrets (CSRF tokens) next to text that a
+/// stranger may influence, and the length of the compressed whole would give the secret away
+/// (BREACH). FHIR answers and static files carry none.
+#[derive(Clone, Copy)]
+struct Compressible;
+
+impl Predicate for Compressible {
+    fn should_compress<B: axum::body::HttpBody>(&self, response: &axum::http::Response<B>) -> bool {
+        let long_enough = response
+            .body()
+            .size_hint()
+            .exact()
+            .is_none_or(|bytes| bytes > 1024);
+        long_enough
+            && [
+                "application/fhir+json",
+                "text/css",
+                "text/javascript",
+                "application/javascript",
+            ]
+            .iter()
+            .any(|name| has_content_type(response.headers(), name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::routing::get;
+    use ledger::SystemEntropy;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn boom() -> &'static str {
+        panic!("Ada Thornbury");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_that_says_nothing_but_its_request_id() {
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let router = Router::new()
+            .route("/boom", get(boom))
+            .route("/fhir/boom", get(boom))
+            .layer(from_fn_with_state(entropy, observe));
+        for path in ["/boom", "/fhir/boom"] {
+            let request = Request::builder()
+                .uri(path)
+                .body(Body::empty())
+                .expect("a request");
+            let response = router.clone().oneshot(request).await.expect("an answer");
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let id = response.headers()[REQUEST_ID]
+                .to_str()
+                .expect("text")
+                .to_owned();
+            let is_outcome = has_content_type(response.headers(), "application/fhir+json");
+            assert_eq!(is_outcome, path.starts_with("/fhir"));
+            let body = axum::body::to_bytes(response.into_body(), 10_000)
+                .await
+                .expect("a body");
+            let body = String::from_utf8_lossy(&body);
+            assert!(body.contains(&id) && !body.contains("Thornbury"), "{body}");
+        }
+    }
+
+    #[test]
+    fn request_ids() {
+        let table = [
+            ("0123abcd", true),
+            ("0123ABCD-0000", true),
+            ("0123abc", false),
+            ("Ada Thornbury", false),
+            ("1950-04-01 ", false),
+            ("", false),
+        ];
+        for (text, expected) in table {
+            assert_eq!(is_request_id(text), expected, "{text}");
+        }
+    }
+}

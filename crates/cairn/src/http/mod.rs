@@ -1,0 +1,56 @@
+//! Routes and what all of them share: request ids, metrics, traces, panics, bounds.
+
+mod api;
+mod fhir;
+mod layers;
+mod operate;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRef;
+use ledger::Ledger;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+
+use crate::config::Limits;
+use crate::server::Follower;
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct Doors {
+    pub(crate) pages: web::WebState,
+    pub(crate) ledger: Ledger,
+    pub(crate) trust: trust::Trust,
+    pub(crate) record: record::Record,
+    pub(crate) journeys: journey::Journeys,
+    /// Without a slash at the end.
+    pub(crate) base_url: String,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) followers: Arc<Vec<Follower>>,
+    /// Turns true when live updates have to end because the server stops.
+    pub(crate) streams_stopped: watch::Receiver<bool>,
+}
+
+impl FromRef<Doors> for Limits {
+    fn from_ref(doors: &Doors) -> Self {
+        doors.limits
+    }
+}
+
+/// All routes.
+pub(crate) fn router(doors: &Doors) -> Router {
+    let pages = layers::bound_body(web::router(doors.pages.clone()), &doors.limits);
+    let own = Router::new()
+        .merge(operate::router())
+        .merge(layers::bound_body(api::router(), &doors.limits))
+        .merge(fhir::router())
+        .with_state(doors.clone());
+    layers::around(pages.merge(own), doors)
+}
+
+/// The portal's address for a sign-in link, relative to the server.
+pub(crate) fn portal_link(secret: &str) -> String {
+    format!("{}{secret}", exchange::SIGN_IN_LINK_PATH)
+}

@@ -1,0 +1,76 @@
+//! Routes for operators: health and metrics.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::Doors;
+
+pub(super) fn router() -> Router<Doors> {
+    Router::new()
+        .route("/health/live", get(|| async { "live\n" }))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+/// Ready: the store answers and every follower runs.
+async fn ready(State(doors): State<Doors>) -> Response {
+    if let Err(error) = doors.ledger.next_timer_ms().await {
+        tracing::error!(%error, "the store does not answer");
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store does not answer\n",
+        )
+            .into_response();
+    }
+    for follower in doors.followers.iter() {
+        if !follower.is_running() {
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{} has stopped\n", follower.name),
+            )
+                .into_response();
+        }
+    }
+    "ready\n".into_response()
+}
+
+/// Prometheus text. What moves by itself is measured when it is asked for; the rest (commits, flushes,
+/// feed lag, deliveries) the contexts count as it happens, under their own names.
+async fn metrics(State(doors): State<Doors>) -> Response {
+    if let Err(error) = measure(&doors).await {
+        tracing::error!(%error, "the store does not answer");
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store does not answer\n",
+        )
+            .into_response();
+    }
+    doors.metrics.run_upkeep();
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        doors.metrics.render(),
+    )
+        .into_response()
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "gauges are floating-point numbers"
+)]
+async fn measure(doors: &Doors) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let ledger = &doors.ledger;
+    let now_ms = ledger.clock().now_ms();
+    let late = |due_ms: Option<u64>| {
+        due_ms.map_or(0, |due_ms| now_ms.saturating_sub(due_ms)) as f64 / 1000.0
+    };
+    metrics::gauge!("cairn_timer_lateness_seconds").set(late(ledger.next_timer_ms().await?));
+    metrics::gauge!("cairn_outbox_age_seconds").set(late(ledger.next_outbox_ms().await?));
+    metrics::gauge!("cairn_store_bytes").set(ledger.disk_bytes() as f64);
+    Ok(())
+}

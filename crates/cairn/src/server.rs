@@ -1,0 +1,361 @@
+//! The server: the contexts wired together behind one address.
+//!
+//! [`Server::start`] is what `cairn serve` and `cairn demo` run, and what tests start inside their
+//! own process on port 0 with a clock of their own.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use ledger::{Clock, Ledger, SystemClock, TenantId};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Limits;
+use crate::http;
+
+/// PEM files of the server's TLS.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Certificate and chain.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub private_key: PathBuf,
+}
+
+/// What only the demo shows.
+#[derive(Clone)]
+pub struct DemoPages {
+    /// The mailbox of the SMTP sink.
+    pub mailbox: exchange::sink::Mailbox,
+    /// Logins to show on the sign-in page.
+    pub logins: Vec<web::DemoLogin>,
+    /// How many times faster than real the care clock runs.
+    pub speed: f64,
+}
+
+/// How to start a server.
+pub struct ServerOptions {
+    /// The store; [`Server::stop`] closes it.
+    pub ledger: Ledger,
+    /// The tenant that is served.
+    pub tenant: TenantId,
+    /// Real time, for sessions, links and one-time codes.
+    pub wall_clock: Arc<dyn Clock>,
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// How the server is reached from outside, without a slash at the end; made from the address
+    /// that it listens on if not given.
+    pub public_url: Option<String>,
+    /// TLS of the server itself.
+    pub tls: Option<TlsFiles>,
+    /// Name of the organisation.
+    pub organisation: String,
+    /// Outgoing mail. An empty `portal_base` is filled with the server's own URL.
+    pub mail: Option<exchange::MailOptions>,
+    /// Folder with Cedar policies to use instead of the built-in set.
+    pub policy_folder: Option<PathBuf>,
+    /// Session idle time-out, seconds.
+    pub session_idle_s: u64,
+    /// Session absolute time-out, seconds.
+    pub session_absolute_s: u64,
+    /// Bounds.
+    pub limits: Limits,
+    /// What only the demo shows.
+    pub demo: Option<DemoPages>,
+    /// Whether the journey runner runs by itself. Tests in virtual time turn it off and call
+    /// `journeys().drain(…)`.
+    pub run_journeys: bool,
+}
+
+impl ServerOptions {
+    /// A server over `ledger` for `tenant` with the defaults of the configuration, on any free
+    /// loopback port, without mail.
+    #[must_use]
+    pub fn new(ledger: Ledger, tenant: TenantId) -> Self {
+        let session = crate::config::SessionSettings::default();
+        Self {
+            ledger,
+            tenant,
+            wall_clock: Arc::new(SystemClock),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            public_url: None,
+            tls: None,
+            organisation: "Cairn".to_owned(),
+            mail: None,
+            policy_folder: None,
+            session_idle_s: session.idle_s,
+            session_absolute_s: session.absolute_s,
+            limits: Limits::default(),
+            demo: None,
+            run_journeys: true,
+        }
+    }
+}
+
+/// Why a server could not start or stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address can't be had.
+    #[error("can't listen on {address}: {reason}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// The certificate or key can't be used.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// Identity or policy.
+    #[error(transparent)]
+    Trust(trust::TrustError),
+    /// Mail options that don't fit together.
+    #[error("mail: {0}")]
+    Mail(String),
+    /// The recorder of metrics.
+    #[error("metrics: {0}")]
+    Metrics(String),
+    /// The store did not close well.
+    #[error("closing the store: {0}")]
+    Close(ledger::LedgerError),
+}
+
+/// A part that runs besides the requests.
+pub(crate) struct Follower {
+    pub(crate) name: &'static str,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    pub(crate) fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    base_url: String,
+    ledger: Ledger,
+    trust: trust::Trust,
+    record: record::Record,
+    journeys: journey::Journeys,
+    handle: Handle<SocketAddr>,
+    listener: JoinHandle<std::io::Result<()>>,
+    followers: Arc<Vec<Follower>>,
+    stop_streams: watch::Sender<bool>,
+    stop_followers: watch::Sender<bool>,
+    drain: Duration,
+}
+
+impl Server {
+    /// Builds the contexts, starts the followers, and listens.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
+        let metrics = crate::telemetry::metrics().map_err(ServerError::Metrics)?;
+        let listener = listen(options.listen)?;
+        let address = listener.local_addr().map_err(|error| ServerError::Listen {
+            address: options.listen,
+            reason: error.to_string(),
+        })?;
+        let encrypted = options.tls.is_some();
+        let base_url = options
+            .public_url
+            .clone()
+            .unwrap_or_else(|| format!("{}://{address}", if encrypted { "https" } else { "http" }));
+
+        let trust = trust::Trust::new(trust::TrustOptions {
+            ledger: options.ledger.clone(),
+            wall_clock: options.wall_clock,
+            policy_folder: options.policy_folder,
+            session_idle_s: options.session_idle_s,
+            session_absolute_s: options.session_absolute_s,
+        })
+        .map_err(ServerError::Trust)?;
+        let record = record::Record::new(trust.clone());
+        let journeys = journey::Journeys::new(trust.clone());
+
+        let (stop_streams, streams_stopped) = watch::channel(false);
+        let (stop_followers, followers_stopped) = watch::channel(false);
+        let mut followers = Vec::new();
+        if options.run_journeys {
+            let (journeys, tenant, stopped) =
+                (journeys.clone(), options.tenant, followers_stopped.clone());
+            let task = tokio::spawn(async move { journeys.run(tenant, stopped).await });
+            followers.push(Follower {
+                name: "journeys",
+                task,
+            });
+        }
+        if let Some(mut mail) = options.mail {
+            if mail.portal_base.is_empty() {
+                mail.portal_base.clone_from(&base_url);
+            }
+            let deliverer =
+                exchange::MailDeliverer::new(trust.clone(), mail).map_err(ServerError::Mail)?;
+            let task = tokio::spawn(deliverer.run(followers_stopped.clone()));
+            followers.push(Follower { name: "mail", task });
+        }
+        let followers = Arc::new(followers);
+
+        let demo = options.demo;
+        let pages = web::WebState {
+            trust: trust.clone(),
+            journeys: journeys.clone(),
+            record: record.clone(),
+            tenant: options.tenant,
+            organisation: options.organisation,
+            mailbox: demo.as_ref().map(|demo| demo.mailbox.clone()),
+            demo_logins: demo
+                .as_ref()
+                .map(|demo| demo.logins.clone())
+                .unwrap_or_default(),
+            demo_speed: demo.as_ref().map(|demo| demo.speed),
+            secure_cookies: base_url.starts_with("https://"),
+        };
+        let router = http::router(&http::Doors {
+            pages,
+            ledger: options.ledger.clone(),
+            trust: trust.clone(),
+            record: record.clone(),
+            journeys: journeys.clone(),
+            base_url: base_url.clone(),
+            limits: options.limits,
+            metrics,
+            followers: followers.clone(),
+            streams_stopped,
+        });
+
+        let handle = Handle::new();
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let header_timeout = Duration::from_millis(options.limits.header_timeout_ms);
+        let cannot_listen = |error: std::io::Error| ServerError::Listen {
+            address,
+            reason: error.to_string(),
+        };
+        let mut plain = axum_server::from_tcp(listener)
+            .map_err(cannot_listen)?
+            .first_request_timeout(header_timeout)
+            .handle(handle.clone());
+        plain
+            .http_builder()
+            .http1()
+            .header_read_timeout(header_timeout);
+        let listener = match options.tls {
+            None => tokio::spawn(plain.serve(service)),
+            Some(files) => {
+                let config = RustlsConfig::from_pem_file(&files.certificate, &files.private_key)
+                    .await
+                    .map_err(|error| {
+                        let (certificate, key) =
+                            (files.certificate.display(), files.private_key.display());
+                        ServerError::Tls(format!("{certificate} and {key}: {error}"))
+                    })?;
+                let acceptor = RustlsAcceptor::new(config).handshake_timeout(header_timeout);
+                tokio::spawn(plain.acceptor(acceptor).serve(service))
+            }
+        };
+        tracing::info!(%address, "listening");
+        Ok(Self {
+            address,
+            base_url,
+            ledger: options.ledger,
+            trust,
+            record,
+            journeys,
+            handle,
+            listener,
+            followers,
+            stop_streams,
+            stop_followers,
+            drain: Duration::from_millis(options.limits.drain_ms),
+        })
+    }
+
+    /// The address that the server listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+    /// How the server is reached, without a slash at the end.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+    /// The store.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+    /// Identity, policy, vault.
+    #[must_use]
+    pub fn trust(&self) -> &trust::Trust {
+        &self.trust
+    }
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> &record::Record {
+        &self.record
+    }
+    /// The journeys.
+    #[must_use]
+    pub fn journeys(&self) -> &journey::Journeys {
+        &self.journeys
+    }
+
+    /// Stops cleanly: takes no new connections, ends live updates, lets requests under way finish
+    /// within the drain time, stops the followers, and closes the store.
+    ///
+    /// # Errors
+    /// `Close` when the store can't be closed; everything acknowledged is durable all the same.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        self.handle.graceful_shutdown(Some(self.drain));
+        let _ = self.stop_streams.send(true);
+        match self.listener.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the listener failed"),
+            Err(_) => tracing::error!("the listener was cut short"),
+        }
+        let _ = self.stop_followers.send(true);
+        for follower in self.followers.iter() {
+            let patience = tokio::time::Instant::now() + self.drain;
+            while follower.is_running() && tokio::time::Instant::now() < patience {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            if follower.is_running() {
+                // Whatever it was doing is not acknowledged, so the next start does it again.
+                tracing::warn!(follower = follower.name, "did not stop in time");
+                follower.task.abort();
+            }
+        }
+        self.ledger.close().await.map_err(ServerError::Close)
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let refuse = |error: std::io::Error| ServerError::Listen {
+        address,
+        reason: error.to_string(),
+    };
+    let listener = TcpListener::bind(address).map_err(refuse)?;
+    listener.set_nonblocking(true).map_err(refuse)?;
+    Ok(listener)
+}
+
+/// Waits until the process is asked to end: Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When the signals can't be listened for.
+pub async fn asked_to_end() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}

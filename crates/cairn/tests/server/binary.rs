@@ -1,0 +1,414 @@
+//! The binary as a process: exit codes, what it says, how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::house::{cairn, keyed_folder};
+
+fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().expect("cairn runs")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A server process, and the address that it says it is at.
+fn serve(data: &Path, change: impl FnOnce(&mut Command)) -> (Child, String) {
+    let mut command = cairn();
+    command
+        .arg("serve")
+        .arg("--data")
+        .arg(data)
+        .args(["--listen", "127.0.0.1:0"]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    change(&mut command);
+    let mut child = command.spawn().expect("cairn runs");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("its output"))
+        .read_line(&mut line)
+        .expect("a line");
+    let base = line.trim().strip_prefix("Cairn is at ").map(str::to_owned);
+    let Some(base) = base else {
+        let mut words = String::new();
+        child
+            .stderr
+            .take()
+            .expect("its errors")
+            .read_to_string(&mut words)
+            .expect("text");
+        panic!("the server said {line:?} and {words}");
+    };
+    (child, base)
+}
+
+/// SIGTERM; gives the exit code and the log.
+fn terminate(mut child: Child) -> (Option<i32>, String) {
+    let sent = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(sent.success());
+    let mut log = String::new();
+    child
+        .stderr
+        .take()
+        .expect("its log")
+        .read_to_string(&mut log)
+        .expect("text");
+    (child.wait().expect("it ends").code(), log)
+}
+
+#[test]
+fn a_store_is_never_made_without_its_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for command in [
+        vec!["serve", "--listen", "127.0.0.1:0"],
+        vec!["import", "-"],
+        vec!["audit", "verify"],
+    ] {
+        let refused = output(cairn().args(&command).arg("--data").arg(folder.path()));
+        assert_eq!(refused.status.code(), Some(1), "{command:?}");
+        assert!(
+            stderr(&refused).contains("cairn key create"),
+            "{command:?}: {}",
+            stderr(&refused)
+        );
+    }
+    assert!(!folder.path().join("root.key").exists());
+    assert!(!folder.path().join("ledger").exists());
+
+    let made = output(cairn().args(["key", "create", "--data"]).arg(folder.path()));
+    assert!(made.status.success());
+    let again = output(cairn().args(["key", "create", "--data"]).arg(folder.path()));
+    assert_eq!(
+        again.status.code(),
+        Some(1),
+        "a key must not be overwritten"
+    );
+}
+
+#[test]
+fn serves_says_where_and_ends_cleanly_on_sigterm() {
+    let folder = keyed_folder();
+    let (child, _) = serve(folder.path(), |_| {});
+    let second = output(
+        cairn()
+            .args(["audit", "verify", "--data"])
+            .arg(folder.path()),
+    );
+    assert_eq!(
+        second.status.code(),
+        Some(1),
+        "two processes had the store open"
+    );
+    let (code, log) = terminate(child);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+    let verified = output(
+        cairn()
+            .args(["audit", "verify", "--data"])
+            .arg(folder.path()),
+    );
+    assert!(verified.status.success(), "{}", stderr(&verified));
+}
+
+#[test]
+fn logs_are_json_where_asked_for_and_hold_no_query() {
+    let folder = keyed_folder();
+    let (child, base) = serve(folder.path(), |command| {
+        command.env("CAIRN_LOG_FORMAT", "json");
+    });
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let id = "00000000-1111-2222-3333-444444444444";
+    let status = runtime.block_on(async {
+        let url = format!("{base}/fhir/r4/Patient?family=Quibblewick");
+        let request = reqwest::Client::new().get(url).header("x-request-id", id);
+        request.send().await.expect("an answer").status().as_u16()
+    });
+    assert_eq!(status, 401);
+    let (_, log) = terminate(child);
+    let line = log
+        .lines()
+        .find(|line| line.contains(id))
+        .unwrap_or_else(|| panic!("no line for the request in {log}"));
+    let line: serde_json::Value = serde_json::from_str(line).expect("a log line is JSON");
+    assert_eq!(line["status"], 401, "{line}");
+    assert_eq!(line["span"]["http.route"], "/fhir/r4/{type}", "{line}");
+    assert!(!log.contains("Quibblewick"), "{log}");
+    for line in log.lines() {
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn traces_go_to_the_receiver_that_is_configured() {
+    let receiver = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", receiver.local_addr().expect("an address"));
+    let received = std::thread::spawn(move || {
+        let (mut stream, _) = receiver.accept().expect("a connection");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("set");
+        let mut request = Vec::new();
+        let mut chunk = [0; 4096];
+        while !request.windows(4).any(|window| window == b"\r\n\r\n")
+            || !contains(&request, b"GET /health/live")
+        {
+            let length = stream.read(&mut chunk).expect("a request");
+            if length == 0 {
+                break;
+            }
+            request.extend_from_slice(&chunk[..length]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n").expect("sent");
+        request
+    });
+    let folder = keyed_folder();
+    let (child, base) = serve(folder.path(), |command| {
+        command.env("CAIRN_OTLP_ENDPOINT", &endpoint);
+    });
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        reqwest::get(format!("{base}/health/live"))
+            .await
+            .expect("an answer")
+    });
+    let (code, log) = terminate(child);
+    assert_eq!(code, Some(0), "{log}");
+    let request = received.join().expect("no panic");
+    assert!(
+        request.starts_with(b"POST /v1/traces "),
+        "{}",
+        String::from_utf8_lossy(&request)
+    );
+    assert!(
+        contains(&request, b"GET /health/live"),
+        "the request's span is not in the trace"
+    );
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[test]
+fn import_tells_by_its_exit_code() {
+    let folder = keyed_folder();
+    let good = folder.path().join("good.ndjson");
+    let bad = folder.path().join("bad.ndjson");
+    let rejects = folder.path().join("rejects.ndjson");
+    let bundle = serde_json::json!({
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{
+            "fullUrl": "urn:uuid:6b1c1f0e-7d0b-4f5c-9a59-3f1d5a9f6a01",
+            "resource": { "resourceType": "Patient", "name": [{ "family": "Thornbury" }] },
+            "request": { "method": "POST", "url": "Patient" },
+        }],
+    });
+    std::fs::write(&good, format!("{bundle}\n")).expect("written");
+    std::fs::write(&bad, "this is not JSON\n").expect("written");
+    let import = |paths: &[&Path]| {
+        output(
+            cairn()
+                .args(["import", "--data"])
+                .arg(folder.path())
+                .arg("--rejects")
+                .arg(&rejects)
+                .args(paths),
+        )
+    };
+    let first = import(&[&good]);
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    assert!(
+        stdout(&first).starts_with("1 resources written, 0 were there already, 0 entries refused."),
+        "{}",
+        stdout(&first)
+    );
+    let second = import(&[&good]);
+    assert!(
+        stdout(&second).starts_with("0 resources written, 1 were there already"),
+        "{}",
+        stdout(&second)
+    );
+    let refused = import(&[&bad]);
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(
+        std::fs::read_to_string(&rejects)
+            .expect("a rejects file")
+            .contains("this is not JSON")
+    );
+    let missing = import(&[Path::new("/none/such")]);
+    assert_eq!(missing.status.code(), Some(1), "{}", stdout(&missing));
+    let verified = output(
+        cairn()
+            .args(["audit", "verify", "--data"])
+            .arg(folder.path()),
+    );
+    assert!(
+        verified.status.success() && stdout(&verified).contains("Sound."),
+        "{}",
+        stdout(&verified)
+    );
+}
+
+#[test]
+fn a_damaged_store_is_told_by_the_exit_code() {
+    let folder = keyed_folder();
+    let token = output(
+        cairn()
+            .args(["client", "create", "--name", "x", "--data"])
+            .arg(folder.path()),
+    );
+    assert!(token.status.success(), "{}", stderr(&token));
+    let prove = output(
+        cairn()
+            .args(["audit", "prove", "--data"])
+            .arg(folder.path())
+            .arg("no-such-event"),
+    );
+    assert_eq!(prove.status.code(), Some(1));
+    let other = keyed_folder();
+    let wrong_key = output(
+        cairn()
+            .args(["audit", "verify", "--data"])
+            .arg(folder.path())
+            .arg("--root-key")
+            .arg(other.path().join("root.key")),
+    );
+    assert_eq!(
+        wrong_key.status.code(),
+        Some(1),
+        "another store's key opened this one"
+    );
+}
+
+#[test]
+fn accounts_and_clients_on_a_store() {
+    let folder = keyed_folder();
+    let create = |password: &str| {
+        let mut child = cairn()
+            .args([
+                "account",
+                "create",
+                "--role",
+                "administrator",
+                "--user-name",
+                "ada",
+                "--name",
+                "Ada A",
+                "--data",
+            ])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cairn runs");
+        child
+            .stdin
+            .take()
+            .expect("its input")
+            .write_all(password.as_bytes())
+            .expect("written");
+        child.wait_with_output().expect("it ends")
+    };
+    let made = create("correct horse battery staple\n");
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert_eq!(
+        create("correct horse battery staple\n").status.code(),
+        Some(1),
+        "a user name was given twice"
+    );
+    let client = output(
+        cairn()
+            .args(["client", "create", "--name", "laboratory", "--data"])
+            .arg(folder.path()),
+    );
+    assert!(
+        client.status.success() && stdout(&client).trim().len() >= 32,
+        "{}",
+        stderr(&client)
+    );
+}
+
+#[test]
+fn journeys_are_checked_and_published() {
+    let folder = keyed_folder();
+    let journey =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../journeys/heart-failure-discharge.yaml");
+    let checked = output(cairn().args(["journey", "check"]).arg(&journey));
+    assert!(checked.status.success(), "{}", stdout(&checked));
+    let broken = folder.path().join("broken.yaml");
+    std::fs::write(&broken, "name: broken\nsteps: nonsense\n").expect("written");
+    let refused = output(cairn().args(["journey", "check"]).arg(&broken));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stdout(&refused).contains("broken.yaml:"),
+        "{}",
+        stdout(&refused)
+    );
+
+    let published = output(
+        cairn()
+            .args(["journey", "publish", "--data"])
+            .arg(folder.path())
+            .arg(&journey),
+    );
+    assert!(published.status.success(), "{}", stderr(&published));
+    assert!(
+        stdout(&published).contains("heart-failure-discharge version 1"),
+        "{}",
+        stdout(&published)
+    );
+
+    let token = output(
+        cairn()
+            .args([
+                "client", "create", "--role", "squad", "--name", "squad", "--data",
+            ])
+            .arg(folder.path()),
+    );
+    let (child, base) = serve(folder.path(), |_| {});
+    let changed = folder.path().join("changed.yaml");
+    let text = std::fs::read_to_string(&journey).expect("the journey");
+    std::fs::write(&changed, format!("{text}\n# A comment more.\n")).expect("written");
+    let publish = |file: &Path| {
+        output(
+            cairn()
+                .args(["journey", "publish", "--server", &base])
+                .env("CAIRN_TOKEN", stdout(&token).trim())
+                .arg(file),
+        )
+    };
+    let second = publish(&changed);
+    assert!(
+        stdout(&second).contains("heart-failure-discharge version 2"),
+        "{} {}",
+        stdout(&second),
+        stderr(&second)
+    );
+    let refused = publish(&broken);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stdout(&refused).contains("broken.yaml:"),
+        "{} {}",
+        stdout(&refused),
+        stderr(&refused)
+    );
+    assert_eq!(terminate(child).0, Some(0));
+}

@@ -1,0 +1,182 @@
+//! Configuration: where values come from, and what is refused.
+
+use std::io::Write;
+
+use cairn::config::{KEYS, Settings};
+use tempfile::NamedTempFile;
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn load(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> Result<Settings, String> {
+    let file = file(text);
+    Settings::load(
+        Some(file.path()),
+        pairs(environment).into_iter(),
+        &pairs(flags),
+    )
+    .map_err(|error| error.to_string())
+}
+
+#[test]
+fn flags_over_environment_over_file() {
+    let text = "organisation = 'file'\n[session]\nidle_s = 1\nabsolute_s = 1\n[smtp]\nport = 1\n";
+    let settings = load(
+        text,
+        &[
+            ("CAIRN_SESSION_ABSOLUTE_S", "2"),
+            ("CAIRN_SMTP_PORT", "2"),
+            ("PATH", "/bin"),
+            ("CAIRN_CONFIG", "x"),
+        ],
+        &[("smtp.port", "3")],
+    )
+    .expect("a configuration");
+    assert_eq!(settings.organisation, "file");
+    assert_eq!(
+        (
+            settings.session.idle_s,
+            settings.session.absolute_s,
+            settings.smtp.port
+        ),
+        (1, 2, 3)
+    );
+}
+
+#[test]
+fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
+    let value = |key: &cairn::config::Key| match key.name {
+        "public_url" => "https://care.example",
+        "listen" => "127.0.0.1:9",
+        "smtp.tls" => "implicit",
+        "log.format" => "json",
+        _ if !key.default.is_empty() => key.default,
+        _ => "x",
+    };
+    // Keys that go together are set together.
+    let company = |key: &cairn::config::Key| match key.name {
+        "behind_tls_proxy" => vec![("public_url", "https://care.example")],
+        "tls.certificate_file" => vec![("tls.private_key_file", "x")],
+        "tls.private_key_file" => vec![("tls.certificate_file", "x")],
+        "smtp.user" => vec![("smtp.password_file", "x")],
+        "smtp.password_file" => vec![("smtp.user", "x")],
+        "smtp.host" => vec![("smtp.from", "x")],
+        _ => Vec::new(),
+    };
+    for key in KEYS {
+        let name = key.environment_name();
+        let by_environment = load("", &[(name.as_str(), value(key))], &company(key));
+        assert!(by_environment.is_ok(), "{name}: {by_environment:?}");
+        let mut flags = company(key);
+        flags.push((key.name, value(key)));
+        let by_flag = load("", &[], &flags);
+        assert!(by_flag.is_ok(), "{}: {by_flag:?}", key.name);
+    }
+}
+
+#[test]
+fn defaults_are_what_the_list_says() {
+    let defaults: Vec<(&str, &str)> = KEYS
+        .iter()
+        .filter(|key| !key.default.is_empty())
+        .map(|key| (key.name, key.default))
+        .collect();
+    let listed = load("", &[], &defaults).expect("a configuration");
+    let real = load("", &[], &[]).expect("a configuration");
+    assert_eq!(format!("{listed:?}"), format!("{real:?}"));
+}
+
+#[test]
+fn what_is_refused_and_how() {
+    let file_cases = [
+        ("data = 'x'\nlisten_on = 'y'\n", "line 2", "listen_on"),
+        ("[smtp]\n\nhosts = 'x'\n", "line 3", "hosts"),
+        ("[smtpp]\nhost = 'x'\n", "line 1", "smtpp"),
+        ("[smtp]\nport = 'many'\n", "line 2", "port"),
+        ("data = \n", "line 1", ""),
+    ];
+    for (text, line, name) in file_cases {
+        let error = load(text, &[], &[]).expect_err(text);
+        assert!(
+            error.contains(line) && error.contains(name),
+            "{text}: {error}"
+        );
+    }
+    let environment_cases = [
+        ("CAIRN_DATUM", "x", "no such"),
+        ("CAIRN_SMTP_PORT", "many", "whole number"),
+    ];
+    for (name, value, words) in environment_cases {
+        let error = load("", &[(name, value)], &[]).expect_err(name);
+        assert!(error.contains(name) && error.contains(words), "{error}");
+    }
+    let flag_cases: &[(&[(&str, &str)], &str)] = &[
+        (&[("nothing", "x")], "--set nothing"),
+        (&[("behind_tls_proxy", "yes")], "true or false"),
+        (&[("listen", "0.0.0.0:80")], "in the clear"),
+        (
+            &[("listen", "0.0.0.0:80"), ("behind_tls_proxy", "true")],
+            "public_url",
+        ),
+        (&[("tls.certificate_file", "x")], "go together"),
+        (&[("smtp.user", "x")], "go together"),
+        (&[("smtp.host", "x")], "smtp.from"),
+        (&[("public_url", "care.example")], "https://"),
+        (&[("public_url", "https://care.example/")], "slash"),
+        (&[("otlp.sample_ratio", "2")], "from 0 to 1"),
+        (&[("smtp.parallel", "0")], "at least 1"),
+    ];
+    for (flags, words) in flag_cases {
+        let error = load("", &[], flags).expect_err(words);
+        assert!(error.contains(words), "{flags:?}: {error}");
+    }
+}
+
+#[test]
+fn secrets_come_from_files() {
+    let secret = file("correct horse\n");
+    let path = secret.path().display().to_string();
+    let settings = load(
+        "[smtp]\nhost = 'mail.example'\nfrom = 'Care <care@hospital.example>'\nuser = 'cairn'\n",
+        &[("CAIRN_SMTP_PASSWORD_FILE", path.as_str())],
+        &[],
+    )
+    .expect("a configuration");
+    let mail = settings
+        .mail("https://care.example")
+        .expect("readable")
+        .expect("mail");
+    assert_eq!(
+        mail.credentials,
+        Some(("cairn".to_owned(), "correct horse".to_owned()))
+    );
+    assert_eq!(mail.message_id_domain, "hospital.example");
+    assert!(!format!("{settings:?}").contains("correct horse"));
+    let missing = load(
+        "[smtp]\nhost='h'\nfrom='f'\nuser='u'\npassword_file='/none/x'\n",
+        &[],
+        &[],
+    )
+    .expect("a configuration");
+    assert!(
+        missing
+            .mail("")
+            .expect_err("no such file")
+            .to_string()
+            .contains("/none/x")
+    );
+}

@@ -1,0 +1,379 @@
+//! The FHIR routes: authentication, negotiation, and HTTP's words around the interactions.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::house::{assert_outcome, header, house, house_with, token};
+
+fn patient() -> Value {
+    json!({
+        "resourceType": "Patient",
+        "name": [{ "family": "Thornbury", "given": ["Ada"] }],
+        "birthDate": "1950-04-01",
+    })
+}
+
+#[tokio::test]
+async fn a_stranger_gets_the_capabilities_and_nothing_else() {
+    let house = house().await;
+    let metadata = house
+        .bare(Method::GET, "/fhir/r4/metadata")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(metadata.status(), 200);
+    assert!(header(&metadata, "content-type").starts_with("application/fhir+json"));
+    let metadata: Value = metadata.json().await.expect("JSON");
+    assert_eq!(metadata["resourceType"], "CapabilityStatement");
+    assert_eq!(metadata["fhirVersion"], "4.0.1");
+
+    for (method, path) in [
+        (Method::GET, "/fhir/r4/Patient"),
+        (Method::GET, "/fhir/r4/Patient/1"),
+        (Method::POST, "/fhir/r4/Patient"),
+        (Method::POST, "/fhir/r4"),
+        (Method::POST, "/fhir/r4/Patient/_search"),
+        (Method::DELETE, "/fhir/r4/Patient/1"),
+        (Method::GET, "/fhir/r4/Patient/1/_history"),
+    ] {
+        let response = house
+            .bare(method.clone(), path)
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(
+            header(&response, "www-authenticate"),
+            "Bearer realm=\"cairn\"",
+            "{method} {path}"
+        );
+        assert_outcome(response, 401, "login").await;
+    }
+    let wrong = house
+        .bare(Method::GET, "/fhir/r4/Patient")
+        .bearer_auth("wrong")
+        .send()
+        .await
+        .expect("an answer");
+    assert!(header(&wrong, "www-authenticate").contains("invalid_token"));
+    assert_outcome(wrong, 401, "login").await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn only_json_is_spoken() {
+    let house = house().await;
+    let accept = async |value: &str| {
+        let request = house
+            .asked(Method::GET, "/fhir/r4/Patient")
+            .header("accept", value);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(accept("application/fhir+json").await, 200);
+    assert_eq!(accept("application/json;q=0.9, text/html").await, 200);
+    assert_eq!(accept("*/*").await, 200);
+    assert_eq!(accept("application/fhir+xml").await, 406);
+    let format = async |value: &str| {
+        let request = house.asked(Method::GET, &format!("/fhir/r4/Patient?_format={value}"));
+        request
+            .header("accept", "text/html")
+            .send()
+            .await
+            .expect("an answer")
+            .status()
+            .as_u16()
+    };
+    assert_eq!(format("json").await, 200);
+    assert_eq!(format("application/fhir%2Bjson").await, 200);
+    assert_eq!(format("xml").await, 406);
+
+    let xml = house
+        .asked(Method::POST, "/fhir/r4/Patient")
+        .header("content-type", "application/fhir+xml")
+        .body("<Patient/>");
+    assert_outcome(xml.send().await.expect("an answer"), 415, "not-supported").await;
+    let none = house.asked(Method::POST, "/fhir/r4/Patient").body("{}");
+    assert_outcome(none.send().await.expect("an answer"), 415, "not-supported").await;
+    let form = house.sent(Method::POST, "/fhir/r4/Patient/_search", &json!({}));
+    assert_outcome(form.send().await.expect("an answer"), 415, "not-supported").await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn addresses_that_are_none() {
+    let house = house().await;
+    for path in [
+        "/fhir/r4/Patient/1/_history/1/more",
+        "/fhir/r5/Patient",
+        "/fhir/nothing",
+    ] {
+        let response = house
+            .asked(Method::GET, path)
+            .send()
+            .await
+            .expect("an answer");
+        assert_outcome(response, 404, "not-found").await;
+    }
+    let unknown = house
+        .asked(Method::GET, "/fhir/r4/Patiens")
+        .send()
+        .await
+        .expect("an answer");
+    assert_outcome(unknown, 404, "not-supported").await;
+    for (method, path) in [
+        (Method::DELETE, "/fhir/r4/Patient"),
+        (Method::PATCH, "/fhir/r4/Patient/1"),
+        (Method::PUT, "/fhir/r4"),
+    ] {
+        let response = house.asked(method, path).send().await.expect("an answer");
+        assert_ne!(header(&response, "allow"), "", "{path}");
+        assert_outcome(response, 405, "not-supported").await;
+    }
+    let purpose = house
+        .asked(Method::GET, "/fhir/r4/Patient")
+        .header("x-purpose-of-use", "CURIOSITY");
+    assert_outcome(purpose.send().await.expect("an answer"), 400, "value").await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_resource_s_life_in_http_s_words() {
+    let house = house().await;
+    let made = house
+        .sent(Method::POST, "/fhir/r4/Patient", &patient())
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(made.status(), 201);
+    assert_eq!(header(&made, "etag"), "W/\"1\"");
+    assert_eq!(
+        header(&made, "last-modified"),
+        "Sun, 01 Mar 2026 12:00:00 GMT"
+    );
+    let location = header(&made, "location").to_owned();
+    let base = house.url("/fhir/r4/Patient/");
+    assert!(
+        location.starts_with(&base) && location.ends_with("/_history/1"),
+        "{location}"
+    );
+    let made: Value = made.json().await.expect("JSON");
+    let id = made["id"].as_str().expect("an id");
+    let path = format!("/fhir/r4/Patient/{id}");
+
+    let read = house
+        .asked(Method::GET, &path)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        (
+            read.status().as_u16(),
+            header(&read, "etag"),
+            header(&read, "cache-control")
+        ),
+        (200, "W/\"1\"", "no-store")
+    );
+    let read: Value = read.json().await.expect("JSON");
+    assert_eq!(read["meta"]["versionId"], "1");
+    assert_eq!(read["name"][0]["family"], "Thornbury");
+    let head = house
+        .asked(Method::HEAD, &path)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        (head.status().as_u16(), header(&head, "etag")),
+        (200, "W/\"1\"")
+    );
+    assert_eq!(head.bytes().await.expect("no body").len(), 0);
+    let unchanged = house
+        .asked(Method::GET, &path)
+        .header("if-none-match", "W/\"1\"")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(unchanged.status(), 304);
+
+    let mut changed = read.clone();
+    changed["birthDate"] = json!("1950-04-02");
+    let update = |if_match: &'static str| {
+        house
+            .sent(Method::PUT, &path, &changed)
+            .header("if-match", if_match)
+            .send()
+    };
+    assert_outcome(update("1").await.expect("an answer"), 400, "value").await;
+    assert_eq!(update("W/\"7\"").await.expect("an answer").status(), 412);
+    let updated = update("W/\"1\"").await.expect("an answer");
+    assert_eq!(
+        (updated.status().as_u16(), header(&updated, "etag")),
+        (200, "W/\"2\"")
+    );
+
+    let first: Value = house
+        .asked(Method::GET, &format!("{path}/_history/1"))
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(first["birthDate"], "1950-04-01");
+    let history: Value = house
+        .asked(Method::GET, &format!("{path}/_history"))
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(
+        (&history["type"], &history["total"]),
+        (&json!("history"), &json!(2))
+    );
+
+    for found in [
+        house.asked(
+            Method::GET,
+            "/fhir/r4/Patient?family=thornbury&_pretty=true",
+        ),
+        house
+            .asked(Method::POST, "/fhir/r4/Patient/_search")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body("family=thornbury"),
+        house
+            .asked(
+                Method::POST,
+                "/fhir/r4/Patient/_search?birthdate=1950-04-02",
+            )
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body("family=thornbury"),
+    ] {
+        let found: Value = found
+            .send()
+            .await
+            .expect("an answer")
+            .json()
+            .await
+            .expect("JSON");
+        assert_eq!(found["type"], "searchset", "{found}");
+        assert_eq!(found["entry"][0]["resource"]["id"], id, "{found}");
+    }
+    let strange = house.asked(Method::GET, "/fhir/r4/Patient?favourite-colour=blue");
+    assert_eq!(strange.send().await.expect("an answer").status(), 400);
+    let lenient = house
+        .asked(Method::GET, "/fhir/r4/Patient?favourite-colour=blue")
+        .header("prefer", "handling=lenient");
+    assert_eq!(lenient.send().await.expect("an answer").status(), 200);
+
+    let gone = house
+        .asked(Method::DELETE, &path)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(gone.status(), 204);
+    assert_outcome(
+        house
+            .asked(Method::GET, &path)
+            .send()
+            .await
+            .expect("an answer"),
+        410,
+        "deleted",
+    )
+    .await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_transaction_with_and_without_the_slash() {
+    let house = house().await;
+    let bundle = json!({
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{
+            "fullUrl": "urn:uuid:6b1c1f0e-7d0b-4f5c-9a59-3f1d5a9f6a01",
+            "resource": patient(),
+            "request": { "method": "POST", "url": "Patient" },
+        }],
+    });
+    for path in ["/fhir/r4", "/fhir/r4/"] {
+        let done = house
+            .sent(Method::POST, path, &bundle)
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(done.status(), 200, "{path}");
+        let done: Value = done.json().await.expect("JSON");
+        assert_eq!(done["type"], "transaction-response");
+        assert!(
+            done["entry"][0]["response"]["status"]
+                .as_str()
+                .is_some_and(|status| status.starts_with("201")),
+            "{done}"
+        );
+    }
+    house.end().await;
+}
+
+#[tokio::test]
+async fn roles_have_no_more_than_their_rights() {
+    let house = house().await;
+    let squad = token(&house.server, trust::Role::Squad).await;
+    let refused = house
+        .bare(Method::GET, "/fhir/r4/Patient")
+        .bearer_auth(squad)
+        .send()
+        .await
+        .expect("an answer");
+    assert_outcome(refused, 403, "forbidden").await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_in_size_and_in_time() {
+    let house = house_with(|options| {
+        options.limits.fhir_body_bytes = 1_000;
+        options.limits.body_timeout_ms = 200;
+    })
+    .await;
+    let mut large = patient();
+    large["language"] = json!("x".repeat(1_000));
+    let large = house
+        .sent(Method::POST, "/fhir/r4/Patient", &large)
+        .send()
+        .await
+        .expect("an answer");
+    assert_outcome(large, 413, "too-long").await;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut slow = tokio::net::TcpStream::connect(house.server.address())
+        .await
+        .expect("a connection");
+    let head = format!(
+        "POST /fhir/r4/Patient HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/fhir+json\r\n\
+         content-length: 100\r\nconnection: close\r\n\r\n{{",
+        house.token
+    );
+    slow.write_all(head.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    house.end().await;
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed() {
+    let house = house().await;
+    let plain = house
+        .bare(Method::GET, "/fhir/r4/metadata")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(header(&plain, "content-encoding"), "");
+    let packed = house
+        .bare(Method::GET, "/fhir/r4/metadata")
+        .header("accept-encoding", "gzip");
+    let packed = packed.send().await.expect("an answer");
+    assert_eq!(header(&packed, "content-encoding"), "gzip");
+    house.end().await;
+}

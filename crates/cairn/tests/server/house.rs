@@ -1,0 +1,169 @@
+//! A server in this process, on a free port, over a store in a temporary folder.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn::store::{self, TENANT};
+use cairn::{Server, ServerOptions};
+use ledger::ManualClock;
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::Value;
+use tempfile::TempDir;
+use trust::{Agent, Role};
+
+/// 1 March 2026, noon.
+pub(crate) const NOON_MS: u64 = 1_772_366_400_000;
+
+pub(crate) struct House {
+    pub(crate) server: Server,
+    pub(crate) clock: ManualClock,
+    pub(crate) http: reqwest::Client,
+    pub(crate) token: String,
+    pub(crate) folder: TempDir,
+}
+
+/// A server with the defaults, but for what `change` changes.
+pub(crate) async fn house_with(change: impl FnOnce(&mut ServerOptions)) -> House {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = ManualClock::new(NOON_MS);
+    let key = store::root_key_path(folder.path());
+    store::create_root_key(&key).expect("a key");
+    let ledger = store::open(folder.path(), &key, Arc::new(clock.clone()), 16 << 20)
+        .await
+        .expect("a store");
+    let mut options = ServerOptions::new(ledger, TENANT);
+    change(&mut options);
+    let server = Server::start(options).await.expect("a server");
+    let token = token(&server, Role::Client).await;
+    let http = reqwest::Client::builder()
+        .danger_accept_invalid_certs(true)
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("a client");
+    House {
+        server,
+        clock,
+        http,
+        token,
+        folder,
+    }
+}
+
+pub(crate) async fn house() -> House {
+    house_with(|_| {}).await
+}
+
+pub(crate) async fn token(server: &Server, role: Role) -> String {
+    let by = Agent::system(TENANT, "command-line");
+    server
+        .trust()
+        .identity()
+        .create_client(&by, "test", role)
+        .await
+        .expect("a token")
+}
+
+impl House {
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.base_url())
+    }
+
+    /// A request without a token.
+    pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, self.url(path))
+    }
+
+    /// A request with the token of a FHIR client.
+    pub(crate) fn asked(&self, method: Method, path: &str) -> RequestBuilder {
+        self.bare(method, path).bearer_auth(&self.token)
+    }
+
+    /// A request with the token and a FHIR body.
+    pub(crate) fn sent(&self, method: Method, path: &str, body: &Value) -> RequestBuilder {
+        self.asked(method, path)
+            .header("content-type", "application/fhir+json")
+            .body(body.to_string())
+    }
+
+    pub(crate) async fn end(self) {
+        self.server.stop().await.expect("a clean end");
+    }
+}
+
+pub(crate) fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("")
+}
+
+/// Checks that a response is an `OperationOutcome` with this status and issue code.
+pub(crate) async fn assert_outcome(response: Response, status: u16, code: &str) {
+    assert_eq!(response.status().as_u16(), status);
+    assert!(
+        header(&response, "content-type").starts_with("application/fhir+json"),
+        "{:?}",
+        response.headers()
+    );
+    let body: Value = response.json().await.expect("JSON");
+    assert_eq!(body["resourceType"], "OperationOutcome", "{body}");
+    assert_eq!(body["issue"][0]["code"], code, "{body}");
+}
+
+/// The binary under test.
+pub(crate) fn cairn() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+    for name in ["CAIRN_CONFIG", "CAIRN_TOKEN"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A data folder with a root key.
+pub(crate) fn keyed_folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = cairn()
+        .args(["key", "create", "--data"])
+        .arg(folder.path())
+        .output()
+        .expect("cairn runs");
+    assert!(made.status.success(), "{made:?}");
+    folder
+}
+
+/// A self-signed certificate for 127.0.0.1.
+pub(crate) fn certificate(folder: &Path) -> cairn::TlsFiles {
+    let files = cairn::TlsFiles {
+        certificate: folder.join("cert.pem"),
+        private_key: folder.join("key.pem"),
+    };
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ])
+        .arg("-keyout")
+        .arg(&files.private_key)
+        .arg("-out")
+        .arg(&files.certificate)
+        .output()
+        .expect("openssl is installed (scripts/test installs it)");
+    assert!(made.status.success(), "{made:?}");
+    files
+}

@@ -1,0 +1,8 @@
+//! The real server over its real protocols: inside this process on a free port, or as a process.
+
+mod binary;
+mod config;
+mod fhir;
+mod house;
+mod journeys;
+mod operate;
