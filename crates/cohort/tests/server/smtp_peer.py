@@ -11,11 +11,20 @@ from aiosmtpd.controller import Controller
 class Noting:
     def __init__(self, path):
         self.log = open(path, "a", encoding="utf-8")
+        self.text = open(path + ".text", "ab")
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address.startswith("gone-"):
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
         message = email.message_from_bytes(envelope.content)
         for recipient in envelope.rcpt_tos:
             self.log.write(f"{recipient} {message['Message-ID']}\n")
+        self.text.write(envelope.content)
+        self.text.flush()
         self.log.flush()
         os.fsync(self.log.fileno())
         return "250 taken"
