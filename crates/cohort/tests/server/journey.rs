@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn::server::{Server, ServerOptions};
 use cairn::store::TENANT;
+use cairn::{Server, ServerOptions};
 use cohort::bench::{BenchOptions, write_cohort};
 use cohort::server::Fhir;
 use ledger::{Clock as _, Ledger, ManualClock, OpenOptions, RootKey, SystemEntropy};
@@ -253,6 +253,22 @@ impl World {
         .await;
     }
 
+    /// The staff's day: every open task is done.
+    async fn work(&self, patients: impl Iterator<Item = &String>) {
+        for patient in patients {
+            for mut task in self
+                .all(&format!(
+                    "Task?patient={patient}&code=staff-task&status=requested"
+                ))
+                .await
+            {
+                task["status"] = json!("completed");
+                self.put(task).await;
+            }
+        }
+        self.settle().await;
+    }
+
     async fn instances(&self, patient: &str) -> Vec<journey::InstanceView> {
         let reader = Agent::system(TENANT, "journey-engine");
         let permit = permit(
@@ -467,12 +483,15 @@ async fn every_branch_of_the_journey_in_virtual_time() {
                 patient["deceasedDateTime"] = json!(world.now());
                 world.put(patient).await;
                 let id = &people[&Fate::Withdraws];
-                let now = i64::try_from(world.clock.now_ms()).expect("a time");
-                let mut consent = trust::consent::care_messages(id, false, now).into_value();
+                let mut consent =
+                    trust::consent::care_messages(id, false, world.clock.now_ms()).into_value();
                 consent["id"] = json!(format!("{id}-withdrawn"));
                 world.put(consent).await;
             }
             world.settle().await;
+        }
+        if hour == 12 {
+            world.work(people.values()).await;
         }
         let answers = |fate: Fate| match fate {
             Fate::AnswersAll | Fate::GainsWeight | Fate::NoMailbox => day == 2 && hour == 18,
