@@ -65,7 +65,7 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
             what: what.to_owned(),
             value,
             unit,
-        })
+        });
     };
 
     let input = match &options.input {

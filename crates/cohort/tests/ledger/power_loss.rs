@@ -212,7 +212,6 @@ async fn what_was_acknowledged_survives_power_loss() {
             "an audit record for each acknowledged commit"
         );
         ledger.close().await.expect("closed");
-        drop(ledger);
         if round > 0 {
             let _ = fs::remove_dir_all(space.path().join(format!("round-{}", round - 1)));
         }

@@ -494,8 +494,9 @@ async fn every_branch_of_the_journey_in_virtual_time() {
             world.work(people.values()).await;
         }
         let answers = |fate: Fate| match fate {
-            Fate::AnswersAll | Fate::GainsWeight | Fate::NoMailbox => day == 2 && hour == 18,
-            Fate::Alarming => day == 2 && hour == 18,
+            Fate::AnswersAll | Fate::GainsWeight | Fate::NoMailbox | Fate::Alarming => {
+                day == 2 && hour == 18
+            }
             Fate::AnswersLate => day == 3 && hour == 18,
             _ => false,
         };
@@ -619,7 +620,7 @@ async fn every_branch_of_the_journey_in_virtual_time() {
         match fate {
             Fate::NoMailbox => assert_eq!(count, 0),
             Fate::NeverAnswers => {
-                assert!(count >= 4, "welcome, questions, reminder, survey: {count}")
+                assert!(count >= 4, "welcome, questions, reminder, survey: {count}");
             }
             _ => assert!(count >= 2, "{fate:?}: {count}"),
         }
