@@ -104,7 +104,10 @@
     if (!row) return;
     for (const other of document.querySelectorAll("[data-selected]")) delete other.dataset.selected;
     row.dataset.selected = "";
-    if (scroll) row.scrollIntoView({ block: "nearest" });
+    if (!scroll) return;
+    // The focus goes along, so that Enter opens what is chosen and readers hear it.
+    row.querySelector("a[data-act=open]")?.focus({ preventScroll: true });
+    row.scrollIntoView({ block: "nearest" });
   };
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
@@ -121,7 +124,7 @@
     switch (event.key) {
       case "j": select(all[Math.min(at + 1, all.length - 1)]); break;
       case "k": select(all[Math.max(at - 1, 0)]); break;
-      case "Enter": if (row && !event.target.closest("a, button, summary")) row.querySelector("a[data-act=open]")?.click(); break;
+      case "Enter": if (event.target.closest("a, button, summary")) return; row?.querySelector("a[data-act=open]")?.click(); break;
       case "e": { const details = row?.querySelector("details"); if (details) { details.open = true; details.querySelector("select, input:not([type=hidden]), textarea, button")?.focus(); } break; }
       case "c": row?.querySelector("form[data-act=claim]")?.requestSubmit(); break;
       case "u": document.querySelector("form[data-act=undo]")?.requestSubmit(); break;

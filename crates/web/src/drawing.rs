@@ -13,6 +13,9 @@ use crate::layout::thousands;
 const LINE: usize = 22;
 /// Characters of a label that fit between two layers.
 const LABEL: usize = 30;
+/// Width that a letter of a label takes, on average, and height of a row, pixels.
+const LABEL_ADVANCE: f64 = 6.6;
+const LABEL_ROW: f64 = 14.0;
 /// Width and height of the mark where a branch ends.
 const END_SIDE: f64 = 16.0;
 
@@ -132,14 +135,19 @@ pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>) -> Markup {
     let edges: Vec<(usize, usize)> = ways.iter().map(|way| (way.from, way.to)).collect();
     let layout = graph::layout(&sizes, &edges);
     let most = ways.iter().map(Way::count).max().unwrap_or(0);
-    let siblings = |way: &Way<'_>| ways.iter().filter(|other| other.from == way.from).count();
-    let arrivals = |way: &Way<'_>| ways.iter().filter(|other| other.to == way.to).count();
+    let areas: Vec<Area> = layout
+        .boxes
+        .iter()
+        .zip(&sizes)
+        .map(|((x, y), (width, height))| (*x, *y, x + width, y + height))
+        .collect();
+    let places = label_places(&ways, &layout.lines, &areas);
     html! {
         div class="graph" tabindex="0" role="region" aria-label="Graph of the journey" {
             svg width=(px(layout.width)) height=(px(layout.height)) viewBox={ "0 0 " (px(layout.width)) " " (px(layout.height)) } role="group" aria-label={ "Steps of " (graph.version.title) ". The same is in the tables below." } {
                 @for (way, line) in ways.iter().zip(&layout.lines) { (edge_line(line, way.count(), most)) }
                 @for (known, corner) in drawn.iter().zip(&layout.boxes) { (step_box(graph, known, *corner, chosen)) }
-                @for (number, (way, line)) in ways.iter().zip(&layout.lines).enumerate() { (edge_label(number, line, &way.labels, siblings(way), arrivals(way))) }
+                @for (way, place) in ways.iter().zip(places) { (edge_label(place, &way.labels)) }
             }
         }
     }
@@ -184,30 +192,72 @@ fn edge_line(line: &[Point], count: u64, most: u64) -> Markup {
     }
 }
 
-/// Labels stand where lines lie farthest apart: away from a box that many leave or reach. Neighbours
-/// stand at different heights.
+/// A rectangle: left, top, right, bottom.
+type Area = (f64, f64, f64, f64);
+
+fn overlap(left: Area, right: Area) -> f64 {
+    let width = left.2.min(right.2) - left.0.max(right.0);
+    let height = left.3.min(right.3) - left.1.max(right.1);
+    width.max(0.0) * height.max(0.0)
+}
+
+/// Where the middle of each label goes: on its line, where it covers least of the boxes and of the
+/// labels before it; near the middle of the first stretch where all is free.
 #[allow(clippy::cast_precision_loss, reason = "pixels")]
-fn edge_label(
-    number: usize,
-    line: &[Point],
-    labels: &[(&str, u64)],
-    siblings: usize,
-    arrivals: usize,
-) -> Markup {
-    let (Some(a), Some(b)) = (line.first(), line.get(1)) else {
-        return html! {};
-    };
-    let share = match (siblings > 1, arrivals > 1) {
-        (true, false) => 0.6,
-        (false, true) => 0.4,
-        _ => 0.5,
-    } + [-0.09, 0.09][number % 2];
-    let (x, y) = (a.0 + (b.0 - a.0) * share, a.1 + (b.1 - a.1) * share + 4.0);
-    let first = y - 7.0 * (labels.len() as f64 - 1.0);
+fn label_places(ways: &[Way<'_>], lines: &[Vec<Point>], boxes: &[Area]) -> Vec<Point> {
+    let mut taken: Vec<Area> = boxes.to_vec();
+    let mut places = Vec::new();
+    for (way, line) in ways.iter().zip(lines) {
+        let longest = way
+            .labels
+            .iter()
+            .map(|(label, count)| label.chars().count().min(LABEL) + 1 + thousands(*count).len());
+        let half_width = longest.max().unwrap_or(0) as f64 * LABEL_ADVANCE / 2.0;
+        let half_height = way.labels.len() as f64 * LABEL_ROW / 2.0;
+        let area = |(x, y): Point| {
+            (
+                x - half_width,
+                y - half_height,
+                x + half_width,
+                y + half_height,
+            )
+        };
+        let stretches = line.windows(2).flat_map(|ends| {
+            [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74].map(|share| {
+                let along = |from: f64, to: f64| from + (to - from) * share;
+                (along(ends[0].0, ends[1].0), along(ends[0].1, ends[1].1))
+            })
+        });
+        let covered = |place: &Point| {
+            taken
+                .iter()
+                .map(|other| overlap(area(*place), *other))
+                .sum::<f64>()
+        };
+        let mut best: Option<(f64, Point)> = None;
+        for place in stretches {
+            let covers = covered(&place);
+            if best.is_none_or(|(least, _)| covers < least) {
+                best = Some((covers, place));
+            }
+            if covers <= 0.0 {
+                break;
+            }
+        }
+        let place = best.map_or((0.0, 0.0), |(_, place)| place);
+        taken.push(area(place));
+        places.push(place);
+    }
+    places
+}
+
+#[allow(clippy::cast_precision_loss, reason = "pixels")]
+fn edge_label((x, y): Point, labels: &[(&str, u64)]) -> Markup {
+    let first = y + 4.0 - LABEL_ROW / 2.0 * (labels.len() as f64 - 1.0);
     html! {
         text class="label" x=(px(x)) y=(px(first)) {
             @for (row, (label, count)) in labels.iter().enumerate() {
-                tspan x=(px(x)) dy=[(row > 0).then_some("14")] {
+                tspan x=(px(x)) dy=[(row > 0).then_some(LABEL_ROW)] {
                     (shorten(label, LABEL))
                     @if !label.is_empty() { " " }
                     tspan class="count" { (thousands(*count)) }
@@ -378,6 +428,22 @@ mod tests {
                 && drawn.contains("edge idle")
         );
         assert!(!drawn.contains("style=") && !drawn.contains("<b>"));
+    }
+
+    #[test]
+    fn labels_keep_clear_of_each_other() {
+        let way = || Way {
+            from: 0,
+            to: 1,
+            labels: vec![("answered", 12)],
+        };
+        // Two lines that leave the same place side by side.
+        let lines = [
+            vec![(0.0, 0.0), (-20.0, 80.0)],
+            vec![(4.0, 0.0), (30.0, 80.0)],
+        ];
+        let places = label_places(&[way(), way()], &lines, &[]);
+        assert!((places[0].1 - places[1].1).abs() >= LABEL_ROW);
     }
 
     #[test]

@@ -18,12 +18,12 @@ const BEND_WIDTH: f64 = 28.0;
 /// they run straight.
 const PULL_ALONG: f64 = 8.0;
 const PULL_END: f64 = 2.0;
+/// What keeps a slot without neighbours where it is.
+const PULL_ALONE: f64 = 0.01;
 /// A bend that lies this close to the straight line is none.
 const STRAIGHT: f64 = 8.0;
-/// Sweeps of ordering; journeys have tens of steps, so this costs microseconds.
-const SWEEPS: usize = 32;
-/// The last sweeps, in which both sides pull at once.
-const SWEEPS_BALANCED: usize = 12;
+/// Sweeps of ordering; journeys have tens of steps, so this costs less than a millisecond.
+const SWEEPS: usize = 60;
 
 /// A point.
 pub(crate) type Point = (f64, f64);
@@ -206,79 +206,66 @@ impl Draft {
         (self.slots[left].width + self.slots[right].width) / 2.0 + GAP_X
     }
 
-    /// Moves the slots of a layer as near as possible to where they want to be, in order and apart.
-    fn settle(&mut self, layer: usize, wanted: &[f64]) {
-        let order = self.layers[layer].clone();
-        let mut left: Vec<f64> = wanted.to_vec();
+    /// Moves the slots of a layer to where they are pulled (place and force), in order and apart, so
+    /// that the pulls are met best in the sense of least squares: neighbours that would come too
+    /// close move as one block, to where the block is pulled (pool adjacent violators).
+    fn settle(&mut self, layer: usize, pulled: &[(f64, f64)]) {
+        let order = &self.layers[layer];
+        let mut offsets = vec![0.0; order.len()];
         for place in 1..order.len() {
-            left[place] =
-                left[place].max(left[place - 1] + self.apart(order[place - 1], order[place]));
+            offsets[place] = offsets[place - 1] + self.apart(order[place - 1], order[place]);
         }
-        let mut right: Vec<f64> = wanted.to_vec();
-        for place in (0..order.len().saturating_sub(1)).rev() {
-            right[place] =
-                right[place].min(right[place + 1] - self.apart(order[place], order[place + 1]));
+        // Blocks: sum of place times force, sum of forces, how many slots.
+        let mut blocks: Vec<(f64, f64, usize)> = Vec::new();
+        for ((place, force), offset) in pulled.iter().zip(&offsets) {
+            let mut block = ((place - offset) * force, *force, 1);
+            while let Some(last) = blocks.last().copied()
+                && last.0 / last.1 > block.0 / block.1
+            {
+                block = (last.0 + block.0, last.1 + block.1, last.2 + block.2);
+                blocks.pop();
+            }
+            blocks.push(block);
         }
-        // Half way between pushing all to the right and all to the left, which keeps the distances.
-        for (place, slot) in order.iter().enumerate() {
-            self.x[*slot] = (left[place] + right[place]) / 2.0;
+        let places = blocks
+            .iter()
+            .flat_map(|(sum, force, count)| std::iter::repeat_n(sum / force, *count));
+        for ((slot, place), offset) in order.iter().zip(places).zip(&offsets) {
+            self.x[*slot] = place + offset;
         }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "places in a layer")]
+    /// Packs each layer, then lets neighbours pull, layer by layer, down and up. Each step makes the
+    /// sum of squared pulls smaller, so it settles.
     fn place(&mut self) {
         for layer in 0..self.layers.len() {
-            let order = self.layers[layer].clone();
-            let mut at = 0.0;
-            for place in 0..order.len() {
-                if place > 0 {
-                    at += self.apart(order[place - 1], order[place]);
-                }
-                self.x[order[place]] = at;
-            }
-            for slot in order {
-                self.x[slot] -= at / 2.0;
-            }
+            let wanted = vec![(0.0, 1.0); self.layers[layer].len()];
+            self.settle(layer, &wanted);
         }
+        let count = self.layers.len();
         for sweep in 0..SWEEPS {
-            let count = self.layers.len();
             for step in 0..count {
                 let layer = if sweep % 2 == 0 {
                     step
                 } else {
                     count - 1 - step
                 };
-                let wanted: Vec<f64> = self.layers[layer]
+                let pulled: Vec<(f64, f64)> = self.layers[layer]
                     .iter()
                     .map(|slot| {
-                        let near: Vec<usize> = if sweep + SWEEPS_BALANCED < SWEEPS {
-                            let side = if sweep % 2 == 0 {
-                                &self.up[*slot]
-                            } else {
-                                &self.down[*slot]
-                            };
-                            side.clone()
-                        } else {
-                            self.up[*slot]
-                                .iter()
-                                .chain(&self.down[*slot])
-                                .copied()
-                                .collect()
-                        };
-                        let pulls = near
-                            .iter()
-                            .map(|other| (self.pull(*slot, *other), self.x[*other]));
-                        let (weight, sum) = pulls.fold((0.0, 0.0), |(weight, sum), (pull, x)| {
-                            (weight + pull, sum + pull * x)
+                        let near = self.up[*slot].iter().chain(&self.down[*slot]);
+                        let (sum, force) = near.fold((0.0, 0.0), |(sum, force), other| {
+                            let pull = self.pull(*slot, *other);
+                            (sum + pull * self.x[*other], force + pull)
                         });
-                        if near.is_empty() {
-                            self.x[*slot]
+                        if force > 0.0 {
+                            (sum / force, force)
                         } else {
-                            sum / weight
+                            (self.x[*slot], PULL_ALONE)
                         }
                     })
                     .collect();
-                self.settle(layer, &wanted);
+                self.settle(layer, &pulled);
             }
         }
     }

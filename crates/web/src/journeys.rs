@@ -196,7 +196,7 @@ async fn step_part(ctx: &Ctx, graph: &GraphView, step: Option<&str>) -> Result<M
                         @for (id, since_ms) in &people {
                             li class="spread" data-key=(id) {
                                 a data-act="open" href={ "/console/patients/" (id) } { @match names.get(id) { Some(line) => (line.name), None => { "Patient " (layout::short_id(id)) } } }
-                                span class="quiet small" { "since " (ctx.times.ago(signed(*since_ms))) }
+                                span class="quiet small" { "came " (ctx.times.ago(signed(*since_ms))) }
                             }
                         }
                     }

@@ -84,7 +84,7 @@ pub(crate) async fn message(ctx: Ctx, Path(number): Path<u64>) -> Result<Respons
                 dt { "Came" } dd { (ctx.times.exact(signed(message.received_ms))) }
                 dt { "Message-ID" } dd class="mono" { (message.message_id) }
             }
-            div class="card words" { (linked(&message.text)) }
+            div class="card pre-line" { (linked(&message.text)) }
             p class="quiet" { "The link asks for the patient's date of birth: it stands on the patient's page. Following it signs you out here and in as the patient; a private window keeps both." }
         }
     };
