@@ -21,7 +21,7 @@ fn stdout(output: &Output) -> String {
 }
 
 /// A server process, and the address that it says it is at.
-fn serve(data: &Path, change: impl FnOnce(&mut Command)) -> (Child, String) {
+pub(crate) fn serve(data: &Path, change: impl FnOnce(&mut Command)) -> (Child, String) {
     let mut command = cairn();
     command
         .arg("serve")
@@ -53,7 +53,7 @@ fn serve(data: &Path, change: impl FnOnce(&mut Command)) -> (Child, String) {
 }
 
 /// SIGTERM; gives the exit code and the log.
-fn terminate(mut child: Child) -> (Option<i32>, String) {
+pub(crate) fn terminate(mut child: Child) -> (Option<i32>, String) {
     let sent = Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
         .status()

@@ -2,6 +2,7 @@
 
 mod binary;
 mod config;
+mod demo;
 mod fhir;
 mod house;
 mod journeys;
