@@ -204,6 +204,21 @@ impl Asked {
             ),
         }
     }
+
+    /// The criteria of a conditional create (FHIR R4, section 3.1.0.8.1).
+    fn if_none_exist(&self) -> Result<Option<&str>, Refused> {
+        let Some(value) = self.parts.headers.get("if-none-exist") else {
+            return Ok(None);
+        };
+        match value.to_str() {
+            Ok(criteria) => Ok(Some(criteria)),
+            Err(_) => refuse(
+                StatusCode::BAD_REQUEST,
+                IssueCode::Value,
+                "If-None-Exist must be search criteria in ASCII, with other characters percent-encoded",
+            ),
+        }
+    }
 }
 
 fn parse_etag(text: &str) -> Option<&str> {
@@ -436,10 +451,16 @@ async fn kind(
     let asked = Asked::read(&doors, request).await?;
     let path = Path::read(&path)?;
     let answer = if asked.parts.method == Method::POST {
-        doors
-            .record
-            .create(&asked.caller, path.kind, asked.json()?)
-            .await?
+        let (caller, body) = (&asked.caller, asked.json()?);
+        match asked.if_none_exist()? {
+            Some(criteria) => {
+                doors
+                    .record
+                    .conditional_create(caller, path.kind, criteria, body)
+                    .await?
+            }
+            None => doors.record.create(caller, path.kind, body).await?,
+        }
     } else {
         doors
             .record

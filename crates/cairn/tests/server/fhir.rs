@@ -284,6 +284,39 @@ async fn a_resource_s_life_in_http_s_words() {
     house.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conditional_create_makes_one_resource() {
+    let house = house().await;
+    let organisation = json!({
+        "resourceType": "Organization",
+        "identifier": [{"system": "http://example.org/ids", "value": "ward-7"}],
+        "name": "Ward 7",
+    });
+    let create = |criteria: &'static str| {
+        house
+            .sent(Method::POST, "/fhir/r4/Organization", &organisation)
+            .header("if-none-exist", criteria)
+            .send()
+    };
+    let criteria = "identifier=http://example.org/ids|ward-7";
+    let first = create(criteria).await.expect("an answer");
+    let second = create(criteria).await.expect("an answer");
+    assert_eq!(
+        (first.status().as_u16(), second.status().as_u16()),
+        (201, 200)
+    );
+    let id = |value: Value| value["id"].as_str().expect("an id").to_owned();
+    let first = id(first.json().await.expect("JSON"));
+    assert_eq!(first, id(second.json().await.expect("JSON")));
+    assert_outcome(
+        create("nonsense=1").await.expect("an answer"),
+        400,
+        "not-supported",
+    )
+    .await;
+    house.end().await;
+}
+
 #[tokio::test]
 async fn a_transaction_with_and_without_the_slash() {
     let house = house().await;
