@@ -137,11 +137,10 @@
     for (const open of document.querySelectorAll(".acts details[open]")) if (!open.contains(event.target)) open.removeAttribute("open");
   });
 
-  // Forms: filters apply when they change, nothing is sent twice, unsaved words warn.
-  for (const form of document.querySelectorAll("form[data-auto]")) {
-    form.addEventListener("change", () => form.requestSubmit());
-    form.querySelector("[data-auto-hide]")?.setAttribute("hidden", "");
-  }
+  // Forms: filters apply when they change, nothing is sent twice.
+  // Listened for on the document, because live parts bring new forms.
+  root.dataset.script = "";
+  document.addEventListener("change", (event) => event.target.closest("form[data-auto]")?.requestSubmit());
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (event.defaultPrevented || form.method !== "post") return;
