@@ -36,7 +36,8 @@ fn start(data: &Path, more: &[&str]) -> Demo {
             return Demo { child, said };
         }
     }
-    panic!("the demo ended: {said:#?}");
+    let status = child.wait().expect("it ends");
+    panic!("the demo ended with {status}: {said:#?}");
 }
 
 impl Demo {
