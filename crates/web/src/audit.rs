@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use fhir::{Resource, ResourceType};
+use fhir::ResourceType;
 use ledger::{InclusionProof, Number};
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
+use serde_json::Value;
 use trust::{Action, Permit, Versioned};
 
 use crate::context::{Ctx, Fields, escape, query};
@@ -292,8 +293,51 @@ pub(crate) async fn event(ctx: &Ctx, permit: &Permit, id: &str) -> Result<Versio
         .ok_or(PageError::NotFound)
 }
 
-fn pretty(resource: &Resource) -> String {
-    serde_json::to_string_pretty(resource.as_value()).unwrap_or_default()
+/// Columns that a line of a raw record fills at most, where it can be broken.
+const LINE: usize = 140;
+
+/// JSON with line breaks, but what fits into a line stays in one: a record of a hundred entities is
+/// to be read, and to stay a small page.
+fn pretty(value: &Value, indent: usize) -> String {
+    let short = value.to_string();
+    if short.len() + indent <= LINE {
+        return short;
+    }
+    let inner = indent + 2;
+    let (open, close, parts): (_, _, Vec<String>) = match value {
+        Value::Object(members) => (
+            '{',
+            '}',
+            members
+                .iter()
+                .map(|(name, member)| {
+                    let name = Value::from(name.as_str()).to_string();
+                    format!("{name}: {}", pretty(member, inner))
+                })
+                .collect(),
+        ),
+        Value::Array(members) => (
+            '[',
+            ']',
+            members.iter().map(|member| pretty(member, inner)).collect(),
+        ),
+        _ => return short,
+    };
+    let pad = " ".repeat(inner);
+    format!(
+        "{open}\n{pad}{}\n{}{close}",
+        parts.join(&format!(",\n{pad}")),
+        " ".repeat(indent)
+    )
+}
+
+/// Text for between tags, where quotes may stay as they are; raw records consist of little else.
+fn escaped(text: &str) -> PreEscaped<String> {
+    PreEscaped(
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;"),
+    )
 }
 
 /// `GET /console/audit/{id}`: the sentence, its facts and the raw event.
@@ -326,7 +370,7 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
                 }
                 @if !sentence.queries.is_empty() { dt { "Asked" } dd { ul { @for query in &sentence.queries { li class="mono" { (query) } } } } }
             }
-            section class="stack" aria-labelledby="raw" { h2 id="raw" { "The record as it is kept" } pre tabindex="0" { code { (pretty(&found.resource)) } } }
+            section class="stack" aria-labelledby="raw" { h2 id="raw" { "The record as it is kept" } pre tabindex="0" { code { (escaped(&pretty(found.resource.as_value(), 0))) } } }
         }
     };
     Ok(console(&ctx, "Audit record", Section::Audit, None, &body))
@@ -419,6 +463,18 @@ pub(crate) async fn proof_json(ctx: Ctx, Path(id): Path<String>) -> Result<Respo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn raw_records_break_only_what_does_not_fit_into_a_line() {
+        let entity = json!({ "what": { "reference": "Observation/0ce7fb45-15b0-81f0-a7e7-1c6f19a52214" }, "type": { "code": "2" } });
+        let event =
+            json!({ "resourceType": "AuditEvent", "entity": [entity, entity], "quote\"d": [] });
+        let text = pretty(&event, 0);
+        assert_eq!(text.lines().count(), 8, "{text}");
+        assert_eq!(escaped("\"</pre>&\"").0, "\"&lt;/pre&gt;&amp;\"");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), event);
+    }
 
     #[test]
     fn only_ids_codes_and_days_become_parameters() {

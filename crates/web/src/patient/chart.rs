@@ -12,9 +12,9 @@ use crate::time::{DAY_MS, Times, fhir_time};
 
 /// Days shown.
 const DAYS: i64 = 45;
-const WIDTH: f64 = 640.0;
+const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 150.0;
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 58.0;
 const RIGHT: f64 = 76.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 26.0;
