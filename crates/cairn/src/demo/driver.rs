@@ -33,6 +33,9 @@ const DISCHARGE_EVERY_MS: u64 = 8 * HOUR_MS;
 /// How long a patient tries to answer or book before they forget about it.
 const PATIENCE_MS: u64 = 36 * HOUR_MS;
 
+/// How often they look again until then. Each look is in the audit, so it is no more than a person's.
+const LOOK_EVERY_MS: u64 = 4 * HOUR_MS;
+
 /// A patient who comes back stays this long.
 const SECOND_STAY_MS: u64 = 6 * DAY_MS;
 
@@ -219,6 +222,7 @@ fn new_case(
         discharged_ms: None,
         done: 0,
         waiting: Vec::new(),
+        looked_ms: 0,
         stay: 1,
         over: false,
     }
@@ -340,10 +344,14 @@ fn is_due(case: &Case, seed: u64, now_ms: u64) -> bool {
     let Some(discharged_ms) = case.discharged_ms else {
         return case.discharge_due_ms <= now_ms;
     };
-    !case.waiting.is_empty()
+    looks_again(case, now_ms)
         || acts_of(case, seed, discharged_ms)
             .get(case.done)
-            .is_none_or(|act| act.at_ms <= now_ms)
+            .map_or(case.waiting.is_empty(), |act| act.at_ms <= now_ms)
+}
+
+fn looks_again(case: &Case, now_ms: u64) -> bool {
+    !case.waiting.is_empty() && case.looked_ms + LOOK_EVERY_MS <= now_ms
 }
 
 /// One round's view of the world.
@@ -366,7 +374,13 @@ impl Player<'_> {
             return Ok(());
         };
         let acts = acts_of(case, self.seed, discharged_ms);
-        for number in std::mem::take(&mut case.waiting) {
+        let again = if looks_again(case, now_ms) {
+            case.looked_ms = now_ms;
+            std::mem::take(&mut case.waiting)
+        } else {
+            Vec::new()
+        };
+        for number in again {
             let Some(act) = acts.get(number) else {
                 continue;
             };
@@ -380,6 +394,7 @@ impl Player<'_> {
             // Moved on before it is done: an act that the record refuses must not hold up the rest.
             case.done += 1;
             if self.act(case, number, act, now_ms).await? == Outcome::NotYet {
+                case.looked_ms = now_ms;
                 case.waiting.push(number);
             }
             if case.discharged_ms.is_none() {

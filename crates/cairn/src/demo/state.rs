@@ -64,6 +64,9 @@ pub(super) struct Case {
     pub(super) done: usize,
     /// Acts that wait for their counterpart, e.g. an answer for its form.
     pub(super) waiting: Vec<usize>,
+    /// When the patient last looked whether the counterpart is there.
+    #[serde(default)]
+    pub(super) looked_ms: u64,
     /// 1 for the first stay.
     pub(super) stay: u32,
     /// Nothing more will happen.
