@@ -1,0 +1,154 @@
+//! The demo in a real browser: a newcomer's walk through console and portal, with real clicks.
+//!
+//! Chromium is driven by `walk.mjs`; what every page must hold (no accessibility violations, nothing
+//! from elsewhere, few bytes) is in `checks.mjs`. Screenshots go to `target/browser-screenshots/`.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cohort::server::{binary, free_port};
+
+/// How long the demo may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long the walk may take; it has bounds of its own that are shorter.
+const WALK_WITHIN: Duration = Duration::from_secs(900);
+/// Seconds that a day takes: fast enough to see patients move, slow enough for a person to answer a
+/// form in the two days that it is open.
+const SECONDS_A_DAY: &str = "16";
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("crates/cohort lies two folders down")
+        .to_owned()
+}
+
+/// A running demo, ended when dropped.
+struct Demo {
+    child: Child,
+    base: String,
+}
+
+impl Demo {
+    async fn start(data: &Path, log: &Path) -> io::Result<Self> {
+        let port = free_port()?;
+        let out = File::create(log)?;
+        let child = Command::new(binary()?)
+            .args(["demo", "--no-open", "--patients", "80", "--seed", "7"])
+            .args(["--speed", SECONDS_A_DAY])
+            .arg("--data")
+            .arg(data)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()?;
+        let mut demo = Self {
+            child,
+            base: format!("http://127.0.0.1:{port}"),
+        };
+        let started = tokio::time::Instant::now();
+        loop {
+            if let Some(status) = demo.child.try_wait()? {
+                return Err(io::Error::other(format!("the demo ended with {status}")));
+            }
+            let ready = reqwest::get(format!("{}/health/ready", demo.base)).await;
+            if ready.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(demo);
+            }
+            if started.elapsed() > READY_WITHIN {
+                return Err(io::Error::other(format!(
+                    "the demo is not ready after {} seconds",
+                    READY_WITHIN.as_secs()
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// SIGTERM; whether the end was a clean one.
+    fn stop(mut self) -> io::Result<bool> {
+        Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()?;
+        Ok(self.child.wait()?.success())
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a process, at most so long; then it is killed.
+async fn wait(child: &mut Child, within: Duration) -> io::Result<bool> {
+    let started = tokio::time::Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        if started.elapsed() > within {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::other("the walk took too long"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_walks_through_the_demo() {
+    let root = root();
+    let peers = root.join("target/peers/npm/node_modules");
+    for (what, path) in [
+        ("Chromium", PathBuf::from("/usr/bin/chromium")),
+        ("playwright-core", peers.join("playwright-core")),
+        ("@axe-core/playwright", peers.join("@axe-core/playwright")),
+    ] {
+        assert!(
+            path.exists(),
+            "{what} is missing at {}: scripts/test installs it",
+            path.display()
+        );
+    }
+    let shots = root.join("target/browser-screenshots");
+    let _ = fs::remove_dir_all(&shots);
+    fs::create_dir_all(&shots).expect("a folder for the screenshots");
+    let space = tempfile::tempdir().expect("a folder");
+    let log = space.path().join("demo.log");
+    let words = || fs::read_to_string(&log).unwrap_or_default();
+
+    let demo = match Demo::start(&space.path().join("data"), &log).await {
+        Ok(demo) => demo,
+        Err(error) => panic!("{error}\n{}", words()),
+    };
+    let mut walk = Command::new("node")
+        .arg(root.join("crates/cohort/tests/browser/walk.mjs"))
+        .args([demo.base.as_str(), SECONDS_A_DAY])
+        .args([&peers, &shots])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("node can't be started ({error}): scripts/test installs it")
+        });
+    let walked = wait(&mut walk, WALK_WITHIN).await;
+    assert!(
+        matches!(walked, Ok(true)),
+        "the walk failed ({walked:?}); what the demo said:\n{}",
+        words()
+    );
+    let clean = demo.stop().expect("the demo can be stopped");
+    assert!(clean, "the demo did not stop cleanly:\n{}", words());
+    let said = words();
+    assert!(
+        !said.contains("ERROR") && !said.contains("WARN"),
+        "the demo logged trouble:\n{said}"
+    );
+}

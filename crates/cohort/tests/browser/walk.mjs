@@ -1,0 +1,471 @@
+// The walk of a newcomer through the demo: node walk.mjs BASE SECONDS-A-DAY PEERS SHOTS
+import { readFile } from "node:fs/promises";
+import { Walk } from "./checks.mjs";
+import { checkProof } from "./proof.mjs";
+
+const [base, dayText, peers, shots] = process.argv.slice(2);
+const DAY_S = Number(dayText);
+/** Slower machines get this much more time for what takes as long as the care clock says. */
+const SLACK_S = 30;
+const JOURNEY = "/console/journeys/heart-failure-discharge";
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const walk = new Walk(base, peers, shots);
+
+const section = (page, name) => page.getByRole("navigation", { name: "Console" }).getByRole("link", { name });
+const menu = (page, name) => page.getByRole("navigation", { name: "Your pages" }).getByRole("link", { name });
+const tab = (page, name) => page.locator("nav.tabs").getByRole("link", { name });
+const keys = (page) => page.locator("#timeline li.fact").evaluateAll((facts) => facts.map((fact) => fact.dataset.key));
+
+/** Signs a member of staff in with the demo's own buttons. */
+async function signIn(name, { closely = false } = {}) {
+  const page = await walk.person(name);
+  await page.goto("/");
+  walk.check(page.url().startsWith(`${base}/sign-in`), `a stranger is sent to ${walk.place(page)} instead of the sign-in page`);
+  if (closely) {
+    await walk.look(page, "sign-in");
+    await page.getByLabel("User name").fill(name);
+    await page.getByLabel("Password", { exact: true }).fill("not the password");
+    await walk.click(page.getByRole("button", { name: "Continue" }));
+    await page.getByRole("alert").getByText("User name or password is wrong.").waitFor();
+    await walk.look(page, "sign-in-refused");
+  }
+  await walk.click(page.getByRole("button", { name: `Sign in as ${name}` }));
+  await page.getByRole("heading", { name: "Your one-time code" }).waitFor();
+  if (closely) {
+    await walk.look(page, "one-time-code");
+    // The look took long; a fresh page has a fresh code.
+    await page.goto("/sign-in");
+    await walk.click(page.getByRole("button", { name: `Sign in as ${name}` }));
+    await page.getByRole("heading", { name: "Your one-time code" }).waitFor();
+  }
+  await walk.follow(page, page.getByRole("button", { name: "Sign in", exact: true }), /^\/console\//);
+  return page;
+}
+
+async function newcomer() {
+  const carla = await signIn("carla", { closely: true });
+  walk.check(new URL(carla.url()).pathname === "/console/worklist", "a coordinator's work starts at the worklist");
+  await walk.look(carla, "worklist-at-first");
+
+  await walk.follow(carla, section(carla, "Journeys"), "/console/journeys");
+  await walk.look(carla, "journeys");
+  await walk.follow(carla, carla.getByRole("rowheader").getByRole("link"), /^\/console\/journeys\/heart-failure-discharge\?version=1$/);
+
+  // Counts are words in the drawing, and they change by themselves.
+  const waiting = carla.locator('svg a[aria-label*="Until the second day"]');
+  const here = async () => Number(/(\d+) here now/.exec(await waiting.getAttribute("aria-label"))?.[1] ?? 0);
+  await walk.changesByItself(carla, "the graph shows patients waiting for the second day", 2 * DAY_S + SLACK_S, async () => (await here()) > 0);
+  walk.check(/^\d+$/.test((await waiting.locator(".badge-text").textContent()).trim()), "the count stands in the drawing as text");
+  const counts = async () => (await carla.locator("#graph svg .count, #graph svg .badge-text").allTextContents()).join(" ");
+  const before = await counts();
+  await walk.changesByItself(carla, "counts in the graph change", 2 * DAY_S + SLACK_S, async () => (await counts()) !== before);
+  await walk.look(carla, "journey");
+  await walk.click(carla.getByText("The same as tables"));
+  await carla.getByRole("table", { name: "Steps" }).waitFor();
+
+  // A step opens its people; one of them is seen to move.
+  await walk.follow(carla, waiting, /step=day_two/);
+  await carla.locator("#step").getByRole("heading", { name: "Who is here" }).waitFor();
+  await walk.look(carla, "journey-step");
+  await walk.follow(carla, carla.locator("#step ul [data-act=open]").first(), /^\/console\/patients\//);
+  const known = new Set(await keys(carla));
+  await walk.changesByItself(carla, "a patient moves: the timeline has a new entry", 3 * DAY_S + SLACK_S, async () => (await keys(carla)).some((key) => !known.has(key) && !key.includes("-plan-")));
+  await walk.look(carla, "timeline");
+  await walk.follow(carla, tab(carla, "Messages"), /show=messages/);
+  walk.check((await keys(carla)).length > 0, "the patient was written to");
+  await walk.look(carla, "timeline-messages");
+  return carla;
+}
+
+async function patients(carla) {
+  const name = await carla.locator("h1").textContent();
+  await walk.follow(carla, section(carla, "Patients"), "/console/patients");
+  await walk.look(carla, "patients");
+  const search = async (words) => {
+    await carla.getByLabel("Name").fill(words);
+    await walk.click(carla.getByRole("button", { name: "Search" }));
+  };
+  await search("zzzz");
+  await carla.getByText("Nobody found").waitFor();
+  await search(name.split(/\s+/).at(-1).slice(0, 4));
+  await carla.getByRole("rowheader", { name }).first().waitFor();
+  walk.check(!carla.url().includes("?"), "what is searched for does not stand in the address");
+  await walk.look(carla, "patients-found");
+  await walk.click(carla.locator("h1"));
+  await walk.press(carla, "j");
+  await walk.press(carla, "Enter");
+  await carla.waitForURL(/\/console\/patients\/./);
+}
+
+async function mailbox(carla) {
+  await walk.follow(carla, section(carla, "Mailbox"), "/console/mailbox");
+  await walk.look(carla, "mailbox");
+  await walk.follow(carla, carla.locator("[data-act=open]").first(), /^\/console\/mailbox\/\d+$/);
+  await walk.look(carla, "mailbox-message");
+}
+
+async function squad() {
+  const sam = await signIn("sam");
+  await sam.goto(JOURNEY);
+  await walk.follow(sam, sam.getByRole("link", { name: "Edit as a new version" }), /^\/console\/journeys\/publish/);
+  const editor = sam.getByLabel("Journey file (YAML)");
+  const source = await editor.inputValue();
+  walk.check(source.includes("name: heart-failure-discharge"), "the editor holds the journey's file");
+  const wrong = source.replace("next: follow_up", "next: folow_up");
+  const line = wrong.split("\n").findIndex((text) => text.includes("folow_up")) + 1;
+  walk.check(line > 0, "the file has the line that the walk breaks");
+  await editor.fill(wrong);
+  await walk.click(sam.getByRole("button", { name: "Check only" }));
+  const finding = sam.getByText(new RegExp(`Line ${line}, column \\d+`)).first();
+  await finding.waitFor();
+  await walk.look(sam, "publish-findings");
+  await walk.click(sam.getByRole("button", { name: "Publish", exact: true }));
+  await finding.waitFor();
+  walk.check((await editor.inputValue()).includes("folow_up"), "a refused file is not lost");
+  await editor.fill(source.replace("Hello {patient.given|there}. You are home again", "Good day, {patient.given|there}. You are home again"));
+  await walk.click(sam.getByRole("button", { name: "Check only" }));
+  await sam.getByText("it can be published").waitFor();
+  await walk.follow(sam, sam.getByRole("button", { name: "Publish", exact: true }), /^\/console\/journeys\/heart-failure-discharge\?version=2$/);
+  walk.check(/Version 1\s+\d+ now/.test(await tab(sam, "Version 1").textContent()), "patients of version 1 stay there");
+  const inIt = async () => Number((await sam.locator("#graph p .strong").first().textContent()).replace(",", ""));
+  await walk.changesByItself(sam, "the first patients start in version 2", 3 * DAY_S + SLACK_S, async () => (await inIt()) > 0);
+  await walk.look(sam, "journey-version-2");
+  await walk.follow(sam, sam.locator('svg a[aria-label*="Until the second day"]'), /step=day_two/);
+  await sam.getByText("Your role sees how many patients are here, not who.").waitFor();
+  await sam.context().close();
+}
+
+/** A patient with an open form, as the coordinator finds them: at the step, not answering. */
+async function findPatient(carla, tried) {
+  const people = [];
+  for (const version of [1, 2]) {
+    await carla.goto(`${JOURNEY}?version=${version}&step=symptoms#step`);
+    people.push(...await carla.locator("#step ul li").evaluateAll((items) => items.map((item) => ({
+      patient: item.dataset.key, href: item.querySelector("a").getAttribute("href"),
+      hours: (Number(document.documentElement.dataset.now) - Number(item.querySelector("time").dataset.ms)) / 3_600_000,
+    }))));
+  }
+  // Who has not answered for most of a day is not about to; of the others, those who were asked last.
+  const rank = ({ hours }) => (hours > 20 ? 0 : 24) + hours;
+  return people.filter((person) => !tried.has(person.patient) && person.hours < 36).sort((left, right) => rank(left) - rank(right))[0];
+}
+
+/** What the mailbox has for an address: numbers, newest first. */
+async function mailTo(carla, address) {
+  await carla.goto("/console/mailbox");
+  return carla.locator("tbody tr").evaluateAll((rows, address) => rows.filter((row) => row.textContent.includes(address)).map((row) => Number(row.dataset.key)), address);
+}
+
+/** Follows the link of a patient's newest message, as they would, up to their own pages. */
+async function enterPortal(carla, person) {
+  await carla.goto(person.href);
+  const born = /born (\d{1,2}) (\w{3}) (\d{4})/.exec(await carla.locator("#patient-head").textContent());
+  walk.check(born, "the patient's page says when they were born");
+  person.born = `${born[3]}-${String(MONTHS.indexOf(born[2]) + 1).padStart(2, "0")}-${born[1].padStart(2, "0")}`;
+  person.address = (await carla.locator("#patient-head dt", { hasText: "E-mail" }).locator("xpath=following-sibling::dd[1]").textContent()).trim();
+  const mail = await mailTo(carla, person.address);
+  if (!mail.length) return null;
+  await walk.follow(carla, carla.locator(`tr[data-key="${mail[0]}"] a`), /^\/console\/mailbox\/\d+$/);
+  person.link = await carla.getByRole("link", { name: /\/sign-in\/link\// }).getAttribute("href");
+  walk.check(new URL(person.link).host === new URL(base).host, "the message's link leads to the portal");
+  const page = await walk.person("patient");
+  await page.goto(person.link);
+  await page.getByRole("heading", { name: "Hello. Is it you?" }).waitFor();
+  await page.getByLabel("Date of birth").fill(person.born);
+  await walk.follow(page, page.getByRole("button", { name: "Open my pages" }), /^\/portal/);
+  return page;
+}
+
+/** Answers the open form of a patient; gives their page, or nothing when they were faster. */
+async function answer(carla, person) {
+  const page = await enterPortal(carla, person);
+  if (!page) return null;
+  // The staff's page of the same patient stays open beside it.
+  await carla.goto(person.href);
+  person.before = new Set(await keys(carla));
+  await page.goto("/portal");
+  const form = page.locator('a[href^="/portal/forms/"]').first();
+  if (await form.count()) {
+    walk.check((await page.locator("#next").textContent()).trim().length > 0, "the home page says what is next");
+    await walk.follow(page, form, /^\/portal\/forms\//);
+    const choose = (words, answer) => walk.click(page.getByRole("group", { name: words }).getByText(answer, { exact: true }));
+    const send = page.getByRole("button", { name: "Send my answers" });
+    if (await send.count()) {
+      // Looked at in short: the form is open for two days only, and a day is over soon.
+      await walk.glance(page, "portal-form");
+      await choose(/out of breath/, "Yes");
+      await choose(/swollen/, "No");
+      await choose(/dizzy/, "No");
+      page.wanted.add(409);
+      await walk.click(send);
+      await page.getByText(/Your answers are with your care team|Changed meanwhile|These questions are closed|You have answered these questions/).first().waitFor();
+      page.wanted.delete(409);
+      if (page.url().includes("said=answered")) return page;
+    }
+  }
+  await page.context().close();
+  return null;
+}
+
+async function portal(carla) {
+  const tried = new Set();
+  let person;
+  const page = await walk.until("a patient with an open form is found and let in", 10 * DAY_S + SLACK_S, async () => {
+    person = await findPatient(carla, tried);
+    if (!person) return null;
+    tried.add(person.patient);
+    return answer(carla, person);
+  });
+  const { before } = person;
+  await walk.changesByItself(carla, "the answers reach the staff's timeline", DAY_S + SLACK_S, async () => (await keys(carla)).some((key) => !before.has(key) && key.startsWith("QuestionnaireResponse/")));
+  await carla.locator("#patient-head .card").getByText("Review alarming symptoms", { exact: true }).waitFor();
+  walk.check((await page.locator("#next").textContent()).trim().length > 0, "the home page says what happens next");
+  await visit(carla, page);
+  await walk.look(page, "portal-home");
+  await walk.look(carla, "timeline-after-answers");
+
+  await walk.follow(page, menu(page, "Messages"), "/portal/inbox");
+  await walk.look(page, "portal-messages");
+  await walk.follow(page, page.locator("ul.links a").first(), /^\/portal\/inbox\/./);
+  await walk.look(page, "portal-message");
+
+  await walk.follow(page, menu(page, "What is next"), "/portal");
+  await walk.follow(page, page.getByRole("link", { name: "Write down my weight" }), "/portal/weight");
+  await page.getByLabel("Weight today, in kilograms").fill("8000");
+  await walk.click(page.getByRole("button", { name: "Save" }));
+  await page.getByText("That can't be a weight in kilograms.").waitFor();
+  await walk.look(page, "portal-weight");
+  await page.getByLabel("Weight today, in kilograms").fill("81.4");
+  await walk.click(page.getByRole("button", { name: "Save" }));
+  await page.getByRole("status").getByText("Your weight is noted.").waitFor();
+
+  await walk.follow(page, menu(page, "How we reach you"), "/portal/preferences");
+  await walk.look(page, "portal-preferences");
+  await walk.click(page.getByRole("button", { name: "Save" }));
+  await page.getByRole("status").getByText("Your choice is saved.").waitFor();
+
+  await whoLooked(page);
+  await withdraw(carla, page, person);
+
+  await walk.follow(page, page.getByRole("button", { name: "Sign out" }), "/sign-in");
+  await page.goto("/portal");
+  walk.check(page.url().startsWith(`${base}/sign-in`), "signed out is signed out");
+  // The link alone opens nothing: it takes the right date of birth.
+  await page.goto(person.link);
+  await page.getByLabel("Date of birth").fill("1901-02-03");
+  await walk.click(page.getByRole("button", { name: "Open my pages" }));
+  await page.getByRole("alert").getByText("The date does not match").waitFor();
+  await walk.look(page, "portal-link-refused");
+  await page.context().close();
+  return person;
+}
+
+/** Accepts the visit that is offered; those who come early enough find one, else the booked one. */
+async function visit(carla, page) {
+  const link = page.locator('a[href^="/portal/visits/"]').first();
+  await walk.follow(page, link, /^\/portal\/visits\//);
+  const accept = page.getByRole("button", { name: "Yes, I will come" });
+  if (await accept.count()) {
+    await walk.follow(page, accept, /said=booked/);
+    await page.getByRole("status").getByText("Your visit is booked.").waitFor();
+    await walk.changesByItself(carla, "the booked visit reaches the staff's timeline", DAY_S + SLACK_S, async () => (await carla.locator("#timeline .state", { hasText: /^\s*Booked$/ }).count()) > 0);
+    await walk.follow(page, link, /^\/portal\/visits\//);
+  }
+  await page.getByText("I can't come after all").waitFor();
+  await walk.look(page, "portal-visit");
+  await walk.follow(page, page.getByRole("link", { name: "What is next for me" }), "/portal");
+}
+
+/** Turns the pages of a list until there is what is looked for. */
+async function older(page, wanted) {
+  for (let pages = 1; (await wanted.count()) === 0; pages += 1) {
+    const link = page.getByRole("link", { name: "Older" });
+    walk.check(pages < 20 && (await link.count()) > 0, "no page of the list has what is looked for");
+    const address = new URL(await link.getAttribute("href"), base);
+    await walk.follow(page, link, (url) => url.href === address.href);
+  }
+}
+
+async function whoLooked(page) {
+  await walk.follow(page, menu(page, "Who looked"), "/portal/record");
+  const carla = page.locator("li.sentence", { hasText: "Carla Coordinator" }).first();
+  await older(page, carla);
+  walk.check(/Carla Coordinator .*(read|looked up|searched)/.test(await carla.textContent()), "the patient sees that Carla read their record");
+  await walk.look(page, "portal-record");
+  await walk.follow(page, carla.getByRole("link", { name: "Proof" }), /^\/portal\/record\/./);
+  await walk.look(page, "portal-proof");
+  await proof(page, /Carla Coordinator/);
+}
+
+/** Downloads the proof of the page and checks it with code that is not ours. */
+async function proof(page, about) {
+  const [download] = await Promise.all([page.waitForEvent("download"), walk.click(page.getByRole("link", { name: "Download the proof" }))]);
+  const file = JSON.parse(await readFile(await download.path(), "utf8"));
+  walk.check(file.event.resourceType === "AuditEvent" && about.test(JSON.stringify(file.event)), "the proof is about the line that was chosen");
+  checkProof(file.proof);
+  const bent = structuredClone(file.proof);
+  bent.leaf_record = Buffer.from(`${bent.leaf_record}x`).toString("base64");
+  let refused = false;
+  try { checkProof(bent); } catch { refused = true; }
+  walk.check(refused, "a bent proof is refused");
+  walk.say(`a downloaded proof holds: leaf ${file.proof.leaf_index} of ${file.proof.tree_size}, ${file.proof.path.length} hashes, signed checkpoint`);
+}
+
+async function withdraw(carla, page, person) {
+  const last = (await mailTo(carla, person.address))[0] ?? 0;
+  await carla.goto(person.href);
+  await walk.follow(page, menu(page, "Permissions"), "/portal/consent");
+  await walk.look(page, "portal-permissions");
+  await walk.follow(page, page.getByRole("button", { name: "No, please stop" }), /said=withdrawn/);
+  await page.getByRole("status").getByText("You have said no. It counts from now on.").waitFor();
+  await walk.changesByItself(carla, "the journey ends on the staff's timeline, with the reason", SLACK_S, async () => /Consent withdrawn/.test(await carla.locator("#timeline").textContent()) && /ended .*Consent withdrawn/.test(await carla.locator("#patient-head").textContent()));
+  person.quiet = { since: performance.now(), last };
+  await walk.look(page, "portal-permissions-withdrawn");
+  await walk.look(carla, "timeline-consent-withdrawn");
+  await walk.follow(page, menu(page, "What is next"), "/portal");
+  await walk.look(page, "portal-home-after-no");
+}
+
+/** Looks, days later, whether anything was sent after the no. */
+async function staysQuiet(carla, { address, quiet }) {
+  await walk.until("three days without a message", 3 * DAY_S + SLACK_S, async () => performance.now() - quiet.since > 3 * DAY_S * 1000);
+  const later = (await mailTo(carla, address)).filter((number) => number > quiet.last);
+  walk.check(later.length === 0, `${later.length} messages left after consent was withdrawn`);
+  walk.say(`no message in the ${((performance.now() - quiet.since) / 1000 / DAY_S).toFixed(0)} days after the no`);
+}
+
+async function worklist(carla) {
+  await walk.follow(carla, section(carla, "Worklist"), "/console/worklist");
+  const rows = carla.locator("#worklist li.row");
+  if ((await rows.count()) === 0) {
+    await walk.changesByItself(carla, "the first task comes to the worklist", 6 * DAY_S + SLACK_S, async () => (await rows.count()) > 0);
+  }
+  await walk.look(carla, "worklist");
+  walk.check(!(await carla.getByRole("button", { name: "Filter" }).isVisible()), "filters apply by themselves");
+
+  // By keyboard alone. Tasks may come and go meanwhile, so places are not compared with the list before.
+  const chosen = () => carla.locator("#worklist li.row[data-selected]").getAttribute("data-key");
+  await walk.press(carla, "j");
+  const first = await chosen();
+  if ((await rows.count()) > 1) {
+    await walk.press(carla, "j");
+    walk.check((await chosen()) !== first, "j goes down");
+    await walk.press(carla, "k");
+    walk.check((await chosen()) === first, "k goes up");
+  }
+  const row = carla.locator(`#worklist li.row[data-key="${first}"]`);
+  const patient = new URL(await row.locator("[data-act=open]").getAttribute("href"), base).pathname;
+  await walk.press(carla, "Enter");
+  await carla.waitForURL((url) => url.pathname === patient);
+  await carla.getByRole("heading", { name: "Needs somebody" }).waitFor();
+  await walk.click(carla.locator("#patient-head summary").first());
+  await walk.look(carla, "timeline-done-form");
+  await carla.goBack();
+
+  // Claim, undo, claim.
+  await walk.click(row.getByRole("button", { name: /^(Claim|Take over)$/ }));
+  await carla.getByRole("status").getByText("Task claimed").waitFor();
+  walk.check((await row.textContent()).includes("Yours"), "a claimed task is mine");
+  await walk.look(carla, "worklist-claimed");
+  await walk.click(carla.getByRole("button", { name: "Undo" }));
+  await carla.waitForURL((url) => !url.search.includes("claimed"));
+  walk.check(!(await row.textContent()).includes("Yours"), "undoing a claim gives the task back");
+  await walk.click(row.getByRole("button", { name: "Claim" }));
+  await carla.getByRole("status").getByText("Task claimed").waitFor();
+
+  // Done, undo by key, done for good with an outcome and a note.
+  await walk.click(row.locator("summary"));
+  await walk.look(carla, "worklist-done-form");
+  await finish(row, "well, will call again");
+  await carla.getByRole("status").getByText("Task done").waitFor();
+  walk.check((await row.count()) === 0, "a task that is done leaves the list");
+  await walk.look(carla, "worklist-done");
+  await walk.click(carla.locator("h1"));
+  await walk.press(carla, "u");
+  await carla.getByRole("status").getByText("The task is open again").waitFor();
+  walk.check((await row.count()) === 1, "an undone task is back");
+  await walk.click(row.locator("summary"));
+  const outcome = await finish(row, "advised by telephone");
+  await carla.getByRole("status").getByText("Task done").waitFor();
+  await carla.getByLabel("State").selectOption("done");
+  await carla.waitForURL(/state=done/);
+  walk.check((await row.textContent()).includes(`Ended: ${outcome}`), "the list of what is done says how it ended");
+  await walk.look(carla, "worklist-finished");
+  await carla.goto(`${patient}?show=tasks`);
+  await carla.locator(`#timeline li.fact[data-key="Task/${first}"] .state`, { hasText: "Done" }).waitFor();
+  await walk.look(carla, "timeline-tasks");
+}
+
+/** Chooses the first outcome in an open "Done…" form and sends it. Gives the outcome's words. */
+async function finish(row, note) {
+  const select = row.getByLabel("How it ended");
+  let outcome = "done";
+  if (await select.count()) {
+    outcome = (await select.locator("option").first().getAttribute("value")).replace(/[-_]/g, " ");
+    await select.selectOption({ index: 0 });
+  }
+  await row.getByLabel("Note").fill(note);
+  await walk.click(row.getByRole("button", { name: "Mark as done" }));
+  return outcome;
+}
+
+async function privacyOfficer(person) {
+  const priya = await signIn("priya");
+  walk.check(new URL(priya.url()).pathname === "/console/audit", "a privacy officer's work starts at the audit");
+  await walk.look(priya, "audit");
+  await priya.getByLabel("Action").selectOption("search-type");
+  await priya.waitForURL(/action=search-type/);
+  await priya.goto(`/console/audit?patient=${person.patient}`);
+  const byCarla = priya.locator("li.sentence").getByRole("link", { name: /Carla Coordinator/ }).first();
+  await older(priya, byCarla);
+  await walk.follow(priya, byCarla, /who=/);
+  const lines = priya.locator("li.sentence");
+  walk.check((await lines.count()) > 0, "the filter shows what Carla did with this patient's record");
+  for (const line of await lines.allTextContents()) walk.check(line.includes("Carla Coordinator"), "the filter shows Carla only");
+  await walk.look(priya, "audit-filtered");
+  await walk.follow(priya, lines.first().getByRole("link", { name: "Details" }), /^\/console\/audit\/./);
+  await priya.getByRole("heading", { name: "The record as it is kept" }).waitFor();
+  await walk.look(priya, "audit-record");
+  await walk.follow(priya, priya.getByRole("link", { name: "Proof" }), /\/proof$/);
+  await walk.look(priya, "audit-proof");
+  await proof(priya, /Carla Coordinator/);
+
+  // What is not there, what is not theirs, and the other colours.
+  priya.wanted.add(404).add(403);
+  await priya.goto("/console/nowhere");
+  await walk.look(priya, "not-found");
+  await priya.goto("/console/journeys/publish");
+  await priya.getByRole("heading", { name: "Not allowed" }).waitFor();
+  await walk.look(priya, "refused");
+  await priya.goto("/console/audit");
+  await walk.click(priya.getByRole("button", { name: "Light or dark" }));
+  walk.check((await priya.locator("html").getAttribute("data-theme")) === "dark", "the button turns the light off");
+  await priya.reload();
+  walk.check((await priya.locator("html").getAttribute("data-theme")) === "dark", "the choice of colours is kept");
+  await priya.context().close();
+}
+
+try {
+  await walk.open();
+  const carla = await newcomer();
+  await patients(carla);
+  await mailbox(carla);
+  await squad();
+  const person = await portal(carla);
+  await worklist(carla);
+  await privacyOfficer(person);
+  await staysQuiet(carla, person);
+} catch (error) {
+  const where = error.stack.split("\n").filter((line) => line.includes("walk.mjs")).slice(0, 3).join("\n");
+  walk.problem(`the walk ended: ${error.message.slice(0, 600)}\n${where}`);
+  for (const context of walk.browser?.contexts() ?? []) {
+    for (const open of context.pages()) {
+      console.error(`  open: ${open.personName} at ${walk.place(open)}`);
+      await open.screenshot({ path: `${shots}/failed-${open.personName}.png`, animations: "allow", caret: "initial" }).catch(() => {});
+    }
+  }
+} finally {
+  console.log(walk.summary());
+  await walk.close();
+}
+process.exitCode = walk.problems.length ? 1 : 0;
