@@ -52,6 +52,9 @@
     document.cookie = `cairn-theme=${root.dataset.theme}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
   });
 
+  // On a phone the sections scroll sideways; where one is must be seen.
+  document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+
   // Live parts: the server sends parts of the page; each replaces the element of its id.
   const page = document.querySelector("[data-live]");
   let source = null;
