@@ -500,11 +500,19 @@ fn form_reference(task: &Value) -> Option<&str> {
 fn answers(items: &Value, answer: &(dyn Fn(&Value) -> Option<Value> + Sync)) -> Vec<Value> {
     let mut given = Vec::new();
     for item in items.as_array().into_iter().flatten() {
+        let mut given_item = json!({ "linkId": item["linkId"] });
         if item["type"] == "group" {
-            given.push(json!({ "linkId": item["linkId"], "item": answers(&item["item"], answer) }));
+            given_item["item"] = Value::Array(answers(&item["item"], answer));
         } else if let Some(value) = answer(item) {
-            given.push(json!({ "linkId": item["linkId"], "answer": [value] }));
+            given_item["answer"] = json!([value]);
+        } else {
+            continue;
         }
+        // The question as it was asked, as forms filled in in the portal have it.
+        if item["text"].is_string() {
+            given_item["text"] = item["text"].clone();
+        }
+        given.push(given_item);
     }
     given
 }
@@ -516,7 +524,7 @@ mod tests {
     #[test]
     fn answers_keep_the_form_s_nesting() {
         let items = json!([
-            { "linkId": "a", "type": "boolean" },
+            { "linkId": "a", "type": "boolean", "text": "Well?" },
             { "linkId": "g", "type": "group", "item": [{ "linkId": "b", "type": "integer" }, { "linkId": "c", "type": "display" }] },
         ]);
         let given = answers(&items, &|item| match item["type"].as_str() {
@@ -525,7 +533,7 @@ mod tests {
             _ => None,
         });
         let expected = json!([
-            { "linkId": "a", "answer": [{ "valueBoolean": true }] },
+            { "linkId": "a", "text": "Well?", "answer": [{ "valueBoolean": true }] },
             { "linkId": "g", "item": [{ "linkId": "b", "answer": [{ "valueInteger": 4 }] }] },
         ]);
         assert_eq!(Value::Array(given), expected);
