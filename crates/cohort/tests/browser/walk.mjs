@@ -260,18 +260,30 @@ async function portal(carla) {
   return person;
 }
 
-/** Accepts the visit that is offered; those who come early enough find one, else the booked one. */
+/**
+ * Accepts the visit that is offered. Time goes on and the demo's patients book visits by themselves,
+ * so it may have been booked, or withdrawn, by the time of the click; then the page must say so.
+ */
 async function visit(carla, page) {
   const link = page.locator('a[href^="/portal/visits/"]').first();
+  if (!(await link.count())) return console.log("  the time to book the visit was over");
+  const path = await link.getAttribute("href");
   await walk.follow(page, link, /^\/portal\/visits\//);
   const accept = page.getByRole("button", { name: "Yes, I will come" });
   if (await accept.count()) {
-    await walk.follow(page, accept, /said=booked/);
-    await page.getByRole("status").getByText("Your visit is booked.").waitFor();
-    await walk.changesByItself(carla, "the booked visit reaches the staff's timeline", DAY_S + SLACK_S, async () => (await carla.locator("#timeline .state", { hasText: /^\s*Booked$/ }).count()) > 0);
-    await walk.follow(page, link, /^\/portal\/visits\//);
+    page.wanted.add(409);
+    const booked = page.getByRole("status").getByText("Your visit is booked.");
+    const meanwhile = page.getByRole("heading", { name: "Changed meanwhile" });
+    await walk.click(accept);
+    await booked.or(meanwhile).waitFor();
+    const accepted = (await booked.count()) > 0;
+    page.wanted.delete(409);
+    if (accepted) await walk.changesByItself(carla, "the booked visit reaches the staff's timeline", DAY_S + SLACK_S, async () => (await carla.locator("#timeline .state", { hasText: /^\s*Booked$/ }).count()) > 0);
+    await page.goto(path);
+    if (accepted) await page.getByText("I can't come after all").waitFor();
   }
-  await page.getByText("I can't come after all").waitFor();
+  walk.check(!(await accept.count()), "a visit that was accepted, or changed meanwhile, is not offered again");
+  await page.getByText(/^(Booked|Cancelled|Its time has passed)$/).first().waitFor();
   await walk.look(page, "portal-visit");
   await walk.follow(page, page.getByRole("link", { name: "What is next for me" }), "/portal");
 }
