@@ -5,6 +5,7 @@ use crate::engine::{self, Context, Effect, Ids, Input, Outcome};
 use crate::state::{Stand, State, Token, TrailEntry, What, Which};
 use crate::time::{say_day, say_duration, say_time};
 use crate::{PlannedView, TrailView, WaitView, units};
+use fhir::ResourceType;
 
 /// Most things that are shown as planned.
 const PLANNED_MAX: usize = 60;
@@ -70,7 +71,7 @@ fn wait(
     let step = definition.step(&token.step)?;
     let zone = &definition.zone;
     let id = |slot: &str| ids.id(&format!("{instance}/{}/{slot}", token.n));
-    let mut until_ms = None;
+    let until_ms;
     let mut reference = None;
     let mut plain = String::new();
     let what = match (&step.kind, &token.stand) {
@@ -113,7 +114,7 @@ fn wait(
                     Trigger::Event(condition) => definition
                         .conditions
                         .get(*condition)
-                        .map(|condition| condition.kind.to_string()),
+                        .map(|condition| thing(condition.kind)),
                     _ => None,
                 })
                 .collect();
@@ -174,10 +175,7 @@ fn wait(
                 }
             }
         }
-        (StepKind::Parallel { .. }, Stand::Joining { left }) => format!(
-            "Waits for {left} {} to end",
-            if *left == 1 { "branch" } else { "branches" }
-        ),
+        // What `parallel` waits for stands there itself, branch by branch.
         _ => return None,
     };
     Some(WaitView {
@@ -245,7 +243,10 @@ pub(crate) fn trail(
             Some(StepKind::Ask(_)) if label == "answered" => return None,
             Some(StepKind::Send(_)) if label == "delivered" => format!("Delivered: {title}"),
             Some(StepKind::Wait(_) | StepKind::Parallel { .. }) => return None,
-            _ => format!("{title}: {label}"),
+            Some(StepKind::Branch(_)) if label == "otherwise" => {
+                format!("{title}: none of the cases")
+            }
+            _ => format!("{title}: {}", spoken(label)),
         },
         What::Sent { channel, which } => format!(
             "{} by {}: {title}",
@@ -281,10 +282,16 @@ pub(crate) fn trail(
             format!("Rule fired: {title}")
         }
         What::AnchorMoved { anchor } => {
-            format!("The time of `{anchor}` was corrected; what waits for it moved along")
+            format!(
+                "The time of the {} was corrected; what depends on it moved along",
+                spoken(anchor)
+            )
         }
         What::Unclear { label } => {
-            format!("{title}: the case `{label}` could not be evaluated, so it did not hold")
+            format!(
+                "{title}: whether it is “{}” could not be told, so it was taken as no",
+                spoken(label)
+            )
         }
         What::Ended { title, .. } => format!("Ended: {title}"),
     };
@@ -315,10 +322,47 @@ fn why(cause: &str) -> String {
             Some("Encounter") => "a stay or visit was recorded".to_owned(),
             Some("Consent") => "the patient's consent changed".to_owned(),
             Some("Patient") => "the patient's details changed".to_owned(),
-            Some(kind) => format!("{kind} was recorded"),
+            Some(kind) => match ResourceType::parse(kind) {
+                Some(kind) => format!("{} was recorded", thing(kind)),
+                None => "something was recorded".to_owned(),
+            },
             None => reference.to_owned(),
         },
     }
+}
+
+/// A resource type in words, as somebody waits for one.
+fn thing(kind: ResourceType) -> String {
+    match kind {
+        ResourceType::Observation => "a measurement".to_owned(),
+        ResourceType::Encounter => "a stay or a visit".to_owned(),
+        ResourceType::QuestionnaireResponse => "an answered form".to_owned(),
+        ResourceType::Communication => "a message".to_owned(),
+        ResourceType::Appointment => "an appointment".to_owned(),
+        ResourceType::Patient => "a change of the patient's details".to_owned(),
+        ResourceType::MedicationRequest => "a prescription".to_owned(),
+        _ => {
+            // `DiagnosticReport` as `a diagnostic report`.
+            let mut words = String::new();
+            for character in kind.name().chars() {
+                if character.is_ascii_uppercase() && !words.is_empty() {
+                    words.push(' ');
+                }
+                words.extend(character.to_lowercase());
+            }
+            let article = if words.starts_with(['a', 'e', 'i', 'o']) {
+                "an"
+            } else {
+                "a"
+            };
+            format!("{article} {words}")
+        }
+    }
+}
+
+/// A name from the file, as it is spoken: `not_reached` as `not reached`.
+fn spoken(name: &str) -> String {
+    name.replace('_', " ")
 }
 
 fn which_word(which: Which) -> &'static str {
