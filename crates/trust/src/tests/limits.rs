@@ -79,6 +79,16 @@ async fn internal_documents_follow_the_row_rule_and_are_audited_once_a_request()
         before + 1,
         "named once a request"
     );
+    let wanted = ["iq", "nothing", "ip"].map(str::to_owned);
+    let again = own(&house, "p", READ).await;
+    let found = vault.internals_of(&again, kind, &wanted).await.unwrap();
+    assert_eq!(
+        found.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(),
+        ["ip"],
+        "by id the same rows"
+    );
+    assert_eq!(house.audits(TENANT).await, before + 2, "and audited");
+    let before = before + 1;
 
     let squad = house
         .permit(&staff(Role::Squad), Purpose::Operations, Action::Observe)
