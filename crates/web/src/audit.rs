@@ -194,7 +194,7 @@ fn line(
                 @match sentence.patients.as_slice() {
                     [] => {},
                     [one] => { " " (joint) " " a href=(with("patient", one)) { (name(names, one)) } },
-                    many => { " " (joint) " " (many.len()) " patients" },
+                    many => { " " (joint) " " a href={ "/console/audit/" (sentence.id) "#patients" } { (layout::thousands(many.len() as u64)) " patients" } },
                 }
                 @if !sentence.purpose_words().is_empty() { " " (sentence.purpose_words()) }
                 @if sentence.missed { " – not there" }
@@ -364,7 +364,7 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
                 }
                 @if !sentence.purpose.is_empty() { dt { "Purpose" } dd { (sentence.purpose_words()) " " span class="mono quiet" { (sentence.purpose) } } }
                 @if !sentence.patients.is_empty() {
-                    dt { "Patients" }
+                    dt id="patients" { "Patients" }
                     dd { ul { @for patient in sentence.patients.iter().take(PAGE) { li { a href={ "/console/audit?patient=" (patient) } { (name(&names, patient)) } } } }
                         @if sentence.patients.len() > PAGE { span class="quiet" { "and " (sentence.patients.len() - PAGE) " more, in the record below" } } }
                 }

@@ -90,6 +90,7 @@ struct Filter {
     who: String,
     journey: Option<String>,
     priority: Option<String>,
+    overdue: bool,
     done: bool,
     page: usize,
 }
@@ -105,6 +106,7 @@ impl Filter {
             who: fields.get("who").unwrap_or(own).to_owned(),
             journey: fields.get("journey").map(str::to_owned),
             priority: fields.get("priority").map(str::to_owned),
+            overdue: fields.get("due") == Some("overdue"),
             done: fields.get("state") == Some("done"),
             page: fields
                 .get("page")
@@ -123,7 +125,7 @@ impl Filter {
             role => task.role == role,
         }
     }
-    fn rest_matches(&self, task: &TaskRow) -> bool {
+    fn rest_matches(&self, task: &TaskRow, now_ms: i64) -> bool {
         self.journey
             .as_ref()
             .is_none_or(|journey| task.step.as_ref().is_some_and(|(name, ..)| name == journey))
@@ -131,6 +133,7 @@ impl Filter {
                 .priority
                 .as_ref()
                 .is_none_or(|priority| task.priority == *priority)
+            && (!self.overdue || task.overdue(now_ms))
     }
 }
 
@@ -243,7 +246,9 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
         .filter_map(|task| Some(task.step.as_ref()?.0.clone()))
         .chain(filter.journey.clone())
         .collect();
-    loaded.tasks.retain(|task| filter.rest_matches(task));
+    loaded
+        .tasks
+        .retain(|task| filter.rest_matches(task, ctx.times.care_ms));
     let tabs: Vec<(&str, &str, usize)> = [
         ("coordinator", "For coordinators"),
         ("clinician", "For clinicians"),
@@ -299,6 +304,10 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
                         option value="" { "any" }
                         @for (code, words) in PRIORITIES { option value=(code) selected[filter.priority.as_deref() == Some(code)] { (words) } }
                     } }
+                    label { "Due" select name="due" {
+                        option value="" { "any time" }
+                        option value="overdue" selected[filter.overdue] { "overdue" }
+                    } }
                     label { "State" select name="state" {
                         option value="" { "open" }
                         option value="done" selected[filter.done] { "done" }
@@ -308,14 +317,14 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
             }
             p class="quiet" aria-live="polite" {
                 (count_of(total, if filter.done { "finished task" } else { "open task" }))
-                @if overdue > 0 { ", " span class="overdue" { (overdue) " overdue" } }
+                @if overdue > 0 && !filter.overdue { ", " a class="overdue" href=(link(fields, "due", "overdue")) { (overdue) " overdue" } }
                 @if filter.done && loaded.incomplete { ". These are the newest " (DONE_MAX) "; older ones are on the patients' pages" }
                 @if !filter.done && loaded.incomplete { ". Only the newest " (layout::thousands(TASKS_MAX as u64)) " open tasks were looked at, so this list is not complete" }
                 "."
             }
             @if shown.is_empty() {
                 @if filter.done { (layout::empty("Nothing finished yet", "Tasks that are marked as done appear here.")) }
-                @else if filter.journey.is_some() || filter.priority.is_some() || filter.who != "all" { (layout::empty("Nothing is waiting here", "No open task fits these filters. Look at all tasks, or enjoy the quiet.")) }
+                @else if filter.journey.is_some() || filter.priority.is_some() || filter.overdue || filter.who != "all" { (layout::empty("Nothing is waiting here", "No open task fits these filters. Look at all tasks, or enjoy the quiet.")) }
                 @else { (layout::empty("Nothing is waiting", "Journeys put tasks here when a patient needs somebody.")) }
             } @else {
                 ol class="rows" data-rows { @for task in &shown { (row(ctx, task, &names, &back)) } }
