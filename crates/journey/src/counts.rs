@@ -6,10 +6,14 @@
 //! process moves a tenant's journeys, which the embedded store guarantees.
 
 use crate::definition::{Definition, StepKind};
+use crate::passages::{FIRES, LATE_ANSWER};
 use crate::spec::END;
 use crate::state::{State, TrailEntry, What};
-use crate::{EdgeView, NodeView};
+use crate::{EdgeView, NodeView, Stay};
 use std::collections::{BTreeMap, HashMap};
+
+/// The label of the ways from a `parallel` into its branches.
+pub(crate) const BRANCH: &str = "branch";
 
 /// Where a patient was before a move.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +56,8 @@ struct NodeCounts {
 #[derive(Debug, Default)]
 struct Dwell {
     buckets: BTreeMap<u32, u64>,
+    /// The same by class, exactly.
+    stays: [u64; Stay::COUNT],
     total: u64,
 }
 
@@ -67,6 +73,7 @@ impl Dwell {
     fn add(&mut self, dwell_ms: u64) {
         let bucket = ((dwell_ms as f64 + 1.0).log2() * BUCKETS_PER_DOUBLING).round() as u32;
         *self.buckets.entry(bucket).or_default() += 1;
+        self.stays[Stay::of(dwell_ms).place()] += 1;
         self.total += 1;
     }
     #[allow(
@@ -129,8 +136,8 @@ impl VersionCounts {
                     .add(entry.at_ms.saturating_sub(*since_ms));
                 self.edge(&entry.step, label, to);
             }
-            What::Fired { to } => self.edge(&entry.step, "fires", to),
-            What::LateAnswer { to } => self.edge(&entry.step, "late answer", to),
+            What::Fired { to } => self.edge(&entry.step, FIRES, to),
+            What::LateAnswer { to } => self.edge(&entry.step, LATE_ANSWER, to),
             What::Ended { title, at, .. } => {
                 *self.endings.entry(title.clone()).or_default() += 1;
                 for step in at {
@@ -166,6 +173,8 @@ impl VersionCounts {
             here: 0,
             entered: 0,
             ended_here: 0,
+            left: 0,
+            stays: vec![0; Stay::COUNT],
             dwell_median_ms: None,
             words: None,
         };
@@ -199,6 +208,8 @@ impl VersionCounts {
                     here: counts.here,
                     entered: counts.entered,
                     ended_here: counts.ended_here,
+                    left: counts.dwell.total,
+                    stays: counts.dwell.stays.to_vec(),
                     dwell_median_ms: counts.dwell.median_ms(),
                     ..view
                 };
@@ -221,22 +232,27 @@ impl VersionCounts {
                         .collect(),
                 };
                 for to in targets {
-                    let count = if matches!(step.kind, StepKind::Parallel { .. })
-                        && way.label == "branch"
-                    {
-                        counts.map_or(0, |counts| counts.entered)
-                    } else {
-                        self.edges
-                            .get(&(step.id.clone(), to.clone(), way.label.clone()))
-                            .copied()
-                            .unwrap_or(0)
+                    let count =
+                        if matches!(step.kind, StepKind::Parallel { .. }) && way.label == BRANCH {
+                            counts.map_or(0, |counts| counts.entered)
+                        } else {
+                            self.edges
+                                .get(&(step.id.clone(), to.clone(), way.label.clone()))
+                                .copied()
+                                .unwrap_or(0)
+                        };
+                    // Two cases that lead to the same step under the same label are one edge.
+                    let known = |edge: &EdgeView| {
+                        edge.from == step.id && edge.to == to && edge.label == way.label
                     };
-                    edges.push(EdgeView {
-                        from: step.id.clone(),
-                        to,
-                        label: way.label.clone(),
-                        count,
-                    });
+                    if !edges.iter().any(known) {
+                        edges.push(EdgeView {
+                            from: step.id.clone(),
+                            to,
+                            label: way.label.clone(),
+                            count,
+                        });
+                    }
                 }
             }
         }

@@ -15,13 +15,16 @@ mod decode;
 mod definition;
 mod engine;
 mod facts;
+mod lists;
 mod mover;
+mod passages;
 mod resources;
 mod runner;
 mod schema;
 mod service;
 mod spec;
 mod state;
+mod stays;
 mod template;
 mod time;
 mod units;
@@ -35,9 +38,12 @@ pub use engine::{
     Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, REPLAYED,
     Start, start, step, timers,
 };
+pub use lists::{HereAfter, HerePage, HereView};
+pub use passages::{Passed, PassedPage, PassedView};
 pub use schema::{reference, schema};
 pub use service::Journeys;
 pub use state::{State, StateError, Which};
+pub use stays::Stay;
 
 /// Kind of the documents that hold [`DeadLetter`]s.
 pub const DEAD_LETTER: ledger::Kind = ledger::Kind(1050);
@@ -121,10 +127,14 @@ pub struct NodeView {
     pub title: String,
     /// Patients that are here now.
     pub here: u64,
-    /// Patients that came here ever.
+    /// How often patients came here.
     pub entered: u64,
     /// Patients that ended the journey from here (drop-off).
     pub ended_here: u64,
+    /// Passages through here: how often somebody left it and went on.
+    pub left: u64,
+    /// Those passages by how long they took, by [`Stay`].
+    pub stays: Vec<u64>,
     /// Median time spent here, milliseconds, of those that left.
     pub dwell_median_ms: Option<u64>,
     /// Words to the patient, where there are some.

@@ -4,6 +4,7 @@ use crate::counts::Before;
 use crate::definition::{Channel, Definition, StepKind};
 use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::facts;
+use crate::passages::{PASSAGE, Passage};
 use crate::resources::{self, Maker, Times};
 use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
@@ -527,6 +528,21 @@ impl<'a> Mover<'a> {
         let seen = before.map_or(0, |(state, _)| state.trail_total());
         let fresh = seen.saturating_sub(state.moved as usize);
         let entries: Vec<TrailEntry> = state.trail.iter().skip(fresh).cloned().collect();
+        if let Some(passage) = Passage::of(&state, instance, &entries) {
+            let id = format!("passage/{instance}/{seen}");
+            self.unit.internals.push(Internal {
+                kind: PASSAGE,
+                id: self
+                    .vault
+                    .ledger()
+                    .derive_id(self.tenant(), &self.owner(), &id),
+                owner: self.owner(),
+                expected: Expected::Absent,
+                body: serde_json::to_vec(&passage).unwrap_or_default(),
+                deleted: false,
+                tokens: passage.tokens(),
+            });
+        }
         while let Some((first, old)) = state.take_old_trail() {
             self.unit.internals.push(Internal {
                 kind: kinds::JOURNEY_TRAIL,

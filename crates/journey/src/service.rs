@@ -1,10 +1,8 @@
 //! The journey service: publishing, what pages want to know, and the way into the runner.
 
 use crate::books::{Books, Published, StoredDefinition, old_trail};
-use crate::definition::StepKind;
 use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{Mover, PatientIds, questionnaire_id};
-use crate::spec::{END, START_ANCHOR};
 use crate::{
     DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, VersionView, check,
     resources, words,
@@ -18,12 +16,8 @@ use trust::{
     Vault, kinds,
 };
 
-/// Instances that a list of one step looks through at most.
-const AT_STEP_MAX: usize = 20_000;
 /// Journeys of one patient that are shown at most.
 const OF_PATIENT_MAX: usize = 200;
-/// Documents read at once.
-const PAGE: usize = 500;
 /// How often publishing is tried again when somebody else publishes at the same time.
 const PUBLISH_TRIES: usize = 8;
 
@@ -98,7 +92,7 @@ impl Journeys {
         Ok(books.clone())
     }
 
-    fn published(
+    pub(crate) fn published(
         books: &Books,
         name: &str,
         version: Option<u32>,
@@ -327,82 +321,6 @@ impl Journeys {
         })
     }
 
-    /// Patients that are at a step now (ids, with the time since when), longest first.
-    ///
-    /// # Errors
-    /// `Unknown`, `Trust`.
-    pub async fn at_step(
-        &self,
-        permit: &Permit,
-        name: &str,
-        version: u32,
-        step: &str,
-        limit: usize,
-    ) -> Result<Vec<(String, u64)>, JourneyError> {
-        staff(permit)?;
-        if !permit.shows_patients() {
-            return Err(refused(
-                "this permit shows how many patients are where, not who",
-            ));
-        }
-        let books = self.books(permit.tenant()).await?;
-        let published = Self::published(&books, name, Some(version))?;
-        let at = format!("{name}/{version}/{step}");
-        let of_version = format!("{name}/{version}");
-        let watched = match published.definition.step(step).map(|step| &step.kind) {
-            // A rule watches everybody who is under way.
-            Some(StepKind::Observe(_)) => true,
-            Some(_) => false,
-            // The graph's beginning and end: nobody stays there.
-            None if step == END || step == START_ANCHOR => return Ok(Vec::new()),
-            None => {
-                return Err(JourneyError::Unknown(format!(
-                    "{name}, version {version}, step {step}"
-                )));
-            }
-        };
-        let tokens: &[(&str, &str)] = if watched {
-            &[("version", &of_version), ("state", "running")]
-        } else {
-            &[("at", &at)]
-        };
-        let mut found = Vec::new();
-        let mut before = None;
-        while found.len() < AT_STEP_MAX {
-            let page = self
-                .vault()
-                .internals(permit, kinds::JOURNEY_INSTANCE, tokens, before, PAGE)
-                .await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.at.number);
-            for document in &page {
-                let state = State::from_json(&document.body)
-                    .map_err(|error| JourneyError::Broken(error.to_string()))?;
-                let since_ms = if watched {
-                    state.running().then_some(state.started_ms)
-                } else {
-                    state
-                        .tokens
-                        .iter()
-                        .filter(|token| token.step == step)
-                        .map(|token| token.since_ms)
-                        .min()
-                };
-                if let Some(since_ms) =
-                    since_ms.filter(|_| state.journey == name && state.version == version)
-                {
-                    found.push((state.patient, since_ms));
-                }
-            }
-            if page.len() < PAGE {
-                break;
-            }
-        }
-        found.sort_by_key(|(_, since_ms)| *since_ms);
-        found.truncate(limit);
-        Ok(found)
-    }
-
     /// Journeys by state, for metrics: (name, version, running, ended).
     ///
     /// # Errors
@@ -563,7 +481,7 @@ impl Journeys {
     }
 }
 
-fn refused(reason: &str) -> JourneyError {
+pub(crate) fn refused(reason: &str) -> JourneyError {
     JourneyError::Trust(TrustError::Refused(Refusal {
         reason: reason.to_owned(),
         because: Vec::new(),
@@ -571,7 +489,7 @@ fn refused(reason: &str) -> JourneyError {
 }
 
 /// Lists over all patients aren't for permits that are limited to one.
-fn staff(permit: &Permit) -> Result<(), JourneyError> {
+pub(crate) fn staff(permit: &Permit) -> Result<(), JourneyError> {
     if permit.only_patient().is_some() {
         Err(refused("this permit is for one patient's own record"))
     } else {

@@ -6,6 +6,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod lists;
 mod world;
 
 use journey::JourneyError;
@@ -482,39 +483,6 @@ async fn pages_see_where_patients_are() {
         world.pass(HOUR).await;
         patients.push(patient);
     }
-    let permit = world.staff(Role::Coordinator, Action::Search).await;
-    let at = |step: &'static str, limit: usize| {
-        world
-            .journeys
-            .at_step(&permit, "heart-failure-discharge", 1, step, limit)
-    };
-    let waiting = at("day_two", 10).await.unwrap();
-    assert_eq!(
-        waiting
-            .iter()
-            .map(|(patient, _)| patient.clone())
-            .collect::<Vec<_>>(),
-        patients,
-        "longest first"
-    );
-    assert_eq!(at("day_two", 2).await.unwrap().len(), 2);
-    assert_eq!(at("weight_watch", 10).await.unwrap().len(), 3);
-    assert!(at("end", 10).await.unwrap().is_empty());
-    assert!(matches!(
-        at("nowhere", 10).await,
-        Err(JourneyError::Unknown(_))
-    ));
-    let squad = world.staff(Role::Squad, Action::Observe).await;
-    assert!(
-        matches!(
-            world
-                .journeys
-                .at_step(&squad, "heart-failure-discharge", 1, "day_two", 10)
-                .await,
-            Err(JourneyError::Trust(_))
-        ),
-        "a squad sees how many, not who"
-    );
     let graph = world.graph(Some(1)).await;
     let here = |id: &str| graph.nodes.iter().find(|node| node.id == id).unwrap().here;
     assert_eq!(

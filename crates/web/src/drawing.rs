@@ -6,7 +6,8 @@ use journey::{GraphView, NodeView};
 use maud::{Markup, html};
 
 use crate::graph::{self, BOX_HEIGHT, BOX_WIDTH, Point};
-use crate::journeys::step_href;
+use crate::journeys::people::Numbers;
+use crate::journeys::{spoken, step_href, title_of};
 use crate::layout::thousands;
 
 /// Characters of a title that fit into one line of a box.
@@ -16,6 +17,8 @@ const LABEL: usize = 30;
 /// Width that a letter of a label takes, on average, and height of a row, pixels.
 const LABEL_ADVANCE: f64 = 6.6;
 const LABEL_ROW: f64 = 14.0;
+/// Height that a label can be hit in at least.
+const LABEL_TARGET: f64 = 28.0;
 /// Width and height of the mark where a branch ends.
 const END_SIDE: f64 = 16.0;
 
@@ -122,8 +125,8 @@ fn drawn(graph: &GraphView) -> (Vec<Drawn<'_>>, Vec<Way<'_>>) {
     (drawn, ways)
 }
 
-/// The graph. `chosen` is the step whose panel is open.
-pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>) -> Markup {
+/// The graph. `chosen` is the step whose panel is open; with `people`, counts on edges lead to lists.
+pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
     let (drawn, ways) = drawn(graph);
     let sizes: Vec<(f64, f64)> = drawn
         .iter()
@@ -147,7 +150,7 @@ pub(crate) fn draw(graph: &GraphView, chosen: Option<&str>) -> Markup {
             svg width=(px(layout.width)) height=(px(layout.height)) viewBox={ "0 0 " (px(layout.width)) " " (px(layout.height)) } role="group" aria-label={ "Steps of " (graph.version.title) ". The same is in the tables below." } {
                 @for (way, line) in ways.iter().zip(&layout.lines) { (edge_line(line, way.count(), most)) }
                 @for (known, corner) in drawn.iter().zip(&layout.boxes) { (step_box(graph, known, *corner, chosen)) }
-                @for (way, place) in ways.iter().zip(places) { (edge_label(place, &way.labels)) }
+                @for (way, place) in ways.iter().zip(places) { (way_label(graph, &drawn, way, place, people)) }
             }
         }
     }
@@ -251,6 +254,70 @@ fn label_places(ways: &[Way<'_>], lines: &[Vec<Point>], boxes: &[Area]) -> Vec<P
     places
 }
 
+/// The id of what is drawn, as edges name it.
+fn id_of<'a>(drawn: &'a Drawn<'_>) -> &'a str {
+    match drawn {
+        Drawn::Step(node) => &node.id,
+        Drawn::Ending(id) => id,
+        Drawn::BranchEnd => "end",
+    }
+}
+
+/// The label of a line, which leads to those who went there.
+#[allow(clippy::cast_precision_loss, reason = "pixels")]
+fn way_label(
+    graph: &GraphView,
+    drawn: &[Drawn<'_>],
+    way: &Way<'_>,
+    place: Point,
+    people: bool,
+) -> Markup {
+    let text = edge_label(place, &way.labels);
+    let numbers = Numbers {
+        version: &graph.version,
+        people,
+    };
+    let (from, to) = (id_of(&drawn[way.from]), id_of(&drawn[way.to]));
+    let mut list = vec![("list", "way"), ("step", from), ("to", to)];
+    if let [(label, _)] = way.labels.as_slice()
+        && !label.is_empty()
+    {
+        list.push(("label", label));
+    }
+    let Some(href) = numbers.leads(way.count(), &list) else {
+        return text;
+    };
+    let words: Vec<String> = way
+        .labels
+        .iter()
+        .map(|(label, count)| {
+            format!("{} {}", shorten(&spoken(label), LABEL), thousands(*count))
+                .trim_start()
+                .to_owned()
+        })
+        .collect();
+    let width = words
+        .iter()
+        .map(|words| words.chars().count())
+        .max()
+        .unwrap_or(0) as f64
+        * LABEL_ADVANCE
+        + 8.0;
+    let height = LABEL_TARGET.max(way.labels.len() as f64 * LABEL_ROW + 10.0);
+    let about = format!(
+        "{} (went from {} to {})",
+        words.join(" "),
+        title_of(graph, from),
+        title_of(graph, to)
+    );
+    html! {
+        a class="way" href=(href) aria-label=(about) {
+            rect class="target" x=(px(place.0 - width / 2.0)) y=(px(place.1 - height / 2.0)) width=(px(width)) height=(px(height)) rx="4" {}
+            (text)
+        }
+    }
+}
+
 #[allow(clippy::cast_precision_loss, reason = "pixels")]
 fn edge_label((x, y): Point, labels: &[(&str, u64)]) -> Markup {
     let first = y + 4.0 - LABEL_ROW / 2.0 * (labels.len() as f64 - 1.0);
@@ -258,7 +325,7 @@ fn edge_label((x, y): Point, labels: &[(&str, u64)]) -> Markup {
         text class="label" x=(px(x)) y=(px(first)) {
             @for (row, (label, count)) in labels.iter().enumerate() {
                 tspan x=(px(x)) dy=[(row > 0).then_some(LABEL_ROW)] {
-                    (shorten(label, LABEL))
+                    (shorten(&spoken(label), LABEL))
                     @if !label.is_empty() { " " }
                     tspan class="count" { (thousands(*count)) }
                 }
@@ -328,24 +395,27 @@ fn step_box(graph: &GraphView, known: &Drawn<'_>, (x, y): Point, chosen: Option<
     }
 }
 
-/// Horizontal bars from zero, each with its number, as a table that draws itself.
+/// A bar: what it stands for, how many, and the list of those.
+pub(crate) struct Bar {
+    pub(crate) name: String,
+    pub(crate) count: u64,
+    pub(crate) href: Option<String>,
+}
+
+/// Horizontal bars from zero, each with its number, as a table that draws itself: who doesn't see the
+/// bars hears names and numbers.
 #[allow(clippy::cast_precision_loss, reason = "pixels")]
-pub(crate) fn bars(rows: &[(String, u64)], what: &str, how_many: &str) -> Markup {
-    let most = rows
-        .iter()
-        .map(|(_, count)| *count)
-        .max()
-        .unwrap_or(0)
-        .max(1);
+pub(crate) fn bars(rows: &[Bar], what: &str, how_many: &str) -> Markup {
+    let most = rows.iter().map(|bar| bar.count).max().unwrap_or(0).max(1);
     html! {
-        table {
+        table class="bars" {
             thead class="visually-hidden" { tr { th scope="col" { (what) } th scope="col" { (how_many) } th scope="col" { "Bar" } } }
             tbody {
-                @for (name, count) in rows {
+                @for bar in rows {
                     tr {
-                        th scope="row" class="nowrap" { (name) }
-                        td class="number" { (thousands(*count)) }
-                        td width="50%" { svg width="100%" height="14" viewBox="0 0 100 14" preserveAspectRatio="none" aria-hidden="true" { rect class="barfill" x="0" y="1" height="12" width=(px(*count as f64 / most as f64 * 100.0)) {} } }
+                        th scope="row" class="nowrap" { (bar.name) }
+                        td class="number" { @match &bar.href { Some(href) => a href=(href) { (thousands(bar.count)) }, None => (thousands(bar.count)) } }
+                        td width="60%" { svg width="100%" height="14" viewBox="0 0 100 14" preserveAspectRatio="none" aria-hidden="true" { rect class="barfill" x="0" y="1" height="12" width=(px(bar.count as f64 / most as f64 * 100.0)) {} } }
                     }
                 }
             }
@@ -366,6 +436,8 @@ mod tests {
             here,
             entered: 9,
             ended_here: 1,
+            left: 8,
+            stays: vec![0; journey::Stay::COUNT],
             dwell_median_ms: Some(1),
             words: None,
         };
@@ -419,7 +491,7 @@ mod tests {
 
     #[test]
     fn the_graph_is_safe_svg_with_links_and_an_ending() {
-        let drawn = draw(&graph(), Some("a")).into_string();
+        let drawn = draw(&graph(), Some("a"), false).into_string();
         assert!(drawn.contains("href=\"/console/journeys/j?version=1&amp;step=a#step\""));
         assert!(
             drawn.contains(">gone<")
@@ -428,6 +500,20 @@ mod tests {
                 && drawn.contains("edge idle")
         );
         assert!(!drawn.contains("style=") && !drawn.contains("<b>"));
+        assert!(!drawn.contains("/people"));
+    }
+
+    #[test]
+    fn counts_on_lines_lead_to_those_who_went_there() {
+        let drawn = draw(&graph(), None, true).into_string();
+        // Two edges between the same two steps are one line, which leads to both.
+        assert!(
+            drawn.contains(
+                "/console/journeys/j/people?version=1&amp;list=way&amp;step=a&amp;to=b\""
+            )
+        );
+        assert!(drawn.contains("aria-label=\"after 24 h 9 after 24 h 2 (went from"));
+        assert!(!drawn.contains("&amp;to=gone"), "nobody went there");
     }
 
     #[test]

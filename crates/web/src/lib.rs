@@ -112,6 +112,14 @@ fn console() -> Router<Arc<context::App>> {
             get(journeys::publish_form).post(journeys::publish),
         )
         .route("/console/journeys/{name}", get(journeys::page))
+        .route(
+            "/console/journeys/{name}/people",
+            get(journeys::people::page),
+        )
+        .route(
+            "/console/journeys/{name}/steps/{step}",
+            get(journeys::step::page),
+        )
         .route("/console/audit", get(audit::page))
         .route("/console/audit/{id}", get(audit::details))
         .route("/console/audit/{id}/proof", get(audit::proof))
@@ -121,6 +129,10 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/live/worklist", get(worklist::stream))
         .route("/console/live/patients/{id}", get(patient::stream))
         .route("/console/live/journeys/{name}", get(journeys::stream))
+        .route(
+            "/console/live/journeys/{name}/steps/{step}",
+            get(journeys::step::stream),
+        )
 }
 
 fn portal_pages() -> Router<Arc<context::App>> {

@@ -522,6 +522,40 @@ impl World {
             .resource
     }
 
+    /// The audit events that name a patient.
+    pub(crate) async fn audits(&self, patient: &str) -> Vec<Resource> {
+        let agent = Agent {
+            tenant: TENANT,
+            id: "auditor".to_owned(),
+            name: "Auditor".to_owned(),
+            role: Role::PrivacyOfficer,
+            patient: None,
+        };
+        let permit = self
+            .trust
+            .decide(
+                &agent,
+                Purpose::Operations,
+                Action::Audit,
+                Target::default(),
+                "test",
+            )
+            .await
+            .expect("a permit");
+        let parameters = [
+            ("patient".to_owned(), patient.to_owned()),
+            ("_count".to_owned(), "1000".to_owned()),
+        ];
+        let query = SearchQuery::parse(ResourceType::AuditEvent, &parameters, false);
+        let page = self
+            .trust
+            .vault()
+            .search(&permit, &query.expect("a query"), None)
+            .await;
+        let rows = page.expect("found").rows;
+        rows.into_iter().map(|row| row.resource).collect()
+    }
+
     /// A patient's resources of a type, in the order of their first versions.
     pub(crate) async fn of(&self, patient: &str, kind: ResourceType) -> Vec<Resource> {
         let permit = self.look().await;

@@ -27,6 +27,13 @@ async fn tasks_are_sorted_claimed_done_and_undone() {
     );
     world.clock.advance(2 * DAY_MS);
     carla.get("/console/worklist").await.shows("3 overdue");
+    world.task(&ida, "urgent", "Fresh thing").await;
+    let overdue = carla.get("/console/worklist?due=overdue").await;
+    overdue.shows("3 open tasks");
+    assert!(!overdue.has("Fresh thing"), "the number leads to its list");
+    let all = carla.get("/console/worklist?who=all").await;
+    all.shows("4 open tasks");
+    all.shows("href=\"/console/worklist?who=all&amp;due=overdue\"");
 
     let page = carla
         .act(
@@ -289,13 +296,181 @@ async fn a_journey_is_checked_published_and_drawn() {
     let page = carla.get(&format!("/console/patients/{ida}")).await;
     page.shows("Heart failure follow-up after discharge");
     page.shows("Waits");
+    assert!(!page.has("branch"), "no word of the engine's");
     check_html("patient in a journey", &page.body);
     let graph = carla.get("/console/journeys/heart-failure-discharge").await;
-    graph.shows("1</span> in it now");
+    graph.shows("1</a></span> in it now");
     let mut own = world.patients_browser(&ida).await;
     own.get("/portal")
         .await
         .shows("Heart failure follow-up after discharge");
+}
+
+/// Publishes the journey, and lets so many patients leave the hospital with heart failure.
+async fn journey_of(world: &World, patients: usize) -> Vec<String> {
+    let mut sam = world.staff("sam").await;
+    let publish = "/console/journeys/publish";
+    let done = sam
+        .act(publish, publish, &[("source", JOURNEY), ("do", "publish")])
+        .await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    let mut ids = Vec::new();
+    for number in 0..patients {
+        let id = world.patient("Ida", &format!("Berg-{number}")).await;
+        world
+            .put(vec![json!({ "resourceType": "Encounter", "id": world.id_of(&id), "status": "finished", "class": { "code": "IMP" }, "subject": { "reference": format!("Patient/{id}") }, "period": { "start": "2026-02-20T10:00:00Z", "end": "2026-02-28T20:00:00Z" }, "reasonCode": [{ "coding": [{ "system": "http://snomed.info/sct", "code": "84114007" }] }] })])
+            .await;
+        ids.push(id);
+    }
+    while world.journeys.drain(crate::world::TENANT).await.unwrap() > 0 {}
+    ids
+}
+
+/// Links to lists of people, with the number that leads there.
+fn numbers(page: &str) -> Vec<(String, u64)> {
+    page.split("<a href=\"")
+        .skip(1)
+        .filter_map(|rest| {
+            let (href, rest) = rest.split_once('"')?;
+            let number = rest.strip_prefix('>')?.split('<').next()?;
+            let number = number.replace(',', "").parse().ok()?;
+            href.contains("/people?")
+                .then(|| (href.replace("&amp;", "&"), number))
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_number_of_a_journey_leads_to_its_people() {
+    let world = World::new().await;
+    let patients = journey_of(&world, 3).await;
+    // The welcome goes out by e-mail, which nobody delivers here, so it is given up after a day, by the
+    // portal; then all three come to the branches.
+    world.clock.advance(2 * crate::world::DAY_MS);
+    while world.journeys.drain(crate::world::TENANT).await.unwrap() > 0 {}
+    let away = patients[1].clone();
+    world
+        .put(vec![json!({ "resourceType": "Encounter", "id": world.id_of(&away), "status": "in-progress", "class": { "code": "IMP" }, "subject": { "reference": format!("Patient/{away}") }, "period": { "start": "2026-03-03T07:00:00Z" } })])
+        .await;
+    while world.journeys.drain(crate::world::TENANT).await.unwrap() > 0 {}
+
+    let mut carla = world.staff("carla").await;
+    let journey = "/console/journeys/heart-failure-discharge";
+    let step = format!("{journey}/steps/welcome?version=1");
+    let mut followed = Vec::new();
+    for path in [
+        "/console/journeys",
+        &format!("{journey}?version=1&step=visit"),
+        &step,
+    ] {
+        let page = carla.get(path).await;
+        check_html(path, &page.body);
+        for (href, number) in numbers(&page.body) {
+            if followed.contains(&href) {
+                continue;
+            }
+            let list = carla.get(&href).await;
+            check_html(&href, &list.body);
+            list.shows(&format!("of {number}, "));
+            let rows = list.body.matches("data-act=\"open\"").count();
+            assert_eq!(rows as u64, number, "{href}");
+            followed.push(href);
+        }
+    }
+    let led = |part: &str| followed.iter().any(|href| href.contains(part));
+    for part in [
+        "list=here",
+        "list=here&step=visit",
+        "list=came&step=welcome",
+        "list=left&step=welcome",
+        "list=left&step=welcome&stay=3d",
+        "list=way&step=welcome&to=follow_up&label=delivered",
+        "list=ended",
+        "list=ended&step=visit",
+        "list=ended&reason=Back%20in%20hospital",
+    ] {
+        assert!(led(part), "nothing led to {part}: {followed:#?}");
+    }
+    // The lines of the graph lead there too.
+    carla
+        .get(&format!("{journey}?version=1"))
+        .await
+        .shows("class=\"way\" href=\"/console/journeys/heart-failure-discharge/people?version=1&amp;list=way&amp;step=welcome&amp;to=follow_up\"");
+
+    let page = carla.get(&step).await;
+    page.shows("How long they stayed");
+    page.shows("2 to 3 days");
+    page.shows("Welcome home");
+    page.shows("Where they go");
+    let gone = carla
+        .get(&format!("{journey}/people?version=1&list=ended&step=visit"))
+        .await;
+    gone.shows("Ida Berg-1");
+    gone.shows("Back in hospital");
+    assert!(!gone.has("Ida Berg-0"));
+
+    // Whoever sees how many but not who gets the numbers without the way to the names.
+    let mut sam = world.staff("sam").await;
+    for path in ["/console/journeys", &format!("{journey}?version=1"), &step] {
+        let page = sam.get(path).await;
+        check_html(path, &page.body);
+        assert!(!page.has("/people?") && !page.has("Ida Berg"), "{path}");
+    }
+    let refused = sam.get(&format!("{journey}/people?version=1")).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    for nothing in [
+        "people?version=1&list=came&step=nowhere",
+        "people?version=1&list=way&step=welcome",
+        "people?version=1&list=made-up",
+        "people?version=1&list=left&step=welcome&stay=5d",
+        "people?version=7",
+        "steps/nowhere?version=1",
+    ] {
+        let page = carla.get(&format!("{journey}/{nothing}")).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{nothing}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_of_people_say_where_they_are() {
+    let world = World::new().await;
+    journey_of(&world, 53).await;
+    let mut carla = world.staff("carla").await;
+    let people = "/console/journeys/heart-failure-discharge/people?version=1";
+    for list in ["list=here&step=welcome", "list=came&step=welcome"] {
+        let page = carla.get(&format!("{people}&{list}")).await;
+        page.shows("1–50 of 53, ");
+        let next = page
+            .body
+            .split("href=\"")
+            .find(|rest| rest.contains(">Next page<"))
+            .and_then(|rest| rest.split('"').next())
+            .unwrap()
+            .replace("&amp;", "&");
+        let rest = carla.get(&next).await;
+        rest.shows("51–53 of 53, ");
+        rest.shows("First page");
+        assert!(!rest.has("Next page") && !rest.has("can't be listed"));
+        let names = |body: &str| -> Vec<String> {
+            body.split("Ida Berg-")
+                .skip(1)
+                .map(|rest| rest.split('<').next().unwrap().to_owned())
+                .collect()
+        };
+        let mut all = names(&page.body);
+        all.extend(names(&rest.body));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 53, "each of them once");
+    }
+}
+
+/// Where the first number of patients in the audit leads to.
+async fn page_of_many(browser: &mut crate::world::Browser) -> crate::world::Page {
+    let page = browser.get("/console/audit").await;
+    let before = page.body.split("#patients\">2 patients<").next().unwrap();
+    let path = before.rsplit("href=\"").next().unwrap().to_owned();
+    browser.get(&path).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,12 +482,21 @@ async fn the_audit_says_who_did_what_and_proves_it() {
         .get(&format!("/console/patients/{ida}"))
         .await
         .shows("Ida Berg");
+    // A list of tasks shows two patients.
+    let olaf = world.patient("Olaf", "Lie").await;
+    world.task(&ida, "routine", "Call her").await;
+    world.task(&olaf, "routine", "Call him").await;
+    carla.get("/console/worklist").await.shows("2 open tasks");
     let mut priya = world.staff("priya").await;
     let page = priya.get(&format!("/console/audit?patient={ida}")).await;
     page.shows("Carla Ortiz (coordinator)");
     page.shows("to manage care");
     page.shows("Ida Berg");
     check_html("audit", &page.body);
+    let many = page_of_many(&mut priya).await;
+    many.shows("id=\"patients\"");
+    many.shows("Ida Berg");
+    many.shows("Olaf Lie");
     let none = priya.get("/console/audit?action=delete").await;
     none.shows("Nothing recorded");
     let page = priya.get("/console/audit?purpose=CAREMGT").await;

@@ -1,5 +1,8 @@
-//! Journeys: the list, one version's graph with how many patients are where, who is at a step, and
-//! publishing.
+//! Journeys: the list, one version's graph with how many patients are where, and publishing. One step
+//! is in `step.rs`, the lists that its numbers lead to in `people.rs`.
+
+pub(crate) mod people;
+pub(crate) mod step;
 
 use std::sync::Arc;
 
@@ -11,15 +14,13 @@ use maud::{Markup, html};
 use trust::{Action, Role, kinds};
 
 use crate::context::{Ctx, Fields, Posted, Watching, escape};
-use crate::drawing;
+use crate::drawing::{self, Bar};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console, csrf, thousands};
 use crate::live::{self, Parts};
-use crate::time::{DAY_MS, duration, signed};
-use crate::worklist::{last_event_id, patient_lines};
-
-/// People listed at a step.
-const PEOPLE_MAX: usize = 200;
+use crate::time::{duration, signed};
+use crate::worklist::last_event_id;
+use people::{Numbers, may_see};
 
 fn version_state(version: &VersionView) -> Markup {
     if version.live {
@@ -47,11 +48,12 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
                     tbody {
                         @for version in &versions {
                             @let href = format!("/console/journeys/{}?version={}", version.name, version.version);
+                            @let numbers = Numbers { version, people: may_see(&ctx) };
                             tr {
                                 th scope="row" { a href=(href) { (version.title) } div class="quiet small mono" { (version.name) } }
                                 td { (version.version) }
-                                td class="number" { a href=(href) { (thousands(version.running)) } }
-                                td class="number" { a href={ (href) "#endings" } { (thousands(version.ended)) } }
+                                td class="number" { (numbers.number(version.running, &[("list", "here")])) }
+                                td class="number" { (numbers.number(version.ended, &[("list", "ended")])) }
                                 td { (ctx.times.ago(signed(version.published_ms))) div class="quiet small" { "by " (version.published_by) } }
                                 td { (version_state(version)) }
                             }
@@ -64,30 +66,43 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
     Ok(console(&ctx, "Journeys", Section::Journeys, None, &body))
 }
 
-fn graph_part(graph: &GraphView, chosen: Option<&str>) -> Markup {
+fn graph_part(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
+    let numbers = Numbers {
+        version: &graph.version,
+        people,
+    };
+    let endings: Vec<Bar> = graph
+        .endings
+        .iter()
+        .map(|(reason, count)| Bar {
+            name: reason.clone(),
+            count: *count,
+            href: numbers.leads(*count, &[("list", "ended"), ("reason", reason)]),
+        })
+        .collect();
     html! {
         div id="graph" class="stack" {
             p {
-                span class="strong" { (thousands(graph.version.running)) } " in it now, "
-                span class="strong" { (thousands(graph.version.ended)) } @if graph.version.ended == 1 { " has left it." } @else { " have left it." }
+                span class="strong" { (numbers.number(graph.version.running, &[("list", "here")])) } " in it now, "
+                span class="strong" { (numbers.number(graph.version.ended, &[("list", "ended")])) } @if graph.version.ended == 1 { " has left it." } @else { " have left it." }
                 @if chosen.is_none() { span class="quiet" { " Choose a step to see who is there, how long they stay and what it says to the patient." } }
             }
-            (drawing::draw(graph, chosen))
+            (drawing::draw(graph, chosen, people))
             details id="as-table" {
                 summary { "The same as tables" }
                 div class="stack" {
                     div class="scroll" {
                         table {
                             caption { "Steps" }
-                            thead { tr { th scope="col" { "Step" } th scope="col" { "Kind" } th scope="col" class="number" { "Here now" } th scope="col" class="number" { "Came here" } th scope="col" class="number" { "Left the journey here" } th scope="col" { "Half stay less than" } } }
+                            thead { tr { th scope="col" { "Step" } th scope="col" { "Kind" } th scope="col" class="number" { "Here now" } th scope="col" class="number" { "Came here" } th scope="col" class="number" { "Went on" } th scope="col" class="number" { "Left the journey here" } th scope="col" { "Half stay less than" } } }
                             tbody {
                                 @for node in &graph.nodes {
                                     tr {
                                         th scope="row" { a href=(step_href(graph, &node.id)) { (node.title) } }
                                         td { (node.kind) }
-                                        td class="number" { (thousands(node.here)) }
-                                        td class="number" { (thousands(node.entered)) }
-                                        td class="number" { (thousands(node.ended_here)) }
+                                        @for (list, count) in [("here", node.here), ("came", node.entered), ("left", node.left), ("ended", node.ended_here)] {
+                                            td class="number" { (numbers.number(count, &[("list", list), ("step", &node.id)])) }
+                                        }
                                         td { @if let Some(median) = node.dwell_median_ms { (duration(signed(median))) } }
                                     }
                                 }
@@ -98,7 +113,7 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>) -> Markup {
                         table {
                             caption { "Ways between them" }
                             thead { tr { th scope="col" { "From" } th scope="col" { "To" } th scope="col" { "When" } th scope="col" class="number" { "Went this way" } } }
-                            tbody { @for edge in &graph.edges { tr { td { (title_of(graph, &edge.from)) } td { (title_of(graph, &edge.to)) } td { (edge.label) } td class="number" { (thousands(edge.count)) } } } }
+                            tbody { @for edge in &graph.edges { tr { td { (title_of(graph, &edge.from)) } td { (title_of(graph, &edge.to)) } td { (spoken(&edge.label)) } td class="number" { (step::way(numbers, edge)) } } } }
                         }
                     }
                 }
@@ -106,7 +121,7 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>) -> Markup {
             section aria-labelledby="endings" {
                 h2 id="endings" { "How it ended" }
                 @if graph.endings.is_empty() { p class="quiet" { "Nobody has left this version yet." } }
-                @else { (drawing::bars(&graph.endings, "Reason", "Patients")) }
+                @else { (drawing::bars(&endings, "Reason", "Patients")) }
             }
         }
     }
@@ -122,7 +137,7 @@ pub(crate) fn step_href(graph: &GraphView, step: &str) -> String {
     )
 }
 
-fn title_of<'a>(graph: &'a GraphView, id: &'a str) -> &'a str {
+pub(crate) fn title_of<'a>(graph: &'a GraphView, id: &'a str) -> &'a str {
     graph
         .nodes
         .iter()
@@ -130,80 +145,9 @@ fn title_of<'a>(graph: &'a GraphView, id: &'a str) -> &'a str {
         .map_or(id, |node| node.title.as_str())
 }
 
-/// How long people have been waiting at a step, in classes that people think in.
-fn waits(now_ms: i64, people: &[(String, u64)]) -> Vec<(String, u64)> {
-    let classes: [(&str, i64); 5] = [
-        ("under 1 day", DAY_MS),
-        ("1 to 3 days", 3 * DAY_MS),
-        ("3 to 7 days", 7 * DAY_MS),
-        ("7 to 30 days", 30 * DAY_MS),
-        ("longer", i64::MAX),
-    ];
-    let mut counts = classes.map(|(name, _)| (name.to_owned(), 0u64));
-    for (_, since_ms) in people {
-        let waited = now_ms - signed(*since_ms);
-        if let Some(place) = classes.iter().position(|(_, limit)| waited < *limit) {
-            counts[place].1 += 1;
-        }
-    }
-    counts.into_iter().collect()
-}
-
-async fn step_part(ctx: &Ctx, graph: &GraphView, step: Option<&str>) -> Result<Markup, PageError> {
-    let Some(node) = step.and_then(|step| graph.nodes.iter().find(|node| node.id == step)) else {
-        return Ok(html! { div id="step" hidden {} });
-    };
-    // Squads see how many, not who.
-    let may_see = matches!(ctx.role(), Role::Coordinator | Role::Clinician);
-    let people = if may_see {
-        let permit = ctx
-            .permit(Action::Search, Some(fhir::ResourceType::Patient), None)
-            .await?;
-        ctx.app
-            .web
-            .journeys
-            .at_step(
-                &permit,
-                &graph.version.name,
-                graph.version.version,
-                &node.id,
-                PEOPLE_MAX,
-            )
-            .await?
-    } else {
-        Vec::new()
-    };
-    let names = patient_lines(ctx, people.iter().map(|(id, _)| id.clone())).await?;
-    let now = ctx.times.care_ms;
-    Ok(html! {
-        aside id="step" class="card raised stack" aria-labelledby="step-title" {
-            p class="quiet small" { (node.kind) " · " span class="mono" { (node.id) } }
-            h2 id="step-title" { (node.title) }
-            dl class="facts" {
-                dt { "Here now" } dd { (thousands(node.here)) }
-                dt { "Came here" } dd { (thousands(node.entered)) }
-                dt { "Left the journey from here" } dd { (thousands(node.ended_here)) }
-                @if let Some(median) = node.dwell_median_ms { dt { "Half stay less than" } dd { (duration(signed(median))) } }
-            }
-            @if let Some(words) = &node.words { h3 { "Words to the patient" } p class="words" { (words) } }
-            @if may_see {
-                h3 { "Who is here" }
-                @if people.is_empty() { p class="quiet" { "Nobody at the moment." } }
-                @else {
-                    (drawing::bars(&waits(now, &people), "Waiting for", "Patients"))
-                    @if node.here > people.len() as u64 { p class="quiet small" { "The " (people.len()) " who wait longest." } }
-                    ul data-rows {
-                        @for (id, since_ms) in &people {
-                            li class="spread" data-key=(id) {
-                                a data-act="open" href={ "/console/patients/" (id) } { @match names.get(id) { Some(line) => (line.name), None => { "Patient " (layout::short_id(id)) } } }
-                                span class="quiet small" { "came " (ctx.times.ago(signed(*since_ms))) }
-                            }
-                        }
-                    }
-                }
-            } @else { p class="quiet small" { "Your role sees how many patients are here, not who." } }
-        }
-    })
+/// A label from the file as it is spoken: `not_reached` as `not reached`.
+pub(crate) fn spoken(label: &str) -> String {
+    label.replace('_', " ")
 }
 
 async fn load(ctx: &Ctx, name: &str, fields: &Fields) -> Result<GraphView, PageError> {
@@ -218,8 +162,9 @@ async fn load(ctx: &Ctx, name: &str, fields: &Fields) -> Result<GraphView, PageE
 async fn parts(ctx: &Ctx, name: &str, fields: &Fields) -> Result<(GraphView, Parts), PageError> {
     let graph = load(ctx, name, fields).await?;
     let chosen = fields.get("step");
-    let step = step_part(ctx, &graph, chosen).await?;
-    let parts = vec![("graph", graph_part(&graph, chosen)), ("step", step)];
+    let step = step::panel(ctx, &graph, chosen).await?;
+    let graph_part = graph_part(&graph, chosen, may_see(ctx));
+    let parts = vec![("graph", graph_part), ("step", step)];
     Ok((graph, parts))
 }
 
@@ -285,6 +230,13 @@ pub(crate) async fn page(
     ))
 }
 
+/// Whether an event can change what a journey's pages show.
+fn matters(kind: ledger::Kind) -> bool {
+    kind == kinds::JOURNEY_INSTANCE
+        || kind == kinds::JOURNEY_TRAIL
+        || kind == kinds::JOURNEY_DEFINITION
+}
+
 /// `GET /console/live/journeys/{name}`.
 pub(crate) async fn stream(
     Watching(ctx): Watching,
@@ -297,11 +249,7 @@ pub(crate) async fn stream(
     let (shown, name) = (Arc::new(Fields(fields.0.clone())), Arc::new(name));
     let source = live::Source {
         shard: None,
-        matters: |kind| {
-            kind == kinds::JOURNEY_INSTANCE
-                || kind == kinds::JOURNEY_TRAIL
-                || kind == kinds::JOURNEY_DEFINITION
-        },
+        matters,
         render: Box::new(move |ctx| {
             let (fields, name) = (shown.clone(), name.clone());
             Box::pin(async move { Ok(parts(&ctx, &name, &fields).await?.1) })
@@ -378,21 +326,5 @@ pub(crate) async fn publish(Posted { ctx, fields }: Posted) -> Result<Response, 
         .into_response()),
         Err(JourneyError::Findings(findings)) => Ok(publish_page(&ctx, &source, Some(&findings))),
         Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_fall_into_classes() {
-        let now = 100 * DAY_MS;
-        let at = |days: i64| ("p".to_owned(), u64::try_from(now - days * DAY_MS).unwrap());
-        let counts: Vec<u64> = waits(now, &[at(0), at(0), at(2), at(5), at(10), at(60)])
-            .into_iter()
-            .map(|(_, count)| count)
-            .collect();
-        assert_eq!(counts, [2, 1, 1, 1, 1]);
     }
 }
