@@ -31,7 +31,9 @@ pub fn open(folder: &Path) -> Result<Ledger, ledger::LedgerError> {
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         dictionary: Vec::new(),
-        cache_bytes: 16 << 20,
+        // Small, so that the few commits of a round are enough for postings to go into their table
+        // several times.
+        cache_bytes: 64 << 10,
     })
 }
 
@@ -41,7 +43,9 @@ pub fn body(id: &str, version: u32) -> Vec<u8> {
     let mut random = Random::new(id.bytes().fold(u64::from(version), |sum, byte| {
         sum.wrapping_mul(31).wrapping_add(u64::from(byte))
     }));
-    let length = 100 + random.below(3000);
+    // One in four is longer than the pages and the blocks that a disk writes at once.
+    let most = if random.below(4) == 0 { 20_000 } else { 3000 };
+    let length = 100 + random.below(most);
     let mut text = format!("{id} {version} ");
     while (text.len() as u64) < length {
         text.push_str(&format!("{:016x}", random.next_u64()));

@@ -17,10 +17,8 @@ mod backend;
 mod bootstrap;
 mod clock;
 mod codec;
-
-mod embedded_rows;
+mod embedded;
 mod error;
-mod fjall_backend;
 mod keys;
 #[cfg(test)]
 mod memory_backend;

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::backend::Backend;
 use crate::bootstrap::{open_store, tenant_row, wrap};
-use crate::fjall_backend::FjallBackend;
+use crate::embedded::FjallBackend;
 use crate::keys::TenantKeys;
 use crate::plan::SealedCommit;
 use crate::prepare::{seal_commit, weight};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use suite::{PATIENT, Store, TENANT, audit, commit_of, draft, of};
 
 use crate::backend::{Backend, KeyRow};
-use crate::fjall_backend::FjallBackend;
+use crate::embedded::FjallBackend;
 use crate::memory_backend::MemoryBackend;
 use crate::{
     Expected, Ledger, LedgerError, ManualClock, OpenOptions, RootKey, Shard, SystemEntropy,
@@ -73,11 +73,11 @@ fn file_with(folder: &Path, needle: &[u8]) -> Option<PathBuf> {
     })
 }
 
-async fn on_disk(folder: &Path) -> (Arc<dyn Backend>, Ledger) {
-    let backend: Arc<dyn Backend> = Arc::new(FjallBackend::open(folder, 1 << 20).unwrap());
+async fn on_disk(folder: &Path) -> (Arc<FjallBackend>, Ledger) {
+    let backend = Arc::new(FjallBackend::open(folder, 1 << 20).unwrap());
     let clock = ManualClock::new(1_700_000_000_000);
     let options = options(RootKey::from_bytes([7; 32]), &clock);
-    let ledger = Ledger::open_on(Arc::clone(&backend), &options).unwrap();
+    let ledger = Ledger::open_on(backend.clone(), &options).unwrap();
     ledger.create_tenant(TENANT).await.unwrap();
     (backend, ledger)
 }
@@ -165,5 +165,46 @@ async fn a_byte_that_the_disk_has_changed_is_found_and_named() {
     assert!(
         (broken.shard, broken.leaf) <= (at.shard.0, leaf),
         "{broken:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, ledger) = on_disk(folder.path()).await;
+    let write = async |id: &str| {
+        let draft = draft(&ledger, PATIENT, id, of(id), Expected::Absent, "x", &["t"]);
+        ledger.commit(commit_of(&ledger, vec![draft])).await
+    };
+    write("before").await.unwrap();
+    backend.reserve_disk(u64::MAX);
+    for id in ["during", "still"] {
+        let outcome = write(id).await;
+        assert!(
+            matches!(&outcome, Err(LedgerError::Storage(text)) if text.contains("disk is almost full")),
+            "{outcome:?}"
+        );
+        assert!(ledger.get(TENANT, PATIENT, id).await.unwrap().is_none());
+    }
+    assert!(
+        ledger
+            .get(TENANT, PATIENT, "before")
+            .await
+            .unwrap()
+            .is_some()
+    );
+    // Room again, and no restart.
+    backend.reserve_disk(0);
+    write("during").await.unwrap();
+    let token = ledger.token(TENANT, PATIENT, "code", "t");
+    let found = ledger
+        .search(TENANT, &crate::Query::Token(token), None, None, 10)
+        .await
+        .unwrap();
+    assert_eq!(found.len(), 2);
+    let report = ledger.verify_audit(&|_| {}).await.unwrap();
+    assert!(
+        report.broken.is_none() && report.checkpoint_ok,
+        "{report:?}"
     );
 }

@@ -8,8 +8,26 @@ use cohort::power::{Unsynced, rebuild};
 use cohort::random::Random;
 use cohort::writer::{AUDIT_KIND, KIND, TENANT, body, open};
 
-/// Rounds of writing, losing power and opening again.
+/// Rounds of writing, losing power and opening again, unless `POWER_ROUNDS` says otherwise.
 const ROUNDS: u64 = 12;
+/// What the rounds are drawn from, unless `POWER_SEED` says otherwise.
+const SEED: u64 = 0x0ca1_2026;
+
+/// A number from the environment, to replay a seed or to search longer.
+fn given(name: &str, default: u64) -> u64 {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one who runs the test says it, not the product's configuration"
+    )]
+    let value = std::env::var(name);
+    value.map_or(default, |text| {
+        let parsed = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        parsed.expect("a number, decimal or 0x…")
+    })
+}
 
 fn shim() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power/shim.c");
@@ -106,14 +124,14 @@ fn settle(from: &Path, live: &Path, shadow: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_power_loss() {
-    let seed: u64 = 0x0ca1_2026;
+    let (seed, rounds) = (given("POWER_SEED", SEED), given("POWER_ROUNDS", ROUNDS));
     let library = shim();
     let mut random = Random::new(seed);
     let space = tempfile::tempdir().expect("a folder");
     let mut disk: Option<PathBuf> = None;
     let mut acknowledged = HashMap::new();
     let (mut commits, mut opened_ms_max) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let at = space.path().join(format!("round-{round}"));
         let (live, shadow, after) = (at.join("live"), at.join("shadow"), at.join("after"));
         for folder in [
@@ -218,7 +236,7 @@ async fn what_was_acknowledged_survives_power_loss() {
         disk = Some(after);
     }
     println!(
-        "power loss: seed {seed:#x}, {ROUNDS} rounds, {commits} acknowledged commits, {} documents, none missing; slowest opening {opened_ms_max} ms",
+        "power loss: seed {seed:#x}, {rounds} rounds, {commits} acknowledged commits, {} documents, none missing; slowest opening {opened_ms_max} ms",
         acknowledged.len()
     );
 }

@@ -1,24 +1,33 @@
-//! The embedded backend: fjall, a log-structured merge store. The only file that names it.
+//! The embedded backend: fjall, a log-structured merge store. The only folder that names it.
 //!
 //! Each table is a keyspace. Documents are keyed by (number, shard), not (shard, number): numbers
 //! only rise, so tables of documents never overlap and compaction moves them instead of rewriting
 //! them.
 
+mod journal;
+mod postings;
+mod room;
+mod rows;
+mod view;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use crate::backend::{Backend, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Write};
-use crate::codec::Decoder;
-use crate::embedded_rows::{
-    blind_key, cursor_key, decode_event, decode_head, decode_key_row, decode_outbox, decode_place,
-    decode_posting, decode_timer, decode_tokens, due_key, encode_event, encode_head,
-    encode_key_row, encode_outbox, encode_timer, encode_tokens, place_key, posting_key, shard_key,
-    superseded_key,
+use self::postings::{Change, Fresh, Run};
+use self::room::Room;
+use self::rows::{
+    blind_key, cursor_key, due_key, encode_event, encode_head, encode_key_row, encode_outbox,
+    encode_timer, encode_tokens, place_key, posting_key, shard_key, superseded_key,
 };
-use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, Timer, TimerKey, Token};
+use self::view::FjallSnapshot;
+use crate::LedgerError;
+use crate::backend::{Backend, Snapshot, Write};
+use crate::codec::Decoder;
 
 /// Bound of all journals. Opening replays them, so this bounds how long opening takes after a crash;
 /// 64 MiB is the least that fjall takes.
@@ -28,6 +37,14 @@ const JOURNALS_BYTES: u64 = 64 << 20;
 const MEMTABLE_BYTES: u64 = 8 << 20;
 /// Where fjall keeps the tables' folders.
 const TABLES_FOLDER: &str = "keyspaces";
+/// How many postings gather in memory (19 bytes each) before they are written into their table, at
+/// most; and what part of the cache's bytes, so that a small cache means little memory here too.
+const FRESH_POSTINGS_MAX: u64 = 400_000;
+const CACHE_BYTES_A_POSTING: u64 = 64;
+/// How many spent fresh rows go with one batch, so that no batch grows out of proportion.
+const SPENT_ROWS_MAX: u64 = 512;
+/// How long to wait before writing postings into their table is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 /// The scrub writes this much to make fjall begin a new journal (it does at 64,000,000 bytes).
 const SCRUB_BYTES: usize = 65 << 20;
 
@@ -47,14 +64,20 @@ struct Tables {
     cursor: Keyspace,
     key: Keyspace,
     meta: Keyspace,
+    /// The postings that are not in `posting` yet, by batch.
+    fresh_rows: Keyspace,
+    fresh: Mutex<Fresh>,
+    /// Told when `fresh` changes.
+    fresh_changed: Condvar,
+    room: Room,
+    /// Held by the one batch that is being applied: what is in memory follows the tables in order.
+    applying: Mutex<()>,
 }
 
 /// The store in a folder.
-pub(crate) struct FjallBackend(Arc<Tables>);
-
-struct FjallSnapshot {
+pub(crate) struct FjallBackend {
     tables: Arc<Tables>,
-    view: fjall::Snapshot,
+    keeper: Option<JoinHandle<()>>,
 }
 
 fn fault(error: fjall::Error) -> LedgerError {
@@ -76,6 +99,13 @@ fn fault(error: fjall::Error) -> LedgerError {
 impl FjallBackend {
     /// Opens or makes the store in a folder.
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self, LedgerError> {
+        if let Some(torn) = journal::check(path)? {
+            tracing::warn!(
+                bytes = torn.bytes,
+                kept_in = %torn.kept_in.display(),
+                "the last write was torn, as by a power cut, before anybody was told that it is done; it was cut off"
+            );
+        }
         let database = Database::builder(path)
             .cache_size(cache_bytes)
             .max_journaling_size(JOURNALS_BYTES)
@@ -121,9 +151,15 @@ impl FjallBackend {
             cursor: table("cursor", common())?,
             key: table("key", opaque(common()))?,
             meta: table("meta", common())?,
+            fresh_rows: table("fresh", opaque(common()))?,
+            fresh: Mutex::new(Fresh::new(fresh_postings(cache_bytes))),
+            fresh_changed: Condvar::new(),
+            room: Room::of(path)?,
+            applying: Mutex::default(),
             path: path.to_path_buf(),
             database,
         };
+        tables.load_fresh()?;
         // fjall syncs what lies in a table's folder but not the folder's own name, without which a
         // power loss takes the whole table.
         for folder in [path.join(TABLES_FOLDER), path.to_path_buf()] {
@@ -131,12 +167,50 @@ impl FjallBackend {
                 .and_then(|folder| folder.sync_all())
                 .map_err(|error| LedgerError::Storage(format!("{}: {error}", folder.display())))?;
         }
-        Ok(Self(Arc::new(tables)))
+        let tables = Arc::new(tables);
+        let keeper = std::thread::Builder::new()
+            .name("ledger-postings".into())
+            .spawn({
+                let tables = Arc::clone(&tables);
+                move || tables.keep_postings()
+            })
+            .map_err(|error| {
+                LedgerError::Storage(format!("no thread for the postings: {error}"))
+            })?;
+        Ok(Self {
+            tables,
+            keeper: Some(keeper),
+        })
+    }
+
+    /// Another reserve of disk, so that a test need not fill one.
+    #[cfg(test)]
+    pub(crate) fn reserve_disk(&self, bytes: u64) {
+        self.tables.room.reserve(bytes);
     }
 }
 
+impl Drop for FjallBackend {
+    fn drop(&mut self) {
+        self.tables.fresh().closing = true;
+        self.tables.fresh_changed.notify_all();
+        if self
+            .keeper
+            .take()
+            .is_some_and(|thread| thread.join().is_err())
+        {
+            tracing::error!("the thread that keeps the postings has panicked");
+        }
+    }
+}
+
+fn fresh_postings(cache_bytes: u64) -> usize {
+    let postings = (cache_bytes / CACHE_BYTES_A_POSTING).min(FRESH_POSTINGS_MAX);
+    usize::try_from(postings).unwrap_or(usize::MAX).max(1)
+}
+
 impl Tables {
-    fn all(&self) -> [&Keyspace; 13] {
+    fn all(&self) -> [&Keyspace; 14] {
         [
             &self.head,
             &self.document,
@@ -151,19 +225,103 @@ impl Tables {
             &self.cursor,
             &self.key,
             &self.meta,
+            &self.fresh_rows,
         ]
+    }
+
+    /// A batch that is durable once it is committed. fdatasync is enough: it also makes durable what
+    /// is needed to find the data again, and the journal's folder entry was made durable when the
+    /// journal was begun.
+    fn durable_batch(&self) -> fjall::OwnedWriteBatch {
+        self.database
+            .batch()
+            .durability(Some(PersistMode::SyncData))
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the fresh rows into memory.
+    fn load_fresh(&self) -> Result<(), LedgerError> {
+        let mut fresh = self.fresh();
+        for guard in self.fresh_rows.iter() {
+            let (key, value) = guard.into_inner().map_err(fault)?;
+            let number = Decoder::new(&key, "fresh").u64()?;
+            fresh.load(number, postings::decode(&value)?);
+        }
+        Ok(())
+    }
+
+    /// Writes postings into their table whenever enough have gathered, until the store is closed.
+    fn keep_postings(&self) {
+        let mut fresh = self.fresh();
+        loop {
+            if fresh.closing {
+                return;
+            }
+            if !fresh.is_due() && !fresh.is_frozen() {
+                fresh = (self.fresh_changed.wait(fresh)).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let Some(run) = fresh.freeze() else {
+                continue;
+            };
+            drop(fresh);
+            let outcome = self.write_postings(&run);
+            fresh = self.fresh();
+            match outcome {
+                Ok(()) => {
+                    fresh.thaw();
+                    fresh.fault = None;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "postings could not be written into their table");
+                    fresh.fault = Some(error.to_string());
+                    (fresh, _) = (self.fresh_changed.wait_timeout(fresh, RETRY))
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+            self.fresh_changed.notify_all();
+        }
+    }
+
+    fn write_postings(&self, run: &Run) -> Result<(), LedgerError> {
+        let began = tokio::time::Instant::now();
+        let mut ingestion = self.posting.start_ingestion().map_err(fault)?;
+        for change in run.iter() {
+            if change.dropped {
+                ingestion.write_tombstone(change.key.as_slice())
+            } else {
+                ingestion.write(change.key.as_slice(), [].as_slice())
+            }
+            .map_err(fault)?;
+        }
+        ingestion.finish().map_err(fault)?;
+        metrics::histogram!("ledger_postings_seconds").record(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Waits while too many postings wait for their table.
+    fn wait_for_postings(&self) -> Result<(), LedgerError> {
+        let mut fresh = self.fresh();
+        while fresh.is_crowded() {
+            if let Some(fault) = &fresh.fault {
+                return Err(LedgerError::Storage(fault.clone()));
+            }
+            fresh = (self.fresh_changed.wait(fresh)).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
     }
 }
 
 impl Backend for FjallBackend {
     fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError> {
-        let tables = &*self.0;
-        // fdatasync is enough: it also makes durable what is needed to find the data again, and the
-        // journal's folder entry was made durable when the journal was begun.
-        let mut batch = tables
-            .database
-            .batch()
-            .durability(Some(PersistMode::SyncData));
+        let tables = &*self.tables;
+        let _in_order = (tables.applying.lock()).unwrap_or_else(PoisonError::into_inner);
+        tables.room.check(bytes(&writes))?;
+        tables.wait_for_postings()?;
+        let mut batch = tables.durable_batch();
         let mut postings = Vec::new();
         for write in writes {
             match write {
@@ -184,10 +342,14 @@ impl Backend for FjallBackend {
                         place_key(at).as_slice(),
                     );
                 }
-                Write::Posting { token, at } => postings.push(posting_key(token, at)),
-                Write::DropPosting { token, at } => {
-                    batch.remove(&tables.posting, posting_key(token, at).as_slice());
-                }
+                Write::Posting { token, at } => postings.push(Change {
+                    key: posting_key(token, at),
+                    dropped: false,
+                }),
+                Write::DropPosting { token, at } => postings.push(Change {
+                    key: posting_key(token, at),
+                    dropped: true,
+                }),
                 Write::Posted { at, tokens } => {
                     batch.insert(
                         &tables.posted,
@@ -255,31 +417,46 @@ impl Backend for FjallBackend {
                 Write::Meta { name, value } => batch.insert(&tables.meta, name.as_bytes(), value),
             }
         }
-        // In order, because neighbours then go into neighbouring places of the table in memory;
-        // measured, that takes a third of the time.
-        postings.sort_unstable();
-        for key in postings {
-            batch.insert(&tables.posting, key.as_slice(), [].as_slice());
+        postings.sort_unstable_by_key(|change| change.key);
+        let (row, spent) = {
+            let fresh = tables.fresh();
+            (fresh.next_row(), fresh.spent(SPENT_ROWS_MAX))
+        };
+        if !postings.is_empty() {
+            let value = postings::encode(&postings);
+            batch.insert(&tables.fresh_rows, row.to_be_bytes().as_slice(), value);
         }
-        batch.commit().map_err(fault)
+        // With this batch and not in one of their own, so that a power cut can tear one batch only.
+        for row in spent.clone() {
+            batch.remove(&tables.fresh_rows, row.to_be_bytes().as_slice());
+        }
+        batch.commit().map_err(fault)?;
+        let mut fresh = tables.fresh();
+        fresh.removed(spent.end);
+        if !postings.is_empty() {
+            fresh.push(Arc::new(postings));
+            if fresh.is_due() {
+                tables.fresh_changed.notify_all();
+            }
+        }
+        Ok(())
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot> {
-        Box::new(FjallSnapshot {
-            tables: Arc::clone(&self.0),
-            view: self.0.database.snapshot(),
-        })
+        Box::new(FjallSnapshot::take(&self.tables))
     }
 
     fn scrub_keys(&self) -> Result<(), LedgerError> {
-        let tables = &*self.0;
+        let tables = &*self.tables;
+        let _in_order = (tables.applying.lock()).unwrap_or_else(PoisonError::into_inner);
+        tables.room.check(2 * SCRUB_BYTES as u64)?;
         // The overwritten row is in the journal and perhaps in a table. Fill the journal until fjall
         // begins a new one, write out all that is in memory so that the old journal can go, and
         // rewrite the key table without what was overwritten.
         let filler = vec![0; 1000];
         let rows_a_batch = 1000;
         for round in 0..SCRUB_BYTES / (filler.len() * rows_a_batch) {
-            let mut batch = tables.database.batch();
+            let mut batch = tables.durable_batch();
             for row in 0..rows_a_batch {
                 batch.insert(
                     &tables.meta,
@@ -288,7 +465,7 @@ impl Backend for FjallBackend {
                 );
             }
             batch.commit().map_err(fault)?;
-            let mut batch = tables.database.batch();
+            let mut batch = tables.durable_batch();
             for row in 0..rows_a_batch {
                 batch.remove(&tables.meta, format!("scrub/{round:04}/{row:04}"));
             }
@@ -304,8 +481,20 @@ impl Backend for FjallBackend {
     }
 
     fn disk_bytes(&self) -> u64 {
-        allocated_bytes(&self.0.path)
+        allocated_bytes(&self.tables.path)
     }
+}
+
+/// About how many bytes writes take in the journal: the long ones, and a place for each.
+fn bytes(writes: &[Write]) -> u64 {
+    let long = |write: &Write| match write {
+        Write::Document { row, .. } => row.len(),
+        Write::Outbox(row) => row.sealed.len(),
+        Write::Timer(timer) => timer.payload.len(),
+        Write::Meta { value, .. } => value.len(),
+        _ => 0,
+    };
+    writes.iter().map(|write| 64 + long(write) as u64).sum()
 }
 
 /// Bytes of the blocks that are really allocated: fjall makes journals of 64 MiB with holes.
@@ -325,238 +514,4 @@ fn allocated_bytes(folder: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
-}
-
-impl FjallSnapshot {
-    fn get(&self, table: &Keyspace, key: &[u8]) -> Result<Option<fjall::Slice>, LedgerError> {
-        self.view.get(table, key).map_err(fault)
-    }
-
-    /// Up to `limit` rows of an inclusive range, decoded.
-    fn page<T>(
-        &self,
-        table: &Keyspace,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-        decode: impl Fn(&[u8], &[u8]) -> Result<T, LedgerError>,
-    ) -> Result<Vec<T>, LedgerError> {
-        if limit == 0 || from > to {
-            return Ok(Vec::new());
-        }
-        let mut rows = Vec::new();
-        for guard in self.view.range(table, from..=to).take(limit) {
-            let (key, value) = guard.into_inner().map_err(fault)?;
-            rows.push(decode(&key, &value)?);
-        }
-        Ok(rows)
-    }
-
-    /// The last key of an inclusive range.
-    fn last(
-        &self,
-        table: &Keyspace,
-        from: &[u8],
-        to: &[u8],
-    ) -> Result<Option<fjall::Slice>, LedgerError> {
-        self.view
-            .range(table, from..=to)
-            .next_back()
-            .map(|guard| guard.key().map_err(fault))
-            .transpose()
-    }
-}
-
-impl Snapshot for FjallSnapshot {
-    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
-        Ok(self
-            .get(&self.tables.meta, name.as_bytes())?
-            .map(|value| value.to_vec()))
-    }
-
-    fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, LedgerError> {
-        let mut rows = Vec::new();
-        for guard in self.view.prefix(&self.tables.meta, prefix.as_bytes()) {
-            let (key, value) = guard.into_inner().map_err(fault)?;
-            let name = String::from_utf8(key.to_vec())
-                .map_err(|_| LedgerError::Damaged("a meta row's name does not decode".into()))?;
-            rows.push((name, value.to_vec()));
-        }
-        Ok(rows)
-    }
-
-    fn head(&self, key: &HeadKey) -> Result<Option<Head>, LedgerError> {
-        let value = self.get(&self.tables.head, &blind_key(key.tenant, &key.id))?;
-        value.map(|value| decode_head(&value)).transpose()
-    }
-
-    fn superseded(&self, key: &HeadKey, version: u32) -> Result<Option<Hit>, LedgerError> {
-        let value = self.get(&self.tables.superseded, &superseded_key(key, version))?;
-        value
-            .map(|value| decode_place(&value, "superseded"))
-            .transpose()
-    }
-
-    fn document(&self, at: Hit) -> Result<Option<Vec<u8>>, LedgerError> {
-        Ok(self
-            .get(&self.tables.document, &place_key(at))?
-            .map(|value| value.to_vec()))
-    }
-
-    fn places(&self, after: Hit, limit: usize) -> Result<Vec<Hit>, LedgerError> {
-        let from = place_key(Hit {
-            number: after.number,
-            shard: Shard(after.shard.0.saturating_add(1)),
-        });
-        self.page(
-            &self.tables.document,
-            &from,
-            &[0xff; 10],
-            limit,
-            |key, _| decode_place(key, "document"),
-        )
-    }
-
-    fn last_number(&self) -> Result<Number, LedgerError> {
-        match self.last(&self.tables.document, &[0; 10], &[0xff; 10])? {
-            Some(key) => Ok(decode_place(&key, "document")?.number),
-            None => Ok(Number(0)),
-        }
-    }
-
-    fn postings(
-        &self,
-        token: Token,
-        from: Hit,
-        since: Number,
-        limit: usize,
-    ) -> Result<Vec<Hit>, LedgerError> {
-        let from = posting_key(token, from);
-        let to = posting_key(
-            token,
-            Hit {
-                number: since,
-                shard: Shard(u16::MAX),
-            },
-        );
-        self.page(&self.tables.posting, &from, &to, limit, |key, _| {
-            decode_posting(key)
-        })
-    }
-
-    fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError> {
-        let Some(value) = self.get(&self.tables.posted, &place_key(at))? else {
-            return Ok(Vec::new());
-        };
-        decode_tokens(&value)
-    }
-
-    fn events(&self, shard: Shard, after: Number, limit: usize) -> Result<Vec<Event>, LedgerError> {
-        let Some(from) = after.0.checked_add(1) else {
-            return Ok(Vec::new());
-        };
-        self.page(
-            &self.tables.event,
-            &shard_key(shard, from),
-            &shard_key(shard, u64::MAX),
-            limit,
-            |key, value| {
-                let mut decoder = Decoder::new(key, "event");
-                let shard = Shard(decoder.u16()?);
-                let number = Number(decoder.u64()?);
-                decode_event(Hit { number, shard }, value)
-            },
-        )
-    }
-
-    fn last_event(&self, shard: Shard) -> Result<Number, LedgerError> {
-        match self.last(
-            &self.tables.event,
-            &shard_key(shard, 0),
-            &shard_key(shard, u64::MAX),
-        )? {
-            Some(key) => Ok(Number(Decoder::new(&key[2..], "event").u64()?)),
-            None => Ok(Number(0)),
-        }
-    }
-
-    fn leaf(&self, shard: Shard, index: u64) -> Result<Option<Vec<u8>>, LedgerError> {
-        Ok(self
-            .get(&self.tables.leaf, &shard_key(shard, index))?
-            .map(|value| value.to_vec()))
-    }
-
-    fn leaves(
-        &self,
-        shard: Shard,
-        from: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, Vec<u8>)>, LedgerError> {
-        self.page(
-            &self.tables.leaf,
-            &shard_key(shard, from),
-            &shard_key(shard, u64::MAX),
-            limit,
-            |key, value| Ok((Decoder::new(&key[2..], "leaf").u64()?, value.to_vec())),
-        )
-    }
-
-    fn tree_size(&self, shard: Shard) -> Result<u64, LedgerError> {
-        match self.last(
-            &self.tables.leaf,
-            &shard_key(shard, 0),
-            &shard_key(shard, u64::MAX),
-        )? {
-            Some(key) => Ok(Decoder::new(&key[2..], "leaf").u64()?.saturating_add(1)),
-            None => Ok(0),
-        }
-    }
-
-    fn node(&self, shard: Shard, index: u64) -> Result<Option<[u8; 32]>, LedgerError> {
-        let value = self.get(&self.tables.node, &shard_key(shard, index))?;
-        value
-            .map(|value| Decoder::new(&value, "node").array())
-            .transpose()
-    }
-
-    fn timers(
-        &self,
-        from: TimerKey,
-        until_ms: u64,
-        limit: usize,
-    ) -> Result<Vec<Timer>, LedgerError> {
-        let from = due_key(from.due_ms, from.shard, &from.id);
-        let to = due_key(until_ms, Shard(u16::MAX), &[0xff; 16]);
-        self.page(&self.tables.timer, &from, &to, limit, decode_timer)
-    }
-
-    fn outbox(
-        &self,
-        from: OutboxKey,
-        until_ms: u64,
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, LedgerError> {
-        let from = due_key(from.due_ms, from.shard, &from.id);
-        let to = due_key(until_ms, Shard(u16::MAX), &[0xff; 16]);
-        self.page(&self.tables.outbox, &from, &to, limit, decode_outbox)
-    }
-
-    fn has_outbox(&self, key: &OutboxKey) -> Result<bool, LedgerError> {
-        let key = due_key(key.due_ms, key.shard, &key.id);
-        self.view
-            .contains_key(&self.tables.outbox, key)
-            .map_err(fault)
-    }
-
-    fn cursor(&self, consumer: &str, shard: Shard) -> Result<Option<Number>, LedgerError> {
-        let value = self.get(&self.tables.cursor, &cursor_key(consumer, shard))?;
-        value
-            .map(|value| Ok(Number(Decoder::new(&value, "cursor").u64()?)))
-            .transpose()
-    }
-
-    fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError> {
-        let value = self.get(&self.tables.key, &blind_key(key.tenant, &key.subject))?;
-        value.map(|value| decode_key_row(&value)).transpose()
-    }
 }

@@ -1,0 +1,392 @@
+//! Postings that are not in their table yet.
+//!
+//! A posting as a journal entry of its own costs more than its 18 bytes: opening after a crash reads
+//! the journal entry by entry, and there are some twenty postings a document. So the postings of a
+//! batch are one *fresh row*, and a sorted run in memory; when enough have gathered, they are written
+//! into their table in bulk, and the fresh rows go.
+
+use std::sync::Arc;
+
+use crate::LedgerError;
+use crate::codec::{Decoder, put_varint};
+
+/// The row key of a posting: token, complement of the number, shard.
+pub(super) type PostingKey = [u8; 18];
+
+/// A posting that came or went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) key: PostingKey,
+    pub(super) dropped: bool,
+}
+
+/// Changes in the order of their keys, each key once.
+pub(super) type Run = Arc<Vec<Change>>;
+
+const ROW: &str = "fresh";
+
+fn damaged() -> LedgerError {
+    LedgerError::Damaged(format!("a {ROW} row does not decode"))
+}
+
+/// The bytes of a fresh row: the places once, and each change as its token and its place's index.
+/// `run` is in order.
+pub(super) fn encode(run: &[Change]) -> Vec<u8> {
+    let mut places: Vec<&[u8]> = run.iter().map(|change| &change.key[8..]).collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut out = Vec::with_capacity(4 + places.len() * 10 + run.len() * 10);
+    put_varint(&mut out, places.len() as u64);
+    for place in &places {
+        out.extend_from_slice(place);
+    }
+    for change in run {
+        out.extend_from_slice(&change.key[..8]);
+        // It is there: the list was made of all of them.
+        let place = places.partition_point(|place| *place < &change.key[8..]);
+        put_varint(&mut out, (place as u64) << 1 | u64::from(change.dropped));
+    }
+    out
+}
+
+/// The run of a fresh row.
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Change>, LedgerError> {
+    let mut decoder = Decoder::new(bytes, ROW);
+    let count: usize = decoder.small()?;
+    let places = decoder.bytes(count.checked_mul(10).ok_or_else(damaged)?)?;
+    let mut run: Vec<Change> = Vec::with_capacity(decoder.remaining() / 9);
+    while decoder.remaining() > 0 {
+        let mut key = [0; 18];
+        key[..8].copy_from_slice(decoder.bytes(8)?);
+        let place = decoder.varint()?;
+        let index = usize::try_from(place >> 1).map_err(|_| damaged())?;
+        let place_bytes = places.chunks_exact(10).nth(index).ok_or_else(damaged)?;
+        key[8..].copy_from_slice(place_bytes);
+        if run.last().is_some_and(|last| last.key >= key) {
+            return Err(damaged());
+        }
+        run.push(Change {
+            key,
+            dropped: place & 1 != 0,
+        });
+    }
+    Ok(run)
+}
+
+/// Two runs as one; what the newer says of a key holds.
+fn merge(older: &[Change], newer: &[Change]) -> Vec<Change> {
+    let mut out = Vec::with_capacity(older.len() + newer.len());
+    let (mut old, mut new) = (older.iter().peekable(), newer.iter().peekable());
+    loop {
+        match (old.peek(), new.peek()) {
+            (Some(a), Some(b)) => match a.key.cmp(&b.key) {
+                std::cmp::Ordering::Less => out.extend(old.next()),
+                std::cmp::Ordering::Greater => out.extend(new.next()),
+                std::cmp::Ordering::Equal => {
+                    old.next();
+                    out.extend(new.next());
+                }
+            },
+            (Some(_), None) => {
+                out.extend(old);
+                return out;
+            }
+            (None, _) => {
+                out.extend(new);
+                return out;
+            }
+        }
+    }
+}
+
+/// The part of a run whose keys are in an inclusive range.
+pub(super) fn range<'a>(run: &'a [Change], from: &PostingKey, to: &PostingKey) -> &'a [Change] {
+    let start = run.partition_point(|change| change.key < *from);
+    let end = start + run[start..].partition_point(|change| change.key <= *to);
+    &run[start..end]
+}
+
+/// The first `limit` keys of a table's range under the changes of `runs`, oldest run first. Reads no
+/// more of the table than it needs.
+pub(super) fn merged<K: AsRef<[u8]>>(
+    table: impl Iterator<Item = Result<K, LedgerError>>,
+    runs: &[&[Change]],
+    limit: usize,
+) -> Result<Vec<PostingKey>, LedgerError> {
+    let mut table = table.map(|key| {
+        PostingKey::try_from(key?.as_ref())
+            .map_err(|_| LedgerError::Damaged("a posting row does not decode".into()))
+    });
+    if runs.is_empty() {
+        return table.take(limit).collect();
+    }
+    let mut rest = runs.to_vec();
+    let mut next = table.next().transpose()?;
+    let mut out = Vec::new();
+    while out.len() < limit {
+        let in_runs = rest
+            .iter()
+            .filter_map(|run| run.first())
+            .map(|change| change.key);
+        let Some(key) = in_runs.chain(next).min() else {
+            break;
+        };
+        let mut there = next == Some(key);
+        if there {
+            next = table.next().transpose()?;
+        }
+        // From old to new, so that the newest has the last word.
+        for run in &mut rest {
+            if let Some((change, after)) = run.split_first()
+                && change.key == key
+            {
+                there = !change.dropped;
+                *run = after;
+            }
+        }
+        if there {
+            out.push(key);
+        }
+    }
+    Ok(out)
+}
+
+/// The runs in memory and the fresh rows that hold them.
+pub(super) struct Fresh {
+    /// Being written into the table.
+    frozen: Option<Run>,
+    /// Oldest first; each is at least twice as long as the next, so there are few.
+    active: Vec<Run>,
+    /// How many changes `active` holds.
+    active_len: usize,
+    /// How many changes `active` holds before they are written into the table.
+    bound: usize,
+    /// Fresh rows below have gone from the store.
+    gone: u64,
+    /// Fresh rows below are in the table, and can go.
+    written: u64,
+    /// Fresh rows below are in `frozen`.
+    frozen_until: u64,
+    /// The number of the next fresh row.
+    next: u64,
+    /// Why what is frozen could not be written, if so.
+    pub(super) fault: Option<String>,
+    /// Nothing more is to be written into the table.
+    pub(super) closing: bool,
+}
+
+impl Fresh {
+    pub(super) fn new(bound: usize) -> Self {
+        Self {
+            frozen: None,
+            active: Vec::new(),
+            active_len: 0,
+            bound,
+            gone: 0,
+            written: 0,
+            frozen_until: 0,
+            next: 0,
+            fault: None,
+            closing: false,
+        }
+    }
+
+    /// Takes the fresh rows that a store holds: number and run, in order.
+    pub(super) fn load(&mut self, number: u64, run: Vec<Change>) {
+        if self.next == 0 {
+            (self.gone, self.written, self.frozen_until) = (number, number, number);
+        }
+        self.next = number;
+        self.push(Arc::new(run));
+    }
+
+    /// The number of the next fresh row.
+    pub(super) fn next_row(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes the run of the next fresh row, which is durable.
+    pub(super) fn push(&mut self, run: Run) {
+        self.next += 1;
+        self.active_len += run.len();
+        self.active.push(run);
+        while let [.., older, newer] = self.active.as_slice()
+            && older.len() < 2 * newer.len()
+        {
+            let merged = Arc::new(merge(older, newer));
+            self.active.truncate(self.active.len() - 2);
+            self.active.push(merged);
+        }
+    }
+
+    /// All runs, oldest first.
+    pub(super) fn runs(&self) -> Vec<Run> {
+        self.frozen.iter().chain(&self.active).cloned().collect()
+    }
+
+    /// Whether so much waits for the table that no more should come.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.active_len >= 2 * self.bound
+    }
+
+    /// Whether something is on its way into the table.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// Whether there is enough to be written into the table and nothing is on its way.
+    pub(super) fn is_due(&self) -> bool {
+        self.frozen.is_none() && self.active_len >= self.bound
+    }
+
+    /// What is to be written into the table; the same again until [`Fresh::thaw`].
+    pub(super) fn freeze(&mut self) -> Option<Run> {
+        if self.frozen.is_none() && !self.active.is_empty() {
+            let runs = std::mem::take(&mut self.active);
+            let all = runs
+                .into_iter()
+                .reduce(|older, newer| Arc::new(merge(&older, &newer)));
+            self.active_len = 0;
+            self.frozen_until = self.next;
+            self.frozen = all;
+        }
+        self.frozen.clone()
+    }
+
+    /// What was frozen is in the table, durably.
+    pub(super) fn thaw(&mut self) {
+        self.frozen = None;
+        self.written = self.frozen_until;
+    }
+
+    /// Fresh rows that can go, at most `limit`.
+    pub(super) fn spent(&self, limit: u64) -> std::ops::Range<u64> {
+        self.gone..self.written.min(self.gone.saturating_add(limit))
+    }
+
+    /// Fresh rows below `until` have gone from the store.
+    pub(super) fn removed(&mut self, until: u64) {
+        self.gone = self.gone.max(until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(token: u8, number: u8) -> PostingKey {
+        let mut key = [0; 18];
+        (key[7], key[15]) = (token, number);
+        key
+    }
+
+    fn run(changes: &[(u8, u8, bool)]) -> Vec<Change> {
+        let mut run: Vec<Change> = changes
+            .iter()
+            .map(|&(token, number, dropped)| Change {
+                key: key(token, number),
+                dropped,
+            })
+            .collect();
+        run.sort_by_key(|change| change.key);
+        run.dedup_by_key(|change| change.key);
+        run
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<(u8, u8, bool)>> {
+        prop::collection::vec((0..4u8, 0..12u8, any::<bool>()), 0..12)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        /// Whatever has come and gone, in memory and in the table, a page is what a plain set holds.
+        #[test]
+        fn a_page_is_what_a_set_holds(
+            batches in prop::collection::vec(changes(), 1..12),
+            bound in 1..20usize,
+            limit in 1..8usize,
+        ) {
+            let mut fresh = Fresh::new(bound);
+            let mut table = BTreeSet::new();
+            let mut model = BTreeSet::new();
+            for batch in &batches {
+                let run = run(batch);
+                for change in &run {
+                    if change.dropped {
+                        model.remove(&change.key);
+                    } else {
+                        model.insert(change.key);
+                    }
+                }
+                prop_assert_eq!(&decode(&encode(&run)).unwrap(), &run);
+                fresh.push(Arc::new(run));
+                // As the writer of the table does, at times one step late.
+                if fresh.is_due() {
+                    for change in fresh.freeze().unwrap().iter() {
+                        if change.dropped {
+                            table.remove(&change.key);
+                        } else {
+                            table.insert(change.key);
+                        }
+                    }
+                    if batch.len() % 2 == 0 {
+                        fresh.thaw();
+                    }
+                } else if fresh.frozen.is_some() {
+                    fresh.thaw();
+                }
+                for token in 0..4 {
+                    let (from, to) = (key(token, 2), key(token, 10));
+                    let runs = fresh.runs();
+                    let parts: Vec<_> = runs.iter().map(|run| range(run, &from, &to)).collect();
+                    let found =
+                        merged(table.range(from..=to).map(Ok), &parts, limit).unwrap();
+                    let expected: Vec<_> = model.range(from..=to).take(limit).copied().collect();
+                    prop_assert_eq!(found, expected);
+                }
+            }
+            let rows = fresh.next_row();
+            prop_assert_eq!(rows, batches.len() as u64);
+            prop_assert!(fresh.spent(u64::MAX).end <= rows);
+        }
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_are_damage() {
+        let good = encode(&run(&[(1, 1, false), (1, 2, true), (2, 1, false)]));
+        assert_eq!(decode(&good).unwrap().len(), 3);
+        for cut in 1..good.len() {
+            // Only a cut after a whole change leaves a row that could have been written.
+            let whole = cut == 21 || cut > 21 && (cut - 21) % 9 == 0;
+            assert_eq!(decode(&good[..cut]).is_ok(), whole, "{cut}");
+        }
+        let mut unordered = good.clone();
+        unordered[28] = 9;
+        assert!(decode(&unordered).is_err());
+        let mut elsewhere = good;
+        *elsewhere.last_mut().unwrap() = 90;
+        assert!(decode(&elsewhere).is_err());
+        assert!(decode(&[0xff; 12]).is_err());
+    }
+
+    #[test]
+    fn rows_go_once_they_are_in_the_table() {
+        let mut fresh = Fresh::new(2);
+        fresh.load(7, run(&[(1, 1, false)]));
+        fresh.load(8, run(&[(1, 2, false)]));
+        assert_eq!((fresh.next_row(), fresh.spent(9)), (9, 7..7));
+        assert!(fresh.is_due());
+        assert_eq!(fresh.freeze().unwrap().len(), 2);
+        fresh.push(Arc::new(run(&[(1, 3, false)])));
+        assert!(!fresh.is_due() && fresh.spent(9).is_empty());
+        fresh.thaw();
+        assert_eq!((fresh.spent(1), fresh.spent(9)), (7..8, 7..9));
+        fresh.removed(8);
+        assert_eq!(fresh.spent(9), 8..9);
+        assert_eq!(fresh.runs().len(), 1);
+    }
+}

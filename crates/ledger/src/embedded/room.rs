@@ -1,0 +1,67 @@
+//! Room on the disk. fjall takes no more writes once one has failed, and its background work fails as
+//! well when the disk is full, so writes are refused while there is still room for that work. Reads
+//! go on, and writes as soon as there is room again.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::LedgerError;
+
+/// What is left for fjall's own work: all rows in memory written out (13 tables of 8 MiB, twice) and a
+/// few tables of 64 MiB being merged.
+const RESERVE_BYTES: u64 = 512 << 20;
+
+pub(super) struct Room {
+    folder: std::fs::File,
+    reserve_bytes: AtomicU64,
+}
+
+impl Room {
+    pub(super) fn of(folder: &Path) -> Result<Self, LedgerError> {
+        let folder = std::fs::File::open(folder)
+            .map_err(|error| LedgerError::Storage(format!("{}: {error}", folder.display())))?;
+        Ok(Self {
+            folder,
+            reserve_bytes: AtomicU64::new(RESERVE_BYTES),
+        })
+    }
+
+    /// Another reserve, so that a test need not fill a disk.
+    #[cfg(test)]
+    pub(super) fn reserve(&self, bytes: u64) {
+        self.reserve_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether `bytes` may be written.
+    pub(super) fn check(&self, bytes: u64) -> Result<(), LedgerError> {
+        let Some(free) = self.free_bytes()? else {
+            return Ok(());
+        };
+        let needed = (self.reserve_bytes.load(Ordering::Relaxed)).saturating_add(bytes);
+        if free < needed {
+            return Err(LedgerError::Storage(format!(
+                "the disk is almost full ({} MiB free, {} MiB are kept for the store's own work), so \
+                 nothing was written; reading goes on",
+                free >> 20,
+                needed >> 20
+            )));
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn free_bytes(&self) -> Result<Option<u64>, LedgerError> {
+        let system = rustix::fs::fstatvfs(&self.folder)
+            .map_err(|error| LedgerError::Storage(format!("asking for free room: {error}")))?;
+        let free = system.f_bavail.saturating_mul(system.f_frsize);
+        #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!("ledger_disk_free_bytes").set(free as f64);
+        Ok(Some(free))
+    }
+
+    /// Elsewhere the first failing write is what says so.
+    #[cfg(not(unix))]
+    fn free_bytes(&self) -> Result<Option<u64>, LedgerError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,300 @@
+//! Reading: one consistent view of the tables and of the postings that are not in a table yet.
+
+use std::sync::{Arc, OnceLock};
+
+use fjall::{Keyspace, Readable};
+
+use super::postings::{self, Run};
+use super::rows::{
+    blind_key, cursor_key, decode_event, decode_head, decode_key_row, decode_outbox, decode_place,
+    decode_posting, decode_timer, decode_tokens, due_key, place_key, posting_key, shard_key,
+    superseded_key,
+};
+use super::{Tables, fault};
+use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey};
+use crate::codec::Decoder;
+use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, Timer, TimerKey, Token};
+
+pub(super) struct FjallSnapshot {
+    tables: Arc<Tables>,
+    view: fjall::Snapshot,
+    /// Postings in memory, oldest run first.
+    runs: Vec<Run>,
+    /// The number of the first fresh row that `runs` does not hold.
+    next_fresh: u64,
+    /// Runs of fresh rows that the view holds and `runs` does not: a commit is seen in the tables a
+    /// moment before its postings are seen in memory.
+    late: OnceLock<Vec<Run>>,
+}
+
+impl FjallSnapshot {
+    /// The rows as they are now.
+    pub(super) fn take(tables: &Arc<Tables>) -> Self {
+        // Held while the view is taken, so that no run can move from memory into a table, and its
+        // fresh rows go, between the two.
+        let fresh = tables.fresh();
+        Self {
+            tables: Arc::clone(tables),
+            view: tables.database.snapshot(),
+            runs: fresh.runs(),
+            next_fresh: fresh.next_row(),
+            late: OnceLock::new(),
+        }
+    }
+
+    fn late(&self) -> Result<&[Run], LedgerError> {
+        if let Some(late) = self.late.get() {
+            return Ok(late);
+        }
+        let mut late = Vec::new();
+        let mut row = self.next_fresh;
+        while let Some(value) = self.get(&self.tables.fresh_rows, &row.to_be_bytes())? {
+            late.push(Arc::new(postings::decode(&value)?));
+            row += 1;
+        }
+        Ok(self.late.get_or_init(|| late))
+    }
+
+    fn get(&self, table: &Keyspace, key: &[u8]) -> Result<Option<fjall::Slice>, LedgerError> {
+        self.view.get(table, key).map_err(fault)
+    }
+
+    /// Up to `limit` rows of an inclusive range, decoded.
+    fn page<T>(
+        &self,
+        table: &Keyspace,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        decode: impl Fn(&[u8], &[u8]) -> Result<T, LedgerError>,
+    ) -> Result<Vec<T>, LedgerError> {
+        if limit == 0 || from > to {
+            return Ok(Vec::new());
+        }
+        let mut rows = Vec::new();
+        for guard in self.view.range(table, from..=to).take(limit) {
+            let (key, value) = guard.into_inner().map_err(fault)?;
+            rows.push(decode(&key, &value)?);
+        }
+        Ok(rows)
+    }
+
+    /// The last key of an inclusive range.
+    fn last(
+        &self,
+        table: &Keyspace,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<Option<fjall::Slice>, LedgerError> {
+        self.view
+            .range(table, from..=to)
+            .next_back()
+            .map(|guard| guard.key().map_err(fault))
+            .transpose()
+    }
+}
+
+impl Snapshot for FjallSnapshot {
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        Ok(self
+            .get(&self.tables.meta, name.as_bytes())?
+            .map(|value| value.to_vec()))
+    }
+
+    fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, LedgerError> {
+        let mut rows = Vec::new();
+        for guard in self.view.prefix(&self.tables.meta, prefix.as_bytes()) {
+            let (key, value) = guard.into_inner().map_err(fault)?;
+            let name = String::from_utf8(key.to_vec())
+                .map_err(|_| LedgerError::Damaged("a meta row's name does not decode".into()))?;
+            rows.push((name, value.to_vec()));
+        }
+        Ok(rows)
+    }
+
+    fn head(&self, key: &HeadKey) -> Result<Option<Head>, LedgerError> {
+        let value = self.get(&self.tables.head, &blind_key(key.tenant, &key.id))?;
+        value.map(|value| decode_head(&value)).transpose()
+    }
+
+    fn superseded(&self, key: &HeadKey, version: u32) -> Result<Option<Hit>, LedgerError> {
+        let value = self.get(&self.tables.superseded, &superseded_key(key, version))?;
+        value
+            .map(|value| decode_place(&value, "superseded"))
+            .transpose()
+    }
+
+    fn document(&self, at: Hit) -> Result<Option<Vec<u8>>, LedgerError> {
+        Ok(self
+            .get(&self.tables.document, &place_key(at))?
+            .map(|value| value.to_vec()))
+    }
+
+    fn places(&self, after: Hit, limit: usize) -> Result<Vec<Hit>, LedgerError> {
+        let from = place_key(Hit {
+            number: after.number,
+            shard: Shard(after.shard.0.saturating_add(1)),
+        });
+        self.page(
+            &self.tables.document,
+            &from,
+            &[0xff; 10],
+            limit,
+            |key, _| decode_place(key, "document"),
+        )
+    }
+
+    fn last_number(&self) -> Result<Number, LedgerError> {
+        match self.last(&self.tables.document, &[0; 10], &[0xff; 10])? {
+            Some(key) => Ok(decode_place(&key, "document")?.number),
+            None => Ok(Number(0)),
+        }
+    }
+
+    fn postings(
+        &self,
+        token: Token,
+        from: Hit,
+        since: Number,
+        limit: usize,
+    ) -> Result<Vec<Hit>, LedgerError> {
+        let from = posting_key(token, from);
+        let to = posting_key(
+            token,
+            Hit {
+                number: since,
+                shard: Shard(u16::MAX),
+            },
+        );
+        if limit == 0 || from > to {
+            return Ok(Vec::new());
+        }
+        let late = self.late()?;
+        let runs: Vec<_> = (self.runs.iter().chain(late))
+            .map(|run| postings::range(run, &from, &to))
+            .filter(|part| !part.is_empty())
+            .collect();
+        let table = (self.view.range(&self.tables.posting, from..=to))
+            .map(|guard| guard.key().map_err(fault));
+        postings::merged(table, &runs, limit)?
+            .iter()
+            .map(|key| decode_posting(key))
+            .collect()
+    }
+
+    fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError> {
+        let Some(value) = self.get(&self.tables.posted, &place_key(at))? else {
+            return Ok(Vec::new());
+        };
+        decode_tokens(&value)
+    }
+
+    fn events(&self, shard: Shard, after: Number, limit: usize) -> Result<Vec<Event>, LedgerError> {
+        let Some(from) = after.0.checked_add(1) else {
+            return Ok(Vec::new());
+        };
+        self.page(
+            &self.tables.event,
+            &shard_key(shard, from),
+            &shard_key(shard, u64::MAX),
+            limit,
+            |key, value| {
+                let mut decoder = Decoder::new(key, "event");
+                let shard = Shard(decoder.u16()?);
+                let number = Number(decoder.u64()?);
+                decode_event(Hit { number, shard }, value)
+            },
+        )
+    }
+
+    fn last_event(&self, shard: Shard) -> Result<Number, LedgerError> {
+        match self.last(
+            &self.tables.event,
+            &shard_key(shard, 0),
+            &shard_key(shard, u64::MAX),
+        )? {
+            Some(key) => Ok(Number(Decoder::new(&key[2..], "event").u64()?)),
+            None => Ok(Number(0)),
+        }
+    }
+
+    fn leaf(&self, shard: Shard, index: u64) -> Result<Option<Vec<u8>>, LedgerError> {
+        Ok(self
+            .get(&self.tables.leaf, &shard_key(shard, index))?
+            .map(|value| value.to_vec()))
+    }
+
+    fn leaves(
+        &self,
+        shard: Shard,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, LedgerError> {
+        self.page(
+            &self.tables.leaf,
+            &shard_key(shard, from),
+            &shard_key(shard, u64::MAX),
+            limit,
+            |key, value| Ok((Decoder::new(&key[2..], "leaf").u64()?, value.to_vec())),
+        )
+    }
+
+    fn tree_size(&self, shard: Shard) -> Result<u64, LedgerError> {
+        match self.last(
+            &self.tables.leaf,
+            &shard_key(shard, 0),
+            &shard_key(shard, u64::MAX),
+        )? {
+            Some(key) => Ok(Decoder::new(&key[2..], "leaf").u64()?.saturating_add(1)),
+            None => Ok(0),
+        }
+    }
+
+    fn node(&self, shard: Shard, index: u64) -> Result<Option<[u8; 32]>, LedgerError> {
+        let value = self.get(&self.tables.node, &shard_key(shard, index))?;
+        value
+            .map(|value| Decoder::new(&value, "node").array())
+            .transpose()
+    }
+
+    fn timers(
+        &self,
+        from: TimerKey,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<Timer>, LedgerError> {
+        let from = due_key(from.due_ms, from.shard, &from.id);
+        let to = due_key(until_ms, Shard(u16::MAX), &[0xff; 16]);
+        self.page(&self.tables.timer, &from, &to, limit, decode_timer)
+    }
+
+    fn outbox(
+        &self,
+        from: OutboxKey,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, LedgerError> {
+        let from = due_key(from.due_ms, from.shard, &from.id);
+        let to = due_key(until_ms, Shard(u16::MAX), &[0xff; 16]);
+        self.page(&self.tables.outbox, &from, &to, limit, decode_outbox)
+    }
+
+    fn has_outbox(&self, key: &OutboxKey) -> Result<bool, LedgerError> {
+        let key = due_key(key.due_ms, key.shard, &key.id);
+        self.view
+            .contains_key(&self.tables.outbox, key)
+            .map_err(fault)
+    }
+
+    fn cursor(&self, consumer: &str, shard: Shard) -> Result<Option<Number>, LedgerError> {
+        let value = self.get(&self.tables.cursor, &cursor_key(consumer, shard))?;
+        value
+            .map(|value| Ok(Number(Decoder::new(&value, "cursor").u64()?)))
+            .transpose()
+    }
+
+    fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError> {
+        let value = self.get(&self.tables.key, &blind_key(key.tenant, &key.subject))?;
+        value.map(|value| decode_key_row(&value)).transpose()
+    }
+}
