@@ -116,6 +116,7 @@ async fn write(ledger: &Ledger, id: &str, version: u32) -> Result<(), ledger::Le
         id: ledger.mint_id(TENANT, &owner),
         shard: ledger.shard_of(TENANT, &owner, id),
         body: format!("wrote {id}").into_bytes(),
+        parts: Vec::new(),
         tokens: Vec::new(),
     });
     commit.documents.push(Draft {

@@ -1,17 +1,20 @@
 //! The audit: checkpoints, the check of everything, proofs, and the destruction of a patient's key.
 
+use std::ops::Range;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tlog_tiles::{Hash, record_hash};
 
 use crate::backend::Snapshot;
-use crate::prepare::seal_commit;
+use crate::plan::SCRUB_DUE;
+use crate::prepare::{Salts, commitment, parts_of, seal_commit};
 use crate::rows::{Header, Leaf};
 use crate::tree::{Heads, Tree, prove, sha256, sha256_all};
 use crate::writer::{CHECKPOINT, Request};
 use crate::{
-    AuditDraft, AuditReport, BrokenLeaf, Commit, Hit, InclusionProof, Ledger, LedgerError, Number,
-    SHARDS, Shard, TenantId,
+    AuditDraft, AuditReport, BrokenLeaf, Commit, DisclosedPart, Hit, InclusionProof, Ledger,
+    LedgerError, Number, SHARDS, Shard, TenantId,
 };
 
 /// Leaves read at once, and checked before other tasks get their turn.
@@ -41,7 +44,11 @@ impl Ledger {
         sealed.destroy = Some(subject);
         self.write(sealed, 1).await?;
         let scrubbed = tokio::task::spawn_blocking(move || backend.scrub_keys()).await;
-        scrubbed.map_err(|error| LedgerError::Storage(error.to_string()))?
+        scrubbed.map_err(|error| LedgerError::Storage(error.to_string()))??;
+        self.ask(1, |reply| {
+            Request::Meta(SCRUB_DUE.to_owned(), Vec::new(), reply)
+        })
+        .await
     }
 
     /// Signs a checkpoint over all trees now and keeps it; also done every second while there are
@@ -153,6 +160,56 @@ impl Ledger {
             checkpoint,
             verifier_key: signer.verifier_key().to_owned(),
         }))
+    }
+}
+
+impl Ledger {
+    /// The text of an audit document as its leaf commits to it: the parts for which `shown` says yes
+    /// by their position in `parts`, and the rest; of the others only what proves that they are left
+    /// out. `parts` are those that the document was written with. `None` when there is no such
+    /// document, or when it was written before leaves committed to texts.
+    ///
+    /// # Errors
+    /// `Damaged` when the text is not the one that the leaf commits to, `Invalid` when `parts` do not
+    /// fit, `Storage`.
+    pub async fn disclose(
+        &self,
+        tenant: TenantId,
+        audit: Hit,
+        parts: impl FnOnce(&[u8]) -> Vec<Range<usize>>,
+        shown: impl Fn(usize) -> bool,
+    ) -> Result<Option<Vec<DisclosedPart>>, LedgerError> {
+        let keys = self.core().tenant(tenant)?;
+        let Some((_, record)) = find_leaf(&*self.backend()?.snapshot(), tenant, audit)? else {
+            return Ok(None);
+        };
+        let Some(committed) = Leaf::decode(&record)?.commitment else {
+            return Ok(None);
+        };
+        let Some(stored) = self.fetch(tenant, audit).await? else {
+            return Ok(None);
+        };
+        let texts = parts_of(&stored.body, &parts(&stored.body))
+            .ok_or(LedgerError::Invalid("the parts do not fit the record"))?;
+        let salts = Salts::of(&keys, &keys.head_key(stored.kind, &stored.id));
+        if commitment(&salts, &texts) != committed {
+            return Err(LedgerError::Damaged(
+                "an audit document's text is not the one that its leaf commits to".into(),
+            ));
+        }
+        let disclosed = texts.iter().enumerate().map(|(part, text)| {
+            if part == 0 || shown(part - 1) {
+                DisclosedPart::Shown {
+                    text: text.clone().into_owned(),
+                    salt: STANDARD.encode(salts.salt(part)),
+                }
+            } else {
+                DisclosedPart::Withheld {
+                    hash: STANDARD.encode(salts.hash(part, text)),
+                }
+            }
+        });
+        Ok(Some(disclosed.collect()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The words of the ledger's interface.
 
 use std::fmt;
+use std::ops::Range;
 
 /// How many logical shards a store has. Fixed for the life of a store, because the shard of an
 /// owner is a hash modulo this number; 256 leaves twenty shards for each of a dozen nodes.
@@ -122,8 +123,31 @@ pub struct AuditDraft {
     pub shard: Shard,
     /// The body (a FHIR `AuditEvent`).
     pub body: Vec<u8>,
+    /// Byte ranges of `body`, rising and apart, that a proof can show or withhold one by one: what an
+    /// event says of one patient is not for another. The leaf commits to each by itself.
+    pub parts: Vec<Range<usize>>,
     /// What it can be found by.
     pub tokens: Vec<Token>,
+}
+
+/// A part of an audit document as a proof shows it. Its hash is SHA-256 over salt and text; the leaf
+/// commits to SHA-256 over the hashes of all parts, in order. The first part is the rest: the body
+/// with `null` in the place of each other part.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+pub enum DisclosedPart {
+    /// Shown.
+    Shown {
+        /// The text.
+        text: String,
+        /// The salt, base64.
+        salt: String,
+    },
+    /// Withheld; the salt keeps the text from being guessed from the hash.
+    Withheld {
+        /// The hash, base64.
+        hash: String,
+    },
 }
 
 /// Identifies one timer.
@@ -363,7 +387,8 @@ pub struct InclusionProof {
     pub leaf_index: u64,
     /// Size of the tree.
     pub tree_size: u64,
-    /// The leaf's record (what is hashed), base64.
+    /// The leaf's record (what is hashed), base64. Its last 32 bytes commit to the audit document's
+    /// text, see [`DisclosedPart`].
     pub leaf_record: String,
     /// The leaf's hash, base64.
     pub leaf_hash: String,

@@ -17,6 +17,10 @@ use crate::{
     TenantId, Timer, TimerKey, Token, Written,
 };
 
+/// The meta row that says, by not being empty, that an overwritten key may still lie in the store's
+/// files.
+pub(crate) const SCRUB_DUE: &str = "scrub-due";
+
 /// A document, sealed by its caller; only its number is missing.
 pub(crate) struct SealedDocument {
     pub(crate) key: HeadKey,
@@ -38,6 +42,8 @@ pub(crate) struct SealedCommit {
     pub(crate) tenant: TenantId,
     pub(crate) documents: Vec<SealedDocument>,
     pub(crate) audit: Option<SealedDocument>,
+    /// What the leaf says of the audit document's text.
+    pub(crate) commitment: Option<[u8; 32]>,
     pub(crate) timers_set: Vec<Timer>,
     pub(crate) timers_clear: Vec<TimerKey>,
     pub(crate) outbox_add: Vec<OutboxRow>,
@@ -213,6 +219,7 @@ impl<'a> Group<'a> {
                     audit: audit_written.at,
                     numbers,
                     digest: sha256_all(digests.iter()),
+                    commitment: commit.commitment,
                 }
                 .encode();
                 let mut tree = self.tree(shard).clone();
@@ -305,6 +312,7 @@ impl<'a> Group<'a> {
             self.keys
                 .insert(row, KeyRow::Destroyed { at_ms: self.now_ms });
             self.planned.destroyed.push(row);
+            self.add_meta(SCRUB_DUE, vec![1]);
         }
         let documents = written[..written.len() - usize::from(audit_hit.is_some())].to_vec();
         Ok(Receipt {

@@ -1,15 +1,17 @@
 //! What a caller does with a commit before it goes to the writer: checks it, compresses it, seals it.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::backend::{Backend, HeadKey, OutboxRow, SubjectKey};
 use crate::codec::{Decoder, put_varint};
-use crate::keys::{DataKey, TenantKeys, derive_for};
+use crate::keys::{DataKey, Secret, TenantKeys, derive_for};
 use crate::plan::{SealedCommit, SealedDocument};
 use crate::rows::{Header, SealedBy};
 use crate::seal::{MAX_BODY_BYTES, MAX_ID_BYTES, open, seal};
 use crate::shared::{Core, document_key};
-use crate::tree::sha256;
+use crate::tree::{sha256, sha256_all};
 use crate::{
     AuditDraft, Commit, Draft, Expected, LedgerError, Number, OutboxDraft, OutboxEntry, Owner,
     SHARDS, Shard, Token,
@@ -111,6 +113,10 @@ fn check(commit: &Commit) -> Result<(), LedgerError> {
             "a document has at most 4096 tokens",
         )?;
         refuse(!is_shard(audit.shard), "there is no such shard")?;
+        refuse(
+            parts_of(&audit.body, &audit.parts).is_none(),
+            "an audit record's parts rise, do not touch, and are text",
+        )?;
     }
     for timer in &commit.timers_set {
         refuse(!is_shard(timer.key.shard), "there is no such shard")?;
@@ -304,6 +310,49 @@ fn outbox_associated(row: &OutboxRow, header: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The texts of an audit document's parts; the first is the rest, with `null` for each other part.
+/// `None` when the ranges do not fit.
+pub(crate) fn parts_of<'a>(body: &'a [u8], parts: &[Range<usize>]) -> Option<Vec<Cow<'a, str>>> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (mut rest, mut last) = (String::new(), 0);
+    let mut texts = vec![Cow::Borrowed("")];
+    for part in parts {
+        if part.start < last || part.is_empty() {
+            return None;
+        }
+        rest.push_str(text.get(last..part.start)?);
+        rest.push_str("null");
+        texts.push(Cow::Borrowed(text.get(part.clone())?));
+        last = part.end;
+    }
+    rest.push_str(&text[last..]);
+    texts[0] = Cow::Owned(rest);
+    Some(texts)
+}
+
+/// The salts of an audit document's parts. They follow from its key, so none is stored.
+pub(crate) struct Salts(Secret);
+
+impl Salts {
+    pub(crate) fn of(keys: &TenantKeys, key: &HeadKey) -> Self {
+        Self(derive_for(&keys.audit, b"disclosure", &key.id))
+    }
+
+    pub(crate) fn salt(&self, part: usize) -> [u8; 32] {
+        sha256_all([&self.0[..], &(part as u64).to_be_bytes()])
+    }
+
+    pub(crate) fn hash(&self, part: usize, text: &str) -> [u8; 32] {
+        sha256_all([&self.salt(part)[..], text.as_bytes()])
+    }
+}
+
+/// What a leaf says of its audit document's text.
+pub(crate) fn commitment(salts: &Salts, parts: &[Cow<'_, str>]) -> [u8; 32] {
+    let hashes = (parts.iter().enumerate()).map(|(part, text)| salts.hash(part, text));
+    sha256_all(hashes.collect::<Vec<_>>())
+}
+
 /// Checks and seals a commit.
 pub(crate) async fn seal_commit(
     core: &Core,
@@ -325,6 +374,11 @@ pub(crate) async fn seal_commit(
             tokio::task::yield_now().await;
         }
     }
+    let commitment = commit.audit.as_ref().and_then(|draft| {
+        let parts = parts_of(&draft.body, &draft.parts)?;
+        let key = keys.head_key(draft.kind, &draft.id);
+        Some(commitment(&Salts::of(&keys, &key), &parts))
+    });
     let audit = commit
         .audit
         .map(|draft| sealing.audit(draft, commit.cause))
@@ -338,6 +392,7 @@ pub(crate) async fn seal_commit(
         tenant: commit.tenant,
         documents,
         audit,
+        commitment,
         timers_set: commit.timers_set,
         timers_clear: commit.timers_clear,
         outbox_add,

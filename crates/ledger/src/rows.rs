@@ -8,8 +8,8 @@ use crate::{Hit, Kind, LedgerError, Number, Shard, TenantId};
 
 /// The format of document rows that this program writes.
 const DOCUMENT_FORMAT: u8 = 1;
-/// The format of leaf records that this program writes.
-const LEAF_FORMAT: u8 = 1;
+/// The format of leaf records that this program writes. Format 1 had no commitment.
+const LEAF_FORMAT: u8 = 2;
 
 const FLAG_DELETED: u8 = 1;
 const FLAG_PATIENT_KEY: u8 = 2;
@@ -124,14 +124,17 @@ pub(crate) struct Leaf {
     pub(crate) numbers: Vec<Number>,
     /// SHA-256 of the concatenated SHA-256 hashes of the stored rows, in the order of `numbers`.
     pub(crate) digest: [u8; 32],
+    /// Commits to the text of the audit document, so that a proof can show it to who has no key:
+    /// the rows that `digest` covers are sealed.
+    pub(crate) commitment: Option<[u8; 32]>,
 }
 
 impl Leaf {
     /// format u8, tenant (variable), audit shard u16, audit number u64, count (variable), first
-    /// number u64, differences to the next ones (variable), digest 32.
+    /// number u64, differences to the next ones (variable), digest 32, commitment 32.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.numbers.len());
-        out.push(LEAF_FORMAT);
+        out.push(self.commitment.map_or(1, |_| LEAF_FORMAT));
         put_varint(&mut out, u64::from(self.tenant.0));
         out.extend_from_slice(&self.audit.shard.0.to_be_bytes());
         out.extend_from_slice(&self.audit.number.0.to_be_bytes());
@@ -145,13 +148,15 @@ impl Leaf {
             last = Some(number.0);
         }
         out.extend_from_slice(&self.digest);
+        out.extend(self.commitment.into_iter().flatten());
         out
     }
 
     pub(crate) fn decode(record: &[u8]) -> Result<Self, LedgerError> {
         let damaged = || LedgerError::Damaged("a leaf row does not decode".into());
         let mut decoder = Decoder::new(record, "leaf");
-        if decoder.u8()? != LEAF_FORMAT {
+        let format = decoder.u8()?;
+        if !(1..=LEAF_FORMAT).contains(&format) {
             return Err(LedgerError::Damaged(
                 "a leaf row has an unknown format".into(),
             ));
@@ -178,12 +183,14 @@ impl Leaf {
             numbers.push(Number(number));
         }
         let digest = decoder.array()?;
+        let commitment = (format > 1).then(|| decoder.array()).transpose()?;
         decoder.end()?;
         Ok(Self {
             tenant,
             audit,
             numbers,
             digest,
+            commitment,
         })
     }
 }
@@ -248,6 +255,12 @@ mod tests {
                 },
                 numbers: numbers.into_iter().map(Number).collect(),
                 digest: [3; 32],
+                commitment: Some([4; 32]),
+            };
+            assert_eq!(Leaf::decode(&leaf.encode()).unwrap(), leaf);
+            let leaf = Leaf {
+                commitment: None,
+                ..leaf
             };
             assert_eq!(Leaf::decode(&leaf.encode()).unwrap(), leaf);
         }
@@ -263,13 +276,14 @@ mod tests {
             },
             numbers: vec![Number(8), Number(9)],
             digest: [3; 32],
+            commitment: Some([4; 32]),
         };
         let record = leaf.encode();
         for length in 0..record.len() {
             assert!(Leaf::decode(&record[..length]).is_err(), "{length}");
         }
         let mut standing = record.clone();
-        let step = record.len() - 33;
+        let step = record.len() - 65;
         assert_eq!(standing[step], 1);
         standing[step] = 0;
         assert!(Leaf::decode(&standing).is_err());

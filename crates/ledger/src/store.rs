@@ -7,11 +7,11 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Write};
 use crate::bootstrap::{open_store, tenant_row, wrap};
 use crate::embedded::FjallBackend;
 use crate::keys::TenantKeys;
-use crate::plan::SealedCommit;
+use crate::plan::{SCRUB_DUE, SealedCommit};
 use crate::prepare::{seal_commit, weight};
 use crate::shared::Core;
 use crate::writer::{Job, Request, Writer};
@@ -110,6 +110,15 @@ impl Ledger {
         options: &OpenOptions,
     ) -> Result<Self, LedgerError> {
         let opened = open_store(&backend, options)?;
+        // A crash between destroying a key and scrubbing left it in the files.
+        if (backend.snapshot().meta(SCRUB_DUE)?).is_some_and(|due| !due.is_empty()) {
+            tracing::warn!("a destroyed key may still lie in the store's files; removing it");
+            backend.scrub_keys()?;
+            backend.apply(vec![Write::Meta {
+                name: SCRUB_DUE.to_owned(),
+                value: Vec::new(),
+            }])?;
+        }
         if let Some(reason) = &opened.suspect {
             tracing::error!(
                 reason,

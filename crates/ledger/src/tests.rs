@@ -120,6 +120,36 @@ async fn a_destroyed_key_is_in_no_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_destroyed_before_a_crash_is_scrubbed_on_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, ledger) = on_disk(folder.path()).await;
+    let draft = draft(&ledger, PATIENT, "p", of("p"), Expected::Absent, "x", &[]);
+    ledger
+        .commit(commit_of(&ledger, vec![draft]))
+        .await
+        .unwrap();
+    let subject = ledger.core().tenant(TENANT).unwrap().subject_key("p");
+    let Some(KeyRow::Wrapped(wrapped)) = backend.snapshot().key(&subject).unwrap() else {
+        panic!("the patient has a key");
+    };
+    // What the destroying commit writes, and then nothing more.
+    let commit = crate::Commit {
+        audit: Some(audit(&ledger, Shard(0))),
+        ..crate::Commit::new(TENANT)
+    };
+    let mut sealed = crate::prepare::seal_commit(ledger.core(), &*backend, commit)
+        .await
+        .unwrap();
+    sealed.destroy = Some(subject);
+    ledger.write(sealed, 1).await.unwrap();
+    ledger.close().await.unwrap();
+    drop(backend);
+    assert!(file_with(folder.path(), &wrapped).is_some());
+    let (_backend, _ledger) = on_disk(folder.path()).await;
+    assert!(file_with(folder.path(), &wrapped).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_the_disk_has_changed_is_found_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let (backend, ledger) = on_disk(folder.path()).await;

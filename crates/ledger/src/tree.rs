@@ -135,11 +135,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// SHA-256 of concatenated hashes.
-pub(crate) fn sha256_all<'a>(hashes: impl Iterator<Item = &'a [u8; 32]>) -> [u8; 32] {
+/// SHA-256 of concatenated pieces.
+pub(crate) fn sha256_all(pieces: impl IntoIterator<Item = impl AsRef<[u8]>>) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
-    for hash in hashes {
-        context.update(hash);
+    for piece in pieces {
+        context.update(piece.as_ref());
     }
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());

@@ -7,12 +7,14 @@
 //! BALP's agent "client" (the app, with its network address) is missing because this crate isn't told
 //! of it, which is why events don't claim the profiles in `meta.profile`.
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fhir::{Resource, ResourceType};
 use ledger::{AuditDraft, Clock, Commit, Kind, Ledger, LedgerError, Owner, Receipt};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::{Action, Agent, Purpose, Role, tokens};
@@ -221,11 +223,13 @@ impl Auditor {
         let id = self.ledger.mint_id(tenant, &owner);
         let shard = self.ledger.shard_of(tenant, &owner, &id);
         let event = self.event(&id, record);
+        let body = event.to_json();
         AuditDraft {
             kind,
             shard,
             tokens: tokens::of(&self.ledger, tenant, &event),
-            body: event.to_json(),
+            parts: entities(&body),
+            body,
             id,
         }
     }
@@ -426,21 +430,53 @@ pub(crate) fn patients(event: &Resource) -> impl Iterator<Item = &str> {
         .filter_map(|reference| reference.as_str()?.strip_prefix("Patient/"))
 }
 
+/// Where the elements of `entity` lie in an event's text. The audit tree commits to each by itself,
+/// so that a proof for one patient can leave out the others.
+pub(crate) fn entities(body: &[u8]) -> Vec<Range<usize>> {
+    #[derive(serde::Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow, default)]
+        entity: Vec<&'a RawValue>,
+    }
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Vec::new();
+    };
+    let Ok(event) = serde_json::from_str::<Event<'_>>(text) else {
+        return Vec::new();
+    };
+    let start = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
+    (event.entity.iter())
+        .map(|raw| start(raw)..start(raw) + raw.get().len())
+        .collect()
+}
+
+/// Whether an entity of an event concerns a patient.
+fn concerns(entity: &Value, patient: &str) -> bool {
+    let details = entity.get("detail").and_then(Value::as_array);
+    let of_patient = details.into_iter().flatten().any(|detail| {
+        detail.get("type").and_then(Value::as_str) == Some("patient")
+            && detail.get("valueString").and_then(Value::as_str) == Some(patient)
+    });
+    let reference = entity.pointer("/what/reference").and_then(Value::as_str);
+    of_patient
+        || reference.and_then(|reference| reference.strip_prefix("Patient/")) == Some(patient)
+}
+
+/// Which of the entities in an event's text concern a patient, in their order.
+pub(crate) fn concerning(body: &[u8], patient: &str) -> Vec<bool> {
+    let parsed = entities(body).into_iter().map(|part| {
+        serde_json::from_slice(&body[part]).is_ok_and(|entity| concerns(&entity, patient))
+    });
+    parsed.collect()
+}
+
 /// Leaves of an event what concerns one patient: a page that a coordinator saw holds others as well,
 /// and a query may name them.
 pub(crate) fn keep_only(event: &mut Resource, patient: &str) {
-    let own = format!("Patient/{patient}");
     let Some(Value::Array(entities)) = event.members_mut().get_mut("entity") else {
         return;
     };
-    entities.retain_mut(|entity| {
-        let details = entity.get("detail").and_then(Value::as_array);
-        let of_patient = details.into_iter().flatten().any(|detail| {
-            detail.get("type").and_then(Value::as_str) == Some("patient")
-                && detail.get("valueString").and_then(Value::as_str) == Some(patient)
-        });
-        of_patient || entity.pointer("/what/reference").and_then(Value::as_str) == Some(&own)
-    });
+    entities.retain(|entity| concerns(entity, patient));
     if entities.is_empty() {
         event.remove("entity");
     }

@@ -22,7 +22,8 @@ pub use error::{Refusal, TrustError};
 pub use permit::{Action, Permit, Target};
 pub use policy::{Trust, TrustOptions};
 pub use vault::{
-    Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Vault, Versioned, kinds,
+    AuditProof, Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Vault, Versioned,
+    kinds,
 };
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fhir::ResourceType;
-use ledger::{InclusionProof, Number};
+use ledger::{DisclosedPart, Number};
 use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
-use trust::{Action, Permit, Versioned};
+use trust::{Action, AuditProof, Permit, Versioned};
 
 use crate::context::{Ctx, Fields, escape, query};
 use crate::error::PageError;
@@ -376,24 +376,23 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
     Ok(console(&ctx, "Audit record", Section::Audit, None, &body))
 }
 
-/// The proof of an audit event; its leaf is covered by a checkpoint within a second.
-pub(crate) async fn prove(ctx: &Ctx, found: &Versioned) -> Result<InclusionProof, PageError> {
-    ctx.app
-        .ledger()
-        .prove(ctx.app.web.tenant, found.at)
-        .await?
-        .ok_or(PageError::NotFound)
+/// An audit event and its proof; its leaf is covered by a checkpoint within a second.
+pub(crate) async fn prove(
+    ctx: &Ctx,
+    permit: &Permit,
+    id: &str,
+) -> Result<(Versioned, AuditProof), PageError> {
+    if !fhir::is_id(id) {
+        return Err(PageError::NotFound);
+    }
+    let found = ctx.vault().prove(permit, id).await?;
+    found.ok_or(PageError::NotFound)
 }
 
 /// A proof as a file.
-pub(crate) fn proof_file(
-    id: &str,
-    found: &Versioned,
-    proof: &InclusionProof,
-) -> Result<Response, PageError> {
-    let file = serde_json::json!({ "event": found.resource.as_value(), "proof": proof });
+pub(crate) fn proof_file(id: &str, proof: &AuditProof) -> Result<Response, PageError> {
     let body =
-        serde_json::to_vec_pretty(&file).map_err(|error| PageError::Internal(error.to_string()))?;
+        serde_json::to_vec_pretty(proof).map_err(|error| PageError::Internal(error.to_string()))?;
     Ok((
         [
             (header::CONTENT_TYPE, "application/json".to_owned()),
@@ -408,18 +407,25 @@ pub(crate) fn proof_file(
 }
 
 /// A proof in words and figures.
-pub(crate) fn proof_words(proof: &InclusionProof, download: &str) -> Markup {
+pub(crate) fn proof_words(proof: &AuditProof, download: &str) -> Markup {
+    let withheld = (proof.parts.iter())
+        .filter(|part| matches!(part, DisclosedPart::Withheld { .. }))
+        .count();
+    let (bare, proof) = (proof.parts.is_empty(), &proof.proof);
     html! {
         div class="proof stack-wide" {
             p { "This record is leaf " strong { (layout::thousands(proof.leaf_index)) } " of the " (layout::thousands(proof.tree_size)) " leaves in tree " code { (format!("{:02x}", proof.shard)) } ". Nobody can take it out or change it without the tree's hash changing, and that hash is signed." }
             p { a class="button primary" href=(download) download { "Download the proof" } }
             section class="stack" aria-labelledby="how" {
                 h2 id="how" { "How to check it without us" }
+                @if bare { p { "This record was written before the tree also held its words. The proof shows that a record of this number and time is in the tree, and not what it says." } }
+                @if withheld > 0 { p { (withheld) " " @if withheld == 1 { "entry of this record concerns somebody else and is" } @else { "entries of this record concern somebody else or the whole request and are" } " left out. In the file the hash of each stands for it." } }
                 ol class="stack" {
-                    li { "1. Hash the leaf: SHA-256 over one zero byte and the bytes of the leaf record. It must give the leaf hash." }
-                    li { "2. Go up the path, as RFC 6962 section 2.1.1 says: at each level hash one byte of value one, the left hash and the right hash. It must give the tree's hash." }
-                    li { "3. The tree's hash must stand in the signed checkpoint, in the line that begins with " code { (format!("{:02x} {}", proof.shard, proof.tree_size)) } "." }
-                    li { "4. Check the checkpoint's signature with the verifier key. It is a C2SP signed note, so any tool for transparency logs can. Get the key from the organisation by another way than this page." }
+                    @if !bare { li { "The words. For each of the file's " code { "parts" } ", take the hash that is given, or hash the salt and the text after it with SHA-256. Hash all these hashes, one after the other. It must give the last 32 bytes of the leaf record. The first part is the record itself, with " code { "null" } " where the others belong." } }
+                    li { "The leaf. Hash the leaf: SHA-256 over one zero byte and the bytes of the leaf record. It must give the leaf hash." }
+                    li { "The tree. Go up the path, as RFC 6962 section 2.1.1 says: at each level hash one byte of value one, the left hash and the right hash. It must give the tree's hash." }
+                    li { "The checkpoint. The tree's hash must stand in the signed checkpoint, in the line that begins with " code { (format!("{:02x} {}", proof.shard, proof.tree_size)) } "." }
+                    li { "The signature. Check the checkpoint's signature with the verifier key. It is a C2SP signed note, so any tool for transparency logs can. Get the key from the organisation by another way than this page." }
                 }
             }
             dl class="facts" {
@@ -440,8 +446,7 @@ pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, 
     let permit = ctx
         .permit(Action::Audit, Some(ResourceType::AuditEvent), None)
         .await?;
-    let found = event(&ctx, &permit, &id).await?;
-    let proof = prove(&ctx, &found).await?;
+    let (_, proof) = prove(&ctx, &permit, &id).await?;
     let body = html! {
         p class="crumbs" { a href="/console/audit" { "Audit" } " / " a href={ "/console/audit/" (id) } { "Record" } }
         h1 { "Proof" }
@@ -456,8 +461,7 @@ pub(crate) async fn proof_json(ctx: Ctx, Path(id): Path<String>) -> Result<Respo
     let permit = ctx
         .permit(Action::Audit, Some(ResourceType::AuditEvent), None)
         .await?;
-    let found = event(&ctx, &permit, &id).await?;
-    proof_file(&id, &found, &prove(&ctx, &found).await?)
+    proof_file(&id, &prove(&ctx, &permit, &id).await?.1)
 }
 
 #[cfg(test)]

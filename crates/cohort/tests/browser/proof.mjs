@@ -27,8 +27,20 @@ function rootOf(leafHash, index, size, path) {
   return hash;
 }
 
-/** Throws, with the reason, unless the proof holds. */
-export function checkProof(proof) {
+/** The record's own text, with the entities that are shown in their places. */
+function textOf(parts) {
+  const event = JSON.parse(parts[0].text);
+  const entities = parts.slice(1).map((part) => (part.text === undefined ? null : JSON.parse(part.text)));
+  if ((event.entity ?? []).length !== entities.length) throw new Error("the record has another number of entities");
+  if (entities.length > 0) event.entity = entities;
+  return event;
+}
+
+/** Throws, with the reason, unless the proof holds; gives the event that it proves. */
+export function checkProof({ parts, proof }) {
+  const hashes = parts.map((part) => (part.hash === undefined ? sha256(bytes(part.salt), part.text) : bytes(part.hash)));
+  const record = bytes(proof.leaf_record);
+  if (!sha256(...hashes).equals(record.subarray(-32))) throw new Error("the leaf does not commit to this text");
   const leafHash = sha256(Buffer.of(0), bytes(proof.leaf_record));
   if (!leafHash.equals(bytes(proof.leaf_hash))) throw new Error("the leaf's hash is not that of its record");
   const root = rootOf(leafHash, proof.leaf_index, proof.tree_size, proof.path.map(bytes));
@@ -52,4 +64,5 @@ export function checkProof(proof) {
   if (signature.subarray(0, 4).toString("hex") !== id) throw new Error("the signature is another key's");
   const publicKey = createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x: keyBytes.subarray(1).toString("base64url") }, format: "jwk" });
   if (!verify(null, Buffer.from(text), publicKey, signature.subarray(4))) throw new Error("the checkpoint's signature is wrong");
+  return textOf(parts);
 }

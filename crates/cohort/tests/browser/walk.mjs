@@ -313,13 +313,20 @@ async function whoLooked(page) {
 async function proof(page, about) {
   const [download] = await Promise.all([page.waitForEvent("download"), walk.click(page.getByRole("link", { name: "Download the proof" }))]);
   const file = JSON.parse(await readFile(await download.path(), "utf8"));
-  walk.check(file.event.resourceType === "AuditEvent" && about.test(JSON.stringify(file.event)), "the proof is about the line that was chosen");
-  checkProof(file.proof);
-  const bent = structuredClone(file.proof);
-  bent.leaf_record = Buffer.from(`${bent.leaf_record}x`).toString("base64");
-  let refused = false;
-  try { checkProof(bent); } catch { refused = true; }
-  walk.check(refused, "a bent proof is refused");
+  const event = checkProof(file);
+  walk.check(event.resourceType === "AuditEvent" && about.test(JSON.stringify(event)), "the proof is about the line that was chosen");
+  const bends = {
+    "another leaf": (bent) => { bent.proof.leaf_record = Buffer.from(`${bent.proof.leaf_record}x`).toString("base64"); },
+    "other words": (bent) => { bent.parts[0].text = bent.parts[0].text.replace('"action":"', '"action":"C'); },
+    "an entity left out": (bent) => { bent.parts.pop(); },
+  };
+  for (const [what, bend] of Object.entries(bends)) {
+    const bent = structuredClone(file);
+    bend(bent);
+    let refused = false;
+    try { checkProof(bent); } catch { refused = true; }
+    walk.check(refused, `a proof with ${what} is refused`);
+  }
   walk.say(`a downloaded proof holds: leaf ${file.proof.leaf_index} of ${file.proof.tree_size}, ${file.proof.path.length} hashes, signed checkpoint`);
 }
 

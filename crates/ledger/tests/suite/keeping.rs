@@ -432,3 +432,91 @@ pub(crate) async fn a_closed_ledger_says_so(store: &dyn Store) {
     );
     assert_sound(&again).await;
 }
+
+/// SHA-256 as anybody has it, over pieces.
+fn sha256(pieces: &[&[u8]]) -> Vec<u8> {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &pieces.concat());
+    digest.as_ref().to_vec()
+}
+
+#[allow(
+    clippy::single_range_in_vec_init,
+    clippy::reversed_empty_ranges,
+    reason = "one part of a text is meant, not its numbers; and a wrong one to be refused"
+)]
+pub(crate) async fn proofs_show_words_in_parts(store: &dyn Store) {
+    use base64::Engine as _;
+    use ledger::DisclosedPart;
+    let plain = |text: &str| {
+        base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .unwrap()
+    };
+    let ledger = ready(store).await;
+    let body = r#"{"who":"c","of":[{"p":1},{"p":2}],"end":true}"#;
+    let parts = [17..24, 25..32];
+    let mut commit = commit_of(&ledger, Vec::new());
+    let audit = commit.audit.as_mut().unwrap();
+    (audit.body, audit.parts) = (body.as_bytes().to_vec(), parts.to_vec());
+    let at = ledger.commit(commit).await.unwrap().audit.unwrap();
+    let disclose = async |shown: fn(usize) -> bool| {
+        let disclosed = ledger.disclose(TENANT, at, |_| parts.to_vec(), shown).await;
+        disclosed.unwrap().unwrap()
+    };
+    let record = plain(&ledger.prove(TENANT, at).await.unwrap().unwrap().leaf_record);
+    let holds = |disclosed: &[DisclosedPart]| {
+        let hashes = disclosed.iter().map(|part| match part {
+            DisclosedPart::Shown { text, salt } => sha256(&[&plain(salt), text.as_bytes()]),
+            DisclosedPart::Withheld { hash } => plain(hash),
+        });
+        record.ends_with(&sha256(&[&hashes.collect::<Vec<_>>().concat()]))
+    };
+    let all = disclose(|_| true).await;
+    let texts: Vec<_> = all
+        .iter()
+        .map(|part| match part {
+            DisclosedPart::Shown { text, .. } => text.as_str(),
+            DisclosedPart::Withheld { .. } => panic!("nothing is withheld"),
+        })
+        .collect();
+    let rest = r#"{"who":"c","of":[null,null],"end":true}"#;
+    assert_eq!(texts, [rest, r#"{"p":1}"#, r#"{"p":2}"#]);
+    assert!(holds(&all));
+    let one = disclose(|part| part == 1).await;
+    assert!(holds(&one));
+    assert!(matches!(one[1], DisclosedPart::Withheld { .. }));
+    assert_eq!((&one[0], &one[2]), (&all[0], &all[2]));
+    // Other words, and parts in another order, do not hold.
+    let mut bent = all.clone();
+    bent.swap(1, 2);
+    assert!(!holds(&bent));
+    let outcome = ledger
+        .disclose(TENANT, at, |_| vec![17..24], |_| true)
+        .await;
+    assert!(
+        matches!(outcome, Err(LedgerError::Damaged(_))),
+        "{outcome:?}"
+    );
+    let outcome = ledger
+        .disclose(TENANT, at, |_| vec![25..32, 17..24], |_| true)
+        .await;
+    assert!(
+        matches!(outcome, Err(LedgerError::Invalid(_))),
+        "{outcome:?}"
+    );
+    for wrong in [
+        vec![5..4],
+        vec![0..body.len() + 1],
+        vec![3..3],
+        vec![4..9, 8..10],
+    ] {
+        let mut commit = commit_of(&ledger, Vec::new());
+        let audit = commit.audit.as_mut().unwrap();
+        (audit.body, audit.parts) = (body.as_bytes().to_vec(), wrong);
+        let outcome = ledger.commit(commit).await;
+        assert!(
+            matches!(outcome, Err(LedgerError::Invalid(_))),
+            "{outcome:?}"
+        );
+    }
+}

@@ -19,7 +19,7 @@ pub(crate) use documents::{
 };
 pub(crate) use keeping::{
     a_closed_ledger_says_so, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
-    audits_verify_and_prove, everything_is_there_after_reopening,
+    audits_verify_and_prove, everything_is_there_after_reopening, proofs_show_words_in_parts,
 };
 pub(crate) use model::model_agrees;
 pub(crate) use queues::{
@@ -49,7 +49,7 @@ macro_rules! conformance {
             documents_are_written_read_and_kept, what_is_not_expected_is_refused_whole, searches_find_live_documents,
             ranges_are_found, pages_of_a_search_join, feeds_and_watchers_see_facts, timers_come_due,
             the_outbox_settles_once, cursors_move_once, tenants_see_only_their_own, everything_is_there_after_reopening,
-            audits_verify_and_prove, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
+            audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
             racing_writers_lose_nothing, racing_followers_handle_once, misuse_is_refused, one_commit_may_be_large,
             a_closed_ledger_says_so, numbers_rise_when_the_clock_stands_or_falls
         }
@@ -90,6 +90,7 @@ pub(crate) fn audit(ledger: &Ledger, shard: Shard) -> AuditDraft {
         id: ledger.mint_own_id(TENANT),
         shard,
         body: b"{\"resourceType\":\"AuditEvent\"}".to_vec(),
+        parts: Vec::new(),
         tokens: vec![ledger.token(TENANT, AUDIT, "agent", "someone")],
     }
 }

@@ -6,6 +6,7 @@
 mod commit;
 mod internal;
 mod model;
+mod proof;
 mod search;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
 pub use model::{
     Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Versioned, kinds,
 };
+pub use proof::AuditProof;
 
 /// The gate. Cheap to clone.
 #[derive(Clone)]

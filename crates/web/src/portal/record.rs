@@ -7,7 +7,7 @@ use ledger::Number;
 use maud::{Markup, html};
 use trust::{Action, Permit, Role};
 
-use crate::audit::{event, proof_file, proof_words, prove};
+use crate::audit::{proof_file, proof_words, prove};
 use crate::context::{Ctx, Fields, query};
 use crate::error::PageError;
 use crate::layout::{self, PortalSection, portal};
@@ -142,9 +142,8 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
 /// `GET /portal/record/{id}`: one line with its proof.
 pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
     let permit = permit(&ctx, Action::Read).await?;
-    let found = event(&ctx, &permit, &id).await?;
+    let (found, proof) = prove(&ctx, &permit, &id).await?;
     let sentence = Sentence::of(&ctx.times, &found.resource);
-    let proof = prove(&ctx, &found).await?;
     let body = html! {
         div class="stack-wide" {
             div {
@@ -152,7 +151,7 @@ pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, 
                 h1 { "Proof of one line" }
             }
             p { (plain(&sentence)) br; span class="quiet small" { (ctx.times.exact(sentence.at_ms)) } }
-            p { "This proof shows that the line stands in our books and was not changed since. You can keep it, and give it to anybody who should check it." }
+            p { "This proof shows that the line stands in our books in these words, and was not changed since. You can keep it, and give it to anybody who should check it." }
             (proof_words(&proof, &format!("/portal/record/{id}/proof.json")))
         }
     };
@@ -168,6 +167,5 @@ pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, 
 /// `GET /portal/record/{id}/proof.json`.
 pub(crate) async fn proof_json(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
     let permit = permit(&ctx, Action::Read).await?;
-    let found = event(&ctx, &permit, &id).await?;
-    proof_file(&id, &found, &prove(&ctx, &found).await?)
+    proof_file(&id, &prove(&ctx, &permit, &id).await?.1)
 }

@@ -526,7 +526,13 @@ async fn the_audit_says_who_did_what_and_proves_it() {
     let file = priya.get(&format!("/console/audit/{id}/proof.json")).await;
     assert_eq!(file.status, StatusCode::OK);
     let file: serde_json::Value = serde_json::from_str(&file.body).unwrap();
-    assert_eq!(file["event"]["id"], id.as_str());
+    // Whoever may see the whole audit gets every part of the record.
+    let parts = file["parts"].as_array().unwrap();
+    assert!(parts.len() > 1 && parts.iter().all(|part| part["text"].is_string()));
+    let event: serde_json::Value =
+        serde_json::from_str(parts[0]["text"].as_str().unwrap()).unwrap();
+    assert_eq!(event["id"], id.as_str());
+    assert_eq!(event["entity"].as_array().unwrap().len(), parts.len() - 1);
     assert!(
         file["proof"]["checkpoint"]
             .as_str()

@@ -289,12 +289,24 @@ async fn a_patient_sees_who_looked_and_gets_the_proof() {
     let proof = own.get(&format!("/portal/record/{id}")).await;
     proof.shows("How to check it without us");
     check_html("proof", &proof.body);
-    assert_eq!(
-        own.get(&format!("/portal/record/{id}/proof.json"))
-            .await
-            .status,
-        StatusCode::OK
+    let file = own.get(&format!("/portal/record/{id}/proof.json")).await;
+    assert_eq!(file.status, StatusCode::OK);
+    let parsed: serde_json::Value = serde_json::from_str(&file.body).unwrap();
+    let parts = parsed["parts"].as_array().unwrap();
+    let shown: Vec<_> = parts
+        .iter()
+        .filter_map(|part| part["text"].as_str())
+        .collect();
+    assert!(
+        shown[0].contains(&id) && shown.iter().any(|text| text.contains(&ida)),
+        "{shown:?}"
     );
+    // Somebody else's entities of the same event are a hash each.
+    assert!(
+        parts.iter().any(|part| part["hash"].is_string()),
+        "{parts:?}"
+    );
+    assert!(!file.body.contains(&olaf), "{}", file.body);
     let mut other = world.patients_browser(&olaf).await;
     let page = other.get(&format!("/portal/record/{id}")).await;
     assert!(!page.status.is_success(), "another patient's line");
