@@ -126,6 +126,9 @@ pub(crate) enum Write {
 
 /// A store of rows.
 pub(crate) trait Backend: Send + Sync + 'static {
+    /// Whether `bytes` of new documents may be written. `Storage` says that the disk is almost full;
+    /// what records that something was read may still be written for a good while then.
+    fn room_for(&self, bytes: u64) -> Result<(), LedgerError>;
     /// Applies all writes or none, and returns when they are durable.
     fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError>;
     /// The rows as they are now; what is applied later does not show.

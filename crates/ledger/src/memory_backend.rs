@@ -45,6 +45,9 @@ fn place(at: Hit) -> Place {
 }
 
 impl Backend for MemoryBackend {
+    fn room_for(&self, _bytes: u64) -> Result<(), LedgerError> {
+        Ok(())
+    }
     fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError> {
         self.edit(|rows| {
             for write in writes {

@@ -207,7 +207,8 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         ledger.commit(commit_of(&ledger, vec![draft])).await
     };
     write("before").await.unwrap();
-    backend.reserve_disk(u64::MAX);
+    // Room for records of reading and for nothing else.
+    backend.reserve_disk(backend.free_disk() - (128 << 20));
     for id in ["during", "still"] {
         let outcome = write(id).await;
         assert!(
@@ -215,6 +216,11 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
             "{outcome:?}"
         );
         assert!(ledger.get(TENANT, PATIENT, id).await.unwrap().is_none());
+        let read = crate::Commit {
+            audit: Some(audit(&ledger, Shard(0))),
+            ..crate::Commit::new(TENANT)
+        };
+        assert!(ledger.commit(read).await.unwrap().leaf.is_some());
     }
     assert!(
         ledger
@@ -223,6 +229,16 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
             .unwrap()
             .is_some()
     );
+    // Not even for those.
+    backend.reserve_disk(u64::MAX);
+    let read = crate::Commit {
+        audit: Some(audit(&ledger, Shard(0))),
+        ..crate::Commit::new(TENANT)
+    };
+    assert!(matches!(
+        ledger.commit(read).await,
+        Err(LedgerError::Storage(_))
+    ));
     // Room again, and no restart.
     backend.reserve_disk(0);
     write("during").await.unwrap();

@@ -184,15 +184,21 @@ impl Writer {
         let mut answers = Vec::with_capacity(jobs.len());
         let mut rooms = Vec::with_capacity(jobs.len());
         let mut wants_checkpoint = false;
+        // Asked once a group, and only if something new comes.
+        let mut room = None;
         for job in jobs {
             rooms.push(job.room);
             match job.request {
-                Request::Commit(commit, reply) => match group.add(*commit) {
-                    Ok(receipt) => answers.push(Answer::Commit(receipt, reply)),
-                    Err(error) => {
-                        let _ = reply.send(Err(error));
+                Request::Commit(commit, reply) => {
+                    match group_room(&*self.backend, &commit, &mut room)
+                        .and_then(|()| group.add(*commit))
+                    {
+                        Ok(receipt) => answers.push(Answer::Commit(receipt, reply)),
+                        Err(error) => {
+                            let _ = reply.send(Err(error));
+                        }
                     }
-                },
+                }
                 Request::Meta(name, value, reply) => {
                     group.add_meta(&name, value);
                     answers.push(Answer::Done(reply));
@@ -303,6 +309,26 @@ impl Writer {
         self.covered_by(Some(checkpoint));
         Ok(())
     }
+}
+
+/// Whether there is room for a commit; one that only says that something was read always has some.
+fn group_room(
+    backend: &dyn Backend,
+    commit: &SealedCommit,
+    room: &mut Option<Result<(), String>>,
+) -> Result<(), LedgerError> {
+    if commit.documents.is_empty() && commit.outbox_add.is_empty() {
+        return Ok(());
+    }
+    let room = room.get_or_insert_with(|| {
+        backend
+            .room_for(GROUP_BYTES as u64)
+            .map_err(|error| match error {
+                LedgerError::Storage(text) => text,
+                other => other.to_string(),
+            })
+    });
+    room.clone().map_err(LedgerError::Storage)
 }
 
 fn refuse(jobs: Vec<Job>, reason: &str) {

@@ -304,8 +304,14 @@ impl Ids {
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
         let observations = Self::pages(fhir, "Observation?_count=200", 2000).await?;
         let mut total = 0;
-        for kind in fhir::ResourceType::all().filter(|kind| *kind != fhir::ResourceType::AuditEvent)
-        {
+        let (status, capabilities) = fhir.get("metadata").await?;
+        ensure!(status == 200, "GET metadata: {status}");
+        let kinds = capabilities["rest"][0]["resource"].as_array();
+        // The audit grows with each question.
+        let kinds = (kinds.into_iter().flatten())
+            .filter_map(|resource| resource["type"].as_str())
+            .filter(|kind| *kind != "AuditEvent");
+        for kind in kinds {
             let (status, bundle) = fhir
                 .get(&format!("{kind}?_count=1&_total=accurate"))
                 .await?;

@@ -183,6 +183,12 @@ impl FjallBackend {
         })
     }
 
+    /// Bytes that the disk has left.
+    #[cfg(test)]
+    pub(crate) fn free_disk(&self) -> u64 {
+        self.tables.room.free_bytes().ok().flatten().unwrap_or(0)
+    }
+
     /// Another reserve of disk, so that a test need not fill one.
     #[cfg(test)]
     pub(crate) fn reserve_disk(&self, bytes: u64) {
@@ -316,10 +322,14 @@ impl Tables {
 }
 
 impl Backend for FjallBackend {
+    fn room_for(&self, bytes: u64) -> Result<(), LedgerError> {
+        self.tables.room.for_documents(bytes)
+    }
+
     fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError> {
         let tables = &*self.tables;
         let _in_order = (tables.applying.lock()).unwrap_or_else(PoisonError::into_inner);
-        tables.room.check(bytes(&writes))?;
+        tables.room.for_anything(bytes(&writes))?;
         tables.wait_for_postings()?;
         let mut batch = tables.durable_batch();
         let mut postings = Vec::new();
@@ -449,7 +459,7 @@ impl Backend for FjallBackend {
     fn scrub_keys(&self) -> Result<(), LedgerError> {
         let tables = &*self.tables;
         let _in_order = (tables.applying.lock()).unwrap_or_else(PoisonError::into_inner);
-        tables.room.check(2 * SCRUB_BYTES as u64)?;
+        tables.room.for_anything(2 * SCRUB_BYTES as u64)?;
         // The overwritten row is in the journal and perhaps in a table. Fill the journal until fjall
         // begins a new one, write out all that is in memory so that the old journal can go, and
         // rewrite the key table without what was overwritten.

@@ -1,15 +1,18 @@
 //! Room on the disk. fjall takes no more writes once one has failed, and its background work fails as
-//! well when the disk is full, so writes are refused while there is still room for that work. Reads
-//! go on, and writes as soon as there is room again.
+//! well when the disk is full, so writes are refused while there is still room for that work.
+//! Documents are refused first: reading leaves an audit record, and it has to go on for longer.
+//! Everything is taken again as soon as there is room.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::LedgerError;
 
-/// What is left for fjall's own work: all rows in memory written out (13 tables of 8 MiB, twice) and a
-/// few tables of 64 MiB being merged.
-const RESERVE_BYTES: u64 = 512 << 20;
+/// What is left for fjall's own work: all rows in memory written out (14 tables of 8 MiB) and a few
+/// tables of 64 MiB being merged.
+const RESERVE_BYTES: u64 = 384 << 20;
+/// What is left besides for records of reads, which take about 1 KiB each.
+const READING_BYTES: u64 = 256 << 20;
 
 pub(super) struct Room {
     folder: std::fs::File,
@@ -32,16 +35,25 @@ impl Room {
         self.reserve_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether `bytes` may be written.
-    pub(super) fn check(&self, bytes: u64) -> Result<(), LedgerError> {
+    /// Whether `bytes` of documents may be written.
+    pub(super) fn for_documents(&self, bytes: u64) -> Result<(), LedgerError> {
+        self.check(bytes.saturating_add(READING_BYTES))
+    }
+
+    /// Whether `bytes` of anything may be written.
+    pub(super) fn for_anything(&self, bytes: u64) -> Result<(), LedgerError> {
+        self.check(bytes)
+    }
+
+    fn check(&self, bytes: u64) -> Result<(), LedgerError> {
         let Some(free) = self.free_bytes()? else {
             return Ok(());
         };
         let needed = (self.reserve_bytes.load(Ordering::Relaxed)).saturating_add(bytes);
         if free < needed {
             return Err(LedgerError::Storage(format!(
-                "the disk is almost full ({} MiB free, {} MiB are kept for the store's own work), so \
-                 nothing was written; reading goes on",
+                "the disk is almost full, so nothing was written: {} MiB are free, and {} MiB are \
+                 kept for the store's own work and for records of reading, which goes on",
                 free >> 20,
                 needed >> 20
             )));
@@ -50,7 +62,7 @@ impl Room {
     }
 
     #[cfg(unix)]
-    fn free_bytes(&self) -> Result<Option<u64>, LedgerError> {
+    pub(super) fn free_bytes(&self) -> Result<Option<u64>, LedgerError> {
         let system = rustix::fs::fstatvfs(&self.folder)
             .map_err(|error| LedgerError::Storage(format!("asking for free room: {error}")))?;
         let free = system.f_bavail.saturating_mul(system.f_frsize);
@@ -61,7 +73,7 @@ impl Room {
 
     /// Elsewhere the first failing write is what says so.
     #[cfg(not(unix))]
-    fn free_bytes(&self) -> Result<Option<u64>, LedgerError> {
+    pub(super) fn free_bytes(&self) -> Result<Option<u64>, LedgerError> {
         Ok(None)
     }
 }
