@@ -225,6 +225,20 @@ impl Identity {
             }
         }
     }
+    /// The id of the account with a user name, if there is one; for those who manage accounts.
+    ///
+    /// # Errors
+    /// `Refused`, `Ledger`.
+    pub async fn account_named(
+        &self,
+        by: &Agent,
+        user_name: &str,
+    ) -> Result<Option<String>, TrustError> {
+        self.permit(by, Action::Administer).await?;
+        let id = self.account_id(by.tenant, &fold(user_name));
+        let found = self.account(by.tenant, &id).await?;
+        Ok(found.map(|kept| kept.id))
+    }
     /// Gives an account a TOTP secret without the enrolment dance (demo and recovery); returns it in base32.
     ///
     /// # Errors

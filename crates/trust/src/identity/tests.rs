@@ -74,6 +74,21 @@ fn no<T: std::fmt::Debug>(result: Result<T, TrustError>) {
 }
 
 #[tokio::test]
+async fn accounts_are_found_by_name_by_those_who_may() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    let id = identity
+        .create(&demo(), account("carla", Role::Coordinator))
+        .await
+        .unwrap();
+    let named = async |by: Agent, name: &str| identity.account_named(&by, name).await;
+    assert_eq!(named(demo(), " Carla").await.unwrap(), Some(id));
+    assert_eq!(named(demo(), "devi").await.unwrap(), None);
+    let refused = named(staff(Role::Clinician), "carla").await;
+    assert!(matches!(refused, Err(TrustError::Refused(_))));
+}
+
+#[tokio::test]
 async fn accounts_are_made_by_those_who_may() {
     let house = House::new().await;
     let identity = house.trust.identity();
