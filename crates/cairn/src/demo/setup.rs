@@ -10,6 +10,7 @@ use ledger::{Clock, Entropy, SystemClock, SystemEntropy};
 use record::import::ImportOptions;
 use serde_json::Value;
 use synthetic::CohortOptions;
+use trust::identity::{Identity, NewAccount, SignIn};
 use trust::{Action, Agent, Purpose, Role, Target, Trust, TrustError};
 
 use super::clock::DAY_MS;
@@ -129,32 +130,9 @@ pub(super) async fn people(
         return Ok(());
     }
     for login in &state.logins {
-        let account = trust::identity::NewAccount {
-            tenant: TENANT,
-            user_name: login.user_name.clone(),
-            name: login.name.clone(),
-            role: login.role,
-            password: login.password.clone(),
-            patient: None,
-        };
-        match identity.create(&setter(), account).await {
-            Ok(account) => {
-                identity
-                    .set_totp(&setter(), &account, Some(&login.totp))
-                    .await?;
-            }
-            // Made by a start that was cut short, if the password is the same.
-            Err(TrustError::Invalid(reason)) => {
-                if identity
-                    .password(TENANT, &login.user_name, &login.password)
-                    .await
-                    .is_err()
-                {
-                    bail!("account {}: {reason}", login.user_name);
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
+        account(identity, login)
+            .await
+            .with_context(|| format!("account {}", login.user_name))?;
     }
     // Made last, so that its being there says that all are.
     let token = identity
@@ -162,6 +140,41 @@ pub(super) async fn people(
         .await?;
     state.squad_token = Some(token);
     save(state_path, state)
+}
+
+/// Makes an account with its second factor, or makes whole what a start that was cut short has left.
+async fn account(identity: &Identity, login: &Login) -> anyhow::Result<()> {
+    let account = NewAccount {
+        tenant: TENANT,
+        user_name: login.user_name.clone(),
+        name: login.name.clone(),
+        role: login.role,
+        password: login.password.clone(),
+        patient: None,
+    };
+    let made = match identity.create(&setter(), account).await {
+        Ok(id) => Some(id),
+        // There already; ours, if the password is the same.
+        Err(TrustError::Invalid(reason)) => {
+            match identity
+                .password(TENANT, &login.user_name, &login.password)
+                .await
+            {
+                // It has no second factor yet, which would ask its owner for one that no page shows.
+                Ok(SignIn::EnrolTotp { .. }) => {
+                    identity.account_named(&setter(), &login.user_name).await?
+                }
+                Ok(_) => None,
+                Err(TrustError::SignIn) => bail!("{reason}, and not by this demo"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(id) = made {
+        identity.set_totp(&setter(), &id, Some(&login.totp)).await?;
+    }
+    Ok(())
 }
 
 /// Publishes the journey at the first start only: later versions are the visitor's own.
@@ -310,4 +323,72 @@ pub(super) async fn birth_date(server: &Server, patient: &str) -> anyhow::Result
         .as_ref()
         .and_then(|found| found.resource.text_at(&["birthDate"]));
     Ok(date.unwrap_or("(unknown)").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn an_account_that_a_crash_left_without_its_second_factor_is_made_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ledger = ledger::Ledger::open(ledger::OpenOptions {
+            path: folder.path().join("store"),
+            root_key: ledger::RootKey::from_bytes([7; 32]),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            dictionary: Vec::new(),
+            cache_bytes: 1 << 20,
+        })
+        .expect("a store");
+        ledger.create_tenant(TENANT).await.expect("a tenant");
+        let trust = Trust::new(trust::TrustOptions {
+            ledger,
+            wall_clock: Arc::new(SystemClock),
+            policy_folder: None,
+            session_idle_s: 900,
+            session_absolute_s: 43_200,
+        })
+        .expect("trust");
+        let identity = trust.identity();
+        let state = new_state(Source::Synthetic {
+            seed: 1,
+            patients: 1,
+        });
+        let [carla, devi] = &state.logins[..2] else {
+            panic!("the demo has several people");
+        };
+        let cut_short = NewAccount {
+            tenant: TENANT,
+            user_name: carla.user_name.clone(),
+            name: carla.name.clone(),
+            role: carla.role,
+            password: carla.password.clone(),
+            patient: None,
+        };
+        identity
+            .create(&setter(), cut_short)
+            .await
+            .expect("an account");
+        // Twice, as two starts do.
+        for _ in 0..2 {
+            for login in [carla, devi] {
+                account(identity, login).await.expect("whole");
+                let asked = identity
+                    .password(TENANT, &login.user_name, &login.password)
+                    .await;
+                assert!(
+                    matches!(asked, Ok(SignIn::SecondFactor { .. })),
+                    "{asked:?}"
+                );
+            }
+        }
+        let other = Login {
+            password: "somebody-else-s-7".to_owned(),
+            ..carla.clone()
+        };
+        let taken = account(identity, &other).await;
+        assert!(taken.is_err(), "another's account is left alone");
+    }
 }
