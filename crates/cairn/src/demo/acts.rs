@@ -455,12 +455,17 @@ impl Actors {
                 ],
             )
             .await?;
-        let worked = left.len();
+        let (mut worked, mut failed) = (0, None);
         for mut task in left {
             task["status"] = json!("completed");
-            self.update(&who, &task).await?;
+            match self.update(&who, &task).await {
+                Ok(()) => worked += 1,
+                // Somebody came before; it is their task now.
+                Err(error) if overtaken(&error) => {}
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(worked)
+        failed.map_or(Ok(worked), Err)
     }
 }
 
@@ -474,6 +479,13 @@ fn address(resource: &Value) -> anyhow::Result<(ResourceType, &str)> {
         .and_then(ResourceType::parse);
     kind.zip(resource["id"].as_str())
         .context("a resource has a type and an id")
+}
+
+/// Whether a change failed because somebody else came before.
+fn overtaken(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<RecordError>()
+        .is_some_and(|error| matches!(error.status, 409 | 412))
 }
 
 /// A change that somebody else came before is tried again later, on what is there then.

@@ -11,7 +11,7 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use ledger::Clock;
 use serde_json::{Value, json};
-use synthetic::{CohortOptions, What};
+use synthetic::{Act, CohortOptions, What};
 use tokio::sync::watch;
 
 use super::acts::{Actors, Outcome};
@@ -35,6 +35,9 @@ const PATIENCE_MS: u64 = 36 * HOUR_MS;
 
 /// How often they look again until then. Each look is in the audit, so it is no more than a person's.
 const LOOK_EVERY_MS: u64 = 4 * HOUR_MS;
+
+/// What failed for the whole hospital is tried again after so long.
+const AGAIN_MS: u64 = HOUR_MS;
 
 /// A patient who comes back stays this long.
 const SECOND_STAY_MS: u64 = 6 * DAY_MS;
@@ -61,6 +64,8 @@ pub(super) struct Driver {
     admits: bool,
     /// Acts up to here may have been done before the last end.
     resumed_ms: u64,
+    /// Nobody is taken in before this, because the last one could not be.
+    admits_again_ms: u64,
 }
 
 /// What is needed to bring another patient in.
@@ -103,6 +108,7 @@ impl Driver {
             seed,
             admits,
             resumed_ms: server.ledger().last_number().unix_ms(),
+            admits_again_ms: 0,
         })
     }
 
@@ -133,15 +139,23 @@ impl Driver {
     async fn round(&mut self) -> anyhow::Result<()> {
         let now_ms = self.clock.now_ms();
         let mut changed = false;
-        if self.admits && self.state.next_admission_ms <= now_ms {
-            self.admit_next(now_ms).await?;
-            changed = true;
+        // What fails here must not keep the patients from acting.
+        if self.admits && self.state.next_admission_ms.max(self.admits_again_ms) <= now_ms {
+            match self.admit_next(now_ms).await {
+                Ok(()) => changed = true,
+                Err(error) => {
+                    self.admits_again_ms = now_ms + AGAIN_MS;
+                    warn("nobody could be taken in", &error);
+                }
+            }
         }
         if self.state.next_round_ms <= now_ms {
-            self.actors
-                .work_off_tasks(now_ms.saturating_sub(TASKS_LEFT_MS), 50)
-                .await?;
+            let left_ms = now_ms.saturating_sub(TASKS_LEFT_MS);
             self.state.next_round_ms = now_ms + 6 * HOUR_MS;
+            if let Err(error) = self.actors.work_off_tasks(left_ms, 50).await {
+                self.state.next_round_ms = now_ms + AGAIN_MS;
+                warn("the night shift could not work", &error);
+            }
             changed = true;
         }
         let player = Player {
@@ -157,11 +171,7 @@ impl Driver {
         }
         changed |= !due.is_empty();
         futures_util::stream::iter(due)
-            .for_each_concurrent(PARALLEL, |case| async {
-                if let Err(error) = player.play(case, now_ms).await {
-                    tracing::warn!(error = format!("{error:#}"), "a demo patient's act failed");
-                }
-            })
+            .for_each_concurrent(PARALLEL, |case| player.play(case, now_ms))
             .await;
         if changed {
             save(&self.path, &self.state)?;
@@ -324,7 +334,7 @@ fn identifier(bundle: &Value) -> Option<(String, String)> {
 
 /// What a patient does after a discharge. Whoever came back once does not come back again: the demo
 /// shows a readmission, not a spiral.
-fn acts_of(case: &Case, seed: u64, discharged_ms: u64) -> Vec<synthetic::Act> {
+fn acts_of(case: &Case, seed: u64, discharged_ms: u64) -> Vec<Act> {
     let options = CohortOptions {
         seed,
         now_ms: case.made_ms,
@@ -354,6 +364,62 @@ fn looks_again(case: &Case, now_ms: u64) -> bool {
     !case.waiting.is_empty() && case.looked_ms + LOOK_EVERY_MS <= now_ms
 }
 
+/// Does one act of a patient.
+trait Perform {
+    /// Does the act with this number; `again` says whether it was tried before.
+    fn perform(
+        &mut self,
+        case: &mut Case,
+        number: usize,
+        again: bool,
+    ) -> impl Future<Output = anyhow::Result<Outcome>> + Send;
+}
+
+/// Does the acts of one patient that are due: first those that wait for their counterpart, or that
+/// failed, then those whose time has come. An act that fails holds up no other; it is tried again for
+/// as long as a patient is patient.
+async fn play(case: &mut Case, acts: &[Act], now_ms: u64, perform: &mut impl Perform) {
+    let stay = case.stay;
+    let again = if looks_again(case, now_ms) {
+        case.looked_ms = now_ms;
+        std::mem::take(&mut case.waiting)
+    } else {
+        Vec::new()
+    };
+    let tried = again.len();
+    let mut numbers = again;
+    while acts.get(case.done).is_some_and(|act| act.at_ms <= now_ms) {
+        // Moved on before it is done: an act that the record refuses must not hold up the rest.
+        numbers.push(case.done);
+        case.done += 1;
+    }
+    for (place, number) in numbers.into_iter().enumerate() {
+        let Some(act) = acts.get(number) else {
+            continue;
+        };
+        let outcome = perform.perform(case, number, place < tried).await;
+        if case.over || case.stay != stay {
+            // Dead, or back in hospital; what they would have done at home does not happen.
+            return;
+        }
+        let is_forgotten = act.at_ms + PATIENCE_MS < now_ms;
+        match outcome {
+            Ok(Outcome::Done) => continue,
+            Ok(Outcome::NotYet) => {}
+            Err(error) => warn("a demo patient's act failed", &error),
+        }
+        if !is_forgotten {
+            case.looked_ms = now_ms;
+            case.waiting.push(number);
+        }
+    }
+    case.over |= case.done >= acts.len() && case.waiting.is_empty();
+}
+
+fn warn(what: &str, error: &anyhow::Error) {
+    tracing::warn!(error = format!("{error:#}"), "{what}");
+}
+
 /// One round's view of the world.
 struct Player<'a> {
     actors: &'a Actors,
@@ -363,62 +429,40 @@ struct Player<'a> {
 
 impl Player<'_> {
     /// Does what is due for one patient.
-    async fn play(&self, case: &mut Case, now_ms: u64) -> anyhow::Result<()> {
+    async fn play(&self, case: &mut Case, now_ms: u64) {
         let Some(discharged_ms) = case.discharged_ms else {
-            let discharged_ms = self
-                .actors
-                .discharge(&case.patient, now_ms)
-                .await
-                .context("discharge")?;
-            case.discharged_ms = Some(discharged_ms);
-            return Ok(());
+            match self.actors.discharge(&case.patient, now_ms).await {
+                Ok(discharged_ms) => case.discharged_ms = Some(discharged_ms),
+                Err(error) => {
+                    case.discharge_due_ms = now_ms + AGAIN_MS;
+                    warn("a demo patient could not be discharged", &error);
+                }
+            }
+            return;
         };
         let acts = acts_of(case, self.seed, discharged_ms);
-        let again = if looks_again(case, now_ms) {
-            case.looked_ms = now_ms;
-            std::mem::take(&mut case.waiting)
-        } else {
-            Vec::new()
+        let mut at_home = AtHome {
+            player: self,
+            acts: &acts,
+            now_ms,
         };
-        for number in again {
-            let Some(act) = acts.get(number) else {
-                continue;
-            };
-            let is_forgotten = act.at_ms + PATIENCE_MS < now_ms;
-            if self.act(case, number, act, now_ms).await? == Outcome::NotYet && !is_forgotten {
-                case.waiting.push(number);
-            }
-        }
-        while let Some(act) = acts.get(case.done).filter(|act| act.at_ms <= now_ms) {
-            let number = case.done;
-            // Moved on before it is done: an act that the record refuses must not hold up the rest.
-            case.done += 1;
-            if self.act(case, number, act, now_ms).await? == Outcome::NotYet {
-                case.looked_ms = now_ms;
-                case.waiting.push(number);
-            }
-            if case.discharged_ms.is_none() {
-                // Back in hospital; what they would have done at home does not happen.
-                return Ok(());
-            }
-        }
-        case.over |= case.done >= acts.len() && case.waiting.is_empty();
-        Ok(())
+        play(case, &acts, now_ms, &mut at_home).await;
     }
 
     async fn act(
         &self,
         case: &mut Case,
         number: usize,
-        act: &synthetic::Act,
+        act: &Act,
         now_ms: u64,
+        again: bool,
     ) -> anyhow::Result<Outcome> {
         let actors = self.actors;
         let patient = case.patient.clone();
         let name = format!("stay/{}/act/{number}", case.stay);
         match &act.what {
             What::Weight { kg } => {
-                let may_be_there = act.at_ms <= self.resumed_ms;
+                let may_be_there = again || act.at_ms <= self.resumed_ms;
                 actors
                     .weight(&patient, &name, act.at_ms, *kg, may_be_there)
                     .await
@@ -467,6 +511,25 @@ impl Player<'_> {
     }
 }
 
+/// What a patient does at home, in the record.
+struct AtHome<'a> {
+    player: &'a Player<'a>,
+    acts: &'a [Act],
+    now_ms: u64,
+}
+
+impl Perform for AtHome<'_> {
+    async fn perform(
+        &mut self,
+        case: &mut Case,
+        number: usize,
+        again: bool,
+    ) -> anyhow::Result<Outcome> {
+        let act = self.acts.get(number).context("an act has a number")?;
+        self.player.act(case, number, act, self.now_ms, again).await
+    }
+}
+
 /// Whether a form is the experience survey rather than the one about symptoms.
 fn is_survey(form: &Value) -> bool {
     form["name"] == "survey"
@@ -511,6 +574,106 @@ mod tests {
             .map(|number| discharge_time(0, number) / (HOUR_MS / 2))
             .collect();
         assert_eq!(times, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 18, 34, 50]);
+    }
+
+    fn case() -> Case {
+        let mut case = new_case("p".to_owned(), 0, 0, 1.0, 0);
+        case.discharged_ms = Some(0);
+        case
+    }
+
+    fn act(at_ms: u64, what: What) -> Act {
+        Act { at_ms, what }
+    }
+
+    /// Notes what is tried, and answers by a table: act and time.
+    struct Script<F> {
+        tries: Vec<(usize, bool)>,
+        answer: F,
+    }
+
+    impl<F: FnMut(&mut Case, usize) -> anyhow::Result<Outcome> + Send> Perform for Script<F> {
+        async fn perform(
+            &mut self,
+            case: &mut Case,
+            number: usize,
+            again: bool,
+        ) -> anyhow::Result<Outcome> {
+            self.tries.push((number, again));
+            (self.answer)(case, number)
+        }
+    }
+
+    fn script<F: FnMut(&mut Case, usize) -> anyhow::Result<Outcome> + Send>(
+        answer: F,
+    ) -> Script<F> {
+        Script {
+            tries: Vec::new(),
+            answer,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_act_that_fails_holds_up_no_other_and_is_tried_again() {
+        let acts = [
+            act(HOUR_MS, What::BookVisit),
+            act(2 * HOUR_MS, What::Weight { kg: 80.0 }),
+            act(3 * HOUR_MS, What::AnswerSurvey { score: 9 }),
+            act(3 * HOUR_MS, What::WithdrawConsent),
+        ];
+        let mut case = case();
+        let mut tries = Vec::new();
+        for hours in [3, 4, 8, 12, 16] {
+            // Two fail at first, and the third finds nothing to answer for longer.
+            let mut record = script(|_: &mut Case, number| match number {
+                0 | 1 if hours < 8 => anyhow::bail!("refused"),
+                2 if hours < 12 => Ok(Outcome::NotYet),
+                _ => Ok(Outcome::Done),
+            });
+            play(&mut case, &acts, hours * HOUR_MS, &mut record).await;
+            tries.push(record.tries);
+        }
+        assert_eq!(
+            tries,
+            [
+                vec![(0, false), (1, false), (2, false), (3, false)],
+                vec![],
+                vec![(0, true), (1, true), (2, true)],
+                vec![(2, true)],
+                vec![]
+            ]
+        );
+        assert!(case.over && case.waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_fails_for_too_long_is_given_up() {
+        let acts = [act(HOUR_MS, What::BookVisit)];
+        let mut case = case();
+        let mut record = script(|_: &mut Case, _| anyhow::bail!("refused"));
+        for hours in 1..100 {
+            play(&mut case, &acts, hours * HOUR_MS, &mut record).await;
+        }
+        assert_eq!(record.tries.len(), 11, "at once, then each four hours");
+        assert!(case.over);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_back_in_hospital_does_nothing_at_home() {
+        let acts = [
+            act(HOUR_MS, What::Readmission),
+            act(HOUR_MS, What::BookVisit),
+        ];
+        let mut case = case();
+        let mut record = script(|case: &mut Case, _| {
+            case.stay += 1;
+            case.discharged_ms = None;
+            case.done = 0;
+            Ok(Outcome::Done)
+        });
+        play(&mut case, &acts, HOUR_MS, &mut record).await;
+        assert_eq!(record.tries, [(0, false)]);
+        assert_eq!((case.done, case.over), (0, false));
     }
 
     #[test]
