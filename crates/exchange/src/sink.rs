@@ -5,7 +5,7 @@
 //! is passed on. Written here because `mailin-embedded`, the one embeddable receiver among the crates,
 //! takes a thread for each connection, can't be stopped, and rests on an abandoned PEM parser.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,6 +69,8 @@ struct Held {
     messages: VecDeque<SunkMessage>,
     bytes: usize,
     taken: u64,
+    /// Domains, in lower case, whose mailboxes are closed.
+    closed: BTreeSet<String>,
 }
 
 impl Mailbox {
@@ -102,6 +104,17 @@ impl Mailbox {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.held().taken
+    }
+
+    /// From now on refuses mail to a domain for good, as a provider does for addresses that are no longer.
+    pub fn close_domain(&self, domain: &str) {
+        self.held().closed.insert(domain.to_ascii_lowercase());
+    }
+
+    /// Whether mail to an address is refused.
+    fn is_closed(&self, address: &str) -> bool {
+        let domain = address.rsplit('@').next().unwrap_or_default();
+        self.held().closed.contains(&domain.to_ascii_lowercase())
     }
 
     /// Starts the sink on a loopback port (0: any) and returns the port.
@@ -309,6 +322,9 @@ impl Conversation {
             return "452 4.5.3 Too many recipients";
         }
         match path(rest, "TO:") {
+            Some((address, _)) if self.mailbox.is_closed(address) => {
+                "550 5.1.1 There is no such mailbox any more"
+            }
             Some((address, _)) if !address.is_empty() => {
                 self.recipients.push(address.to_owned());
                 "250 2.1.5 Recipient taken"

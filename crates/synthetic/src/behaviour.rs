@@ -217,13 +217,14 @@ fn answers(
         }),
         Manner::Silent => {}
     }
+    // Within the days in which a visit on day 7 is offered; who does not book by then does not book.
     let books = random.chance(if manner == Manner::Silent {
         SILENT_BOOKS_SHARE
     } else {
         BOOKS_SHARE
     });
     let booked_ms =
-        discharge_ms + random.whole(3, 6) * DAY_MS + random.whole(0, 10 * 60) * MINUTE_MS;
+        discharge_ms + random.whole(2, 4) * DAY_MS + random.whole(0, 10 * 60) * MINUTE_MS;
     if books {
         acts.push(Act {
             at_ms: booked_ms,

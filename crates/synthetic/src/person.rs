@@ -7,6 +7,10 @@ use crate::time::{DAY_MS, HOUR_MS, date, day};
 
 /// Identifier system of medical record numbers.
 pub const MRN_SYSTEM: &str = "urn:cairn:synthetic:mrn";
+/// Domain of e-mail addresses that the record still holds though the mailbox is no longer there.
+pub const CLOSED_MAIL_DOMAIN: &str = "closed.example.com";
+/// Share of patients with such an address: people change their provider and forget to tell.
+pub const CLOSED_MAILBOX_SHARE: f64 = 0.06;
 /// Extension on `Patient.telecom` (valueBoolean): the patient does not want this channel used.
 pub const NOT_WANTED_EXTENSION: &str = "urn:cairn:channel-not-wanted";
 /// Share of patients with an e-mail address on record. High for this age on purpose: a demo of
@@ -111,6 +115,11 @@ impl Person {
         let channel = channel(&mut random);
         let (height_cm, dry_weight_kg) = body(&mut random, female, age_years, heart_failure);
         let stay = heart_failure.then(|| stay(&mut random, options.now_ms));
+        let domain = if random.chance(CLOSED_MAILBOX_SHARE) {
+            CLOSED_MAIL_DOMAIN
+        } else {
+            "example.com"
+        };
         Self {
             female,
             given,
@@ -122,7 +131,7 @@ impl Person {
             town,
             postal_code,
             phone,
-            email: format!("{}.{}.{index}@example.com", ascii(given), ascii(family)),
+            email: format!("{}.{}.{index}@{domain}", ascii(given), ascii(family)),
             record_number: record_number(options.seed, index),
             channel,
             height_cm,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 use synthetic::{
-    Act, CohortOptions, What, behaviour, index_of, organisation_bundle, patient_bundle,
-    planned_discharge_ms, record_number,
+    Act, CLOSED_MAIL_DOMAIN, CohortOptions, What, behaviour, index_of, organisation_bundle,
+    patient_bundle, planned_discharge_ms, record_number,
 };
 
 const NOW_MS: u64 = 1_793_000_000_000;
@@ -75,7 +75,7 @@ fn bytes_stay_the_same_from_one_program_to_the_next() {
     );
 }
 
-const EXPECTED_DIGEST: u64 = 12_422_090_393_876_409_163;
+const EXPECTED_DIGEST: u64 = 14_280_827_842_063_879_477;
 
 #[test]
 fn record_numbers_lead_back_to_their_index() {
@@ -206,7 +206,11 @@ fn nobody_can_be_reached() {
             match telecom["system"].as_str() {
                 Some("email") => {
                     assert!(
-                        value.ends_with("@example.com") && value.is_ascii() && !value.contains(' '),
+                        ["@example.com", "@closed.example.com"]
+                            .iter()
+                            .any(|domain| value.ends_with(domain))
+                            && value.is_ascii()
+                            && !value.contains(' '),
                         "{value}"
                     );
                 }
@@ -242,6 +246,10 @@ fn ten_thousand_patients_lie_in_plausible_bands() {
                 emails.insert(mail["value"].as_str().expect("address").to_owned()),
                 "an address twice"
             );
+            let closed = mail["value"]
+                .as_str()
+                .is_some_and(|address| address.ends_with(&format!("@{CLOSED_MAIL_DOMAIN}")));
+            add("e-mail to a closed mailbox", f64::from(closed) / 100.0);
             add(
                 "e-mail not wanted",
                 f64::from(mail.get("extension").is_some()) / 100.0,
@@ -300,6 +308,7 @@ fn ten_thousand_patients_lie_in_plausible_bands() {
         ("entries", 18.0..45.0),
         ("female", 46.0..53.0),
         ("with e-mail", 94.0..96.0),
+        ("e-mail to a closed mailbox", 5.0..6.5),
         ("e-mail not wanted", 3.0..5.0),
         ("consent given", 93.0..95.0),
         ("heart failure", 38.5..41.5),
@@ -387,6 +396,13 @@ fn behaviour_has_every_way_through_a_month_in_its_share() {
         add(
             "withdraws",
             acts.iter().any(|act| act.what == What::WithdrawConsent),
+        );
+        // In good time for a visit on day 7 that is offered until noon of day 5.
+        let books_ms = acts.iter().find(|act| act.what == What::BookVisit);
+        assert!(
+            books_ms
+                .is_none_or(|act| (2 * DAY_MS..5 * DAY_MS).contains(&(act.at_ms - discharge_ms))),
+            "patient {index} books when nothing is offered any more"
         );
         let withdrawn = acts
             .iter()

@@ -127,6 +127,7 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
     .await?;
     let (stop, stopped) = watch::channel(false);
     let mailbox = exchange::sink::Mailbox::default();
+    mailbox.close_domain(synthetic::CLOSED_MAIL_DOMAIN);
     let mail_port = mailbox
         .listen(0, stopped.clone())
         .await

@@ -105,6 +105,23 @@ async fn takes_mail_word_by_word() {
 }
 
 #[tokio::test]
+async fn refuses_mail_to_mailboxes_that_are_closed() {
+    let (mailbox, port, _stop) = sink().await;
+    mailbox.close_domain("Closed.example");
+    let mut client = Client::new(port).await;
+    for (line, code) in [
+        ("EHLO here", "250-"),
+        ("MAIL FROM:<a@b.example>", "250"),
+        ("RCPT TO:<c@closed.EXAMPLE>", "550 5.1.1"),
+        ("DATA", "503"),
+        ("RCPT TO:<c@not.closed.example>", "250"),
+        ("RCPT TO:<closed.example@d.example>", "250"),
+    ] {
+        client.expect(line, code).await;
+    }
+}
+
+#[tokio::test]
 async fn keeps_its_bounds() {
     let (mailbox, port, _stop) = sink().await;
     let mut client = Client::new(port).await;
