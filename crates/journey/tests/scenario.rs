@@ -344,6 +344,11 @@ async fn channels_fail_and_fall_back() {
         world.discharge(&patient, 0).await;
         world.until(DAY + 2 * HOUR).await;
         assert_eq!(world.messages(&patient).await, expected);
+        assert_eq!(
+            world.tasks(&patient).await,
+            ["coordinator routine Tell the patient about the follow-up: requested"],
+            "a message in the portal reaches only those who know of it"
+        );
     }
     // Known at once: the patient has no address, or doesn't want e-mail.
     let world = World::new(Mail::Delivers).await;
@@ -464,10 +469,7 @@ async fn versions_are_pinned() {
     let permit = world.staff(Role::Squad, Action::Publish).await;
     let broken = world
         .journeys
-        .publish(
-            &permit,
-            &changed.replace("next: follow_up", "next: folow_up"),
-        )
+        .publish(&permit, &changed.replace("next: reached", "next: reachd"))
         .await;
     assert!(matches!(broken, Err(JourneyError::Findings(findings)) if findings[0].code == "J006"));
 }
@@ -668,8 +670,9 @@ async fn the_follower_wakes_for_events_and_timers_and_stops_when_told() {
     world
         .answer_quietly(&form, &[("dizzy", json!({"valueBoolean": true}))])
         .await;
+    // The other task is to call somebody whom no e-mail has reached.
     world
-        .wait_for(|| async { world.tasks(&patient).await.len() == 1 })
+        .wait_for(|| async { world.tasks(&patient).await.len() == 2 })
         .await;
     stop.send(true).unwrap();
     tokio::time::timeout(std::time::Duration::from_secs(20), task)

@@ -12,12 +12,12 @@ fn all_goes_well() {
     let mut run = Run::delivered();
     run.until(2 * DAY);
     run.answer(
-        "i/6/task",
+        "i/7/task",
         json!({"breathless": false, "swelling": false, "dizzy": false}),
     );
-    run.visit("i/4/visit", "booked")
+    run.visit("i/5/visit", "booked")
         .until(7 * DAY)
-        .visit("i/4/visit", "fulfilled");
+        .visit("i/5/visit", "fulfilled");
     run.until(30 * DAY);
     let survey = run
         .log
@@ -29,7 +29,7 @@ fn all_goes_well() {
     let form = run
         .made
         .iter()
-        .find(|made| made.ends_with("/task") && made.as_str() > "i/7")
+        .find(|made| made.ends_with("/task") && made.as_str() > "i/8")
         .cloned()
         .unwrap();
     run.answer(&form, json!({"score": 9, "comment": "good", "unknown": 1}));
@@ -40,10 +40,10 @@ fn all_goes_well() {
             "0d01h propose visit",
             "1d19h form symptoms",
             "1d19h invitation symptoms email",
-            "2d00h close i/6/task done",
+            "2d00h close i/7/task done",
             "29d19h form survey",
             "29d19h invitation survey email",
-            "30d05h close i/8/task done",
+            "30d05h close i/9/task done",
             "30d05h end finished",
         ]
     );
@@ -63,13 +63,13 @@ fn no_answer_is_reminded_then_called() {
             "1d19h invitation symptoms email",
             "2d19h reminder symptoms email",
             "3d19h task call",
-            "4d19h hand over i/7/task to clinician urgent",
-            "4d22h cancel i/4/visit",
+            "4d19h hand over i/8/task to clinician urgent",
+            "4d22h cancel i/5/visit",
             "4d22h task visit_task",
         ]
     );
     // The call leads on by its outcome.
-    run.task("i/7/task", "completed", Some("worse"));
+    run.task("i/8/task", "completed", Some("worse"));
     assert_eq!(run.log.last().unwrap(), "5d00h task review");
 }
 
@@ -87,7 +87,7 @@ fn outcomes_of_the_call() {
         let mut run = Run::delivered();
         run.until(4 * DAY);
         let before = run.log.len();
-        run.task("i/7/task", status, outcome);
+        run.task("i/8/task", status, outcome);
         let fresh: Vec<&str> = run.log[before..]
             .iter()
             .filter_map(|line| line.split_once(' ').map(|(_, what)| what))
@@ -123,7 +123,7 @@ fn alarming_answers_go_to_a_clinician_at_once() {
         (json!({}), false),
     ] {
         let mut run = Run::delivered();
-        run.until(2 * DAY).answer("i/6/task", answers.clone());
+        run.until(2 * DAY).answer("i/7/task", answers.clone());
         assert_eq!(
             run.log.iter().any(|line| line == "2d00h task review"),
             alarming,
@@ -136,14 +136,14 @@ fn alarming_answers_go_to_a_clinician_at_once() {
 fn a_late_answer_still_counts() {
     let mut run = Run::delivered();
     run.until(4 * DAY)
-        .answer("i/6/task", json!({"breathless": true}));
+        .answer("i/7/task", json!({"breathless": true}));
     assert_eq!(
         run.log[run.log.len() - 2..],
-        ["4d00h close i/6/task done", "4d00h task review"]
+        ["4d00h close i/7/task done", "4d00h task review"]
     );
     assert!(run.state.at().contains(&"call"), "the call is still open");
     let before = run.state.clone();
-    run.answer("i/6/task", json!({"breathless": false}));
+    run.answer("i/7/task", json!({"breathless": false}));
     assert_eq!(run.state, before, "a second late answer changes nothing");
 }
 
@@ -160,7 +160,7 @@ fn an_answer_without_its_task_is_known_by_its_questionnaire() {
         },
         vec![],
     );
-    assert_eq!(run.log.last().unwrap(), "2d00h close i/6/task done");
+    assert_eq!(run.log.last().unwrap(), "2d00h close i/7/task done");
 }
 
 #[test]
@@ -244,26 +244,24 @@ fn channels_fall_back_and_failures_have_a_way_on() {
             .collect::<Vec<_>>()
     };
     let failed = |code: &str| Some(Outcome::NotDone(code.to_owned()));
+    // Who has it in the portal only may not know of the portal, so somebody calls.
+    for (email, hours, at) in [
+        (failed("permanent-failure"), 2, "0d01h"),
+        (failed("no-address"), 2, "0d01h"),
+        (None, 30, "1d01h"),
+    ] {
+        assert_eq!(
+            welcome(email, hours),
+            [
+                "0d01h message welcome email".to_owned(),
+                format!("{at} message welcome portal"),
+                format!("{at} task welcome_call"),
+            ]
+        );
+    }
     assert_eq!(
-        welcome(failed("permanent-failure"), 2),
-        [
-            "0d01h message welcome email",
-            "0d01h message welcome portal"
-        ]
-    );
-    assert_eq!(
-        welcome(failed("no-address"), 2),
-        [
-            "0d01h message welcome email",
-            "0d01h message welcome portal"
-        ]
-    );
-    assert_eq!(
-        welcome(None, 30),
-        [
-            "0d01h message welcome email",
-            "1d01h message welcome portal"
-        ]
+        welcome(Some(Outcome::Delivered), 30),
+        ["0d01h message welcome email"]
     );
     // Without consent no other channel is tried; somebody calls, and the follow-up goes on.
     assert_eq!(
@@ -312,9 +310,9 @@ fn a_receipt_counts_once() {
 fn visits() {
     let after = |acts: &[(u64, &str)], until: u64| {
         let mut run = Run::delivered();
-        run.until(2 * DAY).answer("i/6/task", json!({}));
+        run.until(2 * DAY).answer("i/7/task", json!({}));
         for (day, status) in acts {
-            run.until(day * DAY).visit("i/4/visit", status);
+            run.until(day * DAY).visit("i/5/visit", status);
         }
         run.until(until * DAY);
         run.work()
@@ -340,7 +338,7 @@ fn visits() {
         after(&[], 6),
         [
             "0d01h propose visit",
-            "4d22h cancel i/4/visit",
+            "4d22h cancel i/5/visit",
             "4d22h task visit_task"
         ]
     );
@@ -367,18 +365,18 @@ fn exits_end_everything() {
         assert_eq!(
             run.log[run.log.len() - 4..],
             [
-                "4d00h cancel i/4/visit",
+                "4d00h cancel i/5/visit",
+                "4d00h close i/8/task cancelled",
                 "4d00h close i/7/task cancelled",
-                "4d00h close i/6/task cancelled",
                 &format!("4d00h end {code}")
             ],
             "{code}"
         );
         assert!(timers(&run.definition, &run.state).is_empty());
         let ended = run.state.clone();
-        run.answer("i/6/task", json!({"breathless": true}))
+        run.answer("i/7/task", json!({"breathless": true}))
             .weight("a", 90, 80.0)
-            .task("i/7/task", "completed", None);
+            .task("i/8/task", "completed", None);
         assert_eq!(run.state, ended, "nothing moves after the end");
     }
     // The stay that started the journey is no readmission, and consent that still holds ends nothing.
@@ -409,7 +407,7 @@ fn the_longest_time_ends_what_is_left() {
     assert_eq!(run.state.ending().unwrap().0, "time_over");
     // Tasks of staff stay: somebody should still call.
     assert!(
-        !run.log.iter().any(|line| line.contains("close i/7/task")),
+        !run.log.iter().any(|line| line.contains("close i/8/task")),
         "{:#?}",
         run.log
     );
