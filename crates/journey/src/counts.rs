@@ -9,11 +9,11 @@ use crate::definition::{Definition, StepKind};
 use crate::passages::{FIRES, LATE_ANSWER};
 use crate::spec::END;
 use crate::state::{State, TrailEntry, What};
-use crate::{EdgeView, NodeView, Stay};
+use crate::{EdgeView, NodeView, Stay, words};
 use std::collections::{BTreeMap, HashMap};
 
 /// The label of the ways from a `parallel` into its branches.
-pub(crate) const BRANCH: &str = "branch";
+pub(crate) const BRANCH: &str = "side by side";
 
 /// Where a patient was before a move.
 #[derive(Debug, Clone, Default)]
@@ -183,7 +183,10 @@ impl VersionCounts {
             ..node(
                 "start",
                 "entry",
-                format!("{} starts the journey", definition.entry.event),
+                format!(
+                    "{} starts the journey",
+                    words::capital(&words::thing(definition.entry.event))
+                ),
             )
         }];
         let mut edges: Vec<EdgeView> = definition
@@ -264,7 +267,7 @@ impl VersionCounts {
                 .sum();
             nodes.push(NodeView {
                 entered,
-                ..node(END, "end", "Branch ends".into())
+                ..node(END, "end", "End of this part".into())
             });
         }
         (nodes, edges)

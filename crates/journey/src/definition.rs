@@ -371,7 +371,7 @@ impl Step {
             StepKind::Parallel { branches, next } => {
                 let mut ways: Vec<Way<'_>> = branches
                     .iter()
-                    .map(|target| way("branch", target, true))
+                    .map(|target| way(crate::counts::BRANCH, target, true))
                     .collect();
                 ways.push(way("all ended", next, true));
                 ways
@@ -379,7 +379,7 @@ impl Step {
             StepKind::Exit { .. } => Vec::new(),
         }
     }
-    /// Words that the patient sees here.
+    /// Words that the patient sees here; what is filled in for each stands in brackets.
     pub(crate) fn words(&self) -> Option<String> {
         let show = |template: &Template| {
             template
@@ -387,7 +387,11 @@ impl Step {
                 .iter()
                 .map(|piece| match piece {
                     crate::template::Piece::Text(text) => text.clone(),
-                    crate::template::Piece::Variable { name, .. } => format!("{{{name}}}"),
+                    crate::template::Piece::Variable { name, .. } => match name.as_str() {
+                        "patient.given" => "[first name]".to_owned(),
+                        "patient.family" => "[last name]".to_owned(),
+                        name => format!("[{}]", name.replace(['.', '_'], " ")),
+                    },
                 })
                 .collect::<String>()
         };

@@ -246,6 +246,8 @@ pub(crate) fn trail(
             Some(StepKind::Branch(_)) if label == "otherwise" => {
                 format!("{title}: none of the cases")
             }
+            // A title that asks has its own mark.
+            _ if title.ends_with('?') => format!("{title} {}", capital(&spoken(label))),
             _ => format!("{title}: {}", spoken(label)),
         },
         What::Sent { channel, which } => format!(
@@ -332,7 +334,7 @@ fn why(cause: &str) -> String {
 }
 
 /// A resource type in words, as somebody waits for one.
-fn thing(kind: ResourceType) -> String {
+pub(crate) fn thing(kind: ResourceType) -> String {
     match kind {
         ResourceType::Observation => "a measurement".to_owned(),
         ResourceType::Encounter => "a stay or a visit".to_owned(),
@@ -373,7 +375,7 @@ fn which_word(which: Which) -> &'static str {
     }
 }
 
-fn capital(word: &str) -> String {
+pub(crate) fn capital(word: &str) -> String {
     let mut characters = word.chars();
     characters
         .next()

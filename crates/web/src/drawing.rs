@@ -327,7 +327,7 @@ fn edge_label((x, y): Point, labels: &[(&str, u64)]) -> Markup {
                 tspan x=(px(x)) dy=[(row > 0).then_some(LABEL_ROW)] {
                     (shorten(&spoken(label), LABEL))
                     @if !label.is_empty() { " " }
-                    tspan class="count" { (thousands(*count)) }
+                    tspan class="count" { (thousands(*count)) } " "
                 }
             }
         }
@@ -347,7 +347,7 @@ fn step_box(graph: &GraphView, known: &Drawn<'_>, (x, y): Point, chosen: Option<
         }
         Drawn::BranchEnd => {
             return html! {
-                circle class="branch-end" cx=(px(x + END_SIDE / 2.0)) cy=(px(y + END_SIDE / 2.0)) r="7" { title { "The branch ends here" } }
+                circle class="branch-end" cx=(px(x + END_SIDE / 2.0)) cy=(px(y + END_SIDE / 2.0)) r="7" { title { "This part ends here" } }
             };
         }
     };

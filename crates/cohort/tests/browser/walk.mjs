@@ -52,7 +52,7 @@ async function newcomer() {
   await walk.follow(carla, carla.getByRole("rowheader").getByRole("link"), /^\/console\/journeys\/heart-failure-discharge\?version=1$/);
 
   // Counts are words in the drawing, and they change by themselves.
-  const waiting = carla.locator('svg a[aria-label*="Until the second day"]');
+  const waiting = carla.locator('svg a:not(.way)[aria-label*="Until the second day"]');
   const here = async () => Number(/(\d+) here now/.exec(await waiting.getAttribute("aria-label"))?.[1] ?? 0);
   await walk.changesByItself(carla, "the graph shows patients waiting for the second day", 2 * DAY_S + SLACK_S, async () => (await here()) > 0);
   walk.check(/^\d+$/.test((await waiting.locator(".badge-text").textContent()).trim()), "the count stands in the drawing as text");
@@ -67,6 +67,19 @@ async function newcomer() {
   await walk.follow(carla, waiting, /step=day_two/);
   await carla.locator("#step").getByRole("heading", { name: "Who is here" }).waitFor();
   await walk.look(carla, "journey-step");
+
+  // The step has a page, and its numbers lead to lists.
+  await walk.follow(carla, carla.getByRole("link", { name: "How long they stay, and where they go" }), /^\/console\/journeys\/heart-failure-discharge\/steps\/day_two/);
+  await carla.getByRole("heading", { name: "How long they stayed" }).waitFor();
+  const came = carla.locator("#step-side dd a").nth(1);
+  const number = (await came.textContent()).trim();
+  await walk.follow(carla, came, /\/people\?version=1&list=came&step=day_two/);
+  await carla.getByText(new RegExp(`^1–\\d+ of \\d+, newest first`)).waitFor();
+  walk.check((await carla.locator("tbody tr").count()) >= Math.min(Number(number), 50), "the list has as many rows as the number said");
+  await walk.look(carla, "journey-people");
+  await carla.goto(`${JOURNEY}/steps/symptoms?version=1`);
+  await walk.look(carla, "step");
+  await carla.goto(`${JOURNEY}?version=1&step=day_two#step`);
   await walk.follow(carla, carla.locator("#step ul [data-act=open]").first(), /^\/console\/patients\//);
   const known = new Set(await keys(carla));
   await walk.changesByItself(carla, "a patient moves: the timeline has a new entry", 3 * DAY_S + SLACK_S, async () => (await keys(carla)).some((key) => !known.has(key) && !key.includes("-plan-")));
@@ -130,7 +143,7 @@ async function squad() {
   const inIt = async () => Number((await sam.locator("#graph p .strong").first().textContent()).replace(",", ""));
   await walk.changesByItself(sam, "the first patients start in version 2", 3 * DAY_S + SLACK_S, async () => (await inIt()) > 0);
   await walk.look(sam, "journey-version-2");
-  await walk.follow(sam, sam.locator('svg a[aria-label*="Until the second day"]'), /step=day_two/);
+  await walk.follow(sam, sam.locator('svg a:not(.way)[aria-label*="Until the second day"]'), /step=day_two/);
   await sam.getByText("Your role sees how many patients are here, not who.").waitFor();
   await sam.context().close();
 }
@@ -139,8 +152,8 @@ async function squad() {
 async function findPatient(carla, tried) {
   const people = [];
   for (const version of [1, 2]) {
-    await carla.goto(`${JOURNEY}?version=${version}&step=symptoms#step`);
-    people.push(...await carla.locator("#step ul li").evaluateAll((items) => items.map((item) => ({
+    await carla.goto(`${JOURNEY}/steps/symptoms?version=${version}`);
+    people.push(...await carla.locator("#step-main ul li").evaluateAll((items) => items.map((item) => ({
       patient: item.dataset.key, href: item.querySelector("a").getAttribute("href"),
       hours: (Number(document.documentElement.dataset.now) - Number(item.querySelector("time").dataset.ms)) / 3_600_000,
     }))));

@@ -18,7 +18,7 @@ use crate::drawing::{self, Bar};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console, csrf, thousands};
 use crate::live::{self, Parts};
-use crate::time::{duration, signed};
+use crate::time::signed;
 use crate::worklist::last_event_id;
 use people::{Numbers, may_see};
 
@@ -81,7 +81,7 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
         })
         .collect();
     html! {
-        div id="graph" class="stack" {
+        div id="graph" class="stack-wide" {
             p {
                 span class="strong" { (numbers.number(graph.version.running, &[("list", "here")])) } " in it now, "
                 span class="strong" { (numbers.number(graph.version.ended, &[("list", "ended")])) } @if graph.version.ended == 1 { " has left it." } @else { " have left it." }
@@ -101,9 +101,9 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
                                         th scope="row" { a href=(step_href(graph, &node.id)) { (node.title) } }
                                         td { (node.kind) }
                                         @for (list, count) in [("here", node.here), ("came", node.entered), ("left", node.left), ("ended", node.ended_here)] {
-                                            td class="number" { (numbers.number(count, &[("list", list), ("step", &node.id)])) }
+                                            td class="number" { @if list != "left" || step::passes(node) { (numbers.number(count, &[("list", list), ("step", &node.id)])) } }
                                         }
-                                        td { @if let Some(median) = node.dwell_median_ms { (duration(signed(median))) } }
+                                        td { @if let Some(median) = node.dwell_median_ms { (step::stayed(median)) } }
                                     }
                                 }
                             }
@@ -118,7 +118,7 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
                     }
                 }
             }
-            section aria-labelledby="endings" {
+            section class="stack" aria-labelledby="endings" {
                 h2 id="endings" { "How it ended" }
                 @if graph.endings.is_empty() { p class="quiet" { "Nobody has left this version yet." } }
                 @else { (drawing::bars(&endings, "Reason", "Patients")) }

@@ -211,11 +211,11 @@ pub(crate) fn here_list(
     names: &HashMap<String, PatientLine>,
 ) -> Markup {
     html! {
-        ul data-rows {
+        ul class="people" data-rows {
             @for row in rows {
-                li class="spread" data-key=(row.instance) {
+                li data-key=(row.patient) {
                     span { (patient(names, &row.patient)) }
-                    span class="quiet small" { "came " (ctx.times.ago(signed(row.since_ms))) }
+                    span class="quiet small nowrap" { "came " (ctx.times.ago(signed(row.since_ms))) }
                 }
             }
         }
@@ -224,14 +224,14 @@ pub(crate) fn here_list(
 
 fn here_table(ctx: &Ctx, rows: &[HereView], names: &HashMap<String, PatientLine>) -> Markup {
     html! {
-        table {
+        table class="people" {
             thead { tr { th scope="col" { "Patient" } th scope="col" { "Came" } th scope="col" { "For" } } }
             tbody data-rows {
                 @for row in rows {
                     tr data-key=(row.instance) {
                         th scope="row" { (patient(names, &row.patient)) }
-                        td { (ctx.times.ago(signed(row.since_ms))) }
-                        td { (duration(ctx.times.care_ms - signed(row.since_ms))) }
+                        td class="nowrap" { (ctx.times.ago(signed(row.since_ms))) }
+                        td class="nowrap" { (duration(ctx.times.care_ms - signed(row.since_ms))) }
                     }
                 }
             }
@@ -257,7 +257,7 @@ fn passed_table(
     };
     let stayed = matches!(list, Passed::Left { .. } | Passed::Way { .. });
     html! {
-        table {
+        table class="people" {
             thead {
                 tr {
                     th scope="col" { "Patient" }
@@ -271,9 +271,9 @@ fn passed_table(
                 @for (number, row) in rows.iter().enumerate() {
                     tr data-key={ (row.instance) "-" (row.at_ms) "-" (number) } {
                         th scope="row" { (patient(names, &row.patient)) }
-                        td { (ctx.times.ago(signed(row.at_ms))) }
+                        td class="nowrap" { (ctx.times.ago(signed(row.at_ms))) }
                         @if stayed {
-                            td { @if let Some(since_ms) = row.since_ms { (duration(signed(row.at_ms.saturating_sub(since_ms)))) } }
+                            td class="nowrap" { @if let Some(since_ms) = row.since_ms { (super::step::stayed(row.at_ms.saturating_sub(since_ms))) } }
                             td { (spoken(&row.label)) }
                         }
                         @if matches!(list, Passed::Left { .. }) { td { (titles(&row.steps)) } }

@@ -32,17 +32,30 @@ pub(crate) fn href(version: &VersionView, step: &str) -> String {
     )
 }
 
+/// Whether people go on from a step: a rule just watches them, and the graph's beginning and end are
+/// no places to be at.
+pub(super) fn passes(node: &NodeView) -> bool {
+    !matches!(node.kind.as_str(), "observe" | "entry" | "end")
+}
+
+/// How long somebody stayed, in words.
+pub(super) fn stayed(stayed_ms: u64) -> String {
+    if stayed_ms < 60_000 {
+        "a minute".to_owned()
+    } else {
+        duration(signed(stayed_ms))
+    }
+}
+
 fn facts(numbers: Numbers<'_>, node: &NodeView) -> Markup {
     let of = |list: &'static str| [("list", list), ("step", node.id.as_str())];
-    // A rule watches everybody: nobody goes on from it.
-    let passes = !matches!(node.kind.as_str(), "observe" | "entry" | "end");
     html! {
         dl class="facts" {
             dt { "Here now" } dd { (numbers.number(node.here, &of("here"))) }
             dt { "Came here" } dd { (numbers.number(node.entered, &of("came"))) }
-            @if passes { dt { "Went on" } dd { (numbers.number(node.left, &of("left"))) } }
+            @if passes(node) { dt { "Went on" } dd { (numbers.number(node.left, &of("left"))) } }
             dt { "Left the journey here" } dd { (numbers.number(node.ended_here, &of("ended"))) }
-            @if let Some(median) = node.dwell_median_ms { dt { "Half stay less than" } dd { (duration(signed(median))) } }
+            @if let Some(median) = node.dwell_median_ms { dt { "Half stay less than" } dd { (stayed(median)) } }
         }
     }
 }
@@ -189,7 +202,7 @@ async fn parts(ctx: &Ctx, graph: &GraphView, node: &NodeView) -> Result<Parts, P
                 h2 id="stays" { "How long they stayed" }
                 @if node.left == 0 { p class="quiet" { @if node.kind == "observe" { "This rule watches everybody in the journey; nobody stays at it." } @else { "Nobody has gone on from here yet." } } }
                 @else {
-                    @if let Some(median) = node.dwell_median_ms { p { "Half of them went on within " span class="strong" { (duration(signed(median))) } "." } }
+                    @if let Some(median) = node.dwell_median_ms { p { "Half of them went on within " span class="strong" { (stayed(median)) } "." } }
                     (numbers.stays(&node.stays, &[("list", "left"), ("step", step)], "Stayed"))
                 }
             }
@@ -211,7 +224,7 @@ async fn parts(ctx: &Ctx, graph: &GraphView, node: &NodeView) -> Result<Parts, P
     let side = html! {
         aside id="step-side" class="stack-wide" aria-label="The step in figures and words" {
             section class="card raised" { (facts(numbers, node)) }
-            @if node.words.is_some() { section class="stack" aria-labelledby="words" { h2 id="words" { "Words to the patient" } (words(node)) p class="quiet small" { "What stands in braces is filled in for each patient." } } }
+            @if node.words.is_some() { section class="stack" aria-labelledby="words" { h2 id="words" { "Words to the patient" } (words(node)) p class="quiet small" { "What stands in brackets is filled in for each patient." } } }
             section class="stack" aria-labelledby="ways" {
                 h2 id="ways" { "Ways" }
                 @if !into.is_empty() { (ways(graph, numbers, "From where they come", &into, |edge| &edge.from)) }

@@ -384,7 +384,7 @@ async fn every_number_of_a_journey_leads_to_its_people() {
         "list=came&step=welcome",
         "list=left&step=welcome",
         "list=left&step=welcome&stay=3d",
-        "list=way&step=welcome&to=follow_up&label=delivered",
+        "list=way&step=welcome&to=reached&label=delivered",
         "list=ended",
         "list=ended&step=visit",
         "list=ended&reason=Back%20in%20hospital",
@@ -395,12 +395,13 @@ async fn every_number_of_a_journey_leads_to_its_people() {
     carla
         .get(&format!("{journey}?version=1"))
         .await
-        .shows("class=\"way\" href=\"/console/journeys/heart-failure-discharge/people?version=1&amp;list=way&amp;step=welcome&amp;to=follow_up\"");
+        .shows("class=\"way\" href=\"/console/journeys/heart-failure-discharge/people?version=1&amp;list=way&amp;step=welcome&amp;to=reached&amp;label=delivered\"");
 
     let page = carla.get(&step).await;
     page.shows("How long they stayed");
     page.shows("2 to 3 days");
     page.shows("Welcome home");
+    page.shows("Hello [first name]. You are home again");
     page.shows("Where they go");
     let gone = carla
         .get(&format!("{journey}/people?version=1&list=ended&step=visit"))
