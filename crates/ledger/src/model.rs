@@ -219,6 +219,15 @@ pub struct OutboxEntry {
     pub body: Vec<u8>,
 }
 
+/// A look at the outbox.
+#[derive(Debug, Default)]
+pub struct OutboxLook {
+    /// Entries that are due, soonest first.
+    pub entries: Vec<OutboxEntry>,
+    /// Entries that are due and can't be opened, and why: damaged, or written by a newer version.
+    pub unreadable: Vec<(OutboxKey, crate::LedgerError)>,
+}
+
 /// The move of a follower's position, committed together with what the follower decided.
 #[derive(Debug, Clone)]
 pub struct CursorMove {

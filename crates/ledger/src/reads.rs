@@ -6,8 +6,8 @@ use crate::prepare::{open_outbox, same};
 use crate::rows::Header;
 use crate::writer::Request;
 use crate::{
-    Event, Hit, Kind, Ledger, LedgerError, Number, OutboxEntry, OutboxKey, Query, SHARDS, Shard,
-    Stored, TenantId, Timer, TimerKey,
+    Event, Hit, Kind, Ledger, LedgerError, Number, OutboxEntry, OutboxKey, OutboxLook, Query,
+    SHARDS, Shard, Stored, TenantId, Timer, TimerKey,
 };
 
 /// Rows of one page of timers or outbox entries.
@@ -293,13 +293,32 @@ impl Ledger {
     /// destroyed are removed and not returned.
     ///
     /// # Errors
-    /// `Damaged`, `Storage`.
+    /// `Damaged` and `UnknownTenant` when there is one that can't be opened; `Storage`.
     pub async fn outbox_due(
         &self,
         channel: u16,
         until_ms: u64,
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, LedgerError> {
+        let look = self.outbox_look(channel, until_ms, limit).await?;
+        match look.unreadable.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(look.entries),
+        }
+    }
+
+    /// Like [`Ledger::outbox_due`], but an entry that can't be opened stops no other: it stays in the
+    /// outbox and is named apart. The limit is for those that can be opened.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn outbox_look(
+        &self,
+        channel: u16,
+        until_ms: u64,
+        limit: usize,
+    ) -> Result<OutboxLook, LedgerError> {
+        let mut unreadable = Vec::new();
         let mut due = Vec::new();
         let mut lost = Vec::new();
         {
@@ -330,6 +349,9 @@ impl Ledger {
                     match open_outbox(self.core(), &*backend, row) {
                         Ok(entry) => due.push(entry),
                         Err(LedgerError::KeyDestroyed) => lost.push(row.key),
+                        Err(error @ (LedgerError::Damaged(_) | LedgerError::UnknownTenant(_))) => {
+                            unreadable.push((row.key, error));
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -347,7 +369,10 @@ impl Ledger {
             self.ask(1, |reply| Request::DropOutbox(lost, reply))
                 .await?;
         }
-        Ok(due)
+        Ok(OutboxLook {
+            entries: due,
+            unreadable,
+        })
     }
 
     /// When the earliest outbox entry is (or was) due: in the future the next one, in the past the

@@ -3,7 +3,7 @@
 use super::Memory;
 use super::suite::{OBSERVATION, PATIENT, Store, TENANT, commit_of, draft, of, ready};
 use crate::memory_backend::Rows;
-use crate::{Expected, Hit, Ledger, LedgerError, Shard};
+use crate::{Commit, Expected, Hit, Ledger, LedgerError, OutboxDraft, OutboxKey, Owner, Shard};
 
 /// Three patients, some commits, one update; a signed checkpoint over all of it.
 async fn filled(store: &Memory) -> Ledger {
@@ -332,4 +332,54 @@ async fn leaves_without_a_checkpoint_get_one_on_opening() {
         report.broken.is_none() && report.checkpoint_ok,
         "{report:?}"
     );
+}
+
+#[tokio::test]
+async fn an_outbox_entry_that_cannot_be_opened_hides_no_other() {
+    let store = Memory::new();
+    let ledger = ready(&store).await;
+    let keys: Vec<OutboxKey> = (1..=3u8)
+        .map(|id| OutboxKey {
+            shard: Shard(0),
+            due_ms: u64::from(id),
+            id: [id; 16],
+        })
+        .collect();
+    let outbox_add = keys
+        .iter()
+        .map(|key| OutboxDraft {
+            key: *key,
+            owner: Owner::Tenant,
+            channel: 4,
+            attempt: 0,
+            body: b"message".to_vec(),
+        })
+        .collect();
+    ledger
+        .commit(Commit {
+            outbox_add,
+            ..Commit::new(TENANT)
+        })
+        .await
+        .unwrap();
+    store.backend.edit(|rows| {
+        let row = rows
+            .outbox
+            .values_mut()
+            .find(|row| row.key == keys[0])
+            .unwrap();
+        *row.sealed.last_mut().unwrap() ^= 1;
+    });
+    let look = ledger.outbox_look(4, 99, 2).await.unwrap();
+    let opened: Vec<OutboxKey> = look.entries.iter().map(|entry| entry.key).collect();
+    assert_eq!(opened, keys[1..]);
+    assert!(
+        matches!(look.unreadable.as_slice(), [(key, LedgerError::Damaged(_))] if *key == keys[0]),
+        "{look:?}"
+    );
+    // Who can't go on without it is told.
+    assert!(matches!(
+        ledger.outbox_due(4, 99, 9).await,
+        Err(LedgerError::Damaged(_))
+    ));
 }
