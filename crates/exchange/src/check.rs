@@ -20,6 +20,8 @@ pub enum Reason {
     Preference,
     /// There is no address that can be written to.
     NoAddress,
+    /// The link couldn't be opened: there is no birth date to check it with.
+    NoSignIn,
     /// The patient has died.
     Deceased,
     /// Its worth ran out before it could be delivered.
@@ -41,6 +43,7 @@ impl Reason {
             Self::Consent => "consent",
             Self::Preference => "preference",
             Self::NoAddress => "no-address",
+            Self::NoSignIn => "no-sign-in",
             Self::Deceased => "deceased",
             Self::Expired => "expired",
             Self::PermanentFailure => "permanent-failure",
@@ -97,7 +100,8 @@ pub(crate) fn check(
             "The message names no purpose that is known, so no consent covers it.",
         );
     };
-    let decision = consent::decide(consents, purpose, i64::try_from(now_ms).unwrap_or(i64::MAX));
+    let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let decision = consent::decide(consents, purpose, at_ms);
     if !decision.permitted {
         return Err(Refused::new(Reason::Consent, decision.reason));
     }
@@ -110,11 +114,11 @@ pub(crate) fn check(
             format!("Its words hold the patient's {detail}."),
         ));
     }
-    address(patient)
+    address(patient, at_ms)
 }
 
-fn address(patient: &Resource) -> Result<Address, Refused> {
-    let channels = consent::channels(patient);
+fn address(patient: &Resource, now_ms: i64) -> Result<Address, Refused> {
+    let channels = consent::channels(patient, now_ms);
     let mut unwanted = false;
     let mut unusable = false;
     for channel in channels
@@ -289,6 +293,29 @@ mod tests {
                 Some(patient(&[(
                     "telecom",
                     json!([{ "system": "phone", "value": "+1-617-555-0100" }]),
+                )])),
+                nothing,
+                Some(Reason::NoAddress),
+            ),
+            (
+                "moved to this address",
+                message(None, ok),
+                Some(patient(&[(
+                    "telecom",
+                    json!([
+                        { "system": "email", "value": "somebody.else@example.com", "period": { "end": "2024-06-30" } },
+                        { "system": "email", "value": "o.quandt@example.com", "period": { "start": "2024-07-01" } }
+                    ]),
+                )])),
+                nothing,
+                None,
+            ),
+            (
+                "moved away from this address",
+                message(None, ok),
+                Some(patient(&[(
+                    "telecom",
+                    json!([{ "system": "email", "value": "somebody.else@example.com", "period": { "end": "2024-06-30" } }]),
                 )])),
                 nothing,
                 Some(Reason::NoAddress),

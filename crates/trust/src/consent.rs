@@ -9,7 +9,7 @@ use crate::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
 
 mod channels;
 
-pub use channels::{Channel, channels, channels_at};
+pub use channels::{Channel, channels};
 
 const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
 const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
@@ -159,19 +159,63 @@ fn verdict(consent: &Resource, purpose: Purpose, now_ms: i64) -> Option<Verdict<
         "rejected" if !base_denies => (false, "the patient has declined consent"),
         _ => return None,
     };
+    let at_ms = if permitted {
+        given_ms(consent)
+    } else {
+        refused_ms(consent, now_ms)
+    };
     Some(Verdict {
         permitted,
         why,
-        at_ms: given_ms(consent),
+        at_ms,
         consent,
     })
 }
 
+/// When a "yes" was given: at the beginning of its `dateTime`, but not after it was written down. A
+/// mistyped year must not outlast every withdrawal until then.
 fn given_ms(consent: &Resource) -> i64 {
-    [&["dateTime"][..], &["meta", "lastUpdated"]]
-        .into_iter()
-        .find_map(|path| date::parse(consent.text_at(path)?))
-        .map_or(i64::MIN, |date| date.start_ms)
+    let given = date_at(consent, &["dateTime"]).map(|date| date.start_ms);
+    match (given, written_ms(consent)) {
+        (Some(given_ms), Some(written_ms)) => given_ms.min(written_ms),
+        (given, written) => given.or(written).unwrap_or(i64::MIN),
+    }
+}
+
+/// When a "no" was given: at the end of its `dateTime`, but not after it was written down. A date
+/// without a time can be any moment of its day, and a "no" must not lose by that against a "yes" of
+/// the same morning.
+fn refused_ms(consent: &Resource, now_ms: i64) -> i64 {
+    let written = written_ms(consent);
+    // Taken back by a change to the consent that gave it: then the change is the withdrawal. What came
+    // here withdrawn already, as from an import, has nothing but its date.
+    if consent.text_at(&["status"]) != Some("active")
+        && was_changed(consent)
+        && let Some(written_ms) = written
+    {
+        return written_ms;
+    }
+    let refused = date_at(consent, &["dateTime"]).map(|date| date.end_ms - 1);
+    match (refused, written) {
+        (Some(refused_ms), Some(written_ms)) => refused_ms.min(written_ms),
+        (Some(refused_ms), None) => refused_ms.min(now_ms),
+        (None, written) => written.unwrap_or(i64::MIN),
+    }
+}
+
+fn date_at(consent: &Resource, path: &[&str]) -> Option<date::PartialDate> {
+    date::parse(consent.text_at(path)?)
+}
+
+/// When this version came into the store, by the store's own order, which never goes back.
+fn written_ms(consent: &Resource) -> Option<i64> {
+    date_at(consent, &["meta", "lastUpdated"]).map(|date| date.start_ms)
+}
+
+fn was_changed(consent: &Resource) -> bool {
+    consent
+        .text_at(&["meta", "versionId"])
+        .is_some_and(|version| version != "1")
 }
 
 fn has_code(concept: &Value, system: &str, code: &str) -> bool {

@@ -9,15 +9,10 @@ use crate::conventions::NOT_WANTED_EXTENSION;
 /// `Patient.telecom.rank`, then e-mail, SMS, portal, phone. The portal is always there. What the
 /// patient has switched off ([`NOT_WANTED_EXTENSION`]) is there too, as not wanted.
 ///
-/// Addresses of `use` `old` are left out. Periods are not looked at; [`channels_at`] does.
+/// Addresses of `use` `old`, and those whose `period` doesn't hold `now_ms`, are left out: they may be
+/// somebody else's by now.
 #[must_use]
-pub fn channels(patient: &Resource) -> Vec<Channel> {
-    channels_at(patient, None)
-}
-
-/// [`channels`] at a time: addresses whose `period` doesn't hold it are left out.
-#[must_use]
-pub fn channels_at(patient: &Resource, now_ms: Option<i64>) -> Vec<Channel> {
+pub fn channels(patient: &Resource, now_ms: i64) -> Vec<Channel> {
     const ORDER: [&str; 4] = ["email", "sms", "portal", "phone"];
     let place = |kind: &str| ORDER.iter().position(|other| *other == kind);
     let mut found: Vec<(u64, usize, Channel)> = Vec::new();
@@ -29,8 +24,7 @@ pub fn channels_at(patient: &Resource, now_ms: Option<i64>) -> Vec<Channel> {
         let Some(place) = place(kind) else {
             continue;
         };
-        let current = now_ms.is_none_or(|now_ms| holds(telecom, now_ms));
-        if address.trim().is_empty() || text("use") == Some("old") || !current {
+        if address.trim().is_empty() || text("use") == Some("old") || !holds(telecom, now_ms) {
             continue;
         }
         let unwanted = list(telecom.get("extension")).any(|extension| {
@@ -89,7 +83,7 @@ mod tests {
                 .unwrap()
         };
         let shown = |telecom: Value| {
-            channels_at(&patient(telecom), Some(NOW_MS))
+            channels(&patient(telecom), NOW_MS)
                 .into_iter()
                 .map(|channel| format!("{}:{}:{}", channel.kind, channel.address, channel.wanted))
                 .collect::<Vec<_>>()
@@ -120,8 +114,14 @@ mod tests {
             ])),
             "email:no@example.com:false sms:4:true portal::true"
         );
-        let over =
-            json!([{"system": "email", "value": "over@example.com", "period": {"end": "2025"}}]);
-        assert_eq!(channels(&patient(over)).len(), 2);
+        // Moved house: the address of now, not the first.
+        assert_eq!(
+            shown(json!([
+                {"system": "email", "value": "before@example.com", "period": {"end": "2026-05-31"}},
+                {"system": "email", "value": "later@example.com", "period": {"start": "2026-07-01"}},
+                {"system": "email", "value": "now@example.com", "period": {"start": "2026-06-01"}},
+            ])),
+            "email:now@example.com:true portal::true"
+        );
     }
 }

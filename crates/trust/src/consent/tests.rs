@@ -599,6 +599,114 @@ fn the_newest_is_told_by_its_date_or_else_by_its_meta() {
     assert!(decide(&[old, new], Purpose::Treatment, NOW_MS).permitted);
 }
 
+/// Each case: name, status, type, `dateTime`, when it was written, its version; in pairs, with what
+/// they say together.
+#[test]
+fn an_older_yes_does_not_outlast_a_no() {
+    type Part = (&'static str, &'static str, &'static str, &'static str, u32);
+    let cases: &[(&str, [Part; 2], bool)] = &[
+        (
+            "a no of the same day without a time, written after the yes",
+            [
+                (
+                    "active",
+                    "permit",
+                    "2026-05-26T08:00:00Z",
+                    "2026-05-26T08:00:00Z",
+                    1,
+                ),
+                ("active", "deny", "2026-05-26", "2026-05-26T12:00:00Z", 1),
+            ],
+            false,
+        ),
+        (
+            "the same, imported days later",
+            [
+                (
+                    "active",
+                    "permit",
+                    "2026-05-26T08:00:00Z",
+                    "2026-05-29T09:00:00Z",
+                    1,
+                ),
+                ("active", "deny", "2026-05-26", "2026-05-29T09:00:00Z", 1),
+            ],
+            false,
+        ),
+        (
+            "a no of the same day without a time, written before the yes",
+            [
+                ("active", "deny", "2026-05-26", "2026-05-26T07:00:00Z", 1),
+                (
+                    "active",
+                    "permit",
+                    "2026-05-26T08:00:00Z",
+                    "2026-05-26T08:00:00Z",
+                    1,
+                ),
+            ],
+            true,
+        ),
+        (
+            "a yes of a mistyped year",
+            [
+                ("active", "permit", "2062-05-26", "2026-05-01T08:00:00Z", 1),
+                ("active", "deny", "2026-05-26", "2026-05-26T12:00:00Z", 1),
+            ],
+            false,
+        ),
+        (
+            "a no of a mistyped year",
+            [
+                ("active", "deny", "2062-05-26", "2026-05-01T08:00:00Z", 1),
+                ("active", "permit", "2026-05-26", "2026-05-26T12:00:00Z", 1),
+            ],
+            true,
+        ),
+        (
+            "an old consent that was changed to withdrawn",
+            [
+                (
+                    "inactive",
+                    "permit",
+                    "2026-01-05",
+                    "2026-05-26T12:00:00Z",
+                    2,
+                ),
+                ("active", "permit", "2026-02-01", "2026-02-01T12:00:00Z", 1),
+            ],
+            false,
+        ),
+        (
+            "one that came here withdrawn, older than the yes",
+            [
+                (
+                    "inactive",
+                    "permit",
+                    "2026-01-05",
+                    "2026-05-26T12:00:00Z",
+                    1,
+                ),
+                ("active", "permit", "2026-02-01", "2026-05-26T12:00:00Z", 1),
+            ],
+            true,
+        ),
+    ];
+    for (name, parts, permitted) in cases {
+        let consents = parts.map(|(status, kind, date, written, version)| {
+            let mut consent = consent(
+                written,
+                json!({"status": status, "dateTime": date, "provision": {"type": kind}}),
+            );
+            let written_ms = date::parse(written).unwrap().start_ms;
+            consent.set_meta(version, u64::try_from(written_ms).unwrap());
+            consent
+        });
+        let decision = decide(&consents, Purpose::Treatment, NOW_MS);
+        assert_eq!(decision.permitted, *permitted, "{name}: {decision:?}");
+    }
+}
+
 #[test]
 fn care_messages_round_trip() {
     let now_ms = u64::try_from(NOW_MS).unwrap();

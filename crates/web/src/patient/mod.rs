@@ -268,15 +268,15 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         }
                     }
                 }
-                (contacts(patient))
+                (contacts(patient, ctx.times.care_ms))
                 @if ctx.role() == Role::PrivacyOfficer { p { a href={ "/console/audit?patient=" (id) } { "Who looked at this record" } } }
             }
         }
     }
 }
 
-fn contacts(patient: &Resource) -> Markup {
-    let channels: Vec<_> = trust::consent::channels(patient)
+fn contacts(patient: &Resource, now_ms: i64) -> Markup {
+    let channels: Vec<_> = trust::consent::channels(patient, now_ms)
         .into_iter()
         .filter(|channel| !channel.address.is_empty())
         .collect();

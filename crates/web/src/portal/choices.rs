@@ -112,8 +112,12 @@ pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Respon
     let permit = ctx
         .permit(Action::Work, Some(ResourceType::Consent), Some(&patient))
         .await?;
-    // A "yes" or a "no" is a consent of its own; the newest counts, and all stay on record.
-    let now_ms = u64::try_from(ctx.times.care_ms).unwrap_or_default();
+    // A "yes" or a "no" is a consent of its own; the newest counts, and all stay on record. A clock that
+    // was set back must not make this one older than what was said before, so the store's order, which
+    // never goes back, has a word in it.
+    let now_ms = u64::try_from(ctx.times.care_ms)
+        .unwrap_or_default()
+        .max(ctx.app.ledger().last_number().unix_ms());
     let mut resource = trust::consent::care_messages(&patient, give, now_ms);
     let owner = Owner::Patient(patient.clone());
     resource.set_id(&ctx.app.ledger().mint_id(ctx.app.web.tenant, &owner));

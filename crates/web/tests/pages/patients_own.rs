@@ -194,9 +194,16 @@ async fn consent_is_withdrawn_and_given_and_counts() {
     let page = own.get("/portal/consent").await;
     page.shows("You said yes");
     check_html("consent", &page.body);
+    // The clock had been fast and is set back: what is said next is still the newest word.
+    let now_ms = ledger::Clock::now_ms(&world.clock);
+    world.clock.set(now_ms - 40_000);
+    own.act("/portal/consent", "/portal/consent", &[("do", "withdraw")])
+        .await;
+    decided(false).await;
+    own.get("/portal/consent").await.shows("You said no");
     assert_eq!(
         world.all(ResourceType::Consent, &ida).await.len(),
-        2,
+        3,
         "nothing is overwritten"
     );
 }
@@ -242,7 +249,8 @@ async fn channels_are_switched_off() {
         "{}",
         page.body
     );
-    let channels = trust::consent::channels(&world.get(ResourceType::Patient, &ida).await);
+    let now = i64::try_from(ledger::Clock::now_ms(&world.clock)).unwrap();
+    let channels = trust::consent::channels(&world.get(ResourceType::Patient, &ida).await, now);
     let wanted = |kind: &str| {
         channels
             .iter()
