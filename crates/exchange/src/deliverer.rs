@@ -5,7 +5,7 @@
 //! and the outbox entry's end or its next time) is one commit. A crash between the server's "taken" and
 //! that commit sends the message again under the same `Message-ID`: at least once, and recognisably so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,10 @@ const PART: &str = "mail-deliverer";
 const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
 /// How long an entry rests after a fault of ours (store, policy), real time.
 const REST: Duration = Duration::from_secs(5);
+/// The longest sleep, real time. The sleep until the next entry is due is measured by a clock that
+/// stands still while the machine is suspended and knows nothing of the care clock being set, so the
+/// care clock is asked again this often; a look costs one short scan.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// How often a commit is tried again when somebody else changed the `Communication` meanwhile.
 const CONFLICTS_MAX: u32 = 8;
 /// Pauses before a commit is tried again that failed in the store.
@@ -173,6 +177,8 @@ struct Round {
     busy: HashMap<tokio::task::Id, [u8; 16]>,
     /// Entries that rest after a fault of ours.
     resting: HashMap<[u8; 16], Instant>,
+    /// Entries that can't be opened and were said to the log.
+    unreadable: HashSet<[u8; 16]>,
 }
 
 impl Round {
@@ -197,6 +203,20 @@ impl Round {
             self.resting.insert(id, Instant::now() + REST);
         }
     }
+
+    /// Entries that can't be opened stay where they are: a newer version, or a backup, may be able to.
+    /// Their steps go on when their time is over.
+    fn set_aside(&mut self, unreadable: &[(OutboxKey, LedgerError)]) {
+        for (key, error) in unreadable {
+            if self.unreadable.insert(key.id) {
+                tracing::error!(outbox = %hex(key.id), %error, "mail: an outbox entry can't be opened; it is passed over");
+            }
+        }
+        self.unreadable
+            .retain(|id| unreadable.iter().any(|(key, _)| key.id == *id));
+        #[allow(clippy::cast_precision_loss, reason = "a count in a gauge")]
+        metrics::gauge!("mail_unreadable_entries").set(unreadable.len() as f64);
+    }
 }
 
 impl Inner {
@@ -210,20 +230,17 @@ impl Inner {
         // Those under way and resting are still in the outbox and come first. One more than there can
         // be room for shows when the next one is due.
         let limit = round.busy.len() + round.resting.len() + parallel + 1;
-        let entries = match ledger.outbox_due(CHANNEL_EMAIL, u64::MAX, limit).await {
-            Ok(entries) => entries,
+        let entries = match ledger.outbox_look(CHANNEL_EMAIL, u64::MAX, limit).await {
+            Ok(look) => {
+                round.set_aside(&look.unreadable);
+                look.entries
+            }
             Err(error) => {
                 tracing::error!(%error, "mail: the outbox can't be read");
                 return Some(now + REST);
             }
         };
         let now_ms = clock.now_ms();
-        let oldest_ms = entries
-            .first()
-            .map_or(0, |entry| now_ms.saturating_sub(entry.key.due_ms));
-        #[allow(clippy::cast_precision_loss, reason = "an age in a gauge")]
-        metrics::gauge!("outbox_oldest_age_seconds").set(oldest_ms as f64 / 1000.0);
-
         let room = self
             .breaker
             .lock()
@@ -241,7 +258,7 @@ impl Inner {
                 let due = now
                     + clock
                         .real_wait(entry.key.due_ms)
-                        .max(Duration::from_millis(1));
+                        .clamp(Duration::from_millis(1), SLEEP_MAX);
                 wake = Some(wake.map_or(due, |wake| wake.min(due)));
                 break;
             }
@@ -298,6 +315,14 @@ impl Inner {
             now_ms,
         ) {
             Err(refused) => Outcome::NotDone(refused),
+            // A link that nobody can open is no message: who can't sign in can't read it in the portal
+            // either, so that the journey has to go another way.
+            Ok(_) if self.options.magic_links && !has_birth_date(patient.as_ref()) => {
+                Outcome::NotDone(Refused::new(
+                    Reason::NoSignIn,
+                    "There is no birth date on record to check a sign-in link with.",
+                ))
+            }
             Ok(to) => attempt.deliver(&agent, &to).await?,
         };
         attempt.settle(&outcome).await
@@ -579,6 +604,10 @@ impl Attempt<'_> {
         }
         unit
     }
+}
+
+fn has_birth_date(patient: Option<&Resource>) -> bool {
+    patient.is_some_and(|patient| patient.text_at(&["birthDate"]).is_some())
 }
 
 fn hex(id: [u8; 16]) -> String {

@@ -106,6 +106,80 @@ async fn no_address() {
     refused(&world, &patient, |_| {}, async || {}, "no-address").await;
 }
 
+/// Legal and common in imported records; mail that can't be opened would be tried for ever.
+#[tokio::test]
+async fn no_birth_date_to_check_the_link_with() {
+    let world = World::new().await;
+    let peer = Peer::start(&[]).await;
+    let patient = world.patient(&[]).await;
+    let person = json!({
+        "resourceType": "Patient", "id": patient,
+        "telecom": [{ "system": "email", "value": ADDRESS }]
+    });
+    world.put(&patient, person).await;
+    let id = world.queue(&patient, |_| {}).await;
+    let running = world.run(MailOptions {
+        magic_links: true,
+        ..world.options(peer.port)
+    });
+    let done = world.wait_for(&patient, &id, "not-done").await;
+    running.stop().await;
+    assert_eq!(done["statusReason"]["coding"][0]["code"], "no-sign-in");
+    assert!(world.outbox().await.is_empty());
+    assert!(peer.seen().is_empty());
+    // Where links don't sign in, nothing is missing.
+    let id = world.queue(&patient, |_| {}).await;
+    let running = world.run(world.options(peer.port));
+    world.wait_for(&patient, &id, "completed").await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_somebody_elses_by_now() {
+    let world = World::new().await;
+    let peer = Peer::start(&[]).await;
+    let patient = world
+        .patient(&[(
+            "telecom",
+            json!([
+                { "system": "email", "value": "somebody.else@example.com", "period": { "end": "2024-06-30" } },
+                { "system": "email", "value": ADDRESS, "period": { "start": "2024-07-01" } }
+            ]),
+        )])
+        .await;
+    let id = world.queue(&patient, |_| {}).await;
+    let running = world.run(world.options(peer.port));
+    world.wait_for(&patient, &id, "completed").await;
+    running.stop().await;
+    let seen = peer.seen();
+    assert_eq!(
+        seen.iter().map(crate::peer::Seen::to).collect::<Vec<_>>(),
+        [ADDRESS]
+    );
+}
+
+/// The machine was suspended, or its clock set: the sleep until the next entry knows nothing of it.
+#[tokio::test]
+async fn what_became_due_while_the_clock_was_set_is_noticed_soon() {
+    const HOUR_MS: u64 = 3_600_000;
+    let world = World::suspended().await;
+    let patient = world.patient(&[]).await;
+    let id = world
+        .queue_for(&patient, 6 * HOUR_MS, |message| {
+            message.expires_ms = Some(NOW_MS + HOUR_MS);
+        })
+        .await;
+    let running = world.run(world.options(9));
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    world.clock.advance(7 * HOUR_MS);
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    tokio::time::resume();
+    let done = world.wait_for(&patient, &id, "not-done").await;
+    assert_eq!(done["statusReason"]["coding"][0]["code"], "expired");
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn expired() {
     let world = World::new().await;

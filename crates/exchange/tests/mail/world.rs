@@ -7,8 +7,8 @@ use std::time::Duration;
 use exchange::{MailDeliverer, MailOptions, MailTls};
 use fhir::{Resource, ResourceType};
 use ledger::{
-    Entropy, Expected, Ledger, ManualClock, OpenOptions, OutboxDraft, OutboxEntry, OutboxKey,
-    Owner, RootKey, SystemClock, SystemEntropy, TenantId,
+    Clock, Entropy, Expected, Ledger, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
+    OutboxKey, Owner, RootKey, SystemClock, SystemEntropy, TenantId,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -47,11 +47,23 @@ impl Running {
     }
 }
 
-fn open(path: PathBuf, clock: &ManualClock) -> Trust {
+/// A clock that is set while somebody sleeps by it, as when a machine was suspended: the sleep is long.
+struct Suspended(ManualClock);
+
+impl Clock for Suspended {
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms()
+    }
+    fn real_wait(&self, until_ms: u64) -> Duration {
+        Duration::from_millis(until_ms.saturating_sub(self.now_ms()))
+    }
+}
+
+fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Trust {
     let ledger = Ledger::open(OpenOptions {
         path,
         root_key: RootKey::from_bytes([7; 32]),
-        clock: Arc::new(clock.clone()),
+        clock,
         entropy: Arc::new(SystemEntropy),
         dictionary: Vec::new(),
         cache_bytes: 1 << 20,
@@ -69,9 +81,19 @@ fn open(path: PathBuf, clock: &ManualClock) -> Trust {
 
 impl World {
     pub async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
         let clock = ManualClock::new(NOW_MS);
-        let trust = open(folder.path().join("data"), &clock);
+        Self::over(clock.clone(), Arc::new(clock)).await
+    }
+
+    /// A world whose sleeps are as long as its clock says when they begin.
+    pub async fn suspended() -> Self {
+        let clock = ManualClock::new(NOW_MS);
+        Self::over(clock.clone(), Arc::new(Suspended(clock))).await
+    }
+
+    async fn over(clock: ManualClock, shown: Arc<dyn Clock>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let trust = open(folder.path().join("data"), shown);
         trust
             .vault()
             .ledger()
@@ -94,7 +116,7 @@ impl World {
         } = self;
         trust.vault().ledger().close().await.expect("closed");
         drop(trust);
-        let trust = open(folder.path().join("data"), &clock);
+        let trust = open(folder.path().join("data"), Arc::new(clock.clone()));
         Self {
             folder,
             clock,
@@ -224,6 +246,16 @@ impl World {
 
     /// Queues a message as a journey does. Returns the id of its `Communication`.
     pub async fn queue(&self, patient: &str, change: impl FnOnce(&mut Message)) -> String {
+        self.queue_for(patient, 0, change).await
+    }
+
+    /// Queues a message that is due after a while.
+    pub async fn queue_for(
+        &self,
+        patient: &str,
+        after_ms: u64,
+        change: impl FnOnce(&mut Message),
+    ) -> String {
         let owner = Owner::Patient(patient.to_owned());
         let ledger = self.trust.vault().ledger();
         let communication = ledger.mint_id(TENANT, &owner);
@@ -251,8 +283,9 @@ impl World {
             resource,
             expected: Expected::Absent,
         };
-        self.queue_body(
+        self.queue_body_for(
             patient,
+            after_ms,
             serde_json::to_vec(&message).expect("JSON"),
             vec![change],
         )
@@ -262,11 +295,21 @@ impl World {
 
     /// Queues whatever this is, with changes in the same commit.
     pub async fn queue_body(&self, patient: &str, body: Vec<u8>, changes: Vec<Change>) {
+        self.queue_body_for(patient, 0, body, changes).await;
+    }
+
+    async fn queue_body_for(
+        &self,
+        patient: &str,
+        after_ms: u64,
+        body: Vec<u8>,
+        changes: Vec<Change>,
+    ) {
         let owner = Owner::Patient(patient.to_owned());
         let ledger = self.trust.vault().ledger();
         let mut id = [0; 16];
         SystemEntropy.fill(&mut id);
-        let due_ms = ledger.clock().now_ms();
+        let due_ms = ledger.clock().now_ms() + after_ms;
         let key = OutboxKey {
             shard: ledger.shard_of(TENANT, &owner, patient),
             due_ms,
