@@ -8,7 +8,8 @@ use crate::mover::{MoveError, Moved, trail_id};
 use crate::state::{State, TrailEntry};
 use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use trust::{Permit, TrustError, Vault, kinds};
 
@@ -37,6 +38,8 @@ pub(crate) struct Published {
 pub(crate) struct Interest {
     /// Somebody may start a journey.
     pub(crate) starts: bool,
+    /// Journeys start by resources of this type, so its being gone matters too.
+    pub(crate) entry: bool,
     /// Somebody under way may move.
     pub(crate) moves: bool,
 }
@@ -64,11 +67,18 @@ pub(crate) struct Books {
     pub(crate) tenant: TenantId,
     catalogue: RwLock<Catalogue>,
     counts: Mutex<BTreeMap<(String, u32), VersionCounts>>,
-    /// Per shard: patients under way and their instances.
-    roster: Vec<Mutex<HashMap<String, HashSet<String>>>>,
+    /// Per shard: patients under way, their instances, and the entry resource of each.
+    roster: Vec<Mutex<HashMap<String, HashMap<String, String>>>>,
     /// Per shard: the follower's place. Held while a shard is worked on, so that events and timers of
     /// one shard are handled one after the other.
     pub(crate) positions: Vec<tokio::sync::Mutex<Position>>,
+    /// Per shard: up to where the feed has been read, for whoever asks while the shard is worked on;
+    /// zero when that isn't known yet.
+    read: Vec<AtomicU64>,
+    /// Whether what waited for this program has been played again.
+    pub(crate) recovered: tokio::sync::Mutex<bool>,
+    /// Dead letters that are kept.
+    letters: AtomicI64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -86,6 +96,9 @@ impl Books {
             counts: Mutex::default(),
             roster: (0..SHARDS).map(|_| Mutex::default()).collect(),
             positions: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
+            read: (0..SHARDS).map(|_| AtomicU64::default()).collect(),
+            recovered: tokio::sync::Mutex::default(),
+            letters: AtomicI64::default(),
         };
         books.read_definitions(vault, permit).await?;
         let mut before = None;
@@ -104,6 +117,10 @@ impl Books {
                     }
                     Err(error) => {
                         tracing::error!(instance = %stored.id, %error, "a patient's place in a journey can't be read; it is not counted");
+                        // Its events must not be passed over as if nobody were under way.
+                        if let Some(patient) = &stored.patient {
+                            books.enrol(vault, patient, &stored.id, "");
+                        }
                     }
                 }
             }
@@ -247,10 +264,17 @@ impl Books {
         let roster = lock(&self.roster[usize::from(shard.0)]);
         let mut instances: Vec<String> = roster
             .get(patient)
-            .map(|instances| instances.iter().cloned().collect())
+            .map(|instances| instances.keys().cloned().collect())
             .unwrap_or_default();
         instances.sort_unstable();
         instances
+    }
+    /// The patient who is under way because of an entry resource.
+    pub(crate) fn started_by(&self, shard: Shard, entry: &str) -> Option<String> {
+        lock(&self.roster[usize::from(shard.0)])
+            .iter()
+            .find(|(_, instances)| instances.values().any(|key| key == entry))
+            .map(|(patient, _)| patient.clone())
     }
     /// Whether nobody of a shard is under way.
     pub(crate) fn idle(&self, shard: Shard) -> bool {
@@ -266,23 +290,49 @@ impl Books {
             &moved.after,
         );
         let patient = &moved.after.patient;
-        let shard = vault.ledger().shard_of(
-            self.tenant,
-            &Owner::Patient(patient.clone()),
-            &moved.instance,
-        );
-        let mut roster = lock(&self.roster[usize::from(shard.0)]);
         if moved.after.running() {
-            roster
-                .entry(patient.clone())
-                .or_default()
-                .insert(moved.instance.clone());
-        } else if let Some(instances) = roster.get_mut(patient) {
+            self.enrol(vault, patient, &moved.instance, &moved.after.key);
+            return;
+        }
+        let mut roster = lock(&self.roster[self.place(vault, patient, &moved.instance)]);
+        if let Some(instances) = roster.get_mut(patient) {
             instances.remove(&moved.instance);
             if instances.is_empty() {
                 roster.remove(patient);
             }
         }
+    }
+
+    fn place(&self, vault: &Vault, patient: &str, instance: &str) -> usize {
+        let owner = Owner::Patient(patient.to_owned());
+        let shard = vault.ledger().shard_of(self.tenant, &owner, instance);
+        usize::from(shard.0)
+    }
+
+    fn enrol(&self, vault: &Vault, patient: &str, instance: &str, entry: &str) {
+        lock(&self.roster[self.place(vault, patient, instance)])
+            .entry(patient.to_owned())
+            .or_default()
+            .insert(instance.to_owned(), entry.to_owned());
+    }
+
+    /// Remembers how far a shard's feed has been read.
+    pub(crate) fn has_read(&self, shard: Shard, number: Number) {
+        if let Some(read) = self.read.get(usize::from(shard.0)) {
+            read.store(number.0, Ordering::Relaxed);
+        }
+    }
+    /// How far a shard's feed has been read; `None` when nobody has looked yet.
+    pub(crate) fn read_to(&self, shard: Shard) -> Option<Number> {
+        let read = self.read.get(usize::from(shard.0))?.load(Ordering::Relaxed);
+        (read > 0).then_some(Number(read))
+    }
+
+    /// Shows how many dead letters are kept, now that there are so many more (or fewer).
+    pub(crate) fn letters(&self, more: i64) {
+        let now = self.letters.fetch_add(more, Ordering::Relaxed) + more;
+        #[allow(clippy::cast_precision_loss, reason = "a gauge of letters")]
+        metrics::gauge!("journey_dead_letters").set(now.max(0) as f64);
     }
 
     /// Reads the counts of a version.
@@ -368,6 +418,8 @@ fn interest(versions: &BTreeMap<(String, u32), Arc<Published>>) -> HashMap<Kind,
         for kind in has.chain([definition.entry.event]) {
             interest.entry(Kind(kind.code())).or_default().starts = true;
         }
+        let entry = Kind(definition.entry.event.code());
+        interest.entry(entry).or_default().entry = true;
     }
     interest
 }

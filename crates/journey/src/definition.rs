@@ -49,6 +49,8 @@ pub(crate) struct Entry {
     pub(crate) anchors: Vec<(String, Path)>,
     pub(crate) within_ms: Option<u64>,
     pub(crate) once: bool,
+    /// Whether several runs of one patient may go on side by side.
+    pub(crate) beside: bool,
     pub(crate) who: Vec<Who>,
 }
 

@@ -9,9 +9,9 @@ mod events;
 mod messages;
 mod model;
 
-pub(crate) use messages::awaited_messages;
+pub(crate) use messages::{CALLED_OFF, awaited_messages};
 pub use model::{
-    Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, Start,
+    Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, Sent, Start,
 };
 
 use crate::definition::{Definition, Step, StepKind, Target, Trigger};
@@ -28,6 +28,10 @@ const MOVES_MAX: u32 = 2000;
 
 /// The number of an event that is played again on purpose, long after its turn.
 pub const REPLAYED: u64 = 0;
+
+/// How a journey ends whose entry event turns out to be none. It doesn't count as one that was taken:
+/// when the event becomes one again, the journey starts anew.
+pub(crate) const STARTED_IN_ERROR: &str = "started_in_error";
 
 /// Starts a journey.
 ///
@@ -68,7 +72,7 @@ pub fn start(
         return engine.decision(true);
     }
     for observation in &facts.observations {
-        engine.measure(observation, false);
+        engine.measure(observation);
     }
     engine.go(&definition.start, None);
     engine.run()?;
@@ -99,10 +103,17 @@ pub fn step(
             changed: false,
         })
     };
+    if let Input::CalledOff(message) = &input {
+        // A consequence of what was just done, so it has no cause of its own.
+        let mut engine = Engine::new(definition, state.clone(), context, String::new());
+        engine.called_off(message);
+        return engine.decision(true);
+    }
     if state.ended.is_some() {
         return unchanged();
     }
     match input {
+        Input::CalledOff(_) => unchanged(),
         Input::Event(event) => {
             if event.number != REPLAYED && event.number <= state.last {
                 return unchanged();
@@ -550,6 +561,7 @@ impl<'a> Engine<'a> {
         let at: Vec<String> = self.state.at().into_iter().map(str::to_owned).collect();
         let tokens = std::mem::take(&mut self.state.tokens);
         for token in &tokens {
+            self.call_off(token, messages::CALLED_OFF, title);
             match &token.stand {
                 Stand::Asking { .. } => {
                     let task = self.resource_id(token.n, "task");

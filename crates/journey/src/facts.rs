@@ -292,6 +292,17 @@ pub(crate) fn entry(
     }
 }
 
+/// Whether the resource that started a journey is still an entry event, judged at the time of the start:
+/// that it has grown old since is no mistake.
+pub(crate) fn still_entry(definition: &Definition, resource: &Resource, state: &State) -> bool {
+    test(
+        &definition.entry.condition,
+        resource,
+        None,
+        state.started_ms,
+    )
+}
+
 /// Whether the entry resource alone says that the journey is for this patient.
 pub(crate) fn who_by_event(definition: &Definition, resource: &Resource, now_ms: u64) -> bool {
     let who = &definition.entry.who;

@@ -36,7 +36,7 @@ pub use check::CODES;
 pub use definition::{Channel, Definition};
 pub use engine::{
     Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, REPLAYED,
-    Start, start, step, timers,
+    Sent, Start, start, step, timers,
 };
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
@@ -250,10 +250,14 @@ pub struct DeadLetter {
     pub shard: u16,
     /// The event's number on the shard's feed, or when the timer was due.
     pub number: u64,
-    /// Kind of the event's document; 0 for a timer.
+    /// Kind of the event's document; 0 for timers.
     pub kind: u16,
-    /// The instance, for a timer.
+    /// The instance that could not be moved; none when the event failed as a whole.
     pub instance: Option<String>,
+    /// Whether it only waits for a program that can work on it, because this one doesn't know the
+    /// journey's version or the form of the state. Such a program plays it again when it starts.
+    #[serde(default)]
+    pub waits: bool,
     /// What went wrong, without patient details.
     pub error: String,
     /// When, care clock.

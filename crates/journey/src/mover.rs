@@ -26,6 +26,25 @@ pub(crate) enum MoveError {
     State(#[from] crate::StateError),
     #[error("no definition {0}")]
     NoDefinition(String),
+    /// The words of a panic may hold a patient's, so they are not here.
+    #[error("a task of the journeys panicked")]
+    Panicked,
+}
+
+impl MoveError {
+    /// Whether this patient's place in this journey can't be worked on by this program, whatever the
+    /// event, while everything else can.
+    pub(crate) fn is_of_instance(&self) -> bool {
+        matches!(self, Self::NoDefinition(_) | Self::State(_))
+    }
+    /// Whether another version of this program can be expected to do better: it was here before.
+    pub(crate) fn is_of_version(&self) -> bool {
+        use crate::StateError;
+        matches!(
+            self,
+            Self::NoDefinition(_) | Self::State(StateError::Format(_))
+        )
+    }
 }
 
 /// Ids of one patient's journey: keyed hashes of the store, in the patient's shard.
@@ -62,19 +81,21 @@ pub(crate) fn questionnaire_id(
     )
 }
 
-/// The id of an instance; `key` is what the entry keys it by.
+/// The id of an instance; `key` is what the entry keys it by, `again` how often it was started in error
+/// before.
 pub(crate) fn instance_id(
     ledger: &Ledger,
     tenant: TenantId,
     patient: &str,
     journey: &str,
     key: &str,
+    again: u32,
 ) -> String {
-    ledger.derive_id(
-        tenant,
-        &Owner::Patient(patient.to_owned()),
-        &format!("journey/{journey}/{key}"),
-    )
+    let name = match again {
+        0 => format!("journey/{journey}/{key}"),
+        again => format!("journey/{journey}/{key}/{again}"),
+    };
+    ledger.derive_id(tenant, &Owner::Patient(patient.to_owned()), &name)
 }
 
 /// What one instance did in a unit of work, for the counts once it is durable.
@@ -175,6 +196,38 @@ impl<'a> Mover<'a> {
             now_ms,
         )
         .permitted)
+    }
+
+    /// The state to which an instance came in this unit of work.
+    pub(crate) fn moved(&self, instance: &str) -> Option<&State> {
+        let found = self.moved.iter().rev();
+        found
+            .filter(|moved| moved.instance == instance)
+            .map(|moved| &moved.after)
+            .next()
+    }
+
+    /// Instances that moved in this unit of work.
+    pub(crate) fn movers(&self) -> impl Iterator<Item = &Moved> {
+        self.moved.iter()
+    }
+
+    /// Takes a document of the journeys' own along.
+    pub(crate) fn also(&mut self, internal: Internal) {
+        self.unit.internals.push(internal);
+    }
+
+    /// Sets every timer that an instance waits for, whatever is set: some were cleared behind the
+    /// state's back.
+    pub(crate) fn set_timers(
+        &mut self,
+        definition: &Definition,
+        instance: &str,
+        before: &State,
+        ids: &PatientIds<'_>,
+    ) {
+        let state = self.moved(instance).unwrap_or(before).clone();
+        self.timers(definition, instance, None, &state, ids);
     }
 
     /// Reads a running instance.
@@ -371,6 +424,17 @@ impl<'a> Mover<'a> {
                 .await?;
                 Ok(None)
             }
+            Effect::CallOff { message, code, why } => {
+                let mut waited = false;
+                let id = &message.communication;
+                self.change(ResourceType::Communication, id, |found| {
+                    resources::call_off(found, &code, &why);
+                    waited = true;
+                })
+                .await?;
+                // That its time was over is in the trail already.
+                Ok((waited && code == engine::CALLED_OFF).then_some(Input::CalledOff(message)))
+            }
             Effect::CancelVisit { appointment, why } => {
                 self.change(ResourceType::Appointment, &appointment, |visit| {
                     resources::cancel(visit, &why);
@@ -390,6 +454,7 @@ impl<'a> Mover<'a> {
         if !self.permitted(definition.purpose).await? {
             return Ok(Some("consent"));
         }
+        let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
         let Some(person) = self.person().await? else {
             return Ok(Some("no-address"));
         };
@@ -399,7 +464,7 @@ impl<'a> Mover<'a> {
         if channel != Channel::Email {
             return Ok(None);
         }
-        let channels = trust::consent::channels(person);
+        let channels = trust::consent::channels(person, now_ms);
         let mut addresses = channels
             .iter()
             .filter(|channel| channel.kind == "email" && !channel.address.is_empty())
@@ -595,7 +660,10 @@ impl<'a> Mover<'a> {
 
     /// The finished unit and who moved; `None` when nothing is to be written.
     pub(crate) fn finish(mut self) -> Option<(Unit, Vec<Moved>)> {
-        if self.moved.is_empty() {
+        if self.moved.is_empty()
+            && self.unit.internals.is_empty()
+            && self.unit.timers_set.is_empty()
+        {
             return None;
         }
         self.unit.changes = std::mem::take(&mut self.drafts)
@@ -612,7 +680,11 @@ impl<'a> Mover<'a> {
         }
         let mut names: Vec<&str> = notes.into_keys().collect();
         names.sort_unstable();
-        self.unit.note = Some(format!("{}: moved", names.join(", ")));
+        self.unit.note = Some(if names.is_empty() {
+            "journeys: dead letters".to_owned()
+        } else {
+            format!("{}: moved", names.join(", "))
+        });
         Some((self.unit, self.moved))
     }
 }

@@ -295,7 +295,7 @@ fn not_done(code: &str) -> Value {
     json!({"coding": [{"system": NOT_DONE_SYSTEM, "code": code}], "text": crate::words::not_done(code)})
 }
 
-/// Whether a task or visit can still be changed by a journey.
+/// Whether a task, visit or message can still be changed by a journey.
 pub(crate) fn open(resource: &Resource) -> bool {
     !matches!(
         resource.text_at(&["status"]),
@@ -307,6 +307,8 @@ pub(crate) fn open(resource: &Resource) -> bool {
                 | "entered-in-error"
                 | "fulfilled"
                 | "noshow"
+                | "not-done"
+                | "stopped"
         )
     )
 }
@@ -327,6 +329,20 @@ pub(crate) fn hand_over(task: &mut Resource, to: &str, priority: &str, now_ms: u
     task.set("performerType", json!([role(to)]));
     task.set("businessStatus", json!({"text": "Overdue; handed over"}));
     task.set("lastModified", json!(fhir::date::instant(now_ms)));
+}
+
+/// Calls a message off that hasn't left yet: its time is over, or nobody needs it any more.
+pub(crate) fn call_off(message: &mut Resource, code: &str, why: &str) {
+    let status = if code == crate::engine::CALLED_OFF {
+        "stopped"
+    } else {
+        "not-done"
+    };
+    message.set("status", json!(status));
+    message.set(
+        "statusReason",
+        json!({"coding": [{"system": NOT_DONE_SYSTEM, "code": code}], "text": why}),
+    );
 }
 
 /// Takes a proposed visit back.

@@ -18,7 +18,7 @@ use ledger::{CursorMove, Event, LedgerError, Number, Shard, TenantId, Timer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use trust::{Permit, TrustError, Versioned, kinds};
+use trust::{Internal, Permit, TrustError, Versioned, kinds};
 
 /// Shards worked on at once: enough that their commits share flushes, few enough to bound memory.
 const SHARDS_AT_ONCE: usize = 48;
@@ -34,6 +34,10 @@ const CONFLICTS_MAX: u32 = 32;
 const TRIES: u32 = 3;
 /// Real time to wait after the store failed.
 const FAULT_WAIT: Duration = Duration::from_millis(500);
+/// The longest sleep, real time. The sleep until the next timer is measured by a clock that stands still
+/// while the machine is suspended and knows nothing of the care clock being set, so the care clock is
+/// asked again this often; a look costs one short scan.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// Real time to wait when the next timer of the store is due but is another context's.
 const FOREIGN_TIMER_WAIT: Duration = Duration::from_millis(200);
 
@@ -63,7 +67,7 @@ fn cure(error: &MoveError) -> Cure {
         | MoveError::Engine(_)
         | MoveError::State(_)
         | MoveError::NoDefinition(_) => Cure::Bury,
-        MoveError::Trust(_) => Cure::Wait,
+        MoveError::Trust(_) | MoveError::Panicked => Cure::Wait,
     }
 }
 
@@ -79,11 +83,31 @@ pub(crate) fn consumer(tenant: TenantId) -> String {
     format!("journey/{}", tenant.0)
 }
 
+/// What an instance is told of.
+struct Told<'a> {
+    resource: &'a Resource,
+    deleted: bool,
+    number: u64,
+}
+
+/// One event to be worked on.
+struct Errand<'a> {
+    event: &'a Event,
+    /// The follower's move, unless the event is played again.
+    cursor: Option<CursorMove>,
+    /// The number by which repeats are known.
+    number: u64,
+    /// The one instance that it is for; everybody it concerns if none.
+    only: Option<&'a str>,
+    /// What goes into the commit besides: the end of the dead letter that this was.
+    letter: Option<Internal>,
+}
+
 impl Journeys {
-    /// Everything that is there to do on one shard's feed. Returns the moves made, and whether the end was reached.
+    /// Everything that is there to do on one shard's feed. Returns the moves made.
     async fn shard(
         &self,
-        books: &Books,
+        books: &Arc<Books>,
         permit: &Permit,
         shard: Shard,
         position: &mut Position,
@@ -98,6 +122,7 @@ impl Journeys {
             position.read = position.stored;
             position.known = true;
         }
+        books.has_read(shard, position.read);
         if ledger.shard_head(shard) <= position.read {
             return Ok(0);
         }
@@ -107,11 +132,6 @@ impl Journeys {
                 .events(shard, position.read, EVENTS_AT_ONCE)
                 .await
                 .map_err(TrustError::from)?;
-            if let Some(first) = events.first() {
-                let behind_ms = self.now_ms().saturating_sub(first.at.number.unix_ms());
-                #[allow(clippy::cast_precision_loss, reason = "seconds of a gauge")]
-                metrics::gauge!("journey_feed_lag_seconds").set(behind_ms as f64 / 1000.0);
-            }
             let full = events.len() == EVENTS_AT_ONCE;
             for event in events {
                 let number = event.at.number;
@@ -124,6 +144,7 @@ impl Journeys {
                     position.read = number;
                     position.skipped += 1;
                 }
+                books.has_read(shard, position.read);
             }
             if position.skipped >= SKIPPED_MAX {
                 self.store_position(&name, books.tenant, shard, position)
@@ -172,8 +193,12 @@ impl Journeys {
         permit: &Permit,
         event: &Event,
     ) -> Result<bool, MoveError> {
-        if event.tenant != books.tenant || event.deleted {
+        if event.tenant != books.tenant {
             return Ok(false);
+        }
+        if event.deleted {
+            // What started a journey is gone; nobody waits for anything else to be gone.
+            return Ok(books.interest(event.kind).entry && !books.idle(event.at.shard));
         }
         if event.kind == kinds::JOURNEY_DEFINITION {
             books.read_definitions(self.vault(), permit).await?;
@@ -186,7 +211,7 @@ impl Journeys {
     /// One event, until it is done, put off or buried.
     async fn one_event(
         &self,
-        books: &Books,
+        books: &Arc<Books>,
         permit: &Permit,
         shard: Shard,
         position: &mut Position,
@@ -202,12 +227,16 @@ impl Journeys {
                 from: position.stored,
                 to: event.at.number,
             };
-            match self
-                .move_event(books, permit, event, Some(cursor), event.at.number.0)
-                .await
-            {
-                Ok(0) => return Ok(0),
-                Ok(moves) => {
+            let errand = Errand {
+                event,
+                cursor: Some(cursor),
+                number: event.at.number.0,
+                only: None,
+                letter: None,
+            };
+            match self.move_event(books, permit, errand).await {
+                Ok(None) => return Ok(0),
+                Ok(Some(moves)) => {
                     *position = Position {
                         stored: event.at.number,
                         read: event.at.number,
@@ -243,7 +272,8 @@ impl Journeys {
                                 from: position.stored,
                                 to: event.at.number,
                             };
-                            self.bury_event(permit, event, &error, cursor).await?;
+                            self.bury_event(books, permit, event, &error, cursor)
+                                .await?;
                             *position = Position {
                                 stored: event.at.number,
                                 read: event.at.number,
@@ -259,69 +289,102 @@ impl Journeys {
         }
     }
 
-    /// What one event does, in one unit of work. Returns how many journeys moved.
-    pub(crate) async fn move_event(
+    /// What one event does, in one unit of work. Returns how many journeys moved; nothing when there was
+    /// nothing to write.
+    async fn move_event(
         &self,
-        books: &Books,
+        books: &Arc<Books>,
         permit: &Permit,
-        event: &Event,
-        cursor: Option<CursorMove>,
-        number: u64,
-    ) -> Result<u64, MoveError> {
+        errand: Errand<'_>,
+    ) -> Result<Option<u64>, MoveError> {
+        let event = errand.event;
         let Some(found) = self.vault().load_at(permit, event.at).await? else {
-            return Ok(0);
+            return Ok(None);
         };
         let Versioned {
             resource, deleted, ..
         } = found;
-        if deleted {
-            return Ok(0);
-        }
-        let patient = match resource.kind() {
-            ResourceType::Patient => resource.id(),
-            _ => resource.patient(),
+        let patient = match (resource.kind(), resource.id()) {
+            // What is deleted doesn't say any more whose it was.
+            (_, Some(id)) if deleted => books.started_by(event.at.shard, id),
+            (ResourceType::Patient, id) => id.map(str::to_owned),
+            _ => resource.patient().map(str::to_owned),
         };
-        let Some(patient) = patient.map(str::to_owned) else {
-            return Ok(0);
+        let Some(patient) = patient else {
+            return Ok(None);
         };
-        let interest = books.interest(event.kind);
-        let under_way = books.under_way(event.at.shard, &patient);
-        if under_way.is_empty() && !interest.starts {
-            return Ok(0);
+        let starts = errand.only.is_none() && !deleted && books.interest(event.kind).starts;
+        let under_way = match errand.only {
+            Some(only) => vec![only.to_owned()],
+            None => books.under_way(event.at.shard, &patient),
+        };
+        if under_way.is_empty() && !starts {
+            return Ok(None);
         }
         let now_ms = self.now_ms();
         let mut mover = Mover::new(self.vault(), permit, &patient, now_ms);
+        let mut letters = 0;
         for instance in under_way {
-            self.move_instance(books, &mut mover, &instance, &resource, number, now_ms)
-                .await?;
+            let told = Told {
+                resource: &resource,
+                deleted,
+                number: errand.number,
+            };
+            match self
+                .move_instance(books, &mut mover, &instance, &told, now_ms)
+                .await
+            {
+                // The patient's other journeys go on.
+                Err(error) if error.is_of_instance() && errand.letter.is_none() => {
+                    let letter = self.set_aside(permit, event, &instance, &error).await?;
+                    mover.also(letter);
+                    letters += 1;
+                }
+                other => other?,
+            }
         }
-        if interest.starts {
-            self.start_journeys(books, &mut mover, &patient, &resource, number, now_ms)
-                .await?;
+        if starts {
+            self.start_journeys(
+                books,
+                &mut mover,
+                &patient,
+                &resource,
+                errand.number,
+                now_ms,
+            )
+            .await?;
         }
-        self.commit(
-            books,
-            permit,
-            mover,
-            cursor,
-            Some(event.at.number),
-            Vec::new(),
-        )
-        .await
+        if let Some(letter) = errand.letter {
+            mover.also(letter);
+        }
+        let moved = self
+            .commit(
+                books,
+                permit,
+                mover,
+                errand.cursor,
+                Some(event.at.number),
+                Vec::new(),
+            )
+            .await?;
+        books.letters(letters);
+        Ok(moved)
     }
 
-    /// Commits what a mover gathered and counts it.
-    async fn commit(
+    /// Commits what a mover gathered and counts it. The two belong together: somebody whose start is
+    /// durable but who isn't on the roster would be passed over from then on. So they are done by a task
+    /// of their own, which ends even when whoever waits for it is gone.
+    pub(crate) async fn commit(
         &self,
-        books: &Books,
+        books: &Arc<Books>,
         permit: &Permit,
         mover: Mover<'_>,
         cursor: Option<CursorMove>,
         cause: Option<Number>,
         cleared: Vec<ledger::TimerKey>,
-    ) -> Result<u64, MoveError> {
+    ) -> Result<Option<u64>, MoveError> {
         let Some((mut unit, moved)) = mover.finish() else {
-            return Ok(0);
+            return Ok(None);
         };
         unit.cursor = cursor;
         unit.cause = cause;
@@ -332,9 +395,13 @@ impl Journeys {
                 unit.timers_clear.push(key);
             }
         }
-        self.vault().commit(permit, unit).await?;
-        self.counted(books, &moved);
-        Ok(u64::try_from(moved.len()).unwrap_or(u64::MAX))
+        let (journeys, books, permit) = (self.clone(), books.clone(), permit.clone());
+        let done = tokio::spawn(async move {
+            journeys.vault().commit(&permit, unit).await?;
+            journeys.counted(&books, &moved);
+            Ok(Some(u64::try_from(moved.len()).unwrap_or(u64::MAX)))
+        });
+        done.await.unwrap_or(Err(MoveError::Panicked))
     }
 
     fn counted(&self, books: &Books, moved: &[Moved]) {
@@ -358,24 +425,30 @@ impl Journeys {
         books: &Books,
         mover: &mut Mover<'_>,
         instance: &str,
-        resource: &Resource,
-        number: u64,
+        told: &Told<'_>,
         now_ms: u64,
     ) -> Result<(), MoveError> {
         let Some((state, version)) = mover.instance(instance).await? else {
             return Ok(());
         };
+        let (resource, deleted) = (told.resource, told.deleted);
         let definition = definition(books, &state.journey, state.version)?;
-        let mut fact = facts::read(resource);
-        if resource.kind() == ResourceType::Consent {
-            fact = Fact::Consent {
+        let own = resource.kind() == definition.entry.event && resource.id() == Some(&state.key);
+        let fact = if own && (deleted || !facts::still_entry(&definition, resource, &state)) {
+            Fact::EntryGone
+        } else if deleted {
+            return Ok(());
+        } else if own {
+            Fact::Anchors(facts::anchors(&definition, resource))
+        } else if resource.kind() == ResourceType::Consent {
+            Fact::Consent {
                 permitted: mover.permitted(definition.purpose).await?,
-            };
-        } else if resource.kind() == definition.entry.event && resource.id() == Some(&state.key) {
-            fact = Fact::Anchors(facts::anchors(&definition, resource));
-        }
+            }
+        } else {
+            facts::read(resource)
+        };
         let event = JourneyEvent {
-            number,
+            number: told.number,
             reference: reference(resource),
             fact,
             holds: facts::holds(&definition, resource, &state, now_ms),
@@ -400,7 +473,7 @@ impl Journeys {
     /// The due timers of one shard.
     async fn due(
         &self,
-        books: &Books,
+        books: &Arc<Books>,
         permit: &Permit,
         timers: &[Timer],
         read: Number,
@@ -419,11 +492,11 @@ impl Journeys {
             let mut conflicts = 0;
             loop {
                 match self
-                    .move_timers(books, permit, &instance, &timers, read)
+                    .move_timers(books, permit, &instance, &timers, read, None)
                     .await
                 {
                     Ok(moved) => {
-                        moves += moved;
+                        moves += moved.unwrap_or_default();
                         break;
                     }
                     Err(error) => match cure(&error) {
@@ -434,8 +507,9 @@ impl Journeys {
                         }
                         Cure::Bury => {
                             tries += 1;
-                            if tries >= TRIES {
-                                self.bury_timer(permit, &instance, &timers, &error).await?;
+                            if tries >= TRIES || error.is_of_instance() {
+                                self.bury_timers(books, permit, &instance, &timers, &error)
+                                    .await?;
                                 break;
                             }
                         }
@@ -447,14 +521,16 @@ impl Journeys {
         Ok(moves)
     }
 
+    /// What time does to one instance. With the end of a dead letter, all its timers are set anew.
     async fn move_timers(
         &self,
-        books: &Books,
+        books: &Arc<Books>,
         permit: &Permit,
         instance: &str,
         timers: &[&Timer],
         read: Number,
-    ) -> Result<u64, MoveError> {
+        letter: Option<Internal>,
+    ) -> Result<Option<u64>, MoveError> {
         let now_ms = self.now_ms();
         let stored = self
             .vault()
@@ -462,7 +538,7 @@ impl Journeys {
             .await?;
         let Some(stored) = stored else {
             self.clear(books.tenant, timers).await?;
-            return Ok(0);
+            return Ok(None);
         };
         let state = crate::State::from_json(&stored.body)?;
         let definition = definition(books, &state.journey, state.version)?;
@@ -478,17 +554,20 @@ impl Journeys {
                 ids: &ids,
             },
         )?;
-        if !mover
+        let changed = mover
             .take(
                 &definition,
                 instance,
                 Some((&state, stored.version)),
                 decision,
             )
-            .await?
-        {
+            .await?;
+        if let Some(letter) = letter {
+            mover.set_timers(&definition, instance, &state, &ids);
+            mover.also(letter);
+        } else if !changed {
             self.clear(books.tenant, timers).await?;
-            return Ok(0);
+            return Ok(None);
         }
         let keys = timers.iter().map(|timer| timer.key).collect();
         let moves = self.commit(books, permit, mover, None, None, keys).await?;
@@ -502,6 +581,9 @@ impl Journeys {
 
     /// Takes timers away that nobody waits for.
     async fn clear(&self, tenant: TenantId, timers: &[&Timer]) -> Result<(), MoveError> {
+        if timers.is_empty() {
+            return Ok(());
+        }
         let commit = ledger::Commit {
             timers_clear: timers.iter().map(|timer| timer.key).collect(),
             ..ledger::Commit::new(tenant)

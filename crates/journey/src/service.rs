@@ -1,8 +1,8 @@
 //! The journey service: publishing, what pages want to know, and the way into the runner.
 
 use crate::books::{Books, Published, StoredDefinition, old_trail};
-use crate::engine::{self, Context, Input, Manual};
-use crate::mover::{Mover, PatientIds, questionnaire_id};
+use crate::engine::{self, Context, Input, Manual, REPLAYED};
+use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::{
     DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, VersionView, check,
     resources, words,
@@ -90,6 +90,16 @@ impl Journeys {
             })
             .await?;
         Ok(books.clone())
+    }
+
+    /// A tenant's books if somebody has opened them.
+    pub(crate) fn open_books(&self, tenant: TenantId) -> Option<Arc<Books>> {
+        let books = self
+            .inner
+            .books
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        books.get(&tenant)?.get().cloned()
     }
 
     pub(crate) fn published(
@@ -397,17 +407,12 @@ impl Journeys {
                     decision,
                 )
                 .await?;
-            let Some((unit, moved)) = mover.finish() else {
-                return Ok(());
-            };
-            match self.vault().commit(permit, unit).await {
-                Ok(_) => {
-                    for one in &moved {
-                        books.count(one, self.vault());
-                    }
-                    return Ok(());
-                }
-                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+            match self
+                .commit(&books, permit, mover, None, None, Vec::new())
+                .await
+            {
+                Ok(_) => return Ok(()),
+                Err(MoveError::Trust(TrustError::Ledger(LedgerError::Conflict))) => {}
                 Err(other) => return Err(other.into()),
             }
         }
@@ -433,7 +438,7 @@ impl Journeys {
             .collect())
     }
 
-    /// Plays a dead letter again, e.g. after an upgrade; it is gone when that went well.
+    /// Plays a dead letter again, e.g. after a repair; it is gone when that went well.
     ///
     /// # Errors
     /// `Unknown`, `Trust`, `Broken` when it still can't be worked on.
@@ -448,22 +453,43 @@ impl Journeys {
                 "the dead letter does not parse".to_owned(),
             ));
         };
-        self.play_again(&books, &permit, &parsed).await?;
-        let unit = Unit {
-            internals: vec![Internal {
-                kind: DEAD_LETTER,
-                id: letter.to_owned(),
-                owner: Owner::Tenant,
-                expected: Expected::Version(stored.version),
-                body: Vec::new(),
-                deleted: true,
-                tokens: Vec::new(),
-            }],
-            note: Some("journey: dead letter played again".to_owned()),
-            ..Unit::default()
-        };
-        self.vault().commit(&permit, unit).await?;
+        self.play_again(&books, &permit, &parsed, stored.version, REPLAYED)
+            .await?;
         Ok(())
+    }
+
+    /// Plays all dead letters again, in the order in which they came. Returns how many are gone, and
+    /// those that still can't be worked on with the reason in words.
+    ///
+    /// # Errors
+    /// `Trust`, when the letters can't be read.
+    pub async fn retry_all(
+        &self,
+        tenant: TenantId,
+    ) -> Result<(u64, Vec<(DeadLetter, String)>), JourneyError> {
+        let permit = self.engine_permit(tenant).await?;
+        let books = self.books(tenant).await?;
+        let (mut done, mut left) = (0, Vec::new());
+        for (letter, version) in self.letters(&permit, &[("state", "open")]).await? {
+            match self
+                .play_again(&books, &permit, &letter, version, REPLAYED)
+                .await
+            {
+                Ok(()) => done += 1,
+                Err(error) => left.push((letter, error.to_string())),
+            }
+        }
+        Ok((done, left))
+    }
+
+    /// How far the journeys are behind: the age of the oldest event on the feed that nobody has read
+    /// yet, milliseconds of the care clock; 0 when all are read. True whatever becomes of the follower,
+    /// because the feed is asked and not it.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn feed_lag_ms(&self, tenant: TenantId) -> Result<u64, JourneyError> {
+        self.lag_ms(tenant).await
     }
 
     /// Follows the feed and the timers and moves patients, until `stop` turns true.

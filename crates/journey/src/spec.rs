@@ -158,7 +158,7 @@ static WHO_ITEM: Record = Record {
 
 static ENTRY: Record = Record {
     name: "entry",
-    doc: "What starts the journey.",
+    doc: "What starts the journey. When the resource turns out to be no entry (it is deleted, or the condition no longer holds of it, as when it was entered in error), the journey ends as *started in error*; should it be one again later, the journey starts anew.",
     one_of: &[],
     fields: &[
         must(
@@ -191,6 +191,20 @@ static ENTRY: Record = Record {
                 ("patient", "Once in a patient's life."),
             ]),
             "How often one patient may take this journey.",
+        ),
+        may(
+            "while_running",
+            Shape::Choice(&[
+                (
+                    "skip",
+                    "It starts nothing; a patient takes a journey once at a time.",
+                ),
+                (
+                    "beside",
+                    "It starts the journey again beside the one under way; the patient gets the messages of both.",
+                ),
+            ]),
+            "What a further entry event does while the patient is in this journey; `skip` if not given. An exit rule that the event fulfils comes first.",
         ),
         may(
             "who",

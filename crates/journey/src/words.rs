@@ -18,6 +18,8 @@ pub(crate) fn not_done(code: &str) -> &'static str {
         "consent" => "The patient's consent does not allow it",
         "preference" => "The patient does not want this channel used",
         "no-address" => "There is no address for this channel",
+        "no-sign-in" => "There is no birth date to check a sign-in link with",
+        engine::CALLED_OFF => "It was not needed any more",
         "deceased" => "The patient has died",
         "expired" => "It was not delivered in time",
         "retries-exhausted" => "All attempts failed",
@@ -252,6 +254,15 @@ pub(crate) fn trail(
         },
         What::Sent { channel, which } => format!(
             "{} by {}: {title}",
+            capital(which_word(*which)),
+            channel.name()
+        ),
+        What::Undelivered {
+            channel,
+            which,
+            code,
+        } if code == engine::CALLED_OFF => format!(
+            "{} by {} called off before it left: {title}",
             capital(which_word(*which)),
             channel.name()
         ),

@@ -334,7 +334,7 @@ async fn channels_fail_and_fall_back() {
         (
             Mail::Silent,
             vec![
-                "Welcome home by EMAILWRIT: preparation",
+                "Welcome home by EMAILWRIT: not-done expired",
                 "Welcome home by PORTAL: completed",
             ],
         ),
@@ -354,6 +354,10 @@ async fn channels_fail_and_fall_back() {
     let world = World::new(Mail::Delivers).await;
     for (telecom, code) in [
         (json!([]), "no-address"),
+        (
+            json!([{"system": "email", "value": "a@example.com", "period": {"end": "2024"}}]),
+            "no-address",
+        ),
         (
             json!([{"system": "email", "value": "a@example.com", "extension": [{"url": trust::conventions::NOT_WANTED_EXTENSION, "valueBoolean": true}]}]),
             "preference",
@@ -637,25 +641,10 @@ async fn what_cannot_be_worked_on_is_kept_and_stops_nobody_else() {
     );
 }
 
-/// Follows the feed in the background, as the server does.
-fn follow(
-    world: &World,
-) -> (
-    tokio::sync::watch::Sender<bool>,
-    tokio::task::JoinHandle<()>,
-) {
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let journeys = world.journeys.clone();
-    (
-        stop,
-        tokio::spawn(async move { journeys.run(world::TENANT, stopped).await }),
-    )
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_follower_wakes_for_events_and_timers_and_stops_when_told() {
     let world = World::new(Mail::Silent).await;
-    let (stop, task) = follow(&world);
+    let (stop, task) = world.follow();
     let patient = world.patient().await;
     world.discharge(&patient, 0).await;
     world
@@ -692,7 +681,7 @@ async fn the_follower_wakes_for_events_and_timers_and_stops_when_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_loses_no_patient_and_doubles_nothing() {
     let world = World::new(Mail::Silent).await;
-    let (stop, task) = follow(&world);
+    let (stop, task) = world.follow();
     let mut patients = Vec::new();
     let mut crashed = Vec::new();
     for round in 0..24 {

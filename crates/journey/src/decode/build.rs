@@ -72,6 +72,7 @@ impl Reader<'_, '_> {
                 .collect(),
             within_ms: length(node, "within"),
             once: line(node, "per")? == "patient",
+            beside: line(node, "while_running").as_deref() == Some("beside"),
             who: who
                 .iter()
                 .filter_map(|item| match item.get("this") {

@@ -1,5 +1,6 @@
 //! Time: what is due, soonest first.
 
+use super::messages::{CALLED_OFF, EXPIRED};
 use super::{Effect, Engine, EngineError, MOVES_MAX, timers, wait_end};
 use crate::definition::{Overdue, StepKind};
 use crate::state::{Late, Stand, What, Which};
@@ -47,11 +48,12 @@ impl Engine<'_> {
                         What::Undelivered {
                             channel: used,
                             which: Which::Message,
-                            code: "expired".to_owned(),
+                            code: EXPIRED.to_owned(),
                         },
                         None,
                     );
                 }
+                self.call_off(&token, EXPIRED, "Not delivered in time");
                 self.send(step, n, Which::Message, usize::from(*channel) + 1);
             }
             (StepKind::Ask(ask), Stand::Asking { .. }, "remind") => {
@@ -78,6 +80,7 @@ impl Engine<'_> {
                         why: "No answer in time".to_owned(),
                     });
                 }
+                self.call_off(&token, CALLED_OFF, "No answer in time");
                 let target = ask.no_answer.clone().unwrap_or_default();
                 self.leave(n, "no answer", &target);
             }

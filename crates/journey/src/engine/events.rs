@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 impl Engine<'_> {
     pub(super) fn event(&mut self, event: &Event) -> Result<(), EngineError> {
         let definition = self.definition;
+        if event.fact == Fact::EntryGone {
+            self.end(super::STARTED_IN_ERROR, "Started in error", true);
+            return Ok(());
+        }
         let own = event.reference == format!("{}/{}", definition.entry.event, self.state.key);
         for exit in &definition.exits {
             let hit = match exit.trigger {
@@ -25,7 +29,7 @@ impl Engine<'_> {
         }
         match &event.fact {
             Fact::Observation { .. } => {
-                self.measure(&event.fact, true);
+                self.measure(&event.fact);
                 self.look_at_watches()?;
             }
             Fact::Answers {
@@ -46,7 +50,7 @@ impl Engine<'_> {
                 end_ms,
             } => self.visit(id, status, *start_ms, *end_ms)?,
             Fact::Anchors(anchors) => self.anchors(anchors)?,
-            Fact::Consent { .. } | Fact::Other => {}
+            Fact::Consent { .. } | Fact::EntryGone | Fact::Other => {}
         }
         self.awaited_events(event)
     }
@@ -94,7 +98,7 @@ impl Engine<'_> {
         self.due()
     }
 
-    pub(super) fn measure(&mut self, fact: &Fact, in_time: bool) {
+    pub(super) fn measure(&mut self, fact: &Fact) {
         let Fact::Observation {
             id,
             codes,
@@ -116,12 +120,12 @@ impl Engine<'_> {
                 .until
                 .as_ref()
                 .is_some_and(|until| *at_ms > moment(definition, &self.state, until));
-            // A clock that runs wrong must not push the window into the future.
-            if over || (in_time && *at_ms > self.context.now_ms + DAY_MS) {
-                continue;
-            }
+            // A clock that runs wrong must not push the window into the future: readings of now would lie
+            // before it, and nobody would look at them. What was dated anew like that is taken out.
+            let usable = !over && *at_ms <= self.context.now_ms + DAY_MS;
             let value = value
                 .as_ref()
+                .filter(|_| usable)
                 .and_then(|(value, unit)| units::convert(*value, unit, &rule.unit));
             if let Some(watch) = self.state.watches.get_mut(&step.id) {
                 watch.record(rule, id, *at_ms, value);
@@ -218,7 +222,8 @@ impl Engine<'_> {
             done: true,
             why: "Answered".to_owned(),
         });
-        if open.is_some() {
+        if let Some(token) = open.and_then(|n| self.token(n).cloned()) {
+            self.call_off(&token, super::CALLED_OFF, "Answered");
             self.trail(&step.id, What::Answered, None);
             self.leave(n, "answered", &ask.answered);
         } else {

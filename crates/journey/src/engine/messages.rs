@@ -1,9 +1,15 @@
 //! Messages: channel by channel, until one delivers or none is left.
 
-use super::{Context, Effect, Engine, EngineError, Outcome};
+use super::{Context, Effect, Engine, EngineError, Outcome, Sent};
+use crate::Channel;
 use crate::definition::{Step, StepKind};
 use crate::state::{Stand, State, Token, What, Which};
 use serde_json::json;
+
+/// Code of a message that was called off because nobody needs it any more.
+pub(crate) const CALLED_OFF: &str = "called-off";
+/// Code of a message that was not delivered in the time that its channel had.
+pub(super) const EXPIRED: &str = "expired";
 
 /// The messages whose receipts are waited for before the journey goes on.
 pub(crate) fn awaited_messages(state: &State, context: &Context<'_>) -> Vec<String> {
@@ -79,6 +85,61 @@ impl Engine<'_> {
         });
     }
 
+    /// Calls off what a place has put on its way and what may not have left yet. What lies in the portal
+    /// was delivered by being written.
+    pub(super) fn call_off(&mut self, token: &Token, code: &str, why: &str) {
+        let Some(step) = self.definition.step(&token.step) else {
+            return;
+        };
+        let (channels, sent) = match (&step.kind, &token.stand) {
+            (StepKind::Send(send), Stand::Sending { channel, .. }) => (
+                &send.message.channels,
+                vec![(Which::Message, usize::from(*channel))],
+            ),
+            (
+                StepKind::Ask(ask),
+                Stand::Asking {
+                    invited_by,
+                    reminded_by,
+                },
+            ) => (
+                &ask.invitation.channels,
+                std::iter::once((Which::Invitation, usize::from(*invited_by)))
+                    .chain(reminded_by.map(|place| (Which::Reminder, usize::from(place))))
+                    .collect(),
+            ),
+            _ => return,
+        };
+        for (which, place) in sent {
+            if channels.get(place) == Some(&Channel::Email) {
+                let message = Sent {
+                    step: step.id.clone(),
+                    communication: self.resource_id(token.n, &message_slot(which, place)),
+                    channel: Channel::Email,
+                    which,
+                };
+                self.effects.push(Effect::CallOff {
+                    message,
+                    code: code.to_owned(),
+                    why: why.to_owned(),
+                });
+            }
+        }
+    }
+
+    /// A message didn't leave because it was called off.
+    pub(super) fn called_off(&mut self, message: &Sent) {
+        self.trail(
+            &message.step,
+            What::Undelivered {
+                channel: message.channel,
+                which: message.which,
+                code: CALLED_OFF.to_owned(),
+            },
+            Some(format!("Communication/{}", message.communication)),
+        );
+    }
+
     pub(super) fn receipt(
         &mut self,
         communication: &str,
@@ -134,9 +195,9 @@ impl Engine<'_> {
                     },
                     Some(format!("Communication/{communication}")),
                 );
-                // Consent is about the purpose, not the channel, so no other channel helps; and the
-                // dead get no more mail.
-                let next = if code == "consent" || code == "deceased" {
+                // Consent is about the purpose, not the channel, so no other channel helps; the dead get no
+                // more mail; and who can't sign in finds nothing in the portal either.
+                let next = if matches!(code.as_str(), "consent" | "deceased" | "no-sign-in") {
                     channels.len()
                 } else {
                     usize::from(place) + 1

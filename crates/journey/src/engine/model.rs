@@ -41,8 +41,24 @@ pub enum Input {
         /// What became of it.
         outcome: Outcome,
     },
+    /// A message was called off before it left, as an effect said; known in the same unit of work. Counts
+    /// after the end too, because it is the end that calls messages off.
+    CalledOff(Sent),
     /// Somebody steps in.
     Manual(Manual),
+}
+
+/// A message that was put on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// Step.
+    pub step: String,
+    /// Id of the `Communication`.
+    pub communication: String,
+    /// Channel.
+    pub channel: Channel,
+    /// Which words.
+    pub which: Which,
 }
 
 /// An event of the patient's record.
@@ -115,6 +131,8 @@ pub enum Fact {
     },
     /// The entry resource was written again: its anchors.
     Anchors(BTreeMap<String, u64>),
+    /// The entry resource is no entry any more: it was deleted, or recorded in error.
+    EntryGone,
     /// Nothing but the conditions matters.
     Other,
 }
@@ -154,6 +172,15 @@ pub enum Effect {
         expires_ms: u64,
         /// The form that it invites to.
         form: Option<String>,
+    },
+    /// Call a message off if it hasn't left yet.
+    CallOff {
+        /// The message.
+        message: Sent,
+        /// Code of `urn:cairn:not-done`.
+        code: String,
+        /// Why, in words.
+        why: String,
     },
     /// Open a form for the patient.
     OpenForm {

@@ -1,6 +1,6 @@
 //! Many shards side by side, and the long wait for something to do.
 
-use super::{FAULT_WAIT, FOREIGN_TIMER_WAIT, SHARDS_AT_ONCE, TIMERS_AT_ONCE, consumer};
+use super::{FAULT_WAIT, FOREIGN_TIMER_WAIT, SHARDS_AT_ONCE, SLEEP_MAX, TIMERS_AT_ONCE, consumer};
 use crate::books::Books;
 use crate::mover::{MoveError, TIMER_CONSUMER};
 use crate::{JourneyError, Journeys};
@@ -50,23 +50,19 @@ impl Journeys {
                     dirty.insert(shard);
                     fault = Some(error);
                 }
-                Some(Err(panic)) => {
-                    tracing::error!(%panic, "working on a shard's journeys failed");
+                Some(Err(_)) => {
                     // Which shard it was isn't known, so all are looked at again.
                     dirty.extend(0..SHARDS);
-                    fault = Some(MoveError::Trust(TrustError::Invalid(
-                        "a journey task panicked".to_owned(),
-                    )));
+                    fault = Some(MoveError::Panicked);
                 }
                 None => {}
             }
         }
-        metrics::gauge!("journey_feed_lag_seconds").set(0.0);
         fault.map_or(Ok(moves), Err)
     }
 
     /// Handles due timers, shard by shard side by side. Each shard's feed is read first, so that an answer
-    /// that is there already comes before the reminder for it.
+    /// that is there already comes before the reminder for it. A fault on one shard stops no other.
     pub(super) async fn timers(
         &self,
         books: &Arc<Books>,
@@ -89,6 +85,7 @@ impl Journeys {
             }
             let mut work = tokio::task::JoinSet::new();
             let mut ahead: Vec<(u16, Vec<Timer>)> = shards.into_iter().collect();
+            let mut fault = None;
             while !ahead.is_empty() || !work.is_empty() {
                 while work.len() < SHARDS_AT_ONCE {
                     let Some((shard, timers)) = ahead.pop() else {
@@ -109,22 +106,50 @@ impl Journeys {
                     });
                 }
                 match work.join_next().await {
-                    Some(Ok(made)) => moves += made?,
-                    Some(Err(panic)) => {
-                        return Err(MoveError::Trust(TrustError::Invalid(format!(
-                            "a journey task panicked: {panic}"
-                        ))));
-                    }
+                    Some(Ok(Ok(made))) => moves += made,
+                    Some(Ok(Err(error))) => fault = Some(error),
+                    Some(Err(_)) => fault = Some(MoveError::Panicked),
                     None => {}
                 }
             }
+            if let Some(fault) = fault {
+                return Err(fault);
+            }
         }
+    }
+
+    /// How far the follower is behind: the age of the oldest event that it hasn't read, care clock.
+    pub(crate) async fn lag_ms(&self, tenant: TenantId) -> Result<u64, JourneyError> {
+        let ledger = self.vault().ledger();
+        let name = consumer(tenant);
+        let books = self.open_books(tenant);
+        let mut oldest_ms = None;
+        for shard in (0..SHARDS).map(Shard) {
+            let read = match books.as_ref().and_then(|books| books.read_to(shard)) {
+                Some(read) => read,
+                None => ledger
+                    .cursor(&name, shard)
+                    .await
+                    .map_err(TrustError::from)?,
+            };
+            if ledger.shard_head(shard) <= read {
+                continue;
+            }
+            let unread = ledger
+                .events(shard, read, 1)
+                .await
+                .map_err(TrustError::from)?;
+            let at_ms = unread.first().map(|event| event.at.number.unix_ms());
+            oldest_ms = [oldest_ms, at_ms].into_iter().flatten().min();
+        }
+        Ok(oldest_ms.map_or(0, |at_ms| self.now_ms().saturating_sub(at_ms)))
     }
 
     /// Handles everything that is there now: events, timers, and what they cause.
     pub(crate) async fn drain_all(&self, tenant: TenantId) -> Result<u64, JourneyError> {
         let permit = Arc::new(self.engine_permit(tenant).await?);
         let books = self.books(tenant).await?;
+        self.recover(&books, &permit).await?;
         let mut total = 0;
         loop {
             let mut all: BTreeSet<u16> = (0..SHARDS).collect();
@@ -182,7 +207,7 @@ impl Journeys {
             }
             let asleep = async {
                 match wait {
-                    Some(wait) => tokio::time::sleep(wait).await,
+                    Some(wait) => tokio::time::sleep(wait.min(SLEEP_MAX)).await,
                     None => std::future::pending().await,
                 }
             };
@@ -219,6 +244,7 @@ impl Journeys {
     ) -> Result<Option<Duration>, JourneyError> {
         let permit = Arc::new(self.engine_permit(tenant).await?);
         let books = self.books(tenant).await?;
+        self.recover(&books, &permit).await?;
         self.round(&books, &permit, dirty).await?;
         self.timers(&books, &permit).await?;
         let next = self

@@ -1,45 +1,45 @@
-//! Dead letters: what can't be worked on is kept where people see it.
+//! Dead letters: what can't be worked on is kept where people see it, and played again when it can.
 
+use super::{CONFLICTS_MAX, Cure, Errand, cure};
 use crate::books::Books;
-use crate::engine::REPLAYED;
 use crate::mover::MoveError;
-use crate::{DeadLetter, Journeys};
+use crate::{DEAD_LETTER, DeadLetter, JourneyError, Journeys};
 use ledger::{CursorMove, Event, Expected, Number, Owner, Shard, Timer};
+use std::sync::Arc;
 use trust::{Internal, Permit, TrustError, Unit};
 
+/// Letters read at once.
+const PAGE: usize = 500;
+
 impl Journeys {
+    /// An event that failed as a whole.
     pub(super) async fn bury_event(
         &self,
+        books: &Books,
         permit: &Permit,
         event: &Event,
         error: &MoveError,
         cursor: CursorMove,
     ) -> Result<(), MoveError> {
+        let letter = self.letter(event.at.shard, event.at.number.0, None, error);
         let letter = DeadLetter {
-            id: String::new(),
-            shard: event.at.shard.0,
-            number: event.at.number.0,
             kind: event.kind.0,
-            instance: None,
-            error: error.to_string(),
-            at_ms: self.now_ms(),
+            ..letter
         };
         let name = format!("dead-letter/event/{}/{}", letter.shard, letter.number);
-        self.bury(
-            permit,
-            letter,
-            &name,
-            Unit {
-                cursor: Some(cursor),
-                cause: Some(event.at.number),
-                ..Unit::default()
-            },
-        )
-        .await
+        let unit = Unit {
+            cursor: Some(cursor),
+            cause: Some(event.at.number),
+            ..Unit::default()
+        };
+        self.bury(books, permit, letter, &name, unit).await
     }
 
-    pub(super) async fn bury_timer(
+    /// The timers of an instance. They are taken away, so that they don't stand before everybody else's;
+    /// playing the letter again sets all that the state waits for.
+    pub(super) async fn bury_timers(
         &self,
+        books: &Books,
         permit: &Permit,
         instance: &str,
         timers: &[&Timer],
@@ -48,86 +48,247 @@ impl Journeys {
         let Some(first) = timers.first() else {
             return Ok(());
         };
-        let letter = DeadLetter {
-            id: String::new(),
-            shard: first.key.shard.0,
-            number: first.key.due_ms,
-            kind: 0,
-            instance: Some(instance.to_owned()),
-            error: error.to_string(),
-            at_ms: self.now_ms(),
+        let letter = self.letter(first.key.shard, first.key.due_ms, Some(instance), error);
+        let name = format!("dead-letter/timer/{instance}");
+        let unit = Unit {
+            timers_clear: timers.iter().map(|timer| timer.key).collect(),
+            ..Unit::default()
         };
-        let name = format!("dead-letter/timer/{instance}/{}", first.key.due_ms);
-        self.bury(
-            permit,
-            letter,
-            &name,
-            Unit {
-                timers_clear: timers.iter().map(|timer| timer.key).collect(),
-                ..Unit::default()
-            },
-        )
-        .await
+        self.bury(books, permit, letter, &name, unit).await
     }
 
-    /// Keeps what can't be worked on where people see it, in the same commit that passes it over.
-    pub(super) async fn bury(
+    async fn bury(
+        &self,
+        books: &Books,
+        permit: &Permit,
+        letter: DeadLetter,
+        name: &str,
+        mut unit: Unit,
+    ) -> Result<(), MoveError> {
+        let internal = self.kept(permit, letter, name).await?;
+        let more = i64::from(internal.expected == Expected::Absent);
+        unit.internals.push(internal);
+        unit.note = Some("journeys: kept as a dead letter".to_owned());
+        self.vault().commit(permit, unit).await?;
+        books.letters(more);
+        Ok(())
+    }
+
+    /// The letter of one instance that could not be told of an event, to go into the commit that passes
+    /// the event over.
+    pub(super) async fn set_aside(
+        &self,
+        permit: &Permit,
+        event: &Event,
+        instance: &str,
+        error: &MoveError,
+    ) -> Result<Internal, MoveError> {
+        let letter = DeadLetter {
+            kind: event.kind.0,
+            ..self.letter(event.at.shard, event.at.number.0, Some(instance), error)
+        };
+        let name = format!(
+            "dead-letter/event/{}/{}/{instance}",
+            letter.shard, letter.number
+        );
+        self.kept(permit, letter, &name).await
+    }
+
+    fn letter(
+        &self,
+        shard: Shard,
+        number: u64,
+        instance: Option<&str>,
+        error: &MoveError,
+    ) -> DeadLetter {
+        DeadLetter {
+            id: String::new(),
+            shard: shard.0,
+            number,
+            kind: 0,
+            instance: instance.map(str::to_owned),
+            waits: error.is_of_version(),
+            error: error.to_string(),
+            at_ms: self.now_ms(),
+        }
+    }
+
+    /// A letter as a document. One of the same name, from an earlier try, is replaced.
+    async fn kept(
         &self,
         permit: &Permit,
         mut letter: DeadLetter,
         name: &str,
-        mut unit: Unit,
-    ) -> Result<(), MoveError> {
+    ) -> Result<Internal, MoveError> {
         let ledger = self.vault().ledger();
         letter.id = ledger.derive_id(permit.tenant(), &Owner::Tenant, name);
-        tracing::error!(letter = %letter.id, shard = letter.shard, number = letter.number, kind = letter.kind, error = %letter.error, "a journey could not be moved; kept as a dead letter");
+        tracing::error!(letter = %letter.id, shard = letter.shard, number = letter.number, kind = letter.kind, waits = letter.waits, error = %letter.error, "a journey could not be moved; kept as a dead letter");
         metrics::counter!("journey_dead_letters_total").increment(1);
         let existing = self
             .vault()
-            .internal(permit, crate::DEAD_LETTER, &letter.id)
+            .internal(permit, DEAD_LETTER, &letter.id)
             .await?;
-        unit.internals.push(Internal {
-            kind: crate::DEAD_LETTER,
+        let mut tokens = vec![("state".to_owned(), "open".to_owned())];
+        if letter.waits {
+            tokens.push(("waits".to_owned(), "yes".to_owned()));
+        }
+        Ok(Internal {
+            kind: DEAD_LETTER,
             id: letter.id.clone(),
             owner: Owner::Tenant,
             expected: existing.map_or(Expected::Absent, |stored| Expected::Version(stored.version)),
             body: serde_json::to_vec(&letter).unwrap_or_default(),
             deleted: false,
-            tokens: vec![("state".to_owned(), "open".to_owned())],
-        });
-        unit.note = Some("journey: kept as a dead letter".to_owned());
-        self.vault().commit(permit, unit).await?;
+            tokens,
+        })
+    }
+
+    /// Plays again, once in this program's life and before anything else, what an earlier one could not
+    /// work on and this one can.
+    pub(super) async fn recover(
+        &self,
+        books: &Arc<Books>,
+        permit: &Permit,
+    ) -> Result<(), JourneyError> {
+        let mut recovered = books.recovered.lock().await;
+        if *recovered {
+            return Ok(());
+        }
+        let letters = self.letters(permit, &[("state", "open")]).await?;
+        books.letters(i64::try_from(letters.len()).unwrap_or(i64::MAX));
+        let waiting = letters.into_iter().filter(|(letter, _)| letter.waits);
+        for (letter, version) in waiting {
+            // In its turn, as if it were read from the feed only now.
+            let number = letter.number;
+            match self
+                .play_again(books, permit, &letter, version, number)
+                .await
+            {
+                Ok(()) => {}
+                // Still not for this program.
+                Err(error) if matches!(cure(&error), Cure::Bury | Cure::Skip) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        *recovered = true;
         Ok(())
     }
 
-    /// Plays a dead letter again; it is gone when that went well.
-    pub(crate) async fn play_again(
+    /// Dead letters and their versions, in the order in which they have to be played again: per shard,
+    /// events as they came, then time.
+    pub(crate) async fn letters(
         &self,
-        books: &Books,
         permit: &Permit,
-        letter: &DeadLetter,
-    ) -> Result<(), MoveError> {
-        let shard = Shard(letter.shard);
-        let Some(position) = books.positions.get(usize::from(letter.shard)) else {
-            return Ok(());
-        };
-        let _turn = position.lock().await;
-        if let Some(instance) = &letter.instance {
-            self.move_timers(books, permit, instance, &[], Number::default())
-                .await?;
-        } else {
-            let number = Number(letter.number);
-            let found = self
+        tokens: &[(&str, &str)],
+    ) -> Result<Vec<(DeadLetter, u32)>, TrustError> {
+        let mut letters = Vec::new();
+        let mut before = None;
+        loop {
+            let page = self
                 .vault()
-                .ledger()
-                .events(shard, Number(letter.number.saturating_sub(1)), 1)
-                .await
-                .map_err(TrustError::from)?;
-            if let Some(event) = found.into_iter().find(|event| event.at.number == number) {
-                self.move_event(books, permit, &event, None, REPLAYED)
-                    .await?;
+                .internals(permit, DEAD_LETTER, tokens, before, PAGE)
+                .await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.at.number);
+            for stored in &page {
+                let letter: DeadLetter = serde_json::from_slice(&stored.body)
+                    .map_err(|_| TrustError::Damaged(format!("dead letter {}", stored.id)))?;
+                letters.push((letter, stored.version));
+            }
+            if page.len() < PAGE {
+                break;
             }
         }
+        letters.sort_by_key(|(letter, _)| (letter.shard, letter.kind == 0, letter.number));
+        Ok(letters)
+    }
+
+    /// Plays a dead letter again; it is gone in the same commit when that went well. `number` is the one
+    /// by which repeats are known: the event's own, or [`crate::REPLAYED`] when others have come since.
+    pub(crate) async fn play_again(
+        &self,
+        books: &Arc<Books>,
+        permit: &Permit,
+        letter: &DeadLetter,
+        version: u32,
+        number: u64,
+    ) -> Result<(), MoveError> {
+        let Some(position) = books.positions.get(usize::from(letter.shard)) else {
+            return Err(TrustError::Damaged(format!("dead letter {}", letter.id)).into());
+        };
+        let gone = Internal {
+            kind: DEAD_LETTER,
+            id: letter.id.clone(),
+            owner: Owner::Tenant,
+            expected: Expected::Version(version),
+            body: Vec::new(),
+            deleted: true,
+            tokens: Vec::new(),
+        };
+        let _turn = position.lock().await;
+        let mut conflicts = 0;
+        loop {
+            let done = match (&letter.instance, letter.kind) {
+                (Some(instance), 0) => {
+                    self.move_timers(
+                        books,
+                        permit,
+                        instance,
+                        &[],
+                        Number::default(),
+                        Some(gone.clone()),
+                    )
+                    .await
+                }
+                _ => self.event_again(books, permit, letter, number, &gone).await,
+            };
+            match done {
+                Ok(Some(_)) => break,
+                Ok(None) => {
+                    let unit = Unit {
+                        internals: vec![gone],
+                        note: Some("journeys: dead letters".to_owned()),
+                        ..Unit::default()
+                    };
+                    self.vault().commit(permit, unit).await?;
+                    break;
+                }
+                Err(error) if matches!(cure(&error), Cure::Again) && conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        books.letters(-1);
         Ok(())
+    }
+
+    async fn event_again(
+        &self,
+        books: &Arc<Books>,
+        permit: &Permit,
+        letter: &DeadLetter,
+        number: u64,
+        gone: &Internal,
+    ) -> Result<Option<u64>, MoveError> {
+        let place = Number(letter.number);
+        let before = Number(letter.number.saturating_sub(1));
+        let found = self
+            .vault()
+            .ledger()
+            .events(Shard(letter.shard), before, 1)
+            .await
+            .map_err(TrustError::from)?;
+        let Some(event) = found.into_iter().find(|event| event.at.number == place) else {
+            return Ok(None);
+        };
+        let errand = Errand {
+            event: &event,
+            cursor: None,
+            number,
+            only: letter.instance.as_deref(),
+            letter: Some(gone.clone()),
+        };
+        self.move_event(books, permit, errand).await
     }
 }

@@ -7,8 +7,14 @@ use crate::definition::{Definition, ExitTrigger, StepKind, Who};
 use crate::engine::{self, Context, Fact, Start};
 use crate::facts;
 use crate::mover::{MoveError, Mover, instance_id};
+use crate::state::State;
+use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
+use ledger::Owner;
 use std::collections::BTreeMap;
+
+/// How often one entry event may start a journey in error and then be one again.
+const STARTS_MAX: u32 = 16;
 
 impl Journeys {
     /// Starts the journeys whose entry a resource fulfils, or completes: the condition on the patient's
@@ -27,18 +33,32 @@ impl Journeys {
             if resource.kind() == definition.entry.event {
                 if let Some(anchors) = facts::entry(definition, resource, now_ms) {
                     self.start_one(
-                        mover, definition, patient, resource, anchors, resource, number, now_ms,
+                        books, mover, definition, patient, resource, anchors, resource, number,
+                        now_ms,
                     )
                     .await?;
                 }
             } else if facts::who_by_record(definition, resource, now_ms) {
-                for entry in mover.of_type(definition.entry.event, &[]).await? {
-                    if let Some(anchors) = facts::entry(definition, &entry, now_ms) {
-                        self.start_one(
-                            mover, definition, patient, &entry, anchors, resource, number, now_ms,
-                        )
-                        .await?;
-                    }
+                let mut entries: Vec<(Resource, BTreeMap<String, u64>)> = mover
+                    .of_type(definition.entry.event, &[])
+                    .await?
+                    .into_iter()
+                    .filter_map(|entry| {
+                        let anchors = facts::entry(definition, &entry, now_ms)?;
+                        Some((entry, anchors))
+                    })
+                    .collect();
+                // The latest first: of several, only it may start a journey.
+                let first = definition.entry.anchors.first().map(|(name, _)| name);
+                entries.sort_by_key(|(_, anchors)| {
+                    std::cmp::Reverse(first.and_then(|name| anchors.get(name)).copied())
+                });
+                for (entry, anchors) in entries {
+                    self.start_one(
+                        books, mover, definition, patient, &entry, anchors, resource, number,
+                        now_ms,
+                    )
+                    .await?;
                 }
             }
         }
@@ -51,6 +71,7 @@ impl Journeys {
     )]
     pub(super) async fn start_one(
         &self,
+        books: &Books,
         mover: &mut Mover<'_>,
         definition: &Definition,
         patient: &str,
@@ -62,16 +83,19 @@ impl Journeys {
     ) -> Result<(), MoveError> {
         let Some(key) = entry.id() else { return Ok(()) };
         let by = if definition.entry.once { "once" } else { key };
-        let instance = instance_id(
-            self.vault().ledger(),
-            mover.tenant(),
-            patient,
-            &definition.name,
-            by,
-        );
-        if mover.instance(&instance).await?.is_some()
-            || !self.who(mover, definition, entry, cause, now_ms).await?
+        let Some(instance) = self.fresh(mover, definition, patient, by).await? else {
+            return Ok(());
+        };
+        if !self.who(mover, definition, entry, cause, now_ms).await? {
+            return Ok(());
+        }
+        if !definition.entry.beside
+            && self
+                .is_running(books, mover, patient, &definition.name)
+                .await?
         {
+            metrics::counter!("journey_starts_skipped_total", "journey" => definition.name.clone())
+                .increment(1);
             return Ok(());
         }
         let exit = self
@@ -99,6 +123,56 @@ impl Journeys {
         )?;
         mover.take(definition, &instance, None, decision).await?;
         Ok(())
+    }
+
+    /// The id of the instance that an entry event would start; `None` if it has started one. Those that
+    /// ended as started in error don't count.
+    async fn fresh(
+        &self,
+        mover: &Mover<'_>,
+        definition: &Definition,
+        patient: &str,
+        by: &str,
+    ) -> Result<Option<String>, MoveError> {
+        let (ledger, tenant) = (self.vault().ledger(), mover.tenant());
+        for again in 0..STARTS_MAX {
+            let id = instance_id(ledger, tenant, patient, &definition.name, by, again);
+            if mover.moved(&id).is_some() {
+                return Ok(None);
+            }
+            match mover.instance(&id).await? {
+                None => return Ok(Some(id)),
+                Some((state, _)) if in_error(&state) => {}
+                Some(_) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a patient is in a journey, this unit of work considered.
+    async fn is_running(
+        &self,
+        books: &Books,
+        mover: &Mover<'_>,
+        patient: &str,
+        journey: &str,
+    ) -> Result<bool, MoveError> {
+        let under_way = |state: &State| state.running() && state.journey == journey;
+        if mover.movers().any(|moved| under_way(&moved.after)) {
+            return Ok(true);
+        }
+        let owner = Owner::Patient(patient.to_owned());
+        let ledger = self.vault().ledger();
+        let shard = ledger.shard_of(mover.tenant(), &owner, patient);
+        for instance in books.under_way(shard, patient) {
+            if mover.moved(&instance).is_none()
+                && let Some((state, _)) = mover.instance(&instance).await?
+                && under_way(&state)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) async fn who(
@@ -181,15 +255,27 @@ impl Journeys {
             };
             let since =
                 fhir::date::instant(now_ms.saturating_sub(rule.within_ms.saturating_mul(2)));
+            // What is dated later is a mistake and says nothing; see the engine.
+            let until = fhir::date::instant(now_ms.saturating_add(DAY_MS));
             let code = format!("{}|{}", trust::conventions::LOINC, rule.code);
             let found = mover
                 .of_type(
                     ResourceType::Observation,
-                    &[("code", &code), ("date", &format!("ge{since}"))],
+                    &[
+                        ("code", &code),
+                        ("date", &format!("ge{since}")),
+                        ("date", &format!("le{until}")),
+                    ],
                 )
                 .await?;
             facts_found.extend(found.iter().map(facts::read));
         }
         Ok(facts_found)
     }
+}
+
+fn in_error(state: &State) -> bool {
+    state
+        .ending()
+        .is_some_and(|(code, _)| code == engine::STARTED_IN_ERROR)
 }

@@ -45,6 +45,8 @@ pub(crate) struct Run {
     pub(crate) email: Option<Outcome>,
     pub(crate) log: Vec<String>,
     pub(crate) made: BTreeSet<String>,
+    /// Messages of which nobody has heard what became of them.
+    pub(crate) on_the_way: BTreeSet<String>,
     pub(crate) inputs: Vec<(u64, Input)>,
 }
 
@@ -65,6 +67,7 @@ impl Run {
             email,
             log: Vec::new(),
             made: BTreeSet::new(),
+            on_the_way: BTreeSet::new(),
             inputs: Vec::new(),
         };
         run.effects(decision.effects);
@@ -97,11 +100,24 @@ impl Run {
                         self.email.clone()
                     };
                     let which = format!("{which:?}").to_lowercase();
+                    if outcome.is_none() {
+                        self.on_the_way.insert(communication.clone());
+                    }
                     (
                         Some(communication.clone()),
                         format!("{which} {step} {}", channel.name()),
                         outcome.map(|outcome| (communication, outcome)),
                     )
+                }
+                Effect::CallOff { message, code, .. } => {
+                    // As the runner does: what has arrived can't be called off.
+                    if self.on_the_way.remove(&message.communication) {
+                        self.note(&format!("{code} {}", message.communication));
+                        if code == "called-off" {
+                            self.input(Input::CalledOff(message));
+                        }
+                    }
+                    continue;
                 }
                 Effect::OpenForm { step, task, .. } => (Some(task), format!("form {step}"), None),
                 Effect::OpenTask { step, task, .. } => (Some(task), format!("task {step}"), None),

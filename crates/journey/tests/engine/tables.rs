@@ -232,6 +232,119 @@ fn a_baseline_from_before_the_start_counts() {
     );
 }
 
+/// The clock of a scale, or a mistyped month: one reading of the future must not hide those of now.
+#[test]
+fn a_reading_of_the_future_blinds_no_watch() {
+    let reading = |id: &str, hours: u64, kg: f64| Fact::Observation {
+        id: id.into(),
+        codes: vec!["29463-7".into()],
+        value: Some((kg, "kg".into())),
+        at_ms: DISCHARGE + hours * HOUR,
+    };
+    let fired = |run: &Run| {
+        run.log
+            .iter()
+            .filter(|line| line.contains("task weight_task"))
+            .count()
+    };
+    // In the record before the start, and within the days that the rule watches.
+    let start = Start {
+        observations: vec![reading("future", 20 * 24, 80.0)],
+        ..facts()
+    };
+    let mut run = Run::start(heart_failure(), Some(Outcome::Delivered), start);
+    run.until(DAY).weight("a", 24, 80.0);
+    run.until(2 * DAY).weight("b", 48, 86.0);
+    assert_eq!(fired(&run), 1, "{:#?}", run.log);
+    // Written while the journey runs.
+    let mut run = Run::delivered();
+    run.until(DAY)
+        .weight("future", 20 * 24, 80.0)
+        .weight("a", 24, 80.0);
+    run.until(2 * DAY).weight("b", 48, 86.0);
+    assert_eq!(fired(&run), 1, "{:#?}", run.log);
+    // A reading of now that is dated anew into the future is taken out.
+    let mut run = Run::delivered();
+    run.until(DAY)
+        .weight("a", 24, 80.0)
+        .weight("a", 20 * 24, 80.0);
+    run.until(2 * DAY).weight("b", 48, 86.0);
+    assert_eq!(fired(&run), 0, "{:#?}", run.log);
+}
+
+/// What is still in the outbox when nobody needs it any more is called off, and the trail says so.
+#[test]
+fn messages_under_way_are_called_off() {
+    // The journey ends while the welcome waits for a mail server.
+    let mut run = Run::new(None);
+    run.until(2 * HOUR);
+    run.event("Encounter/e2", Fact::Other, vec![0]);
+    let mut log = run.log.clone();
+    log.sort_unstable();
+    assert_eq!(
+        log,
+        [
+            "0d01h message welcome email",
+            "0d02h called-off i/1/message/0",
+            "0d02h end readmission",
+        ]
+    );
+    assert!(!run.state.running());
+    // Delivered is delivered.
+    let mut run = Run::delivered();
+    run.until(2 * HOUR);
+    run.event("Encounter/e2", Fact::Other, vec![0]);
+    assert!(
+        !run.log.iter().any(|line| line.contains("called-off")),
+        "{:#?}",
+        run.log
+    );
+    // An answer makes invitation and reminder useless.
+    let mut run = Run::delivered();
+    run.until(DAY);
+    run.email = None;
+    run.until(2 * DAY + 20 * HOUR)
+        .answer("i/7/task", json!({"breathless": false}));
+    assert_eq!(
+        run.log
+            .iter()
+            .filter(|line| line.contains("called-off"))
+            .collect::<Vec<_>>(),
+        [
+            "2d20h called-off i/7/invitation/0",
+            "2d20h called-off i/7/reminder/0"
+        ]
+    );
+    // A channel's time is over.
+    let mut run = Run::new(None);
+    run.until(26 * HOUR);
+    assert!(
+        run.log.contains(&"1d01h expired i/1/message/0".to_owned()),
+        "{:#?}",
+        run.log
+    );
+}
+
+/// The wrong patient was discharged: the hospital takes the discharge back.
+#[test]
+fn a_discharge_that_was_none_ends_the_journey() {
+    let mut run = Run::delivered();
+    run.until(4 * DAY);
+    assert!(run.event("Encounter/e1", Fact::EntryGone, vec![]));
+    assert_eq!(
+        run.state.ending(),
+        Some(("started_in_error", "Started in error"))
+    );
+    assert!(timers(&run.definition, &run.state).is_empty());
+    for closed in ["cancel i/5/visit", "close i/8/task cancelled"] {
+        assert!(
+            run.log.contains(&format!("4d00h {closed}")),
+            "{:#?}",
+            run.log
+        );
+    }
+}
+
 #[test]
 fn channels_fall_back_and_failures_have_a_way_on() {
     let welcome = |email: Option<Outcome>, hours: u64| {
@@ -263,11 +376,15 @@ fn channels_fall_back_and_failures_have_a_way_on() {
         welcome(Some(Outcome::Delivered), 30),
         ["0d01h message welcome email"]
     );
-    // Without consent no other channel is tried; somebody calls, and the follow-up goes on.
-    assert_eq!(
-        welcome(failed("consent"), 2),
-        ["0d01h message welcome email", "0d01h task welcome_call"]
-    );
+    // Without consent no other channel is tried; somebody calls, and the follow-up goes on. Who can't
+    // sign in can't read it in the portal either.
+    for code in ["consent", "no-sign-in"] {
+        assert_eq!(
+            welcome(failed(code), 2),
+            ["0d01h message welcome email", "0d01h task welcome_call"],
+            "{code}"
+        );
+    }
     let mut run = Run::new(failed("consent"));
     run.until(2 * DAY);
     assert!(

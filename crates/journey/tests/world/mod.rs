@@ -9,10 +9,14 @@
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use journey::{GraphView, InstanceView, Journeys};
-use ledger::{Expected, Ledger, ManualClock, OpenOptions, Owner, RootKey, SystemEntropy, TenantId};
+use ledger::{
+    Clock, Expected, Ledger, ManualClock, OpenOptions, Owner, RootKey, SystemEntropy, TenantId,
+};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use trust::conventions::{BODY_WEIGHT, LOINC, NOT_DONE_SYSTEM, TASK_ID_SYSTEM};
 use trust::outgoing::{CHANNEL_EMAIL, Message};
 use trust::{
@@ -34,9 +38,37 @@ pub(crate) enum Mail {
     Silent,
 }
 
+/// A clock that can do what clocks do in bad hours.
+pub(crate) struct Odd {
+    manual: ManualClock,
+    /// Sleeps are as long as the clock says when they begin, though it may be set meanwhile.
+    pub(crate) long_sleeps: AtomicBool,
+    /// The next task that asks for the time panics, with a patient's name in its words.
+    pub(crate) panics: AtomicBool,
+}
+
+/// What a panic's words say of a patient.
+pub(crate) const CANARY: &str = "Quibblewick";
+
+impl Clock for Odd {
+    fn now_ms(&self) -> u64 {
+        if tokio::task::try_id().is_some() && self.panics.swap(false, Ordering::SeqCst) {
+            panic!("no such slice in \"{CANARY}, Ottilie\"");
+        }
+        self.manual.now_ms()
+    }
+    fn real_wait(&self, until_ms: u64) -> Duration {
+        if self.long_sleeps.load(Ordering::SeqCst) {
+            return Duration::from_millis(until_ms.saturating_sub(self.manual.now_ms()));
+        }
+        self.manual.real_wait(until_ms)
+    }
+}
+
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) clock: ManualClock,
+    pub(crate) odd: Arc<Odd>,
     pub(crate) trust: Trust,
     pub(crate) journeys: Journeys,
     pub(crate) mail: Mail,
@@ -50,31 +82,37 @@ pub(crate) fn heart_failure() -> String {
     .expect("the journey's file")
 }
 
-fn open(path: &Path, clock: &ManualClock) -> Trust {
+fn open(path: &Path, clock: &ManualClock) -> (Trust, Arc<Odd>) {
+    let odd = Arc::new(Odd {
+        manual: clock.clone(),
+        long_sleeps: AtomicBool::default(),
+        panics: AtomicBool::default(),
+    });
     let ledger = Ledger::open(OpenOptions {
         path: path.to_path_buf(),
         root_key: RootKey::from_bytes([7; 32]),
-        clock: Arc::new(clock.clone()),
+        clock: odd.clone(),
         entropy: Arc::new(SystemEntropy),
         dictionary: Vec::new(),
         cache_bytes: 1 << 20,
     })
     .expect("a ledger");
-    Trust::new(TrustOptions {
+    let trust = Trust::new(TrustOptions {
         ledger,
         wall_clock: Arc::new(clock.clone()),
         policy_folder: None,
         session_idle_s: 900,
         session_absolute_s: 43_200,
     })
-    .expect("trust")
+    .expect("trust");
+    (trust, odd)
 }
 
 impl World {
     pub(crate) async fn new(mail: Mail) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = ManualClock::new(START);
-        let trust = open(&folder.path().join("data"), &clock);
+        let (trust, odd) = open(&folder.path().join("data"), &clock);
         trust
             .vault()
             .ledger()
@@ -85,17 +123,21 @@ impl World {
         let world = Self {
             folder,
             clock,
+            odd,
             trust,
             journeys,
             mail,
         };
-        let permit = world.staff(Role::Squad, Action::Publish).await;
+        world.publish(&heart_failure()).await;
         world
-            .journeys
-            .publish(&permit, &heart_failure())
+    }
+
+    pub(crate) async fn publish(&self, source: &str) {
+        let permit = self.staff(Role::Squad, Action::Publish).await;
+        self.journeys
+            .publish(&permit, source)
             .await
             .expect("published");
-        world
     }
 
     /// Closes the store and opens it again, as a restart does.
@@ -106,13 +148,15 @@ impl World {
             trust,
             journeys,
             mail,
+            ..
         } = self;
         trust.vault().ledger().close().await.expect("closed");
         drop((journeys, trust));
-        let trust = open(&folder.path().join("data"), &clock);
+        let (trust, odd) = open(&folder.path().join("data"), &clock);
         Self {
             folder,
             clock,
+            odd,
             journeys: Journeys::new(trust.clone()),
             trust,
             mail,
@@ -127,10 +171,11 @@ impl World {
             &folder.path().join("data"),
         );
         let clock = ManualClock::new(self.now());
-        let trust = open(&folder.path().join("data"), &clock);
+        let (trust, odd) = open(&folder.path().join("data"), &clock);
         Self {
             folder,
             clock,
+            odd,
             journeys: Journeys::new(trust.clone()),
             trust,
             mail: self.mail,
@@ -265,13 +310,59 @@ impl World {
     /// Discharges a patient as long ago as said.
     pub(crate) async fn discharge(&self, patient: &str, ago_ms: u64) {
         let end = self.now() - ago_ms;
+        self.stay(patient, end - 5 * DAY, end).await;
+    }
+
+    /// A stay that is told of when it is over.
+    pub(crate) async fn stay(&self, patient: &str, start_ms: u64, end_ms: u64) {
         self.put(vec![json!({
             "resourceType": "Encounter", "id": self.mint(patient), "status": "finished",
             "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
             "subject": {"reference": format!("Patient/{patient}")},
-            "period": {"start": fhir::date::instant(end - 5 * DAY), "end": fhir::date::instant(end)}
+            "period": {"start": fhir::date::instant(start_ms), "end": fhir::date::instant(end_ms)}
         })])
         .await;
+    }
+
+    /// Sets the status of all of a patient's stays.
+    pub(crate) async fn stays_are(&self, patient: &str, status: &str) {
+        for mut stay in self.of(patient, ResourceType::Encounter).await {
+            stay.set("status", json!(status));
+            self.put(vec![stay.into_value()]).await;
+        }
+        self.drain().await;
+    }
+
+    /// Deletes all of a patient's resources of a type.
+    pub(crate) async fn delete(&self, patient: &str, kind: ResourceType) {
+        let permit = self.staff(Role::Client, Action::Delete).await;
+        let mut changes = Vec::new();
+        for found in self.of(patient, kind).await {
+            let id = found.id().expect("an id").to_owned();
+            let found = self
+                .trust
+                .vault()
+                .load(&permit, kind, &id)
+                .await
+                .expect("loaded")
+                .expect("there");
+            changes.push(Change::Delete {
+                kind,
+                id,
+                owner: Owner::Patient(patient.to_owned()),
+                expected: Expected::Version(found.version),
+            });
+        }
+        let unit = Unit {
+            changes,
+            ..Unit::default()
+        };
+        self.trust
+            .vault()
+            .commit(&permit, unit)
+            .await
+            .expect("deleted");
+        self.drain().await;
     }
 
     /// Discharges a patient from the stay that they are in.
@@ -321,9 +412,13 @@ impl World {
 
     /// Without letting the journeys work on it here and now.
     pub(crate) async fn weight_quietly(&self, patient: &str, kg: f64) {
+        self.weight_of(patient, kg, self.now()).await;
+    }
+
+    pub(crate) async fn weight_of(&self, patient: &str, kg: f64, at_ms: u64) {
         self.put(vec![json!({
             "resourceType": "Observation", "id": self.mint(patient), "status": "final",
-            "subject": {"reference": format!("Patient/{patient}")}, "effectiveDateTime": self.instant(),
+            "subject": {"reference": format!("Patient/{patient}")}, "effectiveDateTime": fhir::date::instant(at_ms),
             "code": {"coding": [{"system": LOINC, "code": BODY_WEIGHT}]},
             "valueQuantity": {"value": kg, "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg"}
         })])
@@ -385,6 +480,21 @@ impl World {
             self.put(vec![visit.into_value()]).await;
         }
         self.drain().await;
+    }
+
+    /// Follows the feed in the background, as the server does.
+    pub(crate) fn follow(
+        &self,
+    ) -> (
+        tokio::sync::watch::Sender<bool>,
+        tokio::task::JoinHandle<()>,
+    ) {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let journeys = self.journeys.clone();
+        (
+            stop,
+            tokio::spawn(async move { journeys.run(TENANT, stopped).await }),
+        )
     }
 
     /// Waits until something holds, half a minute at most.
@@ -668,6 +778,11 @@ impl World {
         found.into_iter().map(|(_, words)| words).collect()
     }
 
+    /// How many messages there are, whether or not their journey is shown.
+    pub(crate) async fn messages_now(&self, patient: &str) -> usize {
+        self.of(patient, ResourceType::Communication).await.len()
+    }
+
     pub(crate) async fn visits(&self, patient: &str) -> Vec<String> {
         self.of(patient, ResourceType::Appointment)
             .await
@@ -698,7 +813,52 @@ impl World {
             .expect("a graph")
     }
 
-    async fn write_instance(&self, patient: &str, instance: &str, body: Vec<u8>) -> Vec<u8> {
+    /// Changes the stored text of the heart-failure journey, as a program with another language finds it.
+    pub(crate) async fn rewrite_definition(&self, edit: impl FnOnce(&str) -> String) {
+        let permit = self.staff(Role::Squad, Action::Publish).await;
+        let vault = self.trust.vault();
+        let id = vault.ledger().derive_id(
+            TENANT,
+            &Owner::Tenant,
+            "definition/heart-failure-discharge/1",
+        );
+        let found = vault
+            .internal(&permit, kinds::JOURNEY_DEFINITION, &id)
+            .await
+            .expect("read")
+            .expect("there");
+        let mut stored: Value = serde_json::from_slice(&found.body).expect("JSON");
+        stored["source"] = json!(edit(stored["source"].as_str().expect("a source")));
+        let internal = Internal {
+            kind: kinds::JOURNEY_DEFINITION,
+            id,
+            owner: Owner::Tenant,
+            expected: Expected::Version(found.version),
+            body: serde_json::to_vec(&stored).expect("JSON"),
+            deleted: false,
+            tokens: vec![("name".to_owned(), "heart-failure-discharge".to_owned())],
+        };
+        let unit = Unit {
+            internals: vec![internal],
+            ..Unit::default()
+        };
+        vault.commit(&permit, unit).await.expect("written");
+    }
+
+    pub(crate) async fn letters(&self) -> Vec<journey::DeadLetter> {
+        let permit = self.staff(Role::Coordinator, Action::Search).await;
+        self.journeys
+            .dead_letters(&permit, 100)
+            .await
+            .expect("letters")
+    }
+
+    pub(crate) async fn write_instance(
+        &self,
+        patient: &str,
+        instance: &str,
+        body: Vec<u8>,
+    ) -> Vec<u8> {
         let permit = self
             .part(
                 "journey-engine",

@@ -215,6 +215,7 @@ fn unwrap(
         patients.insert(owner.to_owned());
     }
     Ok(Some(InternalStored {
+        patient: (!owner.is_empty()).then(|| owner.to_owned()),
         id: stored.id,
         version: stored.version,
         at: stored.at,

@@ -89,6 +89,8 @@ pub struct Internal {
 /// A document of Cairn's own, opened.
 #[derive(Debug, Clone)]
 pub struct InternalStored {
+    /// Whose it is; none for the tenant's.
+    pub patient: Option<String>,
     /// Id.
     pub id: String,
     /// Version.
