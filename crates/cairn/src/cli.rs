@@ -121,6 +121,25 @@ enum JourneyCommand {
     },
     /// Publish a journey file as the journey's next version
     Publish(PublishOptions),
+    /// List the events and timers that no journey could be moved by; exits with 1 when there are some
+    DeadLetters {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Print them as JSON, one a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Play dead letters again, e.g. after a repair; exits with 1 when some still can't be worked on
+    Retry {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Ids of the letters
+        #[arg(value_name = "LETTER", required_unless_present = "all")]
+        letters: Vec<String>,
+        /// All of them, in the order in which they came
+        #[arg(long, conflicts_with = "letters")]
+        all: bool,
+    },
 }
 
 /// `cairn journey publish`.
@@ -282,6 +301,14 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(AuditCommand::Prove { store, id }) => commands::prove(&store, &id).await,
         Command::Journey(JourneyCommand::Check { file }) => commands::check(&file),
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
+        Command::Journey(JourneyCommand::DeadLetters { store, json }) => {
+            commands::dead_letters(&store, json).await
+        }
+        Command::Journey(JourneyCommand::Retry {
+            store,
+            letters,
+            all: _,
+        }) => commands::retry(&store, &letters).await,
         Command::Key(KeyCommand::Create { data, root_key }) => commands::create_key(data, root_key),
         Command::Account(AccountCommand::Create(options)) => {
             commands::create_account(options).await

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use journey::{Finding, JourneyError, Journeys};
+use journey::{DeadLetter, Finding, JourneyError, Journeys};
 use trust::{Action, Purpose, Target};
 
 use super::{closing, open, operator, read_text, trust_over};
 use crate::cli::{PublishOptions, StoreArguments};
-use crate::terminal::say;
+use crate::store::TENANT;
+use crate::terminal::{say, warn};
 
 pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
     let findings = journey::check(&read_text(file)?);
@@ -122,6 +123,107 @@ async fn publish_to_server(
         ));
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// The most letters that are listed; beyond it the list says that there are more.
+const LETTERS_MAX: usize = 10_000;
+
+pub(crate) async fn dead_letters(store: &StoreArguments, json: bool) -> anyhow::Result<ExitCode> {
+    let ledger = open(store).await?;
+    let found = async {
+        let trust = trust_over(&ledger)?;
+        let permit = trust
+            .decide(
+                &operator(),
+                Purpose::Operations,
+                Action::Observe,
+                Target::default(),
+                "command-line",
+            )
+            .await?;
+        Ok(Journeys::new(trust)
+            .dead_letters(&permit, LETTERS_MAX)
+            .await?)
+    };
+    let found = found.await;
+    let letters = closing(&ledger, found).await?;
+    for letter in &letters {
+        if json {
+            say(&serde_json::to_string(letter)?);
+        } else {
+            say(&line(letter));
+        }
+    }
+    if letters.len() == LETTERS_MAX {
+        warn("There may be more; these are the newest.");
+    }
+    if letters.is_empty() {
+        if !json {
+            say("There are none.");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+pub(crate) async fn retry(store: &StoreArguments, letters: &[String]) -> anyhow::Result<ExitCode> {
+    let ledger = open(store).await?;
+    let played = async {
+        let journeys = Journeys::new(trust_over(&ledger)?);
+        if letters.is_empty() {
+            let (done, left) = journeys.retry_all(TENANT).await?;
+            let left: Vec<String> = left
+                .iter()
+                .map(|(letter, error)| format!("{}: {error}", letter.id))
+                .collect();
+            return Ok((done, left));
+        }
+        let (mut done, mut left) = (0, Vec::new());
+        for letter in letters {
+            match journeys.retry(TENANT, letter).await {
+                Ok(()) => done += 1,
+                Err(error) => left.push(format!("{letter}: {error}")),
+            }
+        }
+        Ok((done, left))
+    };
+    let played = played.await;
+    let (done, left) = closing(&ledger, played).await?;
+    say(&format!(
+        "{done} played again and gone, {} left.",
+        left.len()
+    ));
+    for line in &left {
+        say(line);
+    }
+    Ok(if left.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn line(letter: &DeadLetter) -> String {
+    let what = match fhir::ResourceType::from_code(letter.kind) {
+        _ if letter.kind == 0 => "timers".to_owned(),
+        Some(kind) => kind.to_string(),
+        None => format!("kind {}", letter.kind),
+    };
+    let whose = letter
+        .instance
+        .as_ref()
+        .map_or_else(String::new, |instance| format!(" of journey {instance}"));
+    let waits = if letter.waits {
+        "; waits for a program that can, and is then played again by itself"
+    } else {
+        ""
+    };
+    format!(
+        "{} {} {what}{whose}: {}{waits}",
+        letter.id,
+        fhir::date::instant(letter.at_ms),
+        letter.error
+    )
 }
 
 fn text(value: &serde_json::Value) -> &str {

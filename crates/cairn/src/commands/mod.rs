@@ -13,7 +13,7 @@ use ledger::{Kind, Ledger, SystemClock};
 use trust::{Agent, Trust, TrustOptions};
 
 pub(crate) use import::{Bar, import};
-pub(crate) use journey::{check, publish};
+pub(crate) use journey::{check, dead_letters, publish, retry};
 pub(crate) use serve::serve;
 
 use crate::cli::{AccountOptions, ClientOptions, ClientRole, StoreArguments};

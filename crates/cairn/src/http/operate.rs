@@ -37,8 +37,9 @@ async fn ready(State(doors): State<Doors>) -> Response {
     "ready\n".into_response()
 }
 
-/// Prometheus text. What moves by itself is measured when it is asked for; the rest (commits, flushes,
-/// feed lag, deliveries) the contexts count as it happens, under their own names.
+/// Prometheus text. What moves by itself (ages, lags, sizes) is measured when it is asked for, so that it
+/// is true whatever has become of those who work on it; the rest (commits, flushes, deliveries) the
+/// contexts count as it happens, under their own names.
 async fn metrics(State(doors): State<Doors>) -> Response {
     if let Err(error) = measure(&doors).await {
         tracing::error!(%error, "the store does not answer");
@@ -71,6 +72,8 @@ async fn measure(doors: &Doors) -> Result<(), Box<dyn std::error::Error + Send +
     };
     metrics::gauge!("cairn_timer_lateness_seconds").set(late(ledger.next_timer_ms().await?));
     metrics::gauge!("cairn_outbox_age_seconds").set(late(ledger.next_outbox_ms().await?));
+    let behind_ms = doors.journeys.feed_lag_ms(doors.pages.tenant).await?;
+    metrics::gauge!("journey_feed_lag_seconds").set(behind_ms as f64 / 1000.0);
     metrics::gauge!("cairn_store_bytes").set(ledger.disk_bytes() as f64);
     Ok(())
 }

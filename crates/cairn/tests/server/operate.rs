@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::house::{certificate, header, house, house_with};
+use crate::house::{House, NOON_MS, certificate, header, house, house_with};
+
+const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
 
 #[tokio::test]
 async fn live_and_ready() {
@@ -85,6 +87,101 @@ async fn metrics_count_and_give_no_one_away() {
     for detail in ["quibblewick", "qx-7741", id.as_str()] {
         assert!(!text.to_lowercase().contains(detail), "{detail} in\n{text}");
     }
+    house.end().await;
+}
+
+/// A patient of the heart-failure journey who leaves hospital now.
+fn discharged(now_ms: u64) -> Vec<(String, Value)> {
+    let code = json!({ "coding": [{ "system": "http://snomed.info/sct", "code": "84114007" }] });
+    let patient = json!({ "reference": "Patient/lag" });
+    let active = "http://terminology.hl7.org/CodeSystem/condition-clinical";
+    let mut resources = vec![
+        json!({ "resourceType": "Patient", "id": "lag", "birthDate": "1941-03-07", "telecom": [{ "system": "email", "value": "o@example.com" }] }),
+        json!({ "resourceType": "Condition", "id": "lag-hf", "subject": patient, "code": code, "clinicalStatus": { "coding": [{ "system": active, "code": "active" }] } }),
+        json!({
+            "resourceType": "Encounter", "id": "lag-stay", "status": "finished", "subject": patient,
+            "class": { "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP" },
+            "period": { "start": "2026-02-24T08:00:00Z", "end": fhir::date::instant(now_ms) },
+        }),
+    ];
+    resources
+        .drain(..)
+        .map(|resource| {
+            let path = format!(
+                "/fhir/r4/{}/{}",
+                resource["resourceType"].as_str().expect("a type"),
+                resource["id"].as_str().expect("an id")
+            );
+            (path, resource)
+        })
+        .collect()
+}
+
+/// A gauge becomes a value; other servers of this process share the recorder, so it is asked a few times.
+async fn assert_becomes(house: &House, name: &str, expected: f64) {
+    let mut seen = None;
+    for _ in 0..100 {
+        let metrics = house
+            .bare(Method::GET, "/metrics")
+            .send()
+            .await
+            .expect("an answer");
+        let text = metrics.text().await.expect("text");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")));
+        seen = line.map(|value| value.parse::<f64>().expect("a number"));
+        if seen == Some(expected) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{name} is {seen:?}, not {expected}");
+}
+
+#[tokio::test]
+async fn lags_and_ages_are_true_when_they_are_asked_for() {
+    // Nobody follows, as when the follower hangs; nobody delivers.
+    let house = house_with(|options| options.run_journeys = false).await;
+    let operator = trust::Agent::system(store::TENANT, "command-line");
+    let permit = house
+        .server
+        .trust()
+        .decide(
+            &operator,
+            trust::Purpose::Operations,
+            trust::Action::Publish,
+            trust::Target::default(),
+            "test",
+        )
+        .await
+        .expect("a permit");
+    let journeys = house.server.journeys().clone();
+    journeys.publish(&permit, JOURNEY).await.expect("published");
+    journeys.drain(store::TENANT).await.expect("drained");
+    assert_becomes(&house, "journey_feed_lag_seconds", 0.0).await;
+    for (path, resource) in discharged(NOON_MS) {
+        let written = house
+            .sent(Method::PUT, &path, &resource)
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(written.status(), 201, "{path}");
+    }
+    house.clock.advance(90_000);
+    assert_becomes(&house, "journey_feed_lag_seconds", 90.0).await;
+    assert_becomes(&house, "cairn_outbox_age_seconds", 0.0).await;
+    journeys.drain(store::TENANT).await.expect("drained");
+    assert_becomes(&house, "journey_feed_lag_seconds", 0.0).await;
+    // The welcome is on its way, and its channel has a day.
+    house.clock.advance(120_000);
+    assert_becomes(&house, "cairn_outbox_age_seconds", 120.0).await;
+    assert_becomes(&house, "cairn_timer_lateness_seconds", 0.0).await;
+    house.clock.set(NOON_MS + 90_000 + 26 * 3_600_000);
+    assert_becomes(&house, "cairn_timer_lateness_seconds", 7_200.0).await;
+    journeys.drain(store::TENANT).await.expect("drained");
+    assert_becomes(&house, "cairn_timer_lateness_seconds", 0.0).await;
+    assert_becomes(&house, "journey_timer_lateness_seconds_sum", 7_200.0).await;
     house.end().await;
 }
 
