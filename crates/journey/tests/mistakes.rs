@@ -15,7 +15,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use trust::{Action, Role};
-use world::{CANARY, DAY, HOUR, Mail, START, World};
+use world::odd::CANARY;
+use world::{DAY, HOUR, Mail, START, World};
 
 const WEIGHT_TASK: &str = "coordinator asap Call the patient about their weight: requested";
 
