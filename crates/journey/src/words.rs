@@ -245,6 +245,12 @@ pub(crate) fn trail(
             Some(StepKind::Ask(_)) if label == "answered" => return None,
             Some(StepKind::Send(_)) if label == "delivered" => format!("Delivered: {title}"),
             Some(StepKind::Wait(_) | StepKind::Parallel { .. }) => return None,
+            // One case and a title that asks for it: what is otherwise is no.
+            Some(StepKind::Branch(branch))
+                if label == "otherwise" && branch.cases.len() == 1 && title.ends_with('?') =>
+            {
+                format!("{title} No")
+            }
             Some(StepKind::Branch(_)) if label == "otherwise" => {
                 format!("{title}: none of the cases")
             }

@@ -64,6 +64,13 @@ async fn a_patient_is_led_from_discharge_to_the_survey() {
         .await;
     let view = world.view(&patient).await;
     assert_eq!(view.ended.map(|(_, why)| why).as_deref(), Some("Completed"));
+    for what in ["Only in the portal? No", "Alarming symptoms? No"] {
+        assert!(
+            view.trail.iter().any(|entry| entry.what == what),
+            "{:#?}",
+            view.trail
+        );
+    }
     assert!(view.trail.iter().any(
         |entry| entry.what.starts_with("Answered: Symptom questions")
             && entry.why == "the patient answered a form"
@@ -349,6 +356,12 @@ async fn channels_fail_and_fall_back() {
             ["coordinator routine Tell the patient about the follow-up: requested"],
             "a message in the portal reaches only those who know of it"
         );
+        let said = |words: &str| {
+            let view = world.view(&patient);
+            let words = words.to_owned();
+            async move { view.await.trail.iter().any(|entry| entry.what == words) }
+        };
+        assert!(said("Only in the portal? Yes").await);
     }
     // Known at once: the patient has no address, or doesn't want e-mail.
     let world = World::new(Mail::Delivers).await;
