@@ -2,11 +2,11 @@
 //!
 //! One event is one leaf, however many resources an answer holds. Every patient concerned is an
 //! entity of its own, so that each finds it among theirs; of other resources at most
-//! [`RESOURCES_MAX`] are listed, and the rest are counted.
+//! [`RESOURCES_MAX`] are listed, and the rest are counted, all together and for each patient.
 //!
 //! BALP's agent "client" (the app, with its network address) is missing because this crate isn't told
 //! of it, which is why events don't claim the profiles in `meta.profile`.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -91,6 +91,10 @@ impl Event {
         subtype: (DICOM, "110137"),
         action: "E",
     };
+    /// Somebody looked at accounts.
+    pub(crate) const ACCOUNTS: Self = Self::own("accounts", "R");
+    /// What was over has been removed.
+    pub(crate) const SWEPT: Self = Self::own("swept", "D");
 
     /// The event of an action as such, e.g. one that is refused.
     pub(crate) fn of(action: Action) -> Self {
@@ -284,14 +288,26 @@ impl Auditor {
                 (resources.len() - RESOURCES_MAX).to_string(),
             );
         }
+        // Each patient is told of their own, so what isn't listed is counted for each of them, too.
+        let mut unlisted = BTreeMap::<&str, usize>::new();
+        for touched in resources.iter().skip(RESOURCES_MAX) {
+            if let Some(patient) = &touched.patient {
+                *unlisted.entry(patient).or_default() += 1;
+            }
+        }
         let mut entities = Vec::with_capacity(record.patients.len() + resources.len() + 2);
         for patient in &record.patients {
             let touched = patients.iter().find(|touched| touched.id == *patient);
+            let mut details = touched.map_or_else(Vec::new, |touched| touched_details(touched));
+            if let Some(count) = unlisted.get(patient.as_str()) {
+                details
+                    .push(json!({"type": "further-resources", "valueString": count.to_string()}));
+            }
             entities.push(entity(
                 &format!("Patient/{patient}"),
                 ("1", "Person"),
                 ("1", "Patient"),
-                touched.map_or_else(Vec::new, |touched| touched_details(touched)),
+                details,
             ));
         }
         for touched in resources.into_iter().take(RESOURCES_MAX) {

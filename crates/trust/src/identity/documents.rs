@@ -1,7 +1,9 @@
 //! What identity keeps: accounts, sessions, links, clients and failed attempts, each one sealed JSON
 //! document of the tenant's. Their ids are keyed hashes of what they are looked up by, so that two of
 //! the same can't be.
-use ledger::{AuditDraft, Commit, Draft, Expected, Kind, Ledger, LedgerError, Owner, TenantId};
+use ledger::{
+    AuditDraft, Commit, Draft, Expected, Kind, Ledger, LedgerError, Owner, Query, Stored, TenantId,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +16,36 @@ const FIRST_WAIT_MS: u64 = 30_000;
 /// The longest wait: long enough that guessing is hopeless (100 tries a day), short enough that
 /// locking somebody out on purpose stays a nuisance.
 const LONGEST_WAIT_MS: u64 = 900_000;
-/// Failures are forgotten after a day without one.
-const MEMORY_MS: u64 = 86_400_000;
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
+/// Documents looked for in one go.
+const FIND_AT_ONCE: usize = 500;
+/// What the ledger finds a document by when it is over: the day of its end.
+const ENDS: &str = "ends";
+/// The first day in store.
+const FIRST_DAY: i64 = 0;
+
+/// How failures of one name are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// Failures are forgotten this long after the last one.
+    pub(super) memory_ms: u64,
+    /// After so many there is no further try until they are forgotten.
+    pub(super) failures_max: Option<u32>,
+}
+
+/// User names: a password has to be guessed, and a code besides.
+pub(super) const OF_NAMES: Patience = Patience {
+    memory_ms: DAY_MS,
+    failures_max: None,
+};
+/// Patients, whichever of their links is tried: there are about 36,500 dates of birth to guess, and
+/// most patients are in a third of them, so that twenty tries are two in a thousand. Waits alone
+/// would allow a hundred tries a day.
+pub(super) const OF_PATIENTS: Patience = Patience {
+    memory_ms: 7 * DAY_MS,
+    failures_max: Some(20),
+};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct AccountDocument {
@@ -107,16 +137,20 @@ pub(super) struct AttemptsDocument {
 
 impl AttemptsDocument {
     /// The failures that count now.
-    pub(super) fn current(&self, now_ms: u64) -> u32 {
-        if now_ms.saturating_sub(self.last_ms) > MEMORY_MS {
+    pub(super) fn current(&self, patience: Patience, now_ms: u64) -> u32 {
+        if now_ms.saturating_sub(self.last_ms) > patience.memory_ms {
             0
         } else {
             self.failures
         }
     }
     /// How long to wait before another try.
-    pub(super) fn wait_ms(&self, now_ms: u64) -> u64 {
-        let Some(over) = self.current(now_ms).checked_sub(FREE_TRIES) else {
+    pub(super) fn wait_ms(&self, patience: Patience, now_ms: u64) -> u64 {
+        let failures = self.current(patience, now_ms);
+        if patience.failures_max.is_some_and(|most| failures >= most) {
+            return (self.last_ms + patience.memory_ms + 1).saturating_sub(now_ms);
+        }
+        let Some(over) = failures.checked_sub(FREE_TRIES) else {
             return 0;
         };
         let wait_ms = FIRST_WAIT_MS
@@ -124,8 +158,8 @@ impl AttemptsDocument {
             .min(LONGEST_WAIT_MS);
         (self.last_ms + wait_ms).saturating_sub(now_ms)
     }
-    pub(super) fn fail(&mut self, now_ms: u64) {
-        self.failures = self.current(now_ms) + 1;
+    pub(super) fn fail(&mut self, patience: Patience, now_ms: u64) {
+        self.failures = self.current(patience, now_ms) + 1;
         self.last_ms = now_ms;
     }
 }
@@ -153,17 +187,11 @@ pub(super) async fn get<T: DeserializeOwned>(
     let Some(stored) = stored.filter(|stored| !stored.deleted) else {
         return Ok(None);
     };
-    let body = serde_json::from_slice(&stored.body).map_err(|_| {
-        TrustError::Damaged(format!("document {id} of kind {} does not parse", kind.0))
-    })?;
-    Ok(Some(Kept {
-        id: stored.id,
-        body,
-        version: stored.version,
-    }))
+    kept(kind, stored).map(Some)
 }
 
 /// A document to be written. The tokens are (parameter, value).
+#[allow(clippy::too_many_arguments, reason = "a document has this many sides")]
 pub(super) fn draft<T: Serialize>(
     ledger: &Ledger,
     tenant: TenantId,
@@ -172,9 +200,17 @@ pub(super) fn draft<T: Serialize>(
     expected: Expected,
     body: &T,
     found_by: &[(&str, &str)],
+    ends_ms: Option<u64>,
 ) -> Result<Draft, TrustError> {
     let body = serde_json::to_vec(body)
         .map_err(|_| TrustError::Damaged("a document can't be written as JSON".to_owned()))?;
+    let mut tokens: Vec<_> = found_by
+        .iter()
+        .map(|(name, value)| ledger.token(tenant, kind, name, value))
+        .collect();
+    if let Some(ends_ms) = ends_ms {
+        tokens.extend(ledger.range_tokens(tenant, kind, ENDS, day(ends_ms)));
+    }
     Ok(Draft {
         kind,
         id: id.to_owned(),
@@ -182,10 +218,60 @@ pub(super) fn draft<T: Serialize>(
         expected,
         body,
         deleted: false,
-        tokens: found_by
-            .iter()
-            .map(|(name, value)| ledger.token(tenant, kind, name, value))
-            .collect(),
+        tokens,
+    })
+}
+
+fn day(ms: u64) -> i64 {
+    i64::try_from(ms / DAY_MS).unwrap_or(i64::MAX)
+}
+
+/// What finds the documents of a kind that ended before today.
+pub(super) fn ended(ledger: &Ledger, tenant: TenantId, kind: Kind, now_ms: u64) -> Option<Query> {
+    ledger.range_query(tenant, kind, ENDS, FIRST_DAY, day(now_ms) - 1)
+}
+
+/// Documents that a query finds, newest first, at most `most`; whether a token stood for something
+/// else is for the caller to see on the body.
+pub(super) async fn find<T: DeserializeOwned>(
+    ledger: &Ledger,
+    tenant: TenantId,
+    kind: Kind,
+    query: &Query,
+    most: usize,
+) -> Result<Vec<Kept<T>>, TrustError> {
+    let mut found = Vec::new();
+    let mut before = None;
+    while found.len() < most {
+        let wanted = (most - found.len()).min(FIND_AT_ONCE);
+        let hits = ledger.search(tenant, query, before, None, wanted).await?;
+        for hit in &hits {
+            let Some(stored) = ledger.fetch(tenant, *hit).await? else {
+                continue;
+            };
+            if stored.kind == kind && !stored.deleted {
+                found.push(kept(kind, stored)?);
+            }
+        }
+        match hits.last() {
+            Some(last) if hits.len() == wanted => before = Some(last.number),
+            _ => break,
+        }
+    }
+    Ok(found)
+}
+
+fn kept<T: DeserializeOwned>(kind: Kind, stored: Stored) -> Result<Kept<T>, TrustError> {
+    let body = serde_json::from_slice(&stored.body).map_err(|_| {
+        TrustError::Damaged(format!(
+            "document {} of kind {} does not parse",
+            stored.id, kind.0
+        ))
+    })?;
+    Ok(Kept {
+        id: stored.id,
+        body,
+        version: stored.version,
     })
 }
 
@@ -223,15 +309,34 @@ mod tests {
         let mut attempts = AttemptsDocument::default();
         let mut waits = Vec::new();
         for _ in 0..12 {
-            attempts.fail(1_000_000);
-            waits.push(attempts.wait_ms(1_000_000) / 1000);
+            attempts.fail(OF_NAMES, 1_000_000);
+            waits.push(attempts.wait_ms(OF_NAMES, 1_000_000) / 1000);
         }
         assert_eq!(waits, [0, 0, 0, 0, 30, 60, 120, 240, 480, 900, 900, 900]);
-        assert_eq!(attempts.wait_ms(1_000_000 + 899_000), 1000);
-        assert_eq!(attempts.wait_ms(1_000_000 + 900_000), 0);
-        assert_eq!(attempts.current(1_000_000 + MEMORY_MS), 12);
-        assert_eq!(attempts.current(1_000_001 + MEMORY_MS), 0);
-        attempts.fail(1_000_001 + MEMORY_MS);
+        assert_eq!(attempts.wait_ms(OF_NAMES, 1_000_000 + 899_000), 1000);
+        assert_eq!(attempts.wait_ms(OF_NAMES, 1_000_000 + 900_000), 0);
+        assert_eq!(attempts.current(OF_NAMES, 1_000_000 + DAY_MS), 12);
+        assert_eq!(attempts.current(OF_NAMES, 1_000_001 + DAY_MS), 0);
+        attempts.fail(OF_NAMES, 1_000_001 + DAY_MS);
         assert_eq!(attempts.failures, 1);
+    }
+
+    #[test]
+    fn a_patient_s_tries_end_for_a_week() {
+        let mut attempts = AttemptsDocument::default();
+        let mut now_ms = 1_000_000;
+        for _ in 0..20 {
+            assert_eq!(attempts.wait_ms(OF_PATIENTS, now_ms), 0);
+            attempts.fail(OF_PATIENTS, now_ms);
+            now_ms += LONGEST_WAIT_MS;
+        }
+        assert_eq!(
+            attempts.wait_ms(OF_PATIENTS, attempts.last_ms + 1),
+            7 * DAY_MS
+        );
+        assert_eq!(
+            attempts.wait_ms(OF_PATIENTS, attempts.last_ms + 7 * DAY_MS + 1),
+            0
+        );
     }
 }

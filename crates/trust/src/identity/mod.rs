@@ -1,14 +1,18 @@
 //! People's accounts, sign-in and sessions.
 //!
 //! `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
-//! `documents.rs` what is kept and `secrets.rs` how. All times here are the wall clock's. Every
-//! sign-in, failed ones too, is in the audit; names that somebody typed are not, because some type
-//! their password there.
+//! `manage.rs` what administrators see and take away, `documents.rs` what is kept, `secrets.rs` how,
+//! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
+//! the audit; names that somebody typed are not, because some type their password there. Where
+//! somebody may fail without end, `refusals.rs` bounds what is recorded, and says how much was not.
 
 mod documents;
+mod manage;
+mod refusals;
 mod secrets;
 mod sessions;
 mod sign_in;
+mod sweep;
 
 use std::sync::Arc;
 
@@ -18,10 +22,13 @@ use tokio::sync::{Mutex, Semaphore};
 use self::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, LinkDocument, commit, draft, get,
 };
+use self::refusals::{Refusals, Why};
 use self::sessions::Sessions;
 use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::policy::Policies;
 use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kinds};
+
+pub use manage::{AccountView, ClientState, ClientView, Listing};
 
 /// How long a client's token lasts; then a new one has to be made.
 const CLIENT_LIFE_MS: u64 = 365 * 86_400_000;
@@ -107,6 +114,7 @@ struct Inner {
     hashing: Semaphore,
     locks: Vec<Mutex<()>>,
     sessions: Sessions,
+    refusals: Refusals,
 }
 
 impl Identity {
@@ -134,6 +142,7 @@ impl Identity {
                 hashing: Semaphore::new(HASHES_AT_ONCE),
                 locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
                 sessions: Sessions::default(),
+                refusals: Refusals::default(),
             }),
         })
     }
@@ -254,29 +263,22 @@ impl Identity {
             secret_base32.map_or_else(|| secrets::mint_totp(entropy.as_ref()), str::to_owned);
         secrets::totp(&secret)?;
         let note = format!("account {account} was given a second factor");
-        self.change_account(by, account, &note, |document| {
-            document.totp = Some(secret.clone());
-            document.totp_step = 0;
-        })
+        let permit = self.permit(by, Action::Administer).await?;
+        self.change_account(
+            &permit,
+            account,
+            &note,
+            manage::Effect::Factor,
+            |document| {
+                document.totp = Some(secret.clone());
+                document.totp_step = 0;
+            },
+        )
         .await?;
         Ok(secret)
     }
-    /// Closes an account or opens it again. Its sessions end within half a minute.
-    ///
-    /// # Errors
-    /// `Refused`, `Ledger`, `Invalid`.
-    pub async fn set_active(
-        &self,
-        by: &Agent,
-        account: &str,
-        active: bool,
-    ) -> Result<(), TrustError> {
-        let word = if active { "opened" } else { "closed" };
-        let note = format!("account {account} was {word}");
-        self.change_account(by, account, &note, |document| document.active = active)
-            .await
-    }
-    /// Makes a sign-in link's secret for a patient; usable once within its life, together with the birth date.
+    /// Makes a sign-in link's secret for a patient, good within its life together with the birth date:
+    /// once, or (`reusable`) as often as it is needed.
     ///
     /// # Errors
     /// `Refused`, `Ledger`; `Invalid` when there is no such patient or no birth date on record.
@@ -317,6 +319,7 @@ impl Identity {
             Expected::Absent,
             &document,
             &[],
+            Some(document.expires_ms),
         )?;
         let mut record = Record::under(&permit, Event::of(Action::Invite));
         record.patients.insert(patient.to_owned());
@@ -360,6 +363,7 @@ impl Identity {
             Expected::Absent,
             &document,
             &[],
+            None,
         )?;
         let note = format!("client {id} made, role {}", role.name());
         let mut record = Record::under(&permit, Event::ACCOUNT_CHANGED);
@@ -367,30 +371,48 @@ impl Identity {
         self.commit(tenant, vec![draft], record).await?;
         Ok(secret)
     }
-    /// The agent behind a bearer token.
+    /// The agent behind a bearer token. The store is asked each time, so a token that was revoked is
+    /// refused at once.
     ///
     /// # Errors
     /// `SignIn`.
     pub async fn bearer(&self, token: &str) -> Result<Agent, TrustError> {
-        let tenant = secrets::tenant_of(token).ok_or(TrustError::SignIn)?;
+        let Some(tenant) = secrets::tenant_of(token) else {
+            Why::Token.count();
+            return Err(TrustError::SignIn);
+        };
         let hash = secrets::hash(token);
         let id = self.id_of(tenant, "client", &hash);
         let found: Option<Kept<ClientDocument>> =
             get(&self.inner.ledger, tenant, kinds::CLIENT, &id).await?;
-        let now_ms = self.now_ms();
         let client = found
             .map(|kept| kept.body)
-            .filter(|client| {
-                secrets::same(&client.secret, &hash) && client.active && now_ms < client.expires_ms
-            })
-            .ok_or(TrustError::SignIn)?;
-        Ok(Agent {
+            .filter(|client| secrets::same(&client.secret, &hash));
+        let Some(client) = client else {
+            let stranger = sign_in::stranger(tenant);
+            let record = Record::new(&stranger, Event::LOGIN);
+            self.refused(Why::Token, "", record, "unknown access token")
+                .await?;
+            return Err(TrustError::SignIn);
+        };
+        let over = match client.state(self.now_ms()) {
+            ClientState::Active => None,
+            ClientState::Revoked => Some("revoked access token"),
+            ClientState::Expired => Some("expired access token"),
+        };
+        let agent = Agent {
             tenant,
             id,
             name: client.name,
             role: client.role,
             patient: None,
-        })
+        };
+        if let Some(words) = over {
+            let record = Record::new(&agent, Event::LOGIN);
+            self.refused(Why::Token, &agent.id, record, words).await?;
+            return Err(TrustError::SignIn);
+        }
+        Ok(agent)
     }
 
     fn now_ms(&self) -> u64 {
@@ -451,6 +473,7 @@ impl Identity {
             expected,
             account,
             &found_by,
+            None,
         )
     }
 
@@ -460,36 +483,6 @@ impl Identity {
         id: &str,
     ) -> Result<Option<Kept<AccountDocument>>, TrustError> {
         get(&self.inner.ledger, tenant, kinds::ACCOUNT, id).await
-    }
-
-    async fn change_account(
-        &self,
-        by: &Agent,
-        account: &str,
-        note: &str,
-        change: impl Fn(&mut AccountDocument),
-    ) -> Result<(), TrustError> {
-        let permit = self.permit(by, Action::Administer).await?;
-        let tenant = by.tenant;
-        for _ in 0..RETRIES {
-            let mut kept = self
-                .account(tenant, account)
-                .await?
-                .ok_or_else(|| TrustError::Invalid("there is no such account".to_owned()))?;
-            change(&mut kept.body);
-            let expected = Expected::Version(kept.version);
-            let draft = self.account_draft(tenant, account, expected, &kept.body)?;
-            let mut record = Record::under(&permit, Event::ACCOUNT_CHANGED);
-            record.note = Some(note);
-            match self.commit(tenant, vec![draft], record).await {
-                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
-                other => {
-                    self.inner.sessions.recheck_all();
-                    return other;
-                }
-            }
-        }
-        Err(LedgerError::Conflict.into())
     }
 
     async fn commit(
@@ -538,6 +531,10 @@ impl Identity {
         let Some(stored) = stored else {
             return Ok((AttemptsDocument::default(), Expected::Absent));
         };
+        if stored.deleted {
+            let none = AttemptsDocument::default();
+            return Ok((none, Expected::Version(stored.version)));
+        }
         let attempts = serde_json::from_slice(&stored.body)
             .map_err(|_| TrustError::Damaged(format!("document {id} does not parse")))?;
         Ok((attempts, Expected::Version(stored.version)))

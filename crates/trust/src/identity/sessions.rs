@@ -19,7 +19,19 @@ const SESSIONS_MAX: usize = 100_000;
 
 /// Sessions in use, by document id.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<String, Live>>);
+pub(super) struct Sessions(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    live: HashMap<String, Live>,
+    /// Rises whenever something is taken away. What was read before that may be just that, so the
+    /// store is asked again when it is used next.
+    taken_away: u64,
+}
+
+/// How much had been taken away when a session was read.
+#[derive(Clone, Copy)]
+struct Seen(u64);
 
 #[derive(Clone)]
 struct Live {
@@ -31,15 +43,40 @@ struct Live {
 }
 
 impl Sessions {
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<String, Live>) -> T) -> T {
+    fn table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<String, Live>) -> T) -> T {
+        self.table(|table| work(&mut table.live))
     }
     /// Asks the store again for each session when it is used next.
     pub(super) fn recheck_all(&self) {
-        self.with(|live| live.values_mut().for_each(|one| one.checked_ms = 0));
+        self.table(|table| {
+            table.taken_away += 1;
+            table.live.values_mut().for_each(|one| one.checked_ms = 0);
+        });
     }
-    fn insert(&self, id: String, one: Live) {
+    /// Forgets those of which `is_over` says so, by when they were last used and when they end.
+    pub(super) fn forget(&self, is_over: impl Fn(u64, u64) -> bool) {
         self.with(|live| {
+            live.retain(|_, one| !is_over(one.last_seen_ms, one.session.expires_ms));
+        });
+    }
+    fn seen(&self) -> Seen {
+        self.table(|table| Seen(table.taken_away))
+    }
+    fn remove(&self, id: &str) {
+        self.table(|table| {
+            table.taken_away += 1;
+            table.live.remove(id);
+        });
+    }
+    fn insert(&self, id: String, mut one: Live, seen: Seen) {
+        self.table(|table| {
+            if table.taken_away != seen.0 {
+                one.checked_ms = 0;
+            }
+            let live = &mut table.live;
             if live.len() >= SESSIONS_MAX
                 && let Some(oldest) = live
                     .iter()
@@ -120,8 +157,8 @@ impl Identity {
         let hash = secrets::hash(secret);
         let id = self.id_of(tenant, "session", &hash);
         for _ in 0..super::RETRIES {
-            self.inner.sessions.with(|live| live.remove(&id));
             let Some(kept) = self.session_document(tenant, &id, &hash).await? else {
+                self.inner.sessions.remove(&id);
                 return Ok(());
             };
             let agent = kept.body.agent.agent(tenant);
@@ -131,7 +168,7 @@ impl Identity {
                 // Its last use was written in between.
                 Err(TrustError::Ledger(LedgerError::Conflict)) => {}
                 other => {
-                    self.inner.sessions.with(|live| live.remove(&id));
+                    self.inner.sessions.remove(&id);
                     return other;
                 }
             }
@@ -173,18 +210,13 @@ impl Identity {
             Err(TrustError::Ledger(LedgerError::Conflict)) => return Err(TrustError::SignIn),
             Err(error) => return Err(error),
         }
+        // Not taken into memory yet: the account may have been closed while this was on its way, and
+        // the first use looks at it.
         let session = session_of(tenant, &id, &document);
-        let live = Live {
-            session: session.clone(),
-            last_seen_ms: now_ms,
-            kept_ms: now_ms,
-            checked_ms: now_ms,
-        };
-        self.inner.sessions.insert(id, live);
         Ok(SignIn::Done { secret, session })
     }
 
-    fn over(&self, last_seen_ms: u64, expires_ms: u64, now_ms: u64) -> bool {
+    pub(super) fn over(&self, last_seen_ms: u64, expires_ms: u64, now_ms: u64) -> bool {
         now_ms.saturating_sub(last_seen_ms) >= self.inner.idle_ms || now_ms >= expires_ms
     }
 
@@ -201,15 +233,16 @@ impl Identity {
         }))
     }
 
-    fn session_draft(
+    pub(super) fn session_draft(
         &self,
         tenant: TenantId,
         id: &str,
         expected: Expected,
         document: &SessionDocument,
     ) -> Result<Draft, TrustError> {
-        let account = document.account.as_deref().unwrap_or_default();
-        let found_by = [("account", account)];
+        let mut found_by = Vec::new();
+        found_by.extend(document.account.as_deref().map(|id| ("account", id)));
+        found_by.extend(document.agent.patient.as_deref().map(|id| ("patient", id)));
         let ledger = &self.inner.ledger;
         draft(
             ledger,
@@ -219,6 +252,7 @@ impl Identity {
             expected,
             document,
             &found_by,
+            Some(document.expires_ms),
         )
     }
 
@@ -230,10 +264,10 @@ impl Identity {
         hash: &str,
         now_ms: u64,
     ) -> Result<Live, TrustError> {
+        let sessions = &self.inner.sessions;
+        let seen = sessions.seen();
         // What memory knows is newer than what is kept.
-        let seen_ms = self
-            .inner
-            .sessions
+        let seen_ms = sessions
             .with(|live| live.remove(id))
             .map(|one| one.last_seen_ms);
         let (document, last_seen_ms) = self.read(tenant, id, hash, seen_ms, now_ms).await?;
@@ -243,7 +277,7 @@ impl Identity {
             kept_ms: document.last_seen_ms,
             checked_ms: now_ms,
         };
-        self.inner.sessions.insert(id.to_owned(), live.clone());
+        sessions.insert(id.to_owned(), live.clone(), seen);
         Ok(live)
     }
 
@@ -270,6 +304,11 @@ impl Identity {
             if !account.is_some_and(|kept| kept.body.active) {
                 return Err(TrustError::SignIn);
             }
+        }
+        if let Some(patient) = &document.agent.patient
+            && self.is_shut_out(tenant, patient).await?
+        {
+            return Err(TrustError::SignIn);
         }
         Ok((document, last_seen_ms))
     }
@@ -306,5 +345,57 @@ fn session_of(tenant: TenantId, id: &str, document: &SessionDocument) -> Session
         agent: document.agent.agent(tenant),
         csrf: document.csrf.clone(),
         expires_ms: document.expires_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Agent, Role};
+
+    const CHECKED_MS: u64 = 1_000_000;
+
+    fn live() -> Live {
+        let session = Session {
+            id: "s".to_owned(),
+            agent: Agent {
+                tenant: TenantId(1),
+                id: "a".to_owned(),
+                name: String::new(),
+                role: Role::Clinician,
+                patient: None,
+            },
+            csrf: String::new(),
+            expires_ms: 10,
+        };
+        Live {
+            session,
+            last_seen_ms: 0,
+            kept_ms: 0,
+            checked_ms: CHECKED_MS,
+        }
+    }
+
+    /// A request reads the session, another one signs out, and only then does the first come to put
+    /// into memory what it read.
+    #[test]
+    fn what_was_read_before_something_was_taken_away_is_not_trusted() {
+        let sessions = Sessions::default();
+        let checked_ms = || sessions.with(|live| live.get("s").map(|one| one.checked_ms));
+        let put = |seen| sessions.insert("s".to_owned(), live(), seen);
+        let before = sessions.seen();
+        sessions.remove("s");
+        put(before);
+        assert_eq!(checked_ms(), Some(0), "a sign-out was undone");
+        let before = sessions.seen();
+        sessions.recheck_all();
+        put(before);
+        assert_eq!(checked_ms(), Some(0), "a closed account was let in");
+        put(sessions.seen());
+        assert_eq!(checked_ms(), Some(CHECKED_MS));
+        sessions.forget(|_, expires_ms| expires_ms > 10);
+        assert_eq!(checked_ms(), Some(CHECKED_MS));
+        sessions.forget(|_, expires_ms| expires_ms <= 10);
+        assert_eq!(checked_ms(), None);
     }
 }

@@ -1,12 +1,13 @@
 //! Passwords, second factors and links.
 use fhir::ResourceType;
-use ledger::{Draft, Expected, Kind, TenantId};
+use ledger::{Draft, Expected, Kind, LedgerError, TenantId};
 
 use super::documents::{
-    AccountDocument, AgentDocument, AttemptsDocument, Kept, LinkDocument, SessionDocument, Stage,
-    deletion, draft, get,
+    AccountDocument, AgentDocument, AttemptsDocument, Kept, LinkDocument, OF_NAMES, OF_PATIENTS,
+    Patience, SessionDocument, Stage, deletion, draft, get,
 };
-use super::{Identity, LOCKS, SignIn, fold, secrets};
+use super::refusals::Why;
+use super::{Identity, LOCKS, RETRIES, SignIn, fold, secrets};
 use crate::audit::{Event, Outcome, Record};
 use crate::{Agent, Role, TrustError, kinds};
 
@@ -16,9 +17,48 @@ const TICKET_LIFE_MS: u64 = 300_000;
 /// 36,500 dates to guess, and most patients in a third of them, ten tries are one in a thousand.
 const LINK_TRIES_MAX: u32 = 10;
 
-/// The tries for one user name or link, held while one is made.
+/// Whose tries are counted.
+#[derive(Clone, Copy)]
+enum Whom<'a> {
+    /// The user name of this account.
+    Account { user_name: &'a str, id: &'a str },
+    /// A user name that nobody has. Its failures are kept in memory only, or a stranger could fill
+    /// the store with them.
+    Nobody { user_name: &'a str },
+    /// A patient, whichever of their links is tried.
+    Patient(&'a str),
+}
+
+impl Whom<'_> {
+    fn patience(self) -> Patience {
+        match self {
+            Self::Account { .. } | Self::Nobody { .. } => OF_NAMES,
+            Self::Patient(_) => OF_PATIENTS,
+        }
+    }
+    fn is_known(self) -> bool {
+        !matches!(self, Self::Nobody { .. })
+    }
+    fn patient(self) -> Option<String> {
+        match self {
+            Self::Patient(id) => Some(id.to_owned()),
+            Self::Account { .. } | Self::Nobody { .. } => None,
+        }
+    }
+    /// For the audit: ids, but nothing that was typed.
+    fn words(self) -> String {
+        match self {
+            Self::Account { id, .. } => format!("account {id}"),
+            Self::Nobody { .. } => "no such account".to_owned(),
+            Self::Patient(_) => "a patient's link".to_owned(),
+        }
+    }
+}
+
+/// The tries for one user name or patient, held while one is made.
 struct Trying<'a> {
     tenant: TenantId,
+    whom: Whom<'a>,
     id: String,
     attempts: AttemptsDocument,
     expected: Expected,
@@ -37,12 +77,20 @@ impl Identity {
         password: &str,
     ) -> Result<SignIn, TrustError> {
         let user_name = fold(user_name);
-        let trying = self.trying(tenant, "user", &user_name).await?;
         let id = self.account_id(tenant, &user_name);
-        let account = self
-            .account(tenant, &id)
-            .await?
-            .filter(|kept| kept.body.active);
+        let whom = match self.account(tenant, &id).await? {
+            Some(_) => Whom::Account {
+                user_name: &user_name,
+                id: &id,
+            },
+            None => Whom::Nobody {
+                user_name: &user_name,
+            },
+        };
+        let trying = self.trying(tenant, whom).await?;
+        let account = self.account(tenant, &id).await?;
+        let closed = account.as_ref().is_some_and(|kept| !kept.body.active);
+        let account = account.filter(|kept| kept.body.active);
         let known = account.as_ref().and_then(|kept| kept.body.password.clone());
         let hash = known
             .clone()
@@ -52,9 +100,12 @@ impl Identity {
             .apart(move || secrets::password_matches(&password, &hash))
             .await?;
         let (Some(account), true) = (account, matches && known.is_some()) else {
-            return Err(self
-                .failed(trying, stranger(tenant), None, "password")
-                .await?);
+            let what = if closed {
+                "password tried on a closed account"
+            } else {
+                "password wrong"
+            };
+            return Err(self.failed(trying, None, Why::Password, what).await?);
         };
         let agent = agent_of(&account);
         let second_factor = match (&account.body.totp, account.body.role) {
@@ -85,15 +136,7 @@ impl Identity {
             expires_ms: now_ms + TICKET_LIFE_MS,
         };
         let id = self.id_of(tenant, "session", &document.secret);
-        let draft = draft(
-            &self.inner.ledger,
-            tenant,
-            kinds::SESSION,
-            &id,
-            Expected::Absent,
-            &document,
-            &[],
-        )?;
+        let draft = self.session_draft(tenant, &id, Expected::Absent, &document)?;
         let agent = document.agent.agent(tenant);
         let mut record = Record::new(&agent, Event::LOGIN);
         record.note = Some("password right, second factor asked for");
@@ -113,7 +156,10 @@ impl Identity {
     /// # Errors
     /// `SignIn`, `LockedOut`.
     pub async fn second_factor(&self, ticket: &str, code: &str) -> Result<SignIn, TrustError> {
-        let tenant = secrets::tenant_of(ticket).ok_or(TrustError::SignIn)?;
+        let Some(tenant) = secrets::tenant_of(ticket) else {
+            Why::Ticket.count();
+            return Err(TrustError::SignIn);
+        };
         let hash = secrets::hash(ticket);
         let id = self.id_of(tenant, "session", &hash);
         let ledger = &self.inner.ledger;
@@ -121,25 +167,39 @@ impl Identity {
             let found: Option<Kept<SessionDocument>> =
                 get(ledger, tenant, kinds::SESSION, &id).await?;
             Ok(found.filter(|kept| {
-                secrets::same(&kept.body.secret, &hash)
-                    && kept.body.stage != Stage::Open
-                    && self.now_ms() < kept.body.expires_ms
+                secrets::same(&kept.body.secret, &hash) && kept.body.stage != Stage::Open
             }))
         };
-        let first_look = find().await?.ok_or(TrustError::SignIn)?;
-        let account_id = first_look.body.account.clone().ok_or(TrustError::SignIn)?;
+        let first_look = find().await?;
+        let account_id = first_look.and_then(|kept| kept.body.account);
+        let Some(account_id) = account_id else {
+            let words = "a sign-in that is unknown, or was finished or ended before";
+            return Err(self.dead(tenant, Why::Ticket, "", None, words).await?);
+        };
         let account = self
             .account(tenant, &account_id)
             .await?
             .ok_or(TrustError::SignIn)?;
-        let trying = self.trying(tenant, "user", &account.body.user_name).await?;
+        let whom = Whom::Account {
+            user_name: &account.body.user_name,
+            id: &account_id,
+        };
+        let trying = self.trying(tenant, whom).await?;
         // Another try may have used the ticket or the code while this one waited for its turn.
-        let session = find().await?.ok_or(TrustError::SignIn)?;
+        let session = find()
+            .await?
+            .filter(|kept| self.now_ms() < kept.body.expires_ms);
         let account = self
             .account(tenant, &account_id)
             .await?
-            .filter(|kept| kept.body.active)
-            .ok_or(TrustError::SignIn)?;
+            .filter(|kept| kept.body.active);
+        let (Some(session), Some(account)) = (session, account) else {
+            let words = format!("a sign-in to account {account_id} that is over");
+            drop(trying);
+            return Err(self
+                .dead(tenant, Why::Ticket, &account_id, None, &words)
+                .await?);
+        };
         let secret = match (&session.body.stage, &account.body.totp) {
             (Stage::Enrol { totp }, None) | (Stage::SecondFactor, Some(totp)) => totp.clone(),
             // Somebody else enrolled in between, or the factor was taken away.
@@ -150,8 +210,9 @@ impl Identity {
             .check(code.trim(), now_s)
             .filter(|step| *step > account.body.totp_step);
         let Some(step) = step else {
-            let agent = session.body.agent.agent(tenant);
-            return Err(self.failed(trying, agent, None, "second factor").await?);
+            return Err(self
+                .failed(trying, None, Why::Code, "second factor wrong")
+                .await?);
         };
         let mut changed = account.body.clone();
         changed.totp = Some(secret);
@@ -165,7 +226,7 @@ impl Identity {
         let note = "signed in with password and second factor";
         self.open(
             tenant,
-            Some(account_id),
+            Some(account_id.clone()),
             agent_of(&account),
             documents,
             note,
@@ -183,22 +244,41 @@ impl Identity {
         birth_date: &str,
     ) -> Result<SignIn, TrustError> {
         if secrets::tenant_of(secret) != Some(tenant) {
+            Why::Link.count();
             return Err(TrustError::SignIn);
         }
         let hash = secrets::hash(secret);
         let id = self.id_of(tenant, "link", &hash);
-        let trying = self.trying(tenant, "link", &id).await?;
-        let link: Option<Kept<LinkDocument>> =
-            get(&self.inner.ledger, tenant, kinds::SIGN_IN_LINK, &id).await?;
-        let link = link
-            .filter(|kept| {
-                secrets::same(&kept.body.secret, &hash)
-                    && !kept.body.used
-                    && kept.body.wrong < LINK_TRIES_MAX
-                    && self.now_ms() < kept.body.expires_ms
-            })
-            .ok_or(TrustError::SignIn)?;
-        let patient = link.body.patient.clone();
+        let find = async || -> Result<Option<Kept<LinkDocument>>, TrustError> {
+            let found: Option<Kept<LinkDocument>> =
+                get(&self.inner.ledger, tenant, kinds::SIGN_IN_LINK, &id).await?;
+            Ok(found.filter(|kept| secrets::same(&kept.body.secret, &hash)))
+        };
+        let Some(first_look) = find().await? else {
+            let words = "a link that is unknown, or ended a while ago";
+            return Err(self.dead(tenant, Why::Link, "", None, words).await?);
+        };
+        let patient = first_look.body.patient;
+        let trying = self.trying(tenant, Whom::Patient(&patient)).await?;
+        // Another try may have used it up while this one waited for its turn.
+        let link = find().await?.ok_or(TrustError::SignIn)?;
+        let over = if link.body.used {
+            Some("a link that was used already")
+        } else if link.body.wrong >= LINK_TRIES_MAX {
+            Some("a link that ended by wrong dates of birth")
+        } else if self.now_ms() >= link.body.expires_ms {
+            Some("a link whose time is over")
+        } else if self.is_shut_out(tenant, &patient).await? {
+            Some("a link of a closed account")
+        } else {
+            None
+        };
+        if let Some(words) = over {
+            drop(trying);
+            return Err(self
+                .dead(tenant, Why::Link, &id, Some(&patient), words)
+                .await?);
+        }
         let found = self
             .inner
             .vault
@@ -212,7 +292,7 @@ impl Identity {
             id: patient.clone(),
             name: String::new(),
             role: Role::Patient,
-            patient: Some(patient),
+            patient: Some(patient.clone()),
         };
         if !right {
             // Whoever has the link and not the birth date isn't shown to be the patient.
@@ -220,13 +300,9 @@ impl Identity {
                 wrong: link.body.wrong + 1,
                 ..link.body
             };
+            let link = Some((id, link.version, wrong));
             return Err(self
-                .failed(
-                    trying,
-                    stranger(tenant),
-                    Some((id, link.version, wrong)),
-                    "birth date",
-                )
+                .failed(trying, link, Why::BirthDate, "birth date wrong")
                 .await?);
         }
         let mut documents = Vec::new();
@@ -243,26 +319,46 @@ impl Identity {
     }
 
     /// Waits for the turn to try, and checks that trying is allowed.
-    async fn trying(
-        &self,
+    async fn trying<'a>(
+        &'a self,
         tenant: TenantId,
-        what: &str,
-        name: &str,
-    ) -> Result<Trying<'_>, TrustError> {
-        let id = self.id_of(tenant, "attempts", &format!("{what} {name}"));
+        whom: Whom<'a>,
+    ) -> Result<Trying<'a>, TrustError> {
+        let id = match whom {
+            Whom::Account { user_name, .. } | Whom::Nobody { user_name } => {
+                self.attempts_id(tenant, "user", user_name)
+            }
+            Whom::Patient(patient) => self.attempts_id(tenant, "patient", patient),
+        };
         let slot = id.bytes().fold(0usize, |sum, byte| {
             sum.wrapping_mul(31).wrapping_add(usize::from(byte))
         });
         let turn = self.inner.locks[slot % LOCKS].lock().await;
-        let (attempts, expected) = self.attempts(tenant, &id).await?;
-        let wait_ms = attempts.wait_ms(self.now_ms());
+        // Read for nobody, too, so that it takes as long.
+        let (stored, expected) = self.attempts(tenant, &id).await?;
+        let attempts = if whom.is_known() {
+            stored
+        } else {
+            self.inner.refusals.of_nobody(&id)
+        };
+        let wait_ms = attempts.wait_ms(whom.patience(), self.now_ms());
         if wait_ms > 0 {
+            drop(turn);
+            let subject = if whom.is_known() { &id } else { "" };
+            let words = format!("tried while locked out ({})", whom.words());
+            let stranger = stranger(tenant);
+            let mut record = Record::new(&stranger, Event::LOGIN);
+            record.anchor = Some(&id);
+            record.patients.extend(whom.patient());
+            self.refused(Why::LockedOut, subject, record, &words)
+                .await?;
             return Err(TrustError::LockedOut {
                 wait_s: wait_ms.div_ceil(1000),
             });
         }
         Ok(Trying {
             tenant,
+            whom,
             id,
             attempts,
             expected,
@@ -270,29 +366,71 @@ impl Identity {
         })
     }
 
-    /// Counts a failure and records it; the same for known and unknown names.
+    /// A link or ticket that opens nothing. Not counted as a failure, because no guess can make it
+    /// open something; recorded all the same.
+    async fn dead(
+        &self,
+        tenant: TenantId,
+        why: Why,
+        subject: &str,
+        patient: Option<&str>,
+        words: &str,
+    ) -> Result<TrustError, TrustError> {
+        let stranger = stranger(tenant);
+        let mut record = Record::new(&stranger, Event::LOGIN);
+        record.anchor = (!subject.is_empty()).then_some(subject);
+        record.patients.extend(patient.map(str::to_owned));
+        self.refused(why, subject, record, words).await?;
+        Ok(TrustError::SignIn)
+    }
+
+    /// Counts a failure and records it; what is seen from outside is the same for known and unknown
+    /// names. Whoever failed isn't shown to be whom they claim to be, so a stranger stands in the
+    /// record, beside the account or patient that it was tried on.
     async fn failed(
         &self,
         trying: Trying<'_>,
-        agent: Agent,
         link: Option<(String, u32, LinkDocument)>,
+        why: Why,
         what: &str,
     ) -> Result<TrustError, TrustError> {
+        let (tenant, whom, now_ms) = (trying.tenant, trying.whom, self.now_ms());
         let mut attempts = trying.attempts.clone();
-        attempts.fail(self.now_ms());
-        let mut documents = vec![self.attempts_draft(&trying, &attempts)?];
-        let note = format!("{what} wrong, failure {}", attempts.failures);
-        let mut record = Record::new(&agent, Event::LOGIN);
+        attempts.fail(whom.patience(), now_ms);
+        let note = format!("{what} ({}), failure {}", whom.words(), attempts.failures);
+        let stranger = stranger(tenant);
+        let mut record = Record::new(&stranger, Event::LOGIN);
+        record.anchor = Some(&trying.id);
+        // The patient should find in their trail that somebody tried.
+        record.patients.extend(whom.patient());
+        if !whom.is_known() {
+            let refusals = &self.inner.refusals;
+            refusals.keep_of_nobody(&trying.id, attempts, now_ms);
+            self.refused(why, "", record, &note).await?;
+            return Ok(TrustError::SignIn);
+        }
+        why.count();
         record.outcome = Outcome::Refused;
         record.note = Some(&note);
-        record.anchor = Some(&trying.id);
-        if let Some((id, version, link)) = link {
-            documents.push(self.link_draft(trying.tenant, &id, version, &link)?);
-            // The patient should find in their trail that somebody tried.
-            record.patients.insert(link.patient);
+        let began = tokio::time::Instant::now();
+        let mut expected = trying.expected;
+        for _ in 0..RETRIES {
+            let mut documents = vec![self.attempts_draft(tenant, &trying.id, expected, &attempts)?];
+            if let Some((id, version, link)) = &link {
+                documents.push(self.link_draft(tenant, id, *version, link)?);
+            }
+            match self.commit(tenant, documents, record.clone()).await {
+                // Old failures were swept away in between.
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {
+                    (_, expected) = self.attempts(tenant, &trying.id).await?;
+                }
+                other => {
+                    self.inner.refusals.took(began);
+                    return other.map(|()| TrustError::SignIn);
+                }
+            }
         }
-        self.commit(trying.tenant, documents, record).await?;
-        Ok(TrustError::SignIn)
+        Err(LedgerError::Conflict.into())
     }
 
     fn link_draft(
@@ -304,7 +442,9 @@ impl Identity {
     ) -> Result<Draft, TrustError> {
         const KIND: Kind = kinds::SIGN_IN_LINK;
         let expected = Expected::Version(version);
-        draft(&self.inner.ledger, tenant, KIND, id, expected, link, &[])
+        let ends_ms = Some(link.expires_ms);
+        let ledger = &self.inner.ledger;
+        draft(ledger, tenant, KIND, id, expected, link, &[], ends_ms)
     }
 
     /// The failures before a success are forgiven; nothing to write when there were none.
@@ -312,26 +452,26 @@ impl Identity {
         if trying.attempts.failures == 0 {
             return Ok(None);
         }
-        self.attempts_draft(trying, &AttemptsDocument::default())
+        let none = AttemptsDocument::default();
+        self.attempts_draft(trying.tenant, &trying.id, trying.expected, &none)
             .map(Some)
     }
 
-    fn attempts_draft(
+    pub(super) fn attempts_id(&self, tenant: TenantId, what: &str, name: &str) -> String {
+        self.id_of(tenant, "attempts", &format!("{what} {name}"))
+    }
+
+    pub(super) fn attempts_draft(
         &self,
-        trying: &Trying<'_>,
+        tenant: TenantId,
+        id: &str,
+        expected: Expected,
         attempts: &AttemptsDocument,
     ) -> Result<Draft, TrustError> {
         const KIND: Kind = kinds::SIGN_IN_ATTEMPTS;
+        let ends_ms = Some(attempts.ends_ms());
         let ledger = &self.inner.ledger;
-        draft(
-            ledger,
-            trying.tenant,
-            KIND,
-            &trying.id,
-            trying.expected,
-            attempts,
-            &[],
-        )
+        draft(ledger, tenant, KIND, id, expected, attempts, &[], ends_ms)
     }
 }
 
@@ -350,6 +490,6 @@ fn agent_of(account: &Kept<AccountDocument>) -> AgentDocument {
 }
 
 /// Who tries with a name that may be nobody's.
-fn stranger(tenant: TenantId) -> Agent {
+pub(super) fn stranger(tenant: TenantId) -> Agent {
     Agent::system(tenant, "sign-in")
 }

@@ -353,19 +353,23 @@ async fn a_large_answer_lists_every_patient_and_counts_the_rest() {
     let text = String::from_utf8(event.to_json()).unwrap();
     assert_eq!(text.matches("Domain Resource").count(), 100);
     assert!(text.contains(r#"{"type":"further-resources","valueString":"30"}"#));
+    let of_one = r#"{"type":"further-resources","valueString":"1"}"#;
+    assert_eq!(text.matches(of_one).count(), 30);
     let permit = own(&house, "p0", Action::Search).await;
     let asked = query(
         ResourceType::AuditEvent,
         &[("subtype", "search-type"), ("altid", "account-clinician")],
     );
+    let found = house.vault().search(&permit, &asked, None).await.unwrap();
+    let [row] = found.rows.as_slice() else {
+        panic!("{} rows", found.rows.len());
+    };
+    // What isn't listed of this patient's is counted for them, and nobody else's is.
+    let entities = row.resource.get("entity").unwrap();
+    assert_eq!(entities.as_array().unwrap().len(), 1);
+    assert_eq!(entities[0]["what"]["reference"], "Patient/p0");
     assert_eq!(
-        house
-            .vault()
-            .search(&permit, &asked, None)
-            .await
-            .unwrap()
-            .rows
-            .len(),
-        1
+        entities[0]["detail"],
+        json!([{"type": "further-resources", "valueString": "1"}])
     );
 }

@@ -1,0 +1,526 @@
+//! What administrators see of accounts and access tokens, and what they take away. Each function
+//! takes a permit to administer, and each change is in the audit with its reason.
+use fhir::ResourceType;
+use ledger::{Draft, Expected, LedgerError, Query, TenantId};
+
+use super::documents::{
+    AccountDocument, AttemptsDocument, ClientDocument, Kept, SessionDocument, Stage, deletion,
+    draft, find, get,
+};
+use super::{Identity, RETRIES};
+use crate::audit::{Event, Outcome, Record};
+use crate::{Action, Permit, Refusal, Role, TrustError, kinds};
+
+/// Accounts or clients that are listed. A hospital has fewer; beyond, the list says that it is not
+/// complete.
+const LISTED_MAX: usize = 10_000;
+/// Sessions of one account that are removed in one commit; whatever is left ends at its next use,
+/// because the account is looked at then.
+const SESSIONS_AT_ONCE: usize = 1_000;
+/// Characters of a reason that are kept.
+const REASON_MAX: usize = 200;
+
+/// An account, without its secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountView {
+    /// Id.
+    pub id: String,
+    /// User name; empty where patients sign in by link only.
+    pub user_name: String,
+    /// Name to show.
+    pub name: String,
+    /// Role.
+    pub role: Role,
+    /// For patients: id of the `Patient`.
+    pub patient: Option<String>,
+    /// Whether it is open.
+    pub active: bool,
+    /// Whether a second factor is set up.
+    pub second_factor: bool,
+}
+
+/// Whether an access token still opens anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientState {
+    /// It does.
+    Active,
+    /// It was revoked.
+    Revoked,
+    /// Its time is over.
+    Expired,
+}
+
+/// Another system with an access token, without the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientView {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Role.
+    pub role: Role,
+    /// Whether the token still opens anything.
+    pub state: ClientState,
+    /// When it ends at the latest, wall clock.
+    pub expires_ms: u64,
+}
+
+/// A list that says whether it is whole.
+#[derive(Debug, Clone)]
+pub struct Listing<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Whether these are all.
+    pub complete: bool,
+}
+
+/// What a change of an account does besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing.
+    Factor,
+    /// Its sessions end.
+    SessionsEnd,
+    /// Its failed tries are forgiven.
+    Forgives,
+}
+
+impl ClientDocument {
+    pub(super) fn state(&self, now_ms: u64) -> ClientState {
+        if !self.active {
+            ClientState::Revoked
+        } else if now_ms >= self.expires_ms {
+            ClientState::Expired
+        } else {
+            ClientState::Active
+        }
+    }
+}
+
+/// A reason as the end of a sentence; empty when none was given.
+fn because(reason: &str) -> String {
+    let words: Vec<&str> = reason.split_whitespace().collect();
+    let short: String = words.join(" ").chars().take(REASON_MAX).collect();
+    if short.is_empty() {
+        short
+    } else {
+        format!(": {short}")
+    }
+}
+
+fn view(kept: Kept<AccountDocument>) -> AccountView {
+    AccountView {
+        id: kept.id,
+        second_factor: kept.body.totp.is_some(),
+        user_name: kept.body.user_name,
+        name: kept.body.name,
+        role: kept.body.role,
+        patient: kept.body.patient,
+        active: kept.body.active,
+    }
+}
+
+fn invalid<T>(words: &str) -> Result<T, TrustError> {
+    Err(TrustError::Invalid(words.to_owned()))
+}
+
+impl Identity {
+    /// All accounts, by name.
+    ///
+    /// # Errors
+    /// `Refused` unless the permit is one to administer; `Ledger`, `Damaged`.
+    pub async fn accounts(&self, permit: &Permit) -> Result<Listing<AccountView>, TrustError> {
+        self.administers(permit).await?;
+        let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
+        let query = Query::Token(ledger.kind_token(tenant, kinds::ACCOUNT));
+        let mut found: Vec<Kept<AccountDocument>> =
+            find(ledger, tenant, kinds::ACCOUNT, &query, LISTED_MAX + 1).await?;
+        let complete = found.len() <= LISTED_MAX;
+        found.truncate(LISTED_MAX);
+        let mut rows: Vec<AccountView> = found.into_iter().map(view).collect();
+        rows.sort_by(|left, right| (&left.name, &left.id).cmp(&(&right.name, &right.id)));
+        let note = format!("{} accounts listed", rows.len());
+        self.looked(permit, &note).await?;
+        Ok(Listing { rows, complete })
+    }
+    /// How many sessions of an account are open now, counted up to a thousand.
+    ///
+    /// # Errors
+    /// As [`Identity::accounts`].
+    pub async fn open_sessions(&self, permit: &Permit, account: &str) -> Result<usize, TrustError> {
+        self.administers(permit).await?;
+        let (tenant, now_ms) = (permit.tenant(), self.now_ms());
+        let Some(kept) = self.account(tenant, account).await? else {
+            return Ok(0);
+        };
+        let sessions = self.sessions_of(tenant, account, &kept.body).await?;
+        let open = sessions.iter().filter(|session| {
+            let body = &session.body;
+            body.stage == Stage::Open && !self.over(body.last_seen_ms, body.expires_ms, now_ms)
+        });
+        Ok(open.count())
+    }
+    /// Closes an account or opens it again. Closing ends its sessions and its sign-ins under way at
+    /// once, and a patient's links; opening forgives failed tries. Nobody closes their own account.
+    ///
+    /// # Errors
+    /// `Refused` unless the permit is one to administer; `Invalid` when there is no such account or
+    /// it is one's own; `Ledger`.
+    pub async fn set_active(
+        &self,
+        permit: &Permit,
+        account: &str,
+        active: bool,
+    ) -> Result<(), TrustError> {
+        if permit.agent().id == account {
+            return invalid("nobody closes or opens their own account; ask another administrator");
+        }
+        let (word, effect) = if active {
+            ("opened", Effect::Forgives)
+        } else {
+            ("closed", Effect::SessionsEnd)
+        };
+        let note = format!("account {account} was {word}");
+        self.change_account(permit, account, &note, effect, |document| {
+            document.active = active;
+        })
+        .await
+    }
+    /// Closes a patient's way into the portal, by links and by password, or opens it again. Works for
+    /// patients without an account, too.
+    ///
+    /// # Errors
+    /// As [`Identity::set_active`]; `Invalid` when there is no such patient.
+    pub async fn set_patient_active(
+        &self,
+        permit: &Permit,
+        patient: &str,
+        active: bool,
+    ) -> Result<(), TrustError> {
+        self.administers(permit).await?;
+        let tenant = permit.tenant();
+        let known = fhir::is_id(patient)
+            && self
+                .inner
+                .vault
+                .peek(tenant, ResourceType::Patient, patient)
+                .await?
+                .is_some();
+        if !known {
+            return invalid("there is no such patient");
+        }
+        for _ in 0..RETRIES {
+            let accounts = self.accounts_of_patient(tenant, patient).await?;
+            if !accounts.is_empty() || active {
+                for account in accounts {
+                    self.set_active(permit, &account.id, active).await?;
+                }
+                return Ok(());
+            }
+            let closed = AccountDocument {
+                user_name: String::new(),
+                name: String::new(),
+                role: Role::Patient,
+                patient: Some(patient.to_owned()),
+                password: None,
+                totp: None,
+                totp_step: 0,
+                active: false,
+            };
+            let id = self.id_of(tenant, "patient's account", patient);
+            let mut documents = vec![self.account_draft(tenant, &id, Expected::Absent, &closed)?];
+            documents.extend(self.session_deletions(tenant, &id, &closed).await?);
+            let note = format!("account {id} was made closed: the patient signs in by link only");
+            let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
+            record.note = Some(&note);
+            record.patients.insert(patient.to_owned());
+            match self.commit(tenant, documents, record).await {
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                other => {
+                    self.inner.sessions.recheck_all();
+                    return other;
+                }
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+    /// Takes an account's second factor away and ends its sessions: the next sign-in with the password
+    /// sets another one up. The reason stands in the audit.
+    ///
+    /// # Errors
+    /// As [`Identity::set_active`].
+    pub async fn reset_second_factor(
+        &self,
+        permit: &Permit,
+        account: &str,
+        reason: &str,
+    ) -> Result<(), TrustError> {
+        if permit.agent().id == account {
+            return invalid("nobody resets their own second factor; ask another administrator");
+        }
+        let note = format!(
+            "account {account} lost its second factor{}",
+            because(reason)
+        );
+        self.change_account(permit, account, &note, Effect::SessionsEnd, |document| {
+            document.totp = None;
+            document.totp_step = 0;
+        })
+        .await
+    }
+    /// Ends the sessions of an account, and its sign-ins under way; says how many there were.
+    ///
+    /// # Errors
+    /// As [`Identity::set_active`].
+    pub async fn end_sessions(&self, permit: &Permit, account: &str) -> Result<usize, TrustError> {
+        self.administers(permit).await?;
+        let tenant = permit.tenant();
+        let kept = self
+            .account(tenant, account)
+            .await?
+            .ok_or_else(|| TrustError::Invalid("there is no such account".to_owned()))?;
+        let mut ended = 0;
+        let mut conflicts = 0;
+        loop {
+            let gone = self.session_deletions(tenant, account, &kept.body).await?;
+            if gone.is_empty() {
+                return Ok(ended);
+            }
+            let count = gone.len();
+            let note = format!("account {account}: {count} sessions ended");
+            let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
+            record.note = Some(&note);
+            record.patients.extend(kept.body.patient.clone());
+            let done = self.commit(tenant, gone, record).await;
+            self.inner.sessions.recheck_all();
+            match done {
+                Ok(()) => ended += count,
+                Err(TrustError::Ledger(LedgerError::Conflict)) if conflicts < RETRIES => {
+                    conflicts += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    /// All other systems with access tokens, by name.
+    ///
+    /// # Errors
+    /// As [`Identity::accounts`].
+    pub async fn clients(&self, permit: &Permit) -> Result<Listing<ClientView>, TrustError> {
+        self.administers(permit).await?;
+        let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
+        let query = Query::Token(ledger.kind_token(tenant, kinds::CLIENT));
+        let mut found: Vec<Kept<ClientDocument>> =
+            find(ledger, tenant, kinds::CLIENT, &query, LISTED_MAX + 1).await?;
+        let complete = found.len() <= LISTED_MAX;
+        found.truncate(LISTED_MAX);
+        let now_ms = self.now_ms();
+        let mut rows: Vec<ClientView> = found
+            .into_iter()
+            .map(|kept| ClientView {
+                state: kept.body.state(now_ms),
+                id: kept.id,
+                name: kept.body.name,
+                role: kept.body.role,
+                expires_ms: kept.body.expires_ms,
+            })
+            .collect();
+        rows.sort_by(|left, right| (&left.name, &left.id).cmp(&(&right.name, &right.id)));
+        let note = format!("{} clients listed", rows.len());
+        self.looked(permit, &note).await?;
+        Ok(Listing { rows, complete })
+    }
+    /// Revokes the access token of a client, for good and at once. The reason stands in the audit.
+    ///
+    /// # Errors
+    /// As [`Identity::set_active`].
+    pub async fn revoke_client(
+        &self,
+        permit: &Permit,
+        client: &str,
+        reason: &str,
+    ) -> Result<(), TrustError> {
+        self.administers(permit).await?;
+        let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
+        for _ in 0..RETRIES {
+            let found: Option<Kept<ClientDocument>> =
+                get(ledger, tenant, kinds::CLIENT, client).await?;
+            let Some(mut kept) = found else {
+                return invalid("there is no such client");
+            };
+            if !kept.body.active {
+                return Ok(());
+            }
+            kept.body.active = false;
+            let revoked = draft(
+                ledger,
+                tenant,
+                kinds::CLIENT,
+                client,
+                Expected::Version(kept.version),
+                &kept.body,
+                &[],
+                None,
+            )?;
+            let note = format!("client {client} was revoked{}", because(reason));
+            let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
+            record.note = Some(&note);
+            match self.commit(tenant, vec![revoked], record).await {
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                other => return other,
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// Whether a permit is one to administer; a "no" is audited.
+    async fn administers(&self, permit: &Permit) -> Result<(), TrustError> {
+        if permit.action() == Action::Administer {
+            return Ok(());
+        }
+        let reason = format!("a permit to {} manages no accounts", permit.action().name());
+        let mut record = Record::under(permit, Event::of(Action::Administer));
+        record.outcome = Outcome::Refused;
+        record.note = Some(&reason);
+        self.inner.auditor.commit(&record).await?;
+        Err(TrustError::Refused(Refusal {
+            reason,
+            because: Vec::new(),
+        }))
+    }
+
+    /// Records a look at accounts or clients.
+    async fn looked(&self, permit: &Permit, note: &str) -> Result<(), TrustError> {
+        let mut record = Record::under(permit, Event::ACCOUNTS);
+        record.note = Some(note);
+        self.inner.auditor.commit(&record).await?;
+        Ok(())
+    }
+
+    pub(super) async fn change_account(
+        &self,
+        permit: &Permit,
+        account: &str,
+        note: &str,
+        effect: Effect,
+        change: impl Fn(&mut AccountDocument),
+    ) -> Result<(), TrustError> {
+        self.administers(permit).await?;
+        let tenant = permit.tenant();
+        for _ in 0..RETRIES {
+            let mut kept = self
+                .account(tenant, account)
+                .await?
+                .ok_or_else(|| TrustError::Invalid("there is no such account".to_owned()))?;
+            change(&mut kept.body);
+            let expected = Expected::Version(kept.version);
+            let mut documents = vec![self.account_draft(tenant, account, expected, &kept.body)?];
+            match effect {
+                Effect::Factor => {}
+                Effect::SessionsEnd => {
+                    documents.extend(self.session_deletions(tenant, account, &kept.body).await?);
+                }
+                Effect::Forgives => {
+                    documents.extend(self.forgiveness(tenant, &kept.body).await?);
+                }
+            }
+            let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
+            record.note = Some(note);
+            record.patients.extend(kept.body.patient.clone());
+            match self.commit(tenant, documents, record).await {
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                other => {
+                    self.inner.sessions.recheck_all();
+                    return other;
+                }
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// The accounts that belong to a patient.
+    pub(super) async fn accounts_of_patient(
+        &self,
+        tenant: TenantId,
+        patient: &str,
+    ) -> Result<Vec<Kept<AccountDocument>>, TrustError> {
+        let ledger = &self.inner.ledger;
+        let query = Query::Token(ledger.token(tenant, kinds::ACCOUNT, "patient", patient));
+        let mut found: Vec<Kept<AccountDocument>> =
+            find(ledger, tenant, kinds::ACCOUNT, &query, LISTED_MAX).await?;
+        found.retain(|kept| kept.body.patient.as_deref() == Some(patient));
+        Ok(found)
+    }
+
+    /// Whether a patient has been shut out of the portal.
+    pub(super) async fn is_shut_out(
+        &self,
+        tenant: TenantId,
+        patient: &str,
+    ) -> Result<bool, TrustError> {
+        let accounts = self.accounts_of_patient(tenant, patient).await?;
+        Ok(accounts.iter().any(|kept| !kept.body.active))
+    }
+
+    /// Sessions and sign-ins under way of an account, and those that a link of its patient opened.
+    async fn sessions_of(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        account: &AccountDocument,
+    ) -> Result<Vec<Kept<SessionDocument>>, TrustError> {
+        let ledger = &self.inner.ledger;
+        let by_account = ledger.token(tenant, kinds::SESSION, "account", id);
+        let query = match &account.patient {
+            None => Query::Token(by_account),
+            Some(patient) => Query::Or(vec![
+                Query::Token(by_account),
+                Query::Token(ledger.token(tenant, kinds::SESSION, "patient", patient)),
+            ]),
+        };
+        let mut found: Vec<Kept<SessionDocument>> =
+            find(ledger, tenant, kinds::SESSION, &query, SESSIONS_AT_ONCE).await?;
+        found.retain(|kept| {
+            let by_link = account.patient.is_some() && kept.body.agent.patient == account.patient;
+            by_link || kept.body.account.as_deref() == Some(id)
+        });
+        Ok(found)
+    }
+
+    async fn session_deletions(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        account: &AccountDocument,
+    ) -> Result<Vec<Draft>, TrustError> {
+        let sessions = self.sessions_of(tenant, id, account).await?;
+        Ok(sessions
+            .iter()
+            .map(|kept| deletion(kinds::SESSION, &kept.id, kept.version))
+            .collect())
+    }
+
+    /// The failed tries of an account, forgiven.
+    async fn forgiveness(
+        &self,
+        tenant: TenantId,
+        account: &AccountDocument,
+    ) -> Result<Vec<Draft>, TrustError> {
+        let mut ids = Vec::new();
+        if !account.user_name.is_empty() {
+            ids.push(self.attempts_id(tenant, "user", &account.user_name));
+        }
+        if let Some(patient) = &account.patient {
+            ids.push(self.attempts_id(tenant, "patient", patient));
+        }
+        let mut drafts = Vec::new();
+        for id in ids {
+            let (attempts, expected) = self.attempts(tenant, &id).await?;
+            if attempts.failures > 0 {
+                let none = AttemptsDocument::default();
+                drafts.push(self.attempts_draft(tenant, &id, expected, &none)?);
+            }
+        }
+        Ok(drafts)
+    }
+}

@@ -1,0 +1,90 @@
+//! Taking away what is over: sessions, sign-ins that were not finished, links, counts of failures.
+//!
+//! Each carries the day of its end as a search token, so that a sweep reads only what it removes. It
+//! removes what ended before today (UTC). The ledger keeps versions, so the rows stay on disk; what
+//! is searched and listed doesn't grow.
+use ledger::{Kind, LedgerError, TenantId};
+use serde::de::DeserializeOwned;
+
+use super::Identity;
+use super::documents::{
+    AttemptsDocument, Kept, LinkDocument, OF_PATIENTS, SessionDocument, deletion, ended, find,
+};
+use crate::audit::{Event, Record};
+use crate::{Agent, TrustError, kinds};
+
+/// Documents that one commit removes.
+const AT_ONCE: usize = 200;
+
+impl Identity {
+    /// Removes what is over, and says how many documents that were. To be called now and then; once
+    /// an hour is often enough.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn sweep(&self, tenant: TenantId) -> Result<usize, TrustError> {
+        let now_ms = self.now_ms();
+        self.inner.refusals.sweep(now_ms);
+        self.inner
+            .sessions
+            .forget(|last_seen_ms, expires_ms| self.over(last_seen_ms, expires_ms, now_ms));
+        let sessions = self
+            .sweep_kind(tenant, kinds::SESSION, |session: &SessionDocument| {
+                session.expires_ms <= now_ms
+            })
+            .await?;
+        let links = self
+            .sweep_kind(tenant, kinds::SIGN_IN_LINK, |link: &LinkDocument| {
+                link.expires_ms <= now_ms
+            })
+            .await?;
+        let attempts = self
+            .sweep_kind(tenant, kinds::SIGN_IN_ATTEMPTS, |of: &AttemptsDocument| {
+                of.ends_ms() <= now_ms
+            })
+            .await?;
+        Ok(sessions + links + attempts)
+    }
+
+    async fn sweep_kind<T: DeserializeOwned>(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        is_over: impl Fn(&T) -> bool,
+    ) -> Result<usize, TrustError> {
+        let ledger = &self.inner.ledger;
+        let Some(query) = ended(ledger, tenant, kind, self.now_ms()) else {
+            return Ok(0);
+        };
+        let agent = Agent::system(tenant, "identity");
+        let mut removed = 0;
+        loop {
+            let found: Vec<Kept<T>> = find(ledger, tenant, kind, &query, AT_ONCE).await?;
+            let gone: Vec<_> = found
+                .iter()
+                .filter(|kept| is_over(&kept.body))
+                .map(|kept| deletion(kind, &kept.id, kept.version))
+                .collect();
+            if gone.is_empty() {
+                return Ok(removed);
+            }
+            let count = gone.len();
+            let note = format!("{count} sign-in records that were over removed");
+            let mut record = Record::new(&agent, Event::SWEPT);
+            record.note = Some(&note);
+            match self.commit(tenant, gone, record).await {
+                Ok(()) => removed += count,
+                // One of them is being used this moment; the next sweep takes the rest.
+                Err(TrustError::Ledger(LedgerError::Conflict)) => return Ok(removed),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AttemptsDocument {
+    /// When the failures are forgotten at the latest.
+    pub(super) fn ends_ms(&self) -> u64 {
+        self.last_ms.saturating_add(OF_PATIENTS.memory_ms)
+    }
+}
