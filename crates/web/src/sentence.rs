@@ -57,6 +57,8 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
         "110123" => ("signed out", "sign out", false),
         "session-kept" => ("stayed signed in", "stay signed in", false),
         "110137" => ("changed an account", "change an account", false),
+        "accounts" => ("looked at the accounts", "look at the accounts", false),
+        "swept" => ("cleaned up", "clean up", false),
         "import" => ("imported", "import", true),
         "work" => ("worked on", "work on", true),
         "audit" => ("read the audit", "read the audit", false),
@@ -107,7 +109,11 @@ fn listed<'a>(kinds: impl Iterator<Item = (&'a str, u64)>, further: u64) -> Vec<
     let mut words: Vec<String> = named.map(|(kind, count)| counted(*count, kind)).collect();
     let rest: u64 = kinds.iter().skip(3).map(|(_, count)| count).sum::<u64>() + further;
     if rest > 0 {
-        words.push(format!("{} more", thousands(rest)));
+        words.push(if words.is_empty() {
+            counted(rest, "entry")
+        } else {
+            format!("{} more", thousands(rest))
+        });
     }
     words
 }
@@ -152,16 +158,15 @@ impl Sentence {
             BTreeMap::<(String, String), u64>::new(),
             Vec::new(),
         );
-        let (mut further, mut touched_patients) = (0, 0u64);
+        // What is not listed is counted twice: of everybody together, which only auditors see, and
+        // for each patient.
+        let (mut further, mut further_of_patients) = (None, 0);
+        let mut touched_patients = 0u64;
         for entity in list("entity") {
-            for detail in entity["detail"].as_array().into_iter().flatten() {
-                if detail["type"] == "further-resources" {
-                    further = detail["valueString"]
-                        .as_str()
-                        .and_then(|count| count.parse().ok())
-                        .unwrap_or(0);
-                }
-            }
+            let details = || entity["detail"].as_array().into_iter().flatten();
+            let counted = details()
+                .find(|detail| detail["type"] == "further-resources")
+                .and_then(|detail| detail["valueString"].as_str()?.parse::<u64>().ok());
             if let Some(query) = entity["query"]
                 .as_str()
                 .and_then(|query| STANDARD.decode(query).ok())
@@ -173,11 +178,14 @@ impl Sentence {
                 .and_then(Value::as_str)
                 .and_then(Reference::parse)
             else {
+                further = further.or(counted);
                 continue;
             };
             if reference.kind == ResourceType::Patient {
                 // A patient whose own resource was touched has its version noted.
-                touched_patients += u64::from(entity["detail"].is_array());
+                let touched = details().any(|detail| detail["type"] == "version");
+                touched_patients += u64::from(touched);
+                further_of_patients += counted.unwrap_or(0);
                 patients.push(reference.id);
             } else {
                 *kinds.entry(kind_words(reference.kind)).or_default() += 1;
@@ -187,7 +195,7 @@ impl Sentence {
             let named = kinds.iter().map(|((auditor, patient), count)| {
                 (if plain { patient } else { auditor }.as_str(), *count)
             });
-            listed(named, further)
+            listed(named, further.unwrap_or(further_of_patients))
         };
         let (mut words, mut plain_words) = (words(false), words(true));
         let outcome = text(&["outcome"]);
@@ -200,8 +208,7 @@ impl Sentence {
         } else {
             text(&["outcomeDesc"])
         };
-        let identity =
-            object && (touched_patients > 0 || (words.is_empty() && !patients.is_empty()));
+        let identity = object && touched_patients > 0;
         let mut verb = if refused || missed {
             format!("tried to {base}")
         } else {
@@ -275,6 +282,7 @@ impl Sentence {
                 "looked at the journeys" => "looked at where you are in your follow-up".to_owned(),
                 "moved a journey on" => "moved your follow-up on".to_owned(),
                 "made a sign-in link" => "made a sign-in link for you".to_owned(),
+                "searched and found nothing" => "searched your record and found nothing".to_owned(),
                 verb => verb.to_owned(),
             },
             ("", true) => format!("{} {OWN}", self.verb),
@@ -389,8 +397,16 @@ mod tests {
                 "Carla (coordinator) searched and found nothing for … to treat",
             ),
             (
-                event("read", "0", &json!([entity("Patient/p")])),
+                event(
+                    "read",
+                    "0",
+                    &json!([{ "what": { "reference": "Patient/p" }, "detail": [{ "type": "version", "valueString": "1" }] }]),
+                ),
                 "Carla (coordinator) read  … to treat",
+            ),
+            (
+                event("search-type", "0", &json!([entity("Patient/p")])),
+                "Carla (coordinator) searched and found nothing for … to treat",
             ),
             (
                 event(
@@ -411,6 +427,54 @@ mod tests {
         ] {
             assert_eq!(what(&event), words);
         }
+    }
+
+    #[test]
+    fn patients_are_told_what_was_looked_at_and_no_more() {
+        let times = Times {
+            care_ms: 0,
+            wall_ms: 0,
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        let plain =
+            |entities: &Value| Sentence::of(&times, &event("search-type", "0", entities)).plain();
+        let patient =
+            |details: &Value| json!({ "what": { "reference": "Patient/p" }, "detail": details });
+        let version = json!([{ "type": "version", "valueString": "3" }]);
+        let further = json!([{ "type": "further-resources", "valueString": "2" }]);
+        let both = json!([version[0], further[0]]);
+        let task = json!({ "what": { "reference": "Task/t" } });
+        let nobody = json!([{ "what": { "reference": "Patient/p" } }]);
+        for (entities, words) in [
+            // A search in their record that found nothing: an empty inbox, no consents.
+            (nobody, "searched your record and found nothing"),
+            (
+                json!([patient(&version)]),
+                "looked up your name, birth date and address",
+            ),
+            (
+                json!([patient(&version), task]),
+                "looked up a task in your record, and your name, birth date and address",
+            ),
+            // Theirs are among those that are not listed.
+            (
+                json!([patient(&further)]),
+                "looked up 2 entries in your record",
+            ),
+            (
+                json!([patient(&both), task]),
+                "looked up a task and 2 more in your record, and your name, birth date and address",
+            ),
+        ] {
+            assert_eq!(plain(&entities), words);
+        }
+        // Auditors are told of all together, once.
+        let all = json!([patient(&further), task, { "detail": [{ "type": "further-resources", "valueString": "30" }] }]);
+        let event = event("search-type", "0", &all);
+        assert_eq!(
+            what(&event),
+            "Carla (coordinator) looked up a task and 30 more of … to treat"
+        );
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         div class="stack-wide" {
             div class="stack" {
                 h1 { "Who looked at your record" }
-                p { "Every time somebody looks at your record or changes it, it is written down here. Nobody can take a line out, not even us. If a line surprises you, please ask us." }
+                p { "Every time a person looks at your record or changes it, it is written down here, and so is what our programs change. If somebody changed a line or took one out, the proofs that people have kept would no longer fit. If a line surprises you, please ask us." }
                 p class="quiet" {
                     @if own { "What you did yourself is shown too. " a href="/portal/record" { "Leave it out" } }
                     @else { "What you did yourself is left out. " a href="/portal/record?own=yes" { "Show it too" } }
