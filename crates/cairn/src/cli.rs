@@ -188,6 +188,47 @@ enum KeyCommand {
 enum AccountCommand {
     /// Make an account; the password is asked for, or read from standard input
     Create(AccountOptions),
+    /// List accounts: state, role, user name, second factor, name
+    List {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Only this role
+        #[arg(long, value_enum)]
+        role: Option<StaffRole>,
+    },
+    /// Close an account, or the portal for a patient: sessions end, and nobody signs in with it
+    Close(WhichAccount),
+    /// Open a closed account again; failed tries are forgiven
+    Reopen(WhichAccount),
+    /// Take a lost second factor away: the next sign-in with the password sets another one up
+    ResetSecondFactor {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// User name
+        #[arg(long, value_name = "NAME")]
+        user_name: String,
+        /// Why; stands in the audit
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+}
+
+/// Which account a command is about. With the server running, use its page /console/accounts.
+#[derive(Debug, Args)]
+pub struct WhichAccount {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// User name
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "patient",
+        required_unless_present = "patient"
+    )]
+    pub(crate) user_name: Option<String>,
+    /// Id of a patient, who signs in by links
+    #[arg(long, value_name = "ID")]
+    pub(crate) patient: Option<String>,
 }
 
 /// `cairn account create`.
@@ -210,6 +251,21 @@ pub struct AccountOptions {
 enum ClientCommand {
     /// Make an access token for another system; it is shown once
     Create(ClientOptions),
+    /// List access tokens: state, role, id, end, name
+    List {
+        #[command(flatten)]
+        store: StoreArguments,
+    },
+    /// Revoke an access token for good
+    Revoke {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Id of the client, as `cairn client list` shows it
+        id: String,
+        /// Why; stands in the audit
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
 }
 
 /// `cairn client create`.
@@ -313,7 +369,21 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Account(AccountCommand::Create(options)) => {
             commands::create_account(options).await
         }
+        Command::Account(AccountCommand::List { store, role }) => {
+            commands::list_accounts(&store, role.map(Into::into)).await
+        }
+        Command::Account(AccountCommand::Close(which)) => commands::set_active(which, false).await,
+        Command::Account(AccountCommand::Reopen(which)) => commands::set_active(which, true).await,
+        Command::Account(AccountCommand::ResetSecondFactor {
+            store,
+            user_name,
+            reason,
+        }) => commands::reset_second_factor(&store, &user_name, &reason).await,
         Command::Client(ClientCommand::Create(options)) => commands::create_client(options).await,
+        Command::Client(ClientCommand::List { store }) => commands::list_clients(&store).await,
+        Command::Client(ClientCommand::Revoke { store, id, reason }) => {
+            commands::revoke_client(&store, &id, &reason).await
+        }
     }
 }
 

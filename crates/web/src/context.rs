@@ -159,7 +159,8 @@ pub(crate) fn home(role: Role) -> &'static str {
     match role {
         Role::Patient => "/portal",
         Role::PrivacyOfficer => "/console/audit",
-        Role::Squad | Role::Administrator => "/console/journeys",
+        Role::Squad => "/console/journeys",
+        Role::Administrator => "/console/accounts",
         _ => "/console/worklist",
     }
 }

@@ -44,6 +44,7 @@ pub(crate) enum Section {
     Patients,
     Journeys,
     Audit,
+    Accounts,
     Mailbox,
 }
 
@@ -197,6 +198,10 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
 }
 
 /// A page of the console. `live` is the address of its updates.
+        Role::Administrator => vec![
+            (Section::Accounts, "/console/accounts", "Accounts"),
+            (Section::Journeys, "/console/journeys", "Journeys"),
+        ],
 pub(crate) fn console(
     ctx: &Ctx,
     title: &str,

@@ -8,6 +8,7 @@
 //! `layout.rs` (the frame and the small parts), and one page, e.g. `worklist.rs`. `live.rs` keeps
 //! pages fresh; `graph.rs` lays journeys out; the design system is `assets/cairn.css`.
 
+mod accounts;
 mod assets;
 mod audit;
 mod context;
@@ -122,6 +123,12 @@ fn console() -> Router<Arc<context::App>> {
         )
         .route("/console/audit", get(audit::page))
         .route("/console/audit/{id}", get(audit::details))
+        .route(
+            "/console/accounts",
+            get(accounts::page).post(accounts::shut_out),
+        )
+        .route("/console/accounts/{id}/{deed}", post(accounts::act))
+        .route("/console/clients/{id}/revoke", post(accounts::revoke))
         .route("/console/audit/{id}/proof", get(audit::proof))
         .route("/console/audit/{id}/proof.json", get(audit::proof_json))
         .route("/console/mailbox", get(mailbox::page))

@@ -1,5 +1,6 @@
 //! What the commands do, but for the demo.
 
+mod access;
 mod import;
 mod journey;
 mod serve;
@@ -12,14 +13,18 @@ use anyhow::{Context, bail};
 use ledger::{Kind, Ledger, SystemClock};
 use trust::{Agent, Trust, TrustOptions};
 
+pub(crate) use access::{
+    create_account, create_client, list_accounts, list_clients, reset_second_factor, revoke_client,
+    set_active,
+};
 pub(crate) use import::{Bar, import};
 pub(crate) use journey::{check, dead_letters, publish, retry};
 pub(crate) use serve::serve;
 
-use crate::cli::{AccountOptions, ClientOptions, ClientRole, StoreArguments};
+use crate::cli::StoreArguments;
 use crate::config::{SessionSettings, StoreSettings};
 use crate::store::{self, TENANT};
-use crate::terminal::{ask_secret, say};
+use crate::terminal::say;
 
 /// Opens a store that no server has open.
 async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
@@ -77,55 +82,6 @@ pub(crate) fn create_key(
         "Whoever has this file and the store can read everything; without it nobody can read anything.",
     );
     say("Keep a copy in another place than the store's backups.");
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) async fn create_account(options: AccountOptions) -> anyhow::Result<ExitCode> {
-    let ledger = open(&options.store).await?;
-    let made = async {
-        let trust = trust_over(&ledger)?;
-        let password = ask_secret(&format!("Password for {}", options.user_name))
-            .context("reading the password")?;
-        trust
-            .identity()
-            .create(
-                &operator(),
-                trust::identity::NewAccount {
-                    tenant: TENANT,
-                    user_name: options.user_name.clone(),
-                    name: options.name,
-                    role: options.role.into(),
-                    password,
-                    patient: None,
-                },
-            )
-            .await?;
-        Ok(())
-    };
-    let made = made.await;
-    closing(&ledger, made).await?;
-    say(&format!(
-        "Made account {}. The second factor is set up at the first sign-in.",
-        options.user_name
-    ));
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<ExitCode> {
-    let ledger = open(&options.store).await?;
-    let role = match options.role {
-        ClientRole::Client => trust::Role::Client,
-        ClientRole::Squad => trust::Role::Squad,
-    };
-    let made = async {
-        Ok(trust_over(&ledger)?
-            .identity()
-            .create_client(&operator(), &options.name, role)
-            .await?)
-    };
-    let made = made.await;
-    let token = closing(&ledger, made).await?;
-    say(&token);
     Ok(ExitCode::SUCCESS)
 }
 

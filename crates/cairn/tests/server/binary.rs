@@ -347,6 +347,125 @@ fn accounts_and_clients_on_a_store() {
 }
 
 #[test]
+fn accounts_and_tokens_are_listed_and_taken_away() {
+    let folder = keyed_folder();
+    let with_input = |arguments: &[&str], input: &str| {
+        let mut child = cairn()
+            .args(arguments)
+            .arg("--data")
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cairn runs");
+        let mut stdin = child.stdin.take().expect("its input");
+        stdin.write_all(input.as_bytes()).expect("written");
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    };
+    let done = |arguments: &[&str]| {
+        let output = with_input(arguments, "");
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        stdout(&output)
+    };
+    for (user_name, role) in [("ada", "administrator"), ("devi", "clinician")] {
+        let made = with_input(
+            &[
+                "account",
+                "create",
+                "--role",
+                role,
+                "--user-name",
+                user_name,
+                "--name",
+                "Somebody",
+            ],
+            "correct horse battery staple\n",
+        );
+        assert!(made.status.success(), "{}", stderr(&made));
+    }
+    let state_of = |user_name: &str| {
+        let listed = done(&["account", "list"]);
+        let line = listed.lines().find(|line| line.contains(user_name));
+        line.unwrap_or_else(|| panic!("no {user_name} in {listed}"))
+            .split_whitespace()
+            .next()
+            .expect("a state")
+            .to_owned()
+    };
+    assert_eq!(state_of("devi"), "open");
+    done(&["account", "close", "--user-name", "Devi"]);
+    assert_eq!(
+        (state_of("devi"), state_of("ada")),
+        ("closed".to_owned(), "open".to_owned())
+    );
+    done(&["account", "reopen", "--user-name", "devi"]);
+    assert_eq!(state_of("devi"), "open");
+    done(&[
+        "account",
+        "reset-second-factor",
+        "--user-name",
+        "devi",
+        "--reason",
+        "telephone lost",
+    ]);
+    let only = done(&["account", "list", "--role", "clinician"]);
+    assert!(only.contains("devi") && !only.contains("ada"), "{only}");
+    for wrong in [
+        &["account", "close", "--user-name", "nobody"][..],
+        &["account", "close", "--patient", "nobody"],
+        &["client", "revoke", "nobody", "--reason", "x"],
+    ] {
+        assert_eq!(with_input(wrong, "").status.code(), Some(1), "{wrong:?}");
+    }
+    // Which account has to be said, and a reset needs its reason.
+    for unclear in [
+        &["account", "close"][..],
+        &["account", "reset-second-factor", "--user-name", "devi"],
+    ] {
+        assert_eq!(
+            with_input(unclear, "").status.code(),
+            Some(2),
+            "{unclear:?}"
+        );
+    }
+
+    let token = done(&["client", "create", "--name", "laboratory"]);
+    let listed = done(&["client", "list"]);
+    assert!(listed.starts_with("active "), "{listed}");
+    let id = listed.split_whitespace().nth(2).expect("an id").to_owned();
+    let asked = |base: &str| {
+        let url = format!("{base}/fhir/r4/Patient");
+        let client = reqwest::Client::new();
+        let answer = client.get(url).bearer_auth(token.trim()).send();
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let answer = runtime.block_on(answer).expect("an answer");
+        answer.status().as_u16()
+    };
+    let (child, base) = serve(folder.path(), |_| {});
+    assert_eq!(asked(&base), 200);
+    // While the server runs, its page is the place.
+    let refused = with_input(&["client", "revoke", &id, "--reason", "it leaked"], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("/console/accounts"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(terminate(child).0, Some(0));
+    done(&["client", "revoke", &id, "--reason", "it leaked"]);
+    assert!(done(&["client", "list"]).starts_with("revoked "));
+    let (child, base) = serve(folder.path(), |_| {});
+    assert_eq!(asked(&base), 401);
+    assert_eq!(terminate(child).0, Some(0));
+}
+
+#[test]
 fn journeys_are_checked_and_published() {
     let folder = keyed_folder();
     let journey =

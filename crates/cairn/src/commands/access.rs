@@ -1,0 +1,214 @@
+//! Accounts of people and access tokens of other systems, on a store that no server has open. While
+//! one runs, its page `/console/accounts` does the same at once.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use ledger::{Ledger, LedgerError};
+use trust::identity::{ClientState, Identity};
+use trust::{Action, Permit, Purpose, Role, Target};
+
+use super::{closing, open, operator, trust_over};
+use crate::cli::{AccountOptions, ClientOptions, ClientRole, StoreArguments, WhichAccount};
+use crate::store::TENANT;
+use crate::terminal::{ask_secret, say, warn};
+
+pub(crate) async fn create_account(options: AccountOptions) -> anyhow::Result<ExitCode> {
+    let ledger = open(&options.store).await?;
+    let made = async {
+        let trust = trust_over(&ledger)?;
+        let password = ask_secret(&format!("Password for {}", options.user_name))
+            .context("reading the password")?;
+        trust
+            .identity()
+            .create(
+                &operator(),
+                trust::identity::NewAccount {
+                    tenant: TENANT,
+                    user_name: options.user_name.clone(),
+                    name: options.name,
+                    role: options.role.into(),
+                    password,
+                    patient: None,
+                },
+            )
+            .await?;
+        Ok(())
+    };
+    let made = made.await;
+    closing(&ledger, made).await?;
+    say(&format!(
+        "Made account {}. The second factor is set up at the first sign-in.",
+        options.user_name
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<ExitCode> {
+    let ledger = open(&options.store).await?;
+    let role = match options.role {
+        ClientRole::Client => trust::Role::Client,
+        ClientRole::Squad => trust::Role::Squad,
+    };
+    let made = async {
+        Ok(trust_over(&ledger)?
+            .identity()
+            .create_client(&operator(), &options.name, role)
+            .await?)
+    };
+    let made = made.await;
+    let token = closing(&ledger, made).await?;
+    say(&token);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the store, or says where to go while a server has it open.
+async fn open_to_administer(store: &StoreArguments) -> anyhow::Result<Ledger> {
+    open(store)
+        .await
+        .map_err(|error| {
+            match error.downcast_ref() {
+        Some(LedgerError::Storage(words)) if words.contains("another process") => error.context(
+            "while a server has the store open, use its page /console/accounts as an administrator",
+        ),
+        _ => error,
+    }
+        })
+}
+
+/// Does something as the operator of this machine, with a permit to administer.
+async fn administer<T>(
+    store: &StoreArguments,
+    work: impl AsyncFnOnce(&Identity, &Permit) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let ledger = open_to_administer(store).await?;
+    let done = async {
+        let trust = trust_over(&ledger)?;
+        let (purpose, action) = (Purpose::Administration, Action::Administer);
+        let permit = trust
+            .decide(&operator(), purpose, action, Target::default(), "")
+            .await?;
+        work(trust.identity(), &permit).await
+    };
+    let done = done.await;
+    closing(&ledger, done).await
+}
+
+pub(crate) async fn list_accounts(
+    store: &StoreArguments,
+    role: Option<Role>,
+) -> anyhow::Result<ExitCode> {
+    let listing = administer(store, async |identity, permit| {
+        Ok(identity.accounts(permit).await?)
+    })
+    .await?;
+    for account in &listing.rows {
+        if role.is_some_and(|role| account.role != role) {
+            continue;
+        }
+        let state = if account.active { "open" } else { "closed" };
+        let factor = if account.second_factor {
+            "second factor"
+        } else {
+            "no second factor"
+        };
+        let who = match &account.patient {
+            Some(patient) => format!("patient {patient}"),
+            None => account.name.clone(),
+        };
+        let user_name = if account.user_name.is_empty() {
+            "-"
+        } else {
+            &account.user_name
+        };
+        let role = account.role.name();
+        say(&format!(
+            "{state:6}  {role:15}  {user_name:20}  {factor:16}  {who}"
+        ));
+    }
+    if !listing.complete {
+        warn("cairn: there are more accounts than these");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The id of the account with a user name.
+async fn account_id(identity: &Identity, user_name: &str) -> anyhow::Result<String> {
+    let found = identity.account_named(&operator(), user_name).await?;
+    found.with_context(|| format!("there is no account with the user name {user_name}"))
+}
+
+pub(crate) async fn set_active(which: WhichAccount, active: bool) -> anyhow::Result<ExitCode> {
+    administer(&which.store, async |identity, permit| {
+        match (&which.user_name, &which.patient) {
+            (Some(user_name), _) => {
+                let id = account_id(identity, user_name).await?;
+                identity.set_active(permit, &id, active).await?;
+            }
+            (None, Some(patient)) => {
+                identity.set_patient_active(permit, patient, active).await?;
+            }
+            (None, None) => bail!("give --user-name NAME or --patient ID"),
+        }
+        Ok(())
+    })
+    .await?;
+    say(if active {
+        "Open again."
+    } else {
+        "Closed. Its sessions have ended."
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn reset_second_factor(
+    store: &StoreArguments,
+    user_name: &str,
+    reason: &str,
+) -> anyhow::Result<ExitCode> {
+    administer(store, async |identity, permit| {
+        let id = account_id(identity, user_name).await?;
+        Ok(identity.reset_second_factor(permit, &id, reason).await?)
+    })
+    .await?;
+    say("Reset. Whoever signs in next with the password sets a new second factor up.");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn list_clients(store: &StoreArguments) -> anyhow::Result<ExitCode> {
+    let listing = administer(store, async |identity, permit| {
+        Ok(identity.clients(permit).await?)
+    })
+    .await?;
+    for client in &listing.rows {
+        let state = match client.state {
+            ClientState::Active => "active",
+            ClientState::Revoked => "revoked",
+            ClientState::Expired => "expired",
+        };
+        say(&format!(
+            "{state:7}  {:6}  {}  ends {}  {}",
+            client.role.name(),
+            client.id,
+            fhir::date::instant(client.expires_ms),
+            client.name,
+        ));
+    }
+    if !listing.complete {
+        warn("cairn: there are more clients than these");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn revoke_client(
+    store: &StoreArguments,
+    id: &str,
+    reason: &str,
+) -> anyhow::Result<ExitCode> {
+    administer(store, async |identity, permit| {
+        Ok(identity.revoke_client(permit, id, reason).await?)
+    })
+    .await?;
+    say("Revoked.");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,366 @@
+//! Accounts of people and access tokens of other systems: who has a way in, and taking it away. What
+//! is taken away here is gone at the next request.
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use trust::identity::{AccountView, ClientState, ClientView};
+use trust::{Action, Permit, Role};
+
+use crate::context::{Ctx, Fields, Posted};
+use crate::error::PageError;
+use crate::layout::{self, Section, State, console, count_of, csrf, role_words};
+use crate::time::signed;
+
+/// Accounts on a page.
+const PAGE: usize = 100;
+/// The page itself.
+const HERE: &str = "/console/accounts";
+/// Roles that accounts have, as a filter.
+const ROLES: [Role; 6] = [
+    Role::Coordinator,
+    Role::Clinician,
+    Role::PrivacyOfficer,
+    Role::Squad,
+    Role::Administrator,
+    Role::Patient,
+];
+
+async fn permit(ctx: &Ctx) -> Result<Permit, PageError> {
+    ctx.permit(Action::Administer, None, None).await
+}
+
+/// Which accounts are shown.
+struct Filter {
+    role: Option<Role>,
+    /// Open ones, closed ones, or both.
+    active: Option<bool>,
+    page: usize,
+}
+
+impl Filter {
+    fn of(fields: &Fields) -> Self {
+        Self {
+            role: fields
+                .get("role")
+                .and_then(Role::parse)
+                .filter(|role| ROLES.contains(role)),
+            active: match fields.get("state") {
+                Some("open") => Some(true),
+                Some("closed") => Some(false),
+                _ => None,
+            },
+            page: fields
+                .get("page")
+                .and_then(|page| page.parse().ok())
+                .unwrap_or(1)
+                .max(1),
+        }
+    }
+    fn fits(&self, account: &AccountView) -> bool {
+        self.role.is_none_or(|role| account.role == role)
+            && self.active.is_none_or(|active| account.active == active)
+    }
+}
+
+/// What to call an account. Administrators open no record, so a patient has no name here.
+fn title(account: &AccountView) -> String {
+    match &account.patient {
+        Some(patient) => format!("Patient {}", layout::short_id(patient)),
+        None => account.name.clone(),
+    }
+}
+
+fn post(ctx: &Ctx, to: &str, back: &str, word: &str) -> Markup {
+    html! {
+        form method="post" action=(to) {
+            (csrf(ctx))
+            input type="hidden" name="back" value=(back);
+            button type="submit" { (word) }
+        }
+    }
+}
+
+/// A deed that can't be undone: says what happens, and asks why.
+fn asked(ctx: &Ctx, id: &str, to: &str, back: &str, word: &str, what: &str, act: &str) -> Markup {
+    html! {
+        details id=(id) {
+            summary class="button" { (word) "…" }
+            form class="ask stack" method="post" action=(to) {
+                (csrf(ctx))
+                input type="hidden" name="back" value=(back);
+                p { (what) }
+                label { "Why" span class="hint" { "Stands in the audit, where privacy officers read it" }
+                    input type="text" name="reason" required maxlength="200" autocomplete="off"; }
+                button class="primary" type="submit" { (act) }
+            }
+        }
+    }
+}
+
+fn account_row(ctx: &Ctx, account: &AccountView, sessions: usize, back: &str) -> Markup {
+    let own = account.id == ctx.session.agent.id;
+    let to = |deed: &str| format!("{HERE}/{}/{deed}", account.id);
+    html! {
+        tr data-key=(account.id) {
+            th scope="row" {
+                (title(account))
+                @if own { " " span class="tag" { "you" } }
+                @if !account.user_name.is_empty() { br; span class="quiet small" { (account.user_name) } }
+            }
+            td { (role_words(account.role)) }
+            td {
+                @if account.active { (layout::state(State::Running, "Open")) } @else { (layout::state(State::Waiting, "Closed")) }
+            }
+            td {
+                @if account.user_name.is_empty() { span class="quiet" { "by link" } }
+                @else if account.second_factor { "set up" }
+                @else if account.role == Role::Patient { span class="quiet" { "none needed" } }
+                @else { span class="quiet" { "at the next sign-in" } }
+            }
+            td { @if sessions == 0 { span class="quiet" { "none" } } @else { (count_of(sessions, "session")) } }
+            td {
+                div class="acts cluster" {
+                    @if sessions > 0 { (post(ctx, &to("end-sessions"), back, "Sign out everywhere")) }
+                    @if !own && account.second_factor {
+                        (asked(ctx, &format!("reset-{}", account.id), &to("reset"), back, "Reset second factor",
+                            "Their sessions end. Whoever signs in next with the password sets up a new second factor, so make sure that it is them.",
+                            "Reset second factor"))
+                    }
+                    @if !own {
+                        @if account.active { (post(ctx, &to("close"), back, "Close")) }
+                        @else { (post(ctx, &to("reopen"), back, "Reopen")) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
+    html! {
+        tr data-key=(client.id) {
+            th scope="row" { (client.name) br; span class="quiet small mono" { (layout::short_id(&client.id)) } }
+            td { (role_words(client.role)) }
+            td {
+                @match client.state {
+                    ClientState::Active => (layout::state(State::Running, "In use")),
+                    ClientState::Revoked => (layout::state(State::Failed, "Revoked")),
+                    ClientState::Expired => (layout::state(State::Waiting, "Expired")),
+                }
+            }
+            td { (ctx.times.wall(signed(client.expires_ms))) }
+            td {
+                @if client.state == ClientState::Active {
+                    div class="acts" {
+                        (asked(ctx, &format!("revoke-{}", client.id), &format!("/console/clients/{}/revoke", client.id), back, "Revoke",
+                            "The system is refused from its next request on. This can't be undone; a new token is made with cairn client create.",
+                            "Revoke for good"))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What was just done, with its undo where there is one. The id comes from the address, so it is
+/// checked.
+fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
+    let id = |name: &str| fields.get(name).filter(|id| fhir::is_id(id));
+    html! {
+        @if let Some(id) = id("closed") {
+            div class="flash" role="status" {
+                (layout::state(State::Done, "Account closed")) " Its sessions have ended."
+                (post(ctx, &format!("{HERE}/{id}/reopen"), back, "Undo"))
+            }
+        } @else if id("reopened").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Account open again")) " Its sessions stay ended." }
+        } @else if id("reset").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Second factor reset")) }
+        } @else if id("ended").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Signed out everywhere")) }
+        } @else if id("revoked").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Token revoked")) }
+        } @else if fields.get("shut-out").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Portal closed for this patient")) " The account is in the list; opening it again undoes this." }
+        }
+    }
+}
+
+/// Fields of the address that say what was done, not what is shown.
+const SAID: [&str; 7] = [
+    "closed", "reopened", "reset", "ended", "revoked", "shut-out", "page",
+];
+
+/// `GET /console/accounts`.
+pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = permit(&ctx).await?;
+    let identity = ctx.app.web.trust.identity();
+    let (accounts, clients) = (
+        identity.accounts(&permit).await?,
+        identity.clients(&permit).await?,
+    );
+    let filter = Filter::of(&fields);
+    let fitting: Vec<&AccountView> = accounts
+        .rows
+        .iter()
+        .filter(|account| filter.fits(account))
+        .collect();
+    let last = fitting.len().div_ceil(PAGE).max(1);
+    let shown_page = filter.page.min(last);
+    let mut rows = Vec::new();
+    for account in fitting.iter().skip((shown_page - 1) * PAGE).take(PAGE) {
+        rows.push((
+            *account,
+            identity.open_sessions(&permit, &account.id).await?,
+        ));
+    }
+    let query = fields.to_query(&SAID);
+    let back = if query.is_empty() {
+        HERE.to_owned()
+    } else {
+        format!("{HERE}?{query}")
+    };
+    let joint = if query.is_empty() { "?" } else { "&" };
+    let body = html! {
+        (layout::head("Accounts", &html! { "Who has a way in. What you close or revoke here is refused from the next request on, and stands in the audit." }, &html! {}))
+        (flash(&ctx, &fields, &back))
+        form class="filters inline-fields" method="get" action=(HERE) data-auto {
+            label { "Role" select name="role" {
+                option value="" { "any" }
+                @for role in ROLES { option value=(role.name()) selected[filter.role == Some(role)] { (role_words(role)) } }
+            } }
+            label { "State" select name="state" {
+                option value="" { "any" }
+                option value="open" selected[filter.active == Some(true)] { "open" }
+                option value="closed" selected[filter.active == Some(false)] { "closed" }
+            } }
+            button type="submit" data-auto-hide { "Filter" }
+        }
+        p class="quiet" aria-live="polite" {
+            (count_of(fitting.len(), "account"))
+            @if !accounts.complete { " among the " (layout::thousands(accounts.rows.len() as u64)) " that were looked at; there are more" }
+            "."
+        }
+        @if rows.is_empty() { (layout::empty("No account fits", "Choose another role or state. New accounts are made with cairn account create.")) }
+        @else {
+            div class="scroll" {
+                table {
+                    thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "State" } th scope="col" { "Second factor" } th scope="col" { "Signed in" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
+                    tbody data-rows { @for (account, sessions) in &rows { (account_row(&ctx, account, *sessions, &back)) } }
+                }
+            }
+        }
+        @if last > 1 {
+            nav class="pager" aria-label="Pages" {
+                @if shown_page > 1 { a href={ (back) (joint) "page=" (shown_page - 1) } { "Previous" } }
+                span class="quiet" { "Page " (shown_page) " of " (last) }
+                @if shown_page < last { a href={ (back) (joint) "page=" (shown_page + 1) } { "Next" } }
+            }
+        }
+        div class="stack-wide section" {
+            section class="stack" aria-labelledby="shut-out" {
+                h2 id="shut-out" { "Close the portal for a patient" }
+                p class="quiet" { "Patients come in by the links in their messages and need no account. Closing ends their sessions and every link, those sent later too. Give the id of the patient's record; the names stay with those who treat them." }
+                form class="inline-fields" method="post" action=(HERE) {
+                    (csrf(&ctx))
+                    label { "Patient's id" input type="text" name="patient" required maxlength="64" autocomplete="off" spellcheck="false"; }
+                    button type="submit" { "Close their portal" }
+                }
+            }
+            section class="stack" aria-labelledby="clients" {
+                h2 id="clients" { "Other systems" }
+                p class="quiet" { "Access tokens for FHIR and for publishing journeys. Each lasts a year." }
+                @if clients.rows.is_empty() { (layout::empty("No other system has a token", "Tokens are made with cairn client create.")) }
+                @else {
+                    div class="scroll" {
+                        table {
+                            thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "State" } th scope="col" { "Ends" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
+                            tbody data-rows { @for client in &clients.rows { (client_row(&ctx, client, &back)) } }
+                        }
+                    }
+                    @if !clients.complete { p class="note" { "There are more; these are the newest " (layout::thousands(clients.rows.len() as u64)) "." } }
+                }
+            }
+        }
+    };
+    Ok(console(&ctx, "Accounts", Section::Accounts, None, &body))
+}
+
+/// Back to where the form was, saying what was done.
+fn done(fields: &Fields, word: &str, id: &str) -> Response {
+    let back = fields
+        .get("back")
+        .filter(|path| path.starts_with(HERE) && !path.contains("//"))
+        .unwrap_or(HERE);
+    let joint = if back.contains('?') { '&' } else { '?' };
+    Redirect::to(&format!("{back}{joint}{word}={id}")).into_response()
+}
+
+/// Why, as it was typed; forms that ask for a reason need one.
+fn reason(fields: &Fields) -> Result<&str, PageError> {
+    fields.get("reason").ok_or_else(|| {
+        PageError::Invalid(
+            "Say why: the reason stands in the audit. Nothing was changed.".to_owned(),
+        )
+    })
+}
+
+/// `POST /console/accounts/{id}/{deed}`.
+pub(crate) async fn act(
+    Path((id, deed)): Path<(String, String)>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = permit(&ctx).await?;
+    let identity = ctx.app.web.trust.identity();
+    let word = match deed.as_str() {
+        "close" => {
+            identity.set_active(&permit, &id, false).await?;
+            "closed"
+        }
+        "reopen" => {
+            identity.set_active(&permit, &id, true).await?;
+            "reopened"
+        }
+        "reset" => {
+            let reason = reason(&fields)?;
+            identity.reset_second_factor(&permit, &id, reason).await?;
+            "reset"
+        }
+        "end-sessions" => {
+            identity.end_sessions(&permit, &id).await?;
+            "ended"
+        }
+        _ => return Err(PageError::NotFound),
+    };
+    Ok(done(&fields, word, &id))
+}
+
+/// `POST /console/accounts`: closes the portal for a patient.
+pub(crate) async fn shut_out(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = permit(&ctx).await?;
+    let patient = fields.get("patient").unwrap_or_default();
+    ctx.app
+        .web
+        .trust
+        .identity()
+        .set_patient_active(&permit, patient, false)
+        .await?;
+    Ok(Redirect::to(&format!("{HERE}?role=patient&state=closed&shut-out=yes")).into_response())
+}
+
+/// `POST /console/clients/{id}/revoke`.
+pub(crate) async fn revoke(
+    Path(id): Path<String>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = permit(&ctx).await?;
+    let reason = reason(&fields)?;
+    let identity = ctx.app.web.trust.identity();
+    identity.revoke_client(&permit, &id, reason).await?;
+    Ok(done(&fields, "revoked", &id))
+}

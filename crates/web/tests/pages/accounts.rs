@@ -1,0 +1,225 @@
+//! The administrator's page: who has a way in, and taking it away at once.
+
+use axum::http::StatusCode;
+use trust::{Agent, Role};
+
+use crate::world::{Browser, PASSWORD, TENANT, World, check_html};
+
+const PAGE: &str = "/console/accounts";
+
+/// The address of a form on the page that ends with `deed` and stands in the row of `name`.
+async fn form_of(ada: &mut Browser, name: &str, deed: &str) -> String {
+    let page = ada.get(PAGE).await;
+    let row = page
+        .body
+        .split("<tr ")
+        .skip(1)
+        .find(|row| row.contains(name))
+        .unwrap_or_else(|| panic!("no row of {name}: {}", page.body));
+    row.split("action=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .find(|path| path.ends_with(deed))
+        .unwrap_or_else(|| panic!("no {deed} of {name}: {row}"))
+        .to_owned()
+}
+
+fn is_signed_out(page: &crate::world::Page) -> bool {
+    page.status == StatusCode::SEE_OTHER && page.location().starts_with("/sign-in")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_account_is_out_at_once_and_can_come_back() {
+    let world = World::new().await;
+    let mut devi = world.staff("devi").await;
+    devi.get("/console/worklist").await.shows("Worklist");
+    let mut ada = world.staff("ada").await;
+    let page = ada.get(PAGE).await;
+    page.shows("5 accounts");
+    page.shows("Devi Rao");
+    check_html(PAGE, &page.body);
+    assert_eq!(ada.get("/").await.location(), PAGE);
+
+    let close = form_of(&mut ada, "Devi Rao", "/close").await;
+    let done = ada.act(PAGE, &close, &[]).await;
+    assert!(is_signed_out(&devi.get("/console/worklist").await));
+    let said = ada.get(done.location()).await;
+    said.shows("Account closed");
+    check_html(PAGE, &said.body);
+    let mut browser = world.browser();
+    browser.get("/sign-in").await;
+    browser
+        .submit("/sign-in", &[("user", "devi"), ("password", PASSWORD)])
+        .await
+        .shows("User name or password is wrong.");
+    ada.get("/console/accounts?state=closed")
+        .await
+        .shows("1 account.");
+    let open = ada
+        .get("/console/accounts?state=open&role=coordinator")
+        .await;
+    open.shows("1 account.");
+    open.shows("Carla Ortiz");
+    assert!(!open.has("Devi Rao"));
+    ada.get("/console/accounts?state=closed&role=coordinator")
+        .await
+        .shows("No account fits");
+
+    // Undone with one click, on the page that says it.
+    let undo = form_of(&mut ada, "Devi Rao", "/reopen").await;
+    assert!(said.has(&undo));
+    ada.act(PAGE, &undo, &[("back", "/console/accounts?role=clinician")])
+        .await;
+    assert!(is_signed_out(&devi.get("/console/worklist").await));
+    world.staff("devi").await;
+
+    // Both are in the audit, with the account.
+    let mut priya = world.staff("priya").await;
+    let audit = priya.get("/console/audit?action=110137").await;
+    audit.shows("Ada Berg (administrator)");
+    audit.shows("was closed");
+    audit.shows("was opened");
+    priya
+        .get("/console/audit?action=accounts")
+        .await
+        .shows("looked at the accounts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_end_and_factors_are_reset_with_a_reason() {
+    let world = World::new().await;
+    let mut devi = world.staff("devi").await;
+    let mut ada = world.staff("ada").await;
+    let end = form_of(&mut ada, "Devi Rao", "/end-sessions").await;
+    let done = ada.act(PAGE, &end, &[]).await;
+    ada.get(done.location())
+        .await
+        .shows("Signed out everywhere");
+    assert!(is_signed_out(&devi.get("/console/worklist").await));
+
+    let mut devi = world.staff("devi").await;
+    let reset = form_of(&mut ada, "Devi Rao", "/reset").await;
+    let without = ada.act(PAGE, &reset, &[("reason", "  ")]).await;
+    assert_eq!(without.status, StatusCode::BAD_REQUEST);
+    assert!(without.has("Say why"));
+    devi.get("/console/worklist").await.shows("Worklist");
+    ada.act(
+        PAGE,
+        &reset,
+        &[("reason", "telephone lost, seen in person")],
+    )
+    .await;
+    assert!(is_signed_out(&devi.get("/console/worklist").await));
+    let mut browser = world.browser();
+    browser.get("/sign-in").await;
+    browser
+        .submit("/sign-in", &[("user", "devi"), ("password", PASSWORD)])
+        .await
+        .shows("Set up your second factor");
+    let mut priya = world.staff("priya").await;
+    priya
+        .get("/console/audit?action=110137")
+        .await
+        .shows("telephone lost, seen in person");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_revoked_for_good() {
+    let world = World::new().await;
+    let identity = world.trust.identity();
+    let operator = Agent::system(TENANT, "demo");
+    let token = identity
+        .create_client(&operator, "Laboratory West", Role::Client)
+        .await
+        .unwrap();
+    identity.bearer(&token).await.unwrap();
+    let mut ada = world.staff("ada").await;
+    let revoke = form_of(&mut ada, "Laboratory West", "/revoke").await;
+    let without = ada.act(PAGE, &revoke, &[]).await;
+    assert_eq!(without.status, StatusCode::BAD_REQUEST);
+    identity.bearer(&token).await.unwrap();
+    let done = ada
+        .act(PAGE, &revoke, &[("reason", "the token leaked")])
+        .await;
+    assert!(identity.bearer(&token).await.is_err());
+    let page = ada.get(done.location()).await;
+    page.shows("Token revoked");
+    page.shows("Revoked</span>");
+    assert!(!page.has(&revoke), "it can't be revoked twice");
+    check_html(PAGE, &page.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patient_is_shut_out_of_the_portal() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    own.get("/portal").await.shows("Ida");
+    let mut ada = world.staff("ada").await;
+    for nobody in ["", "nobody", "<b>"] {
+        let page = ada.act(PAGE, PAGE, &[("patient", nobody)]).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{nobody}");
+    }
+    let done = ada.act(PAGE, PAGE, &[("patient", &ida)]).await;
+    assert!(is_signed_out(&own.get("/portal").await));
+    let page = ada.get(done.location()).await;
+    page.shows("Portal closed for this patient");
+    page.shows("1 account.");
+    assert!(
+        !page.has("Ida Berg"),
+        "administrators see no patients' names"
+    );
+    let operator = Agent::system(TENANT, "demo");
+    let secret = world
+        .trust
+        .identity()
+        .make_link(&operator, &ida, 3600, true)
+        .await
+        .unwrap();
+    let link = format!("/sign-in/link/{secret}");
+    own.get(&link).await;
+    own.submit(&link, &[("birth_date", "1941-03-07")])
+        .await
+        .shows("The date does not match, or the link is too old");
+    let reopen = form_of(&mut ada, "Patient …", "/reopen").await;
+    ada.act(PAGE, &reopen, &[]).await;
+    let done = own.submit(&link, &[("birth_date", "1941-03-07")]).await;
+    assert_eq!(done.location(), "/portal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_takes_anything_away_nor_an_administrator_their_own() {
+    let world = World::new().await;
+    let mut ada = world.staff("ada").await;
+    let close = form_of(&mut ada, "Devi Rao", "/close").await;
+    let page = ada.get(PAGE).await;
+    let own_row = page
+        .body
+        .split("<tr ")
+        .skip(1)
+        .find(|row| row.contains("Ada Berg"))
+        .unwrap();
+    assert!(!own_row.contains("/close\"") && !own_row.contains("/reset\""));
+    let own_id = own_row
+        .split("data-key=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
+    let page = ada.act(PAGE, &format!("{PAGE}/{own_id}/close"), &[]).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST);
+    assert!(page.has("nobody closes or opens their own account"));
+    for user in ["carla", "devi", "priya", "sam"] {
+        let mut browser = world.staff(user).await;
+        let csrf = browser.get("/console/patients").await.field("csrf");
+        for path in [close.as_str(), PAGE, "/console/clients/x/revoke"] {
+            let fields = [("csrf", csrf.as_str()), ("reason", "x"), ("patient", "x")];
+            let page = browser.post(path, &fields).await;
+            assert_eq!(page.status, StatusCode::FORBIDDEN, "{user} at {path}");
+        }
+    }
+    let mut devi = world.staff("devi").await;
+    devi.get("/console/worklist").await.shows("Worklist");
+}
