@@ -17,6 +17,9 @@ use tokio::task::JoinHandle;
 use crate::config::Limits;
 use crate::http;
 
+/// How often sign-in records that are over are taken away; they end by days.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
 /// PEM files of the server's TLS.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
@@ -35,6 +38,8 @@ pub struct DemoPages {
     pub logins: Vec<web::DemoLogin>,
     /// How many times faster than real the care clock runs.
     pub speed: f64,
+    /// Whether the patients came from files, so that they may be real people.
+    pub people_imported: bool,
 }
 
 /// How to start a server.
@@ -113,6 +118,12 @@ pub enum ServerError {
     /// Identity or policy.
     #[error(transparent)]
     Trust(trust::TrustError),
+    /// The demo's pages show passwords and one-time codes.
+    #[error(
+        "{0} is not a loopback address: the demo shows passwords and one-time codes to everyone who opens its pages, \
+         and speaks plain HTTP, so it listens on this machine only (to look from elsewhere, use a tunnel such as ssh -L)"
+    )]
+    Exposed(SocketAddr),
     /// Mail options that don't fit together.
     #[error("mail: {0}")]
     Mail(String),
@@ -131,6 +142,9 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
+    pub(crate) fn new(name: &'static str, task: JoinHandle<()>) -> Self {
+        Self { name, task }
+    }
     pub(crate) fn is_running(&self) -> bool {
         !self.task.is_finished()
     }
@@ -158,6 +172,9 @@ impl Server {
     /// # Errors
     /// [`ServerError`].
     pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
+        if options.demo.is_some() && !options.listen.ip().is_loopback() {
+            return Err(ServerError::Exposed(options.listen));
+        }
         let metrics = crate::telemetry::metrics().map_err(ServerError::Metrics)?;
         let listener = listen(options.listen)?;
         let address = listener.local_addr().map_err(|error| ServerError::Listen {
@@ -188,10 +205,7 @@ impl Server {
             let (journeys, tenant, stopped) =
                 (journeys.clone(), options.tenant, followers_stopped.clone());
             let task = tokio::spawn(async move { journeys.run(tenant, stopped).await });
-            followers.push(Follower {
-                name: "journeys",
-                task,
-            });
+            followers.push(Follower::new("journeys", task));
         }
         if let Some(mut mail) = options.mail {
             if mail.portal_base.is_empty() {
@@ -200,8 +214,10 @@ impl Server {
             let deliverer =
                 exchange::MailDeliverer::new(trust.clone(), mail).map_err(ServerError::Mail)?;
             let task = tokio::spawn(deliverer.run(followers_stopped.clone()));
-            followers.push(Follower { name: "mail", task });
+            followers.push(Follower::new("mail", task));
         }
+        let sweeper = sweep(trust.clone(), options.tenant, followers_stopped.clone());
+        followers.push(Follower::new("sweeper", tokio::spawn(sweeper)));
         let followers = Arc::new(followers);
 
         let demo = options.demo;
@@ -217,6 +233,7 @@ impl Server {
                 .map(|demo| demo.logins.clone())
                 .unwrap_or_default(),
             demo_speed: demo.as_ref().map(|demo| demo.speed),
+            demo_people_imported: demo.as_ref().is_some_and(|demo| demo.people_imported),
             secure_cookies: base_url.starts_with("https://"),
         };
         let router = http::router(&http::Doors {
@@ -309,23 +326,23 @@ impl Server {
         &self.journeys
     }
 
-    /// Stops cleanly: takes no new connections, ends live updates, lets requests under way finish
-    /// within the drain time, stops the followers, and closes the store.
+    /// Stops cleanly: takes no new connections, ends live updates, lets requests and followers
+    /// finish what they are at, all within one drain time, and closes the store.
     ///
     /// # Errors
     /// `Close` when the store can't be closed; everything acknowledged is durable all the same.
     pub async fn stop(self) -> Result<(), ServerError> {
+        let deadline = tokio::time::Instant::now() + self.drain;
         self.handle.graceful_shutdown(Some(self.drain));
         let _ = self.stop_streams.send(true);
+        let _ = self.stop_followers.send(true);
         match self.listener.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the listener failed"),
             Err(_) => tracing::error!("the listener was cut short"),
         }
-        let _ = self.stop_followers.send(true);
         for follower in self.followers.iter() {
-            let patience = tokio::time::Instant::now() + self.drain;
-            while follower.is_running() && tokio::time::Instant::now() < patience {
+            while follower.is_running() && tokio::time::Instant::now() < deadline {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             if follower.is_running() {
@@ -335,6 +352,22 @@ impl Server {
             }
         }
         self.ledger.close().await.map_err(ServerError::Close)
+    }
+}
+
+/// Takes away sign-in records that are over, at the start and then each hour.
+async fn sweep(trust: trust::Trust, tenant: TenantId, mut stopped: watch::Receiver<bool>) {
+    loop {
+        match trust.identity().sweep(tenant).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "sign-in records that were over removed"),
+            Err(error) => tracing::error!(%error, "sign-in records could not be swept"),
+        }
+        tokio::select! {
+            // An error means that the server is gone.
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
     }
 }
 
@@ -357,5 +390,69 @@ pub async fn asked_to_end() -> std::io::Result<()> {
     tokio::select! {
         result = tokio::signal::ctrl_c() => result,
         _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::{OpenOptions, RootKey, SystemEntropy};
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const TENANT: TenantId = TenantId(1);
+
+    async fn options(folder: &std::path::Path) -> ServerOptions {
+        let ledger = Ledger::open(OpenOptions {
+            path: folder.to_owned(),
+            root_key: RootKey::from_bytes([7; 32]),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            dictionary: Vec::new(),
+            cache_bytes: 8 << 20,
+        })
+        .expect("a store");
+        ledger.create_tenant(TENANT).await.expect("a tenant");
+        ServerOptions::new(ledger, TENANT)
+    }
+
+    #[tokio::test]
+    async fn a_demo_listens_on_this_machine_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut options = options(folder.path()).await;
+        options.listen = "0.0.0.0:0".parse().expect("an address");
+        options.demo = Some(DemoPages {
+            mailbox: exchange::sink::Mailbox::default(),
+            logins: Vec::new(),
+            speed: 1.0,
+            people_imported: false,
+        });
+        let error = Server::start(options).await.err().expect("a refusal");
+        assert!(matches!(error, ServerError::Exposed(_)), "{error}");
+    }
+
+    /// A request that never ends and followers that never end: all together they get the drain time
+    /// once.
+    #[tokio::test]
+    async fn stopping_takes_one_drain_time_whatever_hangs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut options = options(folder.path()).await;
+        options.limits.drain_ms = 1_000;
+        let mut server = Server::start(options).await.expect("a server");
+        let hanging = |name| Follower::new(name, tokio::spawn(std::future::pending()));
+        server.followers = Arc::new(vec![hanging("one"), hanging("two"), hanging("three")]);
+        let mut open = tokio::net::TcpStream::connect(server.address())
+            .await
+            .expect("a connection");
+        let head = "POST /sign-in HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nuser=";
+        open.write_all(head.as_bytes()).await.expect("written");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let began = tokio::time::Instant::now();
+        server.stop().await.expect("a clean end");
+        let took = began.elapsed();
+        assert!(
+            (Duration::from_millis(900)..Duration::from_millis(1_900)).contains(&took),
+            "{took:?}"
+        );
     }
 }

@@ -141,11 +141,20 @@ fn demo_clock(app: &App) -> Markup {
                     span {
                         "It is "
                         span class="strong" id="care-clock" data-zone=(times.zone_name()) data-suffix=(times.zone_short()) { (times.exact(times.care_ms)) }
-                        ": " (speed_words(speed)) ". All people here are made up."
+                        ": " (speed_words(speed)) ". " (demo_people(app))
                     }
                 }
             }
         }
+    }
+}
+
+/// Whether the people of a demo are real ones is not known when they came from files.
+pub(crate) fn demo_people(app: &App) -> &'static str {
+    if app.web.demo_people_imported {
+        "The people here came from files and may be real; what happens to them here is played."
+    } else {
+        "All people here are made up."
     }
 }
 
@@ -189,19 +198,20 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
             ]
         }
         Role::PrivacyOfficer => vec![(Section::Audit, "/console/audit", "Audit")],
+        Role::Administrator => vec![
+            (Section::Accounts, "/console/accounts", "Accounts"),
+            (Section::Journeys, "/console/journeys", "Journeys"),
+        ],
         _ => vec![(Section::Journeys, "/console/journeys", "Journeys")],
     };
-    if ctx.app.web.mailbox.is_some() {
+    // The mailbox holds patients' messages, so it is for those who may read these.
+    if ctx.app.web.mailbox.is_some() && matches!(ctx.role(), Role::Coordinator | Role::Clinician) {
         sections.push((Section::Mailbox, "/console/mailbox", "Mailbox (demo)"));
     }
     sections
 }
 
 /// A page of the console. `live` is the address of its updates.
-        Role::Administrator => vec![
-            (Section::Accounts, "/console/accounts", "Accounts"),
-            (Section::Journeys, "/console/journeys", "Journeys"),
-        ],
 pub(crate) fn console(
     ctx: &Ctx,
     title: &str,

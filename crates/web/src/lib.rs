@@ -54,6 +54,8 @@ pub struct WebState {
     pub demo_logins: Vec<DemoLogin>,
     /// Demo only: how many times faster than real the care clock runs.
     pub demo_speed: Option<f64>,
+    /// Demo only: whether its people came from files, so that they may be real ones.
+    pub demo_people_imported: bool,
     /// Whether cookies are `Secure` (TLS in front or here).
     pub secure_cookies: bool,
 }
@@ -121,14 +123,14 @@ fn console() -> Router<Arc<context::App>> {
             "/console/journeys/{name}/steps/{step}",
             get(journeys::step::page),
         )
-        .route("/console/audit", get(audit::page))
-        .route("/console/audit/{id}", get(audit::details))
         .route(
             "/console/accounts",
             get(accounts::page).post(accounts::shut_out),
         )
         .route("/console/accounts/{id}/{deed}", post(accounts::act))
         .route("/console/clients/{id}/revoke", post(accounts::revoke))
+        .route("/console/audit", get(audit::page))
+        .route("/console/audit/{id}", get(audit::details))
         .route("/console/audit/{id}/proof", get(audit::proof))
         .route("/console/audit/{id}/proof.json", get(audit::proof_json))
         .route("/console/mailbox", get(mailbox::page))

@@ -1,16 +1,68 @@
 //! The demo's mailbox: what the demo's own mail server took instead of sending it to anybody.
+//!
+//! A message is shown to who may read the `Communication` that it delivered, which is read for it
+//! under a permit and so stands in the audit with its patient.
+
+use std::collections::HashSet;
 
 use axum::extract::Path;
 use axum::response::Response;
+use exchange::sink::SunkMessage;
+use fhir::ResourceType;
 use maud::{Markup, html};
+use trust::Action;
 
-use crate::context::Ctx;
+use crate::context::{Ctx, query};
 use crate::error::PageError;
 use crate::layout::{self, Section, console};
 use crate::time::signed;
 
 /// Messages listed.
 const SHOWN_MAX: usize = 100;
+
+/// The id of the `Communication` that a message delivered: its digits are the left side of the
+/// `Message-ID`. `None` for what came from elsewhere.
+fn communication(message: &SunkMessage) -> Option<String> {
+    let (digits, _) = message.message_id.split_once('@')?;
+    let is_hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| {
+        let part = |from: usize, to: usize| &digits[from..to];
+        [
+            part(0, 8),
+            part(8, 12),
+            part(12, 16),
+            part(16, 20),
+            part(20, 32),
+        ]
+        .join("-")
+    })
+}
+
+/// Those of the messages whose `Communication` this person may read, and reads hereby.
+async fn readable(ctx: &Ctx, messages: Vec<SunkMessage>) -> Result<Vec<SunkMessage>, PageError> {
+    let permit = ctx
+        .permit(Action::Search, Some(ResourceType::Communication), None)
+        .await?;
+    let ids: Vec<String> = messages.iter().filter_map(communication).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = query(
+        ResourceType::Communication,
+        &[("_id", &ids.join(","))],
+        ids.len(),
+    )?;
+    let page = ctx.vault().search(&permit, &query, None).await?;
+    let found: HashSet<&str> = page
+        .rows
+        .iter()
+        .filter_map(|row| row.resource.id())
+        .collect();
+    Ok(messages
+        .into_iter()
+        .filter(|message| communication(message).is_some_and(|id| found.contains(id.as_str())))
+        .collect())
+}
 
 fn marked() -> Markup {
     html! { span class="tag demo-tag" { "Demo only" } }
@@ -20,12 +72,12 @@ fn marked() -> Markup {
 pub(crate) async fn page(ctx: Ctx) -> Result<Response, PageError> {
     ctx.staff()?;
     let mailbox = ctx.app.web.mailbox.as_ref().ok_or(PageError::NotFound)?;
-    let messages = mailbox.messages(None, SHOWN_MAX);
+    let messages = readable(&ctx, mailbox.messages(None, SHOWN_MAX)).await?;
     let sentence = html! {
         "What patients would have in their e-mail. The demo's own mail server keeps it here and sends nothing to anybody. "
         (layout::thousands(mailbox.count())) " so far"
         @if mailbox.count() > messages.len() as u64 { "; the newest " (messages.len()) " are listed" }
-        "."
+        ". Looking at them is a look at the patients' records, and stands in the audit."
     };
     let body = html! {
         (layout::head("Mailbox", &sentence, &marked()))
@@ -68,12 +120,11 @@ fn linked(text: &str) -> Markup {
 /// `GET /console/mailbox/{number}`.
 pub(crate) async fn message(ctx: Ctx, Path(number): Path<u64>) -> Result<Response, PageError> {
     ctx.staff()?;
-    let message = ctx
-        .app
-        .web
-        .mailbox
-        .as_ref()
-        .and_then(|mailbox| mailbox.message(number))
+    let mailbox = ctx.app.web.mailbox.as_ref().ok_or(PageError::NotFound)?;
+    let found: Vec<SunkMessage> = mailbox.message(number).into_iter().collect();
+    let message = readable(&ctx, found)
+        .await?
+        .pop()
         .ok_or(PageError::NotFound)?;
     let body = html! {
         p class="crumbs" { a href="/console/mailbox" { "Mailbox" } }

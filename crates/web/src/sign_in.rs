@@ -135,7 +135,7 @@ fn login_page(
             @if !logins.is_empty() {
                 section class="demo stack" aria-labelledby="demo-logins" {
                     h2 id="demo-logins" { "Demo logins" }
-                    p { "This is the demo: its people are made up, and these logins are shown to everyone. Outside the demo this panel does not exist." }
+                    p { "This is the demo, and these logins are shown to everyone who opens this page. " (layout::demo_people(app)) " Outside the demo this panel does not exist." }
                     ul class="stack" {
                         @for login in logins {
                             li class="spread" {

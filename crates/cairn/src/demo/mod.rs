@@ -21,7 +21,7 @@ use ledger::Clock;
 use tokio::sync::watch;
 
 use crate::config::{LogFormat, LogSettings, Otlp, StoreSettings};
-use crate::server::{DemoPages, Server, ServerOptions, asked_to_end};
+use crate::server::{DemoPages, Server, ServerError, ServerOptions, asked_to_end};
 use crate::store::{self, TENANT};
 use crate::terminal::{say, warn};
 use crate::{http, telemetry};
@@ -42,7 +42,8 @@ pub struct DemoOptions {
     /// Folder of the demo; made if it isn't there
     #[arg(long, value_name = "DIR", default_value = "cairn-demo")]
     data: PathBuf,
-    /// Address to listen on
+    /// Address of this machine to listen on; only loopback, because everyone who opens the pages is
+    /// shown the logins
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// How many synthetic patients there are at first [default: 300]
@@ -92,6 +93,10 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<ExitCode> {
 }
 
 async fn play(options: &DemoOptions) -> anyhow::Result<()> {
+    // Before anything is made; the server would refuse it, too.
+    if !options.listen.ip().is_loopback() {
+        return Err(ServerError::Exposed(options.listen).into());
+    }
     std::fs::create_dir_all(&options.data).with_context(|| options.data.display().to_string())?;
     let root_key = store::root_key_path(&options.data);
     let state_path = options.data.join("demo.json");
@@ -140,6 +145,7 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
             mailbox: mailbox.clone(),
             logins: state.logins.iter().map(setup::shown_login).collect(),
             speed: speed(options.speed),
+            people_imported: matches!(state.source, Source::Import { .. }),
         }),
         ..ServerOptions::new(ledger, TENANT)
     })

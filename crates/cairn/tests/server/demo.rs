@@ -119,6 +119,76 @@ async fn all(base: &str, token: &str, path: &str) -> Vec<Value> {
     }
 }
 
+#[test]
+fn the_demo_listens_on_this_machine_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("demo");
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080"] {
+        let refused = cairn()
+            .args(["demo", "--no-open", "--listen", address, "--data"])
+            .arg(&data)
+            .output()
+            .expect("cairn runs");
+        assert_eq!(refused.status.code(), Some(1), "{address}");
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(words.contains("not a loopback address"), "{words}");
+        assert!(!data.exists(), "something was made");
+    }
+}
+
+/// As a newcomer starts it: whatever the defaults are, somebody moves within a minute.
+#[tokio::test]
+async fn by_default_patients_move_within_a_minute() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let demo = start(&folder.path().join("demo"), &[]);
+    demo.wait_for("journey_instances", 1.0).await;
+    demo.wait_for("mail_sent_total", 1.0).await;
+    demo.end();
+}
+
+#[tokio::test]
+async fn with_bundles_of_ones_own_nobody_is_called_made_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let input = folder.path().join("people.ndjson");
+    let options = synthetic::CohortOptions {
+        seed: 7,
+        now_ms: 1_772_366_400_000,
+        heart_failure_share: 1.0,
+    };
+    let mut lines = synthetic::organisation_bundle(&options).to_string();
+    for index in 0..6 {
+        lines.push('\n');
+        lines.push_str(&synthetic::patient_bundle(&options, index).to_string());
+    }
+    std::fs::write(&input, lines).expect("written");
+    let path = input.to_str().expect("a path in UTF-8");
+    let data = folder.path().join("demo");
+    let demo = start(&data, &["--import", path, "--speed", "2"]);
+    assert!(
+        demo.line("Patients").contains("imported"),
+        "{:?}",
+        demo.said
+    );
+    let page = reqwest::get(format!("{}/sign-in", demo.base()))
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("text");
+    assert!(page.contains("came from files and may be real"), "{page}");
+    assert!(!page.contains("made up"), "{page}");
+    demo.wait_for("journey_instances", 1.0).await;
+    demo.end();
+    // It stays so when it goes on.
+    let demo = start(&data, &["--speed", "2"]);
+    assert!(
+        demo.line("Patients").contains("imported"),
+        "{:?}",
+        demo.said
+    );
+    demo.end();
+}
+
 #[tokio::test]
 async fn patients_move_and_starting_again_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -35,6 +35,7 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) wall: ManualClock,
     pub(crate) router: Router,
+    pub(crate) mailbox: exchange::sink::Mailbox,
     totp: Vec<(String, String)>,
     _folder: tempfile::TempDir,
 }
@@ -46,6 +47,11 @@ impl World {
 
     /// `secure`: as behind TLS.
     pub(crate) async fn with(secure: bool) -> Self {
+        Self::made(|web| web.secure_cookies = secure).await
+    }
+
+    /// With what `change` changes.
+    pub(crate) async fn made(change: impl FnOnce(&mut WebState)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
         let wall = ManualClock::new(START_MS);
@@ -94,23 +100,28 @@ impl World {
             totp.push((user_name.to_owned(), secret));
         }
         let journeys = journey::Journeys::new(trust.clone());
-        let router = router(WebState {
+        let mailbox = exchange::sink::Mailbox::default();
+        let mut web = WebState {
             trust: trust.clone(),
             journeys: journeys.clone(),
             record: record::Record::new(trust.clone()),
             tenant: TENANT,
             organisation: "St. Cairn's".to_owned(),
-            mailbox: Some(exchange::sink::Mailbox::default()),
+            mailbox: Some(mailbox.clone()),
             demo_logins,
             demo_speed: Some(1.0),
-            secure_cookies: secure,
-        });
+            demo_people_imported: false,
+            secure_cookies: false,
+        };
+        change(&mut web);
+        let router = router(web);
         Self {
             trust,
             journeys,
             clock,
             wall,
             router,
+            mailbox,
             totp,
             _folder: folder,
         }
@@ -388,6 +399,25 @@ impl Browser {
         let request = self
             .request(Method::POST, path)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(body.join("&")))
+            .unwrap();
+        self.send(request).await
+    }
+
+    /// Posts exactly these fields, as another site's page would make a browser do.
+    pub(crate) async fn post_from_elsewhere(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Page {
+        let body: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+            .collect();
+        let request = self
+            .request(Method::POST, path)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", "cross-site")
             .body(Body::from(body.join("&")))
             .unwrap();
         self.send(request).await
