@@ -71,7 +71,6 @@ pub const KEYS: &[Key] = &[
     key("smtp.ca_file", ValueKind::Text, ""),
     key("smtp.timeout_ms", ValueKind::Integer, "30000"),
     key("smtp.parallel", ValueKind::Integer, "4"),
-    key("smtp.magic_links", ValueKind::Flag, "true"),
     key("limits.fhir_body_bytes", ValueKind::Integer, "67108864"),
     key("limits.form_body_bytes", ValueKind::Integer, "1048576"),
     key("limits.header_timeout_ms", ValueKind::Integer, "10000"),
@@ -225,8 +224,6 @@ pub struct Smtp {
     pub timeout_ms: u64,
     /// Deliveries at once.
     pub parallel: usize,
-    /// Whether links sign the patient in together with the birth date.
-    pub magic_links: bool,
 }
 
 impl Default for Smtp {
@@ -242,7 +239,6 @@ impl Default for Smtp {
             ca_file: None,
             timeout_ms: 30_000,
             parallel: 4,
-            magic_links: true,
         }
     }
 }
@@ -423,6 +419,27 @@ impl Settings {
                 "public_url begins with https:// (or http://) and has no slash at its end",
             );
         }
+        if (encrypted || self.behind_tls_proxy)
+            && self
+                .public_url
+                .as_deref()
+                .is_some_and(|url| !url.starts_with("https://"))
+        {
+            return invalid(
+                "public_url begins with https:// where TLS is used: cookies are bound to it",
+            );
+        }
+        if self.session.idle_s == 0 || self.session.absolute_s == 0 {
+            return invalid("session.idle_s and session.absolute_s are at least 1");
+        }
+        if self.limits.header_timeout_ms == 0
+            || self.limits.body_timeout_ms == 0
+            || self.smtp.timeout_ms == 0
+        {
+            return invalid(
+                "limits.header_timeout_ms, limits.body_timeout_ms and smtp.timeout_ms are at least 1",
+            );
+        }
         if self.smtp.user.is_some() != self.smtp.password_file.is_some() {
             return invalid("smtp.user and smtp.password_file go together");
         }
@@ -502,7 +519,8 @@ impl Settings {
             portal_base: portal_base.to_owned(),
             timeout_ms: self.smtp.timeout_ms,
             parallel: self.smtp.parallel,
-            magic_links: self.smtp.magic_links,
+            // Without them, a patient would be led to a page where only staff can sign in.
+            magic_links: true,
             ca_file: self.smtp.ca_file.clone(),
         }))
     }
@@ -522,7 +540,16 @@ fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
     toml::from_str(&text).map_err(refuse)
 }
 
+/// Puts a value where its key says, if it is one that the key takes.
 fn put(table: &mut toml::Table, key: &Key, text: &str) -> Result<(), String> {
+    // By itself first, so that a value that can't be is told with where it came from.
+    let mut alone = toml::Table::new();
+    place(&mut alone, key, text)?;
+    Settings::deserialize(alone).map_err(|error| error.message().to_owned())?;
+    place(table, key, text)
+}
+
+fn place(table: &mut toml::Table, key: &Key, text: &str) -> Result<(), String> {
     let value = match key.kind {
         ValueKind::Text => toml::Value::String(text.to_owned()),
         ValueKind::Integer => toml::Value::Integer(

@@ -92,7 +92,14 @@
     source.addEventListener("open", () => say(true, "Live"));
     source.addEventListener("part", (event) => { const part = JSON.parse(event.data); replace(part.id, part.html); });
     source.addEventListener("end", (event) => { source.close(); source = null; stopped = true; say(false, event.data); });
-    source.addEventListener("error", () => say(false, "Not live: trying again"));
+    source.addEventListener("error", (event) => {
+      if (event.target !== source) return;
+      // After an answer that is no stream (signed out, too many streams) the browser gives up for good.
+      if (source.readyState !== EventSource.CLOSED) { say(false, "Not live: trying again"); return; }
+      source = null;
+      stopped = true;
+      say(false, "Not live. Load the page again.");
+    });
   };
   let stopped = false;
   const hush = () => { if (source) { source.close(); source = null; } };

@@ -7,6 +7,7 @@ use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use fhir::ResourceType;
+use jiff::tz::TimeZone;
 use ledger::{DisclosedPart, Number};
 use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
@@ -27,7 +28,7 @@ const BATCH: usize = 200;
 const SCAN_MAX: usize = 2_000;
 
 /// Actions to filter by: FHIR interaction or DICOM code, and words.
-const ACTIONS: [(&str, &str); 12] = [
+const ACTIONS: [(&str, &str); 13] = [
     ("read", "read"),
     ("search-type", "searched"),
     ("history-instance", "read a history"),
@@ -39,6 +40,7 @@ const ACTIONS: [(&str, &str); 12] = [
     ("110122", "signed in"),
     ("110123", "signed out"),
     ("110137", "changed an account"),
+    ("accounts", "looked at accounts"),
     ("publish", "published"),
 ];
 const PURPOSES: [(&str, &str); 8] = [
@@ -53,8 +55,9 @@ const PURPOSES: [(&str, &str); 8] = [
 ];
 const OUTCOMES: [(&str, &str); 2] = [("0", "done"), ("8", "refused")];
 
-/// Filters in the address: ids and codes only.
-fn parameters(fields: &Fields) -> Vec<(&'static str, String)> {
+/// Filters in the address: ids and codes only. Days are those of the zone that the lines are grouped
+/// by.
+fn parameters(fields: &Fields, zone: &TimeZone) -> Vec<(&'static str, String)> {
     let mut parameters = Vec::new();
     let id = |name: &str| {
         fields
@@ -79,16 +82,19 @@ fn parameters(fields: &Fields) -> Vec<(&'static str, String)> {
             parameters.push((parameter, code.to_owned()));
         }
     }
-    let day = |name: &str| {
-        fields
-            .get(name)
-            .filter(|day| day.parse::<jiff::civil::Date>().is_ok())
+    let day = |name: &str| fields.get(name)?.parse::<jiff::civil::Date>().ok();
+    let begins = |day: jiff::civil::Date| {
+        let midnight = day.to_datetime(jiff::civil::Time::midnight());
+        let start = midnight.to_zoned_datetime(zone.clone()).ok()?;
+        u64::try_from(start.timestamp().as_millisecond()).ok()
     };
-    if let Some(from) = day("from") {
-        parameters.push(("date", format!("ge{from}")));
+    if let Some(from_ms) = day("from").and_then(begins) {
+        parameters.push(("date", format!("ge{}", fhir::date::instant(from_ms))));
     }
-    if let Some(to) = day("to") {
-        parameters.push(("date", format!("le{to}")));
+    // Up to the end of the day, which is the beginning of the next.
+    let after = day("to").and_then(|day| day.tomorrow().ok());
+    if let Some(after_ms) = after.and_then(begins) {
+        parameters.push(("date", format!("lt{}", fhir::date::instant(after_ms))));
     }
     parameters
 }
@@ -102,7 +108,7 @@ struct Found {
 
 /// Looks for one page of lines. The purpose is no search parameter of FHIR's, so it is checked here.
 async fn find(ctx: &Ctx, permit: &Permit, fields: &Fields) -> Result<Found, PageError> {
-    let parameters = parameters(fields);
+    let parameters = parameters(fields, &ctx.times.zone);
     let borrowed: Vec<(&str, &str)> = parameters
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
@@ -490,14 +496,17 @@ mod tests {
                     .collect(),
             )
         };
-        let parsed = parameters(&fields(&[
+        let all = fields(&[
             ("patient", "p-1"),
             ("who", "a1"),
             ("action", "read"),
             ("from", "2026-01-01"),
             ("to", "2026-01-31"),
             ("outcome", "8"),
-        ]));
+        ]);
+        // Two hours ahead of UTC, a day begins at ten in the evening of the day before.
+        let east = TimeZone::fixed(jiff::tz::offset(2));
+        let parsed = parameters(&all, &east);
         let words: Vec<String> = parsed
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -509,18 +518,17 @@ mod tests {
                 "altid=a1",
                 "subtype=read",
                 "outcome=8",
-                "date=ge2026-01-01",
-                "date=le2026-01-31"
+                "date=ge2025-12-31T22:00:00.000Z",
+                "date=lt2026-01-31T22:00:00.000Z"
             ]
         );
-        assert!(
-            parameters(&fields(&[
-                ("patient", "a b"),
-                ("action", "made-up"),
-                ("from", "yesterday"),
-                ("outcome", "7")
-            ]))
-            .is_empty()
-        );
+        let odd = fields(&[
+            ("patient", "a b"),
+            ("action", "made-up"),
+            ("from", "yesterday"),
+            ("to", "9999-12-31"),
+            ("outcome", "7"),
+        ]);
+        assert!(parameters(&odd, &TimeZone::UTC).is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
 use trust::identity::Session;
@@ -315,7 +315,10 @@ pub(crate) async fn form_fields(request: Request) -> Result<Fields, PageError> {
     axum::extract::Form::<Vec<(String, String)>>::from_request(request, &())
         .await
         .map(|form| Fields(form.0))
-        .map_err(|_| PageError::Invalid("The form can't be read, or it is too long.".to_owned()))
+        .map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => PageError::TooLong,
+            _ => PageError::Invalid("The form can't be read.".to_owned()),
+        })
 }
 
 /// Whether a browser says that another site sent this. Pages send no referrer, so `Origin` is

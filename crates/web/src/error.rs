@@ -31,6 +31,9 @@ pub(crate) enum PageError {
     /// Too many tries.
     #[error("too many tries")]
     LockedOut(u64),
+    /// The request is larger than the server takes.
+    #[error("too long")]
+    TooLong,
     /// The patient's key was destroyed.
     #[error("the key of this record has been destroyed")]
     Erased,
@@ -75,6 +78,19 @@ impl From<ledger::LedgerError> for PageError {
 }
 
 impl PageError {
+    /// The page for an answer that a part below the pages made in plain words of its own, such as an
+    /// address that is no UTF-8.
+    pub(crate) fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Self::NotFound,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::TooLong,
+            status if status.is_client_error() => Self::Invalid(
+                "The request can't be read. Go back, load the page again and try once more."
+                    .to_owned(),
+            ),
+            status => Self::Internal(format!("a part below the pages answered {status}")),
+        }
+    }
     fn status(&self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -83,6 +99,7 @@ impl PageError {
             Self::Conflict => StatusCode::CONFLICT,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::LockedOut(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Erased => StatusCode::GONE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -103,6 +120,7 @@ impl PageError {
             Self::Conflict => ("Changed meanwhile", "Somebody else, or the journey, changed this while you had it open. Nothing of yours was saved. Load the page again to see how it is now.".to_owned()),
             Self::Invalid(words) => ("That did not work", words.clone()),
             Self::LockedOut(wait_s) => ("Too many tries", format!("For safety, sign-in is closed for a while. Try again in {wait_s} seconds.")),
+            Self::TooLong => ("Too long", "What you sent is larger than this server takes, so nothing was saved. Send less, or ask your administrator for the limit.".to_owned()),
             Self::Erased => ("This record was erased", "The key of this record was destroyed, so nobody can read it any more, here or in any copy.".to_owned()),
             Self::Internal(_) => ("Something went wrong on our side", "Nothing was lost that you were told was saved. Try again in a moment. If it stays so, tell your administrator the number below.".to_owned()),
         }
@@ -128,7 +146,14 @@ impl PageError {
                 p { a class="button" href="/" { "Back to the start" } }
             }
         };
-        let mut response = (status, layout::bare(app, request, title, &body)).into_response();
+        // The address may hold what somebody typed by mistake, so it is not said again.
+        let class = request.here.starts_with("/portal").then_some("portal");
+        let elsewhere = RequestInfo {
+            here: "/".to_owned(),
+            ..request.clone()
+        };
+        let page = layout::bare_as(app, &elsewhere, title, class, &body);
+        let mut response = (status, page).into_response();
         if let Self::LockedOut(wait_s) = self
             && let Ok(value) = wait_s.to_string().parse()
         {

@@ -30,6 +30,17 @@ fn request_id(app: &App, request: &Request) -> String {
         .map_or_else(|| app.random_hex(16), str::to_owned)
 }
 
+/// What the framework refused in words of its own: pages and static files never answer plain text.
+fn made_below(response: &Response) -> Option<PageError> {
+    let status = response.status();
+    let plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let failed = status.is_client_error() || status.is_server_error();
+    (failed && plain).then(|| PageError::of_status(status))
+}
+
 /// Wraps every route.
 pub(crate) async fn layer(
     State(app): State<Arc<App>>,
@@ -54,7 +65,9 @@ pub(crate) async fn layer(
         .get::<axum::extract::MatchedPath>()
         .map(|path| path.as_str().to_owned());
     let mut response = next.run(request).await;
-    if let Some(error) = response.extensions_mut().remove::<PageError>() {
+    let error = response.extensions_mut().remove::<PageError>();
+    let error = error.or_else(|| made_below(&response));
+    if let Some(error) = error {
         if let PageError::Internal(inside) = &error {
             tracing::error!(request_id = %info.id, route = route.as_deref().unwrap_or("none"), error = %inside, "page failed");
         }

@@ -7,7 +7,7 @@ use fhir::{Reference, Resource, ResourceType};
 use ledger::Expected;
 use maud::{Markup, html};
 use serde_json::{Value, json};
-use trust::conventions::{ROLE_SYSTEM, STEP_SYSTEM};
+use trust::conventions::{ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM};
 use trust::{Action, Change, TrustError, Unit};
 
 use crate::context::{Ctx, Posted};
@@ -59,6 +59,15 @@ pub(crate) fn step_of(resource: &Resource) -> Option<(String, u32, String)> {
         parts.next()?.parse().ok()?,
         parts.next()?.to_owned(),
     ))
+}
+
+/// Whether a task is one for staff. A patient's form is a `Task`, too, and is done by answering it.
+fn is_for_staff(task: &Resource) -> bool {
+    let codings = task.at(&["code", "coding"]).and_then(Value::as_array);
+    codings
+        .into_iter()
+        .flatten()
+        .any(|coding| coding["system"] == TASK_SYSTEM && coding["code"] == "staff-task")
 }
 
 /// The patient that a task is for.
@@ -326,7 +335,7 @@ pub(crate) async fn act(
             .vault()
             .load(&permit, ResourceType::Task, &id)
             .await?
-            .filter(|found| !found.deleted)
+            .filter(|found| !found.deleted && is_for_staff(&found.resource))
         else {
             return Err(PageError::NotFound);
         };

@@ -277,15 +277,16 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
         .iter()
         .filter(|task| task.overdue(ctx.times.care_ms))
         .count();
+    let last = total.div_ceil(PAGE).max(1);
+    let page = filter.page.min(last);
     let shown: Vec<TaskRow> = loaded
         .tasks
         .into_iter()
-        .skip((filter.page - 1) * PAGE)
+        .skip((page - 1) * PAGE)
         .take(PAGE)
         .collect();
     let names = patient_lines(ctx, shown.iter().filter_map(|task| task.patient.clone())).await?;
     let back = back(fields);
-    let last = total.div_ceil(PAGE).max(1);
     Ok(html! {
         div id="worklist" {
             div class="filters spread" {
@@ -331,9 +332,9 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
             }
             @if last > 1 {
                 nav class="pager" aria-label="Pages" {
-                    @if filter.page > 1 { a href=(link(fields, "page", &(filter.page - 1).to_string())) { "Previous" } }
-                    span class="quiet" { "Page " (filter.page) " of " (last) }
-                    @if filter.page < last { a href=(link(fields, "page", &(filter.page + 1).to_string())) { "Next" } }
+                    @if page > 1 { a href=(link(fields, "page", &(page - 1).to_string())) { "Previous" } }
+                    span class="quiet" { "Page " (page) " of " (last) }
+                    @if page < last { a href=(link(fields, "page", &(page + 1).to_string())) { "Next" } }
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -32,7 +33,7 @@ async fn publish(
     State(doors): State<Doors>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let Some(token) = bearer_token(&headers) else {
         return unauthorised("Bearer realm=\"cairn\"");
@@ -40,6 +41,18 @@ async fn publish(
     let agent = match doors.trust.identity().bearer(token).await {
         Ok(agent) => agent,
         Err(error) => return refuse(&error),
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => {
+            let words = match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    "the journey file is larger than this server takes"
+                }
+                _ => "the body could not be read",
+            };
+            return (rejection.status(), Json(json!({ "error": words }))).into_response();
+        }
     };
     let Ok(source) = std::str::from_utf8(&body) else {
         return (

@@ -14,7 +14,6 @@ use ledger::Entropy;
 use tokio::sync::watch;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::Predicate;
-use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use tracing::Instrument;
@@ -29,14 +28,14 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) String);
 
-/// Bounds the body of routes that aren't FHIR's: its size and how slowly it may come.
+/// Bounds the body of routes that aren't FHIR's: its size and how slowly it may come. The size is
+/// kept by whoever reads the body, so that the refusal looks like the other answers of that door.
 pub(super) fn bound_body<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     limits: &Limits,
 ) -> Router<S> {
     router
-        .layer(axum::extract::DefaultBodyLimit::disable())
-        .layer(RequestBodyLimitLayer::new(limits.form_body_bytes))
+        .layer(axum::extract::DefaultBodyLimit::max(limits.form_body_bytes))
         .layer(RequestBodyTimeoutLayer::new(Duration::from_millis(
             limits.body_timeout_ms,
         )))

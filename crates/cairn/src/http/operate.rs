@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::Doors;
+use crate::server::Follower;
 
 pub(super) fn router() -> Router<Doors> {
     Router::new()
@@ -25,16 +26,20 @@ async fn ready(State(doors): State<Doors>) -> Response {
         )
             .into_response();
     }
-    for follower in doors.followers.iter() {
-        if !follower.is_running() {
-            return (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("{} has stopped\n", follower.name),
-            )
-                .into_response();
-        }
+    match stopped(&doors.followers) {
+        Some(name) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{name} has stopped\n"),
+        )
+            .into_response(),
+        None => "ready\n".into_response(),
     }
-    "ready\n".into_response()
+}
+
+/// A follower that should run and doesn't.
+fn stopped(followers: &[Follower]) -> Option<&'static str> {
+    let stopped = followers.iter().find(|follower| !follower.is_running());
+    stopped.map(|follower| follower.name)
 }
 
 /// Prometheus text. What moves by itself (ages, lags, sizes) is measured when it is asked for, so that it
@@ -76,4 +81,24 @@ async fn measure(doors: &Doors) -> Result<(), Box<dyn std::error::Error + Send +
     metrics::gauge!("journey_feed_lag_seconds").set(behind_ms as f64 / 1000.0);
     metrics::gauge!("cairn_store_bytes").set(ledger.disk_bytes() as f64);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_follower_that_ended_is_named() {
+        let runs = || Follower::new("runs", tokio::spawn(std::future::pending()));
+        let ended = tokio::spawn(async {});
+        while !ended.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(stopped(&[]), None);
+        assert_eq!(stopped(&[runs()]), None);
+        assert_eq!(
+            stopped(&[runs(), Follower::new("mail", ended), runs()]),
+            Some("mail")
+        );
+    }
 }

@@ -119,6 +119,9 @@ fn what_is_refused_and_how() {
     let environment_cases = [
         ("CAIRN_DATUM", "x", "no such"),
         ("CAIRN_SMTP_PORT", "many", "whole number"),
+        ("CAIRN_SMTP_PORT", "70000", "u16"),
+        ("CAIRN_LISTEN", "everywhere", "socket address"),
+        ("CAIRN_LOG_FORMAT", "xml", "json"),
     ];
     for (name, value, words) in environment_cases {
         let error = load("", &[(name, value)], &[]).expect_err(name);
@@ -127,6 +130,7 @@ fn what_is_refused_and_how() {
     let flag_cases: &[(&[(&str, &str)], &str)] = &[
         (&[("nothing", "x")], "--set nothing"),
         (&[("behind_tls_proxy", "yes")], "true or false"),
+        (&[("listen", "everywhere")], "--set listen"),
         (&[("listen", "0.0.0.0:80")], "in the clear"),
         (
             &[("listen", "0.0.0.0:80"), ("behind_tls_proxy", "true")],
@@ -137,6 +141,26 @@ fn what_is_refused_and_how() {
         (&[("smtp.host", "x")], "smtp.from"),
         (&[("public_url", "care.example")], "https://"),
         (&[("public_url", "https://care.example/")], "slash"),
+        (
+            &[
+                ("public_url", "http://care.example"),
+                ("tls.certificate_file", "x"),
+                ("tls.private_key_file", "x"),
+            ],
+            "https:// where TLS is used",
+        ),
+        (
+            &[
+                ("public_url", "http://care.example"),
+                ("behind_tls_proxy", "true"),
+            ],
+            "https:// where TLS is used",
+        ),
+        (&[("session.idle_s", "0")], "at least 1"),
+        (&[("session.absolute_s", "0")], "at least 1"),
+        (&[("limits.header_timeout_ms", "0")], "at least 1"),
+        (&[("limits.body_timeout_ms", "0")], "at least 1"),
+        (&[("smtp.timeout_ms", "0")], "at least 1"),
         (&[("otlp.sample_ratio", "2")], "from 0 to 1"),
         (&[("smtp.parallel", "0")], "at least 1"),
     ];

@@ -28,6 +28,65 @@ async fn live_and_ready() {
 }
 
 #[tokio::test]
+async fn not_ready_when_the_store_does_not_answer() {
+    let house = house().await;
+    house.server.ledger().close().await.expect("closed");
+    for (path, status) in [
+        ("/health/live", 200),
+        ("/health/ready", 503),
+        ("/metrics", 503),
+    ] {
+        let response = house
+            .bare(Method::GET, path)
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(response.status(), status, "{path}");
+        let words = response.text().await.expect("text");
+        assert!(
+            status == 200 || words == "the store does not answer\n",
+            "{path}: {words}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_refused_by_its_door() {
+    let house = house_with(|options| options.limits.form_body_bytes = 1_000).await;
+    let long = "x".repeat(2_000);
+    let sent = |path: &str| house.bare(Method::POST, path).body(format!("user={long}"));
+    let form = "application/x-www-form-urlencoded";
+    for path in ["/sign-in", "/theme"] {
+        let page = sent(path)
+            .header("content-type", form)
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(page.status(), 413, "{path}");
+        for (name, value) in [
+            ("content-type", "text/html"),
+            ("content-security-policy", "default-src 'none'"),
+            ("x-frame-options", "DENY"),
+            ("cache-control", "no-store"),
+        ] {
+            let is = header(&page, name);
+            assert!(is.starts_with(value), "{path}: {name} is {is:?}");
+        }
+        let body = page.text().await.expect("text");
+        assert!(body.contains("larger than this server takes"), "{body}");
+    }
+    let refused = sent("/api/journeys")
+        .bearer_auth(&house.token)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(refused.status(), 413);
+    let body: Value = refused.json().await.expect("JSON");
+    assert!(body["error"].is_string(), "{body}");
+    house.end().await;
+}
+
+#[tokio::test]
 async fn metrics_count_and_give_no_one_away() {
     let house = house().await;
     let patient = json!({

@@ -210,7 +210,6 @@ pub(super) fn draw(
     address: &dyn Fn(usize) -> String,
 ) -> Markup {
     let now = times.care_ms;
-    let page = page.max(1);
     merge(&mut entries, journeys, with_steps);
     if with_steps {
         entries.extend(planned(journeys, now));
@@ -225,6 +224,7 @@ pub(super) fn draw(
     let ahead = entries.iter().take_while(|entry| entry.at_ms > now).count();
     let (future, past) = entries.split_at(ahead);
     let last = past.len().div_ceil(PAGE).max(1);
+    let page = page.clamp(1, last);
     let shown = past.iter().skip((page - 1) * PAGE).take(PAGE);
     let days = |entries: Vec<&Entry>, future: bool| {
         let mut days: Vec<Vec<&Entry>> = Vec::new();

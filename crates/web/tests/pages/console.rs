@@ -98,6 +98,26 @@ async fn tasks_are_sorted_claimed_done_and_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_patient_s_form_is_no_task_of_the_staff() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let (_, form) = crate::patients_own::with_form(&world, &ida).await;
+    let mut carla = world.staff("carla").await;
+    for deed in ["claim", "done"] {
+        let page = carla
+            .act(
+                "/console/worklist",
+                &format!("/console/tasks/{form}/{deed}"),
+                &[],
+            )
+            .await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{deed}");
+    }
+    let kept = world.get(ResourceType::Task, &form).await;
+    assert_eq!(kept.text_at(&["status"]), Some("requested"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_are_escaped_wherever_they_stand() {
     let world = World::new().await;
     let nasty = world.patient(NASTY, "\"><img src=x>").await;

@@ -6,8 +6,11 @@
     reason = "helpers of tests are no tests to clippy"
 )]
 
+mod accounts;
 mod console;
 mod doors;
+mod forms;
 mod live;
+mod mailbox;
 mod patients_own;
 mod world;

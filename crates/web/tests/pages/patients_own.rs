@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::world::{World, check_html};
 
-async fn with_form(world: &World, patient: &str) -> (String, String) {
+pub(crate) async fn with_form(world: &World, patient: &str) -> (String, String) {
     let (form, task) = (world.id_of(patient), world.id_of(patient));
     world
         .put(vec![

@@ -1,0 +1,253 @@
+//! Every form carries its session's token, and none does anything without it.
+
+use axum::http::StatusCode;
+use ledger::{Number, SHARDS, Shard};
+use serde_json::json;
+use trust::{Agent, Role, kinds};
+
+use crate::world::{Browser, PASSWORD, TENANT, World, check_html};
+
+/// Every route that takes a form, out of the router's own text, so that none can be forgotten.
+fn form_routes() -> Vec<String> {
+    let router = include_str!("../../src/lib.rs");
+    let mut found = Vec::new();
+    for route in router.split(".route(").skip(1) {
+        let end = [".merge(", ".fallback(", "\n}\n"]
+            .iter()
+            .filter_map(|end| route.find(end))
+            .min();
+        let route = &route[..end.unwrap_or(route.len())];
+        if route.contains("post(") {
+            found.push(route.split('"').nth(1).unwrap().to_owned());
+        }
+    }
+    assert!(found.len() > 10, "{found:?}");
+    found
+}
+
+/// A form: whose, where, and what stands in it besides the token.
+struct Form {
+    who: usize,
+    path: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+/// What happened to documents since a number, sessions aside. The audit is no part of the feed.
+async fn events_after(world: &World, after: Number) -> usize {
+    let mut count = 0;
+    for shard in 0..SHARDS {
+        let events = world.ledger().events(Shard(shard), after, 1_000).await;
+        count += events
+            .unwrap()
+            .iter()
+            .filter(|event| event.kind != kinds::SESSION)
+            .count();
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_form_does_anything_without_its_token() {
+    const CARLA: usize = 0;
+    const SAM: usize = 1;
+    const ADA: usize = 2;
+    const IDA: usize = 3;
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let task = world.task(&ida, "urgent", "Call").await;
+    let (_, form) = crate::patients_own::with_form(&world, &ida).await;
+    let visit = world.id_of(&ida);
+    world
+        .put(vec![json!({ "resourceType": "Appointment", "id": visit, "status": "proposed", "start": "2026-03-08T10:00:00Z", "end": "2026-03-08T10:30:00Z", "participant": [{ "actor": { "reference": format!("Patient/{ida}") }, "status": "needs-action" }] })])
+        .await;
+    let identity = world.trust.identity();
+    let operator = Agent::system(TENANT, "demo");
+    let token = identity
+        .create_client(&operator, "lab", Role::Client)
+        .await
+        .unwrap();
+    let client = identity.bearer(&token).await.unwrap().id;
+    let devi = identity.account_named(&operator, "devi").await.unwrap();
+    let devi = devi.unwrap();
+    let mut browsers = [
+        world.staff("carla").await,
+        world.staff("sam").await,
+        world.staff("ada").await,
+        world.patients_browser(&ida).await,
+    ];
+    let pages = [
+        "/console/worklist",
+        "/console/journeys",
+        "/console/accounts",
+        "/portal",
+    ];
+    let mut tokens = Vec::new();
+    for (browser, page) in browsers.iter_mut().zip(pages) {
+        tokens.push(browser.get(page).await.field("csrf"));
+    }
+
+    let form_of = |route: &str| -> Option<Form> {
+        let with = |who, path: &str, fields: &[(&'static str, &str)]| {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()));
+            Some(Form {
+                who,
+                path: path.to_owned(),
+                fields: fields.collect(),
+            })
+        };
+        match route {
+            "/console/tasks/{id}/{deed}" => {
+                with(CARLA, &format!("/console/tasks/{task}/done"), &[])
+            }
+            "/console/patients" => with(CARLA, route, &[("name", "berg")]),
+            "/console/journeys/publish" => with(
+                SAM,
+                route,
+                &[
+                    (
+                        "source",
+                        include_str!("../../../../journeys/heart-failure-discharge.yaml"),
+                    ),
+                    ("do", "publish"),
+                ],
+            ),
+            "/console/accounts" => with(ADA, route, &[("patient", &ida)]),
+            "/console/accounts/{id}/{deed}" => {
+                with(ADA, &format!("/console/accounts/{devi}/close"), &[])
+            }
+            "/console/clients/{id}/revoke" => with(
+                ADA,
+                &format!("/console/clients/{client}/revoke"),
+                &[("reason", "it leaked")],
+            ),
+            "/portal/forms/{task}" => with(
+                IDA,
+                &format!("/portal/forms/{form}"),
+                &[("q-breathless", "yes"), ("q-score", "4")],
+            ),
+            "/portal/visits/{id}" => with(
+                IDA,
+                &format!("/portal/visits/{visit}"),
+                &[("answer", "accept")],
+            ),
+            "/portal/consent" => with(IDA, route, &[("do", "withdraw")]),
+            "/portal/weight" => with(IDA, route, &[("kg", "80")]),
+            "/portal/preferences" => with(IDA, route, &[("wanted", "1")]),
+            "/sign-out" => with(CARLA, route, &[]),
+            // Sign-in has no session; the next test tries it. The theme is a matter of colours, and
+            // its form is on pages without a session, too: it only mustn't come from elsewhere.
+            "/sign-in" | "/sign-in/code" | "/sign-in/link/{secret}" | "/theme" => None,
+            other => panic!("no form is known for the route {other}: add it here"),
+        }
+    };
+    let routes = form_routes();
+    let mut forms: Vec<Form> = routes.iter().filter_map(|route| form_of(route)).collect();
+    // Signing out and what closes doors come last, so that the others can be tried with their token.
+    let late = |form: &Form| {
+        usize::from(form.path == "/console/accounts") + 2 * usize::from(form.path == "/sign-out")
+    };
+    forms.sort_by_key(late);
+
+    let before = world.ledger().last_number();
+    for form in &forms {
+        let other = &tokens[(form.who + 1) % tokens.len()];
+        for token in [None, Some(""), Some("0123456789abcdef"), Some(other)] {
+            let mut fields: Vec<(&str, &str)> = form
+                .fields
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            fields.extend(token.map(|token| ("csrf", token)));
+            let page = browsers[form.who].post(&form.path, &fields).await;
+            refused(&form.path, &page);
+        }
+        let mut fields = vec![("csrf", tokens[form.who].as_str())];
+        fields.extend(
+            form.fields
+                .iter()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
+        let page = browsers[form.who]
+            .post_from_elsewhere(&form.path, &fields)
+            .await;
+        refused(&form.path, &page);
+    }
+    assert_eq!(events_after(&world, before).await, 0, "something was done");
+
+    // The same forms with their tokens do something, so the table above says what it seems to say.
+    for form in &forms {
+        let mut fields = vec![("csrf", tokens[form.who].as_str())];
+        fields.extend(
+            form.fields
+                .iter()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
+        let page = browsers[form.who].post(&form.path, &fields).await;
+        let worked = if form.path == "/console/patients" {
+            page.has("Ida Berg")
+        } else {
+            page.status == StatusCode::SEE_OTHER && page.location() != "/sign-in?next="
+        };
+        assert!(worked, "{}: {} {}", form.path, page.status, page.body);
+    }
+}
+
+#[track_caller]
+fn refused(path: &str, page: &crate::world::Page) {
+    assert_eq!(page.status, StatusCode::FORBIDDEN, "{path}: {}", page.body);
+    assert!(page.has("The form was too old"), "{path}: {}", page.body);
+    check_html(path, &page.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_in_forms_have_a_token_of_their_own() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let operator = Agent::system(TENANT, "demo");
+    let secret = world
+        .trust
+        .identity()
+        .make_link(&operator, &ida, 3600, true)
+        .await
+        .unwrap();
+    let link = format!("/sign-in/link/{secret}");
+    let mut browser = world.browser();
+    browser.get("/sign-in").await;
+    let step = browser
+        .submit("/sign-in", &[("user", "carla"), ("password", PASSWORD)])
+        .await;
+    let ticket = step.field("ticket");
+    let code = world.code("carla");
+    let token = step.field("form");
+    let forms: [(&str, Vec<(&str, &str)>); 3] = [
+        ("/sign-in", vec![("user", "carla"), ("password", PASSWORD)]),
+        (
+            "/sign-in/code",
+            vec![("ticket", &ticket), ("user", "carla"), ("code", &code)],
+        ),
+        (&link, vec![("birth_date", "1941-03-07")]),
+    ];
+    let mut stranger = world.browser();
+    for (path, fields) in &forms {
+        // Without a cookie, with the cookie and a wrong token, and from elsewhere with both.
+        let page = stranger.post(path, fields).await;
+        refused(path, &page);
+        let mut wrong = fields.clone();
+        wrong.push(("form", "0123456789abcdef"));
+        refused(path, &browser.post(path, &wrong).await);
+        refused(path, &browser.post(path, fields).await);
+        let mut right = fields.clone();
+        right.push(("form", &token));
+        refused(path, &browser.post_from_elsewhere(path, &right).await);
+    }
+    let theme: &mut Browser = &mut browser;
+    let page = theme
+        .post_from_elsewhere("/theme", &[("back", "/sign-in")])
+        .await;
+    refused("/theme", &page);
+    let (path, fields) = &forms[1];
+    let done = browser.submit(path, fields).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+}
