@@ -8,7 +8,7 @@ use cohort::server::{Fhir, ServerProcess, run};
 use serde_json::json;
 
 /// Details that nothing else can contain by chance.
-const CANARIES: [&str; 8] = [
+pub const CANARIES: [&str; 10] = [
     "Zyxwvanary",
     "Quibblethorpe",
     "1931-07-23",
@@ -17,6 +17,8 @@ const CANARIES: [&str; 8] = [
     "9988776655",
     "Canary Crescent",
     "CT71 4QQ",
+    "Canaryitis",
+    "Canarynote",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +132,7 @@ async fn planted_details_show_up_nowhere() {
     );
 }
 
-fn person(id: Option<&str>) -> serde_json::Value {
+pub fn person(id: Option<&str>) -> serde_json::Value {
     let mut person = json!({
         "resourceType": "Patient", "active": true,
         "identifier": [{"system": "http://hospital.example/mrn", "value": "9988776655"}],
@@ -144,7 +146,7 @@ fn person(id: Option<&str>) -> serde_json::Value {
     person
 }
 
-fn clean(place: &str, bytes: &[u8]) {
+pub fn clean(place: &str, bytes: &[u8]) {
     for canary in CANARIES {
         let lower = canary.to_lowercase();
         for needle in [canary.as_bytes(), lower.as_bytes()] {
@@ -156,7 +158,8 @@ fn clean(place: &str, bytes: &[u8]) {
     }
 }
 
-fn folder(path: &Path) -> usize {
+/// Searches all files of a folder; gives how many there were.
+pub fn folder(path: &Path) -> usize {
     let mut files = 0;
     for entry in fs::read_dir(path).expect("a folder") {
         let entry = entry.expect("an entry");

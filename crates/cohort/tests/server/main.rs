@@ -2,6 +2,7 @@
 //! details where none may be.
 
 mod canary;
+mod canary_pages;
 mod crash;
 mod journey;
 mod peers;
