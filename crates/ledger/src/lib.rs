@@ -23,6 +23,7 @@ mod keys;
 #[cfg(test)]
 mod memory_backend;
 mod model;
+mod note;
 mod plan;
 mod prepare;
 mod query;
@@ -36,6 +37,7 @@ mod store;
 mod tests;
 mod tokens;
 mod tree;
+mod view;
 mod writer;
 
 pub use clock::{Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy};
@@ -43,3 +45,4 @@ pub use error::LedgerError;
 pub use model::*;
 pub use root_key::RootKey;
 pub use store::{Ledger, OpenOptions};
+pub use view::View;

@@ -1,63 +1,25 @@
-//! Reading. The embedded store answers in microseconds, so it is asked in place.
+//! Reading; documents are read through a [`View`]. The embedded store answers in microseconds, so it
+//! is asked in place.
 
-use crate::backend::{Backend, Head, HeadKey, Snapshot};
-use crate::keys::TenantKeys;
-use crate::prepare::{open_outbox, same};
-use crate::rows::Header;
+use crate::prepare::open_outbox;
 use crate::writer::Request;
 use crate::{
     Event, Hit, Kind, Ledger, LedgerError, Number, OutboxEntry, OutboxKey, OutboxLook, Query,
-    SHARDS, Shard, Stored, TenantId, Timer, TimerKey,
+    SHARDS, Shard, Stored, TenantId, Timer, TimerKey, View,
 };
 
 /// Rows of one page of timers or outbox entries.
 const PAGE: usize = 256;
 /// The most versions or events in one answer.
-const MAX_ROWS: usize = 10_000;
-
-/// Where one version lies; `None` when there is no such version.
-fn place_of(
-    snapshot: &dyn Snapshot,
-    key: &HeadKey,
-    head: &Head,
-    version: u32,
-) -> Result<Option<Hit>, LedgerError> {
-    if version == head.version {
-        return Ok(Some(head.at));
-    }
-    if version == 0 || version > head.version {
-        return Ok(None);
-    }
-    let at = snapshot.superseded(key, version)?;
-    at.map(Some)
-        .ok_or_else(|| LedgerError::Damaged("a version of a document has no place".into()))
-}
+pub(crate) const MAX_ROWS: usize = 10_000;
 
 impl Ledger {
-    /// Opens the version that must lie at a place.
-    fn open_version(
-        &self,
-        backend: &dyn Backend,
-        snapshot: &dyn Snapshot,
-        keys: &TenantKeys,
-        key: &HeadKey,
-        head: &Head,
-        version: u32,
-    ) -> Result<Option<Stored>, LedgerError> {
-        let Some(at) = place_of(snapshot, key, head, version)? else {
-            return Ok(None);
-        };
-        let row = snapshot.document(at)?.ok_or_else(|| {
-            LedgerError::Damaged(format!("document {}/{} is missing", at.shard, at.number.0))
-        })?;
-        let (header, stored) = self.core().open_row(backend, keys, at, &row)?;
-        let deleted = if version == head.version {
-            head.deleted
-        } else {
-            header.deleted
-        };
-        same(&header, key, version, deleted)?;
-        Ok(Some(stored))
+    /// The store as it is now, to be read from several times.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn view(&self) -> Result<View, LedgerError> {
+        View::of(self)
     }
 
     /// The newest version of a document, deleted or not.
@@ -70,13 +32,7 @@ impl Ledger {
         kind: Kind,
         id: &str,
     ) -> Result<Option<Stored>, LedgerError> {
-        let (backend, keys) = (self.backend()?, self.core().tenant(tenant)?);
-        let snapshot = backend.snapshot();
-        let key = keys.head_key(kind, id);
-        let Some(head) = snapshot.head(&key)? else {
-            return Ok(None);
-        };
-        self.open_version(&*backend, &*snapshot, &keys, &key, &head, head.version)
+        self.view()?.get(tenant, kind, id).await
     }
 
     /// One version of a document.
@@ -90,13 +46,7 @@ impl Ledger {
         id: &str,
         version: u32,
     ) -> Result<Option<Stored>, LedgerError> {
-        let (backend, keys) = (self.backend()?, self.core().tenant(tenant)?);
-        let snapshot = backend.snapshot();
-        let key = keys.head_key(kind, id);
-        let Some(head) = snapshot.head(&key)? else {
-            return Ok(None);
-        };
-        self.open_version(&*backend, &*snapshot, &keys, &key, &head, version)
+        self.view()?.version(tenant, kind, id, version).await
     }
 
     /// Versions of a document, newest first, starting below `before` (exclusive) if given; at most
@@ -112,20 +62,7 @@ impl Ledger {
         before: Option<u32>,
         limit: usize,
     ) -> Result<Vec<Stored>, LedgerError> {
-        let (backend, keys) = (self.backend()?, self.core().tenant(tenant)?);
-        let snapshot = backend.snapshot();
-        let key = keys.head_key(kind, id);
-        let Some(head) = snapshot.head(&key)? else {
-            return Ok(Vec::new());
-        };
-        let newest = before.map_or(head.version, |before| {
-            head.version.min(before.saturating_sub(1))
-        });
-        let mut versions = Vec::new();
-        for version in (1..=newest).rev().take(limit.min(MAX_ROWS)) {
-            versions.extend(self.open_version(&*backend, &*snapshot, &keys, &key, &head, version)?);
-        }
-        Ok(versions)
+        self.view()?.history(tenant, kind, id, before, limit).await
     }
 
     /// Places of live documents that the query holds for, newest first, below `before` if given, and
@@ -142,10 +79,9 @@ impl Ledger {
         since: Option<Number>,
         limit: usize,
     ) -> Result<Vec<Hit>, LedgerError> {
-        let snapshot = self.backend()?.snapshot();
-        // Tokens are keyed by tenant, so that those of one find nothing of another.
-        self.core().tenant(tenant)?;
-        crate::query::search(&*snapshot, query, before, since, limit).await
+        self.view()?
+            .search(tenant, query, before, since, limit)
+            .await
     }
 
     /// Opens a document version by its place.
@@ -153,29 +89,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::get`]. `Ok(None)` also when the place is another tenant's.
     pub async fn fetch(&self, tenant: TenantId, at: Hit) -> Result<Option<Stored>, LedgerError> {
-        let (backend, keys) = (self.backend()?, self.core().tenant(tenant)?);
-        let snapshot = backend.snapshot();
-        let Some(row) = snapshot.document(at)? else {
-            return Ok(None);
-        };
-        let (header, _) = Header::decode(&row)?;
-        if header.key.tenant != tenant {
-            return Ok(None);
-        }
-        // The seal binds a body to its document and version, not to a place: the way back does.
-        let head = snapshot.head(&header.key)?;
-        let place = head
-            .map(|head| place_of(&*snapshot, &header.key, &head, header.version))
-            .transpose()?
-            .flatten();
-        if place != Some(at) {
-            return Err(LedgerError::Damaged(format!(
-                "document {}/{} lies in another's place",
-                at.shard, at.number.0
-            )));
-        }
-        let (_, stored) = self.core().open_row(&*backend, &keys, at, &row)?;
-        Ok(Some(stored))
+        self.view()?.fetch(tenant, at).await
     }
 
     /// Events of a shard after a position, oldest first; at most 10,000 at once.

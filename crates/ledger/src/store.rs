@@ -154,6 +154,10 @@ impl Ledger {
         &self.inner.core
     }
 
+    pub(crate) fn shared_core(&self) -> Arc<Core> {
+        Arc::clone(&self.inner.core)
+    }
+
     pub(crate) fn backend(&self) -> Result<Arc<dyn Backend>, LedgerError> {
         self.core().backend()
     }

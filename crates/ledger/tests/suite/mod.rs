@@ -26,7 +26,10 @@ pub(crate) use queues::{
     cursors_move_once, feeds_and_watchers_see_facts, racing_followers_handle_once,
     the_outbox_settles_once, timers_come_due,
 };
-pub(crate) use search::{pages_of_a_search_join, ranges_are_found, searches_find_live_documents};
+pub(crate) use search::{
+    a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose, pages_of_a_search_join,
+    ranges_are_found, searches_find_live_documents,
+};
 
 /// A store that can be opened again and again.
 pub(crate) trait Store {
@@ -47,6 +50,7 @@ macro_rules! conformance {
     ($store:expr, $cases:expr) => {
         $crate::conformance! { $store;
             documents_are_written_read_and_kept, what_is_not_expected_is_refused_whole, searches_find_live_documents,
+            a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose,
             ranges_are_found, pages_of_a_search_join, feeds_and_watchers_see_facts, timers_come_due,
             the_outbox_settles_once, cursors_move_once, tenants_see_only_their_own, everything_is_there_after_reopening,
             audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,

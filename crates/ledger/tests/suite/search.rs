@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ledger::{Expected, Hit, LedgerError, Number, Query};
 
 use super::{
-    AUDIT, OBSERVATION, Store, TENANT, code, commit_of, delete, draft, found, of, put, ready,
+    AUDIT, OBSERVATION, OTHER, Store, TENANT, code, commit_of, delete, draft, found, of, put, ready,
 };
 
 pub(crate) async fn searches_find_live_documents(store: &dyn Store) {
@@ -260,4 +260,74 @@ pub(crate) async fn pages_of_a_search_join(store: &dyn Store) {
             assert!(size == 1 || joined.len() == wanted.len());
         }
     }
+}
+
+pub(crate) async fn a_view_is_of_one_moment(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let patient = ledger.mint_own_id(TENANT);
+    let write = async |id: &str, expected: Expected, body: &str| {
+        put(&ledger, OBSERVATION, id, &patient, expected, body, &["a"]).await
+    };
+    let old = write("moves", Expected::Absent, "one").await;
+    let stays = write("stays", Expected::Absent, "one").await;
+    let view = ledger.view().unwrap();
+    let as_of = ledger.last_number();
+    let moved = write("moves", Expected::Version(1), "two").await;
+    let new = write("new", Expected::Absent, "one").await;
+    assert!(moved.number > as_of);
+
+    // In the view nothing has moved; page by page it is the same list.
+    let query = code(&ledger, "a");
+    let first = view.search(TENANT, &query, None, None, 1).await.unwrap();
+    let rest = view
+        .search(TENANT, &query, Some(first[0].number), None, 9)
+        .await
+        .unwrap();
+    assert_eq!([first, rest].concat(), [stays, old]);
+    assert_eq!(found(&ledger, &query).await, [new, moved, stays]);
+    let body = |stored: Option<ledger::Stored>| {
+        stored.map(|stored| String::from_utf8(stored.body).unwrap())
+    };
+    let one = Some("one".to_owned());
+    assert_eq!(
+        body(view.get(TENANT, OBSERVATION, "moves").await.unwrap()),
+        one
+    );
+    assert_eq!(
+        body(view.get(TENANT, OBSERVATION, "new").await.unwrap()),
+        None
+    );
+    assert_eq!(body(view.fetch(TENANT, old).await.unwrap()), one);
+    let versions = view.history(TENANT, OBSERVATION, "moves", None, 9).await;
+    assert_eq!(versions.unwrap().len(), 1);
+    let second = view.version(TENANT, OBSERVATION, "moves", 2).await;
+    assert!(second.unwrap().is_none());
+    // What lies in a newer place is not there yet.
+    assert_eq!(body(view.fetch(TENANT, moved).await.unwrap()), None);
+}
+
+pub(crate) async fn notes_are_for_their_tenant_and_purpose(store: &dyn Store) {
+    let ledger = ready(store).await;
+    ledger.create_tenant(OTHER).await.unwrap();
+    let note = ledger.seal_note(TENANT, "search", b"family=Berg").unwrap();
+    assert!(!note.windows(4).any(|part| part == b"Berg"));
+    assert_ne!(
+        note,
+        ledger.seal_note(TENANT, "search", b"family=Berg").unwrap()
+    );
+    let open =
+        |tenant, purpose: &str, note: &[u8]| ledger.open_note(tenant, purpose, note).unwrap();
+    assert_eq!(open(TENANT, "search", &note), Some(b"family=Berg".to_vec()));
+    assert_eq!(open(TENANT, "history", &note), None);
+    assert_eq!(open(OTHER, "search", &note), None);
+    for place in 0..note.len() {
+        let mut changed = note.clone();
+        changed[place] ^= 1;
+        assert_eq!(open(TENANT, "search", &changed), None);
+        assert_eq!(open(TENANT, "search", &note[..place]), None);
+    }
+    assert!(matches!(
+        ledger.seal_note(ledger::TenantId(77), "search", b""),
+        Err(LedgerError::UnknownTenant(77))
+    ));
 }

@@ -1,0 +1,184 @@
+//! Reading documents from one snapshot, so that one answer shows one moment: an update moves a document
+//! to another place, and from snapshot to snapshot it could be met twice or not at all.
+
+use std::sync::Arc;
+
+use crate::backend::{Backend, Head, HeadKey, Snapshot};
+use crate::keys::TenantKeys;
+use crate::prepare::same;
+use crate::reads::MAX_ROWS;
+use crate::rows::Header;
+use crate::shared::Core;
+use crate::{Hit, Kind, Ledger, LedgerError, Number, Query, Stored, TenantId};
+
+/// The store at one moment. Meant for one answer: while it lives, what was superseded since can't be
+/// cleared away.
+pub struct View {
+    core: Arc<Core>,
+    backend: Arc<dyn Backend>,
+    snapshot: Box<dyn Snapshot>,
+}
+
+/// Where one version lies; `None` when there is no such version.
+fn place_of(
+    snapshot: &dyn Snapshot,
+    key: &HeadKey,
+    head: &Head,
+    version: u32,
+) -> Result<Option<Hit>, LedgerError> {
+    if version == head.version {
+        return Ok(Some(head.at));
+    }
+    if version == 0 || version > head.version {
+        return Ok(None);
+    }
+    let at = snapshot.superseded(key, version)?;
+    at.map(Some)
+        .ok_or_else(|| LedgerError::Damaged("a version of a document has no place".into()))
+}
+
+impl View {
+    pub(crate) fn of(ledger: &Ledger) -> Result<Self, LedgerError> {
+        let backend = ledger.backend()?;
+        let snapshot = backend.snapshot();
+        Ok(Self {
+            core: ledger.shared_core(),
+            backend,
+            snapshot,
+        })
+    }
+
+    /// Opens the version that must lie at a place.
+    fn open_version(
+        &self,
+        keys: &TenantKeys,
+        key: &HeadKey,
+        head: &Head,
+        version: u32,
+    ) -> Result<Option<Stored>, LedgerError> {
+        let Some(at) = place_of(&*self.snapshot, key, head, version)? else {
+            return Ok(None);
+        };
+        let row = self.snapshot.document(at)?.ok_or_else(|| {
+            LedgerError::Damaged(format!("document {}/{} is missing", at.shard, at.number.0))
+        })?;
+        let (header, stored) = self.core.open_row(&*self.backend, keys, at, &row)?;
+        let deleted = if version == head.version {
+            head.deleted
+        } else {
+            header.deleted
+        };
+        same(&header, key, version, deleted)?;
+        Ok(Some(stored))
+    }
+
+    /// As [`Ledger::get`].
+    ///
+    /// # Errors
+    /// As [`Ledger::get`].
+    pub async fn get(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        id: &str,
+    ) -> Result<Option<Stored>, LedgerError> {
+        let keys = self.core.tenant(tenant)?;
+        let key = keys.head_key(kind, id);
+        let Some(head) = self.snapshot.head(&key)? else {
+            return Ok(None);
+        };
+        self.open_version(&keys, &key, &head, head.version)
+    }
+
+    /// As [`Ledger::version`].
+    ///
+    /// # Errors
+    /// As [`Ledger::get`].
+    pub async fn version(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        id: &str,
+        version: u32,
+    ) -> Result<Option<Stored>, LedgerError> {
+        let keys = self.core.tenant(tenant)?;
+        let key = keys.head_key(kind, id);
+        let Some(head) = self.snapshot.head(&key)? else {
+            return Ok(None);
+        };
+        self.open_version(&keys, &key, &head, version)
+    }
+
+    /// As [`Ledger::history`].
+    ///
+    /// # Errors
+    /// As [`Ledger::get`].
+    pub async fn history(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        id: &str,
+        before: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, LedgerError> {
+        let keys = self.core.tenant(tenant)?;
+        let key = keys.head_key(kind, id);
+        let Some(head) = self.snapshot.head(&key)? else {
+            return Ok(Vec::new());
+        };
+        let newest = before.map_or(head.version, |before| {
+            head.version.min(before.saturating_sub(1))
+        });
+        let mut versions = Vec::new();
+        for version in (1..=newest).rev().take(limit.min(MAX_ROWS)) {
+            versions.extend(self.open_version(&keys, &key, &head, version)?);
+        }
+        Ok(versions)
+    }
+
+    /// As [`Ledger::search`].
+    ///
+    /// # Errors
+    /// As [`Ledger::search`].
+    pub async fn search(
+        &self,
+        tenant: TenantId,
+        query: &Query,
+        before: Option<Number>,
+        since: Option<Number>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, LedgerError> {
+        // Tokens are keyed by tenant, so that those of one find nothing of another.
+        self.core.tenant(tenant)?;
+        crate::query::search(&*self.snapshot, query, before, since, limit).await
+    }
+
+    /// As [`Ledger::fetch`].
+    ///
+    /// # Errors
+    /// As [`Ledger::fetch`].
+    pub async fn fetch(&self, tenant: TenantId, at: Hit) -> Result<Option<Stored>, LedgerError> {
+        let keys = self.core.tenant(tenant)?;
+        let Some(row) = self.snapshot.document(at)? else {
+            return Ok(None);
+        };
+        let (header, _) = Header::decode(&row)?;
+        if header.key.tenant != tenant {
+            return Ok(None);
+        }
+        // The seal binds a body to its document and version, not to a place: the way back does.
+        let head = self.snapshot.head(&header.key)?;
+        let place = head
+            .map(|head| place_of(&*self.snapshot, &header.key, &head, header.version))
+            .transpose()?
+            .flatten();
+        if place != Some(at) {
+            return Err(LedgerError::Damaged(format!(
+                "document {}/{} lies in another's place",
+                at.shard, at.number.0
+            )));
+        }
+        let (_, stored) = self.core.open_row(&*self.backend, &keys, at, &row)?;
+        Ok(Some(stored))
+    }
+}
