@@ -21,8 +21,9 @@ use crate::{
 const MAX_DOCUMENTS: usize = 16_384;
 /// The most bytes of a commit's bodies.
 const MAX_COMMIT_BYTES: usize = 64 << 20;
-/// The most tokens of a document.
-const MAX_TOKENS: usize = 4096;
+/// The most tokens of a document: one for each patient of the largest transaction (5,000), in the audit
+/// record, and one for each image of a study of 5 MiB. Eight bytes each.
+const MAX_TOKENS: usize = 16_384;
 /// The greatest payload of a timer, bytes; it is a reference, not a document.
 const MAX_TIMER_BYTES: usize = 4096;
 /// The longest name of a follower, bytes.
@@ -92,7 +93,7 @@ fn check(commit: &Commit) -> Result<(), LedgerError> {
         )?;
         refuse(
             draft.tokens.len() > MAX_TOKENS,
-            "a document has at most 4096 tokens",
+            "a document has at most 16,384 search tokens",
         )?;
         refuse(
             draft.expected == Expected::Version(u32::MAX),
@@ -110,7 +111,7 @@ fn check(commit: &Commit) -> Result<(), LedgerError> {
         )?;
         refuse(
             audit.tokens.len() > MAX_TOKENS,
-            "a document has at most 4096 tokens",
+            "a document has at most 16,384 search tokens",
         )?;
         refuse(!is_shard(audit.shard), "there is no such shard")?;
         refuse(
