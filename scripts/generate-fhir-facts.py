@@ -28,6 +28,16 @@ KINDS = {"token": "t", "string": "s", "date": "d", "reference": "r", "uri": "u"}
 # The compartment parameter that names the patient whose record it is comes before those that
 # name a patient in another part (author, performer, recipient, ...).
 OWNERS = ["patient", "subject", "beneficiary", "individual"]
+# R4's compartment leaves these types out, though they can name the patient whom they are about. Without
+# them a pacemaker or a contract would be in nobody's record.
+ADDED = {
+    "Contract": ["patient", "subject", "signer"],
+    "Device": ["patient"],
+    "GuidanceResponse": ["patient", "subject"],
+    "Linkage": ["item"],
+    "MessageHeader": ["focus"],
+    "VerificationResult": ["target"],
+}
 FHIR_TYPE = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
 
 
@@ -217,7 +227,7 @@ def search_table(definitions):
             rows[base].append("\t".join(row))
     lines = []
     for name in definitions.resources:
-        owners = definitions.compartment.get(name, [])
+        owners = definitions.compartment.get(name, []) or ADDED.get(name, [])
         first = [owner for owner in OWNERS if owner in owners]
         lines.append(" ".join([name] + first + [owner for owner in owners if owner not in first]))
         lines += [f"\t{row}" for row in sorted(rows[name])]

@@ -52,6 +52,8 @@ pub enum IssueCode {
     Exception,
     Informational,
     BusinessRule,
+    Incomplete,
+    TooCostly,
 }
 
 impl IssueCode {
@@ -79,6 +81,8 @@ impl IssueCode {
             Self::Transient => "transient",
             Self::Timeout => "timeout",
             Self::Throttled => "throttled",
+            Self::Incomplete => "incomplete",
+            Self::TooCostly => "too-costly",
             Self::Exception => "exception",
             Self::Informational => "informational",
             Self::BusinessRule => "business-rule",

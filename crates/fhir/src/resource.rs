@@ -211,7 +211,9 @@ impl Resource {
     }
     /// The id of the patient whose record this belongs to: of a `Patient` its own id; else the
     /// patient that its compartment reference (`subject`, `patient`, `beneficiary`, ...; R4 patient
-    /// compartment definition) names by literal reference `Patient/ID`. Where several do, `patient`,
+    /// compartment definition, with `Contract`, `Device`, `GuidanceResponse`, `Linkage`,
+    /// `MessageHeader`, `VerificationResult` and `Binary.securityContext` added) names by literal
+    /// reference `Patient/ID`. Where several do, `patient`,
     /// `subject`, `beneficiary` and `individual` come before other parts (author, performer, ...),
     /// and the first named wins.
     #[must_use]
@@ -220,6 +222,20 @@ impl Resource {
             return self.id();
         }
         search::owner(self)
+    }
+    /// All patients that its compartment references name, each once, [`Resource::patient`] first: an
+    /// appointment or a group can be of several. Of a `Patient` its own id.
+    #[must_use]
+    pub fn patients(&self) -> Vec<&str> {
+        if self.kind == ResourceType::Patient {
+            return self.id().into_iter().collect();
+        }
+        search::patients(self)
+    }
+    /// Whether a compartment reference names a patient by an absolute URL, that is, of another server.
+    #[must_use]
+    pub fn is_of_patient_elsewhere(&self) -> bool {
+        self.kind != ResourceType::Patient && search::is_of_patient_elsewhere(self)
     }
     /// Calls `visit` with each literal `reference` string in the resource, contained resources and
     /// extensions included, to read or replace it.

@@ -32,6 +32,12 @@ impl ResourceType {
     pub fn name(self) -> &'static str {
         NAMES[self.index()]
     }
+    /// Whether resources of this type can belong to a patient's record (see
+    /// [`crate::Resource::patient`]).
+    #[must_use]
+    pub fn may_be_patients(self) -> bool {
+        !crate::facts::search(self).compartment.is_empty() || self == Self::Binary
+    }
     /// All types.
     pub fn all() -> impl Iterator<Item = Self> {
         (1..).map(Self).take(NAMES.len())

@@ -3,6 +3,7 @@ use super::plan::{Compiled, Leaf, compiled};
 use super::{IndexEntry, IndexValue, OPEN_END_MS, OPEN_START_MS, ParameterKind, normalise};
 use crate::{Reference, Resource, ResourceType, date, facts, is_id};
 use serde_json::Value;
+use std::cell::Cell;
 use std::collections::HashSet;
 
 /// A value as it stands in the resource.
@@ -320,26 +321,70 @@ fn with_stem<'a>(
     }
 }
 
-/// See [`Resource::patient`].
-pub(crate) fn owner(resource: &Resource) -> Option<&str> {
+/// What a resource says where a patient's record that it belongs to can be named. The parameter that
+/// says whose it is comes first; `more` tells whether the next one is wanted.
+fn compartment<'a>(
+    resource: &'a Resource,
+    more: &dyn Fn() -> bool,
+    sink: &mut dyn FnMut(Found<'a>),
+) {
+    if resource.kind() == ResourceType::Binary {
+        // It has no search parameter for it (R4, section 2.1.0.5).
+        if let Some(context) = resource.get("securityContext") {
+            reference(Leaf::Reference, context, sink);
+        }
+        return;
+    }
     let facts = facts::search(resource.kind());
-    let mut owner = None;
-    for name in &facts.compartment {
-        let parameter = facts
-            .position(name)
-            .and_then(|place| compiled(resource.kind()).get(place))?;
+    let places = facts
+        .compartment
+        .iter()
+        .filter_map(|name| facts.position(name));
+    for parameter in places.filter_map(|place| compiled(resource.kind()).get(place)) {
         for plan in &parameter.plans {
             plan.run(resource.as_value(), &mut |leaf, value| {
-                reference(leaf, value, &mut |found| {
-                    if let (None, Found::Literal(ResourceType::Patient, id)) = (owner, found) {
-                        owner = Some(id);
-                    }
-                });
+                reference(leaf, value, sink);
             });
         }
-        if owner.is_some() {
+        if !more() {
             break;
         }
     }
-    owner
+}
+
+/// See [`Resource::patient`].
+pub(crate) fn owner(resource: &Resource) -> Option<&str> {
+    let owner = Cell::new(None);
+    compartment(resource, &|| owner.get().is_none(), &mut |found| {
+        if let (None, Found::Literal(ResourceType::Patient, id)) = (owner.get(), found) {
+            owner.set(Some(id));
+        }
+    });
+    owner.get()
+}
+
+/// See [`Resource::patients`].
+pub(crate) fn patients(resource: &Resource) -> Vec<&str> {
+    let mut patients = Vec::new();
+    let mut seen = HashSet::new();
+    compartment(resource, &|| true, &mut |found| {
+        if let Found::Literal(ResourceType::Patient, id) = found
+            && seen.insert(id)
+        {
+            patients.push(id);
+        }
+    });
+    patients
+}
+
+/// See [`Resource::is_of_patient_elsewhere`].
+pub(crate) fn is_of_patient_elsewhere(resource: &Resource) -> bool {
+    let mut elsewhere = false;
+    compartment(resource, &|| true, &mut |found| {
+        if let Found::Url(url) = found {
+            let kind = Reference::parse(url).map(|reference| reference.kind);
+            elsewhere |= kind == Some(ResourceType::Patient);
+        }
+    });
+    elsewhere
 }

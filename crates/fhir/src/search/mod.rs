@@ -16,7 +16,7 @@ use crate::{Resource, ResourceType};
 pub use query::{COUNT_DEFAULT, COUNT_MAX};
 pub use text::normalise;
 
-pub(crate) use extract::owner;
+pub(crate) use extract::{is_of_patient_elsewhere, owner, patients};
 
 /// Type of a search parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

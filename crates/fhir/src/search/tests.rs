@@ -393,10 +393,78 @@ fn owners() {
             subject("Communication", "subject", "Patient/p1"),
             Some("p1"),
         ),
+        (subject("Device", "patient", "Patient/p1"), Some("p1")),
+        (
+            json!({"resourceType": "Contract", "subject": [{"reference": "Organization/o"}, {"reference": "Patient/p1"}]}),
+            Some("p1"),
+        ),
+        (
+            subject("GuidanceResponse", "subject", "Patient/p1"),
+            Some("p1"),
+        ),
+        (
+            json!({"resourceType": "MessageHeader", "focus": [{"reference": "Patient/p1"}]}),
+            Some("p1"),
+        ),
+        (
+            subject("Binary", "securityContext", "Patient/p1"),
+            Some("p1"),
+        ),
+        (
+            subject("Binary", "securityContext", "DocumentReference/d"),
+            None,
+        ),
         (subject("Practitioner", "subject", "Patient/p1"), None),
         (json!({"resourceType": "Organization", "id": "o"}), None),
     ] {
         assert_eq!(resource(value.clone()).patient(), owner, "{value}");
+    }
+}
+
+#[test]
+fn all_patients_of_a_resource() {
+    for (value, patients, elsewhere) in [
+        (
+            json!({"resourceType": "Patient", "id": "p", "link": [{"other": {"reference": "Patient/q"}}]}),
+            &["p"][..],
+            false,
+        ),
+        (
+            json!({"resourceType": "Appointment", "participant": [{"actor": {"reference": "Patient/p"}}, {"actor": {"reference": "Patient/q"}},
+                   {"actor": {"reference": "Patient/p"}}]}),
+            &["p", "q"],
+            false,
+        ),
+        (
+            json!({"resourceType": "Group", "member": [{"entity": {"reference": "Patient/q"}}, {"entity": {"reference": "Patient/p"}}]}),
+            &["q", "p"],
+            false,
+        ),
+        (
+            json!({"resourceType": "Observation", "performer": [{"reference": "Patient/q"}], "subject": {"reference": "Patient/p"}}),
+            &["p", "q"],
+            false,
+        ),
+        (
+            json!({"resourceType": "Observation", "subject": {"reference": "http://x.org/fhir/Patient/p"}}),
+            &[],
+            true,
+        ),
+        (
+            json!({"resourceType": "Observation", "performer": [{"reference": "http://x.org/fhir/Practitioner/p"}]}),
+            &[],
+            false,
+        ),
+        (
+            json!({"resourceType": "Organization", "id": "o"}),
+            &[],
+            false,
+        ),
+    ] {
+        let resource = resource(value.clone());
+        assert_eq!(resource.patients(), patients, "{value}");
+        assert_eq!(resource.is_of_patient_elsewhere(), elsewhere, "{value}");
+        assert_eq!(resource.patient(), patients.first().copied());
     }
 }
 
