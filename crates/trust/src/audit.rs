@@ -6,7 +6,7 @@
 //!
 //! BALP's agent "client" (the app, with its network address) is missing because this crate isn't told
 //! of it, which is why events don't claim the profiles in `meta.profile`.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -296,8 +296,14 @@ impl Auditor {
             }
         }
         let mut entities = Vec::with_capacity(record.patients.len() + resources.len() + 2);
+        let mut touched_patients: HashMap<&str, &Touched> = HashMap::new();
+        for touched in patients {
+            touched_patients
+                .entry(touched.id.as_str())
+                .or_insert(touched);
+        }
         for patient in &record.patients {
-            let touched = patients.iter().find(|touched| touched.id == *patient);
+            let touched = touched_patients.get(patient.as_str());
             let mut details = touched.map_or_else(Vec::new, |touched| touched_details(touched));
             if let Some(count) = unlisted.get(patient.as_str()) {
                 details

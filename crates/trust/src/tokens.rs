@@ -8,8 +8,10 @@
 //! | reference | `name/` = `Type/id`, or the URL | either |
 //! | uri | `name:` = the URI | equality |
 //!
-//! Besides, every document of a patient has the patient's id under [`OWNER`], and a consent that may
-//! restrict access has [`DENIES`]. A clause that tokens can't answer (`:contains`, `:missing`,
+//! Besides, every document of a patient has the patient's id under [`OWNER`], a consent that may
+//! restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
+//! for any owner under [`TWINS`]. An audit event has each patient once, under [`OWNER`], where its
+//! parameters `patient` and `entity` find them too: a transaction can have 5,000. A clause that tokens can't answer (`:contains`, `:missing`,
 //! `system|`, `ne`) is left to the check on the opened body, which is made for every hit anyway.
 use fhir::search::{Clause, IndexValue, Modifier, Operand, Prefix, SearchQuery, index, normalise};
 use fhir::{Resource, ResourceType};
@@ -17,6 +19,8 @@ use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
 
 /// The parameter of the patient's id.
 pub(crate) const OWNER: &str = "~patient";
+/// The parameter of derived ids without their first two digits, the shard.
+const TWINS: &str = "~twins";
 /// The parameter of consents that may restrict access.
 pub(crate) const DENIES: &str = "~denies-access";
 
@@ -82,6 +86,36 @@ impl Maker<'_> {
     }
 }
 
+/// Whether [`OWNER`] answers a reference parameter of this kind of document to this type.
+fn by_owner(kind: Kind, parameter: &str, target: ResourceType) -> bool {
+    kind == self::kind(ResourceType::AuditEvent)
+        && target == ResourceType::Patient
+        && matches!(parameter, "patient" | "entity")
+}
+
+/// What ids derived from one name for several owners have in common; nothing for other ids.
+fn common_part(kind: ResourceType, id: &str) -> Option<&str> {
+    // A patient is its own owner. Ids derived by a keyed hash are UUIDs of version 8 (RFC 9562).
+    let derived = kind != ResourceType::Patient && id.len() == 36 && id.as_bytes()[14] == b'8';
+    id.get(2..).filter(|_| derived)
+}
+
+/// Documents of a kind whose ids may be derived from the same name as this one.
+pub(crate) fn twins(
+    ledger: &Ledger,
+    tenant: TenantId,
+    kind: ResourceType,
+    id: &str,
+) -> Option<Query> {
+    let part = common_part(kind, id)?;
+    Some(Query::Token(ledger.token(
+        tenant,
+        self::kind(kind),
+        TWINS,
+        part,
+    )))
+}
+
 /// The tokens that a resource is found by.
 pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<Token> {
     let make = Maker {
@@ -117,7 +151,12 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
                     tokens.extend(make.days(name, ">", last));
                 }
             }
-            IndexValue::Reference(reference) => tokens.push(make.one(name, "/", &reference)),
+            IndexValue::Reference(reference) => {
+                let target = fhir::Reference::relative(&reference).map(|(target, _)| target);
+                if !target.is_some_and(|target| by_owner(make.kind, name, target)) {
+                    tokens.push(make.one(name, "/", &reference));
+                }
+            }
             IndexValue::Uri(uri) => tokens.push(make.one(name, ":", &uri)),
         }
     }
@@ -125,6 +164,12 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
         tokens.extend(crate::audit::patients(resource).map(|patient| make.one(OWNER, "", patient)));
     } else if let Some(patient) = resource.patient() {
         tokens.push(make.one(OWNER, "", patient));
+    }
+    if let Some(part) = resource
+        .id()
+        .and_then(|id| common_part(resource.kind(), id))
+    {
+        tokens.push(make.one(TWINS, "", part));
     }
     if resource.kind() == ResourceType::Consent && crate::consent::may_deny_access(resource) {
         tokens.push(make.one(DENIES, "", ""));
@@ -271,6 +316,11 @@ fn clause_query(make: &Maker<'_>, clause: &Clause) -> Option<Query> {
             Operand::Reference { url: Some(url), .. } => {
                 Some(Query::Token(make.one(name, "/", url)))
             }
+            Operand::Reference {
+                kind: Some(kind),
+                id,
+                ..
+            } if by_owner(make.kind, name, *kind) => Some(Query::Token(make.one(OWNER, "", id))),
             Operand::Reference {
                 kind: Some(kind),
                 id,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use fhir::{Resource, ResourceType};
 use ledger::{Commit, Draft, Expected, LedgerError, Owner};
 
-use super::{Change, Unit, UnitReceipt, Vault, open};
+use super::{Change, Unit, UnitReceipt, Vault, named, open, open_live};
 use crate::audit::{Event, Record, Touched};
 use crate::{Action, Permit, TrustError, tokens};
 
@@ -12,6 +12,8 @@ use crate::{Action, Permit, TrustError, tokens};
 struct Checked {
     draft: Draft,
     touched: Touched,
+    /// All patients that the new or the old content names.
+    patients: Vec<String>,
     event: Event,
 }
 
@@ -34,6 +36,7 @@ impl Vault {
         for change in unit.changes {
             let checked = self.check(permit, change).await?;
             record.touch(checked.touched);
+            record.patients.extend(checked.patients);
             commit.documents.push(checked.draft);
             events.push(checked.event);
         }
@@ -131,8 +134,13 @@ impl Vault {
             patient: patient_of(&owner),
             interaction: Some(word),
         };
+        let mut patients = match &change {
+            Change::Put { resource, .. } => named(resource),
+            Change::Delete { .. } => Vec::new(),
+        };
         let mut attempt = Record::under(permit, event);
         attempt.touch(touched.clone());
+        attempt.patients.extend(patients.clone());
         let within = permit
             .only_patient()
             .is_none_or(|only| owner == Owner::Patient(only.to_owned()));
@@ -150,6 +158,7 @@ impl Vault {
                     .await;
                 return Err(refused);
             }
+            patients.extend(named(&before));
             // Its key, shard and trail are the patient's; moving them is more than a write.
             if Self::owner(&before) != owner {
                 return Err(TrustError::Invalid(format!(
@@ -180,6 +189,7 @@ impl Vault {
                 tokens,
             },
             touched,
+            patients,
             event,
         })
     }
@@ -193,14 +203,15 @@ impl Vault {
         version: u32,
     ) -> Result<Resource, TrustError> {
         let tenant = permit.tenant();
-        let stored = self.ledger().get(tenant, tokens::kind(kind), id).await?;
+        let view = self.ledger().view()?;
+        let stored = view.get(tenant, tokens::kind(kind), id).await?;
         let stored = stored
             .filter(|stored| stored.version == version)
             .ok_or(LedgerError::Conflict)?;
         if !stored.deleted {
             return Ok(open(&stored)?.resource);
         }
-        Ok(self.open_live(tenant, stored).await?.1)
+        Ok(open_live(&view, tenant, stored).await?.1)
     }
 }
 

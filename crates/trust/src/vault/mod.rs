@@ -13,14 +13,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
-use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId};
+use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId, View};
 
 use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
 use crate::policy::Group;
 use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
 
 pub use model::{
-    Change, Internal, InternalStored, SearchPage, Unit, UnitReceipt, Versioned, kinds,
+    Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, Unit, UnitReceipt,
+    Versioned, kinds,
 };
 pub use proof::AuditProof;
 
@@ -38,6 +39,9 @@ struct Inner {
 /// Whether a patient's consents hide rows from this permit, found once a request.
 #[derive(Default)]
 struct Hidden(HashMap<String, bool>);
+
+/// Versions loaded at a time, so that one look at many bytes ends in time.
+const VERSIONS: usize = 16;
 
 impl Vault {
     pub(crate) fn new(ledger: Ledger, auditor: Auditor) -> Self {
@@ -63,11 +67,10 @@ impl Vault {
         id: &str,
     ) -> Result<Option<Versioned>, TrustError> {
         self.require(permit, Action::Read, kind).await?;
-        let stored = self
-            .ledger()
-            .get(permit.tenant(), tokens::kind(kind), id)
-            .await?;
-        self.answer(permit, Event::READ, kind, id, stored).await
+        let view = self.ledger().view()?;
+        let stored = view.get(permit.tenant(), tokens::kind(kind), id).await?;
+        self.answer(&view, permit, Event::READ, kind, id, stored)
+            .await
     }
     /// Reads one version; audited.
     ///
@@ -82,11 +85,12 @@ impl Vault {
     ) -> Result<Option<Versioned>, TrustError> {
         self.require(permit, Action::Read, kind).await?;
         let tenant = permit.tenant();
-        let stored = self
-            .ledger()
+        let view = self.ledger().view()?;
+        let stored = view
             .version(tenant, tokens::kind(kind), id, version)
             .await?;
-        self.answer(permit, Event::VREAD, kind, id, stored).await
+        self.answer(&view, permit, Event::VREAD, kind, id, stored)
+            .await
     }
     /// Reads versions, newest first, below `before`; audited.
     ///
@@ -100,26 +104,74 @@ impl Vault {
         before: Option<u32>,
         limit: usize,
     ) -> Result<Vec<Versioned>, TrustError> {
+        let page = self
+            .versions(permit, kind, id, before, limit, usize::MAX)
+            .await?;
+        Ok(page.rows)
+    }
+    /// The same, but no more than two versions beyond about four megabytes.
+    ///
+    /// # Errors
+    /// As [`Vault::read`].
+    pub async fn history_page(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        id: &str,
+        before: Option<u32>,
+        limit: usize,
+    ) -> Result<HistoryPage, TrustError> {
+        self.versions(permit, kind, id, before, limit, search::PAGE_BYTES_MAX)
+            .await
+    }
+    async fn versions(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        id: &str,
+        mut before: Option<u32>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<HistoryPage, TrustError> {
         self.require(permit, Action::History, kind).await?;
         let tenant = permit.tenant();
-        let stored = self
-            .ledger()
-            .history(tenant, tokens::kind(kind), id, before, limit)
-            .await?;
+        let view = self.ledger().view()?;
         let mut hidden = Hidden::default();
         let mut record = Record::under(permit, Event::HISTORY);
-        let mut rows = Vec::with_capacity(stored.len());
+        let mut rows: Vec<Versioned> = Vec::new();
         let mut refused = false;
-        for one in stored {
-            let (mut row, patient, seen) = self.open_seen(permit, one, &mut hidden).await?;
-            if seen {
-                record.touch(touched(&row, patient));
-                redact(permit, &mut row.resource);
-                rows.push(row);
-            } else {
-                refused = true;
-                record.patients.extend(patient);
+        let (mut loaded, mut bytes, mut cut) = (0, 0, false);
+        while loaded < limit && !cut {
+            let wanted = VERSIONS.min(limit - loaded);
+            let stored = view
+                .history(tenant, tokens::kind(kind), id, before, wanted)
+                .await?;
+            let last = stored.len() < wanted;
+            loaded += stored.len();
+            before = stored.last().map(|stored| stored.version);
+            for one in stored {
+                // What a page leaves out for its size is read with the next one.
+                if rows.len() > 1 && bytes > bytes_max {
+                    cut = true;
+                    break;
+                }
+                bytes += one.body.len();
+                let (mut row, patients, seen) =
+                    self.open_seen(&view, permit, one, &mut hidden).await?;
+                if seen {
+                    record.touch(touched(&row, patients.first().cloned()));
+                    record.patients.extend(patients);
+                    redact(permit, &mut row.resource);
+                    rows.push(row);
+                } else {
+                    refused = true;
+                    record.patients.extend(patients);
+                }
             }
+            if last {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
         if rows.is_empty() {
             record.outcome = if refused {
@@ -130,7 +182,7 @@ impl Vault {
             record.resources.push(missed(kind, id));
         }
         self.record(permit, record).await?;
-        Ok(rows)
+        Ok(HistoryPage { rows, cut })
     }
     /// Searches, newest first, below `before`; filtered by the permit's row rule and patients'
     /// consents; each row verified against the query on the opened body; audited as one leaf that
@@ -144,10 +196,38 @@ impl Vault {
         query: &SearchQuery,
         before: Option<Number>,
     ) -> Result<SearchPage, TrustError> {
+        let at = before.map(|before| PageAt {
+            before,
+            first: Number(u64::MAX),
+        });
+        self.search_at(permit, query, at).await
+    }
+    /// The same for one page of several ([`SearchPage::next`] and [`SearchPage::as_of`]), which also
+    /// says whether rows were changed since the first page. A page may have fewer rows than were
+    /// asked for, when they are large, and a next page all the same.
+    ///
+    /// # Errors
+    /// As [`Vault::search`].
+    pub async fn search_at(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+        at: Option<PageAt>,
+    ) -> Result<SearchPage, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
-        let page = self
-            .scan(permit, query, before, &mut Hidden::default())
+        let mut hidden = Hidden::default();
+        let (view, as_of) = self.view()?;
+        let before = at.map(|at| at.before);
+        let mut page = self
+            .scan(&view, permit, query, before, Some(&mut hidden))
             .await?;
+        page.as_of = as_of;
+        if let Some(at) = at {
+            page.moved = self
+                .has_moved(&view, permit, query, at, &mut hidden)
+                .await?;
+        }
+        drop(view);
         let mut pages = self.record_pages(permit, &[query], vec![page]).await?;
         pages
             .pop()
@@ -163,11 +243,16 @@ impl Vault {
         queries: &[SearchQuery],
     ) -> Result<Vec<SearchPage>, TrustError> {
         let mut hidden = Hidden::default();
+        let (view, as_of) = self.view()?;
         let mut pages = Vec::with_capacity(queries.len());
         for query in queries {
             self.require(permit, Action::Search, query.kind).await?;
-            pages.push(self.scan(permit, query, None, &mut hidden).await?);
+            let page = self
+                .scan(&view, permit, query, None, Some(&mut hidden))
+                .await?;
+            pages.push(SearchPage { as_of, ..page });
         }
+        drop(view);
         let queries: Vec<&SearchQuery> = queries.iter().collect();
         self.record_pages(permit, &queries, pages).await
     }
@@ -185,25 +270,24 @@ impl Vault {
         id: &str,
     ) -> Result<Option<Versioned>, TrustError> {
         self.require_writing(permit, Action::Read, kind).await?;
-        let stored = self
-            .ledger()
-            .get(permit.tenant(), tokens::kind(kind), id)
-            .await?;
+        let view = self.ledger().view()?;
+        let stored = view.get(permit.tenant(), tokens::kind(kind), id).await?;
         let Some(stored) = stored else {
             return Ok(None);
         };
-        let (row, live) = self.open_live(permit.tenant(), stored).await?;
+        let (row, live) = open_live(&view, permit.tenant(), stored).await?;
         if permit.covers(&live) {
             return Ok(Some(row));
         }
         let mut record = Record::under(permit, Event::READ);
         record.outcome = Outcome::Refused;
-        record.patients.extend(live.patient().map(str::to_owned));
+        record.patients.extend(named(&live));
         record.resources.push(missed(kind, id));
         self.record(permit, record).await?;
         Ok(None)
     }
-    /// Like [`Vault::load`] for a search.
+    /// Like [`Vault::load`] for one page of a search. Pages of one list come from different moments, so
+    /// whoever needs the whole of it takes [`Vault::load_all`].
     ///
     /// # Errors
     /// As [`Vault::search`].
@@ -215,9 +299,32 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         self.require_writing(permit, Action::Search, query.kind)
             .await?;
-        let mut nothing = Hidden::default();
-        self.scan_with(permit, query, before, &mut nothing, false)
-            .await
+        let (view, as_of) = self.view()?;
+        let page = self.scan(&view, permit, query, before, None).await?;
+        Ok(SearchPage { as_of, ..page })
+    }
+    /// All rows that [`Vault::load_search`] would page through, as they are at one moment.
+    ///
+    /// # Errors
+    /// As [`Vault::search`].
+    pub async fn load_all(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+    ) -> Result<Vec<Versioned>, TrustError> {
+        self.require_writing(permit, Action::Search, query.kind)
+            .await?;
+        let view = self.ledger().view()?;
+        let mut rows = Vec::new();
+        let mut before = None;
+        loop {
+            let page = self.scan(&view, permit, query, before, None).await?;
+            rows.extend(page.rows);
+            before = page.next;
+            if before.is_none() {
+                return Ok(rows);
+            }
+        }
     }
     /// The resource version at a place of the feed, for followers. `None` when it is no FHIR
     /// resource, or none that the permit covers.
@@ -226,7 +333,8 @@ impl Vault {
     /// As [`Vault::read`].
     pub async fn load_at(&self, permit: &Permit, at: Hit) -> Result<Option<Versioned>, TrustError> {
         let tenant = permit.tenant();
-        let Some(stored) = self.ledger().fetch(tenant, at).await? else {
+        let view = self.ledger().view()?;
+        let Some(stored) = view.fetch(tenant, at).await? else {
             return Ok(None);
         };
         let Some(kind) = ResourceType::from_code(stored.kind.0) else {
@@ -235,7 +343,7 @@ impl Vault {
         if !permit.action.writes() || !permit.allows(Action::Read, kind) {
             return Ok(None);
         }
-        let (row, live) = self.open_live(tenant, stored).await?;
+        let (row, live) = open_live(&view, tenant, stored).await?;
         Ok(permit.covers(&live).then_some(row))
     }
     /// Whose a resource is: its patient's, or the tenant's.
@@ -260,9 +368,17 @@ impl Vault {
         }
     }
 
+    /// The store as it is now, and a number that it holds everything up to.
+    fn view(&self) -> Result<(View, Number), LedgerError> {
+        // In this order: what is written between the two is newer than the number.
+        let as_of = self.ledger().last_number();
+        Ok((self.ledger().view()?, as_of))
+    }
+
     /// Answers a read of one row: audited first, whatever comes of it.
     async fn answer(
         &self,
+        view: &View,
         permit: &Permit,
         event: Event,
         kind: ResourceType,
@@ -278,71 +394,41 @@ impl Vault {
             }
             Some(stored) => {
                 let mut hidden = Hidden::default();
-                let (mut row, patient, seen) = self.open_seen(permit, stored, &mut hidden).await?;
+                let (mut row, patients, seen) =
+                    self.open_seen(view, permit, stored, &mut hidden).await?;
                 if seen {
-                    record.touch(touched(&row, patient));
+                    record.touch(touched(&row, patients.first().cloned()));
                     redact(permit, &mut row.resource);
                     answer = Some(row);
                 } else {
                     record.outcome = Outcome::Refused;
-                    record.patients.extend(patient);
                     record.resources.push(missed(kind, id));
                 }
+                record.patients.extend(patients);
             }
         }
         self.record(permit, record).await?;
         Ok(answer)
     }
 
-    /// Opens a row, with its patient and whether the permit and consent let it be seen.
+    /// Opens a row, with its patients and whether the permit and consent let it be seen.
     async fn open_seen(
         &self,
+        view: &View,
         permit: &Permit,
         stored: Stored,
         hidden: &mut Hidden,
-    ) -> Result<(Versioned, Option<String>, bool), TrustError> {
-        let (row, live) = self.open_live(permit.tenant(), stored).await?;
-        // Whoever looks at the audit looks at no patient's record.
-        let patient = (live.kind() != ResourceType::AuditEvent)
-            .then(|| live.patient().map(str::to_owned))
-            .flatten();
-        let seen = permit.covers(&live) && !self.hides(permit, &live, hidden).await?;
-        Ok((row, patient, seen))
+    ) -> Result<(Versioned, Vec<String>, bool), TrustError> {
+        let (row, live) = open_live(view, permit.tenant(), stored).await?;
+        let seen = permit.covers(&live) && !self.hides(view, permit, &live, hidden).await?;
+        Ok((row, named(&live), seen))
     }
 
-    /// Opens a row and the content that says whose it is: for a deletion, the version before.
-    async fn open_live(
-        &self,
-        tenant: TenantId,
-        stored: Stored,
-    ) -> Result<(Versioned, Resource), TrustError> {
-        let (kind, id) = (stored.kind, stored.id.clone());
-        let row = open(&stored)?;
-        if !row.deleted {
-            let live = row.resource.clone();
-            return Ok((row, live));
-        }
-        let mut version = row.version;
-        while version > 1 {
-            version -= 1;
-            let before = self.ledger().version(tenant, kind, &id, version).await?;
-            match before {
-                Some(before) if !before.deleted => {
-                    let live = open(&before)?.resource;
-                    return Ok((row, live));
-                }
-                Some(_) => {}
-                None => break,
-            }
-        }
-        Err(TrustError::Damaged(format!(
-            "no version of document {id} before its deletion"
-        )))
-    }
-
-    /// Whether the patient's consents hide a row from this permit.
+    /// Whether a patient's consents hide a row from this permit. A row that names several patients is
+    /// as private as the most private of them.
     async fn hides(
         &self,
+        view: &View,
         permit: &Permit,
         resource: &Resource,
         hidden: &mut Hidden,
@@ -350,44 +436,59 @@ impl Vault {
         let group = permit.grants.group(resource.kind());
         let restricted = matches!(permit.agent.role, Role::Coordinator | Role::Client)
             && matches!(group, Group::Clinical | Group::Financial);
-        let Some(patient) = resource.patient().filter(|_| restricted) else {
+        if !restricted {
             return Ok(false);
-        };
-        if let Some(known) = hidden.0.get(patient) {
-            return Ok(*known);
         }
-        let hides = self.access_denied(permit, patient).await?;
-        hidden.0.insert(patient.to_owned(), hides);
-        Ok(hides)
+        for patient in resource.patients() {
+            let hides = match hidden.0.get(patient) {
+                Some(known) => *known,
+                None => self.access_denied(view, permit, patient).await?,
+            };
+            hidden.0.insert(patient.to_owned(), hides);
+            if hides {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    async fn access_denied(&self, permit: &Permit, patient: &str) -> Result<bool, TrustError> {
+    async fn access_denied(
+        &self,
+        view: &View,
+        permit: &Permit,
+        patient: &str,
+    ) -> Result<bool, TrustError> {
         let (ledger, tenant) = (self.ledger(), permit.tenant());
         let kind = ResourceType::Consent;
         let denying = tokens::of_patient(ledger, tenant, kind, patient, Some(tokens::DENIES));
-        if ledger
+        if view
             .search(tenant, &denying, None, None, 1)
             .await?
             .is_empty()
         {
             return Ok(false);
         }
-        let consents = self.consents(tenant, patient).await?;
+        let consents = self.consents(view, tenant, patient).await?;
         let now_ms = i64::try_from(ledger.clock().now_ms()).unwrap_or(i64::MAX);
         Ok(!consent::access(&consents, permit.purpose, now_ms).permitted)
     }
 
     /// All live consents of a patient.
-    async fn consents(&self, tenant: TenantId, patient: &str) -> Result<Vec<Resource>, TrustError> {
+    async fn consents(
+        &self,
+        view: &View,
+        tenant: TenantId,
+        patient: &str,
+    ) -> Result<Vec<Resource>, TrustError> {
         const PAGE: usize = 256;
-        let ledger = self.ledger();
-        let query = tokens::of_patient(ledger, tenant, ResourceType::Consent, patient, None);
+        let kind = ResourceType::Consent;
+        let query = tokens::of_patient(self.ledger(), tenant, kind, patient, None);
         let mut consents = Vec::new();
         let mut before = None;
         loop {
-            let hits = ledger.search(tenant, &query, before, None, PAGE).await?;
+            let hits = view.search(tenant, &query, before, None, PAGE).await?;
             for hit in &hits {
-                if let Some(stored) = fetch_open(ledger, tenant, *hit).await?
+                if let Some(stored) = fetch_in(view, tenant, *hit).await?
                     && !stored.deleted
                 {
                     let consent = open(&stored)?.resource;
@@ -476,6 +577,52 @@ async fn fetch_open(
         Err(LedgerError::KeyDestroyed) => Ok(None),
         other => other,
     }
+}
+
+/// The same in a view.
+async fn fetch_in(view: &View, tenant: TenantId, hit: Hit) -> Result<Option<Stored>, LedgerError> {
+    match view.fetch(tenant, hit).await {
+        Err(LedgerError::KeyDestroyed) => Ok(None),
+        other => other,
+    }
+}
+
+/// The patients whom a look at a resource concerns. Whoever looks at the audit looks at no patient's
+/// record.
+fn named(resource: &Resource) -> Vec<String> {
+    if resource.kind() == ResourceType::AuditEvent {
+        return Vec::new();
+    }
+    resource.patients().into_iter().map(str::to_owned).collect()
+}
+
+/// Opens a row and the content that says whose it is: for a deletion, the version before.
+async fn open_live(
+    view: &View,
+    tenant: TenantId,
+    stored: Stored,
+) -> Result<(Versioned, Resource), TrustError> {
+    let (kind, id) = (stored.kind, stored.id.clone());
+    let row = open(&stored)?;
+    if !row.deleted {
+        let live = row.resource.clone();
+        return Ok((row, live));
+    }
+    let mut version = row.version;
+    while version > 1 {
+        version -= 1;
+        match view.version(tenant, kind, &id, version).await? {
+            Some(before) if !before.deleted => {
+                let live = open(&before)?.resource;
+                return Ok((row, live));
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Err(TrustError::Damaged(format!(
+        "no version of document {id} before its deletion"
+    )))
 }
 
 /// From a row to a resource with its meta.

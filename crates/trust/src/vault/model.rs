@@ -137,6 +137,33 @@ pub struct UnitReceipt {
     pub audit: Option<Hit>,
 }
 
+/// Where a page of a search lies that is not the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageAt {
+    /// It begins below this number.
+    pub before: Number,
+    /// [`SearchPage::as_of`] of the first page.
+    pub first: Number,
+}
+
+/// What criteria of a conditional write found.
+#[derive(Debug, Clone)]
+pub struct Sought {
+    /// The row.
+    pub row: Versioned,
+    /// Whether the patient's consents hide it from who asks.
+    pub hidden: bool,
+}
+
+/// Versions of a resource.
+#[derive(Debug)]
+pub struct HistoryPage {
+    /// Newest first.
+    pub rows: Vec<Versioned>,
+    /// Whether it ended because the rows became too many bytes.
+    pub cut: bool,
+}
+
 /// A page of a search.
 #[derive(Debug, Clone)]
 pub struct SearchPage {
@@ -146,4 +173,9 @@ pub struct SearchPage {
     pub next: Option<Number>,
     /// The exact number of matches that may be seen, where asked for.
     pub total: Option<usize>,
+    /// What was written later than this is not in the page.
+    pub as_of: Number,
+    /// Of a page after the first: whether rows that match were changed since the first page was read,
+    /// so that they may be missing from the pages after it.
+    pub moved: bool,
 }

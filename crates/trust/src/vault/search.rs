@@ -1,10 +1,13 @@
-//! Searching: blind hits, page by page, each checked on its opened body.
+//! Searching: blind hits, page by page, each checked on its opened body. All of one answer comes from
+//! one view of the store, or what is updated meanwhile would move past the place where one looks.
 use std::fmt::Write as _;
 
 use fhir::search::SearchQuery;
-use ledger::Number;
+use ledger::{Hit, Number, View};
 
-use super::{Hidden, SearchPage, Vault, fetch_open, open, redact, touched};
+use super::{
+    Hidden, PageAt, SearchPage, Sought, Vault, Versioned, fetch_in, open, redact, touched,
+};
 use crate::audit::{Event, Record};
 use crate::policy::Group;
 use crate::{Permit, TrustError, tokens};
@@ -15,38 +18,79 @@ const CANDIDATES_MAX: usize = 100_000;
 /// Hits asked for at a time.
 const HITS_MIN: usize = 64;
 const HITS_MAX: usize = 1024;
+/// Hits checked before other tasks get their turn: about a millisecond.
+const HITS_A_TURN: usize = 64;
+/// The most bytes of stored JSON on one page, which as values take a multiple; a page ends before the
+/// row that would go over it.
+pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
+/// How many hits newer than the first page are looked at for changed ones, before it is taken that
+/// there is one.
+const NEWER_MAX: usize = 512;
 
 impl Vault {
-    pub(super) async fn scan(
+    /// A row of a hit, if it matches and may be seen.
+    async fn seen(
         &self,
+        view: &View,
         permit: &Permit,
         query: &SearchQuery,
-        before: Option<Number>,
-        hidden: &mut Hidden,
-    ) -> Result<SearchPage, TrustError> {
-        self.scan_with(permit, query, before, hidden, true).await
+        hit: Hit,
+        hidden: Option<&mut Hidden>,
+    ) -> Result<Option<(Versioned, usize)>, TrustError> {
+        if !tokens::last_updated_matches(query, hit.number) {
+            return Ok(None);
+        }
+        let Some(stored) = fetch_in(view, permit.tenant(), hit).await? else {
+            return Ok(None);
+        };
+        if stored.kind != tokens::kind(query.kind) || stored.deleted {
+            return Ok(None);
+        }
+        let mut row = open(&stored)?;
+        if !permit.covers(&row.resource) {
+            return Ok(None);
+        }
+        // What isn't shown must not be found by either, or it could be found out by asking.
+        redact(permit, &mut row.resource);
+        if !query.matches(&row.resource) {
+            return Ok(None);
+        }
+        if let Some(hidden) = hidden
+            && self.hides(view, permit, &row.resource, hidden).await?
+        {
+            return Ok(None);
+        }
+        Ok(Some((row, stored.body.len())))
     }
 
-    /// The rows that a row-by-row check of everything would give, without checking everything.
-    pub(super) async fn scan_with(
-        &self,
-        permit: &Permit,
-        query: &SearchQuery,
-        before: Option<Number>,
-        hidden: &mut Hidden,
-        consent: bool,
-    ) -> Result<SearchPage, TrustError> {
-        let (ledger, tenant) = (self.ledger(), permit.tenant());
+    fn plan(&self, permit: &Permit, query: &SearchQuery) -> tokens::Plan {
         // Directory entries belong to no patient and are visible all the same.
         let narrowed = permit
             .only_patient()
             .filter(|_| permit.grants.group(query.kind) != Group::Directory);
-        let plan = tokens::plan(ledger, tenant, query, narrowed);
+        tokens::plan(self.ledger(), permit.tenant(), query, narrowed)
+    }
+
+    /// The rows that a row-by-row check of everything would give, without checking everything.
+    /// Consent is looked at where `hidden` is given.
+    pub(super) async fn scan(
+        &self,
+        view: &View,
+        permit: &Permit,
+        query: &SearchQuery,
+        before: Option<Number>,
+        mut hidden: Option<&mut Hidden>,
+    ) -> Result<SearchPage, TrustError> {
+        let tenant = permit.tenant();
+        let plan = self.plan(permit, query);
         let mut page = SearchPage {
             rows: Vec::new(),
             next: None,
             total: query.total.then_some(0),
+            as_of: Number::default(),
+            moved: false,
         };
+        let mut bytes = 0;
         // A total counts from the top, whichever page is shown.
         let mut place = match (query.total, plan.before, before) {
             (true, top, _) => top,
@@ -61,7 +105,7 @@ impl Vault {
             (query.count + 1).clamp(HITS_MIN, HITS_MAX)
         };
         'pages: loop {
-            let hits = ledger
+            let hits = view
                 .search(tenant, &plan.query, place, plan.since, hits_wanted)
                 .await?;
             for hit in &hits {
@@ -71,26 +115,15 @@ impl Vault {
                         "the search would have to look at more than {CANDIDATES_MAX} resources; narrow it"
                     )));
                 }
-                if !tokens::last_updated_matches(query, hit.number) {
-                    continue;
+                if candidates.is_multiple_of(HITS_A_TURN) {
+                    tokio::task::yield_now().await;
                 }
-                let Some(stored) = fetch_open(ledger, tenant, *hit).await? else {
+                let seen = self
+                    .seen(view, permit, query, *hit, hidden.as_deref_mut())
+                    .await?;
+                let Some((row, length)) = seen else {
                     continue;
                 };
-                if stored.kind != tokens::kind(query.kind) || stored.deleted {
-                    continue;
-                }
-                let mut row = open(&stored)?;
-                if !permit.covers(&row.resource) {
-                    continue;
-                }
-                // What isn't shown must not be found by either, or it could be found out by asking.
-                redact(permit, &mut row.resource);
-                if !query.matches(&row.resource)
-                    || (consent && self.hides(permit, &row.resource, hidden).await?)
-                {
-                    continue;
-                }
                 if let Some(total) = &mut page.total {
                     *total += 1;
                 }
@@ -98,7 +131,9 @@ impl Vault {
                 if !on_page {
                     continue;
                 }
-                if page.rows.len() < query.count {
+                let fits = page.rows.is_empty() || bytes + length <= PAGE_BYTES_MAX;
+                if page.rows.len() < query.count && fits && !more {
+                    bytes += length;
                     page.rows.push(row);
                 } else {
                     more = true;
@@ -118,6 +153,107 @@ impl Vault {
         Ok(page)
     }
 
+    /// Whether a row that matches was changed after `first`: it may then lie in front of pages that
+    /// were shown before, and be missing from those that follow.
+    pub(super) async fn has_moved(
+        &self,
+        view: &View,
+        permit: &Permit,
+        query: &SearchQuery,
+        at: PageAt,
+        hidden: &mut Hidden,
+    ) -> Result<bool, TrustError> {
+        let plan = self.plan(permit, query);
+        let newer = Number(at.first.0.saturating_add(1));
+        let since = plan.since.map_or(newer, |since| since.max(newer));
+        let hits = view
+            .search(
+                permit.tenant(),
+                &plan.query,
+                plan.before,
+                Some(since),
+                NEWER_MAX,
+            )
+            .await?;
+        for hit in &hits {
+            let seen = self
+                .seen(view, permit, query, *hit, Some(&mut *hidden))
+                .await?;
+            // What was made since was on no page before.
+            if seen.is_some_and(|(row, _)| row.version > 1) {
+                return Ok(true);
+            }
+        }
+        Ok(hits.len() == NEWER_MAX)
+    }
+
+    /// What the criteria of conditional writes mean, all from one view, whatever consents hide: a
+    /// conditional write must not make twice what is there once. One audit leaf lists the queries and
+    /// what they found, because the answer will tell something of it even if nothing is written.
+    ///
+    /// # Errors
+    /// As [`Vault::search`]; `Refused` also when the permit does not write.
+    pub async fn seek(
+        &self,
+        permit: &Permit,
+        queries: &[&SearchQuery],
+    ) -> Result<Vec<Vec<Sought>>, TrustError> {
+        let view = self.ledger().view()?;
+        let mut hidden = Hidden::default();
+        let mut answers = Vec::with_capacity(queries.len());
+        let mut pages = Vec::with_capacity(queries.len());
+        for query in queries {
+            self.require_writing(permit, crate::Action::Search, query.kind)
+                .await?;
+            let page = self.scan(&view, permit, query, None, None).await?;
+            let mut found = Vec::with_capacity(page.rows.len());
+            for row in &page.rows {
+                found.push(Sought {
+                    row: row.clone(),
+                    hidden: self
+                        .hides(&view, permit, &row.resource, &mut hidden)
+                        .await?,
+                });
+            }
+            answers.push(found);
+            pages.push(page);
+        }
+        if !queries.is_empty() {
+            self.record_pages(permit, queries, pages).await?;
+        }
+        Ok(answers)
+    }
+
+    /// The live resource whose id was derived from the same name for another owner, if there is one:
+    /// such ids differ in their shard only.
+    ///
+    /// # Errors
+    /// As [`Vault::load`].
+    pub async fn twin(
+        &self,
+        permit: &Permit,
+        kind: fhir::ResourceType,
+        id: &str,
+    ) -> Result<Option<String>, TrustError> {
+        self.require_writing(permit, crate::Action::Search, kind)
+            .await?;
+        let (ledger, tenant) = (self.ledger(), permit.tenant());
+        let Some(query) = tokens::twins(ledger, tenant, kind, id) else {
+            return Ok(None);
+        };
+        let view = ledger.view()?;
+        for hit in view.search(tenant, &query, None, None, HITS_MIN).await? {
+            let Some(stored) = fetch_in(&view, tenant, hit).await? else {
+                continue;
+            };
+            let alike = stored.id != id && stored.id.get(2..) == id.get(2..);
+            if stored.kind == tokens::kind(kind) && !stored.deleted && alike {
+                return Ok(Some(stored.id));
+            }
+        }
+        Ok(None)
+    }
+
     /// Audits the pages of one request as one leaf, then gives them out.
     pub(super) async fn record_pages(
         &self,
@@ -130,10 +266,9 @@ impl Vault {
         record.patients.extend(permit.only_patient.clone());
         record.queries = queries.iter().map(|query| in_words(query)).collect();
         for row in pages.iter().flat_map(|page| &page.rows) {
-            let patient = (row.resource.kind() != fhir::ResourceType::AuditEvent)
-                .then(|| row.resource.patient().map(str::to_owned))
-                .flatten();
-            record.touch(touched(row, patient));
+            let patients = super::named(&row.resource);
+            record.touch(touched(row, patients.first().cloned()));
+            record.patients.extend(patients);
         }
         self.record(permit, record).await?;
         Ok(pages)
