@@ -415,26 +415,10 @@ impl Attempt<'_> {
         ];
         let query = SearchQuery::parse(ResourceType::Consent, &parameters, false)
             .map_err(|outcome| DeliverError::Query(outcome.summary()))?;
-        let mut consents = Vec::new();
-        let mut before = None;
-        loop {
-            let page = self
-                .inner
-                .trust
-                .vault()
-                .load_search(&self.permit, &query, before)
-                .await?;
-            consents.extend(
-                page.rows
-                    .into_iter()
-                    .filter(|row| !row.deleted)
-                    .map(|row| row.resource),
-            );
-            match page.next {
-                Some(next) => before = Some(next),
-                None => return Ok(consents),
-            }
-        }
+        // All of one moment, or a withdrawal that is written meanwhile could be passed over.
+        let vault = self.inner.trust.vault();
+        let rows = vault.load_all(&self.permit, &query).await?;
+        Ok(rows.into_iter().map(|row| row.resource).collect())
     }
 
     async fn deliver(&self, agent: &Agent, to: &Address) -> Result<Outcome, DeliverError> {

@@ -700,7 +700,7 @@ pub(crate) fn trail_id(
     ledger.derive_id(tenant, owner, &format!("trail/{instance}/{first}"))
 }
 
-/// All resources of a type in a patient's record that match, page by page.
+/// All resources of a type in a patient's record that match, as they are at one moment.
 pub(crate) async fn search(
     vault: &Vault,
     permit: &Permit,
@@ -722,21 +722,8 @@ pub(crate) async fn search(
             outcome.summary()
         ))
     })?;
-    let mut found = Vec::new();
-    let mut before = None;
-    loop {
-        let page = vault.load_search(permit, &query, before).await?;
-        found.extend(
-            page.rows
-                .into_iter()
-                .filter(|row| !row.deleted)
-                .map(|row| row.resource),
-        );
-        before = page.next;
-        if before.is_none() {
-            return Ok(found);
-        }
-    }
+    let rows = vault.load_all(permit, &query).await?;
+    Ok(rows.into_iter().map(|row| row.resource).collect())
 }
 
 /// The sixteen bytes of an id in UUID form.
