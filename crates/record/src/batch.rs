@@ -1,5 +1,6 @@
 //! `batch`: each entry for itself, and the common door of batch and transaction.
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fhir::{IssueCode, OperationOutcome, Resource};
 use futures_util::{StreamExt, stream};
@@ -10,11 +11,37 @@ use crate::render::BundleWriter;
 use crate::step::{Ask, Look, PHASES, Step, entries};
 use crate::write::heavy;
 use crate::{
-    Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, Caller, PreferReturn, Record, RecordError, refs,
+    ANSWER_BYTES_MAX, Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, Caller, PreferReturn, Record,
+    RecordError, refs,
 };
 
 /// How many entries of one batch are worked on at once, so that they share the store's flushes.
 const BATCH_PARALLEL: usize = 16;
+/// How many GETs, each of which may hold a whole page.
+const GETS_PARALLEL: usize = 4;
+
+/// What an answer to a bundle may still hold.
+pub(crate) struct Room(AtomicUsize);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(AtomicUsize::new(ANSWER_BYTES_MAX))
+    }
+    /// Takes the room of a body; `false` when there is too little.
+    fn take(&self, bytes: usize) -> bool {
+        let left = |left: usize| left.checked_sub(bytes);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+            .is_ok()
+    }
+    /// Fits the answer to a write in: without room it shows no resource, which it never has to.
+    pub(crate) fn fit(&self, mut answer: Answer) -> Answer {
+        if !self.take(answer.body.len()) {
+            answer.body = Vec::new();
+        }
+        answer
+    }
+}
 
 impl Record {
     /// `transaction` or `batch`.
@@ -90,10 +117,13 @@ impl Record {
                 Err(error) => answers[index] = Some((false, Err(error))),
             }
         }
+        let room = Room::new();
         for phase in phases {
+            let gets = matches!(phase.first().map(|step| &step.ask), Some(Ask::Get(_)));
+            let parallel = if gets { GETS_PARALLEL } else { BATCH_PARALLEL };
             let mut running = stream::iter(phase)
-                .map(|step| self.one(caller, step))
-                .buffer_unordered(BATCH_PARALLEL);
+                .map(|step| self.one(caller, step, &room))
+                .buffer_unordered(parallel);
             while let Some((index, is_get, answer)) = running.next().await {
                 answers[index] = Some((is_get, answer));
             }
@@ -118,7 +148,12 @@ impl Record {
         })
     }
 
-    async fn one(&self, caller: &Caller, step: Step) -> (usize, bool, Result<Answer, RecordError>) {
+    async fn one(
+        &self,
+        caller: &Caller,
+        step: Step,
+        room: &Room,
+    ) -> (usize, bool, Result<Answer, RecordError>) {
         let Step {
             index,
             ask,
@@ -145,8 +180,9 @@ impl Record {
                 }
                 None => Err(missing()),
             },
-            Ask::Get(look) => self.look(caller, look).await,
+            Ask::Get(look) => self.look(caller, look, room).await,
         };
+        let answer = answer.map(|answer| if is_get { answer } else { room.fit(answer) });
         let part = if is_get { "request" } else { "resource" };
         (
             index,
@@ -158,9 +194,23 @@ impl Record {
         )
     }
 
-    /// Answers a GET of a bundle.
-    pub(crate) async fn look(&self, caller: &Caller, look: Look) -> Result<Answer, RecordError> {
-        match look {
+    /// Answers a GET of a bundle, if there is room for it.
+    pub(crate) async fn look(
+        &self,
+        caller: &Caller,
+        look: Look,
+        room: &Room,
+    ) -> Result<Answer, RecordError> {
+        let full = || {
+            let words = format!(
+                "the answer to the bundle has {ANSWER_BYTES_MAX} bytes already; ask for this by itself"
+            );
+            RecordError::new(413, IssueCode::TooCostly, words)
+        };
+        if room.0.load(Ordering::Relaxed) == 0 {
+            return Err(full());
+        }
+        let answer = match look {
             Look::Read { kind, id } => self.read(caller, kind, &id).await,
             Look::Version { kind, id, version } => self.version(caller, kind, &id, &version).await,
             Look::History {
@@ -168,8 +218,16 @@ impl Record {
                 id,
                 parameters,
             } => self.history(caller, kind, &id, &parameters).await,
-            Look::Search { kind, parameters } => self.search(caller, kind, &parameters).await,
+            Look::Search { kind, parameters } => {
+                self.search_by_post(caller, kind, &parameters).await
+            }
+        }?;
+        if room.take(answer.body.len()) {
+            return Ok(answer);
         }
+        // What comes after it is not looked for in vain.
+        room.0.store(0, Ordering::Relaxed);
+        Err(full())
     }
 }
 

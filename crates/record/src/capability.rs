@@ -4,7 +4,8 @@ use fhir::{ResourceType, date};
 use serde_json::{Value, json};
 
 use crate::{
-    Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, RESOURCE_BYTES_MAX, Record, is_kept, is_writable,
+    ANSWER_BYTES_MAX, Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, RESOURCE_BYTES_MAX, Record,
+    is_kept, is_writable,
 };
 
 fn search_parameter(parameter: &Parameter) -> Value {
@@ -59,8 +60,10 @@ impl Record {
                 "mode": "server",
                 "documentation": format!(
                     "A resource has at most {RESOURCE_BYTES_MAX} bytes, a batch or transaction at most {BUNDLE_BYTES_MAX} bytes and \
-                     {BUNDLE_ENTRIES_MAX} entries. An update may use If-Match; without it the last one wins. Unknown search \
-                     parameters are refused unless Prefer: handling=lenient is sent."
+                     {BUNDLE_ENTRIES_MAX} entries; GETs in it are answered with up to {ANSWER_BYTES_MAX} bytes in all. A page of a \
+                     search or history ends early where resources are large. An update may use If-Match or If-None-Match; \
+                     without them the last one wins. A history shows each version as the PUT or DELETE that would make it. \
+                     Unknown search parameters are refused unless Prefer: handling=lenient is sent."
                 ),
                 "security": {
                     "cors": false,

@@ -1,20 +1,26 @@
 //! Search criteria that say which resource is meant: conditional creates and references.
 //!
 //! **Two conditional creates at once never make two resources.** A conditional create that finds
-//! nothing writes to an id that a keyed hash derives from its criteria, and demands that this id is
-//! not in use. Of several at once the store lets one through; the others conflict, look again and
-//! find it. An id that is in use by a resource that no longer matches (somebody changed it since)
-//! is passed over for the next one in the same fixed order, so that those who race still meet.
+//! nothing writes to an id that a keyed hash derives from its criteria, and demands that this id was
+//! never used. Of several at once the store lets one through; the others conflict, look again and
+//! find it. An id of a resource that was deleted, or changed so that it no longer matches, is passed
+//! over for the next one in the same fixed order, so that those who race still meet. (A deleted one
+//! may have been another patient's, in whose record its versions stay.)
+//!
+//! **What criteria find is told to who asks**, even by a write that fails, so a look-up for a request is
+//! audited before the answer, and says nothing of what a patient's consent hides. An import looks
+//! things up for itself.
 use fhir::search::SearchQuery;
 use fhir::{IssueCode, OperationOutcome, ResourceType};
-use ledger::{Expected, Owner, TenantId};
-use trust::{Permit, TrustError, Vault, Versioned};
+use ledger::{Owner, TenantId};
+use trust::{Permit, Sought, TrustError, Vault, Versioned};
 
+use crate::search::own_references;
 use crate::{RecordError, url};
 
 /// How many ids are tried for one set of criteria. Each means that a resource once created under
-/// these criteria was changed so that it no longer fits them.
-const SLOTS_MAX: u32 = 16;
+/// these criteria was deleted, or changed so that it no longer fits them.
+const SLOTS_MAX: u32 = 64;
 
 /// Criteria of one resource type.
 #[derive(Debug, Clone)]
@@ -27,16 +33,30 @@ pub(crate) struct Criteria {
 }
 
 /// What criteria found.
+#[derive(Clone)]
 pub(crate) enum Found {
     Nothing,
     One(Box<Versioned>),
+    /// One that a patient's consent hides from who asks.
+    Hidden,
     Several,
+}
+
+impl Found {
+    fn of(mut sought: Vec<Sought>) -> Self {
+        match (sought.pop(), sought.is_empty()) {
+            (None, _) => Self::Nothing,
+            (Some(_), false) => Self::Several,
+            (Some(Sought { hidden: true, .. }), _) => Self::Hidden,
+            (Some(Sought { row, .. }), _) => Self::One(Box::new(row)),
+        }
+    }
 }
 
 /// Where a conditional create goes.
 pub(crate) enum Slot {
-    /// Write here.
-    Free { id: String, expected: Expected },
+    /// Write here; the id was never used.
+    Free(String),
     /// Somebody just did.
     Taken(Box<Versioned>),
     /// All ids are used up.
@@ -44,8 +64,12 @@ pub(crate) enum Slot {
 }
 
 impl Criteria {
-    /// Parses `name=value&…`, also behind `?` or `Type?`.
-    pub(crate) fn parse(kind: ResourceType, text: &str) -> Result<Self, OperationOutcome> {
+    /// Parses `name=value&…`, also behind `?` or `Type?`, for a server at `base`.
+    pub(crate) fn parse(
+        base: &str,
+        kind: ResourceType,
+        text: &str,
+    ) -> Result<Self, OperationOutcome> {
         let text = text
             .strip_prefix(kind.name())
             .filter(|rest| rest.starts_with('?'))
@@ -61,6 +85,7 @@ impl Criteria {
                 "criteria need at least one search parameter",
             ));
         }
+        own_references(base, &mut query);
         query.count = 2;
         query.total = false;
         let mut used: Vec<(&str, &str)> = query
@@ -97,7 +122,17 @@ impl Criteria {
     pub(crate) fn matches(&self, resource: &fhir::Resource) -> bool {
         self.query.matches(resource)
     }
-    /// What is in the store, under a permit that writes.
+    /// What is in the store, for a request; audited as one search, however many criteria there are.
+    pub(crate) async fn seek(
+        vault: &Vault,
+        permit: &Permit,
+        criteria: &[&Self],
+    ) -> Result<Vec<Found>, TrustError> {
+        let queries: Vec<&SearchQuery> = criteria.iter().map(|criteria| &criteria.query).collect();
+        let sought = vault.seek(permit, &queries).await?;
+        Ok(sought.into_iter().map(Found::of).collect())
+    }
+    /// What is in the store, for an import.
     pub(crate) async fn find(&self, vault: &Vault, permit: &Permit) -> Result<Found, TrustError> {
         let mut page = vault.load_search(permit, &self.query, None).await?;
         Ok(match page.rows.len() {
@@ -121,19 +156,10 @@ impl Criteria {
         for slot in 0..SLOTS_MAX {
             let id = self.id(vault, permit.tenant(), slot);
             match vault.load(permit, self.kind(), &id).await? {
-                None => {
-                    return Ok(Slot::Free {
-                        id,
-                        expected: Expected::Absent,
-                    });
+                None => return Ok(Slot::Free(id)),
+                Some(row) if !row.deleted && self.matches(&row.resource) => {
+                    return Ok(Slot::Taken(Box::new(row)));
                 }
-                Some(row) if row.deleted => {
-                    return Ok(Slot::Free {
-                        id,
-                        expected: Expected::Version(row.version),
-                    });
-                }
-                Some(row) if self.matches(&row.resource) => return Ok(Slot::Taken(Box::new(row))),
                 Some(_) => {}
             }
         }
@@ -149,9 +175,15 @@ pub(crate) fn several() -> RecordError {
     )
 }
 
+/// There is one, but not for this caller to see: making another would make two of what is one.
+pub(crate) fn hidden() -> RecordError {
+    let words = "the criteria match a resource that the patient's consent keeps from you";
+    RecordError::new(412, IssueCode::Forbidden, words)
+}
+
 pub(crate) fn exhausted() -> RecordError {
     let words = format!(
-        "{SLOTS_MAX} resources created under these criteria were changed so that they no longer fit; create it without them"
+        "{SLOTS_MAX} resources created under these criteria were deleted or changed so that they no longer fit; create it without them"
     );
     RecordError::new(409, IssueCode::Conflict, words)
 }

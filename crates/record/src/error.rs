@@ -50,6 +50,10 @@ impl RecordError {
             TrustError::Ledger(LedgerError::Conflict | LedgerError::CursorMoved { .. }) => {
                 conflict()
             }
+            // What the store does not take is too much of something; the words say of what.
+            TrustError::Ledger(LedgerError::Invalid(words)) => {
+                Self::new(422, IssueCode::TooLong, words)
+            }
             TrustError::Ledger(LedgerError::KeyDestroyed) => Self::new(
                 410,
                 IssueCode::Deleted,

@@ -74,17 +74,9 @@ fn parse(parameters: &[(String, String)], lenient: bool) -> Result<Asked, Record
     Ok(asked)
 }
 
-/// Random and derived ids are UUIDs; what clients choose mostly isn't.
-fn is_minted(id: &str) -> bool {
-    id.len() == 36
-        && id.bytes().enumerate().all(|(place, byte)| match place {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
-}
-
 impl Record {
-    /// Instance `history` (`_count`, `_since`, paging by version).
+    /// Instance `history` (`_count`, `_since`, paging by version). Each entry's request is the PUT or
+    /// DELETE that would make the version, whichever interaction made it.
     ///
     /// # Errors
     /// 400, 404, 403, 500.
@@ -118,16 +110,18 @@ impl Record {
         let before = match &asked.cursor {
             // Versions are 32 bits wide, and the cursor's seal says that it was made here.
             Some(text) => {
-                Some(u32::try_from(cursor.open(text)?).map_err(|_| crate::search::bad_cursor())?)
+                let [version] = cursor.open(text)?;
+                Some(u32::try_from(version).map_err(|_| crate::search::bad_cursor())?)
             }
             None => None,
         };
         // One more than the page, to know what the last one followed and whether there is more.
-        let rows = self
+        let page = self
             .vault()
-            .history(&permit, kind, id, before, asked.count + 1)
+            .history_page(&permit, kind, id, before, asked.count + 1)
             .await
             .map_err(wrap(caller))?;
+        let rows = page.rows;
         if rows.is_empty() && before.is_none() {
             return Err(not_found());
         }
@@ -136,14 +130,16 @@ impl Record {
                 i64::try_from(row.at.number.unix_ms()).is_ok_and(|at| at >= since)
             })
         };
-        let shown = rows
-            .iter()
-            .take(asked.count)
-            .take_while(|row| is_new(row))
-            .count();
+        // Large versions make a page shorter.
+        let most = if page.cut {
+            rows.len().saturating_sub(1).min(asked.count)
+        } else {
+            asked.count
+        };
+        let shown = rows.iter().take(most).take_while(|row| is_new(row)).count();
         let more = rows
             .get(shown)
-            .is_some_and(|row| shown == asked.count && is_new(row));
+            .is_some_and(|row| shown == most && is_new(row));
         // Versions are counted without gaps, so the newest one's number says how many there are.
         let total = match (before, asked.since_ms) {
             (None, None) => rows
@@ -162,7 +158,7 @@ impl Record {
         };
         let mut links = vec![("self", link(asked.cursor.clone()))];
         if let (true, Some(last)) = (more, shown.checked_sub(1).and_then(|last| rows.get(last))) {
-            links.push(("next", link(Some(cursor.seal(u64::from(last.version))))));
+            links.push(("next", link(Some(cursor.seal(&[u64::from(last.version)])))));
         }
         let mut bundle = BundleWriter::new("history", total, &links);
         let full_url = format!("{}/{kind}/{id}", caller.base);
@@ -170,11 +166,12 @@ impl Record {
         for (place, row) in rows.iter().enumerate().take(shown) {
             // Was there nothing before, or a deletion, then this version made the resource.
             let made = row.version == 1 || rows.get(place + 1).is_some_and(|older| older.deleted);
-            let (method, at, status) = match (row.deleted, made) {
-                (true, _) => ("DELETE", instance.as_str(), 204),
-                (false, true) if row.version == 1 && is_minted(id) => ("POST", kind.name(), 201),
-                (false, true) => ("PUT", instance.as_str(), 201),
-                (false, false) => ("PUT", instance.as_str(), 200),
+            // Whether it came by POST, PUT or import is not kept. A bundle needs a request for each
+            // entry, and PUT is the one that makes this version from any other.
+            let (method, status) = match (row.deleted, made) {
+                (true, _) => ("DELETE", 204),
+                (false, true) => ("PUT", 201),
+                (false, false) => ("PUT", 200),
             };
             let response = Response {
                 status,
@@ -183,7 +180,7 @@ impl Record {
                 last_modified_ms: Some(row.at.number.unix_ms()),
             };
             let body = (!row.deleted).then(|| row.resource.to_json());
-            bundle.past(&full_url, body.as_deref(), method, at, &response);
+            bundle.past(&full_url, body.as_deref(), method, &instance, &response);
         }
         Ok(Answer {
             status: 200,

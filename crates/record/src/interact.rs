@@ -1,16 +1,16 @@
 //! What touches one resource: read, vread, create, update, delete.
 use fhir::{IssueCode, Resource, ResourceType};
 use ledger::Expected;
-use trust::{Action, Change, Unit, Vault, Versioned};
+use trust::{Action, Change, Permit, Unit, Vault, Versioned};
 
-use crate::criteria::{Criteria, Found, Slot, exhausted, several};
+use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several};
 use crate::error::{conflict, is_conflict};
 use crate::write::{
     IfMatch, check_id, check_kept, check_owner, check_same_id, check_type, check_unconditional,
     check_valid, check_writable, deleted_answer, existing_answer, expected_over, mint, parse_body,
     patient_of, pause, tidy, wrap, written_answer,
 };
-use crate::{ATTEMPTS_MAX, Answer, Caller, PreferReturn, Record, RecordError};
+use crate::{ATTEMPTS_MAX, Answer, Caller, Preconditions, PreferReturn, Record, RecordError};
 
 pub(crate) fn not_found() -> RecordError {
     RecordError::new(404, IssueCode::NotFound, "there is no such resource")
@@ -124,7 +124,7 @@ impl Record {
         body: &[u8],
     ) -> Result<Answer, RecordError> {
         check_writable(kind)?;
-        let criteria = Criteria::parse(kind, if_none_exist)
+        let criteria = Criteria::parse(&caller.base, kind, if_none_exist)
             .map_err(|outcome| RecordError::with(400, outcome))?;
         let resource = parse_body(kind, body).await?;
         self.create_parsed(caller, kind, resource, Some(criteria))
@@ -155,18 +155,23 @@ impl Record {
                     Expected::Absent
                 }
                 Some(criteria) => {
-                    // What a conditional create finds is shown to the caller, so it is read as such.
-                    match criteria.find(vault, &permit).await.map_err(wrap(caller))? {
-                        Found::One(row) => return self.found_existing(caller, *row).await,
-                        Found::Several => return Err(several()),
-                        Found::Nothing => {}
+                    let found = Criteria::seek(vault, &permit, &[criteria]).await;
+                    match found.map_err(wrap(caller))?.pop() {
+                        Some(Found::One(row)) => return self.found_existing(caller, *row).await,
+                        Some(Found::Hidden) => return Err(hidden()),
+                        Some(Found::Several) => return Err(several()),
+                        Some(Found::Nothing) | None => {}
                     }
                     match criteria.slot(vault, &permit).await.map_err(wrap(caller))? {
-                        Slot::Free { id, expected } => {
+                        Slot::Free(id) => {
                             resource.set_id(&id);
-                            expected
+                            Expected::Absent
                         }
-                        Slot::Taken(row) => return self.found_existing(caller, *row).await,
+                        // Found when looked for again.
+                        Slot::Taken(_) => {
+                            pause(attempt).await;
+                            continue;
+                        }
                         Slot::Exhausted => return Err(exhausted()),
                     }
                 }
@@ -198,7 +203,8 @@ impl Record {
         Err(conflict())
     }
 
-    /// Answers with a resource that is there already; showing it is a read, decided and audited as one.
+    /// Answers with a resource that is there already, and was looked for on behalf of the caller; showing
+    /// it is a read, decided and audited as one.
     pub(crate) async fn found_existing(
         &self,
         caller: &Caller,
@@ -211,34 +217,49 @@ impl Record {
             row.resource.kind(),
             row.resource.id().unwrap_or_default().to_owned(),
         );
-        let shown = match self
+        let permit = self
             .permit(
                 caller,
                 Action::Read,
                 Some(kind),
                 patient_of(&Vault::owner(&row.resource)),
             )
-            .await
-        {
-            Ok(permit) => self
-                .vault()
-                .read(&permit, kind, &id)
-                .await
-                .map_err(wrap(caller))?,
-            Err(error) if error.status == 403 => None,
-            Err(error) => return Err(error),
-        };
-        match shown {
+            .await?;
+        let shown = self.vault().read(&permit, kind, &id).await;
+        match shown.map_err(wrap(caller))? {
             Some(row) if !row.deleted => Ok(existing_answer(caller, &row)),
-            // Gone in between, or not for this caller to see: that it exists is all that is said.
-            _ => Ok(existing_answer(
-                &Caller {
-                    prefer_return: PreferReturn::Minimal,
-                    ..caller.clone()
-                },
-                &row,
-            )),
+            // Gone in between, or hidden.
+            _ => Err(conflict()),
         }
+    }
+
+    /// 412 when what is there is not what the client depends on. The answer tells something of it, so
+    /// it is a read, audited as one; what the caller may not see is not there.
+    pub(crate) async fn check_match(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        (kind, id): (ResourceType, &str),
+        if_match: &IfMatch,
+        existing: Option<&Versioned>,
+    ) -> Result<(), RecordError> {
+        if if_match.holds(existing) {
+            return Ok(());
+        }
+        let seen = self.vault().read(permit, kind, id).await;
+        Err(if_match.refusal(seen.map_err(wrap(caller))?.as_ref()))
+    }
+
+    /// Records that the answer tells of a resource which is not written.
+    pub(crate) async fn note_look(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        kind: ResourceType,
+        id: &str,
+    ) -> Result<(), RecordError> {
+        let seen = self.vault().read(permit, kind, id).await;
+        seen.map(drop).map_err(wrap(caller))
     }
 
     /// `update` (and update-as-create); `if_match` is the version of an `If-Match: W/"n"` header.
@@ -253,9 +274,29 @@ impl Record {
         if_match: Option<&str>,
         body: &[u8],
     ) -> Result<Answer, RecordError> {
+        let preconditions = Preconditions {
+            if_match,
+            if_none_match: None,
+        };
+        self.update_if(caller, kind, id, preconditions, body).await
+    }
+
+    /// The same with all the preconditions that an update can have; `If-None-Match: *` makes it a
+    /// create that overwrites nothing.
+    ///
+    /// # Errors
+    /// As [`Record::update`].
+    pub async fn update_if(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+        preconditions: Preconditions<'_>,
+        body: &[u8],
+    ) -> Result<Answer, RecordError> {
         check_writable(kind)?;
         check_id(id)?;
-        let if_match = IfMatch::parse(if_match)?;
+        let if_match = IfMatch::of(preconditions)?;
         let resource = parse_body(kind, body).await?;
         self.update_parsed(caller, kind, id, &if_match, resource)
             .await
@@ -285,9 +326,12 @@ impl Record {
                 .load(&permit, kind, id)
                 .await
                 .map_err(wrap(caller))?;
-            if_match.check(existing.as_ref())?;
-            check_owner(existing.as_ref(), &owner)
-                .map_err(|outcome| RecordError::with(422, outcome))?;
+            self.check_match(caller, &permit, (kind, id), if_match, existing.as_ref())
+                .await?;
+            if let Err(outcome) = check_owner(existing.as_ref(), &owner) {
+                self.note_look(caller, &permit, kind, id).await?;
+                return Err(RecordError::with(422, outcome));
+            }
             let (expected, created) = expected_over(existing.as_ref());
             if created && !may_create {
                 // Creating by update needs the right to create as well.
@@ -355,8 +399,10 @@ impl Record {
                 .load(&permit, kind, id)
                 .await
                 .map_err(wrap(caller))?;
-            if_match.check(existing.as_ref())?;
+            self.check_match(caller, &permit, (kind, id), if_match, existing.as_ref())
+                .await?;
             let Some(row) = existing.filter(|row| !row.deleted) else {
+                self.note_look(caller, &permit, kind, id).await?;
                 return Ok(deleted_answer(caller, None));
             };
             let owner = Vault::owner(&row.resource);

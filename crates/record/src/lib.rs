@@ -33,6 +33,9 @@ pub const RESOURCE_BYTES_MAX: usize = 5 * 1024 * 1024;
 pub const BUNDLE_BYTES_MAX: usize = 50 * 1024 * 1024;
 /// The most entries of a batch or transaction: they are one commit, which others wait for.
 pub const BUNDLE_ENTRIES_MAX: usize = 5_000;
+/// The most bytes of what GETs of one batch or transaction answer, and of resources that its writes
+/// show; the answer is held in memory whole.
+pub const ANSWER_BYTES_MAX: usize = 50 * 1024 * 1024;
 /// How often a write is tried again when somebody else wrote the same resource in between.
 pub(crate) const ATTEMPTS_MAX: u32 = 8;
 
@@ -67,6 +70,15 @@ pub struct Caller {
     /// `Prefer: return=minimal|representation|OperationOutcome`. Where a client of a batch or
     /// transaction says nothing, `Minimal` keeps the answer small.
     pub prefer_return: PreferReturn,
+}
+
+/// What an update depends on, as its headers say it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Preconditions<'a> {
+    /// `If-Match`: `W/"3"`, a list of these, or `*`.
+    pub if_match: Option<&'a str>,
+    /// `If-None-Match`: the same; `*` when nothing may be there.
+    pub if_none_match: Option<&'a str>,
 }
 
 /// `Prefer: return`.

@@ -1,12 +1,25 @@
 //! Search of one type, and the cursor of its pages.
-use fhir::search::SearchQuery;
-use fhir::{Issue, IssueCode, OperationOutcome, ResourceType, Severity};
+//!
+//! Links to pages come in two forms. A search by GET has its parameters in its address already, and its
+//! links repeat them, with a place that is signed. A search by POST, or within a bundle, keeps what it
+//! asks for out of addresses, which proxies and logs see; so do its links: parameters and place are
+//! sealed together.
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fhir::search::{Operand, SearchQuery};
+use fhir::{Issue, IssueCode, OperationOutcome, Reference, ResourceType, Severity};
 use ledger::{Kind, Number, TenantId};
-use trust::Action;
+use trust::{Action, PageAt, Permit};
 
 use crate::render::BundleWriter;
 use crate::write::{check_kept, heavy, wrap};
 use crate::{Answer, Caller, Record, RecordError, url};
+
+/// The longest parameters that go sealed into a link, bytes; sealed they take a third more, and some
+/// proxies take addresses of 8 KiB only.
+const SEALED_BYTES_MAX: usize = 16 * 1024;
+/// What a sealed cursor begins with; the other form is hexadecimal.
+const SEALED: char = 's';
 
 pub(crate) fn bad_cursor() -> RecordError {
     let words = "was not made by this server for this request; start again without it";
@@ -16,8 +29,33 @@ pub(crate) fn bad_cursor() -> RecordError {
     )
 }
 
-/// The place where the next page starts: 16 hexadecimal digits of the place and 16 of a keyed hash
-/// over it and what was asked, so that nobody can make one up or carry it to another query.
+/// References in a query that name this server by its address mean the relative ones, which is how
+/// references are stored.
+pub(crate) fn own_references(base: &str, query: &mut SearchQuery) {
+    if base.is_empty() {
+        return;
+    }
+    for clause in &mut query.clauses {
+        let own = |operand: &Operand| {
+            let Operand::Reference { url: Some(url), .. } = operand else {
+                return None;
+            };
+            let rest = url.strip_prefix(base)?.strip_prefix('/')?;
+            let (kind, id) = Reference::relative(rest)?;
+            Some(Operand::Reference {
+                kind: Some(kind),
+                id: id.to_owned(),
+                url: None,
+            })
+        };
+        // Canonical references to this server stay as they were written, so both forms are asked for.
+        let more: Vec<Operand> = clause.operands.iter().filter_map(own).collect();
+        clause.operands.extend(more);
+    }
+}
+
+/// The place where the next page starts: hexadecimal numbers, and 16 digits of a keyed hash over them
+/// and what was asked, so that nobody can make one up or carry it to another query.
 pub(crate) struct Cursor<'a> {
     pub(crate) record: &'a Record,
     pub(crate) tenant: TenantId,
@@ -26,37 +64,56 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    fn mac(&self, place: u64) -> u64 {
+    fn mac(&self, places: &[u64]) -> u64 {
         let ledger = self.record.vault().ledger();
-        ledger
-            .token(
-                self.tenant,
-                Kind(self.kind.code()),
-                "_cursor",
-                &format!("{place:016x}\n{}", self.scope),
-            )
-            .0
+        let mut text = hexadecimal(places);
+        text.push('\n');
+        text.push_str(self.scope);
+        let kind = Kind(self.kind.code());
+        ledger.token(self.tenant, kind, "_cursor", &text).0
     }
-    pub(crate) fn seal(&self, place: u64) -> String {
-        format!("{place:016x}{:016x}", self.mac(place))
+    pub(crate) fn seal(&self, places: &[u64]) -> String {
+        hexadecimal(places) + &hexadecimal(&[self.mac(places)])
     }
-    pub(crate) fn open(&self, text: &str) -> Result<u64, RecordError> {
-        let digits = text.len() == 32
+    pub(crate) fn open<const N: usize>(&self, text: &str) -> Result<[u64; N], RecordError> {
+        let digits = text.len() == 16 * (N + 1)
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        let part = |range| {
-            if digits {
-                u64::from_str_radix(&text[range], 16).ok()
-            } else {
-                None
-            }
-        };
-        match (part(0..16), part(16..32)) {
-            (Some(place), Some(mac)) if mac == self.mac(place) => Ok(place),
-            _ => Err(bad_cursor()),
-        }
+        let part =
+            |place: usize| u64::from_str_radix(text.get(16 * place..16 * (place + 1))?, 16).ok();
+        let places = digits.then(|| (0..N).filter_map(part).collect::<Vec<u64>>());
+        let places = places.and_then(|places| <[u64; N]>::try_from(places).ok());
+        places
+            .filter(|places| part(N) == Some(self.mac(places)))
+            .ok_or_else(bad_cursor)
     }
+}
+
+fn hexadecimal(numbers: &[u64]) -> String {
+    numbers
+        .iter()
+        .map(|number| format!("{number:016x}"))
+        .collect()
+}
+
+/// What a sealed cursor holds.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Sealed {
+    parameters: Vec<(String, String)>,
+    /// Numbers of [`PageAt`]; nothing for the first page.
+    place: Option<(u64, u64)>,
+}
+
+fn purpose(permit: &Permit, kind: ResourceType) -> String {
+    format!("search\n{kind}\n{}", permit.agent().id)
+}
+
+/// Who sees the addresses that links make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Open,
+    Sealed,
 }
 
 /// What a cursor is bound to: what is searched for, but not how many a page shows.
@@ -82,9 +139,32 @@ impl Record {
         kind: ResourceType,
         parameters: &[(String, String)],
     ) -> Result<Answer, RecordError> {
+        self.search_linked(caller, kind, parameters, Links::Open)
+            .await
+    }
+
+    /// The same for parameters that came in a body; the links of its answer show none of them.
+    ///
+    /// # Errors
+    /// As [`Record::search`]; 413 when there is a next page and the parameters are too long for a link.
+    pub async fn search_by_post(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        parameters: &[(String, String)],
+    ) -> Result<Answer, RecordError> {
+        self.search_linked(caller, kind, parameters, Links::Sealed)
+            .await
+    }
+
+    async fn search_linked(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        parameters: &[(String, String)],
+        mut links: Links,
+    ) -> Result<Answer, RecordError> {
         check_kept(kind)?;
-        let query = SearchQuery::parse(kind, parameters, caller.lenient)
-            .map_err(|outcome| RecordError::with(400, outcome))?;
         let given: Vec<&str> = parameters
             .iter()
             .filter(|(name, _)| name == "_cursor")
@@ -98,6 +178,23 @@ impl Record {
         let permit = self
             .permit(caller, Action::Search, Some(kind), None)
             .await?;
+        let sealed = match &given {
+            Some(text) if text.starts_with(SEALED) => {
+                links = Links::Sealed;
+                // What is asked is in it, and nothing else is.
+                if parameters.len() > 1 {
+                    return Err(bad_cursor());
+                }
+                Some(self.unseal(&permit, kind, text)?)
+            }
+            _ => None,
+        };
+        let asked = sealed
+            .as_ref()
+            .map_or(parameters, |sealed| &sealed.parameters);
+        let mut query = SearchQuery::parse(kind, asked, caller.lenient)
+            .map_err(|outcome| RecordError::with(400, outcome))?;
+        own_references(&caller.base, &mut query);
         let scope = scope(&query);
         let cursor = Cursor {
             record: self,
@@ -105,18 +202,22 @@ impl Record {
             kind,
             scope: &scope,
         };
-        let before = given
-            .as_deref()
-            .map(|text| cursor.open(text))
-            .transpose()?
-            .map(Number);
+        let place = match (&sealed, &given) {
+            (Some(sealed), _) => sealed.place,
+            (None, Some(text)) => Some(cursor.open::<2>(text)?.into()),
+            (None, None) => None,
+        };
+        let at = place.map(|(before, first)| PageAt {
+            before: Number(before),
+            first: Number(first),
+        });
         let page = self
             .vault()
-            .search(&permit, &query, before)
+            .search_at(&permit, &query, at)
             .await
             .map_err(wrap(caller))?;
 
-        let link = |cursor: Option<&str>| {
+        let open_link = |cursor: Option<&str>| {
             let used = query
                 .used
                 .iter()
@@ -125,9 +226,33 @@ impl Record {
             let mark = if text.is_empty() { "" } else { "?" };
             format!("{}/{kind}{mark}{text}", caller.base)
         };
-        let mut links = vec![("self", link(given.as_deref()))];
-        if let Some(next) = page.next {
-            links.push(("next", link(Some(&cursor.seal(next.0)))));
+        let sealed_link = |place: Option<(u64, u64)>| {
+            let sealed = Sealed {
+                parameters: query.used.clone(),
+                place,
+            };
+            let text = self.seal(&permit, kind, &sealed)?;
+            Ok::<_, RecordError>(text.map(|text| format!("{}/{kind}?_cursor={text}", caller.base)))
+        };
+        let first = at.map_or(page.as_of, |at| at.first);
+        let next = page.next.map(|next| (next.0, first.0));
+        let mut shown = Vec::with_capacity(2);
+        match links {
+            Links::Open => {
+                shown.push(("self", open_link(given.as_deref())));
+                if let Some((before, first)) = next {
+                    shown.push(("next", open_link(Some(&cursor.seal(&[before, first])))));
+                }
+            }
+            Links::Sealed => {
+                let own = sealed_link(place)?;
+                let plain = || format!("{}/{kind}/_search", caller.base);
+                shown.push(("self", own.unwrap_or_else(plain)));
+                if next.is_some() {
+                    let next = sealed_link(next)?.ok_or_else(too_long_to_link)?;
+                    shown.push(("next", next));
+                }
+            }
         }
         let asked_none = query
             .used
@@ -135,8 +260,8 @@ impl Record {
             .any(|(name, value)| name == "_total" && value == "none");
         // A result that fits on its first page has been counted on the way.
         let counted =
-            (before.is_none() && page.next.is_none() && !asked_none).then_some(page.rows.len());
-        let mut bundle = BundleWriter::new("searchset", page.total.or(counted), &links);
+            (at.is_none() && page.next.is_none() && !asked_none).then_some(page.rows.len());
+        let mut bundle = BundleWriter::new("searchset", page.total.or(counted), &shown);
         let bytes = page.rows.len() * 4096;
         let (base, ignored) = (caller.base.clone(), query.ignored);
         let body = heavy(bytes, move || {
@@ -144,8 +269,16 @@ impl Record {
                 let full_url = format!("{base}/{kind}/{}", row.resource.id().unwrap_or_default());
                 bundle.found(Some(&full_url), &row.resource.to_json(), "match");
             }
-            if !ignored.is_empty() {
-                let issues = ignored.iter().map(|name| Issue {
+            let mut issues: Vec<Issue> = Vec::new();
+            if page.moved {
+                issues.push(Issue {
+                    severity: Severity::Warning,
+                    code: IssueCode::Incomplete,
+                    diagnostics: "resources that match were changed since the first page; they may be missing from these pages, and the first page shows them when it is asked for again".to_owned(),
+                    expression: None,
+                });
+            }
+            issues.extend(ignored.iter().map(|name| Issue {
                     severity: Severity::Warning,
                     code: IssueCode::NotSupported,
                     diagnostics: format!(
@@ -157,10 +290,9 @@ impl Record {
                             .take(64)
                             .collect(),
                     ),
-                });
-                let outcome = OperationOutcome {
-                    issues: issues.collect(),
-                };
+                }));
+            if !issues.is_empty() {
+                let outcome = OperationOutcome { issues };
                 bundle.found(None, &outcome.to_resource().to_json(), "outcome");
             }
             bundle.finish()
@@ -174,4 +306,47 @@ impl Record {
             body,
         })
     }
+
+    /// A cursor that holds all of a search; `None` when it would be too long for a link.
+    fn seal(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        sealed: &Sealed,
+    ) -> Result<Option<String>, RecordError> {
+        let text = serde_json::to_vec(sealed).map_err(|_| bad_cursor())?;
+        if text.len() > SEALED_BYTES_MAX {
+            return Ok(None);
+        }
+        let note = self
+            .vault()
+            .ledger()
+            .seal_note(permit.tenant(), &purpose(permit, kind), &text)
+            .map_err(|error| RecordError::from_trust(error.into(), permit.request_id()))?;
+        Ok(Some(format!("{SEALED}{}", URL_SAFE_NO_PAD.encode(note))))
+    }
+
+    fn unseal(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        text: &str,
+    ) -> Result<Sealed, RecordError> {
+        let note = text.strip_prefix(SEALED).unwrap_or_default();
+        let note = URL_SAFE_NO_PAD.decode(note).map_err(|_| bad_cursor())?;
+        let text = self
+            .vault()
+            .ledger()
+            .open_note(permit.tenant(), &purpose(permit, kind), &note)
+            .map_err(|error| RecordError::from_trust(error.into(), permit.request_id()))?;
+        let sealed = text.and_then(|text| serde_json::from_slice(&text).ok());
+        sealed.ok_or_else(bad_cursor)
+    }
+}
+
+fn too_long_to_link() -> RecordError {
+    let words = format!(
+        "there is a next page, and a link to it can hold parameters of {SEALED_BYTES_MAX} bytes only; ask for fewer values, or for more rows on a page"
+    );
+    RecordError::new(413, IssueCode::TooLong, words)
 }

@@ -207,7 +207,7 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
         ("POST", [_], None) => {
             check_writable(kind)?;
             let criteria = if_none_exist
-                .map(|text| Criteria::parse(kind, text))
+                .map(|text| Criteria::parse(base, kind, text))
                 .transpose();
             let criteria = criteria.map_err(|outcome| RecordError::with(400, outcome))?;
             Ok(Ask::Create {

@@ -1,10 +1,11 @@
 //! What all writes share: bodies, preconditions, owners, answers.
-use fhir::{IssueCode, OperationOutcome, Resource, ResourceType, validate};
+use fhir::{Issue, IssueCode, OperationOutcome, Resource, ResourceType, Severity, validate};
 use ledger::{Expected, Owner, Written};
+use serde_json::Value;
 use trust::{Permit, TrustError, Vault, Versioned};
 
 use crate::error::{information, not_supported};
-use crate::{Answer, Caller, PreferReturn, RecordError, is_kept, is_writable, refs};
+use crate::{Answer, Caller, Preconditions, PreferReturn, RecordError, is_kept, is_writable, refs};
 
 /// Parsing a body of at least this many bytes goes to a blocking thread: at about 100 MB/s it would
 /// keep the async ones from their work for more than a few milliseconds.
@@ -141,14 +142,81 @@ pub(crate) fn check_unconditional(resource: &mut Resource) -> Result<(), RecordE
     }
 }
 
-/// All that is structurally wrong with a resource.
+/// All that is wrong with a resource that is to be written, its references being what they will be.
 pub(crate) fn check_valid(resource: &Resource) -> Result<(), OperationOutcome> {
-    let issues = validate::check(resource);
+    let mut issues = validate::check(resource);
+    issues.extend(homeless(resource));
     if issues.is_empty() {
         Ok(())
     } else {
         Err(OperationOutcome { issues })
     }
+}
+
+/// Why a resource can't be kept, if it holds a patient's data and can be in no patient's record, where
+/// the patient's key, consents and trail would be around it.
+fn homeless(resource: &Resource) -> Option<Issue> {
+    let kind = resource.kind();
+    let (words, part) = if kind == ResourceType::Bundle {
+        let strange = holds_patients(resource.get("entry"));
+        let words = "holds what belongs to patients, which is kept in their records: send its entries as a batch or transaction, or import it";
+        (strange.then_some(words)?, "entry")
+    } else if kind == ResourceType::Binary && resource.patient().is_none() {
+        let words = "is missing or names no patient by `Patient/id`; what a Binary holds can't be seen, so only a patient's record can keep it";
+        (words, "securityContext")
+    } else {
+        let mut urn = false;
+        refs::each(resource, &mut |text| urn |= refs::is_urn(text));
+        let contained = resource.get("contained").and_then(Value::as_array);
+        let patient_within = contained.into_iter().flatten().any(|inner| {
+            inner.get("resourceType").and_then(Value::as_str) == Some(ResourceType::Patient.name())
+        });
+        if urn {
+            (
+                "a reference is a URN that no entry of the same bundle has; it could never be followed",
+                "",
+            )
+        } else if resource.patient().is_none() && resource.is_of_patient_elsewhere() {
+            (
+                "belongs to a patient of another server; bring the patient here and refer to `Patient/id`",
+                "",
+            )
+        } else if resource.patient().is_none() && patient_within {
+            (
+                "holds a patient who is nobody here; make the Patient a resource and refer to `Patient/id`",
+                "contained",
+            )
+        } else {
+            return None;
+        }
+    };
+    let place = if part.is_empty() {
+        kind.to_string()
+    } else {
+        format!("{kind}.{part}")
+    };
+    Some(Issue {
+        severity: Severity::Error,
+        code: IssueCode::BusinessRule,
+        diagnostics: words.to_owned(),
+        expression: Some(place),
+    })
+}
+
+/// Whether entries of a bundle are, or hold, resources that belong in patients' records.
+fn holds_patients(entries: Option<&Value>) -> bool {
+    let entries = entries.and_then(Value::as_array);
+    entries.into_iter().flatten().any(|entry| {
+        let Some(resource) = entry.get("resource") else {
+            return false;
+        };
+        let kind = resource.get("resourceType").and_then(Value::as_str);
+        match kind.and_then(ResourceType::parse) {
+            Some(ResourceType::Bundle) => holds_patients(resource.get("entry")),
+            Some(kind) => kind.may_be_patients() || !is_kept(kind),
+            None => true,
+        }
+    })
 }
 
 /// The id of the patient that an owner is.
@@ -181,9 +249,29 @@ pub(crate) enum IfMatch {
     Something,
     /// One of these versions must be the newest.
     Versions(Vec<u32>),
+    /// Nothing may be there (`If-None-Match: *`).
+    Nothing,
+    /// None of these versions may be the newest (`If-None-Match`).
+    NotVersions(Vec<u32>),
 }
 
 impl IfMatch {
+    /// Parses the headers of an update.
+    pub(crate) fn of(preconditions: Preconditions<'_>) -> Result<Self, RecordError> {
+        let Some(text) = preconditions.if_none_match else {
+            return Self::parse(preconditions.if_match);
+        };
+        if preconditions.if_match.is_some() {
+            return Err(not_supported(
+                400,
+                "If-Match and If-None-Match together are not supported",
+            ));
+        }
+        if text.trim() == "*" {
+            return Ok(Self::Nothing);
+        }
+        Ok(Self::NotVersions(versions(text, "If-None-Match")?))
+    }
     /// Parses `W/"3"`, `"3"`, `3`, `*` or a list of them.
     pub(crate) fn parse(text: Option<&str>) -> Result<Self, RecordError> {
         let Some(text) = text else {
@@ -192,50 +280,59 @@ impl IfMatch {
         if text.trim() == "*" {
             return Ok(Self::Something);
         }
-        let mut versions = Vec::new();
-        for part in text.split(',') {
-            let part = part.trim();
-            let part = part.strip_prefix("W/").unwrap_or(part);
-            let plain = part
-                .strip_prefix('"')
-                .map_or(Some(part), |rest| rest.strip_suffix('"'));
-            let version = plain.filter(|digits| {
-                !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-            });
-            match version {
-                // A number too great to be a version is a version that is not there.
-                Some(digits) => versions.push(digits.parse().unwrap_or(u32::MAX)),
-                None => {
-                    return Err(RecordError::new(
-                        400,
-                        IssueCode::Value,
-                        "If-Match is no version like W/\"3\"",
-                    ));
-                }
-            }
-        }
-        Ok(Self::Versions(versions))
+        Ok(Self::Versions(versions(text, "If-Match")?))
     }
-    /// 412 when what is there is not what the client depends on.
-    pub(crate) fn check(&self, existing: Option<&Versioned>) -> Result<(), RecordError> {
+    /// Whether what is there is what the client depends on.
+    pub(crate) fn holds(&self, existing: Option<&Versioned>) -> bool {
         let live = existing.filter(|row| !row.deleted);
-        let fine = match self {
+        match self {
             Self::Anything => true,
             Self::Something => live.is_some(),
             Self::Versions(versions) => live.is_some_and(|row| versions.contains(&row.version)),
-        };
-        if fine {
-            return Ok(());
+            Self::Nothing => live.is_none(),
+            Self::NotVersions(versions) => live.is_none_or(|row| !versions.contains(&row.version)),
         }
-        let words = match live {
-            Some(row) => format!(
+    }
+    /// 412, with what the client may see.
+    pub(crate) fn refusal(&self, seen: Option<&Versioned>) -> RecordError {
+        let words = match (self, seen.filter(|row| !row.deleted)) {
+            (Self::Nothing | Self::NotVersions(_), _) => {
+                "there is a version that If-None-Match names".to_owned()
+            }
+            (_, Some(row)) => format!(
                 "the newest version is {}, not the one that If-Match names",
                 row.version
             ),
-            None => "there is no version that If-Match could name".to_owned(),
+            (_, None) => "there is no version that If-Match could name".to_owned(),
         };
-        Err(RecordError::new(412, IssueCode::Conflict, words))
+        RecordError::new(412, IssueCode::Conflict, words)
     }
+}
+
+fn versions(text: &str, header: &str) -> Result<Vec<u32>, RecordError> {
+    let mut versions = Vec::new();
+    for part in text.split(',') {
+        let part = part.trim();
+        let part = part.strip_prefix("W/").unwrap_or(part);
+        let plain = part
+            .strip_prefix('"')
+            .map_or(Some(part), |rest| rest.strip_suffix('"'));
+        let version = plain.filter(|digits| {
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        match version {
+            // A number too great to be a version is a version that is not there.
+            Some(digits) => versions.push(digits.parse().unwrap_or(u32::MAX)),
+            None => {
+                return Err(RecordError::new(
+                    400,
+                    IssueCode::Value,
+                    format!("{header} is no version like W/\"3\""),
+                ));
+            }
+        }
+    }
+    Ok(versions)
 }
 
 /// Which version a write over `existing` makes, and whether it makes the resource anew.
@@ -377,6 +474,73 @@ mod tests {
             (Some(""), None),
         ] {
             assert_eq!(IfMatch::parse(text).ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn if_none_match() {
+        for (if_match, if_none_match, expected) in [
+            (None, None, Some(IfMatch::Anything)),
+            (None, Some("*"), Some(IfMatch::Nothing)),
+            (None, Some("W/\"3\""), Some(IfMatch::NotVersions(vec![3]))),
+            (Some("*"), Some("*"), None),
+            (None, Some("x"), None),
+        ] {
+            let preconditions = Preconditions {
+                if_match,
+                if_none_match,
+            };
+            assert_eq!(
+                IfMatch::of(preconditions).ok(),
+                expected,
+                "{preconditions:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_no_record_can_hold() {
+        let entry = |resource: Value| serde_json::json!({"resourceType": "Bundle", "type": "document", "entry": [{"fullUrl": "urn:uuid:1", "resource": resource}]});
+        let observation = |subject: &str| serde_json::json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "subject": {"reference": subject}});
+        let contained = serde_json::json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "subject": {"reference": "#p"},
+            "contained": [{"resourceType": "Patient", "id": "p"}]});
+        let binary = |context: &str| serde_json::json!({"resourceType": "Binary", "contentType": "text/plain", "securityContext": {"reference": context}});
+        for (value, fine) in [
+            (observation("Patient/p"), true),
+            (observation("Patient/nowhere"), true),
+            (observation("Group/g"), true),
+            (observation("urn:uuid:typo"), false),
+            (observation("URN:oid:1.2"), false),
+            (observation("http://x.org/fhir/Patient/p"), false),
+            (observation("http://x.org/fhir/Group/g"), true),
+            (contained, false),
+            (binary("Patient/p"), true),
+            (binary("DocumentReference/d"), false),
+            (
+                serde_json::json!({"resourceType": "Binary", "contentType": "text/plain"}),
+                false,
+            ),
+            (entry(serde_json::json!({"resourceType": "Patient"})), false),
+            (entry(observation("Group/g")), false),
+            (entry(entry(observation("Group/g"))), false),
+            (
+                entry(serde_json::json!({"resourceType": "Parameters"})),
+                false,
+            ),
+            (entry(binary("Patient/p")), false),
+            (
+                entry(
+                    serde_json::json!({"resourceType": "Organization", "partOf": {"reference": "urn:uuid:1"}}),
+                ),
+                true,
+            ),
+            (
+                serde_json::json!({"resourceType": "Organization", "partOf": {"reference": "urn:uuid:1"}}),
+                false,
+            ),
+        ] {
+            let resource = Resource::from_value(value.clone()).unwrap();
+            assert_eq!(homeless(&resource).is_none(), fine, "{value}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequest, Query, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -12,7 +13,7 @@ use axum::{Form, Router};
 use bytes::Bytes;
 use fhir::{IssueCode, OperationOutcome, ResourceType};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use record::{Answer, Caller, PreferReturn, RecordError};
+use record::{Answer, Caller, Preconditions, PreferReturn, RecordError};
 use trust::{Purpose, TrustError};
 
 use super::Doors;
@@ -190,19 +191,68 @@ impl Asked {
         }
     }
 
-    /// The version of `If-Match: W/"n"`.
-    fn if_match(&self) -> Result<Option<String>, Refused> {
-        let Some(value) = self.parts.headers.get(header::IF_MATCH) else {
-            return Ok(None);
+    /// What a write depends on. A precondition that isn't understood must not be passed over: it was
+    /// to keep something from being done (RFC 9110, section 13.1).
+    fn preconditions(&self) -> Result<Preconditions<'_>, Refused> {
+        let headers = &self.parts.headers;
+        let text = |name: header::HeaderName| {
+            let mut values = headers.get_all(&name).iter();
+            let value = match (values.next(), values.next()) {
+                (None, _) => return Ok(None),
+                (Some(value), None) => value.to_str().ok(),
+                (Some(_), Some(_)) => None,
+            };
+            let formed = |value: &&str| {
+                value.trim() == "*" || value.split(',').all(|part| parse_etag(part).is_some())
+            };
+            match value.filter(formed) {
+                Some(value) => Ok(Some(value)),
+                None => refuse(
+                    StatusCode::BAD_REQUEST,
+                    IssueCode::Value,
+                    format!("{name} must be there once, and be of the form W/\"1\""),
+                ),
+            }
         };
-        match value.to_str().ok().and_then(parse_etag) {
-            Some(version) => Ok(Some(version.to_owned())),
-            None => refuse(
-                StatusCode::BAD_REQUEST,
-                IssueCode::Value,
-                "If-Match must be of the form W/\"1\"",
-            ),
+        let preconditions = Preconditions {
+            if_match: text(header::IF_MATCH)?,
+            if_none_match: text(header::IF_NONE_MATCH)?,
+        };
+        // With If-Match it is to be ignored (section 13.1.4).
+        if preconditions.if_match.is_none() && headers.contains_key(header::IF_UNMODIFIED_SINCE) {
+            return refuse(
+                StatusCode::NOT_IMPLEMENTED,
+                IssueCode::NotSupported,
+                "If-Unmodified-Since is not supported; use If-Match with the version",
+            );
         }
+        Ok(preconditions)
+    }
+
+    /// The `If-Match` of a delete, which has no other precondition.
+    fn if_match(&self) -> Result<Option<&str>, Refused> {
+        let preconditions = self.preconditions()?;
+        if preconditions.if_none_match.is_some() {
+            return refuse(
+                StatusCode::NOT_IMPLEMENTED,
+                IssueCode::NotSupported,
+                "If-None-Match is not supported with DELETE",
+            );
+        }
+        Ok(preconditions.if_match)
+    }
+
+    /// A create depends on nothing but `If-None-Exist`.
+    fn no_preconditions(&self) -> Result<(), Refused> {
+        let preconditions = self.preconditions()?;
+        if preconditions.if_match.is_none() && preconditions.if_none_match.is_none() {
+            return Ok(());
+        }
+        refuse(
+            StatusCode::NOT_IMPLEMENTED,
+            IssueCode::NotSupported,
+            "If-Match and If-None-Match go with PUT; a create can have If-None-Exist",
+        )
     }
 
     /// The criteria of a conditional create (FHIR R4, section 3.1.0.8.1).
@@ -228,6 +278,15 @@ fn parse_etag(text: &str) -> Option<&str> {
         .strip_prefix('"')?
         .strip_suffix('"')
         .filter(|version| !version.is_empty())
+}
+
+/// Whether an `If-None-Match` names a version: by weak comparison, as a GET asks (RFC 9110, 13.1.2).
+fn names(if_none_match: &str, version: u32) -> bool {
+    if_none_match.trim() == "*"
+        || if_none_match
+            .split(',')
+            .filter_map(parse_etag)
+            .any(|named| named.parse() == Ok(version))
 }
 
 fn query(uri: &Uri) -> Result<Vec<(String, String)>, Refused> {
@@ -396,6 +455,9 @@ async fn read_body(body: Body, doors: &Doors) -> Result<Bytes, Refused> {
     }
 }
 
+/// A path whose percent-encoding is no UTF-8 is refused by the handler, which knows how.
+type PathParams = Result<RawPathParams, RawPathParamsRejection>;
+
 /// The path's values, in the order of the route's pattern.
 struct Path {
     kind: ResourceType,
@@ -403,7 +465,14 @@ struct Path {
 }
 
 impl Path {
-    fn read(parameters: &RawPathParams) -> Result<Self, Refused> {
+    fn read(parameters: PathParams) -> Result<Self, Refused> {
+        let Ok(parameters) = parameters else {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                IssueCode::Value,
+                "The address is not properly encoded",
+            );
+        };
         let mut values = parameters.iter().map(|(_, value)| value.to_owned());
         let name = values.next().unwrap_or_default();
         match ResourceType::parse(&name) {
@@ -445,13 +514,14 @@ async fn system(State(doors): State<Doors>, request: Request) -> Result<Response
 
 async fn kind(
     State(doors): State<Doors>,
-    path: RawPathParams,
+    path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
     let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(&path)?;
+    let path = Path::read(path)?;
     let answer = if asked.parts.method == Method::POST {
         let (caller, body) = (&asked.caller, asked.json()?);
+        asked.no_preconditions()?;
         match asked.if_none_exist()? {
             Some(criteria) => {
                 doors
@@ -472,11 +542,11 @@ async fn kind(
 
 async fn search_by_post(
     State(doors): State<Doors>,
-    path: RawPathParams,
+    path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
     let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(&path)?;
+    let path = Path::read(path)?;
     let mut parameters = asked.parameters()?;
     if media_type(&asked.parts.headers, header::CONTENT_TYPE)
         != Some("application/x-www-form-urlencoded")
@@ -503,34 +573,34 @@ async fn search_by_post(
     }
     let answer = doors
         .record
-        .search(&asked.caller, path.kind, &parameters)
+        .search_by_post(&asked.caller, path.kind, &parameters)
         .await?;
     Ok(respond(answer, &asked.parts, &asked.caller.base))
 }
 
 async fn instance(
     State(doors): State<Doors>,
-    path: RawPathParams,
+    path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
     let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(&path)?;
+    let path = Path::read(path)?;
     let (record, caller) = (&doors.record, &asked.caller);
     let answer = match asked.parts.method {
         Method::PUT => {
             record
-                .update(
+                .update_if(
                     caller,
                     path.kind,
                     path.id(),
-                    asked.if_match()?.as_deref(),
+                    asked.preconditions()?,
                     asked.json()?,
                 )
                 .await?
         }
         Method::DELETE => {
             record
-                .delete(caller, path.kind, path.id(), asked.if_match()?.as_deref())
+                .delete(caller, path.kind, path.id(), asked.if_match()?)
                 .await?
         }
         _ => record.read(caller, path.kind, path.id()).await?,
@@ -540,11 +610,11 @@ async fn instance(
 
 async fn history(
     State(doors): State<Doors>,
-    path: RawPathParams,
+    path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
     let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(&path)?;
+    let path = Path::read(path)?;
     let answer = doors
         .record
         .history(&asked.caller, path.kind, path.id(), &asked.parameters()?)
@@ -554,11 +624,11 @@ async fn history(
 
 async fn version(
     State(doors): State<Doors>,
-    path: RawPathParams,
+    path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
     let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(&path)?;
+    let path = Path::read(path)?;
     let version = path.rest.get(1).map_or("", String::as_str);
     let answer = doors
         .record
@@ -598,9 +668,9 @@ fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
         .and_then(|value| value.to_str().ok());
     let unchanged = status == StatusCode::OK
         && matches!(parts.method, Method::GET | Method::HEAD)
-        && etag.as_deref().is_some_and(|etag| {
-            known.is_some_and(|known| known.split(',').any(|part| part.trim() == etag))
-        });
+        && answer
+            .version
+            .is_some_and(|version| known.is_some_and(|known| names(known, version)));
     let mut response = if unchanged {
         StatusCode::NOT_MODIFIED.into_response()
     } else if answer.body.is_empty() {
@@ -651,6 +721,22 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(parse_etag(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn if_none_match_of_a_get() {
+        let table = [
+            ("W/\"3\"", true),
+            ("\"3\"", true),
+            ("*", true),
+            ("W/\"1\", W/\"3\"", true),
+            ("W/\"4\"", false),
+            ("3", false),
+            ("", false),
+        ];
+        for (text, expected) in table {
+            assert_eq!(names(text, 3), expected, "{text}");
         }
     }
 

@@ -531,3 +531,109 @@ fn journeys_are_checked_and_published() {
     );
     assert_eq!(terminate(child).0, Some(0));
 }
+
+#[test]
+fn import_reads_standard_input() {
+    let urn = |number: usize, place: usize| {
+        format!("urn:uuid:7d9f0a10-0000-4000-8000-{number:06}{place:06}")
+    };
+    let weight = |subject: &str| {
+        serde_json::json!({
+            "resourceType": "Observation", "status": "final", "code": {"text": "weight"}, "subject": {"reference": subject},
+        })
+    };
+    let one = |number: usize| {
+        let patient = serde_json::json!({
+            "resourceType": "Patient", "identifier": [{"system": "urn:mrn", "value": number.to_string()}],
+        });
+        let entry = |place: usize, resource: serde_json::Value| serde_json::json!({"fullUrl": urn(number, place), "resource": resource});
+        let subject = urn(number, 0);
+        let entries = [
+            entry(0, patient),
+            entry(1, weight(&subject)),
+            entry(2, weight(&subject)),
+        ];
+        serde_json::json!({"resourceType": "Bundle", "type": "collection", "entry": entries})
+    };
+    let lines = |values: &[serde_json::Value]| {
+        values
+            .iter()
+            .map(|value| format!("{value}\n"))
+            .collect::<String>()
+            .into_bytes()
+    };
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("packed");
+        encoder.finish().expect("packed")
+    };
+    let mut waits = weight("Patient/p");
+    waits["performer"] = serde_json::json!([{"reference": "Practitioner?identifier=urn:npi|1"}]);
+    let later = serde_json::json!({
+        "resourceType": "Practitioner", "identifier": [{"system": "urn:npi", "value": "1"}],
+    });
+    let long = serde_json::Value::from("x".repeat(2 << 20));
+    for (bytes, refused) in [
+        (lines(&[one(0), one(1)]), 0),
+        (gzip(&lines(&[one(0)])), 0),
+        (serde_json::to_vec_pretty(&one(0)).expect("JSON"), 0),
+        // The long line is no resource. What comes before is there when what refers to it comes.
+        (lines(&[later.clone(), long.clone(), waits.clone()]), 1),
+        // It can't be read again, so what waits for what comes later is refused, unless that is in hand
+        // already, which depends on the pace of the work.
+        (lines(&[waits, long, later]), 2),
+    ] {
+        let folder = keyed_folder();
+        let mut command = cairn();
+        command.args(["import", "-", "--data"]).arg(folder.path());
+        command
+            .arg("--rejects")
+            .arg(folder.path().join("rejects.ndjson"));
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cairn runs");
+        child
+            .stdin
+            .take()
+            .expect("its input")
+            .write_all(&bytes)
+            .expect("written");
+        let done = child.wait_with_output().expect("it ends");
+        let words = stdout(&done);
+        let numbers: Vec<u64> = words
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let [written, unchanged, rejected] = numbers[..] else {
+            panic!("{words} {}", stderr(&done));
+        };
+        assert!(written > 0 && unchanged == 0, "{words}");
+        assert!(rejected <= refused && rejected >= refused.min(1), "{words}");
+        assert_eq!(
+            done.status.code(),
+            Some(if rejected > 0 { 3 } else { 0 }),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn the_rejects_file_is_not_taken_as_input() {
+    let folder = keyed_folder();
+    let rejects = folder.path().join("cairn-rejects.ndjson");
+    std::fs::write(&rejects, "{\"the only\": \"copy\"}\n").expect("written");
+    let mut command = cairn();
+    command
+        .current_dir(folder.path())
+        .args(["import", "cairn-rejects.ndjson", "--data"]);
+    let done = output(command.arg(folder.path()));
+    assert_eq!(done.status.code(), Some(1), "{}", stdout(&done));
+    assert!(stderr(&done).contains("--rejects"), "{}", stderr(&done));
+    assert_eq!(
+        std::fs::read_to_string(&rejects).expect("still there"),
+        "{\"the only\": \"copy\"}\n"
+    );
+}

@@ -48,6 +48,17 @@ async fn a_stranger_gets_the_capabilities_and_nothing_else() {
         );
         assert_outcome(response, 401, "login").await;
     }
+    // Addresses that are no UTF-8 are refused like others: by who may not, and then as what they are.
+    for path in [
+        "/fhir/r4/Patient/%ff",
+        "/fhir/r4/%ff",
+        "/fhir/r4/Patient/%ff/_history/1",
+    ] {
+        let stranger = house.bare(Method::GET, path).send().await;
+        assert_outcome(stranger.expect("an answer"), 401, "login").await;
+        let known = house.asked(Method::GET, path).send().await;
+        assert_outcome(known.expect("an answer"), 400, "value").await;
+    }
     let wrong = house
         .bare(Method::GET, "/fhir/r4/Patient")
         .bearer_auth("wrong")
@@ -209,6 +220,39 @@ async fn a_resource_s_life_in_http_s_words() {
         (200, "W/\"2\"")
     );
 
+    let conditional = |method: Method, name: &'static str, value: &'static str| {
+        let to = if method == Method::POST {
+            "/fhir/r4/Patient"
+        } else {
+            path.as_str()
+        };
+        house.sent(method, to, &changed).header(name, value).send()
+    };
+    for (method, name, value, status, code) in [
+        (Method::PUT, "if-none-match", "*", 412, "conflict"),
+        (Method::PUT, "if-none-match", "W/\"2\"", 412, "conflict"),
+        (Method::PUT, "if-none-match", "x", 400, "value"),
+        (
+            Method::PUT,
+            "if-unmodified-since",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            501,
+            "not-supported",
+        ),
+        (Method::DELETE, "if-none-match", "*", 501, "not-supported"),
+        (Method::DELETE, "if-match", "W/\"7\"", 412, "conflict"),
+        (Method::POST, "if-match", "*", 501, "not-supported"),
+    ] {
+        let refused = conditional(method.clone(), name, value)
+            .await
+            .expect("an answer");
+        assert_outcome(refused, status, code).await;
+    }
+    let still = house
+        .asked(Method::GET, &path)
+        .header("if-none-match", "\"1\", \"2\"");
+    assert_eq!(still.send().await.expect("an answer").status(), 304);
+
     let first: Value = house
         .asked(Method::GET, &format!("{path}/_history/1"))
         .send()
@@ -258,6 +302,23 @@ async fn a_resource_s_life_in_http_s_words() {
         assert_eq!(found["type"], "searchset", "{found}");
         assert_eq!(found["entry"][0]["resource"]["id"], id, "{found}");
     }
+    // What came in a body is in no link, and the links lead on.
+    let posted = house
+        .asked(Method::POST, "/fhir/r4/Patient/_search")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("family=thornbury&birthdate=1950-04-02");
+    let posted: Value = posted
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    let own = posted["link"][0]["url"].as_str().expect("a link");
+    assert!(!own.contains("thornbury") && !own.contains("1950"), "{own}");
+    let again = house.http.get(own).bearer_auth(&house.token).send();
+    let again: Value = again.await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(again["entry"][0]["resource"]["id"], id, "{again}");
     let strange = house.asked(Method::GET, "/fhir/r4/Patient?favourite-colour=blue");
     assert_eq!(strange.send().await.expect("an answer").status(), 400);
     let lenient = house

@@ -36,6 +36,8 @@ pub(super) enum IdRule {
     Given(String),
     /// Derived from the `fullUrl`.
     FullUrl,
+    /// Derived from the content and the `fullUrl`, which says nothing outside its bundle.
+    Local,
     /// Derived from the content.
     Content,
     /// That of what `Type?criteria` finds, else derived from the criteria. With `update`, what is
@@ -179,6 +181,22 @@ impl Entry {
             resource,
         })
     }
+    /// Whether it is a patient of whom nothing says who it is: no URN that is good outside the bundle,
+    /// no identifier, no name with a birth date. Two of these may look the same and be two people.
+    pub(super) fn is_nameless(&self) -> bool {
+        let said = |name: &str| {
+            self.resource
+                .as_ref()
+                .is_ok_and(|resource| resource.get(name).is_some())
+        };
+        self.id_rule == IdRule::Local
+            && self
+                .resource
+                .as_ref()
+                .is_ok_and(|resource| resource.kind() == ResourceType::Patient)
+            && !said("identifier")
+            && !(said("name") && said("birthDate"))
+    }
     /// The base that its relative references are relative to.
     pub(super) fn base(&self) -> Option<&str> {
         self.full_url.as_deref().and_then(refs::base_of)
@@ -246,10 +264,36 @@ fn id_rule(
         }
     }
     Ok(match (full_url, resource.id()) {
-        (Some(full_url), _) if full_url.starts_with("urn:") => IdRule::FullUrl,
+        (Some(full_url), _) if refs::is_urn(full_url) && is_worldwide(full_url) => IdRule::FullUrl,
+        (Some(full_url), _) if refs::is_urn(full_url) => IdRule::Local,
         (_, Some(id)) => IdRule::Given(id.to_owned()),
         (Some(_), None) => IdRule::FullUrl,
         (None, None) => IdRule::Content,
+    })
+}
+
+/// Whether a URN names one thing in the world: a UUID (RFC 9562) or an object identifier (RFC 3061).
+/// Others, such as `urn:uuid:patient`, are good in their own bundle only (R4, section 2.36.4), and the
+/// next bundle by the same template uses them for somebody else. So does one whose UUID is all zeros
+/// or all ones.
+fn is_worldwide(urn: &str) -> bool {
+    let lower = urn.to_ascii_lowercase();
+    if let Some(uuid) = lower.strip_prefix("urn:uuid:") {
+        let formed = uuid.len() == 36
+            && uuid.bytes().enumerate().all(|(place, byte)| match place {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
+            });
+        let all = |digit: u8| uuid.bytes().all(|byte| byte == digit || byte == b'-');
+        return formed && !all(b'0') && !all(b'f');
+    }
+    lower.strip_prefix("urn:oid:").is_some_and(|oid| {
+        let arc = |arc: &str| {
+            arc.bytes().all(|byte| byte.is_ascii_digit())
+                && (arc == "0" || !arc.starts_with('0'))
+                && !arc.is_empty()
+        };
+        oid.starts_with(['0', '1', '2']) && oid.contains('.') && oid.split('.').all(arc)
     })
 }
 
@@ -272,6 +316,7 @@ mod tests {
             url: url.to_owned(),
             if_none_exist: if_none_exist.map(str::to_owned),
         };
+        const URN: &str = "urn:uuid:6b1c1f0e-7d0b-4f5c-9a59-3f1d5a9f6a01";
         let given = |id: &str| Some(IdRule::Given(id.to_owned()));
         let criteria = |update| {
             Some(IdRule::Criteria {
@@ -282,7 +327,35 @@ mod tests {
         for (id, full_url, asked, expected) in [
             (None, None, None, Some(IdRule::Content)),
             (Some("p"), None, None, given("p")),
-            (Some("p"), Some("urn:uuid:1"), None, Some(IdRule::FullUrl)),
+            (Some("p"), Some(URN), None, Some(IdRule::FullUrl)),
+            (
+                None,
+                Some("URN:UUID:6B1C1F0E-7D0B-4F5C-9A59-3F1D5A9F6A01"),
+                None,
+                Some(IdRule::FullUrl),
+            ),
+            (
+                None,
+                Some("urn:oid:1.2.36.146"),
+                None,
+                Some(IdRule::FullUrl),
+            ),
+            (
+                Some("p"),
+                Some("urn:uuid:patient"),
+                None,
+                Some(IdRule::Local),
+            ),
+            (None, Some("urn:uuid:1"), None, Some(IdRule::Local)),
+            (
+                None,
+                Some("urn:uuid:00000000-0000-0000-0000-000000000000"),
+                None,
+                Some(IdRule::Local),
+            ),
+            (None, Some("urn:oid:patient"), None, Some(IdRule::Local)),
+            (None, Some("urn:oid:1.02"), None, Some(IdRule::Local)),
+            (None, Some("urn:x:1"), None, Some(IdRule::Local)),
             (Some("p"), Some("http://x.org/Patient/p"), None, given("p")),
             (
                 None,
@@ -292,7 +365,7 @@ mod tests {
             ),
             (
                 Some("p"),
-                Some("urn:uuid:1"),
+                Some(URN),
                 Some(request("POST", "Patient", None)),
                 Some(IdRule::FullUrl),
             ),

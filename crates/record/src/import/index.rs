@@ -1,10 +1,10 @@
 //! What is known of a bundle while its entries are imported: which id each gets, and what its
 //! conditional references mean.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fhir::{Reference, Resource, ResourceType};
-use ledger::{Expected, Owner};
+use ledger::{Expected, Kind, Owner};
 use trust::{TrustError, Vault};
 
 use super::entry::{Entry, IdRule};
@@ -59,12 +59,21 @@ pub(super) struct Index {
     places: HashMap<String, Place>,
     /// Entries with criteria: key, type, the id that they had, criteria.
     placed: Vec<(Key, ResourceType, Option<Box<str>>, String)>,
+    /// The URNs that entries have as their `fullUrl`, those of refused ones included.
+    urns: HashSet<Key>,
+    /// URNs that references name and no entry has. One may be a patient of another bundle, whose id
+    /// follows from it.
+    strangers: HashMap<String, Meaning>,
+    /// Patients whose id depends on the whole bundle: key, the id that they had, name without it.
+    nameless: Vec<(Key, Option<Box<str>>, String)>,
+    /// Stands for all the entries so far, in their order.
+    digest: u64,
 }
 
 /// Why an entry can't be finished.
 pub(super) enum Unfinished {
-    /// A conditional reference (to this type) finds nothing, yet.
-    Waits(ResourceType),
+    /// Something that it refers to is not there, yet; what, in words.
+    Waits(String),
     Refused(String),
 }
 
@@ -78,19 +87,17 @@ pub(super) struct Ready {
     pub(super) expected: Option<Expected>,
     /// Whether its id says where it came from, not what its source calls it.
     pub(super) derived: bool,
-}
-
-fn each_reference(resource: &mut Resource, visit: &mut dyn FnMut(&str)) {
-    refs::replace(resource, &mut |text| {
-        visit(text);
-        None
-    });
+    /// Whether its id is derived from a `fullUrl`, and so the same for other content.
+    pub(super) named: bool,
 }
 
 impl Index {
     /// First look at an entry: patients get their ids, identifiers and conditional references are noted.
-    pub(super) fn first(&mut self, import: &Import, entry: &mut Entry) {
-        let Ok(resource) = &mut entry.resource else {
+    pub(super) fn first(&mut self, import: &Import, entry: &Entry) {
+        if entry.full_url.as_deref().is_some_and(refs::is_urn) {
+            self.urns.insert(entry.key);
+        }
+        let Ok(resource) = &entry.resource else {
             return;
         };
         let kind = resource.kind();
@@ -111,7 +118,7 @@ impl Index {
             }
         }
         let references = &mut self.references;
-        each_reference(resource, &mut |text| {
+        refs::each(resource, &mut |text| {
             if text.contains('?')
                 && refs::conditional(text).is_some()
                 && !references.contains_key(text)
@@ -125,6 +132,11 @@ impl Index {
                 .push((entry.key, kind, resource.id().map(Into::into), text.clone()));
         } else if kind == ResourceType::Patient {
             let (vault, tenant) = (import.trust.vault(), import.permit.tenant());
+            if entry.is_nameless() {
+                let old = resource.id().map(Into::into);
+                self.nameless.push((entry.key, old, name(entry)));
+                return;
+            }
             let id = match &entry.id_rule {
                 IdRule::Given(id) => id.clone(),
                 _ => vault.ledger().derive_own_id(tenant, &name(entry)),
@@ -147,6 +159,28 @@ impl Index {
         self.targets.insert(name, (kind, id.into()));
     }
 
+    /// Takes an entry into the sum of the bundle, by which patients without a name are told apart.
+    pub(super) fn sum(&mut self, import: &Import, entry: &Entry) {
+        let ledger = import.trust.vault().ledger();
+        let text = String::from_utf8_lossy(entry.original.bytes());
+        // A keyed hash that stays the same from one release to the next.
+        let part = ledger.token(import.permit.tenant(), Kind(0), "import-bundle", &text);
+        self.digest = self
+            .digest
+            .rotate_left(1)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(part.0);
+    }
+
+    /// All entries have been looked at: patients without a name get their ids.
+    pub(super) fn firsts_are_done(&mut self, import: &Import) {
+        let (ledger, tenant) = (import.trust.vault().ledger(), import.permit.tenant());
+        for (key, old, name) in std::mem::take(&mut self.nameless) {
+            let id = ledger.derive_own_id(tenant, &format!("{name}\n{:016x}", self.digest));
+            self.insert_as(key, ResourceType::Patient, old.as_deref(), &id);
+        }
+    }
+
     /// Whether anything has to be looked up in the store.
     pub(super) fn asks(&self) -> bool {
         !self.references.is_empty() || !self.places.is_empty()
@@ -162,15 +196,15 @@ impl Index {
             let Some((kind, query)) = refs::conditional(text) else {
                 continue;
             };
-            *place = match Criteria::parse(kind, query) {
+            *place = match Criteria::parse("", kind, query) {
                 Err(outcome) => Place::Wrong(format!("the criteria of the request: {outcome}")),
                 Ok(criteria) => match criteria.find(vault, permit).await? {
                     Found::One(row) => Place::There(row.resource.id().unwrap_or_default().to_owned()),
-                    Found::Several => Place::Wrong("the criteria of the request match several resources".to_owned()),
+                    Found::Several | Found::Hidden => Place::Wrong("the criteria of the request match several resources".to_owned()),
                     Found::Nothing => match criteria.slot(vault, permit).await? {
-                        Slot::Free { id, expected } => Place::Free(id, expected),
+                        Slot::Free(id) => Place::Free(id, Expected::Absent),
                         Slot::Taken(row) => Place::There(row.resource.id().unwrap_or_default().to_owned()),
-                        Slot::Exhausted => Place::Wrong("too many resources were created under these criteria and changed since".to_owned()),
+                        Slot::Exhausted => Place::Wrong("too many resources were created under these criteria and deleted or changed since".to_owned()),
                     },
                 },
             };
@@ -193,7 +227,7 @@ impl Index {
                 *meaning = Meaning::There(known);
                 continue;
             }
-            *meaning = match Criteria::parse(kind, query) {
+            *meaning = match Criteria::parse("", kind, query) {
                 Err(outcome) => Meaning::Wrong(format!("a conditional reference: {outcome}")),
                 Ok(criteria) => {
                     let here = criteria.identifier().and_then(|(system, value)| {
@@ -216,7 +250,7 @@ impl Index {
                                 found.insert(text.clone(), target.clone());
                                 Meaning::There(target)
                             }
-                            Found::Several => Meaning::Wrong(
+                            Found::Several | Found::Hidden => Meaning::Wrong(
                                 "a conditional reference matches several resources".to_owned(),
                             ),
                             Found::Nothing => {
@@ -237,17 +271,36 @@ impl Index {
         let Ok(resource) = &mut entry.resource else {
             return;
         };
+        let (urns, strangers) = (&self.urns, &mut self.strangers);
+        let mut strange = false;
+        refs::each(resource, &mut |text| {
+            if refs::is_urn(text) && !urns.contains(&key(&text)) {
+                strange = true;
+                if !strangers.contains_key(text) {
+                    strangers.insert(text.to_owned(), Meaning::Nothing);
+                }
+            }
+        });
         let kind = resource.kind();
         let id = match &entry.id_rule {
             IdRule::Criteria { .. } => return,
             _ if kind == ResourceType::Patient => return,
             IdRule::Given(id) => id.clone(),
-            IdRule::FullUrl | IdRule::Content => {
+            IdRule::FullUrl | IdRule::Local | IdRule::Content => {
                 refs::replace(resource, &mut |text| {
                     self.target(base.as_deref(), text)
                         .filter(|target| target.starts_with("Patient/"))
                 });
-                let owner = Vault::owner(resource);
+                let mut owner = Vault::owner(resource);
+                if strange {
+                    // A stranger is taken for a patient; if it is none, the entry does not go in.
+                    let mut guess = resource.clone();
+                    refs::replace(&mut guess, &mut |text| {
+                        let known = self.strangers.contains_key(text);
+                        known.then(|| stranger(import, text))
+                    });
+                    owner = Vault::owner(&guess);
+                }
                 import.trust.vault().ledger().derive_id(
                     import.permit.tenant(),
                     &owner,
@@ -258,10 +311,32 @@ impl Index {
         self.insert(entry, kind, &id);
     }
 
+    /// Looks up the strangers that are not known yet; tells whether one is still unknown.
+    pub(super) async fn meet(&mut self, import: &Import) -> Result<bool, TrustError> {
+        let (vault, permit) = (import.trust.vault(), &import.permit);
+        let mut open = false;
+        for (text, meaning) in &mut self.strangers {
+            if !matches!(meaning, Meaning::Nothing) {
+                continue;
+            }
+            let target = stranger(import, text);
+            let id = target.strip_prefix("Patient/").unwrap_or_default();
+            match vault.load(permit, ResourceType::Patient, id).await? {
+                Some(row) if !row.deleted => *meaning = Meaning::There(target),
+                _ => open = true,
+            }
+        }
+        Ok(open)
+    }
+
     /// What a reference becomes, if it becomes something else.
     fn target(&self, base: Option<&str>, text: &str) -> Option<String> {
         let show = |(kind, id): &(ResourceType, Box<str>)| format!("{kind}/{id}");
-        if let Some(meaning) = self.references.get(text) {
+        if let Some(meaning) = self
+            .references
+            .get(text)
+            .or_else(|| self.strangers.get(text))
+        {
             return match meaning {
                 Meaning::There(target) => Some(target.clone()),
                 Meaning::Here(key) => self.targets.get(key).map(show),
@@ -316,7 +391,9 @@ impl Index {
                 Some(Meaning::Nothing) => {
                     let kind =
                         refs::conditional(text).map_or(ResourceType::Patient, |(kind, _)| kind);
-                    wrong.get_or_insert(Unfinished::Waits(kind));
+                    wrong.get_or_insert(Unfinished::Waits(format!(
+                        "a conditional reference matches no {kind}"
+                    )));
                 }
                 Some(Meaning::Wrong(reason)) => wrong = Some(Unfinished::Refused(reason.clone())),
                 Some(Meaning::Here(key)) if !self.targets.contains_key(key) => {
@@ -331,6 +408,23 @@ impl Index {
         if let Some(wrong) = wrong {
             return Err(wrong);
         }
+        let mut nowhere = None;
+        refs::each(&resource, &mut |text| {
+            if refs::is_urn(text) && nowhere.is_none() {
+                nowhere = Some(self.urns.contains(&key(&text)));
+            }
+        });
+        match nowhere.filter(|_| resource.kind() != ResourceType::Bundle) {
+            Some(true) => {
+                let words = "a reference means an entry that is refused";
+                return Err(Unfinished::Refused(words.to_owned()));
+            }
+            Some(false) => {
+                let words = "a reference is a URN that neither an entry of the bundle nor a patient who is there has";
+                return Err(Unfinished::Waits(words.to_owned()));
+            }
+            None => {}
+        }
         if let Err(outcome) = crate::write::check_valid(&resource) {
             let issues = outcome.issues.iter().map(|issue| match &issue.expression {
                 Some(expression) => format!("{expression} {}", issue.diagnostics),
@@ -338,13 +432,17 @@ impl Index {
             });
             return Err(Unfinished::Refused(issues.collect::<Vec<_>>().join("; ")));
         }
-        let derived = matches!(entry.id_rule, IdRule::FullUrl | IdRule::Content);
+        let derived = matches!(
+            entry.id_rule,
+            IdRule::FullUrl | IdRule::Local | IdRule::Content
+        );
         Ok(Ready {
             owner: Vault::owner(&resource),
             resource,
             keep,
             expected,
             derived,
+            named: entry.id_rule == IdRule::FullUrl,
         })
     }
 
@@ -357,6 +455,13 @@ impl Index {
     }
 }
 
+/// The reference to a patient of another bundle who has this URN as `fullUrl`.
+fn stranger(import: &Import, urn: &str) -> String {
+    let ledger = import.trust.vault().ledger();
+    let id = ledger.derive_own_id(import.permit.tenant(), &format!("import\nPatient\n{urn}"));
+    format!("Patient/{id}")
+}
+
 /// What an id is derived from.
 fn name(entry: &Entry) -> String {
     let Ok(resource) = &entry.resource else {
@@ -365,13 +470,15 @@ fn name(entry: &Entry) -> String {
     let kind = resource.kind();
     match (&entry.id_rule, &entry.full_url) {
         (IdRule::FullUrl, Some(full_url)) => format!("import\n{kind}\n{full_url}"),
-        _ => {
+        (rule, full_url) => {
             let mut resource = resource.clone();
             resource.strip_meta();
-            format!(
-                "import-content\n{kind}\n{}",
-                String::from_utf8_lossy(&resource.to_json())
-            )
+            let content = resource.to_json();
+            let content = String::from_utf8_lossy(&content);
+            match full_url.as_deref().filter(|_| *rule == IdRule::Local) {
+                Some(urn) => format!("import-local\n{kind}\n{urn}\n{content}"),
+                None => format!("import-content\n{kind}\n{content}"),
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ use std::time::UNIX_EPOCH;
 use super::ImportError;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// How much of a file is looked at to know what is in it.
+const HEAD_BYTES: u64 = 4096;
 /// The largest zstd window that is accepted, as a power of two: 128 MiB, what the `zstd` tool takes too.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
@@ -20,6 +22,8 @@ pub(super) struct Input {
     size: u64,
     /// Path, size and time in one text: what it is recognised by after a stop.
     pub(super) fingerprint: String,
+    /// Whether the first resource in it is a patient.
+    pub(super) patients_first: bool,
 }
 
 fn wrong(path: &Path, error: &io::Error) -> ImportError {
@@ -29,9 +33,12 @@ fn wrong(path: &Path, error: &io::Error) -> ImportError {
     }
 }
 
-/// The files behind the paths; folders are walked in the order of names, without hidden files.
+/// The files behind the paths; folders are walked in the order of names, without hidden files and
+/// without the rejects of this import and earlier ones. Files that begin with a patient come first, as
+/// in bulk exports a patient may turn out to be another person than the one who has the id here, and
+/// what follows must know.
 pub(super) fn expand(paths: &[PathBuf], rejects: &Path) -> Result<Vec<Input>, ImportError> {
-    let rejects = rejects.canonicalize().ok();
+    let rejects = full(rejects);
     let mut inputs = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
@@ -40,19 +47,54 @@ pub(super) fn expand(paths: &[PathBuf], rejects: &Path) -> Result<Vec<Input>, Im
                 shown: "-".to_owned(),
                 size: 0,
                 fingerprint: String::new(),
+                patients_first: false,
             });
         } else {
-            walk(path, rejects.as_deref(), &mut inputs)?;
+            walk(path, &rejects, true, &mut inputs)?;
         }
     }
+    inputs.sort_by_key(|input| !input.patients_first);
     Ok(inputs)
 }
 
-fn walk(path: &Path, rejects: Option<&Path>, inputs: &mut Vec<Input>) -> Result<(), ImportError> {
+/// The whole path of a file, which need not be there.
+pub(super) fn full(path: &Path) -> PathBuf {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    let there = path.canonicalize().ok();
+    let named = || Some(folder.ok()?.join(path.file_name()?));
+    there.or_else(named).unwrap_or_else(|| path.to_owned())
+}
+
+/// Whether a path is that of the rejects, or of rejects that were moved aside (`rejects.1`).
+fn is_aside(path: &Path, rejects: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    text.strip_prefix(rejects.as_os_str().as_encoded_bytes())
+        .is_some_and(|rest| match rest {
+            [] => true,
+            [b'.', number @ ..] => !number.is_empty() && number.iter().all(u8::is_ascii_digit),
+            _ => false,
+        })
+}
+
+fn walk(
+    path: &Path,
+    rejects: &Path,
+    named: bool,
+    inputs: &mut Vec<Input>,
+) -> Result<(), ImportError> {
     let data = path.metadata().map_err(|error| wrong(path, &error))?;
     if !data.is_dir() {
         let full = path.canonicalize().map_err(|error| wrong(path, &error))?;
-        if rejects == Some(full.as_path()) {
+        if named && full == rejects {
+            return Err(ImportError::Input {
+                path: path.display().to_string(),
+                reason: "is also where refused entries go; rename it, or give another file with --rejects".to_owned(),
+            });
+        }
+        if !named && is_aside(&full, rejects) {
             return Ok(());
         }
         let changed = data
@@ -61,12 +103,16 @@ fn walk(path: &Path, rejects: Option<&Path>, inputs: &mut Vec<Input>) -> Result<
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
             .map_or(0, |time| time.as_nanos());
         let fingerprint = format!("{}\n{}\n{changed}", full.display(), data.len());
-        inputs.push(Input {
+        let mut input = Input {
             path: Some(path.to_owned()),
             shown: path.display().to_string(),
             size: data.len(),
             fingerprint,
-        });
+            patients_first: false,
+        };
+        // What can't be read says so when it is its turn.
+        input.patients_first = input.begins_with_patient().unwrap_or(false);
+        inputs.push(input);
         return Ok(());
     }
     let mut names = Vec::new();
@@ -83,7 +129,7 @@ fn walk(path: &Path, rejects: Option<&Path>, inputs: &mut Vec<Input>) -> Result<
     names.sort();
     names
         .iter()
-        .try_for_each(|name| walk(&path.join(name), rejects, inputs))
+        .try_for_each(|name| walk(&path.join(name), rejects, false, inputs))
 }
 
 impl Input {
@@ -96,6 +142,18 @@ impl Input {
             path: self.shown.clone(),
             reason: reason.into(),
         }
+    }
+    /// Whether the first `resourceType` in its first few kilobytes says that it is a patient.
+    fn begins_with_patient(&self) -> io::Result<bool> {
+        const NAME: &[u8] = b"\"resourceType\"";
+        let mut head = Vec::new();
+        self.open(None)?.take(HEAD_BYTES).read_to_end(&mut head)?;
+        let place = head.windows(NAME.len()).position(|part| part == NAME);
+        Ok(place.is_some_and(|place| {
+            let rest = head[place + NAME.len()..].trim_ascii_start();
+            let value = rest.strip_prefix(b":").unwrap_or_default();
+            value.trim_ascii_start().starts_with(b"\"Patient\"")
+        }))
     }
     /// Opens it; what is read of it as stored is added to `counter`.
     pub(super) fn open<'a>(
@@ -166,4 +224,25 @@ fn decompress<'a>(mut raw: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> 
         text.consume(3);
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejects_of_earlier_imports_are_known_by_their_names() {
+        for (path, expected) in [
+            ("/a/rejects.ndjson", true),
+            ("/a/rejects.ndjson.1", true),
+            ("/a/rejects.ndjson.12", true),
+            ("/a/rejects.ndjson.", false),
+            ("/a/rejects.ndjson.gz", false),
+            ("/a/rejects.ndjson2", false),
+            ("/b/rejects.ndjson", false),
+        ] {
+            let aside = is_aside(Path::new(path), Path::new("/a/rejects.ndjson"));
+            assert_eq!(aside, expected, "{path}");
+        }
+    }
 }

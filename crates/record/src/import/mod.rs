@@ -3,27 +3,39 @@
 //! **What goes in.** An import is entry-wise, whatever the bundle's type: what is valid goes in, what
 //! is refused goes to the rejects file with its reason and its original. Everything that one patient
 //! has in a bundle goes in in commits of up to [`CHUNK_ENTRIES`] resources. A line of NDJSON is a
-//! bundle or a resource; a document (which may be pretty-printed) is one of either.
+//! bundle or a resource; a document (which may be pretty-printed) is one of either. A row of a rejects
+//! file, mended, is what it was before: an entry, a resource or a bundle.
 //!
 //! **Which id it gets.** `PUT Type/id` keeps that id. `ifNoneExist` and `PUT Type?criteria` mean the
 //! resource that the criteria find, else an id derived from the criteria. An entry whose `fullUrl` is
-//! a URN gets an id derived from it (and its patient, who decides the shard); an entry with an id of
-//! its own and no URN keeps it; what has neither gets one derived from its content. Derived ids are
+//! a URN that names one thing in the world (`urn:uuid:` with a UUID, `urn:oid:`) gets an id derived
+//! from it (and its patient, who decides the shard). Any other URN (`urn:uuid:patient`) is good in its
+//! own bundle only: the id is derived from URN and content, and for a patient who has neither an
+//! identifier nor a name with a birth date, from the whole bundle. An entry with an id of its own and
+//! no URN keeps it; what has neither gets one derived from its content. Derived ids are
 //! the same each time, so importing again finds what is there: the same content is left alone,
 //! different content makes a new version. Content that an entry with a URN had in an earlier version
 //! counts as there: bundles that bring one resource in several states don't swap them to and fro. (An
 //! id of its own promises an order of states; an input that holds such a resource several times with
 //! different content makes those versions each time.)
 //!
+//! **One id, two people.** Ids from several sources can be the same. A patient who is there already is
+//! not overwritten by one who shares no identifier with them and differs in name or birth date: that
+//! entry is refused, and so is all that belongs to them. (What says only `Patient/1`, and comes without
+//! the patient, can't be told apart, unless the patient came before it in the same import; files that
+//! begin with patients are read first.)
+//!
 //! **References** to entries of the same bundle follow them to their new ids, by `fullUrl` or by
 //! `Type/id`. Conditional references are looked up by identifier in the bundle, then in the store;
 //! when nothing is found they are tried once more after all that came before, and (for files) after
-//! everything else, before their entry is refused. A reference to what is nowhere stays as it is.
+//! everything else, before their entry is refused. The same holds for a reference by a URN to a patient
+//! of another bundle; any other URN that no entry of the bundle has is refused, because nothing could
+//! ever be found by it. A literal reference (`Type/id`) to what is nowhere stays as it is.
 //!
 //! **Going on after a stop.** How far each file got is kept in the store and written after the data,
 //! so an import that was stopped goes on about where it was; a file whose size or time changed starts
-//! over. When all is done the marks are reset, so another run checks everything again. After a
-//! resumed run the count of rejects includes those that were in the rejects file already.
+//! over, and so does one whose refused entries are not in the rejects file any more. When all is done
+//! the marks are reset, so another run checks everything again. After a resumed run the count of rejects includes those that were in the rejects file already.
 //!
 //! **Memory** is bounded by the workers: a line has at most [`LINE_BYTES_MAX`], lines and documents
 //! over [`SMALL_BYTES`] are read entry by entry (three times: patients, owners, writing).
@@ -32,13 +44,14 @@ mod entry;
 mod index;
 mod input;
 mod mark;
+mod person;
 mod read;
 mod rejects;
 mod store;
 mod stream;
 mod unit;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,7 +64,7 @@ use trust::{Action, Agent, Permit, Purpose, Target, Trust, TrustError};
 use input::Input;
 use mark::Marks;
 use read::Envelope;
-use rejects::Rejects;
+use rejects::{Earlier, Rejects};
 
 /// Resources of one commit: enough to share the cost of an audit leaf, few enough that a commit takes
 /// well under a tenth of a second.
@@ -64,6 +77,8 @@ pub const LINE_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const BUNDLE_ENTRIES_MAX: u64 = 1_000_000;
 /// The largest single resource.
 pub const RESOURCE_BYTES_MAX: usize = 50 * 1024 * 1024;
+/// The longest entry of a document that is read entry by entry: a resource, and what is around it.
+const ENTRY_BYTES_MAX: u64 = RESOURCE_BYTES_MAX as u64 + 64 * 1024;
 /// The most entries that wait for the end of the import; what is refused beyond that is refused at once.
 const DEFERRED_MAX: usize = 1_000_000;
 /// How many conditional references are remembered across bundles.
@@ -77,7 +92,8 @@ pub struct ImportOptions {
     /// Files or folders; `-` is standard input.
     pub paths: Vec<PathBuf>,
     /// Where refused entries go (NDJSON: source, line, entry, reason, original). Made when the first
-    /// one is refused; one from an earlier import is replaced, unless that import is resumed.
+    /// one is refused; what is there from before is then moved aside (`FILE.1`, …), unless it is of
+    /// this import, which was stopped. It can't be an input as well.
     pub rejects: PathBuf,
     /// How many bundles are worked on at once.
     pub parallel: usize,
@@ -140,8 +156,10 @@ struct Import {
     unchanged: AtomicU64,
     /// Conditional references found so far.
     found: Mutex<HashMap<String, String>>,
-    /// Entries whose conditional references wait for the end.
+    /// Entries whose references wait for the end.
     deferred: Mutex<BTreeSet<EntryName>>,
+    /// Ids of patients that came in as another person than the one who has the id here.
+    others: Mutex<HashSet<String>>,
 }
 
 /// One way through the inputs.
@@ -215,12 +233,24 @@ pub async fn run_marking(
         Err(TrustError::Refused(_)) => None,
         Err(error) => return Err(ImportError::Trust(error)),
     };
-    let marks = Marks::load(trust.vault(), &permit, &inputs)
+    let (file, mut earlier) = {
+        let path = options.rejects.clone();
+        blocking(move || Ok((input::full(&path), Earlier::read(&path)?))).await?
+    };
+    let file = file.display().to_string();
+    let marks = Marks::load(trust.vault(), &permit, &inputs, file, &earlier)
         .await
         .map_err(ImportError::Trust)?;
-    let rejects = {
-        let (path, resumed) = (options.rejects.clone(), marks.resumed());
-        blocking(move || Rejects::open(path, resumed)).await?
+    let others = std::mem::take(&mut earlier.others);
+    let (rejects, others) = if marks.resumed() {
+        let path = options.rejects.clone();
+        let open = blocking(move || Rejects::open(path, Some(earlier))).await?;
+        (open, others)
+    } else {
+        (
+            Rejects::open(options.rejects.clone(), None)?,
+            HashSet::new(),
+        )
     };
     let bytes_total = inputs.iter().map(Input::bytes).sum();
     let import = Arc::new(Import {
@@ -235,6 +265,7 @@ pub async fn run_marking(
         unchanged: AtomicU64::new(0),
         found: Mutex::default(),
         deferred: Mutex::default(),
+        others: Mutex::new(others),
         inputs,
     });
     let parallel = options.parallel.max(1);
@@ -255,7 +286,7 @@ pub async fn run_marking(
     import.rejects.flush()?;
     import
         .marks
-        .reset(trust.vault(), &import.permit)
+        .reset(trust.vault(), &import.permit, &import.rejects)
         .await
         .map_err(ImportError::Trust)?;
     let done = import.progress();
@@ -297,8 +328,9 @@ async fn pass(
                 progress(import.progress());
                 if marked.elapsed() >= mark_every {
                     // What a mark says is done must not be missing from the rejects.
+                    let moved = import.marks.moved(&import.rejects);
                     import.rejects.flush()?;
-                    import.marks.flush(import.trust.vault(), &import.permit).await.map_err(ImportError::Trust)?;
+                    import.marks.write(import.trust.vault(), &import.permit, &moved).await.map_err(ImportError::Trust)?;
                     marked = tokio::time::Instant::now();
                 }
             }

@@ -55,6 +55,14 @@ enum Stop {
     Error(ImportError),
 }
 
+/// What came of reading on after a first line that does not end.
+enum Pretty {
+    /// It was a document.
+    Done,
+    /// It was a broken line among others; these are the bytes read so far.
+    Lines(Vec<u8>),
+}
+
 enum Piece {
     End,
     Line,
@@ -101,6 +109,7 @@ pub(super) fn all(
     sender: &mpsc::Sender<Envelope>,
 ) -> Result<(), ImportError> {
     let mut sequence = 0;
+    let mut patients = false;
     for input in 0..import.inputs.len() {
         let only = |line: u64| match &pass.only {
             None => true,
@@ -128,6 +137,19 @@ pub(super) fn all(
                 .fetch_add(import.inputs[input].bytes().unwrap_or(0), Ordering::Relaxed);
             continue;
         }
+        // Whether a patient is somebody else's must be known before what belongs to them comes.
+        if patients && !import.inputs[input].patients_first {
+            let gone = tokio::runtime::Handle::current().block_on(async {
+                tokio::select! {
+                    () = import.marks.all_before(sequence) => false,
+                    () = sender.closed() => true,
+                }
+            });
+            if gone {
+                return Ok(());
+            }
+        }
+        patients = import.inputs[input].patients_first;
         let mut send = |work: Work, last_line: u64| {
             let sent = sender.blocking_send(Envelope {
                 sequence,
@@ -199,7 +221,15 @@ fn one(
             begun = true;
             let whole = serde_json::from_slice::<IgnoredAny>(&buffer);
             if whole.is_err_and(|error| error.is_eof()) {
-                return pretty(import, input, number, &mut *reader, buffer, &mut tell, send);
+                match pretty(import, input, number, &mut *reader, buffer, &mut tell, send)? {
+                    Pretty::Done => return Ok(()),
+                    Pretty::Lines(bytes) => {
+                        reader = Box::new(io::Read::chain(io::Cursor::new(bytes), reader));
+                        buffer = Vec::new();
+                        number -= 1;
+                        continue;
+                    }
+                }
             }
         }
         tell();
@@ -244,7 +274,29 @@ fn flush(
     send(Work::Lines(std::mem::take(unit)), last)
 }
 
-/// A document that goes over several lines, of which the first is in `buffer`.
+/// Whether the second line of a text is a resource by itself, as it would be if the first line were
+/// one that was cut off.
+fn is_followed_by_resource(text: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Resource {
+        #[serde(rename = "resourceType")]
+        _kind: IgnoredAny,
+    }
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii().is_empty())
+        .nth(1)
+        .is_some_and(|line| serde_json::from_slice::<Resource>(line).is_ok())
+}
+
+/// Whether a text is JSON from its beginning to its end, one value or several.
+fn is_json(text: &[u8]) -> bool {
+    serde_json::Deserializer::from_slice(text)
+        .into_iter::<IgnoredAny>()
+        .all(|value| value.is_ok())
+}
+
+/// A document that goes over several lines, of which the first is in `buffer`. When the whole is no
+/// document but the second line is a resource, then the first is just a broken line.
 fn pretty(
     import: &Import,
     input: usize,
@@ -253,7 +305,7 @@ fn pretty(
     mut buffer: Vec<u8>,
     tell: &mut dyn FnMut(),
     send: &mut dyn FnMut(Work, u64) -> Result<(), Stop>,
-) -> Result<(), Stop> {
+) -> Result<Pretty, Stop> {
     let about = &import.inputs[input];
     let max = if about.path.is_some() {
         SMALL_BYTES
@@ -264,6 +316,9 @@ fn pretty(
     let fault = |error: io::Error| Stop::Error(about.error(error.to_string()));
     let room = (max + 1).saturating_sub(buffer.len());
     io::Read::read_to_end(&mut io::Read::take(reader, room as u64), &mut buffer).map_err(fault)?;
+    if is_followed_by_resource(&buffer) && (buffer.len() > max || !is_json(&buffer)) {
+        return Ok(Pretty::Lines(buffer));
+    }
     if buffer.len() > max && about.path.is_none() {
         let words = format!(
             "a document of more than {max} bytes can't come from standard input, which can't be read again; save it as a file"
@@ -271,11 +326,13 @@ fn pretty(
         return Err(Stop::Error(about.error(words)));
     }
     if buffer.len() > max {
-        return document(line, Source::Input(input), send);
+        document(line, Source::Input(input), send)?;
+        return Ok(Pretty::Done);
     }
     tell();
     if buffer.len() > SMALL_BYTES {
-        return document(line, Source::Memory(Arc::new(buffer)), send);
+        document(line, Source::Memory(Arc::new(buffer)), send)?;
+        return Ok(Pretty::Done);
     }
     send(
         Work::Lines(vec![Line {
@@ -284,7 +341,8 @@ fn pretty(
         }]),
         line,
     )?;
-    send(Work::End, line)
+    send(Work::End, line)?;
+    Ok(Pretty::Done)
 }
 
 /// A document that is read entry by entry.

@@ -2,14 +2,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
+use fhir::ResourceType;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ledger::{Expected, Owner};
 use trust::{Change, Unit, Vault};
 
 use super::entry::Original;
 use super::index::Ready;
+use super::person::is_another;
 use super::unit::{Around, is_fatal};
-use super::{CHUNK_ENTRIES, ImportError};
+use super::{CHUNK_ENTRIES, ImportError, lock};
 use crate::error::is_conflict;
 use crate::write::{check_owner, expected_over, pause};
 
@@ -39,6 +41,11 @@ impl Item {
     }
 }
 
+const MOVED: &str =
+    "the resource is there already, in another patient's record; an import does not move it";
+const OTHER: &str = "the patient is there already as another person, who shares no identifier and differs in name or birth date";
+const OTHERS: &str = "the resource belongs to a patient who came in as another person than the one who has the id here";
+
 /// Writes all items, those of one owner in their order.
 pub(super) async fn write(around: &Around, items: Vec<Item>) -> Result<(), ImportError> {
     let mut owners: Vec<Vec<Item>> = Vec::new();
@@ -56,38 +63,89 @@ pub(super) async fn write(around: &Around, items: Vec<Item>) -> Result<(), Impor
         .await
 }
 
-/// Cuts one owner's items into chunks in which no resource is twice.
-async fn of_owner(around: &Around, items: Vec<Item>) -> Result<(), ImportError> {
+/// Cuts one owner's items into chunks in which no resource is twice. A patient goes first: whether it
+/// is the one who is here decides about the rest.
+async fn of_owner(around: &Around, mut items: Vec<Item>) -> Result<(), ImportError> {
+    let is_patient = |item: &Item| item.ready.resource.kind() == ResourceType::Patient;
+    items.sort_by_key(|item| !is_patient(item));
+    if !items.first().is_some_and(is_patient) && is_of_other(around, &items) {
+        return refuse_all(around, &items);
+    }
     let mut chunk: Vec<Item> = Vec::new();
-    let mut names: HashSet<(fhir::ResourceType, String)> = HashSet::new();
+    let mut names: HashSet<(ResourceType, String)> = HashSet::new();
+    let mut other = false;
     for item in items {
         let (kind, id) = item.name();
-        let fresh = names.insert((kind, id.to_owned()));
-        if !fresh || chunk.len() == CHUNK_ENTRIES {
-            let (kind, id) = (kind, id.to_owned());
-            self::chunk(around, &mut chunk).await?;
+        let name = (kind, id.to_owned());
+        if names.contains(&name) || chunk.len() == CHUNK_ENTRIES {
+            other |= self::chunk(around, std::mem::take(&mut chunk), other).await?;
             names.clear();
-            names.insert((kind, id));
         }
+        names.insert(name);
         chunk.push(item);
     }
-    self::chunk(around, &mut chunk).await
+    self::chunk(around, chunk, other).await?;
+    Ok(())
 }
 
-async fn chunk(around: &Around, items: &mut Vec<Item>) -> Result<(), ImportError> {
-    let items = std::mem::take(items);
-    if items.is_empty() || commit(around, &items).await? {
-        return Ok(());
+/// What came of a commit.
+enum Outcome {
+    Done,
+    /// One of several is refused by the store.
+    OneByOne,
+    /// The patient is another person than the one who is here; all is refused.
+    Other,
+}
+
+/// Whether the items belong to a patient who came in as another person.
+fn is_of_other(around: &Around, items: &[Item]) -> bool {
+    match items.first().map(|item| &item.ready.owner) {
+        Some(Owner::Patient(id)) => lock(&around.import.others).contains(id),
+        _ => false,
     }
-    // Something in it is refused by the store; one by one it shows what.
-    for item in &items {
-        commit(around, std::slice::from_ref(item)).await?;
+}
+
+/// Refuses a patient who is another person than the one here, and what belongs to them.
+fn refuse_all(around: &Around, items: &[Item]) -> Result<(), ImportError> {
+    for item in items {
+        let (kind, id) = item.name();
+        let (reason, other) = match kind {
+            ResourceType::Patient => (OTHER, Some(id)),
+            _ => (OTHERS, None),
+        };
+        let original = Some(item.original.bytes());
+        around.refuse_as(item.line, item.index, reason, other, original)?;
     }
     Ok(())
 }
 
-/// Commits items; `false` when one of several is refused.
-async fn commit(around: &Around, items: &[Item]) -> Result<bool, ImportError> {
+/// Writes items, of which no two are the same resource; tells whether their patient is another person
+/// than the one who is here, as `other` says that the chunk before did.
+async fn chunk(around: &Around, items: Vec<Item>, other: bool) -> Result<bool, ImportError> {
+    if other {
+        refuse_all(around, &items)?;
+        return Ok(true);
+    }
+    if items.is_empty() {
+        return Ok(false);
+    }
+    match commit(around, &items).await? {
+        Outcome::Done => return Ok(false),
+        Outcome::Other => return Ok(true),
+        Outcome::OneByOne => {}
+    }
+    // Something in it is refused by the store; one by one it shows what.
+    for (place, item) in items.iter().enumerate() {
+        if let Outcome::Other = commit(around, std::slice::from_ref(item)).await? {
+            refuse_all(around, &items[place + 1..])?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Commits items of one owner.
+async fn commit(around: &Around, items: &[Item]) -> Result<Outcome, ImportError> {
     let import = &around.import;
     let vault = import.trust.vault();
     let refuse = |item: &Item, reason: &str| {
@@ -111,9 +169,9 @@ async fn commit(around: &Around, items: &[Item]) -> Result<bool, ImportError> {
                     Err(error) if is_fatal(&error) => return Err(ImportError::Trust(error)),
                     Err(error) if items.len() == 1 => {
                         refuse(item, &error.to_string())?;
-                        return Ok(true);
+                        return Ok(Outcome::Done);
                     }
-                    Err(_) => return Ok(false),
+                    Err(_) => return Ok(Outcome::OneByOne),
                 };
                 let live = existing.as_ref().filter(|row| !row.deleted);
                 look |= existing.is_some();
@@ -133,10 +191,26 @@ async fn commit(around: &Around, items: &[Item]) -> Result<bool, ImportError> {
                     moved.push(item);
                     continue;
                 }
+                if live.is_some_and(|row| is_another(&row.resource, &item.ready.resource)) {
+                    lock(&import.others).insert(id.to_owned());
+                    refuse_all(around, items)?;
+                    return Ok(Outcome::Other);
+                }
                 expected_over(existing.as_ref()).0
             } else {
                 Expected::Absent
             };
+            // What has the same name but another owner has another shard in its id.
+            if expected == Expected::Absent && item.ready.named {
+                match vault.twin(&import.permit, kind, id).await {
+                    Ok(None) => {}
+                    Ok(Some(_)) => {
+                        moved.push(item);
+                        continue;
+                    }
+                    Err(error) => return Err(ImportError::Trust(error)),
+                }
+            }
             changes.push(Change::Put {
                 resource: item.ready.resource.clone(),
                 expected,
@@ -159,20 +233,17 @@ async fn commit(around: &Around, items: &[Item]) -> Result<bool, ImportError> {
                 Err(error) if is_fatal(&error) => return Err(ImportError::Trust(error)),
                 Err(error) if items.len() == 1 => {
                     refuse(&items[0], &error.to_string())?;
-                    return Ok(true);
+                    return Ok(Outcome::Done);
                 }
-                Err(_) => return Ok(false),
+                Err(_) => return Ok(Outcome::OneByOne),
             }
         }
         import.written.fetch_add(written, Ordering::Relaxed);
         import.unchanged.fetch_add(unchanged, Ordering::Relaxed);
         for item in moved {
-            refuse(
-                item,
-                "the resource is there already, in another patient's record; an import does not move it",
-            )?;
+            refuse(item, MOVED)?;
         }
-        return Ok(true);
+        return Ok(Outcome::Done);
     }
     for item in items {
         refuse(
@@ -180,7 +251,7 @@ async fn commit(around: &Around, items: &[Item]) -> Result<bool, ImportError> {
             "the resource was changed by others again and again at the same time",
         )?;
     }
-    Ok(true)
+    Ok(Outcome::Done)
 }
 
 /// Whether an earlier version says the same. Some bundles bring the same resource under the same URN

@@ -10,6 +10,7 @@ use trust::TrustError;
 use super::entry::{Entry, Original};
 use super::index::{Index, Ready, Unfinished};
 use super::read::{Envelope, Line, Source, Work};
+use super::rejects::Refused;
 use super::store::{self, Item};
 use super::stream::{self, describe};
 use super::{
@@ -59,9 +60,25 @@ impl Around {
         reason: &str,
         original: Option<&[u8]>,
     ) -> Result<(), ImportError> {
-        self.import
-            .rejects
-            .add(self.source(), line, index, reason, original)
+        self.refuse_as(line, index, reason, None, original)
+    }
+    /// The same; `other` is the patient whose id somebody else has.
+    pub(super) fn refuse_as(
+        &self,
+        line: u64,
+        entry: Option<u64>,
+        reason: &str,
+        other: Option<&str>,
+        original: Option<&[u8]>,
+    ) -> Result<(), ImportError> {
+        self.import.rejects.add(&Refused {
+            source: self.source(),
+            line,
+            entry,
+            reason,
+            other,
+            original,
+        })
     }
 }
 
@@ -112,6 +129,14 @@ struct Outline<'a> {
     bundle: Option<&'a RawValue>,
     #[serde(borrow, default)]
     entry: Option<&'a RawValue>,
+    /// Of a row of a rejects file: the entry or resource that was refused.
+    #[serde(borrow, default)]
+    original: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    reason: Option<&'a RawValue>,
+    /// Of an entry.
+    #[serde(borrow, default)]
+    resource: Option<&'a RawValue>,
 }
 
 /// What lines hold: single resources, bundles, and what is neither.
@@ -147,6 +172,7 @@ fn parse_lines(lines: Vec<Line>) -> Parsed {
                         raw,
                         &whole,
                         start,
+                        false,
                         &mut parsed,
                     );
                 }
@@ -165,12 +191,14 @@ fn parse_lines(lines: Vec<Line>) -> Parsed {
     parsed
 }
 
+/// Takes one value; `is_row` when it was the original in a row of a rejects file.
 fn parse_value(
     line: u64,
     original: Original,
     raw: &RawValue,
     whole: &Arc<Vec<u8>>,
     start: usize,
+    is_row: bool,
     parsed: &mut Parsed,
 ) {
     let Ok(outline) = serde_json::from_str::<Outline<'_>>(raw.get()) else {
@@ -178,6 +206,19 @@ fn parse_value(
         parsed.alone.push(Entry::alone(line, start, original));
         return;
     };
+    let row = (outline.kind, outline.original, outline.reason);
+    if let (false, (None, Some(inner), Some(_))) = (is_row, row) {
+        // What was refused, and maybe mended since.
+        let begin = start + (inner.get().as_ptr().addr() - raw.get().as_ptr().addr());
+        let part = Original::Part(whole.clone(), begin..begin + inner.get().len());
+        parse_value(line, part, inner, whole, begin, true, parsed);
+        return;
+    }
+    if outline.kind.is_none() && outline.resource.is_some() {
+        let entry = Entry::of_bundle(line, 0, original);
+        parsed.bundles.push(entry.into_iter().collect());
+        return;
+    }
     if outline.kind.is_none_or(|kind| kind.get() != "\"Bundle\"") {
         parsed.alone.push(Entry::alone(line, start, original));
         return;
@@ -242,29 +283,47 @@ async fn lines(around: &Around, lines: Vec<Line>) -> Result<bool, ImportError> {
 }
 
 /// Imports entries that are in memory.
-async fn bundle(around: &Around, mut entries: Vec<Entry>) -> Result<bool, ImportError> {
+async fn bundle(around: &Around, entries: Vec<Entry>) -> Result<bool, ImportError> {
     if entries.is_empty() {
         return Ok(false);
     }
     let import = around.import.clone();
-    let (mut index, mut entries) = blocking(move || {
+    let (mut index, entries) = blocking(move || {
         let mut index = Index::default();
-        for entry in &mut entries {
+        let nameless = entries.iter().any(Entry::is_nameless);
+        for entry in &entries {
             index.first(&import, entry);
+            if nameless {
+                index.sum(&import, entry);
+            }
         }
+        index.firsts_are_done(&import);
         (index, entries)
     })
     .await;
     resolve(around, &mut index).await?;
     let import = around.import.clone();
-    let (finished, index) = blocking(move || {
+    let (mut index, entries) = blocking(move || {
+        let mut entries = entries;
         for entry in &mut entries {
             index.second(&import, entry);
         }
-        (finish(&index, entries), index)
+        (index, entries)
     })
     .await;
+    meet(around, &mut index).await?;
+    let (finished, index) = blocking(move || (finish(&index, entries), index)).await;
     settle(around, &index, finished).await
+}
+
+/// Looks up patients of other bundles; one who is not there yet may be on the way in an earlier unit.
+async fn meet(around: &Around, index: &mut Index) -> Result<(), ImportError> {
+    let import = &around.import;
+    if index.meet(import).await.map_err(ImportError::Trust)? {
+        import.marks.all_before(around.sequence).await;
+        index.meet(import).await.map_err(ImportError::Trust)?;
+    }
+    Ok(())
 }
 
 /// Looks up what the index asks for; what is not there yet may be on its way in an earlier unit.
@@ -332,8 +391,7 @@ async fn settle(around: &Around, index: &Index, finished: Finished) -> Result<bo
                 &reason,
                 Some(entry.original.bytes()),
             )?,
-            Err(Unfinished::Waits(kind)) => {
-                let words = format!("a conditional reference matches no {kind}");
+            Err(Unfinished::Waits(words)) => {
                 around.refuse(
                     entry.line,
                     entry.index,
@@ -355,12 +413,14 @@ async fn document(around: &Around, line: u64, source: Source) -> Result<bool, Im
         let mut index = Index::default();
         let mut count = 0;
         let outline = each(&import, &again, &AtomicU64::new(0), &mut |raw| {
-            if let Some(mut entry) = Entry::of_bundle(line, count, Original::Own(raw)) {
-                index.first(&import, &mut entry);
+            if let Some(entry) = Entry::of_bundle(line, count, Original::Own(raw)) {
+                index.first(&import, &entry);
+                index.sum(&import, &entry);
             }
             count += 1;
             count <= BUNDLE_ENTRIES_MAX
         });
+        index.firsts_are_done(&import);
         outline.map(|outline| (outline, index))
     })
     .await;
@@ -415,11 +475,12 @@ async fn document(around: &Around, line: u64, source: Source) -> Result<bool, Im
         read.map(|_| index)
     })
     .await;
-    let index = match second {
-        Ok(index) => Arc::new(index),
+    let mut index = match second {
+        Ok(index) => index,
         Err(trouble) => return Err(changed(around, trouble)),
     };
-    write_document(around, line, source, index).await
+    meet(around, &mut index).await?;
+    write_document(around, line, source, Arc::new(index)).await
 }
 
 /// Third way through: writing, chunk by chunk.
@@ -575,7 +636,8 @@ pub(super) fn is_fatal(error: &TrustError) -> bool {
         TrustError::Ledger(
             L::Conflict | L::CursorMoved { .. } | L::KeyDestroyed | L::Invalid(_),
         ) => false,
-        TrustError::Ledger(_) => true,
+        // A stored row that can't be opened says nothing of the entry that was to be written over it.
+        TrustError::Ledger(_) | TrustError::Damaged(_) => true,
         _ => false,
     }
 }

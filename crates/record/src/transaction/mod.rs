@@ -1,7 +1,7 @@
 //! `transaction`: all entries in one commit or none, in the specification's order (R4, section 3.1.0.11.2).
 //!
-//! Conditional creates and conditional references are looked up first, against what is in the store
-//! (and, for references, what the transaction itself writes); then DELETE, POST and PUT make up one
+//! Conditional creates and conditional references are looked up first, against what is in the store at
+//! one moment (and, for references, what the transaction itself writes), and under one audit leaf; then DELETE, POST and PUT make up one
 //! unit of work; then each GET is answered on what the commit has made. A GET that finds nothing
 //! says so in its own entry: by then the rest is done.
 mod resolve;
@@ -12,6 +12,7 @@ use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::{Expected, Owner};
 use trust::{Action, Change, Permit, TrustError, Unit, Vault, Versioned};
 
+use crate::batch::Room;
 use crate::error::{conflict, in_entry, is_conflict};
 use crate::render::BundleWriter;
 use crate::step::{Ask, Look, Step};
@@ -198,11 +199,12 @@ impl Record {
             }
         }
 
+        let room = Room::new();
         let mut answers: Vec<Result<Answer, RecordError>> = Vec::with_capacity(steps.len());
         for (place, step) in steps.iter().enumerate() {
             let written = places[place].and_then(|at: usize| written.get(at).copied());
             let answer = match (&step.ask, made[place].take(), writes[place].take()) {
-                (Ask::Get(look), ..) => self.look(caller, look.clone()).await,
+                (Ask::Get(look), ..) => self.look(caller, look.clone(), &room).await,
                 (_, Some(made), _) => match written {
                     Some(written) => Ok(written_answer(
                         caller,
@@ -225,18 +227,19 @@ impl Record {
                 },
                 (_, _, _) => Ok(deleted_answer(caller, written)),
             };
-            answers.push(answer);
+            let is_get = matches!(step.ask, Ask::Get(_));
+            answers.push(answer.map(|answer| if is_get { answer } else { room.fit(answer) }));
         }
         let mut bundle = BundleWriter::new("transaction-response", None, &[]);
-        for (step, answer) in steps.iter().zip(&answers) {
+        for (step, answer) in steps.iter().zip(answers) {
             let is_get = matches!(step.ask, Ask::Get(_));
             match answer {
                 Ok(answer) => bundle.answered(
                     None,
-                    answer,
+                    &answer,
                     !is_get && caller.prefer_return == PreferReturn::OperationOutcome,
                 ),
-                Err(error) => bundle.failed(error),
+                Err(error) => bundle.failed(&error),
             }
         }
         Ok(Answer {
@@ -301,8 +304,8 @@ impl Record {
             let existing = self.vault().load(permit, kind, id).await;
             let existing = existing
                 .map_err(|error: TrustError| entry_error(wrap(caller)(error), step, "request"))?;
-            if_match
-                .check(existing.as_ref())
+            self.check_match(caller, permit, (kind, id), if_match, existing.as_ref())
+                .await
                 .map_err(|error| entry_error(error, step, "request"))?;
             match write {
                 Some(Write::Put {
@@ -310,9 +313,11 @@ impl Record {
                     expected,
                     created,
                 }) => {
-                    check_owner(existing.as_ref(), &Vault::owner(resource)).map_err(|outcome| {
-                        entry_error(RecordError::with(422, outcome), step, "resource")
-                    })?;
+                    if let Err(outcome) = check_owner(existing.as_ref(), &Vault::owner(resource)) {
+                        self.note_look(caller, permit, kind, id).await?;
+                        let error = RecordError::with(422, outcome);
+                        return Err(entry_error(error, step, "resource"));
+                    }
                     (*expected, *created) = expected_over(existing.as_ref());
                     if *created {
                         self.permit(
@@ -331,7 +336,10 @@ impl Record {
                             expected: Expected::Version(row.version),
                             owner: Vault::owner(&row.resource),
                         },
-                        None => Write::Nothing,
+                        None => {
+                            self.note_look(caller, permit, kind, id).await?;
+                            Write::Nothing
+                        }
                     });
                 }
             }

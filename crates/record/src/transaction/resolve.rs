@@ -1,12 +1,12 @@
 //! Which id each entry of a transaction gets, and what its references become.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fhir::{IssueCode, OperationOutcome, Reference, Resource, ResourceType};
 use ledger::Expected;
-use trust::Permit;
+use trust::{Permit, Versioned};
 
 use super::{ISSUES_MAX, Stop, Write, entry_error};
-use crate::criteria::{Criteria, Found, Slot, exhausted, several};
+use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several};
 use crate::error::in_entry;
 use crate::step::{Ask, Step};
 use crate::write::{check_valid, mint, wrap};
@@ -21,6 +21,8 @@ impl Record {
         steps: &[Step],
     ) -> Result<Vec<Option<Write>>, Stop> {
         let vault = self.vault();
+        let asked = Asked::of(caller, steps)?;
+        let found = asked.seek(self, caller, permit).await?;
         let mut writes: Vec<Option<Write>> = Vec::new();
         writes.resize_with(steps.len(), || None);
         // What each entry's `fullUrl` stands for.
@@ -49,10 +51,15 @@ impl Record {
                         }
                     } else {
                         firsts.insert(criteria.canonical(), place);
+                        let resource = resources[place].take();
+                        let found = found.get(criteria.canonical());
                         let write = self
-                            .conditional(caller, permit, criteria, resources[place].take())
+                            .conditional(caller, permit, criteria, found, resource)
                             .await;
-                        let write = write.map_err(|error| entry_error(error, step, "request"))?;
+                        let write = write.map_err(|stop| match stop {
+                            Stop::Error(error) => entry_error(error, step, "request").into(),
+                            Stop::Again => Stop::Again,
+                        })?;
                         let id = match &write {
                             Write::Existing(row) => row.resource.id(),
                             Write::Put { resource, .. } => resource.id(),
@@ -86,7 +93,7 @@ impl Record {
                 targets.insert(full_url.clone(), target);
             }
         }
-        let conditionals = self.conditional_references(caller, permit, steps).await?;
+        let conditionals = conditional_references(steps, asked, &found)?;
 
         // Whose an entry is can be known once the patients have their ids; then the rest get theirs.
         for (place, step) in steps.iter().enumerate() {
@@ -165,121 +172,164 @@ impl Record {
         Ok(writes)
     }
 
-    /// Looks a conditional create up.
+    /// What a conditional create becomes, given what its criteria find.
     async fn conditional(
         &self,
         caller: &Caller,
         permit: &Permit,
         criteria: &Criteria,
+        found: Option<&Found>,
         resource: Option<Resource>,
-    ) -> Result<Write, RecordError> {
-        match criteria
-            .find(self.vault(), permit)
-            .await
-            .map_err(wrap(caller))?
-        {
-            Found::One(row) => return Ok(Write::Existing(row)),
-            Found::Several => return Err(several()),
-            Found::Nothing => {}
+    ) -> Result<Write, Stop> {
+        match found {
+            Some(Found::One(row)) => return Ok(Write::Existing(row.clone())),
+            Some(Found::Hidden) => return Err(hidden().into()),
+            Some(Found::Several) => return Err(several().into()),
+            Some(Found::Nothing) | None => {}
         }
         match criteria
             .slot(self.vault(), permit)
             .await
             .map_err(wrap(caller))?
         {
-            Slot::Taken(row) => Ok(Write::Existing(row)),
-            Slot::Exhausted => Err(exhausted()),
-            Slot::Free { id, expected } => {
+            // Found when looked for again.
+            Slot::Taken(_) => Err(Stop::Again),
+            Slot::Exhausted => Err(exhausted().into()),
+            Slot::Free(id) => {
                 let mut resource = resource.ok_or_else(|| {
                     RecordError::new(400, IssueCode::Required, "the resource is missing")
                 })?;
                 resource.set_id(&id);
                 Ok(Write::Put {
                     resource,
-                    expected,
+                    expected: Expected::Absent,
                     created: true,
                 })
             }
         }
     }
+}
 
-    /// What each conditional reference of the transaction means.
-    async fn conditional_references(
-        &self,
-        caller: &Caller,
-        permit: &Permit,
-        steps: &[Step],
-    ) -> Result<HashMap<String, Meant>, RecordError> {
-        let mut asked: HashMap<String, usize> = HashMap::new();
+/// What a transaction asks the store by criteria.
+struct Asked<'a> {
+    /// Criteria of conditional creates.
+    creates: Vec<&'a Criteria>,
+    /// Conditional references: as they are written, understood, and the first entry that has them.
+    references: Vec<(String, Criteria, usize)>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(caller: &Caller, steps: &'a [Step]) -> Result<Self, RecordError> {
+        let creates = steps.iter().filter_map(|step| match &step.ask {
+            Ask::Create { criteria, .. } => criteria.as_deref(),
+            _ => None,
+        });
+        let mut texts: HashSet<String> = HashSet::new();
+        let mut found: Vec<(String, usize)> = Vec::new();
         for (place, step) in steps.iter().enumerate() {
             let Some(resource) = &step.resource else {
                 continue;
             };
-            each_reference(resource, &mut |text| {
-                if refs::conditional(text).is_some() && !asked.contains_key(text) {
-                    asked.insert(text.to_owned(), place);
+            refs::each(resource, &mut |text| {
+                if refs::conditional(text).is_some() && texts.insert(text.to_owned()) {
+                    found.push((text.to_owned(), place));
                 }
             });
         }
-        let mut meant = HashMap::with_capacity(asked.len());
-        for (text, place) in asked {
+        let mut references = Vec::with_capacity(found.len());
+        for (text, place) in found {
             let Some((kind, query)) = refs::conditional(&text) else {
                 continue;
             };
-            let wrong = |error: RecordError| entry_error(error, &steps[place], "resource");
-            let criteria = Criteria::parse(kind, query)
-                .map_err(|outcome| wrong(RecordError::with(400, outcome)))?;
-            let here = |step: &Step| match &step.ask {
-                Ask::Create { .. } | Ask::Update { .. } => step
-                    .resource
-                    .as_ref()
-                    .is_some_and(|resource| criteria.matches(resource)),
-                _ => false,
-            };
-            let found = criteria
-                .find(self.vault(), permit)
-                .await
-                .map_err(wrap(caller))
-                .map_err(wrong)?;
-            let mut others = steps
-                .iter()
-                .enumerate()
-                .filter(|(_, step)| here(step))
-                .map(|(place, _)| place);
-            let (first, second) = (others.next(), others.next());
-            let one = match (found, first, second) {
-                (Found::Several, ..) | (_, _, Some(_)) => return Err(wrong(several())),
-                (Found::One(row), None, _) => row
-                    .resource
-                    .reference()
-                    .map(|reference| Meant::There(reference.to_string())),
-                // An update or conditional create of the very resource that the store found.
-                (Found::One(row), Some(here), _) => {
-                    let same = match &steps[here].ask {
-                        Ask::Update { id, .. } => row.resource.id() == Some(id),
-                        Ask::Create { criteria, .. } => criteria
-                            .as_ref()
-                            .is_some_and(|criteria| criteria.matches(&row.resource)),
-                        _ => false,
-                    };
-                    if !same {
-                        return Err(wrong(several()));
-                    }
-                    row.resource
-                        .reference()
-                        .map(|reference| Meant::There(reference.to_string()))
-                }
-                (Found::Nothing, Some(here), _) => Some(Meant::Here(here)),
-                (Found::Nothing, None, _) => None,
-            };
-            let Some(one) = one else {
-                let words = format!("a conditional reference matches no {kind}");
-                return Err(wrong(RecordError::new(412, IssueCode::NotFound, words)));
-            };
-            meant.insert(text, one);
+            let criteria = Criteria::parse(&caller.base, kind, query).map_err(|outcome| {
+                entry_error(RecordError::with(400, outcome), &steps[place], "resource")
+            })?;
+            references.push((text, criteria, place));
         }
-        Ok(meant)
+        Ok(Self {
+            creates: creates.collect(),
+            references,
+        })
     }
+
+    /// What is in the store, by the canonical text of the criteria.
+    async fn seek(
+        &self,
+        record: &Record,
+        caller: &Caller,
+        permit: &Permit,
+    ) -> Result<HashMap<String, Found>, RecordError> {
+        let references = self.references.iter().map(|(_, criteria, _)| criteria);
+        let mut seen = HashSet::new();
+        let all: Vec<&Criteria> = self
+            .creates
+            .iter()
+            .copied()
+            .chain(references)
+            .filter(|criteria| seen.insert(criteria.canonical()))
+            .collect();
+        let found = Criteria::seek(record.vault(), permit, &all).await;
+        let found = found.map_err(wrap(caller))?;
+        let names = all.iter().map(|criteria| criteria.canonical().to_owned());
+        Ok(names.zip(found).collect())
+    }
+}
+
+/// What each conditional reference of the transaction means.
+fn conditional_references(
+    steps: &[Step],
+    asked: Asked<'_>,
+    found: &HashMap<String, Found>,
+) -> Result<HashMap<String, Meant>, RecordError> {
+    let mut meant = HashMap::with_capacity(asked.references.len());
+    for (text, criteria, place) in asked.references {
+        let wrong = |error: RecordError| entry_error(error, &steps[place], "resource");
+        let here = |step: &Step| match &step.ask {
+            Ask::Create { .. } | Ask::Update { .. } => step
+                .resource
+                .as_ref()
+                .is_some_and(|resource| criteria.matches(resource)),
+            _ => false,
+        };
+        let mut others = steps
+            .iter()
+            .enumerate()
+            .filter(|(_, step)| here(step))
+            .map(|(place, _)| place);
+        let (first, second) = (others.next(), others.next());
+        let there = |row: &Versioned| {
+            row.resource
+                .reference()
+                .map(|reference| Meant::There(reference.to_string()))
+        };
+        let one = match (found.get(criteria.canonical()), first, second) {
+            (Some(Found::Several), ..) | (_, _, Some(_)) => return Err(wrong(several())),
+            (Some(Found::One(row)), None, _) => there(row),
+            // An update or conditional create of the very resource that the store found.
+            (Some(Found::One(row)), Some(here), _) => {
+                let same = match &steps[here].ask {
+                    Ask::Update { id, .. } => row.resource.id() == Some(id),
+                    Ask::Create { criteria, .. } => criteria
+                        .as_ref()
+                        .is_some_and(|criteria| criteria.matches(&row.resource)),
+                    _ => false,
+                };
+                if !same {
+                    return Err(wrong(several()));
+                }
+                there(row)
+            }
+            // What consent hides is not there; or the reference would show its id.
+            (Some(Found::Nothing | Found::Hidden) | None, Some(here), _) => Some(Meant::Here(here)),
+            (Some(Found::Nothing | Found::Hidden) | None, None, _) => None,
+        };
+        let Some(one) = one else {
+            let words = format!("a conditional reference matches no {}", criteria.kind());
+            return Err(wrong(RecordError::new(412, IssueCode::NotFound, words)));
+        };
+        meant.insert(text, one);
+    }
+    Ok(meant)
 }
 
 /// What a conditional reference means.
@@ -299,26 +349,4 @@ fn lookup(targets: &HashMap<String, String>, base: Option<&str>, text: &str) -> 
     let base = base?;
     Reference::parse(text).filter(|_| !text.contains("://"))?;
     targets.get(&format!("{base}{text}")).cloned()
-}
-
-/// Calls `visit` with each reference, without changing any.
-fn each_reference(resource: &Resource, visit: &mut dyn FnMut(&str)) {
-    fn walk(value: &serde_json::Value, visit: &mut dyn FnMut(&str)) {
-        match value {
-            serde_json::Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
-            serde_json::Value::Object(members) => {
-                for (name, value) in members {
-                    match value {
-                        serde_json::Value::String(text) if name == "reference" => visit(text),
-                        other => walk(other, visit),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    resource
-        .members()
-        .values()
-        .for_each(|value| walk(value, visit));
 }

@@ -60,6 +60,8 @@ fn entry(full_url: &str, resource: Value) -> Value {
     json!({"fullUrl": full_url, "resource": resource.clone(), "request": {"method": "POST", "url": resource["resourceType"]}})
 }
 
+const URN: &str = "urn:uuid:0f5b0f6e-3c7d-4a51-8a53-0a3f6f0d6c11";
+
 fn bundle(kind: &str, entries: &[Value]) -> Value {
     json!({"resourceType": "Bundle", "type": kind, "entry": entries})
 }
@@ -167,7 +169,7 @@ async fn one_urn_in_several_states_settles() {
         bundle(
             "transaction",
             &[entry(
-                "urn:uuid:1",
+                "urn:uuid:6b1c1f0e-7d0b-4f5c-9a59-3f1d5a9f6a01",
                 json!({"resourceType": "Practitioner", "extension": [{"url": "http://x.org/n", "valueInteger": number}]}),
             )],
         )
@@ -293,10 +295,10 @@ async fn refused_entries_go_to_the_rejects_file_and_the_rest_goes_in() {
     let mixed = bundle(
         "transaction",
         &[
-            entry("urn:uuid:1", json!({"resourceType": "Patient"})),
+            entry(URN, json!({"resourceType": "Patient"})),
             entry(
                 "urn:uuid:2",
-                json!({"resourceType": "Observation", "subject": {"reference": "urn:uuid:1"}}),
+                json!({"resourceType": "Observation", "subject": {"reference": URN}}),
             ),
             entry(
                 "urn:uuid:3",
@@ -367,11 +369,12 @@ async fn refused_entries_go_to_the_rejects_file_and_the_rest_goes_in() {
             0o600
         );
     }
-    // Mended, it goes in, and the old rejects are gone.
+    // Mended, it goes in. The rejects of before are still there, and those of the first time beside them.
     let mended = bundle("transaction", &[mixed["entry"][0].clone()]);
     house.file("in.ndjson", &lines(&[mended]));
     assert_eq!(import.counts().await, (0, 1, 0));
-    assert!(!import.options.rejects.exists());
+    assert_eq!(import.rejects().len(), 7);
+    assert!(house.folder.path().join("rejects.ndjson.1").exists());
 }
 
 #[tokio::test]
@@ -523,10 +526,10 @@ async fn an_import_and_a_request_agree_on_conditional_creates() {
         )
         .await
         .unwrap();
-    assert_eq!(
-        (anew.status, json_of(&anew)["id"].as_str()),
-        (201, Some(id.as_str()))
-    );
+    assert_eq!(anew.status, 201);
+    assert_ne!(json_of(&anew)["id"], json!(id));
+    // The import meets what the request has made.
+    assert_eq!(import.counts().await, (0, 1, 0));
 }
 
 #[tokio::test]
@@ -691,107 +694,59 @@ fn synthea() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// Bundles up to this length are tried: of two hundred real ones about a tenth, with all their types of
+/// resources, which without optimisation takes seconds. `CAIRN_TEST_SAMPLE=all` tries all of them.
+const REAL_BUNDLE_BYTES_MAX: usize = 190_000;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_bundles_go_in_without_rejects() {
     let Some(path) = synthea() else {
         println!("no real bundles here; nothing was tried");
         return;
     };
-    // A few of them: without optimisation all take minutes.
-    let mut text = std::io::BufReader::new(flate2::read::MultiGzDecoder::new(
-        std::fs::File::open(path).unwrap(),
-    ));
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "whoever runs the tests says how much of the sample is tried"
+    )]
+    let all = std::env::var("CAIRN_TEST_SAMPLE").is_ok_and(|value| value == "all");
+    let sample = std::fs::File::open(path).unwrap();
+    let text = std::io::BufReader::new(flate2::read::MultiGzDecoder::new(sample));
     let mut bytes = Vec::new();
-    for _ in 0..6 {
-        std::io::BufRead::read_until(&mut text, b'\n', &mut bytes).unwrap();
+    let mut resources = 0;
+    let mut kinds = std::collections::HashSet::new();
+    for line in std::io::BufRead::split(text, b'\n') {
+        let line = line.unwrap();
+        if all || line.len() <= REAL_BUNDLE_BYTES_MAX {
+            let bundle: Value = serde_json::from_slice(&line).unwrap();
+            for entry in bundle["entry"].as_array().unwrap() {
+                kinds.insert(
+                    entry["resource"]["resourceType"]
+                        .as_str()
+                        .unwrap()
+                        .to_owned(),
+                );
+                resources += 1;
+            }
+            bytes.extend(line);
+            bytes.push(b'\n');
+        }
     }
+    assert!(
+        resources > 1500 && kinds.len() > 12,
+        "{resources} {kinds:?}"
+    );
     let house = House::new().await;
     let import = Import::new(&house, &[house.file("real.ndjson", &bytes)]);
     let first = import.run().await;
     assert_eq!(
-        first.rejected,
-        0,
-        "{:?}",
-        import
-            .rejects()
-            .iter()
-            .map(|row| row["reason"].clone())
-            .collect::<Vec<_>>()
-    );
-    let second = import.run().await;
-    assert_eq!(
-        (second.written, second.unchanged, second.rejected),
-        (0, first.written + first.unchanged, 0)
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes without optimisation"]
-async fn all_real_bundles_go_in_without_rejects() {
-    let path = synthea().expect("the real bundles");
-    let house = House::new().await;
-    let import = Import::new(&house, &[path]);
-    let start = tokio::time::Instant::now();
-    let first = import.run().await;
-    println!("first: {first:?} in {:?}", start.elapsed());
-    assert_eq!(
         (first.written + first.unchanged, first.rejected),
-        (61_873, 0)
+        (resources, 0),
+        "{:?}",
+        import.rejects()
     );
-    let start = tokio::time::Instant::now();
     let second = import.run().await;
-    println!("second: {second:?} in {:?}", start.elapsed());
     assert_eq!(
         (second.written, second.unchanged, second.rejected),
-        (0, 61_873, 0)
+        (0, resources, 0)
     );
-}
-
-/// What the test below runs with something on its standard input; by itself it imports nothing.
-#[tokio::test]
-#[ignore = "reads standard input"]
-async fn child_that_reads_standard_input() {
-    let house = House::new().await;
-    let done = Import::new(&house, &[PathBuf::from("-")]).run().await;
-    println!(
-        "counted {} {} {}",
-        done.written, done.unchanged, done.rejected
-    );
-}
-
-#[test]
-fn standard_input() {
-    let one = |number| patient_bundle(number, 2);
-    let mut waits = observation("x", "29463-7");
-    waits["id"] = json!("w");
-    waits["performer"] = json!([{"reference": "Practitioner?identifier=urn:npi|1"}]);
-    let later = json!({"resourceType": "Practitioner", "identifier": [{"system": "urn:npi", "value": "1"}]});
-    for (bytes, expected) in [
-        (lines(&[one(0), one(1)]), "counted 6 0 0"),
-        (gzip(&lines(&[one(0)])), "counted 3 0 0"),
-        (serde_json::to_vec_pretty(&one(0)).unwrap(), "counted 3 0 0"),
-        // It can't be read again, so what waits for what comes later is refused.
-        (
-            lines(&[waits.clone(), "x".repeat(2 << 20).into(), later.clone()]),
-            "counted 1 0 2|counted 2 0 1",
-        ),
-        (
-            lines(&[later, "x".repeat(2 << 20).into(), waits]),
-            "counted 2 0 1",
-        ),
-    ] {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "imports::child_that_reads_standard_input"])
-            .args(["--ignored", "--nocapture"])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(&bytes).unwrap();
-        let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
-        // Whether what waits is still in hand when the later line comes depends on the workers' pace;
-        // either way each line is written or refused.
-        let one_of = expected.split('|').any(|counts| output.contains(counts));
-        assert!(one_of, "{expected}: {output}");
-    }
 }

@@ -142,7 +142,7 @@ async fn a_resource_lives_through_its_versions() {
             ("PUT", "201 Created", "W/\"4\"", true),
             ("DELETE", "204 No Content", "W/\"3\"", false),
             ("PUT", "200 OK", "W/\"2\"", true),
-            ("POST", "201 Created", "W/\"1\"", true),
+            ("PUT", "201 Created", "W/\"1\"", true),
         ]
     );
     assert!(
@@ -512,14 +512,17 @@ async fn conditional_creates_find_none_one_or_several() {
         );
         assert_eq!(json_of(&answer)["active"], true);
     }
-    // Deleted: made again, under the same id.
+    // Deleted: made anew, under another id.
     house
         .record
         .delete(&client(), T::Practitioner, &id, None)
         .await
         .unwrap();
     let again = create("identifier=urn:npi|1", true).await.unwrap();
-    assert_eq!((again.status, again.version), (201, Some(3)));
+    assert_eq!((again.status, again.version), (201, Some(1)));
+    let first = id;
+    let id = json_of(&again)["id"].as_str().unwrap().to_owned();
+    assert_ne!(id, first);
     // Changed so that it no longer fits: made anew, under another one.
     let changed = json!({"resourceType": "Practitioner", "id": id});
     house

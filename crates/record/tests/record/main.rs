@@ -7,7 +7,10 @@
 )]
 
 mod bundles;
+mod guards;
 mod house;
 mod imports;
 mod interactions;
+mod limits;
+mod privacy;
 mod searches;

@@ -5,7 +5,7 @@ use fhir::ResourceType as T;
 use record::Caller;
 use serde_json::{Value, json};
 
-use crate::house::{BASE, House, client, json_of, link, observation, pairs, wrong};
+use crate::house::{BASE, House, client, json_of, link, minimal, observation, pairs, wrong};
 
 fn ids(bundle: &Value) -> Vec<String> {
     let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
@@ -247,5 +247,148 @@ async fn totals_are_exact_when_asked_for() {
             .await
             .get("total")
             .is_none()
+    );
+}
+
+#[tokio::test]
+async fn references_by_this_server_s_address_are_found_as_they_were_written() {
+    let house = House::new().await;
+    let patient = house.patient("Berg").await;
+    let absolute = format!("{BASE}/Patient/{patient}");
+    let mut weight = observation("x", "29463-7");
+    weight["subject"]["reference"] = json!(absolute);
+    weight["identifier"] = json!([{"system": "urn:lab", "value": "1"}]);
+    let id = house.create(&weight).await;
+    for query in [
+        format!("subject={absolute}"),
+        format!("patient={absolute}&code=29463-7"),
+        format!("subject=Patient/nobody,{absolute}"),
+    ] {
+        assert_eq!(
+            ids(&house.find(T::Observation, &query).await),
+            [id.as_str()],
+            "{query}"
+        );
+    }
+    assert_eq!(
+        house
+            .find(T::Observation, &format!("subject={absolute}x"))
+            .await["total"],
+        0
+    );
+    let criteria = format!("subject={absolute}&identifier=urn:lab|1");
+    let body = weight.to_string();
+    let again = house
+        .record
+        .conditional_create(&client(), T::Observation, &criteria, body.as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(again.status, 200);
+}
+
+#[tokio::test]
+async fn pages_say_when_rows_have_moved() {
+    let house = House::new().await;
+    let patient = house.patient("Berg").await;
+    let mut made = Vec::new();
+    for _ in 0..6 {
+        made.push(house.create(&observation(&patient, "29463-7")).await);
+    }
+    let first = house.find(T::Observation, "code=29463-7&_count=2").await;
+    let outcomes = |page: &Value| {
+        let entries = page["entry"].as_array().cloned().unwrap_or_default();
+        let outcome = entries
+            .iter()
+            .find(|entry| entry["search"]["mode"] == "outcome")
+            .cloned();
+        outcome.map(|entry| entry["resource"]["issue"][0]["code"].clone())
+    };
+    let next = async |page: &Value| {
+        let parameters = link(page, "next").unwrap();
+        json_of(
+            &house
+                .record
+                .search(&client(), T::Observation, &parameters)
+                .await
+                .unwrap(),
+        )
+    };
+    // What is made meanwhile was on no page before.
+    house.create(&observation(&patient, "29463-7")).await;
+    let second = next(&first).await;
+    assert_eq!(
+        (ids(&second), outcomes(&second)),
+        (vec![made[3].clone(), made[2].clone()], None)
+    );
+    // What is changed moves to the front, past the pages that are still to come.
+    let mut changed = observation(&patient, "29463-7");
+    changed["id"] = json!(made[1]);
+    changed["status"] = json!("amended");
+    let body = changed.to_string();
+    house
+        .record
+        .update(&client(), T::Observation, &made[1], None, body.as_bytes())
+        .await
+        .unwrap();
+    let third = next(&second).await;
+    assert_eq!(ids(&third), [made[0].as_str()]);
+    assert_eq!(outcomes(&third), Some(json!("incomplete")));
+    let anew = house.find(T::Observation, "code=29463-7&_count=2").await;
+    assert_eq!(
+        (ids(&anew)[0].as_str(), outcomes(&anew)),
+        (made[1].as_str(), None)
+    );
+    // Of a search that does not find it nothing has moved.
+    let other = house
+        .find(T::Observation, "code=29463-7&status=final&_count=2")
+        .await;
+    let page = next(&other).await;
+    assert_eq!(outcomes(&page), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_total_is_that_of_one_moment() {
+    const ROWS: usize = 1_500;
+    let house = House::new().await;
+    let patient = house.patient("Berg").await;
+    let row = |number: usize, status: &str| {
+        let mut weight = observation(&patient, "29463-7");
+        weight["id"] = json!(format!("o{number}"));
+        weight["status"] = json!(status);
+        json!({"resource": weight, "request": {"method": "PUT", "url": format!("Observation/o{number}")}})
+    };
+    let all = (0..ROWS).map(|number| row(number, "final")).collect();
+    house.bundle(&minimal(), "transaction", all).await.unwrap();
+    // Every row stays a match, whatever is written; more than one run of hits is needed to see all.
+    let writing = async {
+        for status in ["amended", "corrected", "final", "amended"] {
+            for part in 0..10 {
+                let entries = (part..ROWS)
+                    .step_by(10)
+                    .map(|number| row(number, status))
+                    .collect();
+                house
+                    .bundle(&minimal(), "transaction", entries)
+                    .await
+                    .unwrap();
+            }
+        }
+    };
+    let mut totals = Vec::new();
+    let counting = async {
+        loop {
+            let page = house
+                .find(T::Observation, "code=29463-7&_count=1&_total=accurate")
+                .await;
+            totals.push(page["total"].as_u64().unwrap());
+        }
+    };
+    tokio::select! {
+        () = writing => {}
+        () = counting => {}
+    }
+    assert!(
+        !totals.is_empty() && totals.iter().all(|total| *total == ROWS as u64),
+        "{totals:?}"
     );
 }
