@@ -282,8 +282,11 @@ async fn introduce(
     if let Some(token) = &state.squad_token {
         say("");
         say("  Publish a journey that you changed:");
+        // As it was started: a newcomer has no `cairn` on the path.
+        let program = std::env::args_os().next().unwrap_or_else(|| "cairn".into());
         say(&format!(
-            "  cairn journey publish --server {base} --token {token} FILE"
+            "  {} journey publish --server {base} --token {token} FILE",
+            program.display()
         ));
     }
     say("");
