@@ -481,6 +481,29 @@ async function privacyOfficer(person) {
   await priya.context().close();
 }
 
+/** Who has a way in, and taking it away and giving it back. */
+async function administrator() {
+  const ada = await signIn("ada");
+  walk.check(new URL(ada.url()).pathname === "/console/accounts", "an administrator's work starts at the accounts");
+  await walk.look(ada, "accounts");
+  const row = ada.locator("tr", { hasText: "Dr Devi Clinician" });
+  await walk.click(row.getByText("Reset second factor…"));
+  await row.getByLabel("Why").waitFor();
+  await walk.look(ada, "accounts-reset");
+  await walk.press(ada, "Escape");
+  await walk.click(row.getByRole("button", { name: "Close", exact: true }));
+  await ada.getByRole("status").getByText("Account closed").waitFor();
+  walk.check((await row.locator(".state").textContent()).includes("Closed"), "a closed account is shown as closed");
+  await walk.look(ada, "accounts-closed");
+  await walk.click(ada.getByRole("status").getByRole("button", { name: "Undo" }));
+  await ada.getByRole("status").getByText("Account open again").waitFor();
+  await ada.getByLabel("State").selectOption("closed");
+  await ada.waitForURL(/state=closed/);
+  await ada.getByText("No account fits").waitFor();
+  await walk.look(ada, "accounts-none");
+  await ada.context().close();
+}
+
 try {
   await walk.open();
   const carla = await newcomer();
@@ -490,6 +513,7 @@ try {
   const person = await portal(carla);
   await worklist(carla);
   await privacyOfficer(person);
+  await administrator();
   await staysQuiet(carla, person);
 } catch (error) {
   const where = error.stack.split("\n").filter((line) => line.includes("walk.mjs")).slice(0, 3).join("\n");
