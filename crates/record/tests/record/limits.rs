@@ -110,6 +110,22 @@ async fn pages_of_large_resources_are_short_and_lose_none() {
 }
 
 #[tokio::test]
+async fn pages_of_groups_name_no_more_patients_than_the_audit_takes() {
+    let house = House::new().await;
+    for group in 0..5 {
+        let member =
+            |number: usize| json!({"entity": {"reference": format!("Patient/p{group}-{number}")}});
+        let members: Vec<Value> = (0..4_000).map(member).collect();
+        house
+            .create(&json!({"resourceType": "Group", "type": "person", "actual": true, "member": members}))
+            .await;
+    }
+    let first = house.find(T::Group, "_count=10").await;
+    assert_eq!(first["entry"].as_array().unwrap().len(), 2);
+    assert!(link(&first, "next").is_some());
+}
+
+#[tokio::test]
 async fn the_answer_to_a_bundle_has_a_limit() {
     let house = House::new().await;
     put(&house, "b", 4 * MEGABYTE).await;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use ledger::{Draft, Kind, LedgerError, Number, Owner, Query, Stored};
 
-use super::{Internal, InternalStored, Vault, fetch_open, kinds};
+use super::{Internal, InternalStored, Vault, fetch_in, kinds};
 use crate::audit::{Event, Record};
 use crate::{Action, Permit, Role, TrustError, tokens};
 
@@ -72,11 +72,12 @@ impl Vault {
         let mut patients = BTreeSet::new();
         let mut found = Vec::new();
         let mut place = before;
+        let view = ledger.view()?;
         while found.len() < limit {
             let wanted = limit - found.len();
-            let hits = ledger.search(tenant, &query, place, None, wanted).await?;
+            let hits = view.search(tenant, &query, place, None, wanted).await?;
             for hit in &hits {
-                if let Some(stored) = fetch_open(ledger, tenant, *hit).await?
+                if let Some(stored) = fetch_in(&view, tenant, *hit).await?
                     && stored.kind == kind
                     && !stored.deleted
                 {
@@ -88,6 +89,7 @@ impl Vault {
                 _ => break,
             }
         }
+        drop(view);
         self.audit_internals(permit, patients).await?;
         Ok(found)
     }

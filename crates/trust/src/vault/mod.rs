@@ -568,18 +568,6 @@ impl Vault {
 }
 
 /// Opens a place; what was sealed with a destroyed key is gone.
-async fn fetch_open(
-    ledger: &Ledger,
-    tenant: TenantId,
-    hit: Hit,
-) -> Result<Option<Stored>, LedgerError> {
-    match ledger.fetch(tenant, hit).await {
-        Err(LedgerError::KeyDestroyed) => Ok(None),
-        other => other,
-    }
-}
-
-/// The same in a view.
 async fn fetch_in(view: &View, tenant: TenantId, hit: Hit) -> Result<Option<Stored>, LedgerError> {
     match view.fetch(tenant, hit).await {
         Err(LedgerError::KeyDestroyed) => Ok(None),

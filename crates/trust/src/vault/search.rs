@@ -23,6 +23,9 @@ const HITS_A_TURN: usize = 64;
 /// The most bytes of stored JSON on one page, which as values take a multiple; a page ends before the
 /// row that would go over it.
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
+/// The most patients that the rows of one page name: all of them are named in its audit record, which
+/// has at most 16,384 search tokens. Groups name thousands each.
+const PAGE_PATIENTS_MAX: usize = 10_000;
 /// How many hits newer than the first page are looked at for changed ones, before it is taken that
 /// there is one.
 const NEWER_MAX: usize = 512;
@@ -90,7 +93,7 @@ impl Vault {
             as_of: Number::default(),
             moved: false,
         };
-        let mut bytes = 0;
+        let (mut bytes, mut patients) = (0, 0);
         // A total counts from the top, whichever page is shown.
         let mut place = match (query.total, plan.before, before) {
             (true, top, _) => top,
@@ -131,9 +134,12 @@ impl Vault {
                 if !on_page {
                     continue;
                 }
-                let fits = page.rows.is_empty() || bytes + length <= PAGE_BYTES_MAX;
+                let more_patients = patients + row.resource.patients().len();
+                let fits = bytes + length <= PAGE_BYTES_MAX && more_patients <= PAGE_PATIENTS_MAX;
+                let fits = fits || page.rows.is_empty();
                 if page.rows.len() < query.count && fits && !more {
                     bytes += length;
+                    patients = more_patients;
                     page.rows.push(row);
                 } else {
                     more = true;
