@@ -32,6 +32,18 @@ impl ResourceType {
     pub fn name(self) -> &'static str {
         NAMES[self.index()]
     }
+    /// The name as words: `DiagnosticReport` as `diagnostic report`.
+    #[must_use]
+    pub fn words(self) -> String {
+        let mut words = String::new();
+        for character in self.name().chars() {
+            if character.is_ascii_uppercase() && !words.is_empty() {
+                words.push(' ');
+            }
+            words.extend(character.to_lowercase());
+        }
+        words
+    }
     /// Whether resources of this type can belong to a patient's record (see
     /// [`crate::Resource::patient`]).
     #[must_use]

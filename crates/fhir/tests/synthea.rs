@@ -11,7 +11,6 @@ use fhir::{Resource, validate};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// The sample file beside the project, when it is there.
 #[allow(
@@ -130,76 +129,4 @@ fn matches_itself(resource: &Resource, parameter: &str, value: &IndexValue) {
         "{} {parameter} {value:?}",
         resource.kind()
     );
-}
-
-/// Prints what indexing, matching and parsing cost; run with `--release --ignored --no-capture`.
-#[test]
-#[ignore = "a measurement, not a test"]
-#[allow(clippy::print_stderr, reason = "it is there to print")]
-#[allow(clippy::disallowed_methods, reason = "it measures real time")]
-fn cost_per_resource() {
-    let Some(file) = sample() else { return };
-    let mut texts: std::collections::BTreeMap<&str, Vec<Vec<u8>>> =
-        std::collections::BTreeMap::new();
-    for line in lines(&file).take(40) {
-        let mut bundle = Resource::parse(line.as_bytes()).unwrap().into_value();
-        for entry in bundle["entry"].as_array_mut().unwrap() {
-            let resource = Resource::from_value(entry["resource"].take()).unwrap();
-            texts
-                .entry(resource.kind().name())
-                .or_default()
-                .push(resource.to_json());
-        }
-    }
-    for (kind, texts) in texts {
-        let count = u32::try_from(texts.len()).unwrap();
-        let timed = |name: &str, run: &mut dyn FnMut()| {
-            run();
-            let start = Instant::now();
-            run();
-            format!(
-                "{name} {:.1} µs",
-                start.elapsed().as_secs_f64() * 1e6 / f64::from(count)
-            )
-        };
-        let resources: Vec<Resource> = texts
-            .iter()
-            .map(|text| Resource::parse(text).unwrap())
-            .collect();
-        let mut entries = 0;
-        let parse = timed("parse", &mut || {
-            texts
-                .iter()
-                .for_each(|text| drop(Resource::parse(text).unwrap()));
-        });
-        let indexed = timed("index", &mut || {
-            entries = resources.iter().map(|resource| index(resource).len()).sum();
-        });
-        let check = timed("check", &mut || {
-            resources
-                .iter()
-                .for_each(|resource| drop(validate::check(resource)));
-        });
-        let owner = timed("owner", &mut || {
-            assert!(
-                resources
-                    .iter()
-                    .filter(|resource| resource.patient().is_none())
-                    .count()
-                    < usize::MAX
-            );
-        });
-        let json = timed("write", &mut || {
-            resources
-                .iter()
-                .for_each(|resource| drop(resource.to_json()));
-        });
-        let bytes: usize = texts.iter().map(Vec::len).sum();
-        let per = |sum: usize| sum / texts.len();
-        eprintln!(
-            "{kind:24} {count:6} of {:5} bytes, {:3} entries: {parse}, {indexed}, {check}, {owner}, {json}",
-            per(bytes),
-            per(entries)
-        );
-    }
 }

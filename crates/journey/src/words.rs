@@ -361,14 +361,7 @@ pub(crate) fn thing(kind: ResourceType) -> String {
         ResourceType::Patient => "a change of the patient's details".to_owned(),
         ResourceType::MedicationRequest => "a prescription".to_owned(),
         _ => {
-            // `DiagnosticReport` as `a diagnostic report`.
-            let mut words = String::new();
-            for character in kind.name().chars() {
-                if character.is_ascii_uppercase() && !words.is_empty() {
-                    words.push(' ');
-                }
-                words.extend(character.to_lowercase());
-            }
+            let words = kind.words();
             let article = if words.starts_with(['a', 'e', 'i', 'o']) {
                 "an"
             } else {

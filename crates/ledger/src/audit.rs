@@ -164,8 +164,8 @@ impl Ledger {
 }
 
 impl Ledger {
-    /// The text of an audit document as its leaf commits to it: the parts for which `shown` says yes
-    /// by their position in `parts`, and the rest; of the others only what proves that they are left
+    /// The text of an audit document as its leaf commits to it: the parts to whose text `shown` says
+    /// yes, and the rest; of the others only what proves that they are left
     /// out. `parts` are those that the document was written with. `None` when there is no such
     /// document, or when it was written before leaves committed to texts.
     ///
@@ -177,7 +177,7 @@ impl Ledger {
         tenant: TenantId,
         audit: Hit,
         parts: impl FnOnce(&[u8]) -> Vec<Range<usize>>,
-        shown: impl Fn(usize) -> bool,
+        shown: impl Fn(&str) -> bool,
     ) -> Result<Option<Vec<DisclosedPart>>, LedgerError> {
         let keys = self.core().tenant(tenant)?;
         let Some((_, record)) = find_leaf(&*self.backend()?.snapshot(), tenant, audit)? else {
@@ -198,7 +198,7 @@ impl Ledger {
             ));
         }
         let disclosed = texts.iter().enumerate().map(|(part, text)| {
-            if part == 0 || shown(part - 1) {
+            if part == 0 || shown(text) {
                 DisclosedPart::Shown {
                     text: text.clone().into_owned(),
                     salt: STANDARD.encode(salts.salt(part)),

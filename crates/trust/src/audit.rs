@@ -484,12 +484,9 @@ fn concerns(entity: &Value, patient: &str) -> bool {
         || reference.and_then(|reference| reference.strip_prefix("Patient/")) == Some(patient)
 }
 
-/// Which of the entities in an event's text concern a patient, in their order.
-pub(crate) fn concerning(body: &[u8], patient: &str) -> Vec<bool> {
-    let parsed = entities(body).into_iter().map(|part| {
-        serde_json::from_slice(&body[part]).is_ok_and(|entity| concerns(&entity, patient))
-    });
-    parsed.collect()
+/// Whether the text of an entity concerns a patient.
+pub(crate) fn concerns_text(entity: &str, patient: &str) -> bool {
+    serde_json::from_str(entity).is_ok_and(|entity| concerns(&entity, patient))
 }
 
 /// Leaves of an event what concerns one patient: a page that a coordinator saw holds others as well,

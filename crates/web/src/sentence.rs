@@ -88,14 +88,7 @@ fn kind_words(kind: ResourceType) -> (String, String) {
         ResourceType::MedicationRequest => both("medication", "medicine"),
         ResourceType::Consent => both("consent", "permission"),
         _ => {
-            // `AllergyIntolerance` as `allergy intolerance`.
-            let mut words = String::new();
-            for character in kind.name().chars() {
-                if character.is_ascii_uppercase() && !words.is_empty() {
-                    words.push(' ');
-                }
-                words.extend(character.to_lowercase());
-            }
+            let words = kind.words();
             (words.clone(), words)
         }
     }

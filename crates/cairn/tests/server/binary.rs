@@ -20,6 +20,23 @@ fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Runs a command to its end with this as its standard input.
+fn fed(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cairn runs");
+    child
+        .stdin
+        .take()
+        .expect("its input")
+        .write_all(input)
+        .expect("written");
+    child.wait_with_output().expect("it ends")
+}
+
 /// A server process, and the address that it says it is at.
 pub(crate) fn serve(data: &Path, change: impl FnOnce(&mut Command)) -> (Child, String) {
     let mut command = cairn();
@@ -301,7 +318,8 @@ fn a_damaged_store_is_told_by_the_exit_code() {
 fn accounts_and_clients_on_a_store() {
     let folder = keyed_folder();
     let create = |password: &str| {
-        let mut child = cairn()
+        let mut command = cairn();
+        command
             .args([
                 "account",
                 "create",
@@ -313,19 +331,8 @@ fn accounts_and_clients_on_a_store() {
                 "Ada A",
                 "--data",
             ])
-            .arg(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("cairn runs");
-        child
-            .stdin
-            .take()
-            .expect("its input")
-            .write_all(password.as_bytes())
-            .expect("written");
-        child.wait_with_output().expect("it ends")
+            .arg(folder.path());
+        fed(&mut command, password.as_bytes())
     };
     let made = create("correct horse battery staple\n");
     assert!(made.status.success(), "{}", stderr(&made));
@@ -589,19 +596,7 @@ fn import_reads_standard_input() {
         command
             .arg("--rejects")
             .arg(folder.path().join("rejects.ndjson"));
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("cairn runs");
-        child
-            .stdin
-            .take()
-            .expect("its input")
-            .write_all(&bytes)
-            .expect("written");
-        let done = child.wait_with_output().expect("it ends");
+        let done = fed(&mut command, &bytes);
         let words = stdout(&done);
         let numbers: Vec<u64> = words
             .split_whitespace()

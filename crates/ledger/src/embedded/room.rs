@@ -37,15 +37,11 @@ impl Room {
 
     /// Whether `bytes` of documents may be written.
     pub(super) fn for_documents(&self, bytes: u64) -> Result<(), LedgerError> {
-        self.check(bytes.saturating_add(READING_BYTES))
+        self.for_anything(bytes.saturating_add(READING_BYTES))
     }
 
     /// Whether `bytes` of anything may be written.
     pub(super) fn for_anything(&self, bytes: u64) -> Result<(), LedgerError> {
-        self.check(bytes)
-    }
-
-    fn check(&self, bytes: u64) -> Result<(), LedgerError> {
         let Some(free) = self.free_bytes()? else {
             return Ok(());
         };

@@ -234,12 +234,9 @@ impl Identity {
             let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
             record.note = Some(&note);
             record.patients.insert(patient.to_owned());
-            match self.commit(tenant, documents, record).await {
-                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
-                other => {
-                    self.inner.sessions.recheck_all();
-                    return other;
-                }
+            if let Some(outcome) = self.tried(tenant, documents, record).await {
+                self.inner.sessions.recheck_all();
+                return outcome;
             }
         }
         Err(LedgerError::Conflict.into())
@@ -365,9 +362,8 @@ impl Identity {
             let note = format!("client {client} was revoked{}", because(reason));
             let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
             record.note = Some(&note);
-            match self.commit(tenant, vec![revoked], record).await {
-                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
-                other => return other,
+            if let Some(outcome) = self.tried(tenant, vec![revoked], record).await {
+                return outcome;
             }
         }
         Err(LedgerError::Conflict.into())
@@ -395,6 +391,19 @@ impl Identity {
         record.note = Some(note);
         self.inner.auditor.commit(&record).await?;
         Ok(())
+    }
+
+    /// Commits; `None` when somebody else was faster, so that it is to be tried again.
+    async fn tried(
+        &self,
+        tenant: TenantId,
+        documents: Vec<Draft>,
+        record: Record<'_>,
+    ) -> Option<Result<(), TrustError>> {
+        match self.commit(tenant, documents, record).await {
+            Err(TrustError::Ledger(LedgerError::Conflict)) => None,
+            outcome => Some(outcome),
+        }
     }
 
     pub(super) async fn change_account(
@@ -427,12 +436,9 @@ impl Identity {
             let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
             record.note = Some(note);
             record.patients.extend(kept.body.patient.clone());
-            match self.commit(tenant, documents, record).await {
-                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
-                other => {
-                    self.inner.sessions.recheck_all();
-                    return other;
-                }
+            if let Some(outcome) = self.tried(tenant, documents, record).await {
+                self.inner.sessions.recheck_all();
+                return outcome;
             }
         }
         Err(LedgerError::Conflict.into())

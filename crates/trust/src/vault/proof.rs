@@ -36,20 +36,11 @@ impl Vault {
         let Some(proof) = self.ledger().prove(tenant, at).await? else {
             return Ok(None);
         };
-        let shown = match permit.only_patient() {
-            None => None,
-            Some(patient) => {
-                let stored = self.ledger().fetch(tenant, at).await?;
-                let body = stored.map(|stored| stored.body).unwrap_or_default();
-                Some(audit::concerning(&body, patient))
-            }
-        };
+        let own = permit.only_patient();
         let parts = self
             .ledger()
             .disclose(tenant, at, audit::entities, |entity| {
-                shown
-                    .as_ref()
-                    .is_none_or(|shown| shown.get(entity).copied().unwrap_or(false))
+                own.is_none_or(|patient| audit::concerns_text(entity, patient))
             })
             .await?;
         let parts = parts.unwrap_or_default();

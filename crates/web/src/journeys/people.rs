@@ -3,7 +3,7 @@
 
 use axum::extract::Path;
 use axum::response::Response;
-use journey::{GraphView, HereAfter, HereView, Passed, PassedView, Stay, VersionView};
+use journey::{GraphView, HereAfter, HerePage, HereView, Passed, PassedView, Stay, VersionView};
 use ledger::Number;
 use maud::{Markup, html};
 use std::collections::HashMap;
@@ -338,6 +338,27 @@ struct Shown {
     note: Option<String>,
 }
 
+/// One page of those who are in a journey now, at a step if given, and who they are.
+pub(super) async fn who_is_here(
+    ctx: &Ctx,
+    version: &VersionView,
+    step: Option<&str>,
+    stay: Option<Stay>,
+    after: Option<&HereAfter>,
+    limit: usize,
+) -> Result<(HerePage, HashMap<String, PatientLine>), PageError> {
+    let permit = ctx
+        .permit(Action::Search, Some(fhir::ResourceType::Patient), None)
+        .await?;
+    let (name, number) = (&version.name, version.version);
+    let journeys = &ctx.app.web.journeys;
+    let page = journeys
+        .here(&permit, name, number, step, stay, after, limit)
+        .await?;
+    let names = patient_lines(ctx, page.rows.iter().map(|row| row.patient.clone())).await?;
+    Ok((page, names))
+}
+
 async fn here(
     ctx: &Ctx,
     graph: &GraphView,
@@ -345,29 +366,11 @@ async fn here(
     stay: Option<Stay>,
     fields: &Fields,
 ) -> Result<Shown, PageError> {
-    let version = &graph.version;
-    let permit = ctx
-        .permit(Action::Search, Some(fhir::ResourceType::Patient), None)
-        .await?;
     let after: Option<HereAfter> = fields.get("after").and_then(|after| {
         let (since_ms, instance) = after.split_once('.')?;
         Some((since_ms.parse().ok()?, instance.to_owned()))
     });
-    let page = ctx
-        .app
-        .web
-        .journeys
-        .here(
-            &permit,
-            &version.name,
-            version.version,
-            step,
-            stay,
-            after.as_ref(),
-            PAGE,
-        )
-        .await?;
-    let names = patient_lines(ctx, page.rows.iter().map(|row| row.patient.clone())).await?;
+    let (page, names) = who_is_here(ctx, &graph.version, step, stay, after.as_ref(), PAGE).await?;
     Ok(Shown {
         table: here_table(ctx, &page.rows, &names),
         rows: page.rows.len(),

@@ -8,7 +8,6 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use journey::{EdgeView, GraphView, HerePage, NodeView, VersionView};
 use maud::{Markup, html};
-use trust::Action;
 
 use super::people::{self, Numbers, here_list, may_see};
 use super::{load, matters, spoken, title_of};
@@ -17,7 +16,7 @@ use crate::error::PageError;
 use crate::layout::{self, Section, console, thousands};
 use crate::live::{self, Parts};
 use crate::time::{duration, signed};
-use crate::worklist::{last_event_id, patient_lines};
+use crate::worklist::last_event_id;
 
 /// People listed beside the graph; the step's page lists more.
 const BESIDE: usize = 10;
@@ -80,25 +79,8 @@ async fn here(
     if !may_see(ctx) {
         return Ok(None);
     }
-    let permit = ctx
-        .permit(Action::Search, Some(fhir::ResourceType::Patient), None)
-        .await?;
-    let version = &graph.version;
-    let page = ctx
-        .app
-        .web
-        .journeys
-        .here(
-            &permit,
-            &version.name,
-            version.version,
-            Some(&node.id),
-            None,
-            None,
-            limit,
-        )
-        .await?;
-    let names = patient_lines(ctx, page.rows.iter().map(|row| row.patient.clone())).await?;
+    let step = Some(node.id.as_str());
+    let (page, names) = people::who_is_here(ctx, &graph.version, step, None, None, limit).await?;
     let list = here_list(ctx, &page.rows, &names);
     Ok(Some((page, list)))
 }

@@ -392,15 +392,7 @@ impl Browser {
 
     /// Posts exactly these fields.
     pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
-        let body: Vec<String> = fields
-            .iter()
-            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
-            .collect();
-        let request = self
-            .request(Method::POST, path)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(body.join("&")))
-            .unwrap();
+        let request = self.form(path, fields);
         self.send(request).await
     }
 
@@ -410,17 +402,21 @@ impl Browser {
         path: &str,
         fields: &[(&str, &str)],
     ) -> Page {
+        let mut request = self.form(path, fields);
+        let elsewhere = axum::http::HeaderValue::from_static("cross-site");
+        request.headers_mut().insert("sec-fetch-site", elsewhere);
+        self.send(request).await
+    }
+
+    fn form(&self, path: &str, fields: &[(&str, &str)]) -> Request<Body> {
         let body: Vec<String> = fields
             .iter()
             .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
             .collect();
-        let request = self
-            .request(Method::POST, path)
+        self.request(Method::POST, path)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header("sec-fetch-site", "cross-site")
             .body(Body::from(body.join("&")))
-            .unwrap();
-        self.send(request).await
+            .unwrap()
     }
 
     /// Posts a sign-in form with its token.
