@@ -13,8 +13,7 @@
 //! | posting | token (keyed by its tenant), number, shard | newest first within a token |
 //! | posted | shard, number | point |
 //! | event | shard, number | oldest first within a shard |
-//! | leaf | shard, index | by index within a shard |
-//! | node | shard, stored hash index | point |
+//! | leaf, with the tree's hashes that it completed | shard, index | by index within a shard |
 //! | timer, outbox | due, shard, id | soonest first |
 //! | cursor | consumer, shard | point |
 //! | key | tenant, blind subject | point |
@@ -102,11 +101,9 @@ pub(crate) enum Write {
         shard: Shard,
         index: u64,
         record: Vec<u8>,
-    },
-    Node {
-        shard: Shard,
-        index: u64,
-        hash: [u8; 32],
+        /// The hashes that appending the leaf stored: its own, and those of the subtrees that it
+        /// completed, upwards. See [`crate::tree::stored_by`].
+        nodes: Vec<[u8; 32]>,
     },
     Timer(Timer),
     DropTimer(TimerKey),
@@ -175,6 +172,7 @@ pub(crate) trait Snapshot: Send + Sync {
     ) -> Result<Vec<(u64, Vec<u8>)>, LedgerError>;
     /// One more than the greatest leaf index of a shard.
     fn tree_size(&self, shard: Shard) -> Result<u64, LedgerError>;
+    /// A hash of a shard's tree by its stored hash index.
     fn node(&self, shard: Shard, index: u64) -> Result<Option<[u8; 32]>, LedgerError>;
     /// Timers from a key (inclusive) on, due at `until_ms` or before.
     fn timers(

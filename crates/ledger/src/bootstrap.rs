@@ -13,8 +13,10 @@ use crate::tree::{Signer, Tree};
 use crate::writer::{CHECKPOINT, load_state};
 use crate::{Entropy, LedgerError, OpenOptions, SHARDS, TenantId};
 
-/// The format of the store as a whole.
-const STORE_FORMAT: u32 = 1;
+/// The format of the store as a whole. Format 1 had a row for each hash of an audit tree, where 2 has
+/// them in the rows of leaves. A store of format 1 is opened, its rows are read as they are, and it is
+/// of format 2 from then on.
+const STORE_FORMAT: u32 = 2;
 const STORE: &str = "store";
 const ROOT: &str = "root";
 const SIGNER: &str = "signer";
@@ -69,9 +71,6 @@ fn found(backend: &dyn Backend, root: &Secret, options: &OpenOptions) -> Result<
     entropy.fill(&mut id);
     let mut seed = [0; 32];
     entropy.fill(&mut seed);
-    let mut store = STORE_FORMAT.to_be_bytes().to_vec();
-    store.extend_from_slice(&SHARDS.to_be_bytes());
-    store.extend_from_slice(&id);
     // A checkpoint of nothing, so that a missing one is always a sign of damage.
     let checkpoint = Signer::new(&id, &seed)?.sign(
         &vec![Tree::default(); usize::from(SHARDS)],
@@ -82,19 +81,26 @@ fn found(backend: &dyn Backend, root: &Secret, options: &OpenOptions) -> Result<
         value,
     };
     backend.apply(vec![
-        row(STORE, store),
+        row(STORE, store_row(&id)),
         row(ROOT, wrap(root, entropy, ROOT, ROOT_CHECK)),
         row(SIGNER, wrap(root, entropy, SIGNER, &seed)),
         row(CHECKPOINT, checkpoint.into_bytes()),
     ])
 }
 
+fn store_row(id: &[u8; 16]) -> Vec<u8> {
+    let format = STORE_FORMAT.to_be_bytes();
+    [&format[..], &SHARDS.to_be_bytes(), id].concat()
+}
+
+/// The store's name.
 fn store_id(store: &[u8]) -> Result<[u8; 16], LedgerError> {
     let mut decoder = Decoder::new(store, "store");
     let format = decoder.u32()?;
-    if format != STORE_FORMAT {
+    if !(1..=STORE_FORMAT).contains(&format) {
         return Err(LedgerError::Storage(format!(
-            "the store has format {format}, and this program knows {STORE_FORMAT}"
+            "the store has format {format}, and this program knows 1 to {STORE_FORMAT}: open it with \
+             the program that wrote it, or a newer one"
         )));
     }
     let shards = decoder.u16()?;
@@ -204,9 +210,17 @@ pub(crate) fn open_store(
         found(&**backend, &root, options)?;
     }
     let snapshot = backend.snapshot();
-    let id = store_id(&must(&*snapshot, STORE)?)?;
+    let store = must(&*snapshot, STORE)?;
+    let id = store_id(&store)?;
     if open(&root, ROOT.as_bytes(), &must(&*snapshot, ROOT)?).as_deref() != Some(ROOT_CHECK) {
         return Err(LedgerError::RootKey("it does not open this store".into()));
+    }
+    if store != store_row(&id) {
+        // Before any row of this format is written, so that an older program refuses the store.
+        backend.apply(vec![Write::Meta {
+            name: STORE.to_owned(),
+            value: store_row(&id),
+        }])?;
     }
     let signer = Signer::new(&id, &unwrap_32(&root, SIGNER, &must(&*snapshot, SIGNER)?)?)?;
     let checkpoint = String::from_utf8(must(&*snapshot, CHECKPOINT)?).unwrap_or_default();

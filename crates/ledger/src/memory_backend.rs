@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use tlog_tiles::stored_hash_index;
+
 use crate::backend::{Backend, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Write};
 use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, Timer, TimerKey, Token};
 
@@ -80,11 +82,11 @@ impl Backend for MemoryBackend {
                         shard,
                         index,
                         record,
+                        nodes,
                     } => {
                         rows.leaves.insert((shard, index), record);
-                    }
-                    Write::Node { shard, index, hash } => {
-                        rows.nodes.insert((shard, index), hash);
+                        let places = (stored_hash_index(0, index)..).map(|place| (shard, place));
+                        rows.nodes.extend(places.zip(nodes));
                     }
                     Write::Timer(timer) => {
                         rows.timers

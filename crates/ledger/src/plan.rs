@@ -224,17 +224,12 @@ impl<'a> Group<'a> {
                 .encode();
                 let mut tree = self.tree(shard).clone();
                 let index = tree.size();
-                for (index, hash) in tree.append(record_hash(&record))? {
-                    rows.push(Write::Node {
-                        shard,
-                        index,
-                        hash: hash.0,
-                    });
-                }
+                let stored = tree.append(record_hash(&record))?;
                 rows.push(Write::Leaf {
                     shard,
                     index,
                     record,
+                    nodes: stored.into_iter().map(|(_, hash)| hash.0).collect(),
                 });
                 trees.insert(shard, tree);
                 if shard == audit.shard {

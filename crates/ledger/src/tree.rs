@@ -12,8 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use signed_note::{Note, StandardSigner, StandardVerifier, VerifierList};
 use tlog_tiles::{
-    Checkpoint, Error as TreeError, Hash, HashReader, record_hash, stored_hash_index,
-    stored_hashes_for_record_hash, sub_tree_index, tree_hash,
+    Checkpoint, Error as TreeError, Hash, HashReader, record_hash, split_stored_hash_index,
+    stored_hash_index, stored_hashes_for_record_hash, sub_tree_index, tree_hash,
 };
 
 use crate::backend::Snapshot;
@@ -95,6 +95,14 @@ impl Tree {
         let find = |index| self.find(index);
         tree_hash(self.size, &Hashes(&find)).map_err(|error| out_of_shape(&error))
     }
+}
+
+/// Which leaf stored the hash at a stored hash index when it was appended, and which of the hashes
+/// that it stored it is: a leaf stores its own hash, then those of the subtrees that it completed,
+/// upwards.
+pub(crate) fn stored_by(index: u64) -> (u64, usize) {
+    let (level, n) = split_stored_hash_index(index);
+    (((n + 1) << level) - 1, usize::from(level))
 }
 
 fn out_of_shape(error: &TreeError) -> LedgerError {
@@ -290,6 +298,9 @@ mod tests {
                 expected
             );
             assert_eq!(appended[0].0, stored.len() as u64);
+            for (place, (index, _)) in appended.iter().enumerate() {
+                assert_eq!(stored_by(*index), (number, place));
+            }
             stored.extend(expected);
             let all = |index: u64| stored.get(usize::try_from(index).unwrap()).copied();
             assert_eq!(

@@ -245,3 +245,30 @@ fn root_key_files_are_private_and_never_overwritten() {
         refused(&path, "64 hexadecimal digits");
     }
 }
+
+/// `tests/fixtures/format-1.tar.gz` was written by [`suite::earlier::write`] with the program that
+/// wrote store format 1 (a row for each hash of an audit tree), and killed.
+#[tokio::test]
+async fn a_store_of_format_1_opens_and_goes_on() {
+    let mut store = Embedded::new();
+    store.dictionary = b"{\"resourceType\":\"Observation\",\"status\":\"final\"}".repeat(4);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.tar.gz");
+    let unpacked = std::process::Command::new("tar")
+        .arg("-xzf")
+        .arg(&fixture)
+        .arg("-C")
+        .arg(store.folder.path())
+        .status();
+    assert!(
+        unpacked
+            .as_ref()
+            .is_ok_and(std::process::ExitStatus::success),
+        "unpacking {} with tar: {unpacked:?}",
+        fixture.display()
+    );
+    let ledger = store.open();
+    suite::earlier::find(&ledger).await;
+    suite::earlier::go_on(&ledger).await;
+    ledger.close().await.unwrap();
+    suite::earlier::went_on(&store.open()).await;
+}

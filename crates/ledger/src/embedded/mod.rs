@@ -21,8 +21,8 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistM
 use self::postings::{Change, Fresh, Run};
 use self::room::Room;
 use self::rows::{
-    blind_key, cursor_key, due_key, encode_event, encode_head, encode_key_row, encode_outbox,
-    encode_timer, encode_tokens, place_key, posting_key, shard_key, superseded_key,
+    blind_key, cursor_key, due_key, encode_event, encode_head, encode_key_row, encode_leaf,
+    encode_outbox, encode_timer, encode_tokens, place_key, posting_key, shard_key, superseded_key,
 };
 use self::view::FjallSnapshot;
 use crate::LedgerError;
@@ -58,6 +58,7 @@ struct Tables {
     posted: Keyspace,
     event: Keyspace,
     leaf: Keyspace,
+    /// Hashes of leaves that store format 1 wrote; nothing new comes.
     node: Keyspace,
     timer: Keyspace,
     outbox: Keyspace,
@@ -376,15 +377,10 @@ impl Backend for FjallBackend {
                     shard,
                     index,
                     record,
+                    nodes,
                 } => {
-                    batch.insert(&tables.leaf, shard_key(shard, index).as_slice(), record);
-                }
-                Write::Node { shard, index, hash } => {
-                    batch.insert(
-                        &tables.node,
-                        shard_key(shard, index).as_slice(),
-                        hash.as_slice(),
-                    );
+                    let key = shard_key(shard, index);
+                    batch.insert(&tables.leaf, key.as_slice(), encode_leaf(&record, &nodes));
                 }
                 Write::Timer(timer) => {
                     let key = due_key(timer.key.due_ms, timer.key.shard, &timer.key.id);

@@ -142,6 +142,32 @@ pub(crate) fn decode_event(at: Hit, bytes: &[u8]) -> Result<Event, LedgerError> 
     })
 }
 
+/// A leaf row: 0x80 and the number of hashes, the hashes, the record. Of store format 1 are rows that
+/// are the record alone, which begins with its own format, below 0x80; their hashes are in the `node`
+/// table.
+pub(crate) fn encode_leaf(record: &[u8], nodes: &[[u8; 32]]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + nodes.len() * 32 + record.len());
+    // A tree has at most 64 levels.
+    out.push(HASHES | nodes.len() as u8);
+    out.extend_from_slice(nodes.as_flattened());
+    out.extend_from_slice(record);
+    out
+}
+
+const HASHES: u8 = 0x80;
+
+/// The hashes of a leaf row and its record; no hashes when they are in a table of their own.
+pub(crate) fn decode_leaf(row: &[u8]) -> Result<(&[[u8; 32]], &[u8]), LedgerError> {
+    let damaged = || LedgerError::Damaged("a leaf row does not decode".into());
+    let (first, rest) = row.split_first().ok_or_else(damaged)?;
+    if first & HASHES == 0 {
+        return Ok((&[], row));
+    }
+    let length = 32 * usize::from(first & !HASHES);
+    let (hashes, record) = rest.split_at_checked(length).ok_or_else(damaged)?;
+    Ok((hashes.as_chunks().0, record))
+}
+
 pub(crate) fn encode_timer(timer: &Timer) -> Vec<u8> {
     let mut out = Vec::with_capacity(8 + timer.payload.len());
     put_varint(&mut out, u64::from(timer.tenant.0));
@@ -329,6 +355,15 @@ mod tests {
         ] {
             assert_eq!(decode_key_row(&encode_key_row(&row)).unwrap(), row);
         }
+        for nodes in [vec![], vec![[1; 32]], vec![[2; 32]; 64]] {
+            let row = encode_leaf(b"\x02record", &nodes);
+            assert_eq!(decode_leaf(&row).unwrap(), (&nodes[..], &b"\x02record"[..]));
+            assert!(nodes.is_empty() || decode_leaf(&row[..32 * nodes.len()]).is_err());
+        }
+        // As format 1 had them.
+        let (nodes, record) = decode_leaf(b"\x02record").unwrap();
+        assert!(nodes.is_empty() && record == b"\x02record");
+        assert!(decode_leaf(&[]).is_err());
         let tokens = vec![Token(1), Token(u64::MAX)];
         assert_eq!(decode_tokens(&encode_tokens(&tokens)).unwrap(), tokens);
         assert!(decode_tokens(&[1, 2, 3]).is_err());

@@ -6,13 +6,14 @@ use fjall::{Keyspace, Readable};
 
 use super::postings::{self, Run};
 use super::rows::{
-    blind_key, cursor_key, decode_event, decode_head, decode_key_row, decode_outbox, decode_place,
-    decode_posting, decode_timer, decode_tokens, due_key, place_key, posting_key, shard_key,
-    superseded_key,
+    blind_key, cursor_key, decode_event, decode_head, decode_key_row, decode_leaf, decode_outbox,
+    decode_place, decode_posting, decode_timer, decode_tokens, due_key, place_key, posting_key,
+    shard_key, superseded_key,
 };
 use super::{Tables, fault};
 use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey};
 use crate::codec::Decoder;
+use crate::tree::stored_by;
 use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, Timer, TimerKey, Token};
 
 pub(super) struct FjallSnapshot {
@@ -219,9 +220,8 @@ impl Snapshot for FjallSnapshot {
     }
 
     fn leaf(&self, shard: Shard, index: u64) -> Result<Option<Vec<u8>>, LedgerError> {
-        Ok(self
-            .get(&self.tables.leaf, &shard_key(shard, index))?
-            .map(|value| value.to_vec()))
+        let row = self.get(&self.tables.leaf, &shard_key(shard, index))?;
+        row.map(|row| Ok(decode_leaf(&row)?.1.to_vec())).transpose()
     }
 
     fn leaves(
@@ -235,7 +235,10 @@ impl Snapshot for FjallSnapshot {
             &shard_key(shard, from),
             &shard_key(shard, u64::MAX),
             limit,
-            |key, value| Ok((Decoder::new(&key[2..], "leaf").u64()?, value.to_vec())),
+            |key, row| {
+                let index = Decoder::new(&key[2..], "leaf").u64()?;
+                Ok((index, decode_leaf(row)?.1.to_vec()))
+            },
         )
     }
 
@@ -251,6 +254,14 @@ impl Snapshot for FjallSnapshot {
     }
 
     fn node(&self, shard: Shard, index: u64) -> Result<Option<[u8; 32]>, LedgerError> {
+        let (leaf, place) = stored_by(index);
+        let Some(row) = self.get(&self.tables.leaf, &shard_key(shard, leaf))? else {
+            return Ok(None);
+        };
+        let (hashes, _) = decode_leaf(&row)?;
+        if !hashes.is_empty() {
+            return Ok(hashes.get(place).copied());
+        }
         let value = self.get(&self.tables.node, &shard_key(shard, index))?;
         value
             .map(|value| Decoder::new(&value, "node").array())

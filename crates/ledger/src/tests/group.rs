@@ -79,7 +79,6 @@ fn row_name(write: &Write) -> String {
         Write::Posted { at, .. } | Write::DropPosted { at } => format!("posted {at:?}"),
         Write::Event(event) => format!("event {:?}", event.at),
         Write::Leaf { shard, index, .. } => format!("leaf {shard} {index}"),
-        Write::Node { shard, index, .. } => format!("node {shard} {index}"),
         Write::Timer(timer) => format!("timer {:?}", timer.key),
         Write::DropTimer(key) => format!("timer {key:?}"),
         Write::Outbox(row) => format!("outbox {:?}", row.key),

@@ -2,6 +2,7 @@
 //! "how to open a ledger"; `conformance!` makes tests of them.
 
 mod documents;
+pub(crate) mod earlier;
 mod keeping;
 mod model;
 mod queues;
@@ -17,6 +18,7 @@ pub(crate) use documents::{
     numbers_rise_when_the_clock_stands_or_falls, one_commit_may_be_large,
     racing_writers_lose_nothing, tenants_see_only_their_own, what_is_not_expected_is_refused_whole,
 };
+pub(crate) use earlier::a_history_is_found_again;
 pub(crate) use keeping::{
     a_closed_ledger_says_so, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
     audits_verify_and_prove, everything_is_there_after_reopening, proofs_show_words_in_parts,
@@ -53,7 +55,7 @@ macro_rules! conformance {
             a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose,
             ranges_are_found, pages_of_a_search_join, feeds_and_watchers_see_facts, timers_come_due,
             the_outbox_settles_once, cursors_move_once, tenants_see_only_their_own, everything_is_there_after_reopening,
-            audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
+            a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
             racing_writers_lose_nothing, racing_followers_handle_once, misuse_is_refused, one_commit_may_be_large,
             a_closed_ledger_says_so, numbers_rise_when_the_clock_stands_or_falls
         }
