@@ -43,12 +43,19 @@ impl Ledger {
         let mut sealed = seal_commit(self.core(), &*backend, commit).await?;
         sealed.destroy = Some(subject);
         self.write(sealed, 1).await?;
+        self.scrub().await
+    }
+
+    /// Removes what overwritten secrets have left behind in the store's files, if there may be any.
+    pub(crate) async fn scrub(&self) -> Result<(), LedgerError> {
+        let backend = self.backend()?;
+        let due = backend.snapshot().meta(SCRUB_DUE)?;
+        let Some(due) = due.filter(|due| !due.is_empty()) else {
+            return Ok(());
+        };
         let scrubbed = tokio::task::spawn_blocking(move || backend.scrub_keys()).await;
         scrubbed.map_err(|error| LedgerError::Storage(error.to_string()))??;
-        self.ask(1, |reply| {
-            Request::Meta(SCRUB_DUE.to_owned(), Vec::new(), reply)
-        })
-        .await
+        self.ask(1, |reply| Request::Scrubbed(due, reply)).await
     }
 
     /// Signs a checkpoint over all trees now and keeps it; also done every second while there are

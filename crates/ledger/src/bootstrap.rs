@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Snapshot, Write};
 use crate::codec::Decoder;
-use crate::keys::{Secret, TenantKeys, root_wrap};
+use crate::keys::{Salt, Secret, TenantKeys};
 use crate::plan::State;
 use crate::seal::{Packer, open, seal};
 use crate::shared::{Core, Parts};
 use crate::tree::{Signer, Tree};
-use crate::writer::{CHECKPOINT, load_state};
-use crate::{Entropy, LedgerError, OpenOptions, SHARDS, TenantId};
+use crate::writer::{CHECKPOINT, MetaRow, load_state};
+use crate::{Entropy, LedgerError, OpenOptions, RootKey, SHARDS, TenantId};
 
 /// The format of the store as a whole. Format 1 had a row for each hash of an audit tree, where 2 has
 /// them in the rows of leaves. A store of format 1 is opened, its rows are read as they are, and it is
@@ -24,6 +24,10 @@ const DICTIONARY: &str = "dictionary/";
 const TENANT: &str = "tenant/";
 /// What is sealed under the root key to know it again.
 const ROOT_CHECK: &[u8] = b"cairn ledger";
+/// The format of the root row: this, the salt of the wrapping key, the sealed check. The first format
+/// was the sealed check alone, which has another length.
+const ROOT_FORMAT: u8 = 2;
+const ROOT_ROW_BYTES: usize = 1 + 32 + 40;
 /// The greatest dictionary, bytes; 64 KiB were measured to be enough.
 const MAX_DICTIONARY_BYTES: usize = 1 << 20;
 
@@ -64,9 +68,71 @@ fn must(snapshot: &dyn Snapshot, name: &str) -> Result<Vec<u8>, LedgerError> {
         .ok_or_else(|| LedgerError::Damaged(format!("the meta row {name} is missing")))
 }
 
+/// The salt in the root row, and the sealed check.
+fn parse_root(row: &[u8]) -> Result<(Option<Salt>, &[u8]), LedgerError> {
+    if row.len() != ROOT_ROW_BYTES {
+        return Ok((None, row));
+    }
+    let mut decoder = Decoder::new(row, "root");
+    if decoder.u8()? != ROOT_FORMAT {
+        return Err(LedgerError::Damaged(
+            "the root row has an unknown format".into(),
+        ));
+    }
+    Ok((Some(decoder.array()?), decoder.rest()))
+}
+
+/// Whether a wrapping key is the one that the store's secrets lie under now.
+pub(crate) fn opens(snapshot: &dyn Snapshot, root_wrap: &Secret) -> Result<(), LedgerError> {
+    let row = must(snapshot, ROOT)?;
+    let (_, check) = parse_root(&row)?;
+    if open(root_wrap, ROOT.as_bytes(), check).as_deref() == Some(ROOT_CHECK) {
+        Ok(())
+    } else {
+        Err(LedgerError::RootKey("it does not open this store".into()))
+    }
+}
+
+/// A fresh wrapping key of a root key, and the root row that goes with it.
+fn fresh_root(root_key: &RootKey, entropy: &dyn Entropy) -> Result<(Secret, Vec<u8>), LedgerError> {
+    let mut salt = [0; 32];
+    entropy.fill(&mut salt);
+    let root_wrap = root_key.wrapping_key(Some(&salt))?;
+    let check = wrap(&root_wrap, entropy, ROOT, ROOT_CHECK);
+    Ok((root_wrap, [&[ROOT_FORMAT][..], &salt, &check].concat()))
+}
+
+/// The rows of everything that lies under the root key, the check of it apart.
+fn wrapped_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, LedgerError> {
+    let mut rows = vec![(SIGNER.to_owned(), must(snapshot, SIGNER)?)];
+    for prefix in [DICTIONARY, TENANT] {
+        rows.extend(snapshot.metas(prefix)?);
+    }
+    Ok(rows)
+}
+
+/// Everything that lies under the root key, wrapped anew for another, and that one's wrapping key.
+pub(crate) fn rewrap(
+    snapshot: &dyn Snapshot,
+    old: &Secret,
+    new: &RootKey,
+    entropy: &dyn Entropy,
+) -> Result<(Secret, Vec<MetaRow>), LedgerError> {
+    opens(snapshot, old)?;
+    let (root_wrap, row) = fresh_root(new, entropy)?;
+    let mut rows = vec![(ROOT.to_owned(), row)];
+    for (name, wrapped) in wrapped_rows(snapshot)? {
+        let secret = unwrap(old, &name, &wrapped)?;
+        let wrapped = wrap(&root_wrap, entropy, &name, &secret);
+        rows.push((name, wrapped));
+    }
+    Ok((root_wrap, rows))
+}
+
 /// The first rows of a new store.
-fn found(backend: &dyn Backend, root: &Secret, options: &OpenOptions) -> Result<(), LedgerError> {
+fn found(backend: &dyn Backend, options: &OpenOptions) -> Result<(), LedgerError> {
     let entropy = &*options.entropy;
+    let (root, root_row) = fresh_root(&options.root_key, entropy)?;
     let mut id = [0; 16];
     entropy.fill(&mut id);
     let mut seed = [0; 32];
@@ -82,8 +148,8 @@ fn found(backend: &dyn Backend, root: &Secret, options: &OpenOptions) -> Result<
     };
     backend.apply(vec![
         row(STORE, store_row(&id)),
-        row(ROOT, wrap(root, entropy, ROOT, ROOT_CHECK)),
-        row(SIGNER, wrap(root, entropy, SIGNER, &seed)),
+        row(ROOT, root_row),
+        row(SIGNER, wrap(&root, entropy, SIGNER, &seed)),
         row(CHECKPOINT, checkpoint.into_bytes()),
     ])
 }
@@ -205,16 +271,16 @@ pub(crate) fn open_store(
     backend: &Arc<dyn Backend>,
     options: &OpenOptions,
 ) -> Result<Opened, LedgerError> {
-    let root = root_wrap(&options.root_key);
     if backend.snapshot().meta(STORE)?.is_none() {
-        found(&**backend, &root, options)?;
+        found(&**backend, options)?;
     }
     let snapshot = backend.snapshot();
     let store = must(&*snapshot, STORE)?;
     let id = store_id(&store)?;
-    if open(&root, ROOT.as_bytes(), &must(&*snapshot, ROOT)?).as_deref() != Some(ROOT_CHECK) {
-        return Err(LedgerError::RootKey("it does not open this store".into()));
-    }
+    let root_row = must(&*snapshot, ROOT)?;
+    let (salt, _) = parse_root(&root_row)?;
+    let root = options.root_key.wrapping_key(salt.as_ref())?;
+    opens(&*snapshot, &root)?;
     if store != store_row(&id) {
         // Before any row of this format is written, so that an older program refuses the store.
         backend.apply(vec![Write::Meta {
@@ -242,4 +308,33 @@ pub(crate) fn open_store(
         checkpoint,
         suspect,
     })
+}
+
+/// The rows that a root key makes unreadable, for tests that look for them.
+#[cfg(test)]
+pub(crate) fn secret_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, LedgerError> {
+    let mut rows = wrapped_rows(snapshot)?;
+    rows.push((ROOT.to_owned(), must(snapshot, ROOT)?));
+    Ok(rows)
+}
+
+/// The same rows as the first format had them: under the root key alone, without a salt.
+#[cfg(test)]
+pub(crate) fn as_first_format(
+    snapshot: &dyn Snapshot,
+    root_key: &RootKey,
+) -> Result<Vec<MetaRow>, LedgerError> {
+    let entropy = &crate::SystemEntropy;
+    let root_row = must(snapshot, ROOT)?;
+    let (salt, _) = parse_root(&root_row)?;
+    let (now, then) = (
+        root_key.wrapping_key(salt.as_ref())?,
+        root_key.wrapping_key(None)?,
+    );
+    let mut rows = vec![(ROOT.to_owned(), wrap(&then, entropy, ROOT, ROOT_CHECK))];
+    for (name, wrapped) in wrapped_rows(snapshot)? {
+        let secret = unwrap(&now, &name, &wrapped)?;
+        rows.push((name.clone(), wrap(&then, entropy, &name, &secret)));
+    }
+    Ok(rows)
 }

@@ -9,10 +9,12 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 
 use crate::backend::{Backend, Blind, HeadKey, KeyRow, SubjectKey};
 use crate::seal::{open, seal};
-use crate::{Entropy, Kind, LedgerError, RootKey, TenantId};
+use crate::{Entropy, Kind, LedgerError, TenantId};
 
 /// A symmetric key.
 pub(crate) type Secret = [u8; 32];
+/// What makes the keys of one root key differ from store to store, and from rotation to rotation.
+pub(crate) type Salt = [u8; 32];
 
 struct SecretLength;
 
@@ -37,9 +39,14 @@ fn derive(secret: &Secret, info: &[&[u8]]) -> Secret {
     out
 }
 
-/// The key under which the store's own secrets lie in its meta rows.
-pub(crate) fn root_wrap(root: &RootKey) -> Secret {
-    derive(root.bytes(), &[b"cairn ledger 1 root wrap"])
+/// What the root key and a salt become: the key under which the store's own secrets lie in its meta
+/// rows. The salt is of the store and of one rotation, so that one root key can serve several stores
+/// and what it gave before a rotation opens nothing afterwards. Stores of before salts have none.
+pub(crate) fn root_wrap(root: &Secret, salt: Option<&Salt>) -> Secret {
+    match salt {
+        None => derive(root, &[b"cairn ledger 1 root wrap"]),
+        Some(salt) => derive(root, &[b"cairn ledger 2 root wrap\0", salt]),
+    }
 }
 
 /// Another key for each sealed thing, so that a random nonce need not be unique over a key that

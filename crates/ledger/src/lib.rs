@@ -29,6 +29,7 @@ mod prepare;
 mod query;
 mod reads;
 mod root_key;
+mod rotation;
 mod rows;
 mod seal;
 mod shared;

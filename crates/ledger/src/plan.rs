@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// The meta row that says, by not being empty, that an overwritten key may still lie in the store's
-/// files.
+/// files. Its value tells one such time from the next, so that a scrub that began before a key was
+/// overwritten does not count for it.
 pub(crate) const SCRUB_DUE: &str = "scrub-due";
 
 /// A document, sealed by its caller; only its number is missing.
@@ -62,6 +63,8 @@ pub(crate) struct State {
     pub(crate) trees: Vec<Tree>,
     /// Keys destroyed since opening: a commit may have been sealed before and come after.
     pub(crate) destroyed: HashSet<SubjectKey>,
+    /// How often a scrub has become due since opening.
+    pub(crate) scrubs: u64,
 }
 
 /// What a group has become: taken over by the writer when it is durable.
@@ -74,6 +77,7 @@ pub(crate) struct Planned {
     pub(crate) feeds: BTreeMap<Shard, Number>,
     pub(crate) stored_keys: Vec<Arc<DataKey>>,
     pub(crate) destroyed: Vec<SubjectKey>,
+    pub(crate) scrubs: u64,
     pub(crate) earliest_timer_ms: Option<u64>,
     pub(crate) earliest_outbox_ms: Option<u64>,
     pub(crate) commits: u64,
@@ -90,6 +94,7 @@ pub(crate) struct Group<'a> {
     timers: BTreeMap<TimerKey, Option<Timer>>,
     outbox: BTreeMap<OutboxKey, Option<OutboxRow>>,
     keys: HashMap<SubjectKey, KeyRow>,
+    metas: BTreeMap<String, Vec<u8>>,
     /// Versions that were written and superseded within the group; their postings are never stored.
     passed: HashSet<Hit>,
     rows: Vec<Write>,
@@ -107,6 +112,7 @@ impl<'a> Group<'a> {
             timers: BTreeMap::new(),
             outbox: BTreeMap::new(),
             keys: HashMap::new(),
+            metas: BTreeMap::new(),
             passed: HashSet::new(),
             rows: Vec::new(),
             planned: Planned {
@@ -116,6 +122,7 @@ impl<'a> Group<'a> {
                 feeds: BTreeMap::new(),
                 stored_keys: Vec::new(),
                 destroyed: Vec::new(),
+                scrubs: state.scrubs,
                 earliest_timer_ms: None,
                 earliest_outbox_ms: None,
                 commits: 0,
@@ -307,7 +314,7 @@ impl<'a> Group<'a> {
             self.keys
                 .insert(row, KeyRow::Destroyed { at_ms: self.now_ms });
             self.planned.destroyed.push(row);
-            self.add_meta(SCRUB_DUE, vec![1]);
+            self.scrub_is_due();
         }
         let documents = written[..written.len() - usize::from(audit_hit.is_some())].to_vec();
         Ok(Receipt {
@@ -317,12 +324,27 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// Adds a row that no commit depends on.
+    /// Adds a row that no commit depends on; the last of a name stands.
     pub(crate) fn add_meta(&mut self, name: &str, value: Vec<u8>) {
-        self.rows.push(Write::Meta {
-            name: name.to_owned(),
-            value,
-        });
+        self.metas.insert(name.to_owned(), value);
+    }
+
+    /// Something secret has been overwritten.
+    pub(crate) fn scrub_is_due(&mut self) {
+        self.planned.scrubs += 1;
+        self.add_meta(SCRUB_DUE, self.planned.scrubs.to_be_bytes().to_vec());
+    }
+
+    /// A scrub has been done that began when `due` was the row's value.
+    pub(crate) fn scrubbed(&mut self, due: &[u8]) -> Result<(), LedgerError> {
+        let current = match self.metas.get(SCRUB_DUE) {
+            Some(value) => Some(value.clone()),
+            None => self.snapshot.meta(SCRUB_DUE)?,
+        };
+        if current.as_deref() == Some(due) {
+            self.add_meta(SCRUB_DUE, Vec::new());
+        }
+        Ok(())
     }
 
     /// Removes an outbox entry if it is there.
@@ -421,6 +443,11 @@ impl<'a> Group<'a> {
                 .map(|(key, row)| row.map_or(Write::DropOutbox(key), Write::Outbox)),
         );
         writes.extend(self.keys.into_iter().map(|(key, row)| Write::Key(key, row)));
+        writes.extend(
+            self.metas
+                .into_iter()
+                .map(|(name, value)| Write::Meta { name, value }),
+        );
         self.planned.writes = writes;
         self.planned
     }

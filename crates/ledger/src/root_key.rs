@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
+use crate::keys::{Salt, Secret, root_wrap};
 use crate::{Entropy, LedgerError};
 
 /// The key that wraps all tenants' keys. Printed nowhere.
@@ -79,8 +80,9 @@ impl RootKey {
         Self(bytes)
     }
 
-    pub(crate) fn bytes(&self) -> &[u8; 32] {
-        &self.0
+    /// The key that wraps a store's own secrets.
+    pub(crate) fn wrapping_key(&self, salt: Option<&Salt>) -> Result<Secret, LedgerError> {
+        Ok(root_wrap(&self.0, salt))
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Core {
     pub(crate) backend: RwLock<Option<Arc<dyn Backend>>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) root_wrap: Secret,
+    root_wrap: RwLock<Secret>,
     pub(crate) signer: Signer,
     pub(crate) packer: Packer,
     pub(crate) tenants: RwLock<HashMap<TenantId, Arc<TenantKeys>>>,
@@ -58,7 +58,7 @@ impl Core {
             backend: RwLock::new(Some(parts.backend)),
             clock: parts.clock,
             entropy: parts.entropy,
-            root_wrap: parts.root_wrap,
+            root_wrap: RwLock::new(parts.root_wrap),
             signer: parts.signer,
             packer: parts.packer,
             tenants: RwLock::new(parts.tenants),
@@ -79,6 +79,22 @@ impl Core {
             .ok_or(LedgerError::Closed)
     }
 
+    /// The key that wraps the store's own secrets.
+    pub(crate) fn root_wrap(&self) -> Secret {
+        *self
+            .root_wrap
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows a rotation of the root key that has become durable.
+    pub(crate) fn set_root_wrap(&self, root_wrap: Secret) {
+        *self
+            .root_wrap
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = root_wrap;
+    }
+
     /// A tenant's keys.
     pub(crate) fn tenant(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, LedgerError> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +110,7 @@ impl Core {
         self.tenant(tenant).unwrap_or_else(|_| {
             Arc::new(TenantKeys::derive(
                 tenant,
-                &derive_for(&self.root_wrap, b"nobody", &[]),
+                &derive_for(&self.root_wrap(), b"nobody", &[]),
             ))
         })
     }

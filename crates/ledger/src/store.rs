@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::backend::{Backend, Write};
-use crate::bootstrap::{open_store, tenant_row, wrap};
+use crate::bootstrap::{open_store, opens, tenant_row, wrap};
 use crate::embedded::FjallBackend;
 use crate::keys::TenantKeys;
 use crate::plan::{SCRUB_DUE, SealedCommit};
@@ -51,8 +51,9 @@ struct Inner {
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     room: Arc<Semaphore>,
-    /// Held while a tenant is made, so that it gets one secret.
-    making_tenant: tokio::sync::Mutex<()>,
+    /// Held while the store's own secrets change, so that a tenant gets one secret and a rotation
+    /// leaves none behind.
+    secrets: tokio::sync::Mutex<()>,
 }
 
 impl Inner {
@@ -143,7 +144,7 @@ impl Ledger {
             jobs: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
-            making_tenant: tokio::sync::Mutex::default(),
+            secrets: tokio::sync::Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -152,6 +153,10 @@ impl Ledger {
 
     pub(crate) fn core(&self) -> &Core {
         &self.inner.core
+    }
+
+    pub(crate) async fn changing_secrets(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.secrets.lock().await
     }
 
     pub(crate) fn shared_core(&self) -> Arc<Core> {
@@ -204,15 +209,19 @@ impl Ledger {
     /// `Storage`.
     pub async fn create_tenant(&self, tenant: TenantId) -> Result<(), LedgerError> {
         let core = self.core();
-        let _one_at_a_time = self.inner.making_tenant.lock().await;
+        let _one_at_a_time = self.changing_secrets().await;
         if core.tenant(tenant).is_ok() {
             return Ok(());
         }
+        let root_wrap = core.root_wrap();
+        // Another process may have rotated the root key; what is wrapped under the old one would never
+        // open again.
+        opens(&*core.backend()?.snapshot(), &root_wrap)?;
         let mut secret = [0; 32];
         core.entropy.fill(&mut secret);
         let name = tenant_row(tenant);
-        let value = wrap(&core.root_wrap, &*core.entropy, &name, &secret);
-        self.ask(1, |reply| Request::Meta(name, value, reply))
+        let value = wrap(&root_wrap, &*core.entropy, &name, &secret);
+        self.ask(1, |reply| Request::Meta(vec![(name, value)], reply))
             .await?;
         let keys = Arc::new(TenantKeys::derive(tenant, &secret));
         core.tenants

@@ -26,13 +26,20 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// The meta row of the newest signed checkpoint.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 
+/// Name and value.
+pub(crate) type MetaRow = (String, Vec<u8>);
+
 type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// What can be asked of the writer.
 pub(crate) enum Request {
     Commit(Box<SealedCommit>, Reply<Receipt>),
-    /// Writes a meta row.
-    Meta(String, Vec<u8>, Reply<()>),
+    /// Writes meta rows, all or none.
+    Meta(Vec<MetaRow>, Reply<()>),
+    /// Writes meta rows that take the place of wrapped secrets, all or none.
+    Rewrap(Vec<MetaRow>, Reply<()>),
+    /// A scrub has been done that began when this was the value of `SCRUB_DUE`.
+    Scrubbed(Vec<u8>, Reply<()>),
     /// Removes outbox entries that can never be opened again.
     DropOutbox(Vec<OutboxKey>, Reply<()>),
     Checkpoint(Reply<String>),
@@ -199,10 +206,21 @@ impl Writer {
                         }
                     }
                 }
-                Request::Meta(name, value, reply) => {
-                    group.add_meta(&name, value);
+                Request::Meta(rows, reply) => {
+                    rows.into_iter()
+                        .for_each(|(name, value)| group.add_meta(&name, value));
                     answers.push(Answer::Done(reply));
                 }
+                Request::Rewrap(rows, reply) => {
+                    rows.into_iter()
+                        .for_each(|(name, value)| group.add_meta(&name, value));
+                    group.scrub_is_due();
+                    answers.push(Answer::Done(reply));
+                }
+                Request::Scrubbed(due, reply) => match group.scrubbed(&due) {
+                    Ok(()) => answers.push(Answer::Done(reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
                 Request::DropOutbox(keys, reply) => {
                     keys.into_iter().for_each(|key| group.drop_outbox(key));
                     answers.push(Answer::Done(reply));
@@ -266,6 +284,7 @@ impl Writer {
             metrics::histogram!("ledger_group_commits").record(planned.commits as f64);
         }
         self.state.last = planned.last;
+        self.state.scrubs = planned.scrubs;
         self.uncovered |= !planned.trees.is_empty();
         for (shard, tree) in planned.trees {
             self.state.trees[usize::from(shard.0)] = tree;
@@ -340,9 +359,11 @@ fn refuse(jobs: Vec<Job>, reason: &str) {
     for job in jobs {
         match job.request {
             Request::Commit(_, reply) => drop(reply.send(Err(error()))),
-            Request::Meta(_, _, reply) | Request::DropOutbox(_, reply) | Request::Close(reply) => {
-                drop(reply.send(Err(error())));
-            }
+            Request::Meta(_, reply)
+            | Request::Rewrap(_, reply)
+            | Request::Scrubbed(_, reply)
+            | Request::DropOutbox(_, reply)
+            | Request::Close(reply) => drop(reply.send(Err(error()))),
             Request::Checkpoint(reply) => drop(reply.send(Err(error()))),
         }
     }
@@ -387,5 +408,6 @@ pub(crate) fn load_state(backend: &dyn Backend) -> Result<State, LedgerError> {
         last: snapshot.last_number()?,
         trees,
         destroyed: HashSet::new(),
+        scrubs: 0,
     })
 }

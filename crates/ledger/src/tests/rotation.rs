@@ -1,0 +1,274 @@
+//! Rotations that a fault cuts short, what they leave in files, and stores of the version before.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use super::suite::{PATIENT, TENANT, audit, commit_of, draft, of};
+use super::{file_with, on_disk, options};
+use crate::backend::{Backend, Snapshot, Write};
+use crate::bootstrap::{as_first_format, secret_rows};
+use crate::memory_backend::MemoryBackend;
+use crate::plan::SCRUB_DUE;
+use crate::{Expected, Ledger, LedgerError, ManualClock, RootKey, Shard};
+
+/// How a batch fails.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// Nothing of it is there.
+    Before,
+    /// It is there, and nobody is told.
+    After,
+}
+
+/// Fails the batch with a number, and all scrubs from then on; holds scrubs back on demand.
+struct Faulty {
+    inner: MemoryBackend,
+    batches: AtomicUsize,
+    failing: Mutex<Option<(usize, Fault)>>,
+    /// Scrubs asked for, and how many of them may end.
+    scrubs: Mutex<(usize, usize)>,
+    changed: Condvar,
+}
+
+impl Faulty {
+    fn over(inner: MemoryBackend) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            batches: AtomicUsize::new(0),
+            failing: Mutex::new(None),
+            scrubs: Mutex::new((0, usize::MAX)),
+            changed: Condvar::new(),
+        })
+    }
+    fn fail_batch(&self, number: usize, fault: Fault) {
+        self.batches.store(0, Ordering::SeqCst);
+        *self.failing.lock().unwrap() = Some((number, fault));
+    }
+    fn let_scrubs_end(&self, count: usize) {
+        self.scrubs.lock().unwrap().1 = count;
+        self.changed.notify_all();
+    }
+    async fn scrubs_begun(&self, count: usize) {
+        while self.scrubs.lock().unwrap().0 < count {
+            tokio::task::yield_now().await;
+        }
+    }
+    fn is_scrub_due(&self) -> bool {
+        let due = self.inner.snapshot().meta(SCRUB_DUE).unwrap();
+        due.is_some_and(|due| !due.is_empty())
+    }
+}
+
+impl Backend for Faulty {
+    fn room_for(&self, _bytes: u64) -> Result<(), LedgerError> {
+        Ok(())
+    }
+    fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError> {
+        let number = self.batches.fetch_add(1, Ordering::SeqCst);
+        let failing = *self.failing.lock().unwrap();
+        let fault = failing
+            .filter(|(at, _)| number >= *at)
+            .map(|(at, fault)| (number > at, fault));
+        let failed = || Err(LedgerError::Storage("the disk is gone".into()));
+        match fault {
+            // After a failed batch nothing goes through until the store is opened again.
+            Some((true, _) | (false, Fault::Before)) => failed(),
+            Some((false, Fault::After)) => {
+                self.inner.apply(writes)?;
+                failed()
+            }
+            None => self.inner.apply(writes),
+        }
+    }
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        self.inner.snapshot()
+    }
+    fn scrub_keys(&self) -> Result<(), LedgerError> {
+        let mut scrubs = self.scrubs.lock().unwrap();
+        let number = scrubs.0;
+        scrubs.0 += 1;
+        drop(
+            self.changed
+                .wait_while(scrubs, |scrubs| number >= scrubs.1)
+                .unwrap(),
+        );
+        Ok(())
+    }
+    fn disk_bytes(&self) -> u64 {
+        0
+    }
+}
+
+const OLD: [u8; 32] = [7; 32];
+const NEW: [u8; 32] = [8; 32];
+
+fn open(backend: Arc<dyn Backend>, key: [u8; 32]) -> Result<Ledger, LedgerError> {
+    let clock = ManualClock::new(1_700_000_000_000);
+    Ledger::open_on(backend, &options(RootKey::from_bytes(key), &clock))
+}
+
+/// A store with a patient `p`, closed.
+async fn store() -> MemoryBackend {
+    let backend = MemoryBackend::default();
+    let ledger = open(Arc::new(backend.clone()), OLD).unwrap();
+    ledger.create_tenant(TENANT).await.unwrap();
+    write(&ledger, "p").await;
+    ledger.close().await.unwrap();
+    backend
+}
+
+async fn write(ledger: &Ledger, patient: &str) {
+    let draft = draft(
+        ledger,
+        PATIENT,
+        patient,
+        of(patient),
+        Expected::Absent,
+        "x",
+        &[],
+    );
+    let commit = commit_of(ledger, vec![draft]);
+    ledger.commit(commit).await.unwrap();
+}
+
+async fn reads(ledger: &Ledger, patient: &str) -> bool {
+    (ledger.get(TENANT, PATIENT, patient).await.unwrap()).is_some_and(|stored| stored.body == b"x")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_rotation_cut_short_leaves_one_key_that_opens() {
+    let (mut with_old, mut with_new) = (0, 0);
+    'faults: for fault in [Fault::Before, Fault::After] {
+        for number in 0.. {
+            let rows = store().await;
+            let backend = Faulty::over(rows.clone());
+            let ledger = open(backend.clone(), OLD).unwrap();
+            backend.fail_batch(number, fault);
+            let outcome = ledger.rotate_root_key(&RootKey::from_bytes(NEW)).await;
+            drop(ledger);
+            let of = |key| open(Arc::new(rows.clone()), key);
+            let opened = match (of(OLD), of(NEW)) {
+                (Ok(ledger), Err(LedgerError::RootKey(_))) => {
+                    assert!(outcome.is_err());
+                    with_old += 1;
+                    ledger
+                }
+                (Err(LedgerError::RootKey(_)), Ok(ledger)) => {
+                    with_new += 1;
+                    ledger
+                }
+                (old, new) => panic!(
+                    "{fault:?} {number}: old {:?}, new {:?}",
+                    old.err(),
+                    new.err()
+                ),
+            };
+            assert!(reads(&opened, "p").await);
+            opened.create_tenant(TENANT).await.unwrap();
+            write(&opened, "q").await;
+            // Opening has scrubbed what the rotation had not come to.
+            assert_eq!(
+                rows.snapshot().meta(SCRUB_DUE).unwrap().unwrap_or_default(),
+                b""
+            );
+            if outcome.is_ok() {
+                continue 'faults;
+            }
+        }
+    }
+    assert!(with_old > 0 && with_new > 2, "{with_old} {with_new}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_old_root_key_wrapped_is_in_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, ledger) = on_disk(folder.path()).await;
+    let before = secret_rows(&*backend.snapshot()).unwrap();
+    assert!(before.len() >= 3, "root, signer and a tenant");
+    for (name, wrapped) in &before {
+        assert!(file_with(folder.path(), wrapped).is_some(), "{name}");
+    }
+    ledger
+        .rotate_root_key(&RootKey::from_bytes(NEW))
+        .await
+        .unwrap();
+    for (name, wrapped) in &before {
+        assert!(file_with(folder.path(), wrapped).is_none(), "{name}");
+    }
+    for (name, wrapped) in secret_rows(&*backend.snapshot()).unwrap() {
+        assert!(file_with(folder.path(), &wrapped).is_some(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_before_salts_opens_and_rotates() {
+    let rows = store().await;
+    rows.edit(|rows| {
+        let first = as_first_format(&Arc::new(rows.clone()), &RootKey::from_bytes(OLD)).unwrap();
+        rows.meta.extend(first);
+    });
+    assert!(matches!(
+        open(Arc::new(rows.clone()), NEW),
+        Err(LedgerError::RootKey(_))
+    ));
+    let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
+    assert!(reads(&ledger, "p").await);
+    // In place: the same key, another wrapping.
+    let before = secret_rows(&rows.rows()).unwrap();
+    ledger
+        .rotate_root_key(&RootKey::from_bytes(OLD))
+        .await
+        .unwrap();
+    for (name, wrapped) in secret_rows(&rows.rows()).unwrap() {
+        assert!(!before.contains(&(name.clone(), wrapped)), "{name}");
+    }
+    ledger.close().await.unwrap();
+    assert!(reads(&open(Arc::new(rows), OLD).unwrap(), "p").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_missed_a_rotation_wraps_nothing_under_the_old_key() {
+    let rows = store().await;
+    let stale = open(Arc::new(rows.clone()), OLD).unwrap();
+    let other = open(Arc::new(rows.clone()), OLD).unwrap();
+    other
+        .rotate_root_key(&RootKey::from_bytes(NEW))
+        .await
+        .unwrap();
+    for outcome in [
+        stale.create_tenant(super::suite::OTHER).await,
+        stale.rotate_root_key(&RootKey::from_bytes(OLD)).await,
+    ] {
+        assert!(
+            matches!(outcome, Err(LedgerError::RootKey(_))),
+            "{outcome:?}"
+        );
+    }
+    drop((stale, other));
+    assert!(reads(&open(Arc::new(rows), NEW).unwrap(), "p").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_does_not_count_for_a_key_destroyed_since_it_began() {
+    let backend = Faulty::over(store().await);
+    let ledger = open(backend.clone(), OLD).unwrap();
+    write(&ledger, "q").await;
+    backend.let_scrubs_end(0);
+    let destroy = |patient: &'static str| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move {
+            let audit = audit(&ledger, Shard(0));
+            ledger.destroy_patient_key(TENANT, patient, audit).await
+        })
+    };
+    let first = destroy("p");
+    backend.scrubs_begun(1).await;
+    let second = destroy("q");
+    backend.scrubs_begun(2).await;
+    backend.let_scrubs_end(1);
+    first.await.unwrap().unwrap();
+    assert!(backend.is_scrub_due());
+    backend.let_scrubs_end(2);
+    second.await.unwrap().unwrap();
+    assert!(!backend.is_scrub_due());
+}
