@@ -186,8 +186,11 @@ impl Ledger {
         parts: impl FnOnce(&[u8]) -> Vec<Range<usize>>,
         shown: impl Fn(&str) -> bool,
     ) -> Result<Option<Vec<DisclosedPart>>, LedgerError> {
-        let keys = self.core().tenant(tenant)?;
-        let Some((_, record)) = find_leaf(&*self.backend()?.snapshot(), tenant, audit)? else {
+        let core = self.core();
+        let keys = core.tenant(tenant)?;
+        let backend = self.backend()?;
+        let snapshot = backend.snapshot();
+        let Some((_, record)) = find_leaf(&*snapshot, tenant, audit)? else {
             return Ok(None);
         };
         let Some(committed) = Leaf::decode(&record)?.commitment else {
@@ -196,9 +199,13 @@ impl Ledger {
         let Some(stored) = self.fetch(tenant, audit).await? else {
             return Ok(None);
         };
+        let row = snapshot.document(audit)?;
+        let row = row.ok_or_else(|| LedgerError::Damaged("an audit document is missing".into()))?;
+        let stored_by = Header::decode(&row)?.0.key_version;
         let texts = parts_of(&stored.body, &parts(&stored.body))
             .ok_or(LedgerError::Invalid("the parts do not fit the record"))?;
-        let salts = Salts::of(&keys, &keys.head_key(stored.kind, &stored.id));
+        let sealing = core.sealing_keys(&*backend, &keys, stored_by)?;
+        let salts = Salts::of(&sealing, &keys.head_key(stored.kind, &stored.id));
         if commitment(&salts, &texts) != committed {
             return Err(LedgerError::Damaged(
                 "an audit document's text is not the one that its leaf commits to".into(),

@@ -16,7 +16,7 @@
 //! | leaf, with the tree's hashes that it completed | shard, index | by index within a shard |
 //! | timer, outbox | due, shard, id | soonest first |
 //! | cursor | consumer, shard | point |
-//! | key | tenant, blind subject | point |
+//! | key | tenant, blind subject | point; by subject within a tenant |
 //! | meta | name | by name |
 
 use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
@@ -191,4 +191,11 @@ pub(crate) trait Snapshot: Send + Sync {
     fn has_outbox(&self, key: &OutboxKey) -> Result<bool, LedgerError>;
     fn cursor(&self, consumer: &str, shard: Shard) -> Result<Option<Number>, LedgerError>;
     fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError>;
+    /// Key rows of a tenant after a blind subject (from the first on when there is none), by subject.
+    fn keys(
+        &self,
+        tenant: TenantId,
+        after: Option<Blind>,
+        limit: usize,
+    ) -> Result<Vec<(SubjectKey, KeyRow)>, LedgerError>;
 }

@@ -1,6 +1,7 @@
 //! Opening: what the store says of itself, and a new store's first rows.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::backend::{Backend, Snapshot, Write};
@@ -41,9 +42,14 @@ pub(crate) struct Opened {
     pub(crate) suspect: Option<String>,
 }
 
-/// The meta row of a tenant's wrapped secret.
+/// The meta row of a tenant's first wrapped secret.
 pub(crate) fn tenant_row(tenant: TenantId) -> String {
     format!("{TENANT}{:08x}", tenant.0)
+}
+
+/// The meta row of one of a tenant's later secrets.
+pub(crate) fn tenant_version_row(tenant: TenantId, version: u32) -> String {
+    format!("{}/{version:08x}", tenant_row(tenant))
 }
 
 /// Wraps one of the store's own secrets for its meta row.
@@ -220,16 +226,43 @@ fn tenants(
     root: &Secret,
 ) -> Result<HashMap<TenantId, Arc<TenantKeys>>, LedgerError> {
     let mut tenants = HashMap::new();
-    for (name, wrapped) in snapshot.metas(TENANT)? {
-        let number = u32::from_str_radix(&name[TENANT.len()..], 16)
+    // By name, so a tenant's first secret comes before its others.
+    for (name, _) in snapshot.metas(TENANT)? {
+        let number = name[TENANT.len()..].split('/').next().unwrap_or_default();
+        let tenant = u32::from_str_radix(number, 16)
+            .map(TenantId)
             .map_err(|_| LedgerError::Damaged(format!("the meta row {name} has a wrong name")))?;
-        let secret = unwrap_32(root, &name, &wrapped)?;
-        tenants.insert(
-            TenantId(number),
-            Arc::new(TenantKeys::derive(TenantId(number), &secret)),
-        );
+        if let Entry::Vacant(entry) = tenants.entry(tenant) {
+            let keys = tenant_keys(snapshot, root, tenant)?;
+            let keys = keys.ok_or_else(|| {
+                LedgerError::Damaged(format!("the meta row {} is missing", tenant_row(tenant)))
+            })?;
+            entry.insert(Arc::new(keys));
+        }
     }
     Ok(tenants)
+}
+
+/// A tenant's keys; `None` when there is no such tenant.
+pub(crate) fn tenant_keys(
+    snapshot: &dyn Snapshot,
+    root: &Secret,
+    tenant: TenantId,
+) -> Result<Option<TenantKeys>, LedgerError> {
+    let name = tenant_row(tenant);
+    let Some(wrapped) = snapshot.meta(&name)? else {
+        return Ok(None);
+    };
+    let mut keys = TenantKeys::derive(tenant, &unwrap_32(root, &name, &wrapped)?);
+    for (name, wrapped) in snapshot.metas(&format!("{name}/"))? {
+        if name != tenant_version_row(tenant, keys.newest().version + 1) {
+            return Err(LedgerError::Damaged(format!(
+                "a secret before the meta row {name} is missing"
+            )));
+        }
+        keys = keys.with(&unwrap_32(root, &name, &wrapped)?);
+    }
+    Ok(Some(keys))
 }
 
 /// Whether today's trees go on from those that were signed.

@@ -1,15 +1,12 @@
-//! The hierarchy of keys: root key → tenant's secret → what is derived from it, and the patients'
-//! random data keys, which the tenant wraps.
+//! The hierarchy of keys: root key → tenant's secrets → what is derived from them. The patients' random
+//! data keys, which the tenant wraps, are in `data_keys.rs`.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 
-use crate::backend::{Backend, Blind, HeadKey, KeyRow, SubjectKey};
-use crate::seal::{open, seal};
-use crate::{Entropy, Kind, LedgerError, TenantId};
+use crate::backend::{Blind, HeadKey, SubjectKey};
+use crate::{Kind, TenantId};
 
 /// A symmetric key.
 pub(crate) type Secret = [u8; 32];
@@ -55,18 +52,42 @@ pub(crate) fn derive_for(key: &Secret, purpose: &[u8], name: &[u8]) -> Secret {
     derive(key, &[b"cairn ledger 1 ", purpose, b"\0", name])
 }
 
-/// What one tenant's secret gives.
+/// What one version of a tenant's secret gives to seal with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SealingKeys {
+    /// From 1.
+    pub(crate) version: u32,
+    pub(crate) audit: Secret,
+    pub(crate) common: Secret,
+    pub(crate) wrap: Secret,
+}
+
+impl SealingKeys {
+    fn derive(tenant: TenantId, version: u32, secret: &Secret) -> Self {
+        let key = |purpose: &[u8]| derive_for(secret, purpose, &tenant.0.to_be_bytes());
+        Self {
+            version,
+            audit: key(b"audit"),
+            common: key(b"common"),
+            wrap: key(b"wrap"),
+        }
+    }
+}
+
+/// What a tenant's secrets give. Names come from the first one for ever: a document is found under the
+/// keyed hash of its id, and its shard may follow from one. What seals comes from each in turn.
+#[derive(Clone)]
 pub(crate) struct TenantKeys {
     pub(crate) tenant: TenantId,
     pub(crate) token: Secret,
     pub(crate) id: Secret,
     subject: Secret,
-    pub(crate) audit: Secret,
-    pub(crate) common: Secret,
-    wrap: Secret,
+    /// Version 1 first; never empty.
+    sealing: Vec<Arc<SealingKeys>>,
 }
 
 impl TenantKeys {
+    /// The keys of a tenant that has one secret.
     pub(crate) fn derive(tenant: TenantId, secret: &Secret) -> Self {
         let key = |purpose: &[u8]| derive_for(secret, purpose, &tenant.0.to_be_bytes());
         Self {
@@ -74,10 +95,32 @@ impl TenantKeys {
             token: key(b"token"),
             id: key(b"id"),
             subject: key(b"subject"),
-            audit: key(b"audit"),
-            common: key(b"common"),
-            wrap: key(b"wrap"),
+            sealing: vec![Arc::new(SealingKeys::derive(tenant, 1, secret))],
         }
+    }
+
+    /// The same with one secret more.
+    pub(crate) fn with(mut self, secret: &Secret) -> Self {
+        let version = self.newest().version + 1;
+        let keys = SealingKeys::derive(self.tenant, version, secret);
+        self.sealing.push(Arc::new(keys));
+        self
+    }
+
+    /// What seals from now on.
+    pub(crate) fn newest(&self) -> &Arc<SealingKeys> {
+        &self.sealing[self.sealing.len() - 1]
+    }
+
+    /// All versions, oldest first.
+    pub(crate) fn each_sealing(&self) -> impl DoubleEndedIterator<Item = &Arc<SealingKeys>> {
+        self.sealing.iter()
+    }
+
+    /// What sealed then, if this process knows the version.
+    pub(crate) fn sealing(&self, version: u32) -> Option<&Arc<SealingKeys>> {
+        let position = usize::try_from(version.checked_sub(1)?).ok()?;
+        self.sealing.get(position)
     }
 
     /// Stands for a document's kind and id in rows.
@@ -107,171 +150,4 @@ fn half(hash: &blake3::Hash) -> Blind {
     let mut blind = [0; 16];
     blind.copy_from_slice(&hash.as_bytes()[..16]);
     blind
-}
-
-/// A patient's data key.
-pub(crate) struct DataKey {
-    pub(crate) row: SubjectKey,
-    pub(crate) secret: Secret,
-    /// The row to be written with the first commit that uses the key.
-    pub(crate) wrapped: Vec<u8>,
-    durable: AtomicBool,
-}
-
-impl DataKey {
-    pub(crate) fn is_durable(&self) -> bool {
-        self.durable.load(Ordering::Acquire)
-    }
-    pub(crate) fn set_durable(&self) {
-        self.durable.store(true, Ordering::Release);
-    }
-}
-
-fn wrap_data(row: &SubjectKey) -> Vec<u8> {
-    [
-        b"data key".as_slice(),
-        &row.tenant.0.to_be_bytes(),
-        &row.subject,
-    ]
-    .concat()
-}
-
-/// Data keys that were used lately. Two generations: what is used moves into the young one; when
-/// that is full, the old one is dropped.
-pub(crate) struct DataKeys {
-    generations: Mutex<Generations>,
-    half_capacity: usize,
-}
-
-#[derive(Default)]
-struct Generations {
-    young: HashMap<SubjectKey, Arc<DataKey>>,
-    old: HashMap<SubjectKey, Arc<DataKey>>,
-}
-
-impl DataKeys {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            generations: Mutex::default(),
-            half_capacity: (capacity / 2).max(1),
-        }
-    }
-
-    /// The patient's key for writing; a new one where there is none yet. A new key is not stored
-    /// here: it goes into the commit that uses it first.
-    pub(crate) fn for_writing(
-        &self,
-        backend: &dyn Backend,
-        keys: &TenantKeys,
-        row: SubjectKey,
-        entropy: &dyn Entropy,
-    ) -> Result<Arc<DataKey>, LedgerError> {
-        let mut generations = self
-            .generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = generations.get(&row, self.half_capacity) {
-            return Ok(key);
-        }
-        let key = match load(backend, keys, row)? {
-            Some(key) => key,
-            None => {
-                let mut secret = [0; 32];
-                entropy.fill(&mut secret);
-                let wrapped = seal(&keys.wrap, entropy, &wrap_data(&row), secret.to_vec());
-                DataKey {
-                    row,
-                    secret,
-                    wrapped,
-                    durable: AtomicBool::new(false),
-                }
-            }
-        };
-        Ok(generations.insert(key, self.half_capacity))
-    }
-
-    /// The patient's key for reading something that it sealed.
-    pub(crate) fn for_reading(
-        &self,
-        backend: &dyn Backend,
-        keys: &TenantKeys,
-        row: SubjectKey,
-    ) -> Result<Arc<DataKey>, LedgerError> {
-        let mut generations = self
-            .generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = generations.get(&row, self.half_capacity) {
-            return Ok(key);
-        }
-        let key = load(backend, keys, row)?
-            .ok_or_else(|| LedgerError::Damaged("the key of a record is missing".into()))?;
-        Ok(generations.insert(key, self.half_capacity))
-    }
-
-    /// Forgets a key that has been destroyed.
-    pub(crate) fn forget(&self, row: &SubjectKey) {
-        let mut generations = self
-            .generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        generations.young.remove(row);
-        generations.old.remove(row);
-    }
-}
-
-/// Called with the cache locked: a key that was read before it was destroyed is in the cache before
-/// [`DataKeys::forget`] takes it out again, never after.
-fn load(
-    backend: &dyn Backend,
-    keys: &TenantKeys,
-    row: SubjectKey,
-) -> Result<Option<DataKey>, LedgerError> {
-    match backend.snapshot().key(&row)? {
-        None => Ok(None),
-        Some(KeyRow::Destroyed { .. }) => Err(LedgerError::KeyDestroyed),
-        Some(KeyRow::Wrapped(wrapped)) => {
-            let secret = open(&keys.wrap, &wrap_data(&row), &wrapped)
-                .and_then(|secret| secret.try_into().ok())
-                .ok_or_else(|| LedgerError::Damaged("a data key does not unwrap".into()))?;
-            Ok(Some(DataKey {
-                row,
-                secret,
-                wrapped,
-                durable: AtomicBool::new(true),
-            }))
-        }
-    }
-}
-
-impl Generations {
-    fn get(&mut self, row: &SubjectKey, half_capacity: usize) -> Option<Arc<DataKey>> {
-        if let Some(key) = self.young.get(row) {
-            return Some(Arc::clone(key));
-        }
-        let key = self.old.remove(row)?;
-        self.make_room(half_capacity);
-        self.young.insert(*row, Arc::clone(&key));
-        Some(key)
-    }
-
-    fn insert(&mut self, key: DataKey, half_capacity: usize) -> Arc<DataKey> {
-        self.make_room(half_capacity);
-        let key = Arc::new(key);
-        self.young.insert(key.row, Arc::clone(&key));
-        key
-    }
-
-    fn make_room(&mut self, half_capacity: usize) {
-        if self.young.len() < half_capacity {
-            return;
-        }
-        let dropped = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
-        // A key that a commit under way has used but not yet stored must stay, or the next commit
-        // would make the patient a second one.
-        self.young = dropped
-            .into_iter()
-            .filter(|(_, key)| !key.is_durable() && Arc::strong_count(key) > 1)
-            .collect();
-    }
 }

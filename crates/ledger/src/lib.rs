@@ -17,6 +17,7 @@ mod backend;
 mod bootstrap;
 mod clock;
 mod codec;
+mod data_keys;
 mod embedded;
 mod error;
 mod keys;
@@ -45,5 +46,6 @@ pub use clock::{Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEnt
 pub use error::LedgerError;
 pub use model::*;
 pub use root_key::RootKey;
+pub use rotation::RotationProgress;
 pub use store::{Ledger, OpenOptions};
 pub use view::View;

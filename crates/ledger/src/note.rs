@@ -19,7 +19,7 @@ impl Ledger {
         // A key of its own for each note, because nonces are random (see `seal.rs`).
         let mut salt = [0; SALT_BYTES];
         self.core().entropy.fill(&mut salt);
-        let key = derive_for(&keys.common, b"note", &salt);
+        let key = derive_for(&keys.newest().common, b"note", &salt);
         let sealed = seal(
             &key,
             &*self.core().entropy,
@@ -44,8 +44,12 @@ impl Ledger {
         let Some((salt, sealed)) = note.split_at_checked(SALT_BYTES) else {
             return Ok(None);
         };
-        let key = derive_for(&keys.common, b"note", salt);
-        Ok(open(&key, purpose.as_bytes(), sealed))
+        // A note doesn't say which version sealed it; most are younger than the newest.
+        let opened = keys.each_sealing().rev().find_map(|keys| {
+            let key = derive_for(&keys.common, b"note", salt);
+            open(&key, purpose.as_bytes(), sealed)
+        });
+        Ok(opened)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tlog_tiles::record_hash;
 
 use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Write};
-use crate::keys::DataKey;
+use crate::data_keys::DataKey;
 use crate::rows::Leaf;
 use crate::tree::{Tree, sha256_all};
 use crate::{
@@ -57,6 +57,26 @@ pub(crate) struct SealedCommit {
     pub(crate) destroy: Option<SubjectKey>,
 }
 
+/// Key rows to take the place of others, each only if the one that was read is still there: a key may
+/// have been destroyed or rotated since.
+pub(crate) struct Rekeying {
+    pub(crate) rows: Vec<Rekey>,
+    /// A meta row that moves with them, from one value to another; not if it has moved already.
+    pub(crate) position: Option<(String, Vec<u8>, Vec<u8>)>,
+    /// Whether the keys themselves are others, not only what they are wrapped in.
+    pub(crate) grown: bool,
+}
+
+/// One row of a [`Rekeying`].
+pub(crate) struct Rekey {
+    pub(crate) key: SubjectKey,
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Vec<u8>,
+}
+
+/// How the writer wraps a patient's new key.
+pub(crate) type Wrap<'a> = dyn Fn(&DataKey) -> Result<Vec<u8>, LedgerError> + 'a;
+
 /// What the writer knows between groups.
 pub(crate) struct State {
     pub(crate) last: Number,
@@ -77,6 +97,8 @@ pub(crate) struct Planned {
     pub(crate) feeds: BTreeMap<Shard, Number>,
     pub(crate) stored_keys: Vec<Arc<DataKey>>,
     pub(crate) destroyed: Vec<SubjectKey>,
+    /// Keys that have another version.
+    pub(crate) grown: Vec<SubjectKey>,
     pub(crate) scrubs: u64,
     pub(crate) earliest_timer_ms: Option<u64>,
     pub(crate) earliest_outbox_ms: Option<u64>,
@@ -89,6 +111,7 @@ pub(crate) struct Group<'a> {
     snapshot: &'a dyn Snapshot,
     state: &'a State,
     now_ms: u64,
+    wrap: &'a Wrap<'a>,
     heads: HashMap<HeadKey, Head>,
     cursors: HashMap<(String, Shard), Number>,
     timers: BTreeMap<TimerKey, Option<Timer>>,
@@ -102,11 +125,17 @@ pub(crate) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    pub(crate) fn new(snapshot: &'a dyn Snapshot, state: &'a State, now_ms: u64) -> Self {
+    pub(crate) fn new(
+        snapshot: &'a dyn Snapshot,
+        state: &'a State,
+        now_ms: u64,
+        wrap: &'a Wrap<'a>,
+    ) -> Self {
         Self {
             snapshot,
             state,
             now_ms,
+            wrap,
             heads: HashMap::new(),
             cursors: HashMap::new(),
             timers: BTreeMap::new(),
@@ -122,6 +151,7 @@ impl<'a> Group<'a> {
                 feeds: BTreeMap::new(),
                 stored_keys: Vec::new(),
                 destroyed: Vec::new(),
+                grown: Vec::new(),
                 scrubs: state.scrubs,
                 earliest_timer_ms: None,
                 earliest_outbox_ms: None,
@@ -141,6 +171,12 @@ impl<'a> Group<'a> {
             };
             if destroyed(&key.row) || commit.destroy == Some(key.row) {
                 return Err(LedgerError::KeyDestroyed);
+            }
+        }
+        let mut new_keys = Vec::new();
+        for key in &commit.keys {
+            if !key.is_durable() && !self.keys.contains_key(&key.row) {
+                new_keys.push((Arc::clone(key), KeyRow::Wrapped((self.wrap)(key)?)));
             }
         }
         if let Some(step) = &commit.cursor {
@@ -303,12 +339,9 @@ impl<'a> Group<'a> {
         if let Some(step) = commit.cursor {
             self.cursors.insert((step.consumer, step.shard), step.to);
         }
-        for key in commit.keys {
-            if !key.is_durable() && !self.keys.contains_key(&key.row) {
-                self.keys
-                    .insert(key.row, KeyRow::Wrapped(key.wrapped.clone()));
-                self.planned.stored_keys.push(key);
-            }
+        for (key, row) in new_keys {
+            self.keys.insert(key.row, row);
+            self.planned.stored_keys.push(key);
         }
         if let Some(row) = commit.destroy {
             self.keys
@@ -335,13 +368,46 @@ impl<'a> Group<'a> {
         self.add_meta(SCRUB_DUE, self.planned.scrubs.to_be_bytes().to_vec());
     }
 
+    /// Puts key rows in the place of others; gives how many.
+    pub(crate) fn rekey(&mut self, rekeying: Rekeying) -> Result<u64, LedgerError> {
+        let mut changes = Vec::with_capacity(rekeying.rows.len());
+        for Rekey { key, from, to } in rekeying.rows {
+            let current = match self.keys.get(&key) {
+                Some(row) => Some(row.clone()),
+                None => self.snapshot.key(&key)?,
+            };
+            if current == Some(KeyRow::Wrapped(from)) {
+                changes.push((key, KeyRow::Wrapped(to)));
+            }
+        }
+        if let Some((name, from, to)) = rekeying.position
+            && self.meta(&name)?.as_deref() == Some(&from)
+        {
+            self.add_meta(&name, to);
+        }
+        // From here on nothing fails.
+        let count = changes.len() as u64;
+        if rekeying.grown {
+            self.planned
+                .grown
+                .extend(changes.iter().map(|(key, _)| *key));
+        } else if count > 0 {
+            self.scrub_is_due();
+        }
+        self.keys.extend(changes);
+        Ok(count)
+    }
+
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        match self.metas.get(name) {
+            Some(value) => Ok(Some(value.clone())),
+            None => self.snapshot.meta(name),
+        }
+    }
+
     /// A scrub has been done that began when `due` was the row's value.
     pub(crate) fn scrubbed(&mut self, due: &[u8]) -> Result<(), LedgerError> {
-        let current = match self.metas.get(SCRUB_DUE) {
-            Some(value) => Some(value.clone()),
-            None => self.snapshot.meta(SCRUB_DUE)?,
-        };
-        if current.as_deref() == Some(due) {
+        if self.meta(SCRUB_DUE)?.as_deref() == Some(due) {
             self.add_meta(SCRUB_DUE, Vec::new());
         }
         Ok(())

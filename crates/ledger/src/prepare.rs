@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, HeadKey, OutboxRow, SubjectKey};
 use crate::codec::{Decoder, put_varint};
-use crate::keys::{DataKey, Secret, TenantKeys, derive_for};
+use crate::data_keys::DataKey;
+use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
 use crate::plan::{SealedCommit, SealedDocument};
 use crate::rows::{Header, SealedBy};
 use crate::seal::{MAX_BODY_BYTES, MAX_ID_BYTES, open, seal};
@@ -34,6 +35,8 @@ const SEALS_A_TURN: usize = 64;
 const OUTBOX_FORMAT: u8 = 1;
 const OUTBOX_COMMON: u8 = 0;
 const OUTBOX_PATIENT: u8 = 1;
+/// Added to which key it is where that key's version follows; elsewhere it is the first.
+const OUTBOX_VERSION: u8 = 2;
 
 /// Bytes that a commit brings, for its share of the queue.
 pub(crate) fn weight(commit: &Commit) -> usize {
@@ -157,10 +160,7 @@ impl Sealing<'_> {
         if let Some(key) = self.used.iter().find(|key| key.row == row) {
             return Ok(Arc::clone(key));
         }
-        let key =
-            self.core
-                .data_keys
-                .for_writing(self.backend, self.keys, row, &*self.core.entropy)?;
+        let key = self.core.key_for_writing(self.backend, self.keys, row)?;
         self.used.push(Arc::clone(&key));
         Ok(key)
     }
@@ -172,11 +172,15 @@ impl Sealing<'_> {
     ) -> Result<SealedDocument, LedgerError> {
         let shard = self.keys.shard_of(&draft.owner, &draft.id);
         let patient;
-        let (sealed_by, data_key) = match &draft.owner {
-            Owner::Tenant => (SealedBy::Common, &self.keys.common),
+        let (sealed_by, key_version, data_key) = match &draft.owner {
+            Owner::Tenant => {
+                let keys = self.keys.newest();
+                (SealedBy::Common, keys.version, &keys.common)
+            }
             Owner::Patient(id) => {
                 patient = self.data_key(id)?;
-                (SealedBy::Patient(patient.row.subject), &patient.secret)
+                let (version, secret) = patient.newest();
+                (SealedBy::Patient(patient.row.subject), version, secret)
             }
         };
         let mut tokens = draft.tokens;
@@ -190,6 +194,7 @@ impl Sealing<'_> {
             version: draft.expected.next(),
             deleted: draft.deleted,
             sealed_by,
+            key_version,
             cause,
             dictionary: self.core.packer.version(),
         };
@@ -217,12 +222,13 @@ impl Sealing<'_> {
             version: 1,
             deleted: false,
             sealed_by: SealedBy::Audit,
+            key_version: self.keys.newest().version,
             cause,
             dictionary: self.core.packer.version(),
         };
         self.row(
             &header,
-            &self.keys.audit,
+            &self.keys.newest().audit,
             &draft.id,
             &draft.body,
             draft.shard,
@@ -269,18 +275,24 @@ impl Sealing<'_> {
     fn outbox(&mut self, draft: &OutboxDraft) -> Result<OutboxRow, LedgerError> {
         let patient;
         let mut sealed = vec![OUTBOX_FORMAT];
-        let data_key = match &draft.owner {
+        let (which, subject, version, data_key) = match &draft.owner {
             Owner::Tenant => {
-                sealed.push(OUTBOX_COMMON);
-                &self.keys.common
+                let keys = self.keys.newest();
+                (OUTBOX_COMMON, None, keys.version, &keys.common)
             }
             Owner::Patient(id) => {
                 patient = self.data_key(id)?;
-                sealed.push(OUTBOX_PATIENT);
-                sealed.extend_from_slice(&patient.row.subject);
-                &patient.secret
+                let (version, secret) = patient.newest();
+                (OUTBOX_PATIENT, Some(patient.row.subject), version, secret)
             }
         };
+        if version == 1 {
+            sealed.push(which);
+        } else {
+            sealed.push(which + OUTBOX_VERSION);
+            put_varint(&mut sealed, u64::from(version));
+        }
+        sealed.extend(subject.into_iter().flatten());
         put_varint(&mut sealed, u64::from(self.core.packer.version()));
         let mut row = OutboxRow {
             key: draft.key,
@@ -335,7 +347,7 @@ pub(crate) fn parts_of<'a>(body: &'a [u8], parts: &[Range<usize>]) -> Option<Vec
 pub(crate) struct Salts(Secret);
 
 impl Salts {
-    pub(crate) fn of(keys: &TenantKeys, key: &HeadKey) -> Self {
+    pub(crate) fn of(keys: &SealingKeys, key: &HeadKey) -> Self {
         Self(derive_for(&keys.audit, b"disclosure", &key.id))
     }
 
@@ -378,7 +390,7 @@ pub(crate) async fn seal_commit(
     let commitment = commit.audit.as_ref().and_then(|draft| {
         let parts = parts_of(&draft.body, &draft.parts)?;
         let key = keys.head_key(draft.kind, &draft.id);
-        Some(commitment(&Salts::of(&keys, &key), &parts))
+        Some(commitment(&Salts::of(keys.newest(), &key), &parts))
     });
     let audit = commit
         .audit
@@ -418,20 +430,21 @@ pub(crate) fn open_outbox(
             "an outbox row has an unknown format".into(),
         ));
     }
-    let patient;
-    let data_key = match decoder.u8()? {
-        OUTBOX_COMMON => &keys.common,
+    let which = decoder.u8()?;
+    let (which, version) = match which.checked_sub(OUTBOX_VERSION) {
+        None => (which, 1),
+        Some(which) => (which, decoder.small()?),
+    };
+    let data_key = match which {
+        OUTBOX_COMMON => core.sealing_keys(backend, &keys, version)?.common,
         OUTBOX_PATIENT => {
-            let subject = decoder.array()?;
-            patient = core.data_keys.for_reading(
-                backend,
-                &keys,
-                SubjectKey {
-                    tenant: keys.tenant,
-                    subject,
-                },
-            )?;
-            &patient.secret
+            let row = SubjectKey {
+                tenant: keys.tenant,
+                subject: decoder.array()?,
+            };
+            *core
+                .key_for_reading(backend, &keys, row, version)?
+                .version(version)?
         }
         _ => {
             return Err(LedgerError::Damaged(
@@ -441,7 +454,7 @@ pub(crate) fn open_outbox(
     };
     let dictionary = decoder.small()?;
     let (header, sealed) = row.sealed.split_at(row.sealed.len() - decoder.remaining());
-    let key = derive_for(data_key, b"outbox", &row.key.id);
+    let key = derive_for(&data_key, b"outbox", &row.key.id);
     let packed = open(&key, &outbox_associated(row, header), sealed)
         .ok_or_else(|| LedgerError::Damaged("an outbox entry cannot be opened".into()))?;
     let (_, body) = core.packer.unpack(dictionary, &packed)?;

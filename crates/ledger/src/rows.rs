@@ -15,6 +15,7 @@ const FLAG_DELETED: u8 = 1;
 const FLAG_PATIENT_KEY: u8 = 2;
 const FLAG_AUDIT_KEY: u8 = 4;
 const FLAG_CAUSE: u8 = 8;
+const FLAG_KEY_VERSION: u8 = 16;
 
 /// Which key seals a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +37,17 @@ pub(crate) struct Header {
     pub(crate) version: u32,
     pub(crate) deleted: bool,
     pub(crate) sealed_by: SealedBy,
+    /// Version of that key, from 1.
+    pub(crate) key_version: u32,
     pub(crate) cause: Option<Number>,
     /// Version of the zstd dictionary; 0 is none.
     pub(crate) dictionary: u32,
 }
 
 impl Header {
-    /// format u8, flags u8, tenant, kind, version, dictionary (variable), blind id 16,
-    /// then the blind subject (16) and the cause (8) where the flags say so.
+    /// format u8, flags u8, tenant, kind, version, dictionary (variable), the key's version (variable)
+    /// where it is not the first, blind id 16, then the blind subject (16) and the cause (8) where the
+    /// flags say so.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.push(DOCUMENT_FORMAT);
@@ -59,11 +63,17 @@ impl Header {
         if self.cause.is_some() {
             flags |= FLAG_CAUSE;
         }
+        if self.key_version != 1 {
+            flags |= FLAG_KEY_VERSION;
+        }
         out.push(flags);
         put_varint(&mut out, u64::from(self.key.tenant.0));
         put_varint(&mut out, u64::from(self.kind.0));
         put_varint(&mut out, u64::from(self.version));
         put_varint(&mut out, u64::from(self.dictionary));
+        if self.key_version != 1 {
+            put_varint(&mut out, u64::from(self.key_version));
+        }
         out.extend_from_slice(&self.key.id);
         if let SealedBy::Patient(subject) = self.sealed_by {
             out.extend_from_slice(&subject);
@@ -88,6 +98,11 @@ impl Header {
         let kind = Kind(decoder.small()?);
         let version = decoder.small()?;
         let dictionary = decoder.small()?;
+        let key_version = if flags & FLAG_KEY_VERSION == 0 {
+            1
+        } else {
+            decoder.small()?
+        };
         let id = decoder.array()?;
         let sealed_by = match flags & (FLAG_PATIENT_KEY | FLAG_AUDIT_KEY) {
             0 => SealedBy::Common,
@@ -106,6 +121,7 @@ impl Header {
             version,
             deleted: flags & FLAG_DELETED != 0,
             sealed_by,
+            key_version,
             cause,
             dictionary,
         };
@@ -209,6 +225,7 @@ mod tests {
             version: 70_000,
             deleted,
             sealed_by,
+            key_version: 1,
             cause,
             dictionary: 2,
         }
@@ -223,11 +240,16 @@ mod tests {
         ] {
             for cause in [None, Some(Number(u64::MAX))] {
                 for deleted in [false, true] {
-                    let header = header(sealed_by, cause, deleted);
-                    let mut row = header.encode();
-                    let length = row.len();
-                    row.extend_from_slice(b"sealed");
-                    assert_eq!(Header::decode(&row).unwrap(), (header, length));
+                    for key_version in [1, 2, 300] {
+                        let header = Header {
+                            key_version,
+                            ..header(sealed_by, cause, deleted)
+                        };
+                        let mut row = header.encode();
+                        let length = row.len();
+                        row.extend_from_slice(b"sealed");
+                        assert_eq!(Header::decode(&row).unwrap(), (header, length));
+                    }
                 }
             }
         }
@@ -235,7 +257,11 @@ mod tests {
 
     #[test]
     fn cut_headers_are_damage() {
-        let row = header(SealedBy::Patient([9; 16]), Some(Number(1)), false).encode();
+        let row = Header {
+            key_version: 300,
+            ..header(SealedBy::Patient([9; 16]), Some(Number(1)), false)
+        }
+        .encode();
         for length in 0..row.len() {
             assert!(
                 matches!(Header::decode(&row[..length]), Err(LedgerError::Damaged(_))),

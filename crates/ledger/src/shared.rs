@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::broadcast;
 
 use crate::backend::{Backend, SubjectKey};
-use crate::keys::{DataKeys, Secret, TenantKeys, derive_for};
+use crate::bootstrap::tenant_keys;
+use crate::data_keys::DataKeys;
+use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
 use crate::rows::{Header, SealedBy};
 use crate::seal::{Packer, open};
 use crate::tree::Signer;
@@ -21,7 +23,7 @@ pub(crate) struct Core {
     root_wrap: RwLock<Secret>,
     pub(crate) signer: Signer,
     pub(crate) packer: Packer,
-    pub(crate) tenants: RwLock<HashMap<TenantId, Arc<TenantKeys>>>,
+    tenants: RwLock<HashMap<TenantId, Arc<TenantKeys>>>,
     pub(crate) data_keys: DataKeys,
     pub(crate) timer_floor: Floor,
     pub(crate) outbox_floor: Floor,
@@ -115,6 +117,43 @@ impl Core {
         })
     }
 
+    /// One version of what seals for a tenant.
+    pub(crate) fn sealing_keys(
+        &self,
+        backend: &dyn Backend,
+        keys: &TenantKeys,
+        version: u32,
+    ) -> Result<Arc<SealingKeys>, LedgerError> {
+        if let Some(known) = keys.sealing(version) {
+            return Ok(Arc::clone(known));
+        }
+        // Another process may have made it since this one read the tenant's secrets.
+        let keys = self.reload_tenant(backend, keys.tenant)?;
+        keys.sealing(version).map(Arc::clone).ok_or_else(|| {
+            LedgerError::Damaged(format!(
+                "something is sealed under version {version} of a tenant's keys, which is missing"
+            ))
+        })
+    }
+
+    /// Reads a tenant's secrets again.
+    pub(crate) fn reload_tenant(
+        &self,
+        backend: &dyn Backend,
+        tenant: TenantId,
+    ) -> Result<Arc<TenantKeys>, LedgerError> {
+        let keys = tenant_keys(&*backend.snapshot(), &self.root_wrap(), tenant)?;
+        let keys = Arc::new(keys.ok_or(LedgerError::UnknownTenant(tenant.0))?);
+        self.set_tenant(Arc::clone(&keys));
+        Ok(keys)
+    }
+
+    /// Follows a change of a tenant's secrets that has become durable.
+    pub(crate) fn set_tenant(&self, keys: Arc<TenantKeys>) {
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        tenants.insert(keys.tenant, keys);
+    }
+
     pub(crate) fn last(&self) -> Number {
         Number(self.last.load(Ordering::Acquire))
     }
@@ -163,24 +202,20 @@ impl Core {
                 "a document lies under another tenant's name".into(),
             ));
         }
-        let patient;
         let data_key = match header.sealed_by {
-            SealedBy::Common => &keys.common,
-            SealedBy::Audit => &keys.audit,
+            SealedBy::Common => self.sealing_keys(backend, keys, header.key_version)?.common,
+            SealedBy::Audit => self.sealing_keys(backend, keys, header.key_version)?.audit,
             SealedBy::Patient(subject) => {
-                patient = self.data_keys.for_reading(
-                    backend,
-                    keys,
-                    SubjectKey {
-                        tenant: keys.tenant,
-                        subject,
-                    },
-                )?;
-                &patient.secret
+                let row = SubjectKey {
+                    tenant: keys.tenant,
+                    subject,
+                };
+                let patient = self.key_for_reading(backend, keys, row, header.key_version)?;
+                *patient.version(header.key_version)?
             }
         };
         let (associated, sealed) = row.split_at(length);
-        let key = document_key(data_key, &header);
+        let key = document_key(&data_key, &header);
         let packed = open(&key, associated, sealed).ok_or_else(|| {
             LedgerError::Damaged(format!(
                 "document {}/{} cannot be opened",

@@ -223,11 +223,7 @@ impl Ledger {
         let value = wrap(&root_wrap, &*core.entropy, &name, &secret);
         self.ask(1, |reply| Request::Meta(vec![(name, value)], reply))
             .await?;
-        let keys = Arc::new(TenantKeys::derive(tenant, &secret));
-        core.tenants
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(tenant, keys);
+        core.set_tenant(Arc::new(TenantKeys::derive(tenant, &secret)));
         Ok(())
     }
 

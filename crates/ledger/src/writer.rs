@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::backend::Backend;
-use crate::plan::{Group, Planned, SealedCommit, State};
+use crate::data_keys::DataKey;
+use crate::plan::{Group, Planned, Rekeying, SealedCommit, State};
 use crate::shared::Core;
 use crate::tree::Tree;
 use crate::{LedgerError, OutboxKey, Receipt, SHARDS, Shard};
@@ -40,6 +41,8 @@ pub(crate) enum Request {
     Rewrap(Vec<MetaRow>, Reply<()>),
     /// A scrub has been done that began when this was the value of `SCRUB_DUE`.
     Scrubbed(Vec<u8>, Reply<()>),
+    /// Puts key rows in the place of others; the answer is how many.
+    Rekey(Rekeying, Reply<u64>),
     /// Removes outbox entries that can never be opened again.
     DropOutbox(Vec<OutboxKey>, Reply<()>),
     Checkpoint(Reply<String>),
@@ -56,6 +59,7 @@ pub(crate) struct Job {
 enum Answer {
     Commit(Receipt, Reply<Receipt>),
     Done(Reply<()>),
+    Count(u64, Reply<u64>),
     Checkpoint(Reply<String>),
 }
 
@@ -187,7 +191,14 @@ impl Writer {
         }
         let now_ms = self.core.clock.now_ms();
         let snapshot = self.backend.snapshot();
-        let mut group = Group::new(&*snapshot, &self.state, now_ms);
+        let core = Arc::clone(&self.core);
+        // Here and not by the commit's caller, so that once a tenant's new secret is known, and what was
+        // under way is written, no key is wrapped by an old one any more.
+        let wrap = |key: &DataKey| {
+            let keys = core.tenant(key.row.tenant)?;
+            Ok(key.wrap(keys.newest(), &*core.entropy))
+        };
+        let mut group = Group::new(&*snapshot, &self.state, now_ms, &wrap);
         let mut answers = Vec::with_capacity(jobs.len());
         let mut rooms = Vec::with_capacity(jobs.len());
         let mut wants_checkpoint = false;
@@ -217,6 +228,10 @@ impl Writer {
                     group.scrub_is_due();
                     answers.push(Answer::Done(reply));
                 }
+                Request::Rekey(rekeying, reply) => match group.rekey(rekeying) {
+                    Ok(count) => answers.push(Answer::Count(count, reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
                 Request::Scrubbed(due, reply) => match group.scrubbed(&due) {
                     Ok(()) => answers.push(Answer::Done(reply)),
                     Err(error) => drop(reply.send(Err(error))),
@@ -294,6 +309,9 @@ impl Writer {
             self.state.destroyed.insert(row);
             self.core.data_keys.forget(&row);
         }
+        for row in planned.grown {
+            self.core.data_keys.forget(&row);
+        }
         self.core.publish(
             planned.last,
             &planned.feeds,
@@ -364,6 +382,7 @@ fn refuse(jobs: Vec<Job>, reason: &str) {
             | Request::Scrubbed(_, reply)
             | Request::DropOutbox(_, reply)
             | Request::Close(reply) => drop(reply.send(Err(error()))),
+            Request::Rekey(_, reply) => drop(reply.send(Err(error()))),
             Request::Checkpoint(reply) => drop(reply.send(Err(error()))),
         }
     }
@@ -383,6 +402,10 @@ fn answer(answers: Vec<Answer>, outcome: &Result<(), String>, checkpoint: &str) 
             }
             Answer::Done(reply) => {
                 let _ = reply.send(outcome.clone().map_err(LedgerError::Storage));
+            }
+            Answer::Count(count, reply) => {
+                let count = outcome.clone().map(|()| count);
+                let _ = reply.send(count.map_err(LedgerError::Storage));
             }
             Answer::Checkpoint(reply) => {
                 let _ = reply.send(

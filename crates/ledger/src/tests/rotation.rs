@@ -5,10 +5,12 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::suite::{PATIENT, TENANT, audit, commit_of, draft, of};
 use super::{file_with, on_disk, options};
-use crate::backend::{Backend, Snapshot, Write};
+use crate::backend::{Backend, KeyRow, Snapshot, Write};
 use crate::bootstrap::{as_first_format, secret_rows};
+use crate::data_keys::wrapped_by;
 use crate::memory_backend::MemoryBackend;
-use crate::plan::SCRUB_DUE;
+use crate::plan::{Rekey, Rekeying, SCRUB_DUE};
+use crate::writer::Request;
 use crate::{Expected, Ledger, LedgerError, ManualClock, RootKey, Shard};
 
 /// How a batch fails.
@@ -271,4 +273,180 @@ async fn a_scrub_does_not_count_for_a_key_destroyed_since_it_began() {
     backend.let_scrubs_end(2);
     second.await.unwrap().unwrap();
     assert!(!backend.is_scrub_due());
+}
+
+/// A store with this many patients, closed.
+async fn store_of(patients: usize) -> MemoryBackend {
+    let rows = store().await;
+    let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
+    let drafts = (0..patients).map(|number| {
+        let id = format!("p{number}");
+        draft(&ledger, PATIENT, &id, of(&id), Expected::Absent, "x", &[])
+    });
+    let commit = commit_of(&ledger, drafts.collect());
+    ledger.commit(commit).await.unwrap();
+    ledger.close().await.unwrap();
+    rows
+}
+
+/// The versions of the tenant's secret that wrap the patients' keys.
+fn versions(rows: &MemoryBackend) -> Vec<u32> {
+    let keys = rows.snapshot().keys(TENANT, None, usize::MAX).unwrap();
+    let versions = keys.iter().filter_map(|(_, row)| match row {
+        KeyRow::Wrapped(wrapped) => Some(wrapped_by(wrapped).unwrap()),
+        KeyRow::Destroyed { .. } => None,
+    });
+    versions.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_rotation_cut_short_goes_on_where_it_was() {
+    let first = store_of(1100).await;
+    for fault in [Fault::Before, Fault::After] {
+        for number in 0.. {
+            let rows = MemoryBackend::default();
+            rows.edit(|to| *to = Arc::unwrap_or_clone(first.rows()));
+            let backend = Faulty::over(rows.clone());
+            let ledger = open(backend.clone(), OLD).unwrap();
+            backend.fail_batch(number, fault);
+            let outcome = ledger.rotate_tenant_keys(TENANT, &|_| {}).await;
+            drop(ledger);
+            let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
+            assert!(reads(&ledger, "p0").await && reads(&ledger, "p1099").await);
+            let done = Mutex::new(0);
+            let went_on = ledger
+                .continue_tenant_rotation(TENANT, &|progress| {
+                    *done.lock().unwrap() = progress.keys;
+                })
+                .await
+                .unwrap();
+            let done = done.into_inner().unwrap();
+            assert_eq!(went_on.map_or(0, |reached| reached.keys), done);
+            assert!(reads(&ledger, "p0").await && reads(&ledger, "p1099").await);
+            let made = number > 0 || fault == Fault::After;
+            let version = if made { 2 } else { 1 };
+            assert_eq!(versions(&rows), vec![version; 1101], "{fault:?} {number}");
+            // What had been done is not done again.
+            assert!(number < 3 || done < 1101, "{fault:?} {number}: {done}");
+            if outcome.is_ok() {
+                assert!(number > 4, "two pages, the end and the scrub");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_keys_rotate_under_load() {
+    let rows = store_of(600).await;
+    let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move {
+                for number in 0..50 {
+                    write(&ledger, &format!("w{writer}-{number}")).await;
+                }
+            })
+        })
+        .collect();
+    let rotations = (0..2).map(|_| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.rotate_tenant_keys(TENANT, &|_| {}).await })
+    });
+    for rotation in rotations.collect::<Vec<_>>() {
+        rotation.await.unwrap().unwrap();
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(versions(&rows), vec![3; 801]);
+    for id in ["p0", "p599", "w0-0", "w3-49"] {
+        assert!(reads(&ledger, id).await, "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_destroyed_since_it_was_read_stays_destroyed() {
+    let rows = store().await;
+    let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
+    let key = ledger.core().tenant(TENANT).unwrap().subject_key("p");
+    let Some(KeyRow::Wrapped(from)) = rows.snapshot().key(&key).unwrap() else {
+        panic!("the patient has a key");
+    };
+    let audit = audit(&ledger, Shard(0));
+    ledger
+        .destroy_patient_key(TENANT, "p", audit)
+        .await
+        .unwrap();
+    for grown in [false, true] {
+        let to = from.clone();
+        let rekeying = Rekeying {
+            rows: vec![Rekey {
+                key,
+                from: from.clone(),
+                to,
+            }],
+            position: None,
+            grown,
+        };
+        let changed = ledger.ask(1, |reply| Request::Rekey(rekeying, reply)).await;
+        assert_eq!(changed.unwrap(), 0);
+    }
+    assert!(matches!(
+        ledger.get(TENANT, PATIENT, "p").await,
+        Err(LedgerError::KeyDestroyed)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_secret_wrapped_is_in_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, ledger) = on_disk(folder.path()).await;
+    for patient in ["p", "q", "r"] {
+        write(&ledger, patient).await;
+    }
+    let wrapped = || -> Vec<Vec<u8>> {
+        let keys = backend.snapshot().keys(TENANT, None, 9).unwrap();
+        let rows = keys.into_iter().map(|(_, row)| match row {
+            KeyRow::Wrapped(wrapped) => wrapped,
+            KeyRow::Destroyed { .. } => panic!("no key is destroyed"),
+        });
+        rows.collect()
+    };
+    let before = wrapped();
+    assert_eq!(before.len(), 3);
+    ledger.rotate_tenant_keys(TENANT, &|_| {}).await.unwrap();
+    for row in before {
+        assert!(file_with(folder.path(), &row).is_none());
+    }
+    for row in wrapped() {
+        assert!(file_with(folder.path(), &row).is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_missed_a_rotation_reads_what_came_after() {
+    let rows = store().await;
+    let stale = open(Arc::new(rows.clone()), OLD).unwrap();
+    assert!(reads(&stale, "p").await);
+    let other = open(Arc::new(rows.clone()), OLD).unwrap();
+    other.rotate_patient_key(TENANT, "p").await.unwrap();
+    other.rotate_tenant_keys(TENANT, &|_| {}).await.unwrap();
+    let mut next = draft(
+        &other,
+        PATIENT,
+        "p",
+        of("p"),
+        Expected::Version(1),
+        "x",
+        &[],
+    );
+    next.body = b"after".to_vec();
+    let commit = commit_of(&other, vec![next]);
+    let receipt = other.commit(commit).await.unwrap();
+    let stored = stale.get(TENANT, PATIENT, "p").await.unwrap().unwrap();
+    assert_eq!(stored.body, b"after");
+    let audit = stale.fetch(TENANT, receipt.audit.unwrap()).await.unwrap();
+    assert!(audit.is_some());
 }

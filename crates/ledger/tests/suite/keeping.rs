@@ -385,58 +385,6 @@ pub(crate) async fn a_wrong_root_key_is_refused(store: &dyn Store) {
     store.open().close().await.unwrap();
 }
 
-pub(crate) async fn the_root_key_rotates(store: &dyn Store) {
-    let ledger = ready(store).await;
-    let patient = ledger.mint_own_id(TENANT);
-    put(
-        &ledger,
-        PATIENT,
-        &patient,
-        &patient,
-        Expected::Absent,
-        "before",
-        &[],
-    )
-    .await;
-    let note = ledger.seal_note(TENANT, "link", b"text").unwrap();
-    let verifier_key = ledger.verifier_key();
-    ledger
-        .rotate_root_key(&RootKey::from_bytes([8; 32]))
-        .await
-        .unwrap();
-    // The store goes on under the new key, and makes new secrets under it.
-    ledger.create_tenant(super::OTHER).await.unwrap();
-    put(
-        &ledger,
-        PATIENT,
-        &patient,
-        &patient,
-        Expected::Version(1),
-        "after",
-        &[],
-    )
-    .await;
-    ledger.close().await.unwrap();
-    let outcome = store.open_with(RootKey::from_bytes([7; 32]));
-    assert!(
-        matches!(outcome, Err(LedgerError::RootKey(_))),
-        "{:?}",
-        outcome.err()
-    );
-    let ledger = store.open_with(RootKey::from_bytes([8; 32])).unwrap();
-    let history = ledger
-        .history(TENANT, PATIENT, &patient, None, 9)
-        .await
-        .unwrap();
-    let texts: Vec<_> = history.iter().map(text).collect();
-    assert_eq!(texts, ["after", "before"]);
-    let opened = ledger.open_note(TENANT, "link", &note).unwrap();
-    assert_eq!(opened.as_deref(), Some(&b"text"[..]));
-    assert_eq!(ledger.verifier_key(), verifier_key);
-    assert!(ledger.seal_note(super::OTHER, "link", b"").is_ok());
-    assert_sound(&ledger).await;
-}
-
 pub(crate) async fn a_closed_ledger_says_so(store: &dyn Store) {
     let ledger = ready(store).await;
     let clone = ledger.clone();

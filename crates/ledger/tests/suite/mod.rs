@@ -6,6 +6,7 @@ pub(crate) mod earlier;
 mod keeping;
 mod model;
 mod queues;
+mod rotating;
 mod search;
 
 use ledger::{
@@ -22,12 +23,14 @@ pub(crate) use earlier::a_history_is_found_again;
 pub(crate) use keeping::{
     a_closed_ledger_says_so, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
     audits_verify_and_prove, everything_is_there_after_reopening, proofs_show_words_in_parts,
-    the_root_key_rotates,
 };
 pub(crate) use model::model_agrees;
 pub(crate) use queues::{
     cursors_move_once, feeds_and_watchers_see_facts, racing_followers_handle_once,
     the_outbox_settles_once, timers_come_due,
+};
+pub(crate) use rotating::{
+    everything_is_readable_through_rotations, rotations_of_nothing_say_so, the_root_key_rotates,
 };
 pub(crate) use search::{
     a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose, pages_of_a_search_join,
@@ -56,7 +59,8 @@ macro_rules! conformance {
             a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose,
             ranges_are_found, pages_of_a_search_join, feeds_and_watchers_see_facts, timers_come_due,
             the_outbox_settles_once, cursors_move_once, tenants_see_only_their_own, everything_is_there_after_reopening,
-            a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused, the_root_key_rotates,
+            a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
+            the_root_key_rotates, everything_is_readable_through_rotations, rotations_of_nothing_say_so,
             racing_writers_lose_nothing, racing_followers_handle_once, misuse_is_refused, one_commit_may_be_large,
             a_closed_ledger_says_so, numbers_rise_when_the_clock_stands_or_falls
         }
