@@ -17,6 +17,7 @@
 //! | timer, outbox | due, shard, id | soonest first |
 //! | cursor | consumer, shard | point |
 //! | key | tenant, blind subject | point; by subject within a tenant |
+//! | redo | sequence | by sequence |
 //! | meta | name | by name |
 
 use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
@@ -88,7 +89,8 @@ pub(crate) enum Write {
         token: Token,
         at: Hit,
     },
-    /// The tokens of the postings of a newest version, so that its successor can drop them.
+    /// The tokens of the postings of a newest version, so that its successor can drop them. While a
+    /// redo log is kept they stay until a backup has taken them.
     Posted {
         at: Hit,
         tokens: Vec<Token>,
@@ -115,10 +117,29 @@ pub(crate) enum Write {
         at: Number,
     },
     Key(SubjectKey, KeyRow),
+    /// What a group of commits changed that can't be told from documents and leaves later on; kept
+    /// until a backup has taken it. See `redo.rs`.
+    Redo {
+        sequence: u64,
+        row: Vec<u8>,
+    },
+    DropRedo(u64),
     Meta {
         name: String,
         value: Vec<u8>,
     },
+}
+
+/// A table that backup or check goes through as a whole.
+#[allow(dead_code, reason = "the check of a store goes through all of them")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Table {
+    Head,
+    Superseded,
+    Posting,
+    Posted,
+    Cursor,
+    Key,
 }
 
 /// A store of rows.
@@ -198,4 +219,16 @@ pub(crate) trait Snapshot: Send + Sync {
         after: Option<Blind>,
         limit: usize,
     ) -> Result<Vec<(SubjectKey, KeyRow)>, LedgerError>;
+    /// Rows of a table as the writes that make them, in an order of the store's own, behind the row
+    /// that `after` makes; from the first one on if there is none.
+    fn scan(
+        &self,
+        table: Table,
+        after: Option<&Write>,
+        limit: usize,
+    ) -> Result<Vec<Write>, LedgerError>;
+    /// Redo rows after a sequence.
+    fn redo(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, LedgerError>;
+    /// The sequence of the newest redo row; zero when there is none.
+    fn last_redo(&self) -> Result<u64, LedgerError>;
 }

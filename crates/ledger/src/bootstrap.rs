@@ -5,8 +5,9 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::backend::{Backend, Snapshot, Write};
+use crate::backup::{OUTBOX_HELD, RESTORING};
 use crate::codec::Decoder;
-use crate::keys::{Salt, Secret, TenantKeys};
+use crate::keys::{Salt, Secret, TenantKeys, derive_for};
 use crate::plan::State;
 use crate::seal::{Packer, open, seal};
 use crate::shared::{Core, Parts};
@@ -92,6 +93,10 @@ fn parse_root(row: &[u8]) -> Result<(Option<Salt>, &[u8]), LedgerError> {
 pub(crate) fn opens(snapshot: &dyn Snapshot, root_wrap: &Secret) -> Result<(), LedgerError> {
     let row = must(snapshot, ROOT)?;
     let (_, check) = parse_root(&row)?;
+    checks(root_wrap, check)
+}
+
+fn checks(root_wrap: &Secret, check: &[u8]) -> Result<(), LedgerError> {
     if open(root_wrap, ROOT.as_bytes(), check).as_deref() == Some(ROOT_CHECK) {
         Ok(())
     } else {
@@ -133,6 +138,10 @@ pub(crate) fn rewrap(
         rows.push((name, wrapped));
     }
     Ok((root_wrap, rows))
+}
+
+fn is_set(snapshot: &dyn Snapshot, name: &str) -> Result<bool, LedgerError> {
+    Ok(snapshot.meta(name)?.is_some_and(|value| !value.is_empty()))
 }
 
 /// The first rows of a new store.
@@ -299,11 +308,31 @@ fn suspect(
     Ok(None)
 }
 
+/// Who signs the checkpoints of the store that meta rows are of, and the key that its backups are
+/// proved by.
+pub(crate) fn signer_of(
+    root_key: &RootKey,
+    meta: impl Fn(&str) -> Result<Vec<u8>, LedgerError>,
+) -> Result<(Signer, Secret), LedgerError> {
+    let row = meta(ROOT)?;
+    let (salt, check) = parse_root(&row)?;
+    let root = root_key.wrapping_key(salt.as_ref())?;
+    checks(&root, check)?;
+    let id = store_id(&meta(STORE)?)?;
+    let seed = unwrap_32(&root, SIGNER, &meta(SIGNER)?)?;
+    Ok((Signer::new(&id, &seed)?, derive_for(&seed, b"backup", &[])))
+}
+
 /// Opens the store in a backend, founding it if it is new.
 pub(crate) fn open_store(
     backend: &Arc<dyn Backend>,
     options: &OpenOptions,
 ) -> Result<Opened, LedgerError> {
+    if is_set(&*backend.snapshot(), RESTORING)? {
+        return Err(LedgerError::Storage(
+            "a restore into this store was begun and not finished: empty the folder, and restore again".into(),
+        ));
+    }
     if backend.snapshot().meta(STORE)?.is_none() {
         found(&**backend, options)?;
     }
@@ -321,7 +350,7 @@ pub(crate) fn open_store(
             value: store_row(&id),
         }])?;
     }
-    let signer = Signer::new(&id, &unwrap_32(&root, SIGNER, &must(&*snapshot, SIGNER)?)?)?;
+    let (signer, backup_key) = signer_of(&options.root_key, |name| must(&*snapshot, name))?;
     let checkpoint = String::from_utf8(must(&*snapshot, CHECKPOINT)?).unwrap_or_default();
     let state = load_state(&**backend)?;
     let suspect = suspect(&*snapshot, &signer, &state, &checkpoint)?;
@@ -330,7 +359,9 @@ pub(crate) fn open_store(
         entropy: Arc::clone(&options.entropy),
         packer: packer(&**backend, &*snapshot, &root, options)?,
         tenants: tenants(&*snapshot, &root)?,
+        outbox_held: is_set(&*snapshot, OUTBOX_HELD)?,
         root_wrap: root,
+        backup_key,
         signer,
         last: state.last,
         backend: Arc::clone(backend),

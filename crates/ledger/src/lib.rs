@@ -14,6 +14,7 @@ extern crate self as ledger;
 
 mod audit;
 mod backend;
+mod backup;
 mod bootstrap;
 mod clock;
 mod codec;
@@ -29,6 +30,7 @@ mod plan;
 mod prepare;
 mod query;
 mod reads;
+mod redo;
 mod root_key;
 mod rotation;
 mod rows;
@@ -42,6 +44,10 @@ mod tree;
 mod view;
 mod writer;
 
+pub use backup::{
+    BackupReport, BackupTarget, FolderTarget, Moment, Position, RestoreOptions, RestoreReport,
+    restore,
+};
 pub use clock::{Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy};
 pub use error::LedgerError;
 pub use model::*;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tlog_tiles::stored_hash_index;
 
 use crate::backend::{
-    Backend, Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Write,
+    Backend, Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Table, Write,
 };
 use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
 
@@ -29,6 +29,7 @@ pub(crate) struct Rows {
     pub(crate) outbox: BTreeMap<(u64, Shard, [u8; 16]), OutboxRow>,
     pub(crate) cursors: BTreeMap<(String, Shard), Number>,
     pub(crate) keys: BTreeMap<SubjectKey, KeyRow>,
+    pub(crate) redo: BTreeMap<u64, Vec<u8>>,
     pub(crate) meta: BTreeMap<String, Vec<u8>>,
 }
 
@@ -114,6 +115,12 @@ impl Backend for MemoryBackend {
                     }
                     Write::Key(key, row) => {
                         rows.keys.insert(key, row);
+                    }
+                    Write::Redo { sequence, row } => {
+                        rows.redo.insert(sequence, row);
+                    }
+                    Write::DropRedo(sequence) => {
+                        rows.redo.remove(&sequence);
                     }
                     Write::Meta { name, value } => {
                         rows.meta.insert(name, value);
@@ -288,4 +295,106 @@ impl Snapshot for Arc<Rows> {
         let rows = rows.take(limit).map(|(key, row)| (*key, row.clone()));
         Ok(rows.collect())
     }
+    fn scan(
+        &self,
+        table: Table,
+        after: Option<&Write>,
+        limit: usize,
+    ) -> Result<Vec<Write>, LedgerError> {
+        let hit = |(number, shard): (Number, Shard)| Hit { number, shard };
+        let rows = match table {
+            Table::Head => {
+                let after = after.map(|row| match row {
+                    Write::Head(key, _) => *key,
+                    other => panic!("{other:?}"),
+                });
+                let rows = behind(&self.heads, after, limit);
+                rows.map(|(key, head)| Write::Head(*key, *head)).collect()
+            }
+            Table::Superseded => {
+                let after = after.map(|row| match row {
+                    Write::Superseded { key, version, .. } => (*key, *version),
+                    other => panic!("{other:?}"),
+                });
+                let rows = behind(&self.superseded, after, limit);
+                rows.map(|((key, version), at)| Write::Superseded {
+                    key: *key,
+                    version: *version,
+                    at: *at,
+                })
+                .collect()
+            }
+            Table::Posting => {
+                let after = after.map(|row| match row {
+                    Write::Posting { token, at } => (*token, !at.number.0, at.shard),
+                    other => panic!("{other:?}"),
+                });
+                let rows = behind(&self.postings, after, limit);
+                rows.map(|((token, number, shard), ())| Write::Posting {
+                    token: *token,
+                    at: hit((Number(!number), *shard)),
+                })
+                .collect()
+            }
+            Table::Posted => {
+                let after = after.map(|row| match row {
+                    Write::Posted { at, .. } => place(*at),
+                    other => panic!("{other:?}"),
+                });
+                let rows = behind(&self.posted, after, limit);
+                rows.map(|(at, tokens)| Write::Posted {
+                    at: hit(*at),
+                    tokens: tokens.clone(),
+                })
+                .collect()
+            }
+            Table::Cursor => {
+                let after = after.map(|row| match row {
+                    Write::Cursor {
+                        consumer, shard, ..
+                    } => (consumer.clone(), *shard),
+                    other => panic!("{other:?}"),
+                });
+                let rows = behind(&self.cursors, after, limit);
+                rows.map(|((consumer, shard), at)| Write::Cursor {
+                    consumer: consumer.clone(),
+                    shard: *shard,
+                    at: *at,
+                })
+                .collect()
+            }
+            Table::Key => {
+                let after = after.map(|row| match row {
+                    Write::Key(key, _) => *key,
+                    other => panic!("{other:?}"),
+                });
+                let rows = behind(&self.keys, after, limit);
+                rows.map(|(key, row)| Write::Key(*key, row.clone()))
+                    .collect()
+            }
+        };
+        Ok(rows)
+    }
+    fn redo(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, LedgerError> {
+        let rows = behind(&self.redo, Some(after), limit);
+        Ok(rows
+            .map(|(sequence, row)| (*sequence, row.clone()))
+            .collect())
+    }
+    fn last_redo(&self) -> Result<u64, LedgerError> {
+        Ok(self
+            .redo
+            .last_key_value()
+            .map_or(0, |(sequence, _)| *sequence))
+    }
+}
+
+/// Entries behind a key.
+fn behind<K: Ord, V>(
+    map: &BTreeMap<K, V>,
+    after: Option<K>,
+    limit: usize,
+) -> impl Iterator<Item = (&K, &V)> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    map.range((from, Bound::Unbounded)).take(limit)
 }

@@ -10,6 +10,7 @@ use tlog_tiles::record_hash;
 
 use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Write};
 use crate::data_keys::DataKey;
+use crate::redo::{Change, Entry, REDO, Redo, chain_row};
 use crate::rows::Leaf;
 use crate::tree::{Tree, sha256_all};
 use crate::{
@@ -85,6 +86,7 @@ pub(crate) struct State {
     pub(crate) destroyed: HashSet<SubjectKey>,
     /// How often a scrub has become due since opening.
     pub(crate) scrubs: u64,
+    pub(crate) redo: Redo,
 }
 
 /// What a group has become: taken over by the writer when it is durable.
@@ -104,6 +106,8 @@ pub(crate) struct Planned {
     pub(crate) earliest_outbox_ms: Option<u64>,
     pub(crate) commits: u64,
     pub(crate) documents: u64,
+    /// The redo log as the group leaves it.
+    pub(crate) redo: Redo,
 }
 
 /// A group of commits in the making.
@@ -120,7 +124,11 @@ pub(crate) struct Group<'a> {
     metas: BTreeMap<String, Vec<u8>>,
     /// Versions that were written and superseded within the group; their postings are never stored.
     passed: HashSet<Hit>,
+    /// Versions that were superseded and whose tokens a backup has yet to take.
+    stale: Vec<Hit>,
     rows: Vec<Write>,
+    /// What goes of the redo log.
+    trimmed: Vec<Write>,
     planned: Planned,
 }
 
@@ -143,6 +151,8 @@ impl<'a> Group<'a> {
             keys: HashMap::new(),
             metas: BTreeMap::new(),
             passed: HashSet::new(),
+            stale: Vec::new(),
+            trimmed: Vec::new(),
             rows: Vec::new(),
             planned: Planned {
                 writes: Vec::new(),
@@ -157,6 +167,7 @@ impl<'a> Group<'a> {
                 earliest_outbox_ms: None,
                 commits: 0,
                 documents: 0,
+                redo: state.redo.clone(),
             },
         }
     }
@@ -199,6 +210,7 @@ impl<'a> Group<'a> {
         let mut heads: HashMap<HeadKey, Head> = HashMap::new();
         let mut rows = Vec::new();
         let mut passed = Vec::new();
+        let mut stale = Vec::new();
         let mut places: BTreeMap<Shard, (Vec<Number>, Vec<[u8; 32]>)> = BTreeMap::new();
         let mut written = Vec::with_capacity(documents.len() + 1);
         for (document, number) in documents.iter().chain(audit).zip(first..) {
@@ -236,7 +248,12 @@ impl<'a> Group<'a> {
                     for token in self.snapshot.posted(head.at)? {
                         rows.push(Write::DropPosting { token, at: head.at });
                     }
-                    rows.push(Write::DropPosted { at: head.at });
+                    // Whoever has yet to back up that version needs its tokens.
+                    if self.state.redo.on {
+                        stale.push(head.at);
+                    } else {
+                        rows.push(Write::DropPosted { at: head.at });
+                    }
                 }
             }
             heads.insert(
@@ -302,6 +319,7 @@ impl<'a> Group<'a> {
         self.planned.trees.append(&mut trees);
         self.heads.extend(heads);
         self.passed.extend(passed);
+        self.stale.extend(stale);
         self.rows.append(&mut rows);
         for (document, written) in commit
             .documents
@@ -317,7 +335,7 @@ impl<'a> Group<'a> {
             for token in &document.tokens {
                 self.rows.push(Write::Posting { token: *token, at });
             }
-            if !document.audit && !document.deleted {
+            if !document.deleted {
                 self.rows.push(Write::Posted {
                     at,
                     tokens: document.tokens,
@@ -413,6 +431,30 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
+    /// Keeps a redo log from the next group on.
+    pub(crate) fn start_redo(&mut self) {
+        if !self.planned.redo.on {
+            self.planned.redo.on = true;
+            let next = self.planned.redo.next.to_be_bytes().to_vec();
+            self.add_meta(REDO, next);
+        }
+    }
+
+    /// A chain of backups has taken the redo log up to a sequence.
+    pub(crate) fn redo_taken(&mut self, chain: &str, taken: u64) {
+        self.planned.redo.taken = self.planned.redo.taken.max(taken);
+        self.add_meta(&chain_row(chain), taken.to_be_bytes().to_vec());
+    }
+
+    /// Removes some of the redo log below a sequence; whether there may be more.
+    pub(crate) fn trim_redo(&mut self, below: u64) -> Result<bool, LedgerError> {
+        // Once a group, because the snapshot does not know what has gone already.
+        if self.trimmed.is_empty() {
+            self.trimmed = self.planned.redo.trim(self.snapshot, below)?;
+        }
+        Ok(!self.trimmed.is_empty())
+    }
+
     /// Removes an outbox entry if it is there.
     pub(crate) fn drop_outbox(&mut self, key: OutboxKey) {
         self.outbox.insert(key, None);
@@ -463,7 +505,10 @@ impl<'a> Group<'a> {
     }
 
     /// Everything that the group writes; no row twice.
-    pub(crate) fn finish(mut self) -> Planned {
+    pub(crate) fn finish(mut self) -> Result<Planned, LedgerError> {
+        if self.trimmed.is_empty() {
+            self.trimmed = self.planned.redo.keep_small(self.snapshot)?;
+        }
         let passed = &self.passed;
         let mut writes = self.rows;
         if !passed.is_empty() {
@@ -509,12 +554,35 @@ impl<'a> Group<'a> {
                 .map(|(key, row)| row.map_or(Write::DropOutbox(key), Write::Outbox)),
         );
         writes.extend(self.keys.into_iter().map(|(key, row)| Write::Key(key, row)));
+        if self.state.redo.on {
+            let entry = Entry {
+                unix_ms: self.now_ms,
+                through: self.planned.last,
+                documents: (writes.iter())
+                    .filter_map(|write| match write {
+                        Write::Document { at, .. } => Some(*at),
+                        _ => None,
+                    })
+                    .collect(),
+                stale: self.stale,
+                changes: writes.iter().filter_map(Change::of).collect(),
+            };
+            if !entry.documents.is_empty() || !entry.changes.is_empty() {
+                writes.push(self.planned.redo.append(&entry));
+            }
+        }
+        for write in std::mem::take(&mut self.trimmed) {
+            match write {
+                Write::Meta { name, value } => drop(self.metas.insert(name, value)),
+                write => writes.push(write),
+            }
+        }
         writes.extend(
             self.metas
                 .into_iter()
                 .map(|(name, value)| Write::Meta { name, value }),
         );
         self.planned.writes = writes;
-        self.planned
+        Ok(self.planned)
     }
 }

@@ -1,6 +1,9 @@
 //! Reading; documents are read through a [`View`]. The embedded store answers in microseconds, so it
 //! is asked in place.
 
+use std::sync::atomic::Ordering;
+
+use crate::backup::OUTBOX_HELD;
 use crate::prepare::open_outbox;
 use crate::writer::Request;
 use crate::{
@@ -235,7 +238,7 @@ impl Ledger {
         let mut unreadable = Vec::new();
         let mut due = Vec::new();
         let mut lost = Vec::new();
-        {
+        if !self.outbox_is_held() {
             let floor = &self.core().outbox_floor;
             let (from_ms, mark) = floor.read();
             let backend = self.backend()?;
@@ -289,6 +292,57 @@ impl Ledger {
         })
     }
 
+    /// Whether nothing leaves the outbox because the store was restored. [`Ledger::outbox_look`] then
+    /// finds nothing.
+    #[must_use]
+    pub fn outbox_is_held(&self) -> bool {
+        self.core().outbox_held.load(Ordering::Acquire)
+    }
+
+    /// Lets what lies in the outbox go, after a restore.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn release_outbox(&self) -> Result<(), LedgerError> {
+        let row = (OUTBOX_HELD.to_owned(), Vec::new());
+        self.ask(1, |reply| Request::Meta(vec![row], reply)).await?;
+        self.core().outbox_held.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// What lies in the outbox, of every channel, due or not, held or not: up to `limit` keys with
+    /// their channels, soonest first.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn outbox_keys(
+        &self,
+        from: Option<OutboxKey>,
+        limit: usize,
+    ) -> Result<Vec<(OutboxKey, u16)>, LedgerError> {
+        let first = OutboxKey {
+            shard: Shard(0),
+            due_ms: 0,
+            id: [0; 16],
+        };
+        let after = from.map(|key| following(key.due_ms, key.shard, key.id));
+        let from = match after {
+            None => first,
+            Some(None) => return Ok(Vec::new()),
+            Some(Some((due_ms, shard, id))) => OutboxKey { shard, due_ms, id },
+        };
+        let rows = (self.backend()?.snapshot()).outbox(from, u64::MAX, limit.min(MAX_ROWS))?;
+        Ok(rows.into_iter().map(|row| (row.key, row.channel)).collect())
+    }
+
+    /// Removes entries from the outbox unsent, those that are there.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn discard_outbox(&self, keys: Vec<OutboxKey>) -> Result<(), LedgerError> {
+        self.ask(1, |reply| Request::DropOutbox(keys, reply)).await
+    }
+
     /// When the earliest outbox entry is (or was) due: in the future the next one, in the past the
     /// oldest that waits.
     ///
@@ -314,7 +368,7 @@ impl Ledger {
 }
 
 /// The key right behind one of a table ordered by due time, shard and id.
-fn following(due_ms: u64, shard: Shard, id: [u8; 16]) -> Option<(u64, Shard, [u8; 16])> {
+pub(crate) fn following(due_ms: u64, shard: Shard, id: [u8; 16]) -> Option<(u64, Shard, [u8; 16])> {
     if let Some(next) = u128::from_be_bytes(id).checked_add(1) {
         return Some((due_ms, shard, next.to_be_bytes()));
     }

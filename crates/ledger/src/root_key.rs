@@ -97,7 +97,7 @@ pub(crate) fn encode_hex(bytes: &[u8]) -> String {
         })
 }
 
-fn decode_hex(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn decode_hex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

@@ -1,7 +1,7 @@
 //! What the ledger's callers and its writer share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::broadcast;
@@ -21,12 +21,16 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     root_wrap: RwLock<Secret>,
+    /// Proves the files of backups.
+    pub(crate) backup_key: Secret,
     pub(crate) signer: Signer,
     pub(crate) packer: Packer,
     tenants: RwLock<HashMap<TenantId, Arc<TenantKeys>>>,
     pub(crate) data_keys: DataKeys,
     pub(crate) timer_floor: Floor,
     pub(crate) outbox_floor: Floor,
+    /// Nothing leaves the outbox: the store was restored, and what it holds may have been sent.
+    pub(crate) outbox_held: AtomicBool,
     pub(crate) news: broadcast::Sender<Shard>,
     last: AtomicU64,
     feeds: Vec<AtomicU64>,
@@ -38,10 +42,13 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) root_wrap: Secret,
+    /// Proves the files of backups.
+    pub(crate) backup_key: Secret,
     pub(crate) signer: Signer,
     pub(crate) packer: Packer,
     pub(crate) tenants: HashMap<TenantId, Arc<TenantKeys>>,
     pub(crate) last: Number,
+    pub(crate) outbox_held: bool,
 }
 
 /// Data keys kept unwrapped: 65,536 patients take about 16 MB.
@@ -61,12 +68,14 @@ impl Core {
             clock: parts.clock,
             entropy: parts.entropy,
             root_wrap: RwLock::new(parts.root_wrap),
+            backup_key: parts.backup_key,
             signer: parts.signer,
             packer: parts.packer,
             tenants: RwLock::new(parts.tenants),
             data_keys: DataKeys::new(DATA_KEYS),
             timer_floor: Floor::default(),
             outbox_floor: Floor::default(),
+            outbox_held: AtomicBool::new(parts.outbox_held),
             news: broadcast::Sender::new(NEWS),
             last: AtomicU64::new(parts.last.0),
             feeds,

@@ -1,6 +1,7 @@
 //! The ledger: opening, writing, closing. Reading is in `reads.rs`, the audit in `audit.rs`.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -54,6 +55,8 @@ struct Inner {
     /// Held while the store's own secrets change, so that a tenant gets one secret and a rotation
     /// leaves none behind.
     secrets: tokio::sync::Mutex<()>,
+    /// Held while a backup is taken.
+    backing_up: tokio::sync::Mutex<()>,
 }
 
 impl Inner {
@@ -126,6 +129,12 @@ impl Ledger {
                 "the audit does not hold, so the ledger takes no commits"
             );
         }
+        if opened.core.outbox_held.load(Ordering::Relaxed) {
+            tracing::warn!(
+                "this store was restored, and nothing leaves its outbox until it is released: `cairn outbox list`, then \
+                 `cairn outbox release`"
+            );
+        }
         let (sender, receiver) = mpsc::channel();
         let writer = Writer::new(
             Arc::clone(&opened.core),
@@ -145,6 +154,7 @@ impl Ledger {
             thread: Mutex::new(Some(thread)),
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             secrets: tokio::sync::Mutex::default(),
+            backing_up: tokio::sync::Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -161,6 +171,10 @@ impl Ledger {
 
     pub(crate) fn shared_core(&self) -> Arc<Core> {
         Arc::clone(&self.inner.core)
+    }
+
+    pub(crate) fn backing_up(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.backing_up
     }
 
     pub(crate) fn backend(&self) -> Result<Arc<dyn Backend>, LedgerError> {

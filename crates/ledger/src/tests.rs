@@ -11,9 +11,10 @@ mod tampering;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use suite::{PATIENT, Store, TENANT, audit, commit_of, draft, of};
+use suite::{PATIENT, Restored, Store, TENANT, Wanted, audit, commit_of, draft, of};
 
 use crate::backend::{Backend, KeyRow};
+use crate::backup::restore_on;
 use crate::embedded::FjallBackend;
 use crate::memory_backend::MemoryBackend;
 use crate::{
@@ -54,6 +55,16 @@ impl Store for Memory {
     }
     fn clock(&self) -> &ManualClock {
         &self.clock
+    }
+    fn restore(&self, wanted: Wanted) -> Restored<'_> {
+        Box::pin(async {
+            let mut into = Self::new();
+            into.clock = self.clock.clone();
+            let options = options(RootKey::from_bytes([7; 32]), &into.clock);
+            let backend = Arc::new(into.backend.clone());
+            let report = restore_on(backend, wanted.options(options), |_| {}).await?;
+            Ok((Box::new(into) as Box<dyn Store>, report))
+        })
     }
 }
 
@@ -214,7 +225,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     for id in ["during", "still"] {
         let outcome = write(id).await;
         assert!(
-            matches!(&outcome, Err(LedgerError::Storage(text)) if text.contains("disk is almost full")),
+            matches!(&outcome, Err(LedgerError::Storage(text)) if text.contains("disk is almost full") && text.contains("Reading goes on")),
             "{outcome:?}"
         );
         assert!(ledger.get(TENANT, PATIENT, id).await.unwrap().is_none());
@@ -237,10 +248,11 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         audit: Some(audit(&ledger, Shard(0))),
         ..crate::Commit::new(TENANT)
     };
-    assert!(matches!(
-        ledger.commit(read).await,
-        Err(LedgerError::Storage(_))
-    ));
+    let outcome = ledger.commit(read).await;
+    assert!(
+        matches!(&outcome, Err(LedgerError::Storage(text)) if text.contains("refused too")),
+        "{outcome:?}"
+    );
     // Room again, and no restart.
     backend.reserve_disk(0);
     write("during").await.unwrap();
@@ -255,4 +267,152 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         report.broken.is_none() && report.checkpoint_ok,
         "{report:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_key_is_in_no_backup_and_no_restored_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, backups) = (folder.path().join("store"), folder.path().join("backups"));
+    let (backend, ledger) = on_disk(&store).await;
+    for patient in ["p", "q"] {
+        let draft = draft(
+            &ledger,
+            PATIENT,
+            patient,
+            of(patient),
+            Expected::Absent,
+            "x",
+            &[],
+        );
+        let commit = commit_of(&ledger, vec![draft]);
+        ledger.commit(commit).await.unwrap();
+    }
+    let keys = ledger.core().tenant(TENANT).unwrap();
+    let wrapped = |patient: &str| match backend.snapshot().key(&keys.subject_key(patient)).unwrap()
+    {
+        Some(KeyRow::Wrapped(wrapped)) => wrapped,
+        other => panic!("{other:?}"),
+    };
+    let (of_p, of_q) = (wrapped("p"), wrapped("q"));
+    let target = Arc::new(crate::FolderTarget::create(&backups).unwrap());
+    let report = ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    // A second chain in the same place, with key files of its own.
+    ledger.backup(target.clone(), true, |_| {}).await.unwrap();
+    let found = |folder: &Path, needle| file_with(folder, needle).is_some();
+    assert!(found(&backups, &of_p) && found(&backups, &of_q));
+    let old = folder.path().join("old");
+    std::fs::create_dir(&old).unwrap();
+    for entry in std::fs::read_dir(&backups).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), old.join(entry.file_name())).unwrap();
+    }
+    ledger
+        .destroy_patient_key(TENANT, "p", audit(&ledger, Shard(0)))
+        .await
+        .unwrap();
+    ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    assert!(!found(&backups, &of_p));
+    assert!(found(&backups, &of_q));
+    let list = ledger.shred_list().unwrap();
+    // From the backup as it is, and from the copy that still holds the key, with the list.
+    for (source, shred_lists) in [(&backups, Vec::new()), (&old, vec![list])] {
+        let path = folder
+            .path()
+            .join(format!("restored-{}", shred_lists.len()));
+        let clock = ManualClock::new(1_700_000_000_000);
+        let options = crate::RestoreOptions {
+            source: Arc::new(crate::FolderTarget::open(source).unwrap()),
+            open: OpenOptions {
+                path: path.clone(),
+                ..options(RootKey::from_bytes([7; 32]), &clock)
+            },
+            to: crate::Moment::Number(report.last.number),
+            chain: Some(report.chain.clone()),
+            shred_lists,
+            release_outbox: false,
+        };
+        crate::restore(options, |_| {}).await.unwrap();
+        assert!(!found(&path, &of_p));
+        assert!(found(&path, &of_q));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redo_log_that_nobody_takes_ends_and_leaves_nothing_behind() {
+    let store = Memory::new();
+    let ledger = suite::ready(&store).await;
+    let put = async |version: u32| {
+        let expected = match version {
+            1 => Expected::Absent,
+            next => Expected::Version(next - 1),
+        };
+        let draft = draft(&ledger, PATIENT, "p", of("p"), expected, "x", &["t"]);
+        let commit = commit_of(&ledger, vec![draft]);
+        ledger.commit(commit).await.unwrap();
+    };
+    put(1).await;
+    // Nothing is kept before the first backup.
+    assert!(store.backend.rows().redo.is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let target = Arc::new(crate::FolderTarget::create(folder.path()).unwrap());
+    let backup = async || ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    assert_eq!(backup().await.backup, 1);
+    let kept = |rows: &crate::memory_backend::Rows| (rows.redo.len(), rows.posted.len());
+    put(2).await;
+    put(3).await;
+    // The tokens of what was superseded wait for the backup, and go with it.
+    let documents = store.backend.rows().documents.len();
+    assert_eq!(kept(&store.backend.rows()), (2, documents));
+    assert_eq!(backup().await.backup, 2);
+    let living = store.backend.rows().posted.len();
+    assert_eq!(kept(&store.backend.rows()), (0, living));
+    assert_eq!(living, documents - 2);
+    // Far more than the bound for tests.
+    for version in 4..1500 {
+        put(version).await;
+    }
+    let (rows, posted) = kept(&store.backend.rows());
+    assert_eq!(rows, 0);
+    // One patient, and an audit record a commit.
+    assert_eq!(posted, 1 + 1499);
+    let report = backup().await;
+    assert_eq!(report.backup, 1, "the log has a gap, so it is a whole one");
+    put(1500).await;
+    assert_eq!(backup().await.backup, 2);
+    suite::assert_sound(&ledger).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_thread_that_keeps_postings_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    // So little cache that 64 postings are much.
+    let backend = Arc::new(FjallBackend::open(folder.path(), 4096).unwrap());
+    let clock = ManualClock::new(1_700_000_000_000);
+    let options = options(RootKey::from_bytes([7; 32]), &clock);
+    let ledger = Ledger::open_on(backend.clone(), &options).unwrap();
+    ledger.create_tenant(TENANT).await.unwrap();
+    backend.panic_the_keeper();
+    let mut refused = None;
+    for number in 0..200 {
+        let id = format!("p{number}");
+        let draft = draft(
+            &ledger,
+            PATIENT,
+            &id,
+            of(&id),
+            Expected::Absent,
+            "x",
+            &["t"],
+        );
+        if let Err(error) = ledger.commit(commit_of(&ledger, vec![draft])).await {
+            refused = Some(error);
+            break;
+        }
+    }
+    assert!(
+        matches!(&refused, Some(LedgerError::Storage(text)) if text.contains("panicked")),
+        "{refused:?}"
+    );
+    // Reading goes on.
+    assert!(ledger.get(TENANT, PATIENT, "p0").await.unwrap().is_some());
 }

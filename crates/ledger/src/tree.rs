@@ -187,6 +187,11 @@ impl Signer {
         })
     }
 
+    /// The name that stands on checkpoints; it names the store.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// The key that verifies (C2SP verifier key).
     pub(crate) fn verifier_key(&self) -> &str {
         &self.verifier_key

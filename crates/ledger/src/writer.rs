@@ -10,12 +10,14 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Snapshot};
+use crate::codec::Decoder;
 use crate::data_keys::DataKey;
 use crate::plan::{Group, Planned, Rekeying, SealedCommit, State};
+use crate::redo::Redo;
 use crate::shared::Core;
 use crate::tree::Tree;
-use crate::{LedgerError, OutboxKey, Receipt, SHARDS, Shard};
+use crate::{LedgerError, Number, OutboxKey, Receipt, SHARDS, Shard};
 
 /// The most documents of a group; at 512 the flush is a small part of a group's time.
 const GROUP_DOCUMENTS: usize = 512;
@@ -46,6 +48,12 @@ pub(crate) enum Request {
     /// Removes outbox entries that can never be opened again.
     DropOutbox(Vec<OutboxKey>, Reply<()>),
     Checkpoint(Reply<String>),
+    /// Keeps a redo log from now on.
+    StartRedo(Reply<()>),
+    /// A chain of backups has taken the redo log up to a sequence.
+    RedoTaken(String, u64, Reply<()>),
+    /// Removes some of the redo log below a sequence; whether there may be more.
+    TrimRedo(u64, Reply<bool>),
     Close(Reply<()>),
 }
 
@@ -60,6 +68,7 @@ enum Answer {
     Commit(Receipt, Reply<Receipt>),
     Done(Reply<()>),
     Count(u64, Reply<u64>),
+    More(bool, Reply<bool>),
     Checkpoint(Reply<String>),
 }
 
@@ -92,7 +101,7 @@ impl Writer {
         // Leaves of the moment before a crash have no checkpoint yet: cover them before anything else.
         let covered = core.signer.verify(&checkpoint).is_some_and(|heads| {
             let leaves: u64 = state.trees.iter().map(Tree::size).sum();
-            leaves == heads.trees.iter().map(|(_, size, _)| size).sum()
+            leaves == heads.trees.iter().map(|(_, size, _)| size).sum::<u64>()
         });
         let uncovered = !covered && suspect.is_none();
         let mut writer = Self {
@@ -244,6 +253,20 @@ impl Writer {
                     wants_checkpoint = true;
                     answers.push(Answer::Checkpoint(reply));
                 }
+                Request::StartRedo(reply) => {
+                    group.start_redo();
+                    answers.push(Answer::Done(reply));
+                }
+                Request::RedoTaken(chain, taken, reply) => {
+                    group.redo_taken(&chain, taken);
+                    answers.push(Answer::Done(reply));
+                }
+                Request::TrimRedo(below, reply) => match group.trim_redo(below) {
+                    Ok(more) => answers.push(Answer::More(more, reply)),
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                    }
+                },
                 // `gather` keeps it out of groups.
                 Request::Close(reply) => answers.push(Answer::Done(reply)),
             }
@@ -266,7 +289,14 @@ impl Writer {
                 }
             }
         }
-        let planned = group.finish();
+        let planned = match group.finish() {
+            Ok(planned) => planned,
+            Err(error) => {
+                let text = error.to_string();
+                answer(answers, &Err(text.clone()), &self.checkpoint);
+                return Err(broken(&text));
+            }
+        };
         drop(snapshot);
         let outcome = self.write(planned);
         if outcome.is_ok() {
@@ -300,6 +330,9 @@ impl Writer {
         }
         self.state.last = planned.last;
         self.state.scrubs = planned.scrubs;
+        self.state.redo = planned.redo;
+        #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!("ledger_redo_bytes").set(self.state.redo.bytes() as f64);
         self.uncovered |= !planned.trees.is_empty();
         for (shard, tree) in planned.trees {
             self.state.trees[usize::from(shard.0)] = tree;
@@ -381,8 +414,11 @@ fn refuse(jobs: Vec<Job>, reason: &str) {
             | Request::Rewrap(_, reply)
             | Request::Scrubbed(_, reply)
             | Request::DropOutbox(_, reply)
+            | Request::StartRedo(reply)
+            | Request::RedoTaken(_, _, reply)
             | Request::Close(reply) => drop(reply.send(Err(error()))),
             Request::Rekey(_, reply) => drop(reply.send(Err(error()))),
+            Request::TrimRedo(_, reply) => drop(reply.send(Err(error()))),
             Request::Checkpoint(reply) => drop(reply.send(Err(error()))),
         }
     }
@@ -407,6 +443,9 @@ fn answer(answers: Vec<Answer>, outcome: &Result<(), String>, checkpoint: &str) 
                 let count = outcome.clone().map(|()| count);
                 let _ = reply.send(count.map_err(LedgerError::Storage));
             }
+            Answer::More(more, reply) => {
+                let _ = reply.send(outcome.clone().map(|()| more).map_err(LedgerError::Storage));
+            }
             Answer::Checkpoint(reply) => {
                 let _ = reply.send(
                     outcome
@@ -419,6 +458,17 @@ fn answer(answers: Vec<Answer>, outcome: &Result<(), String>, checkpoint: &str) 
     }
 }
 
+/// The meta row of the greatest number that the store which this one was restored from is known to
+/// have given out: none of them is given out again, whatever the clock says.
+pub(crate) const NUMBER_FLOOR: &str = "number-floor";
+
+fn number_floor(snapshot: &dyn Snapshot) -> Result<Number, LedgerError> {
+    match snapshot.meta(NUMBER_FLOOR)? {
+        Some(value) => Ok(Number(Decoder::new(&value, "number-floor").u64()?)),
+        None => Ok(Number(0)),
+    }
+}
+
 /// What the writer starts from.
 pub(crate) fn load_state(backend: &dyn Backend) -> Result<State, LedgerError> {
     let snapshot = backend.snapshot();
@@ -428,9 +478,10 @@ pub(crate) fn load_state(backend: &dyn Backend) -> Result<State, LedgerError> {
         trees.push(Tree::load(&*snapshot, shard, size)?);
     }
     Ok(State {
-        last: snapshot.last_number()?,
+        last: snapshot.last_number()?.max(number_floor(&*snapshot)?),
         trees,
         destroyed: HashSet::new(),
         scrubs: 0,
+        redo: Redo::load(&*snapshot)?,
     })
 }

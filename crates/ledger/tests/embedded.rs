@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ledger::{
     Expected, Ledger, LedgerError, ManualClock, OpenOptions, Owner, RootKey, SystemEntropy,
 };
-use suite::{OBSERVATION, PATIENT, Store, TENANT, commit_of, draft, of, ready};
+use suite::{OBSERVATION, PATIENT, Restored, Store, TENANT, Wanted, commit_of, draft, of, ready};
 
 struct Embedded {
     folder: tempfile::TempDir,
@@ -28,19 +28,37 @@ impl Embedded {
     }
 }
 
-impl Store for Embedded {
-    fn open_with(&self, root_key: RootKey) -> Result<Ledger, LedgerError> {
-        Ledger::open(OpenOptions {
+impl Embedded {
+    fn options(&self, root_key: RootKey) -> OpenOptions {
+        OpenOptions {
             path: self.folder.path().join("store"),
             root_key,
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SystemEntropy),
             dictionary: self.dictionary.clone(),
             cache_bytes: 16 << 20,
-        })
+        }
+    }
+}
+
+impl Store for Embedded {
+    fn open_with(&self, root_key: RootKey) -> Result<Ledger, LedgerError> {
+        Ledger::open(self.options(root_key))
     }
     fn clock(&self) -> &ManualClock {
         &self.clock
+    }
+    fn restores_are_slow(&self) -> bool {
+        true
+    }
+    fn restore(&self, wanted: Wanted) -> Restored<'_> {
+        Box::pin(async {
+            let mut into = Self::new();
+            into.clock = self.clock.clone();
+            let options = into.options(RootKey::from_bytes([7; 32]));
+            let report = ledger::restore(wanted.options(options), |_| {}).await?;
+            Ok((Box::new(into) as Box<dyn Store>, report))
+        })
     }
 }
 
@@ -271,4 +289,54 @@ async fn a_store_of_format_1_opens_and_goes_on() {
     suite::earlier::go_on(&ledger).await;
     ledger.close().await.unwrap();
     suite::earlier::went_on(&store.open()).await;
+}
+
+#[tokio::test]
+async fn restores_need_an_empty_folder_and_are_no_store_before_they_are_done() {
+    let store = Embedded::new();
+    let ledger = ready(&store).await;
+    let draft = draft(&ledger, PATIENT, "p", of("p"), Expected::Absent, "x", &[]);
+    let commit = commit_of(&ledger, vec![draft]);
+    ledger.commit(commit).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let target = Arc::new(ledger::FolderTarget::create(folder.path()).unwrap());
+    ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    ledger.close().await.unwrap();
+    let wanted = Wanted {
+        source: target,
+        to: ledger::Moment::Newest,
+        shred_lists: Vec::new(),
+        release_outbox: false,
+    };
+    let root_key = RootKey::from_bytes([7; 32]);
+    let over = wanted.clone().options(store.options(root_key.clone()));
+    let outcome = ledger::restore(over, |_| {}).await;
+    assert!(
+        matches!(&outcome, Err(LedgerError::Invalid(text)) if text.contains("empty")),
+        "{outcome:?}"
+    );
+    let other = wanted.clone();
+    let another_key = Embedded::new();
+    let other = other.options(another_key.options(RootKey::from_bytes([8; 32])));
+    let outcome = ledger::restore(other, |_| {}).await;
+    assert!(
+        matches!(outcome, Err(LedgerError::RootKey(_))),
+        "{outcome:?}"
+    );
+    // A segment goes missing, so the restore stops in the middle.
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let segment = names
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|ending| ending == "segment"));
+    std::fs::remove_file(segment.unwrap()).unwrap();
+    let half = Embedded::new();
+    let outcome = ledger::restore(wanted.options(half.options(root_key)), |_| {}).await;
+    assert!(
+        matches!(&outcome, Err(LedgerError::Damaged(text)) if text.contains("is missing")),
+        "{outcome:?}"
+    );
+    let outcome = half.open_with(RootKey::from_bytes([7; 32]));
+    assert!(
+        matches!(&outcome.err(), Some(LedgerError::Storage(text)) if text.contains("not finished")),
+    );
 }

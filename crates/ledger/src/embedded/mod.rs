@@ -7,7 +7,7 @@
 mod journal;
 mod postings;
 mod room;
-mod rows;
+pub(crate) mod rows;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +64,7 @@ struct Tables {
     outbox: Keyspace,
     cursor: Keyspace,
     key: Keyspace,
+    redo: Keyspace,
     meta: Keyspace,
     /// The postings that are not in `posting` yet, by batch.
     fresh_rows: Keyspace,
@@ -71,6 +72,8 @@ struct Tables {
     /// Told when `fresh` changes.
     fresh_changed: Condvar,
     room: Room,
+    #[cfg(test)]
+    keeper_panics: std::sync::atomic::AtomicBool,
     /// Held by the one batch that is being applied: what is in memory follows the tables in order.
     applying: Mutex<()>,
 }
@@ -151,11 +154,14 @@ impl FjallBackend {
             outbox: table("outbox", opaque(common()))?,
             cursor: table("cursor", common())?,
             key: table("key", opaque(common()))?,
+            redo: table("redo", ordered())?,
             meta: table("meta", common())?,
             fresh_rows: table("fresh", opaque(common()))?,
             fresh: Mutex::new(Fresh::new(fresh_postings(cache_bytes))),
             fresh_changed: Condvar::new(),
             room: Room::of(path)?,
+            #[cfg(test)]
+            keeper_panics: std::sync::atomic::AtomicBool::new(false),
             applying: Mutex::default(),
             path: path.to_path_buf(),
             database,
@@ -173,7 +179,10 @@ impl FjallBackend {
             .name("ledger-postings".into())
             .spawn({
                 let tables = Arc::clone(&tables);
-                move || tables.keep_postings()
+                move || {
+                    let _told = TellOfPanic(&tables);
+                    tables.keep_postings();
+                }
             })
             .map_err(|error| {
                 LedgerError::Storage(format!("no thread for the postings: {error}"))
@@ -188,6 +197,12 @@ impl FjallBackend {
     #[cfg(test)]
     pub(crate) fn free_disk(&self) -> u64 {
         self.tables.room.free_bytes().ok().flatten().unwrap_or(0)
+    }
+
+    /// Makes the thread that keeps the postings panic when it next has work.
+    #[cfg(test)]
+    pub(crate) fn panic_the_keeper(&self) {
+        (self.tables.keeper_panics).store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Another reserve of disk, so that a test need not fill one.
@@ -211,13 +226,26 @@ impl Drop for FjallBackend {
     }
 }
 
+/// Lets nobody wait for a thread that has panicked.
+struct TellOfPanic<'a>(&'a Tables);
+
+impl Drop for TellOfPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fresh().fault =
+                Some("the thread that keeps the postings has panicked; restart the server".into());
+            self.0.fresh_changed.notify_all();
+        }
+    }
+}
+
 fn fresh_postings(cache_bytes: u64) -> usize {
     let postings = (cache_bytes / CACHE_BYTES_A_POSTING).min(FRESH_POSTINGS_MAX);
     usize::try_from(postings).unwrap_or(usize::MAX).max(1)
 }
 
 impl Tables {
-    fn all(&self) -> [&Keyspace; 14] {
+    fn all(&self) -> [&Keyspace; 15] {
         [
             &self.head,
             &self.document,
@@ -231,6 +259,7 @@ impl Tables {
             &self.outbox,
             &self.cursor,
             &self.key,
+            &self.redo,
             &self.meta,
             &self.fresh_rows,
         ]
@@ -295,6 +324,13 @@ impl Tables {
 
     fn write_postings(&self, run: &Run) -> Result<(), LedgerError> {
         let began = tokio::time::Instant::now();
+        #[cfg(test)]
+        assert!(
+            !self
+                .keeper_panics
+                .load(std::sync::atomic::Ordering::Relaxed),
+            "as a test wants it"
+        );
         let mut ingestion = self.posting.start_ingestion().map_err(fault)?;
         for change in run.iter() {
             if change.dropped {
@@ -420,6 +456,12 @@ impl Backend for FjallBackend {
                         encode_key_row(&row),
                     );
                 }
+                Write::Redo { sequence, row } => {
+                    batch.insert(&tables.redo, sequence.to_be_bytes().as_slice(), row);
+                }
+                Write::DropRedo(sequence) => {
+                    batch.remove(&tables.redo, sequence.to_be_bytes().as_slice());
+                }
                 Write::Meta { name, value } => batch.insert(&tables.meta, name.as_bytes(), value),
             }
         }
@@ -494,7 +536,7 @@ impl Backend for FjallBackend {
 /// About how many bytes writes take in the journal: the long ones, and a place for each.
 fn bytes(writes: &[Write]) -> u64 {
     let long = |write: &Write| match write {
-        Write::Document { row, .. } => row.len(),
+        Write::Document { row, .. } | Write::Redo { row, .. } => row.len(),
         Write::Outbox(row) => row.sealed.len(),
         Write::Timer(timer) => timer.payload.len(),
         Write::Meta { value, .. } => value.len(),

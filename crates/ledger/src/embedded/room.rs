@@ -37,24 +37,36 @@ impl Room {
 
     /// Whether `bytes` of documents may be written.
     pub(super) fn for_documents(&self, bytes: u64) -> Result<(), LedgerError> {
-        self.for_anything(bytes.saturating_add(READING_BYTES))
+        self.check(bytes.saturating_add(READING_BYTES))
     }
 
     /// Whether `bytes` of anything may be written.
     pub(super) fn for_anything(&self, bytes: u64) -> Result<(), LedgerError> {
+        self.check(bytes)
+    }
+
+    fn check(&self, bytes: u64) -> Result<(), LedgerError> {
         let Some(free) = self.free_bytes()? else {
             return Ok(());
         };
-        let needed = (self.reserve_bytes.load(Ordering::Relaxed)).saturating_add(bytes);
-        if free < needed {
-            return Err(LedgerError::Storage(format!(
-                "the disk is almost full, so nothing was written: {} MiB are free, and {} MiB are \
-                 kept for the store's own work and for records of reading, which goes on",
-                free >> 20,
-                needed >> 20
-            )));
+        let reserve = self.reserve_bytes.load(Ordering::Relaxed);
+        let needed = reserve.saturating_add(bytes);
+        if free >= needed {
+            return Ok(());
         }
-        Ok(())
+        // What a record of reading takes is small beside a group of documents.
+        let reading = if free >= reserve.saturating_add(1 << 20) {
+            "Reading goes on, because there is room for its records"
+        } else {
+            "Records of reading are refused too, so nobody is shown anything"
+        };
+        Err(LedgerError::Storage(format!(
+            "the disk is almost full, so nothing was written: {} MiB are free, and {} MiB are kept for \
+             the store's own work and for records of reading. {reading}. Make room: everything goes on \
+             by itself then",
+            free >> 20,
+            needed >> 20
+        )))
     }
 
     #[cfg(unix)]

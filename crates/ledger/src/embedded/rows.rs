@@ -1,7 +1,7 @@
 //! Keys and values of rows in an ordered store of bytes. Keys are big-endian, so that their byte
 //! order is the order of reading; SQLite's blobs sort the same way.
 
-use crate::backend::{Head, HeadKey, KeyRow, OutboxRow};
+use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, SubjectKey};
 use crate::codec::{Decoder, put_varint};
 use crate::{
     Event, Hit, Kind, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token,
@@ -74,6 +74,40 @@ pub(crate) fn cursor_key(consumer: &str, shard: Shard) -> Vec<u8> {
     let mut key = shard.0.to_be_bytes().to_vec();
     key.extend_from_slice(consumer.as_bytes());
     key
+}
+
+/// The tenant and the keyed hash of a key that begins with them, and what follows.
+fn decode_blind(bytes: &[u8], row: &'static str) -> Result<(TenantId, [u8; 16]), LedgerError> {
+    let mut decoder = Decoder::new(bytes, row);
+    let blind = (TenantId(decoder.u32()?), decoder.array()?);
+    decoder.end()?;
+    Ok(blind)
+}
+
+pub(crate) fn decode_head_key(bytes: &[u8]) -> Result<HeadKey, LedgerError> {
+    let (tenant, id) = decode_blind(bytes, "head")?;
+    Ok(HeadKey { tenant, id })
+}
+
+pub(crate) fn decode_subject_key(bytes: &[u8]) -> Result<SubjectKey, LedgerError> {
+    let (tenant, subject) = decode_blind(bytes, "key")?;
+    Ok(SubjectKey { tenant, subject })
+}
+
+pub(crate) fn decode_superseded_key(bytes: &[u8]) -> Result<(HeadKey, u32), LedgerError> {
+    let mut decoder = Decoder::new(bytes, "superseded");
+    let key = decode_head_key(decoder.bytes(20)?)?;
+    let version = decoder.u32()?;
+    decoder.end()?;
+    Ok((key, version))
+}
+
+pub(crate) fn decode_cursor_key(bytes: &[u8]) -> Result<(String, Shard), LedgerError> {
+    let mut decoder = Decoder::new(bytes, "cursor");
+    let shard = Shard(decoder.u16()?);
+    let consumer = String::from_utf8(decoder.rest().to_vec())
+        .map_err(|_| LedgerError::Damaged("a cursor row does not decode".into()))?;
+    Ok((consumer, shard))
 }
 
 pub(crate) fn encode_head(head: &Head) -> Vec<u8> {
@@ -355,6 +389,24 @@ mod tests {
         ] {
             assert_eq!(decode_key_row(&encode_key_row(&row)).unwrap(), row);
         }
+        let head = HeadKey {
+            tenant: TenantId(u32::MAX),
+            id: [5; 16],
+        };
+        assert_eq!(
+            decode_head_key(&blind_key(head.tenant, &head.id)).unwrap(),
+            head
+        );
+        assert_eq!(
+            decode_superseded_key(&superseded_key(&head, 7)).unwrap(),
+            (head, 7)
+        );
+        let cursor = ("consumer".to_owned(), Shard(255));
+        assert_eq!(
+            decode_cursor_key(&cursor_key(&cursor.0, cursor.1)).unwrap(),
+            cursor
+        );
+        assert!(decode_superseded_key(&[0; 23]).is_err() && decode_head_key(&[0; 21]).is_err());
         for nodes in [vec![], vec![[1; 32]], vec![[2; 32]; 64]] {
             let row = encode_leaf(b"\x02record", &nodes);
             assert_eq!(decode_leaf(&row).unwrap(), (&nodes[..], &b"\x02record"[..]));

@@ -6,12 +6,13 @@ use fjall::{Keyspace, Readable};
 
 use super::postings::{self, Run};
 use super::rows::{
-    blind_key, cursor_key, decode_event, decode_head, decode_key_row, decode_leaf, decode_outbox,
-    decode_place, decode_posting, decode_timer, decode_tokens, due_key, place_key, posting_key,
-    shard_key, superseded_key,
+    blind_key, cursor_key, decode_cursor_key, decode_event, decode_head, decode_head_key,
+    decode_key_row, decode_leaf, decode_outbox, decode_place, decode_posting, decode_subject_key,
+    decode_superseded_key, decode_timer, decode_tokens, due_key, place_key, posting_key, shard_key,
+    superseded_key,
 };
 use super::{Tables, fault};
-use crate::backend::{Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey};
+use crate::backend::{Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Table, Write};
 use crate::codec::Decoder;
 use crate::tree::stored_by;
 use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
@@ -94,6 +95,39 @@ impl FjallSnapshot {
             .transpose()
     }
 }
+
+impl FjallSnapshot {
+    fn scan_postings(&self, from: &[u8], limit: usize) -> Result<Vec<Write>, LedgerError> {
+        // Keys of postings have one length, so that the last byte of `from` (see `key_behind`) only
+        // says whether the key itself is in.
+        let (first, behind) = match from.split_at_checked(POSTING_KEY_BYTES) {
+            Some((key, _)) => (key, true),
+            None => (&[0; POSTING_KEY_BYTES][..], false),
+        };
+        let first: postings::PostingKey =
+            (first.try_into()).map_err(|_| LedgerError::Invalid("a posting's key"))?;
+        let to = [0xff; POSTING_KEY_BYTES];
+        let late = self.late()?;
+        let runs: Vec<_> = (self.runs.iter().chain(late))
+            .map(|run| postings::range(run, &first, &to))
+            .filter(|part| !part.is_empty())
+            .collect();
+        let table = (self.view.range(&self.tables.posting, first..=to))
+            .map(|guard| guard.key().map_err(fault));
+        let keys = postings::merged(table, &runs, limit.saturating_add(1))?;
+        let keys = keys.iter().filter(|key| !behind || **key != first);
+        keys.take(limit)
+            .map(|key| {
+                Ok(Write::Posting {
+                    token: Token(Decoder::new(key, "posting").u64()?),
+                    at: decode_posting(key)?,
+                })
+            })
+            .collect()
+    }
+}
+
+const POSTING_KEY_BYTES: usize = size_of::<postings::PostingKey>();
 
 impl Snapshot for FjallSnapshot {
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
@@ -331,4 +365,83 @@ impl Snapshot for FjallSnapshot {
             Ok((SubjectKey { tenant, subject }, decode_key_row(value)?))
         })
     }
+
+    fn scan(
+        &self,
+        table: Table,
+        after: Option<&Write>,
+        limit: usize,
+    ) -> Result<Vec<Write>, LedgerError> {
+        let from = after.map_or_else(|| Ok(Vec::new()), |row| key_behind(table, row))?;
+        let to = [0xff; 160].as_slice();
+        let rows = match table {
+            Table::Head => &self.tables.head,
+            Table::Superseded => &self.tables.superseded,
+            Table::Posting => return self.scan_postings(&from, limit),
+            Table::Posted => &self.tables.posted,
+            Table::Cursor => &self.tables.cursor,
+            Table::Key => &self.tables.key,
+        };
+        self.page(rows, &from, to, limit, |key, value| {
+            Ok(match table {
+                Table::Head => Write::Head(decode_head_key(key)?, decode_head(value)?),
+                Table::Superseded => {
+                    let (key, version) = decode_superseded_key(key)?;
+                    let at = decode_place(value, "superseded")?;
+                    Write::Superseded { key, version, at }
+                }
+                Table::Posted | Table::Posting => Write::Posted {
+                    at: decode_place(key, "posted")?,
+                    tokens: decode_tokens(value)?,
+                },
+                Table::Cursor => {
+                    let (consumer, shard) = decode_cursor_key(key)?;
+                    let at = Number(Decoder::new(value, "cursor").u64()?);
+                    Write::Cursor {
+                        consumer,
+                        shard,
+                        at,
+                    }
+                }
+                Table::Key => Write::Key(decode_subject_key(key)?, decode_key_row(value)?),
+            })
+        })
+    }
+
+    fn redo(&self, after: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, LedgerError> {
+        let from = after.saturating_add(1).to_be_bytes();
+        self.page(&self.tables.redo, &from, &[0xff; 8], limit, |key, value| {
+            Ok((Decoder::new(key, "redo").u64()?, value.to_vec()))
+        })
+    }
+
+    fn last_redo(&self) -> Result<u64, LedgerError> {
+        match self.last(&self.tables.redo, &[0; 8], &[0xff; 8])? {
+            Some(key) => Decoder::new(&key, "redo").u64(),
+            None => Ok(0),
+        }
+    }
+}
+
+/// The least key behind a row's.
+fn key_behind(table: Table, row: &Write) -> Result<Vec<u8>, LedgerError> {
+    let mut key = match (table, row) {
+        (Table::Head, Write::Head(key, _)) => blind_key(key.tenant, &key.id).to_vec(),
+        (Table::Superseded, Write::Superseded { key, version, .. }) => {
+            superseded_key(key, *version).to_vec()
+        }
+        (Table::Posting, Write::Posting { token, at }) => posting_key(*token, *at).to_vec(),
+        (Table::Posted, Write::Posted { at, .. }) => place_key(*at).to_vec(),
+        (
+            Table::Cursor,
+            Write::Cursor {
+                consumer, shard, ..
+            },
+        ) => cursor_key(consumer, *shard),
+        (Table::Key, Write::Key(key, _)) => blind_key(key.tenant, &key.subject).to_vec(),
+        _ => return Err(LedgerError::Invalid("a row of another table")),
+    };
+    // Nothing lies between a key and the same key with a zero behind it.
+    key.push(0);
+    Ok(key)
 }

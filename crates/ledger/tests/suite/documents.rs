@@ -111,8 +111,8 @@ pub(crate) async fn documents_are_written_read_and_kept(store: &dyn Store) {
     assert_eq!(versions(None, 10).await, [4, 3, 2, 1]);
     assert_eq!(versions(None, 2).await, [4, 3]);
     assert_eq!(versions(Some(3), 10).await, [2, 1]);
-    assert_eq!(versions(Some(1), 10).await, []);
-    assert_eq!(versions(Some(0), 10).await, []);
+    assert!(versions(Some(1), 10).await.is_empty());
+    assert!(versions(Some(0), 10).await.is_empty());
     assert_eq!(versions(Some(99), 1).await, [4]);
     // The same id under another kind is another document.
     assert!(

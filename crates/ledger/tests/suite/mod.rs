@@ -1,6 +1,7 @@
 //! The conformance suite: what every backend of the ledger has to do. Each case is a function over
 //! "how to open a ledger"; `conformance!` makes tests of them.
 
+pub(crate) mod backup;
 mod documents;
 pub(crate) mod earlier;
 mod keeping;
@@ -9,11 +10,19 @@ mod queues;
 mod rotating;
 mod search;
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use ledger::{
-    AuditDraft, Commit, Draft, Expected, Hit, Kind, Ledger, LedgerError, ManualClock, Owner, Query,
-    RootKey, Shard, Stored, TenantId, Timer, TimerKey, Token,
+    AuditDraft, BackupTarget, Commit, Draft, Expected, Hit, Kind, Ledger, LedgerError, ManualClock,
+    Moment, OpenOptions, Owner, Query, RestoreOptions, RestoreReport, RootKey, Shard, Stored,
+    TenantId, Timer, TimerKey, Token,
 };
 
+pub(crate) use backup::{
+    a_restored_outbox_is_held, a_shredded_patient_stays_shredded, backups_restore_to_every_moment,
+    changed_backups_are_refused, interrupted_backups_can_be_run_again,
+};
 pub(crate) use documents::{
     documents_are_written_read_and_kept, misuse_is_refused,
     numbers_rise_when_the_clock_stands_or_falls, one_commit_may_be_large,
@@ -43,11 +52,44 @@ pub(crate) trait Store {
     fn open_with(&self, root_key: RootKey) -> Result<Ledger, LedgerError>;
     /// The clock that it is opened with.
     fn clock(&self) -> &ManualClock;
+    /// Restores a backup into a new store of the same kind.
+    fn restore(&self, wanted: Wanted) -> Restored<'_>;
+    /// Whether a restore takes so long that only some are tried.
+    fn restores_are_slow(&self) -> bool {
+        false
+    }
     /// Opens it.
     fn open(&self) -> Ledger {
         self.open_with(RootKey::from_bytes([7; 32])).unwrap()
     }
 }
+
+/// What to restore.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    pub(crate) source: Arc<dyn BackupTarget>,
+    pub(crate) to: Moment,
+    pub(crate) shred_lists: Vec<Vec<u8>>,
+    pub(crate) release_outbox: bool,
+}
+
+impl Wanted {
+    /// How a store is restored that is then opened with these options.
+    pub(crate) fn options(self, open: OpenOptions) -> RestoreOptions {
+        RestoreOptions {
+            source: self.source,
+            open,
+            to: self.to,
+            chain: None,
+            shred_lists: self.shred_lists,
+            release_outbox: self.release_outbox,
+        }
+    }
+}
+
+/// A restored store.
+pub(crate) type Restored<'a> =
+    Pin<Box<dyn Future<Output = Result<(Box<dyn Store>, RestoreReport), LedgerError>> + 'a>>;
 
 /// Makes a test of each case; `$store` is an expression for a new, empty store, `$cases` how many
 /// random histories the model is compared on.
@@ -62,7 +104,8 @@ macro_rules! conformance {
             a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
             the_root_key_rotates, everything_is_readable_through_rotations, rotations_of_nothing_say_so,
             racing_writers_lose_nothing, racing_followers_handle_once, misuse_is_refused, one_commit_may_be_large,
-            a_closed_ledger_says_so, numbers_rise_when_the_clock_stands_or_falls
+            backups_restore_to_every_moment, a_shredded_patient_stays_shredded, changed_backups_are_refused,
+            interrupted_backups_can_be_run_again, a_restored_outbox_is_held, a_closed_ledger_says_so, numbers_rise_when_the_clock_stands_or_falls
         }
         #[test]
         fn model_agrees() {

@@ -1,0 +1,274 @@
+//! What of a backup is rewritten: the store's own wrapped secrets, the patients' wrapped keys and the
+//! list of those whose key was destroyed. They lie apart from the segments, so that a destroyed key
+//! can be taken out of a backup that is there already.
+
+use std::collections::BTreeMap;
+
+use super::manifest::{get_with_mac, put_with_mac};
+use super::target::BackupTarget;
+use crate::backend::{KeyRow, Snapshot, SubjectKey, Table, Write};
+use crate::codec::{Decoder, put_varint};
+use crate::embedded::rows::{blind_key, decode_key_row, decode_subject_key, encode_key_row};
+use crate::keys::{Secret, derive_for};
+use crate::plan::SCRUB_DUE;
+use crate::redo::{CHAIN, REDO};
+use crate::seal::{open, seal};
+use crate::writer::{CHECKPOINT, NUMBER_FLOOR};
+use crate::{Entropy, Ledger, LedgerError};
+
+pub(super) const METAS: &str = "metas";
+pub(super) const SHRED_LIST: &str = "shred-list";
+pub(super) const KEYS_ENDING: &str = ".keys";
+/// Keys of one file; some 80 bytes each.
+const KEYS_A_FILE: usize = 100_000;
+const PAGE: usize = 1024;
+const SHRED_FORMAT: u8 = 1;
+const SALT_BYTES: usize = 16;
+
+/// Patients whose key was destroyed, and when, milliseconds since the Unix epoch.
+pub(super) type Shredded = BTreeMap<SubjectKey, u64>;
+
+/// Meta rows that are of one moment or of one copy of the store, and so are not restored.
+fn is_of_the_moment(name: &str) -> bool {
+    [
+        CHECKPOINT,
+        SCRUB_DUE,
+        REDO,
+        NUMBER_FLOOR,
+        super::RESTORING,
+        super::OUTBOX_HELD,
+    ]
+    .contains(&name)
+        || name.starts_with(CHAIN)
+}
+
+/// The store's own secrets and what else its meta rows say, as they are now.
+pub(super) fn metas(snapshot: &dyn Snapshot) -> Result<Vec<u8>, LedgerError> {
+    let mut out = Vec::new();
+    for (name, value) in snapshot.metas("")? {
+        if is_of_the_moment(&name) {
+            continue;
+        }
+        for bytes in [name.as_bytes(), &value] {
+            put_varint(&mut out, bytes.len() as u64);
+            out.extend_from_slice(bytes);
+        }
+    }
+    Ok(out)
+}
+
+/// What [`metas`] wrote.
+pub(super) fn decode_metas(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, LedgerError> {
+    let mut decoder = Decoder::new(bytes, "backed-up meta");
+    let mut rows = Vec::new();
+    while decoder.remaining() > 0 {
+        let length = decoder.small()?;
+        let name = String::from_utf8(decoder.bytes(length)?.to_vec())
+            .map_err(|_| LedgerError::Damaged("a backed-up meta row's name is no text".into()))?;
+        let length = decoder.small()?;
+        rows.push((name, decoder.bytes(length)?.to_vec()));
+    }
+    Ok(rows)
+}
+
+/// The destroyed keys of a store.
+pub(super) fn shredded(snapshot: &dyn Snapshot) -> Result<Shredded, LedgerError> {
+    let mut all = Shredded::new();
+    each_key(snapshot, |key, row| {
+        if let KeyRow::Destroyed { at_ms } = row {
+            all.insert(key, at_ms);
+        }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Hands on every key row.
+pub(super) fn each_key(
+    snapshot: &dyn Snapshot,
+    mut take: impl FnMut(SubjectKey, KeyRow) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
+    let mut after = None;
+    loop {
+        let page = snapshot.scan(Table::Key, after.as_ref(), PAGE)?;
+        let count = page.len();
+        after = page.last().cloned();
+        for row in page {
+            if let Write::Key(key, row) = row {
+                take(key, row)?;
+            }
+        }
+        if count < PAGE {
+            return Ok(());
+        }
+    }
+}
+
+/// Seals a shred list, so that its holder learns nothing and can change nothing: a list that was made
+/// up would destroy patients' records on the next restore.
+pub(super) fn seal_shred_list(key: &Secret, entropy: &dyn Entropy, list: &Shredded) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(list.len() * 28);
+    for (key, at_ms) in list {
+        plain.extend_from_slice(&blind_key(key.tenant, &key.subject));
+        plain.extend_from_slice(&at_ms.to_be_bytes());
+    }
+    let mut salt = [0; SALT_BYTES];
+    entropy.fill(&mut salt);
+    let key = derive_for(key, b"shred list", &salt);
+    let sealed = seal(&key, entropy, SHRED_LIST.as_bytes(), plain);
+    [&[SHRED_FORMAT], &salt[..], &sealed].concat()
+}
+
+/// Opens a shred list of this store.
+pub(super) fn open_shred_list(key: &Secret, bytes: &[u8]) -> Result<Shredded, LedgerError> {
+    let refused = || {
+        LedgerError::Damaged(
+            "the shred list is not one of this store, or was changed: export it again with `cairn key shred-list`".into(),
+        )
+    };
+    let (format, rest) = bytes.split_first().ok_or_else(refused)?;
+    let (salt, sealed) = rest.split_at_checked(SALT_BYTES).ok_or_else(refused)?;
+    if *format != SHRED_FORMAT {
+        return Err(refused());
+    }
+    let key = derive_for(key, b"shred list", salt);
+    let plain = open(&key, SHRED_LIST.as_bytes(), sealed).ok_or_else(refused)?;
+    let mut list = Shredded::new();
+    let mut decoder = Decoder::new(&plain, "shred list");
+    while decoder.remaining() > 0 {
+        let key = decode_subject_key(decoder.bytes(20)?)?;
+        list.insert(key, decoder.u64()?);
+    }
+    Ok(list)
+}
+
+/// Wrapped keys on their way into files.
+pub(super) struct KeyFiles<'a> {
+    target: &'a dyn BackupTarget,
+    key: &'a Secret,
+    /// How the names begin.
+    prefix: String,
+    bytes: Vec<u8>,
+    count: usize,
+    pub(super) names: Vec<String>,
+}
+
+fn put_key(out: &mut Vec<u8>, key: &SubjectKey, row: &KeyRow) {
+    out.extend_from_slice(&blind_key(key.tenant, &key.subject));
+    let row = encode_key_row(row);
+    put_varint(out, row.len() as u64);
+    out.extend_from_slice(&row);
+}
+
+impl<'a> KeyFiles<'a> {
+    pub(super) fn new(target: &'a dyn BackupTarget, key: &'a Secret, prefix: String) -> Self {
+        Self {
+            target,
+            key,
+            prefix,
+            bytes: Vec::new(),
+            count: 0,
+            names: Vec::new(),
+        }
+    }
+
+    /// Takes a key. Destroyed ones are in the shred list.
+    pub(super) fn push(&mut self, key: &SubjectKey, row: &KeyRow) -> Result<(), LedgerError> {
+        if matches!(row, KeyRow::Destroyed { .. }) {
+            return Ok(());
+        }
+        put_key(&mut self.bytes, key, row);
+        self.count += 1;
+        if self.count >= KEYS_A_FILE {
+            self.close()?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), LedgerError> {
+        let name = format!("{}-{:04}{KEYS_ENDING}", self.prefix, self.names.len());
+        put_with_mac(
+            self.target,
+            self.key,
+            &name,
+            std::mem::take(&mut self.bytes),
+        )?;
+        self.names.push(name);
+        self.count = 0;
+        Ok(())
+    }
+
+    /// Writes the last file; gives the names of all.
+    pub(super) fn finish(mut self) -> Result<Vec<String>, LedgerError> {
+        if self.count > 0 {
+            self.close()?;
+        }
+        Ok(self.names)
+    }
+}
+
+/// The keys of a file.
+pub(super) fn read_keys(
+    target: &dyn BackupTarget,
+    key: &Secret,
+    name: &str,
+) -> Result<Vec<(SubjectKey, KeyRow)>, LedgerError> {
+    let bytes = get_with_mac(target, key, name)?.ok_or_else(|| {
+        LedgerError::Damaged(format!("{name} is missing in {}", target.describe()))
+    })?;
+    let mut decoder = Decoder::new(&bytes, "backed-up key");
+    let mut keys = Vec::new();
+    while decoder.remaining() > 0 {
+        let key = decode_subject_key(decoder.bytes(20)?)?;
+        let length = decoder.small()?;
+        keys.push((key, decode_key_row(decoder.bytes(length)?)?));
+    }
+    Ok(keys)
+}
+
+/// Takes destroyed keys out of all key files of a target, of whatever chain; then, and only then, the
+/// target's list says that they are out.
+pub(super) fn shred(
+    target: &dyn BackupTarget,
+    key: &Secret,
+    entropy: &dyn Entropy,
+    list: &Shredded,
+) -> Result<(), LedgerError> {
+    let known = match target.get(SHRED_LIST)? {
+        Some(bytes) => open_shred_list(key, &bytes)?,
+        None => Shredded::new(),
+    };
+    // A list that knows more is of a later state than this store, which was restored: it is kept.
+    let mut all = known.clone();
+    all.extend(list);
+    if list.keys().any(|subject| !known.contains_key(subject)) {
+        for name in target.list()? {
+            if !name.ends_with(KEYS_ENDING) {
+                continue;
+            }
+            let keys = read_keys(target, key, &name)?;
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                (keys.into_iter()).partition(|(subject, _)| all.contains_key(subject));
+            if !gone.is_empty() {
+                let mut bytes = Vec::new();
+                kept.iter()
+                    .for_each(|(subject, row)| put_key(&mut bytes, subject, row));
+                put_with_mac(target, key, &name, bytes)?;
+            }
+        }
+    }
+    target.put(SHRED_LIST, &seal_shred_list(key, entropy, &all))
+}
+
+impl Ledger {
+    /// The list of patients whose key has been destroyed, sealed, to be kept beside backups: a restore
+    /// that is given it leaves them destroyed, however old the backup is.
+    ///
+    /// # Errors
+    /// `Storage`, `Closed`.
+    pub fn shred_list(&self) -> Result<Vec<u8>, LedgerError> {
+        let list = shredded(&*self.backend()?.snapshot())?;
+        let core = self.core();
+        Ok(seal_shred_list(&core.backup_key, &*core.entropy, &list))
+    }
+}

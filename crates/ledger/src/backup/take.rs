@@ -1,0 +1,528 @@
+//! Taking a backup.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+use tlog_tiles::record_hash;
+
+use super::manifest::put_with_mac;
+use super::manifest::{Manifest, Part, Position};
+use super::secrets::{KeyFiles, METAS, each_key, metas, shred, shredded};
+use super::segment::{Frame, Parts};
+use super::target::BackupTarget;
+use crate::backend::{Snapshot, Table, Write};
+use crate::redo::{Change, Redo, chains, entry_of};
+use crate::root_key::encode_hex;
+use crate::rows::{Header, SealedBy};
+use crate::shared::Core;
+use crate::tree::{Heads, Tree, sha256};
+use crate::writer::{CHECKPOINT, Request};
+use crate::{Hit, Ledger, LedgerError, Number, OutboxKey, SHARDS, Shard, TimerKey, Token};
+
+const PAGE: usize = 256;
+/// Documents of a whole backup whose tokens are gathered at once.
+const WINDOW: usize = 65_536;
+
+/// What a backup took.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackupReport {
+    /// The chain that it belongs to.
+    pub chain: String,
+    /// Its place in the chain; 1 is a whole backup, the others are what came since.
+    pub backup: u32,
+    /// Groups of commits.
+    pub groups: u64,
+    /// Document versions.
+    pub documents: u64,
+    /// Audit leaves.
+    pub leaves: u64,
+    /// Bytes written for them.
+    pub bytes: u64,
+    /// The earliest moment that the chain can restore.
+    pub first: Position,
+    /// The moment of this backup.
+    pub last: Position,
+    /// The signed checkpoint over all leaves of the chain: keep it elsewhere too.
+    pub checkpoint: String,
+}
+
+impl Ledger {
+    /// Backs up what has come since the last backup to the same place, or everything if there is
+    /// none that goes on from here, or `whole` asks for it. Rows are copied sealed as they are
+    /// stored; commits go on meanwhile. A backup that fails or is killed leaves the one before as it
+    /// was, and can be run again. `progress` is told the number of documents taken so far.
+    ///
+    /// # Errors
+    /// `Damaged` when the store's audit does not hold or the target's files are not those that this
+    /// store wrote, `Invalid` when another backup is running, `Storage`, `Closed`.
+    pub async fn backup(
+        &self,
+        target: Arc<dyn BackupTarget>,
+        whole: bool,
+        progress: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<BackupReport, LedgerError> {
+        let Ok(_one_at_a_time) = self.backing_up().try_lock() else {
+            return Err(LedgerError::Invalid("another backup is running"));
+        };
+        // From here on nothing is forgotten that the next backup needs.
+        self.ask(1, Request::StartRedo).await?;
+        let core = self.shared_core();
+        let backend = self.backend()?;
+        let taking = tokio::task::spawn_blocking(move || {
+            let snapshot = backend.snapshot();
+            Taking::new(&core, &*snapshot, &*target, &progress)?.run(whole)
+        });
+        let (report, taken) =
+            (taking.await).map_err(|error| LedgerError::Storage(error.to_string()))??;
+        let chain = report.chain.clone();
+        self.ask(1, |reply| Request::RedoTaken(chain, taken, reply))
+            .await?;
+        self.trim_redo().await?;
+        Ok(report)
+    }
+
+    /// Removes what all chains have taken from the redo log.
+    async fn trim_redo(&self) -> Result<(), LedgerError> {
+        let below = {
+            let snapshot = self.backend()?.snapshot();
+            let first = Redo::load(&*snapshot)?.first;
+            // A chain that the log has left behind can't go on, so nothing is kept for it.
+            (chains(&*snapshot)?.into_iter())
+                .map(|(_, taken)| taken + 1)
+                .filter(|next| *next >= first)
+                .min()
+        };
+        let Some(below) = below else {
+            return Ok(());
+        };
+        while self.ask(1, |reply| Request::TrimRedo(below, reply)).await? {}
+        Ok(())
+    }
+}
+
+struct Taking<'a> {
+    core: &'a Core,
+    snapshot: &'a dyn Snapshot,
+    target: &'a dyn BackupTarget,
+    progress: &'a (dyn Fn(u64) + Send + Sync),
+    manifest: Manifest,
+    /// How the names of this backup's files begin.
+    prefix: String,
+    parts: Parts,
+    report: BackupReport,
+}
+
+impl<'a> Taking<'a> {
+    fn new(
+        core: &'a Core,
+        snapshot: &'a dyn Snapshot,
+        target: &'a dyn BackupTarget,
+        progress: &'a (dyn Fn(u64) + Send + Sync),
+    ) -> Result<Self, LedgerError> {
+        let mut id = [0; 8];
+        core.entropy.fill(&mut id);
+        let last = Position {
+            number: snapshot.last_number()?,
+            unix_ms: core.clock.now_ms(),
+        };
+        let chain = encode_hex(&id);
+        Ok(Self {
+            core,
+            snapshot,
+            target,
+            progress,
+            prefix: format!("{chain}-000001"),
+            parts: Parts::new(),
+            report: BackupReport {
+                chain: chain.clone(),
+                backup: 1,
+                groups: 0,
+                documents: 0,
+                leaves: 0,
+                bytes: 0,
+                first: last,
+                last,
+                checkpoint: String::new(),
+            },
+            manifest: Manifest {
+                format: Manifest::FORMAT,
+                store: core.signer.origin().to_owned(),
+                chain,
+                backups: 1,
+                first: last,
+                last,
+                redo: Redo::load(snapshot)?.next - 1,
+                parts: Vec::new(),
+                keys: Vec::new(),
+                checkpoint: String::new(),
+            },
+        })
+    }
+
+    /// Takes the backup; gives the report and up to where the redo log is in.
+    fn run(mut self, whole: bool) -> Result<(BackupReport, u64), LedgerError> {
+        let known = Manifest::all(self.target, &self.core.backup_key)?;
+        let goes_on = if whole {
+            None
+        } else {
+            known
+                .into_iter()
+                .rev()
+                .find_map(|chain| self.goes_on_from(chain).transpose())
+        };
+        let mut trees = vec![Tree::default(); usize::from(SHARDS)];
+        let keys = match goes_on.transpose()? {
+            None => {
+                self.everything()?;
+                self.all_keys()?
+            }
+            Some((chain, from)) => {
+                trees = from;
+                let taken = chain.redo;
+                self.go_on(chain);
+                let changed = self.since(taken)?;
+                self.changed_keys(&changed)?
+            }
+        };
+        self.leaves(&mut trees)?;
+        let checkpoint = self.core.signer.sign(&trees, self.report.last.unix_ms)?;
+        self.push(&Frame::End {
+            checkpoint: checkpoint.clone(),
+        })?;
+        let last_part = std::mem::replace(&mut self.parts, Parts::new()).finish();
+        self.put_part(&last_part)?;
+        self.manifest.keys.extend(keys);
+        self.manifest.checkpoint.clone_from(&checkpoint);
+        let key = &self.core.backup_key;
+        put_with_mac(self.target, key, METAS, metas(self.snapshot)?)?;
+        let list = shredded(self.snapshot)?;
+        shred(self.target, key, &*self.core.entropy, &list)?;
+        // Only now is the backup part of the chain.
+        self.manifest.put(self.target, key)?;
+        self.report.checkpoint = checkpoint;
+        Ok((self.report, self.manifest.redo))
+    }
+
+    /// The trees as a chain has them, if this store goes on from there.
+    fn goes_on_from(&self, chain: Manifest) -> Result<Option<(Manifest, Vec<Tree>)>, LedgerError> {
+        let redo = Redo::load(self.snapshot)?;
+        let ours = chain.store == self.core.signer.origin();
+        if !ours {
+            return Err(LedgerError::Invalid(
+                "the target holds the backups of another store; give each store a place of its own",
+            ));
+        }
+        // A chain whose manifest knows more than the store was told of was killed between the two; one
+        // that knows less is an older copy.
+        let known = (chains(self.snapshot)?.into_iter()).any(|(name, _)| name == chain.chain);
+        if !redo.on || !known || chain.redo + 1 < redo.first || chain.redo >= redo.next {
+            return Ok(None);
+        }
+        let heads = self.core.signer.verify(&chain.checkpoint).ok_or_else(|| {
+            LedgerError::Damaged("the checkpoint of the last backup does not hold".into())
+        })?;
+        let mut trees = vec![Tree::default(); usize::from(SHARDS)];
+        for (shard, size, root) in heads.trees {
+            let holds = size <= self.snapshot.tree_size(shard)?;
+            let tree = if holds {
+                Tree::load(self.snapshot, shard, size)?
+            } else {
+                Tree::default()
+            };
+            if !holds || tree.root()? != root {
+                return Err(LedgerError::Damaged(format!(
+                    "audit tree {shard} does not go on from the last backup: run `cairn audit verify`, and see in \
+                     docs/operations.md what to do after a restore"
+                )));
+            }
+            trees[usize::from(shard.0)] = tree;
+        }
+        Ok(Some((chain, trees)))
+    }
+
+    /// This backup becomes the next one of a chain.
+    fn go_on(&mut self, chain: Manifest) {
+        let (last, redo) = (self.manifest.last, self.manifest.redo);
+        self.manifest = Manifest {
+            backups: chain.backups + 1,
+            last,
+            redo,
+            ..chain
+        };
+        self.prefix = format!("{}-{:06}", self.manifest.chain, self.manifest.backups);
+        self.report.chain.clone_from(&self.manifest.chain);
+        self.report.backup = self.manifest.backups;
+        self.report.first = self.manifest.first;
+    }
+
+    fn push(&mut self, frame: &Frame) -> Result<(), LedgerError> {
+        match frame {
+            Frame::Group { .. } => self.report.groups += 1,
+            Frame::Document { .. } => {
+                self.report.documents += 1;
+                if self.report.documents.is_multiple_of(1024) {
+                    (self.progress)(self.report.documents);
+                }
+            }
+            Frame::Leaf { .. } => self.report.leaves += 1,
+            Frame::Change(_) | Frame::End { .. } => {}
+        }
+        match self.parts.push(frame) {
+            Some(part) => self.put_part(&part),
+            None => Ok(()),
+        }
+    }
+
+    fn put_part(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
+        let name = format!("{}-{:06}.segment", self.prefix, self.manifest.parts.len());
+        self.target.put(&name, bytes)?;
+        self.report.bytes += bytes.len() as u64;
+        self.manifest.parts.push(Part {
+            name,
+            bytes: bytes.len() as u64,
+            sha256: encode_hex(&sha256(bytes)),
+        });
+        Ok(())
+    }
+
+    fn document(&mut self, at: Hit, tokens: Vec<Token>) -> Result<(), LedgerError> {
+        let row = self.snapshot.document(at)?.ok_or_else(|| {
+            LedgerError::Damaged(format!(
+                "document {}/{} is missing; run `cairn doctor`",
+                at.shard, at.number.0
+            ))
+        })?;
+        self.push(&Frame::Document { at, tokens, row })
+    }
+
+    /// A whole backup: all that the store holds, as one group.
+    fn everything(&mut self) -> Result<(), LedgerError> {
+        let Position { number, unix_ms } = self.report.last;
+        self.push(&Frame::Group {
+            unix_ms,
+            through: number,
+        })?;
+        let mut window = Vec::new();
+        let mut place = Hit {
+            number: Number(0),
+            shard: Shard(0),
+        };
+        loop {
+            let page = self.snapshot.places(place, PAGE)?;
+            let count = page.len();
+            place = page.last().copied().unwrap_or(place);
+            for at in page {
+                window.push((at, self.snapshot.posted(at)?));
+            }
+            if window.len() >= WINDOW || count < PAGE {
+                self.find_tokens(&mut window)?;
+                for (at, tokens) in window.drain(..) {
+                    self.document(at, tokens)?;
+                }
+            }
+            if count < PAGE {
+                break;
+            }
+        }
+        self.timers_and_outbox()?;
+        let mut after = None;
+        loop {
+            let page = self.snapshot.scan(Table::Cursor, after.as_ref(), PAGE)?;
+            let count = page.len();
+            for row in &page {
+                if let Some(change) = Change::of(row) {
+                    self.push(&Frame::Change(change))?;
+                }
+            }
+            after = page.into_iter().last();
+            if count < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Finds the tokens of audit documents that an earlier program wrote, which had no list of them.
+    fn find_tokens(&self, window: &mut [(Hit, Vec<Token>)]) -> Result<(), LedgerError> {
+        let mut missing: HashMap<Hit, Vec<Token>> = HashMap::new();
+        for (at, tokens) in window.iter() {
+            if !tokens.is_empty() {
+                continue;
+            }
+            if let Some(row) = self.snapshot.document(*at)?
+                && Header::decode(&row)?.0.sealed_by == SealedBy::Audit
+            {
+                missing.insert(*at, Vec::new());
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let page = self
+                .snapshot
+                .scan(Table::Posting, after.as_ref(), 16 * PAGE)?;
+            for row in &page {
+                if let Write::Posting { token, at } = row
+                    && let Some(tokens) = missing.get_mut(at)
+                {
+                    tokens.push(*token);
+                }
+            }
+            let Some(last) = page.into_iter().last() else {
+                break;
+            };
+            after = Some(last);
+        }
+        for (at, tokens) in window {
+            if let Some(found) = missing.remove(at) {
+                *tokens = found;
+            }
+        }
+        Ok(())
+    }
+
+    fn timers_and_outbox(&mut self) -> Result<(), LedgerError> {
+        let mut from = TimerKey {
+            shard: Shard(0),
+            due_ms: 0,
+            id: [0; 16],
+        };
+        loop {
+            let page = self.snapshot.timers(from, u64::MAX, PAGE)?;
+            let next = (page.last().filter(|_| page.len() == PAGE)).and_then(|last| {
+                crate::reads::following(last.key.due_ms, last.key.shard, last.key.id)
+            });
+            for timer in page {
+                self.push(&Frame::Change(Change::Timer(timer)))?;
+            }
+            let Some((due_ms, shard, id)) = next else {
+                break;
+            };
+            from = TimerKey { shard, due_ms, id };
+        }
+        let mut from = OutboxKey {
+            shard: Shard(0),
+            due_ms: 0,
+            id: [0; 16],
+        };
+        loop {
+            let page = self.snapshot.outbox(from, u64::MAX, PAGE)?;
+            let next = (page.last().filter(|_| page.len() == PAGE)).and_then(|last| {
+                crate::reads::following(last.key.due_ms, last.key.shard, last.key.id)
+            });
+            for row in page {
+                self.push(&Frame::Change(Change::Outbox(row)))?;
+            }
+            let Some((due_ms, shard, id)) = next else {
+                return Ok(());
+            };
+            from = OutboxKey { shard, due_ms, id };
+        }
+    }
+
+    /// All groups behind a sequence; gives whose keys have changed.
+    fn since(&mut self, taken: u64) -> Result<BTreeSet<crate::backend::SubjectKey>, LedgerError> {
+        let mut subjects = BTreeSet::new();
+        let mut sequence = taken;
+        loop {
+            let page = self.snapshot.redo(sequence, PAGE)?;
+            let count = page.len();
+            for (found, row) in page {
+                if found != sequence + 1 {
+                    return Err(LedgerError::Damaged(format!(
+                        "redo row {} is missing; take a whole backup with --whole",
+                        sequence + 1
+                    )));
+                }
+                sequence = found;
+                let (_, entry) = entry_of(&row)?;
+                self.push(&Frame::Group {
+                    unix_ms: entry.unix_ms,
+                    through: entry.through,
+                })?;
+                for at in entry.documents {
+                    let tokens = self.snapshot.posted(at)?;
+                    self.document(at, tokens)?;
+                }
+                for change in entry.changes {
+                    if let Change::Key(subject) = change {
+                        subjects.insert(subject);
+                    } else {
+                        self.push(&Frame::Change(change))?;
+                    }
+                }
+            }
+            if count < PAGE {
+                return Ok(subjects);
+            }
+        }
+    }
+
+    fn all_keys(&self) -> Result<Vec<String>, LedgerError> {
+        let mut files = KeyFiles::new(self.target, &self.core.backup_key, self.prefix.clone());
+        each_key(self.snapshot, |key, row| files.push(&key, &row))?;
+        files.finish()
+    }
+
+    fn changed_keys(
+        &self,
+        changed: &BTreeSet<crate::backend::SubjectKey>,
+    ) -> Result<Vec<String>, LedgerError> {
+        let mut files = KeyFiles::new(self.target, &self.core.backup_key, self.prefix.clone());
+        for subject in changed {
+            if let Some(row) = self.snapshot.key(subject)? {
+                files.push(subject, &row)?;
+            }
+        }
+        files.finish()
+    }
+
+    /// The leaves that have come, checked against the newest checkpoint that the store signed: what
+    /// is signed for the backup must go on from there.
+    fn leaves(&mut self, trees: &mut [Tree]) -> Result<(), LedgerError> {
+        let signed = (self.snapshot.meta(CHECKPOINT)?)
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .and_then(|text| self.core.signer.verify(&text))
+            .ok_or_else(|| {
+                LedgerError::Damaged("the signature of the newest checkpoint does not hold".into())
+            })?;
+        for (shard, tree) in (0..SHARDS).map(Shard).zip(trees) {
+            loop {
+                let page = self.snapshot.leaves(shard, tree.size(), PAGE)?;
+                let count = page.len();
+                for (index, record) in page {
+                    if index != tree.size() {
+                        return Err(LedgerError::Damaged(format!(
+                            "leaf {} of audit tree {shard} is missing; run `cairn doctor`",
+                            tree.size()
+                        )));
+                    }
+                    tree.append(record_hash(&record))?;
+                    check_signed(&signed, shard, tree)?;
+                    self.push(&Frame::Leaf {
+                        shard,
+                        index,
+                        record,
+                    })?;
+                }
+                if count < PAGE {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_signed(signed: &Heads, shard: Shard, tree: &Tree) -> Result<(), LedgerError> {
+    match signed.of(shard) {
+        Some((size, root)) if size == tree.size() && tree.root()? != root => {
+            Err(LedgerError::Damaged(format!(
+                "audit tree {shard} is not the one that was signed, so it is not backed up; run `cairn audit verify`"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
