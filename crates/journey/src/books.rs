@@ -4,6 +4,7 @@
 use crate::VersionView;
 use crate::counts::{Before, VersionCounts};
 use crate::definition::Definition;
+use crate::learnt::Learnt;
 use crate::mover::{MoveError, Moved, trail_id};
 use crate::state::{State, TrailEntry};
 use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
@@ -79,6 +80,8 @@ pub(crate) struct Books {
     pub(crate) recovered: tokio::sync::Mutex<bool>,
     /// Dead letters that are kept.
     letters: AtomicI64,
+    /// Which versions of instances are counted.
+    pub(crate) learnt: Learnt,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -99,16 +102,19 @@ impl Books {
             read: (0..SHARDS).map(|_| AtomicU64::default()).collect(),
             recovered: tokio::sync::Mutex::default(),
             letters: AtomicI64::default(),
+            learnt: Learnt::new(),
         };
+        // Before the first look, so that nothing falls between looking and listening.
+        for shard in (0..SHARDS).map(Shard) {
+            books
+                .learnt
+                .reached(shard, vault.ledger().shard_head(shard));
+        }
         books.read_definitions(vault, permit).await?;
-        let mut before = None;
-        loop {
-            let page = vault
-                .internals(permit, kinds::JOURNEY_INSTANCE, &[], before, PAGE)
-                .await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.at.number);
-            for stored in &page {
+        let mut instances = vault.every_internal(permit, kinds::JOURNEY_INSTANCE)?;
+        while let Some(page) = instances.next_page().await? {
+            for stored in page {
+                books.learnt.found(&stored.id, stored.version, stored.at);
                 match State::from_json(&stored.body) {
                     Ok(state) => {
                         books
@@ -123,9 +129,6 @@ impl Books {
                         }
                     }
                 }
-            }
-            if page.len() < PAGE {
-                break;
             }
         }
         books.gauges();
@@ -144,6 +147,7 @@ impl Books {
         self.count(
             &Moved {
                 instance: id.to_owned(),
+                version: 1,
                 before: Before::default(),
                 after: state.clone(),
                 entries,
@@ -292,21 +296,30 @@ impl Books {
         let patient = &moved.after.patient;
         if moved.after.running() {
             self.enrol(vault, patient, &moved.instance, &moved.after.key);
-            return;
+        } else {
+            self.strike(vault, patient, &moved.instance);
         }
-        let mut roster = lock(&self.roster[self.place(vault, patient, &moved.instance)]);
+    }
+
+    /// Takes an instance that is over off the roster.
+    pub(crate) fn strike(&self, vault: &Vault, patient: &str, instance: &str) {
+        let mut roster = lock(&self.roster[self.place(vault, patient, instance)]);
         if let Some(instances) = roster.get_mut(patient) {
-            instances.remove(&moved.instance);
+            instances.remove(instance);
             if instances.is_empty() {
                 roster.remove(patient);
             }
         }
     }
 
-    fn place(&self, vault: &Vault, patient: &str, instance: &str) -> usize {
+    /// The shard of a patient's instance.
+    pub(crate) fn shard_of(&self, vault: &Vault, patient: &str, instance: &str) -> Shard {
         let owner = Owner::Patient(patient.to_owned());
-        let shard = vault.ledger().shard_of(self.tenant, &owner, instance);
-        usize::from(shard.0)
+        vault.ledger().shard_of(self.tenant, &owner, instance)
+    }
+
+    fn place(&self, vault: &Vault, patient: &str, instance: &str) -> usize {
+        usize::from(self.shard_of(vault, patient, instance).0)
     }
 
     fn enrol(&self, vault: &Vault, patient: &str, instance: &str, entry: &str) {
@@ -356,7 +369,7 @@ impl Books {
             .live(&stored.name)
             .is_some_and(|live| live.stored.version == stored.version);
         let (running, ended) = self.with_counts(&stored.name, stored.version, |counts| {
-            (counts.running, counts.ended)
+            (counts.running(), counts.ended())
         });
         VersionView {
             name: stored.name.clone(),
@@ -373,11 +386,17 @@ impl Books {
     /// Shows how many patients are in which journey.
     pub(crate) fn gauges(&self) {
         for published in self.all() {
-            let view = self.view(&published);
-            for (state, count) in [("running", view.running), ("ended", view.ended)] {
-                #[allow(clippy::cast_precision_loss, reason = "a gauge of patients")]
-                metrics::gauge!("journey_instances", "journey" => view.name.clone(), "version" => view.version.to_string(), "state" => state).set(count as f64);
-            }
+            self.gauges_of(&published.stored.name, published.stored.version);
+        }
+    }
+    /// Shows how many patients are in one version.
+    pub(crate) fn gauges_of(&self, name: &str, version: u32) {
+        let states = self.with_counts(name, version, |counts| {
+            [("running", counts.running()), ("ended", counts.ended())]
+        });
+        for (state, count) in states {
+            #[allow(clippy::cast_precision_loss, reason = "a gauge of patients")]
+            metrics::gauge!("journey_instances", "journey" => name.to_owned(), "version" => version.to_string(), "state" => state).set(count as f64);
         }
     }
 }

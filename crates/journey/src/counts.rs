@@ -2,8 +2,8 @@
 //!
 //! The counts are sums over the trails of all instances. They are built from the store once, when a
 //! process first needs them, and moved along with every commit after that, so that a page over a
-//! hundred thousand patients costs no more than one over ten. They are exact for as long as one
-//! process moves a tenant's journeys, which the embedded store guarantees.
+//! hundred thousand patients costs no more than one over ten. What other processes commit is learnt
+//! from the feed (`learnt.rs`), in whatever order it comes: the sums don't mind.
 
 use crate::definition::{Definition, StepKind};
 use crate::passages::{FIRES, LATE_ANSWER};
@@ -36,8 +36,8 @@ impl Before {
 /// Counts of one version.
 #[derive(Debug, Default)]
 pub(crate) struct VersionCounts {
-    pub(crate) running: u64,
-    pub(crate) ended: u64,
+    running: i64,
+    ended: i64,
     nodes: HashMap<String, NodeCounts>,
     edges: HashMap<(String, String, String), u64>,
     pub(crate) endings: BTreeMap<String, u64>,
@@ -45,7 +45,7 @@ pub(crate) struct VersionCounts {
 
 #[derive(Debug, Default)]
 struct NodeCounts {
-    here: u64,
+    here: i64,
     entered: u64,
     ended_here: u64,
     dwell: Dwell,
@@ -93,7 +93,21 @@ impl Dwell {
     }
 }
 
+/// A count for people. It is below zero only while a move is known and the one before it is not.
+fn shown(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
+
 impl VersionCounts {
+    /// Patients under way.
+    pub(crate) fn running(&self) -> u64 {
+        shown(self.running)
+    }
+    /// Patients whose journey is over.
+    pub(crate) fn ended(&self) -> u64 {
+        shown(self.ended)
+    }
+
     /// Takes in what one instance did: its trail entries since `before`, and where it is now.
     pub(crate) fn apply<'a>(
         &mut self,
@@ -102,7 +116,7 @@ impl VersionCounts {
         after: &State,
     ) {
         if before.known && before.running {
-            self.running = self.running.saturating_sub(1);
+            self.running -= 1;
         }
         if after.running() {
             self.running += 1;
@@ -111,7 +125,7 @@ impl VersionCounts {
         }
         for step in &before.at {
             let node = self.nodes.entry(step.clone()).or_default();
-            node.here = node.here.saturating_sub(1);
+            node.here -= 1;
         }
         for step in after.at() {
             self.nodes.entry(step.to_owned()).or_default().here += 1;
@@ -165,7 +179,7 @@ impl VersionCounts {
 
     /// The definition's graph with these counts, in reading order.
     pub(crate) fn graph(&self, definition: &Definition) -> (Vec<NodeView>, Vec<EdgeView>) {
-        let started = self.running + self.ended;
+        let started = self.running() + self.ended();
         let node = |id: &str, kind: &str, title: String| NodeView {
             id: id.to_owned(),
             kind: kind.to_owned(),
@@ -208,7 +222,7 @@ impl VersionCounts {
             };
             if let Some(counts) = counts {
                 view = NodeView {
-                    here: counts.here,
+                    here: shown(counts.here),
                     entered: counts.entered,
                     ended_here: counts.ended_here,
                     left: counts.dwell.total,
@@ -220,7 +234,7 @@ impl VersionCounts {
             if matches!(step.kind, StepKind::Observe(_)) {
                 // A rule watches everybody from the start; nobody goes to it or leaves it.
                 view = NodeView {
-                    here: self.running,
+                    here: self.running(),
                     entered: started,
                     ..view
                 };

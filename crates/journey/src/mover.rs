@@ -101,6 +101,8 @@ pub(crate) fn instance_id(
 /// What one instance did in a unit of work, for the counts once it is durable.
 pub(crate) struct Moved {
     pub(crate) instance: String,
+    /// The version of the stored state that this makes.
+    pub(crate) version: u32,
     pub(crate) before: Before,
     pub(crate) after: State,
     pub(crate) entries: Vec<TrailEntry>,
@@ -652,6 +654,7 @@ impl<'a> Mover<'a> {
         });
         self.moved.push(Moved {
             instance: instance.to_owned(),
+            version: before.map_or(1, |(_, version)| version.saturating_add(1)),
             before: Before::of(before.map(|(state, _)| state)),
             after: state,
             entries,

@@ -4,6 +4,7 @@
 //! timer is due. Shards are worked on side by side; within a shard, one thing after the other.
 
 mod follow;
+mod learn;
 mod letters;
 mod starts;
 
@@ -12,7 +13,7 @@ use crate::books::{Books, Position};
 use crate::definition::Definition;
 use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};
 use crate::facts;
-use crate::mover::{MoveError, Moved, Mover};
+use crate::mover::{MoveError, Mover};
 use fhir::{Resource, ResourceType};
 use ledger::{CursorMove, Event, LedgerError, Number, Shard, TenantId, Timer};
 use std::collections::BTreeMap;
@@ -113,6 +114,12 @@ impl Journeys {
         position: &mut Position,
     ) -> Result<u64, MoveError> {
         let ledger = self.vault().ledger();
+        if !ledger.holds(shard) {
+            // Another process moves these patients. Where it has come to is read anew when they come here.
+            position.known = false;
+            self.observe(books, permit, shard).await?;
+            return Ok(0);
+        }
         let name = consumer(books.tenant);
         if !position.known {
             position.stored = ledger
@@ -135,7 +142,8 @@ impl Journeys {
             let full = events.len() == EVENTS_AT_ONCE;
             for event in events {
                 let number = event.at.number;
-                if self.may_matter(books, permit, &event).await? {
+                self.learn(books, permit, &event).await?;
+                if Self::may_matter(books, &event) {
                     moves += self
                         .one_event(books, permit, shard, position, &event)
                         .await?;
@@ -187,25 +195,16 @@ impl Journeys {
     }
 
     /// Cheap tests that most events fail, before anything is opened.
-    async fn may_matter(
-        &self,
-        books: &Books,
-        permit: &Permit,
-        event: &Event,
-    ) -> Result<bool, MoveError> {
+    fn may_matter(books: &Books, event: &Event) -> bool {
         if event.tenant != books.tenant {
-            return Ok(false);
-        }
-        if event.deleted {
-            // What started a journey is gone; nobody waits for anything else to be gone.
-            return Ok(books.interest(event.kind).entry && !books.idle(event.at.shard));
-        }
-        if event.kind == kinds::JOURNEY_DEFINITION {
-            books.read_definitions(self.vault(), permit).await?;
-            return Ok(false);
+            return false;
         }
         let interest = books.interest(event.kind);
-        Ok(interest.starts || (interest.moves && !books.idle(event.at.shard)))
+        if event.deleted {
+            // What started a journey is gone; nobody waits for anything else to be gone.
+            return interest.entry && !books.idle(event.at.shard);
+        }
+        interest.starts || (interest.moves && !books.idle(event.at.shard))
     }
 
     /// One event, until it is done, put off or buried.
@@ -397,27 +396,15 @@ impl Journeys {
         }
         let (journeys, books, permit) = (self.clone(), books.clone(), permit.clone());
         let done = tokio::spawn(async move {
-            journeys.vault().commit(&permit, unit).await?;
-            journeys.counted(&books, &moved);
+            journeys.begin(&books, &moved);
+            let outcome = journeys.vault().commit(&permit, unit).await;
+            journeys
+                .ended(&books, &permit, &moved, outcome.is_ok())
+                .await;
+            outcome?;
             Ok(Some(u64::try_from(moved.len()).unwrap_or(u64::MAX)))
         });
         done.await.unwrap_or(Err(MoveError::Panicked))
-    }
-
-    fn counted(&self, books: &Books, moved: &[Moved]) {
-        for one in moved {
-            books.count(one, self.vault());
-            metrics::counter!("journey_moves_total", "journey" => one.after.journey.clone())
-                .increment(1);
-            for (state, count) in
-                books.with_counts(&one.after.journey, one.after.version, |counts| {
-                    [("running", counts.running), ("ended", counts.ended)]
-                })
-            {
-                #[allow(clippy::cast_precision_loss, reason = "a gauge of patients")]
-                metrics::gauge!("journey_instances", "journey" => one.after.journey.clone(), "version" => one.after.version.to_string(), "state" => state).set(count as f64);
-            }
-        }
     }
 
     async fn move_instance(

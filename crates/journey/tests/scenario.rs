@@ -6,6 +6,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod followers;
 mod lists;
 mod world;
 

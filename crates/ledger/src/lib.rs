@@ -21,6 +21,7 @@ mod codec;
 mod data_keys;
 mod embedded;
 mod error;
+mod held;
 mod keys;
 #[cfg(test)]
 mod memory_backend;

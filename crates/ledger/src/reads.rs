@@ -116,6 +116,13 @@ impl Ledger {
         self.core().news.subscribe()
     }
 
+    /// Whether this process works on a shard's feed, timers and outbox. The embedded store has one
+    /// process, which holds all shards.
+    #[must_use]
+    pub fn holds(&self, shard: Shard) -> bool {
+        self.core().held.has(shard)
+    }
+
     /// The newest number given out.
     #[must_use]
     pub fn last_number(&self) -> Number {

@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use crate::backend::{Backend, SubjectKey};
 use crate::bootstrap::tenant_keys;
 use crate::data_keys::DataKeys;
+use crate::held::Held;
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
 use crate::rows::{Header, SealedBy};
 use crate::seal::{Packer, open};
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     /// Nothing leaves the outbox: the store was restored, and what it holds may have been sent.
     pub(crate) outbox_held: AtomicBool,
     pub(crate) news: broadcast::Sender<Shard>,
+    pub(crate) held: Held,
     last: AtomicU64,
     feeds: Vec<AtomicU64>,
 }
@@ -77,6 +79,7 @@ impl Core {
             outbox_floor: Floor::default(),
             outbox_held: AtomicBool::new(parts.outbox_held),
             news: broadcast::Sender::new(NEWS),
+            held: Held::new(true),
             last: AtomicU64::new(parts.last.0),
             feeds,
         })

@@ -22,8 +22,8 @@ pub use error::{Refusal, TrustError};
 pub use permit::{Action, Permit, Target};
 pub use policy::{Trust, TrustOptions};
 pub use vault::{
-    AuditProof, Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, Unit,
-    UnitReceipt, Vault, Versioned, kinds,
+    AuditProof, Change, EveryInternal, HistoryPage, Internal, InternalStored, PageAt, SearchPage,
+    Sought, Unit, UnitReceipt, Vault, Versioned, kinds,
 };
 
 #[cfg(test)]

@@ -27,9 +27,15 @@ impl Journeys {
             while work.len() < SHARDS_AT_ONCE {
                 let Some(shard) = ahead.pop() else { break };
                 // Most shards have nothing new, and to see that needs no task.
+                let ledger = self.vault().ledger();
+                let head = ledger.shard_head(Shard(shard));
+                if !ledger.holds(Shard(shard)) && head <= books.learnt.to(Shard(shard)) {
+                    continue;
+                }
                 if let Ok(position) = books.positions[usize::from(shard)].try_lock()
                     && position.known
-                    && self.vault().ledger().shard_head(Shard(shard)) <= position.read
+                    && ledger.holds(Shard(shard))
+                    && head <= position.read
                 {
                     continue;
                 }
@@ -77,7 +83,10 @@ impl Journeys {
                 .await
                 .map_err(TrustError::from)?;
             let mut shards: HashMap<u16, Vec<Timer>> = HashMap::new();
-            for timer in due.into_iter().filter(|timer| timer.tenant == books.tenant) {
+            let ledger = self.vault().ledger();
+            let ours =
+                |timer: &Timer| timer.tenant == books.tenant && ledger.holds(timer.key.shard);
+            for timer in due.into_iter().filter(ours) {
                 shards.entry(timer.key.shard.0).or_default().push(timer);
             }
             if shards.is_empty() {
@@ -118,13 +127,17 @@ impl Journeys {
         }
     }
 
-    /// How far the follower is behind: the age of the oldest event that it hasn't read, care clock.
+    /// How far the follower is behind on the shards that it holds: the age of the oldest event that it
+    /// hasn't read, care clock.
     pub(crate) async fn lag_ms(&self, tenant: TenantId) -> Result<u64, JourneyError> {
         let ledger = self.vault().ledger();
         let name = consumer(tenant);
         let books = self.open_books(tenant);
         let mut oldest_ms = None;
         for shard in (0..SHARDS).map(Shard) {
+            if !ledger.holds(shard) {
+                continue;
+            }
             let read = match books.as_ref().and_then(|books| books.read_to(shard)) {
                 Some(read) => read,
                 None => ledger
@@ -168,6 +181,7 @@ impl Journeys {
         for (shard, position) in (0..SHARDS).zip(&books.positions) {
             let mut position = position.lock().await;
             if position.known
+                && self.vault().ledger().holds(Shard(shard))
                 && let Err(error) = self
                     .store_position(&name, books.tenant, Shard(shard), &mut position)
                     .await

@@ -4,11 +4,14 @@
 //! the tenant's. So the row rule holds for these documents too.
 use std::collections::BTreeSet;
 
-use ledger::{Draft, Kind, LedgerError, Number, Owner, Query, Stored};
+use ledger::{Draft, Hit, Kind, LedgerError, Number, Owner, Query, Stored, View};
 
 use super::{Internal, InternalStored, Vault, fetch_in, kinds};
 use crate::audit::{Event, Record};
 use crate::{Action, Permit, Role, TrustError, tokens};
+
+/// Documents looked up at once where all of a kind are gone through.
+const PAGE: usize = 500;
 
 impl Vault {
     /// A document of Cairn's own. A patient's document is a look at the patient and audited as one,
@@ -37,6 +40,63 @@ impl Vault {
         self.audit_internals(permit, patients).await?;
         Ok(Some(found))
     }
+    /// Every document of a kind of Cairn's own, newest first, as all of them are at one moment; for the
+    /// parts of Cairn. As [`Vault::internal_at`].
+    ///
+    /// # Errors
+    /// As [`Vault::internal_at`].
+    pub fn every_internal<'a>(
+        &self,
+        permit: &'a Permit,
+        kind: Kind,
+    ) -> Result<EveryInternal<'a>, TrustError> {
+        own_part(permit, kind)?;
+        let ledger = self.ledger();
+        Ok(EveryInternal {
+            permit,
+            kind,
+            query: Query::Token(ledger.kind_token(permit.tenant(), kind)),
+            view: ledger.view()?,
+            place: None,
+            over: false,
+        })
+    }
+
+    /// A version of one of Cairn's own documents by its place on the feed, for the parts of Cairn that
+    /// follow it; not audited, because only they may. `None` when it is of another kind, a deletion, or
+    /// not there.
+    ///
+    /// # Errors
+    /// As [`Vault::internal`]; `Invalid` for a permit that is not a part of Cairn's.
+    pub async fn internal_at(
+        &self,
+        permit: &Permit,
+        kind: Kind,
+        at: Hit,
+    ) -> Result<Option<InternalStored>, TrustError> {
+        own_part(permit, kind)?;
+        let stored = self.ledger().fetch(permit.tenant(), at).await?;
+        version_of(permit, kind, stored)
+    }
+
+    /// One version of one of Cairn's own documents, for the parts of Cairn that follow the feed. As
+    /// [`Vault::internal_at`].
+    ///
+    /// # Errors
+    /// As [`Vault::internal_at`].
+    pub async fn internal_version(
+        &self,
+        permit: &Permit,
+        kind: Kind,
+        id: &str,
+        version: u32,
+    ) -> Result<Option<InternalStored>, TrustError> {
+        own_part(permit, kind)?;
+        let (ledger, tenant) = (self.ledger(), permit.tenant());
+        let stored = ledger.version(tenant, kind, id, version).await?;
+        version_of(permit, kind, stored)
+    }
+
     /// Documents of Cairn's own with all of these (parameter, value) tokens, newest first; verified
     /// by the caller on the body (tokens can collide). Audited as [`Vault::internal`].
     ///
@@ -194,6 +254,63 @@ fn ours(kind: Kind) -> Result<(), TrustError> {
         ));
     }
     Ok(())
+}
+
+/// All documents of a kind, page by page.
+pub struct EveryInternal<'a> {
+    permit: &'a Permit,
+    kind: Kind,
+    query: Query,
+    view: View,
+    place: Option<Number>,
+    over: bool,
+}
+
+impl EveryInternal<'_> {
+    /// The next page; it may be empty. `None` when there are no more.
+    ///
+    /// # Errors
+    /// As [`Vault::internal_at`].
+    pub async fn next_page(&mut self) -> Result<Option<Vec<InternalStored>>, TrustError> {
+        if self.over {
+            return Ok(None);
+        }
+        let tenant = self.permit.tenant();
+        let hits = self
+            .view
+            .search(tenant, &self.query, self.place, None, PAGE)
+            .await?;
+        self.over = hits.len() < PAGE;
+        self.place = hits.last().map(|last| last.number);
+        let mut page = Vec::with_capacity(hits.len());
+        for hit in hits {
+            let stored = fetch_in(&self.view, tenant, hit).await?;
+            page.extend(version_of(self.permit, self.kind, stored)?);
+        }
+        Ok(Some(page))
+    }
+}
+
+/// What is not audited by itself is for parts of Cairn only.
+fn own_part(permit: &Permit, kind: Kind) -> Result<(), TrustError> {
+    ours(kind)?;
+    if permit.agent.role == Role::System {
+        return Ok(());
+    }
+    Err(TrustError::Invalid(
+        "versions of Cairn's own documents are for parts of Cairn".to_owned(),
+    ))
+}
+
+fn version_of(
+    permit: &Permit,
+    kind: Kind,
+    stored: Option<Stored>,
+) -> Result<Option<InternalStored>, TrustError> {
+    match stored.filter(|stored| stored.kind == kind && !stored.deleted) {
+        Some(stored) => unwrap(permit, stored, &mut BTreeSet::new()),
+        None => Ok(None),
+    }
 }
 
 /// The document, if the permit covers its owner.

@@ -19,6 +19,7 @@ use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
 use crate::policy::Group;
 use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
 
+pub use internal::EveryInternal;
 pub use model::{
     Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, Unit, UnitReceipt,
     Versioned, kinds,

@@ -1,0 +1,181 @@
+//! Which versions of patients' places in journeys are in the books already.
+//!
+//! A process counts what it commits itself at once, because the next event may be for somebody who
+//! has just been started; what other processes commit it learns from the feed. Each version is
+//! counted once, whichever way it is heard of first.
+
+use ledger::{Hit, Number, SHARDS, Shard};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What is known of each shard.
+pub(crate) struct Learnt(Vec<Mutex<OfShard>>);
+
+#[derive(Default)]
+struct OfShard {
+    /// Events up to here are in the books.
+    to: Number,
+    /// Versions that are counted, or about to be, before their event was read.
+    ahead: HashMap<(String, u32), Version>,
+}
+
+#[derive(Default)]
+struct Version {
+    /// Commits under way that would make this version; at most one of them can.
+    under_way: u32,
+    counted: bool,
+    /// Where the event says that it lies, if it has been read.
+    event: Option<Hit>,
+}
+
+impl Learnt {
+    pub(crate) fn new() -> Self {
+        Self((0..SHARDS).map(|_| Mutex::default()).collect())
+    }
+
+    fn shard(&self, shard: Shard) -> MutexGuard<'_, OfShard> {
+        // What is behind these locks is changed in single steps, so a panic elsewhere leaves it whole.
+        self.0[usize::from(shard.0)]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to where a shard's events are in the books.
+    pub(crate) fn to(&self, shard: Shard) -> Number {
+        self.shard(shard).to
+    }
+
+    /// Events up to here are in the books now.
+    pub(crate) fn reached(&self, shard: Shard, to: Number) {
+        let mut known = self.shard(shard);
+        known.to = known.to.max(to);
+    }
+
+    /// A version that was read from the store and counted, wherever its event is.
+    pub(crate) fn found(&self, instance: &str, version: u32, at: Hit) {
+        let mut known = self.shard(at.shard);
+        if at.number > known.to {
+            let version = known
+                .ahead
+                .entry((instance.to_owned(), version))
+                .or_default();
+            version.counted = true;
+        }
+    }
+
+    /// A commit that makes a version is about to go out.
+    pub(crate) fn begin(&self, shard: Shard, instance: &str, version: u32) {
+        let mut known = self.shard(shard);
+        let key = (instance.to_owned(), version);
+        known.ahead.entry(key).or_default().under_way += 1;
+    }
+
+    /// The outcome of such a commit; when it went through, it is counted. Says where the version lies
+    /// if it has to be counted after all: its event was read and passed over, and nobody counts it.
+    pub(crate) fn end(
+        &self,
+        shard: Shard,
+        instance: &str,
+        version: u32,
+        counted: bool,
+    ) -> Option<Hit> {
+        let mut known = self.shard(shard);
+        let key = (instance.to_owned(), version);
+        let one = known.ahead.get_mut(&key)?;
+        one.under_way = one.under_way.saturating_sub(1);
+        one.counted |= counted;
+        if one.under_way > 0 || one.counted && one.event.is_none() {
+            return None;
+        }
+        let one = known.ahead.remove(&key)?;
+        one.event.filter(|_| !one.counted)
+    }
+
+    /// The event of a version was read; whether whoever read it has to count it.
+    pub(crate) fn heard(&self, instance: &str, version: u32, at: Hit) -> bool {
+        let mut known = self.shard(at.shard);
+        let key = (instance.to_owned(), version);
+        let Some(one) = known.ahead.get_mut(&key) else {
+            return true;
+        };
+        if one.under_way == 0 {
+            known.ahead.remove(&key);
+        } else {
+            one.event = Some(at);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Hit = Hit {
+        number: Number(7),
+        shard: Shard(3),
+    };
+
+    /// Every order in which a commit, its rival and the event can come.
+    #[test]
+    fn each_version_is_counted_once() {
+        // What others commit.
+        let learnt = Learnt::new();
+        assert!(learnt.heard("i", 1, AT));
+        // Committed, then read.
+        learnt.begin(AT.shard, "i", 2);
+        assert_eq!(learnt.end(AT.shard, "i", 2, true), None);
+        assert!(!learnt.heard("i", 2, AT));
+        // Read before the commit's answer came.
+        learnt.begin(AT.shard, "i", 3);
+        assert!(!learnt.heard("i", 3, AT));
+        assert_eq!(learnt.end(AT.shard, "i", 3, true), None);
+        // A commit that failed, while another process made this version.
+        learnt.begin(AT.shard, "i", 4);
+        assert!(!learnt.heard("i", 4, AT));
+        assert_eq!(learnt.end(AT.shard, "i", 4, false), Some(AT));
+        // The same, and the event came later.
+        learnt.begin(AT.shard, "i", 5);
+        assert_eq!(learnt.end(AT.shard, "i", 5, false), None);
+        assert!(learnt.heard("i", 5, AT));
+        // Two commits of this process, of which one goes through.
+        for loser_first in [true, false] {
+            for event_after in 0..3 {
+                learnt.begin(AT.shard, "i", 6);
+                learnt.begin(AT.shard, "i", 6);
+                let mut heard = event_after == 0;
+                if heard {
+                    assert!(!learnt.heard("i", 6, AT));
+                }
+                assert_eq!(learnt.end(AT.shard, "i", 6, !loser_first), None);
+                if event_after == 1 {
+                    heard = true;
+                    assert!(!learnt.heard("i", 6, AT));
+                }
+                assert_eq!(learnt.end(AT.shard, "i", 6, loser_first), None);
+                if !heard {
+                    assert!(!learnt.heard("i", 6, AT));
+                }
+            }
+        }
+        assert!(learnt.shard(AT.shard).ahead.is_empty());
+    }
+
+    #[test]
+    fn what_was_read_from_the_store_is_not_counted_again() {
+        let learnt = Learnt::new();
+        learnt.reached(AT.shard, Number(6));
+        learnt.found(
+            "old",
+            1,
+            Hit {
+                number: Number(6),
+                ..AT
+            },
+        );
+        learnt.found("new", 1, AT);
+        assert_eq!(learnt.to(AT.shard), Number(6));
+        assert!(!learnt.heard("new", 1, AT));
+        assert!(learnt.shard(AT.shard).ahead.is_empty());
+    }
+}

@@ -1,0 +1,206 @@
+//! What other processes do with patients, learnt from the feed, so that the books of each are whole.
+
+use super::EVENTS_AT_ONCE;
+use crate::books::{Books, old_trail};
+use crate::counts::Before;
+use crate::mover::{MoveError, Moved};
+use crate::state::State;
+use crate::{Journeys, runner};
+use ledger::{Event, Hit, Shard};
+use std::sync::Arc;
+use trust::{Permit, TrustError, kinds};
+
+impl Journeys {
+    /// Notes what a commit is about to make, so that its event is not taken for another process's.
+    pub(super) fn begin(&self, books: &Books, moved: &[Moved]) {
+        for one in moved {
+            let shard = books.shard_of(self.vault(), &one.after.patient, &one.instance);
+            books.learnt.begin(shard, &one.instance, one.version);
+        }
+    }
+
+    /// Takes the outcome of that commit into the books.
+    pub(super) async fn ended(
+        &self,
+        books: &Books,
+        permit: &Permit,
+        moved: &[Moved],
+        durable: bool,
+    ) {
+        for one in moved {
+            if durable {
+                self.count(books, one);
+            }
+            let shard = books.shard_of(self.vault(), &one.after.patient, &one.instance);
+            let passed_over = books.learnt.end(shard, &one.instance, one.version, durable);
+            if let Some(at) = passed_over
+                && let Err(error) = self.learn_version(books, permit, at).await
+            {
+                tracing::error!(%error, "a patient's move by another process could not be counted");
+            }
+        }
+    }
+
+    fn count(&self, books: &Books, moved: &Moved) {
+        books.count(moved, self.vault());
+        let journey = &moved.after.journey;
+        metrics::counter!("journey_moves_total", "journey" => journey.clone()).increment(1);
+        books.gauges_of(journey, moved.after.version);
+    }
+
+    /// Reads the feed of a shard that another process holds: for the books only.
+    pub(super) async fn observe(
+        &self,
+        books: &Arc<Books>,
+        permit: &Permit,
+        shard: Shard,
+    ) -> Result<(), MoveError> {
+        let ledger = self.vault().ledger();
+        loop {
+            let to = books.learnt.to(shard);
+            if ledger.shard_head(shard) <= to {
+                return Ok(());
+            }
+            let events = ledger
+                .events(shard, to, EVENTS_AT_ONCE)
+                .await
+                .map_err(TrustError::from)?;
+            for event in &events {
+                self.learn(books, permit, event).await?;
+            }
+            if events.len() < EVENTS_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes an event into the books, if it is one of theirs and isn't in them yet.
+    pub(super) async fn learn(
+        &self,
+        books: &Books,
+        permit: &Permit,
+        event: &Event,
+    ) -> Result<(), MoveError> {
+        let at = event.at;
+        if at.number <= books.learnt.to(at.shard) {
+            return Ok(());
+        }
+        if event.tenant == books.tenant && !event.deleted {
+            match event.kind {
+                kinds::JOURNEY_DEFINITION => books.read_definitions(self.vault(), permit).await?,
+                kinds::JOURNEY_INSTANCE => self.learn_instance(books, permit, at).await?,
+                _ => {}
+            }
+        }
+        books.learnt.reached(at.shard, at.number);
+        Ok(())
+    }
+
+    async fn learn_instance(
+        &self,
+        books: &Books,
+        permit: &Permit,
+        at: Hit,
+    ) -> Result<(), MoveError> {
+        let stored = self
+            .vault()
+            .internal_at(permit, kinds::JOURNEY_INSTANCE, at)
+            .await;
+        match stored {
+            Ok(Some(stored)) if books.learnt.heard(&stored.id, stored.version, at) => {
+                self.learn_version(books, permit, at).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => unreadable(error.into()),
+        }
+    }
+
+    /// Counts a version that another process wrote.
+    async fn learn_version(
+        &self,
+        books: &Books,
+        permit: &Permit,
+        at: Hit,
+    ) -> Result<(), MoveError> {
+        match self.read_move(permit, at).await {
+            Ok(Some(moved)) => {
+                self.count(books, &moved);
+                self.strike_if_over(books, permit, &moved).await
+            }
+            Ok(None) => Ok(()),
+            Err(error) => unreadable(error),
+        }
+    }
+
+    /// An older version may be learnt after a newer one, with which the journey was over.
+    async fn strike_if_over(
+        &self,
+        books: &Books,
+        permit: &Permit,
+        moved: &Moved,
+    ) -> Result<(), MoveError> {
+        if !moved.after.running() {
+            return Ok(());
+        }
+        let newest = self
+            .vault()
+            .internal(permit, kinds::JOURNEY_INSTANCE, &moved.instance)
+            .await?;
+        if let Some(newest) = newest
+            && newest.version > moved.version
+            && !State::from_json(&newest.body)?.running()
+        {
+            books.strike(self.vault(), &moved.after.patient, &moved.instance);
+        }
+        Ok(())
+    }
+
+    /// What a stored version did, against the one before it.
+    async fn read_move(&self, permit: &Permit, at: Hit) -> Result<Option<Moved>, MoveError> {
+        let kind = kinds::JOURNEY_INSTANCE;
+        let Some(stored) = self.vault().internal_at(permit, kind, at).await? else {
+            return Ok(None);
+        };
+        let after = State::from_json(&stored.body)?;
+        let before = match stored.version {
+            0 | 1 => None,
+            version => {
+                self.vault()
+                    .internal_version(permit, kind, &stored.id, version - 1)
+                    .await?
+            }
+        };
+        let before = before
+            .map(|before| State::from_json(&before.body))
+            .transpose()?;
+        let seen = before.as_ref().map_or(0, State::trail_total);
+        let entries = match seen.checked_sub(after.moved as usize) {
+            Some(kept) => after.trail.iter().skip(kept).cloned().collect(),
+            // Some of the newest entries lie in documents of their own already.
+            None => {
+                let mut all = old_trail(self.vault(), permit, &stored.id, &after).await?;
+                all.extend(after.trail.iter().cloned());
+                all.split_off(seen.min(all.len()))
+            }
+        };
+        Ok(Some(Moved {
+            version: stored.version,
+            before: Before::of(before.as_ref()),
+            after,
+            entries,
+            instance: stored.id,
+        }))
+    }
+}
+
+/// What can't be read is not counted, as when the books are opened; a fault of the store is tried again.
+fn unreadable(error: MoveError) -> Result<(), MoveError> {
+    match runner::cure(&error) {
+        runner::Cure::Skip => Ok(()),
+        runner::Cure::Bury => {
+            tracing::error!(%error, "a patient's place in a journey can't be read; it is not counted");
+            Ok(())
+        }
+        runner::Cure::Again | runner::Cure::Wait => Err(error),
+    }
+}
