@@ -99,17 +99,76 @@ enum AuditCommand {
     Verify {
         #[command(flatten)]
         store: StoreArguments,
-        /// Print the whole report with the signed checkpoint, as JSON
+        /// Also prove that today's trees go on from this older checkpoint, of all trees or of one
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+        /// Print the whole report with the signed checkpoint and the consistency proofs, as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Print the proof that an audit event is in its tree, as JSON
-    Prove {
+    /// Print the proof that a leaf is in its tree
+    Prove(ProveOptions),
+    /// Write the trees' logs as static files (C2SP tlog-tiles), for a web server or a court
+    Export(ExportOptions),
+    /// Keep the cosignatures of witnesses on a checkpoint of a tree's log
+    Cosign {
         #[command(flatten)]
         store: StoreArguments,
-        /// Id of the AuditEvent
-        id: String,
+        #[command(flatten)]
+        witnesses: WitnessArguments,
+        /// The log's checkpoint with the witnesses' lines added
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
     },
+}
+
+/// Whose cosignatures count.
+#[derive(Debug, Args)]
+pub struct WitnessArguments {
+    /// File with the verifier keys of witnesses, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness_keys: Option<PathBuf>,
+    /// How many cosignatures make a checkpoint a witnessed one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) witness_quorum: u16,
+}
+
+/// `cairn audit prove`.
+#[derive(Debug, Args)]
+pub struct ProveOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    #[command(flatten)]
+    pub(crate) witnesses: WitnessArguments,
+    /// In which form
+    #[arg(long, value_enum, default_value_t = ProofFormat::Json)]
+    pub(crate) format: ProofFormat,
+    /// Id of the AuditEvent, or SHARD/INDEX of a leaf (e.g. 3f/120)
+    pub(crate) leaf: String,
+}
+
+/// `cairn audit export`.
+#[derive(Debug, Args)]
+pub struct ExportOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    #[command(flatten)]
+    pub(crate) witnesses: WitnessArguments,
+    /// Folder for the files; what an earlier export left there is added to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Also the leaves' records, which show tenants, times and counts
+    #[arg(long)]
+    pub(crate) entries: bool,
+}
+
+/// The form of a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProofFormat {
+    /// Everything, against the checkpoint over all trees too.
+    Json,
+    /// C2SP tlog-proof, against the checkpoint of the leaf's log.
+    TlogProof,
 }
 
 #[derive(Debug, Subcommand)]
@@ -273,7 +332,7 @@ enum ClientCommand {
 pub struct ClientOptions {
     #[command(flatten)]
     pub(crate) store: StoreArguments,
-    /// Role: client for FHIR, squad to publish journeys
+    /// Role: client for FHIR, squad to publish journeys, privacy-officer for the audit
     #[arg(long, value_enum, default_value_t = ClientRole::Client)]
     pub(crate) role: ClientRole,
     /// Name of the system, for the audit
@@ -315,6 +374,8 @@ pub enum ClientRole {
     Client,
     /// Publishes journeys.
     Squad,
+    /// Reads the audit and the entries of its logs.
+    PrivacyOfficer,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -351,10 +412,18 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(options) => demo::run(options).await,
         Command::Serve(options) => commands::serve(options).await,
         Command::Import(options) => commands::import(options).await,
-        Command::Audit(AuditCommand::Verify { store, json }) => {
-            commands::verify(&store, json).await
-        }
-        Command::Audit(AuditCommand::Prove { store, id }) => commands::prove(&store, &id).await,
+        Command::Audit(AuditCommand::Verify {
+            store,
+            against,
+            json,
+        }) => commands::verify(&store, against.as_deref(), json).await,
+        Command::Audit(AuditCommand::Prove(options)) => commands::prove(&options).await,
+        Command::Audit(AuditCommand::Export(options)) => commands::export(&options).await,
+        Command::Audit(AuditCommand::Cosign {
+            store,
+            witnesses,
+            file,
+        }) => commands::cosign(&store, &witnesses, &file).await,
         Command::Journey(JourneyCommand::Check { file }) => commands::check(&file),
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
         Command::Journey(JourneyCommand::DeadLetters { store, json }) => {

@@ -77,6 +77,10 @@ pub const KEYS: &[Key] = &[
     key("limits.body_timeout_ms", ValueKind::Integer, "60000"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
     key("store.cache_bytes", ValueKind::Integer, "268435456"),
+    key("audit.open_log", ValueKind::Flag, "true"),
+    key("audit.witness_keys_file", ValueKind::Text, ""),
+    key("audit.witness_quorum", ValueKind::Integer, "1"),
+    key("audit.witness_every_s", ValueKind::Integer, "60"),
     key("log.format", ValueKind::Text, "text"),
     key("log.filter", ValueKind::Text, "info"),
     key("otlp.endpoint", ValueKind::Text, ""),
@@ -163,6 +167,9 @@ pub struct Settings {
     /// The store.
     #[serde(default)]
     pub store: StoreSettings,
+    /// The audit's logs.
+    #[serde(default)]
+    pub audit: AuditSettings,
     /// Logs.
     #[serde(default)]
     pub log: LogSettings,
@@ -284,6 +291,31 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             cache_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The audit's logs, and who witnesses them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSettings {
+    /// Whether checkpoints and hashes are served without a token.
+    pub open_log: bool,
+    /// File with the verifier keys of witnesses, one a line.
+    pub witness_keys_file: Option<PathBuf>,
+    /// How many cosignatures make a checkpoint a witnessed one.
+    pub witness_quorum: u16,
+    /// How often witnesses with a URL are asked, seconds.
+    pub witness_every_s: u64,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            open_log: true,
+            witness_keys_file: None,
+            witness_quorum: 1,
+            witness_every_s: 60,
         }
     }
 }
@@ -431,6 +463,9 @@ impl Settings {
         }
         if self.session.idle_s == 0 || self.session.absolute_s == 0 {
             return invalid("session.idle_s and session.absolute_s are at least 1");
+        }
+        if self.audit.witness_quorum == 0 || self.audit.witness_every_s == 0 {
+            return invalid("audit.witness_quorum and audit.witness_every_s are at least 1");
         }
         if self.limits.header_timeout_ms == 0
             || self.limits.body_timeout_ms == 0

@@ -14,5 +14,6 @@ mod server;
 pub mod store;
 mod telemetry;
 mod terminal;
+mod witnessing;
 
 pub use server::{DemoPages, Server, ServerError, ServerOptions, TlsFiles, asked_to_end};

@@ -69,6 +69,10 @@ pub struct ServerOptions {
     pub session_absolute_s: u64,
     /// Bounds.
     pub limits: Limits,
+    /// Whether checkpoints and hashes of the audit's logs are served without a token.
+    pub open_audit_log: bool,
+    /// How often witnesses that have a URL are asked to cosign, seconds.
+    pub witness_every_s: u64,
     /// What only the demo shows.
     pub demo: Option<DemoPages>,
     /// Whether the journey runner runs by itself. Tests in virtual time turn it off and call
@@ -82,6 +86,7 @@ impl ServerOptions {
     #[must_use]
     pub fn new(ledger: Ledger, tenant: TenantId) -> Self {
         let session = crate::config::SessionSettings::default();
+        let audit = crate::config::AuditSettings::default();
         Self {
             ledger,
             tenant,
@@ -95,6 +100,8 @@ impl ServerOptions {
             session_idle_s: session.idle_s,
             session_absolute_s: session.absolute_s,
             limits: Limits::default(),
+            open_audit_log: audit.open_log,
+            witness_every_s: audit.witness_every_s,
             demo: None,
             run_journeys: true,
         }
@@ -218,6 +225,9 @@ impl Server {
         }
         let sweeper = sweep(trust.clone(), options.tenant, followers_stopped.clone());
         followers.push(Follower::new("sweeper", tokio::spawn(sweeper)));
+        let every = Duration::from_secs(options.witness_every_s);
+        let witnessing = crate::witnessing::run(options.ledger.clone(), every, followers_stopped);
+        followers.push(Follower::new("witnesses", tokio::spawn(witnessing)));
         let followers = Arc::new(followers);
 
         let demo = options.demo;
@@ -244,6 +254,7 @@ impl Server {
             journeys: journeys.clone(),
             base_url: base_url.clone(),
             limits: options.limits,
+            open_audit_log: options.open_audit_log,
             metrics,
             followers: followers.clone(),
             streams_stopped,

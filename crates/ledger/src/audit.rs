@@ -71,12 +71,6 @@ impl Ledger {
         self.ask(1, Request::Checkpoint).await
     }
 
-    /// The key that verifies this store's checkpoints (C2SP verifier key).
-    #[must_use]
-    pub fn verifier_key(&self) -> String {
-        self.core().signer.verifier_key().to_owned()
-    }
-
     /// Checks the whole audit: each tree, each leaf's document versions, the signed checkpoint.
     /// `progress` is told the number of leaves checked so far.
     ///
@@ -110,21 +104,69 @@ impl Ledger {
         check.unaudited().await?;
         Ok(check.report)
     }
+}
 
-    /// A proof that the leaf of an audit document (by its place) is in its shard's tree, against the
-    /// newest checkpoint; a newer one is signed if the leaf is not under it yet.
+/// A leaf of an audit tree, found and ready to be proved.
+#[derive(Debug, Clone)]
+pub struct AuditLeaf {
+    tenant: TenantId,
+    /// The audit document of its commit.
+    audit: Hit,
+    shard: Shard,
+    index: u64,
+    record: Vec<u8>,
+}
+
+impl Ledger {
+    /// The leaf of an audit document, by the document's place; `None` when no audit document of the
+    /// tenant lies there.
     ///
     /// # Errors
     /// `Damaged`, `Storage`.
-    pub async fn prove(
+    pub async fn audit_leaf(
         &self,
         tenant: TenantId,
         audit: Hit,
-    ) -> Result<Option<InclusionProof>, LedgerError> {
-        let signer = &self.core().signer;
-        let Some((index, record)) = find_leaf(&*self.backend()?.snapshot(), tenant, audit)? else {
+    ) -> Result<Option<AuditLeaf>, LedgerError> {
+        let found = find_leaf(&*self.backend()?.snapshot(), tenant, audit)?;
+        Ok(found.map(|(index, record)| AuditLeaf {
+            tenant,
+            audit,
+            shard: audit.shard,
+            index,
+            record,
+        }))
+    }
+
+    /// A leaf by its place in its tree; `None` when the tree has none there.
+    ///
+    /// # Errors
+    /// `Damaged`, `Storage`.
+    pub async fn leaf_at(
+        &self,
+        shard: Shard,
+        index: u64,
+    ) -> Result<Option<AuditLeaf>, LedgerError> {
+        let Some(record) = self.backend()?.snapshot().leaf(shard, index)? else {
             return Ok(None);
         };
+        let leaf = Leaf::decode(&record)?;
+        Ok(Some(AuditLeaf {
+            tenant: leaf.tenant,
+            audit: leaf.audit,
+            shard,
+            index,
+            record,
+        }))
+    }
+
+    /// A proof that a leaf is in its shard's tree, against the newest checkpoint; a newer one is
+    /// signed if the leaf is not under it yet.
+    ///
+    /// # Errors
+    /// `Damaged`, `Storage`.
+    pub async fn prove(&self, leaf: &AuditLeaf) -> Result<InclusionProof, LedgerError> {
+        let signer = &self.core().signer;
         let stored = self
             .backend()?
             .snapshot()
@@ -133,8 +175,8 @@ impl Ledger {
         let covers = |text: &str| {
             signer
                 .verify(text)?
-                .of(audit.shard)
-                .filter(|(size, _)| *size > index)
+                .of(leaf.shard)
+                .filter(|(size, _)| *size > leaf.index)
         };
         let (checkpoint, (size, root)) =
             match stored.and_then(|text| covers(&text).map(|head| (text, head))) {
@@ -147,61 +189,66 @@ impl Ledger {
                     (text, head)
                 }
             };
-        let path = prove(
-            &*self.backend()?.snapshot(),
-            audit.shard,
-            size,
-            index,
-            &record,
-            root,
-        )?;
+        let snapshot = self.backend()?.snapshot();
+        let path =
+            |(size, root)| prove(&*snapshot, leaf.shard, size, leaf.index, &leaf.record, root);
+        let witnessed = self
+            .newest_witnessed(&*snapshot, leaf.shard)?
+            .filter(|witnessed| witnessed.head.0 > leaf.index);
+        let tlog_proof = match witnessed {
+            Some(witnessed) => tlog_proof(leaf, &path(witnessed.head)?, &witnessed.note),
+            None => tlog_proof(
+                leaf,
+                &path((size, root))?,
+                &signer.sign_log(leaf.shard, (size, root))?,
+            ),
+        };
         let text = |hash: Hash| STANDARD.encode(hash.0);
-        Ok(Some(InclusionProof {
-            shard: audit.shard.0,
-            leaf_index: index,
+        Ok(InclusionProof {
+            shard: leaf.shard.0,
+            leaf_index: leaf.index,
             tree_size: size,
-            leaf_hash: text(record_hash(&record)),
-            leaf_record: STANDARD.encode(&record),
+            leaf_hash: text(record_hash(&leaf.record)),
+            leaf_record: STANDARD.encode(&leaf.record),
             root_hash: text(root),
-            path: path.into_iter().map(text).collect(),
+            path: path((size, root))?.into_iter().map(text).collect(),
             checkpoint,
-            verifier_key: signer.verifier_key().to_owned(),
-        }))
+            verifier_key: signer.verifier_key(),
+            tlog_proof,
+            log_verifier_key: signer.log_verifier_key(leaf.shard),
+        })
     }
-}
 
-impl Ledger {
-    /// The text of an audit document as its leaf commits to it: the parts to whose text `shown` says
-    /// yes, and the rest; of the others only what proves that they are left
-    /// out. `parts` are those that the document was written with. `None` when there is no such
-    /// document, or when it was written before leaves committed to texts.
+    /// The text of a leaf's audit document as the leaf commits to it: the parts to whose text `shown`
+    /// says yes, and the rest; of the others only what proves that they are left
+    /// out. `parts` are those that the document was written with. `None` when it was written before
+    /// leaves committed to texts.
     ///
     /// # Errors
     /// `Damaged` when the text is not the one that the leaf commits to, `Invalid` when `parts` do not
     /// fit, `Storage`.
     pub async fn disclose(
         &self,
-        tenant: TenantId,
-        audit: Hit,
+        leaf: &AuditLeaf,
         parts: impl FnOnce(&[u8]) -> Vec<Range<usize>>,
         shown: impl Fn(&str) -> bool,
     ) -> Result<Option<Vec<DisclosedPart>>, LedgerError> {
         let core = self.core();
-        let keys = core.tenant(tenant)?;
+        let keys = core.tenant(leaf.tenant)?;
+        let Some(committed) = Leaf::decode(&leaf.record)?.commitment else {
+            return Ok(None);
+        };
+        let missing = || {
+            LedgerError::Damaged(format!(
+                "audit document {}/{} is missing",
+                leaf.audit.shard, leaf.audit.number.0
+            ))
+        };
         let backend = self.backend()?;
-        let snapshot = backend.snapshot();
-        let Some((_, record)) = find_leaf(&*snapshot, tenant, audit)? else {
-            return Ok(None);
-        };
-        let Some(committed) = Leaf::decode(&record)?.commitment else {
-            return Ok(None);
-        };
-        let Some(stored) = self.fetch(tenant, audit).await? else {
-            return Ok(None);
-        };
-        let row = snapshot.document(audit)?;
-        let row = row.ok_or_else(|| LedgerError::Damaged("an audit document is missing".into()))?;
-        let stored_by = Header::decode(&row)?.0.key_version;
+        let row = backend.snapshot().document(leaf.audit)?;
+        let stored_by = Header::decode(&row.ok_or_else(missing)?)?.0.key_version;
+        let stored = self.fetch(leaf.tenant, leaf.audit).await?;
+        let stored = stored.ok_or_else(missing)?;
         let texts = parts_of(&stored.body, &parts(&stored.body))
             .ok_or(LedgerError::Invalid("the parts do not fit the record"))?;
         let sealing = core.sealing_keys(&*backend, &keys, stored_by)?;
@@ -225,6 +272,22 @@ impl Ledger {
         });
         Ok(Some(disclosed.collect()))
     }
+}
+
+/// A proof in the form of C2SP `tlog-proof`.
+fn tlog_proof(leaf: &AuditLeaf, path: &[Hash], checkpoint: &str) -> String {
+    let mut text = format!(
+        "c2sp.org/tlog-proof@v1\nextra {}\nindex {}\n",
+        STANDARD.encode(&leaf.record),
+        leaf.index
+    );
+    for hash in path {
+        text.push_str(&STANDARD.encode(hash.0));
+        text.push('\n');
+    }
+    text.push('\n');
+    text.push_str(checkpoint);
+    text
 }
 
 /// The leaf whose audit document lies at a place. Leaves of a tree are in the order of their audit

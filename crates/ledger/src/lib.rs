@@ -18,6 +18,7 @@ mod backup;
 mod bootstrap;
 mod clock;
 mod codec;
+mod consistency;
 mod data_keys;
 mod embedded;
 mod error;
@@ -40,19 +41,25 @@ mod shared;
 mod store;
 #[cfg(test)]
 mod tests;
+mod tlog;
 mod tokens;
 mod tree;
 mod view;
+mod witness;
 mod writer;
 
+pub use audit::AuditLeaf;
 pub use backup::{
     BackupReport, BackupTarget, FolderTarget, Moment, Position, RestoreOptions, RestoreReport,
     restore,
 };
 pub use clock::{Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy};
+pub use consistency::{BrokenTree, ConsistencyProof, ConsistencyReport};
 pub use error::LedgerError;
 pub use model::*;
 pub use root_key::RootKey;
 pub use rotation::RotationProgress;
 pub use store::{Ledger, OpenOptions};
+pub use tlog::{LogTile, NewestCheckpoint};
 pub use view::View;
+pub use witness::{Witness, WitnessState, Witnesses, WitnessesError};

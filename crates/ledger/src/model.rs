@@ -409,6 +409,21 @@ pub struct InclusionProof {
     pub checkpoint: String,
     /// The key that verifies the checkpoint (C2SP verifier key).
     pub verifier_key: String,
+    /// The same in the form of C2SP `tlog-proof`, for tools that know it: against the newest checkpoint
+    /// of this tree's own log that enough witnesses have cosigned, if there is one that covers the
+    /// leaf, else against its checkpoint of `tree_size`. `extra` is the leaf's record.
+    pub tlog_proof: String,
+    /// The key that verifies the checkpoint in `tlog_proof` (C2SP verifier key).
+    pub log_verifier_key: String,
+}
+
+impl Shard {
+    /// The shard of two hexadecimal digits, as `Display` writes it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let shard = Self(u16::from_str_radix(text, 16).ok()?);
+        (shard.0 < SHARDS && shard.to_string() == text).then_some(shard)
+    }
 }
 
 impl fmt::Display for Shard {

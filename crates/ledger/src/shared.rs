@@ -14,7 +14,7 @@ use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
 use crate::rows::{Header, SealedBy};
 use crate::seal::{Packer, open};
 use crate::tree::Signer;
-use crate::{Clock, Entropy, Hit, LedgerError, Number, SHARDS, Shard, Stored, TenantId};
+use crate::{Clock, Entropy, Hit, LedgerError, Number, SHARDS, Shard, Stored, TenantId, Witnesses};
 
 pub(crate) struct Core {
     /// Taken out on closing, so that a clone of the ledger somewhere does not keep the store locked.
@@ -25,6 +25,7 @@ pub(crate) struct Core {
     /// Proves the files of backups.
     pub(crate) backup_key: Secret,
     pub(crate) signer: Signer,
+    pub(crate) witnesses: RwLock<Arc<Witnesses>>,
     pub(crate) packer: Packer,
     tenants: RwLock<HashMap<TenantId, Arc<TenantKeys>>>,
     pub(crate) data_keys: DataKeys,
@@ -72,6 +73,7 @@ impl Core {
             root_wrap: RwLock::new(parts.root_wrap),
             backup_key: parts.backup_key,
             signer: parts.signer,
+            witnesses: RwLock::default(),
             packer: parts.packer,
             tenants: RwLock::new(parts.tenants),
             data_keys: DataKeys::new(DATA_KEYS),

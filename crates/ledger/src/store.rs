@@ -57,6 +57,8 @@ struct Inner {
     secrets: tokio::sync::Mutex<()>,
     /// Held while a backup is taken.
     backing_up: tokio::sync::Mutex<()>,
+    /// Held while cosignatures are added to those that are kept.
+    cosigning: tokio::sync::Mutex<()>,
 }
 
 impl Inner {
@@ -155,6 +157,7 @@ impl Ledger {
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             secrets: tokio::sync::Mutex::default(),
             backing_up: tokio::sync::Mutex::default(),
+            cosigning: tokio::sync::Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -179,6 +182,10 @@ impl Ledger {
 
     pub(crate) fn backend(&self) -> Result<Arc<dyn Backend>, LedgerError> {
         self.core().backend()
+    }
+
+    pub(crate) async fn cosigning(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.cosigning.lock().await
     }
 
     fn keys(&self, tenant: TenantId) -> Arc<TenantKeys> {

@@ -2,6 +2,7 @@
 //! and stores that fail or wait on demand.
 
 mod group;
+mod logs;
 mod rotation;
 mod simulation;
 #[path = "../tests/suite/mod.rs"]

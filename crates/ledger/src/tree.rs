@@ -7,13 +7,16 @@
 use std::fmt::Write;
 
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::{
+    ED25519 as ED25519_ALGORITHM, Ed25519KeyPair, KeyPair, UnparsedPublicKey,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use signed_note::{Note, StandardSigner, StandardVerifier, VerifierList};
+use signed_note::{Note, Signature, VerificationError, Verifier, Verifiers};
 use tlog_tiles::{
-    Checkpoint, Error as TreeError, Hash, HashReader, record_hash, split_stored_hash_index,
-    stored_hash_index, stored_hashes_for_record_hash, sub_tree_index, tree_hash,
+    Checkpoint, EMPTY_HASH, Error as TreeError, Hash, HashReader, record_hash,
+    split_stored_hash_index, stored_hash_index, stored_hashes_for_record_hash, sub_tree_index,
+    tree_hash,
 };
 
 use crate::backend::Snapshot;
@@ -109,6 +112,28 @@ fn out_of_shape(error: &TreeError) -> LedgerError {
     LedgerError::Damaged(format!("an audit tree is out of shape: {error}"))
 }
 
+/// Computes over a tree's stored hashes. The tree's own errors can't tell a fault of the store from a
+/// hash that isn't there, so the fault is kept aside.
+fn over_nodes<T>(
+    snapshot: &dyn Snapshot,
+    shard: Shard,
+    compute: impl FnOnce(&dyn Fn(u64) -> Option<Hash>) -> Result<T, TreeError>,
+) -> Result<T, LedgerError> {
+    let fault = std::cell::RefCell::new(None);
+    let find = |index| match snapshot.node(shard, index) {
+        Ok(hash) => hash.map(Hash),
+        Err(error) => {
+            fault.replace(Some(error));
+            None
+        }
+    };
+    let outcome = compute(&find);
+    match fault.take() {
+        Some(error) => Err(error),
+        None => outcome.map_err(|error| out_of_shape(&error)),
+    }
+}
+
 /// The path from a leaf to the root of a tree of `size` leaves, checked before it is given out.
 pub(crate) fn prove(
     snapshot: &dyn Snapshot,
@@ -118,22 +143,25 @@ pub(crate) fn prove(
     record: &[u8],
     root: Hash,
 ) -> Result<Vec<Hash>, LedgerError> {
-    let fault = std::cell::RefCell::new(None);
-    let find = |index| match snapshot.node(shard, index) {
-        Ok(hash) => hash.map(Hash),
-        Err(error) => {
-            fault.replace(Some(error));
-            None
-        }
-    };
-    let outcome = tlog_tiles::prove_record(size, index, &Hashes(&find));
-    if let Some(error) = fault.take() {
-        return Err(error);
-    }
-    let path = outcome.map_err(|error| out_of_shape(&error))?;
-    tlog_tiles::check_record(&path, size, root, index, record_hash(record))
-        .map_err(|error| out_of_shape(&error))?;
-    Ok(path)
+    over_nodes(snapshot, shard, |find| {
+        let path = tlog_tiles::prove_record(size, index, &Hashes(&find))?;
+        tlog_tiles::check_record(&path, size, root, index, record_hash(record))?;
+        Ok(path)
+    })
+}
+
+/// The proof that a tree of `size` leaves begins with those of an older one (RFC 6962, section
+/// 2.1.2), from the stored hashes; `old` has at least one leaf and is no larger. Whether it holds is
+/// for [`tlog_tiles::check_tree`] to say.
+pub(crate) fn prove_consistency(
+    snapshot: &dyn Snapshot,
+    shard: Shard,
+    size: u64,
+    old: u64,
+) -> Result<Vec<Hash>, LedgerError> {
+    over_nodes(snapshot, shard, |find| {
+        tlog_tiles::prove_tree(size, old, &Hashes(&find))
+    })
 }
 
 /// SHA-256.
@@ -154,36 +182,75 @@ pub(crate) fn sha256_all(pieces: impl IntoIterator<Item = impl AsRef<[u8]>>) -> 
     out
 }
 
-/// Signs checkpoints.
+/// Signs checkpoints: one over all trees, and one for each tree as a log of its own.
+///
+/// It is one Ed25519 key under several names. A note's text begins with its origin, so what was
+/// signed for one log says nothing of another; the names give each its own key id.
 pub(crate) struct Signer {
     origin: String,
-    signer: StandardSigner,
-    verifier_key: String,
+    pair: Ed25519KeyPair,
+    /// Type byte and public key, as they stand in a verifier key.
+    public: Vec<u8>,
 }
 
+/// The signature type of Ed25519 (C2SP `signed-note`).
 const ED25519: u8 = 1;
+
+/// A verifier key in text (C2SP `signed-note`); `public` is type byte and key.
+pub(crate) fn verifier_key(name: &str, public: &[u8]) -> String {
+    let id = signed_note::key_id(name, public);
+    format!("{name}+{id:08x}+{}", STANDARD.encode(public))
+}
+
+/// Verifies our own notes.
+struct OwnVerifier<'a> {
+    name: String,
+    id: u32,
+    public: &'a [u8],
+}
+
+impl Verifier for OwnVerifier<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn key_id(&self) -> u32 {
+        self.id
+    }
+    fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519_ALGORITHM, self.public)
+            .verify(text, signature)
+            .is_ok()
+    }
+}
+
+impl Verifiers for OwnVerifier<'_> {
+    fn verifier(&self, name: &str, id: u32) -> Result<&dyn Verifier, VerificationError> {
+        if name == self.name && id == self.id {
+            return Ok(self);
+        }
+        Err(VerificationError::UnknownKey {
+            name: name.to_owned(),
+            id,
+        })
+    }
+}
+
+fn unsigned(what: &str) -> LedgerError {
+    LedgerError::Damaged(format!("a checkpoint cannot be signed: {what}"))
+}
 
 impl Signer {
     /// The key of a seed, under the store's name.
     pub(crate) fn new(store: &[u8; 16], seed: &[u8; 32]) -> Result<Self, LedgerError> {
-        let refused =
-            |what: &str| LedgerError::Damaged(format!("the checkpoint key does not work: {what}"));
         let origin = format!("cairn.ledger/{}", crate::root_key::encode_hex(store));
-        let pair =
-            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| refused("no Ed25519 seed"))?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| {
+            LedgerError::Damaged("the checkpoint key does not work: no Ed25519 seed".into())
+        })?;
         let public = [&[ED25519], pair.public_key().as_ref()].concat();
-        let id = signed_note::key_id(&origin, &public);
-        let verifier_key = format!("{origin}+{id:08x}+{}", STANDARD.encode(&public));
-        let signer_key = format!(
-            "PRIVATE+KEY+{origin}+{id:08x}+{}",
-            STANDARD.encode([&[ED25519], seed.as_slice()].concat())
-        );
-        let signer =
-            StandardSigner::new(&signer_key).map_err(|error| refused(&error.to_string()))?;
         Ok(Self {
             origin,
-            signer,
-            verifier_key,
+            pair,
+            public,
         })
     }
 
@@ -192,9 +259,47 @@ impl Signer {
         &self.origin
     }
 
-    /// The key that verifies (C2SP verifier key).
-    pub(crate) fn verifier_key(&self) -> &str {
-        &self.verifier_key
+    /// The key that verifies checkpoints over all trees (C2SP verifier key).
+    pub(crate) fn verifier_key(&self) -> String {
+        verifier_key(&self.origin, &self.public)
+    }
+
+    /// The name of a tree's log.
+    pub(crate) fn log_origin(&self, shard: Shard) -> String {
+        format!("{}/{shard}", self.origin)
+    }
+
+    /// The key that verifies the checkpoints of a tree's log.
+    pub(crate) fn log_verifier_key(&self, shard: Shard) -> String {
+        verifier_key(&self.log_origin(shard), &self.public)
+    }
+
+    /// The public key without its type byte.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
+    fn signed(&self, checkpoint: &Checkpoint) -> Result<String, LedgerError> {
+        let (name, text) = (checkpoint.origin(), checkpoint.to_bytes());
+        let id = signed_note::key_id(name, &self.public);
+        let signature = self.pair.sign(&text).as_ref().to_vec();
+        let note = Signature::new(name.to_owned(), id, signature)
+            .and_then(|signature| Note::new(&text, &[signature]))
+            .map_err(|error| unsigned(&error.to_string()))?;
+        String::from_utf8(note.to_bytes()).map_err(|error| unsigned(&error.to_string()))
+    }
+
+    /// A checkpoint that was signed under its origin's name; `None` when the signature does not hold.
+    fn opened(&self, note: &Note, origin: &str) -> Option<Checkpoint> {
+        let verifier = OwnVerifier {
+            name: origin.to_owned(),
+            id: signed_note::key_id(origin, &self.public),
+            public: self.public.get(1..)?,
+        };
+        note.verify(&verifier).ok()?;
+        Checkpoint::from_bytes(note.text())
+            .ok()
+            .filter(|checkpoint| checkpoint.origin() == origin)
     }
 
     /// A signed checkpoint over all trees.
@@ -208,34 +313,46 @@ impl Signer {
                 heads.trees.push((Shard(shard), tree.size(), tree.root()?));
             }
         }
-        let refused =
-            |what: String| LedgerError::Damaged(format!("a checkpoint cannot be signed: {what}"));
         let lines = heads.lines();
-        let total = heads.trees.iter().map(|(_, size, _)| size).sum();
-        let checkpoint =
-            Checkpoint::new(&self.origin, total, Hash(sha256(lines.as_bytes())), &lines)
-                .map_err(|error| refused(error.to_string()))?;
-        let mut note =
-            Note::new(&checkpoint.to_bytes(), &[]).map_err(|error| refused(error.to_string()))?;
-        note.add_sigs(&[&self.signer])
-            .map_err(|error| refused(error.to_string()))?;
-        String::from_utf8(note.to_bytes()).map_err(|error| refused(error.to_string()))
+        let root = Hash(sha256(lines.as_bytes()));
+        let checkpoint = Checkpoint::new(&self.origin, heads.leaves(), root, &lines)
+            .map_err(|error| unsigned(&error.to_string()))?;
+        self.signed(&checkpoint)
     }
 
     /// The trees that a checkpoint vouches for; `None` when it is not ours, its signature does not
     /// hold or it is out of form.
     pub(crate) fn verify(&self, checkpoint: &str) -> Option<Heads> {
-        let verifier = StandardVerifier::new(&self.verifier_key).ok()?;
         let note = Note::from_bytes(checkpoint.as_bytes()).ok()?;
-        note.verify(&VerifierList::new(vec![Box::new(verifier)]))
-            .ok()?;
-        let checkpoint = Checkpoint::from_bytes(note.text()).ok()?;
+        let checkpoint = self.opened(&note, &self.origin)?;
         let heads = Heads::parse(checkpoint.extension())?;
-        let total: u64 = heads.trees.iter().map(|(_, size, _)| size).sum();
-        let holds = checkpoint.origin() == self.origin
-            && checkpoint.size() == total
+        let holds = checkpoint.size() == heads.leaves()
             && *checkpoint.hash() == Hash(sha256(checkpoint.extension().as_bytes()));
         holds.then_some(heads)
+    }
+
+    /// The checkpoint of one tree's log (C2SP `tlog-checkpoint`). Size and root must come from a
+    /// checkpoint over all trees, or be those of a prefix of its tree: then there are never two roots
+    /// of one size. Ed25519 gives the same bytes each time.
+    pub(crate) fn sign_log(
+        &self,
+        shard: Shard,
+        (size, root): (u64, Hash),
+    ) -> Result<String, LedgerError> {
+        let checkpoint = Checkpoint::new(&self.log_origin(shard), size, root, "")
+            .map_err(|error| unsigned(&error.to_string()))?;
+        self.signed(&checkpoint)
+    }
+
+    /// The tree, its size and its root that a checkpoint of one tree's log vouches for; `None` when it
+    /// is not ours, its signature does not hold or it is out of form.
+    pub(crate) fn verify_log(&self, note: &Note) -> Option<(Shard, u64, Hash)> {
+        let origin = std::str::from_utf8(note.text()).ok()?.lines().next()?;
+        let name = origin.strip_prefix(&self.origin)?.strip_prefix('/')?;
+        let shard = Shard::parse(name)?;
+        let checkpoint = self.opened(note, origin)?;
+        let plain = checkpoint.extension().is_empty();
+        plain.then(|| (shard, checkpoint.size(), *checkpoint.hash()))
     }
 }
 
@@ -276,7 +393,17 @@ impl Heads {
         Some(Self { unix_ms, trees })
     }
 
-    /// Size and root of one tree.
+    /// Leaves of all trees.
+    pub(crate) fn leaves(&self) -> u64 {
+        self.trees.iter().map(|(_, size, _)| size).sum()
+    }
+
+    /// Size and root of one tree, which may have no leaf yet.
+    pub(crate) fn head(&self, shard: Shard) -> (u64, Hash) {
+        self.of(shard).unwrap_or((0, EMPTY_HASH))
+    }
+
+    /// Size and root of one tree that has leaves.
     pub(crate) fn of(&self, shard: Shard) -> Option<(u64, Hash)> {
         self.trees
             .iter()
@@ -347,5 +474,29 @@ mod tests {
             assert_eq!(signer.verify(&changed), None, "{changed}");
         }
         assert_eq!(Signer::new(&[1; 16], &[3; 32]).unwrap().verify(&note), None);
+    }
+
+    #[test]
+    fn what_is_signed_for_one_log_is_nothing_to_another() {
+        let signer = Signer::new(&[1; 16], &[2; 32]).unwrap();
+        let (size, root) = (7, record_hash(b"a root"));
+        let text = signer.sign_log(Shard(0x3f), (size, root)).unwrap();
+        let note = Note::from_bytes(text.as_bytes()).unwrap();
+        assert_eq!(signer.verify_log(&note), Some((Shard(0x3f), size, root)));
+        assert_eq!(text, signer.sign_log(Shard(0x3f), (size, root)).unwrap());
+        // Standard tools take the published key.
+        let key = signer.log_verifier_key(Shard(0x3f));
+        let verifier = signed_note::StandardVerifier::new(&key).unwrap();
+        let known = signed_note::VerifierList::new(vec![Box::new(verifier)]);
+        assert_eq!(note.verify(&known).unwrap().0.len(), 1);
+        // Not under another log's name, nor under the store's, nor with a changed letter.
+        for (from, to) in [("/3f", "/3e"), ("/3f", ""), ("\n7\n", "\n8\n")] {
+            let bent = Note::from_bytes(text.replace(from, to).as_bytes()).unwrap();
+            assert_eq!(signer.verify_log(&bent), None, "{from} {to}");
+        }
+        assert_eq!(signer.verify(&text), None);
+        for wrong in ["3F", "100", "3", "", "+3f"] {
+            assert_eq!(Shard::parse(wrong), None, "{wrong}");
+        }
     }
 }

@@ -101,7 +101,7 @@ impl Writer {
         // Leaves of the moment before a crash have no checkpoint yet: cover them before anything else.
         let covered = core.signer.verify(&checkpoint).is_some_and(|heads| {
             let leaves: u64 = state.trees.iter().map(Tree::size).sum();
-            leaves == heads.trees.iter().map(|(_, size, _)| size).sum::<u64>()
+            leaves == heads.leaves()
         });
         let uncovered = !covered && suspect.is_none();
         let mut writer = Self {

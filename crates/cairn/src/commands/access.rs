@@ -49,6 +49,7 @@ pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<Exit
     let role = match options.role {
         ClientRole::Client => trust::Role::Client,
         ClientRole::Squad => trust::Role::Squad,
+        ClientRole::PrivacyOfficer => trust::Role::PrivacyOfficer,
     };
     let made = async {
         Ok(trust_over(&ledger)?
@@ -187,7 +188,7 @@ pub(crate) async fn list_clients(store: &StoreArguments) -> anyhow::Result<ExitC
             ClientState::Expired => "expired",
         };
         say(&format!(
-            "{state:7}  {:6}  {}  ends {}  {}",
+            "{state:7}  {:15}  {}  ends {}  {}",
             client.role.name(),
             client.id,
             fhir::date::instant(client.expires_ms),

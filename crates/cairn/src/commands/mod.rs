@@ -1,6 +1,7 @@
 //! What the commands do, but for the demo.
 
 mod access;
+mod audit;
 mod import;
 mod journey;
 mod serve;
@@ -10,13 +11,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ledger::{Kind, Ledger, SystemClock};
+use ledger::{Ledger, SystemClock};
 use trust::{Agent, Trust, TrustOptions};
 
 pub(crate) use access::{
     create_account, create_client, list_accounts, list_clients, reset_second_factor, revoke_client,
     set_active,
 };
+pub(crate) use audit::{cosign, export, prove, verify, witnesses};
 pub(crate) use import::{Bar, import};
 pub(crate) use journey::{check, dead_letters, publish, retry};
 pub(crate) use serve::serve;
@@ -82,62 +84,6 @@ pub(crate) fn create_key(
         "Whoever has this file and the store can read everything; without it nobody can read anything.",
     );
     say("Keep a copy in another place than the store's backups.");
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) async fn verify(arguments: &StoreArguments, json: bool) -> anyhow::Result<ExitCode> {
-    let ledger = open(arguments).await?;
-    let bar = Bar::leaves();
-    let report = ledger
-        .verify_audit(&|leaves| bar.leaves_checked(leaves))
-        .await;
-    bar.finish();
-    let report = closing(&ledger, report.map_err(Into::into)).await?;
-    let sound = report.broken.is_none() && report.checkpoint_ok;
-    if json {
-        say(&serde_json::to_string_pretty(&report)?);
-    } else {
-        say(&format!(
-            "Checked {} leaves in {} trees, and the {} document versions that they stand for.",
-            report.leaves, report.trees, report.documents
-        ));
-        if let Some(broken) = &report.broken {
-            say(&format!(
-                "BROKEN: first at leaf {} of tree {:02x}: {}",
-                broken.leaf, broken.shard, broken.reason
-            ));
-        }
-        say(if report.checkpoint_ok {
-            "The newest signed checkpoint matches."
-        } else {
-            "BROKEN: the newest signed checkpoint is missing, is not signed by this store, or does not match the trees"
-        });
-        if sound {
-            say("Sound.");
-        }
-    }
-    Ok(if sound {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-pub(crate) async fn prove(arguments: &StoreArguments, id: &str) -> anyhow::Result<ExitCode> {
-    let ledger = open(arguments).await?;
-    let proof = async {
-        let kind = Kind(fhir::ResourceType::AuditEvent.code());
-        match ledger.get(TENANT, kind, id).await? {
-            None => bail!("there is no AuditEvent {id}"),
-            Some(event) => ledger
-                .prove(TENANT, event.at)
-                .await?
-                .with_context(|| format!("AuditEvent {id} has no leaf")),
-        }
-    };
-    let proof = proof.await;
-    let proof = closing(&ledger, proof).await?;
-    say(&serde_json::to_string_pretty(&proof)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -51,6 +51,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         settings.store.cache_bytes,
     )
     .await?;
+    if let Some(file) = &settings.audit.witness_keys_file {
+        ledger.trust_witnesses(super::witnesses(file, settings.audit.witness_quorum)?)?;
+    }
     let tls = settings
         .tls
         .certificate_file
@@ -69,6 +72,8 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         session_idle_s: settings.session.idle_s,
         session_absolute_s: settings.session.absolute_s,
         limits: settings.limits,
+        open_audit_log: settings.audit.open_log,
+        witness_every_s: settings.audit.witness_every_s,
         ..ServerOptions::new(ledger, TENANT)
     })
     .await?;

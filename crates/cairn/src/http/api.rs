@@ -95,7 +95,7 @@ fn internal() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, words).into_response()
 }
 
-fn unauthorised(challenge: &'static str) -> Response {
+pub(super) fn unauthorised(challenge: &'static str) -> Response {
     (
         StatusCode::UNAUTHORIZED,
         [(header::WWW_AUTHENTICATE, challenge)],
@@ -104,7 +104,7 @@ fn unauthorised(challenge: &'static str) -> Response {
         .into_response()
 }
 
-fn refuse(error: &TrustError) -> Response {
+pub(super) fn refuse(error: &TrustError) -> Response {
     match error {
         TrustError::SignIn => unauthorised("Bearer realm=\"cairn\", error=\"invalid_token\""),
         TrustError::LockedOut { wait_s } => (
@@ -122,7 +122,7 @@ fn refuse(error: &TrustError) -> Response {
             (StatusCode::BAD_REQUEST, Json(json!({ "error": reason }))).into_response()
         }
         TrustError::Ledger(_) | TrustError::Damaged(_) | TrustError::Policy(_) => {
-            tracing::error!(%error, "publishing failed");
+            tracing::error!(%error, "a caller could not be admitted");
             internal()
         }
     }

@@ -3,6 +3,7 @@
 mod api;
 mod fhir;
 mod layers;
+mod log;
 mod operate;
 
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) struct Doors {
     /// Without a slash at the end.
     pub(crate) base_url: String,
     pub(crate) limits: Limits,
+    /// Whether checkpoints and hashes of the audit's logs need no token.
+    pub(crate) open_audit_log: bool,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) followers: Arc<Vec<Follower>>,
     /// Turns true when live updates have to end because the server stops.
@@ -45,6 +48,7 @@ pub(crate) fn router(doors: &Doors) -> Router {
     let own = Router::new()
         .merge(operate::router())
         .merge(layers::bound_body(api::router(), &doors.limits))
+        .merge(layers::bound_body(log::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
     layers::around(pages.merge(own), doors)

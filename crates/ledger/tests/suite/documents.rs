@@ -359,7 +359,7 @@ pub(crate) async fn tenants_see_only_their_own(store: &dyn Store) {
         ledger.search(OTHER, &query, None, None, 9).await.unwrap(),
         []
     );
-    assert!(ledger.prove(OTHER, at).await.unwrap().is_none());
+    assert!(ledger.audit_leaf(OTHER, at).await.unwrap().is_none());
     // Both may use one id.
     let mut theirs = draft(
         &ledger,

@@ -189,7 +189,7 @@ pub(crate) async fn find(ledger: &Ledger) {
     );
     assert_eq!(ledger.cursor("follower", shard).await.unwrap(), Number(5));
     for record in audits(ledger).await {
-        let proof = ledger.prove(TENANT, record).await.unwrap().unwrap();
+        let proof = super::proof(ledger, TENANT, record).await.unwrap();
         assert!(proof.leaf_index < proof.tree_size);
     }
 }

@@ -129,7 +129,7 @@ pub(crate) async fn everything_is_there_after_reopening(store: &dyn Store) {
     assert!(third.number > last);
     let (leaf_shard, index) = receipt.leaf.unwrap();
     let records = found(&ledger, &Query::Token(ledger.kind_token(TENANT, AUDIT))).await;
-    let proof = ledger.prove(TENANT, records[0]).await.unwrap().unwrap();
+    let proof = super::proof(&ledger, TENANT, records[0]).await.unwrap();
     assert_eq!((proof.shard, proof.leaf_index), (leaf_shard.0, index + 1));
     assert_sound(&ledger).await;
 }
@@ -194,16 +194,14 @@ pub(crate) async fn audits_verify_and_prove(store: &dyn Store) {
     assert_eq!(counted.into_inner(), leaves);
     for receipt in &records {
         let audit = receipt.audit.unwrap();
-        let proof = ledger.prove(TENANT, audit).await.unwrap().unwrap();
+        let proof = super::proof(&ledger, TENANT, audit).await.unwrap();
         assert_eq!(receipt.leaf, Some((audit.shard, proof.leaf_index)));
         assert_eq!(proof.checkpoint, checkpoint);
         check_proof(&proof);
         // The document itself is no audit record.
         assert!(
-            ledger
-                .prove(TENANT, receipt.documents[0].at)
+            super::proof(&ledger, TENANT, receipt.documents[0].at)
                 .await
-                .unwrap()
                 .is_none()
         );
     }
@@ -222,10 +220,8 @@ pub(crate) async fn audits_verify_and_prove(store: &dyn Store) {
         .commit(commit_of(&ledger, vec![newer]))
         .await
         .unwrap();
-    let proof = ledger
-        .prove(TENANT, receipt.audit.unwrap())
+    let proof = super::proof(&ledger, TENANT, receipt.audit.unwrap())
         .await
-        .unwrap()
         .unwrap();
     assert_ne!(proof.checkpoint, checkpoint);
     check_proof(&proof);
@@ -459,11 +455,12 @@ pub(crate) async fn proofs_show_words_in_parts(store: &dyn Store) {
     let audit = commit.audit.as_mut().unwrap();
     (audit.body, audit.parts) = (body.as_bytes().to_vec(), parts.to_vec());
     let at = ledger.commit(commit).await.unwrap().audit.unwrap();
+    let leaf = ledger.audit_leaf(TENANT, at).await.unwrap().unwrap();
     let disclose = async |shown: fn(&str) -> bool| {
-        let disclosed = ledger.disclose(TENANT, at, |_| parts.to_vec(), shown).await;
+        let disclosed = ledger.disclose(&leaf, |_| parts.to_vec(), shown).await;
         disclosed.unwrap().unwrap()
     };
-    let record = plain(&ledger.prove(TENANT, at).await.unwrap().unwrap().leaf_record);
+    let record = plain(&ledger.prove(&leaf).await.unwrap().leaf_record);
     let holds = |disclosed: &[DisclosedPart]| {
         let hashes = disclosed.iter().map(|part| match part {
             DisclosedPart::Shown { text, salt } => sha256(&[&plain(salt), text.as_bytes()]),
@@ -490,15 +487,13 @@ pub(crate) async fn proofs_show_words_in_parts(store: &dyn Store) {
     let mut bent = all.clone();
     bent.swap(1, 2);
     assert!(!holds(&bent));
-    let outcome = ledger
-        .disclose(TENANT, at, |_| vec![17..24], |_| true)
-        .await;
+    let outcome = ledger.disclose(&leaf, |_| vec![17..24], |_| true).await;
     assert!(
         matches!(outcome, Err(LedgerError::Damaged(_))),
         "{outcome:?}"
     );
     let outcome = ledger
-        .disclose(TENANT, at, |_| vec![25..32, 17..24], |_| true)
+        .disclose(&leaf, |_| vec![25..32, 17..24], |_| true)
         .await;
     assert!(
         matches!(outcome, Err(LedgerError::Invalid(_))),

@@ -5,6 +5,7 @@ pub(crate) mod backup;
 mod documents;
 pub(crate) mod earlier;
 mod keeping;
+pub(crate) mod logs;
 mod model;
 mod queues;
 mod rotating;
@@ -14,9 +15,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ledger::{
-    AuditDraft, BackupTarget, Commit, Draft, Expected, Hit, Kind, Ledger, LedgerError, ManualClock,
-    Moment, OpenOptions, Owner, Query, RestoreOptions, RestoreReport, RootKey, Shard, Stored,
-    TenantId, Timer, TimerKey, Token,
+    AuditDraft, BackupTarget, Commit, Draft, Expected, Hit, InclusionProof, Kind, Ledger,
+    LedgerError, ManualClock, Moment, OpenOptions, Owner, Query, RestoreOptions, RestoreReport,
+    RootKey, Shard, Stored, TenantId, Timer, TimerKey, Token,
 };
 
 pub(crate) use backup::{
@@ -32,6 +33,10 @@ pub(crate) use earlier::a_history_is_found_again;
 pub(crate) use keeping::{
     a_closed_ledger_says_so, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
     audits_verify_and_prove, everything_is_there_after_reopening, proofs_show_words_in_parts,
+};
+pub(crate) use logs::{
+    logs_are_read_tile_by_tile, trees_go_on_from_older_checkpoints,
+    witnesses_are_asked_with_a_proof, witnesses_are_heard,
 };
 pub(crate) use model::model_agrees;
 pub(crate) use queues::{
@@ -101,6 +106,7 @@ macro_rules! conformance {
             a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose,
             ranges_are_found, pages_of_a_search_join, feeds_and_watchers_see_facts, timers_come_due,
             the_outbox_settles_once, cursors_move_once, tenants_see_only_their_own, everything_is_there_after_reopening,
+            logs_are_read_tile_by_tile, trees_go_on_from_older_checkpoints, witnesses_are_asked_with_a_proof, witnesses_are_heard,
             a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
             the_root_key_rotates, everything_is_readable_through_rotations, rotations_of_nothing_say_so,
             racing_writers_lose_nothing, racing_followers_handle_once, misuse_is_refused, one_commit_may_be_large,
@@ -136,6 +142,12 @@ pub(crate) async fn ready(store: &dyn Store) -> Ledger {
     let ledger = store.open();
     ledger.create_tenant(TENANT).await.unwrap();
     ledger
+}
+
+/// The proof of an audit document's leaf, by the document's place.
+pub(crate) async fn proof(ledger: &Ledger, tenant: TenantId, audit: Hit) -> Option<InclusionProof> {
+    let leaf = ledger.audit_leaf(tenant, audit).await.unwrap()?;
+    Some(ledger.prove(&leaf).await.unwrap())
 }
 
 pub(crate) fn audit(ledger: &Ledger, shard: Shard) -> AuditDraft {

@@ -15,7 +15,7 @@ pub(crate) async fn the_root_key_rotates(store: &dyn Store) {
     let patient = ledger.mint_own_id(TENANT);
     write(&ledger, &patient, Expected::Absent, "before").await;
     let note = ledger.seal_note(TENANT, "link", b"text").unwrap();
-    let verifier_key = ledger.verifier_key();
+    let verifier_keys = ledger.verifier_keys();
     ledger
         .rotate_root_key(&RootKey::from_bytes([8; 32]))
         .await
@@ -35,7 +35,7 @@ pub(crate) async fn the_root_key_rotates(store: &dyn Store) {
     assert_eq!(history(&ledger, &patient).await, ["after", "before"]);
     let opened = ledger.open_note(TENANT, "link", &note).unwrap();
     assert_eq!(opened.as_deref(), Some(&b"text"[..]));
-    assert_eq!(ledger.verifier_key(), verifier_key);
+    assert_eq!(ledger.verifier_keys(), verifier_keys);
     assert!(ledger.seal_note(OTHER, "link", b"").is_ok());
     assert_sound(&ledger).await;
 }
@@ -130,7 +130,8 @@ impl Rounds {
             let stored = ledger.get(TENANT, OBSERVATION, &format!("o{round}")).await;
             assert_eq!(text(&stored.unwrap().unwrap()), bodies(round));
             let audit = ledger.fetch(TENANT, *at).await.unwrap().unwrap();
-            let parts = ledger.disclose(TENANT, *at, |_| Vec::new(), |_| true).await;
+            let leaf = ledger.audit_leaf(TENANT, *at).await.unwrap().unwrap();
+            let parts = ledger.disclose(&leaf, |_| Vec::new(), |_| true).await;
             let parts = parts.unwrap().unwrap();
             assert!(
                 matches!(&parts[..], [DisclosedPart::Shown { text: shown, .. }] if shown == text(&audit)),

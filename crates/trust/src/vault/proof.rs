@@ -32,14 +32,14 @@ impl Vault {
         let Some(found) = found.filter(|found| !found.deleted) else {
             return Ok(None);
         };
-        let (tenant, at) = (permit.tenant(), found.at);
-        let Some(proof) = self.ledger().prove(tenant, at).await? else {
+        let Some(leaf) = self.ledger().audit_leaf(permit.tenant(), found.at).await? else {
             return Ok(None);
         };
+        let proof = self.ledger().prove(&leaf).await?;
         let own = permit.only_patient();
         let parts = self
             .ledger()
-            .disclose(tenant, at, audit::entities, |entity| {
+            .disclose(&leaf, audit::entities, |entity| {
                 own.is_none_or(|patient| audit::concerns_text(entity, patient))
             })
             .await?;
