@@ -254,7 +254,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         })
         .map_or_else(|| "one account".to_owned(), Sentence::actor);
     let body = html! {
-        (layout::head("Audit", &html! { "Every look at a record and every change is here, newest first, and each can be proved." }, &html! {}))
+        (layout::head("Audit", &html! { "Every look at a record and every change is here, newest first, and each can be proved." }, &html! { a class="button" href="/console/checkpoint" { "Signed state" } }))
         form class="filters inline-fields" method="get" action="/console/audit" data-auto {
             @for field in ["who", "patient"] { @if let Some(value) = fields.get(field) { input type="hidden" name=(field) value=(value); } }
             (select("action", "Action", &ACTIONS, fields.get("action")))

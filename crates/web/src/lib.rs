@@ -11,6 +11,7 @@
 mod accounts;
 mod assets;
 mod audit;
+mod checkpoint;
 mod context;
 mod drawing;
 mod error;
@@ -133,6 +134,9 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/audit/{id}", get(audit::details))
         .route("/console/audit/{id}/proof", get(audit::proof))
         .route("/console/audit/{id}/proof.json", get(audit::proof_json))
+        .route("/console/checkpoint", get(checkpoint::page))
+        .route("/console/checkpoint/file", get(checkpoint::file))
+        .route("/console/checkpoint/keys", get(checkpoint::keys))
         .route("/console/mailbox", get(mailbox::page))
         .route("/console/mailbox/{number}", get(mailbox::message))
         .route("/console/live/worklist", get(worklist::stream))

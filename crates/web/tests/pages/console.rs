@@ -564,3 +564,37 @@ async fn the_audit_says_who_did_what_and_proves_it() {
         StatusCode::NOT_FOUND
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_signed_state_of_the_audit_can_be_taken_away() {
+    let world = World::new().await;
+    let mut priya = world.staff("priya").await;
+    priya
+        .get("/console/audit")
+        .await
+        .shows("href=\"/console/checkpoint\"");
+    world.ledger().checkpoint().await.unwrap();
+    let page = priya.get("/console/checkpoint").await;
+    page.shows("No witness is named");
+    page.shows("cairn.ledger/");
+    check_html("audit log", &page.body);
+    let checkpoint = priya.get("/console/checkpoint/file").await;
+    let newest = world.ledger().newest_checkpoint().await.unwrap();
+    assert_eq!(checkpoint.body, newest.note);
+    let keys = priya.get("/console/checkpoint/keys").await;
+    assert_eq!(keys.body.lines().count(), 257);
+
+    let key = "w.example+9d66859f+BAkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJ";
+    let witnesses = ledger::Witnesses::parse(key, 1).unwrap();
+    world.ledger().trust_witnesses(witnesses).unwrap();
+    let page = priya.get("/console/checkpoint").await;
+    page.shows("w.example");
+    page.shows("Not heard of yet");
+    check_html("audit log with a witness", &page.body);
+
+    let mut carla = world.staff("carla").await;
+    for path in ["", "/file", "/keys"] {
+        let page = carla.get(&format!("/console/checkpoint{path}")).await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{path}");
+    }
+}
