@@ -1,6 +1,7 @@
 //! The real binary over its real protocols: killed again and again, and searched for patient
 //! details where none may be.
 
+mod audit_log;
 mod canary;
 mod canary_pages;
 mod crash;
