@@ -131,7 +131,6 @@ pub(crate) enum Write {
 }
 
 /// A table that backup or check goes through as a whole.
-#[allow(dead_code, reason = "the check of a store goes through all of them")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Table {
     Head,

@@ -13,7 +13,7 @@ use crate::seal::{Packer, open, seal};
 use crate::shared::{Core, Parts};
 use crate::tree::{Signer, Tree};
 use crate::writer::{CHECKPOINT, MetaRow, load_state};
-use crate::{Entropy, LedgerError, OpenOptions, RootKey, SHARDS, TenantId};
+use crate::{Entropy, LedgerError, Number, OpenOptions, RootKey, SHARDS, TenantId};
 
 /// The format of the store as a whole. Format 1 had a row for each hash of an audit tree, where 2 has
 /// them in the rows of leaves. A store of format 1 is opened, its rows are read as they are, and it is
@@ -339,10 +339,7 @@ pub(crate) fn open_store(
     let snapshot = backend.snapshot();
     let store = must(&*snapshot, STORE)?;
     let id = store_id(&store)?;
-    let root_row = must(&*snapshot, ROOT)?;
-    let (salt, _) = parse_root(&root_row)?;
-    let root = options.root_key.wrapping_key(salt.as_ref())?;
-    opens(&*snapshot, &root)?;
+    open_root(&*snapshot, options)?;
     if store != store_row(&id) {
         // Before any row of this format is written, so that an older program refuses the store.
         backend.apply(vec![Write::Meta {
@@ -350,10 +347,37 @@ pub(crate) fn open_store(
             value: store_row(&id),
         }])?;
     }
-    let (signer, backup_key) = signer_of(&options.root_key, |name| must(&*snapshot, name))?;
     let checkpoint = String::from_utf8(must(&*snapshot, CHECKPOINT)?).unwrap_or_default();
     let state = load_state(&**backend)?;
-    let suspect = suspect(&*snapshot, &signer, &state, &checkpoint)?;
+    let core = open_core(backend, options, state.last)?;
+    let suspect = suspect(&*snapshot, &core.signer, &state, &checkpoint)?;
+    Ok(Opened {
+        core,
+        state,
+        checkpoint,
+        suspect,
+    })
+}
+
+/// The wrapping key of a store's root key.
+fn open_root(snapshot: &dyn Snapshot, options: &OpenOptions) -> Result<Secret, LedgerError> {
+    let root_row = must(snapshot, ROOT)?;
+    let (salt, _) = parse_root(&root_row)?;
+    let root = options.root_key.wrapping_key(salt.as_ref())?;
+    opens(snapshot, &root)?;
+    Ok(root)
+}
+
+/// What it takes to open the rows of a store that is there. Without a dictionary in the options
+/// nothing is written.
+pub(crate) fn open_core(
+    backend: &Arc<dyn Backend>,
+    options: &OpenOptions,
+    last: Number,
+) -> Result<Arc<Core>, LedgerError> {
+    let snapshot = backend.snapshot();
+    let root = open_root(&*snapshot, options)?;
+    let (signer, backup_key) = signer_of(&options.root_key, |name| must(&*snapshot, name))?;
     let core = Core::new(Parts {
         clock: Arc::clone(&options.clock),
         entropy: Arc::clone(&options.entropy),
@@ -363,15 +387,10 @@ pub(crate) fn open_store(
         root_wrap: root,
         backup_key,
         signer,
-        last: state.last,
+        last,
         backend: Arc::clone(backend),
     })?;
-    Ok(Opened {
-        core: Arc::new(core),
-        state,
-        checkpoint,
-        suspect,
-    })
+    Ok(Arc::new(core))
 }
 
 /// The rows that a root key makes unreadable, for tests that look for them.

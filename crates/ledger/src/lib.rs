@@ -20,6 +20,7 @@ mod clock;
 mod codec;
 mod consistency;
 mod data_keys;
+mod doctor;
 mod embedded;
 mod error;
 mod held;
@@ -55,6 +56,7 @@ pub use backup::{
 };
 pub use clock::{Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy};
 pub use consistency::{BrokenTree, ConsistencyProof, ConsistencyReport};
+pub use doctor::{DoctorReport, Finding, Severity, doctor};
 pub use error::LedgerError;
 pub use model::*;
 pub use root_key::RootKey;

@@ -15,7 +15,7 @@ use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, 
 type Place = (Number, Shard);
 
 /// All rows.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) heads: BTreeMap<HeadKey, Head>,
     pub(crate) documents: BTreeMap<Place, Vec<u8>>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tlog_tiles::record_hash;
 
 use super::manifest::put_with_mac;
@@ -25,7 +25,7 @@ const PAGE: usize = 256;
 const WINDOW: usize = 65_536;
 
 /// What a backup took.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BackupReport {
     /// The chain that it belongs to.
     pub chain: String,
