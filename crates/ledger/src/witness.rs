@@ -21,7 +21,7 @@ use crate::{Ledger, LedgerError, Shard};
 /// The signature type of an Ed25519 cosignature.
 const COSIGNATURE: u8 = 4;
 /// Meta rows of what a witness has cosigned of a log: prefix, shard, `/`, the witness's key.
-const COSIGNED: &str = "cosigned/";
+pub(crate) const COSIGNED: &str = "cosigned/";
 /// Checkpoints of a log that are kept of one witness. A witness may be behind others; a checkpoint
 /// that all have cosigned is then among the last few of each.
 const KEPT: usize = 16;

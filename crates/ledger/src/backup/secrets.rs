@@ -13,6 +13,7 @@ use crate::keys::{Secret, derive_for};
 use crate::plan::SCRUB_DUE;
 use crate::redo::{CHAIN, REDO};
 use crate::seal::{open, seal};
+use crate::witness::COSIGNED;
 use crate::writer::{CHECKPOINT, NUMBER_FLOOR};
 use crate::{Entropy, Ledger, LedgerError};
 
@@ -40,6 +41,8 @@ fn is_of_the_moment(name: &str) -> bool {
     ]
     .contains(&name)
         || name.starts_with(CHAIN)
+        // What witnesses signed may be of a future that is lost; they sign again what goes on from it.
+        || name.starts_with(COSIGNED)
 }
 
 /// The store's own secrets and what else its meta rows say, as they are now.
