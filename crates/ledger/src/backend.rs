@@ -20,7 +20,10 @@
 //! | redo | sequence | by sequence |
 //! | meta | name | by name |
 
-use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
+use crate::{
+    Event, Hit, LedgerError, Number, OutboxKey, Shard, StoragePart, TenantId, Timer, TimerKey,
+    Token,
+};
 
 /// A keyed hash that stands for a document's kind and id, or for a patient.
 pub(crate) type Blind = [u8; 16];
@@ -154,6 +157,13 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn scrub_keys(&self) -> Result<(), LedgerError>;
     /// Bytes that the store takes on disk.
     fn disk_bytes(&self) -> u64;
+    /// The same by table, as far as the store can tell its tables apart.
+    fn storage(&self) -> Result<Vec<StoragePart>, LedgerError> {
+        Ok(vec![StoragePart {
+            name: "store".to_owned(),
+            bytes: self.disk_bytes(),
+        }])
+    }
 }
 
 /// One consistent view of the rows. Held briefly.

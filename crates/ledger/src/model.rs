@@ -359,6 +359,15 @@ pub struct Event {
     pub cause: Option<Number>,
 }
 
+/// What a part of the store takes on disk.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StoragePart {
+    /// Name of a table, or `journal`.
+    pub name: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
 /// How a check of the audit trees came out.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct AuditReport {

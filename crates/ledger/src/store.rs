@@ -17,8 +17,8 @@ use crate::prepare::{seal_commit, weight};
 use crate::shared::Core;
 use crate::writer::{Job, Request, Writer};
 use crate::{
-    Clock, Commit, Entropy, Kind, LedgerError, Owner, Query, Receipt, RootKey, Shard, TenantId,
-    Token,
+    Clock, Commit, Entropy, Kind, LedgerError, Owner, Query, Receipt, RootKey, Shard, StoragePart,
+    TenantId, Token,
 };
 
 /// Room of the queue before the writer, KiB; who would go over it waits.
@@ -364,6 +364,14 @@ impl Ledger {
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         self.backend().map_or(0, |backend| backend.disk_bytes())
+    }
+
+    /// Bytes on disk by table. What has been written lately may be in the journal only.
+    ///
+    /// # Errors
+    /// `Closed`, `Storage`.
+    pub fn storage(&self) -> Result<Vec<StoragePart>, LedgerError> {
+        self.backend()?.storage()
     }
 
     /// Stops taking commits, finishes those taken, signs a checkpoint and flushes. Everything asked

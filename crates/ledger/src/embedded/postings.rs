@@ -24,51 +24,62 @@ pub(super) struct Change {
 pub(super) type Run = Arc<Vec<Change>>;
 
 const ROW: &str = "fresh";
+/// How a row begins that has each token once. Rows of store format 1 have the token beside each change
+/// and begin with the number of places, which is never zero.
+const BY_TOKEN: u8 = 0;
 
 fn damaged() -> LedgerError {
     LedgerError::Damaged(format!("a {ROW} row does not decode"))
 }
 
-/// The bytes of a fresh row: the places once, and each change as its token and its place's index.
-/// `run` is in order.
+/// The bytes of a fresh row: a zero, the places once, then each token once, with how many changes it
+/// has and, for each, its place's index and whether it was dropped. `run` is in order.
 pub(super) fn encode(run: &[Change]) -> Vec<u8> {
     let mut places: Vec<&[u8]> = run.iter().map(|change| &change.key[8..]).collect();
     places.sort_unstable();
     places.dedup();
-    let mut out = Vec::with_capacity(4 + places.len() * 10 + run.len() * 10);
+    let mut out = Vec::with_capacity(4 + places.len() * 10 + run.len() * 6);
+    out.push(BY_TOKEN);
     put_varint(&mut out, places.len() as u64);
     for place in &places {
         out.extend_from_slice(place);
     }
-    for change in run {
-        out.extend_from_slice(&change.key[..8]);
-        // It is there: the list was made of all of them.
-        let place = places.partition_point(|place| *place < &change.key[8..]);
-        put_varint(&mut out, (place as u64) << 1 | u64::from(change.dropped));
+    for changes in run.chunk_by(|a, b| a.key[..8] == b.key[..8]) {
+        out.extend_from_slice(&changes[0].key[..8]);
+        put_varint(&mut out, changes.len() as u64);
+        for change in changes {
+            // It is there: the list was made of all of them.
+            let place = places.partition_point(|place| *place < &change.key[8..]);
+            put_varint(&mut out, (place as u64) << 1 | u64::from(change.dropped));
+        }
     }
     out
 }
 
 /// The run of a fresh row.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Change>, LedgerError> {
-    let mut decoder = Decoder::new(bytes, ROW);
+    let by_token = bytes.first() == Some(&BY_TOKEN);
+    let mut decoder = Decoder::new(&bytes[usize::from(by_token)..], ROW);
     let count: usize = decoder.small()?;
     let places = decoder.bytes(count.checked_mul(10).ok_or_else(damaged)?)?;
-    let mut run: Vec<Change> = Vec::with_capacity(decoder.remaining() / 9);
+    let mut run: Vec<Change> = Vec::with_capacity(decoder.remaining() / 4);
     while decoder.remaining() > 0 {
         let mut key = [0; 18];
         key[..8].copy_from_slice(decoder.bytes(8)?);
-        let place = decoder.varint()?;
-        let index = usize::try_from(place >> 1).map_err(|_| damaged())?;
-        let place_bytes = places.chunks_exact(10).nth(index).ok_or_else(damaged)?;
-        key[8..].copy_from_slice(place_bytes);
-        if run.last().is_some_and(|last| last.key >= key) {
-            return Err(damaged());
+        let changes = if by_token { decoder.varint()? } else { 1 };
+        for _ in 0..changes {
+            let place = decoder.varint()?;
+            let index = usize::try_from(place >> 1).map_err(|_| damaged())?;
+            let place_bytes = places.chunks_exact(10).nth(index).ok_or_else(damaged)?;
+            key[8..].copy_from_slice(place_bytes);
+            if run.last().is_some_and(|last| last.key >= key) {
+                return Err(damaged());
+            }
+            run.push(Change {
+                key,
+                dropped: place & 1 != 0,
+            });
         }
-        run.push(Change {
-            key,
-            dropped: place & 1 != 0,
-        });
     }
     Ok(run)
 }
@@ -95,6 +106,19 @@ fn merge(older: &[Change], newer: &[Change]) -> Vec<Change> {
                 out.extend(new);
                 return out;
             }
+        }
+    }
+}
+
+/// All runs as one, the oldest first. Neighbours are merged two by two, so that each change is copied a
+/// few times only.
+pub(super) fn merge_all(runs: &[Run]) -> Run {
+    match runs {
+        [] => Run::default(),
+        [run] => Arc::clone(run),
+        _ => {
+            let (older, newer) = runs.split_at(runs.len() / 2);
+            Arc::new(merge(&merge_all(older), &merge_all(newer)))
         }
     }
 }
@@ -153,13 +177,15 @@ pub(super) fn merged<K: AsRef<[u8]>>(
 
 /// The runs in memory and the fresh rows that hold them.
 pub(super) struct Fresh {
-    /// Being written into the table.
-    frozen: Option<Run>,
-    /// Oldest first; each is at least twice as long as the next, so there are few.
+    /// Being written into the table; oldest first.
+    frozen: Vec<Run>,
+    /// Oldest first; each is at least twice as long as the next or so long that merging the two would
+    /// keep a commit waiting, so there are few.
     active: Vec<Run>,
     /// How many changes `active` holds.
     active_len: usize,
-    /// How many changes `active` holds before they are written into the table.
+    /// How many changes `active` holds before they are written into the table. A run has at most a
+    /// quarter of them: merging is done while a commit waits.
     bound: usize,
     /// Fresh rows below have gone from the store.
     gone: u64,
@@ -178,7 +204,7 @@ pub(super) struct Fresh {
 impl Fresh {
     pub(super) fn new(bound: usize) -> Self {
         Self {
-            frozen: None,
+            frozen: Vec::new(),
             active: Vec::new(),
             active_len: 0,
             bound,
@@ -212,6 +238,7 @@ impl Fresh {
         self.active.push(run);
         while let [.., older, newer] = self.active.as_slice()
             && older.len() < 2 * newer.len()
+            && older.len() + newer.len() <= self.bound / 4
         {
             let merged = Arc::new(merge(older, newer));
             self.active.truncate(self.active.len() - 2);
@@ -231,31 +258,27 @@ impl Fresh {
 
     /// Whether something is on its way into the table.
     pub(super) fn is_frozen(&self) -> bool {
-        self.frozen.is_some()
+        !self.frozen.is_empty()
     }
 
     /// Whether there is enough to be written into the table and nothing is on its way.
     pub(super) fn is_due(&self) -> bool {
-        self.frozen.is_none() && self.active_len >= self.bound
+        self.frozen.is_empty() && self.active_len >= self.bound
     }
 
-    /// What is to be written into the table; the same again until [`Fresh::thaw`].
-    pub(super) fn freeze(&mut self) -> Option<Run> {
-        if self.frozen.is_none() && !self.active.is_empty() {
-            let runs = std::mem::take(&mut self.active);
-            let all = runs
-                .into_iter()
-                .reduce(|older, newer| Arc::new(merge(&older, &newer)));
+    /// What is to be written into the table, oldest first; the same again until [`Fresh::thaw`].
+    pub(super) fn freeze(&mut self) -> Vec<Run> {
+        if self.frozen.is_empty() && !self.active.is_empty() {
+            self.frozen = std::mem::take(&mut self.active);
             self.active_len = 0;
             self.frozen_until = self.next;
-            self.frozen = all;
         }
         self.frozen.clone()
     }
 
     /// What was frozen is in the table, durably.
     pub(super) fn thaw(&mut self) {
-        self.frozen = None;
+        self.frozen.clear();
         self.written = self.frozen_until;
     }
 
@@ -326,7 +349,7 @@ mod tests {
                 fresh.push(Arc::new(run));
                 // As the writer of the table does, at times one step late.
                 if fresh.is_due() {
-                    for change in fresh.freeze().unwrap().iter() {
+                    for change in merge_all(&fresh.freeze()).iter() {
                         if change.dropped {
                             table.remove(&change.key);
                         } else {
@@ -336,7 +359,7 @@ mod tests {
                     if batch.len() % 2 == 0 {
                         fresh.thaw();
                     }
-                } else if fresh.frozen.is_some() {
+                } else if fresh.is_frozen() {
                     fresh.thaw();
                 }
                 for token in 0..4 {
@@ -359,18 +382,34 @@ mod tests {
     fn rows_that_do_not_fit_are_damage() {
         let good = encode(&run(&[(1, 1, false), (1, 2, true), (2, 1, false)]));
         assert_eq!(decode(&good).unwrap().len(), 3);
+        // Two bytes, two places, a token with two changes, a token with one.
+        assert_eq!(good.len(), 2 + 2 * 10 + 8 + 1 + 2 + 8 + 1 + 1);
         for cut in 1..good.len() {
-            // Only a cut after a whole change leaves a row that could have been written.
-            let whole = cut == 21 || cut > 21 && (cut - 21) % 9 == 0;
+            // Only a cut after a whole token leaves a row that could have been written.
+            let whole = [22, 33].contains(&cut);
             assert_eq!(decode(&good[..cut]).is_ok(), whole, "{cut}");
         }
         let mut unordered = good.clone();
-        unordered[28] = 9;
+        unordered[29] = 9;
         assert!(decode(&unordered).is_err());
         let mut elsewhere = good;
         *elsewhere.last_mut().unwrap() = 90;
         assert!(decode(&elsewhere).is_err());
+        assert!(decode(&[]).is_err());
         assert!(decode(&[0xff; 12]).is_err());
+    }
+
+    #[test]
+    fn rows_of_format_1_are_read() {
+        let mut row = vec![2];
+        row.extend_from_slice(&key(0, 1)[8..]);
+        row.extend_from_slice(&key(0, 2)[8..]);
+        for (token, place) in [(1, 0), (1, 1 << 1 | 1), (2, 1 << 1)] {
+            row.extend_from_slice(&key(token, 0)[..8]);
+            row.push(place);
+        }
+        let changes = decode(&row).unwrap();
+        assert_eq!(changes, run(&[(1, 1, false), (1, 2, true), (2, 2, false)]));
     }
 
     #[test]
@@ -380,7 +419,7 @@ mod tests {
         fresh.load(8, run(&[(1, 2, false)]));
         assert_eq!((fresh.next_row(), fresh.spent(9)), (9, 7..7));
         assert!(fresh.is_due());
-        assert_eq!(fresh.freeze().unwrap().len(), 2);
+        assert_eq!(merge_all(&fresh.freeze()).len(), 2);
         fresh.push(Arc::new(run(&[(1, 3, false)])));
         assert!(!fresh.is_due() && fresh.spent(9).is_empty());
         fresh.thaw();
