@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+/// As in the server, so that what is measured here is what runs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "cohort", about = "Benchmarks and fault injection for Cairn")]
 struct Arguments {
@@ -15,7 +19,16 @@ struct Arguments {
 enum Command {
     /// Measure import, disk, reads, searches, writes, start-up and memory of the `cairn` binary
     /// that lies beside this program.
-    Bench(cohort::bench::BenchOptions),
+    #[command(args_conflicts_with_subcommands = true)]
+    Bench {
+        #[command(flatten)]
+        options: cohort::bench::BenchOptions,
+        #[command(subcommand)]
+        part: Option<Part>,
+    },
+    /// Write to the ledger of a benchmark and abort (for `bench ledger`).
+    #[command(hide = true)]
+    LedgerAbort(cohort::bench::ledger::AbortOptions),
     /// Write to a ledger until killed, saying what was acknowledged (for the crash tests).
     LedgerWriter {
         /// Folder of the store.
@@ -26,10 +39,23 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum Part {
+    /// Measure the ledger by itself: load, commits, audited reads, searches, feed, a mixed load,
+    /// opening after an abort, disk and memory.
+    Ledger(cohort::bench::ledger::LedgerOptions),
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Bench(options) => cohort::bench::run_all(&options).await?,
+        Command::Bench { options, part } => match part {
+            None => cohort::bench::run_all(&options).await?,
+            Some(Part::Ledger(options)) => cohort::bench::ledger::run_all(&options).await?,
+        },
+        Command::LedgerAbort(options) => {
+            cohort::bench::ledger::load_and_abort(&options).await?;
+        }
         Command::LedgerWriter { folder, seed } => cohort::writer::run(&folder, seed).await?,
     }
     Ok(())

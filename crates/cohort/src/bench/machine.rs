@@ -43,23 +43,42 @@ pub fn folder_bytes(folder: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// User and system time of this process, milliseconds.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn own_cpu_ms() -> io::Result<u64> {
+    Ok((ticks(11)? + ticks(12)?) * 10)
+}
+
+/// Memory of this process now, and the most it has had, KiB.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn own_memory_kib() -> io::Result<(u64, u64)> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok())
+            .unwrap_or(0)
+    };
+    Ok((line("VmRSS:"), line("VmHWM:")))
+}
+
 /// User and system time of children that have ended, milliseconds.
 ///
 /// # Errors
 /// When `/proc` can't be read.
 pub fn children_cpu_ms() -> io::Result<u64> {
+    Ok((ticks(13)? + ticks(14)?) * 10)
+}
+
+/// A time of `/proc/self/stat` in ticks of 10 ms, by its field after the name in parentheses.
+fn ticks(field: usize) -> io::Result<u64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or("")
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| {
-        fields
-            .get(at)
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
-    Ok((ticks(13) + ticks(14)) * 10)
+    let fields = stat.rsplit(')').next().unwrap_or("");
+    let ticks = fields.split_whitespace().nth(field);
+    Ok(ticks.and_then(|text| text.parse().ok()).unwrap_or(0))
 }

@@ -1,8 +1,10 @@
-//! Benchmarks over the real binary: import, disk, reads, searches, writes, start-up, memory.
+//! Benchmarks over the real binary: import, disk, reads, searches, writes, start-up, memory. Those of
+//! the ledger by itself are in `ledger/`.
 //!
 //! Everything is on: sealed, indexed, audited, durable. Figures come with the machine they were
 //! measured on; the client runs on the same machine and takes its share of the cores.
 
+pub mod ledger;
 mod load;
 mod machine;
 
@@ -40,6 +42,11 @@ pub struct BenchOptions {
     /// Also write the figures to this file as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
+}
+
+/// The compression dictionary that the binary ships with.
+pub(crate) fn dictionary() -> &'static [u8] {
+    include_bytes!("../../../cairn/assets/fhir-r4-1.dict")
 }
 
 /// A figure.
@@ -199,16 +206,18 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
         "ms",
     );
     ensure!(server.terminate()?, "the server drains cleanly");
-    report(options, &figures)
+    report(
+        &format!("client on the same machine, {} at once", options.clients),
+        options.json.as_deref(),
+        &json!({"clients": options.clients, "seed": options.seed}),
+        &figures,
+    )
 }
 
 #[allow(clippy::print_stdout, reason = "the table is what the command is for")]
-fn report(options: &BenchOptions, figures: &[Figure]) -> Result<()> {
+fn report(what: &str, json_file: Option<&Path>, options: &Value, figures: &[Figure]) -> Result<()> {
     let machine = machine::describe();
-    println!(
-        "machine: {machine}; client on the same machine, {} at once\n",
-        options.clients
-    );
+    println!("machine: {machine}; {what}\n");
     println!("| measure | figure | unit |\n|---|---:|---|");
     for figure in figures {
         let digits = if figure.value >= 100.0 {
@@ -223,13 +232,12 @@ fn report(options: &BenchOptions, figures: &[Figure]) -> Result<()> {
             figure.what, figure.value, figure.unit
         );
     }
-    if let Some(path) = &options.json {
-        fs::write(
-            path,
-            serde_json::to_vec_pretty(
-                &json!({"machine": machine, "clients": options.clients, "seed": options.seed, "figures": figures}),
-            )?,
-        )?;
+    if let Some(path) = json_file {
+        let mut all = json!({"machine": machine, "figures": figures});
+        for (name, value) in options.as_object().into_iter().flatten() {
+            all[name] = value.clone();
+        }
+        fs::write(path, serde_json::to_vec_pretty(&all)?)?;
     }
     Ok(())
 }
