@@ -66,6 +66,24 @@ impl Store for Embedded {
 conformance!(Embedded::new(), 8);
 
 #[tokio::test]
+async fn the_store_tells_what_its_tables_take() {
+    let store = Embedded::new();
+    let ledger = ready(&store).await;
+    suite::put(&ledger, PATIENT, "p", "p", Expected::Absent, "x", &[]).await;
+    let parts = ledger.storage().unwrap();
+    let bytes = |name: &str| {
+        let part = parts.iter().find(|part| part.name == name);
+        part.unwrap_or_else(|| panic!("no {name} in {parts:?}"))
+            .bytes
+    };
+    // What was written just now is in the journal alone.
+    assert_eq!((bytes("document"), bytes("posting")), (0, 0));
+    assert!(bytes("journal") > 0 && bytes("journal") <= ledger.disk_bytes());
+    ledger.close().await.unwrap();
+    assert!(matches!(ledger.storage(), Err(LedgerError::Closed)));
+}
+
+#[tokio::test]
 async fn a_store_is_open_once() {
     let store = Embedded::new();
     let ledger = ready(&store).await;
