@@ -5,7 +5,9 @@
 //! one batch with its leaves, so no answer is about a leaf that could still be lost, and a log's own
 //! checkpoint needs no row: it follows from that one.
 
-use tlog_tiles::{Hash, stored_hash_index};
+use std::ops::Range;
+
+use tlog_tiles::{Hash, record_hash, stored_hash_index};
 
 use crate::backend::Snapshot;
 use crate::tree::Heads;
@@ -206,12 +208,36 @@ impl Ledger {
     }
 }
 
+/// The records of leaves that the log has.
+fn records(
+    snapshot: &dyn Snapshot,
+    shard: Shard,
+    range: Range<u64>,
+) -> Result<Vec<Vec<u8>>, LedgerError> {
+    let limit = usize::try_from(range.end - range.start).unwrap_or(0);
+    let page = snapshot.leaves(shard, range.start, limit)?;
+    let mut page = page.into_iter();
+    let there = range.map(|index| {
+        let next = page.next().filter(|(found, _)| *found == index);
+        next.map(|(_, record)| record).ok_or_else(|| {
+            LedgerError::Damaged(format!("leaf {index} of audit tree {shard} is missing"))
+        })
+    });
+    there.collect()
+}
+
 fn hashes(
     snapshot: &dyn Snapshot,
     shard: Shard,
     level: u8,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> Result<Vec<u8>, LedgerError> {
+    if level == 0 {
+        // One page instead of 256 rows.
+        let records = records(snapshot, shard, range)?;
+        let hashes = records.iter().flat_map(|record| record_hash(record).0);
+        return Ok(hashes.collect());
+    }
     let mut bytes = Vec::new();
     for number in range {
         let index = stored_hash_index(8 * level, number);
@@ -226,22 +252,15 @@ fn hashes(
 fn entries(
     snapshot: &dyn Snapshot,
     shard: Shard,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> Result<Vec<u8>, LedgerError> {
-    let damaged = |index: u64, what: &str| {
-        LedgerError::Damaged(format!("leaf {index} of audit tree {shard} {what}"))
-    };
-    let limit = usize::try_from(range.end - range.start).unwrap_or(0);
-    let mut page = snapshot.leaves(shard, range.start, limit)?.into_iter();
     let mut bytes = Vec::new();
-    for index in range {
-        let record = page
-            .next()
-            .filter(|(found, _)| *found == index)
-            .map(|(_, record)| record)
-            .ok_or_else(|| damaged(index, "is missing"))?;
-        let length = u16::try_from(record.len())
-            .map_err(|_| damaged(index, "is longer than an entry can be"))?;
+    for (index, record) in range.clone().zip(records(snapshot, shard, range)?) {
+        let length = u16::try_from(record.len()).map_err(|_| {
+            LedgerError::Damaged(format!(
+                "leaf {index} of audit tree {shard} is longer than an entry can be"
+            ))
+        })?;
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(&record);
     }

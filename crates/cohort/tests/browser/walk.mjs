@@ -465,6 +465,10 @@ async function privacyOfficer(person) {
   await walk.follow(priya, priya.getByRole("link", { name: "Proof" }), /\/proof$/);
   await walk.look(priya, "audit-proof");
   await proof(priya, /Carla Coordinator/);
+  await priya.goto("/console/audit");
+  await walk.follow(priya, priya.getByRole("link", { name: "Signed state" }), /^\/console\/checkpoint$/);
+  await priya.getByRole("heading", { name: "Witnesses" }).waitFor();
+  await walk.look(priya, "checkpoint");
 
   // What is not there, what is not theirs, and the other colours.
   priya.wanted.add(404).add(403);
