@@ -77,7 +77,7 @@ pub const KEYS: &[Key] = &[
     key("limits.body_timeout_ms", ValueKind::Integer, "60000"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
     key("store.cache_bytes", ValueKind::Integer, "268435456"),
-    key("audit.open_log", ValueKind::Flag, "true"),
+    key("audit.open_log", ValueKind::Flag, "false"),
     key("audit.witness_keys_file", ValueKind::Text, ""),
     key("audit.witness_quorum", ValueKind::Integer, "1"),
     key("audit.witness_every_s", ValueKind::Integer, "60"),
@@ -299,7 +299,7 @@ impl Default for StoreSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditSettings {
-    /// Whether checkpoints and hashes are served without a token.
+    /// Whether checkpoints and hashes are served to everybody.
     pub open_log: bool,
     /// File with the verifier keys of witnesses, one a line.
     pub witness_keys_file: Option<PathBuf>,
@@ -312,7 +312,7 @@ pub struct AuditSettings {
 impl Default for AuditSettings {
     fn default() -> Self {
         Self {
-            open_log: true,
+            open_log: false,
             witness_keys_file: None,
             witness_quorum: 1,
             witness_every_s: 60,

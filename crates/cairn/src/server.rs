@@ -69,7 +69,7 @@ pub struct ServerOptions {
     pub session_absolute_s: u64,
     /// Bounds.
     pub limits: Limits,
-    /// Whether checkpoints and hashes of the audit's logs are served without a token.
+    /// Whether checkpoints and hashes of the audit's logs are served to everybody.
     pub open_audit_log: bool,
     /// How often witnesses that have a URL are asked to cosign, seconds.
     pub witness_every_s: u64,

@@ -1,9 +1,10 @@
 //! The audit trees' logs as static files (C2SP `tlog-tiles`), and where witnesses bring their
 //! cosignatures.
 //!
-//! Checkpoints and tiles of hashes show how many leaves each tree has and nothing else; unless the
-//! configuration closes them, anybody may follow them, which is what they are for. Entries show
-//! tenants, times and counts, and are for who may read the audit.
+//! Checkpoints and tiles of hashes show how many leaves each tree has and nothing else. In a small
+//! house that may say when one patient's record is looked at, so they are for who may read the audit,
+//! unless the configuration opens them to everybody. Entries show tenants, times and counts, and are
+//! never open.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;

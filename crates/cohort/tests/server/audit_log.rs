@@ -102,7 +102,12 @@ impl Scene {
 
     async fn serve(&self) -> ServerProcess {
         let witnesses = format!("audit.witness_keys_file={}", text(&self.path("witnesses")));
-        let more = ["--set", &witnesses, "--set", "audit.witness_every_s=1"];
+        let settings = [
+            witnesses.as_str(),
+            "audit.witness_every_s=1",
+            "audit.open_log=true",
+        ];
+        let more = settings.map(|setting| ["--set", setting]).concat();
         ServerProcess::start(&self.path("data"), &self.path("server.log"), &more)
             .await
             .expect("a server")
