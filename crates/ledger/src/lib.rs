@@ -29,6 +29,7 @@ mod keys;
 mod memory_backend;
 mod model;
 mod note;
+mod pkcs11;
 mod plan;
 mod prepare;
 mod query;

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "all of it is a test")]
 
 mod suite;
+#[cfg(unix)]
+#[path = "embedded/token.rs"]
+mod token;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -284,9 +287,7 @@ fn root_key_files_are_private_and_never_overwritten() {
 
 /// `tests/fixtures/format-1.tar.gz` was written by [`suite::earlier::write`] with the program that
 /// wrote store format 1 (a row for each hash of an audit tree), and killed.
-#[tokio::test]
-async fn a_store_of_format_1_opens_and_goes_on() {
-    let mut store = Embedded::new();
+fn unpack_format_1(store: &mut Embedded) {
     store.dictionary = b"{\"resourceType\":\"Observation\",\"status\":\"final\"}".repeat(4);
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.tar.gz");
     let unpacked = std::process::Command::new("tar")
@@ -302,6 +303,12 @@ async fn a_store_of_format_1_opens_and_goes_on() {
         "unpacking {} with tar: {unpacked:?}",
         fixture.display()
     );
+}
+
+#[tokio::test]
+async fn a_store_of_format_1_opens_and_goes_on() {
+    let mut store = Embedded::new();
+    unpack_format_1(&mut store);
     let ledger = store.open();
     suite::earlier::find(&ledger).await;
     suite::earlier::go_on(&ledger).await;
