@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::store::RootKeySource;
 use crate::{commands, demo, terminal};
 
 /// Cairn runs patients' journeys through care, lawfully.
@@ -52,9 +53,9 @@ pub struct StoreArguments {
     /// Folder of the store
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// File with the root key [default: DIR/root.key]
-    #[arg(long, value_name = "FILE")]
-    pub root_key: Option<PathBuf>,
+    /// File with the root key, or pkcs11: URI of one in a token [default: DIR/root.key]
+    #[arg(long, value_name = "FILE|URI")]
+    pub root_key: Option<RootKeySource>,
 }
 
 /// `cairn serve`.
@@ -69,9 +70,9 @@ pub struct ServeOptions {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "CAIRN_CONFIG")]
     pub config: Option<PathBuf>,
-    /// File with the root key [default: DIR/root.key]
-    #[arg(long, value_name = "FILE")]
-    pub root_key: Option<PathBuf>,
+    /// File with the root key, or pkcs11: URI of one in a token [default: DIR/root.key]
+    #[arg(long, value_name = "FILE|URI")]
+    pub root_key: Option<RootKeySource>,
     /// Set any configuration key; stronger than environment and file
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
@@ -212,9 +213,9 @@ pub struct PublishOptions {
         required_unless_present = "server"
     )]
     pub(crate) data: Option<PathBuf>,
-    /// File with the root key [default: DIR/root.key]
-    #[arg(long, value_name = "FILE", requires = "data")]
-    pub(crate) root_key: Option<PathBuf>,
+    /// File with the root key, or pkcs11: URI of one in a token [default: DIR/root.key]
+    #[arg(long, value_name = "FILE|URI", requires = "data")]
+    pub(crate) root_key: Option<RootKeySource>,
     /// URL of a running server
     #[arg(long, value_name = "URL", requires = "token")]
     pub(crate) server: Option<String>,
@@ -232,15 +233,34 @@ pub struct PublishOptions {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a root key file for a new store; never overwrites one
+    /// Make a root key for a new store, in a file or a PKCS#11 token; never overwrites one
     Create {
         /// Folder of the store
         #[arg(long, value_name = "DIR", required_unless_present = "root_key")]
         data: Option<PathBuf>,
-        /// Where the key file goes [default: DIR/root.key]
-        #[arg(long, value_name = "FILE")]
-        root_key: Option<PathBuf>,
+        /// Where the key goes: a file, or pkcs11: URI [default: DIR/root.key]
+        #[arg(long, value_name = "FILE|URI")]
+        root_key: Option<RootKeySource>,
     },
+    /// Rotate a key of a store that no server has open: the root key, if nothing else is said
+    Rotate(RotateOptions),
+}
+
+/// `cairn key rotate`.
+#[derive(Debug, Args)]
+pub struct RotateOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Where the next root key is: a file, made if it is not there, or pkcs11: URI [default: a new key in
+    /// the old one's place]
+    #[arg(long, value_name = "FILE|URI", conflicts_with_all = ["tenant", "patient"])]
+    pub(crate) to: Option<RootKeySource>,
+    /// Rotate the organisation's keys, under which its patients' keys and its audit lie
+    #[arg(long, conflicts_with = "patient")]
+    pub(crate) tenant: bool,
+    /// Rotate the key of one patient
+    #[arg(long, value_name = "ID")]
+    pub(crate) patient: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -435,6 +455,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             all: _,
         }) => commands::retry(&store, &letters).await,
         Command::Key(KeyCommand::Create { data, root_key }) => commands::create_key(data, root_key),
+        Command::Key(KeyCommand::Rotate(options)) => commands::rotate_key(options).await,
         Command::Account(AccountCommand::Create(options)) => {
             commands::create_account(options).await
         }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::store::{self, RootKeySource};
+
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
@@ -48,10 +50,14 @@ const fn key(name: &'static str, kind: ValueKind, default: &'static str) -> Key 
     }
 }
 
+/// Where the root key may be; only one of them is given.
+const ROOT_KEYS: [&str; 2] = ["root_key_file", "root_key"];
+
 /// All keys, in the order in which `docs/configuration.md` explains them.
 pub const KEYS: &[Key] = &[
     key("data", ValueKind::Text, ""),
     key("root_key_file", ValueKind::Text, ""),
+    key("root_key", ValueKind::Text, ""),
     key("listen", ValueKind::Text, "127.0.0.1:8080"),
     key("public_url", ValueKind::Text, ""),
     key("behind_tls_proxy", ValueKind::Flag, "false"),
@@ -139,6 +145,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// File with the root key; `DATA/root.key` if not given.
     pub root_key_file: Option<PathBuf>,
+    /// URI of a root key in a PKCS#11 token, instead of a file.
+    pub root_key: Option<String>,
     /// Address to listen on.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
@@ -391,6 +399,16 @@ impl Settings {
             Some(path) => read_file(path)?,
             None => toml::Table::new(),
         };
+        // The two places of the root key stand for one another: a stronger one displaces a weaker.
+        let displace = |table: &mut toml::Table, weaker: &toml::Table, key: &Key| {
+            if let Some(rival) = ROOT_KEYS.iter().find(|rival| **rival != key.name)
+                && ROOT_KEYS.contains(&key.name)
+                && weaker.contains_key(*rival)
+            {
+                table.remove(*rival);
+            }
+        };
+        let weaker = table.clone();
         for (name, text) in environment {
             if !name.starts_with("CAIRN_") || OTHER_VARIABLES.contains(&name.as_str()) {
                 continue;
@@ -403,8 +421,10 @@ impl Settings {
                 .iter()
                 .find(|key| key.environment_name() == name)
                 .ok_or_else(|| refuse("no such configuration key".to_owned()))?;
+            displace(&mut table, &weaker, key);
             put(&mut table, key, &text).map_err(refuse)?;
         }
+        let weaker = table.clone();
         for (name, text) in flags {
             let refuse = |reason: String| ConfigError::Flag {
                 name: name.clone(),
@@ -414,6 +434,7 @@ impl Settings {
                 .iter()
                 .find(|key| key.name == name)
                 .ok_or_else(|| refuse("no such configuration key".to_owned()))?;
+            displace(&mut table, &weaker, key);
             put(&mut table, key, text).map_err(refuse)?;
         }
         let settings = Self::deserialize(table)
@@ -424,6 +445,14 @@ impl Settings {
 
     fn check(&self) -> Result<(), ConfigError> {
         let invalid = |reason: &str| Err(ConfigError::Invalid(reason.to_owned()));
+        if self.root_key.is_some() && self.root_key_file.is_some() {
+            return invalid("root_key and root_key_file name two root keys; a store has one");
+        }
+        if (self.root_key.as_deref()).is_some_and(|uri| !uri.starts_with("pkcs11:")) {
+            return invalid(
+                "root_key is the URI of a key in a PKCS#11 token; a file is root_key_file",
+            );
+        }
         if self.tls.certificate_file.is_some() != self.tls.private_key_file.is_some() {
             return invalid("tls.certificate_file and tls.private_key_file go together");
         }
@@ -507,14 +536,15 @@ impl Settings {
         })
     }
 
-    /// The root key file.
+    /// Where the root key is.
     ///
     /// # Errors
     /// `Invalid` when neither it nor the data folder is given.
-    pub fn root_key_file(&self) -> Result<PathBuf, ConfigError> {
-        match &self.root_key_file {
-            Some(path) => Ok(path.clone()),
-            None => Ok(crate::store::root_key_path(self.data()?)),
+    pub fn root_key(&self) -> Result<RootKeySource, ConfigError> {
+        match (&self.root_key, &self.root_key_file) {
+            (Some(uri), _) => Ok(RootKeySource::Token(uri.clone())),
+            (None, Some(path)) => Ok(RootKeySource::File(path.clone())),
+            (None, None) => Ok(RootKeySource::File(store::root_key_path(self.data()?))),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Opening the store in a data folder.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ledger::{Clock, Ledger, LedgerError, OpenOptions, RootKey, SystemEntropy, TenantId};
@@ -10,6 +13,63 @@ pub const TENANT: TenantId = TenantId(1);
 
 /// The compression dictionary for new bodies; `examples/train_dictionary.rs` makes it.
 const DICTIONARY: &[u8] = include_bytes!("../assets/fhir-r4-1.dict");
+
+/// Where a root key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootKeySource {
+    /// In a file.
+    File(PathBuf),
+    /// In a PKCS#11 token, by its URI.
+    Token(String),
+}
+
+impl RootKeySource {
+    /// The key; `RootKey` when the file or the URI is not as it should be.
+    pub(crate) fn read(&self) -> Result<RootKey, LedgerError> {
+        match self {
+            Self::File(path) => RootKey::read(path),
+            Self::Token(uri) => RootKey::in_token(uri),
+        }
+    }
+}
+
+impl FromStr for RootKeySource {
+    type Err = Infallible;
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text.starts_with("pkcs11:") {
+            Self::Token(text.to_owned())
+        } else {
+            Self::File(text.into())
+        })
+    }
+}
+
+impl fmt::Display for RootKeySource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(formatter),
+            Self::Token(uri) => formatter.write_str(uri),
+        }
+    }
+}
+
+impl From<&Path> for RootKeySource {
+    fn from(path: &Path) -> Self {
+        Self::File(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for RootKeySource {
+    fn from(path: &PathBuf) -> Self {
+        Self::File(path.clone())
+    }
+}
+
+impl From<&RootKeySource> for RootKeySource {
+    fn from(source: &RootKeySource) -> Self {
+        source.clone()
+    }
+}
 
 /// Where the root key lies if nothing else is said.
 #[must_use]
@@ -35,33 +95,104 @@ pub fn create_root_key(path: &Path) -> Result<RootKey, LedgerError> {
     RootKey::create(path, &SystemEntropy)
 }
 
-/// Opens the store in `data` with the key in `root_key_file`, and makes the tenant's keys at the
-/// first start.
+/// Where the next root key waits while the one in a file is being rotated.
+pub(crate) fn next_key_path(root_key_file: &Path) -> PathBuf {
+    let mut name = root_key_file.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
+}
+
+/// Puts the next root key in the place of the one that a store has been rotated from, which is kept
+/// beside it: backups made before open with that one only. Says where.
+pub(crate) fn promote_next_key(root_key_file: &Path) -> Result<PathBuf, LedgerError> {
+    let failed = |path: &Path, error: std::io::Error| {
+        LedgerError::RootKey(format!("{}: {error}", path.display()))
+    };
+    let next = next_key_path(root_key_file);
+    let numbered = |number: u32| {
+        let mut name = root_key_file.as_os_str().to_owned();
+        name.push(format!(".old-{number}"));
+        PathBuf::from(name)
+    };
+    let mut number = 1;
+    let kept = loop {
+        let kept = numbered(number);
+        // A second name and not a rename, so that at no moment there is no root key file.
+        match std::fs::hard_link(root_key_file, &kept) {
+            Ok(()) => break kept,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(failed(&kept, error)),
+        }
+    };
+    let folder = root_key_file.parent().unwrap_or(Path::new("."));
+    let sync = || std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    sync().map_err(|error| failed(folder, error))?;
+    std::fs::rename(&next, root_key_file).map_err(|error| failed(&next, error))?;
+    sync().map_err(|error| failed(folder, error))?;
+    Ok(kept)
+}
+
+/// Opens the store in `data` with the root key that `root_key` names, and makes the tenant's keys at
+/// the first start. A rotation of a key file that was cut short after the store had changed over is
+/// finished here.
 ///
 /// # Errors
-/// `RootKey` when the key file is missing, readable by others, or not this store's; `Storage`.
+/// `RootKey` when the key file is missing, readable by others, or not this store's, or the token can't
+/// be used; `Storage`.
 pub async fn open(
     data: &Path,
-    root_key_file: &Path,
+    root_key: impl Into<RootKeySource>,
     clock: Arc<dyn Clock>,
     cache_bytes: u64,
 ) -> Result<Ledger, LedgerError> {
-    if !root_key_file.exists() {
+    let source = root_key.into();
+    let refused = match open_with(data, &source, &clock, cache_bytes).await {
+        Err(error @ LedgerError::RootKey(_)) => error,
+        outcome => return outcome,
+    };
+    let RootKeySource::File(file) = &source else {
+        return Err(refused);
+    };
+    let next = next_key_path(file);
+    if !next.exists() || !ledger_path(data).exists() {
+        return Err(refused);
+    }
+    let next = RootKeySource::File(next);
+    let Ok(ledger) = open_with(data, &next, &clock, cache_bytes).await else {
+        return Err(refused);
+    };
+    let kept = promote_next_key(file)?;
+    tracing::warn!(
+        kept = %kept.display(),
+        "a rotation of the root key had been cut short; the new key is in its place now"
+    );
+    Ok(ledger)
+}
+
+async fn open_with(
+    data: &Path,
+    source: &RootKeySource,
+    clock: &Arc<dyn Clock>,
+    cache_bytes: u64,
+) -> Result<Ledger, LedgerError> {
+    if let RootKeySource::File(file) = source
+        && !file.exists()
+    {
         return Err(LedgerError::RootKey(format!(
             "{} does not exist. A store is readable only with the key that it was made with, so it is never made \
              silently: for a new store run `cairn key create --data {}`, for an existing one bring its key back",
-            root_key_file.display(),
+            file.display(),
             data.display(),
         )));
     }
-    let root_key = RootKey::read(root_key_file)?;
+    let root_key = source.read()?;
     let path = ledger_path(data);
     std::fs::create_dir_all(&path)
         .map_err(|error| LedgerError::Storage(format!("{}: {error}", path.display())))?;
     let options = OpenOptions {
         path,
         root_key,
-        clock,
+        clock: Arc::clone(clock),
         entropy: Arc::new(SystemEntropy),
         dictionary: DICTIONARY.to_vec(),
         cache_bytes,

@@ -88,6 +88,17 @@ impl Bar {
         Self::new("checking", "{prefix} {spinner} {pos} leaves, {per_sec}")
     }
 
+    /// For a rotation of keys.
+    pub(crate) fn keys() -> Self {
+        Self::new("rotating", "{prefix} {spinner} {pos} keys, {per_sec}")
+    }
+
+    /// Shows how far a rotation of keys is.
+    pub(crate) fn keys_looked_at(&self, keys: u64) {
+        self.bar.set_position(keys);
+        self.line(|_| format!("{}: {keys} keys", self.what));
+    }
+
     /// Shows nothing.
     pub(crate) fn silent() -> Self {
         let bar = Self::new("", "");

@@ -4,10 +4,10 @@ mod access;
 mod audit;
 mod import;
 mod journey;
+mod keys;
 mod serve;
 
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -21,22 +21,25 @@ pub(crate) use access::{
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
 pub(crate) use import::{Bar, import};
 pub(crate) use journey::{check, dead_letters, publish, retry};
+pub(crate) use keys::{create_key, rotate_key};
 pub(crate) use serve::serve;
 
 use crate::cli::StoreArguments;
 use crate::config::{SessionSettings, StoreSettings};
-use crate::store::{self, TENANT};
+use crate::store::{self, RootKeySource, TENANT};
 use crate::terminal::say;
+
+/// Where a store's root key is.
+fn root_key(arguments: &StoreArguments) -> RootKeySource {
+    let given = arguments.root_key.clone();
+    given.unwrap_or_else(|| RootKeySource::File(store::root_key_path(&arguments.data)))
+}
 
 /// Opens a store that no server has open.
 async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
-    let key = arguments
-        .root_key
-        .clone()
-        .unwrap_or_else(|| store::root_key_path(&arguments.data));
     let ledger = store::open(
         &arguments.data,
-        &key,
+        root_key(arguments),
         Arc::new(SystemClock),
         StoreSettings::default().cache_bytes,
     )
@@ -69,23 +72,6 @@ async fn closing<T>(ledger: &Ledger, result: anyhow::Result<T>) -> anyhow::Resul
     Ok(value)
 }
 
-pub(crate) fn create_key(
-    data: Option<PathBuf>,
-    root_key: Option<PathBuf>,
-) -> anyhow::Result<ExitCode> {
-    let path = match (root_key, data) {
-        (Some(path), _) => path,
-        (None, Some(data)) => store::root_key_path(&data),
-        (None, None) => bail!("give --data DIR or --root-key FILE"),
-    };
-    store::create_root_key(&path)?;
-    say(&format!("Made root key {} (mode 0600).", path.display()));
-    say(
-        "Whoever has this file and the store can read everything; without it nobody can read anything.",
-    );
-    say("Keep a copy in another place than the store's backups.");
-    Ok(ExitCode::SUCCESS)
-}
 
 /// Reads a text file with its name in the error.
 fn read_text(path: &Path) -> anyhow::Result<String> {

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ledger::SystemClock;
+use ledger::{Ledger, LedgerError, RotationProgress, SystemClock};
 
 use crate::cli::ServeOptions;
 use crate::config::{Settings, environment};
 use crate::server::{Server, ServerOptions, TlsFiles, asked_to_end};
-use crate::store::{self, TENANT};
+use crate::store::{self, RootKeySource, TENANT};
 use crate::telemetry;
 
 pub(crate) async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
@@ -18,8 +18,11 @@ pub(crate) async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
         ("data", options.data.map(|path| path.display().to_string())),
         ("listen", options.listen.map(|address| address.to_string())),
         (
-            "root_key_file",
-            options.root_key.map(|path| path.display().to_string()),
+            match options.root_key {
+                Some(RootKeySource::Token(_)) => "root_key",
+                _ => "root_key_file",
+            },
+            options.root_key.map(|source| source.to_string()),
         ),
     ];
     flags.extend(
@@ -38,6 +41,25 @@ pub(crate) async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Goes on with a rotation of the organisation's keys that was cut short, beside everything else.
+async fn finish_rotation(ledger: Ledger) {
+    let progress = |progress: RotationProgress| {
+        tracing::debug!(keys = progress.keys, "patients' keys looked at");
+    };
+    match ledger.continue_tenant_rotation(TENANT, &progress).await {
+        Ok(None) | Err(LedgerError::Closed) => {}
+        Ok(Some(done)) => tracing::info!(
+            version = done.version,
+            keys = done.keys,
+            "a rotation of keys that had been cut short is finished"
+        ),
+        Err(error) => tracing::error!(
+            %error,
+            "a rotation of keys that was cut short could not be finished; it goes on at the next start"
+        ),
+    }
+}
+
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     // An empty base is filled with the server's own URL, which isn't known before it listens.
     let mail = settings.mail(settings.public_url.as_deref().unwrap_or_default())?;
@@ -46,7 +68,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     let ledger = store::open(
         settings.data()?,
-        &settings.root_key_file()?,
+        &settings.root_key()?,
         Arc::new(SystemClock),
         settings.store.cache_bytes,
     )
@@ -54,6 +76,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     if let Some(file) = &settings.audit.witness_keys_file {
         ledger.trust_witnesses(super::witnesses(file, settings.audit.witness_quorum)?)?;
     }
+    let rotation = tokio::spawn(finish_rotation(ledger.clone()));
     let tls = settings
         .tls
         .certificate_file
@@ -86,6 +109,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     asked_to_end().await?;
     tracing::info!("stopping");
     server.stop().await?;
+    rotation.await.context("the rotation of keys")?;
     tracing::info!("stopped");
     Ok(())
 }

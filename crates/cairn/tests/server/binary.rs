@@ -632,3 +632,111 @@ fn the_rejects_file_is_not_taken_as_input() {
         "{\"the only\": \"copy\"}\n"
     );
 }
+
+/// The store's root key in another place, in the old one's place, and after a rotation that was cut
+/// short at each of its steps.
+#[test]
+fn the_root_key_is_rotated_on_the_command_line() {
+    let folder = keyed_folder();
+    let data = folder.path();
+    let key = data.join("root.key");
+    let verify = || output(cairn().args(["audit", "verify", "--data"]).arg(data));
+    let rotate = |more: &[&str]| {
+        let mut command = cairn();
+        output(
+            command
+                .args(["key", "rotate", "--data"])
+                .arg(data)
+                .args(more),
+        )
+    };
+    let good = |output: &Output| assert!(output.status.success(), "{}", stderr(output));
+    good(&verify());
+    let first = std::fs::read_to_string(&key).expect("a key");
+
+    good(&rotate(&[]));
+    let second = std::fs::read_to_string(&key).expect("a key");
+    assert_ne!(second, first);
+    let old = std::fs::read_to_string(data.join("root.key.old-1")).expect("the old key");
+    assert_eq!(old, first);
+    assert!(!data.join("root.key.next").exists());
+    good(&verify());
+
+    // Cut short before the store changed over: the half-made next key is made again.
+    std::fs::write(data.join("root.key.next"), "12").expect("written");
+    good(&verify());
+    good(&rotate(&[]));
+    good(&verify());
+    // Cut short after it did: the next key takes its place at the next start.
+    std::fs::rename(&key, data.join("root.key.next")).expect("renamed");
+    std::fs::copy(data.join("root.key.old-1"), &key).expect("copied");
+    let finished = verify();
+    good(&finished);
+    assert!(!data.join("root.key.next").exists());
+    let third = std::fs::read_to_string(&key).expect("a key");
+    assert!(third != second && third != first);
+    // Neither key is the store's: the one that was named is complained about.
+    std::fs::copy(data.join("root.key.old-1"), data.join("root.key.next")).expect("copied");
+    std::fs::copy(data.join("root.key.old-1"), &key).expect("copied");
+    let refused = verify();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("does not open this store"));
+    std::fs::remove_file(data.join("root.key.next")).expect("removed");
+    std::fs::write(&key, &third).expect("written");
+
+    let elsewhere = folder.path().join("elsewhere.key");
+    let to = ["--to", elsewhere.to_str().expect("text")];
+    good(&rotate(&to));
+    assert_eq!(verify().status.code(), Some(1));
+    let named = ["--root-key", elsewhere.to_str().expect("text")];
+    good(&output(
+        cairn()
+            .args(["audit", "verify", "--data"])
+            .arg(data)
+            .args(named),
+    ));
+    // Again, as after a rotation that did not come to its end.
+    good(&rotate(&to));
+
+    good(&rotate(&["--root-key", named[1], "--tenant"]));
+    let nobody = rotate(&["--root-key", named[1], "--patient", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(stderr(&nobody).contains("no key to rotate"));
+    let both = rotate(&["--tenant", "--patient", "p"]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn a_root_key_in_a_token_is_named_by_its_uri() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (uri, why) in [
+        ("pkcs11:token=t;object=o", "module-path"),
+        (
+            "pkcs11:token=t;object=o?module-path=/no.so&pin-value=123456",
+            "into a file",
+        ),
+        (
+            "pkcs11:token=t;object=o?module-path=/no.so&pin-source=/no/pin",
+            "/no/pin",
+        ),
+    ] {
+        for command in [
+            vec!["key", "create"],
+            vec!["audit", "verify"],
+            vec!["serve", "--listen", "127.0.0.1:0"],
+        ] {
+            let refused = output(
+                cairn()
+                    .args(&command)
+                    .arg("--data")
+                    .arg(folder.path())
+                    .args(["--root-key", uri]),
+            );
+            assert_eq!(refused.status.code(), Some(1), "{command:?}");
+            let words = stderr(&refused);
+            assert!(words.contains(why), "{command:?}: {words}");
+            assert!(!words.contains("123456"), "{words}");
+        }
+    }
+    assert!(!folder.path().join("root.key").exists());
+}

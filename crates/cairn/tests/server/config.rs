@@ -62,6 +62,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
     let value = |key: &cairn::config::Key| match key.name {
         "public_url" => "https://care.example",
         "listen" => "127.0.0.1:9",
+        "root_key" => "pkcs11:token=t",
         "smtp.tls" => "implicit",
         "log.format" => "json",
         _ if !key.default.is_empty() => key.default,
@@ -86,6 +87,31 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         let by_flag = load("", &[], &flags);
         assert!(by_flag.is_ok(), "{}: {by_flag:?}", key.name);
     }
+}
+
+#[test]
+fn a_root_key_in_a_stronger_place_displaces_the_other_kind() {
+    let (file, token) = (("root_key_file", "/k"), ("root_key", "pkcs11:token=t"));
+    let text = |pair: (&str, &str)| format!("{} = '{}'\n", pair.0, pair.1);
+    let variable = |pair: (&'static str, &'static str)| match pair.0 {
+        "root_key" => ("CAIRN_ROOT_KEY", pair.1),
+        _ => ("CAIRN_ROOT_KEY_FILE", pair.1),
+    };
+    for (weak, strong) in [(file, token), (token, file)] {
+        for loaded in [
+            load(&text(weak), &[], &[strong]),
+            load(&text(weak), &[variable(strong)], &[]),
+            load("", &[variable(weak)], &[strong]),
+        ] {
+            let source = loaded.expect("a configuration").root_key().expect("a key");
+            assert_eq!(source.to_string(), strong.1);
+        }
+        let both = format!("{}{}", text(weak), text(strong));
+        let error = load(&both, &[], &[]).expect_err("two root keys");
+        assert!(error.contains("two root keys"), "{error}");
+    }
+    let error = load("", &[], &[("root_key", "/k")]).expect_err("a file");
+    assert!(error.contains("root_key_file"), "{error}");
 }
 
 #[test]

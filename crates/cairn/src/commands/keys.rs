@@ -1,0 +1,166 @@
+//! `cairn key`: making keys and rotating them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use ledger::{Ledger, LedgerError, RootKey, SystemClock, SystemEntropy};
+
+use super::{Bar, closing, open, root_key};
+use crate::cli::RotateOptions;
+use crate::config::StoreSettings;
+use crate::store::{self, RootKeySource, TENANT};
+use crate::terminal::say;
+
+pub(crate) fn create_key(
+    data: Option<PathBuf>,
+    root_key: Option<RootKeySource>,
+) -> anyhow::Result<ExitCode> {
+    let source = match (root_key, data) {
+        (Some(source), _) => source,
+        (None, Some(data)) => RootKeySource::File(store::root_key_path(&data)),
+        (None, None) => bail!("give --data DIR or --root-key FILE|URI"),
+    };
+    match &source {
+        RootKeySource::File(path) => {
+            store::create_root_key(path)?;
+            say(&format!("Made root key {} (mode 0600).", path.display()));
+            say(
+                "Whoever has this file and the store can read everything; without it nobody can read anything.",
+            );
+            say("Keep a copy in another place than the store's backups.");
+        }
+        RootKeySource::Token(uri) => {
+            RootKey::create_in_token(uri)?;
+            say("Made the root key in its token, which it never leaves.");
+            say(
+                "Without the token nobody can read the store: copy it with the token's own tools, as its maker says.",
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn rotate_key(options: RotateOptions) -> anyhow::Result<ExitCode> {
+    if options.tenant {
+        rotate_tenant(&options).await
+    } else if let Some(patient) = &options.patient {
+        rotate_patient(&options, patient).await
+    } else {
+        rotate_root(&options).await
+    }
+}
+
+async fn rotate_tenant(options: &RotateOptions) -> anyhow::Result<ExitCode> {
+    let ledger = open(&options.store).await?;
+    let bar = Bar::keys();
+    let progress = |progress: ledger::RotationProgress| bar.keys_looked_at(progress.keys);
+    let result = async {
+        // One that was cut short is finished rather than overtaken.
+        match ledger.continue_tenant_rotation(TENANT, &progress).await? {
+            Some(done) => Ok(done),
+            None => ledger.rotate_tenant_keys(TENANT, &progress).await,
+        }
+    };
+    let result = result.await;
+    bar.finish();
+    let done = closing(&ledger, result.map_err(Into::into)).await?;
+    say(&format!(
+        "New records are sealed under version {} of the organisation's keys, and so are all patients' keys ({} looked at).",
+        done.version, done.keys
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate_patient(options: &RotateOptions, patient: &str) -> anyhow::Result<ExitCode> {
+    let ledger = open(&options.store).await?;
+    let rotated = ledger.rotate_patient_key(TENANT, patient).await;
+    if !closing(&ledger, rotated.map_err(Into::into)).await? {
+        bail!("nothing was ever written for a patient with this id, so there is no key to rotate");
+    }
+    say("What is written for this patient from now on is sealed under a new version of the key.");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate_root(options: &RotateOptions) -> anyhow::Result<ExitCode> {
+    let old = root_key(&options.store);
+    match (&options.to, &old) {
+        (Some(to), _) if *to != old => rotate_to(options, &old, to).await,
+        // The token's key stays; what is derived from it changes.
+        (_, RootKeySource::Token(_)) => rotate_to(options, &old, &old).await,
+        (_, RootKeySource::File(file)) => rotate_file(options, file).await,
+    }
+}
+
+async fn rotate_to(
+    options: &RotateOptions,
+    old: &RootKeySource,
+    to: &RootKeySource,
+) -> anyhow::Result<ExitCode> {
+    let new = match to {
+        RootKeySource::File(path) if !path.exists() => store::create_root_key(path)?,
+        source => source.read()?,
+    };
+    let ledger = match open_under(&options.store.data, old).await {
+        Err(error @ LedgerError::RootKey(_)) if old != to => {
+            // An earlier try may have come as far as the store.
+            let Ok(ledger) = open_under(&options.store.data, to).await else {
+                return Err(error.into());
+            };
+            ledger
+        }
+        outcome => outcome?,
+    };
+    let rotated = ledger.rotate_root_key(&new).await;
+    closing(&ledger, rotated.map_err(Into::into)).await?;
+    if old == to {
+        say("What the key in the token gave before opens nothing of the store any more.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!(
+        "The store opens with {to} now, and with no other key."
+    ));
+    say(match to {
+        RootKeySource::File(_) => {
+            "Set root_key_file to it (or give --root-key) before the next start."
+        }
+        RootKeySource::Token(_) => "Set root_key to it (or give --root-key) before the next start.",
+    });
+    say("Backups made before open with the old key only: keep it until the last of them is gone.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A new key in the place of the one in a file. At every moment one of the two opens the store, and
+/// [`store::open`] finds out which.
+async fn rotate_file(options: &RotateOptions, file: &Path) -> anyhow::Result<ExitCode> {
+    let ledger = open(&options.store).await?;
+    let result = rotate_file_of(&ledger, file).await;
+    let kept = closing(&ledger, result).await?;
+    say(&format!(
+        "The store opens with the new key in {} now.",
+        file.display()
+    ));
+    say(&format!(
+        "Backups made before open with the old one only, which is in {}: keep it until the last of them is gone.",
+        kept.display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate_file_of(ledger: &Ledger, file: &Path) -> anyhow::Result<PathBuf> {
+    let next = store::next_key_path(file);
+    // One that a try before has left behind was never used, or the store would have opened with it. It
+    // may be cut short.
+    if next.exists() {
+        std::fs::remove_file(&next).with_context(|| next.display().to_string())?;
+    }
+    let new = RootKey::create(&next, &SystemEntropy)?;
+    ledger.rotate_root_key(&new).await?;
+    Ok(store::promote_next_key(file)?)
+}
+
+async fn open_under(data: &Path, source: &RootKeySource) -> Result<Ledger, LedgerError> {
+    let cache_bytes = StoreSettings::default().cache_bytes;
+    store::open(data, source, Arc::new(SystemClock), cache_bytes).await
+}
