@@ -16,7 +16,7 @@
 //! | leaf, with the tree's hashes that it completed | shard, index | by index within a shard |
 //! | timer, outbox | due, shard, id | soonest first |
 //! | cursor | consumer, shard | point |
-//! | key | tenant, blind subject | point; by subject within a tenant |
+//! | key | tenant, blind subject | point |
 //! | redo | sequence | by sequence |
 //! | meta | name | by name |
 
@@ -221,13 +221,6 @@ pub(crate) trait Snapshot: Send + Sync {
     fn has_outbox(&self, key: &OutboxKey) -> Result<bool, LedgerError>;
     fn cursor(&self, consumer: &str, shard: Shard) -> Result<Option<Number>, LedgerError>;
     fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError>;
-    /// Key rows of a tenant after a blind subject (from the first on when there is none), by subject.
-    fn keys(
-        &self,
-        tenant: TenantId,
-        after: Option<Blind>,
-        limit: usize,
-    ) -> Result<Vec<(SubjectKey, KeyRow)>, LedgerError>;
     /// Rows of a table as the writes that make them, in an order of the store's own, behind the row
     /// that `after` makes; from the first one on if there is none.
     fn scan(

@@ -22,7 +22,7 @@ impl KeyType for SecretLength {
 }
 
 /// HKDF-Expand (RFC 5869) with SHA-256: a key of 32 bytes for one use.
-fn derive(secret: &Secret, info: &[&[u8]]) -> Secret {
+pub(crate) fn derive(secret: &Secret, info: &[&[u8]]) -> Secret {
     let mut out = [0; 32];
     let prk = Prk::new_less_safe(HKDF_SHA256, secret);
     // Expanding fails only for more than 255 blocks, filling only for another length than asked for.

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use tlog_tiles::stored_hash_index;
 
 use crate::backend::{
-    Backend, Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Table, Write,
+    Backend, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Table, Write,
 };
-use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
+use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, Timer, TimerKey, Token};
 
 type Place = (Number, Shard);
 
@@ -280,20 +280,6 @@ impl Snapshot for Arc<Rows> {
     }
     fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError> {
         Ok(self.keys.get(key).cloned())
-    }
-    fn keys(
-        &self,
-        tenant: TenantId,
-        after: Option<Blind>,
-        limit: usize,
-    ) -> Result<Vec<(SubjectKey, KeyRow)>, LedgerError> {
-        let key = |subject| SubjectKey { tenant, subject };
-        let from = after.map_or(Bound::Included(key([0; 16])), |after| {
-            Bound::Excluded(key(after))
-        });
-        let rows = self.keys.range((from, Bound::Included(key([0xff; 16]))));
-        let rows = rows.take(limit).map(|(key, row)| (*key, row.clone()));
-        Ok(rows.collect())
     }
     fn scan(
         &self,

@@ -63,7 +63,7 @@ pub(crate) struct SealedCommit {
 pub(crate) struct Rekeying {
     pub(crate) rows: Vec<Rekey>,
     /// A meta row that moves with them, from one value to another; not if it has moved already.
-    pub(crate) position: Option<(String, Vec<u8>, Vec<u8>)>,
+    pub(crate) position: Option<(String, Option<Vec<u8>>, Vec<u8>)>,
     /// Whether the keys themselves are others, not only what they are wrapped in.
     pub(crate) grown: bool,
 }
@@ -399,7 +399,7 @@ impl<'a> Group<'a> {
             }
         }
         if let Some((name, from, to)) = rekeying.position
-            && self.meta(&name)?.as_deref() == Some(&from)
+            && self.meta(&name)? == from
         {
             self.add_meta(&name, to);
         }

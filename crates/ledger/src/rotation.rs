@@ -1,13 +1,10 @@
 //! Rotating keys without rewriting bodies: what changes is what the keys are wrapped in, and under
 //! which key new bodies are sealed.
 
-use std::sync::Arc;
-
-use crate::backend::{Backend, KeyRow, SubjectKey};
+use crate::backend::{Backend, Blind, KeyRow, Snapshot, SubjectKey, Table, Write};
 use crate::bootstrap::{opens, rewrap, tenant_version_row, wrap};
 use crate::codec::Decoder;
 use crate::data_keys::wrapped_by;
-use crate::keys::TenantKeys;
 use crate::plan::{Rekey, Rekeying};
 use crate::writer::Request;
 use crate::{Ledger, LedgerError, RootKey, TenantId};
@@ -17,10 +14,48 @@ const PAGE: usize = 512;
 /// How often a rotation of a patient's key is tried while others change the same row.
 const TRIES: usize = 8;
 
-/// The meta row of how far the wrapping of a tenant's key rows has come; empty when there is none to do.
-/// Its value is the version of the secret, and the last blind subject that is done.
+/// The meta row of how far the wrapping of a tenant's key rows has come.
 fn position_row(tenant: TenantId) -> String {
     format!("rewrap/{:08x}", tenant.0)
+}
+
+/// How far that is: all rows up to some place are wrapped by this version of the tenant's secret or a
+/// later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position {
+    version: u32,
+    reached: Reached,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Start,
+    After(Blind),
+    End,
+}
+
+impl Position {
+    /// version u32, then nothing for the start, the blind subject (16) on the way, a zero at the end.
+    fn encode(self) -> Vec<u8> {
+        let mut out = self.version.to_be_bytes().to_vec();
+        match self.reached {
+            Reached::Start => {}
+            Reached::After(subject) => out.extend_from_slice(&subject),
+            Reached::End => out.push(0),
+        }
+        out
+    }
+
+    fn decode(row: &[u8]) -> Result<Self, LedgerError> {
+        let mut decoder = Decoder::new(row, "rewrap");
+        let version = decoder.u32()?;
+        let reached = match decoder.remaining() {
+            0 => Reached::Start,
+            1 => Reached::End,
+            _ => Reached::After(decoder.array()?),
+        };
+        Ok(Self { version, reached })
+    }
 }
 
 /// How far a rotation of a tenant's keys is.
@@ -30,6 +65,30 @@ pub struct RotationProgress {
     pub version: u32,
     /// Patients' keys looked at since this call began.
     pub keys: u64,
+}
+
+/// A page of a tenant's key rows, after a blind subject or from the first one on.
+pub(crate) fn key_rows(
+    snapshot: &dyn Snapshot,
+    tenant: TenantId,
+    after: Option<Blind>,
+) -> Result<Vec<(SubjectKey, KeyRow)>, LedgerError> {
+    // What lies right before the tenant's first row is the last of the tenant before.
+    let after = match (after, tenant.0.checked_sub(1)) {
+        (Some(subject), _) => Some(SubjectKey { tenant, subject }),
+        (None, Some(before)) => Some(SubjectKey {
+            tenant: TenantId(before),
+            subject: [0xff; 16],
+        }),
+        (None, None) => None,
+    };
+    let after = after.map(|key| Write::Key(key, KeyRow::Destroyed { at_ms: 0 }));
+    let page = snapshot.scan(Table::Key, after.as_ref(), PAGE)?;
+    let rows = page.into_iter().map_while(|row| match row {
+        Write::Key(key, row) if key.tenant == tenant => Some((key, row)),
+        _ => None,
+    });
+    Ok(rows.collect())
 }
 
 impl Ledger {
@@ -83,12 +142,8 @@ impl Ledger {
             core.entropy.fill(&mut secret);
             let name = tenant_version_row(tenant, version);
             let wrapped = wrap(&root_wrap, &*core.entropy, &name, &secret);
-            let rows = vec![
-                (name, wrapped),
-                (position_row(tenant), version.to_be_bytes().to_vec()),
-            ];
-            self.ask(1, |reply| Request::Meta(rows, reply)).await?;
-            core.set_tenant(Arc::new(TenantKeys::clone(&keys).with(&secret)));
+            self.ask(1, |reply| Request::Meta(vec![(name, wrapped)], reply))
+                .await?;
             version
         };
         let done = self.continue_tenant_rotation(tenant, progress).await?;
@@ -108,41 +163,53 @@ impl Ledger {
         progress: &(dyn Fn(RotationProgress) + Send + Sync),
     ) -> Result<Option<RotationProgress>, LedgerError> {
         let name = position_row(tenant);
-        // Whatever the writer planned before it knew the new secret is written once this is answered.
-        self.ask(1, |reply| Request::Meta(Vec::new(), reply))
-            .await?;
         let mut done: Option<RotationProgress> = None;
         loop {
             let backend = self.backend()?;
+            let newest = self
+                .core()
+                .reload_tenant(&*backend, tenant)?
+                .newest()
+                .version;
             let snapshot = backend.snapshot();
-            let position = snapshot.meta(&name)?.unwrap_or_default();
-            if position.is_empty() {
-                break;
-            }
-            let mut decoder = Decoder::new(&position, "rewrap");
-            let version = decoder.u32()?;
-            let after = (decoder.remaining() > 0)
-                .then(|| decoder.array())
-                .transpose()?;
-            let rows = snapshot.keys(tenant, after, PAGE)?;
+            let row = snapshot.meta(&name)?;
+            let position = match &row {
+                Some(row) => Position::decode(row)?,
+                None => Position {
+                    version: 1,
+                    reached: Reached::End,
+                },
+            };
+            let after = match position.reached {
+                _ if position.version < newest => {
+                    // Written once the writer knows the newest secret: what it planned before is written
+                    // by then too, and in front of no place is there a row that is wrapped by an older.
+                    let start = Position {
+                        version: newest,
+                        reached: Reached::Start,
+                    };
+                    self.move_to(&name, row, start, Vec::new()).await?;
+                    continue;
+                }
+                Reached::End => break,
+                Reached::Start => None,
+                Reached::After(subject) => Some(subject),
+            };
+            let rows = key_rows(&*snapshot, tenant, after)?;
             drop(snapshot);
+            let version = position.version;
             let looked = done.map_or(0, |done| done.keys) + rows.len() as u64;
+            let reached = match rows.last() {
+                Some((last, _)) => Reached::After(last.subject),
+                None => Reached::End,
+            };
+            let rows = self.rewrapped(&*backend, tenant, version, rows)?;
+            self.move_to(&name, row, Position { version, reached }, rows)
+                .await?;
             let reached = RotationProgress {
                 version,
                 keys: looked,
             };
-            let next = match rows.last() {
-                Some((last, _)) => [&version.to_be_bytes()[..], &last.subject].concat(),
-                None => Vec::new(),
-            };
-            let rows = self.rewrapped(&*backend, tenant, version, rows)?;
-            let rekeying = Rekeying {
-                rows,
-                position: Some((name.clone(), position, next)),
-                grown: false,
-            };
-            self.ask(64, |reply| Request::Rekey(rekeying, reply))
-                .await?;
             done = Some(reached);
             progress(reached);
         }
@@ -150,6 +217,24 @@ impl Ledger {
             self.scrub().await?;
         }
         Ok(done)
+    }
+
+    /// Writes rows and the position that they stand for, if nobody has moved it.
+    async fn move_to(
+        &self,
+        name: &str,
+        from: Option<Vec<u8>>,
+        to: Position,
+        rows: Vec<Rekey>,
+    ) -> Result<(), LedgerError> {
+        let rekeying = Rekeying {
+            rows,
+            position: Some((name.to_owned(), from, to.encode())),
+            grown: false,
+        };
+        self.ask(64, |reply| Request::Rekey(rekeying, reply))
+            .await
+            .map(drop)
     }
 
     /// Those of some key rows that an older secret wraps, wrapped under a version of it.

@@ -162,10 +162,14 @@ impl Core {
         Ok(keys)
     }
 
-    /// Follows a change of a tenant's secrets that has become durable.
+    /// Follows a change of a tenant's secrets that has become durable. Who read them earlier may come
+    /// later, so the most secrets stand.
     pub(crate) fn set_tenant(&self, keys: Arc<TenantKeys>) {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        tenants.insert(keys.tenant, keys);
+        let known = tenants.get(&keys.tenant);
+        if known.is_none_or(|known| known.newest().version < keys.newest().version) {
+            tenants.insert(keys.tenant, keys);
+        }
     }
 
     pub(crate) fn last(&self) -> Number {

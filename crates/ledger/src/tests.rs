@@ -9,6 +9,7 @@ mod simulation;
 #[path = "../tests/suite/mod.rs"]
 mod suite;
 mod tampering;
+mod wycheproof;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -161,7 +162,7 @@ async fn a_key_destroyed_before_a_crash_is_scrubbed_on_opening() {
     drop(backend);
     assert!(file_with(folder.path(), &wrapped).is_some());
     let (_backend, _ledger) = on_disk(folder.path()).await;
-    assert!(file_with(folder.path(), &wrapped).is_none());
+    assert_eq!(file_with(folder.path(), &wrapped), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,7 +78,7 @@ pub(super) fn check(store: &Path) -> Result<Option<Torn>, LedgerError> {
     Ok(torn)
 }
 
-fn journals(store: &Path) -> Result<Vec<PathBuf>, LedgerError> {
+pub(super) fn journals(store: &Path) -> Result<Vec<PathBuf>, LedgerError> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(store).map_err(|error| failed(store, &error))?;
     for entry in entries {

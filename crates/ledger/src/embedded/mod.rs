@@ -54,6 +54,11 @@ const CACHE_BYTES_A_POSTING: u64 = 64;
 const SPENT_ROWS_MAX: u64 = 512;
 /// How long to wait before writing postings into their table is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often, and how long each time, a scrub waits for the old journal to go: a minute in all.
+const SCRUB_TRIES: usize = 600;
+const SCRUB_PAUSE: Duration = Duration::from_millis(100);
+/// A row that there never is; removing it gives the table something to write out.
+const SCRUB_ROW: &str = "scrub/wait";
 /// The scrub writes this much to make fjall begin a new journal (it does at 64,000,000 bytes).
 const SCRUB_BYTES: usize = 65 << 20;
 
@@ -341,6 +346,32 @@ impl Tables {
         }
     }
 
+    /// Waits until journals have been removed. fjall does so after a table has been written out, on a
+    /// thread of its own, and not before all tables are as new as the journal.
+    fn wait_until_gone(&self, journals: &[PathBuf]) -> Result<(), LedgerError> {
+        for _ in 0..SCRUB_TRIES {
+            if !journals.iter().any(|path| path.exists()) {
+                return Ok(());
+            }
+            let mut batch = self.durable_batch();
+            batch.remove(&self.meta, SCRUB_ROW);
+            batch.commit().map_err(fault)?;
+            self.meta.rotate_memtable_and_wait().map_err(fault)?;
+            // Nobody tells this condition, so it is a pause.
+            let fresh = self.fresh();
+            drop(
+                self.fresh_changed
+                    .wait_timeout(fresh, SCRUB_PAUSE)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+        }
+        Err(LedgerError::Storage(
+            "a destroyed key could not be removed from the store's journal; it is tried again when the \
+             store is opened next"
+                .into(),
+        ))
+    }
+
     fn write_postings(&self, run: &Run) -> Result<(), LedgerError> {
         let began = tokio::time::Instant::now();
         #[cfg(test)]
@@ -520,6 +551,7 @@ impl Backend for FjallBackend {
         // The overwritten row is in the journal and perhaps in a table. Fill the journal until fjall
         // begins a new one, write out all that is in memory so that the old journal can go, and
         // rewrite the key table without what was overwritten.
+        let before = journal::journals(&tables.path)?;
         let filler = vec![0; 1000];
         let rows_a_batch = 1000;
         for round in 0..SCRUB_BYTES / (filler.len() * rows_a_batch) {
@@ -543,6 +575,7 @@ impl Backend for FjallBackend {
                 table.rotate_memtable_and_wait().map_err(fault)?;
             }
         }
+        tables.wait_until_gone(&before)?;
         tables.key.major_compact().map_err(fault)?;
         tables.meta.major_compact().map_err(fault)
     }

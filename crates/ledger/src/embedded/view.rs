@@ -12,10 +12,10 @@ use super::rows::{
     superseded_key,
 };
 use super::{Tables, fault};
-use crate::backend::{Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Table, Write};
+use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Table, Write};
 use crate::codec::Decoder;
 use crate::tree::stored_by;
-use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
+use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, Timer, TimerKey, Token};
 
 pub(super) struct FjallSnapshot {
     tables: Arc<Tables>,
@@ -341,29 +341,6 @@ impl Snapshot for FjallSnapshot {
     fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError> {
         let value = self.get(&self.tables.key, &blind_key(key.tenant, &key.subject))?;
         value.map(|value| decode_key_row(&value)).transpose()
-    }
-
-    fn keys(
-        &self,
-        tenant: TenantId,
-        after: Option<Blind>,
-        limit: usize,
-    ) -> Result<Vec<(SubjectKey, KeyRow)>, LedgerError> {
-        let from = match after.map(u128::from_be_bytes) {
-            None => 0,
-            Some(u128::MAX) => return Ok(Vec::new()),
-            Some(after) => after + 1,
-        };
-        let (from, to) = (
-            blind_key(tenant, &from.to_be_bytes()),
-            blind_key(tenant, &[0xff; 16]),
-        );
-        self.page(&self.tables.key, &from, &to, limit, |key, value| {
-            let mut decoder = Decoder::new(key, "key");
-            decoder.u32()?;
-            let subject = decoder.array()?;
-            Ok((SubjectKey { tenant, subject }, decode_key_row(value)?))
-        })
     }
 
     fn scan(

@@ -10,6 +10,7 @@ use crate::bootstrap::{as_first_format, secret_rows};
 use crate::data_keys::wrapped_by;
 use crate::memory_backend::MemoryBackend;
 use crate::plan::{Rekey, Rekeying, SCRUB_DUE};
+use crate::rotation::key_rows;
 use crate::writer::Request;
 use crate::{Expected, Ledger, LedgerError, ManualClock, RootKey, Shard};
 
@@ -291,8 +292,8 @@ async fn store_of(patients: usize) -> MemoryBackend {
 
 /// The versions of the tenant's secret that wrap the patients' keys.
 fn versions(rows: &MemoryBackend) -> Vec<u32> {
-    let keys = rows.snapshot().keys(TENANT, None, usize::MAX).unwrap();
-    let versions = keys.iter().filter_map(|(_, row)| match row {
+    let rows = rows.rows();
+    let versions = rows.keys.values().filter_map(|row| match row {
         KeyRow::Wrapped(wrapped) => Some(wrapped_by(wrapped).unwrap()),
         KeyRow::Destroyed { .. } => None,
     });
@@ -407,7 +408,7 @@ async fn what_an_earlier_secret_wrapped_is_in_no_file() {
         write(&ledger, patient).await;
     }
     let wrapped = || -> Vec<Vec<u8>> {
-        let keys = backend.snapshot().keys(TENANT, None, 9).unwrap();
+        let keys = key_rows(&*backend.snapshot(), TENANT, None).unwrap();
         let rows = keys.into_iter().map(|(_, row)| match row {
             KeyRow::Wrapped(wrapped) => wrapped,
             KeyRow::Destroyed { .. } => panic!("no key is destroyed"),
