@@ -4,11 +4,13 @@
 mod doctor;
 mod group;
 mod logs;
+mod nonces;
 mod rotation;
 mod simulation;
 #[path = "../tests/suite/mod.rs"]
 mod suite;
 mod tampering;
+mod tokens;
 mod wycheproof;
 
 use std::path::{Path, PathBuf};

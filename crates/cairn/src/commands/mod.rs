@@ -10,7 +10,7 @@ mod serve;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ledger::{Ledger, SystemClock};
 use trust::{Agent, Trust, TrustOptions};
 
@@ -27,7 +27,6 @@ pub(crate) use serve::serve;
 use crate::cli::StoreArguments;
 use crate::config::{SessionSettings, StoreSettings};
 use crate::store::{self, RootKeySource, TENANT};
-use crate::terminal::say;
 
 /// Where a store's root key is.
 fn root_key(arguments: &StoreArguments) -> RootKeySource {
@@ -71,7 +70,6 @@ async fn closing<T>(ledger: &Ledger, result: anyhow::Result<T>) -> anyhow::Resul
     closed.context("closing the store")?;
     Ok(value)
 }
-
 
 /// Reads a text file with its name in the error.
 fn read_text(path: &Path) -> anyhow::Result<String> {

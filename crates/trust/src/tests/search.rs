@@ -700,3 +700,70 @@ async fn many_alternatives_are_no_error() {
         .unwrap();
     assert_eq!(found.rows.len(), 1);
 }
+
+/// Two values with one token can't be made, but what they would do can: an index that names a document
+/// for a value that it does not have.
+#[tokio::test]
+async fn a_token_that_stands_for_two_values_shows_no_wrong_document() {
+    let house = House::new().await;
+    house
+        .put([a_patient("p", "Berg"), a_weight("o", "p", "2026-06-01")])
+        .await;
+    let (ledger, kind) = (house.ledger(), tokens::kind(ResourceType::Observation));
+    let stored = ledger.get(TENANT, kind, "o").await.unwrap().unwrap();
+    let mut other = a_weight("o", "p", "2019-01-01");
+    other["code"] = json!({"coding": [{"system": "s", "code": "another"}]});
+    let mut found_by = Vec::new();
+    for value in [a_weight("o", "p", "2026-06-01"), other] {
+        found_by.extend(tokens::of(
+            ledger,
+            TENANT,
+            &Resource::from_value(value).unwrap(),
+        ));
+    }
+    let commit = ledger::Commit {
+        documents: vec![ledger::Draft {
+            kind,
+            id: "o".to_owned(),
+            owner: ledger::Owner::Patient("p".to_owned()),
+            expected: Expected::Version(stored.version),
+            body: stored.body,
+            deleted: false,
+            tokens: found_by,
+        }],
+        audit: Some(ledger::AuditDraft {
+            kind: tokens::kind(ResourceType::AuditEvent),
+            id: ledger.mint_own_id(TENANT),
+            shard: stored.at.shard,
+            body: b"{\"resourceType\":\"AuditEvent\"}".to_vec(),
+            parts: Vec::new(),
+            tokens: Vec::new(),
+        }),
+        ..ledger::Commit::new(TENANT)
+    };
+    ledger.commit(commit).await.unwrap();
+    let permit = house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
+        .await
+        .unwrap();
+    for (parameters, shown) in [
+        (vec![("code", "another")], false),
+        (vec![("code", "s|another")], false),
+        (vec![("date", "2019-01-01")], false),
+        (vec![("date", "lt2020"), ("patient", "p")], false),
+        (vec![("date", "2026-06-01")], true),
+        (vec![("code:not", "another")], true),
+    ] {
+        let mut asked = parameters.clone();
+        asked.push(("_total", "accurate"));
+        let query = query(ResourceType::Observation, &asked);
+        let plan = tokens::plan(ledger, TENANT, &query, None);
+        let named = ledger.search(TENANT, &plan.query, None, None, 9).await;
+        if !shown {
+            assert_eq!(named.unwrap().len(), 1, "{parameters:?}");
+        }
+        let page = house.vault().search(&permit, &query, None).await.unwrap();
+        assert_eq!(page.rows.len(), usize::from(shown), "{parameters:?}");
+        assert_eq!(page.total, Some(usize::from(shown)), "{parameters:?}");
+    }
+}
