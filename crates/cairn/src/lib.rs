@@ -9,6 +9,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 pub mod demo;
+pub mod dictionaries;
 mod http;
 mod server;
 pub mod store;

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use ledger::{Clock, Ledger, LedgerError, OpenOptions, RootKey, SystemEntropy, TenantId};
 
+use crate::dictionaries::dictionaries;
+
 /// The one tenant of this release. Several tenants in one server come with host names of their own.
 pub const TENANT: TenantId = TenantId(1);
-
-/// The compression dictionary for new bodies; `examples/train_dictionary.rs` makes it.
-const DICTIONARY: &[u8] = include_bytes!("../assets/fhir-r4-1.dict");
 
 /// Where a root key is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,7 +193,7 @@ async fn open_with(
         root_key,
         clock: Arc::clone(clock),
         entropy: Arc::new(SystemEntropy),
-        dictionary: DICTIONARY.to_vec(),
+        dictionary: dictionaries(),
         cache_bytes,
     };
     // Opening reads the journal; that is work for a thread that may block.

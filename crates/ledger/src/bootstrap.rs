@@ -9,7 +9,7 @@ use crate::backup::{OUTBOX_HELD, RESTORING};
 use crate::codec::Decoder;
 use crate::keys::{Salt, Secret, TenantKeys, derive_for};
 use crate::plan::State;
-use crate::seal::{Packer, open, seal};
+use crate::seal::{Choice, Packer, open, seal};
 use crate::shared::{Core, Parts};
 use crate::tree::{Signer, Tree};
 use crate::writer::{CHECKPOINT, MetaRow, load_state};
@@ -195,7 +195,7 @@ fn store_id(store: &[u8]) -> Result<[u8; 16], LedgerError> {
     Ok(id)
 }
 
-/// All dictionaries, and the version of the one for new bodies, which is stored if it is new.
+/// All dictionaries, and which are for new bodies; those that are new to the store are stored.
 fn packer(
     backend: &dyn Backend,
     snapshot: &dyn Snapshot,
@@ -208,26 +208,37 @@ fn packer(
             .map_err(|_| LedgerError::Damaged(format!("the meta row {name} has a wrong name")))?;
         dictionaries.insert(version, unwrap(root, &name, &wrapped)?);
     }
-    if options.dictionary.is_empty() {
-        return Ok(Packer::new(0, &dictionaries));
+    let mut choice = Choice::default();
+    for dictionary in &options.dictionary {
+        if dictionary.bytes.is_empty() || dictionary.bytes.len() > MAX_DICTIONARY_BYTES {
+            return Err(LedgerError::Invalid(
+                "a dictionary has at least a byte and at most 1 MiB",
+            ));
+        }
+        let known = dictionaries
+            .iter()
+            .find(|(_, bytes)| **bytes == dictionary.bytes)
+            .map(|(version, _)| *version);
+        let version = match known {
+            Some(version) => version,
+            None => {
+                let version = dictionaries.keys().max().unwrap_or(&0) + 1;
+                let name = format!("{DICTIONARY}{version:08x}");
+                // Sealed, because a dictionary trained on patients' records is made of them.
+                let value = wrap(root, &*options.entropy, &name, &dictionary.bytes);
+                backend.apply(vec![Write::Meta { name, value }])?;
+                dictionaries.insert(version, dictionary.bytes.clone());
+                version
+            }
+        };
+        if dictionary.kinds.is_empty() {
+            choice.other = version;
+        }
+        for kind in &dictionary.kinds {
+            choice.by_kind.insert(*kind, version);
+        }
     }
-    if options.dictionary.len() > MAX_DICTIONARY_BYTES {
-        return Err(LedgerError::Invalid("a dictionary has at most 1 MiB"));
-    }
-    let known = dictionaries
-        .iter()
-        .find(|(_, bytes)| **bytes == options.dictionary)
-        .map(|(version, _)| *version);
-    if let Some(version) = known {
-        return Ok(Packer::new(version, &dictionaries));
-    }
-    let version = dictionaries.keys().max().unwrap_or(&0) + 1;
-    let name = format!("{DICTIONARY}{version:08x}");
-    // Sealed, because a dictionary trained on patients' records is made of them.
-    let value = wrap(root, &*options.entropy, &name, &options.dictionary);
-    backend.apply(vec![Write::Meta { name, value }])?;
-    dictionaries.insert(version, options.dictionary.clone());
-    Ok(Packer::new(version, &dictionaries))
+    Ok(Packer::new(choice, &dictionaries))
 }
 
 fn tenants(

@@ -62,7 +62,7 @@ pub use error::LedgerError;
 pub use model::*;
 pub use root_key::RootKey;
 pub use rotation::RotationProgress;
-pub use store::{Ledger, OpenOptions};
+pub use store::{Dictionary, Ledger, OpenOptions};
 pub use tlog::{LogTile, NewestCheckpoint};
 pub use view::View;
 pub use witness::{Witness, WitnessState, Witnesses, WitnessesError};

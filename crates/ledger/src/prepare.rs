@@ -196,7 +196,7 @@ impl Sealing<'_> {
             sealed_by,
             key_version,
             cause,
-            dictionary: self.core.packer.version(),
+            dictionary: self.core.packer.version(Some(draft.kind)),
         };
         self.row(
             &header,
@@ -224,7 +224,7 @@ impl Sealing<'_> {
             sealed_by: SealedBy::Audit,
             key_version: self.keys.newest().version,
             cause,
-            dictionary: self.core.packer.version(),
+            dictionary: self.core.packer.version(Some(draft.kind)),
         };
         self.row(
             &header,
@@ -249,7 +249,7 @@ impl Sealing<'_> {
         mut tokens: Vec<Token>,
     ) -> Result<SealedDocument, LedgerError> {
         let mut row = header.encode();
-        let packed = self.core.packer.pack(id, body)?;
+        let packed = self.core.packer.pack(header.dictionary, id, body)?;
         let sealed = seal(
             &document_key(data_key, header),
             &*self.core.entropy,
@@ -293,7 +293,8 @@ impl Sealing<'_> {
             put_varint(&mut sealed, u64::from(version));
         }
         sealed.extend(subject.into_iter().flatten());
-        put_varint(&mut sealed, u64::from(self.core.packer.version()));
+        let dictionary = self.core.packer.version(None);
+        put_varint(&mut sealed, u64::from(dictionary));
         let mut row = OutboxRow {
             key: draft.key,
             tenant: self.keys.tenant,
@@ -301,7 +302,7 @@ impl Sealing<'_> {
             attempt: draft.attempt,
             sealed: Vec::new(),
         };
-        let packed = self.core.packer.pack("", &draft.body)?;
+        let packed = self.core.packer.pack(dictionary, "", &draft.body)?;
         let associated = outbox_associated(&row, &sealed);
         let key = derive_for(data_key, b"outbox", &draft.key.id);
         sealed.extend_from_slice(&seal(&key, &*self.core.entropy, &associated, packed));

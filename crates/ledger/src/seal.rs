@@ -15,7 +15,7 @@ use zstd::zstd_safe::{
 
 use crate::codec::{Decoder, put_varint};
 use crate::keys::Secret;
-use crate::{Entropy, LedgerError};
+use crate::{Entropy, Kind, LedgerError};
 
 /// The greatest body of a document or outbox entry, bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
@@ -72,12 +72,20 @@ pub(crate) fn open(key: &Secret, associated: &[u8], sealed: &[u8]) -> Option<Vec
 /// Compresses with the store's dictionaries. Contexts are kept, because making one costs more than
 /// compressing a resource.
 pub(crate) struct Packer {
-    /// Version of the dictionary for new bodies; 0 is none.
-    version: u32,
-    newest: Option<CDict<'static>>,
+    /// Which dictionary new bodies are compressed with.
+    choice: Choice,
+    compressing: HashMap<u32, CDict<'static>>,
     dictionaries: HashMap<u32, DDict<'static>>,
     compressors: Mutex<Vec<CCtx<'static>>>,
     decompressors: Mutex<Vec<DCtx<'static>>>,
+}
+
+/// Versions of dictionaries for new bodies; 0 is none.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Choice {
+    pub(crate) by_kind: HashMap<Kind, u32>,
+    /// For all other kinds, and for what has no kind.
+    pub(crate) other: u32,
 }
 
 fn refused(code: usize) -> LedgerError {
@@ -85,29 +93,40 @@ fn refused(code: usize) -> LedgerError {
 }
 
 impl Packer {
-    /// `dictionaries` by version; `version` is the one for new bodies, 0 for none.
-    pub(crate) fn new(version: u32, dictionaries: &HashMap<u32, Vec<u8>>) -> Self {
+    /// `dictionaries` by version: those that the store was ever written with.
+    pub(crate) fn new(choice: Choice, dictionaries: &HashMap<u32, Vec<u8>>) -> Self {
+        let used = |version: &u32| {
+            *version == choice.other || choice.by_kind.values().any(|used| used == version)
+        };
         Self {
-            version,
-            newest: dictionaries
-                .get(&version)
-                .map(|bytes| CDict::create(bytes, ZSTD_LEVEL)),
+            compressing: dictionaries
+                .iter()
+                .filter(|(version, _)| used(version))
+                .map(|(version, bytes)| (*version, CDict::create(bytes, ZSTD_LEVEL)))
+                .collect(),
             dictionaries: dictionaries
                 .iter()
                 .map(|(version, bytes)| (*version, DDict::create(bytes)))
                 .collect(),
+            choice,
             compressors: Mutex::default(),
             decompressors: Mutex::default(),
         }
     }
 
-    /// Version of the dictionary that [`Packer::pack`] uses.
-    pub(crate) fn version(&self) -> u32 {
-        self.version
+    /// Version of the dictionary for a new body of a kind.
+    pub(crate) fn version(&self, kind: Option<Kind>) -> u32 {
+        let known = kind.and_then(|kind| self.choice.by_kind.get(&kind));
+        known.copied().unwrap_or(self.choice.other)
     }
 
-    /// Id and body, compressed together: the id is also in most bodies.
-    pub(crate) fn pack(&self, id: &str, body: &[u8]) -> Result<Vec<u8>, LedgerError> {
+    /// Id and body, compressed together with a dictionary: the id is also in most bodies.
+    pub(crate) fn pack(
+        &self,
+        dictionary: u32,
+        id: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, LedgerError> {
         let mut plain = Vec::with_capacity(2 + id.len() + body.len());
         put_varint(&mut plain, id.len() as u64);
         plain.extend_from_slice(id.as_bytes());
@@ -119,7 +138,7 @@ impl Packer {
             .pop();
         let mut context = kept.unwrap_or_else(CCtx::create);
         let mut packed = Vec::with_capacity(compress_bound(plain.len()));
-        let outcome = match &self.newest {
+        let outcome = match self.compressing.get(&dictionary) {
             Some(dictionary) => context.compress_using_cdict(&mut packed, &plain, dictionary),
             None => context.compress(&mut packed, &plain, ZSTD_LEVEL),
         };
@@ -204,25 +223,37 @@ mod tests {
         let dictionary = b"{\"resourceType\":\"Observation\",\"status\":\"final\",\"code\":{\"coding\":[{\"system\":".repeat(4);
         let dictionaries = HashMap::from([(3, dictionary)]);
         let body = b"{\"resourceType\":\"Observation\",\"status\":\"final\"}".to_vec();
-        let (with, without) = (Packer::new(3, &dictionaries), Packer::new(0, &dictionaries));
+        let packer = Packer::new(
+            Choice {
+                by_kind: HashMap::from([(Kind(2), 3)]),
+                other: 0,
+            },
+            &dictionaries,
+        );
+        assert_eq!(packer.version(Some(Kind(2))), 3);
+        assert_eq!(
+            (packer.version(Some(Kind(3))), packer.version(None)),
+            (0, 0)
+        );
+        let (with, without) = (&packer, &packer);
         for body in [Vec::new(), body.clone(), vec![0; 1_000_000]] {
-            let packed = with.pack("some-id", &body).unwrap();
+            let packed = with.pack(3, "some-id", &body).unwrap();
             assert_eq!(
                 with.unpack(3, &packed).unwrap(),
                 ("some-id".to_owned(), body.clone())
             );
-            let packed = without.pack("some-id", &body).unwrap();
+            let packed = without.pack(0, "some-id", &body).unwrap();
             assert_eq!(
                 with.unpack(0, &packed).unwrap(),
                 ("some-id".to_owned(), body)
             );
         }
         assert!(
-            with.pack("some-id", &body).unwrap().len()
-                < without.pack("some-id", &body).unwrap().len()
+            with.pack(3, "some-id", &body).unwrap().len()
+                < without.pack(0, "some-id", &body).unwrap().len()
         );
         assert!(matches!(
-            with.unpack(4, &with.pack("a", b"b").unwrap()),
+            with.unpack(4, &with.pack(3, "a", b"b").unwrap()),
             Err(LedgerError::Damaged(_))
         ));
         assert!(matches!(

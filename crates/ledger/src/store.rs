@@ -24,6 +24,15 @@ use crate::{
 /// Room of the queue before the writer, KiB; who would go over it waits.
 const QUEUE_KIB: u32 = 64 << 10;
 
+/// A zstd dictionary.
+#[derive(Debug, Clone)]
+pub struct Dictionary {
+    /// The kinds of document that it is for; none stands for all that no other dictionary is for.
+    pub kinds: Vec<Kind>,
+    /// The dictionary, at most 1 MiB.
+    pub bytes: Vec<u8>,
+}
+
 /// How to open a store.
 pub struct OpenOptions {
     /// The folder.
@@ -34,9 +43,9 @@ pub struct OpenOptions {
     pub clock: Arc<dyn Clock>,
     /// The source of ids, keys and nonces.
     pub entropy: Arc<dyn Entropy>,
-    /// The zstd dictionary for new bodies (may be empty). Kept in the store by version, so a later
+    /// The zstd dictionaries for new bodies (may be none). Kept in the store by version, so a later
     /// program can still open what this one wrote.
-    pub dictionary: Vec<u8>,
+    pub dictionary: Vec<Dictionary>,
     /// Memory for block cache, bytes.
     pub cache_bytes: u64,
 }

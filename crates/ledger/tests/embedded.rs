@@ -10,14 +10,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ledger::{
-    Expected, Ledger, LedgerError, ManualClock, OpenOptions, Owner, RootKey, SystemEntropy,
+    Dictionary, Expected, Kind, Ledger, LedgerError, ManualClock, OpenOptions, Owner, RootKey,
+    SystemEntropy,
 };
 use suite::{OBSERVATION, PATIENT, Restored, Store, TENANT, Wanted, commit_of, draft, of, ready};
 
 struct Embedded {
     folder: tempfile::TempDir,
     clock: ManualClock,
-    dictionary: Vec<u8>,
+    dictionary: Vec<Dictionary>,
 }
 
 impl Embedded {
@@ -119,8 +120,11 @@ fn files_with(folder: &Path, needle: &[u8]) -> usize {
 #[tokio::test]
 async fn nothing_of_a_patient_is_in_the_folder() {
     let mut store = Embedded::new();
-    store.dictionary =
-        b"{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Dictionary-Canary\"}]}".repeat(4);
+    store.dictionary = vec![Dictionary {
+        kinds: vec![PATIENT],
+        bytes: b"{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Dictionary-Canary\"}]}"
+            .repeat(4),
+    }];
     let ledger = ready(&store).await;
     let patient = "canary-patient-id-31415";
     // A body that zstd stores as it is would show too.
@@ -195,43 +199,55 @@ async fn nothing_of_a_patient_is_in_the_folder() {
 }
 
 #[tokio::test]
-async fn old_bodies_open_under_a_new_dictionary() {
+async fn old_bodies_open_under_new_dictionaries() {
     let mut store = Embedded::new();
-    for (round, dictionary) in [
-        "",
-        "first dictionary, long enough",
-        "second dictionary, as long",
-        "first dictionary, long enough",
-        "",
-    ]
-    .iter()
-    .enumerate()
-    {
-        store.dictionary = dictionary.as_bytes().to_vec();
+    let first = "first dictionary, long enough";
+    let second = "second dictionary, as long";
+    let rounds: [&[(&[Kind], &str)]; 6] = [
+        &[],
+        &[(&[], first)],
+        &[(&[OBSERVATION], second)],
+        &[(&[OBSERVATION], first), (&[], second)],
+        &[(&[], first), (&[OBSERVATION, PATIENT], second)],
+        &[],
+    ];
+    for (round, dictionaries) in rounds.iter().enumerate() {
+        let dictionary = |(kinds, text): &(&[Kind], &str)| Dictionary {
+            kinds: kinds.to_vec(),
+            bytes: text.as_bytes().to_vec(),
+        };
+        store.dictionary = dictionaries.iter().map(dictionary).collect();
         let ledger = ready(&store).await;
-        let body = format!("{round}: first dictionary, second dictionary, long enough");
-        let draft = draft(
-            &ledger,
-            OBSERVATION,
-            &format!("o{round}"),
-            Owner::Tenant,
-            Expected::Absent,
-            &body,
-            &[],
-        );
+        let drafts = [PATIENT, OBSERVATION].map(|kind| {
+            let body = format!("{round}: {first}, {second}, {}", kind.0);
+            let id = format!("o{round}");
+            let owner = Owner::Tenant;
+            draft(&ledger, kind, &id, owner, Expected::Absent, &body, &[])
+        });
         ledger
-            .commit(commit_of(&ledger, vec![draft]))
+            .commit(commit_of(&ledger, drafts.to_vec()))
             .await
             .unwrap();
         for earlier in 0..=round {
-            let stored = ledger
-                .get(TENANT, OBSERVATION, &format!("o{earlier}"))
-                .await
-                .unwrap()
-                .unwrap();
-            assert!(stored.body.starts_with(format!("{earlier}:").as_bytes()));
+            for kind in [PATIENT, OBSERVATION] {
+                let stored = ledger.get(TENANT, kind, &format!("o{earlier}")).await;
+                let text = format!("{earlier}: {first}, {second}, {}", kind.0);
+                assert_eq!(suite::text(&stored.unwrap().unwrap()), text);
+            }
         }
         ledger.close().await.unwrap();
+    }
+    for wrong in [Vec::new(), vec![0; (1 << 20) + 1]] {
+        store.dictionary = vec![Dictionary {
+            kinds: Vec::new(),
+            bytes: wrong,
+        }];
+        let outcome = store.open_with(RootKey::from_bytes([7; 32]));
+        assert!(
+            matches!(outcome, Err(LedgerError::Invalid(_))),
+            "{:?}",
+            outcome.err()
+        );
     }
 }
 
@@ -288,7 +304,10 @@ fn root_key_files_are_private_and_never_overwritten() {
 /// `tests/fixtures/format-1.tar.gz` was written by [`suite::earlier::write`] with the program that
 /// wrote store format 1 (a row for each hash of an audit tree), and killed.
 fn unpack_format_1(store: &mut Embedded) {
-    store.dictionary = b"{\"resourceType\":\"Observation\",\"status\":\"final\"}".repeat(4);
+    store.dictionary = vec![Dictionary {
+        kinds: Vec::new(),
+        bytes: b"{\"resourceType\":\"Observation\",\"status\":\"final\"}".repeat(4),
+    }];
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.tar.gz");
     let unpacked = std::process::Command::new("tar")
         .arg("-xzf")
