@@ -48,14 +48,60 @@ enum Command {
 }
 
 /// Which store a command works on.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct StoreArguments {
     /// Folder of the store
-    #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "store_url")]
+    pub data: Option<PathBuf>,
     /// File with the root key, or pkcs11: URI of one in a token [default: DIR/root.key]
     #[arg(long, value_name = "FILE|URI")]
     pub root_key: Option<RootKeySource>,
+    /// PostgreSQL database that holds the store, instead of a folder
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CAIRN_STORE_URL",
+        hide_env_values = true
+    )]
+    pub store_url: Option<String>,
+    /// File with the database's password
+    #[arg(long, value_name = "FILE", env = "CAIRN_STORE_PASSWORD_FILE")]
+    pub store_password_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the database server's certificate
+    #[arg(long, value_name = "FILE", env = "CAIRN_STORE_CA_FILE")]
+    pub store_ca_file: Option<PathBuf>,
+    /// Schema of the store's tables
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "CAIRN_STORE_SCHEMA",
+        default_value = "cairn"
+    )]
+    pub store_schema: String,
+}
+
+impl std::fmt::Debug for StoreArguments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the URL: a password may be in it.
+        f.debug_struct("StoreArguments")
+            .field("data", &self.data)
+            .field("root_key", &self.root_key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoreArguments {
+    /// A store in a folder.
+    pub(crate) fn in_folder(data: PathBuf, root_key: Option<RootKeySource>) -> Self {
+        Self {
+            data: Some(data),
+            root_key,
+            store_url: None,
+            store_password_file: None,
+            store_ca_file: None,
+            store_schema: String::new(),
+        }
+    }
 }
 
 /// `cairn serve`.
@@ -205,7 +251,7 @@ enum JourneyCommand {
 /// `cairn journey publish`.
 #[derive(Debug, Args)]
 pub struct PublishOptions {
-    /// Folder of a store that no server has open
+    /// Folder of a store that no server has open; one in a database is published to by its server
     #[arg(
         long,
         value_name = "DIR",

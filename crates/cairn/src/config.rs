@@ -83,6 +83,10 @@ pub const KEYS: &[Key] = &[
     key("limits.body_timeout_ms", ValueKind::Integer, "60000"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
     key("store.cache_bytes", ValueKind::Integer, "268435456"),
+    key("store.url", ValueKind::Text, ""),
+    key("store.password_file", ValueKind::Text, ""),
+    key("store.ca_file", ValueKind::Text, ""),
+    key("store.schema", ValueKind::Text, "cairn"),
     key("audit.open_log", ValueKind::Flag, "false"),
     key("audit.witness_keys_file", ValueKind::Text, ""),
     key("audit.witness_quorum", ValueKind::Integer, "1"),
@@ -288,17 +292,40 @@ impl Default for Limits {
 }
 
 /// The store.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
-    /// Memory for the block cache, bytes.
+    /// Memory for the block cache of a store in the data folder, bytes.
     pub cache_bytes: u64,
+    /// Where the PostgreSQL database is that holds the store; the data folder does without one.
+    pub url: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the database server's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// The schema of the tables.
+    pub schema: String,
+}
+
+impl std::fmt::Debug for StoreSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the URL: a password may be in it, when it comes from the environment.
+        f.debug_struct("StoreSettings")
+            .field("cache_bytes", &self.cache_bytes)
+            .field("has_url", &self.url.is_some())
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             cache_bytes: 256 << 20,
+            url: None,
+            password_file: None,
+            ca_file: None,
+            schema: "cairn".to_owned(),
         }
     }
 }
@@ -510,6 +537,11 @@ impl Settings {
         if self.smtp.host.is_some() && self.smtp.from.is_none() {
             return invalid("smtp.host needs smtp.from");
         }
+        if self.store.url.is_none()
+            && (self.store.password_file.is_some() || self.store.ca_file.is_some())
+        {
+            return invalid("store.password_file and store.ca_file go with store.url");
+        }
         if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
             return invalid("otlp.sample_ratio is from 0 to 1");
         }
@@ -534,6 +566,25 @@ impl Settings {
                 "data is missing: give --data DIR, CAIRN_DATA or data in the file".to_owned(),
             )
         })
+    }
+
+    /// Where the store is. Reads the password file.
+    ///
+    /// # Errors
+    /// `Invalid` when neither a database nor a data folder is given, or the password file can't be
+    /// read.
+    pub fn location(&self) -> Result<ledger::Location, ConfigError> {
+        let store = &self.store;
+        match &store.url {
+            None => Ok(crate::store::in_folder(self.data()?)),
+            Some(url) => crate::store::in_database(
+                url,
+                store.password_file.as_deref(),
+                store.ca_file.as_deref(),
+                &store.schema,
+            )
+            .map_err(|error| ConfigError::Invalid(error.to_string())),
+        }
     }
 
     /// Where the root key is.

@@ -406,7 +406,7 @@ pub async fn asked_to_end() -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use ledger::{OpenOptions, RootKey, SystemEntropy};
+    use ledger::{Location, OpenOptions, RootKey, SystemEntropy};
     use tokio::io::AsyncWriteExt;
 
     use super::*;
@@ -415,7 +415,7 @@ mod tests {
 
     async fn options(folder: &std::path::Path) -> ServerOptions {
         let ledger = Ledger::open(OpenOptions {
-            path: folder.to_owned(),
+            location: Location::Folder(folder.to_owned()),
             root_key: RootKey::from_bytes([7; 32]),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),

@@ -1,4 +1,4 @@
-//! Opening the store in a data folder.
+//! Opening the store, in a data folder or in a database.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use ledger::{Clock, Ledger, LedgerError, OpenOptions, RootKey, SystemEntropy, TenantId};
+use ledger::{
+    Clock, Ledger, LedgerError, Location, OpenOptions, Postgres, RootKey, SystemEntropy, TenantId,
+};
 
 use crate::dictionaries::dictionaries;
 
@@ -82,6 +84,36 @@ pub fn ledger_path(data: &Path) -> PathBuf {
     data.join("ledger")
 }
 
+/// The store in a data folder.
+#[must_use]
+pub fn in_folder(data: &Path) -> Location {
+    Location::Folder(ledger_path(data))
+}
+
+/// The store in a PostgreSQL database; a line break at the end of the password's file is ignored.
+///
+/// # Errors
+/// `Storage` when the password file can't be read.
+pub fn in_database(
+    url: &str,
+    password_file: Option<&Path>,
+    ca_file: Option<&Path>,
+    schema: &str,
+) -> Result<Location, LedgerError> {
+    let password = password_file.map(|path| {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            LedgerError::Storage(format!("store.password_file {}: {error}", path.display()))
+        })?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    });
+    Ok(Location::Postgres(Postgres {
+        url: url.to_owned(),
+        password: password.transpose()?,
+        ca_file: ca_file.map(Path::to_owned),
+        schema: schema.to_owned(),
+    }))
+}
+
 /// Makes a root key file; refuses to overwrite one.
 ///
 /// # Errors
@@ -131,7 +163,7 @@ pub(crate) fn promote_next_key(root_key_file: &Path) -> Result<PathBuf, LedgerEr
     Ok(kept)
 }
 
-/// Opens the store in `data` with the root key that `root_key` names, and makes the tenant's keys at
+/// Opens the store with the root key that `root_key` names, and makes the tenant's keys at
 /// the first start. A rotation of a key file that was cut short after the store had changed over is
 /// finished here.
 ///
@@ -139,13 +171,13 @@ pub(crate) fn promote_next_key(root_key_file: &Path) -> Result<PathBuf, LedgerEr
 /// `RootKey` when the key file is missing, readable by others, or not this store's, or the token can't
 /// be used; `Storage`.
 pub async fn open(
-    data: &Path,
+    location: Location,
     root_key: impl Into<RootKeySource>,
     clock: Arc<dyn Clock>,
     cache_bytes: u64,
 ) -> Result<Ledger, LedgerError> {
     let source = root_key.into();
-    let refused = match open_with(data, &source, &clock, cache_bytes).await {
+    let refused = match open_with(location.clone(), &source, &clock, cache_bytes).await {
         Err(error @ LedgerError::RootKey(_)) => error,
         outcome => return outcome,
     };
@@ -153,11 +185,15 @@ pub async fn open(
         return Err(refused);
     };
     let next = next_key_path(file);
-    if !next.exists() || !ledger_path(data).exists() {
+    let is_there = match &location {
+        Location::Folder(path) => path.exists(),
+        Location::Postgres(_) => true,
+    };
+    if !next.exists() || !is_there {
         return Err(refused);
     }
     let next = RootKeySource::File(next);
-    let Ok(ledger) = open_with(data, &next, &clock, cache_bytes).await else {
+    let Ok(ledger) = open_with(location, &next, &clock, cache_bytes).await else {
         return Err(refused);
     };
     let kept = promote_next_key(file)?;
@@ -169,7 +205,7 @@ pub async fn open(
 }
 
 async fn open_with(
-    data: &Path,
+    location: Location,
     source: &RootKeySource,
     clock: &Arc<dyn Clock>,
     cache_bytes: u64,
@@ -179,24 +215,25 @@ async fn open_with(
     {
         return Err(LedgerError::RootKey(format!(
             "{} does not exist. A store is readable only with the key that it was made with, so it is never made \
-             silently: for a new store run `cairn key create --data {}`, for an existing one bring its key back",
+             silently: for a new store run `cairn key create --root-key {}`, for an existing one bring its key back",
             file.display(),
-            data.display(),
+            file.display(),
         )));
     }
     let root_key = source.read()?;
-    let path = ledger_path(data);
-    std::fs::create_dir_all(&path)
-        .map_err(|error| LedgerError::Storage(format!("{}: {error}", path.display())))?;
+    if let Location::Folder(path) = &location {
+        std::fs::create_dir_all(path)
+            .map_err(|error| LedgerError::Storage(format!("{}: {error}", path.display())))?;
+    }
     let options = OpenOptions {
-        path,
+        location,
         root_key,
         clock: Arc::clone(clock),
         entropy: Arc::new(SystemEntropy),
         dictionary: dictionaries(),
         cache_bytes,
     };
-    // Opening reads the journal; that is work for a thread that may block.
+    // Opening reads the journal, or waits for a database; that is work for a thread that may block.
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options))
         .await
         .map_err(|_| LedgerError::Storage("opening the store was cut short".to_owned()))??;

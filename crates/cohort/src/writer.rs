@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ledger::{
-    AuditDraft, Commit, Draft, Expected, Kind, Ledger, OpenOptions, Owner, RootKey, SystemClock,
-    SystemEntropy, TenantId,
+    AuditDraft, Commit, Draft, Expected, Kind, Ledger, Location, OpenOptions, Owner, RootKey,
+    SystemClock, SystemEntropy, TenantId,
 };
 
 use crate::random::Random;
@@ -26,7 +26,7 @@ const WRITERS: u64 = 8;
 /// The ledger's.
 pub fn open(folder: &Path) -> Result<Ledger, ledger::LedgerError> {
     Ledger::open(OpenOptions {
-        path: folder.to_owned(),
+        location: Location::Folder(folder.to_owned()),
         root_key: RootKey::from_bytes([7; 32]),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),

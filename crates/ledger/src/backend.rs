@@ -20,6 +20,11 @@
 //! | redo | sequence | by sequence |
 //! | meta | name | by name |
 
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+
+use crate::tree::Tree;
 use crate::{
     Event, Hit, LedgerError, Number, OutboxKey, Shard, StoragePart, TenantId, Timer, TimerKey,
     Token,
@@ -28,11 +33,42 @@ use crate::{
 /// A keyed hash that stands for a document's kind and id, or for a patient.
 pub(crate) type Blind = [u8; 16];
 
+/// The shard that a document's or patient's id alone leads to, where a store that is spread by shard
+/// keeps the rows of the name. It follows from the id, so it is no part of the name: all homes are
+/// equal. `None` where only a stored header is at hand, which names things without saying their ids.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Home(pub(crate) Option<Shard>);
+
+impl PartialEq for Home {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Home {}
+
+impl Hash for Home {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialOrd for Home {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Home {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
+}
+
 /// Names a document without saying its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct HeadKey {
     pub(crate) tenant: TenantId,
     pub(crate) id: Blind,
+    pub(crate) home: Home,
 }
 
 /// The newest version of a document.
@@ -50,6 +86,7 @@ pub(crate) struct Head {
 pub(crate) struct SubjectKey {
     pub(crate) tenant: TenantId,
     pub(crate) subject: Blind,
+    pub(crate) home: Home,
 }
 
 /// A patient's data key.
@@ -131,6 +168,36 @@ pub(crate) enum Write {
         name: String,
         value: Vec<u8>,
     },
+    /// A meta row that is written only if there is none of its name.
+    NewMeta {
+        name: String,
+        value: Vec<u8>,
+    },
+}
+
+impl Write {
+    /// The shard whose order the write belongs to; none for meta rows, and for rows of a name whose
+    /// home is unknown.
+    pub(crate) fn shard(&self) -> Option<Shard> {
+        match self {
+            Self::Head(key, _) | Self::Superseded { key, .. } => key.home.0,
+            Self::Document { at, .. }
+            | Self::Posting { at, .. }
+            | Self::DropPosting { at, .. }
+            | Self::Posted { at, .. }
+            | Self::DropPosted { at } => Some(at.shard),
+            Self::Event(event) => Some(event.at.shard),
+            Self::Leaf { shard, .. } | Self::Cursor { shard, .. } => Some(*shard),
+            Self::Timer(timer) => Some(timer.key.shard),
+            Self::DropTimer(key) => Some(key.shard),
+            Self::Outbox(row) => Some(row.key.shard),
+            Self::DropOutbox(key) => Some(key.shard),
+            Self::Key(key, _) => key.home.0,
+            Self::Redo { .. } | Self::DropRedo(_) | Self::Meta { .. } | Self::NewMeta { .. } => {
+                None
+            }
+        }
+    }
 }
 
 /// A table that backup or check goes through as a whole.
@@ -153,6 +220,15 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError>;
     /// The rows as they are now; what is applied later does not show.
     fn snapshot(&self) -> Box<dyn Snapshot>;
+    /// For reading once: each read shows the rows as they are then.
+    fn now(&self) -> Box<dyn Snapshot> {
+        self.snapshot()
+    }
+    /// What else can be asked of a store that several processes write to; `None` when this one is
+    /// alone with it, and its memory of numbers and trees is right.
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
+    }
     /// Removes what overwritten key rows have left behind in the store's files.
     fn scrub_keys(&self) -> Result<(), LedgerError>;
     /// Bytes that the store takes on disk.
@@ -166,8 +242,87 @@ pub(crate) trait Backend: Send + Sync + 'static {
     }
 }
 
+/// A store that several processes write to.
+pub(crate) trait SharedStore: Send + Sync {
+    /// How many groups this process writes at once.
+    fn lanes(&self) -> usize;
+    /// Waits until nobody else writes to the shards that a group touches, and gives it their rows.
+    fn turn(&self, touched: Touched) -> Result<Box<dyn Turn>, LedgerError>;
+    /// Signs anew, one process at a time: `sign` is given the newest checkpoint and all trees as they
+    /// are, and says what takes its place, if something does. Gives the one that then stands.
+    fn cover(&self, sign: &mut Sign<'_>) -> Result<String, LedgerError>;
+    /// How far each shard is, in order.
+    fn standings(&self) -> Result<Vec<Standing>, LedgerError>;
+    /// All keys of some shards that have been destroyed.
+    fn destroyed_keys(&self, shards: &[Shard]) -> Result<Vec<SubjectKey>, LedgerError>;
+}
+
+/// See [`SharedStore::cover`].
+pub(crate) type Sign<'a> =
+    dyn FnMut(&str, &[Tree]) -> Result<Option<String>, LedgerError> + Send + 'a;
+
+/// What a group of commits may read and write.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) shards: BTreeSet<Shard>,
+    pub(crate) heads: BTreeSet<HeadKey>,
+    pub(crate) cursors: BTreeSet<(String, Shard)>,
+    pub(crate) outbox: BTreeSet<OutboxKey>,
+    pub(crate) keys: BTreeSet<SubjectKey>,
+}
+
+/// A group's turn at the store. What is read in it nobody else changes until it is applied or dropped.
+pub(crate) trait Turn {
+    fn rows(&self) -> &dyn Snapshot;
+    /// The newest number of the touched shards, and their trees; `None` when the writer's memory of
+    /// them is right.
+    fn standing(&self) -> Option<(Number, &BTreeMap<Shard, Tree>)> {
+        None
+    }
+    /// Applies all writes or none, and returns when they are durable. `trees` are those that have
+    /// grown.
+    fn apply(
+        self: Box<Self>,
+        writes: Vec<Write>,
+        trees: &BTreeMap<Shard, Tree>,
+    ) -> Result<(), LedgerError>;
+}
+
+/// A turn at a store that this process is alone with.
+pub(crate) struct AloneTurn<'a> {
+    pub(crate) backend: &'a dyn Backend,
+    pub(crate) snapshot: Box<dyn Snapshot>,
+}
+
+impl Turn for AloneTurn<'_> {
+    fn rows(&self) -> &dyn Snapshot {
+        &*self.snapshot
+    }
+    fn apply(
+        self: Box<Self>,
+        writes: Vec<Write>,
+        _trees: &BTreeMap<Shard, Tree>,
+    ) -> Result<(), LedgerError> {
+        drop(self.snapshot);
+        self.backend.apply(writes)
+    }
+}
+
+/// How far a shard is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) shard: Shard,
+    pub(crate) last: Number,
+    pub(crate) last_event: Number,
+    pub(crate) tree_size: u64,
+    /// How many keys have been destroyed in it.
+    pub(crate) keys_destroyed: u64,
+}
+
 /// One consistent view of the rows. Held briefly.
 pub(crate) trait Snapshot: Send + Sync {
+    /// What is read next is one tenant's. A store that can shows no other tenant's rows from then on.
+    fn enter(&self, _tenant: TenantId) {}
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError>;
     /// Meta rows whose name starts with `prefix`, by name.
     fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, LedgerError>;
@@ -202,6 +357,10 @@ pub(crate) trait Snapshot: Send + Sync {
     ) -> Result<Vec<(u64, Vec<u8>)>, LedgerError>;
     /// One more than the greatest leaf index of a shard.
     fn tree_size(&self, shard: Shard) -> Result<u64, LedgerError>;
+    /// A shard's tree.
+    fn tree(&self, shard: Shard) -> Result<Tree, LedgerError> {
+        Tree::load(self, shard, self.tree_size(shard)?)
+    }
     /// A hash of a shard's tree by its stored hash index.
     fn node(&self, shard: Shard, index: u64) -> Result<Option<[u8; 32]>, LedgerError>;
     /// Timers from a key (inclusive) on, due at `until_ms` or before.

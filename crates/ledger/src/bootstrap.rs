@@ -43,6 +43,23 @@ pub(crate) struct Opened {
     pub(crate) suspect: Option<String>,
 }
 
+fn dictionary_row(version: u32) -> String {
+    format!("{DICTIONARY}{version:08x}")
+}
+
+/// A dictionary's bytes, if the store has it.
+pub(crate) fn dictionary_of(
+    rows: &dyn Snapshot,
+    root: &Secret,
+    version: u32,
+) -> Result<Option<Vec<u8>>, LedgerError> {
+    let name = dictionary_row(version);
+    let wrapped = rows.meta(&name)?;
+    wrapped
+        .map(|wrapped| unwrap(root, &name, &wrapped))
+        .transpose()
+}
+
 /// The meta row of a tenant's first wrapped secret.
 pub(crate) fn tenant_row(tenant: TenantId) -> String {
     format!("{TENANT}{:08x}", tenant.0)
@@ -157,7 +174,8 @@ fn found(backend: &dyn Backend, options: &OpenOptions) -> Result<(), LedgerError
         &vec![Tree::default(); usize::from(SHARDS)],
         options.clock.now_ms(),
     )?;
-    let row = |name: &str, value: Vec<u8>| Write::Meta {
+    // Another process may be founding the same store: then the rows of the first stand, all of them.
+    let row = |name: &str, value: Vec<u8>| Write::NewMeta {
         name: name.to_owned(),
         value,
     };
@@ -195,6 +213,34 @@ fn store_id(store: &[u8]) -> Result<[u8; 16], LedgerError> {
     Ok(id)
 }
 
+/// Stores a dictionary under the next version that is free: another process may take one for another
+/// dictionary at the same time.
+fn keep_dictionary(
+    backend: &dyn Backend,
+    root: &Secret,
+    options: &OpenOptions,
+    dictionaries: &mut HashMap<u32, Vec<u8>>,
+    bytes: &[u8],
+) -> Result<u32, LedgerError> {
+    loop {
+        let version = dictionaries.keys().max().unwrap_or(&0) + 1;
+        let name = dictionary_row(version);
+        // Sealed, because a dictionary trained on patients' records is made of them.
+        let value = wrap(root, &*options.entropy, &name, bytes);
+        backend.apply(vec![Write::NewMeta { name, value }])?;
+        let stored = dictionary_of(&*backend.now(), root, version)?.ok_or_else(|| {
+            LedgerError::Damaged(format!(
+                "dictionary {version} is missing after it was stored"
+            ))
+        })?;
+        let is_ours = stored == bytes;
+        dictionaries.insert(version, stored);
+        if is_ours {
+            return Ok(version);
+        }
+    }
+}
+
 /// All dictionaries, and which are for new bodies; those that are new to the store are stored.
 fn packer(
     backend: &dyn Backend,
@@ -221,15 +267,7 @@ fn packer(
             .map(|(version, _)| *version);
         let version = match known {
             Some(version) => version,
-            None => {
-                let version = dictionaries.keys().max().unwrap_or(&0) + 1;
-                let name = format!("{DICTIONARY}{version:08x}");
-                // Sealed, because a dictionary trained on patients' records is made of them.
-                let value = wrap(root, &*options.entropy, &name, &dictionary.bytes);
-                backend.apply(vec![Write::Meta { name, value }])?;
-                dictionaries.insert(version, dictionary.bytes.clone());
-                version
-            }
+            None => keep_dictionary(backend, root, options, &mut dictionaries, &dictionary.bytes)?,
         };
         if dictionary.kinds.is_empty() {
             choice.other = version;

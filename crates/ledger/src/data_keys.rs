@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backend::{Backend, KeyRow, SubjectKey};
 use crate::codec::{Decoder, put_varint};
@@ -28,6 +28,7 @@ pub(crate) struct DataKey {
     /// Version 1 first; never empty.
     secrets: Vec<Secret>,
     durable: AtomicBool,
+    stale: AtomicBool,
 }
 
 fn named(what: &[u8], row: &SubjectKey) -> Vec<u8> {
@@ -59,6 +60,7 @@ impl DataKey {
             row,
             secrets,
             durable: AtomicBool::new(durable),
+            stale: AtomicBool::new(false),
         }
     }
 
@@ -136,6 +138,13 @@ impl DataKey {
     pub(crate) fn set_durable(&self) {
         self.durable.store(true, Ordering::Release);
     }
+    /// Whether somebody else turned out to have made the patient's key first.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+    pub(crate) fn set_stale(&self) {
+        self.stale.store(true, Ordering::Release);
+    }
 }
 
 /// Data keys that were used lately. Two generations: what is used moves into the young one; when
@@ -149,6 +158,8 @@ pub(crate) struct DataKeys {
 struct Generations {
     young: HashMap<SubjectKey, Arc<DataKey>>,
     old: HashMap<SubjectKey, Arc<DataKey>>,
+    /// How often a key has been forgotten: one that was read before may be that one.
+    forgotten: u64,
 }
 
 impl DataKeys {
@@ -159,12 +170,16 @@ impl DataKeys {
         }
     }
 
-    /// Forgets a key that has been destroyed or has another version.
-    pub(crate) fn forget(&self, row: &SubjectKey) {
-        let mut generations = self
-            .generations
+    fn lock(&self) -> MutexGuard<'_, Generations> {
+        self.generations
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a key that has been destroyed, has another version, or is not the patient's.
+    pub(crate) fn forget(&self, row: &SubjectKey) {
+        let mut generations = self.lock();
+        generations.forgotten += 1;
         generations.young.remove(row);
         generations.old.remove(row);
     }
@@ -179,23 +194,13 @@ impl Core {
         keys: &TenantKeys,
         row: SubjectKey,
     ) -> Result<Arc<DataKey>, LedgerError> {
-        let DataKeys {
-            generations,
-            half_capacity,
-        } = &self.data_keys;
-        let mut generations = generations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = generations.get(&row, *half_capacity) {
-            return Ok(key);
-        }
-        let key = match self.load_key(backend, keys, row)? {
-            Some(key) => key,
-            None => {
-                let mut secret = [0; 32];
-                self.entropy.fill(&mut secret);
-                DataKey::new(row, vec![secret], false)
-            }
-        };
-        Ok(generations.insert(key, *half_capacity))
+        // Who writes has to know where the row lies.
+        let does = |key: &DataKey| key.row.home.0.is_some();
+        self.find_key(backend, keys, row, does, || {
+            let mut secret = [0; 32];
+            self.entropy.fill(&mut secret);
+            Ok(DataKey::new(row, vec![secret], false))
+        })
     }
 
     /// The patient's key for reading something that this version of it sealed.
@@ -206,31 +211,58 @@ impl Core {
         row: SubjectKey,
         version: u32,
     ) -> Result<Arc<DataKey>, LedgerError> {
-        let DataKeys {
-            generations,
-            half_capacity,
-        } = &self.data_keys;
-        let mut generations = generations.lock().unwrap_or_else(PoisonError::into_inner);
         // Another process may have made the version since the key was read.
-        let known = generations.get(&row, *half_capacity);
-        if let Some(key) = known.filter(|key| key.newest().0 >= version) {
-            return Ok(key);
-        }
-        let key = self
-            .load_key(backend, keys, row)?
-            .ok_or_else(|| LedgerError::Damaged("the key of a record is missing".into()))?;
-        Ok(generations.insert(key, *half_capacity))
+        let does = |key: &DataKey| key.newest().0 >= version;
+        self.find_key(backend, keys, row, does, || {
+            Err(LedgerError::Damaged(
+                "the key of a record is missing".into(),
+            ))
+        })
     }
 
-    /// Called with the cache locked: a key that was read before it was destroyed is in the cache
-    /// before [`DataKeys::forget`] takes it out again, never after.
+    /// The key in the cache if it does, or else in the store, or else the one that `absent` makes. The
+    /// store is asked without the lock, since it may be across a network; what it says counts only if
+    /// no key was forgotten meanwhile, so that none gets into the cache after [`DataKeys::forget`].
+    fn find_key(
+        &self,
+        backend: &dyn Backend,
+        keys: &TenantKeys,
+        row: SubjectKey,
+        does: impl Fn(&DataKey) -> bool,
+        absent: impl Fn() -> Result<DataKey, LedgerError>,
+    ) -> Result<Arc<DataKey>, LedgerError> {
+        let half_capacity = self.data_keys.half_capacity;
+        loop {
+            let forgotten = {
+                let mut generations = self.data_keys.lock();
+                match generations.get(&row, half_capacity) {
+                    Some(key) if does(&key) => return Ok(key),
+                    _ => generations.forgotten,
+                }
+            };
+            let loaded = self.load_key(backend, keys, row)?;
+            let mut generations = self.data_keys.lock();
+            if generations.forgotten != forgotten {
+                continue;
+            }
+            // Somebody else may have been faster, and what they made is in use already.
+            if let Some(key) = generations.get(&row, half_capacity).filter(|key| does(key)) {
+                return Ok(key);
+            }
+            let key = loaded.map_or_else(&absent, Ok)?;
+            return Ok(generations.insert(key, half_capacity));
+        }
+    }
+
     fn load_key(
         &self,
         backend: &dyn Backend,
         keys: &TenantKeys,
         row: SubjectKey,
     ) -> Result<Option<DataKey>, LedgerError> {
-        match backend.snapshot().key(&row)? {
+        let rows = backend.now();
+        rows.enter(row.tenant);
+        match rows.key(&row)? {
             None => Ok(None),
             Some(KeyRow::Destroyed { .. }) => Err(LedgerError::KeyDestroyed),
             Some(KeyRow::Wrapped(wrapped)) => {

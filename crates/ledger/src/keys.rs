@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 
-use crate::backend::{Blind, HeadKey, SubjectKey};
+use crate::backend::{Blind, HeadKey, Home, SubjectKey};
 use crate::{Kind, TenantId};
 
 /// A symmetric key.
@@ -133,6 +133,7 @@ impl TenantKeys {
         HeadKey {
             tenant: self.tenant,
             id: half(&hasher.finalize()),
+            home: Home(Some(self.own_shard(id))),
         }
     }
 
@@ -142,6 +143,7 @@ impl TenantKeys {
         SubjectKey {
             tenant: self.tenant,
             subject: half(&hash),
+            home: Home(Some(self.own_shard(patient))),
         }
     }
 }

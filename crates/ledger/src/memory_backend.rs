@@ -125,6 +125,9 @@ impl Backend for MemoryBackend {
                     Write::Meta { name, value } => {
                         rows.meta.insert(name, value);
                     }
+                    Write::NewMeta { name, value } => {
+                        rows.meta.entry(name).or_insert(value);
+                    }
                 }
             }
         });

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use tlog_tiles::record_hash;
 
-use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Write};
+use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Touched, Write};
 use crate::data_keys::DataKey;
 use crate::redo::{Change, Entry, REDO, Redo, chain_row};
 use crate::rows::Leaf;
 use crate::tree::{Tree, sha256_all};
 use crate::{
-    CursorMove, Event, Expected, Hit, Kind, LedgerError, Number, OutboxKey, Receipt, Shard,
+    CursorMove, Event, Expected, Hit, Kind, LedgerError, Number, OutboxKey, Receipt, SHARDS, Shard,
     TenantId, Timer, TimerKey, Token, Written,
 };
 
@@ -58,6 +58,49 @@ pub(crate) struct SealedCommit {
     pub(crate) destroy: Option<SubjectKey>,
 }
 
+impl SealedCommit {
+    /// The shard of the audit record, or of whatever else is there.
+    pub(crate) fn shard(&self) -> Option<Shard> {
+        (self.audit.iter().chain(&self.documents))
+            .map(|document| document.shard)
+            .chain(self.cursor.iter().map(|step| step.shard))
+            .chain(self.timers_set.iter().map(|timer| timer.key.shard))
+            .chain(self.timers_clear.iter().map(|key| key.shard))
+            .chain(self.outbox_add.iter().map(|row| row.key.shard))
+            .chain(self.outbox_remove.iter().map(|key| key.shard))
+            .next()
+    }
+
+    /// Adds what planning the commit reads, and the shards that it reads and writes in.
+    pub(crate) fn touches(&self, touched: &mut Touched) {
+        for document in self.documents.iter().chain(&self.audit) {
+            touched.shards.insert(document.shard);
+            touched.shards.extend(document.key.home.0);
+            touched.heads.insert(document.key);
+        }
+        for key in (self.keys.iter().map(|key| key.row)).chain(self.destroy) {
+            touched.shards.extend(key.home.0);
+            touched.keys.insert(key);
+        }
+        let timers = self.timers_set.iter().map(|timer| timer.key.shard);
+        touched.shards.extend(timers);
+        touched
+            .shards
+            .extend(self.timers_clear.iter().map(|key| key.shard));
+        touched
+            .shards
+            .extend(self.outbox_add.iter().map(|row| row.key.shard));
+        for key in &self.outbox_remove {
+            touched.shards.insert(key.shard);
+            touched.outbox.insert(*key);
+        }
+        if let Some(step) = &self.cursor {
+            touched.shards.insert(step.shard);
+            touched.cursors.insert((step.consumer.clone(), step.shard));
+        }
+    }
+}
+
 /// Key rows to take the place of others, each only if the one that was read is still there: a key may
 /// have been destroyed or rotated since.
 pub(crate) struct Rekeying {
@@ -78,15 +121,66 @@ pub(crate) struct Rekey {
 /// How the writer wraps a patient's new key.
 pub(crate) type Wrap<'a> = dyn Fn(&DataKey) -> Result<Vec<u8>, LedgerError> + 'a;
 
-/// What the writer knows between groups.
+impl Rekeying {
+    /// Adds the key rows, and the shards that they lie in.
+    pub(crate) fn touches(&self, touched: &mut Touched) {
+        for Rekey { key, .. } in &self.rows {
+            touched.shards.extend(key.home.0);
+            touched.keys.insert(*key);
+        }
+    }
+}
+
+/// What a group goes on from. The writer of a store that is its own keeps it from group to group;
+/// where others write too it is read anew with each turn.
+#[derive(Clone)]
 pub(crate) struct State {
+    /// Whether others write to the store too. Numbers of one shard then never equal those of another,
+    /// because they leave the shard as the remainder: two processes that number at once in two shards
+    /// can't meet, and a page of a list that ends at a number has shown all that bear it.
+    pub(crate) shared: bool,
     pub(crate) last: Number,
     pub(crate) trees: Vec<Tree>,
     /// Keys destroyed since opening: a commit may have been sealed before and come after.
     pub(crate) destroyed: HashSet<SubjectKey>,
-    /// How often a scrub has become due since opening.
+    /// Tells one time that a scrub becomes due from the next.
     pub(crate) scrubs: u64,
     pub(crate) redo: Redo,
+}
+
+impl State {
+    /// What a turn at a shared store goes on from. Trees of shards that it does not touch are left
+    /// empty, and nobody asks for them.
+    pub(crate) fn shared(last: Number, touched: &BTreeMap<Shard, Tree>) -> Self {
+        let mut trees = vec![Tree::default(); usize::from(SHARDS)];
+        for (shard, tree) in touched {
+            trees[usize::from(shard.0)] = tree.clone();
+        }
+        Self {
+            shared: true,
+            last,
+            trees,
+            destroyed: HashSet::new(),
+            redo: Redo::default(),
+            // Says no more than that it is another than before.
+            scrubs: last.0,
+        }
+    }
+
+    /// The number after `last` for a document of a shard.
+    fn number(&self, last: u64, shard: Shard) -> Result<u64, LedgerError> {
+        let next = last.checked_add(1);
+        let next = if self.shared {
+            let ahead = |next: u64| {
+                (u64::from(shard.0) + u64::from(SHARDS) - next % u64::from(SHARDS))
+                    % u64::from(SHARDS)
+            };
+            next.and_then(|next| next.checked_add(ahead(next)))
+        } else {
+            next
+        };
+        next.ok_or(LedgerError::Invalid("the clock is past the last number"))
+    }
 }
 
 /// What a group has become: taken over by the writer when it is durable.
@@ -183,6 +277,7 @@ impl<'a> Group<'a> {
             if destroyed(&key.row) || commit.destroy == Some(key.row) {
                 return Err(LedgerError::KeyDestroyed);
             }
+            self.check_key(key)?;
         }
         let mut new_keys = Vec::new();
         for key in &commit.keys {
@@ -201,29 +296,27 @@ impl<'a> Group<'a> {
             cause,
             ..
         } = &commit;
-        let first = self
-            .planned
-            .last
-            .0
-            .saturating_add(1)
-            .max(Number::at_ms(self.now_ms).0);
+        let now = Number::at_ms(self.now_ms).0;
+        let mut last = self.planned.last.0.max(now.saturating_sub(1));
         let mut heads: HashMap<HeadKey, Head> = HashMap::new();
         let mut rows = Vec::new();
         let mut passed = Vec::new();
         let mut stale = Vec::new();
         let mut places: BTreeMap<Shard, (Vec<Number>, Vec<[u8; 32]>)> = BTreeMap::new();
         let mut written = Vec::with_capacity(documents.len() + 1);
-        for (document, number) in documents.iter().chain(audit).zip(first..) {
-            let at = Hit {
-                number: Number(number),
-                shard: document.shard,
-            };
-            let current = match heads
-                .get(&document.key)
-                .or_else(|| self.heads.get(&document.key))
-            {
+        for document in documents.iter().chain(audit) {
+            let of_group = (heads.get(&document.key)).or_else(|| self.heads.get(&document.key));
+            let is_new = of_group.is_some();
+            let current = match of_group {
                 Some(head) => Some(*head),
                 None => self.snapshot.head(&document.key)?,
+            };
+            // A version comes after the one before, in whichever shard that lies.
+            let before = current.map_or(last, |head| last.max(head.at.number.0));
+            last = self.state.number(before, document.shard)?;
+            let at = Hit {
+                number: Number(last),
+                shard: document.shard,
             };
             let version = match (document.expected, current) {
                 (Expected::Absent, None) => 1,
@@ -242,7 +335,7 @@ impl<'a> Group<'a> {
                     version: head.version,
                     at: head.at,
                 });
-                if head.at.number > self.state.last {
+                if is_new {
                     passed.push(head.at);
                 } else if !head.deleted {
                     for token in self.snapshot.posted(head.at)? {
@@ -455,6 +548,11 @@ impl<'a> Group<'a> {
         Ok(!self.trimmed.is_empty())
     }
 
+    /// Adds a row that is written only if there is none of its name.
+    pub(crate) fn add_new_meta(&mut self, name: String, value: Vec<u8>) {
+        self.rows.push(Write::NewMeta { name, value });
+    }
+
     /// Removes an outbox entry if it is there.
     pub(crate) fn drop_outbox(&mut self, key: OutboxKey) {
         self.outbox.insert(key, None);
@@ -471,6 +569,34 @@ impl<'a> Group<'a> {
     /// Whether a tree has grown.
     pub(crate) fn has_leaves(&self) -> bool {
         !self.planned.trees.is_empty()
+    }
+
+    /// Whether the key that sealed something is the one that the store has or will have. Where others
+    /// write too, any key may have been destroyed, and a new one been made by somebody else as well;
+    /// else only a new one is asked for, since no key is destroyed without this writer.
+    fn check_key(&self, key: &Arc<DataKey>) -> Result<(), LedgerError> {
+        let stored = match self.keys.get(&key.row) {
+            Some(_) if (self.planned.stored_keys.iter()).any(|ours| Arc::ptr_eq(ours, key)) => {
+                return Ok(());
+            }
+            Some(row) => Some(row.clone()),
+            None if key.is_durable() && !self.state.shared => return Ok(()),
+            None => self.snapshot.key(&key.row)?,
+        };
+        match (stored, key.is_durable()) {
+            (Some(KeyRow::Destroyed { .. }), _) => Err(LedgerError::KeyDestroyed),
+            // Wrapped anew or with another version: what sealed is still in it.
+            (Some(KeyRow::Wrapped(_)), true) | (None, false) => Ok(()),
+            (None, true) => Err(LedgerError::Damaged(
+                "the key of a record is missing".into(),
+            )),
+            (Some(KeyRow::Wrapped(_)), false) => {
+                key.set_stale();
+                Err(LedgerError::Storage(
+                    "the patient's key was made by another at the same time; try again".into(),
+                ))
+            }
+        }
     }
 
     fn check_cursor(&self, step: &CursorMove) -> Result<(), LedgerError> {

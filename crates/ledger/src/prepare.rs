@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::backend::{Backend, HeadKey, OutboxRow, SubjectKey};
+use crate::backend::{Backend, HeadKey, Home, OutboxRow, SubjectKey};
 use crate::codec::{Decoder, put_varint};
 use crate::data_keys::DataKey;
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
@@ -129,6 +129,12 @@ fn check(commit: &Commit) -> Result<(), LedgerError> {
             "a timer's payload has at most 4096 bytes",
         )?;
     }
+    let cleared = commit.timers_clear.iter().map(|key| key.shard);
+    let removed = commit.outbox_remove.iter().map(|key| key.shard);
+    refuse(
+        cleared.chain(removed).any(|shard| !is_shard(shard)),
+        "there is no such shard",
+    )?;
     for draft in &commit.outbox_add {
         refuse(!is_shard(draft.key.shard), "there is no such shard")?;
         refuse(
@@ -136,7 +142,16 @@ fn check(commit: &Commit) -> Result<(), LedgerError> {
             "a body has at most 16 MiB",
         )?;
     }
+    let is_late = |number: u64| i64::try_from(number).is_err();
+    let due = (commit.timers_set.iter().map(|timer| timer.key.due_ms))
+        .chain(commit.outbox_add.iter().map(|draft| draft.key.due_ms));
+    refuse(due.into_iter().any(is_late), "a time is below 2^63 ms")?;
+    refuse(
+        commit.cause.is_some_and(|cause| is_late(cause.0)),
+        "a number is below 2^63",
+    )?;
     if let Some(step) = &commit.cursor {
+        refuse(is_late(step.to.0), "a number is below 2^63")?;
         refuse(!is_shard(step.shard), "there is no such shard")?;
         refuse(
             step.consumer.is_empty() || step.consumer.len() > MAX_CONSUMER_BYTES,
@@ -442,6 +457,7 @@ pub(crate) fn open_outbox(
             let row = SubjectKey {
                 tenant: keys.tenant,
                 subject: decoder.array()?,
+                home: Home(None),
             };
             *core
                 .key_for_reading(backend, &keys, row, version)?
@@ -458,7 +474,7 @@ pub(crate) fn open_outbox(
     let key = derive_for(&data_key, b"outbox", &row.key.id);
     let packed = open(&key, &outbox_associated(row, header), sealed)
         .ok_or_else(|| LedgerError::Damaged("an outbox entry cannot be opened".into()))?;
-    let (_, body) = core.packer.unpack(dictionary, &packed)?;
+    let (_, body) = core.unpack(dictionary, &packed)?;
     Ok(OutboxEntry {
         key: row.key,
         tenant: row.tenant,

@@ -106,7 +106,7 @@ impl Ledger {
         limit: usize,
     ) -> Result<Vec<Event>, LedgerError> {
         self.backend()?
-            .snapshot()
+            .now()
             .events(shard, after, limit.min(MAX_ROWS))
     }
 
@@ -142,7 +142,7 @@ impl Ledger {
     pub async fn cursor(&self, consumer: &str, shard: Shard) -> Result<Number, LedgerError> {
         Ok(self
             .backend()?
-            .snapshot()
+            .now()
             .cursor(consumer, shard)?
             .unwrap_or_default())
     }
@@ -205,7 +205,7 @@ impl Ledger {
         };
         let next = self
             .backend()?
-            .snapshot()
+            .now()
             .timers(from, u64::MAX, 1)?
             .first()
             .map(|timer| timer.key.due_ms);
@@ -365,7 +365,7 @@ impl Ledger {
         };
         let next = self
             .backend()?
-            .snapshot()
+            .now()
             .outbox(from, u64::MAX, 1)?
             .first()
             .map(|row| row.key.due_ms);

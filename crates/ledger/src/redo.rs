@@ -377,6 +377,7 @@ impl Redo {
 mod tests {
     use super::*;
     use crate::TenantId;
+    use crate::backend::Home;
 
     #[test]
     fn entries_come_back_and_cut_ones_are_damage() {
@@ -423,6 +424,7 @@ mod tests {
                 Change::Key(SubjectKey {
                     tenant: TenantId(1),
                     subject: [8; 16],
+                    home: Home(None),
                 }),
             ],
         };

@@ -1,7 +1,7 @@
 //! Rotating keys without rewriting bodies: what changes is what the keys are wrapped in, and under
 //! which key new bodies are sealed.
 
-use crate::backend::{Backend, Blind, KeyRow, Snapshot, SubjectKey, Table, Write};
+use crate::backend::{Backend, Blind, Home, KeyRow, Snapshot, SubjectKey, Table, Write};
 use crate::bootstrap::{opens, rewrap, tenant_version_row, wrap};
 use crate::codec::Decoder;
 use crate::data_keys::wrapped_by;
@@ -75,10 +75,15 @@ pub(crate) fn key_rows(
 ) -> Result<Vec<(SubjectKey, KeyRow)>, LedgerError> {
     // What lies right before the tenant's first row is the last of the tenant before.
     let after = match (after, tenant.0.checked_sub(1)) {
-        (Some(subject), _) => Some(SubjectKey { tenant, subject }),
+        (Some(subject), _) => Some(SubjectKey {
+            tenant,
+            subject,
+            home: Home(None),
+        }),
         (None, Some(before)) => Some(SubjectKey {
             tenant: TenantId(before),
             subject: [0xff; 16],
+            home: Home(None),
         }),
         (None, None) => None,
     };
@@ -182,6 +187,8 @@ impl Ledger {
             };
             let after = match position.reached {
                 _ if position.version < newest => {
+                    // Of several writers each has written what it planned before it knew the secret.
+                    self.finish_planned().await?;
                     // Written once the writer knows the newest secret: what it planned before is written
                     // by then too, and in front of no place is there a row that is wrapped by an older.
                     let start = Position {

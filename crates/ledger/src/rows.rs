@@ -2,7 +2,7 @@
 //! commits to its hash and its header is authenticated with the body, and the leaf, because the
 //! audit tree hashes it.
 
-use crate::backend::{Blind, HeadKey};
+use crate::backend::{Blind, HeadKey, Home};
 use crate::codec::{Decoder, put_varint};
 use crate::{Hit, Kind, LedgerError, Number, Shard, TenantId};
 
@@ -116,7 +116,11 @@ impl Header {
             Some(Number(decoder.u64()?))
         };
         let header = Self {
-            key: HeadKey { tenant, id },
+            key: HeadKey {
+                tenant,
+                id,
+                home: Home(None),
+            },
             kind,
             version,
             deleted: flags & FLAG_DELETED != 0,
@@ -220,6 +224,7 @@ mod tests {
             key: HeadKey {
                 tenant: TenantId(300),
                 id: [7; 16],
+                home: Home(None),
             },
             kind: Kind(1003),
             version: 70_000,

@@ -6,7 +6,7 @@
 //! same version.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zstd::zstd_safe::{
@@ -75,7 +75,7 @@ pub(crate) struct Packer {
     /// Which dictionary new bodies are compressed with.
     choice: Choice,
     compressing: HashMap<u32, CDict<'static>>,
-    dictionaries: HashMap<u32, DDict<'static>>,
+    dictionaries: RwLock<HashMap<u32, Arc<DDict<'static>>>>,
     compressors: Mutex<Vec<CCtx<'static>>>,
     decompressors: Mutex<Vec<DCtx<'static>>>,
 }
@@ -106,8 +106,9 @@ impl Packer {
                 .collect(),
             dictionaries: dictionaries
                 .iter()
-                .map(|(version, bytes)| (*version, DDict::create(bytes)))
-                .collect(),
+                .map(|(version, bytes)| (*version, Arc::new(DDict::create(bytes))))
+                .collect::<HashMap<_, _>>()
+                .into(),
             choice,
             compressors: Mutex::default(),
             decompressors: Mutex::default(),
@@ -118,6 +119,25 @@ impl Packer {
     pub(crate) fn version(&self, kind: Option<Kind>) -> u32 {
         let known = kind.and_then(|kind| self.choice.by_kind.get(&kind));
         known.copied().unwrap_or(self.choice.other)
+    }
+
+    fn dictionary(&self, version: u32) -> Option<Arc<DDict<'static>>> {
+        let dictionaries = (self.dictionaries.read()).unwrap_or_else(PoisonError::into_inner);
+        dictionaries.get(&version).cloned()
+    }
+
+    /// Whether bodies that were packed with a dictionary can be unpacked.
+    pub(crate) fn knows(&self, version: u32) -> bool {
+        version == 0 || self.dictionary(version).is_some()
+    }
+
+    /// Adds a dictionary for unpacking.
+    pub(crate) fn learn(&self, version: u32, bytes: &[u8]) {
+        let dictionary = Arc::new(DDict::create(bytes));
+        self.dictionaries
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(version, dictionary);
     }
 
     /// Id and body, compressed together with a dictionary: the id is also in most bodies.
@@ -176,10 +196,9 @@ impl Packer {
             context.decompress(&mut plain, packed)
         } else {
             let dictionary = self
-                .dictionaries
-                .get(&dictionary)
+                .dictionary(dictionary)
                 .ok_or_else(|| damaged("its dictionary is missing"))?;
-            context.decompress_using_ddict(&mut plain, packed, dictionary)
+            context.decompress_using_ddict(&mut plain, packed, &dictionary)
         };
         self.decompressors
             .lock()

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::broadcast;
 
-use crate::backend::{Backend, SubjectKey};
-use crate::bootstrap::tenant_keys;
+use crate::backend::{Backend, Home, SubjectKey};
+use crate::bootstrap::{dictionary_of, tenant_keys};
 use crate::data_keys::DataKeys;
 use crate::held::Held;
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
@@ -35,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) outbox_held: AtomicBool,
     pub(crate) news: broadcast::Sender<Shard>,
     pub(crate) held: Held,
+    /// Whether other processes write to the store too.
+    is_shared: bool,
     last: AtomicU64,
     feeds: Vec<AtomicU64>,
 }
@@ -66,6 +68,7 @@ impl Core {
         for shard in (0..SHARDS).map(Shard) {
             feeds.push(AtomicU64::new(snapshot.last_event(shard)?.0));
         }
+        let is_shared = parts.backend.shared().is_some();
         Ok(Self {
             backend: RwLock::new(Some(parts.backend)),
             clock: parts.clock,
@@ -77,9 +80,10 @@ impl Core {
             packer: parts.packer,
             tenants: RwLock::new(parts.tenants),
             data_keys: DataKeys::new(DATA_KEYS),
-            timer_floor: Floor::default(),
-            outbox_floor: Floor::default(),
+            timer_floor: Floor::new(!is_shared),
+            outbox_floor: Floor::new(!is_shared),
             outbox_held: AtomicBool::new(parts.outbox_held),
+            is_shared,
             news: broadcast::Sender::new(NEWS),
             held: Held::new(true),
             last: AtomicU64::new(parts.last.0),
@@ -113,11 +117,31 @@ impl Core {
 
     /// A tenant's keys.
     pub(crate) fn tenant(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, LedgerError> {
-        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        tenants
-            .get(&tenant)
-            .cloned()
-            .ok_or(LedgerError::UnknownTenant(tenant.0))
+        let known = {
+            let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+            tenants.get(&tenant).cloned()
+        };
+        match known {
+            Some(keys) => Ok(keys),
+            // Another process may have made it since.
+            None if self.is_shared => self.reload_tenant(&*self.backend()?, tenant),
+            None => Err(LedgerError::UnknownTenant(tenant.0)),
+        }
+    }
+
+    /// Takes apart what was packed, with a dictionary that another process may have brought since.
+    pub(crate) fn unpack(
+        &self,
+        dictionary: u32,
+        packed: &[u8],
+    ) -> Result<(String, Vec<u8>), LedgerError> {
+        if self.is_shared && !self.packer.knows(dictionary) {
+            let rows = self.backend()?.now();
+            if let Some(bytes) = dictionary_of(&*rows, &self.root_wrap(), dictionary)? {
+                self.packer.learn(dictionary, &bytes);
+            }
+        }
+        self.packer.unpack(dictionary, packed)
     }
 
     /// A tenant's keys where no error can be told. Nothing can be stored for a tenant that does not
@@ -156,7 +180,7 @@ impl Core {
         backend: &dyn Backend,
         tenant: TenantId,
     ) -> Result<Arc<TenantKeys>, LedgerError> {
-        let keys = tenant_keys(&*backend.snapshot(), &self.root_wrap(), tenant)?;
+        let keys = tenant_keys(&*backend.now(), &self.root_wrap(), tenant)?;
         let keys = Arc::new(keys.ok_or(LedgerError::UnknownTenant(tenant.0))?);
         self.set_tenant(Arc::clone(&keys));
         Ok(keys)
@@ -182,7 +206,7 @@ impl Core {
             .map_or(Number(0), |head| Number(head.load(Ordering::Acquire)))
     }
 
-    /// Lets everybody see what has become durable.
+    /// Lets everybody see what has become durable, here or elsewhere.
     pub(crate) fn publish(
         &self,
         last: Number,
@@ -196,13 +220,13 @@ impl Core {
         if let Some(due_ms) = outbox_ms {
             self.outbox_floor.lower(due_ms);
         }
-        self.last.store(last.0, Ordering::Release);
+        self.last.fetch_max(last.0, Ordering::AcqRel);
         for (shard, number) in feeds {
-            self.feeds[usize::from(shard.0)].store(number.0, Ordering::Release);
-        }
-        for shard in feeds.keys() {
-            // Nobody may be watching.
-            let _ = self.news.send(*shard);
+            let before = self.feeds[usize::from(shard.0)].fetch_max(number.0, Ordering::AcqRel);
+            if before < number.0 {
+                // Nobody may be watching.
+                let _ = self.news.send(*shard);
+            }
         }
     }
 
@@ -227,6 +251,8 @@ impl Core {
                 let row = SubjectKey {
                     tenant: keys.tenant,
                     subject,
+                    // A patient's documents lie in the patient's own shard.
+                    home: Home(Some(at.shard)),
                 };
                 let patient = self.key_for_reading(backend, keys, row, header.key_version)?;
                 *patient.version(header.key_version)?
@@ -240,7 +266,7 @@ impl Core {
                 at.shard, at.number.0
             ))
         })?;
-        let (id, body) = self.packer.unpack(header.dictionary, &packed)?;
+        let (id, body) = self.unpack(header.dictionary, &packed)?;
         if keys.head_key(header.kind, &id) != header.key {
             return Err(LedgerError::Damaged(format!(
                 "document {}/{} is not the one it says",
@@ -268,26 +294,35 @@ pub(crate) fn document_key(data_key: &Secret, header: &Header) -> Secret {
 }
 
 /// Nothing in a table ordered by due time is earlier than this. Handled rows leave tombstones behind
-/// until compaction takes them; a look for what is due begins above them.
-#[derive(Default)]
-pub(crate) struct Floor(Mutex<(u64, u64)>);
+/// until compaction takes them; a look for what is due begins above them. Where other processes may
+/// set something earlier, the floor stays at zero.
+pub(crate) struct Floor {
+    floor: Mutex<(u64, u64)>,
+    rises: bool,
+}
 
 impl Floor {
+    pub(crate) fn new(rises: bool) -> Self {
+        Self {
+            floor: Mutex::default(),
+            rises,
+        }
+    }
     /// The floor, and a mark of when it was asked for.
     pub(crate) fn read(&self) -> (u64, u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// A look that began at `mark` found nothing earlier than `due_ms`. Something set since then may
     /// have been missed, so then the floor stays.
     pub(crate) fn raise(&self, mark: u64, due_ms: u64) {
-        let mut floor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if floor.1 == mark {
+        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.rises && floor.1 == mark {
             floor.0 = floor.0.max(due_ms);
         }
     }
     /// Something due at `due_ms` has been set.
     pub(crate) fn lower(&self, due_ms: u64) {
-        let mut floor = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
         floor.0 = floor.0.min(due_ms);
         floor.1 += 1;
     }

@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::backend::{Backend, Write};
+use crate::backend::{Backend, SharedStore, Write};
 use crate::bootstrap::{open_store, opens, tenant_row, wrap};
 use crate::embedded::FjallBackend;
 use crate::keys::TenantKeys;
+use crate::news::News;
 use crate::plan::{SCRUB_DUE, SealedCommit};
+use crate::postgres::{PgBackend, Postgres};
 use crate::prepare::{seal_commit, weight};
 use crate::shared::Core;
 use crate::writer::{Job, Request, Writer};
@@ -33,10 +35,22 @@ pub struct Dictionary {
     pub bytes: Vec<u8>,
 }
 
+/// How often a commit is sealed when others make keys for the same new patients at the same time.
+const MAX_SEALINGS: usize = 4;
+
+/// Where a store is.
+#[derive(Clone)]
+pub enum Location {
+    /// In a folder of this machine, for this process alone.
+    Folder(PathBuf),
+    /// In a PostgreSQL database, for any number of processes.
+    Postgres(Postgres),
+}
+
 /// How to open a store.
 pub struct OpenOptions {
-    /// The folder.
-    pub path: PathBuf,
+    /// Where it is.
+    pub location: Location,
     /// The root key.
     pub root_key: RootKey,
     /// The clock that numbers come from.
@@ -46,7 +60,7 @@ pub struct OpenOptions {
     /// The zstd dictionaries for new bodies (may be none). Kept in the store by version, so a later
     /// program can still open what this one wrote.
     pub dictionary: Vec<Dictionary>,
-    /// Memory for block cache, bytes.
+    /// Memory for the block cache of a store in a folder, bytes.
     pub cache_bytes: u64,
 }
 
@@ -58,8 +72,13 @@ pub struct Ledger {
 
 struct Inner {
     core: Arc<Core>,
-    jobs: Mutex<Option<Sender<Job>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// One for each writer.
+    jobs: Mutex<Vec<Sender<Job>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Dropped on closing, which ends the look for what others write.
+    open: Mutex<Option<Sender<()>>>,
+    /// Whether the audit did not hold on opening.
+    is_suspect: bool,
     room: Arc<Semaphore>,
     /// Held while the store's own secrets change, so that a tenant gets one secret and a rotation
     /// leaves none behind.
@@ -70,22 +89,32 @@ struct Inner {
     cosigning: tokio::sync::Mutex<()>,
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    (thread.spawn(work))
+        .map_err(|error| LedgerError::Storage(format!("no thread for {name}: {error}")))
+}
+
+fn send_to(writer: Option<&Sender<Job>>, job: Job) -> Result<(), LedgerError> {
+    let writer = writer.ok_or(LedgerError::Closed)?;
+    writer.send(job).map_err(|_| LedgerError::Closed)?;
+    metrics::gauge!("ledger_queue_depth").increment(1.0);
+    Ok(())
+}
+
 impl Inner {
     /// Lets the writer finish what it has and waits for it.
     fn stop(&self) {
-        drop(
-            self.jobs
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the ledger's writer has panicked");
+        lock(&self.jobs).clear();
+        lock(&self.open).take();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the ledger has panicked");
+            }
         }
         drop(
             self.core
@@ -103,8 +132,19 @@ impl Drop for Inner {
     }
 }
 
+/// The backend of a store.
+pub(crate) fn open_backend(
+    location: &Location,
+    cache_bytes: u64,
+) -> Result<Arc<dyn Backend>, LedgerError> {
+    Ok(match location {
+        Location::Folder(path) => Arc::new(FjallBackend::open(path, cache_bytes)?),
+        Location::Postgres(location) => Arc::new(PgBackend::open(location)?),
+    })
+}
+
 impl Ledger {
-    /// Opens or makes a store. One process at a time.
+    /// Opens or makes a store. One in a folder is for one process at a time.
     ///
     /// A store whose audit trees are not those that were last signed opens for reading and for
     /// [`Ledger::verify_audit`]; every commit is then refused with `Damaged`.
@@ -116,8 +156,10 @@ impl Ledger {
         reason = "the key should not stay behind with the caller"
     )]
     pub fn open(options: OpenOptions) -> Result<Self, LedgerError> {
-        let backend = Arc::new(FjallBackend::open(&options.path, options.cache_bytes)?);
-        Self::open_on(backend, &options)
+        Self::open_on(
+            open_backend(&options.location, options.cache_bytes)?,
+            &options,
+        )
     }
 
     pub(crate) fn open_on(
@@ -146,23 +188,35 @@ impl Ledger {
                  `cairn outbox release`"
             );
         }
-        let (sender, receiver) = mpsc::channel();
-        let writer = Writer::new(
-            Arc::clone(&opened.core),
-            backend,
-            receiver,
-            opened.state,
-            opened.checkpoint,
-            opened.suspect,
-        );
-        let thread = std::thread::Builder::new()
-            .name("ledger-writer".into())
-            .spawn(move || writer.run())
-            .map_err(|error| LedgerError::Storage(format!("no thread for the writer: {error}")))?;
+        let is_suspect = opened.suspect.is_some();
+        let lanes = backend.shared().map_or(1, SharedStore::lanes);
+        let mut jobs = Vec::with_capacity(lanes);
+        let mut threads = Vec::with_capacity(lanes + 1);
+        for _ in 0..lanes {
+            let (sender, receiver) = mpsc::channel();
+            let writer = Writer::new(
+                Arc::clone(&opened.core),
+                Arc::clone(&backend),
+                receiver,
+                opened.state.clone(),
+                opened.checkpoint.clone(),
+                opened.suspect.clone(),
+            );
+            jobs.push(sender);
+            threads.push(spawn("ledger-writer", move || writer.run())?);
+        }
+        let (open, closed) = mpsc::channel();
+        if backend.shared().is_some() {
+            let core = Arc::clone(&opened.core);
+            let news = News::new(core, backend, closed, is_suspect);
+            threads.push(spawn("ledger-news", move || news.run())?);
+        }
         let inner = Inner {
             core: opened.core,
-            jobs: Mutex::new(Some(sender)),
-            thread: Mutex::new(Some(thread)),
+            jobs: Mutex::new(jobs),
+            threads: Mutex::new(threads),
+            open: Mutex::new(Some(open)),
+            is_suspect,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             secrets: tokio::sync::Mutex::default(),
             backing_up: tokio::sync::Mutex::default(),
@@ -220,25 +274,40 @@ impl Ledger {
     }
 
     fn send(&self, job: Job) -> Result<(), LedgerError> {
-        let jobs = self
-            .inner
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        jobs.as_ref()
-            .ok_or(LedgerError::Closed)?
-            .send(job)
-            .map_err(|_| LedgerError::Closed)?;
-        metrics::gauge!("ledger_queue_depth").increment(1.0);
+        let jobs = lock(&self.inner.jobs);
+        // Which writer takes a commit is no matter of correctness: they share out the shards so that
+        // they seldom wait for each other in the store.
+        let lane = job.request.shard().map_or(0, |shard| usize::from(shard.0)) % jobs.len().max(1);
+        send_to(jobs.get(lane), job)
+    }
+
+    /// Returns when everything is written that a writer had begun to plan before this was called.
+    pub(crate) async fn finish_planned(&self) -> Result<(), LedgerError> {
+        let writers = lock(&self.inner.jobs).clone();
+        if writers.is_empty() {
+            return Err(LedgerError::Closed);
+        }
+        for writer in &writers {
+            let (reply, answer) = oneshot::channel();
+            let job = Job {
+                request: Request::Meta(Vec::new(), reply),
+                room: None,
+            };
+            send_to(Some(writer), job)?;
+            answer.await.unwrap_or(Err(LedgerError::Closed))?;
+        }
         Ok(())
     }
 
     /// Makes a tenant's keys; doing it again changes nothing.
     ///
     /// # Errors
-    /// `Storage`.
+    /// `Storage`; `Invalid` for a number of 2^31 or more.
     pub async fn create_tenant(&self, tenant: TenantId) -> Result<(), LedgerError> {
         let core = self.core();
+        if i32::try_from(tenant.0).is_err() {
+            return Err(LedgerError::Invalid("a tenant's number is below 2^31"));
+        }
         let _one_at_a_time = self.changing_secrets().await;
         if core.tenant(tenant).is_ok() {
             return Ok(());
@@ -251,10 +320,10 @@ impl Ledger {
         core.entropy.fill(&mut secret);
         let name = tenant_row(tenant);
         let value = wrap(&root_wrap, &*core.entropy, &name, &secret);
-        self.ask(1, |reply| Request::Meta(vec![(name, value)], reply))
+        self.ask(1, |reply| Request::NewMeta(name, value, reply))
             .await?;
-        core.set_tenant(Arc::new(TenantKeys::derive(tenant, &secret)));
-        Ok(())
+        // Another process may have been first; then its secret stands.
+        core.reload_tenant(&*core.backend()?, tenant).map(drop)
     }
 
     /// The clock that this ledger was opened with.
@@ -354,8 +423,30 @@ impl Ledger {
     /// opened again, and opening decides whether the commit that failed is there, whole, or not.
     pub async fn commit(&self, commit: Commit) -> Result<Receipt, LedgerError> {
         let kib = u32::try_from(weight(&commit) / 1024).unwrap_or(u32::MAX);
-        let sealed = seal_commit(self.core(), &*self.backend()?, commit).await?;
-        self.write(sealed, kib).await
+        let backend = self.backend()?;
+        let mut kept = backend.shared().is_some().then(|| commit.clone());
+        let mut next = Some(commit);
+        let mut attempts = 0;
+        while let Some(commit) = next.take() {
+            let sealed = seal_commit(self.core(), &*backend, commit).await?;
+            let keys = sealed.keys.clone();
+            let outcome = self.write(sealed, kib).await;
+            let stale = keys.iter().filter(|key| key.is_stale());
+            let stale = stale.inspect(|key| self.core().data_keys.forget(&key.row));
+            attempts += 1;
+            if outcome.is_ok() || stale.count() == 0 || attempts == MAX_SEALINGS {
+                return outcome;
+            }
+            // Sealed again, with the key that the store has.
+            next = if attempts + 1 == MAX_SEALINGS {
+                kept.take()
+            } else {
+                kept.clone()
+            };
+        }
+        Err(LedgerError::Storage(
+            "the patient's key was made by another at the same time; try again".into(),
+        ))
     }
 
     pub(crate) async fn write(
@@ -390,17 +481,29 @@ impl Ledger {
     /// `Storage`.
     pub async fn close(&self) -> Result<(), LedgerError> {
         self.inner.room.close();
-        let (reply, answer) = oneshot::channel();
-        if self
-            .send(Job {
-                request: Request::Close(reply),
-                room: None,
-            })
-            .is_err()
-        {
+        let writers = lock(&self.inner.jobs).clone();
+        if writers.is_empty() {
             return Ok(());
         }
-        let outcome = answer.await.unwrap_or(Err(LedgerError::Closed));
+        let mut outcome = Ok(());
+        for writer in writers {
+            let (reply, answer) = oneshot::channel();
+            let job = Job {
+                request: Request::Close(reply),
+                room: None,
+            };
+            // Who can't be told has been closed by somebody else, who is told the outcome.
+            if send_to(Some(&writer), job).is_ok() {
+                outcome = outcome.and(answer.await.unwrap_or(Err(LedgerError::Closed)));
+            }
+        }
+        if outcome.is_ok()
+            && !self.inner.is_suspect
+            && let Ok(backend) = self.backend()
+            && let Some(store) = backend.shared()
+        {
+            outcome = crate::news::cover(self.core(), store).map(drop);
+        }
         let inner = Arc::clone(&self.inner);
         let stopped = tokio::task::spawn_blocking(move || inner.stop()).await;
         stopped.map_err(|error| LedgerError::Storage(error.to_string()))?;

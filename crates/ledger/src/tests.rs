@@ -42,7 +42,7 @@ impl Memory {
 
 fn options(root_key: RootKey, clock: &ManualClock) -> OpenOptions {
     OpenOptions {
-        path: std::path::PathBuf::new(),
+        location: crate::Location::Folder(PathBuf::new()),
         root_key,
         clock: Arc::new(clock.clone()),
         entropy: Arc::new(SystemEntropy),
@@ -76,6 +76,7 @@ impl Store for Memory {
 mod memory {
     use super::{Memory, suite};
     crate::conformance!(Memory::new(), 32);
+    crate::backups!(Memory::new());
 }
 
 /// Whether some file of a folder holds bytes, and which.
@@ -328,7 +329,7 @@ async fn a_destroyed_key_is_in_no_backup_and_no_restored_store() {
         let options = crate::RestoreOptions {
             source: Arc::new(crate::FolderTarget::open(source).unwrap()),
             open: OpenOptions {
-                path: path.clone(),
+                location: crate::Location::Folder(path.clone()),
                 ..options(RootKey::from_bytes([7; 32]), &clock)
             },
             to: crate::Moment::Number(report.last.number),

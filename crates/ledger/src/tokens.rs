@@ -75,7 +75,7 @@ impl TenantKeys {
 
     /// The shard of an id that is its own owner. Ids made here, and other random UUIDs, carry it in
     /// their first two digits; for any other id it is a keyed hash.
-    fn own_shard(&self, id: &str) -> Shard {
+    pub(crate) fn own_shard(&self, id: &str) -> Shard {
         if let Some(first) = first_byte_of_even_uuid(id) {
             return Shard(u16::from(first) % SHARDS);
         }

@@ -43,8 +43,8 @@ impl<F: Fn(u64) -> Option<Hash>> HashReader for Hashes<'_, F> {
 
 impl Tree {
     /// Reads the edge of a tree of `size` leaves.
-    pub(crate) fn load(
-        snapshot: &dyn Snapshot,
+    pub(crate) fn load<S: Snapshot + ?Sized>(
+        snapshot: &S,
         shard: Shard,
         size: u64,
     ) -> Result<Self, LedgerError> {
@@ -56,6 +56,23 @@ impl Tree {
             edge.push((index, Hash(hash)));
         }
         Ok(Self { size, edge })
+    }
+
+    /// The tree of `size` leaves with these hashes at its edge, greatest subtree first; `None` when
+    /// it has another number of them.
+    pub(crate) fn of_edge(size: u64, hashes: &[[u8; 32]]) -> Option<Self> {
+        let indexes = sub_tree_index(0, size, Vec::new());
+        (indexes.len() == hashes.len()).then(|| Self {
+            size,
+            edge: (indexes.into_iter())
+                .zip(hashes.iter().map(|hash| Hash(*hash)))
+                .collect(),
+        })
+    }
+
+    /// The hashes of the edge, greatest subtree first.
+    pub(crate) fn edge(&self) -> impl Iterator<Item = &[u8; 32]> {
+        self.edge.iter().map(|(_, hash)| &hash.0)
     }
 
     pub(crate) fn size(&self) -> u64 {

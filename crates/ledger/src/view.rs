@@ -12,7 +12,8 @@ use crate::shared::Core;
 use crate::{Hit, Kind, Ledger, LedgerError, Number, Query, Stored, TenantId};
 
 /// The store at one moment. Meant for one answer: while it lives, what was superseded since can't be
-/// cleared away.
+/// cleared away, and a store behind a network keeps a connection for it. It reads for one tenant at a
+/// time.
 pub struct View {
     core: Arc<Core>,
     backend: Arc<dyn Backend>,
@@ -46,6 +47,13 @@ impl View {
             backend,
             snapshot,
         })
+    }
+
+    /// A tenant's keys; from here on the snapshot shows that tenant's rows.
+    fn enter(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, LedgerError> {
+        let keys = self.core.tenant(tenant)?;
+        self.snapshot.enter(tenant);
+        Ok(keys)
     }
 
     /// Opens the version that must lie at a place.
@@ -82,7 +90,7 @@ impl View {
         kind: Kind,
         id: &str,
     ) -> Result<Option<Stored>, LedgerError> {
-        let keys = self.core.tenant(tenant)?;
+        let keys = self.enter(tenant)?;
         let key = keys.head_key(kind, id);
         let Some(head) = self.snapshot.head(&key)? else {
             return Ok(None);
@@ -101,7 +109,7 @@ impl View {
         id: &str,
         version: u32,
     ) -> Result<Option<Stored>, LedgerError> {
-        let keys = self.core.tenant(tenant)?;
+        let keys = self.enter(tenant)?;
         let key = keys.head_key(kind, id);
         let Some(head) = self.snapshot.head(&key)? else {
             return Ok(None);
@@ -121,7 +129,7 @@ impl View {
         before: Option<u32>,
         limit: usize,
     ) -> Result<Vec<Stored>, LedgerError> {
-        let keys = self.core.tenant(tenant)?;
+        let keys = self.enter(tenant)?;
         let key = keys.head_key(kind, id);
         let Some(head) = self.snapshot.head(&key)? else {
             return Ok(Vec::new());
@@ -149,7 +157,7 @@ impl View {
         limit: usize,
     ) -> Result<Vec<Hit>, LedgerError> {
         // Tokens are keyed by tenant, so that those of one find nothing of another.
-        self.core.tenant(tenant)?;
+        self.enter(tenant)?;
         crate::query::search(&*self.snapshot, query, before, since, limit).await
     }
 
@@ -158,7 +166,7 @@ impl View {
     /// # Errors
     /// As [`Ledger::fetch`].
     pub async fn fetch(&self, tenant: TenantId, at: Hit) -> Result<Option<Stored>, LedgerError> {
-        let keys = self.core.tenant(tenant)?;
+        let keys = self.enter(tenant)?;
         let Some(row) = self.snapshot.document(at)? else {
             return Ok(None);
         };

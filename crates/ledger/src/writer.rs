@@ -1,4 +1,5 @@
-//! Group commit: one thread writes. It takes all commits that wait (up to a bound), checks each
+//! Group commit: one thread writes, or in a store that others write to as well, a few, each for some
+//! of the shards. A thread takes all commits that wait (up to a bound), checks each
 //! against the store and those before it, applies what is left as one batch with one flush, and
 //! answers all. While it flushes, the next group gathers, so groups grow with the load.
 
@@ -10,9 +11,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use crate::backend::{Backend, Snapshot};
+use crate::backend::{AloneTurn, Backend, Snapshot, Touched, Turn};
 use crate::codec::Decoder;
 use crate::data_keys::DataKey;
+use crate::news;
 use crate::plan::{Group, Planned, Rekeying, SealedCommit, State};
 use crate::redo::Redo;
 use crate::shared::Core;
@@ -24,7 +26,7 @@ const GROUP_DOCUMENTS: usize = 512;
 /// The most bytes of a group's documents.
 const GROUP_BYTES: usize = 4 << 20;
 /// How old the newest leaf gets before a checkpoint covers it.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// The meta row of the newest signed checkpoint.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
@@ -45,6 +47,8 @@ pub(crate) enum Request {
     Scrubbed(Vec<u8>, Reply<()>),
     /// Puts key rows in the place of others; the answer is how many.
     Rekey(Rekeying, Reply<u64>),
+    /// Writes a meta row if there is none of its name.
+    NewMeta(String, Vec<u8>, Reply<()>),
     /// Removes outbox entries that can never be opened again.
     DropOutbox(Vec<OutboxKey>, Reply<()>),
     Checkpoint(Reply<String>),
@@ -55,6 +59,26 @@ pub(crate) enum Request {
     /// Removes some of the redo log below a sequence; whether there may be more.
     TrimRedo(u64, Reply<bool>),
     Close(Reply<()>),
+}
+
+impl Request {
+    /// The shard that decides which writer takes it; `None` if any may.
+    pub(crate) fn shard(&self) -> Option<Shard> {
+        match self {
+            Self::Commit(commit, _) => commit.shard(),
+            Self::DropOutbox(keys, _) => keys.first().map(|key| key.shard),
+            Self::Rekey(rekeying, _) => rekeying.rows.first().and_then(|row| row.key.home.0),
+            Self::Meta(..)
+            | Self::NewMeta(..)
+            | Self::Rewrap(..)
+            | Self::Scrubbed(..)
+            | Self::Checkpoint(_)
+            | Self::StartRedo(_)
+            | Self::RedoTaken(..)
+            | Self::TrimRedo(..)
+            | Self::Close(_) => None,
+        }
+    }
 }
 
 /// A request and its share of the queue's room, given back when it is answered.
@@ -103,7 +127,8 @@ impl Writer {
             let leaves: u64 = state.trees.iter().map(Tree::size).sum();
             leaves == heads.leaves()
         });
-        let uncovered = !covered && suspect.is_none();
+        // In a shared store that is looked after apart.
+        let uncovered = !covered && suspect.is_none() && backend.shared().is_none();
         let mut writer = Self {
             core,
             backend,
@@ -195,11 +220,30 @@ impl Writer {
     fn serve(&mut self, jobs: Vec<Job>) -> Result<(), LedgerError> {
         metrics::gauge!("ledger_queue_depth").decrement(jobs.len() as f64);
         if let Some(reason) = &self.suspect {
-            refuse(jobs, reason);
+            let reason = format!("the audit does not hold, so nothing is written: {reason}");
+            refuse(jobs, &|| LedgerError::Damaged(reason.clone()));
             return Ok(());
         }
+        let backend = Arc::clone(&self.backend);
+        let turn: Box<dyn Turn + '_> = match backend.shared() {
+            None => Box::new(AloneTurn {
+                backend: &*backend,
+                snapshot: backend.snapshot(),
+            }),
+            Some(store) => match store.turn(touched(&jobs)) {
+                Ok(turn) => turn,
+                Err(error) => {
+                    let text = storage_text(error);
+                    refuse(jobs, &|| broken(&text));
+                    return Err(broken(&text));
+                }
+            },
+        };
+        // Read after the turn has come, so that numbers go on from what was acknowledged before.
+        let theirs =
+            (turn.standing()).map(|(last, trees)| State::shared(last.max(self.core.last()), trees));
+        let state = theirs.as_ref().unwrap_or(&self.state);
         let now_ms = self.core.clock.now_ms();
-        let snapshot = self.backend.snapshot();
         let core = Arc::clone(&self.core);
         // Here and not by the commit's caller, so that once a tenant's new secret is known, and what was
         // under way is written, no key is wrapped by an old one any more.
@@ -207,7 +251,7 @@ impl Writer {
             let keys = core.tenant(key.row.tenant)?;
             Ok(key.wrap(keys.newest(), &*core.entropy))
         };
-        let mut group = Group::new(&*snapshot, &self.state, now_ms, &wrap);
+        let mut group = Group::new(turn.rows(), state, now_ms, &wrap);
         let mut answers = Vec::with_capacity(jobs.len());
         let mut rooms = Vec::with_capacity(jobs.len());
         let mut wants_checkpoint = false;
@@ -245,6 +289,10 @@ impl Writer {
                     Ok(()) => answers.push(Answer::Done(reply)),
                     Err(error) => drop(reply.send(Err(error))),
                 },
+                Request::NewMeta(name, value, reply) => {
+                    group.add_new_meta(name, value);
+                    answers.push(Answer::Done(reply));
+                }
                 Request::DropOutbox(keys, reply) => {
                     keys.into_iter().for_each(|key| group.drop_outbox(key));
                     answers.push(Answer::Done(reply));
@@ -271,9 +319,10 @@ impl Writer {
                 Request::Close(reply) => answers.push(Answer::Done(reply)),
             }
         }
+        let is_alone = theirs.is_none();
         let due = self.checkpoint_at.elapsed() >= CHECKPOINT_EVERY;
         let mut checkpoint = None;
-        if wants_checkpoint || due && (self.uncovered || group.has_leaves()) {
+        if is_alone && (wants_checkpoint || due && (self.uncovered || group.has_leaves())) {
             let trees: Vec<_> = (0..SHARDS)
                 .map(|shard| group.tree(Shard(shard)).clone())
                 .collect();
@@ -297,26 +346,30 @@ impl Writer {
                 return Err(broken(&text));
             }
         };
-        drop(snapshot);
-        let outcome = self.write(planned);
+        let mut outcome = self.write(turn, planned, is_alone);
         if outcome.is_ok() {
             self.covered_by(checkpoint);
+            if wants_checkpoint && let Some(store) = backend.shared() {
+                outcome = news::cover(&self.core, store).map(|text| self.checkpoint = text);
+            }
         }
-        let outcome = outcome.map_err(|error| match error {
-            LedgerError::Storage(text) => text,
-            other => other.to_string(),
-        });
+        let outcome = outcome.map_err(storage_text);
         answer(answers, &outcome, &self.checkpoint);
         drop(rooms);
         outcome.map_err(|text| broken(&text))
     }
 
     /// Applies what was planned; on success, and only then, memory follows.
-    fn write(&mut self, mut planned: Planned) -> Result<(), LedgerError> {
+    fn write(
+        &mut self,
+        turn: Box<dyn Turn + '_>,
+        mut planned: Planned,
+        is_alone: bool,
+    ) -> Result<(), LedgerError> {
         let writes = std::mem::take(&mut planned.writes);
         if !writes.is_empty() {
             let began = Instant::now();
-            self.backend.apply(writes)?;
+            turn.apply(writes, &planned.trees)?;
             metrics::histogram!("ledger_flush_seconds").record(began.elapsed().as_secs_f64());
         }
         if planned.commits > 0 {
@@ -328,18 +381,20 @@ impl Writer {
             )]
             metrics::histogram!("ledger_group_commits").record(planned.commits as f64);
         }
-        self.state.last = planned.last;
-        self.state.scrubs = planned.scrubs;
-        self.state.redo = planned.redo;
-        #[allow(clippy::cast_precision_loss, reason = "a gauge")]
-        metrics::gauge!("ledger_redo_bytes").set(self.state.redo.bytes() as f64);
-        self.uncovered |= !planned.trees.is_empty();
-        for (shard, tree) in planned.trees {
-            self.state.trees[usize::from(shard.0)] = tree;
+        if is_alone {
+            self.state.last = planned.last;
+            self.state.scrubs = planned.scrubs;
+            self.state.redo = planned.redo;
+            #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+            metrics::gauge!("ledger_redo_bytes").set(self.state.redo.bytes() as f64);
+            self.uncovered |= !planned.trees.is_empty();
+            for (shard, tree) in planned.trees {
+                self.state.trees[usize::from(shard.0)] = tree;
+            }
+            self.state.destroyed.extend(&planned.destroyed);
         }
         planned.stored_keys.iter().for_each(|key| key.set_durable());
         for row in planned.destroyed {
-            self.state.destroyed.insert(row);
             self.core.data_keys.forget(&row);
         }
         for row in planned.grown {
@@ -390,27 +445,40 @@ fn group_room(
     if commit.documents.is_empty() && commit.outbox_add.is_empty() {
         return Ok(());
     }
-    let room = room.get_or_insert_with(|| {
-        backend
-            .room_for(GROUP_BYTES as u64)
-            .map_err(|error| match error {
-                LedgerError::Storage(text) => text,
-                other => other.to_string(),
-            })
-    });
+    let room =
+        room.get_or_insert_with(|| backend.room_for(GROUP_BYTES as u64).map_err(storage_text));
     room.clone().map_err(LedgerError::Storage)
 }
 
-fn refuse(jobs: Vec<Job>, reason: &str) {
-    let error = || {
-        LedgerError::Damaged(format!(
-            "the audit does not hold, so nothing is written: {reason}"
-        ))
-    };
+fn storage_text(error: LedgerError) -> String {
+    match error {
+        LedgerError::Storage(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// What planning a group reads and where it writes.
+fn touched(jobs: &[Job]) -> Touched {
+    let mut touched = Touched::default();
+    for job in jobs {
+        match &job.request {
+            Request::Commit(commit, _) => commit.touches(&mut touched),
+            Request::Rekey(rekeying, _) => rekeying.touches(&mut touched),
+            Request::DropOutbox(keys, _) => {
+                touched.shards.extend(keys.iter().map(|key| key.shard));
+            }
+            _ => {}
+        }
+    }
+    touched
+}
+
+fn refuse(jobs: Vec<Job>, error: &dyn Fn() -> LedgerError) {
     for job in jobs {
         match job.request {
             Request::Commit(_, reply) => drop(reply.send(Err(error()))),
             Request::Meta(_, reply)
+            | Request::NewMeta(_, _, reply)
             | Request::Rewrap(_, reply)
             | Request::Scrubbed(_, reply)
             | Request::DropOutbox(_, reply)
@@ -474,10 +542,10 @@ pub(crate) fn load_state(backend: &dyn Backend) -> Result<State, LedgerError> {
     let snapshot = backend.snapshot();
     let mut trees = Vec::with_capacity(usize::from(SHARDS));
     for shard in (0..SHARDS).map(Shard) {
-        let size = snapshot.tree_size(shard)?;
-        trees.push(Tree::load(&*snapshot, shard, size)?);
+        trees.push(snapshot.tree(shard)?);
     }
     Ok(State {
+        shared: false,
         last: snapshot.last_number()?.max(number_floor(&*snapshot)?),
         trees,
         destroyed: HashSet::new(),

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ledger::{
-    Dictionary, Expected, Kind, Ledger, LedgerError, ManualClock, OpenOptions, Owner, RootKey,
-    SystemEntropy,
+    Dictionary, Expected, Kind, Ledger, LedgerError, Location, ManualClock, OpenOptions, Owner,
+    RootKey, SystemEntropy,
 };
 use suite::{OBSERVATION, PATIENT, Restored, Store, TENANT, Wanted, commit_of, draft, of, ready};
 
@@ -35,7 +35,7 @@ impl Embedded {
 impl Embedded {
     fn options(&self, root_key: RootKey) -> OpenOptions {
         OpenOptions {
-            path: self.folder.path().join("store"),
+            location: Location::Folder(self.folder.path().join("store")),
             root_key,
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SystemEntropy),
@@ -68,6 +68,7 @@ impl Store for Embedded {
 
 // Opening a store on disk takes a while, so fewer histories than in memory.
 conformance!(Embedded::new(), 8);
+backups!(Embedded::new());
 
 #[tokio::test]
 async fn the_store_tells_what_its_tables_take() {

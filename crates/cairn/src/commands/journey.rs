@@ -26,10 +26,7 @@ pub(crate) async fn publish(options: PublishOptions) -> anyhow::Result<ExitCode>
     let source = read_text(&options.file)?;
     match (options.data, options.server, options.token) {
         (Some(data), _, _) => {
-            let store = StoreArguments {
-                data,
-                root_key: options.root_key,
-            };
+            let store = StoreArguments::in_folder(data, options.root_key);
             publish_to_store(&store, &options.file, &source).await
         }
         (None, Some(server), Some(token)) => {

@@ -29,16 +29,29 @@ use crate::config::{SessionSettings, StoreSettings};
 use crate::store::{self, RootKeySource, TENANT};
 
 /// Where a store's root key is.
-fn root_key(arguments: &StoreArguments) -> RootKeySource {
-    let given = arguments.root_key.clone();
-    given.unwrap_or_else(|| RootKeySource::File(store::root_key_path(&arguments.data)))
+fn root_key(arguments: &StoreArguments) -> anyhow::Result<RootKeySource> {
+    match (&arguments.root_key, &arguments.data) {
+        (Some(given), _) => Ok(given.clone()),
+        (None, Some(data)) => Ok(RootKeySource::File(store::root_key_path(data))),
+        (None, None) => bail!("give --root-key FILE"),
+    }
 }
 
-/// Opens a store that no server has open.
+/// Opens a store; one in a folder must not be open in a server.
 async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
+    let location = match (&arguments.store_url, &arguments.data) {
+        (Some(url), _) => store::in_database(
+            url,
+            arguments.store_password_file.as_deref(),
+            arguments.store_ca_file.as_deref(),
+            &arguments.store_schema,
+        )?,
+        (None, Some(data)) => store::in_folder(data),
+        (None, None) => bail!("give --data DIR or --store-url URL"),
+    };
     let ledger = store::open(
-        &arguments.data,
-        root_key(arguments),
+        location,
+        root_key(arguments)?,
         Arc::new(SystemClock),
         StoreSettings::default().cache_bytes,
     )

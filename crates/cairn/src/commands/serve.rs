@@ -67,7 +67,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         tracing::warn!("smtp.host is not set: e-mails wait in the outbox until it is");
     }
     let ledger = store::open(
-        settings.data()?,
+        settings.location()?,
         &settings.root_key()?,
         Arc::new(SystemClock),
         settings.store.cache_bytes,

@@ -124,7 +124,7 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
 
     let clock = Arc::new(DemoClock::new(state.started_ms));
     let ledger = store::open(
-        &options.data,
+        store::in_folder(&options.data),
         &root_key,
         clock.clone(),
         StoreSettings::default().cache_bytes,

@@ -334,7 +334,7 @@ mod tests {
     async fn an_account_that_a_crash_left_without_its_second_factor_is_made_whole() {
         let folder = tempfile::tempdir().expect("a folder");
         let ledger = ledger::Ledger::open(ledger::OpenOptions {
-            path: folder.path().join("store"),
+            location: ledger::Location::Folder(folder.path().join("store")),
             root_key: ledger::RootKey::from_bytes([7; 32]),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),

@@ -13,7 +13,7 @@ use cairn::store::TENANT;
 use cairn::{Server, ServerOptions};
 use cohort::bench::{BenchOptions, write_cohort};
 use cohort::server::Fhir;
-use ledger::{Clock as _, Ledger, ManualClock, OpenOptions, RootKey, SystemEntropy};
+use ledger::{Clock as _, Ledger, Location, ManualClock, OpenOptions, RootKey, SystemEntropy};
 use serde_json::{Value, json};
 use trust::{Action, Agent, Purpose, Target};
 
@@ -106,7 +106,7 @@ impl World {
     async fn new(folder: &Path) -> Self {
         let clock = ManualClock::new(START_MS);
         let ledger = Ledger::open(OpenOptions {
-            path: folder.join("ledger"),
+            location: Location::Folder(folder.join("ledger")),
             root_key: RootKey::from_bytes([3; 32]),
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SystemEntropy),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use exchange::{MailDeliverer, MailOptions, MailTls};
 use fhir::{Resource, ResourceType};
 use ledger::{
-    Clock, Entropy, Expected, Ledger, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
+    Clock, Entropy, Expected, Ledger, Location, ManualClock, OpenOptions, OutboxDraft, OutboxEntry,
     OutboxKey, Owner, RootKey, SystemClock, SystemEntropy, TenantId,
 };
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ impl Clock for Suspended {
 
 fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Trust {
     let ledger = Ledger::open(OpenOptions {
-        path,
+        location: Location::Folder(path),
         root_key: RootKey::from_bytes([7; 32]),
         clock,
         entropy: Arc::new(SystemEntropy),

@@ -9,7 +9,9 @@
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use journey::{GraphView, InstanceView, Journeys};
-use ledger::{Expected, Ledger, ManualClock, OpenOptions, Owner, RootKey, SystemEntropy, TenantId};
+use ledger::{
+    Expected, Ledger, Location, ManualClock, OpenOptions, Owner, RootKey, SystemEntropy, TenantId,
+};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +62,7 @@ fn open(path: &Path, clock: &ManualClock) -> (Trust, Arc<Odd>) {
         panics: AtomicBool::default(),
     });
     let ledger = Ledger::open(OpenOptions {
-        path: path.to_path_buf(),
+        location: Location::Folder(path.to_path_buf()),
         root_key: RootKey::from_bytes([7; 32]),
         clock: odd.clone(),
         entropy: Arc::new(SystemEntropy),

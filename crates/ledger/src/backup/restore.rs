@@ -21,7 +21,9 @@ use crate::root_key::encode_hex;
 use crate::rows::Leaf;
 use crate::tree::{Signer, Tree, sha256};
 use crate::writer::{CHECKPOINT, NUMBER_FLOOR};
-use crate::{AuditReport, Ledger, LedgerError, Number, OpenOptions, RootKey, SHARDS, Shard};
+use crate::{
+    AuditReport, Ledger, LedgerError, Location, Number, OpenOptions, RootKey, SHARDS, Shard,
+};
 
 /// Up to which moment to restore. Whole groups of commits only: what became durable at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,11 +90,11 @@ pub async fn restore(
     options: RestoreOptions,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<RestoreReport, LedgerError> {
-    check_empty(&options.open.path)?;
-    let backend = Arc::new(FjallBackend::open(
-        &options.open.path,
-        options.open.cache_bytes,
-    )?);
+    let Location::Folder(path) = &options.open.location else {
+        return Err(LedgerError::Invalid("a restore goes into a folder"));
+    };
+    check_empty(path)?;
+    let backend = Arc::new(FjallBackend::open(path, options.open.cache_bytes)?);
     restore_on(backend, options, progress).await
 }
 

@@ -50,7 +50,7 @@ pub struct BackupReport {
 impl Ledger {
     /// Backs up what has come since the last backup to the same place, or everything if there is
     /// none that goes on from here, or `whole` asks for it. Rows are copied sealed as they are
-    /// stored; commits go on meanwhile. A backup that fails or is killed leaves the one before as it
+    /// stored; commits go on meanwhile. A store in PostgreSQL is taken whole each time. A backup that fails or is killed leaves the one before as it
     /// was, and can be run again. `progress` is told the number of documents taken so far.
     ///
     /// # Errors
@@ -65,16 +65,25 @@ impl Ledger {
         let Ok(_one_at_a_time) = self.backing_up().try_lock() else {
             return Err(LedgerError::Invalid("another backup is running"));
         };
-        // From here on nothing is forgotten that the next backup needs.
-        self.ask(1, Request::StartRedo).await?;
         let core = self.shared_core();
         let backend = self.backend()?;
+        // A store that others write to has no one order of groups, so it keeps no redo log, and each
+        // backup of it is a whole one.
+        let has_redo = backend.shared().is_none();
+        if has_redo {
+            // From here on nothing is forgotten that the next backup needs.
+            self.ask(1, Request::StartRedo).await?;
+        }
+        let whole = whole || !has_redo;
         let taking = tokio::task::spawn_blocking(move || {
             let snapshot = backend.snapshot();
             Taking::new(&core, &*snapshot, &*target, &progress)?.run(whole)
         });
         let (report, taken) =
             (taking.await).map_err(|error| LedgerError::Storage(error.to_string()))??;
+        if !has_redo {
+            return Ok(report);
+        }
         let chain = report.chain.clone();
         self.ask(1, |reply| Request::RedoTaken(chain, taken, reply))
             .await?;

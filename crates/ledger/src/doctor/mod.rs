@@ -16,9 +16,9 @@ use serde::Serialize;
 
 use crate::backend::{Backend, Snapshot, Write};
 use crate::bootstrap::open_core;
-use crate::embedded::FjallBackend;
 use crate::shared::Core;
-use crate::{Hit, LedgerError, OpenOptions};
+use crate::store::open_backend;
+use crate::{Hit, LedgerError, Location, OpenOptions};
 
 /// Findings that are told one by one; the others are counted.
 const LISTED: usize = 1000;
@@ -83,7 +83,8 @@ impl DoctorReport {
     }
 }
 
-/// Checks a store that nobody has open, and with `repair` writes anew what follows from the rest.
+/// Checks a store, and with `repair` writes anew what follows from the rest. Nobody may have it open,
+/// unless it is in PostgreSQL, where it is checked as it is at one moment, and not repaired.
 /// Nothing is repaired where anything is damaged beyond that. Without `repair` no row is written.
 ///
 /// `progress` is told the number of documents checked so far.
@@ -96,16 +97,24 @@ pub async fn doctor(
     repair: bool,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<DoctorReport, LedgerError> {
-    if !has_store(&options.path) {
-        return Err(LedgerError::Invalid("there is no store in that folder"));
+    match &options.location {
+        Location::Folder(path) if !has_store(path) => {
+            return Err(LedgerError::Invalid("there is no store in that folder"));
+        }
+        Location::Postgres(_) if repair => {
+            return Err(LedgerError::Invalid(
+                "a store in PostgreSQL is checked but not repaired: restore it",
+            ));
+        }
+        _ => {}
     }
-    let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
-    let opening = tokio::task::spawn_blocking(move || FjallBackend::open(&path, cache_bytes));
+    let (location, cache_bytes) = (options.location.clone(), options.cache_bytes);
+    let opening = tokio::task::spawn_blocking(move || open_backend(&location, cache_bytes));
     let backend = opening
         .await
         .map_err(|error| LedgerError::Storage(error.to_string()))?;
     match backend {
-        Ok(backend) => doctor_on(Arc::new(backend), options, repair, progress).await,
+        Ok(backend) => doctor_on(backend, options, repair, progress).await,
         Err(LedgerError::Damaged(what)) => Ok(beyond_opening(&what)),
         Err(error) => Err(error),
     }

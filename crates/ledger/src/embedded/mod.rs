@@ -513,6 +513,12 @@ impl Backend for FjallBackend {
                     batch.remove(&tables.redo, sequence.to_be_bytes().as_slice());
                 }
                 Write::Meta { name, value } => batch.insert(&tables.meta, name.as_bytes(), value),
+                // Batches are applied one by one, so nobody writes it in between.
+                Write::NewMeta { name, value } => {
+                    if !tables.meta.contains_key(&name).map_err(fault)? {
+                        batch.insert(&tables.meta, name.as_bytes(), value);
+                    }
+                }
             }
         }
         postings.sort_unstable_by_key(|change| change.key);
@@ -605,7 +611,7 @@ fn bytes(writes: &[Write]) -> u64 {
         Write::Document { row, .. } | Write::Redo { row, .. } => row.len(),
         Write::Outbox(row) => row.sealed.len(),
         Write::Timer(timer) => timer.payload.len(),
-        Write::Meta { value, .. } => value.len(),
+        Write::Meta { value, .. } | Write::NewMeta { value, .. } => value.len(),
         _ => 0,
     };
     writes.iter().map(|write| 64 + long(write) as u64).sum()

@@ -1,7 +1,7 @@
 //! Keys and values of rows in an ordered store of bytes. Keys are big-endian, so that their byte
 //! order is the order of reading; SQLite's blobs sort the same way.
 
-use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, SubjectKey};
+use crate::backend::{Head, HeadKey, Home, KeyRow, OutboxRow, SubjectKey};
 use crate::codec::{Decoder, put_varint};
 use crate::{
     Event, Hit, Kind, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token,
@@ -86,12 +86,20 @@ fn decode_blind(bytes: &[u8], row: &'static str) -> Result<(TenantId, [u8; 16]),
 
 pub(crate) fn decode_head_key(bytes: &[u8]) -> Result<HeadKey, LedgerError> {
     let (tenant, id) = decode_blind(bytes, "head")?;
-    Ok(HeadKey { tenant, id })
+    Ok(HeadKey {
+        tenant,
+        id,
+        home: Home(None),
+    })
 }
 
 pub(crate) fn decode_subject_key(bytes: &[u8]) -> Result<SubjectKey, LedgerError> {
     let (tenant, subject) = decode_blind(bytes, "key")?;
-    Ok(SubjectKey { tenant, subject })
+    Ok(SubjectKey {
+        tenant,
+        subject,
+        home: Home(None),
+    })
 }
 
 pub(crate) fn decode_superseded_key(bytes: &[u8]) -> Result<(HeadKey, u32), LedgerError> {
@@ -392,6 +400,7 @@ mod tests {
         let head = HeadKey {
             tenant: TenantId(u32::MAX),
             id: [5; 16],
+            home: Home(None),
         };
         assert_eq!(
             decode_head_key(&blind_key(head.tenant, &head.id)).unwrap(),

@@ -378,7 +378,7 @@ async fn a_wrong_root_key_is_an_error_and_no_finding() {
         "{outcome:?}"
     );
     let nowhere = crate::OpenOptions {
-        path: "/nonexistent".into(),
+        location: crate::Location::Folder("/nonexistent".into()),
         ..super::options(RootKey::from_bytes([7; 32]), store.clock())
     };
     let outcome = crate::doctor(nowhere, false, |_| {}).await;

@@ -88,7 +88,7 @@ fn row_name(write: &Write) -> String {
         } => format!("cursor {consumer} {shard}"),
         Write::Key(key, _) => format!("key {key:?}"),
         Write::Redo { sequence, .. } | Write::DropRedo(sequence) => format!("redo {sequence}"),
-        Write::Meta { name, .. } => format!("meta {name}"),
+        Write::Meta { name, .. } | Write::NewMeta { name, .. } => format!("meta {name}"),
     }
 }
 

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use fhir::ResourceType;
-use ledger::{Clock, Ledger, ManualClock, OpenOptions, RootKey, SystemEntropy, TenantId};
+use ledger::{Clock, Ledger, Location, ManualClock, OpenOptions, RootKey, SystemEntropy, TenantId};
 use record::{Answer, Caller, PreferReturn, Record, RecordError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ impl House {
         let clock = ManualClock::new(NOW_MS);
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let ledger = Ledger::open(OpenOptions {
-            path: folder.path().join("store"),
+            location: Location::Folder(folder.path().join("store")),
             root_key: RootKey::from_bytes([7; 32]),
             clock: shared.clone(),
             entropy: Arc::new(SystemEntropy),

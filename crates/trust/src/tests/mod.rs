@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
-use ledger::{Expected, Hit, Ledger, ManualClock, OpenOptions, RootKey, SystemEntropy, TenantId};
+use ledger::{
+    Expected, Hit, Ledger, Location, ManualClock, OpenOptions, RootKey, SystemEntropy, TenantId,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -35,7 +37,7 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let (care, wall) = (ManualClock::new(NOW_MS), ManualClock::new(NOW_MS));
         let ledger = Ledger::open(OpenOptions {
-            path: folder.path().to_owned(),
+            location: Location::Folder(folder.path().to_owned()),
             root_key: RootKey::from_bytes([7; 32]),
             clock: Arc::new(care.clone()),
             entropy: Arc::new(SystemEntropy),

@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use fhir::{Resource, ResourceType};
 use http_body_util::BodyExt;
-use ledger::{Clock, Expected, Ledger, ManualClock, OpenOptions, RootKey, SystemEntropy, TenantId};
+use ledger::{
+    Clock, Expected, Ledger, Location, ManualClock, OpenOptions, RootKey, SystemEntropy, TenantId,
+};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use trust::identity::NewAccount;
@@ -56,7 +58,7 @@ impl World {
         let clock = ManualClock::new(START_MS);
         let wall = ManualClock::new(START_MS);
         let ledger = Ledger::open(OpenOptions {
-            path: folder.path().join("store"),
+            location: Location::Folder(folder.path().join("store")),
             root_key: RootKey::from_bytes([7; 32]),
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SystemEntropy),

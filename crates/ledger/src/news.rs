@@ -1,0 +1,129 @@
+//! What other processes have written to a shared store: looked for every so often, so that followers
+//! wake, destroyed keys are forgotten and leaves get their checkpoint, whoever wrote them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backend::{Backend, SharedStore, Standing};
+use crate::shared::Core;
+use crate::writer::CHECKPOINT_EVERY;
+use crate::{LedgerError, Number, Shard};
+
+/// How often the store is asked. One query of 256 short rows; a follower on another machine learns of
+/// an event this much later than one on the machine that wrote it.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub(crate) struct News {
+    core: Arc<Core>,
+    backend: Arc<dyn Backend>,
+    /// Nothing is ever sent: that the sender is gone says that the ledger is closed.
+    closed: Receiver<()>,
+    seen: Vec<Standing>,
+    covered: Option<(u64, Instant)>,
+    /// Whether nothing may be signed, because the audit did not hold on opening.
+    is_suspect: bool,
+    failing: bool,
+}
+
+impl News {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        backend: Arc<dyn Backend>,
+        closed: Receiver<()>,
+        is_suspect: bool,
+    ) -> Self {
+        Self {
+            core,
+            backend,
+            closed,
+            seen: Vec::new(),
+            covered: None,
+            is_suspect,
+            failing: false,
+        }
+    }
+
+    /// Looks until the ledger is closed.
+    pub(crate) fn run(mut self) {
+        let backend = Arc::clone(&self.backend);
+        let Some(store) = backend.shared() else {
+            return;
+        };
+        while self.closed.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            match self.look(store) {
+                Ok(()) => self.failing = false,
+                // Said once: a database that is away would fill the log.
+                Err(error) if !self.failing => {
+                    tracing::warn!(%error, "can't see what others write; trying again");
+                    self.failing = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn look(&mut self, store: &dyn SharedStore) -> Result<(), LedgerError> {
+        let standings = store.standings()?;
+        // Both are in the order of the shards; nothing has been seen at first.
+        let before = self.seen.iter().map(|seen| seen.keys_destroyed);
+        let destroyed: Vec<Shard> = (standings.iter())
+            .zip(before.chain(std::iter::repeat(0)))
+            .filter(|(now, before)| *before < now.keys_destroyed)
+            .map(|(now, _)| now.shard)
+            .collect();
+        if !destroyed.is_empty() {
+            for key in store.destroyed_keys(&destroyed)? {
+                self.core.data_keys.forget(&key);
+            }
+        }
+        let feeds: BTreeMap<Shard, Number> = standings
+            .iter()
+            .map(|now| (now.shard, now.last_event))
+            .collect();
+        let last = standings.iter().map(|now| now.last).max();
+        self.core
+            .publish(last.unwrap_or_default(), &feeds, None, None);
+        let leaves = standings.iter().map(|now| now.tree_size).sum();
+        self.seen = standings;
+        self.cover(store, leaves)
+    }
+
+    /// Has the trees signed when they have grown and the last signature is a second old.
+    fn cover(&mut self, store: &dyn SharedStore, leaves: u64) -> Result<(), LedgerError> {
+        let is_due = self
+            .covered
+            .is_none_or(|(covered, at)| covered != leaves && at.elapsed() >= CHECKPOINT_EVERY);
+        if is_due && !self.is_suspect {
+            cover(&self.core, store)?;
+            self.covered = Some((leaves, Instant::now()));
+        }
+        Ok(())
+    }
+}
+
+/// Signs the trees as they are now, unless they are what the newest checkpoint says; gives the newest
+/// checkpoint.
+pub(crate) fn cover(core: &Core, store: &dyn SharedStore) -> Result<String, LedgerError> {
+    store.cover(&mut |newest, trees| {
+        let mut unix_ms = core.clock.now_ms();
+        if let Some(heads) = core.signer.verify(newest) {
+            let signed = |shard: usize| {
+                let shard = u16::try_from(shard).map(Shard).ok();
+                shard
+                    .and_then(|shard| heads.of(shard))
+                    .map(|(size, _)| size)
+            };
+            let mut sizes = trees.iter().map(crate::tree::Tree::size).enumerate();
+            if sizes.all(|(shard, size)| signed(shard).unwrap_or(0) == size) {
+                return Ok(None);
+            }
+            // Clocks of several machines differ; what is signed later does not say an earlier time.
+            unix_ms = unix_ms.max(heads.unix_ms);
+        }
+        core.signer.sign(trees, unix_ms).map(Some)
+    })
+}

@@ -1,0 +1,619 @@
+//! Reading: the rows of one moment, or of now; for the ledger as a whole, or for one tenant.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use futures_util::future::join;
+use tokio::sync::Mutex;
+use tokio_postgres::Row;
+
+use super::connect::{Connection, fault};
+use super::rows::{
+    self, Columns, Param, Sixteen, big, bound, damaged, int, small, stored, text, uuid,
+};
+use super::scan::scan;
+use super::server::{Flight, Server, Statement};
+use crate::backend::{
+    Head, HeadKey, Home, KeyRow, OutboxRow, Snapshot, Standing, SubjectKey, Table, Write,
+};
+use crate::tree::{Tree, stored_by};
+use crate::{
+    Event, Hit, Kind, LedgerError, Number, OutboxKey, SHARDS, Shard, TenantId, Timer, TimerKey,
+    Token,
+};
+
+/// The role of the ledger itself, where a tenant's number stands for a tenant.
+const SERVICE: i64 = -1;
+
+/// A transaction that is under way.
+pub(super) struct Held {
+    /// `None` once it has ended.
+    pub(super) connection: Option<Connection>,
+    role: i64,
+}
+
+enum Source {
+    /// A transaction for each read.
+    Each,
+    /// One for all reads.
+    Held(Arc<Mutex<Held>>),
+    /// It could not begin.
+    Failed(String),
+}
+
+/// Rows that were read ahead; what was asked for and is not there is `None`.
+#[derive(Default)]
+pub(super) struct Fetched {
+    pub(super) heads: HashMap<HeadKey, Option<Head>>,
+    pub(super) posted: HashMap<Hit, Vec<Token>>,
+    pub(super) cursors: HashMap<(String, Shard), Option<Number>>,
+    pub(super) outbox: HashMap<OutboxKey, bool>,
+    pub(super) keys: HashMap<SubjectKey, Option<KeyRow>>,
+}
+
+pub(super) struct PgSnapshot {
+    server: Arc<Server>,
+    source: Source,
+    wanted: AtomicI64,
+    standings: OnceLock<Vec<Standing>>,
+    trees: OnceLock<Vec<Tree>>,
+    fetched: Fetched,
+    /// Whether it is that of a transaction that writes.
+    is_turn: bool,
+}
+
+impl PgSnapshot {
+    fn new(server: &Arc<Server>, source: Source, fetched: Fetched, is_turn: bool) -> Self {
+        Self {
+            is_turn,
+            server: Arc::clone(server),
+            source,
+            wanted: AtomicI64::new(SERVICE),
+            standings: OnceLock::new(),
+            trees: OnceLock::new(),
+            fetched,
+        }
+    }
+
+    /// Each read as the rows are then.
+    pub(super) fn each(server: &Arc<Server>) -> Self {
+        Self::new(server, Source::Each, Fetched::default(), false)
+    }
+
+    /// The rows as they are now.
+    pub(super) fn moment(server: &Arc<Server>) -> Self {
+        let begin = server.begin_read(None, true);
+        let views = Arc::clone(&server.views);
+        let flight = Flight {
+            begin,
+            statements: Vec::new(),
+            is_whole: false,
+        };
+        let began = server.wait(async move { flight.send(&views).await });
+        let source = match began {
+            Ok((connection, _)) => Source::Held(held(connection)),
+            Err(LedgerError::Storage(why)) => Source::Failed(why),
+            Err(other) => Source::Failed(other.to_string()),
+        };
+        Self::new(server, source, Fetched::default(), false)
+    }
+
+    /// The rows as a transaction that is under way sees them.
+    pub(super) fn within(server: &Arc<Server>, held: Arc<Mutex<Held>>, fetched: Fetched) -> Self {
+        Self::new(server, Source::Held(held), fetched, true)
+    }
+
+    fn query(&self, sql: &'static str, params: Vec<Param>) -> Result<Vec<Row>, LedgerError> {
+        let statement = Statement { sql, params };
+        let wanted = self.wanted.load(Ordering::Acquire);
+        match &self.source {
+            Source::Failed(why) => Err(LedgerError::Storage(why.clone())),
+            Source::Each => {
+                let begin = self.server.begin_read(tenant_of(wanted), false);
+                let work = Arc::clone(&self.server.work);
+                let flight = Flight {
+                    begin,
+                    statements: vec![statement],
+                    is_whole: true,
+                };
+                self.server.wait(async move {
+                    let (connection, answers) = flight.send(&work).await?;
+                    connection.give_back();
+                    Ok(answers.into_iter().next().unwrap_or_default())
+                })
+            }
+            Source::Held(held) => {
+                let held = Arc::clone(held);
+                let role = self.server.role(tenant_of(wanted));
+                self.server.wait(async move {
+                    let mut held = held.lock().await;
+                    let Held {
+                        connection,
+                        role: current,
+                    } = &mut *held;
+                    let connection = connection
+                        .as_ref()
+                        .ok_or_else(|| LedgerError::Storage("the transaction has ended".into()))?;
+                    let client = connection.client()?;
+                    let rows = if *current == wanted {
+                        statement.rows(client).await
+                    } else {
+                        let (changed, rows) =
+                            join(client.batch_execute(&role), statement.rows(client)).await;
+                        *current = wanted;
+                        changed.and(rows)
+                    };
+                    rows.map_err(|error| fault(&error))
+                })
+            }
+        }
+    }
+
+    fn one<T>(
+        &self,
+        table: &'static str,
+        sql: &'static str,
+        params: Vec<Param>,
+        decode: impl Fn(&Columns<'_>) -> Result<T, LedgerError>,
+    ) -> Result<Option<T>, LedgerError> {
+        let rows = self.query(sql, params)?;
+        (rows.first())
+            .map(|row| decode(&Columns { row, table }))
+            .transpose()
+    }
+
+    pub(super) fn page<T>(
+        &self,
+        table: &'static str,
+        sql: &'static str,
+        params: Vec<Param>,
+        decode: impl Fn(&Columns<'_>) -> Result<T, LedgerError>,
+    ) -> Result<Vec<T>, LedgerError> {
+        let rows = self.query(sql, params)?;
+        (rows.iter())
+            .map(|row| decode(&Columns { row, table }))
+            .collect()
+    }
+
+    /// How far the shards are, in order; in a transaction of one moment asked for once.
+    pub(super) fn standings(&self) -> Result<Vec<Standing>, LedgerError> {
+        if let Some(standings) = self.standings.get() {
+            return Ok(standings.clone());
+        }
+        let standings = self.page(
+            "shard",
+            "SELECT shard, last_number, last_event, tree_size, keys_destroyed FROM shard ORDER BY shard",
+            Vec::new(),
+            |row| {
+                Ok(Standing {
+                    shard: row.shard(0)?,
+                    last: row.number(1)?,
+                    last_event: row.number(2)?,
+                    tree_size: row.big(3)?,
+                    keys_destroyed: row.big(4)?,
+                })
+            },
+        )?;
+        if standings.len() != usize::from(SHARDS) {
+            return Err(LedgerError::Damaged(format!(
+                "the table of shards has {} rows, and there are {SHARDS} shards",
+                standings.len()
+            )));
+        }
+        if matches!(self.source, Source::Held(_)) {
+            // Another reader may have been faster, with the same rows.
+            let _ = self.standings.set(standings.clone());
+        }
+        Ok(standings)
+    }
+
+    fn standing(&self, shard: Shard) -> Result<Standing, LedgerError> {
+        (self.standings()?.get(usize::from(shard.0)).copied())
+            .ok_or_else(|| LedgerError::Storage(format!("there is no shard {shard}")))
+    }
+}
+
+impl Drop for PgSnapshot {
+    fn drop(&mut self) {
+        if let Source::Held(held) = &self.source
+            && let Some(connection) = held
+                .try_lock()
+                .ok()
+                .and_then(|mut held| held.connection.take())
+        {
+            self.server.roll_back(connection);
+        }
+    }
+}
+
+/// A transaction that begins as the ledger itself.
+pub(super) fn held(connection: Connection) -> Arc<Mutex<Held>> {
+    Arc::new(Mutex::new(Held {
+        connection: Some(connection),
+        role: SERVICE,
+    }))
+}
+
+fn tenant_of(role: i64) -> Option<TenantId> {
+    u32::try_from(role).ok().map(TenantId)
+}
+
+/// The tree of a shard's row.
+pub(super) fn tree_of(shard: Shard, size: u64, edge: &[u8]) -> Result<Tree, LedgerError> {
+    let (hashes, rest) = edge.as_chunks::<32>();
+    (Tree::of_edge(size, hashes).filter(|_| rest.is_empty())).ok_or_else(|| {
+        LedgerError::Damaged(format!(
+            "the edge of audit tree {shard} does not fit its size"
+        ))
+    })
+}
+
+/// `number, at_shard, version, deleted, audit`, from a column on.
+pub(super) fn head_of(row: &Columns<'_>, from: usize) -> Result<Head, LedgerError> {
+    Ok(Head {
+        at: hit_of(row, from)?,
+        version: row.big(from + 2)?,
+        deleted: row.get(from + 3)?,
+        audit: row.get(from + 4)?,
+    })
+}
+
+/// `wrapped, destroyed_ms`, from a column on.
+pub(super) fn key_of(row: &Columns<'_>, from: usize) -> Result<KeyRow, LedgerError> {
+    match row.get::<Option<Vec<u8>>>(from)? {
+        Some(wrapped) => Ok(KeyRow::Wrapped(wrapped)),
+        None => Ok(KeyRow::Destroyed {
+            at_ms: row.big(from + 1)?,
+        }),
+    }
+}
+
+/// `number, shard`, from a column on.
+pub(super) fn hit_of(row: &Columns<'_>, from: usize) -> Result<Hit, LedgerError> {
+    Ok(Hit {
+        number: row.number(from)?,
+        shard: row.shard(from + 1)?,
+    })
+}
+
+fn hit(row: &Columns<'_>) -> Result<Hit, LedgerError> {
+    hit_of(row, 0)
+}
+
+/// A shard as the bound of a look: one more than the last is one that is not there.
+fn shard_bound(shard: Shard) -> i16 {
+    i16::try_from(shard.0).unwrap_or(i16::MAX)
+}
+
+fn limit(rows: usize) -> Param {
+    big(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
+impl Snapshot for PgSnapshot {
+    fn enter(&self, tenant: TenantId) {
+        self.wanted.store(i64::from(tenant.0), Ordering::Release);
+    }
+
+    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        // Who reads one in a turn may write it in the same.
+        let sql = if self.is_turn {
+            "SELECT value FROM meta WHERE name = $1 FOR UPDATE"
+        } else {
+            "SELECT value FROM meta WHERE name = $1"
+        };
+        self.one("meta", sql, vec![text(name.to_owned())], |row| row.get(0))
+    }
+
+    fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, LedgerError> {
+        let sql = "SELECT name, value FROM meta WHERE starts_with(name, $1) ORDER BY name";
+        self.page("meta", sql, vec![text(prefix.to_owned())], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+    }
+
+    fn head(&self, key: &HeadKey) -> Result<Option<Head>, LedgerError> {
+        if let Some(head) = self.fetched.heads.get(key) {
+            return Ok(*head);
+        }
+        // The home follows from the id, so there is no second row of the name.
+        let sql = "SELECT number, at_shard, version, deleted, audit FROM head \
+                   WHERE tenant = $1 AND id = $2";
+        let params = vec![int(rows::tenant(key.tenant)?), uuid(Sixteen(key.id))];
+        self.one("head", sql, params, |row| head_of(row, 0))
+    }
+
+    fn superseded(&self, key: &HeadKey, version: u32) -> Result<Option<Hit>, LedgerError> {
+        let sql = "SELECT number, at_shard FROM superseded \
+                   WHERE tenant = $1 AND id = $2 AND version = $3";
+        let params = vec![
+            int(rows::tenant(key.tenant)?),
+            uuid(Sixteen(key.id)),
+            big(version.into()),
+        ];
+        self.one("superseded", sql, params, hit)
+    }
+
+    fn document(&self, at: Hit) -> Result<Option<Vec<u8>>, LedgerError> {
+        let sql = "SELECT body FROM document WHERE number = $1 AND shard = $2";
+        let params = vec![big(bound(at.number.0)), small(shard_bound(at.shard))];
+        self.one("document", sql, params, |row| row.get(0))
+    }
+
+    fn places(&self, after: Hit, rows: usize) -> Result<Vec<Hit>, LedgerError> {
+        let sql = "SELECT number, shard FROM document WHERE (number, shard) > ($1, $2) \
+                   ORDER BY number, shard LIMIT $3";
+        let params = vec![
+            big(bound(after.number.0)),
+            small(shard_bound(after.shard)),
+            limit(rows),
+        ];
+        self.page("document", sql, params, hit)
+    }
+
+    fn last_number(&self) -> Result<Number, LedgerError> {
+        let standings = self.standings()?;
+        Ok((standings.iter().map(|standing| standing.last).max()).unwrap_or_default())
+    }
+
+    fn postings(
+        &self,
+        token: Token,
+        from: Hit,
+        since: Number,
+        rows: usize,
+    ) -> Result<Vec<Hit>, LedgerError> {
+        if stored(since.0).is_err() {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT number, shard FROM posting \
+                   WHERE token = $1 AND number <= $2 AND (number < $2 OR shard >= $3) AND number >= $4 \
+                   ORDER BY number DESC, shard LIMIT $5";
+        let params = vec![
+            big(rows::token(token)),
+            big(bound(from.number.0)),
+            small(shard_bound(from.shard)),
+            big(bound(since.0)),
+            limit(rows),
+        ];
+        self.page("posting", sql, params, hit)
+    }
+
+    fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError> {
+        if let Some(tokens) = self.fetched.posted.get(&at) {
+            return Ok(tokens.clone());
+        }
+        let sql = "SELECT tokens FROM posted WHERE number = $1 AND shard = $2";
+        let params = vec![big(bound(at.number.0)), small(shard_bound(at.shard))];
+        let tokens = self.one("posted", sql, params, |row| {
+            rows::decode_tokens(row.get(0)?)
+        })?;
+        Ok(tokens.unwrap_or_default())
+    }
+
+    fn events(&self, shard: Shard, after: Number, rows: usize) -> Result<Vec<Event>, LedgerError> {
+        let sql = "SELECT number, shard, tenant, kind, version, deleted, cause FROM event \
+                   WHERE shard = $1 AND number > $2 ORDER BY number LIMIT $3";
+        let params = vec![small(shard_bound(shard)), big(bound(after.0)), limit(rows)];
+        self.page("event", sql, params, |row| {
+            let cause = row.get::<Option<i64>>(6)?;
+            Ok(Event {
+                at: hit(row)?,
+                tenant: row.tenant(2)?,
+                kind: Kind(row.int(3)?),
+                version: row.big(4)?,
+                deleted: row.get(5)?,
+                cause: cause
+                    .map(|cause| {
+                        u64::try_from(cause)
+                            .map(Number)
+                            .map_err(|_| damaged("event"))
+                    })
+                    .transpose()?,
+            })
+        })
+    }
+
+    fn last_event(&self, shard: Shard) -> Result<Number, LedgerError> {
+        Ok(self.standing(shard)?.last_event)
+    }
+
+    fn leaf(&self, shard: Shard, index: u64) -> Result<Option<Vec<u8>>, LedgerError> {
+        let sql = "SELECT record FROM leaf WHERE shard = $1 AND index = $2";
+        let params = vec![small(shard_bound(shard)), big(bound(index))];
+        self.one("leaf", sql, params, |row| row.get(0))
+    }
+
+    fn leaves(
+        &self,
+        shard: Shard,
+        from: u64,
+        rows: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, LedgerError> {
+        let sql = "SELECT index, record FROM leaf WHERE shard = $1 AND index >= $2 \
+                   ORDER BY index LIMIT $3";
+        let params = vec![small(shard_bound(shard)), big(bound(from)), limit(rows)];
+        self.page("leaf", sql, params, |row| Ok((row.big(0)?, row.get(1)?)))
+    }
+
+    fn tree_size(&self, shard: Shard) -> Result<u64, LedgerError> {
+        Ok(self.standing(shard)?.tree_size)
+    }
+
+    fn node(&self, shard: Shard, index: u64) -> Result<Option<[u8; 32]>, LedgerError> {
+        let (leaf, place) = stored_by(index);
+        let sql = "SELECT nodes FROM leaf WHERE shard = $1 AND index = $2";
+        let params = vec![small(shard_bound(shard)), big(bound(leaf))];
+        let nodes = self.one("leaf", sql, params, |row| {
+            let (nodes, rest) = row.get::<&[u8]>(0)?.as_chunks::<32>();
+            if rest.is_empty() {
+                Ok(nodes.get(place).copied())
+            } else {
+                Err(damaged("leaf"))
+            }
+        })?;
+        Ok(nodes.flatten())
+    }
+
+    fn timers(
+        &self,
+        from: TimerKey,
+        until_ms: u64,
+        rows: usize,
+    ) -> Result<Vec<Timer>, LedgerError> {
+        let sql = "SELECT due_ms, shard, id, tenant, consumer, payload FROM timer \
+                   WHERE (due_ms, shard, id) >= ($1, $2, $3) AND due_ms <= $4 \
+                   ORDER BY due_ms, shard, id LIMIT $5";
+        let params = vec![
+            big(bound(from.due_ms)),
+            small(shard_bound(from.shard)),
+            uuid(Sixteen(from.id)),
+            big(bound(until_ms)),
+            limit(rows),
+        ];
+        self.page("timer", sql, params, |row| {
+            Ok(Timer {
+                key: TimerKey {
+                    due_ms: row.big(0)?,
+                    shard: row.shard(1)?,
+                    id: row.sixteen(2)?,
+                },
+                tenant: row.tenant(3)?,
+                consumer: row.int(4)?,
+                payload: row.get(5)?,
+            })
+        })
+    }
+
+    fn outbox(
+        &self,
+        from: OutboxKey,
+        until_ms: u64,
+        rows: usize,
+    ) -> Result<Vec<OutboxRow>, LedgerError> {
+        let sql = "SELECT due_ms, shard, id, tenant, channel, attempt, sealed FROM outbox \
+                   WHERE (due_ms, shard, id) >= ($1, $2, $3) AND due_ms <= $4 \
+                   ORDER BY due_ms, shard, id LIMIT $5";
+        let params = vec![
+            big(bound(from.due_ms)),
+            small(shard_bound(from.shard)),
+            uuid(Sixteen(from.id)),
+            big(bound(until_ms)),
+            limit(rows),
+        ];
+        self.page("outbox", sql, params, |row| {
+            Ok(OutboxRow {
+                key: OutboxKey {
+                    due_ms: row.big(0)?,
+                    shard: row.shard(1)?,
+                    id: row.sixteen(2)?,
+                },
+                tenant: row.tenant(3)?,
+                channel: row.int(4)?,
+                attempt: row.big(5)?,
+                sealed: row.get(6)?,
+            })
+        })
+    }
+
+    fn has_outbox(&self, key: &OutboxKey) -> Result<bool, LedgerError> {
+        if let Some(there) = self.fetched.outbox.get(key) {
+            return Ok(*there);
+        }
+        let sql = "SELECT 1 FROM outbox WHERE due_ms = $1 AND shard = $2 AND id = $3";
+        let params = vec![
+            big(bound(key.due_ms)),
+            small(shard_bound(key.shard)),
+            uuid(Sixteen(key.id)),
+        ];
+        Ok(self.one("outbox", sql, params, |_| Ok(()))?.is_some())
+    }
+
+    fn cursor(&self, consumer: &str, shard: Shard) -> Result<Option<Number>, LedgerError> {
+        if let Some(at) = self.fetched.cursors.get(&(consumer.to_owned(), shard)) {
+            return Ok(*at);
+        }
+        let sql = "SELECT number FROM cursor WHERE consumer = $1 AND shard = $2";
+        let params = vec![text(consumer.to_owned()), small(shard_bound(shard))];
+        self.one("cursor", sql, params, |row| row.number(0))
+    }
+
+    fn key(&self, key: &SubjectKey) -> Result<Option<KeyRow>, LedgerError> {
+        if let Some(row) = self.fetched.keys.get(key) {
+            return Ok(row.clone());
+        }
+        let sql = "SELECT wrapped, destroyed_ms FROM key WHERE tenant = $1 AND subject = $2";
+        let params = vec![int(rows::tenant(key.tenant)?), uuid(Sixteen(key.subject))];
+        self.one("key", sql, params, |row| key_of(row, 0))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        after: Option<&Write>,
+        rows: usize,
+    ) -> Result<Vec<Write>, LedgerError> {
+        scan(self, table, after, limit(rows))
+    }
+
+    // No redo log is kept here, because groups of several writers have no one order.
+    fn redo(&self, _after: u64, _limit: usize) -> Result<Vec<(u64, Vec<u8>)>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    fn last_redo(&self) -> Result<u64, LedgerError> {
+        Ok(0)
+    }
+
+    fn tree(&self, shard: Shard) -> Result<Tree, LedgerError> {
+        if let Some(trees) = self.trees.get() {
+            return find_tree(trees, shard);
+        }
+        // Who asks for one asks for all, on opening.
+        let sql = "SELECT shard, tree_size, tree_edge FROM shard ORDER BY shard";
+        let trees = self.page("shard", sql, Vec::new(), |row| {
+            tree_of(row.shard(0)?, row.big(1)?, row.get(2)?)
+        })?;
+        if matches!(self.source, Source::Held(_)) {
+            return find_tree(self.trees.get_or_init(|| trees), shard);
+        }
+        find_tree(&trees, shard)
+    }
+}
+
+fn find_tree(trees: &[Tree], shard: Shard) -> Result<Tree, LedgerError> {
+    (trees.get(usize::from(shard.0)).cloned())
+        .ok_or_else(|| LedgerError::Damaged(format!("the row of shard {shard} is missing")))
+}
+
+/// Keys that have been destroyed in some shards.
+pub(super) fn destroyed_keys(
+    snapshot: &PgSnapshot,
+    shards: &[Shard],
+) -> Result<Vec<SubjectKey>, LedgerError> {
+    let sql = "SELECT tenant, subject, shard FROM key WHERE shard = ANY($1) AND wrapped IS NULL";
+    let shards = shards.iter().copied().map(shard_bound).collect();
+    snapshot.page("key", sql, vec![rows::smalls(shards)], |row| {
+        subject_of(row)
+    })
+}
+
+/// `tenant, subject, shard`.
+pub(super) fn subject_of(row: &Columns<'_>) -> Result<SubjectKey, LedgerError> {
+    Ok(SubjectKey {
+        tenant: row.tenant(0)?,
+        subject: row.sixteen(1)?,
+        home: Home(Some(row.shard(2)?)),
+    })
+}
+
+/// Bytes that the tables and their indexes take.
+pub(super) fn disk_bytes(snapshot: &PgSnapshot, schema: &str) -> Result<u64, LedgerError> {
+    let sql = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::int8 FROM pg_class \
+               JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+               WHERE nspname = $1 AND relkind = 'r'";
+    let bytes = snapshot.one("pg_class", sql, vec![text(schema.to_owned())], |row| {
+        row.big(0)
+    })?;
+    Ok(bytes.unwrap_or_default())
+}

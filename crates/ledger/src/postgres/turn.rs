@@ -1,0 +1,488 @@
+//! Writing: a group's turn is one transaction.
+//!
+//! Writers meet in the rows of the shards. A turn begins by locking those of all shards that the
+//! group touches, in ascending order, and in the same flight reads all that planning asks for. Since
+//! everybody who changes a row of a shard holds the shard's own, READ COMMITTED is enough: what was
+//! read stays as it is until the turn ends. The writes and the COMMIT are a second flight.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tokio_postgres::{Error, Row};
+
+use super::batch::Batch;
+use super::connect::{Connection, fault};
+use super::read::{Fetched, Held, PgSnapshot, head_of, held, key_of, tree_of};
+use super::rows::{
+    Columns, Sixteen, big, bigs, bytes, ints, shard, small, smalls, stored, tenant, text, texts,
+    uuids,
+};
+use super::server::{Flight, Server, Statement, is_lost};
+use crate::backend::{Head, HeadKey, Home, Sign, Snapshot, SubjectKey, Touched, Turn, Write};
+use crate::tree::Tree;
+use crate::writer::CHECKPOINT;
+use crate::{Hit, LedgerError, Number, OutboxKey, SHARDS, Shard};
+
+/// How long to look for a database that went away while it was told to commit.
+const SETTLE_FOR: Duration = Duration::from_secs(15);
+const SETTLE_EVERY: Duration = Duration::from_millis(250);
+
+pub(super) struct PgTurn {
+    server: Arc<Server>,
+    held: Arc<Mutex<Held>>,
+    snapshot: PgSnapshot,
+    last: Number,
+    trees: BTreeMap<Shard, Tree>,
+}
+
+fn lock_shards(shards: Vec<i16>) -> Statement {
+    Statement {
+        sql: "SELECT shard, last_number, tree_size, tree_edge FROM shard WHERE shard = ANY($1) \
+              ORDER BY shard FOR UPDATE",
+        params: vec![smalls(shards)],
+    }
+}
+
+/// What a turn reads when it begins; the locks first, so that each later statement sees what the
+/// holders before have committed.
+fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
+    let shards = touched.shards.iter().map(|at| shard(*at));
+    let heads: Vec<&HeadKey> = touched.heads.iter().collect();
+    let cursors: Vec<&(String, Shard)> = touched.cursors.iter().collect();
+    let outbox: Vec<&OutboxKey> = (touched.outbox.iter())
+        .filter(|key| stored(key.due_ms).is_ok())
+        .collect();
+    let keys: Vec<&SubjectKey> = touched.keys.iter().collect();
+    let home = |home: Home| home.0.map_or(Ok(-1), shard);
+    Ok(vec![
+        lock_shards(shards.collect::<Result<_, _>>()?),
+        Statement {
+            sql: "SELECT head.tenant, head.id, number, at_shard, version, deleted, audit \
+                  FROM unnest($1, $2, $3) AS wanted (tenant, id, shard) \
+                  JOIN head ON head.tenant = wanted.tenant AND head.id = wanted.id \
+                      AND head.shard = wanted.shard",
+            params: vec![
+                ints(
+                    (heads.iter())
+                        .map(|key| tenant(key.tenant))
+                        .collect::<Result<_, _>>()?,
+                ),
+                uuids(heads.iter().map(|key| Sixteen(key.id)).collect()),
+                smalls(
+                    (heads.iter())
+                        .map(|key| home(key.home))
+                        .collect::<Result<_, _>>()?,
+                ),
+            ],
+        },
+        Statement {
+            sql: "SELECT cursor.consumer, cursor.shard, number \
+                  FROM unnest($1, $2) AS wanted (consumer, shard) \
+                  JOIN cursor ON cursor.consumer = wanted.consumer AND cursor.shard = wanted.shard",
+            params: vec![
+                texts(
+                    cursors
+                        .iter()
+                        .map(|(consumer, _)| consumer.clone())
+                        .collect(),
+                ),
+                smalls(
+                    (cursors.iter())
+                        .map(|(_, at)| shard(*at))
+                        .collect::<Result<_, _>>()?,
+                ),
+            ],
+        },
+        Statement {
+            sql: "SELECT outbox.due_ms, outbox.shard, outbox.id \
+                  FROM unnest($1, $2, $3) AS wanted (due_ms, shard, id) \
+                  JOIN outbox ON outbox.due_ms = wanted.due_ms AND outbox.shard = wanted.shard \
+                      AND outbox.id = wanted.id",
+            params: vec![
+                bigs(
+                    (outbox.iter())
+                        .map(|key| stored(key.due_ms))
+                        .collect::<Result<_, _>>()?,
+                ),
+                smalls(
+                    (outbox.iter())
+                        .map(|key| shard(key.shard))
+                        .collect::<Result<_, _>>()?,
+                ),
+                uuids(outbox.iter().map(|key| Sixteen(key.id)).collect()),
+            ],
+        },
+        Statement {
+            sql: "SELECT key.tenant, key.subject, wrapped, destroyed_ms \
+                  FROM unnest($1, $2, $3) AS wanted (tenant, subject, shard) \
+                  JOIN key ON key.tenant = wanted.tenant AND key.subject = wanted.subject \
+                      AND key.shard = wanted.shard",
+            params: vec![
+                ints(
+                    (keys.iter())
+                        .map(|key| tenant(key.tenant))
+                        .collect::<Result<_, _>>()?,
+                ),
+                uuids(keys.iter().map(|key| Sixteen(key.subject)).collect()),
+                smalls(
+                    (keys.iter())
+                        .map(|key| home(key.home))
+                        .collect::<Result<_, _>>()?,
+                ),
+            ],
+        },
+    ])
+}
+
+/// What the shards' own rows say.
+type Locked = (Number, BTreeMap<Shard, Tree>);
+
+fn locked(rows: &[Row], touched: &Touched) -> Result<Locked, LedgerError> {
+    let mut last = Number(0);
+    let mut trees = BTreeMap::new();
+    for row in rows {
+        let row = Columns {
+            row,
+            table: "shard",
+        };
+        let at = row.shard(0)?;
+        last = last.max(row.number(1)?);
+        trees.insert(at, tree_of(at, row.big(2)?, row.get(3)?)?);
+    }
+    if trees.len() != touched.shards.len() {
+        return Err(LedgerError::Damaged("the row of a shard is missing".into()));
+    }
+    Ok((last, trees))
+}
+
+fn fetched(answers: &[Vec<Row>], touched: Touched) -> Result<Fetched, LedgerError> {
+    let [heads, cursors, outbox, keys] = answers else {
+        return Err(LedgerError::Storage("a statement has no answer".into()));
+    };
+    let mut fetched = Fetched {
+        heads: touched.heads.into_iter().map(|key| (key, None)).collect(),
+        posted: Default::default(),
+        cursors: (touched.cursors.into_iter())
+            .map(|key| (key, None))
+            .collect(),
+        outbox: (touched.outbox.into_iter())
+            .map(|key| (key, false))
+            .collect(),
+        keys: touched.keys.into_iter().map(|key| (key, None)).collect(),
+    };
+    for row in heads {
+        let row = Columns { row, table: "head" };
+        let key = HeadKey {
+            tenant: row.tenant(0)?,
+            id: row.sixteen(1)?,
+            home: Home(None),
+        };
+        // The name that was asked for stays in the map, with its home.
+        fetched.heads.insert(key, Some(head_of(&row, 2)?));
+    }
+    for row in cursors {
+        let row = Columns {
+            row,
+            table: "cursor",
+        };
+        let name = (row.get(0)?, row.shard(1)?);
+        fetched.cursors.insert(name, Some(row.number(2)?));
+    }
+    for row in outbox {
+        let row = Columns {
+            row,
+            table: "outbox",
+        };
+        let key = OutboxKey {
+            due_ms: row.big(0)?,
+            shard: row.shard(1)?,
+            id: row.sixteen(2)?,
+        };
+        fetched.outbox.insert(key, true);
+    }
+    for row in keys {
+        let row = Columns { row, table: "key" };
+        let key = SubjectKey {
+            tenant: row.tenant(0)?,
+            subject: row.sixteen(1)?,
+            home: Home(None),
+        };
+        fetched.keys.insert(key, Some(key_of(&row, 2)?));
+    }
+    Ok(fetched)
+}
+
+/// The tokens of the versions that the group may supersede.
+fn posted_of(heads: impl Iterator<Item = Head>) -> Result<Option<Statement>, LedgerError> {
+    let live: Vec<Hit> = (heads.filter(|head| !head.deleted && !head.audit))
+        .map(|head| head.at)
+        .collect();
+    if live.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Statement {
+        sql: "SELECT posted.number, posted.shard, tokens \
+              FROM unnest($1, $2) AS wanted (number, shard) \
+              JOIN posted ON posted.number = wanted.number AND posted.shard = wanted.shard",
+        params: vec![
+            bigs(
+                (live.iter())
+                    .map(|at| stored(at.number.0))
+                    .collect::<Result<_, _>>()?,
+            ),
+            smalls(
+                (live.iter())
+                    .map(|at| shard(at.shard))
+                    .collect::<Result<_, _>>()?,
+            ),
+        ],
+    }))
+}
+
+impl PgTurn {
+    /// Waits for the shards and reads what the group needs.
+    pub(super) fn begin(server: &Arc<Server>, touched: Touched) -> Result<Self, LedgerError> {
+        let flight = Flight {
+            begin: server.begin_write(),
+            statements: opening(&touched)?,
+            is_whole: false,
+        };
+        let work = Arc::clone(&server.work);
+        let (connection, standing, fetched) = server.wait(async move {
+            let (connection, answers) = flight.send(&work).await?;
+            let standing = locked(&answers[0], &touched)?;
+            let mut fetched = fetched(&answers[1..], touched)?;
+            if let Some(posted) = posted_of(fetched.heads.values().copied().flatten())? {
+                let rows = posted.rows(connection.client()?).await;
+                for row in &rows.map_err(|error| fault(&error))? {
+                    let row = Columns {
+                        row,
+                        table: "posted",
+                    };
+                    let at = Hit {
+                        number: row.number(0)?,
+                        shard: row.shard(1)?,
+                    };
+                    let tokens = super::rows::decode_tokens(row.get(2)?)?;
+                    fetched.posted.insert(at, tokens);
+                }
+            }
+            Ok((connection, standing, fetched))
+        })?;
+        let held = held(connection);
+        let (last, trees) = standing;
+        Ok(Self {
+            server: Arc::clone(server),
+            snapshot: PgSnapshot::within(server, Arc::clone(&held), fetched),
+            held,
+            last,
+            trees,
+        })
+    }
+}
+
+impl Turn for PgTurn {
+    fn rows(&self) -> &dyn Snapshot {
+        &self.snapshot
+    }
+
+    fn standing(&self) -> Option<(Number, &BTreeMap<Shard, Tree>)> {
+        Some((self.last, &self.trees))
+    }
+
+    fn apply(
+        self: Box<Self>,
+        writes: Vec<Write>,
+        trees: &BTreeMap<Shard, Tree>,
+    ) -> Result<(), LedgerError> {
+        let batch = Batch::of(writes)?;
+        let witness = batch.witness();
+        let statements = batch.statements(trees)?;
+        let (server, held) = (Arc::clone(&self.server), Arc::clone(&self.held));
+        self.server.wait(async move {
+            let connection = (held.lock().await.connection.take())
+                .ok_or_else(|| LedgerError::Storage("the turn has ended".into()))?;
+            match commit(&connection, &statements).await? {
+                Outcome::Done => {
+                    connection.give_back();
+                    Ok(())
+                }
+                Outcome::Refused(why) => Err(fault(&why)),
+                Outcome::Unknown(why) => {
+                    drop(connection);
+                    server.work.clear();
+                    settle(&server, witness, &why).await
+                }
+            }
+        })
+    }
+}
+
+enum Outcome {
+    Done,
+    /// Nothing was written.
+    Refused(Error),
+    /// The connection was lost, or the COMMIT has no clear answer.
+    Unknown(Error),
+}
+
+/// Sends all statements and the COMMIT in one flight. A statement that fails spoils the transaction,
+/// so that the COMMIT behind it rolls back; that it is answered without an error says nothing then.
+/// One that could not even be sent has failed before the COMMIT is, and then there is none.
+async fn commit(connection: &Connection, statements: &[Statement]) -> Result<Outcome, LedgerError> {
+    let client = connection.client()?;
+    let has_failed = AtomicBool::new(false);
+    let writes = join_all(statements.iter().map(async |statement| {
+        let outcome = statement.done(client).await;
+        has_failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
+        outcome
+    }));
+    // Polled, and so sent, after all of them.
+    let end = async {
+        let end = if has_failed.load(Ordering::Relaxed) {
+            "ROLLBACK"
+        } else {
+            "COMMIT"
+        };
+        client.batch_execute(end).await
+    };
+    let (written, committed) = join(writes, end).await;
+    Ok(
+        match (written.into_iter().collect::<Result<(), _>>(), committed) {
+            (Ok(()), Ok(())) => Outcome::Done,
+            (Err(why), _) if !is_lost(&why) && !connection.is_lost() => Outcome::Refused(why),
+            (Err(why), _) | (Ok(()), Err(why)) => Outcome::Unknown(why),
+        },
+    )
+}
+
+/// Finds out whether a transaction was committed whose answer did not come. Its documents bear numbers
+/// that only it gave, and sealed bytes that only it had. Whoever has the shard's lock sees what became
+/// of it: as long as the old connection's transaction is not over, the lock is not free.
+async fn settle(
+    server: &Arc<Server>,
+    witness: Option<(Hit, [u8; 32])>,
+    why: &Error,
+) -> Result<(), LedgerError> {
+    let unknown = || {
+        LedgerError::Storage(format!(
+            "PostgreSQL went away while it was told to commit, and it is not known whether it did: {why}"
+        ))
+    };
+    let Some((at, digest)) = witness else {
+        return Err(unknown());
+    };
+    let began = Instant::now();
+    while began.elapsed() < SETTLE_FOR {
+        let looked = look_for(server, at, digest).await;
+        match looked {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                return Err(LedgerError::Storage(format!(
+                    "PostgreSQL went away before it committed, and nothing was written: {why}"
+                )));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a commit's outcome is not known yet");
+                tokio::time::sleep(SETTLE_EVERY).await;
+            }
+        }
+    }
+    Err(unknown())
+}
+
+async fn look_for(server: &Arc<Server>, at: Hit, digest: [u8; 32]) -> Result<bool, LedgerError> {
+    let statements = vec![
+        lock_shards(vec![shard(at.shard)?]),
+        Statement {
+            sql: "SELECT sha256(body) = $3 FROM document WHERE number = $1 AND shard = $2",
+            params: vec![
+                big(stored(at.number.0)?),
+                small(shard(at.shard)?),
+                bytes(digest.to_vec()),
+            ],
+        },
+    ];
+    let flight = Flight {
+        begin: server.begin_write(),
+        statements,
+        is_whole: false,
+    };
+    let (connection, answers) = flight.send(&server.work).await?;
+    connection.roll_back().await;
+    let row = answers.get(1).and_then(|rows| rows.first());
+    row.map_or(Ok(false), |row| {
+        Columns {
+            row,
+            table: "document",
+        }
+        .get(0)
+    })
+}
+
+/// Signs anew. The row of the checkpoint is locked first and the trees are read behind it, in one
+/// statement: a later signature never says less than an earlier one.
+pub(super) fn cover(server: &Arc<Server>, sign: &mut Sign<'_>) -> Result<String, LedgerError> {
+    let work = Arc::clone(&server.work);
+    let flight = Flight {
+        begin: server.begin_write(),
+        statements: vec![
+            Statement {
+                sql: "SELECT value FROM meta WHERE name = $1 FOR UPDATE",
+                params: vec![text(CHECKPOINT.to_owned())],
+            },
+            Statement {
+                sql: "SELECT shard, tree_size, tree_edge FROM shard ORDER BY shard",
+                params: Vec::new(),
+            },
+        ],
+        is_whole: false,
+    };
+    let (connection, newest, trees) = server.wait(async move {
+        let (connection, answers) = flight.send(&work).await?;
+        let missing = || LedgerError::Damaged("the meta row checkpoint is missing".into());
+        let row = answers[0].first().ok_or_else(missing)?;
+        let newest: Vec<u8> = Columns { row, table: "meta" }.get(0)?;
+        let mut trees = Vec::with_capacity(usize::from(SHARDS));
+        for row in &answers[1] {
+            let row = Columns {
+                row,
+                table: "shard",
+            };
+            trees.push(tree_of(row.shard(0)?, row.big(1)?, row.get(2)?)?);
+        }
+        if trees.len() != usize::from(SHARDS) {
+            return Err(LedgerError::Damaged("the row of a shard is missing".into()));
+        }
+        Ok((connection, newest, trees))
+    })?;
+    let newest = String::from_utf8(newest).unwrap_or_default();
+    let signed = match sign(&newest, &trees) {
+        Ok(Some(signed)) => signed,
+        outcome => {
+            server.roll_back(connection);
+            return outcome.map(|_| newest);
+        }
+    };
+    let value = signed.clone().into_bytes();
+    server.wait(async move {
+        let statements = [Statement {
+            sql: "UPDATE meta SET value = $2 WHERE name = $1",
+            params: vec![text(CHECKPOINT.to_owned()), bytes(value)],
+        }];
+        // Should the answer not come, the next signature says as much as this one.
+        match commit(&connection, &statements).await? {
+            Outcome::Done => {
+                connection.give_back();
+                Ok(())
+            }
+            Outcome::Refused(why) | Outcome::Unknown(why) => Err(fault(&why)),
+        }
+    })?;
+    Ok(signed)
+}

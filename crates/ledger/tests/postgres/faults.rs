@@ -1,0 +1,150 @@
+//! A database that goes away in the middle of everything and comes back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ledger::{Expected, Ledger, LedgerError};
+
+use super::Database;
+use super::suite::{
+    OBSERVATION, Store, TENANT, assert_sound, code, commit_of, draft, found, of, ready,
+};
+
+/// Writes new documents until told to stop; which ones were acknowledged, and which were not.
+async fn load(
+    ledger: Ledger,
+    writer: usize,
+    stop: Arc<AtomicBool>,
+) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut acknowledged, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let id = format!("{writer}.{number}");
+        let patient = ledger.derive_own_id(TENANT, &format!("patient {}", number % 7));
+        let draft = draft(
+            &ledger,
+            OBSERVATION,
+            &id,
+            of(&patient),
+            Expected::Absent,
+            "x",
+            &["a"],
+        );
+        match ledger.commit(commit_of(&ledger, vec![draft])).await {
+            Ok(_) => acknowledged.insert(id),
+            Err(LedgerError::Storage(_)) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                refused.insert(id)
+            }
+            Err(error) => panic!("{error}"),
+        };
+    }
+    (acknowledged, refused)
+}
+
+async fn survives(mut database: Database, away: impl Fn(&mut super::Cluster)) {
+    let ledger = ready(&database).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..6)
+        .map(|writer| tokio::spawn(load(ledger.clone(), writer, Arc::clone(&stop))))
+        .collect();
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        away(&mut database.cluster);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        database.cluster.run();
+    }
+    // It goes on by itself, with the same ledger.
+    let last = ledger.last_number();
+    for round in 0.. {
+        assert!(round < 600, "nothing is written after the database is back");
+        if ledger.last_number() > last {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (mut acknowledged, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for writer in writers {
+        let (done, not) = writer.await.unwrap();
+        acknowledged.extend(done);
+        refused.extend(not);
+    }
+    assert!(!acknowledged.is_empty());
+    let mut there = 0;
+    for id in acknowledged.iter().chain(&refused) {
+        let versions = ledger
+            .history(TENANT, OBSERVATION, id, None, 9)
+            .await
+            .unwrap();
+        assert!(versions.len() <= 1, "{id} is there twice");
+        assert!(!versions.is_empty() || refused.contains(id), "{id} is lost");
+        there += versions.len();
+    }
+    let mut hits = BTreeSet::new();
+    let query = code(&ledger, "a");
+    let mut before = None;
+    loop {
+        let page = ledger
+            .search(TENANT, &query, before, None, 500)
+            .await
+            .unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.number);
+        hits.extend(page);
+    }
+    assert_eq!(hits.len(), there);
+    assert_sound(&ledger).await;
+    ledger.close().await.unwrap();
+    let again = database.open();
+    assert!(!found(&again, &query).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_database_loses_and_doubles_nothing() {
+    survives(Database::new(), super::Cluster::kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_database_behind_a_pooler_loses_and_doubles_nothing() {
+    survives(Database::pooled(), super::Cluster::stop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_is_a_fault_and_not_an_absence() {
+    let mut database = Database::new();
+    let ledger = ready(&database).await;
+    let view = ledger.view().unwrap();
+    database.cluster.stop();
+    for outcome in [
+        ledger.get(TENANT, OBSERVATION, "o").await,
+        view.get(TENANT, OBSERVATION, "o").await,
+    ] {
+        assert!(
+            matches!(outcome, Err(LedgerError::Storage(_))),
+            "{outcome:?}"
+        );
+    }
+    assert!(matches!(
+        ledger.checkpoint().await,
+        Err(LedgerError::Storage(_))
+    ));
+    database.cluster.run();
+    assert!(
+        ledger
+            .get(TENANT, OBSERVATION, "o")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    // What the view showed is gone with its transaction, and it says so.
+    let outcome = view.get(TENANT, OBSERVATION, "o").await;
+    assert!(
+        matches!(outcome, Err(LedgerError::Storage(_))),
+        "{outcome:?}"
+    );
+}
