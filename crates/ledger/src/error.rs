@@ -19,8 +19,11 @@ pub enum LedgerError {
     #[error("unknown tenant {0}")]
     UnknownTenant(u32),
     /// A commit with documents but no audit draft, or another misuse by the caller.
-    #[error("invalid commit: {0}")]
+    #[error("refused: {0}")]
     Invalid(&'static str),
+    /// No backup holds the moment that was asked for; says which there are.
+    #[error("{0}")]
+    NoSuchMoment(String),
     /// A row cannot be opened or does not decode.
     #[error("store is damaged: {0}")]
     Damaged(String),

@@ -399,6 +399,20 @@ async fn restores_need_an_empty_folder_and_are_no_store_before_they_are_done() {
         matches!(outcome, Err(LedgerError::RootKey(_))),
         "{outcome:?}"
     );
+    // Nor is anything left behind by who asks for a moment that there is not.
+    let never = Wanted {
+        to: ledger::Moment::Time(1),
+        ..wanted.clone()
+    };
+    let outcome =
+        ledger::restore(never.options(another_key.options(root_key.clone())), |_| {}).await;
+    assert!(
+        matches!(outcome, Err(LedgerError::NoSuchMoment(_))),
+        "{outcome:?}"
+    );
+    let well = wanted.clone();
+    let well = well.options(another_key.options(root_key.clone()));
+    ledger::restore(well, |_| {}).await.unwrap();
     // A segment goes missing, so the restore stops in the middle.
     let names = std::fs::read_dir(folder.path()).unwrap();
     let segment = names

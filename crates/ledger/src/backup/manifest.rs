@@ -152,7 +152,8 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// All chains of a target, the one that reaches furthest last.
+    /// All chains of a target, the one that was gone on with last at the end: after a restore that is
+    /// the new one, though the lost future may have greater numbers.
     pub(super) fn all(target: &dyn BackupTarget, key: &Secret) -> Result<Vec<Self>, LedgerError> {
         let mut all = Vec::new();
         for name in target.list()? {
@@ -160,7 +161,7 @@ impl Manifest {
                 all.extend(Self::get(target, key, chain)?);
             }
         }
-        all.sort_by_key(|manifest| (manifest.last.number, manifest.last.unix_ms));
+        all.sort_by_key(|manifest| (manifest.last.unix_ms, manifest.last.number));
         Ok(all)
     }
 }

@@ -20,7 +20,7 @@ use crate::keys::Secret;
 use crate::root_key::encode_hex;
 use crate::rows::Leaf;
 use crate::tree::{Signer, Tree, sha256};
-use crate::writer::{CHECKPOINT, NUMBER_FLOOR};
+use crate::writer::{CHECKPOINT, MetaRow, NUMBER_FLOOR};
 use crate::{
     AuditReport, Ledger, LedgerError, Location, Number, OpenOptions, RootKey, SHARDS, Shard,
 };
@@ -83,19 +83,22 @@ pub struct RestoreReport {
 /// `progress` is told the number of documents restored so far.
 ///
 /// # Errors
-/// `Invalid` when the folder is not empty or no chain holds the moment, `RootKey` when the key is
+/// `Invalid` when the folder is not empty, `NoSuchMoment` when no chain holds the moment, `RootKey` when the key is
 /// another store's, `Damaged` when a file of the backup is missing, is not what was written, or the
 /// audit does not hold; `Storage`.
 pub async fn restore(
     options: RestoreOptions,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<RestoreReport, LedgerError> {
-    let Location::Folder(path) = &options.open.location else {
+    let Location::Folder(path) = options.open.location.clone() else {
         return Err(LedgerError::Invalid("a restore goes into a folder"));
     };
-    check_empty(path)?;
-    let backend = Arc::new(FjallBackend::open(path, options.open.cache_bytes)?);
-    restore_on(backend, options, progress).await
+    check_empty(&path)?;
+    // Before anything is in the folder, so that who asked for the wrong moment need not empty it.
+    let (open, wanted) = Wanted::of(options);
+    let prepared = wanted.prepare().await?;
+    let backend = FjallBackend::open(&path, open.cache_bytes)?;
+    prepared.play_into(Arc::new(backend), open, progress).await
 }
 
 fn check_empty(path: &Path) -> Result<(), LedgerError> {
@@ -109,50 +112,16 @@ fn check_empty(path: &Path) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// Restores into an empty store of any kind.
+#[cfg(test)]
 pub(crate) async fn restore_on(
     backend: Arc<dyn Backend>,
     options: RestoreOptions,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<RestoreReport, LedgerError> {
-    let open = options.open;
-    let wanted = Wanted {
-        root_key: open.root_key.clone(),
-        source: options.source,
-        to: options.to,
-        chain: options.chain,
-        shred_lists: options.shred_lists,
-        release_outbox: options.release_outbox,
-        now_ms: open.clock.now_ms(),
-    };
-    let into = Arc::clone(&backend);
-    let playing = tokio::task::spawn_blocking(move || wanted.play(&*into, &progress));
-    let mut report = playing
-        .await
-        .map_err(|error| LedgerError::Storage(error.to_string()))??;
-    let ledger = Ledger::open_on(Arc::clone(&backend), &open)?;
-    let checked = ledger.verify_audit(&|_| {}).await;
-    ledger.close().await?;
-    report.audit = match checked {
-        Ok(audit) if audit.broken.is_none() && audit.checkpoint_ok => audit,
-        outcome => {
-            // What does not hold must not be opened by accident later on.
-            backend.apply(vec![meta(RESTORING, vec![1])])?;
-            return Err(match outcome {
-                Ok(audit) => LedgerError::Damaged(format!(
-                    "the audit of what was restored does not hold: {}",
-                    audit.broken.map_or_else(
-                        || "the checkpoint is another".to_owned(),
-                        |broken| format!(
-                            "leaf {} of tree {:02x}: {}",
-                            broken.leaf, broken.shard, broken.reason
-                        )
-                    )
-                )),
-                Err(error) => error,
-            });
-        }
-    };
-    Ok(report)
+    let (open, wanted) = Wanted::of(options);
+    let prepared = wanted.prepare().await?;
+    prepared.play_into(backend, open, progress).await
 }
 
 fn meta(name: &str, value: Vec<u8>) -> Write {
@@ -185,16 +154,29 @@ struct Played {
 }
 
 impl Wanted {
-    fn play(
-        self,
-        backend: &dyn Backend,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<RestoreReport, LedgerError> {
-        if !backend.snapshot().metas("")?.is_empty() {
-            return Err(LedgerError::Invalid(
-                "a restore needs an empty store: nothing is ever restored over one",
-            ));
-        }
+    fn of(options: RestoreOptions) -> (OpenOptions, Self) {
+        let open = options.open;
+        let wanted = Self {
+            root_key: open.root_key.clone(),
+            source: options.source,
+            to: options.to,
+            chain: options.chain,
+            shred_lists: options.shred_lists,
+            release_outbox: options.release_outbox,
+            now_ms: open.clock.now_ms(),
+        };
+        (open, wanted)
+    }
+
+    async fn prepare(self) -> Result<Prepared, LedgerError> {
+        let preparing = tokio::task::spawn_blocking(move || self.read());
+        preparing
+            .await
+            .map_err(|error| LedgerError::Storage(error.to_string()))?
+    }
+
+    /// Reads what the source says of itself, and chooses what to play.
+    fn read(self) -> Result<Prepared, LedgerError> {
         let source = &*self.source;
         let nothing = || {
             LedgerError::Damaged(format!(
@@ -213,53 +195,17 @@ impl Wanted {
         })?;
         get_with_mac(source, &key, METAS)?.ok_or_else(nothing)?;
         let all = Manifest::all(source, &key)?;
-        // None of these is given out again, whatever chain knows it.
         let greatest = all.iter().map(|chain| chain.last.number).max();
         let chain = self.choose(all)?;
         let shredded = self.shredded(&key)?;
-        backend.apply(vec![meta(RESTORING, vec![1])])?;
-        let (played, documents) = self.groups(backend, &chain, &signer, progress)?;
-        if let Moment::Number(number) = self.to
-            && played.at.number < number
-            && !played.reached
-        {
-            return Err(LedgerError::Invalid(
-                "the backup ends before that number; leave --to away for the newest moment that it holds",
-            ));
-        }
-        self.keys(backend, &chain, &key, &shredded)?;
-        let outbox = count_outbox(backend)?;
-        let held = !self.release_outbox;
-        let floor = greatest.unwrap_or_default().0.to_be_bytes().to_vec();
-        let mut rows: Vec<Write> = metas
-            .into_iter()
-            .map(|(name, value)| Write::Meta { name, value })
-            .collect();
-        let checkpoint = signer.sign(&played.kept, self.now_ms)?;
-        rows.extend([
-            meta(CHECKPOINT, checkpoint.into_bytes()),
-            meta(NUMBER_FLOOR, floor),
-            meta(OUTBOX_HELD, if held { vec![1] } else { Vec::new() }),
-            meta(RESTORING, Vec::new()),
-        ]);
-        backend.apply(rows)?;
-        Ok(RestoreReport {
-            chain: chain.chain,
-            at: played.at,
-            latest: chain.last,
-            documents,
-            leaves: played.leaves,
-            destroyed_keys: shredded.len() as u64,
-            outbox,
-            outbox_held: held,
-            audit: AuditReport {
-                trees: 0,
-                leaves: 0,
-                documents: 0,
-                broken: None,
-                checkpoint_ok: false,
-                checkpoint: String::new(),
-            },
+        Ok(Prepared {
+            greatest: greatest.unwrap_or_default(),
+            wanted: self,
+            metas,
+            signer,
+            key,
+            chain,
+            shredded,
         })
     }
 
@@ -281,12 +227,14 @@ impl Wanted {
             named
                 && match self.to {
                     Moment::Newest => true,
-                    Moment::Number(number) => chain.first.number <= number,
+                    Moment::Number(number) => {
+                        chain.first.number <= number && number <= chain.last.number
+                    }
                     Moment::Time(unix_ms) => chain.first.unix_ms <= unix_ms,
                 }
         };
         all.into_iter().rev().find(holds).ok_or_else(|| {
-            LedgerError::Damaged(format!(
+            LedgerError::NoSuchMoment(format!(
                 "no chain of backups in {} holds that moment. There are: {}",
                 self.source.describe(),
                 if held.is_empty() { "none" } else { &held }
@@ -307,10 +255,109 @@ impl Wanted {
         }
         Ok(shredded)
     }
+}
+
+/// What is to be played.
+struct Prepared {
+    wanted: Wanted,
+    metas: Vec<MetaRow>,
+    signer: Signer,
+    /// Proves the files.
+    key: Secret,
+    chain: Manifest,
+    shredded: Shredded,
+    /// The greatest number that any chain knows: none up to it is given out again.
+    greatest: Number,
+}
+
+impl Prepared {
+    async fn play_into(
+        self,
+        backend: Arc<dyn Backend>,
+        open: OpenOptions,
+        progress: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<RestoreReport, LedgerError> {
+        let into = Arc::clone(&backend);
+        let playing = tokio::task::spawn_blocking(move || self.play(&*into, &progress));
+        let mut report = playing
+            .await
+            .map_err(|error| LedgerError::Storage(error.to_string()))??;
+        let ledger = Ledger::open_on(Arc::clone(&backend), &open)?;
+        let checked = ledger.verify_audit(&|_| {}).await;
+        ledger.close().await?;
+        report.audit = match checked {
+            Ok(audit) if audit.broken.is_none() && audit.checkpoint_ok => audit,
+            outcome => {
+                // What does not hold must not be opened by accident later on.
+                backend.apply(vec![meta(RESTORING, vec![1])])?;
+                return Err(match outcome {
+                    Ok(audit) => LedgerError::Damaged(format!(
+                        "the audit of what was restored does not hold: {}",
+                        audit.broken.map_or_else(
+                            || "the checkpoint is another".to_owned(),
+                            |broken| format!(
+                                "leaf {} of tree {:02x}: {}",
+                                broken.leaf, broken.shard, broken.reason
+                            )
+                        )
+                    )),
+                    Err(error) => error,
+                });
+            }
+        };
+        Ok(report)
+    }
+
+    fn play(
+        self,
+        backend: &dyn Backend,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<RestoreReport, LedgerError> {
+        if !backend.snapshot().metas("")?.is_empty() {
+            return Err(LedgerError::Invalid(
+                "a restore needs an empty store: nothing is ever restored over one",
+            ));
+        }
+        backend.apply(vec![meta(RESTORING, vec![1])])?;
+        let (played, documents) = self.groups(backend, progress)?;
+        self.keys(backend)?;
+        let outbox = count_outbox(backend)?;
+        let held = !self.wanted.release_outbox;
+        let floor = self.greatest.0.to_be_bytes().to_vec();
+        let mut rows: Vec<Write> = (self.metas.into_iter())
+            .map(|(name, value)| Write::Meta { name, value })
+            .collect();
+        let checkpoint = self.signer.sign(&played.kept, self.wanted.now_ms)?;
+        rows.extend([
+            meta(CHECKPOINT, checkpoint.into_bytes()),
+            meta(NUMBER_FLOOR, floor),
+            meta(OUTBOX_HELD, if held { vec![1] } else { Vec::new() }),
+            meta(RESTORING, Vec::new()),
+        ]);
+        backend.apply(rows)?;
+        Ok(RestoreReport {
+            chain: self.chain.chain,
+            at: played.at,
+            latest: self.chain.last,
+            documents,
+            leaves: played.leaves,
+            destroyed_keys: self.shredded.len() as u64,
+            outbox,
+            outbox_held: held,
+            audit: AuditReport {
+                trees: 0,
+                leaves: 0,
+                documents: 0,
+                broken: None,
+                checkpoint_ok: false,
+                checkpoint: String::new(),
+            },
+        })
+    }
 
     /// Whether a group is of the moment, given the newest number before it.
     fn takes(&self, before: Option<Number>, unix_ms: u64) -> bool {
-        match (self.to, before) {
+        match (self.wanted.to, before) {
             // The first group is the whole backup, which can't be divided.
             (Moment::Newest, _) | (_, None) => true,
             (Moment::Number(number), Some(before)) => before < number,
@@ -322,13 +369,12 @@ impl Wanted {
     fn groups(
         &self,
         backend: &dyn Backend,
-        chain: &Manifest,
-        signer: &Signer,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(Played, u64), LedgerError> {
+        let source = &*self.wanted.source;
         let mut player = Player::new(backend);
         let mut played = Played {
-            at: chain.first,
+            at: self.chain.first,
             reached: false,
             groups: 0,
             trees: vec![Tree::default(); usize::from(SHARDS)],
@@ -336,28 +382,24 @@ impl Wanted {
             leaves: 0,
         };
         let mut ended = true;
-        for part in &chain.parts {
+        for part in &self.chain.parts {
             if played.reached && ended {
                 // The segment that holds the moment was read to its checkpoint.
                 break;
             }
-            let bytes = self.source.get(&part.name)?.ok_or_else(|| {
-                LedgerError::Damaged(format!(
-                    "{} is missing in {}",
-                    part.name,
-                    self.source.describe()
-                ))
+            let bytes = source.get(&part.name)?.ok_or_else(|| {
+                LedgerError::Damaged(format!("{} is missing in {}", part.name, source.describe()))
             })?;
             if encode_hex(&sha256(&bytes)) != part.sha256 {
                 return Err(LedgerError::Damaged(format!(
                     "{} in {} is not what was written: its SHA-256 is another",
                     part.name,
-                    self.source.describe()
+                    source.describe()
                 )));
             }
             for frame in frames(&bytes)? {
                 ended = matches!(frame, Ok(Frame::End { .. }));
-                self.frame(frame?, &mut player, &mut played, signer)?;
+                self.frame(frame?, &mut player, &mut played)?;
                 progress(player.documents());
             }
         }
@@ -375,7 +417,6 @@ impl Wanted {
         frame: Frame,
         player: &mut Player<'_>,
         played: &mut Played,
-        signer: &Signer,
     ) -> Result<(), LedgerError> {
         match frame {
             Frame::Group { unix_ms, through } => {
@@ -416,22 +457,17 @@ impl Wanted {
                     )?;
                 }
             }
-            Frame::End { checkpoint } => check_trees(signer, &checkpoint, &played.trees)?,
+            Frame::End { checkpoint } => check_trees(&self.signer, &checkpoint, &played.trees)?,
         }
         Ok(())
     }
 
     /// Writes the newest key of every patient, and never one that has been destroyed.
-    fn keys(
-        &self,
-        backend: &dyn Backend,
-        chain: &Manifest,
-        key: &Secret,
-        shredded: &Shredded,
-    ) -> Result<(), LedgerError> {
+    fn keys(&self, backend: &dyn Backend) -> Result<(), LedgerError> {
+        let (source, shredded) = (&*self.wanted.source, &self.shredded);
         // Newest first: what an older file says of the same patient is out of date.
-        for name in chain.keys.iter().rev() {
-            for page in read_keys(&*self.source, key, name)?.chunks(1024) {
+        for name in self.chain.keys.iter().rev() {
+            for page in read_keys(source, &self.key, name)?.chunks(1024) {
                 let snapshot = backend.snapshot();
                 let mut named = BTreeSet::new();
                 let mut rows = Vec::new();
