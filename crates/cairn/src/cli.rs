@@ -30,6 +30,24 @@ enum Command {
     Serve(ServeOptions),
     /// Import FHIR R4 bundles and NDJSON (plain, gzip, zstd) into a store that no server has open
     Import(ImportOptions),
+    /// Back a store up, also while a server has it open: everything, or what came since the last backup
+    Backup(BackupOptions),
+    /// Restore a backup, as it was at any moment, into a folder with nothing but its root key, and check it
+    Restore(RestoreArguments),
+    /// Check everything that a store holds; exits with 1 when something is wrong
+    Doctor {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Write anew what follows from the rest, unless something is damaged that does not
+        #[arg(long)]
+        repair: bool,
+        /// Print the whole report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What waits to be sent, e.g. after a restore
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
     /// Check and prove the audit
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -138,6 +156,72 @@ pub struct ImportOptions {
     /// Files or folders; - is standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+/// `cairn backup`.
+#[derive(Debug, Args)]
+pub struct BackupOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Folder for the backups of this store, on another disk; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Take everything, also where the last backup could be gone on from
+    #[arg(long)]
+    pub(crate) whole: bool,
+    /// Print the report with the signed checkpoint, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `cairn restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArguments {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Folder with the backups
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// The moment: a sequence number, or a time in RFC 3339 [default: the newest]
+    #[arg(long, value_name = "TIME|SEQUENCE", value_parser = commands::parse_moment)]
+    pub(crate) to: Option<ledger::Moment>,
+    /// Which chain of backups [default: the newest that holds the moment]
+    #[arg(long, value_name = "CHAIN")]
+    pub(crate) chain: Option<String>,
+    /// A newer list of destroyed keys than the backup has; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shred_list: Vec<PathBuf>,
+    /// Let messages leave at once, though some may have been sent already
+    #[arg(long)]
+    pub(crate) release_outbox: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum OutboxCommand {
+    /// List what waits: id (an e-mail's Message-ID begins with it), channel, when it is due
+    List {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let what waits go, after a restore
+    Release {
+        #[command(flatten)]
+        store: StoreArguments,
+    },
+    /// Take entries out unsent, e.g. because they were sent before the restore
+    Discard {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Ids, as `cairn outbox list` shows them
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -290,6 +374,14 @@ enum KeyCommand {
     },
     /// Rotate a key of a store that no server has open: the root key, if nothing else is said
     Rotate(RotateOptions),
+    /// Write the sealed list of destroyed patients' keys, for `cairn restore --shred-list`
+    ShredList {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Where it goes
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
 }
 
 /// `cairn key rotate`.
@@ -478,6 +570,20 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(options) => demo::run(options).await,
         Command::Serve(options) => commands::serve(options).await,
         Command::Import(options) => commands::import(options).await,
+        Command::Backup(options) => commands::backup(options).await,
+        Command::Restore(arguments) => commands::restore(arguments).await,
+        Command::Doctor {
+            store,
+            repair,
+            json,
+        } => commands::doctor(&store, repair, json).await,
+        Command::Outbox(OutboxCommand::List { store, json }) => {
+            commands::list_outbox(&store, json).await
+        }
+        Command::Outbox(OutboxCommand::Release { store }) => commands::release_outbox(&store).await,
+        Command::Outbox(OutboxCommand::Discard { store, ids }) => {
+            commands::discard_outbox(&store, ids).await
+        }
         Command::Audit(AuditCommand::Verify {
             store,
             against,
@@ -502,6 +608,9 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         }) => commands::retry(&store, &letters).await,
         Command::Key(KeyCommand::Create { data, root_key }) => commands::create_key(data, root_key),
         Command::Key(KeyCommand::Rotate(options)) => commands::rotate_key(options).await,
+        Command::Key(KeyCommand::ShredList { store, to }) => {
+            commands::shred_list(&store, &to).await
+        }
         Command::Account(AccountCommand::Create(options)) => {
             commands::create_account(options).await
         }

@@ -8,6 +8,7 @@
 pub mod cli;
 mod commands;
 pub mod config;
+mod control;
 pub mod demo;
 pub mod dictionaries;
 mod http;

@@ -163,6 +163,36 @@ pub(crate) fn promote_next_key(root_key_file: &Path) -> Result<PathBuf, LedgerEr
     Ok(kept)
 }
 
+/// How the store at `location` is opened with the root key that `source` names.
+///
+/// # Errors
+/// `RootKey` when the key file is missing or readable by others, or the token can't be used.
+pub fn options(
+    location: Location,
+    source: &RootKeySource,
+    clock: Arc<dyn Clock>,
+    cache_bytes: u64,
+) -> Result<OpenOptions, LedgerError> {
+    if let RootKeySource::File(file) = source
+        && !file.exists()
+    {
+        return Err(LedgerError::RootKey(format!(
+            "{} does not exist. A store is readable only with the key that it was made with, so it is never made \
+             silently: for a new store run `cairn key create --root-key {}`, for an existing one bring its key back",
+            file.display(),
+            file.display(),
+        )));
+    }
+    Ok(OpenOptions {
+        location,
+        root_key: source.read()?,
+        clock,
+        entropy: Arc::new(SystemEntropy),
+        dictionary: dictionaries(),
+        cache_bytes,
+    })
+}
+
 /// Opens the store with the root key that `root_key` names, and makes the tenant's keys at
 /// the first start. A rotation of a key file that was cut short after the store had changed over is
 /// finished here.
@@ -210,29 +240,11 @@ async fn open_with(
     clock: &Arc<dyn Clock>,
     cache_bytes: u64,
 ) -> Result<Ledger, LedgerError> {
-    if let RootKeySource::File(file) = source
-        && !file.exists()
-    {
-        return Err(LedgerError::RootKey(format!(
-            "{} does not exist. A store is readable only with the key that it was made with, so it is never made \
-             silently: for a new store run `cairn key create --root-key {}`, for an existing one bring its key back",
-            file.display(),
-            file.display(),
-        )));
-    }
-    let root_key = source.read()?;
-    if let Location::Folder(path) = &location {
+    let options = options(location, source, Arc::clone(clock), cache_bytes)?;
+    if let Location::Folder(path) = &options.location {
         std::fs::create_dir_all(path)
             .map_err(|error| LedgerError::Storage(format!("{}: {error}", path.display())))?;
     }
-    let options = OpenOptions {
-        location,
-        root_key,
-        clock: Arc::clone(clock),
-        entropy: Arc::new(SystemEntropy),
-        dictionary: dictionaries(),
-        cache_bytes,
-    };
     // Opening reads the journal, or waits for a database; that is work for a thread that may block.
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options))
         .await

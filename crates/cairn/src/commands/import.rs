@@ -83,6 +83,17 @@ impl Bar {
         )
     }
 
+    /// For what goes through all documents.
+    pub(crate) fn documents() -> Self {
+        Self::new("working", "{prefix} {spinner} {pos} documents, {per_sec}")
+    }
+
+    /// Shows how many documents are done.
+    pub(crate) fn documents_done(&self, documents: u64) {
+        self.bar.set_position(documents);
+        self.line(|_| format!("{}: {documents} documents", self.what));
+    }
+
     /// For the check of the audit.
     pub(crate) fn leaves() -> Self {
         Self::new("checking", "{prefix} {spinner} {pos} leaves, {per_sec}")

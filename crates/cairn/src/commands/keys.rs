@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ledger::{Ledger, LedgerError, RootKey, SystemClock, SystemEntropy};
+use ledger::{Ledger, LedgerError, Location, RootKey, SystemClock, SystemEntropy};
 
-use super::{Bar, closing, open, root_key};
+use super::{Bar, closing, location, open, root_key};
 use crate::cli::RotateOptions;
 use crate::config::StoreSettings;
 use crate::store::{self, RootKeySource, TENANT};
@@ -84,7 +84,7 @@ async fn rotate_patient(options: &RotateOptions, patient: &str) -> anyhow::Resul
 }
 
 async fn rotate_root(options: &RotateOptions) -> anyhow::Result<ExitCode> {
-    let old = root_key(&options.store);
+    let old = root_key(&options.store)?;
     match (&options.to, &old) {
         (Some(to), _) if *to != old => rotate_to(options, &old, to).await,
         // The token's key stays; what is derived from it changes.
@@ -102,10 +102,11 @@ async fn rotate_to(
         RootKeySource::File(path) if !path.exists() => store::create_root_key(path)?,
         source => source.read()?,
     };
-    let ledger = match open_under(&options.store.data, old).await {
+    let at = location(&options.store)?;
+    let ledger = match open_under(at.clone(), old).await {
         Err(error @ LedgerError::RootKey(_)) if old != to => {
             // An earlier try may have come as far as the store.
-            let Ok(ledger) = open_under(&options.store.data, to).await else {
+            let Ok(ledger) = open_under(at, to).await else {
                 return Err(error.into());
             };
             ledger
@@ -160,7 +161,7 @@ async fn rotate_file_of(ledger: &Ledger, file: &Path) -> anyhow::Result<PathBuf>
     Ok(store::promote_next_key(file)?)
 }
 
-async fn open_under(data: &Path, source: &RootKeySource) -> Result<Ledger, LedgerError> {
+async fn open_under(at: Location, source: &RootKeySource) -> Result<Ledger, LedgerError> {
     let cache_bytes = StoreSettings::default().cache_bytes;
-    store::open(data, source, Arc::new(SystemClock), cache_bytes).await
+    store::open(at, source, Arc::new(SystemClock), cache_bytes).await
 }

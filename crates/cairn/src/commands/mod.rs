@@ -4,14 +4,15 @@ mod access;
 mod audit;
 mod import;
 mod journey;
+mod keep;
 mod keys;
 mod serve;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
-use ledger::{Ledger, SystemClock};
+use anyhow::{Context, bail};
+use ledger::{Ledger, Location, SystemClock};
 use trust::{Agent, Trust, TrustOptions};
 
 pub(crate) use access::{
@@ -21,6 +22,9 @@ pub(crate) use access::{
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
 pub(crate) use import::{Bar, import};
 pub(crate) use journey::{check, dead_letters, publish, retry};
+pub(crate) use keep::{
+    backup, discard_outbox, doctor, list_outbox, parse_moment, release_outbox, restore, shred_list,
+};
 pub(crate) use keys::{create_key, rotate_key};
 pub(crate) use serve::serve;
 
@@ -37,9 +41,9 @@ fn root_key(arguments: &StoreArguments) -> anyhow::Result<RootKeySource> {
     }
 }
 
-/// Opens a store; one in a folder must not be open in a server.
-async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
-    let location = match (&arguments.store_url, &arguments.data) {
+/// Where a store is.
+fn location(arguments: &StoreArguments) -> anyhow::Result<Location> {
+    Ok(match (&arguments.store_url, &arguments.data) {
         (Some(url), _) => store::in_database(
             url,
             arguments.store_password_file.as_deref(),
@@ -48,9 +52,13 @@ async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
         )?,
         (None, Some(data)) => store::in_folder(data),
         (None, None) => bail!("give --data DIR or --store-url URL"),
-    };
+    })
+}
+
+/// Opens a store; one in a folder must not be open in a server.
+async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
     let ledger = store::open(
-        location,
+        location(arguments)?,
         root_key(arguments)?,
         Arc::new(SystemClock),
         StoreSettings::default().cache_bytes,

@@ -8,6 +8,7 @@ use ledger::{Ledger, LedgerError, RotationProgress, SystemClock};
 
 use crate::cli::ServeOptions;
 use crate::config::{Settings, environment};
+use crate::control;
 use crate::server::{Server, ServerOptions, TlsFiles, asked_to_end};
 use crate::store::{self, RootKeySource, TENANT};
 use crate::telemetry;
@@ -77,6 +78,11 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         ledger.trust_witnesses(super::witnesses(file, settings.audit.witness_quorum)?)?;
     }
     let rotation = tokio::spawn(finish_rotation(ledger.clone()));
+    // Orders of an operator come by the data folder, where there is one.
+    let door = match &settings.data {
+        Some(data) => Some(control::open(data, &ledger)?),
+        None => None,
+    };
     let tls = settings
         .tls
         .certificate_file
@@ -108,6 +114,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     crate::terminal::say(&format!("Cairn is at {}", server.base_url()));
     asked_to_end().await?;
     tracing::info!("stopping");
+    drop(door);
     server.stop().await?;
     rotation.await.context("the rotation of keys")?;
     tracing::info!("stopped");

@@ -7,4 +7,5 @@ mod demo;
 mod fhir;
 mod house;
 mod journeys;
+mod keep;
 mod operate;

@@ -1,0 +1,266 @@
+//! Orders of an operator that a store takes while it is open.
+//!
+//! The store is open in one process at a time. Where that is the server, a command finds the server's
+//! socket in the store's folder and hands its order over; where nobody has it open, the command opens
+//! it and does the same itself. Who may use the socket is whom the file system lets into the folder,
+//! who could read the store's files as well.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use ledger::{FolderTarget, Ledger, OutboxKey};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The longest order: some thousand ids of outbox entries.
+const ORDER_BYTES: u64 = 1 << 20;
+/// Outbox entries read at once.
+const PAGE: usize = 1000;
+
+/// What an operator wants of an open store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Order {
+    /// Back up to a folder.
+    Backup { to: PathBuf, whole: bool },
+    /// The list of destroyed keys, sealed, in hexadecimal digits.
+    ShredList,
+    /// What lies in the outbox.
+    Outbox,
+    /// Let the outbox go.
+    ReleaseOutbox,
+    /// Take entries out of the outbox unsent.
+    DiscardOutbox { ids: Vec<String> },
+}
+
+/// What lies in the outbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Outbox {
+    /// Whether nothing leaves it.
+    pub(crate) held: bool,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// One entry of the outbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// The idempotency key; an e-mail's `Message-ID` begins with it.
+    pub(crate) id: String,
+    pub(crate) channel: u16,
+    /// When it is due, milliseconds since the Unix epoch.
+    pub(crate) due_ms: u64,
+}
+
+/// A line of the answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    /// How far it has come.
+    Progress(u64),
+    Done(Value),
+    Failed(String),
+}
+
+fn folder(data: &Path) -> PathBuf {
+    data.join("control")
+}
+
+fn socket(data: &Path) -> PathBuf {
+    folder(data).join("socket")
+}
+
+/// Carries out an order.
+pub(crate) async fn carry_out(
+    ledger: &Ledger,
+    order: Order,
+    progress: impl Fn(u64) + Send + Sync + 'static,
+) -> anyhow::Result<Value> {
+    match order {
+        Order::Backup { to, whole } => {
+            let target = Arc::new(FolderTarget::create(&to)?);
+            let report = ledger.backup(target, whole, progress).await?;
+            tracing::info!(
+                to = %to.display(),
+                chain = report.chain,
+                backup = report.backup,
+                documents = report.documents,
+                bytes = report.bytes,
+                "backed up"
+            );
+            Ok(serde_json::to_value(report)?)
+        }
+        Order::ShredList => Ok(Value::String(hex(&ledger.shred_list()?))),
+        Order::Outbox => {
+            let entries = outbox(ledger).await?.into_iter();
+            let entries = entries.map(|(key, channel)| Entry {
+                id: hex(&key.id),
+                channel,
+                due_ms: key.due_ms,
+            });
+            Ok(serde_json::to_value(Outbox {
+                held: ledger.outbox_is_held(),
+                entries: entries.collect(),
+            })?)
+        }
+        Order::ReleaseOutbox => {
+            ledger.release_outbox().await?;
+            tracing::warn!("the outbox was released");
+            Ok(Value::Null)
+        }
+        Order::DiscardOutbox { ids } => {
+            let mut keys = Vec::new();
+            let entries = outbox(ledger).await?;
+            for id in &ids {
+                let found = entries.iter().find(|(key, _)| hex(&key.id) == *id);
+                let Some((key, _)) = found else {
+                    bail!("there is no entry {id} in the outbox; nothing was taken out");
+                };
+                keys.push(*key);
+            }
+            ledger.discard_outbox(keys).await?;
+            tracing::warn!(?ids, "outbox entries were taken out unsent");
+            Ok(Value::from(ids.len()))
+        }
+    }
+}
+
+async fn outbox(ledger: &Ledger) -> anyhow::Result<Vec<(OutboxKey, u16)>> {
+    let mut all = Vec::new();
+    loop {
+        let last = all.last().map(|(key, _)| *key);
+        let page = ledger.outbox_keys(last, PAGE).await?;
+        let count = page.len();
+        all.extend(page);
+        if count < PAGE {
+            return Ok(all);
+        }
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Takes orders until it is dropped.
+pub(crate) struct Door {
+    task: JoinHandle<()>,
+    path: PathBuf,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.task.abort();
+        // It may be gone already; the next server makes its own.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Opens the door of a store's folder. The caller has the store open, so nobody else has a door there.
+pub(crate) fn open(data: &Path, ledger: &Ledger) -> anyhow::Result<Door> {
+    let folder = folder(data);
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    // Nobody but the owner gets at the socket, whatever the mode of the data folder.
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(&folder)
+        .with_context(|| folder.display().to_string())?;
+    let path = socket(data);
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error).with_context(|| path.display().to_string());
+    }
+    let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
+    let ledger = ledger.clone();
+    let task = tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let ledger = ledger.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = serve(stream, &ledger).await {
+                            tracing::warn!(%error, "an operator's command has gone away");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no more orders are taken until the next start");
+                    return;
+                }
+            }
+        }
+    });
+    Ok(Door { task, path })
+}
+
+async fn send(stream: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(line)?;
+    text.push('\n');
+    Ok(stream.write_all(text.as_bytes()).await?)
+}
+
+async fn serve(mut stream: UnixStream, ledger: &Ledger) -> anyhow::Result<()> {
+    let (reading, mut writing) = stream.split();
+    let mut line = String::new();
+    let mut reading = BufReader::new(tokio::io::AsyncReadExt::take(reading, ORDER_BYTES));
+    reading.read_line(&mut line).await?;
+    let order = match serde_json::from_str(&line) {
+        Ok(order) => order,
+        Err(error) => {
+            let text = format!("this server does not know that order: {error}");
+            return send(&mut writing, &Line::Failed(text)).await;
+        }
+    };
+    let (told, mut news) = mpsc::channel(1);
+    let work = carry_out(ledger, order, move |count| {
+        // Who is slow to listen misses some.
+        let _ = told.try_send(count);
+    });
+    tokio::pin!(work);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut work => break outcome,
+            Some(count) = news.recv() => send(&mut writing, &Line::Progress(count)).await?,
+        }
+    };
+    let last = match outcome {
+        Ok(value) => Line::Done(value),
+        Err(error) => Line::Failed(format!("{error:#}")),
+    };
+    send(&mut writing, &last).await
+}
+
+/// Hands an order to the server that has a store open; `None` when no server has.
+pub(crate) async fn hand_over(
+    data: &Path,
+    order: &Order,
+    progress: impl Fn(u64),
+) -> anyhow::Result<Option<Value>> {
+    let Ok(mut stream) = UnixStream::connect(socket(data)).await else {
+        // None, or the socket of one that was killed; then the store can be opened.
+        return Ok(None);
+    };
+    let mut text = serde_json::to_string(order)?;
+    text.push('\n');
+    stream.write_all(text.as_bytes()).await?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            Line::Progress(count) => progress(count),
+            Line::Done(value) => return Ok(Some(value)),
+            Line::Failed(text) => bail!("{text}"),
+        }
+    }
+    bail!("the server has gone away before it was done; look at its log, and run the command again")
+}

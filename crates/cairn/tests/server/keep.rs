@@ -1,0 +1,190 @@
+//! Backups of a running server, restores, and the check of a store, with the binary as operators run it.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::binary::{serve, terminate};
+use crate::house::{cairn, keyed_folder};
+
+fn run(command: &mut Command) -> (Option<i32>, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.stdin(Stdio::null()).output().expect("cairn runs");
+    // What is meant for a program is not mixed with what is meant for a person.
+    let words = if status.success() {
+        stdout
+    } else {
+        [stdout, stderr].concat()
+    };
+    (status.code(), String::from_utf8_lossy(&words).into_owned())
+}
+
+fn on(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = cairn();
+    command.args(arguments).arg("--data").arg(data);
+    command
+}
+
+fn well(command: &mut Command) -> String {
+    let (code, words) = run(command);
+    assert_eq!(code, Some(0), "{command:?}: {words}");
+    words
+}
+
+fn back_up(data: &Path, to: &Path) -> Value {
+    let words = well(on(data, &["backup", "--json"]).arg("--to").arg(to));
+    serde_json::from_str(&words).unwrap_or_else(|error| panic!("{error}: {words}"))
+}
+
+/// A folder with the root key of another.
+fn keyed_as(data: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::copy(data.join("root.key"), folder.path().join("root.key")).expect("copied");
+    folder
+}
+
+fn restore(data: &Path, from: &Path, more: &[&str]) -> (Option<i32>, String) {
+    run(on(data, &["restore"]).arg("--from").arg(from).args(more))
+}
+
+struct Door {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Door {
+    async fn put(&self, id: &str) {
+        let patient = json!({"resourceType": "Patient", "id": id, "name": [{"family": "Kept"}]});
+        let answer = self
+            .http
+            .put(format!("{}/fhir/r4/Patient/{id}", self.base))
+            .bearer_auth(&self.token)
+            .header("content-type", "application/fhir+json")
+            .body(patient.to_string())
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), StatusCode::CREATED, "{id}");
+    }
+
+    async fn has(&self, id: &str) -> bool {
+        let answer = self
+            .http
+            .get(format!("{}/fhir/r4/Patient/{id}", self.base))
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .expect("an answer");
+        match answer.status() {
+            StatusCode::OK => true,
+            StatusCode::NOT_FOUND => false,
+            other => panic!("{id}: {other}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_server_is_backed_up_killed_and_restored() {
+    let folder = keyed_folder();
+    let (data, space) = (folder.path(), tempfile::tempdir().expect("a folder"));
+    let backups = space.path().join("backups");
+    let made = well(&mut on(data, &["client", "create", "--name", "test"]));
+    let token = made.lines().last().expect("a token").to_owned();
+    let http = reqwest::Client::new();
+    let (mut child, base) = serve(data, |_| {});
+    let door = Door {
+        http: http.clone(),
+        base,
+        token: token.clone(),
+    };
+    door.put("kept-1").await;
+    let first = back_up(data, &backups);
+    assert_eq!(first["backup"], 1, "{first}");
+    door.put("kept-2").await;
+    let second = back_up(data, &backups);
+    assert_eq!(
+        (&second["backup"], &second["chain"]),
+        (&json!(2), &first["chain"])
+    );
+    door.put("kept-3").await;
+    let list = space.path().join("destroyed");
+    well(on(data, &["key", "shred-list"]).arg("--to").arg(&list));
+    // What needs the store to itself says so.
+    let (code, words) = run(&mut on(data, &["doctor"]));
+    assert_eq!(code, Some(1));
+    assert!(words.contains("open in another process"), "{words}");
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+
+    // Up to the first backup, and the same moment by its time.
+    let number = first["last"]["number"].to_string();
+    let early = keyed_as(data);
+    let list = list.to_str().expect("a path in UTF-8");
+    let (code, words) = restore(
+        early.path(),
+        &backups,
+        &["--to", &number, "--shred-list", list],
+    );
+    assert_eq!(code, Some(0), "{words}");
+    assert!(
+        words.contains(&format!("(number {number})")) && words.contains("holds"),
+        "{words}"
+    );
+    well(&mut on(early.path(), &["audit", "verify"]));
+    let words = well(&mut on(early.path(), &["doctor"]));
+    assert!(
+        words.contains("Sound.") && words.contains("is held"),
+        "{words}"
+    );
+    let (code, words) = restore(early.path(), &backups, &[]);
+    assert_eq!(code, Some(1), "nothing is restored over a store");
+    assert!(words.contains("empty folder"), "{words}");
+    let other = keyed_folder();
+    let (code, words) = restore(other.path(), &backups, &[]);
+    assert_eq!(code, Some(1), "another store's key");
+    assert!(words.contains("root key"), "{words}");
+
+    // The newest: the server goes on from there, but lets no message out before it is told to.
+    let newest = keyed_as(data);
+    let (code, words) = restore(newest.path(), &backups, &[]);
+    assert_eq!(code, Some(0), "{words}");
+    let (child, base) = serve(newest.path(), |_| {});
+    let door = Door { http, base, token };
+    assert!(door.has("kept-1").await && door.has("kept-2").await);
+    assert!(!door.has("kept-3").await, "it came after the backup");
+    let held = |words: &str| {
+        let outbox: Value = serde_json::from_str(words).expect("JSON");
+        outbox["held"].clone()
+    };
+    let words = well(&mut on(newest.path(), &["outbox", "list", "--json"]));
+    assert_eq!(held(&words), true);
+    let (code, words) = run(on(newest.path(), &["outbox", "discard"]).arg("00"));
+    assert_eq!(code, Some(1), "{words}");
+    well(&mut on(newest.path(), &["outbox", "release"]));
+    let words = well(&mut on(newest.path(), &["outbox", "list", "--json"]));
+    assert_eq!(held(&words), false);
+    let (code, log) = terminate(child);
+    assert_eq!(code, Some(0), "{log}");
+
+    // The killed server's folder is whole, and its backups go on; with it nothing is lost.
+    let third = back_up(data, &backups);
+    assert_eq!(
+        (&third["backup"], &third["chain"]),
+        (&json!(3), &first["chain"])
+    );
+    let all = keyed_as(data);
+    let (code, words) = restore(all.path(), &backups, &["--release-outbox", "--json"]);
+    assert_eq!(code, Some(0), "{words}");
+    let report: Value = serde_json::from_str(&words).expect("JSON");
+    assert_eq!(report["at"]["number"], third["last"]["number"]);
+    assert_eq!(report["outbox_held"], false);
+    let words = well(&mut on(all.path(), &["doctor", "--json"]));
+    let report: Value = serde_json::from_str(&words).expect("JSON");
+    assert_eq!(report["findings"], json!([]), "{report}");
+}
