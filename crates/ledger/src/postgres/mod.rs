@@ -24,7 +24,7 @@ use self::turn::PgTurn;
 use crate::backend::{
     Backend, SharedStore, Sign, Snapshot, Standing, SubjectKey, Touched, Turn, Write,
 };
-use crate::{LedgerError, Shard};
+use crate::{LedgerError, Shard, StoragePart};
 
 /// The store in a database.
 pub(crate) struct PgBackend {
@@ -84,13 +84,17 @@ impl Backend for PgBackend {
     }
 
     fn disk_bytes(&self) -> u64 {
-        match read::disk_bytes(&PgSnapshot::each(&self.server), &self.server.names.schema) {
-            Ok(bytes) => bytes,
+        match self.storage() {
+            Ok(parts) => parts.iter().map(|part| part.bytes).sum(),
             Err(error) => {
                 tracing::warn!(%error, "can't tell how much disk the tables take");
                 0
             }
         }
+    }
+
+    fn storage(&self) -> Result<Vec<StoragePart>, LedgerError> {
+        read::storage(&PgSnapshot::each(&self.server), &self.server.names.schema)
     }
 }
 

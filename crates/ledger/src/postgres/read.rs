@@ -19,8 +19,8 @@ use crate::backend::{
 };
 use crate::tree::{Tree, stored_by};
 use crate::{
-    Event, Hit, Kind, LedgerError, Number, OutboxKey, SHARDS, Shard, TenantId, Timer, TimerKey,
-    Token,
+    Event, Hit, Kind, LedgerError, Number, OutboxKey, SHARDS, Shard, StoragePart, TenantId, Timer,
+    TimerKey, Token,
 };
 
 /// The role of the ledger itself, where a tenant's number stands for a tenant.
@@ -607,13 +607,18 @@ pub(super) fn subject_of(row: &Columns<'_>) -> Result<SubjectKey, LedgerError> {
     })
 }
 
-/// Bytes that the tables and their indexes take.
-pub(super) fn disk_bytes(snapshot: &PgSnapshot, schema: &str) -> Result<u64, LedgerError> {
-    let sql = "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::int8 FROM pg_class \
+/// What each table takes, with its indexes.
+pub(super) fn storage(
+    snapshot: &PgSnapshot,
+    schema: &str,
+) -> Result<Vec<StoragePart>, LedgerError> {
+    let sql = "SELECT relname::text, pg_total_relation_size(pg_class.oid) FROM pg_class \
                JOIN pg_namespace ON pg_namespace.oid = relnamespace \
-               WHERE nspname = $1 AND relkind = 'r'";
-    let bytes = snapshot.one("pg_class", sql, vec![text(schema.to_owned())], |row| {
-        row.big(0)
-    })?;
-    Ok(bytes.unwrap_or_default())
+               WHERE nspname = $1 AND relkind = 'r' ORDER BY relname";
+    snapshot.page("pg_class", sql, vec![text(schema.to_owned())], |row| {
+        Ok(StoragePart {
+            name: row.get(0)?,
+            bytes: row.big(1)?,
+        })
+    })
 }

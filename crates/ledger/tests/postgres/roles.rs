@@ -163,7 +163,16 @@ async fn stores_in_one_database_are_apart() {
     put(&first, PATIENT, "p", "p", Expected::Absent, "x", &[]).await;
     second.create_tenant(TENANT).await.unwrap();
     assert!(second.get(TENANT, PATIENT, "p").await.unwrap().is_none());
-    assert!(second.disk_bytes() > 0);
+    let tables = second.storage().unwrap();
+    assert!(
+        tables
+            .iter()
+            .any(|table| table.name == "posting" && table.bytes > 0)
+    );
+    assert_eq!(
+        second.disk_bytes(),
+        tables.iter().map(|table| table.bytes).sum::<u64>()
+    );
     for schema in ["", "Cairn", "a;b"] {
         let location = Postgres {
             schema: schema.into(),
