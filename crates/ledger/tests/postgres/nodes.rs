@@ -226,7 +226,10 @@ async fn tenants_and_dictionaries_of_others_are_known() {
     let unknown = second.get(ledger::TenantId(4), PATIENT, "p").await;
     assert!(matches!(unknown, Err(LedgerError::UnknownTenant(4))));
     // A newer program brings a dictionary; one that runs still reads what it writes.
-    database.dictionary = b"a dictionary that is long enough to be of use".to_vec();
+    database.dictionary = vec![ledger::Dictionary {
+        kinds: Vec::new(),
+        bytes: b"a dictionary that is long enough to be of use".to_vec(),
+    }];
     let newer = database.open();
     let body = "a dictionary that is long enough, is it not?";
     put(&newer, PATIENT, "p", "p", Expected::Absent, body, &[]).await;

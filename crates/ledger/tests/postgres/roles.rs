@@ -430,7 +430,10 @@ fn files_with(folder: &Path, since: SystemTime, needle: &[u8]) -> usize {
 async fn nothing_of_a_patient_is_in_the_database() {
     let since = SystemTime::now();
     let mut database = Database::new();
-    database.dictionary = b"{\"family\":\"Dictionary-Canary\"}".repeat(4);
+    database.dictionary = vec![ledger::Dictionary {
+        kinds: Vec::new(),
+        bytes: b"{\"family\":\"Dictionary-Canary\"}".repeat(4),
+    }];
     let ledger = ready(&database).await;
     let patient = "canary-patient-id-31415";
     let body = "Canary-Family-Name 1961-02-03";
