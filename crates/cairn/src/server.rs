@@ -137,6 +137,9 @@ pub enum ServerError {
     /// The recorder of metrics.
     #[error("metrics: {0}")]
     Metrics(String),
+    /// This process can't take part in the work on the store's shards.
+    #[error("leasing shards: {0}")]
+    Lease(ledger::LedgerError),
     /// The store did not close well.
     #[error("closing the store: {0}")]
     Close(ledger::LedgerError),
@@ -205,6 +208,9 @@ impl Server {
         let record = record::Record::new(trust.clone());
         let journeys = journey::Journeys::new(trust.clone());
 
+        if options.run_journeys || options.mail.is_some() {
+            options.ledger.lease_shards().map_err(ServerError::Lease)?;
+        }
         let (stop_streams, streams_stopped) = watch::channel(false);
         let (stop_followers, followers_stopped) = watch::channel(false);
         let mut followers = Vec::new();

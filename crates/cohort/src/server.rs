@@ -80,14 +80,23 @@ impl ServerProcess {
     /// # Errors
     /// When it can't be started, ends, or is not ready within 30 seconds.
     pub async fn start(data: &Path, log: &Path, more: &[&str]) -> io::Result<Self> {
+        let data = data
+            .to_str()
+            .ok_or_else(|| io::Error::other("the folder's name is not UTF-8"))?;
+        Self::start_with(log, &[&["--data", data], more].concat()).await
+    }
+
+    /// As [`ServerProcess::start`], wherever the store is that the arguments name.
+    ///
+    /// # Errors
+    /// As [`ServerProcess::start`].
+    pub async fn start_with(log: &Path, arguments: &[&str]) -> io::Result<Self> {
         let port = free_port()?;
         let out = File::options().create(true).append(true).open(log)?;
         let mut child = Command::new(binary()?)
             .arg("serve")
-            .arg("--data")
-            .arg(data)
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(more)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
@@ -124,14 +133,23 @@ impl ServerProcess {
         Ok(())
     }
 
+    /// Sends it a signal, by name (`STOP`, `CONT`).
+    ///
+    /// # Errors
+    /// When the signal can't be sent.
+    pub fn signal(&self, name: &str) -> io::Result<()> {
+        Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .map(drop)
+    }
+
     /// SIGTERM, and waits for the end; gives whether it was a clean one.
     ///
     /// # Errors
     /// When the signal can't be sent.
     pub fn terminate(mut self) -> io::Result<bool> {
-        Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()?;
+        self.signal("TERM")?;
         Ok(self.child.wait()?.success())
     }
 

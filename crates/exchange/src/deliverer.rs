@@ -269,9 +269,16 @@ impl Inner {
             room -= 1;
             let id = entry.key.id;
             let inner = Arc::clone(self);
-            let task = round
-                .tasks
-                .spawn(async move { inner.attempt(&entry).await });
+            let task = round.tasks.spawn(async move {
+                match inner.attempt(&entry).await {
+                    // It is for another process now, which finds the entry where it was.
+                    Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Fenced(shard)))) => {
+                        tracing::debug!(%shard, "mail: left to the process that works on the shard now");
+                        Ok(())
+                    }
+                    other => other,
+                }
+            });
             round.busy.insert(task.id(), id);
         }
         wake
@@ -345,6 +352,7 @@ impl Inner {
             .await?;
         let unit = Unit {
             outbox_remove: vec![entry.key],
+            held: Some(entry.key.shard),
             note: Some("an outbox entry that can't be read was dropped".to_owned()),
             ..Unit::default()
         };
@@ -451,6 +459,11 @@ impl Attempt<'_> {
             now_ms: self.inner.trust.wall_clock().now_ms(),
         })
         .map_err(DeliverError::Compose)?;
+        // Another process may have taken over while the mail was made.
+        let shard = self.entry.key.shard;
+        if !self.inner.trust.vault().ledger().holds(shard) {
+            return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
+        }
         let began = Instant::now();
         let sent = self
             .inner
@@ -558,6 +571,7 @@ impl Attempt<'_> {
         let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
         let mut unit = Unit {
             outbox_remove: vec![self.entry.key],
+            held: Some(self.entry.key.shard),
             patient: Some(self.message.patient.clone()),
             note: Some(format!("{}: {}", self.message.journey, note(outcome))),
             ..Unit::default()

@@ -79,6 +79,14 @@ fn cursor_moved(error: &MoveError) -> bool {
     )
 }
 
+/// Whether another process has taken over the shard; then nothing was written, and nothing is wrong.
+fn taken_over(error: &MoveError) -> bool {
+    matches!(
+        error,
+        MoveError::Trust(TrustError::Ledger(LedgerError::Fenced(_)))
+    )
+}
+
 /// The follower's name in the ledger.
 pub(crate) fn consumer(tenant: TenantId) -> String {
     format!("journey/{}", tenant.0)
@@ -107,6 +115,21 @@ struct Errand<'a> {
 impl Journeys {
     /// Everything that is there to do on one shard's feed. Returns the moves made.
     async fn shard(
+        &self,
+        books: &Arc<Books>,
+        permit: &Permit,
+        shard: Shard,
+        position: &mut Position,
+    ) -> Result<u64, MoveError> {
+        let outcome = self.follow_shard(books, permit, shard, position).await;
+        if outcome.as_ref().is_err_and(taken_over) {
+            // What was read here was not handled here.
+            position.known = false;
+        }
+        outcome
+    }
+
+    async fn follow_shard(
         &self,
         books: &Arc<Books>,
         permit: &Permit,
@@ -183,6 +206,7 @@ impl Journeys {
                 from: position.stored,
                 to: position.read,
             }),
+            held: Some(shard),
             ..ledger::Commit::new(tenant)
         };
         match ledger.commit(commit).await {
@@ -385,6 +409,11 @@ impl Journeys {
         let Some((mut unit, moved)) = mover.finish() else {
             return Ok(None);
         };
+        // What the feed or a timer asks for is the holder's to do; what people do is done anywhere.
+        unit.held = cursor
+            .as_ref()
+            .map(|step| step.shard)
+            .or(cleared.first().map(|key| key.shard));
         unit.cursor = cursor;
         unit.cause = cause;
         for key in cleared {
@@ -573,6 +602,7 @@ impl Journeys {
         }
         let commit = ledger::Commit {
             timers_clear: timers.iter().map(|timer| timer.key).collect(),
+            held: timers.first().map(|timer| timer.key.shard),
             ..ledger::Commit::new(tenant)
         };
         self.vault()

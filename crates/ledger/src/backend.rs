@@ -23,7 +23,9 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
+use crate::leases::{Lease, LeaseStanding};
 use crate::tree::Tree;
 use crate::{
     Event, Hit, LedgerError, Number, OutboxKey, Shard, StoragePart, TenantId, Timer, TimerKey,
@@ -255,6 +257,15 @@ pub(crate) trait SharedStore: Send + Sync {
     fn standings(&self) -> Result<Vec<Standing>, LedgerError>;
     /// All keys of some shards that have been destroyed.
     fn destroyed_keys(&self, shards: &[Shard]) -> Result<Vec<SubjectKey>, LedgerError>;
+    /// Says that a process is alive and counts as that for so long; tells it how many are, and what it
+    /// holds.
+    fn stay(&self, node: Blind, alive_for: Duration) -> Result<LeaseStanding, LedgerError>;
+    /// Takes up to so many shards that nobody alive holds, each under a new epoch.
+    fn take_free(&self, node: Blind, wanted: usize) -> Result<BTreeMap<Shard, u64>, LedgerError>;
+    /// Gives shards back that a process holds.
+    fn give_back(&self, node: Blind, shards: &[Shard]) -> Result<(), LedgerError>;
+    /// Gives back everything, and is not counted as alive any more.
+    fn leave(&self, node: Blind) -> Result<(), LedgerError>;
 }
 
 /// See [`SharedStore::cover`].
@@ -278,6 +289,10 @@ pub(crate) trait Turn {
     /// them is right.
     fn standing(&self) -> Option<(Number, &BTreeMap<Shard, Tree>)> {
         None
+    }
+    /// Who holds the touched shards. Nobody where the store is one process's.
+    fn leases(&self) -> BTreeMap<Shard, Lease> {
+        BTreeMap::new()
     }
     /// Applies all writes or none, and returns when they are durable. `trees` are those that have
     /// grown.

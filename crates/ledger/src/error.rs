@@ -33,6 +33,10 @@ pub enum LedgerError {
     /// The store under us failed (full disk, I/O). Never to be read as "absent".
     #[error("storage fault: {0}")]
     Storage(String),
+    /// The commit is part of the work on a shard, and another process holds the shard; nothing was
+    /// written.
+    #[error("another process works on shard {0} now")]
+    Fenced(crate::Shard),
     /// The ledger has been closed.
     #[error("the ledger is closed")]
     Closed,

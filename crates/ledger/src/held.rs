@@ -1,20 +1,135 @@
-//! Which shards this process works on.
+//! Which shards this process works on: whose feeds it follows, whose timers it fires, whose outbox it
+//! delivers. Reading and writing need no such thing.
+//!
+//! A process that has the store to itself, and one that has not asked for leases, looks at all
+//! shards. One that has asked works on those that the store says it holds, and on none when it has not
+//! been able to say for a while that it is alive: by then another may have them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio::time::Instant;
+
+use crate::backend::Blind;
 use crate::{SHARDS, Shard};
 
-/// A flag for each shard.
-pub(crate) struct Held(Vec<AtomicBool>);
+/// The leases as this process knows them.
+pub(crate) struct Held {
+    /// This process's name among those that share the store.
+    pub(crate) node: Blind,
+    is_leasing: AtomicBool,
+    /// The epoch under which each shard is held; zero when it isn't.
+    epochs: Vec<AtomicU64>,
+    /// Until when that is sure, milliseconds after `origin`. The clock goes on while the process is
+    /// stopped, so that one that is let go on again knows at once that it may have lost everything.
+    sure_until_ms: AtomicU64,
+    origin: Instant,
+}
 
 impl Held {
-    /// All or none of them.
-    pub(crate) fn new(held: bool) -> Self {
-        Self((0..SHARDS).map(|_| AtomicBool::new(held)).collect())
+    pub(crate) fn new(node: Blind) -> Self {
+        Self {
+            node,
+            is_leasing: AtomicBool::new(false),
+            epochs: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
+            sure_until_ms: AtomicU64::new(0),
+            origin: Instant::now(),
+        }
     }
+
+    fn at_ms(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.origin);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// From now on only leased shards are worked on. Whether it was otherwise until now.
+    pub(crate) fn begin(&self) -> bool {
+        !self.is_leasing.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_leasing(&self) -> bool {
+        self.is_leasing.load(Ordering::Acquire)
+    }
+
     pub(crate) fn has(&self, shard: Shard) -> bool {
-        self.0
-            .get(usize::from(shard.0))
-            .is_some_and(|held| held.load(Ordering::Acquire))
+        !self.is_leasing() || self.epoch(shard).is_some()
+    }
+
+    /// The epoch under which a shard is held.
+    pub(crate) fn epoch(&self, shard: Shard) -> Option<u64> {
+        let epoch = self.epochs.get(usize::from(shard.0))?;
+        let epoch = epoch.load(Ordering::Acquire);
+        let sure = self.at_ms(Instant::now()) < self.sure_until_ms.load(Ordering::Acquire);
+        (epoch > 0 && sure).then_some(epoch)
+    }
+
+    /// How many shards are held.
+    pub(crate) fn count(&self) -> usize {
+        (0..SHARDS)
+            .filter(|shard| self.epoch(Shard(*shard)).is_some())
+            .count()
+    }
+
+    /// Forgets some before they are given back, so that nobody begins anything on them any more.
+    pub(crate) fn let_go(&self, shards: impl IntoIterator<Item = Shard>) {
+        for shard in shards {
+            if let Some(epoch) = self.epochs.get(usize::from(shard.0)) {
+                epoch.store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// Takes in what the store says, sure until a moment. Gives the shards that are held anew.
+    pub(crate) fn take(&self, leases: &BTreeMap<Shard, u64>, sure_until: Instant) -> Vec<Shard> {
+        self.sure_until_ms
+            .store(self.at_ms(sure_until), Ordering::Release);
+        let mut gained = Vec::new();
+        for shard in (0..SHARDS).map(Shard) {
+            let now = leases.get(&shard).copied().unwrap_or(0);
+            let before = self.epochs[usize::from(shard.0)].swap(now, Ordering::AcqRel);
+            if now > 0 && now != before {
+                gained.push(shard);
+            }
+        }
+        gained
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn all_shards_until_leases_are_asked_for() {
+        let held = Held::new([1; 16]);
+        assert!(held.has(Shard(0)) && held.has(Shard(255)));
+        assert_eq!(held.count(), 0);
+        assert!(held.begin() && !held.begin());
+        assert!(!held.has(Shard(0)));
+    }
+
+    #[test]
+    fn held_while_it_is_sure() {
+        let held = Held::new([1; 16]);
+        held.begin();
+        let now = Instant::now();
+        let leases = BTreeMap::from([(Shard(3), 7), (Shard(4), 1)]);
+        let gained = held.take(&leases, now + Duration::from_secs(60));
+        assert_eq!(gained, [Shard(3), Shard(4)]);
+        assert_eq!(
+            (held.epoch(Shard(3)), held.epoch(Shard(5))),
+            (Some(7), None)
+        );
+        // Lost and had again while nobody looked: it is another lease.
+        let leases = BTreeMap::from([(Shard(3), 9), (Shard(4), 1)]);
+        let gained = held.take(&leases, now + Duration::from_secs(60));
+        assert_eq!(gained, [Shard(3)]);
+        held.let_go([Shard(4)]);
+        assert_eq!((held.count(), held.has(Shard(4))), (1, false));
+        // The time is over.
+        held.take(&leases, now);
+        assert_eq!((held.count(), held.has(Shard(3))), (0, false));
     }
 }

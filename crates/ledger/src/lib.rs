@@ -25,6 +25,7 @@ mod embedded;
 mod error;
 mod held;
 mod keys;
+mod leases;
 #[cfg(test)]
 mod memory_backend;
 mod model;

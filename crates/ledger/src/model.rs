@@ -263,6 +263,9 @@ pub struct Commit {
     pub cursor: Option<CursorMove>,
     /// The event that caused this commit, if one did.
     pub cause: Option<Number>,
+    /// The shard that this process has to hold: the commit is part of the work on its feed, its timers or
+    /// its outbox, which only the holder does. `Fenced` when another has it.
+    pub held: Option<Shard>,
 }
 
 impl Commit {
@@ -279,6 +282,7 @@ impl Commit {
             outbox_remove: Vec::new(),
             cursor: None,
             cause: None,
+            held: None,
         }
     }
 }

@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use tlog_tiles::record_hash;
 
-use crate::backend::{Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Touched, Write};
+use crate::backend::{
+    Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Touched, Write,
+};
 use crate::data_keys::DataKey;
+use crate::leases::Lease;
 use crate::redo::{Change, Entry, REDO, Redo, chain_row};
 use crate::rows::Leaf;
 use crate::tree::{Tree, sha256_all};
@@ -52,6 +55,8 @@ pub(crate) struct SealedCommit {
     pub(crate) outbox_remove: Vec<OutboxKey>,
     pub(crate) cursor: Option<CursorMove>,
     pub(crate) cause: Option<Number>,
+    /// The shard that has to be held, and under which epoch.
+    pub(crate) held: Option<(Shard, u64)>,
     /// The patients' keys that sealed something of it, each once.
     pub(crate) keys: Vec<Arc<DataKey>>,
     /// The patient whose key goes with this commit.
@@ -94,6 +99,7 @@ impl SealedCommit {
             touched.shards.insert(key.shard);
             touched.outbox.insert(*key);
         }
+        touched.shards.extend(self.held.map(|(shard, _)| shard));
         if let Some(step) = &self.cursor {
             touched.shards.insert(step.shard);
             touched.cursors.insert((step.consumer.clone(), step.shard));
@@ -139,6 +145,9 @@ pub(crate) struct State {
     /// because they leave the shard as the remainder: two processes that number at once in two shards
     /// can't meet, and a page of a list that ends at a number has shown all that bear it.
     pub(crate) shared: bool,
+    /// Who this process is, and who holds the shards that a turn touches.
+    pub(crate) node: Blind,
+    pub(crate) leases: BTreeMap<Shard, Lease>,
     pub(crate) last: Number,
     pub(crate) trees: Vec<Tree>,
     /// Keys destroyed since opening: a commit may have been sealed before and come after.
@@ -151,13 +160,20 @@ pub(crate) struct State {
 impl State {
     /// What a turn at a shared store goes on from. Trees of shards that it does not touch are left
     /// empty, and nobody asks for them.
-    pub(crate) fn shared(last: Number, touched: &BTreeMap<Shard, Tree>) -> Self {
+    pub(crate) fn shared(
+        last: Number,
+        touched: &BTreeMap<Shard, Tree>,
+        node: Blind,
+        leases: BTreeMap<Shard, Lease>,
+    ) -> Self {
         let mut trees = vec![Tree::default(); usize::from(SHARDS)];
         for (shard, tree) in touched {
             trees[usize::from(shard.0)] = tree.clone();
         }
         Self {
             shared: true,
+            node,
+            leases,
             last,
             trees,
             destroyed: HashSet::new(),
@@ -165,6 +181,15 @@ impl State {
             // Says no more than that it is another than before.
             scrubs: last.0,
         }
+    }
+
+    /// Whether this process holds a shard under an epoch.
+    fn is_held(&self, shard: Shard, epoch: u64) -> bool {
+        let lease = Lease {
+            holder: Some(self.node),
+            epoch,
+        };
+        !self.shared || self.leases.get(&shard) == Some(&lease)
     }
 
     /// The number after `last` for a document of a shard.
@@ -269,6 +294,11 @@ impl<'a> Group<'a> {
     /// Adds a commit, or says why it can't go through; then nothing of it is in the group.
     pub(crate) fn add(&mut self, commit: SealedCommit) -> Result<Receipt, LedgerError> {
         // First everything that can fail, on the side.
+        if let Some((shard, epoch)) = commit.held
+            && !self.state.is_held(shard, epoch)
+        {
+            return Err(LedgerError::Fenced(shard));
+        }
         for key in &commit.keys {
             let destroyed = |row: &SubjectKey| {
                 self.state.destroyed.contains(row)

@@ -8,6 +8,7 @@ use crate::backend::{Backend, HeadKey, Home, OutboxRow, SubjectKey};
 use crate::codec::{Decoder, put_varint};
 use crate::data_keys::DataKey;
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
+use crate::leases::relied_on;
 use crate::plan::{SealedCommit, SealedDocument};
 use crate::rows::{Header, SealedBy};
 use crate::seal::{MAX_BODY_BYTES, MAX_ID_BYTES, open, seal};
@@ -389,6 +390,7 @@ pub(crate) async fn seal_commit(
     commit: Commit,
 ) -> Result<SealedCommit, LedgerError> {
     check(&commit)?;
+    let held = relied_on(core, &commit)?;
     let keys = core.tenant(commit.tenant)?;
     let mut sealing = Sealing {
         core,
@@ -428,6 +430,7 @@ pub(crate) async fn seal_commit(
         outbox_remove: commit.outbox_remove,
         cursor: commit.cursor,
         cause: commit.cause,
+        held,
         keys: sealing.used,
         destroy: None,
     })

@@ -116,8 +116,8 @@ impl Ledger {
         self.core().news.subscribe()
     }
 
-    /// Whether this process works on a shard's feed, timers and outbox. The embedded store has one
-    /// process, which holds all shards.
+    /// Whether this process works on a shard's feed, timers and outbox: see [`Ledger::lease_shards`].
+    /// Without leases it looks at all shards.
     #[must_use]
     pub fn holds(&self, shard: Shard) -> bool {
         self.core().held.has(shard)
@@ -181,7 +181,10 @@ impl Ledger {
                 .last()
                 .filter(|_| page.len() == PAGE)
                 .and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
-            due.extend(page.into_iter().filter(|timer| timer.consumer == consumer));
+            due.extend(
+                (page.into_iter())
+                    .filter(|timer| timer.consumer == consumer && self.holds(timer.key.shard)),
+            );
             let Some((due_ms, shard, id)) = next else {
                 break;
             };
@@ -198,17 +201,31 @@ impl Ledger {
     pub async fn next_timer_ms(&self) -> Result<Option<u64>, LedgerError> {
         let floor = &self.core().timer_floor;
         let (from_ms, mark) = floor.read();
-        let from = TimerKey {
+        let mut from = TimerKey {
             shard: Shard(0),
             due_ms: from_ms,
             id: [0; 16],
         };
-        let next = self
-            .backend()?
-            .now()
-            .timers(from, u64::MAX, 1)?
-            .first()
-            .map(|timer| timer.key.due_ms);
+        let snapshot = self.backend()?.now();
+        // Among those of all shards one that is held comes soon.
+        let page = if self.core().held.is_leasing() {
+            PAGE
+        } else {
+            1
+        };
+        let mut next = None;
+        loop {
+            let rows = snapshot.timers(from, u64::MAX, page)?;
+            let held = rows.iter().find(|timer| self.holds(timer.key.shard));
+            next = next.or(held.map(|timer| timer.key.due_ms));
+            let last = rows.last().filter(|_| rows.len() == page && next.is_none());
+            let after =
+                last.and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
+            let Some((due_ms, shard, id)) = after else {
+                break;
+            };
+            from = TimerKey { shard, due_ms, id };
+        }
         floor.raise(mark, next.unwrap_or(u64::MAX));
         Ok(next)
     }
@@ -266,7 +283,9 @@ impl Ledger {
                     );
                     first = false;
                 }
-                for row in page.iter().filter(|row| row.channel == channel) {
+                for row in
+                    (page.iter()).filter(|row| row.channel == channel && self.holds(row.key.shard))
+                {
                     if due.len() == limit {
                         break;
                     }
@@ -358,17 +377,31 @@ impl Ledger {
     pub async fn next_outbox_ms(&self) -> Result<Option<u64>, LedgerError> {
         let floor = &self.core().outbox_floor;
         let (from_ms, mark) = floor.read();
-        let from = OutboxKey {
+        let mut from = OutboxKey {
             shard: Shard(0),
             due_ms: from_ms,
             id: [0; 16],
         };
-        let next = self
-            .backend()?
-            .now()
-            .outbox(from, u64::MAX, 1)?
-            .first()
-            .map(|row| row.key.due_ms);
+        let snapshot = self.backend()?.now();
+        // Among those of all shards one that is held comes soon.
+        let page = if self.core().held.is_leasing() {
+            PAGE
+        } else {
+            1
+        };
+        let mut next = None;
+        loop {
+            let rows = snapshot.outbox(from, u64::MAX, page)?;
+            let held = rows.iter().find(|row| self.holds(row.key.shard));
+            next = next.or(held.map(|row| row.key.due_ms));
+            let last = rows.last().filter(|_| rows.len() == page && next.is_none());
+            let after =
+                last.and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
+            let Some((due_ms, shard, id)) = after else {
+                break;
+            };
+            from = OutboxKey { shard, due_ms, id };
+        }
         floor.raise(mark, next.unwrap_or(u64::MAX));
         Ok(next)
     }

@@ -34,9 +34,9 @@ pub(crate) struct Core {
     /// Nothing leaves the outbox: the store was restored, and what it holds may have been sent.
     pub(crate) outbox_held: AtomicBool,
     pub(crate) news: broadcast::Sender<Shard>,
-    pub(crate) held: Held,
     /// Whether other processes write to the store too.
     is_shared: bool,
+    pub(crate) held: Held,
     last: AtomicU64,
     feeds: Vec<AtomicU64>,
 }
@@ -69,6 +69,8 @@ impl Core {
             feeds.push(AtomicU64::new(snapshot.last_event(shard)?.0));
         }
         let is_shared = parts.backend.shared().is_some();
+        let mut node = [0; 16];
+        parts.entropy.fill(&mut node);
         Ok(Self {
             backend: RwLock::new(Some(parts.backend)),
             clock: parts.clock,
@@ -85,7 +87,7 @@ impl Core {
             outbox_held: AtomicBool::new(parts.outbox_held),
             is_shared,
             news: broadcast::Sender::new(NEWS),
-            held: Held::new(true),
+            held: Held::new(node),
             last: AtomicU64::new(parts.last.0),
             feeds,
         })

@@ -12,6 +12,7 @@ use crate::backend::{Backend, SharedStore, Write};
 use crate::bootstrap::{open_store, opens, tenant_row, wrap};
 use crate::embedded::FjallBackend;
 use crate::keys::TenantKeys;
+use crate::leases::Keeper;
 use crate::news::News;
 use crate::plan::{SCRUB_DUE, SealedCommit};
 use crate::postgres::{PgBackend, Postgres};
@@ -75,8 +76,8 @@ struct Inner {
     /// One for each writer.
     jobs: Mutex<Vec<Sender<Job>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Dropped on closing, which ends the look for what others write.
-    open: Mutex<Option<Sender<()>>>,
+    /// Dropped on closing, which ends the look for what others write, and the keeping of leases.
+    open: Mutex<Vec<Sender<()>>>,
     /// Whether the audit did not hold on opening.
     is_suspect: bool,
     room: Arc<Semaphore>,
@@ -110,7 +111,7 @@ impl Inner {
     /// Lets the writer finish what it has and waits for it.
     fn stop(&self) {
         lock(&self.jobs).clear();
-        lock(&self.open).take();
+        lock(&self.open).clear();
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the ledger has panicked");
@@ -215,7 +216,7 @@ impl Ledger {
             core: opened.core,
             jobs: Mutex::new(jobs),
             threads: Mutex::new(threads),
-            open: Mutex::new(Some(open)),
+            open: Mutex::new(vec![open]),
             is_suspect,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             secrets: tokio::sync::Mutex::default(),
@@ -225,6 +226,29 @@ impl Ledger {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Takes part in the work on shards from now on: of a store that several processes share, this one
+    /// holds its part of the shards, and [`Ledger::holds`] says which. Closing gives them back. Does
+    /// nothing for a store that this process has to itself: it holds all.
+    ///
+    /// # Errors
+    /// `Storage` when there is no thread for it, `Closed`.
+    pub fn lease_shards(&self) -> Result<(), LedgerError> {
+        let backend = self.backend()?;
+        if backend.shared().is_none() || !self.core().held.begin() {
+            return Ok(());
+        }
+        let (open, closed) = mpsc::channel();
+        let keeper = Keeper {
+            core: self.shared_core(),
+            backend,
+            closed,
+        };
+        let thread = spawn("ledger-leases", move || keeper.run())?;
+        lock(&self.inner.threads).push(thread);
+        lock(&self.inner.open).push(open);
+        Ok(())
     }
 
     pub(crate) fn core(&self) -> &Core {

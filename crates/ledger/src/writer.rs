@@ -3,7 +3,7 @@
 //! against the store and those before it, applies what is left as one batch with one flush, and
 //! answers all. While it flushes, the next group gathers, so groups grow with the load.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -240,8 +240,10 @@ impl Writer {
             },
         };
         // Read after the turn has come, so that numbers go on from what was acknowledged before.
-        let theirs =
-            (turn.standing()).map(|(last, trees)| State::shared(last.max(self.core.last()), trees));
+        let theirs = (turn.standing()).map(|(last, trees)| {
+            let last = last.max(self.core.last());
+            State::shared(last, trees, self.core.held.node, turn.leases())
+        });
         let state = theirs.as_ref().unwrap_or(&self.state);
         let now_ms = self.core.clock.now_ms();
         let core = Arc::clone(&self.core);
@@ -546,6 +548,8 @@ pub(crate) fn load_state(backend: &dyn Backend) -> Result<State, LedgerError> {
     }
     Ok(State {
         shared: false,
+        node: [0; 16],
+        leases: BTreeMap::new(),
         last: snapshot.last_number()?.max(number_floor(&*snapshot)?),
         trees,
         destroyed: HashSet::new(),

@@ -18,7 +18,7 @@ const IMPORT_KILLS: u64 = 12;
 const JOURNEY_KILLS: u64 = 15;
 const PATIENTS: usize = 60;
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
@@ -116,7 +116,7 @@ async fn an_import_that_is_killed_again_and_again_ends_whole() {
     println!("import: seed {seed:#x}, {kills} kills, {:?}", totals[0]);
 }
 
-fn patient(number: usize) -> Value {
+pub(crate) fn patient(number: usize) -> Value {
     json!({
         "resourceType": "Patient", "id": format!("crash-{number}"), "active": true,
         "name": [{"family": format!("Crash{number}"), "given": ["Test"]}], "gender": "female", "birthDate": "1950-03-04",
@@ -124,7 +124,7 @@ fn patient(number: usize) -> Value {
     })
 }
 
-fn condition(number: usize) -> Value {
+pub(crate) fn condition(number: usize) -> Value {
     json!({
         "resourceType": "Condition", "id": format!("crash-{number}-hf"),
         "clinicalStatus": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": "active"}]},
@@ -133,7 +133,7 @@ fn condition(number: usize) -> Value {
     })
 }
 
-fn encounter(number: usize, end: &str) -> Value {
+pub(crate) fn encounter(number: usize, end: &str) -> Value {
     json!({
         "resourceType": "Encounter", "id": format!("crash-{number}-stay"), "status": "finished",
         "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
@@ -143,7 +143,7 @@ fn encounter(number: usize, end: &str) -> Value {
     })
 }
 
-fn weight(number: usize, kg: f64, at: &str) -> Value {
+pub(crate) fn weight(number: usize, kg: f64, at: &str) -> Value {
     json!({
         "resourceType": "Observation", "status": "final",
         "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]},
@@ -152,7 +152,7 @@ fn weight(number: usize, kg: f64, at: &str) -> Value {
     })
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     use ledger::Clock as _;
     ledger::SystemClock.now_ms()
 }
@@ -350,7 +350,7 @@ async fn a_journey_that_is_killed_again_and_again_loses_no_step() {
     );
 }
 
-fn entries(bundle: &Value) -> Vec<Value> {
+pub(crate) fn entries(bundle: &Value) -> Vec<Value> {
     bundle["entry"]
         .as_array()
         .into_iter()
@@ -359,6 +359,6 @@ fn entries(bundle: &Value) -> Vec<Value> {
         .collect()
 }
 
-fn is_staff(task: &Value) -> bool {
+pub(crate) fn is_staff(task: &Value) -> bool {
     task["code"]["coding"][0]["code"] == "staff-task"
 }

@@ -1,6 +1,8 @@
 //! Many shards side by side, and the long wait for something to do.
 
-use super::{FAULT_WAIT, FOREIGN_TIMER_WAIT, SHARDS_AT_ONCE, SLEEP_MAX, TIMERS_AT_ONCE, consumer};
+use super::{
+    FAULT_WAIT, FOREIGN_TIMER_WAIT, SHARDS_AT_ONCE, SLEEP_MAX, TIMERS_AT_ONCE, consumer, taken_over,
+};
 use crate::books::Books;
 use crate::mover::{MoveError, TIMER_CONSUMER};
 use crate::{JourneyError, Journeys};
@@ -54,7 +56,7 @@ impl Journeys {
                 Some(Ok((_, Ok(made)))) => moves += made,
                 Some(Ok((shard, Err(error)))) => {
                     dirty.insert(shard);
-                    fault = Some(error);
+                    fault = fault.or(Some(error).filter(|error| !taken_over(error)));
                 }
                 Some(Err(_)) => {
                     // Which shard it was isn't known, so all are looked at again.
@@ -116,6 +118,7 @@ impl Journeys {
                 }
                 match work.join_next().await {
                     Some(Ok(Ok(made))) => moves += made,
+                    Some(Ok(Err(error))) if taken_over(&error) => {}
                     Some(Ok(Err(error))) => fault = Some(error),
                     Some(Err(_)) => fault = Some(MoveError::Panicked),
                     None => {}

@@ -28,6 +28,7 @@ impl Journeys {
         };
         let name = format!("dead-letter/event/{}/{}", letter.shard, letter.number);
         let unit = Unit {
+            held: Some(cursor.shard),
             cursor: Some(cursor),
             cause: Some(event.at.number),
             ..Unit::default()
@@ -52,6 +53,7 @@ impl Journeys {
         let name = format!("dead-letter/timer/{instance}");
         let unit = Unit {
             timers_clear: timers.iter().map(|timer| timer.key).collect(),
+            held: Some(first.key.shard),
             ..Unit::default()
         };
         self.bury(books, permit, letter, &name, unit).await

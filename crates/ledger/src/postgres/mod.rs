@@ -6,6 +6,7 @@
 
 mod batch;
 mod connect;
+mod lease;
 mod read;
 mod rows;
 mod scan;
@@ -15,6 +16,7 @@ mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::connect::Postgres;
 use self::connect::fault;
@@ -22,8 +24,9 @@ use self::read::PgSnapshot;
 use self::server::{LANES, Server};
 use self::turn::PgTurn;
 use crate::backend::{
-    Backend, SharedStore, Sign, Snapshot, Standing, SubjectKey, Touched, Turn, Write,
+    Backend, Blind, SharedStore, Sign, Snapshot, Standing, SubjectKey, Touched, Turn, Write,
 };
+use crate::leases::LeaseStanding;
 use crate::{LedgerError, Shard, StoragePart};
 
 /// The store in a database.
@@ -117,5 +120,21 @@ impl SharedStore for PgBackend {
 
     fn destroyed_keys(&self, shards: &[Shard]) -> Result<Vec<SubjectKey>, LedgerError> {
         read::destroyed_keys(&PgSnapshot::each(&self.server), shards)
+    }
+
+    fn stay(&self, node: Blind, alive_for: Duration) -> Result<LeaseStanding, LedgerError> {
+        lease::stay(&self.server, node, alive_for)
+    }
+
+    fn take_free(&self, node: Blind, wanted: usize) -> Result<BTreeMap<Shard, u64>, LedgerError> {
+        lease::take_free(&self.server, node, wanted)
+    }
+
+    fn give_back(&self, node: Blind, shards: &[Shard]) -> Result<(), LedgerError> {
+        lease::give_back(&self.server, node, shards)
+    }
+
+    fn leave(&self, node: Blind) -> Result<(), LedgerError> {
+        lease::leave(&self.server, node)
     }
 }

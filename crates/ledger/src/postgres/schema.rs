@@ -14,10 +14,16 @@ struct Migration {
 }
 
 /// Version 1 first.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    name: "first",
-    sql: include_str!("schema/0001_first.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        name: "first",
+        sql: include_str!("schema/0001_first.sql"),
+    },
+    Migration {
+        name: "leases",
+        sql: include_str!("schema/0002_leases.sql"),
+    },
+];
 /// The oldest server that is known to do.
 const SERVER_VERSION_MIN: i32 = 150_000;
 

@@ -24,6 +24,7 @@ use super::rows::{
 };
 use super::server::{Flight, Server, Statement, is_lost};
 use crate::backend::{Head, HeadKey, Home, Sign, Snapshot, SubjectKey, Touched, Turn, Write};
+use crate::leases::Lease;
 use crate::tree::Tree;
 use crate::writer::CHECKPOINT;
 use crate::{Hit, LedgerError, Number, OutboxKey, SHARDS, Shard};
@@ -38,11 +39,13 @@ pub(super) struct PgTurn {
     snapshot: PgSnapshot,
     last: Number,
     trees: BTreeMap<Shard, Tree>,
+    leases: BTreeMap<Shard, Lease>,
 }
 
 fn lock_shards(shards: Vec<i16>) -> Statement {
     Statement {
-        sql: "SELECT shard, last_number, tree_size, tree_edge FROM shard WHERE shard = ANY($1) \
+        sql: "SELECT shard, last_number, tree_size, tree_edge, lease_holder, lease_epoch \
+              FROM shard WHERE shard = ANY($1) \
               ORDER BY shard FOR UPDATE",
         params: vec![smalls(shards)],
     }
@@ -140,11 +143,16 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
 }
 
 /// What the shards' own rows say.
-type Locked = (Number, BTreeMap<Shard, Tree>);
+struct Locked {
+    last: Number,
+    trees: BTreeMap<Shard, Tree>,
+    leases: BTreeMap<Shard, Lease>,
+}
 
 fn locked(rows: &[Row], touched: &Touched) -> Result<Locked, LedgerError> {
     let mut last = Number(0);
     let mut trees = BTreeMap::new();
+    let mut leases = BTreeMap::new();
     for row in rows {
         let row = Columns {
             row,
@@ -153,11 +161,21 @@ fn locked(rows: &[Row], touched: &Touched) -> Result<Locked, LedgerError> {
         let at = row.shard(0)?;
         last = last.max(row.number(1)?);
         trees.insert(at, tree_of(at, row.big(2)?, row.get(3)?)?);
+        let holder: Option<Sixteen> = row.get(4)?;
+        let lease = Lease {
+            holder: holder.map(|holder| holder.0),
+            epoch: row.big(5)?,
+        };
+        leases.insert(at, lease);
     }
     if trees.len() != touched.shards.len() {
         return Err(LedgerError::Damaged("the row of a shard is missing".into()));
     }
-    Ok((last, trees))
+    Ok(Locked {
+        last,
+        trees,
+        leases,
+    })
 }
 
 fn fetched(answers: &[Vec<Row>], touched: Touched) -> Result<Fetched, LedgerError> {
@@ -275,13 +293,18 @@ impl PgTurn {
             Ok((connection, standing, fetched))
         })?;
         let held = held(connection);
-        let (last, trees) = standing;
+        let Locked {
+            last,
+            trees,
+            leases,
+        } = standing;
         Ok(Self {
             server: Arc::clone(server),
             snapshot: PgSnapshot::within(server, Arc::clone(&held), fetched),
             held,
             last,
             trees,
+            leases,
         })
     }
 }
@@ -293,6 +316,10 @@ impl Turn for PgTurn {
 
     fn standing(&self) -> Option<(Number, &BTreeMap<Shard, Tree>)> {
         Some((self.last, &self.trees))
+    }
+
+    fn leases(&self) -> BTreeMap<Shard, Lease> {
+        self.leases.clone()
     }
 
     fn apply(

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod faults;
+mod leases;
 mod nodes;
 mod roles;
 #[allow(

@@ -96,6 +96,7 @@ impl Vault {
         commit.outbox_remove = unit.outbox_remove;
         commit.cursor = unit.cursor;
         commit.cause = unit.cause;
+        commit.held = unit.held;
         let mut receipt = self.ledger().commit(commit).await?;
         permit.name_patients(&named);
         receipt.documents.truncate(changes);

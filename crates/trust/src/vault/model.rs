@@ -1,7 +1,7 @@
 //! The words of the vault's interface.
 use fhir::{Resource, ResourceType};
 use ledger::{
-    CursorMove, Expected, Hit, Kind, Number, OutboxDraft, OutboxKey, Owner, Timer, TimerKey,
+    CursorMove, Expected, Hit, Kind, Number, OutboxDraft, OutboxKey, Owner, Shard, Timer, TimerKey,
 };
 
 /// Kinds of Cairn's own documents (FHIR types are `Kind(ResourceType::code())`).
@@ -120,6 +120,8 @@ pub struct Unit {
     pub cursor: Option<CursorMove>,
     /// The event that caused it.
     pub cause: Option<Number>,
+    /// The shard that this process has to hold, see [`ledger::Commit::held`].
+    pub held: Option<Shard>,
     /// A sentence for the audit record about what was done, without patient details
     /// (`heart-failure-discharge: reminder sent`); optional.
     pub note: Option<String>,

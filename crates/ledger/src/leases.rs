@@ -1,0 +1,139 @@
+//! Leases of shards, for processes that share a store.
+//!
+//! Each process says every half second that it is alive. Shards whose holder has not said so for
+//! [`ALIVE_FOR`] are free; a process takes of the free ones until it has its share, and gives back what
+//! it has above it, so that processes that come and go even out. Taking a shard raises its epoch, and a
+//! commit that says that it is the holder's ([`Commit::held`]) is refused under any other epoch: that is
+//! looked at under the same lock as everything else that the commit depends on. So a process that was
+//! stopped in the middle of its work and goes on after another has taken over writes nothing.
+//!
+//! Times are the store's own; that clocks of machines differ makes no difference.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backend::{Backend, Blind, SharedStore};
+use crate::shared::Core;
+use crate::{Commit, LedgerError, SHARDS, Shard};
+
+/// How often a process says that it is alive and looks for free shards. A shard that is given back is
+/// taken within this time.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long a process counts as alive after it last said so: ten tries, so that a database that is
+/// slow for a moment moves nothing. Half of the ten seconds within which a dead one's shards move.
+pub(crate) const ALIVE_FOR: Duration = Duration::from_secs(5);
+/// How much earlier than that a process takes its own leases for lost.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// Who holds a shard, and under which epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(crate) holder: Option<Blind>,
+    pub(crate) epoch: u64,
+}
+
+/// What a process that says it is alive is told.
+pub(crate) struct LeaseStanding {
+    /// How many processes are alive, this one with them.
+    pub(crate) alive: usize,
+    /// The shards that it holds, with their epochs.
+    pub(crate) held: BTreeMap<Shard, u64>,
+}
+
+/// How many shards a process should hold.
+fn share(alive: usize) -> usize {
+    usize::from(SHARDS).div_ceil(alive.max(1))
+}
+
+/// The thread that keeps the leases.
+pub(crate) struct Keeper {
+    pub(crate) core: Arc<Core>,
+    pub(crate) backend: Arc<dyn Backend>,
+    /// Nothing is ever sent: that the sender is gone says that the ledger is closed.
+    pub(crate) closed: Receiver<()>,
+}
+
+impl Keeper {
+    /// Keeps leases until the ledger is closed, and then gives all back.
+    pub(crate) fn run(self) {
+        let Some(store) = self.backend.shared() else {
+            return;
+        };
+        let mut is_failing = false;
+        loop {
+            match self.round(store) {
+                Ok(()) => is_failing = false,
+                // Said once: a database that is away would fill the log.
+                Err(error) if !is_failing => {
+                    tracing::warn!(%error, "can't keep the leases of shards; trying again");
+                    is_failing = true;
+                }
+                Err(_) => {}
+            }
+            #[allow(clippy::cast_precision_loss, reason = "at most 256")]
+            metrics::gauge!("ledger_shards_held").set(self.core.held.count() as f64);
+            if self.closed.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+        self.core.held.let_go((0..SHARDS).map(Shard));
+        if let Err(error) = store.leave(self.core.held.node) {
+            tracing::warn!(%error, "the shards could not be given back; others take them in a few seconds");
+        }
+    }
+
+    fn round(&self, store: &dyn SharedStore) -> Result<(), LedgerError> {
+        let held = &self.core.held;
+        let sure_until = Instant::now() + ALIVE_FOR.saturating_sub(MARGIN);
+        let mut standing = store.stay(held.node, ALIVE_FOR)?;
+        let share = share(standing.alive);
+        if standing.held.len() > share {
+            let surplus: Vec<Shard> = standing.held.keys().copied().skip(share).collect();
+            held.let_go(surplus.iter().copied());
+            store.give_back(held.node, &surplus)?;
+            for shard in surplus {
+                standing.held.remove(&shard);
+            }
+        } else if standing.held.len() < share {
+            let wanted = share - standing.held.len();
+            standing.held.extend(store.take_free(held.node, wanted)?);
+        }
+        for shard in held.take(&standing.held, sure_until) {
+            tracing::debug!(%shard, "works on a shard from now on");
+            // Whoever follows it begins where the one before has left off.
+            let _ = self.core.news.send(shard);
+        }
+        Ok(())
+    }
+}
+
+/// The leases that a commit relies on: the shard that it says to hold, and under which epoch.
+pub(crate) fn relied_on(core: &Core, commit: &Commit) -> Result<Option<(Shard, u64)>, LedgerError> {
+    let Some(shard) = commit.held.filter(|_| core.held.is_leasing()) else {
+        return Ok(None);
+    };
+    match core.held.epoch(shard) {
+        Some(epoch) => Ok(Some((shard, epoch))),
+        None => Err(LedgerError::Fenced(shard)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn shares_cover_all_shards() {
+        for alive in 0..300 {
+            assert!(share(alive) * alive.max(1) >= 256, "{alive}");
+        }
+        assert_eq!(
+            (share(1), share(3), share(256), share(400)),
+            (256, 86, 1, 1)
+        );
+    }
+}

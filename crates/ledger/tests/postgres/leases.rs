@@ -1,0 +1,163 @@
+//! Leases of shards among ledgers on one database, as several processes have it.
+
+use std::time::Duration;
+
+use ledger::{Commit, CursorMove, Ledger, LedgerError, Number, SHARDS, Shard};
+use tokio::time::Instant;
+
+use super::Database;
+use super::suite::{Store, TENANT, ready, timer};
+
+fn held(ledger: &Ledger) -> Vec<Shard> {
+    (0..SHARDS)
+        .map(Shard)
+        .filter(|shard| ledger.holds(*shard))
+        .collect()
+}
+
+/// Until the shards are shared out like this; each is held once then.
+async fn until(ledgers: &[&Ledger], shares: &[usize]) {
+    for _ in 0..200 {
+        let now: Vec<Vec<Shard>> = ledgers.iter().map(|ledger| held(ledger)).collect();
+        let mut counts: Vec<usize> = now.iter().map(Vec::len).collect();
+        counts.sort_unstable();
+        if counts == shares {
+            let mut all: Vec<Shard> = now.into_iter().flatten().collect();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), usize::from(SHARDS));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the shards are not shared out as {shares:?}");
+}
+
+/// A part of the work on a shard.
+fn work(shard: Shard, from: u64, to: u64) -> Commit {
+    Commit {
+        cursor: Some(CursorMove {
+            consumer: "worker".into(),
+            shard,
+            from: Number(from),
+            to: Number(to),
+        }),
+        held: Some(shard),
+        ..Commit::new(TENANT)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_shared_out_and_given_back() {
+    let database = Database::new();
+    let first = ready(&database).await;
+    // Who has not asked for leases looks at everything.
+    assert_eq!(held(&first).len(), usize::from(SHARDS));
+    first.lease_shards().unwrap();
+    until(&[&first], &[256]).await;
+    let second = database.open();
+    second.lease_shards().unwrap();
+    until(&[&first, &second], &[128, 128]).await;
+    let third = database.open();
+    third.lease_shards().unwrap();
+    until(&[&first, &second, &third], &[84, 86, 86]).await;
+
+    // A clean stop: within two seconds others hold what it held.
+    let was = held(&third);
+    let began = Instant::now();
+    third.close().await.unwrap();
+    until(&[&first, &second], &[128, 128]).await;
+    let took = began.elapsed();
+    println!("handed over after {took:?}");
+    assert!(
+        was.iter()
+            .all(|shard| first.holds(*shard) || second.holds(*shard))
+    );
+    second.close().await.unwrap();
+    until(&[&first], &[256]).await;
+    first.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_holder_does_the_work_on_a_shard() {
+    let database = Database::new();
+    let first = ready(&database).await;
+    first.lease_shards().unwrap();
+    until(&[&first], &[256]).await;
+    let second = database.open();
+    second.lease_shards().unwrap();
+    until(&[&first, &second], &[128, 128]).await;
+    let (ours, theirs) = (held(&first)[0], held(&second)[0]);
+    first.commit(work(ours, 0, 1)).await.unwrap();
+    let outcome = first.commit(work(theirs, 0, 1)).await;
+    assert!(
+        matches!(&outcome, Err(LedgerError::Fenced(shard)) if *shard == theirs),
+        "{outcome:?}"
+    );
+    assert_eq!(first.cursor("worker", theirs).await.unwrap(), Number(0));
+    // What is no part of that work anybody does.
+    first
+        .commit(Commit {
+            held: None,
+            ..work(theirs, 0, 1)
+        })
+        .await
+        .unwrap();
+
+    // Timers are looked for where they are one's own.
+    let (mine, other) = (timer(ours.0, 10, 1, 1), timer(theirs.0, 5, 2, 1));
+    let commit = Commit {
+        timers_set: vec![mine.clone(), other.clone()],
+        ..Commit::new(TENANT)
+    };
+    first.commit(commit).await.unwrap();
+    assert_eq!(first.timers_due(1, 20, 9).await.unwrap(), [mine]);
+    assert_eq!(first.next_timer_ms().await.unwrap(), Some(10));
+    assert_eq!(second.timers_due(1, 20, 9).await.unwrap(), [other]);
+    assert_eq!(second.next_timer_ms().await.unwrap(), Some(5));
+    for ledger in [first, second] {
+        ledger.close().await.unwrap();
+    }
+}
+
+/// A process that was stopped and does not know yet that another has taken over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_another_epoch_writes_nothing() {
+    let database = Database::new();
+    let ledger = ready(&database).await;
+    ledger.lease_shards().unwrap();
+    until(&[&ledger], &[256]).await;
+    let shard = Shard(7);
+    ledger.commit(work(shard, 0, 1)).await.unwrap();
+    // Taken by another, and under another epoch; the ledger is asked before it looks again.
+    for (number, change) in [
+        "lease_holder = gen_random_uuid()",
+        "lease_epoch = lease_epoch + 1",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut refused = false;
+        // It may look between the change and the commit; then it holds the shard anew, rightly.
+        for _ in 0..20 {
+            let sql = format!(
+                "SET ROLE cairn_service; UPDATE cairn.shard SET {change} WHERE shard = {}",
+                shard.0
+            );
+            database.cluster.sql("cairn", "cairn", &sql);
+            let at = ledger.cursor("worker", shard).await.unwrap().0;
+            match ledger.commit(work(shard, at, at + 1)).await {
+                Err(LedgerError::Fenced(fenced)) => {
+                    assert_eq!(fenced, shard);
+                    assert_eq!(ledger.cursor("worker", shard).await.unwrap().0, at);
+                    refused = true;
+                    break;
+                }
+                outcome => drop(outcome.unwrap()),
+            }
+        }
+        assert!(refused, "change {number}");
+        until(&[&ledger], &[256]).await;
+    }
+    ledger.close().await.unwrap();
+}
