@@ -89,7 +89,7 @@ impl Samples {
     /// Everything in a demo's store.
     async fn add_demo(&mut self, data: &Path, measured: bool) -> Outcome<()> {
         let ledger = Ledger::open(OpenOptions {
-            path: data.join("ledger"),
+            location: ledger::Location::Folder(data.join("ledger")),
             root_key: RootKey::read(&data.join("root.key"))?,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),

@@ -30,9 +30,14 @@ pub(crate) async fn house_with(change: impl FnOnce(&mut ServerOptions)) -> House
     let clock = ManualClock::new(NOON_MS);
     let key = store::root_key_path(folder.path());
     store::create_root_key(&key).expect("a key");
-    let ledger = store::open(folder.path(), &key, Arc::new(clock.clone()), 16 << 20)
-        .await
-        .expect("a store");
+    let ledger = store::open(
+        store::in_folder(folder.path()),
+        &key,
+        Arc::new(clock.clone()),
+        16 << 20,
+    )
+    .await
+    .expect("a store");
     let mut options = ServerOptions::new(ledger, TENANT);
     change(&mut options);
     let server = Server::start(options).await.expect("a server");

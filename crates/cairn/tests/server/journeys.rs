@@ -78,9 +78,14 @@ async fn a_squad_publishes_and_nobody_else() {
 /// A store of a folder, opened as the command line does.
 async fn opened(folder: &Path) -> Trust {
     let key = store::root_key_path(folder);
-    let ledger = store::open(folder, &key, Arc::new(SystemClock), 16 << 20)
-        .await
-        .expect("a store");
+    let ledger = store::open(
+        store::in_folder(folder),
+        &key,
+        Arc::new(SystemClock),
+        16 << 20,
+    )
+    .await
+    .expect("a store");
     Trust::new(TrustOptions {
         ledger,
         wall_clock: Arc::new(SystemClock),

@@ -341,9 +341,14 @@ async fn a_request_under_way_finishes_and_the_store_can_be_opened_at_once() {
     stopping.await.expect("no panic").expect("a clean end");
 
     let key = store::root_key_path(folder.path());
-    let again = store::open(folder.path(), &key, Arc::new(clock), 16 << 20)
-        .await
-        .expect("the store opens again");
+    let again = store::open(
+        store::in_folder(folder.path()),
+        &key,
+        Arc::new(clock),
+        16 << 20,
+    )
+    .await
+    .expect("the store opens again");
     let report = again.verify_audit(&|_| {}).await.expect("a report");
     assert!(
         report.broken.is_none() && report.checkpoint_ok && report.leaves > 0,

@@ -44,11 +44,6 @@ pub struct BenchOptions {
     pub json: Option<PathBuf>,
 }
 
-/// The compression dictionary that the binary ships with.
-pub(crate) fn dictionary() -> &'static [u8] {
-    include_bytes!("../../../cairn/assets/fhir-r4-1.dict")
-}
-
 /// A figure.
 #[derive(Debug, Serialize)]
 pub struct Figure {

@@ -18,7 +18,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use ledger::{Ledger, Number, OpenOptions, RootKey, SHARDS, Shard, SystemClock, SystemEntropy};
+use ledger::{
+    Ledger, Location, Number, OpenOptions, Postgres, RootKey, SHARDS, Shard, SystemClock,
+    SystemEntropy,
+};
 use tokio::time::Instant;
 
 pub use self::reopen::{AbortOptions, load_and_abort};
@@ -70,6 +73,10 @@ pub struct LedgerOptions {
     /// temporary one.
     #[arg(long)]
     pub store: Option<PathBuf>,
+    /// Measure a store in this PostgreSQL database, which is made anew in a schema of its own, instead of
+    /// one in a folder. The processor time is then this program's, without the database's.
+    #[arg(long, value_name = "URL", conflicts_with = "store")]
+    pub postgres: Option<String>,
     /// Also write the figures to this file as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -80,12 +87,21 @@ pub struct LedgerOptions {
 /// # Errors
 /// The ledger's.
 pub(super) fn open(folder: &Path, options: &LedgerOptions) -> Result<Ledger> {
+    let location = match &options.postgres {
+        None => Location::Folder(folder.to_owned()),
+        Some(url) => Location::Postgres(Postgres {
+            url: url.clone(),
+            password: None,
+            ca_file: None,
+            schema: format!("bench_{}", std::process::id()),
+        }),
+    };
     Ok(Ledger::open(OpenOptions {
-        path: folder.to_owned(),
+        location,
         root_key: RootKey::from_bytes([7; 32]),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
-        dictionary: crate::bench::dictionary().to_vec(),
+        dictionary: cairn::dictionaries::dictionaries(),
         cache_bytes: options.cache_mib << 20,
     })?)
 }
@@ -164,12 +180,22 @@ pub async fn run_all(options: &LedgerOptions) -> Result<()> {
     let Bench { ledger, .. } = bench;
     ledger.close().await?;
     drop(ledger);
-    reopen::run(&folder, options, &mut figures).await?;
+    if options.postgres.is_none() {
+        reopen::run(&folder, options, &mut figures).await?;
+    }
     let details = serde_json::json!({
         "documents": options.documents, "seed": options.seed, "cache_mib": options.cache_mib,
     });
     report(
-        &format!("{} documents, embedded store", options.documents),
+        &format!(
+            "{} documents, {}",
+            options.documents,
+            if options.postgres.is_some() {
+                "store in PostgreSQL"
+            } else {
+                "embedded store"
+            }
+        ),
         options.json.as_deref(),
         &details,
         &figures.0,
