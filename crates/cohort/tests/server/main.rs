@@ -6,7 +6,9 @@ mod canary;
 mod canary_pages;
 #[allow(
     dead_code,
-    reason = "shared with the ledger's tests, which use all of it"
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "shared with the ledger's tests, which use all of it and wait in real time"
 )]
 #[path = "../../../ledger/tests/postgres/cluster.rs"]
 mod cluster;
