@@ -9,10 +9,9 @@ CREATE TABLE shard (
     -- The roots of the tree's complete subtrees, greatest first, 32 bytes each.
     tree_edge bytea NOT NULL DEFAULT '',
     keys_destroyed bigint NOT NULL DEFAULT 0,
-    -- For leases: who processes the shard, and until when.
+    -- For leases: who works on the shard, and which lease this is.
     lease_holder uuid,
-    lease_epoch bigint NOT NULL DEFAULT 0,
-    lease_until timestamptz
+    lease_epoch bigint NOT NULL DEFAULT 0
     -- Updated by every group; room in the page keeps the updates in it.
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 INSERT INTO shard (shard) SELECT generate_series(0, 255);
