@@ -702,7 +702,8 @@ async fn many_alternatives_are_no_error() {
 }
 
 /// Two values with one token can't be made, but what they would do can: an index that names a document
-/// for a value that it does not have.
+/// for a value that it does not have. (What a negation leaves out nobody can look at: that is why tokens
+/// have 64 bits.)
 #[tokio::test]
 async fn a_token_that_stands_for_two_values_shows_no_wrong_document() {
     let house = House::new().await;
@@ -752,7 +753,6 @@ async fn a_token_that_stands_for_two_values_shows_no_wrong_document() {
         (vec![("date", "2019-01-01")], false),
         (vec![("date", "lt2020"), ("patient", "p")], false),
         (vec![("date", "2026-06-01")], true),
-        (vec![("code:not", "another")], true),
     ] {
         let mut asked = parameters.clone();
         asked.push(("_total", "accurate"));
