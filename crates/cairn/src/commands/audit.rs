@@ -10,7 +10,7 @@ use ledger::{
     AuditLeaf, AuditReport, ConsistencyReport, Kind, Ledger, LogTile, SHARDS, Shard, Witnesses,
 };
 
-use super::{Bar, closing, open, read_text};
+use super::{Bar, closing, open_existing, read_text};
 use crate::cli::{ExportOptions, ProofFormat, ProveOptions, StoreArguments, WitnessArguments};
 use crate::store::TENANT;
 use crate::terminal::say;
@@ -30,7 +30,7 @@ pub(crate) async fn verify(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let older = against.map(read_text).transpose()?;
-    let ledger = open(arguments).await?;
+    let ledger = open_existing(arguments).await?;
     let bar = Bar::leaves();
     let checked = async {
         let report = ledger
@@ -142,7 +142,7 @@ async fn leaf_named(ledger: &Ledger, name: &str) -> anyhow::Result<AuditLeaf> {
 }
 
 pub(crate) async fn prove(options: &ProveOptions) -> anyhow::Result<ExitCode> {
-    let ledger = open(&options.store).await?;
+    let ledger = open_existing(&options.store).await?;
     let proof = async {
         trust_witnesses(&ledger, &options.witnesses)?;
         let leaf = leaf_named(&ledger, &options.leaf).await?;
@@ -169,7 +169,7 @@ pub(crate) async fn cosign(
         );
     }
     let cosigned = read_text(file)?;
-    let ledger = open(store).await?;
+    let ledger = open_existing(store).await?;
     let taken = async {
         trust_witnesses(&ledger, arguments)?;
         ledger
@@ -186,7 +186,7 @@ pub(crate) async fn cosign(
 }
 
 pub(crate) async fn export(options: &ExportOptions) -> anyhow::Result<ExitCode> {
-    let ledger = open(&options.store).await?;
+    let ledger = open_existing(&options.store).await?;
     let written = async {
         trust_witnesses(&ledger, &options.witnesses)?;
         write_all(&ledger, &options.to, options.entries).await

@@ -10,7 +10,7 @@ use ledger::{
 };
 use serde_json::Value;
 
-use super::{Bar, closing, location, open, root_key};
+use super::{Bar, closing, location, open_existing, root_key};
 use crate::cli::{BackupOptions, RestoreArguments, StoreArguments};
 use crate::config::StoreSettings;
 use crate::control::{self, Order, Outbox};
@@ -28,7 +28,7 @@ async fn order(store: &StoreArguments, order: Order) -> anyhow::Result<Value> {
             return Ok(value);
         }
     }
-    let ledger = open(store).await?;
+    let ledger = open_existing(store).await?;
     let told = Arc::clone(&bar);
     let done = control::carry_out(&ledger, order, move |count| told.documents_done(count)).await;
     bar.finish();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use ledger::{Ledger, LedgerError, Location, RootKey, SystemClock, SystemEntropy};
 
-use super::{Bar, closing, location, open, root_key};
+use super::{Bar, closing, existing, open_existing, root_key};
 use crate::cli::RotateOptions;
 use crate::config::StoreSettings;
 use crate::store::{self, RootKeySource, TENANT};
@@ -53,7 +53,7 @@ pub(crate) async fn rotate_key(options: RotateOptions) -> anyhow::Result<ExitCod
 }
 
 async fn rotate_tenant(options: &RotateOptions) -> anyhow::Result<ExitCode> {
-    let ledger = open(&options.store).await?;
+    let ledger = open_existing(&options.store).await?;
     let bar = Bar::keys();
     let progress = |progress: ledger::RotationProgress| bar.keys_looked_at(progress.keys);
     let result = async {
@@ -74,7 +74,7 @@ async fn rotate_tenant(options: &RotateOptions) -> anyhow::Result<ExitCode> {
 }
 
 async fn rotate_patient(options: &RotateOptions, patient: &str) -> anyhow::Result<ExitCode> {
-    let ledger = open(&options.store).await?;
+    let ledger = open_existing(&options.store).await?;
     let rotated = ledger.rotate_patient_key(TENANT, patient).await;
     if !closing(&ledger, rotated.map_err(Into::into)).await? {
         bail!("nothing was ever written for a patient with this id, so there is no key to rotate");
@@ -102,7 +102,7 @@ async fn rotate_to(
         RootKeySource::File(path) if !path.exists() => store::create_root_key(path)?,
         source => source.read()?,
     };
-    let at = location(&options.store)?;
+    let at = existing(&options.store)?;
     let ledger = match open_under(at.clone(), old).await {
         Err(error @ LedgerError::RootKey(_)) if old != to => {
             // An earlier try may have come as far as the store.
@@ -135,7 +135,7 @@ async fn rotate_to(
 /// A new key in the place of the one in a file. At every moment one of the two opens the store, and
 /// [`store::open`] finds out which.
 async fn rotate_file(options: &RotateOptions, file: &Path) -> anyhow::Result<ExitCode> {
-    let ledger = open(&options.store).await?;
+    let ledger = open_existing(&options.store).await?;
     let result = rotate_file_of(&ledger, file).await;
     let kept = closing(&ledger, result).await?;
     say(&format!(

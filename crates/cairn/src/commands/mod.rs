@@ -55,7 +55,27 @@ fn location(arguments: &StoreArguments) -> anyhow::Result<Location> {
     })
 }
 
-/// Opens a store; one in a folder must not be open in a server.
+/// Where a store is that has to be there: an empty one made for a mistyped folder would be found sound.
+fn existing(arguments: &StoreArguments) -> anyhow::Result<Location> {
+    let location = location(arguments)?;
+    if let Location::Folder(path) = &location
+        && !path.exists()
+        && let RootKeySource::File(key) = root_key(arguments)?
+        && key.exists()
+    {
+        // Where the key is missing too, opening says what to do; a token is asked then.
+        bail!("there is no store in {}", path.display());
+    }
+    Ok(location)
+}
+
+/// Opens a store that has to be there.
+async fn open_existing(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
+    existing(arguments)?;
+    open(arguments).await
+}
+
+/// Opens a store, or makes it; one in a folder must not be open in a server.
 async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
     let ledger = store::open(
         location(arguments)?,

@@ -24,7 +24,7 @@ use crate::config::{LogFormat, LogSettings, Otlp, StoreSettings};
 use crate::server::{DemoPages, Server, ServerError, ServerOptions, asked_to_end};
 use crate::store::{self, TENANT};
 use crate::terminal::{say, warn};
-use crate::{http, telemetry};
+use crate::{control, http, telemetry};
 use clock::{DemoClock, speed};
 use driver::Driver;
 use state::{DemoState, Source};
@@ -130,6 +130,8 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
         StoreSettings::default().cache_bytes,
     )
     .await?;
+    // So that a backup can be tried on it.
+    let door = control::open(&options.data, &ledger)?;
     let (stop, stopped) = watch::channel(false);
     let mailbox = exchange::sink::Mailbox::default();
     mailbox.close_domain(synthetic::CLOSED_MAIL_DOMAIN);
@@ -185,6 +187,7 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
     if playing.await.is_err() {
         warn("cairn: the driver had failed");
     }
+    drop(door);
     server.stop().await?;
     say(&format!(
         "Stopped. `cairn demo --data {}` goes on from here.",

@@ -113,6 +113,15 @@ fn a_store_is_never_made_without_its_key() {
         Some(1),
         "a key must not be overwritten"
     );
+    // An empty store would be found sound, whatever was meant to be looked at.
+    let nothing = output(
+        cairn()
+            .args(["audit", "verify", "--data"])
+            .arg(folder.path()),
+    );
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(stderr(&nothing).contains("there is no store"));
+    assert!(!folder.path().join("ledger").exists());
 }
 
 #[test]
@@ -651,6 +660,9 @@ fn the_root_key_is_rotated_on_the_command_line() {
         )
     };
     let good = |output: &Output| assert!(output.status.success(), "{}", stderr(output));
+    let mut client = cairn();
+    client.args(["client", "create", "--name", "x", "--data"]);
+    good(&output(client.arg(data)));
     good(&verify());
     let first = std::fs::read_to_string(&key).expect("a key");
 

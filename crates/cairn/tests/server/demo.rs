@@ -140,9 +140,18 @@ fn the_demo_listens_on_this_machine_only() {
 #[tokio::test]
 async fn by_default_patients_move_within_a_minute() {
     let folder = tempfile::tempdir().expect("a folder");
-    let demo = start(&folder.path().join("demo"), &[]);
+    let data = folder.path().join("demo");
+    let demo = start(&data, &[]);
     demo.wait_for("journey_instances", 1.0).await;
     demo.wait_for("mail_sent_total", 1.0).await;
+    // It can be backed up while it runs, as a server can.
+    let backup = cairn()
+        .arg("backup")
+        .args(["--data".as_ref(), data.as_os_str()])
+        .args(["--to".as_ref(), folder.path().join("backup").as_os_str()])
+        .output()
+        .expect("it starts");
+    assert!(backup.status.success(), "{backup:?}");
     demo.end();
 }
 
