@@ -35,6 +35,8 @@ const PART: &str = "mail-deliverer";
 const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
 /// How long an entry rests after a fault of ours (store, policy), real time.
 const REST: Duration = Duration::from_secs(5);
+/// How long an entry rests that was left to another process: until this one knows which shards it holds.
+const LEFT_REST: Duration = Duration::from_secs(1);
 /// The longest sleep, real time. The sleep until the next entry is due is measured by a clock that
 /// stands still while the machine is suspended and knows nothing of the care clock being set, so the
 /// care clock is asked again this often; a look costs one short scan.
@@ -274,6 +276,8 @@ impl Inner {
                     // It is for another process now, which finds the entry where it was.
                     Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Fenced(shard)))) => {
                         tracing::debug!(%shard, "mail: left to the process that works on the shard now");
+                        // This process may not know yet that it has lost the shard.
+                        sleep(LEFT_REST).await;
                         Ok(())
                     }
                     other => other,
@@ -571,7 +575,9 @@ impl Attempt<'_> {
         let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
         let mut unit = Unit {
             outbox_remove: vec![self.entry.key],
-            held: Some(self.entry.key.shard),
+            // What was handed over is written down whoever holds the shard by now, so that nobody hands
+            // it over again; if somebody has, the entry is gone and this is refused.
+            held: (!matches!(outcome, Outcome::Sent)).then_some(self.entry.key.shard),
             patient: Some(self.message.patient.clone()),
             note: Some(format!("{}: {}", self.message.journey, note(outcome))),
             ..Unit::default()

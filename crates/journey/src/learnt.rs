@@ -17,6 +17,9 @@ struct OfShard {
     to: Number,
     /// Versions that are counted, or about to be, before their event was read.
     ahead: HashMap<(String, u32), Version>,
+    /// Instances that were read from the store with more than the events up to `to` tell: all versions up
+    /// to this one are counted.
+    found: HashMap<String, u32>,
 }
 
 #[derive(Default)]
@@ -55,11 +58,7 @@ impl Learnt {
     pub(crate) fn found(&self, instance: &str, version: u32, at: Hit) {
         let mut known = self.shard(at.shard);
         if at.number > known.to {
-            let version = known
-                .ahead
-                .entry((instance.to_owned(), version))
-                .or_default();
-            version.counted = true;
+            known.found.insert(instance.to_owned(), version);
         }
     }
 
@@ -94,6 +93,14 @@ impl Learnt {
     /// The event of a version was read; whether whoever read it has to count it.
     pub(crate) fn heard(&self, instance: &str, version: u32, at: Hit) -> bool {
         let mut known = self.shard(at.shard);
+        if let Some(found) = known.found.get(instance).copied() {
+            if version >= found {
+                known.found.remove(instance);
+            }
+            if version <= found {
+                return false;
+            }
+        }
         let key = (instance.to_owned(), version);
         let Some(one) = known.ahead.get_mut(&key) else {
             return true;
@@ -173,9 +180,13 @@ mod tests {
                 ..AT
             },
         );
-        learnt.found("new", 1, AT);
+        learnt.found("new", 3, AT);
         assert_eq!(learnt.to(AT.shard), Number(6));
-        assert!(!learnt.heard("new", 1, AT));
-        assert!(learnt.shard(AT.shard).ahead.is_empty());
+        // Nor is what came before it and after the events that were in the books.
+        for version in [2, 3] {
+            assert!(!learnt.heard("new", version, AT));
+        }
+        assert!(learnt.heard("new", 4, AT));
+        assert!(learnt.shard(AT.shard).found.is_empty());
     }
 }

@@ -8,8 +8,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::time::Instant;
-
 use crate::backend::Blind;
 use crate::{SHARDS, Shard};
 
@@ -20,10 +18,25 @@ pub(crate) struct Held {
     is_leasing: AtomicBool,
     /// The epoch under which each shard is held; zero when it isn't.
     epochs: Vec<AtomicU64>,
-    /// Until when that is sure, milliseconds after `origin`. The clock goes on while the process is
-    /// stopped, so that one that is let go on again knows at once that it may have lost everything.
+    /// Until when that is sure, by [`now_ms`].
     sure_until_ms: AtomicU64,
-    origin: Instant,
+}
+
+/// Milliseconds by a clock that goes on while the process is stopped and while the machine is suspended,
+/// so that who is let go on again knows at once that it may have lost everything.
+#[cfg(target_os = "linux")]
+pub(crate) fn now_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    seconds * 1000 + nanoseconds / 1_000_000
+}
+
+/// The same where there is no such clock: by one that may stand still while the machine is suspended.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn now_ms() -> u64 {
+    static ORIGIN: std::sync::LazyLock<tokio::time::Instant> =
+        std::sync::LazyLock::new(tokio::time::Instant::now);
+    u64::try_from(ORIGIN.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Held {
@@ -33,13 +46,7 @@ impl Held {
             is_leasing: AtomicBool::new(false),
             epochs: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
             sure_until_ms: AtomicU64::new(0),
-            origin: Instant::now(),
         }
-    }
-
-    fn at_ms(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.origin);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// From now on only leased shards are worked on. Whether it was otherwise until now.
@@ -59,8 +66,13 @@ impl Held {
     pub(crate) fn epoch(&self, shard: Shard) -> Option<u64> {
         let epoch = self.epochs.get(usize::from(shard.0))?;
         let epoch = epoch.load(Ordering::Acquire);
-        let sure = self.at_ms(Instant::now()) < self.sure_until_ms.load(Ordering::Acquire);
+        let sure = now_ms() < self.sure_until_ms.load(Ordering::Acquire);
         (epoch > 0 && sure).then_some(epoch)
+    }
+
+    /// Whether this process works on leased shards and holds none.
+    pub(crate) fn has_none(&self) -> bool {
+        self.is_leasing() && self.count() == 0
     }
 
     /// How many shards are held.
@@ -80,9 +92,8 @@ impl Held {
     }
 
     /// Takes in what the store says, sure until a moment. Gives the shards that are held anew.
-    pub(crate) fn take(&self, leases: &BTreeMap<Shard, u64>, sure_until: Instant) -> Vec<Shard> {
-        self.sure_until_ms
-            .store(self.at_ms(sure_until), Ordering::Release);
+    pub(crate) fn take(&self, leases: &BTreeMap<Shard, u64>, sure_until_ms: u64) -> Vec<Shard> {
+        self.sure_until_ms.store(sure_until_ms, Ordering::Release);
         let mut gained = Vec::new();
         for shard in (0..SHARDS).map(Shard) {
             let now = leases.get(&shard).copied().unwrap_or(0);
@@ -97,8 +108,6 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -114,9 +123,9 @@ mod tests {
     fn held_while_it_is_sure() {
         let held = Held::new([1; 16]);
         held.begin();
-        let now = Instant::now();
+        let now = now_ms();
         let leases = BTreeMap::from([(Shard(3), 7), (Shard(4), 1)]);
-        let gained = held.take(&leases, now + Duration::from_secs(60));
+        let gained = held.take(&leases, now + 60_000);
         assert_eq!(gained, [Shard(3), Shard(4)]);
         assert_eq!(
             (held.epoch(Shard(3)), held.epoch(Shard(5))),
@@ -124,7 +133,7 @@ mod tests {
         );
         // Lost and had again while nobody looked: it is another lease.
         let leases = BTreeMap::from([(Shard(3), 9), (Shard(4), 1)]);
-        let gained = held.take(&leases, now + Duration::from_secs(60));
+        let gained = held.take(&leases, now + 60_000);
         assert_eq!(gained, [Shard(3)]);
         held.let_go([Shard(4)]);
         assert_eq!((held.count(), held.has(Shard(4))), (1, false));

@@ -14,9 +14,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::backend::{Backend, Blind, SharedStore};
+use crate::held::now_ms;
 use crate::shared::Core;
 use crate::{Commit, LedgerError, SHARDS, Shard};
 
@@ -88,7 +87,8 @@ impl Keeper {
 
     fn round(&self, store: &dyn SharedStore) -> Result<(), LedgerError> {
         let held = &self.core.held;
-        let sure_until = Instant::now() + ALIVE_FOR.saturating_sub(MARGIN);
+        let sure_for = ALIVE_FOR.saturating_sub(MARGIN).as_millis();
+        let sure_until_ms = now_ms() + u64::try_from(sure_for).unwrap_or(0);
         let mut standing = store.stay(held.node, ALIVE_FOR)?;
         let share = share(standing.alive);
         if standing.held.len() > share {
@@ -102,7 +102,7 @@ impl Keeper {
             let wanted = share - standing.held.len();
             standing.held.extend(store.take_free(held.node, wanted)?);
         }
-        for shard in held.take(&standing.held, sure_until) {
+        for shard in held.take(&standing.held, sure_until_ms) {
             tracing::debug!(%shard, "works on a shard from now on");
             // Whoever follows it begins where the one before has left off.
             let _ = self.core.news.send(shard);

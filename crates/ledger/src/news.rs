@@ -110,7 +110,19 @@ impl News {
 pub(crate) fn cover(core: &Core, store: &dyn SharedStore) -> Result<String, LedgerError> {
     store.cover(&mut |newest, trees| {
         let mut unix_ms = core.clock.now_ms();
-        if let Some(heads) = core.signer.verify(newest) {
+        let heads = core.signer.verify(newest).ok_or_else(|| {
+            LedgerError::Damaged("the signature of the newest checkpoint does not hold".into())
+        })?;
+        for (shard, size, root) in &heads.trees {
+            // A new signature would vouch for what somebody has cut off or changed.
+            let tree = &trees[usize::from(shard.0)];
+            if tree.size() < *size || tree.size() == *size && tree.root()? != *root {
+                return Err(LedgerError::Damaged(format!(
+                    "audit tree {shard} is not the one that was signed"
+                )));
+            }
+        }
+        {
             let signed = |shard: usize| {
                 let shard = u16::try_from(shard).map(Shard).ok();
                 shard

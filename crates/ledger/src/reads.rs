@@ -199,6 +199,9 @@ impl Ledger {
     /// # Errors
     /// `Storage`.
     pub async fn next_timer_ms(&self) -> Result<Option<u64>, LedgerError> {
+        if self.core().held.has_none() {
+            return Ok(None);
+        }
         let floor = &self.core().timer_floor;
         let (from_ms, mark) = floor.read();
         let mut from = TimerKey {
@@ -259,6 +262,9 @@ impl Ledger {
         until_ms: u64,
         limit: usize,
     ) -> Result<OutboxLook, LedgerError> {
+        if self.core().held.has_none() {
+            return Ok(OutboxLook::default());
+        }
         let mut unreadable = Vec::new();
         let mut due = Vec::new();
         let mut lost = Vec::new();
@@ -375,6 +381,9 @@ impl Ledger {
     /// # Errors
     /// `Storage`.
     pub async fn next_outbox_ms(&self) -> Result<Option<u64>, LedgerError> {
+        if self.core().held.has_none() {
+            return Ok(None);
+        }
         let floor = &self.core().outbox_floor;
         let (from_ms, mark) = floor.read();
         let mut from = OutboxKey {

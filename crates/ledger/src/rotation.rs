@@ -147,7 +147,8 @@ impl Ledger {
             core.entropy.fill(&mut secret);
             let name = tenant_version_row(tenant, version);
             let wrapped = wrap(&root_wrap, &*core.entropy, &name, &secret);
-            self.ask(1, |reply| Request::Meta(vec![(name, wrapped)], reply))
+            // Another process may be doing the same; then the first one's secret stands for both.
+            self.ask(1, |reply| Request::NewMeta(name, wrapped, reply))
                 .await?;
             version
         };

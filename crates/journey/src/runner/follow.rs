@@ -96,7 +96,7 @@ impl Journeys {
             }
             let mut work = tokio::task::JoinSet::new();
             let mut ahead: Vec<(u16, Vec<Timer>)> = shards.into_iter().collect();
-            let mut fault = None;
+            let (mut fault, mut left) = (None, false);
             while !ahead.is_empty() || !work.is_empty() {
                 while work.len() < SHARDS_AT_ONCE {
                     let Some((shard, timers)) = ahead.pop() else {
@@ -118,7 +118,7 @@ impl Journeys {
                 }
                 match work.join_next().await {
                     Some(Ok(Ok(made))) => moves += made,
-                    Some(Ok(Err(error))) if taken_over(&error) => {}
+                    Some(Ok(Err(error))) if taken_over(&error) => left = true,
                     Some(Ok(Err(error))) => fault = Some(error),
                     Some(Err(_)) => fault = Some(MoveError::Panicked),
                     None => {}
@@ -126,6 +126,10 @@ impl Journeys {
             }
             if let Some(fault) = fault {
                 return Err(fault);
+            }
+            if left {
+                // They are another process's now; this one will know soon.
+                return Ok(moves);
             }
         }
     }

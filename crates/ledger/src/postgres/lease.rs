@@ -47,7 +47,7 @@ fn epochs(rows: &[tokio_postgres::Row]) -> Result<BTreeMap<Shard, u64>, LedgerEr
 }
 
 /// Says that a process is alive, and tells it how many are and what it holds. Locks nothing that
-/// writers want.
+/// writers want, unless it was silent for too long.
 pub(super) fn stay(
     server: &Arc<Server>,
     name: Blind,
@@ -57,6 +57,15 @@ pub(super) fn stay(
     let answers = whole(
         server,
         vec![
+            // Who was silent for too long may have lost everything, and begins anew.
+            Statement {
+                sql: "WITH mine AS ( \
+                          SELECT shard FROM shard WHERE lease_holder = $1 AND NOT EXISTS ( \
+                              SELECT FROM node WHERE id = $1 AND until > clock_timestamp()) \
+                          ORDER BY shard FOR UPDATE) \
+                      UPDATE shard SET lease_holder = NULL FROM mine WHERE shard.shard = mine.shard",
+                params: vec![node(name)],
+            },
             Statement {
                 sql: "INSERT INTO node (id, until) \
                       VALUES ($1, clock_timestamp() + $2 * interval '1 ms') \
@@ -73,18 +82,19 @@ pub(super) fn stay(
             },
         ],
     )?;
-    let row = answers[1]
+    let row = answers[2]
         .first()
         .ok_or_else(|| LedgerError::Storage("a count has no answer".into()))?;
     let alive: u64 = Columns { row, table: "node" }.big(0)?;
     Ok(LeaseStanding {
         alive: usize::try_from(alive).unwrap_or(usize::MAX),
-        held: epochs(&answers[2])?,
+        held: epochs(&answers[3])?,
     })
 }
 
-/// Takes free shards, at most so many. Those are locked in ascending order, as everybody does, and
-/// looked at again once they are: of two that want the same, the second finds it taken.
+/// Takes free shards, at most so many. One that somebody is writing to is passed over until the next
+/// time: a node that stands still in the middle of its turn must not hold up those that want to say that
+/// they are alive.
 pub(super) fn take_free(
     server: &Arc<Server>,
     name: Blind,
@@ -98,7 +108,7 @@ pub(super) fn take_free(
                 sql: "WITH free AS ( \
                           SELECT shard FROM shard WHERE lease_holder IS NULL OR NOT EXISTS ( \
                               SELECT FROM node WHERE id = lease_holder AND until > clock_timestamp()) \
-                          ORDER BY shard LIMIT $2 FOR UPDATE OF shard) \
+                          ORDER BY shard LIMIT $2 FOR UPDATE OF shard SKIP LOCKED) \
                       UPDATE shard SET lease_holder = $1, lease_epoch = lease_epoch + 1 \
                       FROM free WHERE shard.shard = free.shard \
                       RETURNING shard.shard, lease_epoch",
@@ -126,12 +136,12 @@ pub(super) fn give_back(
     whole(
         server,
         vec![
+            // Those that somebody is writing to are given back the next time.
             Statement {
-                sql: "SELECT shard FROM shard WHERE shard = ANY($1) ORDER BY shard FOR UPDATE",
-                params: vec![smalls(numbers.clone())],
-            },
-            Statement {
-                sql: "UPDATE shard SET lease_holder = NULL WHERE shard = ANY($1) AND lease_holder = $2",
+                sql: "WITH mine AS ( \
+                          SELECT shard FROM shard WHERE shard = ANY($1) AND lease_holder = $2 \
+                          ORDER BY shard FOR UPDATE SKIP LOCKED) \
+                      UPDATE shard SET lease_holder = NULL FROM mine WHERE shard.shard = mine.shard",
                 params: vec![smalls(numbers), node(name)],
             },
         ],
