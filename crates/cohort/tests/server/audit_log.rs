@@ -429,6 +429,12 @@ fn older_checkpoints(scene: &Scene) {
     // Another store's checkpoint is no older one of this.
     let other = scene.path("other");
     run(&["key", "create", "--data", text(&other)], "").expect("a key");
+    let make = ["client", "create", "--data", text(&other)];
+    run(
+        &[&make[..], &["--name", "x", "--role", "client"]].concat(),
+        "",
+    )
+    .expect("a store");
     let output = verify(&other, &newer, &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
