@@ -109,7 +109,6 @@ impl News {
 /// checkpoint.
 pub(crate) fn cover(core: &Core, store: &dyn SharedStore) -> Result<String, LedgerError> {
     store.cover(&mut |newest, trees| {
-        let mut unix_ms = core.clock.now_ms();
         let heads = core.signer.verify(newest).ok_or_else(|| {
             LedgerError::Damaged("the signature of the newest checkpoint does not hold".into())
         })?;
@@ -122,20 +121,15 @@ pub(crate) fn cover(core: &Core, store: &dyn SharedStore) -> Result<String, Ledg
                 )));
             }
         }
+        let signed = |shard: u16| heads.of(Shard(shard)).map_or(0, |(size, _)| size);
+        if (0..)
+            .zip(trees)
+            .all(|(shard, tree)| signed(shard) == tree.size())
         {
-            let signed = |shard: usize| {
-                let shard = u16::try_from(shard).map(Shard).ok();
-                shard
-                    .and_then(|shard| heads.of(shard))
-                    .map(|(size, _)| size)
-            };
-            let mut sizes = trees.iter().map(crate::tree::Tree::size).enumerate();
-            if sizes.all(|(shard, size)| signed(shard).unwrap_or(0) == size) {
-                return Ok(None);
-            }
-            // Clocks of several machines differ; what is signed later does not say an earlier time.
-            unix_ms = unix_ms.max(heads.unix_ms);
+            return Ok(None);
         }
+        // Clocks of several machines differ; what is signed later does not say an earlier time.
+        let unix_ms = core.clock.now_ms().max(heads.unix_ms);
         core.signer.sign(trees, unix_ms).map(Some)
     })
 }

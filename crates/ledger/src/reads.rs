@@ -3,8 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::backend::Snapshot;
 use crate::backup::OUTBOX_HELD;
 use crate::prepare::open_outbox;
+use crate::shared::Floor;
 use crate::writer::Request;
 use crate::{
     Event, Hit, Kind, Ledger, LedgerError, Number, OutboxEntry, OutboxKey, OutboxLook, Query,
@@ -199,38 +201,16 @@ impl Ledger {
     /// # Errors
     /// `Storage`.
     pub async fn next_timer_ms(&self) -> Result<Option<u64>, LedgerError> {
-        if self.core().held.has_none() {
-            return Ok(None);
-        }
-        let floor = &self.core().timer_floor;
-        let (from_ms, mark) = floor.read();
-        let mut from = TimerKey {
-            shard: Shard(0),
-            due_ms: from_ms,
-            id: [0; 16],
-        };
-        let snapshot = self.backend()?.now();
-        // Among those of all shards one that is held comes soon.
-        let page = if self.core().held.is_leasing() {
-            PAGE
-        } else {
-            1
-        };
-        let mut next = None;
-        loop {
-            let rows = snapshot.timers(from, u64::MAX, page)?;
-            let held = rows.iter().find(|timer| self.holds(timer.key.shard));
-            next = next.or(held.map(|timer| timer.key.due_ms));
-            let last = rows.last().filter(|_| rows.len() == page && next.is_none());
-            let after =
-                last.and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
-            let Some((due_ms, shard, id)) = after else {
-                break;
-            };
-            from = TimerKey { shard, due_ms, id };
-        }
-        floor.raise(mark, next.unwrap_or(u64::MAX));
-        Ok(next)
+        self.next_due_ms(
+            &self.core().timer_floor,
+            |rows, (due_ms, shard, id), limit| {
+                let page = rows.timers(TimerKey { shard, due_ms, id }, u64::MAX, limit)?;
+                let keys = page
+                    .iter()
+                    .map(|row| (row.key.due_ms, row.key.shard, row.key.id));
+                Ok(keys.collect())
+            },
+        )
     }
 
     /// Outbox entries due at `until_ms` or before, soonest first, opened. Entries whose key was
@@ -381,40 +361,52 @@ impl Ledger {
     /// # Errors
     /// `Storage`.
     pub async fn next_outbox_ms(&self) -> Result<Option<u64>, LedgerError> {
-        if self.core().held.has_none() {
+        self.next_due_ms(
+            &self.core().outbox_floor,
+            |rows, (due_ms, shard, id), limit| {
+                let page = rows.outbox(OutboxKey { shard, due_ms, id }, u64::MAX, limit)?;
+                let keys = page
+                    .iter()
+                    .map(|row| (row.key.due_ms, row.key.shard, row.key.id));
+                Ok(keys.collect())
+            },
+        )
+    }
+
+    /// When the first row of a held shard is due in a table ordered by due time; `page` reads its keys
+    /// from one on.
+    fn next_due_ms(
+        &self,
+        floor: &Floor,
+        page: impl Fn(&dyn Snapshot, Due, usize) -> Result<Vec<Due>, LedgerError>,
+    ) -> Result<Option<u64>, LedgerError> {
+        let held = &self.core().held;
+        if held.has_none() {
             return Ok(None);
         }
-        let floor = &self.core().outbox_floor;
         let (from_ms, mark) = floor.read();
-        let mut from = OutboxKey {
-            shard: Shard(0),
-            due_ms: from_ms,
-            id: [0; 16],
-        };
-        let snapshot = self.backend()?.now();
+        let rows = self.backend()?.now();
         // Among those of all shards one that is held comes soon.
-        let page = if self.core().held.is_leasing() {
-            PAGE
-        } else {
-            1
-        };
-        let mut next = None;
-        loop {
-            let rows = snapshot.outbox(from, u64::MAX, page)?;
-            let held = rows.iter().find(|row| self.holds(row.key.shard));
-            next = next.or(held.map(|row| row.key.due_ms));
-            let last = rows.last().filter(|_| rows.len() == page && next.is_none());
-            let after =
-                last.and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
-            let Some((due_ms, shard, id)) = after else {
-                break;
+        let limit = if held.is_leasing() { PAGE } else { 1 };
+        let mut from = (from_ms, Shard(0), [0; 16]);
+        let next = loop {
+            let keys = page(&*rows, from, limit)?;
+            if let Some((due_ms, ..)) = keys.iter().find(|(_, shard, _)| held.has(*shard)) {
+                break Some(*due_ms);
+            }
+            let last = keys.last().filter(|_| keys.len() == limit);
+            let Some(after) = last.and_then(|last| following(last.0, last.1, last.2)) else {
+                break None;
             };
-            from = OutboxKey { shard, due_ms, id };
-        }
+            from = after;
+        };
         floor.raise(mark, next.unwrap_or(u64::MAX));
         Ok(next)
     }
 }
+
+/// Due time, shard and id: the key of a table ordered by due time.
+type Due = (u64, Shard, [u8; 16]);
 
 /// The key right behind one of a table ordered by due time, shard and id.
 pub(crate) fn following(due_ms: u64, shard: Shard, id: [u8; 16]) -> Option<(u64, Shard, [u8; 16])> {

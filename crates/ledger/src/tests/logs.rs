@@ -3,30 +3,11 @@
 use std::time::Duration;
 
 use super::Memory;
-use super::suite::logs::Cosigner;
-use super::suite::{PATIENT, TENANT, commit_of, draft, of, ready};
+use super::suite::logs::{Cosigner, grow};
+use super::suite::ready;
 use crate::backend::Backend;
 use crate::writer::CHECKPOINT;
-use crate::{Expected, Ledger, LedgerError, LogTile, Shard, Witnesses};
-
-/// Adds leaves to one tree; gives it.
-async fn grow(ledger: &Ledger, leaves: u32) -> Shard {
-    let patient = ledger.derive_own_id(TENANT, "patient");
-    for _ in 0..leaves {
-        let id = ledger.mint_own_id(TENANT);
-        let draft = draft(
-            ledger,
-            PATIENT,
-            &id,
-            of(&patient),
-            Expected::Absent,
-            "x",
-            &[],
-        );
-        ledger.commit(commit_of(ledger, vec![draft])).await.unwrap();
-    }
-    ledger.shard_of(TENANT, &of(&patient), "any")
-}
+use crate::{Ledger, LedgerError, LogTile, Witnesses};
 
 /// Leaves under the checkpoint that is stored.
 fn covered(store: &Memory, ledger: &Ledger) -> u64 {

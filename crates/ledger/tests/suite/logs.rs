@@ -14,7 +14,7 @@ use tlog_tiles::{
 use super::{OBSERVATION, Store, TENANT, commit_of, draft, of, ready};
 
 /// Adds as many leaves to one tree; gives it.
-async fn grow(ledger: &Ledger, leaves: u32) -> Shard {
+pub(crate) async fn grow(ledger: &Ledger, leaves: u32) -> Shard {
     let patient = ledger.derive_own_id(TENANT, "patient");
     for _ in 0..leaves {
         let id = ledger.mint_own_id(TENANT);
