@@ -23,7 +23,11 @@ class Noting:
         message = email.message_from_bytes(envelope.content)
         for recipient in envelope.rcpt_tos:
             self.log.write(f"{recipient} {message['Message-ID']}\n")
-        self.text.write(envelope.content)
+        # Headers as sent, and bodies with their transfer encoding taken off: what a reader sees.
+        for part in message.walk():
+            self.text.write(str(part.items()).encode() + b"\n")
+            if not part.is_multipart():
+                self.text.write(part.get_payload(decode=True) + b"\n")
         self.text.flush()
         self.log.flush()
         os.fsync(self.log.fileno())
