@@ -67,6 +67,29 @@ pub fn own_memory_kib() -> io::Result<(u64, u64)> {
     Ok((line("VmRSS:"), line("VmHWM:")))
 }
 
+/// Lets the most that this process has had begin anew at what it has now (`proc(5)`, `clear_refs`).
+///
+/// # Errors
+/// When `/proc` can't be written.
+pub fn forget_memory_peak() -> io::Result<()> {
+    fs::write("/proc/self/clear_refs", "5")
+}
+
+/// Time that all processors of the machine were not idle since it started, milliseconds: of every
+/// process, a database's too.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn machine_cpu_ms() -> io::Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let fields = stat.lines().next().unwrap_or("").split_whitespace().skip(1);
+    // user, nice, system, idle, iowait, irq, softirq; what follows is of other machines.
+    let busy = fields.take(7).enumerate();
+    let busy = busy.filter(|(field, _)| !matches!(field, 3 | 4));
+    let ticks: u64 = busy.filter_map(|(_, text)| text.parse::<u64>().ok()).sum();
+    Ok(ticks * 10)
+}
+
 /// User and system time of children that have ended, milliseconds.
 ///
 /// # Errors

@@ -215,16 +215,11 @@ fn report(what: &str, json_file: Option<&Path>, options: &Value, figures: &[Figu
     println!("machine: {machine}; {what}\n");
     println!("| measure | figure | unit |\n|---|---:|---|");
     for figure in figures {
-        let digits = if figure.value >= 100.0 {
-            0
-        } else if figure.value >= 10.0 {
-            1
-        } else {
-            3
-        };
         println!(
-            "| {} | {:.digits$} | {} |",
-            figure.what, figure.value, figure.unit
+            "| {} | {} | {} |",
+            figure.what,
+            rounded(figure.value),
+            figure.unit
         );
     }
     if let Some(path) = json_file {
@@ -235,6 +230,18 @@ fn report(what: &str, json_file: Option<&Path>, options: &Value, figures: &[Figu
         fs::write(path, serde_json::to_vec_pretty(&all)?)?;
     }
     Ok(())
+}
+
+/// A figure with as many digits as say something.
+fn rounded(value: f64) -> String {
+    let digits = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        3
+    };
+    format!("{value:.digits$}")
 }
 
 /// Writes a synthetic cohort as bundles, one a line.

@@ -28,8 +28,8 @@ pub use self::reopen::{AbortOptions, load_and_abort};
 
 use self::documents::{Documents, TENANT, by_id};
 use self::measure::{Figures, Worst, flush_floor, in_turn, together};
-use crate::bench::machine::own_cpu_ms;
-use crate::bench::report;
+use crate::bench::Figure;
+use crate::bench::machine::{forget_memory_peak, machine_cpu_ms, own_cpu_ms};
 use crate::random::Random;
 
 /// Commits under way at once while loading, as in an import.
@@ -69,14 +69,17 @@ pub struct LedgerOptions {
     /// Memory for the store's block cache, MiB.
     #[arg(long, default_value_t = 256)]
     pub cache_mib: u64,
-    /// Make the store in this folder, which must not exist yet, and leave it there; otherwise it is a
-    /// temporary one.
+    /// Make the embedded store in this folder, which must not exist yet, and leave it there; otherwise
+    /// it is a temporary one.
     #[arg(long)]
     pub store: Option<PathBuf>,
-    /// Measure a store in this PostgreSQL database, which is made anew in a schema of its own, instead of
-    /// one in a folder. The processor time is then this program's, without the database's.
-    #[arg(long, value_name = "URL", conflicts_with = "store")]
+    /// After the embedded store, measure one in this PostgreSQL database, which is made anew in a schema
+    /// of its own. `CPU` is then this program's, without the database's; `CPU of the machine` is all.
+    #[arg(long, value_name = "URL")]
     pub postgres: Option<String>,
+    /// Leave the embedded store out.
+    #[arg(long, requires = "postgres")]
+    pub only_postgres: bool,
     /// Also write the figures to this file as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -86,18 +89,9 @@ pub struct LedgerOptions {
 ///
 /// # Errors
 /// The ledger's.
-pub(super) fn open(folder: &Path, options: &LedgerOptions) -> Result<Ledger> {
-    let location = match &options.postgres {
-        None => Location::Folder(folder.to_owned()),
-        Some(url) => Location::Postgres(Postgres {
-            url: url.clone(),
-            password: None,
-            ca_file: None,
-            schema: format!("bench_{}", std::process::id()),
-        }),
-    };
+pub(super) fn open(location: &Location, options: &LedgerOptions) -> Result<Ledger> {
     Ok(Ledger::open(OpenOptions {
-        location,
+        location: location.clone(),
         root_key: RootKey::from_bytes([7; 32]),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
@@ -138,26 +132,51 @@ struct Bench {
     options: Arc<LedgerOptions>,
 }
 
-/// Runs everything and prints a table.
+/// Measures each store that is asked for, one after the other, and prints a table.
 ///
 /// # Errors
-/// When the store fails or answers wrongly.
+/// When a store fails or answers wrongly.
 pub async fn run_all(options: &LedgerOptions) -> Result<()> {
     let space = tempfile::tempdir()?;
-    let folder = match &options.store {
-        Some(folder) => {
-            ensure!(!folder.exists(), "{} exists already", folder.display());
-            folder.clone()
-        }
-        None => space.path().join("store"),
-    };
+    let mut stores = Vec::new();
+    if !options.only_postgres {
+        let folder = match &options.store {
+            Some(folder) => {
+                ensure!(!folder.exists(), "{} exists already", folder.display());
+                folder.clone()
+            }
+            None => space.path().join("store"),
+        };
+        let location = Location::Folder(folder);
+        let figures = run_store(&location, space.path(), options).await?;
+        stores.push(("embedded", figures));
+    }
+    if let Some(url) = &options.postgres {
+        let location = Location::Postgres(Postgres {
+            url: url.clone(),
+            password: None,
+            ca_file: None,
+            schema: format!("bench_{}", std::process::id()),
+        });
+        let figures = run_store(&location, space.path(), options).await?;
+        stores.push(("PostgreSQL", figures));
+    }
+    report_stores(options, &stores)
+}
+
+/// Everything that is measured of one store. `space` is a folder on the disk that is measured.
+async fn run_store(
+    location: &Location,
+    space: &Path,
+    options: &LedgerOptions,
+) -> Result<Vec<Figure>> {
+    forget_memory_peak()?;
     let mut figures = Figures::default();
     figures.times(
         "small durable writes to the disk itself",
-        &flush_floor(space.path())?,
+        &flush_floor(space)?,
     );
-
-    let ledger = open(&folder, options)?;
+    let ledger = open(location, options)?;
     ledger.create_tenant(TENANT).await?;
     let documents = Arc::new(documents(&ledger, options)?);
     let (body, tokens) = documents.means();
@@ -180,26 +199,65 @@ pub async fn run_all(options: &LedgerOptions) -> Result<()> {
     let Bench { ledger, .. } = bench;
     ledger.close().await?;
     drop(ledger);
-    if options.postgres.is_none() {
-        reopen::run(&folder, options, &mut figures).await?;
+    if let Location::Folder(folder) = location {
+        reopen::run(folder, options, &mut figures).await?;
     }
-    let details = serde_json::json!({
-        "documents": options.documents, "seed": options.seed, "cache_mib": options.cache_mib,
-    });
-    report(
-        &format!(
-            "{} documents, {}",
-            options.documents,
-            if options.postgres.is_some() {
-                "store in PostgreSQL"
-            } else {
-                "embedded store"
+    Ok(figures.0)
+}
+
+/// One column a store, and the second as a multiple of the first.
+#[allow(clippy::print_stdout, reason = "the table is what the command is for")]
+fn report_stores(options: &LedgerOptions, stores: &[(&str, Vec<Figure>)]) -> Result<()> {
+    let machine = crate::bench::machine::describe();
+    println!("machine: {machine}; {} documents\n", options.documents);
+    let (_, longest) = stores
+        .iter()
+        .max_by_key(|(_, figures)| figures.len())
+        .context("no store was asked for")?;
+    let names: Vec<&str> = stores.iter().map(|(name, _)| *name).collect();
+    let compared = stores.len() > 1;
+    println!(
+        "| measure | {} |{} unit |\n|---|{}{}---|",
+        names.join(" | "),
+        if compared { " ratio |" } else { "" },
+        "---:|".repeat(stores.len()),
+        if compared { "---:|" } else { "" },
+    );
+    for figure in longest {
+        let values: Vec<Option<f64>> = stores
+            .iter()
+            .map(|(_, figures)| {
+                let same = figures.iter().find(|other| other.what == figure.what);
+                same.map(|other| other.value)
+            })
+            .collect();
+        let cells: Vec<String> = values
+            .iter()
+            .map(|value| value.map_or("–".to_owned(), crate::bench::rounded))
+            .collect();
+        let ratio = match values[..] {
+            [Some(first), Some(second)] if first != 0.0 => {
+                format!(" {} |", crate::bench::rounded(second / first))
             }
-        ),
-        options.json.as_deref(),
-        &details,
-        &figures.0,
-    )
+            [_, _] => " – |".to_owned(),
+            _ => String::new(),
+        };
+        println!(
+            "| {} | {} |{ratio} {} |",
+            figure.what,
+            cells.join(" | "),
+            figure.unit
+        );
+    }
+    if let Some(path) = &options.json {
+        let all = serde_json::json!({
+            "machine": machine, "documents": options.documents, "seed": options.seed,
+            "cache_mib": options.cache_mib,
+            "stores": stores.iter().map(|(name, figures)| serde_json::json!({"store": name, "figures": figures})).collect::<Vec<_>>(),
+        });
+        std::fs::write(path, serde_json::to_vec_pretty(&all)?)?;
+    }
+    Ok(())
 }
 
 fn progress(what: &'static str, length: u64) -> Result<ProgressBar> {
@@ -249,7 +307,7 @@ async fn load(bench: &Bench, figures: &mut Figures) -> Result<()> {
     let worst = Arc::new(Worst::default());
     let loaded = Arc::new(AtomicU64::new(0));
     let mut rates = Vec::new();
-    let (started, cpu) = (Instant::now(), own_cpu_ms()?);
+    let (started, cpu, all) = (Instant::now(), own_cpu_ms()?, machine_cpu_ms()?);
     for tenth in 0..10 {
         let (before, began) = (loaded.load(Ordering::Relaxed), Instant::now());
         let range = bench.bundles * tenth / 10..bench.bundles * (tenth + 1) / 10;
@@ -283,6 +341,8 @@ async fn load(bench: &Bench, figures: &mut Figures) -> Result<()> {
     );
     let cpu = own_cpu_ms()?.saturating_sub(cpu) as f64;
     figures.add("load: CPU", cpu / documents, "ms/document");
+    let all = machine_cpu_ms()?.saturating_sub(all) as f64;
+    figures.add("load: CPU of the machine", all / documents, "ms/document");
     figures.add("load: worst commit", worst.ms(), "ms");
     let disk = bench.ledger.disk_bytes() as f64;
     figures.add("disk, all in", disk / documents, "bytes/document");

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use ledger::Location;
 use tokio::time::Instant;
 
 use super::documents::TENANT;
@@ -33,7 +34,7 @@ pub struct AbortOptions {
 /// # Errors
 /// When the store can't be opened or written.
 pub async fn load_and_abort(abort: &AbortOptions) -> Result<()> {
-    let ledger = open(&abort.folder, &abort.options)?;
+    let ledger = open(&Location::Folder(abort.folder.clone()), &abort.options)?;
     let documents = Arc::new(documents(&ledger, &abort.options)?);
     let more = documents.bundles_for(abort.more);
     let bench = Bench {
@@ -53,6 +54,7 @@ pub(super) async fn run(
     figures: &mut Figures,
 ) -> Result<()> {
     let program = std::env::current_exe()?;
+    let location = Location::Folder(folder.to_owned());
     // Beyond everything that was loaded.
     let mut from = options.documents;
     for more in DOCUMENTS.map(|more| more.min(options.documents)) {
@@ -72,7 +74,7 @@ pub(super) async fn run(
         );
         from += more;
         let began = Instant::now();
-        let ledger = open(folder, options)?;
+        let ledger = open(&location, options)?;
         figures.add(
             format!("opening after an abort, {more} documents later"),
             began.elapsed().as_secs_f64() * 1000.0,
@@ -83,11 +85,11 @@ pub(super) async fn run(
         // Not closed: the next process finds it as an abort leaves it.
         drop(ledger);
     }
-    let ledger = open(folder, options)?;
+    let ledger = open(&location, options)?;
     ledger.close().await?;
     drop(ledger);
     let began = Instant::now();
-    let ledger = open(folder, options)?;
+    let ledger = open(&location, options)?;
     figures.add(
         "opening after closing",
         began.elapsed().as_secs_f64() * 1000.0,
