@@ -372,7 +372,8 @@ enum KeyCommand {
         #[arg(long, value_name = "FILE|URI")]
         root_key: Option<RootKeySource>,
     },
-    /// Rotate a key of a store that no server has open: the root key, if nothing else is said
+    /// Rotate a key of a store: the root key, if nothing else is said. No server may have the store open; those
+    /// that share one in a database need to be stopped for the root key only
     Rotate(RotateOptions),
     /// Write the sealed list of destroyed patients' keys, for `cairn restore --shred-list`
     ShredList {

@@ -159,6 +159,9 @@ pub(crate) enum Write {
         at: Number,
     },
     Key(SubjectKey, KeyRow),
+    /// Keys of a shard, or tenants' secrets, are others than before: whoever shares the store and has
+    /// them in memory reads them again. Leaves no row.
+    KeysChanged(Shard),
     /// What a group of commits changed that can't be told from documents and leaves later on; kept
     /// until a backup has taken it. See `redo.rs`.
     Redo {
@@ -189,7 +192,9 @@ impl Write {
             | Self::Posted { at, .. }
             | Self::DropPosted { at } => Some(at.shard),
             Self::Event(event) => Some(event.at.shard),
-            Self::Leaf { shard, .. } | Self::Cursor { shard, .. } => Some(*shard),
+            Self::Leaf { shard, .. } | Self::Cursor { shard, .. } | Self::KeysChanged(shard) => {
+                Some(*shard)
+            }
             Self::Timer(timer) => Some(timer.key.shard),
             Self::DropTimer(key) => Some(key.shard),
             Self::Outbox(row) => Some(row.key.shard),
@@ -255,8 +260,8 @@ pub(crate) trait SharedStore: Send + Sync {
     fn cover(&self, sign: &mut Sign<'_>) -> Result<String, LedgerError>;
     /// How far each shard is, in order.
     fn standings(&self) -> Result<Vec<Standing>, LedgerError>;
-    /// All keys of some shards that have been destroyed.
-    fn destroyed_keys(&self, shards: &[Shard]) -> Result<Vec<SubjectKey>, LedgerError>;
+    /// How many processes other than this one work on shards and have said so lately.
+    fn others_alive(&self, node: Blind) -> Result<usize, LedgerError>;
     /// Says that a process is alive and counts as that for so long; tells it how many are, and what it
     /// holds.
     fn stay(&self, node: Blind, alive_for: Duration) -> Result<LeaseStanding, LedgerError>;
@@ -280,6 +285,10 @@ pub(crate) struct Touched {
     pub(crate) cursors: BTreeSet<(String, Shard)>,
     pub(crate) outbox: BTreeSet<OutboxKey>,
     pub(crate) keys: BTreeSet<SubjectKey>,
+    /// Meta rows that are compared or overwritten.
+    pub(crate) metas: BTreeSet<String>,
+    /// Tenants whose newest secret something will be wrapped by.
+    pub(crate) wrapping: BTreeSet<TenantId>,
 }
 
 /// A group's turn at the store. What is read in it nobody else changes until it is applied or dropped.
@@ -294,6 +303,11 @@ pub(crate) trait Turn {
     fn leases(&self) -> BTreeMap<Shard, Lease> {
         BTreeMap::new()
     }
+    /// How many secrets a tenant has that something will be wrapped for; `None` when the writer's memory
+    /// of them is right.
+    fn secrets(&self, _tenant: TenantId) -> Option<u32> {
+        None
+    }
     /// Applies all writes or none, and returns when they are durable. `trees` are those that have
     /// grown.
     fn apply(
@@ -301,6 +315,20 @@ pub(crate) trait Turn {
         writes: Vec<Write>,
         trees: &BTreeMap<Shard, Tree>,
     ) -> Result<(), LedgerError>;
+}
+
+/// A turn at a store of any kind.
+pub(crate) fn turn_at(
+    backend: &dyn Backend,
+    touched: Touched,
+) -> Result<Box<dyn Turn + '_>, LedgerError> {
+    match backend.shared() {
+        None => Ok(Box::new(AloneTurn {
+            backend,
+            snapshot: backend.snapshot(),
+        })),
+        Some(store) => Ok(store.turn(touched)?),
+    }
 }
 
 /// A turn at a store that this process is alone with.
@@ -330,8 +358,8 @@ pub(crate) struct Standing {
     pub(crate) last: Number,
     pub(crate) last_event: Number,
     pub(crate) tree_size: u64,
-    /// How many keys have been destroyed in it.
-    pub(crate) keys_destroyed: u64,
+    /// How often keys of it were destroyed or became others.
+    pub(crate) keys_changed: u64,
 }
 
 /// One consistent view of the rows. Held briefly.

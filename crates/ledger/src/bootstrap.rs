@@ -1,10 +1,10 @@
 //! Opening: what the store says of itself, and a new store's first rows.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::backend::{Backend, Snapshot, Write};
+use crate::backend::{Backend, Snapshot, Touched, Write, turn_at};
 use crate::backup::{OUTBOX_HELD, RESTORING};
 use crate::codec::Decoder;
 use crate::keys::{Salt, Secret, TenantKeys, derive_for};
@@ -20,7 +20,8 @@ use crate::{Entropy, LedgerError, Number, OpenOptions, RootKey, SHARDS, TenantId
 /// of format 2 from then on.
 const STORE_FORMAT: u32 = 2;
 const STORE: &str = "store";
-const ROOT: &str = "root";
+/// The row of the salt and the check of the root key.
+pub(crate) const ROOT: &str = "root";
 const SIGNER: &str = "signer";
 const DICTIONARY: &str = "dictionary/";
 const TENANT: &str = "tenant/";
@@ -108,16 +109,39 @@ fn parse_root(row: &[u8]) -> Result<(Option<Salt>, &[u8]), LedgerError> {
 
 /// Whether a wrapping key is the one that the store's secrets lie under now.
 pub(crate) fn opens(snapshot: &dyn Snapshot, root_wrap: &Secret) -> Result<(), LedgerError> {
-    let row = must(snapshot, ROOT)?;
-    let (_, check) = parse_root(&row)?;
+    opens_row(&must(snapshot, ROOT)?, root_wrap)
+}
+
+/// Whether a wrapping key is the one of a root row.
+pub(crate) fn opens_row(row: &[u8], root_wrap: &Secret) -> Result<(), LedgerError> {
+    let (_, check) = parse_root(row)?;
     checks(root_wrap, check)
+}
+
+/// Writes a secret's row if there is none of its name and the key that wraps it is still the store's:
+/// whoever rotates the root key compares under the same lock.
+fn put_secret(
+    backend: &dyn Backend,
+    root_wrap: &Secret,
+    name: String,
+    value: Vec<u8>,
+) -> Result<(), LedgerError> {
+    let touched = Touched {
+        metas: BTreeSet::from([ROOT.to_owned()]),
+        ..Touched::default()
+    };
+    let turn = turn_at(backend, touched)?;
+    opens(turn.rows(), root_wrap)?;
+    turn.apply(vec![Write::NewMeta { name, value }], &BTreeMap::new())
 }
 
 fn checks(root_wrap: &Secret, check: &[u8]) -> Result<(), LedgerError> {
     if open(root_wrap, ROOT.as_bytes(), check).as_deref() == Some(ROOT_CHECK) {
         Ok(())
     } else {
-        Err(LedgerError::RootKey("it does not open this store".into()))
+        Err(LedgerError::RootKey(
+            "it does not open this store, or not any more since another process rotated it".into(),
+        ))
     }
 }
 
@@ -130,6 +154,13 @@ fn fresh_root(root_key: &RootKey, entropy: &dyn Entropy) -> Result<(Secret, Vec<
     Ok((root_wrap, [&[ROOT_FORMAT][..], &salt, &check].concat()))
 }
 
+/// The rows of everything that lies under the root key, and the check of it.
+pub(crate) fn secret_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, LedgerError> {
+    let mut rows = wrapped_rows(snapshot)?;
+    rows.push((ROOT.to_owned(), must(snapshot, ROOT)?));
+    Ok(rows)
+}
+
 /// The rows of everything that lies under the root key, the check of it apart.
 fn wrapped_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, LedgerError> {
     let mut rows = vec![(SIGNER.to_owned(), must(snapshot, SIGNER)?)];
@@ -139,22 +170,30 @@ fn wrapped_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, LedgerError> {
     Ok(rows)
 }
 
-/// Everything that lies under the root key, wrapped anew for another, and that one's wrapping key.
+/// Everything that lies under a root key, wrapped anew for another.
+pub(crate) struct Rewrapping {
+    /// All rows as they were read: if one has come or changed since, the new ones are not all.
+    pub(crate) from: Vec<MetaRow>,
+    pub(crate) to: Vec<MetaRow>,
+}
+
+/// Wraps everything that lies under the root key anew for another; gives that one's wrapping key.
 pub(crate) fn rewrap(
     snapshot: &dyn Snapshot,
     old: &Secret,
     new: &RootKey,
     entropy: &dyn Entropy,
-) -> Result<(Secret, Vec<MetaRow>), LedgerError> {
+) -> Result<(Secret, Rewrapping), LedgerError> {
     opens(snapshot, old)?;
     let (root_wrap, row) = fresh_root(new, entropy)?;
-    let mut rows = vec![(ROOT.to_owned(), row)];
-    for (name, wrapped) in wrapped_rows(snapshot)? {
-        let secret = unwrap(old, &name, &wrapped)?;
-        let wrapped = wrap(&root_wrap, entropy, &name, &secret);
-        rows.push((name, wrapped));
+    let from = secret_rows(snapshot)?;
+    let mut to = vec![(ROOT.to_owned(), row)];
+    for (name, wrapped) in from.iter().filter(|(name, _)| name != ROOT) {
+        let secret = unwrap(old, name, wrapped)?;
+        let wrapped = wrap(&root_wrap, entropy, name, &secret);
+        to.push((name.clone(), wrapped));
     }
-    Ok((root_wrap, rows))
+    Ok((root_wrap, Rewrapping { from, to }))
 }
 
 fn is_set(snapshot: &dyn Snapshot, name: &str) -> Result<bool, LedgerError> {
@@ -227,7 +266,7 @@ fn keep_dictionary(
         let name = dictionary_row(version);
         // Sealed, because a dictionary trained on patients' records is made of them.
         let value = wrap(root, &*options.entropy, &name, bytes);
-        backend.apply(vec![Write::NewMeta { name, value }])?;
+        put_secret(backend, root, name, value)?;
         let stored = dictionary_of(&*backend.now(), root, version)?.ok_or_else(|| {
             LedgerError::Damaged(format!(
                 "dictionary {version} is missing after it was stored"
@@ -440,14 +479,6 @@ pub(crate) fn open_core(
         backend: Arc::clone(backend),
     })?;
     Ok(Arc::new(core))
-}
-
-/// The rows that a root key makes unreadable, for tests that look for them.
-#[cfg(test)]
-pub(crate) fn secret_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, LedgerError> {
-    let mut rows = wrapped_rows(snapshot)?;
-    rows.push((ROOT.to_owned(), must(snapshot, ROOT)?));
-    Ok(rows)
 }
 
 /// The same rows as the first format had them: under the root key alone, without a salt.

@@ -1,6 +1,6 @@
 //! Patients' data keys: random, wrapped by their tenant, each in one row with all its versions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::codec::{Decoder, put_varint};
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
 use crate::seal::{open, seal};
 use crate::shared::Core;
-use crate::{Entropy, LedgerError};
+use crate::{Entropy, LedgerError, Shard};
 
 /// The most versions of a patient's data key: 32 bytes each in a row that every look at the patient
 /// reads.
@@ -182,6 +182,22 @@ impl DataKeys {
         generations.forgotten += 1;
         generations.young.remove(row);
         generations.old.remove(row);
+    }
+}
+
+impl DataKeys {
+    /// Forgets the keys of some shards, of which others have destroyed or rotated some. Those that are
+    /// not stored yet are nobody else's.
+    pub(crate) fn forget_shards(&self, shards: &BTreeSet<Shard>) {
+        let mut generations = self.lock();
+        generations.forgotten += 1;
+        let Generations { young, old, .. } = &mut *generations;
+        for keys in [young, old] {
+            keys.retain(|row, key| {
+                let elsewhere = row.home.0.is_some_and(|home| !shards.contains(&home));
+                elsewhere || !key.is_durable()
+            });
+        }
     }
 }
 

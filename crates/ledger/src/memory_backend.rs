@@ -116,6 +116,7 @@ impl Backend for MemoryBackend {
                     Write::Key(key, row) => {
                         rows.keys.insert(key, row);
                     }
+                    Write::KeysChanged(_) => {}
                     Write::Redo { sequence, row } => {
                         rows.redo.insert(sequence, row);
                     }

@@ -1,7 +1,7 @@
 //! What other processes have written to a shared store: looked for every so often, so that followers
-//! wake, destroyed keys are forgotten and leaves get their checkpoint, whoever wrote them.
+//! wake, keys that were destroyed or became others are forgotten and leaves get their checkpoint, whoever wrote them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -69,16 +69,16 @@ impl News {
     fn look(&mut self, store: &dyn SharedStore) -> Result<(), LedgerError> {
         let standings = store.standings()?;
         // Both are in the order of the shards; nothing has been seen at first.
-        let before = self.seen.iter().map(|seen| seen.keys_destroyed);
-        let destroyed: Vec<Shard> = (standings.iter())
+        let before = self.seen.iter().map(|seen| seen.keys_changed);
+        let changed: BTreeSet<Shard> = (standings.iter())
             .zip(before.chain(std::iter::repeat(0)))
-            .filter(|(now, before)| *before < now.keys_destroyed)
+            .filter(|(now, before)| *before < now.keys_changed)
             .map(|(now, _)| now.shard)
             .collect();
-        if !destroyed.is_empty() {
-            for key in store.destroyed_keys(&destroyed)? {
-                self.core.data_keys.forget(&key);
-            }
+        if !changed.is_empty() {
+            // Tenants first: what is then asked for again is wrapped by the newest.
+            self.core.reload_tenants(&*self.backend)?;
+            self.core.data_keys.forget_shards(&changed);
         }
         let feeds: BTreeMap<Shard, Number> = standings
             .iter()

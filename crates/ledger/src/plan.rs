@@ -11,7 +11,9 @@ use tlog_tiles::record_hash;
 use crate::backend::{
     Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Touched, Write,
 };
+use crate::bootstrap::{ROOT, Rewrapping, opens_row, secret_rows};
 use crate::data_keys::DataKey;
+use crate::keys::Secret;
 use crate::leases::Lease;
 use crate::redo::{Change, Entry, REDO, Redo, chain_row};
 use crate::rows::Leaf;
@@ -87,6 +89,11 @@ impl SealedCommit {
             touched.shards.extend(key.home.0);
             touched.keys.insert(key);
         }
+        let new_keys = self.keys.iter().filter(|key| !key.is_durable());
+        touched.wrapping.extend(new_keys.map(|key| key.row.tenant));
+        if self.destroy.is_some() {
+            touched.metas.insert(SCRUB_DUE.to_owned());
+        }
         let timers = self.timers_set.iter().map(|timer| timer.key.shard);
         touched.shards.extend(timers);
         touched
@@ -113,8 +120,25 @@ pub(crate) struct Rekeying {
     pub(crate) rows: Vec<Rekey>,
     /// A meta row that moves with them, from one value to another; not if it has moved already.
     pub(crate) position: Option<(String, Option<Vec<u8>>, Vec<u8>)>,
-    /// Whether the keys themselves are others, not only what they are wrapped in.
-    pub(crate) grown: bool,
+}
+
+/// One more of the store's own secrets, written if there is none of its name.
+pub(crate) struct NewSecret {
+    /// What wraps it: refused if that is not the store's any more.
+    pub(crate) root_wrap: Secret,
+    pub(crate) name: String,
+    pub(crate) value: Vec<u8>,
+}
+
+impl NewSecret {
+    /// That there is one more is said in the row of the first shard.
+    const SAID_IN: Shard = Shard(0);
+
+    /// Adds what is compared and written.
+    pub(crate) fn touches(touched: &mut Touched) {
+        touched.metas.insert(ROOT.to_owned());
+        touched.shards.insert(Self::SAID_IN);
+    }
 }
 
 /// One row of a [`Rekeying`].
@@ -134,6 +158,10 @@ impl Rekeying {
             touched.shards.extend(key.home.0);
             touched.keys.insert(*key);
         }
+        touched.metas.insert(SCRUB_DUE.to_owned());
+        touched
+            .metas
+            .extend(self.position.iter().map(|(name, ..)| name.clone()));
     }
 }
 
@@ -248,6 +276,8 @@ pub(crate) struct Group<'a> {
     rows: Vec<Write>,
     /// What goes of the redo log.
     trimmed: Vec<Write>,
+    /// Where keys are others than before.
+    keys_changed: BTreeSet<Shard>,
     planned: Planned,
 }
 
@@ -272,6 +302,7 @@ impl<'a> Group<'a> {
             passed: HashSet::new(),
             stale: Vec::new(),
             trimmed: Vec::new(),
+            keys_changed: BTreeSet::new(),
             rows: Vec::new(),
             planned: Planned {
                 writes: Vec::new(),
@@ -528,15 +559,42 @@ impl<'a> Group<'a> {
         }
         // From here on nothing fails.
         let count = changes.len() as u64;
-        if rekeying.grown {
-            self.planned
-                .grown
-                .extend(changes.iter().map(|(key, _)| *key));
-        } else if count > 0 {
+        if count > 0 {
             self.scrub_is_due();
         }
         self.keys.extend(changes);
         Ok(count)
+    }
+
+    /// Puts another version of a patient's key in the place of a row that was read, if that is still
+    /// there; gives how many. It is wrapped here, by the newest secret of the tenant.
+    pub(crate) fn grow(&mut self, from: Vec<u8>, grown: &DataKey) -> Result<u64, LedgerError> {
+        let row = grown.row;
+        let current = match self.keys.get(&row) {
+            Some(current) => Some(current.clone()),
+            None => self.snapshot.key(&row)?,
+        };
+        if current != Some(KeyRow::Wrapped(from)) {
+            return Ok(0);
+        }
+        let wrapped = (self.wrap)(grown)?;
+        // From here on nothing fails.
+        self.keys.insert(row, KeyRow::Wrapped(wrapped));
+        self.planned.grown.push(row);
+        self.keys_changed.extend(row.home.0);
+        Ok(1)
+    }
+
+    /// Puts everything under another root key, if what lies under the old one is still what was read.
+    pub(crate) fn rewrap(&mut self, rewrapping: Rewrapping) -> Result<(), LedgerError> {
+        if secret_rows(self.snapshot)? != rewrapping.from {
+            return Err(LedgerError::Conflict);
+        }
+        for (name, value) in rewrapping.to {
+            self.add_meta(&name, value);
+        }
+        self.scrub_is_due();
+        Ok(())
     }
 
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
@@ -578,9 +636,14 @@ impl<'a> Group<'a> {
         Ok(!self.trimmed.is_empty())
     }
 
-    /// Adds a row that is written only if there is none of its name.
-    pub(crate) fn add_new_meta(&mut self, name: String, value: Vec<u8>) {
+    /// Adds a secret, if what wraps it is the store's.
+    pub(crate) fn add_secret(&mut self, secret: NewSecret) -> Result<(), LedgerError> {
+        let root = self.meta(ROOT)?.unwrap_or_default();
+        opens_row(&root, &secret.root_wrap)?;
+        let NewSecret { name, value, .. } = secret;
         self.rows.push(Write::NewMeta { name, value });
+        self.keys_changed.insert(NewSecret::SAID_IN);
+        Ok(())
     }
 
     /// Removes an outbox entry if it is there.
@@ -710,6 +773,7 @@ impl<'a> Group<'a> {
                 .map(|(key, row)| row.map_or(Write::DropOutbox(key), Write::Outbox)),
         );
         writes.extend(self.keys.into_iter().map(|(key, row)| Write::Key(key, row)));
+        writes.extend(self.keys_changed.into_iter().map(Write::KeysChanged));
         if self.state.redo.on {
             let entry = Entry {
                 unix_ms: self.now_ms,

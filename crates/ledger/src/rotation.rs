@@ -5,7 +5,7 @@ use crate::backend::{Backend, Blind, Home, KeyRow, Snapshot, SubjectKey, Table, 
 use crate::bootstrap::{opens, rewrap, tenant_version_row, wrap};
 use crate::codec::Decoder;
 use crate::data_keys::wrapped_by;
-use crate::plan::{Rekey, Rekeying};
+use crate::plan::{NewSecret, Rekey, Rekeying};
 use crate::writer::Request;
 use crate::{Ledger, LedgerError, RootKey, TenantId};
 
@@ -104,20 +104,46 @@ impl Ledger {
     ///
     /// The same key may be given again: what was derived from it before opens nothing afterwards.
     ///
+    /// Of a store that several processes share, all servers have to be stopped: they would not find its
+    /// secrets any more, and not be able to make new ones.
+    ///
     /// # Errors
-    /// `RootKey` when another process has rotated the key since this one opened the store, or the new
-    /// key can't be used; `Damaged` when a secret does not unwrap; `Storage`. After an error that came
+    /// `Invalid` when servers have the store open; `RootKey` when another process has rotated the key
+    /// since this one opened the store, or the new key can't be used; `Conflict` when others keep making
+    /// secrets meanwhile; `Damaged` when a secret does not unwrap; `Storage`. After an error that came
     /// with the batch, opening tells which of the two keys it is; after one of the scrub, the next
     /// opening scrubs.
     pub async fn rotate_root_key(&self, new: &RootKey) -> Result<(), LedgerError> {
         let _alone = self.changing_secrets().await;
         let core = self.core();
-        let snapshot = self.backend()?.snapshot();
-        let (root_wrap, rows) = rewrap(&*snapshot, &core.root_wrap(), new, &*core.entropy)?;
-        drop(snapshot);
-        self.ask(1, |reply| Request::Rewrap(rows, reply)).await?;
-        core.set_root_wrap(root_wrap);
-        self.scrub().await
+        let backend = self.backend()?;
+        if let Some(store) = backend.shared()
+            && store.others_alive(core.held.node)? > 0
+        {
+            return Err(LedgerError::Invalid(
+                "servers have this store open, and could not read its secrets any more: stop all of them, wait ten \
+                 seconds, and rotate the root key again",
+            ));
+        }
+        for _ in 0..TRIES {
+            let snapshot = backend.snapshot();
+            let (root_wrap, rewrapping) =
+                rewrap(&*snapshot, &core.root_wrap(), new, &*core.entropy)?;
+            drop(snapshot);
+            match self
+                .ask(1, |reply| Request::Rewrap(rewrapping, reply))
+                .await
+            {
+                Ok(()) => {
+                    core.set_root_wrap(root_wrap);
+                    return self.scrub().await;
+                }
+                // Another process has made a secret since; it has to be wrapped too.
+                Err(LedgerError::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(LedgerError::Conflict)
     }
 
     /// Makes another secret for a tenant. What is written from then on is sealed under it, and the
@@ -148,7 +174,12 @@ impl Ledger {
             let name = tenant_version_row(tenant, version);
             let wrapped = wrap(&root_wrap, &*core.entropy, &name, &secret);
             // Another process may be doing the same; then the first one's secret stands for both.
-            self.ask(1, |reply| Request::NewMeta(name, wrapped, reply))
+            let secret = NewSecret {
+                root_wrap,
+                name,
+                value: wrapped,
+            };
+            self.ask(1, |reply| Request::NewSecret(secret, reply))
                 .await?;
             version
         };
@@ -188,10 +219,9 @@ impl Ledger {
             };
             let after = match position.reached {
                 _ if position.version < newest => {
-                    // Of several writers each has written what it planned before it knew the secret.
+                    // Whoever plans from now on knows the newest secret, and what was planned before is
+                    // written: so in front of no place a row will come that is wrapped by an older.
                     self.finish_planned().await?;
-                    // Written once the writer knows the newest secret: what it planned before is written
-                    // by then too, and in front of no place is there a row that is wrapped by an older.
                     let start = Position {
                         version: newest,
                         reached: Reached::Start,
@@ -238,7 +268,6 @@ impl Ledger {
         let rekeying = Rekeying {
             rows,
             position: Some((name.to_owned(), from, to.encode())),
-            grown: false,
         };
         self.ask(64, |reply| Request::Rekey(rekeying, reply))
             .await
@@ -294,14 +323,8 @@ impl Ledger {
             };
             let data_key = core.unwrap_key(&*backend, &keys, key, &from)?;
             let grown = data_key.grown(&*core.entropy)?;
-            let to = grown.wrap(keys.newest(), &*core.entropy);
-            let rekeying = Rekeying {
-                rows: vec![Rekey { key, from, to }],
-                position: None,
-                grown: true,
-            };
             // The row before holds nothing that this one doesn't, so nothing needs scrubbing.
-            if self.ask(1, |reply| Request::Rekey(rekeying, reply)).await? == 1 {
+            if (self.ask(1, |reply| Request::Grow(from, grown, reply))).await? == 1 {
                 return Ok(true);
             }
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::broadcast;
 
 use crate::backend::{Backend, Home, SubjectKey};
-use crate::bootstrap::{dictionary_of, tenant_keys};
+use crate::bootstrap::{dictionary_of, opens, tenant_keys};
 use crate::data_keys::DataKeys;
 use crate::held::Held;
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
@@ -182,10 +182,27 @@ impl Core {
         backend: &dyn Backend,
         tenant: TenantId,
     ) -> Result<Arc<TenantKeys>, LedgerError> {
-        let keys = tenant_keys(&*backend.now(), &self.root_wrap(), tenant)?;
-        let keys = Arc::new(keys.ok_or(LedgerError::UnknownTenant(tenant.0))?);
+        let (rows, root_wrap) = (backend.now(), self.root_wrap());
+        let keys = tenant_keys(&*rows, &root_wrap, tenant);
+        if matches!(keys, Err(LedgerError::Damaged(_))) {
+            // Not damage, if another process has rotated the root key.
+            opens(&*rows, &root_wrap)?;
+        }
+        let keys = Arc::new(keys?.ok_or(LedgerError::UnknownTenant(tenant.0))?);
         self.set_tenant(Arc::clone(&keys));
         Ok(keys)
+    }
+
+    /// Reads the secrets of all tenants again that this process knows.
+    pub(crate) fn reload_tenants(&self, backend: &dyn Backend) -> Result<(), LedgerError> {
+        let known: Vec<TenantId> = {
+            let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+            tenants.keys().copied().collect()
+        };
+        for tenant in known {
+            self.reload_tenant(backend, tenant)?;
+        }
+        Ok(())
     }
 
     /// Follows a change of a tenant's secrets that has become durable. Who read them earlier may come

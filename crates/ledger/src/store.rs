@@ -8,20 +8,20 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::backend::{Backend, SharedStore, Write};
+use crate::backend::{Backend, SharedStore, Touched, Write};
 use crate::bootstrap::{open_store, opens, tenant_row, wrap};
 use crate::embedded::FjallBackend;
 use crate::keys::TenantKeys;
 use crate::leases::Keeper;
 use crate::news::News;
-use crate::plan::{SCRUB_DUE, SealedCommit};
+use crate::plan::{NewSecret, SCRUB_DUE, SealedCommit};
 use crate::postgres::{PgBackend, Postgres};
 use crate::prepare::{seal_commit, weight};
 use crate::shared::Core;
 use crate::writer::{Job, Request, Writer};
 use crate::{
-    Clock, Commit, Entropy, Kind, LedgerError, Owner, Query, Receipt, RootKey, Shard, StoragePart,
-    TenantId, Token,
+    Clock, Commit, Entropy, Kind, LedgerError, Owner, Query, Receipt, RootKey, SHARDS, Shard,
+    StoragePart, TenantId, Token,
 };
 
 /// Room of the queue before the writer, KiB; who would go over it waits.
@@ -305,8 +305,19 @@ impl Ledger {
         send_to(jobs.get(lane), job)
     }
 
-    /// Returns when everything is written that a writer had begun to plan before this was called.
+    /// Returns when everything is written that a writer, of whatever process, had begun to plan before
+    /// this was called.
     pub(crate) async fn finish_planned(&self) -> Result<(), LedgerError> {
+        let backend = self.backend()?;
+        if let Some(store) = backend.shared() {
+            // Each turn holds the shards that it writes to.
+            let touched = Touched {
+                shards: (0..SHARDS).map(Shard).collect(),
+                ..Touched::default()
+            };
+            drop(store.turn(touched)?);
+            return Ok(());
+        }
         let writers = lock(&self.inner.jobs).clone();
         if writers.is_empty() {
             return Err(LedgerError::Closed);
@@ -344,8 +355,15 @@ impl Ledger {
         core.entropy.fill(&mut secret);
         let name = tenant_row(tenant);
         let value = wrap(&root_wrap, &*core.entropy, &name, &secret);
-        self.ask(1, |reply| Request::NewMeta(name, value, reply))
-            .await?;
+        self.ask(1, |reply| {
+            let secret = NewSecret {
+                root_wrap,
+                name,
+                value,
+            };
+            Request::NewSecret(secret, reply)
+        })
+        .await?;
         // Another process may have been first; then its secret stands.
         core.reload_tenant(&*core.backend()?, tenant).map(drop)
     }

@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use crate::backend::{AloneTurn, Backend, Snapshot, Touched, Turn};
+use crate::backend::{Backend, Snapshot, Touched, Turn, turn_at};
+use crate::bootstrap::Rewrapping;
 use crate::codec::Decoder;
 use crate::data_keys::DataKey;
 use crate::news;
-use crate::plan::{Group, Planned, Rekeying, SealedCommit, State};
+use crate::plan::{Group, NewSecret, Planned, Rekeying, SCRUB_DUE, SealedCommit, State};
 use crate::redo::Redo;
 use crate::shared::Core;
 use crate::tree::Tree;
@@ -41,14 +42,16 @@ pub(crate) enum Request {
     Commit(Box<SealedCommit>, Reply<Receipt>),
     /// Writes meta rows, all or none.
     Meta(Vec<MetaRow>, Reply<()>),
-    /// Writes meta rows that take the place of wrapped secrets, all or none.
-    Rewrap(Vec<MetaRow>, Reply<()>),
+    /// Puts the store's own secrets under another root key.
+    Rewrap(Rewrapping, Reply<()>),
     /// A scrub has been done that began when this was the value of `SCRUB_DUE`.
     Scrubbed(Vec<u8>, Reply<()>),
     /// Puts key rows in the place of others; the answer is how many.
     Rekey(Rekeying, Reply<u64>),
-    /// Writes a meta row if there is none of its name.
-    NewMeta(String, Vec<u8>, Reply<()>),
+    /// Puts another version of a patient's key in the place of a row; the answer is how many.
+    Grow(Vec<u8>, DataKey, Reply<u64>),
+    /// Writes one of the store's own secrets.
+    NewSecret(NewSecret, Reply<()>),
     /// Removes outbox entries that can never be opened again.
     DropOutbox(Vec<OutboxKey>, Reply<()>),
     Checkpoint(Reply<String>),
@@ -68,8 +71,9 @@ impl Request {
             Self::Commit(commit, _) => commit.shard(),
             Self::DropOutbox(keys, _) => keys.first().map(|key| key.shard),
             Self::Rekey(rekeying, _) => rekeying.rows.first().and_then(|row| row.key.home.0),
+            Self::Grow(_, key, _) => key.row.home.0,
             Self::Meta(..)
-            | Self::NewMeta(..)
+            | Self::NewSecret(..)
             | Self::Rewrap(..)
             | Self::Scrubbed(..)
             | Self::Checkpoint(_)
@@ -225,19 +229,14 @@ impl Writer {
             return Ok(());
         }
         let backend = Arc::clone(&self.backend);
-        let turn: Box<dyn Turn + '_> = match backend.shared() {
-            None => Box::new(AloneTurn {
-                backend: &*backend,
-                snapshot: backend.snapshot(),
-            }),
-            Some(store) => match store.turn(touched(&jobs)) {
-                Ok(turn) => turn,
-                Err(error) => {
-                    let text = storage_text(error);
-                    refuse(jobs, &|| broken(&text));
-                    return Err(broken(&text));
-                }
-            },
+        let touched = (backend.shared()).map_or_else(Touched::default, |_| touched(&jobs));
+        let turn = match turn_at(&*backend, touched) {
+            Ok(turn) => turn,
+            Err(error) => {
+                let text = storage_text(error);
+                refuse(jobs, &|| broken(&text));
+                return Err(broken(&text));
+            }
         };
         // Read after the turn has come, so that numbers go on from what was acknowledged before.
         let theirs = (turn.standing()).map(|(last, trees)| {
@@ -247,10 +246,14 @@ impl Writer {
         let state = theirs.as_ref().unwrap_or(&self.state);
         let now_ms = self.core.clock.now_ms();
         let core = Arc::clone(&self.core);
-        // Here and not by the commit's caller, so that once a tenant's new secret is known, and what was
+        // Here and not by the commit's caller, so that once a tenant's new secret is there, and what was
         // under way is written, no key is wrapped by an old one any more.
         let wrap = |key: &DataKey| {
-            let keys = core.tenant(key.row.tenant)?;
+            let tenant = key.row.tenant;
+            let mut keys = core.tenant(tenant)?;
+            if (turn.secrets(tenant)).is_some_and(|there| keys.newest().version < there) {
+                keys = core.reload_tenant(&*backend, tenant)?;
+            }
             Ok(key.wrap(keys.newest(), &*core.entropy))
         };
         let mut group = Group::new(turn.rows(), state, now_ms, &wrap);
@@ -277,12 +280,14 @@ impl Writer {
                         .for_each(|(name, value)| group.add_meta(&name, value));
                     answers.push(Answer::Done(reply));
                 }
-                Request::Rewrap(rows, reply) => {
-                    rows.into_iter()
-                        .for_each(|(name, value)| group.add_meta(&name, value));
-                    group.scrub_is_due();
-                    answers.push(Answer::Done(reply));
-                }
+                Request::Rewrap(rewrapping, reply) => match group.rewrap(rewrapping) {
+                    Ok(()) => answers.push(Answer::Done(reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Request::Grow(from, grown, reply) => match group.grow(from, &grown) {
+                    Ok(count) => answers.push(Answer::Count(count, reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
                 Request::Rekey(rekeying, reply) => match group.rekey(rekeying) {
                     Ok(count) => answers.push(Answer::Count(count, reply)),
                     Err(error) => drop(reply.send(Err(error))),
@@ -291,10 +296,10 @@ impl Writer {
                     Ok(()) => answers.push(Answer::Done(reply)),
                     Err(error) => drop(reply.send(Err(error))),
                 },
-                Request::NewMeta(name, value, reply) => {
-                    group.add_new_meta(name, value);
-                    answers.push(Answer::Done(reply));
-                }
+                Request::NewSecret(secret, reply) => match group.add_secret(secret) {
+                    Ok(()) => answers.push(Answer::Done(reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
                 Request::DropOutbox(keys, reply) => {
                     keys.into_iter().for_each(|key| group.drop_outbox(key));
                     answers.push(Answer::Done(reply));
@@ -469,6 +474,26 @@ fn touched(jobs: &[Job]) -> Touched {
             Request::DropOutbox(keys, _) => {
                 touched.shards.extend(keys.iter().map(|key| key.shard));
             }
+            Request::Grow(_, grown, _) => {
+                touched.shards.extend(grown.row.home.0);
+                touched.keys.insert(grown.row);
+                touched.wrapping.insert(grown.row.tenant);
+            }
+            Request::NewSecret(..) => NewSecret::touches(&mut touched),
+            Request::Rewrap(Rewrapping { to, .. }, _) => {
+                touched
+                    .metas
+                    .extend(to.iter().map(|(name, _)| name.clone()));
+                touched.metas.insert(SCRUB_DUE.to_owned());
+            }
+            Request::Scrubbed(..) => {
+                touched.metas.insert(SCRUB_DUE.to_owned());
+            }
+            Request::Meta(rows, _) => {
+                touched
+                    .metas
+                    .extend(rows.iter().map(|(name, _)| name.clone()));
+            }
             _ => {}
         }
     }
@@ -480,14 +505,16 @@ fn refuse(jobs: Vec<Job>, error: &dyn Fn() -> LedgerError) {
         match job.request {
             Request::Commit(_, reply) => drop(reply.send(Err(error()))),
             Request::Meta(_, reply)
-            | Request::NewMeta(_, _, reply)
+            | Request::NewSecret(_, reply)
             | Request::Rewrap(_, reply)
             | Request::Scrubbed(_, reply)
             | Request::DropOutbox(_, reply)
             | Request::StartRedo(reply)
             | Request::RedoTaken(_, _, reply)
             | Request::Close(reply) => drop(reply.send(Err(error()))),
-            Request::Rekey(_, reply) => drop(reply.send(Err(error()))),
+            Request::Rekey(_, reply) | Request::Grow(_, _, reply) => {
+                drop(reply.send(Err(error())));
+            }
             Request::TrimRedo(_, reply) => drop(reply.send(Err(error()))),
             Request::Checkpoint(reply) => drop(reply.send(Err(error()))),
         }

@@ -506,6 +506,8 @@ impl Backend for FjallBackend {
                         encode_key_row(&row),
                     );
                 }
+                // Nobody else has any in memory.
+                Write::KeysChanged(_) => {}
                 Write::Redo { sequence, row } => {
                     batch.insert(&tables.redo, sequence.to_be_bytes().as_slice(), row);
                 }

@@ -17,7 +17,8 @@ use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, 
 struct Advance {
     last: Number,
     last_event: Number,
-    keys_destroyed: i64,
+    /// The column says `keys_destroyed`, because that was the first thing it counted.
+    keys_changed: i64,
 }
 
 struct LeafRow {
@@ -138,10 +139,11 @@ impl Batch {
             } => self.cursors.push((consumer, shard, at)),
             Write::Key(key, row) => {
                 if let (KeyRow::Destroyed { .. }, Some(home)) = (&row, key.home.0) {
-                    self.advance(home).keys_destroyed += 1;
+                    self.advance(home).keys_changed += 1;
                 }
                 self.keys.push((key, row));
             }
+            Write::KeysChanged(shard) => self.advance(shard).keys_changed += 1,
             Write::Meta { name, value } => {
                 self.metas.insert(name, value);
             }
@@ -344,16 +346,16 @@ impl Batch {
             out.push(Statement {
                 sql: "UPDATE shard SET last_number = greatest(last_number, number), \
                           last_event = greatest(last_event, event), \
-                          keys_destroyed = keys_destroyed + destroyed, \
+                          keys_destroyed = keys_destroyed + changed, \
                           tree_size = coalesce(size, tree_size), tree_edge = coalesce(edge, tree_edge) \
                       FROM unnest($1, $2, $3, $4, $5, $6) \
-                          AS new (at, number, event, destroyed, size, edge) \
+                          AS new (at, number, event, changed, size, edge) \
                       WHERE shard = at",
                 params: vec![
                     smalls(column(&rows, |row| shard(row.0))?),
                     bigs(column(&rows, |row| stored(row.1.last.0))?),
                     bigs(column(&rows, |row| stored(row.1.last_event.0))?),
-                    bigs(column(&rows, |row| Ok(row.1.keys_destroyed))?),
+                    bigs(column(&rows, |row| Ok(row.1.keys_changed))?),
                     maybe_bigs(column(&rows, |row| size(row.2))?),
                     maybe_byteas(column(&rows, |row| Ok(row.2.map(edge)))?),
                 ],

@@ -92,6 +92,22 @@ pub(super) fn stay(
     })
 }
 
+/// How many others are alive.
+pub(super) fn others_alive(server: &Arc<Server>, name: Blind) -> Result<usize, LedgerError> {
+    let answers = whole(
+        server,
+        vec![Statement {
+            sql: "SELECT count(*) FROM node WHERE until > clock_timestamp() AND id <> $1",
+            params: vec![node(name)],
+        }],
+    )?;
+    let row = answers[0]
+        .first()
+        .ok_or_else(|| LedgerError::Storage("a count has no answer".into()))?;
+    let others: u64 = Columns { row, table: "node" }.big(0)?;
+    Ok(usize::try_from(others).unwrap_or(usize::MAX))
+}
+
 /// Takes free shards, at most so many. One that somebody is writing to is passed over until the next
 /// time: a node that stands still in the middle of its turn must not hold up those that want to say that
 /// they are alive.

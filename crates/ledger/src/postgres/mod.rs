@@ -23,9 +23,7 @@ use self::connect::fault;
 use self::read::PgSnapshot;
 use self::server::{LANES, Server};
 use self::turn::PgTurn;
-use crate::backend::{
-    Backend, Blind, SharedStore, Sign, Snapshot, Standing, SubjectKey, Touched, Turn, Write,
-};
+use crate::backend::{Backend, Blind, SharedStore, Sign, Snapshot, Standing, Touched, Turn, Write};
 use crate::leases::LeaseStanding;
 use crate::{LedgerError, Shard, StoragePart};
 
@@ -118,8 +116,8 @@ impl SharedStore for PgBackend {
         PgSnapshot::each(&self.server).standings()
     }
 
-    fn destroyed_keys(&self, shards: &[Shard]) -> Result<Vec<SubjectKey>, LedgerError> {
-        read::destroyed_keys(&PgSnapshot::each(&self.server), shards)
+    fn others_alive(&self, node: Blind) -> Result<usize, LedgerError> {
+        lease::others_alive(&self.server, node)
     }
 
     fn stay(&self, node: Blind, alive_for: Duration) -> Result<LeaseStanding, LedgerError> {

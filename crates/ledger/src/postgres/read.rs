@@ -50,6 +50,7 @@ pub(super) struct Fetched {
     pub(super) cursors: HashMap<(String, Shard), Option<Number>>,
     pub(super) outbox: HashMap<OutboxKey, bool>,
     pub(super) keys: HashMap<SubjectKey, Option<KeyRow>>,
+    pub(super) metas: HashMap<String, Option<Vec<u8>>>,
 }
 
 pub(super) struct PgSnapshot {
@@ -191,7 +192,7 @@ impl PgSnapshot {
                     last: row.number(1)?,
                     last_event: row.number(2)?,
                     tree_size: row.big(3)?,
-                    keys_destroyed: row.big(4)?,
+                    keys_changed: row.big(4)?,
                 })
             },
         )?;
@@ -296,6 +297,9 @@ impl Snapshot for PgSnapshot {
     }
 
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        if let Some(value) = self.fetched.metas.get(name) {
+            return Ok(value.clone());
+        }
         // Who reads one in a turn may write it in the same.
         let sql = if self.is_turn {
             "SELECT value FROM meta WHERE name = $1 FOR UPDATE"
@@ -584,18 +588,6 @@ impl Snapshot for PgSnapshot {
 fn find_tree(trees: &[Tree], shard: Shard) -> Result<Tree, LedgerError> {
     (trees.get(usize::from(shard.0)).cloned())
         .ok_or_else(|| LedgerError::Damaged(format!("the row of shard {shard} is missing")))
-}
-
-/// Keys that have been destroyed in some shards.
-pub(super) fn destroyed_keys(
-    snapshot: &PgSnapshot,
-    shards: &[Shard],
-) -> Result<Vec<SubjectKey>, LedgerError> {
-    let sql = "SELECT tenant, subject, shard FROM key WHERE shard = ANY($1) AND wrapped IS NULL";
-    let shards = shards.iter().copied().map(shard_bound).collect();
-    snapshot.page("key", sql, vec![rows::smalls(shards)], |row| {
-        subject_of(row)
-    })
 }
 
 /// `tenant, subject, shard`.

@@ -24,10 +24,11 @@ use super::rows::{
 };
 use super::server::{Flight, Server, Statement, is_lost};
 use crate::backend::{Head, HeadKey, Home, Sign, Snapshot, SubjectKey, Touched, Turn, Write};
+use crate::bootstrap::tenant_row;
 use crate::leases::Lease;
 use crate::tree::Tree;
 use crate::writer::CHECKPOINT;
-use crate::{Hit, LedgerError, Number, OutboxKey, SHARDS, Shard};
+use crate::{Hit, LedgerError, Number, OutboxKey, SHARDS, Shard, TenantId};
 
 /// How long to look for a database that went away while it was told to commit.
 const SETTLE_FOR: Duration = Duration::from_secs(15);
@@ -40,6 +41,8 @@ pub(super) struct PgTurn {
     last: Number,
     trees: BTreeMap<Shard, Tree>,
     leases: BTreeMap<Shard, Lease>,
+    /// How many secrets tenants have, by the name of their first one's row.
+    secrets: BTreeMap<String, u32>,
 }
 
 fn lock_shards(shards: Vec<i16>) -> Statement {
@@ -62,7 +65,7 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
         .collect();
     let keys: Vec<&SubjectKey> = touched.keys.iter().collect();
     let home = |home: Home| home.0.map_or(Ok(-1), shard);
-    Ok(vec![
+    let mut statements = vec![
         lock_shards(shards.collect::<Result<_, _>>()?),
         Statement {
             sql: "SELECT head.tenant, head.id, number, at_shard, version, deleted, audit \
@@ -139,7 +142,32 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
                 ),
             ],
         },
-    ])
+    ];
+    statements.extend(locked_metas(touched));
+    statements.extend(secrets(touched));
+    Ok(statements)
+}
+
+/// The meta rows, locked by name, so that two turns never wait for each other crosswise.
+fn locked_metas(touched: &Touched) -> Option<Statement> {
+    let names: Vec<String> = touched.metas.iter().cloned().collect();
+    (!names.is_empty()).then(|| Statement {
+        sql: "SELECT name, value FROM meta WHERE name = ANY($1) ORDER BY name FOR UPDATE",
+        params: vec![texts(names)],
+    })
+}
+
+/// Counts tenants' secrets without locking any. It comes after the locks of the shards, and whoever
+/// rotates a tenant's keys waits, once the new secret is there, until each shard was free: so a turn
+/// either sees the new secret or is over before the rotation looks at the keys.
+fn secrets(touched: &Touched) -> Option<Statement> {
+    let names: Vec<String> = touched.wrapping.iter().copied().map(tenant_row).collect();
+    (!names.is_empty()).then(|| Statement {
+        sql: "SELECT wanted.name, count(*) FROM unnest($1) AS wanted (name) \
+              JOIN meta ON meta.name = wanted.name OR starts_with(meta.name, wanted.name || '/') \
+              GROUP BY wanted.name",
+        params: vec![texts(names)],
+    })
 }
 
 /// What the shards' own rows say.
@@ -179,7 +207,7 @@ fn locked(rows: &[Row], touched: &Touched) -> Result<Locked, LedgerError> {
 }
 
 fn fetched(answers: &[Vec<Row>], touched: Touched) -> Result<Fetched, LedgerError> {
-    let [heads, cursors, outbox, keys] = answers else {
+    let [heads, cursors, outbox, keys, rest @ ..] = answers else {
         return Err(LedgerError::Storage("a statement has no answer".into()));
     };
     let mut fetched = Fetched {
@@ -192,7 +220,14 @@ fn fetched(answers: &[Vec<Row>], touched: Touched) -> Result<Fetched, LedgerErro
             .map(|key| (key, false))
             .collect(),
         keys: touched.keys.into_iter().map(|key| (key, None)).collect(),
+        metas: touched.metas.into_iter().map(|name| (name, None)).collect(),
     };
+    if !fetched.metas.is_empty() {
+        for row in rest.first().into_iter().flatten() {
+            let row = Columns { row, table: "meta" };
+            fetched.metas.insert(row.get(0)?, Some(row.get(1)?));
+        }
+    }
     for row in heads {
         let row = Columns { row, table: "head" };
         let key = HeadKey {
@@ -271,9 +306,16 @@ impl PgTurn {
             is_whole: false,
         };
         let work = Arc::clone(&server.work);
-        let (connection, standing, fetched) = server.wait(async move {
+        let (connection, standing, fetched, secrets) = server.wait(async move {
             let (connection, answers) = flight.send(&work).await?;
             let standing = locked(&answers[0], &touched)?;
+            let mut secrets = BTreeMap::new();
+            if !touched.wrapping.is_empty() {
+                for row in answers.last().into_iter().flatten() {
+                    let row = Columns { row, table: "meta" };
+                    secrets.insert(row.get(0)?, row.big(1)?);
+                }
+            }
             let mut fetched = fetched(&answers[1..], touched)?;
             if let Some(posted) = posted_of(fetched.heads.values().copied().flatten())? {
                 let rows = posted.rows(connection.client()?).await;
@@ -290,7 +332,7 @@ impl PgTurn {
                     fetched.posted.insert(at, tokens);
                 }
             }
-            Ok((connection, standing, fetched))
+            Ok((connection, standing, fetched, secrets))
         })?;
         let held = held(connection);
         let Locked {
@@ -305,6 +347,7 @@ impl PgTurn {
             last,
             trees,
             leases,
+            secrets,
         })
     }
 }
@@ -320,6 +363,10 @@ impl Turn for PgTurn {
 
     fn leases(&self) -> BTreeMap<Shard, Lease> {
         self.leases.clone()
+    }
+
+    fn secrets(&self, tenant: TenantId) -> Option<u32> {
+        Some(self.secrets.get(&tenant_row(tenant)).copied().unwrap_or(0))
     }
 
     fn apply(

@@ -87,6 +87,7 @@ fn row_name(write: &Write) -> String {
             consumer, shard, ..
         } => format!("cursor {consumer} {shard}"),
         Write::Key(key, _) => format!("key {key:?}"),
+        Write::KeysChanged(shard) => format!("keys changed {shard}"),
         Write::Redo { sequence, .. } | Write::DropRedo(sequence) => format!("redo {sequence}"),
         Write::Meta { name, .. } | Write::NewMeta { name, .. } => format!("meta {name}"),
     }

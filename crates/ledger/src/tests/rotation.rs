@@ -12,7 +12,9 @@ use crate::memory_backend::MemoryBackend;
 use crate::plan::{Rekey, Rekeying, SCRUB_DUE};
 use crate::rotation::key_rows;
 use crate::writer::Request;
-use crate::{Expected, Ledger, LedgerError, ManualClock, RootKey, Shard};
+use crate::{
+    Dictionary, Expected, Ledger, LedgerError, ManualClock, RootKey, Shard, SystemEntropy, TenantId,
+};
 
 /// How a batch fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,7 +33,11 @@ struct Faulty {
     /// Scrubs asked for, and how many of them may end.
     scrubs: Mutex<(usize, usize)>,
     changed: Condvar,
+    /// What somebody else does right before the view of the store with a number.
+    meanwhile: Mutex<Option<(usize, Meanwhile)>>,
 }
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Faulty {
     fn over(inner: MemoryBackend) -> Arc<Self> {
@@ -41,6 +47,7 @@ impl Faulty {
             failing: Mutex::new(None),
             scrubs: Mutex::new((0, usize::MAX)),
             changed: Condvar::new(),
+            meanwhile: Mutex::new(None),
         })
     }
     fn fail_batch(&self, number: usize, fault: Fault) {
@@ -84,6 +91,20 @@ impl Backend for Faulty {
         }
     }
     fn snapshot(&self) -> Box<dyn Snapshot> {
+        let due = {
+            let mut meanwhile = self.meanwhile.lock().unwrap();
+            match &mut *meanwhile {
+                Some((0, _)) => meanwhile.take().map(|(_, act)| act),
+                Some((left, _)) => {
+                    *left -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        if let Some(act) = due {
+            act();
+        }
         self.inner.snapshot()
     }
     fn scrub_keys(&self) -> Result<(), LedgerError> {
@@ -251,6 +272,109 @@ async fn a_process_that_missed_a_rotation_wraps_nothing_under_the_old_key() {
     assert!(reads(&open(Arc::new(rows), NEW).unwrap(), "p").await);
 }
 
+/// What a process does to the store's own secrets.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    RotateRoot(u8),
+    MakeTenant(u32),
+    RotateTenant,
+    /// Brings a dictionary, which is sealed into the store on opening.
+    BringDictionary(u8),
+}
+
+/// Opens the store with whichever key does.
+fn open_any(backend: &Arc<dyn Backend>, dictionary: &[Dictionary]) -> Result<Ledger, LedgerError> {
+    let mut outcome = Err(LedgerError::Closed);
+    for key in [7, 8, 9] {
+        let clock = ManualClock::new(1_700_000_000_000);
+        let mut options = options(RootKey::from_bytes([key; 32]), &clock);
+        options.dictionary = dictionary.to_vec();
+        outcome = Ledger::open_on(Arc::clone(backend), &options);
+        if !matches!(outcome, Err(LedgerError::RootKey(_))) {
+            break;
+        }
+    }
+    outcome
+}
+
+async fn carry_out(backend: Arc<dyn Backend>, act: Act) -> Result<(), LedgerError> {
+    let dictionary = match act {
+        Act::BringDictionary(byte) => vec![Dictionary {
+            kinds: Vec::new(),
+            bytes: vec![byte; 300],
+        }],
+        _ => Vec::new(),
+    };
+    let ledger = open_any(&backend, &dictionary)?;
+    match act {
+        Act::RotateRoot(key) => {
+            (ledger.rotate_root_key(&RootKey::from_bytes([key; 32]))).await?;
+        }
+        Act::MakeTenant(number) => ledger.create_tenant(TenantId(number)).await?,
+        Act::RotateTenant => drop(ledger.rotate_tenant_keys(TENANT, &|_| {}).await?),
+        Act::BringDictionary(_) => {}
+    }
+    ledger.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_two_processes_do_to_secrets_at_once_one_root_key_opens_them_all() {
+    let first = [
+        Act::RotateRoot(8),
+        Act::MakeTenant(2),
+        Act::RotateTenant,
+        Act::BringDictionary(1),
+    ];
+    let second = [
+        Act::RotateRoot(9),
+        Act::MakeTenant(3),
+        Act::RotateTenant,
+        Act::BringDictionary(2),
+    ];
+    let mut refused = 0;
+    for (one, other) in first
+        .iter()
+        .flat_map(|one| second.map(|other| (*one, other)))
+    {
+        for moment in 0.. {
+            let rows = store().await;
+            let backend = Faulty::over(rows.clone());
+            let theirs = rows.clone();
+            let meanwhile = move || {
+                let acting = std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+                    runtime
+                        .block_on(carry_out(Arc::new(theirs), other))
+                        .unwrap();
+                });
+                acting.join().unwrap();
+            };
+            *backend.meanwhile.lock().unwrap() = Some((moment, Box::new(meanwhile)));
+            let outcome = carry_out(backend.clone(), one).await;
+            if backend.meanwhile.lock().unwrap().take().is_some() {
+                outcome.unwrap();
+                assert!(moment > 5, "{one:?} looks at the store {moment} times");
+                break;
+            }
+            let named = format!("{one:?}, and {other:?} before view {moment}: {outcome:?}");
+            refused += usize::from(outcome.is_err());
+            // One key, and all that lies under it, which opening unwraps.
+            let opened: Vec<_> = [7, 8, 9]
+                .into_iter()
+                .filter_map(|key| open(Arc::new(rows.clone()), [key; 32]).ok())
+                .collect();
+            assert_eq!(opened.len(), 1, "{named}");
+            assert!(reads(&opened[0], "p").await, "{named}");
+            write(&opened[0], "q").await;
+            if let (Act::MakeTenant(number), Ok(())) = (one, &outcome) {
+                assert!(opened[0].seal_note(TenantId(number), "link", b"x").is_ok());
+            }
+        }
+    }
+    // Those that came between a look and the write that follows from it.
+    assert!(refused > 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrub_does_not_count_for_a_key_destroyed_since_it_began() {
     let backend = Faulty::over(store().await);
@@ -375,25 +499,29 @@ async fn a_key_destroyed_since_it_was_read_stays_destroyed() {
     let Some(KeyRow::Wrapped(from)) = rows.snapshot().key(&key).unwrap() else {
         panic!("the patient has a key");
     };
+    let core = ledger.core();
+    let keys = core.tenant(TENANT).unwrap();
+    let read = core.unwrap_key(&*ledger.backend().unwrap(), &keys, key, &from);
+    let grown = read.unwrap().grown(&SystemEntropy).unwrap();
     let audit = audit(&ledger, Shard(0));
     ledger
         .destroy_patient_key(TENANT, "p", audit)
         .await
         .unwrap();
-    for grown in [false, true] {
-        let to = from.clone();
-        let rekeying = Rekeying {
-            rows: vec![Rekey {
-                key,
-                from: from.clone(),
-                to,
-            }],
-            position: None,
-            grown,
-        };
-        let changed = ledger.ask(1, |reply| Request::Rekey(rekeying, reply)).await;
-        assert_eq!(changed.unwrap(), 0);
-    }
+    let rekeying = Rekeying {
+        rows: vec![Rekey {
+            key,
+            from: from.clone(),
+            to: from.clone(),
+        }],
+        position: None,
+    };
+    let changed = ledger.ask(1, |reply| Request::Rekey(rekeying, reply)).await;
+    assert_eq!(changed.unwrap(), 0);
+    let changed = ledger
+        .ask(1, |reply| Request::Grow(from, grown, reply))
+        .await;
+    assert_eq!(changed.unwrap(), 0);
     assert!(matches!(
         ledger.get(TENANT, PATIENT, "p").await,
         Err(LedgerError::KeyDestroyed)

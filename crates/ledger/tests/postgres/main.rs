@@ -11,6 +11,7 @@ mod faults;
 mod leases;
 mod nodes;
 mod roles;
+mod rotation;
 #[allow(
     dead_code,
     unused_imports,
