@@ -411,16 +411,23 @@ pub(crate) fn signer_of(
     Ok((Signer::new(&id, &seed)?, derive_for(&seed, b"backup", &[])))
 }
 
+/// Refuses a store that a restore has not finished.
+pub(crate) fn check_whole(backend: &dyn Backend) -> Result<(), LedgerError> {
+    if is_set(&*backend.snapshot(), RESTORING)? {
+        return Err(LedgerError::Storage(
+            "a restore into this store was begun and not finished: empty the folder or the database's schema, and \
+             restore again"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Opens the store in a backend, founding it if it is new.
 pub(crate) fn open_store(
     backend: &Arc<dyn Backend>,
     options: &OpenOptions,
 ) -> Result<Opened, LedgerError> {
-    if is_set(&*backend.snapshot(), RESTORING)? {
-        return Err(LedgerError::Storage(
-            "a restore into this store was begun and not finished: empty the folder, and restore again".into(),
-        ));
-    }
     if backend.snapshot().meta(STORE)?.is_none() {
         found(&**backend, options)?;
     }

@@ -55,8 +55,8 @@ mod writer;
 
 pub use audit::AuditLeaf;
 pub use backup::{
-    BackupReport, BackupTarget, FolderTarget, Moment, Position, RestoreOptions, RestoreReport,
-    restore,
+    BackupReport, BackupTarget, FolderTarget, Moment, Position, Pruned, RestoreOptions,
+    RestoreReport, restore,
 };
 pub use clock::{Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy};
 pub use consistency::{BrokenTree, ConsistencyProof, ConsistencyReport};

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::backend::{Backend, SharedStore, Touched, Write};
-use crate::bootstrap::{open_store, opens, tenant_row, wrap};
+use crate::bootstrap::{check_whole, open_store, opens, tenant_row, wrap};
 use crate::embedded::FjallBackend;
 use crate::keys::TenantKeys;
 use crate::leases::Keeper;
@@ -85,7 +85,7 @@ struct Inner {
     /// leaves none behind.
     secrets: tokio::sync::Mutex<()>,
     /// Held while a backup is taken.
-    backing_up: tokio::sync::Mutex<()>,
+    backing_up: Arc<tokio::sync::Mutex<()>>,
     /// Held while cosignatures are added to those that are kept.
     cosigning: tokio::sync::Mutex<()>,
 }
@@ -167,6 +167,15 @@ impl Ledger {
         backend: Arc<dyn Backend>,
         options: &OpenOptions,
     ) -> Result<Self, LedgerError> {
+        check_whole(&*backend)?;
+        Self::open_restored(backend, options)
+    }
+
+    /// Opens a store that may not have been checked yet after a restore.
+    pub(crate) fn open_restored(
+        backend: Arc<dyn Backend>,
+        options: &OpenOptions,
+    ) -> Result<Self, LedgerError> {
         let opened = open_store(&backend, options)?;
         // A crash between destroying a key and scrubbing left it in the files.
         if (backend.snapshot().meta(SCRUB_DUE)?).is_some_and(|due| !due.is_empty()) {
@@ -220,7 +229,7 @@ impl Ledger {
             is_suspect,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             secrets: tokio::sync::Mutex::default(),
-            backing_up: tokio::sync::Mutex::default(),
+            backing_up: Arc::default(),
             cosigning: tokio::sync::Mutex::default(),
         };
         Ok(Self {
@@ -263,8 +272,8 @@ impl Ledger {
         Arc::clone(&self.inner.core)
     }
 
-    pub(crate) fn backing_up(&self) -> &tokio::sync::Mutex<()> {
-        &self.inner.backing_up
+    pub(crate) fn backing_up(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.inner.backing_up)
     }
 
     pub(crate) fn backend(&self) -> Result<Arc<dyn Backend>, LedgerError> {

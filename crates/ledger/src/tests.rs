@@ -1,6 +1,7 @@
 //! Tests that look behind the interface: a second backend, rows changed behind the ledger's back,
 //! and stores that fail or wait on demand.
 
+mod backups;
 mod doctor;
 mod group;
 mod logs;

@@ -4,11 +4,12 @@
 //!
 //! What never changes once it is written lies in segments (`segment.rs`); keys, which must be
 //! destroyable, lie apart (`secrets.rs`); the manifest (`manifest.rs`) is written last and says what
-//! belongs together. `take.rs` takes a backup, `restore.rs` plays it, `redo.rs` in the folder above is
+//! belongs together. `take.rs` takes a backup, `prune.rs` removes old ones, `restore.rs` plays it, `redo.rs` in the folder above is
 //! what a store remembers for the next one. `docs/decisions/0013-backups.md` says why.
 
 mod manifest;
 mod play;
+mod prune;
 mod restore;
 mod secrets;
 mod segment;
@@ -16,6 +17,7 @@ mod take;
 mod target;
 
 pub use manifest::Position;
+pub use prune::Pruned;
 #[cfg(test)]
 pub(crate) use restore::restore_on;
 pub use restore::{Moment, RestoreOptions, RestoreReport, restore};

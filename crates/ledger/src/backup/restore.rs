@@ -282,29 +282,24 @@ impl Prepared {
         let mut report = playing
             .await
             .map_err(|error| LedgerError::Storage(error.to_string()))??;
-        let ledger = Ledger::open_on(Arc::clone(&backend), &open)?;
+        // Until all of it has been checked nobody else opens it, not even after a power cut.
+        let ledger = Ledger::open_restored(Arc::clone(&backend), &open)?;
         let checked = ledger.verify_audit(&|_| {}).await;
         ledger.close().await?;
-        report.audit = match checked {
-            Ok(audit) if audit.broken.is_none() && audit.checkpoint_ok => audit,
-            outcome => {
-                // What does not hold must not be opened by accident later on.
-                backend.apply(vec![meta(RESTORING, vec![1])])?;
-                return Err(match outcome {
-                    Ok(audit) => LedgerError::Damaged(format!(
-                        "the audit of what was restored does not hold: {}",
-                        audit.broken.map_or_else(
-                            || "the checkpoint is another".to_owned(),
-                            |broken| format!(
-                                "leaf {} of tree {:02x}: {}",
-                                broken.leaf, broken.shard, broken.reason
-                            )
-                        )
-                    )),
-                    Err(error) => error,
-                });
-            }
-        };
+        report.audit = checked?;
+        if report.audit.broken.is_some() || !report.audit.checkpoint_ok {
+            return Err(LedgerError::Damaged(format!(
+                "the audit of what was restored does not hold: {}",
+                report.audit.broken.map_or_else(
+                    || "the checkpoint is another".to_owned(),
+                    |broken| format!(
+                        "leaf {} of tree {:02x}: {}",
+                        broken.leaf, broken.shard, broken.reason
+                    )
+                )
+            )));
+        }
+        backend.apply(vec![meta(RESTORING, Vec::new())])?;
         Ok(report)
     }
 
@@ -332,7 +327,6 @@ impl Prepared {
             meta(CHECKPOINT, checkpoint.into_bytes()),
             meta(NUMBER_FLOOR, floor),
             meta(OUTBOX_HELD, if held { vec![1] } else { Vec::new() }),
-            meta(RESTORING, Vec::new()),
         ]);
         backend.apply(rows)?;
         Ok(RestoreReport {

@@ -229,8 +229,13 @@ pub(super) fn read_keys(
     Ok(keys)
 }
 
-/// Takes destroyed keys out of all key files of a target, of whatever chain; then, and only then, the
-/// target's list says that they are out.
+/// Takes destroyed keys out of all key files of a target, of whatever chain: those of this store and
+/// those that the target knows of, which another store may have brought that was restored from it or is
+/// its original.
+///
+/// The target's list says so first. Then who writes key files at the same time finds it there when they
+/// look at it afterwards, or else their files are there already when these are gone through. That they
+/// are gone through each time makes up for a time that was cut off.
 pub(super) fn shred(
     target: &dyn BackupTarget,
     key: &Secret,
@@ -242,25 +247,27 @@ pub(super) fn shred(
         None => Shredded::new(),
     };
     // A list that knows more is of a later state than this store, which was restored: it is kept.
-    let mut all = known.clone();
+    let mut all = known;
     all.extend(list);
-    if list.keys().any(|subject| !known.contains_key(subject)) {
-        for name in target.list()? {
-            if !name.ends_with(KEYS_ENDING) {
-                continue;
-            }
-            let keys = read_keys(target, key, &name)?;
-            let (gone, kept): (Vec<_>, Vec<_>) =
-                (keys.into_iter()).partition(|(subject, _)| all.contains_key(subject));
-            if !gone.is_empty() {
-                let mut bytes = Vec::new();
-                kept.iter()
-                    .for_each(|(subject, row)| put_key(&mut bytes, subject, row));
-                put_with_mac(target, key, &name, bytes)?;
-            }
+    target.put(SHRED_LIST, &seal_shred_list(key, entropy, &all))?;
+    if all.is_empty() {
+        return Ok(());
+    }
+    for name in target.list()? {
+        if !name.ends_with(KEYS_ENDING) {
+            continue;
+        }
+        let keys = read_keys(target, key, &name)?;
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            (keys.into_iter()).partition(|(subject, _)| all.contains_key(subject));
+        if !gone.is_empty() {
+            let mut bytes = Vec::new();
+            kept.iter()
+                .for_each(|(subject, row)| put_key(&mut bytes, subject, row));
+            put_with_mac(target, key, &name, bytes)?;
         }
     }
-    target.put(SHRED_LIST, &seal_shred_list(key, entropy, &all))
+    Ok(())
 }
 
 impl Ledger {

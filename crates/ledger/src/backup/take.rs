@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tlog_tiles::record_hash;
 
-use super::manifest::put_with_mac;
-use super::manifest::{Manifest, Part, Position};
+use super::manifest::{Manifest, Part, Position, put_with_mac};
+use super::prune::SEGMENT_ENDING;
 use super::secrets::{KeyFiles, METAS, each_key, metas, shred, shredded};
 use super::segment::{Frame, Parts};
 use super::target::BackupTarget;
-use crate::backend::{Snapshot, Table, Write};
+use crate::backend::{Backend, Snapshot, Table, Write};
 use crate::redo::{Change, Redo, chains, entry_of};
 use crate::root_key::encode_hex;
 use crate::rows::{Header, SealedBy};
@@ -62,9 +62,12 @@ impl Ledger {
         whole: bool,
         progress: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<BackupReport, LedgerError> {
-        let Ok(_one_at_a_time) = self.backing_up().try_lock() else {
+        let Ok(alone) = self.backing_up().try_lock_owned() else {
             return Err(LedgerError::Invalid("another backup is running"));
         };
+        let wanted = Wanted::default();
+        // Should nobody wait for the outcome any more, the work ends soon.
+        let _while_wanted = wanted.clone();
         let core = self.shared_core();
         let backend = self.backend()?;
         // A store that others write to has no one order of groups, so it keeps no redo log, and each
@@ -75,11 +78,26 @@ impl Ledger {
             self.ask(1, Request::StartRedo).await?;
         }
         let whole = whole || !has_redo;
+        // Whoever is next waits until this one is really over, and not only until nobody waits for it.
         let taking = tokio::task::spawn_blocking(move || {
+            let _held = target.hold()?;
             let snapshot = backend.snapshot();
-            Taking::new(&core, &*snapshot, &*target, &progress)?.run(whole)
+            let place = Place {
+                core: &core,
+                backend: &*backend,
+                target: &*target,
+                progress: &progress,
+                wanted: &wanted,
+            };
+            let outcome = Taking::new(place, &*snapshot)?.run(whole);
+            if outcome.is_err() && !wanted.by_somebody_else() {
+                tracing::warn!(
+                    "a backup was cut off by who had asked for it; the one before stands"
+                );
+            }
+            outcome.map(|(report, taken)| (report, taken, alone))
         });
-        let (report, taken) =
+        let (report, taken, _alone) =
             (taking.await).map_err(|error| LedgerError::Storage(error.to_string()))??;
         if !has_redo {
             return Ok(report);
@@ -92,7 +110,7 @@ impl Ledger {
     }
 
     /// Removes what all chains have taken from the redo log.
-    async fn trim_redo(&self) -> Result<(), LedgerError> {
+    pub(super) async fn trim_redo(&self) -> Result<(), LedgerError> {
         let below = {
             let snapshot = self.backend()?.snapshot();
             let first = Redo::load(&*snapshot)?.first;
@@ -110,38 +128,70 @@ impl Ledger {
     }
 }
 
-struct Taking<'a> {
+/// Held by who waits for a backup and by who takes it.
+#[derive(Clone, Default)]
+struct Wanted(Arc<()>);
+
+impl Wanted {
+    fn by_somebody_else(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+/// What a backup is taken of, and where it goes.
+struct Place<'a> {
     core: &'a Core,
-    snapshot: &'a dyn Snapshot,
+    backend: &'a dyn Backend,
     target: &'a dyn BackupTarget,
     progress: &'a (dyn Fn(u64) + Send + Sync),
+    wanted: &'a Wanted,
+}
+
+impl Place<'_> {
+    /// Fails when nobody waits for the backup any more.
+    fn check_wanted(&self) -> Result<(), LedgerError> {
+        if self.wanted.by_somebody_else() {
+            return Ok(());
+        }
+        Err(LedgerError::Storage("the backup was cut off".into()))
+    }
+}
+
+struct Taking<'a> {
+    place: Place<'a>,
+    snapshot: &'a dyn Snapshot,
     manifest: Manifest,
+    /// Tells the files of this try from those of others that failed or run at the same time.
+    attempt: String,
     /// How the names of this backup's files begin.
     prefix: String,
     parts: Parts,
     report: BackupReport,
 }
 
+/// How the names of the files of a backup begin.
+fn prefix(chain: &str, backup: u32, attempt: &str) -> String {
+    format!("{chain}-{backup:06}-{attempt}")
+}
+
 impl<'a> Taking<'a> {
-    fn new(
-        core: &'a Core,
-        snapshot: &'a dyn Snapshot,
-        target: &'a dyn BackupTarget,
-        progress: &'a (dyn Fn(u64) + Send + Sync),
-    ) -> Result<Self, LedgerError> {
+    fn new(place: Place<'a>, snapshot: &'a dyn Snapshot) -> Result<Self, LedgerError> {
+        let core = place.core;
         let mut id = [0; 8];
         core.entropy.fill(&mut id);
+        let mut attempt = [0; 4];
+        core.entropy.fill(&mut attempt);
+        let attempt = encode_hex(&attempt);
         let last = Position {
             number: snapshot.last_number()?,
             unix_ms: core.clock.now_ms(),
         };
         let chain = encode_hex(&id);
         Ok(Self {
-            core,
+            place,
             snapshot,
-            target,
-            progress,
-            prefix: format!("{chain}-000001"),
+            prefix: prefix(&chain, 1, &attempt),
+            attempt,
             parts: Parts::new(),
             report: BackupReport {
                 chain: chain.clone(),
@@ -171,7 +221,7 @@ impl<'a> Taking<'a> {
 
     /// Takes the backup; gives the report and up to where the redo log is in.
     fn run(mut self, whole: bool) -> Result<(BackupReport, u64), LedgerError> {
-        let known = Manifest::all(self.target, &self.core.backup_key)?;
+        let known = Manifest::all(self.place.target, &self.place.core.backup_key)?;
         let goes_on = if whole {
             None
         } else {
@@ -195,7 +245,7 @@ impl<'a> Taking<'a> {
             }
         };
         self.leaves(&mut trees)?;
-        let checkpoint = self.core.signer.sign(&trees, self.report.last.unix_ms)?;
+        let checkpoint = (self.place.core.signer).sign(&trees, self.report.last.unix_ms)?;
         self.push(&Frame::End {
             checkpoint: checkpoint.clone(),
         })?;
@@ -203,12 +253,20 @@ impl<'a> Taking<'a> {
         self.put_part(&last_part)?;
         self.manifest.keys.extend(keys);
         self.manifest.checkpoint.clone_from(&checkpoint);
-        let key = &self.core.backup_key;
-        put_with_mac(self.target, key, METAS, metas(self.snapshot)?)?;
-        let list = shredded(self.snapshot)?;
-        shred(self.target, key, &*self.core.entropy, &list)?;
+        let Place {
+            core,
+            target,
+            backend,
+            ..
+        } = self.place;
+        let key = &core.backup_key;
+        put_with_mac(target, key, METAS, metas(self.snapshot)?)?;
+        // As it is now, and not as it was when the backup began: this may have taken hours.
+        let list = shredded(&*backend.snapshot())?;
+        shred(target, key, &*core.entropy, &list)?;
+        self.place.check_wanted()?;
         // Only now is the backup part of the chain.
-        self.manifest.put(self.target, key)?;
+        self.manifest.put(target, key)?;
         self.report.checkpoint = checkpoint;
         Ok((self.report, self.manifest.redo))
     }
@@ -216,7 +274,7 @@ impl<'a> Taking<'a> {
     /// The trees as a chain has them, if this store goes on from there.
     fn goes_on_from(&self, chain: Manifest) -> Result<Option<(Manifest, Vec<Tree>)>, LedgerError> {
         let redo = Redo::load(self.snapshot)?;
-        let ours = chain.store == self.core.signer.origin();
+        let ours = chain.store == self.place.core.signer.origin();
         if !ours {
             return Err(LedgerError::Invalid(
                 "the target holds the backups of another store; give each store a place of its own",
@@ -228,9 +286,14 @@ impl<'a> Taking<'a> {
         if !redo.on || !known || chain.redo + 1 < redo.first || chain.redo >= redo.next {
             return Ok(None);
         }
-        let heads = self.core.signer.verify(&chain.checkpoint).ok_or_else(|| {
-            LedgerError::Damaged("the checkpoint of the last backup does not hold".into())
-        })?;
+        let heads = self
+            .place
+            .core
+            .signer
+            .verify(&chain.checkpoint)
+            .ok_or_else(|| {
+                LedgerError::Damaged("the checkpoint of the last backup does not hold".into())
+            })?;
         let mut trees = vec![Tree::default(); usize::from(SHARDS)];
         for (shard, size, root) in heads.trees {
             let holds = size <= self.snapshot.tree_size(shard)?;
@@ -259,7 +322,7 @@ impl<'a> Taking<'a> {
             redo,
             ..chain
         };
-        self.prefix = format!("{}-{:06}", self.manifest.chain, self.manifest.backups);
+        self.prefix = prefix(&self.manifest.chain, self.manifest.backups, &self.attempt);
         self.report.chain.clone_from(&self.manifest.chain);
         self.report.backup = self.manifest.backups;
         self.report.first = self.manifest.first;
@@ -271,7 +334,8 @@ impl<'a> Taking<'a> {
             Frame::Document { .. } => {
                 self.report.documents += 1;
                 if self.report.documents.is_multiple_of(1024) {
-                    (self.progress)(self.report.documents);
+                    (self.place.progress)(self.report.documents);
+                    self.place.check_wanted()?;
                 }
             }
             Frame::Leaf { .. } => self.report.leaves += 1,
@@ -284,8 +348,13 @@ impl<'a> Taking<'a> {
     }
 
     fn put_part(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
-        let name = format!("{}-{:06}.segment", self.prefix, self.manifest.parts.len());
-        self.target.put(&name, bytes)?;
+        let name = format!(
+            "{}-{:06}{SEGMENT_ENDING}",
+            self.prefix,
+            self.manifest.parts.len()
+        );
+        self.place.check_wanted()?;
+        self.place.target.put(&name, bytes)?;
         self.report.bytes += bytes.len() as u64;
         self.manifest.parts.push(Part {
             name,
@@ -469,8 +538,13 @@ impl<'a> Taking<'a> {
         }
     }
 
+    fn key_files(&self) -> KeyFiles<'a> {
+        let Place { core, target, .. } = self.place;
+        KeyFiles::new(target, &core.backup_key, self.prefix.clone())
+    }
+
     fn all_keys(&self) -> Result<Vec<String>, LedgerError> {
-        let mut files = KeyFiles::new(self.target, &self.core.backup_key, self.prefix.clone());
+        let mut files = self.key_files();
         each_key(self.snapshot, |key, row| files.push(&key, &row))?;
         files.finish()
     }
@@ -479,7 +553,7 @@ impl<'a> Taking<'a> {
         &self,
         changed: &BTreeSet<crate::backend::SubjectKey>,
     ) -> Result<Vec<String>, LedgerError> {
-        let mut files = KeyFiles::new(self.target, &self.core.backup_key, self.prefix.clone());
+        let mut files = self.key_files();
         for subject in changed {
             if let Some(row) = self.snapshot.key(subject)? {
                 files.push(subject, &row)?;
@@ -493,7 +567,7 @@ impl<'a> Taking<'a> {
     fn leaves(&mut self, trees: &mut [Tree]) -> Result<(), LedgerError> {
         let signed = (self.snapshot.meta(CHECKPOINT)?)
             .and_then(|bytes| String::from_utf8(bytes).ok())
-            .and_then(|text| self.core.signer.verify(&text))
+            .and_then(|text| self.place.core.signer.verify(&text))
             .ok_or_else(|| {
                 LedgerError::Damaged("the signature of the newest checkpoint does not hold".into())
             })?;

@@ -1,6 +1,6 @@
 //! Where backups go: a place that keeps whole files by name.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,19 @@ pub trait BackupTarget: Send + Sync + 'static {
     /// # Errors
     /// `Storage`.
     fn list(&self) -> Result<Vec<String>, LedgerError>;
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// `Storage`.
+    fn remove(&self, name: &str) -> Result<(), LedgerError>;
+    /// Keeps other backups off the place until what it gives is dropped. A place that can't keeps nobody
+    /// off.
+    ///
+    /// # Errors
+    /// `Invalid` when another backup to the place is running, `Storage`.
+    fn hold(&self) -> Result<Box<dyn Send>, LedgerError> {
+        Ok(Box::new(()))
+    }
     /// How an operator knows the place.
     fn describe(&self) -> String;
 }
@@ -33,6 +46,12 @@ pub struct FolderTarget {
     folder: PathBuf,
 }
 
+/// Another backup has the place.
+pub(crate) const HELD: LedgerError = LedgerError::Invalid(
+    "another backup to this place is running; wait for it, and run the command again",
+);
+/// The file that who backs up to a folder has locked.
+const LOCK: &str = ".lock";
 /// How the name of a file begins that is not whole yet.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -96,6 +115,36 @@ impl BackupTarget for FolderTarget {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(&path, "can't be read", &error)),
+        }
+    }
+
+    fn remove(&self, name: &str) -> Result<(), LedgerError> {
+        let path = self.folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(&path, "can't be removed", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn hold(&self) -> Result<Box<dyn Send>, LedgerError> {
+        let path = self.folder.join(LOCK);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let refused = |error| failed(&path, "can't be locked", &error);
+        let file = options.open(&path).map_err(refused)?;
+        match file.try_lock() {
+            // It is unlocked when it is closed, also by a process that dies.
+            Ok(()) => Ok(Box::new(file)),
+            Err(TryLockError::WouldBlock) => Err(HELD),
+            // A file system without locks, of a server that has none.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(Box::new(()))
+            }
+            Err(TryLockError::Error(error)) => Err(refused(error)),
         }
     }
 

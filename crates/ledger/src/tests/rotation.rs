@@ -26,7 +26,7 @@ enum Fault {
 }
 
 /// Fails the batch with a number, and all scrubs from then on; holds scrubs back on demand.
-struct Faulty {
+pub(super) struct Faulty {
     inner: MemoryBackend,
     batches: AtomicUsize,
     failing: Mutex<Option<(usize, Fault)>>,
@@ -34,13 +34,13 @@ struct Faulty {
     scrubs: Mutex<(usize, usize)>,
     changed: Condvar,
     /// What somebody else does right before the view of the store with a number.
-    meanwhile: Mutex<Option<(usize, Meanwhile)>>,
+    pub(super) meanwhile: Mutex<Option<(usize, Meanwhile)>>,
 }
 
-type Meanwhile = Box<dyn FnOnce() + Send>;
+pub(super) type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Faulty {
-    fn over(inner: MemoryBackend) -> Arc<Self> {
+    pub(super) fn over(inner: MemoryBackend) -> Arc<Self> {
         Arc::new(Self {
             inner,
             batches: AtomicUsize::new(0),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use ledger::{
     BackupReport, BackupTarget, Clock, Commit, CursorMove, Expected, Ledger, LedgerError, Moment,
@@ -22,6 +22,18 @@ pub(crate) struct Files {
     /// How many more writes work; all of them when it is zero.
     writes_left: AtomicUsize,
     failing: AtomicUsize,
+    /// The next file of a segment waits until it may be written.
+    segment: Mutex<Gate>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Gate {
+    #[default]
+    Open,
+    Closed,
+    /// Somebody waits before it; nobody else has to.
+    Waiting,
 }
 
 impl Files {
@@ -38,6 +50,26 @@ impl Files {
     fn work_again(&self) {
         self.failing.store(0, Ordering::SeqCst);
     }
+    fn set(&self, gate: Gate) {
+        *self.segment.lock().unwrap() = gate;
+        self.changed.notify_all();
+    }
+    async fn somebody_waits(&self) {
+        while *self.segment.lock().unwrap() != Gate::Waiting {
+            tokio::task::yield_now().await;
+        }
+    }
+    fn pass(&self, name: &str) {
+        let mut gate = self.segment.lock().unwrap();
+        if *gate == Gate::Closed && name.ends_with(".segment") {
+            *gate = Gate::Waiting;
+            drop(
+                self.changed
+                    .wait_while(gate, |gate| *gate == Gate::Waiting)
+                    .unwrap(),
+            );
+        }
+    }
     pub(crate) fn all(&self) -> BTreeMap<String, Vec<u8>> {
         self.files.lock().unwrap().clone()
     }
@@ -45,6 +77,7 @@ impl Files {
 
 impl BackupTarget for Files {
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), LedgerError> {
+        self.pass(name);
         if self.failing.load(Ordering::SeqCst) == 1
             && self
                 .writes_left
@@ -63,6 +96,10 @@ impl BackupTarget for Files {
     }
     fn list(&self) -> Result<Vec<String>, LedgerError> {
         Ok(self.files.lock().unwrap().keys().cloned().collect())
+    }
+    fn remove(&self, name: &str) -> Result<(), LedgerError> {
+        self.files.lock().unwrap().remove(name);
+        Ok(())
     }
     fn describe(&self) -> String {
         "memory".into()
@@ -501,6 +538,162 @@ pub(crate) async fn interrupted_backups_can_be_run_again(store: &dyn Store) {
         writes += 1;
     }
     assert!(writes > 3, "{writes}");
+    ledger.close().await.unwrap();
+}
+
+pub(crate) async fn a_backup_that_nobody_waits_for_ends(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let files = Arc::new(Files::default());
+    put(&ledger, PATIENT, "p", "p", Expected::Absent, "one", &[]).await;
+    back_up(&ledger, &files).await;
+    put(&ledger, PATIENT, "q", "q", Expected::Absent, "one", &[]).await;
+    files.set(Gate::Closed);
+    let cut_off = {
+        let (ledger, files) = (ledger.clone(), Arc::clone(&files));
+        tokio::spawn(async move { back_up(&ledger, &files).await })
+    };
+    files.somebody_waits().await;
+    cut_off.abort();
+    assert!(cut_off.await.unwrap_err().is_cancelled());
+    // It has not ended yet, so there is no other beside it.
+    let again = async || {
+        let target = Arc::clone(&files) as Arc<dyn BackupTarget>;
+        ledger.backup(target, false, |_| {}).await
+    };
+    let outcome = again().await;
+    assert!(
+        matches!(outcome, Err(LedgerError::Invalid(why)) if why.contains("is running")),
+        "{outcome:?}"
+    );
+    files.set(Gate::Open);
+    let report = loop {
+        match again().await {
+            Err(LedgerError::Invalid(_)) => tokio::task::yield_now().await,
+            outcome => break outcome.unwrap(),
+        }
+    };
+    // What was cut off has become no backup.
+    assert_eq!(report.backup, 2);
+    let (restored, _) = store.restore(wanted(&files, Moment::Newest)).await.unwrap();
+    let copy = restored.open();
+    assert!(copy.get(TENANT, PATIENT, "q").await.unwrap().is_some());
+    copy.close().await.unwrap();
+    ledger.close().await.unwrap();
+}
+
+pub(crate) async fn destroyed_keys_go_from_the_files_of_others(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let files = Arc::new(Files::default());
+    for patient in ["p", "q"] {
+        put(
+            &ledger,
+            PATIENT,
+            patient,
+            patient,
+            Expected::Absent,
+            "x",
+            &[],
+        )
+        .await;
+    }
+    back_up(&ledger, &files).await;
+    // Another store that goes on from here, and is backed up to the same place.
+    let (restored, _) = store.restore(wanted(&files, Moment::Newest)).await.unwrap();
+    let copy = restored.open();
+    files.set(Gate::Closed);
+    let overlapping = {
+        let (ledger, files) = (ledger.clone(), Arc::clone(&files));
+        let target = files as Arc<dyn BackupTarget>;
+        tokio::spawn(async move { ledger.backup(target, true, |_| {}).await })
+    };
+    files.somebody_waits().await;
+    let record = audit(&copy, Shard(0));
+    (copy.destroy_patient_key(TENANT, "p", record))
+        .await
+        .unwrap();
+    back_up(&copy, &files).await;
+    // What the other has read before is written only now.
+    files.set(Gate::Open);
+    overlapping.await.unwrap().unwrap();
+    let keys = |files: &Files| -> Vec<(String, usize)> {
+        let all = files.all().into_iter();
+        let keys = all.filter(|(name, _)| name.ends_with(".keys"));
+        keys.map(|(name, bytes)| (name, bytes.len())).collect()
+    };
+    let left = keys(&files);
+    assert_eq!(left.len(), 3, "{left:?}");
+    // A row of a key takes some 80 bytes.
+    assert!(left.iter().all(|(_, length)| *length < 150), "{left:?}");
+    // A file that comes back from somewhere is looked at again, though the list knows all of it.
+    let name = left[0].0.clone();
+    let old = Arc::new(Files::default());
+    back_up(&ledger, &old).await;
+    let with_both = old
+        .all()
+        .into_iter()
+        .find(|(name, _)| name.ends_with(".keys"));
+    let (from, bytes) = with_both.unwrap();
+    assert!(bytes.len() > 150);
+    files.put(&from, &bytes).unwrap();
+    back_up(&copy, &files).await;
+    assert!(
+        keys(&files).iter().all(|(_, length)| *length < 150),
+        "{name}"
+    );
+    copy.close().await.unwrap();
+    ledger.close().await.unwrap();
+}
+
+pub(crate) async fn old_chains_are_pruned(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let files = Arc::new(Files::default());
+    let mut chains = Vec::new();
+    for round in 0..4 {
+        let id = format!("p{round}");
+        put(&ledger, PATIENT, &id, &id, Expected::Absent, "x", &[]).await;
+        store.clock().advance(1);
+        let target = Arc::clone(&files) as Arc<dyn BackupTarget>;
+        let report = ledger.backup(target, true, |_| {}).await.unwrap();
+        chains.push(report.chain);
+        put(&ledger, OBSERVATION, &id, &id, Expected::Absent, "x", &[]).await;
+        store.clock().advance(1);
+        back_up(&ledger, &files).await;
+    }
+    // What a try leaves behind that fails.
+    put(&ledger, PATIENT, "last", "last", Expected::Absent, "x", &[]).await;
+    files.fail_after(2);
+    let target = Arc::clone(&files) as Arc<dyn BackupTarget>;
+    ledger.backup(target, true, |_| {}).await.unwrap_err();
+    files.work_again();
+    files.put("somebody-elses.keys", b"x").unwrap();
+    let other = files.all();
+    let prune = async |keep| {
+        let target = Arc::clone(&files) as Arc<dyn BackupTarget>;
+        ledger.prune_backups(target, keep).await
+    };
+    assert!(matches!(prune(0).await, Err(LedgerError::Invalid(_))));
+    files.remove("somebody-elses.keys").unwrap();
+    let pruned = prune(2).await.unwrap();
+    assert_eq!(pruned.chains, chains[..2]);
+    let left = files.all();
+    assert_eq!(left.len() as u64 + pruned.files, other.len() as u64 - 1);
+    for name in left.keys() {
+        let of_kept = chains[2..]
+            .iter()
+            .any(|chain| name.starts_with(chain.as_str()));
+        assert!(
+            of_kept || ["metas", "shred-list"].contains(&name.as_str()),
+            "{name}"
+        );
+    }
+    // The chains that are kept are whole, and the newest goes on.
+    assert_eq!(prune(2).await.unwrap().files, 0);
+    let report = back_up(&ledger, &files).await;
+    assert_eq!((&report.chain, report.backup), (&chains[3], 3));
+    let (restored, _) = store.restore(wanted(&files, Moment::Newest)).await.unwrap();
+    let copy = restored.open();
+    assert!(copy.get(TENANT, PATIENT, "last").await.unwrap().is_some());
+    copy.close().await.unwrap();
     ledger.close().await.unwrap();
 }
 

@@ -21,8 +21,10 @@ use ledger::{
 };
 
 pub(crate) use backup::{
-    a_restored_outbox_is_held, a_shredded_patient_stays_shredded, backups_restore_to_every_moment,
-    changed_backups_are_refused, interrupted_backups_can_be_run_again,
+    a_backup_that_nobody_waits_for_ends, a_restored_outbox_is_held,
+    a_shredded_patient_stays_shredded, backups_restore_to_every_moment,
+    changed_backups_are_refused, destroyed_keys_go_from_the_files_of_others,
+    interrupted_backups_can_be_run_again, old_chains_are_pruned,
 };
 pub(crate) use documents::{
     documents_are_written_read_and_kept, misuse_is_refused,
@@ -133,7 +135,8 @@ macro_rules! backups {
     ($store:expr) => {
         $crate::conformance! { $store;
             backups_restore_to_every_moment, a_shredded_patient_stays_shredded, changed_backups_are_refused,
-            interrupted_backups_can_be_run_again, a_restored_outbox_is_held
+            interrupted_backups_can_be_run_again, a_restored_outbox_is_held, a_backup_that_nobody_waits_for_ends,
+            destroyed_keys_go_from_the_files_of_others, old_chains_are_pruned
         }
     };
 }
