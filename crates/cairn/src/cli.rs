@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::place::Place;
 use crate::store::RootKeySource;
 use crate::{commands, demo, terminal};
 
@@ -163,12 +164,16 @@ pub struct ImportOptions {
 pub struct BackupOptions {
     #[command(flatten)]
     pub(crate) store: StoreArguments,
-    /// Folder for the backups of this store, on another disk; made if it is not there
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    /// Place for the backups of this store: a folder on another disk, made if it is not there, or a bucket,
+    /// s3://BUCKET/PREFIX?endpoint=URL&region=REGION&credentials=FILE
+    #[arg(long, value_name = "DIR|URL")]
+    pub(crate) to: Place,
     /// Take everything, also where the last backup could be gone on from
     #[arg(long)]
     pub(crate) whole: bool,
+    /// Remove all chains of backups but the newest N afterwards
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
     /// Print the report with the signed checkpoint, as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -179,9 +184,9 @@ pub struct BackupOptions {
 pub struct RestoreArguments {
     #[command(flatten)]
     pub(crate) store: StoreArguments,
-    /// Folder with the backups
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from: PathBuf,
+    /// Folder or bucket with the backups, as `cairn backup --to` takes it
+    #[arg(long, value_name = "DIR|URL")]
+    pub(crate) from: Place,
     /// The moment: a sequence number, or a time in RFC 3339 [default: the newest]
     #[arg(long, value_name = "TIME|SEQUENCE", value_parser = commands::parse_moment)]
     pub(crate) to: Option<ledger::Moment>,

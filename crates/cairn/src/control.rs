@@ -7,18 +7,23 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ledger::{FolderTarget, Ledger, OutboxKey};
+use ledger::{BackupReport, Ledger, OutboxKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::place::Place;
+
 /// The longest order: some thousand ids of outbox entries.
 const ORDER_BYTES: u64 = 1 << 20;
+/// How long to wait after somebody could not be let in.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Outbox entries read at once.
 const PAGE: usize = 1000;
 
@@ -26,8 +31,14 @@ const PAGE: usize = 1000;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Order {
-    /// Back up to a folder.
-    Backup { to: PathBuf, whole: bool },
+    /// Back up to a place.
+    Backup {
+        to: Place,
+        whole: bool,
+        /// How many chains are kept; all, if nothing is said.
+        #[serde(default)]
+        keep: Option<usize>,
+    },
     /// The list of destroyed keys, sealed, in hexadecimal digits.
     ShredList,
     /// What lies in the outbox.
@@ -36,6 +47,16 @@ pub(crate) enum Order {
     ReleaseOutbox,
     /// Take entries out of the outbox unsent.
     DiscardOutbox { ids: Vec<String> },
+}
+
+/// What came of a backup.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BackedUp {
+    #[serde(flatten)]
+    pub(crate) report: BackupReport,
+    /// Chains that were removed.
+    #[serde(default)]
+    pub(crate) pruned: Vec<String>,
 }
 
 /// What lies in the outbox.
@@ -81,18 +102,25 @@ pub(crate) async fn carry_out(
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> anyhow::Result<Value> {
     match order {
-        Order::Backup { to, whole } => {
-            let target = Arc::new(FolderTarget::create(&to)?);
-            let report = ledger.backup(target, whole, progress).await?;
+        Order::Backup { to, whole, keep } => {
+            let target = to.create()?;
+            let report = ledger.backup(Arc::clone(&target), whole, progress).await?;
             tracing::info!(
-                to = %to.display(),
+                %to,
                 chain = report.chain,
                 backup = report.backup,
                 documents = report.documents,
                 bytes = report.bytes,
                 "backed up"
             );
-            Ok(serde_json::to_value(report)?)
+            let pruned = match keep {
+                Some(keep) => ledger.prune_backups(target, keep).await?.chains,
+                None => Vec::new(),
+            };
+            if !pruned.is_empty() {
+                tracing::info!(%to, ?pruned, "old chains of backups were removed");
+            }
+            Ok(serde_json::to_value(BackedUp { report, pruned })?)
         }
         Order::ShredList => Ok(Value::String(hex(&ledger.shred_list()?))),
         Order::Outbox => {
@@ -195,8 +223,9 @@ pub(crate) fn open(data: &Path, ledger: &Ledger) -> anyhow::Result<Door> {
                     });
                 }
                 Err(error) => {
-                    tracing::error!(%error, "no more orders are taken until the next start");
-                    return;
+                    // Too many files are open, say; it may be better in a moment.
+                    tracing::warn!(%error, "an operator's command could not be let in");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             }
         }
@@ -213,7 +242,7 @@ async fn send(stream: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> anyhow:
 async fn serve(mut stream: UnixStream, ledger: &Ledger) -> anyhow::Result<()> {
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
-    let mut reading = BufReader::new(tokio::io::AsyncReadExt::take(reading, ORDER_BYTES));
+    let mut reading = BufReader::new(reading.take(ORDER_BYTES));
     reading.read_line(&mut line).await?;
     let order = match serde_json::from_str(&line) {
         Ok(order) => order,
@@ -231,6 +260,8 @@ async fn serve(mut stream: UnixStream, ledger: &Ledger) -> anyhow::Result<()> {
     let outcome = loop {
         tokio::select! {
             outcome = &mut work => break outcome,
+            // A command says nothing more; that it is gone ends what it asked for.
+            _ = reading.read_u8() => anyhow::bail!("it went away before it was done"),
             Some(count) = news.recv() => send(&mut writing, &Line::Progress(count)).await?,
         }
     };

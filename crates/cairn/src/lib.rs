@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`cli`], then `server.rs` (what is wired to what) and `http/` (the routes).
 
+mod bucket;
 pub mod cli;
 mod commands;
 pub mod config;
@@ -12,6 +13,7 @@ mod control;
 pub mod demo;
 pub mod dictionaries;
 mod http;
+mod place;
 mod server;
 pub mod store;
 mod telemetry;

@@ -1,19 +1,17 @@
 //! `cairn backup`, `cairn restore`, `cairn doctor`, `cairn outbox` and `cairn key shred-list`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ledger::{
-    BackupReport, FolderTarget, Moment, Number, Position, RestoreOptions, Severity, SystemClock,
-};
+use ledger::{Moment, Number, Position, RestoreOptions, Severity, SystemClock};
 use serde_json::Value;
 
 use super::{Bar, closing, location, open_existing, root_key};
 use crate::cli::{BackupOptions, RestoreArguments, StoreArguments};
 use crate::config::StoreSettings;
-use crate::control::{self, Order, Outbox};
+use crate::control::{self, BackedUp, Order, Outbox};
 use crate::store;
 use crate::terminal::{say, warn};
 
@@ -35,11 +33,6 @@ async fn order(store: &StoreArguments, order: Order) -> anyhow::Result<Value> {
     closing(&ledger, done).await
 }
 
-/// A place for backups as the server sees it, whatever folder it was started in.
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| path.display().to_string())
-}
-
 fn moment(position: Position) -> String {
     format!(
         "{} (number {})",
@@ -49,14 +42,14 @@ fn moment(position: Position) -> String {
 }
 
 pub(crate) async fn backup(options: BackupOptions) -> anyhow::Result<ExitCode> {
-    let to = absolute(&options.to)?;
-    let whole = options.whole;
-    let value = order(&options.store, Order::Backup { to, whole }).await?;
+    let (to, whole) = (options.to.absolute()?, options.whole);
+    let keep = options.keep.map(|keep| keep as usize);
+    let value = order(&options.store, Order::Backup { to, whole, keep }).await?;
     if options.json {
         say(&serde_json::to_string_pretty(&value)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let report: BackupReport = serde_json::from_value(value)?;
+    let BackedUp { report, pruned } = serde_json::from_value(value)?;
     let what = if report.backup == 1 {
         "everything".to_owned()
     } else {
@@ -71,6 +64,9 @@ pub(crate) async fn backup(options: BackupOptions) -> anyhow::Result<ExitCode> {
         moment(report.first),
         moment(report.last)
     ));
+    if !pruned.is_empty() {
+        say(&format!("Removed old chains: {}.", pruned.join(", ")));
+    }
     say("The root key is not in it: keep a copy of its file in another place.");
     Ok(ExitCode::SUCCESS)
 }
@@ -100,7 +96,7 @@ pub(crate) async fn restore(arguments: RestoreArguments) -> anyhow::Result<ExitC
     let cache_bytes = StoreSettings::default().cache_bytes;
     let to = arguments.to.unwrap_or(Moment::Newest);
     let options = RestoreOptions {
-        source: Arc::new(FolderTarget::open(&arguments.from)?),
+        source: arguments.from.open()?,
         open: store::options(
             location(&arguments.store)?,
             &key,
