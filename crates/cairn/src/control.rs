@@ -22,10 +22,10 @@ use crate::place::Place;
 
 /// The longest order: some thousand ids of outbox entries.
 const ORDER_BYTES: u64 = 1 << 20;
-/// How long to wait after somebody could not be let in.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Outbox entries read at once.
 const PAGE: usize = 1000;
+/// How long to wait when nobody could be let in.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// What an operator wants of an open store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -212,25 +212,42 @@ pub(crate) fn open(data: &Path, ledger: &Ledger) -> anyhow::Result<Door> {
     let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
     let ledger = ledger.clone();
     let task = tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let ledger = ledger.clone();
-                    tokio::spawn(async move {
-                        if let Err(error) = serve(stream, &ledger).await {
-                            tracing::warn!(%error, "an operator's command has gone away");
-                        }
-                    });
+        let accept = async || listener.accept().await.map(|(stream, _)| stream);
+        take_orders(accept, |stream| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move {
+                if let Err(error) = serve(stream, &ledger).await {
+                    tracing::warn!(%error, "an operator's command has gone away");
                 }
-                Err(error) => {
-                    // Too many files are open, say; it may be better in a moment.
-                    tracing::warn!(%error, "an operator's command could not be let in");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                }
-            }
-        }
+            });
+        })
+        .await;
     });
     Ok(Door { task, path })
+}
+
+/// Lets in who knocks, for ever. What keeps one out (too many open files, say) may be gone soon.
+async fn take_orders<S>(
+    mut accept: impl AsyncFnMut() -> std::io::Result<S>,
+    mut let_in: impl FnMut(S),
+) {
+    let mut failing = false;
+    loop {
+        match accept().await {
+            Ok(stream) => {
+                failing = false;
+                let_in(stream);
+            }
+            Err(error) => {
+                // Said once: what lasts would fill the log.
+                if !failing {
+                    tracing::error!(%error, "an operator's command could not be let in; trying again");
+                }
+                failing = true;
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
 }
 
 async fn send(stream: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> anyhow::Result<()> {
@@ -294,4 +311,31 @@ pub(crate) async fn hand_over(
         }
     }
     bail!("the server has gone away before it was done; look at its log, and run the command again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::take_orders;
+
+    #[tokio::test]
+    async fn the_door_stays_open_when_one_cannot_be_let_in() {
+        let busy = || std::io::Error::other("too many open files");
+        let mut knocks = VecDeque::from([Ok(1), Err(busy()), Err(busy()), Ok(2)]);
+        let (told, mut news) = tokio::sync::mpsc::unbounded_channel();
+        let accept = async move || match knocks.pop_front() {
+            Some(knock) => knock,
+            None => std::future::pending().await,
+        };
+        let door = take_orders(accept, |who| drop(told.send(who)));
+        let both = async { (news.recv().await, news.recv().await) };
+        let long = std::time::Duration::from_secs(60);
+        tokio::select! {
+            () = door => panic!("the door was closed"),
+            let_in = tokio::time::timeout(long, both) => {
+                assert_eq!(let_in.expect("both come"), (Some(1), Some(2)));
+            }
+        }
+    }
 }

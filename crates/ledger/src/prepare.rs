@@ -390,6 +390,10 @@ pub(crate) async fn seal_commit(
     commit: Commit,
 ) -> Result<SealedCommit, LedgerError> {
     check(&commit)?;
+    let drafts = (commit.documents.iter()).map(|draft| (&draft.id, &draft.tokens));
+    for (id, tokens) in drafts.chain(commit.audit.iter().map(|draft| (&draft.id, &draft.tokens))) {
+        core.stand_ins.check_draft(id, tokens)?;
+    }
     let held = relied_on(core, &commit)?;
     let keys = core.tenant(commit.tenant)?;
     let mut sealing = Sealing {

@@ -198,6 +198,15 @@ impl Run {
     }
 }
 
+/// The tokens that a query names.
+pub(crate) fn tokens_of(query: &Query) -> Vec<Token> {
+    match query {
+        Query::Token(token) => vec![*token],
+        Query::And(parts) | Query::Or(parts) => parts.iter().flat_map(tokens_of).collect(),
+        Query::Without(with, without) => [tokens_of(with), tokens_of(without)].concat(),
+    }
+}
+
 /// Hits of a query, newest first.
 pub(crate) async fn search(
     snapshot: &dyn Snapshot,

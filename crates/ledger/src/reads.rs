@@ -137,6 +137,22 @@ impl Ledger {
         self.core().feed(shard)
     }
 
+    /// As [`Ledger::shard_head`], and where other processes write too, as the store says it now: what
+    /// was committed before this was called counts, whoever committed it.
+    ///
+    /// # Errors
+    /// `Storage`, `Closed`.
+    pub async fn shard_head_now(&self, shard: Shard) -> Result<Number, LedgerError> {
+        let core = self.core();
+        let backend = self.backend()?;
+        if backend.shared().is_some() {
+            let newest = backend.now().last_event(shard)?;
+            let feeds = [(shard, newest)].into();
+            core.publish(Number::default(), &feeds, None, None);
+        }
+        Ok(core.feed(shard))
+    }
+
     /// A follower's position on a shard; [`Number`] zero at first.
     ///
     /// # Errors

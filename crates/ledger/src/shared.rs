@@ -1,6 +1,6 @@
 //! What the ledger's callers and its writer share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -11,10 +11,14 @@ use crate::bootstrap::{dictionary_of, opens, tenant_keys};
 use crate::data_keys::DataKeys;
 use crate::held::Held;
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
+use crate::query::tokens_of;
 use crate::rows::{Header, SealedBy};
 use crate::seal::{Packer, open};
 use crate::tree::Signer;
-use crate::{Clock, Entropy, Hit, LedgerError, Number, SHARDS, Shard, Stored, TenantId, Witnesses};
+use crate::{
+    Clock, Entropy, Hit, LedgerError, Number, Query, SHARDS, Shard, Stored, TenantId, Token,
+    Witnesses,
+};
 
 pub(crate) struct Core {
     /// Taken out on closing, so that a clone of the ledger somewhere does not keep the store locked.
@@ -37,6 +41,7 @@ pub(crate) struct Core {
     /// Whether other processes write to the store too.
     is_shared: bool,
     pub(crate) held: Held,
+    pub(crate) stand_ins: StandIns,
     last: AtomicU64,
     feeds: Vec<AtomicU64>,
 }
@@ -88,6 +93,7 @@ impl Core {
             is_shared,
             news: broadcast::Sender::new(NEWS),
             held: Held::new(node),
+            stand_ins: StandIns::default(),
             last: AtomicU64::new(parts.last.0),
             feeds,
         })
@@ -146,15 +152,22 @@ impl Core {
         self.packer.unpack(dictionary, packed)
     }
 
-    /// A tenant's keys where no error can be told. Nothing can be stored for a tenant that does not
-    /// exist, so whatever is hashed under a stand-in key is never found.
-    pub(crate) fn tenant_or_nobody(&self, tenant: TenantId) -> Arc<TenantKeys> {
-        self.tenant(tenant).unwrap_or_else(|_| {
-            Arc::new(TenantKeys::derive(
-                tenant,
-                &derive_for(&self.root_wrap(), b"nobody", &[]),
-            ))
-        })
+    /// A tenant's keys where no error can be told, or stand-ins and whether these stand for keys that
+    /// could not be read. Nothing can be stored for a tenant that does not exist, so what is hashed
+    /// under a stand-in for its keys is never found, and rightly. What is hashed for a tenant whose keys
+    /// could not be read must never count as absent: see [`StandIns`].
+    pub(crate) fn tenant_or_stand_in(&self, tenant: TenantId) -> (Arc<TenantKeys>, bool) {
+        let failed = match self.tenant(tenant) {
+            Ok(keys) => return (keys, false),
+            // Everything that is asked of a closed ledger fails.
+            Err(LedgerError::UnknownTenant(_) | LedgerError::Closed) => false,
+            Err(error) => {
+                tracing::warn!(%error, "a tenant's keys could not be read");
+                true
+            }
+        };
+        let secret = derive_for(&self.root_wrap(), b"nobody", &[]);
+        (Arc::new(TenantKeys::derive(tenant, &secret)), failed)
     }
 
     /// One version of what seals for a tenant.
@@ -310,6 +323,77 @@ pub(crate) fn document_key(data_key: &Secret, header: &Header) -> Secret {
     name[..16].copy_from_slice(&header.key.id);
     name[16..].copy_from_slice(&header.version.to_be_bytes());
     derive_for(data_key, b"document", &name)
+}
+
+/// Tokens that were made while a tenant's keys could not be read. They find nothing, which says nothing,
+/// so whoever asks for one, or would store one, is told of the fault.
+#[derive(Default)]
+pub(crate) struct StandIns {
+    is_some: AtomicBool,
+    tokens: Mutex<Remembered>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    tokens: HashSet<Token>,
+    /// There were more than can be remembered: any may be one.
+    is_full: bool,
+}
+
+/// The id in the place of one that could not be derived. No document can have it.
+pub(crate) const STAND_IN_ID: &str = "!the tenant's keys could not be read!";
+/// Stand-ins remembered: 16 MB. A request makes some hundred and fails with the store, so that this
+/// many come only of a fault that lasts for hours, and whoever opens the store again is rid of it.
+const STAND_INS_MAX: usize = 1 << 20;
+
+impl StandIns {
+    pub(crate) fn remember(&self, tokens: impl IntoIterator<Item = Token>) {
+        let mut remembered = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.tokens.len() >= STAND_INS_MAX {
+            remembered.is_full = true;
+        } else {
+            remembered.tokens.extend(tokens);
+        }
+        self.is_some.store(true, Ordering::Release);
+    }
+
+    /// Whether a query asks for none of them.
+    pub(crate) fn check(&self, query: &Query) -> Result<(), LedgerError> {
+        if !self.is_some.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.check_all(&tokens_of(query))
+    }
+
+    /// Whether none of them is to be stored.
+    pub(crate) fn check_draft(&self, id: &str, tokens: &[Token]) -> Result<(), LedgerError> {
+        check_id(id)?;
+        if !self.is_some.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.check_all(tokens)
+    }
+
+    fn check_all(&self, tokens: &[Token]) -> Result<(), LedgerError> {
+        let remembered = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_one = |token| remembered.tokens.contains(token);
+        if remembered.is_full || tokens.iter().any(is_one) {
+            return Err(keys_unread());
+        }
+        Ok(())
+    }
+}
+
+/// Whether an id is none of those that could not be derived.
+pub(crate) fn check_id(id: &str) -> Result<(), LedgerError> {
+    if id == STAND_IN_ID {
+        return Err(keys_unread());
+    }
+    Ok(())
+}
+
+fn keys_unread() -> LedgerError {
+    LedgerError::Storage("the keys of the tenant could not be read; try again".into())
 }
 
 /// Nothing in a table ordered by due time is earlier than this. Handled rows leave tombstones behind

@@ -17,7 +17,8 @@ use crate::news::News;
 use crate::plan::{NewSecret, SCRUB_DUE, SealedCommit};
 use crate::postgres::{PgBackend, Postgres};
 use crate::prepare::{seal_commit, weight};
-use crate::shared::Core;
+use crate::query::tokens_of;
+use crate::shared::{Core, STAND_IN_ID};
 use crate::writer::{Job, Request, Writer};
 use crate::{
     Clock, Commit, Entropy, Kind, LedgerError, Owner, Query, Receipt, RootKey, SHARDS, Shard,
@@ -284,8 +285,20 @@ impl Ledger {
         self.inner.cosigning.lock().await
     }
 
+    /// A tenant's keys; stand-ins where there are none.
     fn keys(&self, tenant: TenantId) -> Arc<TenantKeys> {
-        self.core().tenant_or_nobody(tenant)
+        self.core().tenant_or_stand_in(tenant).0
+    }
+
+    /// Makes tokens; those that are made while the tenant's keys can't be read are remembered, and a
+    /// search or commit with one of them fails.
+    fn tokens(&self, tenant: TenantId, make: impl FnOnce(&TenantKeys) -> Vec<Token>) -> Vec<Token> {
+        let (keys, failed) = self.core().tenant_or_stand_in(tenant);
+        let tokens = make(&keys);
+        if failed {
+            self.core().stand_ins.remember(tokens.iter().copied());
+        }
+        tokens
     }
 
     /// Asks the writer and waits for the answer.
@@ -406,7 +419,11 @@ impl Ledger {
     /// digits are the owner's shard. For imports that must add nothing when run twice.
     #[must_use]
     pub fn derive_id(&self, tenant: TenantId, owner: &Owner, name: &str) -> String {
-        self.keys(tenant).derive_id(owner, name)
+        match self.core().tenant_or_stand_in(tenant) {
+            (keys, false) => keys.derive_id(owner, name),
+            // Whoever reads or writes under it is told of the fault.
+            (_, true) => STAND_IN_ID.to_owned(),
+        }
     }
 
     /// Like [`Ledger::derive_id`] for a document that is its own owner (a patient).
@@ -424,13 +441,13 @@ impl Ledger {
     /// The keyed token for a value of a parameter of a kind. Keyed per tenant.
     #[must_use]
     pub fn token(&self, tenant: TenantId, kind: Kind, parameter: &str, value: &str) -> Token {
-        self.keys(tenant).token(kind, parameter, value)
+        self.tokens(tenant, |keys| vec![keys.token(kind, parameter, value)])[0]
     }
 
     /// The token that every live document of a kind has.
     #[must_use]
     pub fn kind_token(&self, tenant: TenantId, kind: Kind) -> Token {
-        self.keys(tenant).kind_token(kind)
+        self.tokens(tenant, |keys| vec![keys.kind_token(kind)])[0]
     }
 
     /// Tokens for an integer position (e.g. a day number) at several precisions, so that ranges can
@@ -443,7 +460,7 @@ impl Ledger {
         parameter: &str,
         value: i64,
     ) -> Vec<Token> {
-        self.keys(tenant).range_tokens(kind, parameter, value)
+        self.tokens(tenant, |keys| keys.range_tokens(kind, parameter, value))
     }
 
     /// The query for positions in `low..=high`, exact; `None` when the range is so wide that it says
@@ -458,7 +475,12 @@ impl Ledger {
         low: i64,
         high: i64,
     ) -> Option<Query> {
-        self.keys(tenant).range_query(kind, parameter, low, high)
+        let (keys, failed) = self.core().tenant_or_stand_in(tenant);
+        let query = keys.range_query(kind, parameter, low, high)?;
+        if failed {
+            self.core().stand_ins.remember(tokens_of(&query));
+        }
+        Some(query)
     }
 
     /// Writes everything of one cause, and returns when it is durable. Numbers rise in the order of

@@ -8,7 +8,7 @@ use crate::keys::TenantKeys;
 use crate::prepare::same;
 use crate::reads::MAX_ROWS;
 use crate::rows::Header;
-use crate::shared::Core;
+use crate::shared::{Core, check_id};
 use crate::{Hit, Kind, Ledger, LedgerError, Number, Query, Stored, TenantId};
 
 /// The store at one moment. Meant for one answer: while it lives, what was superseded since can't be
@@ -90,6 +90,7 @@ impl View {
         kind: Kind,
         id: &str,
     ) -> Result<Option<Stored>, LedgerError> {
+        check_id(id)?;
         let keys = self.enter(tenant)?;
         let key = keys.head_key(kind, id);
         let Some(head) = self.snapshot.head(&key)? else {
@@ -109,6 +110,7 @@ impl View {
         id: &str,
         version: u32,
     ) -> Result<Option<Stored>, LedgerError> {
+        check_id(id)?;
         let keys = self.enter(tenant)?;
         let key = keys.head_key(kind, id);
         let Some(head) = self.snapshot.head(&key)? else {
@@ -129,6 +131,7 @@ impl View {
         before: Option<u32>,
         limit: usize,
     ) -> Result<Vec<Stored>, LedgerError> {
+        check_id(id)?;
         let keys = self.enter(tenant)?;
         let key = keys.head_key(kind, id);
         let Some(head) = self.snapshot.head(&key)? else {
@@ -158,6 +161,7 @@ impl View {
     ) -> Result<Vec<Hit>, LedgerError> {
         // Tokens are keyed by tenant, so that those of one find nothing of another.
         self.enter(tenant)?;
+        self.core.stand_ins.check(query)?;
         crate::query::search(&*self.snapshot, query, before, since, limit).await
     }
 

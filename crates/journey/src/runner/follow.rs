@@ -69,8 +69,9 @@ impl Journeys {
         fault.map_or(Ok(moves), Err)
     }
 
-    /// Handles due timers, shard by shard side by side. Each shard's feed is read first, so that an answer
-    /// that is there already comes before the reminder for it. A fault on one shard stops no other.
+    /// Handles due timers, shard by shard side by side. Each shard's feed is read first, to the end that
+    /// the store says it has now, so that an answer that is there already, whichever server took it, comes
+    /// before the reminder for it. A fault on one shard stops no other.
     pub(super) async fn timers(
         &self,
         books: &Arc<Books>,
@@ -105,6 +106,8 @@ impl Journeys {
                     let (journeys, books, permit) = (self.clone(), books.clone(), permit.clone());
                     work.spawn(async move {
                         let mut position = books.positions[usize::from(shard)].lock().await;
+                        let ledger = journeys.vault().ledger();
+                        (ledger.shard_head_now(Shard(shard)).await).map_err(TrustError::from)?;
                         let first = journeys
                             .shard(&books, &permit, Shard(shard), &mut position)
                             .await?;

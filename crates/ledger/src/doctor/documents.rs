@@ -89,7 +89,10 @@ impl Doctor<'_> {
                 Err(LedgerError::KeyDestroyed) => self.report.unreadable_documents += 1,
                 outcome => drop(self.read(&*place, outcome)?),
             },
-            Err(_) => self.damage(&*place, "is of a tenant that there is not"),
+            Err(LedgerError::UnknownTenant(_)) => {
+                self.damage(&*place, "is of a tenant that there is not");
+            }
+            Err(error) => drop(self.read::<()>(&*place, Err(error))?),
         }
         let head = self.snapshot.head(&header.key);
         let head = self.read(&*place, head)?.flatten();
@@ -356,7 +359,9 @@ impl Doctor<'_> {
             let audit = header.sealed_by == SealedBy::Audit;
             let kind_token = match self.core.tenant(header.key.tenant) {
                 Ok(keys) => keys.kind_token(header.kind),
-                Err(_) => continue,
+                // Told with the document.
+                Err(LedgerError::UnknownTenant(_) | LedgerError::Damaged(_)) => continue,
+                Err(error) => return Err(error),
             };
             if !tokens.contains(&kind_token) {
                 self.damage(

@@ -419,7 +419,14 @@ impl Snapshot for PgSnapshot {
     }
 
     fn last_event(&self, shard: Shard) -> Result<Number, LedgerError> {
-        Ok(self.standing(shard)?.last_event)
+        if matches!(self.source, Source::Held(_)) {
+            return Ok(self.standing(shard)?.last_event);
+        }
+        // Who does not hold on to a moment asks for one.
+        let sql = "SELECT last_event FROM shard WHERE shard = $1";
+        let params = vec![small(shard_bound(shard))];
+        self.one("shard", sql, params, |row| row.number(0))?
+            .ok_or_else(|| LedgerError::Damaged(format!("the row of shard {shard} is missing")))
     }
 
     fn leaf(&self, shard: Shard, index: u64) -> Result<Option<Vec<u8>>, LedgerError> {

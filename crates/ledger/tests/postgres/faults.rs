@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ledger::{Expected, Ledger, LedgerError};
+use ledger::{Expected, Ledger, LedgerError, Query};
 
 use super::Database;
 use super::suite::{
-    OBSERVATION, Store, TENANT, assert_sound, code, commit_of, draft, found, of, ready,
+    OBSERVATION, PATIENT, Store, TENANT, assert_sound, code, commit_of, draft, found, of, ready,
 };
 
 /// Writes new documents until told to stop; which ones were acknowledged, and which were not.
@@ -147,4 +147,103 @@ async fn a_database_that_is_away_is_a_fault_and_not_an_absence() {
         matches!(outcome, Err(LedgerError::Storage(_))),
         "{outcome:?}"
     );
+}
+
+/// What is asked for while a tenant's keys can't be read must not look as if it were not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_cannot_be_read_are_not_absent() {
+    let mut database = Database::new();
+    let first = ready(&database).await;
+    let second = database.open();
+    let third = ledger::TenantId(3);
+    first.create_tenant(third).await.unwrap();
+    let id = first.derive_own_id(third, "somebody");
+    let mut one = draft(
+        &first,
+        PATIENT,
+        &id,
+        ledger::Owner::Tenant,
+        Expected::Absent,
+        "x",
+        &[],
+    );
+    one.tokens = vec![first.token(third, PATIENT, "code", "a")];
+    let mut commit = commit_of(&first, vec![one]);
+    commit.tenant = third;
+    first.commit(commit).await.unwrap();
+
+    database.cluster.kill();
+    let token = second.token(third, PATIENT, "code", "a");
+    let all = second.kind_token(third, PATIENT);
+    let range = second.range_query(third, PATIENT, "date", 1, 100).unwrap();
+    let derived = second.derive_own_id(third, "somebody");
+    database.cluster.run();
+
+    // What was made with the keys at hand answers, and what was made without them does not.
+    let found = async |query: Query| {
+        for _ in 0..1200 {
+            let hits = second.search(third, &query, None, None, 9).await;
+            match hits {
+                Err(LedgerError::Storage(text)) if !text.contains("keys of the tenant") => {
+                    // The database is still on its way.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => return other.map(|hits| hits.len()),
+            }
+        }
+        panic!("the database does not come back");
+    };
+    let is_fault = |outcome: Result<usize, LedgerError>| {
+        assert!(
+            matches!(outcome, Err(LedgerError::Storage(_))),
+            "{outcome:?}"
+        );
+    };
+    let fresh = loop {
+        let fresh = second.token(third, PATIENT, "code", "a");
+        if found(Query::Token(fresh)).await.is_ok() {
+            break fresh;
+        }
+    };
+    assert_eq!(found(Query::Token(fresh)).await.unwrap(), 1);
+    is_fault(found(Query::Token(token)).await);
+    is_fault(found(Query::Token(all)).await);
+    is_fault(found(range).await);
+    let with = Box::new(Query::Token(fresh));
+    is_fault(found(Query::Without(with, Box::new(Query::Token(token)))).await);
+    for outcome in [
+        second.get(third, PATIENT, &derived).await.map(drop),
+        second.version(third, PATIENT, &derived, 1).await.map(drop),
+        second
+            .history(third, PATIENT, &derived, None, 9)
+            .await
+            .map(drop),
+    ] {
+        assert!(
+            matches!(outcome, Err(LedgerError::Storage(_))),
+            "{outcome:?}"
+        );
+    }
+    for (id, tokens) in [(derived, vec![]), (id.clone() + "2", vec![token])] {
+        let mut one = draft(
+            &second,
+            PATIENT,
+            &id,
+            ledger::Owner::Tenant,
+            Expected::Absent,
+            "x",
+            &[],
+        );
+        one.tokens = tokens;
+        let mut commit = commit_of(&second, vec![one]);
+        commit.tenant = third;
+        let outcome = second.commit(commit).await;
+        assert!(
+            matches!(outcome, Err(LedgerError::Storage(_))),
+            "{outcome:?}"
+        );
+    }
+    // Now that the keys are known, everything is as ever.
+    assert_eq!(second.derive_own_id(third, "somebody"), id);
+    assert!(second.get(third, PATIENT, &id).await.unwrap().is_some());
 }

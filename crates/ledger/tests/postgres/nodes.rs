@@ -338,3 +338,27 @@ async fn founding_together_makes_one_store() {
     put(&both[1], PATIENT, "p", "p", Expected::Absent, "x", &[]).await;
     assert_sound(&both[0]).await;
 }
+
+/// Whoever decides on time looks at a feed to its end first, whichever node wrote it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_feed_is_what_the_store_says_now() {
+    let (_database, first, second) = pair().await;
+    let patient = first.mint_own_id(TENANT);
+    let shard = first.shard_of(TENANT, &of(&patient), &patient);
+    // Others are told of it some time later, at the latest after a fifth of a second.
+    for round in 0..20 {
+        let id = format!("{round}");
+        let at = put(
+            &first,
+            OBSERVATION,
+            &id,
+            &patient,
+            Expected::Absent,
+            "x",
+            &[],
+        )
+        .await;
+        assert_eq!(second.shard_head_now(shard).await.unwrap(), at.number);
+        assert_eq!(second.shard_head(shard), at.number);
+    }
+}
