@@ -24,7 +24,15 @@ CODES_MAX = 64
 TARGETS_MAX = 24
 # Found by sound, which nothing here does yet; a search by spelling under this name would mislead.
 LEFT_OUT = {"phonetic"}
-KINDS = {"token": "t", "string": "s", "date": "d", "reference": "r", "uri": "u"}
+KINDS = {
+    "token": "t",
+    "string": "s",
+    "date": "d",
+    "reference": "r",
+    "uri": "u",
+    "number": "n",
+    "quantity": "q",
+}
 # The compartment parameter that names the patient whose record it is comes before those that
 # name a patient in another part (author, performer, recipient, ...).
 OWNERS = ["patient", "subject", "beneficiary", "individual"]

@@ -6,7 +6,7 @@
     reason = "a test stops at the first thing that is wrong"
 )]
 
-use fhir::search::{IndexValue, Operand, SearchQuery, index};
+use fhir::search::{Asked, IndexValue, Operand, SearchQuery, Span, UnitAsked, index};
 use fhir::{Resource, validate};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -78,6 +78,15 @@ fn synthea_bundles() {
     assert!(bundles > 200 && owned > resources / 2 && entries > resources * 5);
 }
 
+fn at_its_end(span: &Span) -> Asked {
+    let at = span.high.or(span.low).unwrap().at;
+    Asked {
+        value: at,
+        means: (at, at),
+        near: (at, at),
+    }
+}
+
 fn matches_itself(resource: &Resource, parameter: &str, value: &IndexValue) {
     let operand = match value.clone() {
         IndexValue::Token { system, code } => Operand::Token {
@@ -103,6 +112,19 @@ fn matches_itself(resource: &Resource, parameter: &str, value: &IndexValue) {
             },
         },
         IndexValue::Uri(text) => Operand::Uri(text),
+        IndexValue::Number(span) => Operand::Number {
+            prefix: fhir::search::Prefix::Ge,
+            value: at_its_end(&span),
+        },
+        IndexValue::Quantity(quantity) => Operand::Quantity {
+            prefix: fhir::search::Prefix::Ge,
+            value: at_its_end(&quantity.value),
+            unit: quantity.canonical.map(|(unit, span)| UnitAsked {
+                system: None,
+                code: quantity.code,
+                canonical: Some((unit, at_its_end(&span))),
+            }),
+        },
     };
     let mut query = SearchQuery::parse(
         resource.kind(),

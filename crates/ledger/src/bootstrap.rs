@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::backend::{Backend, Snapshot, Touched, Write, turn_at};
 use crate::backup::{OUTBOX_HELD, RESTORING};
@@ -25,6 +26,13 @@ pub(crate) const ROOT: &str = "root";
 const SIGNER: &str = "signer";
 const DICTIONARY: &str = "dictionary/";
 const TENANT: &str = "tenant/";
+/// The meta row of the number from which on documents have all the tokens that today's programs give
+/// them.
+const INDEX: &str = "index";
+/// The generation of these tokens. It rises when whoever makes tokens makes some that were not made
+/// before; then older documents can't be found by them, and are told apart by their numbers. Generation 2
+/// came with numbers and quantities; stores of generation 1 have no row.
+const INDEX_GENERATION: u32 = 2;
 /// What is sealed under the root key to know it again.
 const ROOT_CHECK: &[u8] = b"cairn ledger";
 /// The format of the root row: this, the salt of the wrapping key, the sealed check. The first format
@@ -223,7 +231,31 @@ fn found(backend: &dyn Backend, options: &OpenOptions) -> Result<(), LedgerError
         row(ROOT, root_row),
         row(SIGNER, wrap(&root, entropy, SIGNER, &seed)),
         row(CHECKPOINT, checkpoint.into_bytes()),
+        row(INDEX, index_row(Number(0))),
     ])
+}
+
+/// generation u32, number u64.
+fn index_row(since: Number) -> Vec<u8> {
+    [&INDEX_GENERATION.to_be_bytes()[..], &since.0.to_be_bytes()].concat()
+}
+
+/// From which number on documents have all tokens; notes it where a store was written to by programs
+/// that made fewer.
+fn indexed_since(backend: &dyn Backend, last: Number) -> Result<Number, LedgerError> {
+    if let Some(row) = backend.snapshot().meta(INDEX)? {
+        let mut decoder = Decoder::new(&row, "index");
+        // A newer program's tokens are these and more.
+        if decoder.u32()? >= INDEX_GENERATION {
+            return Ok(Number(decoder.u64()?));
+        }
+    }
+    let since = Number(last.0.saturating_add(1));
+    backend.apply(vec![Write::Meta {
+        name: INDEX.to_owned(),
+        value: index_row(since),
+    }])?;
+    Ok(since)
 }
 
 fn store_row(id: &[u8; 16]) -> Vec<u8> {
@@ -445,6 +477,8 @@ pub(crate) fn open_store(
     let checkpoint = String::from_utf8(must(&*snapshot, CHECKPOINT)?).unwrap_or_default();
     let state = load_state(&**backend)?;
     let core = open_core(backend, options, state.last)?;
+    let since = indexed_since(&**backend, state.last)?;
+    core.indexed_since.store(since.0, Ordering::Relaxed);
     let suspect = suspect(&*snapshot, &core.signer, &state, &checkpoint)?;
     Ok(Opened {
         core,

@@ -344,6 +344,8 @@ pub enum Query {
     Or(Vec<Query>),
     /// Documents that the first holds and the second doesn't.
     Without(Box<Query>, Box<Query>),
+    /// Documents below a number that the query holds for.
+    Below(Number, Box<Query>),
 }
 
 /// One event of a shard's feed. Holds no patient details.

@@ -55,6 +55,7 @@ enum Node {
     And(Vec<Node>),
     Or(Vec<Node>),
     Without(Box<Node>, Box<Node>),
+    Below(Number, Box<Node>),
 }
 
 /// The postings of one token, read page by page.
@@ -102,6 +103,9 @@ impl Node {
                 Box::new(Self::new(with, tokens)?),
                 Box::new(Self::new(without, tokens)?),
             ),
+            Query::Below(number, query) => {
+                Self::Below(*number, Box::new(Self::new(query, tokens)?))
+            }
         })
     }
 
@@ -141,6 +145,21 @@ impl Node {
                     }
                 }
                 Ok(first.map_or(Found::End, Found::Hit))
+            }
+            Self::Below(number, node) => {
+                let Some(first) = number.0.checked_sub(1) else {
+                    return Ok(Found::End);
+                };
+                let first = Hit {
+                    number: Number(first),
+                    shard: Shard(0),
+                };
+                let place = if rank(place) < rank(first) {
+                    first
+                } else {
+                    place
+                };
+                node.seek(place, bounds)
             }
             Self::Without(with, without) => {
                 let mut place = place;
@@ -204,6 +223,7 @@ pub(crate) fn tokens_of(query: &Query) -> Vec<Token> {
         Query::Token(token) => vec![*token],
         Query::And(parts) | Query::Or(parts) => parts.iter().flat_map(tokens_of).collect(),
         Query::Without(with, without) => [tokens_of(with), tokens_of(without)].concat(),
+        Query::Below(_, query) => tokens_of(query),
     }
 }
 

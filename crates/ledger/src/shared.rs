@@ -42,6 +42,8 @@ pub(crate) struct Core {
     is_shared: bool,
     pub(crate) held: Held,
     pub(crate) stand_ins: StandIns,
+    /// Documents from this number on have all tokens.
+    pub(crate) indexed_since: AtomicU64,
     last: AtomicU64,
     feeds: Vec<AtomicU64>,
 }
@@ -94,6 +96,7 @@ impl Core {
             news: broadcast::Sender::new(NEWS),
             held: Held::new(node),
             stand_ins: StandIns::default(),
+            indexed_since: AtomicU64::new(0),
             last: AtomicU64::new(parts.last.0),
             feeds,
         })

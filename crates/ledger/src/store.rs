@@ -21,7 +21,7 @@ use crate::query::tokens_of;
 use crate::shared::{Core, STAND_IN_ID};
 use crate::writer::{Job, Request, Writer};
 use crate::{
-    Clock, Commit, Entropy, Kind, LedgerError, Owner, Query, Receipt, RootKey, SHARDS, Shard,
+    Clock, Commit, Entropy, Kind, LedgerError, Number, Owner, Query, Receipt, RootKey, SHARDS, Shard,
     StoragePart, TenantId, Token,
 };
 
@@ -301,6 +301,19 @@ impl Ledger {
         tokens
     }
 
+    fn made_query(
+        &self,
+        tenant: TenantId,
+        make: impl FnOnce(&TenantKeys) -> Option<Query>,
+    ) -> Option<Query> {
+        let (keys, failed) = self.core().tenant_or_stand_in(tenant);
+        let query = make(&keys)?;
+        if failed {
+            self.core().stand_ins.remember(tokens_of(&query));
+        }
+        Some(query)
+    }
+
     /// Asks the writer and waits for the answer.
     pub(crate) async fn ask<T>(
         &self,
@@ -438,6 +451,13 @@ impl Ledger {
         self.keys(tenant).shard_of(owner, id)
     }
 
+    /// Documents below this number were written by a program that gave them fewer tokens than today's:
+    /// what numbers and quantities they have, no token says. Zero where all documents have all.
+    #[must_use]
+    pub fn indexed_since(&self) -> Number {
+        Number(self.core().indexed_since.load(Ordering::Relaxed))
+    }
+
     /// The keyed token for a value of a parameter of a kind. Keyed per tenant.
     #[must_use]
     pub fn token(&self, tenant: TenantId, kind: Kind, parameter: &str, value: &str) -> Token {
@@ -475,12 +495,33 @@ impl Ledger {
         low: i64,
         high: i64,
     ) -> Option<Query> {
-        let (keys, failed) = self.core().tenant_or_stand_in(tenant);
-        let query = keys.range_query(kind, parameter, low, high)?;
-        if failed {
-            self.core().stand_ins.remember(tokens_of(&query));
-        }
-        Some(query)
+        self.made_query(tenant, |keys| keys.range_query(kind, parameter, low, high))
+    }
+
+    /// As [`Ledger::range_tokens`], in four levels of base 16, for positions that are coarse themselves.
+    #[must_use]
+    pub fn coarse_range_tokens(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        parameter: &str,
+        value: i64,
+    ) -> Vec<Token> {
+        self.tokens(tenant, |keys| keys.coarse_tokens(kind, parameter, value))
+    }
+
+    /// The query for positions in `low..=high` of [`Ledger::coarse_range_tokens`], exact, of at most 154
+    /// tokens; `None` when the range is wider than 64 cells of the widest level (4,096 positions each).
+    #[must_use]
+    pub fn coarse_range_query(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        parameter: &str,
+        low: i64,
+        high: i64,
+    ) -> Option<Query> {
+        self.made_query(tenant, |keys| keys.coarse_query(kind, parameter, low, high))
     }
 
     /// Writes everything of one cause, and returns when it is durable. Numbers rise in the order of

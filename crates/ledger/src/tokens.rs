@@ -3,17 +3,37 @@
 use crate::keys::TenantKeys;
 use crate::{Entropy, Kind, Owner, Query, SHARDS, Shard, Token};
 
-/// Levels of range tokens: cells of 8⁰ to 8⁵ positions.
-const RANGE_LEVELS: u32 = 6;
-/// Bits of the base of the levels.
-const RANGE_BASE_BITS: u32 = 3;
-/// The most cells of the widest level in one range. With days as positions these are 128 × 32,768
-/// days, more than the years 1 to 9999 that a FHIR date can name.
-const MAX_WIDEST_CELLS: i128 = 128;
+/// The cells that ranges are made of.
+#[derive(Clone, Copy)]
+struct Cells {
+    tag: u8,
+    levels: u32,
+    /// Bits of the base: a cell of a level holds that many of the level below.
+    base_bits: u32,
+    /// The most cells of the widest level in one range.
+    widest_max: i128,
+}
+
+/// Cells of 8⁰ to 8⁵ positions. With days as positions 128 of the widest are 128 × 32,768 days, more
+/// than the years 1 to 9999 that a FHIR date can name.
+const FINE: Cells = Cells {
+    tag: TAG_RANGE,
+    levels: 6,
+    base_bits: 3,
+    widest_max: 128,
+};
+/// Cells of 16⁰ to 16³ positions: two tokens less for each value, a few more for each question.
+const COARSE: Cells = Cells {
+    tag: TAG_COARSE,
+    levels: 4,
+    base_bits: 4,
+    widest_max: 64,
+};
 
 const TAG_VALUE: u8 = 0;
 const TAG_KIND: u8 = 1;
 const TAG_RANGE: u8 = 2;
+const TAG_COARSE: u8 = 3;
 
 impl TenantKeys {
     fn hash_token(&self, tag: u8, kind: Kind, parameter: &str, value: &[u8]) -> Token {
@@ -37,24 +57,43 @@ impl TenantKeys {
         self.hash_token(TAG_KIND, kind, "", &[])
     }
 
-    fn cell_token(&self, kind: Kind, parameter: &str, level: u32, cell: i128) -> Token {
+    fn cell_token(
+        &self,
+        cells: Cells,
+        kind: Kind,
+        parameter: &str,
+        (level, cell): (u32, i128),
+    ) -> Token {
         let mut value = [0; 20];
         value[..4].copy_from_slice(&level.to_be_bytes());
         value[4..].copy_from_slice(&cell.to_be_bytes());
-        self.hash_token(TAG_RANGE, kind, parameter, &value)
+        self.hash_token(cells.tag, kind, parameter, &value)
+    }
+
+    fn cells_of(&self, cells: Cells, kind: Kind, parameter: &str, value: i64) -> Vec<Token> {
+        (0..cells.levels)
+            .map(|level| {
+                let cell = i128::from(value) >> (cells.base_bits * level);
+                self.cell_token(cells, kind, parameter, (level, cell))
+            })
+            .collect()
+    }
+
+    fn cells_in(
+        &self,
+        cells: Cells,
+        kind: Kind,
+        parameter: &str,
+        low: i64,
+        high: i64,
+    ) -> Option<Query> {
+        let tokens = (cover(cells, low, high)?.into_iter())
+            .map(|cell| Query::Token(self.cell_token(cells, kind, parameter, cell)));
+        Some(Query::Or(tokens.collect()))
     }
 
     pub(crate) fn range_tokens(&self, kind: Kind, parameter: &str, value: i64) -> Vec<Token> {
-        (0..RANGE_LEVELS)
-            .map(|level| {
-                self.cell_token(
-                    kind,
-                    parameter,
-                    level,
-                    i128::from(value) >> (RANGE_BASE_BITS * level),
-                )
-            })
-            .collect()
+        self.cells_of(FINE, kind, parameter, value)
     }
 
     pub(crate) fn range_query(
@@ -64,13 +103,21 @@ impl TenantKeys {
         low: i64,
         high: i64,
     ) -> Option<Query> {
-        let cells = cover(low, high)?;
-        Some(Query::Or(
-            cells
-                .into_iter()
-                .map(|(level, cell)| Query::Token(self.cell_token(kind, parameter, level, cell)))
-                .collect(),
-        ))
+        self.cells_in(FINE, kind, parameter, low, high)
+    }
+
+    pub(crate) fn coarse_tokens(&self, kind: Kind, parameter: &str, value: i64) -> Vec<Token> {
+        self.cells_of(COARSE, kind, parameter, value)
+    }
+
+    pub(crate) fn coarse_query(
+        &self,
+        kind: Kind,
+        parameter: &str,
+        low: i64,
+        high: i64,
+    ) -> Option<Query> {
+        self.cells_in(COARSE, kind, parameter, low, high)
     }
 
     /// The shard of an id that is its own owner. Ids made here, and other random UUIDs, carry it in
@@ -153,13 +200,13 @@ fn uuid(mut bytes: [u8; 16], version: u8) -> String {
 
 /// The fewest cells (level, cell) that cover `low..=high` exactly, widest levels in the middle;
 /// `None` for an empty range gives no cells, too wide a one gives nothing.
-fn cover(low: i64, high: i64) -> Option<Vec<(u32, i128)>> {
+fn cover(of: Cells, low: i64, high: i64) -> Option<Vec<(u32, i128)>> {
     let (mut low, mut high) = (i128::from(low), i128::from(high));
     let mut cells = Vec::new();
-    let base = 1i128 << RANGE_BASE_BITS;
-    for level in 0..RANGE_LEVELS {
-        if level + 1 == RANGE_LEVELS {
-            if high - low >= MAX_WIDEST_CELLS {
+    let base = 1i128 << of.base_bits;
+    for level in 0..of.levels {
+        if level + 1 == of.levels {
+            if high - low >= of.widest_max {
                 return None;
             }
             cells.extend((low..=high).map(|cell| (level, cell)));
@@ -176,8 +223,8 @@ fn cover(low: i64, high: i64) -> Option<Vec<(u32, i128)>> {
         if low > high {
             break;
         }
-        low >>= RANGE_BASE_BITS;
-        high >>= RANGE_BASE_BITS;
+        low >>= of.base_bits;
+        high >>= of.base_bits;
     }
     Some(cells)
 }
@@ -285,13 +332,29 @@ mod tests {
         #[test]
         fn a_cover_holds_exactly_the_range(low in -100_000i64..100_000, width in 0i64..200_000, near in -70_000i64..300_000) {
             let high = low + width;
-            let cells = cover(low, high).unwrap();
+            let cells = cover(FINE, low, high).unwrap();
             // No cell is named twice, so no position is covered twice within a level.
             prop_assert_eq!(cells.iter().collect::<HashSet<_>>().len(), cells.len());
             let value = low + near;
             let covered = cells.iter().filter(|(level, cell)| i128::from(value) >> (3 * level) == *cell).count();
             prop_assert_eq!(covered, usize::from((low..=high).contains(&value)));
             prop_assert!(cells.len() <= 14 * 5 + 128);
+        }
+
+        #[test]
+        fn coarse_covers_hold_exactly_the_range(low in -131_000i64..131_000, width in 0i64..131_000, near in -70_000i64..200_000) {
+            let high = low + width;
+            let cells = cover(COARSE, low, high).unwrap();
+            prop_assert_eq!(cells.iter().collect::<HashSet<_>>().len(), cells.len());
+            let value = low + near;
+            let covered = cells.iter().filter(|(level, cell)| i128::from(value) >> (4 * level) == *cell).count();
+            prop_assert_eq!(covered, usize::from((low..=high).contains(&value)));
+            prop_assert!(cells.len() <= 30 * 3 + 64);
+            let keys = keys(1);
+            let wanted = tokens_of(&keys.coarse_query(Kind(1), "value", low, high).unwrap());
+            let found = keys.coarse_tokens(Kind(1), "value", value);
+            prop_assert_eq!(found.len(), 4);
+            prop_assert_eq!(found.iter().any(|token| wanted.contains(token)), (low..=high).contains(&value));
         }
 
         #[test]

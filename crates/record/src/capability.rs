@@ -15,6 +15,8 @@ fn search_parameter(parameter: &Parameter) -> Value {
         ParameterKind::Date => "date",
         ParameterKind::Reference => "reference",
         ParameterKind::Uri => "uri",
+        ParameterKind::Number => "number",
+        ParameterKind::Quantity => "quantity",
     };
     json!({ "name": parameter.name, "type": kind })
 }

@@ -7,13 +7,18 @@
 //! | date | the day of the first and the last millisecond, at several precisions: `name@` if they are the same, else `name<` and `name>` | all prefixes but `ne`, by ranges of days |
 //! | reference | `name/` = `Type/id`, or the URL | either |
 //! | uri | `name:` = the URI | equality |
+//! | number | `name#@` = the place of the number among all numbers, at four precisions; of a range `name#<` that of its lower and `name#>` that of its upper end | all prefixes but `ne` |
+//! | quantity | the same of the value, whatever its unit, with `name;` = the unit's code and words and, with a system, `name;\|` = system and code; the same in UCUM's canonical unit, which is then part of the name | `number`, `number\|system\|code`, `number\|\|code` |
 //!
 //! Besides, every document of a patient has the patient's id under [`OWNER`], a consent that may
 //! restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
 //! for any owner under [`TWINS`]. An audit event has each patient once, under [`OWNER`], where its
 //! parameters `patient` and `entity` find them too: a transaction can have 5,000. A clause that tokens can't answer (`:contains`, `:missing`,
 //! `system|`, `ne`) is left to the check on the opened body, which is made for every hit anyway.
-use fhir::search::{Clause, IndexValue, Modifier, Operand, Prefix, SearchQuery, index, normalise};
+use fhir::search::{
+    Asked, Clause, IndexValue, Modifier, Operand, POSITION_MAX, ParameterKind, Prefix, Quantity,
+    SearchQuery, Span, UnitAsked, index, normalise,
+};
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
 
@@ -67,6 +72,7 @@ fn pair(system: &str, code: &str) -> String {
 struct Maker<'a> {
     ledger: &'a Ledger,
     tenant: TenantId,
+    resource: ResourceType,
     kind: Kind,
 }
 
@@ -78,6 +84,24 @@ impl Maker<'_> {
     fn days(&self, parameter: &str, way: &str, day: i64) -> Vec<Token> {
         let name = format!("{parameter}{way}");
         self.ledger.range_tokens(self.tenant, self.kind, &name, day)
+    }
+    /// The tokens of a number or a range of numbers.
+    fn span(&self, parameter: &str, span: &Span) -> Vec<Token> {
+        let low = (span.low).map_or(-POSITION_MAX, |end| end.at.position());
+        let high = (span.high).map_or(POSITION_MAX, |end| end.at.position());
+        let of = |way: &str, position: i64| {
+            let name = format!("{parameter}#{way}");
+            (self.ledger).coarse_range_tokens(self.tenant, self.kind, &name, position)
+        };
+        if low == high {
+            of("@", low)
+        } else {
+            [of("<", low), of(">", high)].concat()
+        }
+    }
+    fn positions(&self, parameter: &str, way: &str, low: i64, high: i64) -> Option<Query> {
+        let name = format!("{parameter}#{way}");
+        (self.ledger).coarse_range_query(self.tenant, self.kind, &name, low, high)
     }
     fn range(&self, parameter: &str, way: &str, low: i64, high: i64) -> Option<Query> {
         let name = format!("{parameter}{way}");
@@ -121,6 +145,7 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     let make = Maker {
         ledger,
         tenant,
+        resource: resource.kind(),
         kind: kind(resource.kind()),
     };
     let mut tokens = Vec::with_capacity(32);
@@ -158,6 +183,13 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
                 }
             }
             IndexValue::Uri(uri) => tokens.push(make.one(name, ":", &uri)),
+            IndexValue::Number(span) => tokens.extend(make.span(name, &span)),
+            IndexValue::Quantity(quantity) => {
+                // Every one of an observation is under the name of all of them.
+                if indexed_as(resource.kind(), name) == name {
+                    tokens.extend(of_quantity(&make, name, &quantity));
+                }
+            }
         }
     }
     if resource.kind() == ResourceType::AuditEvent {
@@ -176,6 +208,41 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     }
     tokens.sort_unstable();
     tokens.dedup();
+    tokens
+}
+
+/// The parameter whose tokens answer another one: what has a value in an observation or a component has
+/// it in one of them.
+fn indexed_as(kind: ResourceType, parameter: &str) -> &str {
+    match parameter {
+        "value-quantity" | "component-value-quantity" if kind == ResourceType::Observation => {
+            "combo-value-quantity"
+        }
+        other => other,
+    }
+}
+
+/// The parameter of the values in one of UCUM's canonical units.
+fn in_unit(parameter: &str, canonical: &str) -> String {
+    format!("{parameter} {canonical}")
+}
+
+/// At most ten tokens for a point, 18 for a range.
+fn of_quantity(make: &Maker<'_>, name: &str, quantity: &Quantity<String>) -> Vec<Token> {
+    let mut tokens = make.span(name, &quantity.value);
+    if let Some((unit, span)) = &quantity.canonical {
+        tokens.extend(make.span(&in_unit(name, unit), span));
+    }
+    for words in [&quantity.code, &quantity.unit] {
+        if !words.is_empty() {
+            tokens.push(make.one(name, ";", words));
+        }
+    }
+    // A code of a canonical unit is asked for by that unit.
+    if !quantity.system.is_empty() && quantity.canonical.is_none() {
+        let coded = pair(&quantity.system, &quantity.code);
+        tokens.push(make.one(name, ";|", &coded));
+    }
     tokens
 }
 
@@ -200,6 +267,7 @@ pub(crate) fn of_patient(
     let make = Maker {
         ledger,
         tenant,
+        resource: kind,
         kind: self::kind(kind),
     };
     let owner = Query::Token(make.one(OWNER, "", patient));
@@ -219,6 +287,7 @@ pub(crate) fn plan(
     let make = Maker {
         ledger,
         tenant,
+        resource: query.kind,
         kind: kind(query.kind),
     };
     let mut plan = Plan {
@@ -240,9 +309,16 @@ pub(crate) fn plan(
         if !indexed(query.kind, &clause.parameter) {
             continue;
         }
-        let Some(part) = clause_query(&make, clause) else {
+        let Some(mut part) = clause_query(&make, clause) else {
             continue;
         };
+        let since = ledger.indexed_since();
+        let is_new = matches!(clause.kind, ParameterKind::Number | ParameterKind::Quantity);
+        if is_new && since > Number(0) {
+            // What no token says of older documents, the check on the opened body says.
+            let every = Query::Token(ledger.kind_token(tenant, make.kind));
+            part = Query::Or(vec![part, Query::Below(since, Box::new(every))]);
+        }
         let tokens = count(&part);
         if tokens > CLAUSE_TOKENS_MAX.min(left) {
             continue;
@@ -267,11 +343,12 @@ pub(crate) fn plan(
     plan
 }
 
-fn count(query: &Query) -> usize {
+pub(crate) fn count(query: &Query) -> usize {
     match query {
         Query::Token(_) => 1,
         Query::And(parts) | Query::Or(parts) => parts.iter().map(count).sum(),
         Query::Without(with, without) => count(with) + count(without),
+        Query::Below(_, query) => count(query),
     }
 }
 
@@ -290,7 +367,7 @@ fn clause_query(make: &Maker<'_>, clause: &Clause) -> Option<Query> {
         Some(Modifier::Contains | Modifier::Missing) => return None,
     }
     let exactly = clause.modifier == Some(Modifier::Not);
-    let name = clause.parameter.as_str();
+    let name = indexed_as(make.resource, &clause.parameter);
     let parts: Option<Vec<Query>> = clause
         .operands
         .iter()
@@ -330,9 +407,64 @@ fn clause_query(make: &Maker<'_>, clause: &Clause) -> Option<Query> {
                 None
             }
             Operand::Uri(uri) => Some(Query::Token(make.one(name, ":", uri))),
+            Operand::Number { prefix, value } => number_query(make, name, *prefix, value),
+            Operand::Quantity {
+                prefix,
+                value,
+                unit,
+            } => quantity_query(make, name, *prefix, value, unit.as_ref()),
         })
         .collect();
     any(parts?)
+}
+
+/// Where the ends of what matches stand among all numbers.
+fn number_query(make: &Maker<'_>, name: &str, prefix: Prefix, asked: &Asked) -> Option<Query> {
+    let at = asked.value.position();
+    let (way, low, high) = match prefix {
+        Prefix::Ne => return None,
+        Prefix::Eq => ("<", asked.means.0.position(), asked.means.1.position()),
+        Prefix::Gt | Prefix::Ge => (">", at, POSITION_MAX),
+        Prefix::Lt | Prefix::Le => ("<", -POSITION_MAX, at),
+        Prefix::Sa => ("<", at, POSITION_MAX),
+        Prefix::Eb => (">", -POSITION_MAX, at),
+        Prefix::Ap => {
+            let (low, high) = (asked.near.0.position(), asked.near.1.position());
+            return Some(Query::Or(vec![
+                make.positions(name, "@", low, high)?,
+                Query::And(vec![
+                    make.positions(name, "<", -POSITION_MAX, high)?,
+                    make.positions(name, ">", low, POSITION_MAX)?,
+                ]),
+            ]));
+        }
+    };
+    let point = make.positions(name, "@", low, high)?;
+    let range = make.positions(name, way, low, high)?;
+    Some(Query::Or(vec![point, range]))
+}
+
+fn quantity_query(
+    make: &Maker<'_>,
+    name: &str,
+    prefix: Prefix,
+    value: &Asked,
+    unit: Option<&UnitAsked>,
+) -> Option<Query> {
+    let any_unit = number_query(make, name, prefix, value)?;
+    let Some(unit) = unit else {
+        return Some(any_unit);
+    };
+    let named = match &unit.system {
+        None => make.one(name, ";", &unit.code),
+        Some(system) => make.one(name, ";|", &pair(system, &unit.code)),
+    };
+    let named = Query::And(vec![Query::Token(named), any_unit]);
+    let Some((canonical, value)) = &unit.canonical else {
+        return Some(named);
+    };
+    let converted = number_query(make, &in_unit(name, canonical), prefix, value)?;
+    Some(Query::Or(vec![converted, named]))
 }
 
 /// Which days the first or the last millisecond of a matching period is on.
@@ -345,7 +477,7 @@ fn date_query(
 ) -> Option<Query> {
     let last_ms = end_ms.saturating_sub(1);
     let (way, low, high) = match prefix {
-        Prefix::Ne => return None,
+        Prefix::Ne | Prefix::Ap => return None,
         Prefix::Eq => ("<", day(start_ms), day(last_ms)),
         Prefix::Gt => (">", day(end_ms), DAYS_MAX),
         Prefix::Ge => (">", day(start_ms), DAYS_MAX),
@@ -377,7 +509,7 @@ fn narrow(plan: &mut Plan, clause: &Clause) {
         };
         let (low, high) = match prefix {
             Prefix::Eq => (Some(at(*start_ms)), Some(at(*end_ms))),
-            Prefix::Ne => (None, None),
+            Prefix::Ne | Prefix::Ap => (None, None),
             Prefix::Gt | Prefix::Sa => (Some(at(*end_ms)), None),
             Prefix::Ge => (Some(at(*start_ms)), None),
             Prefix::Lt | Prefix::Eb => (None, Some(at(*start_ms))),

@@ -471,3 +471,129 @@ async fn large_answers_are_compressed() {
     assert_eq!(header(&packed, "content-encoding"), "gzip");
     house.end().await;
 }
+
+#[tokio::test]
+async fn quantities_are_found_across_units() {
+    let house = house().await;
+    let put = async |path: &str, body: Value| {
+        let sent = house.sent(Method::PUT, &format!("/fhir/r4/{path}"), &body);
+        let answer = sent.send().await.expect("an answer");
+        assert_eq!(answer.status(), 201, "{path}");
+    };
+    put("Patient/p", json!({"resourceType": "Patient", "id": "p"})).await;
+    let ucum = "http://unitsofmeasure.org";
+    for (id, value, code) in [
+        ("light", 5, "mg"),
+        ("heavy", 6, "mg"),
+        ("other", 7, "g"),
+        ("volume", 9, "mL"),
+        ("pressure", 120, "mm[Hg]"),
+    ] {
+        put(
+            &format!("Observation/{id}"),
+            json!({
+                "resourceType": "Observation", "id": id, "status": "final", "code": { "text": "x" },
+                "subject": { "reference": "Patient/p" },
+                "valueQuantity": { "value": value, "unit": code, "system": ucum, "code": code },
+            }),
+        )
+        .await;
+    }
+    put(
+        "Observation/words",
+        json!({
+            "resourceType": "Observation", "id": "words", "status": "final", "code": { "text": "x" },
+            "subject": { "reference": "Patient/p" }, "valueString": "much",
+        }),
+    )
+    .await;
+    put(
+        "RiskAssessment/risk",
+        json!({
+            "resourceType": "RiskAssessment", "id": "risk", "status": "final", "subject": { "reference": "Patient/p" },
+            "prediction": [{ "probabilityDecimal": 0.25 }],
+        }),
+    )
+    .await;
+    for (asked, expected) in [
+        (
+            "Observation?value-quantity=gt5.4||mg",
+            vec!["other", "heavy"],
+        ),
+        ("Observation?value-quantity=lt5.4||mg", vec!["light"]),
+        (
+            "Observation?value-quantity=0.006|http://unitsofmeasure.org|g",
+            vec!["heavy"],
+        ),
+        (
+            "Observation?value-quantity=ge7000|http://unitsofmeasure.org|mg",
+            vec!["other"],
+        ),
+        ("Observation?value-quantity=15.9987||kPa", vec!["pressure"]),
+        ("Observation?value-quantity=9", vec!["volume"]),
+        (
+            "Observation?combo-value-quantity=gt8",
+            vec!["pressure", "volume"],
+        ),
+        ("Observation?component-value-quantity=gt8", vec![]),
+        (
+            "Observation?value-quantity=ap5.5||mg",
+            vec!["heavy", "light"],
+        ),
+        (
+            "Observation?value-quantity=5||mg,9||mL",
+            vec!["volume", "light"],
+        ),
+        (
+            "Observation?value-quantity=gt5.4||mg&value-quantity=lt1||g",
+            vec!["heavy"],
+        ),
+        (
+            "Observation?value-quantity=ne5||mg&_count=9",
+            vec!["pressure", "volume", "other", "heavy"],
+        ),
+        ("Observation?value-quantity:missing=true", vec!["words"]),
+        ("RiskAssessment?probability=gt0.2", vec!["risk"]),
+        ("RiskAssessment?probability=gt0.25", vec![]),
+        ("RiskAssessment?probability=0.3", vec![]),
+        ("RiskAssessment?probability=0.25", vec!["risk"]),
+    ] {
+        let answer = house
+            .asked(Method::GET, &format!("/fhir/r4/{asked}"))
+            .send()
+            .await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 200, "{asked}");
+        let bundle: Value = answer.json().await.expect("JSON");
+        let found: Vec<&str> = (bundle["entry"].as_array().into_iter().flatten())
+            .filter_map(|entry| entry["resource"]["id"].as_str())
+            .collect();
+        assert_eq!(found, expected, "{asked}");
+    }
+    let wrong = house
+        .asked(Method::GET, "/fhir/r4/Observation?value-quantity=5mg")
+        .send()
+        .await;
+    assert_outcome(wrong.expect("an answer"), 400, "value").await;
+    let metadata = house
+        .bare(Method::GET, "/fhir/r4/metadata")
+        .send()
+        .await
+        .expect("an answer");
+    let metadata: Value = metadata.json().await.expect("JSON");
+    let resources = metadata["rest"][0]["resource"]
+        .as_array()
+        .expect("resources");
+    let observation = resources
+        .iter()
+        .find(|one| one["type"] == "Observation")
+        .expect("observations");
+    let parameter = json!({ "name": "value-quantity", "type": "quantity" });
+    assert!(
+        observation["searchParam"]
+            .as_array()
+            .expect("parameters")
+            .contains(&parameter)
+    );
+    house.end().await;
+}

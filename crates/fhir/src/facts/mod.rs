@@ -241,6 +241,8 @@ fn parse_search(text: &'static str) -> Vec<TypeSearch> {
                 "s" => ParameterKind::String,
                 "d" => ParameterKind::Date,
                 "r" => ParameterKind::Reference,
+                "n" => ParameterKind::Number,
+                "q" => ParameterKind::Quantity,
                 _ => ParameterKind::Uri,
             };
             let targets = match targets {

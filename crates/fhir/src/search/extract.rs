@@ -1,13 +1,16 @@
 //! What a resource says under a search parameter.
+use super::measure::{amount, quantity};
 use super::plan::{Compiled, Leaf, compiled};
-use super::{IndexEntry, IndexValue, OPEN_END_MS, OPEN_START_MS, ParameterKind, normalise};
+use super::{
+    IndexEntry, IndexValue, OPEN_END_MS, OPEN_START_MS, ParameterKind, Quantity, Span, normalise,
+};
 use crate::{Reference, Resource, ResourceType, date, facts, is_id};
 use serde_json::Value;
 use std::cell::Cell;
 use std::collections::HashSet;
 
 /// A value as it stands in the resource.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Found<'a> {
     Token {
         system: &'a str,
@@ -23,6 +26,8 @@ pub(super) enum Found<'a> {
     /// An absolute URL.
     Url(&'a str),
     Uri(&'a str),
+    Number(Span),
+    Quantity(Quantity<&'a str>),
 }
 
 impl Found<'_> {
@@ -43,6 +48,14 @@ impl Found<'_> {
             }
             Self::Url(url) => IndexValue::Reference(url.to_owned()),
             Self::Uri(uri) => IndexValue::Uri(uri.to_owned()),
+            Self::Number(span) => IndexValue::Number(span),
+            Self::Quantity(quantity) => IndexValue::Quantity(Quantity {
+                value: quantity.value,
+                system: quantity.system.to_owned(),
+                code: quantity.code.to_owned(),
+                unit: quantity.unit.to_owned(),
+                canonical: quantity.canonical,
+            }),
         }
     }
 }
@@ -132,12 +145,24 @@ fn of_parameter<'a>(resource: &'a Resource, parameter: &Compiled, sink: &mut dyn
                 ParameterKind::Date => period(leaf, value, sink),
                 ParameterKind::Reference => reference(leaf, value, sink),
                 ParameterKind::Uri => uri(value, sink),
+                ParameterKind::Number => {
+                    amount(leaf, value)
+                        .into_iter()
+                        .map(Found::Number)
+                        .for_each(&mut *sink);
+                }
+                ParameterKind::Quantity => {
+                    quantity(leaf, value)
+                        .into_iter()
+                        .map(Found::Quantity)
+                        .for_each(&mut *sink);
+                }
             },
         );
     }
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str().filter(|text| !text.is_empty())
 }
 

@@ -2,17 +2,21 @@
 //! a query is parsed, and whether a resource matches one.
 //!
 //! [`index`] and [`SearchQuery::matches`] look at a resource through one and the same extraction,
-//! so they can't disagree. Parameters of the types number, quantity, composite and special are not
-//! here, nor is `phonetic`: a query that uses one is refused as unknown.
+//! so they can't disagree. Parameters of the types composite and special are not here, nor is
+//! `phonetic`: a query that uses one is refused as unknown.
 
 mod extract;
+mod measure;
+mod number;
 mod plan;
 mod query;
 mod text;
+mod unit;
 
 use crate::facts;
 use crate::{Resource, ResourceType};
 
+pub use number::{Amount, Asked, End, POSITION_MAX, Span};
 pub use query::{COUNT_DEFAULT, COUNT_MAX};
 pub use text::normalise;
 
@@ -27,6 +31,8 @@ pub enum ParameterKind {
     Date,
     Reference,
     Uri,
+    Number,
+    Quantity,
 }
 
 /// A search parameter that is indexed and can be searched by.
@@ -105,6 +111,25 @@ pub enum IndexValue {
     Reference(String),
     /// A URI; a canonical URL with version also without it.
     Uri(String),
+    /// A number.
+    Number(Span),
+    /// A quantity.
+    Quantity(Quantity<String>),
+}
+
+/// A quantity as a resource says it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Quantity<T> {
+    /// The value, whatever the unit.
+    pub value: Span,
+    /// The system of the unit's code; empty if none.
+    pub system: T,
+    /// The unit's code; empty if none.
+    pub code: T,
+    /// The unit in words; empty if none.
+    pub unit: T,
+    /// UCUM's canonical unit and the value in it, where there are any.
+    pub canonical: Option<(String, Span)>,
 }
 
 /// What a resource is indexed by.
@@ -123,7 +148,8 @@ pub fn index(resource: &Resource) -> Vec<IndexEntry> {
     extract::index(resource)
 }
 
-/// Comparison prefix of a date.
+/// Comparison prefix of a date, a number or a quantity. `ap` is for the latter two only: what is near a
+/// date depends on today, and there is no clock here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Prefix {
@@ -135,6 +161,7 @@ pub enum Prefix {
     Le,
     Sa,
     Eb,
+    Ap,
 }
 
 /// One alternative of a clause.
@@ -172,8 +199,35 @@ pub enum Operand {
     },
     /// A URI.
     Uri(String),
+    /// A number with its prefix.
+    Number {
+        /// prefix
+        prefix: Prefix,
+        /// the number
+        value: Asked,
+    },
+    /// A quantity with its prefix.
+    Quantity {
+        /// prefix
+        prefix: Prefix,
+        /// the number, whatever its unit
+        value: Asked,
+        /// the unit, if one is asked for
+        unit: Option<UnitAsked>,
+    },
     /// `:missing=true|false`.
     Missing(bool),
+}
+
+/// The unit that a query names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitAsked {
+    /// System of the code; with `None` the unit's words will do as well.
+    pub system: Option<String>,
+    /// The code.
+    pub code: String,
+    /// UCUM's canonical unit and the number in it, where the code may be UCUM's.
+    pub canonical: Option<(String, Asked)>,
 }
 
 /// Modifiers that are supported.
@@ -216,6 +270,8 @@ pub struct SearchQuery {
     pub used: Vec<(String, String)>,
 }
 
+#[cfg(test)]
+mod measures;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -26,12 +26,19 @@ pub(super) enum Leaf {
     ContactPoint,
     /// `date`, `dateTime` and `instant`
     Date,
+    /// `decimal` and the whole numbers
+    Decimal,
     HumanName,
     Identifier,
+    Money,
     Period,
+    /// `Quantity` and what specialises it
+    Quantity,
+    Range,
     Reference,
     /// A resource in a resource.
     Resource,
+    SampledData,
     /// `string` and what specialises it, save `code`
     Text,
     Timing,
@@ -51,11 +58,16 @@ impl Leaf {
             "Coding" => Self::Coding,
             "ContactPoint" => Self::ContactPoint,
             "date" | "dateTime" | "instant" => Self::Date,
+            "decimal" | "integer" | "positiveInt" | "unsignedInt" => Self::Decimal,
             "HumanName" => Self::HumanName,
             "Identifier" => Self::Identifier,
+            "Money" => Self::Money,
             "Period" => Self::Period,
+            "Quantity" | "Age" | "Count" | "Distance" | "Duration" => Self::Quantity,
+            "Range" => Self::Range,
             "Reference" => Self::Reference,
             "Resource" => Self::Resource,
+            "SampledData" => Self::SampledData,
             "string" | "id" | "markdown" => Self::Text,
             "Timing" => Self::Timing,
             "uri" | "url" | "canonical" | "oid" | "uuid" => Self::Uri,

@@ -23,6 +23,11 @@ fn odd_json_is_no_reason_to_panic() {
         json!({"start": [], "end": {}}),
         json!([{"system": [], "value": {}}]),
         json!({"event": "x", "repeat": []}),
+        json!({"value": 5.4, "code": "mg", "system": "http://unitsofmeasure.org"}),
+        json!({"value": "5", "comparator": "~", "low": 1, "high": {"value": []}}),
+        json!({"low": {"value": 7}, "high": {"value": 1e300, "unit": "x"}}),
+        json!({"origin": {"value": 1}, "data": "1 2 x", "factor": []}),
+        json!({"origin": {"value": 1e308}, "data": "E U L"}),
     ];
     for kind in ResourceType::all() {
         for value in &odd {
@@ -81,6 +86,10 @@ fn query_for(kind: ResourceType, entry: &IndexEntry, variant: u8) -> SearchQuery
             }
         },
         IndexValue::Reference(text) | IndexValue::Uri(text) => escape(text),
+        IndexValue::Number(_) | IndexValue::Quantity(_) => {
+            name += ":missing";
+            "false".to_owned()
+        }
     };
     let parsed = SearchQuery::parse(kind, &[(name.clone(), value.clone())], false);
     match parsed {

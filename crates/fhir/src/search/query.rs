@@ -1,7 +1,10 @@
 //! Queries: from the parameters of a request to clauses, and whether a resource matches them.
 use super::extract::{Found, of_name};
+use super::number::Written;
+use super::unit::{Canonical, UCUM};
 use super::{
-    COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, SearchQuery, normalise, parameters,
+    COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, Quantity, SearchQuery, UnitAsked,
+    normalise, parameters,
 };
 use crate::facts::{self, Targets};
 use crate::{IssueCode, OperationOutcome, Reference, Resource, ResourceType, date, is_id};
@@ -145,12 +148,12 @@ fn clause_matches(clause: &Clause, resource: &Resource) -> bool {
             || clause
                 .operands
                 .iter()
-                .any(|operand| operand_matches(operand, clause.modifier, found));
+                .any(|operand| operand_matches(operand, clause.modifier, &found));
     });
     hit != (clause.modifier == Some(Modifier::Not))
 }
 
-fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: Found<'_>) -> bool {
+fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: &Found<'_>) -> bool {
     match (operand, found) {
         (
             Operand::Token { system, code },
@@ -161,8 +164,8 @@ fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: Found<'
         ) => {
             system
                 .as_deref()
-                .is_none_or(|system| system == found_system)
-                && code.as_deref().is_none_or(|code| code == found_code)
+                .is_none_or(|system| system == *found_system)
+                && code.as_deref().is_none_or(|code| code == *found_code)
         }
         (Operand::String(wanted), Found::Text(text)) => match modifier {
             Some(Modifier::Exact) => wanted == text,
@@ -179,7 +182,7 @@ fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: Found<'
                 start_ms: found_start,
                 end_ms: found_end,
             },
-        ) => prefix.matches((*start_ms, *end_ms), (found_start, found_end)),
+        ) => prefix.matches((*start_ms, *end_ms), (*found_start, *found_end)),
         (
             Operand::Reference {
                 kind,
@@ -187,7 +190,7 @@ fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: Found<'
                 url: None,
             },
             Found::Literal(found_kind, found_id),
-        ) => id == found_id && kind.is_none_or(|kind| kind == found_kind),
+        ) => id == found_id && kind.is_none_or(|kind| kind == *found_kind),
         (
             Operand::Reference {
                 url: Some(wanted), ..
@@ -195,7 +198,40 @@ fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: Found<'
             Found::Url(url),
         ) => wanted == url,
         (Operand::Uri(wanted), Found::Uri(uri)) => wanted == uri,
+        (Operand::Number { prefix, value }, Found::Number(span)) => value.matches(*prefix, span),
+        (
+            Operand::Quantity {
+                prefix,
+                value,
+                unit: None,
+            },
+            Found::Quantity(found),
+        ) => value.matches(*prefix, &found.value),
+        (
+            Operand::Quantity {
+                prefix,
+                value,
+                unit: Some(unit),
+            },
+            Found::Quantity(found),
+        ) => match (&unit.canonical, &found.canonical) {
+            // One unit's values can be said in the other.
+            (Some((wanted, value)), Some((unit, span))) if wanted == unit => {
+                value.matches(*prefix, span)
+            }
+            _ => unit.names(found) && value.matches(*prefix, &found.value),
+        },
         _ => false,
+    }
+}
+
+impl UnitAsked {
+    /// Whether a resource's unit is the very one that is asked for.
+    fn names(&self, found: &Quantity<&str>) -> bool {
+        match &self.system {
+            Some(system) => system == found.system && self.code == found.code,
+            None => self.code == found.code || self.code == found.unit,
+        }
     }
 }
 
@@ -214,6 +250,8 @@ impl Prefix {
             Self::Le => resource.0 < query.0 || within,
             Self::Sa => resource.0 >= query.1,
             Self::Eb => resource.1 <= query.0,
+            // Never parsed for a date.
+            Self::Ap => false,
         }
     }
 }
@@ -277,7 +315,10 @@ fn clause(
                 ParameterKind::Token => "not, missing",
                 ParameterKind::String => "exact, contains, missing",
                 ParameterKind::Reference => "missing and names of resource types",
-                ParameterKind::Date | ParameterKind::Uri => "missing",
+                ParameterKind::Date
+                | ParameterKind::Uri
+                | ParameterKind::Number
+                | ParameterKind::Quantity => "missing",
             };
             return Err(bad(
                 IssueCode::NotSupported,
@@ -322,6 +363,13 @@ fn clause(
                 &mut operands,
             )?,
             ParameterKind::Uri => operands.push(Operand::Uri(unescape(&part))),
+            ParameterKind::Number => {
+                let (prefix, rest) = prefixed(name, &part, true)?;
+                let value = written(name, rest)?.asked(None);
+                let value = value.ok_or_else(|| out_of_range(name))?;
+                operands.push(Operand::Number { prefix, value });
+            }
+            ParameterKind::Quantity => operands.push(quantity(name, &part)?),
         }
         if operands.len() > OPERANDS_MAX {
             return Err(bad(
@@ -404,7 +452,12 @@ fn token(name: &str, parameter: &str, part: &str) -> Result<Operand, OperationOu
     Ok(operand)
 }
 
-fn date_operand(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
+/// The prefix of a value and the rest; `ap` is for those that it is `allowed` for.
+fn prefixed<'a>(
+    name: &str,
+    part: &'a str,
+    ap: bool,
+) -> Result<(Prefix, &'a str), OperationOutcome> {
     let (prefix, rest) = match part.as_bytes() {
         [b'a'..=b'z', b'a'..=b'z', ..] => part.split_at(2),
         _ => ("eq", part),
@@ -418,14 +471,82 @@ fn date_operand(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
         "le" => Prefix::Le,
         "sa" => Prefix::Sa,
         "eb" => Prefix::Eb,
+        "ap" if ap => Prefix::Ap,
         _ => {
+            let more = if ap { ", ap" } else { "" };
             return Err(bad(
                 IssueCode::NotSupported,
                 name,
-                "has a prefix that is not supported; known are eq, ne, gt, lt, ge, le, sa, eb",
+                format!(
+                    "has a prefix that is not supported; known are eq, ne, gt, lt, ge, le, sa, eb{more}"
+                ),
             ));
         }
     };
+    Ok((prefix, rest))
+}
+
+fn written(name: &str, text: &str) -> Result<Written, OperationOutcome> {
+    // In a URL that isn't escaped as it should be, a leading `+` arrives as a space.
+    Written::parse(text.trim_start_matches(' ')).ok_or_else(|| {
+        bad(
+            IssueCode::Value,
+            name,
+            "begins with a number as FHIR writes it, such as 100, 5.40 or 1e-3",
+        )
+    })
+}
+
+fn out_of_range(name: &str) -> OperationOutcome {
+    bad(IssueCode::Value, name, "is too great or too small a number")
+}
+
+/// `number`, `number|system|code` or `number||code`.
+fn quantity(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
+    let sides: Vec<String> = split(part, '|').iter().map(|side| unescape(side)).collect();
+    let (text, unit) = match sides.as_slice() {
+        [text] => (text, None),
+        [text, system, code] if !code.is_empty() => (text, Some((system, code))),
+        _ => {
+            return Err(bad(
+                IssueCode::Value,
+                name,
+                "is `number`, `number|system|code` or `number||code`",
+            ));
+        }
+    };
+    let (prefix, rest) = prefixed(name, text, true)?;
+    let written = written(name, rest)?;
+    let unit = match unit {
+        None => None,
+        Some((system, code)) => {
+            let canonical = (system.is_empty() || system == UCUM)
+                .then(|| Canonical::of(code))
+                .flatten();
+            let canonical = match canonical {
+                None => None,
+                Some(canonical) => {
+                    let value = written.asked(Some(&canonical));
+                    let value = value.ok_or_else(|| out_of_range(name))?;
+                    Some((canonical.unit.clone(), value))
+                }
+            };
+            Some(UnitAsked {
+                system: Some(system.clone()).filter(|system| !system.is_empty()),
+                code: code.clone(),
+                canonical,
+            })
+        }
+    };
+    Ok(Operand::Quantity {
+        prefix,
+        value: written.asked(None).ok_or_else(|| out_of_range(name))?,
+        unit,
+    })
+}
+
+fn date_operand(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
+    let (prefix, rest) = prefixed(name, part, false)?;
     // In a URL that isn't escaped as it should be, the `+` of a zone arrives as a space.
     let date = date::parse(rest).or_else(|| date::parse(&rest.replace(' ', "+")));
     let date = date.ok_or_else(|| {

@@ -96,6 +96,11 @@ fn every_expression_of_the_table_compiles_and_yields_what_is_read() {
                     matches!(leaf, Leaf::Reference | Leaf::Resource | Leaf::Uri)
                 }
                 ParameterKind::Uri => matches!(leaf, Leaf::Uri),
+                ParameterKind::Number => matches!(leaf, Leaf::Decimal | Leaf::Range),
+                ParameterKind::Quantity => matches!(
+                    leaf,
+                    Leaf::Quantity | Leaf::Money | Leaf::Range | Leaf::SampledData
+                ),
             };
             assert!(
                 leaves.iter().any(readable),
@@ -727,7 +732,13 @@ fn what_is_wrong_with_a_query_is_said() {
             "colour: is no search parameter of Patient; known are _id, _lastUpdated, _profile, _security, _tag, active",
         ),
         (T::Patient, "_text=x", "_text: is no search parameter"),
-        (T::Observation, "value-quantity=5", "is no search parameter"),
+        (
+            T::Observation,
+            "code-value-quantity=5",
+            "is no search parameter",
+        ),
+        (T::Observation, "value-quantity=5mg", "begins with a number"),
+        (T::Observation, "value-quantity=5|mg", "`number||code`"),
         (
             T::Observation,
             "subject.name=x",

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fhir::search::{IndexValue, index};
+use fhir::search::{IndexValue, POSITION_MAX, Span, index};
 use fhir::{Resource, ResourceType};
 use ledger::{
     AuditDraft, Commit, Draft, Expected, Kind, Ledger, Owner, Query, Shard, TenantId, Token,
@@ -387,6 +387,20 @@ impl Template {
         Ok(template)
     }
 
+    fn span(&mut self, ledger: &Ledger, name: &str, span: &Span) {
+        let low = (span.low).map_or(-POSITION_MAX, |end| end.at.position());
+        let high = (span.high).map_or(POSITION_MAX, |end| end.at.position());
+        let ways = match low == high {
+            true => vec![("@", low)],
+            false => vec![("<", low), (">", high)],
+        };
+        for (way, position) in ways {
+            let name = format!("{name}#{way}");
+            self.shared
+                .extend(ledger.coarse_range_tokens(TENANT, self.kind, &name, position));
+        }
+    }
+
     /// The tokens that `trust` gives a resource: as its `tokens.rs` says.
     fn index(&mut self, ledger: &Ledger, resource: &Resource, ids: &[String]) {
         let is_audit = resource.kind() == ResourceType::AuditEvent;
@@ -430,6 +444,20 @@ impl Template {
                     }
                 }
                 IndexValue::Uri(uri) => self.one(ledger, format!("{name}:"), &uri, ids),
+                IndexValue::Number(span) => self.span(ledger, name, &span),
+                IndexValue::Quantity(quantity) => {
+                    // Each is in the index under the name of all of them too.
+                    if matches!(name, "value-quantity" | "component-value-quantity") {
+                        continue;
+                    }
+                    self.span(ledger, name, &quantity.value);
+                    if let Some((unit, span)) = &quantity.canonical {
+                        self.span(ledger, &format!("{name} {unit}"), span);
+                    }
+                    for words in [&quantity.code, &quantity.unit] {
+                        self.one(ledger, format!("{name};"), words, ids);
+                    }
+                }
             }
         }
         // The patient's token, and what is the same for every owner of a derived id.
