@@ -83,6 +83,9 @@ pub(crate) struct Head {
     pub(crate) audit: bool,
 }
 
+/// The newest version of a document, and its row.
+pub(crate) type Newest = (Head, Option<Vec<u8>>);
+
 /// Names a patient's data key without saying whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SubjectKey {
@@ -386,6 +389,61 @@ pub(crate) trait Snapshot: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Hit>, LedgerError>;
     fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError>;
+    /// Whether a round trip to the store is dear, so that it is asked for much at once.
+    fn is_far(&self) -> bool {
+        false
+    }
+    /// Postings of several tokens from one place on, up to so many of each.
+    fn pages(
+        &self,
+        wanted: &[(Token, usize)],
+        from: Hit,
+        since: Number,
+    ) -> Result<Vec<Vec<Hit>>, LedgerError> {
+        let pages = wanted.iter();
+        pages
+            .map(|(token, limit)| self.postings(*token, from, since, *limit))
+            .collect()
+    }
+    /// The tokens of several newest versions. Only where no redo log is kept: there a version that was
+    /// superseded has none.
+    fn posted_of(&self, places: &[Hit]) -> Result<Vec<Vec<Token>>, LedgerError> {
+        places.iter().map(|at| self.posted(*at)).collect()
+    }
+    /// A document's newest version with its row.
+    fn newest(&self, key: &HeadKey) -> Result<Option<Newest>, LedgerError> {
+        let Some(head) = self.head(key)? else {
+            return Ok(None);
+        };
+        Ok(Some((head, self.document(head.at)?)))
+    }
+    /// Documents of several places, as many of the first as together have no more than so many bytes,
+    /// but at least one.
+    fn documents(
+        &self,
+        places: &[Hit],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Vec<u8>>>, LedgerError> {
+        let mut rows = Vec::with_capacity(places.len());
+        let mut bytes = 0;
+        for at in places {
+            let row = self.document(*at)?;
+            bytes += row.as_ref().map_or(0, Vec::len);
+            if bytes > bytes_max && !rows.is_empty() {
+                break;
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+    /// The newest versions of several names.
+    fn heads(&self, keys: &[HeadKey]) -> Result<Vec<Option<Head>>, LedgerError> {
+        keys.iter().map(|key| self.head(key)).collect()
+    }
+    /// The data keys of several patients.
+    fn keys(&self, keys: &[SubjectKey]) -> Result<Vec<Option<KeyRow>>, LedgerError> {
+        keys.iter().map(|key| self.key(key)).collect()
+    }
     /// Events of a shard after a number, oldest first.
     fn events(&self, shard: Shard, after: Number, limit: usize) -> Result<Vec<Event>, LedgerError>;
     /// The number of a shard's newest event; zero when there is none.

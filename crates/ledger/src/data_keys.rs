@@ -270,6 +270,44 @@ impl Core {
         }
     }
 
+    /// Loads keys that will be needed and are not in the cache, in one round trip. What can't be loaded
+    /// is told to who then asks for it.
+    pub(crate) fn warm_keys(
+        &self,
+        backend: &dyn Backend,
+        keys: &TenantKeys,
+        rows: impl IntoIterator<Item = SubjectKey>,
+    ) -> Result<(), LedgerError> {
+        let half_capacity = self.data_keys.half_capacity;
+        let rows: BTreeSet<SubjectKey> = rows.into_iter().collect();
+        let (missing, forgotten) = {
+            let mut generations = self.data_keys.lock();
+            let missing: Vec<SubjectKey> = (rows.into_iter())
+                .filter(|row| generations.get(row, half_capacity).is_none())
+                .collect();
+            (missing, generations.forgotten)
+        };
+        if missing.len() < 2 {
+            return Ok(());
+        }
+        let store = backend.now();
+        store.enter(keys.tenant);
+        for (row, stored) in missing.iter().zip(store.keys(&missing)?) {
+            let Some(KeyRow::Wrapped(wrapped)) = stored else {
+                continue;
+            };
+            let Ok(key) = self.unwrap_key(backend, keys, *row, &wrapped) else {
+                continue;
+            };
+            let mut generations = self.data_keys.lock();
+            // One that was forgotten meanwhile may be this one.
+            if generations.forgotten == forgotten && generations.get(row, half_capacity).is_none() {
+                generations.insert(key, half_capacity);
+            }
+        }
+        Ok(())
+    }
+
     fn load_key(
         &self,
         backend: &dyn Backend,

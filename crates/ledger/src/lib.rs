@@ -50,6 +50,7 @@ mod tlog;
 mod tokens;
 mod tree;
 mod view;
+mod windows;
 mod witness;
 mod writer;
 

@@ -1,5 +1,6 @@
 //! Running a blind query: sorted runs of postings, newest first, merged, intersected and filtered by
-//! leaping from one to the next.
+//! leaping from one to the next. That is for a store that answers in place; one behind a network is
+//! asked as `windows.rs` does.
 
 use std::cmp::Reverse;
 
@@ -16,12 +17,12 @@ const LARGEST_PAGE: usize = 512;
 const PAGES_A_TURN: usize = 128;
 
 /// The order of results: newer first, and of one number lower shards first.
-fn rank(hit: Hit) -> (Reverse<Number>, Shard) {
+pub(crate) fn rank(hit: Hit) -> (Reverse<Number>, Shard) {
     (Reverse(hit.number), hit.shard)
 }
 
 /// The place right after a hit; `None` at the very end.
-fn after(hit: Hit) -> Option<Hit> {
+pub(crate) fn after(hit: Hit) -> Option<Hit> {
     match hit.shard.0.checked_add(1) {
         Some(shard) => Some(Hit {
             number: hit.number,
@@ -68,20 +69,48 @@ struct Run {
     page_size: usize,
 }
 
-impl Node {
-    fn new(query: &Query, tokens: &mut usize) -> Result<Self, LedgerError> {
-        let all = |parts: &[Query], tokens: &mut usize| {
-            parts
-                .iter()
-                .map(|part| Self::new(part, tokens))
-                .collect::<Result<_, _>>()
-        };
+/// Whether a query may be run.
+pub(crate) fn checked(query: &Query) -> Result<(), LedgerError> {
+    fn tokens(query: &Query) -> Result<usize, LedgerError> {
         Ok(match query {
-            Query::Token(token) => {
-                *tokens += 1;
-                if *tokens > MAX_TOKENS {
-                    return Err(LedgerError::Invalid("a query has at most 4096 tokens"));
+            Query::Token(_) => 1,
+            Query::And(parts) if parts.is_empty() => {
+                return Err(LedgerError::Invalid("And needs a part"));
+            }
+            Query::And(parts) | Query::Or(parts) => {
+                let mut count: usize = 0;
+                for part in parts {
+                    count = count.saturating_add(tokens(part)?);
                 }
+                count
+            }
+            Query::Without(with, without) => tokens(with)?.saturating_add(tokens(without)?),
+            Query::Below(_, query) => tokens(query)?,
+        })
+    }
+    if tokens(query)? > MAX_TOKENS {
+        return Err(LedgerError::Invalid("a query has at most 4096 tokens"));
+    }
+    Ok(())
+}
+
+/// Where a look for what lies below a number begins; `None` when nothing can lie there.
+pub(crate) fn place_below(before: Option<Number>) -> Option<Hit> {
+    let first = match before {
+        None => u64::MAX,
+        Some(Number(before)) => before.checked_sub(1)?,
+    };
+    Some(Hit {
+        number: Number(first),
+        shard: Shard(0),
+    })
+}
+
+impl Node {
+    fn new(query: &Query) -> Self {
+        let all = |parts: &[Query]| parts.iter().map(Self::new).collect();
+        match query {
+            Query::Token(token) => {
                 let newest = Hit {
                     number: Number(u64::MAX),
                     shard: Shard(0),
@@ -94,19 +123,13 @@ impl Node {
                     page_size: FIRST_PAGE,
                 })
             }
-            Query::And(parts) if parts.is_empty() => {
-                return Err(LedgerError::Invalid("And needs a part"));
+            Query::And(parts) => Self::And(all(parts)),
+            Query::Or(parts) => Self::Or(all(parts)),
+            Query::Without(with, without) => {
+                Self::Without(Box::new(Self::new(with)), Box::new(Self::new(without)))
             }
-            Query::And(parts) => Self::And(all(parts, tokens)?),
-            Query::Or(parts) => Self::Or(all(parts, tokens)?),
-            Query::Without(with, without) => Self::Without(
-                Box::new(Self::new(with, tokens)?),
-                Box::new(Self::new(without, tokens)?),
-            ),
-            Query::Below(number, query) => {
-                Self::Below(*number, Box::new(Self::new(query, tokens)?))
-            }
-        })
+            Query::Below(number, query) => Self::Below(*number, Box::new(Self::new(query))),
+        }
     }
 
     /// The first hit at or after a place. Places only go on from call to call.
@@ -235,26 +258,25 @@ pub(crate) async fn search(
     since: Option<Number>,
     limit: usize,
 ) -> Result<Vec<Hit>, LedgerError> {
-    let mut root = Node::new(query, &mut 0)?;
+    checked(query)?;
+    let Some(mut place) = place_below(before) else {
+        return Ok(Vec::new());
+    };
+    let since = since.unwrap_or_default();
+    if snapshot.is_far() {
+        return crate::windows::search(snapshot, query, place, since, limit).await;
+    }
+    let mut root = Node::new(query);
     if let Node::Run(run) = &mut root {
         // All of it will be used, so read it in one page.
         run.page_size = limit.clamp(1, LARGEST_PAGE);
     }
     let mut bounds = Bounds {
         snapshot,
-        since: since.unwrap_or_default(),
+        since,
         pages: 0,
     };
     let mut hits = Vec::new();
-    let first = match before {
-        None => u64::MAX,
-        Some(Number(0)) => return Ok(hits),
-        Some(Number(before)) => before - 1,
-    };
-    let mut place = Hit {
-        number: Number(first),
-        shard: Shard(0),
-    };
     while hits.len() < limit {
         match root.seek(place, &mut bounds)? {
             Found::Hit(hit) => {

@@ -19,7 +19,7 @@ const PAGE: usize = 256;
 pub(crate) const MAX_ROWS: usize = 10_000;
 
 impl Ledger {
-    /// The store as it is now, to be read from several times.
+    /// The store at one moment from this call on, to be read from several times.
     ///
     /// # Errors
     /// `Closed`.

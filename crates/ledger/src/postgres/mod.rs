@@ -7,6 +7,7 @@
 mod batch;
 mod connect;
 mod lease;
+mod many;
 mod read;
 mod rows;
 mod scan;
@@ -95,7 +96,7 @@ impl Backend for PgBackend {
     }
 
     fn storage(&self) -> Result<Vec<StoragePart>, LedgerError> {
-        read::storage(&PgSnapshot::each(&self.server), &self.server.names.schema)
+        many::storage(&PgSnapshot::each(&self.server), &self.server.names.schema)
     }
 }
 

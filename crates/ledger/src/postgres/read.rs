@@ -4,33 +4,46 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use tokio::sync::Mutex;
 use tokio_postgres::Row;
 
 use super::connect::{Connection, fault};
+use super::many;
 use super::rows::{
     self, Columns, Param, Sixteen, big, bound, damaged, int, small, stored, text, uuid,
 };
 use super::scan::scan;
 use super::server::{Flight, Server, Statement};
 use crate::backend::{
-    Head, HeadKey, Home, KeyRow, OutboxRow, Snapshot, Standing, SubjectKey, Table, Write,
+    Head, HeadKey, KeyRow, Newest, OutboxRow, Snapshot, Standing, SubjectKey, Table, Write,
 };
 use crate::tree::{Tree, stored_by};
 use crate::{
-    Event, Hit, Kind, LedgerError, Number, OutboxKey, SHARDS, Shard, StoragePart, TenantId, Timer,
-    TimerKey, Token,
+    Event, Hit, Kind, LedgerError, Number, OutboxKey, SHARDS, Shard, TenantId, Timer, TimerKey,
+    Token,
 };
 
 /// The role of the ledger itself, where a tenant's number stands for a tenant.
 const SERVICE: i64 = -1;
 
-/// A transaction that is under way.
-pub(super) struct Held {
-    /// `None` once it has ended.
-    pub(super) connection: Option<Connection>,
-    role: i64,
+/// A transaction.
+pub(super) enum Held {
+    /// It begins with the first read, in the same flight.
+    Ahead,
+    /// It is under way, with a role.
+    Open(Connection, i64),
+    Ended,
+}
+
+impl Held {
+    /// The connection, which is nobody's any more then.
+    pub(super) fn take(&mut self) -> Option<Connection> {
+        match std::mem::replace(self, Self::Ended) {
+            Self::Open(connection, _) => Some(connection),
+            Self::Ahead | Self::Ended => None,
+        }
+    }
 }
 
 enum Source {
@@ -38,8 +51,6 @@ enum Source {
     Each,
     /// One for all reads.
     Held(Arc<Mutex<Held>>),
-    /// It could not begin.
-    Failed(String),
 }
 
 /// Rows that were read ahead; what was asked for and is not there is `None`.
@@ -82,22 +93,10 @@ impl PgSnapshot {
         Self::new(server, Source::Each, Fetched::default(), false)
     }
 
-    /// The rows as they are now.
+    /// The rows as they are at one moment, that of the first read.
     pub(super) fn moment(server: &Arc<Server>) -> Self {
-        let begin = server.begin_read(None, true);
-        let views = Arc::clone(&server.views);
-        let flight = Flight {
-            begin,
-            statements: Vec::new(),
-            is_whole: false,
-        };
-        let began = server.wait(async move { flight.send(&views).await });
-        let source = match began {
-            Ok((connection, _)) => Source::Held(held(connection)),
-            Err(LedgerError::Storage(why)) => Source::Failed(why),
-            Err(other) => Source::Failed(other.to_string()),
-        };
-        Self::new(server, source, Fetched::default(), false)
+        let ahead = Arc::new(Mutex::new(Held::Ahead));
+        Self::new(server, Source::Held(ahead), Fetched::default(), false)
     }
 
     /// The rows as a transaction that is under way sees them.
@@ -105,53 +104,76 @@ impl PgSnapshot {
         Self::new(server, Source::Held(held), fetched, true)
     }
 
-    fn query(&self, sql: &'static str, params: Vec<Param>) -> Result<Vec<Row>, LedgerError> {
-        let statement = Statement { sql, params };
+    /// Whether the tables are spread over several servers.
+    pub(super) fn is_spread(&self) -> bool {
+        self.server.is_spread
+    }
+
+    /// The answers to some statements, sent in one flight.
+    pub(super) fn queries(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>, LedgerError> {
         let wanted = self.wanted.load(Ordering::Acquire);
+        let tenant = tenant_of(wanted);
         match &self.source {
-            Source::Failed(why) => Err(LedgerError::Storage(why.clone())),
             Source::Each => {
-                let begin = self.server.begin_read(tenant_of(wanted), false);
+                let begin = self.server.begin_read(tenant, false);
                 let work = Arc::clone(&self.server.work);
                 let flight = Flight {
                     begin,
-                    statements: vec![statement],
+                    statements,
                     is_whole: true,
                 };
                 self.server.wait(async move {
                     let (connection, answers) = flight.send(&work).await?;
                     connection.give_back();
-                    Ok(answers.into_iter().next().unwrap_or_default())
+                    Ok(answers)
                 })
             }
             Source::Held(held) => {
                 let held = Arc::clone(held);
-                let role = self.server.role(tenant_of(wanted));
+                let role = self.server.role(tenant);
+                let begin = self.server.begin_read(tenant, true);
+                let views = Arc::clone(&self.server.views);
                 self.server.wait(async move {
                     let mut held = held.lock().await;
-                    let Held {
-                        connection,
-                        role: current,
-                    } = &mut *held;
-                    let connection = connection
-                        .as_ref()
-                        .ok_or_else(|| LedgerError::Storage("the transaction has ended".into()))?;
-                    let client = connection.client()?;
-                    let rows = if *current == wanted {
-                        statement.rows(client).await
-                    } else {
-                        let (changed, rows) =
-                            join(client.batch_execute(&role), statement.rows(client)).await;
-                        *current = wanted;
-                        changed.and(rows)
-                    };
-                    rows.map_err(|error| fault(&error))
+                    match &mut *held {
+                        Held::Ahead => {
+                            let flight = Flight {
+                                begin,
+                                statements,
+                                is_whole: false,
+                            };
+                            let (connection, answers) = flight.send(&views).await?;
+                            *held = Held::Open(connection, wanted);
+                            Ok(answers)
+                        }
+                        Held::Open(connection, current) => {
+                            let client = connection.client()?;
+                            let answers = join_all(statements.iter().map(|one| one.rows(client)));
+                            let answers = if *current == wanted {
+                                answers.await.into_iter().collect()
+                            } else {
+                                let (changed, answers) =
+                                    join(client.batch_execute(&role), answers).await;
+                                *current = wanted;
+                                changed.and(answers.into_iter().collect())
+                            };
+                            answers.map_err(|error| fault(&error))
+                        }
+                        Held::Ended => {
+                            Err(LedgerError::Storage("the transaction has ended".into()))
+                        }
+                    }
                 })
             }
         }
     }
 
-    fn one<T>(
+    fn query(&self, sql: &'static str, params: Vec<Param>) -> Result<Vec<Row>, LedgerError> {
+        let answers = self.queries(vec![Statement { sql, params }])?;
+        Ok(answers.into_iter().next().unwrap_or_default())
+    }
+
+    pub(super) fn one<T>(
         &self,
         table: &'static str,
         sql: &'static str,
@@ -218,10 +240,7 @@ impl PgSnapshot {
 impl Drop for PgSnapshot {
     fn drop(&mut self) {
         if let Source::Held(held) = &self.source
-            && let Some(connection) = held
-                .try_lock()
-                .ok()
-                .and_then(|mut held| held.connection.take())
+            && let Some(connection) = held.try_lock().ok().and_then(|mut held| held.take())
         {
             self.server.roll_back(connection);
         }
@@ -230,10 +249,7 @@ impl Drop for PgSnapshot {
 
 /// A transaction that begins as the ledger itself.
 pub(super) fn held(connection: Connection) -> Arc<Mutex<Held>> {
-    Arc::new(Mutex::new(Held {
-        connection: Some(connection),
-        role: SERVICE,
-    }))
+    Arc::new(Mutex::new(Held::Open(connection, SERVICE)))
 }
 
 fn tenant_of(role: i64) -> Option<TenantId> {
@@ -278,16 +294,16 @@ pub(super) fn hit_of(row: &Columns<'_>, from: usize) -> Result<Hit, LedgerError>
     })
 }
 
-fn hit(row: &Columns<'_>) -> Result<Hit, LedgerError> {
+pub(super) fn hit(row: &Columns<'_>) -> Result<Hit, LedgerError> {
     hit_of(row, 0)
 }
 
 /// A shard as the bound of a look: one more than the last is one that is not there.
-fn shard_bound(shard: Shard) -> i16 {
+pub(super) fn shard_bound(shard: Shard) -> i16 {
     i16::try_from(shard.0).unwrap_or(i16::MAX)
 }
 
-fn limit(rows: usize) -> Param {
+pub(super) fn limit(rows: usize) -> Param {
     big(i64::try_from(rows).unwrap_or(i64::MAX))
 }
 
@@ -370,16 +386,7 @@ impl Snapshot for PgSnapshot {
         if stored(since.0).is_err() {
             return Ok(Vec::new());
         }
-        let sql = "SELECT number, shard FROM posting \
-                   WHERE token = $1 AND number <= $2 AND (number < $2 OR shard >= $3) AND number >= $4 \
-                   ORDER BY number DESC, shard LIMIT $5";
-        let params = vec![
-            big(rows::token(token)),
-            big(bound(from.number.0)),
-            small(shard_bound(from.shard)),
-            big(bound(since.0)),
-            limit(rows),
-        ];
+        let Statement { sql, params } = many::page_of(token, from, since, rows);
         self.page("posting", sql, params, hit)
     }
 
@@ -393,6 +400,43 @@ impl Snapshot for PgSnapshot {
             rows::decode_tokens(row.get(0)?)
         })?;
         Ok(tokens.unwrap_or_default())
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    fn pages(
+        &self,
+        wanted: &[(Token, usize)],
+        from: Hit,
+        since: Number,
+    ) -> Result<Vec<Vec<Hit>>, LedgerError> {
+        many::pages(self, wanted, from, since)
+    }
+
+    fn posted_of(&self, places: &[Hit]) -> Result<Vec<Vec<Token>>, LedgerError> {
+        many::posted_of(self, places)
+    }
+
+    fn newest(&self, key: &HeadKey) -> Result<Option<Newest>, LedgerError> {
+        many::newest(self, key)
+    }
+
+    fn documents(
+        &self,
+        places: &[Hit],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<Vec<u8>>>, LedgerError> {
+        many::documents(self, places, bytes_max)
+    }
+
+    fn heads(&self, keys: &[HeadKey]) -> Result<Vec<Option<Head>>, LedgerError> {
+        many::heads(self, keys)
+    }
+
+    fn keys(&self, keys: &[SubjectKey]) -> Result<Vec<Option<KeyRow>>, LedgerError> {
+        many::keys(self, keys)
     }
 
     fn events(&self, shard: Shard, after: Number, rows: usize) -> Result<Vec<Event>, LedgerError> {
@@ -595,29 +639,4 @@ impl Snapshot for PgSnapshot {
 fn find_tree(trees: &[Tree], shard: Shard) -> Result<Tree, LedgerError> {
     (trees.get(usize::from(shard.0)).cloned())
         .ok_or_else(|| LedgerError::Damaged(format!("the row of shard {shard} is missing")))
-}
-
-/// `tenant, subject, shard`.
-pub(super) fn subject_of(row: &Columns<'_>) -> Result<SubjectKey, LedgerError> {
-    Ok(SubjectKey {
-        tenant: row.tenant(0)?,
-        subject: row.sixteen(1)?,
-        home: Home(Some(row.shard(2)?)),
-    })
-}
-
-/// What each table takes, with its indexes.
-pub(super) fn storage(
-    snapshot: &PgSnapshot,
-    schema: &str,
-) -> Result<Vec<StoragePart>, LedgerError> {
-    let sql = "SELECT relname::text, pg_total_relation_size(pg_class.oid) FROM pg_class \
-               JOIN pg_namespace ON pg_namespace.oid = relnamespace \
-               WHERE nspname = $1 AND relkind = 'r' ORDER BY relname";
-    snapshot.page("pg_class", sql, vec![text(schema.to_owned())], |row| {
-        Ok(StoragePart {
-            name: row.get(0)?,
-            bytes: row.big(1)?,
-        })
-    })
 }

@@ -1,6 +1,7 @@
 //! Going through whole tables, page by page in the order of their keys.
 
-use super::read::{PgSnapshot, head_of, hit_of, key_of, subject_of};
+use super::many::subject_of;
+use super::read::{PgSnapshot, head_of, hit_of, key_of};
 use super::rows::{self, Columns, Param, Sixteen, big, boolean, int, small, stored, text, uuid};
 use crate::backend::{HeadKey, Home, Table, Write};
 use crate::{Hit, LedgerError, Token};

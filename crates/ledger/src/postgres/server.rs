@@ -106,6 +106,8 @@ pub(super) struct Server {
     pub(super) views: Arc<Pool>,
     pub(super) work: Arc<Pool>,
     pub(super) names: Names,
+    /// Whether the tables are spread over several servers.
+    pub(super) is_spread: bool,
 }
 
 impl Server {
@@ -126,6 +128,7 @@ impl Server {
             views: Pool::new(connector.clone(), VIEWS),
             work: Pool::new(connector, WORK),
             names,
+            is_spread: false,
         });
         let (work, names) = (Arc::clone(&server.work), server.names.clone());
         server.wait(async move {
@@ -168,7 +171,7 @@ impl Server {
     }
 
     /// How a transaction begins that only reads. One that is `of_one_moment` sees the rows as they are
-    /// when it begins.
+    /// when its first statement reads.
     pub(super) fn begin_read(&self, tenant: Option<TenantId>, of_one_moment: bool) -> String {
         let schema = &self.names.schema;
         let level = if of_one_moment {
@@ -177,11 +180,11 @@ impl Server {
             "READ COMMITTED"
         };
         let role = self.role(tenant);
-        // The moment is that of the first statement that reads.
-        let look = if of_one_moment { "; SELECT 1" } else { "" };
+        // Every read is by a key. Without statistics of a new table the planner would not think so.
         format!(
             "BEGIN ISOLATION LEVEL {level} READ ONLY; SET LOCAL search_path = {schema}; \
-             SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL jit = off; {role}{look}"
+             SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL jit = off; \
+             SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; {role}"
         )
     }
 

@@ -379,7 +379,7 @@ impl Turn for PgTurn {
         let statements = batch.statements(trees)?;
         let (server, held) = (Arc::clone(&self.server), Arc::clone(&self.held));
         self.server.wait(async move {
-            let connection = (held.lock().await.connection.take())
+            let connection = (held.lock().await.take())
                 .ok_or_else(|| LedgerError::Storage("the turn has ended".into()))?;
             match commit(&connection, &statements).await? {
                 Outcome::Done => {

@@ -119,6 +119,7 @@ async fn a_database_that_is_away_is_a_fault_and_not_an_absence() {
     let mut database = Database::new();
     let ledger = ready(&database).await;
     let view = ledger.view().unwrap();
+    assert!(view.get(TENANT, OBSERVATION, "o").await.unwrap().is_none());
     database.cluster.stop();
     for outcome in [
         ledger.get(TENANT, OBSERVATION, "o").await,

@@ -271,13 +271,16 @@ pub(crate) async fn a_view_is_of_one_moment(store: &dyn Store) {
     let old = write("moves", Expected::Absent, "one").await;
     let stays = write("stays", Expected::Absent, "one").await;
     let view = ledger.view().unwrap();
+    // Its moment has come with the first read.
+    let query = code(&ledger, "a");
+    let before = view.search(TENANT, &query, None, None, 9).await.unwrap();
+    assert_eq!(before, [stays, old]);
     let as_of = ledger.last_number();
     let moved = write("moves", Expected::Version(1), "two").await;
     let new = write("new", Expected::Absent, "one").await;
     assert!(moved.number > as_of);
 
     // In the view nothing has moved; page by page it is the same list.
-    let query = code(&ledger, "a");
     let first = view.search(TENANT, &query, None, None, 1).await.unwrap();
     let rest = view
         .search(TENANT, &query, Some(first[0].number), None, 9)
@@ -302,6 +305,10 @@ pub(crate) async fn a_view_is_of_one_moment(store: &dyn Store) {
     assert_eq!(versions.unwrap().len(), 1);
     let second = view.version(TENANT, OBSERVATION, "moves", 2).await;
     assert!(second.unwrap().is_none());
+    let opened = view.fetch_some(TENANT, &[stays, old]).await.unwrap();
+    for stored in opened {
+        assert_eq!(body(stored.unwrap()), one);
+    }
     // What lies in a newer place is not there yet.
     assert_eq!(body(view.fetch(TENANT, moved).await.unwrap()), None);
 }

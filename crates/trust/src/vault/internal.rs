@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use ledger::{Draft, Hit, Kind, LedgerError, Number, Owner, Query, Stored, View};
 
-use super::{Internal, InternalStored, Vault, fetch_in, kinds};
+use super::{Ahead, Internal, InternalStored, Vault, kinds};
 use crate::audit::{Event, Record};
 use crate::{Action, Permit, Role, TrustError, tokens};
 
@@ -136,8 +136,9 @@ impl Vault {
         while found.len() < limit {
             let wanted = limit - found.len();
             let hits = view.search(tenant, &query, place, None, wanted).await?;
-            for hit in &hits {
-                if let Some(stored) = fetch_in(&view, tenant, *hit).await?
+            let mut ahead = Ahead::default();
+            for position in 0..hits.len() {
+                if let Some(stored) = ahead.first_of(&view, tenant, &hits[position..]).await?
                     && stored.kind == kind
                     && !stored.deleted
                 {
@@ -283,8 +284,11 @@ impl EveryInternal<'_> {
         self.over = hits.len() < PAGE;
         self.place = hits.last().map(|last| last.number);
         let mut page = Vec::with_capacity(hits.len());
-        for hit in hits {
-            let stored = fetch_in(&self.view, tenant, hit).await?;
+        let mut ahead = Ahead::default();
+        for position in 0..hits.len() {
+            let stored = ahead
+                .first_of(&self.view, tenant, &hits[position..])
+                .await?;
             page.extend(version_of(self.permit, self.kind, stored)?);
         }
         Ok(Some(page))

@@ -9,7 +9,7 @@ mod model;
 mod proof;
 mod search;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
@@ -573,6 +573,30 @@ async fn fetch_in(view: &View, tenant: TenantId, hit: Hit) -> Result<Option<Stor
     match view.fetch(tenant, hit).await {
         Err(LedgerError::KeyDestroyed) => Ok(None),
         other => other,
+    }
+}
+
+/// Hits as they are opened one after the other: where the store is behind a network, some ahead of who
+/// asks.
+#[derive(Default)]
+struct Ahead(VecDeque<Result<Option<Stored>, LedgerError>>);
+
+impl Ahead {
+    /// Opens the first of some hits; the next time it is asked for the one behind it. `None` also when
+    /// its key was destroyed.
+    async fn first_of(
+        &mut self,
+        view: &View,
+        tenant: TenantId,
+        hits: &[Hit],
+    ) -> Result<Option<Stored>, LedgerError> {
+        if self.0.is_empty() {
+            self.0 = view.fetch_some(tenant, hits).await?.into();
+        }
+        match self.0.pop_front() {
+            None | Some(Err(LedgerError::KeyDestroyed)) => Ok(None),
+            Some(outcome) => outcome,
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use fhir::search::SearchQuery;
-use ledger::{Hit, Number, View};
+use ledger::{Number, Stored, View};
 
 use super::{
-    Hidden, PageAt, SearchPage, Sought, Vault, Versioned, fetch_in, open, redact, touched,
+    Ahead, Hidden, PageAt, SearchPage, Sought, Vault, Versioned, fetch_in, open, redact, touched,
 };
 use crate::audit::{Event, Record};
 use crate::policy::Group;
@@ -37,15 +37,15 @@ impl Vault {
         view: &View,
         permit: &Permit,
         query: &SearchQuery,
-        hit: Hit,
+        stored: Option<Stored>,
         hidden: Option<&mut Hidden>,
     ) -> Result<Option<(Versioned, usize)>, TrustError> {
-        if !tokens::last_updated_matches(query, hit.number) {
-            return Ok(None);
-        }
-        let Some(stored) = fetch_in(view, permit.tenant(), hit).await? else {
+        let Some(stored) = stored else {
             return Ok(None);
         };
+        if !tokens::last_updated_matches(query, stored.at.number) {
+            return Ok(None);
+        }
         if stored.kind != tokens::kind(query.kind) || stored.deleted {
             return Ok(None);
         }
@@ -111,7 +111,8 @@ impl Vault {
             let hits = view
                 .search(tenant, &plan.query, place, plan.since, hits_wanted)
                 .await?;
-            for hit in &hits {
+            let mut ahead = Ahead::default();
+            for (position, hit) in hits.iter().enumerate() {
                 candidates += 1;
                 if candidates > CANDIDATES_MAX {
                     return Err(TrustError::Invalid(format!(
@@ -121,8 +122,9 @@ impl Vault {
                 if candidates.is_multiple_of(HITS_A_TURN) {
                     tokio::task::yield_now().await;
                 }
+                let stored = ahead.first_of(view, tenant, &hits[position..]).await?;
                 let seen = self
-                    .seen(view, permit, query, *hit, hidden.as_deref_mut())
+                    .seen(view, permit, query, stored, hidden.as_deref_mut())
                     .await?;
                 let Some((row, length)) = seen else {
                     continue;
@@ -181,9 +183,13 @@ impl Vault {
                 NEWER_MAX,
             )
             .await?;
-        for hit in &hits {
+        let mut ahead = Ahead::default();
+        for position in 0..hits.len() {
+            let stored = ahead
+                .first_of(view, permit.tenant(), &hits[position..])
+                .await?;
             let seen = self
-                .seen(view, permit, query, *hit, Some(&mut *hidden))
+                .seen(view, permit, query, stored, Some(&mut *hidden))
                 .await?;
             // What was made since was on no page before.
             if seen.is_some_and(|(row, _)| row.version > 1) {

@@ -429,10 +429,13 @@ async fn searches(bench: &Bench, figures: &mut Figures) -> Result<()> {
     let opened = in_turn(SEARCHES, seed, |mut random| async move {
         let query = documents.group(ledger, random.next_u64());
         let view = ledger.view()?;
-        for hit in view.search(TENANT, &query, None, None, PAGE).await? {
-            view.fetch(TENANT, hit)
-                .await?
-                .context("a hit is not there")?;
+        let hits = view.search(TENANT, &query, None, None, PAGE).await?;
+        let mut opened = 0;
+        while opened < hits.len() {
+            for stored in view.fetch_some(TENANT, &hits[opened..]).await? {
+                stored?.context("a hit is not there")?;
+                opened += 1;
+            }
         }
         Ok(())
     });
