@@ -17,6 +17,7 @@ mod resource;
 mod resource_type;
 pub mod search;
 pub mod validate;
+pub mod xml;
 
 pub use outcome::{Issue, IssueCode, OperationOutcome, Severity};
 pub use reference::{Reference, is_id};

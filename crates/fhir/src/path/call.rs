@@ -1,18 +1,20 @@
 //! The functions, at work.
 use super::PathError;
-use super::eval::{Evaluation, Items, Outcome, Scope, boolean, overflow, single, single_raw, text};
+use super::eval::{Evaluation, Items, Outcome, Scope, boolean, single, single_raw, text};
 use super::functions::Function;
 use super::navigate::{children, extensions};
+use super::numbers::{calculated, rounded};
 use super::operate::distinct;
-use super::parse::{Expr, pattern_of};
-use super::value::{It, Node};
+use super::parse::{Expr, Kind, TypeName, pattern_of};
+use super::value::{Comparison, It, Node, compare};
+use super::{bounds, texts};
 use crate::date::Parts;
+use crate::facts::structures;
 use crate::{Reference, ResourceType};
 use regex::Regex;
-use rust_decimal::prelude::ToPrimitive;
-use rust_decimal::{Decimal, RoundingStrategy};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 impl<'a> Evaluation<'_, 'a> {
@@ -29,6 +31,8 @@ impl<'a> Evaluation<'_, 'a> {
         };
         Ok(match replacement {
             None => vec![It::Bool(regex.is_match(&text))],
+            // Nothing is looked for, so nothing is replaced.
+            Some(_) if regex.as_str().is_empty() => vec![It::Str(text)],
             Some(replacement) => match self.text_argument(replacement, scope)? {
                 None => Vec::new(),
                 Some(by) => vec![It::Str(Cow::Owned(
@@ -192,7 +196,14 @@ impl<'a> Evaluation<'_, 'a> {
                     this,
                     index: scope.index,
                 };
-                match (self.truth(&arguments[0], &inner)?, arguments.get(2)) {
+                let criterion = single_raw(self.expr(&arguments[0], &inner)?, position)?;
+                let truth = match &criterion {
+                    None => None,
+                    Some(item) => Some(item.as_bool().ok_or_else(|| {
+                        PathError::new(arguments[0].position, "a boolean is wanted here")
+                    })?),
+                };
+                match (truth, arguments.get(2)) {
                     (Some(true), _) => self.expr(&arguments[1], &inner)?,
                     (_, Some(otherwise)) => self.expr(otherwise, &inner)?,
                     (_, None) => Vec::new(),
@@ -326,6 +337,119 @@ impl<'a> Evaluation<'_, 'a> {
                     _ => return yes(pattern_of(&part, arguments[0].position)?.is_match(&text)),
                 }
             }
+            F::MatchesFull => {
+                let Some(text) = text(items, position)? else {
+                    return Ok(Vec::new());
+                };
+                let Some(pattern) = self.text_argument(&arguments[0], scope)? else {
+                    return Ok(Vec::new());
+                };
+                let whole = format!("^(?:{pattern})$");
+                return yes(pattern_of(&whole, arguments[0].position)?.is_match(&text));
+            }
+            F::Encode | F::Decode | F::Escape | F::Unescape => {
+                let Some(text) = text(items, position)? else {
+                    return Ok(Vec::new());
+                };
+                let Some(how) = self.text_argument(&arguments[0], scope)? else {
+                    return Ok(Vec::new());
+                };
+                let changed = match function {
+                    F::Encode => texts::encode(&text, &how),
+                    F::Decode => texts::decode(&text, &how),
+                    F::Escape => texts::escape(&text, &how),
+                    _ => texts::unescape(&text, &how),
+                };
+                changed
+                    .map(|text| It::Str(Cow::Owned(text)))
+                    .into_iter()
+                    .collect()
+            }
+            F::Exp | F::Ln | F::Sqrt | F::Log | F::Power => {
+                let Some(item) = single(items, position)? else {
+                    return Ok(Vec::new());
+                };
+                let argument = match arguments.first() {
+                    None => None,
+                    Some(argument) => match single(self.expr(argument, scope)?, argument.position)?
+                    {
+                        None => return Ok(Vec::new()),
+                        Some(argument) => Some(argument),
+                    },
+                };
+                calculated(function, &item, argument.as_ref(), position)?
+                    .into_iter()
+                    .collect()
+            }
+            F::Precision => single(items, position)?
+                .and_then(|item| bounds::precision(&item))
+                .map(It::Int)
+                .into_iter()
+                .collect(),
+            F::LowBoundary | F::HighBoundary => {
+                let digits = match arguments.first() {
+                    None => None,
+                    Some(argument) => match self.integer_argument(argument, scope)? {
+                        None => return Ok(Vec::new()),
+                        digits => digits,
+                    },
+                };
+                // A FHIR quantity has a value with a precision of its own.
+                let item = single(items, position)?.map(|item| match item.quantity() {
+                    Some((value, unit)) if matches!(item, It::Node(_)) => It::Qty(value, unit),
+                    _ => item,
+                });
+                item.and_then(|item| bounds::boundary(item, function == F::HighBoundary, digits))
+                    .into_iter()
+                    .collect()
+            }
+            F::Type => items.iter().map(It::type_info).collect(),
+            F::Trace => items,
+            F::ConformsTo => {
+                let Some(item) = single_raw(items, position)? else {
+                    return Ok(Vec::new());
+                };
+                let Some(url) = self.text_argument(&arguments[0], scope)? else {
+                    return Ok(Vec::new());
+                };
+                let name = url.strip_prefix("http://hl7.org/fhir/StructureDefinition/");
+                let wanted = name
+                    .and_then(|name| structures().find(name))
+                    .ok_or_else(|| {
+                        PathError::new(
+                            arguments[0].position,
+                            "no type or profile that is known here",
+                        )
+                    })?;
+                return yes(item.is(TypeName::Fhir(wanted)));
+            }
+            F::Aggregate => {
+                let first = match arguments.get(1) {
+                    Some(first) => self.expr(first, scope)?,
+                    None => Vec::new(),
+                };
+                let outer = self.total.replace(first);
+                for (index, item) in items.into_iter().enumerate() {
+                    let next = self.expr(&arguments[0], &Scope { this: item, index });
+                    match next {
+                        Ok(next) => self.total.replace(next),
+                        Err(error) => {
+                            self.total.replace(outer);
+                            return Err(error);
+                        }
+                    };
+                }
+                self.total.replace(outer)
+            }
+            F::Sort => self.sorted(items, arguments, position)?,
+            F::Comparable => {
+                let other = single(self.expr(&arguments[0], scope)?, arguments[0].position)?;
+                let (Some(one), Some(other)) = (single(items, position)?, other) else {
+                    return Ok(Vec::new());
+                };
+                let units = one.quantity().zip(other.quantity());
+                return yes(units.is_some_and(|((_, a), (_, b))| super::value::comparable(&a, &b)));
+            }
             F::Replace => {
                 let Some(text) = text(items, position)? else {
                     return Ok(Vec::new());
@@ -375,6 +499,64 @@ impl<'a> Evaluation<'_, 'a> {
         })
     }
 
+    /// By the keys, each rising or, written with `-` before it, falling; what has no key comes first
+    /// either way.
+    fn sorted(&self, items: Items<'a>, keys: &[Expr], position: usize) -> Outcome<'a> {
+        let mut rows = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let scope = Scope { this: item, index };
+            let mut row = Vec::with_capacity(keys.len().max(1));
+            for key in keys {
+                let inner = match &key.kind {
+                    Kind::Negate(inner) => inner,
+                    _ => key,
+                };
+                row.push(single(self.expr(inner, &scope)?, key.position)?);
+            }
+            if keys.is_empty() {
+                row.push(Some(scope.this.clone().simple()));
+            }
+            rows.push((scope.this, row));
+        }
+        let mut wrong = false;
+        rows.sort_by(|(_, a), (_, b)| {
+            for (place, pair) in a.iter().zip(b).enumerate() {
+                let falling = keys
+                    .get(place)
+                    .is_some_and(|key| matches!(key.kind, Kind::Negate(_)));
+                let ordering = match pair {
+                    (None, None) => Ordering::Equal,
+                    (None, Some(_)) => return Ordering::Less,
+                    (Some(_), None) => return Ordering::Greater,
+                    (Some(a), Some(b)) => match compare(a, b) {
+                        Comparison::Is(ordering) => ordering,
+                        Comparison::Unknown => Ordering::Equal,
+                        Comparison::Wrong => {
+                            wrong = true;
+                            Ordering::Equal
+                        }
+                    },
+                };
+                let ordering = if falling {
+                    ordering.reverse()
+                } else {
+                    ordering
+                };
+                if ordering.is_ne() {
+                    return ordering;
+                }
+            }
+            Ordering::Equal
+        });
+        if wrong {
+            return Err(PathError::new(
+                position,
+                "values of these types can't be sorted",
+            ));
+        }
+        Ok(rows.into_iter().map(|(item, _)| item).collect())
+    }
+
     fn resolve(&self, item: &It<'a>) -> Option<It<'a>> {
         let It::Node(node) = item else { return None };
         let text = node
@@ -407,36 +589,4 @@ impl<'a> Evaluation<'_, 'a> {
             None => ResourceType::parse(kind?).map(|kind| It::Resource(kind, Cow::Borrowed(""))),
         }
     }
-}
-
-fn rounded<'a>(
-    function: Function,
-    item: It<'a>,
-    digits: i64,
-    position: usize,
-) -> Result<It<'a>, PathError> {
-    let whole = |value: Decimal| {
-        value
-            .to_i64()
-            .map(It::Int)
-            .ok_or_else(|| overflow(position))
-    };
-    Ok(match (function, item) {
-        (Function::Abs, It::Int(value)) => {
-            It::Int(value.checked_abs().ok_or_else(|| overflow(position))?)
-        }
-        (Function::Abs, It::Dec(value)) => It::Dec(value.abs()),
-        (Function::Abs, It::Qty(value, unit)) => It::Qty(value.abs(), unit),
-        (Function::Round, It::Int(value)) => It::Dec(Decimal::from(value)),
-        (_, It::Int(value)) => It::Int(value),
-        (Function::Ceiling, It::Dec(value)) => whole(value.ceil())?,
-        (Function::Floor, It::Dec(value)) => whole(value.floor())?,
-        (Function::Truncate, It::Dec(value)) => whole(value.trunc())?,
-        (_, It::Dec(value)) => {
-            let digits = u32::try_from(digits)
-                .map_err(|_| PathError::new(position, "the number of digits is negative"))?;
-            It::Dec(value.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero))
-        }
-        _ => return Err(PathError::new(position, "a number is wanted here")),
-    })
 }

@@ -7,6 +7,7 @@ use super::{Environment, PathError};
 use crate::facts::structures;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 pub(super) type Items<'a> = Vec<It<'a>>;
 pub(super) type Outcome<'a> = Result<Items<'a>, PathError>;
@@ -20,6 +21,7 @@ pub(super) fn evaluate<'a>(
     let evaluation = Evaluation {
         environment,
         root: focus.clone(),
+        total: RefCell::default(),
     };
     evaluation.expr(
         expr,
@@ -33,6 +35,8 @@ pub(super) fn evaluate<'a>(
 pub(super) struct Evaluation<'e, 'a> {
     pub(super) environment: &'e Environment<'a>,
     pub(super) root: It<'a>,
+    /// `$total` of the innermost `aggregate` that is under way.
+    pub(super) total: RefCell<Items<'a>>,
 }
 
 /// What `$this` and `$index` are.
@@ -77,7 +81,7 @@ impl<'a> Evaluation<'_, 'a> {
             Kind::As(operand, name) => self
                 .expr(operand, scope)?
                 .into_iter()
-                .filter(|item| item.is(*name))
+                .filter(|item| item.fits(*name))
                 .collect(),
             Kind::Binary(operator, left, right) => {
                 self.binary(*operator, left, right, expr.position, scope)?
@@ -206,6 +210,7 @@ impl<'a> Evaluation<'_, 'a> {
         let mut items = match start {
             Start::This => vec![scope.this.clone()],
             Start::Index => vec![It::Int(i64::try_from(scope.index).unwrap_or(i64::MAX))],
+            Start::Total => self.total.borrow().clone(),
             Start::Expr(expr) => self.expr(expr, scope)?,
             Start::Variable(name) => vec![self.variable(name, position)?],
             Start::Focus => {
@@ -247,6 +252,16 @@ impl<'a> Evaluation<'_, 'a> {
         match name {
             "context" | "resource" | "rootResource" => Ok(self.root.clone()),
             "ucum" => Ok(It::Str(Cow::Borrowed("http://unitsofmeasure.org"))),
+            "sct" => Ok(It::Str(Cow::Borrowed("http://snomed.info/sct"))),
+            "loinc" => Ok(It::Str(Cow::Borrowed("http://loinc.org"))),
+            _ if name.starts_with("vs-") => {
+                let url = format!("http://hl7.org/fhir/ValueSet/{}", &name[3..]);
+                Ok(It::Str(Cow::Owned(url)))
+            }
+            _ if name.starts_with("ext-") => {
+                let url = format!("http://hl7.org/fhir/StructureDefinition/{}", &name[4..]);
+                Ok(It::Str(Cow::Owned(url)))
+            }
             _ => Err(PathError::new(
                 position,
                 format!("unknown variable `%{name}`"),
@@ -267,6 +282,11 @@ impl<'a> Evaluation<'_, 'a> {
                             "unit" | "code" => found.push(It::Str(unit)),
                             _ => {}
                         },
+                        It::Type(space, type_name) => match name.as_str() {
+                            "namespace" => found.push(It::Str(Cow::Borrowed(space))),
+                            "name" => found.push(It::Str(Cow::Borrowed(type_name))),
+                            _ => {}
+                        },
                         _ => {}
                     }
                 }
@@ -281,7 +301,7 @@ impl<'a> Evaluation<'_, 'a> {
                     .collect(),
                 Some(_) => return Err(PathError::new(step.position, "an index is a whole number")),
             },
-            StepKind::OfType(name) => items.into_iter().filter(|item| item.is(*name)).collect(),
+            StepKind::OfType(name) => items.into_iter().filter(|item| item.fits(*name)).collect(),
             StepKind::Is(name) => match single_raw(items, step.position)? {
                 None => Vec::new(),
                 Some(item) => vec![It::Bool(item.is(*name))],

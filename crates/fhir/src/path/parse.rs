@@ -46,6 +46,8 @@ pub(crate) enum Start {
     Focus,
     This,
     Index,
+    /// What `aggregate` has so far.
+    Total,
     Variable(String),
     Expr(Box<Expr>),
 }
@@ -112,6 +114,8 @@ pub(crate) enum System {
     DateTime,
     Time,
     Quantity,
+    /// None that there is, so nothing is of it.
+    Other,
 }
 
 /// Levels of parentheses, arguments and operators within each other: far more than people write,
@@ -123,6 +127,7 @@ pub(crate) fn parse(text: &str) -> Result<Expr, PathError> {
         tokens: tokens(text)?,
         at: 0,
         nesting: 0,
+        totals: 0,
     };
     let expr = parser.expression(0)?;
     match parser.peek() {
@@ -184,6 +189,8 @@ struct Parser {
     tokens: Vec<(usize, Token)>,
     at: usize,
     nesting: usize,
+    /// How many `aggregate`s the place is in.
+    totals: usize,
 }
 
 impl Parser {
@@ -267,7 +274,7 @@ impl Parser {
             {
                 let is = name == "is";
                 self.next();
-                let name = self.type_name()?;
+                let name = self.type_name(is)?;
                 let kind = if is {
                     Kind::Is(Box::new(left), name)
                 } else {
@@ -329,6 +336,7 @@ impl Parser {
             }
             Token::Symbol("$this") => Start::This,
             Token::Symbol("$index") => Start::Index,
+            Token::Symbol("$total") if self.totals > 0 => Start::Total,
             Token::Variable(name) => Start::Variable(name),
             Token::Text(text) => literal(Literal::Text(text))?,
             Token::Date(parts) => literal(Literal::Date(parts))?,
@@ -338,7 +346,11 @@ impl Parser {
             Token::Name(name) if name == "true" || name == "false" => {
                 literal(Literal::Bool(name == "true"))?
             }
-            Token::Name(name) if operator(&Token::Name(name.clone())).is_some() => {
+            // The grammar lets a few keywords be names of elements.
+            Token::Name(name)
+                if operator(&Token::Name(name.clone())).is_some()
+                    && !matches!(name.as_str(), "contains" | "in") =>
+            {
                 return Err(PathError::new(
                     position,
                     format!("something is missing before `{name}`"),
@@ -415,7 +427,7 @@ impl Parser {
             return Ok(step(StepKind::Member(name, sibling)));
         }
         if let "ofType" | "as" | "is" = name.as_str() {
-            let type_name = self.type_name()?;
+            let type_name = self.type_name(name == "is")?;
             self.expect(")")?;
             return Ok(step(if name == "is" {
                 StepKind::Is(type_name)
@@ -430,6 +442,8 @@ impl Parser {
             ));
         };
         let mut arguments = Vec::new();
+        let total = usize::from(function == Function::Aggregate);
+        self.totals += total;
         if !self.take(")") {
             loop {
                 arguments.push(self.expression(0)?);
@@ -439,6 +453,7 @@ impl Parser {
             }
             self.expect(")")?;
         }
+        self.totals -= total;
         if arguments.len() < least || arguments.len() > most {
             let wanted = if least == most {
                 least.to_string()
@@ -462,7 +477,8 @@ impl Parser {
         Ok(step(StepKind::Call(function, arguments)))
     }
 
-    fn type_name(&mut self) -> Result<TypeName, PathError> {
+    /// `is` may ask for a type that `System` doesn't have, as the official tests do; nothing is of it.
+    fn type_name(&mut self, is: bool) -> Result<TypeName, PathError> {
         let mut position = self.position();
         let mut name = self.name()?;
         let mut space = None;
@@ -486,7 +502,7 @@ impl Parser {
         let fhir = || structures().find(&name).map(TypeName::Fhir);
         let found = match space.as_deref() {
             Some("FHIR") => fhir(),
-            Some(_) => system(),
+            Some(_) => system().or(is.then_some(TypeName::System(System::Other))),
             None => fhir().or_else(system),
         };
         found.ok_or_else(|| PathError::new(position, format!("unknown type `{name}`")))

@@ -8,6 +8,10 @@ use std::cmp::Ordering;
 /// Two dates or date-times, part by part, until one part decides or only one of them has it.
 pub(super) fn moments(a: Parts, b: Parts) -> Option<Ordering> {
     if a.has_time() && b.has_time() {
+        // What is said of one zone and of none in particular can't be told apart.
+        if a.offset_min.is_some() != b.offset_min.is_some() {
+            return None;
+        }
         return fields(&calendar(utc(a)), &calendar(utc(b)));
     }
     fields(&calendar(a), &calendar(b))
@@ -69,11 +73,9 @@ pub(super) fn add_time(
     amount: Decimal,
     text: &str,
 ) -> Result<Option<Parts>, ()> {
-    let unit = match text {
-        "a" => "year",
-        "mo" => "month",
-        _ => unit(text),
-    };
+    // UCUM's year and month are lengths of time (365.25 days, a twelfth of it), not steps of a calendar,
+    // and can't be added to a date.
+    let unit = unit(text);
     let Some(whole) = amount
         .trunc()
         .to_i64()

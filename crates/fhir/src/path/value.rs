@@ -59,6 +59,8 @@ pub(crate) enum It<'a> {
     DateTime(Parts),
     Time(Parts),
     Qty(Decimal, Cow<'a, str>),
+    /// What `type()` tells: name space and name.
+    Type(&'static str, &'static str),
 }
 
 /// A number's value, digits kept; `None` beyond 28 digits.
@@ -175,6 +177,9 @@ impl<'a> It<'a> {
                 ("value", number(value)),
                 ("unit", unit.as_ref().into()),
             ])),
+            Self::Type(space, name) => {
+                Item::Value(object([("namespace", space.into()), ("name", name.into())]))
+            }
             Self::Resource(kind, id) => Item::Value(object([
                 ("resourceType", kind.name().into()),
                 ("id", id.as_ref().into()),
@@ -212,9 +217,49 @@ impl<'a> It<'a> {
                 Self::DateTime(_) => wanted == System::DateTime,
                 Self::Time(_) => wanted == System::Time,
                 Self::Qty(..) => wanted == System::Quantity,
-                Self::Node(_) | Self::Resource(..) => false,
+                Self::Node(_) | Self::Resource(..) | Self::Type(..) => false,
             },
         }
+    }
+
+    /// Whether `as` and `ofType` keep the item. Of a primitive type they keep just that type: a `code` is
+    /// a `string`, but whoever asks for texts in a choice doesn't mean it.
+    pub(crate) fn fits(&self, name: TypeName) -> bool {
+        match (self, name) {
+            (
+                Self::Node(Node {
+                    kind: Some(kind), ..
+                }),
+                TypeName::Fhir(wanted),
+            ) if structures().get(wanted).is_primitive() => *kind == wanted,
+            _ => self.is(name),
+        }
+    }
+
+    /// The item's type: `System` for what was computed, `FHIR` for elements.
+    pub(crate) fn type_info(&self) -> Self {
+        let (space, name) = match self {
+            Self::Node(node) => match (node.type_name(), node.value) {
+                (Some(name), _) if name.contains('.') => ("FHIR", "BackboneElement"),
+                (Some(name), _) => ("FHIR", name),
+                (None, Value::Bool(_)) => ("FHIR", "boolean"),
+                (None, Value::Number(number)) if number.as_i64().is_some() => ("FHIR", "integer"),
+                (None, Value::Number(_)) => ("FHIR", "decimal"),
+                (None, Value::String(_)) => ("FHIR", "string"),
+                (None, _) => ("FHIR", "Element"),
+            },
+            Self::Resource(kind, _) => ("FHIR", kind.name()),
+            Self::Bool(_) => ("System", "Boolean"),
+            Self::Int(_) => ("System", "Integer"),
+            Self::Dec(_) => ("System", "Decimal"),
+            Self::Str(_) => ("System", "String"),
+            Self::Date(_) => ("System", "Date"),
+            Self::DateTime(_) => ("System", "DateTime"),
+            Self::Time(_) => ("System", "Time"),
+            Self::Qty(..) => ("System", "Quantity"),
+            Self::Type(..) => ("System", "TypeInfo"),
+        };
+        Self::Type(space, name)
     }
 
     /// A text that is the same for equal items, to find doubles with.
@@ -233,6 +278,7 @@ impl<'a> It<'a> {
             Self::Time(parts) => format!("@T{}", parts.time_text()),
             Self::Qty(value, text) => format!("#{} {}", value.normalize(), unit(&text)),
             Self::Resource(kind, id) => format!("{kind}/{id}"),
+            Self::Type(space, name) => format!("{space}.{name}"),
             Self::Node(node) => json_key(node.value),
         }
     }
@@ -323,7 +369,7 @@ impl<'a> It<'a> {
                     format!("{value} '{unit}'")
                 }
             }
-            Self::Resource(..) => return None,
+            Self::Resource(..) | Self::Type(..) => return None,
         })
     }
 }
@@ -386,6 +432,7 @@ pub(crate) fn equal(left: &It<'_>, right: &It<'_>) -> Option<bool> {
         (It::Bool(a), It::Bool(b)) => Some(a == b),
         (It::Str(a), It::Str(b)) => Some(a == b),
         (It::Resource(a, x), It::Resource(b, y)) => Some(a == b && x == y),
+        (It::Type(a, x), It::Type(b, y)) => Some(a == b && x == y),
         (a @ It::Node(_), b @ It::Node(_)) => Some(a.key() == b.key()),
         (a, b) => match compare(&a, &b) {
             Comparison::Is(ordering) => Some(ordering.is_eq()),
@@ -489,4 +536,9 @@ pub(crate) fn compare(left: &It<'_>, right: &It<'_>) -> Comparison {
             },
         },
     }
+}
+
+/// Whether quantities in these units can be compared.
+pub(super) fn comparable(one: &str, other: &str) -> bool {
+    unit(one) == unit(other)
 }
