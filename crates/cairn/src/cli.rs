@@ -55,6 +55,14 @@ enum Command {
     /// Check and publish journeys
     #[command(subcommand)]
     Journey(JourneyCommand),
+    /// Evaluate a FHIRPath expression on a resource, and print the result as a JSON array; exits with 1
+    /// and the position when the expression is wrong
+    Fhirpath {
+        /// The expression, e.g. 'name.given.first()'
+        expression: String,
+        /// File with the resource as JSON or XML; - for standard input
+        file: PathBuf,
+    },
     /// Root keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -612,6 +620,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             letters,
             all: _,
         }) => commands::retry(&store, &letters).await,
+        Command::Fhirpath { expression, file } => commands::fhirpath(&expression, &file),
         Command::Key(KeyCommand::Create { data, root_key }) => commands::create_key(data, root_key),
         Command::Key(KeyCommand::Rotate(options)) => commands::rotate_key(options).await,
         Command::Key(KeyCommand::ShredList { store, to }) => {

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod fhirpath;
 mod import;
 mod journey;
 mod keep;
@@ -20,6 +21,7 @@ pub(crate) use access::{
     set_active,
 };
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
+pub(crate) use fhirpath::fhirpath;
 pub(crate) use import::{Bar, import};
 pub(crate) use journey::{check, dead_letters, publish, retry};
 pub(crate) use keep::{

@@ -5,6 +5,7 @@ mod binary;
 mod config;
 mod demo;
 mod fhir;
+mod fhirpath;
 mod house;
 mod journeys;
 mod keep;
