@@ -1,5 +1,5 @@
-//! The field's vocabulary: FHIR R4 resources as JSON with typed views, partial dates, references,
-//! search parameters, validation and FHIRPath.
+//! The field's vocabulary: FHIR R4 resources as JSON with typed views, their XML form, partial dates,
+//! references, search parameters, validation and FHIRPath.
 //!
 //! No I/O, no async, no clock, and no knowledge of how anything is stored.
 //!

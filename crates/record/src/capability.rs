@@ -57,7 +57,7 @@ impl Record {
             "software": { "name": "Cairn", "version": software_version },
             "implementation": { "description": "Cairn FHIR record", "url": base },
             "fhirVersion": "4.0.1",
-            "format": ["application/fhir+json", "json"],
+            "format": ["application/fhir+json", "json", "application/fhir+xml", "xml"],
             "rest": [{
                 "mode": "server",
                 "documentation": format!(

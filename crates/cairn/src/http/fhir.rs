@@ -16,9 +16,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use record::{Answer, Caller, Preconditions, PreferReturn, RecordError};
 use trust::{Purpose, TrustError};
 
-use super::Doors;
 use super::api::bearer_token;
 use super::layers::RequestId;
+use super::{Doors, format};
 
 /// Where FHIR's routes begin.
 const BASE: &str = "/fhir/r4";
@@ -42,6 +42,7 @@ pub(super) fn router() -> Router<Doors> {
         // With the slash at the end, which clients that join a base and an empty path send.
         .route("/fhir/r4/", post(system).fallback(not_allowed))
         .route("/fhir/{*rest}", axum::routing::any(not_found))
+        .layer(axum::middleware::from_fn(format::negotiate))
 }
 
 /// What a route refuses, or what the record refuses.
@@ -139,10 +140,9 @@ struct Asked {
 }
 
 impl Asked {
-    /// Content negotiation, authentication and the body, in this order: a stranger's body is not read.
+    /// Authentication and the body, in this order: a stranger's body is not read.
     async fn read(doors: &Doors, request: Request) -> Result<Self, Refused> {
         let (parts, body) = request.into_parts();
-        check_accept(&parts)?;
         let Some(token) = bearer_token(&parts.headers) else {
             return Err(Refused::Login { invalid: false });
         };
@@ -180,13 +180,15 @@ impl Asked {
         query(&self.parts.uri)
     }
 
-    fn json(&self) -> Result<&[u8], Refused> {
-        match media_type(&self.parts.headers, header::CONTENT_TYPE) {
-            Some("application/fhir+json" | "application/json") => Ok(&self.body),
-            _ => refuse(
+    /// The body as JSON, whichever of FHIR's forms it came in.
+    fn json(&self) -> Result<Bytes, Refused> {
+        match format::body(&self.parts.headers, &self.body) {
+            Some(Ok(body)) => Ok(body),
+            Some(Err(outcome)) => Err(Refused::Outcome(StatusCode::BAD_REQUEST, outcome)),
+            None => refuse(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 IssueCode::NotSupported,
-                format!("The body must be {FHIR_JSON}"),
+                format!("The body must be {FHIR_JSON} or application/fhir+xml"),
             ),
         }
     }
@@ -292,7 +294,7 @@ fn names(if_none_match: &str, version: u32) -> bool {
 fn query(uri: &Uri) -> Result<Vec<(String, String)>, Refused> {
     match Query::<Vec<(String, String)>>::try_from_uri(uri) {
         Ok(Query(mut parameters)) => {
-            // How the answer is to look is settled by `check_accept`.
+            // How the answer is to look is settled by `format::negotiate`.
             parameters.retain(|(name, _)| name != "_format" && name != "_pretty");
             Ok(parameters)
         }
@@ -312,69 +314,6 @@ fn media_type(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
         .split(';')
         .next()
         .map(str::trim)
-}
-
-/// JSON is the only format: `Accept` and `_format` must allow it.
-fn check_accept(parts: &Parts) -> Result<(), Refused> {
-    let format = query_value(&parts.uri, "_format");
-    let acceptable = match &format {
-        Some(format) => {
-            let format = format.split(';').next().unwrap_or_default().trim();
-            // A plus sign that was not encoded arrives as a space (R4, section 3.1.0.1.11, says so).
-            matches!(
-                format,
-                "json" | "application/json" | "application/fhir+json" | "application/fhir json"
-            )
-        }
-        None => {
-            parts
-                .headers
-                .get_all(header::ACCEPT)
-                .iter()
-                .next()
-                .is_none()
-                || accepts_json(&parts.headers)
-        }
-    };
-    if acceptable {
-        Ok(())
-    } else {
-        refuse(
-            StatusCode::NOT_ACCEPTABLE,
-            IssueCode::NotSupported,
-            format!("The only format here is {FHIR_JSON}"),
-        )
-    }
-}
-
-fn accepts_json(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default();
-            let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-            !refused
-                && matches!(
-                    name,
-                    "*/*"
-                        | "application/*"
-                        | "application/json"
-                        | "application/fhir+json"
-                        | "text/json"
-                )
-        })
-}
-
-fn query_value(uri: &Uri, wanted: &str) -> Option<String> {
-    let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(uri).ok()?;
-    parameters
-        .into_iter()
-        .find(|(name, _)| name == wanted)
-        .map(|(_, value)| value)
 }
 
 /// `Prefer: handling=lenient`, `Prefer: return=minimal` (RFC 7240; R4, section 3.1.0.1.12).
@@ -493,22 +432,21 @@ impl Path {
     }
 }
 
-async fn metadata(State(doors): State<Doors>, request: Request) -> Result<Response, Refused> {
+async fn metadata(State(doors): State<Doors>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    check_accept(&parts)?;
-    Ok(respond(
+    respond(
         doors.record.metadata(
             &format!("{}{BASE}", doors.base_url),
             env!("CARGO_PKG_VERSION"),
         ),
         &parts,
         "",
-    ))
+    )
 }
 
 async fn system(State(doors): State<Doors>, request: Request) -> Result<Response, Refused> {
     let asked = Asked::read(&doors, request).await?;
-    let answer = doors.record.bundle(&asked.caller, asked.json()?).await?;
+    let answer = doors.record.bundle(&asked.caller, &asked.json()?).await?;
     Ok(respond(answer, &asked.parts, &asked.caller.base))
 }
 
@@ -520,7 +458,7 @@ async fn kind(
     let asked = Asked::read(&doors, request).await?;
     let path = Path::read(path)?;
     let answer = if asked.parts.method == Method::POST {
-        let (caller, body) = (&asked.caller, asked.json()?);
+        let (caller, body) = (&asked.caller, &asked.json()?);
         asked.no_preconditions()?;
         match asked.if_none_exist()? {
             Some(criteria) => {
@@ -594,7 +532,7 @@ async fn instance(
                     path.kind,
                     path.id(),
                     asked.preconditions()?,
-                    asked.json()?,
+                    &asked.json()?,
                 )
                 .await?
         }
@@ -746,22 +684,5 @@ mod tests {
             http_date(784_111_777_000).as_deref(),
             Some("Sun, 06 Nov 1994 08:49:37 GMT")
         );
-    }
-
-    #[test]
-    fn accept_headers() {
-        let table = [
-            ("application/fhir+json", true),
-            ("application/xml, application/json;q=0.5", true),
-            ("text/html, */*;q=0.1", true),
-            ("application/fhir+xml", false),
-            ("application/json;q=0", false),
-            ("text/html", false),
-        ];
-        for (text, expected) in table {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, HeaderValue::from_static(text));
-            assert_eq!(accepts_json(&headers), expected, "{text}");
-        }
     }
 }

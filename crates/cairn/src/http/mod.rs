@@ -2,6 +2,7 @@
 
 mod api;
 mod fhir;
+mod format;
 mod layers;
 mod log;
 mod operate;

@@ -71,41 +71,133 @@ async fn a_stranger_gets_the_capabilities_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn only_json_is_spoken() {
+async fn json_and_xml_are_spoken() {
     let house = house().await;
     let accept = async |value: &str| {
         let request = house
             .asked(Method::GET, "/fhir/r4/Patient")
             .header("accept", value);
-        request.send().await.expect("an answer").status().as_u16()
+        let answer = request.send().await.expect("an answer");
+        (
+            answer.status().as_u16(),
+            header(&answer, "content-type").to_owned(),
+        )
     };
-    assert_eq!(accept("application/fhir+json").await, 200);
-    assert_eq!(accept("application/json;q=0.9, text/html").await, 200);
-    assert_eq!(accept("*/*").await, 200);
-    assert_eq!(accept("application/fhir+xml").await, 406);
+    let (json, xml) = (
+        "application/fhir+json; charset=utf-8",
+        "application/fhir+xml; charset=utf-8",
+    );
+    for (value, status, kind) in [
+        ("application/fhir+json", 200, json),
+        ("application/json;q=0.9, text/html", 200, json),
+        ("*/*", 200, json),
+        ("application/fhir+xml", 200, xml),
+        ("application/xml, application/json;q=0.9", 200, xml),
+        ("text/turtle", 406, json),
+    ] {
+        assert_eq!(accept(value).await, (status, kind.to_owned()), "{value}");
+    }
     let format = async |value: &str| {
         let request = house.asked(Method::GET, &format!("/fhir/r4/Patient?_format={value}"));
-        request
+        let answer = request
             .header("accept", "text/html")
             .send()
             .await
-            .expect("an answer")
-            .status()
-            .as_u16()
+            .expect("an answer");
+        (
+            answer.status().as_u16(),
+            header(&answer, "content-type").to_owned(),
+        )
     };
-    assert_eq!(format("json").await, 200);
-    assert_eq!(format("application/fhir%2Bjson").await, 200);
-    assert_eq!(format("xml").await, 406);
+    assert_eq!(format("json").await, (200, json.to_owned()));
+    assert_eq!(
+        format("application/fhir%2Bjson").await,
+        (200, json.to_owned())
+    );
+    assert_eq!(format("application/fhir+xml").await, (200, xml.to_owned()));
+    assert_eq!(format("ttl").await.0, 406);
 
-    let xml = house
-        .asked(Method::POST, "/fhir/r4/Patient")
-        .header("content-type", "application/fhir+xml")
-        .body("<Patient/>");
-    assert_outcome(xml.send().await.expect("an answer"), 415, "not-supported").await;
     let none = house.asked(Method::POST, "/fhir/r4/Patient").body("{}");
     assert_outcome(none.send().await.expect("an answer"), 415, "not-supported").await;
     let form = house.sent(Method::POST, "/fhir/r4/Patient/_search", &json!({}));
     assert_outcome(form.send().await.expect("an answer"), 415, "not-supported").await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_resource_goes_in_as_xml_and_comes_out_as_either() {
+    let house = house().await;
+    let xml = r#"<Patient xmlns="http://hl7.org/fhir"><name><family value="Berg &amp; Tal"/><given value="Ada"/><given><extension url="http://x.org/a"><valueDecimal value="1.50"/></extension></given></name></Patient>"#;
+    let sent = house
+        .asked(Method::POST, "/fhir/r4/Patient")
+        .header("content-type", "application/fhir+xml")
+        .header("accept", "application/fhir+xml")
+        .body(xml)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(sent.status(), 201);
+    let location = header(&sent, "location").to_owned();
+    let body = sent.text().await.expect("a body");
+    assert!(body.contains(r#"<valueDecimal value="1.50"/>"#), "{body}");
+
+    let path = location.split_once("/fhir/r4/").expect("an address").1;
+    let path = format!(
+        "/fhir/r4/{}",
+        path.split("/_history").next().expect("a path")
+    );
+    let json = house
+        .asked(Method::GET, &path)
+        .send()
+        .await
+        .expect("an answer");
+    let json = json.text().await.expect("a body");
+    assert!(json.contains("1.50"), "digits stay: {json}");
+    let value: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value["name"][0]["family"], "Berg & Tal");
+    assert_eq!(value["name"][0]["given"], json!(["Ada", null]));
+
+    let pretty = house.asked(Method::GET, &format!("{path}?_format=xml&_pretty=true"));
+    let pretty = pretty
+        .send()
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("a body");
+    assert!(pretty.contains("\n  <name>\n    <family"), "{pretty}");
+    assert_eq!(fhir::xml::parse(pretty.as_bytes()).expect("XML"), value);
+
+    // A page leads to the next in the same form.
+    let page = house.asked(
+        Method::GET,
+        "/fhir/r4/Patient?_count=1&_format=application/fhir%2Bxml",
+    );
+    let page = page
+        .send()
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("a body");
+    let bundle = fhir::xml::parse(page.as_bytes()).expect("XML");
+    let link = bundle["link"][0]["url"].as_str().expect("a link");
+    assert!(link.ends_with("_format=application/fhir%2Bxml"), "{link}");
+
+    // What is wrong is told in the form that was asked for.
+    let wrong = house
+        .asked(Method::POST, "/fhir/r4/Patient")
+        .header("content-type", "application/fhir+xml")
+        .header("accept", "application/fhir+xml")
+        .body("<Patient xmlns='http://hl7.org/fhir'><nom value='x'/></Patient>")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(wrong.status(), 400);
+    let outcome = fhir::xml::parse(&wrong.bytes().await.expect("a body")).expect("XML");
+    assert_eq!(outcome["resourceType"], "OperationOutcome");
+    let words = outcome["issue"][0]["diagnostics"].as_str().expect("words");
+    assert!(words.contains("`nom` is no element of Patient"), "{words}");
     house.end().await;
 }
 

@@ -9,7 +9,7 @@ mod read;
 mod write;
 
 pub use read::parse;
-pub use write::write;
+pub use write::{write, write_pretty};
 
 /// FHIR's name space.
 const FHIR: &str = "http://hl7.org/fhir";

@@ -40,7 +40,19 @@ fn both_forms_say_the_same() {
         assert_eq!(written.split_once('\n').unwrap().1, xml);
         assert_eq!(json_of(xml), json);
         assert_eq!(json_of(&written), json);
+        assert_eq!(json_of(&write_pretty(&json).unwrap()), json);
     }
+    let pretty =
+        write_pretty(&json!({"resourceType": "Patient", "active": true, "name": [{"text": "A"}]}));
+    let lines = "\
+<?xml version=\"1.0\" encoding=\"UTF-8\"?>
+<Patient xmlns=\"http://hl7.org/fhir\">
+  <active value=\"true\"/>
+  <name>
+    <text value=\"A\"/>
+  </name>
+</Patient>";
+    assert_eq!(pretty.unwrap(), lines);
 }
 
 #[test]

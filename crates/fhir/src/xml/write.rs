@@ -13,9 +13,23 @@ use serde_json::{Map, Value};
 /// JSON type, a character that XML 1.0 can't hold, a narrative that isn't XHTML. The path is named, the
 /// content isn't. Nothing is left out instead.
 pub fn write(resource: &Value) -> Result<String, OperationOutcome> {
+    written(resource, false)
+}
+
+/// As [`write`], each element in a line of its own.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_pretty(resource: &Value) -> Result<String, OperationOutcome> {
+    written(resource, true)
+}
+
+fn written(resource: &Value, pretty: bool) -> Result<String, OperationOutcome> {
     let mut writer = Writer {
-        out: String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"),
+        out: String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>"),
         path: Vec::new(),
+        pretty,
+        depth: 0,
     };
     writer.resource(resource, 0)?;
     Ok(writer.out)
@@ -24,6 +38,9 @@ pub fn write(resource: &Value) -> Result<String, OperationOutcome> {
 struct Writer {
     out: String,
     path: Vec<String>,
+    pretty: bool,
+    /// Elements that are open.
+    depth: usize,
 }
 
 impl Writer {
@@ -55,8 +72,7 @@ impl Writer {
             return Err(self.error("it is no resource of FHIR R4"));
         };
         self.path.push(name.to_owned());
-        self.out.push('<');
-        self.out.push_str(name);
+        self.open(name);
         if level == 0 {
             self.out.push_str(" xmlns=\"");
             self.out.push_str(FHIR);
@@ -105,11 +121,9 @@ impl Writer {
         }
         if self.out.len() == opened {
             self.out.pop();
-            self.out.push_str("/>");
+            self.close();
         } else {
-            self.out.push_str("</");
-            self.out.push_str(name);
-            self.out.push('>');
+            self.end(name);
         }
         Ok(())
     }
@@ -171,17 +185,13 @@ impl Writer {
                     self.primitive(name, structure, value, extra, level)?;
                 }
                 value if structure.name == "Resource" => {
-                    self.out.push('<');
-                    self.out.push_str(name);
+                    self.open(name);
                     self.out.push('>');
                     self.resource(value, level + 1)?;
-                    self.out.push_str("</");
-                    self.out.push_str(name);
-                    self.out.push('>');
+                    self.end(name);
                 }
                 Value::Object(inner) => {
-                    self.out.push('<');
-                    self.out.push_str(name);
+                    self.open(name);
                     self.body(name, kind, inner, level + 1)?;
                 }
                 _ => {
@@ -204,8 +214,7 @@ impl Writer {
         extra: Option<&Value>,
         level: usize,
     ) -> Result<(), OperationOutcome> {
-        self.out.push('<');
-        self.out.push_str(name);
+        self.open(name);
         let empty = Map::new();
         let extra = match extra {
             Some(Value::Object(extra)) => extra,
@@ -253,7 +262,7 @@ impl Writer {
             )?,
         }
         let Some(extensions) = extra.get("extension") else {
-            self.out.push_str("/>");
+            self.close();
             return Ok(());
         };
         let (Value::Array(extensions), Some(kind)) = (extensions, structures().find("Extension"))
@@ -265,12 +274,10 @@ impl Writer {
             let Value::Object(inner) = extension else {
                 return Err(self.error("an extension of it is no object"));
             };
-            self.out.push_str("<extension");
+            self.open("extension");
             self.body("extension", kind, inner, level + 1)?;
         }
-        self.out.push_str("</");
-        self.out.push_str(name);
-        self.out.push('>');
+        self.end(name);
         Ok(())
     }
 
@@ -280,8 +287,40 @@ impl Writer {
         if !super::read::is_narrative(text) {
             return Err(self.error("it is no XHTML in a `div` with its name space"));
         }
+        self.line();
         self.out.push_str(text);
         Ok(())
+    }
+
+    /// Where an element begins or ends: in a line of its own if that is wanted, and the first always.
+    fn line(&mut self) {
+        if self.pretty || self.out.ends_with("?>") {
+            self.out.push('\n');
+            self.out.extend(std::iter::repeat_n("  ", self.depth));
+        }
+    }
+
+    /// The beginning of a start tag.
+    fn open(&mut self, name: &str) {
+        self.line();
+        self.depth += 1;
+        self.out.push('<');
+        self.out.push_str(name);
+    }
+
+    /// The end of a start tag that is an end tag, too.
+    fn close(&mut self) {
+        self.depth -= 1;
+        self.out.push_str("/>");
+    }
+
+    /// The end tag.
+    fn end(&mut self, name: &str) {
+        self.depth -= 1;
+        self.line();
+        self.out.push_str("</");
+        self.out.push_str(name);
+        self.out.push('>');
     }
 
     fn attribute(&mut self, name: &str, value: &str) -> Result<(), OperationOutcome> {
