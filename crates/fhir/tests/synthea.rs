@@ -116,15 +116,18 @@ fn matches_itself(resource: &Resource, parameter: &str, value: &IndexValue) {
             prefix: fhir::search::Prefix::Ge,
             value: at_its_end(&span),
         },
-        IndexValue::Quantity(quantity) => Operand::Quantity {
-            prefix: fhir::search::Prefix::Ge,
-            value: at_its_end(&quantity.value),
-            unit: quantity.canonical.map(|(unit, span)| UnitAsked {
-                system: None,
-                code: quantity.code,
-                canonical: Some((unit, at_its_end(&span))),
-            }),
-        },
+        IndexValue::Quantity(quantity) => {
+            let quantity = *quantity;
+            Operand::Quantity {
+                prefix: fhir::search::Prefix::Ge,
+                value: at_its_end(&quantity.value),
+                unit: quantity.canonical.map(|(unit, span)| UnitAsked {
+                    system: None,
+                    code: quantity.code,
+                    canonical: Some((unit, at_its_end(&span))),
+                }),
+            }
+        }
     };
     let mut query = SearchQuery::parse(
         resource.kind(),

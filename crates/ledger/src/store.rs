@@ -21,8 +21,8 @@ use crate::query::tokens_of;
 use crate::shared::{Core, STAND_IN_ID};
 use crate::writer::{Job, Request, Writer};
 use crate::{
-    Clock, Commit, Entropy, Kind, LedgerError, Number, Owner, Query, Receipt, RootKey, SHARDS, Shard,
-    StoragePart, TenantId, Token,
+    Clock, Commit, Entropy, Kind, LedgerError, Number, Owner, Query, Receipt, RootKey, SHARDS,
+    Shard, StoragePart, TenantId, Token,
 };
 
 /// Room of the queue before the writer, KiB; who would go over it waits.

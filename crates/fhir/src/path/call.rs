@@ -7,7 +7,7 @@ use super::numbers::{calculated, rounded};
 use super::operate::distinct;
 use super::parse::{Expr, Kind, TypeName, pattern_of};
 use super::value::{Comparison, It, Node, compare};
-use super::{bounds, texts};
+use super::{bounds, quantity, texts};
 use crate::date::Parts;
 use crate::facts::structures;
 use crate::{Reference, ResourceType};
@@ -448,7 +448,7 @@ impl<'a> Evaluation<'_, 'a> {
                     return Ok(Vec::new());
                 };
                 let units = one.quantity().zip(other.quantity());
-                return yes(units.is_some_and(|((_, a), (_, b))| super::value::comparable(&a, &b)));
+                return yes(units.is_some_and(|((_, a), (_, b))| quantity::comparable(&a, &b)));
             }
             F::Replace => {
                 let Some(text) = text(items, position)? else {

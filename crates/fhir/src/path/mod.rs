@@ -20,6 +20,7 @@ mod navigate;
 mod numbers;
 mod operate;
 pub(crate) mod parse;
+mod quantity;
 mod texts;
 mod time;
 mod value;

@@ -2,6 +2,7 @@
 use super::PathError;
 use super::eval::{Items, Outcome, overflow, single_raw};
 use super::parse::Operator;
+use super::quantity::joined;
 use super::time::add_time;
 use super::value::{It, equal, equivalent};
 use crate::date::Parts;
@@ -164,7 +165,15 @@ pub(super) fn arithmetic<'a>(
                     x.checked_div(y).ok_or_else(too_big)?.normalize(),
                     first,
                 )),
-                // Other units would have to be converted, so the result can't be told.
+                Multiply => Some(It::Qty(
+                    x.checked_mul(y).ok_or_else(too_big)?,
+                    Cow::Owned(joined(&first, '.', &second)),
+                )),
+                Divide => Some(It::Qty(
+                    x.checked_div(y).ok_or_else(too_big)?.normalize(),
+                    Cow::Owned(joined(&first, '/', &second)),
+                )),
+                // A sum would be in one unit or the other; which, the specification doesn't say.
                 _ => None,
             }
         }

@@ -2,6 +2,7 @@
 use super::Item;
 use super::functions::Target;
 use super::parse::{System, TypeName};
+use super::quantity;
 use super::time::{clock, fields, moments};
 use crate::ResourceType;
 use crate::date::Parts;
@@ -276,7 +277,7 @@ impl<'a> It<'a> {
                 format!("@{parts}")
             }
             Self::Time(parts) => format!("@T{}", parts.time_text()),
-            Self::Qty(value, text) => format!("#{} {}", value.normalize(), unit(&text)),
+            Self::Qty(value, text) => format!("#{}", quantity::key(value, &text)),
             Self::Resource(kind, id) => format!("{kind}/{id}"),
             Self::Type(space, name) => format!("{space}.{name}"),
             Self::Node(node) => json_key(node.value),
@@ -446,7 +447,12 @@ pub(crate) fn equal(left: &It<'_>, right: &It<'_>) -> Option<bool> {
 pub(crate) fn equivalent(left: &It<'_>, right: &It<'_>) -> bool {
     match (left.clone().simple(), right.clone().simple()) {
         (It::Str(a), It::Str(b)) => crate::search::normalise(&a) == crate::search::normalise(&b),
-        (It::Qty(a, x), It::Qty(b, y)) => rounded_equal(a, b) && unit(&x) == unit(&y),
+        (a, b) if matches!(a, It::Qty(..)) || matches!(b, It::Qty(..)) => {
+            let (Some((a, x)), Some((b, y))) = (a.quantity(), b.quantity()) else {
+                return false;
+            };
+            quantity::in_one_unit(a, &x, b, &y).is_some_and(|(a, b)| rounded_equal(a, b))
+        }
         (It::Node(a), It::Node(b)) => json_equivalent(a.value, b.value),
         (a, b) => match (plain(&a), plain(&b)) {
             (Some(a), Some(b)) => rounded_equal(a, b),
@@ -530,15 +536,9 @@ pub(crate) fn compare(left: &It<'_>, right: &It<'_>) -> Comparison {
         (a, b) => match (plain(&a), plain(&b)) {
             (Some(a), Some(b)) => Comparison::Is(a.cmp(&b)),
             _ => match (a.quantity(), b.quantity()) {
-                (Some((a, x)), Some((b, y))) if unit(&x) == unit(&y) => Comparison::Is(a.cmp(&b)),
-                (Some(_), Some(_)) => Comparison::Unknown,
+                (Some((a, x)), Some((b, y))) => quantity::compare(a, &x, b, &y).into(),
                 _ => Comparison::Wrong,
             },
         },
     }
-}
-
-/// Whether quantities in these units can be compared.
-pub(super) fn comparable(one: &str, other: &str) -> bool {
-    unit(one) == unit(other)
 }

@@ -31,7 +31,7 @@ pub(super) enum Found<'a> {
 }
 
 impl Found<'_> {
-    fn to_index(self) -> IndexValue {
+    fn into_index(self) -> IndexValue {
         match self {
             Self::Token { system, code } => IndexValue::Token {
                 system: system.to_owned(),
@@ -48,14 +48,14 @@ impl Found<'_> {
             }
             Self::Url(url) => IndexValue::Reference(url.to_owned()),
             Self::Uri(uri) => IndexValue::Uri(uri.to_owned()),
-            Self::Number(span) => IndexValue::Number(span),
-            Self::Quantity(quantity) => IndexValue::Quantity(Quantity {
+            Self::Number(span) => IndexValue::Number(Box::new(span)),
+            Self::Quantity(quantity) => IndexValue::Quantity(Box::new(Quantity {
                 value: quantity.value,
                 system: quantity.system.to_owned(),
                 code: quantity.code.to_owned(),
                 unit: quantity.unit.to_owned(),
                 canonical: quantity.canonical,
-            }),
+            })),
         }
     }
 }
@@ -85,7 +85,7 @@ fn collect(
     let first = entries.len();
     let mut seen = HashSet::new();
     extract(&mut |found| {
-        let value = found.to_index();
+        let value = found.into_index();
         let doubled = if entries.len() - first < FEW {
             entries[first..].iter().any(|entry| entry.value == value)
         } else {

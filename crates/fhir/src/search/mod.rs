@@ -13,6 +13,9 @@ mod query;
 mod text;
 mod unit;
 
+pub(crate) use number::number;
+pub(crate) use unit::Canonical;
+
 use crate::facts;
 use crate::{Resource, ResourceType};
 
@@ -112,9 +115,9 @@ pub enum IndexValue {
     /// A URI; a canonical URL with version also without it.
     Uri(String),
     /// A number.
-    Number(Span),
+    Number(Box<Span>),
     /// A quantity.
-    Quantity(Quantity<String>),
+    Quantity(Box<Quantity<String>>),
 }
 
 /// A quantity as a resource says it.
@@ -166,6 +169,10 @@ pub enum Prefix {
 
 /// One alternative of a clause.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a query has a few of them, and each is looked at for every candidate"
+)]
 pub enum Operand {
     /// `[system|]code`; `system: None` when any system will do, `code: None` for `system|`.
     Token {

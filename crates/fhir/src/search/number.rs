@@ -36,7 +36,7 @@ impl Amount {
         Some(Self::of(number(text)?))
     }
 
-    pub(super) fn of(number: Number) -> Self {
+    pub(crate) fn of(number: Number) -> Self {
         let (whole, exponent) = number.to_integer_and_exponent();
         let mut digits = whole.unsigned_abs();
         let Some(places) = digits.checked_ilog10() else {
@@ -103,7 +103,7 @@ impl PartialOrd for Amount {
 }
 
 /// A decimal number, digits kept.
-pub(super) fn number(text: &str) -> Option<Number> {
+pub(crate) fn number(text: &str) -> Option<Number> {
     let is_number = text.len() <= LONGEST && text.contains(|digit: char| digit.is_ascii_digit());
     Number::parse(text).filter(|_| is_number)
 }

@@ -14,22 +14,22 @@ const REMEMBERED: usize = 1024;
 
 /// The canonical form of a unit.
 #[derive(Debug, PartialEq)]
-pub(super) struct Canonical {
+pub(crate) struct Canonical {
     /// Base units: `g.m-1.s-2`; `1` for none.
-    pub(super) unit: String,
+    pub(crate) unit: String,
     factor: Number,
     offset: Number,
 }
 
 impl Canonical {
     /// A value of the unit in the canonical one.
-    pub(super) fn canonical(&self, value: Number) -> Option<Number> {
+    pub(crate) fn canonical(&self, value: Number) -> Option<Number> {
         value.checked_mul(self.factor)?.checked_add(self.offset)
     }
 
     /// The canonical form of a UCUM code. `None` for what is no UCUM, and for scales that no factor leads
     /// away from (pH, decibel): these compare with themselves only.
-    pub(super) fn of(code: &str) -> Option<Arc<Self>> {
+    pub(crate) fn of(code: &str) -> Option<Arc<Self>> {
         type Known = RwLock<HashMap<String, Option<Arc<Canonical>>>>;
         static KNOWN: OnceLock<Known> = OnceLock::new();
         if code.is_empty() || code.len() > LONGEST {

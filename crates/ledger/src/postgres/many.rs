@@ -248,18 +248,6 @@ fn names(names: impl Iterator<Item = (TenantId, [u8; 16])>) -> Result<Vec<Param>
     ])
 }
 
-/// Keys that have been destroyed in some shards.
-pub(super) fn destroyed_keys(
-    snapshot: &PgSnapshot,
-    shards: &[Shard],
-) -> Result<Vec<SubjectKey>, LedgerError> {
-    let sql = "SELECT tenant, subject, shard FROM key WHERE shard = ANY($1) AND wrapped IS NULL";
-    let shards = shards.iter().copied().map(shard_bound).collect();
-    snapshot.page("key", sql, vec![rows::smalls(shards)], |row| {
-        subject_of(row)
-    })
-}
-
 /// `tenant, subject, shard`.
 pub(super) fn subject_of(row: &Columns<'_>) -> Result<SubjectKey, LedgerError> {
     Ok(SubjectKey {
