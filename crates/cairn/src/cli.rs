@@ -385,8 +385,8 @@ enum KeyCommand {
         #[arg(long, value_name = "FILE|URI")]
         root_key: Option<RootKeySource>,
     },
-    /// Rotate a key of a store: the root key, if nothing else is said. No server may have the store open; those
-    /// that share one in a database need to be stopped for the root key only
+    /// Rotate a key of a store: the root key, if nothing else is said. No server may have the store in a folder
+    /// open, but for that of tokens; those that share one in a database need to be stopped for the root key only
     Rotate(RotateOptions),
     /// Write the sealed list of destroyed patients' keys, for `cairn restore --shred-list`
     ShredList {
@@ -405,11 +405,14 @@ pub struct RotateOptions {
     pub(crate) store: StoreArguments,
     /// Where the next root key is: a file, made if it is not there, or pkcs11: URI [default: a new key in
     /// the old one's place]
-    #[arg(long, value_name = "FILE|URI", conflicts_with_all = ["tenant", "patient"])]
+    #[arg(long, value_name = "FILE|URI", conflicts_with_all = ["tenant", "tokens", "patient"])]
     pub(crate) to: Option<RootKeySource>,
     /// Rotate the organisation's keys, under which its patients' keys and its audit lie
-    #[arg(long, conflicts_with = "patient")]
+    #[arg(long, conflicts_with_all = ["tokens", "patient"])]
     pub(crate) tenant: bool,
+    /// Rotate the key of the organisation's search tokens, under a running server or without one
+    #[arg(long, conflicts_with = "patient")]
+    pub(crate) tokens: bool,
     /// Rotate the key of one patient
     #[arg(long, value_name = "ID")]
     pub(crate) patient: Option<String>,

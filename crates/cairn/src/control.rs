@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::place::Place;
+use crate::store::TENANT;
 
 /// The longest order: some thousand ids of outbox entries.
 const ORDER_BYTES: u64 = 1 << 20;
@@ -43,6 +44,8 @@ pub(crate) enum Order {
     ShredList,
     /// What lies in the outbox.
     Outbox,
+    /// Put all search tokens under a new key.
+    RotateTokens,
     /// Let the outbox go.
     ReleaseOutbox,
     /// Take entries out of the outbox unsent.
@@ -121,6 +124,15 @@ pub(crate) async fn carry_out(
                 tracing::info!(%to, ?pruned, "old chains of backups were removed");
             }
             Ok(serde_json::to_value(BackedUp { report, pruned })?)
+        }
+        Order::RotateTokens => {
+            let told = |rotation: ledger::TokenRotation| progress(rotation.documents);
+            let done = ledger.rotate_token_keys(TENANT, &told).await?;
+            tracing::info!(
+                version = done.version,
+                "the key of search tokens was rotated"
+            );
+            Ok(Value::from(done.version))
         }
         Order::ShredList => Ok(Value::String(hex(&ledger.shred_list()?))),
         Order::Outbox => {
@@ -212,7 +224,11 @@ pub(crate) fn open(data: &Path, ledger: &Ledger) -> anyhow::Result<Door> {
     let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
     let ledger = ledger.clone();
     let task = tokio::spawn(async move {
-        let accept = async || listener.accept().await.map(|(stream, _)| stream);
+        let listener = std::sync::Arc::new(listener);
+        let accept = move || {
+            let listener = std::sync::Arc::clone(&listener);
+            async move { listener.accept().await.map(|(stream, _)| stream) }
+        };
         take_orders(accept, |stream| {
             let ledger = ledger.clone();
             tokio::spawn(async move {
@@ -227,8 +243,8 @@ pub(crate) fn open(data: &Path, ledger: &Ledger) -> anyhow::Result<Door> {
 }
 
 /// Lets in who knocks, for ever. What keeps one out (too many open files, say) may be gone soon.
-async fn take_orders<S>(
-    mut accept: impl AsyncFnMut() -> std::io::Result<S>,
+async fn take_orders<S, A: Future<Output = std::io::Result<S>>>(
+    mut accept: impl FnMut() -> A,
     mut let_in: impl FnMut(S),
 ) {
     let mut failing = false;
@@ -324,9 +340,14 @@ mod tests {
         let busy = || std::io::Error::other("too many open files");
         let mut knocks = VecDeque::from([Ok(1), Err(busy()), Err(busy()), Ok(2)]);
         let (told, mut news) = tokio::sync::mpsc::unbounded_channel();
-        let accept = async move || match knocks.pop_front() {
-            Some(knock) => knock,
-            None => std::future::pending().await,
+        let accept = move || {
+            let knock = knocks.pop_front();
+            async move {
+                match knock {
+                    Some(knock) => knock,
+                    None => std::future::pending().await,
+                }
+            }
         };
         let door = take_orders(accept, |who| drop(told.send(who)));
         let both = async { (news.recv().await, news.recv().await) };

@@ -26,6 +26,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::leases::{Lease, LeaseStanding};
+use crate::outer::TOKENS;
 use crate::tree::Tree;
 use crate::{
     Event, Hit, LedgerError, Number, OutboxKey, Shard, StoragePart, TenantId, Timer, TimerKey,
@@ -292,6 +293,8 @@ pub(crate) struct Touched {
     pub(crate) metas: BTreeSet<String>,
     /// Tenants whose newest secret something will be wrapped by.
     pub(crate) wrapping: BTreeSet<TenantId>,
+    /// Documents whose lists of tokens are read, besides those of the heads.
+    pub(crate) posted: BTreeSet<Hit>,
 }
 
 /// A group's turn at the store. What is read in it nobody else changes until it is applied or dropped.
@@ -370,6 +373,11 @@ pub(crate) trait Snapshot: Send + Sync {
     /// What is read next is one tenant's. A store that can shows no other tenant's rows from then on.
     fn enter(&self, _tenant: TenantId) {}
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError>;
+    /// The meta row of where the outer layers of tokens stand. A turn reads it without keeping others
+    /// from doing the same: who writes it holds shard 0.
+    fn layers(&self) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.meta(TOKENS)
+    }
     /// Meta rows whose name starts with `prefix`, by name.
     fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, LedgerError>;
     fn head(&self, key: &HeadKey) -> Result<Option<Head>, LedgerError>;

@@ -9,6 +9,7 @@ use crate::backend::{Backend, Snapshot, Touched, Write, turn_at};
 use crate::backup::{OUTBOX_HELD, RESTORING};
 use crate::codec::Decoder;
 use crate::keys::{Salt, Secret, TenantKeys, derive_for};
+use crate::outer::TOKEN_KEY;
 use crate::plan::State;
 use crate::seal::{Choice, Packer, open, seal};
 use crate::shared::{Core, Parts};
@@ -18,8 +19,10 @@ use crate::{Entropy, LedgerError, Number, OpenOptions, RootKey, SHARDS, TenantId
 
 /// The format of the store as a whole. Format 1 had a row for each hash of an audit tree, where 2 has
 /// them in the rows of leaves. A store of format 1 is opened, its rows are read as they are, and it is
-/// of format 2 from then on.
+/// of format 2 from then on. A store of format 3 is one whose token keys have been rotated: a program of
+/// before would search it in vain.
 const STORE_FORMAT: u32 = 2;
+const STORE_FORMAT_ROTATED: u32 = 3;
 const STORE: &str = "store";
 /// The row of the salt and the check of the root key.
 pub(crate) const ROOT: &str = "root";
@@ -89,7 +92,7 @@ fn unwrap(root: &Secret, name: &str, wrapped: &[u8]) -> Result<Vec<u8>, LedgerEr
         .ok_or_else(|| LedgerError::Damaged(format!("the secret {name} does not unwrap")))
 }
 
-fn unwrap_32(root: &Secret, name: &str, wrapped: &[u8]) -> Result<Secret, LedgerError> {
+pub(crate) fn unwrap_32(root: &Secret, name: &str, wrapped: &[u8]) -> Result<Secret, LedgerError> {
     unwrap(root, name, wrapped)?
         .try_into()
         .map_err(|_| LedgerError::Damaged(format!("the secret {name} has a wrong length")))
@@ -172,8 +175,10 @@ pub(crate) fn secret_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, Ledge
 /// The rows of everything that lies under the root key, the check of it apart.
 fn wrapped_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, LedgerError> {
     let mut rows = vec![(SIGNER.to_owned(), must(snapshot, SIGNER)?)];
-    for prefix in [DICTIONARY, TENANT] {
-        rows.extend(snapshot.metas(prefix)?);
+    for prefix in [DICTIONARY, TENANT, TOKEN_KEY] {
+        let there = snapshot.metas(prefix)?.into_iter();
+        // A destroyed key has an empty row.
+        rows.extend(there.filter(|(_, wrapped)| !wrapped.is_empty()));
     }
     Ok(rows)
 }
@@ -227,7 +232,7 @@ fn found(backend: &dyn Backend, options: &OpenOptions) -> Result<(), LedgerError
         value,
     };
     backend.apply(vec![
-        row(STORE, store_row(&id)),
+        row(STORE, store_row(STORE_FORMAT, &id)),
         row(ROOT, root_row),
         row(SIGNER, wrap(&root, entropy, SIGNER, &seed)),
         row(CHECKPOINT, checkpoint.into_bytes()),
@@ -258,18 +263,23 @@ fn indexed_since(backend: &dyn Backend, last: Number) -> Result<Number, LedgerEr
     Ok(since)
 }
 
-fn store_row(id: &[u8; 16]) -> Vec<u8> {
-    let format = STORE_FORMAT.to_be_bytes();
-    [&format[..], &SHARDS.to_be_bytes(), id].concat()
+fn store_row(format: u32, id: &[u8; 16]) -> Vec<u8> {
+    [&format.to_be_bytes()[..], &SHARDS.to_be_bytes(), id].concat()
 }
 
-/// The store's name.
-fn store_id(store: &[u8]) -> Result<[u8; 16], LedgerError> {
+/// The row that says that the store's token keys have been rotated.
+pub(crate) fn rotated_store_row(snapshot: &dyn Snapshot) -> Result<MetaRow, LedgerError> {
+    let (_, id) = store_id(&must(snapshot, STORE)?)?;
+    Ok((STORE.to_owned(), store_row(STORE_FORMAT_ROTATED, &id)))
+}
+
+/// The store's format and name.
+fn store_id(store: &[u8]) -> Result<(u32, [u8; 16]), LedgerError> {
     let mut decoder = Decoder::new(store, "store");
     let format = decoder.u32()?;
-    if !(1..=STORE_FORMAT).contains(&format) {
+    if !(1..=STORE_FORMAT_ROTATED).contains(&format) {
         return Err(LedgerError::Storage(format!(
-            "the store has format {format}, and this program knows 1 to {STORE_FORMAT}: open it with \
+            "the store has format {format}, and this program knows 1 to {STORE_FORMAT_ROTATED}: open it with \
              the program that wrote it, or a newer one"
         )));
     }
@@ -281,7 +291,7 @@ fn store_id(store: &[u8]) -> Result<[u8; 16], LedgerError> {
     }
     let id = decoder.array()?;
     decoder.end()?;
-    Ok(id)
+    Ok((format, id))
 }
 
 /// Stores a dictionary under the next version that is free: another process may take one for another
@@ -428,17 +438,26 @@ fn suspect(
     Ok(None)
 }
 
+/// The wrapping key of the store that meta rows are of.
+pub(crate) fn root_of(
+    root_key: &RootKey,
+    meta: impl Fn(&str) -> Result<Vec<u8>, LedgerError>,
+) -> Result<Secret, LedgerError> {
+    let row = meta(ROOT)?;
+    let (salt, check) = parse_root(&row)?;
+    let root = root_key.wrapping_key(salt.as_ref())?;
+    checks(&root, check)?;
+    Ok(root)
+}
+
 /// Who signs the checkpoints of the store that meta rows are of, and the key that its backups are
 /// proved by.
 pub(crate) fn signer_of(
     root_key: &RootKey,
     meta: impl Fn(&str) -> Result<Vec<u8>, LedgerError>,
 ) -> Result<(Signer, Secret), LedgerError> {
-    let row = meta(ROOT)?;
-    let (salt, check) = parse_root(&row)?;
-    let root = root_key.wrapping_key(salt.as_ref())?;
-    checks(&root, check)?;
-    let id = store_id(&meta(STORE)?)?;
+    let root = root_of(root_key, &meta)?;
+    let (_, id) = store_id(&meta(STORE)?)?;
     let seed = unwrap_32(&root, SIGNER, &meta(SIGNER)?)?;
     Ok((Signer::new(&id, &seed)?, derive_for(&seed, b"backup", &[])))
 }
@@ -465,13 +484,13 @@ pub(crate) fn open_store(
     }
     let snapshot = backend.snapshot();
     let store = must(&*snapshot, STORE)?;
-    let id = store_id(&store)?;
+    let (format, id) = store_id(&store)?;
     open_root(&*snapshot, options)?;
-    if store != store_row(&id) {
+    if format < STORE_FORMAT {
         // Before any row of this format is written, so that an older program refuses the store.
         backend.apply(vec![Write::Meta {
             name: STORE.to_owned(),
-            value: store_row(&id),
+            value: store_row(STORE_FORMAT, &id),
         }])?;
     }
     let checkpoint = String::from_utf8(must(&*snapshot, CHECKPOINT)?).unwrap_or_default();

@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 
 use crate::backend::Snapshot;
+use crate::outer::{Outer, put_on};
 use crate::{Hit, LedgerError, Number, Query, Shard, Token};
 
 /// The most tokens of a query. A range needs up to 198, and a page combines a few.
@@ -94,6 +95,29 @@ pub(crate) fn checked(query: &Query) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// The query as postings can answer it: each token behind all `layers` that it may be behind.
+fn behind(query: &Query, layers: &[Outer]) -> Query {
+    let all = |parts: &[Query]| parts.iter().map(|part| behind(part, layers)).collect();
+    match query {
+        Query::Token(token) => match layers {
+            [only] => Query::Token(put_on(only, *token)),
+            layers => {
+                let each = layers
+                    .iter()
+                    .map(|layer| Query::Token(put_on(layer, *token)));
+                Query::Or(each.collect())
+            }
+        },
+        Query::And(parts) => Query::And(all(parts)),
+        Query::Or(parts) => Query::Or(all(parts)),
+        Query::Without(with, without) => Query::Without(
+            Box::new(behind(with, layers)),
+            Box::new(behind(without, layers)),
+        ),
+        Query::Below(number, query) => Query::Below(*number, Box::new(behind(query, layers))),
+    }
+}
+
 /// Where a look for what lies below a number begins; `None` when nothing can lie there.
 pub(crate) fn place_below(before: Option<Number>) -> Option<Hit> {
     let first = match before {
@@ -110,19 +134,7 @@ impl Node {
     fn new(query: &Query) -> Self {
         let all = |parts: &[Query]| parts.iter().map(Self::new).collect();
         match query {
-            Query::Token(token) => {
-                let newest = Hit {
-                    number: Number(u64::MAX),
-                    shard: Shard(0),
-                };
-                Self::Run(Run {
-                    token: *token,
-                    page: Vec::new(),
-                    position: 0,
-                    next: Some(newest),
-                    page_size: FIRST_PAGE,
-                })
-            }
+            Query::Token(token) => Self::Run(Run::new(*token)),
             Query::And(parts) => Self::And(all(parts)),
             Query::Or(parts) => Self::Or(all(parts)),
             Query::Without(with, without) => {
@@ -206,6 +218,19 @@ impl Node {
 }
 
 impl Run {
+    fn new(token: Token) -> Self {
+        Self {
+            token,
+            page: Vec::new(),
+            position: 0,
+            next: Some(Hit {
+                number: Number(u64::MAX),
+                shard: Shard(0),
+            }),
+            page_size: FIRST_PAGE,
+        }
+    }
+
     fn seek(&mut self, place: Hit, bounds: &mut Bounds<'_>) -> Result<Found, LedgerError> {
         loop {
             let left = &self.page[self.position..];
@@ -254,6 +279,7 @@ pub(crate) fn tokens_of(query: &Query) -> Vec<Token> {
 pub(crate) async fn search(
     snapshot: &dyn Snapshot,
     query: &Query,
+    layers: &[Outer],
     before: Option<Number>,
     since: Option<Number>,
     limit: usize,
@@ -263,6 +289,7 @@ pub(crate) async fn search(
         return Ok(Vec::new());
     };
     let since = since.unwrap_or_default();
+    let query = &behind(query, layers);
     if snapshot.is_far() {
         return crate::windows::search(snapshot, query, place, since, limit).await;
     }

@@ -11,6 +11,7 @@ use crate::bootstrap::{dictionary_of, opens, tenant_keys};
 use crate::data_keys::DataKeys;
 use crate::held::Held;
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
+use crate::outer::LayerCache;
 use crate::query::tokens_of;
 use crate::rows::{Header, SealedBy};
 use crate::seal::{Packer, open};
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     is_shared: bool,
     pub(crate) held: Held,
     pub(crate) stand_ins: StandIns,
+    pub(crate) layers: LayerCache,
     /// Documents from this number on have all tokens.
     pub(crate) indexed_since: AtomicU64,
     last: AtomicU64,
@@ -96,6 +98,7 @@ impl Core {
             news: broadcast::Sender::new(NEWS),
             held: Held::new(node),
             stand_ins: StandIns::default(),
+            layers: LayerCache::default(),
             indexed_since: AtomicU64::new(0),
             last: AtomicU64::new(parts.last.0),
             feeds,

@@ -11,6 +11,7 @@ mod simulation;
 #[path = "../tests/suite/mod.rs"]
 mod suite;
 mod tampering;
+mod token_rotation;
 mod tokens;
 mod wycheproof;
 

@@ -179,10 +179,11 @@ impl View {
         since: Option<Number>,
         limit: usize,
     ) -> Result<Vec<Hit>, LedgerError> {
+        let layers = self.core.layers_in(&*self.snapshot, tenant)?;
         // Tokens are keyed by tenant, so that those of one find nothing of another.
         self.enter(tenant)?;
         self.core.stand_ins.check(query)?;
-        crate::query::search(&*self.snapshot, query, before, since, limit).await
+        crate::query::search(&*self.snapshot, query, &layers, before, since, limit).await
     }
 
     /// As [`Ledger::fetch`].

@@ -12,11 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::backend::{Backend, Snapshot, Touched, Turn, turn_at};
-use crate::bootstrap::Rewrapping;
+use crate::bootstrap::{ROOT, Rewrapping};
 use crate::codec::Decoder;
 use crate::data_keys::DataKey;
 use crate::news;
-use crate::plan::{Group, NewSecret, Planned, Rekeying, SCRUB_DUE, SealedCommit, State};
+use crate::plan::{
+    Group, NewLayer, NewSecret, Planned, Rekeying, Retokening, SCRUB_DUE, SealedCommit, State,
+};
 use crate::redo::Redo;
 use crate::shared::Core;
 use crate::tree::Tree;
@@ -52,6 +54,10 @@ pub(crate) enum Request {
     Grow(Vec<u8>, DataKey, Reply<u64>),
     /// Writes one of the store's own secrets.
     NewSecret(NewSecret, Reply<()>),
+    /// Puts another outer layer on a tenant's tokens from now on; whether nobody else was faster.
+    StartLayer(NewLayer, Reply<bool>),
+    /// Puts lists of tokens in the place of others; whether nobody else was faster.
+    Retoken(Retokening, Reply<bool>),
     /// Removes outbox entries that can never be opened again.
     DropOutbox(Vec<OutboxKey>, Reply<()>),
     Checkpoint(Reply<String>),
@@ -80,6 +86,8 @@ impl Request {
             | Self::StartRedo(_)
             | Self::RedoTaken(..)
             | Self::TrimRedo(..)
+            | Self::StartLayer(..)
+            | Self::Retoken(..)
             | Self::Close(_) => None,
         }
     }
@@ -262,11 +270,13 @@ impl Writer {
         let mut wants_checkpoint = false;
         // Asked once a group, and only if something new comes.
         let mut room = None;
+        let mut retokenings = Vec::new();
         for job in jobs {
             rooms.push(job.room);
             match job.request {
-                Request::Commit(commit, reply) => {
+                Request::Commit(mut commit, reply) => {
                     match group_room(&*self.backend, &commit, &mut room)
+                        .and_then(|()| cover(&core, &mut group, &mut commit))
                         .and_then(|()| group.add(*commit))
                     {
                         Ok(receipt) => answers.push(Answer::Commit(receipt, reply)),
@@ -292,6 +302,11 @@ impl Writer {
                     Ok(count) => answers.push(Answer::Count(count, reply)),
                     Err(error) => drop(reply.send(Err(error))),
                 },
+                Request::StartLayer(layer, reply) => match group.start_layer(layer) {
+                    Ok(first) => answers.push(Answer::More(first, reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Request::Retoken(retokening, reply) => retokenings.push((retokening, reply)),
                 Request::Scrubbed(due, reply) => match group.scrubbed(&due) {
                     Ok(()) => answers.push(Answer::Done(reply)),
                     Err(error) => drop(reply.send(Err(error))),
@@ -324,6 +339,13 @@ impl Writer {
                 },
                 // `gather` keeps it out of groups.
                 Request::Close(reply) => answers.push(Answer::Done(reply)),
+            }
+        }
+        // Last, because they have to know which versions the commits have superseded.
+        for (retokening, reply) in retokenings {
+            match group.retoken(retokening) {
+                Ok(first) => answers.push(Answer::More(first, reply)),
+                Err(error) => drop(reply.send(Err(error))),
             }
         }
         let is_alone = theirs.is_none();
@@ -443,6 +465,25 @@ impl Writer {
     }
 }
 
+/// Puts the newest layer on a commit's tokens. Here and not by the commit's caller, for the same reason as
+/// the wrapping of keys: once a layer has been started, nothing is written behind the one before.
+fn cover(core: &Core, group: &mut Group<'_>, commit: &mut SealedCommit) -> Result<(), LedgerError> {
+    let state = group.layer_state(commit.tenant)?;
+    if let Some(moving) = state.moving {
+        group.raise(moving.through);
+    }
+    let meta = |name: &str| group.meta(name);
+    let Some(layer) = core.layer_of(&meta, commit.tenant, state.version)? else {
+        return Ok(());
+    };
+    for document in commit.documents.iter_mut().chain(&mut commit.audit) {
+        for token in &mut document.tokens {
+            *token = layer.put_on(*token);
+        }
+    }
+    Ok(())
+}
+
 /// Whether there is room for a commit; one that only says that something was read always has some.
 fn group_room(
     backend: &dyn Backend,
@@ -471,6 +512,12 @@ fn touched(jobs: &[Job]) -> Touched {
         match &job.request {
             Request::Commit(commit, _) => commit.touches(&mut touched),
             Request::Rekey(rekeying, _) => rekeying.touches(&mut touched),
+            Request::Retoken(retokening, _) => retokening.touches(&mut touched),
+            // No turn at any shard may be under way that does not know of it.
+            Request::StartLayer(..) => {
+                touched.shards.extend((0..SHARDS).map(Shard));
+                touched.metas.insert(ROOT.to_owned());
+            }
             Request::DropOutbox(keys, _) => {
                 touched.shards.extend(keys.iter().map(|key| key.shard));
             }
@@ -515,7 +562,9 @@ fn refuse(jobs: Vec<Job>, error: &dyn Fn() -> LedgerError) {
             Request::Rekey(_, reply) | Request::Grow(_, _, reply) => {
                 drop(reply.send(Err(error())));
             }
-            Request::TrimRedo(_, reply) => drop(reply.send(Err(error()))),
+            Request::TrimRedo(_, reply)
+            | Request::StartLayer(_, reply)
+            | Request::Retoken(_, reply) => drop(reply.send(Err(error()))),
             Request::Checkpoint(reply) => drop(reply.send(Err(error()))),
         }
     }

@@ -430,3 +430,114 @@ async fn restores_need_an_empty_folder_and_are_no_store_before_they_are_done() {
         matches!(&outcome.err(), Some(LedgerError::Storage(text)) if text.contains("not finished")),
     );
 }
+
+fn options(folder: &Path, root_key: RootKey) -> OpenOptions {
+    OpenOptions {
+        location: Location::Folder(folder.to_path_buf()),
+        root_key,
+        clock: Arc::new(ManualClock::new(1_700_000_000_000)),
+        entropy: Arc::new(SystemEntropy),
+        dictionary: Vec::new(),
+        cache_bytes: 1 << 20,
+    }
+}
+
+/// Rotates the token keys of the store in a folder until it is killed; run by the test below.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the other process of a test"]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "the other process of a test"
+)]
+async fn rotates_until_it_is_killed() {
+    let Ok(folder) = std::env::var("CAIRN_TEST_ROTATE") else {
+        return;
+    };
+    let ledger = Ledger::open(options(Path::new(&folder), RootKey::from_bytes([7; 32]))).unwrap();
+    loop {
+        println!("another");
+        let told = |progress: ledger::TokenRotation| println!("batch {}", progress.documents);
+        ledger.rotate_token_keys(TENANT, &told).await.unwrap();
+    }
+}
+
+/// SIGKILL in the middle of a rotation, again and again: nothing is lost, and it goes on.
+#[tokio::test(flavor = "multi_thread")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the program under test is this one"
+)]
+async fn a_killed_rotation_of_token_keys_goes_on() {
+    use std::io::{BufRead, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let key = || RootKey::from_bytes([7; 32]);
+    let ledger = Ledger::open(options(&data, key())).unwrap();
+    ledger.create_tenant(TENANT).await.unwrap();
+    for number in 0..300 {
+        let id = format!("document-{number}");
+        let patient = format!("patient {}", number % 9);
+        let codes = ["all", id.as_str()];
+        suite::put(
+            &ledger,
+            suite::OBSERVATION,
+            &id,
+            &patient,
+            Expected::Absent,
+            "x",
+            &codes,
+        )
+        .await;
+    }
+    let answers = async |ledger: &Ledger| {
+        let mut answers = vec![suite::found(ledger, &suite::code(ledger, "all")).await];
+        for number in (0..300).step_by(17) {
+            let code = format!("document-{number}");
+            answers.push(suite::found(ledger, &suite::code(ledger, &code)).await);
+        }
+        let audits = ledger::Query::Token(ledger.kind_token(TENANT, suite::AUDIT));
+        answers.push(suite::found(ledger, &audits).await);
+        answers
+    };
+    let expected = answers(&ledger).await;
+    assert_eq!(expected[0].len(), 300);
+    ledger.close().await.unwrap();
+    let mut under_way = 0;
+    for lines in [2, 3, 5, 4, 6, 1] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "rotates_until_it_is_killed",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("CAIRN_TEST_ROTATE", &data)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let batches = said
+            .map_while(Result::ok)
+            .filter(|line| line.contains("batch"));
+        assert_eq!(batches.take(lines).count(), lines);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let ledger = Ledger::open(options(&data, key())).unwrap();
+        assert_eq!(answers(&ledger).await, expected, "killed after {lines}");
+        let went_on = ledger
+            .continue_token_rotation(TENANT, &|_| {})
+            .await
+            .unwrap();
+        under_way += usize::from(went_on.is_some());
+        assert_eq!(
+            answers(&ledger).await,
+            expected,
+            "killed after {lines}, gone on"
+        );
+        suite::assert_sound(&ledger).await;
+        ledger.close().await.unwrap();
+    }
+    assert!(under_way > 0, "no rotation was killed in the middle");
+}

@@ -16,7 +16,7 @@ use crate::store;
 use crate::terminal::{say, warn};
 
 /// Has an order carried out: by the server that has the store open, or here if none has.
-async fn order(store: &StoreArguments, order: Order) -> anyhow::Result<Value> {
+pub(super) async fn order(store: &StoreArguments, order: Order) -> anyhow::Result<Value> {
     let bar = Arc::new(Bar::documents());
     // A store in a database is open to this command as well as to its servers.
     if let (Some(data), None) = (&store.data, &store.store_url) {

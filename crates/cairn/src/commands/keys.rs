@@ -10,6 +10,7 @@ use ledger::{Ledger, LedgerError, Location, RootKey, SystemClock, SystemEntropy}
 use super::{Bar, closing, existing, open_existing, root_key};
 use crate::cli::RotateOptions;
 use crate::config::StoreSettings;
+use crate::control::Order;
 use crate::store::{self, RootKeySource, TENANT};
 use crate::terminal::say;
 
@@ -45,6 +46,8 @@ pub(crate) fn create_key(
 pub(crate) async fn rotate_key(options: RotateOptions) -> anyhow::Result<ExitCode> {
     if options.tenant {
         rotate_tenant(&options).await
+    } else if options.tokens {
+        rotate_tokens(&options).await
     } else if let Some(patient) = &options.patient {
         rotate_patient(&options, patient).await
     } else {
@@ -70,6 +73,15 @@ async fn rotate_tenant(options: &RotateOptions) -> anyhow::Result<ExitCode> {
         "New records are sealed under version {} of the organisation's keys, and so are all patients' keys ({} looked at).",
         done.version, done.keys
     ));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate_tokens(options: &RotateOptions) -> anyhow::Result<ExitCode> {
+    let version = super::keep::order(&options.store, Order::RotateTokens).await?;
+    say(&format!(
+        "All search tokens of the organisation lie under version {version} of their key, and the one before is destroyed."
+    ));
+    say("Backups made before keep theirs as they are.");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ledger::{Ledger, LedgerError, RotationProgress, SystemClock};
+use ledger::{Ledger, LedgerError, RotationProgress, SystemClock, TokenRotation};
 
 use crate::cli::ServeOptions;
 use crate::config::{Settings, environment};
@@ -57,6 +57,25 @@ async fn finish_rotation(ledger: Ledger) {
         Err(error) => tracing::error!(
             %error,
             "a rotation of keys that was cut short could not be finished; it goes on at the next start"
+        ),
+    }
+    let progress = |progress: TokenRotation| {
+        tracing::debug!(
+            documents = progress.documents,
+            "documents' tokens looked at"
+        );
+    };
+    match ledger.continue_token_rotation(TENANT, &progress).await {
+        Ok(None) | Err(LedgerError::Closed) => {}
+        Ok(Some(done)) => tracing::info!(
+            version = done.version,
+            documents = done.documents,
+            "a rotation of the key of search tokens that had been cut short is finished"
+        ),
+        Err(error) => tracing::error!(
+            %error,
+            "a rotation of the key of search tokens that was cut short could not be finished; it goes on at the \
+             next start"
         ),
     }
 }

@@ -188,3 +188,52 @@ async fn a_running_server_is_backed_up_killed_and_restored() {
     let report: Value = serde_json::from_str(&words).expect("JSON");
     assert_eq!(report["findings"], json!([]), "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_tokens_is_rotated_under_a_running_server() {
+    let folder = keyed_folder();
+    let data = folder.path();
+    let made = well(&mut on(data, &["client", "create", "--name", "test"]));
+    let token = made.lines().last().expect("a token").to_owned();
+    let http = reqwest::Client::new();
+    let rotate = ["key", "rotate", "--tokens"];
+    let found = async |door: &Door| {
+        let answer = (door.http)
+            .get(format!(
+                "{}/fhir/r4/Patient?family=kept&_total=accurate",
+                door.base
+            ))
+            .bearer_auth(&door.token)
+            .send()
+            .await
+            .expect("an answer");
+        let bundle: Value = answer.json().await.expect("JSON");
+        bundle["total"].as_u64()
+    };
+    let (mut child, base) = serve(data, |_| {});
+    let door = Door {
+        http: http.clone(),
+        base,
+        token: token.clone(),
+    };
+    for id in ["one", "two"] {
+        door.put(id).await;
+    }
+    assert_eq!(found(&door).await, Some(2));
+    // Sessions, accounts and consents are found by tokens as well: the token still lets in.
+    let words = well(&mut on(data, &rotate));
+    assert!(words.contains("version 2"), "{words}");
+    door.put("three").await;
+    assert_eq!(found(&door).await, Some(3));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    // Without a server it is the command that does it.
+    let words = well(&mut on(data, &rotate));
+    assert!(words.contains("version 3"), "{words}");
+    let (mut child, base) = serve(data, |_| {});
+    let door = Door { http, base, token };
+    assert_eq!(found(&door).await, Some(3));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    well(&mut on(data, &["doctor"]));
+}

@@ -19,7 +19,10 @@ fn quantity(value: &str, unit: &str, system: &str, code: &str, comparator: &str)
     quantity
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "so that `json!` can stand in the call")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "so that `json!` can stand in the call"
+)]
 fn observation(member: &str, value: Value) -> Resource {
     Resource::from_value(json!({
         "resourceType": "Observation", "id": "o", "status": "final", "code": {"text": "x"}, member: value,

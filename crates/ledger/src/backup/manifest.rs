@@ -5,10 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::target::BackupTarget;
 use crate::keys::{Secret, derive_for};
+use crate::outer::Layer;
 use crate::root_key::{decode_hex, encode_hex};
-use crate::{LedgerError, Number};
+use crate::seal::{open, seal};
+use crate::{Entropy, LedgerError, Number};
 
 const FORMAT: u32 = 1;
+/// The format of a chain whose tokens lie behind a layer.
+const FORMAT_TOKENS: u32 = 2;
 const ENDING: &str = ".manifest";
 
 /// A moment that can be restored.
@@ -50,6 +54,9 @@ pub(super) struct Manifest {
     pub(super) keys: Vec<String>,
     /// The signed checkpoint over all leaves.
     pub(super) checkpoint: String,
+    /// The sealed key of the layer that the tokens of all its documents are behind, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tokens: Option<String>,
 }
 
 pub(super) fn name_of(chain: &str) -> String {
@@ -103,8 +110,46 @@ pub(super) fn get_with_mac(
     Ok(Some(bytes))
 }
 
+/// Any number of bytes in hexadecimal digits.
+fn decode_bytes(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    (text.len().is_multiple_of(2)).then(|| pairs.map(byte).collect())?
+}
+
 impl Manifest {
     pub(super) const FORMAT: u32 = FORMAT;
+
+    /// Has the tokens of a new chain lie behind a layer of its own, whatever becomes of those of the
+    /// store.
+    pub(super) fn hide_tokens(&mut self, key: &Secret, entropy: &dyn Entropy) -> Layer {
+        let mut secret = [0; 32];
+        entropy.fill(&mut secret);
+        let sealed = seal(
+            &derive_for(key, b"backup tokens", self.chain.as_bytes()),
+            entropy,
+            self.chain.as_bytes(),
+            secret.to_vec(),
+        );
+        self.tokens = Some(encode_hex(&sealed));
+        self.format = FORMAT_TOKENS;
+        Layer::new(&secret)
+    }
+
+    /// That layer.
+    pub(super) fn layer(&self, key: &Secret) -> Result<Option<Layer>, LedgerError> {
+        let Some(sealed) = &self.tokens else {
+            return Ok(None);
+        };
+        let key = derive_for(key, b"backup tokens", self.chain.as_bytes());
+        let secret = decode_bytes(sealed)
+            .and_then(|sealed| open(&key, self.chain.as_bytes(), &sealed))
+            .and_then(|secret| Secret::try_from(secret).ok());
+        let secret = secret.ok_or_else(|| {
+            LedgerError::Damaged("the key of a backup's tokens does not open".into())
+        })?;
+        Ok(Some(Layer::new(&secret)))
+    }
 
     /// Keeps the manifest: JSON that people can read, and its MAC on the last line.
     pub(super) fn put(&self, target: &dyn BackupTarget, key: &Secret) -> Result<(), LedgerError> {
@@ -141,9 +186,9 @@ impl Manifest {
                 target.describe()
             ))
         })?;
-        if manifest.format != FORMAT {
+        if !(FORMAT..=FORMAT_TOKENS).contains(&manifest.format) {
             return Err(LedgerError::Storage(format!(
-                "{name} in {} has format {}, and this program knows {FORMAT}: use the program that wrote it, or a \
+                "{name} in {} has format {}, and this program knows {FORMAT} to {FORMAT_TOKENS}: use the program that wrote it, or a \
                  newer one",
                 target.describe(),
                 manifest.format

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::backend::{Backend, Head, HeadKey, OutboxRow, Snapshot, Write};
+use crate::outer::Layer;
 use crate::redo::Change;
 use crate::rows::{Header, SealedBy};
-use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, Timer, TimerKey, Token};
+use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, TenantId, Timer, TimerKey, Token};
 
 /// How much is written at once.
 const BATCH_ROWS: usize = 8192;
@@ -27,11 +28,19 @@ pub(super) struct Player<'a> {
     outbox: BTreeMap<OutboxKey, Option<OutboxRow>>,
     cursors: HashMap<(String, Shard), Number>,
     documents: u64,
+    layers: Layers,
+}
+
+/// The layer that a backup's tokens lie behind, and those that the restored store's shall.
+pub(super) struct Layers {
+    pub(super) chain: Option<Layer>,
+    pub(super) tenants: HashMap<TenantId, Layer>,
 }
 
 impl<'a> Player<'a> {
-    pub(super) fn new(backend: &'a dyn Backend) -> Self {
+    pub(super) fn new(backend: &'a dyn Backend, layers: Layers) -> Self {
         Self {
+            layers,
             snapshot: backend.snapshot(),
             backend,
             writes: Vec::new(),
@@ -55,10 +64,15 @@ impl<'a> Player<'a> {
     pub(super) fn document(
         &mut self,
         at: Hit,
-        tokens: Vec<Token>,
+        mut tokens: Vec<Token>,
         row: Vec<u8>,
     ) -> Result<(), LedgerError> {
         let (header, _) = Header::decode(&row)?;
+        let outer = self.layers.tenants.get(&header.key.tenant);
+        for token in &mut tokens {
+            let inner = (self.layers.chain.as_ref()).map_or(*token, |chain| chain.take_off(*token));
+            *token = outer.map_or(inner, |layer| layer.put_on(inner));
+        }
         let current = match self.heads.get(&header.key) {
             Some(head) => Some(*head),
             None => self.snapshot.head(&header.key)?,

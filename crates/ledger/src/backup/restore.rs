@@ -1,6 +1,6 @@
 //! Restoring: the groups of a chain are played, up to a moment, into an empty store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,21 +8,23 @@ use serde::Serialize;
 use tlog_tiles::record_hash;
 
 use super::manifest::{Manifest, Position, get_with_mac};
-use super::play::Player;
+use super::play::{Layers, Player};
 use super::secrets::{METAS, SHRED_LIST, Shredded, decode_metas, open_shred_list, read_keys};
 use super::segment::{Frame, frames};
 use super::target::BackupTarget;
 use super::{OUTBOX_HELD, RESTORING};
 use crate::backend::{Backend, KeyRow, Write};
-use crate::bootstrap::signer_of;
+use crate::bootstrap::{root_of, signer_of, unwrap_32};
 use crate::embedded::FjallBackend;
 use crate::keys::Secret;
+use crate::outer::{Layer, LayerState, LayerStates, TOKEN_KEY, TOKENS, token_key_row};
 use crate::root_key::encode_hex;
 use crate::rows::Leaf;
 use crate::tree::{Signer, Tree, sha256};
 use crate::writer::{CHECKPOINT, MetaRow, NUMBER_FLOOR};
 use crate::{
     AuditReport, Ledger, LedgerError, Location, Number, OpenOptions, RootKey, SHARDS, Shard,
+    TenantId,
 };
 
 /// Up to which moment to restore. Whole groups of commits only: what became durable at once.
@@ -129,6 +131,15 @@ fn meta(name: &str, value: Vec<u8>) -> Write {
         name: name.to_owned(),
         value,
     }
+}
+
+/// Whether a meta row is the key of a layer that no token is behind.
+fn is_token_key(row: &Write, states: &LayerStates) -> bool {
+    let Write::Meta { name, .. } = row else {
+        return false;
+    };
+    let newest = |(tenant, state): (TenantId, LayerState)| token_key_row(tenant, state.version);
+    name.starts_with(TOKEN_KEY) && !states.each().map(newest).any(|newest| newest == *name)
 }
 
 struct Wanted {
@@ -319,10 +330,17 @@ impl Prepared {
         let outbox = count_outbox(backend)?;
         let held = !self.wanted.release_outbox;
         let floor = self.greatest.0.to_be_bytes().to_vec();
+        let checkpoint = self.signer.sign(&played.kept, self.wanted.now_ms)?;
+        let states = self.layer_states()?;
         let mut rows: Vec<Write> = (self.metas.into_iter())
             .map(|(name, value)| Write::Meta { name, value })
+            .filter(|row| !is_token_key(row, &states))
             .collect();
-        let checkpoint = self.signer.sign(&played.kept, self.wanted.now_ms)?;
+        if !states.is_empty() {
+            // All tokens were put behind the newest layer.
+            rows.retain(|row| !matches!(row, Write::Meta { name, .. } if name == TOKENS));
+            rows.push(meta(TOKENS, states.encode()));
+        }
         rows.extend([
             meta(CHECKPOINT, checkpoint.into_bytes()),
             meta(NUMBER_FLOOR, floor),
@@ -349,6 +367,38 @@ impl Prepared {
         })
     }
 
+    /// The newest layers of the store's tokens, on which none is being moved.
+    fn layer_states(&self) -> Result<LayerStates, LedgerError> {
+        let row = self.metas.iter().find(|(name, _)| name == TOKENS);
+        let mut states = match row {
+            Some((_, row)) => LayerStates::decode(row)?,
+            None => LayerStates::default(),
+        };
+        for (tenant, state) in states.clone().each() {
+            let moving = None;
+            states.set(tenant, LayerState { moving, ..state });
+        }
+        Ok(states)
+    }
+
+    fn layers(&self) -> Result<Layers, LedgerError> {
+        let find = |name: &str| {
+            let row = self.metas.iter().find(|(found, _)| found == name);
+            row.map(|(_, value)| value.clone()).ok_or_else(|| {
+                LedgerError::Damaged(format!("the backup's meta row {name} is missing"))
+            })
+        };
+        let mut tenants = HashMap::new();
+        for (tenant, state) in self.layer_states()?.each() {
+            let root = root_of(&self.wanted.root_key, find)?;
+            let name = token_key_row(tenant, state.version);
+            let secret = unwrap_32(&root, &name, &find(&name)?)?;
+            tenants.insert(tenant, Layer::new(&secret));
+        }
+        let chain = self.chain.layer(&self.key)?;
+        Ok(Layers { chain, tenants })
+    }
+
     /// Whether a group is of the moment, given the newest number before it.
     fn takes(&self, before: Option<Number>, unix_ms: u64) -> bool {
         match (self.wanted.to, before) {
@@ -366,7 +416,7 @@ impl Prepared {
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(Played, u64), LedgerError> {
         let source = &*self.wanted.source;
-        let mut player = Player::new(backend);
+        let mut player = Player::new(backend, self.layers()?);
         let mut played = Played {
             at: self.chain.first,
             reached: false,

@@ -11,11 +11,13 @@ use super::prune::SEGMENT_ENDING;
 use super::secrets::{KeyFiles, METAS, each_key, metas, shred, shredded};
 use super::segment::{Frame, Parts};
 use super::target::BackupTarget;
-use crate::backend::{Backend, Snapshot, Table, Write};
+use crate::backend::{Backend, Snapshot, Table};
+use crate::outer::{Layer, LayerStates, take_off};
 use crate::redo::{Change, Redo, chains, entry_of};
 use crate::root_key::encode_hex;
 use crate::rows::{Header, SealedBy};
 use crate::shared::Core;
+use crate::token_rotation::find_postings;
 use crate::tree::{Heads, Tree, sha256};
 use crate::writer::{CHECKPOINT, Request};
 use crate::{Hit, Ledger, LedgerError, Number, OutboxKey, SHARDS, Shard, TimerKey, Token};
@@ -167,6 +169,9 @@ struct Taking<'a> {
     prefix: String,
     parts: Parts,
     report: BackupReport,
+    /// Where the store's tokens lie, and where the backup's.
+    states: LayerStates,
+    layer: Option<Layer>,
 }
 
 /// How the names of the files of a backup begin.
@@ -215,7 +220,10 @@ impl<'a> Taking<'a> {
                 parts: Vec::new(),
                 keys: Vec::new(),
                 checkpoint: String::new(),
+                tokens: None,
             },
+            states: LayerStates::read(snapshot)?,
+            layer: None,
         })
     }
 
@@ -233,6 +241,11 @@ impl<'a> Taking<'a> {
         let mut trees = vec![Tree::default(); usize::from(SHARDS)];
         let keys = match goes_on.transpose()? {
             None => {
+                if !self.states.is_empty() {
+                    let core = self.place.core;
+                    let layer = (self.manifest).hide_tokens(&core.backup_key, &*core.entropy);
+                    self.layer = Some(layer);
+                }
                 self.everything()?;
                 self.all_keys()?
             }
@@ -240,6 +253,7 @@ impl<'a> Taking<'a> {
                 trees = from;
                 let taken = chain.redo;
                 self.go_on(chain);
+                self.layer = self.manifest.layer(&self.place.core.backup_key)?;
                 let changed = self.since(taken)?;
                 self.changed_keys(&changed)?
             }
@@ -283,7 +297,9 @@ impl<'a> Taking<'a> {
         // A chain whose manifest knows more than the store was told of was killed between the two; one
         // that knows less is an older copy.
         let known = (chains(self.snapshot)?.into_iter()).any(|(name, _)| name == chain.chain);
-        if !redo.on || !known || chain.redo + 1 < redo.first || chain.redo >= redo.next {
+        // A chain in which the first secret tells what a token stands for does not go on once that is over.
+        let is_bare = chain.tokens.is_none() && !self.states.is_empty();
+        if is_bare || !redo.on || !known || chain.redo + 1 < redo.first || chain.redo >= redo.next {
             return Ok(None);
         }
         let heads = self
@@ -371,7 +387,29 @@ impl<'a> Taking<'a> {
                 at.shard, at.number.0
             ))
         })?;
+        let tokens = self.hidden(at, &row, tokens)?;
         self.push(&Frame::Document { at, tokens, row })
+    }
+
+    /// Tokens as they lie in the backup: behind no layer of the store's, which come and go, but behind
+    /// that of the chain.
+    fn hidden(
+        &self,
+        at: Hit,
+        row: &[u8],
+        mut tokens: Vec<Token>,
+    ) -> Result<Vec<Token>, LedgerError> {
+        if self.states.is_empty() || tokens.is_empty() {
+            return Ok(tokens);
+        }
+        let tenant = Header::decode(row)?.0.key.tenant;
+        let version = self.states.of(tenant).version_at(at);
+        let outer = self.place.core.layer(self.snapshot, tenant, version)?;
+        for token in &mut tokens {
+            let inner = take_off(&outer, *token);
+            *token = (self.layer.as_ref()).map_or(inner, |layer| layer.put_on(inner));
+        }
+        Ok(tokens)
     }
 
     /// A whole backup: all that the store holds, as one group.
@@ -433,26 +471,7 @@ impl<'a> Taking<'a> {
                 missing.insert(*at, Vec::new());
             }
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let mut after = None;
-        loop {
-            let page = self
-                .snapshot
-                .scan(Table::Posting, after.as_ref(), 16 * PAGE)?;
-            for row in &page {
-                if let Write::Posting { token, at } = row
-                    && let Some(tokens) = missing.get_mut(at)
-                {
-                    tokens.push(*token);
-                }
-            }
-            let Some(last) = page.into_iter().last() else {
-                break;
-            };
-            after = Some(last);
-        }
+        find_postings(self.snapshot, &mut missing)?;
         for (at, tokens) in window {
             if let Some(found) = missing.remove(at) {
                 *tokens = found;

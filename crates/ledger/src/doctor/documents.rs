@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Doctor, place_of};
 use crate::backend::{Head, HeadKey, Table, Write};
+use crate::outer::put_on;
 use crate::redo::entry_of;
 use crate::rows::{Header, SealedBy};
 use crate::{Event, Hit, LedgerError, Number, SHARDS, Shard, Token};
@@ -357,13 +358,19 @@ impl Doctor<'_> {
                 continue;
             }
             let audit = header.sealed_by == SealedBy::Audit;
-            let kind_token = match self.core.tenant(header.key.tenant) {
-                Ok(keys) => keys.kind_token(header.kind),
+            let kind_tokens = match self.core.tenant(header.key.tenant) {
+                Ok(keys) => {
+                    let token = keys.kind_token(header.kind);
+                    let layers = self.core.layers_in(self.snapshot, header.key.tenant);
+                    let layers = self.read(place_of(at), layers)?.unwrap_or_default();
+                    let stored = layers.iter().map(|layer| put_on(layer, token));
+                    stored.collect::<Vec<_>>()
+                }
                 // Told with the document.
                 Err(LedgerError::UnknownTenant(_) | LedgerError::Damaged(_)) => continue,
                 Err(error) => return Err(error),
             };
-            if !tokens.contains(&kind_token) {
+            if !kind_tokens.iter().any(|token| tokens.contains(token)) {
                 self.damage(
                     place_of(at),
                     "can't be found: its postings and the list of its tokens are missing",

@@ -258,17 +258,34 @@ impl Batch {
     }
 
     fn search(&self, out: &mut Vec<Statement>) -> Result<(), LedgerError> {
-        let rows = &self.postings;
+        // Whose a document of before is, its own row says.
+        let of_batch = |at: &Hit| self.tenants.contains_key(at);
+        let (rows, others): (Vec<_>, Vec<_>) =
+            (self.postings.iter().copied()).partition(|(_, at)| of_batch(at));
         if !rows.is_empty() {
             let at: Vec<Hit> = rows.iter().map(|(_, at)| *at).collect();
             out.push(Statement {
                 sql: "INSERT INTO posting (token, number, shard, tenant) \
                       SELECT * FROM unnest($1, $2, $3, $4)",
                 params: vec![
-                    bigs(column(rows, |row| Ok(token(row.0)))?),
+                    bigs(column(&rows, |row| Ok(token(row.0)))?),
                     bigs(numbers(&at)?),
                     smalls(shards(&at)?),
-                    ints(column(rows, |row| self.tenant_of(row.1))?),
+                    ints(column(&rows, |row| self.tenant_of(row.1))?),
+                ],
+            });
+        }
+        if !others.is_empty() {
+            let at: Vec<Hit> = others.iter().map(|(_, at)| *at).collect();
+            out.push(Statement {
+                sql: "INSERT INTO posting (token, number, shard, tenant) \
+                      SELECT token, document.number, document.shard, document.tenant \
+                      FROM unnest($1, $2, $3) AS moved (token, number, shard) \
+                      JOIN document ON document.number = moved.number AND document.shard = moved.shard",
+                params: vec![
+                    bigs(column(&others, |row| Ok(token(row.0)))?),
+                    bigs(numbers(&at)?),
+                    smalls(shards(&at)?),
                 ],
             });
         }
@@ -286,7 +303,7 @@ impl Batch {
                 ],
             });
         }
-        let rows = &self.posted;
+        let (rows, others): (Vec<_>, Vec<_>) = self.posted.iter().partition(|(at, _)| of_batch(at));
         if !rows.is_empty() {
             let at: Vec<Hit> = rows.iter().map(|(at, ..)| *at).collect();
             out.push(Statement {
@@ -295,8 +312,23 @@ impl Batch {
                 params: vec![
                     bigs(numbers(&at)?),
                     smalls(shards(&at)?),
-                    ints(column(rows, |row| self.tenant_of(row.0))?),
-                    byteas(column(rows, |row| Ok(tokens(&row.1)))?),
+                    ints(column(&rows, |row| self.tenant_of(row.0))?),
+                    byteas(column(&rows, |row| Ok(tokens(&row.1)))?),
+                ],
+            });
+        }
+        if !others.is_empty() {
+            let at: Vec<Hit> = others.iter().map(|(at, ..)| *at).collect();
+            out.push(Statement {
+                sql: "INSERT INTO posted (number, shard, tenant, tokens) \
+                      SELECT document.number, document.shard, document.tenant, moved.tokens \
+                      FROM unnest($1, $2, $3) AS moved (number, shard, tokens) \
+                      JOIN document ON document.number = moved.number AND document.shard = moved.shard \
+                      ON CONFLICT (number, shard) DO UPDATE SET tokens = EXCLUDED.tokens",
+                params: vec![
+                    bigs(numbers(&at)?),
+                    smalls(shards(&at)?),
+                    byteas(column(&others, |row| Ok(tokens(&row.1)))?),
                 ],
             });
         }

@@ -82,7 +82,8 @@ impl Backend for PgBackend {
     /// Frees the overwritten rows. What PostgreSQL leaves of them in free space and in its log, and in
     /// the archives of that, goes when they are used again or removed; it is wrapped by a tenant's key.
     fn scrub_keys(&self) -> Result<(), LedgerError> {
-        self.execute(format!("VACUUM {}.key", self.server.names.schema))
+        let schema = &self.server.names.schema;
+        self.execute(format!("VACUUM {schema}.key, {schema}.meta"))
     }
 
     fn disk_bytes(&self) -> u64 {

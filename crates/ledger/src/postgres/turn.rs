@@ -5,7 +5,7 @@
 //! everybody who changes a row of a shard holds the shard's own, READ COMMITTED is enough: what was
 //! read stays as it is until the turn ends. The writes and the COMMIT are a second flight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio_postgres::{Error, Row};
 
 use super::batch::Batch;
 use super::connect::{Connection, fault};
-use super::read::{Fetched, Held, PgSnapshot, head_of, held, key_of, tree_of};
+use super::read::{Fetched, Held, PgSnapshot, head_of, held, key_of, layers, layers_of, tree_of};
 use super::rows::{
     Columns, Sixteen, big, bigs, bytes, ints, shard, small, smalls, stored, tenant, text, texts,
     uuids,
@@ -142,6 +142,7 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
                 ),
             ],
         },
+        layers(),
     ];
     statements.extend(locked_metas(touched));
     statements.extend(secrets(touched));
@@ -207,7 +208,7 @@ fn locked(rows: &[Row], touched: &Touched) -> Result<Locked, LedgerError> {
 }
 
 fn fetched(answers: &[Vec<Row>], touched: Touched) -> Result<Fetched, LedgerError> {
-    let [heads, cursors, outbox, keys, rest @ ..] = answers else {
+    let [heads, cursors, outbox, keys, layers, rest @ ..] = answers else {
         return Err(LedgerError::Storage("a statement has no answer".into()));
     };
     let mut fetched = Fetched {
@@ -221,6 +222,7 @@ fn fetched(answers: &[Vec<Row>], touched: Touched) -> Result<Fetched, LedgerErro
             .collect(),
         keys: touched.keys.into_iter().map(|key| (key, None)).collect(),
         metas: touched.metas.into_iter().map(|name| (name, None)).collect(),
+        layers: Some(layers_of(layers)?),
     };
     if !fetched.metas.is_empty() {
         for row in rest.first().into_iter().flatten() {
@@ -270,10 +272,14 @@ fn fetched(answers: &[Vec<Row>], touched: Touched) -> Result<Fetched, LedgerErro
     Ok(fetched)
 }
 
-/// The tokens of the versions that the group may supersede.
-fn posted_of(heads: impl Iterator<Item = Head>) -> Result<Option<Statement>, LedgerError> {
-    let live: Vec<Hit> = (heads.filter(|head| !head.deleted && !head.audit))
+/// The tokens of the versions that the group may supersede, and of others that it asks for.
+fn posted_of(
+    heads: impl Iterator<Item = Head>,
+    others: &BTreeSet<Hit>,
+) -> Result<Option<Statement>, LedgerError> {
+    let live: BTreeSet<Hit> = (heads.filter(|head| !head.deleted && !head.audit))
         .map(|head| head.at)
+        .chain(others.iter().copied())
         .collect();
     if live.is_empty() {
         return Ok(None);
@@ -316,8 +322,9 @@ impl PgTurn {
                     secrets.insert(row.get(0)?, row.big(1)?);
                 }
             }
+            let others = touched.posted.clone();
             let mut fetched = fetched(&answers[1..], touched)?;
-            if let Some(posted) = posted_of(fetched.heads.values().copied().flatten())? {
+            if let Some(posted) = posted_of(fetched.heads.values().copied().flatten(), &others)? {
                 let rows = posted.rows(connection.client()?).await;
                 for row in &rows.map_err(|error| fault(&error))? {
                     let row = Columns {

@@ -18,7 +18,7 @@ use crate::{
 
 /// How a batch fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+pub(super) enum Fault {
     /// Nothing of it is there.
     Before,
     /// It is there, and nobody is told.
@@ -50,7 +50,7 @@ impl Faulty {
             meanwhile: Mutex::new(None),
         })
     }
-    fn fail_batch(&self, number: usize, fault: Fault) {
+    pub(super) fn fail_batch(&self, number: usize, fault: Fault) {
         self.batches.store(0, Ordering::SeqCst);
         *self.failing.lock().unwrap() = Some((number, fault));
     }
@@ -123,10 +123,10 @@ impl Backend for Faulty {
     }
 }
 
-const OLD: [u8; 32] = [7; 32];
+pub(super) const OLD: [u8; 32] = [7; 32];
 const NEW: [u8; 32] = [8; 32];
 
-fn open(backend: Arc<dyn Backend>, key: [u8; 32]) -> Result<Ledger, LedgerError> {
+pub(super) fn open(backend: Arc<dyn Backend>, key: [u8; 32]) -> Result<Ledger, LedgerError> {
     let clock = ManualClock::new(1_700_000_000_000);
     Ledger::open_on(backend, &options(RootKey::from_bytes(key), &clock))
 }

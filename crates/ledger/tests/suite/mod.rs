@@ -46,7 +46,8 @@ pub(crate) use queues::{
     the_outbox_settles_once, timers_come_due,
 };
 pub(crate) use rotating::{
-    everything_is_readable_through_rotations, rotations_of_nothing_say_so, the_root_key_rotates,
+    backups_restore_through_token_rotations, everything_is_readable_through_rotations,
+    rotations_of_nothing_say_so, the_root_key_rotates, token_keys_rotate_under_every_query,
 };
 pub(crate) use search::{
     a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose, pages_of_a_search_join,
@@ -111,6 +112,7 @@ macro_rules! conformance {
             logs_are_read_tile_by_tile, trees_go_on_from_older_checkpoints, witnesses_are_asked_with_a_proof, witnesses_are_heard,
             a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
             the_root_key_rotates, everything_is_readable_through_rotations, rotations_of_nothing_say_so,
+            token_keys_rotate_under_every_query,
             racing_writers_lose_nothing, racing_followers_handle_once, misuse_is_refused, one_commit_may_be_large,
             a_closed_ledger_says_so, numbers_rise_when_the_clock_stands_or_falls
         }
@@ -134,6 +136,7 @@ macro_rules! conformance {
 macro_rules! backups {
     ($store:expr) => {
         $crate::conformance! { $store;
+            backups_restore_through_token_rotations,
             backups_restore_to_every_moment, a_shredded_patient_stays_shredded, changed_backups_are_refused,
             interrupted_backups_can_be_run_again, a_restored_outbox_is_held, a_backup_that_nobody_waits_for_ends,
             destroyed_keys_go_from_the_files_of_others, old_chains_are_pruned

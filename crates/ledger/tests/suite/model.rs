@@ -27,6 +27,10 @@ enum Operation {
         limit: usize,
     },
     Reopen,
+    /// Rotates the keys of tokens, or goes on with that, and is cut off after so many batches.
+    RotateTokens {
+        cut: Option<usize>,
+    },
 }
 
 /// A query over the places of codes; the tokens come when the ledger is there.
@@ -82,6 +86,7 @@ fn operations() -> impl Strategy<Value = Operation> {
         2 => (0u8..12, proptest::option::of(0u32..8), 0usize..6)
             .prop_map(|(document, before, limit)| Operation::History { document, before, limit }),
         1 => Just(Operation::Reopen),
+        1 => proptest::option::weighted(0.8, 0usize..6).prop_map(|cut| Operation::RotateTokens { cut }),
     ]
 }
 
@@ -212,6 +217,27 @@ async fn play(store: &dyn Store, operations: Vec<Operation>) {
                     })
                     .collect();
                 assert_eq!(stored, expected);
+            }
+            Operation::RotateTokens { cut: None } => {
+                ledger.rotate_token_keys(TENANT, &|_| {}).await.unwrap();
+            }
+            Operation::RotateTokens { cut: Some(batches) } => {
+                let told = std::sync::atomic::AtomicUsize::new(0);
+                let count = |_| {
+                    let _ = told.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                };
+                let mut rotating = Box::pin(ledger.rotate_token_keys(TENANT, &count));
+                // Dropped where it stands, as when the process goes.
+                std::future::poll_fn(|context| {
+                    let ended = rotating.as_mut().poll(context).is_ready();
+                    let is_over = told.load(std::sync::atomic::Ordering::SeqCst) >= batches;
+                    if ended || is_over {
+                        std::task::Poll::Ready(())
+                    } else {
+                        std::task::Poll::Pending
+                    }
+                })
+                .await;
             }
             Operation::Reopen => {
                 ledger.close().await.unwrap();

@@ -1,13 +1,13 @@
 //! Keys that rotate while everything stays readable.
 
 use ledger::{
-    Commit, DisclosedPart, Expected, Hit, Ledger, LedgerError, OutboxDraft, OutboxKey, Owner,
-    RootKey, Shard,
+    Commit, DisclosedPart, Expected, Hit, Ledger, LedgerError, Number, OutboxDraft, OutboxKey,
+    Owner, Query, RootKey, Shard,
 };
 
 use super::{
-    OBSERVATION, OTHER, PATIENT, Store, TENANT, assert_sound, audit, code, commit_of, draft, found,
-    of, put, ready, text,
+    AUDIT, OBSERVATION, OTHER, PATIENT, Store, TENANT, assert_sound, audit, code, commit_of, draft,
+    found, of, put, ready, text,
 };
 
 pub(crate) async fn the_root_key_rotates(store: &dyn Store) {
@@ -221,4 +221,272 @@ pub(crate) async fn rotations_of_nothing_say_so(store: &dyn Store) {
     }
     let done = ledger.rotate_tenant_keys(TENANT, &|_| {}).await.unwrap();
     assert_eq!((done.version, done.keys), (2, 0));
+}
+
+/// What all forms of queries find, page by page.
+async fn all_answers(ledger: &Ledger) -> Vec<Vec<Hit>> {
+    let token = |code: &str| code_query(ledger, code);
+    let range = |low, high| {
+        ledger
+            .range_query(TENANT, OBSERVATION, "date", low, high)
+            .unwrap()
+    };
+    let coarse = |low, high| {
+        ledger
+            .coarse_range_query(TENANT, OBSERVATION, "value", low, high)
+            .unwrap()
+    };
+    let every = Query::Token(ledger.kind_token(TENANT, OBSERVATION));
+    let queries = [
+        every.clone(),
+        token("even"),
+        Query::And(vec![token("even"), token("third")]),
+        Query::Or(vec![token("even"), token("third")]),
+        Query::Without(Box::new(every.clone()), Box::new(token("third"))),
+        Query::Without(Box::new(token("even")), Box::new(token("third"))),
+        range(10, 90),
+        Query::And(vec![range(0, 50), token("even")]),
+        coarse(-500, 3_000),
+        Query::Below(Number(u64::MAX), Box::new(every)),
+        Query::Token(ledger.token(TENANT, AUDIT, "agent", "someone")),
+        Query::Token(ledger.kind_token(TENANT, AUDIT)),
+    ];
+    let mut answers = Vec::new();
+    for query in queries {
+        let mut hits: Vec<Hit> = Vec::new();
+        loop {
+            let before = hits.last().map(|hit| hit.number);
+            let page = ledger
+                .search(TENANT, &query, before, None, 40)
+                .await
+                .unwrap();
+            let is_last = page.len() < 40;
+            hits.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        answers.push(hits);
+    }
+    answers
+}
+
+fn code_query(ledger: &Ledger, code: &str) -> Query {
+    Query::Token(super::token_of(ledger, code))
+}
+
+async fn put_number(ledger: &Ledger, number: i64, patient: &str, expected: Expected) {
+    let codes: Vec<&str> = [(number % 2 == 0, "even"), (number % 3 == 0, "third")]
+        .into_iter()
+        .filter_map(|(is, code)| is.then_some(code))
+        .collect();
+    let id = format!("document-{number}");
+    let mut draft = draft(
+        ledger,
+        OBSERVATION,
+        &id,
+        of(patient),
+        expected,
+        "body",
+        &codes,
+    );
+    draft
+        .tokens
+        .extend(ledger.range_tokens(TENANT, OBSERVATION, "date", number));
+    draft.tokens.extend(ledger.coarse_range_tokens(
+        TENANT,
+        OBSERVATION,
+        "value",
+        40 * number - 700,
+    ));
+    ledger.commit(commit_of(ledger, vec![draft])).await.unwrap();
+}
+
+/// Before, during and after a rotation of the token keys every query finds the same.
+pub(crate) async fn token_keys_rotate_under_every_query(store: &dyn Store) {
+    let mut ledger = ready(store).await;
+    let patients: Vec<String> = (0..5).map(|_| ledger.mint_own_id(TENANT)).collect();
+    let patient = |number: i64| patients[usize::try_from(number).unwrap() % 5].as_str();
+    for number in 0..70 {
+        put_number(&ledger, number, patient(number), Expected::Absent).await;
+    }
+    // Superseded, deleted, and of a patient whose key is gone.
+    for number in 0..10 {
+        put_number(&ledger, number, patient(number), Expected::Version(1)).await;
+    }
+    let mut gone = draft(
+        &ledger,
+        OBSERVATION,
+        "document-20",
+        of(patient(20)),
+        Expected::Version(1),
+        "",
+        &[],
+    );
+    gone.deleted = true;
+    ledger.commit(commit_of(&ledger, vec![gone])).await.unwrap();
+    ledger
+        .destroy_patient_key(TENANT, &patients[4], audit(&ledger, Shard(0)))
+        .await
+        .unwrap();
+    ledger.create_tenant(OTHER).await.unwrap();
+
+    let mut before = all_answers(&ledger).await;
+    assert!(before.iter().all(|hits| hits.len() > 10), "{before:?}");
+    for round in 0..2_u32 {
+        // A view from before keeps its answers, whatever is moved meanwhile.
+        let view = ledger.view().unwrap();
+        let even = code_query(&ledger, "even");
+        let old = view.search(TENANT, &even, None, None, 999).await.unwrap();
+        let batches = std::sync::atomic::AtomicUsize::new(0);
+        let count = |_| {
+            let _ = batches.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        };
+        let mut rotating = Box::pin(ledger.rotate_token_keys(TENANT, &count));
+        let mut looked = 0;
+        loop {
+            let step = tokio::select! {
+                biased;
+                done = &mut rotating => Some(done.unwrap()),
+                () = tokio::task::yield_now() => None,
+            };
+            let now = batches.load(std::sync::atomic::Ordering::SeqCst);
+            if step.is_none() && now > looked {
+                looked = now;
+                assert_eq!(all_answers(&ledger).await, before, "after {now} batches");
+                // What is written in the middle is found too, and what it supersedes is not.
+                let number = 200 + i64::from(round) * 50 + i64::try_from(now).unwrap();
+                put_number(&ledger, number, patient(0), Expected::Absent).await;
+                let again = i64::try_from(30 + 5 * now).unwrap();
+                let id = format!("document-{again}");
+                let stored = ledger.get(TENANT, OBSERVATION, &id).await.unwrap().unwrap();
+                let expected = Expected::Version(stored.version);
+                put_number(&ledger, again, patient(again), expected).await;
+                before = all_answers(&ledger).await;
+            }
+            if let Some(done) = step {
+                assert_eq!(done.version, 2 + round);
+                break;
+            }
+        }
+        drop(rotating);
+        assert_eq!(all_answers(&ledger).await, before);
+        assert_eq!(
+            view.search(TENANT, &even, None, None, 999).await.unwrap(),
+            old
+        );
+        drop(view);
+        assert_eq!(
+            ledger
+                .continue_token_rotation(TENANT, &|_| {})
+                .await
+                .unwrap(),
+            None
+        );
+        // Everybody else sees it so too, and the root key rotates with the new key under it.
+        ledger
+            .rotate_root_key(&RootKey::from_bytes([7; 32]))
+            .await
+            .unwrap();
+        ledger.close().await.unwrap();
+        ledger = store.open();
+        assert_eq!(all_answers(&ledger).await, before);
+        assert_sound(&ledger).await;
+    }
+    let nobody = ledger
+        .rotate_token_keys(ledger::TenantId(77), &|_| {})
+        .await;
+    assert!(
+        matches!(nobody, Err(LedgerError::UnknownTenant(77))),
+        "{nobody:?}"
+    );
+}
+
+/// A rotation that is dropped after so many batches, as when the process goes.
+async fn rotate_cut_off(ledger: &Ledger, batches: usize) {
+    let told = std::sync::atomic::AtomicUsize::new(0);
+    let count = |_| {
+        let _ = told.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    };
+    let mut rotating = Box::pin(ledger.rotate_token_keys(TENANT, &count));
+    while told.load(std::sync::atomic::Ordering::SeqCst) < batches {
+        tokio::select! {
+            biased;
+            _ = &mut rotating => return,
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}
+
+/// Backups from before, in the middle and after a rotation of the token keys restore stores in which
+/// everything is found, whatever the moment.
+pub(crate) async fn backups_restore_through_token_rotations(store: &dyn Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let target = std::sync::Arc::new(ledger::FolderTarget::create(folder.path()).unwrap());
+    let ledger = ready(store).await;
+    let patient = ledger.mint_own_id(TENANT);
+    let mut number = 0;
+    let mut moments = Vec::new();
+    let mut add = async |ledger: &Ledger, count: i64| {
+        for _ in 0..count {
+            put_number(ledger, number, &patient, Expected::Absent).await;
+            number += 1;
+        }
+        // What each moment holds is what a search finds there.
+        moments.push((ledger.last_number(), all_answers(ledger).await));
+    };
+    add(&ledger, 40).await;
+    let first = ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    add(&ledger, 10).await;
+    rotate_cut_off(&ledger, 2).await;
+    add(&ledger, 10).await;
+    // The chain of before is not gone on with: the first secret would tell what its tokens stand for.
+    let second = ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    assert_ne!(first.chain, second.chain);
+    assert_eq!(second.backup, 1);
+    add(&ledger, 10).await;
+    // Superseded before the next backup has taken it.
+    put_number(&ledger, 3, &patient, Expected::Version(1)).await;
+    add(&ledger, 1).await;
+    ledger
+        .continue_token_rotation(TENANT, &|_| {})
+        .await
+        .unwrap();
+    add(&ledger, 10).await;
+    ledger.rotate_token_keys(TENANT, &|_| {}).await.unwrap();
+    add(&ledger, 10).await;
+    let third = ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    assert_eq!(
+        (third.chain.as_str(), third.backup),
+        (second.chain.as_str(), 2)
+    );
+    rotate_cut_off(&ledger, 3).await;
+    add(&ledger, 5).await;
+    let last = ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    assert_eq!((last.chain, last.backup), (second.chain, 3));
+    ledger.close().await.unwrap();
+    // The first whole backup of the second chain is the earliest moment of it.
+    for (place, (at, expected)) in moments.iter().enumerate().skip(2) {
+        if store.restores_are_slow() && place != 4 {
+            continue;
+        }
+        let wanted = super::Wanted {
+            source: target.clone(),
+            to: ledger::Moment::Number(*at),
+            shred_lists: Vec::new(),
+            release_outbox: false,
+        };
+        let (restored, _) = store.restore(wanted).await.unwrap();
+        let ledger = restored.open();
+        assert_eq!(all_answers(&ledger).await, *expected, "moment {place}");
+        // And it goes on from there.
+        ledger.rotate_token_keys(TENANT, &|_| {}).await.unwrap();
+        assert_eq!(
+            all_answers(&ledger).await,
+            *expected,
+            "moment {place}, rotated"
+        );
+        assert_sound(&ledger).await;
+        ledger.close().await.unwrap();
+    }
 }
