@@ -349,7 +349,9 @@ mod tests {
                 }
             }
         };
-        let door = take_orders(accept, |who| drop(told.send(who)));
+        let door = take_orders(accept, |who| {
+            let _ = told.send(who);
+        });
         let both = async { (news.recv().await, news.recv().await) };
         let long = std::time::Duration::from_secs(60);
         tokio::select! {
