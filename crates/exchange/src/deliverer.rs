@@ -272,7 +272,11 @@ impl Inner {
             let id = entry.key.id;
             let inner = Arc::clone(self);
             let task = round.tasks.spawn(async move {
-                match inner.attempt(&entry).await {
+                // The shard stays here until the outcome is written down.
+                let work = inner.trust.vault().ledger().work_on(entry.key.shard);
+                let outcome = inner.attempt(&entry).await;
+                drop(work);
+                match outcome {
                     // It is for another process now, which finds the entry where it was.
                     Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Fenced(shard)))) => {
                         tracing::debug!(%shard, "mail: left to the process that works on the shard now");

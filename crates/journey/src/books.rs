@@ -7,6 +7,7 @@ use crate::definition::Definition;
 use crate::learnt::Learnt;
 use crate::mover::{MoveError, Moved, trail_id};
 use crate::state::{State, TrailEntry};
+use fhir::ResourceType;
 use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -49,6 +50,9 @@ pub(crate) struct Interest {
 struct Catalogue {
     versions: BTreeMap<(String, u32), Arc<Published>>,
     interest: HashMap<Kind, Interest>,
+    /// Whether there are versions that this program can't read. What they wait for isn't known then, so
+    /// anything may move their patients.
+    unread: bool,
 }
 
 /// Where the journeys' follower stands on a shard.
@@ -61,6 +65,8 @@ pub(crate) struct Position {
     /// Events read but not stored as read.
     pub(crate) skipped: usize,
     pub(crate) known: bool,
+    /// Under which lease it is known.
+    pub(crate) lease: Option<u64>,
 }
 
 /// One tenant's books.
@@ -76,8 +82,8 @@ pub(crate) struct Books {
     /// Per shard: up to where the feed has been read, for whoever asks while the shard is worked on;
     /// zero when that isn't known yet.
     read: Vec<AtomicU64>,
-    /// Whether what waited for this program has been played again.
-    pub(crate) recovered: tokio::sync::Mutex<bool>,
+    /// Whether the dead letters of before have been counted.
+    pub(crate) counted_letters: tokio::sync::Mutex<bool>,
     /// Dead letters that are kept.
     letters: AtomicI64,
     /// Which versions of instances are counted.
@@ -100,7 +106,7 @@ impl Books {
             roster: (0..SHARDS).map(|_| Mutex::default()).collect(),
             positions: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
             read: (0..SHARDS).map(|_| AtomicU64::default()).collect(),
-            recovered: tokio::sync::Mutex::default(),
+            counted_letters: tokio::sync::Mutex::default(),
             letters: AtomicI64::default(),
             learnt: Learnt::new(),
         };
@@ -197,6 +203,8 @@ impl Books {
         let (definition, _) = crate::check::compile(&stored.source);
         let Some(mut definition) = definition else {
             tracing::error!(journey = %stored.name, version = stored.version, "a published journey can't be read by this program; its patients wait");
+            catalogue.unread = true;
+            catalogue.interest = interest(&catalogue.versions, true);
             return;
         };
         definition.version = stored.version;
@@ -207,7 +215,7 @@ impl Books {
                 definition: Arc::new(definition),
             }),
         );
-        catalogue.interest = interest(&catalogue.versions);
+        catalogue.interest = interest(&catalogue.versions, catalogue.unread);
     }
 
     /// A version.
@@ -423,8 +431,16 @@ pub(crate) async fn old_trail(
     Ok(entries)
 }
 
-fn interest(versions: &BTreeMap<(String, u32), Arc<Published>>) -> HashMap<Kind, Interest> {
+fn interest(
+    versions: &BTreeMap<(String, u32), Arc<Published>>,
+    unread: bool,
+) -> HashMap<Kind, Interest> {
     let mut interest: HashMap<Kind, Interest> = HashMap::new();
+    if unread {
+        for kind in ResourceType::all() {
+            interest.entry(Kind(kind.code())).or_default().moves = true;
+        }
+    }
     for published in versions.values() {
         let definition = &published.definition;
         for kind in definition.kinds() {

@@ -97,6 +97,8 @@ struct Told<'a> {
     resource: &'a Resource,
     deleted: bool,
     number: u64,
+    /// Whether it could not be worked on before, and others may have come since.
+    again: bool,
 }
 
 /// One event to be worked on.
@@ -104,12 +106,33 @@ struct Errand<'a> {
     event: &'a Event,
     /// The follower's move, unless the event is played again.
     cursor: Option<CursorMove>,
-    /// The number by which repeats are known.
-    number: u64,
+    /// The shard that has to be held, unless anybody may do this.
+    held: Option<Shard>,
     /// The one instance that it is for; everybody it concerns if none.
     only: Option<&'a str>,
     /// What goes into the commit besides: the end of the dead letter that this was.
     letter: Option<Internal>,
+}
+
+/// What a commit comes from.
+#[derive(Default)]
+pub(crate) struct Cause {
+    /// What the feed or a timer asks for is the holder's to do; what people do is done anywhere.
+    held: Option<Shard>,
+    cursor: Option<CursorMove>,
+    event: Option<Number>,
+    /// Timers that are over.
+    timers: Vec<ledger::TimerKey>,
+}
+
+/// Time that has passed for one instance.
+struct Passed<'a> {
+    timers: &'a [&'a Timer],
+    /// Up to where the feed has been read.
+    read: Number,
+    /// The end of the dead letter that this was.
+    letter: Option<Internal>,
+    held: Option<Shard>,
 }
 
 impl Journeys {
@@ -144,7 +167,12 @@ impl Journeys {
             return Ok(0);
         }
         let name = consumer(books.tenant);
-        if !position.known {
+        let lease = ledger.lease(shard);
+        if !position.known || position.lease != lease {
+            // It has just come here. What waits for this program is of before all that is still to be read.
+            position.known = false;
+            self.recover(books, permit, shard).await?;
+            position.lease = lease;
             position.stored = ledger
                 .cursor(&name, shard)
                 .await
@@ -252,8 +280,8 @@ impl Journeys {
             };
             let errand = Errand {
                 event,
+                held: Some(shard),
                 cursor: Some(cursor),
-                number: event.at.number.0,
                 only: None,
                 letter: None,
             };
@@ -264,7 +292,7 @@ impl Journeys {
                         stored: event.at.number,
                         read: event.at.number,
                         skipped: 0,
-                        known: true,
+                        ..*position
                     };
                     return Ok(moves);
                 }
@@ -301,7 +329,7 @@ impl Journeys {
                                 stored: event.at.number,
                                 read: event.at.number,
                                 skipped: 0,
-                                known: true,
+                                ..*position
                             };
                             return Ok(0);
                         }
@@ -351,7 +379,8 @@ impl Journeys {
             let told = Told {
                 resource: &resource,
                 deleted,
-                number: errand.number,
+                number: event.at.number.0,
+                again: errand.letter.is_some(),
             };
             match self
                 .move_instance(books, &mut mover, &instance, &told, now_ms)
@@ -372,7 +401,7 @@ impl Journeys {
                 &mut mover,
                 &patient,
                 &resource,
-                errand.number,
+                event.at.number.0,
                 now_ms,
             )
             .await?;
@@ -385,9 +414,12 @@ impl Journeys {
                 books,
                 permit,
                 mover,
-                errand.cursor,
-                Some(event.at.number),
-                Vec::new(),
+                Cause {
+                    held: errand.held,
+                    cursor: errand.cursor,
+                    event: Some(event.at.number),
+                    timers: Vec::new(),
+                },
             )
             .await?;
         books.letters(letters);
@@ -402,21 +434,15 @@ impl Journeys {
         books: &Arc<Books>,
         permit: &Permit,
         mover: Mover<'_>,
-        cursor: Option<CursorMove>,
-        cause: Option<Number>,
-        cleared: Vec<ledger::TimerKey>,
+        cause: Cause,
     ) -> Result<Option<u64>, MoveError> {
         let Some((mut unit, moved)) = mover.finish() else {
             return Ok(None);
         };
-        // What the feed or a timer asks for is the holder's to do; what people do is done anywhere.
-        unit.held = cursor
-            .as_ref()
-            .map(|step| step.shard)
-            .or(cleared.first().map(|key| key.shard));
-        unit.cursor = cursor;
-        unit.cause = cause;
-        for key in cleared {
+        unit.held = cause.held;
+        unit.cursor = cause.cursor;
+        unit.cause = cause.event;
+        for key in cause.timers {
             if !unit.timers_clear.contains(&key)
                 && !unit.timers_set.iter().any(|timer| timer.key == key)
             {
@@ -464,7 +490,12 @@ impl Journeys {
             facts::read(resource)
         };
         let event = JourneyEvent {
-            number: told.number,
+            // What has come since is no reason to take it for a repeat.
+            number: if told.again && told.number <= state.last {
+                engine::REPLAYED
+            } else {
+                told.number
+            },
             reference: reference(resource),
             fact,
             holds: facts::holds(&definition, resource, &state, now_ms),
@@ -508,7 +539,17 @@ impl Journeys {
             let mut conflicts = 0;
             loop {
                 match self
-                    .move_timers(books, permit, &instance, &timers, read, None)
+                    .move_timers(
+                        books,
+                        permit,
+                        &instance,
+                        Passed {
+                            timers: &timers,
+                            read,
+                            letter: None,
+                            held: timers.first().map(|timer| timer.key.shard),
+                        },
+                    )
                     .await
                 {
                     Ok(moved) => {
@@ -543,10 +584,14 @@ impl Journeys {
         books: &Arc<Books>,
         permit: &Permit,
         instance: &str,
-        timers: &[&Timer],
-        read: Number,
-        letter: Option<Internal>,
+        passed: Passed<'_>,
     ) -> Result<Option<u64>, MoveError> {
+        let Passed {
+            timers,
+            read,
+            letter,
+            held,
+        } = passed;
         let now_ms = self.now_ms();
         let stored = self
             .vault()
@@ -585,8 +630,12 @@ impl Journeys {
             self.clear(books.tenant, timers).await?;
             return Ok(None);
         }
-        let keys = timers.iter().map(|timer| timer.key).collect();
-        let moves = self.commit(books, permit, mover, None, None, keys).await?;
+        let cause = Cause {
+            held,
+            timers: timers.iter().map(|timer| timer.key).collect(),
+            ..Cause::default()
+        };
+        let moves = self.commit(books, permit, mover, cause).await?;
         for timer in timers {
             #[allow(clippy::cast_precision_loss, reason = "seconds of a histogram")]
             metrics::histogram!("journey_timer_lateness_seconds")

@@ -1,7 +1,7 @@
 //! The journey service: publishing, what pages want to know, and the way into the runner.
 
 use crate::books::{Books, Published, StoredDefinition, old_trail};
-use crate::engine::{self, Context, Input, Manual, REPLAYED};
+use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::{
     DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, VersionView, check,
@@ -408,7 +408,7 @@ impl Journeys {
                 )
                 .await?;
             match self
-                .commit(&books, permit, mover, None, None, Vec::new())
+                .commit(&books, permit, mover, crate::runner::Cause::default())
                 .await
             {
                 Ok(_) => return Ok(()),
@@ -453,7 +453,7 @@ impl Journeys {
                 "the dead letter does not parse".to_owned(),
             ));
         };
-        self.play_again(&books, &permit, &parsed, stored.version, REPLAYED)
+        self.play_again(&books, &permit, &parsed, stored.version)
             .await?;
         Ok(())
     }
@@ -471,10 +471,7 @@ impl Journeys {
         let books = self.books(tenant).await?;
         let (mut done, mut left) = (0, Vec::new());
         for (letter, version) in self.letters(&permit, &[("state", "open")]).await? {
-            match self
-                .play_again(&books, &permit, &letter, version, REPLAYED)
-                .await
-            {
+            match self.play_again(&books, &permit, &letter, version).await {
                 Ok(()) => done += 1,
                 Err(error) => left.push((letter, error.to_string())),
             }

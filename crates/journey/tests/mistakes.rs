@@ -240,6 +240,41 @@ async fn what_another_version_of_the_program_knows_waits_for_it() {
     );
 }
 
+/// Two versions of the program in turn on the same store: what one has passed over is handled by the
+/// other though it has moved the patient on since.
+#[tokio::test]
+async fn what_waits_is_no_repeat_because_others_came_since() {
+    let world = World::new(Mail::Delivers).await;
+    let patient = world.patient().await;
+    world.discharge(&patient, 0).await;
+    world.weight(&patient, 80.0).await;
+    let future = |source: &str| format!("dialect: of the future\n{source}");
+    let now = |source: &str| {
+        source
+            .strip_prefix("dialect: of the future\n")
+            .unwrap()
+            .to_owned()
+    };
+    let id = world.view(&patient).await.id;
+    world.pass(DAY).await;
+    world.rewrite_definition(future).await;
+    let world = world.reopen().await;
+    world.weight(&patient, 86.0).await;
+    let letters = world.letters().await;
+    assert!(letters.iter().all(|letter| letter.waits), "{letters:?}");
+    let newest = letters.iter().map(|letter| letter.number).max();
+    let newest =
+        newest.expect("the weight is kept, though nothing that can be read is about weights");
+    // A program that knows the language, and has looked at what waits before it came.
+    world.rewrite_definition(now).await;
+    world.moved_on(&patient, &id, newest + (1 << 30)).await;
+    assert_eq!(world.tasks(&patient).await, Vec::<String>::new());
+    let world = world.reopen().await;
+    world.drain().await;
+    assert_eq!(world.letters().await, []);
+    assert_eq!(world.tasks(&patient).await, [WEIGHT_TASK]);
+}
+
 #[tokio::test]
 async fn a_state_of_a_newer_form_waits_too() {
     let world = World::new(Mail::Delivers).await;

@@ -6,9 +6,11 @@
 //! been able to say for a while that it is alive: by then another may have them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::backend::Blind;
+use crate::shared::Core;
 use crate::{SHARDS, Shard};
 
 /// The leases as this process knows them.
@@ -18,8 +20,33 @@ pub(crate) struct Held {
     is_leasing: AtomicBool,
     /// The epoch under which each shard is held; zero when it isn't.
     epochs: Vec<AtomicU64>,
+    /// How many things are under way on each shard that can't be taken back.
+    under_way: Vec<AtomicU64>,
     /// Until when that is sure, by [`now_ms`].
     sure_until_ms: AtomicU64,
+}
+
+/// Something under way on a shard that can't be taken back: see [`crate::Ledger::work_on`].
+pub struct ShardWork {
+    core: Arc<Core>,
+    shard: Shard,
+}
+
+impl ShardWork {
+    pub(crate) fn begin(core: Arc<Core>, shard: Shard) -> Self {
+        if let Some(count) = core.held.under_way.get(usize::from(shard.0)) {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        Self { core, shard }
+    }
+}
+
+impl Drop for ShardWork {
+    fn drop(&mut self) {
+        if let Some(count) = self.core.held.under_way.get(usize::from(self.shard.0)) {
+            count.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 }
 
 /// Milliseconds by a clock that goes on while the process is stopped and while the machine is suspended,
@@ -45,6 +72,7 @@ impl Held {
             node,
             is_leasing: AtomicBool::new(false),
             epochs: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
+            under_way: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
             sure_until_ms: AtomicU64::new(0),
         }
     }
@@ -62,10 +90,26 @@ impl Held {
         !self.is_leasing() || self.epoch(shard).is_some()
     }
 
+    /// Whether something is under way on a shard that can't be taken back. Asked after the shard was let
+    /// go: who begins something afterwards finds that it is not held.
+    pub(crate) fn is_busy(&self, shard: Shard) -> bool {
+        let count = self.under_way.get(usize::from(shard.0));
+        count.is_some_and(|count| count.load(Ordering::SeqCst) > 0)
+    }
+
+    /// The epoch under which a shard is held; zero where all are looked at.
+    pub(crate) fn lease(&self, shard: Shard) -> Option<u64> {
+        if self.is_leasing() {
+            self.epoch(shard)
+        } else {
+            Some(0)
+        }
+    }
+
     /// The epoch under which a shard is held.
     pub(crate) fn epoch(&self, shard: Shard) -> Option<u64> {
         let epoch = self.epochs.get(usize::from(shard.0))?;
-        let epoch = epoch.load(Ordering::Acquire);
+        let epoch = epoch.load(Ordering::SeqCst);
         let sure = now_ms() < self.sure_until_ms.load(Ordering::Acquire);
         (epoch > 0 && sure).then_some(epoch)
     }
@@ -86,7 +130,7 @@ impl Held {
     pub(crate) fn let_go(&self, shards: impl IntoIterator<Item = Shard>) {
         for shard in shards {
             if let Some(epoch) = self.epochs.get(usize::from(shard.0)) {
-                epoch.store(0, Ordering::Release);
+                epoch.store(0, Ordering::SeqCst);
             }
         }
     }

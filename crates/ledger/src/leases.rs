@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::backend::{Backend, Blind, SharedStore};
 use crate::held::now_ms;
 use crate::shared::Core;
@@ -27,6 +29,12 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(crate) const ALIVE_FOR: Duration = Duration::from_secs(5);
 /// How much earlier than that a process takes its own leases for lost.
 const MARGIN: Duration = Duration::from_millis(500);
+
+/// How long a shard is kept that should be given back and on which something is under way that can't be
+/// taken back: longer than a conversation with a mail server takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often that is looked at on closing.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Who holds a shard, and under which epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +56,9 @@ fn share(alive: usize) -> usize {
     usize::from(SHARDS).div_ceil(alive.max(1))
 }
 
+/// Shards that should be given back, and since when.
+type Leaving = BTreeMap<Shard, Instant>;
+
 /// The thread that keeps the leases.
 pub(crate) struct Keeper {
     pub(crate) core: Arc<Core>,
@@ -63,8 +74,9 @@ impl Keeper {
             return;
         };
         let mut is_failing = false;
+        let mut leaving = Leaving::default();
         loop {
-            match self.round(store) {
+            match self.round(store, &mut leaving) {
                 Ok(()) => is_failing = false,
                 // Said once: a database that is away would fill the log.
                 Err(error) if !is_failing => {
@@ -79,13 +91,23 @@ impl Keeper {
                 break;
             }
         }
-        self.core.held.let_go((0..SHARDS).map(Shard));
+        let held = &self.core.held;
+        held.let_go((0..SHARDS).map(Shard));
+        let began = Instant::now();
+        while (0..SHARDS).any(|shard| held.is_busy(Shard(shard))) && began.elapsed() < PATIENCE {
+            // It goes on being alive meanwhile, so that nobody takes what it still has.
+            if let Err(error) = store.stay(held.node, ALIVE_FOR) {
+                tracing::debug!(%error, "can't say that this process is alive");
+            }
+            // Nobody wakes this thread, so that is how long it takes.
+            std::thread::park_timeout(LOOK_EVERY);
+        }
         if let Err(error) = store.leave(self.core.held.node) {
             tracing::warn!(%error, "the shards could not be given back; others take them in a few seconds");
         }
     }
 
-    fn round(&self, store: &dyn SharedStore) -> Result<(), LedgerError> {
+    fn round(&self, store: &dyn SharedStore, leaving: &mut Leaving) -> Result<(), LedgerError> {
         let held = &self.core.held;
         let sure_for = ALIVE_FOR.saturating_sub(MARGIN).as_millis();
         let sure_until_ms = now_ms() + u64::try_from(sure_for).unwrap_or(0);
@@ -94,7 +116,14 @@ impl Keeper {
         if standing.held.len() > share {
             let surplus: Vec<Shard> = standing.held.keys().copied().skip(share).collect();
             held.let_go(surplus.iter().copied());
-            store.give_back(held.node, &surplus)?;
+            // Nothing begins on them any more; what is under way comes to its end first.
+            leaving.retain(|shard, _| surplus.contains(shard));
+            let may_go = |shard: &Shard| {
+                let since = leaving.entry(*shard).or_insert_with(Instant::now);
+                !held.is_busy(*shard) || since.elapsed() >= PATIENCE
+            };
+            let (free, _): (Vec<Shard>, Vec<Shard>) = surplus.iter().copied().partition(may_go);
+            store.give_back(held.node, &free)?;
             for shard in surplus {
                 standing.held.remove(&shard);
             }

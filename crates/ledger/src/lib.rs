@@ -65,6 +65,7 @@ pub use clock::{Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEnt
 pub use consistency::{BrokenTree, ConsistencyProof, ConsistencyReport};
 pub use doctor::{DoctorReport, Finding, Severity, doctor};
 pub use error::LedgerError;
+pub use held::ShardWork;
 pub use model::*;
 pub use postgres::Postgres;
 pub use root_key::RootKey;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::backend::Snapshot;
 use crate::backup::OUTBOX_HELD;
+use crate::held::ShardWork;
 use crate::prepare::open_outbox;
 use crate::shared::Floor;
 use crate::writer::Request;
@@ -123,6 +124,20 @@ impl Ledger {
     #[must_use]
     pub fn holds(&self, shard: Shard) -> bool {
         self.core().held.has(shard)
+    }
+
+    /// Which lease of a shard this process has, if it works on it: another one each time that the shard
+    /// comes here. Always the same where it looks at all shards.
+    #[must_use]
+    pub fn lease(&self, shard: Shard) -> Option<u64> {
+        self.core().held.lease(shard)
+    }
+
+    /// Says that something is under way on a shard that can't be taken back, as long as what this gives
+    /// lives. A shard that this process gives up is given back only then, or after a minute.
+    #[must_use]
+    pub fn work_on(&self, shard: Shard) -> ShardWork {
+        ShardWork::begin(self.shared_core(), shard)
     }
 
     /// The newest number given out.

@@ -36,6 +36,7 @@ impl Journeys {
                 }
                 if let Ok(position) = books.positions[usize::from(shard)].try_lock()
                     && position.known
+                    && position.lease == ledger.lease(Shard(shard))
                     && ledger.holds(Shard(shard))
                     && head <= position.read
                 {
@@ -172,7 +173,7 @@ impl Journeys {
     pub(crate) async fn drain_all(&self, tenant: TenantId) -> Result<u64, JourneyError> {
         let permit = Arc::new(self.engine_permit(tenant).await?);
         let books = self.books(tenant).await?;
-        self.recover(&books, &permit).await?;
+        self.count_letters(&books, &permit).await?;
         let mut total = 0;
         loop {
             let mut all: BTreeSet<u16> = (0..SHARDS).collect();
@@ -268,7 +269,7 @@ impl Journeys {
     ) -> Result<Option<Duration>, JourneyError> {
         let permit = Arc::new(self.engine_permit(tenant).await?);
         let books = self.books(tenant).await?;
-        self.recover(&books, &permit).await?;
+        self.count_letters(&books, &permit).await?;
         self.round(&books, &permit, dirty).await?;
         self.timers(&books, &permit).await?;
         let next = self

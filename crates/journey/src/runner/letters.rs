@@ -1,6 +1,6 @@
 //! Dead letters: what can't be worked on is kept where people see it, and played again when it can.
 
-use super::{CONFLICTS_MAX, Cure, Errand, cure};
+use super::{CONFLICTS_MAX, Cure, Errand, Passed, cure};
 use crate::books::Books;
 use crate::mover::MoveError;
 use crate::{DEAD_LETTER, DeadLetter, JourneyError, Journeys};
@@ -145,34 +145,44 @@ impl Journeys {
         })
     }
 
-    /// Plays again, once in this program's life and before anything else, what an earlier one could not
-    /// work on and this one can.
+    /// Counts the letters that are there, once in this program's life.
+    pub(super) async fn count_letters(
+        &self,
+        books: &Books,
+        permit: &Permit,
+    ) -> Result<(), JourneyError> {
+        let mut counted = books.counted_letters.lock().await;
+        if !*counted {
+            let letters = self.letters(permit, &[("state", "open")]).await?;
+            books.letters(i64::try_from(letters.len()).unwrap_or(i64::MAX));
+            *counted = true;
+        }
+        Ok(())
+    }
+
+    /// Plays again, when a shard has come here and before anything else of it, what an earlier program
+    /// could not work on and this one can. The caller has the shard's position.
     pub(super) async fn recover(
         &self,
         books: &Arc<Books>,
         permit: &Permit,
-    ) -> Result<(), JourneyError> {
-        let mut recovered = books.recovered.lock().await;
-        if *recovered {
-            return Ok(());
-        }
-        let letters = self.letters(permit, &[("state", "open")]).await?;
-        books.letters(i64::try_from(letters.len()).unwrap_or(i64::MAX));
-        let waiting = letters.into_iter().filter(|(letter, _)| letter.waits);
-        for (letter, version) in waiting {
-            // In its turn, as if it were read from the feed only now.
-            let number = letter.number;
+        shard: Shard,
+    ) -> Result<(), MoveError> {
+        let waiting = [("state", "open"), ("waits", "yes")];
+        for (letter, version) in self.letters(permit, &waiting).await? {
+            if !letter.waits || letter.shard != shard.0 {
+                continue;
+            }
             match self
-                .play_again(books, permit, &letter, version, number)
+                .play(books, permit, &letter, version, Some(shard))
                 .await
             {
                 Ok(()) => {}
                 // Still not for this program.
                 Err(error) if matches!(cure(&error), Cure::Bury | Cure::Skip) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
-        *recovered = true;
         Ok(())
     }
 
@@ -205,19 +215,31 @@ impl Journeys {
         Ok(letters)
     }
 
-    /// Plays a dead letter again; it is gone in the same commit when that went well. `number` is the one
-    /// by which repeats are known: the event's own, or [`crate::REPLAYED`] when others have come since.
+    /// Plays a dead letter again for somebody who asks for it; it is gone in the same commit when that
+    /// went well.
     pub(crate) async fn play_again(
         &self,
         books: &Arc<Books>,
         permit: &Permit,
         letter: &DeadLetter,
         version: u32,
-        number: u64,
     ) -> Result<(), MoveError> {
         let Some(position) = books.positions.get(usize::from(letter.shard)) else {
             return Err(TrustError::Damaged(format!("dead letter {}", letter.id)).into());
         };
+        let _turn = position.lock().await;
+        self.play(books, permit, letter, version, None).await
+    }
+
+    /// The same for the shard's holder, or for anybody. The caller has the shard's position.
+    async fn play(
+        &self,
+        books: &Arc<Books>,
+        permit: &Permit,
+        letter: &DeadLetter,
+        version: u32,
+        held: Option<Shard>,
+    ) -> Result<(), MoveError> {
         let gone = Internal {
             kind: DEAD_LETTER,
             id: letter.id.clone(),
@@ -227,29 +249,33 @@ impl Journeys {
             deleted: true,
             tokens: Vec::new(),
         };
-        let _turn = position.lock().await;
         let mut conflicts = 0;
         loop {
             let done = match (&letter.instance, letter.kind) {
                 (Some(instance), 0) => {
-                    self.move_timers(
-                        books,
-                        permit,
-                        instance,
-                        &[],
-                        Number::default(),
-                        Some(gone.clone()),
-                    )
-                    .await
+                    let passed = Passed {
+                        timers: &[],
+                        read: Number::default(),
+                        letter: Some(gone.clone()),
+                        held,
+                    };
+                    self.move_timers(books, permit, instance, passed).await
                 }
-                _ => self.event_again(books, permit, letter, number, &gone).await,
+                _ => self.event_again(books, permit, letter, held, &gone).await,
             };
+            if matches!(done, Ok(None | Some(0))) {
+                // Whoever looks for what became of it finds this.
+                tracing::warn!(letter = %letter.id, shard = letter.shard, number = letter.number, kind = letter.kind, "a dead letter was played again and changed nothing: what it was about has ended or is gone; so is the letter now");
+            }
             match done {
                 Ok(Some(_)) => break,
                 Ok(None) => {
                     let unit = Unit {
                         internals: vec![gone],
-                        note: Some("journeys: dead letters".to_owned()),
+                        held,
+                        note: Some(
+                            "journeys: a dead letter that changes nothing any more".to_owned(),
+                        ),
                         ..Unit::default()
                     };
                     self.vault().commit(permit, unit).await?;
@@ -270,7 +296,7 @@ impl Journeys {
         books: &Arc<Books>,
         permit: &Permit,
         letter: &DeadLetter,
-        number: u64,
+        held: Option<Shard>,
         gone: &Internal,
     ) -> Result<Option<u64>, MoveError> {
         let place = Number(letter.number);
@@ -286,8 +312,8 @@ impl Journeys {
         };
         let errand = Errand {
             event: &event,
+            held,
             cursor: None,
-            number,
             only: letter.instance.as_deref(),
             letter: Some(gone.clone()),
         };

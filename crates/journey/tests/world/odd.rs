@@ -75,6 +75,15 @@ impl World {
             .expect("letters")
     }
 
+    /// Has an instance's state say that it was moved by an event as late as this.
+    pub(crate) async fn moved_on(&self, patient: &str, instance: &str, last: u64) {
+        let as_it_is = self.write_instance(patient, instance, b"{}".to_vec()).await;
+        let mut state: Value = serde_json::from_slice(&as_it_is).expect("JSON");
+        state["l"] = json!(last);
+        let state = serde_json::to_vec(&state).expect("JSON");
+        self.write_instance(patient, instance, state).await;
+    }
+
     pub(crate) async fn write_instance(
         &self,
         patient: &str,

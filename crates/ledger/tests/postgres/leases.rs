@@ -33,6 +33,41 @@ async fn until(ledgers: &[&Ledger], shares: &[usize]) {
     panic!("the shards are not shared out as {shares:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_is_given_back_when_what_is_under_way_on_it_has_ended() {
+    let database = Database::new();
+    let first = ready(&database).await;
+    first.lease_shards().unwrap();
+    until(&[&first], &[256]).await;
+    let before = first.lease(Shard(255));
+    // The last shards are those that go first.
+    let under_way = first.work_on(Shard(255));
+    let second = database.open();
+    second.lease_shards().unwrap();
+    for _ in 0..600 {
+        if held(&second).len() == 127 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Three rounds of both.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!((held(&second).len(), held(&first).len()), (127, 128));
+    assert!(!first.holds(Shard(255)), "nothing begins on it any more");
+    let outcome = first.commit(work(Shard(255), 0, 1)).await;
+    assert!(
+        matches!(outcome, Err(LedgerError::Fenced(_))),
+        "{outcome:?}"
+    );
+    drop(under_way);
+    until(&[&first, &second], &[128, 128]).await;
+    assert!(second.holds(Shard(255)));
+    assert_ne!(second.lease(Shard(255)), before);
+    for ledger in [first, second] {
+        ledger.close().await.unwrap();
+    }
+}
+
 /// A part of the work on a shard.
 fn work(shard: Shard, from: u64, to: u64) -> Commit {
     Commit {
