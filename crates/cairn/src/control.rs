@@ -17,7 +17,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use trust::Upkeep;
 
+use crate::operator::Operator;
 use crate::place::Place;
 use crate::store::TENANT;
 
@@ -102,6 +104,7 @@ fn socket(data: &Path) -> PathBuf {
 pub(crate) async fn carry_out(
     ledger: &Ledger,
     order: Order,
+    operator: &Operator,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> anyhow::Result<Value> {
     match order {
@@ -123,6 +126,15 @@ pub(crate) async fn carry_out(
             if !pruned.is_empty() {
                 tracing::info!(%to, ?pruned, "old chains of backups were removed");
             }
+            let mut note = format!(
+                "backup {} of chain {} to {to}, up to number {}",
+                report.backup, report.chain, report.last.number.0
+            );
+            if !pruned.is_empty() {
+                note.push_str("; removed chains ");
+                note.push_str(&pruned.join(", "));
+            }
+            operator.did(ledger, Upkeep::BackedUp, &note).await?;
             Ok(serde_json::to_value(BackedUp { report, pruned })?)
         }
         Order::RotateTokens => {
@@ -132,6 +144,8 @@ pub(crate) async fn carry_out(
                 version = done.version,
                 "the key of search tokens was rotated"
             );
+            let note = format!("the key of search tokens was rotated to version {}", done.version);
+            operator.did(ledger, Upkeep::TokenKeyRotated, &note).await?;
             Ok(Value::from(done.version))
         }
         Order::ShredList => Ok(Value::String(hex(&ledger.shred_list()?))),
@@ -150,6 +164,8 @@ pub(crate) async fn carry_out(
         Order::ReleaseOutbox => {
             ledger.release_outbox().await?;
             tracing::warn!("the outbox was released");
+            let note = "the outbox was released";
+            operator.did(ledger, Upkeep::OutboxReleased, note).await?;
             Ok(Value::Null)
         }
         Order::DiscardOutbox { ids } => {
@@ -164,6 +180,8 @@ pub(crate) async fn carry_out(
             }
             ledger.discard_outbox(keys).await?;
             tracing::warn!(?ids, "outbox entries were taken out unsent");
+            let note = format!("outbox entries taken out unsent: {}", ids.join(", "));
+            operator.did(ledger, Upkeep::OutboxDiscarded, &note).await?;
             Ok(Value::from(ids.len()))
         }
     }
@@ -273,6 +291,7 @@ async fn send(stream: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> anyhow:
 }
 
 async fn serve(mut stream: UnixStream, ledger: &Ledger) -> anyhow::Result<()> {
+    let operator = Operator::at(&stream);
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
     let mut reading = BufReader::new(reading.take(ORDER_BYTES));
@@ -285,7 +304,7 @@ async fn serve(mut stream: UnixStream, ledger: &Ledger) -> anyhow::Result<()> {
         }
     };
     let (told, mut news) = mpsc::channel(1);
-    let work = carry_out(ledger, order, move |count| {
+    let work = carry_out(ledger, order, &operator, move |count| {
         // Who is slow to listen misses some.
         let _ = told.try_send(count);
     });
@@ -333,7 +352,10 @@ pub(crate) async fn hand_over(
 mod tests {
     use std::collections::VecDeque;
 
-    use super::take_orders;
+    use ledger::SystemClock;
+
+    use super::*;
+    use crate::store;
 
     #[tokio::test]
     async fn the_door_stays_open_when_one_cannot_be_let_in() {
@@ -360,5 +382,57 @@ mod tests {
                 assert_eq!(let_in.expect("both come"), (Some(1), Some(2)));
             }
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_order_ends_with_the_command_that_gave_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = store::root_key_path(folder.path());
+        store::create_root_key(&key).unwrap();
+        let at = store::in_folder(folder.path());
+        let ledger = store::open(at, &key, Arc::new(SystemClock), 1 << 20)
+            .await
+            .unwrap();
+        // Writing this file takes until somebody reads it.
+        let to = folder.path().join("backups");
+        std::fs::create_dir(&to).unwrap();
+        let slow = to.join(".unfinished-metas");
+        let made = std::process::Command::new("mkfifo").arg(&slow).status();
+        assert!(made.unwrap().success());
+        let (mut command, door) = UnixStream::pair().unwrap();
+        let serving = tokio::spawn({
+            let ledger = ledger.clone();
+            async move { serve(door, &ledger).await }
+        });
+        let order = Order::Backup {
+            to: Place::Folder(to.clone()),
+            whole: false,
+            keep: None,
+        };
+        let line = serde_json::to_string(&order).unwrap() + "\n";
+        command.write_all(line.as_bytes()).await.unwrap();
+        let has_begun = || {
+            let names = std::fs::read_dir(&to).unwrap().flatten();
+            names.map(|entry| entry.file_name()).any(|name| {
+                let name = name.to_string_lossy().into_owned();
+                name.ends_with(".segment") && !name.starts_with('.')
+            })
+        };
+        for _ in 0..1200 {
+            if has_begun() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(has_begun());
+        drop(command);
+        let ended = tokio::time::timeout(Duration::from_secs(60), serving).await;
+        let outcome = ended
+            .expect("nobody works for a command that is gone")
+            .unwrap();
+        assert!(outcome.unwrap_err().to_string().contains("went away"));
+        let read = tokio::task::spawn_blocking(move || std::fs::read(slow));
+        read.await.unwrap().unwrap();
+        ledger.close().await.unwrap();
     }
 }

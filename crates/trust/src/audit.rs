@@ -93,6 +93,11 @@ impl Event {
     };
     /// Somebody looked at accounts.
     pub(crate) const ACCOUNTS: Self = Self::own("accounts", "R");
+    /// What operators do to the store: see `upkeep.rs`.
+    pub(crate) const BACKED_UP: Self = Self::own("backup", "E");
+    pub(crate) const RESTORED: Self = Self::own("restore", "E");
+    pub(crate) const KEYS_ROTATED: Self = Self::own("keys-rotated", "U");
+    pub(crate) const OUTBOX: Self = Self::own("outbox", "U");
     /// What was over has been removed.
     pub(crate) const SWEPT: Self = Self::own("swept", "D");
 

@@ -15,12 +15,14 @@ pub mod outgoing;
 mod permit;
 mod policy;
 mod tokens;
+mod upkeep;
 mod vault;
 
 pub use agent::{Agent, Purpose, Role};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Permit, Target};
 pub use policy::{Trust, TrustOptions};
+pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::{
     AuditProof, Change, EveryInternal, HistoryPage, Internal, InternalStored, PageAt, SearchPage,
     Sought, Unit, UnitReceipt, Vault, Versioned, kinds,

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use ledger::{Moment, Number, Position, RestoreOptions, Severity, SystemClock};
 use serde_json::Value;
+use trust::Upkeep;
 
 use super::{Bar, closing, location, open_existing, root_key};
 use crate::cli::{BackupOptions, RestoreArguments, StoreArguments};
 use crate::config::StoreSettings;
 use crate::control::{self, BackedUp, Order, Outbox};
+use crate::operator::Operator;
 use crate::store;
 use crate::terminal::{say, warn};
 
@@ -28,7 +30,9 @@ pub(super) async fn order(store: &StoreArguments, order: Order) -> anyhow::Resul
     }
     let ledger = open_existing(store).await?;
     let told = Arc::clone(&bar);
-    let done = control::carry_out(&ledger, order, move |count| told.documents_done(count)).await;
+    let operator = Operator::here();
+    let told = move |count| told.documents_done(count);
+    let done = control::carry_out(&ledger, order, &operator, told).await;
     bar.finish();
     closing(&ledger, done).await
 }
@@ -113,6 +117,13 @@ pub(crate) async fn restore(arguments: RestoreArguments) -> anyhow::Result<ExitC
     let report = ledger::restore(options, move |count| told.documents_done(count)).await;
     bar.finish();
     let report = report?;
+    let ledger = open_existing(&arguments.store).await?;
+    let note = format!(
+        "restored from chain {} in {}, as it was at number {}",
+        report.chain, arguments.from, report.at.number.0
+    );
+    let recorded = Operator::here().did(&ledger, Upkeep::Restored, &note).await;
+    closing(&ledger, recorded).await?;
     if arguments.json {
         say(&serde_json::to_string_pretty(&report)?);
         return Ok(ExitCode::SUCCESS);

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use ledger::{Ledger, LedgerError, Location, RootKey, SystemClock, SystemEntropy};
+use trust::Upkeep;
 
 use super::{Bar, closing, existing, open_existing, root_key};
 use crate::cli::RotateOptions;
 use crate::config::StoreSettings;
 use crate::control::Order;
+use crate::operator::Operator;
 use crate::store::{self, RootKeySource, TENANT};
 use crate::terminal::say;
 
@@ -68,7 +70,19 @@ async fn rotate_tenant(options: &RotateOptions) -> anyhow::Result<ExitCode> {
     };
     let result = result.await;
     bar.finish();
-    let done = closing(&ledger, result.map_err(Into::into)).await?;
+    let result = async {
+        let done = result?;
+        let note = format!(
+            "the organisation's keys were rotated to version {}",
+            done.version
+        );
+        let operator = Operator::here();
+        operator
+            .did(&ledger, Upkeep::TenantKeysRotated, &note)
+            .await?;
+        anyhow::Ok(done)
+    };
+    let done = closing(&ledger, result.await).await?;
     say(&format!(
         "New records are sealed under version {} of the organisation's keys, and so are all patients' keys ({} looked at).",
         done.version, done.keys
@@ -87,8 +101,17 @@ async fn rotate_tokens(options: &RotateOptions) -> anyhow::Result<ExitCode> {
 
 async fn rotate_patient(options: &RotateOptions, patient: &str) -> anyhow::Result<ExitCode> {
     let ledger = open_existing(&options.store).await?;
-    let rotated = ledger.rotate_patient_key(TENANT, patient).await;
-    if !closing(&ledger, rotated.map_err(Into::into)).await? {
+    let rotated = async {
+        let rotated = ledger.rotate_patient_key(TENANT, patient).await?;
+        if rotated {
+            let upkeep = Upkeep::PatientKeyRotated(patient.to_owned());
+            let note = "the patient's key was rotated";
+            Operator::here().did(&ledger, upkeep, note).await?;
+        }
+        anyhow::Ok(rotated)
+    };
+    let rotated = rotated.await;
+    if !closing(&ledger, rotated).await? {
         bail!("nothing was ever written for a patient with this id, so there is no key to rotate");
     }
     say("What is written for this patient from now on is sealed under a new version of the key.");
@@ -125,8 +148,12 @@ async fn rotate_to(
         }
         outcome => outcome?,
     };
-    let rotated = ledger.rotate_root_key(&new).await;
-    closing(&ledger, rotated.map_err(Into::into)).await?;
+    let rotated = async {
+        ledger.rotate_root_key(&new).await?;
+        root_was_rotated(&ledger).await
+    };
+    let rotated = rotated.await;
+    closing(&ledger, rotated).await?;
     if old == to {
         say("What the key in the token gave before opens nothing of the store any more.");
         return Ok(ExitCode::SUCCESS);
@@ -170,7 +197,15 @@ async fn rotate_file_of(ledger: &Ledger, file: &Path) -> anyhow::Result<PathBuf>
     }
     let new = RootKey::create(&next, &SystemEntropy)?;
     ledger.rotate_root_key(&new).await?;
-    Ok(store::promote_next_key(file)?)
+    let kept = store::promote_next_key(file)?;
+    root_was_rotated(ledger).await?;
+    Ok(kept)
+}
+
+async fn root_was_rotated(ledger: &Ledger) -> anyhow::Result<()> {
+    let note = "the root key was rotated";
+    let operator = Operator::here();
+    operator.did(ledger, Upkeep::RootKeyRotated, note).await
 }
 
 async fn open_under(at: Location, source: &RootKeySource) -> Result<Ledger, LedgerError> {

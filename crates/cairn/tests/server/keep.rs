@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::binary::{serve, terminate};
 use crate::house::{cairn, keyed_folder};
+use crate::moto::Moto;
 
 fn run(command: &mut Command) -> (Option<i32>, String) {
     let Output {
@@ -169,6 +170,35 @@ async fn a_running_server_is_backed_up_killed_and_restored() {
     well(&mut on(newest.path(), &["outbox", "release"]));
     let words = well(&mut on(newest.path(), &["outbox", "list", "--json"]));
     assert_eq!(held(&words), false);
+    // Who did all that is in the audit.
+    let officer = [
+        "client",
+        "create",
+        "--name",
+        "privacy",
+        "--role",
+        "privacy-officer",
+    ];
+    let (code, log) = terminate(child);
+    assert_eq!(code, Some(0), "{log}");
+    let made = well(&mut on(newest.path(), &officer));
+    let officer = made.lines().last().expect("a token").to_owned();
+    let (child, base) = serve(newest.path(), |_| {});
+    let trail = door
+        .http
+        .get(format!("{base}/fhir/r4/AuditEvent?_count=500"));
+    let trail = trail.header("x-purpose-of-use", "HOPERAT");
+    let trail = trail.bearer_auth(&officer).send().await.expect("an answer");
+    assert_eq!(trail.status(), StatusCode::OK);
+    let trail = trail.text().await.expect("a bundle");
+    for did in [
+        "backup 1 of chain",
+        "restored from chain",
+        "the outbox was released",
+    ] {
+        assert!(trail.contains(did), "{did}: {trail}");
+    }
+    assert!(trail.contains("(uid "), "{trail}");
     let (code, log) = terminate(child);
     assert_eq!(code, Some(0), "{log}");
 
@@ -236,4 +266,48 @@ async fn the_key_of_tokens_is_rotated_under_a_running_server() {
     child.kill().expect("killed");
     child.wait().expect("ended");
     well(&mut on(data, &["doctor"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backups_go_to_a_bucket_and_come_back() {
+    const SECRET: &str = "canary-secret-4567";
+    let moto = Moto::start().await;
+    let folder = keyed_folder();
+    let data = folder.path();
+    well(&mut on(data, &["client", "create", "--name", "test"]));
+    let place = format!(
+        "s3://backups/house?endpoint=http://127.0.0.1:{}&region=eu-central-1",
+        moto.port
+    );
+    let somebody = |mut command: Command| {
+        command.env("AWS_ACCESS_KEY_ID", "someone");
+        command.env("AWS_SECRET_ACCESS_KEY", SECRET);
+        well(&mut command)
+    };
+    let take = || {
+        somebody(on(
+            data,
+            &["backup", "--whole", "--keep", "1", "--to", &place],
+        ))
+    };
+    let first = take();
+    assert!(!first.contains("Removed"), "{first}");
+    let second = take();
+    assert!(second.contains("Removed old chains: "), "{second}");
+    let new = keyed_as(data);
+    let words = somebody(on(new.path(), &["restore", "--from", &place]));
+    assert!(words.contains("holds"), "{words}");
+    assert!(!format!("{first}{second}{words}").contains(SECRET));
+    let words = well(&mut on(new.path(), &["doctor"]));
+    assert!(words.contains("Sound."), "{words}");
+    // A secret in a URL would be seen by everybody who lists processes.
+    let (code, words) = run(&mut on(
+        data,
+        &["backup", "--to", "s3://key:secret@backups/house"],
+    ));
+    assert_eq!(code, Some(2), "{words}");
+    assert!(
+        words.contains("credentials don't belong in a URL"),
+        "{words}"
+    );
 }

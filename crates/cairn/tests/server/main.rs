@@ -9,4 +9,5 @@ mod fhirpath;
 mod house;
 mod journeys;
 mod keep;
+mod moto;
 mod operate;

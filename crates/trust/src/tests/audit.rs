@@ -68,6 +68,50 @@ async fn no_answer_without_an_audit_leaf() {
 }
 
 #[tokio::test]
+async fn what_operators_do_to_a_store_says_who_and_what() {
+    use crate::{Upkeep, record_upkeep};
+    let house = House::new().await;
+    let acts = [
+        (Upkeep::BackedUp, "backup"),
+        (Upkeep::Restored, "restore"),
+        (Upkeep::RootKeyRotated, "keys-rotated"),
+        (Upkeep::TenantKeysRotated, "keys-rotated"),
+        (Upkeep::PatientKeyRotated("p".into()), "keys-rotated"),
+        (Upkeep::OutboxReleased, "outbox"),
+        (Upkeep::OutboxDiscarded, "outbox"),
+    ];
+    for (act, code) in acts {
+        let wall = std::sync::Arc::new(house.wall.clone());
+        let note = format!("what was done: {code}");
+        record_upkeep(
+            house.ledger(),
+            wall,
+            TENANT,
+            "alice (uid 1000)",
+            &act,
+            &note,
+        )
+        .await
+        .unwrap();
+        let events = house.audit_events(TENANT).await;
+        let ours = |event: &&Resource| {
+            let text = String::from_utf8(event.to_json()).unwrap();
+            text.contains(&note)
+                && text.contains(&format!("\"code\":\"{code}\""))
+                && text.contains("alice (uid 1000)")
+                && text.contains("command-line")
+                && text.contains("HSYSADMIN")
+        };
+        let found = events.iter().filter(ours).count();
+        assert!(found > 0, "{act:?}");
+        let of_patient = matches!(act, Upkeep::PatientKeyRotated(_));
+        let names_patient = |event: &Resource| crate::audit::patients(event).any(|id| id == "p");
+        let named = events.iter().filter(ours).any(names_patient);
+        assert_eq!(named, of_patient, "{act:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_only_moves_a_follower_is_not_audited() {
     let house = House::new().await;
     let engine = Agent::system(TENANT, "journey-engine");
