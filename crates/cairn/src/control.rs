@@ -144,7 +144,10 @@ pub(crate) async fn carry_out(
                 version = done.version,
                 "the key of search tokens was rotated"
             );
-            let note = format!("the key of search tokens was rotated to version {}", done.version);
+            let note = format!(
+                "the key of search tokens was rotated to version {}",
+                done.version
+            );
             operator.did(ledger, Upkeep::TokenKeyRotated, &note).await?;
             Ok(Value::from(done.version))
         }
