@@ -338,6 +338,8 @@ pub struct Stored {
 pub enum Query {
     /// Documents with the token.
     Token(Token),
+    /// The document of this kind with this id.
+    Document(Kind, String),
     /// Documents that all parts hold.
     And(Vec<Query>),
     /// Documents that some part holds.

@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 
 use crate::backend::Snapshot;
+use crate::keys::TenantKeys;
 use crate::outer::{Outer, put_on};
 use crate::{Hit, LedgerError, Number, Query, Shard, Token};
 
@@ -54,6 +55,8 @@ struct Bounds<'a> {
 
 enum Node {
     Run(Run),
+    /// At most one hit.
+    One(Option<Hit>),
     And(Vec<Node>),
     Or(Vec<Node>),
     Without(Box<Node>, Box<Node>),
@@ -70,51 +73,67 @@ struct Run {
     page_size: usize,
 }
 
-/// Whether a query may be run.
-pub(crate) fn checked(query: &Query) -> Result<(), LedgerError> {
-    fn tokens(query: &Query) -> Result<usize, LedgerError> {
+/// A query as postings can answer it.
+#[derive(Debug, Clone)]
+pub(crate) enum Plan {
+    Token(Token),
+    /// At most one hit.
+    One(Option<Hit>),
+    And(Vec<Plan>),
+    Or(Vec<Plan>),
+    Without(Box<Plan>, Box<Plan>),
+    Below(Number, Box<Plan>),
+}
+
+/// Makes a plan of a query: each token behind all `layers` that it may be behind, each document where
+/// it is.
+struct Planner<'a> {
+    snapshot: &'a dyn Snapshot,
+    keys: &'a TenantKeys,
+    layers: &'a [Outer],
+    tokens: usize,
+}
+
+impl Planner<'_> {
+    fn all(&mut self, parts: &[Query]) -> Result<Vec<Plan>, LedgerError> {
+        parts.iter().map(|part| self.plan(part)).collect()
+    }
+
+    fn one_more(&mut self) -> Result<(), LedgerError> {
+        self.tokens += 1;
+        if self.tokens > MAX_TOKENS {
+            return Err(LedgerError::Invalid("a query has at most 4096 tokens"));
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, query: &Query) -> Result<Plan, LedgerError> {
         Ok(match query {
-            Query::Token(_) => 1,
+            Query::Document(kind, id) => {
+                self.one_more()?;
+                let head = self.snapshot.head(&self.keys.head_key(*kind, id))?;
+                Plan::One(head.filter(|head| !head.deleted).map(|head| head.at))
+            }
+            Query::Token(token) => {
+                self.one_more()?;
+                match self.layers {
+                    [only] => Plan::Token(put_on(only, *token)),
+                    layers => {
+                        let each = (layers.iter()).map(|layer| Plan::Token(put_on(layer, *token)));
+                        Plan::Or(each.collect())
+                    }
+                }
+            }
             Query::And(parts) if parts.is_empty() => {
                 return Err(LedgerError::Invalid("And needs a part"));
             }
-            Query::And(parts) | Query::Or(parts) => {
-                let mut count: usize = 0;
-                for part in parts {
-                    count = count.saturating_add(tokens(part)?);
-                }
-                count
+            Query::And(parts) => Plan::And(self.all(parts)?),
+            Query::Or(parts) => Plan::Or(self.all(parts)?),
+            Query::Without(with, without) => {
+                Plan::Without(Box::new(self.plan(with)?), Box::new(self.plan(without)?))
             }
-            Query::Without(with, without) => tokens(with)?.saturating_add(tokens(without)?),
-            Query::Below(_, query) => tokens(query)?,
+            Query::Below(number, query) => Plan::Below(*number, Box::new(self.plan(query)?)),
         })
-    }
-    if tokens(query)? > MAX_TOKENS {
-        return Err(LedgerError::Invalid("a query has at most 4096 tokens"));
-    }
-    Ok(())
-}
-
-/// The query as postings can answer it: each token behind all `layers` that it may be behind.
-fn behind(query: &Query, layers: &[Outer]) -> Query {
-    let all = |parts: &[Query]| parts.iter().map(|part| behind(part, layers)).collect();
-    match query {
-        Query::Token(token) => match layers {
-            [only] => Query::Token(put_on(only, *token)),
-            layers => {
-                let each = layers
-                    .iter()
-                    .map(|layer| Query::Token(put_on(layer, *token)));
-                Query::Or(each.collect())
-            }
-        },
-        Query::And(parts) => Query::And(all(parts)),
-        Query::Or(parts) => Query::Or(all(parts)),
-        Query::Without(with, without) => Query::Without(
-            Box::new(behind(with, layers)),
-            Box::new(behind(without, layers)),
-        ),
-        Query::Below(number, query) => Query::Below(*number, Box::new(behind(query, layers))),
     }
 }
 
@@ -131,23 +150,29 @@ pub(crate) fn place_below(before: Option<Number>) -> Option<Hit> {
 }
 
 impl Node {
-    fn new(query: &Query) -> Self {
-        let all = |parts: &[Query]| parts.iter().map(Self::new).collect();
-        match query {
-            Query::Token(token) => Self::Run(Run::new(*token)),
-            Query::And(parts) => Self::And(all(parts)),
-            Query::Or(parts) => Self::Or(all(parts)),
-            Query::Without(with, without) => {
+    fn new(plan: &Plan) -> Self {
+        let all = |parts: &[Plan]| parts.iter().map(Self::new).collect();
+        match plan {
+            Plan::Token(token) => Self::Run(Run::new(*token)),
+            Plan::One(one) => Self::One(*one),
+            Plan::And(parts) => Self::And(all(parts)),
+            Plan::Or(parts) => Self::Or(all(parts)),
+            Plan::Without(with, without) => {
                 Self::Without(Box::new(Self::new(with)), Box::new(Self::new(without)))
             }
-            Query::Below(number, query) => Self::Below(*number, Box::new(Self::new(query))),
+            Plan::Below(number, plan) => Self::Below(*number, Box::new(Self::new(plan))),
         }
     }
+}
 
+impl Node {
     /// The first hit at or after a place. Places only go on from call to call.
     fn seek(&mut self, place: Hit, bounds: &mut Bounds<'_>) -> Result<Found, LedgerError> {
         match self {
             Self::Run(run) => run.seek(place, bounds),
+            Self::One(one) => Ok(one
+                .filter(|hit| rank(*hit) >= rank(place) && hit.number >= bounds.since)
+                .map_or(Found::End, Found::Hit)),
             Self::And(parts) => {
                 let mut place = place;
                 let mut agreed = 0;
@@ -269,6 +294,7 @@ impl Run {
 pub(crate) fn tokens_of(query: &Query) -> Vec<Token> {
     match query {
         Query::Token(token) => vec![*token],
+        Query::Document(..) => Vec::new(),
         Query::And(parts) | Query::Or(parts) => parts.iter().flat_map(tokens_of).collect(),
         Query::Without(with, without) => [tokens_of(with), tokens_of(without)].concat(),
         Query::Below(_, query) => tokens_of(query),
@@ -278,22 +304,40 @@ pub(crate) fn tokens_of(query: &Query) -> Vec<Token> {
 /// Hits of a query, newest first.
 pub(crate) async fn search(
     snapshot: &dyn Snapshot,
+    keys: &TenantKeys,
     query: &Query,
     layers: &[Outer],
     before: Option<Number>,
     since: Option<Number>,
     limit: usize,
 ) -> Result<Vec<Hit>, LedgerError> {
-    checked(query)?;
-    let Some(mut place) = place_below(before) else {
+    let mut planner = Planner {
+        snapshot,
+        keys,
+        layers,
+        tokens: 0,
+    };
+    let plan = planner.plan(query)?;
+    let Some(place) = place_below(before) else {
         return Ok(Vec::new());
     };
     let since = since.unwrap_or_default();
-    let query = &behind(query, layers);
     if snapshot.is_far() {
-        return crate::windows::search(snapshot, query, place, since, limit).await;
+        crate::windows::search(snapshot, &plan, place, since, limit).await
+    } else {
+        leap(snapshot, &plan, place, since, limit).await
     }
-    let mut root = Node::new(query);
+}
+
+/// Hits of a plan from a place on, newest first, from a store that answers in place.
+pub(crate) async fn leap(
+    snapshot: &dyn Snapshot,
+    plan: &Plan,
+    mut place: Hit,
+    since: Number,
+    limit: usize,
+) -> Result<Vec<Hit>, LedgerError> {
+    let mut root = Node::new(plan);
     if let Node::Run(run) = &mut root {
         // All of it will be used, so read it in one page.
         run.page_size = limit.clamp(1, LARGEST_PAGE);

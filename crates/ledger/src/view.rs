@@ -181,9 +181,9 @@ impl View {
     ) -> Result<Vec<Hit>, LedgerError> {
         let layers = self.core.layers_in(&*self.snapshot, tenant)?;
         // Tokens are keyed by tenant, so that those of one find nothing of another.
-        self.enter(tenant)?;
+        let keys = self.enter(tenant)?;
         self.core.stand_ins.check(query)?;
-        crate::query::search(&*self.snapshot, query, &layers, before, since, limit).await
+        crate::query::search(&*self.snapshot, &keys, query, &layers, before, since, limit).await
     }
 
     /// As [`Ledger::fetch`].

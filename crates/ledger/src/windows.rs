@@ -8,8 +8,8 @@
 //! something rare with something common takes two.
 
 use crate::backend::Snapshot;
-use crate::query::{after, rank};
-use crate::{Hit, LedgerError, Number, Query, Shard, Token};
+use crate::query::{Plan, after, rank};
+use crate::{Hit, LedgerError, Number, Shard, Token};
 
 /// Postings that the first windows hold together. Two tokens get 768 each: what one patient has of
 /// anything is nearly always less.
@@ -83,6 +83,9 @@ fn union(parts: &[Known]) -> Known {
 struct Windows<'a> {
     tokens: &'a [Token],
     windows: Vec<Known>,
+    /// Where they begin, and where they end at the latest.
+    from: Hit,
+    since: Number,
 }
 
 impl Windows<'_> {
@@ -101,15 +104,25 @@ impl Windows<'_> {
         )
     }
 
+    /// A hit that is known without a window.
+    fn one(&self, one: Option<Hit>) -> Known {
+        let is_seen = |hit: &Hit| rank(*hit) >= rank(self.from) && hit.number >= self.since;
+        Known {
+            rows: one.filter(is_seen).into_iter().collect(),
+            end: None,
+        }
+    }
+
     /// What the query holds for, as far as the windows tell.
-    fn exact(&self, query: &Query) -> Known {
+    fn exact(&self, query: &Plan) -> Known {
         match query {
-            Query::Token(token) => self.of(*token),
-            Query::Or(parts) => {
+            Plan::Token(token) => self.of(*token),
+            Plan::One(one) => self.one(*one),
+            Plan::Or(parts) => {
                 let parts: Vec<Known> = parts.iter().map(|part| self.exact(part)).collect();
                 union(&parts)
             }
-            Query::And(parts) => {
+            Plan::And(parts) => {
                 let mut parts: Vec<Known> = parts.iter().map(|part| self.exact(part)).collect();
                 let end = nearest(&parts);
                 parts.sort_unstable_by_key(|part| part.rows.len());
@@ -120,7 +133,7 @@ impl Windows<'_> {
                     .collect();
                 Known { rows, end }
             }
-            Query::Without(with, without) => {
+            Plan::Without(with, without) => {
                 let (with, without) = (self.exact(with), self.exact(without));
                 let end = nearest([&with, &without]);
                 let rows = (with.rows.iter().copied())
@@ -128,19 +141,20 @@ impl Windows<'_> {
                     .collect();
                 Known { rows, end }
             }
-            Query::Below(number, query) => below(*number, self.exact(query)),
+            Plan::Below(number, query) => below(*number, self.exact(query)),
         }
     }
 
     /// Everything that the query can hold for, as far as possible.
-    fn possible(&self, query: &Query) -> Known {
+    fn possible(&self, query: &Plan) -> Known {
         match query {
-            Query::Token(token) => self.of(*token),
-            Query::Or(parts) => {
+            Plan::Token(token) => self.of(*token),
+            Plan::One(one) => self.one(*one),
+            Plan::Or(parts) => {
                 let parts: Vec<Known> = parts.iter().map(|part| self.possible(part)).collect();
                 union(&parts)
             }
-            Query::And(parts) => {
+            Plan::And(parts) => {
                 let parts = parts.iter().map(|part| self.possible(part));
                 let furthest = parts.reduce(|best, part| {
                     if part.reaches_further(&best) {
@@ -154,8 +168,8 @@ impl Windows<'_> {
                     end: None,
                 })
             }
-            Query::Without(with, _) => self.possible(with),
-            Query::Below(number, query) => below(*number, self.possible(query)),
+            Plan::Without(with, _) => self.possible(with),
+            Plan::Below(number, query) => below(*number, self.possible(query)),
         }
     }
 }
@@ -176,58 +190,61 @@ fn below(number: Number, known: Known) -> Known {
 }
 
 /// Whether a query holds for a document at a place with these tokens, which are in order.
-fn holds(query: &Query, hit: Hit, tokens: &[Token]) -> bool {
+fn holds(query: &Plan, hit: Hit, tokens: &[Token]) -> bool {
     match query {
-        Query::Token(token) => tokens.binary_search(token).is_ok(),
-        Query::And(parts) => parts.iter().all(|part| holds(part, hit, tokens)),
-        Query::Or(parts) => parts.iter().any(|part| holds(part, hit, tokens)),
-        Query::Without(with, without) => holds(with, hit, tokens) && !holds(without, hit, tokens),
-        Query::Below(number, query) => hit.number < *number && holds(query, hit, tokens),
+        Plan::Token(token) => tokens.binary_search(token).is_ok(),
+        Plan::One(one) => *one == Some(hit),
+        Plan::And(parts) => parts.iter().all(|part| holds(part, hit, tokens)),
+        Plan::Or(parts) => parts.iter().any(|part| holds(part, hit, tokens)),
+        Plan::Without(with, without) => holds(with, hit, tokens) && !holds(without, hit, tokens),
+        Plan::Below(number, query) => hit.number < *number && holds(query, hit, tokens),
     }
 }
 
 /// How many postings of each token are asked for, when together they may be so many.
-fn share(query: &Query, rows: usize, tokens: &[Token], sizes: &mut [usize]) {
+fn share(query: &Plan, rows: usize, tokens: &[Token], sizes: &mut [usize]) {
     match query {
-        Query::Token(token) => {
+        Plan::Token(token) => {
             if let Ok(at) = tokens.binary_search(token) {
                 sizes[at] = sizes[at].max(rows);
             }
         }
-        Query::And(parts) | Query::Or(parts) => {
+        Plan::One(_) => {}
+        Plan::And(parts) | Plan::Or(parts) => {
             let rows = rows / parts.len().max(1);
             parts
                 .iter()
                 .for_each(|part| share(part, rows, tokens, sizes));
         }
-        Query::Without(with, without) => {
+        Plan::Without(with, without) => {
             share(with, rows / 2, tokens, sizes);
             share(without, rows / 2, tokens, sizes);
         }
-        Query::Below(_, query) => share(query, rows, tokens, sizes),
+        Plan::Below(_, query) => share(query, rows, tokens, sizes),
     }
 }
 
-fn tokens_of(query: &Query, tokens: &mut Vec<Token>) {
+fn tokens_of(query: &Plan, tokens: &mut Vec<Token>) {
     match query {
-        Query::Token(token) => tokens.push(*token),
-        Query::And(parts) | Query::Or(parts) => {
+        Plan::Token(token) => tokens.push(*token),
+        Plan::One(_) => {}
+        Plan::And(parts) | Plan::Or(parts) => {
             parts.iter().for_each(|part| tokens_of(part, tokens));
         }
-        Query::Without(with, without) => {
+        Plan::Without(with, without) => {
             tokens_of(with, tokens);
             tokens_of(without, tokens);
         }
-        Query::Below(_, query) => tokens_of(query, tokens),
+        Plan::Below(_, query) => tokens_of(query, tokens),
     }
 }
 
 /// Whether the newest hits of a query are among the newest of its tokens.
-fn is_union(query: &Query) -> bool {
+fn is_union(query: &Plan) -> bool {
     match query {
-        Query::Token(_) => true,
-        Query::Or(parts) => parts.iter().all(is_union),
-        Query::And(_) | Query::Without(..) | Query::Below(..) => false,
+        Plan::Token(_) | Plan::One(_) => true,
+        Plan::Or(parts) => parts.iter().all(is_union),
+        Plan::And(_) | Plan::Without(..) | Plan::Below(..) => false,
     }
 }
 
@@ -261,7 +278,7 @@ impl Ask for &dyn Snapshot {
 /// Hits of a query from a place on, newest first.
 pub(crate) async fn search(
     snapshot: &dyn Snapshot,
-    query: &Query,
+    query: &Plan,
     from: Hit,
     since: Number,
     limit: usize,
@@ -271,7 +288,7 @@ pub(crate) async fn search(
 
 async fn sized(
     store: &impl Ask,
-    query: &Query,
+    query: &Plan,
     from: Hit,
     since: Number,
     limit: usize,
@@ -310,6 +327,8 @@ async fn sized(
         let windows = Windows {
             tokens: &tokens,
             windows,
+            from: place,
+            since,
         };
         let exact = windows.exact(query);
         hits.extend(exact.rows.iter().copied().take(missing));
@@ -376,17 +395,23 @@ mod tests {
         backend
     }
 
-    fn queries() -> impl Strategy<Value = Query> {
-        let leaf = (0u64..6).prop_map(|token| Query::Token(Token(token)));
+    fn queries() -> impl Strategy<Value = Plan> {
+        let one = |(half, shard)| Hit {
+            number: Number(half * 512),
+            shard: Shard(shard),
+        };
+        let leaf = prop_oneof![
+            6 => (0u64..6).prop_map(|token| Plan::Token(Token(token))),
+            1 => proptest::option::of((0u64..70, 0u16..2).prop_map(one)).prop_map(Plan::One),
+        ];
         leaf.prop_recursive(3, 16, 4, |inner| {
             prop_oneof![
-                proptest::collection::vec(inner.clone(), 1..4).prop_map(Query::And),
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(Query::Or),
+                proptest::collection::vec(inner.clone(), 1..4).prop_map(Plan::And),
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Plan::Or),
                 (inner.clone(), inner.clone())
-                    .prop_map(|(with, without)| Query::Without(Box::new(with), Box::new(without))),
-                (0u64..70, inner).prop_map(|(half, query)| {
-                    Query::Below(Number(half * 512), Box::new(query))
-                }),
+                    .prop_map(|(with, without)| Plan::Without(Box::new(with), Box::new(without))),
+                (0u64..70, inner)
+                    .prop_map(|(half, query)| { Plan::Below(Number(half * 512), Box::new(query)) }),
             ]
         })
     }
@@ -421,11 +446,15 @@ mod tests {
             let snapshot = store(&documents).snapshot();
             let number = |half: u64| Number(half * 512);
             let (before, since) = (before.map(number), since.map(number));
-            let expected = wait(crate::query::search(&*snapshot, &query, &[None], before, since, limit)).unwrap();
             let from = crate::query::place_below(before);
+            let since = since.unwrap_or_default();
+            let expected = match from {
+                Some(from) => wait(crate::query::leap(&*snapshot, &query, from, since, limit)).unwrap(),
+                None => Vec::new(),
+            };
             let sizes = Sizes { first, largest, least, probes };
             let found = match from {
-                Some(from) => wait(sized(&&*snapshot, &query, from, since.unwrap_or_default(), limit, sizes)).unwrap(),
+                Some(from) => wait(sized(&&*snapshot, &query, from, since, limit, sizes)).unwrap(),
                 None => Vec::new(),
             };
             prop_assert_eq!(found, expected);
@@ -439,7 +468,7 @@ mod tests {
     }
 
     impl Counting {
-        fn count(&self, query: &Query, limit: usize) -> (usize, usize) {
+        fn count(&self, query: &Plan, limit: usize) -> (usize, usize) {
             let before = self.trips.load(Ordering::Relaxed);
             let from = crate::query::place_below(None).unwrap();
             let hits = wait(sized(self, query, from, Number(0), limit, SIZES)).unwrap();
@@ -486,9 +515,9 @@ mod tests {
             rows: store(&documents).snapshot(),
             trips: AtomicUsize::new(0),
         };
-        let token = |token| Query::Token(Token(token));
-        let both = |one, other| Query::And(vec![token(one), token(other)]);
-        let without = |one, other| Query::Without(Box::new(token(one)), Box::new(token(other)));
+        let token = |token| Plan::Token(Token(token));
+        let both = |one, other| Plan::And(vec![token(one), token(other)]);
+        let without = |one, other| Plan::Without(Box::new(token(one)), Box::new(token(other)));
         for (query, limit, expected) in [
             (token(1), 20, (20, 1)),
             (both(2, 3), 20, (20, 1)),
@@ -499,7 +528,7 @@ mod tests {
             (both(1, 9), 20, (0, 1)),
             (without(4, 1), 20, (0, 2)),
             (without(2, 9), 20, (20, 1)),
-            (Query::Or(vec![token(2), token(4)]), 1000, (503, 1)),
+            (Plan::Or(vec![token(2), token(4)]), 1000, (503, 1)),
         ] {
             assert_eq!(counting.count(&query, limit), expected, "{query:?}");
         }

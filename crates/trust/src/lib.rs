@@ -11,6 +11,7 @@ pub mod consent;
 pub mod conventions;
 mod error;
 pub mod identity;
+pub mod indexing;
 pub mod outgoing;
 mod permit;
 mod policy;

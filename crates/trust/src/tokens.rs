@@ -2,8 +2,8 @@
 //!
 //! | search type | tokens of a value | asked by |
 //! |---|---|---|
-//! | token | `name` = code; with a system also `name\|` = system and code | `code`; `system\|code` |
-//! | string | `name^` = each beginning of 1 to 8 characters of the normalised text | beginnings, and `:exact` by its first 8 |
+//! | token | `name` = code | `code`; `system\|code`, whose system is left to the check |
+//! | string | `name^` = each beginning of 1 to 8 characters of the normalised text (see [`crate::indexing`]) | beginnings, and `:exact` by its first 8 |
 //! | date | the day of the first and the last millisecond, at several precisions: `name@` if they are the same, else `name<` and `name>` | all prefixes but `ne`, by ranges of days |
 //! | reference | `name/` = `Type/id`, or the URL | either |
 //! | uri | `name:` = the URI | equality |
@@ -12,15 +12,23 @@
 //!
 //! Besides, every document of a patient has the patient's id under [`OWNER`], a consent that may
 //! restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
-//! for any owner under [`TWINS`]. An audit event has each patient once, under [`OWNER`], where its
-//! parameters `patient` and `entity` find them too: a transaction can have 5,000. A clause that tokens can't answer (`:contains`, `:missing`,
-//! `system|`, `ne`) is left to the check on the opened body, which is made for every hit anyway.
+//! for any owner under [`TWINS`]. A clause that tokens can't answer (`:contains`, `:missing`, `system|`,
+//! `ne`) is left to the check on the opened body, which is made for every hit anyway.
+//!
+//! A token costs some ten bytes on disk and a part of every merge, so what is known otherwise has none:
+//! an `_id` is looked up by the document's own name; a reference to the patient whom a document belongs
+//! to is its [`OWNER`] (an audit event has each of its patients there, once: a transaction can have
+//! 5,000); a parameter that says no more than others together is asked for by those; and what
+//! nearly every audit event says is left to the check. Documents that programs
+//! before wrote have all of these tokens, which harms nothing.
 use fhir::search::{
     Asked, Clause, IndexValue, Modifier, Operand, POSITION_MAX, ParameterKind, Prefix, Quantity,
     SearchQuery, Span, UnitAsked, index, normalise,
 };
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
+
+use crate::indexing::{all_but, beginnings, indexed, is_common, made_of};
 
 /// The parameter of the patient's id.
 pub(crate) const OWNER: &str = "~patient";
@@ -29,30 +37,11 @@ const TWINS: &str = "~twins";
 /// The parameter of consents that may restrict access.
 pub(crate) const DENIES: &str = "~denies-access";
 
-/// The longest beginning of a string that has a token. Longer ones are found by this one and checked.
-const BEGINNING_MAX: usize = 8;
 /// Days outside 1696 to 2243 count as the first or last of these, so that open periods have a place.
 const DAYS_MAX: i64 = 100_000;
 /// The most tokens that one clause may ask for; the ledger takes 4,096 a query.
 const CLAUSE_TOKENS_MAX: usize = 1000;
 const QUERY_TOKENS_MAX: usize = 4000;
-
-/// Parameters of audit events that nobody finds anything by; leaving them out keeps the audit, which
-/// grows with every read, a third smaller.
-const AUDIT_UNINDEXED: [&str; 8] = [
-    "_profile",
-    "address",
-    "entity-name",
-    "entity-role",
-    "entity-type",
-    "site",
-    "source",
-    "type",
-];
-
-fn indexed(kind: ResourceType, parameter: &str) -> bool {
-    kind != ResourceType::AuditEvent || !AUDIT_UNINDEXED.contains(&parameter)
-}
 
 /// The ledger's number of a resource type.
 pub(crate) fn kind(kind: ResourceType) -> Kind {
@@ -110,7 +99,7 @@ impl Maker<'_> {
     }
 }
 
-/// Whether [`OWNER`] answers a reference parameter of this kind of document to this type.
+/// Whether [`OWNER`] alone answers a reference parameter of this kind of document to this type.
 fn by_owner(kind: Kind, parameter: &str, target: ResourceType) -> bool {
     kind == self::kind(ResourceType::AuditEvent)
         && target == ResourceType::Patient
@@ -148,6 +137,12 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
         resource: resource.kind(),
         kind: kind(resource.kind()),
     };
+    let owner = match resource.kind() {
+        ResourceType::AuditEvent => None,
+        _ => resource.patient(),
+    };
+    let is_owner =
+        |target: ResourceType, id: &str| target == ResourceType::Patient && owner == Some(id);
     let mut tokens = Vec::with_capacity(32);
     for entry in index(resource) {
         let name = entry.parameter;
@@ -155,16 +150,14 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
             continue;
         }
         match entry.value {
-            IndexValue::Token { system, code } => {
-                tokens.push(make.one(name, "", &code));
-                if !system.is_empty() {
-                    tokens.push(make.one(name, "|", &pair(&system, &code)));
+            IndexValue::Token { code, .. } => {
+                if !is_common(resource.kind(), name, &code) {
+                    tokens.push(make.one(name, "", &code));
                 }
             }
             IndexValue::String(text) => {
-                let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
-                for end in ends.take(BEGINNING_MAX) {
-                    tokens.push(make.one(name, "^", &text[..end]));
+                for beginning in beginnings(resource.kind(), &text) {
+                    tokens.push(make.one(name, "^", beginning));
                 }
             }
             IndexValue::Date { start_ms, end_ms } => {
@@ -177,8 +170,10 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
                 }
             }
             IndexValue::Reference(reference) => {
-                let target = fhir::Reference::relative(&reference).map(|(target, _)| target);
-                if !target.is_some_and(|target| by_owner(make.kind, name, target)) {
+                let by_owner = fhir::Reference::relative(&reference).is_some_and(|(target, id)| {
+                    by_owner(make.kind, name, target) || is_owner(target, id)
+                });
+                if !by_owner {
                     tokens.push(make.one(name, "/", &reference));
                 }
             }
@@ -194,7 +189,7 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     }
     if resource.kind() == ResourceType::AuditEvent {
         tokens.extend(crate::audit::patients(resource).map(|patient| make.one(OWNER, "", patient)));
-    } else if let Some(patient) = resource.patient() {
+    } else if let Some(patient) = owner {
         tokens.push(make.one(OWNER, "", patient));
     }
     if let Some(part) = resource
@@ -306,10 +301,11 @@ pub(crate) fn plan(
             narrow(&mut plan, clause);
             continue;
         }
-        if !indexed(query.kind, &clause.parameter) {
+        if let Some(part) = failures(&make, query.kind, clause) {
+            with.push(part);
             continue;
         }
-        let Some(mut part) = clause_query(&make, clause) else {
+        let Some(mut part) = clause_query(&make, query.kind, clause) else {
             continue;
         };
         let since = ledger.indexed_since();
@@ -345,7 +341,7 @@ pub(crate) fn plan(
 
 pub(crate) fn count(query: &Query) -> usize {
     match query {
-        Query::Token(_) => 1,
+        Query::Token(_) | Query::Document(..) => 1,
         Query::And(parts) | Query::Or(parts) => parts.iter().map(count).sum(),
         Query::Without(with, without) => count(with) + count(without),
         Query::Below(_, query) => count(query),
@@ -360,30 +356,57 @@ fn any(mut parts: Vec<Query>) -> Option<Query> {
     }
 }
 
+/// What a clause asks for that leaves out what nearly all have, if it does.
+fn failures(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Query> {
+    let (Some(Modifier::Not), [operand]) = (clause.modifier, clause.operands.as_slice()) else {
+        return None;
+    };
+    let Operand::Token {
+        system: None,
+        code: Some(code),
+    } = operand
+    else {
+        return None;
+    };
+    let others = all_but(kind, &clause.parameter, code)?;
+    let tokens = (others.iter()).map(|code| Query::Token(make.one(&clause.parameter, "", code)));
+    Some(Query::Or(tokens.collect()))
+}
+
 /// What holds for every match of a clause (with `:not`: for no match); `None` when tokens can't say.
-fn clause_query(make: &Maker<'_>, clause: &Clause) -> Option<Query> {
+fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Query> {
     match clause.modifier {
         None | Some(Modifier::Exact | Modifier::Not) => {}
         Some(Modifier::Contains | Modifier::Missing) => return None,
     }
     let exactly = clause.modifier == Some(Modifier::Not);
-    let name = indexed_as(make.resource, &clause.parameter);
-    let parts: Option<Vec<Query>> = clause
-        .operands
+    let parameter = indexed_as(kind, clause.parameter.as_str());
+    let names = match made_of(kind, parameter) {
+        [] => std::slice::from_ref(&parameter),
+        names => names,
+    };
+    let asked = names
         .iter()
-        .map(|operand| match operand {
+        .flat_map(|name| clause.operands.iter().map(move |operand| (*name, operand)));
+    let parts: Option<Vec<Query>> = asked
+        .map(|(name, operand)| match operand {
+            Operand::Token {
+                code: Some(code), ..
+            } if name == "_id" => Some(Query::Document(make.kind, code.clone())),
+            _ if !indexed(kind, name) => None,
             Operand::Token {
                 system,
                 code: Some(code),
-            } => match system.as_deref() {
-                None => Some(Query::Token(make.one(name, "", code))),
-                // Without a system, codes with one are hits too, which for `:not` is too many.
-                Some("") => (!exactly).then(|| Query::Token(make.one(name, "", code))),
-                Some(system) => Some(Query::Token(make.one(name, "|", &pair(system, code)))),
-            },
+            } => {
+                // Codes of other systems, or of any, are hits too, which for `:not` is too many.
+                let exact_enough = system.is_none() || !exactly;
+                (exact_enough && !is_common(kind, name, code))
+                    .then(|| Query::Token(make.one(name, "", code)))
+            }
             Operand::String(text) => {
-                let beginning: String = normalise(text).chars().take(BEGINNING_MAX).collect();
-                (!beginning.is_empty()).then(|| Query::Token(make.one(name, "^", &beginning)))
+                let text = normalise(text);
+                let longest = beginnings(kind, &text).last();
+                longest.map(|beginning| Query::Token(make.one(name, "^", beginning)))
             }
             Operand::Date {
                 prefix,
@@ -402,7 +425,14 @@ fn clause_query(make: &Maker<'_>, clause: &Clause) -> Option<Query> {
                 kind: Some(kind),
                 id,
                 ..
-            } => Some(Query::Token(make.one(name, "/", &format!("{kind}/{id}")))),
+            } => {
+                let named = Query::Token(make.one(name, "/", &format!("{kind}/{id}")));
+                Some(if *kind == ResourceType::Patient {
+                    Query::Or(vec![Query::Token(make.one(OWNER, "", id)), named])
+                } else {
+                    named
+                })
+            }
             Operand::Token { code: None, .. } | Operand::Reference { .. } | Operand::Missing(_) => {
                 None
             }

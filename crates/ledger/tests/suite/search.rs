@@ -35,6 +35,7 @@ pub(crate) async fn searches_find_live_documents(store: &dyn Store) {
     let token = |name: &str| code(&ledger, name);
     let all = Query::Token(ledger.kind_token(TENANT, OBSERVATION));
     let without = |with: Query, without: Query| Query::Without(Box::new(with), Box::new(without));
+    let document = |id: &str| Query::Document(OBSERVATION, id.to_owned());
     let cases: Vec<(Query, &[&str])> = vec![
         (token("a"), &["abc", "a", "ab"]),
         (token("nothing"), &[]),
@@ -54,6 +55,16 @@ pub(crate) async fn searches_find_live_documents(store: &dyn Store) {
         (without(all.clone(), token("a")), &["bc"]),
         (without(token("a"), all.clone()), &[]),
         (without(token("nothing"), token("a")), &[]),
+        (document("a"), &["a"]),
+        (document("nothing"), &[]),
+        (Query::Document(AUDIT, "a".into()), &[]),
+        (Query::And(vec![token("a"), document("ab")]), &["ab"]),
+        (Query::And(vec![document("bc"), token("a")]), &[]),
+        (
+            Query::Or(vec![document("ab"), document("bc"), document("ab")]),
+            &["bc", "ab"],
+        ),
+        (without(token("a"), document("abc")), &["a", "ab"]),
         (
             Query::And(vec![
                 Query::Or(vec![token("c"), token("nothing")]),
@@ -89,6 +100,17 @@ pub(crate) async fn searches_find_live_documents(store: &dyn Store) {
     assert_eq!(bounded(Some("ab"), None, 10).await, []);
     assert_eq!(bounded(None, None, 2).await, [at["abc"], at["bc"]]);
     assert_eq!(bounded(None, None, 0).await, []);
+    let one = async |before: Option<&str>, since: Option<&str>| {
+        let place = |name: &str| at[name].number;
+        let (before, since) = (before.map(place), since.map(place));
+        let query = document("a");
+        let found = ledger.search(TENANT, &query, before, since, 9);
+        found.await.unwrap()
+    };
+    assert_eq!(one(None, Some("a")).await, [at["a"]]);
+    assert_eq!(one(None, Some("bc")).await, []);
+    assert_eq!(one(Some("bc"), None).await, [at["a"]]);
+    assert_eq!(one(Some("a"), None).await, []);
     assert_eq!(
         ledger
             .search(TENANT, &all, Some(Number(0)), None, 9)
@@ -117,6 +139,8 @@ pub(crate) async fn searches_find_live_documents(store: &dyn Store) {
     delete(&ledger, OBSERVATION, "abc", &owner, 1).await;
     assert_eq!(found(&ledger, &token("a")).await, [at["ab"]]);
     assert_eq!(found(&ledger, &token("gone")).await, []);
+    assert_eq!(found(&ledger, &document("abc")).await, []);
+    assert_eq!(found(&ledger, &document("a")).await, [updated]);
     assert_eq!(found(&ledger, &all).await, [updated, at["bc"], at["ab"]]);
     let restored = put(
         &ledger,

@@ -16,6 +16,7 @@ use ledger::{
     AuditDraft, Commit, Draft, Expected, Kind, Ledger, Owner, Query, Shard, TenantId, Token,
 };
 use serde_json::Value;
+use trust::indexing::{beginnings, indexed, is_common};
 
 use super::records::{import_record, read_record};
 
@@ -26,22 +27,8 @@ const COMMIT_DOCUMENTS: usize = 500;
 /// Length of every id: a UUID's.
 const ID_BYTES: usize = 36;
 const DAY_MS: i64 = 86_400_000;
-/// The longest beginning of a string that has a token.
-const BEGINNING_MAX: usize = 8;
 /// One document of so many is in groups: these tokens are the benchmark's own, and few.
 const GROUPED: u64 = 20;
-/// Parameters of audit events that get no token.
-const AUDIT_UNINDEXED: [&str; 8] = [
-    "_profile",
-    "address",
-    "entity-name",
-    "entity-role",
-    "entity-type",
-    "site",
-    "source",
-    "type",
-];
-
 /// A token that an id goes into.
 struct Personal {
     parameter: String,
@@ -221,6 +208,15 @@ impl Documents {
         }
     }
 
+    /// Document `at` of a bundle, or another if that is the patient.
+    pub(super) fn known_besides_patient(&self, ledger: &Ledger, number: u64, at: u64) -> Known {
+        let known = self.known(ledger, number, at);
+        if known.id == known.patient {
+            return self.known(ledger, number, 1);
+        }
+        known
+    }
+
     /// Document `at` of a bundle.
     pub(super) fn known(&self, ledger: &Ledger, number: u64, at: u64) -> Known {
         let documents = &self.bundle(number).documents;
@@ -286,9 +282,9 @@ fn own_id(ledger: &Ledger, owner: &Owner, number: u64, id: usize) -> String {
     ledger.derive_id(TENANT, owner, &format!("bench {number}/{id}"))
 }
 
-/// The document with an id, by its token.
-pub(super) fn by_id(ledger: &Ledger, known: &Known) -> Query {
-    Query::Token(ledger.token(TENANT, known.kind, "_id", &known.id))
+/// The document with a token that no other has; a patient has none of its own.
+pub(super) fn by_own_token(ledger: &Ledger, known: &Known) -> Query {
+    Query::Token(ledger.token(TENANT, known.kind, "~twins", &known.id))
 }
 
 fn group_token(ledger: &Ledger, group: u64) -> Token {
@@ -406,21 +402,18 @@ impl Template {
         let is_audit = resource.kind() == ResourceType::AuditEvent;
         for entry in index(resource) {
             let name = entry.parameter;
-            if is_audit && AUDIT_UNINDEXED.contains(&name) {
+            if !indexed(resource.kind(), name) {
                 continue;
             }
             match entry.value {
-                IndexValue::Token { system, code } => {
-                    self.one(ledger, name.to_owned(), &code, ids);
-                    if !system.is_empty() {
-                        let both = format!("{system}\u{1f}{code}");
-                        self.one(ledger, format!("{name}|"), &both, ids);
+                IndexValue::Token { code, .. } => {
+                    if !is_common(resource.kind(), name, &code) {
+                        self.one(ledger, name.to_owned(), &code, ids);
                     }
                 }
                 IndexValue::String(text) => {
-                    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
-                    for end in ends.take(BEGINNING_MAX) {
-                        self.one(ledger, format!("{name}^"), &text[..end], ids);
+                    for beginning in beginnings(resource.kind(), &text) {
+                        self.one(ledger, format!("{name}^"), beginning, ids);
                     }
                 }
                 IndexValue::Date { start_ms, end_ms } => {
@@ -439,7 +432,8 @@ impl Template {
                     }
                 }
                 IndexValue::Reference(reference) => {
-                    if !(is_audit && reference.starts_with("Patient/")) {
+                    // Of a patient's documents their owner's token finds these.
+                    if !reference.starts_with("Patient/") {
                         self.one(ledger, format!("{name}/"), &reference, ids);
                     }
                 }

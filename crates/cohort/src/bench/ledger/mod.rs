@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 pub use self::reopen::{AbortOptions, load_and_abort};
 
-use self::documents::{Documents, TENANT, by_id};
+use self::documents::{Documents, TENANT, by_own_token};
 use self::measure::{Figures, Worst, flush_floor, in_turn, together};
 use crate::bench::Figure;
 use crate::bench::machine::{forget_memory_peak, machine_cpu_ms, own_cpu_ms};
@@ -409,11 +409,12 @@ async fn searches(bench: &Bench, figures: &mut Figures) -> Result<()> {
     let seed = bench.options.seed;
     let rare = in_turn(SEARCHES, seed, |mut random| async move {
         let number = random.below(bench.bundles);
-        let query = by_id(ledger, &documents.known(ledger, number, random.next_u64()));
+        let known = documents.known_besides_patient(ledger, number, random.next_u64());
+        let query = by_own_token(ledger, &known);
         let hits = ledger.search(TENANT, &query, None, None, PAGE).await?;
         ensure!(
             hits.len() == 1,
-            "one document has an id, not {}",
+            "one document has a token of its own, not {}",
             hits.len()
         );
         Ok(())

@@ -1,0 +1,133 @@
+//! Which of a resource's search values get a token.
+//!
+//! A token costs some ten bytes on disk and a part of every merge of the index, so what can be known
+//! otherwise has none; `tokens.rs` says what it is found by instead.
+
+use fhir::ResourceType;
+
+/// The longest beginning of a string that has a token. Longer ones are found by this one and checked.
+const BEGINNING_MAX: usize = 8;
+/// Of how many characters the beginnings of an audit event's texts are that have a token. There are few
+/// who act and one event for each act, so two of them will do.
+const AUDIT_BEGINNINGS: [usize; 2] = [3, BEGINNING_MAX];
+
+/// Parameters of audit events that nobody finds anything by.
+const AUDIT_UNINDEXED: [&str; 8] = [
+    "_profile",
+    "address",
+    "entity-name",
+    "entity-role",
+    "entity-type",
+    "site",
+    "source",
+    "type",
+];
+
+/// Codes that so many audit events have that asking for them narrows nothing.
+const AUDIT_COMMON: [(&str, &str); 5] = [
+    ("action", "E"),
+    ("action", "R"),
+    ("outcome", OUTCOME_SUCCESS),
+    ("subtype", "read"),
+    ("subtype", "search-type"),
+];
+/// The outcome of nearly every event.
+const OUTCOME_SUCCESS: &str = "0";
+/// All others (`audit-event-outcome`).
+const OUTCOMES_OF_FAILURE: [&str; 3] = ["4", "8", "12"];
+
+/// Whether a parameter has tokens of its own.
+#[must_use]
+pub fn indexed(kind: ResourceType, parameter: &str) -> bool {
+    parameter != "_id"
+        && made_of(kind, parameter).is_empty()
+        && (kind != ResourceType::AuditEvent || !AUDIT_UNINDEXED.contains(&parameter))
+}
+
+/// Whether a code has no token because so many documents of the kind have it.
+#[must_use]
+pub fn is_common(kind: ResourceType, parameter: &str, code: &str) -> bool {
+    kind == ResourceType::AuditEvent && AUDIT_COMMON.contains(&(parameter, code))
+}
+
+/// What the documents have that don't have a common code, if it is one of a few others.
+pub(crate) fn all_but(
+    kind: ResourceType,
+    parameter: &str,
+    code: &str,
+) -> Option<&'static [&'static str]> {
+    let success = (kind, parameter, code) == (ResourceType::AuditEvent, "outcome", OUTCOME_SUCCESS);
+    success.then_some(&OUTCOMES_OF_FAILURE)
+}
+
+/// The beginnings of a normalised text that have a token, shortest first.
+pub fn beginnings(kind: ResourceType, text: &str) -> impl Iterator<Item = &str> {
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    (1..=BEGINNING_MAX)
+        .zip(ends)
+        .filter(move |(length, _)| {
+            kind != ResourceType::AuditEvent || AUDIT_BEGINNINGS.contains(length)
+        })
+        .map(|(_, end)| &text[..end])
+}
+
+/// The parameters whose values together are all that a parameter has.
+pub(crate) fn made_of(kind: ResourceType, parameter: &str) -> &'static [&'static str] {
+    match (kind, parameter) {
+        (ResourceType::Observation, "combo-code") => &["code", "component-code"],
+        (ResourceType::Observation, "combo-data-absent-reason") => {
+            &["component-data-absent-reason", "data-absent-reason"]
+        }
+        (ResourceType::Observation, "combo-value-concept") => {
+            &["component-value-concept", "value-concept"]
+        }
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn expressions(kind: ResourceType, name: &str) -> BTreeSet<&'static str> {
+        let parameter = fhir::search::parameters(kind)
+            .iter()
+            .find(|parameter| parameter.name == name)
+            .unwrap();
+        parameter.expression.split(" | ").collect()
+    }
+
+    #[test]
+    fn what_a_parameter_is_made_of_is_all_that_it_has() {
+        let kind = ResourceType::Observation;
+        let mut seen = 0;
+        for parameter in fhir::search::parameters(kind) {
+            let parts = made_of(kind, parameter.name);
+            if parts.is_empty() {
+                continue;
+            }
+            let together = parts.iter().flat_map(|part| expressions(kind, part));
+            assert_eq!(
+                together.collect::<BTreeSet<_>>(),
+                expressions(kind, parameter.name)
+            );
+            assert!(parts.iter().all(|part| indexed(kind, part)));
+            seen += 1;
+        }
+        assert_eq!(seen, 3);
+    }
+
+    #[test]
+    fn beginnings_have_up_to_eight_characters() {
+        let of = |kind, text| beginnings(kind, text).collect::<Vec<_>>();
+        assert_eq!(of(ResourceType::Patient, "zoë"), ["z", "zo", "zoë"]);
+        assert_eq!(of(ResourceType::Patient, "katharina").len(), 8);
+        assert_eq!(
+            of(ResourceType::AuditEvent, "katharina"),
+            ["kat", "katharin"]
+        );
+        assert!(of(ResourceType::AuditEvent, "li").is_empty());
+    }
+}
