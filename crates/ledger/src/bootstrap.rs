@@ -18,11 +18,12 @@ use crate::writer::{CHECKPOINT, MetaRow, load_state};
 use crate::{Entropy, LedgerError, Number, OpenOptions, RootKey, SHARDS, TenantId};
 
 /// The format of the store as a whole. Format 1 had a row for each hash of an audit tree, where 2 has
-/// them in the rows of leaves. A store of format 1 is opened, its rows are read as they are, and it is
-/// of format 2 from then on. A store of format 3 is one whose token keys have been rotated: a program of
+/// them in the rows of leaves; format 2 had a row for each event and each list of tokens, where 3 has
+/// rows of several. A store of an earlier format is opened, its rows are read as they are, and it is of
+/// format 3 from then on. A store of format 4 is one whose token keys have been rotated: a program of
 /// before would search it in vain.
-const STORE_FORMAT: u32 = 2;
-const STORE_FORMAT_ROTATED: u32 = 3;
+const STORE_FORMAT: u32 = 3;
+const STORE_FORMAT_ROTATED: u32 = 4;
 const STORE: &str = "store";
 /// The row of the salt and the check of the root key.
 pub(crate) const ROOT: &str = "root";

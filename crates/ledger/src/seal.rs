@@ -5,6 +5,7 @@
 //! derived from its data key and its name. A nonce could only repeat among attempts to write the
 //! same version.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -88,6 +89,28 @@ pub(crate) struct Choice {
     pub(crate) other: u32,
 }
 
+/// How a zstd frame begins (RFC 8878, 3.1.1), and its first byte, with which no bare frame begins: the
+/// descriptor that a bare one begins with has that byte's fourth bit reserved.
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// The bits of a frame's descriptor that say how long the dictionary's id is.
+const ID_BITS: u8 = 0b11;
+/// The bit that says that no window descriptor follows.
+const SINGLE_SEGMENT: u8 = 0b10_0000;
+
+/// A frame without its magic number and the dictionary's id: eight bytes that every body would have, and
+/// its row says which dictionary it was.
+fn bare(frame: &[u8]) -> Option<Vec<u8>> {
+    let (descriptor, rest) = frame.strip_prefix(&MAGIC)?.split_first()?;
+    let window = usize::from(descriptor & SINGLE_SEGMENT == 0);
+    let id = match descriptor & ID_BITS {
+        3 => 4,
+        length => usize::from(length),
+    };
+    let (window, rest) = rest.split_at_checked(window)?;
+    let rest = rest.get(id..)?;
+    Some([&[descriptor & !ID_BITS], window, rest].concat())
+}
+
 fn refused(code: usize) -> LedgerError {
     LedgerError::Damaged(format!("zstd: {}", get_error_name(code)))
 }
@@ -167,7 +190,7 @@ impl Packer {
             .unwrap_or_else(PoisonError::into_inner)
             .push(context);
         outcome.map_err(refused)?;
-        Ok(packed)
+        bare(&packed).ok_or_else(|| LedgerError::Damaged("zstd: a frame out of shape".into()))
     }
 
     /// Takes apart what [`Packer::pack`] made, with the dictionary of then.
@@ -177,6 +200,13 @@ impl Packer {
         packed: &[u8],
     ) -> Result<(String, Vec<u8>), LedgerError> {
         let damaged = |what: &str| LedgerError::Damaged(format!("a body does not unpack: {what}"));
+        // Programs before store format 3 kept the whole frame.
+        let frame = if packed.first() == MAGIC.first() {
+            Cow::Borrowed(packed)
+        } else {
+            Cow::Owned([&MAGIC, packed].concat())
+        };
+        let packed = &*frame;
         let length = get_frame_content_size(packed)
             .ok()
             .flatten()
@@ -261,11 +291,28 @@ mod tests {
                 with.unpack(3, &packed).unwrap(),
                 ("some-id".to_owned(), body.clone())
             );
+            assert_ne!(packed[0], MAGIC[0]);
             let packed = without.pack(0, "some-id", &body).unwrap();
             assert_eq!(
                 with.unpack(0, &packed).unwrap(),
-                ("some-id".to_owned(), body)
+                ("some-id".to_owned(), body.clone())
             );
+            // As programs before wrote them.
+            let plain = [b"\x07some-id", body.as_slice()].concat();
+            for version in [0, 3] {
+                let mut frame = Vec::with_capacity(compress_bound(plain.len()));
+                let mut context = CCtx::create();
+                match with.compressing.get(&version) {
+                    Some(used) => context.compress_using_cdict(&mut frame, &plain, used),
+                    None => context.compress(&mut frame, &plain, ZSTD_LEVEL),
+                }
+                .unwrap();
+                assert_eq!(frame[..4], MAGIC);
+                assert_eq!(
+                    with.unpack(version, &frame).unwrap(),
+                    ("some-id".to_owned(), body.clone())
+                );
+            }
         }
         assert!(
             with.pack(3, "some-id", &body).unwrap().len()

@@ -302,14 +302,16 @@ fn root_key_files_are_private_and_never_overwritten() {
     }
 }
 
-/// `tests/fixtures/format-1.tar.gz` was written by [`suite::earlier::write`] with the program that
-/// wrote store format 1 (a row for each hash of an audit tree), and killed.
-fn unpack_format_1(store: &mut Embedded) {
+/// `tests/fixtures` has stores that were written by [`suite::earlier::write`] with the programs that
+/// wrote store formats 1 (a row for each hash of an audit tree) and 2 (a row for each list of tokens),
+/// and killed.
+fn unpack(store: &mut Embedded, format: u32) {
     store.dictionary = vec![Dictionary {
         kinds: Vec::new(),
         bytes: b"{\"resourceType\":\"Observation\",\"status\":\"final\"}".repeat(4),
     }];
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.tar.gz");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("tests/fixtures/format-{format}.tar.gz"));
     let unpacked = std::process::Command::new("tar")
         .arg("-xzf")
         .arg(&fixture)
@@ -327,8 +329,17 @@ fn unpack_format_1(store: &mut Embedded) {
 
 #[tokio::test]
 async fn a_store_of_format_1_opens_and_goes_on() {
+    opens_and_goes_on(1).await;
+}
+
+#[tokio::test]
+async fn a_store_of_format_2_opens_and_goes_on() {
+    opens_and_goes_on(2).await;
+}
+
+async fn opens_and_goes_on(format: u32) {
     let mut store = Embedded::new();
-    unpack_format_1(&mut store);
+    unpack(&mut store, format);
     let ledger = store.open();
     suite::earlier::find(&ledger).await;
     suite::earlier::go_on(&ledger).await;

@@ -61,7 +61,6 @@ fn pair(system: &str, code: &str) -> String {
 struct Maker<'a> {
     ledger: &'a Ledger,
     tenant: TenantId,
-    resource: ResourceType,
     kind: Kind,
 }
 
@@ -134,7 +133,6 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     let make = Maker {
         ledger,
         tenant,
-        resource: resource.kind(),
         kind: kind(resource.kind()),
     };
     let owner = match resource.kind() {
@@ -262,7 +260,6 @@ pub(crate) fn of_patient(
     let make = Maker {
         ledger,
         tenant,
-        resource: kind,
         kind: self::kind(kind),
     };
     let owner = Query::Token(make.one(OWNER, "", patient));
@@ -282,7 +279,6 @@ pub(crate) fn plan(
     let make = Maker {
         ledger,
         tenant,
-        resource: query.kind,
         kind: kind(query.kind),
     };
     let mut plan = Plan {

@@ -4,31 +4,36 @@
 //! only rise, so tables of documents never overlap and compaction moves them instead of rewriting
 //! them.
 
+mod events;
 mod journal;
+mod listed;
 mod postings;
 mod room;
 pub(crate) mod rows;
 mod view;
+mod write;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fjall::compaction::Leveled;
-use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, RestartIntervalPolicy};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use self::postings::{Change, Fresh, Run};
 use self::room::Room;
 use self::rows::{
-    blind_key, cursor_key, due_key, encode_event, encode_head, encode_key_row, encode_leaf,
-    encode_outbox, encode_timer, encode_tokens, place_key, posting_key, shard_key, superseded_key,
+    blind_key, cursor_key, due_key, encode_head, encode_key_row, encode_leaf, encode_outbox,
+    encode_timer, place_key, posting_key, shard_key, superseded_key,
 };
 use self::view::FjallSnapshot;
+use self::write::Lists;
 use crate::backend::{Backend, Snapshot, Write};
 use crate::codec::Decoder;
-use crate::{LedgerError, StoragePart};
+use crate::{Hit, LedgerError, Number, StoragePart};
 
 /// Bound of all journals. Opening replays them, so this bounds how long opening takes after a crash;
 /// 64 MiB is the least that fjall takes.
@@ -41,14 +46,14 @@ const MEMTABLE_BYTES: u64 = 8 << 20;
 /// of one thread a core that is the rule on two cores; with three compacting it hardly comes to it.
 const WORKERS: usize = 4;
 /// How many tables of postings gather before they are merged with the rest of them. Each merge writes
-/// the whole first level anew, so three times fjall's default means a third of that work; a search
-/// looks into as many more tables, at some microseconds each.
-const POSTING_TABLES: u8 = 12;
+/// the whole first level anew, so twice fjall's default means half of that work; a search looks into
+/// as many more tables, at some microseconds each.
+const POSTING_TABLES: u8 = 8;
 /// Where fjall keeps the tables' folders.
 const TABLES_FOLDER: &str = "keyspaces";
 /// How many postings gather in memory (19 bytes each) before they are written into their table, at
 /// most; and what part of the cache's bytes, so that a small cache means little memory here too.
-const FRESH_POSTINGS_MAX: u64 = 1_000_000;
+const FRESH_POSTINGS_MAX: u64 = 1_500_000;
 const CACHE_BYTES_A_POSTING: u64 = 64;
 /// How many spent fresh rows go with one batch, so that no batch grows out of proportion.
 const SPENT_ROWS_MAX: u64 = 512;
@@ -69,7 +74,9 @@ struct Tables {
     document: Keyspace,
     superseded: Keyspace,
     posting: Keyspace,
+    /// Tokens of newest versions that store formats 1 and 2 wrote, a row each; nothing new comes.
     posted: Keyspace,
+    listed: Keyspace,
     event: Keyspace,
     leaf: Keyspace,
     /// Hashes of leaves that store format 1 wrote; nothing new comes.
@@ -88,8 +95,9 @@ struct Tables {
     room: Room,
     #[cfg(test)]
     keeper_panics: std::sync::atomic::AtomicBool,
-    /// Held by the one batch that is being applied: what is in memory follows the tables in order.
-    applying: Mutex<()>,
+    /// Held by the one batch that is being applied: what is in memory follows the tables in order. It
+    /// is the greatest number of a document.
+    applying: Mutex<Number>,
 }
 
 /// The store in a folder.
@@ -160,16 +168,16 @@ impl FjallBackend {
                         Leveled::default().with_l0_threshold(POSTING_TABLES),
                     ))
                     .data_block_size_policy(BlockSizePolicy::all(8 << 10))
-                    .data_block_compression_policy(CompressionPolicy::new([
-                        CompressionType::None,
-                        CompressionType::Lz4,
-                    ])),
+                    // Neighbours differ in a few bytes; those of one token in two or three.
+                    .data_block_restart_interval_policy(RestartIntervalPolicy::all(32))
+                    .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)),
             )?,
-            // Neighbours are documents of one patient and share many tokens. On all levels, because
-            // tables that don't overlap are moved down as they are.
-            posted: table(
-                "posted",
-                present()
+            posted: table("posted", present())?,
+            // Neighbours share many tokens. On all levels, because tables that don't overlap are moved
+            // down as they are.
+            listed: table(
+                "listed",
+                ordered()
                     .data_block_size_policy(BlockSizePolicy::all(16 << 10))
                     .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)),
             )?,
@@ -193,6 +201,7 @@ impl FjallBackend {
             database,
         };
         tables.load_fresh()?;
+        *tables.applying() = tables.last_document()?;
         // fjall syncs what lies in a table's folder but not the folder's own name, without which a
         // power loss takes the whole table.
         for folder in [path.join(TABLES_FOLDER), path.to_path_buf()] {
@@ -271,13 +280,14 @@ fn fresh_postings(cache_bytes: u64) -> usize {
 }
 
 impl Tables {
-    fn all(&self) -> [&Keyspace; 15] {
+    fn all(&self) -> [&Keyspace; 16] {
         [
             &self.head,
             &self.document,
             &self.superseded,
             &self.posting,
             &self.posted,
+            &self.listed,
             &self.event,
             &self.leaf,
             &self.node,
@@ -307,12 +317,17 @@ impl Tables {
     /// Takes the fresh rows into memory.
     fn load_fresh(&self) -> Result<(), LedgerError> {
         let mut fresh = self.fresh();
-        for guard in self.fresh_rows.iter() {
+        let view = self.database.snapshot();
+        for guard in view.iter(&self.fresh_rows) {
             let (key, value) = guard.into_inner().map_err(fault)?;
             let number = Decoder::new(&key, "fresh").u64()?;
-            fresh.load(number, postings::decode(&value)?);
+            fresh.load(number, view::run_of(self, &view, &value)?);
         }
         Ok(())
+    }
+
+    fn applying(&self) -> MutexGuard<'_, Number> {
+        (self.applying.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes postings into their table whenever enough have gathered, until the store is closed.
@@ -415,11 +430,20 @@ impl Backend for FjallBackend {
 
     fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError> {
         let tables = &*self.tables;
-        let _in_order = (tables.applying.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut last_document = tables.applying();
         tables.room.for_anything(bytes(&writes))?;
         tables.wait_for_postings()?;
         let mut batch = tables.durable_batch();
         let mut postings = Vec::new();
+        let mut lists = Lists::default();
+        let mut events = Vec::new();
+        let mut last = *last_document;
+        let audits: HashSet<Hit> = (writes.iter())
+            .filter_map(|write| match write {
+                Write::Head(_, head) if head.audit => Some(head.at),
+                _ => None,
+            })
+            .collect();
         for write in writes {
             match write {
                 Write::Head(key, head) => {
@@ -430,6 +454,7 @@ impl Backend for FjallBackend {
                     );
                 }
                 Write::Document { at, row } => {
+                    last = last.max(at.number);
                     batch.insert(&tables.document, place_key(at).as_slice(), row);
                 }
                 Write::Superseded { key, version, at } => {
@@ -448,17 +473,10 @@ impl Backend for FjallBackend {
                     dropped: true,
                 }),
                 Write::Posted { at, tokens } => {
-                    batch.insert(
-                        &tables.posted,
-                        place_key(at).as_slice(),
-                        encode_tokens(&tokens),
-                    );
+                    lists.come[usize::from(audits.contains(&at))].push((at, tokens));
                 }
-                Write::DropPosted { at } => batch.remove(&tables.posted, place_key(at).as_slice()),
-                Write::Event(event) => {
-                    let key = shard_key(event.at.shard, event.at.number.0);
-                    batch.insert(&tables.event, key.as_slice(), encode_event(&event));
-                }
+                Write::DropPosted { at } => lists.dropped.push(at),
+                Write::Event(event) => events.push(event),
                 Write::Leaf {
                     shard,
                     index,
@@ -524,12 +542,15 @@ impl Backend for FjallBackend {
             }
         }
         postings.sort_unstable_by_key(|change| change.key);
+        tables.write_events(&mut batch, events, *last_document)?;
+        let mut new = tables.write_lists(&mut batch, lists, *last_document)?;
+        new.changes.sort_unstable_by_key(|change| change.key);
         let (row, spent) = {
             let fresh = tables.fresh();
             (fresh.next_row(), fresh.spent(SPENT_ROWS_MAX))
         };
         if !postings.is_empty() {
-            let value = postings::encode(&postings);
+            let value = postings::encode(new.numbers, &postings::without(&postings, &new.changes));
             batch.insert(&tables.fresh_rows, row.to_be_bytes().as_slice(), value);
         }
         // With this batch and not in one of their own, so that a power cut can tear one batch only.
@@ -537,6 +558,7 @@ impl Backend for FjallBackend {
             batch.remove(&tables.fresh_rows, row.to_be_bytes().as_slice());
         }
         batch.commit().map_err(fault)?;
+        *last_document = last;
         let mut fresh = tables.fresh();
         fresh.removed(spent.end);
         if !postings.is_empty() {
@@ -554,7 +576,7 @@ impl Backend for FjallBackend {
 
     fn scrub_keys(&self) -> Result<(), LedgerError> {
         let tables = &*self.tables;
-        let _in_order = (tables.applying.lock()).unwrap_or_else(PoisonError::into_inner);
+        let _in_order = tables.applying();
         tables.room.for_anything(2 * SCRUB_BYTES as u64)?;
         // The overwritten row is in the journal and perhaps in a table. Fill the journal until fjall
         // begins a new one, write out all that is in memory so that the old journal can go, and

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use crate::LedgerError;
 use crate::codec::{Decoder, put_varint};
+use crate::{LedgerError, Number};
 
 /// The row key of a posting: token, complement of the number, shard.
 pub(super) type PostingKey = [u8; 18];
@@ -27,19 +27,35 @@ const ROW: &str = "fresh";
 /// How a row begins that has each token once. Rows of store format 1 have the token beside each change
 /// and begin with the number of places, which is never zero.
 const BY_TOKEN: u8 = 0;
+/// How a row goes on that names the documents whose lists of tokens are the rest of its postings. Rows
+/// of store format 2 go on with a number of places, which is never zero there.
+const WITH_LISTS: u8 = 0;
 
 fn damaged() -> LedgerError {
     LedgerError::Damaged(format!("a {ROW} row does not decode"))
 }
 
-/// The bytes of a fresh row: a zero, the places once, then each token once, with how many changes it
-/// has and, for each, its place's index and whether it was dropped. `run` is in order.
-pub(super) fn encode(run: &[Change]) -> Vec<u8> {
+/// What a fresh row says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FreshRow {
+    /// The first and the last number of documents whose postings are those of their lists of tokens.
+    pub(super) listed: Option<(Number, Number)>,
+    /// All others, in order.
+    pub(super) run: Vec<Change>,
+}
+
+/// The bytes of a fresh row: two zeros; the first number whose lists belong to it and how much greater
+/// the last is, both zero if there is none; then the places of other changes once, then each token of
+/// these once, with how many changes it has and, for each, its place's index and whether it was dropped.
+pub(super) fn encode(listed: Option<(Number, Number)>, run: &[Change]) -> Vec<u8> {
     let mut places: Vec<&[u8]> = run.iter().map(|change| &change.key[8..]).collect();
     places.sort_unstable();
     places.dedup();
     let mut out = Vec::with_capacity(4 + places.len() * 10 + run.len() * 6);
-    out.push(BY_TOKEN);
+    out.extend_from_slice(&[BY_TOKEN, WITH_LISTS]);
+    let (first, last) = listed.map_or((0, 0), |(first, last)| (first.0, last.0));
+    put_varint(&mut out, first);
+    put_varint(&mut out, last - first);
     put_varint(&mut out, places.len() as u64);
     for place in &places {
         out.extend_from_slice(place);
@@ -56,10 +72,18 @@ pub(super) fn encode(run: &[Change]) -> Vec<u8> {
     out
 }
 
-/// The run of a fresh row.
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Change>, LedgerError> {
+/// Takes a fresh row apart.
+pub(super) fn decode(bytes: &[u8]) -> Result<FreshRow, LedgerError> {
     let by_token = bytes.first() == Some(&BY_TOKEN);
-    let mut decoder = Decoder::new(&bytes[usize::from(by_token)..], ROW);
+    let with_lists = bytes.starts_with(&[BY_TOKEN, WITH_LISTS]);
+    let begun = usize::from(by_token) + usize::from(with_lists);
+    let mut decoder = Decoder::new(&bytes[begun..], ROW);
+    let mut listed = None;
+    if with_lists {
+        let (first, more) = (decoder.varint()?, decoder.varint()?);
+        let last = first.checked_add(more).ok_or_else(damaged)?;
+        listed = (first > 0).then_some((Number(first), Number(last)));
+    }
     let count: usize = decoder.small()?;
     let places = decoder.bytes(count.checked_mul(10).ok_or_else(damaged)?)?;
     let mut run: Vec<Change> = Vec::with_capacity(decoder.remaining() / 4);
@@ -81,7 +105,30 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Change>, LedgerError> {
             });
         }
     }
-    Ok(run)
+    Ok(FreshRow { listed, run })
+}
+
+/// Changes in any order as a run; of several of one key the last stands.
+pub(super) fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
+    changes.sort_by_key(|change| change.key);
+    changes.reverse();
+    changes.dedup_by_key(|change| change.key);
+    changes.reverse();
+    changes
+}
+
+/// The changes of a run that are not in another.
+pub(super) fn without(run: &[Change], other: &[Change]) -> Vec<Change> {
+    let mut other = other.iter().peekable();
+    let is_other = |change: &&Change| {
+        while other.next_if(|next| next.key < change.key).is_some() {}
+        other.peek() == Some(change)
+    };
+    let mut is_other = is_other;
+    run.iter()
+        .filter(|change| !is_other(change))
+        .copied()
+        .collect()
 }
 
 /// Two runs as one; what the newer says of a key holds.
@@ -345,7 +392,8 @@ mod tests {
                         model.insert(change.key);
                     }
                 }
-                prop_assert_eq!(&decode(&encode(&run)).unwrap(), &run);
+                let row = decode(&encode(None, &run)).unwrap();
+                prop_assert_eq!((row.listed, &row.run), (None, &run));
                 fresh.push(Arc::new(run));
                 // As the writer of the table does, at times one step late.
                 if fresh.is_due() {
@@ -380,23 +428,64 @@ mod tests {
 
     #[test]
     fn rows_that_do_not_fit_are_damage() {
-        let good = encode(&run(&[(1, 1, false), (1, 2, true), (2, 1, false)]));
-        assert_eq!(decode(&good).unwrap().len(), 3);
-        // Two bytes, two places, a token with two changes, a token with one.
-        assert_eq!(good.len(), 2 + 2 * 10 + 8 + 1 + 2 + 8 + 1 + 1);
+        let good = encode(None, &run(&[(1, 1, false), (1, 2, true), (2, 1, false)]));
+        assert_eq!(decode(&good).unwrap().run.len(), 3);
+        // Five bytes, two places, a token with two changes, a token with one.
+        assert_eq!(good.len(), 5 + 2 * 10 + 8 + 1 + 2 + 8 + 1 + 1);
         for cut in 1..good.len() {
             // Only a cut after a whole token leaves a row that could have been written.
-            let whole = [22, 33].contains(&cut);
+            let whole = [25, 36].contains(&cut);
             assert_eq!(decode(&good[..cut]).is_ok(), whole, "{cut}");
         }
         let mut unordered = good.clone();
-        unordered[29] = 9;
+        unordered[32] = 9;
         assert!(decode(&unordered).is_err());
         let mut elsewhere = good;
         *elsewhere.last_mut().unwrap() = 90;
         assert!(decode(&elsewhere).is_err());
         assert!(decode(&[]).is_err());
         assert!(decode(&[0xff; 12]).is_err());
+    }
+
+    #[test]
+    fn rows_name_the_lists_that_belong_to_them() {
+        for listed in [
+            None,
+            Some((Number(7), Number(7))),
+            Some((Number(1), Number(u64::MAX))),
+        ] {
+            for changes in [run(&[]), run(&[(1, 1, true)])] {
+                let row = decode(&encode(listed, &changes)).unwrap();
+                assert_eq!(
+                    row,
+                    FreshRow {
+                        listed,
+                        run: changes
+                    }
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_listed_is_left_out() {
+        let all = run(&[(1, 1, false), (1, 2, true), (2, 1, false), (3, 3, false)]);
+        let listed = run(&[(1, 1, false), (2, 0, false), (3, 3, false)]);
+        assert_eq!(without(&all, &listed), run(&[(1, 2, true), (2, 1, false)]));
+        assert_eq!(without(&all, &[]), all);
+        assert_eq!(without(&[], &all), []);
+        let (gone, come) = (run(&[(1, 1, true)]), run(&[(1, 1, false)]));
+        assert_eq!(sorted([gone, come.clone()].concat()), come);
+    }
+
+    #[test]
+    fn rows_of_format_2_are_read() {
+        let mut row = vec![0, 1];
+        row.extend_from_slice(&key(0, 1)[8..]);
+        row.extend_from_slice(&key(1, 0)[..8]);
+        row.extend_from_slice(&[1, 0]);
+        let row = decode(&row).unwrap();
+        assert_eq!((row.listed, row.run), (None, run(&[(1, 1, false)])));
     }
 
     #[test]
@@ -408,7 +497,7 @@ mod tests {
             row.extend_from_slice(&key(token, 0)[..8]);
             row.push(place);
         }
-        let changes = decode(&row).unwrap();
+        let changes = decode(&row).unwrap().run;
         assert_eq!(changes, run(&[(1, 1, false), (1, 2, true), (2, 2, false)]));
     }
 

@@ -139,6 +139,7 @@ pub(crate) fn decode_head(bytes: &[u8]) -> Result<Head, LedgerError> {
     })
 }
 
+#[cfg(test)]
 pub(crate) fn encode_tokens(tokens: &[Token]) -> Vec<u8> {
     tokens
         .iter()

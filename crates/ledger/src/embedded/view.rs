@@ -4,10 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use fjall::{Keyspace, Readable};
 
-use super::postings::{self, Run};
+use super::events;
+use super::listed::{self, ListedKey};
+use super::postings::{self, Change, Run};
 use super::rows::{
-    blind_key, cursor_key, decode_cursor_key, decode_event, decode_head, decode_head_key,
-    decode_key_row, decode_leaf, decode_outbox, decode_place, decode_posting, decode_subject_key,
+    blind_key, cursor_key, decode_cursor_key, decode_head, decode_head_key, decode_key_row,
+    decode_leaf, decode_outbox, decode_place, decode_posting, decode_subject_key,
     decode_superseded_key, decode_timer, decode_tokens, due_key, place_key, posting_key, shard_key,
     superseded_key,
 };
@@ -27,6 +29,75 @@ pub(super) struct FjallSnapshot {
     /// Runs of fresh rows that the view holds and `runs` does not: a commit is seen in the tables a
     /// moment before its postings are seen in memory.
     late: OnceLock<Vec<Run>>,
+}
+
+/// The row of `listed` whose last document is the first at or behind a place.
+fn listed_at(
+    tables: &Tables,
+    view: &fjall::Snapshot,
+    audit: bool,
+    at: Hit,
+) -> Result<Option<(ListedKey, fjall::Slice)>, LedgerError> {
+    let (_, end) = listed::keys(audit, (Number(0), Number(u64::MAX)));
+    let from = listed::key(audit, at);
+    let Some(guard) = view.range(&tables.listed, from..=end).next() else {
+        return Ok(None);
+    };
+    let (key, row) = guard.into_inner().map_err(fault)?;
+    let key = ListedKey::try_from(key.as_ref())
+        .map_err(|_| LedgerError::Damaged("a listed row does not decode".into()))?;
+    Ok(Some((key, row)))
+}
+
+/// The row that a document's list of tokens is in.
+pub(super) fn listed_row(
+    tables: &Tables,
+    view: &fjall::Snapshot,
+    at: Hit,
+) -> Result<Option<(ListedKey, fjall::Slice)>, LedgerError> {
+    for audit in listed::SORTS {
+        if let Some((key, row)) = listed_at(tables, view, audit, at)?
+            && listed::place_in(&row, at)?.1
+        {
+            return Ok(Some((key, row)));
+        }
+    }
+    Ok(None)
+}
+
+/// The row whose documents lie around a place.
+pub(super) fn listed_around(
+    tables: &Tables,
+    view: &fjall::Snapshot,
+    audit: bool,
+    at: Hit,
+) -> Result<Option<(ListedKey, fjall::Slice)>, LedgerError> {
+    let Some((key, row)) = listed_at(tables, view, audit, at)? else {
+        return Ok(None);
+    };
+    let (first, _) = listed::place_in(&row, at)?;
+    Ok((first <= at).then_some((key, row)))
+}
+
+/// The postings that a fresh row stands for.
+pub(super) fn run_of(
+    tables: &Tables,
+    view: &fjall::Snapshot,
+    fresh: &[u8],
+) -> Result<Vec<Change>, LedgerError> {
+    let fresh = postings::decode(fresh)?;
+    let Some(numbers) = fresh.listed else {
+        return Ok(fresh.run);
+    };
+    let mut changes = Vec::new();
+    for audit in listed::SORTS {
+        let (from, to) = listed::keys(audit, numbers);
+        for guard in view.range(&tables.listed, from..=to) {
+            listed::changes(&guard.value().map_err(fault)?, &mut changes)?;
+        }
+    }
+    changes.extend(fresh.run);
+    Ok(postings::sorted(changes))
 }
 
 impl FjallSnapshot {
@@ -51,7 +122,7 @@ impl FjallSnapshot {
         let mut late = Vec::new();
         let mut row = self.next_fresh;
         while let Some(value) = self.get(&self.tables.fresh_rows, &row.to_be_bytes())? {
-            late.push(Arc::new(postings::decode(&value)?));
+            late.push(Arc::new(run_of(&self.tables, &self.view, &value)?));
             row += 1;
         }
         Ok(self.late.get_or_init(|| late))
@@ -124,6 +195,57 @@ impl FjallSnapshot {
                 })
             })
             .collect()
+    }
+}
+
+impl FjallSnapshot {
+    /// Lists of tokens: those of rows in the order of rows, then those that have a row each.
+    fn scan_posted(&self, after: Option<&Write>, limit: usize) -> Result<Vec<Write>, LedgerError> {
+        let after = match after {
+            None => None,
+            Some(Write::Posted { at, .. }) => Some(*at),
+            Some(_) => return Err(LedgerError::Invalid("a row of another table")),
+        };
+        let begun = match after {
+            None => None,
+            Some(at) => listed_row(&self.tables, &self.view, at)?.map(|(key, _)| key),
+        };
+        let mut rows = Vec::new();
+        if after.is_none() || begun.is_some() {
+            let (_, end) = listed::keys(true, (Number(0), Number(u64::MAX)));
+            let from = begun.unwrap_or_default();
+            for guard in self.view.range(&self.tables.listed, from..=end) {
+                let (key, row) = guard.into_inner().map_err(fault)?;
+                for (at, tokens) in listed::decode(&row)? {
+                    let seen = Some(key.as_ref()) == begun.as_ref().map(<[u8; 11]>::as_slice)
+                        && after.is_some_and(|after| at <= after);
+                    if !seen && rows.len() < limit {
+                        rows.push(Write::Posted { at, tokens });
+                    }
+                }
+                if rows.len() >= limit {
+                    return Ok(rows);
+                }
+            }
+        }
+        let from = match after.filter(|_| begun.is_none()) {
+            None => Vec::new(),
+            Some(at) => [place_key(at).as_slice(), &[0]].concat(),
+        };
+        let left = limit - rows.len();
+        rows.extend(self.page(
+            &self.tables.posted,
+            &from,
+            &[0xff; 11],
+            left,
+            |key, value| {
+                Ok(Write::Posted {
+                    at: decode_place(key, "posted")?,
+                    tokens: decode_tokens(value)?,
+                })
+            },
+        )?);
+        Ok(rows)
     }
 }
 
@@ -218,37 +340,45 @@ impl Snapshot for FjallSnapshot {
     }
 
     fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError> {
-        let Some(value) = self.get(&self.tables.posted, &place_key(at))? else {
-            return Ok(Vec::new());
-        };
-        decode_tokens(&value)
+        for audit in listed::SORTS {
+            if let Some((_, row)) = listed_at(&self.tables, &self.view, audit, at)?
+                && let Some(tokens) = listed::tokens_of(&row, at)?
+            {
+                return Ok(tokens);
+            }
+        }
+        let value = self.get(&self.tables.posted, &place_key(at))?;
+        value.map_or_else(|| Ok(Vec::new()), |value| decode_tokens(&value))
     }
 
     fn events(&self, shard: Shard, after: Number, limit: usize) -> Result<Vec<Event>, LedgerError> {
         let Some(from) = after.0.checked_add(1) else {
             return Ok(Vec::new());
         };
-        self.page(
+        let mut events = Vec::new();
+        let rows = self.view.range(
             &self.tables.event,
-            &shard_key(shard, from),
-            &shard_key(shard, u64::MAX),
-            limit,
-            |key, value| {
-                let mut decoder = Decoder::new(key, "event");
-                let shard = Shard(decoder.u16()?);
-                let number = Number(decoder.u64()?);
-                decode_event(Hit { number, shard }, value)
-            },
-        )
+            shard_key(shard, from).as_slice()..=events::key(shard, Number(u64::MAX)).as_slice(),
+        );
+        for guard in rows {
+            if events.len() >= limit {
+                break;
+            }
+            let (key, row) = guard.into_inner().map_err(fault)?;
+            let row = events::decode(&key, &row)?;
+            events.extend(row.into_iter().filter(|event| event.at.number > after));
+        }
+        events.truncate(limit);
+        Ok(events)
     }
 
     fn last_event(&self, shard: Shard) -> Result<Number, LedgerError> {
         match self.last(
             &self.tables.event,
             &shard_key(shard, 0),
-            &shard_key(shard, u64::MAX),
+            &events::key(shard, Number(u64::MAX)),
         )? {
-            Some(key) => Ok(Number(Decoder::new(&key[2..], "event").u64()?)),
+            Some(key) => events::last(&key),
             None => Ok(Number(0)),
         }
     }
@@ -349,13 +479,16 @@ impl Snapshot for FjallSnapshot {
         after: Option<&Write>,
         limit: usize,
     ) -> Result<Vec<Write>, LedgerError> {
-        let from = after.map_or_else(|| Ok(Vec::new()), |row| key_behind(table, row))?;
+        let from = match (table, after) {
+            (Table::Posted, _) | (_, None) => Vec::new(),
+            (_, Some(row)) => key_behind(table, row)?,
+        };
         let to = [0xff; 160].as_slice();
         let rows = match table {
             Table::Head => &self.tables.head,
             Table::Superseded => &self.tables.superseded,
             Table::Posting => return self.scan_postings(&from, limit),
-            Table::Posted => &self.tables.posted,
+            Table::Posted => return self.scan_posted(after, limit),
             Table::Cursor => &self.tables.cursor,
             Table::Key => &self.tables.key,
         };
@@ -367,10 +500,10 @@ impl Snapshot for FjallSnapshot {
                     let at = decode_place(value, "superseded")?;
                     Write::Superseded { key, version, at }
                 }
-                Table::Posted | Table::Posting => Write::Posted {
-                    at: decode_place(key, "posted")?,
-                    tokens: decode_tokens(value)?,
-                },
+                // Both have been answered above.
+                Table::Posted | Table::Posting => {
+                    return Err(LedgerError::Invalid("a row of another table"));
+                }
                 Table::Cursor => {
                     let (consumer, shard) = decode_cursor_key(key)?;
                     let at = Number(Decoder::new(value, "cursor").u64()?);
@@ -408,7 +541,6 @@ fn key_behind(table: Table, row: &Write) -> Result<Vec<u8>, LedgerError> {
             superseded_key(key, *version).to_vec()
         }
         (Table::Posting, Write::Posting { token, at }) => posting_key(*token, *at).to_vec(),
-        (Table::Posted, Write::Posted { at, .. }) => place_key(*at).to_vec(),
         (
             Table::Cursor,
             Write::Cursor {

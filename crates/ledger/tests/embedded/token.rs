@@ -11,7 +11,7 @@ use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
 use ledger::{Expected, Ledger, LedgerError, RootKey};
 
-use super::{Embedded, unpack_format_1};
+use super::{Embedded, unpack};
 use crate::suite::{self, PATIENT, Store, TENANT, put};
 
 const PIN: &str = "87654321";
@@ -220,7 +220,7 @@ async fn within_a_token() {
 
     // A store of the version before has no salt for the token.
     let mut earlier = Embedded::new();
-    unpack_format_1(&mut earlier);
+    unpack(&mut earlier, 1);
     refused(earlier.open_with(in_token()), "made with a root key file");
     let ledger = earlier.open();
     ledger.rotate_root_key(&in_token()).await.unwrap();
