@@ -114,20 +114,19 @@ fn matches_itself(resource: &Resource, parameter: &str, value: &IndexValue) {
         IndexValue::Uri(text) => Operand::Uri(text),
         IndexValue::Number(span) => Operand::Number {
             prefix: fhir::search::Prefix::Ge,
-            value: at_its_end(&span),
+            value: Box::new(at_its_end(&span)),
         },
-        IndexValue::Quantity(quantity) => {
-            let quantity = *quantity;
-            Operand::Quantity {
-                prefix: fhir::search::Prefix::Ge,
-                value: at_its_end(&quantity.value),
-                unit: quantity.canonical.map(|(unit, span)| UnitAsked {
+        IndexValue::Quantity(quantity) => Operand::Quantity {
+            prefix: fhir::search::Prefix::Ge,
+            value: Box::new(at_its_end(&quantity.value)),
+            unit: quantity.canonical.clone().map(|(unit, span)| {
+                Box::new(UnitAsked {
                     system: None,
-                    code: quantity.code,
+                    code: quantity.code.clone(),
                     canonical: Some((unit, at_its_end(&span))),
-                }),
-            }
-        }
+                })
+            }),
+        },
     };
     let mut query = SearchQuery::parse(
         resource.kind(),

@@ -438,7 +438,7 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
                 prefix,
                 value,
                 unit,
-            } => quantity_query(make, name, *prefix, value, unit.as_ref()),
+            } => quantity_query(make, name, *prefix, value, unit.as_deref()),
         })
         .collect();
     any(parts?)

@@ -169,10 +169,6 @@ pub enum Prefix {
 
 /// One alternative of a clause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a query has a few of them, and each is looked at for every candidate"
-)]
 pub enum Operand {
     /// `[system|]code`; `system: None` when any system will do, `code: None` for `system|`.
     Token {
@@ -211,16 +207,16 @@ pub enum Operand {
         /// prefix
         prefix: Prefix,
         /// the number
-        value: Asked,
+        value: Box<Asked>,
     },
     /// A quantity with its prefix.
     Quantity {
         /// prefix
         prefix: Prefix,
         /// the number, whatever its unit
-        value: Asked,
+        value: Box<Asked>,
         /// the unit, if one is asked for
-        unit: Option<UnitAsked>,
+        unit: Option<Box<UnitAsked>>,
     },
     /// `:missing=true|false`.
     Missing(bool),

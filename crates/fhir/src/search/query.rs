@@ -367,7 +367,10 @@ fn clause(
                 let (prefix, rest) = prefixed(name, &part, true)?;
                 let value = written(name, rest)?.asked(None);
                 let value = value.ok_or_else(|| out_of_range(name))?;
-                operands.push(Operand::Number { prefix, value });
+                operands.push(Operand::Number {
+                    prefix,
+                    value: Box::new(value),
+                });
             }
             ParameterKind::Quantity => operands.push(quantity(name, &part)?),
         }
@@ -531,16 +534,16 @@ fn quantity(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
                     Some((canonical.unit.clone(), value))
                 }
             };
-            Some(UnitAsked {
+            Some(Box::new(UnitAsked {
                 system: Some(system.clone()).filter(|system| !system.is_empty()),
                 code: code.clone(),
                 canonical,
-            })
+            }))
         }
     };
     Ok(Operand::Quantity {
         prefix,
-        value: written.asked(None).ok_or_else(|| out_of_range(name))?,
+        value: Box::new(written.asked(None).ok_or_else(|| out_of_range(name))?),
         unit,
     })
 }
