@@ -140,3 +140,179 @@ impl Tables {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::FjallBackend;
+    use crate::backend::{Backend, Head, HeadKey, Home, Snapshot, Table, Write};
+    use crate::{Event, Hit, Kind, Number, Shard, TenantId, Token};
+
+    const TENANT: TenantId = TenantId(1);
+
+    fn at(number: u64) -> Hit {
+        Hit {
+            number: Number(number),
+            shard: Shard(1),
+        }
+    }
+
+    /// A document has its own token and one of all.
+    fn tokens(number: u64) -> Vec<Token> {
+        vec![Token(7), Token(number)]
+    }
+
+    fn event(number: u64, kind: u16) -> Event {
+        Event {
+            at: at(number),
+            tenant: TENANT,
+            kind: Kind(kind),
+            version: 1,
+            deleted: false,
+            cause: None,
+        }
+    }
+
+    fn document(number: u64, audit: bool) -> Vec<Write> {
+        let mut writes = vec![Write::Document {
+            at: at(number),
+            row: vec![1],
+        }];
+        if !audit {
+            writes.push(Write::Event(event(number, 3)));
+        }
+        let posting = |token| Write::Posting {
+            token,
+            at: at(number),
+        };
+        writes.extend(tokens(number).into_iter().map(posting));
+        writes.push(Write::Posted {
+            at: at(number),
+            tokens: tokens(number),
+        });
+        let key = HeadKey {
+            tenant: TENANT,
+            id: [number as u8; 16],
+            home: Home(None),
+        };
+        let head = Head {
+            at: at(number),
+            version: 1,
+            deleted: false,
+            audit,
+        };
+        writes.push(Write::Head(key, head));
+        writes
+    }
+
+    fn drop_of(number: u64) -> Vec<Write> {
+        let posting = |token| Write::DropPosting {
+            token,
+            at: at(number),
+        };
+        let mut writes: Vec<_> = tokens(number).into_iter().map(posting).collect();
+        writes.push(Write::DropPosted { at: at(number) });
+        writes
+    }
+
+    /// The numbers of all lists, page by page of two.
+    fn listed(rows: &dyn Snapshot) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        let mut after = None;
+        loop {
+            let page = rows.scan(Table::Posted, after.as_ref(), 2).unwrap();
+            for row in &page {
+                let Write::Posted { at, tokens } = row else {
+                    panic!("{row:?}");
+                };
+                assert_eq!(*tokens, super::tests::tokens(at.number.0));
+                numbers.push(at.number.0);
+            }
+            match page.last() {
+                Some(last) if page.len() == 2 => after = Some(last.clone()),
+                _ => break,
+            }
+        }
+        numbers.sort_unstable();
+        numbers
+    }
+
+    fn found(rows: &dyn Snapshot, token: u64) -> Vec<u64> {
+        let newest = at(u64::MAX);
+        let hits = rows.postings(Token(token), newest, Number(0), 100).unwrap();
+        hits.iter().map(|hit| hit.number.0).collect()
+    }
+
+    fn fed(rows: &dyn Snapshot, after: u64, limit: usize) -> Vec<(u64, u16)> {
+        let events = rows.events(Shard(1), Number(after), limit).unwrap();
+        let said = |event: &Event| (event.at.number.0, event.kind.0);
+        events.iter().map(said).collect()
+    }
+
+    #[test]
+    fn what_lies_in_rows_of_several_goes_and_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || FjallBackend::open(&folder.path().join("store"), 1 << 20).unwrap();
+        let mut backend = Some(open());
+        let together = [
+            (10, false),
+            (11, false),
+            (12, false),
+            (13, true),
+            (14, false),
+        ];
+        let writes = together.map(|(number, audit)| document(number, audit));
+        let apply = |backend: &Option<FjallBackend>, writes| {
+            backend.as_ref().unwrap().apply(writes).unwrap();
+        };
+        apply(&backend, writes.concat());
+        apply(&backend, document(20, false));
+        // Each step also after opening again, when the postings come from the lists.
+        let mut check = |writes: Vec<Write>, lists: &[u64], events: &[(u64, u16)]| {
+            if !writes.is_empty() {
+                apply(&backend, writes);
+            }
+            for _ in 0..2 {
+                let rows = backend.as_ref().unwrap().snapshot();
+                assert_eq!(listed(&*rows), lists);
+                let newest: Vec<_> = lists.iter().rev().copied().collect();
+                assert_eq!(found(&*rows, 7), newest);
+                for number in 10..=20 {
+                    let there = lists.contains(&number);
+                    let own: &[u64] = if there { &[number] } else { &[] };
+                    assert_eq!(found(&*rows, number), own);
+                    let list = if there { tokens(number) } else { Vec::new() };
+                    assert_eq!(rows.posted(at(number)).unwrap(), list);
+                }
+                assert_eq!(fed(&*rows, 0, 100), events);
+                assert_eq!(fed(&*rows, 10, 2), events[1..3]);
+                assert_eq!(rows.last_event(Shard(1)).unwrap(), Number(20));
+                drop(rows);
+                backend = None;
+                backend = Some(open());
+            }
+        };
+        let events = [(10, 3), (11, 3), (12, 3), (14, 3), (20, 3)];
+        check(Vec::new(), &[10, 11, 12, 13, 14, 20], &events);
+        check(drop_of(11), &[10, 12, 13, 14, 20], &events);
+        check(drop_of(14), &[10, 12, 13, 20], &events);
+        // As a repair puts them.
+        let again = |number| {
+            let posting = |token| Write::Posting {
+                token,
+                at: at(number),
+            };
+            let mut writes: Vec<_> = tokens(number).into_iter().map(posting).collect();
+            writes.push(Write::Posted {
+                at: at(number),
+                tokens: tokens(number),
+            });
+            writes
+        };
+        let events = [(10, 3), (11, 4), (12, 3), (14, 3), (20, 3)];
+        let repair = [again(11), vec![Write::Event(event(11, 4))]].concat();
+        check(repair, &[10, 11, 12, 13, 20], &events);
+        check(again(14), &[10, 11, 12, 13, 14, 20], &events);
+        let gone = [10, 11, 12, 13, 14].map(drop_of).concat();
+        check(gone, &[20], &events);
+    }
+}
