@@ -63,6 +63,9 @@ enum Command {
         /// File with the resource as JSON or XML; - for standard input
         file: PathBuf,
     },
+    /// The database of a store
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Root keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -375,6 +378,18 @@ pub struct PublishOptions {
 }
 
 #[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Make or migrate the schema of a store in a PostgreSQL database; doing it again changes nothing
+    Init {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Spread the tables of a new store over the servers of a Citus cluster
+        #[arg(long)]
+        citus: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Make a root key for a new store, in a file or a PKCS#11 token; never overwrites one
     Create {
@@ -624,6 +639,9 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             all: _,
         }) => commands::retry(&store, &letters).await,
         Command::Fhirpath { expression, file } => commands::fhirpath(&expression, &file),
+        Command::Store(StoreCommand::Init { store, citus }) => {
+            commands::init_store(&store, citus).await
+        }
         Command::Key(KeyCommand::Create { data, root_key }) => commands::create_key(data, root_key),
         Command::Key(KeyCommand::Rotate(options)) => commands::rotate_key(options).await,
         Command::Key(KeyCommand::ShredList { store, to }) => {

@@ -87,6 +87,7 @@ pub const KEYS: &[Key] = &[
     key("store.password_file", ValueKind::Text, ""),
     key("store.ca_file", ValueKind::Text, ""),
     key("store.schema", ValueKind::Text, "cairn"),
+    key("store.replicas", ValueKind::Text, ""),
     key("audit.open_log", ValueKind::Flag, "false"),
     key("audit.witness_keys_file", ValueKind::Text, ""),
     key("audit.witness_quorum", ValueKind::Integer, "1"),
@@ -305,6 +306,8 @@ pub struct StoreSettings {
     pub ca_file: Option<PathBuf>,
     /// The schema of the tables.
     pub schema: String,
+    /// Where read replicas of the database are, separated by spaces.
+    pub replicas: String,
 }
 
 impl std::fmt::Debug for StoreSettings {
@@ -326,6 +329,7 @@ impl Default for StoreSettings {
             password_file: None,
             ca_file: None,
             schema: "cairn".to_owned(),
+            replicas: String::new(),
         }
     }
 }
@@ -542,6 +546,9 @@ impl Settings {
         {
             return invalid("store.password_file and store.ca_file go with store.url");
         }
+        if self.store.url.is_none() && !self.store.replicas.trim().is_empty() {
+            return invalid("store.replicas goes with store.url");
+        }
         if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
             return invalid("otlp.sample_ratio is from 0 to 1");
         }
@@ -582,6 +589,7 @@ impl Settings {
                 store.password_file.as_deref(),
                 store.ca_file.as_deref(),
                 &store.schema,
+                &store.replicas,
             )
             .map_err(|error| ConfigError::Invalid(error.to_string())),
         }

@@ -90,7 +90,8 @@ pub fn in_folder(data: &Path) -> Location {
     Location::Folder(ledger_path(data))
 }
 
-/// The store in a PostgreSQL database; a line break at the end of the password's file is ignored.
+/// The store in a PostgreSQL database, with the URLs of its read replicas, separated by spaces; a line
+/// break at the end of the password's file is ignored.
 ///
 /// # Errors
 /// `Storage` when the password file can't be read.
@@ -99,6 +100,7 @@ pub fn in_database(
     password_file: Option<&Path>,
     ca_file: Option<&Path>,
     schema: &str,
+    replicas: &str,
 ) -> Result<Location, LedgerError> {
     let password = password_file.map(|path| {
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -111,6 +113,7 @@ pub fn in_database(
         password: password.transpose()?,
         ca_file: ca_file.map(Path::to_owned),
         schema: schema.to_owned(),
+        replicas: replicas.split_whitespace().map(str::to_owned).collect(),
     }))
 }
 

@@ -231,6 +231,15 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError>;
     /// The rows as they are now; what is applied later does not show.
     fn snapshot(&self) -> Box<dyn Snapshot>;
+    /// The same, for a list whose next page will come from another moment: see [`Snapshot::horizon`].
+    fn listing(&self) -> Box<dyn Snapshot> {
+        self.snapshot()
+    }
+    /// The rows of one moment at which everything up to a number was there; it may be past. Keys that
+    /// open them are not to be taken from it.
+    fn at_least(&self, _number: Number) -> Box<dyn Snapshot> {
+        self.snapshot()
+    }
     /// For reading once: each read shows the rows as they are then.
     fn now(&self) -> Box<dyn Snapshot> {
         self.snapshot()
@@ -240,8 +249,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn shared(&self) -> Option<&dyn SharedStore> {
         None
     }
-    /// Removes what overwritten key rows have left behind in the store's files.
-    fn scrub_keys(&self) -> Result<(), LedgerError>;
+    /// Removes what overwritten secrets (keys, and meta rows that wrap some) have left behind in the
+    /// store's files. Whether all that had been overwritten before the call is gone: something that is
+    /// still looked at may not be.
+    fn scrub_keys(&self) -> Result<bool, LedgerError>;
     /// Bytes that the store takes on disk.
     fn disk_bytes(&self) -> u64;
     /// The same by table, as far as the store can tell its tables apart.
@@ -266,6 +277,8 @@ pub(crate) trait SharedStore: Send + Sync {
     fn standings(&self) -> Result<Vec<Standing>, LedgerError>;
     /// How many processes other than this one work on shards and have said so lately.
     fn others_alive(&self, node: Blind) -> Result<usize, LedgerError>;
+    /// Puts a meta row's value in the place of another, if that is still the row's.
+    fn change_meta(&self, name: &str, from: Vec<u8>, to: Vec<u8>) -> Result<(), LedgerError>;
     /// Says that a process is alive and counts as that for so long; tells it how many are, and what it
     /// holds.
     fn stay(&self, node: Blind, alive_for: Duration) -> Result<LeaseStanding, LedgerError>;
@@ -397,6 +410,12 @@ pub(crate) trait Snapshot: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Hit>, LedgerError>;
     fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError>;
+    /// The number up to which it holds everything that there will ever be. `None` where the newest
+    /// number that was known before it was made is one, because groups become visible in the order of
+    /// their numbers.
+    fn horizon(&self) -> Result<Option<Number>, LedgerError> {
+        Ok(None)
+    }
     /// Whether a round trip to the store is dear, so that it is asked for much at once.
     fn is_far(&self) -> bool {
         false

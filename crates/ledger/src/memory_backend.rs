@@ -137,8 +137,8 @@ impl Backend for MemoryBackend {
     fn snapshot(&self) -> Box<dyn Snapshot> {
         Box::new(self.rows())
     }
-    fn scrub_keys(&self) -> Result<(), LedgerError> {
-        Ok(())
+    fn scrub_keys(&self) -> Result<bool, LedgerError> {
+        Ok(true)
     }
     fn disk_bytes(&self) -> u64 {
         0

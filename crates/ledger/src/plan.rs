@@ -7,6 +7,7 @@ mod layers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tlog_tiles::record_hash;
 
@@ -185,10 +186,14 @@ pub(crate) struct State {
     pub(crate) trees: Vec<Tree>,
     /// Keys destroyed since opening: a commit may have been sealed before and come after.
     pub(crate) destroyed: HashSet<SubjectKey>,
-    /// Tells one time that a scrub becomes due from the next.
+    /// Tells one time that a scrub becomes due from the next, together with the process's name.
     pub(crate) scrubs: u64,
     pub(crate) redo: Redo,
 }
+
+/// How often this process has taken part in a shared store's turns, so that no two of them call a scrub
+/// that becomes due the same.
+static TURNS: AtomicU64 = AtomicU64::new(0);
 
 impl State {
     /// What a turn at a shared store goes on from. Trees of shards that it does not touch are left
@@ -211,8 +216,8 @@ impl State {
             trees,
             destroyed: HashSet::new(),
             redo: Redo::default(),
-            // Says no more than that it is another than before.
-            scrubs: last.0,
+            // One turn makes at most one commit's worth of them each, far below the next one's.
+            scrubs: TURNS.fetch_add(1, Ordering::Relaxed) << 32,
         }
     }
 
@@ -545,7 +550,9 @@ impl<'a> Group<'a> {
     /// Something secret has been overwritten.
     pub(crate) fn scrub_is_due(&mut self) {
         self.planned.scrubs += 1;
-        self.add_meta(SCRUB_DUE, self.planned.scrubs.to_be_bytes().to_vec());
+        // Other processes count as well, each under its name.
+        let count = self.planned.scrubs.to_be_bytes();
+        self.add_meta(SCRUB_DUE, [&self.state.node[..], &count].concat());
     }
 
     /// Puts key rows in the place of others; gives how many.

@@ -8,6 +8,7 @@ use crate::backup::OUTBOX_HELD;
 use crate::held::ShardWork;
 use crate::prepare::open_outbox;
 use crate::shared::Floor;
+use crate::view::Of;
 use crate::writer::Request;
 use crate::{
     Event, Hit, Kind, Ledger, LedgerError, Number, OutboxEntry, OutboxKey, OutboxLook, Query,
@@ -25,7 +26,27 @@ impl Ledger {
     /// # Errors
     /// `Closed`.
     pub fn view(&self) -> Result<View, LedgerError> {
-        View::of(self)
+        View::of(self, Of::Now)
+    }
+
+    /// The same for a list whose next page will come from another moment, so that [`View::as_of`] is
+    /// as near as can be.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn listing(&self) -> Result<View, LedgerError> {
+        View::of(self, Of::Listing)
+    }
+
+    /// The store at one moment at which everything up to a number was there: what a commit with this
+    /// number saw and wrote, or later. It is read from a replica that has come so far, if the store has
+    /// one, or else as [`Ledger::view`]. Keys are never taken from replicas, so one that was destroyed
+    /// opens nothing there either. What reading depends on besides has to come from [`Ledger::view`].
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn view_at_least(&self, number: Number) -> Result<View, LedgerError> {
+        View::of(self, Of::AtLeast(number))
     }
 
     /// The newest version of a document, deleted or not.

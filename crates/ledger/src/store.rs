@@ -8,16 +8,17 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::backend::{Backend, SharedStore, Touched, Write};
+use crate::backend::{Backend, SharedStore, Touched};
 use crate::bootstrap::{check_whole, open_store, opens, tenant_row, wrap};
 use crate::embedded::FjallBackend;
 use crate::keys::TenantKeys;
 use crate::leases::Keeper;
 use crate::news::News;
-use crate::plan::{NewSecret, SCRUB_DUE, SealedCommit};
+use crate::plan::{NewSecret, SealedCommit};
 use crate::postgres::{PgBackend, Postgres};
 use crate::prepare::{seal_commit, weight};
 use crate::query::tokens_of;
+use crate::scrub;
 use crate::shared::{Core, STAND_IN_ID};
 use crate::writer::{Job, Request, Writer};
 use crate::{
@@ -178,14 +179,8 @@ impl Ledger {
         options: &OpenOptions,
     ) -> Result<Self, LedgerError> {
         let opened = open_store(&backend, options)?;
-        // A crash between destroying a key and scrubbing left it in the files.
-        if (backend.snapshot().meta(SCRUB_DUE)?).is_some_and(|due| !due.is_empty()) {
-            tracing::warn!("a destroyed key may still lie in the store's files; removing it");
-            backend.scrub_keys()?;
-            backend.apply(vec![Write::Meta {
-                name: SCRUB_DUE.to_owned(),
-                value: Vec::new(),
-            }])?;
+        if backend.shared().is_none() {
+            scrub::if_due(&*backend)?;
         }
         if let Some(reason) = &opened.suspect {
             tracing::error!(
@@ -217,16 +212,24 @@ impl Ledger {
             threads.push(spawn("ledger-writer", move || writer.run())?);
         }
         let (open, closed) = mpsc::channel();
+        let mut also_open = Vec::new();
         if backend.shared().is_some() {
             let core = Arc::clone(&opened.core);
+            let shared = Arc::clone(&backend);
             let news = News::new(core, backend, closed, is_suspect);
             threads.push(spawn("ledger-news", move || news.run())?);
+            let (open, closed) = mpsc::channel();
+            threads.push(spawn("ledger-scrub", move || {
+                scrub::run(&*shared, &closed);
+            })?);
+            also_open.push(open);
         }
+        also_open.push(open);
         let inner = Inner {
             core: opened.core,
             jobs: Mutex::new(jobs),
             threads: Mutex::new(threads),
-            open: Mutex::new(vec![open]),
+            open: Mutex::new(also_open),
             is_suspect,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             secrets: tokio::sync::Mutex::default(),

@@ -18,6 +18,18 @@ pub struct View {
     core: Arc<Core>,
     backend: Arc<dyn Backend>,
     snapshot: Box<dyn Snapshot>,
+    /// The newest number that was known before it was made.
+    known: Number,
+}
+
+/// Of which moment a view is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Of {
+    Now,
+    /// As [`Of::Now`], for a list that goes on from another moment.
+    Listing,
+    /// The store may have gone on since, but had everything up to a number.
+    AtLeast(Number),
 }
 
 /// Documents that are opened at once: a page of a list, and a few that turn out not to match.
@@ -44,14 +56,31 @@ fn place_of(
 }
 
 impl View {
-    pub(crate) fn of(ledger: &Ledger) -> Result<Self, LedgerError> {
+    pub(crate) fn of(ledger: &Ledger, moment: Of) -> Result<Self, LedgerError> {
         let backend = ledger.backend()?;
-        let snapshot = backend.snapshot();
+        let core = ledger.shared_core();
+        // In this order: what is written between the two is newer than the number.
+        let known = core.last();
+        let snapshot = match moment {
+            Of::Now => backend.snapshot(),
+            Of::Listing => backend.listing(),
+            Of::AtLeast(number) => backend.at_least(number),
+        };
         Ok(Self {
-            core: ledger.shared_core(),
+            core,
             backend,
             snapshot,
+            known,
         })
+    }
+
+    /// A number up to which the view holds everything that there will ever be. What is found later on
+    /// with a higher one may not have been there; with a lower one it was.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn as_of(&self) -> Result<Number, LedgerError> {
+        Ok(self.snapshot.horizon()?.unwrap_or(self.known))
     }
 
     /// A tenant's keys; from here on the snapshot shows that tenant's rows.

@@ -141,6 +141,10 @@ impl Writer {
         });
         // In a shared store that is looked after apart.
         let uncovered = !covered && suspect.is_none() && backend.shared().is_none();
+        let state = State {
+            node: core.held.node,
+            ..state
+        };
         let mut writer = Self {
             core,
             backend,

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod database;
 mod fhirpath;
 mod import;
 mod journey;
@@ -21,6 +22,7 @@ pub(crate) use access::{
     set_active,
 };
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
+pub(crate) use database::init_store;
 pub(crate) use fhirpath::fhirpath;
 pub(crate) use import::{Bar, import};
 pub(crate) use journey::{check, dead_letters, publish, retry};
@@ -51,6 +53,8 @@ fn location(arguments: &StoreArguments) -> anyhow::Result<Location> {
             arguments.store_password_file.as_deref(),
             arguments.store_ca_file.as_deref(),
             &arguments.store_schema,
+            // A command looks at what holds now.
+            "",
         )?,
         (None, Some(data)) => store::in_folder(data),
         (None, None) => bail!("give --data DIR or --store-url URL"),

@@ -752,3 +752,34 @@ fn a_root_key_in_a_token_is_named_by_its_uri() {
     }
     assert!(!folder.path().join("root.key").exists());
 }
+
+#[test]
+fn a_database_is_made_ready_or_it_is_said_why_not() {
+    let folder = keyed_folder();
+    let mut command = cairn();
+    command.args(["store", "init", "--data"]).arg(folder.path());
+    let refused = output(&mut command);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("--store-url"),
+        "{}",
+        stderr(&refused)
+    );
+    // Nobody listens there.
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("its address").port();
+    drop(free);
+    for citus in [None, Some("--citus")] {
+        let mut command = cairn();
+        command.args(["store", "init", "--store-url"]);
+        command.arg(format!("postgres://cairn:secret@127.0.0.1:{port}/cairn"));
+        command.args(citus);
+        let failed = output(&mut command);
+        assert_eq!(failed.status.code(), Some(1));
+        let words = stderr(&failed);
+        assert!(
+            words.contains("PostgreSQL") && !words.contains("secret"),
+            "{words}"
+        );
+    }
+}

@@ -76,7 +76,9 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.user" => vec![("smtp.password_file", "x")],
         "smtp.password_file" => vec![("smtp.user", "x")],
         "smtp.host" => vec![("smtp.from", "x")],
-        "store.password_file" | "store.ca_file" => vec![("store.url", "postgres://x")],
+        "store.password_file" | "store.ca_file" | "store.replicas" => {
+            vec![("store.url", "postgres://x")]
+        }
         _ => Vec::new(),
     };
     for key in KEYS {

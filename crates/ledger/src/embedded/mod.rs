@@ -574,7 +574,7 @@ impl Backend for FjallBackend {
         Box::new(FjallSnapshot::take(&self.tables))
     }
 
-    fn scrub_keys(&self) -> Result<(), LedgerError> {
+    fn scrub_keys(&self) -> Result<bool, LedgerError> {
         let tables = &*self.tables;
         let _in_order = tables.applying();
         tables.room.for_anything(2 * SCRUB_BYTES as u64)?;
@@ -607,7 +607,8 @@ impl Backend for FjallBackend {
         }
         tables.wait_until_gone(&before)?;
         tables.key.major_compact().map_err(fault)?;
-        tables.meta.major_compact().map_err(fault)
+        tables.meta.major_compact().map_err(fault)?;
+        Ok(true)
     }
 
     fn disk_bytes(&self) -> u64 {

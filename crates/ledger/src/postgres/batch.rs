@@ -185,7 +185,8 @@ impl Batch {
             let at: Vec<Hit> = rows.iter().map(|(at, ..)| *at).collect();
             out.push(Statement {
                 sql: "INSERT INTO document (number, shard, tenant, body) \
-                      SELECT * FROM unnest($1, $2, $3, $4)",
+                      SELECT * FROM unnest($1, $2, $3, $4)"
+                    .into(),
                 params: vec![
                     bigs(numbers(&at)?),
                     smalls(shards(&at)?),
@@ -200,7 +201,8 @@ impl Batch {
             let cause = |event: &Event| event.cause.map(|cause| stored(cause.0)).transpose();
             out.push(Statement {
                 sql: "INSERT INTO event (number, shard, tenant, kind, version, deleted, cause) \
-                      SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
+                      SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)"
+                    .into(),
                 params: vec![
                     bigs(numbers(&at)?),
                     smalls(shards(&at)?),
@@ -225,7 +227,8 @@ impl Batch {
                       SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) \
                       ON CONFLICT (tenant, id, shard) DO UPDATE SET number = excluded.number, \
                           at_shard = excluded.at_shard, version = excluded.version, \
-                          deleted = excluded.deleted, audit = excluded.audit",
+                          deleted = excluded.deleted, audit = excluded.audit"
+                    .into(),
                 params: vec![
                     ints(column(rows, |(key, _)| tenant(key.tenant))?),
                     uuids(column(rows, |(key, _)| Ok(Sixteen(key.id)))?),
@@ -243,7 +246,8 @@ impl Batch {
             let at: Vec<Hit> = rows.iter().map(|(.., at)| *at).collect();
             out.push(Statement {
                 sql: "INSERT INTO superseded (tenant, id, shard, version, number, at_shard) \
-                      SELECT * FROM unnest($1, $2, $3, $4, $5, $6)",
+                      SELECT * FROM unnest($1, $2, $3, $4, $5, $6)"
+                    .into(),
                 params: vec![
                     ints(column(rows, |(key, ..)| tenant(key.tenant))?),
                     uuids(column(rows, |(key, ..)| Ok(Sixteen(key.id)))?),
@@ -266,7 +270,8 @@ impl Batch {
             let at: Vec<Hit> = rows.iter().map(|(_, at)| *at).collect();
             out.push(Statement {
                 sql: "INSERT INTO posting (token, number, shard, tenant) \
-                      SELECT * FROM unnest($1, $2, $3, $4)",
+                      SELECT * FROM unnest($1, $2, $3, $4)"
+                    .into(),
                 params: vec![
                     bigs(column(&rows, |row| Ok(token(row.0)))?),
                     bigs(numbers(&at)?),
@@ -281,7 +286,8 @@ impl Batch {
                 sql: "INSERT INTO posting (token, number, shard, tenant) \
                       SELECT token, document.number, document.shard, document.tenant \
                       FROM unnest($1, $2, $3) AS moved (token, number, shard) \
-                      JOIN document ON document.number = moved.number AND document.shard = moved.shard",
+                      JOIN document ON document.number = moved.number AND document.shard = moved.shard"
+                    .into(),
                 params: vec![
                     bigs(column(&others, |row| Ok(token(row.0)))?),
                     bigs(numbers(&at)?),
@@ -295,7 +301,8 @@ impl Batch {
             out.push(Statement {
                 sql: "DELETE FROM posting USING unnest($1, $2, $3) AS gone (token, number, shard) \
                       WHERE posting.token = gone.token AND posting.number = gone.number \
-                          AND posting.shard = gone.shard",
+                          AND posting.shard = gone.shard"
+                    .into(),
                 params: vec![
                     bigs(column(rows, |row| Ok(token(row.0)))?),
                     bigs(numbers(&at)?),
@@ -308,7 +315,8 @@ impl Batch {
             let at: Vec<Hit> = rows.iter().map(|(at, ..)| *at).collect();
             out.push(Statement {
                 sql: "INSERT INTO posted (number, shard, tenant, tokens) \
-                      SELECT * FROM unnest($1, $2, $3, $4)",
+                      SELECT * FROM unnest($1, $2, $3, $4)"
+                    .into(),
                 params: vec![
                     bigs(numbers(&at)?),
                     smalls(shards(&at)?),
@@ -324,7 +332,8 @@ impl Batch {
                       SELECT document.number, document.shard, document.tenant, moved.tokens \
                       FROM unnest($1, $2, $3) AS moved (number, shard, tokens) \
                       JOIN document ON document.number = moved.number AND document.shard = moved.shard \
-                      ON CONFLICT (number, shard) DO UPDATE SET tokens = EXCLUDED.tokens",
+                      ON CONFLICT (number, shard) DO UPDATE SET tokens = EXCLUDED.tokens"
+                    .into(),
                 params: vec![
                     bigs(numbers(&at)?),
                     smalls(shards(&at)?),
@@ -336,7 +345,8 @@ impl Batch {
         if !rows.is_empty() {
             out.push(Statement {
                 sql: "DELETE FROM posted USING unnest($1, $2) AS gone (number, shard) \
-                      WHERE posted.number = gone.number AND posted.shard = gone.shard",
+                      WHERE posted.number = gone.number AND posted.shard = gone.shard"
+                    .into(),
                 params: vec![bigs(numbers(rows)?), smalls(shards(rows)?)],
             });
         }
@@ -352,7 +362,8 @@ impl Batch {
         if !rows.is_empty() {
             out.push(Statement {
                 sql: "INSERT INTO leaf (shard, index, record, nodes) \
-                      SELECT * FROM unnest($1, $2, $3, $4)",
+                      SELECT * FROM unnest($1, $2, $3, $4)"
+                    .into(),
                 params: vec![
                     smalls(column(rows, |row| shard(row.shard))?),
                     bigs(column(rows, |row| stored(row.index))?),
@@ -382,7 +393,7 @@ impl Batch {
                           tree_size = coalesce(size, tree_size), tree_edge = coalesce(edge, tree_edge) \
                       FROM unnest($1, $2, $3, $4, $5, $6) \
                           AS new (at, number, event, changed, size, edge) \
-                      WHERE shard = at",
+                      WHERE shard = at".into(),
                 params: vec![
                     smalls(column(&rows, |row| shard(row.0))?),
                     bigs(column(&rows, |row| stored(row.1.last.0))?),
@@ -403,7 +414,8 @@ impl Batch {
                 sql: "INSERT INTO timer (due_ms, shard, id, tenant, consumer, payload) \
                       SELECT * FROM unnest($1, $2, $3, $4, $5, $6) \
                       ON CONFLICT (due_ms, shard, id) DO UPDATE SET tenant = excluded.tenant, \
-                          consumer = excluded.consumer, payload = excluded.payload",
+                          consumer = excluded.consumer, payload = excluded.payload"
+                    .into(),
                 params: vec![
                     bigs(column(rows, |timer| stored(timer.key.due_ms))?),
                     smalls(column(rows, |timer| shard(timer.key.shard))?),
@@ -422,7 +434,8 @@ impl Batch {
             out.push(Statement {
                 sql: "DELETE FROM timer USING unnest($1, $2, $3) AS gone (due_ms, shard, id) \
                       WHERE timer.due_ms = gone.due_ms AND timer.shard = gone.shard \
-                          AND timer.id = gone.id",
+                          AND timer.id = gone.id"
+                    .into(),
                 params: vec![
                     bigs(column(&rows, |key| stored(key.due_ms))?),
                     smalls(column(&rows, |key| shard(key.shard))?),
@@ -437,7 +450,8 @@ impl Batch {
                       SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) \
                       ON CONFLICT (due_ms, shard, id) DO UPDATE SET tenant = excluded.tenant, \
                           channel = excluded.channel, attempt = excluded.attempt, \
-                          sealed = excluded.sealed",
+                          sealed = excluded.sealed"
+                    .into(),
                 params: vec![
                     bigs(column(rows, |row| stored(row.key.due_ms))?),
                     smalls(column(rows, |row| shard(row.key.shard))?),
@@ -454,7 +468,8 @@ impl Batch {
             out.push(Statement {
                 sql: "DELETE FROM outbox USING unnest($1, $2, $3) AS gone (due_ms, shard, id) \
                       WHERE outbox.due_ms = gone.due_ms AND outbox.shard = gone.shard \
-                          AND outbox.id = gone.id",
+                          AND outbox.id = gone.id"
+                    .into(),
                 params: vec![
                     bigs(column(rows, |key| stored(key.due_ms))?),
                     smalls(column(rows, |key| shard(key.shard))?),
@@ -465,8 +480,10 @@ impl Batch {
         let rows = &self.cursors;
         if !rows.is_empty() {
             out.push(Statement {
-                sql: "INSERT INTO cursor (consumer, shard, number) SELECT * FROM unnest($1, $2, $3) \
-                      ON CONFLICT (consumer, shard) DO UPDATE SET number = excluded.number",
+                sql:
+                    "INSERT INTO cursor (consumer, shard, number) SELECT * FROM unnest($1, $2, $3) \
+                      ON CONFLICT (consumer, shard) DO UPDATE SET number = excluded.number"
+                        .into(),
                 params: vec![
                     texts(column(rows, |row| Ok(row.0.clone()))?),
                     smalls(column(rows, |row| shard(row.1))?),
@@ -492,7 +509,8 @@ impl Batch {
                 sql: "INSERT INTO key (tenant, subject, shard, wrapped, destroyed_ms) \
                       SELECT * FROM unnest($1, $2, $3, $4, $5) \
                       ON CONFLICT (tenant, subject, shard) DO UPDATE SET \
-                          wrapped = excluded.wrapped, destroyed_ms = excluded.destroyed_ms",
+                          wrapped = excluded.wrapped, destroyed_ms = excluded.destroyed_ms"
+                    .into(),
                 params: vec![
                     ints(column(rows, |(key, _)| tenant(key.tenant))?),
                     uuids(column(rows, |(key, _)| Ok(Sixteen(key.subject)))?),
@@ -506,7 +524,8 @@ impl Batch {
             let (names, values) = self.new_metas.into_iter().unzip();
             out.push(Statement {
                 sql: "INSERT INTO meta (name, value) SELECT * FROM unnest($1, $2) \
-                      ON CONFLICT (name) DO NOTHING",
+                      ON CONFLICT (name) DO NOTHING"
+                    .into(),
                 params: vec![texts(names), byteas(values)],
             });
         }
@@ -514,7 +533,8 @@ impl Batch {
             let (names, values) = self.metas.into_iter().unzip();
             out.push(Statement {
                 sql: "INSERT INTO meta (name, value) SELECT * FROM unnest($1, $2) \
-                      ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                      ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+                    .into(),
                 params: vec![texts(names), byteas(values)],
             });
         }

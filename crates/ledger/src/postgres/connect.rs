@@ -38,6 +38,9 @@ pub struct Postgres {
     /// The schema of the tables; its roles are `<schema>_service` and `<schema>_tenant`. 1 to 40
     /// lower-case letters, digits and `_`, a letter first.
     pub schema: String,
+    /// Where streaming replicas of the database are, each as `url` says where the database is; with the
+    /// same login, password and authority.
+    pub replicas: Vec<String>,
 }
 
 /// What the driver or the server says, without values: a detail may show a row.
@@ -78,14 +81,18 @@ fn is_here(host: &Host) -> bool {
 
 impl Connector {
     pub(super) fn new(location: &Postgres) -> Result<Self, LedgerError> {
+        Self::to(&location.url, location)
+    }
+
+    /// To another server that is like that of the location.
+    pub(super) fn to(url: &str, location: &Postgres) -> Result<Self, LedgerError> {
         let refused = |what: String| LedgerError::Storage(format!("the store's URL: {what}"));
         // What is wrong with it is told without the URL, which may hold a password.
-        let mut config: Config =
-            (location.url.parse()).map_err(|error: tokio_postgres::Error| {
-                let source = std::error::Error::source(&error).map(ToString::to_string);
-                refused(source.unwrap_or_else(|| error.to_string()))
-            })?;
-        if !location.url.starts_with("postgres://") && !location.url.starts_with("postgresql://") {
+        let mut config: Config = (url.parse()).map_err(|error: tokio_postgres::Error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            refused(source.unwrap_or_else(|| error.to_string()))
+        })?;
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(refused("it begins with postgres://".into()));
         }
         if let Some(password) = &location.password {

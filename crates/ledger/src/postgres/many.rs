@@ -21,7 +21,8 @@ pub(super) fn page_of(token: Token, from: Hit, since: Number, rows: usize) -> St
     Statement {
         sql: "SELECT number, shard FROM posting \
               WHERE token = $1 AND number <= $2 AND (number < $2 OR shard >= $3) AND number >= $4 \
-              ORDER BY number DESC, shard LIMIT $5",
+              ORDER BY number DESC, shard LIMIT $5"
+            .into(),
         params: vec![
             big(rows::token(token)),
             big(bound(from.number.0)),
@@ -142,6 +143,7 @@ pub(super) fn newest(snapshot: &PgSnapshot, key: &HeadKey) -> Result<Option<Newe
         };
         return Ok(Some((head, snapshot.document(head.at)?)));
     }
+    // The name's home may not be known, and follows from the id.
     let sql = "SELECT head.number, at_shard, version, deleted, audit, body FROM head \
                LEFT JOIN document ON document.number = head.number AND document.shard = at_shard \
                WHERE head.tenant = $1 AND head.id = $2";
@@ -159,6 +161,9 @@ pub(super) fn documents(
 ) -> Result<Vec<Option<Vec<u8>>>, LedgerError> {
     if places.is_empty() {
         return Ok(Vec::new());
+    }
+    if snapshot.is_spread() {
+        return documents_by_size(snapshot, places, bytes_max);
     }
     // The bytes of a body are known without reading it.
     let sql = "SELECT place, CASE WHEN bytes <= $4 OR place = first THEN body END FROM ( \
@@ -189,6 +194,37 @@ pub(super) fn documents(
         }
     }
     Ok(rows)
+}
+
+/// The same in two steps, since adding up over the rows of several servers is nothing that could be sent
+/// to them.
+fn documents_by_size(
+    snapshot: &PgSnapshot,
+    places: &[Hit],
+    bytes_max: usize,
+) -> Result<Vec<Option<Vec<u8>>>, LedgerError> {
+    let sql = "SELECT document.number, document.shard, octet_length(body)::bigint \
+               FROM unnest($1, $2) AS wanted (number, shard) \
+               JOIN document ON document.number = wanted.number AND document.shard = wanted.shard";
+    let sizes = snapshot.page("document", sql, places_of(places).into(), |row| {
+        Ok((hit(row)?, row.big::<usize>(2)?))
+    })?;
+    let sizes: HashMap<Hit, usize> = sizes.into_iter().collect();
+    let mut bytes = 0;
+    let some = places.iter().take_while(|at| {
+        let is_first = bytes == 0;
+        bytes += sizes.get(at).copied().unwrap_or(0);
+        is_first || bytes <= bytes_max
+    });
+    let some = &places[..some.count()];
+    let sql = "SELECT document.number, document.shard, body \
+               FROM unnest($1, $2) AS wanted (number, shard) \
+               JOIN document ON document.number = wanted.number AND document.shard = wanted.shard";
+    let found = snapshot.page("document", sql, places_of(some).into(), |row| {
+        Ok((hit(row)?, row.get::<Vec<u8>>(2)?))
+    })?;
+    let found: HashMap<Hit, Vec<u8>> = found.into_iter().collect();
+    Ok(some.iter().map(|at| found.get(at).cloned()).collect())
 }
 
 /// The newest versions of several names.
@@ -262,9 +298,18 @@ pub(super) fn storage(
     snapshot: &PgSnapshot,
     schema: &str,
 ) -> Result<Vec<StoragePart>, LedgerError> {
-    let sql = "SELECT relname::text, pg_total_relation_size(pg_class.oid) FROM pg_class \
-               JOIN pg_namespace ON pg_namespace.oid = relnamespace \
-               WHERE nspname = $1 AND relkind = 'r' ORDER BY relname";
+    let sql = if snapshot.is_spread() {
+        "SELECT relname::text, \
+             CASE WHEN EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = pg_class.oid) \
+                 THEN citus_total_relation_size(pg_class.oid) \
+                 ELSE pg_total_relation_size(pg_class.oid) END \
+         FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+         WHERE nspname = $1 AND relkind = 'r' ORDER BY relname"
+    } else {
+        "SELECT relname::text, pg_total_relation_size(pg_class.oid) FROM pg_class \
+         JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+         WHERE nspname = $1 AND relkind = 'r' ORDER BY relname"
+    };
     snapshot.page("pg_class", sql, vec![text(schema.to_owned())], |row| {
         Ok(StoragePart {
             name: row.get(0)?,

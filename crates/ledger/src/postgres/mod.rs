@@ -6,13 +6,17 @@
 
 mod batch;
 mod connect;
+mod horizon;
 mod lease;
 mod many;
 mod read;
+mod replica;
 mod rows;
 mod scan;
 mod schema;
+mod scrub;
 mod server;
+mod spread;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -20,13 +24,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::connect::Postgres;
-use self::connect::fault;
 use self::read::PgSnapshot;
 use self::server::{LANES, Server};
 use self::turn::PgTurn;
 use crate::backend::{Backend, Blind, SharedStore, Sign, Snapshot, Standing, Touched, Turn, Write};
 use crate::leases::LeaseStanding;
-use crate::{LedgerError, Shard, StoragePart};
+use crate::{LedgerError, Number, Shard, StoragePart};
+
+/// Makes or migrates the schema of a store in a database, and with `citus` spreads its tables over the
+/// servers of a Citus cluster. Doing it again changes nothing. Whether the tables are spread.
+///
+/// # Errors
+/// `Storage`: what is missing on the server, in words that say what to do about it; also when there is a
+/// store already that is not spread.
+pub fn init_database(location: &Postgres, citus: bool) -> Result<bool, LedgerError> {
+    let server = Server::open(location, citus)?;
+    Ok(server.is_spread)
+}
 
 /// The store in a database.
 pub(crate) struct PgBackend {
@@ -36,20 +50,8 @@ pub(crate) struct PgBackend {
 impl PgBackend {
     /// Connects, and makes or migrates the tables.
     pub(crate) fn open(location: &Postgres) -> Result<Self, LedgerError> {
-        let server = Server::open(location)?;
+        let server = Server::open(location, false)?;
         Ok(Self { server })
-    }
-
-    /// Runs one statement outside any transaction, as the login itself.
-    fn execute(&self, sql: String) -> Result<(), LedgerError> {
-        let work = Arc::clone(&self.server.work);
-        self.server.wait(async move {
-            let connection = work.get().await?;
-            let outcome = connection.client()?.batch_execute(&sql).await;
-            outcome.map_err(|error| fault(&error))?;
-            connection.give_back();
-            Ok(())
-        })
     }
 }
 
@@ -71,6 +73,17 @@ impl Backend for PgBackend {
         Box::new(PgSnapshot::moment(&self.server))
     }
 
+    fn listing(&self) -> Box<dyn Snapshot> {
+        Box::new(PgSnapshot::listing(&self.server))
+    }
+
+    fn at_least(&self, number: Number) -> Box<dyn Snapshot> {
+        if self.server.replicas.is_empty() {
+            return self.snapshot();
+        }
+        Box::new(PgSnapshot::at_least(&self.server, number))
+    }
+
     fn now(&self) -> Box<dyn Snapshot> {
         Box::new(PgSnapshot::each(&self.server))
     }
@@ -79,11 +92,8 @@ impl Backend for PgBackend {
         Some(self)
     }
 
-    /// Frees the overwritten rows. What PostgreSQL leaves of them in free space and in its log, and in
-    /// the archives of that, goes when they are used again or removed; it is wrapped by a tenant's key.
-    fn scrub_keys(&self) -> Result<(), LedgerError> {
-        let schema = &self.server.names.schema;
-        self.execute(format!("VACUUM {schema}.key, {schema}.meta"))
+    fn scrub_keys(&self) -> Result<bool, LedgerError> {
+        scrub::scrub(&self.server)
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -115,11 +125,23 @@ impl SharedStore for PgBackend {
     }
 
     fn standings(&self) -> Result<Vec<Standing>, LedgerError> {
-        PgSnapshot::each(&self.server).standings()
+        let standings = PgSnapshot::each(&self.server).standings()?;
+        let last = standings.iter().map(|standing| standing.last).max();
+        let last = last.unwrap_or_default();
+        if self.server.horizon.newest() != Some(last) || self.server.is_spread {
+            // An id that is taken now is later than what was read.
+            let id = read::take_id(&self.server)?;
+            self.server.horizon.mark(id, last);
+        }
+        Ok(standings)
     }
 
     fn others_alive(&self, node: Blind) -> Result<usize, LedgerError> {
         lease::others_alive(&self.server, node)
+    }
+
+    fn change_meta(&self, name: &str, from: Vec<u8>, to: Vec<u8>) -> Result<(), LedgerError> {
+        turn::change_meta(&self.server, name, from, to)
     }
 
     fn stay(&self, node: Blind, alive_for: Duration) -> Result<LeaseStanding, LedgerError> {

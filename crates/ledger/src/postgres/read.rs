@@ -9,12 +9,14 @@ use tokio::sync::Mutex;
 use tokio_postgres::Row;
 
 use super::connect::{Connection, fault};
+use super::horizon;
 use super::many;
+use super::replica;
 use super::rows::{
     self, Columns, Param, Sixteen, big, bound, damaged, int, small, stored, text, uuid,
 };
 use super::scan::scan;
-use super::server::{Flight, Server, Statement};
+use super::server::{Before, Flight, Server, Statement};
 use crate::backend::{
     Head, HeadKey, KeyRow, Newest, OutboxRow, Snapshot, Standing, SubjectKey, Table, Write,
 };
@@ -31,7 +33,7 @@ const SERVICE: i64 = -1;
 /// A transaction.
 pub(super) enum Held {
     /// It begins with the first read, in the same flight.
-    Ahead,
+    Ahead(Start),
     /// It is under way, with a role.
     Open(Connection, i64),
     Ended,
@@ -42,9 +44,19 @@ impl Held {
     pub(super) fn take(&mut self) -> Option<Connection> {
         match std::mem::replace(self, Self::Ended) {
             Self::Open(connection, _) => Some(connection),
-            Self::Ahead | Self::Ended => None,
+            Self::Ahead(_) | Self::Ended => None,
         }
     }
+}
+
+/// How a transaction that reads begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start {
+    Plain,
+    /// It will be asked for its horizon.
+    Marked,
+    /// On a replica that has everything up to a number, if there is one.
+    AtLeast(Number),
 }
 
 enum Source {
@@ -70,7 +82,7 @@ pub(super) struct Fetched {
 /// Reads the meta row of the outer layers of tokens, without keeping others from it.
 pub(super) fn layers() -> Statement {
     Statement {
-        sql: "SELECT value FROM meta WHERE name = $1",
+        sql: "SELECT value FROM meta WHERE name = $1".into(),
         params: vec![text(TOKENS.to_owned())],
     }
 }
@@ -112,7 +124,21 @@ impl PgSnapshot {
 
     /// The rows as they are at one moment, that of the first read.
     pub(super) fn moment(server: &Arc<Server>) -> Self {
-        let ahead = Arc::new(Mutex::new(Held::Ahead));
+        Self::starting(server, Start::Plain)
+    }
+
+    /// The same, with a horizon as near as can be.
+    pub(super) fn listing(server: &Arc<Server>) -> Self {
+        Self::starting(server, Start::Marked)
+    }
+
+    /// The rows of a moment at which everything up to a number was there.
+    pub(super) fn at_least(server: &Arc<Server>, number: Number) -> Self {
+        Self::starting(server, Start::AtLeast(number))
+    }
+
+    fn starting(server: &Arc<Server>, start: Start) -> Self {
+        let ahead = Arc::new(Mutex::new(Held::Ahead(start)));
         Self::new(server, Source::Held(ahead), Fetched::default(), false)
     }
 
@@ -143,6 +169,7 @@ impl PgSnapshot {
                 let work = Arc::clone(&self.server.work);
                 let flight = Flight {
                     begin,
+                    before: None,
                     statements,
                     is_whole: true,
                 };
@@ -155,18 +182,14 @@ impl PgSnapshot {
             Source::Held(held) => {
                 let held = Arc::clone(held);
                 let role = self.server.role(tenant);
-                let begin = self.server.begin_read(tenant, true);
-                let views = Arc::clone(&self.server.views);
+                let server = Arc::downgrade(&self.server);
                 self.server.wait(async move {
                     let mut held = held.lock().await;
                     match &mut *held {
-                        Held::Ahead => {
-                            let flight = Flight {
-                                begin,
-                                statements,
-                                is_whole: false,
-                            };
-                            let (connection, answers) = flight.send(&views).await?;
+                        Held::Ahead(start) => {
+                            let server = server.upgrade().ok_or(LedgerError::Closed)?;
+                            let (connection, answers) =
+                                begin(&server, *start, tenant, statements).await?;
                             *held = Held::Open(connection, wanted);
                             Ok(answers)
                         }
@@ -193,6 +216,7 @@ impl PgSnapshot {
     }
 
     fn query(&self, sql: &'static str, params: Vec<Param>) -> Result<Vec<Row>, LedgerError> {
+        let sql = sql.into();
         let answers = self.queries(vec![Statement { sql, params }])?;
         Ok(answers.into_iter().next().unwrap_or_default())
     }
@@ -269,6 +293,66 @@ impl Drop for PgSnapshot {
             self.server.roll_back(connection);
         }
     }
+}
+
+/// Begins a transaction that reads, with what it reads first.
+async fn begin(
+    server: &Server,
+    start: Start,
+    tenant: Option<TenantId>,
+    statements: Vec<Statement>,
+) -> Result<(Connection, Vec<Vec<Row>>), LedgerError> {
+    let mut flight = Flight {
+        begin: server.begin_read(tenant, true),
+        before: None,
+        statements,
+        is_whole: false,
+    };
+    match start {
+        Start::AtLeast(number) => {
+            let primary = std::mem::replace(&mut flight.begin, server.begin_read(None, true));
+            flight.before = Some(replica::before(number, server.role(tenant)));
+            let (served, declined) = server.replicas.serve(&flight, number).await;
+            declined.into_iter().for_each(|one| server.roll_back(one));
+            if let Some(served) = served {
+                return Ok(served);
+            }
+            flight.begin = primary;
+            flight.before = None;
+        }
+        Start::Marked if !server.is_spread => {
+            let then = format!("COMMIT; {}", flight.begin);
+            flight.begin = server.begin_read(None, false);
+            flight.before = Some(Before {
+                statements: horizon::statements(),
+                then,
+            });
+            let (connection, mut answers) = flight.send(&server.views).await?;
+            let rest = answers.split_off(2);
+            let (number, id) = (horizon::one(&answers[0])?, horizon::one(&answers[1])?);
+            let number = u64::try_from(number).map_err(|_| damaged("shard"))?;
+            server.horizon.mark(id, Number(number));
+            return Ok((connection, rest));
+        }
+        Start::Plain | Start::Marked => {}
+    }
+    flight.send(&server.views).await
+}
+
+/// Takes the id of a transaction.
+pub(super) fn take_id(server: &Arc<Server>) -> Result<i64, LedgerError> {
+    let flight = Flight {
+        begin: server.begin_read(None, false),
+        before: None,
+        statements: vec![horizon::id()],
+        is_whole: true,
+    };
+    let work = Arc::clone(&server.work);
+    server.wait(async move {
+        let (connection, answers) = flight.send(&work).await?;
+        connection.give_back();
+        horizon::one(answers.first().map_or(&[][..], Vec::as_slice))
+    })
 }
 
 /// A transaction that begins as the ledger itself.
@@ -348,6 +432,7 @@ impl Snapshot for PgSnapshot {
         };
         // Meta rows are nobody's; whoever looks at a tenant's rows may still have to ask for one.
         let params = vec![text(name.to_owned())];
+        let sql = sql.into();
         let answers = self.queries_as(SERVICE, vec![Statement { sql, params }])?;
         layers_of(answers.first().map_or(&[], Vec::as_slice))
     }
@@ -371,20 +456,38 @@ impl Snapshot for PgSnapshot {
             return Ok(*head);
         }
         // The home follows from the id, so there is no second row of the name.
-        let sql = "SELECT number, at_shard, version, deleted, audit FROM head \
-                   WHERE tenant = $1 AND id = $2";
-        let params = vec![int(rows::tenant(key.tenant)?), uuid(Sixteen(key.id))];
+        let mut params = vec![int(rows::tenant(key.tenant)?), uuid(Sixteen(key.id))];
+        let sql = match key.home.0 {
+            Some(home) => {
+                params.push(small(shard_bound(home)));
+                "SELECT number, at_shard, version, deleted, audit FROM head \
+                 WHERE tenant = $1 AND id = $2 AND shard = $3"
+            }
+            None => {
+                "SELECT number, at_shard, version, deleted, audit FROM head \
+                 WHERE tenant = $1 AND id = $2"
+            }
+        };
         self.one("head", sql, params, |row| head_of(row, 0))
     }
 
     fn superseded(&self, key: &HeadKey, version: u32) -> Result<Option<Hit>, LedgerError> {
-        let sql = "SELECT number, at_shard FROM superseded \
-                   WHERE tenant = $1 AND id = $2 AND version = $3";
-        let params = vec![
+        let mut params = vec![
             int(rows::tenant(key.tenant)?),
             uuid(Sixteen(key.id)),
             big(version.into()),
         ];
+        let sql = match key.home.0 {
+            Some(home) => {
+                params.push(small(shard_bound(home)));
+                "SELECT number, at_shard FROM superseded \
+                 WHERE tenant = $1 AND id = $2 AND version = $3 AND shard = $4"
+            }
+            None => {
+                "SELECT number, at_shard FROM superseded \
+                 WHERE tenant = $1 AND id = $2 AND version = $3"
+            }
+        };
         self.one("superseded", sql, params, hit)
     }
 
@@ -420,8 +523,13 @@ impl Snapshot for PgSnapshot {
         if stored(since.0).is_err() {
             return Ok(Vec::new());
         }
-        let Statement { sql, params } = many::page_of(token, from, since, rows);
-        self.page("posting", sql, params, hit)
+        let mut pages = self.queries(vec![many::page_of(token, from, since, rows)])?;
+        let rows = pages.pop().unwrap_or_default();
+        let columns = rows.iter().map(|row| Columns {
+            row,
+            table: "posting",
+        });
+        columns.map(|row| hit(&row)).collect()
     }
 
     fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError> {
@@ -438,6 +546,14 @@ impl Snapshot for PgSnapshot {
 
     fn is_far(&self) -> bool {
         true
+    }
+
+    fn horizon(&self) -> Result<Option<Number>, LedgerError> {
+        if self.is_spread() {
+            return Ok(Some(self.server.horizon.by_time()));
+        }
+        let rows = self.query(horizon::LOWEST, Vec::new())?;
+        Ok(Some(self.server.horizon.of(horizon::one(&rows)?)))
     }
 
     fn pages(
@@ -631,8 +747,15 @@ impl Snapshot for PgSnapshot {
         if let Some(row) = self.fetched.keys.get(key) {
             return Ok(row.clone());
         }
-        let sql = "SELECT wrapped, destroyed_ms FROM key WHERE tenant = $1 AND subject = $2";
-        let params = vec![int(rows::tenant(key.tenant)?), uuid(Sixteen(key.subject))];
+        let mut params = vec![int(rows::tenant(key.tenant)?), uuid(Sixteen(key.subject))];
+        let sql = match key.home.0 {
+            Some(home) => {
+                params.push(small(shard_bound(home)));
+                "SELECT wrapped, destroyed_ms FROM key \
+                 WHERE tenant = $1 AND subject = $2 AND shard = $3"
+            }
+            None => "SELECT wrapped, destroyed_ms FROM key WHERE tenant = $1 AND subject = $2",
+        };
         self.one("key", sql, params, |row| key_of(row, 0))
     }
 

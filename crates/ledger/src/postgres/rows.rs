@@ -51,6 +51,7 @@ params! {
     big: i64 = INT8,
     boolean: bool = BOOL,
     uuid: Sixteen = UUID,
+    maybe_uuid: Option<Sixteen> = UUID,
     text: String = TEXT,
     bytes: Vec<u8> = BYTEA,
     smalls: Vec<i16> = INT2_ARRAY,

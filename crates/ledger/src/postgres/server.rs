@@ -1,16 +1,20 @@
 //! The server as the backend's threads see it: pools, transactions, and the way from a thread that
 //! waits to a runtime that doesn't.
 
+use std::borrow::Cow;
 use std::sync::{Arc, mpsc};
 
-use futures_util::future::{join_all, join3};
+use futures_util::future::{join, join_all, join4};
 use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
 use super::connect::{Connection, Connector, Pool, Postgres, fault};
+use super::horizon::Horizon;
+use super::replica::{self, Replicas};
 use super::rows::Param;
 use super::schema::{self, Names};
+use super::spread;
 use crate::{LedgerError, TenantId};
 
 /// Groups that are written at once.
@@ -24,7 +28,7 @@ const WORK: usize = LANES + 8;
 
 /// A statement and its parameters.
 pub(super) struct Statement {
-    pub(super) sql: &'static str,
+    pub(super) sql: Cow<'static, str>,
     pub(super) params: Vec<Param>,
 }
 
@@ -37,29 +41,45 @@ impl Statement {
 
     /// Sends it when first polled, without a name and in one flight.
     pub(super) async fn rows(&self, client: &Client) -> Result<Vec<Row>, Error> {
-        client.query_typed(self.sql, &self.typed()).await
+        client.query_typed(&self.sql, &self.typed()).await
     }
 
     /// The same where no rows come back.
     pub(super) async fn done(&self, client: &Client) -> Result<(), Error> {
         client
-            .execute_typed(self.sql, &self.typed())
+            .execute_typed(&self.sql, &self.typed())
             .await
             .map(drop)
     }
 }
 
+/// What is asked before the rest of a flight, with the words that then lead to the rest.
+pub(super) struct Before {
+    pub(super) statements: Vec<Statement>,
+    pub(super) then: String,
+}
+
 /// A transaction's first flight: how it begins, what it then asks, and whether that is all.
 pub(super) struct Flight {
     pub(super) begin: String,
+    pub(super) before: Option<Before>,
     pub(super) statements: Vec<Statement>,
     pub(super) is_whole: bool,
 }
 
 impl Flight {
-    /// The answers, or the first error. Polled in order, so sent in order, and nobody waits for an
-    /// answer in between.
+    /// The answers, those to what is asked before first, or the first error. Polled in order, so sent
+    /// in order, and nobody waits for an answer in between.
     async fn answers(&self, client: &Client) -> Result<Vec<Vec<Row>>, Error> {
+        let before = async {
+            let Some(Before { statements, then }) = &self.before else {
+                return Ok(Vec::new());
+            };
+            let asked = join_all(statements.iter().map(|one| one.rows(client)));
+            let (rows, then) = join(asked, client.batch_execute(then)).await;
+            let rows = rows.into_iter().collect::<Result<Vec<_>, Error>>()?;
+            then.map(|()| rows)
+        };
         let queries = join_all(self.statements.iter().map(|one| one.rows(client)));
         let end = async {
             if self.is_whole {
@@ -68,11 +88,15 @@ impl Flight {
                 Ok(())
             }
         };
-        let (began, rows, ended) = join3(client.batch_execute(&self.begin), queries, end).await;
+        let (began, before, rows, ended) =
+            join4(client.batch_execute(&self.begin), before, queries, end).await;
         began?;
-        let rows = rows.into_iter().collect();
+        let mut answers = before?;
+        for rows in rows {
+            answers.push(rows?);
+        }
         ended?;
-        rows
+        Ok(answers)
     }
 
     /// Sends it, again on a new connection if the kept one turns out to have died: until then nothing
@@ -108,13 +132,22 @@ pub(super) struct Server {
     pub(super) names: Names,
     /// Whether the tables are spread over several servers.
     pub(super) is_spread: bool,
+    pub(super) replicas: Replicas,
+    pub(super) horizon: Horizon,
 }
 
 impl Server {
-    /// Connects, and makes or migrates the schema.
-    pub(super) fn open(location: &Postgres) -> Result<Arc<Self>, LedgerError> {
+    /// Connects, and makes or migrates the schema. If that is wished for, spreads an empty one over the
+    /// servers of a Citus cluster.
+    pub(super) fn open(location: &Postgres, spread: bool) -> Result<Arc<Self>, LedgerError> {
         let names = Names::new(&location.schema)?;
         let connector = Connector::new(location)?;
+        let mut replicas = Vec::with_capacity(location.replicas.len());
+        for url in &location.replicas {
+            let connector = Connector::to(url, location)
+                .map_err(|error| LedgerError::Storage(format!("a replica of {error}")))?;
+            replicas.push(Pool::new(connector, VIEWS));
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("ledger-postgres")
@@ -123,21 +156,47 @@ impl Server {
             .map_err(|error| {
                 LedgerError::Storage(format!("no threads for connections to PostgreSQL: {error}"))
             })?;
-        let server = Arc::new(Self {
+        let mut server = Self {
             runtime: Some(runtime),
             views: Pool::new(connector.clone(), VIEWS),
             work: Pool::new(connector, WORK),
             names,
             is_spread: false,
-        });
+            replicas: Replicas::default(),
+            horizon: Horizon::default(),
+        };
         let (work, names) = (Arc::clone(&server.work), server.names.clone());
-        server.wait(async move {
+        let wants_identity = !replicas.is_empty();
+        let (is_spread, identity) = server.wait(async move {
             let connection = work.get().await?;
-            schema::prepare(connection.client()?, &names).await?;
+            let client = connection.client()?;
+            if spread {
+                spread::check(client).await?;
+            }
+            schema::prepare(client, &names).await?;
+            let mut is_spread = spread::is_spread(client, &names).await?;
+            if spread && !is_spread {
+                spread::spread(client, &names).await?;
+                is_spread = true;
+            }
+            let identity = if wants_identity {
+                Some(replica::identity(client).await?)
+            } else {
+                None
+            };
             connection.give_back();
-            Ok(())
+            Ok((is_spread, identity))
         })?;
-        Ok(server)
+        if is_spread && !replicas.is_empty() {
+            return Err(LedgerError::Storage(
+                "store.replicas: replicas of a store that is spread over several servers can't be asked: \
+                 nothing says that all of them are of one moment"
+                    .into(),
+            ));
+        }
+        server.is_spread = is_spread;
+        server.replicas = Replicas::new(replicas, identity.unwrap_or_default());
+        Ok(Arc::new(server))
     }
 
     /// Runs on the connections' own threads and waits here. A worker of somebody's runtime hands its
@@ -181,11 +240,21 @@ impl Server {
         };
         let role = self.role(tenant);
         // Every read is by a key. Without statistics of a new table the planner would not think so.
+        let tell = self.tell_workers();
         format!(
-            "BEGIN ISOLATION LEVEL {level} READ ONLY; SET LOCAL search_path = {schema}; \
+            "BEGIN ISOLATION LEVEL {level} READ ONLY; {tell}SET LOCAL search_path = {schema}; \
              SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL jit = off; \
              SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; {role}"
         )
+    }
+
+    /// Where the tables are spread, what is set has to be set on all servers.
+    fn tell_workers(&self) -> &'static str {
+        if self.is_spread {
+            "SET LOCAL citus.propagate_set_commands = 'local'; "
+        } else {
+            ""
+        }
     }
 
     /// How a transaction begins that writes. Nobody waits for long: neither for a lock, nor for a node
@@ -194,8 +263,9 @@ impl Server {
         let Names {
             schema, service, ..
         } = &self.names;
+        let tell = self.tell_workers();
         format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = {schema}; \
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {tell}SET LOCAL search_path = {schema}; \
              SET LOCAL lock_timeout = '20s'; SET LOCAL idle_in_transaction_session_timeout = '20s'; \
              SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL ROLE {service}; \
              SELECT set_config('synchronous_commit', 'on', true) \

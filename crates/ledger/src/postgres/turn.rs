@@ -17,12 +17,14 @@ use tokio_postgres::{Error, Row};
 
 use super::batch::Batch;
 use super::connect::{Connection, fault};
+use super::horizon;
 use super::read::{Fetched, Held, PgSnapshot, head_of, held, key_of, layers, layers_of, tree_of};
 use super::rows::{
-    Columns, Sixteen, big, bigs, bytes, ints, shard, small, smalls, stored, tenant, text, texts,
-    uuids,
+    Columns, Sixteen, big, bigs, bytes, damaged, ints, shard, small, smalls, stored, tenant, text,
+    texts, uuids,
 };
 use super::server::{Flight, Server, Statement, is_lost};
+use super::spread::narrowed;
 use crate::backend::{Head, HeadKey, Home, Sign, Snapshot, SubjectKey, Touched, Turn, Write};
 use crate::bootstrap::tenant_row;
 use crate::leases::Lease;
@@ -49,7 +51,8 @@ fn lock_shards(shards: Vec<i16>) -> Statement {
     Statement {
         sql: "SELECT shard, last_number, tree_size, tree_edge, lease_holder, lease_epoch \
               FROM shard WHERE shard = ANY($1) \
-              ORDER BY shard FOR UPDATE",
+              ORDER BY shard FOR UPDATE"
+            .into(),
         params: vec![smalls(shards)],
     }
 }
@@ -67,11 +70,17 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
     let home = |home: Home| home.0.map_or(Ok(-1), shard);
     let mut statements = vec![
         lock_shards(shards.collect::<Result<_, _>>()?),
+        // Numbers go on from those of all shards: see `horizon.rs`.
+        Statement {
+            sql: "SELECT max(last_number) FROM shard".into(),
+            params: Vec::new(),
+        },
         Statement {
             sql: "SELECT head.tenant, head.id, number, at_shard, version, deleted, audit \
                   FROM unnest($1, $2, $3) AS wanted (tenant, id, shard) \
                   JOIN head ON head.tenant = wanted.tenant AND head.id = wanted.id \
-                      AND head.shard = wanted.shard",
+                      AND head.shard = wanted.shard"
+                .into(),
             params: vec![
                 ints(
                     (heads.iter())
@@ -89,7 +98,8 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
         Statement {
             sql: "SELECT cursor.consumer, cursor.shard, number \
                   FROM unnest($1, $2) AS wanted (consumer, shard) \
-                  JOIN cursor ON cursor.consumer = wanted.consumer AND cursor.shard = wanted.shard",
+                  JOIN cursor ON cursor.consumer = wanted.consumer AND cursor.shard = wanted.shard"
+                .into(),
             params: vec![
                 texts(
                     cursors
@@ -108,7 +118,8 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
             sql: "SELECT outbox.due_ms, outbox.shard, outbox.id \
                   FROM unnest($1, $2, $3) AS wanted (due_ms, shard, id) \
                   JOIN outbox ON outbox.due_ms = wanted.due_ms AND outbox.shard = wanted.shard \
-                      AND outbox.id = wanted.id",
+                      AND outbox.id = wanted.id"
+                .into(),
             params: vec![
                 bigs(
                     (outbox.iter())
@@ -127,7 +138,8 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
             sql: "SELECT key.tenant, key.subject, wrapped, destroyed_ms \
                   FROM unnest($1, $2, $3) AS wanted (tenant, subject, shard) \
                   JOIN key ON key.tenant = wanted.tenant AND key.subject = wanted.subject \
-                      AND key.shard = wanted.shard",
+                      AND key.shard = wanted.shard"
+                .into(),
             params: vec![
                 ints(
                     (keys.iter())
@@ -153,7 +165,7 @@ fn opening(touched: &Touched) -> Result<Vec<Statement>, LedgerError> {
 fn locked_metas(touched: &Touched) -> Option<Statement> {
     let names: Vec<String> = touched.metas.iter().cloned().collect();
     (!names.is_empty()).then(|| Statement {
-        sql: "SELECT name, value FROM meta WHERE name = ANY($1) ORDER BY name FOR UPDATE",
+        sql: "SELECT name, value FROM meta WHERE name = ANY($1) ORDER BY name FOR UPDATE".into(),
         params: vec![texts(names)],
     })
 }
@@ -166,10 +178,78 @@ fn secrets(touched: &Touched) -> Option<Statement> {
     (!names.is_empty()).then(|| Statement {
         sql: "SELECT wanted.name, count(*) FROM unnest($1) AS wanted (name) \
               JOIN meta ON meta.name = wanted.name OR starts_with(meta.name, wanted.name || '/') \
-              GROUP BY wanted.name",
+              GROUP BY wanted.name"
+            .into(),
         params: vec![texts(names)],
     })
 }
+
+/// The same where the tables are spread: shard by shard, and which of the answers each of them belongs to.
+fn opening_by_shard(touched: &Touched) -> Result<(Vec<Statement>, Vec<usize>), LedgerError> {
+    let mut statements = Vec::new();
+    let mut parts = Vec::new();
+    for at in &touched.shards {
+        let at = shard(*at)?;
+        statements.push(Statement {
+            sql: "SELECT shard, last_number, tree_size, tree_edge, lease_holder, lease_epoch \
+                  FROM shard WHERE shard = $1 FOR UPDATE"
+                .into(),
+            params: vec![small(at)],
+        });
+        parts.push(LOCKS);
+    }
+    for at in &touched.shards {
+        let of = Touched {
+            shards: BTreeSet::new(),
+            heads: (touched.heads.iter().copied())
+                .filter(|key| key.home.0 == Some(*at))
+                .collect(),
+            cursors: (touched.cursors.iter())
+                .filter(|(_, shard)| shard == at)
+                .cloned()
+                .collect(),
+            outbox: (touched.outbox.iter().copied())
+                .filter(|key| key.shard == *at)
+                .collect(),
+            keys: (touched.keys.iter().copied())
+                .filter(|key| key.home.0 == Some(*at))
+                .collect(),
+            ..Touched::default()
+        };
+        let wanted = [
+            of.heads.is_empty(),
+            of.cursors.is_empty(),
+            of.outbox.is_empty(),
+            of.keys.is_empty(),
+        ];
+        let asked = opening(&of)?.into_iter().skip(ASKED).take(wanted.len());
+        for (place, statement) in asked.enumerate().filter(|(place, _)| !wanted[*place]) {
+            statements.push(narrowed(statement, shard(*at)?)?);
+            parts.push(ASKED + place);
+        }
+    }
+    // Meta rows lie on every server.
+    let everywhere = [Some(layers()), locked_metas(touched), secrets(touched)];
+    for (place, statement) in everywhere.into_iter().flatten().enumerate() {
+        statements.push(statement);
+        parts.push(ASKED + 4 + place);
+    }
+    Ok((statements, parts))
+}
+
+/// The answers that [`opening`] would get.
+fn together(answers: Vec<Vec<Row>>, parts: &[usize]) -> Vec<Vec<Row>> {
+    let last = parts.iter().copied().max().unwrap_or_default();
+    let mut all: Vec<Vec<Row>> = (0..=last).map(|_| Vec::new()).collect();
+    for (rows, part) in answers.into_iter().zip(parts) {
+        all[*part].extend(rows);
+    }
+    all
+}
+
+/// Where in what a turn asks first the locks are, and where what it reads under them begins.
+const LOCKS: usize = 0;
+const ASKED: usize = 2;
 
 /// What the shards' own rows say.
 struct Locked {
@@ -272,49 +352,118 @@ fn fetched(answers: &[Vec<Row>], touched: Touched) -> Result<Fetched, LedgerErro
     Ok(fetched)
 }
 
-/// The tokens of the versions that the group may supersede, and of others that it asks for.
+/// The tokens of the versions that the group may supersede, and of others that it asks for: one
+/// statement, or one for each shard.
 fn posted_of(
     heads: impl Iterator<Item = Head>,
     others: &BTreeSet<Hit>,
-) -> Result<Option<Statement>, LedgerError> {
-    let live: BTreeSet<Hit> = (heads.filter(|head| !head.deleted && !head.audit))
+    by_shard: bool,
+) -> Result<Vec<Statement>, LedgerError> {
+    let all: BTreeSet<Hit> = (heads.filter(|head| !head.deleted && !head.audit))
         .map(|head| head.at)
         .chain(others.iter().copied())
         .collect();
-    if live.is_empty() {
-        return Ok(None);
+    let mut live: BTreeMap<Option<Shard>, Vec<Hit>> = BTreeMap::new();
+    for at in all {
+        live.entry(by_shard.then_some(at.shard))
+            .or_default()
+            .push(at);
     }
-    Ok(Some(Statement {
-        sql: "SELECT posted.number, posted.shard, tokens \
-              FROM unnest($1, $2) AS wanted (number, shard) \
-              JOIN posted ON posted.number = wanted.number AND posted.shard = wanted.shard",
-        params: vec![
-            bigs(
-                (live.iter())
-                    .map(|at| stored(at.number.0))
-                    .collect::<Result<_, _>>()?,
-            ),
-            smalls(
-                (live.iter())
-                    .map(|at| shard(at.shard))
-                    .collect::<Result<_, _>>()?,
-            ),
-        ],
-    }))
+    let statements = live.into_iter().map(|(part, live)| {
+        let statement = Statement {
+            sql: "SELECT posted.number, posted.shard, tokens \
+                  FROM unnest($1, $2) AS wanted (number, shard) \
+                  JOIN posted ON posted.number = wanted.number AND posted.shard = wanted.shard"
+                .into(),
+            params: vec![
+                bigs(
+                    (live.iter())
+                        .map(|at| stored(at.number.0))
+                        .collect::<Result<_, _>>()?,
+                ),
+                smalls(
+                    (live.iter())
+                        .map(|at| shard(at.shard))
+                        .collect::<Result<_, _>>()?,
+                ),
+            ],
+        };
+        match part {
+            Some(part) => narrowed(statement, shard(part)?),
+            None => Ok(statement),
+        }
+    });
+    statements.collect()
+}
+
+/// A document of a group, and the hash of its row: whether it is there tells what became of the group.
+type Witness = (Hit, [u8; 32]);
+
+/// What a group writes: a statement a table, or where the tables are spread, one for each shard of it.
+fn writing(
+    server: &Server,
+    writes: Vec<Write>,
+    trees: &BTreeMap<Shard, Tree>,
+) -> Result<(Vec<Statement>, Option<Witness>), LedgerError> {
+    if !server.is_spread {
+        let batch = Batch::of(writes)?;
+        let witness = batch.witness();
+        return Ok((batch.statements(trees)?, witness));
+    }
+    let mut parts: BTreeMap<Option<Shard>, Vec<Write>> = BTreeMap::new();
+    for at in trees.keys() {
+        parts.entry(Some(*at)).or_default();
+    }
+    for write in writes {
+        parts.entry(write.shard()).or_default().push(write);
+    }
+    let mut statements = Vec::new();
+    let mut witness = None;
+    for (part, writes) in parts {
+        let batch = Batch::of(writes)?;
+        witness = witness.or(batch.witness());
+        let Some(part) = part else {
+            statements.extend(batch.statements(&BTreeMap::new())?);
+            continue;
+        };
+        let grown = (trees.get(&part).map(|tree| (part, tree.clone())))
+            .into_iter()
+            .collect();
+        for statement in batch.statements(&grown)? {
+            statements.push(narrowed(statement, shard(part)?)?);
+        }
+    }
+    Ok((statements, witness))
 }
 
 impl PgTurn {
     /// Waits for the shards and reads what the group needs.
     pub(super) fn begin(server: &Arc<Server>, touched: Touched) -> Result<Self, LedgerError> {
+        let (statements, parts) = if server.is_spread {
+            let (statements, parts) = opening_by_shard(&touched)?;
+            (statements, Some(parts))
+        } else {
+            (opening(&touched)?, None)
+        };
         let flight = Flight {
             begin: server.begin_write(),
-            statements: opening(&touched)?,
+            before: None,
+            statements,
             is_whole: false,
         };
         let work = Arc::clone(&server.work);
         let (connection, standing, fetched, secrets) = server.wait(async move {
             let (connection, answers) = flight.send(&work).await?;
-            let standing = locked(&answers[0], &touched)?;
+            let answers = match &parts {
+                Some(parts) => together(answers, parts),
+                None => answers,
+            };
+            let mut standing = locked(&answers[LOCKS], &touched)?;
+            if !answers[1].is_empty() {
+                let last = horizon::one(&answers[1])?;
+                let last = u64::try_from(last).map_err(|_| damaged("shard"))?;
+                standing.last = standing.last.max(Number(last));
+            }
             let mut secrets = BTreeMap::new();
             if !touched.wrapping.is_empty() {
                 for row in answers.last().into_iter().flatten() {
@@ -323,8 +472,9 @@ impl PgTurn {
                 }
             }
             let others = touched.posted.clone();
-            let mut fetched = fetched(&answers[1..], touched)?;
-            if let Some(posted) = posted_of(fetched.heads.values().copied().flatten(), &others)? {
+            let mut fetched = fetched(&answers[ASKED..], touched)?;
+            let heads = fetched.heads.values().copied().flatten();
+            for posted in posted_of(heads, &others, parts.is_some())? {
                 let rows = posted.rows(connection.client()?).await;
                 for row in &rows.map_err(|error| fault(&error))? {
                     let row = Columns {
@@ -381,9 +531,7 @@ impl Turn for PgTurn {
         writes: Vec<Write>,
         trees: &BTreeMap<Shard, Tree>,
     ) -> Result<(), LedgerError> {
-        let batch = Batch::of(writes)?;
-        let witness = batch.witness();
-        let statements = batch.statements(trees)?;
+        let (statements, witness) = writing(&self.server, writes, trees)?;
         let (server, held) = (Arc::clone(&self.server), Arc::clone(&self.held));
         self.server.wait(async move {
             let connection = (held.lock().await.take())
@@ -447,7 +595,7 @@ async fn commit(connection: &Connection, statements: &[Statement]) -> Result<Out
 /// of it: as long as the old connection's transaction is not over, the lock is not free.
 async fn settle(
     server: &Arc<Server>,
-    witness: Option<(Hit, [u8; 32])>,
+    witness: Option<Witness>,
     why: &Error,
 ) -> Result<(), LedgerError> {
     let unknown = || {
@@ -479,9 +627,12 @@ async fn settle(
 
 async fn look_for(server: &Arc<Server>, at: Hit, digest: [u8; 32]) -> Result<bool, LedgerError> {
     let statements = vec![
-        lock_shards(vec![shard(at.shard)?]),
         Statement {
-            sql: "SELECT sha256(body) = $3 FROM document WHERE number = $1 AND shard = $2",
+            sql: "SELECT shard FROM shard WHERE shard = $1 FOR UPDATE".into(),
+            params: vec![small(shard(at.shard)?)],
+        },
+        Statement {
+            sql: "SELECT sha256(body) = $3 FROM document WHERE number = $1 AND shard = $2".into(),
             params: vec![
                 big(stored(at.number.0)?),
                 small(shard(at.shard)?),
@@ -491,6 +642,7 @@ async fn look_for(server: &Arc<Server>, at: Hit, digest: [u8; 32]) -> Result<boo
     ];
     let flight = Flight {
         begin: server.begin_write(),
+        before: None,
         statements,
         is_whole: false,
     };
@@ -512,13 +664,14 @@ pub(super) fn cover(server: &Arc<Server>, sign: &mut Sign<'_>) -> Result<String,
     let work = Arc::clone(&server.work);
     let flight = Flight {
         begin: server.begin_write(),
+        before: None,
         statements: vec![
             Statement {
-                sql: "SELECT value FROM meta WHERE name = $1 FOR UPDATE",
+                sql: "SELECT value FROM meta WHERE name = $1 FOR UPDATE".into(),
                 params: vec![text(CHECKPOINT.to_owned())],
             },
             Statement {
-                sql: "SELECT shard, tree_size, tree_edge FROM shard ORDER BY shard",
+                sql: "SELECT shard, tree_size, tree_edge FROM shard ORDER BY shard".into(),
                 params: Vec::new(),
             },
         ],
@@ -553,7 +706,7 @@ pub(super) fn cover(server: &Arc<Server>, sign: &mut Sign<'_>) -> Result<String,
     let value = signed.clone().into_bytes();
     server.wait(async move {
         let statements = [Statement {
-            sql: "UPDATE meta SET value = $2 WHERE name = $1",
+            sql: "UPDATE meta SET value = $2 WHERE name = $1".into(),
             params: vec![text(CHECKPOINT.to_owned()), bytes(value)],
         }];
         // Should the answer not come, the next signature says as much as this one.
@@ -566,4 +719,28 @@ pub(super) fn cover(server: &Arc<Server>, sign: &mut Sign<'_>) -> Result<String,
         }
     })?;
     Ok(signed)
+}
+
+/// Puts a meta row's value in the place of another, if that is still the row's.
+pub(super) fn change_meta(
+    server: &Arc<Server>,
+    name: &str,
+    from: Vec<u8>,
+    to: Vec<u8>,
+) -> Result<(), LedgerError> {
+    let flight = Flight {
+        begin: server.begin_write(),
+        before: None,
+        statements: vec![Statement {
+            sql: "UPDATE meta SET value = $3 WHERE name = $1 AND value = $2".into(),
+            params: vec![text(name.to_owned()), bytes(from), bytes(to)],
+        }],
+        is_whole: true,
+    };
+    let work = Arc::clone(&server.work);
+    server.wait(async move {
+        let (connection, _) = flight.send(&work).await?;
+        connection.give_back();
+        Ok(())
+    })
 }

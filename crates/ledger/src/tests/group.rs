@@ -60,8 +60,8 @@ impl Backend for Gated {
     fn snapshot(&self) -> Box<dyn Snapshot> {
         self.inner.snapshot()
     }
-    fn scrub_keys(&self) -> Result<(), LedgerError> {
-        Ok(())
+    fn scrub_keys(&self) -> Result<bool, LedgerError> {
+        Ok(true)
     }
     fn disk_bytes(&self) -> u64 {
         0
@@ -334,4 +334,36 @@ async fn checkpoints_follow_new_leaves_within_a_second() {
         (checkpoint(), backend.batches.load(Ordering::SeqCst)),
         (covering, batches)
     );
+}
+
+/// What a shared store's turn calls a scrub that becomes due in it.
+fn scrub_due_in_a_turn(node: [u8; 16]) -> Vec<u8> {
+    use crate::plan::{Group, SCRUB_DUE, State};
+    let rows = MemoryBackend::default().snapshot();
+    // Nothing tells one turn's numbers from another's.
+    let state = State::shared(
+        crate::Number(5),
+        &std::collections::BTreeMap::new(),
+        node,
+        std::collections::BTreeMap::new(),
+    );
+    let wrap = |_: &crate::data_keys::DataKey| Ok(Vec::new());
+    let mut group = Group::new(&*rows, &state, 0, &wrap);
+    group.scrub_is_due();
+    let writes = group.finish().unwrap().writes;
+    let due = writes.into_iter().find_map(|write| match write {
+        Write::Meta { name, value } if name == SCRUB_DUE => Some(value),
+        _ => None,
+    });
+    due.unwrap()
+}
+
+#[test]
+fn a_scrub_that_becomes_due_is_not_taken_for_another() {
+    let (one, other) = ([1; 16], [2; 16]);
+    let due: std::collections::BTreeSet<Vec<u8>> = [one, other, one]
+        .into_iter()
+        .map(scrub_due_in_a_turn)
+        .collect();
+    assert_eq!(due.len(), 3);
 }

@@ -107,7 +107,7 @@ impl Backend for Faulty {
         }
         self.inner.snapshot()
     }
-    fn scrub_keys(&self) -> Result<(), LedgerError> {
+    fn scrub_keys(&self) -> Result<bool, LedgerError> {
         let mut scrubs = self.scrubs.lock().unwrap();
         let number = scrubs.0;
         scrubs.0 += 1;
@@ -116,7 +116,7 @@ impl Backend for Faulty {
                 .wait_while(scrubs, |scrubs| number >= scrubs.1)
                 .unwrap(),
         );
-        Ok(())
+        Ok(true)
     }
     fn disk_bytes(&self) -> u64 {
         0

@@ -131,7 +131,7 @@ impl Backend for Shaken {
     fn snapshot(&self) -> Box<dyn Snapshot> {
         self.inner.snapshot()
     }
-    fn scrub_keys(&self) -> Result<(), LedgerError> {
+    fn scrub_keys(&self) -> Result<bool, LedgerError> {
         self.inner.scrub_keys()
     }
     fn disk_bytes(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! A PostgreSQL server of a test's own, and PgBouncer in front of it.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -21,6 +22,27 @@ fn programs() -> PathBuf {
     PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"))
 }
 
+/// Programs of a PostgreSQL that has Citus, if there is one: those in the folder that `CAIRN_TEST_CITUS`
+/// names, or the installed ones.
+fn programs_with_citus() -> Option<PathBuf> {
+    let programs = std::env::var_os("CAIRN_TEST_CITUS").map_or_else(programs, PathBuf::from);
+    let shared = Command::new(programs.join("pg_config"))
+        .arg("--sharedir")
+        .output();
+    // Where there is no pg_config, Debian has it here.
+    let shared = match shared {
+        Ok(output) if output.status.success() => {
+            PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+        }
+        _ => {
+            let version = programs.parent().and_then(Path::file_name)?;
+            Path::new("/usr/share/postgresql").join(version)
+        }
+    };
+    let there = shared.join("extension/citus.control").exists();
+    there.then_some(programs)
+}
+
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
@@ -33,6 +55,8 @@ fn command(program: &Path) -> Command {
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     }
     command.args(["--pdeathsig", "KILL"]).arg(program);
+    // Not that of the user who runs the tests, which others may not read.
+    command.env("HOME", "/nonexistent");
     command
 }
 
@@ -122,6 +146,7 @@ pub(crate) struct Cluster {
     child: Option<Child>,
     settings: Vec<String>,
     port: u16,
+    programs: PathBuf,
 }
 
 impl Cluster {
@@ -144,9 +169,56 @@ impl Cluster {
             child: None,
             settings,
             port: PORT,
+            programs: programs(),
         };
         cluster.run();
         cluster
+    }
+
+    /// A Citus cluster, a coordinator and its worker; `None` where Citus is not installed.
+    pub(crate) fn with_citus() -> Option<(Self, Self)> {
+        let programs = programs_with_citus()?;
+        let one = || {
+            let folder = folder();
+            copy(&template(), &folder.path().join("data"));
+            let mut server = Self {
+                folder,
+                child: None,
+                settings: Vec::new(),
+                port: free_port(),
+                programs: programs.clone(),
+            };
+            server.set(&[
+                "listen_addresses=127.0.0.1",
+                "shared_preload_libraries=citus",
+                "max_connections=200",
+            ]);
+            server.run();
+            server.sql("cairn", "postgres", "CREATE EXTENSION citus");
+            server
+        };
+        let (coordinator, worker) = (one(), one());
+        for (what, port) in [
+            ("citus_set_coordinator_host", coordinator.port),
+            ("citus_add_node", worker.port),
+        ] {
+            let sql = format!("SELECT {what}('127.0.0.1', {port})");
+            coordinator.sql("cairn", "postgres", &sql);
+        }
+        Some((coordinator, worker))
+    }
+
+    /// A streaming replica of a server, as it is now and from then on.
+    pub(crate) fn replica_of(primary: &Self) -> Self {
+        let folder = folder();
+        run(command(&programs().join("pg_basebackup"))
+            .args(["--no-sync", "--write-recovery-conf", "--checkpoint=fast"])
+            .args(["--username=postgres", "--port", &primary.port.to_string()])
+            .arg("--host")
+            .arg(primary.folder())
+            .arg("--pgdata")
+            .arg(folder.path().join("data")));
+        Self::start(folder, &[])
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -160,7 +232,7 @@ impl Cluster {
             .append(true)
             .open(self.folder().join("log"))
             .unwrap();
-        let mut command = command(&programs().join("postgres"));
+        let mut command = command(&self.programs.join("postgres"));
         command.arg("-D").arg(self.folder().join("data"));
         command.arg("-k").arg(self.folder());
         command.args(["-p", &self.port.to_string()]);
@@ -271,10 +343,59 @@ impl Cluster {
     }
 }
 
+/// A session of the administrator that stays open, with what it has begun.
+pub(crate) struct Session(Child);
+
+impl Cluster {
+    /// Opens a session, tells it something, and waits until it has been done.
+    pub(crate) fn session(&self, sql: &str) -> Session {
+        let mut child = Command::new(programs().join("psql"))
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"])
+            .args([
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "postgres",
+                "-d",
+                "cairn",
+            ])
+            .arg("-h")
+            .arg(self.folder())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.as_mut().unwrap();
+        writeln!(input, "{sql}\n\\echo done").unwrap();
+        input.flush().unwrap();
+        let output = child.stdout.as_mut().unwrap();
+        let mut lines = BufReader::new(output).lines();
+        assert!(
+            lines.any(|line| line.unwrap() == "done"),
+            "the session ended"
+        );
+        Session(child)
+    }
+}
+
+impl Drop for Session {
+    /// Ends it, and what it had begun is rolled back.
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         stop(self.child.take(), "-QUIT");
     }
+}
+
+/// A port that nobody has right now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 fn url(folder: &Path, port: u16, login: &str) -> String {

@@ -196,3 +196,58 @@ async fn a_lease_of_another_epoch_writes_nothing() {
     }
     ledger.close().await.unwrap();
 }
+
+/// A database that was away for longer than leases last: nobody works on anything meanwhile, and after
+/// that it goes on by itself, under new leases.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_come_back_after_the_database_was_away() {
+    let mut database = Database::new();
+    let ledger = ready(&database).await;
+    ledger.lease_shards().unwrap();
+    until(&[&ledger], &[256]).await;
+    let shard = Shard(7);
+    ledger.commit(work(shard, 0, 1)).await.unwrap();
+    let epoch = |database: &Database| -> u64 {
+        let sql = format!(
+            "SELECT lease_epoch FROM cairn.shard WHERE shard = {}",
+            shard.0
+        );
+        database
+            .cluster
+            .sql("cairn", "postgres", &sql)
+            .parse()
+            .unwrap()
+    };
+    let before = epoch(&database);
+    database.cluster.stop();
+    for round in 0.. {
+        assert!(round < 1200, "the leases are still held");
+        if held(&ledger).is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let outcome = ledger.commit(work(shard, 1, 2)).await;
+    assert!(
+        matches!(
+            outcome,
+            Err(LedgerError::Fenced(_) | LedgerError::Storage(_))
+        ),
+        "{outcome:?}"
+    );
+    // Long enough for the others, had there been some.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    database.cluster.run();
+    for round in 0.. {
+        assert!(round < 1200, "the leases do not come back");
+        if held(&ledger).len() == usize::from(SHARDS) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(epoch(&database) > before);
+    let at = ledger.cursor("worker", shard).await.unwrap();
+    assert_eq!(at, Number(1));
+    ledger.commit(work(shard, 1, 2)).await.unwrap();
+    ledger.close().await.unwrap();
+}

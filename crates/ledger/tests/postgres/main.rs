@@ -6,12 +6,16 @@
     reason = "servers are waited for in real time"
 )]
 
+mod citus;
 mod cluster;
 mod faults;
+mod horizon;
 mod leases;
 mod nodes;
+mod replicas;
 mod roles;
 mod rotation;
+mod scrubs;
 #[allow(
     dead_code,
     unused_imports,
@@ -32,6 +36,8 @@ use suite::{Restored, Store, Wanted};
 pub(crate) struct Database {
     pub(crate) pooler: Option<Pooler>,
     pub(crate) cluster: Cluster,
+    /// The other server of a Citus cluster.
+    pub(crate) worker: Option<Cluster>,
     clock: ManualClock,
     dictionary: Vec<ledger::Dictionary>,
 }
@@ -41,6 +47,7 @@ impl Database {
         Self {
             pooler: None,
             cluster: Cluster::new(),
+            worker: None,
             clock: ManualClock::new(1_700_000_000_000),
             dictionary: Vec::new(),
         }
@@ -62,6 +69,7 @@ impl Database {
             password: None,
             ca_file: None,
             schema: "cairn".into(),
+            replicas: Vec::new(),
         }
     }
 

@@ -154,6 +154,7 @@ async fn stores_in_one_database_are_apart() {
     let first = ready(&database).await;
     let location = || Postgres {
         schema: "second".into(),
+        replicas: Vec::new(),
         ..database.location()
     };
     let second = database
@@ -176,6 +177,7 @@ async fn stores_in_one_database_are_apart() {
     for schema in ["", "Cairn", "a;b"] {
         let location = Postgres {
             schema: schema.into(),
+            replicas: Vec::new(),
             ..database.location()
         };
         let why = refusal(database.open_at(location, key()));

@@ -157,6 +157,7 @@ pub async fn run_all(options: &LedgerOptions) -> Result<()> {
             password: None,
             ca_file: None,
             schema: format!("bench_{}", std::process::id()),
+            replicas: Vec::new(),
         });
         let figures = run_store(&location, space.path(), options).await?;
         stores.push(("PostgreSQL", figures));
