@@ -22,7 +22,7 @@ mod url;
 mod write;
 
 use fhir::ResourceType;
-use trust::{Action, Agent, Permit, Purpose, Target, Trust, Vault};
+use trust::{Action, Agent, Freshness, Permit, Purpose, Target, Trust, Vault};
 
 pub use error::RecordError;
 
@@ -67,6 +67,8 @@ pub struct Caller {
     pub base: String,
     /// `Prefer: handling=lenient`.
     pub lenient: bool,
+    /// How old what is read may be.
+    pub freshness: Freshness,
     /// `Prefer: return=minimal|representation|OperationOutcome`. Where a client of a batch or
     /// transaction says nothing, `Minimal` keeps the answer small.
     pub prefer_return: PreferReturn,
@@ -128,7 +130,9 @@ impl Record {
                 &caller.request_id,
             )
             .await;
-        decided.map_err(|error| RecordError::from_trust(error, &caller.request_id))
+        decided
+            .map(|permit| permit.with(caller.freshness.clone()))
+            .map_err(|error| RecordError::from_trust(error, &caller.request_id))
     }
 }
 

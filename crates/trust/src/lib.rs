@@ -21,7 +21,7 @@ mod vault;
 
 pub use agent::{Agent, Purpose, Role};
 pub use error::{Refusal, TrustError};
-pub use permit::{Action, Permit, Target};
+pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{Trust, TrustOptions};
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::{

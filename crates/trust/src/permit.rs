@@ -1,9 +1,10 @@
 //! Permits: what `Trust::decide` mints and every context function takes.
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fhir::{Resource, ResourceType};
-use ledger::TenantId;
+use ledger::{Number, TenantId};
 
 use crate::policy::{Grants, Group};
 use crate::{Agent, Purpose, Role};
@@ -137,6 +138,50 @@ pub struct Target {
     pub patient: Option<String>,
 }
 
+/// How old what a request reads may be, and what it has brought about. Clones are of the same request.
+#[derive(Debug, Clone, Default)]
+pub struct Freshness {
+    at_least: Option<Number>,
+    reached: Arc<AtomicU64>,
+}
+
+impl Freshness {
+    /// Rows may be read from a copy of the store that has everything up to a number, if it has one.
+    /// Otherwise (and by default) they are read as they are now. Who may see them is always decided by
+    /// what holds now.
+    #[must_use]
+    pub fn at_least(number: Number) -> Self {
+        Self {
+            at_least: Some(number),
+            reached: Arc::default(),
+        }
+    }
+
+    /// What a later request has to name so that it sees no less than this one has: `None` before
+    /// anything was read or written.
+    #[must_use]
+    pub fn reached(&self) -> Option<Number> {
+        let reached = self.reached.load(Ordering::Acquire);
+        (reached > 0).then_some(Number(reached))
+    }
+
+    pub(crate) fn wanted(&self) -> Option<Number> {
+        self.at_least
+    }
+
+    /// Notes the record of something that was read or written: its commit came after everything that was
+    /// seen. What was seen on a copy is no newer than what was asked for.
+    pub(crate) fn note(&self, record: Option<Number>, has_written: bool) {
+        let number = match self.at_least {
+            Some(wanted) if !has_written => Some(wanted),
+            _ => record,
+        };
+        if let Some(number) = number {
+            self.reached.fetch_max(number.0, Ordering::AcqRel);
+        }
+    }
+}
+
 /// The right to do one thing, for the several steps of one request. Only [`crate::Trust`] makes one.
 ///
 /// A permit says which resource types may be looked at and written within its action, and which rows
@@ -156,6 +201,7 @@ pub struct Permit {
     pub(crate) request_id: String,
     /// The patients that an audit record of this request names already.
     pub(crate) named: Arc<Mutex<BTreeSet<String>>>,
+    pub(crate) freshness: Freshness,
 }
 
 impl Permit {
@@ -225,6 +271,12 @@ impl Permit {
             Some(patient) => patient == only,
             None => self.grants.group(resource.kind()) == Group::Directory,
         }
+    }
+    /// The same permit for a request that says how old what it reads may be.
+    #[must_use]
+    pub fn with(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
     }
     /// Notes the patients that an audit record names.
     pub(crate) fn name_patients<'a>(&self, patients: impl IntoIterator<Item = &'a String>) {

@@ -64,6 +64,7 @@ impl Actors {
             request_id: "demo-driver".to_owned(),
             base: self.base.clone(),
             lenient: false,
+            freshness: trust::Freshness::default(),
             prefer_return: PreferReturn::Minimal,
         }
     }

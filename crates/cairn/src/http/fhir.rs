@@ -41,6 +41,7 @@ pub(super) fn router() -> Router<Doors> {
         .nest(BASE, routes)
         // With the slash at the end, which clients that join a base and an empty path send.
         .route("/fhir/r4/", post(system).fallback(not_allowed))
+        .layer(axum::middleware::from_fn(super::sequence::answer))
         .route("/fhir/{*rest}", axum::routing::any(not_found))
         .layer(axum::middleware::from_fn(format::negotiate))
 }
@@ -166,6 +167,9 @@ impl Asked {
                 .map_or_else(String::new, |id| id.0.clone()),
             base: format!("{}{BASE}", doors.base_url),
             lenient,
+            freshness: (parts.extensions.get::<trust::Freshness>())
+                .cloned()
+                .unwrap_or_default(),
             prefer_return,
         };
         let body = read_body(body, doors).await?;

@@ -689,3 +689,56 @@ async fn quantities_are_found_across_units() {
     );
     house.end().await;
 }
+
+#[tokio::test]
+async fn answers_say_which_sequence_they_have_reached() {
+    let house = house().await;
+    let reached = |response: &reqwest::Response| -> u64 {
+        header(response, "cairn-sequence")
+            .parse()
+            .expect("a number")
+    };
+    let created = house.sent(Method::POST, "/fhir/r4/Patient", &patient());
+    let created = created.send().await.expect("an answer");
+    assert_eq!(created.status(), 201);
+    let written = reached(&created);
+    let id = created.json::<Value>().await.expect("JSON")["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let path = format!("/fhir/r4/Patient/{id}");
+    for path in [
+        path.as_str(),
+        "/fhir/r4/Patient?family=Thornbury",
+        &format!("{path}/_history"),
+    ] {
+        // What was read now was read after what was written before.
+        let now = house.asked(Method::GET, path).send().await;
+        let now = now.expect("an answer");
+        assert_eq!(now.status(), 200, "{path}");
+        assert!(reached(&now) > written, "{path}");
+        let known = house.asked(Method::GET, path);
+        let known = known.header("Cairn-Sequence", written.to_string());
+        let known = known.send().await.expect("an answer");
+        assert_eq!(
+            (known.status().as_u16(), reached(&known)),
+            (200, written),
+            "{path}"
+        );
+    }
+    for wrong in ["", "soon", "-1", "1, 2"] {
+        let request = house
+            .asked(Method::GET, &path)
+            .header("Cairn-Sequence", wrong);
+        assert_outcome(request.send().await.expect("an answer"), 400, "value").await;
+    }
+    // Who may not see anything is told nothing.
+    let stranger = house.bare(Method::GET, &path).send().await;
+    assert!(
+        !stranger
+            .expect("an answer")
+            .headers()
+            .contains_key("cairn-sequence")
+    );
+    house.end().await;
+}

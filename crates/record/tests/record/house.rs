@@ -124,6 +124,7 @@ pub fn caller(role: Role, purpose: Purpose) -> Caller {
         request_id: "request".to_owned(),
         base: BASE.to_owned(),
         lenient: false,
+        freshness: trust::Freshness::default(),
         prefer_return: PreferReturn::Representation,
     }
 }

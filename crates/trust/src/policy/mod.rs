@@ -11,7 +11,7 @@ use ledger::{Clock, Ledger};
 
 use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::identity::Identity;
-use crate::{Action, Agent, Permit, Purpose, Refusal, Role, Target, TrustError, Vault};
+use crate::{Action, Agent, Freshness, Permit, Purpose, Refusal, Role, Target, TrustError, Vault};
 
 pub(crate) use set::Group;
 use set::PolicyFiles;
@@ -253,6 +253,7 @@ impl Policies {
             grants,
             request_id: request_id.to_owned(),
             named: Arc::new(Mutex::new(BTreeSet::new())),
+            freshness: Freshness::default(),
         })
     }
 }

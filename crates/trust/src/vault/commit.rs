@@ -98,6 +98,9 @@ impl Vault {
         commit.cause = unit.cause;
         commit.held = unit.held;
         let mut receipt = self.ledger().commit(commit).await?;
+        permit
+            .freshness
+            .note(receipt.audit.map(|at| at.number), true);
         permit.name_patients(&named);
         receipt.documents.truncate(changes);
         Ok(UnitReceipt {

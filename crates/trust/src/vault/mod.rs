@@ -10,6 +10,7 @@ mod proof;
 mod search;
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
@@ -41,6 +42,31 @@ struct Inner {
 #[derive(Default)]
 struct Hidden(HashMap<String, bool>);
 
+/// What one request looks at.
+struct Sight {
+    rows: View,
+    /// What holds now, where the rows may be older.
+    now: Option<View>,
+}
+
+impl Sight {
+    fn now(rows: View) -> Self {
+        Self { rows, now: None }
+    }
+
+    /// Where consents are read: one that was taken back counts at once, however old the rows may be.
+    fn rules(&self) -> &View {
+        self.now.as_ref().unwrap_or(&self.rows)
+    }
+}
+
+impl Deref for Sight {
+    type Target = View;
+    fn deref(&self) -> &View {
+        &self.rows
+    }
+}
+
 /// Versions loaded at a time, so that one look at many bytes ends in time.
 const VERSIONS: usize = 16;
 
@@ -68,7 +94,7 @@ impl Vault {
         id: &str,
     ) -> Result<Option<Versioned>, TrustError> {
         self.require(permit, Action::Read, kind).await?;
-        let view = self.ledger().view()?;
+        let view = self.sight(permit)?;
         let stored = view.get(permit.tenant(), tokens::kind(kind), id).await?;
         self.answer(&view, permit, Event::READ, kind, id, stored)
             .await
@@ -86,7 +112,7 @@ impl Vault {
     ) -> Result<Option<Versioned>, TrustError> {
         self.require(permit, Action::Read, kind).await?;
         let tenant = permit.tenant();
-        let view = self.ledger().view()?;
+        let view = self.sight(permit)?;
         let stored = view
             .version(tenant, tokens::kind(kind), id, version)
             .await?;
@@ -136,7 +162,7 @@ impl Vault {
     ) -> Result<HistoryPage, TrustError> {
         self.require(permit, Action::History, kind).await?;
         let tenant = permit.tenant();
-        let view = self.ledger().view()?;
+        let view = self.sight(permit)?;
         let mut hidden = Hidden::default();
         let mut record = Record::under(permit, Event::HISTORY);
         let mut rows: Vec<Versioned> = Vec::new();
@@ -217,12 +243,15 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
-        let (view, as_of) = self.view()?;
+        // A copy may be older than what the first page was read from.
+        let view = match (permit.freshness.wanted(), at) {
+            (Some(_), None) => self.sight(permit)?,
+            (None, _) | (Some(_), Some(_)) => Sight::now(self.ledger().listing()?),
+        };
         let before = at.map(|at| at.before);
         let mut page = self
             .scan(&view, permit, query, before, Some(&mut hidden))
             .await?;
-        page.as_of = as_of;
         if let Some(at) = at {
             page.moved = self
                 .has_moved(&view, permit, query, at, &mut hidden)
@@ -244,14 +273,14 @@ impl Vault {
         queries: &[SearchQuery],
     ) -> Result<Vec<SearchPage>, TrustError> {
         let mut hidden = Hidden::default();
-        let (view, as_of) = self.view()?;
+        let view = Sight::now(self.ledger().listing()?);
         let mut pages = Vec::with_capacity(queries.len());
         for query in queries {
             self.require(permit, Action::Search, query.kind).await?;
             let page = self
                 .scan(&view, permit, query, None, Some(&mut hidden))
                 .await?;
-            pages.push(SearchPage { as_of, ..page });
+            pages.push(page);
         }
         drop(view);
         let queries: Vec<&SearchQuery> = queries.iter().collect();
@@ -300,9 +329,8 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         self.require_writing(permit, Action::Search, query.kind)
             .await?;
-        let (view, as_of) = self.view()?;
-        let page = self.scan(&view, permit, query, before, None).await?;
-        Ok(SearchPage { as_of, ..page })
+        let view = Sight::now(self.ledger().listing()?);
+        self.scan(&view, permit, query, before, None).await
     }
     /// All rows that [`Vault::load_search`] would page through, as they are at one moment.
     ///
@@ -315,7 +343,7 @@ impl Vault {
     ) -> Result<Vec<Versioned>, TrustError> {
         self.require_writing(permit, Action::Search, query.kind)
             .await?;
-        let view = self.ledger().view()?;
+        let view = Sight::now(self.ledger().view()?);
         let mut rows = Vec::new();
         let mut before = None;
         loop {
@@ -369,17 +397,21 @@ impl Vault {
         }
     }
 
-    /// The store as it is now, and a number that it holds everything up to.
-    fn view(&self) -> Result<(View, Number), LedgerError> {
-        // In this order: what is written between the two is newer than the number.
-        let as_of = self.ledger().last_number();
-        Ok((self.ledger().view()?, as_of))
+    /// What a read looks at: the store as it is now, or as old as the request takes it.
+    fn sight(&self, permit: &Permit) -> Result<Sight, LedgerError> {
+        match permit.freshness.wanted() {
+            None => Ok(Sight::now(self.ledger().view()?)),
+            Some(number) => Ok(Sight {
+                rows: self.ledger().view_at_least(number)?,
+                now: Some(self.ledger().view()?),
+            }),
+        }
     }
 
     /// Answers a read of one row: audited first, whatever comes of it.
     async fn answer(
         &self,
-        view: &View,
+        view: &Sight,
         permit: &Permit,
         event: Event,
         kind: ResourceType,
@@ -415,7 +447,7 @@ impl Vault {
     /// Opens a row, with its patients and whether the permit and consent let it be seen.
     async fn open_seen(
         &self,
-        view: &View,
+        view: &Sight,
         permit: &Permit,
         stored: Stored,
         hidden: &mut Hidden,
@@ -429,7 +461,7 @@ impl Vault {
     /// as private as the most private of them.
     async fn hides(
         &self,
-        view: &View,
+        view: &Sight,
         permit: &Permit,
         resource: &Resource,
         hidden: &mut Hidden,
@@ -443,7 +475,7 @@ impl Vault {
         for patient in resource.patients() {
             let hides = match hidden.0.get(patient) {
                 Some(known) => *known,
-                None => self.access_denied(view, permit, patient).await?,
+                None => self.access_denied(view.rules(), permit, patient).await?,
             };
             hidden.0.insert(patient.to_owned(), hides);
             if hides {
@@ -562,7 +594,10 @@ impl Vault {
     /// Commits the audit record of something that has been looked at.
     async fn record(&self, permit: &Permit, record: Record<'_>) -> Result<(), LedgerError> {
         let patients = record.patients.clone();
-        self.inner.auditor.commit(&record).await?;
+        let receipt = self.inner.auditor.commit(&record).await?;
+        permit
+            .freshness
+            .note(receipt.audit.map(|at| at.number), false);
         permit.name_patients(&patients);
         Ok(())
     }

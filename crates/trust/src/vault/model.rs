@@ -175,7 +175,8 @@ pub struct SearchPage {
     pub next: Option<Number>,
     /// The exact number of matches that may be seen, where asked for.
     pub total: Option<usize>,
-    /// What was written later than this is not in the page.
+    /// What is found later on with a higher number may not have been there; with a lower one it was.
+    /// Zero where there is no next page.
     pub as_of: Number,
     /// Of a page after the first: whether rows that match were changed since the first page was read,
     /// so that they may be missing from the pages after it.

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use fhir::search::SearchQuery;
-use ledger::{Number, Stored, View};
+use ledger::{Number, Stored};
 
 use super::{
-    Ahead, Hidden, PageAt, SearchPage, Sought, Vault, Versioned, fetch_in, open, redact, touched,
+    Ahead, Hidden, PageAt, SearchPage, Sight, Sought, Vault, Versioned, fetch_in, open, redact,
+    touched,
 };
 use crate::audit::{Event, Record};
 use crate::policy::Group;
@@ -34,7 +35,7 @@ impl Vault {
     /// A row of a hit, if it matches and may be seen.
     async fn seen(
         &self,
-        view: &View,
+        view: &Sight,
         permit: &Permit,
         query: &SearchQuery,
         stored: Option<Stored>,
@@ -78,7 +79,7 @@ impl Vault {
     /// Consent is looked at where `hidden` is given.
     pub(super) async fn scan(
         &self,
-        view: &View,
+        view: &Sight,
         permit: &Permit,
         query: &SearchQuery,
         before: Option<Number>,
@@ -157,6 +158,7 @@ impl Vault {
         }
         if more {
             page.next = page.rows.last().map(|row| row.at.number);
+            page.as_of = view.as_of().await?;
         }
         Ok(page)
     }
@@ -165,7 +167,7 @@ impl Vault {
     /// were shown before, and be missing from those that follow.
     pub(super) async fn has_moved(
         &self,
-        view: &View,
+        view: &Sight,
         permit: &Permit,
         query: &SearchQuery,
         at: PageAt,
@@ -210,7 +212,7 @@ impl Vault {
         permit: &Permit,
         queries: &[&SearchQuery],
     ) -> Result<Vec<Vec<Sought>>, TrustError> {
-        let view = self.ledger().view()?;
+        let view = Sight::now(self.ledger().view()?);
         let mut hidden = Hidden::default();
         let mut answers = Vec::with_capacity(queries.len());
         let mut pages = Vec::with_capacity(queries.len());

@@ -1,0 +1,69 @@
+//! `Cairn-Sequence`: how new an answer has to be.
+//!
+//! An answer to a FHIR request says by this header which sequence number it has reached. A read that sends
+//! the header takes an answer that is at least so new, which a read replica may give; without it, it gets
+//! what holds now. What a read with the header is answered repeats its number.
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use fhir::{IssueCode, OperationOutcome};
+use ledger::Number;
+use trust::Freshness;
+
+const NAME: HeaderName = HeaderName::from_static("cairn-sequence");
+
+/// Reads the header of a request, and sets that of its answer.
+pub(super) async fn answer(mut request: Request, next: Next) -> Response {
+    let mut values = request.headers().get_all(&NAME).iter();
+    let freshness = match (values.next(), values.next()) {
+        (None, _) => Some(Freshness::default()),
+        (Some(one), None) => number(one).map(Freshness::at_least),
+        (Some(_), Some(_)) => None,
+    };
+    let Some(freshness) = freshness else {
+        let words =
+            "Cairn-Sequence must be there once, and be the number of an answer's Cairn-Sequence";
+        let outcome = OperationOutcome::error(IssueCode::Value, words);
+        return super::fhir::outcome_response(StatusCode::BAD_REQUEST, &outcome);
+    };
+    request.extensions_mut().insert(freshness.clone());
+    let mut response = next.run(request).await;
+    if let Some(Number(reached)) = freshness.reached() {
+        response
+            .headers_mut()
+            .insert(NAME, HeaderValue::from(reached));
+    }
+    response
+}
+
+fn number(value: &HeaderValue) -> Option<Number> {
+    let text = value.to_str().ok()?;
+    let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_digits).map(Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_are_sequences() {
+        let read = |text: &str| number(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(read("0"), Some(Number(0)));
+        assert_eq!(read("18446744073709551615"), Some(Number(u64::MAX)));
+        for wrong in [
+            "",
+            "+1",
+            "-1",
+            "1 ",
+            "1,2",
+            "0x1",
+            "18446744073709551616",
+            "now",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+}
