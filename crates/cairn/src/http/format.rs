@@ -118,7 +118,7 @@ fn keep_in_links(resource: &mut Value, named: &str) {
         if let Some(Value::String(url)) = link.get_mut("url") {
             url.push(if url.contains('?') { '&' } else { '?' });
             url.push_str("_format=");
-            url.push_str(&named.replace('+', "%2B").replace(' ', "%2B"));
+            url.push_str(&named.replace(['+', ' '], "%2B"));
         }
     }
 }
