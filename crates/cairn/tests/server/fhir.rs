@@ -621,7 +621,7 @@ async fn quantities_are_found_across_units() {
             "Observation?value-quantity=ge7000|http://unitsofmeasure.org|mg",
             vec!["other"],
         ),
-        ("Observation?value-quantity=15.9987||kPa", vec!["pressure"]),
+        ("Observation?value-quantity=15.9986||kPa", vec!["pressure"]),
         ("Observation?value-quantity=9", vec!["volume"]),
         (
             "Observation?combo-value-quantity=gt8",
