@@ -642,7 +642,7 @@ async fn quantities_are_found_across_units() {
         ),
         (
             "Observation?value-quantity=ne5||mg&_count=9",
-            vec!["pressure", "volume", "other", "heavy"],
+            vec!["other", "heavy"],
         ),
         ("Observation?value-quantity:missing=true", vec!["words"]),
         ("RiskAssessment?probability=gt0.2", vec!["risk"]),
