@@ -647,7 +647,7 @@ async fn quantities_are_found_across_units() {
         ("Observation?value-quantity:missing=true", vec!["words"]),
         ("RiskAssessment?probability=gt0.2", vec!["risk"]),
         ("RiskAssessment?probability=gt0.25", vec![]),
-        ("RiskAssessment?probability=0.3", vec![]),
+        ("RiskAssessment?probability=0.30", vec![]),
         ("RiskAssessment?probability=0.25", vec!["risk"]),
     ] {
         let answer = house
