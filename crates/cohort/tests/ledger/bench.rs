@@ -22,7 +22,8 @@ fn the_benchmark_measures_all_that_it_says() {
     );
     let figures: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let value = |what: &str| {
-        let figures = figures["figures"].as_array().unwrap();
+        assert_eq!(figures["stores"][0]["store"], "embedded");
+        let figures = figures["stores"][0]["figures"].as_array().unwrap();
         let figure = figures.iter().find(|figure| figure["what"] == what);
         figure.unwrap_or_else(|| panic!("no figure of {what}"))["value"]
             .as_f64()

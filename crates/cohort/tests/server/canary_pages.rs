@@ -336,8 +336,7 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
 /// The mails as they came, with quoted-printable undone.
 fn mails(log: &Path) -> String {
     let text = fs::read(log.with_extension("log.text")).unwrap_or_default();
-    let text = String::from_utf8(text).expect("ASCII");
-    text.replace("=\r\n", "").replace("=3D", "=")
+    String::from_utf8(text).expect("UTF-8")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,9 +25,11 @@ class Noting:
             self.log.write(f"{recipient} {message['Message-ID']}\n")
         # Headers as sent, and bodies with their transfer encoding taken off: what a reader sees.
         for part in message.walk():
-            self.text.write(str(part.items()).encode() + b"\n")
+            for name, value in part.items():
+                self.text.write(f"{name}: {value}\r\n".encode())
+            self.text.write(b"\r\n")
             if not part.is_multipart():
-                self.text.write(part.get_payload(decode=True) + b"\n")
+                self.text.write(part.get_payload(decode=True) + b"\r\n")
         self.text.flush()
         self.log.flush()
         os.fsync(self.log.fileno())

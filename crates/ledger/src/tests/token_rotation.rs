@@ -184,13 +184,13 @@ async fn audit_records_without_a_list_are_moved_too() {
 async fn a_store_whose_token_keys_rotated_says_so_to_older_programs() {
     let rows = store().await;
     let format = |rows: &MemoryBackend| rows.rows().meta["store"][..4].to_vec();
-    assert_eq!(format(&rows), 2_u32.to_be_bytes());
+    assert_eq!(format(&rows), 3_u32.to_be_bytes());
     let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
     ledger.rotate_token_keys(TENANT, &|_| {}).await.unwrap();
-    assert_eq!(format(&rows), 3_u32.to_be_bytes());
+    assert_eq!(format(&rows), 4_u32.to_be_bytes());
     ledger.close().await.unwrap();
     open(Arc::new(rows.clone()), OLD).unwrap();
-    assert_eq!(format(&rows), 3_u32.to_be_bytes());
+    assert_eq!(format(&rows), 4_u32.to_be_bytes());
 }
 
 /// Documents of before an index generation are found by what no token says of them.
