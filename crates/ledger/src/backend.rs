@@ -277,6 +277,8 @@ pub(crate) trait SharedStore: Send + Sync {
     fn standings(&self) -> Result<Vec<Standing>, LedgerError>;
     /// How many processes other than this one work on shards and have said so lately.
     fn others_alive(&self, node: Blind) -> Result<usize, LedgerError>;
+    /// Whether the tables are spread over several servers, without one moment that a view could be of.
+    fn is_spread(&self) -> bool;
     /// Puts a meta row's value in the place of another, if that is still the row's.
     fn change_meta(&self, name: &str, from: Vec<u8>, to: Vec<u8>) -> Result<(), LedgerError>;
     /// Says that a process is alive and counts as that for so long; tells it how many are, and what it

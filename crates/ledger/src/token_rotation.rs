@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::backend::{Backend, Snapshot, Table, Write};
+use crate::backend::{Backend, SharedStore, Snapshot, Table, Write};
 use crate::bootstrap::{opens, rotated_store_row, wrap};
 use crate::keys::TenantKeys;
 use crate::outer::{LayerState, LayerStates, Moving, put_on, take_off, token_key_row};
@@ -46,7 +46,7 @@ impl Ledger {
     /// is finished first. From the first one on programs that know no rotation refuse the store.
     ///
     /// # Errors
-    /// `UnknownTenant`, `Damaged` when a document's list of tokens is missing, `RootKey` when another
+    /// `Invalid` for a store that is spread over Citus, `UnknownTenant`, `Damaged` when a document's list of tokens is missing, `RootKey` when another
     /// process has rotated the root key since this one opened the store, `Storage`, `Closed`; what was done
     /// stays done.
     pub async fn rotate_token_keys(
@@ -56,6 +56,12 @@ impl Ledger {
     ) -> Result<TokenRotation, LedgerError> {
         let core = self.core();
         core.tenant(tenant)?;
+        // A search has to see the postings as they were when it was told where they lie.
+        if (self.backend()?.shared()).is_some_and(SharedStore::is_spread) {
+            return Err(LedgerError::Invalid(
+                "token keys of a store on Citus don't rotate: it has no one moment over its servers",
+            ));
+        }
         self.continue_token_rotation(tenant, progress).await?;
         self.list_what_has_no_list(tenant).await?;
         let version = {

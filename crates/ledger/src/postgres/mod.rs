@@ -140,6 +140,10 @@ impl SharedStore for PgBackend {
         lease::others_alive(&self.server, node)
     }
 
+    fn is_spread(&self) -> bool {
+        self.server.is_spread
+    }
+
     fn change_meta(&self, name: &str, from: Vec<u8>, to: Vec<u8>) -> Result<(), LedgerError> {
         turn::change_meta(&self.server, name, from, to)
     }

@@ -99,6 +99,8 @@ pub(super) struct PgSnapshot {
     wanted: AtomicI64,
     standings: OnceLock<Vec<Standing>>,
     trees: OnceLock<Vec<Tree>>,
+    /// The meta row of the outer layers of tokens, in a transaction of one moment asked for once.
+    layers: OnceLock<Option<Vec<u8>>>,
     fetched: Fetched,
     /// Whether it is that of a transaction that writes.
     is_turn: bool,
@@ -113,6 +115,7 @@ impl PgSnapshot {
             wanted: AtomicI64::new(SERVICE),
             standings: OnceLock::new(),
             trees: OnceLock::new(),
+            layers: OnceLock::new(),
             fetched,
         }
     }
@@ -433,15 +436,30 @@ impl Snapshot for PgSnapshot {
         // Meta rows are nobody's; whoever looks at a tenant's rows may still have to ask for one.
         let params = vec![text(name.to_owned())];
         let sql = sql.into();
-        let answers = self.queries_as(SERVICE, vec![Statement { sql, params }])?;
+        // Not on Citus: it tells other servers all roles of a transaction, whoever it connects as.
+        let role = if self.server.is_spread {
+            self.wanted.load(Ordering::Acquire)
+        } else {
+            SERVICE
+        };
+        let answers = self.queries_as(role, vec![Statement { sql, params }])?;
         layers_of(answers.first().map_or(&[], Vec::as_slice))
     }
 
     fn layers(&self) -> Result<Option<Vec<u8>>, LedgerError> {
-        match &self.fetched.layers {
-            Some(row) => Ok(row.clone()),
-            None => self.meta(TOKENS),
+        // Token keys don't rotate there; see `Ledger::rotate_token_keys`.
+        if self.server.is_spread {
+            return Ok(None);
         }
+        if let Some(row) = self.fetched.layers.as_ref().or(self.layers.get()) {
+            return Ok(row.clone());
+        }
+        let row = self.meta(TOKENS)?;
+        if matches!(self.source, Source::Held(_)) {
+            // Another reader may have been faster, with the same row.
+            let _ = self.layers.set(row.clone());
+        }
+        Ok(row)
     }
 
     fn metas(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, LedgerError> {
