@@ -245,11 +245,8 @@ pub(crate) fn open(data: &Path, ledger: &Ledger) -> anyhow::Result<Door> {
     let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
     let ledger = ledger.clone();
     let task = tokio::spawn(async move {
-        let listener = std::sync::Arc::new(listener);
-        let accept = move || {
-            let listener = std::sync::Arc::clone(&listener);
-            async move { listener.accept().await.map(|(stream, _)| stream) }
-        };
+        let listener = &listener;
+        let accept = || async move { listener.accept().await.map(|(stream, _)| stream) };
         take_orders(accept, |stream| {
             let ledger = ledger.clone();
             tokio::spawn(async move {

@@ -180,7 +180,6 @@ fn accepted(headers: &HeaderMap) -> Option<Format> {
         let (precision, wants_json, wants_xml) = match name {
             "*/*" => (1, true, true),
             "application/*" => (2, true, true),
-            "text/*" => (2, false, false),
             name => match Format::of(name) {
                 Some(Format::Json) => (3, true, false),
                 Some(Format::Xml) => (3, false, true),
@@ -200,13 +199,15 @@ fn accepted(headers: &HeaderMap) -> Option<Format> {
     }
 }
 
+/// A weight in thousandths: at most three digits after the point.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and 1000"
+)]
 fn weight(text: &str) -> u32 {
     let value: f32 = text.parse().unwrap_or(0.0);
-    // At most three digits after the point.
-    (0..=1000)
-        .rev()
-        .find(|thousandths| *thousandths as f32 <= value * 1000.0 + 0.5)
-        .unwrap_or(0)
+    (value.clamp(0.0, 1.0) * 1000.0).round() as u32
 }
 
 fn query_value(uri: &Uri, wanted: &str) -> Option<String> {

@@ -1,6 +1,6 @@
 //! `precision`, `lowBoundary` and `highBoundary` (FHIRPath 3.0, section 5.8): what a value of limited
 //! precision may be at the least and at the most.
-use super::value::It;
+use super::value::{It, date_part};
 use crate::date::{Parts, days_in_month};
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
@@ -102,25 +102,17 @@ fn moment(parts: Parts, high: bool, digits: i64) -> Option<Parts> {
         day: Some(day),
         ..parts
     };
-    let none = |parts: Parts| Parts {
-        hour: None,
-        minute: None,
-        second: None,
-        millisecond: None,
-        offset_min: None,
-        ..parts
-    };
     Some(match digits {
         4 => Parts {
             month: None,
             day: None,
-            ..none(parts)
+            ..date_part(parts)
         },
         6 => Parts {
             day: None,
-            ..none(with_day)
+            ..date_part(with_day)
         },
-        8 => none(with_day),
+        8 => date_part(with_day),
         10 | 12 | 14 | 17 => {
             let zone = if high { LATEST_MIN } else { EARLIEST_MIN };
             Parts {

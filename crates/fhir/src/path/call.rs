@@ -6,7 +6,7 @@ use super::navigate::{children, extensions};
 use super::numbers::{calculated, rounded};
 use super::operate::distinct;
 use super::parse::{Expr, Kind, TypeName, pattern_of};
-use super::value::{Comparison, It, Node, compare};
+use super::value::{Comparison, It, Node, compare, date_part};
 use super::{bounds, quantity, texts};
 use crate::date::Parts;
 use crate::facts::structures;
@@ -226,17 +226,9 @@ impl<'a> Evaluation<'_, 'a> {
                     .now_ms
                     .ok_or_else(|| PathError::new(position, "there is no time here"))?;
                 let now = Parts::from_unix_ms(now_ms);
-                let date = Parts {
-                    hour: None,
-                    minute: None,
-                    second: None,
-                    millisecond: None,
-                    offset_min: None,
-                    ..now
-                };
                 vec![match function {
                     F::Now => It::DateTime(now),
-                    F::Today => It::Date(date),
+                    F::Today => It::Date(date_part(now)),
                     _ => It::Time(Parts {
                         year: 1,
                         month: None,

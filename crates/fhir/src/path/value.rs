@@ -396,7 +396,8 @@ fn plain_decimal(text: &str) -> Option<Decimal> {
     (all_digits(whole) && all_digits(fraction)).then(|| Decimal::from_str_exact(text).ok())?
 }
 
-fn date_part(parts: Parts) -> Parts {
+/// A date without a time of day.
+pub(super) fn date_part(parts: Parts) -> Parts {
     Parts {
         hour: None,
         minute: None,

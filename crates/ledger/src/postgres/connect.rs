@@ -12,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -53,6 +54,17 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> LedgerError {
         },
     };
     LedgerError::Storage(text)
+}
+
+/// Runs statements that need rights which the login may not have; `missing` says what to do about it.
+pub(super) async fn run(client: &Client, sql: &str, missing: &str) -> Result<(), LedgerError> {
+    let outcome = client.batch_execute(sql).await;
+    outcome.map_err(|error| match (error.code(), fault(&error)) {
+        (Some(&SqlState::INSUFFICIENT_PRIVILEGE), LedgerError::Storage(text)) => {
+            LedgerError::Storage(format!("{text}; {missing}"))
+        }
+        (_, fault) => fault,
+    })
 }
 
 #[derive(Clone)]

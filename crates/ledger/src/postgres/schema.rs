@@ -4,7 +4,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::connect::fault;
+use super::connect::{fault, run};
 use crate::LedgerError;
 
 /// A step, and what it is called in the table of those that were applied.
@@ -132,21 +132,12 @@ async fn migrate(client: &Client, names: &Names) -> Result<(), LedgerError> {
         service,
         tenant,
     } = names;
-    let run = async |sql: &str| {
-        let outcome = client.batch_execute(sql).await;
-        outcome.map_err(|error| match error.code() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => LedgerError::Storage(format!(
-                "{}; the login has to own the schema and be a member of both its roles. As an \
-                 administrator: CREATE ROLE {service} NOLOGIN; CREATE ROLE {tenant} NOLOGIN; \
-                 GRANT {service}, {tenant} TO <login>; CREATE SCHEMA {schema} AUTHORIZATION <login>;",
-                match fault(&error) {
-                    LedgerError::Storage(text) => text,
-                    other => other.to_string(),
-                }
-            )),
-            _ => fault(&error),
-        })
-    };
+    let missing = format!(
+        "the login has to own the schema and be a member of both its roles. As an \
+         administrator: CREATE ROLE {service} NOLOGIN; CREATE ROLE {tenant} NOLOGIN; \
+         GRANT {service}, {tenant} TO <login>; CREATE SCHEMA {schema} AUTHORIZATION <login>;"
+    );
+    let run = async |sql: &str| run(client, sql, &missing).await;
     // Of all that may be doing this now, one goes on; the lock goes with the transaction. Only
     // migrations take it.
     run("BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL client_min_messages = warning").await?;

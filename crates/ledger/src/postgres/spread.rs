@@ -9,9 +9,8 @@
 //! `meta`, `node`, `login` and `migration` are not spread: they lie with the coordinator.
 
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 
-use super::connect::fault;
+use super::connect::{fault, run};
 use super::rows::small;
 use super::schema::Names;
 use super::server::Statement;
@@ -200,21 +199,12 @@ async fn spread_all(client: &Client, names: &Names) -> Result<(), LedgerError> {
         service,
         tenant,
     } = names;
-    let run = async |sql: &str| {
-        let outcome = client.batch_execute(sql).await;
-        outcome.map_err(|error| match error.code() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => LedgerError::Storage(format!(
-                "{}; Citus asks its workers as the roles that statements run as, so they have to be logins. As \
-                 an administrator: ALTER ROLE {service} LOGIN; ALTER ROLE {tenant} LOGIN; and let the servers \
-                 of the cluster in as these roles, on each of them",
-                match fault(&error) {
-                    LedgerError::Storage(text) => text,
-                    other => other.to_string(),
-                }
-            )),
-            _ => fault(&error),
-        })
-    };
+    let missing = format!(
+        "Citus asks its workers as the roles that statements run as, so they have to be logins. As \
+         an administrator: ALTER ROLE {service} LOGIN; ALTER ROLE {tenant} LOGIN; and let the servers \
+         of the cluster in as these roles, on each of them"
+    );
+    let run = async |sql: &str| run(client, sql, &missing).await;
     let can_log_in = format!(
         "SELECT count(*) = 2 FROM pg_catalog.pg_roles \
          WHERE rolname IN ('{service}', '{tenant}') AND rolcanlogin"

@@ -228,7 +228,7 @@ fn opening_by_shard(touched: &Touched) -> Result<(Vec<Statement>, Vec<usize>), L
             parts.push(ASKED + place);
         }
     }
-    // Meta rows lie on every server.
+    // Meta rows lie with the coordinator.
     let everywhere = [Some(layers()), locked_metas(touched), secrets(touched)];
     for (place, statement) in everywhere.into_iter().flatten().enumerate() {
         statements.push(statement);
