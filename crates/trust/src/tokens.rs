@@ -18,7 +18,7 @@
 //! A token costs some ten bytes on disk and a part of every merge, so what is known otherwise has none:
 //! an `_id` is looked up by the document's own name; a reference to the patient whom a document belongs
 //! to is its [`OWNER`] (an audit event has each of its patients there, once: a transaction can have
-//! 5,000); a parameter that says no more than others together is asked for by those; and what
+//! 5,000); a parameter that says no more than others is asked for by those; and what
 //! nearly every audit event says is left to the check. Documents that programs
 //! before wrote have all of these tokens, which harms nothing.
 use fhir::search::{
@@ -28,7 +28,7 @@ use fhir::search::{
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
 
-use crate::indexing::{all_but, beginnings, indexed, is_common, made_of};
+use crate::indexing::{all_but, answered_by, beginnings, indexed, is_common};
 
 /// The parameter of the patient's id.
 pub(crate) const OWNER: &str = "~patient";
@@ -177,12 +177,7 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
             }
             IndexValue::Uri(uri) => tokens.push(make.one(name, ":", &uri)),
             IndexValue::Number(span) => tokens.extend(make.span(name, &span)),
-            IndexValue::Quantity(quantity) => {
-                // Every one of an observation is under the name of all of them.
-                if indexed_as(resource.kind(), name) == name {
-                    tokens.extend(of_quantity(&make, name, &quantity));
-                }
-            }
+            IndexValue::Quantity(quantity) => tokens.extend(of_quantity(&make, name, &quantity)),
         }
     }
     if resource.kind() == ResourceType::AuditEvent {
@@ -202,17 +197,6 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     tokens.sort_unstable();
     tokens.dedup();
     tokens
-}
-
-/// The parameter whose tokens answer another one: what has a value in an observation or a component has
-/// it in one of them.
-fn indexed_as(kind: ResourceType, parameter: &str) -> &str {
-    match parameter {
-        "value-quantity" | "component-value-quantity" if kind == ResourceType::Observation => {
-            "combo-value-quantity"
-        }
-        other => other,
-    }
 }
 
 /// The parameter of the values in one of UCUM's canonical units.
@@ -376,8 +360,8 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
         Some(Modifier::Contains | Modifier::Missing) => return None,
     }
     let exactly = clause.modifier == Some(Modifier::Not);
-    let parameter = indexed_as(kind, clause.parameter.as_str());
-    let names = match made_of(kind, parameter) {
+    let parameter = clause.parameter.as_str();
+    let names = match answered_by(kind, parameter) {
         [] => std::slice::from_ref(&parameter),
         names => names,
     };

@@ -440,10 +440,6 @@ impl Template {
                 IndexValue::Uri(uri) => self.one(ledger, format!("{name}:"), &uri, ids),
                 IndexValue::Number(span) => self.span(ledger, name, &span),
                 IndexValue::Quantity(quantity) => {
-                    // Each is in the index under the name of all of them too.
-                    if matches!(name, "value-quantity" | "component-value-quantity") {
-                        continue;
-                    }
                     self.span(ledger, name, &quantity.value);
                     if let Some((unit, span)) = &quantity.canonical {
                         self.span(ledger, &format!("{name} {unit}"), span);
