@@ -23,7 +23,7 @@
 //! before wrote have all of these tokens, which harms nothing.
 use fhir::search::{
     Asked, Clause, IndexValue, Modifier, Operand, POSITION_MAX, ParameterKind, Prefix, Quantity,
-    SearchQuery, Span, UnitAsked, index, normalise,
+    SearchQuery, Span, UnitAsked, index_of, normalise,
 };
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
@@ -142,11 +142,8 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     let is_owner =
         |target: ResourceType, id: &str| target == ResourceType::Patient && owner == Some(id);
     let mut tokens = Vec::with_capacity(32);
-    for entry in index(resource) {
+    for entry in index_of(resource, |name| indexed(resource.kind(), name)) {
         let name = entry.parameter;
-        if !indexed(resource.kind(), name) {
-            continue;
-        }
         match entry.value {
             IndexValue::Token { code, .. } => {
                 if !is_common(resource.kind(), name, &code) {

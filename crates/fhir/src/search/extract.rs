@@ -60,13 +60,14 @@ impl Found<'_> {
     }
 }
 
-pub(super) fn index(resource: &Resource) -> Vec<IndexEntry> {
+pub(super) fn index(resource: &Resource, wanted: impl Fn(&str) -> bool) -> Vec<IndexEntry> {
     let parameters = compiled(resource.kind());
     let mut entries = Vec::with_capacity(24);
-    for name in ["_id", "_profile", "_security", "_tag"] {
+    let commons = ["_id", "_profile", "_security", "_tag"];
+    for name in commons.into_iter().filter(|name| wanted(name)) {
         collect(&mut entries, name, |sink| common(resource, name, sink));
     }
-    for parameter in parameters {
+    for parameter in parameters.iter().filter(|parameter| wanted(parameter.name)) {
         collect(&mut entries, parameter.name, |sink| {
             of_parameter(resource, parameter, sink);
         });

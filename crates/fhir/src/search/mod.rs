@@ -148,7 +148,13 @@ pub struct IndexEntry {
 /// `_security` and `_tag`, but not `_lastUpdated`, which the store answers.
 #[must_use]
 pub fn index(resource: &Resource) -> Vec<IndexEntry> {
-    extract::index(resource)
+    extract::index(resource, |_| true)
+}
+
+/// As [`index`], of the parameters that are wanted alone: finding the values of one takes its time.
+#[must_use]
+pub fn index_of(resource: &Resource, wanted: impl Fn(&str) -> bool) -> Vec<IndexEntry> {
+    extract::index(resource, wanted)
 }
 
 /// Comparison prefix of a date, a number or a quantity. `ap` is for the latter two only: what is near a

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fhir::search::{IndexValue, POSITION_MAX, Span, index};
+use fhir::search::{IndexValue, POSITION_MAX, Span, index_of};
 use fhir::{Resource, ResourceType};
 use ledger::{
     AuditDraft, Commit, Draft, Expected, Kind, Ledger, Owner, Query, Shard, TenantId, Token,
@@ -400,11 +400,8 @@ impl Template {
     /// The tokens that `trust` gives a resource: as its `tokens.rs` says.
     fn index(&mut self, ledger: &Ledger, resource: &Resource, ids: &[String]) {
         let is_audit = resource.kind() == ResourceType::AuditEvent;
-        for entry in index(resource) {
+        for entry in index_of(resource, |name| indexed(resource.kind(), name)) {
             let name = entry.parameter;
-            if !indexed(resource.kind(), name) {
-                continue;
-            }
             match entry.value {
                 IndexValue::Token { code, .. } => {
                     if !is_common(resource.kind(), name, &code) {
