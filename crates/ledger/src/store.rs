@@ -527,6 +527,33 @@ impl Ledger {
         self.made_query(tenant, |keys| keys.coarse_query(kind, parameter, low, high))
     }
 
+    /// Two of the tokens of [`Ledger::coarse_range_tokens`]: those of 16 and of 4,096 positions.
+    #[must_use]
+    pub fn rough_range_tokens(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        parameter: &str,
+        value: i64,
+    ) -> Vec<Token> {
+        self.tokens(tenant, |keys| keys.rough_tokens(kind, parameter, value))
+    }
+
+    /// The query for positions in `low..=high` of [`Ledger::rough_range_tokens`], and of
+    /// [`Ledger::coarse_range_tokens`], of at most 574 tokens; holds up to 15 positions more at both ends.
+    /// `None` when the range is wider than 64 cells of the widest level.
+    #[must_use]
+    pub fn rough_range_query(
+        &self,
+        tenant: TenantId,
+        kind: Kind,
+        parameter: &str,
+        low: i64,
+        high: i64,
+    ) -> Option<Query> {
+        self.made_query(tenant, |keys| keys.rough_query(kind, parameter, low, high))
+    }
+
     /// Writes everything of one cause, and returns when it is durable. Numbers rise in the order of
     /// the drafts; the audit document's is the last. Audit documents have no event on the feed:
     /// their order is the audit tree's, and a read must not wake those who follow facts.

@@ -7,7 +7,8 @@ use crate::{Entropy, Kind, Owner, Query, SHARDS, Shard, Token};
 #[derive(Clone, Copy)]
 struct Cells {
     tag: u8,
-    levels: u32,
+    /// The levels that are used, narrowest first.
+    levels: &'static [u32],
     /// Bits of the base: a cell of a level holds that many of the level below.
     base_bits: u32,
     /// The most cells of the widest level in one range.
@@ -18,16 +19,22 @@ struct Cells {
 /// than the years 1 to 9999 that a FHIR date can name.
 const FINE: Cells = Cells {
     tag: TAG_RANGE,
-    levels: 6,
+    levels: &[0, 1, 2, 3, 4, 5],
     base_bits: 3,
     widest_max: 128,
 };
 /// Cells of 16⁰ to 16³ positions: two tokens less for each value, a few more for each question.
 const COARSE: Cells = Cells {
     tag: TAG_COARSE,
-    levels: 4,
+    levels: &[0, 1, 2, 3],
     base_bits: 4,
     widest_max: 64,
+};
+/// Two levels of [`COARSE`]: what has all four is found by these, too. A question takes up to 255 cells at
+/// each end, and lets in up to 15 positions more.
+const ROUGH: Cells = Cells {
+    levels: &[1, 3],
+    ..COARSE
 };
 
 const TAG_VALUE: u8 = 0;
@@ -71,8 +78,8 @@ impl TenantKeys {
     }
 
     fn cells_of(&self, cells: Cells, kind: Kind, parameter: &str, value: i64) -> Vec<Token> {
-        (0..cells.levels)
-            .map(|level| {
+        (cells.levels.iter())
+            .map(|&level| {
                 let cell = i128::from(value) >> (cells.base_bits * level);
                 self.cell_token(cells, kind, parameter, (level, cell))
             })
@@ -118,6 +125,20 @@ impl TenantKeys {
         high: i64,
     ) -> Option<Query> {
         self.cells_in(COARSE, kind, parameter, low, high)
+    }
+
+    pub(crate) fn rough_tokens(&self, kind: Kind, parameter: &str, value: i64) -> Vec<Token> {
+        self.cells_of(ROUGH, kind, parameter, value)
+    }
+
+    pub(crate) fn rough_query(
+        &self,
+        kind: Kind,
+        parameter: &str,
+        low: i64,
+        high: i64,
+    ) -> Option<Query> {
+        self.cells_in(ROUGH, kind, parameter, low, high)
     }
 
     /// The shard of an id that is its own owner. Ids made here, and other random UUIDs, carry it in
@@ -198,33 +219,39 @@ fn uuid(mut bytes: [u8; 16], version: u8) -> String {
     .join("-")
 }
 
-/// The fewest cells (level, cell) that cover `low..=high` exactly, widest levels in the middle;
-/// `None` for an empty range gives no cells, too wide a one gives nothing.
+/// The fewest cells (level, cell) that cover `low..=high`, widest levels in the middle; exactly, but for
+/// what the narrowest level lets in at both ends. An empty range gives no cells, too wide a one `None`.
 fn cover(of: Cells, low: i64, high: i64) -> Option<Vec<(u32, i128)>> {
+    if low > high {
+        return Some(Vec::new());
+    }
     let (mut low, mut high) = (i128::from(low), i128::from(high));
     let mut cells = Vec::new();
-    let base = 1i128 << of.base_bits;
-    for level in 0..of.levels {
-        if level + 1 == of.levels {
+    let mut below = 0;
+    for (&level, next) in of.levels.iter().zip(1..) {
+        low >>= of.base_bits * (level - below);
+        high >>= of.base_bits * (level - below);
+        below = level;
+        let Some(wider) = of.levels.get(next) else {
             if high - low >= of.widest_max {
                 return None;
             }
             cells.extend((low..=high).map(|cell| (level, cell)));
             break;
-        }
-        while low <= high && low.rem_euclid(base) != 0 {
+        };
+        // A cell of the next level holds so many of this one.
+        let held = 1i128 << (of.base_bits * (wider - level));
+        while low <= high && low.rem_euclid(held) != 0 {
             cells.push((level, low));
             low += 1;
         }
-        while low <= high && high.rem_euclid(base) != base - 1 {
+        while low <= high && high.rem_euclid(held) != held - 1 {
             cells.push((level, high));
             high -= 1;
         }
         if low > high {
             break;
         }
-        low >>= of.base_bits;
-        high >>= of.base_bits;
     }
     Some(cells)
 }
@@ -355,6 +382,23 @@ mod tests {
             let found = keys.coarse_tokens(Kind(1), "value", value);
             prop_assert_eq!(found.len(), 4);
             prop_assert_eq!(found.iter().any(|token| wanted.contains(token)), (low..=high).contains(&value));
+        }
+
+        #[test]
+        fn rough_ranges_hold_what_they_should(low in -90_112i64..90_112, width in -3i64..180_000, near in -70_000i64..200_000) {
+            let high = (low + width).min(90_111);
+            let value = low + near;
+            let keys = keys(1);
+            let query = keys.rough_query(Kind(1), "value", low, high).unwrap();
+            let wanted = tokens_of(&query);
+            prop_assert!(wanted.len() <= 2 * 255 + 44);
+            let found = keys.rough_tokens(Kind(1), "value", value);
+            prop_assert_eq!(found.len(), 2);
+            let within = low <= high && (low >> 4..=high >> 4).contains(&(value >> 4));
+            prop_assert_eq!(found.iter().any(|token| wanted.contains(token)), within);
+            // What has the other levels has these.
+            let coarse = keys.coarse_tokens(Kind(1), "value", value);
+            prop_assert!(found.iter().all(|token| coarse.contains(token)));
         }
 
         #[test]

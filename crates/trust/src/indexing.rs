@@ -4,6 +4,7 @@
 //! otherwise has none; `tokens.rs` says what it is found by instead.
 
 use fhir::ResourceType;
+use fhir::search::{POSITION_MAX, Quantity, Span};
 
 /// The longest beginning of a string that has a token. Longer ones are found by this one and checked.
 const BEGINNING_MAX: usize = 8;
@@ -87,6 +88,74 @@ pub(crate) fn answered_by(kind: ResourceType, parameter: &str) -> &'static [&'st
         }
         _ => &[],
     }
+}
+
+/// One of the things by which a quantity is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Measure<'a> {
+    /// Where it stands among all numbers under a parameter, at all precisions.
+    Precise(String, &'a Span),
+    /// The same, roughly.
+    Rough(String, &'a Span),
+    /// A text under a parameter.
+    Words(String, String),
+}
+
+/// What a quantity is found by. One that has a canonical unit is found by its value in that; by its value
+/// in its own, roughly, for who asks for no unit or for the words of it; and by these words if they aren't
+/// its code, which is asked for by the canonical unit.
+#[must_use]
+pub fn measures<'a>(parameter: &str, quantity: &'a Quantity<String>) -> Vec<Measure<'a>> {
+    let words =
+        |way: &str, text: &str| Measure::Words(format!("{parameter}{way}"), text.to_owned());
+    let (code, unit) = (quantity.code.as_str(), quantity.unit.as_str());
+    let mut found = Vec::with_capacity(4);
+    if let Some((canonical, span)) = &quantity.canonical {
+        found.push(Measure::Precise(in_unit(parameter, canonical), span));
+        found.push(Measure::Rough(parameter.to_owned(), &quantity.value));
+        if !unit.is_empty() && unit != code {
+            found.push(words(WORDS_BESIDE_CODE, unit));
+        }
+        return found;
+    }
+    found.push(Measure::Precise(parameter.to_owned(), &quantity.value));
+    if !code.is_empty() {
+        found.push(words(WORDS, code));
+    }
+    if !unit.is_empty() && unit != code {
+        found.push(words(WORDS, unit));
+    }
+    if !quantity.system.is_empty() {
+        found.push(words(CODED, &pair(&quantity.system, code)));
+    }
+    found
+}
+
+/// The ways in which the code and the words of a unit are asked for (see `tokens.rs`).
+pub(crate) const WORDS: &str = ";";
+pub(crate) const WORDS_BESIDE_CODE: &str = ";~";
+pub(crate) const CODED: &str = ";|";
+
+/// System and code, kept apart by a character that neither can hold.
+pub(crate) fn pair(system: &str, code: &str) -> String {
+    format!("{system}\u{1f}{code}")
+}
+
+/// The parameter of the values in one of UCUM's canonical units.
+pub(crate) fn in_unit(parameter: &str, canonical: &str) -> String {
+    format!("{parameter} {canonical}")
+}
+
+/// The ends of a number or a range of numbers among all numbers, each with the way it is asked for.
+pub fn ends(span: &Span) -> impl Iterator<Item = (&'static str, i64)> {
+    let low = (span.low).map_or(-POSITION_MAX, |end| end.at.position());
+    let high = (span.high).map_or(POSITION_MAX, |end| end.at.position());
+    let (first, second) = if low == high {
+        (("#@", low), None)
+    } else {
+        (("#<", low), Some(("#>", high)))
+    };
+    [first].into_iter().chain(second)
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 //! | reference | `name/` = `Type/id`, or the URL | either |
 //! | uri | `name:` = the URI | equality |
 //! | number | `name#@` = the place of the number among all numbers, at four precisions; of a range `name#<` that of its lower and `name#>` that of its upper end | all prefixes but `ne` |
-//! | quantity | the same of the value, whatever its unit, with `name;` = the unit's code and words and, with a system, `name;\|` = system and code; the same in UCUM's canonical unit, which is then part of the name | `number`, `number\|system\|code`, `number\|\|code` |
+//! | quantity in UCUM | the same of the value in the canonical unit, which is part of the name; of the value as it is written two of the four precisions; `name;~` = the unit's words if they aren't its code | `number` by these two, `number\|system\|code` and `number\|\|code` by the canonical unit or by words |
+//! | other quantity | the same of the value, with `name;` = the unit's code and words and, with a system, `name;\|` = system and code | `number`, `number\|system\|code`, `number\|\|code` |
 //!
 //! Besides, every document of a patient has the patient's id under [`OWNER`], a consent that may
 //! restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
@@ -28,7 +29,10 @@ use fhir::search::{
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
 
-use crate::indexing::{all_but, answered_by, beginnings, indexed, is_common};
+use crate::indexing::{
+    CODED, Measure, WORDS, WORDS_BESIDE_CODE, all_but, answered_by, beginnings, ends, in_unit,
+    indexed, is_common, measures, pair,
+};
 
 /// The parameter of the patient's id.
 pub(crate) const OWNER: &str = "~patient";
@@ -39,8 +43,13 @@ pub(crate) const DENIES: &str = "~denies-access";
 
 /// Days outside 1696 to 2243 count as the first or last of these, so that open periods have a place.
 const DAYS_MAX: i64 = 100_000;
+/// Where a range of numbers without an end ends: beyond all positions, at the bounds of the widest cells, so
+/// that it takes none of the narrow ones there.
+const OPEN_LOW: i64 = -90_112;
+const OPEN_HIGH: i64 = 90_111;
+const _: () = assert!(OPEN_LOW < -POSITION_MAX && POSITION_MAX < OPEN_HIGH);
 /// The most tokens that one clause may ask for; the ledger takes 4,096 a query.
-const CLAUSE_TOKENS_MAX: usize = 1000;
+const CLAUSE_TOKENS_MAX: usize = 1600;
 const QUERY_TOKENS_MAX: usize = 4000;
 
 /// The ledger's number of a resource type.
@@ -52,9 +61,12 @@ fn day(ms: i64) -> i64 {
     fhir::date::day(ms).clamp(-DAYS_MAX, DAYS_MAX)
 }
 
-/// System and code, kept apart by a character that neither can hold.
-fn pair(system: &str, code: &str) -> String {
-    format!("{system}\u{1f}{code}")
+/// By which precisions a number has tokens or is asked for.
+#[derive(Clone, Copy)]
+enum Reach {
+    Precise,
+    /// Two of the precise ones.
+    Rough,
 }
 
 /// Makes tokens of one kind.
@@ -74,22 +86,30 @@ impl Maker<'_> {
         self.ledger.range_tokens(self.tenant, self.kind, &name, day)
     }
     /// The tokens of a number or a range of numbers.
-    fn span(&self, parameter: &str, span: &Span) -> Vec<Token> {
-        let low = (span.low).map_or(-POSITION_MAX, |end| end.at.position());
-        let high = (span.high).map_or(POSITION_MAX, |end| end.at.position());
-        let of = |way: &str, position: i64| {
-            let name = format!("{parameter}#{way}");
-            (self.ledger).coarse_range_tokens(self.tenant, self.kind, &name, position)
+    fn span(&self, parameter: &str, span: &Span, reach: Reach) -> Vec<Token> {
+        let of = |(way, position): (&str, i64)| {
+            let name = format!("{parameter}{way}");
+            let make = match reach {
+                Reach::Precise => Ledger::coarse_range_tokens,
+                Reach::Rough => Ledger::rough_range_tokens,
+            };
+            make(self.ledger, self.tenant, self.kind, &name, position)
         };
-        if low == high {
-            of("@", low)
-        } else {
-            [of("<", low), of(">", high)].concat()
-        }
+        ends(span).flat_map(of).collect()
     }
-    fn positions(&self, parameter: &str, way: &str, low: i64, high: i64) -> Option<Query> {
+    fn positions(
+        &self,
+        (parameter, reach): (&str, Reach),
+        way: &str,
+        low: i64,
+        high: i64,
+    ) -> Option<Query> {
         let name = format!("{parameter}#{way}");
-        (self.ledger).coarse_range_query(self.tenant, self.kind, &name, low, high)
+        let make = match reach {
+            Reach::Precise => Ledger::coarse_range_query,
+            Reach::Rough => Ledger::rough_range_query,
+        };
+        make(self.ledger, self.tenant, self.kind, &name, low, high)
     }
     fn range(&self, parameter: &str, way: &str, low: i64, high: i64) -> Option<Query> {
         let name = format!("{parameter}{way}");
@@ -173,7 +193,7 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
                 }
             }
             IndexValue::Uri(uri) => tokens.push(make.one(name, ":", &uri)),
-            IndexValue::Number(span) => tokens.extend(make.span(name, &span)),
+            IndexValue::Number(span) => tokens.extend(make.span(name, &span, Reach::Precise)),
             IndexValue::Quantity(quantity) => tokens.extend(of_quantity(&make, name, &quantity)),
         }
     }
@@ -196,28 +216,14 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     tokens
 }
 
-/// The parameter of the values in one of UCUM's canonical units.
-fn in_unit(parameter: &str, canonical: &str) -> String {
-    format!("{parameter} {canonical}")
-}
-
-/// At most ten tokens for a point, 18 for a range.
+/// At most seven tokens for a point that has a canonical unit, 13 for a range.
 fn of_quantity(make: &Maker<'_>, name: &str, quantity: &Quantity<String>) -> Vec<Token> {
-    let mut tokens = make.span(name, &quantity.value);
-    if let Some((unit, span)) = &quantity.canonical {
-        tokens.extend(make.span(&in_unit(name, unit), span));
-    }
-    for words in [&quantity.code, &quantity.unit] {
-        if !words.is_empty() {
-            tokens.push(make.one(name, ";", words));
-        }
-    }
-    // A code of a canonical unit is asked for by that unit.
-    if !quantity.system.is_empty() && quantity.canonical.is_none() {
-        let coded = pair(&quantity.system, &quantity.code);
-        tokens.push(make.one(name, ";|", &coded));
-    }
-    tokens
+    let of = |measure| match measure {
+        Measure::Precise(name, span) => make.span(&name, span, Reach::Precise),
+        Measure::Rough(name, span) => make.span(&name, span, Reach::Rough),
+        Measure::Words(name, words) => vec![make.one(&name, "", &words)],
+    };
+    measures(name, quantity).into_iter().flat_map(of).collect()
 }
 
 /// A query as the ledger can answer it: its hits hold all matches, and maybe more.
@@ -414,7 +420,9 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
                 None
             }
             Operand::Uri(uri) => Some(Query::Token(make.one(name, ":", uri))),
-            Operand::Number { prefix, value } => number_query(make, name, *prefix, value),
+            Operand::Number { prefix, value } => {
+                number_query(make, (name, Reach::Precise), *prefix, value)
+            }
             Operand::Quantity {
                 prefix,
                 value,
@@ -426,24 +434,32 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
 }
 
 /// Where the ends of what matches stand among all numbers.
-fn number_query(make: &Maker<'_>, name: &str, prefix: Prefix, asked: &Asked) -> Option<Query> {
+fn number_query(
+    make: &Maker<'_>,
+    name: (&str, Reach),
+    prefix: Prefix,
+    asked: &Asked,
+) -> Option<Query> {
     let at = asked.value.position();
     let (way, low, high) = match prefix {
         Prefix::Ne => return None,
         Prefix::Eq => ("<", asked.means.0.position(), asked.means.1.position()),
-        Prefix::Gt | Prefix::Ge => (">", at, POSITION_MAX),
-        Prefix::Lt | Prefix::Le => ("<", -POSITION_MAX, at),
-        Prefix::Sa => ("<", at, POSITION_MAX),
-        Prefix::Eb => (">", -POSITION_MAX, at),
+        Prefix::Gt | Prefix::Ge => (">", at, OPEN_HIGH),
+        Prefix::Lt | Prefix::Le => ("<", OPEN_LOW, at),
+        Prefix::Sa => ("<", at, OPEN_HIGH),
+        Prefix::Eb => (">", OPEN_LOW, at),
         Prefix::Ap => {
             let (low, high) = (asked.near.0.position(), asked.near.1.position());
-            return Some(Query::Or(vec![
-                make.positions(name, "@", low, high)?,
-                Query::And(vec![
-                    make.positions(name, "<", -POSITION_MAX, high)?,
-                    make.positions(name, ">", low, POSITION_MAX)?,
-                ]),
-            ]));
+            let begun = make.positions(name, "<", OPEN_LOW, high)?;
+            let range = match name.1 {
+                Reach::Precise => {
+                    Query::And(vec![begun, make.positions(name, ">", low, OPEN_HIGH)?])
+                }
+                // Ranges are rare, and the other end would take as many tokens again.
+                Reach::Rough => begun,
+            };
+            let point = make.positions(name, "@", low, high)?;
+            return Some(Query::Or(vec![point, range]));
         }
     };
     let point = make.positions(name, "@", low, high)?;
@@ -458,20 +474,30 @@ fn quantity_query(
     value: &Asked,
     unit: Option<&UnitAsked>,
 ) -> Option<Query> {
-    let any_unit = number_query(make, name, prefix, value)?;
+    // Every value has the rough tokens, and what has no canonical unit all.
+    let asked = |reach| number_query(make, (name, reach), prefix, value);
     let Some(unit) = unit else {
-        return Some(any_unit);
+        return asked(Reach::Rough);
     };
-    let named = match &unit.system {
-        None => make.one(name, ";", &unit.code),
-        Some(system) => make.one(name, ";|", &pair(system, &unit.code)),
+    let mut ways = Vec::new();
+    if let Some((canonical, value)) = &unit.canonical {
+        let name = in_unit(name, canonical);
+        ways.push(number_query(make, (&name, Reach::Precise), prefix, value)?);
+    }
+    let mut named = |way: &str, text: &str, values: Query| {
+        let words = Query::Token(make.one(name, way, text));
+        ways.push(Query::And(vec![words, values]));
     };
-    let named = Query::And(vec![Query::Token(named), any_unit]);
-    let Some((canonical, value)) = &unit.canonical else {
-        return Some(named);
-    };
-    let converted = number_query(make, &in_unit(name, canonical), prefix, value)?;
-    Some(Query::Or(vec![converted, named]))
+    match &unit.system {
+        None => {
+            named(WORDS, &unit.code, asked(Reach::Precise)?);
+            named(WORDS_BESIDE_CODE, &unit.code, asked(Reach::Rough)?);
+        }
+        // What has this very code has this canonical unit.
+        Some(_) if unit.canonical.is_some() => {}
+        Some(system) => named(CODED, &pair(system, &unit.code), asked(Reach::Precise)?),
+    }
+    any(ways)
 }
 
 /// Which days the first or the last millisecond of a matching period is on.

@@ -10,13 +10,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fhir::search::{IndexValue, POSITION_MAX, Span, index_of};
+use fhir::search::{IndexValue, Span, index_of};
 use fhir::{Resource, ResourceType};
 use ledger::{
     AuditDraft, Commit, Draft, Expected, Kind, Ledger, Owner, Query, Shard, TenantId, Token,
 };
 use serde_json::Value;
-use trust::indexing::{beginnings, indexed, is_common};
+use trust::indexing::{Measure, beginnings, ends, indexed, is_common, measures};
 
 use super::records::{import_record, read_record};
 
@@ -383,17 +383,15 @@ impl Template {
         Ok(template)
     }
 
-    fn span(&mut self, ledger: &Ledger, name: &str, span: &Span) {
-        let low = (span.low).map_or(-POSITION_MAX, |end| end.at.position());
-        let high = (span.high).map_or(POSITION_MAX, |end| end.at.position());
-        let ways = match low == high {
-            true => vec![("@", low)],
-            false => vec![("<", low), (">", high)],
-        };
-        for (way, position) in ways {
-            let name = format!("{name}#{way}");
-            self.shared
-                .extend(ledger.coarse_range_tokens(TENANT, self.kind, &name, position));
+    fn span(
+        &mut self,
+        name: &str,
+        span: &Span,
+        tokens: impl Fn(TenantId, Kind, &str, i64) -> Vec<Token>,
+    ) {
+        for (way, position) in ends(span) {
+            let name = format!("{name}{way}");
+            (self.shared).extend(tokens(TENANT, self.kind, &name, position));
         }
     }
 
@@ -435,14 +433,24 @@ impl Template {
                     }
                 }
                 IndexValue::Uri(uri) => self.one(ledger, format!("{name}:"), &uri, ids),
-                IndexValue::Number(span) => self.span(ledger, name, &span),
+                IndexValue::Number(span) => self.span(name, &span, |tenant, kind, name, at| {
+                    ledger.coarse_range_tokens(tenant, kind, name, at)
+                }),
                 IndexValue::Quantity(quantity) => {
-                    self.span(ledger, name, &quantity.value);
-                    if let Some((unit, span)) = &quantity.canonical {
-                        self.span(ledger, &format!("{name} {unit}"), span);
-                    }
-                    for words in [&quantity.code, &quantity.unit] {
-                        self.one(ledger, format!("{name};"), words, ids);
+                    for measure in measures(name, &quantity) {
+                        match measure {
+                            Measure::Precise(name, span) => {
+                                self.span(&name, span, |tenant, kind, name, at| {
+                                    ledger.coarse_range_tokens(tenant, kind, name, at)
+                                });
+                            }
+                            Measure::Rough(name, span) => {
+                                self.span(&name, span, |tenant, kind, name, at| {
+                                    ledger.rough_range_tokens(tenant, kind, name, at)
+                                });
+                            }
+                            Measure::Words(name, words) => self.one(ledger, name, &words, ids),
+                        }
                     }
                 }
             }
