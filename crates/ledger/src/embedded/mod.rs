@@ -314,15 +314,37 @@ impl Tables {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the fresh rows into memory.
+    /// Takes the fresh rows into memory. Millions of postings may have to be sorted while nobody is
+    /// served yet, so every processor takes a part.
     fn load_fresh(&self) -> Result<(), LedgerError> {
-        let mut fresh = self.fresh();
         let view = self.database.snapshot();
+        let (mut numbers, mut rows) = (Vec::new(), Vec::new());
         for guard in view.iter(&self.fresh_rows) {
             let (key, value) = guard.into_inner().map_err(fault)?;
-            let number = Decoder::new(&key, "fresh").u64()?;
-            fresh.load(number, view::run_of(self, &view, &value)?);
+            numbers.push(Decoder::new(&key, "fresh").u64()?);
+            rows.push(value);
         }
+        let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
+            return Ok(());
+        };
+        let mut fresh = self.fresh();
+        let length = fresh.longest_run();
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let parts = rows.chunks(rows.len().div_ceil(workers.min(WORKERS)));
+        let runs: Result<Vec<Vec<Run>>, LedgerError> = std::thread::scope(|scope| {
+            let view = &view;
+            let started: Vec<_> = parts
+                .map(|part| {
+                    let rows = part.iter().map(|row| &**row);
+                    scope.spawn(move || view::runs_of(self, view, rows, length))
+                })
+                .collect();
+            let ended = started.into_iter().map(|thread| {
+                (thread.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            ended.collect()
+        });
+        fresh.load(*first..last + 1, runs?.into_iter().flatten());
         Ok(())
     }
 
@@ -541,10 +563,10 @@ impl Backend for FjallBackend {
                 }
             }
         }
-        postings.sort_unstable_by_key(|change| change.key);
+        postings.sort_unstable_by_key(Change::rank);
         tables.write_events(&mut batch, events, *last_document)?;
         let mut new = tables.write_lists(&mut batch, lists, *last_document)?;
-        new.changes.sort_unstable_by_key(|change| change.key);
+        new.changes.sort_unstable_by_key(Change::rank);
         let (row, spent) = {
             let fresh = tables.fresh();
             (fresh.next_row(), fresh.spent(SPENT_ROWS_MAX))

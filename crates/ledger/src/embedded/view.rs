@@ -79,25 +79,45 @@ pub(super) fn listed_around(
     Ok((first <= at).then_some((key, row)))
 }
 
-/// The postings that a fresh row stands for.
-pub(super) fn run_of(
+/// The postings of a fresh row, in any order.
+fn gather(
     tables: &Tables,
     view: &fjall::Snapshot,
     fresh: &[u8],
-) -> Result<Vec<Change>, LedgerError> {
+    changes: &mut Vec<Change>,
+) -> Result<(), LedgerError> {
     let fresh = postings::decode(fresh)?;
-    let Some(numbers) = fresh.listed else {
-        return Ok(fresh.run);
-    };
-    let mut changes = Vec::new();
-    for audit in listed::SORTS {
-        let (from, to) = listed::keys(audit, numbers);
-        for guard in view.range(&tables.listed, from..=to) {
-            listed::changes(&guard.value().map_err(fault)?, &mut changes)?;
+    if let Some(numbers) = fresh.listed {
+        for audit in listed::SORTS {
+            let (from, to) = listed::keys(audit, numbers);
+            for guard in view.range(&tables.listed, from..=to) {
+                listed::changes(&guard.value().map_err(fault)?, changes)?;
+            }
         }
     }
     changes.extend(fresh.run);
-    Ok(postings::sorted(changes))
+    Ok(())
+}
+
+/// The postings of fresh rows, in runs of about `length`, oldest first.
+pub(super) fn runs_of<'a>(
+    tables: &Tables,
+    view: &fjall::Snapshot,
+    rows: impl IntoIterator<Item = &'a [u8]>,
+    length: usize,
+) -> Result<Vec<Run>, LedgerError> {
+    let mut runs = Vec::new();
+    let mut changes = Vec::new();
+    for row in rows {
+        gather(tables, view, row, &mut changes)?;
+        if changes.len() >= length {
+            runs.push(Arc::new(postings::sorted(std::mem::take(&mut changes))));
+        }
+    }
+    if !changes.is_empty() {
+        runs.push(Arc::new(postings::sorted(changes)));
+    }
+    Ok(runs)
 }
 
 impl FjallSnapshot {
@@ -122,7 +142,7 @@ impl FjallSnapshot {
         let mut late = Vec::new();
         let mut row = self.next_fresh;
         while let Some(value) = self.get(&self.tables.fresh_rows, &row.to_be_bytes())? {
-            late.push(Arc::new(run_of(&self.tables, &self.view, &value)?));
+            late.extend(runs_of(&self.tables, &self.view, [&*value], usize::MAX)?);
             row += 1;
         }
         Ok(self.late.get_or_init(|| late))
