@@ -17,7 +17,17 @@ use crate::terminal::{is_watched, say, warn};
 /// How often a line is printed where nobody watches.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// Lets the kernel give this process small pages only. An import allocates and gives back a bundle's memory
+/// over and over, and each time the kernel cleared two MiB where some KiB were needed (decision 14).
+fn take_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay on, which only takes time");
+    }
+}
+
 pub(crate) async fn import(options: ImportOptions) -> anyhow::Result<ExitCode> {
+    take_small_pages();
     let ledger = open(&options.store).await?;
     let bar = Bar::bytes("importing");
     let result = async {

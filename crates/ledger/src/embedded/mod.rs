@@ -178,7 +178,7 @@ impl FjallBackend {
             listed: table(
                 "listed",
                 ordered()
-                    .data_block_size_policy(BlockSizePolicy::all(16 << 10))
+                    .data_block_size_policy(BlockSizePolicy::all(32 << 10))
                     .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4)),
             )?,
             event: table("event", ordered())?,
