@@ -7,13 +7,16 @@
 //! over for the next one in the same fixed order, so that those who race still meet. (A deleted one
 //! may have been another patient's, in whose record its versions stay.)
 //!
+//! **What is made under criteria has to match them,** or a client that tries again would not find what
+//! it has made, and make another.
+//!
 //! **What criteria find is told to who asks**, even by a write that fails, so a look-up for a request is
 //! audited before the answer, and says nothing of what a patient's consent hides. An import looks
 //! things up for itself.
 use fhir::search::SearchQuery;
 use fhir::{IssueCode, OperationOutcome, ResourceType};
 use ledger::{Owner, TenantId};
-use trust::{Permit, Sought, TrustError, Vault, Versioned};
+use trust::{Permit, Sought, SoughtRow, TrustError, Vault, Versioned};
 
 use crate::search::own_references;
 use crate::{RecordError, url};
@@ -21,6 +24,10 @@ use crate::{RecordError, url};
 /// How many ids are tried for one set of criteria. Each means that a resource once created under
 /// these criteria was deleted, or changed so that it no longer fits them.
 const SLOTS_MAX: u32 = 64;
+
+/// Why nothing is made under criteria that would not find it.
+pub(crate) const UNLIKE: &str =
+    "the resource does not match the criteria under which it is to be created";
 
 /// Criteria of one resource type.
 #[derive(Debug, Clone)]
@@ -43,12 +50,12 @@ pub(crate) enum Found {
 }
 
 impl Found {
-    fn of(mut sought: Vec<Sought>) -> Self {
-        match (sought.pop(), sought.is_empty()) {
+    fn of(mut sought: Sought) -> Self {
+        match (sought.rows.pop(), sought.rows.is_empty() && !sought.more) {
             (None, _) => Self::Nothing,
             (Some(_), false) => Self::Several,
-            (Some(Sought { hidden: true, .. }), _) => Self::Hidden,
-            (Some(Sought { row, .. }), _) => Self::One(Box::new(row)),
+            (Some(SoughtRow { hidden: true, .. }), _) => Self::Hidden,
+            (Some(SoughtRow { row, .. }), _) => Self::One(Box::new(row)),
         }
     }
 }
@@ -179,6 +186,11 @@ pub(crate) fn several() -> RecordError {
 pub(crate) fn hidden() -> RecordError {
     let words = "the criteria match a resource that the patient's consent keeps from you";
     RecordError::new(412, IssueCode::Forbidden, words)
+}
+
+/// A resource that its own criteria don't find: doing the request again would make another.
+pub(crate) fn unlike() -> RecordError {
+    RecordError::new(422, IssueCode::BusinessRule, UNLIKE)
 }
 
 pub(crate) fn exhausted() -> RecordError {

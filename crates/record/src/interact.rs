@@ -3,7 +3,7 @@ use fhir::{IssueCode, Resource, ResourceType};
 use ledger::Expected;
 use trust::{Action, Change, Permit, Unit, Vault, Versioned};
 
-use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several};
+use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::{conflict, is_conflict};
 use crate::write::{
     IfMatch, check_id, check_kept, check_owner, check_same_id, check_type, check_unconditional,
@@ -165,6 +165,9 @@ impl Record {
                     match criteria.slot(vault, &permit).await.map_err(wrap(caller))? {
                         Slot::Free(id) => {
                             resource.set_id(&id);
+                            if !criteria.matches(&resource) {
+                                return Err(unlike());
+                            }
                             Expected::Absent
                         }
                         // Found when looked for again.

@@ -26,7 +26,7 @@ pub use policy::{Trust, TrustOptions};
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::{
     AuditProof, Change, EveryInternal, HistoryPage, Internal, InternalStored, PageAt, SearchPage,
-    Sought, Unit, UnitReceipt, Vault, Versioned, kinds,
+    Sought, SoughtRow, Unit, UnitReceipt, Vault, Versioned, kinds,
 };
 
 #[cfg(test)]

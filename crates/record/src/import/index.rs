@@ -9,7 +9,7 @@ use trust::{TrustError, Vault};
 
 use super::entry::{Entry, IdRule};
 use super::{FOUND_MAX, Import, lock};
-use crate::criteria::{Criteria, Found, Slot};
+use crate::criteria::{Criteria, Found, Slot, UNLIKE};
 use crate::refs;
 
 /// What an entry is known by: 128 bits of hash instead of a text, because a bundle can have a million.
@@ -424,6 +424,13 @@ impl Index {
                 return Err(Unfinished::Waits(words.to_owned()));
             }
             None => {}
+        }
+        if let IdRule::Criteria { text, .. } = &entry.id_rule
+            && let Some(Place::Free(..)) = self.places.get(text)
+            && let Some((kind, query)) = refs::conditional(text)
+            && Criteria::parse("", kind, query).is_ok_and(|criteria| !criteria.matches(&resource))
+        {
+            return Err(Unfinished::Refused(UNLIKE.to_owned()));
         }
         if let Err(outcome) = crate::write::check_valid(&resource) {
             let issues = outcome.issues.iter().map(|issue| match &issue.expression {

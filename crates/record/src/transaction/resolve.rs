@@ -6,7 +6,7 @@ use ledger::Expected;
 use trust::{Permit, Versioned};
 
 use super::{ISSUES_MAX, Stop, Write, entry_error};
-use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several};
+use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::in_entry;
 use crate::step::{Ask, Step};
 use crate::write::{check_valid, mint, wrap};
@@ -161,6 +161,11 @@ impl Record {
                 Some(Meant::Here(place)) => named[*place].clone(),
                 None => lookup(&targets, base, text),
             });
+            let is_unlike = matches!(&step.ask, Ask::Create { criteria: Some(criteria), .. }
+                if !criteria.matches(resource));
+            if is_unlike {
+                return Err(entry_error(unlike(), step, "request").into());
+            }
             if let Err(outcome) = check_valid(resource) {
                 issues.extend(in_entry(outcome, step.index, "resource").issues);
             }

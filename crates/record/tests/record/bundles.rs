@@ -430,6 +430,17 @@ async fn if_none_exist_in_a_transaction() {
 }
 
 #[tokio::test]
+async fn what_its_criteria_would_not_find_stops_a_transaction() {
+    let house = House::new().await;
+    let organization = json!({"resourceType": "Organization", "identifier": [{"system": "urn:org", "value": "2"}]});
+    let mut entry = post("urn:uuid:a", organization);
+    entry["request"]["ifNoneExist"] = json!("identifier=urn:org|1");
+    let answer = house.bundle(&client(), "transaction", vec![entry]).await;
+    assert_eq!(wrong(answer), (422, "business-rule".to_owned()));
+    assert_eq!(house.count(T::Organization).await, 0);
+}
+
+#[tokio::test]
 async fn conditional_creates_in_transactions_at_once_make_one_resource() {
     let house = House::new().await;
     let mut tasks = tokio::task::JoinSet::new();

@@ -487,6 +487,20 @@ async fn if_none_exist_leaves_alone_what_is_there() {
 }
 
 #[tokio::test]
+async fn what_its_criteria_would_not_find_is_refused() {
+    let house = House::new().await;
+    let organization = json!({"resourceType": "Organization", "identifier": [{"system": "urn:org", "value": "2"}]});
+    let mut first = entry("urn:uuid:o", organization);
+    first["request"]["ifNoneExist"] = json!("identifier=urn:org|1");
+    let import = Import::new(
+        &house,
+        &[house.file("in.ndjson", &lines(&[bundle("transaction", &[first])]))],
+    );
+    assert_eq!(import.counts().await, (0, 0, 1));
+    assert_eq!(house.count(T::Organization).await, 0);
+}
+
+#[tokio::test]
 async fn an_import_and_a_request_agree_on_conditional_creates() {
     let house = House::new().await;
     let organization = json!({"resourceType": "Organization", "name": "Ward", "identifier": [{"system": "urn:org", "value": "1"}]});

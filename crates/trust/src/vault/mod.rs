@@ -22,8 +22,8 @@ use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
 
 pub use internal::EveryInternal;
 pub use model::{
-    Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, Unit, UnitReceipt,
-    Versioned, kinds,
+    Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,
+    UnitReceipt, Versioned, kinds,
 };
 pub use proof::AuditProof;
 

@@ -151,6 +151,15 @@ pub struct PageAt {
 /// What criteria of a conditional write found.
 #[derive(Debug, Clone)]
 pub struct Sought {
+    /// The newest rows that match, as many as the query's count, or fewer where they are large.
+    pub rows: Vec<SoughtRow>,
+    /// Whether there are more that match.
+    pub more: bool,
+}
+
+/// One row that criteria found.
+#[derive(Debug, Clone)]
+pub struct SoughtRow {
     /// The row.
     pub row: Versioned,
     /// Whether the patient's consents hide it from who asks.

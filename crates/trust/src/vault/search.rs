@@ -6,8 +6,8 @@ use fhir::search::SearchQuery;
 use ledger::{Number, Stored};
 
 use super::{
-    Ahead, Hidden, PageAt, SearchPage, Sight, Sought, Vault, Versioned, fetch_in, open, redact,
-    touched,
+    Ahead, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in, open,
+    redact, touched,
 };
 use crate::audit::{Event, Record};
 use crate::policy::Group;
@@ -211,7 +211,7 @@ impl Vault {
         &self,
         permit: &Permit,
         queries: &[&SearchQuery],
-    ) -> Result<Vec<Vec<Sought>>, TrustError> {
+    ) -> Result<Vec<Sought>, TrustError> {
         let view = Sight::now(self.ledger().view()?);
         let mut hidden = Hidden::default();
         let mut answers = Vec::with_capacity(queries.len());
@@ -220,16 +220,17 @@ impl Vault {
             self.require_writing(permit, crate::Action::Search, query.kind)
                 .await?;
             let page = self.scan(&view, permit, query, None, None).await?;
-            let mut found = Vec::with_capacity(page.rows.len());
+            let mut rows = Vec::with_capacity(page.rows.len());
             for row in &page.rows {
-                found.push(Sought {
+                rows.push(SoughtRow {
                     row: row.clone(),
                     hidden: self
                         .hides(&view, permit, &row.resource, &mut hidden)
                         .await?,
                 });
             }
-            answers.push(found);
+            let more = page.next.is_some();
+            answers.push(Sought { rows, more });
             pages.push(page);
         }
         if !queries.is_empty() {
