@@ -7,6 +7,7 @@
 )]
 
 mod bundles;
+mod criteria;
 mod guards;
 mod house;
 mod imports;
