@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use ledger::{
-    Clock, Ledger, LedgerError, Location, OpenOptions, Postgres, RootKey, SystemEntropy, TenantId,
+    CLOCK_STEP_MAX_MS, Clock, Ledger, LedgerError, Location, OpenOptions, Postgres, RootKey,
+    SystemEntropy, TenantId,
 };
 
 use crate::dictionaries::dictionaries;
@@ -202,7 +203,7 @@ pub fn options(
 ///
 /// # Errors
 /// `RootKey` when the key file is missing, readable by others, or not this store's, or the token can't
-/// be used; `Storage`.
+/// be used; `Storage`, also when the clock is not the database's.
 pub async fn open(
     location: Location,
     root_key: impl Into<RootKeySource>,
@@ -252,6 +253,25 @@ async fn open_with(
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(options))
         .await
         .map_err(|_| LedgerError::Storage("opening the store was cut short".to_owned()))??;
+    if let Some(ahead_ms) = ledger.clock_ahead_ms().await?
+        && let Some(words) = clocks_differ(ahead_ms)
+    {
+        ledger.close().await?;
+        return Err(LedgerError::Storage(words));
+    }
     ledger.create_tenant(TENANT).await?;
     Ok(ledger)
+}
+
+/// What is wrong when this machine's clock is so far ahead of the database's. Servers that share a store
+/// number its records; one whose clock is ahead would take all others' along.
+fn clocks_differ(ahead_ms: i64) -> Option<String> {
+    let way = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    (ahead_ms.unsigned_abs() > CLOCK_STEP_MAX_MS).then(|| {
+        format!(
+            "this machine's clock is {} s {way} the database's: set the one that is wrong, and have both follow a time \
+             service",
+            ahead_ms.unsigned_abs() / 1000
+        )
+    })
 }

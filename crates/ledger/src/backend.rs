@@ -275,6 +275,8 @@ pub(crate) trait SharedStore: Send + Sync {
     fn cover(&self, sign: &mut Sign<'_>) -> Result<String, LedgerError>;
     /// How far each shard is, in order.
     fn standings(&self) -> Result<Vec<Standing>, LedgerError>;
+    /// What the store's own clock shows, in milliseconds since the Unix epoch.
+    fn clock_ms(&self) -> Result<u64, LedgerError>;
     /// How many processes other than this one work on shards and have said so lately.
     fn others_alive(&self, node: Blind) -> Result<usize, LedgerError>;
     /// Whether the tables are spread over several servers, without one moment that a view could be of.

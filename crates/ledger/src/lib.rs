@@ -62,7 +62,9 @@ pub use backup::{
     BackupReport, BackupTarget, FolderTarget, Moment, Position, Pruned, RestoreOptions,
     RestoreReport, restore,
 };
-pub use clock::{Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy};
+pub use clock::{
+    CLOCK_STEP_MAX_MS, Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy,
+};
 pub use consistency::{BrokenTree, ConsistencyProof, ConsistencyReport};
 pub use doctor::{DoctorReport, Finding, Severity, doctor};
 pub use error::LedgerError;

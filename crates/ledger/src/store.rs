@@ -22,8 +22,8 @@ use crate::scrub;
 use crate::shared::{Core, STAND_IN_ID};
 use crate::writer::{Job, Request, Writer};
 use crate::{
-    Clock, Commit, Entropy, Kind, LedgerError, Number, Owner, Query, Receipt, RootKey, SHARDS,
-    Shard, StoragePart, TenantId, Token,
+    CLOCK_STEP_MAX_MS, Clock, Commit, Entropy, Kind, LedgerError, Number, Owner, Query, Receipt,
+    RootKey, SHARDS, Shard, StoragePart, TenantId, Token,
 };
 
 /// Room of the queue before the writer, KiB; who would go over it waits.
@@ -236,9 +236,17 @@ impl Ledger {
             backing_up: Arc::default(),
             cosigning: tokio::sync::Mutex::default(),
         };
-        Ok(Self {
+        let ledger = Self {
             inner: Arc::new(inner),
-        })
+        };
+        let ahead_ms = ledger.newest_ahead_ms();
+        if ahead_ms > CLOCK_STEP_MAX_MS {
+            tracing::warn!(
+                seconds = ahead_ms / 1000,
+                "the newest record is ahead of this clock: times of new ones follow it until the clock has come there"
+            );
+        }
+        Ok(ledger)
     }
 
     /// Takes part in the work on shards from now on: of a store that several processes share, this one

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use ledger::SystemClock;
 
 use super::Doors;
 use crate::server::Follower;
@@ -79,6 +80,8 @@ async fn measure(doors: &Doors) -> Result<(), Box<dyn std::error::Error + Send +
     metrics::gauge!("cairn_outbox_age_seconds").set(late(ledger.next_outbox_ms().await?));
     let behind_ms = doors.journeys.feed_lag_ms(doors.pages.tenant).await?;
     metrics::gauge!("journey_feed_lag_seconds").set(behind_ms as f64 / 1000.0);
+    metrics::gauge!("cairn_clock_step_seconds").set(SystemClock::step_ms() as f64 / 1000.0);
+    metrics::gauge!("cairn_newest_ahead_seconds").set(ledger.newest_ahead_ms() as f64 / 1000.0);
     metrics::gauge!("cairn_store_bytes").set(ledger.disk_bytes() as f64);
     Ok(())
 }

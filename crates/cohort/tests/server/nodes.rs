@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cairn::store;
 use cohort::random::Random;
 use cohort::server::{Fhir, ServerProcess, run};
+use ledger::{Clock, ManualClock, SystemClock};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -318,4 +320,28 @@ async fn three_nodes_of_which_one_is_killed_or_stopped_lose_and_double_nothing()
         tasks.len(),
         verified.lines().next().unwrap_or("")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_clock_is_wrong_does_not_join() {
+    let space = tempfile::tempdir().expect("a folder");
+    let cluster = Cluster::new();
+    let key = space.path().join("root.key");
+    run(&["key", "create", "--root-key", text(&key)], "").expect("a key");
+    let open = |clock: Arc<dyn Clock>| {
+        let place = store::in_database(&cluster.url("cairn"), None, None, "cairn", "");
+        store::open(place.expect("a place"), key.as_path(), clock, 8 << 20)
+    };
+    let ledger = open(Arc::new(SystemClock)).await.expect("opened");
+    ledger.close().await.expect("closed");
+    for (now_ms, way) in [
+        (SystemClock.now_ms() + 120_000, "ahead of"),
+        (SystemClock.now_ms() - 120_000, "behind"),
+    ] {
+        let refused = open(Arc::new(ManualClock::new(now_ms))).await;
+        let words = refused.err().expect("refused").to_string();
+        assert!(words.contains(way), "{words}");
+    }
+    let ledger = open(Arc::new(ManualClock::new(SystemClock.now_ms()))).await;
+    ledger.expect("opened").close().await.expect("closed");
 }

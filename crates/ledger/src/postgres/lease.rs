@@ -119,18 +119,32 @@ pub(super) fn stay(
 
 /// How many others are alive.
 pub(super) fn others_alive(server: &Arc<Server>, name: Blind) -> Result<usize, LedgerError> {
-    let answers = whole(
+    let others = one_number(
         server,
-        vec![Statement {
-            sql: "SELECT count(*) FROM node WHERE until > clock_timestamp() AND id <> $1".into(),
-            params: vec![node(name)],
-        }],
+        "SELECT count(*) FROM node WHERE until > clock_timestamp() AND id <> $1",
+        vec![node(name)],
     )?;
+    Ok(usize::try_from(others).unwrap_or(usize::MAX))
+}
+
+/// The database's clock, in milliseconds since the Unix epoch.
+pub(super) fn clock_ms(server: &Arc<Server>) -> Result<u64, LedgerError> {
+    let sql = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    one_number(server, sql, Vec::new())
+}
+
+/// What a statement answers whose only row is a number.
+fn one_number(
+    server: &Arc<Server>,
+    sql: &str,
+    params: Vec<super::rows::Param>,
+) -> Result<u64, LedgerError> {
+    let sql = sql.to_owned().into();
+    let answers = whole(server, vec![Statement { sql, params }])?;
     let row = answers[0]
         .first()
-        .ok_or_else(|| LedgerError::Storage("a count has no answer".into()))?;
-    let others: u64 = Columns { row, table: "node" }.big(0)?;
-    Ok(usize::try_from(others).unwrap_or(usize::MAX))
+        .ok_or_else(|| LedgerError::Storage("a number has no answer".into()))?;
+    Columns { row, table: "node" }.big(0)
 }
 
 /// Takes free shards, at most so many. One that somebody is writing to is passed over until the next

@@ -136,6 +136,10 @@ impl SharedStore for PgBackend {
         Ok(standings)
     }
 
+    fn clock_ms(&self) -> Result<u64, LedgerError> {
+        lease::clock_ms(&self.server)
+    }
+
     fn others_alive(&self, node: Blind) -> Result<usize, LedgerError> {
         lease::others_alive(&self.server, node)
     }
