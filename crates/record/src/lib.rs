@@ -136,6 +136,12 @@ impl Record {
     }
 }
 
+/// Whether resources of this type can be searched for.
+#[must_use]
+pub fn is_searchable(kind: ResourceType) -> bool {
+    is_kept(kind)
+}
+
 /// Whether resources of this type are kept at all. `Parameters` has no RESTful endpoint
 /// (R4, section 2.4).
 pub(crate) fn is_kept(kind: ResourceType) -> bool {

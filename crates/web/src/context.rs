@@ -166,7 +166,7 @@ pub(crate) fn home(role: Role) -> &'static str {
 }
 
 /// The purpose of use that a role works for on these pages.
-fn purpose(role: Role) -> Purpose {
+pub(crate) fn purpose(role: Role) -> Purpose {
     match role {
         Role::Coordinator => Purpose::CareManagement,
         Role::Clinician => Purpose::Treatment,

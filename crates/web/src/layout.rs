@@ -42,6 +42,7 @@ pub(crate) fn state(state: State, word: &str) -> Markup {
 pub(crate) enum Section {
     Worklist,
     Patients,
+    Record,
     Journeys,
     Audit,
     Accounts,
@@ -194,6 +195,7 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
             vec![
                 (Section::Worklist, "/console/worklist", "Worklist"),
                 (Section::Patients, "/console/patients", "Patients"),
+                (Section::Record, "/console/record", "Record"),
                 (Section::Journeys, "/console/journeys", "Journeys"),
             ]
         }

@@ -11,6 +11,7 @@
 mod accounts;
 mod assets;
 mod audit;
+mod browse;
 mod checkpoint;
 mod context;
 mod drawing;
@@ -110,6 +111,19 @@ fn console() -> Router<Arc<context::App>> {
             get(patients::page).post(patients::search),
         )
         .route("/console/patients/{id}", get(patient::page))
+        .route("/console/record", get(browse::page).post(browse::search))
+        .route("/console/record/{kind}", get(browse::further))
+        .route("/console/record/{kind}/{id}", get(browse::resource))
+        .route("/console/record/{kind}/{id}/file", get(browse::file))
+        .route("/console/record/{kind}/{id}/history", get(browse::history))
+        .route(
+            "/console/record/{kind}/{id}/history/{version}",
+            get(browse::version),
+        )
+        .route(
+            "/console/record/{kind}/{id}/changes/{version}",
+            get(browse::change),
+        )
         .route("/console/journeys", get(journeys::list))
         .route(
             "/console/journeys/publish",

@@ -339,7 +339,10 @@ pub(crate) async fn page(
     let parts = parts(&ctx, &id, &fields).await?;
     let back = address(&id, &shown(&fields), 1);
     let body = html! {
-        div class="spread" { p class="crumbs" { a href="/console/patients" { "Patients" } } (layout::live_light()) }
+        div class="spread" {
+            p class="crumbs" { a href="/console/patients" { "Patients" } " · " a href={ "/console/record/Patient/" (id) } { "As it is kept" } }
+            (layout::live_light())
+        }
         (flash(&ctx, &fields, &back))
         @for (_, part) in &parts { (part) }
     };

@@ -7,6 +7,7 @@
 )]
 
 mod accounts;
+mod browse;
 mod console;
 mod doors;
 mod forms;

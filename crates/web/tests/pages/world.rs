@@ -135,6 +135,15 @@ impl World {
 
     /// Writes resources as an import would.
     pub(crate) async fn put(&self, resources: Vec<Value>) {
+        self.write(resources, Expected::Absent).await;
+    }
+
+    /// Writes the version that follows another.
+    pub(crate) async fn change(&self, resource: Value, former: u32) {
+        self.write(vec![resource], Expected::Version(former)).await;
+    }
+
+    async fn write(&self, resources: Vec<Value>, expected: Expected) {
         let agent = Agent::system(TENANT, "demo");
         let permit = self
             .trust
@@ -151,7 +160,7 @@ impl World {
             .into_iter()
             .map(|value| Change::Put {
                 resource: Resource::from_value(value).unwrap(),
-                expected: Expected::Absent,
+                expected,
             })
             .collect();
         let unit = Unit {

@@ -1,0 +1,186 @@
+//! The record browser: search, resource, history, change.
+
+use axum::http::StatusCode;
+use serde_json::json;
+
+use crate::world::{Browser, Page, World, check_html};
+
+const NASTY: &str = "<script>alert(1)</script>";
+
+async fn search(browser: &mut Browser, kind: &str, query: &str) -> Page {
+    let fields = [("kind", kind), ("query", query)];
+    let page = browser
+        .act("/console/record", "/console/record", &fields)
+        .await;
+    check_html("/console/record", &page.body);
+    page
+}
+
+fn weight(id: &str, patient: &str, kg: &str) -> serde_json::Value {
+    json!({
+        "resourceType": "Observation", "id": id, "status": "final",
+        "code": { "coding": [{ "system": "http://loinc.org", "code": "29463-7", "display": NASTY }] },
+        "subject": { "reference": format!("Patient/{patient}") },
+        "effectiveDateTime": "2026-02-28",
+        "valueQuantity": { "value": serde_json::from_str::<serde_json::Number>(kg).unwrap(), "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg" },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_searched_for_is_found_and_in_no_address() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    for _ in 0..3 {
+        world
+            .put(vec![weight(&world.id_of(&ida), &ida, "72.50")])
+            .await;
+    }
+    let mut devi = world.staff("devi").await;
+    devi.get("/console/record").await.shows("No search yet");
+    devi.get("/console/record?kind=Observation")
+        .await
+        .shows("What Observation can be searched by");
+
+    let query = format!("subject=Patient/{ida}&code=http://loinc.org|29463-7&_count=2");
+    let first = search(&mut devi, "Observation", &query).await;
+    first.shows("2 resources");
+    first.shows(&format!("href=\"/console/record/Patient/{ida}\""));
+    assert!(!first.has(NASTY));
+    let at = first
+        .body
+        .find("/console/record/Observation?cursor=")
+        .unwrap();
+    let next = first.body[at..].split('"').next().unwrap();
+    assert!(!next.contains(&ida) && !next.contains("29463"), "{next}");
+    let last = devi.get(next).await;
+    last.shows("1 resource found");
+    check_html(next, &last.body);
+
+    search(&mut devi, "Observation", "code=none")
+        .await
+        .shows("Nothing found");
+    let wrong = search(&mut devi, "Observation", "colour=red").await;
+    wrong.shows("This can't be searched for");
+    wrong.shows("colour");
+    search(&mut devi, "Observation", "date=yesterday")
+        .await
+        .shows("This can't be searched for");
+    for kind in ["Parameters", "Nothing"] {
+        let fields = [("kind", kind), ("query", "")];
+        let page = devi
+            .act("/console/record", "/console/record", &fields)
+            .await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{kind}");
+    }
+    let forged = devi.get("/console/record/Observation?cursor=s0000").await;
+    forged.shows("This can't be searched for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_shows_its_elements_its_json_and_its_versions() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let id = world.id_of(&ida);
+    world.put(vec![weight(&id, &ida, "72.50")]).await;
+    world.change(weight(&id, &ida, "73.10"), 1).await;
+    let mut devi = world.staff("devi").await;
+    let here = format!("/console/record/Observation/{id}");
+
+    let page = devi.get(&here).await;
+    page.shows("73.10");
+    page.shows(&format!("href=\"/console/record/Patient/{ida}\""));
+    page.shows("version 2");
+    assert!(!page.has(NASTY));
+    assert!(
+        page.body.contains("<title>Observation"),
+        "no detail in the title"
+    );
+    let raw = devi.get(&format!("{here}?as=json")).await;
+    raw.shows("<b>\"value\"</b>: 73.10");
+    let file = devi.get(&format!("{here}/file")).await;
+    assert!(file.body.contains("73.10") && file.body.starts_with('{'));
+    let former = devi.get(&format!("{here}/file?version=1")).await;
+    assert!(former.body.contains("72.50"));
+
+    let history = devi.get(&format!("{here}/history")).await;
+    history.shows(&format!("href=\"{here}/history/1\""));
+    history.shows(&format!("href=\"{here}/changes/2\""));
+    assert!(!history.has(&format!("href=\"{here}/changes/1\"")));
+    let former = devi.get(&format!("{here}/history/1")).await;
+    former.shows("72.50");
+    former.shows("This is version 1, as it was.");
+    let change = devi.get(&format!("{here}/changes/2")).await;
+    for line in ["\"value\": 72.50", "\"value\": 73.10"] {
+        change.shows(line);
+    }
+    assert!(!change.has("\"code\": \"29463-7\""), "only what changed");
+    for (path, page) in [
+        ("elements", &page),
+        ("json", &raw),
+        ("history", &history),
+        ("version", &former),
+        ("change", &change),
+    ] {
+        check_html(path, &page.body);
+    }
+    for none in [
+        format!("{here}/history/3"),
+        format!("{here}/changes/1"),
+        format!("{here}/changes/0"),
+        "/console/record/Observation/none".to_owned(),
+        format!("/console/record/Nothing/{id}"),
+    ] {
+        assert_eq!(
+            devi.get(&none).await.status,
+            StatusCode::NOT_FOUND,
+            "{none}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_long_is_a_file() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let id = world.id_of(&ida);
+    let note = "x".repeat(300_000);
+    let mut observation = weight(&id, &ida, "72.50");
+    observation["note"] = json!([{ "text": note }]);
+    world.put(vec![observation]).await;
+    let mut devi = world.staff("devi").await;
+    let page = devi.get(&format!("/console/record/Observation/{id}")).await;
+    page.shows("Too long for a page");
+    assert!(page.body.len() < 100_000);
+    let file = devi
+        .get(&format!("/console/record/Observation/{id}/file"))
+        .await;
+    assert!(file.body.contains(&note));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_read_sees_nothing() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let id = world.id_of(&ida);
+    world.put(vec![weight(&id, &ida, "72.50")]).await;
+    let page = format!("/console/record/Observation/{id}");
+    let mut own = world.patients_browser(&ida).await;
+    assert_eq!(own.get(&page).await.status, StatusCode::FORBIDDEN);
+    for user in ["sam", "ada", "priya"] {
+        let mut browser = world.staff(user).await;
+        let answer = browser.get(&page).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{user}");
+        assert!(!answer.has("72.50"), "{user}");
+        let found = browser.get("/console/record").await;
+        let fields = [
+            ("csrf", found.field("csrf")),
+            ("kind", "Observation".to_owned()),
+        ];
+        let fields = fields
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let answer = browser.post("/console/record", &fields).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{user}");
+    }
+    world.staff("devi").await.get(&page).await.shows("72.50");
+}
