@@ -63,7 +63,8 @@ fn cure(error: &MoveError) -> Cure {
         MoveError::Trust(
             TrustError::Ledger(LedgerError::Damaged(_) | LedgerError::Invalid(_))
             | TrustError::Damaged(_)
-            | TrustError::Invalid(_),
+            | TrustError::Invalid(_)
+            | TrustError::TooCostly(_),
         )
         | MoveError::Engine(_)
         | MoveError::State(_)

@@ -1,5 +1,5 @@
 //! The `CapabilityStatement`, generated from what is wired.
-use fhir::search::{COMMON, Parameter, ParameterKind, parameters};
+use fhir::search::{COMMON, Parameter, ParameterKind, can_refer, parameters, references};
 use fhir::{ResourceType, date};
 use serde_json::{Value, json};
 
@@ -19,6 +19,23 @@ fn search_parameter(parameter: &Parameter) -> Value {
         ParameterKind::Quantity => "quantity",
     };
     json!({ "name": parameter.name, "type": kind })
+}
+
+/// What `_include` can say of a type.
+fn includes(kind: ResourceType) -> Vec<String> {
+    let named = references(kind).map(|name| format!("{kind}:{name}"));
+    ["*".to_owned()].into_iter().chain(named).collect()
+}
+
+/// What `_revinclude` can say of a type.
+fn includes_of_others(kind: ResourceType) -> Vec<String> {
+    let of_source = |source: ResourceType| {
+        let names = references(source).filter(move |name| can_refer(source, name, kind));
+        names.map(move |name| format!("{source}:{name}"))
+    };
+    let named = ResourceType::all().filter(|source| is_kept(*source));
+    let named = named.flat_map(of_source);
+    ["*".to_owned()].into_iter().chain(named).collect()
 }
 
 fn resource(kind: ResourceType) -> Value {
@@ -41,6 +58,8 @@ fn resource(kind: ResourceType) -> Value {
         "conditionalUpdate": false,
         "conditionalDelete": "not-supported",
         "referencePolicy": ["literal", "logical", "local"],
+        "searchInclude": includes(kind),
+        "searchRevInclude": includes_of_others(kind),
         "searchParam": searches.collect::<Vec<_>>(),
     })
 }

@@ -92,6 +92,12 @@ impl Criteria {
                 "criteria need at least one search parameter",
             ));
         }
+        if !query.includes.is_empty() {
+            return Err(OperationOutcome::error(
+                IssueCode::Invalid,
+                "criteria say which resource is meant; they can't include others",
+            ));
+        }
         own_references(base, &mut query);
         query.count = 2;
         query.total = false;

@@ -69,7 +69,7 @@ impl BundleWriter {
         string(name, &mut self.out);
         self.out.push(b':');
     }
-    /// An entry of a searchset; mode is `match` or `outcome`.
+    /// An entry of a searchset; mode is `match`, `include` or `outcome`.
     pub(crate) fn found(&mut self, full_url: Option<&str>, resource: &[u8], mode: &str) {
         self.open(full_url, Some(resource));
         self.name("search");

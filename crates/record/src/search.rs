@@ -262,12 +262,15 @@ impl Record {
         let counted =
             (at.is_none() && page.next.is_none() && !asked_none).then_some(page.rows.len());
         let mut bundle = BundleWriter::new("searchset", page.total.or(counted), &shown);
-        let bytes = page.rows.len() * 4096;
+        let bytes = (page.rows.len() + page.included.len()) * 4096;
         let (base, ignored) = (caller.base.clone(), query.ignored);
         let body = heavy(bytes, move || {
-            for row in &page.rows {
-                let full_url = format!("{base}/{kind}/{}", row.resource.id().unwrap_or_default());
-                bundle.found(Some(&full_url), &row.resource.to_json(), "match");
+            let matches = page.rows.iter().map(|row| (row, "match"));
+            let included = page.included.iter().map(|row| (row, "include"));
+            for (row, mode) in matches.chain(included) {
+                let (kind, id) = (row.resource.kind(), row.resource.id().unwrap_or_default());
+                let full_url = format!("{base}/{kind}/{id}");
+                bundle.found(Some(&full_url), &row.resource.to_json(), mode);
             }
             let mut issues: Vec<Issue> = Vec::new();
             if page.moved {

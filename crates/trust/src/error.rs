@@ -34,6 +34,9 @@ pub enum TrustError {
         /// Seconds to wait.
         wait_s: u64,
     },
+    /// What was asked for would take more work than one request may; in words, how much.
+    #[error("{0}")]
+    TooCostly(String),
     /// A request of identity that can't be done (e.g. account exists), in words.
     #[error("{0}")]
     Invalid(String),

@@ -376,6 +376,12 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
             Operand::Token {
                 code: Some(code), ..
             } if name == "_id" => Some(Query::Document(make.kind, code.clone())),
+            Operand::Resources(resources) if name == "_id" => {
+                let each = resources.iter();
+                any(each
+                    .map(|(_, id)| Query::Document(make.kind, id.to_owned()))
+                    .collect())
+            }
             _ if !indexed(kind, name) => None,
             Operand::Token {
                 system,
@@ -403,21 +409,15 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
                 kind: Some(kind),
                 id,
                 ..
-            } if by_owner(make.kind, name, *kind) => Some(Query::Token(make.one(OWNER, "", id))),
-            Operand::Reference {
-                kind: Some(kind),
-                id,
-                ..
-            } => {
-                let named = Query::Token(make.one(name, "/", &format!("{kind}/{id}")));
-                Some(if *kind == ResourceType::Patient {
-                    Query::Or(vec![Query::Token(make.one(OWNER, "", id)), named])
-                } else {
-                    named
-                })
-            }
+            } => any(referring(make, name, *kind, id).collect()),
             Operand::Token { code: None, .. } | Operand::Reference { .. } | Operand::Missing(_) => {
                 None
+            }
+            Operand::Resources(resources) => {
+                let each = resources.iter();
+                any(each
+                    .flat_map(|(kind, id)| referring(make, name, kind, id))
+                    .collect())
             }
             Operand::Uri(uri) => Some(Query::Token(make.one(name, ":", uri))),
             Operand::Number { prefix, value } => {
@@ -431,6 +431,19 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
         })
         .collect();
     any(parts?)
+}
+
+/// What documents have that refer to a resource; a patient's own have it by their owner.
+fn referring(
+    make: &Maker<'_>,
+    name: &str,
+    kind: ResourceType,
+    id: &str,
+) -> impl Iterator<Item = Query> {
+    let owner = (kind == ResourceType::Patient).then(|| make.one(OWNER, "", id));
+    let named =
+        (!by_owner(make.kind, name, kind)).then(|| make.one(name, "/", &format!("{kind}/{id}")));
+    owner.into_iter().chain(named).map(Query::Token)
 }
 
 /// Where the ends of what matches stand among all numbers.

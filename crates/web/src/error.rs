@@ -50,7 +50,9 @@ impl From<trust::TrustError> for PageError {
             trust::TrustError::Ledger(ledger::LedgerError::KeyDestroyed) => Self::Erased,
             trust::TrustError::SignIn => Self::SignedOut(None),
             trust::TrustError::LockedOut { wait_s } => Self::LockedOut(wait_s),
-            trust::TrustError::Invalid(words) => Self::Invalid(words),
+            trust::TrustError::Invalid(words) | trust::TrustError::TooCostly(words) => {
+                Self::Invalid(words)
+            }
             error @ (trust::TrustError::Ledger(_)
             | trust::TrustError::Damaged(_)
             | trust::TrustError::Policy(_)) => Self::Internal(error.to_string()),

@@ -118,7 +118,7 @@ pub(super) fn refuse(error: &TrustError) -> Response {
             Json(json!({ "error": refusal.reason })),
         )
             .into_response(),
-        TrustError::Invalid(reason) => {
+        TrustError::Invalid(reason) | TrustError::TooCostly(reason) => {
             (StatusCode::BAD_REQUEST, Json(json!({ "error": reason }))).into_response()
         }
         TrustError::Ledger(_) | TrustError::Damaged(_) | TrustError::Policy(_) => {

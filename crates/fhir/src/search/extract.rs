@@ -113,6 +113,19 @@ pub(super) fn of_name<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnM
     }
 }
 
+/// Calls `sink` with each resource that is referred to under a parameter.
+pub(super) fn literals<'a>(
+    resource: &'a Resource,
+    name: &str,
+    sink: &mut dyn FnMut(ResourceType, &'a str),
+) {
+    of_name(resource, name, &mut |found| {
+        if let Found::Literal(kind, id) = found {
+            sink(kind, id);
+        }
+    });
+}
+
 fn common<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnMut(Found<'a>)) {
     let meta = |member: &str| {
         resource

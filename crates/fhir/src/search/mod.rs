@@ -6,21 +6,27 @@
 //! `phonetic`: a query that uses one is refused as unknown.
 
 mod extract;
+mod include;
 mod measure;
 mod number;
 mod plan;
 mod query;
+mod resources;
 mod text;
 mod unit;
 
 pub(crate) use number::number;
 pub(crate) use unit::Canonical;
 
+use std::sync::Arc;
+
 use crate::facts;
 use crate::{Resource, ResourceType};
 
+pub use include::{Include, can_refer, references};
 pub use number::{Amount, Asked, End, POSITION_MAX, Span};
 pub use query::{COUNT_DEFAULT, COUNT_MAX};
+pub use resources::Resources;
 pub use text::normalise;
 
 pub(crate) use extract::{is_of_patient_elsewhere, owner, patients};
@@ -226,6 +232,9 @@ pub enum Operand {
     },
     /// `:missing=true|false`.
     Missing(bool),
+    /// A reference to any of these, or (of `_id`) any of their ids. No text is parsed to it: it is what
+    /// another search has found.
+    Resources(Arc<Resources>),
 }
 
 /// The unit that a query names.
@@ -273,6 +282,8 @@ pub struct SearchQuery {
     pub count: usize,
     /// `_total=accurate` asked for.
     pub total: bool,
+    /// What to answer beside the matches.
+    pub includes: Vec<Include>,
     /// Parameters that were ignored under `Prefer: handling=lenient`.
     pub ignored: Vec<String>,
     /// The parameters as used (for the self link).

@@ -18,12 +18,12 @@ pub const COUNT_MAX: usize = 1000;
 const OPERANDS_MAX: usize = 200;
 const CLAUSES_MAX: usize = 50;
 
-fn bad(code: IssueCode, name: &str, words: impl Into<String>) -> OperationOutcome {
+pub(super) fn bad(code: IssueCode, name: &str, words: impl Into<String>) -> OperationOutcome {
     OperationOutcome::at(code, words, shown(name))
 }
 
 /// A parameter's name in an error: never more than a name, whatever the client sent.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars()
         .filter(char::is_ascii_graphic)
         .take(64)
@@ -46,6 +46,7 @@ impl SearchQuery {
             clauses: Vec::new(),
             count: COUNT_DEFAULT,
             total: false,
+            includes: Vec::new(),
             ignored: Vec::new(),
             used: Vec::new(),
         };
@@ -53,7 +54,7 @@ impl SearchQuery {
             if name == "_cursor" {
                 continue;
             }
-            if !query.control(name, value)? {
+            if !query.control(name, value)? && !query.include(name, value)? {
                 let (plain, modifier) = name
                     .split_once(':')
                     .map_or((name.as_str(), None), |(name, rest)| (name, Some(rest)));
@@ -197,6 +198,8 @@ fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: &Found<
             },
             Found::Url(url),
         ) => wanted == url,
+        (Operand::Resources(wanted), Found::Literal(kind, id)) => wanted.has(*kind, id),
+        (Operand::Resources(wanted), Found::Token { code, .. }) => wanted.has_id(code),
         (Operand::Uri(wanted), Found::Uri(uri)) => wanted == uri,
         (Operand::Number { prefix, value }, Found::Number(span)) => value.matches(*prefix, span),
         (

@@ -857,6 +857,17 @@ async fn the_capability_statement_says_what_is_wired() {
     // Each parameter that it names is one that a search takes.
     for resource in resources {
         let kind = T::parse(resource["type"].as_str().unwrap()).unwrap();
+        // Each include, too.
+        for (name, list) in [
+            ("_include", "searchInclude"),
+            ("_revinclude", "searchRevInclude"),
+        ] {
+            for value in resource[list].as_array().unwrap() {
+                let query = [(name.to_owned(), value.as_str().unwrap().to_owned())];
+                let parsed = fhir::search::SearchQuery::parse(kind, &query, false);
+                assert!(parsed.is_ok(), "{kind} {query:?} {parsed:?}");
+            }
+        }
         for parameter in resource["searchParam"].as_array().unwrap() {
             let value = if parameter["type"] == "date" {
                 "2020"

@@ -13,5 +13,6 @@ mod house;
 mod imports;
 mod interactions;
 mod limits;
+mod linked;
 mod privacy;
 mod searches;

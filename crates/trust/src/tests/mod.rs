@@ -2,6 +2,7 @@
 
 mod audit;
 mod limits;
+mod linked;
 mod quantities;
 mod search;
 mod vault;

@@ -11,7 +11,7 @@ use crate::tokens;
 
 /// One write: which resource, in which variant, or its deletion; and how long after the last one.
 #[derive(Debug, Clone)]
-struct Write {
+pub(super) struct Write {
     kind: ResourceType,
     /// Which of a few resources of the kind.
     which: u8,
@@ -31,7 +31,7 @@ struct Ask {
     only: Option<u8>,
 }
 
-const KINDS: [ResourceType; 8] = [
+pub(super) const KINDS: [ResourceType; 8] = [
     ResourceType::Patient,
     ResourceType::Observation,
     ResourceType::Condition,
@@ -97,12 +97,14 @@ fn resource(write: &Write) -> Value {
             "birthDate": BIRTH_DATES[usize::from(variant % 3)],
             "identifier": [{"system": "urn:mrn", "value": format!("m{variant}")}],
             "gender": "female",
+            "managingOrganization": {"reference": format!("Organization/org{}", variant % 3)},
         }),
         ResourceType::Observation => {
             let mut value = json!({
                 "resourceType": "Observation", "id": id,
                 "status": if variant % 2 == 0 { "final" } else { "preliminary" },
                 "code": coding(*variant), "subject": subject,
+                "encounter": {"reference": format!("Encounter/encounter-{patient}-{}", variant % 3)},
             });
             if variant % 5 != 0 {
                 value["effectiveDateTime"] = date(*variant).into();
@@ -149,7 +151,8 @@ fn resource(write: &Write) -> Value {
         ResourceType::Claim => json!({
             "resourceType": "Claim", "id": id, "patient": subject, "status": "active", "use": "claim",
         }),
-        _ => json!({"resourceType": "Organization", "id": id, "name": name(which + variant)}),
+        _ => json!({"resourceType": "Organization", "id": id, "name": name(which + variant),
+            "partOf": {"reference": format!("Organization/org{}", variant % 3)}}),
     }
 }
 
@@ -167,7 +170,7 @@ fn id_of(write: &Write) -> String {
     }
 }
 
-fn writes() -> impl Strategy<Value = Vec<Write>> {
+pub(super) fn writes() -> impl Strategy<Value = Vec<Write>> {
     let write = (
         proptest::sample::select(KINDS.to_vec()),
         0..3u8,
@@ -213,7 +216,7 @@ fn one_of(values: &[&str]) -> BoxedStrategy<String> {
     .boxed()
 }
 
-fn clause(kind: ResourceType) -> BoxedStrategy<(&'static str, String)> {
+pub(super) fn clause(kind: ResourceType) -> BoxedStrategy<(&'static str, String)> {
     let codes = || {
         one_of(&[
             "29463-7",
@@ -349,9 +352,9 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
 }
 
 /// What is live, by type and id: number and content.
-type Model = BTreeMap<(ResourceType, String), (Number, Resource)>;
+pub(super) type Model = BTreeMap<(ResourceType, String), (Number, Resource)>;
 
-async fn play(house: &House, tenant: TenantId, writes: &[Write]) -> Model {
+pub(super) async fn play(house: &House, tenant: TenantId, writes: &[Write]) -> Model {
     let permit = house.importer(tenant).await;
     let mut model = Model::new();
     let mut versions: BTreeMap<(ResourceType, String), u32> = BTreeMap::new();
@@ -402,8 +405,13 @@ async fn play(house: &House, tenant: TenantId, writes: &[Write]) -> Model {
     model
 }
 
-async fn permit_of(house: &House, tenant: TenantId, ask: &Ask) -> Permit {
-    let (agent, purpose) = match ask.who {
+pub(super) async fn permit_of(
+    house: &House,
+    tenant: TenantId,
+    who: u8,
+    only: Option<u8>,
+) -> Permit {
+    let (agent, purpose) = match who {
         0 => (staff(Role::Clinician), Purpose::Treatment),
         1 => (staff(Role::Coordinator), Purpose::CareManagement),
         2 => (staff(Role::Client), Purpose::Operations),
@@ -412,8 +420,7 @@ async fn permit_of(house: &House, tenant: TenantId, ask: &Ask) -> Permit {
         _ => (patient("p1"), Purpose::PatientRequest),
     };
     let agent = Agent { tenant, ..agent };
-    let only = ask
-        .only
+    let only = only
         .filter(|_| agent.patient.is_none())
         .map(|only| format!("p{only}"));
     let target = Target {
@@ -429,9 +436,25 @@ async fn permit_of(house: &House, tenant: TenantId, ask: &Ask) -> Permit {
 
 /// The rows that a check of every row gives.
 fn naive(model: &Model, permit: &Permit, query: &SearchQuery, now_ms: i64) -> Vec<String> {
+    let mut rows: Vec<(Number, String)> = visible(model, permit, query.kind, now_ms)
+        .filter(|(number, one)| query.matches(one) && tokens::last_updated_matches(query, *number))
+        .map(|(number, one)| (number, one.id().unwrap().to_owned()))
+        .collect();
+    rows.sort_unstable();
+    rows.reverse();
+    rows.into_iter().map(|(_, id)| id).collect()
+}
+
+/// The rows of a type that a permit lets see, one by one.
+pub(super) fn visible<'a>(
+    model: &'a Model,
+    permit: &'a Permit,
+    kind: ResourceType,
+    now_ms: i64,
+) -> impl Iterator<Item = (Number, &'a Resource)> + 'a {
     let restricted = matches!(permit.agent().role, Role::Coordinator | Role::Client)
         && matches!(
-            query.kind,
+            kind,
             ResourceType::Observation
                 | ResourceType::Condition
                 | ResourceType::Encounter
@@ -451,25 +474,19 @@ fn naive(model: &Model, permit: &Permit, query: &SearchQuery, now_ms: i64) -> Ve
         })
         .map(str::to_owned)
         .collect();
-    let mut rows: Vec<(Number, String)> = model
-        .values()
-        .filter(|(number, one)| {
+    let of_kind = model.values().filter(move |(_, one)| one.kind() == kind);
+    of_kind
+        .filter(move |(_, one)| {
             let own = match (permit.only_patient(), one.patient()) {
                 (None, _) => true,
                 (Some(only), Some(patient)) => only == patient,
                 (Some(_), None) => one.kind() == ResourceType::Organization,
             };
-            own && query.matches(one)
-                && tokens::last_updated_matches(query, *number)
-                && !one
-                    .patient()
-                    .is_some_and(|patient| hidden.contains(patient))
+            own && !one
+                .patient()
+                .is_some_and(|patient| hidden.contains(patient))
         })
-        .map(|(number, one)| (*number, one.id().unwrap().to_owned()))
-        .collect();
-    rows.sort_unstable();
-    rows.reverse();
-    rows.into_iter().map(|(_, id)| id).collect()
+        .map(|(number, one)| (*number, one))
 }
 
 async fn check(
@@ -488,7 +505,7 @@ async fn check(
         parameters.push(("_total".to_owned(), "accurate".to_owned()));
     }
     let query = SearchQuery::parse(ask.kind, &parameters, false).unwrap();
-    let permit = permit_of(house, tenant, ask).await;
+    let permit = permit_of(house, tenant, ask.who, ask.only).await;
     let vault = house.vault();
     if !permit.allows(Action::Search, ask.kind) {
         let refused = vault.search(&permit, &query, None).await;

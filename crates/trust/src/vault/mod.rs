@@ -4,6 +4,7 @@
 //! and what they share: opening a row, the row rule, and consent.
 
 mod commit;
+mod include;
 mod internal;
 mod model;
 mod proof;
@@ -216,7 +217,8 @@ impl Vault {
     /// lists the rows.
     ///
     /// # Errors
-    /// As [`Vault::read`]; `Invalid` when more than 100,000 candidates would have to be checked.
+    /// As [`Vault::read`]; `TooCostly` when more than 100,000 candidates would have to be checked, or
+    /// more than 1,000 resources be included.
     pub async fn search(
         &self,
         permit: &Permit,
@@ -257,6 +259,8 @@ impl Vault {
                 .has_moved(&view, permit, query, at, &mut hidden)
                 .await?;
         }
+        self.include(&view, permit, query, &mut page, &mut hidden)
+            .await?;
         drop(view);
         let mut pages = self.record_pages(permit, &[query], vec![page]).await?;
         pages

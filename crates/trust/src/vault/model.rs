@@ -190,4 +190,8 @@ pub struct SearchPage {
     /// Of a page after the first: whether rows that match were changed since the first page was read,
     /// so that they may be missing from the pages after it.
     pub moved: bool,
+    /// What the query's `_include` and `_revinclude` add to the rows, each once and none of the rows.
+    pub included: Vec<Versioned>,
+    /// Bytes of the stored JSON of the rows.
+    pub(crate) bytes: usize,
 }

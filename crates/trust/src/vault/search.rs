@@ -26,7 +26,7 @@ const HITS_A_TURN: usize = 64;
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
 /// The most patients that the rows of one page name: all of them are named in its audit record, which
 /// has at most 16,384 search tokens. Groups name thousands each.
-const PAGE_PATIENTS_MAX: usize = 10_000;
+pub(super) const PAGE_PATIENTS_MAX: usize = 10_000;
 /// How many hits newer than the first page are looked at for changed ones, before it is taken that
 /// there is one.
 const NEWER_MAX: usize = 512;
@@ -93,8 +93,10 @@ impl Vault {
             total: query.total.then_some(0),
             as_of: Number::default(),
             moved: false,
+            included: Vec::new(),
+            bytes: 0,
         };
-        let (mut bytes, mut patients) = (0, 0);
+        let mut patients = 0;
         // A total counts from the top, whichever page is shown.
         let mut place = match (query.total, plan.before, before) {
             (true, top, _) => top,
@@ -116,7 +118,7 @@ impl Vault {
             for (position, hit) in hits.iter().enumerate() {
                 candidates += 1;
                 if candidates > CANDIDATES_MAX {
-                    return Err(TrustError::Invalid(format!(
+                    return Err(TrustError::TooCostly(format!(
                         "the search would have to look at more than {CANDIDATES_MAX} resources; narrow it"
                     )));
                 }
@@ -138,10 +140,11 @@ impl Vault {
                     continue;
                 }
                 let more_patients = patients + row.resource.patients().len();
-                let fits = bytes + length <= PAGE_BYTES_MAX && more_patients <= PAGE_PATIENTS_MAX;
+                let fits =
+                    page.bytes + length <= PAGE_BYTES_MAX && more_patients <= PAGE_PATIENTS_MAX;
                 let fits = fits || page.rows.is_empty();
                 if page.rows.len() < query.count && fits && !more {
-                    bytes += length;
+                    page.bytes += length;
                     patients = more_patients;
                     page.rows.push(row);
                 } else {
@@ -280,7 +283,10 @@ impl Vault {
         // A search within a patient's compartment is a look at the patient even if it finds nothing.
         record.patients.extend(permit.only_patient.clone());
         record.queries = queries.iter().map(|query| in_words(query)).collect();
-        for row in pages.iter().flat_map(|page| &page.rows) {
+        for row in pages
+            .iter()
+            .flat_map(|page| page.rows.iter().chain(&page.included))
+        {
             let patients = super::named(&row.resource);
             record.touch(touched(row, patients.first().cloned()));
             record.patients.extend(patients);
