@@ -1,5 +1,5 @@
 //! The field's vocabulary: FHIR R4 resources as JSON with typed views, their XML form, partial dates,
-//! references, search parameters, validation and FHIRPath.
+//! references, search parameters, validation, FHIRPath and patches.
 //!
 //! No I/O, no async, no clock, and no knowledge of how anything is stored.
 //!
@@ -11,6 +11,7 @@ mod facts;
 pub mod human;
 mod json;
 pub mod outcome;
+pub mod patch;
 pub mod path;
 mod reference;
 mod resource;

@@ -20,10 +20,11 @@ mod navigate;
 mod numbers;
 mod operate;
 pub(crate) mod parse;
+pub(crate) mod place;
 mod quantity;
 mod texts;
 mod time;
-mod value;
+pub(crate) mod value;
 
 use serde_json::Value;
 use std::sync::Arc;

@@ -3,7 +3,9 @@
 //! - `conformance fhirpath TESTS.xml FOLDER`: the official FHIRPath tests (`tests-fhir-r4.xml` of
 //!   `FHIR/fhir-test-cases`), with the resources that they name in FOLDER;
 //! - `conformance forms FOLDER`: every resource in FOLDER (`.json` and `.xml`) through the other form
-//!   and back; where both forms of one name are there, it is also told whether they say the same.
+//!   and back; where both forms of one name are there, it is also told whether they say the same;
+//! - `conformance patch FILE`: the official tests of patches (`fhir-patch-tests.xml` or
+//!   `json-patch-tests.json` of `FHIR/fhir-test-cases`).
 //!
 //! It prints what passed and what failed, by group, and ends with 1 if anything failed that isn't named
 //! in `EXCEPTIONS` with its reason.
@@ -12,6 +14,8 @@
     clippy::expect_used,
     reason = "a command for whoever develops this"
 )]
+
+mod patch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,8 +77,11 @@ fn main() -> ExitCode {
     let fine = match arguments.as_slice() {
         ["fhirpath", tests, folder] => fhirpath(Path::new(tests), Path::new(folder)),
         ["forms", folder] => forms(Path::new(folder)),
+        ["patch", file] => patch::run(Path::new(file)),
         _ => {
-            println!("conformance fhirpath TESTS.xml FOLDER | conformance forms FOLDER");
+            println!(
+                "conformance fhirpath TESTS.xml FOLDER | conformance forms FOLDER | conformance patch FILE"
+            );
             return ExitCode::from(2);
         }
     };
