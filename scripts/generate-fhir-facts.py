@@ -18,8 +18,9 @@ import pathlib
 import re
 import sys
 
-# A required binding with more codes than this is not checked.
-CODES_MAX = 64
+# A required binding with more codes than this is not checked. The longest of R4 that can be listed
+# has 346 (licences); the others (media types, units, currencies) are defined elsewhere.
+CODES_MAX = 512
 # A reference that may point to more types than this counts as "any type".
 TARGETS_MAX = 24
 # Found by sound, which nothing here does yet; a search by spelling under this name would mislead.
@@ -132,7 +133,7 @@ class Definitions:
         binding = element.get("binding", {})
         if binding.get("strength") != "required" or "valueSet" not in binding:
             return None
-        if [entry["code"] for entry in element.get("type", [])] != ["code"]:
+        if [entry["code"] for entry in element.get("type", [])] not in (["code"], ["CodeableConcept"]):
             return None
         return self.expand(binding["valueSet"])
 
@@ -205,7 +206,10 @@ def implicit_system(definitions, parts):
     systems = set()
     for part in parts:
         path = definitions.leaf(part)
-        pairs = definitions.required_codes(definitions.elements[path]) if path else None
+        element = definitions.elements[path] if path else {}
+        # A CodeableConcept says its systems itself.
+        is_code = [entry["code"] for entry in element.get("type", [])] == ["code"]
+        pairs = definitions.required_codes(element) if is_code else None
         if not pairs:
             return ""
         systems |= {system for system, _ in pairs}
@@ -258,12 +262,18 @@ def element_table(definitions):
                 structures[path] = [f"{path} {element['type'][0]['code']}"]
             many = "1" if element["max"] == "1" else "*"
             parent, member = path.rsplit(".", 1)
-            row = [member, f"{element['min']}{many}"]
+            # Whether it is part of a summary, and whether it changes what the others mean.
+            flags = "s" * element.get("isSummary", False) + "m" * element.get("isModifier", False)
+            row = [member, f"{element['min']}{many}{flags}"]
             row.append("@" if types == any_type else "|".join(types))
             pairs = definitions.required_codes(element)
             if pairs and len(pairs) <= CODES_MAX:
                 codes = " ".join(sorted({code for _, code in pairs}))
                 row.append(f"#{code_lists.setdefault(codes, len(code_lists))}")
+                if types == ["CodeableConcept"]:
+                    # Each such binding of R4 is to one code system.
+                    (system,) = {system for system, _ in pairs}
+                    row.append(system)
             structures[parent].append("\t" + " ".join(row))
     lines = [f"@ {' '.join(any_type)}"]
     lines += [f"# {codes}" for codes in code_lists]

@@ -82,6 +82,7 @@ pub const KEYS: &[Key] = &[
     key("limits.header_timeout_ms", ValueKind::Integer, "10000"),
     key("limits.body_timeout_ms", ValueKind::Integer, "60000"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
+    key("fhir.validation", ValueKind::Text, "reject"),
     key("store.cache_bytes", ValueKind::Integer, "268435456"),
     key("store.url", ValueKind::Text, ""),
     key("store.password_file", ValueKind::Text, ""),
@@ -177,6 +178,9 @@ pub struct Settings {
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
+    /// FHIR.
+    #[serde(default)]
+    pub fhir: FhirSettings,
     /// The store.
     #[serde(default)]
     pub store: StoreSettings,
@@ -357,6 +361,14 @@ impl Default for AuditSettings {
             witness_every_s: 60,
         }
     }
+}
+
+/// FHIR.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FhirSettings {
+    /// What is done with resources whose structure is wrong.
+    pub validation: record::Validation,
 }
 
 /// How log lines look.

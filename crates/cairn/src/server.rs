@@ -69,6 +69,8 @@ pub struct ServerOptions {
     pub session_absolute_s: u64,
     /// Bounds.
     pub limits: Limits,
+    /// What is done with FHIR resources whose structure is wrong.
+    pub validation: record::Validation,
     /// Whether checkpoints and hashes of the audit's logs are served to everybody.
     pub open_audit_log: bool,
     /// How often witnesses that have a URL are asked to cosign, seconds.
@@ -100,6 +102,7 @@ impl ServerOptions {
             session_idle_s: session.idle_s,
             session_absolute_s: session.absolute_s,
             limits: Limits::default(),
+            validation: record::Validation::default(),
             open_audit_log: audit.open_log,
             witness_every_s: audit.witness_every_s,
             demo: None,
@@ -205,7 +208,7 @@ impl Server {
             session_absolute_s: options.session_absolute_s,
         })
         .map_err(ServerError::Trust)?;
-        let record = record::Record::new(trust.clone());
+        let record = record::Record::new(trust.clone()).with_validation(options.validation);
         let journeys = journey::Journeys::new(trust.clone());
 
         if options.run_journeys || options.mail.is_some() {

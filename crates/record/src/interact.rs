@@ -5,10 +5,11 @@ use trust::{Action, Change, Permit, Unit, Vault, Versioned};
 
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::{conflict, is_conflict};
+use crate::validation::with_warnings;
 use crate::write::{
     IfMatch, check_id, check_kept, check_owner, check_same_id, check_type, check_unconditional,
-    check_valid, check_writable, deleted_answer, existing_answer, expected_over, mint, parse_body,
-    patient_of, pause, tidy, wrap, written_answer,
+    check_writable, deleted_answer, existing_answer, expected_over, mint, parse_body, patient_of,
+    pause, tidy, wrap, written_answer,
 };
 use crate::{ATTEMPTS_MAX, Answer, Caller, Preconditions, PreferReturn, Record, RecordError};
 
@@ -146,7 +147,8 @@ impl Record {
         let permit = self
             .permit(caller, Action::Create, Some(kind), None)
             .await?;
-        check_valid(&resource).map_err(|outcome| RecordError::with(422, outcome))?;
+        self.check_valid(&resource)
+            .map_err(|outcome| RecordError::with(422, outcome))?;
         let vault = self.vault();
         for attempt in 0..ATTEMPTS_MAX {
             let expected = match &criteria {
@@ -189,15 +191,10 @@ impl Record {
             match vault.commit(&permit, unit).await {
                 Ok(receipt) => {
                     let written = *receipt.changes.first().ok_or_else(conflict)?;
+                    let warnings = self.warnings(caller, &resource);
                     let id = resource.id().unwrap_or_default().to_owned();
-                    return Ok(written_answer(
-                        caller,
-                        kind,
-                        &id,
-                        Some(resource),
-                        written,
-                        true,
-                    ));
+                    let answer = written_answer(caller, kind, &id, Some(resource), written, true);
+                    return Ok(with_warnings(answer, warnings));
                 }
                 Err(error) if is_conflict(&error) => pause(attempt).await,
                 Err(error) => return Err(wrap(caller)(error)),
@@ -321,7 +318,8 @@ impl Record {
         let mut permit = self
             .permit(caller, Action::Update, Some(kind), None)
             .await?;
-        check_valid(&resource).map_err(|outcome| RecordError::with(422, outcome))?;
+        self.check_valid(&resource)
+            .map_err(|outcome| RecordError::with(422, outcome))?;
         let mut may_create = false;
         for attempt in 0..ATTEMPTS_MAX {
             let existing = self
@@ -353,14 +351,9 @@ impl Record {
             match self.vault().commit(&permit, unit).await {
                 Ok(receipt) => {
                     let written = *receipt.changes.first().ok_or_else(conflict)?;
-                    return Ok(written_answer(
-                        caller,
-                        kind,
-                        id,
-                        Some(resource),
-                        written,
-                        created,
-                    ));
+                    let warnings = self.warnings(caller, &resource);
+                    let answer = written_answer(caller, kind, id, Some(resource), written, created);
+                    return Ok(with_warnings(answer, warnings));
                 }
                 Err(error) if is_conflict(&error) => pause(attempt).await,
                 Err(error) => return Err(wrap(caller)(error)),

@@ -19,12 +19,14 @@ mod search;
 mod step;
 mod transaction;
 mod url;
+mod validation;
 mod write;
 
 use fhir::ResourceType;
 use trust::{Action, Agent, Freshness, Permit, Purpose, Target, Trust, Vault};
 
 pub use error::RecordError;
+pub use validation::Validation;
 
 /// The greatest body of a single resource, bytes. The largest R4 example is under 4 MiB, and a
 /// reader has to hold a resource whole.
@@ -100,6 +102,7 @@ pub struct Record {
     /// When this service was set up: the date of the `CapabilityStatement`, whose content can't
     /// change later.
     since_ms: u64,
+    validation: Validation,
 }
 
 impl Record {
@@ -107,7 +110,11 @@ impl Record {
     #[must_use]
     pub fn new(trust: Trust) -> Self {
         let since_ms = trust.wall_clock().now_ms();
-        Self { trust, since_ms }
+        Self {
+            trust,
+            since_ms,
+            validation: Validation::default(),
+        }
     }
     pub(crate) fn vault(&self) -> &Vault {
         self.trust.vault()
@@ -119,7 +126,15 @@ impl Record {
         kind: Option<ResourceType>,
         patient: Option<String>,
     ) -> Result<Permit, RecordError> {
-        let target = Target { kind, patient };
+        self.permit_for(caller, action, Target { kind, patient })
+            .await
+    }
+    pub(crate) async fn permit_for(
+        &self,
+        caller: &Caller,
+        action: Action,
+        target: Target,
+    ) -> Result<Permit, RecordError> {
         let decided = self
             .trust
             .decide(

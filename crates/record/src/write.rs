@@ -1,5 +1,5 @@
 //! What all writes share: bodies, preconditions, owners, answers.
-use fhir::{Issue, IssueCode, OperationOutcome, Resource, ResourceType, Severity, validate};
+use fhir::{Issue, IssueCode, OperationOutcome, Resource, ResourceType, Severity};
 use ledger::{Expected, Owner, Written};
 use serde_json::Value;
 use trust::{Permit, TrustError, Vault, Versioned};
@@ -142,20 +142,9 @@ pub(crate) fn check_unconditional(resource: &mut Resource) -> Result<(), RecordE
     }
 }
 
-/// All that is wrong with a resource that is to be written, its references being what they will be.
-pub(crate) fn check_valid(resource: &Resource) -> Result<(), OperationOutcome> {
-    let mut issues = validate::check(resource);
-    issues.extend(homeless(resource));
-    if issues.is_empty() {
-        Ok(())
-    } else {
-        Err(OperationOutcome { issues })
-    }
-}
-
 /// Why a resource can't be kept, if it holds a patient's data and can be in no patient's record, where
 /// the patient's key, consents and trail would be around it.
-fn homeless(resource: &Resource) -> Option<Issue> {
+pub(crate) fn homeless(resource: &Resource) -> Option<Issue> {
     let kind = resource.kind();
     let (words, part) = if kind == ResourceType::Bundle {
         let strange = holds_patients(resource.get("entry"));

@@ -120,6 +120,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         session_idle_s: settings.session.idle_s,
         session_absolute_s: settings.session.absolute_s,
         limits: settings.limits,
+        validation: settings.fhir.validation,
         open_audit_log: settings.audit.open_log,
         witness_every_s: settings.audit.witness_every_s,
         ..ServerOptions::new(ledger, TENANT)

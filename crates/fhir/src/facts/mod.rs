@@ -7,6 +7,7 @@ pub(crate) mod names;
 
 use crate::ResourceType;
 use crate::search::{Parameter, ParameterKind};
+use crate::validate::Primitive;
 use names::NAMES;
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -28,9 +29,27 @@ pub(crate) struct Element {
     pub(crate) types: Vec<TypeId>,
     /// The JSON members of a choice, one for each type; empty for others.
     pub(crate) choice: Vec<String>,
-    /// The codes that a required binding allows, where they are few.
+    /// Whether it is part of a summary of what it stands in.
+    pub(crate) summary: bool,
+    /// Whether it changes what the other elements mean.
+    pub(crate) modifier: bool,
+    /// The codes that a required binding allows, sorted, where they can be listed.
     pub(crate) codes: Option<&'static [&'static str]>,
+    /// The code system of those codes, where the element is a `CodeableConcept`; else empty.
+    pub(crate) system: &'static str,
 }
+
+/// What a member's name in JSON stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member {
+    pub(crate) name: &'static str,
+    /// The element's place in its structure.
+    pub(crate) element: u16,
+    pub(crate) kind: TypeId,
+}
+
+/// The most elements that a structure has; whoever checks one keeps a bit for each.
+pub(crate) const ELEMENTS_MAX: usize = 128;
 
 /// A resource type, a data type, or the structure of a backbone element (named by its path).
 #[derive(Debug)]
@@ -39,22 +58,31 @@ pub(crate) struct Structure {
     /// The type that it specialises, if any.
     pub(crate) base: Option<&'static str>,
     pub(crate) elements: Vec<Element>,
+    /// Which primitive type it is, if it is one.
+    pub(crate) primitive: Option<Primitive>,
+    /// Whether it is a resource type, or any of them: it says its type itself.
+    pub(crate) is_resource: bool,
+    /// A bit for each element that must be there.
+    pub(crate) required: u128,
+    /// All names that a member can have, sorted.
+    members: Vec<Member>,
 }
 
 impl Structure {
     pub(crate) fn element(&self, name: &str) -> Option<&Element> {
         self.elements.iter().find(|element| element.name == name)
     }
+    /// What a JSON member stands for, choices included.
+    pub(crate) fn find(&self, name: &str) -> Option<Member> {
+        self.members
+            .binary_search_by(|member| member.name.cmp(name))
+            .ok()
+            .map(|place| self.members[place])
+    }
     /// The element and type that a JSON member stands for, choices included.
     pub(crate) fn member(&self, name: &str) -> Option<(&Element, TypeId)> {
-        self.elements.iter().find_map(|element| {
-            if element.choice.is_empty() {
-                return (element.name == name).then(|| (element, element.types[0]));
-            }
-            name.starts_with(element.name).then_some(())?;
-            let place = element.choice.iter().position(|member| member == name)?;
-            Some((element, element.types[place]))
-        })
+        let member = self.find(name)?;
+        Some((&self.elements[usize::from(member.element)], member.kind))
     }
     /// Whether it is a primitive data type (those begin with a small letter).
     pub(crate) fn is_primitive(&self) -> bool {
@@ -143,12 +171,15 @@ fn parse_structures(text: &'static str) -> Structures {
             let element = Element {
                 name: choice.unwrap_or(name),
                 min: range.as_bytes()[0] - b'0',
-                many: range.ends_with('*'),
+                many: range.as_bytes()[1] == b'*',
+                summary: range.contains('s'),
+                modifier: range.contains('m'),
                 types,
                 choice: Vec::new(),
                 codes: columns
                     .next()
                     .and_then(|column| codes.get(column[1..].parse::<usize>().ok()?).copied()),
+                system: columns.next().unwrap_or_default(),
             };
             if let Some(structure) = list.last_mut() {
                 structure.elements.push(element);
@@ -169,6 +200,11 @@ fn parse_structures(text: &'static str) -> Structures {
                 name,
                 base,
                 elements: Vec::new(),
+                primitive: Primitive::of(name),
+                is_resource: name == "Resource"
+                    || matches!(base, Some("Resource" | "DomainResource")),
+                required: 0,
+                members: Vec::new(),
             });
         }
     }
@@ -185,7 +221,34 @@ fn parse_structures(text: &'static str) -> Structures {
             element.choice = members.collect();
         }
     }
+    list.iter_mut().for_each(list_members);
     Structures { list, by_name }
+}
+
+fn list_members(structure: &mut Structure) {
+    let mut members = Vec::with_capacity(structure.elements.len());
+    for (element, place) in structure.elements.iter().zip(0..) {
+        if element.choice.is_empty() {
+            members.push(Member {
+                name: element.name,
+                element: place,
+                kind: element.types[0],
+            });
+        }
+        for (name, kind) in element.choice.iter().zip(&element.types) {
+            members.push(Member {
+                // The table lives as long as the program.
+                name: name.clone().leak(),
+                element: place,
+                kind: *kind,
+            });
+        }
+    }
+    members.sort_unstable_by_key(|member| member.name);
+    structure.members = members;
+    for (element, place) in structure.elements.iter().zip(0..) {
+        structure.required |= u128::from(element.min > 0) << place;
+    }
 }
 
 /// The types that a reference parameter can point to.
@@ -285,7 +348,21 @@ mod tests {
                 "{}",
                 structure.name
             );
+            assert!(structure.elements.len() <= ELEMENTS_MAX);
+            assert_eq!(
+                structure.is_primitive(),
+                structure.primitive.is_some(),
+                "{}",
+                structure.name
+            );
+            assert!(
+                structure.members.is_sorted_by(|a, b| a.name < b.name),
+                "{}",
+                structure.name
+            );
             for element in &structure.elements {
+                assert!(element.codes.is_none_or(<[&str]>::is_sorted));
+                assert!(element.system.is_empty() || element.codes.is_some());
                 assert!(
                     !element.types.is_empty(),
                     "{}.{}",
@@ -320,6 +397,13 @@ mod tests {
             observation.element("status").unwrap().codes.unwrap().len(),
             8
         );
+        let status = observation.element("status").unwrap();
+        assert!(status.summary && status.modifier);
+        assert!(!observation.element("category").unwrap().summary);
+        let condition = structures.get(structures.find("Condition").unwrap());
+        let clinical = condition.element("clinicalStatus").unwrap();
+        assert_eq!(clinical.codes.unwrap().len(), 6);
+        assert!(clinical.system.ends_with("/condition-clinical"));
         let (_, quantity) = observation.member("valueQuantity").unwrap();
         assert_eq!(structures.get(quantity).name, "Quantity");
         assert!(observation.member("valueHumanName").is_none());

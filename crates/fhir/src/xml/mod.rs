@@ -8,6 +8,7 @@
 mod read;
 mod write;
 
+pub(crate) use read::is_narrative;
 pub use read::parse;
 pub use write::{write, write_pretty};
 

@@ -381,7 +381,7 @@ impl Member {
 }
 
 /// Whether a text is one `div` of XHTML, whole and well-formed.
-pub(super) fn is_narrative(text: &str) -> bool {
+pub(crate) fn is_narrative(text: &str) -> bool {
     let mut xml = NsReader::from_str(text);
     xml.config_mut().expand_empty_elements = true;
     let mut reader = Reader { xml, text };

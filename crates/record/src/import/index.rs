@@ -432,7 +432,7 @@ impl Index {
         {
             return Err(Unfinished::Refused(UNLIKE.to_owned()));
         }
-        if let Err(outcome) = crate::write::check_valid(&resource) {
+        if let Err(outcome) = crate::validation::check_strictly(&resource) {
             let issues = outcome.issues.iter().map(|issue| match &issue.expression {
                 Some(expression) => format!("{expression} {}", issue.diagnostics),
                 None => issue.diagnostics.clone(),

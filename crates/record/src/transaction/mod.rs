@@ -8,7 +8,7 @@ mod resolve;
 
 use std::collections::HashSet;
 
-use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
+use fhir::{Issue, IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::{Expected, Owner};
 use trust::{Action, Change, Permit, TrustError, Unit, Vault, Versioned};
 
@@ -16,6 +16,7 @@ use crate::batch::Room;
 use crate::error::{conflict, in_entry, is_conflict};
 use crate::render::BundleWriter;
 use crate::step::{Ask, Look, Step};
+use crate::validation::with_warnings;
 use crate::write::{
     check_owner, deleted_answer, expected_over, heavy, patient_of, pause, tidy, wrap,
     written_answer,
@@ -64,6 +65,8 @@ struct Made {
     created: bool,
     /// The resource, if the answer shall show it.
     shown: Option<Resource>,
+    /// What is wrong with it, if the answer shall say so.
+    warnings: Vec<Issue>,
 }
 
 fn entry_error(error: RecordError, step: &Step, part: &str) -> RecordError {
@@ -152,6 +155,7 @@ impl Record {
                         id,
                         created,
                         shown: show.then(|| resource.clone()),
+                        warnings: self.warnings(caller, &resource),
                     });
                     Change::Put { resource, expected }
                 }
@@ -206,14 +210,17 @@ impl Record {
             let answer = match (&step.ask, made[place].take(), writes[place].take()) {
                 (Ask::Get(look), ..) => self.look(caller, look.clone(), &room).await,
                 (_, Some(made), _) => match written {
-                    Some(written) => Ok(written_answer(
-                        caller,
-                        made.kind,
-                        &made.id,
-                        made.shown,
-                        written,
-                        made.created,
-                    )),
+                    Some(written) => {
+                        let answer = written_answer(
+                            caller,
+                            made.kind,
+                            &made.id,
+                            made.shown,
+                            written,
+                            made.created,
+                        );
+                        Ok(with_warnings(answer, made.warnings))
+                    }
                     None => Err(conflict()),
                 },
                 (_, _, Some(Write::Existing(row))) => self.found_existing(caller, *row).await,

@@ -9,7 +9,7 @@ use super::{ISSUES_MAX, Stop, Write, entry_error};
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::in_entry;
 use crate::step::{Ask, Step};
-use crate::write::{check_valid, mint, wrap};
+use crate::write::{mint, wrap};
 use crate::{Caller, Record, RecordError, refs};
 
 impl Record {
@@ -166,7 +166,7 @@ impl Record {
             if is_unlike {
                 return Err(entry_error(unlike(), step, "request").into());
             }
-            if let Err(outcome) = check_valid(resource) {
+            if let Err(outcome) = self.check_valid(resource) {
                 issues.extend(in_entry(outcome, step.index, "resource").issues);
             }
         }

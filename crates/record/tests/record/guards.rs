@@ -370,7 +370,9 @@ async fn a_stopped_import_finds_its_rejects_or_starts_over() {
         }
         // Long lines, so that many units are on the way.
         for value in &mut values {
-            value["text"] = json!({"status": "generated", "div": "x".repeat(60_000)});
+            let long = "x".repeat(60_000);
+            let div = format!("<div xmlns=\"http://www.w3.org/1999/xhtml\">{long}</div>");
+            value["text"] = json!({"status": "generated", "div": div});
         }
         lines(&values)
     };

@@ -8,7 +8,10 @@ use crate::house::{House, client, json_of, link, minimal, pairs, wrong};
 const MEGABYTE: usize = 1_000_000;
 
 fn large(id: &str, bytes: usize) -> Value {
-    json!({"resourceType": "Basic", "id": id, "code": {"text": "x".repeat(bytes)}})
+    // One string has at most 1 MB.
+    let part = |place: usize| json!({"display": "x".repeat((bytes - place).min(MEGABYTE))});
+    let codings: Vec<Value> = (0..bytes).step_by(MEGABYTE).map(part).collect();
+    json!({"resourceType": "Basic", "id": id, "code": {"coding": codings}})
 }
 
 async fn put(house: &House, id: &str, bytes: usize) {

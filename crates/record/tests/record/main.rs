@@ -16,3 +16,4 @@ mod limits;
 mod linked;
 mod privacy;
 mod searches;
+mod validating;
