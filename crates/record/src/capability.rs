@@ -3,6 +3,7 @@ use fhir::search::{COMMON, Parameter, ParameterKind, can_refer, parameters, refe
 use fhir::{ResourceType, date};
 use serde_json::{Value, json};
 
+use crate::operations::OPERATIONS;
 use crate::{
     ANSWER_BYTES_MAX, Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, RESOURCE_BYTES_MAX, Record,
     is_kept, is_writable,
@@ -46,6 +47,11 @@ fn resource(kind: ResourceType) -> Value {
         .iter()
         .chain(writing.iter().filter(|_| writable))
         .map(|code| json!({ "code": code }));
+    let operations = OPERATIONS
+        .iter()
+        .filter(|operation| operation.kind.is_none_or(|only| only == kind))
+        .filter(|operation| writable || !operation.writes)
+        .map(|operation| json!({"name": operation.name, "definition": operation.definition()}));
     let searches = COMMON.iter().chain(parameters(kind)).map(search_parameter);
     json!({
         "type": kind.name(),
@@ -61,6 +67,7 @@ fn resource(kind: ResourceType) -> Value {
         "searchInclude": includes(kind),
         "searchRevInclude": includes_of_others(kind),
         "searchParam": searches.collect::<Vec<_>>(),
+        "operation": operations.collect::<Vec<_>>(),
     })
 }
 

@@ -3,6 +3,7 @@ use fhir::{IssueCode, OperationOutcome, ResourceType, date};
 use trust::{Action, Versioned};
 
 use crate::interact::not_found;
+use crate::part::Part;
 use crate::render::{BundleWriter, Response};
 use crate::search::Cursor;
 use crate::write::{check_kept, wrap};
@@ -88,7 +89,17 @@ impl Record {
         parameters: &[(String, String)],
     ) -> Result<Answer, RecordError> {
         check_kept(kind)?;
-        let asked = parse(parameters, caller.lenient)?;
+        let part = Part::of(Some(kind), parameters)?;
+        let mut asked = parse(&part.others, caller.lenient)?;
+        asked.used.extend(part.given().iter().cloned());
+        if part.is_count() {
+            if asked.since_ms.is_some() || asked.cursor.is_some() {
+                let words = "`count` counts all versions; it goes with neither _since nor _cursor";
+                let outcome = OperationOutcome::at(IssueCode::NotSupported, words, "_summary");
+                return Err(RecordError::with(400, outcome));
+            }
+            asked.count = 1;
+        }
         let permit = self
             .permit(
                 caller,
@@ -136,7 +147,11 @@ impl Record {
         } else {
             asked.count
         };
-        let shown = rows.iter().take(most).take_while(|row| is_new(row)).count();
+        let shown = if part.is_count() {
+            0
+        } else {
+            rows.iter().take(most).take_while(|row| is_new(row)).count()
+        };
         let more = rows
             .get(shown)
             .is_some_and(|row| shown == most && is_new(row));
@@ -179,7 +194,7 @@ impl Record {
                 version: Some(row.version),
                 last_modified_ms: Some(row.at.number.unix_ms()),
             };
-            let body = (!row.deleted).then(|| row.resource.to_json());
+            let body = (!row.deleted).then(|| part.json(&row.resource));
             bundle.past(&full_url, body.as_deref(), method, &instance, &response);
         }
         Ok(Answer {

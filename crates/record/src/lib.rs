@@ -4,7 +4,8 @@
 //! but no server: `cairn` maps routes onto [`Record`]. Touches data only through `trust::Vault`.
 //!
 //! Start reading at [`Record`]; `interact.rs` has what touches one resource, `transaction/` and
-//! `batch.rs` the bundles, `criteria.rs` how conditional creates stay single under a race.
+//! `batch.rs` the bundles, `criteria.rs` how conditional creates stay single under a race,
+//! `operations/` what is asked for by `$name`.
 
 mod batch;
 mod capability;
@@ -13,6 +14,8 @@ mod error;
 mod history;
 pub mod import;
 mod interact;
+mod operations;
+mod part;
 mod refs;
 mod render;
 mod search;
@@ -26,6 +29,7 @@ use fhir::ResourceType;
 use trust::{Action, Agent, Freshness, Permit, Purpose, Target, Trust, Vault};
 
 pub use error::RecordError;
+pub use operations::MetaChange;
 pub use validation::Validation;
 
 /// The greatest body of a single resource, bytes. The largest R4 example is under 4 MiB, and a

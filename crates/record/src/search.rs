@@ -11,6 +11,7 @@ use fhir::{Issue, IssueCode, OperationOutcome, Reference, ResourceType, Severity
 use ledger::{Kind, Number, TenantId};
 use trust::{Action, PageAt, Permit};
 
+use crate::part::Part;
 use crate::render::BundleWriter;
 use crate::write::{check_kept, heavy, wrap};
 use crate::{Answer, Caller, Record, RecordError, url};
@@ -192,8 +193,10 @@ impl Record {
         let asked = sealed
             .as_ref()
             .map_or(parameters, |sealed| &sealed.parameters);
-        let mut query = SearchQuery::parse(kind, asked, caller.lenient)
+        let part = Part::of(Some(kind), asked)?;
+        let mut query = SearchQuery::parse(kind, &part.others, caller.lenient)
             .map_err(|outcome| RecordError::with(400, outcome))?;
+        part.ask(&mut query);
         own_references(&caller.base, &mut query);
         let scope = scope(&query);
         let cursor = Cursor {
@@ -211,6 +214,9 @@ impl Record {
             before: Number(before),
             first: Number(first),
         });
+        if part.is_count() && at.is_some() {
+            return Err(bad_cursor());
+        }
         let page = self
             .vault()
             .search_at(&permit, &query, at)
@@ -270,7 +276,12 @@ impl Record {
             for (row, mode) in matches.chain(included) {
                 let (kind, id) = (row.resource.kind(), row.resource.id().unwrap_or_default());
                 let full_url = format!("{base}/{kind}/{id}");
-                bundle.found(Some(&full_url), &row.resource.to_json(), mode);
+                let shown = if mode == "match" {
+                    part.json(&row.resource)
+                } else {
+                    part.json_of_included(&row.resource)
+                };
+                bundle.found(Some(&full_url), &shown, mode);
             }
             let mut issues: Vec<Issue> = Vec::new();
             if page.moved {

@@ -24,6 +24,7 @@ pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{Trust, TrustOptions};
 pub use upkeep::{Upkeep, record_upkeep};
+pub use vault::SeriesPage;
 pub use vault::{
     AuditProof, Change, EveryInternal, HistoryPage, Internal, InternalStored, PageAt, SearchPage,
     Sought, SoughtRow, Unit, UnitReceipt, Vault, Versioned, kinds,

@@ -35,6 +35,7 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}", get(instance).put(instance).delete(instance))
         .route("/{type}/{id}/_history", get(history))
         .route("/{type}/{id}/_history/{version}", get(version))
+        .merge(super::operations::router())
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed);
     Router::new()
@@ -47,7 +48,7 @@ pub(super) fn router() -> Router<Doors> {
 }
 
 /// What a route refuses, or what the record refuses.
-enum Refused {
+pub(super) enum Refused {
     Outcome(StatusCode, OperationOutcome),
     Login { invalid: bool },
     LockedOut { wait_s: u64 },
@@ -134,15 +135,15 @@ fn fhir_response(status: StatusCode, body: Vec<u8>) -> Response {
 }
 
 /// A request that was let in: who calls, what was asked.
-struct Asked {
-    caller: Caller,
-    parts: Parts,
-    body: Bytes,
+pub(super) struct Asked {
+    pub(super) caller: Caller,
+    pub(super) parts: Parts,
+    pub(super) body: Bytes,
 }
 
 impl Asked {
     /// Authentication and the body, in this order: a stranger's body is not read.
-    async fn read(doors: &Doors, request: Request) -> Result<Self, Refused> {
+    pub(super) async fn read(doors: &Doors, request: Request) -> Result<Self, Refused> {
         let (parts, body) = request.into_parts();
         let Some(token) = bearer_token(&parts.headers) else {
             return Err(Refused::Login { invalid: false });
@@ -180,12 +181,12 @@ impl Asked {
         })
     }
 
-    fn parameters(&self) -> Result<Vec<(String, String)>, Refused> {
+    pub(super) fn parameters(&self) -> Result<Vec<(String, String)>, Refused> {
         query(&self.parts.uri)
     }
 
     /// The body as JSON, whichever of FHIR's forms it came in.
-    fn json(&self) -> Result<Bytes, Refused> {
+    pub(super) fn json(&self) -> Result<Bytes, Refused> {
         match format::body(&self.parts.headers, &self.body) {
             Some(Ok(body)) => Ok(body),
             Some(Err(outcome)) => Err(Refused::Outcome(StatusCode::BAD_REQUEST, outcome)),
@@ -399,16 +400,16 @@ async fn read_body(body: Body, doors: &Doors) -> Result<Bytes, Refused> {
 }
 
 /// A path whose percent-encoding is no UTF-8 is refused by the handler, which knows how.
-type PathParams = Result<RawPathParams, RawPathParamsRejection>;
+pub(super) type PathParams = Result<RawPathParams, RawPathParamsRejection>;
 
 /// The path's values, in the order of the route's pattern.
-struct Path {
-    kind: ResourceType,
-    rest: Vec<String>,
+pub(super) struct Path {
+    pub(super) kind: ResourceType,
+    pub(super) rest: Vec<String>,
 }
 
 impl Path {
-    fn read(parameters: PathParams) -> Result<Self, Refused> {
+    pub(super) fn read(parameters: PathParams) -> Result<Self, Refused> {
         let Ok(parameters) = parameters else {
             return refuse(
                 StatusCode::BAD_REQUEST,
@@ -431,7 +432,19 @@ impl Path {
         }
     }
 
-    fn id(&self) -> &str {
+    /// An operation that other types don't have.
+    pub(super) fn only(&self, kind: ResourceType) -> Result<(), Refused> {
+        if self.kind == kind {
+            return Ok(());
+        }
+        refuse(
+            StatusCode::NOT_FOUND,
+            IssueCode::NotSupported,
+            format!("This operation is one of {kind} only"),
+        )
+    }
+
+    pub(super) fn id(&self) -> &str {
         self.rest.first().map_or("", String::as_str)
     }
 }
@@ -545,7 +558,12 @@ async fn instance(
                 .delete(caller, path.kind, path.id(), asked.if_match()?)
                 .await?
         }
-        _ => record.read(caller, path.kind, path.id()).await?,
+        _ => {
+            let parameters = asked.parameters()?;
+            record
+                .read_part(caller, path.kind, path.id(), &parameters)
+                .await?
+        }
     };
     Ok(respond(answer, &asked.parts, &asked.caller.base))
 }
@@ -574,7 +592,13 @@ async fn version(
     let version = path.rest.get(1).map_or("", String::as_str);
     let answer = doors
         .record
-        .version(&asked.caller, path.kind, path.id(), version)
+        .version_part(
+            &asked.caller,
+            path.kind,
+            path.id(),
+            version,
+            &asked.parameters()?,
+        )
         .await?;
     Ok(respond(answer, &asked.parts, &asked.caller.base))
 }
@@ -601,7 +625,7 @@ async fn not_allowed() -> Refused {
 
 /// An answer in HTTP, with `ETag`, `Last-Modified` and `Location`. A read whose `If-None-Match`
 /// names the version at hand is a 304 (R4, section 3.1.0.1.6).
-fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
+pub(super) fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let etag = answer.version.map(|version| format!("W/\"{version}\""));
     let known = parts

@@ -94,7 +94,10 @@ fn written(body: &[u8], wanted: &Wanted) -> Result<Vec<u8>, OperationOutcome> {
     let inside = |_| OperationOutcome::error(IssueCode::Exception, "An internal error");
     let mut resource: Value = serde_json::from_slice(body).map_err(inside)?;
     if let Some(named) = &wanted.named {
-        keep_in_links(&mut resource, named);
+        keep_in_links(&mut resource, "_format", &named.replace(['+', ' '], "%2B"));
+    }
+    if wanted.pretty {
+        keep_in_links(&mut resource, "_pretty", "true");
     }
     match wanted.format {
         Format::Xml if wanted.pretty => fhir::xml::write_pretty(&resource).map(String::into_bytes),
@@ -105,7 +108,7 @@ fn written(body: &[u8], wanted: &Wanted) -> Result<Vec<u8>, OperationOutcome> {
 }
 
 /// The next page is wanted in the form of the first.
-fn keep_in_links(resource: &mut Value, named: &str) {
+fn keep_in_links(resource: &mut Value, name: &str, value: &str) {
     if resource["resourceType"] != "Bundle" {
         return;
     }
@@ -117,8 +120,9 @@ fn keep_in_links(resource: &mut Value, named: &str) {
     {
         if let Some(Value::String(url)) = link.get_mut("url") {
             url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str("_format=");
-            url.push_str(&named.replace(['+', ' '], "%2B"));
+            url.push_str(name);
+            url.push('=');
+            url.push_str(value);
         }
     }
 }

@@ -6,6 +6,7 @@ mod format;
 mod layers;
 mod log;
 mod operate;
+mod operations;
 mod sequence;
 
 use std::sync::Arc;

@@ -11,3 +11,4 @@ mod journeys;
 mod keep;
 mod moto;
 mod operate;
+mod operations;

@@ -215,13 +215,7 @@ async fn history_is_paged_and_bounded_in_time() {
         .0,
         404
     );
-    for bad in [
-        "_count=0",
-        "_count=x",
-        "_since=x",
-        "_at=2020",
-        "_cursor=0000",
-    ] {
+    for bad in ["_count=x", "_since=x", "_at=2020", "_cursor=0000"] {
         assert_eq!(
             wrong(
                 house

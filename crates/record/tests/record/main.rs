@@ -14,6 +14,8 @@ mod imports;
 mod interactions;
 mod limits;
 mod linked;
+mod operations;
+mod parts;
 mod privacy;
 mod searches;
 mod validating;

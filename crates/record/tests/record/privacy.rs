@@ -16,7 +16,7 @@ fn put(id: &str, if_match: &str) -> Value {
 }
 
 /// Audit events that name a patient.
-async fn looks_at(house: &House, patient: &str) -> Vec<Value> {
+pub(crate) async fn looks_at(house: &House, patient: &str) -> Vec<Value> {
     let officer = caller(Role::PrivacyOfficer, Purpose::Operations);
     let mut found = Vec::new();
     for query in [
@@ -42,7 +42,7 @@ async fn looks_at(house: &House, patient: &str) -> Vec<Value> {
 }
 
 /// The patient's consent that keeps clinical rows from other systems.
-async fn deny(house: &House, patient: &str) {
+pub(crate) async fn deny(house: &House, patient: &str) {
     house
         .create(&json!({
             "resourceType": "Consent", "status": "active", "dateTime": "2026-11-25T00:00:00Z",

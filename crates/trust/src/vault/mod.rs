@@ -4,6 +4,7 @@
 //! and what they share: opening a row, the row rule, and consent.
 
 mod commit;
+mod compartment;
 mod include;
 mod internal;
 mod model;
@@ -21,6 +22,7 @@ use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
 use crate::policy::Group;
 use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
 
+pub use compartment::SeriesPage;
 pub use internal::EveryInternal;
 pub use model::{
     Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,

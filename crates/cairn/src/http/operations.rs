@@ -1,0 +1,116 @@
+//! The routes of FHIR's operations (`$name`).
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::response::Response;
+use axum::routing::{get, post};
+use record::MetaChange;
+
+use super::Doors;
+use super::fhir::{Asked, Path, PathParams, Refused, respond};
+
+pub(super) fn router() -> Router<Doors> {
+    Router::new()
+        .route("/{type}/$validate", post(validate))
+        .route("/{type}/{id}/$validate", post(validate).get(validate))
+        .route("/{type}/{id}/$meta", get(meta))
+        .route("/{type}/{id}/_history/{version}/$meta", get(meta))
+        .route("/{type}/{id}/$meta-add", post(add))
+        .route("/{type}/{id}/$meta-delete", post(delete))
+        .route("/{type}/{id}/$everything", get(everything))
+        .route("/{type}/$lastn", get(lastn))
+}
+
+async fn meta(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(path)?;
+    let version = path.rest.get(1).map(String::as_str);
+    let answer = doors
+        .record
+        .meta(&asked.caller, path.kind, path.id(), version)
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn add(doors: State<Doors>, path: PathParams, request: Request) -> Result<Response, Refused> {
+    change(doors, path, request, MetaChange::Add).await
+}
+
+async fn delete(
+    doors: State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    change(doors, path, request, MetaChange::Delete).await
+}
+
+async fn change(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+    change: MetaChange,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(path)?;
+    let answer = doors
+        .record
+        .change_meta(&asked.caller, path.kind, path.id(), change, &asked.json()?)
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn validate(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(path)?;
+    // A deletion is asked for without a body, and then without a form either.
+    let body = if asked.parts.method == Method::POST && !asked.body.is_empty() {
+        asked.json()?
+    } else {
+        asked.body.clone()
+    };
+    let id = path.rest.first().map(String::as_str);
+    let answer = doors
+        .record
+        .validate(&asked.caller, path.kind, id, &asked.parameters()?, &body)
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn everything(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(path)?;
+    path.only(fhir::ResourceType::Patient)?;
+    let answer = doors
+        .record
+        .everything(&asked.caller, path.id(), &asked.parameters()?)
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+async fn lastn(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(path)?;
+    path.only(fhir::ResourceType::Observation)?;
+    let answer = doors
+        .record
+        .lastn(&asked.caller, &asked.parameters()?)
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}

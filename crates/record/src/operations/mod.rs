@@ -1,0 +1,113 @@
+//! FHIR's operations: what is asked for by `$name`.
+
+mod everything;
+mod lastn;
+mod meta;
+mod validate;
+
+use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
+use serde_json::{Value, json};
+
+use crate::{Answer, RecordError};
+
+pub use meta::MetaChange;
+
+/// The operations, each with the types that have it (empty: all that are kept) and whether it writes.
+pub(crate) struct Operation {
+    /// The name, without the `$`.
+    pub(crate) name: &'static str,
+    /// The type that has it; `None` is every type.
+    pub(crate) kind: Option<ResourceType>,
+    /// Whether it changes a resource.
+    pub(crate) writes: bool,
+}
+
+/// All operations, in the order of the `CapabilityStatement`.
+pub(crate) const OPERATIONS: [Operation; 6] = [
+    Operation {
+        name: "meta",
+        kind: None,
+        writes: false,
+    },
+    Operation {
+        name: "meta-add",
+        kind: None,
+        writes: true,
+    },
+    Operation {
+        name: "meta-delete",
+        kind: None,
+        writes: true,
+    },
+    Operation {
+        name: "validate",
+        kind: None,
+        writes: false,
+    },
+    Operation {
+        name: "everything",
+        kind: Some(ResourceType::Patient),
+        writes: false,
+    },
+    Operation {
+        name: "lastn",
+        kind: Some(ResourceType::Observation),
+        writes: false,
+    },
+];
+
+impl Operation {
+    /// Where HL7 defines it.
+    pub(crate) fn definition(&self) -> String {
+        let of = self.kind.map_or("Resource", |kind| kind.name());
+        format!("http://hl7.org/fhir/OperationDefinition/{of}-{}", self.name)
+    }
+}
+
+/// A `Parameters` resource from a body.
+fn parameters(body: &[u8]) -> Result<Resource, RecordError> {
+    let resource = Resource::parse(body).map_err(|outcome| RecordError::with(400, outcome))?;
+    if resource.kind().name() != "Parameters" {
+        let words = format!("the body is a {}, not Parameters", resource.kind());
+        let outcome = OperationOutcome::at(IssueCode::Invalid, words, "resourceType");
+        return Err(RecordError::with(400, outcome));
+    }
+    let issues = fhir::validate::check(&resource);
+    if issues.is_empty() {
+        return Ok(resource);
+    }
+    Err(RecordError::with(400, OperationOutcome { issues }))
+}
+
+/// The parameters of a name.
+fn named<'a>(parameters: &'a Resource, name: &'a str) -> impl Iterator<Item = &'a Value> {
+    let list = parameters.get("parameter").and_then(Value::as_array);
+    list.into_iter()
+        .flatten()
+        .filter(move |one| one["name"] == name)
+}
+
+/// `Parameters` with one parameter `return`.
+fn returned(member: &str, value: &Value) -> Value {
+    json!({"resourceType": "Parameters", "parameter": [{"name": "return", member: value}]})
+}
+
+fn answer(body: Vec<u8>) -> Answer {
+    Answer {
+        status: 200,
+        version: None,
+        last_modified_ms: None,
+        location: None,
+        body,
+    }
+}
+
+fn refuse(code: IssueCode, name: &str, words: impl Into<String>) -> RecordError {
+    // Never more than a name, whatever the client sent.
+    let name: String = name
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(64)
+        .collect();
+    RecordError::with(400, OperationOutcome::at(code, words, name))
+}

@@ -1,0 +1,146 @@
+//! Rows of several types under one audit leaf: a patient's compartment, page by page, and a choice
+//! among all that a search finds.
+use fhir::search::SearchQuery;
+use ledger::Number;
+
+use super::{Hidden, PageAt, Sight, Vault, Versioned, search::PAGE_BYTES_MAX};
+use crate::{Action, Permit, TrustError};
+
+/// The most rows that a choice is made among: they are held in memory.
+const CHOICE_MAX: usize = 10_000;
+
+/// A page that goes through several searches, one after the other.
+#[derive(Debug)]
+pub struct SeriesPage {
+    /// Rows that match and may be seen; of each search newest first.
+    pub rows: Vec<Versioned>,
+    /// Where the next page starts: the search's place in the series, and where in it.
+    pub next: Option<(usize, PageAt)>,
+    /// Whether rows of the search that the page begins in were changed since that search began.
+    pub moved: bool,
+}
+
+impl Vault {
+    /// One page of a series of searches, each checked row by row as in [`Vault::search_at`], all of it
+    /// from one view and under one audit leaf. Searches for types that the permit does not let be
+    /// searched find nothing.
+    ///
+    /// # Errors
+    /// As [`Vault::search`].
+    pub async fn series(
+        &self,
+        permit: &Permit,
+        queries: &[SearchQuery],
+        at: Option<(usize, PageAt)>,
+        count: usize,
+    ) -> Result<SeriesPage, TrustError> {
+        let mut hidden = Hidden::default();
+        let view = Sight::now(self.ledger().listing()?);
+        let (begin, mut place) = match at {
+            Some((begin, place)) => (begin, Some(place)),
+            None => (0, None),
+        };
+        let (mut shown, mut asked) = (Vec::new(), Vec::new());
+        let (mut rows, mut bytes) = (0, 0);
+        let (mut next, mut moved) = (None, false);
+        for (position, query) in queries.iter().enumerate().skip(begin) {
+            let from = place.take();
+            if !permit.allows(Action::Search, query.kind) {
+                continue;
+            }
+            let full = rows >= count || bytes >= PAGE_BYTES_MAX;
+            let wanted = SearchQuery {
+                // One more is looked for when the page is full, to know whether there is a next one.
+                count: if full { 1 } else { count - rows },
+                total: false,
+                ..query.clone()
+            };
+            let before = from.map(|from| from.before);
+            let mut page = self
+                .scan(&view, permit, &wanted, before, Some(&mut hidden))
+                .await?;
+            if full {
+                if page.rows.is_empty() {
+                    continue;
+                }
+                let top = PageAt {
+                    before: Number(u64::MAX),
+                    first: view.as_of().await?,
+                };
+                next = Some((position, top));
+                break;
+            }
+            // A search that begins with this page has shown nothing yet.
+            let from = from.filter(|from| from.before.0 < u64::MAX);
+            if let Some(from) = from {
+                moved = self
+                    .has_moved(&view, permit, query, from, &mut hidden)
+                    .await?;
+            }
+            rows += page.rows.len();
+            bytes += page
+                .rows
+                .iter()
+                .map(|row| row.resource.to_json().len())
+                .sum::<usize>();
+            if let Some(before) = page.next.take() {
+                let first = from.map_or(page.as_of, |from| from.first);
+                next = Some((position, PageAt { before, first }));
+            }
+            asked.push(query);
+            shown.push(page);
+            if next.is_some() {
+                break;
+            }
+        }
+        drop(view);
+        let pages = self.record_pages(permit, &asked, shown).await?;
+        Ok(SeriesPage {
+            rows: pages.into_iter().flat_map(|page| page.rows).collect(),
+            next,
+            moved,
+        })
+    }
+
+    /// All rows that a search finds, of which `choose` keeps some; those that are kept are audited as
+    /// seen. A choice tells something of the others too, so the audit has the search.
+    ///
+    /// # Errors
+    /// As [`Vault::search`]; `Invalid` when there are more than 10,000 to choose among.
+    pub async fn choose(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+        choose: impl FnOnce(Vec<Versioned>) -> Vec<Versioned>,
+    ) -> Result<Vec<Versioned>, TrustError> {
+        self.require(permit, Action::Search, query.kind).await?;
+        let mut hidden = Hidden::default();
+        let view = Sight::now(self.ledger().view()?);
+        let wanted = SearchQuery {
+            count: CHOICE_MAX,
+            total: false,
+            ..query.clone()
+        };
+        let mut rows = Vec::new();
+        let mut before = None;
+        let mut page = loop {
+            let mut page = self
+                .scan(&view, permit, &wanted, before, Some(&mut hidden))
+                .await?;
+            rows.append(&mut page.rows);
+            if rows.len() > CHOICE_MAX || rows.len() == CHOICE_MAX && page.next.is_some() {
+                return Err(TrustError::Invalid(format!(
+                    "there are more than {CHOICE_MAX} resources to choose among; narrow the search"
+                )));
+            }
+            before = page.next;
+            if before.is_none() {
+                break page;
+            }
+        };
+        drop(view);
+        page.rows = choose(rows);
+        let pages = self.record_pages(permit, &[query], vec![page]).await?;
+        Ok(pages.into_iter().flat_map(|page| page.rows).collect())
+    }
+}
