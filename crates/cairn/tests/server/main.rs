@@ -2,7 +2,9 @@
 
 mod audit_log;
 mod binary;
+mod clients;
 mod config;
+mod conformance;
 mod demo;
 mod fhir;
 mod fhirpath;

@@ -104,7 +104,7 @@ impl Record {
     /// were made; `max` of each (one, if not said).
     ///
     /// # Errors
-    /// 400, 403, 422 when there are more than 10,000 observations to choose among, 500.
+    /// 400, 403, 422 (too costly) when there are more than 10,000 observations to choose among, 500.
     pub async fn lastn(
         &self,
         caller: &Caller,
@@ -138,6 +138,10 @@ impl Record {
         }
         let mut query = SearchQuery::parse(kind, &part.others, caller.lenient)
             .map_err(|outcome| RecordError::with(400, outcome))?;
+        if !query.includes.is_empty() {
+            let words = "does not go with $lastn";
+            return Err(refuse(IssueCode::NotSupported, "_include", words));
+        }
         let asks = |names: &[&str]| {
             query
                 .clauses

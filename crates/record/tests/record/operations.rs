@@ -429,6 +429,7 @@ async fn the_newest_of_each_code() {
         "patient=Patient/x&max=0",
         "patient=Patient/x&_count=2",
         "patient=Patient/x&foo=1",
+        "patient=Patient/x&_include=Observation:subject",
     ] {
         let refused = house.record.lastn(&client(), &pairs(query)).await;
         assert_eq!(wrong(refused).0, 400, "{query}");

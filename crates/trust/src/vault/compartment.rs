@@ -106,7 +106,7 @@ impl Vault {
     /// seen. A choice tells something of the others too, so the audit has the search.
     ///
     /// # Errors
-    /// As [`Vault::search`]; `Invalid` when there are more than 10,000 to choose among.
+    /// As [`Vault::search`]; `TooCostly` when there are more than 10,000 to choose among.
     pub async fn choose(
         &self,
         permit: &Permit,
@@ -129,7 +129,7 @@ impl Vault {
                 .await?;
             rows.append(&mut page.rows);
             if rows.len() > CHOICE_MAX || rows.len() == CHOICE_MAX && page.next.is_some() {
-                return Err(TrustError::Invalid(format!(
+                return Err(TrustError::TooCostly(format!(
                     "there are more than {CHOICE_MAX} resources to choose among; narrow the search"
                 )));
             }

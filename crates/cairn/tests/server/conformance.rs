@@ -1,0 +1,445 @@
+//! `docs/fhir.md`: what of FHIR R4 is here, as the running server answers it.
+//!
+//! `CAIRN_WRITE_DOCS=1 cargo nextest run -p cairn conformance` writes the page anew; without the
+//! variable the test fails where the page isn't what the server does.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::house::{House, house};
+
+/// R4's interactions (section 3.1.0), with their scope.
+const INTERACTIONS: [(&str, &str); 13] = [
+    ("instance", "read"),
+    ("instance", "vread"),
+    ("instance", "update"),
+    ("instance", "patch"),
+    ("instance", "delete"),
+    ("instance", "history-instance"),
+    ("type", "create"),
+    ("type", "search-type"),
+    ("type", "history-type"),
+    ("system", "batch"),
+    ("system", "transaction"),
+    ("system", "search-system"),
+    ("system", "history-system"),
+];
+
+/// R4's operations; `Resource` is every type.
+const OPERATIONS: [(&str, &[&str]); 24] = [
+    (
+        "Resource",
+        &[
+            "convert",
+            "graph",
+            "graphql",
+            "meta",
+            "meta-add",
+            "meta-delete",
+            "validate",
+        ],
+    ),
+    ("ActivityDefinition", &["apply", "data-requirements"]),
+    (
+        "CapabilityStatement",
+        &["conforms", "implements", "subset", "versions"],
+    ),
+    ("ChargeItemDefinition", &["apply"]),
+    ("Claim", &["submit"]),
+    (
+        "CodeSystem",
+        &["find-matches", "lookup", "subsumes", "validate-code"],
+    ),
+    ("Composition", &["document"]),
+    ("ConceptMap", &["closure", "translate"]),
+    ("CoverageEligibilityRequest", &["submit"]),
+    ("Encounter", &["everything"]),
+    ("Group", &["everything", "export"]),
+    ("Library", &["data-requirements"]),
+    ("List", &["find"]),
+    (
+        "Measure",
+        &[
+            "care-gaps",
+            "collect-data",
+            "data-requirements",
+            "evaluate-measure",
+            "submit-data",
+        ],
+    ),
+    ("MedicinalProduct", &["everything"]),
+    ("MessageHeader", &["process-message"]),
+    ("NamingSystem", &["preferred-id"]),
+    ("Observation", &["lastn", "stats"]),
+    ("Patient", &["everything", "export", "match"]),
+    ("PlanDefinition", &["apply", "data-requirements"]),
+    ("StructureDefinition", &["questionnaire", "snapshot"]),
+    ("StructureMap", &["transform"]),
+    ("System", &["export"]),
+    ("ValueSet", &["expand", "validate-code"]),
+];
+
+/// A parameter of each type, with a value that it takes.
+const PARAMETERS: [(&str, &str, &str, &str); 7] = [
+    ("string", "Patient", "family", "x"),
+    ("token", "Observation", "code", "http://loinc.org|1-8"),
+    ("date", "Patient", "birthdate", "1950-02"),
+    ("reference", "Observation", "subject", "Patient/x"),
+    ("quantity", "Observation", "value-quantity", "5.4"),
+    ("number", "RiskAssessment", "probability", "0.5"),
+    ("uri", "ValueSet", "url", "http://example.org/x"),
+];
+
+/// R4's modifiers (section 3.1.1.4.1), with a value where the parameter's own won't do.
+const MODIFIERS: [(&str, &str); 12] = [
+    ("missing", "true"),
+    ("exact", ""),
+    ("contains", ""),
+    ("text", "x"),
+    ("not", ""),
+    ("in", "http://example.org/ValueSet/x"),
+    ("not-in", "http://example.org/ValueSet/x"),
+    ("above", ""),
+    ("below", ""),
+    ("of-type", "http://example.org/type|code|x"),
+    ("identifier", "http://example.org/ids|x"),
+    ("Patient", "x"),
+];
+
+const PREFIXES: [&str; 9] = ["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"];
+
+/// What says how a search works and what its answer shows: what it does, and an example.
+const CONTROLS: [(&str, &str); 27] = [
+    ("rows a page", "Patient?_count=10"),
+    ("exact total", "Patient?_total=accurate"),
+    ("estimated total", "Patient?_total=estimate"),
+    ("no total", "Patient?_total=none"),
+    ("newest first", "Patient?_sort=-_lastUpdated"),
+    ("oldest first", "Patient?_sort=_lastUpdated"),
+    ("sorted by a parameter", "Patient?_sort=birthdate"),
+    (
+        "referenced resources",
+        "Observation?_include=Observation:subject",
+    ),
+    (
+        "what they refer to",
+        "Observation?_include=Observation:subject&_include:iterate=Patient:organization",
+    ),
+    (
+        "referring resources",
+        "Patient?_revinclude=Observation:subject",
+    ),
+    (
+        "by what is referred to",
+        "Observation?subject:Patient.family=x",
+    ),
+    (
+        "by what refers to it",
+        "Patient?_has:Observation:subject:code=x",
+    ),
+    ("part: summary", "Patient?_summary=true"),
+    ("part: narrative", "Patient?_summary=text"),
+    ("part: without narrative", "Patient?_summary=data"),
+    ("count alone", "Patient?_summary=count"),
+    ("part: elements", "Patient?_elements=name"),
+    ("by id", "Patient?_id=x"),
+    ("by time of change", "Patient?_lastUpdated=gt2020"),
+    ("by tag", "Patient?_tag=x"),
+    ("by label", "Patient?_security=x"),
+    ("by profile", "Patient?_profile=http://example.org/x"),
+    ("by expression", "Patient?_filter=family%20eq%20x"),
+    ("in a list", "Patient?_list=x"),
+    ("words of the narrative", "Patient?_text=x"),
+    ("words of everything", "Patient?_content=x"),
+    ("a named query", "Patient?_query=x"),
+];
+
+/// R4's parameters that aren't of a simple type (composite, special), for each resource type. Those
+/// of `useContext` are on all types that have one.
+const COMPOSED: [(&str, &[&str]); 5] = [
+    ("DocumentReference", &["relationship"]),
+    ("Group", &["characteristic-value"]),
+    ("Location", &["near"]),
+    (
+        "MolecularSequence",
+        &[
+            "chromosome-variant-coordinate",
+            "chromosome-window-coordinate",
+            "referenceseqid-variant-coordinate",
+            "referenceseqid-window-coordinate",
+        ],
+    ),
+    (
+        "Observation",
+        &[
+            "code-value-concept",
+            "code-value-date",
+            "code-value-quantity",
+            "code-value-string",
+            "combo-code-value-concept",
+            "combo-code-value-quantity",
+            "component-code-value-concept",
+            "component-code-value-quantity",
+        ],
+    ),
+];
+const USE_CONTEXT: [&str; 2] = ["context-type-quantity", "context-type-value"];
+
+async fn takes(house: &House, search: &str) -> bool {
+    let path = format!("/fhir/r4/{search}");
+    let answer = house.asked(Method::GET, &path).send().await;
+    let status = answer.expect("an answer").status().as_u16();
+    assert!(matches!(status, 200 | 400 | 404), "{search}: {status}");
+    status == 200
+}
+
+fn mark(yes: bool) -> &'static str {
+    if yes { "yes" } else { "–" }
+}
+
+fn names<'a>(list: &'a Value, member: &str) -> BTreeSet<&'a str> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(|one| one[member].as_str()).collect()
+}
+
+async fn page(house: &House) -> String {
+    let statement = house.bare(Method::GET, "/fhir/r4/metadata").send().await;
+    let statement: Value = statement.expect("an answer").json().await.expect("JSON");
+    let rest = &statement["rest"][0];
+    let types = rest["resource"].as_array().expect("types");
+    let mut out = String::from(INTRODUCTION);
+    interactions(rest, types, &mut out);
+    operations(rest, types, &mut out);
+    searches(house, &mut out).await;
+    parameters(house, types, &mut out).await;
+    out
+}
+
+fn interactions(rest: &Value, types: &[Value], out: &mut String) {
+    out.push_str("\n## Interactions\n\n| scope | interaction | here | types without it |\n|---|---|---|---|\n");
+    let system = names(&rest["interaction"], "code");
+    for (scope, name) in INTERACTIONS {
+        let lacks: Vec<&str> = types
+            .iter()
+            .filter(|one| !names(&one["interaction"], "code").contains(name))
+            .filter_map(|one| one["type"].as_str())
+            .collect();
+        let here = system.contains(name) || lacks.len() < types.len();
+        let without = if here && scope != "system" {
+            lacks.join(", ")
+        } else {
+            String::new()
+        };
+        writeln!(out, "| {scope} | {name} | {} | {without} |", mark(here)).expect("text");
+    }
+    let patient = types
+        .iter()
+        .find(|one| one["type"] == "Patient")
+        .expect("Patient");
+    out.push_str("\n| condition | here |\n|---|---|\n");
+    for (words, name) in [
+        (
+            "update creates (`PUT` of an id that isn't there)",
+            "updateCreate",
+        ),
+        ("conditional create (`If-None-Exist`)", "conditionalCreate"),
+        (
+            "conditional update (`PUT` with criteria)",
+            "conditionalUpdate",
+        ),
+        (
+            "conditional delete (`DELETE` with criteria)",
+            "conditionalDelete",
+        ),
+        (
+            "conditional read (`If-None-Match`, `If-Modified-Since`)",
+            "conditionalRead",
+        ),
+    ] {
+        let value = &patient[name];
+        let here = match value {
+            Value::Bool(yes) => mark(*yes).to_owned(),
+            Value::String(text) if text == "not-supported" => mark(false).to_owned(),
+            Value::String(text) => text.clone(),
+            _ => mark(false).to_owned(),
+        };
+        writeln!(out, "| {words} | {here} |").expect("text");
+    }
+}
+
+fn operations(rest: &Value, types: &[Value], out: &mut String) {
+    out.push_str("\n## Operations\n\n| type | here | not here |\n|---|---|---|\n");
+    let of = |kind: &str| -> BTreeSet<&str> {
+        let one = types.iter().find(|one| one["type"] == kind);
+        let here = match (kind, one) {
+            ("Resource", _) => types.first().map(|one| &one["operation"]),
+            ("System", _) => Some(&rest["operation"]),
+            (_, one) => one.map(|one| &one["operation"]),
+        };
+        here.map(|list| names(list, "name")).unwrap_or_default()
+    };
+    for (kind, list) in OPERATIONS {
+        let here = of(kind);
+        let shown = |wanted: bool| {
+            let list = list.iter().filter(|name| here.contains(*name) == wanted);
+            list.map(|name| format!("`${name}`"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let kind = if kind == "Resource" {
+            "every type"
+        } else {
+            kind
+        };
+        writeln!(out, "| {kind} | {} | {} |", shown(true), shown(false)).expect("text");
+    }
+}
+
+async fn searches(house: &House, out: &mut String) {
+    out.push_str("\n## Searches\n\n| type of parameter | modifiers | not here | prefixes |\n|---|---|---|---|\n");
+    for (kind, resource, name, value) in PARAMETERS {
+        assert!(
+            takes(house, &format!("{resource}?{name}={value}")).await,
+            "{name}"
+        );
+        let (mut here, mut not) = (Vec::new(), Vec::new());
+        for (modifier, other) in MODIFIERS {
+            let value = if other.is_empty() { value } else { other };
+            // A type as modifier is for references.
+            if !applies(kind, modifier) {
+                continue;
+            }
+            let search = format!("{resource}?{name}:{modifier}={value}");
+            let shown = if modifier == "Patient" {
+                "`:[type]`".to_owned()
+            } else {
+                format!("`:{modifier}`")
+            };
+            if takes(house, &search).await {
+                here.push(shown);
+            } else {
+                not.push(shown);
+            }
+        }
+        let mut prefixes = Vec::new();
+        if matches!(kind, "date" | "number" | "quantity") {
+            for prefix in PREFIXES {
+                if takes(house, &format!("{resource}?{name}={prefix}{value}")).await {
+                    prefixes.push(prefix);
+                }
+            }
+        }
+        writeln!(
+            out,
+            "| {kind} | {} | {} | {} |",
+            here.join(" "),
+            not.join(" "),
+            prefixes.join(" ")
+        )
+        .expect("text");
+    }
+    out.push_str("\n| asked for | example | here |\n|---|---|---|\n");
+    for (words, example) in CONTROLS {
+        let here = takes(house, example).await;
+        writeln!(out, "| {words} | `{example}` | {} |", mark(here)).expect("text");
+    }
+}
+
+/// Which modifiers R4 has for which type of parameter.
+fn applies(kind: &str, modifier: &str) -> bool {
+    match modifier {
+        "missing" => true,
+        "exact" | "contains" => kind == "string",
+        "text" => matches!(kind, "token" | "reference"),
+        "not" | "in" | "not-in" | "of-type" => kind == "token",
+        "above" | "below" => matches!(kind, "token" | "uri" | "reference"),
+        _ => kind == "reference",
+    }
+}
+
+async fn parameters(house: &House, types: &[Value], out: &mut String) {
+    out.push_str("\n## Search parameters of each type\n\nEvery type also has ");
+    let mut common: Option<BTreeSet<&str>> = None;
+    for one in types {
+        let own = names(&one["searchParam"], "name");
+        common = Some(match common {
+            None => own,
+            Some(common) => common.intersection(&own).copied().collect(),
+        });
+    }
+    let common = common.unwrap_or_default();
+    let listed: Vec<String> = common.iter().map(|name| format!("`{name}`")).collect();
+    writeln!(
+        out,
+        "{}.\n\n| type | parameters | not here |\n|---|---|---|",
+        listed.join(", ")
+    )
+    .expect("text");
+    for one in types {
+        let kind = one["type"].as_str().expect("a type");
+        let own = names(&one["searchParam"], "name");
+        let mut composed: Vec<&str> = COMPOSED
+            .iter()
+            .filter(|(of, _)| *of == kind)
+            .flat_map(|(_, names)| names.iter().copied())
+            .collect();
+        if own.contains("context-type") {
+            composed.extend(USE_CONTEXT);
+        }
+        let mut missing = Vec::new();
+        for name in composed {
+            let has = own.contains(name) || takes(house, &format!("{kind}?{name}=1$2")).await;
+            if !has {
+                missing.push(name);
+            }
+        }
+        let own: Vec<&str> = own.difference(&common).copied().collect();
+        writeln!(
+            out,
+            "| {kind} | {} | {} |",
+            own.join(", "),
+            missing.join(", ")
+        )
+        .expect("text");
+    }
+}
+
+const INTRODUCTION: &str = "# FHIR R4 here\n
+What the server does of FHIR R4, as it answers itself: a test asks a running server for everything on this page and fails where the page says something else. `CAIRN_WRITE_DOCS=1 cargo nextest run -p cairn conformance` writes it anew. `–` is what is not here; asking for it is an error that says so, never an answer as if it hadn't been asked.
+
+JSON and XML, both ways, by `Accept`, `Content-Type` or `_format`; `_pretty=true` lays either out for people. Parts of a resource by `_summary` and `_elements` on reads, searches, histories, `$everything` and `$lastn`; each says `SUBSETTED`, and is refused when it comes back as a write.
+
+| `Prefer` | where |
+|---|---|
+| `return=minimal`, `return=representation`, `return=OperationOutcome` | create, update, delete, conditional create; entries of batches and transactions |
+| `handling=strict` (the default), `handling=lenient` | searches, histories, `$everything`, `$lastn`: whether a parameter that isn't known is refused, or passed over and, in a search, named in the answer |
+
+What is written is checked against R4's tables of elements as a whole (`decisions/0031-validation.md`); `fhir.validation` says whether that refuses or warns.
+";
+
+#[tokio::test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "whoever develops this says so that the page is to be written"
+)]
+async fn conformance_is_as_the_page_says() {
+    let house = house().await;
+    let page = page(&house).await;
+    house.end().await;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/fhir.md");
+    if std::env::var_os("CAIRN_WRITE_DOCS").is_some() {
+        std::fs::write(&file, &page).expect("the page can be written");
+    }
+    let there = std::fs::read_to_string(&file).unwrap_or_default();
+    for (place, (there, here)) in there.lines().zip(page.lines()).enumerate() {
+        assert_eq!(there, here, "docs/fhir.md, line {}", place + 1);
+    }
+    assert_eq!(
+        there, page,
+        "docs/fhir.md is another length than what the server does"
+    );
+}
