@@ -91,6 +91,7 @@ impl Record {
                      {BUNDLE_ENTRIES_MAX} entries; GETs in it are answered with up to {ANSWER_BYTES_MAX} bytes in all. A page of a \
                      search or history ends early where resources are large. An update may use If-Match or If-None-Match; \
                      without them the last one wins. A history shows each version as the PUT or DELETE that would make it. \
+                     References can be chained and _has be used, up to five deep. \
                      Unknown search parameters are refused unless Prefer: handling=lenient is sent."
                 ),
                 "security": {

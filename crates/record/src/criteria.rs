@@ -86,6 +86,12 @@ impl Criteria {
             || OperationOutcome::error(IssueCode::Invalid, "the criteria are no query string");
         let pairs = url::pairs(text).ok_or_else(malformed)?;
         let mut query = SearchQuery::parse(kind, &pairs, false)?;
+        if !query.links.is_empty() {
+            return Err(OperationOutcome::error(
+                IssueCode::NotSupported,
+                "criteria are about the resource itself; chains and _has can't be used in them",
+            ));
+        }
         if query.clauses.is_empty() {
             return Err(OperationOutcome::error(
                 IssueCode::Invalid,

@@ -53,6 +53,10 @@ pub(crate) fn own_references(base: &str, query: &mut SearchQuery) {
         let more: Vec<Operand> = clause.operands.iter().filter_map(own).collect();
         clause.operands.extend(more);
     }
+    let links = query.links.iter_mut();
+    for inner in links.flat_map(|link| &mut link.queries) {
+        own_references(base, inner);
+    }
 }
 
 /// The place where the next page starts: hexadecimal numbers, and 16 digits of a keyed hash over them

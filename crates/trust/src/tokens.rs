@@ -48,7 +48,8 @@ const DAYS_MAX: i64 = 100_000;
 const OPEN_LOW: i64 = -90_112;
 const OPEN_HIGH: i64 = 90_111;
 const _: () = assert!(OPEN_LOW < -POSITION_MAX && POSITION_MAX < OPEN_HIGH);
-/// The most tokens that one clause may ask for; the ledger takes 4,096 a query.
+/// The most tokens that one clause may ask for, save what another search has found; the ledger takes 4,096
+/// a query.
 const CLAUSE_TOKENS_MAX: usize = 1600;
 const QUERY_TOKENS_MAX: usize = 4000;
 
@@ -299,7 +300,8 @@ pub(crate) fn plan(
             part = Query::Or(vec![part, Query::Below(since, Box::new(every))]);
         }
         let tokens = count(&part);
-        if tokens > CLAUSE_TOKENS_MAX.min(left) {
+        let is_set = matches!(clause.operands.as_slice(), [Operand::Resources(_)]);
+        if tokens > left || (tokens > CLAUSE_TOKENS_MAX && !is_set) {
             continue;
         }
         left -= tokens;
@@ -377,10 +379,9 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
                 code: Some(code), ..
             } if name == "_id" => Some(Query::Document(make.kind, code.clone())),
             Operand::Resources(resources) if name == "_id" => {
-                let each = resources.iter();
-                any(each
-                    .map(|(_, id)| Query::Document(make.kind, id.to_owned()))
-                    .collect())
+                let documents =
+                    (resources.iter()).map(|(_, id)| Query::Document(make.kind, id.to_owned()));
+                Some(Query::Or(documents.collect()))
             }
             _ if !indexed(kind, name) => None,
             Operand::Token {
@@ -413,11 +414,11 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
             Operand::Token { code: None, .. } | Operand::Reference { .. } | Operand::Missing(_) => {
                 None
             }
+            // Of none at all, nothing has any.
             Operand::Resources(resources) => {
-                let each = resources.iter();
-                any(each
-                    .flat_map(|(kind, id)| referring(make, name, kind, id))
-                    .collect())
+                let named =
+                    (resources.iter()).flat_map(|(kind, id)| referring(make, name, kind, id));
+                Some(Query::Or(named.collect()))
             }
             Operand::Uri(uri) => Some(Query::Token(make.one(name, ":", uri))),
             Operand::Number { prefix, value } => {

@@ -7,6 +7,7 @@
 
 mod extract;
 mod include;
+mod link;
 mod measure;
 mod number;
 mod plan;
@@ -24,6 +25,7 @@ use crate::facts;
 use crate::{Resource, ResourceType};
 
 pub use include::{Include, can_refer, references};
+pub use link::Link;
 pub use number::{Amount, Asked, End, POSITION_MAX, Span};
 pub use query::{COUNT_DEFAULT, COUNT_MAX};
 pub use resources::Resources;
@@ -278,6 +280,8 @@ pub struct SearchQuery {
     pub kind: ResourceType,
     /// All must match.
     pub clauses: Vec<Clause>,
+    /// Conditions on other resources; all must hold as well.
+    pub links: Vec<Link>,
     /// `_count`, 1–1000; default 50.
     pub count: usize,
     /// `_total=accurate` asked for.

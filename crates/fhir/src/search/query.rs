@@ -41,34 +41,27 @@ impl SearchQuery {
         parameters: &[(String, String)],
         lenient: bool,
     ) -> Result<Self, OperationOutcome> {
-        let mut query = Self {
-            kind,
-            clauses: Vec::new(),
-            count: COUNT_DEFAULT,
-            total: false,
-            includes: Vec::new(),
-            ignored: Vec::new(),
-            used: Vec::new(),
-        };
+        let mut query = Self::empty(kind);
         for (name, value) in parameters {
             if name == "_cursor" {
                 continue;
             }
             if !query.control(name, value)? && !query.include(name, value)? {
-                let (plain, modifier) = name
-                    .split_once(':')
-                    .map_or((name.as_str(), None), |(name, rest)| (name, Some(rest)));
-                let Some((parameter, found)) = find(kind, plain) else {
-                    if lenient {
+                let taken = if Self::is_link(name) {
+                    Self::link(kind, name, value, 0)
+                        .map(|link| query.links.push(link))
+                        .map_err(|outcome| all_about(name, outcome))
+                } else {
+                    read(kind, name, value).map(|clause| query.clauses.push(clause))
+                };
+                match taken {
+                    Err(outcome) if lenient && is_unknown(&outcome) => {
                         query.ignored.push(name.clone());
                         continue;
                     }
-                    return Err(unknown(kind, name));
-                };
-                query
-                    .clauses
-                    .push(clause(kind, name, parameter, found, modifier, value)?);
-                if query.clauses.len() > CLAUSES_MAX {
+                    taken => taken?,
+                }
+                if query.clauses.len() + query.links.len() > CLAUSES_MAX {
                     return Err(bad(
                         IssueCode::TooLong,
                         name,
@@ -121,10 +114,25 @@ impl SearchQuery {
         Err(bad(IssueCode::NotSupported, name, words))
     }
 
-    /// Whether a resource matches every clause except `_lastUpdated` (which the store answers).
+    pub(super) fn empty(kind: ResourceType) -> Self {
+        Self {
+            kind,
+            clauses: Vec::new(),
+            links: Vec::new(),
+            count: COUNT_DEFAULT,
+            total: false,
+            includes: Vec::new(),
+            ignored: Vec::new(),
+            used: Vec::new(),
+        }
+    }
+
+    /// Whether a resource matches every clause except `_lastUpdated` (which the store answers). With
+    /// links that nobody has followed yet ([`SearchQuery::linked`]) nothing does.
     #[must_use]
     pub fn matches(&self, resource: &Resource) -> bool {
         resource.kind() == self.kind
+            && self.links.is_empty()
             && self
                 .clauses
                 .iter()
@@ -259,7 +267,20 @@ impl Prefix {
     }
 }
 
-fn find(kind: ResourceType, name: &str) -> Option<(&'static str, ParameterKind)> {
+/// Reads a parameter that is no link.
+pub(super) fn read(
+    kind: ResourceType,
+    name: &str,
+    value: &str,
+) -> Result<Clause, OperationOutcome> {
+    let (plain, modifier) = name
+        .split_once(':')
+        .map_or((name, None), |(name, rest)| (name, Some(rest)));
+    let (parameter, found) = find(kind, plain).ok_or_else(|| unknown(kind, name))?;
+    clause(kind, name, parameter, found, modifier, value)
+}
+
+pub(super) fn find(kind: ResourceType, name: &str) -> Option<(&'static str, ParameterKind)> {
     let own = facts::search(kind);
     let common = || COMMON.into_iter().find(|parameter| parameter.name == name);
     let parameter = own
@@ -269,25 +290,31 @@ fn find(kind: ResourceType, name: &str) -> Option<(&'static str, ParameterKind)>
     Some((parameter.name, parameter.kind))
 }
 
+/// An outcome of a part of a parameter is one of the parameter.
+fn all_about(name: &str, mut outcome: OperationOutcome) -> OperationOutcome {
+    for issue in &mut outcome.issues {
+        issue.expression = Some(shown(name));
+    }
+    outcome
+}
+
+/// What is said of a parameter that a type doesn't have, before the type.
+const UNKNOWN: &str = "is no search parameter of ";
+
+fn is_unknown(outcome: &OperationOutcome) -> bool {
+    outcome
+        .issues
+        .iter()
+        .any(|issue| issue.diagnostics.starts_with(UNKNOWN))
+}
+
 fn unknown(kind: ResourceType, name: &str) -> OperationOutcome {
-    let plain = name.split(':').next().unwrap_or(name);
-    let chained = plain.contains('.')
-        || name.starts_with("_has:")
-        || name
-            .split_once(':')
-            .is_some_and(|(_, rest)| rest.contains('.'));
-    let mut words = if chained {
-        "chained search is not supported".to_owned()
-    } else {
-        format!("is no search parameter of {kind}")
-    };
-    words += "; known are ";
     let names: Vec<&str> = COMMON
         .iter()
         .chain(parameters(kind))
         .map(|parameter| parameter.name)
         .collect();
-    words += &names.join(", ");
+    let words = format!("{UNKNOWN}{kind}; known are {}", names.join(", "));
     bad(IssueCode::NotSupported, name, words)
 }
 
@@ -312,7 +339,6 @@ fn clause(
             target = ResourceType::parse(other);
             None
         }
-        (Some(other), _) if other.contains('.') => return Err(unknown(kind, name)),
         (Some(_), kind) => {
             let known = match kind {
                 ParameterKind::Token => "not, missing",

@@ -1,5 +1,5 @@
 //! Sets of resources, which one search finds and another asks for.
-use super::{COUNT_DEFAULT, Clause, Operand, ParameterKind, SearchQuery};
+use super::{Clause, Operand, ParameterKind, SearchQuery};
 use crate::ResourceType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -60,15 +60,11 @@ impl SearchQuery {
     /// What has one of these resources under a parameter: `_id` or one of references.
     #[must_use]
     pub fn of_resources(kind: ResourceType, parameter: &str, resources: Resources) -> Self {
-        Self {
-            kind,
-            clauses: vec![Clause::of_resources(parameter, resources)],
-            count: COUNT_DEFAULT,
-            total: false,
-            includes: Vec::new(),
-            ignored: Vec::new(),
-            used: Vec::new(),
-        }
+        let mut query = Self::empty(kind);
+        query
+            .clauses
+            .push(Clause::of_resources(parameter, resources));
+        query
     }
 }
 

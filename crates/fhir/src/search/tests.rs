@@ -740,21 +740,6 @@ fn what_is_wrong_with_a_query_is_said() {
         (T::Observation, "value-quantity=5mg", "begins with a number"),
         (T::Observation, "value-quantity=5|mg", "`number||code`"),
         (
-            T::Observation,
-            "subject.name=x",
-            "chained search is not supported",
-        ),
-        (
-            T::Observation,
-            "subject:Patient.name=x",
-            "chained search is not supported",
-        ),
-        (
-            T::Patient,
-            "_has:Observation:patient:code=x",
-            "chained search is not supported",
-        ),
-        (
             T::Patient,
             "family:text=x",
             "known are exact, contains, missing",

@@ -132,3 +132,72 @@ async fn criteria_of_a_create_include_nothing() {
         .await;
     assert_eq!(wrong(refused), (400, "invalid".to_owned()));
 }
+
+#[tokio::test]
+async fn what_is_linked_is_found() {
+    let house = House::new().await;
+    let (organization, patient, weight) = three(&house).await;
+    let (_, other, _) = three(&house).await;
+    for (kind, query, name, id) in [
+        (
+            T::Observation,
+            format!("patient._id={patient}"),
+            "Observation",
+            &weight,
+        ),
+        (
+            T::Observation,
+            format!("subject:Patient.organization={BASE}/Organization/{organization}"),
+            "Observation",
+            &weight,
+        ),
+        (
+            T::Patient,
+            format!("organization._id={organization}&_has:Observation:patient:code=29463-7"),
+            "Patient",
+            &patient,
+        ),
+        (
+            T::Organization,
+            format!("_has:Patient:organization:_has:Observation:subject:_id={weight}"),
+            "Organization",
+            &organization,
+        ),
+    ] {
+        let found = house.find(kind, &query).await;
+        assert_eq!(entries(&found), [entry("match", name, id)], "{query}");
+        let own = link(&found, "self").unwrap();
+        assert_eq!(own, pairs(&query), "the link says what was asked");
+    }
+    // The next page asks the same.
+    let ask = "patient.name=berg&_count=1";
+    let page = house.find(T::Observation, ask).await;
+    let next = link(&page, "next").unwrap();
+    let page = house.record.search(&client(), T::Observation, &next).await;
+    let page = crate::house::json_of(&page.unwrap());
+    assert_eq!(entries(&page), [entry("match", "Observation", &weight)]);
+    assert!(link(&page, "next").is_none());
+    // Chains that lead nowhere are said to.
+    for query in [
+        "code.name=x",
+        "subject:Medication.code=x",
+        "_has:Observation:code:code=x",
+        "patient.name:nothing=x",
+    ] {
+        let (client, query) = (client(), pairs(query));
+        let refused = house.record.search(&client, T::Observation, &query).await;
+        assert_eq!(wrong(refused).0, 400, "{query:?}");
+    }
+    let body = json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}});
+    let criteria = format!("patient.name=berg&patient={other}");
+    let refused = house
+        .record
+        .conditional_create(
+            &client(),
+            T::Observation,
+            &criteria,
+            body.to_string().as_bytes(),
+        )
+        .await;
+    assert_eq!(wrong(refused), (400, "not-supported".to_owned()));
+}

@@ -6,9 +6,11 @@ use fhir::search::{Include, IndexValue, index};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
+use ledger::Number;
+
 use super::search::{KINDS, Model, clause, permit_of, play, visible, writes};
 use super::*;
-use crate::PageAt;
+use crate::{PageAt, tokens};
 
 /// A resource by type and id.
 type Name = (ResourceType, String);
@@ -67,6 +69,88 @@ fn includes(kind: ResourceType) -> Vec<(&'static str, &'static str)> {
     own.into_iter().chain(any).collect()
 }
 
+fn links(kind: ResourceType) -> Vec<(&'static str, &'static [&'static str])> {
+    const NAMES: &[&str] = &["b", "berg,v", "o,van", "b,o"];
+    const CODES: &[&str] = &["29463-7,y", "8480-6,29463", "http://loinc.org|"];
+    const STATUSES: &[&str] = &["final", "preliminary", "finished"];
+    let own: Vec<(&str, &[&str])> = match kind {
+        ResourceType::Patient => vec![
+            ("organization.name", NAMES),
+            ("organization.partof.name", NAMES),
+            ("_has:Observation:patient:code", CODES),
+            ("_has:Observation:subject:status:not", STATUSES),
+            (
+                "_has:Observation:patient:encounter.service-provider.name",
+                NAMES,
+            ),
+            (
+                "_has:Encounter:patient:_has:Observation:encounter:code",
+                CODES,
+            ),
+            ("_has:Claim:patient:status", &["active"]),
+            ("_has:Consent:patient:status", &["active", "inactive"]),
+        ],
+        ResourceType::Organization => vec![
+            ("partof.name", NAMES),
+            ("partof:Organization.partof.name", NAMES),
+            ("_has:Patient:organization:name", NAMES),
+            (
+                "_has:Patient:organization:_has:Observation:patient:code",
+                CODES,
+            ),
+            ("_has:Encounter:service-provider:patient.name", NAMES),
+        ],
+        ResourceType::Observation => vec![
+            ("subject.name", NAMES),
+            ("subject:Patient.organization.name:exact", &["Berg", "B"]),
+            ("encounter.status", STATUSES),
+            ("encounter.patient._has:Condition:patient:code", CODES),
+        ],
+        _ => vec![],
+    };
+    let whose: &[&str] = match kind {
+        ResourceType::Patient | ResourceType::Organization => &[],
+        _ => NAMES,
+    };
+    let any = [
+        ("patient.family", whose),
+        ("patient:Patient.organization.name", whose),
+    ];
+    let any = any.into_iter().filter(|(_, values)| !values.is_empty());
+    own.into_iter().chain(any).collect()
+}
+
+/// Searches by one or two links, and perhaps something else.
+fn linked_asks() -> impl Strategy<Value = Vec<Ask>> {
+    let kinds = vec![
+        ResourceType::Patient,
+        ResourceType::Observation,
+        ResourceType::Encounter,
+        ResourceType::Condition,
+        ResourceType::Organization,
+    ];
+    let ask = proptest::sample::select(kinds).prop_flat_map(|kind| {
+        let link = proptest::sample::select(links(kind)).prop_flat_map(|(name, values)| {
+            proptest::sample::select(values).prop_map(move |value| (name, (*value).to_owned()))
+        });
+        (
+            proptest::option::weighted(0.15, clause(kind)),
+            proptest::collection::vec(link, 1..3),
+            1..8usize,
+            0..6u8,
+            proptest::option::weighted(0.1, 0..3u8),
+        )
+            .prop_map(move |(clauses, links, count, who, only)| Ask {
+                kind,
+                parameters: links.into_iter().chain(clauses).collect(),
+                count,
+                who,
+                only,
+            })
+    });
+    proptest::collection::vec(ask, 1..30)
+}
+
 fn asks() -> impl Strategy<Value = Vec<Ask>> {
     let ask = proptest::sample::select(KINDS.to_vec()).prop_flat_map(|kind| {
         let include = proptest::sample::select(includes(kind))
@@ -89,6 +173,20 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
     proptest::collection::vec(ask, 1..30)
 }
 
+/// What a permit lets see, with the numbers.
+type Seen<'a> = BTreeMap<Name, (Number, &'a Resource)>;
+
+fn everything_seen<'a>(house: &House, model: &'a Model, permit: &'a Permit) -> Seen<'a> {
+    let now_ms = i64::try_from(house.now_ms()).unwrap();
+    let kinds = KINDS
+        .iter()
+        .filter(|kind| permit.allows(Action::Search, **kind));
+    kinds
+        .flat_map(|kind| visible(model, permit, *kind, now_ms).collect::<Vec<_>>())
+        .map(|(number, resource)| (name_of(resource), (number, resource)))
+        .collect()
+}
+
 fn name_of(resource: &Resource) -> Name {
     (resource.kind(), resource.id().unwrap().to_owned())
 }
@@ -104,12 +202,100 @@ fn refers(include: &Include, from: &Resource, to: &Name) -> bool {
         })
 }
 
+/// The types that a link needs to be searched; of those that it doesn't name, one will do.
+fn may_follow(permit: &Permit, query: &SearchQuery) -> bool {
+    query.links.iter().all(|link| {
+        let allowed = link
+            .queries
+            .iter()
+            .filter(|inner| permit.allows(Action::Search, inner.kind));
+        let allowed: Vec<_> = allowed.collect();
+        !allowed.is_empty() && allowed.iter().all(|inner| may_follow(permit, inner))
+    })
+}
+
+/// Whether a resource matches a query, links included, by looking at every resource.
+fn matches(query: &SearchQuery, seen: &Seen<'_>, number: Number, resource: &Resource) -> bool {
+    let mut plain = query.clone();
+    plain.links.clear();
+    plain.matches(resource)
+        && tokens::last_updated_matches(&plain, number)
+        && query.links.iter().all(|link| {
+            let way = Include {
+                reverse: false,
+                iterate: false,
+                source: None,
+                parameter: Some(link.parameter),
+                target: None,
+            };
+            link.queries.iter().any(|inner| {
+                let of_kind = seen.iter().filter(|((kind, _), _)| *kind == inner.kind);
+                of_kind.into_iter().any(|(name, (number, other))| {
+                    let linked = if link.reverse {
+                        refers(&way, other, &name_of(resource))
+                    } else {
+                        refers(&way, resource, name)
+                    };
+                    linked && matches(inner, seen, *number, other)
+                })
+            })
+        })
+}
+
+async fn check_links(
+    house: &House,
+    tenant: TenantId,
+    model: &Model,
+    ask: &Ask,
+    found: &mut usize,
+) -> Result<(), TestCaseError> {
+    let count = ask.count.to_string();
+    let mut parameters: Vec<(&str, &str)> = vec![("_count", &count), ("_total", "accurate")];
+    parameters.extend(
+        ask.parameters
+            .iter()
+            .map(|(name, value)| (*name, value.as_str())),
+    );
+    let query = query(ask.kind, &parameters);
+    let permit = permit_of(house, tenant, ask.who, ask.only).await;
+    let vault = house.vault();
+    if !permit.allows(Action::Search, ask.kind) || !may_follow(&permit, &query) {
+        let refused = vault.search(&permit, &query, None).await;
+        prop_assert!(
+            matches!(refused, Err(TrustError::Refused(_))),
+            "{:?}",
+            query.used
+        );
+        return Ok(());
+    }
+    let seen = everything_seen(house, model, &permit);
+    let mut expected: Vec<(Number, String)> = (seen.iter())
+        .filter(|((kind, _), (number, one))| {
+            *kind == ask.kind && matches(&query, &seen, *number, one)
+        })
+        .map(|((_, id), (number, _))| (*number, id.clone()))
+        .collect();
+    expected.sort_unstable();
+    expected.reverse();
+    let expected: Vec<String> = expected.into_iter().map(|(_, id)| id).collect();
+    let mut rows = Vec::new();
+    let mut before = None;
+    loop {
+        let page = vault.search(&permit, &query, before).await.unwrap();
+        prop_assert_eq!(page.total, Some(expected.len()), "{:?}", &query.used);
+        rows.extend(page.rows.iter().map(|row| name_of(&row.resource).1));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    prop_assert_eq!(&rows, &expected, "{:?}", &query.used);
+    *found += rows.len();
+    Ok(())
+}
+
 /// What an include brings in, by looking at every resource.
-fn beside(
-    query: &SearchQuery,
-    seen: &BTreeMap<Name, &Resource>,
-    matches: &BTreeSet<Name>,
-) -> BTreeSet<Name> {
+fn beside(query: &SearchQuery, seen: &Seen<'_>, matches: &BTreeSet<Name>) -> BTreeSet<Name> {
     let mut included: BTreeSet<Name> = BTreeSet::new();
     let mut round = matches.clone();
     let mut first = true;
@@ -117,11 +303,11 @@ fn beside(
         let mut fresh = BTreeSet::new();
         for include in query.includes.iter().filter(|one| first || one.iterate) {
             for name in &round {
-                for (other, resource) in seen {
+                for (other, (_, resource)) in seen {
                     let linked = if include.reverse {
                         refers(include, resource, name)
                     } else {
-                        refers(include, seen[name], other)
+                        refers(include, seen[name].1, other)
                     };
                     if linked && !matches.contains(other) && !included.contains(other) {
                         fresh.insert(other.clone());
@@ -170,12 +356,7 @@ async fn check(
         prop_assert!(matches!(refused, Err(TrustError::Refused(_))));
         return Ok(());
     }
-    let now_ms = i64::try_from(house.now_ms()).unwrap();
-    let seen: BTreeMap<Name, &Resource> = (KINDS.iter())
-        .filter(|kind| permit.allows(Action::Search, **kind))
-        .flat_map(|kind| visible(model, &permit, *kind, now_ms))
-        .map(|(_, resource)| (name_of(resource), resource))
-        .collect();
+    let seen = everything_seen(house, model, &permit);
     let mut at: Option<PageAt> = None;
     loop {
         let page = vault.search_at(&permit, &query, at).await.unwrap();
@@ -199,37 +380,52 @@ async fn check(
     }
 }
 
-#[test]
-fn what_is_included_equals_a_check_of_everything() {
+/// Plays cases and checks each of their searches; counts what they gave.
+fn play_all<C>(first_tenant: u32, asks: impl Strategy<Value = Vec<Ask>>, check: &C) -> usize
+where
+    C: AsyncFn(&House, TenantId, &Model, &Ask, &mut usize) -> Result<(), TestCaseError>,
+{
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let house = runtime.block_on(House::new());
-    let tenants = std::cell::Cell::new(1000);
-    let included = std::cell::Cell::new(0);
+    let tenants = std::cell::Cell::new(first_tenant);
+    let given = std::cell::Cell::new(0);
     let mut runner = TestRunner::new(Config {
         cases: 64,
         rng_seed: RngSeed::Fixed(20_261_127),
         failure_persistence: None,
         ..Config::default()
     });
-    let result = runner.run(&(writes(), asks()), |(writes, asks)| {
+    let result = runner.run(&(writes(), asks), |(writes, asks)| {
         tenants.set(tenants.get() + 1);
         let tenant = TenantId(tenants.get());
         house.care.set(NOW_MS);
         runtime.block_on(async {
             house.ledger().create_tenant(tenant).await.unwrap();
             let model = play(&house, tenant, &writes).await;
-            let mut count = included.get();
+            let mut count = given.get();
             for ask in &asks {
                 check(&house, tenant, &model, ask, &mut count).await?;
             }
-            included.set(count);
+            given.set(count);
             Ok(())
         })
     });
     if let Err(error) = result {
         panic!("{error}");
     }
-    assert!(included.get() > 300, "too few: {}", included.get());
+    given.get()
+}
+
+#[test]
+fn what_is_included_equals_a_check_of_everything() {
+    let included = play_all(1000, asks(), &check);
+    assert!(included > 300, "too few: {included}");
+}
+
+#[test]
+fn what_links_find_equals_a_check_of_everything() {
+    let found = play_all(2000, linked_asks(), &check_links);
+    assert!(found > 120, "too few: {found}");
 }
 
 #[tokio::test]
@@ -280,4 +476,164 @@ async fn too_much_to_include_is_a_clear_error_and_what_is_included_is_audited() 
         .await
         .unwrap();
     assert_eq!((page.rows.len(), page.included.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn links_are_followed_from_the_end_that_has_few() {
+    let house = House::new().await;
+    let permit = house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
+        .await
+        .unwrap();
+    let mut all = vec![
+        a_patient("p", "Berg"),
+        a_patient("q", "Dahl"),
+        a_patient("r", "Dahl"),
+    ];
+    all[1]["active"] = true.into();
+    all.extend((0..2001).map(|number| a_weight(&format!("w{number}"), "q", "2026-06-01")));
+    house.put(all).await;
+    let find = async |kind, parameters: &[(&str, &str)]| {
+        let page = house
+            .vault()
+            .search(&permit, &query(kind, parameters), None)
+            .await?;
+        let ids = page
+            .rows
+            .iter()
+            .map(|row| row.resource.id().unwrap().to_owned());
+        Ok::<_, TrustError>(ids.collect::<Vec<_>>())
+    };
+    let weighed = ("_has:Observation:patient:code", "29463-7");
+    // There are too many weights to begin with them, but few patients.
+    assert_eq!(
+        find(ResourceType::Patient, &[weighed]).await.unwrap(),
+        ["q"]
+    );
+    let named = find(ResourceType::Patient, &[("family", "dahl"), weighed]).await;
+    assert_eq!(named.unwrap(), ["q"]);
+    let nobody = find(ResourceType::Patient, &[("family", "berg"), weighed]).await;
+    assert!(nobody.unwrap().is_empty());
+    // Many weights, but few patients that they are about.
+    let by_name = find(
+        ResourceType::Observation,
+        &[("patient.family", "dahl"), ("_count", "3")],
+    )
+    .await;
+    assert_eq!(by_name.unwrap().len(), 3);
+    // A link to nothing doesn't look at everything.
+    let nothing = query(ResourceType::Observation, &[("patient.family", "x")]);
+    let resolved = nothing.linked([fhir::search::Resources::default()]);
+    let plan = tokens::plan(house.ledger(), TENANT, &resolved, None);
+    assert_eq!(plan.query, ledger::Query::Or(Vec::new()));
+
+    // With many at both ends it is too costly.
+    let many = (0..2001).map(|number| a_patient(&format!("p{number}"), "Many"));
+    house.put(many).await;
+    let both = find(ResourceType::Observation, &[("patient.family", "many")]).await;
+    assert!(matches!(both, Err(TrustError::TooCostly(_))), "{both:?}");
+    // Another condition on either end makes it few.
+    let few = find(
+        ResourceType::Observation,
+        &[("patient.family", "many"), ("_id", "w1,w2")],
+    );
+    assert!(few.await.unwrap().is_empty());
+    let few = find(
+        ResourceType::Observation,
+        &[("patient.active", "true"), ("_id", "w1,w2")],
+    );
+    assert_eq!(few.await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_link_is_no_way_to_find_out_what_may_not_be_seen() {
+    let house = House::new().await;
+    house
+        .put([
+            a_patient("p", "Berg"),
+            a_patient("q", "Dahl"),
+            a_weight("wp", "p", "2026-06-01"),
+            a_weight("wq", "q", "2026-06-01"),
+            json!({
+                "resourceType": "Consent", "id": "c", "patient": {"reference": "Patient/p"},
+                "status": "active", "dateTime": "2026-06-01",
+                "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+                "provision": {"type": "deny"},
+            }),
+        ])
+        .await;
+    let coordinator = house
+        .permit(
+            &staff(Role::Coordinator),
+            Purpose::CareManagement,
+            Action::Search,
+        )
+        .await
+        .unwrap();
+    let weighed = query(
+        ResourceType::Patient,
+        &[("_has:Observation:patient:code", "29463-7")],
+    );
+    let page = house
+        .vault()
+        .search(&coordinator, &weighed, None)
+        .await
+        .unwrap();
+    let ids: Vec<_> = page
+        .rows
+        .iter()
+        .map(|row| row.resource.id().unwrap())
+        .collect();
+    assert_eq!(ids, ["q"], "the chart of the other is hidden");
+    // Whoever may not see observations learns nothing of them.
+    let officer = house
+        .permit(
+            &staff(Role::PrivacyOfficer),
+            Purpose::Operations,
+            Action::Search,
+        )
+        .await
+        .unwrap();
+    let before = house.audits(TENANT).await;
+    let refused = house.vault().search(&officer, &weighed, None).await;
+    assert!(matches!(refused, Err(TrustError::Refused(_))));
+    assert_eq!(
+        house.audits(TENANT).await,
+        before + 1,
+        "the refusal is audited"
+    );
+}
+
+#[tokio::test]
+async fn pages_say_when_what_they_were_found_by_has_changed() {
+    let house = House::new().await;
+    let permit = house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
+        .await
+        .unwrap();
+    house
+        .put([
+            a_patient("p", "Berg"),
+            a_weight("w1", "p", "2026-06-01"),
+            a_weight("w2", "p", "2026-06-01"),
+            a_patient("q", "Dahl"),
+            a_weight("w3", "q", "2026-06-01"),
+        ])
+        .await;
+    let asked = query(
+        ResourceType::Observation,
+        &[("patient.family", "berg"), ("_count", "1")],
+    );
+    let vault = house.vault();
+    let first = vault.search_at(&permit, &asked, None).await.unwrap();
+    let at = PageAt {
+        before: first.next.unwrap(),
+        first: first.as_of,
+    };
+    let second = vault.search_at(&permit, &asked, Some(at)).await.unwrap();
+    assert_eq!((second.rows.len(), second.moved), (1, false));
+    house.care.advance(1000);
+    house.put([a_patient("q", "Berg")]).await;
+    let second = vault.search_at(&permit, &asked, Some(at)).await.unwrap();
+    assert_eq!((second.rows.len(), second.moved), (1, true));
 }

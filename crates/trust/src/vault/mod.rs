@@ -7,6 +7,7 @@ mod commit;
 mod compartment;
 mod include;
 mod internal;
+mod links;
 mod model;
 mod proof;
 mod search;
@@ -253,13 +254,16 @@ impl Vault {
             (None, _) | (Some(_), Some(_)) => Sight::now(self.ledger().listing()?),
         };
         let before = at.map(|at| at.before);
+        let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
         let mut page = self
-            .scan(&view, permit, query, before, Some(&mut hidden))
+            .scan(&view, permit, &asked.query, before, Some(&mut hidden))
             .await?;
         if let Some(at) = at {
-            page.moved = self
-                .has_moved(&view, permit, query, at, &mut hidden)
-                .await?;
+            // A row can come to match without a change of its own.
+            page.moved = asked.newest > at.first
+                || self
+                    .has_moved(&view, permit, &asked.query, at, &mut hidden)
+                    .await?;
         }
         self.include(&view, permit, query, &mut page, &mut hidden)
             .await?;
@@ -283,8 +287,9 @@ impl Vault {
         let mut pages = Vec::with_capacity(queries.len());
         for query in queries {
             self.require(permit, Action::Search, query.kind).await?;
+            let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
             let page = self
-                .scan(&view, permit, query, None, Some(&mut hidden))
+                .scan(&view, permit, &asked.query, None, Some(&mut hidden))
                 .await?;
             pages.push(page);
         }
@@ -336,7 +341,8 @@ impl Vault {
         self.require_writing(permit, Action::Search, query.kind)
             .await?;
         let view = Sight::now(self.ledger().listing()?);
-        self.scan(&view, permit, query, before, None).await
+        let asked = self.linked(&view, permit, query, None).await?;
+        self.scan(&view, permit, &asked.query, before, None).await
     }
     /// All rows that [`Vault::load_search`] would page through, as they are at one moment.
     ///
@@ -350,10 +356,11 @@ impl Vault {
         self.require_writing(permit, Action::Search, query.kind)
             .await?;
         let view = Sight::now(self.ledger().view()?);
+        let asked = self.linked(&view, permit, query, None).await?;
         let mut rows = Vec::new();
         let mut before = None;
         loop {
-            let page = self.scan(&view, permit, query, before, None).await?;
+            let page = self.scan(&view, permit, &asked.query, before, None).await?;
             rows.extend(page.rows);
             before = page.next;
             if before.is_none() {

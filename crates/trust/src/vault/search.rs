@@ -67,7 +67,7 @@ impl Vault {
         Ok(Some((row, stored.body.len())))
     }
 
-    fn plan(&self, permit: &Permit, query: &SearchQuery) -> tokens::Plan {
+    pub(super) fn plan(&self, permit: &Permit, query: &SearchQuery) -> tokens::Plan {
         // Directory entries belong to no patient and are visible all the same.
         let narrowed = permit
             .only_patient()
@@ -222,7 +222,8 @@ impl Vault {
         for query in queries {
             self.require_writing(permit, crate::Action::Search, query.kind)
                 .await?;
-            let page = self.scan(&view, permit, query, None, None).await?;
+            let asked = self.linked(&view, permit, query, None).await?;
+            let page = self.scan(&view, permit, &asked.query, None, None).await?;
             let mut rows = Vec::with_capacity(page.rows.len());
             for row in &page.rows {
                 rows.push(SoughtRow {

@@ -1,0 +1,258 @@
+//! Chains and `_has`: what the other resources are is searched first, in the same view and under the
+//! same permit, and takes the place of the link. So a link finds nothing by what may not be seen: a type
+//! that may not be searched is refused, and rows that the permit or a consent hides are not there.
+//!
+//! Of the two ends of a link the one is followed that has fewer candidates; if both have many, what is
+//! asked for is too costly.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+
+use fhir::search::{Clause, Link, Resources, SearchQuery};
+use ledger::Number;
+
+use super::{Hidden, Sight, Vault};
+use crate::{Action, Permit, TrustError};
+
+/// The most resources that take the place of a link: twice as many tokens where they are patients, of the
+/// 4,096 that a query of the ledger has.
+const LINKED_MAX: usize = 2000;
+/// The most resources that are opened to follow the links of a search: less than half a second's work.
+const OPENED_MAX: usize = 20_000;
+/// Rows that are held at a time.
+const AT_A_TIME: usize = 256;
+
+/// A query whose links have been followed.
+pub(super) struct Asked<'a> {
+    pub(super) query: Cow<'a, SearchQuery>,
+    /// The newest of the resources that the links were followed through.
+    pub(super) newest: Number,
+}
+
+/// How far following links has come.
+struct Course<'a> {
+    view: &'a Sight,
+    permit: &'a Permit,
+    opened: usize,
+    newest: Number,
+}
+
+fn too_costly() -> TrustError {
+    TrustError::TooCostly(format!(
+        "a chained parameter or _has leads through more than {LINKED_MAX} resources, or more than {OPENED_MAX} have to be looked at to follow it; narrow it, or the search around it"
+    ))
+}
+
+impl Vault {
+    /// Puts what links lead to in their place.
+    pub(super) async fn linked<'q>(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        query: &'q SearchQuery,
+        hidden: Option<&mut Hidden>,
+    ) -> Result<Asked<'q>, TrustError> {
+        let mut course = Course {
+            view,
+            permit,
+            opened: 0,
+            newest: Number(0),
+        };
+        let query = if query.links.is_empty() {
+            Cow::Borrowed(query)
+        } else {
+            Cow::Owned(self.resolve(&mut course, query, hidden).await?)
+        };
+        Ok(Asked {
+            query,
+            newest: course.newest,
+        })
+    }
+
+    /// The same, links in links first.
+    fn resolve<'f>(
+        &'f self,
+        course: &'f mut Course<'_>,
+        query: &'f SearchQuery,
+        mut hidden: Option<&'f mut Hidden>,
+    ) -> Pin<Box<dyn Future<Output = Result<SearchQuery, TrustError>> + Send + 'f>> {
+        Box::pin(async move {
+            let mut narrowed = query.clone();
+            narrowed.links.clear();
+            // Those that few resources match make few of the rest to look at.
+            let mut late = Vec::new();
+            for link in &query.links {
+                let inner = self.allowed(course.permit, link).await?;
+                if self.are_few(course, &inner).await? {
+                    let found = self
+                        .follow(course, query, link, inner, hidden.as_deref_mut())
+                        .await?;
+                    narrowed.clauses.push(link.clause(found));
+                } else {
+                    late.push((link, inner));
+                }
+            }
+            for (link, inner) in late {
+                let around = vec![narrowed.clone()];
+                let inner = if self.are_few(course, &around).await? {
+                    self.narrowed_by(course, &narrowed, link, inner, hidden.as_deref_mut())
+                        .await?
+                } else {
+                    inner
+                };
+                let found = self
+                    .follow(course, query, link, inner, hidden.as_deref_mut())
+                    .await?;
+                narrowed.clauses.push(link.clause(found));
+            }
+            Ok(narrowed)
+        })
+    }
+
+    /// The queries of a link that may be asked under a permit.
+    async fn allowed(&self, permit: &Permit, link: &Link) -> Result<Vec<SearchQuery>, TrustError> {
+        let may = |query: &&SearchQuery| permit.allows(Action::Search, query.kind);
+        let allowed: Vec<SearchQuery> = link.queries.iter().filter(may).cloned().collect();
+        if let (true, Some(query)) = (allowed.is_empty(), link.queries.first()) {
+            self.require(permit, Action::Search, query.kind).await?;
+        }
+        Ok(allowed)
+    }
+
+    /// Whether few resources can match, as far as tokens tell. What is in links isn't looked at.
+    async fn are_few(
+        &self,
+        course: &Course<'_>,
+        queries: &[SearchQuery],
+    ) -> Result<bool, TrustError> {
+        let mut left = LINKED_MAX;
+        for query in queries {
+            let plan = self.plan(course.permit, query);
+            let hits = course
+                .view
+                .search(
+                    course.permit.tenant(),
+                    &plan.query,
+                    plan.before,
+                    plan.since,
+                    left + 1,
+                )
+                .await?;
+            if hits.len() > left {
+                return Ok(false);
+            }
+            left -= hits.len();
+        }
+        Ok(true)
+    }
+
+    /// Narrows the queries of a link to resources that are linked to what is searched.
+    async fn narrowed_by(
+        &self,
+        course: &mut Course<'_>,
+        around: &SearchQuery,
+        link: &Link,
+        inner: Vec<SearchQuery>,
+        hidden: Option<&mut Hidden>,
+    ) -> Result<Vec<SearchQuery>, TrustError> {
+        let mut near = Resources::default();
+        let newest = course.newest;
+        self.each(course, around, hidden, &mut |row| {
+            if link.reverse {
+                near.add(row.kind(), row.id().unwrap_or_default());
+            } else {
+                link.refers(row, &mut |kind, id| {
+                    near.add(kind, id);
+                });
+            }
+            near.len() <= LINKED_MAX
+        })
+        .await?;
+        // These are searched themselves.
+        course.newest = newest;
+        let narrow = |mut query: SearchQuery| {
+            if link.reverse {
+                let clause = Clause::of_resources(link.parameter, near.clone());
+                query.clauses.push(clause);
+            } else {
+                let of_kind = near.chunks(query.kind, LINKED_MAX).pop();
+                let clause = Clause::of_resources("_id", of_kind.unwrap_or_default());
+                query.clauses.push(clause);
+            }
+            query
+        };
+        Ok(inner.into_iter().map(narrow).collect())
+    }
+
+    /// The ends of a link.
+    async fn follow(
+        &self,
+        course: &mut Course<'_>,
+        around: &SearchQuery,
+        link: &Link,
+        inner: Vec<SearchQuery>,
+        mut hidden: Option<&mut Hidden>,
+    ) -> Result<Resources, TrustError> {
+        let mut found = Resources::default();
+        for query in inner {
+            let query = if query.links.is_empty() {
+                query
+            } else {
+                self.resolve(course, &query, hidden.as_deref_mut()).await?
+            };
+            self.each(course, &query, hidden.as_deref_mut(), &mut |row| {
+                let kind = if link.reverse {
+                    around.kind
+                } else {
+                    row.kind()
+                };
+                link.ends(around.kind, row, &mut |id| {
+                    found.add(kind, id);
+                });
+                found.len() <= LINKED_MAX
+            })
+            .await?;
+        }
+        Ok(found)
+    }
+
+    /// Shows each row of a query to `sink`, as long as it takes more.
+    async fn each(
+        &self,
+        course: &mut Course<'_>,
+        query: &SearchQuery,
+        mut hidden: Option<&mut Hidden>,
+        sink: &mut (dyn FnMut(&fhir::Resource) -> bool + Send),
+    ) -> Result<(), TrustError> {
+        let mut query = query.clone();
+        query.count = AT_A_TIME;
+        query.total = false;
+        let mut before = None;
+        loop {
+            let page = self
+                .scan(
+                    course.view,
+                    course.permit,
+                    &query,
+                    before,
+                    hidden.as_deref_mut(),
+                )
+                .await?;
+            course.opened += page.rows.len();
+            for row in &page.rows {
+                course.newest = course.newest.max(row.at.number);
+                if !sink(&row.resource) {
+                    return Err(too_costly());
+                }
+            }
+            before = page.next;
+            if before.is_none() {
+                return Ok(());
+            }
+            if course.opened > OPENED_MAX {
+                return Err(too_costly());
+            }
+        }
+    }
+}
