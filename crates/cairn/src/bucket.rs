@@ -29,6 +29,13 @@ const SAY_EVERY: Duration = Duration::from_mins(2);
 /// A file of credentials is a few lines.
 const CREDENTIALS_BYTES: u64 = 16 << 10;
 
+/// What is smaller says what belongs together (manifests, lists); before it is written, who has the
+/// place makes sure that it still has.
+const BULK_BYTES: usize = 1 << 20;
+
+const LOST: &str = "another backup has taken the place over, because this one stood still for more than 15 minutes; \
+                    what that one wrote stands";
+
 const HELD: LedgerError = LedgerError::Invalid(
     "another backup to this place is running, or was killed less than 15 minutes ago; wait for it, and run the command \
      again",
@@ -221,8 +228,24 @@ pub(crate) struct Bucket {
     prefix: String,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    /// When this process last said that it has the place, if it has.
-    said: Arc<Mutex<Option<Instant>>>,
+    /// What this process last said of having the place, if it has.
+    said: Arc<Mutex<Option<Said>>>,
+}
+
+/// That this process has the place: an object that begins with its token.
+struct Said {
+    at: Instant,
+    token: Bytes,
+    /// The object as it was put.
+    version: UpdateVersion,
+    /// How often it was put, so that no two are alike.
+    times: u64,
+}
+
+impl Said {
+    fn body(&self) -> Bytes {
+        [&self.token[..], &self.times.to_be_bytes()].concat().into()
+    }
 }
 
 impl Bucket {
@@ -296,29 +319,39 @@ impl Bucket {
         LedgerError::Storage(format!("{}: {what}: {error}", self.name))
     }
 
-    /// Says that this process still has the place, if it has and has not said so for a while.
-    fn say(&self) -> Result<(), LedgerError> {
+    /// Says that this process still has the place, if it has and has not said so for a while; `at_once`
+    /// does not wait until it is due.
+    fn say(&self, at_once: bool) -> Result<(), LedgerError> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_some_and(|at| at.elapsed() >= SAY_EVERY) {
+        let Some(last) = said.as_mut() else {
+            return Ok(());
+        };
+        if at_once || last.at.elapsed() >= SAY_EVERY {
+            last.times += 1;
             let key = self.key(LOCK);
-            let saying = self.store.put(&key, b"still at it".as_slice().into());
-            let outcome = self.runtime.block_on(saying);
-            outcome.map_err(|error| self.failed(LOCK, &error))?;
-            *said = Some(Instant::now());
+            let renewed = self.runtime.block_on(renewed(&self.store, &key, last));
+            match renewed.map_err(|error| self.failed(LOCK, &error))? {
+                Some(version) => last.version = version,
+                None => return Err(LedgerError::Storage(format!("{}: {LOST}", self.name))),
+            }
+            last.at = Instant::now();
         }
         Ok(())
     }
 
     /// Makes the lock's object, or takes one over that nobody has any more. `false` when the store can't
     /// make an object on a condition.
-    async fn lock(&self, token: &Bytes) -> Result<bool, LedgerError> {
-        let key = self.key(LOCK);
+    async fn lock(&self, said: &mut Said) -> Result<bool, LedgerError> {
+        let (key, body) = (self.key(LOCK), said.body());
         let put = |mode: PutMode| {
             let options = PutOptions::from(mode);
-            self.store.put_opts(&key, token.clone().into(), options)
+            self.store.put_opts(&key, body.clone().into(), options)
         };
         match put(PutMode::Create).await {
-            Ok(_) => return Ok(true),
+            Ok(put) => {
+                said.version = put.into();
+                return Ok(true);
+            }
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
             Err(Error::NotSupported { .. } | Error::NotImplemented { .. }) => return Ok(false),
             Err(error) => return Err(self.failed("can't be locked", &error)),
@@ -338,8 +371,9 @@ impl Bucket {
         );
         let holder =
             (there.bytes().await).map_err(|error| self.failed("can't be locked", &error))?;
-        if holder == *token {
+        if holder == body {
             // The answer to a try before had been lost.
+            said.version = version;
             return Ok(true);
         }
         let now_ms = self.clock.now_ms();
@@ -348,7 +382,8 @@ impl Bucket {
             return Err(HELD);
         }
         match put(PutMode::Update(version)).await {
-            Ok(_) => {
+            Ok(put) => {
+                said.version = put.into();
                 tracing::warn!(
                     place = self.name,
                     "an earlier backup was killed; its lock was taken over"
@@ -361,18 +396,61 @@ impl Bucket {
     }
 }
 
+/// Puts the lock's object anew, if it is still this process's; `None` when it is another's.
+async fn renewed(store: &AmazonS3, key: &Key, said: &Said) -> Result<Option<UpdateVersion>, Error> {
+    let mut version = said.version.clone();
+    // Twice, because the answer to an attempt may be lost, and the object then is a newer one of ours.
+    for _ in 0..2 {
+        let options = PutOptions::from(PutMode::Update(version));
+        match store.put_opts(key, said.body().into(), options).await {
+            Ok(put) => return Ok(Some(put.into())),
+            Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => {}
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let there = match store.get(key).await {
+            Ok(there) => there,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        version = UpdateVersion {
+            e_tag: there.meta.e_tag.clone(),
+            version: there.meta.version.clone(),
+        };
+        let body = there.bytes().await?;
+        if body == said.body() {
+            return Ok(Some(version));
+        }
+        if !body.starts_with(&said.token) {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
 /// Has the place until it is dropped.
 struct Holding {
     store: Arc<AmazonS3>,
     key: Key,
     runtime: Handle,
-    said: Arc<Mutex<Option<Instant>>>,
+    said: Arc<Mutex<Option<Said>>>,
 }
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if let Err(error) = self.runtime.block_on(self.store.delete(&self.key)) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut said) = said.take() else {
+            return;
+        };
+        said.times += 1;
+        // There is no deleting on a condition: just renewed, it is nobody's to take for 15 minutes.
+        let giving = async {
+            match renewed(&self.store, &self.key, &said).await? {
+                Some(_) => self.store.delete(&self.key).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = self.runtime.block_on(giving) {
             tracing::warn!(%error, "the lock on a bucket stays for 15 minutes");
         }
     }
@@ -380,7 +458,7 @@ impl Drop for Holding {
 
 impl BackupTarget for Bucket {
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), LedgerError> {
-        self.say()?;
+        self.say(bytes.len() < BULK_BYTES)?;
         let key = self.key(name);
         let putting = (self.store).put(&key, Bytes::copy_from_slice(bytes).into());
         let outcome = self.runtime.block_on(putting);
@@ -412,6 +490,7 @@ impl BackupTarget for Bucket {
     }
 
     fn remove(&self, name: &str) -> Result<(), LedgerError> {
+        self.say(true)?;
         match self.runtime.block_on(self.store.delete(&self.key(name))) {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed(name, &error)),
@@ -421,13 +500,19 @@ impl BackupTarget for Bucket {
     fn hold(&self) -> Result<Box<dyn Send>, LedgerError> {
         let mut token = [0; 16];
         SystemEntropy.fill(&mut token);
-        if !self
-            .runtime
-            .block_on(self.lock(&Bytes::copy_from_slice(&token)))?
-        {
+        let mut said = Said {
+            at: Instant::now(),
+            token: Bytes::copy_from_slice(&token),
+            version: UpdateVersion {
+                e_tag: None,
+                version: None,
+            },
+            times: 0,
+        };
+        if !self.runtime.block_on(self.lock(&mut said))? {
             return Ok(Box::new(()));
         }
-        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
         Ok(Box::new(Holding {
             store: Arc::clone(&self.store),
             key: self.key(LOCK),

@@ -231,6 +231,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn apply(&self, writes: Vec<Write>) -> Result<(), LedgerError>;
     /// The rows as they are now; what is applied later does not show.
     fn snapshot(&self) -> Box<dyn Snapshot>;
+    /// The same, for who looks away for minutes, as a backup does while a place is slow.
+    fn long_snapshot(&self) -> Box<dyn Snapshot> {
+        self.snapshot()
+    }
     /// The same, for a list whose next page will come from another moment: see [`Snapshot::horizon`].
     fn listing(&self) -> Box<dyn Snapshot> {
         self.snapshot()

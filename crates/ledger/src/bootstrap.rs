@@ -15,7 +15,7 @@ use crate::seal::{Choice, Packer, open, seal};
 use crate::shared::{Core, Parts};
 use crate::tree::{Signer, Tree};
 use crate::writer::{CHECKPOINT, MetaRow, load_state};
-use crate::{Entropy, LedgerError, Number, OpenOptions, RootKey, SHARDS, TenantId};
+use crate::{Entropy, LedgerError, Location, Number, OpenOptions, RootKey, SHARDS, TenantId};
 
 /// The format of the store as a whole. Format 1 had a row for each hash of an audit tree, where 2 has
 /// them in the rows of leaves; format 2 had a row for each event and each list of tokens, where 3 has
@@ -24,7 +24,7 @@ use crate::{Entropy, LedgerError, Number, OpenOptions, RootKey, SHARDS, TenantId
 /// before would search it in vain.
 const STORE_FORMAT: u32 = 3;
 const STORE_FORMAT_ROTATED: u32 = 4;
-const STORE: &str = "store";
+pub(crate) const STORE: &str = "store";
 /// The row of the salt and the check of the root key.
 pub(crate) const ROOT: &str = "root";
 const SIGNER: &str = "signer";
@@ -256,6 +256,7 @@ fn indexed_since(backend: &dyn Backend, last: Number) -> Result<Number, LedgerEr
             return Ok(Number(decoder.u64()?));
         }
     }
+    check_alone(backend)?;
     let since = Number(last.0.saturating_add(1));
     backend.apply(vec![Write::Meta {
         name: INDEX.to_owned(),
@@ -475,6 +476,35 @@ pub(crate) fn check_whole(backend: &dyn Backend) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// Whether there is a store at a place. Makes nothing; blocks, so it is not for an asynchronous task.
+///
+/// # Errors
+/// `Storage` when the database can't be asked.
+pub fn store_exists(location: &Location) -> Result<bool, LedgerError> {
+    match location {
+        Location::Folder(path) => {
+            Ok(std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()))
+        }
+        Location::Postgres(location) => crate::postgres::is_founded(location),
+    }
+}
+
+/// Refuses to change what programs of a store have to know while others work on it. One of an older
+/// version can't read what this one writes, and makes fewer tokens than this one asks for.
+fn check_alone(backend: &dyn Backend) -> Result<(), LedgerError> {
+    let others = match backend.shared() {
+        Some(shared) => shared.others_alive([0; 16])?,
+        None => 0,
+    };
+    if others == 0 {
+        return Ok(());
+    }
+    Err(LedgerError::Storage(format!(
+        "this program is newer than the store, and {others} other server(s) have it open that may be older and would not \
+         understand what this one writes: stop them all, then start this one (one that was killed counts for some seconds)"
+    )))
+}
+
 /// Opens the store in a backend, founding it if it is new.
 pub(crate) fn open_store(
     backend: &Arc<dyn Backend>,
@@ -488,6 +518,7 @@ pub(crate) fn open_store(
     let (format, id) = store_id(&store)?;
     open_root(&*snapshot, options)?;
     if format < STORE_FORMAT {
+        check_alone(&**backend)?;
         // Before any row of this format is written, so that an older program refuses the store.
         backend.apply(vec![Write::Meta {
             name: STORE.to_owned(),

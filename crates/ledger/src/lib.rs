@@ -62,6 +62,7 @@ pub use backup::{
     BackupReport, BackupTarget, FolderTarget, Moment, Position, Pruned, RestoreOptions,
     RestoreReport, restore,
 };
+pub use bootstrap::store_exists;
 pub use clock::{
     CLOCK_STEP_MAX_MS, Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy,
 };

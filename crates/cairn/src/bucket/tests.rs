@@ -188,6 +188,42 @@ async fn one_backup_at_a_time_has_a_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_taken_over_writes_and_removes_nothing_any_more() {
+    let moto = Moto::start().await;
+    let clock = now();
+    let (one, other) = (
+        place(moto.port, "", LONG, &clock),
+        place(moto.port, "", LONG, &clock),
+    );
+    let slept = with(&one, Bucket::hold).await.unwrap();
+    with(&one, |one| one.put("first.json", b"1").unwrap()).await;
+    clock.advance(16 * 60 * 1000);
+    let held = with(&other, Bucket::hold).await.unwrap();
+    with(&other, |other| other.put("second.json", b"2").unwrap()).await;
+    let refused = with(&one, |one| {
+        [one.put("late.json", b"1"), one.remove("second.json")]
+    })
+    .await;
+    for outcome in refused {
+        let words = outcome.unwrap_err().to_string();
+        assert!(words.contains("taken the place over"), "{words}");
+    }
+    with(&one, move |_| drop(slept)).await;
+    // The lock is still the other's, or it could write nothing more.
+    with(&other, |other| {
+        other.put("third.json", b"3").unwrap();
+        assert_eq!(
+            other.list().unwrap(),
+            ["first.json", "second.json", "third.json"]
+        );
+    })
+    .await;
+    with(&other, move |_| drop(held)).await;
+    let held = with(&one, Bucket::hold).await.unwrap();
+    with(&one, move |_| drop(held)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_network_are_tried_again() {
     let moto = Moto::start().await;
     let plan = [

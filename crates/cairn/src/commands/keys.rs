@@ -137,7 +137,7 @@ async fn rotate_to(
         RootKeySource::File(path) if !path.exists() => store::create_root_key(path)?,
         source => source.read()?,
     };
-    let at = existing(&options.store)?;
+    let at = existing(&options.store).await?;
     let ledger = match open_under(at.clone(), old).await {
         Err(error @ LedgerError::RootKey(_)) if old != to => {
             // An earlier try may have come as far as the store.

@@ -61,23 +61,31 @@ fn location(arguments: &StoreArguments) -> anyhow::Result<Location> {
     })
 }
 
-/// Where a store is that has to be there: an empty one made for a mistyped folder would be found sound.
-fn existing(arguments: &StoreArguments) -> anyhow::Result<Location> {
+/// Where a store is that has to be there: an empty one made for a mistyped folder or schema would be found
+/// sound.
+async fn existing(arguments: &StoreArguments) -> anyhow::Result<Location> {
     let location = location(arguments)?;
-    if let Location::Folder(path) = &location
-        && !path.exists()
-        && let RootKeySource::File(key) = root_key(arguments)?
-        && key.exists()
+    // Where the key is missing too, opening says what to do; a token is asked then.
+    if let RootKeySource::File(key) = root_key(arguments)?
+        && !key.exists()
     {
-        // Where the key is missing too, opening says what to do; a token is asked then.
-        bail!("there is no store in {}", path.display());
+        return Ok(location);
     }
-    Ok(location)
+    let place = location.clone();
+    let is_there = tokio::task::spawn_blocking(move || ledger::store_exists(&place)).await??;
+    match &location {
+        _ if is_there => Ok(location),
+        Location::Folder(path) => bail!("there is no store in {}", path.display()),
+        Location::Postgres(at) => bail!(
+            "there is no store in the schema {} of that database: check --store-url and --store-schema",
+            at.schema
+        ),
+    }
 }
 
 /// Opens a store that has to be there.
 async fn open_existing(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
-    existing(arguments)?;
+    existing(arguments).await?;
     open(arguments).await
 }
 

@@ -345,3 +345,50 @@ async fn a_node_whose_clock_is_wrong_does_not_join() {
     let ledger = open(Arc::new(ManualClock::new(SystemClock.now_ms()))).await;
     ledger.expect("opened").close().await.expect("closed");
 }
+
+#[tokio::test]
+async fn a_mistyped_schema_is_no_store() {
+    let space = tempfile::tempdir().expect("a folder");
+    let cluster = Cluster::new();
+    let url = cluster.url("cairn");
+    let key = space.path().join("root.key");
+    run(&["key", "create", "--root-key", text(&key)], "").expect("a key");
+    let backups = space.path().join("backups");
+    for command in [
+        &["audit", "verify"][..],
+        &["key", "rotate", "--tenant"],
+        &["backup", "--to", text(&backups)],
+    ] {
+        let store = [
+            "--store-url",
+            url.as_str(),
+            "--store-schema",
+            "cairm",
+            "--root-key",
+            text(&key),
+        ];
+        let refused = run(&[command, &store[..]].concat(), "").expect_err("refused");
+        assert!(
+            refused
+                .to_string()
+                .contains("there is no store in the schema cairm"),
+            "{refused}"
+        );
+    }
+    let made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'cairm'";
+    assert_eq!(cluster.sql("cairn", "cairn", made), "0");
+    assert!(!backups.exists());
+    // The same for a folder that is empty.
+    let empty = space.path().join("data");
+    fs::create_dir(&empty).expect("a folder");
+    let command = [
+        "audit",
+        "verify",
+        "--data",
+        text(&empty),
+        "--root-key",
+        text(&key),
+    ];
+    let refused = run(&command, "").expect_err("refused").to_string();
+    assert!(refused.contains("there is no store in"), "{refused}");
+}

@@ -83,7 +83,7 @@ impl Ledger {
         // Whoever is next waits until this one is really over, and not only until nobody waits for it.
         let taking = tokio::task::spawn_blocking(move || {
             let _held = target.hold()?;
-            let snapshot = backend.snapshot();
+            let snapshot = backend.long_snapshot();
             let place = Place {
                 core: &core,
                 backend: &*backend,

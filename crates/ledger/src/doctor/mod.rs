@@ -9,13 +9,12 @@ mod audit;
 mod documents;
 mod queues;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::backend::{Backend, Snapshot, Write};
-use crate::bootstrap::open_core;
+use crate::bootstrap::{open_core, store_exists};
 use crate::shared::Core;
 use crate::store::open_backend;
 use crate::{Hit, LedgerError, Location, OpenOptions};
@@ -98,7 +97,7 @@ pub async fn doctor(
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<DoctorReport, LedgerError> {
     match &options.location {
-        Location::Folder(path) if !has_store(path) => {
+        Location::Folder(_) if !store_exists(&options.location)? => {
             return Err(LedgerError::Invalid("there is no store in that folder"));
         }
         Location::Postgres(_) if repair => {
@@ -118,10 +117,6 @@ pub async fn doctor(
         Err(LedgerError::Damaged(what)) => Ok(beyond_opening(&what)),
         Err(error) => Err(error),
     }
-}
-
-fn has_store(path: &Path) -> bool {
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn beyond_opening(what: &str) -> DoctorReport {

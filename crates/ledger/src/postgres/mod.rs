@@ -42,6 +42,11 @@ pub fn init_database(location: &Postgres, citus: bool) -> Result<bool, LedgerErr
     Ok(server.is_spread)
 }
 
+/// Whether there is a store in a schema of a database. Makes nothing.
+pub(crate) fn is_founded(location: &Postgres) -> Result<bool, LedgerError> {
+    server::is_founded(location)
+}
+
 /// The store in a database.
 pub(crate) struct PgBackend {
     server: Arc<Server>,
@@ -82,6 +87,10 @@ impl Backend for PgBackend {
             return self.snapshot();
         }
         Box::new(PgSnapshot::at_least(&self.server, number))
+    }
+
+    fn long_snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(PgSnapshot::long(&self.server))
     }
 
     fn now(&self) -> Box<dyn Snapshot> {

@@ -53,6 +53,8 @@ impl Held {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Start {
     Plain,
+    /// It may be asked nothing for minutes.
+    Long,
     /// It will be asked for its horizon.
     Marked,
     /// On a replica that has everything up to a number, if there is one.
@@ -128,6 +130,11 @@ impl PgSnapshot {
     /// The rows as they are at one moment, that of the first read.
     pub(super) fn moment(server: &Arc<Server>) -> Self {
         Self::starting(server, Start::Plain)
+    }
+
+    /// The same, for who looks away for minutes.
+    pub(super) fn long(server: &Arc<Server>) -> Self {
+        Self::starting(server, Start::Long)
     }
 
     /// The same, with a horizon as near as can be.
@@ -336,6 +343,9 @@ async fn begin(
             let number = u64::try_from(number).map_err(|_| damaged("shard"))?;
             server.horizon.mark(id, Number(number));
             return Ok((connection, rest));
+        }
+        Start::Long => {
+            flight.begin += "; SET LOCAL idle_in_transaction_session_timeout = '15min'";
         }
         Start::Plain | Start::Marked => {}
     }

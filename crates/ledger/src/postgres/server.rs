@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 
 use futures_util::future::{join, join_all, join4};
 use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
@@ -15,6 +16,7 @@ use super::replica::{self, Replicas};
 use super::rows::Param;
 use super::schema::{self, Names};
 use super::spread;
+use crate::bootstrap::STORE;
 use crate::{LedgerError, TenantId};
 
 /// Groups that are written at once.
@@ -134,6 +136,38 @@ pub(super) struct Server {
     pub(super) is_spread: bool,
     pub(super) replicas: Replicas,
     pub(super) horizon: Horizon,
+}
+
+/// Whether there is a store in a schema. Makes nothing.
+pub(super) fn is_founded(location: &Postgres) -> Result<bool, LedgerError> {
+    let names = Names::new(&location.schema)?;
+    let pool = Pool::new(Connector::new(location)?, 1);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            LedgerError::Storage(format!("no thread for a connection to PostgreSQL: {error}"))
+        })?;
+    runtime.block_on(async move {
+        let connection = pool.get().await?;
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM {}.meta WHERE name = '{STORE}')",
+            names.schema
+        );
+        let answer = connection.client()?.query_typed_one(&sql, &[]).await;
+        match answer {
+            Ok(row) => Ok(row.get(0)),
+            Err(error)
+                if matches!(
+                    error.code(),
+                    Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME)
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(fault(&error)),
+        }
+    })
 }
 
 impl Server {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledger::{Commit, CursorMove, Ledger, LedgerError, Number, SHARDS, Shard};
+use ledger::{Commit, CursorMove, Ledger, LedgerError, Number, RootKey, SHARDS, Shard};
 use tokio::time::Instant;
 
 use super::Database;
@@ -250,4 +250,37 @@ async fn leases_come_back_after_the_database_was_away() {
     assert_eq!(at, Number(1));
     ledger.commit(work(shard, 1, 2)).await.unwrap();
     ledger.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_program_waits_until_older_servers_have_stopped() {
+    let database = Database::new();
+    let older = ready(&database).await;
+    older.lease_shards().unwrap();
+    until(&[&older], &[256]).await;
+    // As an older program left it: the store's format, and which tokens documents have.
+    for (row, since) in [("store", "2"), ("index", "1")] {
+        let sql = format!(
+            "UPDATE cairn.meta SET value = overlay(value PLACING decode('0000000{since}', 'hex') FROM 1 FOR 4) \
+             WHERE name = '{row}' RETURNING encode(value, 'hex')"
+        );
+        let before = database.cluster.sql("cairn", "postgres", &sql);
+        let refused = database.open_with(RootKey::from_bytes([7; 32]));
+        let words = refused.err().expect("refused").to_string();
+        assert!(words.contains("stop them all"), "{words}");
+        let sql = format!("SELECT encode(value, 'hex') FROM cairn.meta WHERE name = '{row}'");
+        assert_eq!(
+            database.cluster.sql("cairn", "postgres", &sql),
+            before.lines().next().unwrap(),
+            "{row}"
+        );
+        if row == "store" {
+            let sql = "UPDATE cairn.meta SET value = overlay(value PLACING decode('00000003', 'hex') FROM 1 FOR 4) \
+                       WHERE name = 'store'";
+            database.cluster.sql("cairn", "postgres", sql);
+        }
+    }
+    older.close().await.unwrap();
+    let newer = database.open();
+    newer.close().await.unwrap();
 }
