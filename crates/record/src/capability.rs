@@ -1,5 +1,7 @@
 //! The `CapabilityStatement`, generated from what is wired.
-use fhir::search::{COMMON, Parameter, ParameterKind, can_refer, parameters, references};
+use fhir::search::{
+    COMMON, Parameter, ParameterKind, can_refer, modifiers, parameters, references,
+};
 use fhir::{ResourceType, date};
 use serde_json::{Value, json};
 
@@ -20,6 +22,21 @@ fn search_parameter(parameter: &Parameter) -> Value {
         ParameterKind::Quantity => "quantity",
     };
     json!({ "name": parameter.name, "type": kind })
+}
+
+/// The modifiers that parameters of each type take.
+fn modifiers_in_words() -> String {
+    let kinds = [
+        ("token", ParameterKind::Token),
+        ("string", ParameterKind::String),
+        ("reference", ParameterKind::Reference),
+        ("uri", ParameterKind::Uri),
+        ("date", ParameterKind::Date),
+        ("number", ParameterKind::Number),
+        ("quantity", ParameterKind::Quantity),
+    ];
+    let words = kinds.map(|(name, kind)| format!("{name} :{}", modifiers(kind).join(" :")));
+    format!("{}; reference also types' names", words.join(", "))
 }
 
 /// What `_include` can say of a type.
@@ -91,8 +108,10 @@ impl Record {
                      {BUNDLE_ENTRIES_MAX} entries; GETs in it are answered with up to {ANSWER_BYTES_MAX} bytes in all. A page of a \
                      search or history ends early where resources are large. An update may use If-Match or If-None-Match; \
                      without them the last one wins. A history shows each version as the PUT or DELETE that would make it. \
+                     Modifiers: {}. \
                      References can be chained and _has be used, up to five deep. \
-                     Unknown search parameters are refused unless Prefer: handling=lenient is sent."
+                     Unknown search parameters are refused unless Prefer: handling=lenient is sent.",
+                    modifiers_in_words(),
                 ),
                 "security": {
                     "cors": false,

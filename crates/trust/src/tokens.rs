@@ -13,8 +13,8 @@
 //!
 //! Besides, every document of a patient has the patient's id under [`OWNER`], a consent that may
 //! restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
-//! for any owner under [`TWINS`]. A clause that tokens can't answer (`:contains`, `:missing`, `system|`,
-//! `ne`) is left to the check on the opened body, which is made for every hit anyway.
+//! for any owner under [`TWINS`]. A clause that tokens can't answer (`:contains`, `:missing`, `:text`,
+//! `:identifier`, `:below`, `system|`, `ne`) is left to the check on the opened body, which is made for every hit anyway.
 //!
 //! A token costs some ten bytes on disk and a part of every merge, so what is known otherwise has none:
 //! an `_id` is looked up by the document's own name; a reference to the patient whom a document belongs
@@ -24,7 +24,7 @@
 //! before wrote have all of these tokens, which harms nothing.
 use fhir::search::{
     Asked, Clause, IndexValue, Modifier, Operand, POSITION_MAX, ParameterKind, Prefix, Quantity,
-    SearchQuery, Span, UnitAsked, index_of, normalise,
+    SearchQuery, Span, UnitAsked, above, index_of, normalise,
 };
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
@@ -361,8 +361,14 @@ fn failures(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Que
 /// What holds for every match of a clause (with `:not`: for no match); `None` when tokens can't say.
 fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Query> {
     match clause.modifier {
-        None | Some(Modifier::Exact | Modifier::Not) => {}
-        Some(Modifier::Contains | Modifier::Missing) => return None,
+        None | Some(Modifier::Exact | Modifier::Not | Modifier::OfType | Modifier::Above) => {}
+        Some(
+            Modifier::Contains
+            | Modifier::Missing
+            | Modifier::Text
+            | Modifier::Identifier
+            | Modifier::Below,
+        ) => return None,
     }
     let exactly = clause.modifier == Some(Modifier::Not);
     let parameter = clause.parameter.as_str();
@@ -419,6 +425,14 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
                 let named =
                     (resources.iter()).flat_map(|(kind, id)| referring(make, name, kind, id));
                 Some(Query::Or(named.collect()))
+            }
+            // Whatever the type, the value is the same.
+            Operand::OfType { value, .. } => Some(Query::Token(make.one(name, "", value))),
+            Operand::Uri(uri) if clause.modifier == Some(Modifier::Above) => {
+                let above = above(uri).into_iter();
+                any(above
+                    .map(|uri| Query::Token(make.one(name, ":", &uri)))
+                    .collect())
             }
             Operand::Uri(uri) => Some(Query::Token(make.one(name, ":", uri))),
             Operand::Number { prefix, value } => {

@@ -113,6 +113,33 @@ pub(super) fn of_name<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnM
     }
 }
 
+/// Calls `sink` with each element that a parameter is about, whether or not it can be asked for.
+pub(super) fn leaves<'a>(
+    resource: &'a Resource,
+    name: &str,
+    sink: &mut dyn FnMut(Leaf, &'a Value),
+) {
+    let meta = match name {
+        "_profile" => Some(("profile", Leaf::Uri)),
+        "_security" => Some(("security", Leaf::Coding)),
+        "_tag" => Some(("tag", Leaf::Coding)),
+        _ => None,
+    };
+    if let Some((member, leaf)) = meta {
+        let values = resource.at(&["meta", member]).and_then(Value::as_array);
+        values
+            .into_iter()
+            .flatten()
+            .for_each(|value| sink(leaf, value));
+    } else if let Some(place) = facts::search(resource.kind()).position(name)
+        && let Some(parameter) = compiled(resource.kind()).get(place)
+    {
+        for plan in &parameter.plans {
+            plan.run(resource.as_value(), sink);
+        }
+    }
+}
+
 /// Calls `sink` with each resource that is referred to under a parameter.
 pub(super) fn literals<'a>(
     resource: &'a Resource,

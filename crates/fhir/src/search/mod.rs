@@ -8,6 +8,7 @@
 mod extract;
 mod include;
 mod link;
+mod matching;
 mod measure;
 mod number;
 mod plan;
@@ -26,8 +27,9 @@ use crate::{Resource, ResourceType};
 
 pub use include::{Include, can_refer, references};
 pub use link::Link;
+pub use matching::above;
 pub use number::{Amount, Asked, End, POSITION_MAX, Span};
-pub use query::{COUNT_DEFAULT, COUNT_MAX};
+pub use query::{COUNT_DEFAULT, COUNT_MAX, modifiers};
 pub use resources::Resources;
 pub use text::normalise;
 
@@ -191,6 +193,15 @@ pub enum Operand {
         /// code
         code: Option<String>,
     },
+    /// An identifier with one of its type's codings.
+    OfType {
+        /// system of the type's coding
+        system: String,
+        /// code of the type
+        code: String,
+        /// the identifier's value
+        value: String,
+    },
     /// A string, normalised; the modifier says how it is compared (default: starts with). With
     /// [`Modifier::Exact`] it is as the client wrote it: whoever looks it up in an index of
     /// [`IndexValue::String`] normalises it first and checks the hits with [`SearchQuery::matches`].
@@ -258,6 +269,16 @@ pub enum Modifier {
     Contains,
     Missing,
     Not,
+    /// Of a token: what it is in words begins so.
+    Text,
+    /// Of an identifier: one of this type.
+    OfType,
+    /// Of a reference: one that has this identifier, whatever it refers to.
+    Identifier,
+    /// Of a URL: this one and those that it lies below.
+    Above,
+    /// Of a URL: this one and those below it.
+    Below,
 }
 
 /// One parameter of a query: any of its operands may match (with [`Modifier::Not`]: none may).

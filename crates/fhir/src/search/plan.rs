@@ -337,7 +337,6 @@ impl Plan {
     }
 
     /// Whether the plan can yield what it is compiled from: walks always do, paths only booleans.
-    #[cfg(test)]
     pub(super) fn leaves(&self) -> Vec<Leaf> {
         match self {
             Self::Walk(Walk { steps, leaf }) => match steps.last() {

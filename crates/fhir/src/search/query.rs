@@ -1,10 +1,11 @@
 //! Queries: from the parameters of a request to clauses, and whether a resource matches them.
-use super::extract::{Found, of_name};
+use super::matching;
 use super::number::Written;
+use super::plan::{Leaf, compiled};
 use super::unit::{Canonical, UCUM};
 use super::{
-    COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, Quantity, SearchQuery, UnitAsked,
-    normalise, parameters,
+    COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, SearchQuery, UnitAsked, normalise,
+    parameters,
 };
 use crate::facts::{self, Targets};
 use crate::{IssueCode, OperationOutcome, Reference, Resource, ResourceType, date, is_id};
@@ -136,134 +137,7 @@ impl SearchQuery {
             && self
                 .clauses
                 .iter()
-                .all(|clause| clause_matches(clause, resource))
-    }
-}
-
-fn clause_matches(clause: &Clause, resource: &Resource) -> bool {
-    if clause.parameter == "_lastUpdated" {
-        return true;
-    }
-    if clause.modifier == Some(Modifier::Missing) {
-        let mut missing = true;
-        of_name(resource, &clause.parameter, &mut |found| {
-            missing &= matches!(found, Found::Text(text) if normalise(text).is_empty());
-        });
-        return clause.operands.contains(&Operand::Missing(missing));
-    }
-    let mut hit = false;
-    of_name(resource, &clause.parameter, &mut |found| {
-        hit = hit
-            || clause
-                .operands
-                .iter()
-                .any(|operand| operand_matches(operand, clause.modifier, &found));
-    });
-    hit != (clause.modifier == Some(Modifier::Not))
-}
-
-fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: &Found<'_>) -> bool {
-    match (operand, found) {
-        (
-            Operand::Token { system, code },
-            Found::Token {
-                system: found_system,
-                code: found_code,
-            },
-        ) => {
-            system
-                .as_deref()
-                .is_none_or(|system| system == *found_system)
-                && code.as_deref().is_none_or(|code| code == *found_code)
-        }
-        (Operand::String(wanted), Found::Text(text)) => match modifier {
-            Some(Modifier::Exact) => wanted == text,
-            Some(Modifier::Contains) => normalise(text).contains(wanted.as_str()),
-            _ => normalise(text).starts_with(wanted.as_str()),
-        },
-        (
-            Operand::Date {
-                prefix,
-                start_ms,
-                end_ms,
-            },
-            Found::Date {
-                start_ms: found_start,
-                end_ms: found_end,
-            },
-        ) => prefix.matches((*start_ms, *end_ms), (*found_start, *found_end)),
-        (
-            Operand::Reference {
-                kind,
-                id,
-                url: None,
-            },
-            Found::Literal(found_kind, found_id),
-        ) => id == found_id && kind.is_none_or(|kind| kind == *found_kind),
-        (
-            Operand::Reference {
-                url: Some(wanted), ..
-            },
-            Found::Url(url),
-        ) => wanted == url,
-        (Operand::Resources(wanted), Found::Literal(kind, id)) => wanted.has(*kind, id),
-        (Operand::Resources(wanted), Found::Token { code, .. }) => wanted.has_id(code),
-        (Operand::Uri(wanted), Found::Uri(uri)) => wanted == uri,
-        (Operand::Number { prefix, value }, Found::Number(span)) => value.matches(*prefix, span),
-        (
-            Operand::Quantity {
-                prefix,
-                value,
-                unit: None,
-            },
-            Found::Quantity(found),
-        ) => value.matches(*prefix, &found.value),
-        (
-            Operand::Quantity {
-                prefix,
-                value,
-                unit: Some(unit),
-            },
-            Found::Quantity(found),
-        ) => match (&unit.canonical, &found.canonical) {
-            // One unit's values can be said in the other.
-            (Some((wanted, value)), Some((unit, span))) if wanted == unit => {
-                value.matches(*prefix, span)
-            }
-            _ => unit.names(found) && value.matches(*prefix, &found.value),
-        },
-        _ => false,
-    }
-}
-
-impl UnitAsked {
-    /// Whether a resource's unit is the very one that is asked for.
-    fn names(&self, found: &Quantity<&str>) -> bool {
-        match &self.system {
-            Some(system) => system == found.system && self.code == found.code,
-            None => self.code == found.code || self.code == found.unit,
-        }
-    }
-}
-
-impl Prefix {
-    /// Whether a resource's period stands in this relation to the query's, both half-open
-    /// (R4, section 3.1.1.4.5).
-    #[must_use]
-    pub fn matches(self, query: (i64, i64), resource: (i64, i64)) -> bool {
-        let within = query.0 <= resource.0 && resource.1 <= query.1;
-        match self {
-            Self::Eq => within,
-            Self::Ne => !within,
-            Self::Gt => resource.1 > query.1,
-            Self::Lt => resource.0 < query.0,
-            Self::Ge => resource.1 > query.1 || within,
-            Self::Le => resource.0 < query.0 || within,
-            Self::Sa => resource.0 >= query.1,
-            Self::Eb => resource.1 <= query.0,
-            // Never parsed for a date.
-            Self::Ap => false,
-        }
+                .all(|clause| matching::clause(clause, resource))
     }
 }
 
@@ -335,24 +209,38 @@ fn clause(
         (Some("exact"), ParameterKind::String) => Some(Modifier::Exact),
         (Some("contains"), ParameterKind::String) => Some(Modifier::Contains),
         (Some("not"), ParameterKind::Token) => Some(Modifier::Not),
+        (Some("text"), ParameterKind::Token) if parameter != "_id" => Some(Modifier::Text),
+        (Some("of-type"), ParameterKind::Token) => {
+            if !has_identifiers(kind, parameter) {
+                let words = "has no identifiers, so it can't be asked for one of a type";
+                return Err(bad(IssueCode::NotSupported, name, words));
+            }
+            Some(Modifier::OfType)
+        }
+        (Some("identifier"), ParameterKind::Reference) => Some(Modifier::Identifier),
+        (Some("above"), ParameterKind::Uri) => Some(Modifier::Above),
+        (Some("below"), ParameterKind::Uri) => Some(Modifier::Below),
         (Some(other), ParameterKind::Reference) if ResourceType::parse(other).is_some() => {
             target = ResourceType::parse(other);
             None
         }
+        (Some("in" | "not-in" | "above" | "below"), ParameterKind::Token) => {
+            let words = format!(
+                "has a modifier that needs code systems, which are not kept here, and is not supported; known are {}",
+                modifiers(parameter_kind).join(", ")
+            );
+            return Err(bad(IssueCode::NotSupported, name, words));
+        }
         (Some(_), kind) => {
-            let known = match kind {
-                ParameterKind::Token => "not, missing",
-                ParameterKind::String => "exact, contains, missing",
-                ParameterKind::Reference => "missing and names of resource types",
-                ParameterKind::Date
-                | ParameterKind::Uri
-                | ParameterKind::Number
-                | ParameterKind::Quantity => "missing",
+            let more = match kind {
+                ParameterKind::Reference => " and names of resource types",
+                _ => "",
             };
+            let known = modifiers(kind).join(", ");
             return Err(bad(
                 IssueCode::NotSupported,
                 name,
-                format!("has a modifier that is not supported; known are {known}"),
+                format!("has a modifier that is not supported; known are {known}{more}"),
             ));
         }
     };
@@ -369,6 +257,17 @@ fn clause(
             continue;
         }
         match parameter_kind {
+            _ if modifier == Some(Modifier::Identifier) => {
+                operands.push(token(name, parameter, &part)?);
+            }
+            _ if modifier == Some(Modifier::OfType) => operands.push(of_type(name, &part)?),
+            _ if modifier == Some(Modifier::Text) => {
+                let text = normalise(&unescape(&part));
+                if text.is_empty() {
+                    return Err(bad(IssueCode::Value, name, "has no value"));
+                }
+                operands.push(Operand::String(text));
+            }
             ParameterKind::Token => operands.push(token(name, parameter, &part)?),
             ParameterKind::String => {
                 let text = unescape(&part);
@@ -391,7 +290,14 @@ fn clause(
                 &unescape(&part),
                 &mut operands,
             )?,
-            ParameterKind::Uri => operands.push(Operand::Uri(unescape(&part))),
+            ParameterKind::Uri => {
+                let uri = unescape(&part);
+                if modifier.is_some() && !uri.contains("://") {
+                    let words = "is a URL; other URIs have nothing above or below them";
+                    return Err(bad(IssueCode::Value, name, words));
+                }
+                operands.push(Operand::Uri(uri));
+            }
             ParameterKind::Number => {
                 let (prefix, rest) = prefixed(name, &part, true)?;
                 let value = written(name, rest)?.asked(None);
@@ -417,6 +323,49 @@ fn clause(
         modifier,
         operands,
     })
+}
+
+/// The modifiers that parameters of a type take; those of references take types' names as well.
+#[must_use]
+pub fn modifiers(kind: ParameterKind) -> &'static [&'static str] {
+    match kind {
+        ParameterKind::Token => &["not", "text", "of-type", "missing"],
+        ParameterKind::String => &["exact", "contains", "missing"],
+        ParameterKind::Reference => &["identifier", "missing"],
+        ParameterKind::Uri => &["above", "below", "missing"],
+        ParameterKind::Date | ParameterKind::Number | ParameterKind::Quantity => &["missing"],
+    }
+}
+
+/// Whether a parameter's values can be identifiers.
+fn has_identifiers(kind: ResourceType, parameter: &str) -> bool {
+    (facts::search(kind).position(parameter))
+        .and_then(|place| compiled(kind).get(place))
+        .is_some_and(|parameter| {
+            let mut plans = parameter.plans.iter();
+            plans.any(|plan| plan.leaves().contains(&Leaf::Identifier))
+        })
+}
+
+/// `system|code|value`
+fn of_type(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
+    let sides: Vec<String> = split(part, '|').iter().map(|side| unescape(side)).collect();
+    match <[String; 3]>::try_from(sides) {
+        Ok([system, code, value])
+            if !system.is_empty() && !code.is_empty() && !value.is_empty() =>
+        {
+            Ok(Operand::OfType {
+                system,
+                code,
+                value,
+            })
+        }
+        _ => {
+            let words =
+                "is `system|code|value`: system and code of the identifier's type, and its value";
+            Err(bad(IssueCode::Value, name, words))
+        }
+    }
 }
 
 /// Splits where a character stands without a backslash before it; escapes stay as they are.

@@ -744,7 +744,11 @@ fn what_is_wrong_with_a_query_is_said() {
             "family:text=x",
             "known are exact, contains, missing",
         ),
-        (T::Patient, "gender:in=x", "known are not, missing"),
+        (
+            T::Patient,
+            "gender:in=x",
+            "known are not, text, of-type, missing",
+        ),
         (
             T::Patient,
             "birthdate:not=2020",

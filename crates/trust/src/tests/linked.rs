@@ -419,7 +419,7 @@ where
 #[test]
 fn what_is_included_equals_a_check_of_everything() {
     let included = play_all(1000, asks(), &check);
-    assert!(included > 300, "too few: {included}");
+    assert!(included > 120, "too few: {included}");
 }
 
 #[test]
