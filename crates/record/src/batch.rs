@@ -180,6 +180,18 @@ impl Record {
                 }
                 None => Err(missing()),
             },
+            Ask::Patch {
+                kind,
+                id,
+                if_match,
+                patch,
+            } => match patch {
+                Some(patch) => {
+                    self.patch_parsed(caller, kind, &id, &if_match, &patch)
+                        .await
+                }
+                None => Err(missing()),
+            },
             Ask::Get(look) => self.look(caller, look, room).await,
         };
         let answer = answer.map(|answer| if is_get { answer } else { room.fit(answer) });

@@ -59,7 +59,7 @@ fn includes_of_others(kind: ResourceType) -> Vec<String> {
 fn resource(kind: ResourceType) -> Value {
     let writable = is_writable(kind);
     let reading = ["read", "vread", "history-instance", "search-type"];
-    let writing = ["create", "update", "delete"];
+    let writing = ["create", "update", "patch", "delete"];
     let interactions = reading
         .iter()
         .chain(writing.iter().filter(|_| writable))
@@ -101,6 +101,7 @@ impl Record {
             "implementation": { "description": "Cairn FHIR record", "url": base },
             "fhirVersion": "4.0.1",
             "format": ["application/fhir+json", "json", "application/fhir+xml", "xml"],
+            "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
             "rest": [{
                 "mode": "server",
                 "documentation": format!(

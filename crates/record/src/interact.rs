@@ -17,14 +17,15 @@ pub(crate) fn not_found() -> RecordError {
     RecordError::new(404, IssueCode::NotFound, "there is no such resource")
 }
 
+pub(crate) fn gone(version: u32) -> RecordError {
+    let words = format!("was deleted (version {version})");
+    RecordError::new(410, IssueCode::Deleted, words)
+}
+
 fn read_answer(row: Option<Versioned>) -> Result<Answer, RecordError> {
     let row = row.ok_or_else(not_found)?;
     if row.deleted {
-        return Err(RecordError::new(
-            410,
-            IssueCode::Deleted,
-            format!("was deleted (version {})", row.version),
-        ));
+        return Err(gone(row.version));
     }
     Ok(Answer {
         status: 200,

@@ -3,9 +3,9 @@
 //! Knows HTTP's words (status, `ETag`, `Location`) because FHIR's RESTful API is defined in them,
 //! but no server: `cairn` maps routes onto [`Record`]. Touches data only through `trust::Vault`.
 //!
-//! Start reading at [`Record`]; `interact.rs` has what touches one resource, `transaction/` and
-//! `batch.rs` the bundles, `criteria.rs` how conditional creates stay single under a race,
-//! `operations/` what is asked for by `$name`.
+//! Start reading at [`Record`]; `interact.rs` and `patch.rs` have what touches one resource,
+//! `transaction/` and `batch.rs` the bundles, `criteria.rs` how conditional creates stay single
+//! under a race, `operations/` what is asked for by `$name`.
 
 mod batch;
 mod capability;
@@ -16,6 +16,7 @@ pub mod import;
 mod interact;
 mod operations;
 mod part;
+mod patch;
 mod refs;
 mod render;
 mod search;
@@ -30,6 +31,7 @@ use trust::{Action, Agent, Freshness, Permit, Purpose, Target, Trust, Vault};
 
 pub use error::RecordError;
 pub use operations::MetaChange;
+pub use patch::PatchForm;
 pub use validation::Validation;
 
 /// The greatest body of a single resource, bytes. The largest R4 example is under 4 MiB, and a

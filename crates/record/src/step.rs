@@ -1,4 +1,5 @@
 //! The entries of a batch or transaction, understood.
+use fhir::patch::Patch;
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use serde_json::{Map, Value};
 
@@ -23,6 +24,13 @@ pub(crate) enum Ask {
         kind: ResourceType,
         id: String,
         if_match: IfMatch,
+    },
+    Patch {
+        kind: ResourceType,
+        id: String,
+        if_match: IfMatch,
+        /// Always there once the entry is understood.
+        patch: Option<Box<Patch>>,
     },
     Get(Look),
 }
@@ -65,7 +73,7 @@ impl Ask {
         match self {
             Self::Delete { .. } => 0,
             Self::Create { .. } => 1,
-            Self::Update { .. } => 2,
+            Self::Update { .. } | Self::Patch { .. } => 2,
             Self::Get(_) => 3,
         }
     }
@@ -115,7 +123,13 @@ impl Step {
                 "is missing; each entry of a batch or transaction has one",
             )));
         };
-        let ask = ask(base, &request).map_err(place("request"))?;
+        let mut ask = ask(base, &request).map_err(place("request"))?;
+        let mut resource = resource;
+        if let (Ask::Patch { patch, .. }, Some(given)) = (&mut ask, &resource) {
+            let understood = crate::patch::of_entry(given).map_err(place("resource"))?;
+            *patch = Some(Box::new(understood));
+            resource = None;
+        }
         match (&ask, &resource) {
             (Ask::Create { kind, .. }, Some(resource)) => {
                 check_type(*kind, resource).map_err(place("resource"))?;
@@ -124,13 +138,13 @@ impl Step {
                 check_type(*kind, resource).map_err(place("resource"))?;
                 check_same_id(id, resource).map_err(place("resource"))?;
             }
-            (Ask::Create { .. } | Ask::Update { .. }, None) => {
+            (Ask::Create { .. } | Ask::Update { .. } | Ask::Patch { patch: None, .. }, None) => {
                 return Err(place("resource")(bad(
                     IssueCode::Required,
-                    "is missing; POST and PUT carry one",
+                    "is missing; POST, PUT and PATCH carry one",
                 )));
             }
-            (Ask::Delete { .. } | Ask::Get(_), _) => {}
+            (Ask::Delete { .. } | Ask::Patch { .. } | Ask::Get(_), _) => {}
         }
         Ok(Self {
             index,
@@ -159,10 +173,10 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
     if if_none_exist.is_some() && method != "POST" {
         return Err(bad(IssueCode::Invalid, "ifNoneExist goes with POST only"));
     }
-    if if_match.is_some() && !matches!(method, "PUT" | "DELETE") {
+    if if_match.is_some() && !matches!(method, "PUT" | "PATCH" | "DELETE") {
         return Err(bad(
             IssueCode::Invalid,
-            "ifMatch goes with PUT and DELETE only",
+            "ifMatch goes with PUT, PATCH and DELETE only",
         ));
     }
     let address = address
@@ -204,6 +218,17 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
                 if_match: IfMatch::parse(if_match)?,
             })
         }
+        ("PATCH", [_, id], None) => {
+            check_writable(kind)?;
+            check_id(id)?;
+            Ok(Ask::Patch {
+                kind,
+                id: (*id).to_owned(),
+                if_match: IfMatch::parse(if_match)?,
+                patch: None,
+            })
+        }
+        ("PATCH", [_], Some(_)) => Err(conditional("patch")),
         ("POST", [_], None) => {
             check_writable(kind)?;
             let criteria = if_none_exist
@@ -238,16 +263,13 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
             };
             Ok(Ask::Get(look))
         }
-        ("DELETE" | "PUT" | "POST", ..) => {
+        ("DELETE" | "PUT" | "PATCH" | "POST", ..) => {
             Err(bad(IssueCode::Invalid, "url does not fit the method"))
         }
-        ("PATCH" | "HEAD", ..) => Err(not_supported(
-            400,
-            format!("{method} is not supported in a bundle"),
-        )),
+        ("HEAD", ..) => Err(not_supported(400, "HEAD is not supported in a bundle")),
         _ => Err(bad(
             IssueCode::CodeInvalid,
-            "method is none of GET, POST, PUT, DELETE",
+            "method is none of GET, POST, PUT, PATCH, DELETE",
         )),
     }
 }

@@ -32,7 +32,13 @@ pub(super) fn router() -> Router<Doors> {
         .route("/", post(system))
         .route("/{type}", get(kind).post(kind))
         .route("/{type}/_search", post(search_by_post))
-        .route("/{type}/{id}", get(instance).put(instance).delete(instance))
+        .route(
+            "/{type}/{id}",
+            get(instance)
+                .put(instance)
+                .patch(super::patch::instance)
+                .delete(instance),
+        )
         .route("/{type}/{id}/_history", get(history))
         .route("/{type}/{id}/_history/{version}", get(version))
         .merge(super::operations::router())
@@ -62,7 +68,11 @@ impl From<RecordError> for Refused {
     }
 }
 
-fn refuse<T>(status: StatusCode, code: IssueCode, words: impl Into<String>) -> Result<T, Refused> {
+pub(super) fn refuse<T>(
+    status: StatusCode,
+    code: IssueCode,
+    words: impl Into<String>,
+) -> Result<T, Refused> {
     Err(Refused::Outcome(
         status,
         OperationOutcome::error(code, words),
@@ -200,7 +210,7 @@ impl Asked {
 
     /// What a write depends on. A precondition that isn't understood must not be passed over: it was
     /// to keep something from being done (RFC 9110, section 13.1).
-    fn preconditions(&self) -> Result<Preconditions<'_>, Refused> {
+    pub(super) fn preconditions(&self) -> Result<Preconditions<'_>, Refused> {
         let headers = &self.parts.headers;
         let text = |name: header::HeaderName| {
             let mut values = headers.get_all(&name).iter();
@@ -311,7 +321,7 @@ fn query(uri: &Uri) -> Result<Vec<(String, String)>, Refused> {
     }
 }
 
-fn media_type(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+pub(super) fn media_type(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers
         .get(name)?
         .to_str()

@@ -7,6 +7,7 @@ mod layers;
 mod log;
 mod operate;
 mod operations;
+mod patch;
 mod sequence;
 
 use std::sync::Arc;

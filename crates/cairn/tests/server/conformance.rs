@@ -415,7 +415,7 @@ JSON and XML, both ways, by `Accept`, `Content-Type` or `_format`; `_pretty=true
 
 | `Prefer` | where |
 |---|---|
-| `return=minimal`, `return=representation`, `return=OperationOutcome` | create, update, delete, conditional create; entries of batches and transactions |
+| `return=minimal`, `return=representation`, `return=OperationOutcome` | create, update, patch, delete, conditional create; entries of batches and transactions |
 | `handling=strict` (the default), `handling=lenient` | searches, histories, `$everything`, `$lastn`: whether a parameter that isn't known is refused, or passed over and, in a search, named in the answer |
 
 What is written is checked against R4's tables of elements as a whole (`decisions/0031-validation.md`); `fhir.validation` says whether that refuses or warns.

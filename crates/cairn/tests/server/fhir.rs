@@ -224,7 +224,7 @@ async fn addresses_that_are_none() {
     assert_outcome(unknown, 404, "not-supported").await;
     for (method, path) in [
         (Method::DELETE, "/fhir/r4/Patient"),
-        (Method::PATCH, "/fhir/r4/Patient/1"),
+        (Method::PATCH, "/fhir/r4/Patient/1/_history"),
         (Method::PUT, "/fhir/r4"),
     ] {
         let response = house.asked(method, path).send().await.expect("an answer");

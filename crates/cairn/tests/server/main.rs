@@ -14,3 +14,4 @@ mod keep;
 mod moto;
 mod operate;
 mod operations;
+mod patches;

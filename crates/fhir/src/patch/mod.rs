@@ -53,6 +53,19 @@ impl Patch {
         }
         Ok(Self(Form::Path(path::operations(parameters)?)))
     }
+    /// How many operations it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Form::Json(operations) => operations.len(),
+            Form::Path(operations) => operations.len(),
+        }
+    }
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// What the patch makes of a resource. The type stays.
     ///
     /// # Errors

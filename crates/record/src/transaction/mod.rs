@@ -168,7 +168,7 @@ impl Record {
                     }
                 }
                 // Nothing that a client asked for may be passed over in silence.
-                (Ask::Create { .. } | Ask::Update { .. }, None) => {
+                (Ask::Create { .. } | Ask::Update { .. } | Ask::Patch { .. }, None) => {
                     let error = RecordError::new(
                         500,
                         IssueCode::Exception,
@@ -273,10 +273,13 @@ impl Record {
                     (Action::Create, *kind, patient_of(&Vault::owner(resource)))
                 }
                 (Ask::Create { kind, .. }, _) => (Action::Create, *kind, None),
-                (Ask::Update { kind, .. }, Some(Write::Put { resource, .. })) => {
-                    (Action::Update, *kind, patient_of(&Vault::owner(resource)))
+                (
+                    Ask::Update { kind, .. } | Ask::Patch { kind, .. },
+                    Some(Write::Put { resource, .. }),
+                ) => (Action::Update, *kind, patient_of(&Vault::owner(resource))),
+                (Ask::Update { kind, .. } | Ask::Patch { kind, .. }, _) => {
+                    (Action::Update, *kind, None)
                 }
-                (Ask::Update { kind, .. }, _) => (Action::Update, *kind, None),
                 // Decided again and used when the entry is answered; asked here so that a "no" comes before the commit.
                 (Ask::Get(Look::Read { kind, .. } | Look::Version { kind, .. }), _) => {
                     (Action::Read, *kind, None)
@@ -303,9 +306,11 @@ impl Record {
     ) -> Result<(), RecordError> {
         for (step, write) in steps.iter().zip(writes) {
             let (kind, id, if_match) = match &step.ask {
-                Ask::Update { kind, id, if_match } | Ask::Delete { kind, id, if_match } => {
-                    (*kind, id, if_match)
-                }
+                Ask::Update { kind, id, if_match }
+                | Ask::Delete { kind, id, if_match }
+                | Ask::Patch {
+                    kind, id, if_match, ..
+                } => (*kind, id, if_match),
                 _ => continue,
             };
             let existing = self.vault().load(permit, kind, id).await;
@@ -324,6 +329,10 @@ impl Record {
                         self.note_look(caller, permit, kind, id).await?;
                         let error = RecordError::with(422, outcome);
                         return Err(entry_error(error, step, "resource"));
+                    }
+                    // A patch is of the version that it was applied to.
+                    if matches!(step.ask, Ask::Patch { .. }) {
+                        continue;
                     }
                     (*expected, *created) = expected_over(existing.as_ref());
                     if *created {
@@ -364,7 +373,9 @@ fn overlaps(steps: &[Step]) -> Result<(), RecordError> {
             let outcome = OperationOutcome::error(IssueCode::Duplicate, words);
             RecordError::with(400, in_entry(outcome, step.index, "request"))
         };
-        if let Ask::Update { kind, id, .. } | Ask::Delete { kind, id, .. } = &step.ask
+        if let Ask::Update { kind, id, .. }
+        | Ask::Delete { kind, id, .. }
+        | Ask::Patch { kind, id, .. } = &step.ask
             && !ids.insert((*kind, id.as_str()))
         {
             return Err(twice("the same resource is in the transaction twice"));

@@ -1,15 +1,17 @@
 //! Which id each entry of a transaction gets, and what its references become.
 use std::collections::{HashMap, HashSet};
 
+use fhir::patch::Patch;
 use fhir::{IssueCode, OperationOutcome, Reference, Resource, ResourceType};
 use ledger::Expected;
-use trust::{Permit, Versioned};
+use trust::{Action, Permit, Versioned};
 
 use super::{ISSUES_MAX, Stop, Write, entry_error};
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::in_entry;
+use crate::patch::patched;
 use crate::step::{Ask, Step};
-use crate::write::{mint, wrap};
+use crate::write::{IfMatch, mint, wrap};
 use crate::{Caller, Record, RecordError, refs};
 
 impl Record {
@@ -140,6 +142,20 @@ impl Record {
                 });
             }
         }
+        for (place, step) in steps.iter().enumerate() {
+            if let Ask::Patch {
+                kind,
+                id,
+                if_match,
+                patch: Some(patch),
+            } = &step.ask
+            {
+                let write = self
+                    .patch_of(caller, permit, (*kind, id), if_match, patch)
+                    .await;
+                writes[place] = Some(write.map_err(|error| entry_error(error, step, "request"))?);
+            }
+        }
         let named: Vec<Option<String>> = writes
             .iter()
             .map(|write| match write {
@@ -175,6 +191,27 @@ impl Record {
             return Err(RecordError::with(422, OperationOutcome { issues }).into());
         }
         Ok(writes)
+    }
+
+    /// What a patch becomes; it may only be applied by who may update and read.
+    async fn patch_of(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        (kind, id): (ResourceType, &str),
+        if_match: &IfMatch,
+        patch: &Patch,
+    ) -> Result<Write, RecordError> {
+        self.permit(caller, Action::Update, Some(kind), None)
+            .await?;
+        let row = self
+            .to_be_patched(caller, permit, (kind, id), if_match)
+            .await?;
+        Ok(Write::Put {
+            resource: patched(caller, id, patch, &row).await?,
+            expected: Expected::Version(row.version),
+            created: false,
+        })
     }
 
     /// What a conditional create becomes, given what its criteria find.

@@ -211,7 +211,7 @@ async fn all_of_a_transaction_or_nothing() {
         (
             json!({"request": {"method": "PATCH", "url": "Patient/1"}}),
             400,
-            "not-supported",
+            "required",
         ),
         (
             json!({"request": {"method": "POST", "url": "Patient"}}),

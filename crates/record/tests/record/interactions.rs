@@ -835,6 +835,7 @@ async fn the_capability_statement_says_what_is_wired() {
             "search-type",
             "create",
             "update",
+            "patch",
             "delete"
         ]
     );

@@ -16,6 +16,7 @@ mod limits;
 mod linked;
 mod operations;
 mod parts;
+mod patches;
 mod privacy;
 mod searches;
 mod validating;

@@ -1,0 +1,51 @@
+//! The route of `PATCH`: which form of patch a body is.
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use fhir::IssueCode;
+use record::PatchForm;
+
+use super::Doors;
+use super::fhir::{Asked, Path, PathParams, Refused, media_type, refuse, respond};
+
+/// `PATCH Type/id`.
+pub(super) async fn instance(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let path = Path::read(path)?;
+    let (form, body) = form(&asked)?;
+    let preconditions = asked.preconditions()?;
+    let answer = doors
+        .record
+        .patch(
+            &asked.caller,
+            path.kind,
+            path.id(),
+            preconditions,
+            form,
+            &body,
+        )
+        .await?;
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
+
+/// The form of a patch by its media type (R4, section 3.1.0.5), and its body.
+fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
+    if media_type(&asked.parts.headers, header::CONTENT_TYPE) == Some("application/json-patch+json")
+    {
+        return Ok((PatchForm::Json, asked.body.clone()));
+    }
+    match super::format::body(&asked.parts.headers, &asked.body) {
+        Some(Ok(body)) => Ok((PatchForm::Parameters, body)),
+        Some(Err(outcome)) => Err(Refused::Outcome(StatusCode::BAD_REQUEST, outcome)),
+        None => refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            IssueCode::NotSupported,
+            "A patch is application/json-patch+json, or Parameters as application/fhir+json or application/fhir+xml",
+        ),
+    }
+}

@@ -1,0 +1,71 @@
+//! `PATCH` over HTTP: media types, preconditions.
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::house::{assert_outcome, header, house};
+
+#[tokio::test]
+async fn a_patch_in_each_of_its_forms() {
+    let house = house().await;
+    let patient = json!({"resourceType": "Patient", "name": [{"family": "Thornbury"}]});
+    let made = house.sent(Method::POST, "/fhir/r4/Patient", &patient);
+    let made: Value = made
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    let path = format!("/fhir/r4/Patient/{}", made["id"].as_str().expect("an id"));
+    let patch = |kind: &str, body: &str| {
+        house
+            .asked(Method::PATCH, &path)
+            .header("content-type", kind)
+            .body(body.to_owned())
+    };
+    let json_patch = r#"[{"op":"add","path":"/active","value":true}]"#;
+    let answer = patch("application/json-patch+json; charset=utf-8", json_patch)
+        .header("if-match", "W/\"1\"")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        (answer.status().as_u16(), header(&answer, "etag")),
+        (200, "W/\"2\"")
+    );
+    let body: Value = answer.json().await.expect("JSON");
+    assert_eq!(body["active"], true);
+    let stale = patch("application/json-patch+json", json_patch).header("if-match", "W/\"1\"");
+    assert_outcome(stale.send().await.expect("an answer"), 412, "conflict").await;
+
+    let xml = r#"<Parameters xmlns="http://hl7.org/fhir"><parameter><name value="operation"/><part><name value="type"/><valueCode value="replace"/></part><part><name value="path"/><valueString value="Patient.active"/></part><part><name value="value"/><valueBoolean value="false"/></part></parameter></Parameters>"#;
+    let answer = patch("application/fhir+xml", xml)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        (answer.status().as_u16(), header(&answer, "etag")),
+        (200, "W/\"3\"")
+    );
+    let body: Value = answer.json().await.expect("JSON");
+    assert_eq!(body["active"], false);
+
+    let other = patch("text/plain", "x").send().await.expect("an answer");
+    assert_outcome(other, 415, "not-supported").await;
+    let broken = patch("application/json-patch+json", "[")
+        .send()
+        .await
+        .expect("an answer");
+    assert_outcome(broken, 400, "structure").await;
+    let false_test = patch(
+        "application/json-patch+json",
+        r#"[{"op":"test","path":"/active","value":true}]"#,
+    );
+    assert_outcome(
+        false_test.send().await.expect("an answer"),
+        422,
+        "business-rule",
+    )
+    .await;
+    house.end().await;
+}
