@@ -223,8 +223,20 @@ impl Record {
             return Err(full());
         }
         let answer = match look {
-            Look::Read { kind, id } => self.read(caller, kind, &id).await,
-            Look::Version { kind, id, version } => self.version(caller, kind, &id, &version).await,
+            Look::Read {
+                kind,
+                id,
+                parameters,
+            } => self.read_part(caller, kind, &id, &parameters).await,
+            Look::Version {
+                kind,
+                id,
+                version,
+                parameters,
+            } => {
+                self.version_part(caller, kind, &id, &version, &parameters)
+                    .await
+            }
             Look::History {
                 kind,
                 id,

@@ -30,7 +30,7 @@ use fhir::ResourceType;
 use trust::{Action, Agent, Freshness, Permit, Purpose, Target, Trust, Vault};
 
 pub use error::RecordError;
-pub use operations::MetaChange;
+pub use operations::{MetaChange, parameters_of};
 pub use patch::PatchForm;
 pub use validation::Validation;
 

@@ -1,5 +1,6 @@
 //! The entries of a batch or transaction, understood.
 use fhir::patch::Patch;
+use fhir::subset::Subset;
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use serde_json::{Map, Value};
 
@@ -41,11 +42,13 @@ pub(crate) enum Look {
     Read {
         kind: ResourceType,
         id: String,
+        parameters: Vec<(String, String)>,
     },
     Version {
         kind: ResourceType,
         id: String,
         version: String,
+        parameters: Vec<(String, String)>,
     },
     History {
         kind: ResourceType,
@@ -243,21 +246,24 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
         ("GET", path, query) => {
             let parameters = url::pairs(query.unwrap_or(""))
                 .ok_or_else(|| bad(IssueCode::Invalid, "url has a malformed query"))?;
+            let is_part = |(name, _): &(String, String)| Subset::is_parameter(name);
             let look = match path {
                 [_] => Look::Search { kind, parameters },
-                [_, id] if query.is_none() => Look::Read {
+                [_, id] if parameters.iter().all(is_part) => Look::Read {
                     kind,
                     id: (*id).to_owned(),
+                    parameters,
                 },
                 [_, id, "_history"] => Look::History {
                     kind,
                     id: (*id).to_owned(),
                     parameters,
                 },
-                [_, id, "_history", version] if query.is_none() => Look::Version {
+                [_, id, "_history", version] if parameters.iter().all(is_part) => Look::Version {
                     kind,
                     id: (*id).to_owned(),
                     version: (*version).to_owned(),
+                    parameters,
                 },
                 _ => return Err(not_supported(400, "this GET is not supported in a bundle")),
             };

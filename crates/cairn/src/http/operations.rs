@@ -14,12 +14,24 @@ pub(super) fn router() -> Router<Doors> {
     Router::new()
         .route("/{type}/$validate", post(validate))
         .route("/{type}/{id}/$validate", post(validate).get(validate))
-        .route("/{type}/{id}/$meta", get(meta))
-        .route("/{type}/{id}/_history/{version}/$meta", get(meta))
+        .route("/{type}/{id}/$meta", get(meta).post(meta))
+        .route(
+            "/{type}/{id}/_history/{version}/$meta",
+            get(meta).post(meta),
+        )
         .route("/{type}/{id}/$meta-add", post(add))
         .route("/{type}/{id}/$meta-delete", post(delete))
-        .route("/{type}/{id}/$everything", get(everything))
-        .route("/{type}/$lastn", get(lastn))
+        .route("/{type}/{id}/$everything", get(everything).post(everything))
+        .route("/{type}/$lastn", get(lastn).post(lastn))
+}
+
+/// The parameters of an operation that changes nothing, which may be asked for by GET or POST.
+fn parameters(asked: &Asked) -> Result<Vec<(String, String)>, Refused> {
+    let mut parameters = asked.parameters()?;
+    if asked.parts.method == Method::POST && !asked.body.is_empty() {
+        parameters.extend(record::parameters_of(&asked.json()?)?);
+    }
+    Ok(parameters)
 }
 
 async fn meta(
@@ -95,7 +107,7 @@ async fn everything(
     path.only(fhir::ResourceType::Patient)?;
     let answer = doors
         .record
-        .everything(&asked.caller, path.id(), &asked.parameters()?)
+        .everything(&asked.caller, path.id(), &parameters(&asked)?)
         .await?;
     Ok(respond(answer, &asked.parts, &asked.caller.base))
 }
@@ -110,7 +122,11 @@ async fn lastn(
     path.only(fhir::ResourceType::Observation)?;
     let answer = doors
         .record
-        .lastn(&asked.caller, &asked.parameters()?)
+        .lastn(
+            &asked.caller,
+            &parameters(&asked)?,
+            asked.parts.method != Method::POST,
+        )
         .await?;
     Ok(respond(answer, &asked.parts, &asked.caller.base))
 }

@@ -1,6 +1,6 @@
 //! `docs/fhir.md`: what of FHIR R4 is here, as the running server answers it.
 //!
-//! `CAIRN_WRITE_DOCS=1 cargo nextest run -p cairn conformance` writes the page anew; without the
+//! `WRITE_DOCS=1 cargo nextest run -p cairn conformance` writes the page anew; without the
 //! variable the test fails where the page isn't what the server does.
 
 use std::collections::BTreeSet;
@@ -409,7 +409,7 @@ async fn parameters(house: &House, types: &[Value], out: &mut String) {
 }
 
 const INTRODUCTION: &str = "# FHIR R4 here\n
-What the server does of FHIR R4, as it answers itself: a test asks a running server for everything on this page and fails where the page says something else. `CAIRN_WRITE_DOCS=1 cargo nextest run -p cairn conformance` writes it anew. `–` is what is not here; asking for it is an error that says so, never an answer as if it hadn't been asked.
+What the server does of FHIR R4, as it answers itself: a test asks a running server for everything on this page and fails where the page says something else. `WRITE_DOCS=1 cargo nextest run -p cairn conformance` writes it anew. `–` is what is not here; asking for it is an error that says so, never an answer as if it hadn't been asked.
 
 JSON and XML, both ways, by `Accept`, `Content-Type` or `_format`; `_pretty=true` lays either out for people. Parts of a resource by `_summary` and `_elements` on reads, searches, histories, `$everything` and `$lastn`; each says `SUBSETTED`, and is refused when it comes back as a write.
 
@@ -431,7 +431,7 @@ async fn conformance_is_as_the_page_says() {
     let page = page(&house).await;
     house.end().await;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/fhir.md");
-    if std::env::var_os("CAIRN_WRITE_DOCS").is_some() {
+    if std::env::var_os("WRITE_DOCS").is_some() {
         std::fs::write(&file, &page).expect("the page can be written");
     }
     let there = std::fs::read_to_string(&file).unwrap_or_default();

@@ -72,8 +72,30 @@ async fn parts_and_operations_have_their_routes() {
     assert!(next.ends_with("&_pretty=true"), "{next}");
     let rest = get(next.split_once("/fhir/r4/").expect("ours").1).await;
     assert_eq!(rest["entry"][0]["resource"]["resourceType"], "Observation");
+    let posted = json!({"resourceType": "Parameters", "parameter": [
+        {"name": "_count", "valueInteger": 1}, {"name": "_type", "valueString": "Observation"}]});
+    let posted = post(&format!("Patient/{id}/$everything"), &posted).await;
+    assert_eq!(posted["total"], 1);
+    let odd = json!({"resourceType": "Parameters", "parameter": [{"name": "_type", "part": []}]});
+    let odd = house
+        .sent(
+            Method::POST,
+            &format!("/fhir/r4/Patient/{id}/$everything"),
+            &odd,
+        )
+        .send()
+        .await;
+    assert_eq!(odd.expect("an answer").status(), 400);
     let last = get(&format!("Observation/$lastn?patient=Patient/{id}")).await;
     assert_eq!(last["total"], 1);
+    let asked = json!({"resourceType": "Parameters", "parameter": [{"name": "patient", "valueString": format!("Patient/{id}")}]});
+    let last = post("Observation/$lastn", &asked).await;
+    // What came in a body stays out of links.
+    assert!(
+        last["link"][0]["url"]
+            .as_str()
+            .is_some_and(|url| !url.contains(id))
+    );
 
     for path in [
         "Group/1/$everything",

@@ -25,6 +25,8 @@ pub type Request = Box<dyn Fn(&mut Random) -> Call + Send + Sync>;
 pub struct Load {
     /// Answers.
     pub count: usize,
+    /// Resources in bundles that were answered.
+    pub resources: usize,
     /// Answers a second.
     pub rate: f64,
     /// Half of the answers came within this time.
@@ -51,11 +53,11 @@ pub async fn run(
         let (fhir, request) = (fhir.clone(), Arc::clone(&request));
         tasks.push(tokio::spawn(async move {
             let mut random = Random::new(seed ^ ((client as u64) << 40));
-            let mut times_ms = Vec::new();
+            let (mut times_ms, mut resources) = (Vec::new(), 0);
             while started.elapsed() < time {
                 let call = request(&mut random);
                 let asked = Instant::now();
-                let (status, _) = match call {
+                let (status, answer) = match call {
                     Call::Get(path) => fhir.get(&path).await?,
                     Call::Post(path, body) => fhir.post(&path, &body).await?,
                 };
@@ -64,13 +66,16 @@ pub async fn run(
                     "an answer with status {status}"
                 );
                 times_ms.push(asked.elapsed().as_secs_f64() * 1000.0);
+                resources += answer["entry"].as_array().map_or(0, Vec::len);
             }
-            Ok(times_ms)
+            Ok((times_ms, resources))
         }));
     }
-    let mut times_ms = Vec::new();
+    let (mut times_ms, mut resources) = (Vec::new(), 0);
     for task in tasks {
-        times_ms.extend(task.await??);
+        let (times, seen) = task.await??;
+        times_ms.extend(times);
+        resources += seen;
     }
     ensure!(!times_ms.is_empty(), "no answer in time");
     let elapsed_s = started.elapsed().as_secs_f64();
@@ -78,6 +83,7 @@ pub async fn run(
     let at = |share: f64| times_ms[((times_ms.len() - 1) as f64 * share) as usize];
     Ok(Load {
         count: times_ms.len(),
+        resources,
         rate: times_ms.len() as f64 / elapsed_s,
         p50_ms: at(0.5),
         p99_ms: at(0.99),

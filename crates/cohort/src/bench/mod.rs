@@ -52,6 +52,9 @@ pub struct Figure {
     unit: &'static str,
 }
 
+/// All of a patient's record, the one measure whose answers differ in size by much.
+const EVERYTHING: &str = "Patient $everything";
+
 /// Runs everything and prints a table.
 ///
 /// # Errors
@@ -156,6 +159,16 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
             }),
         ),
         (
+            EVERYTHING,
+            Box::new({
+                let ids = ids.patients.clone();
+                move |random: &mut Random| {
+                    let patient = &ids[random.below(patients) as usize];
+                    load::Call::Get(format!("Patient/{patient}/$everything?_count=1000"))
+                }
+            }),
+        ),
+        (
             "create Observation",
             Box::new({
                 let ids = ids.patients.clone();
@@ -187,6 +200,16 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
             cpu as f64 / result.count as f64,
             "ms/request",
         );
+        if name == EVERYTHING {
+            let seconds = result.count as f64 / result.rate;
+            let resources = result.resources as f64;
+            add(&format!("{name}: resources"), resources / seconds, "/s");
+            add(
+                &format!("{name}: server CPU of a resource"),
+                cpu as f64 / resources,
+                "ms",
+            );
+        }
     }
     let (now, peak) = server.memory_kib()?;
     add("memory after all of this", now as f64 / 1024.0, "MiB");

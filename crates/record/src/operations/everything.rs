@@ -14,6 +14,8 @@ use crate::{Answer, Caller, Record, RecordError, is_kept, url};
 /// What is asked of a record.
 struct Asked {
     kinds: Vec<ResourceType>,
+    /// Types outside the record, of which what it refers to is shown.
+    around: Vec<ResourceType>,
     /// Whether the types were named.
     named: bool,
     since: Option<String>,
@@ -37,6 +39,7 @@ fn compartment() -> impl Iterator<Item = ResourceType> {
 fn asked(parameters: &[(String, String)], lenient: bool) -> Result<Asked, RecordError> {
     let mut asked = Asked {
         kinds: Vec::new(),
+        around: Vec::new(),
         named: false,
         since: None,
         count: COUNT_DEFAULT,
@@ -56,10 +59,9 @@ fn asked(parameters: &[(String, String)], lenient: bool) -> Result<Asked, Record
             "_type" => {
                 asked.named = true;
                 for one in value.split(',') {
-                    let kind = ResourceType::parse(one)
-                        .filter(|kind| kind.may_be_patients() && is_kept(*kind));
+                    let kind = ResourceType::parse(one).filter(|kind| is_kept(*kind));
                     let Some(kind) = kind else {
-                        let words = "names what is no type of a patient's record";
+                        let words = "names what is no type that is kept here";
                         return Err(refuse(IssueCode::Value, name, words));
                     };
                     asked.kinds.push(kind);
@@ -77,6 +79,10 @@ fn asked(parameters: &[(String, String)], lenient: bool) -> Result<Asked, Record
         }
         asked.used.push((name.clone(), value.clone()));
     }
+    asked.around = ResourceType::all()
+        .filter(|kind| !kind.may_be_patients() && is_kept(*kind))
+        .filter(|kind| !asked.named || asked.kinds.contains(kind))
+        .collect();
     let wanted = std::mem::take(&mut asked.kinds);
     asked.kinds = compartment()
         .filter(|kind| {
@@ -87,12 +93,16 @@ fn asked(parameters: &[(String, String)], lenient: bool) -> Result<Asked, Record
             }
         })
         .collect();
+    if asked.kinds.is_empty() {
+        let words = "names no type of a patient's record; others come with what refers to them";
+        return Err(refuse(IssueCode::Value, "_type", words));
+    }
     Ok(asked)
 }
 
 impl Record {
     /// `$everything` of a patient: the patient and all resources of their record that the caller may
-    /// search for, by type. Pages are stable: what is there at the first page and not changed since is
+    /// search for, by type; with each page what its rows refer to outside of the record (who, where). Pages are stable: what is there at the first page and not changed since is
     /// on one page exactly.
     ///
     /// # Errors
@@ -140,6 +150,14 @@ impl Record {
             patient: Some(id.to_owned()),
         };
         let permit = self.permit_for(caller, Action::Search, target).await?;
+        // An answer without a type that was named would say that there is nothing of it.
+        let named = asked.kinds.iter().chain(&asked.around);
+        for kind in named.filter(|_| asked.named) {
+            if !permit.allows(Action::Search, *kind) {
+                self.permit(caller, Action::Search, Some(*kind), Some(id.to_owned()))
+                    .await?;
+            }
+        }
         let scope = format!(
             "everything\n{id}\n{:?}\n{:?}",
             asked.since,
@@ -169,7 +187,7 @@ impl Record {
         };
         let page = self
             .vault()
-            .series(&permit, &queries, at, asked.count)
+            .series(&permit, &queries, at, asked.count, &asked.around)
             .await
             .map_err(wrap(caller))?;
 
@@ -189,13 +207,16 @@ impl Record {
         }
         let whole = at.is_none() && page.next.is_none();
         let total = whole.then_some(page.rows.len());
+        let bytes = (page.rows.len() + page.referred.len()) * 4096;
         let mut bundle = BundleWriter::new("searchset", total, &links);
         let base = caller.base.clone();
-        let body = heavy(page.rows.len() * 4096, move || {
-            for row in &page.rows {
+        let body = heavy(bytes, move || {
+            let rows = page.rows.iter().map(|row| (row, "match"));
+            let around = page.referred.iter().map(|row| (row, "include"));
+            for (row, mode) in rows.chain(around) {
                 let (kind, id) = (row.resource.kind(), row.resource.id().unwrap_or_default());
                 let full_url = format!("{base}/{kind}/{id}");
-                bundle.found(Some(&full_url), &part.json(&row.resource), "match");
+                bundle.found(Some(&full_url), &part.json(&row.resource), mode);
             }
             if page.moved {
                 let issues = vec![Issue {

@@ -101,7 +101,8 @@ fn newest(mut rows: Vec<Versioned>, max: usize) -> Vec<Versioned> {
 
 impl Record {
     /// `$lastn` of observations: of each code that the search finds the newest ones, by when they
-    /// were made; `max` of each (one, if not said).
+    /// were made; `max` of each (one, if not said). `open` says that the parameters came in an address;
+    /// what came in a body stays out of the answer's link.
     ///
     /// # Errors
     /// 400, 403, 422 (too costly) when there are more than 10,000 observations to choose among, 500.
@@ -109,6 +110,7 @@ impl Record {
         &self,
         caller: &Caller,
         parameters: &[(String, String)],
+        open: bool,
     ) -> Result<Answer, RecordError> {
         let kind = ResourceType::Observation;
         let mut part = Part::of(Some(kind), parameters)?;
@@ -164,7 +166,11 @@ impl Record {
         let own = parameters
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
-        let link = format!("{}/Observation/$lastn?{}", caller.base, url::query(own));
+        let mut link = format!("{}/Observation/$lastn", caller.base);
+        if open {
+            link.push('?');
+            link.push_str(&url::query(own));
+        }
         let mut bundle = BundleWriter::new("searchset", Some(rows.len()), &[("self", link)]);
         let base = caller.base.clone();
         let body = heavy(rows.len() * 4096, move || {

@@ -79,6 +79,37 @@ fn parameters(body: &[u8]) -> Result<Resource, RecordError> {
     Err(RecordError::with(400, OperationOutcome { issues }))
 }
 
+/// The parameters of an operation that came in a body, `Parameters`, as in an address.
+///
+/// # Errors
+/// 400 when the body is something else, or has a parameter that no address could have.
+pub fn parameters_of(body: &[u8]) -> Result<Vec<(String, String)>, RecordError> {
+    let resource = parameters(body)?;
+    let list = resource.get("parameter").and_then(Value::as_array);
+    let pair = |one: &Value| {
+        let members = one.as_object()?;
+        let name = members.get("name")?.as_str()?;
+        let mut values = members
+            .iter()
+            .filter(|(member, _)| member.starts_with("value"));
+        let value = match (values.next()?.1, values.next()) {
+            (Value::String(text), None) => text.clone(),
+            (Value::Number(number), None) => number.to_string(),
+            (Value::Bool(yes), None) => yes.to_string(),
+            _ => return None,
+        };
+        Some((name.to_owned(), value))
+    };
+    let mut pairs = Vec::new();
+    for one in list.into_iter().flatten() {
+        pairs.push(pair(one).ok_or_else(|| {
+            let words = "has a parameter that is no name with one primitive value";
+            refuse(IssueCode::Value, "Parameters.parameter", words)
+        })?);
+    }
+    Ok(pairs)
+}
+
 /// The parameters of a name.
 fn named<'a>(parameters: &'a Resource, name: &'a str) -> impl Iterator<Item = &'a Value> {
     let list = parameters.get("parameter").and_then(Value::as_array);

@@ -286,6 +286,13 @@ async fn everything_of_a_patient_page_by_page() {
         "SUBSETTED"
     );
 
+    // A type that may not be looked at is refused where it is named.
+    let refused = house
+        .record
+        .everything(&client(), &own, &pairs("_type=AuditEvent"))
+        .await;
+    assert_eq!(wrong(refused).0, 403);
+
     // Each row is decided: what consent hides is on no page. And audited.
     let before = looks_at(&house, &own).await.len();
     everything(&house, &own, "").await;
@@ -299,6 +306,46 @@ async fn everything_of_a_patient_page_by_page() {
         "{left:?}"
     );
     assert!(!left.is_empty());
+}
+
+#[tokio::test]
+async fn everything_brings_what_the_record_refers_to() {
+    let house = House::new().await;
+    let own = house.patient("Berg").await;
+    let organization = house
+        .create(&json!({"resourceType": "Organization", "name": "Ward"}))
+        .await;
+    let doctor = house.create(&json!({"resourceType": "Practitioner"})).await;
+    house.create(&json!({"resourceType": "Practitioner"})).await;
+    for _ in 0..3 {
+        let mut seen = observation(&own, "8867-4");
+        seen["performer"] = json!([{"reference": format!("Practitioner/{doctor}")}, {"reference": format!("Organization/{organization}")}]);
+        house.create(&seen).await;
+    }
+    let around = |pages: &[Value]| -> Vec<String> {
+        let entries = pages
+            .iter()
+            .flat_map(|page| page["entry"].as_array().cloned().unwrap_or_default());
+        entries
+            .filter(|entry| entry["search"]["mode"] == "include")
+            .map(|entry| entry["fullUrl"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let own_url = |kind: &str, id: &str| format!("{}/{kind}/{id}", crate::house::BASE);
+    let pages = everything(&house, &own, "").await;
+    // Each once, and neither counted nor paged.
+    assert_eq!(
+        around(&pages),
+        [
+            own_url("Organization", &organization),
+            own_url("Practitioner", &doctor)
+        ]
+    );
+    assert_eq!(pages[0]["total"], 4);
+    assert_eq!(around(&everything(&house, &own, "_count=2").await).len(), 4);
+    let some = everything(&house, &own, "_type=Observation,Practitioner").await;
+    assert_eq!(around(&some), [own_url("Practitioner", &doctor)]);
+    assert!(around(&everything(&house, &own, "_type=Observation").await).is_empty());
 }
 
 #[tokio::test]
@@ -394,7 +441,7 @@ async fn the_newest_of_each_code() {
     ids.push(house.create(&both).await);
     ids.push(house.create(&at("c", 7)).await);
     let ask = async |query: &str| {
-        let answer = house.record.lastn(&client(), &pairs(query)).await;
+        let answer = house.record.lastn(&client(), &pairs(query), true).await;
         let found = json_of(&answer.unwrap());
         let entries = found["entry"].as_array().cloned().unwrap_or_default();
         assert_eq!(found["total"], entries.len());
@@ -431,7 +478,7 @@ async fn the_newest_of_each_code() {
         "patient=Patient/x&foo=1",
         "patient=Patient/x&_include=Observation:subject",
     ] {
-        let refused = house.record.lastn(&client(), &pairs(query)).await;
+        let refused = house.record.lastn(&client(), &pairs(query), true).await;
         assert_eq!(wrong(refused).0, 400, "{query}");
     }
 }

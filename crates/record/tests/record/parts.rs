@@ -149,3 +149,26 @@ async fn a_count_counts_what_a_list_would_show() {
         .await;
     assert_eq!(wrong(refused), (400, "not-supported".to_owned()));
 }
+
+#[tokio::test]
+async fn reads_of_a_bundle_show_parts_too() {
+    let house = House::new().await;
+    let id = house.patient("Berg").await;
+    let get = |url: String| json!({"request": {"method": "GET", "url": url}});
+    let entries = vec![
+        get(format!("Patient/{id}?_elements=gender")),
+        get(format!("Patient/{id}/_history/1?_summary=text")),
+        get("Patient?_summary=count".to_owned()),
+        get(format!("Patient/{id}?family=x")),
+    ];
+    let answer = house.bundle(&client(), "batch", entries).await.unwrap();
+    for place in 0..2 {
+        let resource = &answer["entry"][place]["resource"];
+        assert!(
+            is_marked(resource) && resource.get("name").is_none(),
+            "{place}"
+        );
+    }
+    assert_eq!(answer["entry"][2]["resource"]["total"], 1);
+    assert_eq!(answer["entry"][3]["response"]["status"], "400 Bad Request");
+}

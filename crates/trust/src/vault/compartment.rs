@@ -1,5 +1,6 @@
 //! Rows of several types under one audit leaf: a patient's compartment, page by page, and a choice
 //! among all that a search finds.
+use fhir::ResourceType;
 use fhir::search::SearchQuery;
 use ledger::Number;
 
@@ -14,6 +15,8 @@ const CHOICE_MAX: usize = 10_000;
 pub struct SeriesPage {
     /// Rows that match and may be seen; of each search newest first.
     pub rows: Vec<Versioned>,
+    /// What the rows refer to, of the types that were asked for; each once a page.
+    pub referred: Vec<Versioned>,
     /// Where the next page starts: the search's place in the series, and where in it.
     pub next: Option<(usize, PageAt)>,
     /// Whether rows of the search that the page begins in were changed since that search began.
@@ -22,7 +25,7 @@ pub struct SeriesPage {
 
 impl Vault {
     /// One page of a series of searches, each checked row by row as in [`Vault::search_at`], all of it
-    /// from one view and under one audit leaf. Searches for types that the permit does not let be
+    /// from one view and under one audit leaf, with what the rows refer to of some types. Searches for types that the permit does not let be
     /// searched find nothing.
     ///
     /// # Errors
@@ -33,6 +36,7 @@ impl Vault {
         queries: &[SearchQuery],
         at: Option<(usize, PageAt)>,
         count: usize,
+        referred: &[ResourceType],
     ) -> Result<SeriesPage, TrustError> {
         let mut hidden = Hidden::default();
         let view = Sight::now(self.ledger().listing()?);
@@ -93,10 +97,25 @@ impl Vault {
                 break;
             }
         }
+        let mut rows: Vec<Versioned> = Vec::new();
+        for page in &mut shown {
+            rows.append(&mut page.rows);
+        }
+        let referred = self
+            .referred(&view, permit, &rows, referred, &mut hidden)
+            .await?;
         drop(view);
-        let pages = self.record_pages(permit, &asked, shown).await?;
+        // One audit leaf for all of it.
+        if let Some(last) = shown.last_mut() {
+            last.rows = rows;
+            last.included = referred;
+        }
+        let last = self.record_pages(permit, &asked, shown).await?.pop();
+        let (rows, referred) =
+            last.map_or_else(Default::default, |last| (last.rows, last.included));
         Ok(SeriesPage {
-            rows: pages.into_iter().flat_map(|page| page.rows).collect(),
+            rows,
+            referred,
             next,
             moved,
         })

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use fhir::ResourceType;
 use fhir::search::{Include, Resources, SearchQuery, can_refer};
+use fhir::{Reference, ResourceType};
+use serde_json::Value;
 
 use super::search::{PAGE_BYTES_MAX, PAGE_PATIENTS_MAX};
 use super::{Hidden, SearchPage, Sight, Vault, Versioned};
@@ -25,6 +26,7 @@ const ASKED_AT_A_TIME: usize = 500;
 const ASKED_MAX: usize = 100_000;
 
 /// What has been found for a page, and how much of what is bounded.
+#[derive(Default)]
 struct Gathered {
     known: Resources,
     rows: Vec<Versioned>,
@@ -128,6 +130,41 @@ impl Vault {
         Ok(())
     }
 
+    /// What rows refer to, of some types; `shown` are there already.
+    pub(super) async fn referred(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        shown: &[Versioned],
+        kinds: &[ResourceType],
+        hidden: &mut Hidden,
+    ) -> Result<Vec<Versioned>, TrustError> {
+        let mut gathered = Gathered::default();
+        let mut wanted = Resources::default();
+        for row in shown {
+            add(&mut gathered.known, row);
+        }
+        for row in shown {
+            references(row.resource.as_value(), &mut |text| {
+                if let Some((kind, id)) = Reference::relative(text)
+                    && kinds.contains(&kind)
+                    && permit.allows(Action::Read, kind)
+                    && !gathered.known.has(kind, id)
+                {
+                    wanted.add(kind, id);
+                }
+            });
+        }
+        for kind in wanted.kinds() {
+            for asked in wanted.chunks(kind, ASKED_AT_A_TIME) {
+                let query = SearchQuery::of_resources(kind, "_id", asked);
+                self.gather(view, permit, query, &mut gathered, hidden)
+                    .await?;
+            }
+        }
+        Ok(gathered.rows)
+    }
+
     /// Adds all rows of a query.
     async fn gather(
         &self,
@@ -165,6 +202,22 @@ impl Vault {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Calls `visit` with each literal reference of a resource.
+fn references<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str)) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| references(item, visit)),
+        Value::Object(members) => {
+            for (name, value) in members {
+                match value {
+                    Value::String(text) if name == "reference" => visit(text),
+                    value => references(value, visit),
+                }
+            }
+        }
+        _ => {}
     }
 }
 

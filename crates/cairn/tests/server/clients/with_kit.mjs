@@ -57,7 +57,6 @@ const everything = await client.operation({
   name: 'everything',
   resourceType: 'Patient',
   id: made.id,
-  method: 'GET',
 });
 assert.equal(everything.total, 7);
 await client.delete({ resourceType: 'Observation', id: [...seen][0] });
