@@ -2,10 +2,11 @@
 //!
 //! What is checked: that FHIR knows each element where it stands, that what is required is there, one
 //! or many, that a choice is made once, JSON types and the formats of primitive values, codes where a
-//! required binding allows only some, and the types that literal references name. What is not:
-//! invariants, whether what references point to is there, profiles, and codes of systems that FHIR
-//! itself doesn't define.
+//! required binding allows only some, the types that literal references name, and that narratives hold
+//! formatting alone. What is not: other invariants, whether what references point to is there,
+//! profiles, and codes of systems that FHIR itself doesn't define.
 
+mod narrative;
 mod primitive;
 #[cfg(test)]
 mod tests;

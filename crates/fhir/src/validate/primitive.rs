@@ -1,5 +1,6 @@
 //! The lexical forms of primitive types (R4, section 2.24.0.1).
 
+use super::narrative::is_harmless;
 use crate::{date, is_id, xml};
 use serde_json::Value;
 
@@ -120,9 +121,13 @@ impl Primitive {
                 "is no uuid: urn:uuid: and 36 digits in small letters",
             ),
             Self::Base64Binary => (is_base64(text), "is no base64"),
-            Self::Xhtml => (
-                xml::is_narrative(text),
+            Self::Xhtml if !xml::is_narrative(text) => (
+                false,
                 "is no well-formed `div` of XHTML with its name space",
+            ),
+            Self::Xhtml => (
+                is_harmless(text),
+                "has more than formatting in it: an element, an attribute or a link that could act",
             ),
             _ => (
                 text.len() <= STRING_MAX || text.chars().count() <= STRING_MAX,
