@@ -135,10 +135,11 @@ impl Vault {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
         let view = Sight::now(self.ledger().view()?);
+        let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
         let wanted = SearchQuery {
             count: CHOICE_MAX,
             total: false,
-            ..query.clone()
+            ..asked.query.into_owned()
         };
         let mut rows = Vec::new();
         let mut before = None;

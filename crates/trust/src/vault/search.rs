@@ -85,6 +85,12 @@ impl Vault {
         before: Option<Number>,
         mut hidden: Option<&mut Hidden>,
     ) -> Result<SearchPage, TrustError> {
+        if !query.links.is_empty() {
+            // Nobody has followed them, and passing over them would find too much.
+            return Err(TrustError::Invalid(
+                "chained parameters and _has can't be used here".to_owned(),
+            ));
+        }
         let tenant = permit.tenant();
         let plan = self.plan(permit, query);
         let mut page = SearchPage {
