@@ -82,11 +82,7 @@ impl Vault {
                     .await?;
             }
             rows += page.rows.len();
-            bytes += page
-                .rows
-                .iter()
-                .map(|row| row.resource.to_json().len())
-                .sum::<usize>();
+            bytes += page.bytes;
             if let Some(before) = page.next.take() {
                 let first = from.map_or(page.as_of, |from| from.first);
                 next = Some((position, PageAt { before, first }));
