@@ -6,6 +6,7 @@ mod doctor;
 mod group;
 mod logs;
 mod nonces;
+mod rotated_on_disk;
 mod rotation;
 mod simulation;
 #[path = "../tests/suite/mod.rs"]

@@ -402,17 +402,33 @@ impl Doctor<'_> {
                 }
             }
         }
+        let mut before = None;
         self.each_row(Table::Posted, |doctor, row| {
             let Write::Posted { at, .. } = row else {
                 return Ok(());
             };
+            let is_another = before.replace(at) == Some(at);
             if !waiting.contains(&at) && !doctor.is_living(at)? {
+                // Told with the first of them, and all go.
+                if is_another {
+                    return Ok(());
+                }
                 doctor.repairable(
                     place_of(at),
                     "is not a newest version, and has a list of tokens",
                     "the list is removed",
                     vec![Write::DropPosted { at }],
                 );
+            } else if is_another {
+                let tokens = doctor.snapshot.posted(at);
+                if let Some(tokens) = doctor.read(place_of(at), tokens)? {
+                    doctor.repairable(
+                        place_of(at),
+                        "has another list of its tokens, behind an earlier key",
+                        "the earlier list is removed",
+                        vec![Write::Posted { at, tokens }],
+                    );
+                }
             }
             Ok(())
         })

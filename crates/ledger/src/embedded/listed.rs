@@ -212,7 +212,8 @@ pub(super) fn changes(row: &[u8], out: &mut Vec<Change>) -> Result<(), LedgerErr
     })
 }
 
-/// Rows that change because documents in them have been superseded, or (in a repair) come back.
+/// Rows that change because documents in them have been superseded, have other tokens, or (in a repair)
+/// come back.
 #[derive(Default)]
 pub(super) struct Edits {
     /// Rows as they are in the store, and as they will be.

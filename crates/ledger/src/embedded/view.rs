@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use fjall::{Keyspace, Readable};
 
 use super::events;
-use super::listed::{self, ListedKey};
+use super::listed::{self, Listed, ListedKey};
 use super::postings::{self, Change, Run};
 use super::rows::{
     blind_key, cursor_key, decode_cursor_key, decode_head, decode_head_key, decode_key_row,
@@ -32,7 +32,7 @@ pub(super) struct FjallSnapshot {
 }
 
 /// The row of `listed` whose last document is the first at or behind a place.
-fn listed_at(
+pub(super) fn listed_at(
     tables: &Tables,
     view: &fjall::Snapshot,
     audit: bool,
@@ -49,20 +49,23 @@ fn listed_at(
     Ok(Some((key, row)))
 }
 
-/// The row that a document's list of tokens is in.
-pub(super) fn listed_row(
+/// The rows that a document's list of tokens is in, and whether that is a row of the audit's documents.
+/// It is one at most, but where token keys were rotated by a program that left the earlier list where it
+/// lay.
+pub(super) fn listed_rows(
     tables: &Tables,
     view: &fjall::Snapshot,
     at: Hit,
-) -> Result<Option<(ListedKey, fjall::Slice)>, LedgerError> {
+) -> Result<Vec<(bool, ListedKey, fjall::Slice)>, LedgerError> {
+    let mut rows = Vec::new();
     for audit in listed::SORTS {
         if let Some((key, row)) = listed_at(tables, view, audit, at)?
             && listed::place_in(&row, at)?.1
         {
-            return Ok(Some((key, row)));
+            rows.push((audit, key, row));
         }
     }
-    Ok(None)
+    Ok(rows)
 }
 
 /// The row whose documents lie around a place.
@@ -219,53 +222,46 @@ impl FjallSnapshot {
 }
 
 impl FjallSnapshot {
-    /// Lists of tokens: those of rows in the order of rows, then those that have a row each.
+    /// Lists of tokens, in the order of places. A document that has several (see [`listed_rows`]) has them
+    /// one after the other, the one that counts first; a page is rather longer than to end between them.
     fn scan_posted(&self, after: Option<&Write>, limit: usize) -> Result<Vec<Write>, LedgerError> {
         let after = match after {
             None => None,
             Some(Write::Posted { at, .. }) => Some(*at),
             Some(_) => return Err(LedgerError::Invalid("a row of another table")),
         };
-        let begun = match after {
-            None => None,
-            Some(at) => listed_row(&self.tables, &self.view, at)?.map(|(key, _)| key),
-        };
-        let mut rows = Vec::new();
-        if after.is_none() || begun.is_some() {
-            let (_, end) = listed::keys(true, (Number(0), Number(u64::MAX)));
-            let from = begun.unwrap_or_default();
-            for guard in self.view.range(&self.tables.listed, from..=end) {
-                let (key, row) = guard.into_inner().map_err(fault)?;
-                for (at, tokens) in listed::decode(&row)? {
-                    let seen = Some(key.as_ref()) == begun.as_ref().map(<[u8; 11]>::as_slice)
-                        && after.is_some_and(|after| at <= after);
-                    if !seen && rows.len() < limit {
-                        rows.push(Write::Posted { at, tokens });
-                    }
+        let begin = after.unwrap_or(Hit {
+            number: Number(0),
+            shard: Shard(0),
+        });
+        // So many of each sort are enough, because each has them in order.
+        let mut rows = Listed::new();
+        for audit in listed::SORTS {
+            let (_, end) = listed::keys(audit, (Number(0), Number(u64::MAX)));
+            let enough = rows.len() + limit;
+            for guard in (self.view).range(&self.tables.listed, listed::key(audit, begin)..=end) {
+                if rows.len() >= enough {
+                    break;
                 }
-                if rows.len() >= limit {
-                    return Ok(rows);
-                }
+                let documents = listed::decode(&guard.value().map_err(fault)?)?;
+                let behind = |(at, _): &(Hit, _)| after.is_none_or(|after| *at > after);
+                rows.extend(documents.into_iter().filter(behind));
             }
         }
-        let from = match after.filter(|_| begun.is_none()) {
-            None => Vec::new(),
-            Some(at) => [place_key(at).as_slice(), &[0]].concat(),
-        };
-        let left = limit - rows.len();
-        rows.extend(self.page(
-            &self.tables.posted,
-            &from,
-            &[0xff; 11],
-            left,
-            |key, value| {
-                Ok(Write::Posted {
-                    at: decode_place(key, "posted")?,
-                    tokens: decode_tokens(value)?,
-                })
-            },
-        )?);
-        Ok(rows)
+        let from = after.map_or_else(Vec::new, |at| [place_key(at).as_slice(), &[0]].concat());
+        let to = [0xff; 11];
+        let posted = self.page(&self.tables.posted, &from, &to, limit, |key, value| {
+            Ok((decode_place(key, "posted")?, decode_tokens(value)?))
+        });
+        rows.extend(posted?);
+        // Those of one place stay in the order of `posted` below.
+        rows.sort_by_key(|(at, _)| *at);
+        if let Some((last, _)) = limit.checked_sub(1).and_then(|last| rows.get(last)) {
+            let last = *last;
+            rows.truncate(rows.partition_point(|(at, _)| *at <= last));
+        }
+        let row = |(at, tokens)| Write::Posted { at, tokens };
+        Ok(rows.into_iter().map(row).collect())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use fjall::Readable;
+
 use super::events::{self, Repairs};
 use super::listed::{self, Edits, Listed};
 use super::postings::Change;
@@ -53,28 +55,23 @@ impl Tables {
         let view = self.database.snapshot();
         let mut edits = Edits::default();
         for at in lists.dropped {
-            match view::listed_row(self, &view, at)? {
-                Some((key, row)) => edits.row(key, &row)?.retain(|(place, _)| *place != at),
-                None => batch.remove(&self.posted, place_key(at).as_slice()),
-            }
+            self.take_out(batch, &view, &mut edits, at)?;
         }
         let mut new = NewLists::default();
+        let mut homeless: [Listed; 2] = Default::default();
         for (audit, mut come) in listed::SORTS.into_iter().zip(lists.come) {
             come.sort_unstable_by_key(|(at, _)| *at);
-            // In the order of numbers, but for repairs.
+            // In the order of numbers, but for lists that take another's place, and repairs.
             let old = come.partition_point(|(at, _)| at.number <= last);
             for (at, tokens) in come.drain(..old) {
+                let audit = self.take_out(batch, &view, &mut edits, at)? || audit;
                 match view::listed_around(self, &view, audit, at)? {
                     Some((key, row)) => {
                         let row = edits.row(key, &row)?;
-                        row.retain(|(place, _)| *place != at);
                         let place = row.partition_point(|(place, _)| *place < at);
                         row.insert(place, (at, tokens));
                     }
-                    None => {
-                        let row = listed::encode(&[(at, tokens)]);
-                        batch.insert(&self.listed, listed::key(audit, at).as_slice(), row);
-                    }
+                    None => homeless[usize::from(audit)].push((at, tokens)),
                 }
             }
             for documents in listed::rows(&come, audit) {
@@ -88,6 +85,9 @@ impl Tables {
                 }
             }
         }
+        for (audit, homeless) in listed::SORTS.into_iter().zip(homeless) {
+            self.house(batch, &view, audit, homeless)?;
+        }
         for (old, new) in edits.finish() {
             if new.as_ref().is_none_or(|(key, _)| *key != old) {
                 batch.remove(&self.listed, old.as_slice());
@@ -97,6 +97,53 @@ impl Tables {
             }
         }
         Ok(new)
+    }
+
+    /// Takes a document's list of tokens out of wherever it lies, so that there is never a second one;
+    /// whether it lay in a row of the audit's documents.
+    fn take_out(
+        &self,
+        batch: &mut fjall::OwnedWriteBatch,
+        view: &fjall::Snapshot,
+        edits: &mut Edits,
+        at: Hit,
+    ) -> Result<bool, LedgerError> {
+        let mut is_audit = false;
+        for (audit, key, row) in view::listed_rows(self, view, at)? {
+            edits.row(key, &row)?.retain(|(place, _)| *place != at);
+            is_audit |= audit;
+        }
+        let key = place_key(at);
+        if view.contains_key(&self.posted, key).map_err(fault)? {
+            batch.remove(&self.posted, key.as_slice());
+        }
+        Ok(is_audit)
+    }
+
+    /// Puts lists that lie within no row into new ones. None of these may reach over one that is there: a
+    /// list is looked for in the first row that ends at or behind its place.
+    fn house(
+        &self,
+        batch: &mut fjall::OwnedWriteBatch,
+        view: &fjall::Snapshot,
+        audit: bool,
+        mut homeless: Listed,
+    ) -> Result<(), LedgerError> {
+        homeless.sort_unstable_by_key(|(at, _)| *at);
+        while let [(first, _), ..] = homeless.as_slice() {
+            let next = view::listed_at(self, view, audit, *first)?.map(|(key, _)| key);
+            let rest = homeless
+                .partition_point(|(at, _)| next.is_none_or(|next| listed::key(audit, *at) <= next));
+            let rest = homeless.split_off(rest);
+            for documents in listed::rows(&homeless, audit) {
+                if let [.., (end, _)] = documents {
+                    let row = listed::encode(documents);
+                    batch.insert(&self.listed, listed::key(audit, *end).as_slice(), row);
+                }
+            }
+            homeless = rest;
+        }
+        Ok(())
     }
 
     /// Puts events into rows. `last` is as for [`Tables::write_lists`].
@@ -142,8 +189,17 @@ impl Tables {
 }
 
 #[cfg(test)]
+impl super::FjallBackend {
+    /// Gives a document one more list of tokens, where the first store formats had them.
+    pub(crate) fn list_again(&self, at: Hit, tokens: &[crate::Token]) {
+        let row = super::rows::encode_tokens(tokens);
+        self.tables.posted.insert(place_key(at), row).unwrap();
+    }
+}
+
+#[cfg(test)]
 mod tests {
-    use super::super::FjallBackend;
+    use super::super::{FjallBackend, listed as rows_of_lists};
     use crate::backend::{Backend, Head, HeadKey, Home, Snapshot, Table, Write};
     use crate::{Event, Hit, Kind, Number, Shard, TenantId, Token};
 
@@ -314,5 +370,123 @@ mod tests {
         check(again(14), &[10, 11, 12, 13, 14, 20], &events);
         let gone = [10, 11, 12, 13, 14].map(drop_of).concat();
         check(gone, &[20], &events);
+    }
+
+    /// As token keys were once rotated: the earlier list stays among the audit's, or in a row of its own.
+    #[test]
+    fn of_several_lists_one_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || FjallBackend::open(&folder.path().join("store"), 1 << 20).unwrap();
+        let backend = open();
+        let together = [
+            (10, false),
+            (11, false),
+            (12, true),
+            (13, true),
+            (14, false),
+        ];
+        let writes = together.map(|(number, audit)| document(number, audit));
+        backend.apply(writes.concat()).unwrap();
+        backend.apply(document(20, false)).unwrap();
+        let newer = |number| vec![Token(7), Token(number), Token(900)];
+        let (key, _) = rows_of_lists::keys(false, (Number(14), Number(14)));
+        let key = [&key[..10], &[1]].concat();
+        let row = backend.tables.listed.get(&key).unwrap().unwrap();
+        let mut documents = rows_of_lists::decode(&row).unwrap();
+        documents.insert(2, (at(13), newer(13)));
+        (backend
+            .tables
+            .listed
+            .insert(&key, rows_of_lists::encode(&documents)))
+        .unwrap();
+        backend.list_again(at(11), &[Token(3)]);
+        backend.list_again(at(20), &[Token(3)]);
+        let pages = |backend: &FjallBackend, limit| {
+            let rows = backend.snapshot();
+            let mut lists = Vec::new();
+            let mut after = None;
+            loop {
+                let page = rows.scan(Table::Posted, after.as_ref(), limit).unwrap();
+                let Some(last) = page.last() else { break };
+                after = Some(last.clone());
+                for row in page {
+                    let Write::Posted { at, tokens } = row else {
+                        panic!("{row:?}");
+                    };
+                    lists.push((at.number.0, tokens));
+                }
+            }
+            lists
+        };
+        let numbers = |lists: &[(u64, Vec<Token>)]| -> Vec<u64> {
+            lists.iter().map(|(number, _)| *number).collect()
+        };
+        for limit in 1..9 {
+            let lists = pages(&backend, limit);
+            assert_eq!(numbers(&lists), [10, 11, 11, 12, 13, 13, 14, 20, 20]);
+            // The one that counts comes first.
+            for pair in lists.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+                assert_eq!(backend.snapshot().posted(at(pair[0].0)).unwrap(), pair[0].1);
+            }
+        }
+        // Another in their place, and they go.
+        let put = |number| Write::Posted {
+            at: at(number),
+            tokens: newer(number),
+        };
+        backend.apply(vec![put(13), put(11), put(12)]).unwrap();
+        backend
+            .apply(vec![Write::DropPosted { at: at(20) }])
+            .unwrap();
+        drop(backend);
+        let backend = open();
+        for limit in 1..9 {
+            let lists = pages(&backend, limit);
+            assert_eq!(numbers(&lists), [10, 11, 12, 13, 14]);
+            for (number, tokens) in lists
+                .into_iter()
+                .filter(|(number, _)| (11..14).contains(number))
+            {
+                assert_eq!(tokens, newer(number));
+            }
+        }
+        // Each among its like: what is superseded is not written anew with what never is.
+        let (from, to) = rows_of_lists::keys(true, (Number(0), Number(u64::MAX)));
+        let audits = backend.tables.listed.range(from..=to);
+        let audits: Vec<u64> = audits
+            .flat_map(|row| rows_of_lists::decode(&row.value().unwrap()).unwrap())
+            .map(|(at, _)| at.number.0)
+            .collect();
+        assert_eq!(audits, [12, 13]);
+    }
+
+    /// Lists that come when there is none share rows, and none of these hides what lies between.
+    #[test]
+    fn lists_without_a_row_are_housed_between_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = FjallBackend::open(&folder.path().join("store"), 1 << 20).unwrap();
+        for number in 10..30 {
+            let mut writes = document(number, false);
+            if ![15, 16, 22].contains(&number) {
+                writes.retain(|write| !matches!(write, Write::Posted { .. }));
+            }
+            backend.apply(writes).unwrap();
+        }
+        assert_eq!(listed(&*backend.snapshot()), [15, 16, 22]);
+        let there = [15, 16, 22];
+        let missing = (10..30).filter(|number| !there.contains(number));
+        let put = |number| Write::Posted {
+            at: at(number),
+            tokens: tokens(number),
+        };
+        backend.apply(missing.map(put).collect()).unwrap();
+        let rows = backend.snapshot();
+        assert_eq!(listed(&*rows), Vec::from_iter(10..30));
+        for number in 10..30 {
+            assert_eq!(rows.posted(at(number)).unwrap(), tokens(number));
+        }
+        let (from, to) = rows_of_lists::keys(false, (Number(0), Number(u64::MAX)));
+        // Three of old, and what lay before, between, and behind them.
+        assert_eq!(backend.tables.listed.range(from..=to).count(), 3 + 3);
     }
 }
