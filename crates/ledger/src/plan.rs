@@ -284,6 +284,8 @@ pub(crate) struct Group<'a> {
     /// Versions that were superseded and whose tokens a backup has yet to take.
     stale: Vec<Hit>,
     rows: Vec<Write>,
+    /// Versions whose lists of tokens others have taken the place of.
+    relisted: HashSet<Hit>,
     /// What goes of the redo log.
     trimmed: Vec<Write>,
     /// Where keys are others than before.
@@ -313,6 +315,7 @@ impl<'a> Group<'a> {
             metas: BTreeMap::new(),
             passed: HashSet::new(),
             stale: Vec::new(),
+            relisted: HashSet::new(),
             trimmed: Vec::new(),
             keys_changed: BTreeSet::new(),
             layers: None,
@@ -745,10 +748,17 @@ impl<'a> Group<'a> {
             self.trimmed = self.planned.redo.keep_small(self.snapshot)?;
         }
         let passed = &self.passed;
+        let gone: HashSet<Hit> = (self.trimmed.iter())
+            .filter_map(|write| match write {
+                Write::DropPosted { at } => Some(*at),
+                _ => None,
+            })
+            .collect();
         let mut writes = self.rows;
-        if !passed.is_empty() {
+        if !passed.is_empty() || !gone.is_empty() {
             writes.retain(|write| match write {
-                Write::Posting { at, .. } | Write::Posted { at, .. } => !passed.contains(at),
+                Write::Posting { at, .. } => !passed.contains(at),
+                Write::Posted { at, .. } => !passed.contains(at) && !gone.contains(at),
                 _ => true,
             });
         }

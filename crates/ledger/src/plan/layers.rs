@@ -122,7 +122,7 @@ impl Group<'_> {
         if self.layer_state(tenant)? != from {
             return Ok(false);
         }
-        let mut writes = Vec::new();
+        let (mut writes, mut relisted) = (Vec::new(), Vec::new());
         for Retoken {
             at,
             key,
@@ -142,18 +142,25 @@ impl Group<'_> {
             };
             // What was superseded in this group is on its way out, unless a backup waits for it.
             let is_going = !newest && !self.state.redo.on;
-            if is_going || self.snapshot.posted(at)? != listed {
+            if is_going || self.relisted.contains(&at) || self.snapshot.posted(at)? != listed {
                 continue;
             }
-            if newest && !listed.is_empty() {
+            let add = tokens.iter().filter(|token| !listed.contains(token));
+            if !newest {
+                // Its postings went when it was superseded. Those that have no row of their own yet are told
+                // from its list when the store is opened next, so that none of these is one has to be said
+                // after it.
+                writes.extend(add.map(|token| Write::DropPosting { token: *token, at }));
+            } else if !listed.is_empty() {
                 let drop = listed.iter().filter(|token| !tokens.contains(token));
                 writes.extend(drop.map(|token| Write::DropPosting { token: *token, at }));
-                let add = tokens.iter().filter(|token| !listed.contains(token));
                 writes.extend(add.map(|token| Write::Posting { token: *token, at }));
             }
+            relisted.push(at);
             writes.push(Write::Posted { at, tokens });
         }
         // From here on nothing fails.
+        self.relisted.extend(relisted);
         self.rows.append(&mut writes);
         if from != to {
             self.set_layer_state(tenant, to);

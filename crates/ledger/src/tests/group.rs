@@ -367,3 +367,68 @@ fn a_scrub_that_becomes_due_is_not_taken_for_another() {
         .collect();
     assert_eq!(due.len(), 3);
 }
+
+/// A list that a backup has taken goes while it is about to be moved, in either order of asking.
+#[tokio::test]
+async fn what_goes_is_not_moved_in_the_same_group() {
+    use super::suite::{OBSERVATION, put};
+    use crate::plan::{Group, Retoken, Retokening};
+    let backend = Gated::new();
+    let ledger = on(&backend).await;
+    let files: Arc<dyn crate::BackupTarget> = Arc::new(super::suite::backup::Files::default());
+    ledger.backup(files, false, |_| {}).await.unwrap();
+    let first = Expected::Absent;
+    let old = put(&ledger, OBSERVATION, "o", "p", first, "1", &["a"]).await;
+    let second = Expected::Version(1);
+    put(&ledger, OBSERVATION, "o", "p", second, "2", &["b"]).await;
+    ledger.close().await.unwrap();
+    let state = crate::writer::load_state(&backend.inner).unwrap();
+    let rows = backend.snapshot();
+    let listed = rows.posted(old).unwrap();
+    assert!(!listed.is_empty() && state.redo.on);
+    let rows_of = backend.inner.rows();
+    let (key, _) = rows_of.superseded.keys().next().unwrap();
+    let wrap = |_: &crate::data_keys::DataKey| Ok(Vec::new());
+    for trimmed in [false, true] {
+        let mut group = Group::new(&*rows, &state, 0, &wrap);
+        let layers = group.layer_state(TENANT).unwrap();
+        if trimmed {
+            assert!(group.trim_redo(u64::MAX).unwrap());
+        }
+        let moved: Vec<_> = (listed.iter().map(|token| crate::Token(!token.0))).collect();
+        // Two processes may ask for the same.
+        for _ in 0..2 {
+            let retokening = Retokening {
+                tenant: TENANT,
+                from: layers,
+                to: layers,
+                rows: vec![Retoken {
+                    at: old,
+                    key: Some(*key),
+                    listed: listed.clone(),
+                    tokens: moved.clone(),
+                }],
+                metas: Vec::new(),
+            };
+            assert!(group.retoken(retokening).unwrap());
+        }
+        let writes = group.finish().unwrap().writes;
+        let names: std::collections::HashSet<_> = writes.iter().map(row_name).collect();
+        assert_eq!(
+            names.len(),
+            writes.len(),
+            "a row is named twice: {writes:?}"
+        );
+        let goes = |write: &Write| matches!(write, Write::DropPosted { at } if *at == old);
+        let stays = |write: &Write| matches!(write, Write::Posted { at, .. } if *at == old);
+        assert_eq!(
+            (writes.iter().any(goes), writes.iter().any(stays)),
+            (trimmed, !trimmed)
+        );
+        // Nobody finds it by what its list says from now on.
+        for token in moved {
+            let is_gone = |write: &Write| matches!(write, Write::DropPosting { token: of, at } if (*of, *at) == (token, old));
+            assert!(writes.iter().any(is_gone), "{writes:?}");
+        }
+    }
+}

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::rotation::{OLD, open};
-use super::suite::{self, AUDIT, OBSERVATION, TENANT, audit, code, put, token_of};
+use super::suite::{self, AUDIT, OBSERVATION, TENANT, assert_sound, audit, code, put, token_of};
 use super::{on_disk, options};
 use crate::backend::{Backend, Snapshot, Table, Write};
 use crate::doctor::doctor_on;
 use crate::embedded::FjallBackend;
 use crate::{
-    Commit, DoctorReport, Expected, Hit, Ledger, ManualClock, Query, RootKey, Shard,
+    Commit, DoctorReport, Expected, FolderTarget, Hit, Ledger, ManualClock, Query, RootKey, Shard,
     Token,
 };
 
@@ -202,6 +202,66 @@ async fn a_store_of_format_1_rotates() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_format_2_rotates() {
     rotates_from_format(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_superseded_version_that_a_backup_waits_for_stays_unfound() {
+    // A chain of before the first rotation is not gone on with, and holds the lists that wait for it.
+    waits_for_a_backup(false).await;
+    waits_for_a_backup(true).await;
+}
+
+async fn waits_for_a_backup(goes_on: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let target = Arc::new(FolderTarget::create(files.path()).unwrap());
+    let (backend, ledger) = on_disk(folder.path()).await;
+    if goes_on {
+        ledger.rotate_token_keys(TENANT, &|_| {}).await.unwrap();
+    }
+    let write = async |id: &str, expected, codes: &[&str]| {
+        put(&ledger, OBSERVATION, id, "p", expected, "x", codes).await
+    };
+    let (first, second) = (Expected::Absent, Expected::Version(1));
+    write("o1", first, &["all", "old"]).await;
+    write("o2", first, &["all", "old"]).await;
+    ledger.backup(target.clone(), false, |_| {}).await.unwrap();
+    let old = write("o3", first, &["all", "old"]).await;
+    let new = write("o3", second, &["all"]).await;
+    write("o1", second, &["all"]).await;
+    let answers = all(&ledger).await;
+    assert!(answers[0].contains(&new) && !answers[0].contains(&old));
+    assert_eq!(answers[1].len(), 1);
+    ledger.close().await.unwrap();
+    drop((backend, ledger));
+    for _ in 0..2 {
+        let (backend, ledger) = reopen(folder.path());
+        ledger.rotate_token_keys(TENANT, &|_| {}).await.unwrap();
+        assert_eq!(all(&ledger).await, answers);
+        assert!(lists(&backend).iter().any(|(at, _)| *at == old));
+        ledger.close().await.unwrap();
+        drop((backend, ledger));
+        let (backend, ledger) = reopen(folder.path());
+        assert_eq!(all(&ledger).await, answers);
+        ledger.close().await.unwrap();
+        drop((backend, ledger));
+        is_sound(folder.path()).await;
+    }
+    let (backend, ledger) = reopen(folder.path());
+    ledger.backup(target, false, |_| {}).await.unwrap();
+    assert_sound(&ledger).await;
+    let waits = lists(&backend).iter().any(|(at, _)| *at == old);
+    assert_eq!(waits, !goes_on);
+    ledger.close().await.unwrap();
+    drop((backend, ledger));
+    let (backend, ledger) = reopen(folder.path());
+    assert_eq!(all(&ledger).await, answers);
+    if goes_on {
+        stored(&backend);
+    }
+    ledger.close().await.unwrap();
+    drop((backend, ledger));
+    is_sound(folder.path()).await;
 }
 
 /// Before, a rotation left each list where it lay and wrote another: what it has left is found, and goes.
