@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Backend, Head, HeadKey, Home, Snapshot, SubjectKey};
+use crate::backend::{Backend, Head, HeadKey, Home, SharedStore, Snapshot, SubjectKey};
 use crate::keys::TenantKeys;
 use crate::prepare::same;
 use crate::reads::MAX_ROWS;
@@ -234,8 +234,9 @@ impl View {
         self.fetched(&keys, at, row, head)
     }
 
-    /// Opens the document versions of the first of some places, of as many as are well opened at once
-    /// and at least one: how each turns out, as [`View::fetch`] would say. Over a network that takes
+    /// Opens what a search of this view has found at the first of some places, at as many as are well
+    /// opened at once and at least one: how each turns out, as [`View::fetch`] would say, but that a
+    /// version is `None` if it is not the newest one, whatever it was found by. Over a network that takes
     /// two or three round trips for all of them; where the store answers in place, it is one document.
     ///
     /// # Errors
@@ -271,8 +272,15 @@ impl View {
             });
             self.core.warm_keys(&*self.backend, &keys, subjects)?;
         }
+        // On several servers a head is read at a later moment than the search: what was the newest version
+        // then is still what was found.
+        let is_of_one_moment = !(self.backend.shared()).is_some_and(SharedStore::is_spread);
         Ok((places.iter().zip(rows).zip(heads))
-            .map(|((at, row), head)| self.fetched(&keys, *at, row, head))
+            .map(|((at, row), head)| {
+                let is_newest = head.is_none_or(|head| head.at == *at) || !is_of_one_moment;
+                let stored = self.fetched(&keys, *at, row, head)?;
+                Ok(stored.filter(|_| is_newest))
+            })
             .collect())
     }
 

@@ -1,7 +1,9 @@
 //! Rows changed behind the ledger's back have to be found and named.
 
 use super::Memory;
-use super::suite::{OBSERVATION, PATIENT, Store, TENANT, commit_of, draft, of, ready};
+use super::suite::{
+    OBSERVATION, PATIENT, Store, TENANT, commit_of, draft, of, put, ready, token_of,
+};
 use crate::memory_backend::Rows;
 use crate::{Commit, Expected, Hit, Ledger, LedgerError, OutboxDraft, OutboxKey, Owner, Shard};
 
@@ -382,4 +384,29 @@ async fn an_outbox_entry_that_cannot_be_opened_hides_no_other() {
         ledger.outbox_due(4, 99, 9).await,
         Err(LedgerError::Damaged(_))
     ));
+}
+
+/// Whatever postings say, a search shows no version but the newest.
+#[tokio::test]
+async fn a_superseded_version_that_is_found_is_not_shown() {
+    let store = Memory::new();
+    let ledger = ready(&store).await;
+    let (first, second) = (Expected::Absent, Expected::Version(1));
+    let old = put(&ledger, OBSERVATION, "o", "p", first, "1", &["a"]).await;
+    let new = put(&ledger, OBSERVATION, "o", "p", second, "2", &["a"]).await;
+    let token = token_of(&ledger, "a");
+    store.backend.edit(|rows| {
+        rows.postings.insert((token, !old.number.0, old.shard), ());
+    });
+    let view = ledger.view().unwrap();
+    let query = crate::Query::Token(token);
+    let hits = view.search(TENANT, &query, None, None, 9).await.unwrap();
+    assert_eq!(hits, [new, old]);
+    for (hit, shown) in [(new, Some(2)), (old, None)] {
+        let mut opened = view.fetch_some(TENANT, &[hit]).await.unwrap();
+        let stored = opened.remove(0).unwrap();
+        assert_eq!(stored.map(|stored| stored.version), shown);
+        // By its place it is still there, for those who follow the feed.
+        assert!(view.fetch(TENANT, hit).await.unwrap().is_some());
+    }
 }

@@ -240,17 +240,23 @@ pub(super) async fn find<T: DeserializeOwned>(
     query: &Query,
     most: usize,
 ) -> Result<Vec<Kept<T>>, TrustError> {
+    // Of one moment, so that what is found is the newest version when it is opened.
+    let view = ledger.view()?;
     let mut found = Vec::new();
     let mut before = None;
     while found.len() < most {
         let wanted = (most - found.len()).min(FIND_AT_ONCE);
-        let hits = ledger.search(tenant, query, before, None, wanted).await?;
-        for hit in &hits {
-            let Some(stored) = ledger.fetch(tenant, *hit).await? else {
-                continue;
-            };
-            if stored.kind == kind && !stored.deleted {
-                found.push(kept(kind, stored)?);
+        let hits = view.search(tenant, query, before, None, wanted).await?;
+        let mut opened = 0;
+        while opened < hits.len() {
+            for outcome in view.fetch_some(tenant, &hits[opened..]).await? {
+                opened += 1;
+                if let Some(stored) = outcome?
+                    && stored.kind == kind
+                    && !stored.deleted
+                {
+                    found.push(kept(kind, stored)?);
+                }
             }
         }
         match hits.last() {

@@ -616,12 +616,9 @@ impl Vault {
     }
 }
 
-/// Opens a place; what was sealed with a destroyed key is gone.
+/// Opens a hit of a search; what was sealed with a destroyed key is gone.
 async fn fetch_in(view: &View, tenant: TenantId, hit: Hit) -> Result<Option<Stored>, LedgerError> {
-    match view.fetch(tenant, hit).await {
-        Err(LedgerError::KeyDestroyed) => Ok(None),
-        other => other,
-    }
+    Ahead::default().first_of(view, tenant, &[hit]).await
 }
 
 /// Hits as they are opened one after the other: where the store is behind a network, some ahead of who
