@@ -27,9 +27,14 @@ use crate::{LedgerError, Number};
 const MARKS: usize = 1024;
 /// Of those that were made closer together than this, one in between is not kept.
 const APART: Duration = Duration::from_millis(20);
-/// For how long a group can be under way: longer than anything in it may wait. Only where ids of
-/// transactions say nothing, because the tables are spread over several servers.
+/// For how long a group is under way at most, from its first lock to its COMMIT's answer. Only where ids
+/// of transactions say nothing, because the tables are spread over several servers. Twice
+/// [`OPENED_WITHIN`], so that half of it is left for the writes, which wait for no lock: nothing bounds
+/// how long servers take over these, so with one that takes longer a list can miss that it has `moved`.
 const UNDER_WAY: Duration = Duration::from_secs(60);
+/// How soon a group has to have all that it waits for, there: it locks its shards one by one, each of which
+/// may take as long as a lock may, so the time of all is bounded here. One that took longer writes nothing.
+const OPENED_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy)]
 struct Mark {
@@ -74,6 +79,18 @@ pub(super) fn one(rows: &[tokio_postgres::Row]) -> Result<i64, LedgerError> {
         table: "shard",
     }
     .get(0)
+}
+
+/// Whether a group whose shards were free after so long may write: its numbers may else be below a
+/// horizon that has been given.
+pub(super) fn is_in_time(took: Duration) -> Result<(), LedgerError> {
+    if took <= OPENED_WITHIN {
+        return Ok(());
+    }
+    Err(LedgerError::Storage(format!(
+        "the shards of a commit were not free within {} s, and nothing was written",
+        OPENED_WITHIN.as_secs()
+    )))
 }
 
 impl Horizon {
@@ -124,6 +141,16 @@ impl Horizon {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_of_the_time_under_way_is_for_the_writes() {
+        assert!(is_in_time(UNDER_WAY / 2).is_ok());
+        let late = is_in_time(UNDER_WAY / 2 + Duration::from_millis(1));
+        assert!(
+            matches!(&late, Err(LedgerError::Storage(why)) if why.contains("nothing was written")),
+            "{late:?}"
+        );
+    }
 
     #[test]
     fn a_horizon_is_the_newest_mark_below_what_is_not_seen() {

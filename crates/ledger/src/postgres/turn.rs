@@ -38,6 +38,7 @@ const SETTLE_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) struct PgTurn {
     server: Arc<Server>,
+    began: Instant,
     held: Arc<Mutex<Held>>,
     snapshot: PgSnapshot,
     last: Number,
@@ -439,6 +440,7 @@ fn writing(
 impl PgTurn {
     /// Waits for the shards and reads what the group needs.
     pub(super) fn begin(server: &Arc<Server>, touched: Touched) -> Result<Self, LedgerError> {
+        let began = Instant::now();
         let (statements, parts) = if server.is_spread {
             let (statements, parts) = opening_by_shard(&touched)?;
             (statements, Some(parts))
@@ -499,6 +501,7 @@ impl PgTurn {
         } = standing;
         Ok(Self {
             server: Arc::clone(server),
+            began,
             snapshot: PgSnapshot::within(server, Arc::clone(&held), fetched),
             held,
             last,
@@ -531,6 +534,9 @@ impl Turn for PgTurn {
         writes: Vec<Write>,
         trees: &BTreeMap<Shard, Tree>,
     ) -> Result<(), LedgerError> {
+        if self.server.is_spread {
+            horizon::is_in_time(self.began.elapsed())?;
+        }
         let (statements, witness) = writing(&self.server, writes, trees)?;
         let (server, held) = (Arc::clone(&self.server), Arc::clone(&self.held));
         self.server.wait(async move {
