@@ -97,6 +97,12 @@ impl Held {
         count.is_some_and(|count| count.load(Ordering::SeqCst) > 0)
     }
 
+    /// As if so much were under way on a shard.
+    #[cfg(test)]
+    pub(crate) fn set_under_way(&self, shard: Shard, count: u64) {
+        self.under_way[usize::from(shard.0)].store(count, Ordering::SeqCst);
+    }
+
     /// The epoch under which a shard is held; zero where all are looked at.
     pub(crate) fn lease(&self, shard: Shard) -> Option<u64> {
         if self.is_leasing() {
