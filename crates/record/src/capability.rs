@@ -110,6 +110,7 @@ impl Record {
                      search or history ends early where resources are large. An update may use If-Match or If-None-Match; \
                      without them the last one wins. A history shows each version as the PUT or DELETE that would make it. \
                      Modifiers: {}. \
+                     _sort takes up to five parameters, for up to 10,000 matches. \
                      References can be chained and _has be used, up to five deep. \
                      Unknown search parameters are refused unless Prefer: handling=lenient is sent.",
                     modifiers_in_words(),

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fhir::search::{Operand, SearchQuery};
 use fhir::{Issue, IssueCode, OperationOutcome, Reference, ResourceType, Severity};
-use ledger::{Kind, Number, TenantId};
-use trust::{Action, PageAt, Permit};
+use ledger::{Hit, Kind, Number, Shard, TenantId};
+use trust::{Action, PageAt, Permit, SortedAt};
 
 use crate::part::Part;
 use crate::render::BundleWriter;
@@ -108,6 +108,23 @@ struct Sealed {
     parameters: Vec<(String, String)>,
     /// Numbers of [`PageAt`]; nothing for the first page.
     place: Option<(u64, u64)>,
+    /// Of a sorted search: the shard of [`SortedAt`].
+    #[serde(default)]
+    shard: u64,
+}
+
+/// Numbers of [`PageAt`], and the shard of [`SortedAt`], which counts in a sorted search only.
+type Place = (u64, u64, u64);
+
+fn sorted_at((number, first, shard): Place) -> Result<SortedAt, RecordError> {
+    let shard = u16::try_from(shard).map_err(|_| bad_cursor())?;
+    Ok(SortedAt {
+        last: Hit {
+            number: Number(number),
+            shard: Shard(shard),
+        },
+        first: Number(first),
+    })
 }
 
 fn purpose(permit: &Permit, kind: ResourceType) -> String {
@@ -209,23 +226,32 @@ impl Record {
             kind,
             scope: &scope,
         };
+        let is_sorted = !query.sort.is_empty();
         let place = match (&sealed, &given) {
-            (Some(sealed), _) => sealed.place,
-            (None, Some(text)) => Some(cursor.open::<2>(text)?.into()),
+            (Some(sealed), _) => sealed
+                .place
+                .map(|(number, first)| (number, first, sealed.shard)),
+            (None, Some(text)) if is_sorted => Some(cursor.open::<3>(text)?.into()),
+            (None, Some(text)) => {
+                let [before, first] = cursor.open::<2>(text)?;
+                Some((before, first, 0))
+            }
             (None, None) => None,
         };
-        let at = place.map(|(before, first)| PageAt {
+        let at = place.map(|(before, first, _)| PageAt {
             before: Number(before),
             first: Number(first),
         });
         if part.is_count() && at.is_some() {
             return Err(bad_cursor());
         }
-        let page = self
-            .vault()
-            .search_at(&permit, &query, at)
-            .await
-            .map_err(wrap(caller))?;
+        let page = if is_sorted {
+            let at = place.map(sorted_at).transpose()?;
+            self.vault().search_sorted(&permit, &query, at).await
+        } else {
+            self.vault().search_at(&permit, &query, at).await
+        };
+        let page = page.map_err(wrap(caller))?;
 
         let open_link = |cursor: Option<&str>| {
             let used = query
@@ -236,22 +262,26 @@ impl Record {
             let mark = if text.is_empty() { "" } else { "?" };
             format!("{}/{kind}{mark}{text}", caller.base)
         };
-        let sealed_link = |place: Option<(u64, u64)>| {
+        let sealed_link = |place: Option<Place>| {
             let sealed = Sealed {
                 parameters: query.used.clone(),
-                place,
+                place: place.map(|(before, first, _)| (before, first)),
+                shard: place.map_or(0, |(_, _, shard)| shard),
             };
             let text = self.seal(&permit, kind, &sealed)?;
             Ok::<_, RecordError>(text.map(|text| format!("{}/{kind}?_cursor={text}", caller.base)))
         };
         let first = at.map_or(page.as_of, |at| at.first);
-        let next = page.next.map(|next| (next.0, first.0));
+        let last = page.rows.last().map_or(0, |row| u64::from(row.at.shard.0));
+        let next = page.next.map(|next| (next.0, first.0, last));
         let mut shown = Vec::with_capacity(2);
         match links {
             Links::Open => {
                 shown.push(("self", open_link(given.as_deref())));
-                if let Some((before, first)) = next {
-                    shown.push(("next", open_link(Some(&cursor.seal(&[before, first])))));
+                if let Some((before, first, shard)) = next {
+                    let places = [before, first, shard];
+                    let cursor = cursor.seal(&places[..2 + usize::from(is_sorted)]);
+                    shown.push(("next", open_link(Some(&cursor))));
                 }
             }
             Links::Sealed => {

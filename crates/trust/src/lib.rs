@@ -27,7 +27,7 @@ pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
 pub use vault::{
     AuditProof, Change, EveryInternal, HistoryPage, Internal, InternalStored, PageAt, SearchPage,
-    Sought, SoughtRow, Unit, UnitReceipt, Vault, Versioned, kinds,
+    SortedAt, Sought, SoughtRow, Unit, UnitReceipt, Vault, Versioned, kinds,
 };
 
 #[cfg(test)]

@@ -313,6 +313,12 @@ async fn searches(house: &House, out: &mut String) {
             if !applies(kind, modifier) {
                 continue;
             }
+            // Types are of identifiers.
+            let name = if modifier == "of-type" {
+                "identifier"
+            } else {
+                name
+            };
             let search = format!("{resource}?{name}:{modifier}={value}");
             let shown = if modifier == "Patient" {
                 "`:[type]`".to_owned()

@@ -14,6 +14,7 @@ mod number;
 mod plan;
 mod query;
 mod resources;
+mod sort;
 mod text;
 mod unit;
 
@@ -31,6 +32,7 @@ pub use matching::above;
 pub use number::{Amount, Asked, End, POSITION_MAX, Span};
 pub use query::{COUNT_DEFAULT, COUNT_MAX, modifiers};
 pub use resources::Resources;
+pub use sort::{SortKey, SortValue};
 pub use text::normalise;
 
 pub(crate) use extract::{is_of_patient_elsewhere, owner, patients};
@@ -305,8 +307,10 @@ pub struct SearchQuery {
     pub links: Vec<Link>,
     /// `_count`, 1–1000; default 50.
     pub count: usize,
-    /// `_total=accurate` asked for.
+    /// `_total=accurate` asked for, or `estimate`, for which the exact number is as good.
     pub total: bool,
+    /// The order; newest first where there is none.
+    pub sort: Vec<SortKey>,
     /// What to answer beside the matches.
     pub includes: Vec<Include>,
     /// Parameters that were ignored under `Prefer: handling=lenient`.

@@ -32,8 +32,8 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 impl SearchQuery {
-    /// Parses the parameters of a search. `_count`, `_total=none|accurate`, `_sort=-_lastUpdated`
-    /// (the default order, newest first) and `_format=json` are understood; `_cursor` is left to the caller (ignored).
+    /// Parses the parameters of a search, those that say how to answer among them. `_cursor` is left to
+    /// the caller (ignored).
     ///
     /// # Errors
     /// 400-type outcomes for unknown parameters (unless `lenient`), unknown modifiers, malformed values.
@@ -98,18 +98,20 @@ impl SearchQuery {
                 }
             },
             "_total" => {
-                self.total = value == "accurate";
-                matches!(value, "none" | "accurate")
+                self.total = matches!(value, "accurate" | "estimate");
+                matches!(value, "none" | "estimate" | "accurate")
             }
-            "_sort" => value == "-_lastUpdated",
+            "_sort" => {
+                self.order(name, value)?;
+                true
+            }
             _ => matches!(value, "json" | "application/json" | "application/fhir+json"),
         };
         if fine {
             return Ok(true);
         }
         let words = match name {
-            "_total" => "can be `none` or `accurate`",
-            "_sort" => "can be `-_lastUpdated` (newest first), which is also the default",
+            "_total" => "can be `none`, `estimate` or `accurate`",
             _ => "can be `json`",
         };
         Err(bad(IssueCode::NotSupported, name, words))
@@ -122,6 +124,7 @@ impl SearchQuery {
             links: Vec::new(),
             count: COUNT_DEFAULT,
             total: false,
+            sort: Vec::new(),
             includes: Vec::new(),
             ignored: Vec::new(),
             used: Vec::new(),

@@ -785,8 +785,12 @@ fn what_is_wrong_with_a_query_is_said() {
         (T::Patient, "_count=1001", "from 1 to 1000"),
         (T::Patient, "_count=-1", "from 1 to 1000"),
         (T::Patient, "_count=5&_count=6", "given twice"),
-        (T::Patient, "_total=estimate", "`none` or `accurate`"),
-        (T::Patient, "_sort=family", "`-_lastUpdated`"),
+        (
+            T::Patient,
+            "_total=about",
+            "`none`, `estimate` or `accurate`",
+        ),
+        (T::Patient, "_sort=colour", "is a list of search parameters"),
         (T::Patient, "_format=xml", "`json`"),
     ] {
         let said = parse(kind, query).unwrap_err().to_string();

@@ -201,3 +201,54 @@ async fn what_is_linked_is_found() {
         .await;
     assert_eq!(wrong(refused), (400, "not-supported".to_owned()));
 }
+
+#[tokio::test]
+async fn sorted_pages_follow_each_other_by_their_links() {
+    let house = House::new().await;
+    let mut ids = Vec::new();
+    for name in ["d", "b", "c", "a", "e"] {
+        ids.push((name, house.patient(name).await));
+    }
+    ids.sort_unstable();
+    let wanted: Vec<_> = (ids.iter())
+        .map(|(_, id)| entry("match", "Patient", id))
+        .collect();
+    let client = client();
+    let mut parameters = pairs("_sort=family&_count=2&_total=estimate");
+    let mut seen = Vec::new();
+    for page in 1..=3 {
+        let answer = house.record.search(&client, T::Patient, &parameters).await;
+        let found = crate::house::json_of(&answer.unwrap());
+        assert_eq!(found["total"], 5);
+        seen.extend(entries(&found));
+        match link(&found, "next") {
+            Some(next) => parameters = next,
+            None => assert_eq!(page, 3),
+        }
+    }
+    assert_eq!(seen, wanted);
+    // By POST, what was asked is not in the links.
+    let asked = pairs("_sort=-family&_count=3");
+    let answer = house
+        .record
+        .search_by_post(&client, T::Patient, &asked)
+        .await;
+    let found = crate::house::json_of(&answer.unwrap());
+    let mut seen = entries(&found);
+    let next = link(&found, "next").unwrap();
+    assert_eq!(next.len(), 1);
+    let answer = house.record.search(&client, T::Patient, &next).await;
+    seen.extend(entries(&crate::house::json_of(&answer.unwrap())));
+    seen.reverse();
+    assert_eq!(seen, wanted);
+    // A place in one order is none in another.
+    let mut other = parameters.clone();
+    other[0].1 = "birthdate".to_owned();
+    let refused = house.record.search(&client, T::Patient, &other).await;
+    assert_eq!(wrong(refused).0, 400);
+    let unknown = house
+        .record
+        .search(&client, T::Patient, &pairs("_sort=x"))
+        .await;
+    assert_eq!(wrong(unknown), (400, "value".to_owned()));
+}

@@ -462,6 +462,10 @@ async fn the_newest_of_each_code() {
         ask(&format!("{patient}&code=http://loinc.org|a")).await,
         [1]
     );
+    assert_eq!(
+        ask(&format!("{patient}&subject:Patient._id={own}&code=a")).await,
+        [1]
+    );
     // What is not shown leaves no trace of having been seen, what is shown does.
     let before = looks_at(&house, &own).await.len();
     ask(&format!("{patient}&code=http://loinc.org|a")).await;

@@ -5,6 +5,7 @@ mod limits;
 mod linked;
 mod quantities;
 mod search;
+mod sorted;
 mod vault;
 
 use std::sync::Arc;

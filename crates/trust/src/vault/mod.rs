@@ -11,6 +11,7 @@ mod links;
 mod model;
 mod proof;
 mod search;
+mod sorted;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
@@ -30,6 +31,7 @@ pub use model::{
     UnitReceipt, Versioned, kinds,
 };
 pub use proof::AuditProof;
+pub use sorted::SortedAt;
 
 /// The gate. Cheap to clone.
 #[derive(Clone)]

@@ -194,4 +194,6 @@ pub struct SearchPage {
     pub included: Vec<Versioned>,
     /// Bytes of the stored JSON of the rows.
     pub(crate) bytes: usize,
+    /// How many hits were checked.
+    pub(crate) candidates: usize,
 }

@@ -15,7 +15,7 @@ use crate::{Permit, TrustError, tokens};
 
 /// The most hits that one search checks. Checking opens bodies (about 20 µs each), so that this is
 /// two seconds of work; a query that needs more has to be narrowed.
-const CANDIDATES_MAX: usize = 100_000;
+pub(super) const CANDIDATES_MAX: usize = 100_000;
 /// Hits asked for at a time.
 const HITS_MIN: usize = 64;
 const HITS_MAX: usize = 1024;
@@ -85,6 +85,10 @@ impl Vault {
         before: Option<Number>,
         mut hidden: Option<&mut Hidden>,
     ) -> Result<SearchPage, TrustError> {
+        if !query.sort.is_empty() {
+            let words = "the order of this list is newest first; it can't be sorted otherwise";
+            return Err(TrustError::Invalid(words.to_owned()));
+        }
         if !query.links.is_empty() {
             // Nobody has followed them, and passing over them would find too much.
             return Err(TrustError::Invalid(
@@ -101,6 +105,7 @@ impl Vault {
             moved: false,
             included: Vec::new(),
             bytes: 0,
+            candidates: 0,
         };
         let mut patients = 0;
         // A total counts from the top, whichever page is shown.
@@ -109,7 +114,6 @@ impl Vault {
             (false, Some(top), Some(before)) => Some(top.min(before)),
             (false, top, before) => top.or(before),
         };
-        let mut candidates = 0;
         let mut more = false;
         let hits_wanted = if query.total {
             HITS_MAX
@@ -122,13 +126,13 @@ impl Vault {
                 .await?;
             let mut ahead = Ahead::default();
             for (position, hit) in hits.iter().enumerate() {
-                candidates += 1;
-                if candidates > CANDIDATES_MAX {
+                page.candidates += 1;
+                if page.candidates > CANDIDATES_MAX {
                     return Err(TrustError::TooCostly(format!(
                         "the search would have to look at more than {CANDIDATES_MAX} resources; narrow it"
                     )));
                 }
-                if candidates.is_multiple_of(HITS_A_TURN) {
+                if page.candidates.is_multiple_of(HITS_A_TURN) {
                     tokio::task::yield_now().await;
                 }
                 let stored = ahead.first_of(view, tenant, &hits[position..]).await?;
