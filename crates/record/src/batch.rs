@@ -6,6 +6,7 @@ use fhir::{IssueCode, OperationOutcome, Resource};
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
+use crate::conditional::Aim;
 use crate::error::in_entry;
 use crate::render::BundleWriter;
 use crate::step::{Ask, Look, PHASES, Step, entries};
@@ -163,9 +164,16 @@ impl Record {
         let is_get = matches!(ask, Ask::Get(_));
         let missing = || RecordError::new(400, IssueCode::Required, "the resource is missing");
         let answer = match ask {
-            Ask::Delete { kind, id, if_match } => {
-                self.delete_checked(caller, kind, &id, &if_match).await
-            }
+            Ask::Delete {
+                kind,
+                aim,
+                if_match,
+            } => match aim {
+                Aim::Id(id) => self.delete_checked(caller, kind, &id, &if_match).await,
+                Aim::Criteria(criteria) => {
+                    self.delete_by_criteria(caller, &criteria, &if_match).await
+                }
+            },
             Ask::Create { kind, criteria } => match resource {
                 Some(resource) => {
                     self.create_parsed(caller, kind, resource, criteria.map(|criteria| *criteria))
@@ -173,21 +181,29 @@ impl Record {
                 }
                 None => Err(missing()),
             },
-            Ask::Update { kind, id, if_match } => match resource {
-                Some(resource) => {
+            Ask::Update {
+                kind,
+                aim,
+                if_match,
+            } => match (resource, aim) {
+                (Some(resource), Aim::Id(id)) => {
                     self.update_parsed(caller, kind, &id, &if_match, resource)
                         .await
                 }
-                None => Err(missing()),
+                (Some(resource), Aim::Criteria(criteria)) => {
+                    self.update_by_criteria(caller, &criteria, &if_match, resource)
+                        .await
+                }
+                (None, _) => Err(missing()),
             },
             Ask::Patch {
                 kind,
-                id,
+                aim,
                 if_match,
                 patch,
             } => match patch {
                 Some(patch) => {
-                    self.patch_parsed(caller, kind, &id, &if_match, &patch)
+                    self.patch_parsed(caller, kind, &aim, &if_match, &patch)
                         .await
                 }
                 None => Err(missing()),
@@ -227,7 +243,11 @@ impl Record {
                 kind,
                 id,
                 parameters,
-            } => self.read_part(caller, kind, &id, &parameters).await,
+                known,
+            } => {
+                let answer = self.read_part(caller, kind, &id, &parameters).await;
+                answer.map(|answer| known.spare(answer))
+            }
             Look::Version {
                 kind,
                 id,

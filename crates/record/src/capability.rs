@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::operations::OPERATIONS;
 use crate::{
-    ANSWER_BYTES_MAX, Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, RESOURCE_BYTES_MAX, Record,
-    is_kept, is_writable,
+    ANSWER_BYTES_MAX, Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, CONDITIONAL_DELETES_MAX,
+    RESOURCE_BYTES_MAX, Record, is_kept, is_writable,
 };
 
 fn search_parameter(parameter: &Parameter) -> Value {
@@ -77,9 +77,9 @@ fn resource(kind: ResourceType) -> Value {
         "readHistory": true,
         "updateCreate": writable,
         "conditionalCreate": writable,
-        "conditionalRead": "not-supported",
-        "conditionalUpdate": false,
-        "conditionalDelete": "not-supported",
+        "conditionalRead": "full-support",
+        "conditionalUpdate": writable,
+        "conditionalDelete": if writable { "multiple" } else { "not-supported" },
         "referencePolicy": ["literal", "logical", "local"],
         "searchInclude": includes(kind),
         "searchRevInclude": includes_of_others(kind),
@@ -107,8 +107,9 @@ impl Record {
                 "documentation": format!(
                     "A resource has at most {RESOURCE_BYTES_MAX} bytes, a batch or transaction at most {BUNDLE_BYTES_MAX} bytes and \
                      {BUNDLE_ENTRIES_MAX} entries; GETs in it are answered with up to {ANSWER_BYTES_MAX} bytes in all. A page of a \
-                     search or history ends early where resources are large. An update may use If-Match or If-None-Match; \
+                     search or history ends early where resources are large. An update, patch or delete may use If-Match, If-None-Match or If-Unmodified-Since; \
                      without them the last one wins. A history shows each version as the PUT or DELETE that would make it. \
+                     A conditional delete deletes all that match, at most {CONDITIONAL_DELETES_MAX}. \
                      Modifiers: {}. \
                      _sort takes up to five parameters, for up to 10,000 matches. \
                      References can be chained and _has be used, up to five deep. \

@@ -1,7 +1,7 @@
-//! Search criteria that say which resource is meant: conditional creates and references.
+//! Search criteria that say which resource is meant: conditional writes and references.
 //!
-//! **Two conditional creates at once never make two resources.** A conditional create that finds
-//! nothing writes to an id that a keyed hash derives from its criteria, and demands that this id was
+//! **Two conditional creates at once never make two resources.** A conditional create, or a conditional
+//! update, that finds nothing writes to an id that a keyed hash derives from its criteria, and demands that this id was
 //! never used. Of several at once the store lets one through; the others conflict, look again and
 //! find it. An id of a resource that was deleted, or changed so that it no longer matches, is passed
 //! over for the next one in the same fixed order, so that those who race still meet. (A deleted one
@@ -19,7 +19,7 @@ use ledger::{Owner, TenantId};
 use trust::{Permit, Sought, SoughtRow, TrustError, Vault, Versioned};
 
 use crate::search::own_references;
-use crate::{RecordError, url};
+use crate::{CONDITIONAL_DELETES_MAX, RecordError, url};
 
 /// How many ids are tried for one set of criteria. Each means that a resource once created under
 /// these criteria was deleted, or changed so that it no longer fits them.
@@ -50,7 +50,7 @@ pub(crate) enum Found {
 }
 
 impl Found {
-    fn of(mut sought: Sought) -> Self {
+    pub(crate) fn of(mut sought: Sought) -> Self {
         match (sought.rows.pop(), sought.rows.is_empty() && !sought.more) {
             (None, _) => Self::Nothing,
             (Some(_), false) => Self::Several,
@@ -84,8 +84,15 @@ impl Criteria {
         let text = text.strip_prefix('?').unwrap_or(text);
         let malformed =
             || OperationOutcome::error(IssueCode::Invalid, "the criteria are no query string");
-        let pairs = url::pairs(text).ok_or_else(malformed)?;
-        let mut query = SearchQuery::parse(kind, &pairs, false)?;
+        Self::of_pairs(base, kind, &url::pairs(text).ok_or_else(malformed)?)
+    }
+    /// Criteria whose names and values are known already.
+    pub(crate) fn of_pairs(
+        base: &str,
+        kind: ResourceType,
+        pairs: &[(String, String)],
+    ) -> Result<Self, OperationOutcome> {
+        let mut query = SearchQuery::parse(kind, pairs, false)?;
         if !query.links.is_empty() {
             return Err(OperationOutcome::error(
                 IssueCode::NotSupported,
@@ -127,6 +134,11 @@ impl Criteria {
             identifier,
         })
     }
+    /// The same criteria for all that match, as far as one request deletes them.
+    pub(crate) fn for_all(mut self) -> Self {
+        self.query.count = CONDITIONAL_DELETES_MAX + 1;
+        self
+    }
     pub(crate) fn kind(&self) -> ResourceType {
         self.query.kind
     }
@@ -147,9 +159,17 @@ impl Criteria {
         permit: &Permit,
         criteria: &[&Self],
     ) -> Result<Vec<Found>, TrustError> {
-        let queries: Vec<&SearchQuery> = criteria.iter().map(|criteria| &criteria.query).collect();
-        let sought = vault.seek(permit, &queries).await?;
+        let sought = Self::seek_rows(vault, permit, criteria).await?;
         Ok(sought.into_iter().map(Found::of).collect())
+    }
+    /// The same as the rows that were found.
+    pub(crate) async fn seek_rows(
+        vault: &Vault,
+        permit: &Permit,
+        criteria: &[&Self],
+    ) -> Result<Vec<Sought>, TrustError> {
+        let queries: Vec<&SearchQuery> = criteria.iter().map(|criteria| &criteria.query).collect();
+        vault.seek(permit, &queries).await
     }
     /// What is in the store, for an import.
     pub(crate) async fn find(&self, vault: &Vault, permit: &Permit) -> Result<Found, TrustError> {

@@ -277,7 +277,7 @@ impl Record {
     ) -> Result<Answer, RecordError> {
         let preconditions = Preconditions {
             if_match,
-            if_none_match: None,
+            ..Preconditions::default()
         };
         self.update_if(caller, kind, id, preconditions, body).await
     }
@@ -374,9 +374,27 @@ impl Record {
         id: &str,
         if_match: Option<&str>,
     ) -> Result<Answer, RecordError> {
+        let preconditions = Preconditions {
+            if_match,
+            ..Preconditions::default()
+        };
+        self.delete_if(caller, kind, id, preconditions).await
+    }
+
+    /// The same with all the preconditions that a delete can have.
+    ///
+    /// # Errors
+    /// As [`Record::delete`].
+    pub async fn delete_if(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        id: &str,
+        preconditions: Preconditions<'_>,
+    ) -> Result<Answer, RecordError> {
         check_writable(kind)?;
         check_id(id)?;
-        self.delete_checked(caller, kind, id, &IfMatch::parse(if_match)?)
+        self.delete_checked(caller, kind, id, &IfMatch::of(preconditions)?)
             .await
     }
 

@@ -4,11 +4,12 @@
 //! but no server: `cairn` maps routes onto [`Record`]. Touches data only through `trust::Vault`.
 //!
 //! Start reading at [`Record`]; `interact.rs` and `patch.rs` have what touches one resource,
-//! `transaction/` and `batch.rs` the bundles, `criteria.rs` how conditional creates stay single
-//! under a race, `operations/` what is asked for by `$name`.
+//! `transaction/` and `batch.rs` the bundles, `conditional.rs` what criteria are written by,
+//! `criteria.rs` how conditional writes stay single under a race, `operations/` what is asked for by `$name`.
 
 mod batch;
 mod capability;
+mod conditional;
 mod criteria;
 mod error;
 mod history;
@@ -41,6 +42,9 @@ pub const RESOURCE_BYTES_MAX: usize = 5 * 1024 * 1024;
 pub const BUNDLE_BYTES_MAX: usize = 50 * 1024 * 1024;
 /// The most entries of a batch or transaction: they are one commit, which others wait for.
 pub const BUNDLE_ENTRIES_MAX: usize = 5_000;
+/// The most resources that one conditional delete deletes: they are one commit, and each of them is in
+/// its audit record.
+pub const CONDITIONAL_DELETES_MAX: usize = 1_000;
 /// The most bytes of what GETs of one batch or transaction answer, and of resources that its writes
 /// show; the answer is held in memory whole.
 pub const ANSWER_BYTES_MAX: usize = 50 * 1024 * 1024;
@@ -89,6 +93,8 @@ pub struct Preconditions<'a> {
     pub if_match: Option<&'a str>,
     /// `If-None-Match`: the same; `*` when nothing may be there.
     pub if_none_match: Option<&'a str>,
+    /// `If-Unmodified-Since`, seconds since the epoch.
+    pub if_unmodified_since_s: Option<u64>,
 }
 
 /// `Prefer: return`.

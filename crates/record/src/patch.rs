@@ -11,6 +11,7 @@ use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::Expected;
 use trust::{Action, Change, Permit, Unit, Vault, Versioned};
 
+use crate::conditional::{Aim, of_pairs};
 use crate::error::{conflict, is_conflict};
 use crate::interact::{gone, not_found};
 use crate::validation::with_warnings;
@@ -149,14 +150,37 @@ impl Record {
         check_id(id)?;
         let if_match = IfMatch::of(preconditions)?;
         let patch = parse(form, body).await?;
-        self.patch_parsed(caller, kind, id, &if_match, &patch).await
+        let aim = Aim::Id(id.to_owned());
+        self.patch_parsed(caller, kind, &aim, &if_match, &patch)
+            .await
+    }
+
+    /// Conditional `patch`: of the one resource that matches.
+    ///
+    /// # Errors
+    /// As [`Record::patch`]; 404 when the criteria match nothing, 412 when they match several.
+    pub async fn conditional_patch(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        criteria: &[(String, String)],
+        preconditions: Preconditions<'_>,
+        form: PatchForm,
+        body: &[u8],
+    ) -> Result<Answer, RecordError> {
+        check_writable(kind)?;
+        let aim = Aim::Criteria(of_pairs(caller, kind, criteria)?);
+        let if_match = IfMatch::of(preconditions)?;
+        let patch = parse(form, body).await?;
+        self.patch_parsed(caller, kind, &aim, &if_match, &patch)
+            .await
     }
 
     pub(crate) async fn patch_parsed(
         &self,
         caller: &Caller,
         kind: ResourceType,
-        id: &str,
+        aim: &Aim,
         if_match: &IfMatch,
         patch: &Patch,
     ) -> Result<Answer, RecordError> {
@@ -164,9 +188,22 @@ impl Record {
             .permit(caller, Action::Update, Some(kind), None)
             .await?;
         for attempt in 0..ATTEMPTS_MAX {
+            let found = match aim {
+                Aim::Id(id) => (id.clone(), None),
+                Aim::Criteria(criteria) => {
+                    let (id, version) = self.meant(caller, &permit, criteria).await?;
+                    (id, Some(version))
+                }
+            };
+            let (id, version) = (found.0.as_str(), found.1);
             let row = self
                 .to_be_patched(caller, &permit, (kind, id), if_match)
                 .await?;
+            // Changed since it was found, it may not be what is meant any more.
+            if version.is_some_and(|version| version != row.version) {
+                pause(attempt).await;
+                continue;
+            }
             let resource = patched(caller, id, patch, &row).await?;
             self.check_valid(&resource)
                 .map_err(|outcome| RecordError::with(422, outcome))?;

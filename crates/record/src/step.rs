@@ -4,9 +4,10 @@ use fhir::subset::Subset;
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use serde_json::{Map, Value};
 
+use crate::conditional::Aim;
 use crate::criteria::Criteria;
 use crate::error::{in_entry, not_supported};
-use crate::write::{IfMatch, check_id, check_same_id, check_type, check_writable};
+use crate::write::{IfMatch, Known, check_id, check_same_id, check_type, check_writable};
 use crate::{RecordError, url};
 
 /// What an entry asks for, in the order of processing (R4, section 3.1.0.11.2).
@@ -14,7 +15,7 @@ use crate::{RecordError, url};
 pub(crate) enum Ask {
     Delete {
         kind: ResourceType,
-        id: String,
+        aim: Aim,
         if_match: IfMatch,
     },
     Create {
@@ -23,12 +24,12 @@ pub(crate) enum Ask {
     },
     Update {
         kind: ResourceType,
-        id: String,
+        aim: Aim,
         if_match: IfMatch,
     },
     Patch {
         kind: ResourceType,
-        id: String,
+        aim: Aim,
         if_match: IfMatch,
         /// Always there once the entry is understood.
         patch: Option<Box<Patch>>,
@@ -43,6 +44,7 @@ pub(crate) enum Look {
         kind: ResourceType,
         id: String,
         parameters: Vec<(String, String)>,
+        known: Known,
     },
     Version {
         kind: ResourceType,
@@ -137,9 +139,11 @@ impl Step {
             (Ask::Create { kind, .. }, Some(resource)) => {
                 check_type(*kind, resource).map_err(place("resource"))?;
             }
-            (Ask::Update { kind, id, .. }, Some(resource)) => {
+            (Ask::Update { kind, aim, .. }, Some(resource)) => {
                 check_type(*kind, resource).map_err(place("resource"))?;
-                check_same_id(id, resource).map_err(place("resource"))?;
+                if let Aim::Id(id) = aim {
+                    check_same_id(id, resource).map_err(place("resource"))?;
+                }
             }
             (Ask::Create { .. } | Ask::Update { .. } | Ask::Patch { patch: None, .. }, None) => {
                 return Err(place("resource")(bad(
@@ -166,11 +170,6 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
     };
     let method = text("method")?.ok_or_else(|| bad(IssueCode::Required, "method is missing"))?;
     let address = text("url")?.ok_or_else(|| bad(IssueCode::Required, "url is missing"))?;
-    for name in ["ifNoneMatch", "ifModifiedSince"] {
-        if request.contains_key(name) {
-            return Err(not_supported(400, format!("{name} is not supported")));
-        }
-    }
     let if_match = text("ifMatch")?;
     let if_none_exist = text("ifNoneExist")?;
     if if_none_exist.is_some() && method != "POST" {
@@ -198,40 +197,54 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
         };
         bad(IssueCode::NotSupported, words)
     })?;
-    let conditional =
-        |what: &str| not_supported(400, format!("conditional {what} is not supported"));
-    match (method, parts.as_slice(), query) {
-        ("DELETE", [_], Some(_)) => Err(conditional("delete")),
-        ("PUT", [_], Some(_)) => Err(conditional("update")),
-        ("DELETE", [_, id], None) => {
+    let (known_version, known_date) = (text("ifNoneMatch")?, text("ifModifiedSince")?);
+    if (known_version.is_some() || known_date.is_some()) && method != "GET" {
+        return Err(not_supported(
+            400,
+            "ifNoneMatch and ifModifiedSince go with GET only",
+        ));
+    }
+    let known = Known::parse(known_version, known_date)?;
+    let aim = || match (parts.as_slice(), query) {
+        ([_, id], None) => {
             check_writable(kind)?;
             check_id(id)?;
-            Ok(Ask::Delete {
-                kind,
-                id: (*id).to_owned(),
-                if_match: IfMatch::parse(if_match)?,
-            })
+            Ok(Some(Aim::Id((*id).to_owned())))
         }
-        ("PUT", [_, id], None) => {
+        ([_], Some(query)) => {
             check_writable(kind)?;
-            check_id(id)?;
-            Ok(Ask::Update {
-                kind,
-                id: (*id).to_owned(),
-                if_match: IfMatch::parse(if_match)?,
-            })
+            Criteria::parse(base, kind, query)
+                .map(|criteria| Some(Aim::Criteria(Box::new(criteria))))
+                .map_err(|outcome| RecordError::with(400, outcome))
         }
-        ("PATCH", [_, id], None) => {
-            check_writable(kind)?;
-            check_id(id)?;
-            Ok(Ask::Patch {
+        _ => Ok(None),
+    };
+    let aim = match method {
+        "DELETE" | "PUT" | "PATCH" => aim()?,
+        _ => None,
+    };
+    if let Some(aim) = aim {
+        let if_match = IfMatch::parse(if_match)?;
+        return Ok(match method {
+            "DELETE" => Ask::Delete {
                 kind,
-                id: (*id).to_owned(),
-                if_match: IfMatch::parse(if_match)?,
+                aim,
+                if_match,
+            },
+            "PUT" => Ask::Update {
+                kind,
+                aim,
+                if_match,
+            },
+            _ => Ask::Patch {
+                kind,
+                aim,
+                if_match,
                 patch: None,
-            })
-        }
-        ("PATCH", [_], Some(_)) => Err(conditional("patch")),
+            },
+        });
+    }
+    match (method, parts.as_slice(), query) {
         ("POST", [_], None) => {
             check_writable(kind)?;
             let criteria = if_none_exist
@@ -244,6 +257,12 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
             })
         }
         ("GET", path, query) => {
+            if known != Known::default() && path.len() != 2 {
+                return Err(not_supported(
+                    400,
+                    "ifNoneMatch and ifModifiedSince go with the GET of one resource only",
+                ));
+            }
             let parameters = url::pairs(query.unwrap_or(""))
                 .ok_or_else(|| bad(IssueCode::Invalid, "url has a malformed query"))?;
             let is_part = |(name, _): &(String, String)| Subset::is_parameter(name);
@@ -253,6 +272,7 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
                     kind,
                     id: (*id).to_owned(),
                     parameters,
+                    known,
                 },
                 [_, id, "_history"] => Look::History {
                     kind,

@@ -1,5 +1,5 @@
 //! What all writes share: bodies, preconditions, owners, answers.
-use fhir::{Issue, IssueCode, OperationOutcome, Resource, ResourceType, Severity};
+use fhir::{Issue, IssueCode, OperationOutcome, Resource, ResourceType, Severity, date};
 use ledger::{Expected, Owner, Written};
 use serde_json::Value;
 use trust::{Permit, TrustError, Vault, Versioned};
@@ -242,14 +242,26 @@ pub(crate) enum IfMatch {
     Nothing,
     /// None of these versions may be the newest (`If-None-Match`).
     NotVersions(Vec<u32>),
+    /// Nothing may have been changed after this second (`If-Unmodified-Since`).
+    UnmodifiedSince(u64),
 }
 
 impl IfMatch {
     /// Parses the headers of an update.
     pub(crate) fn of(preconditions: Preconditions<'_>) -> Result<Self, RecordError> {
         let Some(text) = preconditions.if_none_match else {
-            return Self::parse(preconditions.if_match);
+            return match (preconditions.if_match, preconditions.if_unmodified_since_s) {
+                // With If-Match the date is to be ignored (RFC 9110, section 13.1.4).
+                (None, Some(seconds)) => Ok(Self::UnmodifiedSince(seconds)),
+                (if_match, _) => Self::parse(if_match),
+            };
         };
+        if preconditions.if_unmodified_since_s.is_some() {
+            return Err(not_supported(
+                400,
+                "If-None-Match and If-Unmodified-Since together are not supported",
+            ));
+        }
         if preconditions.if_match.is_some() {
             return Err(not_supported(
                 400,
@@ -280,6 +292,10 @@ impl IfMatch {
             Self::Versions(versions) => live.is_some_and(|row| versions.contains(&row.version)),
             Self::Nothing => live.is_none(),
             Self::NotVersions(versions) => live.is_none_or(|row| !versions.contains(&row.version)),
+            // A deletion is a change, too. What never was has no date (section 13.1.4).
+            Self::UnmodifiedSince(seconds) => {
+                existing.is_none_or(|row| row.at.number.unix_ms() / 1000 <= *seconds)
+            }
         }
     }
     /// 412, with what the client may see.
@@ -288,6 +304,9 @@ impl IfMatch {
             (Self::Nothing | Self::NotVersions(_), _) => {
                 "there is a version that If-None-Match names".to_owned()
             }
+            (Self::UnmodifiedSince(_), _) => {
+                "it was changed after the date that If-Unmodified-Since names".to_owned()
+            }
             (_, Some(row)) => format!(
                 "the newest version is {}, not the one that If-Match names",
                 row.version
@@ -295,6 +314,56 @@ impl IfMatch {
             (_, None) => "there is no version that If-Match could name".to_owned(),
         };
         RecordError::new(412, IssueCode::Conflict, words)
+    }
+}
+
+/// What a client that reads knows already (R4, section 3.1.0.2.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// `ifNoneMatch`.
+    versions: Option<Vec<u32>>,
+    /// `ifModifiedSince`, milliseconds since the epoch.
+    since_ms: Option<i64>,
+}
+
+impl Known {
+    /// Parses what an entry of a bundle says.
+    pub(crate) fn parse(
+        if_none_match: Option<&str>,
+        if_modified_since: Option<&str>,
+    ) -> Result<Self, RecordError> {
+        let since = |text: &str| {
+            date::parse(text)
+                .map(|since| since.start_ms)
+                .ok_or_else(|| {
+                    RecordError::new(400, IssueCode::Value, "ifModifiedSince is no instant")
+                })
+        };
+        Ok(Self {
+            versions: if_none_match
+                .map(|text| versions(text, "ifNoneMatch"))
+                .transpose()?,
+            since_ms: if_modified_since.map(since).transpose()?,
+        })
+    }
+    /// Takes the body from an answer that tells nothing new: 304.
+    pub(crate) fn spare(&self, answer: Answer) -> Answer {
+        let same = match (&self.versions, self.since_ms) {
+            (Some(versions), _) => answer.version.is_some_and(|own| versions.contains(&own)),
+            // With a version the date is to be ignored (RFC 9110, section 13.1.3).
+            (None, Some(since)) => answer
+                .last_modified_ms
+                .is_some_and(|at| i64::try_from(at).is_ok_and(|at| at <= since)),
+            (None, None) => false,
+        };
+        if !same || answer.status != 200 {
+            return answer;
+        }
+        Answer {
+            status: 304,
+            body: Vec::new(),
+            ..answer
+        }
     }
 }
 
@@ -478,6 +547,7 @@ mod tests {
             let preconditions = Preconditions {
                 if_match,
                 if_none_match,
+                ..Preconditions::default()
             };
             assert_eq!(
                 IfMatch::of(preconditions).ok(),

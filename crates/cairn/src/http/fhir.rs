@@ -18,7 +18,7 @@ use trust::{Purpose, TrustError};
 
 use super::api::bearer_token;
 use super::layers::RequestId;
-use super::{Doors, format};
+use super::{Doors, dates, format};
 
 /// Where FHIR's routes begin.
 const BASE: &str = "/fhir/r4";
@@ -30,7 +30,14 @@ pub(super) fn router() -> Router<Doors> {
     let routes = Router::new()
         .route("/metadata", get(metadata))
         .route("/", post(system))
-        .route("/{type}", get(kind).post(kind))
+        .route(
+            "/{type}",
+            get(kind)
+                .post(kind)
+                .put(super::conditional::write)
+                .patch(super::conditional::write)
+                .delete(super::conditional::write),
+        )
         .route("/{type}/_search", post(search_by_post))
         .route(
             "/{type}/{id}",
@@ -231,23 +238,28 @@ impl Asked {
                 ),
             }
         };
-        let preconditions = Preconditions {
+        let if_unmodified_since_s = match headers.get(header::IF_UNMODIFIED_SINCE) {
+            None => None,
+            Some(value) => match value.to_str().ok().and_then(dates::parse) {
+                Some(seconds) => Some(seconds),
+                None => {
+                    return refuse(
+                        StatusCode::BAD_REQUEST,
+                        IssueCode::Value,
+                        "If-Unmodified-Since must be of the form Sun, 06 Nov 1994 08:49:37 GMT",
+                    );
+                }
+            },
+        };
+        Ok(Preconditions {
             if_match: text(header::IF_MATCH)?,
             if_none_match: text(header::IF_NONE_MATCH)?,
-        };
-        // With If-Match it is to be ignored (section 13.1.4).
-        if preconditions.if_match.is_none() && headers.contains_key(header::IF_UNMODIFIED_SINCE) {
-            return refuse(
-                StatusCode::NOT_IMPLEMENTED,
-                IssueCode::NotSupported,
-                "If-Unmodified-Since is not supported; use If-Match with the version",
-            );
-        }
-        Ok(preconditions)
+            if_unmodified_since_s,
+        })
     }
 
-    /// The `If-Match` of a delete, which has no other precondition.
-    fn if_match(&self) -> Result<Option<&str>, Refused> {
+    /// What a delete depends on.
+    pub(super) fn preconditions_of_delete(&self) -> Result<Preconditions<'_>, Refused> {
         let preconditions = self.preconditions()?;
         if preconditions.if_none_match.is_some() {
             return refuse(
@@ -256,19 +268,24 @@ impl Asked {
                 "If-None-Match is not supported with DELETE",
             );
         }
-        Ok(preconditions.if_match)
+        Ok(preconditions)
     }
 
     /// A create depends on nothing but `If-None-Exist`.
     fn no_preconditions(&self) -> Result<(), Refused> {
         let preconditions = self.preconditions()?;
-        if preconditions.if_match.is_none() && preconditions.if_none_match.is_none() {
+        let Preconditions {
+            if_match,
+            if_none_match,
+            if_unmodified_since_s,
+        } = preconditions;
+        if if_match.is_none() && if_none_match.is_none() && if_unmodified_since_s.is_none() {
             return Ok(());
         }
         refuse(
             StatusCode::NOT_IMPLEMENTED,
             IssueCode::NotSupported,
-            "If-Match and If-None-Match go with PUT; a create can have If-None-Exist",
+            "If-Match, If-None-Match and If-Unmodified-Since go with PUT; a create can have If-None-Exist",
         )
     }
 
@@ -565,7 +582,12 @@ async fn instance(
         }
         Method::DELETE => {
             record
-                .delete(caller, path.kind, path.id(), asked.if_match()?)
+                .delete_if(
+                    caller,
+                    path.kind,
+                    path.id(),
+                    asked.preconditions_of_delete()?,
+                )
                 .await?
         }
         _ => {
@@ -633,8 +655,21 @@ async fn not_allowed() -> Refused {
     )
 }
 
+/// Whether something is newer than the date of an `If-Modified-Since`; yes without one, or with one
+/// that can't be read, as RFC 9110, section 13.1.3, has it.
+fn changed_since(answer: &Answer, headers: &HeaderMap) -> bool {
+    let since = headers
+        .get(header::IF_MODIFIED_SINCE)
+        .and_then(|value| dates::parse(value.to_str().ok()?));
+    match (since, answer.last_modified_ms) {
+        (Some(since), Some(at)) => at / 1000 > since,
+        _ => true,
+    }
+}
+
 /// An answer in HTTP, with `ETag`, `Last-Modified` and `Location`. A read whose `If-None-Match`
-/// names the version at hand is a 304 (R4, section 3.1.0.1.6).
+/// names the version at hand, or whose `If-Modified-Since` is no earlier, is a 304 (R4, sections
+/// 3.1.0.1.6 and 3.1.0.2.1).
 pub(super) fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let etag = answer.version.map(|version| format!("W/\"{version}\""));
@@ -644,9 +679,10 @@ pub(super) fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
         .and_then(|value| value.to_str().ok());
     let unchanged = status == StatusCode::OK
         && matches!(parts.method, Method::GET | Method::HEAD)
-        && answer
-            .version
-            .is_some_and(|version| known.is_some_and(|known| names(known, version)));
+        && answer.version.is_some_and(|version| match known {
+            Some(known) => names(known, version),
+            None => !changed_since(&answer, &parts.headers),
+        });
     let mut response = if unchanged {
         StatusCode::NOT_MODIFIED.into_response()
     } else if answer.body.is_empty() {
@@ -660,7 +696,7 @@ pub(super) fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
         (header::ETAG, etag),
         (
             header::LAST_MODIFIED,
-            answer.last_modified_ms.and_then(http_date),
+            answer.last_modified_ms.and_then(dates::http_date),
         ),
         (
             header::LOCATION,
@@ -673,12 +709,6 @@ pub(super) fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
         }
     }
     response
-}
-
-/// RFC 9110, section 5.6.7.
-fn http_date(unix_ms: u64) -> Option<String> {
-    let time = jiff::Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()?;
-    Some(time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
 }
 
 #[cfg(test)]
@@ -714,13 +744,5 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(names(text, 3), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn dates() {
-        assert_eq!(
-            http_date(784_111_777_000).as_deref(),
-            Some("Sun, 06 Nov 1994 08:49:37 GMT")
-        );
     }
 }

@@ -1,6 +1,8 @@
 //! Routes and what all of them share: request ids, metrics, traces, panics, bounds.
 
 mod api;
+mod conditional;
+mod dates;
 mod fhir;
 mod format;
 mod layers;

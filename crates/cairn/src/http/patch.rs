@@ -34,7 +34,7 @@ pub(super) async fn instance(
 }
 
 /// The form of a patch by its media type (R4, section 3.1.0.5), and its body.
-fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
+pub(super) fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
     if media_type(&asked.parts.headers, header::CONTENT_TYPE) == Some("application/json-patch+json")
     {
         return Ok((PatchForm::Json, asked.body.clone()));

@@ -223,7 +223,6 @@ async fn addresses_that_are_none() {
         .expect("an answer");
     assert_outcome(unknown, 404, "not-supported").await;
     for (method, path) in [
-        (Method::DELETE, "/fhir/r4/Patient"),
         (Method::PATCH, "/fhir/r4/Patient/1/_history"),
         (Method::PUT, "/fhir/r4"),
     ] {
@@ -328,8 +327,15 @@ async fn a_resource_s_life_in_http_s_words() {
             Method::PUT,
             "if-unmodified-since",
             "Sun, 06 Nov 1994 08:49:37 GMT",
-            501,
-            "not-supported",
+            412,
+            "conflict",
+        ),
+        (
+            Method::PATCH,
+            "if-unmodified-since",
+            "yesterday",
+            400,
+            "value",
         ),
         (Method::DELETE, "if-none-match", "*", 501, "not-supported"),
         (Method::DELETE, "if-match", "W/\"7\"", 412, "conflict"),
@@ -343,7 +349,20 @@ async fn a_resource_s_life_in_http_s_words() {
     let still = house
         .asked(Method::GET, &path)
         .header("if-none-match", "\"1\", \"2\"");
-    assert_eq!(still.send().await.expect("an answer").status(), 304);
+    let still = still.send().await.expect("an answer");
+    assert_eq!(still.status(), 304);
+    let at = header(&still, "last-modified").to_owned();
+    for (since, status) in [
+        (at.as_str(), 304),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 200),
+        ("yesterday", 200),
+    ] {
+        let asked = house
+            .asked(Method::GET, &path)
+            .header("if-modified-since", since);
+        let answer = asked.send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{since}");
+    }
 
     let first: Value = house
         .asked(Method::GET, &format!("{path}/_history/1"))

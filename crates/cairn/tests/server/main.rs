@@ -3,6 +3,7 @@
 mod audit_log;
 mod binary;
 mod clients;
+mod conditional;
 mod config;
 mod conformance;
 mod demo;

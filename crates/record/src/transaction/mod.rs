@@ -1,6 +1,6 @@
 //! `transaction`: all entries in one commit or none, in the specification's order (R4, section 3.1.0.11.2).
 //!
-//! Conditional creates and conditional references are looked up first, against what is in the store at
+//! Criteria of conditional writes and conditional references are looked up first, against what is in the store at
 //! one moment (and, for references, what the transaction itself writes), and under one audit leaf; then DELETE, POST and PUT make up one
 //! unit of work; then each GET is answered on what the commit has made. A GET that finds nothing
 //! says so in its own entry: by then the rest is done.
@@ -13,13 +13,13 @@ use ledger::{Expected, Owner};
 use trust::{Action, Change, Permit, TrustError, Unit, Vault, Versioned};
 
 use crate::batch::Room;
+use crate::conditional::{Aim, deleted_all_answer, deletion};
 use crate::error::{conflict, in_entry, is_conflict};
 use crate::render::BundleWriter;
 use crate::step::{Ask, Look, Step};
 use crate::validation::with_warnings;
 use crate::write::{
-    check_owner, deleted_answer, expected_over, heavy, patient_of, pause, tidy, wrap,
-    written_answer,
+    check_owner, expected_over, heavy, patient_of, pause, tidy, wrap, written_answer,
 };
 use crate::{ATTEMPTS_MAX, Answer, Caller, PreferReturn, Record, RecordError};
 
@@ -31,6 +31,16 @@ enum Stop {
     /// Somebody else wrote in between.
     Again,
     Error(RecordError),
+}
+
+impl Stop {
+    /// The same, said of an entry.
+    fn of(self, step: &Step) -> Self {
+        match self {
+            Self::Error(error) => entry_error(error, step, "request").into(),
+            Self::Again => Self::Again,
+        }
+    }
 }
 
 impl From<RecordError> for Stop {
@@ -54,6 +64,8 @@ enum Write {
         expected: Expected,
         owner: Owner,
     },
+    /// What the criteria of a delete match, as the store has it.
+    DeleteAll(Vec<Versioned>),
     /// A delete of what is not there.
     Nothing,
 }
@@ -133,7 +145,9 @@ impl Record {
 
         // One commit; entries that write nothing take no part in it.
         let mut changes = Vec::new();
-        let mut places = vec![None; writes.len()];
+        // Which changes are an entry's.
+        let mut places = vec![0..0; writes.len()];
+        let mut touched = HashSet::new();
         let mut order: Vec<usize> = (0..steps.len()).collect();
         order.sort_by_key(|&place| steps[place].ask.phase());
         let show = caller.prefer_return == PreferReturn::Representation;
@@ -157,16 +171,22 @@ impl Record {
                         shown: show.then(|| resource.clone()),
                         warnings: self.warnings(caller, &resource),
                     });
-                    Change::Put { resource, expected }
+                    vec![Change::Put { resource, expected }]
                 }
-                (Ask::Delete { kind, id, .. }, Some(Write::Delete { expected, owner })) => {
-                    Change::Delete {
-                        kind: *kind,
-                        id: id.clone(),
-                        expected,
-                        owner,
-                    }
-                }
+                (
+                    Ask::Delete {
+                        kind,
+                        aim: Aim::Id(id),
+                        ..
+                    },
+                    Some(Write::Delete { expected, owner }),
+                ) => vec![Change::Delete {
+                    kind: *kind,
+                    id: id.clone(),
+                    expected,
+                    owner,
+                }],
+                (_, Some(Write::DeleteAll(rows))) => rows.iter().map(deletion).collect(),
                 // Nothing that a client asked for may be passed over in silence.
                 (Ask::Create { .. } | Ask::Update { .. } | Ask::Patch { .. }, None) => {
                     let error = RecordError::new(
@@ -181,8 +201,16 @@ impl Record {
                     continue;
                 }
             };
-            places[place] = Some(changes.len());
-            changes.push(change);
+            for change in &change {
+                if !touched.insert(target(change)) {
+                    let outcome = OperationOutcome::error(IssueCode::Duplicate, TWICE);
+                    let error = RecordError::with(400, outcome);
+                    return Err(entry_error(error, &steps[place], "request").into());
+                }
+            }
+            let first = changes.len();
+            changes.extend(change);
+            places[place] = first..changes.len();
         }
         let mut written = Vec::new();
         if !changes.is_empty() {
@@ -206,7 +234,8 @@ impl Record {
         let room = Room::new();
         let mut answers: Vec<Result<Answer, RecordError>> = Vec::with_capacity(steps.len());
         for (place, step) in steps.iter().enumerate() {
-            let written = places[place].and_then(|at: usize| written.get(at).copied());
+            let all = written.get(places[place].clone()).unwrap_or_default();
+            let written = all.first().copied();
             let answer = match (&step.ask, made[place].take(), writes[place].take()) {
                 (Ask::Get(look), ..) => self.look(caller, look.clone(), &room).await,
                 (_, Some(made), _) => match written {
@@ -232,7 +261,7 @@ impl Record {
                     }),
                     _ => Err(conflict()),
                 },
-                (_, _, _) => Ok(deleted_answer(caller, written)),
+                (_, _, _) => Ok(deleted_all_answer(caller, all)),
             };
             let is_get = matches!(step.ask, Ask::Get(_));
             answers.push(answer.map(|answer| if is_get { answer } else { room.fit(answer) }));
@@ -305,14 +334,34 @@ impl Record {
         writes: &mut [Option<Write>],
     ) -> Result<(), RecordError> {
         for (step, write) in steps.iter().zip(writes) {
-            let (kind, id, if_match) = match &step.ask {
-                Ask::Update { kind, id, if_match }
-                | Ask::Delete { kind, id, if_match }
+            let (kind, aim, if_match) = match &step.ask {
+                Ask::Update {
+                    kind,
+                    aim,
+                    if_match,
+                }
+                | Ask::Delete {
+                    kind,
+                    aim,
+                    if_match,
+                }
                 | Ask::Patch {
-                    kind, id, if_match, ..
-                } => (*kind, id, if_match),
+                    kind,
+                    aim,
+                    if_match,
+                    ..
+                } => (*kind, aim, if_match),
                 _ => continue,
             };
+            // What criteria found is what will be written, or nothing.
+            let id = match (aim, &*write) {
+                (Aim::Id(id), _) => id.clone(),
+                (Aim::Criteria(_), Some(Write::Put { resource, .. })) => {
+                    resource.id().unwrap_or_default().to_owned()
+                }
+                (Aim::Criteria(_), _) => continue,
+            };
+            let id = &id;
             let existing = self.vault().load(permit, kind, id).await;
             let existing = existing
                 .map_err(|error: TrustError| entry_error(wrap(caller)(error), step, "request"))?;
@@ -330,11 +379,11 @@ impl Record {
                         let error = RecordError::with(422, outcome);
                         return Err(entry_error(error, step, "resource"));
                     }
-                    // A patch is of the version that it was applied to.
-                    if matches!(step.ask, Ask::Patch { .. }) {
-                        continue;
+                    // A patch is of the version that it was applied to, and criteria are about the
+                    // version that they found.
+                    if matches!((&step.ask, aim), (Ask::Update { .. }, Aim::Id(_))) {
+                        (*expected, *created) = expected_over(existing.as_ref());
                     }
-                    (*expected, *created) = expected_over(existing.as_ref());
                     if *created {
                         self.permit(
                             caller,
@@ -364,7 +413,21 @@ impl Record {
     }
 }
 
-/// No resource may be in a transaction twice (R4, section 3.1.0.11.2), and no `fullUrl`.
+const TWICE: &str = "the same resource is in the transaction twice";
+
+/// What a change is of.
+fn target(change: &Change) -> (ResourceType, String) {
+    match change {
+        Change::Put { resource, .. } => (
+            resource.kind(),
+            resource.id().unwrap_or_default().to_owned(),
+        ),
+        Change::Delete { kind, id, .. } => (*kind, id.clone()),
+    }
+}
+
+/// No resource may be in a transaction twice (R4, section 3.1.0.11.2), and no `fullUrl`. What criteria
+/// mean is looked at when it is known.
 fn overlaps(steps: &[Step]) -> Result<(), RecordError> {
     let mut ids = HashSet::new();
     let mut full_urls = HashSet::new();
@@ -373,12 +436,24 @@ fn overlaps(steps: &[Step]) -> Result<(), RecordError> {
             let outcome = OperationOutcome::error(IssueCode::Duplicate, words);
             RecordError::with(400, in_entry(outcome, step.index, "request"))
         };
-        if let Ask::Update { kind, id, .. }
-        | Ask::Delete { kind, id, .. }
-        | Ask::Patch { kind, id, .. } = &step.ask
+        if let Ask::Update {
+            kind,
+            aim: Aim::Id(id),
+            ..
+        }
+        | Ask::Delete {
+            kind,
+            aim: Aim::Id(id),
+            ..
+        }
+        | Ask::Patch {
+            kind,
+            aim: Aim::Id(id),
+            ..
+        } = &step.ask
             && !ids.insert((*kind, id.as_str()))
         {
-            return Err(twice("the same resource is in the transaction twice"));
+            return Err(twice(TWICE));
         }
         if let (Some(full_url), Ask::Create { .. } | Ask::Update { .. }) =
             (&step.full_url, &step.ask)

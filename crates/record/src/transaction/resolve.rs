@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use fhir::patch::Patch;
 use fhir::{IssueCode, OperationOutcome, Reference, Resource, ResourceType};
 use ledger::Expected;
-use trust::{Action, Permit, Versioned};
+use trust::{Action, Permit, Sought, Versioned};
 
 use super::{ISSUES_MAX, Stop, Write, entry_error};
+use crate::conditional::{Aim, all, check_no_id, one, take_id};
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::in_entry;
+use crate::interact::not_found;
 use crate::patch::patched;
 use crate::step::{Ask, Step};
 use crate::write::{IfMatch, mint, wrap};
@@ -24,7 +26,7 @@ impl Record {
     ) -> Result<Vec<Option<Write>>, Stop> {
         let vault = self.vault();
         let asked = Asked::of(caller, steps)?;
-        let found = asked.seek(self, caller, permit).await?;
+        let (found, mut doomed) = asked.seek(self, caller, permit).await?;
         let mut writes: Vec<Option<Write>> = Vec::new();
         writes.resize_with(steps.len(), || None);
         // What each entry's `fullUrl` stands for.
@@ -35,7 +37,42 @@ impl Record {
 
         for (place, step) in steps.iter().enumerate() {
             let target = match &step.ask {
-                Ask::Update { kind, id, .. } => format!("{kind}/{id}"),
+                Ask::Update {
+                    kind,
+                    aim: Aim::Id(id),
+                    ..
+                } => format!("{kind}/{id}"),
+                Ask::Update {
+                    kind,
+                    aim: Aim::Criteria(criteria),
+                    ..
+                } => {
+                    let Some(resource) = resources[place].take() else {
+                        continue;
+                    };
+                    let found = found.get(criteria.canonical());
+                    let write = self
+                        .conditional_put(caller, permit, criteria, found, resource)
+                        .await;
+                    let (id, write) = write.map_err(|stop| stop.of(step))?;
+                    writes[place] = Some(write);
+                    format!("{kind}/{id}")
+                }
+                Ask::Delete {
+                    aim: Aim::Criteria(criteria),
+                    if_match,
+                    ..
+                } => {
+                    let rows = doomed.remove(criteria.canonical());
+                    let rows = rows.map(|sought| all(sought, if_match)).transpose();
+                    let rows = rows.map_err(|error| entry_error(error, step, "request"))?;
+                    let rows = rows.unwrap_or_default();
+                    if rows.is_empty() && !if_match.holds(None) {
+                        return Err(entry_error(if_match.refusal(None), step, "request").into());
+                    }
+                    writes[place] = Some(Write::DeleteAll(rows));
+                    continue;
+                }
                 Ask::Create {
                     kind,
                     criteria: Some(criteria),
@@ -58,10 +95,7 @@ impl Record {
                         let write = self
                             .conditional(caller, permit, criteria, found, resource)
                             .await;
-                        let write = write.map_err(|stop| match stop {
-                            Stop::Error(error) => entry_error(error, step, "request").into(),
-                            Stop::Again => Stop::Again,
-                        })?;
+                        let write = write.map_err(|stop| stop.of(step))?;
                         let id = match &write {
                             Write::Existing(row) => row.resource.id(),
                             Write::Put { resource, .. } => resource.id(),
@@ -145,15 +179,27 @@ impl Record {
         for (place, step) in steps.iter().enumerate() {
             if let Ask::Patch {
                 kind,
-                id,
+                aim,
                 if_match,
                 patch: Some(patch),
             } = &step.ask
             {
+                let of_criteria = match aim {
+                    Aim::Id(_) => Ok(None),
+                    Aim::Criteria(criteria) => one(found.get(criteria.canonical()))
+                        .and_then(|row| row.map(Some).ok_or_else(not_found)),
+                };
+                let row = of_criteria.map_err(|error| entry_error(error, step, "request"))?;
+                let id = match (aim, row) {
+                    (Aim::Id(id), _) => id.as_str(),
+                    (_, Some(row)) => row.resource.id().unwrap_or_default(),
+                    (_, None) => continue,
+                };
+                let version = row.map(|row| row.version);
                 let write = self
-                    .patch_of(caller, permit, (*kind, id), if_match, patch)
+                    .patch_of(caller, permit, (*kind, id, version), if_match, patch)
                     .await;
-                writes[place] = Some(write.map_err(|error| entry_error(error, step, "request"))?);
+                writes[place] = Some(write.map_err(|stop| stop.of(step))?);
             }
         }
         let named: Vec<Option<String>> = writes
@@ -177,8 +223,17 @@ impl Record {
                 Some(Meant::Here(place)) => named[*place].clone(),
                 None => lookup(&targets, base, text),
             });
-            let is_unlike = matches!(&step.ask, Ask::Create { criteria: Some(criteria), .. }
-                if !criteria.matches(resource));
+            let is_unlike = match &step.ask {
+                Ask::Create {
+                    criteria: Some(criteria),
+                    ..
+                }
+                | Ask::Update {
+                    aim: Aim::Criteria(criteria),
+                    ..
+                } => !criteria.matches(resource),
+                _ => false,
+            };
             if is_unlike {
                 return Err(entry_error(unlike(), step, "request").into());
             }
@@ -198,20 +253,52 @@ impl Record {
         &self,
         caller: &Caller,
         permit: &Permit,
-        (kind, id): (ResourceType, &str),
+        (kind, id, version): (ResourceType, &str, Option<u32>),
         if_match: &IfMatch,
         patch: &Patch,
-    ) -> Result<Write, RecordError> {
+    ) -> Result<Write, Stop> {
         self.permit(caller, Action::Update, Some(kind), None)
             .await?;
         let row = self
             .to_be_patched(caller, permit, (kind, id), if_match)
             .await?;
+        // Changed since it was found, it may not be what is meant any more.
+        if version.is_some_and(|version| version != row.version) {
+            return Err(Stop::Again);
+        }
         Ok(Write::Put {
             resource: patched(caller, id, patch, &row).await?,
             expected: Expected::Version(row.version),
             created: false,
         })
+    }
+
+    /// What a conditional update becomes, given what its criteria find; with the id that it writes to.
+    async fn conditional_put(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        criteria: &Criteria,
+        found: Option<&Found>,
+        mut resource: Resource,
+    ) -> Result<(String, Write), Stop> {
+        let write = if let Some(row) = one(found)? {
+            take_id(&mut resource, row)?;
+            Write::Put {
+                resource,
+                expected: Expected::Version(row.version),
+                created: false,
+            }
+        } else {
+            check_no_id(&resource)?;
+            self.conditional(caller, permit, criteria, found, Some(resource))
+                .await?
+        };
+        let id = match &write {
+            Write::Put { resource, .. } => resource.id().unwrap_or_default().to_owned(),
+            _ => String::new(),
+        };
+        Ok((id, write))
     }
 
     /// What a conditional create becomes, given what its criteria find.
@@ -254,16 +341,33 @@ impl Record {
 
 /// What a transaction asks the store by criteria.
 struct Asked<'a> {
-    /// Criteria of conditional creates.
-    creates: Vec<&'a Criteria>,
+    /// Criteria of conditional writes that mean one resource.
+    singles: Vec<&'a Criteria>,
+    /// Criteria of conditional deletes, which mean all that match.
+    deletes: Vec<Criteria>,
     /// Conditional references: as they are written, understood, and the first entry that has them.
     references: Vec<(String, Criteria, usize)>,
 }
 
 impl<'a> Asked<'a> {
     fn of(caller: &Caller, steps: &'a [Step]) -> Result<Self, RecordError> {
-        let creates = steps.iter().filter_map(|step| match &step.ask {
+        let singles = steps.iter().filter_map(|step| match &step.ask {
             Ask::Create { criteria, .. } => criteria.as_deref(),
+            Ask::Update {
+                aim: Aim::Criteria(criteria),
+                ..
+            }
+            | Ask::Patch {
+                aim: Aim::Criteria(criteria),
+                ..
+            } => Some(criteria),
+            _ => None,
+        });
+        let deletes = steps.iter().filter_map(|step| match &step.ask {
+            Ask::Delete {
+                aim: Aim::Criteria(criteria),
+                ..
+            } => Some((**criteria).clone().for_all()),
             _ => None,
         });
         let mut texts: HashSet<String> = HashSet::new();
@@ -289,31 +393,44 @@ impl<'a> Asked<'a> {
             references.push((text, criteria, place));
         }
         Ok(Self {
-            creates: creates.collect(),
+            singles: singles.collect(),
+            deletes: deletes.collect(),
             references,
         })
     }
 
-    /// What is in the store, by the canonical text of the criteria.
+    /// What is in the store at one moment, by the canonical text of the criteria; of deletes all of it.
     async fn seek(
         &self,
         record: &Record,
         caller: &Caller,
         permit: &Permit,
-    ) -> Result<HashMap<String, Found>, RecordError> {
+    ) -> Result<(HashMap<String, Found>, HashMap<String, Sought>), RecordError> {
         let references = self.references.iter().map(|(_, criteria, _)| criteria);
         let mut seen = HashSet::new();
-        let all: Vec<&Criteria> = self
-            .creates
+        let mut all: Vec<&Criteria> = self
+            .singles
             .iter()
             .copied()
             .chain(references)
             .filter(|criteria| seen.insert(criteria.canonical()))
             .collect();
-        let found = Criteria::seek(record.vault(), permit, &all).await;
-        let found = found.map_err(wrap(caller))?;
-        let names = all.iter().map(|criteria| criteria.canonical().to_owned());
-        Ok(names.zip(found).collect())
+        let singles = all.len();
+        let mut seen = HashSet::new();
+        let deletes = self.deletes.iter();
+        all.extend(deletes.filter(|criteria| seen.insert(criteria.canonical())));
+        let sought = Criteria::seek_rows(record.vault(), permit, &all).await;
+        let mut sought = sought.map_err(wrap(caller))?;
+        let names = |all: &[&Criteria]| -> Vec<String> {
+            let names = all.iter().map(|criteria| criteria.canonical().to_owned());
+            names.collect()
+        };
+        let doomed = sought.split_off(singles.min(sought.len()));
+        let found = sought.into_iter().map(Found::of);
+        Ok((
+            names(&all[..singles]).into_iter().zip(found).collect(),
+            names(&all[singles..]).into_iter().zip(doomed).collect(),
+        ))
     }
 }
 
@@ -350,7 +467,13 @@ fn conditional_references(
             // An update or conditional create of the very resource that the store found.
             (Some(Found::One(row)), Some(here), _) => {
                 let same = match &steps[here].ask {
-                    Ask::Update { id, .. } => row.resource.id() == Some(id),
+                    Ask::Update {
+                        aim: Aim::Id(id), ..
+                    } => row.resource.id() == Some(id),
+                    Ask::Update {
+                        aim: Aim::Criteria(criteria),
+                        ..
+                    } => criteria.matches(&row.resource),
                     Ask::Create { criteria, .. } => criteria
                         .as_ref()
                         .is_some_and(|criteria| criteria.matches(&row.resource)),

@@ -200,11 +200,11 @@ async fn all_of_a_transaction_or_nothing() {
         (post("urn:uuid:2", bad_reference), 400, "not-supported"),
         (
             json!({"request": {"method": "PUT", "url": "Patient?identifier=a|b"}, "resource": {"resourceType": "Patient"}}),
-            400,
-            "not-supported",
+            422,
+            "business-rule",
         ),
         (
-            json!({"request": {"method": "DELETE", "url": "Patient?identifier=a|b"}}),
+            json!({"request": {"method": "DELETE", "url": "Patient?identifer=a|b"}}),
             400,
             "not-supported",
         ),

@@ -7,6 +7,7 @@
 )]
 
 mod bundles;
+mod conditional;
 mod criteria;
 mod guards;
 mod house;

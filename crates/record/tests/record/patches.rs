@@ -11,6 +11,7 @@ use crate::privacy::{deny, looks_at};
 const NOTHING: Preconditions<'static> = Preconditions {
     if_match: None,
     if_none_match: None,
+    if_unmodified_since_s: None,
 };
 
 async fn patch(
@@ -153,7 +154,7 @@ async fn what_a_patch_can_not_do_is_said() {
     assert_eq!(before["meta"]["versionId"], "1");
     let stale = Preconditions {
         if_match: Some("W/\"2\""),
-        if_none_match: None,
+        ..NOTHING
     };
     let change = json!([{"op": "add", "path": "/language", "value": "en"}]).to_string();
     let form = PatchForm::Json;
@@ -171,7 +172,7 @@ async fn what_a_patch_can_not_do_is_said() {
     assert_eq!(wrong(result), (412, "conflict".to_owned()));
     let right = Preconditions {
         if_match: Some("W/\"1\""),
-        if_none_match: None,
+        ..NOTHING
     };
     let answer = house
         .record

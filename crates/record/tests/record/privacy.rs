@@ -210,6 +210,7 @@ async fn an_update_that_may_not_overwrite_does_not() {
         let preconditions = Preconditions {
             if_match: None,
             if_none_match: Some(if_none_match),
+            ..Preconditions::default()
         };
         house
             .record
@@ -234,6 +235,7 @@ async fn an_update_that_may_not_overwrite_does_not() {
             let preconditions = Preconditions {
                 if_match: None,
                 if_none_match: Some("*"),
+                ..Preconditions::default()
             };
             let body = json!({"resourceType": "Patient", "id": "q"}).to_string();
             let answer = record

@@ -1,0 +1,42 @@
+//! The routes of conditional update, patch and delete: `Type?criteria`.
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::response::Response;
+
+use super::Doors;
+use super::fhir::{Asked, Path, PathParams, Refused, respond};
+use super::patch;
+
+/// `PUT`, `PATCH` and `DELETE` of `Type?criteria`.
+pub(super) async fn write(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let kind = Path::read(path)?.kind;
+    let (record, caller) = (&doors.record, &asked.caller);
+    let criteria = asked.parameters()?;
+    let answer = match asked.parts.method {
+        Method::PUT => {
+            let body = asked.json()?;
+            record
+                .conditional_update(caller, kind, &criteria, asked.preconditions()?, &body)
+                .await?
+        }
+        Method::PATCH => {
+            let (form, body) = patch::form(&asked)?;
+            let preconditions = asked.preconditions()?;
+            record
+                .conditional_patch(caller, kind, &criteria, preconditions, form, &body)
+                .await?
+        }
+        _ => {
+            let preconditions = asked.preconditions_of_delete()?;
+            record
+                .conditional_delete(caller, kind, &criteria, preconditions)
+                .await?
+        }
+    };
+    Ok(respond(answer, &asked.parts, &asked.caller.base))
+}
