@@ -6,10 +6,10 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use fhir::search::{SearchQuery, SortValue};
-use ledger::{Hit, Number};
+use ledger::{Hit, LedgerError, Number};
 
 use super::search::{PAGE_BYTES_MAX, PAGE_PATIENTS_MAX};
-use super::{Ahead, Hidden, PageAt, SearchPage, Sight, Vault, fetch_in, open, redact};
+use super::{Ahead, Hidden, PageAt, SearchPage, Sight, Vault, open, redact};
 use crate::{Action, Permit, TrustError, tokens};
 
 /// The most matches that are sorted for a page: opening them is less than half a second's work.
@@ -112,7 +112,11 @@ impl Vault {
         query: &'q SearchQuery,
         last: Hit,
     ) -> Result<Ranked<'q>, TrustError> {
-        let stored = fetch_in(view, permit.tenant(), last).await?;
+        // Not as a hit is opened, which gives newest versions only.
+        let stored = match view.fetch(permit.tenant(), last).await {
+            Err(LedgerError::KeyDestroyed) => None,
+            other => other?,
+        };
         let stored = stored.filter(|stored| {
             stored.kind == tokens::kind(query.kind) && stored.at == last && !stored.deleted
         });
