@@ -1,5 +1,5 @@
 //! Client libraries that nobody here wrote, doing what an application does with them: create, search,
-//! page, transaction and batch, update, delete.
+//! page, transaction and batch, update, patch, delete.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -49,8 +49,14 @@ const updated = await client.update({
   body: { ...made, active: true },
 });
 assert.equal(updated.meta.versionId, '2');
+const patched = await client.patch({
+  resourceType: 'Patient',
+  id: made.id,
+  jsonPatch: [{ op: 'replace', path: '/active', value: false }],
+});
+assert.deepEqual([patched.active, patched.meta.versionId], [false, '3']);
 const history = await client.history({ resourceType: 'Patient', id: made.id });
-assert.equal(history.total, 2);
+assert.equal(history.total, 3);
 const old = await client.vread({ resourceType: 'Patient', id: made.id, version: '1' });
 assert.equal(old.active, undefined);
 const everything = await client.operation({
