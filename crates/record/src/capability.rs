@@ -101,7 +101,7 @@ impl Record {
             "implementation": { "description": "Cairn FHIR record", "url": base },
             "fhirVersion": "4.0.1",
             "format": ["application/fhir+json", "json", "application/fhir+xml", "xml"],
-            "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
+            "patchFormat": ["application/json-patch+json", "application/xml-patch+xml", "application/fhir+json", "application/fhir+xml"],
             "rest": [{
                 "mode": "server",
                 "documentation": format!(

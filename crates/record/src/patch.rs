@@ -26,6 +26,8 @@ use crate::{ATTEMPTS_MAX, Answer, Caller, Preconditions, RESOURCE_BYTES_MAX, Rec
 pub enum PatchForm {
     /// JSON Patch (RFC 6902), `application/json-patch+json`.
     Json,
+    /// XML Patch (RFC 5261), `application/xml-patch+xml`.
+    Xml,
     /// FHIRPath Patch: a `Parameters` resource as JSON.
     Parameters,
 }
@@ -35,6 +37,7 @@ impl PatchForm {
     fn of(media_type: &str) -> Option<Self> {
         match media_type.split(';').next()?.trim() {
             "application/json-patch+json" => Some(Self::Json),
+            "application/xml-patch+xml" => Some(Self::Xml),
             _ => None,
         }
     }
@@ -52,6 +55,7 @@ async fn parse(form: PatchForm, body: &[u8]) -> Result<Patch, RecordError> {
     let text = body.to_vec();
     let parsed = heavy(text.len(), move || match form {
         PatchForm::Json => Patch::parse_json(&text),
+        PatchForm::Xml => Patch::parse_xml(&text),
         PatchForm::Parameters => {
             Resource::parse(&text).and_then(|resource| Patch::from_parameters(&resource))
         }
@@ -72,7 +76,7 @@ pub(crate) fn of_entry(resource: &Resource) -> Result<Patch, RecordError> {
         ResourceType::Binary => {
             let form = resource.text_at(&["contentType"]).and_then(PatchForm::of);
             let Some(form) = form else {
-                let words = "is not application/json-patch+json";
+                let words = "is neither application/json-patch+json nor application/xml-patch+xml";
                 return Err(bad(IssueCode::NotSupported, words, "Binary.contentType"));
             };
             let data = resource.text_at(&["data"]).unwrap_or_default();
@@ -81,13 +85,14 @@ pub(crate) fn of_entry(resource: &Resource) -> Result<Patch, RecordError> {
             };
             match form {
                 PatchForm::Json => Patch::parse_json(&text),
+                PatchForm::Xml => Patch::parse_xml(&text),
                 PatchForm::Parameters => {
                     Resource::parse(&text).and_then(|resource| Patch::from_parameters(&resource))
                 }
             }
         }
         _ => {
-            let words = "a patch is Parameters, or a Binary with a JSON patch";
+            let words = "a patch is Parameters, or a Binary with a JSON or XML patch";
             return Err(bad(IssueCode::Invalid, words, "resourceType"));
         }
     };

@@ -35,9 +35,10 @@ pub(super) async fn instance(
 
 /// The form of a patch by its media type (R4, section 3.1.0.5), and its body.
 pub(super) fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
-    if media_type(&asked.parts.headers, header::CONTENT_TYPE) == Some("application/json-patch+json")
-    {
-        return Ok((PatchForm::Json, asked.body.clone()));
+    match media_type(&asked.parts.headers, header::CONTENT_TYPE) {
+        Some("application/json-patch+json") => return Ok((PatchForm::Json, asked.body.clone())),
+        Some("application/xml-patch+xml") => return Ok((PatchForm::Xml, asked.body.clone())),
+        _ => {}
     }
     match super::format::body(&asked.parts.headers, &asked.body) {
         Some(Ok(body)) => Ok((PatchForm::Parameters, body)),
@@ -45,7 +46,7 @@ pub(super) fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
         None => refuse(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             IssueCode::NotSupported,
-            "A patch is application/json-patch+json, or Parameters as application/fhir+json or application/fhir+xml",
+            "A patch is application/json-patch+json, application/xml-patch+xml, or Parameters as application/fhir+json or application/fhir+xml",
         ),
     }
 }

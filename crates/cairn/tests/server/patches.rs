@@ -50,6 +50,15 @@ async fn a_patch_in_each_of_its_forms() {
     let body: Value = answer.json().await.expect("JSON");
     assert_eq!(body["active"], false);
 
+    let diff = r#"<diff xmlns="http://hl7.org/fhir" xmlns:f="http://hl7.org/fhir"><replace sel="f:Patient/f:active/@value">true</replace></diff>"#;
+    let answer = patch("application/xml-patch+xml", diff)
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let body: Value = answer.json().await.expect("JSON");
+    assert_eq!(body["active"], true);
+
     let other = patch("text/plain", "x").send().await.expect("an answer");
     assert_outcome(other, 415, "not-supported").await;
     let broken = patch("application/json-patch+json", "[")
@@ -59,7 +68,7 @@ async fn a_patch_in_each_of_its_forms() {
     assert_outcome(broken, 400, "structure").await;
     let false_test = patch(
         "application/json-patch+json",
-        r#"[{"op":"test","path":"/active","value":true}]"#,
+        r#"[{"op":"test","path":"/active","value":false}]"#,
     );
     assert_outcome(
         false_test.send().await.expect("an answer"),

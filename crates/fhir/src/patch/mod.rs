@@ -1,5 +1,6 @@
 //! Patches: changes to a resource that a client describes instead of sending it whole (R4, section
-//! 3.1.0.5): JSON Patch (RFC 6902) and FHIRPath Patch (R4, section 3.1.4).
+//! 3.1.0.5): JSON Patch (RFC 6902), XML Patch (RFC 5261) and FHIRPath Patch (R4, section
+//! 3.1.4).
 //!
 //! A patch is parsed once and applied as often as it takes; it changes a copy, so one that fails half
 //! way has changed nothing. What comes out is a resource by its outer form only: whether it may be
@@ -9,6 +10,7 @@
 mod elements;
 mod json;
 mod path;
+mod xml;
 
 use crate::{IssueCode, OperationOutcome, Resource, ResourceType};
 
@@ -26,6 +28,7 @@ pub struct Patch(Form);
 enum Form {
     Json(Vec<json::Operation>),
     Path(Vec<path::Operation>),
+    Xml(Vec<xml::Operation>),
 }
 
 impl Patch {
@@ -36,6 +39,13 @@ impl Patch {
     pub fn parse_json(text: &[u8]) -> Result<Self, OperationOutcome> {
         let operations = json::operations(crate::json::parse(text)?)?;
         Ok(Self(Form::Json(operations)))
+    }
+    /// Parses an XML Patch.
+    ///
+    /// # Errors
+    /// What is wrong with it, and in which operation.
+    pub fn parse_xml(text: &[u8]) -> Result<Self, OperationOutcome> {
+        Ok(Self(Form::Xml(xml::operations(text)?)))
     }
     /// Understands a `Parameters` resource as a FHIRPath Patch.
     ///
@@ -59,6 +69,7 @@ impl Patch {
         match &self.0 {
             Form::Json(operations) => operations.len(),
             Form::Path(operations) => operations.len(),
+            Form::Xml(operations) => operations.len(),
         }
     }
     /// Whether it changes nothing.
@@ -75,6 +86,7 @@ impl Patch {
         match &self.0 {
             Form::Json(operations) => json::apply(operations, &mut value)?,
             Form::Path(operations) => path::apply(operations, &mut value)?,
+            Form::Xml(operations) => xml::apply(operations, &mut value)?,
         }
         let patched = Resource::from_value(value)?;
         if patched.kind() == resource.kind() {

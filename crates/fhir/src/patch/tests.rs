@@ -379,3 +379,123 @@ fn nothing_empty_is_left() {
         assert_eq!(patched, Ok(expected.to_string()), "{path}");
     }
 }
+
+fn by_xml(on: &Value, operations: &str) -> Result<String, String> {
+    let diff = format!(
+        "<diff xmlns=\"http://hl7.org/fhir\" xmlns:f=\"http://hl7.org/fhir\">{operations}</diff>"
+    );
+    match Patch::parse_xml(diff.as_bytes()) {
+        Ok(patch) => outcome(patch.apply(&resource(on))),
+        Err(error) => outcome(Err(error)).map_err(|words| format!("unread {words}")),
+    }
+}
+
+#[test]
+fn xml_patches() {
+    let on = json!({"resourceType": "Patient", "id": "p",
+        "text": {"status": "generated", "div": "<div xmlns=\"http://www.w3.org/1999/xhtml\">a <!-- b -->&amp; \"c\"</div>"},
+        "identifier": [{"use": "usual", "value": "1 &\n\"2\""}, {"use": "official", "value": "3"}], "birthDate": "1980-02-03"});
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut value = on.clone();
+        change(&mut value);
+        Ok(value.to_string())
+    };
+    let wrong = |words: &str| Err(words.to_owned());
+    let table = [
+        ("", with(&|_| {})),
+        (
+            "<replace sel=\"f:Patient/f:birthDate/@value\">1990-01-01</replace>",
+            with(&|value| value["birthDate"] = json!("1990-01-01")),
+        ),
+        (
+            "<remove sel=\"/f:Patient/f:identifier[f:use/@value='usual']\"/>",
+            with(&|value| value["identifier"] = json!([{"use": "official", "value": "3"}])),
+        ),
+        (
+            "<add sel=\"f:Patient/f:identifier[1]\" pos=\"before\"><identifier><value value=\"0\"/></identifier></add>",
+            with(&|value| {
+                value["identifier"]
+                    .as_array_mut()
+                    .unwrap()
+                    .insert(0, json!({"value": "0"}));
+            }),
+        ),
+        (
+            "<add sel=\"f:Patient/f:identifier[2]\" type=\"@id\">i</add>",
+            with(&|value| {
+                value["identifier"][1] = json!({"id": "i", "use": "official", "value": "3"});
+            }),
+        ),
+        (
+            "<replace sel=\"f:Patient/f:identifier[2]/f:value\"><value value=\"4\"/></replace><remove sel=\"f:Patient/f:text\"/>",
+            with(&|value| {
+                value["identifier"][1]["value"] = json!("4");
+                value.as_object_mut().unwrap().shift_remove("text");
+            }),
+        ),
+        (
+            "<replace sel=\"f:Patient/f:text/*[2]\"><div xmlns=\"http://www.w3.org/1999/xhtml\"><b>x</b></div></replace>",
+            with(&|value| {
+                value["text"]["div"] =
+                    json!("<div xmlns=\"http://www.w3.org/1999/xhtml\"><b>x</b></div>");
+            }),
+        ),
+        (
+            "<remove sel=\"f:Patient/f:gender\"/>",
+            wrong("not-found /*/*[1]"),
+        ),
+        (
+            "<remove sel=\"f:Patient/f:birthDate/@id\"/>",
+            wrong("not-found /*/*[1]"),
+        ),
+        (
+            "<remove sel=\"f:Patient/f:identifier\"/>",
+            wrong("multiple-matches /*/*[1]"),
+        ),
+        (
+            "<remove sel=\"f:Patient\"/>",
+            wrong("business-rule /*/*[1]"),
+        ),
+        (
+            "<add sel=\"f:Patient/f:birthDate\" type=\"@value\">x</add>",
+            wrong("duplicate /*/*[1]"),
+        ),
+        (
+            "<remove sel=\"//f:birthDate\"/>",
+            wrong("unread not-supported /*/*[1]"),
+        ),
+        (
+            "<remove sel=\"f:Patient/f:identifier[last()]\"/>",
+            wrong("unread not-supported /*/*[1]"),
+        ),
+        ("<remove/>", wrong("unread required /*/*[1]")),
+        (
+            "<swap sel=\"f:Patient\"/>",
+            wrong("unread code-invalid /*/*[1]"),
+        ),
+        (
+            "<replace sel=\"f:Patient/f:birthDate\">x</replace>",
+            wrong("unread value /*/*[1]"),
+        ),
+        (
+            "<add sel=\"f:Patient\"><x xmlns=\"urn:x\"/></add>",
+            wrong("unread structure -"),
+        ),
+        ("<add sel=\"f:Patient\">", wrong("unread structure -")),
+    ];
+    for (operations, expected) in table {
+        assert_eq!(by_xml(&on, operations), expected, "{operations}");
+    }
+    // What FHIR doesn't know can't come in.
+    assert!(by_xml(&on, "<add sel=\"f:Patient\"><colour value=\"red\"/></add>").is_err());
+    let doctype = b"<!DOCTYPE d [<!ENTITY e \"x\">]><diff xmlns=\"http://hl7.org/fhir\"/>";
+    assert!(Patch::parse_xml(doctype).is_err());
+    let digits =
+        Resource::parse(br#"{"resourceType":"Observation","valueQuantity":{"value":1.10}}"#)
+            .unwrap();
+    let empty = Patch::parse_xml(b"<diff/>")
+        .unwrap()
+        .apply(&digits)
+        .unwrap();
+    assert_eq!(empty, digits);
+}
