@@ -65,16 +65,19 @@ fn location(arguments: &StoreArguments) -> anyhow::Result<Location> {
 /// sound.
 async fn existing(arguments: &StoreArguments) -> anyhow::Result<Location> {
     let location = location(arguments)?;
-    // Where the key is missing too, opening says what to do; a token is asked then.
-    if let RootKeySource::File(key) = root_key(arguments)?
-        && !key.exists()
-    {
+    let source = root_key(arguments)?;
+    // Where the key is missing too, opening says what to do.
+    if matches!(&source, RootKeySource::File(key) if !key.exists()) {
         return Ok(location);
     }
     let place = location.clone();
     let is_there = tokio::task::spawn_blocking(move || ledger::store_exists(&place)).await??;
+    if is_there {
+        return Ok(location);
+    }
+    // A token that can't be used is told first, as where there is a store.
+    source.read()?;
     match &location {
-        _ if is_there => Ok(location),
         Location::Folder(path) => bail!("there is no store in {}", path.display()),
         Location::Postgres(at) => bail!(
             "there is no store in the schema {} of that database: check --store-url and --store-schema",
