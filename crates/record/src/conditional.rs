@@ -39,25 +39,36 @@ pub(crate) fn one(found: Option<&Found>) -> Result<Option<&Versioned>, RecordErr
     }
 }
 
-/// All resources that criteria mean, each of which is to be deleted.
-pub(crate) fn all(sought: Sought, if_match: &IfMatch) -> Result<Vec<Versioned>, RecordError> {
+/// The resources that criteria mean, without those that consents keep from who asks: to them these are not
+/// there, and a patch or a deletion makes nothing that could be there twice.
+pub(crate) fn visible(sought: Sought) -> Result<Vec<Versioned>, RecordError> {
     if sought.more || sought.rows.len() > CONDITIONAL_DELETES_MAX {
         let words = format!(
-            "the criteria match more than the {CONDITIONAL_DELETES_MAX} resources, or four megabytes of them, that one request deletes"
+            "the criteria match more than the {CONDITIONAL_DELETES_MAX} resources, or four megabytes of them, that one request looks through"
         );
         return Err(RecordError::new(412, IssueCode::TooCostly, words));
     }
-    let mut rows = Vec::with_capacity(sought.rows.len());
-    for found in sought.rows {
-        if found.hidden {
-            return Err(hidden());
-        }
-        if !if_match.holds(Some(&found.row)) {
-            return Err(if_match.refusal(Some(&found.row)));
-        }
-        rows.push(found.row);
+    let rows = sought.rows.into_iter().filter(|found| !found.hidden);
+    Ok(rows.map(|found| found.row).collect())
+}
+
+/// The one of them that is to be patched.
+pub(crate) fn only(sought: Option<Sought>) -> Result<Versioned, RecordError> {
+    let mut rows = sought.map(visible).transpose()?.unwrap_or_default();
+    match (rows.pop(), rows.is_empty()) {
+        (Some(row), true) => Ok(row),
+        (Some(_), false) => Err(several()),
+        (None, _) => Err(not_found()),
     }
-    Ok(rows)
+}
+
+/// All resources that criteria mean, each of which is to be deleted.
+pub(crate) fn all(sought: Sought, if_match: &IfMatch) -> Result<Vec<Versioned>, RecordError> {
+    let rows = visible(sought)?;
+    match rows.iter().find(|row| !if_match.holds(Some(row))) {
+        Some(row) => Err(if_match.refusal(Some(row))),
+        None => Ok(rows),
+    }
 }
 
 /// Gives the body of a conditional update the id of what was found. One that names another is of
@@ -233,8 +244,9 @@ impl Record {
         permit: &Permit,
         criteria: &Criteria,
     ) -> Result<(String, u32), RecordError> {
-        let found = self.sought(caller, permit, criteria).await?;
-        let row = one(Some(&found))?.ok_or_else(not_found)?;
+        let criteria = criteria.clone().for_all();
+        let sought = Criteria::seek_rows(self.vault(), permit, &[&criteria]).await;
+        let row = only(sought.map_err(wrap(caller))?.pop())?;
         Ok((
             row.resource.id().unwrap_or_default().to_owned(),
             row.version,

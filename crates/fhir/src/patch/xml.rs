@@ -6,6 +6,9 @@
 //! otherwise.
 use super::check_count;
 use crate::json::NESTING_MAX;
+
+/// The longest selector, bytes.
+const SELECTOR_BYTES_MAX: usize = 2_000;
 use crate::{IssueCode, OperationOutcome};
 use quick_xml::NsReader;
 use quick_xml::escape::{escape, unescape};
@@ -208,6 +211,10 @@ fn split(text: &str, at: char) -> Vec<&str> {
 
 fn selector(text: &str) -> Option<(Vec<Step>, Option<String>)> {
     let text = text.trim();
+    // Each of its tests looks through all that the steps before have selected.
+    if text.len() > SELECTOR_BYTES_MAX {
+        return None;
+    }
     let mut parts = split(text.strip_prefix('/').unwrap_or(text), '/');
     let attribute = match parts.last()?.strip_prefix('@') {
         Some(name) => {

@@ -20,16 +20,30 @@ pub(crate) enum Key {
     Index(usize),
 }
 
+/// Elements that one expression may point at.
+const PLACES_MAX: usize = 256;
+
 impl Expression {
     /// The places of the elements that the expression selects, as ways through the JSON from its root.
     /// Of a primitive element that has extensions only it is the way to its `_name`.
     ///
     /// # Errors
-    /// [`PathError`] where the expression is none that points, or can't be evaluated.
+    /// [`PathError`] where the expression is none that points, selects more than 256 elements, or can't be
+    /// evaluated.
     pub(crate) fn places(&self, focus: &Value) -> Result<Vec<Vec<Key>>, PathError> {
         check(&self.root)?;
         let items = eval::evaluate(&self.root, focus, &Environment::default())?;
         let nowhere = || PathError::new(0, "the expression gives values, not elements");
+        // Each is looked for from the root.
+        if items.len() > PLACES_MAX {
+            return Err(PathError::new(
+                0,
+                format!(
+                    "the expression selects {} elements, more than {PLACES_MAX}",
+                    items.len()
+                ),
+            ));
+        }
         let mut places = Vec::with_capacity(items.len());
         for item in &items {
             let It::Node(Node { value, sibling, .. }) = item else {
@@ -140,5 +154,21 @@ fn check_step(step: &Step) -> Result<(), PathError> {
             step.position,
             "regular expressions are not for the expression of a patch",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn more_elements_than_an_expression_may_point_at_are_refused() {
+        let given = |count: usize| json!({"resourceType": "Patient", "name": [{"given": vec!["a"; count]}]});
+        let expression = Expression::compile("Patient.name.given").unwrap();
+        let places = expression.places(&given(PLACES_MAX)).unwrap();
+        assert_eq!(places.len(), PLACES_MAX);
+        assert!(expression.places(&given(PLACES_MAX + 1)).is_err());
     }
 }

@@ -29,11 +29,13 @@ struct Asked {
 /// is asked for by its name only.
 fn compartment() -> impl Iterator<Item = ResourceType> {
     let patient = std::iter::once(ResourceType::Patient);
-    patient.chain(
-        ResourceType::all().filter(|kind| {
-            kind.may_be_patients() && is_kept(*kind) && *kind != ResourceType::Patient
-        }),
-    )
+    patient.chain(ResourceType::all().filter(|kind| {
+        // A schedule can be a patient's, but is nearly always a clinic's, which everybody may see.
+        kind.may_be_patients()
+            && is_kept(*kind)
+            && *kind != ResourceType::Patient
+            && kind.name() != "Schedule"
+    }))
 }
 
 fn asked(parameters: &[(String, String)], lenient: bool) -> Result<Asked, RecordError> {

@@ -29,6 +29,9 @@ fn same(one: &Value, other: &Value) -> bool {
     other.is_object() && one["system"] == other["system"] && one["code"] == other["code"]
 }
 
+/// Tags, labels and profiles that one request adds or takes away.
+const GIVEN_MAX: usize = 256;
+
 impl MetaChange {
     /// Changes a resource; says whether anything is other than it was.
     fn apply(self, resource: &mut Resource, given: &Map<String, Value>) -> bool {
@@ -123,6 +126,12 @@ impl Record {
             let words = "there is one parameter `meta` with a valueMeta";
             return Err(refuse(IssueCode::Required, "meta", words));
         };
+        // Each of them is compared with each that is there.
+        let most = LISTS.iter().filter_map(|name| given.get(*name)?.as_array());
+        if most.map(Vec::len).sum::<usize>() > GIVEN_MAX {
+            let words = format!("has more than {GIVEN_MAX} tags, labels and profiles");
+            return Err(refuse(IssueCode::TooLong, "meta", &words));
+        }
         // The answer is what was written.
         let writer = Caller {
             prefer_return: PreferReturn::Representation,

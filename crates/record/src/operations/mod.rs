@@ -8,7 +8,7 @@ mod validate;
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use serde_json::{Value, json};
 
-use crate::{Answer, RecordError};
+use crate::{Answer, RESOURCE_BYTES_MAX, RecordError};
 
 pub use meta::MetaChange;
 
@@ -64,8 +64,21 @@ impl Operation {
     }
 }
 
+/// What an operation is given is a resource, and has a resource's bound.
+fn check_bytes(body: &[u8]) -> Result<(), RecordError> {
+    if body.len() <= RESOURCE_BYTES_MAX {
+        return Ok(());
+    }
+    let words = format!(
+        "the body has {} bytes; at most {RESOURCE_BYTES_MAX} are taken",
+        body.len()
+    );
+    Err(RecordError::new(413, IssueCode::TooLong, words))
+}
+
 /// A `Parameters` resource from a body.
 fn parameters(body: &[u8]) -> Result<Resource, RecordError> {
+    check_bytes(body)?;
     let resource = Resource::parse(body).map_err(|outcome| RecordError::with(400, outcome))?;
     if resource.kind().name() != "Parameters" {
         let words = format!("the body is a {}, not Parameters", resource.kind());

@@ -40,6 +40,7 @@ fn asked(parameters: &[(String, String)], body: &[u8]) -> Result<Asked, RecordEr
         }
     }
     let mut resource = None;
+    super::check_bytes(body)?;
     if !body.is_empty() {
         let given = Resource::parse(body).map_err(|outcome| RecordError::with(400, outcome))?;
         if given.kind().name() == "Parameters" {

@@ -7,14 +7,16 @@ use ledger::Expected;
 use trust::{Action, Permit, Sought, Versioned};
 
 use super::{ISSUES_MAX, Stop, Write, entry_error};
-use crate::conditional::{Aim, all, check_no_id, one, take_id};
+use crate::conditional::{Aim, all, check_no_id, one, only, take_id};
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::in_entry;
-use crate::interact::not_found;
 use crate::patch::patched;
 use crate::step::{Ask, Step};
 use crate::write::{IfMatch, mint, wrap};
 use crate::{Caller, Record, RecordError, refs};
+
+/// Criteria of one transaction that may each mean a thousand resources.
+const OPEN_CRITERIA_MAX: usize = 15;
 
 impl Record {
     /// Gives each entry its id, resolves all references and checks what comes out of it.
@@ -26,7 +28,7 @@ impl Record {
     ) -> Result<Vec<Option<Write>>, Stop> {
         let vault = self.vault();
         let asked = Asked::of(caller, steps)?;
-        let (found, mut doomed) = asked.seek(self, caller, permit).await?;
+        let (found, doomed) = asked.seek(self, caller, permit).await?;
         let mut writes: Vec<Option<Write>> = Vec::new();
         writes.resize_with(steps.len(), || None);
         // What each entry's `fullUrl` stands for.
@@ -63,7 +65,7 @@ impl Record {
                     if_match,
                     ..
                 } => {
-                    let rows = doomed.remove(criteria.canonical());
+                    let rows = doomed.get(criteria.canonical()).cloned();
                     let rows = rows.map(|sought| all(sought, if_match)).transpose();
                     let rows = rows.map_err(|error| entry_error(error, step, "request"))?;
                     let rows = rows.unwrap_or_default();
@@ -186,16 +188,17 @@ impl Record {
             {
                 let of_criteria = match aim {
                     Aim::Id(_) => Ok(None),
-                    Aim::Criteria(criteria) => one(found.get(criteria.canonical()))
-                        .and_then(|row| row.map(Some).ok_or_else(not_found)),
+                    Aim::Criteria(criteria) => {
+                        only(doomed.get(criteria.canonical()).cloned()).map(Some)
+                    }
                 };
                 let row = of_criteria.map_err(|error| entry_error(error, step, "request"))?;
-                let id = match (aim, row) {
+                let id = match (aim, &row) {
                     (Aim::Id(id), _) => id.as_str(),
                     (_, Some(row)) => row.resource.id().unwrap_or_default(),
                     (_, None) => continue,
                 };
-                let version = row.map(|row| row.version);
+                let version = row.as_ref().map(|row| row.version);
                 let write = self
                     .patch_of(caller, permit, (*kind, id, version), if_match, patch)
                     .await;
@@ -343,7 +346,8 @@ impl Record {
 struct Asked<'a> {
     /// Criteria of conditional writes that mean one resource.
     singles: Vec<&'a Criteria>,
-    /// Criteria of conditional deletes, which mean all that match.
+    /// Criteria of conditional deletes, which mean all that match, and of patches, which mean all that the
+    /// caller may see.
     deletes: Vec<Criteria>,
     /// Conditional references: as they are written, understood, and the first entry that has them.
     references: Vec<(String, Criteria, usize)>,
@@ -356,15 +360,15 @@ impl<'a> Asked<'a> {
             Ask::Update {
                 aim: Aim::Criteria(criteria),
                 ..
-            }
-            | Ask::Patch {
-                aim: Aim::Criteria(criteria),
-                ..
             } => Some(criteria),
             _ => None,
         });
         let deletes = steps.iter().filter_map(|step| match &step.ask {
             Ask::Delete {
+                aim: Aim::Criteria(criteria),
+                ..
+            }
+            | Ask::Patch {
                 aim: Aim::Criteria(criteria),
                 ..
             } => Some((**criteria).clone().for_all()),
@@ -419,6 +423,14 @@ impl<'a> Asked<'a> {
         let mut seen = HashSet::new();
         let deletes = self.deletes.iter();
         all.extend(deletes.filter(|criteria| seen.insert(criteria.canonical())));
+        if all.len() - singles > OPEN_CRITERIA_MAX {
+            let words = format!(
+                "a transaction deletes and patches by at most {OPEN_CRITERIA_MAX} criteria, not {}: name the resources \
+                 by their ids, or send several",
+                all.len() - singles
+            );
+            return Err(RecordError::new(422, IssueCode::TooCostly, words));
+        }
         let sought = Criteria::seek_rows(record.vault(), permit, &all).await;
         let mut sought = sought.map_err(wrap(caller))?;
         let names = |all: &[&Criteria]| -> Vec<String> {

@@ -173,13 +173,39 @@ async fn a_delete_by_criteria_is_of_all_or_none() {
     let audit = delete(&house, &client(), T::AuditEvent, "patient=Patient/x").await;
     assert_eq!(wrong(audit).0, 405);
 
-    // What consent hides is not deleted by who can't see it, and nothing else is either.
-    house.create(&observation(&patient, "1-8")).await;
+    // What consent hides is not there for who can't see it: nothing is told of it, and it stays.
+    let hidden = house.create(&observation(&patient, "1-8")).await;
     deny(&house, &patient).await;
     let before = looks_at(&house, &patient).await.len();
-    let refused = delete(&house, &client(), T::Observation, by).await;
-    assert_eq!(wrong(refused), (412, "forbidden".to_owned()));
-    assert_eq!(looks_at(&house, &patient).await.len(), before + 1);
+    let answer = delete(&house, &client(), T::Observation, by).await;
+    assert_eq!(answer.unwrap().status, 204);
+    let bundle = json!({"request": {"method": "DELETE", "url": format!("Observation?{by}")}});
+    let answer = house.bundle(&client(), "transaction", vec![bundle]).await;
+    assert_eq!(
+        answer.unwrap()["entry"][0]["response"]["status"],
+        "204 No Content"
+    );
+    let patch = json!([{"op": "replace", "path": "/status", "value": "amended"}]).to_string();
+    let answer = house
+        .record
+        .conditional_patch(
+            &client(),
+            T::Observation,
+            &pairs(by),
+            Preconditions::default(),
+            PatchForm::Json,
+            patch.as_bytes(),
+        )
+        .await;
+    assert_eq!(wrong(answer).0, 404);
+    assert_eq!(looks_at(&house, &patient).await.len(), before + 3);
+    let ledger = house.trust.vault().ledger();
+    let kind = ledger::Kind(T::Observation.code());
+    let stored = ledger
+        .get(crate::house::TENANT, kind, &hidden)
+        .await
+        .unwrap();
+    assert!(stored.is_some_and(|stored| !stored.deleted && stored.version == 1));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use trust::{Agent, Purpose, Role, Trust, TrustOptions};
 /// 2026-11-26T00:00:00Z.
 pub const NOW_MS: u64 = 1_795_651_200_000;
 pub const BASE: &str = "http://127.0.0.1:8080/fhir/r4";
-const TENANT: TenantId = TenantId(1);
+pub const TENANT: TenantId = TenantId(1);
 
 pub struct House {
     pub folder: TempDir,

@@ -486,3 +486,25 @@ async fn the_newest_of_each_code() {
         assert_eq!(wrong(refused).0, 400, "{query}");
     }
 }
+
+#[tokio::test]
+async fn what_operations_are_given_has_a_bound() {
+    let house = House::new().await;
+    let id = house.patient("Berg").await;
+    let tags: Vec<Value> = (0..300)
+        .map(|tag| json!({"system": "urn:tags", "code": tag.to_string()}))
+        .collect();
+    let body = json!({"resourceType": "Parameters", "parameter": [{"name": "meta", "valueMeta": {"tag": tags}}]});
+    let body = body.to_string().into_bytes();
+    let many = house
+        .record
+        .change_meta(&client(), T::Patient, &id, MetaChange::Add, &body)
+        .await;
+    assert_eq!(wrong(many), (400, "too-long".to_owned()));
+    let long = vec![b' '; record::RESOURCE_BYTES_MAX + 1];
+    let long_validate = house
+        .record
+        .validate(&client(), T::Patient, None, &[], &long)
+        .await;
+    assert_eq!(wrong(long_validate), (413, "too-long".to_owned()));
+}

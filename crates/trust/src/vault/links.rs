@@ -239,7 +239,7 @@ impl Vault {
                     hidden.as_deref_mut(),
                 )
                 .await?;
-            course.opened += page.rows.len();
+            course.opened += page.candidates;
             for row in &page.rows {
                 course.newest = course.newest.max(row.at.number);
                 if !sink(&row.resource) {
