@@ -4,7 +4,7 @@ use axum::http::Method;
 use axum::response::Response;
 
 use super::Doors;
-use super::fhir::{Asked, Path, PathParams, Refused, respond};
+use super::fhir::{Asked, PathParams, Refused};
 use super::patch;
 
 /// `PUT`, `PATCH` and `DELETE` of `Type?criteria`.
@@ -13,8 +13,8 @@ pub(super) async fn write(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let kind = Path::read(path)?.kind;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let kind = path.kind;
     let (record, caller) = (&doors.record, &asked.caller);
     let criteria = asked.parameters()?;
     let answer = match asked.parts.method {
@@ -38,5 +38,5 @@ pub(super) async fn write(
                 .await?
         }
     };
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }

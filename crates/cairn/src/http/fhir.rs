@@ -198,6 +198,21 @@ impl Asked {
         })
     }
 
+    /// The same of a request about a type or one of its resources.
+    pub(super) async fn at(
+        doors: &Doors,
+        path: PathParams,
+        request: Request,
+    ) -> Result<(Self, Path), Refused> {
+        let asked = Self::read(doors, request).await?;
+        Ok((asked, Path::read(path)?))
+    }
+
+    /// The answer in HTTP.
+    pub(super) fn respond(&self, answer: Answer) -> Response {
+        respond(answer, &self.parts, &self.caller.base)
+    }
+
     pub(super) fn parameters(&self) -> Result<Vec<(String, String)>, Refused> {
         query(&self.parts.uri)
     }
@@ -491,7 +506,7 @@ async fn metadata(State(doors): State<Doors>, request: Request) -> Response {
 async fn system(State(doors): State<Doors>, request: Request) -> Result<Response, Refused> {
     let asked = Asked::read(&doors, request).await?;
     let answer = doors.record.bundle(&asked.caller, &asked.json()?).await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn kind(
@@ -499,8 +514,7 @@ async fn kind(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     let answer = if asked.parts.method == Method::POST {
         let (caller, body) = (&asked.caller, &asked.json()?);
         asked.no_preconditions()?;
@@ -519,7 +533,7 @@ async fn kind(
             .search(&asked.caller, path.kind, &asked.parameters()?)
             .await?
     };
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn search_by_post(
@@ -527,8 +541,7 @@ async fn search_by_post(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     let mut parameters = asked.parameters()?;
     if media_type(&asked.parts.headers, header::CONTENT_TYPE)
         != Some("application/x-www-form-urlencoded")
@@ -557,7 +570,7 @@ async fn search_by_post(
         .record
         .search_by_post(&asked.caller, path.kind, &parameters)
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn instance(
@@ -565,8 +578,7 @@ async fn instance(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     let (record, caller) = (&doors.record, &asked.caller);
     let answer = match asked.parts.method {
         Method::PUT => {
@@ -597,7 +609,7 @@ async fn instance(
                 .await?
         }
     };
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn history(
@@ -605,13 +617,12 @@ async fn history(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     let answer = doors
         .record
         .history(&asked.caller, path.kind, path.id(), &asked.parameters()?)
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn version(
@@ -619,8 +630,7 @@ async fn version(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     let version = path.rest.get(1).map_or("", String::as_str);
     let answer = doors
         .record
@@ -632,7 +642,7 @@ async fn version(
             &asked.parameters()?,
         )
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn not_found() -> Refused {
@@ -670,7 +680,7 @@ fn changed_since(answer: &Answer, headers: &HeaderMap) -> bool {
 /// An answer in HTTP, with `ETag`, `Last-Modified` and `Location`. A read whose `If-None-Match`
 /// names the version at hand, or whose `If-Modified-Since` is no earlier, is a 304 (R4, sections
 /// 3.1.0.1.6 and 3.1.0.2.1).
-pub(super) fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
+fn respond(answer: Answer, parts: &Parts, base: &str) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let etag = answer.version.map(|version| format!("W/\"{version}\""));
     let known = parts

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use record::MetaChange;
 
 use super::Doors;
-use super::fhir::{Asked, Path, PathParams, Refused, respond};
+use super::fhir::{Asked, PathParams, Refused};
 
 pub(super) fn router() -> Router<Doors> {
     Router::new()
@@ -39,14 +39,13 @@ async fn meta(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     let version = path.rest.get(1).map(String::as_str);
     let answer = doors
         .record
         .meta(&asked.caller, path.kind, path.id(), version)
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn add(doors: State<Doors>, path: PathParams, request: Request) -> Result<Response, Refused> {
@@ -67,13 +66,12 @@ async fn change(
     request: Request,
     change: MetaChange,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     let answer = doors
         .record
         .change_meta(&asked.caller, path.kind, path.id(), change, &asked.json()?)
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn validate(
@@ -81,8 +79,7 @@ async fn validate(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     // A deletion is asked for without a body, and then without a form either.
     let body = if asked.parts.method == Method::POST && !asked.body.is_empty() {
         asked.json()?
@@ -94,7 +91,7 @@ async fn validate(
         .record
         .validate(&asked.caller, path.kind, id, &asked.parameters()?, &body)
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn everything(
@@ -102,14 +99,13 @@ async fn everything(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     path.only(fhir::ResourceType::Patient)?;
     let answer = doors
         .record
         .everything(&asked.caller, path.id(), &parameters(&asked)?)
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 async fn lastn(
@@ -117,8 +113,7 @@ async fn lastn(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     path.only(fhir::ResourceType::Observation)?;
     let answer = doors
         .record
@@ -128,5 +123,5 @@ async fn lastn(
             asked.parts.method != Method::POST,
         )
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }

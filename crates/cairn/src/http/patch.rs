@@ -7,7 +7,7 @@ use fhir::IssueCode;
 use record::PatchForm;
 
 use super::Doors;
-use super::fhir::{Asked, Path, PathParams, Refused, media_type, refuse, respond};
+use super::fhir::{Asked, PathParams, Refused, media_type, refuse};
 
 /// `PATCH Type/id`.
 pub(super) async fn instance(
@@ -15,8 +15,7 @@ pub(super) async fn instance(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    let path = Path::read(path)?;
+    let (asked, path) = Asked::at(&doors, path, request).await?;
     let (form, body) = form(&asked)?;
     let preconditions = asked.preconditions()?;
     let answer = doors
@@ -30,7 +29,7 @@ pub(super) async fn instance(
             &body,
         )
         .await?;
-    Ok(respond(answer, &asked.parts, &asked.caller.base))
+    Ok(asked.respond(answer))
 }
 
 /// The form of a patch by its media type (R4, section 3.1.0.5), and its body.
