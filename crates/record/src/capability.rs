@@ -1,4 +1,6 @@
 //! The `CapabilityStatement`, generated from what is wired.
+use std::sync::LazyLock;
+
 use fhir::search::{
     COMMON, Parameter, ParameterKind, can_refer, modifiers, parameters, references,
 };
@@ -12,30 +14,13 @@ use crate::{
 };
 
 fn search_parameter(parameter: &Parameter) -> Value {
-    let kind = match parameter.kind {
-        ParameterKind::Token => "token",
-        ParameterKind::String => "string",
-        ParameterKind::Date => "date",
-        ParameterKind::Reference => "reference",
-        ParameterKind::Uri => "uri",
-        ParameterKind::Number => "number",
-        ParameterKind::Quantity => "quantity",
-    };
-    json!({ "name": parameter.name, "type": kind })
+    json!({ "name": parameter.name, "type": parameter.kind.code() })
 }
 
 /// The modifiers that parameters of each type take.
 fn modifiers_in_words() -> String {
-    let kinds = [
-        ("token", ParameterKind::Token),
-        ("string", ParameterKind::String),
-        ("reference", ParameterKind::Reference),
-        ("uri", ParameterKind::Uri),
-        ("date", ParameterKind::Date),
-        ("number", ParameterKind::Number),
-        ("quantity", ParameterKind::Quantity),
-    ];
-    let words = kinds.map(|(name, kind)| format!("{name} :{}", modifiers(kind).join(" :")));
+    let words =
+        ParameterKind::ALL.map(|kind| format!("{} :{}", kind.code(), modifiers(kind).join(" :")));
     format!("{}; reference also types' names", words.join(", "))
 }
 
@@ -88,6 +73,13 @@ fn resource(kind: ResourceType) -> Value {
     })
 }
 
+/// What can be done with each type. It is the same for all servers and moments, and takes its time: for
+/// each type it asks of every other how it can refer to it.
+static RESOURCES: LazyLock<Value> = LazyLock::new(|| {
+    let kept = ResourceType::all().filter(|kind| is_kept(*kind));
+    kept.map(resource).collect()
+});
+
 impl Record {
     /// `CapabilityStatement`, generated from what is wired.
     #[must_use]
@@ -122,7 +114,7 @@ impl Record {
                     "description": "Each request but this one carries an access token in the header Authorization: Bearer TOKEN (RFC 6750). \
                                     Every access is decided by policy and audited."
                 },
-                "resource": ResourceType::all().filter(|kind| is_kept(*kind)).map(resource).collect::<Vec<_>>(),
+                "resource": &*RESOURCES,
                 "interaction": [{ "code": "transaction" }, { "code": "batch" }],
             }],
         });

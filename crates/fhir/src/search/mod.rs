@@ -50,6 +50,33 @@ pub enum ParameterKind {
     Quantity,
 }
 
+impl ParameterKind {
+    /// All types.
+    pub const ALL: [Self; 7] = [
+        Self::Token,
+        Self::String,
+        Self::Reference,
+        Self::Uri,
+        Self::Date,
+        Self::Number,
+        Self::Quantity,
+    ];
+
+    /// The type's code (R4, value set `search-param-type`).
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::String => "string",
+            Self::Date => "date",
+            Self::Reference => "reference",
+            Self::Uri => "uri",
+            Self::Number => "number",
+            Self::Quantity => "quantity",
+        }
+    }
+}
+
 /// A search parameter that is indexed and can be searched by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameter {

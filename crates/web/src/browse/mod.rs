@@ -103,18 +103,6 @@ fn example(kind: ParameterKind) -> &'static str {
     }
 }
 
-fn word(kind: ParameterKind) -> &'static str {
-    match kind {
-        ParameterKind::Token => "token",
-        ParameterKind::String => "string",
-        ParameterKind::Date => "date",
-        ParameterKind::Reference => "reference",
-        ParameterKind::Uri => "uri",
-        ParameterKind::Number => "number",
-        ParameterKind::Quantity => "quantity",
-    }
-}
-
 /// The parameters of a type, for who doesn't know them by heart.
 fn help(kind: ResourceType) -> Markup {
     html! {
@@ -127,7 +115,7 @@ fn help(kind: ResourceType) -> Markup {
                         @for parameter in fhir::search::parameters(kind).iter().chain(&fhir::search::COMMON) {
                             tr {
                                 th scope="row" class="mono" { (parameter.name) }
-                                td { (word(parameter.kind)) }
+                                td { (parameter.kind.code()) }
                                 td class="quiet" { (example(parameter.kind)) }
                                 td class="mono quiet wrap" { (parameter.expression) }
                             }
