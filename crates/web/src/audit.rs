@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use fhir::ResourceType;
 use jiff::tz::TimeZone;
 use ledger::{DisclosedPart, Number};
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 use serde_json::Value;
 use trust::{Action, AuditProof, Permit, Versioned};
 
@@ -337,15 +337,6 @@ fn pretty(value: &Value, indent: usize) -> String {
     )
 }
 
-/// Text for between tags, where quotes may stay as they are; raw records consist of little else.
-fn escaped(text: &str) -> PreEscaped<String> {
-    PreEscaped(
-        text.replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;"),
-    )
-}
-
 /// `GET /console/audit/{id}`: the sentence, its facts and the raw event.
 pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
     ctx.staff()?;
@@ -376,7 +367,7 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
                 }
                 @if !sentence.queries.is_empty() { dt { "Asked" } dd { ul { @for query in &sentence.queries { li class="mono" { (query) } } } } }
             }
-            section class="stack" aria-labelledby="raw" { h2 id="raw" { "The record as it is kept" } pre tabindex="0" { code { (escaped(&pretty(found.resource.as_value(), 0))) } } }
+            section class="stack" aria-labelledby="raw" { h2 id="raw" { "The record as it is kept" } pre tabindex="0" { code { (layout::escaped(&pretty(found.resource.as_value(), 0))) } } }
         }
     };
     Ok(console(&ctx, "Audit record", Section::Audit, None, &body))
@@ -482,7 +473,7 @@ mod tests {
             json!({ "resourceType": "AuditEvent", "entity": [entity, entity], "quote\"d": [] });
         let text = pretty(&event, 0);
         assert_eq!(text.lines().count(), 8, "{text}");
-        assert_eq!(escaped("\"</pre>&\"").0, "\"&lt;/pre&gt;&amp;\"");
+        assert_eq!(layout::escaped("\"</pre>&\"").0, "\"&lt;/pre&gt;&amp;\"");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), event);
     }
 

@@ -311,6 +311,15 @@ pub(crate) fn csrf(ctx: &Ctx) -> Markup {
     html! { input type="hidden" name="csrf" value=(ctx.session.csrf); }
 }
 
+/// Text for between tags, where quotes may stay as they are; raw records consist of little else.
+pub(crate) fn escaped(text: &str) -> PreEscaped<String> {
+    PreEscaped(
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;"),
+    )
+}
+
 /// Nothing here, and what to do next.
 pub(crate) fn empty(title: &str, next: &str) -> Markup {
     html! { div class="empty" { strong { (title) } (next) } }

@@ -10,7 +10,6 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::resource::{SHOWN_BYTES_MAX, Tab, content, head, line, title};
-use super::tree::plain;
 use super::{address, caller, entries, failed, json, kind, next_cursor};
 use crate::context::{Ctx, Fields};
 use crate::error::PageError;
@@ -172,9 +171,9 @@ fn shown(groups: &[Vec<Line>]) -> Markup {
             pre class="diff" tabindex="0" {
                 @for line in group {
                     @match line.tag {
-                        ChangeTag::Delete => del { span aria-hidden="true" { "− " } (plain(&line.text)) },
-                        ChangeTag::Insert => ins { span aria-hidden="true" { "+ " } (plain(&line.text)) },
-                        ChangeTag::Equal => span { "  " (plain(&line.text)) },
+                        ChangeTag::Delete => del { span aria-hidden="true" { "− " } (layout::escaped(&line.text)) },
+                        ChangeTag::Insert => ins { span aria-hidden="true" { "+ " } (layout::escaped(&line.text)) },
+                        ChangeTag::Equal => span { "  " (layout::escaped(&line.text)) },
                     }
                     "\n"
                 }

@@ -1,8 +1,10 @@
 //! A resource as a tree of its elements, and as JSON; both with references as links.
 
 use fhir::Reference;
-use maud::{Markup, PreEscaped, Render, html};
+use maud::{Markup, Render, html};
 use serde_json::{Map, Value};
+
+use crate::layout::escaped;
 
 /// The page of what a reference points at, if it points into this record.
 fn target(text: &str) -> Option<String> {
@@ -84,24 +86,6 @@ impl Render for Json<'_> {
     }
 }
 
-/// Text for between tags, where quotes may stay as they are; JSON consists of little else.
-pub(super) fn plain(text: &str) -> PreEscaped<String> {
-    let mut shown = String::with_capacity(text.len());
-    push_escaped(&mut shown, text);
-    PreEscaped(shown)
-}
-
-fn push_escaped(buffer: &mut String, text: &str) {
-    for letter in text.chars() {
-        match letter {
-            '&' => buffer.push_str("&amp;"),
-            '<' => buffer.push_str("&lt;"),
-            '>' => buffer.push_str("&gt;"),
-            other => buffer.push(other),
-        }
-    }
-}
-
 fn write(buffer: &mut String, value: &Value, name: &str, depth: usize) {
     let line = |buffer: &mut String, depth: usize| {
         buffer.push('\n');
@@ -116,7 +100,7 @@ fn write(buffer: &mut String, value: &Value, name: &str, depth: usize) {
                 }
                 line(buffer, depth + 1);
                 buffer.push_str("<b>");
-                push_escaped(buffer, &Value::from(name.as_str()).to_string());
+                escaped(&Value::from(name.as_str()).to_string()).render_to(buffer);
                 buffer.push_str("</b>: ");
                 write(buffer, member, name, depth + 1);
             }
@@ -137,13 +121,13 @@ fn write(buffer: &mut String, value: &Value, name: &str, depth: usize) {
         }
         Value::String(words) => {
             let address = target(words).filter(|_| name == "reference");
-            let shown = plain(&value.to_string());
+            let shown = escaped(&value.to_string());
             match address {
                 Some(address) => html! { a href=(address) { (shown) } }.render_to(buffer),
                 None => shown.render_to(buffer),
             }
         }
-        other => push_escaped(buffer, &other.to_string()),
+        other => escaped(&other.to_string()).render_to(buffer),
     }
 }
 
