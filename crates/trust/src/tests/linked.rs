@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fhir::search::{Include, IndexValue, index};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use ledger::Number;
 
-use super::search::{KINDS, Model, clause, permit_of, play, visible, writes};
+use super::playing::{Plays, play_all};
+use super::search::{KINDS, Model, clause, permit_of, visible};
 use super::*;
 use crate::{PageAt, tokens};
 
@@ -247,8 +247,7 @@ async fn check_links(
     tenant: TenantId,
     model: &Model,
     ask: &Ask,
-    found: &mut usize,
-) -> Result<(), TestCaseError> {
+) -> Result<usize, TestCaseError> {
     let count = ask.count.to_string();
     let mut parameters: Vec<(&str, &str)> = vec![("_count", &count), ("_total", "accurate")];
     parameters.extend(
@@ -266,7 +265,7 @@ async fn check_links(
             "{:?}",
             query.used
         );
-        return Ok(());
+        return Ok(0);
     }
     let seen = everything_seen(house, model, &permit);
     let mut expected: Vec<(Number, String)> = (seen.iter())
@@ -290,8 +289,7 @@ async fn check_links(
         }
     }
     prop_assert_eq!(&rows, &expected, "{:?}", &query.used);
-    *found += rows.len();
-    Ok(())
+    Ok(rows.len())
 }
 
 /// What an include brings in, by looking at every resource.
@@ -336,8 +334,7 @@ async fn check(
     tenant: TenantId,
     model: &Model,
     ask: &Ask,
-    included: &mut usize,
-) -> Result<(), TestCaseError> {
+) -> Result<usize, TestCaseError> {
     let count = ask.count.to_string();
     let mut parameters: Vec<(&str, &str)> = vec![("_count", &count)];
     parameters.extend(
@@ -354,10 +351,11 @@ async fn check(
     if !allowed {
         let refused = vault.search(&permit, &query, None).await;
         prop_assert!(matches!(refused, Err(TrustError::Refused(_))));
-        return Ok(());
+        return Ok(0);
     }
     let seen = everything_seen(house, model, &permit);
     let mut at: Option<PageAt> = None;
+    let mut included = 0;
     loop {
         let page = vault.search_at(&permit, &query, at).await.unwrap();
         let matches: BTreeSet<Name> = page.rows.iter().map(|row| name_of(&row.resource)).collect();
@@ -369,62 +367,34 @@ async fn check(
         let each: BTreeSet<Name> = found.iter().cloned().collect();
         prop_assert_eq!(each.len(), found.len(), "one is there twice");
         prop_assert_eq!(each, beside(&query, &seen, &matches), "{:?}", &query.used);
-        *included += found.len();
+        included += found.len();
         match page.next {
             Some(before) => {
                 let first = at.map_or(page.as_of, |at| at.first);
                 at = Some(PageAt { before, first });
             }
-            None => return Ok(()),
+            None => return Ok(included),
         }
     }
 }
 
-/// Plays cases and checks each of their searches; counts what they gave.
-fn play_all<C>(first_tenant: u32, asks: impl Strategy<Value = Vec<Ask>>, check: &C) -> usize
-where
-    C: AsyncFn(&House, TenantId, &Model, &Ask, &mut usize) -> Result<(), TestCaseError>,
-{
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let house = runtime.block_on(House::new());
-    let tenants = std::cell::Cell::new(first_tenant);
-    let given = std::cell::Cell::new(0);
-    let mut runner = TestRunner::new(Config {
+fn plays(first_tenant: u32) -> Plays {
+    Plays {
+        first_tenant,
         cases: 64,
-        rng_seed: RngSeed::Fixed(20_261_127),
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let result = runner.run(&(writes(), asks), |(writes, asks)| {
-        tenants.set(tenants.get() + 1);
-        let tenant = TenantId(tenants.get());
-        house.care.set(NOW_MS);
-        runtime.block_on(async {
-            house.ledger().create_tenant(tenant).await.unwrap();
-            let model = play(&house, tenant, &writes).await;
-            let mut count = given.get();
-            for ask in &asks {
-                check(&house, tenant, &model, ask, &mut count).await?;
-            }
-            given.set(count);
-            Ok(())
-        })
-    });
-    if let Err(error) = result {
-        panic!("{error}");
+        seed: 20_261_127,
     }
-    given.get()
 }
 
 #[test]
 fn what_is_included_equals_a_check_of_everything() {
-    let included = play_all(1000, asks(), &check);
+    let included = play_all(&plays(1000), asks(), &check);
     assert!(included > 120, "too few: {included}");
 }
 
 #[test]
 fn what_links_find_equals_a_check_of_everything() {
-    let found = play_all(2000, linked_asks(), &check_links);
+    let found = play_all(&plays(2000), linked_asks(), &check_links);
     assert!(found > 120, "too few: {found}");
 }
 

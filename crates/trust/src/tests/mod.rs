@@ -3,6 +3,7 @@
 mod audit;
 mod limits;
 mod linked;
+mod playing;
 mod quantities;
 mod search;
 mod sorted;

@@ -5,6 +5,7 @@ use ledger::{Number, Query};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
+use super::playing::{Plays, play_all};
 use super::*;
 use crate::consent::{access, care_messages};
 use crate::tokens;
@@ -562,32 +563,18 @@ async fn check(
 
 #[test]
 fn a_search_equals_a_row_by_row_check() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let house = runtime.block_on(House::new());
-    let tenants = std::cell::Cell::new(100);
-    let mut runner = TestRunner::new(Config {
+    let plays = Plays {
+        first_tenant: 100,
         cases: 48,
-        rng_seed: RngSeed::Fixed(20_260_615),
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let result = runner.run(&(writes(), asks()), |(writes, asks)| {
-        // A tenant of its own for each case: nothing of the others is there.
-        tenants.set(tenants.get() + 1);
-        let tenant = TenantId(tenants.get());
-        house.care.set(NOW_MS);
-        runtime.block_on(async {
-            house.ledger().create_tenant(tenant).await.unwrap();
-            let model = play(&house, tenant, &writes).await;
-            for ask in &asks {
-                check(&house, tenant, &model, ask).await?;
-            }
-            Ok(())
-        })
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+        seed: 20_260_615,
+    };
+    play_all(
+        &plays,
+        asks(),
+        &async |house: &House, tenant, model: &Model, ask: &Ask| {
+            check(house, tenant, model, ask).await.map(|()| 0)
+        },
+    );
 }
 
 fn write() -> impl Strategy<Value = Write> {

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 use fhir::search::{IndexValue, index};
 use ledger::Number;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 
-use super::search::{KINDS, Model, clause, permit_of, play, visible, writes};
+use super::playing::{Plays, play_all};
+use super::search::{KINDS, Model, clause, permit_of, visible};
 use super::*;
 use crate::SortedAt;
 
@@ -160,33 +160,13 @@ async fn check(
 
 #[test]
 fn a_sorted_search_equals_a_sorted_check_of_everything() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let house = runtime.block_on(House::new());
-    let tenants = std::cell::Cell::new(3000);
-    let given = std::cell::Cell::new(0);
-    let mut runner = TestRunner::new(Config {
+    let plays = Plays {
+        first_tenant: 3000,
         cases: 48,
-        rng_seed: RngSeed::Fixed(20_261_127),
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let result = runner.run(&(writes(), asks()), |(writes, asks)| {
-        tenants.set(tenants.get() + 1);
-        let tenant = TenantId(tenants.get());
-        house.care.set(NOW_MS);
-        runtime.block_on(async {
-            house.ledger().create_tenant(tenant).await.unwrap();
-            let model = play(&house, tenant, &writes).await;
-            for ask in &asks {
-                given.set(given.get() + check(&house, tenant, &model, ask).await?);
-            }
-            Ok(())
-        })
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-    assert!(given.get() > 300, "too few: {}", given.get());
+        seed: 20_261_127,
+    };
+    let given = play_all(&plays, asks(), &check);
+    assert!(given > 300, "too few: {given}");
 }
 
 #[tokio::test]

@@ -250,11 +250,7 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
-        // A copy may be older than what the first page was read from.
-        let view = match (permit.freshness.wanted(), at) {
-            (Some(_), None) => self.sight(permit)?,
-            (None, _) | (Some(_), Some(_)) => Sight::now(self.ledger().listing()?),
-        };
+        let view = self.listing(permit, at.is_none())?;
         let before = at.map(|at| at.before);
         let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
         let mut page = self
@@ -421,6 +417,15 @@ impl Vault {
                 now: Some(self.ledger().view()?),
             }),
         }
+    }
+
+    /// What a page of a list is read from. Only the first may be an older copy: a further one must not be
+    /// older than it.
+    fn listing(&self, permit: &Permit, is_first: bool) -> Result<Sight, LedgerError> {
+        if is_first && permit.freshness.wanted().is_some() {
+            return self.sight(permit);
+        }
+        Ok(Sight::now(self.ledger().listing()?))
     }
 
     /// Answers a read of one row: audited first, whatever comes of it.

@@ -68,10 +68,7 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
-        let view = match (permit.freshness.wanted(), at) {
-            (Some(_), None) => self.sight(permit)?,
-            (None, _) | (Some(_), Some(_)) => Sight::now(self.ledger().listing()?),
-        };
+        let view = self.listing(permit, at.is_none())?;
         let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
         let newest = asked.newest;
         let asked = SearchQuery {
