@@ -257,6 +257,24 @@ impl Resource {
         }
         walk(&mut self.json, visit);
     }
+    /// The same, changing nothing.
+    pub fn each_reference<'a>(&'a self, visit: &mut dyn FnMut(&'a str)) {
+        fn walk<'a>(value: &'a Value, visit: &mut dyn FnMut(&'a str)) {
+            match value {
+                Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
+                Value::Object(members) => {
+                    for (name, value) in members {
+                        match value {
+                            Value::String(text) if name == "reference" => visit(text),
+                            other => walk(other, visit),
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        walk(&self.json, visit);
+    }
     /// A short name for people, e.g. a patient's name, a code's display or text; falls back to the type.
     #[must_use]
     pub fn display(&self) -> String {

@@ -5,6 +5,8 @@
 //! is of exactly the versions that they found. Whoever loses a race looks again. A conditional update
 //! that finds nothing creates where a conditional create with the same criteria would, so that the two
 //! can't make two of one.
+use std::ops::ControlFlow;
+
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::Expected;
 use trust::{Action, Change, Permit, Sought, Unit, Vault, Versioned};
@@ -12,10 +14,9 @@ use trust::{Action, Change, Permit, Sought, Unit, Vault, Versioned};
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::{conflict, information, is_conflict};
 use crate::interact::not_found;
-use crate::validation::with_warnings;
 use crate::write::{
     IfMatch, check_owner, check_type, check_unconditional, check_writable, deleted_answer,
-    parse_body, pause, tidy, wrap, written_answer,
+    parse_body, pause, tidy, wrap,
 };
 use crate::{
     ATTEMPTS_MAX, Answer, CONDITIONAL_DELETES_MAX, Caller, Preconditions, PreferReturn, Record,
@@ -41,32 +42,42 @@ pub(crate) fn one(found: Option<&Found>) -> Result<Option<&Versioned>, RecordErr
 
 /// The resources that criteria mean, without those that consents keep from who asks: to them these are not
 /// there, and a patch or a deletion makes nothing that could be there twice.
-pub(crate) fn visible(sought: Sought) -> Result<Vec<Versioned>, RecordError> {
+fn visible(sought: &Sought) -> Result<Vec<&Versioned>, RecordError> {
     if sought.more || sought.rows.len() > CONDITIONAL_DELETES_MAX {
         let words = format!(
             "the criteria match more than the {CONDITIONAL_DELETES_MAX} resources, or four megabytes of them, that one request looks through"
         );
         return Err(RecordError::new(412, IssueCode::TooCostly, words));
     }
-    let rows = sought.rows.into_iter().filter(|found| !found.hidden);
-    Ok(rows.map(|found| found.row).collect())
+    let rows = sought.rows.iter().filter(|found| !found.hidden);
+    Ok(rows.map(|found| &found.row).collect())
 }
 
 /// The one of them that is to be patched.
-pub(crate) fn only(sought: Option<Sought>) -> Result<Versioned, RecordError> {
-    let mut rows = sought.map(visible).transpose()?.unwrap_or_default();
-    match (rows.pop(), rows.is_empty()) {
-        (Some(row), true) => Ok(row),
-        (Some(_), false) => Err(several()),
-        (None, _) => Err(not_found()),
+pub(crate) fn only(sought: Option<&Sought>) -> Result<&Versioned, RecordError> {
+    let rows = sought.map(visible).transpose()?.unwrap_or_default();
+    match rows.as_slice() {
+        [row] => Ok(row),
+        [] => Err(not_found()),
+        _ => Err(several()),
     }
 }
 
 /// All resources that criteria mean, each of which is to be deleted.
-pub(crate) fn all(sought: Sought, if_match: &IfMatch) -> Result<Vec<Versioned>, RecordError> {
-    let rows = visible(sought)?;
-    match rows.iter().find(|row| !if_match.holds(Some(row))) {
-        Some(row) => Err(if_match.refusal(Some(row))),
+pub(crate) fn all<'a>(
+    sought: Option<&'a Sought>,
+    if_match: &IfMatch,
+) -> Result<Vec<&'a Versioned>, RecordError> {
+    let rows = sought.map(visible).transpose()?.unwrap_or_default();
+    let refused = match rows.as_slice() {
+        [] => (!if_match.holds(None)).then_some(None),
+        rows => rows
+            .iter()
+            .find(|row| !if_match.holds(Some(row)))
+            .map(|row| Some(*row)),
+    };
+    match refused {
+        Some(row) => Err(if_match.refusal(row)),
         None => Ok(rows),
     }
 }
@@ -201,26 +212,11 @@ impl Record {
             }
             check_owner(row, &Vault::owner(&resource))
                 .map_err(|outcome| RecordError::with(422, outcome))?;
-            let unit = Unit {
-                changes: vec![Change::Put {
-                    resource: resource.clone(),
-                    expected,
-                }],
-                ..Unit::default()
-            };
-            match vault.commit(&permit, unit).await {
-                Ok(receipt) => {
-                    let written = *receipt.changes.first().ok_or_else(conflict)?;
-                    let warnings = self.warnings(caller, &resource);
-                    let id = resource.id().unwrap_or_default().to_owned();
-                    let created = row.is_none();
-                    let shown = Some(resource);
-                    let answer = written_answer(caller, kind, &id, shown, written, created);
-                    return Ok(with_warnings(answer, warnings));
-                }
-                Err(error) if is_conflict(&error) => pause(attempt).await,
-                Err(error) => return Err(wrap(caller)(error)),
+            let put = self.put(caller, &permit, resource, expected, row.is_none());
+            if let ControlFlow::Break(answer) = put.await? {
+                return Ok(answer);
             }
+            pause(attempt).await;
         }
         Err(conflict())
     }
@@ -246,7 +242,8 @@ impl Record {
     ) -> Result<(String, u32), RecordError> {
         let criteria = criteria.clone().for_all();
         let sought = Criteria::seek_rows(self.vault(), permit, &[&criteria]).await;
-        let row = only(sought.map_err(wrap(caller))?.pop())?;
+        let sought = sought.map_err(wrap(caller))?;
+        let row = only(sought.first())?;
         Ok((
             row.resource.id().unwrap_or_default().to_owned(),
             row.version,
@@ -283,13 +280,10 @@ impl Record {
             .await?;
         for attempt in 0..ATTEMPTS_MAX {
             let sought = Criteria::seek_rows(self.vault(), &permit, &[&criteria]).await;
-            let sought = sought.map_err(wrap(caller))?.pop();
-            let rows = sought.map(|sought| all(sought, if_match)).transpose()?;
-            let changes: Vec<Change> = rows.iter().flatten().map(deletion).collect();
+            let sought = sought.map_err(wrap(caller))?;
+            let rows = all(sought.first(), if_match)?;
+            let changes: Vec<Change> = rows.into_iter().map(deletion).collect();
             if changes.is_empty() {
-                if !if_match.holds(None) {
-                    return Err(if_match.refusal(None));
-                }
                 return Ok(deleted_answer(caller, None));
             }
             let unit = Unit {

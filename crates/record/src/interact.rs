@@ -1,15 +1,16 @@
 //! What touches one resource: read, vread, create, update, delete.
+use std::ops::ControlFlow;
+
 use fhir::{IssueCode, Resource, ResourceType};
 use ledger::Expected;
 use trust::{Action, Change, Permit, Unit, Vault, Versioned};
 
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::{conflict, is_conflict};
-use crate::validation::with_warnings;
 use crate::write::{
     IfMatch, check_id, check_kept, check_owner, check_same_id, check_type, check_unconditional,
     check_writable, deleted_answer, existing_answer, expected_over, mint, parse_body, patient_of,
-    pause, tidy, wrap, written_answer,
+    pause, tidy, wrap,
 };
 use crate::{ATTEMPTS_MAX, Answer, Caller, Preconditions, PreferReturn, Record, RecordError};
 
@@ -182,24 +183,11 @@ impl Record {
                     }
                 }
             };
-            let unit = Unit {
-                changes: vec![Change::Put {
-                    resource: resource.clone(),
-                    expected,
-                }],
-                ..Unit::default()
-            };
-            match vault.commit(&permit, unit).await {
-                Ok(receipt) => {
-                    let written = *receipt.changes.first().ok_or_else(conflict)?;
-                    let warnings = self.warnings(caller, &resource);
-                    let id = resource.id().unwrap_or_default().to_owned();
-                    let answer = written_answer(caller, kind, &id, Some(resource), written, true);
-                    return Ok(with_warnings(answer, warnings));
-                }
-                Err(error) if is_conflict(&error) => pause(attempt).await,
-                Err(error) => return Err(wrap(caller)(error)),
+            match self.put(caller, &permit, resource, expected, true).await? {
+                ControlFlow::Break(answer) => return Ok(answer),
+                ControlFlow::Continue(unwritten) => resource = unwritten,
             }
+            pause(attempt).await;
         }
         Err(conflict())
     }
@@ -342,23 +330,14 @@ impl Record {
                     .await?;
                 may_create = true;
             }
-            let unit = Unit {
-                changes: vec![Change::Put {
-                    resource: resource.clone(),
-                    expected,
-                }],
-                ..Unit::default()
-            };
-            match self.vault().commit(&permit, unit).await {
-                Ok(receipt) => {
-                    let written = *receipt.changes.first().ok_or_else(conflict)?;
-                    let warnings = self.warnings(caller, &resource);
-                    let answer = written_answer(caller, kind, id, Some(resource), written, created);
-                    return Ok(with_warnings(answer, warnings));
-                }
-                Err(error) if is_conflict(&error) => pause(attempt).await,
-                Err(error) => return Err(wrap(caller)(error)),
+            match self
+                .put(caller, &permit, resource, expected, created)
+                .await?
+            {
+                ControlFlow::Break(answer) => return Ok(answer),
+                ControlFlow::Continue(unwritten) => resource = unwritten,
             }
+            pause(attempt).await;
         }
         Err(conflict())
     }

@@ -4,20 +4,21 @@
 //! as an update: it needs the right to do both, what consent hides is not there, and the read is
 //! audited before anything is answered. The patch is applied to the newest version, and again to a
 //! newer one if somebody else wrote in between.
+use std::ops::ControlFlow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fhir::patch::Patch;
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::Expected;
-use trust::{Action, Change, Permit, Unit, Vault, Versioned};
+use trust::{Action, Permit, Vault, Versioned};
 
 use crate::conditional::{Aim, of_pairs};
-use crate::error::{conflict, is_conflict};
+use crate::error::conflict;
 use crate::interact::{gone, not_found};
-use crate::validation::with_warnings;
 use crate::write::{
     IfMatch, check_id, check_owner, check_same_id, check_unconditional, check_writable, heavy,
-    pause, tidy, wrap, written_answer,
+    pause, tidy, wrap,
 };
 use crate::{ATTEMPTS_MAX, Answer, Caller, Preconditions, RESOURCE_BYTES_MAX, Record, RecordError};
 
@@ -214,23 +215,17 @@ impl Record {
                 .map_err(|outcome| RecordError::with(422, outcome))?;
             check_owner(Some(&row), &Vault::owner(&resource))
                 .map_err(|outcome| RecordError::with(422, outcome))?;
-            let unit = Unit {
-                changes: vec![Change::Put {
-                    resource: resource.clone(),
-                    expected: Expected::Version(row.version),
-                }],
-                ..Unit::default()
-            };
-            match self.vault().commit(&permit, unit).await {
-                Ok(receipt) => {
-                    let written = *receipt.changes.first().ok_or_else(conflict)?;
-                    let warnings = self.warnings(caller, &resource);
-                    let answer = written_answer(caller, kind, id, Some(resource), written, false);
-                    return Ok(with_warnings(answer, warnings));
-                }
-                Err(error) if is_conflict(&error) => pause(attempt).await,
-                Err(error) => return Err(wrap(caller)(error)),
+            let put = self.put(
+                caller,
+                &permit,
+                resource,
+                Expected::Version(row.version),
+                false,
+            );
+            if let ControlFlow::Break(answer) = put.await? {
+                return Ok(answer);
             }
+            pause(attempt).await;
         }
         Err(conflict())
     }

@@ -44,28 +44,6 @@ fn walk(value: &mut Value, replace: &mut dyn FnMut(&str) -> Option<String>) {
     }
 }
 
-/// Calls `visit` with each reference of the resource (not with other pointers), changing nothing.
-pub(crate) fn each(resource: &Resource, visit: &mut dyn FnMut(&str)) {
-    fn walk(value: &Value, visit: &mut dyn FnMut(&str)) {
-        match value {
-            Value::Array(items) => items.iter().for_each(|item| walk(item, visit)),
-            Value::Object(members) => {
-                for (name, value) in members {
-                    match value {
-                        Value::String(text) if name == "reference" => visit(text),
-                        other => walk(other, visit),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    resource
-        .members()
-        .values()
-        .for_each(|value| walk(value, visit));
-}
-
 /// Whether a reference is a URN, which means something in its own bundle only.
 pub(crate) fn is_urn(text: &str) -> bool {
     text.get(..4)

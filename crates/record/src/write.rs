@@ -1,11 +1,16 @@
 //! What all writes share: bodies, preconditions, owners, answers.
+use std::ops::ControlFlow;
+
 use fhir::{Issue, IssueCode, OperationOutcome, Resource, ResourceType, Severity, date};
 use ledger::{Expected, Owner, Written};
 use serde_json::Value;
-use trust::{Permit, TrustError, Vault, Versioned};
+use trust::{Change, Permit, TrustError, Unit, Vault, Versioned};
 
-use crate::error::{information, not_supported};
-use crate::{Answer, Caller, Preconditions, PreferReturn, RecordError, is_kept, is_writable, refs};
+use crate::error::{conflict, information, is_conflict, not_supported};
+use crate::validation::with_warnings;
+use crate::{
+    Answer, Caller, Preconditions, PreferReturn, Record, RecordError, is_kept, is_writable, refs,
+};
 
 /// Parsing a body of at least this many bytes goes to a blocking thread: at about 100 MB/s it would
 /// keep the async ones from their work for more than a few milliseconds.
@@ -155,7 +160,7 @@ pub(crate) fn homeless(resource: &Resource) -> Option<Issue> {
         (words, "securityContext")
     } else {
         let mut urn = false;
-        refs::each(resource, &mut |text| urn |= refs::is_urn(text));
+        resource.each_reference(&mut |text| urn |= refs::is_urn(text));
         let contained = resource.get("contained").and_then(Value::as_array);
         let patient_within = contained.into_iter().flatten().any(|inner| {
             inner.get("resourceType").and_then(Value::as_str) == Some(ResourceType::Patient.name())
@@ -423,6 +428,41 @@ pub(crate) async fn pause(attempt: u32) {
 /// `Type/id/_history/version`.
 pub(crate) fn location(kind: ResourceType, id: &str, version: u32) -> String {
     format!("{kind}/{id}/_history/{version}")
+}
+
+impl Record {
+    /// Writes one resource in a commit of its own, and answers. Gives the resource back when somebody else
+    /// wrote it in between: who asked for it looks again.
+    pub(crate) async fn put(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        resource: Resource,
+        expected: Expected,
+        created: bool,
+    ) -> Result<ControlFlow<Answer, Resource>, RecordError> {
+        let unit = Unit {
+            changes: vec![Change::Put {
+                resource: resource.clone(),
+                expected,
+            }],
+            ..Unit::default()
+        };
+        match self.vault().commit(permit, unit).await {
+            Ok(receipt) => {
+                let written = *receipt.changes.first().ok_or_else(conflict)?;
+                let warnings = self.warnings(caller, &resource);
+                let (kind, id) = (
+                    resource.kind(),
+                    resource.id().unwrap_or_default().to_owned(),
+                );
+                let answer = written_answer(caller, kind, &id, Some(resource), written, created);
+                Ok(ControlFlow::Break(with_warnings(answer, warnings)))
+            }
+            Err(error) if is_conflict(&error) => Ok(ControlFlow::Continue(resource)),
+            Err(error) => Err(wrap(caller)(error)),
+        }
+    }
 }
 
 /// The answer to a create or update. `resource` is needed for `Prefer: return=representation` only.

@@ -118,7 +118,7 @@ impl Index {
             }
         }
         let references = &mut self.references;
-        refs::each(resource, &mut |text| {
+        resource.each_reference(&mut |text| {
             if text.contains('?')
                 && refs::conditional(text).is_some()
                 && !references.contains_key(text)
@@ -273,7 +273,7 @@ impl Index {
         };
         let (urns, strangers) = (&self.urns, &mut self.strangers);
         let mut strange = false;
-        refs::each(resource, &mut |text| {
+        resource.each_reference(&mut |text| {
             if refs::is_urn(text) && !urns.contains(&key(&text)) {
                 strange = true;
                 if !strangers.contains_key(text) {
@@ -409,7 +409,7 @@ impl Index {
             return Err(wrong);
         }
         let mut nowhere = None;
-        refs::each(&resource, &mut |text| {
+        resource.each_reference(&mut |text| {
             if refs::is_urn(text) && nowhere.is_none() {
                 nowhere = Some(self.urns.contains(&key(&text)));
             }

@@ -5,7 +5,7 @@ use trust::Action;
 
 use super::{answer, named, parameters, refuse, returned};
 use crate::error::conflict;
-use crate::interact::not_found;
+use crate::interact::{gone, not_found};
 use crate::write::{IfMatch, check_id, check_kept, check_writable, pause, wrap};
 use crate::{ATTEMPTS_MAX, Answer, Caller, PreferReturn, Record, RecordError};
 
@@ -145,11 +145,7 @@ impl Record {
             let row = self.vault().read(&permit, kind, id).await;
             let row = row.map_err(wrap(caller))?.ok_or_else(not_found)?;
             if row.deleted {
-                return Err(RecordError::new(
-                    410,
-                    IssueCode::Deleted,
-                    format!("was deleted (version {})", row.version),
-                ));
+                return Err(gone(row.version));
             }
             let mut resource = row.resource;
             if !change.apply(&mut resource, given) {

@@ -65,14 +65,9 @@ impl Record {
                     if_match,
                     ..
                 } => {
-                    let rows = doomed.get(criteria.canonical()).cloned();
-                    let rows = rows.map(|sought| all(sought, if_match)).transpose();
+                    let rows = all(doomed.get(criteria.canonical()), if_match);
                     let rows = rows.map_err(|error| entry_error(error, step, "request"))?;
-                    let rows = rows.unwrap_or_default();
-                    if rows.is_empty() && !if_match.holds(None) {
-                        return Err(entry_error(if_match.refusal(None), step, "request").into());
-                    }
-                    writes[place] = Some(Write::DeleteAll(rows));
+                    writes[place] = Some(Write::DeleteAll(rows.into_iter().cloned().collect()));
                     continue;
                 }
                 Ask::Create {
@@ -188,17 +183,15 @@ impl Record {
             {
                 let of_criteria = match aim {
                     Aim::Id(_) => Ok(None),
-                    Aim::Criteria(criteria) => {
-                        only(doomed.get(criteria.canonical()).cloned()).map(Some)
-                    }
+                    Aim::Criteria(criteria) => only(doomed.get(criteria.canonical())).map(Some),
                 };
                 let row = of_criteria.map_err(|error| entry_error(error, step, "request"))?;
-                let id = match (aim, &row) {
+                let id = match (aim, row) {
                     (Aim::Id(id), _) => id.as_str(),
                     (_, Some(row)) => row.resource.id().unwrap_or_default(),
                     (_, None) => continue,
                 };
-                let version = row.as_ref().map(|row| row.version);
+                let version = row.map(|row| row.version);
                 let write = self
                     .patch_of(caller, permit, (*kind, id, version), if_match, patch)
                     .await;
@@ -380,7 +373,7 @@ impl<'a> Asked<'a> {
             let Some(resource) = &step.resource else {
                 continue;
             };
-            refs::each(resource, &mut |text| {
+            resource.each_reference(&mut |text| {
                 if refs::conditional(text).is_some() && texts.insert(text.to_owned()) {
                     found.push((text.to_owned(), place));
                 }

@@ -209,6 +209,24 @@ async fn a_delete_by_criteria_is_of_all_or_none() {
 }
 
 #[tokio::test]
+async fn one_resource_is_deleted_by_one_entry() {
+    let house = House::new().await;
+    let by = "identifier=urn:npi|1";
+    let entry = json!({"request": {"method": "DELETE", "url": format!("Practitioner?{by}")}});
+    // Where nothing is meant, nothing is meant twice.
+    let answer = house
+        .bundle(&client(), "transaction", vec![entry.clone(), entry.clone()])
+        .await;
+    assert!(answer.is_ok());
+    house.create(&practitioner("1")).await;
+    let answer = house
+        .bundle(&client(), "transaction", vec![entry.clone(), entry])
+        .await;
+    assert_eq!(wrong(answer).0, 400);
+    assert_eq!(house.count(T::Practitioner).await, 1);
+}
+
+#[tokio::test]
 async fn a_delete_by_criteria_has_a_bound() {
     let house = House::new().await;
     let entry = json!({"resource": practitioner("1"), "request": {"method": "POST", "url": "Practitioner"}});

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use fhir::search::{Include, Resources, SearchQuery, can_refer};
 use fhir::{Reference, ResourceType};
-use serde_json::Value;
 
 use super::search::{PAGE_BYTES_MAX, PAGE_PATIENTS_MAX};
 use super::{Hidden, SearchPage, Sight, Vault, Versioned};
@@ -145,7 +144,7 @@ impl Vault {
             add(&mut gathered.known, row);
         }
         for row in shown {
-            references(row.resource.as_value(), &mut |text| {
+            row.resource.each_reference(&mut |text| {
                 if let Some((kind, id)) = Reference::relative(text)
                     && kinds.contains(&kind)
                     && permit.allows(Action::Read, kind)
@@ -202,22 +201,6 @@ impl Vault {
                 return Ok(());
             }
         }
-    }
-}
-
-/// Calls `visit` with each literal reference of a resource.
-fn references<'a>(value: &'a Value, visit: &mut impl FnMut(&'a str)) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| references(item, visit)),
-        Value::Object(members) => {
-            for (name, value) in members {
-                match value {
-                    Value::String(text) if name == "reference" => visit(text),
-                    value => references(value, visit),
-                }
-            }
-        }
-        _ => {}
     }
 }
 
