@@ -59,6 +59,18 @@ pub(crate) fn own_references(base: &str, query: &mut SearchQuery) {
     }
 }
 
+/// What a page says when what its list holds was changed since the first.
+pub(crate) fn moved(what: &str) -> Issue {
+    Issue {
+        severity: Severity::Warning,
+        code: IssueCode::Incomplete,
+        diagnostics: format!(
+            "{what} were changed since the first page; they may be missing from these pages, and the first page shows them when it is asked for again"
+        ),
+        expression: None,
+    }
+}
+
 /// The place where the next page starts: hexadecimal numbers, and 16 digits of a keyed hash over them
 /// and what was asked, so that nobody can make one up or carry it to another query.
 pub(crate) struct Cursor<'a> {
@@ -319,12 +331,7 @@ impl Record {
             }
             let mut issues: Vec<Issue> = Vec::new();
             if page.moved {
-                issues.push(Issue {
-                    severity: Severity::Warning,
-                    code: IssueCode::Incomplete,
-                    diagnostics: "resources that match were changed since the first page; they may be missing from these pages, and the first page shows them when it is asked for again".to_owned(),
-                    expression: None,
-                });
+                issues.push(moved("resources that match"));
             }
             issues.extend(ignored.iter().map(|name| Issue {
                     severity: Severity::Warning,

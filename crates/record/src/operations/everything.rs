@@ -1,13 +1,13 @@
 //! `Patient/ID/$everything`: all that is in a patient's record, page by page.
 use fhir::search::{COUNT_DEFAULT, COUNT_MAX, SearchQuery};
-use fhir::{Issue, IssueCode, OperationOutcome, ResourceType, Severity};
+use fhir::{IssueCode, OperationOutcome, ResourceType};
 use ledger::Number;
 use trust::{Action, PageAt, Target};
 
 use super::{answer, refuse};
 use crate::part::Part;
 use crate::render::BundleWriter;
-use crate::search::{Cursor, bad_cursor};
+use crate::search::{Cursor, bad_cursor, moved};
 use crate::write::{heavy, wrap};
 use crate::{Answer, Caller, Record, RecordError, is_kept, url};
 
@@ -221,12 +221,7 @@ impl Record {
                 bundle.found(Some(&full_url), &part.json(&row.resource), mode);
             }
             if page.moved {
-                let issues = vec![Issue {
-                    severity: Severity::Warning,
-                    code: IssueCode::Incomplete,
-                    diagnostics: "resources were changed since the first page; they may be missing from these pages, and the first page shows them when it is asked for again".to_owned(),
-                    expression: None,
-                }];
+                let issues = vec![moved("resources")];
                 let outcome = OperationOutcome { issues };
                 bundle.found(None, &outcome.to_resource().to_json(), "outcome");
             }
