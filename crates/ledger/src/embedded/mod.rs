@@ -5,6 +5,7 @@
 //! them.
 
 mod events;
+mod filter;
 mod journal;
 mod listed;
 mod postings;

@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
+use super::filter::Filter;
 use crate::codec::{Decoder, put_varint};
-use crate::{LedgerError, Number};
+use crate::{LedgerError, Number, Token};
 
 /// The row key of a posting: token, complement of the number, shard.
 pub(super) type PostingKey = [u8; 18];
@@ -31,6 +32,10 @@ pub(super) fn rank(key: &PostingKey) -> (u128, u16) {
 }
 
 impl Change {
+    fn token(&self) -> Token {
+        Token((rank(&self.key).0 >> 64) as u64)
+    }
+
     /// [`rank`] of the key.
     pub(super) fn rank(&self) -> (u128, u16) {
         rank(&self.key)
@@ -190,9 +195,52 @@ pub(super) fn merge_all(runs: &[Run]) -> Run {
 /// The part of a run whose keys are in an inclusive range.
 pub(super) fn range<'a>(run: &'a [Change], from: &PostingKey, to: &PostingKey) -> &'a [Change] {
     let (from, to) = (rank(from), rank(to));
-    let start = run.partition_point(|change| change.rank() < from);
-    let end = start + run[start..].partition_point(|change| change.rank() <= to);
-    &run[start..end]
+    let rest = &run[run.partition_point(|change| change.rank() < from)..];
+    // Most tokens have few postings, so the end is near: it is looked for in steps that double.
+    let mut reach = 1;
+    while rest.get(reach).is_some_and(|change| change.rank() <= to) {
+        reach *= 2;
+    }
+    let rest = &rest[..rest.len().min(reach)];
+    &rest[..rest.partition_point(|change| change.rank() <= to)]
+}
+
+/// Runs, oldest first, and which tokens they may have.
+#[derive(Clone)]
+pub(super) struct Runs {
+    runs: Vec<Run>,
+    filter: Arc<Filter>,
+}
+
+impl Runs {
+    /// No runs yet, and room for about so many changes.
+    fn new(changes: usize) -> Self {
+        Self {
+            runs: Vec::new(),
+            filter: Arc::new(Filter::new(changes)),
+        }
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// All of them, if a token may have changes here.
+    pub(super) fn of(&self, token: Token) -> &[Run] {
+        if self.filter.may_have(token) {
+            &self.runs
+        } else {
+            &[]
+        }
+    }
+
+    fn push(&mut self, run: Run) {
+        for changes in run.chunk_by(|a, b| a.key[..8] == b.key[..8]) {
+            self.filter.insert(changes[0].token());
+        }
+        self.runs.push(run);
+    }
 }
 
 /// The first `limit` keys of a table's range under the changes of `runs`, oldest run first. Reads no
@@ -243,10 +291,10 @@ pub(super) fn merged<K: AsRef<[u8]>>(
 /// The runs in memory and the fresh rows that hold them.
 pub(super) struct Fresh {
     /// Being written into the table; oldest first.
-    frozen: Vec<Run>,
+    frozen: Runs,
     /// Oldest first; each is at least twice as long as the next or so long that merging the two would
     /// keep a commit waiting, so there are few.
-    active: Vec<Run>,
+    active: Runs,
     /// How many changes `active` holds.
     active_len: usize,
     /// How many changes `active` holds before they are written into the table. A run has at most a
@@ -269,8 +317,8 @@ pub(super) struct Fresh {
 impl Fresh {
     pub(super) fn new(bound: usize) -> Self {
         Self {
-            frozen: Vec::new(),
-            active: Vec::new(),
+            frozen: Runs::new(0),
+            active: Runs::new(bound),
             active_len: 0,
             bound,
             gone: 0,
@@ -306,19 +354,21 @@ impl Fresh {
         self.next += 1;
         self.active_len += run.len();
         self.active.push(run);
-        while let [.., older, newer] = self.active.as_slice()
+        let longest = self.longest_run();
+        let runs = &mut self.active.runs;
+        while let [.., older, newer] = runs.as_slice()
             && older.len() < 2 * newer.len()
-            && older.len() + newer.len() <= self.longest_run()
+            && older.len() + newer.len() <= longest
         {
             let merged = Arc::new(merge(older, newer));
-            self.active.truncate(self.active.len() - 2);
-            self.active.push(merged);
+            runs.truncate(runs.len() - 2);
+            runs.push(merged);
         }
     }
 
-    /// All runs, oldest first.
-    pub(super) fn runs(&self) -> Vec<Run> {
-        self.frozen.iter().chain(&self.active).cloned().collect()
+    /// All runs; those that are being written into the table are the older ones.
+    pub(super) fn runs(&self) -> [Runs; 2] {
+        [self.frozen.clone(), self.active.clone()]
     }
 
     /// Whether so much waits for the table that no more should come.
@@ -328,27 +378,27 @@ impl Fresh {
 
     /// Whether something is on its way into the table.
     pub(super) fn is_frozen(&self) -> bool {
-        !self.frozen.is_empty()
+        !self.frozen.runs.is_empty()
     }
 
     /// Whether there is enough to be written into the table and nothing is on its way.
     pub(super) fn is_due(&self) -> bool {
-        self.frozen.is_empty() && self.active_len >= self.bound
+        !self.is_frozen() && self.active_len >= self.bound
     }
 
     /// What is to be written into the table, oldest first; the same again until [`Fresh::thaw`].
     pub(super) fn freeze(&mut self) -> Vec<Run> {
-        if self.frozen.is_empty() && !self.active.is_empty() {
-            self.frozen = std::mem::take(&mut self.active);
+        if !self.is_frozen() && !self.active.runs.is_empty() {
+            self.frozen = std::mem::replace(&mut self.active, Runs::new(self.bound));
             self.active_len = 0;
             self.frozen_until = self.next;
         }
-        self.frozen.clone()
+        self.frozen.runs.clone()
     }
 
     /// What was frozen is in the table, durably.
     pub(super) fn thaw(&mut self) {
-        self.frozen.clear();
+        self.frozen = Runs::new(0);
         self.written = self.frozen_until;
     }
 
@@ -436,7 +486,10 @@ mod tests {
                 for token in 0..4 {
                     let (from, to) = (key(token, 2), key(token, 10));
                     let runs = fresh.runs();
-                    let parts: Vec<_> = runs.iter().map(|run| range(run, &from, &to)).collect();
+                    let parts: Vec<_> = (runs.iter())
+                        .flat_map(|runs| runs.of(Token(token.into())))
+                        .map(|run| range(run, &from, &to))
+                        .collect();
                     let found =
                         merged(table.range(from..=to).map(Ok), &parts, limit).unwrap();
                     let expected: Vec<_> = model.range(from..=to).take(limit).copied().collect();
@@ -538,6 +591,6 @@ mod tests {
         assert_eq!((fresh.spent(1), fresh.spent(9)), (7..8, 7..9));
         fresh.removed(8);
         assert_eq!(fresh.spent(9), 8..9);
-        assert_eq!(fresh.runs().len(), 1);
+        assert_eq!(fresh.active.all().len(), 1);
     }
 }

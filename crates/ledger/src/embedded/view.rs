@@ -6,7 +6,7 @@ use fjall::{Keyspace, Readable};
 
 use super::events;
 use super::listed::{self, Listed, ListedKey};
-use super::postings::{self, Change, Run};
+use super::postings::{self, Change, Run, Runs};
 use super::rows::{
     blind_key, cursor_key, decode_cursor_key, decode_head, decode_head_key, decode_key_row,
     decode_leaf, decode_outbox, decode_place, decode_posting, decode_subject_key,
@@ -22,8 +22,8 @@ use crate::{Event, Hit, LedgerError, Number, OutboxKey, Shard, Timer, TimerKey, 
 pub(super) struct FjallSnapshot {
     tables: Arc<Tables>,
     view: fjall::Snapshot,
-    /// Postings in memory, oldest run first.
-    runs: Vec<Run>,
+    /// Postings in memory, the older ones first.
+    runs: [Runs; 2],
     /// The number of the first fresh row that `runs` does not hold.
     next_fresh: u64,
     /// Runs of fresh rows that the view holds and `runs` does not: a commit is seen in the tables a
@@ -202,7 +202,9 @@ impl FjallSnapshot {
             (first.try_into()).map_err(|_| LedgerError::Invalid("a posting's key"))?;
         let to = [0xff; POSTING_KEY_BYTES];
         let late = self.late()?;
-        let runs: Vec<_> = (self.runs.iter().chain(late))
+        let runs: Vec<_> = (self.runs.iter())
+            .flat_map(Runs::all)
+            .chain(late)
             .map(|run| postings::range(run, &first, &to))
             .filter(|part| !part.is_empty())
             .collect();
@@ -343,7 +345,9 @@ impl Snapshot for FjallSnapshot {
             return Ok(Vec::new());
         }
         let late = self.late()?;
-        let runs: Vec<_> = (self.runs.iter().chain(late))
+        let runs: Vec<_> = (self.runs.iter())
+            .flat_map(|runs| runs.of(token))
+            .chain(late)
             .map(|run| postings::range(run, &from, &to))
             .filter(|part| !part.is_empty())
             .collect();
