@@ -6,18 +6,18 @@
 //!
 //! BALP's agent "client" (the app, with its network address) is missing because this crate isn't told
 //! of it, which is why events don't claim the profiles in `meta.profile`.
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use fhir::{Resource, ResourceType};
 use ledger::{AuditDraft, Clock, Commit, Kind, Ledger, LedgerError, Owner, Receipt};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
-use crate::{Action, Agent, Purpose, Role, tokens};
+use crate::{Action, Agent, Purpose};
+
+mod draft;
 
 /// The most resources that one event lists, besides patients. A page of a search has up to 1,000
 /// rows; listing them all would make the audit larger than what is audited.
@@ -28,17 +28,11 @@ const CLOCKS_APART_MS: u64 = 1000;
 const REST: &str = "http://terminology.hl7.org/CodeSystem/audit-event-type";
 const INTERACTION: &str = "http://hl7.org/fhir/restful-interaction";
 const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
-const ENTITY_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
-const ENTITY_ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
-const BALP_ENTITY: &str = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType";
-const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
 /// What this server adds to FHIR's interactions.
 const EVENT: &str = "urn:cairn:audit-event";
-/// Identifier system of accounts, clients and parts of Cairn in `agent.who`.
-const AGENT: &str = "urn:cairn:agent";
 
 /// What sort of event it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Event {
     kind: (&'static str, &'static str, &'static str),
     subtype: (&'static str, &'static str),
@@ -125,7 +119,7 @@ impl Event {
 }
 
 /// How it came out (`audit-event-outcome`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     Success,
     /// Not there.
@@ -200,11 +194,16 @@ impl<'a> Record<'a> {
 pub(crate) struct Auditor {
     ledger: Ledger,
     wall_clock: Arc<dyn Clock>,
+    frames: draft::Frames,
 }
 
 impl Auditor {
     pub(crate) fn new(ledger: Ledger, wall_clock: Arc<dyn Clock>) -> Self {
-        Self { ledger, wall_clock }
+        Self {
+            ledger,
+            wall_clock,
+            frames: draft::Frames::default(),
+        }
     }
 
     /// Records an event by itself; returns when it is durable.
@@ -231,214 +230,22 @@ impl Auditor {
         let owner = Owner::Patient(anchor);
         let id = self.ledger.mint_id(tenant, &owner);
         let shard = self.ledger.shard_of(tenant, &owner, &id);
-        let event = self.event(&id, record);
-        let body = event.to_json();
+        let now_ms = self.ledger.clock().now_ms();
+        let wall_ms = self.wall_clock.now_ms();
+        let moment = draft::Moment {
+            now_ms,
+            wall_ms: (now_ms.abs_diff(wall_ms) > CLOCKS_APART_MS).then_some(wall_ms),
+        };
+        let text = draft::write(&self.frames, &self.ledger, &id, &moment, record);
         AuditDraft {
             kind,
             shard,
-            tokens: tokens::of(&self.ledger, tenant, &event),
-            parts: entities(&body),
-            body,
+            tokens: text.tokens,
+            parts: text.parts,
+            body: text.body,
             id,
         }
     }
-
-    fn event(&self, id: &str, record: &Record<'_>) -> Resource {
-        let now_ms = self.ledger.clock().now_ms();
-        let wall_ms = self.wall_clock.now_ms();
-        let (system, code, display) = record.event.kind;
-        let mut event = Resource::new(ResourceType::AuditEvent);
-        event.set_id(id);
-        event.set(
-            "type",
-            json!({"system": system, "code": code, "display": display}),
-        );
-        let (system, code) = record.event.subtype;
-        event.set("subtype", json!([{"system": system, "code": code}]));
-        event.set("action", record.event.action.into());
-        event.set("recorded", fhir::date::instant(now_ms).into());
-        let (outcome, words) = match record.outcome {
-            Outcome::Success => ("0", None),
-            Outcome::Missed => ("4", Some("not found")),
-            Outcome::Refused => ("8", Some("refused")),
-        };
-        event.set("outcome", outcome.into());
-        if let Some(words) = record.note.or(words) {
-            event.set("outcomeDesc", words.into());
-        }
-        if let Some(purpose) = record.purpose {
-            event.set("purposeOfEvent", json!([purpose_concept(purpose)]));
-        }
-        event.set("agent", json!([user(record), server(record)]));
-        event.set(
-            "source",
-            json!({
-                "observer": {"display": "cairn"},
-                "type": [{"system": "http://terminology.hl7.org/CodeSystem/security-source-type", "code": "4", "display": "Application Server"}],
-            }),
-        );
-        let mut details = Vec::new();
-        let mut detail =
-            |name: &str, value: String| details.push(json!({"type": name, "valueString": value}));
-        if now_ms.abs_diff(wall_ms) > CLOCKS_APART_MS {
-            detail("wall-clock", fhir::date::instant(wall_ms));
-        }
-        let (patients, resources): (Vec<_>, Vec<_>) = record
-            .resources
-            .iter()
-            .partition(|touched| touched.kind == ResourceType::Patient);
-        if resources.len() > RESOURCES_MAX {
-            detail(
-                "further-resources",
-                (resources.len() - RESOURCES_MAX).to_string(),
-            );
-        }
-        // Each patient is told of their own, so what isn't listed is counted for each of them, too.
-        let mut unlisted = BTreeMap::<&str, usize>::new();
-        for touched in resources.iter().skip(RESOURCES_MAX) {
-            if let Some(patient) = &touched.patient {
-                *unlisted.entry(patient).or_default() += 1;
-            }
-        }
-        let mut entities = Vec::with_capacity(record.patients.len() + resources.len() + 2);
-        let mut touched_patients: HashMap<&str, &Touched> = HashMap::new();
-        for touched in patients {
-            touched_patients
-                .entry(touched.id.as_str())
-                .or_insert(touched);
-        }
-        for patient in &record.patients {
-            let touched = touched_patients.get(patient.as_str());
-            let mut details = touched.map_or_else(Vec::new, |touched| touched_details(touched));
-            if let Some(count) = unlisted.get(patient.as_str()) {
-                details
-                    .push(json!({"type": "further-resources", "valueString": count.to_string()}));
-            }
-            entities.push(entity(
-                &format!("Patient/{patient}"),
-                ("1", "Person"),
-                ("1", "Patient"),
-                details,
-            ));
-        }
-        for touched in resources.into_iter().take(RESOURCES_MAX) {
-            entities.push(entity(
-                &format!("{}/{}", touched.kind, touched.id),
-                ("2", "System Object"),
-                ("4", "Domain Resource"),
-                touched_details(touched),
-            ));
-        }
-        for query in &record.queries {
-            entities.push(json!({
-                "type": coding(ENTITY_TYPE, "2", "System Object"),
-                "role": coding(ENTITY_ROLE, "24", "Query"),
-                "query": STANDARD.encode(query),
-            }));
-        }
-        if !record.request_id.is_empty() || !details.is_empty() {
-            let mut request = json!({"type": coding(BALP_ENTITY, "XrequestId", "X-Request-Id")});
-            if !record.request_id.is_empty() {
-                request["what"] = json!({"identifier": {"value": record.request_id}});
-            }
-            if !details.is_empty() {
-                request["detail"] = Value::Array(details);
-            }
-            entities.push(request);
-        }
-        if !entities.is_empty() {
-            event.set("entity", Value::Array(entities));
-        }
-        event
-    }
-}
-
-fn coding(system: &str, code: &str, display: &str) -> Value {
-    json!({"system": system, "code": code, "display": display})
-}
-
-fn purpose_concept(purpose: Purpose) -> Value {
-    json!({"coding": [{"system": Purpose::SYSTEM, "code": purpose.code()}]})
-}
-
-fn entity(reference: &str, kind: (&str, &str), role: (&str, &str), details: Vec<Value>) -> Value {
-    let mut entity = json!({
-        "what": {"reference": reference},
-        "type": coding(ENTITY_TYPE, kind.0, kind.1),
-        "role": coding(ENTITY_ROLE, role.0, role.1),
-    });
-    if !details.is_empty() {
-        entity["detail"] = Value::Array(details);
-    }
-    entity
-}
-
-fn touched_details(touched: &Touched) -> Vec<Value> {
-    let mut details = Vec::new();
-    let mut detail =
-        |name: &str, value: String| details.push(json!({"type": name, "valueString": value}));
-    if let Some(patient) = &touched.patient
-        && touched.kind != ResourceType::Patient
-    {
-        detail("patient", patient.clone());
-    }
-    if let Some(version) = touched.version {
-        detail("version", version.to_string());
-    }
-    if let Some(interaction) = touched.interaction {
-        detail("interaction", interaction.to_owned());
-    }
-    details
-}
-
-/// The one who asked.
-fn user(record: &Record<'_>) -> Value {
-    let agent = record.agent;
-    let (code, display) = if matches!(record.event.action, "C" | "U" | "D") {
-        ("AUT", "author (originator)")
-    } else {
-        ("IRCP", "information recipient")
-    };
-    let mut who = json!({"identifier": {"system": AGENT, "value": agent.id}});
-    if let Some(patient) = &agent.patient {
-        who["reference"] = format!("Patient/{patient}").into();
-    }
-    let mut user = json!({
-        "type": {"coding": [coding(PARTICIPATION, code, display)]},
-        "role": [{"coding": [{"system": crate::conventions::ROLE_SYSTEM, "code": agent.role.name()}]}],
-        "who": who,
-        "altId": agent.id,
-        "requestor": true,
-    });
-    if !agent.name.is_empty() && agent.role != Role::Patient {
-        user["name"] = agent.name.clone().into();
-    }
-    if !record.because.is_empty() {
-        let policies = record
-            .because
-            .iter()
-            .map(|id| format!("urn:cairn:policy:{id}").into());
-        user["policy"] = Value::Array(policies.collect());
-    }
-    if let Some(purpose) = record.purpose {
-        user["purposeOfUse"] = json!([purpose_concept(purpose)]);
-    }
-    user
-}
-
-/// This server. By BALP, data flows from the source to the destination, and a query from the client
-/// (source) to the server.
-fn server(record: &Record<'_>) -> Value {
-    let (code, display) = if record.event.action == "R" {
-        ("110153", "Source Role ID")
-    } else {
-        ("110152", "Destination Role ID")
-    };
-    json!({
-        "type": {"coding": [coding(DICOM, code, display)]},
-        "who": {"display": "cairn"},
-        "requestor": false,
-    })
 }
 
 /// The patients that an event concerns, including a patient who acted.
