@@ -2,7 +2,8 @@
 //! document of the tenant's. Their ids are keyed hashes of what they are looked up by, so that two of
 //! the same can't be.
 use ledger::{
-    AuditDraft, Commit, Draft, Expected, Kind, Ledger, LedgerError, Owner, Query, Stored, TenantId,
+    AuditDraft, Commit, Draft, Expected, Hit, Kind, Ledger, LedgerError, Owner, Query, Stored,
+    TenantId,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,7 @@ impl AttemptsDocument {
 #[derive(Debug, Clone)]
 pub(super) struct Kept<T> {
     pub(super) id: String,
+    pub(super) at: Hit,
     pub(super) body: T,
     pub(super) version: u32,
 }
@@ -276,6 +278,7 @@ fn kept<T: DeserializeOwned>(kind: Kind, stored: Stored) -> Result<Kept<T>, Trus
     })?;
     Ok(Kept {
         id: stored.id,
+        at: stored.at,
         body,
         version: stored.version,
     })

@@ -6,6 +6,7 @@
 //! the audit; names that somebody typed are not, because some type their password there. Where
 //! somebody may fail without end, `refusals.rs` bounds what is recorded, and says how much was not.
 
+mod clients;
 mod documents;
 mod manage;
 mod refusals;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use ledger::{Clock, Draft, Expected, Ledger, LedgerError, Query, TenantId};
 use tokio::sync::{Mutex, Semaphore};
 
+use self::clients::Clients;
 use self::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, LinkDocument, commit, draft, get,
 };
@@ -114,6 +116,7 @@ struct Inner {
     hashing: Semaphore,
     locks: Vec<Mutex<()>>,
     sessions: Sessions,
+    clients: Clients,
     refusals: Refusals,
 }
 
@@ -142,6 +145,7 @@ impl Identity {
                 hashing: Semaphore::new(HASHES_AT_ONCE),
                 locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
                 sessions: Sessions::default(),
+                clients: Clients::default(),
                 refusals: Refusals::default(),
             }),
         })
@@ -383,10 +387,9 @@ impl Identity {
         };
         let hash = secrets::hash(token);
         let id = self.id_of(tenant, "client", &hash);
-        let found: Option<Kept<ClientDocument>> =
-            get(&self.inner.ledger, tenant, kinds::CLIENT, &id).await?;
+        let found = self.inner.clients.get(&self.inner.ledger, tenant, &id);
         let client = found
-            .map(|kept| kept.body)
+            .await?
             .filter(|client| secrets::same(&client.secret, &hash));
         let Some(client) = client else {
             let stranger = sign_in::stranger(tenant);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use fhir::{Resource, ResourceType};
 use ledger::{Commit, Draft, Expected, LedgerError, Owner};
 
-use super::{Change, Unit, UnitReceipt, Vault, named, open, open_live};
+use super::{Change, Unit, UnitReceipt, Vault, named, open_live};
 use crate::audit::{Event, Record, Touched};
 use crate::{Action, Permit, TrustError, tokens};
 
@@ -212,10 +212,8 @@ impl Vault {
         let stored = stored
             .filter(|stored| stored.version == version)
             .ok_or(LedgerError::Conflict)?;
-        if !stored.deleted {
-            return Ok(open(&stored)?.resource);
-        }
-        Ok(open_live(&view, tenant, stored).await?.1)
+        let (row, before) = open_live(&view, tenant, stored).await?;
+        Ok(before.unwrap_or(row.resource))
     }
 }
 

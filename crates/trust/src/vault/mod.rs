@@ -314,13 +314,14 @@ impl Vault {
         let Some(stored) = stored else {
             return Ok(None);
         };
-        let (row, live) = open_live(&view, permit.tenant(), stored).await?;
-        if permit.covers(&live) {
+        let (row, before) = open_live(&view, permit.tenant(), stored).await?;
+        let live = before.as_ref().unwrap_or(&row.resource);
+        if permit.covers(live) {
             return Ok(Some(row));
         }
         let mut record = Record::under(permit, Event::READ);
         record.outcome = Outcome::Refused;
-        record.patients.extend(named(&live));
+        record.patients.extend(named(live));
         record.resources.push(missed(kind, id));
         self.record(permit, record).await?;
         Ok(None)
@@ -383,8 +384,9 @@ impl Vault {
         if !permit.action.writes() || !permit.allows(Action::Read, kind) {
             return Ok(None);
         }
-        let (row, live) = open_live(&view, tenant, stored).await?;
-        Ok(permit.covers(&live).then_some(row))
+        let (row, before) = open_live(&view, tenant, stored).await?;
+        let live = before.as_ref().unwrap_or(&row.resource);
+        Ok(permit.covers(live).then_some(row))
     }
     /// Whose a resource is: its patient's, or the tenant's.
     #[must_use]
@@ -472,9 +474,11 @@ impl Vault {
         stored: Stored,
         hidden: &mut Hidden,
     ) -> Result<(Versioned, Vec<String>, bool), TrustError> {
-        let (row, live) = open_live(view, permit.tenant(), stored).await?;
-        let seen = permit.covers(&live) && !self.hides(view, permit, &live, hidden).await?;
-        Ok((row, named(&live), seen))
+        let (row, before) = open_live(view, permit.tenant(), stored).await?;
+        let live = before.as_ref().unwrap_or(&row.resource);
+        let seen = permit.covers(live) && !self.hides(view, permit, live, hidden).await?;
+        let patients = named(live);
+        Ok((row, patients, seen))
     }
 
     /// Whether a patient's consents hide a row from this permit. A row that names several patients is
@@ -661,25 +665,24 @@ fn named(resource: &Resource) -> Vec<String> {
     resource.patients().into_iter().map(str::to_owned).collect()
 }
 
-/// Opens a row and the content that says whose it is: for a deletion, the version before.
+/// Opens a row; of a deletion, also the version before, whose content says whose it is.
 async fn open_live(
     view: &View,
     tenant: TenantId,
     stored: Stored,
-) -> Result<(Versioned, Resource), TrustError> {
-    let (kind, id) = (stored.kind, stored.id.clone());
+) -> Result<(Versioned, Option<Resource>), TrustError> {
     let row = open(&stored)?;
     if !row.deleted {
-        let live = row.resource.clone();
-        return Ok((row, live));
+        return Ok((row, None));
     }
+    let (kind, id) = (stored.kind, stored.id);
     let mut version = row.version;
     while version > 1 {
         version -= 1;
         match view.version(tenant, kind, &id, version).await? {
             Some(before) if !before.deleted => {
                 let live = open(&before)?.resource;
-                return Ok((row, live));
+                return Ok((row, Some(live)));
             }
             Some(_) => {}
             None => break,
