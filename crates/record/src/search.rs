@@ -333,7 +333,8 @@ impl Record {
             if page.moved {
                 issues.push(moved("resources that match"));
             }
-            issues.extend(ignored.iter().map(|name| Issue {
+            issues.extend(ignored.iter().map(|name| {
+                Issue {
                     severity: Severity::Warning,
                     code: IssueCode::NotSupported,
                     diagnostics: format!(
@@ -345,7 +346,8 @@ impl Record {
                             .take(64)
                             .collect(),
                     ),
-                }));
+                }
+            }));
             if !issues.is_empty() {
                 let outcome = OperationOutcome { issues };
                 bundle.found(None, &outcome.to_resource().to_json(), "outcome");

@@ -3,19 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use hyper::Method;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
+use super::wire::{Door, Wire};
 use crate::random::Random;
-use crate::server::Fhir;
 
 /// One request.
 pub enum Call {
     /// GET of a path.
     Get(String),
-    /// POST of a resource.
-    Post(String, Value),
+    /// POST of a resource or bundle.
+    Post(String, Bytes),
+}
+
+/// As much of a bundle as is counted.
+#[derive(Deserialize)]
+struct Entries {
+    #[serde(default)]
+    entry: Vec<IgnoredAny>,
 }
 
 /// Makes the next request.
@@ -35,45 +45,51 @@ pub struct Load {
     pub p99_ms: f64,
 }
 
-/// Asks for `time` with `clients` at once.
+/// Asks for `time` with `clients` at once, each on a connection of its own.
 ///
 /// # Errors
 /// When an answer is not a success.
 pub async fn run(
-    fhir: &Fhir,
+    door: &Door,
     request: Request,
     clients: usize,
     time: Duration,
     seed: u64,
 ) -> Result<Load> {
     let request = Arc::new(request);
+    let mut wires = Vec::new();
+    for _ in 0..clients {
+        wires.push(Wire::open(door).await?);
+    }
     let started = Instant::now();
     let mut tasks = Vec::new();
-    for client in 0..clients {
-        let (fhir, request) = (fhir.clone(), Arc::clone(&request));
+    for (client, mut wire) in wires.into_iter().enumerate() {
+        let request = Arc::clone(&request);
         tasks.push(tokio::spawn(async move {
             let mut random = Random::new(seed ^ ((client as u64) << 40));
             let (mut times_ms, mut resources) = (Vec::new(), 0);
             while started.elapsed() < time {
-                let call = request(&mut random);
-                let asked = Instant::now();
-                let (status, answer) = match call {
-                    Call::Get(path) => fhir.get(&path).await?,
-                    Call::Post(path, body) => fhir.post(&path, &body).await?,
+                let (method, path, body) = match request(&mut random) {
+                    Call::Get(path) => (Method::GET, path, Bytes::new()),
+                    Call::Post(path, body) => (Method::POST, path, body),
                 };
+                let asked = Instant::now();
+                let (status, answer) = wire.ask(method, &path, body).await?;
+                times_ms.push(asked.elapsed().as_secs_f64() * 1000.0);
                 ensure!(
                     (200..300).contains(&status),
                     "an answer with status {status}"
                 );
-                times_ms.push(asked.elapsed().as_secs_f64() * 1000.0);
-                resources += answer["entry"].as_array().map_or(0, Vec::len);
+                let entries: Entries =
+                    serde_json::from_slice(&answer).context("an answer that is no JSON")?;
+                resources += entries.entry.len();
             }
             Ok((times_ms, resources))
         }));
     }
     let (mut times_ms, mut resources) = (Vec::new(), 0);
     for task in tasks {
-        let (times, seen) = task.await??;
+        let (times, seen): (Vec<f64>, usize) = task.await??;
         times_ms.extend(times);
         resources += seen;
     }

@@ -7,6 +7,7 @@
 pub mod ledger;
 mod load;
 mod machine;
+mod wire;
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -14,10 +15,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::wire::Door;
 use crate::random::Random;
 use crate::server::{Fhir, ServerProcess, run};
 
@@ -39,6 +42,9 @@ pub struct BenchOptions {
     /// Seconds for each kind of request.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
+    /// Measure only requests whose name contains this, `read` for example.
+    #[arg(long)]
+    pub only: Option<String>,
     /// Also write the figures to this file as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -103,6 +109,11 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
     let server = ServerProcess::start(&data, &log, &[]).await?;
     let start_ms = started.elapsed().as_secs_f64() * 1000.0;
     let fhir = Fhir::new(&server.base, &token);
+    let door = Door {
+        address: server.base.trim_start_matches("http://").to_owned(),
+        base: "/fhir/r4".to_owned(),
+        token: Some(token),
+    };
 
     let ids = Ids::collect(&fhir).await?;
     let resources = ids.total as f64;
@@ -181,10 +192,11 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
             }),
         ),
     ];
-    for (name, request) in runs {
+    let wanted = options.only.as_deref().unwrap_or_default();
+    for (name, request) in runs.into_iter().filter(|(name, _)| name.contains(wanted)) {
         let cpu = server.cpu_ms()?;
         let result = load::run(
-            &fhir,
+            &door,
             request,
             options.clients,
             Duration::from_secs(options.seconds),
@@ -289,15 +301,16 @@ pub fn write_cohort(folder: &Path, options: &BenchOptions) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn weight(patient: &str, random: &mut Random) -> Value {
-    json!({
+fn weight(patient: &str, random: &mut Random) -> Bytes {
+    let weight = json!({
         "resourceType": "Observation", "status": "final",
         "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs"}]}],
         "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7", "display": "Body weight"}]},
         "subject": {"reference": format!("Patient/{patient}")},
         "effectiveDateTime": "2026-01-15T08:00:00Z",
         "valueQuantity": {"value": 60 + random.below(40), "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg"},
-    })
+    });
+    weight.to_string().into()
 }
 
 /// What there is to ask for.

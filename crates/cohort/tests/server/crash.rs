@@ -47,6 +47,7 @@ async fn an_import_that_is_killed_again_and_again_ends_whole() {
         seed,
         clients: 1,
         seconds: 1,
+        only: None,
         json: None,
     };
     let input = write_cohort(space.path(), &options).expect("a cohort");

@@ -76,6 +76,7 @@ fn input(folder: &Path) -> PathBuf {
             seed: 5,
             clients: 1,
             seconds: 1,
+            only: None,
             json: None,
         };
         let own = write_cohort(folder, &options).expect("a cohort");

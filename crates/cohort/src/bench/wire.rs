@@ -1,0 +1,74 @@
+//! A connection that costs little: the client of a benchmark shares the machine with the server, and
+//! what it uses is missing there.
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Where a FHIR server is and how to be let in.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    /// The path of its FHIR base, without a slash at the end: `/fhir/r4`, or nothing.
+    pub base: String,
+    /// A bearer token, if it asks for one.
+    pub token: Option<String>,
+}
+
+/// One connection to a server, used again and again.
+pub struct Wire {
+    door: Door,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Wire {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn open(door: &Door) -> Result<Self> {
+        let stream = TcpStream::connect(&door.address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self {
+            door: door.clone(),
+            sender,
+        })
+    }
+
+    /// Asks, and gives status and body.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Result<(u16, Bytes)> {
+        if self.sender.ready().await.is_err() {
+            // The server closed it; another one is opened, as any client does.
+            let door = self.door.clone();
+            *self = Self::open(&door).await?;
+            self.sender.ready().await?;
+        }
+        let slash = if path.is_empty() { "" } else { "/" };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{slash}{path}", self.door.base))
+            .header(HOST, &self.door.address);
+        if let Some(token) = &self.door.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/fhir+json");
+        }
+        let request = request.body(Full::new(body)).context("a request")?;
+        let answer = self.sender.send_request(request).await?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok((status, body))
+    }
+}
