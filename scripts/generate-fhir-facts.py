@@ -26,6 +26,8 @@ TARGETS_MAX = 24
 # Found by sound, which nothing here does yet; a search by spelling under this name would mislead.
 LEFT_OUT = {"phonetic"}
 KINDS = {
+    "composite": "c",
+    "special": "x",
     "token": "t",
     "string": "s",
     "date": "d",
@@ -50,6 +52,11 @@ ADDED = {
 }
 # R4 names the narrower of two parameters of the same element; the wider has the same patients.
 COMPARTMENT = {"Encounter": ["subject"]}
+# R4 has the definitions of the two components of this parameter the wrong way round: `code` is the
+# relation, and `target` what it is to.
+SWAPPED = {"relationship"}
+# Compartments in the order of the table.
+COMPARTMENTS = ["patient", "practitioner", "relatedPerson", "device", "encounter"]
 # Those of extensions: what a store's documents are found by is fixed when they are written,
 # so that a new parameter needs the documents of before to be indexed again.
 NOT_YET = {
@@ -89,8 +96,12 @@ class Definitions:
         self.code_systems = {r["url"]: r for r in load(folder, "CodeSystem")}
         self.value_sets = {r["url"]: r for r in load(folder, "ValueSet")}
         self.parameters = load(folder, "SearchParameter")
-        (compartment,) = load(folder, "CompartmentDefinition-patient")
-        self.compartment = {r["code"]: r.get("param", []) for r in compartment["resource"]}
+        self.compartments = {}
+        for name in COMPARTMENTS:
+            (definition,) = load(folder, f"CompartmentDefinition-{name}")
+            members = {r["code"]: r["param"] for r in definition["resource"] if r.get("param")}
+            self.compartments[definition["code"]] = members
+        self.compartment = self.compartments["Patient"]
         self.elements = {}
         for structure in self.structures.values():
             for element in structure["snapshot"]["element"]:
@@ -239,6 +250,32 @@ def implicit_system(definitions, parts):
     return systems.pop() if len(systems) == 1 else ""
 
 
+def components(definitions, parameter, base):
+    """The parts of a composite parameter, each `name=expression`: the name of the parameter that it is a
+    value of, and where that is. What begins with the type begins at the resource, the rest at the element."""
+    by_url = {other["url"]: other["code"] for other in definitions.parameters}
+    names = [by_url[part["definition"]] for part in parameter["component"]]
+    if parameter["code"] in SWAPPED:
+        names.reverse()
+    rows = []
+    for name, part in zip(names, parameter["component"]):
+        expression = part["expression"].replace("%resource", base).replace("DateTime", "dateTime")
+        rows.append(f"{name}={expression}")
+    return ";".join(rows)
+
+
+def compartment_table(definitions):
+    lines = []
+    for name, members in definitions.compartments.items():
+        lines.append(name)
+        for kind in sorted(members):
+            parameters = members[kind]
+            if kind not in definitions.resources:
+                continue
+            lines.append("\t" + " ".join([kind] + parameters))
+    return "\n".join(lines) + "\n"
+
+
 def search_table(definitions):
     rows = {name: [] for name in definitions.resources}
     for parameter in definitions.parameters:
@@ -259,6 +296,8 @@ def search_table(definitions):
             row.append(",".join(targets(definitions, parameter, parts)) if kind == "r" else "")
             row.append(implicit_system(definitions, parts) if kind == "t" else "")
             row.append(" | ".join(parts))
+            if kind == "c":
+                row.append(components(definitions, parameter, base))
             rows[base].append("\t".join(row))
     lines = []
     for name in definitions.resources:
@@ -338,6 +377,7 @@ def main():
     for name, text in (
         ("names.rs", type_constants(definitions)),
         ("search.txt", search_table(definitions)),
+        ("compartments.txt", compartment_table(definitions)),
         ("elements.txt", element_table(definitions)),
     ):
         (out / name).write_text(text, encoding="utf-8")

@@ -265,6 +265,10 @@ impl Record {
             Look::Search { kind, parameters } => {
                 self.search_by_post(caller, kind, &parameters).await
             }
+            Look::Within { scope, parameters } => {
+                self.search_within_by_post(caller, &scope, &parameters)
+                    .await
+            }
         }?;
         if room.take(answer.body.len()) {
             return Ok(answer);

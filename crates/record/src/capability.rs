@@ -2,7 +2,7 @@
 use std::sync::LazyLock;
 
 use fhir::search::{
-    COMMON, Parameter, ParameterKind, can_refer, modifiers, parameters, references,
+    COMMON, Compartment, Parameter, ParameterKind, can_refer, modifiers, parameters, references,
 };
 use fhir::{ResourceType, date};
 use serde_json::{Value, json};
@@ -73,6 +73,16 @@ fn resource(kind: ResourceType) -> Value {
     })
 }
 
+/// The canonical URL of a type's compartment.
+fn compartment(kind: ResourceType) -> String {
+    // R4 spells them as it spells its files.
+    let (first, rest) = kind.name().split_at(1);
+    format!(
+        "http://hl7.org/fhir/CompartmentDefinition/{}{rest}",
+        first.to_ascii_lowercase()
+    )
+}
+
 /// What can be done with each type. It is the same for all servers and moments, and takes its time: for
 /// each type it asks of every other how it can refer to it.
 static RESOURCES: LazyLock<Value> = LazyLock::new(|| {
@@ -115,7 +125,9 @@ impl Record {
                                     Every access is decided by policy and audited."
                 },
                 "resource": &*RESOURCES,
-                "interaction": [{ "code": "transaction" }, { "code": "batch" }],
+                "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "search-system" }],
+                "searchParam": COMMON.iter().map(search_parameter).collect::<Vec<_>>(),
+                "compartment": Compartment::kinds().map(compartment).collect::<Vec<_>>(),
             }],
         });
         Answer {

@@ -21,6 +21,7 @@ mod patch;
 mod refs;
 mod render;
 mod search;
+mod searched;
 mod step;
 mod transaction;
 mod url;

@@ -1,4 +1,4 @@
-//! Search of one type, and the cursor of its pages.
+//! Search of one type, of several, and of compartments; and the cursor of its pages.
 //!
 //! Links to pages come in two forms. A search by GET has its parameters in its address already, and its
 //! links repeat them, with a place that is signed. A search by POST, or within a bundle, keeps what it
@@ -6,14 +6,15 @@
 //! sealed together.
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fhir::search::{Operand, SearchQuery};
+use fhir::search::{Clause, Operand, Scope, SearchQuery};
 use fhir::{Issue, IssueCode, OperationOutcome, Reference, ResourceType, Severity};
 use ledger::{Hit, Kind, Number, Shard, TenantId};
 use trust::{Action, PageAt, Permit, SortedAt};
 
 use crate::part::Part;
 use crate::render::BundleWriter;
-use crate::write::{check_kept, heavy, wrap};
+use crate::searched::{Searched, target};
+use crate::write::{heavy, wrap};
 use crate::{Answer, Caller, Record, RecordError, url};
 
 /// The longest parameters that go sealed into a link, bytes; sealed they take a third more, and some
@@ -36,7 +37,7 @@ pub(crate) fn own_references(base: &str, query: &mut SearchQuery) {
     if base.is_empty() {
         return;
     }
-    for clause in &mut query.clauses {
+    let mut add_own = |clause: &mut Clause| {
         let own = |operand: &Operand| {
             let Operand::Reference { url: Some(url), .. } = operand else {
                 return None;
@@ -52,6 +53,10 @@ pub(crate) fn own_references(base: &str, query: &mut SearchQuery) {
         // Canonical references to this server stay as they were written, so both forms are asked for.
         let more: Vec<Operand> = clause.operands.iter().filter_map(own).collect();
         clause.operands.extend(more);
+    };
+    query.clauses.iter_mut().for_each(&mut add_own);
+    for condition in &mut query.conditions {
+        condition.each_clause(&mut add_own);
     }
     let links = query.links.iter_mut();
     for inner in links.flat_map(|link| &mut link.queries) {
@@ -139,8 +144,8 @@ fn sorted_at((number, first, shard): Place) -> Result<SortedAt, RecordError> {
     })
 }
 
-fn purpose(permit: &Permit, kind: ResourceType) -> String {
-    format!("search\n{kind}\n{}", permit.agent().id)
+fn purpose(permit: &Permit, address: &str) -> String {
+    format!("search\n{address}\n{}", permit.agent().id)
 }
 
 /// Who sees the addresses that links make.
@@ -151,13 +156,17 @@ enum Links {
 }
 
 /// What a cursor is bound to: what is searched for, but not how many a page shows.
-fn scope(query: &SearchQuery) -> String {
+fn scope(place: &Searched<'_>, query: &SearchQuery) -> String {
+    let within = match place.scope {
+        Scope::Type => String::new(),
+        Scope::System | Scope::Compartment(..) => format!("within\n{}\n", place.address),
+    };
     let asked = query
         .used
         .iter()
         .filter(|(name, _)| !matches!(name.as_str(), "_count" | "_total" | "_format"));
     format!(
-        "search\n{}",
+        "{within}search\n{}",
         url::query(asked.map(|(name, value)| (name.as_str(), value.as_str())))
     )
 }
@@ -173,7 +182,7 @@ impl Record {
         kind: ResourceType,
         parameters: &[(String, String)],
     ) -> Result<Answer, RecordError> {
-        self.search_linked(caller, kind, parameters, Links::Open)
+        self.search_linked(caller, Searched::of_type(kind)?, parameters, Links::Open)
             .await
     }
 
@@ -187,18 +196,45 @@ impl Record {
         kind: ResourceType,
         parameters: &[(String, String)],
     ) -> Result<Answer, RecordError> {
-        self.search_linked(caller, kind, parameters, Links::Sealed)
+        self.search_linked(caller, Searched::of_type(kind)?, parameters, Links::Sealed)
+            .await
+    }
+
+    /// Search of several types at once, or of a compartment; newest first.
+    ///
+    /// # Errors
+    /// As [`Record::search`]; 400 also for parameters that not all of the types have.
+    pub async fn search_within(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+        parameters: &[(String, String)],
+    ) -> Result<Answer, RecordError> {
+        self.search_linked(caller, Searched::of(scope)?, parameters, Links::Open)
+            .await
+    }
+
+    /// The same for parameters that came in a body.
+    ///
+    /// # Errors
+    /// As [`Record::search_within`] and [`Record::search_by_post`].
+    pub async fn search_within_by_post(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+        parameters: &[(String, String)],
+    ) -> Result<Answer, RecordError> {
+        self.search_linked(caller, Searched::of(scope)?, parameters, Links::Sealed)
             .await
     }
 
     async fn search_linked(
         &self,
         caller: &Caller,
-        kind: ResourceType,
+        at: Searched<'_>,
         parameters: &[(String, String)],
         mut links: Links,
     ) -> Result<Answer, RecordError> {
-        check_kept(kind)?;
         let given: Vec<&str> = parameters
             .iter()
             .filter(|(name, _)| name == "_cursor")
@@ -209,9 +245,12 @@ impl Record {
             [one] => Some((*one).to_owned()),
             _ => return Err(bad_cursor()),
         };
-        let permit = self
-            .permit(caller, Action::Search, Some(kind), None)
-            .await?;
+        if let (_, Some(patient)) = target(at.scope) {
+            // Who may not look at this patient gets no list of others' resources that name them either.
+            self.permit(caller, Action::Search, at.kind, Some(patient))
+                .await?;
+        }
+        let permit = self.permit(caller, Action::Search, at.kind, None).await?;
         let sealed = match &given {
             Some(text) if text.starts_with(SEALED) => {
                 links = Links::Sealed;
@@ -219,23 +258,31 @@ impl Record {
                 if parameters.len() > 1 {
                     return Err(bad_cursor());
                 }
-                Some(self.unseal(&permit, kind, text)?)
+                Some(self.unseal(&purpose(&permit, &at.address), &permit, text)?)
             }
             _ => None,
         };
         let asked = sealed
             .as_ref()
             .map_or(parameters, |sealed| &sealed.parameters);
-        let part = Part::of(Some(kind), asked)?;
-        let mut query = SearchQuery::parse(kind, &part.others, caller.lenient)
+        let named = at.kind.is_some() || asked.iter().any(|(name, _)| name == "_type");
+        let part = Part::of(at.kind, asked)?;
+        let mut queries = at
+            .queries(&part.others, caller.lenient)
             .map_err(|outcome| RecordError::with(400, outcome))?;
-        part.ask(&mut query);
-        own_references(&caller.base, &mut query);
-        let scope = scope(&query);
+        for query in &mut queries {
+            part.ask(query);
+            own_references(&caller.base, query);
+        }
+        let Some(query) = queries.first() else {
+            return Err(bad_cursor());
+        };
+        let scope = scope(&at, query);
         let cursor = Cursor {
             record: self,
             tenant: permit.tenant(),
-            kind,
+            // What is asked of several types has its address in the scope.
+            kind: at.kind.unwrap_or(ResourceType::Bundle),
             scope: &scope,
         };
         let is_sorted = !query.sort.is_empty();
@@ -250,18 +297,28 @@ impl Record {
             }
             (None, None) => None,
         };
-        let at = place.map(|(before, first, _)| PageAt {
+        let page_at = place.map(|(before, first, _)| PageAt {
             before: Number(before),
             first: Number(first),
         });
-        if part.is_count() && at.is_some() {
+        if part.is_count() && page_at.is_some() {
             return Err(bad_cursor());
         }
+        let of_type = matches!(at.scope, Scope::Type);
         let page = if is_sorted {
-            let at = place.map(sorted_at).transpose()?;
-            self.vault().search_sorted(&permit, &query, at).await
+            let place = place.map(sorted_at).transpose()?;
+            if of_type {
+                self.vault().search_sorted(&permit, query, place).await
+            } else {
+                (self
+                    .vault()
+                    .search_types_sorted(&permit, &queries, named, place))
+                .await
+            }
+        } else if of_type {
+            self.vault().search_at(&permit, query, page_at).await
         } else {
-            self.vault().search_at(&permit, &query, at).await
+            (self.vault().search_types(&permit, &queries, named, page_at)).await
         };
         let page = page.map_err(wrap(caller))?;
 
@@ -272,7 +329,7 @@ impl Record {
                 .map(|(name, value)| (name.as_str(), value.as_str()));
             let text = url::query(used.chain(cursor.map(|cursor| ("_cursor", cursor))));
             let mark = if text.is_empty() { "" } else { "?" };
-            format!("{}/{kind}{mark}{text}", caller.base)
+            format!("{}{mark}{text}", at.url(&caller.base))
         };
         let sealed_link = |place: Option<Place>| {
             let sealed = Sealed {
@@ -280,10 +337,11 @@ impl Record {
                 place: place.map(|(before, first, _)| (before, first)),
                 shard: place.map_or(0, |(_, _, shard)| shard),
             };
-            let text = self.seal(&permit, kind, &sealed)?;
-            Ok::<_, RecordError>(text.map(|text| format!("{}/{kind}?_cursor={text}", caller.base)))
+            let text = self.seal(&purpose(&permit, &at.address), &permit, &sealed)?;
+            let url = at.url(&caller.base);
+            Ok::<_, RecordError>(text.map(|text| format!("{url}?_cursor={text}")))
         };
-        let first = at.map_or(page.as_of, |at| at.first);
+        let first = page_at.map_or(page.as_of, |at| at.first);
         let last = page.rows.last().map_or(0, |row| u64::from(row.at.shard.0));
         let next = page.next.map(|next| (next.0, first.0, last));
         let mut shown = Vec::with_capacity(2);
@@ -298,7 +356,7 @@ impl Record {
             }
             Links::Sealed => {
                 let own = sealed_link(place)?;
-                let plain = || format!("{}/{kind}/_search", caller.base);
+                let plain = || format!("{}/_search", at.url(&caller.base));
                 shown.push(("self", own.unwrap_or_else(plain)));
                 if next.is_some() {
                     let next = sealed_link(next)?.ok_or_else(too_long_to_link)?;
@@ -312,33 +370,37 @@ impl Record {
             .any(|(name, value)| name == "_total" && value == "none");
         // A result that fits on its first page has been counted on the way.
         let counted =
-            (at.is_none() && page.next.is_none() && !asked_none).then_some(page.rows.len());
+            (page_at.is_none() && page.next.is_none() && !asked_none).then_some(page.rows.len());
         let mut bundle = BundleWriter::new("searchset", page.total.or(counted), &shown);
         let bytes = (page.rows.len() + page.included.len()) * 4096;
-        let (base, ignored) = (caller.base.clone(), query.ignored);
-        let body = heavy(bytes, move || {
-            let matches = page.rows.iter().map(|row| (row, "match"));
-            let included = page.included.iter().map(|row| (row, "include"));
-            for (row, mode) in matches.chain(included) {
-                let (kind, id) = (row.resource.kind(), row.resource.id().unwrap_or_default());
-                let full_url = format!("{base}/{kind}/{id}");
-                let shown = if mode == "match" {
-                    part.json(&row.resource)
-                } else {
-                    part.json_of_included(&row.resource)
-                };
-                bundle.found(Some(&full_url), &shown, mode);
-            }
-            let mut issues: Vec<Issue> = Vec::new();
-            if page.moved {
-                issues.push(moved("resources that match"));
-            }
-            issues.extend(ignored.iter().map(|name| {
-                Issue {
+        let (base, ignored) = (caller.base.clone(), query.ignored.clone());
+        let searched = at.kind.map_or_else(
+            || "all types that are searched".to_owned(),
+            |kind| kind.to_string(),
+        );
+        let body =
+            heavy(bytes, move || {
+                let matches = page.rows.iter().map(|row| (row, "match"));
+                let included = page.included.iter().map(|row| (row, "include"));
+                for (row, mode) in matches.chain(included) {
+                    let (kind, id) = (row.resource.kind(), row.resource.id().unwrap_or_default());
+                    let full_url = format!("{base}/{kind}/{id}");
+                    let shown = if mode == "match" {
+                        part.json(&row.resource)
+                    } else {
+                        part.json_of_included(&row.resource)
+                    };
+                    bundle.found(Some(&full_url), &shown, mode);
+                }
+                let mut issues: Vec<Issue> = Vec::new();
+                if page.moved {
+                    issues.push(moved("resources that match"));
+                }
+                issues.extend(ignored.iter().map(|name| Issue {
                     severity: Severity::Warning,
                     code: IssueCode::NotSupported,
                     diagnostics: format!(
-                        "the parameter was ignored; it is no search parameter of {kind} here"
+                        "the parameter was ignored; it is no search parameter of {searched} here"
                     ),
                     expression: Some(
                         name.chars()
@@ -346,15 +408,14 @@ impl Record {
                             .take(64)
                             .collect(),
                     ),
+                }));
+                if !issues.is_empty() {
+                    let outcome = OperationOutcome { issues };
+                    bundle.found(None, &outcome.to_resource().to_json(), "outcome");
                 }
-            }));
-            if !issues.is_empty() {
-                let outcome = OperationOutcome { issues };
-                bundle.found(None, &outcome.to_resource().to_json(), "outcome");
-            }
-            bundle.finish()
-        })
-        .await?;
+                bundle.finish()
+            })
+            .await?;
         Ok(Answer {
             status: 200,
             version: None,
@@ -367,8 +428,8 @@ impl Record {
     /// A cursor that holds all of a search; `None` when it would be too long for a link.
     fn seal(
         &self,
+        purpose: &str,
         permit: &Permit,
-        kind: ResourceType,
         sealed: &Sealed,
     ) -> Result<Option<String>, RecordError> {
         let text = serde_json::to_vec(sealed).map_err(|_| bad_cursor())?;
@@ -378,23 +439,18 @@ impl Record {
         let note = self
             .vault()
             .ledger()
-            .seal_note(permit.tenant(), &purpose(permit, kind), &text)
+            .seal_note(permit.tenant(), purpose, &text)
             .map_err(|error| RecordError::from_trust(error.into(), permit.request_id()))?;
         Ok(Some(format!("{SEALED}{}", URL_SAFE_NO_PAD.encode(note))))
     }
 
-    fn unseal(
-        &self,
-        permit: &Permit,
-        kind: ResourceType,
-        text: &str,
-    ) -> Result<Sealed, RecordError> {
+    fn unseal(&self, purpose: &str, permit: &Permit, text: &str) -> Result<Sealed, RecordError> {
         let note = text.strip_prefix(SEALED).unwrap_or_default();
         let note = URL_SAFE_NO_PAD.decode(note).map_err(|_| bad_cursor())?;
         let text = self
             .vault()
             .ledger()
-            .open_note(permit.tenant(), &purpose(permit, kind), &note)
+            .open_note(permit.tenant(), purpose, &note)
             .map_err(|error| RecordError::from_trust(error.into(), permit.request_id()))?;
         let sealed = text.and_then(|text| serde_json::from_slice(&text).ok());
         sealed.ok_or_else(bad_cursor)

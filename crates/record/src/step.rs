@@ -1,5 +1,6 @@
 //! The entries of a batch or transaction, understood.
 use fhir::patch::Patch;
+use fhir::search::{Compartment, Scope};
 use fhir::subset::Subset;
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use serde_json::{Map, Value};
@@ -59,6 +60,11 @@ pub(crate) enum Look {
     },
     Search {
         kind: ResourceType,
+        parameters: Vec<(String, String)>,
+    },
+    /// A search of several types or of a compartment.
+    Within {
+        scope: Scope,
         parameters: Vec<(String, String)>,
     },
 }
@@ -189,6 +195,12 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
         .split_once('?')
         .map_or((address, None), |(path, query)| (path, Some(query)));
     let parts: Vec<&str> = path.split('/').collect();
+    if let ("GET", [""], Some(query)) = (method, parts.as_slice(), query) {
+        let parameters = url::pairs(query)
+            .ok_or_else(|| bad(IssueCode::Invalid, "url has a malformed query"))?;
+        let scope = Scope::System;
+        return Ok(Ask::Get(Look::Within { scope, parameters }));
+    }
     let kind = ResourceType::parse(parts[0]).ok_or_else(|| {
         let words = if parts[0].is_empty() && method == "POST" {
             "a bundle within a bundle is not processed"
@@ -285,6 +297,21 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
                     version: (*version).to_owned(),
                     parameters,
                 },
+                [_, id, of] => {
+                    let of = (*of != "*").then(|| ResourceType::parse(of));
+                    let scope = (Compartment::of(kind, id).zip(Some(of)))
+                        .filter(|(_, of)| *of != Some(None))
+                        .map(|(compartment, of)| Scope::Compartment(compartment, of.flatten()));
+                    match scope {
+                        Some(scope) => Look::Within { scope, parameters },
+                        None => {
+                            return Err(not_supported(
+                                400,
+                                "this GET is not supported in a bundle",
+                            ));
+                        }
+                    }
+                }
                 _ => return Err(not_supported(400, "this GET is not supported in a bundle")),
             };
             Ok(Ask::Get(look))

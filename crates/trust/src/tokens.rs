@@ -23,8 +23,8 @@
 //! nearly every audit event says is left to the check. Documents that programs
 //! before wrote have all of these tokens, which harms nothing.
 use fhir::search::{
-    Asked, Clause, IndexValue, Modifier, Operand, POSITION_MAX, ParameterKind, Prefix, Quantity,
-    SearchQuery, Span, UnitAsked, above, index_of, normalise,
+    Asked, Clause, Condition, IndexValue, Modifier, Operand, POSITION_MAX, ParameterKind, Prefix,
+    Quantity, SearchQuery, Span, UnitAsked, above, index_of, normalise,
 };
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
@@ -264,6 +264,17 @@ pub(crate) fn plan(
     query: &SearchQuery,
     only_patient: Option<&str>,
 ) -> Plan {
+    plan_within(ledger, tenant, query, only_patient, QUERY_TOKENS_MAX)
+}
+
+/// Plans a query with so many tokens at most.
+pub(crate) fn plan_within(
+    ledger: &Ledger,
+    tenant: TenantId,
+    query: &SearchQuery,
+    only_patient: Option<&str>,
+    mut left: usize,
+) -> Plan {
     let make = Maker {
         ledger,
         tenant,
@@ -276,7 +287,6 @@ pub(crate) fn plan(
     };
     let mut with = Vec::new();
     let mut without = Vec::new();
-    let mut left = QUERY_TOKENS_MAX;
     if let Some(patient) = only_patient {
         with.push(Query::Token(make.one(OWNER, "", patient)));
     }
@@ -289,16 +299,9 @@ pub(crate) fn plan(
             with.push(part);
             continue;
         }
-        let Some(mut part) = clause_query(&make, query.kind, clause) else {
+        let Some(part) = clause_query_since(&make, query.kind, clause) else {
             continue;
         };
-        let since = ledger.indexed_since();
-        let is_new = matches!(clause.kind, ParameterKind::Number | ParameterKind::Quantity);
-        if is_new && since > Number(0) {
-            // What no token says of older documents, the check on the opened body says.
-            let every = Query::Token(ledger.kind_token(tenant, make.kind));
-            part = Query::Or(vec![part, Query::Below(since, Box::new(every))]);
-        }
         let tokens = count(&part);
         let is_set = matches!(clause.operands.as_slice(), [Operand::Resources(_)]);
         if tokens > left || (tokens > CLAUSE_TOKENS_MAX && !is_set) {
@@ -309,6 +312,15 @@ pub(crate) fn plan(
             without.push(part);
         } else {
             with.push(part);
+        }
+    }
+    for condition in &query.conditions {
+        if let Some(part) = condition_query(&make, query.kind, condition) {
+            let tokens = count(&part);
+            if tokens <= left.min(CLAUSE_TOKENS_MAX) {
+                left -= tokens;
+                with.push(part);
+            }
         }
     }
     if with.len() == 1
@@ -339,6 +351,75 @@ fn any(mut parts: Vec<Query>) -> Option<Query> {
         1 => parts.pop(),
         _ => Some(Query::Or(parts)),
     }
+}
+
+/// One plan for queries of several types, each with its share of the tokens.
+pub(crate) fn plan_all<'q>(
+    ledger: &Ledger,
+    tenant: TenantId,
+    queries: impl ExactSizeIterator<Item = (&'q SearchQuery, Option<&'q str>)>,
+) -> Plan {
+    let share = QUERY_TOKENS_MAX / queries.len().max(1);
+    let mut whole = Plan {
+        query: Query::Or(Vec::new()),
+        before: Some(Number(0)),
+        since: Some(Number(u64::MAX)),
+    };
+    let mut parts = Vec::with_capacity(queries.len());
+    for (query, only_patient) in queries {
+        let plan = plan_within(ledger, tenant, query, only_patient, share);
+        whole.before = whole.before.zip(plan.before).map(|(a, b)| a.max(b));
+        whole.since = whole.since.zip(plan.since).map(|(a, b)| a.min(b));
+        parts.push(plan.query);
+    }
+    if parts.is_empty() {
+        (whole.before, whole.since) = (None, None);
+    }
+    whole.query = match (parts.len(), parts.pop()) {
+        (1, Some(one)) => one,
+        (_, last) => Query::Or(parts.into_iter().chain(last).collect()),
+    };
+    whole
+}
+
+/// What holds for all that a condition holds for; `None` when tokens can't say.
+fn condition_query(make: &Maker<'_>, kind: ResourceType, condition: &Condition) -> Option<Query> {
+    match condition {
+        Condition::Clause(clause) => match failures(make, kind, clause) {
+            None if clause.modifier == Some(Modifier::Not) => None,
+            None => clause_query_since(make, kind, clause),
+            found => found,
+        },
+        Condition::All(parts) => {
+            let known = parts
+                .iter()
+                .filter_map(|part| condition_query(make, kind, part));
+            let mut known: Vec<Query> = known.collect();
+            match known.len() {
+                0 => None,
+                1 => known.pop(),
+                _ => Some(Query::And(known)),
+            }
+        }
+        Condition::Any(parts) => {
+            let known = parts.iter().map(|part| condition_query(make, kind, part));
+            any(known.collect::<Option<Vec<Query>>>()?)
+        }
+        Condition::Not(_) => None,
+    }
+}
+
+/// As [`clause_query`], also for documents of before some values had tokens.
+fn clause_query_since(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Query> {
+    let part = clause_query(make, kind, clause)?;
+    let since = make.ledger.indexed_since();
+    let is_new = matches!(clause.kind, ParameterKind::Number | ParameterKind::Quantity);
+    if !is_new || since == Number(0) {
+        return Some(part);
+    }
+    // What no token says of older documents, the check on the opened body says.
+    let every = Query::Token(make.ledger.kind_token(make.tenant, make.kind));
+    Some(Query::Or(vec![part, Query::Below(since, Box::new(every))]))
 }
 
 /// What a clause asks for that leaves out what nearly all have, if it does.

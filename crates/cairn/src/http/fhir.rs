@@ -29,7 +29,14 @@ const FHIR_JSON: &str = "application/fhir+json";
 pub(super) fn router() -> Router<Doors> {
     let routes = Router::new()
         .route("/metadata", get(metadata))
-        .route("/", post(system))
+        .route("/", post(system).get(super::within::system))
+        .route("/_search", post(super::within::system))
+        .route("/{type}/{id}/_search", post(super::within::compartment))
+        .route("/{type}/{id}/{of}", get(super::within::compartment))
+        .route(
+            "/{type}/{id}/{of}/_search",
+            post(super::within::compartment),
+        )
         .route(
             "/{type}",
             get(kind)
@@ -54,7 +61,12 @@ pub(super) fn router() -> Router<Doors> {
     Router::new()
         .nest(BASE, routes)
         // With the slash at the end, which clients that join a base and an empty path send.
-        .route("/fhir/r4/", post(system).fallback(not_allowed))
+        .route(
+            "/fhir/r4/",
+            post(system)
+                .get(super::within::system)
+                .fallback(not_allowed),
+        )
         .layer(axum::middleware::from_fn(super::sequence::answer))
         .route("/fhir/{*rest}", axum::routing::any(not_found))
         .layer(axum::middleware::from_fn(format::negotiate))
@@ -215,6 +227,35 @@ impl Asked {
 
     pub(super) fn parameters(&self) -> Result<Vec<(String, String)>, Refused> {
         query(&self.parts.uri)
+    }
+
+    /// The parameters of a search by POST: those of the address, and those of the form in the body.
+    pub(super) async fn form(&self) -> Result<Vec<(String, String)>, Refused> {
+        let mut parameters = self.parameters()?;
+        if media_type(&self.parts.headers, header::CONTENT_TYPE)
+            != Some("application/x-www-form-urlencoded")
+        {
+            return refuse(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                IssueCode::NotSupported,
+                "The body must be application/x-www-form-urlencoded",
+            );
+        }
+        let form = Request::from_parts(self.parts.clone(), Body::from(self.body.clone()));
+        match Form::<Vec<(String, String)>>::from_request(form, &()).await {
+            Ok(Form(more)) => parameters.extend(
+                more.into_iter()
+                    .filter(|(name, _)| name != "_format" && name != "_pretty"),
+            ),
+            Err(_) => {
+                return refuse(
+                    StatusCode::BAD_REQUEST,
+                    IssueCode::Invalid,
+                    "The form is not properly encoded",
+                );
+            }
+        }
+        Ok(parameters)
     }
 
     /// The body as JSON, whichever of FHIR's forms it came in.
@@ -542,30 +583,7 @@ async fn search_by_post(
     request: Request,
 ) -> Result<Response, Refused> {
     let (asked, path) = Asked::at(&doors, path, request).await?;
-    let mut parameters = asked.parameters()?;
-    if media_type(&asked.parts.headers, header::CONTENT_TYPE)
-        != Some("application/x-www-form-urlencoded")
-    {
-        return refuse(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            IssueCode::NotSupported,
-            "The body must be application/x-www-form-urlencoded",
-        );
-    }
-    let form = Request::from_parts(asked.parts.clone(), Body::from(asked.body.clone()));
-    match Form::<Vec<(String, String)>>::from_request(form, &()).await {
-        Ok(Form(more)) => parameters.extend(
-            more.into_iter()
-                .filter(|(name, _)| name != "_format" && name != "_pretty"),
-        ),
-        Err(_) => {
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                IssueCode::Invalid,
-                "The form is not properly encoded",
-            );
-        }
-    }
+    let parameters = asked.form().await?;
     let answer = doors
         .record
         .search_by_post(&asked.caller, path.kind, &parameters)
@@ -645,7 +663,7 @@ async fn version(
     Ok(asked.respond(answer))
 }
 
-async fn not_found() -> Refused {
+pub(super) async fn not_found() -> Refused {
     Refused::Outcome(
         StatusCode::NOT_FOUND,
         OperationOutcome::error(

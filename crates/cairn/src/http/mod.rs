@@ -11,6 +11,7 @@ mod operate;
 mod operations;
 mod patch;
 mod sequence;
+mod within;
 
 use std::sync::Arc;
 

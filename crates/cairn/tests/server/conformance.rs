@@ -113,7 +113,11 @@ const MODIFIERS: [(&str, &str); 12] = [
 const PREFIXES: [&str; 9] = ["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"];
 
 /// What says how a search works and what its answer shows: what it does, and an example.
-const CONTROLS: [(&str, &str); 27] = [
+const CONTROLS: [(&str, &str); 31] = [
+    ("several types", "?_type=Patient,Observation&_tag=x"),
+    ("all types", "?_tag=x"),
+    ("of a compartment", "Patient/x/Observation?code=x"),
+    ("all of a compartment", "Patient/x/*"),
     ("rows a page", "Patient?_count=10"),
     ("exact total", "Patient?_total=accurate"),
     ("estimated total", "Patient?_total=estimate"),

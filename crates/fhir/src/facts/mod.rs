@@ -1,5 +1,5 @@
 //! What FHIR R4 says of itself, as tables: resource types, elements of every structure, search
-//! parameters and the patient compartment. The texts are written by
+//! parameters and compartments. The texts are written by
 //! `scripts/generate-fhir-facts.py`; they are parsed once, when first needed (a few milliseconds),
 //! since as Rust source they would cost every build more than that.
 
@@ -321,7 +321,8 @@ fn parse_search(text: &'static str) -> Vec<TypeSearch> {
                 "r" => ParameterKind::Reference,
                 "n" => ParameterKind::Number,
                 "q" => ParameterKind::Quantity,
-                _ => ParameterKind::Uri,
+                "u" => ParameterKind::Uri,
+                _ => continue,
             };
             let targets = match targets {
                 "" | "*" => Targets::Any,
@@ -348,9 +349,75 @@ fn parse_search(text: &'static str) -> Vec<TypeSearch> {
     table
 }
 
+/// One of R4's compartments (section 5.4): the parameters by which resources of each type belong to it.
+#[derive(Debug)]
+pub(crate) struct CompartmentTable {
+    /// The type of the resource that it is about.
+    pub(crate) kind: ResourceType,
+    /// Sorted by type. `{def}` is the resource itself.
+    pub(crate) members: Vec<(ResourceType, Vec<&'static str>)>,
+}
+
+/// All compartments.
+pub(crate) fn compartments() -> &'static [CompartmentTable] {
+    static TABLE: OnceLock<Vec<CompartmentTable>> = OnceLock::new();
+    TABLE.get_or_init(|| parse_compartments(include_str!("compartments.txt")))
+}
+
+fn parse_compartments(text: &'static str) -> Vec<CompartmentTable> {
+    let mut table: Vec<CompartmentTable> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.trim_start().split(' ');
+        let Some(kind) = words.next().and_then(ResourceType::parse) else {
+            continue;
+        };
+        match table.last_mut().filter(|_| line.starts_with('\t')) {
+            Some(current) => current.members.push((kind, words.collect())),
+            None => table.push(CompartmentTable {
+                kind,
+                members: Vec::new(),
+            }),
+        }
+    }
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compartments_are_of_parameters_that_there_are() {
+        let table = compartments();
+        let sizes: Vec<_> = table
+            .iter()
+            .map(|one| (one.kind.name(), one.members.len()))
+            .collect();
+        assert_eq!(
+            sizes,
+            [
+                ("Patient", 66),
+                ("Practitioner", 59),
+                ("RelatedPerson", 32),
+                ("Device", 32),
+                ("Encounter", 25)
+            ]
+        );
+        for one in table {
+            assert!(one.members.is_sorted_by(|a, b| a.0 < b.0), "{}", one.kind);
+            for (kind, names) in &one.members {
+                for name in names.iter().filter(|name| **name != "{def}") {
+                    let place = search(*kind).position(name);
+                    let parameter = place.map(|place| &search(*kind).parameters[place]);
+                    assert!(
+                        parameter.is_some_and(|one| one.kind == ParameterKind::Reference),
+                        "{} {kind} {name}",
+                        one.kind
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_tables_are_whole() {

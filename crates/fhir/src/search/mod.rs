@@ -5,6 +5,8 @@
 //! so they can't disagree. Parameters of the types composite and special are not here, nor is
 //! `phonetic`: a query that uses one is refused as unknown.
 
+mod compartment;
+mod condition;
 mod extract;
 mod include;
 mod link;
@@ -14,6 +16,7 @@ mod number;
 mod plan;
 mod query;
 mod resources;
+mod several;
 mod sort;
 mod text;
 mod unit;
@@ -26,12 +29,15 @@ use std::sync::Arc;
 use crate::facts;
 use crate::{Resource, ResourceType};
 
+pub use compartment::Compartment;
+pub use condition::Condition;
 pub use include::{Include, can_refer, references};
 pub use link::Link;
 pub use matching::above;
 pub use number::{Amount, Asked, End, POSITION_MAX, Span};
 pub use query::{COUNT_DEFAULT, COUNT_MAX, modifiers};
 pub use resources::Resources;
+pub use several::Scope;
 pub use sort::{SortKey, SortValue};
 pub use text::normalise;
 
@@ -330,8 +336,12 @@ pub struct SearchQuery {
     pub kind: ResourceType,
     /// All must match.
     pub clauses: Vec<Clause>,
+    /// Conditions put together from clauses; all must hold as well.
+    pub conditions: Vec<Condition>,
     /// Conditions on other resources; all must hold as well.
     pub links: Vec<Link>,
+    /// Where it is asked.
+    pub scope: Scope,
     /// `_count`, 1–1000; default 50.
     pub count: usize,
     /// `_total=accurate` asked for, or `estimate`, for which the exact number is as good.

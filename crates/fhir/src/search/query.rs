@@ -4,8 +4,8 @@ use super::number::Written;
 use super::plan::{Leaf, compiled};
 use super::unit::{Canonical, UCUM};
 use super::{
-    COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, SearchQuery, UnitAsked, normalise,
-    parameters,
+    COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, Scope, SearchQuery, UnitAsked,
+    normalise, parameters,
 };
 use crate::facts::{self, Targets};
 use crate::{IssueCode, OperationOutcome, Reference, Resource, ResourceType, date, is_id};
@@ -121,7 +121,9 @@ impl SearchQuery {
         Self {
             kind,
             clauses: Vec::new(),
+            conditions: Vec::new(),
             links: Vec::new(),
+            scope: Scope::Type,
             count: COUNT_DEFAULT,
             total: false,
             sort: Vec::new(),
@@ -141,6 +143,10 @@ impl SearchQuery {
                 .clauses
                 .iter()
                 .all(|clause| matching::clause(clause, resource))
+            && self
+                .conditions
+                .iter()
+                .all(|condition| condition.holds(resource))
     }
 }
 

@@ -315,6 +315,13 @@ impl Record {
                 }
                 (Ask::Get(Look::History { kind, .. }), _) => (Action::History, *kind, None),
                 (Ask::Get(Look::Search { kind, .. }), _) => (Action::Search, *kind, None),
+                (Ask::Get(Look::Within { scope, .. }), _) => {
+                    // What it is decided by, if it is of several types, is each of their rows.
+                    let (Some(kind), patient) = crate::searched::target(scope) else {
+                        continue;
+                    };
+                    (Action::Search, kind, patient)
+                }
             };
             if asked.insert((action, kind, patient.clone())) {
                 self.permit(caller, action, Some(kind), patient)

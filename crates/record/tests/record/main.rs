@@ -21,3 +21,4 @@ mod patches;
 mod privacy;
 mod searches;
 mod validating;
+mod within;

@@ -78,7 +78,13 @@ impl Vault {
             let from = from.filter(|from| from.before.0 < u64::MAX);
             if let Some(from) = from {
                 moved = self
-                    .has_moved(&view, permit, query, from, &mut hidden)
+                    .has_moved(
+                        &view,
+                        permit,
+                        std::slice::from_ref(query),
+                        from,
+                        &mut hidden,
+                    )
                     .await?;
             }
             rows += page.rows.len();

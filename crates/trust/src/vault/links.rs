@@ -70,6 +70,32 @@ impl Vault {
         })
     }
 
+    /// The same for queries of several types, all within the bounds of one search; and the newest of the
+    /// resources that links were followed through.
+    pub(super) async fn linked_all(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        queries: &[SearchQuery],
+        hidden: &mut Hidden,
+    ) -> Result<(Vec<SearchQuery>, Number), TrustError> {
+        let mut course = Course {
+            view,
+            permit,
+            opened: 0,
+            newest: Number(0),
+        };
+        let mut all = Vec::with_capacity(queries.len());
+        for query in queries {
+            all.push(if query.links.is_empty() {
+                query.clone()
+            } else {
+                self.resolve(&mut course, query, Some(&mut *hidden)).await?
+            });
+        }
+        Ok((all, course.newest))
+    }
+
     /// The same, links in links first.
     fn resolve<'f>(
         &'f self,

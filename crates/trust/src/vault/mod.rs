@@ -11,6 +11,7 @@ mod links;
 mod model;
 mod proof;
 mod search;
+mod several;
 mod sorted;
 
 use std::collections::{HashMap, VecDeque};
@@ -260,7 +261,13 @@ impl Vault {
             // A row can come to match without a change of its own.
             page.moved = asked.newest > at.first
                 || self
-                    .has_moved(&view, permit, &asked.query, at, &mut hidden)
+                    .has_moved(
+                        &view,
+                        permit,
+                        std::slice::from_ref(&*asked.query),
+                        at,
+                        &mut hidden,
+                    )
                     .await?;
         }
         self.include(&view, permit, query, &mut page, &mut hidden)

@@ -2,7 +2,7 @@
 //! one view of the store, or what is updated meanwhile would move past the place where one looks.
 use std::fmt::Write as _;
 
-use fhir::search::SearchQuery;
+use fhir::search::{Scope, SearchQuery};
 use ledger::{Number, Stored};
 
 use super::{
@@ -32,22 +32,25 @@ pub(super) const PAGE_PATIENTS_MAX: usize = 10_000;
 const NEWER_MAX: usize = 512;
 
 impl Vault {
-    /// A row of a hit, if it matches and may be seen.
+    /// A row of a hit, if it matches the query of its type and may be seen.
     async fn seen(
         &self,
         view: &Sight,
         permit: &Permit,
-        query: &SearchQuery,
+        queries: &[SearchQuery],
         stored: Option<Stored>,
         hidden: Option<&mut Hidden>,
     ) -> Result<Option<(Versioned, usize)>, TrustError> {
         let Some(stored) = stored else {
             return Ok(None);
         };
-        if !tokens::last_updated_matches(query, stored.at.number) {
+        let of_kind = queries
+            .iter()
+            .find(|query| stored.kind == tokens::kind(query.kind));
+        let Some(query) = of_kind.filter(|_| !stored.deleted) else {
             return Ok(None);
-        }
-        if stored.kind != tokens::kind(query.kind) || stored.deleted {
+        };
+        if !tokens::last_updated_matches(query, stored.at.number) {
             return Ok(None);
         }
         let mut row = open(&stored)?;
@@ -75,6 +78,20 @@ impl Vault {
         tokens::plan(self.ledger(), permit.tenant(), query, narrowed)
     }
 
+    /// The same for queries of several types together.
+    fn plan_all(&self, permit: &Permit, queries: &[SearchQuery]) -> tokens::Plan {
+        if let [query] = queries {
+            return self.plan(permit, query);
+        }
+        let narrowed = |query: &SearchQuery| {
+            permit
+                .only_patient()
+                .filter(|_| permit.grants.group(query.kind) != Group::Directory)
+        };
+        let each = queries.iter().map(|query| (query, narrowed(query)));
+        tokens::plan_all(self.ledger(), permit.tenant(), each)
+    }
+
     /// The rows that a row-by-row check of everything would give, without checking everything.
     /// Consent is looked at where `hidden` is given.
     pub(super) async fn scan(
@@ -83,20 +100,37 @@ impl Vault {
         permit: &Permit,
         query: &SearchQuery,
         before: Option<Number>,
+        hidden: Option<&mut Hidden>,
+    ) -> Result<SearchPage, TrustError> {
+        let queries = std::slice::from_ref(query);
+        self.scan_all(view, permit, queries, before, hidden).await
+    }
+
+    /// The same of several types, each with its query; how many rows a page has and whether there is a
+    /// total says the first.
+    pub(super) async fn scan_all(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        queries: &[SearchQuery],
+        before: Option<Number>,
         mut hidden: Option<&mut Hidden>,
     ) -> Result<SearchPage, TrustError> {
+        let Some(query) = queries.first() else {
+            return Err(TrustError::Invalid("nothing is searched".to_owned()));
+        };
         if !query.sort.is_empty() {
             let words = "the order of this list is newest first; it can't be sorted otherwise";
             return Err(TrustError::Invalid(words.to_owned()));
         }
-        if !query.links.is_empty() {
+        if queries.iter().any(|query| !query.links.is_empty()) {
             // Nobody has followed them, and passing over them would find too much.
             return Err(TrustError::Invalid(
                 "chained parameters and _has can't be used here".to_owned(),
             ));
         }
         let tenant = permit.tenant();
-        let plan = self.plan(permit, query);
+        let plan = self.plan_all(permit, queries);
         let mut page = SearchPage {
             rows: Vec::new(),
             next: None,
@@ -137,7 +171,7 @@ impl Vault {
                 }
                 let stored = ahead.first_of(view, tenant, &hits[position..]).await?;
                 let seen = self
-                    .seen(view, permit, query, stored, hidden.as_deref_mut())
+                    .seen(view, permit, queries, stored, hidden.as_deref_mut())
                     .await?;
                 let Some((row, length)) = seen else {
                     continue;
@@ -182,11 +216,11 @@ impl Vault {
         &self,
         view: &Sight,
         permit: &Permit,
-        query: &SearchQuery,
+        queries: &[SearchQuery],
         at: PageAt,
         hidden: &mut Hidden,
     ) -> Result<bool, TrustError> {
-        let plan = self.plan(permit, query);
+        let plan = self.plan_all(permit, queries);
         let newer = Number(at.first.0.saturating_add(1));
         let since = plan.since.map_or(newer, |since| since.max(newer));
         let hits = view
@@ -204,7 +238,7 @@ impl Vault {
                 .first_of(view, permit.tenant(), &hits[position..])
                 .await?;
             let seen = self
-                .seen(view, permit, query, stored, Some(&mut *hidden))
+                .seen(view, permit, queries, stored, Some(&mut *hidden))
                 .await?;
             // What was made since was on no page before.
             if seen.is_some_and(|(row, _)| row.version > 1) {
@@ -294,6 +328,13 @@ impl Vault {
         // A search within a patient's compartment is a look at the patient even if it finds nothing.
         record.patients.extend(permit.only_patient.clone());
         record.queries = queries.iter().map(|query| in_words(query)).collect();
+        for query in queries {
+            if let Scope::Compartment(compartment, _) = &query.scope
+                && compartment.kind == fhir::ResourceType::Patient
+            {
+                record.patients.insert(compartment.id.clone());
+            }
+        }
         for row in pages
             .iter()
             .flat_map(|page| page.rows.iter().chain(&page.included))
@@ -309,7 +350,7 @@ impl Vault {
 
 /// The query as in a URL.
 fn in_words(query: &SearchQuery) -> String {
-    let mut text = query.kind.name().to_owned();
+    let mut text = query.address();
     for (position, (name, value)) in query.used.iter().enumerate() {
         let mark = if position == 0 { '?' } else { '&' };
         let _ = write!(text, "{mark}{name}={value}");

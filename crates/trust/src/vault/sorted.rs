@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use fhir::search::{SearchQuery, SortValue};
-use ledger::{Hit, LedgerError, Number};
+use ledger::{Hit, LedgerError, Number, Stored};
 
 use super::search::{PAGE_BYTES_MAX, PAGE_PATIENTS_MAX};
 use super::{Ahead, Hidden, PageAt, SearchPage, Sight, Vault, open, redact};
@@ -69,29 +69,10 @@ impl Vault {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
         let view = self.listing(permit, at.is_none())?;
-        let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
-        let newest = asked.newest;
-        let asked = SearchQuery {
-            sort: Vec::new(),
-            ..asked.query.into_owned()
-        };
-        let behind = match at {
-            Some(at) => Some(self.behind(&view, permit, query, at.last).await?),
-            None => None,
-        };
+        let queries = std::slice::from_ref(query);
         let mut page = self
-            .in_order(&view, permit, (query, &asked), behind, &mut hidden)
+            .sorted_page(&view, permit, queries, at, &mut hidden)
             .await?;
-        if let Some(at) = at {
-            let place = PageAt {
-                before: at.last.number,
-                first: at.first,
-            };
-            page.moved = newest > at.first
-                || self
-                    .has_moved(&view, permit, &asked, place, &mut hidden)
-                    .await?;
-        }
         self.include(&view, permit, query, &mut page, &mut hidden)
             .await?;
         drop(view);
@@ -101,12 +82,48 @@ impl Vault {
             .ok_or_else(|| TrustError::Damaged("a page was lost".to_owned()))
     }
 
+    /// One page of queries of several types, in the order of the first.
+    pub(super) async fn sorted_page(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        queries: &[SearchQuery],
+        at: Option<SortedAt>,
+        hidden: &mut Hidden,
+    ) -> Result<SearchPage, TrustError> {
+        let Some(query) = queries.first() else {
+            return Err(TrustError::Invalid("nothing is searched".to_owned()));
+        };
+        let (mut asked, newest) = self.linked_all(view, permit, queries, hidden).await?;
+        for query in &mut asked {
+            query.sort = Vec::new();
+            query.count = AT_A_TIME;
+            query.total = false;
+        }
+        let behind = match at {
+            Some(at) => Some(self.behind(view, permit, queries, at.last).await?),
+            None => None,
+        };
+        let mut page = self
+            .in_order(view, permit, (query, &asked), behind, hidden)
+            .await?;
+        if let Some(at) = at {
+            let place = PageAt {
+                before: at.last.number,
+                first: at.first,
+            };
+            page.moved =
+                newest > at.first || self.has_moved(view, permit, &asked, place, hidden).await?;
+        }
+        Ok(page)
+    }
+
     /// The last row of the page before, as it was.
     async fn behind<'q>(
         &self,
         view: &Sight,
         permit: &Permit,
-        query: &'q SearchQuery,
+        queries: &'q [SearchQuery],
         last: Hit,
     ) -> Result<Ranked<'q>, TrustError> {
         // Not as a hit is opened, which gives newest versions only.
@@ -114,8 +131,9 @@ impl Vault {
             Err(LedgerError::KeyDestroyed) => None,
             other => other?,
         };
+        let is_of = |stored: &Stored, query: &SearchQuery| stored.kind == tokens::kind(query.kind);
         let stored = stored.filter(|stored| {
-            stored.kind == tokens::kind(query.kind) && stored.at == last && !stored.deleted
+            queries.iter().any(|query| is_of(stored, query)) && stored.at == last && !stored.deleted
         });
         let gone = || {
             let words = "the page before can't be read any more; start again with the first";
@@ -126,6 +144,7 @@ impl Vault {
             return Err(gone());
         }
         redact(permit, &mut row.resource);
+        let query = queries.first().ok_or_else(gone)?;
         Ok(Ranked {
             query,
             values: query.sort_values(&row.resource, last.number.0),
@@ -138,22 +157,17 @@ impl Vault {
         &self,
         view: &Sight,
         permit: &Permit,
-        (query, asked): (&SearchQuery, &SearchQuery),
+        (query, asked): (&SearchQuery, &[SearchQuery]),
         behind: Option<Ranked<'_>>,
         hidden: &mut Hidden,
     ) -> Result<SearchPage, TrustError> {
-        let all = SearchQuery {
-            count: AT_A_TIME,
-            total: false,
-            ..asked.clone()
-        };
         // The last of the page is on top, and gives way to what comes before it.
         let mut kept: BinaryHeap<Ranked<'_>> = BinaryHeap::with_capacity(query.count + 2);
         let (mut total, mut more, mut candidates) = (0, false, 0);
         let mut before = None;
         let mut page = loop {
             let mut found = self
-                .scan(view, permit, &all, before, Some(&mut *hidden))
+                .scan_all(view, permit, asked, before, Some(&mut *hidden))
                 .await?;
             total += found.rows.len();
             candidates += found.candidates;
