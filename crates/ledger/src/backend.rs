@@ -12,7 +12,7 @@
 //! | superseded | tenant, blind id, version | point |
 //! | posting | token (keyed by its tenant), number, shard | newest first within a token |
 //! | posted | shard, number | point |
-//! | event | shard, number | oldest first within a shard |
+//! | event | shard, number | oldest first within a shard, and newest first below a number |
 //! | leaf, with the tree's hashes that it completed | shard, index | by index within a shard |
 //! | timer, outbox | due, shard, id | soonest first |
 //! | cursor | consumer, shard | point |
@@ -481,6 +481,14 @@ pub(crate) trait Snapshot: Send + Sync {
     }
     /// Events of a shard after a number, oldest first.
     fn events(&self, shard: Shard, after: Number, limit: usize) -> Result<Vec<Event>, LedgerError>;
+    /// Events of each of some shards below a number, newest first and none before `since`: up to `limit`
+    /// of each. What lies above costs nothing, however much it is.
+    fn events_below(
+        &self,
+        shards: &[(Shard, Number)],
+        since: Number,
+        limit: usize,
+    ) -> Result<Vec<Vec<Event>>, LedgerError>;
     /// The number of a shard's newest event; zero when there is none.
     fn last_event(&self, shard: Shard) -> Result<Number, LedgerError>;
     fn leaf(&self, shard: Shard, index: u64) -> Result<Option<Vec<u8>>, LedgerError>;

@@ -77,5 +77,5 @@ pub use rotation::RotationProgress;
 pub use store::{Dictionary, Ledger, Location, OpenOptions};
 pub use tlog::{LogTile, NewestCheckpoint};
 pub use token_rotation::TokenRotation;
-pub use view::View;
+pub use view::{PastPage, PastVersion, View};
 pub use witness::{Witness, WitnessState, Witnesses, WitnessesError};

@@ -218,6 +218,21 @@ impl Snapshot for Arc<Rows> {
             .take(limit);
         Ok(events.map(|(_, event)| event.clone()).collect())
     }
+    fn events_below(
+        &self,
+        shards: &[(Shard, Number)],
+        since: Number,
+        limit: usize,
+    ) -> Result<Vec<Vec<Event>>, LedgerError> {
+        let page = |(shard, below): &(Shard, Number)| {
+            if since >= *below {
+                return Vec::new();
+            }
+            let events = self.events.range((*shard, since)..(*shard, *below)).rev();
+            events.take(limit).map(|(_, event)| event.clone()).collect()
+        };
+        Ok(shards.iter().map(page).collect())
+    }
     fn last_event(&self, shard: Shard) -> Result<Number, LedgerError> {
         let last = self
             .events

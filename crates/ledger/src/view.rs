@@ -1,7 +1,11 @@
 //! Reading documents from one snapshot, so that one answer shows one moment: an update moves a document
 //! to another place, and from snapshot to snapshot it could be met twice or not at all.
 
+mod past;
+
 use std::sync::Arc;
+
+pub use self::past::{PastPage, PastVersion};
 
 use crate::backend::{Backend, Head, HeadKey, Home, SharedStore, Snapshot, SubjectKey};
 use crate::keys::TenantKeys;

@@ -267,6 +267,38 @@ impl FjallSnapshot {
     }
 }
 
+impl FjallSnapshot {
+    /// Events of one shard below a number, newest first.
+    fn shard_below(
+        &self,
+        shard: Shard,
+        below: Number,
+        since: Number,
+        limit: usize,
+    ) -> Result<Vec<Event>, LedgerError> {
+        if limit == 0 || since >= below {
+            return Ok(Vec::new());
+        }
+        let (table, bound) = (&self.tables.event, shard_key(shard, below.0));
+        // The row that the number lies in ends at it or behind it, and may begin before it.
+        let end = events::key(shard, Number(u64::MAX));
+        let around = self.view.range(table, bound.as_slice()..=end.as_slice());
+        let first = shard_key(shard, since.0);
+        let before = self.view.range(table, first.as_slice()..bound.as_slice());
+        let mut found = Vec::new();
+        for guard in around.take(1).chain(before.rev()) {
+            if found.len() >= limit {
+                break;
+            }
+            let (key, row) = guard.into_inner().map_err(fault)?;
+            let row = events::decode(&key, &row)?.into_iter().rev();
+            found.extend(row.filter(|event| (since..below).contains(&event.at.number)));
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+}
+
 const POSTING_KEY_BYTES: usize = size_of::<postings::PostingKey>();
 
 impl Snapshot for FjallSnapshot {
@@ -390,6 +422,18 @@ impl Snapshot for FjallSnapshot {
         }
         events.truncate(limit);
         Ok(events)
+    }
+
+    fn events_below(
+        &self,
+        shards: &[(Shard, Number)],
+        since: Number,
+        limit: usize,
+    ) -> Result<Vec<Vec<Event>>, LedgerError> {
+        let pages = shards.iter();
+        pages
+            .map(|(shard, below)| self.shard_below(*shard, *below, since, limit))
+            .collect()
     }
 
     fn last_event(&self, shard: Shard) -> Result<Number, LedgerError> {

@@ -9,6 +9,7 @@ mod connect;
 mod horizon;
 mod lease;
 mod many;
+mod past;
 mod read;
 mod replica;
 mod rows;

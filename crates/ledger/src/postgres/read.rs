@@ -11,6 +11,7 @@ use tokio_postgres::Row;
 use super::connect::{Connection, fault};
 use super::horizon;
 use super::many;
+use super::past;
 use super::replica;
 use super::rows::{
     self, Columns, Param, Sixteen, big, bound, damaged, int, small, stored, text, uuid,
@@ -23,8 +24,7 @@ use crate::backend::{
 use crate::outer::TOKENS;
 use crate::tree::{Tree, stored_by};
 use crate::{
-    Event, Hit, Kind, LedgerError, Number, OutboxKey, SHARDS, Shard, TenantId, Timer, TimerKey,
-    Token,
+    Event, Hit, LedgerError, Number, OutboxKey, SHARDS, Shard, TenantId, Timer, TimerKey, Token,
 };
 
 /// The role of the ledger itself, where a tenant's number stands for a tenant.
@@ -621,23 +621,16 @@ impl Snapshot for PgSnapshot {
         let sql = "SELECT number, shard, tenant, kind, version, deleted, cause FROM event \
                    WHERE shard = $1 AND number > $2 ORDER BY number LIMIT $3";
         let params = vec![small(shard_bound(shard)), big(bound(after.0)), limit(rows)];
-        self.page("event", sql, params, |row| {
-            let cause = row.get::<Option<i64>>(6)?;
-            Ok(Event {
-                at: hit(row)?,
-                tenant: row.tenant(2)?,
-                kind: Kind(row.int(3)?),
-                version: row.big(4)?,
-                deleted: row.get(5)?,
-                cause: cause
-                    .map(|cause| {
-                        u64::try_from(cause)
-                            .map(Number)
-                            .map_err(|_| damaged("event"))
-                    })
-                    .transpose()?,
-            })
-        })
+        self.page("event", sql, params, past::event_of)
+    }
+
+    fn events_below(
+        &self,
+        shards: &[(Shard, Number)],
+        since: Number,
+        rows: usize,
+    ) -> Result<Vec<Vec<Event>>, LedgerError> {
+        past::events_below(self, shards, since, rows)
     }
 
     fn last_event(&self, shard: Shard) -> Result<Number, LedgerError> {

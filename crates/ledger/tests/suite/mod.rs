@@ -7,6 +7,7 @@ pub(crate) mod earlier;
 mod keeping;
 pub(crate) mod logs;
 mod model;
+mod past;
 mod queues;
 mod rotating;
 mod search;
@@ -41,6 +42,9 @@ pub(crate) use logs::{
     witnesses_are_asked_with_a_proof, witnesses_are_heard,
 };
 pub(crate) use model::model_agrees;
+pub(crate) use past::{
+    a_listing_of_the_past_says_up_to_where_it_is_whole, the_past_is_listed_newest_first,
+};
 pub(crate) use queues::{
     cursors_move_once, feeds_and_watchers_see_facts, racing_followers_handle_once,
     the_outbox_settles_once, timers_come_due,
@@ -114,6 +118,7 @@ macro_rules! conformance {
             the_root_key_rotates, everything_is_readable_through_rotations, rotations_of_nothing_say_so,
             token_keys_rotate_under_every_query,
             racing_writers_lose_nothing, racing_followers_handle_once, misuse_is_refused, one_commit_may_be_large,
+            the_past_is_listed_newest_first, a_listing_of_the_past_says_up_to_where_it_is_whole,
             a_closed_ledger_says_so, numbers_rise_when_the_clock_stands_or_falls
         }
         #[test]
