@@ -262,6 +262,7 @@ impl Record {
                 id,
                 parameters,
             } => self.history(caller, kind, &id, &parameters).await,
+            Look::Past { kind, parameters } => self.past(caller, kind, &parameters).await,
             Look::Search { kind, parameters } => {
                 self.search_by_post(caller, kind, &parameters).await
             }

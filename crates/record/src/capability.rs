@@ -43,10 +43,13 @@ fn includes_of_others(kind: ResourceType) -> Vec<String> {
 
 fn resource(kind: ResourceType) -> Value {
     let writable = is_writable(kind);
+    // What is written once has no history of its type that a search would not show.
+    let by_type = writable.then_some("history-type");
     let reading = ["read", "vread", "history-instance", "search-type"];
     let writing = ["create", "update", "patch", "delete"];
     let interactions = reading
         .iter()
+        .chain(by_type.iter())
         .chain(writing.iter().filter(|_| writable))
         .map(|code| json!({ "code": code }));
     let operations = OPERATIONS
@@ -111,6 +114,8 @@ impl Record {
                      {BUNDLE_ENTRIES_MAX} entries; GETs in it are answered with up to {ANSWER_BYTES_MAX} bytes in all. A page of a \
                      search or history ends early where resources are large. An update, patch or delete may use If-Match, If-None-Match or If-Unmodified-Since; \
                      without them the last one wins. A history shows each version as the PUT or DELETE that would make it. \
+                     Histories take _count, _since and _at; those of a type and of everything show no AuditEvent, and a page of them may be \
+                     short, or empty, and have a next one. \
                      A conditional delete deletes all that match, at most {CONDITIONAL_DELETES_MAX}. \
                      Modifiers: {}. \
                      _sort takes up to five parameters, for up to 10,000 matches. \
@@ -125,7 +130,7 @@ impl Record {
                                     Every access is decided by policy and audited."
                 },
                 "resource": &*RESOURCES,
-                "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "search-system" }],
+                "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "search-system" }, { "code": "history-system" }],
                 "searchParam": COMMON.iter().map(search_parameter).collect::<Vec<_>>(),
                 "compartment": Compartment::kinds().map(compartment).collect::<Vec<_>>(),
             }],

@@ -17,6 +17,7 @@ pub mod import;
 mod interact;
 mod operations;
 mod part;
+mod past;
 mod patch;
 mod refs;
 mod render;

@@ -58,6 +58,11 @@ pub(crate) enum Look {
         id: String,
         parameters: Vec<(String, String)>,
     },
+    /// History of a type, or of the whole record.
+    Past {
+        kind: Option<ResourceType>,
+        parameters: Vec<(String, String)>,
+    },
     Search {
         kind: ResourceType,
         parameters: Vec<(String, String)>,
@@ -195,11 +200,20 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
         .split_once('?')
         .map_or((address, None), |(path, query)| (path, Some(query)));
     let parts: Vec<&str> = path.split('/').collect();
-    if let ("GET", [""], Some(query)) = (method, parts.as_slice(), query) {
-        let parameters = url::pairs(query)
-            .ok_or_else(|| bad(IssueCode::Invalid, "url has a malformed query"))?;
-        let scope = Scope::System;
+    let pairs = || {
+        url::pairs(query.unwrap_or(""))
+            .ok_or_else(|| bad(IssueCode::Invalid, "url has a malformed query"))
+    };
+    if let ("GET", [""], Some(_)) = (method, parts.as_slice(), query) {
+        let (scope, parameters) = (Scope::System, pairs()?);
         return Ok(Ask::Get(Look::Within { scope, parameters }));
+    }
+    if (method, parts.as_slice()) == ("GET", &["_history"]) {
+        let parameters = pairs()?;
+        return Ok(Ask::Get(Look::Past {
+            kind: None,
+            parameters,
+        }));
     }
     let kind = ResourceType::parse(parts[0]).ok_or_else(|| {
         let words = if parts[0].is_empty() && method == "POST" {
@@ -268,18 +282,21 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
                 criteria: criteria.map(Box::new),
             })
         }
-        ("GET", path, query) => {
+        ("GET", path, _) => {
             if known != Known::default() && path.len() != 2 {
                 return Err(not_supported(
                     400,
                     "ifNoneMatch and ifModifiedSince go with the GET of one resource only",
                 ));
             }
-            let parameters = url::pairs(query.unwrap_or(""))
-                .ok_or_else(|| bad(IssueCode::Invalid, "url has a malformed query"))?;
+            let parameters = pairs()?;
             let is_part = |(name, _): &(String, String)| Subset::is_parameter(name);
             let look = match path {
                 [_] => Look::Search { kind, parameters },
+                [_, "_history"] => Look::Past {
+                    kind: Some(kind),
+                    parameters,
+                },
                 [_, id] if parameters.iter().all(is_part) => Look::Read {
                     kind,
                     id: (*id).to_owned(),

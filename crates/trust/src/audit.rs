@@ -58,6 +58,8 @@ impl Event {
     pub(crate) const READ: Self = Self::rest("read", "R");
     pub(crate) const VREAD: Self = Self::rest("vread", "R");
     pub(crate) const HISTORY: Self = Self::rest("history-instance", "R");
+    pub(crate) const HISTORY_OF_TYPE: Self = Self::rest("history-type", "E");
+    pub(crate) const HISTORY_OF_ALL: Self = Self::rest("history-system", "E");
     // BALP: a query is executed (E), not read.
     pub(crate) const SEARCH: Self = Self::rest("search-type", "E");
     pub(crate) const CREATE: Self = Self::rest("create", "C");

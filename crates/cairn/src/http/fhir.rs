@@ -46,6 +46,7 @@ pub(super) fn router() -> Router<Doors> {
                 .delete(super::conditional::write),
         )
         .route("/{type}/_search", post(search_by_post))
+        .merge(super::past::router())
         .route(
             "/{type}/{id}",
             get(instance)

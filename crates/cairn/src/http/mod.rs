@@ -9,6 +9,7 @@ mod layers;
 mod log;
 mod operate;
 mod operations;
+mod past;
 mod patch;
 mod sequence;
 mod within;

@@ -15,4 +15,5 @@ mod keep;
 mod moto;
 mod operate;
 mod operations;
+mod past;
 mod patches;

@@ -297,34 +297,41 @@ impl Record {
         let mut asked = HashSet::new();
         for (step, write) in steps.iter().zip(writes) {
             let (action, kind, patient) = match (&step.ask, write) {
-                (Ask::Delete { kind, .. }, _) => (Action::Delete, *kind, None),
-                (Ask::Create { kind, .. }, Some(Write::Put { resource, .. })) => {
-                    (Action::Create, *kind, patient_of(&Vault::owner(resource)))
-                }
-                (Ask::Create { kind, .. }, _) => (Action::Create, *kind, None),
+                (Ask::Delete { kind, .. }, _) => (Action::Delete, Some(*kind), None),
+                (Ask::Create { kind, .. }, Some(Write::Put { resource, .. })) => (
+                    Action::Create,
+                    Some(*kind),
+                    patient_of(&Vault::owner(resource)),
+                ),
+                (Ask::Create { kind, .. }, _) => (Action::Create, Some(*kind), None),
                 (
                     Ask::Update { kind, .. } | Ask::Patch { kind, .. },
                     Some(Write::Put { resource, .. }),
-                ) => (Action::Update, *kind, patient_of(&Vault::owner(resource))),
+                ) => (
+                    Action::Update,
+                    Some(*kind),
+                    patient_of(&Vault::owner(resource)),
+                ),
                 (Ask::Update { kind, .. } | Ask::Patch { kind, .. }, _) => {
-                    (Action::Update, *kind, None)
+                    (Action::Update, Some(*kind), None)
                 }
                 // Decided again and used when the entry is answered; asked here so that a "no" comes before the commit.
                 (Ask::Get(Look::Read { kind, .. } | Look::Version { kind, .. }), _) => {
-                    (Action::Read, *kind, None)
+                    (Action::Read, Some(*kind), None)
                 }
-                (Ask::Get(Look::History { kind, .. }), _) => (Action::History, *kind, None),
-                (Ask::Get(Look::Search { kind, .. }), _) => (Action::Search, *kind, None),
+                (Ask::Get(Look::History { kind, .. }), _) => (Action::History, Some(*kind), None),
+                (Ask::Get(Look::Past { kind, .. }), _) => (Action::History, *kind, None),
+                (Ask::Get(Look::Search { kind, .. }), _) => (Action::Search, Some(*kind), None),
                 (Ask::Get(Look::Within { scope, .. }), _) => {
                     // What it is decided by, if it is of several types, is each of their rows.
                     let (Some(kind), patient) = crate::searched::target(scope) else {
                         continue;
                     };
-                    (Action::Search, kind, patient)
+                    (Action::Search, Some(kind), patient)
                 }
             };
             if asked.insert((action, kind, patient.clone())) {
-                self.permit(caller, action, Some(kind), patient)
+                self.permit(caller, action, kind, patient)
                     .await
                     .map_err(|error| entry_error(error, step, "request"))?;
             }

@@ -215,7 +215,7 @@ async fn history_is_paged_and_bounded_in_time() {
         .0,
         404
     );
-    for bad in ["_count=x", "_since=x", "_at=2020", "_cursor=0000"] {
+    for bad in ["_count=x", "_since=x", "_at=gt2020", "_cursor=0000"] {
         assert_eq!(
             wrong(
                 house
@@ -833,6 +833,7 @@ async fn the_capability_statement_says_what_is_wired() {
             "vread",
             "history-instance",
             "search-type",
+            "history-type",
             "create",
             "update",
             "patch",

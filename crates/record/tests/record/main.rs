@@ -17,6 +17,7 @@ mod limits;
 mod linked;
 mod operations;
 mod parts;
+mod past;
 mod patches;
 mod privacy;
 mod searches;

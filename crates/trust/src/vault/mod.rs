@@ -9,6 +9,7 @@ mod include;
 mod internal;
 mod links;
 mod model;
+mod past;
 mod proof;
 mod search;
 mod several;
@@ -31,6 +32,7 @@ pub use model::{
     Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,
     UnitReceipt, Versioned, kinds,
 };
+pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
 pub use sorted::SortedAt;
 
@@ -139,11 +141,12 @@ impl Vault {
         limit: usize,
     ) -> Result<Vec<Versioned>, TrustError> {
         let page = self
-            .versions(permit, kind, id, before, limit, usize::MAX)
+            .versions(permit, kind, id, (before, None), limit, usize::MAX)
             .await?;
         Ok(page.rows)
     }
-    /// The same, but no more than two versions beyond about four megabytes.
+    /// The same, but no more than two versions beyond about four megabytes, and none that was written at
+    /// `until` or later.
     ///
     /// # Errors
     /// As [`Vault::read`].
@@ -153,9 +156,11 @@ impl Vault {
         kind: ResourceType,
         id: &str,
         before: Option<u32>,
+        until: Option<Number>,
         limit: usize,
     ) -> Result<HistoryPage, TrustError> {
-        self.versions(permit, kind, id, before, limit, search::PAGE_BYTES_MAX)
+        let bounds = (before, until);
+        self.versions(permit, kind, id, bounds, limit, search::PAGE_BYTES_MAX)
             .await
     }
     async fn versions(
@@ -163,7 +168,7 @@ impl Vault {
         permit: &Permit,
         kind: ResourceType,
         id: &str,
-        mut before: Option<u32>,
+        (mut before, until): (Option<u32>, Option<Number>),
         limit: usize,
         bytes_max: usize,
     ) -> Result<HistoryPage, TrustError> {
@@ -175,6 +180,13 @@ impl Vault {
         let mut rows: Vec<Versioned> = Vec::new();
         let mut refused = false;
         let (mut loaded, mut bytes, mut cut) = (0, 0, false);
+        if let Some(until) = until {
+            let newest = view
+                .version_below(tenant, tokens::kind(kind), id, until)
+                .await?;
+            let newest = newest.map_or(1, |newest| newest.saturating_add(1));
+            before = Some(before.map_or(newest, |before| before.min(newest)));
+        }
         while loaded < limit && !cut {
             let wanted = VERSIONS.min(limit - loaded);
             let stored = view
