@@ -99,6 +99,12 @@ impl Criteria {
                 "criteria are about the resource itself; chains and _has can't be used in them",
             ));
         }
+        if query.depends_on_now() {
+            return Err(OperationOutcome::error(
+                IssueCode::NotSupported,
+                "criteria mean the same whenever they are used; what is about a date (ap) can't be used in them",
+            ));
+        }
         if query.clauses.is_empty() {
             return Err(OperationOutcome::error(
                 IssueCode::Invalid,

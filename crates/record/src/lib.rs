@@ -133,6 +133,11 @@ impl Record {
     pub(crate) fn vault(&self) -> &Vault {
         self.trust.vault()
     }
+    /// Now, by the clock that records are numbered by.
+    pub(crate) fn now_ms(&self) -> i64 {
+        let now_ms = self.vault().ledger().clock().now_ms();
+        i64::try_from(now_ms).unwrap_or(i64::MAX)
+    }
     pub(crate) async fn permit(
         &self,
         caller: &Caller,

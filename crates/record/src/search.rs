@@ -37,7 +37,7 @@ pub(crate) fn own_references(base: &str, query: &mut SearchQuery) {
     if base.is_empty() {
         return;
     }
-    let mut add_own = |clause: &mut Clause| {
+    query.each_clause(&mut |clause: &mut Clause| {
         let own = |operand: &Operand| {
             let Operand::Reference { url: Some(url), .. } = operand else {
                 return None;
@@ -53,15 +53,7 @@ pub(crate) fn own_references(base: &str, query: &mut SearchQuery) {
         // Canonical references to this server stay as they were written, so both forms are asked for.
         let more: Vec<Operand> = clause.operands.iter().filter_map(own).collect();
         clause.operands.extend(more);
-    };
-    query.clauses.iter_mut().for_each(&mut add_own);
-    for condition in &mut query.conditions {
-        condition.each_clause(&mut add_own);
-    }
-    let links = query.links.iter_mut();
-    for inner in links.flat_map(|link| &mut link.queries) {
-        own_references(base, inner);
-    }
+    });
 }
 
 /// What a page says when what its list holds was changed since the first.
@@ -128,10 +120,20 @@ struct Sealed {
     /// Of a sorted search: the shard of [`SortedAt`].
     #[serde(default)]
     shard: u64,
+    /// When the first page was asked for, where that counts.
+    #[serde(default)]
+    now_ms: u64,
 }
 
 /// Numbers of [`PageAt`], and the shard of [`SortedAt`], which counts in a sorted search only.
 type Place = (u64, u64, u64);
+
+/// The numbers of a link: a place, and when the first page was asked for.
+fn numbers(places: &[u64], is_sorted: bool, about: bool) -> (Place, Option<u64>) {
+    let shard = if is_sorted { places[2] } else { 0 };
+    let now_ms = places.last().copied().filter(|_| about);
+    ((places[0], places[1], shard), now_ms)
+}
 
 fn sorted_at((number, first, shard): Place) -> Result<SortedAt, RecordError> {
     let shard = u16::try_from(shard).map_err(|_| bad_cursor())?;
@@ -286,17 +288,35 @@ impl Record {
             scope: &scope,
         };
         let is_sorted = !query.sort.is_empty();
-        let place = match (&sealed, &given) {
-            (Some(sealed), _) => sealed
-                .place
-                .map(|(number, first)| (number, first, sealed.shard)),
-            (None, Some(text)) if is_sorted => Some(cursor.open::<3>(text)?.into()),
-            (None, Some(text)) => {
-                let [before, first] = cursor.open::<2>(text)?;
-                Some((before, first, 0))
+        // All pages of a list are of one moment, if it depends on one.
+        let about = queries.iter().any(SearchQuery::depends_on_now);
+        let (place, then_ms) = match (&sealed, &given) {
+            (Some(sealed), _) => {
+                let place = sealed.place;
+                let place = place.map(|(number, first)| (number, first, sealed.shard));
+                (place, place.map(|_| sealed.now_ms))
             }
-            (None, None) => None,
+            (None, Some(text)) => {
+                let places = match 2 + usize::from(is_sorted) + usize::from(about) {
+                    2 => cursor.open::<2>(text)?.to_vec(),
+                    3 => cursor.open::<3>(text)?.to_vec(),
+                    _ => cursor.open::<4>(text)?.to_vec(),
+                };
+                let (place, then_ms) = numbers(&places, is_sorted, about);
+                (Some(place), then_ms)
+            }
+            (None, None) => (None, None),
         };
+        let now_ms = then_ms
+            .and_then(|ms| i64::try_from(ms).ok())
+            .unwrap_or_else(|| self.now_ms());
+        if about {
+            queries.iter_mut().for_each(|query| query.at(now_ms));
+        }
+        let Some(query) = queries.first() else {
+            return Err(bad_cursor());
+        };
+        let now_ms = u64::try_from(now_ms).unwrap_or(0);
         let page_at = place.map(|(before, first, _)| PageAt {
             before: Number(before),
             first: Number(first),
@@ -336,6 +356,7 @@ impl Record {
                 parameters: query.used.clone(),
                 place: place.map(|(before, first, _)| (before, first)),
                 shard: place.map_or(0, |(_, _, shard)| shard),
+                now_ms: if about { now_ms } else { 0 },
             };
             let text = self.seal(&purpose(&permit, &at.address), &permit, &sealed)?;
             let url = at.url(&caller.base);
@@ -349,8 +370,10 @@ impl Record {
             Links::Open => {
                 shown.push(("self", open_link(given.as_deref())));
                 if let Some((before, first, shard)) = next {
-                    let places = [before, first, shard];
-                    let cursor = cursor.seal(&places[..2 + usize::from(is_sorted)]);
+                    let mut places = vec![before, first];
+                    places.extend(is_sorted.then_some(shard));
+                    places.extend(about.then_some(now_ms));
+                    let cursor = cursor.seal(&places);
                     shown.push(("next", open_link(Some(&cursor))));
                 }
             }

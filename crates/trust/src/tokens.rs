@@ -5,6 +5,8 @@
 //! | token | `name` = code | `code`; `system\|code`, whose system is left to the check |
 //! | string | `name^` = each beginning of 1 to 8 characters of the normalised text (see [`crate::indexing`]) | beginnings, and `:exact` by its first 8 |
 //! | date | the day of the first and the last millisecond, at several precisions: `name@` if they are the same, else `name<` and `name>` | all prefixes but `ne`, by ranges of days |
+//! | composite | none of its own | the tokens of all its parts; that these stand in one element is left to the check |
+//! | special (`near`) | none | – |
 //! | reference | `name/` = `Type/id`, or the URL | either |
 //! | uri | `name:` = the URI | equality |
 //! | number | `name#@` = the place of the number among all numbers, at four precisions; of a range `name#<` that of its lower and `name#>` that of its upper end | all prefixes but `ne` |
@@ -490,6 +492,16 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
                 start_ms,
                 end_ms,
             } => date_query(make, name, *prefix, *start_ms, *end_ms),
+            Operand::About { start_ms, end_ms } => about_query(make, name, *start_ms, *end_ms),
+            // Each part is there somewhere; that they are of one element is left to the check.
+            Operand::Composite(parts) => {
+                let known = parts
+                    .iter()
+                    .filter_map(|part| clause_query_since(make, kind, part));
+                let known: Vec<Query> = known.collect();
+                (!known.is_empty()).then_some(Query::And(known))
+            }
+            Operand::Near(_) => None,
             Operand::Reference { url: Some(url), .. } => {
                 Some(Query::Token(make.one(name, "/", url)))
             }
@@ -633,6 +645,19 @@ fn date_query(
     Some(Query::Or(vec![same_day, several_days]))
 }
 
+/// Which days a period begins and ends on that has a part of this one.
+fn about_query(make: &Maker<'_>, name: &str, start_ms: i64, end_ms: i64) -> Option<Query> {
+    let (low, high) = (day(start_ms), day(end_ms.saturating_sub(1)));
+    let several_days = Query::And(vec![
+        make.range(name, "<", -DAYS_MAX, high)?,
+        make.range(name, ">", low, DAYS_MAX)?,
+    ]);
+    Some(Query::Or(vec![
+        make.range(name, "@", low, high)?,
+        several_days,
+    ]))
+}
+
 /// Narrows the numbers that a match can have to the widest of a clause's alternatives.
 fn narrow(plan: &mut Plan, clause: &Clause) {
     // Numbers have 44 bits for milliseconds.
@@ -641,13 +666,15 @@ fn narrow(plan: &mut Plan, clause: &Clause) {
     let mut before: Option<Number> = None;
     let mut open = (false, false);
     for operand in &clause.operands {
-        let Operand::Date {
-            prefix,
-            start_ms,
-            end_ms,
-        } = operand
-        else {
-            return;
+        let (prefix, start_ms, end_ms) = match operand {
+            Operand::Date {
+                prefix,
+                start_ms,
+                end_ms,
+            } => (prefix, start_ms, end_ms),
+            // A moment has no length, so to lie within it is to overlap it.
+            Operand::About { start_ms, end_ms } => (&Prefix::Eq, start_ms, end_ms),
+            _ => return,
         };
         let (low, high) = match prefix {
             Prefix::Eq => (Some(at(*start_ms)), Some(at(*end_ms))),
@@ -688,6 +715,7 @@ pub(crate) fn last_updated_matches(query: &SearchQuery, number: Number) -> bool 
                 start_ms,
                 end_ms,
             } => prefix.matches((*start_ms, *end_ms), (ms, ms.saturating_add(1))),
+            Operand::About { start_ms, end_ms } => (*start_ms..*end_ms).contains(&ms),
             _ => false,
         })
     })

@@ -84,7 +84,7 @@ const OPERATIONS: [(&str, &[&str]); 24] = [
 ];
 
 /// A parameter of each type, with a value that it takes.
-const PARAMETERS: [(&str, &str, &str, &str); 7] = [
+const PARAMETERS: [(&str, &str, &str, &str); 9] = [
     ("string", "Patient", "family", "x"),
     ("token", "Observation", "code", "http://loinc.org|1-8"),
     ("date", "Patient", "birthdate", "1950-02"),
@@ -92,6 +92,8 @@ const PARAMETERS: [(&str, &str, &str, &str); 7] = [
     ("quantity", "Observation", "value-quantity", "5.4"),
     ("number", "RiskAssessment", "probability", "0.5"),
     ("uri", "ValueSet", "url", "http://example.org/x"),
+    ("composite", "Observation", "code-value-quantity", "x$5.4"),
+    ("special", "Location", "near", "47.4|8.5|5|km"),
 ];
 
 /// R4's modifiers (section 3.1.1.4.1), with a value where the parameter's own won't do.

@@ -279,6 +279,8 @@ pub(crate) struct ParameterDetail {
     pub(crate) targets: Targets,
     /// The code system that a `code` element's binding implies; empty where there is none.
     pub(crate) system: &'static str,
+    /// Of a composite parameter: the parameters that its parts are values of, and where each is.
+    pub(crate) components: Vec<(&'static str, &'static str)>,
 }
 
 /// The search parameters of a resource type, in the order of their names.
@@ -311,9 +313,12 @@ fn parse_search(text: &'static str) -> Vec<TypeSearch> {
     for line in text.lines() {
         if let Some(row) = line.strip_prefix('\t') {
             let columns: Vec<&'static str> = row.split('\t').collect();
-            let &[name, kind, targets, system, expression] = columns.as_slice() else {
+            let &[name, kind, targets, system, expression, ref more @ ..] = columns.as_slice()
+            else {
                 continue;
             };
+            let parts = more.first().into_iter().flat_map(|list| list.split(';'));
+            let components = parts.filter_map(|part| part.split_once('=')).collect();
             let kind = match kind {
                 "t" => ParameterKind::Token,
                 "s" => ParameterKind::String,
@@ -321,8 +326,9 @@ fn parse_search(text: &'static str) -> Vec<TypeSearch> {
                 "r" => ParameterKind::Reference,
                 "n" => ParameterKind::Number,
                 "q" => ParameterKind::Quantity,
-                "u" => ParameterKind::Uri,
-                _ => continue,
+                "c" => ParameterKind::Composite,
+                "x" => ParameterKind::Special,
+                _ => ParameterKind::Uri,
             };
             let targets = match targets {
                 "" | "*" => Targets::Any,
@@ -335,9 +341,11 @@ fn parse_search(text: &'static str) -> Vec<TypeSearch> {
                 kind,
                 expression,
             });
-            table[current]
-                .details
-                .push(ParameterDetail { targets, system });
+            table[current].details.push(ParameterDetail {
+                targets,
+                system,
+                components,
+            });
         } else {
             let mut words = line.split(' ');
             if let Some(kind) = words.next().and_then(ResourceType::parse) {

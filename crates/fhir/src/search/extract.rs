@@ -67,7 +67,11 @@ pub(super) fn index(resource: &Resource, wanted: impl Fn(&str) -> bool) -> Vec<I
     for name in commons.into_iter().filter(|name| wanted(name)) {
         collect(&mut entries, name, |sink| common(resource, name, sink));
     }
-    for parameter in parameters.iter().filter(|parameter| wanted(parameter.name)) {
+    let by_value = |kind| !matches!(kind, ParameterKind::Composite | ParameterKind::Special);
+    let parameters = parameters
+        .iter()
+        .filter(|parameter| by_value(parameter.kind));
+    for parameter in parameters.filter(|parameter| wanted(parameter.name)) {
         collect(&mut entries, parameter.name, |sink| {
             of_parameter(resource, parameter, sink);
         });
@@ -178,28 +182,40 @@ fn common<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnMut(Found<'a>
 
 fn of_parameter<'a>(resource: &'a Resource, parameter: &Compiled, sink: &mut dyn FnMut(Found<'a>)) {
     for plan in &parameter.plans {
-        plan.run(
-            resource.as_value(),
-            &mut |leaf, value| match parameter.kind {
-                ParameterKind::Token => token(leaf, value, parameter.system, sink),
-                ParameterKind::String => string(leaf, value, sink),
-                ParameterKind::Date => period(leaf, value, sink),
-                ParameterKind::Reference => reference(leaf, value, sink),
-                ParameterKind::Uri => uri(value, sink),
-                ParameterKind::Number => {
-                    amount(leaf, value)
-                        .into_iter()
-                        .map(Found::Number)
-                        .for_each(&mut *sink);
-                }
-                ParameterKind::Quantity => {
-                    quantity(leaf, value)
-                        .into_iter()
-                        .map(Found::Quantity)
-                        .for_each(&mut *sink);
-                }
-            },
-        );
+        plan.run(resource.as_value(), &mut |leaf, value| {
+            found(parameter.kind, parameter.system, leaf, value, sink);
+        });
+    }
+}
+
+/// Calls `sink` with what an element says under a parameter of a kind.
+pub(super) fn found<'a>(
+    kind: ParameterKind,
+    system: &'static str,
+    leaf: Leaf,
+    value: &'a Value,
+    sink: &mut dyn FnMut(Found<'a>),
+) {
+    match kind {
+        ParameterKind::Token => token(leaf, value, system, sink),
+        ParameterKind::String => string(leaf, value, sink),
+        ParameterKind::Date => period(leaf, value, sink),
+        ParameterKind::Reference => reference(leaf, value, sink),
+        ParameterKind::Uri => uri(value, sink),
+        ParameterKind::Number => {
+            amount(leaf, value)
+                .into_iter()
+                .map(Found::Number)
+                .for_each(&mut *sink);
+        }
+        ParameterKind::Quantity => {
+            quantity(leaf, value)
+                .into_iter()
+                .map(Found::Quantity)
+                .for_each(&mut *sink);
+        }
+        // What these mean, their clauses say.
+        ParameterKind::Composite | ParameterKind::Special => {}
     }
 }
 

@@ -2,13 +2,21 @@
 use serde_json::Value;
 
 use super::extract::{Found, leaves, of_name, text};
+use super::near::is_placed;
 use super::plan::Leaf;
-use super::{Clause, Modifier, Operand, Prefix, Quantity, UnitAsked, normalise};
+use super::{
+    Clause, Modifier, Operand, ParameterKind, Prefix, Quantity, UnitAsked, composite, normalise,
+};
 use crate::Resource;
 
 pub(super) fn clause(clause: &Clause, resource: &Resource) -> bool {
     if clause.parameter == "_lastUpdated" {
         return true;
+    }
+    match clause.kind {
+        ParameterKind::Composite => return composite::matches(clause, resource),
+        ParameterKind::Special => return special(clause, resource),
+        _ => {}
     }
     match clause.modifier {
         Some(Modifier::Missing) => {
@@ -25,13 +33,26 @@ pub(super) fn clause(clause: &Clause, resource: &Resource) -> bool {
     }
     let mut hit = false;
     of_name(resource, &clause.parameter, &mut |found| {
-        hit = hit
-            || clause
-                .operands
-                .iter()
-                .any(|operand| operand_matches(operand, clause.modifier, &found));
+        hit = hit || any_operand(clause, &found);
     });
     hit != (clause.modifier == Some(Modifier::Not))
+}
+
+/// Whether a value is one of those that a clause names.
+pub(super) fn any_operand(clause: &Clause, found: &Found<'_>) -> bool {
+    clause
+        .operands
+        .iter()
+        .any(|operand| operand_matches(operand, clause.modifier, found))
+}
+
+/// `near`, which is all that there is of parameters of this type.
+fn special(clause: &Clause, resource: &Resource) -> bool {
+    clause.operands.iter().any(|operand| match operand {
+        Operand::Near(near) => near.has(resource),
+        Operand::Missing(missing) => *missing != is_placed(resource),
+        _ => false,
+    })
 }
 
 fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: &Found<'_>) -> bool {
@@ -64,6 +85,13 @@ fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: &Found<
                 end_ms: found_end,
             },
         ) => prefix.matches((*start_ms, *end_ms), (*found_start, *found_end)),
+        (
+            Operand::About { start_ms, end_ms },
+            Found::Date {
+                start_ms: found_start,
+                end_ms: found_end,
+            },
+        ) => found_start < end_ms && start_ms < found_end,
         (
             Operand::Reference {
                 kind,
@@ -137,14 +165,14 @@ impl Prefix {
             Self::Le => resource.0 < query.0 || within,
             Self::Sa => resource.0 >= query.1,
             Self::Eb => resource.1 <= query.0,
-            // Never parsed for a date.
+            // Nobody has said yet how far away it is, see `SearchQuery::at`.
             Self::Ap => false,
         }
     }
 }
 
 /// An element that is there, but says nothing that could be asked for.
-fn says_nothing(leaf: Leaf, value: &Value) -> bool {
+pub(super) fn says_nothing(leaf: Leaf, value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => normalise(text).is_empty(),

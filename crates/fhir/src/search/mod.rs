@@ -2,16 +2,19 @@
 //! a query is parsed, and whether a resource matches one.
 //!
 //! [`index`] and [`SearchQuery::matches`] look at a resource through one and the same extraction,
-//! so they can't disagree. Parameters of the types composite and special are not here, nor is
-//! `phonetic`: a query that uses one is refused as unknown.
+//! so they can't disagree. The parameter `phonetic` is not here: a query that uses it is refused as
+//! unknown.
 
+mod about;
 mod compartment;
+mod composite;
 mod condition;
 mod extract;
 mod include;
 mod link;
 mod matching;
 mod measure;
+mod near;
 mod number;
 mod plan;
 mod query;
@@ -34,6 +37,7 @@ pub use condition::Condition;
 pub use include::{Include, can_refer, references};
 pub use link::Link;
 pub use matching::above;
+pub use near::Near;
 pub use number::{Amount, Asked, End, POSITION_MAX, Span};
 pub use query::{COUNT_DEFAULT, COUNT_MAX, modifiers};
 pub use resources::Resources;
@@ -54,11 +58,13 @@ pub enum ParameterKind {
     Uri,
     Number,
     Quantity,
+    Composite,
+    Special,
 }
 
 impl ParameterKind {
     /// All types.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Token,
         Self::String,
         Self::Reference,
@@ -66,6 +72,8 @@ impl ParameterKind {
         Self::Date,
         Self::Number,
         Self::Quantity,
+        Self::Composite,
+        Self::Special,
     ];
 
     /// The type's code (R4, value set `search-param-type`).
@@ -79,6 +87,8 @@ impl ParameterKind {
             Self::Uri => "uri",
             Self::Number => "number",
             Self::Quantity => "quantity",
+            Self::Composite => "composite",
+            Self::Special => "special",
         }
     }
 }
@@ -202,8 +212,8 @@ pub fn index_of(resource: &Resource, wanted: impl Fn(&str) -> bool) -> Vec<Index
     extract::index(resource, wanted)
 }
 
-/// Comparison prefix of a date, a number or a quantity. `ap` is for the latter two only: what is near a
-/// date depends on today, and there is no clock here.
+/// Comparison prefix of a date, a number or a quantity. What is near a date (`ap`) depends on today, and
+/// there is no clock here: see [`SearchQuery::at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Prefix {
@@ -278,6 +288,17 @@ pub enum Operand {
         /// the unit, if one is asked for
         unit: Option<Box<UnitAsked>>,
     },
+    /// About a date (`ap`), once it is known how far away that is: a period that overlaps this one.
+    About {
+        /// from
+        start_ms: i64,
+        /// to
+        end_ms: i64,
+    },
+    /// Values that stand together in one element, in the order of the parameter's parts.
+    Composite(Vec<Clause>),
+    /// Within a distance of a point.
+    Near(Near),
     /// `:missing=true|false`.
     Missing(bool),
     /// A reference to any of these, or (of `_id`) any of their ids. No text is parsed to it: it is what

@@ -4,6 +4,7 @@
 //! [`Walk`]; what is left is evaluated as FHIRPath. Either way a leaf comes with its data type,
 //! which says how it is read.
 use super::ParameterKind;
+use super::composite::{self, Base};
 use crate::facts::{Structures, TypeId, TypeSearch, search, structures};
 use crate::path::parse::{
     Expr, Kind, Literal, Operator, Start, Step as PathStep, StepKind, TypeName,
@@ -93,6 +94,8 @@ enum Step {
 pub(super) struct Walk {
     steps: Vec<Step>,
     leaf: Leaf,
+    /// What it can end at.
+    types: Vec<TypeId>,
 }
 
 #[derive(Debug)]
@@ -109,6 +112,8 @@ pub(super) struct Compiled {
     /// The system of `code` leaves.
     pub(super) system: &'static str,
     pub(super) plans: Vec<Plan>,
+    /// Of a composite parameter, which has no plans of its own.
+    pub(super) bases: Vec<Base>,
 }
 
 /// The compiled parameters of a type, in the order of [`super::parameters`].
@@ -122,19 +127,14 @@ pub(super) fn compiled(kind: ResourceType) -> &'static [Compiled] {
 
 pub(super) fn compile_all(search: &'static TypeSearch) -> Vec<Result<Compiled, PathError>> {
     let compile = |(parameter, detail): (&super::Parameter, &crate::facts::ParameterDetail)| {
-        let expression = Expression::compile(parameter.expression)?;
-        let mut parts = Vec::new();
-        union(&expression.root, &mut parts);
-        let walks: Option<Vec<Plan>> = parts
-            .into_iter()
-            .map(|part| walk(part).map(Plan::Walk))
-            .collect();
-        let plans = walks.unwrap_or_else(|| vec![Plan::Path(expression)]);
+        let mut plans = of_expression(&Expression::compile(parameter.expression)?);
+        let bases = composite::bases(search, detail, &mut plans)?;
         Ok(Compiled {
             name: parameter.name,
             kind: parameter.kind,
             system: detail.system,
             plans,
+            bases,
         })
     };
     search
@@ -143,6 +143,37 @@ pub(super) fn compile_all(search: &'static TypeSearch) -> Vec<Result<Compiled, P
         .zip(&search.details)
         .map(compile)
         .collect()
+}
+
+/// The plans of an expression that begins at a resource.
+pub(super) fn of_expression(expression: &Expression) -> Vec<Plan> {
+    let mut parts = Vec::new();
+    union(&expression.root, &mut parts);
+    let walks: Option<Vec<Plan>> = parts
+        .into_iter()
+        .map(|part| walk(part).map(Plan::Walk))
+        .collect();
+    walks.unwrap_or_else(|| vec![Plan::Path(expression.clone())])
+}
+
+/// The plans of an expression that begins at the end of a walk: those of its parts that lead anywhere
+/// from there.
+pub(super) fn within(expression: &Expression, from: &Walk) -> Vec<Plan> {
+    let mut parts = Vec::new();
+    union(&expression.root, &mut parts);
+    let each = parts.into_iter().filter_map(|part| {
+        let Kind::Path(Start::Focus, steps) = &part.kind else {
+            return None;
+        };
+        let mut builder = Builder {
+            steps: Vec::new(),
+            types: from.types.clone(),
+            many: false,
+        };
+        steps.iter().try_for_each(|step| builder.step(step))?;
+        builder.walk().map(Plan::Walk)
+    });
+    each.collect()
 }
 
 fn union<'e>(expr: &'e Expr, parts: &mut Vec<&'e Expr>) {
@@ -170,18 +201,23 @@ fn walk(expr: &Expr) -> Option<Walk> {
         many: false,
     };
     builder.expr(expr)?;
-    let leaf = match builder.types.as_slice() {
-        [one] => Leaf::of(structures(), *one),
-        // The choice at the end knows better.
-        _ => matches!(builder.steps.last(), Some(Step::Choice(_))).then_some(Leaf::Other)?,
-    };
-    Some(Walk {
-        steps: builder.steps,
-        leaf,
-    })
+    builder.walk()
 }
 
 impl Builder {
+    fn walk(self) -> Option<Walk> {
+        let leaf = match self.types.as_slice() {
+            [one] => Leaf::of(structures(), *one),
+            // The choice at the end knows better.
+            _ => matches!(self.steps.last(), Some(Step::Choice(_))).then_some(Leaf::Other)?,
+        };
+        Some(Walk {
+            steps: self.steps,
+            leaf,
+            types: self.types,
+        })
+    }
+
     fn expr(&mut self, expr: &Expr) -> Option<()> {
         match &expr.kind {
             Kind::Path(start, steps) => {
@@ -315,11 +351,57 @@ enum StepKindRef {
     Resolve,
 }
 
+impl Walk {
+    /// Calls `visit` with each element that it ends at.
+    pub(super) fn run<'a>(&self, root: &'a Value, visit: &mut dyn FnMut(Leaf, &'a Value)) {
+        go(root, root, &self.steps, self.leaf, visit);
+    }
+}
+
+/// Whether parameters of a kind read a leaf.
+#[cfg(test)]
+pub(super) fn is_read(kind: ParameterKind, leaf: Leaf) -> bool {
+    match kind {
+        ParameterKind::Token => {
+            use Leaf::*;
+            matches!(
+                leaf,
+                Boolean | Code | CodeableConcept | Coding | ContactPoint | Identifier | Text | Uri
+            )
+        }
+        ParameterKind::String => matches!(
+            leaf,
+            Leaf::Address | Leaf::HumanName | Leaf::Text | Leaf::Code
+        ),
+        ParameterKind::Date => matches!(leaf, Leaf::Date | Leaf::Period | Leaf::Timing),
+        ParameterKind::Reference => {
+            matches!(leaf, Leaf::Reference | Leaf::Resource | Leaf::Uri)
+        }
+        ParameterKind::Uri => matches!(leaf, Leaf::Uri),
+        ParameterKind::Number => matches!(leaf, Leaf::Decimal | Leaf::Range),
+        ParameterKind::Quantity => matches!(
+            leaf,
+            Leaf::Quantity | Leaf::Money | Leaf::Range | Leaf::SampledData
+        ),
+        ParameterKind::Composite | ParameterKind::Special => leaf == Leaf::Other,
+    }
+}
+
 impl Plan {
     /// Calls `visit` with each leaf.
     pub(super) fn run<'a>(&self, root: &'a Value, visit: &mut dyn FnMut(Leaf, &'a Value)) {
+        self.run_from(root, root, visit);
+    }
+
+    /// The same from an element of the resource.
+    pub(super) fn run_from<'a>(
+        &self,
+        root: &'a Value,
+        from: &'a Value,
+        visit: &mut dyn FnMut(Leaf, &'a Value),
+    ) {
         match self {
-            Self::Walk(walk) => go(root, root, &walk.steps, walk.leaf, visit),
+            Self::Walk(walk) => go(root, from, &walk.steps, walk.leaf, visit),
             Self::Path(expression) => {
                 // A resource whose content makes the expression fail has no value for it.
                 for item in expression
@@ -339,7 +421,7 @@ impl Plan {
     /// Whether the plan can yield what it is compiled from: walks always do, paths only booleans.
     pub(super) fn leaves(&self) -> Vec<Leaf> {
         match self {
-            Self::Walk(Walk { steps, leaf }) => match steps.last() {
+            Self::Walk(Walk { steps, leaf, .. }) => match steps.last() {
                 Some(Step::Choice(members)) => members.iter().map(|(_, leaf)| *leaf).collect(),
                 _ => vec![*leaf],
             },

@@ -1,5 +1,5 @@
 //! Queries: from the parameters of a request to clauses, and whether a resource matches them.
-use super::matching;
+use super::near::Near;
 use super::number::Written;
 use super::plan::{Leaf, compiled};
 use super::unit::{Canonical, UCUM};
@@ -7,6 +7,7 @@ use super::{
     COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, Scope, SearchQuery, UnitAsked,
     normalise, parameters,
 };
+use super::{composite, matching};
 use crate::facts::{self, Targets};
 use crate::{IssueCode, OperationOutcome, Reference, Resource, ResourceType, date, is_id};
 
@@ -201,7 +202,7 @@ fn unknown(kind: ResourceType, name: &str) -> OperationOutcome {
     bad(IssueCode::NotSupported, name, words)
 }
 
-fn clause(
+pub(super) fn clause(
     kind: ResourceType,
     name: &str,
     parameter: &'static str,
@@ -308,7 +309,7 @@ fn clause(
                 operands.push(Operand::Uri(uri));
             }
             ParameterKind::Number => {
-                let (prefix, rest) = prefixed(name, &part, true)?;
+                let (prefix, rest) = prefixed(name, &part)?;
                 let value = written(name, rest)?.asked(None);
                 let value = value.ok_or_else(|| out_of_range(name))?;
                 operands.push(Operand::Number {
@@ -317,6 +318,10 @@ fn clause(
                 });
             }
             ParameterKind::Quantity => operands.push(quantity(name, &part)?),
+            ParameterKind::Composite => {
+                operands.push(composite::operand(kind, name, parameter, &part)?);
+            }
+            ParameterKind::Special => operands.push(Operand::Near(Near::parse(name, &part)?)),
         }
         if operands.len() > OPERANDS_MAX {
             return Err(bad(
@@ -342,7 +347,11 @@ pub fn modifiers(kind: ParameterKind) -> &'static [&'static str] {
         ParameterKind::String => &["exact", "contains", "missing"],
         ParameterKind::Reference => &["identifier", "missing"],
         ParameterKind::Uri => &["above", "below", "missing"],
-        ParameterKind::Date | ParameterKind::Number | ParameterKind::Quantity => &["missing"],
+        ParameterKind::Date
+        | ParameterKind::Number
+        | ParameterKind::Quantity
+        | ParameterKind::Composite
+        | ParameterKind::Special => &["missing"],
     }
 }
 
@@ -378,7 +387,7 @@ fn of_type(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
 }
 
 /// Splits where a character stands without a backslash before it; escapes stay as they are.
-fn split(text: &str, at: char) -> Vec<String> {
+pub(super) fn split(text: &str, at: char) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut escaped = false;
     for c in text.chars() {
@@ -395,7 +404,7 @@ fn split(text: &str, at: char) -> Vec<String> {
 }
 
 /// Takes the backslashes of `\,` `\|` `\$` and `\\` away.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -442,12 +451,8 @@ fn token(name: &str, parameter: &str, part: &str) -> Result<Operand, OperationOu
     Ok(operand)
 }
 
-/// The prefix of a value and the rest; `ap` is for those that it is `allowed` for.
-fn prefixed<'a>(
-    name: &str,
-    part: &'a str,
-    ap: bool,
-) -> Result<(Prefix, &'a str), OperationOutcome> {
+/// The prefix of a value and the rest.
+fn prefixed<'a>(name: &str, part: &'a str) -> Result<(Prefix, &'a str), OperationOutcome> {
     let (prefix, rest) = match part.as_bytes() {
         [b'a'..=b'z', b'a'..=b'z', ..] => part.split_at(2),
         _ => ("eq", part),
@@ -461,15 +466,12 @@ fn prefixed<'a>(
         "le" => Prefix::Le,
         "sa" => Prefix::Sa,
         "eb" => Prefix::Eb,
-        "ap" if ap => Prefix::Ap,
+        "ap" => Prefix::Ap,
         _ => {
-            let more = if ap { ", ap" } else { "" };
             return Err(bad(
                 IssueCode::NotSupported,
                 name,
-                format!(
-                    "has a prefix that is not supported; known are eq, ne, gt, lt, ge, le, sa, eb{more}"
-                ),
+                "has a prefix that is not supported; known are eq, ne, gt, lt, ge, le, sa, eb, ap",
             ));
         }
     };
@@ -505,7 +507,7 @@ fn quantity(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
             ));
         }
     };
-    let (prefix, rest) = prefixed(name, text, true)?;
+    let (prefix, rest) = prefixed(name, text)?;
     let written = written(name, rest)?;
     let unit = match unit {
         None => None,
@@ -536,7 +538,7 @@ fn quantity(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
 }
 
 fn date_operand(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
-    let (prefix, rest) = prefixed(name, part, false)?;
+    let (prefix, rest) = prefixed(name, part)?;
     // In a URL that isn't escaped as it should be, the `+` of a zone arrives as a space.
     let date = date::parse(rest).or_else(|| date::parse(&rest.replace(' ', "+")));
     let date = date.ok_or_else(|| {

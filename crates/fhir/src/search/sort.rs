@@ -43,7 +43,10 @@ impl SearchQuery {
                 Some(plain) => (plain, true),
                 None => (part, false),
             };
-            let Some((parameter, kind)) = find(self.kind, plain) else {
+            let by_value =
+                |kind| !matches!(kind, ParameterKind::Composite | ParameterKind::Special);
+            let found = find(self.kind, plain).filter(|(_, kind)| by_value(*kind));
+            let Some((parameter, kind)) = found else {
                 let words = format!(
                     "is a list of search parameters of {}, each with `-` in front for the greatest first",
                     self.kind

@@ -140,6 +140,7 @@ impl Record {
         }
         let mut query = SearchQuery::parse(kind, &part.others, caller.lenient)
             .map_err(|outcome| RecordError::with(400, outcome))?;
+        query.at(self.now_ms());
         if !query.includes.is_empty() {
             let words = "does not go with $lastn";
             return Err(refuse(IssueCode::NotSupported, "_include", words));

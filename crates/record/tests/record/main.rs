@@ -7,6 +7,7 @@
 )]
 
 mod bundles;
+mod composed;
 mod conditional;
 mod criteria;
 mod guards;

@@ -129,6 +129,12 @@ impl Vault {
                 "chained parameters and _has can't be used here".to_owned(),
             ));
         }
+        if queries.iter().any(SearchQuery::depends_on_now) {
+            // Nobody has said when it is asked, and it would find nothing.
+            return Err(TrustError::Invalid(
+                "what is about a date (ap) can't be asked for here".to_owned(),
+            ));
+        }
         let tenant = permit.tenant();
         let plan = self.plan_all(permit, queries);
         let mut page = SearchPage {

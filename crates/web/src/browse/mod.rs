@@ -100,6 +100,8 @@ fn example(kind: ParameterKind) -> &'static str {
         ParameterKind::Uri => "the whole address",
         ParameterKind::Number => "5, gt5, le10",
         ParameterKind::Quantity => "gt70, or 70||kg",
+        ParameterKind::Composite => "value$value, of one element",
+        ParameterKind::Special => "latitude|longitude|distance|km",
     }
 }
 
