@@ -44,6 +44,9 @@ enum Part {
     /// Measure the ledger by itself: load, commits, audited reads, searches, feed, a mixed load,
     /// opening after an abort, disk and memory.
     Ledger(cohort::bench::ledger::LedgerOptions),
+    /// Measure the `cairn` binary that lies beside this program and another FHIR server in one run,
+    /// with ratios.
+    Peers(cohort::bench::peers::PeerOptions),
 }
 
 #[tokio::main]
@@ -52,6 +55,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Bench { options, part } => match part {
             None => cohort::bench::run_all(&options).await?,
             Some(Part::Ledger(options)) => cohort::bench::ledger::run_all(&options).await?,
+            Some(Part::Peers(options)) => cohort::bench::peers::run_all(&options).await?,
         },
         Command::LedgerAbort(options) => {
             cohort::bench::ledger::load_and_abort(&options).await?;

@@ -153,20 +153,18 @@ impl ServerProcess {
         Ok(self.child.wait()?.success())
     }
 
+    /// The process's number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory and its peak, KiB.
     ///
     /// # Errors
     /// When the process is gone.
     pub fn memory_kib(&self) -> io::Result<(u64, u64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok())
-                .unwrap_or(0)
-        };
-        Ok((line("VmRSS:"), line("VmHWM:")))
+        process_memory_kib(self.id())
     }
 
     /// User and system time used, milliseconds.
@@ -174,22 +172,46 @@ impl ServerProcess {
     /// # Errors
     /// When the process is gone.
     pub fn cpu_ms(&self) -> io::Result<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // After the name in parentheses, user and system time are fields 12 and 13, in ticks of 10 ms.
-        let fields: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or("")
-            .split_whitespace()
-            .collect();
-        let ticks = |at: usize| {
-            fields
-                .get(at)
-                .and_then(|text| text.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
-        Ok((ticks(11) + ticks(12)) * 10)
+        process_cpu_ms(self.id())
     }
+}
+
+/// Resident memory of a process and its peak, KiB.
+///
+/// # Errors
+/// When the process is gone.
+pub fn process_memory_kib(process: u32) -> io::Result<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok())
+            .unwrap_or(0)
+    };
+    Ok((line("VmRSS:"), line("VmHWM:")))
+}
+
+/// User and system time that a process has used, milliseconds.
+///
+/// # Errors
+/// When the process is gone.
+pub fn process_cpu_ms(process: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // After the name in parentheses, user and system time are fields 12 and 13, in ticks of 10 ms.
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let ticks = |at: usize| {
+        fields
+            .get(at)
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    Ok((ticks(11) + ticks(12)) * 10)
 }
 
 impl Drop for ServerProcess {

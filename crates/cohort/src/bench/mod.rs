@@ -7,6 +7,8 @@
 pub mod ledger;
 mod load;
 mod machine;
+pub mod peers;
+mod requests;
 mod wire;
 
 use std::fs;
@@ -15,14 +17,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::requests::Ids;
 use self::wire::Door;
-use crate::random::Random;
-use crate::server::{Fhir, ServerProcess, run};
+use crate::server::{ServerProcess, run};
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,9 +58,6 @@ pub struct Figure {
     value: f64,
     unit: &'static str,
 }
-
-/// All of a patient's record, the one measure whose answers differ in size by much.
-const EVERYTHING: &str = "Patient $everything";
 
 /// Runs everything and prints a table.
 ///
@@ -108,15 +106,10 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
     let started = Instant::now();
     let server = ServerProcess::start(&data, &log, &[]).await?;
     let start_ms = started.elapsed().as_secs_f64() * 1000.0;
-    let fhir = Fhir::new(&server.base, &token);
-    let door = Door {
-        address: server.base.trim_start_matches("http://").to_owned(),
-        base: "/fhir/r4".to_owned(),
-        token: Some(token),
-    };
+    let door = Door::of(&server, token);
 
-    let ids = Ids::collect(&fhir).await?;
-    let resources = ids.total as f64;
+    let ids = Ids::collect(&door).await?;
+    let resources = requests::count(&door).await? as f64;
     let disk = machine::folder_bytes(&data)? as f64;
     add("import", resources / import_s, "resources/s");
     add(
@@ -128,70 +121,7 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
     add("resources", resources, "");
     add("start-up to ready", start_ms, "ms");
 
-    let patients = ids.patients.len() as u64;
-    let observations = ids.observations.len() as u64;
-    ensure!(
-        patients > 0 && observations > 0,
-        "the input has patients and observations"
-    );
-    let runs: Vec<(&str, load::Request)> = vec![
-        (
-            "read Observation",
-            Box::new({
-                let ids = ids.observations.clone();
-                move |random: &mut Random| {
-                    load::Call::Get(format!(
-                        "Observation/{}",
-                        ids[random.below(observations) as usize]
-                    ))
-                }
-            }),
-        ),
-        (
-            "search Patient by family and birthdate",
-            Box::new({
-                let ids = ids.names.clone();
-                move |random: &mut Random| {
-                    let (family, born) = &ids[random.below(patients) as usize];
-                    load::Call::Get(format!("Patient?family={family}&birthdate={born}"))
-                }
-            }),
-        ),
-        (
-            "search Observation by subject, code, date (20 rows)",
-            Box::new({
-                let ids = ids.patients.clone();
-                move |random: &mut Random| {
-                    load::Call::Get(format!(
-                        "Observation?subject=Patient/{}&code=http://loinc.org|29463-7&date=ge2000-01-01&_count=20",
-                        ids[random.below(patients) as usize]
-                    ))
-                }
-            }),
-        ),
-        (
-            EVERYTHING,
-            Box::new({
-                let ids = ids.patients.clone();
-                move |random: &mut Random| {
-                    let patient = &ids[random.below(patients) as usize];
-                    load::Call::Get(format!("Patient/{patient}/$everything?_count=1000"))
-                }
-            }),
-        ),
-        (
-            "create Observation",
-            Box::new({
-                let ids = ids.patients.clone();
-                move |random: &mut Random| {
-                    load::Call::Post(
-                        "Observation".to_owned(),
-                        weight(&ids[random.below(patients) as usize], random),
-                    )
-                }
-            }),
-        ),
-    ];
+    let runs = requests::all(&ids)?;
     let wanted = options.only.as_deref().unwrap_or_default();
     for (name, request) in runs.into_iter().filter(|(name, _)| name.contains(wanted)) {
         let cpu = server.cpu_ms()?;
@@ -212,7 +142,7 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
             cpu as f64 / result.count as f64,
             "ms/request",
         );
-        if name == EVERYTHING {
+        if name == requests::EVERYTHING {
             let seconds = result.count as f64 / result.rate;
             let resources = result.resources as f64;
             add(&format!("{name}: resources"), resources / seconds, "/s");
@@ -299,87 +229,4 @@ pub fn write_cohort(folder: &Path, options: &BenchOptions) -> Result<PathBuf> {
     }
     file.flush()?;
     Ok(path)
-}
-
-fn weight(patient: &str, random: &mut Random) -> Bytes {
-    let weight = json!({
-        "resourceType": "Observation", "status": "final",
-        "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs"}]}],
-        "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7", "display": "Body weight"}]},
-        "subject": {"reference": format!("Patient/{patient}")},
-        "effectiveDateTime": "2026-01-15T08:00:00Z",
-        "valueQuantity": {"value": 60 + random.below(40), "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg"},
-    });
-    weight.to_string().into()
-}
-
-/// What there is to ask for.
-struct Ids {
-    patients: Vec<String>,
-    names: Vec<(String, String)>,
-    observations: Vec<String>,
-    total: u64,
-}
-
-impl Ids {
-    /// Walks the pages of a search; at most `most` resources.
-    async fn pages(fhir: &Fhir, query: &str, most: usize) -> Result<Vec<Value>> {
-        let mut found = Vec::new();
-        let mut path = query.to_owned();
-        loop {
-            let (status, bundle) = fhir.get(&path).await?;
-            ensure!(status == 200, "GET {query}: {status}");
-            for entry in bundle["entry"].as_array().into_iter().flatten() {
-                found.push(entry["resource"].clone());
-            }
-            let next = bundle["link"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|link| link["relation"] == "next")
-                .and_then(|link| link["url"].as_str());
-            match next.and_then(|url| url.split_once("/fhir/r4/")) {
-                Some((_, next)) if found.len() < most => next.clone_into(&mut path),
-                _ => return Ok(found),
-            }
-        }
-    }
-
-    async fn collect(fhir: &Fhir) -> Result<Self> {
-        let all = Self::pages(fhir, "Patient?_count=200", 2000).await?;
-        let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
-        let observations = Self::pages(fhir, "Observation?_count=200", 2000).await?;
-        let mut total = 0;
-        let (status, capabilities) = fhir.get("metadata").await?;
-        ensure!(status == 200, "GET metadata: {status}");
-        let kinds = capabilities["rest"][0]["resource"].as_array();
-        // The audit grows with each question.
-        let kinds = (kinds.into_iter().flatten())
-            .filter_map(|resource| resource["type"].as_str())
-            .filter(|kind| *kind != "AuditEvent");
-        for kind in kinds {
-            let (status, bundle) = fhir
-                .get(&format!("{kind}?_count=1&_total=accurate"))
-                .await?;
-            ensure!(status == 200, "counting {kind}: {status} {bundle}");
-            total += bundle["total"].as_u64().unwrap_or(0);
-        }
-        Ok(Self {
-            patients: all.iter().map(|patient| text(&patient["id"])).collect(),
-            names: all
-                .iter()
-                .map(|patient| {
-                    (
-                        text(&patient["name"][0]["family"]),
-                        text(&patient["birthDate"]),
-                    )
-                })
-                .collect(),
-            observations: observations
-                .iter()
-                .map(|observation| text(&observation["id"]))
-                .collect(),
-            total,
-        })
-    }
 }

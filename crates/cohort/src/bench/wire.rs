@@ -10,6 +10,8 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::server::ServerProcess;
+
 /// Where a FHIR server is and how to be let in.
 #[derive(Debug, Clone)]
 pub struct Door {
@@ -19,6 +21,17 @@ pub struct Door {
     pub base: String,
     /// A bearer token, if it asks for one.
     pub token: Option<String>,
+}
+
+impl Door {
+    /// The door of a Cairn server.
+    pub(super) fn of(server: &ServerProcess, token: String) -> Self {
+        Self {
+            address: server.base.trim_start_matches("http://").to_owned(),
+            base: "/fhir/r4".to_owned(),
+            token: Some(token),
+        }
+    }
 }
 
 /// One connection to a server, used again and again.
