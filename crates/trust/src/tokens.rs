@@ -31,6 +31,7 @@ use fhir::search::{
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
 
+use crate::Way;
 use crate::indexing::{
     CODED, Measure, WORDS, WORDS_BESIDE_CODE, all_but, answered_by, beginnings, ends, in_unit,
     indexed, is_common, measures, pair,
@@ -53,7 +54,7 @@ const _: () = assert!(OPEN_LOW < -POSITION_MAX && POSITION_MAX < OPEN_HIGH);
 /// The most tokens that one clause may ask for, save what another search has found; the ledger takes 4,096
 /// a query.
 const CLAUSE_TOKENS_MAX: usize = 1600;
-const QUERY_TOKENS_MAX: usize = 4000;
+pub(crate) const QUERY_TOKENS_MAX: usize = 4000;
 
 /// The ledger's number of a resource type.
 pub(crate) fn kind(kind: ResourceType) -> Kind {
@@ -275,7 +276,19 @@ pub(crate) fn plan_within(
     tenant: TenantId,
     query: &SearchQuery,
     only_patient: Option<&str>,
+    left: usize,
+) -> Plan {
+    plan_told(ledger, tenant, query, only_patient, left, |_, _| {})
+}
+
+/// The same, telling of each clause what has become of it.
+pub(crate) fn plan_told(
+    ledger: &Ledger,
+    tenant: TenantId,
+    query: &SearchQuery,
+    only_patient: Option<&str>,
     mut left: usize,
+    mut told: impl FnMut(&Clause, Way),
 ) -> Plan {
     let make = Maker {
         ledger,
@@ -295,24 +308,30 @@ pub(crate) fn plan_within(
     for clause in &query.clauses {
         if clause.parameter == "_lastUpdated" {
             narrow(&mut plan, clause);
+            told(clause, Way::Place);
             continue;
         }
         if let Some(part) = failures(&make, query.kind, clause) {
+            told(clause, Way::Lists(count(&part)));
             with.push(part);
             continue;
         }
         let Some(part) = clause_query_since(&make, query.kind, clause) else {
+            told(clause, Way::Check);
             continue;
         };
         let tokens = count(&part);
         let is_set = matches!(clause.operands.as_slice(), [Operand::Resources(_)]);
         if tokens > left || (tokens > CLAUSE_TOKENS_MAX && !is_set) {
+            told(clause, Way::TooManyLists(tokens));
             continue;
         }
         left -= tokens;
         if clause.modifier == Some(Modifier::Not) {
+            told(clause, Way::ListsTakenAway(tokens));
             without.push(part);
         } else {
+            told(clause, Way::Lists(tokens));
             with.push(part);
         }
     }

@@ -22,6 +22,7 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}/$meta-add", post(add))
         .route("/{type}/{id}/$meta-delete", post(delete))
         .route("/{type}/{id}/$everything", get(everything).post(everything))
+        .route("/{type}/$explain", get(explain).post(explain))
         .route("/{type}/$lastn", get(lastn).post(lastn))
 }
 
@@ -122,6 +123,20 @@ async fn lastn(
             &parameters(&asked)?,
             asked.parts.method != Method::POST,
         )
+        .await?;
+    Ok(asked.respond(answer))
+}
+
+async fn explain(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let parameters = parameters(&asked)?;
+    let answer = doors
+        .record
+        .explain(&asked.caller, path.kind, &parameters)
         .await?;
     Ok(asked.respond(answer))
 }

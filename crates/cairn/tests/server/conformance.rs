@@ -83,6 +83,12 @@ const OPERATIONS: [(&str, &[&str]); 24] = [
     ("ValueSet", &["expand", "validate-code"]),
 ];
 
+/// Operations that R4 doesn't have.
+const OWN_OPERATIONS: [(&str, &str); 1] = [(
+    "explain",
+    "`GET [type]/$explain?…`, or `POST` with `Parameters`: makes the search that these parameters ask for and tells how: how each was understood and is answered, which lists are read together, what was opened, turned down and found, the bounds and the time (`decisions/0041-explain.md`)",
+)];
+
 /// A parameter of each type, with a value that it takes.
 const PARAMETERS: [(&str, &str, &str, &str); 9] = [
     ("string", "Patient", "family", "x"),
@@ -302,6 +308,20 @@ fn operations(rest: &Value, types: &[Value], out: &mut String) {
             kind
         };
         writeln!(out, "| {kind} | {} | {} |", shown(true), shown(false)).expect("text");
+    }
+    let r4: BTreeSet<&str> = (OPERATIONS.iter())
+        .flat_map(|(_, list)| list.iter().copied())
+        .collect();
+    let of_types = types.iter().map(|one| &one["operation"]);
+    let own: BTreeSet<&str> = (of_types.chain([&rest["operation"]]))
+        .flat_map(|list| names(list, "name"))
+        .filter(|name| !r4.contains(name))
+        .collect();
+    out.push_str("\nOf Cairn's own:\n\n| operation | what it does |\n|---|---|\n");
+    for name in own {
+        let words = OWN_OPERATIONS.iter().find(|(own, _)| *own == name);
+        let (_, words) = words.unwrap_or_else(|| panic!("the page says nothing of ${name}"));
+        writeln!(out, "| `${name}` | {words} |").expect("text");
     }
 }
 

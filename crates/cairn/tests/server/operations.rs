@@ -72,6 +72,12 @@ async fn parts_and_operations_have_their_routes() {
     assert!(next.ends_with("&_pretty=true"), "{next}");
     let rest = get(next.split_once("/fhir/r4/").expect("ours").1).await;
     assert_eq!(rest["entry"][0]["resource"]["resourceType"], "Observation");
+    let told = get("Patient/$explain?family=berg&_format=json").await;
+    assert_eq!(told["parameter"][1]["name"], "clause");
+    assert_eq!(told["parameter"][1]["part"][0]["valueString"], "family");
+    let asked = json!({"resourceType": "Parameters", "parameter": [{"name": "family", "valueString": "berg"}]});
+    let posted = post("Patient/$explain", &asked).await;
+    assert_eq!(posted["parameter"][1], told["parameter"][1]);
     let posted = json!({"resourceType": "Parameters", "parameter": [
         {"name": "_count", "valueInteger": 1}, {"name": "_type", "valueString": "Observation"}]});
     let posted = post(&format!("Patient/{id}/$everything"), &posted).await;
@@ -140,11 +146,11 @@ async fn every_operation_that_is_named_is_there() {
         for operation in resource["operation"].as_array().expect("operations") {
             let name = operation["name"].as_str().expect("a name");
             names += 1;
-            let of_type = matches!(name, "validate" | "lastn");
+            let of_type = matches!(name, "validate" | "lastn" | "explain");
             let id = if of_type { "" } else { "x/" };
             let path = format!("/fhir/r4/{kind}/{id}${name}");
             let method = match name {
-                "meta" | "everything" | "lastn" => Method::GET,
+                "meta" | "everything" | "lastn" | "explain" => Method::GET,
                 _ => Method::POST,
             };
             // Without a token each is refused by itself, not as an address that there isn't.

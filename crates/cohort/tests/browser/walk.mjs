@@ -110,6 +110,22 @@ async function patients(carla) {
   await carla.waitForURL(/\/console\/patients\/./);
 }
 
+/** A search in the record browser, and how it is made. */
+async function explained(carla) {
+  await walk.follow(carla, section(carla, "Record"), "/console/record");
+  await carla.getByLabel("Type").selectOption("Observation");
+  await carla.getByLabel("Parameters, joined by &").fill("code=29463-7&status:not=cancelled&_count=5");
+  await walk.click(carla.getByRole("button", { name: "Explain" }));
+  await carla.getByRole("heading", { name: "How Observation is searched" }).waitFor();
+  walk.check(!carla.url().includes("?"), "what is explained does not stand in the address");
+  const table = carla.getByRole("table", { name: "How each parameter is answered" });
+  walk.check((await table.locator("tbody tr").count()) >= 2, "each parameter has its line");
+  await walk.look(carla, "record-explained");
+  await walk.click(carla.getByRole("button", { name: "Search" }));
+  await carla.locator("tbody[data-rows] tr").first().waitFor();
+  await walk.look(carla, "record-found");
+}
+
 async function mailbox(carla) {
   await walk.follow(carla, section(carla, "Mailbox"), "/console/mailbox");
   await walk.look(carla, "mailbox");
@@ -512,6 +528,7 @@ try {
   await walk.open();
   const carla = await newcomer();
   await patients(carla);
+  await explained(carla);
   await mailbox(carla);
   await squad();
   const person = await portal(carla);

@@ -1,6 +1,7 @@
 //! FHIR's operations: what is asked for by `$name`.
 
 mod everything;
+mod explain;
 mod lastn;
 mod meta;
 mod validate;
@@ -23,7 +24,7 @@ pub(crate) struct Operation {
 }
 
 /// All operations, in the order of the `CapabilityStatement`.
-pub(crate) const OPERATIONS: [Operation; 6] = [
+pub(crate) const OPERATIONS: [Operation; 7] = [
     Operation {
         name: "meta",
         kind: None,
@@ -45,6 +46,11 @@ pub(crate) const OPERATIONS: [Operation; 6] = [
         writes: false,
     },
     Operation {
+        name: "explain",
+        kind: None,
+        writes: false,
+    },
+    Operation {
         name: "everything",
         kind: Some(ResourceType::Patient),
         writes: false,
@@ -57,8 +63,11 @@ pub(crate) const OPERATIONS: [Operation; 6] = [
 ];
 
 impl Operation {
-    /// Where HL7 defines it.
+    /// Where HL7 defines it; a name of Cairn's own for what R4 doesn't have.
     pub(crate) fn definition(&self) -> String {
+        if self.name == "explain" {
+            return "urn:cairn:operation:explain".to_owned();
+        }
         let of = self.kind.map_or("Resource", |kind| kind.name());
         format!("http://hl7.org/fhir/OperationDefinition/{of}-{}", self.name)
     }

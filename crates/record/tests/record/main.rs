@@ -10,6 +10,7 @@ mod bundles;
 mod composed;
 mod conditional;
 mod criteria;
+mod explain;
 mod guards;
 mod house;
 mod imports;

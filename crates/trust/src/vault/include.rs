@@ -15,7 +15,7 @@ use super::{Hidden, SearchPage, Sight, Vault, Versioned};
 use crate::{Action, Permit, TrustError};
 
 /// The most resources that are included with one page: as many as there can be matches.
-const INCLUDED_MAX: usize = 1000;
+pub(super) const INCLUDED_MAX: usize = 1000;
 /// The most bytes of stored JSON that are included with one page.
 const INCLUDED_BYTES_MAX: usize = 4 * PAGE_BYTES_MAX;
 /// How many resources are asked for by one search: twice as many tokens, where they are patients.

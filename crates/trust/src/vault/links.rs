@@ -17,9 +17,9 @@ use crate::{Action, Permit, TrustError};
 
 /// The most resources that take the place of a link: twice as many tokens where they are patients, of the
 /// 4,096 that a query of the ledger has.
-const LINKED_MAX: usize = 2000;
+pub(super) const LINKED_MAX: usize = 2000;
 /// The most resources that are opened to follow the links of a search: less than half a second's work.
-const OPENED_MAX: usize = 20_000;
+pub(super) const OPENED_MAX: usize = 20_000;
 /// Rows that are held at a time.
 const AT_A_TIME: usize = 256;
 

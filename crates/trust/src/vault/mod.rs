@@ -5,6 +5,7 @@
 
 mod commit;
 mod compartment;
+mod explain;
 mod include;
 mod internal;
 mod links;
@@ -27,6 +28,7 @@ use crate::policy::Group;
 use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
 
 pub use compartment::SeriesPage;
+pub use explain::{Explained, LookedAt, Step, Steps, Way};
 pub use internal::EveryInternal;
 pub use model::{
     Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,
@@ -49,7 +51,11 @@ struct Inner {
 
 /// Whether a patient's consents hide rows from this permit, found once a request.
 #[derive(Default)]
-struct Hidden(HashMap<String, bool>);
+struct Hidden {
+    of_patients: HashMap<String, bool>,
+    /// Counts rows, where somebody wants to know how many were looked at.
+    tally: Option<LookedAt>,
+}
 
 /// What one request looks at.
 struct Sight {
@@ -516,11 +522,11 @@ impl Vault {
             return Ok(false);
         }
         for patient in resource.patients() {
-            let hides = match hidden.0.get(patient) {
+            let hides = match hidden.of_patients.get(patient) {
                 Some(known) => *known,
                 None => self.access_denied(view.rules(), permit, patient).await?,
             };
-            hidden.0.insert(patient.to_owned(), hides);
+            hidden.of_patients.insert(patient.to_owned(), hides);
             if hides {
                 return Ok(true);
             }

@@ -2,6 +2,7 @@
 //! one view of the store, or what is updated meanwhile would move past the place where one looks.
 use std::fmt::Write as _;
 
+use fhir::ResourceType;
 use fhir::search::{Scope, SearchQuery};
 use ledger::{Number, Stored};
 
@@ -59,22 +60,25 @@ impl Vault {
         }
         // What isn't shown must not be found by either, or it could be found out by asking.
         redact(permit, &mut row.resource);
-        if !query.matches(&row.resource) {
+        let matches = query.matches(&row.resource);
+        // Others are counted at most, and then only those that may be seen.
+        let Some(hidden) = hidden.filter(|hidden| matches || hidden.tally.is_some()) else {
+            return Ok(matches.then_some((row, stored.body.len())));
+        };
+        if self.hides(view, permit, &row.resource, hidden).await? {
             return Ok(None);
         }
-        if let Some(hidden) = hidden
-            && self.hides(view, permit, &row.resource, hidden).await?
-        {
+        if let Some(tally) = &mut hidden.tally {
+            tally.add(matches);
+        }
+        if !matches {
             return Ok(None);
         }
         Ok(Some((row, stored.body.len())))
     }
 
     pub(super) fn plan(&self, permit: &Permit, query: &SearchQuery) -> tokens::Plan {
-        // Directory entries belong to no patient and are visible all the same.
-        let narrowed = permit
-            .only_patient()
-            .filter(|_| permit.grants.group(query.kind) != Group::Directory);
+        let narrowed = narrowed(permit, query.kind);
         tokens::plan(self.ledger(), permit.tenant(), query, narrowed)
     }
 
@@ -301,7 +305,7 @@ impl Vault {
     pub async fn twin(
         &self,
         permit: &Permit,
-        kind: fhir::ResourceType,
+        kind: ResourceType,
         id: &str,
     ) -> Result<Option<String>, TrustError> {
         self.require_writing(permit, crate::Action::Search, kind)
@@ -352,6 +356,14 @@ impl Vault {
         self.record(permit, record).await?;
         Ok(pages)
     }
+}
+
+/// The patient whose list narrows a search of a type under a permit.
+pub(super) fn narrowed(permit: &Permit, kind: ResourceType) -> Option<&str> {
+    // Directory entries belong to no patient and are visible all the same.
+    permit
+        .only_patient()
+        .filter(|_| permit.grants.group(kind) != Group::Directory)
 }
 
 /// The query as in a URL.

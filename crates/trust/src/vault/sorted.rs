@@ -13,7 +13,7 @@ use super::{Ahead, Hidden, PageAt, SearchPage, Sight, Vault, open, redact};
 use crate::{Action, Permit, TrustError, tokens};
 
 /// The most matches that are sorted for a page: opening them is less than half a second's work.
-const SORTED_MAX: usize = 10_000;
+pub(super) const SORTED_MAX: usize = 10_000;
 /// Rows that are looked at at a time.
 const AT_A_TIME: usize = 256;
 
@@ -27,7 +27,7 @@ pub struct SortedAt {
 }
 
 /// A row with its place in the order.
-struct Ranked<'a> {
+pub(super) struct Ranked<'a> {
     query: &'a SearchQuery,
     values: Vec<Option<SortValue>>,
     at: Hit,
@@ -153,7 +153,7 @@ impl Vault {
     }
 
     /// The first rows behind a place, of all that match `asked`.
-    async fn in_order(
+    pub(super) async fn in_order(
         &self,
         view: &Sight,
         permit: &Permit,

@@ -1,10 +1,12 @@
 //! The record as it is kept: a search by FHIR's own parameters, one resource as a tree or as JSON with
-//! its references as links, its versions and what changed between two of them.
+//! its references as links, its versions and what changed between two of them;
+//! and how a search is made.
 //!
 //! What is searched for is posted, and further pages have it sealed in their address, so that no
 //! patient's detail gets into one. Everything goes through [`record::Record`], so pages show exactly
 //! what its answers hold, and each of them is audited as what it is: a search, a read, a history.
 
+mod explain;
 mod history;
 mod resource;
 mod tree;
@@ -145,6 +147,7 @@ fn form(ctx: &Ctx, kind: Option<ResourceType>, query: &str) -> Markup {
                 input type="text" name="query" value=(query) autocomplete="off" spellcheck="false" maxlength="4000" placeholder="code=29463-7&date=ge2026";
             }
             button class="primary" type="submit" { "Search" }
+            button type="submit" name="do" value="explain" { "Explain" }
         }
     }
 }
@@ -341,7 +344,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
     Ok(shell(&ctx, chosen, "", &none))
 }
 
-/// `POST /console/record`: the first page of a search.
+/// `POST /console/record`: the first page of a search, or how it is searched.
 pub(crate) async fn search(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     ctx.staff()?;
     let Some(name) = fields.get("kind") else {
@@ -354,6 +357,11 @@ pub(crate) async fn search(Posted { ctx, fields }: Posted) -> Result<Response, P
         parameters.push(("_count".to_owned(), PAGE.to_owned()));
     }
     let record = &ctx.app.web.record;
+    if fields.get("do") == Some("explain") {
+        let answer = record.explain(&caller(&ctx), kind, &parameters).await;
+        let results = explain::outcome(kind, answer)?;
+        return Ok(shell(&ctx, Some(kind), query, &results));
+    }
     let answer = record
         .search_by_post(&caller(&ctx), kind, &parameters)
         .await;

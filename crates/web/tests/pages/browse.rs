@@ -77,6 +77,48 @@ async fn what_is_searched_for_is_found_and_in_no_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_search_is_explained() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    for _ in 0..2 {
+        world
+            .put(vec![weight(&world.id_of(&ida), &ida, "72.50")])
+            .await;
+    }
+    let mut devi = world.staff("devi").await;
+    let query = "subject:Patient.family=berg&code:not=1-8&value-quantity=72.5";
+    let mut explain = async |kind: &str, query: &str| {
+        let fields = [("kind", kind), ("query", query), ("do", "explain")];
+        let page = devi
+            .act("/console/record", "/console/record", &fields)
+            .await;
+        check_html("/console/record", &page.body);
+        page
+    };
+    let page = explain("Observation", query).await;
+    page.shows("How Observation is searched");
+    // What was typed stays in the search box, to be searched or changed.
+    page.shows("subject:Patient.family=berg");
+    for words in [
+        "code:not",
+        "Left out",
+        "Looked up",
+        "what it refers to by subject: Patient, by family",
+        "2 matched, 0 turned down by the check",
+        "100,000 candidates",
+    ] {
+        page.shows(words);
+    }
+    assert!(!page.has("Ida"), "an explanation shows no resource");
+    let page = explain("Observation", "status:contains=x").await;
+    page.shows("This can't be searched for");
+    let page = explain("Patient", "given:contains=da&_sort=birthdate").await;
+    page.shows("Checked one by one");
+    page.shows("All rows of Patient are candidates");
+    page.shows("1<span class=\"quiet\">, exact</span>");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resource_shows_its_elements_its_json_and_its_versions() {
     let world = World::new().await;
     let ida = world.patient("Ida", "Berg").await;

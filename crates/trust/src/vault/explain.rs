@@ -1,0 +1,246 @@
+//! What a search does, and what it costs: the plan that it goes by, and the counts of its first page.
+//!
+//! The search is made, under the permit that it needs and audited as what it is. Rows that this permit or
+//! a patient's consent hides are in no count: a list's length, or how many candidates were opened, would
+//! tell somebody who asks for a name that there is somebody of that name.
+
+use fhir::ResourceType;
+use fhir::search::{Clause, Modifier, Operand, ParameterKind, SearchQuery};
+use ledger::Number;
+
+use super::links::{LINKED_MAX, OPENED_MAX};
+use super::search::{CANDIDATES_MAX, narrowed};
+use super::sorted::SORTED_MAX;
+use super::{Hidden, SearchPage, Sight, Vault, include};
+use crate::{Action, Permit, TrustError, tokens};
+
+/// How a clause is answered before each hit is checked on its opened body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By where a row lies in the store, which has the order of time.
+    Place,
+    /// By this many lists of rows.
+    Lists(usize),
+    /// By lists whose rows are left out.
+    ListsTakenAway(usize),
+    /// By the check alone: no list holds what is asked for.
+    Check,
+    /// By the check alone: it would take this many lists, which is more than a query may read.
+    TooManyLists(usize),
+}
+
+/// One clause, and how it is answered. The values stay out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The parameter.
+    pub parameter: String,
+    /// Its type.
+    pub kind: ParameterKind,
+    /// Its modifier.
+    pub modifier: Option<Modifier>,
+    /// How many alternatives it has; of one that stands for a link, how many resources it leads to.
+    pub values: usize,
+    /// Whether a chained parameter or `_has` was followed to it.
+    pub of_link: bool,
+    /// How it is answered.
+    pub way: Way,
+}
+
+/// The steps of a search.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// In the order in which they are asked, those of links last.
+    pub clauses: Vec<Step>,
+    /// Whether the list of the permit's own patient is one of those that are read.
+    pub within_patient: bool,
+}
+
+impl Steps {
+    /// Whether a list of clauses or of the patient narrows the search; otherwise all of the type are
+    /// candidates.
+    #[must_use]
+    pub fn is_narrowed(&self) -> bool {
+        let mut ways = self.clauses.iter().map(|step| step.way);
+        self.within_patient || ways.any(|way| matches!(way, Way::Lists(_)))
+    }
+}
+
+/// Rows that were opened and may be seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LookedAt {
+    /// Those that match.
+    pub matched: usize,
+    /// Those that don't: candidates by their lists (which hold more than is asked for), turned down by
+    /// the check.
+    pub turned_down: usize,
+}
+
+impl LookedAt {
+    pub(super) fn add(&mut self, matches: bool) {
+        if matches {
+            self.matched += 1;
+        } else {
+            self.turned_down += 1;
+        }
+    }
+}
+
+/// A search as it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// What it read.
+    pub steps: Steps,
+    /// Rows of the first page.
+    pub rows: usize,
+    /// Whether there is a next page.
+    pub more: bool,
+    /// The number of all matches, where it was asked for, or where all were seen. It is exact.
+    pub total: Option<usize>,
+    /// What was included with the page.
+    pub included: usize,
+    /// To follow links; `None` where there are none.
+    pub through_links: Option<LookedAt>,
+    /// To answer. `None` where values are hidden from the permit within rows that it shows: a candidate
+    /// that is turned down for such a value would tell of it.
+    pub looked_at: Option<LookedAt>,
+    /// Why it has no answer: it is too costly.
+    pub too_costly: Option<String>,
+}
+
+impl Explained {
+    /// The bounds of a search's work, each with its name: candidates opened, matches sorted, resources
+    /// that links lead through, resources opened to follow links, resources included.
+    pub const BOUNDS: [(&'static str, usize); 5] = [
+        ("candidates", CANDIDATES_MAX),
+        ("sorted", SORTED_MAX),
+        ("linked", LINKED_MAX),
+        ("opened-for-links", OPENED_MAX),
+        ("included", include::INCLUDED_MAX),
+    ];
+}
+
+impl Vault {
+    /// Makes a search, as [`Vault::search`] or [`Vault::search_sorted`] do its first page, and tells of
+    /// it instead of giving its rows. Audited as that search, with the rows that it found.
+    ///
+    /// # Errors
+    /// As [`Vault::search`], but what is too costly is told of ([`Explained::too_costly`]).
+    pub async fn explain(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+    ) -> Result<Explained, TrustError> {
+        self.require(permit, Action::Search, query.kind).await?;
+        let view = self.listing(permit, true)?;
+        let mut told = Explained {
+            steps: self.steps(permit, query, query.clauses.len()),
+            rows: 0,
+            more: false,
+            total: None,
+            included: 0,
+            through_links: None,
+            looked_at: None,
+            too_costly: None,
+        };
+        let page = match self.first_page(&view, permit, query, &mut told).await {
+            Ok(page) => page,
+            Err(TrustError::TooCostly(words)) => {
+                told.too_costly = Some(words);
+                nothing()
+            }
+            Err(error) => return Err(error),
+        };
+        drop(view);
+        self.record_pages(permit, &[query], vec![page]).await?;
+        Ok(told)
+    }
+
+    async fn first_page(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        query: &SearchQuery,
+        told: &mut Explained,
+    ) -> Result<SearchPage, TrustError> {
+        let counting = || Hidden {
+            tally: Some(LookedAt::default()),
+            ..Hidden::default()
+        };
+        let mut through_links = counting();
+        let asked = self
+            .linked(view, permit, query, Some(&mut through_links))
+            .await?;
+        if !query.links.is_empty() {
+            told.through_links = through_links.tally;
+            told.steps = self.steps(permit, &asked.query, query.clauses.len());
+        }
+        let mut hidden = counting();
+        let mut page = if query.sort.is_empty() {
+            self.scan(view, permit, &asked.query, None, Some(&mut hidden))
+                .await?
+        } else {
+            let unsorted = SearchQuery {
+                sort: Vec::new(),
+                ..asked.query.into_owned()
+            };
+            self.in_order(view, permit, (query, &[unsorted]), None, &mut hidden)
+                .await?
+        };
+        let shows_all = query.kind != ResourceType::AuditEvent || permit.only_patient().is_none();
+        told.looked_at = hidden.tally.take().filter(|_| shows_all);
+        self.include(view, permit, query, &mut page, &mut hidden)
+            .await?;
+        told.rows = page.rows.len();
+        told.more = page.next.is_some();
+        told.total = page.total.or((!told.more).then_some(told.rows));
+        told.included = page.included.len();
+        Ok(page)
+    }
+
+    /// What becomes of the clauses of a query, of which the first `own` are not of links.
+    fn steps(&self, permit: &Permit, query: &SearchQuery, own: usize) -> Steps {
+        let mut steps = Steps {
+            clauses: Vec::with_capacity(query.clauses.len()),
+            within_patient: narrowed(permit, query.kind).is_some(),
+        };
+        self.plan_told(permit, query, |clause, way| {
+            steps.clauses.push(Step {
+                parameter: clause.parameter.clone(),
+                kind: clause.kind,
+                modifier: clause.modifier,
+                values: values(clause),
+                of_link: steps.clauses.len() >= own,
+                way,
+            });
+        });
+        steps
+    }
+
+    fn plan_told(&self, permit: &Permit, query: &SearchQuery, told: impl FnMut(&Clause, Way)) {
+        let patient = narrowed(permit, query.kind);
+        let left = tokens::QUERY_TOKENS_MAX;
+        tokens::plan_told(self.ledger(), permit.tenant(), query, patient, left, told);
+    }
+}
+
+/// How many alternatives a clause has.
+fn values(clause: &Clause) -> usize {
+    match clause.operands.as_slice() {
+        [Operand::Resources(resources)] => resources.len(),
+        operands => operands.len(),
+    }
+}
+
+/// The page of a search that has no answer.
+fn nothing() -> SearchPage {
+    SearchPage {
+        rows: Vec::new(),
+        next: None,
+        total: None,
+        as_of: Number::default(),
+        moved: false,
+        included: Vec::new(),
+        bytes: 0,
+        candidates: 0,
+    }
+}
