@@ -208,7 +208,7 @@ impl Ledger {
     /// A document's name, with the shard that keeps its row where a store is spread by shards: that
     /// follows from the id, which is sealed. Of one that can't be opened any more there is no id, and no
     /// other version follows it under its owner.
-    fn name_of(
+    pub(crate) fn name_of(
         &self,
         backend: &dyn Backend,
         keys: &TenantKeys,
@@ -306,7 +306,7 @@ impl Ledger {
     }
 }
 
-fn document(snapshot: &dyn Snapshot, at: Hit) -> Result<Vec<u8>, LedgerError> {
+pub(crate) fn document(snapshot: &dyn Snapshot, at: Hit) -> Result<Vec<u8>, LedgerError> {
     snapshot.document(at)?.ok_or_else(|| {
         LedgerError::Damaged(format!("document {}/{} is missing", at.shard, at.number.0))
     })

@@ -43,6 +43,8 @@ fn is_of_the_moment(name: &str) -> bool {
         || name.starts_with(CHAIN)
         // What witnesses signed may be of a future that is lost; they sign again what goes on from it.
         || name.starts_with(COSIGNED)
+        // Lists are restored as they were when their documents were backed up.
+        || name.starts_with(crate::relist::INDEXED)
 }
 
 /// The store's own secrets and what else its meta rows say, as they are now.

@@ -9,6 +9,7 @@ pub(crate) mod logs;
 mod model;
 mod past;
 mod queues;
+mod relisting;
 mod rotating;
 mod search;
 
@@ -49,6 +50,7 @@ pub(crate) use queues::{
     cursors_move_once, feeds_and_watchers_see_facts, racing_followers_handle_once,
     the_outbox_settles_once, timers_come_due,
 };
+pub(crate) use relisting::documents_get_more_tokens;
 pub(crate) use rotating::{
     backups_restore_through_token_rotations, everything_is_readable_through_rotations,
     rotations_of_nothing_say_so, the_root_key_rotates, token_keys_rotate_under_every_query,
@@ -116,7 +118,7 @@ macro_rules! conformance {
             logs_are_read_tile_by_tile, trees_go_on_from_older_checkpoints, witnesses_are_asked_with_a_proof, witnesses_are_heard,
             a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
             the_root_key_rotates, everything_is_readable_through_rotations, rotations_of_nothing_say_so,
-            token_keys_rotate_under_every_query,
+            token_keys_rotate_under_every_query, documents_get_more_tokens,
             racing_writers_lose_nothing, racing_followers_handle_once, misuse_is_refused, one_commit_may_be_large,
             the_past_is_listed_newest_first, a_listing_of_the_past_says_up_to_where_it_is_whole,
             a_closed_ledger_says_so, numbers_rise_when_the_clock_stands_or_falls
