@@ -80,7 +80,7 @@ pub(super) fn index(resource: &Resource, wanted: impl Fn(&str) -> bool) -> Vec<I
 }
 
 /// Adds the values of one parameter, each once.
-fn collect(
+pub(super) fn collect(
     entries: &mut Vec<IndexEntry>,
     parameter: &'static str,
     extract: impl FnOnce(&mut dyn FnMut(Found<'_>)),
@@ -180,7 +180,12 @@ fn common<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnMut(Found<'a>
     }
 }
 
-fn of_parameter<'a>(resource: &'a Resource, parameter: &Compiled, sink: &mut dyn FnMut(Found<'a>)) {
+/// Calls `sink` with each value of a compiled parameter.
+pub(super) fn of_parameter<'a>(
+    resource: &'a Resource,
+    parameter: &Compiled,
+    sink: &mut dyn FnMut(Found<'a>),
+) {
     for plan in &parameter.plans {
         plan.run(resource.as_value(), &mut |leaf, value| {
             found(parameter.kind, parameter.system, leaf, value, sink);

@@ -55,7 +55,11 @@ fn special(clause: &Clause, resource: &Resource) -> bool {
     })
 }
 
-fn operand_matches(operand: &Operand, modifier: Option<Modifier>, found: &Found<'_>) -> bool {
+pub(super) fn operand_matches(
+    operand: &Operand,
+    modifier: Option<Modifier>,
+    found: &Found<'_>,
+) -> bool {
     match (operand, found) {
         (
             Operand::Token { system, code },

@@ -16,6 +16,7 @@ mod matching;
 mod measure;
 mod near;
 mod number;
+mod own;
 mod plan;
 mod query;
 mod resources;
@@ -39,6 +40,7 @@ pub use link::Link;
 pub use matching::above;
 pub use near::Near;
 pub use number::{Amount, Asked, End, POSITION_MAX, Span};
+pub use own::{Own, OwnClause, Owns, define};
 pub use query::{COUNT_DEFAULT, COUNT_MAX, modifiers};
 pub use resources::Resources;
 pub use several::Scope;
@@ -359,6 +361,8 @@ pub struct SearchQuery {
     pub clauses: Vec<Clause>,
     /// Conditions put together from clauses; all must hold as well.
     pub conditions: Vec<Condition>,
+    /// The same of parameters of one's own.
+    pub own: Vec<OwnClause>,
     /// Conditions on other resources; all must hold as well.
     pub links: Vec<Link>,
     /// Where it is asked.

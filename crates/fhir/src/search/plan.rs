@@ -176,6 +176,26 @@ pub(super) fn within(expression: &Expression, from: &Walk) -> Vec<Plan> {
     each.collect()
 }
 
+/// The paths of an expression of one's own: the type that each begins with, and its plan if it is a walk.
+pub(super) fn of_own(expression: &Expression) -> Vec<(Option<String>, Option<Plan>)> {
+    let mut parts = Vec::new();
+    union(&expression.root, &mut parts);
+    let both = |part| (first(part).map(str::to_owned), walk(part).map(Plan::Walk));
+    parts.into_iter().map(both).collect()
+}
+
+/// The name that a path begins with.
+fn first(expr: &Expr) -> Option<&str> {
+    match &expr.kind {
+        Kind::Path(Start::Focus, steps) => match &steps.first()?.kind {
+            StepKind::Member(name, _) => Some(name),
+            _ => None,
+        },
+        Kind::Path(Start::Expr(expr), _) | Kind::As(expr, _) => first(expr),
+        _ => None,
+    }
+}
+
 fn union<'e>(expr: &'e Expr, parts: &mut Vec<&'e Expr>) {
     match &expr.kind {
         Kind::Binary(Operator::Union, left, right) => {

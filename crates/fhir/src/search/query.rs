@@ -4,8 +4,8 @@ use super::number::Written;
 use super::plan::{Leaf, compiled};
 use super::unit::{Canonical, UCUM};
 use super::{
-    COMMON, Clause, Modifier, Operand, ParameterKind, Prefix, Scope, SearchQuery, UnitAsked,
-    normalise, parameters,
+    COMMON, Clause, Modifier, Operand, OwnClause, Owns, ParameterKind, Prefix, Scope, SearchQuery,
+    UnitAsked, normalise, parameters,
 };
 use super::{composite, matching};
 use crate::facts::{self, Targets};
@@ -43,6 +43,20 @@ impl SearchQuery {
         parameters: &[(String, String)],
         lenient: bool,
     ) -> Result<Self, OperationOutcome> {
+        Self::parse_with(kind, parameters, lenient, &Owns::default())
+    }
+
+    /// The same where there are parameters of one's own. They are asked for as such, and not in chains,
+    /// `_has`, `_sort` or `_include`.
+    ///
+    /// # Errors
+    /// As [`SearchQuery::parse`].
+    pub fn parse_with(
+        kind: ResourceType,
+        parameters: &[(String, String)],
+        lenient: bool,
+        owns: &Owns,
+    ) -> Result<Self, OperationOutcome> {
         let mut query = Self::empty(kind);
         for (name, value) in parameters {
             if name == "_cursor" {
@@ -53,6 +67,10 @@ impl SearchQuery {
                     Self::link(kind, name, value, 0)
                         .map(|link| query.links.push(link))
                         .map_err(|outcome| all_about(name, outcome))
+                } else if let Some(own) =
+                    owns.find(kind, name.split(':').next().unwrap_or_default())
+                {
+                    OwnClause::parse(own, name, value).map(|clause| query.own.push(clause))
                 } else {
                     read(kind, name, value).map(|clause| query.clauses.push(clause))
                 };
@@ -63,7 +81,7 @@ impl SearchQuery {
                     }
                     taken => taken?,
                 }
-                if query.clauses.len() + query.links.len() > CLAUSES_MAX {
+                if query.clauses.len() + query.own.len() + query.links.len() > CLAUSES_MAX {
                     return Err(bad(
                         IssueCode::TooLong,
                         name,
@@ -123,6 +141,7 @@ impl SearchQuery {
             kind,
             clauses: Vec::new(),
             conditions: Vec::new(),
+            own: Vec::new(),
             links: Vec::new(),
             scope: Scope::Type,
             count: COUNT_DEFAULT,
@@ -148,6 +167,7 @@ impl SearchQuery {
                 .conditions
                 .iter()
                 .all(|condition| condition.holds(resource))
+            && self.own.iter().all(|clause| clause.matches(resource))
     }
 }
 
@@ -205,7 +225,7 @@ fn unknown(kind: ResourceType, name: &str) -> OperationOutcome {
 pub(super) fn clause(
     kind: ResourceType,
     name: &str,
-    parameter: &'static str,
+    parameter: &str,
     parameter_kind: ParameterKind,
     modifier: Option<&str>,
     value: &str,
