@@ -66,6 +66,9 @@ enum Command {
     /// The database of a store
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Search parameters of one's own
+    #[command(subcommand)]
+    SearchParameter(SearchParameterCommand),
     /// Root keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -378,6 +381,31 @@ pub struct PublishOptions {
 }
 
 #[derive(Debug, Subcommand)]
+enum SearchParameterCommand {
+    /// Tell of each active one how many resources are indexed by it; exits with 1 when one is not complete
+    Status(SearchParameterStatus),
+}
+
+/// `cairn search-parameter status`.
+#[derive(Debug, Args)]
+pub struct SearchParameterStatus {
+    /// URL of a running server
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: String,
+    /// Access token of a client
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CAIRN_TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: String,
+    /// Ask again until all are complete
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
 enum StoreCommand {
     /// Make or migrate the schema of a store in a PostgreSQL database; doing it again changes nothing
     Init {
@@ -641,6 +669,9 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fhirpath { expression, file } => commands::fhirpath(&expression, &file),
         Command::Store(StoreCommand::Init { store, citus }) => {
             commands::init_store(&store, citus).await
+        }
+        Command::SearchParameter(SearchParameterCommand::Status(options)) => {
+            commands::search_parameter_status(options).await
         }
         Command::Key(KeyCommand::Create { data, root_key }) => commands::create_key(data, root_key),
         Command::Key(KeyCommand::Rotate(options)) => commands::rotate_key(options).await,

@@ -13,6 +13,7 @@ mod control;
 pub mod demo;
 pub mod dictionaries;
 mod http;
+mod indexer;
 mod operator;
 mod place;
 mod server;

@@ -234,6 +234,10 @@ impl Server {
         }
         let sweeper = sweep(trust.clone(), options.tenant, followers_stopped.clone());
         followers.push(Follower::new("sweeper", tokio::spawn(sweeper)));
+        // Those that are there are known before anybody can ask.
+        (trust.vault().refresh_owns(options.tenant).await).map_err(ServerError::Trust)?;
+        let indexer = crate::indexer::run(trust.clone(), options.tenant, followers_stopped.clone());
+        followers.push(Follower::new("indexer", tokio::spawn(indexer)));
         let every = Duration::from_secs(options.witness_every_s);
         let witnessing = crate::witnessing::run(options.ledger.clone(), every, followers_stopped);
         followers.push(Follower::new("witnesses", tokio::spawn(witnessing)));

@@ -1,10 +1,12 @@
 //! The `CapabilityStatement`, generated from what is wired.
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use fhir::search::{
     COMMON, Compartment, Parameter, ParameterKind, can_refer, modifiers, parameters, references,
 };
 use fhir::{ResourceType, date};
+use ledger::TenantId;
 use serde_json::{Value, json};
 
 use crate::operations::OPERATIONS;
@@ -94,9 +96,34 @@ static RESOURCES: LazyLock<Value> = LazyLock::new(|| {
 });
 
 impl Record {
-    /// `CapabilityStatement`, generated from what is wired.
+    /// What can be done with each type, with the search parameters of a tenant's own.
+    fn resources(&self, tenant: TenantId, base: &str) -> Cow<'static, Value> {
+        let owns = self.vault().owns(tenant);
+        if owns.is_empty() {
+            return Cow::Borrowed(&*RESOURCES);
+        }
+        let mut all = RESOURCES.clone();
+        for own in owns.iter() {
+            let list = all.as_array_mut().into_iter().flatten();
+            let of_base = list
+                .filter(|one| one["type"] == own.base().name())
+                .find_map(|one| one["searchParam"].as_array_mut());
+            let (Some(list), Some(id)) = (of_base, self.vault().defined_by(tenant, own)) else {
+                continue;
+            };
+            list.push(json!({
+                "name": own.code(),
+                "type": own.kind().code(),
+                "definition": format!("{base}/SearchParameter/{id}"),
+            }));
+        }
+        Cow::Owned(all)
+    }
+
+    /// `CapabilityStatement`, generated from what is wired and, of search parameters, what a tenant has
+    /// defined beside R4's.
     #[must_use]
-    pub fn metadata(&self, base: &str, software_version: &str) -> Answer {
+    pub fn metadata(&self, tenant: TenantId, base: &str, software_version: &str) -> Answer {
         let statement = json!({
             "resourceType": "CapabilityStatement",
             "status": "active",
@@ -129,7 +156,7 @@ impl Record {
                     "description": "Each request but this one carries an access token in the header Authorization: Bearer TOKEN (RFC 6750). \
                                     Every access is decided by policy and audited."
                 },
-                "resource": &*RESOURCES,
+                "resource": &*self.resources(tenant, base),
                 "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "search-system" }, { "code": "history-system" }],
                 "searchParam": COMMON.iter().map(search_parameter).collect::<Vec<_>>(),
                 "compartment": Compartment::kinds().map(compartment).collect::<Vec<_>>(),

@@ -269,8 +269,9 @@ impl Record {
             .map_or(parameters, |sealed| &sealed.parameters);
         let named = at.kind.is_some() || asked.iter().any(|(name, _)| name == "_type");
         let part = Part::of(at.kind, asked)?;
+        let owns = self.vault().owns(permit.tenant());
         let mut queries = at
-            .queries(&part.others, caller.lenient)
+            .queries(&part.others, caller.lenient, &owns)
             .map_err(|outcome| RecordError::with(400, outcome))?;
         for query in &mut queries {
             part.ask(query);

@@ -1,5 +1,5 @@
 //! What a search is asked of: a type, several types, or a compartment.
-use fhir::search::{Scope, SearchQuery};
+use fhir::search::{Owns, Scope, SearchQuery};
 use fhir::{OperationOutcome, ResourceType};
 
 use crate::write::check_kept;
@@ -56,9 +56,13 @@ impl<'a> Searched<'a> {
         &self,
         parameters: &[(String, String)],
         lenient: bool,
+        owns: &Owns,
     ) -> Result<Vec<SearchQuery>, OperationOutcome> {
         match (self.scope, self.kind) {
-            (Scope::Type, Some(kind)) => Ok(vec![SearchQuery::parse(kind, parameters, lenient)?]),
+            (Scope::Type, Some(kind)) => {
+                let query = SearchQuery::parse_with(kind, parameters, lenient, owns)?;
+                Ok(vec![query])
+            }
             (scope, Some(kind)) => SearchQuery::parse_scope(scope, &[kind], parameters, lenient),
             (scope, None) => {
                 let kinds: Vec<ResourceType> =

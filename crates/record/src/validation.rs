@@ -1,4 +1,5 @@
 //! What becomes of a resource that FHIR's tables don't allow.
+use fhir::search::define;
 use fhir::subset::is_subsetted;
 use fhir::{Issue, IssueCode, OperationOutcome, Resource, Severity, validate};
 
@@ -58,6 +59,9 @@ pub(crate) fn check_strictly(resource: &Resource) -> Result<(), OperationOutcome
 
 fn refused(mut issues: Vec<Issue>, resource: &Resource) -> Result<(), OperationOutcome> {
     issues.extend(homeless(resource));
+    if let Err(outcome) = define(resource) {
+        issues.extend(outcome.issues);
+    }
     if is_subsetted(resource) {
         issues.push(Issue {
             severity: Severity::Error,

@@ -115,7 +115,8 @@ impl Event {
             | Action::Observe
             | Action::Send
             | Action::Orchestrate
-            | Action::Invite => Self::own(action.name(), "E"),
+            | Action::Invite
+            | Action::Index => Self::own(action.name(), "E"),
         }
     }
 }

@@ -37,11 +37,13 @@ pub enum Action {
     Administer,
     /// Give a patient a sign-in link.
     Invite,
+    /// Define search parameters of one's own, and index by them.
+    Index,
 }
 
 impl Action {
     /// All actions; those on resource types first.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Read,
         Self::Search,
         Self::History,
@@ -58,6 +60,7 @@ impl Action {
         Self::Orchestrate,
         Self::Administer,
         Self::Invite,
+        Self::Index,
     ];
     /// The actions that are done to resource types.
     pub(crate) const INTERACTIONS: [Self; 6] = [
@@ -88,6 +91,7 @@ impl Action {
             Self::Orchestrate => "orchestrate",
             Self::Administer => "administer",
             Self::Invite => "invite",
+            Self::Index => "index",
         }
     }
     /// The place among [`Action::INTERACTIONS`], of those that are one.
@@ -124,7 +128,7 @@ impl Action {
             }
             // A journey is published together with the forms that it asks patients to fill in.
             Self::Publish => interaction == Self::Create,
-            Self::Observe | Self::Administer | Self::Invite => false,
+            Self::Observe | Self::Administer | Self::Invite | Self::Index => false,
         }
     }
 }

@@ -24,6 +24,8 @@
 //! 5,000); a parameter that says no more than others is asked for by those; and what
 //! nearly every audit event says is left to the check. Documents that programs
 //! before wrote have all of these tokens, which harms nothing.
+mod own;
+
 use fhir::search::{
     Asked, Clause, Condition, IndexValue, Modifier, Operand, POSITION_MAX, ParameterKind, Prefix,
     Quantity, SearchQuery, Span, UnitAsked, above, index_of, normalise,
@@ -36,6 +38,8 @@ use crate::indexing::{
     CODED, Measure, WORDS, WORDS_BESIDE_CODE, all_but, answered_by, beginnings, ends, in_unit,
     indexed, is_common, measures, pair,
 };
+
+pub(crate) use own::{all, mark, of_own, unmarked};
 
 /// The parameter of the patient's id.
 pub(crate) const OWNER: &str = "~patient";
@@ -168,38 +172,14 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     let mut tokens = Vec::with_capacity(32);
     for entry in index_of(resource, |name| indexed(resource.kind(), name)) {
         let name = entry.parameter;
-        match entry.value {
-            IndexValue::Token { code, .. } => {
-                if !is_common(resource.kind(), name, &code) {
-                    tokens.push(make.one(name, "", &code));
-                }
-            }
-            IndexValue::String(text) => {
-                for beginning in beginnings(resource.kind(), &text) {
-                    tokens.push(make.one(name, "^", beginning));
-                }
-            }
-            IndexValue::Date { start_ms, end_ms } => {
-                let (first, last) = (day(start_ms), day(end_ms.saturating_sub(1)));
-                if first == last {
-                    tokens.extend(make.days(name, "@", first));
-                } else {
-                    tokens.extend(make.days(name, "<", first));
-                    tokens.extend(make.days(name, ">", last));
-                }
-            }
-            IndexValue::Reference(reference) => {
-                let by_owner = fhir::Reference::relative(&reference).is_some_and(|(target, id)| {
-                    by_owner(make.kind, name, target) || is_owner(target, id)
-                });
-                if !by_owner {
-                    tokens.push(make.one(name, "/", &reference));
-                }
-            }
-            IndexValue::Uri(uri) => tokens.push(make.one(name, ":", &uri)),
-            IndexValue::Number(span) => tokens.extend(make.span(name, &span, Reach::Precise)),
-            IndexValue::Quantity(quantity) => tokens.extend(of_quantity(&make, name, &quantity)),
-        }
+        of_value(
+            &make,
+            resource.kind(),
+            name,
+            entry.value,
+            &is_owner,
+            &mut tokens,
+        );
     }
     if resource.kind() == ResourceType::AuditEvent {
         tokens.extend(crate::audit::patients(resource).map(|patient| make.one(OWNER, "", patient)));
@@ -220,6 +200,49 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     tokens
 }
 
+/// Adds the tokens of one value. `is_owner` says whether a reference is to the document's own patient.
+fn of_value(
+    make: &Maker<'_>,
+    kind: ResourceType,
+    name: &str,
+    value: IndexValue,
+    is_owner: &dyn Fn(ResourceType, &str) -> bool,
+    tokens: &mut Vec<Token>,
+) {
+    match value {
+        IndexValue::Token { code, .. } => {
+            if !is_common(kind, name, &code) {
+                tokens.push(make.one(name, "", &code));
+            }
+        }
+        IndexValue::String(text) => {
+            for beginning in beginnings(kind, &text) {
+                tokens.push(make.one(name, "^", beginning));
+            }
+        }
+        IndexValue::Date { start_ms, end_ms } => {
+            let (first, last) = (day(start_ms), day(end_ms.saturating_sub(1)));
+            if first == last {
+                tokens.extend(make.days(name, "@", first));
+            } else {
+                tokens.extend(make.days(name, "<", first));
+                tokens.extend(make.days(name, ">", last));
+            }
+        }
+        IndexValue::Reference(reference) => {
+            let by_owner = fhir::Reference::relative(&reference).is_some_and(|(target, id)| {
+                by_owner(make.kind, name, target) || is_owner(target, id)
+            });
+            if !by_owner {
+                tokens.push(make.one(name, "/", &reference));
+            }
+        }
+        IndexValue::Uri(uri) => tokens.push(make.one(name, ":", &uri)),
+        IndexValue::Number(span) => tokens.extend(make.span(name, &span, Reach::Precise)),
+        IndexValue::Quantity(quantity) => tokens.extend(of_quantity(make, name, &quantity)),
+    }
+}
+
 /// At most seven tokens for a point that has a canonical unit, 13 for a range.
 fn of_quantity(make: &Maker<'_>, name: &str, quantity: &Quantity<String>) -> Vec<Token> {
     let of = |measure| match measure {
@@ -238,6 +261,8 @@ pub(crate) struct Plan {
     pub(crate) before: Option<Number>,
     /// Inclusive.
     pub(crate) since: Option<Number>,
+    /// What is asked instead of rows above a number, where not all are in the index by all that is asked.
+    pub(crate) recent: Option<(Number, Query)>,
 }
 
 /// Documents of a kind that belong to a patient and, if `parameter` is given, have it.
@@ -287,8 +312,34 @@ pub(crate) fn plan_told(
     tenant: TenantId,
     query: &SearchQuery,
     only_patient: Option<&str>,
-    mut left: usize,
+    left: usize,
     mut told: impl FnMut(&Clause, Way),
+) -> Plan {
+    let mut plan = plan_of(
+        ledger,
+        tenant,
+        query,
+        (only_patient, left),
+        false,
+        &mut told,
+    );
+    if let Some(through) = own::indexed_through(query) {
+        let of_all = (only_patient, left);
+        let recent = plan_of(ledger, tenant, query, of_all, true, &mut |_, _| {});
+        plan.recent = Some((through, recent.query));
+    }
+    plan
+}
+
+/// Plans a query; where rows may not be in the index by parameters of one's own (`unmarked`), those that
+/// aren't are among the candidates.
+fn plan_of(
+    ledger: &Ledger,
+    tenant: TenantId,
+    query: &SearchQuery,
+    (only_patient, mut left): (Option<&str>, usize),
+    unmarked: bool,
+    told: &mut dyn FnMut(&Clause, Way),
 ) -> Plan {
     let make = Maker {
         ledger,
@@ -299,6 +350,7 @@ pub(crate) fn plan_told(
         query: Query::Token(ledger.kind_token(tenant, make.kind)),
         before: None,
         since: None,
+        recent: None,
     };
     let mut with = Vec::new();
     let mut without = Vec::new();
@@ -344,6 +396,25 @@ pub(crate) fn plan_told(
             }
         }
     }
+    for asked in &query.own {
+        let Some(part) = own::query(&make, asked, unmarked) else {
+            told(&asked.clause, Way::Check);
+            continue;
+        };
+        let tokens = count(&part);
+        if tokens > left || tokens > CLAUSE_TOKENS_MAX {
+            told(&asked.clause, Way::TooManyLists(tokens));
+            continue;
+        }
+        left -= tokens;
+        if asked.clause.modifier == Some(Modifier::Not) {
+            told(&asked.clause, Way::ListsTakenAway(tokens));
+            without.push(part);
+        } else {
+            told(&asked.clause, Way::Lists(tokens));
+            with.push(part);
+        }
+    }
     if with.len() == 1
         && let Some(one) = with.pop()
     {
@@ -385,13 +456,15 @@ pub(crate) fn plan_all<'q>(
         query: Query::Or(Vec::new()),
         before: Some(Number(0)),
         since: Some(Number(u64::MAX)),
+        recent: None,
     };
     let mut parts = Vec::with_capacity(queries.len());
     for (query, only_patient) in queries {
         let plan = plan_within(ledger, tenant, query, only_patient, share);
         whole.before = whole.before.zip(plan.before).map(|(a, b)| a.max(b));
         whole.since = whole.since.zip(plan.since).map(|(a, b)| a.min(b));
-        parts.push(plan.query);
+        // What is asked of the recent rows holds of the others too.
+        parts.push(plan.recent.map_or(plan.query, |(_, recent)| recent));
     }
     if parts.is_empty() {
         (whole.before, whole.since) = (None, None);

@@ -537,6 +537,7 @@ async fn metadata(State(doors): State<Doors>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     respond(
         doors.record.metadata(
+            doors.pages.tenant,
             &format!("{}{BASE}", doors.base_url),
             env!("CARGO_PKG_VERSION"),
         ),

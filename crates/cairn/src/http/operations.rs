@@ -22,6 +22,7 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}/$meta-add", post(add))
         .route("/{type}/{id}/$meta-delete", post(delete))
         .route("/{type}/{id}/$everything", get(everything).post(everything))
+        .route("/{type}/{id}/$status", get(status))
         .route("/{type}/$explain", get(explain).post(explain))
         .route("/{type}/$lastn", get(lastn).post(lastn))
 }
@@ -137,6 +138,20 @@ async fn explain(
     let answer = doors
         .record
         .explain(&asked.caller, path.kind, &parameters)
+        .await?;
+    Ok(asked.respond(answer))
+}
+
+async fn status(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path) = Asked::at(&doors, path, request).await?;
+    path.only(fhir::ResourceType::SearchParameter)?;
+    let answer = doors
+        .record
+        .search_parameter_status(&asked.caller, path.id())
         .await?;
     Ok(asked.respond(answer))
 }

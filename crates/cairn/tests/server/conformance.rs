@@ -84,10 +84,16 @@ const OPERATIONS: [(&str, &[&str]); 24] = [
 ];
 
 /// Operations that R4 doesn't have.
-const OWN_OPERATIONS: [(&str, &str); 1] = [(
-    "explain",
-    "`GET [type]/$explain?…`, or `POST` with `Parameters`: makes the search that these parameters ask for and tells how: how each was understood and is answered, which lists are read together, what was opened, turned down and found, the bounds and the time (`decisions/0041-explain.md`)",
-)];
+const OWN_OPERATIONS: [(&str, &str); 2] = [
+    (
+        "explain",
+        "`GET [type]/$explain?…`, or `POST` with `Parameters`: makes the search that these parameters ask for and tells how: how each was understood and is answered, which lists are read together, what was opened, turned down and found, the bounds and the time (`decisions/0041-explain.md`)",
+    ),
+    (
+        "status",
+        "`GET SearchParameter/[id]/$status`: whether a search parameter of one's own is in force, and how many documents it is to be found by, are indexed and aren't (`decisions/0040-own-search-parameters.md`)",
+    ),
+];
 
 /// A parameter of each type, with a value that it takes.
 const PARAMETERS: [(&str, &str, &str, &str); 9] = [
@@ -449,6 +455,8 @@ JSON and XML, both ways, by `Accept`, `Content-Type` or `_format`; `_pretty=true
 |---|---|
 | `return=minimal`, `return=representation`, `return=OperationOutcome` | create, update, patch, delete, conditional create; entries of batches and transactions |
 | `handling=strict` (the default), `handling=lenient` | searches, histories, `$everything`, `$lastn`: whether a parameter that isn't known is refused, or passed over and, in a search, named in the answer |
+
+An `active` `SearchParameter` is searched by from the moment it is written, and stands in the `CapabilityStatement`: types token, string, date, reference, uri, number and quantity, with an expression of paths (`decisions/0040-own-search-parameters.md`). It takes the action `index`, and other systems ask for it for operations (`X-Purpose-Of-Use: HOPERAT`). An active one that can't be searched by is refused with what is wrong; keep it as `draft`. It can't be used in chains, `_has`, `_sort`, `_include` and criteria of conditional writes, nor with `:text`, `:of-type` and `:identifier`.
 
 What is written is checked against R4's tables of elements as a whole (`decisions/0031-validation.md`); `fhir.validation` says whether that refuses or warns.
 ";

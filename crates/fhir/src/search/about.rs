@@ -11,6 +11,7 @@ impl SearchQuery {
             links.any(Self::depends_on_now)
         };
         self.clauses.iter().any(Clause::depends_on_now)
+            || self.own.iter().any(|asked| asked.clause.depends_on_now())
             || self.conditions.iter().any(Condition::depends_on_now)
             || in_links(self)
     }
@@ -42,6 +43,9 @@ impl SearchQuery {
     pub fn each_clause(&mut self, change: &mut dyn FnMut(&mut Clause)) {
         for clause in &mut self.clauses {
             clause.each(change);
+        }
+        for asked in &mut self.own {
+            asked.clause.each(change);
         }
         for condition in &mut self.conditions {
             condition.each_clause(&mut |clause| clause.each(change));

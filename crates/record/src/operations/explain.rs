@@ -244,7 +244,8 @@ impl Record {
             .permit(caller, Action::Search, Some(kind), None)
             .await?;
         let part = Part::of(Some(kind), parameters)?;
-        let mut query = SearchQuery::parse(kind, &part.others, caller.lenient)
+        let owns = self.vault().owns(permit.tenant());
+        let mut query = SearchQuery::parse_with(kind, &part.others, caller.lenient, &owns)
             .map_err(|outcome| RecordError::with(400, outcome))?;
         part.ask(&mut query);
         own_references(&caller.base, &mut query);

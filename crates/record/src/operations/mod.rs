@@ -4,6 +4,7 @@ mod everything;
 mod explain;
 mod lastn;
 mod meta;
+mod status;
 mod validate;
 
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
@@ -24,7 +25,7 @@ pub(crate) struct Operation {
 }
 
 /// All operations, in the order of the `CapabilityStatement`.
-pub(crate) const OPERATIONS: [Operation; 7] = [
+pub(crate) const OPERATIONS: [Operation; 8] = [
     Operation {
         name: "meta",
         kind: None,
@@ -51,6 +52,11 @@ pub(crate) const OPERATIONS: [Operation; 7] = [
         writes: false,
     },
     Operation {
+        name: "status",
+        kind: Some(ResourceType::SearchParameter),
+        writes: false,
+    },
+    Operation {
         name: "everything",
         kind: Some(ResourceType::Patient),
         writes: false,
@@ -65,8 +71,8 @@ pub(crate) const OPERATIONS: [Operation; 7] = [
 impl Operation {
     /// Where HL7 defines it; a name of Cairn's own for what R4 doesn't have.
     pub(crate) fn definition(&self) -> String {
-        if self.name == "explain" {
-            return "urn:cairn:operation:explain".to_owned();
+        if matches!(self.name, "explain" | "status") {
+            return format!("urn:cairn:operation:{}", self.name);
         }
         let of = self.kind.map_or("Resource", |kind| kind.name());
         format!("http://hl7.org/fhir/OperationDefinition/{of}-{}", self.name)

@@ -18,6 +18,7 @@ mod interactions;
 mod limits;
 mod linked;
 mod operations;
+mod own_parameters;
 mod parts;
 mod past;
 mod patches;

@@ -33,7 +33,12 @@ impl Vault {
         let mut commit = Commit::new(permit.tenant());
         let changes = unit.changes.len();
         let mut events = Vec::with_capacity(changes);
+        let mut defines = false;
         for change in unit.changes {
+            defines |= match &change {
+                Change::Put { resource, .. } => resource.kind(),
+                Change::Delete { kind, .. } => *kind,
+            } == ResourceType::SearchParameter;
             let checked = self.check(permit, change).await?;
             record.touch(checked.touched);
             record.patients.extend(checked.patients);
@@ -102,6 +107,11 @@ impl Vault {
             .freshness
             .note(receipt.audit.map(|at| at.number), true);
         permit.name_patients(&named);
+        if defines {
+            // It is written, whatever becomes of this; every server looks again in a second, and says so if
+            // it can't.
+            let _ = self.refresh_owns(permit.tenant()).await;
+        }
         receipt.documents.truncate(changes);
         Ok(UnitReceipt {
             changes: receipt.documents,
@@ -154,6 +164,7 @@ impl Vault {
                 .await;
             return Err(refused);
         }
+        let mut replaced = None;
         if let Expected::Version(version) = expected {
             let before = self.before(permit, kind, &id, version).await?;
             if !permit.covers(&before) {
@@ -169,15 +180,28 @@ impl Vault {
                     "{kind}/{id} belongs to another patient's record, or to none; a resource can't be moved"
                 )));
             }
+            replaced = Some(before);
         } else if matches!(change, Change::Delete { .. }) {
             return Err(TrustError::Invalid(
                 "what is absent can't be deleted".to_owned(),
             ));
         }
+        if kind == ResourceType::SearchParameter {
+            let put = match &change {
+                Change::Put { resource, .. } => Some(resource),
+                Change::Delete { .. } => None,
+            };
+            self.check_definition(permit, replaced.as_ref(), put)
+                .await?;
+        }
         let (body, deleted, tokens) = match change {
             Change::Put { mut resource, .. } => {
                 resource.strip_meta();
-                let tokens = tokens::of(self.ledger(), permit.tenant(), &resource);
+                let (ledger, tenant) = (self.ledger(), permit.tenant());
+                let mut tokens = tokens::of(ledger, tenant, &resource);
+                for own in self.owns(tenant).of(kind) {
+                    tokens.extend(tokens::of_own(ledger, tenant, &resource, own));
+                }
                 (resource.to_json(), false, tokens)
             }
             Change::Delete { .. } => (Vec::new(), true, Vec::new()),

@@ -131,7 +131,7 @@ impl Vault {
         query: &SearchQuery,
     ) -> Result<Explained, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
-        let view = self.listing(permit, true)?;
+        let view = self.listing_of(permit, std::slice::from_ref(query), true)?;
         let mut told = Explained {
             steps: self.steps(permit, query, query.clauses.len()),
             rows: 0,
@@ -209,7 +209,7 @@ impl Vault {
                 kind: clause.kind,
                 modifier: clause.modifier,
                 values: values(clause),
-                of_link: steps.clauses.len() >= own,
+                of_link: (own..query.clauses.len()).contains(&steps.clauses.len()),
                 way,
             });
         });

@@ -10,6 +10,7 @@ mod include;
 mod internal;
 mod links;
 mod model;
+mod own;
 mod past;
 mod proof;
 mod search;
@@ -18,7 +19,7 @@ mod sorted;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
 use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId, View};
@@ -34,6 +35,7 @@ pub use model::{
     Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,
     UnitReceipt, Versioned, kinds,
 };
+pub use own::{IndexStep, Indexing, OWNS_MAX};
 pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
 pub use sorted::SortedAt;
@@ -47,6 +49,8 @@ pub struct Vault {
 struct Inner {
     ledger: Ledger,
     auditor: Auditor,
+    owns: RwLock<HashMap<TenantId, own::Known>>,
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 /// Whether a patient's consents hide rows from this permit, found once a request.
@@ -88,7 +92,12 @@ const VERSIONS: usize = 16;
 impl Vault {
     pub(crate) fn new(ledger: Ledger, auditor: Auditor) -> Self {
         Self {
-            inner: Arc::new(Inner { ledger, auditor }),
+            inner: Arc::new(Inner {
+                ledger,
+                auditor,
+                owns: RwLock::default(),
+                refreshing: tokio::sync::Mutex::default(),
+            }),
         }
     }
     /// The ledger below, for feeds, timers and outbox; it gives out no opened resource except
@@ -269,7 +278,7 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
-        let view = self.listing(permit, at.is_none())?;
+        let view = self.listing_of(permit, std::slice::from_ref(query), at.is_none())?;
         let before = at.map(|at| at.before);
         let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
         let mut page = self
@@ -451,6 +460,20 @@ impl Vault {
     fn listing(&self, permit: &Permit, is_first: bool) -> Result<Sight, LedgerError> {
         if is_first && permit.freshness.wanted().is_some() {
             return self.sight(permit);
+        }
+        Ok(Sight::now(self.ledger().listing()?))
+    }
+
+    /// The same for queries. What is known of parameters of one's own holds of the store as it is now, and
+    /// not of older copies.
+    fn listing_of(
+        &self,
+        permit: &Permit,
+        queries: &[SearchQuery],
+        is_first: bool,
+    ) -> Result<Sight, LedgerError> {
+        if queries.iter().all(|query| query.own.is_empty()) {
+            return self.listing(permit, is_first);
         }
         Ok(Sight::now(self.ledger().listing()?))
     }

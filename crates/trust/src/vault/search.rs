@@ -164,9 +164,21 @@ impl Vault {
         } else {
             (query.count + 1).clamp(HITS_MIN, HITS_MAX)
         };
+        // Above a number other lists are asked, and first, since the newest come first.
+        let mut recent = plan.recent.as_ref();
         'pages: loop {
+            let (asked, since) = match recent {
+                Some((through, asked)) => {
+                    let above = Number(through.0.saturating_add(1));
+                    (
+                        asked,
+                        Some(plan.since.map_or(above, |since| since.max(above))),
+                    )
+                }
+                None => (&plan.query, plan.since),
+            };
             let hits = view
-                .search(tenant, &plan.query, place, plan.since, hits_wanted)
+                .search(tenant, asked, place, since, hits_wanted)
                 .await?;
             let mut ahead = Ahead::default();
             for (position, hit) in hits.iter().enumerate() {
@@ -210,7 +222,13 @@ impl Vault {
             }
             match hits.last() {
                 Some(last) if hits.len() == hits_wanted => place = Some(last.number),
-                _ => break,
+                _ => match recent.take() {
+                    Some((through, _)) => {
+                        let below = Number(through.0.saturating_add(1));
+                        place = Some(place.map_or(below, |place| place.min(below)));
+                    }
+                    None => break,
+                },
             }
         }
         if more {
@@ -233,14 +251,9 @@ impl Vault {
         let plan = self.plan_all(permit, queries);
         let newer = Number(at.first.0.saturating_add(1));
         let since = plan.since.map_or(newer, |since| since.max(newer));
+        let asked = plan.recent.as_ref().map_or(&plan.query, |(_, asked)| asked);
         let hits = view
-            .search(
-                permit.tenant(),
-                &plan.query,
-                plan.before,
-                Some(since),
-                NEWER_MAX,
-            )
+            .search(permit.tenant(), asked, plan.before, Some(since), NEWER_MAX)
             .await?;
         let mut ahead = Ahead::default();
         for position in 0..hits.len() {

@@ -21,7 +21,7 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         let asked = self.allowed_types(permit, queries, named).await?;
         let mut hidden = Hidden::default();
-        let view = self.listing(permit, at.is_none())?;
+        let view = self.listing_of(permit, &asked, at.is_none())?;
         let (linked, newest) = self.linked_all(&view, permit, &asked, &mut hidden).await?;
         let before = at.map(|at| at.before);
         let mut page = self
@@ -52,7 +52,7 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         let asked = self.allowed_types(permit, queries, named).await?;
         let mut hidden = Hidden::default();
-        let view = self.listing(permit, at.is_none())?;
+        let view = self.listing_of(permit, &asked, at.is_none())?;
         let mut page = self
             .sorted_page(&view, permit, &asked, at, &mut hidden)
             .await?;

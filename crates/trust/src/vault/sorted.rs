@@ -68,8 +68,8 @@ impl Vault {
     ) -> Result<SearchPage, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
-        let view = self.listing(permit, at.is_none())?;
         let queries = std::slice::from_ref(query);
+        let view = self.listing_of(permit, queries, at.is_none())?;
         let mut page = self
             .sorted_page(&view, permit, queries, at, &mut hidden)
             .await?;

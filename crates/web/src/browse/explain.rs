@@ -10,7 +10,7 @@ use crate::error::PageError;
 use crate::layout::{self, State};
 
 /// Parameters of a name, of an answer or of one of its parameters.
-fn named<'a>(of: &'a Value, name: &'a str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn named<'a>(of: &'a Value, name: &'a str) -> impl Iterator<Item = &'a Value> {
     let list = of["parameter"].as_array().or(of["part"].as_array());
     list.into_iter()
         .flatten()
@@ -25,11 +25,11 @@ fn value<'a>(of: &'a Value, name: &'a str) -> Option<&'a Value> {
     values.next().map(|(_, value)| value)
 }
 
-fn text<'a>(of: &'a Value, name: &'a str) -> &'a str {
+pub(super) fn text<'a>(of: &'a Value, name: &'a str) -> &'a str {
     value(of, name).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn number(of: &Value, name: &str) -> u64 {
+pub(super) fn number(of: &Value, name: &str) -> u64 {
     value(of, name).and_then(Value::as_u64).unwrap_or_default()
 }
 

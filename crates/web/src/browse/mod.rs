@@ -8,6 +8,7 @@
 
 mod explain;
 mod history;
+mod indexing;
 mod resource;
 mod tree;
 
@@ -108,7 +109,9 @@ fn example(kind: ParameterKind) -> &'static str {
 }
 
 /// The parameters of a type, for who doesn't know them by heart.
-fn help(kind: ResourceType) -> Markup {
+fn help(ctx: &Ctx, kind: ResourceType) -> Markup {
+    let web = &ctx.app.web;
+    let owns = web.trust.vault().owns(web.tenant);
     html! {
         details class="section" {
             summary { "What " (kind.name()) " can be searched by" }
@@ -116,6 +119,14 @@ fn help(kind: ResourceType) -> Markup {
                 table {
                     thead { tr { th scope="col" { "Parameter" } th scope="col" { "Type" } th scope="col" { "Value" } th scope="col" { "Looks at" } } }
                     tbody {
+                        @for own in owns.of(kind) {
+                            tr {
+                                th scope="row" class="mono" { (own.code()) }
+                                td { (own.kind().code()) ", your own" }
+                                td class="quiet" { (example(own.kind())) }
+                                td class="mono quiet wrap" { (own.expression()) }
+                            }
+                        }
                         @for parameter in fhir::search::parameters(kind).iter().chain(&fhir::search::COMMON) {
                             tr {
                                 th scope="row" class="mono" { (parameter.name) }
@@ -157,7 +168,7 @@ fn shell(ctx: &Ctx, kind: Option<ResourceType>, query: &str, results: &Markup) -
         (layout::head("Record", &html! { "Every resource as it is kept, by FHIR's own search parameters. What you search for is recorded in the audit." }, &html! {}))
         (form(ctx, kind, query))
         (results)
-        @if let Some(kind) = kind { (help(kind)) }
+        @if let Some(kind) = kind { (help(ctx, kind)) }
     };
     console(ctx, "Record", Section::Record, None, &body)
 }

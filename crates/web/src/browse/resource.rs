@@ -97,8 +97,14 @@ pub(crate) async fn page(
     };
     let resource = json(&answer)?;
     let file = format!("{}/file", super::address(kind.name(), &id));
+    let indexing = if kind == ResourceType::SearchParameter {
+        super::indexing::status(&ctx, &id).await
+    } else {
+        html! {}
+    };
     let body = html! {
         (head(kind, &id, &title(kind, &id, &resource), &line(&ctx, kind, &id, &resource), tab))
+        (indexing)
         (content(&resource, answer.body.len(), as_json, &file))
         p class="pager" {
             a class="button" href=(file) download { "Download" }

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
-use crate::world::{Browser, Page, World, check_html};
+use crate::world::{Browser, Page, TENANT, World, check_html};
 
 const NASTY: &str = "<script>alert(1)</script>";
 
@@ -225,4 +225,50 @@ async fn who_may_not_read_sees_nothing() {
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{user}");
     }
     world.staff("devi").await.get(&page).await.shows("72.50");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_parameter_shows_how_far_it_is() {
+    let world = World::new().await;
+    world.patient("Ida", "Berg").await;
+    let trust = &world.trust;
+    let caller = record::Caller {
+        agent: trust::Agent {
+            tenant: TENANT,
+            id: "operator".to_owned(),
+            name: "Operator".to_owned(),
+            role: trust::Role::Administrator,
+            patient: None,
+        },
+        purpose: trust::Purpose::Administration,
+        request_id: "r".to_owned(),
+        base: String::new(),
+        lenient: false,
+        freshness: trust::Freshness::default(),
+        prefer_return: record::PreferReturn::Representation,
+    };
+    let definition = json!({"resourceType": "SearchParameter", "id": "nick", "url": "http://example.org/nick",
+        "name": "nick", "status": "active", "description": "Nickname", "code": "nick", "base": ["Patient"],
+        "type": "string", "expression": "Patient.name.given"});
+    record::Record::new(trust.clone())
+        .update(
+            &caller,
+            fhir::ResourceType::SearchParameter,
+            "nick",
+            None,
+            definition.to_string().as_bytes(),
+        )
+        .await
+        .expect("it is written");
+    let mut ada = world.staff("ada").await;
+    let here = "/console/record/SearchParameter/nick";
+    let page = ada.get(here).await;
+    page.shows("Indexing");
+    page.shows("Patient: 0 of 1 indexed");
+    check_html(here, &page.body);
+    let mut devi = world.staff("devi").await;
+    let page = search(&mut devi, "Patient", "nick=id").await;
+    page.shows("Ida Berg");
+    page.shows("string, your own");
+    assert!(!devi.get(here).await.has("of 1 indexed"));
 }
