@@ -17,6 +17,7 @@ mod imports;
 mod interactions;
 mod limits;
 mod linked;
+mod mangled;
 mod operations;
 mod own_parameters;
 mod parts;
