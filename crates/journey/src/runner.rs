@@ -64,7 +64,8 @@ fn cure(error: &MoveError) -> Cure {
             TrustError::Ledger(LedgerError::Damaged(_) | LedgerError::Invalid(_))
             | TrustError::Damaged(_)
             | TrustError::Invalid(_)
-            | TrustError::TooCostly(_),
+            | TrustError::TooCostly(_)
+            | TrustError::Unanswerable(_),
         )
         | MoveError::Engine(_)
         | MoveError::State(_)

@@ -3,7 +3,8 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use fhir::search::{
-    COMMON, Compartment, Parameter, ParameterKind, can_refer, modifiers, parameters, references,
+    COMMON, Compartment, EXPRESSIONS, Parameter, ParameterKind, can_refer, modifiers, parameters,
+    references,
 };
 use fhir::{ResourceType, date};
 use ledger::TenantId;
@@ -17,6 +18,13 @@ use crate::{
 
 fn search_parameter(parameter: &Parameter) -> Value {
     json!({ "name": parameter.name, "type": parameter.kind.code() })
+}
+
+/// What isn't a value of a resource, and every type can be searched by.
+fn expressions() -> impl Iterator<Item = Value> {
+    EXPRESSIONS
+        .into_iter()
+        .map(|(name, kind)| json!({ "name": name, "type": kind.code() }))
 }
 
 /// The modifiers that parameters of each type take.
@@ -60,6 +68,7 @@ fn resource(kind: ResourceType) -> Value {
         .filter(|operation| writable || !operation.writes)
         .map(|operation| json!({"name": operation.name, "definition": operation.definition()}));
     let searches = COMMON.iter().chain(parameters(kind)).map(search_parameter);
+    let searches = searches.chain(expressions());
     json!({
         "type": kind.name(),
         "interaction": interactions.collect::<Vec<_>>(),
@@ -147,6 +156,10 @@ impl Record {
                      Modifiers: {}. \
                      _sort takes up to five parameters, for up to 10,000 matches. \
                      References can be chained and _has be used, up to five deep. \
+                     A search of several types takes the parameters that all of them have. \
+                     Value sets and code systems that are stored here with all of their codes say what :in, :not-in, :above and :below of tokens mean. \
+                     _text and _content look for beginnings of words, in up to 10,000 resources; _list takes ids. \
+                     _filter takes chains in parts joined by and; it takes no filter within a path. \
                      Unknown search parameters are refused unless Prefer: handling=lenient is sent.",
                     modifiers_in_words(),
                 ),
@@ -158,7 +171,7 @@ impl Record {
                 },
                 "resource": &*self.resources(tenant, base),
                 "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "search-system" }, { "code": "history-system" }],
-                "searchParam": COMMON.iter().map(search_parameter).collect::<Vec<_>>(),
+                "searchParam": COMMON.iter().map(search_parameter).chain(expressions()).collect::<Vec<_>>(),
                 "compartment": Compartment::kinds().map(compartment).collect::<Vec<_>>(),
             }],
         });

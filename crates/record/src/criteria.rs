@@ -99,6 +99,12 @@ impl Criteria {
                 "criteria are about the resource itself; chains and _has can't be used in them",
             ));
         }
+        if query.needs_codes() {
+            return Err(OperationOutcome::error(
+                IssueCode::NotSupported,
+                "criteria are about the resource itself; what value sets and code systems say can't be used in them",
+            ));
+        }
         if query.depends_on_now() {
             return Err(OperationOutcome::error(
                 IssueCode::NotSupported,

@@ -47,6 +47,7 @@ impl RecordError {
                 format!("too many tries; wait {wait_s} seconds"),
             ),
             TrustError::Invalid(words) => Self::new(422, IssueCode::BusinessRule, words),
+            TrustError::Unanswerable(outcome) => Self::with(400, outcome),
             TrustError::TooCostly(words) => Self::new(422, IssueCode::TooCostly, words),
             TrustError::Ledger(LedgerError::Conflict | LedgerError::CursorMoved { .. }) => {
                 conflict()

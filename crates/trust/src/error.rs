@@ -37,6 +37,9 @@ pub enum TrustError {
     /// What was asked for would take more work than one request may; in words, how much.
     #[error("{0}")]
     TooCostly(String),
+    /// What was asked for can't be answered from what is stored; which part of it, and why.
+    #[error("{0}")]
+    Unanswerable(fhir::OperationOutcome),
     /// A request of identity that can't be done (e.g. account exists), in words.
     #[error("{0}")]
     Invalid(String),

@@ -388,13 +388,19 @@ fn plan_of(
         }
     }
     for condition in &query.conditions {
-        if let Some(part) = condition_query(&make, query.kind, condition) {
-            let tokens = count(&part);
-            if tokens <= left.min(CLAUSE_TOKENS_MAX) {
-                left -= tokens;
-                with.push(part);
-            }
+        let asked = Clause::of_condition();
+        let Some(part) = condition_query(&make, query.kind, condition) else {
+            told(&asked, Way::Check);
+            continue;
+        };
+        let tokens = count(&part);
+        if tokens > left.min(CLAUSE_TOKENS_MAX) {
+            told(&asked, Way::TooManyLists(tokens));
+            continue;
         }
+        left -= tokens;
+        told(&asked, Way::Lists(tokens));
+        with.push(part);
     }
     for asked in &query.own {
         let Some(part) = own::query(&make, asked, unmarked) else {
@@ -536,13 +542,20 @@ fn failures(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Que
 /// What holds for every match of a clause (with `:not`: for no match); `None` when tokens can't say.
 fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Query> {
     match clause.modifier {
-        None | Some(Modifier::Exact | Modifier::Not | Modifier::OfType | Modifier::Above) => {}
+        None
+        | Some(
+            Modifier::Exact | Modifier::Equals | Modifier::Not | Modifier::OfType | Modifier::Above,
+        ) => {}
         Some(
             Modifier::Contains
             | Modifier::Missing
             | Modifier::Text
             | Modifier::Identifier
-            | Modifier::Below,
+            | Modifier::Below
+            | Modifier::Differs
+            | Modifier::EndsWith
+            | Modifier::In
+            | Modifier::NotIn,
         ) => return None,
     }
     let exactly = clause.modifier == Some(Modifier::Not);
@@ -593,7 +606,18 @@ fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option
                 let known: Vec<Query> = known.collect();
                 (!known.is_empty()).then_some(Query::And(known))
             }
-            Operand::Near(_) => None,
+            // Codes of other systems are hits too, which for `:not` is too many.
+            Operand::Codes(codes) => {
+                let few = !exactly && codes.len() <= CLAUSE_TOKENS_MAX;
+                let known = few && !codes.iter().any(|(_, code)| is_common(kind, name, code));
+                let each = codes.iter().map(|(_, code)| code);
+                let each: std::collections::BTreeSet<&str> = each.filter(|_| known).collect();
+                let tokens = each
+                    .into_iter()
+                    .map(|code| Query::Token(make.one(name, "", code)));
+                known.then(|| Query::Or(tokens.collect()))
+            }
+            Operand::Near(_) | Operand::Words(_) | Operand::CodesOf(_) => None,
             Operand::Reference { url: Some(url), .. } => {
                 Some(Query::Token(make.one(name, "/", url)))
             }

@@ -53,6 +53,7 @@ impl From<trust::TrustError> for PageError {
             trust::TrustError::Invalid(words) | trust::TrustError::TooCostly(words) => {
                 Self::Invalid(words)
             }
+            trust::TrustError::Unanswerable(outcome) => Self::Invalid(outcome.summary()),
             error @ (trust::TrustError::Ledger(_)
             | trust::TrustError::Damaged(_)
             | trust::TrustError::Policy(_)) => Self::Internal(error.to_string()),

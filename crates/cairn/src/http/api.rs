@@ -121,6 +121,11 @@ pub(super) fn refuse(error: &TrustError) -> Response {
         TrustError::Invalid(reason) | TrustError::TooCostly(reason) => {
             (StatusCode::BAD_REQUEST, Json(json!({ "error": reason }))).into_response()
         }
+        TrustError::Unanswerable(outcome) => (
+            StatusCode::BAD_REQUEST,
+            Json(json!({ "error": outcome.summary() })),
+        )
+            .into_response(),
         TrustError::Ledger(_) | TrustError::Damaged(_) | TrustError::Policy(_) => {
             tracing::error!(%error, "a caller could not be admitted");
             internal()

@@ -224,7 +224,21 @@ fn names<'a>(list: &'a Value, member: &str) -> BTreeSet<&'a str> {
     list.filter_map(|one| one[member].as_str()).collect()
 }
 
+/// What modifiers of codes are about.
+async fn keep_codes(house: &House) {
+    let set = serde_json::json!({"resourceType": "ValueSet", "status": "active", "url": "http://example.org/ValueSet/x",
+        "compose": {"include": [{"system": "http://loinc.org"}]}});
+    let system = serde_json::json!({"resourceType": "CodeSystem", "status": "active", "content": "complete",
+        "url": "http://loinc.org", "concept": [{"code": "1-8"}]});
+    for (kind, value) in [("ValueSet", set), ("CodeSystem", system)] {
+        let path = format!("/fhir/r4/{kind}");
+        let kept = house.sent(Method::POST, &path, &value).send().await;
+        assert_eq!(kept.expect("an answer").status(), 201, "{kind}");
+    }
+}
+
 async fn page(house: &House) -> String {
+    keep_codes(house).await;
     let statement = house.bare(Method::GET, "/fhir/r4/metadata").send().await;
     let statement: Value = statement.expect("an answer").json().await.expect("JSON");
     let rest = &statement["rest"][0];

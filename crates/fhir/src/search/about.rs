@@ -1,19 +1,32 @@
 //! What is about a date (R4, section 3.1.1.4.5): within a tenth of the time between it and now.
-use super::{Clause, Condition, Operand, Prefix, SearchQuery};
+use super::{Clause, Operand, Prefix, SearchQuery};
 
 impl SearchQuery {
     /// Whether what it asks for depends on when it is asked. Nothing matches such a query before
     /// [`SearchQuery::at`].
     #[must_use]
     pub fn depends_on_now(&self) -> bool {
-        let in_links = |query: &Self| {
-            let mut links = query.links.iter().flat_map(|link| &link.queries);
-            links.any(Self::depends_on_now)
-        };
-        self.clauses.iter().any(Clause::depends_on_now)
-            || self.own.iter().any(|asked| asked.clause.depends_on_now())
-            || self.conditions.iter().any(Condition::depends_on_now)
-            || in_links(self)
+        self.any_clause(&|clause| {
+            let mut operands = clause.operands.iter();
+            operands.any(|operand| {
+                matches!(
+                    operand,
+                    Operand::Date {
+                        prefix: Prefix::Ap,
+                        ..
+                    }
+                )
+            })
+        })
+    }
+
+    /// Whether something is so of one of the clauses, those in conditions, links and composite values too.
+    pub(super) fn any_clause(&self, test: &dyn Fn(&Clause) -> bool) -> bool {
+        let mut links = self.links.iter().flat_map(|link| &link.queries);
+        self.clauses.iter().any(|clause| clause.any(test))
+            || self.own.iter().any(|asked| asked.clause.any(test))
+            || self.conditions.iter().any(|one| one.any_clause(test))
+            || links.any(|query| query.any_clause(test))
     }
 
     /// Says when it is asked, milliseconds since the epoch. The pages of one list have to be asked for at
@@ -57,24 +70,15 @@ impl SearchQuery {
     }
 }
 
-impl Condition {
-    fn depends_on_now(&self) -> bool {
-        match self {
-            Self::Clause(clause) => clause.depends_on_now(),
-            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::depends_on_now),
-            Self::Not(part) => part.depends_on_now(),
-        }
-    }
-}
-
 impl Clause {
-    fn depends_on_now(&self) -> bool {
-        self.operands.iter().any(|operand| match operand {
-            Operand::Date { prefix, .. } => *prefix == Prefix::Ap,
-            Operand::Composite(parts) => parts.iter().any(Self::depends_on_now),
-            _ => false,
-        })
+    fn any(&self, test: &dyn Fn(&Self) -> bool) -> bool {
+        test(self)
+            || self.operands.iter().any(|operand| match operand {
+                Operand::Composite(parts) => parts.iter().any(|part| part.any(test)),
+                _ => false,
+            })
     }
+
     /// Calls `change` with it and the clauses in it.
     fn each(&mut self, change: &mut dyn FnMut(&mut Self)) {
         change(self);

@@ -1,5 +1,6 @@
 //! Conditions that are put together from clauses: what one list of clauses that must all match can't say.
-use super::{Clause, matching};
+use super::filter::FILTER;
+use super::{Clause, ParameterKind, matching};
 use crate::Resource;
 
 /// A condition on a resource. None of its clauses is of `_lastUpdated`, which the resource doesn't say.
@@ -15,6 +16,19 @@ pub enum Condition {
     Not(Box<Condition>),
 }
 
+impl Clause {
+    /// What stands for a condition where only clauses are told of: the parameter that it comes from.
+    #[must_use]
+    pub fn of_condition() -> Self {
+        Self {
+            parameter: FILTER.to_owned(),
+            kind: ParameterKind::Special,
+            modifier: None,
+            operands: Vec::new(),
+        }
+    }
+}
+
 impl Condition {
     /// Whether it holds for a resource.
     #[must_use]
@@ -24,6 +38,14 @@ impl Condition {
             Self::All(parts) => parts.iter().all(|part| part.holds(resource)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(resource)),
             Self::Not(part) => !part.holds(resource),
+        }
+    }
+
+    pub(super) fn any_clause(&self, test: &dyn Fn(&Clause) -> bool) -> bool {
+        match self {
+            Self::Clause(clause) => test(clause),
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.any_clause(test)),
+            Self::Not(part) => part.any_clause(test),
         }
     }
 

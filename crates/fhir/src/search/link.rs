@@ -88,6 +88,26 @@ impl SearchQuery {
         }
     }
 
+    /// What is in a list (`_list=id`): what the list refers to under its parameter `item`.
+    pub(super) fn list(value: &str) -> Result<Link, OperationOutcome> {
+        if value.contains('$') {
+            let words =
+                "is the id of a List; lists that have a name (`$current-…`) are not supported";
+            return Err(bad(IssueCode::NotSupported, "_list", words));
+        }
+        let query = Self::of_one(ResourceType::List, "_id", value, 0);
+        Ok(Link {
+            reverse: true,
+            parameter: "item",
+            queries: vec![query.map_err(|mut outcome| {
+                let issues = outcome.issues.iter_mut();
+                issues.for_each(|issue| issue.expression = Some("_list".to_owned()));
+                outcome
+            })?],
+            named: true,
+        })
+    }
+
     /// A query with one parameter.
     fn of_one(
         kind: ResourceType,
@@ -169,6 +189,37 @@ fn chain(
     value: &str,
     depth: usize,
 ) -> Result<Link, OperationOutcome> {
+    chain_to(kind, name, &|target, inner| {
+        SearchQuery::of_one(target, inner, value, depth)
+    })
+}
+
+/// A chain whose end `end` makes of the type and the name that it comes to.
+pub(super) fn chained(
+    kind: ResourceType,
+    name: &str,
+    depth: usize,
+    end: &dyn Fn(ResourceType, &str) -> Result<SearchQuery, OperationOutcome>,
+) -> Result<Link, OperationOutcome> {
+    if depth >= DEPTH_MAX {
+        let words = format!("goes through more than {DEPTH_MAX} references");
+        return Err(bad(IssueCode::TooLong, name, words));
+    }
+    chain_to(kind, name, &|target, inner| {
+        if inner.contains('.') {
+            let mut query = SearchQuery::empty(target);
+            query.links.push(chained(target, inner, depth + 1, end)?);
+            return Ok(query);
+        }
+        end(target, inner)
+    })
+}
+
+fn chain_to(
+    kind: ResourceType,
+    name: &str,
+    end: &dyn Fn(ResourceType, &str) -> Result<SearchQuery, OperationOutcome>,
+) -> Result<Link, OperationOutcome> {
     let (head, inner) = name.split_once('.').unwrap_or((name, ""));
     let (plain, target) = head
         .split_once(':')
@@ -186,7 +237,7 @@ fn chain(
         Ok(Link {
             reverse: false,
             parameter,
-            queries: vec![SearchQuery::of_one(target, inner, value, depth)?],
+            queries: vec![end(target, inner)?],
             named: true,
         })
     };
@@ -213,7 +264,7 @@ fn chain(
     let known = targets
         .iter()
         .filter(|target| begins_known(**target, inner));
-    let queries = known.map(|target| SearchQuery::of_one(*target, inner, value, depth));
+    let queries = known.map(|target| end(*target, inner));
     let queries = queries.collect::<Result<Vec<_>, _>>()?;
     if queries.is_empty() {
         let names: Vec<String> = targets.iter().map(ToString::to_string).collect();

@@ -4,6 +4,7 @@ use serde_json::Value;
 use super::extract::{Found, leaves, of_name, text};
 use super::near::is_placed;
 use super::plan::Leaf;
+use super::words::{is_of_words, matches as words_of};
 use super::{
     Clause, Modifier, Operand, ParameterKind, Prefix, Quantity, UnitAsked, composite, normalise,
 };
@@ -15,6 +16,9 @@ pub(super) fn clause(clause: &Clause, resource: &Resource) -> bool {
     }
     match clause.kind {
         ParameterKind::Composite => return composite::matches(clause, resource),
+        ParameterKind::Special if is_of_words(&clause.parameter) => {
+            return words_of(clause, resource);
+        }
         ParameterKind::Special => return special(clause, resource),
         _ => {}
     }
@@ -32,8 +36,9 @@ pub(super) fn clause(clause: &Clause, resource: &Resource) -> bool {
         _ => {}
     }
     let mut hit = false;
+    let differs = clause.modifier == Some(Modifier::Differs);
     of_name(resource, &clause.parameter, &mut |found| {
-        hit = hit || any_operand(clause, &found);
+        hit = hit || any_operand(clause, &found) != differs;
     });
     hit != (clause.modifier == Some(Modifier::Not))
 }
@@ -73,8 +78,11 @@ pub(super) fn operand_matches(
                 .is_none_or(|system| system == *found_system)
                 && code.as_deref().is_none_or(|code| code == *found_code)
         }
+        (Operand::Codes(codes), Found::Token { system, code }) => codes.has(system, code),
         (Operand::String(wanted), Found::Text(text)) => match modifier {
             Some(Modifier::Exact) => wanted == text,
+            Some(Modifier::Equals | Modifier::Differs) => normalise(text) == *wanted,
+            Some(Modifier::EndsWith) => normalise(text).ends_with(wanted.as_str()),
             Some(Modifier::Contains) => normalise(text).contains(wanted.as_str()),
             _ => normalise(text).starts_with(wanted.as_str()),
         },
@@ -358,8 +366,10 @@ mod tests {
         for (parameter, words) in [
             ("code:of-type=a|b|c", "no identifiers"),
             ("identifier:of-type=a|b", "system|code|value"),
-            ("code:in=http://x/vs", "needs code systems"),
-            ("code:below=http://x|1", "needs code systems"),
+            ("code:in=x", "canonical URL of a ValueSet"),
+            ("code:in=Patient/x", "canonical URL of a ValueSet"),
+            ("code:below=1", "`system|code`"),
+            ("_id:in=http://x/vs", "known are"),
             ("_profile:above=urn:x", "is a URL"),
             ("date:text=x", "known are missing"),
         ] {

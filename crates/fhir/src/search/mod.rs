@@ -6,10 +6,12 @@
 //! unknown.
 
 mod about;
+mod codes;
 mod compartment;
 mod composite;
 mod condition;
 mod extract;
+mod filter;
 mod include;
 mod link;
 mod matching;
@@ -24,6 +26,7 @@ mod several;
 mod sort;
 mod text;
 mod unit;
+mod words;
 
 pub(crate) use number::number;
 pub(crate) use unit::Canonical;
@@ -33,6 +36,7 @@ use std::sync::Arc;
 use crate::facts;
 use crate::{Resource, ResourceType};
 
+pub use codes::{Codes, CodesOf, Content, Included, concepts, content, is_hierarchy};
 pub use compartment::Compartment;
 pub use condition::Condition;
 pub use include::{Include, can_refer, references};
@@ -46,6 +50,7 @@ pub use resources::Resources;
 pub use several::Scope;
 pub use sort::{SortKey, SortValue};
 pub use text::normalise;
+pub use words::Words;
 
 pub(crate) use extract::{is_of_patient_elsewhere, owner, patients};
 
@@ -111,6 +116,15 @@ pub struct Parameter {
 pub fn parameters(kind: ResourceType) -> &'static [Parameter] {
     &facts::search(kind).parameters
 }
+
+/// What else every search can be narrowed by, with the type that R4 gives it: an expression, a list, and
+/// words. They are no values of a resource, so nothing is sorted by them.
+pub const EXPRESSIONS: [(&str, ParameterKind); 4] = [
+    ("_content", ParameterKind::String),
+    ("_filter", ParameterKind::Special),
+    ("_list", ParameterKind::Special),
+    ("_text", ParameterKind::String),
+];
 
 /// The parameters that every type has.
 pub const COMMON: [Parameter; 5] = [
@@ -301,6 +315,13 @@ pub enum Operand {
     Composite(Vec<Clause>),
     /// Within a distance of a point.
     Near(Near),
+    /// Codes that a value set or a code system lists. Nothing matches before they are looked up, and
+    /// [`Operand::Codes`] takes its place.
+    CodesOf(CodesOf),
+    /// Any of these codes.
+    Codes(Arc<Codes>),
+    /// Words of a text.
+    Words(Words),
     /// `:missing=true|false`.
     Missing(bool),
     /// A reference to any of these, or (of `_id`) any of their ids. No text is parsed to it: it is what
@@ -327,6 +348,16 @@ pub enum Modifier {
     Contains,
     Missing,
     Not,
+    /// Of a token: its code is one of a value set.
+    In,
+    /// Of a token: it has no code of a value set.
+    NotIn,
+    /// Of a string, in a `_filter`: the whole of it.
+    Equals,
+    /// Of a string, in a `_filter`: it ends so.
+    EndsWith,
+    /// In a `_filter`: one of the values is another.
+    Differs,
     /// Of a token: what it is in words begins so.
     Text,
     /// Of an identifier: one of this type.

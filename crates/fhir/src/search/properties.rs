@@ -166,9 +166,17 @@ proptest! {
     }
 
     #[test]
-    fn no_query_makes_it_panic(name in "[a-z_:.-]{0,12}|birthdate|family|identifier|_id|link", value in "\\PC{0,24}") {
+    fn no_query_makes_it_panic(name in "[a-z_:.-]{0,12}|birthdate|family|identifier|_id|link|_text|_list", value in "\\PC{0,24}") {
         let patient = resource(json!({"resourceType": "Patient", "name": [{"family": "Berg"}], "birthDate": "1950"}));
         if let Ok(query) = SearchQuery::parse(ResourceType::Patient, &[(name, value)], false) {
+            let _ = query.matches(&patient);
+        }
+    }
+
+    #[test]
+    fn no_filter_makes_it_panic(filter in "((family|birthdate|link|x\\.y|not|and|or|\\(|\\)|eq|pr|\"|[ -~]) ?){0,12}|\\PC{0,24}") {
+        let patient = resource(json!({"resourceType": "Patient", "name": [{"family": "Berg"}], "birthDate": "1950"}));
+        if let Ok(query) = SearchQuery::parse(ResourceType::Patient, &[("_filter".to_owned(), filter)], false) {
             let _ = query.matches(&patient);
         }
     }

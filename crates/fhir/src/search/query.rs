@@ -1,8 +1,11 @@
 //! Queries: from the parameters of a request to clauses, and whether a resource matches them.
+use super::codes::CodesOf;
+use super::filter::FILTER;
 use super::near::Near;
 use super::number::Written;
 use super::plan::{Leaf, compiled};
 use super::unit::{Canonical, UCUM};
+use super::words::{self, is_of_words};
 use super::{
     COMMON, Clause, Modifier, Operand, OwnClause, Owns, ParameterKind, Prefix, Scope, SearchQuery,
     UnitAsked, normalise, parameters,
@@ -17,7 +20,7 @@ pub const COUNT_DEFAULT: usize = 50;
 pub const COUNT_MAX: usize = 1000;
 /// The most alternatives of one parameter and the most clauses of one query, which bound the work
 /// for one request.
-const OPERANDS_MAX: usize = 200;
+pub(super) const OPERANDS_MAX: usize = 200;
 const CLAUSES_MAX: usize = 50;
 
 pub(super) fn bad(code: IssueCode, name: &str, words: impl Into<String>) -> OperationOutcome {
@@ -63,7 +66,11 @@ impl SearchQuery {
                 continue;
             }
             if !query.control(name, value)? && !query.include(name, value)? {
-                let taken = if Self::is_link(name) {
+                let taken = if name == FILTER {
+                    query.filter(name, value)
+                } else if name == "_list" {
+                    Self::list(value).map(|link| query.links.push(link))
+                } else if Self::is_link(name) {
                     Self::link(kind, name, value, 0)
                         .map(|link| query.links.push(link))
                         .map_err(|outcome| all_about(name, outcome))
@@ -81,7 +88,8 @@ impl SearchQuery {
                     }
                     taken => taken?,
                 }
-                if query.clauses.len() + query.own.len() + query.links.len() > CLAUSES_MAX {
+                let others = query.own.len() + query.conditions.len();
+                if query.clauses.len() + query.links.len() + others > CLAUSES_MAX {
                     return Err(bad(
                         IssueCode::TooLong,
                         name,
@@ -180,6 +188,9 @@ pub(super) fn read(
     let (plain, modifier) = name
         .split_once(':')
         .map_or((name, None), |(name, rest)| (name, Some(rest)));
+    if is_of_words(plain) {
+        return words::clause(name, &split(value, ','));
+    }
     let (parameter, found) = find(kind, plain).ok_or_else(|| unknown(kind, name))?;
     clause(kind, name, parameter, found, modifier, value)
 }
@@ -212,7 +223,7 @@ fn is_unknown(outcome: &OperationOutcome) -> bool {
         .any(|issue| issue.diagnostics.starts_with(UNKNOWN))
 }
 
-fn unknown(kind: ResourceType, name: &str) -> OperationOutcome {
+pub(super) fn unknown(kind: ResourceType, name: &str) -> OperationOutcome {
     let names: Vec<&str> = COMMON
         .iter()
         .chain(parameters(kind))
@@ -231,6 +242,7 @@ pub(super) fn clause(
     value: &str,
 ) -> Result<Clause, OperationOutcome> {
     let mut target = None;
+    let mut coded = None;
     let modifier = match (modifier, parameter_kind) {
         (None, _) => None,
         (Some("missing"), _) if parameter != "_id" && parameter != "_lastUpdated" => {
@@ -254,12 +266,15 @@ pub(super) fn clause(
             target = ResourceType::parse(other);
             None
         }
-        (Some("in" | "not-in" | "above" | "below"), ParameterKind::Token) => {
-            let words = format!(
-                "has a modifier that needs code systems, which are not kept here, and is not supported; known are {}",
-                modifiers(parameter_kind).join(", ")
-            );
-            return Err(bad(IssueCode::NotSupported, name, words));
+        (Some(way @ ("in" | "not-in" | "above" | "below")), ParameterKind::Token)
+            if parameter != "_id" =>
+        {
+            coded = Some(way);
+            match way {
+                "in" => Some(Modifier::In),
+                "not-in" => Some(Modifier::NotIn),
+                _ => None,
+            }
         }
         (Some(_), kind) => {
             let more = match kind {
@@ -284,6 +299,10 @@ pub(super) fn clause(
                 "true" | "false" => operands.push(Operand::Missing(part == "true")),
                 _ => return Err(bad(IssueCode::Value, name, "is `true` or `false`")),
             }
+            continue;
+        }
+        if let Some(way) = coded {
+            operands.push(Operand::CodesOf(codes_of(name, way, &part)?));
             continue;
         }
         match parameter_kind {
@@ -363,7 +382,9 @@ pub(super) fn clause(
 #[must_use]
 pub fn modifiers(kind: ParameterKind) -> &'static [&'static str] {
     match kind {
-        ParameterKind::Token => &["not", "text", "of-type", "missing"],
+        ParameterKind::Token => &[
+            "not", "text", "in", "not-in", "above", "below", "of-type", "missing",
+        ],
         ParameterKind::String => &["exact", "contains", "missing"],
         ParameterKind::Reference => &["identifier", "missing"],
         ParameterKind::Uri => &["above", "below", "missing"],
@@ -383,6 +404,32 @@ fn has_identifiers(kind: ResourceType, parameter: &str) -> bool {
             let mut plans = parameter.plans.iter();
             plans.any(|plan| plan.leaves().contains(&Leaf::Identifier))
         })
+}
+
+/// What a token's code is of: a value set by its URL or as `ValueSet/id`, or `system|code`.
+fn codes_of(name: &str, way: &str, part: &str) -> Result<CodesOf, OperationOutcome> {
+    if matches!(way, "in" | "not-in") {
+        let url = unescape(part);
+        let is_own =
+            Reference::relative(&url).is_some_and(|(kind, _)| kind == ResourceType::ValueSet);
+        if !is_own && !url.contains(':') {
+            let words = "is the canonical URL of a ValueSet, or `ValueSet/id`";
+            return Err(bad(IssueCode::Value, name, words));
+        }
+        return Ok(CodesOf::ValueSet(url));
+    }
+    let sides: Vec<String> = split(part, '|').iter().map(|side| unescape(side)).collect();
+    match <[String; 2]>::try_from(sides) {
+        Ok([system, code]) if !system.is_empty() && !code.is_empty() => Ok(if way == "above" {
+            CodesOf::Above { system, code }
+        } else {
+            CodesOf::Below { system, code }
+        }),
+        _ => {
+            let words = "is `system|code`: what is above or below a code, its system says";
+            Err(bad(IssueCode::Value, name, words))
+        }
+    }
 }
 
 /// `system|code|value`

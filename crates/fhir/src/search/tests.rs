@@ -706,7 +706,7 @@ fn what_is_wrong_with_a_query_is_said() {
             "colour=red",
             "colour: is no search parameter of Patient; known are _id, _lastUpdated, _profile, _security, _tag, active",
         ),
-        (T::Patient, "_text=x", "_text: is no search parameter"),
+        (T::Patient, "_query=x", "_query: is no search parameter"),
         (
             T::Observation,
             "code-value-quantity=5",

@@ -50,6 +50,12 @@ fn modifier(modifier: Modifier) -> &'static str {
         Modifier::Identifier => "identifier",
         Modifier::Above => "above",
         Modifier::Below => "below",
+        Modifier::In => "in",
+        Modifier::NotIn => "not-in",
+        // As the operators of `_filter` are called.
+        Modifier::Equals => "eq",
+        Modifier::EndsWith => "ew",
+        Modifier::Differs => "ne",
     }
 }
 

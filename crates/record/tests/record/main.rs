@@ -7,10 +7,18 @@
 )]
 
 mod bundles;
+#[allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "what a server of a test's own can do more, and is waited for in real time"
+)]
+#[path = "../../../ledger/tests/postgres/cluster.rs"]
+mod cluster;
 mod composed;
 mod conditional;
 mod criteria;
 mod explain;
+mod expressions;
 mod guards;
 mod house;
 mod imports;
@@ -24,6 +32,7 @@ mod parts;
 mod past;
 mod patches;
 mod privacy;
+mod random;
 mod searches;
 mod validating;
 mod within;

@@ -317,6 +317,40 @@ async fn a_destroyed_record_is_gone_from_lists() {
 }
 
 #[tokio::test]
+async fn words_are_read_of_so_many_resources_only() {
+    let house = House::new().await;
+    let permit = house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
+        .await
+        .unwrap();
+    let most = crate::vault::TEXTS_MAX;
+    house
+        .put((0..most).map(|place| a_patient(&format!("p{place}"), "Berg")))
+        .await;
+    let ask = async |parameters: &[(&str, &str)]| {
+        let asked = query(ResourceType::Patient, parameters);
+        house.vault().search(&permit, &asked, None).await
+    };
+    assert!(
+        ask(&[("_content", "nobody")])
+            .await
+            .unwrap()
+            .rows
+            .is_empty()
+    );
+    house.put([a_patient("more", "Berg")]).await;
+    for name in ["_content", "_text"] {
+        let refused = ask(&[(name, "nobody")]).await;
+        assert!(
+            matches!(&refused, Err(TrustError::TooCostly(words)) if words.contains("read the words")),
+            "{refused:?}"
+        );
+    }
+    let narrowed = ask(&[("_content", "berg"), ("_id", "p1,more")]).await;
+    assert_eq!(narrowed.unwrap().rows.len(), 2);
+}
+
+#[tokio::test]
 async fn errors_hold_no_patient_details() {
     let house = House::new().await;
     let canary = |id: &str| {

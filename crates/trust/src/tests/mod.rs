@@ -175,7 +175,9 @@ pub(crate) fn query(kind: ResourceType, parameters: &[(&str, &str)]) -> SearchQu
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    SearchQuery::parse(kind, &parameters, false).unwrap()
+    let mut query = SearchQuery::parse(kind, &parameters, false).unwrap();
+    query.at(i64::try_from(NOW_MS).unwrap());
+    query
 }
 
 pub(crate) fn a_patient(id: &str, family: &str) -> Value {

@@ -72,6 +72,10 @@ fn name(variant: u8) -> &'static str {
     NAMES[usize::from(variant) % NAMES.len()]
 }
 
+fn quantity(value: u8, unit: &str) -> Value {
+    json!({"value": value, "system": "http://unitsofmeasure.org", "code": unit})
+}
+
 fn coding(variant: u8) -> Value {
     let code = CODES[usize::from(variant) % CODES.len()];
     match variant % 3 {
@@ -111,6 +115,13 @@ fn resource(write: &Write) -> Value {
             });
             if variant % 5 != 0 {
                 value["effectiveDateTime"] = date(*variant).into();
+            }
+            if variant % 3 != 0 {
+                value["valueQuantity"] = quantity(*variant, "kg");
+            }
+            if variant % 4 != 0 {
+                let component = |variant: u8| json!({"code": coding(variant), "valueQuantity": quantity(variant % 5, "g")});
+                value["component"] = json!([component(*variant), component(variant + 1)]);
             }
             value
         }
@@ -194,7 +205,9 @@ pub(super) fn writes() -> impl Strategy<Value = Vec<Write>> {
 }
 
 fn dates() -> impl Strategy<Value = String> {
-    let prefix = proptest::sample::select(vec!["", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb"]);
+    let prefix = proptest::sample::select(vec![
+        "", "eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap",
+    ]);
     (prefix, proptest::sample::select(DATES.to_vec()))
         .prop_map(|(prefix, date)| format!("{prefix}{date}"))
 }
@@ -290,6 +303,17 @@ pub(super) fn clause(kind: ResourceType) -> BoxedStrategy<(&'static str, String)
                 "_profile:below",
                 one_of(&["http://acme.org/fhir", "http://acme.org/fhir/p/1/"]),
             ),
+            on(
+                "_filter",
+                one_of(&[
+                    "family eq \"van der berg\" or name sw oe",
+                    "name co er and not(birthdate gt 1960)",
+                    "birthdate po 1950-02 or identifier eq urn:mrn|m1",
+                    "name ew berg and gender eq female and _lastUpdated ge 2026",
+                    "given ne b or _profile sb http://acme.org/fhir/p/1",
+                ]),
+            ),
+            on("_content", one_of(&["berg", "van der", "m1,m2", "nothing"])),
         ],
         ResourceType::Observation => vec![
             on("code", codes()),
@@ -302,6 +326,34 @@ pub(super) fn clause(kind: ResourceType) -> BoxedStrategy<(&'static str, String)
             on("status:not", statuses()),
             on("patient", whose()),
             on("subject", whose()),
+            on(
+                "code-value-quantity",
+                one_of(&[
+                    "29463-7$gt20",
+                    "http://loinc.org|29463-7$lt20",
+                    "y$ap20||kg,8480-6$12",
+                ]),
+            ),
+            on(
+                "component-code-value-quantity",
+                one_of(&["29463-7$gt2", "8480-6$lt3,29463-7$1", "A\\|B$ge0"]),
+            ),
+            on(
+                "combo-code-value-quantity",
+                one_of(&["29463-7$gt2", "8480-6$12000||g", "y$le20"]),
+            ),
+            on("combo-code-value-quantity:missing", truth()),
+            on(
+                "_filter",
+                one_of(&[
+                    "code eq 29463-7 and (status eq final or date lt 2026)",
+                    "not(code eq y) and patient re Patient/p1",
+                    "code eq y or code eq 8480-6 or date ap 2026-06",
+                    "(patient eq p0 or patient eq p2) and status ne final",
+                    "code pr true and value-quantity gt 15",
+                    "date po 2026-06-01 or subject eq Patient/p0",
+                ]),
+            ),
         ],
         ResourceType::Condition => vec![
             on("code", codes()),
@@ -521,7 +573,8 @@ async fn check(
     if ask.total {
         parameters.push(("_total".to_owned(), "accurate".to_owned()));
     }
-    let query = SearchQuery::parse(ask.kind, &parameters, false).unwrap();
+    let mut query = SearchQuery::parse(ask.kind, &parameters, false).unwrap();
+    query.at(i64::try_from(NOW_MS).unwrap());
     let permit = permit_of(house, tenant, ask.who, ask.only).await;
     let vault = house.vault();
     if !permit.allows(Action::Search, ask.kind) {

@@ -59,14 +59,14 @@ impl Vault {
             opened: 0,
             newest: Number(0),
         };
-        let query = if query.links.is_empty() {
-            Cow::Borrowed(query)
-        } else {
-            Cow::Owned(self.resolve(&mut course, query, hidden).await?)
+        let coded = self.coded(view, permit, query).await?;
+        let query = match coded.query {
+            query if query.links.is_empty() => query,
+            query => Cow::Owned(self.resolve(&mut course, &query, hidden).await?),
         };
         Ok(Asked {
             query,
-            newest: course.newest,
+            newest: course.newest.max(coded.newest),
         })
     }
 
@@ -86,14 +86,18 @@ impl Vault {
             newest: Number(0),
         };
         let mut all = Vec::with_capacity(queries.len());
+        let mut newest = Number(0);
         for query in queries {
-            all.push(if query.links.is_empty() {
-                query.clone()
+            let coded = self.coded(view, permit, query).await?;
+            newest = newest.max(coded.newest);
+            all.push(if coded.query.links.is_empty() {
+                coded.query.into_owned()
             } else {
+                let query = &coded.query;
                 self.resolve(&mut course, query, Some(&mut *hidden)).await?
             });
         }
-        Ok((all, course.newest))
+        Ok((all, course.newest.max(newest)))
     }
 
     /// The same, links in links first.

@@ -3,6 +3,7 @@
 //! `search.rs` finds, `commit.rs` writes, `internal.rs` keeps Cairn's own documents; here is reading
 //! and what they share: opening a row, the row rule, and consent.
 
+mod codes;
 mod commit;
 mod compartment;
 mod explain;
@@ -38,6 +39,8 @@ pub use model::{
 pub use own::{IndexStep, Indexing, OWNS_MAX};
 pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
+#[cfg(test)]
+pub(crate) use search::TEXTS_MAX;
 pub use sorted::SortedAt;
 
 /// The gate. Cheap to clone.

@@ -17,6 +17,8 @@ use crate::{Permit, TrustError, tokens};
 /// The most hits that one search checks. Checking opens bodies (about 20 µs each), so that this is
 /// two seconds of work; a query that needs more has to be narrowed.
 pub(super) const CANDIDATES_MAX: usize = 100_000;
+/// The same where whole texts are read, which takes some ten times as long.
+pub(crate) const TEXTS_MAX: usize = if cfg!(test) { 64 } else { 10_000 };
 /// Hits asked for at a time.
 const HITS_MIN: usize = 64;
 const HITS_MAX: usize = 1024;
@@ -139,6 +141,17 @@ impl Vault {
                 "what is about a date (ap) can't be asked for here".to_owned(),
             ));
         }
+        if queries.iter().any(SearchQuery::needs_codes) {
+            return Err(TrustError::Invalid(
+                "codes of value sets and code systems can't be asked for here".to_owned(),
+            ));
+        }
+        let reads_texts = queries.iter().any(SearchQuery::reads_texts);
+        let most = if reads_texts {
+            TEXTS_MAX
+        } else {
+            CANDIDATES_MAX
+        };
         let tenant = permit.tenant();
         let plan = self.plan_all(permit, queries);
         let mut page = SearchPage {
@@ -183,9 +196,14 @@ impl Vault {
             let mut ahead = Ahead::default();
             for (position, hit) in hits.iter().enumerate() {
                 page.candidates += 1;
-                if page.candidates > CANDIDATES_MAX {
+                if page.candidates > most {
+                    let what = if most == TEXTS_MAX {
+                        "read the words of"
+                    } else {
+                        "look at"
+                    };
                     return Err(TrustError::TooCostly(format!(
-                        "the search would have to look at more than {CANDIDATES_MAX} resources; narrow it"
+                        "the search would have to {what} more than {most} resources; narrow it"
                     )));
                 }
                 if page.candidates.is_multiple_of(HITS_A_TURN) {
