@@ -379,12 +379,14 @@ impl Server {
     }
 }
 
-/// Takes away sign-in records that are over, at the start and then each hour.
+/// Takes away sign-in records and requests' keys that are over, at the start and then each hour.
 async fn sweep(trust: trust::Trust, tenant: TenantId, mut stopped: watch::Receiver<bool>) {
     loop {
         match trust.identity().sweep(tenant).await {
             Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "sign-in records that were over removed"),
+            Ok(removed) => {
+                tracing::info!(removed, "sign-in records and keys that were over removed");
+            }
             Err(error) => tracing::error!(%error, "sign-in records could not be swept"),
         }
         tokio::select! {

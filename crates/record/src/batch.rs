@@ -118,6 +118,13 @@ impl Record {
                 Err(error) => answers[index] = Some((false, Err(error))),
             }
         }
+        // A key of another batch is told at once, and not entry by entry.
+        let writes = phases[..PHASES - 1].iter().flatten();
+        for step in writes.take_while(|_| caller.once.is_some()) {
+            if self.before(&part_of(caller, step)).await?.is_some() {
+                break;
+            }
+        }
         let room = Room::new();
         for phase in phases {
             let gets = matches!(phase.first().map(|step| &step.ask), Some(Ask::Get(_)));
@@ -149,12 +156,14 @@ impl Record {
         })
     }
 
+    /// Carries an entry out. Each has a key of its own, of the request's and its place.
     async fn one(
         &self,
         caller: &Caller,
         step: Step,
         room: &Room,
     ) -> (usize, bool, Result<Answer, RecordError>) {
+        let caller = &part_of(caller, &step);
         let Step {
             index,
             ask,
@@ -163,52 +172,64 @@ impl Record {
         } = step;
         let is_get = matches!(ask, Ask::Get(_));
         let missing = || RecordError::new(400, IssueCode::Required, "the resource is missing");
-        let answer = match ask {
-            Ask::Delete {
-                kind,
-                aim,
-                if_match,
-            } => match aim {
-                Aim::Id(id) => self.delete_checked(caller, kind, &id, &if_match).await,
-                Aim::Criteria(criteria) => {
-                    self.delete_by_criteria(caller, &criteria, &if_match).await
-                }
-            },
-            Ask::Create { kind, criteria } => match resource {
-                Some(resource) => {
-                    self.create_parsed(caller, kind, resource, criteria.map(|criteria| *criteria))
+        let answer = async {
+            match ask {
+                Ask::Delete {
+                    kind,
+                    aim,
+                    if_match,
+                } => match aim {
+                    Aim::Id(id) => self.delete_checked(caller, kind, &id, &if_match).await,
+                    Aim::Criteria(criteria) => {
+                        self.delete_by_criteria(caller, &criteria, &if_match).await
+                    }
+                },
+                Ask::Create { kind, criteria } => match resource {
+                    Some(resource) => {
+                        self.create_parsed(
+                            caller,
+                            kind,
+                            resource,
+                            criteria.map(|criteria| *criteria),
+                        )
                         .await
-                }
-                None => Err(missing()),
-            },
-            Ask::Update {
-                kind,
-                aim,
-                if_match,
-            } => match (resource, aim) {
-                (Some(resource), Aim::Id(id)) => {
-                    self.update_parsed(caller, kind, &id, &if_match, resource)
-                        .await
-                }
-                (Some(resource), Aim::Criteria(criteria)) => {
-                    self.update_by_criteria(caller, &criteria, &if_match, resource)
-                        .await
-                }
-                (None, _) => Err(missing()),
-            },
-            Ask::Patch {
-                kind,
-                aim,
-                if_match,
-                patch,
-            } => match patch {
-                Some(patch) => {
-                    self.patch_parsed(caller, kind, &aim, &if_match, &patch)
-                        .await
-                }
-                None => Err(missing()),
-            },
-            Ask::Get(look) => self.look(caller, look, room).await,
+                    }
+                    None => Err(missing()),
+                },
+                Ask::Update {
+                    kind,
+                    aim,
+                    if_match,
+                } => match (resource, aim) {
+                    (Some(resource), Aim::Id(id)) => {
+                        self.update_parsed(caller, kind, &id, &if_match, resource)
+                            .await
+                    }
+                    (Some(resource), Aim::Criteria(criteria)) => {
+                        self.update_by_criteria(caller, &criteria, &if_match, resource)
+                            .await
+                    }
+                    (None, _) => Err(missing()),
+                },
+                Ask::Patch {
+                    kind,
+                    aim,
+                    if_match,
+                    patch,
+                } => match patch {
+                    Some(patch) => {
+                        self.patch_parsed(caller, kind, &aim, &if_match, &patch)
+                            .await
+                    }
+                    None => Err(missing()),
+                },
+                Ask::Get(look) => self.look(caller, look, room).await,
+            }
+        };
+        let answer = if is_get {
+            answer.await
+        } else {
+            self.once(caller, answer).await
         };
         let answer = answer.map(|answer| if is_get { answer } else { room.fit(answer) });
         let part = if is_get { "request" } else { "resource" };
@@ -277,6 +298,14 @@ impl Record {
         // What comes after it is not looked for in vain.
         room.0.store(0, Ordering::Relaxed);
         Err(full())
+    }
+}
+
+/// The caller of an entry of a batch.
+fn part_of(caller: &Caller, step: &Step) -> Caller {
+    Caller {
+        once: (caller.once.as_ref()).map(|once| once.part(step.index)),
+        ..caller.clone()
     }
 }
 

@@ -149,7 +149,8 @@ impl Record {
                     "A resource has at most {RESOURCE_BYTES_MAX} bytes, a batch or transaction at most {BUNDLE_BYTES_MAX} bytes and \
                      {BUNDLE_ENTRIES_MAX} entries; GETs in it are answered with up to {ANSWER_BYTES_MAX} bytes in all. A page of a \
                      search or history ends early where resources are large. An update, patch or delete may use If-Match, If-None-Match or If-Unmodified-Since; \
-                     without them the last one wins. A history shows each version as the PUT or DELETE that would make it. \
+                     without them the last one wins. \
+                     A request that writes and carries an Idempotency-Key is carried out once within a day. A history shows each version as the PUT or DELETE that would make it. \
                      Histories take _count, _since and _at; those of a type and of everything show no AuditEvent, and a page of them may be \
                      short, or empty, and have a next one. \
                      A conditional delete deletes all that match, at most {CONDITIONAL_DELETES_MAX}. \

@@ -14,6 +14,7 @@ use trust::{Action, Change, Permit, Sought, Unit, Vault, Versioned};
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::{conflict, information, is_conflict};
 use crate::interact::not_found;
+use crate::once::kept_of;
 use crate::write::{
     IfMatch, check_owner, check_type, check_unconditional, check_writable, deleted_answer,
     parse_body, pause, tidy, wrap,
@@ -287,6 +288,7 @@ impl Record {
                 return Ok(deleted_answer(caller, None));
             }
             let unit = Unit {
+                kept: (caller.once.as_ref()).and_then(|_| kept_of(&changes, false)),
                 changes,
                 ..Unit::default()
             };

@@ -52,6 +52,11 @@ impl RecordError {
             TrustError::Ledger(LedgerError::Conflict | LedgerError::CursorMoved { .. }) => {
                 conflict()
             }
+            TrustError::Repeated => Self::new(
+                409,
+                IssueCode::Conflict,
+                "a request with the same Idempotency-Key is being carried out; try again",
+            ),
             // What the store does not take is too much of something; the words say of what.
             TrustError::Ledger(LedgerError::Invalid(words)) => {
                 Self::new(422, IssueCode::TooLong, words)

@@ -7,6 +7,7 @@ use trust::{Action, Change, Permit, Unit, Vault, Versioned};
 
 use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
 use crate::error::{conflict, is_conflict};
+use crate::once::kept_of;
 use crate::write::{
     IfMatch, check_id, check_kept, check_owner, check_same_id, check_type, check_unconditional,
     check_writable, deleted_answer, existing_answer, expected_over, mint, parse_body, patient_of,
@@ -406,17 +407,13 @@ impl Record {
                 expected: Expected::Version(row.version),
                 owner,
             };
-            match self
-                .vault()
-                .commit(
-                    &permit,
-                    Unit {
-                        changes: vec![change],
-                        ..Unit::default()
-                    },
-                )
-                .await
-            {
+            let changes = vec![change];
+            let unit = Unit {
+                kept: (caller.once.as_ref()).and_then(|_| kept_of(&changes, false)),
+                changes,
+                ..Unit::default()
+            };
+            match self.vault().commit(&permit, unit).await {
                 Ok(receipt) => return Ok(deleted_answer(caller, receipt.changes.first().copied())),
                 Err(error) if is_conflict(&error) => pause(attempt).await,
                 Err(error) => return Err(wrap(caller)(error)),

@@ -15,6 +15,7 @@ mod error;
 mod history;
 pub mod import;
 mod interact;
+mod once;
 mod operations;
 mod part;
 mod past;
@@ -30,7 +31,7 @@ mod validation;
 mod write;
 
 use fhir::ResourceType;
-use trust::{Action, Agent, Freshness, Permit, Purpose, Target, Trust, Vault};
+use trust::{Action, Agent, Freshness, Once, Permit, Purpose, Target, Trust, Vault};
 
 pub use error::RecordError;
 pub use operations::{MetaChange, parameters_of};
@@ -86,6 +87,8 @@ pub struct Caller {
     /// `Prefer: return=minimal|representation|OperationOutcome`. Where a client of a batch or
     /// transaction says nothing, `Minimal` keeps the answer small.
     pub prefer_return: PreferReturn,
+    /// The key of a request that is to be carried out once (`Idempotency-Key`).
+    pub once: Option<Once>,
 }
 
 /// What an update depends on, as its headers say it.
@@ -165,7 +168,11 @@ impl Record {
             )
             .await;
         decided
-            .map(|permit| permit.with(caller.freshness.clone()))
+            .map(|permit| {
+                permit
+                    .with(caller.freshness.clone())
+                    .once(caller.once.clone())
+            })
             .map_err(|error| RecordError::from_trust(error, &caller.request_id))
     }
 }

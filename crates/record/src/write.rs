@@ -7,6 +7,7 @@ use serde_json::Value;
 use trust::{Change, Permit, TrustError, Unit, Vault, Versioned};
 
 use crate::error::{conflict, information, is_conflict, not_supported};
+use crate::once::kept_of;
 use crate::validation::with_warnings;
 use crate::{
     Answer, Caller, Preconditions, PreferReturn, Record, RecordError, is_kept, is_writable, refs,
@@ -441,11 +442,13 @@ impl Record {
         expected: Expected,
         created: bool,
     ) -> Result<ControlFlow<Answer, Resource>, RecordError> {
+        let changes = vec![Change::Put {
+            resource: resource.clone(),
+            expected,
+        }];
         let unit = Unit {
-            changes: vec![Change::Put {
-                resource: resource.clone(),
-                expected,
-            }],
+            kept: (caller.once.as_ref()).and_then(|_| kept_of(&changes, created)),
+            changes,
             ..Unit::default()
         };
         match self.vault().commit(permit, unit).await {

@@ -209,6 +209,11 @@ impl Auditor {
         }
     }
 
+    /// What the wall clock shows, milliseconds since the epoch.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.wall_clock.now_ms()
+    }
+
     /// Records an event by itself; returns when it is durable.
     pub(crate) async fn commit(&self, record: &Record<'_>) -> Result<Receipt, LedgerError> {
         let mut commit = Commit::new(record.agent.tenant);

@@ -40,6 +40,9 @@ pub enum TrustError {
     /// What was asked for can't be answered from what is stored; which part of it, and why.
     #[error("{0}")]
     Unanswerable(fhir::OperationOutcome),
+    /// A request with the same key was carried out in between.
+    #[error("a request with the same key was carried out in between")]
+    Repeated,
     /// A request of identity that can't be done (e.g. account exists), in words.
     #[error("{0}")]
     Invalid(String),

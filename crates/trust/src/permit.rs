@@ -206,6 +206,8 @@ pub struct Permit {
     /// The patients that an audit record of this request names already.
     pub(crate) named: Arc<Mutex<BTreeSet<String>>>,
     pub(crate) freshness: Freshness,
+    /// The key of a request that is to be carried out once.
+    pub(crate) once: Option<crate::Once>,
 }
 
 impl Permit {
@@ -280,6 +282,12 @@ impl Permit {
     #[must_use]
     pub fn with(mut self, freshness: Freshness) -> Self {
         self.freshness = freshness;
+        self
+    }
+    /// The same permit for a request that is to be carried out once, if it has a key.
+    #[must_use]
+    pub fn once(mut self, once: Option<crate::Once>) -> Self {
+        self.once = once;
         self
     }
     /// Notes the patients that an audit record names.

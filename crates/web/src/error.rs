@@ -46,7 +46,8 @@ impl From<trust::TrustError> for PageError {
     fn from(error: trust::TrustError) -> Self {
         match error {
             trust::TrustError::Refused(refusal) => Self::Refused(refusal.reason),
-            trust::TrustError::Ledger(ledger::LedgerError::Conflict) => Self::Conflict,
+            trust::TrustError::Ledger(ledger::LedgerError::Conflict)
+            | trust::TrustError::Repeated => Self::Conflict,
             trust::TrustError::Ledger(ledger::LedgerError::KeyDestroyed) => Self::Erased,
             trust::TrustError::SignIn => Self::SignedOut(None),
             trust::TrustError::LockedOut { wait_s } => Self::LockedOut(wait_s),

@@ -66,6 +66,7 @@ impl Actors {
             lenient: false,
             freshness: trust::Freshness::default(),
             prefer_return: PreferReturn::Minimal,
+            once: None,
         }
     }
 

@@ -126,7 +126,10 @@ pub(super) fn refuse(error: &TrustError) -> Response {
             Json(json!({ "error": outcome.summary() })),
         )
             .into_response(),
-        TrustError::Ledger(_) | TrustError::Damaged(_) | TrustError::Policy(_) => {
+        TrustError::Ledger(_)
+        | TrustError::Damaged(_)
+        | TrustError::Policy(_)
+        | TrustError::Repeated => {
             tracing::error!(%error, "a caller could not be admitted");
             internal()
         }

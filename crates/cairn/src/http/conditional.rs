@@ -20,22 +20,21 @@ pub(super) async fn write(
     let answer = match asked.parts.method {
         Method::PUT => {
             let body = asked.json()?;
-            record
-                .conditional_update(caller, kind, &criteria, asked.preconditions()?, &body)
-                .await?
+            let preconditions = asked.preconditions()?;
+            let work = record.conditional_update(caller, kind, &criteria, preconditions, &body);
+            record.once(caller, work).await?
         }
         Method::PATCH => {
             let (form, body) = patch::form(&asked)?;
             let preconditions = asked.preconditions()?;
-            record
-                .conditional_patch(caller, kind, &criteria, preconditions, form, &body)
-                .await?
+            let work =
+                record.conditional_patch(caller, kind, &criteria, preconditions, form, &body);
+            record.once(caller, work).await?
         }
         _ => {
             let preconditions = asked.preconditions_of_delete()?;
-            record
-                .conditional_delete(caller, kind, &criteria, preconditions)
-                .await?
+            let work = record.conditional_delete(caller, kind, &criteria, preconditions);
+            record.once(caller, work).await?
         }
     };
     Ok(asked.respond(answer))

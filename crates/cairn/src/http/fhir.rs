@@ -189,7 +189,7 @@ impl Asked {
                 other => Refused::Inside(other),
             })?;
         let (lenient, prefer_return) = preferences(&parts.headers);
-        let caller = Caller {
+        let mut caller = Caller {
             agent,
             purpose: purpose(&parts.headers)?,
             request_id: parts
@@ -202,8 +202,10 @@ impl Asked {
                 .cloned()
                 .unwrap_or_default(),
             prefer_return,
+            once: None,
         };
         let body = read_body(body, doors).await?;
+        caller.once = super::once::of(&parts, &body)?;
         Ok(Self {
             caller,
             parts,
@@ -563,12 +565,14 @@ async fn kind(
         asked.no_preconditions()?;
         match asked.if_none_exist()? {
             Some(criteria) => {
-                doors
-                    .record
-                    .conditional_create(caller, path.kind, criteria, body)
-                    .await?
+                let record = &doors.record;
+                let work = record.conditional_create(caller, path.kind, criteria, body);
+                record.once(caller, work).await?
             }
-            None => doors.record.create(caller, path.kind, body).await?,
+            None => {
+                let work = doors.record.create(caller, path.kind, body);
+                doors.record.once(caller, work).await?
+            }
         }
     } else {
         doors
@@ -602,25 +606,14 @@ async fn instance(
     let (record, caller) = (&doors.record, &asked.caller);
     let answer = match asked.parts.method {
         Method::PUT => {
-            record
-                .update_if(
-                    caller,
-                    path.kind,
-                    path.id(),
-                    asked.preconditions()?,
-                    &asked.json()?,
-                )
-                .await?
+            let (preconditions, body) = (asked.preconditions()?, asked.json()?);
+            let work = record.update_if(caller, path.kind, path.id(), preconditions, &body);
+            record.once(caller, work).await?
         }
         Method::DELETE => {
-            record
-                .delete_if(
-                    caller,
-                    path.kind,
-                    path.id(),
-                    asked.preconditions_of_delete()?,
-                )
-                .await?
+            let preconditions = asked.preconditions_of_delete()?;
+            let work = record.delete_if(caller, path.kind, path.id(), preconditions);
+            record.once(caller, work).await?
         }
         _ => {
             let parameters = asked.parameters()?;

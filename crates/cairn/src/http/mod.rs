@@ -7,6 +7,7 @@ mod fhir;
 mod format;
 mod layers;
 mod log;
+mod once;
 mod operate;
 mod operations;
 mod past;

@@ -18,17 +18,9 @@ pub(super) async fn instance(
     let (asked, path) = Asked::at(&doors, path, request).await?;
     let (form, body) = form(&asked)?;
     let preconditions = asked.preconditions()?;
-    let answer = doors
-        .record
-        .patch(
-            &asked.caller,
-            path.kind,
-            path.id(),
-            preconditions,
-            form,
-            &body,
-        )
-        .await?;
+    let (record, caller) = (&doors.record, &asked.caller);
+    let work = record.patch(caller, path.kind, path.id(), preconditions, form, &body);
+    let answer = record.once(caller, work).await?;
     Ok(asked.respond(answer))
 }
 

@@ -245,6 +245,7 @@ async fn page(house: &House) -> String {
     let types = rest["resource"].as_array().expect("types");
     let mut out = String::from(INTRODUCTION);
     interactions(rest, types, &mut out);
+    retries(house, &mut out).await;
     operations(rest, types, &mut out);
     searches(house, &mut out).await;
     parameters(house, types, &mut out).await;
@@ -301,6 +302,21 @@ fn interactions(rest: &Value, types: &[Value], out: &mut String) {
         };
         writeln!(out, "| {words} | {here} |").expect("text");
     }
+}
+
+/// Whether a request that comes again under its key is carried out once.
+async fn retries(house: &House, out: &mut String) {
+    let mut places = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let body = serde_json::json!({"resourceType": "Patient", "active": true});
+        let request = house.sent(Method::POST, "/fhir/r4/Patient", &body);
+        let answer = request.header("idempotency-key", "retries").send().await;
+        let answer = answer.expect("an answer");
+        places.insert(crate::house::header(&answer, "location").to_owned());
+    }
+    let here = mark(places.len() == 1);
+    let words = "a create, update, patch, delete, batch or transaction that comes again (`Idempotency-Key`) is answered as before";
+    writeln!(out, "| {words} | {here} |").expect("text");
 }
 
 fn operations(rest: &Value, types: &[Value], out: &mut String) {

@@ -13,6 +13,7 @@ mod house;
 mod journeys;
 mod keep;
 mod moto;
+mod once;
 mod operate;
 mod operations;
 mod past;

@@ -16,4 +16,5 @@ mod crash;
 mod indexing;
 mod journey;
 mod nodes;
+mod once;
 mod peers;

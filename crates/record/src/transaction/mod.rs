@@ -15,6 +15,7 @@ use trust::{Action, Change, Permit, TrustError, Unit, Vault, Versioned};
 use crate::batch::Room;
 use crate::conditional::{Aim, deleted_all_answer, deletion};
 use crate::error::{conflict, in_entry, is_conflict};
+use crate::once::{Kept, Was, kept};
 use crate::render::BundleWriter;
 use crate::step::{Ask, Look, Step};
 use crate::validation::with_warnings;
@@ -122,14 +123,27 @@ impl Record {
             Ok::<_, RecordError>(fine)
         })
         .await??;
+        if let Some(kept) = self.before(caller).await? {
+            return self.transaction_again(caller, &steps, &kept).await;
+        }
+        let mut refused = conflict();
         for attempt in 0..ATTEMPTS_MAX {
             match self.attempt(caller, &permit, &steps).await {
                 Ok(answer) => return Ok(answer),
                 Err(Stop::Again) => pause(attempt).await,
-                Err(Stop::Error(error)) => return Err(error),
+                Err(Stop::Error(error)) => {
+                    refused = error;
+                    break;
+                }
             }
         }
-        Err(conflict())
+        // Its like may have been faster.
+        if refused.status == 409
+            && let Some(kept) = self.before(caller).await?
+        {
+            return self.transaction_again(caller, &steps, &kept).await;
+        }
+        Err(refused)
     }
 
     async fn attempt(
@@ -214,17 +228,25 @@ impl Record {
         }
         let mut written = Vec::new();
         if !changes.is_empty() {
-            match self
-                .vault()
-                .commit(
-                    permit,
-                    Unit {
-                        changes,
-                        ..Unit::default()
-                    },
-                )
-                .await
-            {
+            let mut entries: Kept = Vec::new();
+            for place in 0..steps.len() * usize::from(caller.once.is_some()) {
+                let created = made[place].as_ref().is_some_and(|made| made.created);
+                let own = changes.get(places[place].clone()).unwrap_or_default();
+                entries.push(match &writes[place] {
+                    Some(Write::Existing(row)) => vec![Was::found(row)],
+                    Some(Write::SameAs(first)) => {
+                        let first = entries.get(*first).map_or(&[][..], Vec::as_slice);
+                        first.iter().map(Was::same).collect()
+                    }
+                    _ => own.iter().map(|one| Was::change(one, created)).collect(),
+                });
+            }
+            let unit = Unit {
+                kept: (caller.once.as_ref()).and_then(|_| kept(&entries)),
+                changes,
+                ..Unit::default()
+            };
+            match self.vault().commit(permit, unit).await {
                 Ok(receipt) => written = receipt.changes,
                 Err(error) if is_conflict(&error) => return Err(Stop::Again),
                 Err(error) => return Err(wrap(caller)(error).into()),

@@ -126,6 +126,7 @@ pub fn caller(role: Role, purpose: Purpose) -> Caller {
         lenient: false,
         freshness: trust::Freshness::default(),
         prefer_return: PreferReturn::Representation,
+        once: None,
     }
 }
 

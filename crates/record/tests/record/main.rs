@@ -26,6 +26,7 @@ mod interactions;
 mod limits;
 mod linked;
 mod mangled;
+mod once;
 mod operations;
 mod own_parameters;
 mod parts;

@@ -3,7 +3,7 @@
 //! the same can't be.
 use ledger::{
     AuditDraft, Commit, Draft, Expected, Hit, Kind, Ledger, LedgerError, Owner, Query, Stored,
-    TenantId,
+    TenantId, Token,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -211,7 +211,7 @@ pub(super) fn draft<T: Serialize>(
         .map(|(name, value)| ledger.token(tenant, kind, name, value))
         .collect();
     if let Some(ends_ms) = ends_ms {
-        tokens.extend(ledger.range_tokens(tenant, kind, ENDS, day(ends_ms)));
+        tokens.extend(end_tokens(ledger, tenant, kind, ends_ms));
     }
     Ok(Draft {
         kind,
@@ -222,6 +222,16 @@ pub(super) fn draft<T: Serialize>(
         deleted: false,
         tokens,
     })
+}
+
+/// What a sweep finds a document by that ends at a time.
+pub(crate) fn end_tokens(
+    ledger: &Ledger,
+    tenant: TenantId,
+    kind: Kind,
+    ends_ms: u64,
+) -> Vec<Token> {
+    ledger.range_tokens(tenant, kind, ENDS, day(ends_ms))
 }
 
 fn day(ms: u64) -> i64 {

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use ledger::{Clock, Draft, Expected, Ledger, LedgerError, Query, TenantId};
 use tokio::sync::{Mutex, Semaphore};
 
+pub(crate) use self::documents::end_tokens;
+
 use self::clients::Clients;
 use self::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, LinkDocument, commit, draft, get,

@@ -1,4 +1,5 @@
-//! Taking away what is over: sessions, sign-ins that were not finished, links, counts of failures.
+//! Taking away what is over: sessions, sign-ins that were not finished, links, counts of failures, keys of
+//! requests that were to be carried out once.
 //!
 //! Each carries the day of its end as a search token, so that a sweep reads only what it removes. It
 //! removes what ended before today (UTC). The ledger keeps versions, so the rows stay on disk; what
@@ -11,6 +12,7 @@ use super::documents::{
     AttemptsDocument, Kept, LinkDocument, OF_PATIENTS, SessionDocument, deletion, ended, find,
 };
 use crate::audit::{Event, Record};
+use crate::vault::OnceDocument;
 use crate::{Agent, TrustError, kinds};
 
 /// Documents that one commit removes.
@@ -46,7 +48,12 @@ impl Identity {
                 of.ends_ms() <= now_ms
             })
             .await?;
-        Ok(sessions + links + attempts)
+        let keys = self
+            .sweep_kind(tenant, kinds::ONCE, |key: &OnceDocument| {
+                key.ends_ms <= now_ms
+            })
+            .await?;
+        Ok(sessions + links + attempts + keys)
     }
 
     async fn sweep_kind<T: DeserializeOwned>(
@@ -72,7 +79,12 @@ impl Identity {
                 return Ok(removed);
             }
             let count = gone.len();
-            let note = format!("{count} sign-in records that were over removed");
+            let what = if kind == kinds::ONCE {
+                "keys of requests"
+            } else {
+                "sign-in records"
+            };
+            let note = format!("{count} {what} that were over removed");
             let mut record = Record::new(&agent, Event::SWEPT);
             record.note = Some(&note);
             match self.commit(tenant, gone, record).await {

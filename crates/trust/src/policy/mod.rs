@@ -254,6 +254,7 @@ impl Policies {
             request_id: request_id.to_owned(),
             named: Arc::new(Mutex::new(BTreeSet::new())),
             freshness: Freshness::default(),
+            once: None,
         })
     }
 }

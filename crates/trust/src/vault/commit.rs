@@ -64,6 +64,9 @@ impl Vault {
             patients.extend(patient_of(&internal.owner));
             commit.documents.push(self.internal_draft(permit, internal));
         }
+        if let Some(kept) = unit.kept {
+            commit.documents.extend(self.once_draft(permit, kept));
+        }
         patients.extend(
             unit.outbox_add
                 .iter()
@@ -102,7 +105,12 @@ impl Vault {
         commit.cursor = unit.cursor;
         commit.cause = unit.cause;
         commit.held = unit.held;
-        let mut receipt = self.ledger().commit(commit).await?;
+        let mut receipt = match self.ledger().commit(commit).await {
+            Err(LedgerError::Conflict) if self.is_repeated(permit).await? => {
+                return Err(TrustError::Repeated);
+            }
+            receipt => receipt?,
+        };
         permit
             .freshness
             .note(receipt.audit.map(|at| at.number), true);

@@ -11,6 +11,7 @@ mod include;
 mod internal;
 mod links;
 mod model;
+mod once;
 mod own;
 mod past;
 mod proof;
@@ -36,6 +37,8 @@ pub use model::{
     Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,
     UnitReceipt, Versioned, kinds,
 };
+pub(crate) use once::OnceDocument;
+pub use once::{Before, ONCE_KEPT_MS, Once};
 pub use own::{IndexStep, Indexing, OWNS_MAX};
 pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;

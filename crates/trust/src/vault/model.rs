@@ -26,9 +26,19 @@ pub mod kinds {
     /// Failed sign-ins of one user name or link.
     pub const SIGN_IN_ATTEMPTS: Kind = Kind(1008);
 
-    /// Kinds that only [`crate::identity`] touches.
-    pub(crate) const OF_IDENTITY: [Kind; 5] =
-        [ACCOUNT, SESSION, SIGN_IN_LINK, CLIENT, SIGN_IN_ATTEMPTS];
+    /// What a request has written that is to be carried out once.
+    pub const ONCE: Kind = Kind(1009);
+
+    /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
+    /// [`ONCE`].
+    pub(crate) const OF_IDENTITY: [Kind; 6] = [
+        ACCOUNT,
+        SESSION,
+        SIGN_IN_LINK,
+        CLIENT,
+        SIGN_IN_ATTEMPTS,
+        ONCE,
+    ];
 }
 
 /// A resource with what the store knows of it. `resource.meta` has versionId and lastUpdated.
@@ -127,6 +137,9 @@ pub struct Unit {
     pub note: Option<String>,
     /// The patient concerned, where no change names one.
     pub patient: Option<String>,
+    /// What answers the request when it comes again ([`super::Once`]): which versions are written, without
+    /// what they hold. Passed over where the request has no key.
+    pub kept: Option<serde_json::Value>,
 }
 
 /// What a unit became.

@@ -48,6 +48,7 @@ fn caller(ctx: &Ctx) -> Caller {
         lenient: false,
         freshness: trust::Freshness::default(),
         prefer_return: record::PreferReturn::Representation,
+        once: None,
     }
 }
 
