@@ -17,6 +17,7 @@ mod reference;
 mod resource;
 mod resource_type;
 pub mod search;
+pub mod stored;
 pub mod subset;
 pub mod validate;
 pub mod xml;

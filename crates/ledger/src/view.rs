@@ -1,6 +1,7 @@
 //! Reading documents from one snapshot, so that one answer shows one moment: an update moves a document
 //! to another place, and from snapshot to snapshot it could be met twice or not at all.
 
+mod as_of;
 mod past;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use crate::{Reference, Resource, ResourceType, date, facts, is_id};
 use serde_json::Value;
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::sync::OnceLock;
 
 /// A value as it stands in the resource.
 #[derive(Debug, Clone)]
@@ -437,6 +438,29 @@ fn compartment<'a>(
             break;
         }
     }
+}
+
+/// The members of a resource of a type that say whose it is, besides its id; `None` where that takes
+/// the whole resource.
+pub(crate) fn compartment_members(kind: ResourceType) -> Option<&'static [String]> {
+    type Cell = OnceLock<Option<Vec<String>>>;
+    static TABLE: OnceLock<Vec<Cell>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| ResourceType::all().map(|_| Cell::new()).collect());
+    let members = || {
+        if kind == ResourceType::Binary {
+            return Some(vec!["securityContext".to_owned()]);
+        }
+        let facts = facts::search(kind);
+        let mut members = Vec::new();
+        for name in &facts.compartment {
+            let parameter = compiled(kind).get(facts.position(name)?)?;
+            for plan in &parameter.plans {
+                members.extend(plan.begins_with()?.into_iter().map(str::to_owned));
+            }
+        }
+        Some(members)
+    };
+    table[kind.index()].get_or_init(members).as_deref()
 }
 
 /// See [`Resource::patient`].

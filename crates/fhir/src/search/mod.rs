@@ -52,7 +52,7 @@ pub use sort::{SortKey, SortValue};
 pub use text::normalise;
 pub use words::Words;
 
-pub(crate) use extract::{is_of_patient_elsewhere, owner, patients};
+pub(crate) use extract::{compartment_members, is_of_patient_elsewhere, owner, patients};
 
 /// Type of a search parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

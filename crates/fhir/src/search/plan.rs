@@ -408,6 +408,17 @@ pub(super) fn is_read(kind: ParameterKind, leaf: Leaf) -> bool {
 }
 
 impl Plan {
+    /// The members of the resource that it can begin with; `None` where that can't be told.
+    pub(super) fn begins_with(&self) -> Option<Vec<&str>> {
+        let Self::Walk(walk) = self else {
+            return None;
+        };
+        match walk.steps.first()? {
+            Step::Member(name) => Some(vec![name]),
+            Step::Choice(members) => Some(members.iter().map(|(name, _)| name.as_str()).collect()),
+            Step::RefersTo(_) | Step::Has(..) | Step::At(_) => None,
+        }
+    }
     /// Calls `visit` with each leaf.
     pub(super) fn run<'a>(&self, root: &'a Value, visit: &mut dyn FnMut(Leaf, &'a Value)) {
         self.run_from(root, root, visit);
