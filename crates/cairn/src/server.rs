@@ -232,7 +232,12 @@ impl Server {
             let task = tokio::spawn(deliverer.run(followers_stopped.clone()));
             followers.push(Follower::new("mail", task));
         }
-        let sweeper = sweep(trust.clone(), options.tenant, followers_stopped.clone());
+        let sweeper = sweep(
+            trust.clone(),
+            record.clone(),
+            options.tenant,
+            followers_stopped.clone(),
+        );
         followers.push(Follower::new("sweeper", tokio::spawn(sweeper)));
         // Those that are there are known before anybody can ask.
         (trust.vault().refresh_owns(options.tenant).await).map_err(ServerError::Trust)?;
@@ -379,9 +384,19 @@ impl Server {
     }
 }
 
-/// Takes away sign-in records and requests' keys that are over, at the start and then each hour.
-async fn sweep(trust: trust::Trust, tenant: TenantId, mut stopped: watch::Receiver<bool>) {
+/// Takes away sign-in records, requests' keys and bulk exports that are over, at the start and then each hour.
+async fn sweep(
+    trust: trust::Trust,
+    record: record::Record,
+    tenant: TenantId,
+    mut stopped: watch::Receiver<bool>,
+) {
     loop {
+        match record.sweep_exports(tenant).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "bulk exports that were over removed"),
+            Err(error) => tracing::error!(%error, "bulk exports could not be swept"),
+        }
         match trust.identity().sweep(tenant).await {
             Ok(0) => {}
             Ok(removed) => {

@@ -10,7 +10,7 @@ use fhir::{ResourceType, date};
 use ledger::TenantId;
 use serde_json::{Value, json};
 
-use crate::operations::OPERATIONS;
+use crate::operations::{BULK_DATA, OPERATIONS};
 use crate::{
     ANSWER_BYTES_MAX, Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, CONDITIONAL_DELETES_MAX,
     RESOURCE_BYTES_MAX, Record, is_kept, is_writable,
@@ -138,6 +138,7 @@ impl Record {
             "status": "active",
             "date": date::instant(self.since_ms),
             "kind": "instance",
+            "instantiates": [format!("{BULK_DATA}/CapabilityStatement/bulk-data")],
             "software": { "name": "Cairn", "version": software_version },
             "implementation": { "description": "Cairn FHIR record", "url": base },
             "fhirVersion": "4.0.1",
@@ -174,6 +175,7 @@ impl Record {
                 "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "search-system" }, { "code": "history-system" }],
                 "searchParam": COMMON.iter().map(search_parameter).chain(expressions()).collect::<Vec<_>>(),
                 "compartment": Compartment::kinds().map(compartment).collect::<Vec<_>>(),
+                "operation": [{ "name": "export", "definition": format!("{BULK_DATA}/OperationDefinition/export") }],
             }],
         });
         Answer {

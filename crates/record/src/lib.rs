@@ -8,6 +8,7 @@
 //! `criteria.rs` how conditional writes stay single under a race, `operations/` what is asked for by `$name`.
 
 mod batch;
+mod bulk;
 mod capability;
 mod conditional;
 mod criteria;
@@ -33,6 +34,10 @@ mod write;
 use fhir::ResourceType;
 use trust::{Action, Agent, Freshness, Once, Permit, Purpose, Target, Trust, Vault};
 
+pub use bulk::{
+    EXPORT_DOWNLOADS_MAX, EXPORT_JOBS_MAX, ExportDownload, ExportLevel, ExportStatus,
+    export_parameters_of,
+};
 pub use error::RecordError;
 pub use operations::{MetaChange, parameters_of};
 pub use patch::PatchForm;
@@ -120,6 +125,7 @@ pub struct Record {
     /// change later.
     since_ms: u64,
     validation: Validation,
+    bulk: std::sync::Arc<bulk::Bulk>,
 }
 
 impl Record {
@@ -131,6 +137,7 @@ impl Record {
             trust,
             since_ms,
             validation: Validation::default(),
+            bulk: std::sync::Arc::default(),
         }
     }
     pub(crate) fn vault(&self) -> &Vault {

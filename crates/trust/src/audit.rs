@@ -94,6 +94,8 @@ impl Event {
     pub(crate) const RESTORED: Self = Self::own("restore", "E");
     pub(crate) const KEYS_ROTATED: Self = Self::own("keys-rotated", "U");
     pub(crate) const OUTBOX: Self = Self::own("outbox", "U");
+    /// A bulk export was asked for, given up, or its files were laid out.
+    pub(crate) const EXPORT_JOB: Self = Self::own("export-job", "E");
     /// What was over has been removed.
     pub(crate) const SWEPT: Self = Self::own("swept", "D");
 
@@ -116,7 +118,8 @@ impl Event {
             | Action::Send
             | Action::Orchestrate
             | Action::Invite
-            | Action::Index => Self::own(action.name(), "E"),
+            | Action::Index
+            | Action::Export => Self::own(action.name(), "E"),
         }
     }
 }

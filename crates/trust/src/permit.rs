@@ -39,11 +39,13 @@ pub enum Action {
     Invite,
     /// Define search parameters of one's own, and index by them.
     Index,
+    /// Take many patients' records away in one go.
+    Export,
 }
 
 impl Action {
     /// All actions; those on resource types first.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Read,
         Self::Search,
         Self::History,
@@ -61,6 +63,7 @@ impl Action {
         Self::Administer,
         Self::Invite,
         Self::Index,
+        Self::Export,
     ];
     /// The actions that are done to resource types.
     pub(crate) const INTERACTIONS: [Self; 6] = [
@@ -92,6 +95,7 @@ impl Action {
             Self::Administer => "administer",
             Self::Invite => "invite",
             Self::Index => "index",
+            Self::Export => "export",
         }
     }
     /// The place among [`Action::INTERACTIONS`], of those that are one.
@@ -118,7 +122,7 @@ impl Action {
     fn frames(self, interaction: Self) -> bool {
         let looks = matches!(interaction, Self::Read | Self::Search | Self::History);
         match self {
-            Self::Read | Self::Search | Self::History | Self::Audit => looks,
+            Self::Read | Self::Search | Self::History | Self::Audit | Self::Export => looks,
             Self::Create | Self::Update | Self::Work => {
                 looks || matches!(interaction, Self::Create | Self::Update)
             }

@@ -57,6 +57,7 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}/_history", get(history))
         .route("/{type}/{id}/_history/{version}", get(version))
         .merge(super::operations::router())
+        .merge(super::bulk::router())
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed);
     Router::new()
@@ -71,6 +72,8 @@ pub(super) fn router() -> Router<Doors> {
         .layer(axum::middleware::from_fn(super::sequence::answer))
         .route("/fhir/{*rest}", axum::routing::any(not_found))
         .layer(axum::middleware::from_fn(format::negotiate))
+        // What is no JSON or XML.
+        .merge(super::bulk::lines(BASE))
 }
 
 /// What a route refuses, or what the record refuses.

@@ -219,6 +219,7 @@ impl Predicate for Compressible {
         long_enough
             && [
                 "application/fhir+json",
+                "application/fhir+ndjson",
                 "text/css",
                 "text/javascript",
                 "application/javascript",

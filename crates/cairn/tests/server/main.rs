@@ -2,7 +2,16 @@
 
 mod audit_log;
 mod binary;
+mod bulk;
 mod clients;
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "shared with the ledger's tests, which use all of it and wait in real time"
+)]
+#[path = "../../../ledger/tests/postgres/cluster.rs"]
+mod cluster;
 mod conditional;
 mod config;
 mod conformance;

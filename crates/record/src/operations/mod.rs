@@ -25,7 +25,7 @@ pub(crate) struct Operation {
 }
 
 /// All operations, in the order of the `CapabilityStatement`.
-pub(crate) const OPERATIONS: [Operation; 8] = [
+pub(crate) const OPERATIONS: [Operation; 10] = [
     Operation {
         name: "meta",
         kind: None,
@@ -66,7 +66,20 @@ pub(crate) const OPERATIONS: [Operation; 8] = [
         kind: Some(ResourceType::Observation),
         writes: false,
     },
+    Operation {
+        name: "export",
+        kind: Some(ResourceType::Patient),
+        writes: false,
+    },
+    Operation {
+        name: "export",
+        kind: Some(ResourceType::Group),
+        writes: false,
+    },
 ];
+
+/// Where HL7 defines bulk data.
+pub(crate) const BULK_DATA: &str = "http://hl7.org/fhir/uv/bulkdata";
 
 impl Operation {
     /// Where HL7 defines it; a name of Cairn's own for what R4 doesn't have.
@@ -75,6 +88,10 @@ impl Operation {
             return format!("urn:cairn:operation:{}", self.name);
         }
         let of = self.kind.map_or("Resource", |kind| kind.name());
+        if self.name == "export" {
+            let of = of.to_lowercase();
+            return format!("{BULK_DATA}/OperationDefinition/{of}-export");
+        }
         format!("http://hl7.org/fhir/OperationDefinition/{of}-{}", self.name)
     }
 }
@@ -92,7 +109,7 @@ fn check_bytes(body: &[u8]) -> Result<(), RecordError> {
 }
 
 /// A `Parameters` resource from a body.
-fn parameters(body: &[u8]) -> Result<Resource, RecordError> {
+pub(crate) fn parameters(body: &[u8]) -> Result<Resource, RecordError> {
     check_bytes(body)?;
     let resource = Resource::parse(body).map_err(|outcome| RecordError::with(400, outcome))?;
     if resource.kind().name() != "Parameters" {
@@ -161,7 +178,7 @@ fn answer(body: Vec<u8>) -> Answer {
     }
 }
 
-fn refuse(code: IssueCode, name: &str, words: impl Into<String>) -> RecordError {
+pub(crate) fn refuse(code: IssueCode, name: &str, words: impl Into<String>) -> RecordError {
     // Never more than a name, whatever the client sent.
     let name: String = name
         .chars()

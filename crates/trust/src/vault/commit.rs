@@ -62,7 +62,9 @@ impl Vault {
                     .await);
             }
             patients.extend(patient_of(&internal.owner));
-            commit.documents.push(self.internal_draft(permit, internal));
+            commit
+                .documents
+                .push(self.internal_draft(permit.tenant(), internal));
         }
         if let Some(kept) = unit.kept {
             commit.documents.extend(self.once_draft(permit, kept));

@@ -7,6 +7,7 @@ mod codes;
 mod commit;
 mod compartment;
 mod explain;
+mod export;
 mod include;
 mod internal;
 mod links;
@@ -32,6 +33,9 @@ use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
 
 pub use compartment::SeriesPage;
 pub use explain::{Explained, LookedAt, Step, Steps, Way};
+pub use export::{
+    ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape,
+};
 pub use internal::EveryInternal;
 pub use model::{
     Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,

@@ -25,9 +25,10 @@ pub mod kinds {
     pub const CLIENT: Kind = Kind(1007);
     /// Failed sign-ins of one user name or link.
     pub const SIGN_IN_ATTEMPTS: Kind = Kind(1008);
-
     /// What a request has written that is to be carried out once.
     pub const ONCE: Kind = Kind(1009);
+    /// A bulk export: what was asked, and how it is cut into files. None of the data.
+    pub const EXPORT: Kind = Kind(1010);
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].

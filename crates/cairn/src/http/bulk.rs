@@ -1,0 +1,216 @@
+//! The routes of bulk export (HL7 Bulk Data Access 2.0).
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use fhir::{IssueCode, ResourceType};
+use futures_util::stream;
+use record::{ExportDownload, ExportLevel, ExportStatus};
+
+use super::fhir::{Asked, PathParams, Refused, refuse};
+use super::{Doors, dates};
+
+/// The media type of lines of FHIR JSON.
+const FHIR_NDJSON: &str = "application/fhir+ndjson";
+/// Seconds after which a client may ask again.
+const RETRY_AFTER_S: u64 = 1;
+
+/// What is answered as JSON or XML.
+pub(super) fn router() -> Router<Doors> {
+    Router::new()
+        .route("/$export", get(of_system).post(of_system))
+        .route("/{type}/$export", get(of_type).post(of_type))
+        .route("/{type}/{id}/$export", get(of_instance).post(of_instance))
+        .route("/$export/{job}", get(status).delete(end))
+}
+
+/// What is answered in lines, whatever `Accept` says of JSON and XML.
+pub(super) fn lines(base: &str) -> Router<Doors> {
+    Router::new().route(&format!("{base}/$export/{{job}}/{{file}}"), get(download))
+}
+
+async fn of_system(State(doors): State<Doors>, request: Request) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    kick_off(&doors, &asked, &ExportLevel::System).await
+}
+
+async fn of_type(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path) = Asked::at(&doors, path, request).await?;
+    path.only(ResourceType::Patient)?;
+    kick_off(&doors, &asked, &ExportLevel::Patients).await
+}
+
+async fn of_instance(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path) = Asked::at(&doors, path, request).await?;
+    if path.kind.name() != "Group" {
+        return refuse(
+            StatusCode::NOT_FOUND,
+            IssueCode::NotSupported,
+            "This operation is one of Group only",
+        );
+    }
+    kick_off(&doors, &asked, &ExportLevel::Group(path.id().to_owned())).await
+}
+
+async fn kick_off(doors: &Doors, asked: &Asked, level: &ExportLevel) -> Result<Response, Refused> {
+    if !prefers_async(&asked.parts.headers) {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            IssueCode::Required,
+            "A bulk export needs the header Prefer: respond-async; it is never answered at once",
+        );
+    }
+    let mut parameters = asked.parameters()?;
+    if asked.parts.method == Method::POST {
+        if !asked.body.is_empty() {
+            parameters.extend(record::export_parameters_of(&asked.json()?)?);
+        }
+    } else if parameters.iter().any(|(name, _)| name == "patient") {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            IssueCode::NotSupported,
+            "patient can be given in the body of a POST only",
+        );
+    }
+    let base = &asked.caller.base;
+    // The path is ours up to what a route has; the host may be a proxy's.
+    let uri = &asked.parts.uri;
+    let of = match level {
+        ExportLevel::System => "$export".to_owned(),
+        ExportLevel::Patients => "Patient/$export".to_owned(),
+        ExportLevel::Group(id) => format!("Group/{id}/$export"),
+    };
+    let query = uri.query().map(|query| format!("?{query}"));
+    let address = format!("{base}/{of}{}", query.unwrap_or_default());
+    let job = doors
+        .record
+        .export(&asked.caller, level, &address, &parameters)
+        .await?;
+    let mut response = StatusCode::ACCEPTED.into_response();
+    let location = format!("{base}/$export/{job}");
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LOCATION, location);
+    }
+    Ok(no_store(response))
+}
+
+/// `Prefer: respond-async` (RFC 7240, section 4.1).
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let values = headers.get_all("prefer").iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .any(|preference| preference.trim() == "respond-async")
+}
+
+fn no_store(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The values of a path without a resource type.
+fn values<const COUNT: usize>(path: PathParams) -> Result<[String; COUNT], Refused> {
+    let values = path.ok().map(|path| {
+        let values = path.iter().map(|(_, value)| value.to_owned());
+        values.collect::<Vec<_>>()
+    });
+    match values.and_then(|values| values.try_into().ok()) {
+        Some(values) => Ok(values),
+        None => refuse(
+            StatusCode::BAD_REQUEST,
+            IssueCode::Value,
+            "The address is not properly encoded",
+        ),
+    }
+}
+
+async fn status(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let [job] = values(path)?;
+    let response = match doors.record.export_status(&asked.caller, &job).await? {
+        ExportStatus::Working { done, of } => {
+            let mut response = StatusCode::ACCEPTED.into_response();
+            let headers = response.headers_mut();
+            if let Ok(words) = HeaderValue::from_str(&format!("{done} of {of} types laid out")) {
+                headers.insert("x-progress", words);
+            }
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            response
+        }
+        ExportStatus::Complete {
+            manifest,
+            expires_ms,
+        } => {
+            let mut response = manifest.into_response();
+            let headers = response.headers_mut();
+            let json = HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
+            let expires = dates::http_date(expires_ms);
+            if let Some(expires) = expires.and_then(|text| HeaderValue::from_str(&text).ok()) {
+                headers.insert(header::EXPIRES, expires);
+            }
+            response
+        }
+    };
+    Ok(no_store(response))
+}
+
+async fn end(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let [job] = values(path)?;
+    doors.record.end_export(&asked.caller, &job).await?;
+    Ok(no_store(StatusCode::ACCEPTED.into_response()))
+}
+
+async fn download(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let asked = Asked::read(&doors, request).await?;
+    let [job, file] = values(path)?;
+    let download = doors.record.export_file(&asked.caller, &job, &file).await?;
+    let mut response = Body::from_stream(stream::unfold(Some(download), lines_of)).into_response();
+    let headers = response.headers_mut();
+    let lines = HeaderValue::from_static(FHIR_NDJSON);
+    headers.insert(header::CONTENT_TYPE, lines);
+    Ok(no_store(response))
+}
+
+/// The next lines of a download. An error breaks the connection off, so that nobody takes what has
+/// come so far for the whole.
+async fn lines_of(
+    download: Option<ExportDownload>,
+) -> Option<(Result<Bytes, std::io::Error>, Option<ExportDownload>)> {
+    let mut download = download?;
+    match download.next().await {
+        Ok(Some(lines)) => Some((Ok(lines.into()), Some(download))),
+        Ok(None) => None,
+        Err(error) => {
+            tracing::error!(%error, "a file of a bulk export ended early");
+            Some((Err(std::io::Error::other("the store failed")), None))
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! Bulk export over HTTP: what is in the files, and for whom.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn::store::{self, TENANT};
+use cairn::{Server, ServerOptions};
+use ledger::SystemClock;
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+use trust::Role;
+
+use crate::cluster::Cluster;
+use crate::house::{self, assert_outcome, header, house};
+
+/// One or two servers over one store.
+struct Site {
+    servers: Vec<Server>,
+    token: String,
+    http: reqwest::Client,
+    _folder: TempDir,
+    _cluster: Option<Cluster>,
+}
+
+impl Site {
+    async fn in_folder() -> Self {
+        Self::over(None, 1).await
+    }
+
+    /// Two servers on one database.
+    async fn in_database() -> Self {
+        Self::over(Some(Cluster::new()), 2).await
+    }
+
+    async fn over(cluster: Option<Cluster>, count: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = store::root_key_path(folder.path());
+        store::create_root_key(&key).expect("a key");
+        let mut servers = Vec::new();
+        for _ in 0..count {
+            let place = match &cluster {
+                None => store::in_folder(folder.path()),
+                Some(cluster) => {
+                    let url = cluster.url("cairn");
+                    store::in_database(&url, None, None, "cairn", "").expect("a place")
+                }
+            };
+            let ledger = store::open(place, key.as_path(), Arc::new(SystemClock), 16 << 20).await;
+            let options = ServerOptions::new(ledger.expect("a store"), TENANT);
+            servers.push(Server::start(options).await.expect("a server"));
+        }
+        let token = house::token(&servers[0], Role::Client).await;
+        let http = reqwest::Client::builder();
+        Self {
+            servers,
+            token,
+            http: http
+                .timeout(Duration::from_secs(60))
+                .build()
+                .expect("a client"),
+            _folder: folder,
+            _cluster: cluster,
+        }
+    }
+
+    /// A request to a server, those of one after those of another.
+    fn to(&self, server: usize, method: Method, address: &str) -> RequestBuilder {
+        let server = &self.servers[server % self.servers.len()];
+        let path = address
+            .split_once("/fhir/r4/")
+            .map_or(address, |(_, path)| path);
+        let url = format!("{}/fhir/r4/{path}", server.base_url());
+        self.http.request(method, url).bearer_auth(&self.token)
+    }
+
+    async fn put(&self, resource: &Value) {
+        let (kind, id) = (&resource["resourceType"], &resource["id"]);
+        let path = format!(
+            "{}/{}",
+            kind.as_str().expect("a type"),
+            id.as_str().expect("an id")
+        );
+        let answer = self
+            .to(0, Method::PUT, &path)
+            .header("content-type", "application/fhir+json")
+            .body(resource.to_string())
+            .send()
+            .await
+            .expect("an answer");
+        assert!(
+            answer.status().is_success(),
+            "{path}: {}",
+            answer.text().await.expect("text")
+        );
+    }
+
+    async fn delete(&self, path: &str) {
+        let answer = self
+            .to(0, Method::DELETE, path)
+            .send()
+            .await
+            .expect("an answer");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
+    async fn kick_off(&self, path: &str) -> Response {
+        let asked = self.to(0, Method::GET, path);
+        asked
+            .header("prefer", "respond-async")
+            .send()
+            .await
+            .expect("an answer")
+    }
+
+    /// The address of a job's status.
+    async fn began(&self, path: &str) -> String {
+        let answer = self.kick_off(path).await;
+        assert_eq!(answer.status(), 202, "{path}");
+        header(&answer, "content-location").to_owned()
+    }
+
+    /// The manifest of a job, when it is there; asked of the last server.
+    async fn manifest(&self, status: &str) -> Value {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let answer = self
+                .to(1, Method::GET, status)
+                .send()
+                .await
+                .expect("an answer");
+            match answer.status().as_u16() {
+                202 => {
+                    assert!(header(&answer, "x-progress").contains(" types laid out"));
+                    assert_eq!(header(&answer, "retry-after"), "1");
+                }
+                200 => {
+                    assert_eq!(header(&answer, "content-type"), "application/json");
+                    assert!(header(&answer, "expires").ends_with(" GMT"));
+                    return answer.json().await.expect("JSON");
+                }
+                other => panic!("{status}: {other} {}", answer.text().await.expect("text")),
+            }
+            assert!(Instant::now() < until, "{status} takes too long");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn file(&self, url: &str) -> Vec<Value> {
+        let answer = self
+            .to(0, Method::GET, url)
+            .header("accept", "application/fhir+ndjson")
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), 200, "{url}");
+        assert_eq!(header(&answer, "content-type"), "application/fhir+ndjson");
+        let text = answer.text().await.expect("text");
+        assert!(text.is_empty() || text.ends_with('\n'));
+        let lines = text.lines().map(serde_json::from_str);
+        lines.collect::<Result<_, _>>().expect("a resource a line")
+    }
+
+    /// What the files of one part of a manifest hold, by `Type/id`, each there once.
+    async fn lines(&self, manifest: &Value, part: &str) -> BTreeMap<String, Value> {
+        let mut found = BTreeMap::new();
+        for one in manifest[part].as_array().expect("a list") {
+            for line in self.file(one["url"].as_str().expect("an address")).await {
+                let name = match part {
+                    "deleted" => {
+                        assert_eq!(line["type"], "transaction");
+                        let request = &line["entry"][0]["request"];
+                        assert_eq!(request["method"], "DELETE");
+                        request["url"].as_str().expect("a name").to_owned()
+                    }
+                    _ => {
+                        assert_eq!(line["resourceType"], one["type"]);
+                        let id = line["id"].as_str().expect("an id");
+                        format!("{}/{id}", one["type"].as_str().expect("a type"))
+                    }
+                };
+                assert!(
+                    found.insert(name.clone(), line).is_none(),
+                    "{name} is there twice"
+                );
+            }
+        }
+        found
+    }
+
+    async fn export(&self, path: &str) -> BTreeMap<String, Value> {
+        let manifest = self.manifest(&self.began(path).await).await;
+        self.lines(&manifest, "output").await
+    }
+
+    async fn end(self) {
+        for server in self.servers {
+            server.stop().await.expect("a clean end");
+        }
+    }
+}
+
+fn patient(id: &str) -> Value {
+    json!({"resourceType": "Patient", "id": id, "name": [{"family": format!("Berg-{id}")}]})
+}
+
+fn observation(id: &str, patient: &str, value: f64) -> Value {
+    json!({"resourceType": "Observation", "id": id, "status": "final", "code": {"text": "x"},
+        "meta": {"tag": [{"code": "t"}]}, "subject": {"reference": format!("Patient/{patient}")},
+        "valueQuantity": {"value": value}})
+}
+
+fn group(id: &str, patients: &[&str]) -> Value {
+    let member = |id: &&str| json!({"entity": {"reference": format!("Patient/{id}")}});
+    let members: Vec<Value> = patients.iter().map(member).collect();
+    json!({"resourceType": "Group", "id": id, "type": "person", "actual": true, "member": members})
+}
+
+fn names(lines: &BTreeMap<String, Value>) -> Vec<&str> {
+    lines.keys().map(String::as_str).collect()
+}
+
+/// Consent to treatment, refused by the patient for everybody.
+fn refusal(id: &str, patient: &str) -> Value {
+    json!({"resourceType": "Consent", "id": id, "status": "active",
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "INFA"}]}],
+        "patient": {"reference": format!("Patient/{patient}")},
+        "dateTime": "2020-01-01",
+        "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTOUT"}]},
+        "provision": {"type": "deny"}})
+}
+
+/// Everything that a site has to do, whatever its store.
+async fn story(site: &Site) {
+    for id in ["a", "b", "c"] {
+        site.put(&patient(id)).await;
+        for number in 0..3 {
+            let id_of = format!("{id}{number}");
+            site.put(&observation(&id_of, id, f64::from(number))).await;
+        }
+    }
+    site.put(&json!({"resourceType": "Organization", "id": "o", "name": "Hospital"}))
+        .await;
+    site.put(&group("g", &["a", "b"])).await;
+
+    // The three levels.
+    let everything = site.export("$export").await;
+    let of_patients = [
+        "Observation/a0",
+        "Observation/a1",
+        "Observation/a2",
+        "Patient/a",
+    ];
+    assert_eq!(everything.len(), 14, "{:?}", names(&everything));
+    assert!(everything.contains_key("Organization/o") && everything.contains_key("Group/g"));
+    let read = site.to(0, Method::GET, "Observation/a1").send().await;
+    let read = read
+        .expect("an answer")
+        .json::<Value>()
+        .await
+        .expect("JSON");
+    assert_eq!(everything["Observation/a1"], read);
+    // A group that names patients is in the record of the first of them.
+    let patients = site.export("Patient/$export").await;
+    assert_eq!(patients.len(), 13, "{:?}", names(&patients));
+    assert!(!patients.contains_key("Organization/o"));
+    let group = site
+        .export("Group/g/$export?_type=Patient,Observation")
+        .await;
+    assert_eq!(group.len(), 8, "{:?}", names(&group));
+    assert!(of_patients.iter().all(|name| group.contains_key(*name)));
+
+    // Parts.
+    let part = site
+        .export("$export?_type=Observation&_elements=Observation.code")
+        .await;
+    assert_eq!(part.len(), 9);
+    let one = &part["Observation/b1"];
+    assert!(one.get("valueQuantity").is_none() && one["code"]["text"] == "x");
+    assert!(one["meta"]["tag"].to_string().contains("SUBSETTED"));
+
+    // As it was when it was asked for: what comes, changes and goes later.
+    let status = site.began("$export?_type=Observation,Patient").await;
+    let manifest = site.manifest(&status).await;
+    let began = manifest["transactionTime"]
+        .as_str()
+        .expect("an instant")
+        .to_owned();
+    sleep(Duration::from_millis(20)).await;
+    site.put(&observation("a0", "a", 70.0)).await;
+    site.put(&observation("a3", "a", 3.0)).await;
+    site.delete("Observation/b0").await;
+    let then = site.lines(&manifest, "output").await;
+    assert_eq!(then.len(), 11, "{:?}", names(&then));
+    assert_eq!(then["Observation/a0"]["valueQuantity"]["value"], 0.0);
+    assert_eq!(then["Observation/a0"]["meta"]["versionId"], "1");
+    assert!(!then.contains_key("Observation/a3") && !then.contains_key("Observation/b0"));
+    // A file can be had again, and says the same.
+    assert_eq!(site.lines(&manifest, "output").await, then);
+
+    // Since then.
+    let status = site
+        .began(&format!("$export?_type=Observation,Patient&_since={began}"))
+        .await;
+    let manifest = site.manifest(&status).await;
+    let output = site.lines(&manifest, "output").await;
+    let changed = ["Observation/a0", "Observation/a3"];
+    assert!(changed.iter().all(|name| output.contains_key(*name)));
+    assert!(
+        !output.contains_key("Observation/a1"),
+        "{:?}",
+        names(&output)
+    );
+    let deleted = site.lines(&manifest, "deleted").await;
+    assert_eq!(names(&deleted), ["Observation/b0"]);
+
+    // A consent that is taken back between the beginning and the download counts at once.
+    let status = site.began("$export").await;
+    let manifest = site.manifest(&status).await;
+    site.put(&refusal("no", "b")).await;
+    let output = site.lines(&manifest, "output").await;
+    let hidden: Vec<&String> = (output.keys())
+        .filter(|name| name.starts_with("Observation/b"))
+        .collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+    assert!(output.contains_key("Observation/c1") && output.contains_key("Patient/b"));
+    // A deletion of what may not be seen is not told either.
+    site.delete("Observation/b1").await;
+    let status = site
+        .began(&format!("$export?_type=Observation&_since={began}"))
+        .await;
+    let manifest = site.manifest(&status).await;
+    assert!(site.lines(&manifest, "deleted").await.is_empty());
+
+    // A client's jobs are its own, and end when it says so.
+    let other = house::token(&site.servers[0], Role::Client).await;
+    let url = manifest["output"][0]["url"].as_str().expect("an address");
+    for (method, path) in [
+        (Method::GET, status.as_str()),
+        (Method::DELETE, status.as_str()),
+        (Method::GET, url),
+    ] {
+        let asked = site.to(0, method, path).bearer_auth("");
+        let mut asked = asked.build().expect("a request");
+        let bearer = format!("Bearer {other}").parse().expect("a header");
+        asked.headers_mut().insert("authorization", bearer);
+        let answer = site.http.execute(asked).await.expect("an answer");
+        assert_outcome(answer, 404, "not-found").await;
+    }
+    let ended = site.to(1, Method::DELETE, &status).send().await;
+    assert_eq!(ended.expect("an answer").status(), 202);
+    for path in [status.as_str(), url] {
+        let answer = site
+            .to(0, Method::GET, path)
+            .send()
+            .await
+            .expect("an answer");
+        assert_outcome(answer, 404, "not-found").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_what_may_be_seen_as_it_was() {
+    let site = Site::in_folder().await;
+    story(&site).await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_servers_on_one_database_export_the_same() {
+    let site = Site::in_database().await;
+    story(&site).await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn what_is_not_an_export_is_refused() {
+    let house = house().await;
+    let asked = |path: &str| {
+        house
+            .asked(Method::GET, &format!("/fhir/r4/{path}"))
+            .header("prefer", "respond-async")
+    };
+    for (path, status, code) in [
+        ("$export?_type=Nothing", 400, "value"),
+        ("$export?_since=soon", 400, "value"),
+        ("$export?_outputFormat=text/csv", 400, "value"),
+        (
+            "$export?_typeFilter=Patient%3Fname%3Dx",
+            400,
+            "not-supported",
+        ),
+        ("$export?includeAssociatedData=x", 400, "not-supported"),
+        ("$export?_elements=zanzibar", 400, "value"),
+        ("$export?_type=AuditEvent", 403, "forbidden"),
+        ("$export?patient=Patient/1", 400, "not-supported"),
+        ("Patient/$export?_type=Organization", 400, "value"),
+        ("Observation/$export", 404, "not-supported"),
+        ("Patient/x/$export", 404, "not-supported"),
+        ("Group/x/$export", 404, "not-found"),
+        ("$export/0123456789abcdef", 404, "not-found"),
+        (
+            "$export/0123456789abcdef/0.Patient.ndjson",
+            404,
+            "not-found",
+        ),
+    ] {
+        let answer = asked(path).send().await.expect("an answer");
+        assert_outcome(answer, status, code).await;
+    }
+    // Never at once, never to nobody, never for an emergency or by a clinician's account.
+    let answer = house.asked(Method::GET, "/fhir/r4/$export").send().await;
+    assert_outcome(answer.expect("an answer"), 400, "required").await;
+    let answer = house.bare(Method::GET, "/fhir/r4/$export").send().await;
+    assert_outcome(answer.expect("an answer"), 401, "login").await;
+    let answer = asked("$export").header("x-purpose-of-use", "ETREAT").send();
+    assert_outcome(answer.await.expect("an answer"), 403, "forbidden").await;
+    let clinician = house::token(&house.server, Role::Clinician).await;
+    let answer = house
+        .bare(Method::GET, "/fhir/r4/$export")
+        .bearer_auth(clinician)
+        .header("prefer", "respond-async")
+        .send();
+    assert_outcome(answer.await.expect("an answer"), 403, "forbidden").await;
+    // A lenient client is told what was passed over.
+    let lenient = house
+        .asked(Method::GET, "/fhir/r4/$export?_typeFilter=x")
+        .header("prefer", "respond-async, handling=lenient");
+    let answer = lenient.send().await.expect("an answer");
+    assert_eq!(answer.status(), 202);
+    // As many as there may be, and no more.
+    for _ in 1..record::EXPORT_JOBS_MAX {
+        let answer = asked("$export").send().await.expect("an answer");
+        assert_eq!(answer.status(), 202);
+    }
+    let answer = asked("$export").send().await.expect("an answer");
+    assert_outcome(answer, 429, "throttled").await;
+    house.end().await;
+}

@@ -1,0 +1,348 @@
+//! One file of a bulk export, as NDJSON, in chunks that are audited before they are given out. While
+//! one is on its way the next is made, so memory is bounded by two, and who reads slowly is waited for.
+//! No view of the store is kept meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use fhir::{Resource, ResourceType};
+use ledger::{Hit, LedgerError, Number, Shard, Stored};
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::{ExportFound, ExportOf, places, queries};
+use crate::audit::{Event, Record, Touched};
+use crate::vault::{Hidden, Sight, Vault, missed, named, open, open_live, redact};
+use crate::{Permit, TrustError, tokens};
+
+/// A chunk ends at so many bytes.
+const CHUNK_BYTES: usize = 2 << 20;
+/// And at so many resources.
+const CHUNK_ROWS: usize = 4096;
+/// And before so many patients: an audit record names all of them, and has at most 16,384 tokens.
+const CHUNK_PATIENTS: usize = 10_000;
+
+/// What becomes of each resource before it is written.
+pub type ExportShape = Arc<dyn Fn(&mut Resource) + Send + Sync>;
+
+struct Inside {
+    vault: Vault,
+    permit: Permit,
+    of: ExportOf,
+    kinds: Vec<ResourceType>,
+    /// None where the file says what was deleted.
+    kind: Option<ResourceType>,
+    since: Number,
+    as_of: Number,
+    shape: Option<ExportShape>,
+    places: Vec<Hit>,
+}
+
+/// Rows of a chunk, written and not yet audited.
+struct Chunk {
+    text: Vec<u8>,
+    touched: Vec<Touched>,
+    patients: BTreeSet<String>,
+    /// Where the next one begins.
+    next: usize,
+}
+
+/// A file on its way out.
+pub struct ExportReading {
+    inside: Arc<Inside>,
+    note: String,
+    ahead: Option<JoinHandle<Result<Chunk, TrustError>>>,
+    has_begun: bool,
+}
+
+impl Vault {
+    /// Begins to read a file of a job. `shape` is what is done to each resource.
+    ///
+    /// # Errors
+    /// `Refused` when the permit is for another action or does not let resources of the type be seen;
+    /// `Invalid` when there is no such file; `Ledger`.
+    pub async fn export_file(
+        &self,
+        permit: &Permit,
+        found: &ExportFound,
+        file: usize,
+        shape: Option<ExportShape>,
+    ) -> Result<ExportReading, TrustError> {
+        self.require_export(permit).await?;
+        let job = &found.job;
+        let layout = job.layout.as_ref();
+        let layout = layout.filter(|layout| file < layout.files.len());
+        let Some(layout) = layout else {
+            return Err(TrustError::Invalid("there is no such file".to_owned()));
+        };
+        let file = &layout.files[file];
+        let kind = match &file.kind {
+            Some(name) => Some(ResourceType::parse(name).ok_or_else(|| {
+                TrustError::Damaged("a bulk export has a file of no type".to_owned())
+            })?),
+            None => None,
+        };
+        // What was deleted is told of those types only that may be seen now.
+        let kinds: Vec<ResourceType> = (job.kinds())
+            .filter(|kind| permit.allows(crate::Action::Read, *kind))
+            .collect();
+        if let Some(kind) = kind {
+            self.require(permit, crate::Action::Read, kind).await?;
+        }
+        let (ledger, tenant) = (self.ledger(), permit.tenant());
+        let as_of = Number(layout.as_of);
+        let mut all = Vec::new();
+        match kind {
+            Some(kind) => {
+                let view = ledger.view()?;
+                let range = file.first..=file.last;
+                for query in queries(ledger, tenant, kind, &job.of) {
+                    places(&view, tenant, &query, job.since, |hit| {
+                        if range.contains(&hit.shard.0) {
+                            all.push(hit);
+                        }
+                    })
+                    .await?;
+                }
+            }
+            None => {
+                for shard in file.first..=file.last {
+                    self.deletions(tenant, job, as_of, Shard(shard), |hit| all.push(hit))
+                        .await?;
+                }
+            }
+        }
+        // What belongs together was often written together: fewer keys and audit entities.
+        all.sort_unstable_by_key(|hit| (hit.shard, hit.number));
+        all.dedup();
+        let inside = Arc::new(Inside {
+            vault: self.clone(),
+            permit: permit.clone(),
+            of: job.of.clone(),
+            kinds,
+            kind,
+            since: Number(job.since.unwrap_or(0)),
+            as_of,
+            shape,
+            places: all,
+        });
+        Ok(ExportReading {
+            note: match kind {
+                Some(kind) => format!("bulk export of {kind}"),
+                None => "bulk export of what was deleted".to_owned(),
+            },
+            ahead: Some(Inside::begin(&inside, 0)),
+            inside,
+            has_begun: false,
+        })
+    }
+}
+
+impl ExportReading {
+    /// The next part of the file, whole lines; `None` at its end. Its audit record is durable. The first
+    /// call always leaves one, whatever there is.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`: the file ends there, and is not whole.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, TrustError> {
+        loop {
+            let Some(ahead) = self.ahead.take() else {
+                return Ok(None);
+            };
+            let chunk = match ahead.await {
+                Ok(chunk) => chunk?,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => return Err(LedgerError::Closed.into()),
+            };
+            let inside = &self.inside;
+            if chunk.next < inside.places.len() {
+                self.ahead = Some(Inside::begin(inside, chunk.next));
+            }
+            let is_first = !std::mem::replace(&mut self.has_begun, true);
+            if chunk.touched.is_empty() && !is_first {
+                continue;
+            }
+            let mut record = Record::under(&inside.permit, Event::of(crate::Action::Export));
+            record.note = Some(&self.note);
+            record.resources = chunk.touched;
+            record.patients = chunk.patients;
+            inside.vault.inner.auditor.commit(&record).await?;
+            if !chunk.text.is_empty() {
+                return Ok(Some(chunk.text));
+            }
+        }
+    }
+}
+
+impl Inside {
+    /// Makes a chunk on a thread that may take its time.
+    fn begin(inside: &Arc<Self>, from: usize) -> JoinHandle<Result<Chunk, TrustError>> {
+        let inside = Arc::clone(inside);
+        let handle = Handle::current();
+        tokio::task::spawn_blocking(move || handle.block_on(inside.chunk(from)))
+    }
+
+    async fn chunk(&self, from: usize) -> Result<Chunk, TrustError> {
+        let (vault, tenant) = (&self.vault, self.permit.tenant());
+        let view = Sight::now(vault.ledger().view()?);
+        let mut hidden = Hidden::default();
+        let mut chunk = Chunk {
+            text: Vec::with_capacity(CHUNK_BYTES / 2),
+            touched: Vec::new(),
+            patients: BTreeSet::new(),
+            next: from,
+        };
+        while chunk.next < self.places.len()
+            && chunk.text.len() < CHUNK_BYTES
+            && chunk.touched.len() < CHUNK_ROWS
+        {
+            let rest = &self.places[chunk.next..];
+            let opened = match self.kind {
+                Some(_) => view.fetch_as_of(tenant, rest, self.as_of).await?,
+                None => view.fetch_some(tenant, rest).await?,
+            };
+            for outcome in opened {
+                let stored = match outcome {
+                    Err(LedgerError::KeyDestroyed) => None,
+                    outcome => outcome?,
+                };
+                let is_in = match (stored, self.kind) {
+                    (None, _) => true,
+                    (Some(stored), Some(kind)) => {
+                        self.row(&view, kind, &stored, &mut hidden, &mut chunk)
+                            .await?
+                    }
+                    (Some(stored), None) => {
+                        self.deletion(&view, stored, &mut hidden, &mut chunk)
+                            .await?
+                    }
+                };
+                if !is_in {
+                    return Ok(chunk);
+                }
+                chunk.next += 1;
+            }
+        }
+        Ok(chunk)
+    }
+
+    /// Whether the permit and the consents let a resource be seen, and it is one of those asked for.
+    async fn is_seen(
+        &self,
+        view: &Sight,
+        resource: &Resource,
+        hidden: &mut Hidden,
+    ) -> Result<bool, TrustError> {
+        Ok(self.of.has(resource)
+            && self.permit.covers(resource)
+            && !(self.vault)
+                .hides(view, &self.permit, resource, hidden)
+                .await?)
+    }
+
+    /// Writes a row, if it is to be seen. No when it needs a chunk of its own.
+    async fn row(
+        &self,
+        view: &Sight,
+        kind: ResourceType,
+        stored: &Stored,
+        hidden: &mut Hidden,
+        chunk: &mut Chunk,
+    ) -> Result<bool, TrustError> {
+        // A token can stand for something else, and what was written since for something older.
+        if stored.kind != tokens::kind(kind) || stored.at.number < self.since {
+            return Ok(true);
+        }
+        let short = self.shape.is_none() && kind != ResourceType::AuditEvent;
+        let part = (short
+            .then(|| fhir::stored::whose(kind, &stored.body))
+            .flatten())
+        .filter(|part| part.id() == Some(&stored.id));
+        let (resource, is_part) = match part {
+            Some(part) => (part, true),
+            None => (open(stored)?.resource, false),
+        };
+        if !self.is_seen(view, &resource, hidden).await? {
+            return Ok(true);
+        }
+        let patients = named(&resource);
+        if !chunk.has_room(&patients) {
+            return Ok(false);
+        }
+        let touched = Touched {
+            version: Some(stored.version),
+            patient: patients.first().cloned(),
+            ..missed(kind, &stored.id)
+        };
+        let (name, ms) = ((kind, stored.id.as_str()), stored.at.number.unix_ms());
+        let text = &mut chunk.text;
+        let is_written =
+            is_part && fhir::stored::write_with_meta(name, &stored.body, stored.version, ms, text);
+        if !is_written {
+            let mut whole = match is_part {
+                true => open(stored)?.resource,
+                false => resource,
+            };
+            redact(&self.permit, &mut whole);
+            if let Some(shape) = &self.shape {
+                shape(&mut whole);
+            }
+            chunk.text.append(&mut whole.to_json());
+        }
+        chunk.text.push(b'\n');
+        chunk.patients.extend(patients);
+        chunk.touched.push(touched);
+        Ok(true)
+    }
+
+    /// Writes that a resource was deleted, as a transaction that deletes it, if it might be seen before.
+    async fn deletion(
+        &self,
+        view: &Sight,
+        stored: Stored,
+        hidden: &mut Hidden,
+        chunk: &mut Chunk,
+    ) -> Result<bool, TrustError> {
+        let kind = ResourceType::from_code(stored.kind.0);
+        let Some(kind) = kind.filter(|kind| stored.deleted && self.kinds.contains(kind)) else {
+            return Ok(true);
+        };
+        let (id, version) = (stored.id.clone(), stored.version);
+        let (_, before) = match open_live(view, self.permit.tenant(), stored).await {
+            Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => return Ok(true),
+            other => other?,
+        };
+        let Some(before) = before else {
+            return Ok(true);
+        };
+        if !self.is_seen(view, &before, hidden).await? {
+            return Ok(true);
+        }
+        let patients = named(&before);
+        if !chunk.has_room(&patients) {
+            return Ok(false);
+        }
+        let bundle = json!({
+            "resourceType": "Bundle",
+            "type": "transaction",
+            "entry": [{"request": {"method": "DELETE", "url": format!("{kind}/{id}")}}],
+        });
+        chunk.text.extend_from_slice(bundle.to_string().as_bytes());
+        chunk.text.push(b'\n');
+        chunk.touched.push(Touched {
+            version: Some(version),
+            patient: patients.first().cloned(),
+            ..missed(kind, &id)
+        });
+        chunk.patients.extend(patients);
+        Ok(true)
+    }
+}
+
+impl Chunk {
+    /// Whether a row with these patients has room; one alone always has.
+    fn has_room(&self, patients: &[String]) -> bool {
+        self.touched.is_empty() || self.patients.len() + patients.len() <= CHUNK_PATIENTS
+    }
+}
