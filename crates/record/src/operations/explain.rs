@@ -31,7 +31,7 @@ use crate::{Answer, Caller, Record, RecordError};
 
 /// A parameter with parts.
 fn parts(name: &str, parts: Vec<Value>) -> Value {
-    json!({"name": name, "part": parts})
+    json!({"name": name, "part": Value::Array(parts)})
 }
 
 /// A parameter with a value; `member` is `valueCode` and the like.
