@@ -246,6 +246,7 @@ async fn a_search_parameter_shows_how_far_it_is() {
         lenient: false,
         freshness: trust::Freshness::default(),
         prefer_return: record::PreferReturn::Representation,
+        once: None,
     };
     let definition = json!({"resourceType": "SearchParameter", "id": "nick", "url": "http://example.org/nick",
         "name": "nick", "status": "active", "description": "Nickname", "code": "nick", "base": ["Patient"],
