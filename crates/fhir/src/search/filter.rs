@@ -172,16 +172,14 @@ fn compare(
             }
             made
         }
-        ("eq" | "ne", _) => read(None, "")?,
+        ("eq" | "ne", _)
+        | ("sw" | "ew", ParameterKind::String)
+        | ("re", ParameterKind::Reference) => read(None, "")?,
         ("co", ParameterKind::String) => read(Some("contains"), "")?,
-        ("sw" | "ew", ParameterKind::String) => read(None, "")?,
-        ("re", ParameterKind::Reference) => read(None, "")?,
         ("in", ParameterKind::Token) => read(Some("in"), "")?,
         ("ni", ParameterKind::Token) => read(Some("not-in"), "")?,
-        ("ss", ParameterKind::Token) => read(Some("above"), "")?,
-        ("sb", ParameterKind::Token) => read(Some("below"), "")?,
-        ("ss", ParameterKind::Uri) => read(Some("above"), "")?,
-        ("sb", ParameterKind::Uri) => read(Some("below"), "")?,
+        ("ss", ParameterKind::Token | ParameterKind::Uri) => read(Some("above"), "")?,
+        ("sb", ParameterKind::Token | ParameterKind::Uri) => read(Some("below"), "")?,
         _ => {
             let words = format!(
                 "`{}` is no way here to compare `{}`, which is of the type {}",

@@ -93,10 +93,11 @@ fn mangle(value: &mut Value, steps: &[prop::sample::Index], harm: &Harm) {
                 .get(&members.keys().cloned().collect::<Vec<_>>())
                 .clone();
             let goes_on = !is_last
-                && members[&name]
-                    .as_object()
-                    .is_some_and(|all| !all.is_empty())
-                || !is_last && members[&name].as_array().is_some_and(|all| !all.is_empty());
+                && match &members[&name] {
+                    Value::Object(all) => !all.is_empty(),
+                    Value::Array(all) => !all.is_empty(),
+                    _ => false,
+                };
             match (goes_on, harm) {
                 (true, _) => mangle(&mut members[&name], rest, harm),
                 (false, Harm::Remove) => drop(members.remove(&name)),
