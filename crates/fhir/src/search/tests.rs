@@ -722,7 +722,7 @@ fn what_is_wrong_with_a_query_is_said() {
         (
             T::Patient,
             "gender:in=x",
-            "known are not, text, of-type, missing",
+            "is the canonical URL of a ValueSet",
         ),
         (
             T::Patient,

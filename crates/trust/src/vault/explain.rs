@@ -172,6 +172,8 @@ impl Vault {
             .await?;
         if !query.links.is_empty() {
             told.through_links = through_links.tally;
+        }
+        if !query.links.is_empty() || query.needs_codes() {
             told.steps = self.steps(permit, &asked.query, query.clauses.len());
         }
         let mut hidden = counting();
@@ -179,11 +181,8 @@ impl Vault {
             self.scan(view, permit, &asked.query, None, Some(&mut hidden))
                 .await?
         } else {
-            let unsorted = SearchQuery {
-                sort: Vec::new(),
-                ..asked.query.into_owned()
-            };
-            self.in_order(view, permit, (query, &[unsorted]), None, &mut hidden)
+            let asked = std::slice::from_ref(&*asked.query);
+            self.in_order(view, permit, (query, asked), None, &mut hidden)
                 .await?
         };
         let shows_all = query.kind != ResourceType::AuditEvent || permit.only_patient().is_none();

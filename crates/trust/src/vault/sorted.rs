@@ -94,12 +94,7 @@ impl Vault {
         let Some(query) = queries.first() else {
             return Err(TrustError::Invalid("nothing is searched".to_owned()));
         };
-        let (mut asked, newest) = self.linked_all(view, permit, queries, hidden).await?;
-        for query in &mut asked {
-            query.sort = Vec::new();
-            query.count = AT_A_TIME;
-            query.total = false;
-        }
+        let (asked, newest) = self.linked_all(view, permit, queries, hidden).await?;
         let behind = match at {
             Some(at) => Some(self.behind(view, permit, queries, at.last).await?),
             None => None,
@@ -161,13 +156,20 @@ impl Vault {
         behind: Option<Ranked<'_>>,
         hidden: &mut Hidden,
     ) -> Result<SearchPage, TrustError> {
+        let each = asked.iter().map(|asked| SearchQuery {
+            sort: Vec::new(),
+            count: AT_A_TIME,
+            total: false,
+            ..asked.clone()
+        });
+        let all: Vec<SearchQuery> = each.collect();
         // The last of the page is on top, and gives way to what comes before it.
         let mut kept: BinaryHeap<Ranked<'_>> = BinaryHeap::with_capacity(query.count + 2);
         let (mut total, mut more, mut candidates) = (0, false, 0);
         let mut before = None;
         let mut page = loop {
             let mut found = self
-                .scan_all(view, permit, asked, before, Some(&mut *hidden))
+                .scan_all(view, permit, &all, before, Some(&mut *hidden))
                 .await?;
             total += found.rows.len();
             candidates += found.candidates;
