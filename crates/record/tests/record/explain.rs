@@ -215,6 +215,30 @@ async fn it_needs_the_permit_of_the_search_and_is_audited_as_one() {
     assert_eq!(wrong(ask(&client(), "_cursor=0").await).0, 400);
 }
 
+/// More matches than are looked at at a time, and some that the check turns down among them.
+#[tokio::test]
+async fn what_takes_several_looks_is_counted_once() {
+    let house = House::new().await;
+    let entries = (0..700)
+        .map(|number| {
+            let system = if number % 7 == 0 { "urn:b" } else { "urn:a" };
+            json!({"resource": {"resourceType": "Patient", "identifier": [{"system": system, "value": "17"}]},
+                   "request": {"method": "POST", "url": "Patient"}})
+        })
+        .collect();
+    let caller = crate::house::minimal();
+    house.bundle(&caller, "transaction", entries).await.unwrap();
+    let parts = ["matched", "turned-down"];
+    for query in [
+        "identifier=urn:a|17&_sort=_id&_count=3",
+        "identifier=urn:a|17&_sort=-_id&_count=500&_total=accurate",
+        "identifier=urn:a|17&_count=3&_total=accurate",
+    ] {
+        let told = explain(&house, &client(), T::Patient, query).await;
+        assert_eq!(counts(&told, "opened", parts), [600, 100], "{query}");
+    }
+}
+
 #[tokio::test]
 async fn a_search_that_is_too_costly_is_explained() {
     let house = House::new().await;

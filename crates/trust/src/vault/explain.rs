@@ -4,9 +4,11 @@
 //! a patient's consent hides are in no count: a list's length, or how many candidates were opened, would
 //! tell somebody who asks for a name that there is somebody of that name.
 
+use std::collections::HashSet;
+
 use fhir::ResourceType;
 use fhir::search::{Clause, Modifier, Operand, ParameterKind, SearchQuery};
-use ledger::Number;
+use ledger::{Hit, Number};
 
 use super::links::{LINKED_MAX, OPENED_MAX};
 use super::search::{CANDIDATES_MAX, narrowed};
@@ -75,12 +77,22 @@ pub struct LookedAt {
     pub turned_down: usize,
 }
 
-impl LookedAt {
-    pub(super) fn add(&mut self, matches: bool) {
+/// Counts rows as they are opened, each once: pages overlap where a search takes several.
+#[derive(Default)]
+pub(super) struct Tally {
+    known: HashSet<Hit>,
+    looked_at: LookedAt,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, at: Hit, matches: bool) {
+        if !self.known.insert(at) {
+            return;
+        }
         if matches {
-            self.matched += 1;
+            self.looked_at.matched += 1;
         } else {
-            self.turned_down += 1;
+            self.looked_at.turned_down += 1;
         }
     }
 }
@@ -163,7 +175,7 @@ impl Vault {
         told: &mut Explained,
     ) -> Result<SearchPage, TrustError> {
         let counting = || Hidden {
-            tally: Some(LookedAt::default()),
+            tally: Some(Tally::default()),
             ..Hidden::default()
         };
         let mut through_links = counting();
@@ -171,7 +183,7 @@ impl Vault {
             .linked(view, permit, query, Some(&mut through_links))
             .await?;
         if !query.links.is_empty() {
-            told.through_links = through_links.tally;
+            told.through_links = through_links.tally.map(|tally| tally.looked_at);
         }
         if !query.links.is_empty() || query.needs_codes() {
             told.steps = self.steps(permit, &asked.query, query.clauses.len());
@@ -186,7 +198,8 @@ impl Vault {
                 .await?
         };
         let shows_all = query.kind != ResourceType::AuditEvent || permit.only_patient().is_none();
-        told.looked_at = hidden.tally.take().filter(|_| shows_all);
+        let tally = hidden.tally.take().filter(|_| shows_all);
+        told.looked_at = tally.map(|tally| tally.looked_at);
         self.include(view, permit, query, &mut page, &mut hidden)
             .await?;
         told.rows = page.rows.len();

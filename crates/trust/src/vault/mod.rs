@@ -68,7 +68,7 @@ struct Inner {
 struct Hidden {
     of_patients: HashMap<String, bool>,
     /// Counts rows, where somebody wants to know how many were looked at.
-    tally: Option<LookedAt>,
+    tally: Option<explain::Tally>,
 }
 
 /// What one request looks at.

@@ -71,7 +71,7 @@ impl Vault {
             return Ok(None);
         }
         if let Some(tally) = &mut hidden.tally {
-            tally.add(matches);
+            tally.add(row.at, matches);
         }
         if !matches {
             return Ok(None);

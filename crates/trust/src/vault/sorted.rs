@@ -15,7 +15,7 @@ use crate::{Action, Permit, TrustError, tokens};
 /// The most matches that are sorted for a page: opening them is less than half a second's work.
 pub(super) const SORTED_MAX: usize = 10_000;
 /// Rows that are looked at at a time.
-const AT_A_TIME: usize = 256;
+pub(super) const AT_A_TIME: usize = 256;
 
 /// Where a page of a sorted search lies that is not the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
