@@ -56,6 +56,9 @@ pub const CONDITIONAL_DELETES_MAX: usize = 1_000;
 /// The most bytes of what GETs of one batch or transaction answer, and of resources that its writes
 /// show; the answer is held in memory whole.
 pub const ANSWER_BYTES_MAX: usize = 50 * 1024 * 1024;
+/// The most work of the patches of one request: bytes of each resource times operations of its patch,
+/// each of which may look through all of it. About a second of it.
+pub const PATCH_WORK_MAX: usize = 1 << 30;
 /// How often a write is tried again when somebody else wrote the same resource in between.
 pub(crate) const ATTEMPTS_MAX: u32 = 8;
 
@@ -198,6 +201,7 @@ pub(crate) fn is_kept(kind: ResourceType) -> bool {
 
 /// Whether clients may write this type. The audit is written by the store itself, together with what
 /// it is about.
-pub(crate) fn is_writable(kind: ResourceType) -> bool {
+#[must_use]
+pub fn is_writable(kind: ResourceType) -> bool {
     is_kept(kind) && kind != ResourceType::AuditEvent
 }

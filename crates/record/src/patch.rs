@@ -20,7 +20,10 @@ use crate::write::{
     IfMatch, check_id, check_owner, check_same_id, check_unconditional, check_writable, heavy,
     pause, tidy, wrap,
 };
-use crate::{ATTEMPTS_MAX, Answer, Caller, Preconditions, RESOURCE_BYTES_MAX, Record, RecordError};
+use crate::{
+    ATTEMPTS_MAX, Answer, Caller, PATCH_WORK_MAX, Preconditions, RESOURCE_BYTES_MAX, Record,
+    RecordError,
+};
 
 /// The form of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,12 +103,14 @@ pub(crate) fn of_entry(resource: &Resource) -> Result<Patch, RecordError> {
     patch.map_err(|outcome| RecordError::with(400, outcome))
 }
 
-/// What a patch makes of a version: ready to be checked and written.
+/// What a patch makes of a version: ready to be checked and written. `room` is what is left of
+/// [`PATCH_WORK_MAX`] for the request.
 pub(crate) async fn patched(
     caller: &Caller,
     id: &str,
     patch: &Patch,
     row: &Versioned,
+    room: &mut usize,
 ) -> Result<Resource, RecordError> {
     let (patch, resource, base) = (patch.clone(), row.resource.clone(), caller.base.clone());
     // Each operation looks through the resource.
@@ -114,6 +119,12 @@ pub(crate) async fn patched(
         .to_string()
         .len()
         .saturating_mul(patch.len());
+    *room = room.checked_sub(work).ok_or_else(|| {
+        let words = format!(
+            "patching takes the bytes of each resource times the operations of its patch, and one request may take {PATCH_WORK_MAX} of these; send fewer or smaller patches at once"
+        );
+        RecordError::new(422, IssueCode::TooCostly, words)
+    })?;
     let patched = heavy(work, move || {
         let mut patched = patch.apply(&resource)?;
         tidy(&base, &mut patched);
@@ -210,7 +221,8 @@ impl Record {
                 pause(attempt).await;
                 continue;
             }
-            let resource = patched(caller, id, patch, &row).await?;
+            let mut room = PATCH_WORK_MAX;
+            let resource = patched(caller, id, patch, &row, &mut room).await?;
             self.check_valid(&resource)
                 .map_err(|outcome| RecordError::with(422, outcome))?;
             check_owner(Some(&row), &Vault::owner(&resource))

@@ -43,7 +43,8 @@ pub(super) fn router() -> Router<Doors> {
                 .post(kind)
                 .put(super::conditional::write)
                 .patch(super::conditional::write)
-                .delete(super::conditional::write),
+                .delete(super::conditional::write)
+                .options(super::patch::options),
         )
         .route("/{type}/_search", post(search_by_post))
         .merge(super::past::router())
@@ -52,7 +53,8 @@ pub(super) fn router() -> Router<Doors> {
             get(instance)
                 .put(instance)
                 .patch(super::patch::instance)
-                .delete(instance),
+                .delete(instance)
+                .options(super::patch::options),
         )
         .route("/{type}/{id}/_history", get(history))
         .route("/{type}/{id}/_history/{version}", get(version))
@@ -79,8 +81,14 @@ pub(super) fn router() -> Router<Doors> {
 /// What a route refuses, or what the record refuses.
 pub(super) enum Refused {
     Outcome(StatusCode, OperationOutcome),
-    Login { invalid: bool },
-    LockedOut { wait_s: u64 },
+    Login {
+        invalid: bool,
+    },
+    LockedOut {
+        wait_s: u64,
+    },
+    /// A patch in none of the forms that are taken.
+    PatchForm,
     Record(RecordError),
     Inside(TrustError),
 }
@@ -120,6 +128,18 @@ impl IntoResponse for Refused {
                 response.headers_mut().insert(
                     header::WWW_AUTHENTICATE,
                     HeaderValue::from_static(challenge),
+                );
+                response
+            }
+            Self::PatchForm => {
+                let outcome = OperationOutcome::error(
+                    IssueCode::NotSupported,
+                    "A patch is application/json-patch+json, application/xml-patch+xml, or Parameters as application/fhir+json or application/fhir+xml",
+                );
+                let mut response = outcome_response(StatusCode::UNSUPPORTED_MEDIA_TYPE, &outcome);
+                response.headers_mut().insert(
+                    super::patch::ACCEPT_PATCH,
+                    HeaderValue::from_static(super::patch::FORMS),
                 );
                 response
             }

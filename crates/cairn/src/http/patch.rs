@@ -1,13 +1,16 @@
 //! The route of `PATCH`: which form of patch a body is.
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
-use axum::response::Response;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fhir::IssueCode;
 use record::PatchForm;
 
 use super::Doors;
-use super::fhir::{Asked, PathParams, Refused, media_type, refuse};
+use super::fhir::{Asked, PathParams, Refused, media_type};
+
+pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+/// The forms of patch that are taken.
+pub(super) const FORMS: &str = "application/json-patch+json, application/xml-patch+xml, application/fhir+json, application/fhir+xml";
 
 /// `PATCH Type/id`.
 pub(super) async fn instance(
@@ -24,6 +27,29 @@ pub(super) async fn instance(
     Ok(asked.respond(answer))
 }
 
+/// `OPTIONS` of a type or an instance: which methods it takes, and which forms of patch (RFC 5789,
+/// section 3.1). Whether there is such an instance is not told.
+pub(super) async fn options(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (_, path) = Asked::at(&doors, path, request).await?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    let writes = record::is_writable(path.kind);
+    let allow = match (writes, path.rest.is_empty()) {
+        (false, _) => "GET, HEAD, OPTIONS",
+        (true, true) => "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE",
+        (true, false) => "GET, HEAD, OPTIONS, PUT, PATCH, DELETE",
+    };
+    headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    if writes {
+        headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FORMS));
+    }
+    Ok(response)
+}
+
 /// The form of a patch by its media type (R4, section 3.1.0.5), and its body.
 pub(super) fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
     match media_type(&asked.parts.headers, header::CONTENT_TYPE) {
@@ -34,10 +60,6 @@ pub(super) fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
     match super::format::body(&asked.parts.headers, &asked.body) {
         Some(Ok(body)) => Ok((PatchForm::Parameters, body)),
         Some(Err(outcome)) => Err(Refused::Outcome(StatusCode::BAD_REQUEST, outcome)),
-        None => refuse(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            IssueCode::NotSupported,
-            "A patch is application/json-patch+json, application/xml-patch+xml, or Parameters as application/fhir+json or application/fhir+xml",
-        ),
+        None => Err(Refused::PatchForm),
     }
 }

@@ -78,3 +78,45 @@ async fn a_patch_in_each_of_its_forms() {
     .await;
     house.end().await;
 }
+
+#[tokio::test]
+async fn which_patches_are_taken_is_told() {
+    let house = house().await;
+    let forms = "application/json-patch+json, application/xml-patch+xml, application/fhir+json, application/fhir+xml";
+    for (path, allow, patches) in [
+        (
+            "/fhir/r4/Patient/nobody",
+            "GET, HEAD, OPTIONS, PUT, PATCH, DELETE",
+            forms,
+        ),
+        (
+            "/fhir/r4/Patient",
+            "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE",
+            forms,
+        ),
+        ("/fhir/r4/AuditEvent", "GET, HEAD, OPTIONS", ""),
+        ("/fhir/r4/AuditEvent/a", "GET, HEAD, OPTIONS", ""),
+    ] {
+        let answer = house.asked(Method::OPTIONS, path).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 204, "{path}");
+        assert_eq!(header(&answer, "allow"), allow, "{path}");
+        assert_eq!(header(&answer, "accept-patch"), patches, "{path}");
+        let stranger = house.bare(Method::OPTIONS, path).send().await;
+        assert_outcome(stranger.expect("an answer"), 401, "login").await;
+    }
+    let unknown = house
+        .asked(Method::OPTIONS, "/fhir/r4/Nothing")
+        .send()
+        .await;
+    assert_outcome(unknown.expect("an answer"), 404, "not-supported").await;
+    for path in ["/fhir/r4/Patient/nobody", "/fhir/r4/Patient?family=x"] {
+        let request = house
+            .asked(Method::PATCH, path)
+            .header("content-type", "text/plain");
+        let answer = request.body("x").send().await.expect("an answer");
+        assert_eq!(header(&answer, "accept-patch"), forms);
+        assert_outcome(answer, 415, "not-supported").await;
+    }
+    house.end().await;
+}

@@ -1,5 +1,5 @@
 //! `Observation/$lastn`: the newest observations of each code.
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 
 use fhir::search::SearchQuery;
 use fhir::{IssueCode, Resource, ResourceType, date};
@@ -57,46 +57,38 @@ fn names(resource: &Resource) -> Vec<String> {
     names
 }
 
-/// Observations of one code, and all the names that it goes by.
-#[derive(Default)]
-struct Group {
-    names: HashSet<String>,
-    rows: Vec<Versioned>,
+/// The first observation of a group; each has one before it that it shares a code with, or itself.
+fn first(before: &mut [usize], mut place: usize) -> usize {
+    while before[place] != place {
+        // Half of the way is enough to keep the next one short.
+        before[place] = before[before[place]];
+        place = before[place];
+    }
+    place
 }
 
 /// The newest `max` of each code, newest code first. Observations that share a coding are of one code,
 /// also by way of a third.
 fn newest(mut rows: Vec<Versioned>, max: usize) -> Vec<Versioned> {
     rows.sort_by_cached_key(|row| std::cmp::Reverse((made_ms(&row.resource), row.at.number)));
-    let mut groups: Vec<Group> = Vec::new();
-    for row in rows {
-        let names = names(&row.resource);
-        let meets = |group: &Group| names.iter().any(|name| group.names.contains(name));
-        let mut met: Vec<usize> = (0..groups.len())
-            .filter(|place| meets(&groups[*place]))
-            .collect();
-        let first = match met.first() {
-            Some(first) => *first,
-            None => {
-                groups.push(Group::default());
-                groups.len() - 1
-            }
-        };
-        // Codes that this one shows to be the same.
-        while let Some(other) = met.pop().filter(|other| *other != first) {
-            let other = groups.remove(other);
-            groups[first].names.extend(other.names);
-            groups[first].rows.extend(other.rows);
+    let mut before: Vec<usize> = (0..rows.len()).collect();
+    let mut named: HashMap<String, usize> = HashMap::new();
+    for (place, row) in rows.iter().enumerate() {
+        for name in names(&row.resource) {
+            let other = *named.entry(name).or_insert(place);
+            let (one, other) = (first(&mut before, place), first(&mut before, other));
+            before[one.max(other)] = one.min(other);
         }
-        groups[first].names.extend(names);
-        groups[first].rows.push(row);
     }
-    for group in &mut groups {
-        let key = |row: &Versioned| std::cmp::Reverse((made_ms(&row.resource), row.at.number));
-        group.rows.sort_by_cached_key(key);
-        group.rows.truncate(max);
+    // In the order of their first ones, which are met before all others.
+    let mut groups: BTreeMap<usize, Vec<Versioned>> = BTreeMap::new();
+    for (place, row) in rows.into_iter().enumerate() {
+        let group = groups.entry(first(&mut before, place)).or_default();
+        if group.len() < max {
+            group.push(row);
+        }
     }
-    groups.into_iter().flat_map(|group| group.rows).collect()
+    groups.into_values().flatten().collect()
 }
 
 impl Record {
@@ -161,7 +153,7 @@ impl Record {
             .await?;
         let rows = self
             .vault()
-            .choose(&permit, &query, |rows| newest(rows, max))
+            .choose(&permit, &query, move |rows| newest(rows, max))
             .await
             .map_err(wrap(caller))?;
         let own = parameters
@@ -186,5 +178,89 @@ impl Record {
         })
         .await?;
         Ok(answer(body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashSet};
+
+    use ledger::{Hit, Number, Shard};
+    use serde_json::json;
+
+    use super::*;
+
+    fn row(number: u64, codes: &[u64]) -> Versioned {
+        let codings: Vec<Value> = codes
+            .iter()
+            .map(|code| json!({"code": code.to_string()}))
+            .collect();
+        let resource = json!({"resourceType": "Observation", "id": number.to_string(), "code": {"coding": codings}});
+        Versioned {
+            resource: Resource::from_value(resource).unwrap(),
+            version: 1,
+            at: Hit {
+                number: Number(number),
+                shard: Shard(0),
+            },
+            deleted: false,
+        }
+    }
+
+    /// What it is said to be: groups grow until no two share a name.
+    fn naive(rows: &[Versioned], max: usize) -> Vec<u64> {
+        let mut groups: Vec<(HashSet<String>, BTreeSet<u64>)> = Vec::new();
+        for row in rows {
+            let mut own: (HashSet<String>, BTreeSet<u64>) = (
+                names(&row.resource).into_iter().collect(),
+                [row.at.number.0].into(),
+            );
+            let (met, apart): (Vec<_>, Vec<_>) = groups
+                .into_iter()
+                .partition(|group: &(HashSet<String>, BTreeSet<u64>)| !group.0.is_disjoint(&own.0));
+
+            for group in met {
+                own.0.extend(group.0);
+                own.1.extend(group.1);
+            }
+            groups = apart;
+            groups.push(own);
+        }
+        groups.sort_by_key(|group| std::cmp::Reverse(group.1.last().copied()));
+        let newest = |group: &(HashSet<String>, BTreeSet<u64>)| {
+            group.1.iter().rev().take(max).copied().collect::<Vec<_>>()
+        };
+        groups.iter().flat_map(newest).collect()
+    }
+
+    #[test]
+    fn observations_that_share_a_coding_are_of_one_code() {
+        // A small generator of numbers, the same each time.
+        let mut state: u64 = 7;
+        let mut below = |most: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % most
+        };
+        for _ in 0..300 {
+            let (count, codes) = (1 + below(14), 1 + below(12));
+            let rows: Vec<Versioned> = (1..=count)
+                .map(|number| {
+                    let own: Vec<u64> = (0..below(4)).map(|_| below(codes)).collect();
+                    row(number, &own)
+                })
+                .collect();
+            for max in [1, 2, 100] {
+                let found = newest(rows.clone(), max);
+                let found: Vec<u64> = found.iter().map(|row| row.at.number.0).collect();
+                assert_eq!(found, naive(&rows, max), "{max} of {rows:?}");
+            }
+        }
+        // As many as there can be, each of which joins two others.
+        let rows: Vec<Versioned> = (0..10_000)
+            .map(|number| row(number, &[number, number + 1, 20_000 - number]))
+            .collect();
+        assert_eq!(newest(rows, 1).len(), 1);
     }
 }

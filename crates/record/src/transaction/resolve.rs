@@ -13,7 +13,7 @@ use crate::error::in_entry;
 use crate::patch::patched;
 use crate::step::{Ask, Step};
 use crate::write::{IfMatch, mint, wrap};
-use crate::{Caller, Record, RecordError, refs};
+use crate::{Caller, PATCH_WORK_MAX, Record, RecordError, refs};
 
 /// Criteria of one transaction that may each mean a thousand resources.
 const OPEN_CRITERIA_MAX: usize = 15;
@@ -173,6 +173,7 @@ impl Record {
                 });
             }
         }
+        let mut room = PATCH_WORK_MAX;
         for (place, step) in steps.iter().enumerate() {
             if let Ask::Patch {
                 kind,
@@ -193,7 +194,13 @@ impl Record {
                 };
                 let version = row.map(|row| row.version);
                 let write = self
-                    .patch_of(caller, permit, (*kind, id, version), if_match, patch)
+                    .patch_of(
+                        caller,
+                        permit,
+                        (*kind, id, version),
+                        if_match,
+                        (patch, &mut room),
+                    )
                     .await;
                 writes[place] = Some(write.map_err(|stop| stop.of(step))?);
             }
@@ -251,7 +258,7 @@ impl Record {
         permit: &Permit,
         (kind, id, version): (ResourceType, &str, Option<u32>),
         if_match: &IfMatch,
-        patch: &Patch,
+        (patch, room): (&Patch, &mut usize),
     ) -> Result<Write, Stop> {
         self.permit(caller, Action::Update, Some(kind), None)
             .await?;
@@ -263,7 +270,7 @@ impl Record {
             return Err(Stop::Again);
         }
         Ok(Write::Put {
-            resource: patched(caller, id, patch, &row).await?,
+            resource: patched(caller, id, patch, &row, room).await?,
             expected: Expected::Version(row.version),
             created: false,
         })

@@ -332,3 +332,45 @@ async fn bundles_have_patches() {
     let result = house.bundle(&client(), "transaction", twice).await;
     assert_eq!(wrong(result), (400, "duplicate".to_owned()));
 }
+
+#[tokio::test]
+async fn patches_of_one_request_have_a_budget() {
+    let house = House::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let large = json!({"resourceType": "Basic", "code": {"text": "x".repeat(1_000_000), "coding": [{"display": "y".repeat(1_000_000)}]}});
+        ids.push(house.create(&large).await);
+    }
+    let tests = |count: usize| {
+        let test = json!({"op": "test", "path": "/resourceType", "value": "Basic"});
+        serde_json::to_vec(&vec![test; count]).unwrap()
+    };
+    let patch = async |count: usize| {
+        let body = tests(count);
+        let (caller, preconditions) = (client(), record::Preconditions::default());
+        let form = record::PatchForm::Json;
+        let patch = house
+            .record
+            .patch(&caller, T::Basic, &ids[0], preconditions, form, &body);
+        patch.await
+    };
+    assert_eq!(patch(300).await.unwrap().status, 200);
+    assert_eq!(wrong(patch(600).await), (422, "too-costly".to_owned()));
+    // Each by itself is small enough, both together are not.
+    let entry = |id: &String| {
+        let data = STANDARD.encode(tests(300));
+        let patch = json!({"resourceType": "Binary", "contentType": "application/json-patch+json", "data": data});
+        json!({"resource": patch, "request": {"method": "PATCH", "url": format!("Basic/{id}")}})
+    };
+    let both: Vec<_> = ids.iter().map(entry).collect();
+    let refused = house.bundle(&minimal(), "transaction", both.clone()).await;
+    let error = refused.unwrap_err();
+    assert_eq!(error.status, 422);
+    let issue = &error.outcome.issues[0];
+    assert_eq!(issue.expression.as_deref(), Some("Bundle.entry[1].request"));
+    assert!(issue.diagnostics.contains("patch"));
+    house
+        .bundle(&minimal(), "transaction", both[..1].to_vec())
+        .await
+        .unwrap();
+}

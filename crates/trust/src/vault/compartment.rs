@@ -132,7 +132,7 @@ impl Vault {
         &self,
         permit: &Permit,
         query: &SearchQuery,
-        choose: impl FnOnce(Vec<Versioned>) -> Vec<Versioned>,
+        choose: impl FnOnce(Vec<Versioned>) -> Vec<Versioned> + Send + 'static,
     ) -> Result<Vec<Versioned>, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
@@ -161,7 +161,11 @@ impl Vault {
             }
         };
         drop(view);
-        page.rows = choose(rows);
+        // Choosing among thousands would keep others waiting.
+        let chosen = tokio::task::spawn_blocking(move || choose(rows)).await;
+        page.rows = chosen.map_err(|error| {
+            TrustError::Damaged(format!("choosing among what was found failed: {error}"))
+        })?;
         let pages = self.record_pages(permit, &[query], vec![page]).await?;
         Ok(pages.into_iter().flat_map(|page| page.rows).collect())
     }
