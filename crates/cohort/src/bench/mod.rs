@@ -4,6 +4,7 @@
 //! Everything is on: sealed, indexed, audited, durable. Figures come with the machine they were
 //! measured on; the client runs on the same machine and takes its share of the cores.
 
+mod export;
 pub mod ledger;
 mod load;
 mod machine;
@@ -152,6 +153,26 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
                 "ms",
             );
         }
+    }
+    if export::NAME.contains(wanted) {
+        let cpu = server.cpu_ms()?;
+        let result = export::run(&door, options.seconds).await?;
+        let cpu = server.cpu_ms()?.saturating_sub(cpu);
+        add(
+            &format!("{}: resources", export::NAME),
+            result.resources as f64 / result.seconds,
+            "/s",
+        );
+        add(
+            &format!("{}: bytes", export::NAME),
+            result.bytes as f64 / result.seconds / 1e6,
+            "MB/s",
+        );
+        add(
+            &format!("{}: server CPU of a resource", export::NAME),
+            cpu as f64 / result.resources as f64,
+            "ms",
+        );
     }
     let (now, peak) = server.memory_kib()?;
     add("memory after all of this", now as f64 / 1024.0, "MiB");
