@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::operations::{BULK_DATA, OPERATIONS};
 use crate::{
     ANSWER_BYTES_MAX, Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, CONDITIONAL_DELETES_MAX,
-    RESOURCE_BYTES_MAX, Record, is_kept, is_writable,
+    IMPORT_REJECTS_MAX, RESOURCE_BYTES_MAX, Record, is_kept, is_writable,
 };
 
 fn search_parameter(parameter: &Parameter) -> Value {
@@ -175,7 +175,18 @@ impl Record {
                 "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "search-system" }, { "code": "history-system" }],
                 "searchParam": COMMON.iter().map(search_parameter).chain(expressions()).collect::<Vec<_>>(),
                 "compartment": Compartment::kinds().map(compartment).collect::<Vec<_>>(),
-                "operation": [{ "name": "export", "definition": format!("{BULK_DATA}/OperationDefinition/export") }],
+                "operation": [
+                    { "name": "export", "definition": format!("{BULK_DATA}/OperationDefinition/export") },
+                    {
+                        "name": "import",
+                        "definition": "urn:cairn:operation:import",
+                        "documentation": format!(
+                            "POST application/fhir+ndjson, however long, plain or packed by gzip or zstd: a resource or a bundle a line. \
+                             Resources keep their ids, and the same sent again changes nothing. The answer says how many were written, were there \
+                             already and were refused, each of these with its line; beyond {IMPORT_REJECTS_MAX} the import stops."
+                        ),
+                    },
+                ],
             }],
         });
         Answer {

@@ -5,7 +5,8 @@
 //!
 //! Start reading at [`Record`]; `interact.rs` and `patch.rs` have what touches one resource,
 //! `transaction/` and `batch.rs` the bundles, `conditional.rs` what criteria are written by,
-//! `criteria.rs` how conditional writes stay single under a race, `operations/` what is asked for by `$name`.
+//! `criteria.rs` how conditional writes stay single under a race, `operations/` what is asked for by `$name`,
+//! `bulk/` what goes out and comes in by the thousands.
 
 mod batch;
 mod bulk;
@@ -36,7 +37,7 @@ use trust::{Action, Agent, Freshness, Once, Permit, Purpose, Target, Trust, Vaul
 
 pub use bulk::{
     EXPORT_DOWNLOADS_MAX, EXPORT_JOBS_MAX, ExportDownload, ExportLevel, ExportStatus,
-    export_parameters_of,
+    IMPORT_REJECTS_MAX, IMPORTS_MAX, ImportPart, export_parameters_of,
 };
 pub use error::RecordError;
 pub use operations::{MetaChange, parameters_of};

@@ -1,22 +1,27 @@
-//! The routes of bulk export (HL7 Bulk Data Access 2.0).
+//! The routes of bulk export (HL7 Bulk Data Access 2.0) and import.
+
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use fhir::{IssueCode, ResourceType};
-use futures_util::stream;
-use record::{ExportDownload, ExportLevel, ExportStatus};
+use futures_util::{StreamExt, stream};
+use record::{ExportDownload, ExportLevel, ExportStatus, ImportPart};
+use tokio::sync::mpsc;
 
-use super::fhir::{Asked, PathParams, Refused, refuse};
+use super::fhir::{Asked, PathParams, Refused, media_type, refuse};
 use super::{Doors, dates};
 
 /// The media type of lines of FHIR JSON.
 const FHIR_NDJSON: &str = "application/fhir+ndjson";
 /// Seconds after which a client may ask again.
 const RETRY_AFTER_S: u64 = 1;
+/// Parts of a body that wait for the import; a part is some ten kilobytes.
+const PARTS: usize = 16;
 
 /// What is answered as JSON or XML.
 pub(super) fn router() -> Router<Doors> {
@@ -25,6 +30,7 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/$export", get(of_type).post(of_type))
         .route("/{type}/{id}/$export", get(of_instance).post(of_instance))
         .route("/$export/{job}", get(status).delete(end))
+        .route("/$import", post(import))
 }
 
 /// What is answered in lines, whatever `Accept` says of JSON and XML.
@@ -211,6 +217,63 @@ async fn lines_of(
         Err(error) => {
             tracing::error!(%error, "a file of a bulk export ended early");
             Some((Err(std::io::Error::other("the store failed")), None))
+        }
+    }
+}
+
+/// Takes in what is sent, as it comes. A client that goes away stops it.
+async fn import(State(doors): State<Doors>, request: Request) -> Result<Response, Refused> {
+    let (asked, body) = Asked::let_in(&doors, request).await?;
+    let kind = media_type(&asked.parts.headers, header::CONTENT_TYPE);
+    if !matches!(
+        kind,
+        Some(FHIR_NDJSON | "application/ndjson" | "application/x-ndjson")
+    ) {
+        return refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            IssueCode::NotSupported,
+            format!(
+                "The body must be {FHIR_NDJSON}, which may be packed by gzip or zstd; addresses are not fetched"
+            ),
+        );
+    }
+    if let Some((name, _)) = asked.parameters()?.first() {
+        let name: String = name
+            .chars()
+            .filter(char::is_ascii_graphic)
+            .take(64)
+            .collect();
+        let outcome =
+            fhir::OperationOutcome::at(IssueCode::NotSupported, "is no parameter of $import", name);
+        return Err(Refused::Outcome(StatusCode::BAD_REQUEST, outcome));
+    }
+    let (sender, receiver) = mpsc::channel(PARTS);
+    let patience = Duration::from_millis(doors.limits.body_timeout_ms);
+    let answer = tokio::select! {
+        answer = doors.record.import(&asked.caller, receiver) => answer?,
+        never = pump(body, sender, patience) => match never {},
+    };
+    Ok(asked.respond(answer))
+}
+
+/// Hands on the parts of a body; the end of it is said in so many words.
+async fn pump(
+    body: Body,
+    sender: mpsc::Sender<ImportPart>,
+    patience: Duration,
+) -> std::convert::Infallible {
+    let mut parts = body.into_data_stream();
+    loop {
+        let part = match tokio::time::timeout(patience, parts.next()).await {
+            Ok(Some(Ok(bytes))) => ImportPart::Bytes(bytes.into()),
+            Ok(None) => ImportPart::End,
+            Ok(Some(Err(_))) => ImportPart::Broken("it broke off".to_owned()),
+            Err(_) => ImportPart::Broken("it took too long to arrive".to_owned()),
+        };
+        let is_last = !matches!(part, ImportPart::Bytes(_));
+        if sender.send(part).await.is_err() || is_last {
+            // The answer is on its way; this future is dropped with it.
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -197,6 +197,14 @@ pub(super) struct Asked {
 impl Asked {
     /// Authentication and the body, in this order: a stranger's body is not read.
     pub(super) async fn read(doors: &Doors, request: Request) -> Result<Self, Refused> {
+        let (mut asked, body) = Self::let_in(doors, request).await?;
+        asked.body = read_body(body, doors).await?;
+        asked.caller.once = super::once::of(&asked.parts, &asked.body)?;
+        Ok(asked)
+    }
+
+    /// Authentication alone; the body is for the caller to read.
+    pub(super) async fn let_in(doors: &Doors, request: Request) -> Result<(Self, Body), Refused> {
         let (parts, body) = request.into_parts();
         let Some(token) = bearer_token(&parts.headers) else {
             return Err(Refused::Login { invalid: false });
@@ -212,7 +220,7 @@ impl Asked {
                 other => Refused::Inside(other),
             })?;
         let (lenient, prefer_return) = preferences(&parts.headers);
-        let mut caller = Caller {
+        let caller = Caller {
             agent,
             purpose: purpose(&parts.headers)?,
             request_id: parts
@@ -227,13 +235,12 @@ impl Asked {
             prefer_return,
             once: None,
         };
-        let body = read_body(body, doors).await?;
-        caller.once = super::once::of(&parts, &body)?;
-        Ok(Self {
+        let asked = Self {
             caller,
             parts,
-            body,
-        })
+            body: Bytes::new(),
+        };
+        Ok((asked, body))
     }
 
     /// The same of a request about a type or one of its resources.

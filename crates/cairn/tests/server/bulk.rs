@@ -1,4 +1,4 @@
-//! Bulk export over HTTP: what is in the files, and for whom.
+//! Bulk export and import over HTTP: what is in the files and for whom, and what goes in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use cairn::store::{self, TENANT};
 use cairn::{Server, ServerOptions};
-use ledger::SystemClock;
+use fhir::ResourceType;
+use ledger::{AuditDraft, Kind, Owner, SystemClock};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use trust::Role;
+use trust::{Action, Agent, ExportJob, ExportOf, Purpose, Role, Target};
 
 use crate::cluster::Cluster;
 use crate::house::{self, assert_outcome, header, house};
@@ -21,8 +22,8 @@ struct Site {
     servers: Vec<Server>,
     token: String,
     http: reqwest::Client,
-    _folder: TempDir,
-    _cluster: Option<Cluster>,
+    folder: TempDir,
+    cluster: Option<Cluster>,
 }
 
 impl Site {
@@ -37,33 +38,43 @@ impl Site {
 
     async fn over(cluster: Option<Cluster>, count: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let key = store::root_key_path(folder.path());
-        store::create_root_key(&key).expect("a key");
-        let mut servers = Vec::new();
+        store::create_root_key(&store::root_key_path(folder.path())).expect("a key");
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60));
+        let mut site = Self {
+            servers: Vec::new(),
+            token: String::new(),
+            http: http.build().expect("a client"),
+            folder,
+            cluster,
+        };
         for _ in 0..count {
-            let place = match &cluster {
-                None => store::in_folder(folder.path()),
-                Some(cluster) => {
-                    let url = cluster.url("cairn");
-                    store::in_database(&url, None, None, "cairn", "").expect("a place")
-                }
-            };
-            let ledger = store::open(place, key.as_path(), Arc::new(SystemClock), 16 << 20).await;
-            let options = ServerOptions::new(ledger.expect("a store"), TENANT);
-            servers.push(Server::start(options).await.expect("a server"));
+            site.start().await;
         }
-        let token = house::token(&servers[0], Role::Client).await;
-        let http = reqwest::Client::builder();
-        Self {
-            servers,
-            token,
-            http: http
-                .timeout(Duration::from_secs(60))
-                .build()
-                .expect("a client"),
-            _folder: folder,
-            _cluster: cluster,
-        }
+        site.token = house::token(&site.servers[0], Role::Client).await;
+        site
+    }
+
+    async fn start(&mut self) {
+        let folder = self.folder.path();
+        let place = match &self.cluster {
+            None => store::in_folder(folder),
+            Some(cluster) => {
+                let url = cluster.url("cairn");
+                store::in_database(&url, None, None, "cairn", "").expect("a place")
+            }
+        };
+        let key = store::root_key_path(folder);
+        let ledger = store::open(place, key.as_path(), Arc::new(SystemClock), 16 << 20).await;
+        let options = ServerOptions::new(ledger.expect("a store"), TENANT);
+        let server = Server::start(options).await.expect("a server");
+        self.servers.push(server);
+    }
+
+    /// Stops the first server, and starts another in its place.
+    async fn restart(&mut self) {
+        let server = self.servers.remove(0);
+        server.stop().await.expect("a clean end");
+        self.start().await;
     }
 
     /// A request to a server, those of one after those of another.
@@ -439,4 +450,249 @@ async fn what_is_not_an_export_is_refused() {
     let answer = asked("$export").send().await.expect("an answer");
     assert_outcome(answer, 429, "throttled").await;
     house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destroyed_key_and_a_restart_between_beginning_and_download() {
+    let mut site = Site::in_folder().await;
+    for id in ["a", "b"] {
+        site.put(&patient(id)).await;
+        site.put(&observation(&format!("{id}0"), id, 1.0)).await;
+    }
+    let status = site.began("$export?_type=Patient,Observation").await;
+    site.restart().await;
+    let manifest = site.manifest(&status).await;
+    site.restart().await;
+    assert_eq!(site.lines(&manifest, "output").await.len(), 4);
+
+    // Each look is in the audit, with whose records it was in.
+    let officer = house::token(&site.servers[0], Role::PrivacyOfficer).await;
+    let path = "AuditEvent?subtype=urn:cairn:audit-event|export";
+    let asked = site
+        .to(0, Method::GET, path)
+        .header("x-purpose-of-use", "HOPERAT");
+    let mut asked = asked.build().expect("a request");
+    let bearer = format!("Bearer {officer}").parse().expect("a header");
+    asked.headers_mut().insert("authorization", bearer);
+    let answer = site.http.execute(asked).await.expect("an answer");
+    let events: Value = answer.json().await.expect("JSON");
+    let events = events["entry"].as_array().expect("events");
+    assert_eq!(events.len(), 2, "one of each file: {events:?}");
+    for event in events {
+        let text = event.to_string();
+        assert!(
+            text.contains("Patient/a") && text.contains("Patient/b"),
+            "{text}"
+        );
+    }
+
+    let ledger = site.servers[0].ledger();
+    let owner = Owner::Patient("a".to_owned());
+    let id = ledger.mint_id(TENANT, &owner);
+    let draft = AuditDraft {
+        kind: Kind(ResourceType::AuditEvent.code()),
+        shard: ledger.shard_of(TENANT, &owner, &id),
+        body: format!("{{\"resourceType\":\"AuditEvent\",\"id\":\"{id}\"}}").into_bytes(),
+        parts: Vec::new(),
+        tokens: Vec::new(),
+        id,
+    };
+    let destroyed = ledger.destroy_patient_key(TENANT, "a", draft).await;
+    destroyed.expect("destroyed");
+    let left = site.lines(&manifest, "output").await;
+    assert_eq!(names(&left), ["Observation/b0", "Patient/b"]);
+
+    // A job of a server that stopped at once is taken up by who is asked for it.
+    let trust = site.servers[0].trust();
+    let own = trust
+        .identity()
+        .bearer(&site.token)
+        .await
+        .expect("a client");
+    let asked = |agent: Agent| async move {
+        let (purpose, target) = (Purpose::Treatment, Target::default());
+        trust
+            .decide(&agent, purpose, Action::Export, target, "r")
+            .await
+    };
+    let job = ExportJob {
+        caller: own.id.clone(),
+        purpose: Purpose::Treatment,
+        request: "x".to_owned(),
+        kinds: vec!["Patient".to_owned()],
+        of: ExportOf::Patients,
+        since: None,
+        elements: Vec::new(),
+        ignored: Vec::new(),
+        expires_ms: 4_000_000_000_000,
+        layout: None,
+    };
+    let permit = asked(own.clone()).await.expect("a permit");
+    let vault = trust.vault();
+    vault
+        .keep_export(&permit, "left", &job)
+        .await
+        .expect("kept");
+    let over = ExportJob {
+        expires_ms: 1,
+        ..job
+    };
+    vault
+        .keep_export(&permit, "over", &over)
+        .await
+        .expect("kept");
+    let manifest = site.manifest("$export/left").await;
+    assert_eq!(names(&site.lines(&manifest, "output").await), ["Patient/b"]);
+    let answer = site.to(0, Method::GET, "$export/over").send().await;
+    assert_outcome(answer.expect("an answer"), 404, "not-found").await;
+    let swept = site.servers[0].record().sweep_exports(TENANT).await;
+    assert_eq!(swept.expect("swept"), 1);
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hangs_up_gives_the_place_free() {
+    let site = Site::in_folder().await;
+    site.put(&patient("a")).await;
+    for number in 0..24 {
+        let mut large = observation(&format!("a{number}"), "a", 1.0);
+        large["note"] = json!([{"text": "x".repeat(1 << 20)}]);
+        site.put(&large).await;
+    }
+    let manifest = site
+        .manifest(&site.began("$export?_type=Observation").await)
+        .await;
+    let url = manifest["output"][0]["url"].as_str().expect("an address");
+    let mut waiting = Vec::new();
+    for _ in 0..record::EXPORT_DOWNLOADS_MAX {
+        let answer = site
+            .to(0, Method::GET, url)
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), 200);
+        waiting.push(answer);
+    }
+    let refused = site.to(0, Method::GET, url).send().await;
+    assert_outcome(refused.expect("an answer"), 429, "throttled").await;
+    drop(waiting);
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = site
+            .to(0, Method::GET, url)
+            .send()
+            .await
+            .expect("an answer");
+        if answer.status() == 200 {
+            let lines = answer.text().await.expect("text");
+            assert_eq!(lines.lines().count(), 24);
+            break;
+        }
+        assert!(Instant::now() < until, "no place became free");
+        sleep(Duration::from_millis(50)).await;
+    }
+    site.end().await;
+}
+
+fn parameter(answer: &Value, name: &str) -> String {
+    let list = answer["parameter"].as_array().expect("parameters");
+    let one = list.iter().find(|one| one["name"] == name).expect("one");
+    one["valueString"].as_str().expect("text").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_exported_can_be_imported_elsewhere() {
+    let (from, to) = (Site::in_folder().await, Site::in_folder().await);
+    for id in ["a", "b"] {
+        from.put(&patient(id)).await;
+        for number in 0..20 {
+            let id_of = format!("{id}{number}");
+            from.put(&observation(&id_of, id, 1.0)).await;
+        }
+    }
+    let there = from.export("$export").await;
+    let lines: String = there.values().map(|line| format!("{line}\n")).collect();
+    let import = |body: reqwest::Body| {
+        to.to(0, Method::POST, "$import")
+            .header("content-type", "application/fhir+ndjson")
+            .body(body)
+    };
+    // In pieces that end anywhere, then again packed.
+    let pieces: Vec<Result<Vec<u8>, std::io::Error>> = lines
+        .as_bytes()
+        .chunks(777)
+        .map(|piece| Ok(piece.to_vec()))
+        .collect();
+    let pieces = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    let answer = import(pieces).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let answer: Value = answer.json().await.expect("JSON");
+    assert_eq!(answer["resourceType"], "Parameters");
+    let count = there.len().to_string();
+    assert_eq!(parameter(&answer, "written"), count, "{answer}");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, lines.as_bytes()).expect("packed");
+    let packed = packed.finish().expect("packed");
+    let answer = import(packed.into()).send().await.expect("an answer");
+    let answer: Value = answer.json().await.expect("JSON");
+    assert_eq!(parameter(&answer, "unchanged"), count, "{answer}");
+    assert_eq!(parameter(&answer, "written"), "0");
+    let mut here = to.export("$export").await;
+    for (name, mut line) in there {
+        let mut other = here.remove(&name).expect("there, too");
+        for line in [&mut line, &mut other] {
+            line["meta"]
+                .as_object_mut()
+                .expect("meta")
+                .remove("lastUpdated");
+        }
+        assert_eq!(line, other);
+    }
+    assert!(here.is_empty(), "{:?}", names(&here));
+
+    // What is refused is told by its line, and stops nothing.
+    let some = format!(
+        "{}\nnonsense\n\n{}\n{{\"resourceType\": \"Zanzibar\"}}\n",
+        patient("c"),
+        patient("d")
+    );
+    let answer = import(some.into()).send().await.expect("an answer");
+    let answer: Value = answer.json().await.expect("JSON");
+    assert_eq!(parameter(&answer, "written"), "2", "{answer}");
+    assert_eq!(parameter(&answer, "rejected"), "2", "{answer}");
+    let list = answer["parameter"].as_array().expect("parameters");
+    let issues = &list.last().expect("one")["resource"]["issue"];
+    let words = |place: usize| issues[place]["diagnostics"].as_str().unwrap_or_default();
+    assert!(
+        words(0).starts_with("line 2: ") && words(1).starts_with("line 5: "),
+        "{issues}"
+    );
+    // More than can be told of is an error, not a shorter list.
+    let many = "{}\n".repeat(record::IMPORT_REJECTS_MAX + 1);
+    let answer = import(many.into()).send().await.expect("an answer");
+    assert_outcome(answer, 422, "too-costly").await;
+    // What breaks off is not taken for the whole.
+    let broken: Vec<Result<Vec<u8>, std::io::Error>> = vec![
+        Ok(format!("{}\n", patient("e")).into_bytes()),
+        Err(std::io::Error::other("the client stumbled")),
+    ];
+    let broken = reqwest::Body::wrap_stream(futures_util::stream::iter(broken));
+    assert!(import(broken).send().await.is_err());
+    // Nobody else may, and nothing else is taken.
+    let answer = to
+        .to(0, Method::POST, "$import")
+        .header("content-type", "application/fhir+json")
+        .body("{}")
+        .send()
+        .await
+        .expect("an answer");
+    assert_outcome(answer, 415, "not-supported").await;
+    let clinician = house::token(&to.servers[0], Role::Clinician).await;
+    let mut asked = import("".into()).build().expect("a request");
+    let bearer = format!("Bearer {clinician}").parse().expect("a header");
+    asked.headers_mut().insert("authorization", bearer);
+    let answer = to.http.execute(asked).await.expect("an answer");
+    assert_outcome(answer, 403, "forbidden").await;
+    from.end().await;
+    to.end().await;
 }

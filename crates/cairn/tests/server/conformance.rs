@@ -29,7 +29,7 @@ const INTERACTIONS: [(&str, &str); 13] = [
     ("system", "history-system"),
 ];
 
-/// R4's operations; `Resource` is every type.
+/// R4's operations and those of Bulk Data Access; `Resource` is every type.
 const OPERATIONS: [(&str, &[&str]); 24] = [
     (
         "Resource",
@@ -79,7 +79,7 @@ const OPERATIONS: [(&str, &[&str]); 24] = [
     ("PlanDefinition", &["apply", "data-requirements"]),
     ("StructureDefinition", &["questionnaire", "snapshot"]),
     ("StructureMap", &["transform"]),
-    ("System", &["export"]),
+    ("System", &["export", "import"]),
     ("ValueSet", &["expand", "validate-code"]),
 ];
 

@@ -1,8 +1,9 @@
-//! Bulk export (HL7 Bulk Data Access 2.0, section 2).
+//! Bulk export (HL7 Bulk Data Access 2.0, section 2) and import.
 //!
 //! What an export is and keeps is in `trust::Vault`; here are HL7's words for it. `kickoff.rs` reads
-//! what is asked.
+//! what is asked, `import.rs` takes NDJSON in.
 
+mod import;
 mod kickoff;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use trust::{Action, ExportFile, ExportFound, ExportJob, ExportReading, Permit, T
 use crate::write::wrap;
 use crate::{Caller, Record, RecordError};
 
+pub use import::{IMPORT_REJECTS_MAX, IMPORTS_MAX, ImportPart};
 pub use kickoff::{ExportLevel, export_parameters_of};
 
 /// The most jobs of one client at once.
@@ -35,10 +37,11 @@ enum Laying {
     Failed(TrustError),
 }
 
-/// What a server knows of exports besides the store.
+/// What a server knows of exports and imports besides the store.
 pub(crate) struct Bulk {
     laying: Mutex<HashMap<String, Laying>>,
     downloads: Arc<Semaphore>,
+    imports: Semaphore,
 }
 
 impl Default for Bulk {
@@ -46,6 +49,7 @@ impl Default for Bulk {
         Self {
             laying: Mutex::default(),
             downloads: Arc::new(Semaphore::new(EXPORT_DOWNLOADS_MAX)),
+            imports: Semaphore::new(IMPORTS_MAX),
         }
     }
 }

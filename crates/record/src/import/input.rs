@@ -2,9 +2,11 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
-use super::ImportError;
+use super::{ImportError, LINE_BYTES_MAX, lock};
+use crate::BUNDLE_BYTES_MAX;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 /// How much of a file is looked at to know what is in it.
@@ -12,11 +14,15 @@ const HEAD_BYTES: u64 = 4096;
 /// The largest zstd window that is accepted, as a power of two: 128 MiB, what the `zstd` tool takes too.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
+/// What somebody sends, to be read once.
+type Stream = Arc<Mutex<Option<Box<dyn Read + Send>>>>;
+
 /// One input.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Input {
-    /// `None`: standard input.
+    /// `None`: standard input, or what somebody sends. Neither can be read again.
     pub(super) path: Option<PathBuf>,
+    stream: Option<Stream>,
     /// As it is named to people.
     pub(super) shown: String,
     size: u64,
@@ -44,6 +50,7 @@ pub(super) fn expand(paths: &[PathBuf], rejects: &Path) -> Result<Vec<Input>, Im
         if path.as_os_str() == "-" {
             inputs.push(Input {
                 path: None,
+                stream: None,
                 shown: "-".to_owned(),
                 size: 0,
                 fingerprint: String::new(),
@@ -105,6 +112,7 @@ fn walk(
         let fingerprint = format!("{}\n{}\n{changed}", full.display(), data.len());
         let mut input = Input {
             path: Some(path.to_owned()),
+            stream: None,
             shown: path.display().to_string(),
             size: data.len(),
             fingerprint,
@@ -133,6 +141,24 @@ fn walk(
 }
 
 impl Input {
+    /// What somebody sends.
+    pub(super) fn sent(reader: Box<dyn Read + Send>) -> Self {
+        Self {
+            path: None,
+            stream: Some(Arc::new(Mutex::new(Some(reader)))),
+            shown: "the body".to_owned(),
+            size: 0,
+            fingerprint: String::new(),
+            patients_first: false,
+        }
+    }
+    /// The longest line: of what somebody else sends, no more than a transaction has.
+    pub(super) fn line_bytes_max(&self) -> usize {
+        match self.stream {
+            Some(_) => BUNDLE_BYTES_MAX,
+            None => LINE_BYTES_MAX,
+        }
+    }
     /// Its size, where it has one.
     pub(super) fn bytes(&self) -> Option<u64> {
         self.path.as_ref().map(|_| self.size)
@@ -160,6 +186,11 @@ impl Input {
         &self,
         counter: Option<&'a AtomicU64>,
     ) -> io::Result<Box<dyn BufRead + 'a>> {
+        if let Some(stream) = &self.stream {
+            let again = || io::Error::other("it can't be read again");
+            let inner = lock(stream).take().ok_or_else(again)?;
+            return decompress(Counted { inner, counter });
+        }
         match &self.path {
             Some(path) => decompress(Counted {
                 inner: std::fs::File::open(path)?,

@@ -66,6 +66,8 @@ use mark::Marks;
 use read::Envelope;
 use rejects::{Earlier, Rejects};
 
+pub use rejects::RejectedLine;
+
 /// Resources of one commit: enough to share the cost of an audit leaf, few enough that a commit takes
 /// well under a tenth of a second.
 pub const CHUNK_ENTRIES: usize = 500;
@@ -132,6 +134,12 @@ pub enum ImportError {
         path: String,
         /// why
         reason: String,
+    },
+    /// More entries were refused than can be told of.
+    #[error("more than {most} entries were refused")]
+    TooManyRejects {
+        /// how many are told of
+        most: usize,
     },
     /// The store failed.
     #[error(transparent)]
@@ -268,30 +276,71 @@ pub async fn run_marking(
         others: Mutex::new(others),
         inputs,
     });
-    let parallel = options.parallel.max(1);
-    pass(&import, Pass { only: None }, parallel, mark_every, progress).await?;
+    drive(&import, options.parallel.max(1), mark_every, progress).await?;
+    let done = import.progress();
+    progress(done);
+    Ok(done)
+}
+
+/// Goes through the inputs until nothing waits any more.
+async fn drive(
+    import: &Arc<Import>,
+    parallel: usize,
+    mark_every: Duration,
+    progress: &(dyn Fn(ImportProgress) + Send + Sync),
+) -> Result<(), ImportError> {
+    pass(import, Pass { only: None }, parallel, mark_every, progress).await?;
     let deferred = std::mem::take(&mut *lock(&import.deferred));
     if !deferred.is_empty() {
-        pass(
-            &import,
-            Pass {
-                only: Some(deferred),
-            },
-            parallel,
-            mark_every,
-            progress,
-        )
-        .await?;
+        let only = Some(deferred);
+        pass(import, Pass { only }, parallel, mark_every, progress).await?;
     }
     import.rejects.flush()?;
     import
         .marks
-        .reset(trust.vault(), &import.permit, &import.rejects)
+        .reset(import.trust.vault(), &import.permit, &import.rejects)
         .await
-        .map_err(ImportError::Trust)?;
-    let done = import.progress();
-    progress(done);
-    Ok(done)
+        .map_err(ImportError::Trust)
+}
+
+/// Imports what somebody sends, plain, gzip or zstd, under their permits: `permit` to import, `history`
+/// to look at earlier versions. Nothing of it is kept but what was written; refused entries come back, up
+/// to `rejects_max` of them. Gives what was done until then also when it fails. Dropping it stops it.
+pub(crate) async fn run_sent(
+    trust: &Trust,
+    permit: &Permit,
+    history: Option<Permit>,
+    reader: Box<dyn std::io::Read + Send>,
+    rejects_max: usize,
+    parallel: usize,
+) -> (ImportProgress, Vec<RejectedLine>, Result<(), ImportError>) {
+    let inputs = vec![Input::sent(reader)];
+    let nothing = Earlier::default();
+    let marks = Marks::load(trust.vault(), permit, &inputs, String::new(), &nothing).await;
+    let marks = match marks {
+        Ok(marks) => marks,
+        Err(error) => {
+            let failed = Err(ImportError::Trust(error));
+            return (ImportProgress::default(), Vec::new(), failed);
+        }
+    };
+    let import = Arc::new(Import {
+        trust: trust.clone(),
+        permit: permit.clone(),
+        history,
+        rejects: Rejects::in_memory(rejects_max),
+        marks,
+        bytes_read: AtomicU64::new(0),
+        bytes_total: None,
+        written: AtomicU64::new(0),
+        unchanged: AtomicU64::new(0),
+        found: Mutex::default(),
+        deferred: Mutex::default(),
+        others: Mutex::default(),
+        inputs,
+    });
+    let outcome = drive(&import, parallel, MARK_EVERY, &|_| {}).await;
+    (import.progress(), import.rejects.take_kept(), outcome)
 }
 
 /// Reads the inputs once and works on what comes out of them. Dropping it stops all of it.

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 
 use super::mark::Done;
-use super::{CHUNK_ENTRIES, Import, ImportError, LINE_BYTES_MAX, Pass, SMALL_BYTES};
+use super::{CHUNK_ENTRIES, Import, ImportError, Pass, SMALL_BYTES};
 
 /// Lines go to a worker together until they have this many bytes.
 const UNIT_BYTES: usize = 1024 * 1024;
@@ -196,7 +196,7 @@ fn one(
         told = read;
     };
     loop {
-        let piece = read_line(&mut *reader, &mut buffer, LINE_BYTES_MAX).map_err(fault)?;
+        let piece = read_line(&mut *reader, &mut buffer, about.line_bytes_max()).map_err(fault)?;
         number += 1;
         match piece {
             Piece::End => break,
@@ -310,7 +310,7 @@ fn pretty(
     let max = if about.path.is_some() {
         SMALL_BYTES
     } else {
-        LINE_BYTES_MAX
+        about.line_bytes_max()
     };
     buffer.push(b'\n');
     let fault = |error: io::Error| Stop::Error(about.error(error.to_string()));
@@ -321,7 +321,7 @@ fn pretty(
     }
     if buffer.len() > max && about.path.is_none() {
         let words = format!(
-            "a document of more than {max} bytes can't come from standard input, which can't be read again; save it as a file"
+            "a document of more than {max} bytes can't be read from what can be read once only; save it as a file, or send its resources as lines"
         );
         return Err(Stop::Error(about.error(words)));
     }

@@ -18,9 +18,22 @@ use super::{ImportError, lock};
 /// How many old files may lie beside the new one.
 const ASIDE_MAX: u32 = 9_999;
 
+/// A refused entry of what somebody sent, for them to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedLine {
+    /// The line, from 1.
+    pub line: u64,
+    /// The place in the line's bundle, from 0, if it is of one.
+    pub entry: Option<u64>,
+    /// Why.
+    pub reason: String,
+}
+
 /// Where refused entries go.
 pub(super) struct Rejects {
     path: PathBuf,
+    /// Of what somebody sends: how many are kept in memory, and the file stays unused.
+    kept_max: Option<usize>,
     state: Mutex<State>,
 }
 
@@ -34,6 +47,7 @@ struct State {
     seen: HashSet<u64>,
     /// How many entries of each source.
     counts: HashMap<String, u64>,
+    kept: Vec<RejectedLine>,
 }
 
 /// What lies at the path before an import.
@@ -136,15 +150,39 @@ impl Rejects {
             ours,
             seen: earlier.seen,
             counts: earlier.counts,
+            kept: Vec::new(),
         };
         Ok(Self {
             path,
+            kept_max: None,
             state: Mutex::new(state),
         })
     }
+    /// Keeps up to so many in memory.
+    pub(super) fn in_memory(most: usize) -> Self {
+        let state = State {
+            file: None,
+            ours: false,
+            seen: HashSet::new(),
+            counts: HashMap::new(),
+            kept: Vec::new(),
+        };
+        Self {
+            path: PathBuf::new(),
+            kept_max: Some(most),
+            state: Mutex::new(state),
+        }
+    }
+    /// Those that are kept in memory, by line.
+    pub(super) fn take_kept(&self) -> Vec<RejectedLine> {
+        let mut kept = std::mem::take(&mut lock(&self.state).kept);
+        kept.sort_by_key(|rejected| (rejected.line, rejected.entry));
+        kept
+    }
     /// How many entries are in it.
     pub(super) fn count(&self) -> u64 {
-        lock(&self.state).seen.len() as u64
+        let state = lock(&self.state);
+        (state.seen.len() + state.kept.len()) as u64
     }
     /// How many entries of each source are in it.
     pub(super) fn counts(&self) -> HashMap<String, u64> {
@@ -160,6 +198,18 @@ impl Rejects {
             other,
             original,
         } = *refused;
+        if let Some(most) = self.kept_max {
+            let kept = &mut lock(&self.state).kept;
+            if kept.len() >= most {
+                return Err(ImportError::TooManyRejects { most });
+            }
+            kept.push(RejectedLine {
+                line,
+                entry,
+                reason: reason.to_owned(),
+            });
+            return Ok(());
+        }
         let original = Original::of(original);
         let written = (|| {
             let shown = serde_json::to_string(&original)?;

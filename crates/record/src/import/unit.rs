@@ -107,7 +107,7 @@ pub(super) async fn work(
         Work::TooLong { line } => {
             let words = format!(
                 "the line has more than {} bytes; its original is not kept here",
-                super::LINE_BYTES_MAX
+                around.import.inputs[around.input].line_bytes_max()
             );
             around.refuse(line, None, &words, None)?;
             false

@@ -1,6 +1,7 @@
 //! The Vault: FHIR resources in and out of the ledger, under a permit, audited.
 //!
-//! `search.rs` finds, `commit.rs` writes, `internal.rs` keeps Cairn's own documents; here is reading
+//! `search.rs` finds, `commit.rs` writes, `internal.rs` keeps Cairn's own documents,
+//! `export/` gives many resources out in one go; here is reading
 //! and what they share: opening a row, the row rule, and consent.
 
 mod codes;
