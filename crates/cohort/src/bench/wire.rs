@@ -67,7 +67,12 @@ impl Wire {
             *self = Self::open(&door).await?;
             self.sender.ready().await?;
         }
-        let slash = if path.is_empty() { "" } else { "/" };
+        // A base is asked without a slash behind it, unless it is the server's root.
+        let slash = if path.is_empty() && !self.door.base.is_empty() {
+            ""
+        } else {
+            "/"
+        };
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{slash}{path}", self.door.base))
