@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use cairn::store::{self, TENANT};
 use cairn::{Server, ServerOptions};
 use fhir::ResourceType;
@@ -206,6 +208,21 @@ impl Site {
         self.lines(&manifest, "output").await
     }
 
+    /// The audit events of a sort, newest first.
+    async fn audited(&self, subtype: &str) -> Vec<Value> {
+        let officer = house::token(&self.servers[0], Role::PrivacyOfficer).await;
+        let path = format!("AuditEvent?subtype=urn:cairn:audit-event|{subtype}");
+        let asked = self
+            .to(0, Method::GET, &path)
+            .header("x-purpose-of-use", "HOPERAT");
+        let mut asked = asked.build().expect("a request");
+        let bearer = format!("Bearer {officer}").parse().expect("a header");
+        asked.headers_mut().insert("authorization", bearer);
+        let answer = self.http.execute(asked).await.expect("an answer");
+        let events: Value = answer.json().await.expect("JSON");
+        events["entry"].as_array().expect("events").clone()
+    }
+
     async fn end(self) {
         for server in self.servers {
             server.stop().await.expect("a clean end");
@@ -387,6 +404,76 @@ async fn two_servers_on_one_database_export_the_same() {
     site.end().await;
 }
 
+/// The types of a manifest's files, without their addresses.
+fn types<'a>(manifest: &'a Value, part: &str) -> Vec<&'a str> {
+    let files = manifest[part].as_array().expect("a list").iter();
+    let files = files.inspect(|file| assert!(file.get("count").is_none(), "{file}"));
+    files
+        .map(|file| file["type"].as_str().expect("a type"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_does_not_tell_what_a_patient_hides() {
+    let site = Site::in_folder().await;
+    site.put(&patient("b")).await;
+    site.put(&refusal("no", "b")).await;
+    let asked = async |since: Option<&str>| {
+        let mut parameters = vec![
+            json!({"name": "patient", "valueReference": {"reference": "Patient/b"}}),
+            json!({"name": "_type", "valueString": "Observation,Condition"}),
+        ];
+        if let Some(since) = since {
+            parameters.push(json!({"name": "_since", "valueInstant": since}));
+        }
+        let body = json!({"resourceType": "Parameters", "parameter": parameters});
+        let answer = site
+            .to(0, Method::POST, "Patient/$export")
+            .header("prefer", "respond-async")
+            .header("content-type", "application/fhir+json")
+            .body(body.to_string())
+            .send()
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status(), 202);
+        let status = header(&answer, "content-location").to_owned();
+        site.manifest(&status).await
+    };
+    let before = asked(None).await;
+    let began = before["transactionTime"].as_str().expect("an instant");
+    let none_since = asked(Some(began)).await;
+    for number in 0..3 {
+        site.put(&observation(&format!("b{number}"), "b", 1.0))
+            .await;
+    }
+    site.delete("Observation/b0").await;
+    let after = asked(None).await;
+    let some_since = asked(Some(began)).await;
+    for manifest in [&before, &none_since, &after, &some_since] {
+        assert_eq!(types(manifest, "output"), ["Observation", "Condition"]);
+        assert!(site.lines(manifest, "output").await.is_empty());
+        assert!(site.lines(manifest, "deleted").await.is_empty());
+    }
+    assert!(types(&before, "deleted").is_empty() && types(&after, "deleted").is_empty());
+    assert_eq!(types(&none_since, "deleted"), ["Bundle"]);
+    assert_eq!(types(&some_since, "deleted"), ["Bundle"]);
+
+    // Who asked, for what and about whom is in the audit.
+    let events = site.audited("export-job").await;
+    let of_b = events.iter().filter(|event| {
+        let entities = event["resource"]["entity"].as_array();
+        let entities = entities.map_or(&[][..], Vec::as_slice);
+        let has_patient = (entities.iter()).any(|one| one["what"]["reference"] == "Patient/b");
+        let query = (entities.iter())
+            .find_map(|one| one["query"].as_str())
+            .map(|text| STANDARD.decode(text).expect("base64"));
+        let query = String::from_utf8(query.unwrap_or_default()).expect("text");
+        has_patient && query.contains("/Patient/$export?_type=Observation,Condition")
+    });
+    assert_eq!(of_b.count(), 4, "{events:?}");
+    site.end().await;
+}
+
 #[tokio::test]
 async fn what_is_not_an_export_is_refused() {
     let house = house().await;
@@ -466,19 +553,9 @@ async fn a_destroyed_key_and_a_restart_between_beginning_and_download() {
     assert_eq!(site.lines(&manifest, "output").await.len(), 4);
 
     // Each look is in the audit, with whose records it was in.
-    let officer = house::token(&site.servers[0], Role::PrivacyOfficer).await;
-    let path = "AuditEvent?subtype=urn:cairn:audit-event|export";
-    let asked = site
-        .to(0, Method::GET, path)
-        .header("x-purpose-of-use", "HOPERAT");
-    let mut asked = asked.build().expect("a request");
-    let bearer = format!("Bearer {officer}").parse().expect("a header");
-    asked.headers_mut().insert("authorization", bearer);
-    let answer = site.http.execute(asked).await.expect("an answer");
-    let events: Value = answer.json().await.expect("JSON");
-    let events = events["entry"].as_array().expect("events");
+    let events = site.audited("export").await;
     assert_eq!(events.len(), 2, "one of each file: {events:?}");
-    for event in events {
+    for event in &events {
         let text = event.to_string();
         assert!(
             text.contains("Patient/a") && text.contains("Patient/b"),

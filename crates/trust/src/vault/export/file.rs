@@ -1,6 +1,7 @@
 //! One file of a bulk export, as NDJSON, in chunks that are audited before they are given out. While
-//! one is on its way the next is made, so memory is bounded by two, and who reads slowly is waited for.
-//! No view of the store is kept meanwhile.
+//! one is on its way the next is made, so memory has two of them and the places of the file's rows, and
+//! who reads slowly is waited for. No view of the store is kept meanwhile. To find its rows each file
+//! walks all places of its type, and keeps those that lie in its shards.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

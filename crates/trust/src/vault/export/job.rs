@@ -1,8 +1,8 @@
 //! Keeping jobs: each is one sealed document of the tenant's, found by whom it belongs to.
 
-use ledger::{Commit, Expected, LedgerError, Owner, Query, Shard, TenantId};
+use ledger::{Commit, Expected, LedgerError, Number, Owner, Query, Shard, TenantId};
 
-use super::{ExportFound, ExportJob};
+use super::{ExportFound, ExportJob, ExportOf};
 use crate::audit::{Event, Record};
 use crate::vault::{Ahead, Internal, Vault, kinds};
 use crate::{Action, Agent, Permit, TrustError};
@@ -28,6 +28,10 @@ impl Vault {
         self.require_export(permit).await?;
         let mut record = Record::under(permit, Event::EXPORT_JOB);
         record.note = Some("bulk export asked for");
+        record.queries.push(query(job));
+        if let ExportOf::These(patients) = &job.of {
+            record.patients.clone_from(patients);
+        }
         self.write_job(permit.tenant(), id, Expected::Absent, Some(job), record)
             .await
     }
@@ -183,6 +187,22 @@ impl Vault {
         self.ledger().commit(commit).await?;
         Ok(())
     }
+}
+
+/// What was asked for, whether by an address or in a body, without the patients.
+fn query(job: &ExportJob) -> String {
+    let address = job.request.split('?').next().unwrap_or_default();
+    let mut text = format!("{address}?_type={}", job.kinds.join(","));
+    if let Some(since) = job.since {
+        let since = fhir::date::instant(Number(since).unix_ms());
+        text.push_str("&_since=");
+        text.push_str(&since);
+    }
+    if !job.elements.is_empty() {
+        text.push_str("&_elements=");
+        text.push_str(&job.elements.join(","));
+    }
+    text
 }
 
 /// Whether it belongs to who asks and is not over.

@@ -4,18 +4,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fhir::ResourceType;
-use ledger::{Expected, LedgerError, Number, SHARDS, Shard, TenantId};
+use ledger::{Expected, LedgerError, Number, Owner, Query, SHARDS, Shard, TenantId};
 
 use super::job::read_job;
-use super::{ExportFile, ExportJob, ExportLayout, places, queries};
+use super::{ExportFile, ExportJob, ExportLayout, ExportOf, places};
 use crate::audit::{Event, Record};
 use crate::vault::{Vault, kinds};
-use crate::{Agent, TrustError};
+use crate::{Agent, TrustError, tokens};
 
 /// Resources of one file, about: a hundred megabytes or two, so that asking for a file once more
-/// after a break costs little, and few enough files that going through the places of a type once for
-/// each is a small part of the work. A single shard is never cut.
+/// after a break costs little. Each file walks all places of its type, so many more files would make
+/// that the larger part of the work. A single shard is never cut.
 const FILE_RESOURCES: u64 = 100_000;
+/// What a patient who was named counts for, whatever they have: a thousand of them are in a file.
+const PATIENT_RESOURCES: u64 = 100;
 /// For how long it is waited until everything that was there when the job came can be seen.
 const HORIZON_WITHIN: Duration = Duration::from_secs(120);
 const HORIZON_EVERY: Duration = Duration::from_millis(20);
@@ -59,10 +61,25 @@ impl Vault {
             drop(view);
             tokio::time::sleep(HORIZON_EVERY).await;
         };
+        // How many files there are must not tell of patients who were named what they have: a consent
+        // may hide it. So their files follow from how many they are, and nothing is looked up.
+        let of_these = match &job.of {
+            ExportOf::These(patients) => {
+                let mut counts = vec![0; usize::from(SHARDS)];
+                for patient in patients {
+                    let owner = Owner::Patient(patient.clone());
+                    let shard = ledger.shard_of(tenant, &owner, patient);
+                    counts[usize::from(shard.0)] += PATIENT_RESOURCES;
+                }
+                Some(counts)
+            }
+            ExportOf::System | ExportOf::Patients => None,
+        };
         let mut files = Vec::new();
         for kind in job.kinds() {
-            let mut counts = vec![0; usize::from(SHARDS)];
-            for query in queries(ledger, tenant, kind, &job.of) {
+            let mut counts = of_these.clone().unwrap_or(vec![0; usize::from(SHARDS)]);
+            if of_these.is_none() {
+                let query = Query::Token(ledger.kind_token(tenant, tokens::kind(kind)));
                 places(&view, tenant, &query, job.since, |hit| {
                     counts[usize::from(hit.shard.0)] += 1;
                 })
@@ -73,8 +90,9 @@ impl Vault {
         }
         drop(view);
         if job.since.is_some() {
-            let mut counts = vec![0; usize::from(SHARDS)];
-            for shard in 0..SHARDS {
+            let mut counts = of_these.clone().unwrap_or(vec![0; usize::from(SHARDS)]);
+            let counted = if of_these.is_none() { SHARDS } else { 0 };
+            for shard in 0..counted {
                 self.deletions(tenant, &job, as_of, Shard(shard), |_| {
                     counts[usize::from(shard)] += 1;
                 })
@@ -132,12 +150,9 @@ impl Vault {
     }
 }
 
-/// Puts neighbouring shards together into files. Shards without any places are in one too: what lies
-/// there is written by the time of the download, or was never there.
+/// Puts neighbouring shards together into files, of which there is always one at least: whether there
+/// is any is for the download to say, which asks the consents. Shards without any places are in one too.
 fn cut(kind: Option<ResourceType>, counts: &[u64], files: &mut Vec<ExportFile>) {
-    if counts.iter().all(|count| *count == 0) {
-        return;
-    }
     let mut file = |first: usize, last: usize| {
         let shard = |place: usize| u16::try_from(place).unwrap_or(SHARDS - 1);
         files.push(ExportFile {
@@ -163,7 +178,7 @@ mod tests {
 
     #[test]
     fn every_shard_is_in_exactly_one_file() {
-        for (busy, expected) in [(0, 0), (1, 1), (10_000, 26), (300_000, 256)] {
+        for (busy, expected) in [(0, 1), (1, 1), (10_000, 26), (300_000, 256)] {
             let mut files = Vec::new();
             cut(Some(ResourceType::Patient), &[busy; 256], &mut files);
             assert_eq!(files.len(), expected, "{busy}");
@@ -171,7 +186,7 @@ mod tests {
                 .flat_map(|file| file.first..=file.last)
                 .collect();
             let all: Vec<u16> = (0..256).collect();
-            assert_eq!(covered, if busy == 0 { Vec::new() } else { all });
+            assert_eq!(covered, all);
         }
         let mut files = Vec::new();
         let mut counts = [0; 256];
