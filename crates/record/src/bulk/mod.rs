@@ -22,7 +22,7 @@ use crate::{Caller, Record, RecordError};
 pub use import::{IMPORT_REJECTS_MAX, IMPORTS_MAX, ImportPart};
 pub use kickoff::{ExportLevel, export_parameters_of};
 
-/// The most jobs of one client at once.
+/// The most jobs of one client at once. Kick-offs at the same instant on several servers may pass it.
 pub const EXPORT_JOBS_MAX: usize = 10;
 /// For how long a job is kept, milliseconds: a day, so that a nightly one can be looked into.
 pub const EXPORT_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -40,6 +40,8 @@ enum Laying {
 /// What a server knows of exports and imports besides the store.
 pub(crate) struct Bulk {
     laying: Mutex<HashMap<String, Laying>>,
+    /// Held from counting a client's jobs until the next is kept, so that they can't pass the limit at once.
+    beginning: tokio::sync::Mutex<()>,
     downloads: Arc<Semaphore>,
     imports: Semaphore,
 }
@@ -48,6 +50,7 @@ impl Default for Bulk {
     fn default() -> Self {
         Self {
             laying: Mutex::default(),
+            beginning: tokio::sync::Mutex::default(),
             downloads: Arc::new(Semaphore::new(EXPORT_DOWNLOADS_MAX)),
             imports: Semaphore::new(IMPORTS_MAX),
         }
@@ -119,6 +122,7 @@ impl Record {
         let kinds = self.kinds(caller, level, &asked, &permit).await?;
         let of = self.of(caller, level, &asked).await?;
         let now_ms = self.trust.wall_clock().now_ms();
+        let beginning = self.bulk.beginning.lock().await;
         let jobs = self
             .vault()
             .exports_of(&permit, now_ms)
@@ -149,6 +153,7 @@ impl Record {
             .keep_export(&permit, &id, &job)
             .await
             .map_err(wrap(caller))?;
+        drop(beginning);
         self.lay_out(&permit, &id);
         Ok(id)
     }
