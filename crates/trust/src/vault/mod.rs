@@ -27,6 +27,7 @@ use std::sync::{Arc, RwLock};
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
 use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId, View};
+use tokio::sync::Semaphore;
 
 use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
 use crate::policy::Group;
@@ -62,6 +63,8 @@ struct Inner {
     auditor: Auditor,
     owns: RwLock<HashMap<TenantId, own::Known>>,
     refreshing: tokio::sync::Mutex<()>,
+    /// Looks at the store that bulk exports may take at once.
+    exporting: Semaphore,
 }
 
 /// Whether a patient's consents hide rows from this permit, found once a request.
@@ -108,6 +111,7 @@ impl Vault {
                 auditor,
                 owns: RwLock::default(),
                 refreshing: tokio::sync::Mutex::default(),
+                exporting: Semaphore::new(export::LOOKS),
             }),
         }
     }

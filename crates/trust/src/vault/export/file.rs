@@ -5,12 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fhir::{Resource, ResourceType};
 use ledger::{Hit, LedgerError, Number, Shard, Stored};
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::{ExportFound, ExportOf, places, queries};
 use crate::audit::{Event, Record, Touched};
@@ -23,6 +25,9 @@ const CHUNK_BYTES: usize = 2 << 20;
 const CHUNK_ROWS: usize = 4096;
 /// And before so many patients: an audit record names all of them, and has at most 16,384 tokens.
 const CHUNK_PATIENTS: usize = 10_000;
+
+/// A chunk that was made ahead is made anew when it was not asked for in this time.
+const AHEAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// What becomes of each resource before it is written.
 pub type ExportShape = Arc<dyn Fn(&mut Resource) + Send + Sync>;
@@ -45,8 +50,12 @@ struct Chunk {
     text: Vec<u8>,
     touched: Vec<Touched>,
     patients: BTreeSet<String>,
+    /// Where it begins.
+    from: usize,
     /// Where the next one begins.
     next: usize,
+    /// When it was looked at what may be seen.
+    since: Instant,
 }
 
 /// A file on its way out.
@@ -96,6 +105,7 @@ impl Vault {
         let mut all = Vec::new();
         match kind {
             Some(kind) => {
+                let _look = self.look().await?;
                 let view = ledger.view()?;
                 let range = file.first..=file.last;
                 for query in queries(ledger, tenant, kind, &job.of) {
@@ -151,12 +161,12 @@ impl ExportReading {
             let Some(ahead) = self.ahead.take() else {
                 return Ok(None);
             };
-            let chunk = match ahead.await {
-                Ok(chunk) => chunk?,
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => return Err(LedgerError::Closed.into()),
-            };
             let inside = &self.inside;
+            let mut chunk = made(ahead).await?;
+            if chunk.since.elapsed() > AHEAD_WITHIN {
+                // Who reads slowly gets nothing that a consent or a destroyed key took away meanwhile.
+                chunk = made(Inside::begin(inside, chunk.from)).await?;
+            }
             if chunk.next < inside.places.len() {
                 self.ahead = Some(Inside::begin(inside, chunk.next));
             }
@@ -176,6 +186,14 @@ impl ExportReading {
     }
 }
 
+async fn made(ahead: JoinHandle<Result<Chunk, TrustError>>) -> Result<Chunk, TrustError> {
+    match ahead.await {
+        Ok(chunk) => chunk,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(LedgerError::Closed.into()),
+    }
+}
+
 impl Inside {
     /// Makes a chunk on a thread that may take its time.
     fn begin(inside: &Arc<Self>, from: usize) -> JoinHandle<Result<Chunk, TrustError>> {
@@ -186,13 +204,17 @@ impl Inside {
 
     async fn chunk(&self, from: usize) -> Result<Chunk, TrustError> {
         let (vault, tenant) = (&self.vault, self.permit.tenant());
+        let _look = vault.look().await?;
+        let since = Instant::now();
         let view = Sight::now(vault.ledger().view()?);
         let mut hidden = Hidden::default();
         let mut chunk = Chunk {
             text: Vec::with_capacity(CHUNK_BYTES / 2),
             touched: Vec::new(),
             patients: BTreeSet::new(),
+            from,
             next: from,
+            since,
         };
         while chunk.next < self.places.len()
             && chunk.text.len() < CHUNK_BYTES

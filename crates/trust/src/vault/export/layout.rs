@@ -48,17 +48,18 @@ impl Vault {
             return Ok(());
         }
         let waited = tokio::time::Instant::now();
-        let (view, as_of) = loop {
+        let (look, view, as_of) = loop {
+            let look = self.look().await?;
             let view = ledger.listing()?;
             let as_of = view.as_of().await?;
             if as_of >= stored.at.number {
-                break (view, as_of);
+                break (look, view, as_of);
             }
             if waited.elapsed() > HORIZON_WITHIN {
                 let words = "what others were writing did not come to an end in time";
                 return Err(LedgerError::Storage(words.to_owned()).into());
             }
-            drop(view);
+            drop((view, look));
             tokio::time::sleep(HORIZON_EVERY).await;
         };
         // How many files there are must not tell of patients who were named what they have: a consent
@@ -88,7 +89,7 @@ impl Vault {
             cut(Some(kind), &counts, &mut files);
             progress.fetch_add(1, Ordering::Relaxed);
         }
-        drop(view);
+        drop((view, look));
         if job.since.is_some() {
             let mut counts = of_these.clone().unwrap_or(vec![0; usize::from(SHARDS)]);
             let counted = if of_these.is_none() { SHARDS } else { 0 };

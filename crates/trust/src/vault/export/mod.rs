@@ -13,13 +13,18 @@ mod layout;
 use std::collections::BTreeSet;
 
 use fhir::{Resource, ResourceType};
-use ledger::{Hit, Number, Query, TenantId, View};
+use ledger::{Hit, LedgerError, Number, Query, TenantId, View};
 use serde::{Deserialize, Serialize};
+use tokio::sync::SemaphorePermit;
 
+use super::Vault;
 use crate::{Purpose, TrustError, tokens};
 
 pub use file::{ExportReading, ExportShape};
 
+/// Looks at the store that the exports of one server take at once, each of them a walk over places or the
+/// making of a chunk: a database has 16 connections for views, and the other 12 are everybody else's.
+pub(super) const LOOKS: usize = 4;
 /// Hits asked for at a time.
 const HITS: usize = 8192;
 /// Patients that one query names: the ledger takes 4,096 tokens, which may be behind two layers.
@@ -117,6 +122,14 @@ pub struct ExportFound {
     /// The job.
     pub job: ExportJob,
     version: u32,
+}
+
+impl Vault {
+    /// Waits for a look at the store; the longest waiting is the next.
+    async fn look(&self) -> Result<SemaphorePermit<'_>, TrustError> {
+        let look = self.inner.exporting.acquire().await;
+        look.map_err(|_| TrustError::from(LedgerError::Closed))
+    }
 }
 
 /// The queries that together find the resources of a type, and maybe more.
