@@ -102,12 +102,26 @@ impl Record {
             return self.again(caller, &kept).await;
         }
         match work.await {
-            // Its like may have been faster.
-            Err(error) if error.status == 409 => match self.before(caller).await? {
+            Err(error) => match self.before_failed(caller, &error).await? {
                 Some(kept) => self.again(caller, &kept).await,
                 None => Err(error),
             },
             answer => answer,
+        }
+    }
+
+    /// What the request did if its like was faster. Whatever the client is told to be wrong may be what
+    /// that one's write made so: a version that is no longer expected, a test of a patch, a resource that
+    /// is gone.
+    pub(crate) async fn before_failed(
+        &self,
+        caller: &Caller,
+        error: &RecordError,
+    ) -> Result<Option<Kept>, RecordError> {
+        if (400..500).contains(&error.status) {
+            self.before(caller).await
+        } else {
+            Ok(None)
         }
     }
 

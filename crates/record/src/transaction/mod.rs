@@ -137,10 +137,7 @@ impl Record {
                 }
             }
         }
-        // Its like may have been faster.
-        if refused.status == 409
-            && let Some(kept) = self.before(caller).await?
-        {
+        if let Some(kept) = self.before_failed(caller, &refused).await? {
             return self.transaction_again(caller, &steps, &kept).await;
         }
         Err(refused)
