@@ -46,10 +46,10 @@ pub struct Number(pub u64);
 impl Number {
     /// Bits of the counter.
     pub const COUNTER_BITS: u32 = 20;
-    /// The first number of the millisecond `unix_ms`.
+    /// The first number of the millisecond `unix_ms`; of the last there is, in 2527, for all after it.
     #[must_use]
     pub fn at_ms(unix_ms: u64) -> Self {
-        Self(unix_ms << Self::COUNTER_BITS)
+        Self(unix_ms.min(u64::MAX >> Self::COUNTER_BITS) << Self::COUNTER_BITS)
     }
     /// The millisecond that this number was given in.
     #[must_use]
