@@ -1,13 +1,15 @@
 //! History of a type and of the whole record (R4, section 3.1.0.12).
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fhir::{IssueCode, OperationOutcome, ResourceType};
 use ledger::{Hit, Number, Shard};
-use trust::{Action, PastQuery};
+use trust::{Action, PastQuery, Permit};
 
 use crate::error::not_supported;
 use crate::history::{made_by, parse};
 use crate::part::Part;
 use crate::render::{BundleWriter, Response};
-use crate::search::{Cursor, bad_cursor};
+use crate::search::bad_cursor;
 use crate::write::{check_kept, heavy, wrap};
 use crate::{Answer, Caller, Record, RecordError, is_writable, url};
 
@@ -54,21 +56,8 @@ impl Record {
         let permit = self.permit(caller, Action::History, kind, None).await?;
         let of = kind.map_or_else(String::new, |kind| format!("{kind}/"));
         let scope = format!("past\n{of}\n{:?}\n{:?}", asked.since_ms, asked.during_ms);
-        let cursor = Cursor {
-            record: self,
-            tenant: permit.tenant(),
-            kind: kind.unwrap_or(ResourceType::Bundle),
-            scope: &scope,
-        };
         let behind = match &asked.cursor {
-            Some(text) => {
-                let [number, shard] = cursor.open(text)?;
-                let shard = u16::try_from(shard).map_err(|_| bad_cursor())?;
-                Some(Hit {
-                    number: Number(number),
-                    shard: Shard(shard),
-                })
-            }
+            Some(text) => Some(self.open_place(&permit, &scope, text)?),
             None => None,
         };
         let link = |extra: Option<&str>| {
@@ -88,8 +77,8 @@ impl Record {
         let page = page.map_err(wrap(caller))?;
         let base = caller.base.clone();
         let mut links = vec![("self", format!("{base}/{}", link(asked.cursor.as_deref())))];
-        if let Some(Hit { number, shard }) = page.next {
-            let next = cursor.seal(&[number.0, u64::from(shard.0)]);
+        if let Some(next) = page.next {
+            let next = self.seal_place(&permit, &scope, next)?;
             links.push(("next", format!("{base}/{}", link(Some(&next)))));
         }
         // Known where the whole of it is on one page.
@@ -123,4 +112,41 @@ impl Record {
             body,
         })
     }
+
+    /// A cursor that tells nothing of its place: where a page ends may be a version that its reader
+    /// must not see, and that there is one, when and in which shard, is told no more than what it holds.
+    fn seal_place(&self, permit: &Permit, scope: &str, at: Hit) -> Result<String, RecordError> {
+        let mut place = [0; PLACE_BYTES];
+        let (number, shard) = place.split_at_mut(8);
+        number.copy_from_slice(&at.number.0.to_be_bytes());
+        shard.copy_from_slice(&at.shard.0.to_be_bytes());
+        let ledger = self.vault().ledger();
+        let note = ledger.seal_note(permit.tenant(), &purpose(permit, scope), &place);
+        let note =
+            note.map_err(|error| RecordError::from_trust(error.into(), permit.request_id()))?;
+        Ok(URL_SAFE_NO_PAD.encode(note))
+    }
+
+    fn open_place(&self, permit: &Permit, scope: &str, text: &str) -> Result<Hit, RecordError> {
+        let note = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad_cursor())?;
+        let ledger = self.vault().ledger();
+        let place = ledger.open_note(permit.tenant(), &purpose(permit, scope), &note);
+        let place = place
+            .map_err(|error| RecordError::from_trust(error.into(), permit.request_id()))?
+            .and_then(|place| <[u8; PLACE_BYTES]>::try_from(place).ok())
+            .ok_or_else(bad_cursor)?;
+        let [a, b, c, d, e, f, g, h, shard @ ..] = place;
+        Ok(Hit {
+            number: Number(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+            shard: Shard(u16::from_be_bytes(shard)),
+        })
+    }
+}
+
+/// A number and a shard.
+const PLACE_BYTES: usize = 10;
+
+/// What a cursor is bound to: what is asked for, and who asks.
+fn purpose(permit: &Permit, scope: &str) -> String {
+    format!("{scope}\n{}", permit.agent().id)
 }

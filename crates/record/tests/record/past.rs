@@ -247,6 +247,9 @@ async fn the_past_is_bounded_in_time() {
         ),
         (format!("_at={}", second(9)), &["other 1"]),
         ("_at=2025".to_owned(), &[]),
+        // Later than any number that is given.
+        ("_since=2528-01-01".to_owned(), &[]),
+        ("_at=2528-01-01".to_owned(), &["other 1"]),
         (
             "_at=2026".to_owned(),
             &["own 4", "own 3", "own 2", "other 1", "own 1"],
@@ -414,4 +417,47 @@ async fn what_the_past_can_not_be_asked() {
     )
     .await;
     assert_eq!(rows(&rest).len(), 2);
+}
+
+#[tokio::test]
+async fn a_cursor_tells_nothing_of_what_is_hidden() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let house = House::new().await;
+    let (own, other) = (house.patient("Berg").await, house.patient("Dahl").await);
+    let oldest = house.create(&observation(&own, "29463-7")).await;
+    house.clock.advance(1000);
+    // What lies between the rows that are shown, and can end a page.
+    house.create(&observation(&other, "29463-7")).await;
+    house.clock.advance(1000);
+    let newest = house.create(&observation(&own, "8867-4")).await;
+    let cursor = async || {
+        let bundle = page(&house, &client(), Some(T::Observation), "_count=1").await;
+        assert_eq!(rows(&bundle)[0].1, newest);
+        let next = link(&bundle, "next").unwrap();
+        let cursor = next.iter().find(|(name, _)| name == "_cursor").unwrap();
+        (cursor.1.clone(), next.clone())
+    };
+    let (shown, _) = cursor().await;
+    deny(&house, &other).await;
+    let ((hidden, next), (again, _)) = (cursor().await, cursor().await);
+    assert_eq!(shown.len(), hidden.len());
+    assert_ne!(hidden, again, "two of one place have nothing in common");
+    let bytes = URL_SAFE_NO_PAD.decode(&hidden).unwrap();
+    for second in 0..=2 {
+        // The number of a time begins with it.
+        let number = ((NOW_MS + 1000 * second) << 20).to_be_bytes();
+        let time = &number[1..5];
+        assert!(!bytes.windows(4).any(|part| part == time), "{second}");
+        let text: String = time.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!hidden.contains(&text), "{second}");
+    }
+    let answer = house
+        .record
+        .past(&client(), Some(T::Observation), &next)
+        .await;
+    let found = rows(&json_of(&answer.unwrap()));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].1, oldest);
 }
