@@ -53,11 +53,12 @@ pub enum Before {
 
 impl Once {
     /// A request by its key, and by all that makes it this request: method, address, body, and headers
-    /// that change what is done.
+    /// that change what is done. The key is part of the digest: who holds nothing but the digest, once the
+    /// key of a patient is destroyed, can't try out what the body may have been.
     #[must_use]
     pub fn new(key: &str, request: &[&[u8]]) -> Self {
         let mut digest = Context::new(&SHA256);
-        for part in request {
+        for part in [key.as_bytes()].iter().chain(request) {
             digest.update(&(part.len() as u64).to_be_bytes());
             digest.update(part);
         }
@@ -174,5 +175,21 @@ impl Vault {
         let stored = (view.version(permit.tenant(), tokens::kind(kind), id, version)).await?;
         self.answer(&view, permit, Event::VREAD, kind, id, stored)
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Once;
+
+    #[test]
+    fn the_same_body_under_two_keys_has_two_fingerprints() {
+        let of = |key: &str, body: &str| {
+            let once = Once::new(key, &[b"POST", body.as_bytes()]);
+            once.0.fingerprint.clone()
+        };
+        assert_eq!(of("one", "body"), of("one", "body"));
+        assert_ne!(of("one", "body"), of("two", "body"));
+        assert_ne!(of("one", "body"), of("one", "other"));
     }
 }
