@@ -49,6 +49,10 @@ impl RecordError {
             TrustError::Invalid(words) => Self::new(422, IssueCode::BusinessRule, words),
             TrustError::Unanswerable(outcome) => Self::with(400, outcome),
             TrustError::TooCostly(words) => Self::new(422, IssueCode::TooCostly, words),
+            TrustError::NotYet(words) => Self {
+                inside: Some(error.to_string()),
+                ..Self::new(503, IssueCode::Transient, words)
+            },
             TrustError::Ledger(LedgerError::Conflict | LedgerError::CursorMoved { .. }) => {
                 conflict()
             }

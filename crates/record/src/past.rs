@@ -37,7 +37,8 @@ impl Record {
     /// lies far apart, and has a next one all the same.
     ///
     /// # Errors
-    /// 400, 403, 404 and 405 for a type without one, 500.
+    /// 400, 403, 404 and 405 for a type without one, 500; 503 while something that was being written
+    /// before does not end.
     pub async fn past(
         &self,
         caller: &Caller,

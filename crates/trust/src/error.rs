@@ -37,6 +37,9 @@ pub enum TrustError {
     /// What was asked for would take more work than one request may; in words, how much.
     #[error("{0}")]
     TooCostly(String),
+    /// What was asked for has to wait for what others are doing; in words, for what.
+    #[error("{0}")]
+    NotYet(&'static str),
     /// What was asked for can't be answered from what is stored; which part of it, and why.
     #[error("{0}")]
     Unanswerable(fhir::OperationOutcome),

@@ -57,6 +57,7 @@ impl From<trust::TrustError> for PageError {
             trust::TrustError::Unanswerable(outcome) => Self::Invalid(outcome.summary()),
             error @ (trust::TrustError::Ledger(_)
             | trust::TrustError::Damaged(_)
+            | trust::TrustError::NotYet(_)
             | trust::TrustError::Policy(_)) => Self::Internal(error.to_string()),
         }
     }

@@ -128,6 +128,7 @@ pub(super) fn refuse(error: &TrustError) -> Response {
             .into_response(),
         TrustError::Ledger(_)
         | TrustError::Damaged(_)
+        | TrustError::NotYet(_)
         | TrustError::Policy(_)
         | TrustError::Repeated => {
             tracing::error!(%error, "a caller could not be admitted");

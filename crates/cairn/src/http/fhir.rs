@@ -22,6 +22,8 @@ use super::{Doors, dates, format};
 
 /// Where FHIR's routes begin.
 const BASE: &str = "/fhir/r4";
+/// When to try again what could not be answered yet, seconds; what it waits for seldom lasts longer.
+const UNAVAILABLE_S: u64 = 5;
 
 /// The media type of FHIR JSON (R4, section 2.1.0.6).
 const FHIR_JSON: &str = "application/fhir+json";
@@ -160,7 +162,12 @@ impl IntoResponse for Refused {
                 }
                 let status =
                     StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                outcome_response(status, &error.outcome)
+                let mut response = outcome_response(status, &error.outcome);
+                if status == StatusCode::SERVICE_UNAVAILABLE {
+                    let wait_s = HeaderValue::from(UNAVAILABLE_S);
+                    response.headers_mut().insert(header::RETRY_AFTER, wait_s);
+                }
+                response
             }
             Self::Inside(error) => {
                 tracing::error!(%error, "a FHIR request could not be decided");

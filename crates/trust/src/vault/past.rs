@@ -88,7 +88,8 @@ impl Vault {
     /// What is written while pages are read lies in front of them, so they neither miss nor repeat any.
     ///
     /// # Errors
-    /// `Refused` when the permit lets look at no history of the type; `Ledger`, `Damaged`.
+    /// `Refused` when the permit lets look at no history of the type; `NotYet` while something that was
+    /// being written before does not end; `Ledger`, `Damaged`.
     pub async fn past(
         &self,
         permit: &Permit,
@@ -218,8 +219,9 @@ impl Vault {
             drop(view);
             tokio::time::sleep(LOOK_APART).await;
         }
-        let words = "what was being written before a history was asked for is still under way";
-        Err(LedgerError::Storage(words.to_owned()).into())
+        Err(TrustError::NotYet(
+            "what was being written before the history was asked for is still under way; try again",
+        ))
     }
 
     /// A version, if it may be seen.
