@@ -118,7 +118,9 @@ impl Record {
                 Err(error) => answers[index] = Some((false, Err(error))),
             }
         }
-        // A key of another batch is told at once, and not entry by entry.
+        // A key of another request is told at once, and not entry by entry. A batch keeps nothing under
+        // the key itself, so what is there is of a request of another kind.
+        self.before(caller).await?;
         let writes = phases[..PHASES - 1].iter().flatten();
         for step in writes.take_while(|_| caller.once.is_some()) {
             if self.before(&part_of(caller, step)).await?.is_some() {

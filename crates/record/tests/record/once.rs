@@ -76,6 +76,20 @@ async fn an_answer_again_shows_what_may_be_seen_now() {
     assert_eq!(house.count(T::Observation).await, 0);
 }
 
+#[tokio::test]
+async fn a_batch_under_the_key_of_another_request_is_refused() {
+    let house = House::new().await;
+    let patient = house.patient("Berg").await;
+    create(&house, "key", &patient).await.unwrap();
+    let entry = json!({"resource": observation(&patient, "8867-4"), "request": {"method": "POST", "url": "Observation"}});
+    let batch = json!({"resourceType": "Bundle", "type": "batch", "entry": [entry]}).to_string();
+    let ask = async |key: &str| house.record.bundle(&under(key), batch.as_bytes()).await;
+    assert_eq!(wrong(ask("key").await).0, 422);
+    assert_eq!(house.count(T::Observation).await, 1);
+    ask("key-2").await.unwrap();
+    assert_eq!(house.count(T::Observation).await, 2);
+}
+
 /// A client's request under a key.
 fn under(key: &str) -> Caller {
     Caller {
