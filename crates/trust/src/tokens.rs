@@ -451,13 +451,14 @@ fn any(mut parts: Vec<Query>) -> Option<Query> {
     }
 }
 
-/// One plan for queries of several types, each with its share of the tokens.
+/// One plan for queries of several types, each with its share of the tokens. One of a share is for the
+/// type's own list, or the patient's.
 pub(crate) fn plan_all<'q>(
     ledger: &Ledger,
     tenant: TenantId,
     queries: impl ExactSizeIterator<Item = (&'q SearchQuery, Option<&'q str>)>,
 ) -> Plan {
-    let share = QUERY_TOKENS_MAX / queries.len().max(1);
+    let share = (QUERY_TOKENS_MAX / queries.len().max(1)).saturating_sub(1);
     let mut whole = Plan {
         query: Query::Or(Vec::new()),
         before: Some(Number(0)),

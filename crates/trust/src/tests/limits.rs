@@ -350,6 +350,36 @@ async fn words_are_read_of_so_many_resources_only() {
     assert_eq!(narrowed.unwrap().rows.len(), 2);
 }
 
+/// All types together ask for no more lists than the store reads.
+#[tokio::test]
+async fn many_types_share_the_lists_of_a_query() {
+    let house = House::new().await;
+    let permit = house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
+        .await
+        .unwrap();
+    house.put([a_patient("p", "Berg")]).await;
+    let codes: Vec<String> = (0..200).map(|place| format!("c{place}")).collect();
+    let kinds = ResourceType::all().filter(|kind| permit.allows(Action::Search, *kind));
+    let kinds: Vec<ResourceType> = kinds.collect();
+    assert!(kinds.len() > 125, "{}", kinds.len());
+    for types in [40, 64, 100, 125, kinds.len()] {
+        let mut of = vec![ResourceType::Patient];
+        let others = kinds.iter().filter(|kind| **kind != ResourceType::Patient);
+        of.extend(others.take(types - 1));
+        for each in [31, 32, 4000 / of.len()] {
+            let asked = codes[..each.min(200)].join(",");
+            let queries = of
+                .iter()
+                .map(|kind| query(*kind, &[("_tag:not", asked.as_str())]));
+            let queries: Vec<_> = queries.collect();
+            let page = house.vault().search_types(&permit, &queries, true, None);
+            let page = page.await.unwrap();
+            assert_eq!(page.rows.len(), 1, "{types} types, {each} codes");
+        }
+    }
+}
+
 #[tokio::test]
 async fn errors_hold_no_patient_details() {
     let house = House::new().await;
