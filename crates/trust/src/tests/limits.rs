@@ -380,6 +380,42 @@ async fn many_types_share_the_lists_of_a_query() {
     }
 }
 
+/// Those that match are taken in several turns, which have one bound together.
+#[tokio::test]
+async fn sorted_and_linked_words_are_read_of_so_many_resources_only() {
+    let house = House::new().await;
+    let permit = house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
+        .await
+        .unwrap();
+    let most = crate::vault::TEXTS_MAX;
+    house
+        .put((0..most).map(|place| a_patient(&format!("p{place}"), "Berg")))
+        .await;
+    let sorted = query(
+        ResourceType::Patient,
+        &[("_content", "berg"), ("_sort", "family"), ("_count", "3")],
+    );
+    let linked = query(
+        ResourceType::Observation,
+        &[("subject:Patient._content", "berg")],
+    );
+    let vault = house.vault();
+    let page = vault.search_sorted(&permit, &sorted, None).await.unwrap();
+    assert_eq!((page.rows.len(), page.next.is_some()), (3, true));
+    assert!(vault.search(&permit, &linked, None).await.is_ok());
+    house.put([a_patient("more", "Berg")]).await;
+    for refused in [
+        vault.search_sorted(&permit, &sorted, None).await,
+        vault.search(&permit, &linked, None).await,
+    ] {
+        assert!(
+            matches!(&refused, Err(TrustError::TooCostly(words)) if words.contains("read the words")),
+            "{refused:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn errors_hold_no_patient_details() {
     let house = House::new().await;

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use fhir::search::{Clause, Link, Resources, SearchQuery};
 use ledger::Number;
 
+use super::search::{TEXTS_MAX, too_many_candidates};
 use super::{Hidden, Sight, Vault};
 use crate::{Action, Permit, TrustError};
 
@@ -21,7 +22,7 @@ pub(super) const LINKED_MAX: usize = 2000;
 /// The most resources that are opened to follow the links of a search: less than half a second's work.
 pub(super) const OPENED_MAX: usize = 20_000;
 /// Rows that are held at a time.
-const AT_A_TIME: usize = 256;
+const AT_A_TIME: usize = if cfg!(test) { 16 } else { 256 };
 
 /// A query whose links have been followed.
 pub(super) struct Asked<'a> {
@@ -35,6 +36,8 @@ struct Course<'a> {
     view: &'a Sight,
     permit: &'a Permit,
     opened: usize,
+    /// Those of them whose texts were read.
+    texts: usize,
     newest: Number,
 }
 
@@ -57,6 +60,7 @@ impl Vault {
             view,
             permit,
             opened: 0,
+            texts: 0,
             newest: Number(0),
         };
         let coded = self.coded(view, permit, query).await?;
@@ -83,6 +87,7 @@ impl Vault {
             view,
             permit,
             opened: 0,
+            texts: 0,
             newest: Number(0),
         };
         let mut all = Vec::with_capacity(queries.len());
@@ -269,7 +274,14 @@ impl Vault {
                     hidden.as_deref_mut(),
                 )
                 .await?;
-            course.opened += page.candidates;
+            let opened = page.candidates - usize::from(page.next.is_some());
+            course.opened += opened;
+            if query.reads_texts() {
+                course.texts += opened;
+                if course.texts > TEXTS_MAX {
+                    return Err(too_many_candidates(TEXTS_MAX));
+                }
+            }
             for row in &page.rows {
                 course.newest = course.newest.max(row.at.number);
                 if !sink(&row.resource) {

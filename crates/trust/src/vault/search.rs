@@ -34,6 +34,18 @@ pub(super) const PAGE_PATIENTS_MAX: usize = 10_000;
 /// there is one.
 const NEWER_MAX: usize = 512;
 
+/// What is said past `most` resources: [`TEXTS_MAX`] or [`CANDIDATES_MAX`].
+pub(super) fn too_many_candidates(most: usize) -> TrustError {
+    let what = if most == TEXTS_MAX {
+        "read the words of"
+    } else {
+        "look at"
+    };
+    TrustError::TooCostly(format!(
+        "the search would have to {what} more than {most} resources; narrow it"
+    ))
+}
+
 impl Vault {
     /// A row of a hit, if it matches the query of its type and may be seen.
     async fn seen(
@@ -197,14 +209,7 @@ impl Vault {
             for (position, hit) in hits.iter().enumerate() {
                 page.candidates += 1;
                 if page.candidates > most {
-                    let what = if most == TEXTS_MAX {
-                        "read the words of"
-                    } else {
-                        "look at"
-                    };
-                    return Err(TrustError::TooCostly(format!(
-                        "the search would have to {what} more than {most} resources; narrow it"
-                    )));
+                    return Err(too_many_candidates(most));
                 }
                 if page.candidates.is_multiple_of(HITS_A_TURN) {
                     tokio::task::yield_now().await;

@@ -8,14 +8,16 @@ use std::collections::BinaryHeap;
 use fhir::search::{SearchQuery, SortValue};
 use ledger::{Hit, LedgerError, Number, Stored};
 
-use super::search::{PAGE_BYTES_MAX, PAGE_PATIENTS_MAX};
+use super::search::{
+    CANDIDATES_MAX, PAGE_BYTES_MAX, PAGE_PATIENTS_MAX, TEXTS_MAX, too_many_candidates,
+};
 use super::{Ahead, Hidden, PageAt, SearchPage, Sight, Vault, open, redact};
 use crate::{Action, Permit, TrustError, tokens};
 
 /// The most matches that are sorted for a page: opening them is less than half a second's work.
 pub(super) const SORTED_MAX: usize = 10_000;
 /// Rows that are looked at at a time.
-pub(super) const AT_A_TIME: usize = 256;
+pub(super) const AT_A_TIME: usize = if cfg!(test) { 16 } else { 256 };
 
 /// Where a page of a sorted search lies that is not the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,17 +168,20 @@ impl Vault {
         // The last of the page is on top, and gives way to what comes before it.
         let mut kept: BinaryHeap<Ranked<'_>> = BinaryHeap::with_capacity(query.count + 2);
         let (mut total, mut more, mut candidates) = (0, false, 0);
+        let reads_texts = all.iter().any(SearchQuery::reads_texts);
         let mut before = None;
         let mut page = loop {
             let mut found = self
                 .scan_all(view, permit, &all, before, Some(&mut *hidden))
                 .await?;
             total += found.rows.len();
-            candidates += found.candidates;
             before = found.next;
-            if total > SORTED_MAX
-                || (before.is_some() && candidates > super::search::CANDIDATES_MAX)
-            {
+            // The one that showed that there are more is looked at again.
+            candidates += found.candidates - usize::from(before.is_some());
+            if reads_texts && candidates > TEXTS_MAX {
+                return Err(too_many_candidates(TEXTS_MAX));
+            }
+            if total > SORTED_MAX || (before.is_some() && candidates > CANDIDATES_MAX) {
                 return Err(TrustError::TooCostly(format!(
                     "more than {SORTED_MAX} resources match, or too many have to be looked at, to be sorted; narrow the search, or take it newest first without _sort"
                 )));
