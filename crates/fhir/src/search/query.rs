@@ -99,6 +99,7 @@ impl SearchQuery {
             }
             query.used.push((name.clone(), value.clone()));
         }
+        query.check_words()?;
         Ok(query)
     }
 

@@ -4,12 +4,12 @@
 //! of the text, whatever its case and accents, as in searches by string. There is no index of words: a
 //! clause is a check of opened resources.
 use super::query::{OPERANDS_MAX, bad, unescape};
-use super::{Clause, Operand, ParameterKind, SearchQuery, normalise};
+use super::{Clause, Condition, Operand, ParameterKind, SearchQuery, normalise};
 use crate::{IssueCode, OperationOutcome, Resource};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// The most words of one alternative.
+/// The most words of a search, whatever they are asked of: each is held against all words of a text.
 const WORDS_MAX: usize = 20;
 
 /// Words that have to be there together.
@@ -39,10 +39,6 @@ pub(super) fn clause(name: &str, parts: &[String]) -> Result<Clause, OperationOu
         });
         if words.is_empty() {
             return Err(bad(IssueCode::Value, name, "has no words"));
-        }
-        if words.len() > WORDS_MAX {
-            let words = format!("has more than {WORDS_MAX} words");
-            return Err(bad(IssueCode::TooLong, name, words));
         }
         operands.push(Operand::Words(Words(words)));
     }
@@ -84,12 +80,53 @@ pub(super) fn matches(clause: &Clause, resource: &Resource) -> bool {
 }
 
 impl SearchQuery {
-    /// Whether whole texts are read to answer it, which takes longer than looking at values.
+    /// Whether whole texts are read to answer it, which takes longer than looking at values. What is in
+    /// links doesn't count.
     #[must_use]
     pub fn reads_texts(&self) -> bool {
-        let mut clauses = self.clauses.iter();
-        clauses.any(|clause| is_of_words(&clause.parameter))
+        let reads = |clause: &Clause| is_of_words(&clause.parameter);
+        let mut conditions = self.conditions.iter();
+        self.clauses.iter().any(reads) || conditions.any(|one| one.any_clause(&reads))
     }
+
+    /// Refuses more words than a search has, those of links and of all alternatives together; those of a
+    /// link to several types count once.
+    pub(super) fn check_words(&self) -> Result<(), OperationOutcome> {
+        let words = self.words();
+        if words > WORDS_MAX {
+            let words = format!(
+                "a search has at most {WORDS_MAX} words in `_text` and `_content` together, and this one has {words}"
+            );
+            return Err(OperationOutcome::error(IssueCode::TooLong, words));
+        }
+        Ok(())
+    }
+
+    fn words(&self) -> usize {
+        let links = self.links.iter();
+        let of_link = |queries: &[Self]| queries.iter().map(Self::words).max().unwrap_or(0);
+        self.clauses.iter().map(words).sum::<usize>()
+            + self.conditions.iter().map(Condition::words).sum::<usize>()
+            + links.map(|link| of_link(&link.queries)).sum::<usize>()
+    }
+}
+
+impl Condition {
+    fn words(&self) -> usize {
+        match self {
+            Self::Clause(clause) => words(clause),
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::words).sum(),
+            Self::Not(part) => part.words(),
+        }
+    }
+}
+
+fn words(clause: &Clause) -> usize {
+    let of = |operand: &Operand| match operand {
+        Operand::Words(Words(words)) => words.len(),
+        _ => 0,
+    };
+    clause.operands.iter().map(of).sum()
 }
 
 /// Calls `sink` with each word of a text, folded.
@@ -205,6 +242,34 @@ mod tests {
                 SearchQuery::parse(ResourceType::Condition, &pair, false).is_err(),
                 "{name}={value}"
             );
+        }
+    }
+
+    #[test]
+    fn a_search_has_so_many_words() {
+        let words = |from: usize, to: usize| {
+            let words: Vec<String> = (from..to).map(|place| format!("w{place}")).collect();
+            words.join(" ")
+        };
+        let ask = |pairs: &[(&str, String)]| {
+            let pairs = pairs.iter();
+            let pairs: Vec<(String, String)> = pairs
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect();
+            SearchQuery::parse(ResourceType::Observation, &pairs, false)
+        };
+        let linked = "subject:Patient._content";
+        assert!(ask(&[("_text", words(0, 10)), ("_content", words(0, 10))]).is_ok());
+        assert!(ask(&[("_text", words(0, 20).replace(' ', ","))]).is_ok());
+        assert!(ask(&[(linked, words(0, 20))]).is_ok());
+        for pairs in [
+            vec![("_text", words(0, 21))],
+            vec![("_content", words(0, 21).replace(' ', ","))],
+            vec![("_text", words(0, 10)), ("_content", words(0, 11))],
+            vec![("_text", words(0, 10)), (linked, words(0, 11))],
+        ] {
+            let refused = ask(&pairs).unwrap_err().to_string();
+            assert!(refused.contains("has 21"), "{refused}");
         }
     }
 

@@ -125,6 +125,8 @@ async fn it_tells_how_each_parameter_is_answered_and_what_that_costs() {
     assert!(plan.contains("_sort"), "{plan}");
     let bounds: Vec<&Value> = named(&told, "bound").collect();
     assert_eq!(value(bounds[0], "value"), Some(&json!(100_000)));
+    assert_eq!(value(bounds[1], "name"), Some(&json!("words-read")));
+    assert_eq!(value(bounds[1], "value"), Some(&json!(10_000)));
 }
 
 #[tokio::test]

@@ -350,36 +350,6 @@ async fn words_are_read_of_so_many_resources_only() {
     assert_eq!(narrowed.unwrap().rows.len(), 2);
 }
 
-/// All types together ask for no more lists than the store reads.
-#[tokio::test]
-async fn many_types_share_the_lists_of_a_query() {
-    let house = House::new().await;
-    let permit = house
-        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
-        .await
-        .unwrap();
-    house.put([a_patient("p", "Berg")]).await;
-    let codes: Vec<String> = (0..200).map(|place| format!("c{place}")).collect();
-    let kinds = ResourceType::all().filter(|kind| permit.allows(Action::Search, *kind));
-    let kinds: Vec<ResourceType> = kinds.collect();
-    assert!(kinds.len() > 125, "{}", kinds.len());
-    for types in [40, 64, 100, 125, kinds.len()] {
-        let mut of = vec![ResourceType::Patient];
-        let others = kinds.iter().filter(|kind| **kind != ResourceType::Patient);
-        of.extend(others.take(types - 1));
-        for each in [31, 32, 4000 / of.len()] {
-            let asked = codes[..each.min(200)].join(",");
-            let queries = of
-                .iter()
-                .map(|kind| query(*kind, &[("_tag:not", asked.as_str())]));
-            let queries: Vec<_> = queries.collect();
-            let page = house.vault().search_types(&permit, &queries, true, None);
-            let page = page.await.unwrap();
-            assert_eq!(page.rows.len(), 1, "{types} types, {each} codes");
-        }
-    }
-}
-
 /// Those that match are taken in several turns, which have one bound together.
 #[tokio::test]
 async fn sorted_and_linked_words_are_read_of_so_many_resources_only() {
@@ -413,6 +383,56 @@ async fn sorted_and_linked_words_are_read_of_so_many_resources_only() {
             matches!(&refused, Err(TrustError::TooCostly(words)) if words.contains("read the words")),
             "{refused:?}"
         );
+    }
+}
+
+/// Long documents are read aside; what they say counts as any other.
+#[tokio::test]
+async fn words_of_long_documents_are_found() {
+    let house = House::new().await;
+    let permit = house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
+        .await
+        .unwrap();
+    let mut long = a_patient("long", "Berg");
+    let narrative = format!("<div>{} zebra</div>", "horse ".repeat(20_000));
+    long["text"] = json!({"status": "generated", "div": narrative});
+    house.put([long, a_patient("short", "Berg")]).await;
+    for (words, wanted) in [("zebra", vec!["long"]), ("giraffe", vec![])] {
+        let asked = query(ResourceType::Patient, &[("_text", words)]);
+        let page = house.vault().search(&permit, &asked, None).await.unwrap();
+        let found = page.rows.iter().filter_map(|row| row.resource.id());
+        assert_eq!(found.collect::<Vec<_>>(), wanted);
+    }
+}
+
+/// All types together ask for no more lists than the store reads.
+#[tokio::test]
+async fn many_types_share_the_lists_of_a_query() {
+    let house = House::new().await;
+    let permit = house
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Search)
+        .await
+        .unwrap();
+    house.put([a_patient("p", "Berg")]).await;
+    let codes: Vec<String> = (0..200).map(|place| format!("c{place}")).collect();
+    let kinds = ResourceType::all().filter(|kind| permit.allows(Action::Search, *kind));
+    let kinds: Vec<ResourceType> = kinds.collect();
+    assert!(kinds.len() > 125, "{}", kinds.len());
+    for types in [40, 64, 100, 125, kinds.len()] {
+        let mut of = vec![ResourceType::Patient];
+        let others = kinds.iter().filter(|kind| **kind != ResourceType::Patient);
+        of.extend(others.take(types - 1));
+        for each in [31, 32, 4000 / of.len()] {
+            let asked = codes[..each.min(200)].join(",");
+            let queries = of
+                .iter()
+                .map(|kind| query(*kind, &[("_tag:not", asked.as_str())]));
+            let queries: Vec<_> = queries.collect();
+            let page = house.vault().search_types(&permit, &queries, true, None);
+            let page = page.await.unwrap();
+            assert_eq!(page.rows.len(), 1, "{types} types, {each} codes");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use fhir::search::{Clause, Modifier, Operand, ParameterKind, SearchQuery};
 use ledger::{Hit, Number};
 
 use super::links::{LINKED_MAX, OPENED_MAX};
-use super::search::{CANDIDATES_MAX, narrowed};
+use super::search::{CANDIDATES_MAX, TEXTS_MAX, narrowed};
 use super::sorted::SORTED_MAX;
 use super::{Hidden, SearchPage, Sight, Vault, include};
 use crate::{Action, Permit, TrustError, tokens};
@@ -120,10 +120,12 @@ pub struct Explained {
 }
 
 impl Explained {
-    /// The bounds of a search's work, each with its name: candidates opened, matches sorted, resources
-    /// that links lead through, resources opened to follow links, resources included.
-    pub const BOUNDS: [(&'static str, usize); 5] = [
+    /// The bounds of a search's work, each with its name: candidates opened, those whose words are read
+    /// (`_text`, `_content`), matches sorted, resources that links lead through, resources opened to
+    /// follow links, resources included.
+    pub const BOUNDS: [(&'static str, usize); 6] = [
         ("candidates", CANDIDATES_MAX),
+        ("words-read", TEXTS_MAX),
         ("sorted", SORTED_MAX),
         ("linked", LINKED_MAX),
         ("opened-for-links", OPENED_MAX),

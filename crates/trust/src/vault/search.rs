@@ -24,6 +24,10 @@ const HITS_MIN: usize = 64;
 const HITS_MAX: usize = 1024;
 /// Hits checked before other tasks get their turn: about a millisecond.
 const HITS_A_TURN: usize = 64;
+/// Bytes of documents whose texts are read before other tasks get their turn.
+const TEXT_A_TURN: usize = 64 << 10;
+/// A document of more bytes has its texts read where waiting hurts nobody.
+const TEXT_ASIDE: usize = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 /// The most bytes of stored JSON on one page, which as values take a multiple; a page ends before the
 /// row that would go over it.
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -74,7 +78,20 @@ impl Vault {
         }
         // What isn't shown must not be found by either, or it could be found out by asking.
         redact(permit, &mut row.resource);
-        let matches = query.matches(&row.resource);
+        let matches = if stored.body.len() > TEXT_ASIDE && query.reads_texts() {
+            let query = query.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let matches = query.matches(&row.resource);
+                (row, matches)
+            });
+            let (read, matches) = read
+                .await
+                .map_err(|error| TrustError::Damaged(format!("texts weren't read: {error}")))?;
+            row = read;
+            matches
+        } else {
+            query.matches(&row.resource)
+        };
         // Others are counted at most, and then only those that may be seen.
         let Some(hidden) = hidden.filter(|hidden| matches || hidden.tally.is_some()) else {
             return Ok(matches.then_some((row, stored.body.len())));
@@ -177,6 +194,7 @@ impl Vault {
             candidates: 0,
         };
         let mut patients = 0;
+        let mut text_read = 0;
         // A total counts from the top, whichever page is shown.
         let mut place = match (query.total, plan.before, before) {
             (true, top, _) => top,
@@ -215,6 +233,13 @@ impl Vault {
                     tokio::task::yield_now().await;
                 }
                 let stored = ahead.first_of(view, tenant, &hits[position..]).await?;
+                if reads_texts {
+                    text_read += stored.as_ref().map_or(0, |stored| stored.body.len());
+                    if text_read > TEXT_A_TURN {
+                        text_read = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
                 let seen = self
                     .seen(view, permit, queries, stored, hidden.as_deref_mut())
                     .await?;
