@@ -204,9 +204,9 @@ impl Clause {
 
     /// Puts codes in the place of what they are of; nothing happens to a clause that is about something
     /// else.
-    pub fn set_codes(&mut self, codes: Codes) {
+    pub fn set_codes(&mut self, codes: Arc<Codes>) {
         if self.kind == ParameterKind::Token && self.codes_of().next().is_some() {
-            self.operands = vec![Operand::Codes(Arc::new(codes))];
+            self.operands = vec![Operand::Codes(codes)];
             self.modifier = (self.modifier == Some(Modifier::NotIn)).then_some(Modifier::Not);
         }
     }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use fhir::search::{
     Codes, CodesOf, Content, Included, SearchQuery, concepts, content, is_hierarchy,
@@ -20,27 +21,49 @@ use crate::{Action, Permit, TrustError};
 const DEPTH_MAX: usize = 8;
 /// The most value sets and code systems that one search looks up.
 const LOOKED_UP_MAX: usize = 50;
-/// The most codes that one search asks for.
-const CODES_MAX: usize = 100_000;
+/// The most codes that one search asks for, and that are held to find out which.
+const CODES_MAX: usize = if cfg!(test) { 100 } else { 100_000 };
 
-/// A query whose codes have been looked up.
-pub(super) struct Coded<'a> {
-    pub(super) query: Cow<'a, SearchQuery>,
-    /// The newest of the resources that list them.
-    pub(super) newest: Number,
-}
-
-/// How far looking up has come.
-struct Look<'a> {
+/// How far looking up has come in one search, whatever types it is of.
+pub(super) struct Look<'a> {
     view: &'a Sight,
     permit: &'a Permit,
     /// The parameter that asks.
     parameter: String,
-    newest: Number,
+    /// The newest of the resources that list codes.
+    pub(super) newest: Number,
     looked_up: usize,
+    /// What clauses asked for, and what it means: the queries of several types ask for the same.
+    known: Vec<(Vec<CodesOf>, Arc<Codes>)>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    pub(super) fn new(view: &'a Sight, permit: &'a Permit) -> Self {
+        Self {
+            view,
+            permit,
+            parameter: String::new(),
+            newest: Number(0),
+            looked_up: 0,
+            known: Vec::new(),
+        }
+    }
+
+    fn known(&self, of: &[CodesOf]) -> Option<Arc<Codes>> {
+        let known = self.known.iter().find(|(asked, _)| asked == of);
+        known.map(|(_, codes)| codes.clone())
+    }
+
+    /// Refuses codes that are too many together with those of other clauses.
+    fn check(&self, codes: usize) -> Result<(), TrustError> {
+        let others = self.known.iter().map(|(_, codes)| codes.len());
+        if codes + others.sum::<usize>() > CODES_MAX {
+            let words = format!("means more than {CODES_MAX} codes");
+            return Err(TrustError::TooCostly(words));
+        }
+        Ok(())
+    }
+
     fn refuse(&self, words: String) -> TrustError {
         let outcome = OperationOutcome::at(IssueCode::NotSupported, words, self.parameter.clone());
         TrustError::Unanswerable(outcome)
@@ -51,15 +74,11 @@ impl Vault {
     /// Puts codes in the place of what they are of.
     pub(super) async fn coded<'q>(
         &self,
-        view: &Sight,
-        permit: &Permit,
+        look: &mut Look<'_>,
         query: &'q SearchQuery,
-    ) -> Result<Coded<'q>, TrustError> {
+    ) -> Result<Cow<'q, SearchQuery>, TrustError> {
         if !query.needs_codes() {
-            return Ok(Coded {
-                query: Cow::Borrowed(query),
-                newest: Number(0),
-            });
+            return Ok(Cow::Borrowed(query));
         }
         let mut query = query.clone();
         let mut wanted: Vec<(String, Vec<CodesOf>)> = Vec::new();
@@ -69,24 +88,20 @@ impl Vault {
                 wanted.push((clause.parameter.clone(), of));
             }
         });
-        let mut look = Look {
-            view,
-            permit,
-            parameter: String::new(),
-            newest: Number(0),
-            looked_up: 0,
-        };
         let mut found = Vec::with_capacity(wanted.len());
         for (parameter, of) in wanted {
+            if let Some(known) = look.known(&of) {
+                found.push(known);
+                continue;
+            }
             look.parameter = parameter;
             let mut codes = Codes::default();
-            for one in of {
-                codes.extend(self.codes(&mut look, &one).await?);
+            for one in &of {
+                codes.extend(self.codes(look, one).await?);
+                look.check(codes.len())?;
             }
-            if codes.len() > CODES_MAX {
-                let words = format!("means more than {CODES_MAX} codes");
-                return Err(TrustError::TooCostly(words));
-            }
+            let codes = Arc::new(codes);
+            look.known.push((of, codes.clone()));
             found.push(codes);
         }
         let mut found = found.into_iter();
@@ -97,10 +112,7 @@ impl Vault {
                 clause.set_codes(codes);
             }
         });
-        Ok(Coded {
-            query: Cow::Owned(query),
-            newest: look.newest,
-        })
+        Ok(Cow::Owned(query))
     }
 
     async fn codes(&self, look: &mut Look<'_>, of: &CodesOf) -> Result<Codes, TrustError> {
@@ -147,11 +159,15 @@ impl Vault {
             }
             let found = self.canonical(look, ResourceType::ValueSet, url).await?;
             match content(&found).map_err(|why| look.refuse(why_not(url, why)))? {
-                Content::Listed(codes) => Ok(codes),
+                Content::Listed(codes) => {
+                    look.check(codes.len())?;
+                    Ok(codes)
+                }
                 Content::Composed(include, exclude) => {
                     let mut codes = Codes::default();
                     for part in &include {
                         codes.extend(self.part(look, part, depth).await?);
+                        look.check(codes.len())?;
                     }
                     for part in &exclude {
                         codes.remove(&self.part(look, part, depth).await?);
@@ -179,6 +195,7 @@ impl Vault {
                 let all = concepts(&found).map_err(|why| look.refuse(why_not(system, why)))?;
                 all.iter().for_each(|(code, _)| own.add(system, code));
             }
+            look.check(own.len())?;
             codes = Some(own);
         }
         for url in &part.value_sets {
@@ -240,4 +257,76 @@ impl Vault {
 
 fn why_not(url: &str, why: &str) -> String {
     format!("{url} can't be used to search: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use fhir::search::Operand;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::tests::{House, query, staff};
+    use crate::vault::Hidden;
+    use crate::{Purpose, Role};
+
+    fn a_set(id: &str, codes: usize) -> Value {
+        let listed: Vec<Value> = (0..codes)
+            .map(|place| json!({"code": format!("{id}{place}")}))
+            .collect();
+        json!({"resourceType": "ValueSet", "id": id, "status": "active", "url": format!("http://{id}"),
+            "compose": {"include": [{"system": "http://codes", "concept": listed}]}})
+    }
+
+    #[tokio::test]
+    async fn all_types_share_the_codes_of_a_value_set() {
+        let house = House::new().await;
+        let clinician = staff(Role::Clinician);
+        let permit = house
+            .permit(&clinician, Purpose::Treatment, Action::Search)
+            .await
+            .unwrap();
+        house
+            .put([
+                a_set("half", CODES_MAX / 2),
+                a_set("other", CODES_MAX / 2),
+                a_set("one", 1),
+                a_set("many", CODES_MAX + 1),
+            ])
+            .await;
+        let ask = async |parameters: &[(&str, &str)]| {
+            let kinds = ResourceType::all();
+            let queries: Vec<SearchQuery> = kinds.map(|kind| query(kind, parameters)).collect();
+            let view = Sight::now(house.ledger().view()?);
+            let mut hidden = Hidden::default();
+            let vault = house.vault();
+            let asked = vault.linked_all(&view, &permit, &queries, &mut hidden);
+            asked.await.map(|(asked, _)| asked)
+        };
+        // As many codes as there may be, for more types than value sets may be looked up.
+        let both = [("_tag:in", "http://half"), ("_tag:not-in", "http://other")];
+        let asked = ask(&both).await.unwrap();
+        assert!(asked.len() > LOOKED_UP_MAX);
+        for clause in 0..2 {
+            let each = asked
+                .iter()
+                .map(|query| match query.clauses[clause].operands.as_slice() {
+                    [Operand::Codes(codes)] => codes.clone(),
+                    others => panic!("{others:?}"),
+                });
+            let each: Vec<Arc<Codes>> = each.collect();
+            assert_eq!(each[0].len(), CODES_MAX / 2);
+            assert!(each.iter().all(|codes| Arc::ptr_eq(codes, &each[0])));
+        }
+        for parameters in [
+            vec![("_tag:in", "http://many")],
+            vec![("_tag:in", "http://half,http://other,http://one")],
+            [&both[..], &[("_security:in", "http://one")]].concat(),
+        ] {
+            let refused = ask(&parameters).await;
+            assert!(
+                matches!(&refused, Err(TrustError::TooCostly(words)) if words.contains("codes")),
+                "{refused:?}"
+            );
+        }
+    }
 }

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use fhir::search::{Clause, Link, Resources, SearchQuery};
 use ledger::Number;
 
+use super::codes::Look;
 use super::search::{TEXTS_MAX, too_many_candidates};
 use super::{Hidden, Sight, Vault};
 use crate::{Action, Permit, TrustError};
@@ -63,14 +64,14 @@ impl Vault {
             texts: 0,
             newest: Number(0),
         };
-        let coded = self.coded(view, permit, query).await?;
-        let query = match coded.query {
+        let mut look = Look::new(view, permit);
+        let query = match self.coded(&mut look, query).await? {
             query if query.links.is_empty() => query,
             query => Cow::Owned(self.resolve(&mut course, &query, hidden).await?),
         };
         Ok(Asked {
             query,
-            newest: course.newest.max(coded.newest),
+            newest: course.newest.max(look.newest),
         })
     }
 
@@ -91,18 +92,17 @@ impl Vault {
             newest: Number(0),
         };
         let mut all = Vec::with_capacity(queries.len());
-        let mut newest = Number(0);
+        let mut look = Look::new(view, permit);
         for query in queries {
-            let coded = self.coded(view, permit, query).await?;
-            newest = newest.max(coded.newest);
-            all.push(if coded.query.links.is_empty() {
-                coded.query.into_owned()
+            let coded = self.coded(&mut look, query).await?;
+            all.push(if coded.links.is_empty() {
+                coded.into_owned()
             } else {
-                let query = &coded.query;
-                self.resolve(&mut course, query, Some(&mut *hidden)).await?
+                self.resolve(&mut course, &coded, Some(&mut *hidden))
+                    .await?
             });
         }
-        Ok((all, course.newest.max(newest)))
+        Ok((all, course.newest.max(look.newest)))
     }
 
     /// The same, links in links first.
