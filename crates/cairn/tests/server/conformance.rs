@@ -361,8 +361,15 @@ fn operations(rest: &Value, types: &[Value], out: &mut String) {
     }
 }
 
+/// How much a search may ask for; tests of `fhir`, `trust` and `record` hold it to that.
+const BOUNDS: &str = "A search has at most 50 parameters, of 200 alternatives each and of 1 MiB in all. One of several types has at most 16 KiB in all, and 20,000 alternatives, counted for each type; chained parameters and `_has` together as much, counted for each type that they can lead to. `_text` and `_content` have 20 words together, and are looked for in 10,000 resources at most, however long these are. Value sets and code systems mean 100,000 codes together at most. What is more is refused as `too-long` or `too-costly`.";
+
 async fn searches(house: &House, out: &mut String) {
-    out.push_str("\n## Searches\n\n| type of parameter | modifiers | not here | prefixes |\n|---|---|---|---|\n");
+    out.push_str("\n## Searches\n\n");
+    out.push_str(BOUNDS);
+    out.push_str(
+        "\n\n| type of parameter | modifiers | not here | prefixes |\n|---|---|---|---|\n",
+    );
     for (kind, resource, name, value) in PARAMETERS {
         assert!(
             takes(house, &format!("{resource}?{name}={value}")).await,

@@ -22,6 +22,28 @@ pub const COUNT_MAX: usize = 1000;
 /// for one request.
 pub(super) const OPERANDS_MAX: usize = 200;
 const CLAUSES_MAX: usize = 50;
+/// The most bytes that the parameters of a search have, names and values.
+pub(super) const BYTES_MAX: usize = 1 << 20;
+
+/// The same of chained parameters and `_has` alone: each type that one can lead to keeps its value.
+pub(super) const LINKS_BYTES_MAX: usize = 16 << 10;
+/// The most alternatives that parameters have, counted once for each type that they are asked of.
+pub(super) const OF_TYPES_MAX: usize = 20_000;
+
+/// Refuses parameters of more bytes than a search has.
+pub(super) fn check_bytes(
+    parameters: &[(String, String)],
+    most: usize,
+) -> Result<(), OperationOutcome> {
+    let bytes = parameters
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    if bytes.sum::<usize>() > most {
+        let words = format!("the parameters of this search have at most {most} bytes together");
+        return Err(OperationOutcome::error(IssueCode::TooLong, words));
+    }
+    Ok(())
+}
 
 pub(super) fn bad(code: IssueCode, name: &str, words: impl Into<String>) -> OperationOutcome {
     OperationOutcome::at(code, words, shown(name))
@@ -60,7 +82,9 @@ impl SearchQuery {
         lenient: bool,
         owns: &Owns,
     ) -> Result<Self, OperationOutcome> {
+        check_bytes(parameters, BYTES_MAX)?;
         let mut query = Self::empty(kind);
+        let (mut links_bytes, mut links_values) = (0, 0);
         for (name, value) in parameters {
             if name == "_cursor" {
                 continue;
@@ -71,8 +95,20 @@ impl SearchQuery {
                 } else if name == "_list" {
                     Self::list(value).map(|link| query.links.push(link))
                 } else if Self::is_link(name) {
+                    links_bytes += name.len() + value.len();
+                    if links_bytes > LINKS_BYTES_MAX {
+                        let words = format!(
+                            "chained parameters and `_has` have at most {LINKS_BYTES_MAX} bytes together"
+                        );
+                        return Err(OperationOutcome::error(IssueCode::TooLong, words));
+                    }
                     Self::link(kind, name, value, 0)
-                        .map(|link| query.links.push(link))
+                        .map(|mut link| {
+                            for inner in &mut link.queries {
+                                links_values += inner.values();
+                            }
+                            query.links.push(link);
+                        })
                         .map_err(|outcome| all_about(name, outcome))
                 } else if let Some(own) =
                     owns.find(kind, name.split(':').next().unwrap_or_default())
@@ -88,6 +124,12 @@ impl SearchQuery {
                     }
                     taken => taken?,
                 }
+                if links_values > OF_TYPES_MAX {
+                    let words = format!(
+                        "chained parameters have more than {OF_TYPES_MAX} alternatives, counted for each type that they can lead to; name the types, or ask for fewer values"
+                    );
+                    return Err(OperationOutcome::error(IssueCode::TooCostly, words));
+                }
                 let others = query.own.len() + query.conditions.len();
                 if query.clauses.len() + query.links.len() + others > CLAUSES_MAX {
                     return Err(bad(
@@ -101,6 +143,13 @@ impl SearchQuery {
         }
         query.check_words()?;
         Ok(query)
+    }
+
+    /// How many alternatives all clauses have, those of links among them.
+    pub(super) fn values(&mut self) -> usize {
+        let mut values = 0;
+        self.each_clause(&mut |clause| values += clause.operands.len().max(1));
+        values
     }
 
     /// Takes a parameter that says how to answer rather than what to find.

@@ -1,8 +1,12 @@
 //! Searches of several types at once, and of a compartment (R4, section 3.1.1.1): one query for each type,
 //! all of the same parameters. What says how to answer is the same in each.
-use super::query::{bad, find, shown};
+use super::query::{BYTES_MAX, OF_TYPES_MAX, bad, check_bytes, find, shown};
 use super::{Compartment, Include, SearchQuery};
 use crate::{IssueCode, OperationOutcome, ResourceType};
+
+/// The most bytes that the parameters of a search of several types have, names and values: each type's
+/// query keeps them.
+const OF_SEVERAL_BYTES_MAX: usize = 16 << 10;
 
 /// Where a search is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +45,20 @@ impl SearchQuery {
     ///
     /// # Errors
     /// As [`SearchQuery::parse`]; also for parameters that some of the types don't have, or that aren't of
-    /// the same type in all of them, and where no type is left.
+    /// the same type in all of them, where no type is left, and past 16 KiB or 20,000
+    /// alternatives in all.
     pub fn parse_scope(
         scope: &Scope,
         kinds: &[ResourceType],
         parameters: &[(String, String)],
         lenient: bool,
     ) -> Result<Vec<Self>, OperationOutcome> {
+        let most = if scope.is_of_several() {
+            OF_SEVERAL_BYTES_MAX
+        } else {
+            BYTES_MAX
+        };
+        check_bytes(parameters, most)?;
         let compartment = match scope {
             Scope::Compartment(compartment, _) => Some(compartment),
             _ => None,
@@ -77,14 +88,23 @@ impl SearchQuery {
             }
         }
         let mut queries = Vec::with_capacity(kinds.len());
+        let mut values = 0;
         for kind in &kinds {
-            let query = Self::parse(*kind, &others, lenient).map_err(|outcome| {
+            let mut query = Self::parse(*kind, &others, lenient).map_err(|outcome| {
                 if kinds.len() > 1 {
                     of_all(outcome, *kind)
                 } else {
                     outcome
                 }
             })?;
+            values += query.values();
+            if kinds.len() > 1 && values > OF_TYPES_MAX {
+                let words = format!(
+                    "the parameters have more than {OF_TYPES_MAX} alternatives, counted for each of {} types; name fewer in _type, or ask for fewer values",
+                    kinds.len()
+                );
+                return Err(OperationOutcome::error(IssueCode::TooCostly, words));
+            }
             queries.push(query);
         }
         let mut includes: Vec<Include> = Vec::new();
@@ -286,6 +306,48 @@ mod tests {
             assert_eq!((query.clauses.len(), query.ignored.len()), (1, 1));
             assert_eq!(query.used.len(), 2);
         }
+    }
+
+    #[test]
+    fn parameters_of_several_types_have_so_many_bytes_and_values() {
+        let long = |bytes: usize| format!("_tag={}", "x".repeat(bytes - "_tag".len()));
+        let few = parse(&Scope::System, &long(OF_SEVERAL_BYTES_MAX));
+        assert_eq!(few.unwrap().len(), 146);
+        for scope in [Scope::System, patients(None)] {
+            let refused = parse(&scope, &long(OF_SEVERAL_BYTES_MAX + 1)).unwrap_err();
+            let words = refused.to_string();
+            assert!(words.contains("at most 16384 bytes"), "{words}");
+        }
+        let one = [ResourceType::Observation];
+        let scope = patients(Some(one[0]));
+        let text = pairs(&long(OF_SEVERAL_BYTES_MAX + 1));
+        assert!(SearchQuery::parse_scope(&scope, &one, &text, false).is_ok());
+        let text = pairs(&long(BYTES_MAX));
+        assert!(SearchQuery::parse(one[0], &text, false).is_ok());
+        let text = pairs(&long(BYTES_MAX + 1));
+        let refused = SearchQuery::parse(one[0], &text, false).unwrap_err();
+        assert!(refused.to_string().contains("at most 1048576 bytes"));
+
+        // 136 of each type, or 137.
+        let values = |count: usize| format!("_tag={}", vec!["a"; count].join(","));
+        assert!(parse(&Scope::System, &values(136)).is_ok());
+        let refused = parse(&Scope::System, &values(137)).unwrap_err().to_string();
+        assert!(
+            refused.contains("more than 20000 alternatives"),
+            "{refused}"
+        );
+        let two = format!("_type=Patient,Observation&{}", values(200));
+        assert!(parse(&Scope::System, &two).is_ok());
+
+        // What a chain leads to keeps its values too.
+        let of_link = |name: &str, value: String| {
+            SearchQuery::parse(one[0], &[(name.to_owned(), value)], false)
+        };
+        assert!(of_link("subject._tag", vec!["a"; 200].join(",")).is_ok());
+        let wide = "performer.general-practitioner._tag";
+        assert!(of_link(wide, "a".to_owned()).is_ok());
+        let refused = of_link("subject._tag", "x".repeat(16 << 10)).unwrap_err();
+        assert!(refused.to_string().contains("at most 16384 bytes"));
     }
 
     #[test]

@@ -333,3 +333,30 @@ async fn lists_of_several_types_show_what_each_row_allows() {
         assert_eq!(wrong(named).0, 403);
     }
 }
+
+#[tokio::test]
+async fn parameters_that_each_type_would_keep_have_a_bound() {
+    let house = House::new().await;
+    house.patient("Berg").await;
+    let caller = client();
+    let long = format!("_tag={}", "x".repeat(16 << 10));
+    let many = format!("_tag={}", vec!["a"; 200].join(","));
+    for (query, code) in [(&long, "too-long"), (&many, "too-costly")] {
+        let refused = ask(&house, &caller, &Scope::System, query).await;
+        assert_eq!(wrong(refused), (400, code.to_owned()));
+        let posted = pairs(query);
+        let refused = house
+            .record
+            .search_within_by_post(&caller, &Scope::System, &posted);
+        assert_eq!(wrong(refused.await), (400, code.to_owned()));
+    }
+    for query in [&long, &many] {
+        let asked = pairs(query);
+        let found = house.record.search(&caller, T::Patient, &asked);
+        assert!(found.await.is_ok());
+    }
+    let longer = format!("_tag={}", "x".repeat(1 << 20));
+    let asked = pairs(&longer);
+    let refused = house.record.search(&caller, T::Patient, &asked);
+    assert_eq!(wrong(refused.await), (400, "too-long".to_owned()));
+}
