@@ -11,7 +11,7 @@
 //! | `plan` | string | which clauses are read together, and in which order |
 //! | `ignored` | string | a parameter that was passed over, under `Prefer: handling=lenient` |
 //! | `result` | parts | of the first page: `rows`, `more` (whether there is a next one), `total` (exact; where it was asked for or all were seen), `included` |
-//! | `opened` | parts | rows that were opened and may be seen: those that `matched`, and those `turned-down` by the check; the same `for-links` |
+//! | `opened` | parts | rows that were opened and may be seen: those that `matched`, and those `turned-down` by the check. Not where there are links, nor what they lead to: it depends on the end that they are followed from, which hidden rows have a part in |
 //! | `bound` | parts | a bound of the work: `name`, `value` |
 //! | `time` | quantity | milliseconds from the permit to the durable audit record |
 //! | `outcome` | resource | why the search has no answer: it is too costly |
@@ -108,9 +108,6 @@ fn step(step: &Step) -> Value {
     found.push(one("way", "valueCode", code));
     found.extend(lists.map(|lists| one("lists", "valueInteger", lists)));
     found.push(one("words", "valueString", words));
-    if step.of_link {
-        found.push(one("of-link", "valueBoolean", true));
-    }
     parts("clause", found)
 }
 
@@ -165,6 +162,9 @@ fn plan(query: &SearchQuery, steps: &Steps) -> String {
         words.push_str(", within the time of ");
         words.push_str(&ranges.join(" and "));
     }
+    if !query.links.is_empty() {
+        words.push_str(", linked as the links ask, which are followed first");
+    }
     words.push_str(if query.sort.is_empty() {
         ". They are read newest first, opened and checked one by one"
     } else {
@@ -208,8 +208,6 @@ fn told(query: &SearchQuery, told: &Explained, micros: u64) -> Value {
         all.push(parts("result", found));
     }
     all.extend(told.looked_at.map(|looked_at| opened("opened", looked_at)));
-    let through = told.through_links.filter(|_| told.too_costly.is_none());
-    all.extend(through.map(|looked_at| opened("opened-for-links", looked_at)));
     for (name, value) in Explained::BOUNDS {
         let bound = vec![
             one("name", "valueCode", name),

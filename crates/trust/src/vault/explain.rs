@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use fhir::ResourceType;
-use fhir::search::{Clause, Modifier, Operand, ParameterKind, SearchQuery};
+use fhir::search::{Clause, Modifier, ParameterKind, SearchQuery};
 use ledger::{Hit, Number};
 
 use super::links::{LINKED_MAX, OPENED_MAX};
@@ -40,18 +40,17 @@ pub struct Step {
     pub kind: ParameterKind,
     /// Its modifier.
     pub modifier: Option<Modifier>,
-    /// How many alternatives it has; of one that stands for a link, how many resources it leads to.
+    /// How many alternatives it has.
     pub values: usize,
-    /// Whether a chained parameter or `_has` was followed to it.
-    pub of_link: bool,
     /// How it is answered.
     pub way: Way,
 }
 
-/// The steps of a search.
+/// The steps of a search. What links lead to isn't among them: from which end a link is followed, and so
+/// how much it leads to, depends on lists that have hidden rows too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Steps {
-    /// In the order in which they are asked, those of links last.
+    /// In the order in which they are asked.
     pub clauses: Vec<Step>,
     /// Whether the list of the permit's own patient is one of those that are read.
     pub within_patient: bool,
@@ -110,10 +109,9 @@ pub struct Explained {
     pub total: Option<usize>,
     /// What was included with the page.
     pub included: usize,
-    /// To follow links; `None` where there are none.
-    pub through_links: Option<LookedAt>,
     /// To answer. `None` where values are hidden from the permit within rows that it shows: a candidate
-    /// that is turned down for such a value would tell of it.
+    /// that is turned down for such a value would tell of it. `None` with links too: what is opened depends
+    /// on the end from which they are followed.
     pub looked_at: Option<LookedAt>,
     /// Why it has no answer: it is too costly.
     pub too_costly: Option<String>,
@@ -147,12 +145,11 @@ impl Vault {
         self.require(permit, Action::Search, query.kind).await?;
         let view = self.listing_of(permit, std::slice::from_ref(query), true)?;
         let mut told = Explained {
-            steps: self.steps(permit, query, query.clauses.len()),
+            steps: self.steps(permit, query),
             rows: 0,
             more: false,
             total: None,
             included: 0,
-            through_links: None,
             looked_at: None,
             too_costly: None,
         };
@@ -176,21 +173,17 @@ impl Vault {
         query: &SearchQuery,
         told: &mut Explained,
     ) -> Result<SearchPage, TrustError> {
-        let counting = || Hidden {
-            tally: Some(Tally::default()),
-            ..Hidden::default()
-        };
-        let mut through_links = counting();
+        let mut hidden = Hidden::default();
         let asked = self
-            .linked(view, permit, query, Some(&mut through_links))
+            .linked(view, permit, query, Some(&mut hidden))
             .await?;
-        if !query.links.is_empty() {
-            told.through_links = through_links.tally.map(|tally| tally.looked_at);
+        if query.needs_codes() {
+            let mut coded = asked.query.clone().into_owned();
+            // Those after them stand for links.
+            coded.clauses.truncate(query.clauses.len());
+            told.steps = self.steps(permit, &coded);
         }
-        if !query.links.is_empty() || query.needs_codes() {
-            told.steps = self.steps(permit, &asked.query, query.clauses.len());
-        }
-        let mut hidden = counting();
+        hidden.tally = Some(Tally::default());
         let mut page = if query.sort.is_empty() {
             self.scan(view, permit, &asked.query, None, Some(&mut hidden))
                 .await?
@@ -200,7 +193,8 @@ impl Vault {
                 .await?
         };
         let shows_all = query.kind != ResourceType::AuditEvent || permit.only_patient().is_none();
-        let tally = hidden.tally.take().filter(|_| shows_all);
+        let tells = shows_all && query.links.is_empty();
+        let tally = hidden.tally.take().filter(|_| tells);
         told.looked_at = tally.map(|tally| tally.looked_at);
         self.include(view, permit, query, &mut page, &mut hidden)
             .await?;
@@ -211,8 +205,8 @@ impl Vault {
         Ok(page)
     }
 
-    /// What becomes of the clauses of a query, of which the first `own` are not of links.
-    fn steps(&self, permit: &Permit, query: &SearchQuery, own: usize) -> Steps {
+    /// What becomes of the clauses of a query.
+    fn steps(&self, permit: &Permit, query: &SearchQuery) -> Steps {
         let mut steps = Steps {
             clauses: Vec::with_capacity(query.clauses.len()),
             within_patient: narrowed(permit, query.kind).is_some(),
@@ -222,8 +216,7 @@ impl Vault {
                 parameter: clause.parameter.clone(),
                 kind: clause.kind,
                 modifier: clause.modifier,
-                values: values(clause),
-                of_link: (own..query.clauses.len()).contains(&steps.clauses.len()),
+                values: clause.operands.len(),
                 way,
             });
         });
@@ -234,14 +227,6 @@ impl Vault {
         let patient = narrowed(permit, query.kind);
         let left = tokens::QUERY_TOKENS_MAX;
         tokens::plan_told(self.ledger(), permit.tenant(), query, patient, left, told);
-    }
-}
-
-/// How many alternatives a clause has.
-fn values(clause: &Clause) -> usize {
-    match clause.operands.as_slice() {
-        [Operand::Resources(resources)] => resources.len(),
-        operands => operands.len(),
     }
 }
 

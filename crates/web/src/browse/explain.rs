@@ -68,10 +68,7 @@ fn clauses(told: &Value) -> Markup {
                             td { (text(clause, "type")) }
                             td class="number" { (layout::thousands(number(clause, "values"))) }
                             td class="nowrap" { (way(clause)) }
-                            td class="wrap" {
-                                (text(clause, "words"))
-                                @if is_true(clause, "of-link") { ". The values are what the chain leads to" }
-                            }
+                            td class="wrap" { (text(clause, "words")) }
                         }
                     }
                 }
@@ -140,7 +137,6 @@ fn cost(told: &Value) -> Markup {
                 }
             }
             (opened(told, "opened", "Opened"))
-            (opened(told, "opened-for-links", "Opened to follow chains"))
             dt { "Bound" }
             dd { (layout::thousands(bound(told, "candidates"))) " candidates; to be sorted, " (layout::thousands(bound(told, "sorted"))) " matches" }
             @if let Some(ms) = ms {
