@@ -1,24 +1,57 @@
 //! Hears of search parameters of the organisation's own, and goes over what was there before them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
+use fhir::search::Own;
 use ledger::TenantId;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use trust::{Action, Agent, IndexStep, Purpose, Target, Trust, TrustError};
+use trust::{Action, Agent, IndexStep, Permit, Purpose, Target, Trust, TrustError};
 
 /// How often definitions are looked at: so late may a server hear of one that another server took.
 pub(crate) const HEAR_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whether documents were written without a parameter that is complete.
+/// How often it is looked whether documents were written without a parameter that is complete, and how
+/// long one rests that can't go on.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Runs until `stopped`.
-pub(crate) async fn run(trust: Trust, tenant: TenantId, mut stopped: watch::Receiver<bool>) {
-    let mut complete: BTreeMap<String, Instant> = BTreeMap::new();
+/// Hears of definitions until `stopped`: apart from indexing, which may be at work for long.
+pub(crate) async fn hear(trust: Trust, tenant: TenantId, mut stopped: watch::Receiver<bool>) {
+    let mut unread = 0;
     loop {
         let round = async {
-            match round(&trust, tenant, &mut complete).await {
+            let pause = match trust.vault().refresh_owns(tenant).await {
+                Ok(()) => {
+                    let definitions = trust.vault().unread_definitions(tenant);
+                    if definitions > 0 && definitions != unread {
+                        tracing::error!(
+                            definitions,
+                            "SearchParameter resources can't be read and are not in force"
+                        );
+                    }
+                    unread = definitions;
+                    HEAR_EVERY
+                }
+                Err(error) => {
+                    tracing::error!(%error, "search parameters can't be read; trying again");
+                    LOOK_EVERY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        };
+        tokio::select! {
+            () = round => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}
+
+/// Indexes until `stopped`.
+pub(crate) async fn run(trust: Trust, tenant: TenantId, mut stopped: watch::Receiver<bool>) {
+    let mut course = Course::default();
+    loop {
+        let round = async {
+            match course.round(&trust, tenant).await {
                 Ok(true) => {}
                 Ok(false) => tokio::time::sleep(HEAR_EVERY).await,
                 Err(error) => {
@@ -34,55 +67,97 @@ pub(crate) async fn run(trust: Trust, tenant: TenantId, mut stopped: watch::Rece
     }
 }
 
-/// One step for each parameter; whether there is more to do at once.
-async fn round(
-    trust: &Trust,
-    tenant: TenantId,
-    complete: &mut BTreeMap<String, Instant>,
-) -> Result<bool, TrustError> {
-    trust.vault().refresh_owns(tenant).await?;
-    let owns = trust.vault().owns(tenant);
-    if owns.is_empty() {
-        complete.clear();
-        return Ok(false);
-    }
-    let agent = Agent::system(tenant, "indexer");
-    let permit = trust
-        .decide(
-            &agent,
-            Purpose::Administration,
-            Action::Index,
-            Target::default(),
-            "",
-        )
-        .await?;
-    let mut more = false;
-    let now = Instant::now();
-    for own in owns.iter() {
-        let name = format!("{}.{}", own.base(), own.code());
-        // One that was defined anew has lost its number.
-        let is_fresh = own.through() > 0
-            && complete
-                .get(&name)
-                .is_some_and(|at| now.duration_since(*at) < LOOK_EVERY);
-        if is_fresh {
-            continue;
+/// A parameter's last step that left nothing to do at once.
+struct Rest {
+    since: Instant,
+    /// Documents that were left out, as it was logged.
+    left: usize,
+}
+
+/// How far the parameters are, each by its definition.
+#[derive(Default)]
+struct Course {
+    rests: HashMap<String, Rest>,
+}
+
+/// The definition, so that another one under the same code doesn't rest.
+fn key(own: &Own) -> String {
+    let (base, code, kind) = (own.base(), own.code(), own.kind().code());
+    format!("{base}.{code} {kind} {}", own.expression())
+}
+
+/// Whether a parameter is complete, in the metrics.
+fn note_complete(name: String, is_complete: bool) {
+    metrics::gauge!("cairn_search_parameter_complete", "parameter" => name).set(if is_complete {
+        1.0
+    } else {
+        0.0
+    });
+}
+
+impl Course {
+    /// One step for each parameter; whether there is more to do at once.
+    async fn round(&mut self, trust: &Trust, tenant: TenantId) -> Result<bool, TrustError> {
+        let owns = trust.vault().owns(tenant);
+        if owns.is_empty() {
+            self.rests.clear();
+            return Ok(false);
         }
-        match trust.vault().index_own(&permit, own).await? {
-            IndexStep::Indexed(documents) => {
+        let agent = Agent::system(tenant, "indexer");
+        let permit = trust
+            .decide(
+                &agent,
+                Purpose::Administration,
+                Action::Index,
+                Target::default(),
+                "",
+            )
+            .await?;
+        let mut more = false;
+        for own in owns.iter() {
+            let rest = self.rests.get(&key(own));
+            if rest.is_some_and(|rest| rest.since.elapsed() < LOOK_EVERY) {
+                continue;
+            }
+            more |= self.step(trust, &permit, own).await;
+        }
+        Ok(more)
+    }
+
+    /// A step for one; whether there is more to do at once. Its errors are its own.
+    async fn step(&mut self, trust: &Trust, permit: &Permit, own: &std::sync::Arc<Own>) -> bool {
+        let name = format!("{}.{}", own.base(), own.code());
+        let known = self.rests.get(&key(own)).map_or(0, |rest| rest.left);
+        let mut left = 0;
+        match trust.vault().index_own(permit, own).await {
+            Ok(IndexStep::Indexed(documents)) => {
                 metrics::counter!("cairn_search_parameter_indexed_total", "parameter" => name)
                     .increment(documents as u64);
-                more = true;
+                return true;
             }
-            IndexStep::Complete => {
-                metrics::gauge!("cairn_search_parameter_complete", "parameter" => name.clone())
-                    .set(1.0);
-                complete.insert(name, now);
+            Ok(IndexStep::Complete) => note_complete(name, true),
+            Ok(IndexStep::Left(documents)) => {
+                if documents != known {
+                    tracing::error!(
+                        parameter = name,
+                        documents,
+                        "documents can't be indexed; searches by the parameter look at them one by one"
+                    );
+                }
+                left = documents;
+                note_complete(name, false);
             }
-            IndexStep::Waiting => {
-                metrics::gauge!("cairn_search_parameter_complete", "parameter" => name).set(0.0);
+            Ok(IndexStep::Waiting) => {
+                note_complete(name, false);
+                return false;
+            }
+            Err(error) => {
+                tracing::error!(%error, parameter = name, "a search parameter can't be indexed; trying again");
+                note_complete(name, false);
             }
         }
+        let since = Instant::now();
+        self.rests.insert(key(own), Rest { since, left });
+        false
     }
-    Ok(more)
 }

@@ -240,7 +240,12 @@ impl Server {
         );
         followers.push(Follower::new("sweeper", tokio::spawn(sweeper)));
         // Those that are there are known before anybody can ask.
-        (trust.vault().refresh_owns(options.tenant).await).map_err(ServerError::Trust)?;
+        if let Err(error) = trust.vault().refresh_owns(options.tenant).await {
+            tracing::error!(%error, "search parameters can't be read; trying again");
+        }
+        let hearing =
+            crate::indexer::hear(trust.clone(), options.tenant, followers_stopped.clone());
+        followers.push(Follower::new("definitions", tokio::spawn(hearing)));
         let indexer = crate::indexer::run(trust.clone(), options.tenant, followers_stopped.clone());
         followers.push(Follower::new("indexer", tokio::spawn(indexer)));
         let every = Duration::from_secs(options.witness_every_s);

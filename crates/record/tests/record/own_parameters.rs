@@ -299,6 +299,59 @@ async fn what_another_server_wrote_that_has_not_heard_is_found() {
     );
 }
 
+/// Puts a row that no program can read as a resource.
+async fn damage(house: &House, kind: T, id: &str) {
+    let ledger = house.trust.vault().ledger();
+    let mut commit = ledger::Commit::new(TENANT);
+    commit.documents.push(ledger::Draft {
+        kind: ledger::Kind(kind.code()),
+        id: id.to_owned(),
+        owner: ledger::Owner::Tenant,
+        expected: ledger::Expected::Absent,
+        body: b"{}".to_vec(),
+        deleted: false,
+        tokens: Vec::new(),
+    });
+    commit.audit = Some(ledger::AuditDraft {
+        kind: ledger::Kind(T::AuditEvent.code()),
+        id: format!("audit-{id}"),
+        shard: ledger::Shard(0),
+        body: b"{}".to_vec(),
+        parts: Vec::new(),
+        tokens: Vec::new(),
+    });
+    ledger.commit(commit).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
+    let house = House::new().await;
+    put(&house.record, &client(), &patient("a", "blue")).await;
+    damage(&house, T::Organization, "odd").await;
+    let plain = json!({"resourceType": "Organization", "id": "o", "alias": ["Berg"]});
+    put(&house.record, &client(), &plain).await;
+    damage(&house, T::SearchParameter, "odd").await;
+    define(&house, &definition("eyes", "eyes", "token", EYES)).await;
+    let alias = definition("alias", "alias", "string", "Organization.alias");
+    define(&house, &alias).await;
+    let permit = permit(&house.trust).await;
+    let vault = house.trust.vault();
+    assert_eq!(vault.unread_definitions(TENANT), 1);
+    let owns = vault.owns(TENANT);
+    let alias = owns.find(T::Organization, "alias").unwrap();
+    let first = vault.index_own(&permit, alias).await.unwrap();
+    assert_eq!(first, IndexStep::Indexed(1));
+    // It is never said to be complete.
+    for _ in 0..2 {
+        let next = vault.index_own(&permit, alias).await.unwrap();
+        assert_eq!(next, IndexStep::Left(1));
+    }
+    assert_eq!(status(&house, "alias").await, ("indexing".to_owned(), 1));
+    let eyes = owns.find(T::Patient, "eyes").unwrap();
+    while vault.index_own(&permit, eyes).await.unwrap() != IndexStep::Complete {}
+    assert_eq!(status(&house, "eyes").await, ("complete".to_owned(), 0));
+}
+
 /// A generator with a seed.
 struct Random(u64);
 

@@ -174,9 +174,7 @@ impl Vault {
         told: &mut Explained,
     ) -> Result<SearchPage, TrustError> {
         let mut hidden = Hidden::default();
-        let asked = self
-            .linked(view, permit, query, Some(&mut hidden))
-            .await?;
+        let asked = self.linked(view, permit, query, Some(&mut hidden)).await?;
         if query.needs_codes() {
             let mut coded = asked.query.clone().into_owned();
             // Those after them stand for links.

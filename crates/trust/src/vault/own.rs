@@ -40,6 +40,8 @@ pub(super) struct Known {
     owns: Owns,
     /// The resources that define them.
     ids: BTreeMap<(ResourceType, String), String>,
+    /// How many can't be read.
+    unread: usize,
 }
 
 /// How far one parameter is.
@@ -61,6 +63,9 @@ pub enum IndexStep {
     Indexed(usize),
     /// All documents were seen to be indexed.
     Complete,
+    /// All others are indexed, and these can't be: their rows can't be read, or they have no room for
+    /// more tokens. The parameter doesn't become complete.
+    Left(usize),
     /// Token keys rotate; the work goes on after it.
     Waiting,
 }
@@ -84,11 +89,20 @@ impl Vault {
         known.get(&tenant)?.ids.get(&key).cloned()
     }
 
+    /// How many definitions can't be read, whose parameters are not in force, as last heard.
+    #[must_use]
+    pub fn unread_definitions(&self, tenant: TenantId) -> usize {
+        let known = self.inner.owns.read();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        known.get(&tenant).map_or(0, |known| known.unread)
+    }
+
     /// Reads the definitions, if there are others than last time. Who writes one does it before the
-    /// answer; all servers do it every second.
+    /// answer; all servers do it every second. One that can't be read is passed over and counted
+    /// ([`Vault::unread_definitions`]).
     ///
     /// # Errors
-    /// `Ledger`, `Damaged`.
+    /// `Ledger`.
     pub async fn refresh_owns(&self, tenant: TenantId) -> Result<(), TrustError> {
         // One after the other, or what was read first could be put in place last.
         let _alone = self.inner.refreshing.lock().await;
@@ -116,22 +130,26 @@ impl Vault {
             }
         }
         let mut defined: Vec<(String, Own)> = Vec::new();
+        let mut unread = 0;
         for at in definitions.iter().copied() {
-            let Some(stored) = view.fetch(tenant, at).await? else {
-                continue;
+            let (id, resource) = match opened(&view, tenant, at).await {
+                Ok(Some(found)) if found.1.kind() == ResourceType::SearchParameter => found,
+                Ok(_) => continue,
+                Err(error) if is_of_one_row(&error) => {
+                    unread += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
-            if stored.deleted || stored.kind != kind {
-                continue;
-            }
-            let resource = open(&stored)?.resource;
             // One that a later program doesn't take any more is told of by `$status`.
             let owns = define(&resource).unwrap_or_default();
-            defined.extend(owns.into_iter().map(|own| (stored.id.clone(), own)));
+            defined.extend(owns.into_iter().map(|own| (id.clone(), own)));
         }
         // Of two with one code, which two servers may have taken at once, one counts everywhere.
         defined.sort_by(|a, b| a.0.cmp(&b.0));
         let mut known = Known {
             seen: definitions.clone(),
+            unread,
             ..Known::default()
         };
         let mut owns = Vec::new();
@@ -154,7 +172,11 @@ impl Vault {
     /// Up to which number all documents of a type have a parameter's mark.
     fn through(&self, tenant: TenantId, own: &Own) -> Result<Number, LedgerError> {
         let mark = tokens::mark(self.ledger(), tenant, own);
-        self.ledger().indexed_through(tenant, mark)
+        match self.ledger().indexed_through(tenant, mark) {
+            // Nobody knows then, and all are looked at.
+            Err(LedgerError::Damaged(_)) => Ok(Number(0)),
+            through => through,
+        }
     }
 
     /// Goes over some documents that a parameter of one's own was not there for, newest first, and gives
@@ -162,7 +184,7 @@ impl Vault {
     /// do it at once, and one that was killed leaves nothing undone that the next one wouldn't meet.
     ///
     /// # Errors
-    /// `Refused` without a permit to index; `Ledger`, `Damaged`.
+    /// `Refused` without a permit to index; `Ledger`.
     pub async fn index_own(
         &self,
         permit: &Permit,
@@ -174,7 +196,7 @@ impl Vault {
         let as_of = ledger.view()?.as_of().await?;
         let unmarked = tokens::unmarked(ledger, tenant, own);
         let mut before = None;
-        let (mut done, mut seen) = (0, 0);
+        let (mut done, mut seen, mut left) = (0, 0, 0);
         loop {
             // One for each batch, since it keeps what is superseded meanwhile.
             let view = ledger.view()?;
@@ -184,15 +206,16 @@ impl Vault {
                 .await?;
             let mut rows = Vec::with_capacity(hits.len());
             for at in &hits {
-                let stored = match view.fetch(tenant, *at).await {
+                let resource = match opened(&view, tenant, *at).await {
+                    Ok(Some((_, resource))) => resource,
                     // Nobody can read it any more, so nobody can miss it.
-                    Err(LedgerError::KeyDestroyed) => continue,
-                    other => other?,
+                    Ok(None) | Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => continue,
+                    Err(error) if is_of_one_row(&error) => {
+                        left += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 };
-                let Some(stored) = stored.filter(|stored| !stored.deleted) else {
-                    continue;
-                };
-                let resource = open(&stored)?.resource;
                 rows.push((*at, tokens::of_own(ledger, tenant, &resource, own)));
             }
             drop(view);
@@ -212,6 +235,9 @@ impl Vault {
         }
         if done > 0 {
             return Ok(IndexStep::Indexed(done));
+        }
+        if left > 0 {
+            return Ok(IndexStep::Left(left));
         }
         // All up to `as_of` were there when this began, and none of them was without the mark.
         let newer = {
@@ -307,6 +333,28 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// A row's id and its content, unless it is gone or deleted.
+async fn opened(
+    view: &View,
+    tenant: TenantId,
+    at: Hit,
+) -> Result<Option<(String, Resource)>, TrustError> {
+    let stored = view.fetch(tenant, at).await?;
+    let Some(stored) = stored.filter(|stored| !stored.deleted) else {
+        return Ok(None);
+    };
+    let resource = open(&stored)?.resource;
+    Ok(Some((stored.id, resource)))
+}
+
+/// Whether it is one row that can't be read, which says nothing of others.
+fn is_of_one_row(error: &TrustError) -> bool {
+    matches!(
+        error,
+        TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_))
+    )
 }
 
 /// All hits of a query.
