@@ -323,6 +323,50 @@ async fn damage(house: &House, kind: T, id: &str) {
     ledger.commit(commit).await.unwrap();
 }
 
+/// A second server that hears when it is told to.
+fn deaf(house: &House) -> Trust {
+    Trust::new(trust::TrustOptions {
+        ledger: house.trust.vault().ledger().clone(),
+        wall_clock: std::sync::Arc::new(house.clock.clone()),
+        policy_folder: None,
+        session_idle_s: 900,
+        session_absolute_s: 43_200,
+    })
+    .unwrap()
+}
+
+/// A walk goes on where it was, and the one that says that all is done is a whole one.
+#[tokio::test]
+async fn indexing_goes_on_from_where_it_was() {
+    let house = House::new().await;
+    let entries = (0..1100)
+        .map(|_| {
+            json!({"resource": {"resourceType": "Organization", "alias": ["Berg"]},
+                   "request": {"method": "POST", "url": "Organization"}})
+        })
+        .collect();
+    let minimal = crate::house::minimal();
+    house
+        .bundle(&minimal, "transaction", entries)
+        .await
+        .unwrap();
+    let other = record::Record::new(deaf(&house));
+    let alias = definition("alias", "alias", "string", "Organization.alias");
+    define(&house, &alias).await;
+    let permit = permit(&house.trust).await;
+    let vault = house.trust.vault();
+    let owns = vault.owns(TENANT);
+    let own = owns.find(T::Organization, "alias").unwrap();
+    let step = async || vault.index_own(&permit, own).await.unwrap();
+    assert_eq!(step().await, IndexStep::Indexed(1024));
+    let plain = json!({"resourceType": "Organization", "id": "o", "alias": ["Berg"]});
+    put(&other, &client(), &plain).await;
+    assert_eq!(step().await, IndexStep::Indexed(76));
+    assert_eq!(step().await, IndexStep::Indexed(1));
+    assert_eq!(step().await, IndexStep::Complete);
+    assert_eq!(status(&house, "alias").await, ("complete".to_owned(), 0));
+}
+
 #[tokio::test]
 async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
     let house = House::new().await;

@@ -23,10 +23,10 @@ mod sorted;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use fhir::{Resource, ResourceType, search::SearchQuery};
-use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId, View};
+use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId, Token, View};
 use tokio::sync::Semaphore;
 
 use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
@@ -65,6 +65,8 @@ struct Inner {
     refreshing: tokio::sync::Mutex<()>,
     /// Looks at the store that bulk exports may take at once.
     exporting: Semaphore,
+    /// Where walks through documents without a mark go on, by the mark.
+    walks: Mutex<HashMap<(TenantId, Token), Number>>,
 }
 
 /// Whether a patient's consents hide rows from this permit, found once a request.
@@ -112,6 +114,7 @@ impl Vault {
                 owns: RwLock::default(),
                 refreshing: tokio::sync::Mutex::default(),
                 exporting: Semaphore::new(export::LOOKS),
+                walks: Mutex::default(),
             }),
         }
     }

@@ -10,15 +10,15 @@
 //! is there.
 //!
 //! **Done is what was seen.** The number rises only after a walk through all documents without the mark
-//! that had none to go over. There is no position to be lost: who goes on after a crash meets those
-//! without the mark. A restored store has no such number, and begins anew.
+//! that had none to go over. There is no position to be lost: a walk's place is kept in memory only, and
+//! who goes on after a crash begins at the top and meets those without the mark. A restored store has no such number, and begins anew.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use fhir::search::{Own, Owns, define};
 use fhir::{Resource, ResourceType};
-use ledger::{Hit, LedgerError, Number, Query, RELISTED_MAX, TenantId, View};
+use ledger::{Hit, LedgerError, Number, Query, RELISTED_MAX, TenantId, Token, View};
 
 use super::{Vault, open};
 use crate::{Action, Permit, TrustError, tokens};
@@ -180,7 +180,7 @@ impl Vault {
     }
 
     /// Goes over some documents that a parameter of one's own was not there for, newest first, and gives
-    /// them the tokens that they are found by. Commits and searches go on meanwhile; several processes may
+    /// them the tokens that they are found by; the next call goes on from there. Commits and searches go on meanwhile; several processes may
     /// do it at once, and one that was killed leaves nothing undone that the next one wouldn't meet.
     ///
     /// # Errors
@@ -195,7 +195,9 @@ impl Vault {
         let through = Number(own.through());
         let as_of = ledger.view()?.as_of().await?;
         let unmarked = tokens::unmarked(ledger, tenant, own);
-        let mut before = None;
+        let walk = (tenant, tokens::mark(ledger, tenant, own));
+        let mut before = self.walks().get(&walk).copied();
+        let is_whole = before.is_none();
         let (mut done, mut seen, mut left) = (0, 0, 0);
         loop {
             // One for each batch, since it keeps what is superseded meanwhile.
@@ -225,15 +227,21 @@ impl Vault {
             }
             done += rows.len();
             match hits.last() {
-                Some(last) if hits.len() == RELISTED_MAX => before = Some(last.number),
-                _ => break,
+                Some(last) if hits.len() == RELISTED_MAX => {
+                    before = Some(last.number);
+                    self.walks().insert(walk, last.number);
+                }
+                _ => {
+                    self.walks().remove(&walk);
+                    break;
+                }
             }
             if done >= PAGE {
                 return Ok(IndexStep::Indexed(done));
             }
             tokio::task::yield_now().await;
         }
-        if done > 0 {
+        if done > 0 || !is_whole {
             return Ok(IndexStep::Indexed(done));
         }
         if left > 0 {
@@ -248,8 +256,7 @@ impl Vault {
         };
         let is_due = through == Number(0) || newer.len() == BEHIND_MAX || seen > PAGE;
         if is_due && as_of > through {
-            let mark = tokens::mark(ledger, tenant, own);
-            ledger.note_indexed(tenant, mark, as_of).await?;
+            ledger.note_indexed(tenant, walk.1, as_of).await?;
             self.refresh_owns(tenant).await?;
         }
         Ok(IndexStep::Complete)
@@ -273,6 +280,11 @@ impl Vault {
             unindexed,
             complete_ms: (through > Number(0)).then(|| through.unix_ms()),
         })
+    }
+
+    fn walks(&self) -> MutexGuard<'_, HashMap<(TenantId, Token), Number>> {
+        let walks = self.inner.walks.lock();
+        walks.unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn require_indexing(&self, permit: &Permit) -> Result<(), TrustError> {
