@@ -272,12 +272,12 @@ impl Vault {
         // In this order: what was complete then is so in the view.
         let through = self.through(tenant, own)?;
         let view = ledger.view()?;
-        let all = every(&view, tenant, &tokens::all(ledger, tenant, own.base())).await?;
-        let unmarked = every(&view, tenant, &tokens::unmarked(ledger, tenant, own)).await?;
-        let unindexed = unmarked.iter().filter(|at| at.number > through).count();
+        let all = tokens::all(ledger, tenant, own.base());
+        let unmarked = tokens::unmarked(ledger, tenant, own);
+        let after = Some(Number(through.0.saturating_add(1)));
         Ok(Indexing {
-            documents: all.len(),
-            unindexed,
+            documents: count(&view, tenant, &all, None).await?,
+            unindexed: count(&view, tenant, &unmarked, after).await?,
             complete_ms: (through > Number(0)).then(|| through.unix_ms()),
         })
     }
@@ -367,6 +367,25 @@ fn is_of_one_row(error: &TrustError) -> bool {
         error,
         TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_))
     )
+}
+
+/// How many hits a query has.
+async fn count(
+    view: &View,
+    tenant: TenantId,
+    query: &Query,
+    since: Option<Number>,
+) -> Result<usize, TrustError> {
+    let (mut count, mut before) = (0, None);
+    loop {
+        let hits = view.search(tenant, query, before, since, PAGE).await?;
+        count += hits.len();
+        match hits.last() {
+            Some(last) if hits.len() == PAGE => before = Some(last.number),
+            _ => return Ok(count),
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// All hits of a query.
