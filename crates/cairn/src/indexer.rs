@@ -1,6 +1,6 @@
 //! Hears of search parameters of the organisation's own, and goes over what was there before them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use fhir::search::Own;
@@ -78,12 +78,19 @@ struct Rest {
 #[derive(Default)]
 struct Course {
     rests: HashMap<String, Rest>,
+    /// Names of those that the metrics tell of.
+    told: BTreeSet<String>,
 }
 
 /// The definition, so that another one under the same code doesn't rest.
 fn key(own: &Own) -> String {
     let (base, code, kind) = (own.base(), own.code(), own.kind().code());
     format!("{base}.{code} {kind} {}", own.expression())
+}
+
+/// What the metrics call a parameter.
+fn name(own: &Own) -> String {
+    format!("{}.{}", own.base(), own.code())
 }
 
 /// Whether a parameter is complete, in the metrics.
@@ -99,8 +106,14 @@ impl Course {
     /// One step for each parameter; whether there is more to do at once.
     async fn round(&mut self, trust: &Trust, tenant: TenantId) -> Result<bool, TrustError> {
         let owns = trust.vault().owns(tenant);
+        let names = owns.iter().map(|own| name(own)).collect();
+        for gone in self.told.difference(&names) {
+            note_complete(gone.clone(), false);
+        }
+        self.told = names;
+        let keys: BTreeSet<String> = owns.iter().map(|own| key(own)).collect();
+        self.rests.retain(|key, _| keys.contains(key));
         if owns.is_empty() {
-            self.rests.clear();
             return Ok(false);
         }
         let agent = Agent::system(tenant, "indexer");
@@ -126,11 +139,12 @@ impl Course {
 
     /// A step for one; whether there is more to do at once. Its errors are its own.
     async fn step(&mut self, trust: &Trust, permit: &Permit, own: &std::sync::Arc<Own>) -> bool {
-        let name = format!("{}.{}", own.base(), own.code());
+        let name = name(own);
         let known = self.rests.get(&key(own)).map_or(0, |rest| rest.left);
         let mut left = 0;
         match trust.vault().index_own(permit, own).await {
             Ok(IndexStep::Indexed(documents)) => {
+                note_complete(name.clone(), false);
                 metrics::counter!("cairn_search_parameter_indexed_total", "parameter" => name)
                     .increment(documents as u64);
                 return true;
