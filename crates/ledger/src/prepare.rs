@@ -25,7 +25,7 @@ const MAX_DOCUMENTS: usize = 16_384;
 const MAX_COMMIT_BYTES: usize = 64 << 20;
 /// The most tokens of a document: one for each patient of the largest transaction (5,000), in the audit
 /// record, and one for each image of a study of 5 MiB. Eight bytes each.
-const MAX_TOKENS: usize = 16_384;
+pub const DOCUMENT_TOKENS_MAX: usize = 16_384;
 /// The greatest payload of a timer, bytes; it is a reference, not a document.
 const MAX_TIMER_BYTES: usize = 4096;
 /// The longest name of a follower, bytes.
@@ -96,7 +96,7 @@ fn check(commit: &Commit) -> Result<(), LedgerError> {
             "a deleted version has no body",
         )?;
         refuse(
-            draft.tokens.len() > MAX_TOKENS,
+            draft.tokens.len() > DOCUMENT_TOKENS_MAX,
             "a document has at most 16,384 search tokens",
         )?;
         refuse(
@@ -114,7 +114,7 @@ fn check(commit: &Commit) -> Result<(), LedgerError> {
             "a body has at most 16 MiB",
         )?;
         refuse(
-            audit.tokens.len() > MAX_TOKENS,
+            audit.tokens.len() > DOCUMENT_TOKENS_MAX,
             "a document has at most 16,384 search tokens",
         )?;
         refuse(!is_shard(audit.shard), "there is no such shard")?;

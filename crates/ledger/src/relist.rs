@@ -4,6 +4,7 @@
 use crate::backend::SharedStore;
 use crate::outer::{LayerStates, put_on};
 use crate::plan::{Rekeying, Retoken, Retokening};
+use crate::prepare::DOCUMENT_TOKENS_MAX;
 use crate::rows::{Header, SealedBy};
 use crate::token_rotation::document;
 use crate::writer::Request;
@@ -67,7 +68,8 @@ impl Ledger {
     /// deleted meanwhile, which nobody finds any more, are passed over; their successors were written
     /// with what their writer knew. Durable when it returns.
     ///
-    /// `false` when nothing was done because a rotation of the tenant's token keys is under way, or has
+    /// Gives back those that got nothing, as they would have more than [`DOCUMENT_TOKENS_MAX`] with it;
+    /// `None` when nothing was done because a rotation of the tenant's token keys is under way, or has
     /// begun meanwhile: it moves lists as it found them. Ask again later.
     ///
     /// # Errors
@@ -77,7 +79,7 @@ impl Ledger {
         &self,
         tenant: TenantId,
         documents: &[(Hit, Vec<Token>)],
-    ) -> Result<bool, LedgerError> {
+    ) -> Result<Option<Vec<Hit>>, LedgerError> {
         if documents.len() > RELISTED_MAX {
             return Err(LedgerError::Invalid(
                 "tokens are added to at most 256 documents at a time",
@@ -90,12 +92,13 @@ impl Ledger {
         }
         let core = self.core();
         let keys = core.tenant(tenant)?;
+        let mut full = Vec::new();
         let retokening = {
             let backend = self.backend()?;
             let snapshot = backend.snapshot();
             let state = LayerStates::read(&*snapshot)?.of(tenant);
             if state.moving.is_some() {
-                return Ok(false);
+                return Ok(None);
             }
             let layer = core.layer(&*snapshot, tenant, state.version)?;
             let mut rows = Vec::with_capacity(documents.len());
@@ -118,6 +121,10 @@ impl Ledger {
                 if tokens.len() == listed.len() {
                     continue;
                 }
+                if tokens.len() > DOCUMENT_TOKENS_MAX {
+                    full.push(*at);
+                    continue;
+                }
                 rows.push(Retoken {
                     at: *at,
                     key: Some(self.name_of(&*backend, &keys, *at, &header, &row)?),
@@ -134,10 +141,12 @@ impl Ledger {
             }
         };
         if retokening.rows.is_empty() {
-            return Ok(true);
+            return Ok(Some(full));
         }
-        self.ask(64, |reply| Request::Retoken(retokening, reply))
-            .await
+        let done = self
+            .ask(64, |reply| Request::Retoken(retokening, reply))
+            .await?;
+        Ok(done.then_some(full))
     }
 
     /// Whether the store is spread over the servers of a Citus cluster, which have no one moment: there

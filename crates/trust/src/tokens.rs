@@ -39,7 +39,7 @@ use crate::indexing::{
     indexed, is_common, measures, pair,
 };
 
-pub(crate) use own::{all, mark, of_own, unmarked};
+pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
 
 /// The parameter of the patient's id.
 pub(crate) const OWNER: &str = "~patient";

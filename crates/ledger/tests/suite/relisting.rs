@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ledger::{Expected, Hit, Ledger, LedgerError, RELISTED_MAX};
+use ledger::{DOCUMENT_TOKENS_MAX, Expected, Hit, Ledger, LedgerError, RELISTED_MAX};
 
 use super::{
     AUDIT, OBSERVATION, Store, TENANT, assert_sound, code, delete, found, put, ready, token_of,
@@ -17,7 +17,8 @@ async fn write(ledger: &Ledger, number: u32, expected: Expected, codes: &[&str])
 async fn add(ledger: &Ledger, at: &[Hit], codes: &[&str]) -> bool {
     let tokens: Vec<_> = codes.iter().map(|code| token_of(ledger, code)).collect();
     let rows: Vec<_> = at.iter().map(|at| (*at, tokens.clone())).collect();
-    ledger.add_tokens(TENANT, &rows).await.unwrap()
+    let full = ledger.add_tokens(TENANT, &rows).await.unwrap();
+    full.is_some_and(|full| full.is_empty())
 }
 
 pub(crate) async fn documents_get_more_tokens(store: &dyn Store) {
@@ -50,6 +51,17 @@ pub(crate) async fn documents_get_more_tokens(store: &dyn Store) {
     assert_eq!(found(&ledger, &code(&ledger, "new")).await, kept);
     assert_eq!(found(&ledger, &code(&ledger, "old")).await[0], last);
     assert_sound(&ledger).await;
+
+    // One without room for all keeps what it has; the others get theirs.
+    let few = vec![token_of(&ledger, "few")];
+    let all_of_it = (0..DOCUMENT_TOKENS_MAX)
+        .map(|number| token_of(&ledger, &format!("many{number}")))
+        .collect();
+    let rows = [(kept[0], all_of_it), (kept[1], few)];
+    let full = ledger.add_tokens(TENANT, &rows).await.unwrap();
+    assert_eq!(full, Some(vec![kept[0]]));
+    assert_eq!(found(&ledger, &code(&ledger, "few")).await, [kept[1]]);
+    assert_eq!(found(&ledger, &code(&ledger, "many7")).await, []);
 
     let many = vec![(all[0], Vec::new()); RELISTED_MAX + 1];
     let refused = ledger.add_tokens(TENANT, &many).await;
@@ -86,7 +98,7 @@ async fn through_rotations(
             loop {
                 asks.fetch_add(1, Ordering::SeqCst);
                 let rows = [(target, vec![token])];
-                if handle.add_tokens(TENANT, &rows).await.unwrap() {
+                if handle.add_tokens(TENANT, &rows).await.unwrap().is_some() {
                     return;
                 }
                 counted.fetch_add(1, Ordering::SeqCst);

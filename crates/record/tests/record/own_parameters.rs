@@ -314,7 +314,7 @@ async fn damage(house: &House, kind: T, id: &str) {
     });
     commit.audit = Some(ledger::AuditDraft {
         kind: ledger::Kind(T::AuditEvent.code()),
-        id: format!("audit-{id}"),
+        id: ledger.mint_own_id(TENANT),
         shard: ledger::Shard(0),
         body: b"{}".to_vec(),
         parts: Vec::new(),
@@ -365,6 +365,35 @@ async fn indexing_goes_on_from_where_it_was() {
     assert_eq!(step().await, IndexStep::Indexed(1));
     assert_eq!(step().await, IndexStep::Complete);
     assert_eq!(status(&house, "alias").await, ("complete".to_owned(), 0));
+}
+
+/// Values of many parameters have one bound: what is over is found by the check.
+#[tokio::test]
+async fn many_values_of_many_parameters_keep_no_document_out() {
+    let house = House::new().await;
+    let named = |id: &str, first: &str| {
+        let mut names: Vec<String> = (0..100).map(|number| format!("{number}name")).collect();
+        names.push(first.to_owned());
+        json!({"resourceType": "Organization", "id": id, "alias": names})
+    };
+    // One is gone over, the other one is written with the parameters.
+    put(&house.record, &client(), &named("old", "Berg")).await;
+    for number in 0..60 {
+        let code = format!("alias{number}");
+        define(
+            &house,
+            &definition(&code, &code, "string", "Organization.alias"),
+        )
+        .await;
+    }
+    index(&house.trust).await;
+    let (status, words) = put(&house.record, &client(), &named("new", "Berg")).await;
+    assert_eq!(status, 201, "{words}");
+    put(&house.record, &client(), &named("other", "Dahl")).await;
+    for code in ["alias0", "alias59", "alias9"] {
+        let found = ids(&house.record, T::Organization, &format!("{code}=berg")).await;
+        assert_eq!(found, ["new", "old"], "{code}");
+    }
 }
 
 #[tokio::test]

@@ -209,9 +209,9 @@ impl Vault {
                 resource.strip_meta();
                 let (ledger, tenant) = (self.ledger(), permit.tenant());
                 let mut tokens = tokens::of(ledger, tenant, &resource);
-                for own in self.owns(tenant).of(kind) {
-                    tokens.extend(tokens::of_own(ledger, tenant, &resource, own));
-                }
+                let room = ledger::DOCUMENT_TOKENS_MAX.saturating_sub(tokens.len());
+                let owns = self.owns(tenant);
+                tokens.extend(tokens::of_owns(ledger, tenant, &resource, &owns, room));
                 (resource.to_json(), false, tokens)
             }
             Change::Delete { .. } => (Vec::new(), true, Vec::new()),

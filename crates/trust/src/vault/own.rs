@@ -195,6 +195,7 @@ impl Vault {
         let through = Number(own.through());
         let as_of = ledger.view()?.as_of().await?;
         let unmarked = tokens::unmarked(ledger, tenant, own);
+        let owns = self.owns(tenant);
         let walk = (tenant, tokens::mark(ledger, tenant, own));
         let mut before = self.walks().get(&walk).copied();
         let is_whole = before.is_none();
@@ -218,14 +219,23 @@ impl Vault {
                     }
                     Err(error) => return Err(error),
                 };
-                rows.push((*at, tokens::of_own(ledger, tenant, &resource, own)));
+                rows.push((*at, tokens::of_one(ledger, tenant, &resource, own, &owns)));
             }
             drop(view);
             seen += hits.len();
-            if !rows.is_empty() && !ledger.add_tokens(tenant, &rows).await? {
-                return Ok(IndexStep::Waiting);
+            if !rows.is_empty() {
+                let Some(full) = ledger.add_tokens(tenant, &rows).await? else {
+                    return Ok(IndexStep::Waiting);
+                };
+                done += rows.len() - full.len();
+                let bare = tokens::bare(ledger, tenant, own).to_vec();
+                let again: Vec<_> = full.iter().map(|at| (*at, bare.clone())).collect();
+                let Some(full) = ledger.add_tokens(tenant, &again).await? else {
+                    return Ok(IndexStep::Waiting);
+                };
+                done += again.len() - full.len();
+                left += full.len();
             }
-            done += rows.len();
             match hits.last() {
                 Some(last) if hits.len() == RELISTED_MAX => {
                     before = Some(last.number);
