@@ -1,7 +1,7 @@
 //! `SearchParameter/[id]/$status`: whether a parameter of one's own is in force, and how far the
 //! documents that were there before it are indexed. An operation of Cairn's own.
 //!
-//! The answer is a `Parameters`: `in-force` (boolean) and, where it isn't, `reason`; for each base type a
+//! The answer is a `Parameters`: `in-force` (boolean) and, where it isn't for some base type, `reason`; for each base type a
 //! `base` with the parts `type`, `state` (`indexing`; `complete` once all documents have been seen to be
 //! indexed), `documents` of the type, how many of them are `unindexed`, counted in the index at this
 //! moment, and of a complete one `complete-through`, the moment up to which that was seen. What is
@@ -9,7 +9,7 @@
 use fhir::ResourceType;
 use fhir::search::define;
 use serde_json::{Value, json};
-use trust::Action;
+use trust::{Action, OWNS_MAX};
 
 use super::answer;
 use crate::write::wrap;
@@ -33,17 +33,22 @@ impl Record {
         let tenant = permit.tenant();
         vault.refresh_owns(tenant).await.map_err(wrap(caller))?;
         let owns = vault.owns(tenant);
-        let (defined, reason) = match define(&resource) {
+        let (defined, mut reason) = match define(&resource) {
             Ok(defined) if defined.is_empty() => (defined, "it is not active".to_owned()),
-            Ok(defined) => (defined, "another one has its code".to_owned()),
+            Ok(defined) => (defined, String::new()),
             Err(outcome) => (Vec::new(), outcome.summary()),
         };
         let mut bases = Vec::new();
         for own in &defined {
-            let Some(own) = owns.find(own.base(), own.code()) else {
+            let (base, code) = (own.base(), own.code());
+            let Some(own) = owns.find(base, code) else {
+                reason = format!(
+                    "there are {OWNS_MAX} others in force, which is the most, so `{code}` of {base} isn't"
+                );
                 continue;
             };
             if vault.defined_by(tenant, own).as_deref() != Some(id) {
+                reason = format!("another one defines `{code}` of {base}");
                 continue;
             }
             let indexing = vault.indexing(&permit, own).await.map_err(wrap(caller))?;
@@ -65,7 +70,7 @@ impl Record {
         }
         let mut all: Vec<Value> =
             vec![json!({"name": "in-force", "valueBoolean": !bases.is_empty()})];
-        if bases.is_empty() {
+        if !reason.is_empty() {
             all.push(json!({"name": "reason", "valueString": reason}));
         }
         all.extend(bases);

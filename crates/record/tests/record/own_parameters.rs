@@ -396,6 +396,39 @@ async fn many_values_of_many_parameters_keep_no_document_out() {
     }
 }
 
+/// What one transaction defines is looked at together.
+#[tokio::test]
+async fn definitions_of_one_transaction_are_checked_together() {
+    let house = House::new().await;
+    let all = async |definitions: Vec<Value>| {
+        let entry = |value: Value| {
+            let url = format!("SearchParameter/{}", value["id"].as_str().unwrap());
+            json!({"resource": value, "request": {"method": "PUT", "url": url}})
+        };
+        let entries = definitions.into_iter().map(entry).collect();
+        house.bundle(&operator(), "transaction", entries).await
+    };
+    let eyes = |id: &str| definition(id, "eyes", "token", EYES);
+    let refused = all(vec![eyes("a"), eyes("b")]).await;
+    assert_eq!(wrong(refused).0, 422);
+    let numbered = |count: usize| -> Vec<Value> {
+        let named = (0..count).map(|number| (format!("d{number}"), format!("c{number}")));
+        named
+            .map(|(id, code)| definition(&id, &code, "token", EYES))
+            .collect()
+    };
+    assert_eq!(wrong(all(numbered(101)).await).0, 422);
+    assert!(house.trust.vault().owns(TENANT).is_empty());
+    all(vec![eyes("a")]).await.unwrap();
+    // One takes the place of another.
+    let mut retired = eyes("a");
+    retired["status"] = json!("retired");
+    all(vec![eyes("b"), retired]).await.unwrap();
+    assert_eq!(status(&house, "b").await, ("indexing".to_owned(), 0));
+    all(numbered(99)).await.unwrap();
+    assert_eq!(wrong(all(vec![eyes("c")]).await).0, 422);
+}
+
 #[tokio::test]
 async fn a_row_that_can_not_be_read_keeps_no_other_from_its_turn() {
     let house = House::new().await;

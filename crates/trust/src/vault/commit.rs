@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use fhir::{Resource, ResourceType};
 use ledger::{Commit, Draft, Expected, LedgerError, Owner};
 
+use super::own::Definitions;
 use super::{Change, Unit, UnitReceipt, Vault, named, open_live};
 use crate::audit::{Event, Record, Touched};
 use crate::{Action, Permit, TrustError, tokens};
@@ -34,17 +35,20 @@ impl Vault {
         let changes = unit.changes.len();
         let mut events = Vec::with_capacity(changes);
         let mut defines = false;
+        let mut definitions = Definitions::new();
         for change in unit.changes {
             defines |= match &change {
                 Change::Put { resource, .. } => resource.kind(),
                 Change::Delete { kind, .. } => *kind,
             } == ResourceType::SearchParameter;
-            let checked = self.check(permit, change).await?;
+            let checked = self.check(permit, change, &mut definitions).await?;
             record.touch(checked.touched);
             record.patients.extend(checked.patients);
             commit.documents.push(checked.draft);
             events.push(checked.event);
         }
+        self.check_definitions(permit.tenant(), &definitions)
+            .await?;
         if let [event] = events.as_slice() {
             record.event = *event;
             record
@@ -130,7 +134,12 @@ impl Vault {
     }
 
     /// Checks one change against the permit and against what is there.
-    async fn check(&self, permit: &Permit, change: Change) -> Result<Checked, TrustError> {
+    async fn check(
+        &self,
+        permit: &Permit,
+        change: Change,
+        definitions: &mut Definitions,
+    ) -> Result<Checked, TrustError> {
         let (kind, id, expected) = match &change {
             Change::Put { resource, expected } => {
                 let id = resource.id().ok_or_else(|| {
@@ -201,8 +210,12 @@ impl Vault {
                 Change::Put { resource, .. } => Some(resource),
                 Change::Delete { .. } => None,
             };
-            self.check_definition(permit, replaced.as_ref(), put)
+            let defined = self
+                .check_definition(permit, replaced.as_ref(), put)
                 .await?;
+            if let Some(owns) = defined {
+                definitions.push((id.clone(), owns));
+            }
         }
         let (body, deleted, tokens) = match change {
             Change::Put { mut resource, .. } => {

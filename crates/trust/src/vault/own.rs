@@ -13,7 +13,7 @@
 //! that had none to go over. There is no position to be lost: a walk's place is kept in memory only, and
 //! who goes on after a crash begins at the top and meets those without the mark. A restored store has no such number, and begins anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use fhir::search::{Own, Owns, define};
@@ -43,6 +43,9 @@ pub(super) struct Known {
     /// How many can't be read.
     unread: usize,
 }
+
+/// What each definition of a unit of work will define, by its id.
+pub(super) type Definitions = Vec<(String, Vec<Own>)>;
 
 /// How far one parameter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,13 +307,14 @@ impl Vault {
         Err(self.refuse(permit, Action::Index, None, None).await)
     }
 
-    /// Checks a definition that is to be written or to go: who may, and whether there is room for it.
+    /// Checks a definition that is to be written or to go, and who may; what it will define, where that
+    /// changes.
     pub(super) async fn check_definition(
         &self,
         permit: &Permit,
         before: Option<&Resource>,
         after: Option<&Resource>,
-    ) -> Result<(), TrustError> {
+    ) -> Result<Option<Vec<Own>>, TrustError> {
         let of = |resource: Option<&Resource>| match resource.map(define) {
             Some(Ok(owns)) => Ok(owns),
             Some(Err(outcome)) => Err(outcome),
@@ -319,39 +323,48 @@ impl Vault {
         let had = of(before).unwrap_or_default();
         let has = of(after).map_err(|outcome| TrustError::Invalid(outcome.summary()))?;
         if had == has {
-            return Ok(());
+            return Ok(None);
         }
         self.require_indexing(permit).await?;
-        if has.is_empty() {
-            return Ok(());
-        }
-        if self.ledger().is_spread()? {
+        if !has.is_empty() && self.ledger().is_spread()? {
             return Err(TrustError::Invalid(
                 "search parameters of one's own can't be active on Citus: it has no one moment over its servers, at which all documents could be seen to be indexed".to_owned(),
             ));
         }
-        let tenant = permit.tenant();
-        self.refresh_owns(tenant).await?;
-        let id = after.and_then(Resource::id);
-        let owns = self.owns(tenant);
-        let others = owns
-            .iter()
-            .filter(|own| self.defined_by(tenant, own).as_deref() != id);
-        if others.count() + has.len() > OWNS_MAX {
-            return Err(TrustError::Invalid(format!(
-                "there would be more than {OWNS_MAX} search parameters of one's own, counted by base type; retire others"
-            )));
+        Ok(Some(has))
+    }
+
+    /// Checks that there is room for what a unit of work defines, with what is in force beside it.
+    pub(super) async fn check_definitions(
+        &self,
+        tenant: TenantId,
+        definitions: &Definitions,
+    ) -> Result<(), TrustError> {
+        if definitions.iter().all(|(_, has)| has.is_empty()) {
+            return Ok(());
         }
-        for own in &has {
-            let other = owns.find(own.base(), own.code());
-            let other = other.and_then(|other| self.defined_by(tenant, other));
-            if other.is_some() && other.as_deref() != id {
+        self.refresh_owns(tenant).await?;
+        let owns = self.owns(tenant);
+        let stays = |own: &&Arc<Own>| {
+            let by = self.defined_by(tenant, own);
+            (definitions.iter()).all(|(id, _)| by.as_deref() != Some(id.as_str()))
+        };
+        let mut all: BTreeSet<(ResourceType, String)> = (owns.iter().filter(stays))
+            .map(|own| (own.base(), own.code().to_owned()))
+            .collect();
+        for own in definitions.iter().flat_map(|(_, has)| has) {
+            if !all.insert((own.base(), own.code().to_owned())) {
                 return Err(TrustError::Invalid(format!(
                     "another active SearchParameter defines `{}` of {} already",
                     own.code(),
                     own.base()
                 )));
             }
+        }
+        if all.len() > OWNS_MAX {
+            return Err(TrustError::Invalid(format!(
+                "there would be more than {OWNS_MAX} search parameters of one's own, counted by base type; retire others"
+            )));
         }
         Ok(())
     }
