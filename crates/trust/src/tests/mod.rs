@@ -1,5 +1,6 @@
 //! Tests over a real store: what goes through the whole crate.
 
+mod asked;
 mod audit;
 mod limits;
 mod linked;

@@ -153,7 +153,12 @@ fn told(kind: ResourceType, told: &Value) -> Markup {
         section class="section stack" aria-labelledby="explained" {
             h2 id="explained" { "How " (kind.name()) " is searched" }
             @for outcome in named(told, "outcome") { (issues("It is too costly as it stands", &outcome["resource"])) }
-            p { (text(told, "plan")) }
+            p {
+                // Names stand between backticks.
+                @for (place, part) in text(told, "plan").split('`').enumerate() {
+                    @if place % 2 == 1 { code { (part) } } @else { (part) }
+                }
+            }
             @if has_clauses { (clauses(told)) }
             @for one in named(told, "link") { p { "First followed: " (link(one)) "." } }
             (cost(told))
