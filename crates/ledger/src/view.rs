@@ -259,24 +259,7 @@ impl View {
             .map(|row| Some(Header::decode(row.as_ref()?).ok()?.0))
             .map(|header| header.filter(|header| header.key.tenant == tenant))
             .collect();
-        let names: Vec<HeadKey> = headers.iter().flatten().map(|header| header.key).collect();
-        let mut heads = self.snapshot.heads(&names)?.into_iter();
-        let heads: Vec<Option<Head>> = (headers.iter())
-            .map(|header| header.as_ref().and_then(|_| heads.next().flatten()))
-            .collect();
-        if self.snapshot.is_far() {
-            let subjects = headers.iter().zip(places).filter_map(|(header, at)| {
-                match header.as_ref()?.sealed_by {
-                    SealedBy::Patient(subject) => Some(SubjectKey {
-                        tenant,
-                        subject,
-                        home: Home(Some(at.shard)),
-                    }),
-                    SealedBy::Common | SealedBy::Audit => None,
-                }
-            });
-            self.core.warm_keys(&*self.backend, &keys, subjects)?;
-        }
+        let heads = self.heads_of(&keys, places, &headers)?;
         // On several servers a head is read at a later moment than the search: what was the newest version
         // then is still what was found.
         let is_of_one_moment = !(self.backend.shared()).is_some_and(SharedStore::is_spread);
@@ -286,6 +269,34 @@ impl View {
                 let stored = self.fetched(&keys, *at, row, head)?;
                 Ok(stored.filter(|_| is_newest))
             })
+            .collect())
+    }
+
+    /// The newest versions of the documents at some places, where their headers say which these are. Over a
+    /// network, what opens them is fetched for all of them in one go, too.
+    fn heads_of(
+        &self,
+        keys: &TenantKeys,
+        places: &[Hit],
+        headers: &[Option<Header>],
+    ) -> Result<Vec<Option<Head>>, LedgerError> {
+        let names: Vec<HeadKey> = headers.iter().flatten().map(|header| header.key).collect();
+        let mut heads = self.snapshot.heads(&names)?.into_iter();
+        if self.snapshot.is_far() {
+            let subjects = headers.iter().zip(places).filter_map(|(header, at)| {
+                match header.as_ref()?.sealed_by {
+                    SealedBy::Patient(subject) => Some(SubjectKey {
+                        tenant: keys.tenant,
+                        subject,
+                        home: Home(Some(at.shard)),
+                    }),
+                    SealedBy::Common | SealedBy::Audit => None,
+                }
+            });
+            self.core.warm_keys(&*self.backend, keys, subjects)?;
+        }
+        Ok((headers.iter())
+            .map(|header| header.as_ref().and_then(|_| heads.next().flatten()))
             .collect())
     }
 

@@ -1,10 +1,9 @@
 //! Reading what was there at an earlier moment, for who goes through many documents over a long time
 //! and keeps no view open for it.
 
-use super::{Head, HeadKey, Header, View, place_of};
-use crate::backend::{Home, SharedStore, SubjectKey};
+use super::{Head, Header, View, place_of};
+use crate::backend::SharedStore;
 use crate::keys::TenantKeys;
-use crate::rows::SealedBy;
 use crate::{Hit, LedgerError, Number, Stored, TenantId};
 
 /// Documents that are opened at once: enough that a store behind a network is asked rarely.
@@ -32,23 +31,9 @@ impl View {
             .map(|row| Some(Header::decode(row.as_ref()?).ok()?.0))
             .map(|header| header.filter(|header| header.key.tenant == tenant))
             .collect();
-        let names: Vec<HeadKey> = headers.iter().flatten().map(|header| header.key).collect();
-        let mut heads = self.snapshot.heads(&names)?.into_iter();
-        if self.snapshot.is_far() {
-            let subjects = headers.iter().zip(places).filter_map(|(header, at)| {
-                match header.as_ref()?.sealed_by {
-                    SealedBy::Patient(subject) => Some(SubjectKey {
-                        tenant,
-                        subject,
-                        home: Home(Some(at.shard)),
-                    }),
-                    SealedBy::Common | SealedBy::Audit => None,
-                }
-            });
-            self.core.warm_keys(&*self.backend, &keys, subjects)?;
-        }
-        Ok((rows.into_iter().zip(headers).zip(places))
-            .map(|((row, header), at)| {
+        let heads = self.heads_of(&keys, places, &headers)?;
+        Ok((rows.into_iter().zip(headers).zip(places).zip(heads))
+            .map(|(((row, header), at), head)| {
                 let missing = || {
                     LedgerError::Damaged(format!(
                         "document {}/{} is missing",
@@ -56,7 +41,7 @@ impl View {
                     ))
                 };
                 let header = header.ok_or_else(missing)?;
-                let head = heads.next().flatten().ok_or_else(missing)?;
+                let head = head.ok_or_else(missing)?;
                 self.as_it_was(&keys, (*at, row), &header, &head, as_of)
             })
             .collect())

@@ -6,9 +6,9 @@
 use std::collections::{BinaryHeap, VecDeque};
 
 use super::{AHEAD, AHEAD_BYTES, View, place_of};
-use crate::backend::{Head, HeadKey, Home, SharedStore, SubjectKey};
+use crate::backend::SharedStore;
 use crate::query::rank;
-use crate::rows::{Header, SealedBy};
+use crate::rows::Header;
 use crate::{Event, Hit, Kind, LedgerError, Number, SHARDS, Shard, Stored, TenantId};
 
 /// The most events that are read of a feed at once.
@@ -167,24 +167,7 @@ impl View {
         let headers: Vec<Option<Header>> = (rows.iter().zip(events))
             .map(|(row, event)| header_of(row.as_deref()?, event))
             .collect();
-        let names: Vec<HeadKey> = headers.iter().flatten().map(|header| header.key).collect();
-        let mut heads = self.snapshot.heads(&names)?.into_iter();
-        let heads: Vec<Option<Head>> = (headers.iter())
-            .map(|header| header.as_ref().and_then(|_| heads.next().flatten()))
-            .collect();
-        if self.snapshot.is_far() {
-            let subjects = headers.iter().zip(&places).filter_map(|(header, at)| {
-                match header.as_ref()?.sealed_by {
-                    SealedBy::Patient(subject) => Some(SubjectKey {
-                        tenant,
-                        subject,
-                        home: Home(Some(at.shard)),
-                    }),
-                    SealedBy::Common | SealedBy::Audit => None,
-                }
-            });
-            self.core.warm_keys(&*self.backend, &keys, subjects)?;
-        }
+        let heads = self.heads_of(&keys, &places, &headers)?;
         let versions = places.iter().zip(rows).zip(headers.iter().zip(heads));
         let versions = versions.map(|((at, row), (header, head))| {
             let damaged = || {
