@@ -105,13 +105,7 @@ impl Record {
             bundle.finish()
         })
         .await?;
-        Ok(Answer {
-            status: 200,
-            version: None,
-            last_modified_ms: None,
-            location: None,
-            body,
-        })
+        Ok(crate::operations::answer(body))
     }
 
     /// A cursor that tells nothing of its place: where a page ends may be a version that its reader

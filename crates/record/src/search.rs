@@ -440,13 +440,7 @@ impl Record {
                 bundle.finish()
             })
             .await?;
-        Ok(Answer {
-            status: 200,
-            version: None,
-            last_modified_ms: None,
-            location: None,
-            body,
-        })
+        Ok(crate::operations::answer(body))
     }
 
     /// A cursor that holds all of a search; `None` when it would be too long for a link.

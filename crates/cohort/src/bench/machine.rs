@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::server::process_memory_kib;
+
 /// Processor, cores and memory, in words.
 #[must_use]
 pub fn describe() -> String {
@@ -56,15 +58,7 @@ pub fn own_cpu_ms() -> io::Result<u64> {
 /// # Errors
 /// When `/proc` can't be read.
 pub fn own_memory_kib() -> io::Result<(u64, u64)> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok())
-            .unwrap_or(0)
-    };
-    Ok((line("VmRSS:"), line("VmHWM:")))
+    process_memory_kib(std::process::id())
 }
 
 /// Lets the most that this process has had begin anew at what it has now (`proc(5)`, `clear_refs`).

@@ -168,7 +168,8 @@ fn returned(member: &str, value: &Value) -> Value {
     json!({"resourceType": "Parameters", "parameter": [{"name": "return", member: value}]})
 }
 
-fn answer(body: Vec<u8>) -> Answer {
+/// An answer that is a bundle or another resource made for it, which has no version.
+pub(crate) fn answer(body: Vec<u8>) -> Answer {
     Answer {
         status: 200,
         version: None,
