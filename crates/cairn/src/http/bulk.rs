@@ -59,13 +59,7 @@ async fn of_instance(
     request: Request,
 ) -> Result<Response, Refused> {
     let (asked, path) = Asked::at(&doors, path, request).await?;
-    if path.kind.name() != "Group" {
-        return refuse(
-            StatusCode::NOT_FOUND,
-            IssueCode::NotSupported,
-            "This operation is one of Group only",
-        );
-    }
+    path.only(ResourceType::Group)?;
     kick_off(&doors, &asked, &ExportLevel::Group(path.id().to_owned())).await
 }
 
