@@ -269,7 +269,7 @@ impl Server {
             demo_people_imported: demo.as_ref().is_some_and(|demo| demo.people_imported),
             secure_cookies: base_url.starts_with("https://"),
         };
-        let router = http::router(&http::Doors {
+        let router = http::router(&http::Doors::new(http::Behind {
             pages,
             ledger: options.ledger.clone(),
             trust: trust.clone(),
@@ -281,7 +281,7 @@ impl Server {
             metrics,
             followers: followers.clone(),
             streams_stopped,
-        });
+        }));
 
         let handle = Handle::new();
         let service = router.into_make_service_with_connect_info::<SocketAddr>();

@@ -24,6 +24,7 @@
 //! 5,000); a parameter that says no more than others is asked for by those; and what
 //! nearly every audit event says is left to the check. Documents that programs
 //! before wrote have all of these tokens, which harms nothing.
+mod event;
 mod own;
 
 use fhir::search::{
@@ -39,6 +40,7 @@ use crate::indexing::{
     indexed, is_common, measures, pair,
 };
 
+pub(crate) use event::of_event;
 pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
 
 /// The parameter of the patient's id.

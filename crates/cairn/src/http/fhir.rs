@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequest, Query, RawPathParams, Request, State};
 use axum::http::request::Parts;
@@ -41,8 +41,8 @@ pub(super) fn router() -> Router<Doors> {
         )
         .route(
             "/{type}",
-            get(kind)
-                .post(kind)
+            get(search)
+                .post(create)
                 .put(super::conditional::write)
                 .patch(super::conditional::write)
                 .delete(super::conditional::write)
@@ -52,10 +52,10 @@ pub(super) fn router() -> Router<Doors> {
         .merge(super::past::router())
         .route(
             "/{type}/{id}",
-            get(instance)
-                .put(instance)
+            get(read)
+                .put(update)
                 .patch(super::patch::instance)
-                .delete(instance)
+                .delete(delete)
                 .options(super::patch::options),
         )
         .route("/{type}/{id}/_history", get(history))
@@ -73,7 +73,6 @@ pub(super) fn router() -> Router<Doors> {
                 .get(super::within::system)
                 .fallback(not_allowed),
         )
-        .layer(axum::middleware::from_fn(super::sequence::answer))
         .route("/fhir/{*rest}", axum::routing::any(not_found))
         .layer(axum::middleware::from_fn(format::negotiate))
         // What is no JSON or XML.
@@ -420,6 +419,9 @@ fn names(if_none_match: &str, version: u32) -> bool {
 }
 
 fn query(uri: &Uri) -> Result<Vec<(String, String)>, Refused> {
+    if uri.query().is_none() {
+        return Ok(Vec::new());
+    }
     match Query::<Vec<(String, String)>>::try_from_uri(uri) {
         Ok(Query(mut parameters)) => {
             // How the answer is to look is settled by `format::negotiate`.
@@ -500,6 +502,9 @@ fn purpose(headers: &HeaderMap) -> Result<Purpose, Refused> {
 }
 
 async fn read_body(body: Body, doors: &Doors) -> Result<Bytes, Refused> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     let limit = doors.limits.fhir_body_bytes;
     let patience = Duration::from_millis(doors.limits.body_timeout_ms);
     match tokio::time::timeout(patience, Limited::new(body, limit).collect()).await {
@@ -591,31 +596,36 @@ async fn system(State(doors): State<Doors>, request: Request) -> Result<Response
     Ok(asked.respond(answer))
 }
 
-async fn kind(
+async fn search(
     State(doors): State<Doors>,
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
     let (asked, path) = Asked::at(&doors, path, request).await?;
-    let answer = if asked.parts.method == Method::POST {
-        let (caller, body) = (&asked.caller, &asked.json()?);
-        asked.no_preconditions()?;
-        match asked.if_none_exist()? {
-            Some(criteria) => {
-                let record = &doors.record;
-                let work = record.conditional_create(caller, path.kind, criteria, body);
-                record.once(caller, work).await?
-            }
-            None => {
-                let work = doors.record.create(caller, path.kind, body);
-                doors.record.once(caller, work).await?
-            }
+    let answer = doors
+        .record
+        .search(&asked.caller, path.kind, &asked.parameters()?)
+        .await?;
+    Ok(asked.respond(answer))
+}
+
+async fn create(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let (record, caller, body) = (&doors.record, &asked.caller, &asked.json()?);
+    asked.no_preconditions()?;
+    let answer = match asked.if_none_exist()? {
+        Some(criteria) => {
+            let work = record.conditional_create(caller, path.kind, criteria, body);
+            record.once(caller, work).await?
         }
-    } else {
-        doors
-            .record
-            .search(&asked.caller, path.kind, &asked.parameters()?)
-            .await?
+        None => {
+            let work = record.create(caller, path.kind, body);
+            record.once(caller, work).await?
+        }
     };
     Ok(asked.respond(answer))
 }
@@ -634,31 +644,46 @@ async fn search_by_post(
     Ok(asked.respond(answer))
 }
 
-async fn instance(
+// One handler for each, because what a request keeps in memory while it waits is as large as the
+// largest of all ways through its handler.
+
+async fn read(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let parameters = asked.parameters()?;
+    let answer = doors
+        .record
+        .read_part(&asked.caller, path.kind, path.id(), &parameters)
+        .await?;
+    Ok(asked.respond(answer))
+}
+
+async fn update(
     State(doors): State<Doors>,
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
     let (asked, path) = Asked::at(&doors, path, request).await?;
     let (record, caller) = (&doors.record, &asked.caller);
-    let answer = match asked.parts.method {
-        Method::PUT => {
-            let (preconditions, body) = (asked.preconditions()?, asked.json()?);
-            let work = record.update_if(caller, path.kind, path.id(), preconditions, &body);
-            record.once(caller, work).await?
-        }
-        Method::DELETE => {
-            let preconditions = asked.preconditions_of_delete()?;
-            let work = record.delete_if(caller, path.kind, path.id(), preconditions);
-            record.once(caller, work).await?
-        }
-        _ => {
-            let parameters = asked.parameters()?;
-            record
-                .read_part(caller, path.kind, path.id(), &parameters)
-                .await?
-        }
-    };
+    let (preconditions, body) = (asked.preconditions()?, asked.json()?);
+    let work = record.update_if(caller, path.kind, path.id(), preconditions, &body);
+    let answer = record.once(caller, work).await?;
+    Ok(asked.respond(answer))
+}
+
+async fn delete(
+    State(doors): State<Doors>,
+    path: PathParams,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let (record, caller) = (&doors.record, &asked.caller);
+    let preconditions = asked.preconditions_of_delete()?;
+    let work = record.delete_if(caller, path.kind, path.id(), preconditions);
+    let answer = record.once(caller, work).await?;
     Ok(asked.respond(answer))
 }
 

@@ -11,6 +11,7 @@ use fhir::{IssueCode, OperationOutcome};
 use serde_json::Value;
 
 use super::fhir::outcome_response;
+use super::sequence;
 
 /// A form of FHIR resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,23 +47,30 @@ struct Wanted {
     named: Option<String>,
 }
 
-/// Turns answers to the form that was asked for; what can't be had is refused before anything is done.
+/// Turns answers to the form that was asked for, and says how new they are; what can't be had is refused
+/// before anything is done. One layer for both, because each layer is memory taken for each request.
 pub(super) async fn negotiate(request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let Some(wanted) = wanted(&parts) else {
         let words = "The formats here are application/fhir+json and application/fhir+xml";
         let outcome = OperationOutcome::error(IssueCode::NotSupported, words);
         return outcome_response(StatusCode::NOT_ACCEPTABLE, &outcome);
     };
-    let response = next.run(Request::from_parts(parts, body)).await;
+    let mut response = match sequence::asked(&parts.headers) {
+        Ok(freshness) => {
+            parts.extensions.insert(freshness.clone());
+            let mut response = next.run(Request::from_parts(parts, body)).await;
+            sequence::tell(&freshness, &mut response);
+            response
+        }
+        Err(outcome) => outcome_response(StatusCode::BAD_REQUEST, &outcome),
+    };
     let plain = wanted.format == Format::Json && !wanted.pretty && wanted.named.is_none();
     let is_fhir = (response.headers().get(header::CONTENT_TYPE))
         .is_some_and(|kind| kind == Format::Json.content_type());
-    let mut response = if plain || !is_fhir {
-        response
-    } else {
-        turned(response, &wanted).await
-    };
+    if !plain && is_fhir {
+        response = turned(response, &wanted).await;
+    }
     response
         .headers_mut()
         .append(header::VARY, HeaderValue::from_static("accept"));
@@ -138,6 +146,13 @@ pub(super) fn body(headers: &HeaderMap, body: &Bytes) -> Option<Result<Bytes, Op
 
 /// `_format` if it is there, else `Accept`, else JSON; `None` if there is nothing that is had here.
 fn wanted(parts: &Parts) -> Option<Wanted> {
+    if parts.uri.query().is_none() {
+        return Some(Wanted {
+            format: accepted(&parts.headers)?,
+            pretty: false,
+            named: None,
+        });
+    }
     let pretty = query_value(&parts.uri, "_pretty").is_some_and(|value| value == "true");
     let named = query_value(&parts.uri, "_format");
     let format = match &named {

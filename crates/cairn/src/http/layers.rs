@@ -1,6 +1,9 @@
 //! Layers around every route.
 
+use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,7 +14,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt, StreamExt};
 use ledger::Entropy;
+use metrics::{Counter, Histogram};
 use tokio::sync::watch;
+use tower::ServiceBuilder;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::Predicate;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -41,61 +46,93 @@ pub(super) fn bound_body<S: Clone + Send + Sync + 'static>(
         )))
 }
 
-/// Puts the layers that all routes share around `router`.
+/// Puts the layers that all routes share around `router`. A layer of a router is memory taken and a copy
+/// made for each request, and those inside it are copied with it; so there is one, and what need not
+/// know the route lies around the whole.
 pub(super) fn around(router: Router, doors: &Doors) -> Router {
-    let mut router = router
+    let watch = Watch {
+        entropy: doors.ledger.entropy(),
+        streams_stopped: doors.streams_stopped.clone(),
+        meters: Arc::default(),
+    };
+    let header = |name: HeaderName, value: Option<&'static str>| {
+        SetResponseHeaderLayer::if_not_present(name, value.map(HeaderValue::from_static))
+    };
+    let is_https = doors.base_url.starts_with("https://");
+    let whole = ServiceBuilder::new()
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, Some("nosniff")))
+        .layer(header(header::REFERRER_POLICY, Some("no-referrer")))
+        .layer(header(
+            header::STRICT_TRANSPORT_SECURITY,
+            is_https.then_some("max-age=31536000"),
+        ))
         .layer(
             CompressionLayer::new()
                 .gzip(true)
                 .compress_when(Compressible),
         )
-        .layer(from_fn_with_state(
-            doors.streams_stopped.clone(),
-            end_streams,
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::REFERRER_POLICY,
-            HeaderValue::from_static("no-referrer"),
-        ));
-    if doors.base_url.starts_with("https://") {
-        router = router.layer(SetResponseHeaderLayer::if_not_present(
-            header::STRICT_TRANSPORT_SECURITY,
-            HeaderValue::from_static("max-age=31536000"),
-        ));
+        .service(router.layer(from_fn_with_state(watch, observe)));
+    Router::new().fallback_service(whole)
+}
+
+/// What is needed to watch over requests.
+#[derive(Clone)]
+struct Watch {
+    entropy: Arc<dyn Entropy>,
+    streams_stopped: watch::Receiver<bool>,
+    meters: Arc<Meters>,
+}
+
+/// The meters of requests, kept because looking one up by its labels costs more than counting. Bounded:
+/// routes, methods and statuses are those of the program text.
+#[derive(Default)]
+struct Meters(RwLock<HashMap<Box<str>, OfRoute>>);
+
+type OfRoute = HashMap<(&'static str, u16), (Counter, Histogram)>;
+
+impl Meters {
+    fn note(&self, method: &'static str, route: &str, status: u16, seconds: f64) {
+        let note = |(requests, duration): &(Counter, Histogram)| {
+            requests.increment(1);
+            duration.record(seconds);
+        };
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(meters) = known.get(route).and_then(|of| of.get(&(method, status))) {
+            note(meters);
+            return;
+        }
+        drop(known);
+        let label = route.to_owned();
+        let requests = metrics::counter!("cairn_http_requests_total", "method" => method, "route" => label.clone(), "status" => status.to_string());
+        let duration = metrics::histogram!("cairn_http_request_duration_seconds", "method" => method, "route" => label);
+        let meters = (requests, duration);
+        note(&meters);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known
+            .entry(route.into())
+            .or_default()
+            .insert((method, status), meters);
     }
-    let entropy = doors.ledger.entropy();
-    router.layer(from_fn_with_state(entropy, observe))
 }
 
 /// Gives the request its id, counts it, logs it, traces it, and turns a panic into a 500.
 ///
 /// Of the address, only the route's pattern goes into log, metric and trace: a path may hold what a
 /// client put there by mistake, and a query string is full of patient details.
-async fn observe(
-    State(entropy): State<std::sync::Arc<dyn Entropy>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -> Response {
     let started = tokio::time::Instant::now();
     let id = request
         .headers()
         .get(&REQUEST_ID)
         .and_then(|value| value.to_str().ok())
         .filter(|text| is_request_id(text))
-        .map_or_else(|| new_request_id(entropy.as_ref()), str::to_owned);
+        .map_or_else(|| new_request_id(watch.entropy.as_ref()), str::to_owned);
     let id_value =
         HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
     request.headers_mut().insert(REQUEST_ID, id_value.clone());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unmatched", MatchedPath::as_str)
-        .to_owned();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = method_name(request.method());
     let is_fhir = request.uri().path().starts_with("/fhir");
 
@@ -109,7 +146,7 @@ async fn observe(
         http.response.status_code = tracing::field::Empty,
         request_id = id,
     );
-    let mut response = match AssertUnwindSafe(next.run(request))
+    let response = match AssertUnwindSafe(next.run(request))
         .catch_unwind()
         .instrument(span.clone())
         .await
@@ -120,10 +157,9 @@ async fn observe(
     let status = response.status().as_u16();
     span.record("http.response.status_code", status);
     let elapsed = started.elapsed();
-    metrics::counter!("cairn_http_requests_total", "method" => method, "route" => route.clone(), "status" => status.to_string())
-        .increment(1);
-    metrics::histogram!("cairn_http_request_duration_seconds", "method" => method, "route" => route.clone())
-        .record(elapsed.as_secs_f64());
+    watch
+        .meters
+        .note(method, route, status, elapsed.as_secs_f64());
     let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| {
         if status >= 500 {
@@ -132,6 +168,7 @@ async fn observe(
             tracing::info!(target: "cairn", status, duration_ms, "request");
         }
     });
+    let mut response = end_streams(response, watch.streams_stopped);
     response.headers_mut().insert(REQUEST_ID, id_value);
     response
 }
@@ -157,7 +194,11 @@ fn is_request_id(text: &str) -> bool {
 fn new_request_id(entropy: &dyn Entropy) -> String {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut id = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
 }
 
 /// The label for a method; others than these would let a client make up labels without end.
@@ -175,17 +216,11 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// Ends live updates when the server stops; they would otherwise hold the drain up to its limit.
-async fn end_streams(
-    State(stopped): State<watch::Receiver<bool>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
+fn end_streams(response: Response, mut stopped: watch::Receiver<bool>) -> Response {
     if !has_content_type(response.headers(), "text/event-stream") {
         return response;
     }
     let (parts, body) = response.into_parts();
-    let mut stopped = stopped;
     let until = async move {
         // An error means that the sender is gone, so the server is as well.
         let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -231,8 +266,6 @@ impl Predicate for Compressible {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::routing::get;
     use ledger::SystemEntropy;
     use tower::ServiceExt;
@@ -245,11 +278,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_500_that_says_nothing_but_its_request_id() {
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let (_stop, streams_stopped) = watch::channel(false);
+        let watch = Watch {
+            entropy: Arc::new(SystemEntropy),
+            streams_stopped,
+            meters: Arc::default(),
+        };
         let router = Router::new()
             .route("/boom", get(boom))
             .route("/fhir/boom", get(boom))
-            .layer(from_fn_with_state(entropy, observe));
+            .layer(from_fn_with_state(watch, observe));
         for path in ["/boom", "/fhir/boom"] {
             let request = Request::builder()
                 .uri(path)

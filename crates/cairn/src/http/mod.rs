@@ -16,6 +16,7 @@ mod patch;
 mod sequence;
 mod within;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -27,9 +28,25 @@ use tokio::sync::watch;
 use crate::config::Limits;
 use crate::server::Follower;
 
-/// What the routes need.
+/// What the routes need. Each request takes a copy, so a copy is one count.
 #[derive(Clone)]
-pub(crate) struct Doors {
+pub(crate) struct Doors(Arc<Behind>);
+
+impl Doors {
+    pub(crate) fn new(behind: Behind) -> Self {
+        Self(Arc::new(behind))
+    }
+}
+
+impl Deref for Doors {
+    type Target = Behind;
+    fn deref(&self) -> &Behind {
+        &self.0
+    }
+}
+
+/// What is behind the doors.
+pub(crate) struct Behind {
     pub(crate) pages: web::WebState,
     pub(crate) ledger: Ledger,
     pub(crate) trust: trust::Trust,

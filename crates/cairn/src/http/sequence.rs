@@ -4,9 +4,7 @@
 //! the header takes an answer that is at least so new, which a read replica may give; without it, it gets
 //! what holds now. What a read with the header is answered repeats its number.
 
-use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use fhir::{IssueCode, OperationOutcome};
 use ledger::Number;
@@ -14,28 +12,28 @@ use trust::Freshness;
 
 const NAME: HeaderName = HeaderName::from_static("cairn-sequence");
 
-/// Reads the header of a request, and sets that of its answer.
-pub(super) async fn answer(mut request: Request, next: Next) -> Response {
-    let mut values = request.headers().get_all(&NAME).iter();
+/// How new the answer to a request has to be, by its header.
+pub(super) fn asked(headers: &HeaderMap) -> Result<Freshness, OperationOutcome> {
+    let mut values = headers.get_all(&NAME).iter();
     let freshness = match (values.next(), values.next()) {
         (None, _) => Some(Freshness::default()),
         (Some(one), None) => number(one).map(Freshness::at_least),
         (Some(_), Some(_)) => None,
     };
-    let Some(freshness) = freshness else {
+    freshness.ok_or_else(|| {
         let words =
             "Cairn-Sequence must be there once, and be the number of an answer's Cairn-Sequence";
-        let outcome = OperationOutcome::error(IssueCode::Value, words);
-        return super::fhir::outcome_response(StatusCode::BAD_REQUEST, &outcome);
-    };
-    request.extensions_mut().insert(freshness.clone());
-    let mut response = next.run(request).await;
+        OperationOutcome::error(IssueCode::Value, words)
+    })
+}
+
+/// Says in the header of an answer how new it is.
+pub(super) fn tell(freshness: &Freshness, response: &mut Response) {
     if let Some(Number(reached)) = freshness.reached() {
         response
             .headers_mut()
             .insert(NAME, HeaderValue::from(reached));
     }
-    response
 }
 
 fn number(value: &HeaderValue) -> Option<Number> {

@@ -5,6 +5,7 @@
 //! measured on; the client runs on the same machine and takes its share of the cores.
 
 mod export;
+pub mod growth;
 pub mod ledger;
 mod load;
 mod machine;

@@ -185,15 +185,8 @@ pub(super) fn write(
     let references = text.entities(moment, record);
     text.raw("}");
 
-    // As much of it as search parameters look at beside the frame.
-    let mut rest = Resource::new(ResourceType::AuditEvent);
-    rest.set_id(id);
-    rest.set("recorded", recorded.into());
-    if !references.is_empty() {
-        let entities = (references.into_iter()).map(|what| json!({"what": {"reference": what}}));
-        rest.set("entity", Value::Array(entities.collect()));
-    }
-    let mut tokens = tokens::of(ledger, record.agent.tenant, &rest);
+    let tenant = record.agent.tenant;
+    let mut tokens = tokens::of_event(ledger, tenant, id, moment.now_ms, &references);
     tokens.extend(&frame.tokens);
     tokens.sort_unstable();
     tokens.dedup();
