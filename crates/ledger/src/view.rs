@@ -88,6 +88,12 @@ impl View {
         Ok(self.snapshot.horizon()?.unwrap_or(self.known))
     }
 
+    /// Whether looking into the store costs microseconds, and no flight over a network.
+    #[must_use]
+    pub fn answers_in_place(&self) -> bool {
+        !self.snapshot.is_far()
+    }
+
     /// A tenant's keys; from here on the snapshot shows that tenant's rows.
     fn enter(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, LedgerError> {
         let keys = self.core.tenant(tenant)?;

@@ -25,6 +25,7 @@
 //! nearly every audit event says is left to the check. Documents that programs
 //! before wrote have all of these tokens, which harms nothing.
 mod event;
+mod light;
 mod own;
 
 use fhir::search::{
@@ -41,6 +42,7 @@ use crate::indexing::{
 };
 
 pub(crate) use event::of_event;
+pub(crate) use light::lighter;
 pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
 
 /// The parameter of the patient's id.

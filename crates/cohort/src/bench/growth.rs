@@ -18,7 +18,7 @@ use crate::server::{ServerProcess, run};
 /// Patients that are asked for, of however many there are.
 const ASKED_FOR: u64 = 1000;
 const WEIGHT: &str = "http://loinc.org|29463-7";
-const HEART_FAILURE: &str = "http://snomed.info/sct|84114007";
+const HYPERTENSION: &str = "http://snomed.info/sct|59621000";
 
 /// Which sizes to measure, and how.
 #[derive(Debug, Clone, clap::Args)]
@@ -90,7 +90,7 @@ const SEARCHES: [(&str, fn(&Person) -> String); 12] = [
         )
     }),
     ("Condition by code, newest 20 of all", |_| {
-        format!("Condition?code={HEART_FAILURE}&_count=20")
+        format!("Condition?code={HYPERTENSION}&_count=20")
     }),
     (
         "MedicationRequest by patient's identifier (chain)",
@@ -98,7 +98,7 @@ const SEARCHES: [(&str, fn(&Person) -> String); 12] = [
     ),
     ("Patient by birthdate and condition (_has)", |person| {
         format!(
-            "Patient?birthdate={}&_has:Condition:patient:code={HEART_FAILURE}",
+            "Patient?birthdate={}&_has:Condition:patient:code={HYPERTENSION}",
             person.born
         )
     }),

@@ -175,6 +175,11 @@ fn plan(query: &SearchQuery, steps: &Steps) -> String {
     } else {
         ", until the page is full and one more is found."
     });
+    if let Some(rows) = steps.at_first {
+        words.push_str(" Before the lists of wide ranges are read, the newest ");
+        words.push_str(&rows.to_string());
+        words.push_str(" rows in the other lists are looked at.");
+    }
     words
 }
 

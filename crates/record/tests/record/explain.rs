@@ -265,3 +265,50 @@ async fn a_search_that_is_too_costly_is_explained() {
     assert_eq!(outcome["issue"][0]["code"], "too-costly");
     assert!(named(&told, "result").next().is_none());
 }
+
+/// The newest rows in the other lists are looked at without a range's lists; what that doesn't find, the
+/// lists do.
+#[tokio::test]
+async fn lists_of_wide_ranges_are_read_when_the_newest_rows_are_not_enough() {
+    let house = House::new().await;
+    let entries = (0..400)
+        .map(|number| {
+            let born = if number < 5 {
+                "1961-05-06"
+            } else {
+                "2011-05-06"
+            };
+            json!({"resource": {"resourceType": "Patient", "gender": "female", "birthDate": born},
+                   "request": {"method": "POST", "url": "Patient"}})
+        })
+        .collect();
+    let caller = crate::house::minimal();
+    house.bundle(&caller, "transaction", entries).await.unwrap();
+    let parts = ["matched", "turned-down"];
+
+    // Old ones lie behind more rows than are looked at.
+    let old = "gender=female&birthdate=ge1950-01-01&birthdate=lt1970-03-04";
+    let told = explain(&house, &client(), T::Patient, old).await;
+    let plan = named(&told, "plan").next().unwrap()["valueString"].as_str();
+    let plan = plan.unwrap();
+    assert!(plan.contains("Before the lists of wide ranges"), "{plan}");
+    let [matched, turned_down] = counts(&told, "opened", parts);
+    assert_eq!(matched, 5);
+    assert!((1..395).contains(&turned_down), "{turned_down}");
+    assert_eq!(counts(&told, "result", ["rows", "total"]), [5, 5]);
+
+    // New ones fill the page before the lists are read.
+    let new = "gender=female&birthdate=ge1990-01-01&birthdate=lt2020-03-04&_count=10";
+    let told = explain(&house, &client(), T::Patient, new).await;
+    assert_eq!(counts(&told, "opened", parts), [11, 0]);
+
+    // A total counts all, and reads the lists at once.
+    let told = explain(
+        &house,
+        &client(),
+        T::Patient,
+        &format!("{old}&_total=accurate"),
+    )
+    .await;
+    assert_eq!(counts(&told, "opened", parts), [5, 0]);
+}

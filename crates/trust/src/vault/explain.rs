@@ -8,10 +8,10 @@ use std::collections::HashSet;
 
 use fhir::ResourceType;
 use fhir::search::{Clause, Modifier, ParameterKind, SearchQuery};
-use ledger::{Hit, Number};
+use ledger::{Hit, Number, View};
 
 use super::links::{LINKED_MAX, OPENED_MAX};
-use super::search::{CANDIDATES_MAX, TEXTS_MAX, narrowed};
+use super::search::{CANDIDATES_MAX, TEXTS_MAX, at_first, narrowed};
 use super::sorted::SORTED_MAX;
 use super::{Hidden, SearchPage, Sight, Vault, include};
 use crate::{Action, Permit, TrustError, tokens};
@@ -54,6 +54,8 @@ pub struct Steps {
     pub clauses: Vec<Step>,
     /// Whether the list of the permit's own patient is one of those that are read.
     pub within_patient: bool,
+    /// So many of the newest rows are looked at before the lists of wide ranges are read.
+    pub at_first: Option<usize>,
 }
 
 impl Steps {
@@ -145,7 +147,7 @@ impl Vault {
         self.require(permit, Action::Search, query.kind).await?;
         let view = self.listing_of(permit, std::slice::from_ref(query), true)?;
         let mut told = Explained {
-            steps: self.steps(permit, query),
+            steps: self.steps(&view, permit, query),
             rows: 0,
             more: false,
             total: None,
@@ -179,7 +181,7 @@ impl Vault {
             let mut coded = asked.query.clone().into_owned();
             // Those after them stand for links.
             coded.clauses.truncate(query.clauses.len());
-            told.steps = self.steps(permit, &coded);
+            told.steps = self.steps(view, permit, &coded);
         }
         hidden.tally = Some(Tally::default());
         let mut page = if query.sort.is_empty() {
@@ -204,12 +206,13 @@ impl Vault {
     }
 
     /// What becomes of the clauses of a query.
-    fn steps(&self, permit: &Permit, query: &SearchQuery) -> Steps {
+    fn steps(&self, view: &View, permit: &Permit, query: &SearchQuery) -> Steps {
         let mut steps = Steps {
             clauses: Vec::with_capacity(query.clauses.len()),
             within_patient: narrowed(permit, query.kind).is_some(),
+            at_first: None,
         };
-        self.plan_told(permit, query, |clause, way| {
+        let plan = self.plan_told(permit, query, |clause, way| {
             steps.clauses.push(Step {
                 parameter: clause.parameter.clone(),
                 kind: clause.kind,
@@ -218,13 +221,19 @@ impl Vault {
                 way,
             });
         });
+        steps.at_first = at_first(view, query, &plan).map(|(_, rows)| rows);
         steps
     }
 
-    fn plan_told(&self, permit: &Permit, query: &SearchQuery, told: impl FnMut(&Clause, Way)) {
+    fn plan_told(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+        told: impl FnMut(&Clause, Way),
+    ) -> tokens::Plan {
         let patient = narrowed(permit, query.kind);
         let left = tokens::QUERY_TOKENS_MAX;
-        tokens::plan_told(self.ledger(), permit.tenant(), query, patient, left, told);
+        tokens::plan_told(self.ledger(), permit.tenant(), query, patient, left, told)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fhir::ResourceType;
 use fhir::search::{Scope, SearchQuery};
-use ledger::{Number, Stored};
+use ledger::{Number, Query, Stored, View};
 
 use super::{
     Ahead, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in, open,
@@ -19,9 +19,15 @@ use crate::{Permit, TrustError, tokens};
 pub(super) const CANDIDATES_MAX: usize = 100_000;
 /// The same where whole texts are read, which takes some ten times as long.
 pub(crate) const TEXTS_MAX: usize = if cfg!(test) { 64 } else { 10_000 };
-/// Hits asked for at a time.
-const HITS_MIN: usize = 64;
+/// Hits asked for at a time: at first about as many as a page has, since where each has to be found in
+/// several lists, those that aren't shown cost as much as those that are; then more each time.
+const HITS_MIN: usize = 16;
 const HITS_MAX: usize = 1024;
+const HITS_GROW: usize = 4;
+/// Rows of a page that is filled before the lists of wide ranges are read.
+const FEW: usize = 250;
+/// How many documents are looked at for one whose id was derived from the same name; there are two.
+const TWINS_MAX: usize = 64;
 /// Hits checked before other tasks get their turn: about a millisecond.
 const HITS_A_TURN: usize = 64;
 /// Bytes of documents whose texts are read before other tasks get their turn.
@@ -48,6 +54,18 @@ pub(super) fn too_many_candidates(most: usize) -> TrustError {
     TrustError::TooCostly(format!(
         "the search would have to {what} more than {most} resources; narrow it"
     ))
+}
+
+/// What the newest rows are looked for by, and how many of them, before all lists are asked.
+pub(super) fn at_first(
+    view: &View,
+    query: &SearchQuery,
+    plan: &tokens::Plan,
+) -> Option<(Query, usize)> {
+    // Where many rows are wanted, or all of them, the lists pay.
+    let few = !query.total && query.sort.is_empty() && query.count <= FEW;
+    let may = few && plan.recent.is_none() && view.answers_in_place();
+    may.then(|| tokens::lighter(&plan.query)).flatten()
 }
 
 impl Vault {
@@ -202,23 +220,28 @@ impl Vault {
             (false, top, before) => top.or(before),
         };
         let mut more = false;
-        let hits_wanted = if query.total {
+        let mut hits_wanted = if query.total {
             HITS_MAX
         } else {
             (query.count + 1).clamp(HITS_MIN, HITS_MAX)
         };
+        let mut light = at_first(view, query, &plan);
         // Above a number other lists are asked, and first, since the newest come first.
         let mut recent = plan.recent.as_ref();
         'pages: loop {
-            let (asked, since) = match recent {
-                Some((through, asked)) => {
+            let (asked, since) = match (recent, &light) {
+                (Some((through, asked)), _) => {
                     let above = Number(through.0.saturating_add(1));
                     (
                         asked,
                         Some(plan.since.map_or(above, |since| since.max(above))),
                     )
                 }
-                None => (&plan.query, plan.since),
+                (None, Some((asked, rows))) => {
+                    hits_wanted = hits_wanted.min(*rows);
+                    (asked, plan.since)
+                }
+                (None, None) => (&plan.query, plan.since),
             };
             let hits = view
                 .search(tenant, asked, place, since, hits_wanted)
@@ -269,7 +292,13 @@ impl Vault {
                 }
             }
             match hits.last() {
-                Some(last) if hits.len() == hits_wanted => place = Some(last.number),
+                Some(last) if hits.len() == hits_wanted => {
+                    place = Some(last.number);
+                    hits_wanted = (hits_wanted * HITS_GROW).min(HITS_MAX);
+                    light = light
+                        .map(|(asked, rows)| (asked, rows - hits.len()))
+                        .filter(|(_, rows)| *rows > 0);
+                }
                 _ => match recent.take() {
                     Some((through, _)) => {
                         let below = Number(through.0.saturating_add(1));
@@ -376,7 +405,7 @@ impl Vault {
             return Ok(None);
         };
         let view = ledger.view()?;
-        for hit in view.search(tenant, &query, None, None, HITS_MIN).await? {
+        for hit in view.search(tenant, &query, None, None, TWINS_MAX).await? {
             let Some(stored) = fetch_in(&view, tenant, hit).await? else {
                 continue;
             };
