@@ -1,5 +1,9 @@
 //! Who acts, in which role, for which purpose.
+use std::sync::Arc;
+
 use ledger::TenantId;
+
+use crate::scopes::{Level, Scopes};
 
 /// The roles of this slice.
 #[derive(
@@ -125,6 +129,30 @@ pub struct Agent {
     pub role: Role,
     /// For patients: the id of their `Patient` resource.
     pub patient: Option<String>,
+    /// What an application's access token narrows, if they come by one.
+    pub access: Option<Arc<Access>>,
+}
+
+/// What an access token of an application lets be done, at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Id of the application.
+    pub client: String,
+    /// Name of the application, for the audit.
+    pub client_name: String,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// The patient that it is for, if for one.
+    pub patient: Option<String>,
+}
+
+impl Access {
+    /// The patient whose rows alone are let be seen and written, if there is one.
+    pub(crate) fn only_patient(&self) -> Option<&str> {
+        self.patient
+            .as_deref()
+            .filter(|_| self.scopes.are_all(Level::Patient))
+    }
 }
 
 impl Agent {
@@ -138,6 +166,7 @@ impl Agent {
             name: part.to_owned(),
             role: Role::System,
             patient: None,
+            access: None,
         }
     }
 }

@@ -15,11 +15,12 @@ pub mod indexing;
 pub mod outgoing;
 mod permit;
 mod policy;
+pub mod scopes;
 mod tokens;
 mod upkeep;
 mod vault;
 
-pub use agent::{Agent, Purpose, Role};
+pub use agent::{Access, Agent, Purpose, Role};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{Trust, TrustOptions};

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Number, TenantId};
 
@@ -256,6 +257,7 @@ impl Permit {
     pub fn allows(&self, interaction: Action, kind: ResourceType) -> bool {
         self.action.frames(interaction)
             && self.grants.interaction(interaction, kind)
+            && self.scopes_allow(interaction, kind)
             && (kind != ResourceType::AuditEvent
                 || self.agent.role == Role::Patient
                 || self.grants.service(Action::Audit))
@@ -269,9 +271,37 @@ impl Permit {
             Action::Observe | Action::Publish | Action::Administer
         )
     }
-    /// Whether a row lies within the patient that the permit is limited to. Consent is not looked at.
-    pub(crate) fn covers(&self, resource: &Resource) -> bool {
-        let Some(only) = self.only_patient() else {
+    /// Whether the scopes of an access token let an interaction with a type be done, if there are any.
+    pub(crate) fn scopes_allow(&self, interaction: Action, kind: ResourceType) -> bool {
+        let access = self.agent.access.as_ref();
+        access.is_none_or(|access| access.scopes.allows(interaction, kind))
+    }
+    /// Whether rows of a type may be shown in a list that isn't a search for them: beside a page, or in
+    /// a file. To an access token they are found as by a search.
+    #[must_use]
+    pub fn shows(&self, kind: ResourceType) -> bool {
+        self.allows(Action::Read, kind) && self.scopes_allow(Action::Search, kind)
+    }
+    /// Whether a row lies within the patient that the permit is limited to, and within the scopes of an
+    /// access token for an interaction. Consent is not looked at.
+    pub(crate) fn covers(&self, interaction: Action, resource: &Resource) -> bool {
+        if !self.is_of(resource, self.only_patient()) {
+            return false;
+        }
+        let Some(access) = &self.agent.access else {
+            return true;
+        };
+        let of_patient = || match access.patient.as_deref() {
+            None => false,
+            // What belongs to nobody is to be seen, and not to be written as a part of a record.
+            Some(patient) if interaction.writes() => resource.patient() == Some(patient),
+            patient => self.is_of(resource, patient),
+        };
+        access.scopes.cover(interaction, resource, of_patient)
+    }
+    /// Whether a row is a patient's, or nobody's that everybody may see; of no patient all are.
+    fn is_of(&self, resource: &Resource, patient: Option<&str>) -> bool {
+        let Some(only) = patient else {
             return true;
         };
         if resource.kind() == ResourceType::AuditEvent {
@@ -281,6 +311,16 @@ impl Permit {
             Some(patient) => patient == only,
             None => self.grants.group(resource.kind()) == Group::Directory,
         }
+    }
+    /// What an access token narrows the rows of a list to, as far as one query says it.
+    pub(crate) fn list_filter(&self, kind: ResourceType) -> Option<&SearchQuery> {
+        let access = self.agent.access.as_ref()?;
+        access.scopes.filter(Action::Search, kind)
+    }
+    /// Whether the content of a row decides whether it is covered, beside whose it is.
+    pub(crate) fn looks_into(&self, kind: ResourceType) -> bool {
+        let access = self.agent.access.as_ref();
+        access.is_some_and(|access| access.scopes.looks_into(kind))
     }
     /// The same permit for a request that says how old what it reads may be.
     #[must_use]

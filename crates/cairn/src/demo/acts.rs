@@ -46,6 +46,7 @@ impl Actors {
             name: name.to_owned(),
             role,
             patient: None,
+            access: None,
         };
         Self {
             record,
@@ -81,6 +82,7 @@ impl Actors {
             name: String::new(),
             role: Role::Patient,
             patient: Some(patient.to_owned()),
+            access: None,
         };
         self.caller(agent, Purpose::PatientRequest)
     }

@@ -179,6 +179,7 @@ impl World {
             name: format!("A {role:?}"),
             role,
             patient: None,
+            access: None,
         };
         let purpose = if role == Role::Squad {
             Purpose::Operations
@@ -613,6 +614,7 @@ impl World {
             name: "Auditor".to_owned(),
             role: Role::PrivacyOfficer,
             patient: None,
+            access: None,
         };
         let permit = self
             .trust

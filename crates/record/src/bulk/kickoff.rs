@@ -196,7 +196,7 @@ impl Record {
         permit: &Permit,
     ) -> Result<Vec<ResourceType>, RecordError> {
         for kind in &asked.kinds {
-            if !permit.allows(Action::Search, *kind) {
+            if !(permit.allows(Action::Search, *kind) && permit.shows(*kind)) {
                 // Says why not, and leaves the trace of it.
                 self.permit(caller, Action::Search, Some(*kind), None)
                     .await?;
@@ -211,6 +211,7 @@ impl Record {
             is_kept(*kind)
                 && *kind != ResourceType::AuditEvent
                 && permit.allows(Action::Search, *kind)
+                && permit.shows(*kind)
                 && (*level == ExportLevel::System || is_in_record(*kind))
         });
         Ok(all.collect())

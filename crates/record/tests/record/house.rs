@@ -119,6 +119,7 @@ pub fn caller(role: Role, purpose: Purpose) -> Caller {
             name: "Test".to_owned(),
             role,
             patient: None,
+            access: None,
         },
         purpose,
         request_id: "request".to_owned(),

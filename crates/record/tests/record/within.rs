@@ -53,6 +53,7 @@ fn own(patient: &str) -> Caller {
             name: "Own".to_owned(),
             role: Role::Patient,
             patient: Some(patient.to_owned()),
+            access: None,
         },
         ..caller(Role::Patient, Purpose::PatientRequest)
     }

@@ -469,6 +469,7 @@ mod tests {
                 name,
                 role,
                 patient,
+                access: None,
             });
         let why = (
             prop::option::of(select(Purpose::ALL.to_vec())),

@@ -105,6 +105,7 @@ impl AgentDocument {
             name: self.name.clone(),
             role: self.role,
             patient: self.patient.clone(),
+            access: None,
         }
     }
 }

@@ -411,6 +411,7 @@ impl Identity {
             name: client.name,
             role: client.role,
             patient: None,
+            access: None,
         };
         if let Some(words) = over {
             let record = Record::new(&agent, Event::LOGIN);

@@ -364,6 +364,7 @@ mod tests {
                 name: String::new(),
                 role: Role::Clinician,
                 patient: None,
+                access: None,
             },
             csrf: String::new(),
             expires_ms: 10,

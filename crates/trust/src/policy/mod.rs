@@ -11,7 +11,9 @@ use ledger::{Clock, Ledger};
 
 use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::identity::Identity;
-use crate::{Action, Agent, Freshness, Permit, Purpose, Refusal, Role, Target, TrustError, Vault};
+use crate::{
+    Access, Action, Agent, Freshness, Permit, Purpose, Refusal, Role, Target, TrustError, Vault,
+};
 
 pub(crate) use set::Group;
 use set::PolicyFiles;
@@ -240,16 +242,21 @@ impl Policies {
                 because: self.files.forbidding(&asker, action, target.kind),
             });
         }
+        if let Some(access) = &agent.access {
+            check_access(access, action, target)?;
+        }
+        let only_patient = if patient {
+            agent.patient.clone()
+        } else {
+            target.patient.clone()
+        };
+        let of_token = || agent.access.as_ref()?.only_patient().map(str::to_owned);
         Ok(Permit {
             because: grants.because(action, target.kind),
             agent: agent.clone(),
             purpose,
             action,
-            only_patient: if patient {
-                agent.patient.clone()
-            } else {
-                target.patient.clone()
-            },
+            only_patient: only_patient.or_else(of_token),
             grants,
             request_id: request_id.to_owned(),
             named: Arc::new(Mutex::new(BTreeSet::new())),
@@ -257,6 +264,37 @@ impl Policies {
             once: None,
         })
     }
+}
+
+/// What the policies allow is narrowed by the scopes of an access token, and to its patient.
+fn check_access(access: &Access, action: Action, target: &Target) -> Result<(), Refusal> {
+    let refuse = |reason: String| {
+        Err(Refusal {
+            reason,
+            because: Vec::new(),
+        })
+    };
+    if let (Some(only), Some(patient)) = (access.only_patient(), &target.patient)
+        && only != patient
+    {
+        return refuse("this access token is for another patient's record".to_owned());
+    }
+    let lets = access.scopes.begins(action)
+        && target.kind.is_none_or(|kind| match action.interaction() {
+            Some(_) => access.scopes.allows(action, kind),
+            None => (Action::INTERACTIONS.iter())
+                .any(|interaction| access.scopes.allows(*interaction, kind)),
+        });
+    if lets {
+        return Ok(());
+    }
+    let what = target
+        .kind
+        .map_or_else(String::new, |kind| format!(" {kind}"));
+    refuse(format!(
+        "the scopes of this access token don't let {}{what}",
+        action.name()
+    ))
 }
 
 impl Trust {

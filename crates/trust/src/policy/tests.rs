@@ -12,6 +12,7 @@ fn agent(role: Role) -> Agent {
         name: "A".to_owned(),
         role,
         patient: (role == Role::Patient).then(|| "p".to_owned()),
+        access: None,
     }
 }
 

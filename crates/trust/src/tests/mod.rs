@@ -6,6 +6,7 @@ mod limits;
 mod linked;
 mod playing;
 mod quantities;
+mod scoped;
 mod search;
 mod sorted;
 mod vault;
@@ -159,6 +160,7 @@ pub(crate) fn staff(role: Role) -> Agent {
         name: format!("Some {}", role.name()),
         role,
         patient: None,
+        access: None,
     }
 }
 

@@ -177,7 +177,12 @@ impl Vault {
         let within = permit
             .only_patient()
             .is_none_or(|only| owner == Owner::Patient(only.to_owned()));
-        if !permit.allows(interaction, kind) || !within {
+        let covered = match &change {
+            Change::Put { resource, .. } => permit.covers(interaction, resource),
+            // What is deleted is looked at below.
+            Change::Delete { .. } => true,
+        };
+        if !permit.allows(interaction, kind) || !within || !covered {
             let refused = self
                 .refuse(permit, interaction, Some(kind), Some(attempt))
                 .await;
@@ -186,7 +191,7 @@ impl Vault {
         let mut replaced = None;
         if let Expected::Version(version) = expected {
             let before = self.before(permit, kind, &id, version).await?;
-            if !permit.covers(&before) {
+            if !permit.covers(interaction, &before) {
                 let refused = self
                     .refuse(permit, interaction, Some(kind), Some(attempt))
                     .await;

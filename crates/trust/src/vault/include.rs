@@ -52,6 +52,7 @@ impl Vault {
             };
             if let Some(kind) = named {
                 self.require(permit, looks, kind).await?;
+                self.require_scope(permit, Action::Search, kind).await?;
             }
         }
         if query.includes.is_empty() || page.rows.is_empty() {
@@ -98,7 +99,7 @@ impl Vault {
         for row in rows {
             for include in includes.iter().filter(|include| !include.reverse) {
                 include.follow(&row.resource, &mut |kind, id| {
-                    if !gathered.known.has(kind, id) && permit.allows(Action::Read, kind) {
+                    if !gathered.known.has(kind, id) && permit.shows(kind) {
                         wanted.add(kind, id);
                     }
                 });
@@ -147,7 +148,7 @@ impl Vault {
             row.resource.each_reference(&mut |text| {
                 if let Some((kind, id)) = Reference::relative(text)
                     && kinds.contains(&kind)
-                    && permit.allows(Action::Read, kind)
+                    && permit.shows(kind)
                     && !gathered.known.has(kind, id)
                 {
                     wanted.add(kind, id);

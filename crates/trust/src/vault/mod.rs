@@ -235,8 +235,9 @@ impl Vault {
                     break;
                 }
                 bytes += one.body.len();
-                let (mut row, patients, seen) =
-                    self.open_seen(&view, permit, one, &mut hidden).await?;
+                let (mut row, patients, seen) = self
+                    .open_seen(&view, permit, (Action::Read, one), &mut hidden)
+                    .await?;
                 if seen {
                     record.touch(touched(&row, patients.first().cloned()));
                     record.patients.extend(patients);
@@ -368,7 +369,7 @@ impl Vault {
         };
         let (row, before) = open_live(&view, permit.tenant(), stored).await?;
         let live = before.as_ref().unwrap_or(&row.resource);
-        if permit.covers(live) {
+        if permit.covers(Action::Read, live) {
             return Ok(Some(row));
         }
         let mut record = Record::under(permit, Event::READ);
@@ -438,7 +439,7 @@ impl Vault {
         }
         let (row, before) = open_live(&view, tenant, stored).await?;
         let live = before.as_ref().unwrap_or(&row.resource);
-        Ok(permit.covers(live).then_some(row))
+        Ok(permit.covers(Action::Read, live).then_some(row))
     }
     /// Whose a resource is: its patient's, or the tenant's.
     #[must_use]
@@ -515,8 +516,9 @@ impl Vault {
             }
             Some(stored) => {
                 let mut hidden = Hidden::default();
-                let (mut row, patients, seen) =
-                    self.open_seen(view, permit, stored, &mut hidden).await?;
+                let (mut row, patients, seen) = self
+                    .open_seen(view, permit, (Action::Read, stored), &mut hidden)
+                    .await?;
                 if seen {
                     record.touch(touched(&row, patients.first().cloned()));
                     redact(permit, &mut row.resource);
@@ -537,12 +539,13 @@ impl Vault {
         &self,
         view: &Sight,
         permit: &Permit,
-        stored: Stored,
+        (interaction, stored): (Action, Stored),
         hidden: &mut Hidden,
     ) -> Result<(Versioned, Vec<String>, bool), TrustError> {
         let (row, before) = open_live(view, permit.tenant(), stored).await?;
         let live = before.as_ref().unwrap_or(&row.resource);
-        let seen = permit.covers(live) && !self.hides(view, permit, live, hidden).await?;
+        let seen =
+            permit.covers(interaction, live) && !self.hides(view, permit, live, hidden).await?;
         let patients = named(live);
         Ok((row, patients, seen))
     }
@@ -640,6 +643,19 @@ impl Vault {
         Err(self.refuse(permit, interaction, Some(kind), None).await)
     }
 
+    /// The scopes of an access token must let an interaction with the type be done.
+    async fn require_scope(
+        &self,
+        permit: &Permit,
+        interaction: Action,
+        kind: ResourceType,
+    ) -> Result<(), TrustError> {
+        if permit.scopes_allow(interaction, kind) {
+            return Ok(());
+        }
+        Err(self.refuse(permit, interaction, Some(kind), None).await)
+    }
+
     async fn require_writing(
         &self,
         permit: &Permit,
@@ -661,13 +677,21 @@ impl Vault {
         record: Option<Record<'_>>,
     ) -> TrustError {
         let what = kind.map_or_else(String::new, |kind| format!(" {kind}"));
-        let reason = format!(
-            "a permit to {} of the role {} does not let {}{what} for {}",
-            permit.action.name(),
-            permit.agent.role.name(),
-            interaction.name(),
-            permit.purpose.code(),
-        );
+        let by_scopes = kind.is_some_and(|kind| !permit.scopes_allow(interaction, kind));
+        let reason = if by_scopes {
+            format!(
+                "the scopes of this access token don't let {}{what}",
+                interaction.name()
+            )
+        } else {
+            format!(
+                "a permit to {} of the role {} does not let {}{what} for {}",
+                permit.action.name(),
+                permit.agent.role.name(),
+                interaction.name(),
+                permit.purpose.code(),
+            )
+        };
         let mut record = record.unwrap_or_else(|| Record::under(permit, Event::of(interaction)));
         record.outcome = Outcome::Refused;
         record.note = Some(&reason);

@@ -75,6 +75,7 @@ impl Reach<'_> {
         let until = self.query.during.map(|(_, end)| end);
         self.query.kind.is_none_or(|only| only == kind)
             && self.permit.allows(Action::History, kind)
+            && self.permit.scopes_allow(Action::Search, kind)
             && until.is_none_or(|end| fact.at.number < end)
             && self.only.is_none_or(|shard| {
                 fact.at.shard == shard || self.permit.grants.group(kind) == Group::Directory
@@ -97,7 +98,11 @@ impl Vault {
         behind: Option<Hit>,
     ) -> Result<PastRows, TrustError> {
         match query.kind {
-            Some(kind) => self.require(permit, Action::History, kind).await?,
+            Some(kind) => {
+                self.require(permit, Action::History, kind).await?;
+                // Many resources are found at once, as by a search.
+                self.require_scope(permit, Action::Search, kind).await?;
+            }
             None if permit.action() == Action::History => {}
             None => return Err(self.refuse(permit, Action::History, None, None).await),
         }
@@ -234,7 +239,9 @@ impl Vault {
     ) -> Result<Option<PastRow>, TrustError> {
         let (kind, version, deleted) = (stored.kind, stored.version, stored.deleted);
         let id = stored.id.clone();
-        let (row, patients, seen) = self.open_seen(view, permit, stored, hidden).await?;
+        let (row, patients, seen) = self
+            .open_seen(view, permit, (Action::Search, stored), hidden)
+            .await?;
         if !seen {
             return Ok(None);
         }

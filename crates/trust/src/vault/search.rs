@@ -1,5 +1,6 @@
 //! Searching: blind hits, page by page, each checked on its opened body. All of one answer comes from
 //! one view of the store, or what is updated meanwhile would move past the place where one looks.
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use fhir::ResourceType;
@@ -91,7 +92,7 @@ impl Vault {
             return Ok(None);
         }
         let mut row = open(&stored)?;
-        if !permit.covers(&row.resource) {
+        if !permit.covers(crate::Action::Search, &row.resource) {
             return Ok(None);
         }
         // What isn't shown must not be found by either, or it could be found out by asking.
@@ -128,7 +129,8 @@ impl Vault {
 
     pub(super) fn plan(&self, permit: &Permit, query: &SearchQuery) -> tokens::Plan {
         let narrowed = narrowed(permit, query.kind);
-        tokens::plan(self.ledger(), permit.tenant(), query, narrowed)
+        let query = within_scopes(permit, query);
+        tokens::plan(self.ledger(), permit.tenant(), &query, narrowed)
     }
 
     /// The same for queries of several types together.
@@ -141,7 +143,10 @@ impl Vault {
                 .only_patient()
                 .filter(|_| permit.grants.group(query.kind) != Group::Directory)
         };
-        let each = queries.iter().map(|query| (query, narrowed(query)));
+        let queries: Vec<_> = (queries.iter())
+            .map(|query| within_scopes(permit, query))
+            .collect();
+        let each = queries.iter().map(|query| (&**query, narrowed(query)));
         tokens::plan_all(self.ledger(), permit.tenant(), each)
     }
 
@@ -454,6 +459,17 @@ pub(super) fn narrowed(permit: &Permit, kind: ResourceType) -> Option<&str> {
     permit
         .only_patient()
         .filter(|_| permit.grants.group(kind) != Group::Directory)
+}
+
+/// The query with what an access token narrows its rows to, to ask for fewer candidates by. Each of them
+/// is asked for its rows' own sake all the same.
+fn within_scopes<'q>(permit: &Permit, query: &'q SearchQuery) -> Cow<'q, SearchQuery> {
+    let Some(filter) = permit.list_filter(query.kind) else {
+        return Cow::Borrowed(query);
+    };
+    let mut query = query.clone();
+    query.clauses.extend(filter.clauses.iter().cloned());
+    Cow::Owned(query)
 }
 
 /// The query as in a URL.

@@ -137,7 +137,7 @@ impl Vault {
             TrustError::Invalid(words.to_owned())
         };
         let mut row = open(&stored.ok_or_else(gone)?)?;
-        if !permit.covers(&row.resource) {
+        if !permit.covers(Action::Search, &row.resource) {
             return Err(gone());
         }
         redact(permit, &mut row.resource);

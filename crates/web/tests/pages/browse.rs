@@ -243,6 +243,7 @@ async fn a_search_parameter_shows_how_far_it_is() {
             name: "Operator".to_owned(),
             role: trust::Role::Administrator,
             patient: None,
+            access: None,
         },
         purpose: trust::Purpose::Administration,
         request_id: "r".to_owned(),

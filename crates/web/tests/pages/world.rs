@@ -197,6 +197,7 @@ impl World {
                 name: "Auditor".to_owned(),
                 role: Role::PrivacyOfficer,
                 patient: None,
+                access: None,
             };
             (auditor, Purpose::Operations, Action::Audit)
         } else {

@@ -94,11 +94,11 @@ impl Vault {
             None => None,
         };
         // What was deleted is told of those types only that may be seen now.
-        let kinds: Vec<ResourceType> = (job.kinds())
-            .filter(|kind| permit.allows(crate::Action::Read, *kind))
-            .collect();
+        let kinds: Vec<ResourceType> = (job.kinds()).filter(|kind| permit.shows(*kind)).collect();
         if let Some(kind) = kind {
             self.require(permit, crate::Action::Read, kind).await?;
+            self.require_scope(permit, crate::Action::Search, kind)
+                .await?;
         }
         let (ledger, tenant) = (self.ledger(), permit.tenant());
         let as_of = Number(layout.as_of);
@@ -258,7 +258,8 @@ impl Inside {
         hidden: &mut Hidden,
     ) -> Result<bool, TrustError> {
         Ok(self.of.has(resource)
-            && self.permit.covers(resource)
+            && self.permit.covers(crate::Action::Search, resource)
+            && self.permit.covers(crate::Action::Read, resource)
             && !(self.vault)
                 .hides(view, &self.permit, resource, hidden)
                 .await?)
@@ -277,7 +278,10 @@ impl Inside {
         if stored.kind != tokens::kind(kind) || stored.at.number < self.since {
             return Ok(true);
         }
-        let short = self.shape.is_none() && kind != ResourceType::AuditEvent;
+        // Where the content decides whether it may be seen, a part of it is not enough.
+        let short = self.shape.is_none()
+            && kind != ResourceType::AuditEvent
+            && !self.permit.looks_into(kind);
         let part = (short
             .then(|| fhir::stored::whose(kind, &stored.body))
             .flatten())
