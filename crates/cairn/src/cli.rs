@@ -528,12 +528,24 @@ pub struct AccountOptions {
 enum ClientCommand {
     /// Make an access token for another system; it is shown once
     Create(ClientOptions),
-    /// List access tokens: state, role, id, end, name
+    /// Register a system that signs in with a key of its own (SMART Backend Services); prints its client_id
+    Register(RegisterOptions),
+    /// Let a system in that asked to be registered, with the scopes that it asked for or others
+    Approve {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Its client_id, as `cairn client list` shows it
+        id: String,
+        /// What it may ask for at most
+        #[arg(long, value_name = "SCOPES")]
+        scopes: String,
+    },
+    /// List other systems: state, role, id, end of the token or scopes, name
     List {
         #[command(flatten)]
         store: StoreArguments,
     },
-    /// Revoke an access token for good
+    /// Revoke an access token for good, or a system with all of its tokens
     Revoke {
         #[command(flatten)]
         store: StoreArguments,
@@ -543,6 +555,25 @@ enum ClientCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+}
+
+/// `cairn client register`.
+#[derive(Debug, Args)]
+pub struct RegisterOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Name of the system, for the audit
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// File with its public keys, a JSON Web Key Set; - for standard input
+    #[arg(long, value_name = "FILE", required_unless_present = "keys_url")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Or the address where they are fetched from, at an origin that oauth.key_origins lists
+    #[arg(long, value_name = "URL", conflicts_with = "keys")]
+    pub(crate) keys_url: Option<String>,
+    /// What it may ask for at most, e.g. "system/Patient.rs system/Observation.rs?category=laboratory"
+    #[arg(long, value_name = "SCOPES")]
+    pub(crate) scopes: String,
 }
 
 /// `cairn client create`.
@@ -692,6 +723,12 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             reason,
         }) => commands::reset_second_factor(&store, &user_name, &reason).await,
         Command::Client(ClientCommand::Create(options)) => commands::create_client(options).await,
+        Command::Client(ClientCommand::Register(options)) => {
+            commands::register_client(options).await
+        }
+        Command::Client(ClientCommand::Approve { store, id, scopes }) => {
+            commands::approve_client(&store, &id, &scopes).await
+        }
         Command::Client(ClientCommand::List { store }) => commands::list_clients(&store).await,
         Command::Client(ClientCommand::Revoke { store, id, reason }) => {
             commands::revoke_client(&store, &id, &reason).await

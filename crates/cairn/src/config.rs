@@ -89,6 +89,8 @@ pub const KEYS: &[Key] = &[
     key("store.ca_file", ValueKind::Text, ""),
     key("store.schema", ValueKind::Text, "cairn"),
     key("store.replicas", ValueKind::Text, ""),
+    key("oauth.key_origins", ValueKind::Text, ""),
+    key("oauth.open_registration", ValueKind::Flag, "false"),
     key("audit.open_log", ValueKind::Flag, "false"),
     key("audit.witness_keys_file", ValueKind::Text, ""),
     key("audit.witness_quorum", ValueKind::Integer, "1"),
@@ -184,6 +186,9 @@ pub struct Settings {
     /// The store.
     #[serde(default)]
     pub store: StoreSettings,
+    /// How other systems get their tokens.
+    #[serde(default)]
+    pub oauth: OauthSettings,
     /// The audit's logs.
     #[serde(default)]
     pub audit: AuditSettings,
@@ -336,6 +341,16 @@ impl Default for StoreSettings {
             replicas: String::new(),
         }
     }
+}
+
+/// How other systems get their tokens.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OauthSettings {
+    /// Origins that clients' keys may be fetched from, separated by spaces.
+    pub key_origins: String,
+    /// Whether systems may ask to be registered.
+    pub open_registration: bool,
 }
 
 /// The audit's logs, and who witnesses them.
@@ -560,6 +575,9 @@ impl Settings {
         }
         if self.store.url.is_none() && !self.store.replicas.trim().is_empty() {
             return invalid("store.replicas goes with store.url");
+        }
+        if let Err(words) = crate::key_sets::origins(&self.oauth.key_origins) {
+            return Err(ConfigError::Invalid(format!("oauth.key_origins: {words}")));
         }
         if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
             return invalid("otlp.sample_ratio is from 0 to 1");

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod dictionaries;
 mod http;
 mod indexer;
+mod key_sets;
 mod operator;
 mod place;
 mod server;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Limits;
 use crate::http;
+use crate::key_sets::KeySets;
 
 /// How often sign-in records that are over are taken away; they end by days.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
@@ -73,6 +74,10 @@ pub struct ServerOptions {
     pub validation: record::Validation,
     /// Whether checkpoints and hashes of the audit's logs are served to everybody.
     pub open_audit_log: bool,
+    /// Whether systems may ask to be registered; an administrator approves them.
+    pub open_registration: bool,
+    /// Origins that clients' keys may be fetched from, with spaces in between.
+    pub key_origins: String,
     /// How often witnesses that have a URL are asked to cosign, seconds.
     pub witness_every_s: u64,
     /// What only the demo shows.
@@ -104,6 +109,8 @@ impl ServerOptions {
             limits: Limits::default(),
             validation: record::Validation::default(),
             open_audit_log: audit.open_log,
+            open_registration: false,
+            key_origins: String::new(),
             witness_every_s: audit.witness_every_s,
             demo: None,
             run_journeys: true,
@@ -137,6 +144,9 @@ pub enum ServerError {
     /// Mail options that don't fit together.
     #[error("mail: {0}")]
     Mail(String),
+    /// Clients' keys can't be fetched as they are to be.
+    #[error("oauth.key_origins: {0}")]
+    KeyOrigins(String),
     /// The recorder of metrics.
     #[error("metrics: {0}")]
     Metrics(String),
@@ -189,6 +199,9 @@ impl Server {
             return Err(ServerError::Exposed(options.listen));
         }
         let metrics = crate::telemetry::metrics().map_err(ServerError::Metrics)?;
+        let key_sets = crate::key_sets::origins(&options.key_origins)
+            .and_then(KeySets::of)
+            .map_err(ServerError::KeyOrigins)?;
         let listener = listen(options.listen)?;
         let address = listener.local_addr().map_err(|error| ServerError::Listen {
             address: options.listen,
@@ -279,6 +292,8 @@ impl Server {
             limits: options.limits,
             open_audit_log: options.open_audit_log,
             metrics,
+            key_sets,
+            open_registration: options.open_registration,
             followers: followers.clone(),
             streams_stopped,
         }));

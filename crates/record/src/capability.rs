@@ -132,7 +132,13 @@ impl Record {
     /// `CapabilityStatement`, generated from what is wired and, of search parameters, what a tenant has
     /// defined beside R4's.
     #[must_use]
-    pub fn metadata(&self, tenant: TenantId, base: &str, software_version: &str) -> Answer {
+    pub fn metadata(
+        &self,
+        tenant: TenantId,
+        base: &str,
+        token_endpoint: &str,
+        software_version: &str,
+    ) -> Answer {
         let statement = json!({
             "resourceType": "CapabilityStatement",
             "status": "active",
@@ -167,9 +173,20 @@ impl Record {
                 ),
                 "security": {
                     "cors": false,
-                    "service": [{ "text": "Bearer token" }],
-                    "description": "Each request but this one carries an access token in the header Authorization: Bearer TOKEN (RFC 6750). \
-                                    Every access is decided by policy and audited."
+                    "extension": [{
+                        "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+                        "extension": [{ "url": "token", "valueUri": token_endpoint }],
+                    }],
+                    "service": [{
+                        "coding": [{
+                            "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                            "code": "SMART-on-FHIR",
+                        }],
+                        "text": "Bearer token, by SMART Backend Services or from an administrator",
+                    }],
+                    "description": "Each request but this one and .well-known/smart-configuration carries an access token in the header \
+                                    Authorization: Bearer TOKEN (RFC 6750). Every access is decided by policy, narrowed by the token's \
+                                    scopes, and audited."
                 },
                 "resource": &*self.resources(tenant, base),
                 "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "search-system" }, { "code": "history-system" }],

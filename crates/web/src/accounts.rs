@@ -4,7 +4,7 @@
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
-use trust::identity::{AccountView, ClientState, ClientView};
+use trust::identity::{AccountView, ClientState, ClientView, NewSystem, SystemKeys};
 use trust::{Action, Permit, Role};
 
 use crate::context::{Ctx, Fields, Posted};
@@ -140,24 +140,80 @@ fn account_row(ctx: &Ctx, account: &AccountView, sessions: usize, back: &str) ->
 fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
     html! {
         tr data-key=(client.id) {
-            th scope="row" { (client.name) br; span class="quiet small mono" { (layout::short_id(&client.id)) } }
+            th scope="row" {
+                (client.name) br;
+                // A client_id is told to its system; the others are nobody's to know.
+                span class="quiet small mono" { @if client.scopes.is_some() { (client.id) } @else { (layout::short_id(&client.id)) } }
+            }
             td { (role_words(client.role)) }
             td {
                 @match client.state {
+                    ClientState::Waiting => (layout::state(State::NeedsYou, "Waits for approval")),
                     ClientState::Active => (layout::state(State::Running, "In use")),
                     ClientState::Revoked => (layout::state(State::Failed, "Revoked")),
                     ClientState::Expired => (layout::state(State::Waiting, "Expired")),
                 }
             }
-            td { (ctx.times.wall(signed(client.expires_ms))) }
             td {
+                @match (client.expires_ms, &client.scopes) {
+                    (Some(ends_ms), _) => (ctx.times.wall(signed(ends_ms))),
+                    (None, Some(scopes)) => { span class="quiet" { "Has a key" } br; span class="mono small" { (scopes) } },
+                    (None, None) => {},
+                }
+            }
+            td {
+                @if client.state == ClientState::Waiting {
+                    div class="acts cluster" {
+                        (approve_form(ctx, client, back))
+                        (asked(ctx, &format!("revoke-{}", client.id), &format!("/console/clients/{}/revoke", client.id), back, "Turn down",
+                            "The system is not let in, and has to ask anew.",
+                            "Turn down"))
+                    }
+                }
                 @if client.state == ClientState::Active {
                     div class="acts" {
                         (asked(ctx, &format!("revoke-{}", client.id), &format!("/console/clients/{}/revoke", client.id), back, "Revoke",
-                            "The system is refused from its next request on. This can't be undone; a new token is made with cairn client create.",
+                            "The system is refused from its next request on. This can't be undone; it is let in anew with cairn client create or cairn client register.",
                             "Revoke for good"))
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Lets a system in that asked for it. Who asked is nobody whom this server knows.
+fn approve_form(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
+    html! {
+        details id={ "approve-" (client.id) } {
+            summary class="button" { "Approve…" }
+            form class="ask stack" method="post" action={ "/console/clients/" (client.id) "/approve" } {
+                (csrf(ctx))
+                input type="hidden" name="back" value=(back);
+                p { "Name and keys are what a stranger sent. Make sure with the system's owner that the request is theirs: whoever holds the key gets in." }
+                label { "Scopes" span class="hint" { "The most that it may ask for; take away what it doesn't need" }
+                    input type="text" name="scopes" required maxlength="8192" autocomplete="off" spellcheck="false" value=(client.scopes.as_deref().unwrap_or_default()); }
+                button class="primary" type="submit" { "Approve" }
+            }
+        }
+    }
+}
+
+/// Lets a system in that has a key of its own.
+fn register_form(ctx: &Ctx) -> Markup {
+    html! {
+        details id="register" {
+            summary class="button" { "Register a system with a key…" }
+            form class="ask stack" method="post" action="/console/clients" {
+                (csrf(ctx))
+                p { "For SMART Backend Services: the system signs in with its private key, and gets access tokens of five minutes. Give it the client_id that the list shows then." }
+                label { "Name" span class="hint" { "Stands in the audit beside all that it does" }
+                    input type="text" name="name" required maxlength="200" autocomplete="off"; }
+                label { "Scopes" span class="hint" { "The most that it may ask for, such as system/Patient.rs system/Observation.rs?category=laboratory" }
+                    input type="text" name="scopes" required maxlength="8192" autocomplete="off" spellcheck="false"; }
+                label { "Public keys" span class="hint" { "A JSON Web Key Set with RSA keys (RS384) or P-384 keys (ES384), or the address of one at an origin that the server's configuration allows" }
+                    textarea name="keys" required spellcheck="false" {} }
+                button class="primary" type="submit" { "Register" }
             }
         }
     }
@@ -181,6 +237,8 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
             div class="flash" role="status" { (layout::state(State::Done, "Signed out everywhere")) }
         } @else if id("revoked").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Token revoked")) }
+        } @else if let Some(id) = id("registered") {
+            div class="flash" role="status" { (layout::state(State::Done, "System registered")) " Its client_id is " span class="mono" { (id) } }
         } @else if fields.get("shut-out").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Portal closed for this patient")) " The account is in the list; opening it again undoes this." }
         }
@@ -188,8 +246,15 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
 }
 
 /// Fields of the address that say what was done, not what is shown.
-const SAID: [&str; 7] = [
-    "closed", "reopened", "reset", "ended", "revoked", "shut-out", "page",
+const SAID: [&str; 8] = [
+    "closed",
+    "reopened",
+    "reset",
+    "ended",
+    "revoked",
+    "registered",
+    "shut-out",
+    "page",
 ];
 
 /// `GET /console/accounts`.
@@ -271,17 +336,18 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             }
             section class="stack" aria-labelledby="clients" {
                 h2 id="clients" { "Other systems" }
-                p class="quiet" { "Access tokens for FHIR and for publishing journeys. Each lasts a year." }
-                @if clients.rows.is_empty() { (layout::empty("No other system has a token", "Tokens are made with cairn client create.")) }
+                p class="quiet" { "Systems with an access token, which lasts a year, and systems with a key of their own, which may ask for the scopes that are shown." }
+                @if clients.rows.is_empty() { (layout::empty("No other system has a way in", "Tokens are made with cairn client create, keys registered with cairn client register.")) }
                 @else {
                     div class="scroll" {
                         table {
-                            thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "State" } th scope="col" { "Ends" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
+                            thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "State" } th scope="col" { "Ends, or scopes" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
                             tbody data-rows { @for client in &clients.rows { (client_row(&ctx, client, &back)) } }
                         }
                     }
                     @if !clients.complete { p class="note" { "There are more; these are the newest " (layout::thousands(clients.rows.len() as u64)) "." } }
                 }
+                (register_form(&ctx))
             }
         }
     };
@@ -350,6 +416,41 @@ pub(crate) async fn shut_out(Posted { ctx, fields }: Posted) -> Result<Response,
         .set_patient_active(&permit, patient, false)
         .await?;
     Ok(Redirect::to(&format!("{HERE}?role=patient&state=closed&shut-out=yes")).into_response())
+}
+
+/// `POST /console/clients`: registers a system with a key.
+pub(crate) async fn register(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    ctx.staff()?;
+    permit(&ctx).await?;
+    let field = |name: &str| fields.get(name).unwrap_or_default().to_owned();
+    // What begins like an address is one; a set begins with a brace.
+    let keys = match field("keys") {
+        url if url.starts_with("http") => SystemKeys::At(url),
+        set => SystemKeys::Set(set),
+    };
+    let system = NewSystem {
+        name: field("name"),
+        keys,
+        scopes: field("scopes"),
+    };
+    let identity = ctx.app.web.trust.identity();
+    let id = identity
+        .register_system(&ctx.session.agent, &system)
+        .await?;
+    Ok(done(&fields, "registered", &id))
+}
+
+/// `POST /console/clients/{id}/approve`.
+pub(crate) async fn approve(
+    Path(id): Path<String>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let permit = permit(&ctx).await?;
+    let scopes = fields.get("scopes").unwrap_or_default();
+    let identity = ctx.app.web.trust.identity();
+    identity.approve_system(&permit, &id, scopes).await?;
+    Ok(done(&fields, "registered", &id))
 }
 
 /// `POST /console/clients/{id}/revoke`.

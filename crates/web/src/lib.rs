@@ -143,6 +143,8 @@ fn console() -> Router<Arc<context::App>> {
             get(accounts::page).post(accounts::shut_out),
         )
         .route("/console/accounts/{id}/{deed}", post(accounts::act))
+        .route("/console/clients", post(accounts::register))
+        .route("/console/clients/{id}/approve", post(accounts::approve))
         .route("/console/clients/{id}/revoke", post(accounts::revoke))
         .route("/console/audit", get(audit::page))
         .route("/console/audit/{id}", get(audit::details))

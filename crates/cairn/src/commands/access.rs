@@ -1,15 +1,19 @@
 //! Accounts of people and access tokens of other systems, on a store that no server has open. While
 //! one runs, its page `/console/accounts` does the same at once.
 
+use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ledger::{Ledger, LedgerError};
-use trust::identity::{ClientState, Identity};
+use trust::identity::{ClientState, Identity, KEYS_BYTES_MAX, NewSystem, SystemKeys};
 use trust::{Action, Permit, Purpose, Role, Target};
 
 use super::{closing, open, operator, trust_over};
-use crate::cli::{AccountOptions, ClientOptions, ClientRole, StoreArguments, WhichAccount};
+use crate::cli::{
+    AccountOptions, ClientOptions, ClientRole, RegisterOptions, StoreArguments, WhichAccount,
+};
 use crate::store::TENANT;
 use crate::terminal::{ask_secret, say, warn};
 
@@ -61,6 +65,43 @@ pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<Exit
     let token = closing(&ledger, made).await?;
     say(&token);
     Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn register_client(options: RegisterOptions) -> anyhow::Result<ExitCode> {
+    let keys = match (&options.keys, options.keys_url) {
+        (Some(path), _) => SystemKeys::Set(read_keys(path)?),
+        (None, Some(url)) => SystemKeys::At(url),
+        (None, None) => bail!("give --keys FILE or --keys-url URL"),
+    };
+    let ledger = open(&options.store).await?;
+    let made = async {
+        let system = NewSystem {
+            name: options.name,
+            keys,
+            scopes: options.scopes,
+        };
+        Ok(trust_over(&ledger)?
+            .identity()
+            .register_system(&operator(), &system)
+            .await?)
+    };
+    let made = made.await;
+    let id = closing(&ledger, made).await?;
+    say(&id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A key set, of a size that it can have.
+fn read_keys(path: &Path) -> anyhow::Result<String> {
+    let most = u64::try_from(KEYS_BYTES_MAX).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(most + 1).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(most + 1).read_to_string(&mut text))
+    };
+    read.with_context(|| format!("reading {}", path.display()))?;
+    Ok(text)
 }
 
 /// Opens the store, or says where to go while a server has it open.
@@ -183,21 +224,38 @@ pub(crate) async fn list_clients(store: &StoreArguments) -> anyhow::Result<ExitC
     .await?;
     for client in &listing.rows {
         let state = match client.state {
+            ClientState::Waiting => "waiting",
             ClientState::Active => "active",
             ClientState::Revoked => "revoked",
             ClientState::Expired => "expired",
         };
+        let what = match (client.expires_ms, &client.scopes) {
+            (Some(ends_ms), _) => format!("ends {}", fhir::date::instant(ends_ms)),
+            (None, scopes) => scopes.clone().unwrap_or_default(),
+        };
         say(&format!(
-            "{state:7}  {:15}  {}  ends {}  {}",
+            "{state:7}  {:15}  {}  {what}  {}",
             client.role.name(),
             client.id,
-            fhir::date::instant(client.expires_ms),
             client.name,
         ));
     }
     if !listing.complete {
         warn("cairn: there are more clients than these");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn approve_client(
+    store: &StoreArguments,
+    id: &str,
+    scopes: &str,
+) -> anyhow::Result<ExitCode> {
+    administer(store, async |identity, permit| {
+        Ok(identity.approve_system(permit, id, scopes).await?)
+    })
+    .await?;
+    say("Approved.");
     Ok(ExitCode::SUCCESS)
 }
 

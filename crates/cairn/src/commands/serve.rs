@@ -122,6 +122,8 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         limits: settings.limits,
         validation: settings.fhir.validation,
         open_audit_log: settings.audit.open_log,
+        key_origins: settings.oauth.key_origins.clone(),
+        open_registration: settings.oauth.open_registration,
         witness_every_s: settings.audit.witness_every_s,
         ..ServerOptions::new(ledger, TENANT)
     })

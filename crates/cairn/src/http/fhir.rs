@@ -77,6 +77,7 @@ pub(super) fn router() -> Router<Doors> {
         .layer(axum::middleware::from_fn(format::negotiate))
         // What is no JSON or XML.
         .merge(super::bulk::lines(BASE))
+        .merge(super::oauth::well_known(BASE))
 }
 
 /// What a route refuses, or what the record refuses.
@@ -215,16 +216,17 @@ impl Asked {
         let Some(token) = bearer_token(&parts.headers) else {
             return Err(Refused::Login { invalid: false });
         };
-        let agent = doors
-            .trust
-            .identity()
-            .bearer(token)
-            .await
-            .map_err(|error| match error {
-                TrustError::SignIn => Refused::Login { invalid: true },
-                TrustError::LockedOut { wait_s } => Refused::LockedOut { wait_s },
-                other => Refused::Inside(other),
-            })?;
+        let agent =
+            doors
+                .trust
+                .identity()
+                .fhir_bearer(token)
+                .await
+                .map_err(|error| match error {
+                    TrustError::SignIn => Refused::Login { invalid: true },
+                    TrustError::LockedOut { wait_s } => Refused::LockedOut { wait_s },
+                    other => Refused::Inside(other),
+                })?;
         let (lenient, prefer_return) = preferences(&parts.headers);
         let caller = Caller {
             agent,
@@ -583,6 +585,7 @@ async fn metadata(State(doors): State<Doors>, request: Request) -> Response {
         doors.record.metadata(
             doors.pages.tenant,
             &format!("{}{BASE}", doors.base_url),
+            &super::oauth::token_address(&doors.base_url),
             env!("CARGO_PKG_VERSION"),
         ),
         &parts,

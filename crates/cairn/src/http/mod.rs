@@ -8,6 +8,7 @@ mod fhir;
 mod format;
 mod layers;
 mod log;
+mod oauth;
 mod once;
 mod operate;
 mod operations;
@@ -26,6 +27,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use crate::config::Limits;
+use crate::key_sets::KeySets;
 use crate::server::Follower;
 
 /// What the routes need. Each request takes a copy, so a copy is one count.
@@ -58,6 +60,9 @@ pub(crate) struct Behind {
     /// Whether checkpoints and hashes of the audit's logs need no token.
     pub(crate) open_audit_log: bool,
     pub(crate) metrics: PrometheusHandle,
+    pub(crate) key_sets: KeySets,
+    /// Whether strangers may ask to be registered as clients.
+    pub(crate) open_registration: bool,
     pub(crate) followers: Arc<Vec<Follower>>,
     /// Turns true when live updates have to end because the server stops.
     pub(crate) streams_stopped: watch::Receiver<bool>,
@@ -76,6 +81,7 @@ pub(crate) fn router(doors: &Doors) -> Router {
         .merge(operate::router())
         .merge(layers::bound_body(api::router(), &doors.limits))
         .merge(layers::bound_body(log::router(), &doors.limits))
+        .merge(layers::bound_body(oauth::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
     layers::around(pages.merge(own), doors)

@@ -495,6 +495,8 @@ JSON and XML, both ways, by `Accept`, `Content-Type` or `_format`; `_pretty=true
 
 An `active` `SearchParameter` is searched by from the moment it is written, and stands in the `CapabilityStatement`: types token, string, date, reference, uri, number and quantity, with an expression of paths (`decisions/0040-own-search-parameters.md`). It takes the action `index`, and other systems ask for it for operations (`X-Purpose-Of-Use: HOPERAT`). An active one that can't be searched by is refused with what is wrong; keep it as `draft`. It can't be used in searches of a compartment or of several types (those at the base), in chains, `_has`, `_sort`, `_include` and criteria of conditional writes, nor with `:text`, `:of-type` and `:identifier`.
 
+Each request but `metadata` and `.well-known/smart-configuration` carries an access token: one of `cairn client create`, or one that a registered system gets at `/oauth/token` (SMART Backend Services: `client_credentials`, `private_key_jwt` with RS384 or ES384). Scopes of SMART App Launch 2.2, version 2 with search parameters and version 1, narrow what such a token lets be done, on every row and whichever way it is asked for (`decisions/0044-smart-scopes-and-systems.md`). `r` reads, also versions and the history of a resource; `s` finds; both include, export, and look at the history of a type or of everything; `u` and `d` take `r` as well, and criteria take `s`. Parameters of a scope are the type's own, without chains, value sets and words, and `_id`, `_profile`, `_security`, `_tag`.
+
 What is written is checked against R4's tables of elements as a whole (`decisions/0031-validation.md`); `fhir.validation` says whether that refuses or warns.
 ";
 

@@ -27,3 +27,6 @@ mod operate;
 mod operations;
 mod past;
 mod patches;
+#[path = "../../../trust/src/identity/oauth/signer.rs"]
+mod signer;
+mod smart;

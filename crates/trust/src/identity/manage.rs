@@ -39,9 +39,11 @@ pub struct AccountView {
     pub second_factor: bool,
 }
 
-/// Whether an access token still opens anything.
+/// Whether another system still has a way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientState {
+    /// It asked to be let in, and waits for approval.
+    Waiting,
     /// It does.
     Active,
     /// It was revoked.
@@ -50,7 +52,7 @@ pub enum ClientState {
     Expired,
 }
 
-/// Another system with an access token, without the token.
+/// Another system, without its token or keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientView {
     /// Id.
@@ -59,10 +61,12 @@ pub struct ClientView {
     pub name: String,
     /// Role.
     pub role: Role,
-    /// Whether the token still opens anything.
+    /// Whether it still has a way in.
     pub state: ClientState,
-    /// When it ends at the latest, wall clock.
-    pub expires_ms: u64,
+    /// When its token ends at the latest, wall clock; none for a system with a key.
+    pub expires_ms: Option<u64>,
+    /// For a system with a key, what it may ask for.
+    pub scopes: Option<String>,
 }
 
 /// A list that says whether it is whole.
@@ -98,7 +102,7 @@ impl ClientDocument {
 }
 
 /// A reason as the end of a sentence; empty when none was given.
-fn because(reason: &str) -> String {
+pub(super) fn because(reason: &str) -> String {
     let words: Vec<&str> = reason.split_whitespace().collect();
     let short: String = words.join(" ").chars().take(REASON_MAX).collect();
     if short.is_empty() {
@@ -120,7 +124,7 @@ fn view(kept: Kept<AccountDocument>) -> AccountView {
     }
 }
 
-fn invalid<T>(words: &str) -> Result<T, TrustError> {
+pub(super) fn invalid<T>(words: &str) -> Result<T, TrustError> {
     Err(TrustError::Invalid(words.to_owned()))
 }
 
@@ -299,7 +303,7 @@ impl Identity {
             }
         }
     }
-    /// All other systems with access tokens, by name.
+    /// All other systems, with tokens or with keys, by name.
     ///
     /// # Errors
     /// As [`Identity::accounts`].
@@ -309,25 +313,34 @@ impl Identity {
         let query = Query::Token(ledger.kind_token(tenant, kinds::CLIENT));
         let mut found: Vec<Kept<ClientDocument>> =
             find(ledger, tenant, kinds::CLIENT, &query, LISTED_MAX + 1).await?;
-        let complete = found.len() <= LISTED_MAX;
+        let systems = self.systems(tenant, LISTED_MAX + 1).await?;
+        let complete = found.len() <= LISTED_MAX && systems.len() <= LISTED_MAX;
         found.truncate(LISTED_MAX);
         let now_ms = self.now_ms();
-        let mut rows: Vec<ClientView> = found
-            .into_iter()
-            .map(|kept| ClientView {
-                state: kept.body.state(now_ms),
-                id: kept.id,
-                name: kept.body.name,
-                role: kept.body.role,
-                expires_ms: kept.body.expires_ms,
-            })
-            .collect();
+        let with_tokens = found.into_iter().map(|kept| ClientView {
+            state: kept.body.state(now_ms),
+            id: kept.id,
+            name: kept.body.name,
+            role: kept.body.role,
+            expires_ms: Some(kept.body.expires_ms),
+            scopes: None,
+        });
+        let with_keys = systems.into_iter().take(LISTED_MAX).map(|kept| ClientView {
+            state: kept.body.state(),
+            id: kept.id,
+            name: kept.body.name,
+            role: Role::Client,
+            expires_ms: None,
+            scopes: Some(kept.body.scopes),
+        });
+        let mut rows: Vec<ClientView> = with_tokens.chain(with_keys).collect();
         rows.sort_by(|left, right| (&left.name, &left.id).cmp(&(&right.name, &right.id)));
         let note = format!("{} clients listed", rows.len());
         self.looked(permit, &note).await?;
         Ok(Listing { rows, complete })
     }
-    /// Revokes the access token of a client, for good and at once. The reason stands in the audit.
+    /// Revokes the access token of a client, or a system with all of its tokens, for good and at once. The
+    /// reason stands in the audit.
     ///
     /// # Errors
     /// As [`Identity::set_active`].
@@ -343,7 +356,10 @@ impl Identity {
             let found: Option<Kept<ClientDocument>> =
                 get(ledger, tenant, kinds::CLIENT, client).await?;
             let Some(mut kept) = found else {
-                return invalid("there is no such client");
+                match self.revoke_system(permit, client, reason).await? {
+                    Some(()) => return Ok(()),
+                    None => continue,
+                }
             };
             if !kept.body.active {
                 return Ok(());
@@ -370,7 +386,7 @@ impl Identity {
     }
 
     /// Whether a permit is one to administer; a "no" is audited.
-    async fn administers(&self, permit: &Permit) -> Result<(), TrustError> {
+    pub(super) async fn administers(&self, permit: &Permit) -> Result<(), TrustError> {
         if permit.action() == Action::Administer {
             return Ok(());
         }

@@ -1,14 +1,15 @@
 //! People's accounts, sign-in and sessions.
 //!
-//! `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
+//! `oauth/` has systems that sign in with a key, `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
 //! `manage.rs` what administrators see and take away, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
 //! somebody may fail without end, `refusals.rs` bounds what is recorded, and says how much was not.
 
-mod clients;
 mod documents;
 mod manage;
+mod oauth;
+mod recent;
 mod refusals;
 mod secrets;
 mod sessions;
@@ -22,10 +23,11 @@ use tokio::sync::{Mutex, Semaphore};
 
 pub(crate) use self::documents::end_tokens;
 
-use self::clients::Clients;
 use self::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, LinkDocument, commit, draft, get,
 };
+use self::oauth::{AccessDocument, SystemDocument};
+use self::recent::Recent;
 use self::refusals::{Refusals, Why};
 use self::sessions::Sessions;
 use crate::audit::{Auditor, Event, Outcome, Record};
@@ -33,6 +35,10 @@ use crate::policy::Policies;
 use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kinds};
 
 pub use manage::{AccountView, ClientState, ClientView, Listing};
+pub use oauth::{
+    ACCESS_LIFE_S, ClientProof, Granted, KEYS_BYTES_MAX, NewSystem, OauthError, SystemKeys,
+    WAITING_MAX, names_key,
+};
 
 /// How long a client's token lasts; then a new one has to be made.
 const CLIENT_LIFE_MS: u64 = 365 * 86_400_000;
@@ -118,7 +124,10 @@ struct Inner {
     hashing: Semaphore,
     locks: Vec<Mutex<()>>,
     sessions: Sessions,
-    clients: Clients,
+    clients: Recent<ClientDocument>,
+    systems: Recent<SystemDocument>,
+    access: Recent<AccessDocument>,
+    registering: Mutex<()>,
     refusals: Refusals,
 }
 
@@ -147,7 +156,10 @@ impl Identity {
                 hashing: Semaphore::new(HASHES_AT_ONCE),
                 locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
                 sessions: Sessions::default(),
-                clients: Clients::default(),
+                clients: Recent::of(kinds::CLIENT),
+                systems: Recent::of(kinds::OAUTH_CLIENT),
+                access: Recent::of(kinds::ACCESS_TOKEN),
+                registering: Mutex::default(),
                 refusals: Refusals::default(),
             }),
         })
@@ -403,6 +415,8 @@ impl Identity {
         let over = match client.state(self.now_ms()) {
             ClientState::Active => None,
             ClientState::Revoked => Some("revoked access token"),
+            // What has no token at all.
+            ClientState::Waiting => Some("access token that was not given out"),
             ClientState::Expired => Some("expired access token"),
         };
         let agent = Agent {

@@ -32,6 +32,8 @@ pub(super) enum Why {
     Link,
     Ticket,
     Token,
+    Assertion,
+    Scope,
 }
 
 impl Why {
@@ -44,6 +46,8 @@ impl Why {
             Self::Link => "link",
             Self::Ticket => "ticket",
             Self::Token => "token",
+            Self::Assertion => "assertion",
+            Self::Scope => "scope",
         }
     }
     /// Counts a refusal.

@@ -1,5 +1,6 @@
 //! Taking away what is over: sessions, sign-ins that were not finished, links, counts of failures, keys of
-//! requests that were to be carried out once.
+//! requests that were to be carried out once, access tokens and the proofs that they were given for, clients that
+//! nobody let in.
 //!
 //! Each carries the day of its end as a search token, so that a sweep reads only what it removes. It
 //! removes what ended before today (UTC). The ledger keeps versions, so the rows stay on disk; what
@@ -11,6 +12,7 @@ use super::Identity;
 use super::documents::{
     AttemptsDocument, Kept, LinkDocument, OF_PATIENTS, SessionDocument, deletion, ended, find,
 };
+use super::oauth::{AccessDocument, ProofDocument, SystemDocument};
 use crate::audit::{Event, Record};
 use crate::vault::OnceDocument;
 use crate::{Agent, TrustError, kinds};
@@ -53,7 +55,22 @@ impl Identity {
                 key.ends_ms <= now_ms
             })
             .await?;
-        Ok(sessions + links + attempts + keys)
+        let tokens = self
+            .sweep_kind(tenant, kinds::ACCESS_TOKEN, |token: &AccessDocument| {
+                token.expires_ms <= now_ms
+            })
+            .await?;
+        let proofs = self
+            .sweep_kind(tenant, kinds::CLIENT_PROOF, |proof: &ProofDocument| {
+                proof.ends_ms <= now_ms
+            })
+            .await?;
+        let systems = self
+            .sweep_kind(tenant, kinds::OAUTH_CLIENT, |system: &SystemDocument| {
+                system.is_over(now_ms)
+            })
+            .await?;
+        Ok(sessions + links + attempts + keys + tokens + proofs + systems)
     }
 
     async fn sweep_kind<T: DeserializeOwned>(

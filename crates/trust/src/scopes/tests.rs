@@ -240,6 +240,14 @@ fn any_scopes() -> impl Strategy<Value = Scopes> {
 }
 
 proptest! {
+    /// Whatever strangers send is a list of scopes or an error.
+    #[test]
+    fn no_text_breaks_parsing(text in "(patient|user|system|launch|/|\\*|Observation|\\.|[cruds]|\\?|category|=|%|&|\\||[^a-z]){0,24}") {
+        if let Ok(scopes) = Scopes::parse(&text) {
+            prop_assert_eq!(&parsed(&scopes.to_string()), &scopes);
+        }
+    }
+
     #[test]
     fn printing_loses_nothing(scopes in any_scopes()) {
         prop_assert_eq!(&parsed(&scopes.to_string()), &scopes);

@@ -30,15 +30,25 @@ pub mod kinds {
     /// A bulk export: what was asked, and how it is cut into files. None of the data.
     pub const EXPORT: Kind = Kind(1010);
 
+    /// A system that signs in with a key of its own.
+    pub const OAUTH_CLIENT: Kind = Kind(1020);
+    /// An access token of such a system.
+    pub const ACCESS_TOKEN: Kind = Kind(1021);
+    /// A proof of such a system that was shown, which must not be shown again.
+    pub const CLIENT_PROOF: Kind = Kind(1022);
+
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 6] = [
+    pub(crate) const OF_IDENTITY: [Kind; 9] = [
         ACCOUNT,
         SESSION,
         SIGN_IN_LINK,
         CLIENT,
         SIGN_IN_ATTEMPTS,
         ONCE,
+        OAUTH_CLIENT,
+        ACCESS_TOKEN,
+        CLIENT_PROOF,
     ];
 }
 

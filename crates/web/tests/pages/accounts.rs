@@ -1,6 +1,7 @@
 //! The administrator's page: who has a way in, and taking it away at once.
 
 use axum::http::StatusCode;
+use trust::identity::{NewSystem, SystemKeys};
 use trust::{Agent, Role};
 
 use crate::world::{Browser, PASSWORD, TENANT, World, check_html};
@@ -147,6 +148,72 @@ async fn a_token_is_revoked_for_good() {
     page.shows("Revoked</span>");
     assert!(!page.has(&revoke), "it can't be revoked twice");
     check_html(PAGE, &page.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systems_with_keys_are_registered_approved_and_turned_down() {
+    let world = World::new().await;
+    let coordinate = "A".repeat(64);
+    let keys = format!(
+        r#"{{"keys":[{{"kty":"EC","kid":"k","crv":"P-384","x":"{coordinate}","y":"{coordinate}"}}]}}"#
+    );
+    let mut ada = world.staff("ada").await;
+    let to = "/console/clients";
+    let fields = |name: &'static str, scopes: &'static str| {
+        [("name", name), ("scopes", scopes), ("keys", keys.as_str())]
+    };
+    for wrong in [
+        fields("", "system/*.rs"),
+        fields("Lab", "patient/*.rs"),
+        fields("Lab", ""),
+    ] {
+        let page = ada.act(PAGE, to, &wrong).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{wrong:?}");
+    }
+    let done = ada
+        .act(PAGE, to, &fields("Laboratory West", "system/Patient.read"))
+        .await;
+    let page = ada.get(done.location()).await;
+    page.shows("System registered");
+    page.shows("system/Patient.rs");
+    check_html(PAGE, &page.body);
+    form_of(&mut ada, "Laboratory West", "/revoke").await;
+
+    let identity = world.trust.identity();
+    let ask = async |name: &str| {
+        let system = NewSystem {
+            name: name.to_owned(),
+            keys: SystemKeys::Set(keys.clone()),
+            scopes: "system/Patient.rs system/Observation.rs".to_owned(),
+        };
+        identity.ask_to_register(TENANT, &system).await.unwrap()
+    };
+    ask("Registry <b>North</b>").await.unwrap();
+    ask("Registry South").await.unwrap();
+    let page = ada.get(PAGE).await;
+    page.shows("Waits for approval");
+    assert!(!page.has("<b>North</b>"), "a stranger's words are words");
+    check_html(PAGE, &page.body);
+    let approve = form_of(&mut ada, "North", "/approve").await;
+    let wrong = ada.act(PAGE, &approve, &[("scopes", "user/*.rs")]).await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    ada.act(PAGE, &approve, &[("scopes", "system/Patient.r")])
+        .await;
+    let page = ada.get(PAGE).await;
+    page.shows("system/Patient.r<");
+    assert!(!page.has(&approve), "it can't be approved twice");
+    let turn_down = form_of(&mut ada, "Registry South", "/revoke").await;
+    ada.act(PAGE, &turn_down, &[("reason", "nobody knows them")])
+        .await;
+    assert!(!ada.get(PAGE).await.has("Waits for approval"));
+    let mut carla = world.staff("carla").await;
+    let csrf = carla.get("/console/patients").await.field("csrf");
+    for path in [to, approve.as_str()] {
+        let page = carla
+            .post(path, &[("csrf", csrf.as_str()), ("scopes", "system/*.rs")])
+            .await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

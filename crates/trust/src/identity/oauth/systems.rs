@@ -1,0 +1,288 @@
+//! Systems that sign in with a key: registered by an administrator, or asking for it themselves (dynamic
+//! client registration, RFC 7591) and approved by one. Until then they get no token.
+
+use ledger::{Draft, Expected, LedgerError, Query, TenantId};
+use serde::{Deserialize, Serialize};
+
+use super::keys::Keys;
+use crate::audit::{Event, Record};
+use crate::identity::documents::{Kept, draft, find, get};
+use crate::identity::manage::{because, invalid};
+use crate::identity::{ClientState, Identity, RETRIES, sign_in};
+use crate::scopes::{Context, Level, Scopes};
+use crate::{Action, Agent, Permit, TrustError, kinds};
+
+/// The most bytes of a name.
+const NAME_BYTES_MAX: usize = 200;
+/// The most bytes of an address of keys.
+const URL_BYTES_MAX: usize = 1000;
+/// The most that wait for approval: whoever asks is a stranger, and must not fill the list.
+pub const WAITING_MAX: usize = 20;
+/// How long one waits; then it is forgotten, and has to ask anew.
+const WAITS_MS: u64 = 7 * 86_400_000;
+/// What those that wait are found by.
+const STATE: (&str, &str) = ("state", "waiting");
+
+/// Where the public keys of a system are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SystemKeys {
+    /// Here, as a JSON Web Key Set.
+    Set(String),
+    /// Where they are fetched from (`jwks_uri`).
+    At(String),
+}
+
+impl SystemKeys {
+    fn check(&self) -> Result<(), TrustError> {
+        match self {
+            Self::Set(text) => Keys::parse(text).map(|_| ()),
+            // Whether it may be asked is looked at when it is; this is for who mistypes it.
+            Self::At(url) => {
+                let formed = (url.starts_with("https://") || url.starts_with("http://"))
+                    && url.len() <= URL_BYTES_MAX
+                    && url.bytes().all(|byte| byte.is_ascii_graphic());
+                if formed {
+                    return Ok(());
+                }
+                invalid("the address of keys is like https://keys.example.org/jwks.json")
+            }
+        }
+    }
+    pub(super) fn place(&self) -> Option<&str> {
+        match self {
+            Self::Set(_) => None,
+            Self::At(url) => Some(url),
+        }
+    }
+}
+
+/// A system to be registered.
+#[derive(Debug, Clone)]
+pub struct NewSystem {
+    /// Name, for the audit and for who administers.
+    pub name: String,
+    /// Its public keys.
+    pub keys: SystemKeys,
+    /// What it may ask for at most: `system/` scopes.
+    pub scopes: String,
+}
+
+/// Whether a system is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Waiting { ends_ms: u64 },
+    Active,
+    Revoked,
+}
+
+/// A system that signs in with its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::identity) struct SystemDocument {
+    pub(in crate::identity) name: String,
+    pub(super) keys: SystemKeys,
+    pub(in crate::identity) scopes: String,
+    state: State,
+}
+
+impl SystemDocument {
+    pub(in crate::identity) fn state(&self) -> ClientState {
+        match self.state {
+            State::Waiting { .. } => ClientState::Waiting,
+            State::Active => ClientState::Active,
+            State::Revoked => ClientState::Revoked,
+        }
+    }
+    pub(super) fn is_active(&self) -> bool {
+        self.state == State::Active
+    }
+    /// Whether it has waited for too long.
+    pub(in crate::identity) fn is_over(&self, now_ms: u64) -> bool {
+        matches!(self.state, State::Waiting { ends_ms } if ends_ms <= now_ms)
+    }
+}
+
+/// The document of a new system, if it can be one.
+fn checked(system: &NewSystem, state: State) -> Result<SystemDocument, TrustError> {
+    let name = system.name.trim();
+    let is_shown = name.chars().all(|c| !c.is_control());
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !is_shown {
+        return invalid("a client has a name of at most 200 bytes");
+    }
+    system.keys.check()?;
+    Ok(SystemDocument {
+        name: name.to_owned(),
+        keys: system.keys.clone(),
+        scopes: scopes_of_system(&system.scopes)?.to_string(),
+        state,
+    })
+}
+
+fn scopes_of_system(text: &str) -> Result<Scopes, TrustError> {
+    let scopes = Scopes::parse(text).map_err(|error| TrustError::Invalid(error.to_string()))?;
+    let no_context = Context::ALL.iter().all(|context| !scopes.has(*context));
+    if scopes.has_resources() && scopes.are_all(Level::System) && no_context {
+        return Ok(scopes);
+    }
+    invalid("a system has scopes, all of them like system/Observation.rs")
+}
+
+impl Identity {
+    /// Registers a system, and gives its `client_id`.
+    ///
+    /// # Errors
+    /// `Refused`; `Invalid` when keys, scopes or name can't be taken; `Ledger`.
+    pub async fn register_system(
+        &self,
+        by: &Agent,
+        system: &NewSystem,
+    ) -> Result<String, TrustError> {
+        let permit = self.permit(by, Action::Administer).await?;
+        let document = checked(system, State::Active)?;
+        let tenant = by.tenant;
+        let id = self.inner.ledger.mint_own_id(tenant);
+        let draft = self.system_draft(tenant, &id, Expected::Absent, &document)?;
+        let note = format!(
+            "client {id} registered with a key, scopes {}",
+            document.scopes
+        );
+        let mut record = Record::under(&permit, Event::ACCOUNT_CHANGED);
+        record.note = Some(&note);
+        self.commit(tenant, vec![draft], record).await?;
+        Ok(id)
+    }
+
+    /// Takes a stranger's wish to be registered, and gives the `client_id` that it will have. `None` when
+    /// too many wait already.
+    ///
+    /// # Errors
+    /// `Invalid` when keys, scopes or name can't be taken; `Ledger`.
+    pub async fn ask_to_register(
+        &self,
+        tenant: TenantId,
+        system: &NewSystem,
+    ) -> Result<Option<String>, TrustError> {
+        let ends_ms = self.now_ms().saturating_add(WAITS_MS);
+        let document = checked(system, State::Waiting { ends_ms })?;
+        // One after the other, so that what is counted is what there is.
+        let _turn = self.inner.registering.lock().await;
+        let (ledger, kind) = (&self.inner.ledger, kinds::OAUTH_CLIENT);
+        let query = Query::Token(ledger.token(tenant, kind, STATE.0, STATE.1));
+        let waiting: Vec<Kept<SystemDocument>> =
+            find(ledger, tenant, kind, &query, WAITING_MAX).await?;
+        if waiting.len() >= WAITING_MAX {
+            return Ok(None);
+        }
+        let id = ledger.mint_own_id(tenant);
+        let draft = self.system_draft(tenant, &id, Expected::Absent, &document)?;
+        let stranger = sign_in::stranger(tenant);
+        let note = format!("client {id} asks to be registered");
+        let mut record = Record::new(&stranger, Event::ACCOUNT_CHANGED);
+        record.note = Some(&note);
+        self.commit(tenant, vec![draft], record).await?;
+        Ok(Some(id))
+    }
+
+    /// Lets a system in that waits for it, with the scopes that an administrator gives it.
+    ///
+    /// # Errors
+    /// `Refused` unless the permit is one to administer; `Invalid` when there is none of this id that
+    /// waits, or the scopes can't be taken; `Ledger`.
+    pub async fn approve_system(
+        &self,
+        permit: &Permit,
+        id: &str,
+        scopes: &str,
+    ) -> Result<(), TrustError> {
+        self.administers(permit).await?;
+        let scopes = scopes_of_system(scopes)?;
+        let tenant = permit.tenant();
+        for _ in 0..RETRIES {
+            let found: Option<Kept<SystemDocument>> =
+                get(&self.inner.ledger, tenant, kinds::OAUTH_CLIENT, id).await?;
+            let waits = found.filter(|kept| {
+                kept.body.state() == ClientState::Waiting && !kept.body.is_over(self.now_ms())
+            });
+            let Some(mut kept) = waits else {
+                return invalid("there is no such client that waits for approval");
+            };
+            kept.body.state = State::Active;
+            kept.body.scopes = scopes.to_string();
+            let expected = Expected::Version(kept.version);
+            let approved = self.system_draft(tenant, id, expected, &kept.body)?;
+            let note = format!("client {id} was approved, scopes {scopes}");
+            let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
+            record.note = Some(&note);
+            match self.commit(tenant, vec![approved], record).await {
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                outcome => return outcome,
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// All systems with a key.
+    pub(in crate::identity) async fn systems(
+        &self,
+        tenant: TenantId,
+        most: usize,
+    ) -> Result<Vec<Kept<SystemDocument>>, TrustError> {
+        let ledger = &self.inner.ledger;
+        let query = Query::Token(ledger.kind_token(tenant, kinds::OAUTH_CLIENT));
+        find(ledger, tenant, kinds::OAUTH_CLIENT, &query, most).await
+    }
+
+    /// Revokes a system; `None` when somebody else wrote in between.
+    pub(in crate::identity) async fn revoke_system(
+        &self,
+        permit: &Permit,
+        id: &str,
+        reason: &str,
+    ) -> Result<Option<()>, TrustError> {
+        let tenant = permit.tenant();
+        let found: Option<Kept<SystemDocument>> =
+            get(&self.inner.ledger, tenant, kinds::OAUTH_CLIENT, id).await?;
+        let Some(mut kept) = found else {
+            return invalid("there is no such client");
+        };
+        if kept.body.state == State::Revoked {
+            return Ok(Some(()));
+        }
+        kept.body.state = State::Revoked;
+        let expected = Expected::Version(kept.version);
+        let revoked = self.system_draft(tenant, id, expected, &kept.body)?;
+        let note = format!("client {id} was revoked{}", because(reason));
+        let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
+        record.note = Some(&note);
+        match self.commit(tenant, vec![revoked], record).await {
+            Ok(()) => Ok(Some(())),
+            Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn system_draft(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        expected: Expected,
+        document: &SystemDocument,
+    ) -> Result<Draft, TrustError> {
+        let ledger = &self.inner.ledger;
+        let (found_by, ends_ms) = match document.state {
+            State::Waiting { ends_ms } => (vec![STATE], Some(ends_ms)),
+            State::Active | State::Revoked => (Vec::new(), None),
+        };
+        draft(
+            ledger,
+            tenant,
+            kinds::OAUTH_CLIENT,
+            id,
+            expected,
+            document,
+            &found_by,
+            ends_ms,
+        )
+    }
+}
