@@ -17,6 +17,7 @@ mod error;
 mod history;
 pub mod import;
 mod interact;
+mod may;
 mod once;
 mod operations;
 mod part;
@@ -40,6 +41,7 @@ pub use bulk::{
     IMPORT_REJECTS_MAX, IMPORTS_MAX, ImportPart, export_parameters_of,
 };
 pub use error::RecordError;
+pub use may::Interaction;
 pub use operations::{MetaChange, parameters_of};
 pub use patch::PatchForm;
 pub use validation::Validation;

@@ -10,10 +10,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use fhir::{IssueCode, ResourceType};
 use futures_util::{StreamExt, stream};
-use record::{ExportDownload, ExportLevel, ExportStatus, ImportPart};
+use record::{ExportDownload, ExportLevel, ExportStatus, ImportPart, Interaction};
 use tokio::sync::mpsc;
 
-use super::fhir::{Asked, PathParams, Refused, media_type, refuse};
+use super::asked::{Asked, PathParams, media_type};
+use super::fhir::{Refused, refuse};
 use super::{Doors, dates};
 
 /// The media type of lines of FHIR JSON.
@@ -39,8 +40,8 @@ pub(super) fn lines(base: &str) -> Router<Doors> {
 }
 
 async fn of_system(State(doors): State<Doors>, request: Request) -> Result<Response, Refused> {
-    let asked = Asked::read(&doors, request).await?;
-    kick_off(&doors, &asked, &ExportLevel::System).await
+    let (asked, body) = Asked::let_in(&doors, request).await?;
+    kick_off(&doors, asked, body, &ExportLevel::System).await
 }
 
 async fn of_type(
@@ -48,9 +49,9 @@ async fn of_type(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
     path.only(ResourceType::Patient)?;
-    kick_off(&doors, &asked, &ExportLevel::Patients).await
+    kick_off(&doors, asked, body, &ExportLevel::Patients).await
 }
 
 async fn of_instance(
@@ -58,12 +59,20 @@ async fn of_instance(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
     path.only(ResourceType::Group)?;
-    kick_off(&doors, &asked, &ExportLevel::Group(path.id().to_owned())).await
+    let level = ExportLevel::Group(path.id().to_owned());
+    kick_off(&doors, asked, body, &level).await
 }
 
-async fn kick_off(doors: &Doors, asked: &Asked, level: &ExportLevel) -> Result<Response, Refused> {
+async fn kick_off(
+    doors: &Doors,
+    asked: Asked,
+    body: Body,
+    level: &ExportLevel,
+) -> Result<Response, Refused> {
+    let may = doors.record.may(&asked.caller, Interaction::Export).await;
+    let asked = asked.open(doors, body, may).await?;
     if !prefers_async(&asked.parts.headers) {
         return refuse(
             StatusCode::BAD_REQUEST,
@@ -74,7 +83,7 @@ async fn kick_off(doors: &Doors, asked: &Asked, level: &ExportLevel) -> Result<R
     let mut parameters = asked.parameters()?;
     if asked.parts.method == Method::POST {
         if !asked.body.is_empty() {
-            parameters.extend(record::export_parameters_of(&asked.json()?)?);
+            parameters.extend(record::export_parameters_of(&asked.json().await?)?);
         }
     } else if parameters.iter().any(|(name, _)| name == "patient") {
         return refuse(

@@ -135,12 +135,27 @@ fn keep_in_links(resource: &mut Value, name: &str, value: &str) {
     }
 }
 
+/// XML of at least this many bytes is read where waiting hurts nobody.
+const HEAVY_BYTES: usize = 512 * 1024;
+
 /// What a client sends as a body, as JSON; `None` if it is neither form.
-pub(super) fn body(headers: &HeaderMap, body: &Bytes) -> Option<Result<Bytes, OperationOutcome>> {
+pub(super) async fn body(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Option<Result<Bytes, OperationOutcome>> {
     let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let read = |body: Bytes| fhir::xml::parse(&body).map(|value| value.to_string().into());
     match Format::of(kind.split(';').next().unwrap_or_default().trim())? {
         Format::Json => Some(Ok(body.clone())),
-        Format::Xml => Some(fhir::xml::parse(body).map(|value| value.to_string().into())),
+        Format::Xml if body.len() < HEAVY_BYTES => Some(read(body.clone())),
+        Format::Xml => {
+            let body = body.clone();
+            let read = tokio::task::spawn_blocking(move || read(body)).await;
+            Some(read.unwrap_or_else(|_| {
+                let words = "An internal error";
+                Err(OperationOutcome::error(IssueCode::Exception, words))
+            }))
+        }
     }
 }
 

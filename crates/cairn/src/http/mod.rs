@@ -1,6 +1,7 @@
 //! Routes and what all of them share: request ids, metrics, traces, panics, bounds.
 
 mod api;
+mod asked;
 mod bulk;
 mod conditional;
 mod dates;

@@ -13,7 +13,7 @@ use trust::TrustError;
 use trust::identity::{ClientProof, Granted, NewSystem, OauthError, SystemKeys};
 
 use super::Doors;
-use super::fhir::media_type;
+use super::asked::media_type;
 
 /// Where tokens are had.
 const TOKEN: &str = "/oauth/token";

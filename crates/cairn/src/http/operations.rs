@@ -5,10 +5,11 @@ use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::response::Response;
 use axum::routing::{get, post};
-use record::MetaChange;
+use record::{Interaction, MetaChange};
 
 use super::Doors;
-use super::fhir::{Asked, PathParams, Refused};
+use super::asked::{Asked, PathParams};
+use super::fhir::Refused;
 
 pub(super) fn router() -> Router<Doors> {
     Router::new()
@@ -28,10 +29,10 @@ pub(super) fn router() -> Router<Doors> {
 }
 
 /// The parameters of an operation that changes nothing, which may be asked for by GET or POST.
-fn parameters(asked: &Asked) -> Result<Vec<(String, String)>, Refused> {
+async fn parameters(asked: &Asked) -> Result<Vec<(String, String)>, Refused> {
     let mut parameters = asked.parameters()?;
     if asked.parts.method == Method::POST && !asked.body.is_empty() {
-        parameters.extend(record::parameters_of(&asked.json()?)?);
+        parameters.extend(record::parameters_of(&asked.json().await?)?);
     }
     Ok(parameters)
 }
@@ -68,10 +69,16 @@ async fn change(
     request: Request,
     change: MetaChange,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let may = doors
+        .record
+        .may(&asked.caller, Interaction::Update(path.kind))
+        .await;
+    let asked = asked.open(&doors, body, may).await?;
+    let body = asked.json().await?;
     let answer = doors
         .record
-        .change_meta(&asked.caller, path.kind, path.id(), change, &asked.json()?)
+        .change_meta(&asked.caller, path.kind, path.id(), change, &body)
         .await?;
     Ok(asked.respond(answer))
 }
@@ -81,10 +88,15 @@ async fn validate(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let may = doors
+        .record
+        .may(&asked.caller, Interaction::Validate(path.kind))
+        .await;
+    let asked = asked.open(&doors, body, may).await?;
     // A deletion is asked for without a body, and then without a form either.
     let body = if asked.parts.method == Method::POST && !asked.body.is_empty() {
-        asked.json()?
+        asked.json().await?
     } else {
         asked.body.clone()
     };
@@ -101,11 +113,16 @@ async fn everything(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
     path.only(fhir::ResourceType::Patient)?;
+    let may = doors
+        .record
+        .may(&asked.caller, Interaction::Everything(path.id()))
+        .await;
+    let asked = asked.open(&doors, body, may).await?;
     let answer = doors
         .record
-        .everything(&asked.caller, path.id(), &parameters(&asked)?)
+        .everything(&asked.caller, path.id(), &parameters(&asked).await?)
         .await?;
     Ok(asked.respond(answer))
 }
@@ -115,13 +132,18 @@ async fn lastn(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
     path.only(fhir::ResourceType::Observation)?;
+    let may = doors
+        .record
+        .may(&asked.caller, Interaction::Search(path.kind))
+        .await;
+    let asked = asked.open(&doors, body, may).await?;
     let answer = doors
         .record
         .lastn(
             &asked.caller,
-            &parameters(&asked)?,
+            &parameters(&asked).await?,
             asked.parts.method != Method::POST,
         )
         .await?;
@@ -133,8 +155,13 @@ async fn explain(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
-    let parameters = parameters(&asked)?;
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let may = doors
+        .record
+        .may(&asked.caller, Interaction::Search(path.kind))
+        .await;
+    let asked = asked.open(&doors, body, may).await?;
+    let parameters = parameters(&asked).await?;
     let answer = doors
         .record
         .explain(&asked.caller, path.kind, &parameters)

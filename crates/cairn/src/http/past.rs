@@ -6,7 +6,8 @@ use axum::response::Response;
 use axum::routing::get;
 
 use super::Doors;
-use super::fhir::{Asked, PathParams, Refused};
+use super::asked::{Asked, PathParams};
+use super::fhir::Refused;
 
 pub(super) fn router() -> Router<Doors> {
     Router::new()

@@ -3,10 +3,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use record::PatchForm;
+use record::{Interaction, PatchForm};
 
 use super::Doors;
-use super::fhir::{Asked, PathParams, Refused, media_type};
+use super::asked::{Asked, PathParams, media_type};
+use super::fhir::Refused;
 
 pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// The forms of patch that are taken.
@@ -18,10 +19,15 @@ pub(super) async fn instance(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
-    let (form, body) = form(&asked)?;
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let record = &doors.record;
+    let may = record
+        .may(&asked.caller, Interaction::Patch(path.kind))
+        .await;
+    let asked = asked.open(&doors, body, may).await?;
+    let (form, body) = form(&asked).await?;
     let preconditions = asked.preconditions()?;
-    let (record, caller) = (&doors.record, &asked.caller);
+    let caller = &asked.caller;
     let work = record.patch(caller, path.kind, path.id(), preconditions, form, &body);
     let answer = record.once(caller, work).await?;
     Ok(asked.respond(answer))
@@ -51,13 +57,13 @@ pub(super) async fn options(
 }
 
 /// The form of a patch by its media type (R4, section 3.1.0.5), and its body.
-pub(super) fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
+pub(super) async fn form(asked: &Asked) -> Result<(PatchForm, Bytes), Refused> {
     match media_type(&asked.parts.headers, header::CONTENT_TYPE) {
         Some("application/json-patch+json") => return Ok((PatchForm::Json, asked.body.clone())),
         Some("application/xml-patch+xml") => return Ok((PatchForm::Xml, asked.body.clone())),
         _ => {}
     }
-    match super::format::body(&asked.parts.headers, &asked.body) {
+    match super::format::body(&asked.parts.headers, &asked.body).await {
         Some(Ok(body)) => Ok((PatchForm::Parameters, body)),
         Some(Err(outcome)) => Err(Refused::Outcome(StatusCode::BAD_REQUEST, outcome)),
         None => Err(Refused::PatchForm),

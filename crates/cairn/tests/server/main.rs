@@ -2,6 +2,7 @@
 
 mod audit_log;
 mod binary;
+mod bodies;
 mod bulk;
 mod clients;
 #[allow(

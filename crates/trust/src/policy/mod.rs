@@ -339,13 +339,32 @@ impl Trust {
         target: Target,
         request_id: &str,
     ) -> Result<Permit, TrustError> {
-        let refusal = match self
-            .inner
-            .policies
-            .judge(agent, purpose, action, &target, request_id)
-        {
-            Ok(permit) => return Ok(permit),
-            Err(refusal) => refusal,
+        self.decide_any(agent, purpose, &[action], target, request_id)
+            .await
+    }
+    /// The same of several actions, of which one has to be allowed: the permit is for the first that is. A
+    /// "no" to all of them is audited as one to the first.
+    ///
+    /// # Errors
+    /// `Refused`, `Ledger`; `Invalid` when there is no action.
+    pub async fn decide_any(
+        &self,
+        agent: &Agent,
+        purpose: Purpose,
+        actions: &[Action],
+        target: Target,
+        request_id: &str,
+    ) -> Result<Permit, TrustError> {
+        let mut refused = None;
+        for action in actions {
+            let policies = &self.inner.policies;
+            match policies.judge(agent, purpose, *action, &target, request_id) {
+                Ok(permit) => return Ok(permit),
+                Err(refusal) => refused.get_or_insert((*action, refusal)),
+            };
+        }
+        let Some((action, refusal)) = refused else {
+            return Err(TrustError::Invalid("nothing is decided".to_owned()));
         };
         let mut record = Record::new(agent, Event::of(action));
         record.purpose = Some(purpose);
