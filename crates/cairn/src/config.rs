@@ -81,6 +81,7 @@ pub const KEYS: &[Key] = &[
     key("limits.form_body_bytes", ValueKind::Integer, "1048576"),
     key("limits.header_timeout_ms", ValueKind::Integer, "10000"),
     key("limits.body_timeout_ms", ValueKind::Integer, "60000"),
+    key("limits.send_timeout_ms", ValueKind::Integer, "60000"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
     key("fhir.validation", ValueKind::Text, "reject"),
     key("store.cache_bytes", ValueKind::Integer, "268435456"),
@@ -272,7 +273,7 @@ impl Default for Smtp {
     }
 }
 
-/// Bounds of what a client may send and how slowly.
+/// Bounds of what a client may send and how slowly, and how slowly it may take its answers.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -284,6 +285,8 @@ pub struct Limits {
     pub header_timeout_ms: u64,
     /// A request's body must be there after this long, milliseconds.
     pub body_timeout_ms: u64,
+    /// A client that takes nothing of its answer for so long is cut off, milliseconds.
+    pub send_timeout_ms: u64,
     /// How long requests under way may take to finish when the server stops, milliseconds.
     /// Below the 30 s that service managers wait before they kill.
     pub drain_ms: u64,
@@ -296,6 +299,7 @@ impl Default for Limits {
             form_body_bytes: 1 << 20,
             header_timeout_ms: 10_000,
             body_timeout_ms: 60_000,
+            send_timeout_ms: 60_000,
             drain_ms: 25_000,
         }
     }
@@ -556,10 +560,11 @@ impl Settings {
         }
         if self.limits.header_timeout_ms == 0
             || self.limits.body_timeout_ms == 0
+            || self.limits.send_timeout_ms == 0
             || self.smtp.timeout_ms == 0
         {
             return invalid(
-                "limits.header_timeout_ms, limits.body_timeout_ms and smtp.timeout_ms are at least 1",
+                "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms and smtp.timeout_ms are at least 1",
             );
         }
         if self.smtp.user.is_some() != self.smtp.password_file.is_some() {

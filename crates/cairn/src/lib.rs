@@ -16,6 +16,7 @@ mod http;
 mod indexer;
 mod key_sets;
 mod operator;
+mod pace;
 mod place;
 mod server;
 pub mod store;

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::config::Limits;
 use crate::http;
 use crate::key_sets::KeySets;
+use crate::pace::Pace;
 
 /// How often sign-in records that are over are taken away; they end by days.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
@@ -301,6 +302,7 @@ impl Server {
         let handle = Handle::new();
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let header_timeout = Duration::from_millis(options.limits.header_timeout_ms);
+        let pace = Pace(Duration::from_millis(options.limits.send_timeout_ms));
         let cannot_listen = |error: std::io::Error| ServerError::Listen {
             address,
             reason: error.to_string(),
@@ -314,7 +316,7 @@ impl Server {
             .http1()
             .header_read_timeout(header_timeout);
         let listener = match options.tls {
-            None => tokio::spawn(plain.serve(service)),
+            None => tokio::spawn(plain.acceptor(pace).serve(service)),
             Some(files) => {
                 let config = RustlsConfig::from_pem_file(&files.certificate, &files.private_key)
                     .await
@@ -323,7 +325,9 @@ impl Server {
                             (files.certificate.display(), files.private_key.display());
                         ServerError::Tls(format!("{certificate} and {key}: {error}"))
                     })?;
-                let acceptor = RustlsAcceptor::new(config).handshake_timeout(header_timeout);
+                let acceptor = RustlsAcceptor::new(config)
+                    .handshake_timeout(header_timeout)
+                    .acceptor(pace);
                 tokio::spawn(plain.acceptor(acceptor).serve(service))
             }
         };

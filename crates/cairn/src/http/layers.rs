@@ -53,6 +53,7 @@ pub(super) fn around(router: Router, doors: &Doors) -> Router {
     let watch = Watch {
         entropy: doors.ledger.entropy(),
         streams_stopped: doors.streams_stopped.clone(),
+        patience: Duration::from_millis(doors.limits.send_timeout_ms),
         meters: Arc::default(),
     };
     let header = |name: HeaderName, value: Option<&'static str>| {
@@ -80,6 +81,8 @@ pub(super) fn around(router: Router, doors: &Doors) -> Router {
 struct Watch {
     entropy: Arc<dyn Entropy>,
     streams_stopped: watch::Receiver<bool>,
+    /// How long a client may take nothing of its answer.
+    patience: Duration,
     meters: Arc<Meters>,
 }
 
@@ -135,6 +138,7 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
     let route = path.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = method_name(request.method());
     let is_fhir = request.uri().path().starts_with("/fhir");
+    let version = request.version();
 
     let span = tracing::info_span!(
         target: "cairn",
@@ -168,7 +172,8 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
             tracing::info!(target: "cairn", status, duration_ms, "request");
         }
     });
-    let mut response = end_streams(response, watch.streams_stopped);
+    let response = end_streams(response, watch.streams_stopped);
+    let mut response = crate::pace::answer(version, watch.patience, response);
     response.headers_mut().insert(REQUEST_ID, id_value);
     response
 }
@@ -282,6 +287,7 @@ mod tests {
         let watch = Watch {
             entropy: Arc::new(SystemEntropy),
             streams_stopped,
+            patience: Duration::from_secs(1),
             meters: Arc::default(),
         };
         let router = Router::new()

@@ -189,6 +189,7 @@ fn what_is_refused_and_how() {
         (&[("session.absolute_s", "0")], "at least 1"),
         (&[("limits.header_timeout_ms", "0")], "at least 1"),
         (&[("limits.body_timeout_ms", "0")], "at least 1"),
+        (&[("limits.send_timeout_ms", "0")], "at least 1"),
         (&[("smtp.timeout_ms", "0")], "at least 1"),
         (&[("otlp.sample_ratio", "2")], "from 0 to 1"),
         (&[("smtp.parallel", "0")], "at least 1"),

@@ -31,3 +31,4 @@ mod patches;
 #[path = "../../../trust/src/identity/oauth/signer.rs"]
 mod signer;
 mod smart;
+mod stalled;
