@@ -118,9 +118,8 @@ impl Record {
                 Err(error) => answers[index] = Some((false, Err(error))),
             }
         }
-        // A key of another request is told at once, and not entry by entry. A batch keeps nothing under
-        // the key itself, so what is there is of a request of another kind.
-        self.before(caller).await?;
+        // A key of another request is told at once, and not entry by entry.
+        let mut is_kept = self.before(caller).await?.is_some();
         let writes = phases[..PHASES - 1].iter().flatten();
         for step in writes.take_while(|_| caller.once.is_some()) {
             if self.before(&part_of(caller, step)).await?.is_some() {
@@ -131,8 +130,19 @@ impl Record {
         for phase in phases {
             let gets = matches!(phase.first().map(|step| &step.ask), Some(Ask::Get(_)));
             let parallel = if gets { GETS_PARALLEL } else { BATCH_PARALLEL };
-            let mut running = stream::iter(phase)
-                .map(|step| self.one(caller, step, &room))
+            let mut steps = phase.into_iter();
+            // The first that writes keeps the key of the batch, and the others wait until one has.
+            while !gets && !is_kept && caller.once.is_some() {
+                let Some(step) = steps.next() else {
+                    break;
+                };
+                let index = step.index;
+                let (kept, answer) = self.first(caller, step, &room).await?;
+                is_kept = kept;
+                answers[index] = Some((false, answer));
+            }
+            let mut running = stream::iter(steps)
+                .map(|step| self.one(part_of(caller, &step), step, &room))
                 .buffer_unordered(parallel);
             while let Some((index, is_get, answer)) = running.next().await {
                 answers[index] = Some((is_get, answer));
@@ -158,14 +168,43 @@ impl Record {
         })
     }
 
-    /// Carries an entry out. Each has a key of its own, of the request's and its place.
-    async fn one(
+    /// Carries an entry out which keeps the key of the batch if it writes. Says whether the key is kept now,
+    /// by this entry or by the same batch sent a second time.
+    ///
+    /// # Errors
+    /// 422 when another request keeps the key; no entry has written then.
+    async fn first(
         &self,
         caller: &Caller,
         step: Step,
         room: &Room,
+    ) -> Result<(bool, Result<Answer, RecordError>), RecordError> {
+        let index = step.index;
+        let once = (caller.once.as_ref()).map(|once| once.first_part(index));
+        let first = Caller {
+            once,
+            ..caller.clone()
+        };
+        let (.., answer) = self.one(first, step.clone(), room).await;
+        let is_kept = self.before(caller).await?.is_some();
+        match answer {
+            // Another entry of the same batch was quicker to keep the key; this one was not carried out.
+            Err(error) if is_kept && error.status == 409 => {
+                let (.., answer) = self.one(part_of(caller, &step), step, room).await;
+                Ok((is_kept, answer))
+            }
+            answer => Ok((is_kept, answer)),
+        }
+    }
+
+    /// Carries an entry out. Each has a key of its own, of the request's and its place.
+    async fn one(
+        &self,
+        caller: Caller,
+        step: Step,
+        room: &Room,
     ) -> (usize, bool, Result<Answer, RecordError>) {
-        let caller = &part_of(caller, &step);
+        let caller = &caller;
         let Step {
             index,
             ask,

@@ -141,16 +141,12 @@ async fn a_request_that_comes_again_gets_the_first_answer() {
         // Another request under the same key.
         let other = house.sent(Method::POST, "/fhir/r4/Patient", &patient("Other"));
         let other = with(other, key).send().await.expect("an answer");
-        // The entries of a batch have the keys, and what is no batch has none of theirs.
-        if *key == "batch" {
-            let mut other = bundle("batch");
-            other["entry"][0]["resource"] = patient("Other");
-            let other = with(house.sent(Method::POST, fhir, &other), key);
-            assert_outcome(other.send().await.expect("an answer"), 422, "duplicate").await;
-        } else {
-            assert_outcome(other, 422, "duplicate").await;
-            assert_eq!(standing(&house, "Patient").await, before, "{key}");
-        }
+        assert_outcome(other, 422, "duplicate").await;
+        assert_eq!(standing(&house, "Patient").await, before, "{key}");
+        let other = json!({"resourceType": "Bundle", "type": "batch", "entry": [entry("POST", "Patient", &patient("Other"))]});
+        let other = with(house.sent(Method::POST, fhir, &other), key);
+        assert_outcome(other.send().await.expect("an answer"), 422, "duplicate").await;
+        assert_eq!(standing(&house, "Patient").await, before, "{key}");
     }
     // Under a key of its own, or none, or of another caller, it is another request.
     let before = standing(&house, "Patient").await.1;
@@ -224,6 +220,71 @@ async fn of_many_at_once_one_is_carried_out() {
         assert_eq!(answers.len(), 1, "{kind}: {answers:?}");
         assert!(answers.first().expect("one").0 < 300);
         assert_eq!(standing(&house, "Patient").await.1, before + 1, "{kind}");
+    }
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_keeps_its_key_by_the_first_entry_that_writes() {
+    let house = house().await;
+    let send_with = |key: &str, path: &str, body: &Value| {
+        let request = house.sent(Method::POST, path, body);
+        send(request.header("idempotency-key", key))
+    };
+    let entry = |resource: Value| json!({"resource": resource, "request": {"method": "POST", "url": "Patient"}});
+    let bundle =
+        |entries: Value| json!({"resourceType": "Bundle", "type": "batch", "entry": entries});
+    let bad = json!({"resourceType": "Patient", "active": "no"});
+    let statuses = |answer: &(u16, [String; 3], String)| {
+        let body: Value = serde_json::from_str(&answer.2).expect("JSON");
+        let entries = body["entry"].as_array().expect("entries").clone();
+        let status = |entry: Value| {
+            entry["response"]["status"]
+                .as_str()
+                .map(|text| text[..3].to_owned())
+        };
+        entries.into_iter().filter_map(status).collect::<Vec<_>>()
+    };
+    // Those before it fail, those after it go on.
+    let mixed = bundle(json!([
+        entry(bad.clone()),
+        entry(bad.clone()),
+        entry(patient("A")),
+        entry(patient("B"))
+    ]));
+    let first = send_with("mixed", "/fhir/r4", &mixed).await;
+    assert_eq!(statuses(&first), ["422", "422", "201", "201"]);
+    let before = standing(&house, "Patient").await;
+    assert_eq!(send_with("mixed", "/fhir/r4", &mixed).await, first);
+    let other = send_with("mixed", "/fhir/r4/Patient", &patient("C")).await;
+    assert_eq!(other.0, 422, "{other:?}");
+    assert_eq!(standing(&house, "Patient").await, before);
+    // A batch that wrote nothing keeps no key, so that it can be mended.
+    let wrong = bundle(json!([entry(bad.clone()), entry(bad)]));
+    let answer = send_with("mended", "/fhir/r4", &wrong).await;
+    assert_eq!(statuses(&answer), ["422", "422"]);
+    let answer = send_with("mended", "/fhir/r4", &bundle(json!([entry(patient("D"))]))).await;
+    assert_eq!(statuses(&answer), ["201"]);
+    // Of a batch and another request at once one is carried out.
+    for round in 0..12 {
+        let key = format!("race-{round}");
+        let before = standing(&house, "Patient").await.1;
+        let many = bundle(json!([
+            entry(patient("Race")),
+            entry(patient("Race")),
+            entry(patient("Race"))
+        ]));
+        let one = patient("Race");
+        let (batch, create) = tokio::join!(
+            send_with(&key, "/fhir/r4", &many),
+            send_with(&key, "/fhir/r4/Patient", &one)
+        );
+        let made = standing(&house, "Patient").await.1 - before;
+        match (batch.0, create.0) {
+            (200, 422) => assert_eq!(made, 3),
+            (422, 201) => assert_eq!(made, 1),
+            other => panic!("{other:?}: {batch:?} {create:?}"),
+        }
     }
     house.end().await;
 }

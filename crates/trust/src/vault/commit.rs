@@ -71,7 +71,7 @@ impl Vault {
                 .push(self.internal_draft(permit.tenant(), internal));
         }
         if let Some(kept) = unit.kept {
-            commit.documents.extend(self.once_draft(permit, kept));
+            commit.documents.extend(self.once_drafts(permit, &kept));
         }
         patients.extend(
             unit.outbox_add

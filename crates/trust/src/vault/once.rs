@@ -30,6 +30,8 @@ struct Inner {
     fingerprint: String,
     /// Which version of the key's document has to be there; known when it was looked for.
     expected: Mutex<Option<Expected>>,
+    /// The request that this is a part of, where its key is kept together with the part's.
+    whole: Option<Once>,
 }
 
 /// What is kept of a key.
@@ -62,20 +64,34 @@ impl Once {
             digest.update(&(part.len() as u64).to_be_bytes());
             digest.update(part);
         }
-        Self::of(key.to_owned(), STANDARD.encode(digest.finish()))
+        Self::of(key.to_owned(), STANDARD.encode(digest.finish()), None)
     }
-    fn of(key: String, fingerprint: String) -> Self {
+    fn of(key: String, fingerprint: String, whole: Option<Self>) -> Self {
         Self(Arc::new(Inner {
             key,
             fingerprint,
             expected: Mutex::new(None),
+            whole,
         }))
+    }
+    fn part_of(&self, index: usize, whole: Option<Self>) -> Self {
+        let key = format!("{}\n{index}", self.0.key);
+        Self::of(key, self.0.fingerprint.clone(), whole)
     }
     /// A part of the request that commits by itself.
     #[must_use]
     pub fn part(&self, index: usize) -> Self {
-        let key = format!("{}\n{index}", self.0.key);
-        Self::of(key, self.0.fingerprint.clone())
+        self.part_of(index, None)
+    }
+    /// The same of the part that keeps the key of the whole as well, in its own commit; the whole has to be
+    /// looked for before.
+    #[must_use]
+    pub fn first_part(&self, index: usize) -> Self {
+        self.part_of(index, Some(self.clone()))
+    }
+    /// It, and what is kept with it.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        [Some(self), self.0.whole.as_ref()].into_iter().flatten()
     }
     fn expect(&self, expected: Expected) {
         let mut place = (self.0.expected.lock()).unwrap_or_else(PoisonError::into_inner);
@@ -119,38 +135,46 @@ impl Vault {
         })
     }
 
-    /// What a commit writes besides, so that its request is known again.
-    pub(super) fn once_draft(&self, permit: &Permit, answer: Value) -> Option<Draft> {
-        let once = permit.once.as_ref()?;
-        let expected = once.expected()?;
+    /// What a commit writes besides, so that its request is known again. The whole that it is a part of
+    /// has nothing of its own to be answered from.
+    pub(super) fn once_drafts(&self, permit: &Permit, answer: &Value) -> Vec<Draft> {
         let (ledger, tenant) = (self.ledger(), permit.tenant());
         let ends_ms = self.inner.auditor.wall_ms().saturating_add(ONCE_KEPT_MS);
-        let kept = OnceDocument {
-            fingerprint: once.0.fingerprint.clone(),
-            ends_ms,
-            answer,
+        let nothing = Value::Array(Vec::new());
+        let answers = std::iter::once(answer).chain(std::iter::repeat(&nothing));
+        let onces = permit.once.iter().flat_map(Once::all);
+        let draft = |(once, answer): (&Once, &Value)| {
+            let kept = OnceDocument {
+                fingerprint: once.0.fingerprint.clone(),
+                ends_ms,
+                answer: answer.clone(),
+            };
+            Some(Draft {
+                kind: kinds::ONCE,
+                id: self.once_id(tenant, permit.agent(), once),
+                owner: Owner::Tenant,
+                expected: once.expected()?,
+                body: serde_json::to_vec(&kept).ok()?,
+                deleted: false,
+                tokens: identity::end_tokens(ledger, tenant, kinds::ONCE, ends_ms),
+            })
         };
-        Some(Draft {
-            kind: kinds::ONCE,
-            id: self.once_id(tenant, permit.agent(), once),
-            owner: Owner::Tenant,
-            expected,
-            body: serde_json::to_vec(&kept).ok()?,
-            deleted: false,
-            tokens: identity::end_tokens(ledger, tenant, kinds::ONCE, ends_ms),
-        })
+        onces.zip(answers).filter_map(draft).collect()
     }
 
     /// Whether a commit that met a conflict met its own key's.
     pub(super) async fn is_repeated(&self, permit: &Permit) -> Result<bool, TrustError> {
-        let Some((once, expected)) =
-            (permit.once.as_ref()).and_then(|once| Some((once, once.expected()?)))
-        else {
-            return Ok(false);
-        };
-        let id = self.once_id(permit.tenant(), permit.agent(), once);
-        let stored = self.ledger().get(permit.tenant(), kinds::ONCE, &id).await?;
-        Ok(stored.is_some_and(|stored| stored.version >= expected.next()))
+        for once in permit.once.iter().flat_map(Once::all) {
+            let Some(expected) = once.expected() else {
+                continue;
+            };
+            let id = self.once_id(permit.tenant(), permit.agent(), once);
+            let stored = self.ledger().get(permit.tenant(), kinds::ONCE, &id).await?;
+            if stored.is_some_and(|stored| stored.version >= expected.next()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A version that the request wrote when it was carried out, for its answer; audited as a read.
