@@ -1,5 +1,5 @@
 //! `Patient/ID/$everything`: all that is in a patient's record, page by page.
-use fhir::search::{COUNT_DEFAULT, COUNT_MAX, SearchQuery};
+use fhir::search::{COUNT_DEFAULT, COUNT_MAX, Compartment, SearchQuery};
 use fhir::{IssueCode, OperationOutcome, ResourceType};
 use ledger::Number;
 use trust::{Action, PageAt, Target};
@@ -29,13 +29,28 @@ struct Asked {
 /// is asked for by its name only.
 fn compartment() -> impl Iterator<Item = ResourceType> {
     let patient = std::iter::once(ResourceType::Patient);
-    patient.chain(ResourceType::all().filter(|kind| {
-        // A schedule can be a patient's, but is nearly always a clinic's, which everybody may see.
-        kind.may_be_patients()
-            && is_kept(*kind)
-            && *kind != ResourceType::Patient
-            && kind.name() != "Schedule"
-    }))
+    patient.chain(
+        ResourceType::all().filter(|kind| {
+            kind.may_be_patients() && is_kept(*kind) && *kind != ResourceType::Patient
+        }),
+    )
+}
+
+/// The search of a type in a patient's record. A schedule can be a patient's, but is nearly always a
+/// clinic's, which everybody may see: those with the patient as an actor are in the record (R4's
+/// compartment).
+fn query(
+    kind: ResourceType,
+    id: &str,
+    parameters: &[(String, String)],
+) -> Result<SearchQuery, OperationOutcome> {
+    let mut query = SearchQuery::parse(kind, parameters, false)?;
+    if kind.name() == "Schedule" {
+        let compartment = Compartment::of(ResourceType::Patient, id);
+        let condition = compartment.and_then(|compartment| compartment.condition(kind));
+        query.conditions.extend(condition);
+    }
+    Ok(query)
 }
 
 fn asked(parameters: &[(String, String)], lenient: bool) -> Result<Asked, RecordError> {
@@ -104,8 +119,8 @@ fn asked(parameters: &[(String, String)], lenient: bool) -> Result<Asked, Record
 
 impl Record {
     /// `$everything` of a patient: the patient and all resources of their record that the caller may
-    /// search for, by type; with each page what its rows refer to outside of the record (who, where). Pages are stable: what is there at the first page and not changed since is
-    /// on one page exactly.
+    /// search for, by type; with each page what its rows refer to outside of the record (who, where). Pages
+    /// are stable: what is there at the first page and not changed since is on one page exactly.
     ///
     /// # Errors
     /// As [`Record::read`] of the patient; 400.
@@ -137,7 +152,7 @@ impl Record {
         let queries: Result<Vec<SearchQuery>, OperationOutcome> = asked
             .kinds
             .iter()
-            .map(|kind| SearchQuery::parse(*kind, &since, false))
+            .map(|kind| query(*kind, id, &since))
             .collect();
         let queries = queries.map_err(|_| {
             refuse(

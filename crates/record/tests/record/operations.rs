@@ -349,6 +349,31 @@ async fn everything_brings_what_the_record_refers_to() {
 }
 
 #[tokio::test]
+async fn everything_has_the_schedules_of_the_patient_and_no_others() {
+    let house = House::new().await;
+    let (own, other) = (house.patient("Berg").await, house.patient("Dahl").await);
+    let schedule = async |actors: &[String]| {
+        let actors = actors.iter().map(|actor| json!({"reference": actor}));
+        let actors: Vec<Value> = actors.collect();
+        let schedule = json!({"resourceType": "Schedule", "actor": actors});
+        format!("Schedule/{}", house.create(&schedule).await)
+    };
+    let mine = [
+        schedule(&[format!("Patient/{own}")]).await,
+        schedule(&["Practitioner/p".to_owned(), format!("Patient/{own}")]).await,
+    ];
+    schedule(&[format!("Patient/{other}")]).await;
+    schedule(&["Practitioner/p".to_owned()]).await;
+    for query in ["", "_type=Schedule", "_count=1"] {
+        let found = references(&everything(&house, &own, query).await);
+        let found: HashSet<String> = (found.into_iter())
+            .filter(|name| name.starts_with("Schedule/"))
+            .collect();
+        assert_eq!(found, HashSet::from(mine.clone()), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn everything_since_a_moment_and_under_writes() {
     let house = House::new().await;
     let own = house.patient("Berg").await;
