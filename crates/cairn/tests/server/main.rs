@@ -19,6 +19,7 @@ mod conformance;
 mod demo;
 mod fhir;
 mod fhirpath;
+mod filters;
 mod house;
 mod journeys;
 mod keep;

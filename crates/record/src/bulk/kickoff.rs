@@ -7,6 +7,8 @@ use fhir::{IssueCode, Reference, Resource, ResourceType};
 use serde_json::Value;
 use trust::{Action, ExportOf, Permit};
 
+use super::filter::TYPE_FILTER;
+use super::shown;
 use crate::operations::{parameters, refuse};
 use crate::{Caller, Record, RecordError, is_kept};
 
@@ -15,8 +17,17 @@ use crate::{Caller, Record, RecordError, is_kept};
 const PATIENTS_MAX: usize = 10_000;
 /// The media types of NDJSON that `_outputFormat` may name.
 const FORMATS: [&str; 3] = ["application/fhir+ndjson", "application/ndjson", "ndjson"];
-/// What is passed over when the client is lenient.
-const NOT_HERE: [&str; 3] = ["_typeFilter", "includeAssociatedData", "organizeOutputBy"];
+/// What HL7 lets a server do without, and what to do instead.
+const NOT_HERE: [(&str, &str); 2] = [
+    (
+        "includeAssociatedData",
+        "is not supported: what Provenance there is comes as a type of its own, with _type or without",
+    ),
+    (
+        "organizeOutputBy",
+        "is not supported: a file has resources of one type",
+    ),
+];
 
 /// What an export is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +43,11 @@ pub enum ExportLevel {
 /// What is asked.
 pub(super) struct Asked {
     /// Empty: all.
-    kinds: Vec<ResourceType>,
+    pub(super) kinds: Vec<ResourceType>,
     pub(super) since_ms: Option<u64>,
     pub(super) elements: Vec<String>,
+    /// `_typeFilter` as it was given.
+    pub(super) filters: Vec<String>,
     patients: Option<BTreeSet<String>>,
     pub(super) ignored: Vec<String>,
 }
@@ -74,6 +87,7 @@ pub(super) fn read(
         kinds: Vec::new(),
         since_ms: None,
         elements: Vec::new(),
+        filters: Vec::new(),
         patients: None,
         ignored: Vec::new(),
     };
@@ -119,6 +133,7 @@ pub(super) fn read(
                 }
             }
             "_elements" => asked.elements.extend(parts(value)),
+            TYPE_FILTER => asked.filters.push(value.clone()),
             "patient" if *level != ExportLevel::System => {
                 let id = Reference::relative(value)
                     .filter(|(kind, _)| *kind == ResourceType::Patient)
@@ -128,15 +143,14 @@ pub(super) fn read(
                 };
                 asked.patients.get_or_insert_default().insert(id);
             }
-            known if lenient && NOT_HERE.contains(&known) => {
-                asked.ignored.push(name.clone());
-            }
-            _ if lenient => {
-                let name = name.chars().filter(char::is_ascii_graphic).take(64);
-                asked.ignored.push(name.collect());
+            _ if lenient => asked.ignored.push(shown(name)),
+            other if NOT_HERE.iter().any(|(known, _)| other == *known) => {
+                let words = NOT_HERE.iter().find(|(known, _)| other == *known);
+                let words = words.map_or("", |(_, words)| words);
+                return Err(refuse(IssueCode::NotSupported, name, words));
             }
             _ => {
-                let words = "is no parameter of this $export, or is there twice; there are _outputFormat, _since, _type, _elements and, of patients and by POST, patient";
+                let words = "is no parameter of this $export, or is there twice; there are _outputFormat, _since, _type, _typeFilter, _elements and, of patients and by POST, patient";
                 return Err(refuse(IssueCode::NotSupported, name, words));
             }
         }
@@ -153,7 +167,7 @@ pub(super) fn read(
 }
 
 /// Whether a patient's record can hold the type.
-fn is_in_record(kind: ResourceType) -> bool {
+pub(super) fn is_in_record(kind: ResourceType) -> bool {
     kind == ResourceType::Patient || kind.may_be_patients()
 }
 

@@ -1,8 +1,9 @@
 //! Bulk export (HL7 Bulk Data Access 2.0, section 2) and import.
 //!
 //! What an export is and keeps is in `trust::Vault`; here are HL7's words for it. `kickoff.rs` reads
-//! what is asked, `import.rs` takes NDJSON in.
+//! what is asked, `filter.rs` which resources of a type, `import.rs` takes NDJSON in.
 
+mod filter;
 mod import;
 mod kickoff;
 
@@ -118,8 +119,21 @@ impl Record {
         parameters: &[(String, String)],
     ) -> Result<String, RecordError> {
         let permit = self.permit(caller, Action::Export, None, None).await?;
-        let asked = kickoff::read(level, parameters, caller.lenient)?;
+        let mut asked = kickoff::read(level, parameters, caller.lenient)?;
         let kinds = self.kinds(caller, level, &asked, &permit).await?;
+        let owns = self.vault().owns(permit.tenant());
+        let how = (caller.base.as_str(), caller.lenient, &owns);
+        let filters = filter::read(&asked.filters, level, &asked.kinds, how)?;
+        for (kind, _) in &filters.kept {
+            if !kinds.contains(kind) {
+                // Says why not, and leaves the trace of it.
+                self.permit(caller, Action::Search, Some(*kind), None)
+                    .await?;
+                let words = format!("{kind} can't be exported");
+                return Err(RecordError::new(403, IssueCode::Forbidden, words));
+            }
+        }
+        asked.ignored.extend(filters.ignored);
         let of = self.of(caller, level, &asked).await?;
         let now_ms = self.trust.wall_clock().now_ms();
         let beginning = self.bulk.beginning.lock().await;
@@ -142,6 +156,7 @@ impl Record {
             of,
             since: asked.since_ms.map(|ms| ledger::Number::at_ms(ms).0),
             elements: asked.elements,
+            filters: filters.kept.into_iter().map(|(_, text)| text).collect(),
             ignored: asked.ignored,
             expires_ms: now_ms + EXPORT_KEPT_MS,
             layout: None,
@@ -248,16 +263,22 @@ impl Record {
             ..caller.clone()
         };
         let permit = self.permit(&purpose, Action::Export, None, None).await?;
-        let kind = layout.files[file].kind.as_deref();
-        let subset = kind
-            .and_then(ResourceType::parse)
-            .and_then(|kind| elements(&found.job.elements, kind));
+        let kind = (layout.files[file].kind.as_deref()).and_then(ResourceType::parse);
+        let owns = self.vault().owns(permit.tenant());
+        let filters = match kind {
+            Some(kind) => {
+                let how = (caller.base.as_str(), &owns);
+                filter::of_kind(&found.job.filters, kind, how, layout.as_of_ms())?
+            }
+            None => Vec::new(),
+        };
+        let subset = kind.and_then(|kind| elements(&found.job.elements, kind));
         let shape = subset.map(|subset| -> trust::ExportShape {
             Arc::new(move |resource| subset.apply(resource))
         });
         let mut reading = self
             .vault()
-            .export_file(&permit, &found, file, shape)
+            .export_file(&permit, &found, file, filters, shape)
             .await
             .map_err(wrap(caller))?;
         // What goes wrong at the beginning is still an answer of its own.
@@ -307,6 +328,14 @@ impl Record {
             };
         });
     }
+}
+
+/// A name that a client sent, as it may be told again.
+fn shown(name: &str) -> String {
+    name.chars()
+        .filter(char::is_ascii_graphic)
+        .take(64)
+        .collect()
 }
 
 /// The part of each resource of a type that is asked for; `None` is the whole.

@@ -2,6 +2,7 @@
 
 mod asked;
 mod audit;
+mod exported;
 mod limits;
 mod linked;
 mod playing;

@@ -65,6 +65,8 @@ struct Inner {
     refreshing: tokio::sync::Mutex<()>,
     /// Looks at the store that bulk exports may take at once.
     exporting: Semaphore,
+    /// Where bulk exports found the resources of a type, for the next of their files.
+    exported: export::Walks,
     /// Where walks through documents without a mark go on, by the mark.
     walks: Mutex<HashMap<(TenantId, Token), Number>>,
 }
@@ -114,6 +116,7 @@ impl Vault {
                 owns: RwLock::default(),
                 refreshing: tokio::sync::Mutex::default(),
                 exporting: Semaphore::new(export::LOOKS),
+                exported: export::Walks::default(),
                 walks: Mutex::default(),
             }),
         }

@@ -1,12 +1,12 @@
 //! One file of a bulk export, as NDJSON, in chunks that are audited before they are given out. While
 //! one is on its way the next is made, so memory has two of them and the places of the file's rows, and
-//! who reads slowly is waited for. No view of the store is kept meanwhile. To find its rows each file
-//! walks all places of its type, and keeps those that lie in its shards.
+//! who reads slowly is waited for. No view of the store is kept meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Hit, LedgerError, Number, Shard, Stored};
 use serde_json::json;
@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{ExportFound, ExportOf, places, queries};
+use super::{ExportFound, ExportOf};
 use crate::audit::{Event, Record, Touched};
 use crate::vault::{Hidden, Sight, Vault, missed, named, open, open_live, redact};
 use crate::{Permit, TrustError, tokens};
@@ -23,6 +23,8 @@ use crate::{Permit, TrustError, tokens};
 const CHUNK_BYTES: usize = 2 << 20;
 /// And at so many resources.
 const CHUNK_ROWS: usize = 4096;
+/// And when so many were looked at, however few of them are in: what a filter leaves out.
+const CHUNK_LOOKED_AT: usize = 16_384;
 /// And before so many patients: an audit record names all of them, and has at most 16,384 tokens.
 const CHUNK_PATIENTS: usize = 10_000;
 
@@ -41,6 +43,8 @@ struct Inside {
     kind: Option<ResourceType>,
     since: Number,
     as_of: Number,
+    /// What one of these matches is in; without any, all is.
+    filters: Vec<SearchQuery>,
     shape: Option<ExportShape>,
     places: Vec<Hit>,
 }
@@ -67,26 +71,31 @@ pub struct ExportReading {
 }
 
 impl Vault {
-    /// Begins to read a file of a job. `shape` is what is done to each resource.
+    /// Begins to read a file of a job: of the resources that one of the `filters` matches, or of all, if there
+    /// are none. `shape` is what is done to each.
     ///
     /// # Errors
-    /// `Refused` when the permit is for another action or does not let resources of the type be seen;
-    /// `Invalid` when there is no such file; `Ledger`.
+    /// `Refused` when the permit is for another action or does not let resources of the type be seen, and be
+    /// searched where there are filters; `Invalid` when there is no such file, or a filter asks for other
+    /// resources than it is given; `Ledger`.
     pub async fn export_file(
         &self,
         permit: &Permit,
         found: &ExportFound,
         file: usize,
+        filters: Vec<SearchQuery>,
         shape: Option<ExportShape>,
     ) -> Result<ExportReading, TrustError> {
         self.require_export(permit).await?;
+        check(&filters)?;
         let job = &found.job;
         let layout = job.layout.as_ref();
         let layout = layout.filter(|layout| file < layout.files.len());
         let Some(layout) = layout else {
             return Err(TrustError::Invalid("there is no such file".to_owned()));
         };
-        let file = &layout.files[file];
+        let number = file;
+        let file = &layout.files[number];
         let kind = match &file.kind {
             Some(name) => Some(ResourceType::parse(name).ok_or_else(|| {
                 TrustError::Damaged("a bulk export has a file of no type".to_owned())
@@ -99,34 +108,28 @@ impl Vault {
             self.require(permit, crate::Action::Read, kind).await?;
             self.require_scope(permit, crate::Action::Search, kind)
                 .await?;
+            if !filters.is_empty() {
+                self.require(permit, crate::Action::Search, kind).await?;
+            }
         }
-        let (ledger, tenant) = (self.ledger(), permit.tenant());
+        let tenant = permit.tenant();
         let as_of = Number(layout.as_of);
-        let mut all = Vec::new();
-        match kind {
+        let all = match kind {
             Some(kind) => {
-                let _look = self.look().await?;
-                let view = ledger.view()?;
-                let range = file.first..=file.last;
-                for query in queries(ledger, tenant, kind, &job.of) {
-                    places(&view, tenant, &query, job.since, |hit| {
-                        if range.contains(&hit.shard.0) {
-                            all.push(hit);
-                        }
-                    })
-                    .await?;
-                }
+                self.places_of_file(tenant, job, layout, number, kind)
+                    .await?
             }
             None => {
+                let mut all = Vec::new();
                 for shard in file.first..=file.last {
                     self.deletions(tenant, job, as_of, Shard(shard), |hit| all.push(hit))
                         .await?;
                 }
+                all.sort_unstable_by_key(|hit| (hit.shard, hit.number));
+                all.dedup();
+                all
             }
-        }
-        // What belongs together was often written together: fewer keys and audit entities.
-        all.sort_unstable_by_key(|hit| (hit.shard, hit.number));
-        all.dedup();
+        };
         let inside = Arc::new(Inside {
             vault: self.clone(),
             permit: permit.clone(),
@@ -135,6 +138,7 @@ impl Vault {
             kind,
             since: Number(job.since.unwrap_or(0)),
             as_of,
+            filters,
             shape,
             places: all,
         });
@@ -186,6 +190,18 @@ impl ExportReading {
     }
 }
 
+/// Refuses what can't be told from a resource alone: nobody has looked it up.
+fn check(filters: &[SearchQuery]) -> Result<(), TrustError> {
+    let looks_elsewhere = |query: &SearchQuery| {
+        !query.links.is_empty() || query.needs_codes() || query.depends_on_now()
+    };
+    if filters.iter().any(looks_elsewhere) {
+        let words = "a filter of an export asks for more than a resource says";
+        return Err(TrustError::Invalid(words.to_owned()));
+    }
+    Ok(())
+}
+
 async fn made(ahead: JoinHandle<Result<Chunk, TrustError>>) -> Result<Chunk, TrustError> {
     match ahead.await {
         Ok(chunk) => chunk,
@@ -219,6 +235,7 @@ impl Inside {
         while chunk.next < self.places.len()
             && chunk.text.len() < CHUNK_BYTES
             && chunk.touched.len() < CHUNK_ROWS
+            && chunk.next - from < CHUNK_LOOKED_AT
         {
             let rest = &self.places[chunk.next..];
             let opened = match self.kind {
@@ -280,13 +297,14 @@ impl Inside {
         }
         // Where the content decides whether it may be seen, a part of it is not enough.
         let short = self.shape.is_none()
+            && self.filters.is_empty()
             && kind != ResourceType::AuditEvent
             && !self.permit.looks_into(kind);
         let part = (short
             .then(|| fhir::stored::whose(kind, &stored.body))
             .flatten())
         .filter(|part| part.id() == Some(&stored.id));
-        let (resource, is_part) = match part {
+        let (mut resource, is_part) = match part {
             Some(part) => (part, true),
             None => (open(stored)?.resource, false),
         };
@@ -294,6 +312,14 @@ impl Inside {
             return Ok(true);
         }
         let patients = named(&resource);
+        // What isn't shown must not be found by either, or it could be found out by asking.
+        redact(&self.permit, &mut resource);
+        let matches = |query: &SearchQuery| {
+            tokens::last_updated_matches(query, stored.at.number) && query.matches(&resource)
+        };
+        if !self.filters.is_empty() && !self.filters.iter().any(matches) {
+            return Ok(true);
+        }
         if !chunk.has_room(&patients) {
             return Ok(false);
         }
@@ -307,11 +333,13 @@ impl Inside {
         let is_written =
             is_part && fhir::stored::write_with_meta(name, &stored.body, stored.version, ms, text);
         if !is_written {
-            let mut whole = match is_part {
-                true => open(stored)?.resource,
-                false => resource,
+            let mut whole = if is_part {
+                let mut whole = open(stored)?.resource;
+                redact(&self.permit, &mut whole);
+                whole
+            } else {
+                resource
             };
-            redact(&self.permit, &mut whole);
             if let Some(shape) = &self.shape {
                 shape(&mut whole);
             }

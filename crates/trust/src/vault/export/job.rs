@@ -202,6 +202,10 @@ fn query(job: &ExportJob) -> String {
         text.push_str("&_elements=");
         text.push_str(&job.elements.join(","));
     }
+    for filter in &job.filters {
+        text.push_str("&_typeFilter=");
+        text.push_str(filter);
+    }
     text
 }
 

@@ -13,9 +13,9 @@ use crate::vault::{Vault, kinds};
 use crate::{Agent, TrustError, tokens};
 
 /// Resources of one file, about: a hundred megabytes or two, so that asking for a file once more
-/// after a break costs little. Each file walks all places of its type, so many more files would make
-/// that the larger part of the work. A single shard is never cut.
-const FILE_RESOURCES: u64 = 100_000;
+/// after a break costs little. Each walk over the places of a type is for eight files, so many more files
+/// would make that the larger part of the work. A single shard is never cut.
+const FILE_RESOURCES: u64 = if cfg!(test) { 4 } else { 100_000 };
 /// What a patient who was named counts for, whatever they have: a thousand of them are in a file.
 const PATIENT_RESOURCES: u64 = 100;
 /// For how long it is waited until everything that was there when the job came can be seen.
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_shard_is_in_exactly_one_file() {
-        for (busy, expected) in [(0, 1), (1, 1), (10_000, 26), (300_000, 256)] {
+        for (busy, expected) in [(0, 1), (1, 64), (2, 128), (3, 256), (12, 256)] {
             let mut files = Vec::new();
             cut(Some(ResourceType::Patient), &[busy; 256], &mut files);
             assert_eq!(files.len(), expected, "{busy}");

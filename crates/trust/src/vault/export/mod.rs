@@ -4,11 +4,13 @@
 //! shards. It keeps nothing of the data. A file is made while it is downloaded, from the ledger, so no
 //! copy outlives a patient's key, and permit and consents are those of the download. A document never
 //! leaves its shard, so whatever is written meanwhile, it is in exactly one file. `job.rs` keeps jobs,
-//! `layout.rs` cuts, `file.rs` reads; the choice is in `docs/decisions/0038-bulk-export.md`.
+//! `layout.rs` cuts, `walk.rs` finds the places of files, `file.rs` reads; the choice is in
+//! `docs/decisions/0038-bulk-export.md`.
 
 mod file;
 mod job;
 mod layout;
+mod walk;
 
 use std::collections::BTreeSet;
 
@@ -21,6 +23,7 @@ use super::Vault;
 use crate::{Purpose, TrustError, tokens};
 
 pub use file::{ExportReading, ExportShape};
+pub(super) use walk::Walks;
 
 /// Looks at the store that the exports of one server take at once, each of them a walk over places or the
 /// making of a chunk: a database has 16 connections for views, and the other 12 are everybody else's.
@@ -71,6 +74,10 @@ pub struct ExportJob {
     pub since: Option<u64>,
     /// `_elements` as it was given.
     pub elements: Vec<String>,
+    /// `_typeFilter`: queries of types, `Type?name=value`. Of a type that has some, what matches one of them
+    /// is in.
+    #[serde(default)]
+    pub filters: Vec<String>,
     /// Names of parameters that were passed over.
     pub ignored: Vec<String>,
     /// When it is over, by the wall clock; milliseconds since the epoch.
