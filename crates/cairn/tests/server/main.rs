@@ -23,6 +23,7 @@ mod filters;
 mod house;
 mod journeys;
 mod keep;
+mod lagging;
 mod moto;
 mod once;
 mod operate;
