@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use crate::conditional::Aim;
+use crate::criteria::Reading;
 use crate::error::in_entry;
 use crate::render::BundleWriter;
 use crate::step::{Ask, Look, PHASES, Step, entries};
@@ -59,6 +60,7 @@ impl Record {
         }
         let text = body.to_vec();
         let base = caller.base.clone();
+        let owns = self.vault().owns(caller.agent.tenant);
         let (kind, steps) = heavy(text.len(), move || {
             let (kind, entries) = Resource::parse(&text)
                 .and_then(entries)
@@ -81,7 +83,11 @@ impl Record {
                     OperationOutcome::at(IssueCode::TooLong, words, "Bundle.entry"),
                 ));
             }
-            let parse = |(index, entry): (usize, Value)| Step::parse(&base, index, entry);
+            let reading = Reading {
+                base: &base,
+                owns: &owns,
+            };
+            let parse = |(index, entry): (usize, Value)| Step::parse(reading, index, entry);
             Ok((
                 kind,
                 entries

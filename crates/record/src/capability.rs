@@ -3,8 +3,8 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use fhir::search::{
-    COMMON, Compartment, EXPRESSIONS, Parameter, ParameterKind, can_refer, modifiers, parameters,
-    references,
+    COMMON, Compartment, EXPRESSIONS, Named, Owns, Parameter, ParameterKind, can_refer, modifiers,
+    parameters, references,
 };
 use fhir::{ResourceType, date};
 use ledger::TenantId;
@@ -36,18 +36,20 @@ fn modifiers_in_words() -> String {
 
 /// What `_include` can say of a type.
 fn includes(kind: ResourceType) -> Vec<String> {
-    let named = references(kind).map(|name| format!("{kind}:{name}"));
+    let none = Owns::default();
+    let named = references(kind, &none).map(|named| format!("{kind}:{}", named.name()));
     ["*".to_owned()].into_iter().chain(named).collect()
 }
 
 /// What `_revinclude` can say of a type.
 fn includes_of_others(kind: ResourceType) -> Vec<String> {
+    let none = Owns::default();
     let of_source = |source: ResourceType| {
-        let names = references(source).filter(move |name| can_refer(source, name, kind));
-        names.map(move |name| format!("{source}:{name}"))
+        let names = references(source, &none).filter(move |named| can_refer(source, named, kind));
+        names.map(move |named| format!("{source}:{}", named.name()))
     };
     let named = ResourceType::all().filter(|source| is_kept(*source));
-    let named = named.flat_map(of_source);
+    let named = named.flat_map(|source| of_source(source).collect::<Vec<_>>());
     ["*".to_owned()].into_iter().chain(named).collect()
 }
 
@@ -113,18 +115,36 @@ impl Record {
         }
         let mut all = RESOURCES.clone();
         for own in owns.iter() {
-            let list = all.as_array_mut().into_iter().flatten();
-            let of_base = list
-                .filter(|one| one["type"] == own.base().name())
-                .find_map(|one| one["searchParam"].as_array_mut());
-            let (Some(list), Some(id)) = (of_base, self.vault().defined_by(tenant, own)) else {
+            let Some(id) = self.vault().defined_by(tenant, own) else {
                 continue;
             };
-            list.push(json!({
-                "name": own.code(),
-                "type": own.kind().code(),
-                "definition": format!("{base}/SearchParameter/{id}"),
-            }));
+            let named = Named::Own(own.clone());
+            let way = json!(format!("{}:{}", own.base(), own.code()));
+            for one in all.as_array_mut().into_iter().flatten() {
+                let kind = one["type"].as_str().and_then(ResourceType::parse);
+                let refers = kind.is_some_and(|kind| can_refer(own.base(), &named, kind));
+                let is_base = kind == Some(own.base());
+                let mut add = |member: &str, value: Value| {
+                    one[member]
+                        .as_array_mut()
+                        .into_iter()
+                        .for_each(|list| list.push(value.clone()));
+                };
+                if is_base {
+                    let definition = format!("{base}/SearchParameter/{id}");
+                    let (name, kind) = (own.code(), own.kind().code());
+                    add(
+                        "searchParam",
+                        json!({"name": name, "type": kind, "definition": definition}),
+                    );
+                    if own.kind() == ParameterKind::Reference {
+                        add("searchInclude", way.clone());
+                    }
+                }
+                if refers {
+                    add("searchRevInclude", way.clone());
+                }
+            }
         }
         Cow::Owned(all)
     }

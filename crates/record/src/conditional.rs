@@ -11,7 +11,7 @@ use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::Expected;
 use trust::{Action, Change, Permit, Sought, Unit, Vault, Versioned};
 
-use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
+use crate::criteria::{Criteria, Found, Reading, Slot, exhausted, hidden, several, unlike};
 use crate::error::{conflict, information, is_conflict};
 use crate::interact::not_found;
 use crate::once::kept_of;
@@ -133,17 +133,20 @@ pub(crate) fn deleted_all_answer(caller: &Caller, written: &[ledger::Written]) -
     }
 }
 
-pub(crate) fn of_pairs(
-    caller: &Caller,
-    kind: ResourceType,
-    criteria: &[(String, String)],
-) -> Result<Box<Criteria>, RecordError> {
-    Criteria::of_pairs(&caller.base, kind, criteria)
-        .map(Box::new)
-        .map_err(|outcome| RecordError::with(400, outcome))
-}
-
 impl Record {
+    pub(crate) fn criteria(
+        &self,
+        caller: &Caller,
+        kind: ResourceType,
+        criteria: &[(String, String)],
+    ) -> Result<Box<Criteria>, RecordError> {
+        let owns = &self.vault().owns(caller.agent.tenant);
+        let base = &caller.base;
+        Criteria::of_pairs(Reading { base, owns }, kind, criteria)
+            .map(Box::new)
+            .map_err(|outcome| RecordError::with(400, outcome))
+    }
+
     /// Conditional `update`: of the one resource that matches, or a create if none does.
     ///
     /// # Errors
@@ -157,7 +160,7 @@ impl Record {
         body: &[u8],
     ) -> Result<Answer, RecordError> {
         check_writable(kind)?;
-        let criteria = of_pairs(caller, kind, criteria)?;
+        let criteria = self.criteria(caller, kind, criteria)?;
         let if_match = IfMatch::of(preconditions)?;
         let resource = parse_body(kind, body).await?;
         self.update_by_criteria(caller, &criteria, &if_match, resource)
@@ -263,7 +266,7 @@ impl Record {
         preconditions: Preconditions<'_>,
     ) -> Result<Answer, RecordError> {
         check_writable(kind)?;
-        let criteria = of_pairs(caller, kind, criteria)?;
+        let criteria = self.criteria(caller, kind, criteria)?;
         let if_match = IfMatch::of(preconditions)?;
         self.delete_by_criteria(caller, &criteria, &if_match).await
     }

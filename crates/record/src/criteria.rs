@@ -8,12 +8,13 @@
 //! may have been another patient's, in whose record its versions stay.)
 //!
 //! **What is made under criteria has to match them,** or a client that tries again would not find what
-//! it has made, and make another.
+//! it has made, and make another. Criteria of a search parameter of one's own mean what its definition in
+//! force says: who tries again after that was changed asks for something else.
 //!
 //! **What criteria find is told to who asks**, even by a write that fails, so a look-up for a request is
 //! audited before the answer, and says nothing of what a patient's consent hides. An import looks
 //! things up for itself.
-use fhir::search::SearchQuery;
+use fhir::search::{Owns, SearchQuery};
 use fhir::{IssueCode, OperationOutcome, ResourceType};
 use ledger::{Owner, TenantId};
 use trust::{Permit, Sought, SoughtRow, TrustError, Vault, Versioned};
@@ -28,6 +29,15 @@ const SLOTS_MAX: u32 = 64;
 /// Why nothing is made under criteria that would not find it.
 pub(crate) const UNLIKE: &str =
     "the resource does not match the criteria under which it is to be created";
+
+/// What criteria are read with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// The address of the server.
+    pub(crate) base: &'a str,
+    /// The search parameters of one's own.
+    pub(crate) owns: &'a Owns,
+}
 
 /// Criteria of one resource type.
 #[derive(Debug, Clone)]
@@ -71,9 +81,9 @@ pub(crate) enum Slot {
 }
 
 impl Criteria {
-    /// Parses `name=value&…`, also behind `?` or `Type?`, for a server at `base`.
+    /// Parses `name=value&…`, also behind `?` or `Type?`.
     pub(crate) fn parse(
-        base: &str,
+        reading: Reading<'_>,
         kind: ResourceType,
         text: &str,
     ) -> Result<Self, OperationOutcome> {
@@ -84,16 +94,16 @@ impl Criteria {
         let text = text.strip_prefix('?').unwrap_or(text);
         let malformed =
             || OperationOutcome::error(IssueCode::Invalid, "the criteria are no query string");
-        Self::of_pairs(base, kind, &url::pairs(text).ok_or_else(malformed)?)
+        Self::of_pairs(reading, kind, &url::pairs(text).ok_or_else(malformed)?)
     }
     /// Criteria whose names and values are known already.
     pub(crate) fn of_pairs(
-        base: &str,
+        reading: Reading<'_>,
         kind: ResourceType,
         pairs: &[(String, String)],
     ) -> Result<Self, OperationOutcome> {
-        let mut query = SearchQuery::parse(kind, pairs, false)?;
-        if !query.links.is_empty() {
+        let mut query = SearchQuery::parse_with(kind, pairs, false, reading.owns)?;
+        if query.has_links() {
             return Err(OperationOutcome::error(
                 IssueCode::NotSupported,
                 "criteria are about the resource itself; chains and _has can't be used in them",
@@ -111,7 +121,7 @@ impl Criteria {
                 "criteria mean the same whenever they are used; what is about a date (ap) can't be used in them",
             ));
         }
-        if query.clauses.is_empty() {
+        if query.clauses.is_empty() && query.conditions.is_empty() {
             return Err(OperationOutcome::error(
                 IssueCode::Invalid,
                 "criteria need at least one search parameter",
@@ -123,7 +133,7 @@ impl Criteria {
                 "criteria say which resource is meant; they can't include others",
             ));
         }
-        own_references(base, &mut query);
+        own_references(reading.base, &mut query);
         query.count = 2;
         query.total = false;
         let mut used: Vec<(&str, &str)> = query

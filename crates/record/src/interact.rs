@@ -5,7 +5,7 @@ use fhir::{IssueCode, Resource, ResourceType};
 use ledger::Expected;
 use trust::{Action, Change, Permit, Unit, Vault, Versioned};
 
-use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
+use crate::criteria::{Criteria, Found, Reading, Slot, exhausted, hidden, several, unlike};
 use crate::error::{conflict, is_conflict};
 use crate::once::kept_of;
 use crate::write::{
@@ -128,7 +128,9 @@ impl Record {
         body: &[u8],
     ) -> Result<Answer, RecordError> {
         check_writable(kind)?;
-        let criteria = Criteria::parse(&caller.base, kind, if_none_exist)
+        let owns = &self.vault().owns(caller.agent.tenant);
+        let base = &caller.base;
+        let criteria = Criteria::parse(Reading { base, owns }, kind, if_none_exist)
             .map_err(|outcome| RecordError::with(400, outcome))?;
         let resource = parse_body(kind, body).await?;
         self.create_parsed(caller, kind, resource, Some(criteria))

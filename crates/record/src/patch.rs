@@ -13,7 +13,7 @@ use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use ledger::Expected;
 use trust::{Action, Permit, Vault, Versioned};
 
-use crate::conditional::{Aim, of_pairs};
+use crate::conditional::Aim;
 use crate::error::conflict;
 use crate::interact::{gone, not_found};
 use crate::write::{
@@ -186,7 +186,7 @@ impl Record {
         body: &[u8],
     ) -> Result<Answer, RecordError> {
         check_writable(kind)?;
-        let aim = Aim::Criteria(of_pairs(caller, kind, criteria)?);
+        let aim = Aim::Criteria(self.criteria(caller, kind, criteria)?);
         let if_match = IfMatch::of(preconditions)?;
         let patch = parse(form, body).await?;
         self.patch_parsed(caller, kind, &aim, &if_match, &patch)

@@ -63,11 +63,13 @@ impl<'a> Searched<'a> {
                 let query = SearchQuery::parse_with(kind, parameters, lenient, owns)?;
                 Ok(vec![query])
             }
-            (scope, Some(kind)) => SearchQuery::parse_scope(scope, &[kind], parameters, lenient),
+            (scope, Some(kind)) => {
+                SearchQuery::parse_scope_with(scope, &[kind], parameters, lenient, owns)
+            }
             (scope, None) => {
                 let kinds: Vec<ResourceType> =
                     ResourceType::all().filter(|kind| is_kept(*kind)).collect();
-                SearchQuery::parse_scope(scope, &kinds, parameters, lenient)
+                SearchQuery::parse_scope_with(scope, &kinds, parameters, lenient, owns)
             }
         }
     }

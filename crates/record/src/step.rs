@@ -6,7 +6,7 @@ use fhir::{IssueCode, OperationOutcome, Resource, ResourceType};
 use serde_json::{Map, Value};
 
 use crate::conditional::Aim;
-use crate::criteria::Criteria;
+use crate::criteria::{Criteria, Reading};
 use crate::error::{in_entry, not_supported};
 use crate::write::{IfMatch, Known, check_id, check_same_id, check_type, check_writable};
 use crate::{RecordError, url};
@@ -103,8 +103,12 @@ fn bad(code: IssueCode, words: impl Into<String>) -> RecordError {
 }
 
 impl Step {
-    /// Understands entry `index` of a bundle to be processed at `base`.
-    pub(crate) fn parse(base: &str, index: usize, entry: Value) -> Result<Self, RecordError> {
+    /// Understands entry `index` of a bundle to be processed.
+    pub(crate) fn parse(
+        reading: Reading<'_>,
+        index: usize,
+        entry: Value,
+    ) -> Result<Self, RecordError> {
         let place = |part: &'static str| {
             move |error: RecordError| RecordError {
                 outcome: in_entry(error.outcome, index, part),
@@ -139,7 +143,7 @@ impl Step {
                 "is missing; each entry of a batch or transaction has one",
             )));
         };
-        let mut ask = ask(base, &request).map_err(place("request"))?;
+        let mut ask = ask(reading, &request).map_err(place("request"))?;
         let mut resource = resource;
         if let (Ask::Patch { patch, .. }, Some(given)) = (&mut ask, &resource) {
             let understood = crate::patch::of_entry(given).map_err(place("resource"))?;
@@ -173,7 +177,7 @@ impl Step {
     }
 }
 
-fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
+fn ask(reading: Reading<'_>, request: &Map<String, Value>) -> Result<Ask, RecordError> {
     let text = |name: &str| match request.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
@@ -193,7 +197,7 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
         ));
     }
     let address = address
-        .strip_prefix(base)
+        .strip_prefix(reading.base)
         .and_then(|rest| rest.strip_prefix('/'))
         .unwrap_or(address);
     let (path, query) = address
@@ -239,7 +243,7 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
         }
         ([_], Some(query)) => {
             check_writable(kind)?;
-            Criteria::parse(base, kind, query)
+            Criteria::parse(reading, kind, query)
                 .map(|criteria| Some(Aim::Criteria(Box::new(criteria))))
                 .map_err(|outcome| RecordError::with(400, outcome))
         }
@@ -274,7 +278,7 @@ fn ask(base: &str, request: &Map<String, Value>) -> Result<Ask, RecordError> {
         ("POST", [_], None) => {
             check_writable(kind)?;
             let criteria = if_none_exist
-                .map(|text| Criteria::parse(base, kind, text))
+                .map(|text| Criteria::parse(reading, kind, text))
                 .transpose();
             let criteria = criteria.map_err(|outcome| RecordError::with(400, outcome))?;
             Ok(Ask::Create {

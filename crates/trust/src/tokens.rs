@@ -86,6 +86,9 @@ struct Maker<'a> {
     ledger: &'a Ledger,
     tenant: TenantId,
     kind: Kind,
+    /// Of queries: whether documents that may not be in the index by parameters of one's own are among the
+    /// candidates.
+    unmarked: bool,
 }
 
 impl Maker<'_> {
@@ -166,6 +169,7 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
         ledger,
         tenant,
         kind: kind(resource.kind()),
+        unmarked: false,
     };
     let owner = match resource.kind() {
         ResourceType::AuditEvent => None,
@@ -269,6 +273,13 @@ pub(crate) struct Plan {
     pub(crate) recent: Option<(Number, Query)>,
 }
 
+impl Plan {
+    /// What is asked of the newest rows; of all others it finds as much, or more.
+    pub(crate) fn recently(&self) -> &Query {
+        self.recent.as_ref().map_or(&self.query, |(_, query)| query)
+    }
+}
+
 /// Documents of a kind that belong to a patient and, if `parameter` is given, have it.
 pub(crate) fn of_patient(
     ledger: &Ledger,
@@ -281,6 +292,7 @@ pub(crate) fn of_patient(
         ledger,
         tenant,
         kind: self::kind(kind),
+        unmarked: false,
     };
     let owner = Query::Token(make.one(OWNER, "", patient));
     match parameter {
@@ -349,6 +361,7 @@ fn plan_of(
         ledger,
         tenant,
         kind: kind(query.kind),
+        unmarked,
     };
     let mut plan = Plan {
         query: Query::Token(ledger.kind_token(tenant, make.kind)),
@@ -406,25 +419,6 @@ fn plan_of(
         told(&asked, Way::Lists(tokens));
         with.push(part);
     }
-    for asked in &query.own {
-        let Some(part) = own::query(&make, asked, unmarked) else {
-            told(&asked.clause, Way::Check);
-            continue;
-        };
-        let tokens = count(&part);
-        if tokens > left || tokens > CLAUSE_TOKENS_MAX {
-            told(&asked.clause, Way::TooManyLists(tokens));
-            continue;
-        }
-        left -= tokens;
-        if asked.clause.modifier == Some(Modifier::Not) {
-            told(&asked.clause, Way::ListsTakenAway(tokens));
-            without.push(part);
-        } else {
-            told(&asked.clause, Way::Lists(tokens));
-            with.push(part);
-        }
-    }
     if with.len() == 1
         && let Some(one) = with.pop()
     {
@@ -469,22 +463,32 @@ pub(crate) fn plan_all<'q>(
         since: Some(Number(u64::MAX)),
         recent: None,
     };
-    let mut parts = Vec::with_capacity(queries.len());
+    let mut plans = Vec::with_capacity(queries.len());
     for (query, only_patient) in queries {
         let plan = plan_within(ledger, tenant, query, only_patient, share);
         whole.before = whole.before.zip(plan.before).map(|(a, b)| a.max(b));
         whole.since = whole.since.zip(plan.since).map(|(a, b)| a.min(b));
-        // What is asked of the recent rows holds of the others too.
-        parts.push(plan.recent.map_or(plan.query, |(_, recent)| recent));
+        plans.push(plan);
     }
-    if parts.is_empty() {
+    if plans.is_empty() {
         (whole.before, whole.since) = (None, None);
     }
-    whole.query = match (parts.len(), parts.pop()) {
+    // Where one type's rows begin to be recent, those of the others are asked for as recent ones as well:
+    // what that finds holds what the lists alone would find.
+    let throughs = plans.iter().filter_map(|plan| plan.recent.as_ref());
+    if let Some(through) = throughs.map(|(through, _)| *through).min() {
+        let recent = plans.iter().map(Plan::recently).cloned().collect();
+        whole.recent = Some((through, either(recent)));
+    }
+    whole.query = either(plans.into_iter().map(|plan| plan.query).collect());
+    whole
+}
+
+fn either(mut parts: Vec<Query>) -> Query {
+    match (parts.len(), parts.pop()) {
         (1, Some(one)) => one,
         (_, last) => Query::Or(parts.into_iter().chain(last).collect()),
-    };
-    whole
+    }
 }
 
 /// What holds for all that a condition holds for; `None` when tokens can't say.
@@ -510,7 +514,7 @@ fn condition_query(make: &Maker<'_>, kind: ResourceType, condition: &Condition) 
             let known = parts.iter().map(|part| condition_query(make, kind, part));
             any(known.collect::<Option<Vec<Query>>>()?)
         }
-        Condition::Not(_) => None,
+        Condition::Not(_) | Condition::Link(_) => None,
     }
 }
 
@@ -519,7 +523,8 @@ fn clause_query_since(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> 
     let part = clause_query(make, kind, clause)?;
     let since = make.ledger.indexed_since();
     let is_new = matches!(clause.kind, ParameterKind::Number | ParameterKind::Quantity);
-    if !is_new || since == Number(0) {
+    // What documents have by parameters of one's own, their marks say.
+    if !is_new || clause.own.is_some() || since == Number(0) {
         return Some(part);
     }
     // What no token says of older documents, the check on the opened body says.
@@ -546,6 +551,9 @@ fn failures(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Que
 
 /// What holds for every match of a clause (with `:not`: for no match); `None` when tokens can't say.
 fn clause_query(make: &Maker<'_>, kind: ResourceType, clause: &Clause) -> Option<Query> {
+    if let Some(own) = &clause.own {
+        return own::query(make, own, clause);
+    }
     match clause.modifier {
         None
         | Some(
@@ -669,7 +677,9 @@ fn referring(
     kind: ResourceType,
     id: &str,
 ) -> impl Iterator<Item = Query> {
-    let owner = (kind == ResourceType::Patient).then(|| make.one(OWNER, "", id));
+    // Tokens of one's own parameters are there for owners, too.
+    let owner = kind == ResourceType::Patient && !own::is_name(name);
+    let owner = owner.then(|| make.one(OWNER, "", id));
     let named =
         (!by_owner(make.kind, name, kind)).then(|| make.one(name, "/", &format!("{kind}/{id}")));
     owner.into_iter().chain(named).map(Query::Token)

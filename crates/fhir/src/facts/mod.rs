@@ -267,7 +267,7 @@ fn list_members(structure: &mut Structure) {
 }
 
 /// The types that a reference parameter can point to.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Targets {
     Any,
     Some(Vec<ResourceType>),

@@ -24,7 +24,6 @@ impl SearchQuery {
     pub(super) fn any_clause(&self, test: &dyn Fn(&Clause) -> bool) -> bool {
         let mut links = self.links.iter().flat_map(|link| &link.queries);
         self.clauses.iter().any(|clause| clause.any(test))
-            || self.own.iter().any(|asked| asked.clause.any(test))
             || self.conditions.iter().any(|one| one.any_clause(test))
             || links.any(|query| query.any_clause(test))
     }
@@ -57,11 +56,8 @@ impl SearchQuery {
         for clause in &mut self.clauses {
             clause.each(change);
         }
-        for asked in &mut self.own {
-            asked.clause.each(change);
-        }
         for condition in &mut self.conditions {
-            condition.each_clause(&mut |clause| clause.each(change));
+            condition.each_clause(change);
         }
         let links = self.links.iter_mut();
         for query in links.flat_map(|link| &mut link.queries) {
@@ -71,7 +67,7 @@ impl SearchQuery {
 }
 
 impl Clause {
-    fn any(&self, test: &dyn Fn(&Self) -> bool) -> bool {
+    pub(super) fn any(&self, test: &dyn Fn(&Self) -> bool) -> bool {
         test(self)
             || self.operands.iter().any(|operand| match operand {
                 Operand::Composite(parts) => parts.iter().any(|part| part.any(test)),
@@ -80,7 +76,7 @@ impl Clause {
     }
 
     /// Calls `change` with it and the clauses in it.
-    fn each(&mut self, change: &mut dyn FnMut(&mut Self)) {
+    pub(super) fn each(&mut self, change: &mut dyn FnMut(&mut Self)) {
         change(self);
         for operand in &mut self.operands {
             if let Operand::Composite(parts) = operand {

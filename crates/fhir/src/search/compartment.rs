@@ -57,6 +57,7 @@ impl Compartment {
             };
             Condition::Clause(Clause {
                 parameter: if name == ITSELF { "_id" } else { name }.to_owned(),
+                own: None,
                 kind,
                 modifier: None,
                 operands: vec![operand],

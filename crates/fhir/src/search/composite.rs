@@ -6,9 +6,10 @@
 use serde_json::Value;
 
 use super::extract::found;
+use super::parameter::standard;
 use super::plan::{Compiled, Leaf, Plan, Walk, of_expression, within};
-use super::query::{bad, clause, find, split};
-use super::{Clause, Modifier, Operand, ParameterKind, matching};
+use super::query::{bad, clause, split};
+use super::{Clause, Modifier, Named, Operand, ParameterKind, matching};
 use crate::facts::{self, ParameterDetail, TypeSearch};
 use crate::path::{Expression, PathError};
 use crate::{IssueCode, OperationOutcome, Resource, ResourceType};
@@ -166,14 +167,15 @@ pub(super) fn operand(
     }
     let each = components.iter().zip(&values);
     let clauses = each.map(|((component, _), value)| {
-        let Some((component, component_kind)) = find(kind, component) else {
+        let Some((component, component_kind)) = standard(kind, component) else {
             return Err(bad(
                 IssueCode::NotSupported,
                 name,
                 "has parts that can't be asked for",
             ));
         };
-        clause(kind, name, component, component_kind, None, value)
+        let component = Named::Standard(component);
+        clause(kind, name, &component, component_kind, None, value)
     });
     Ok(Operand::Composite(clauses.collect::<Result<_, _>>()?))
 }

@@ -2,7 +2,8 @@
 use super::measure::{amount, quantity};
 use super::plan::{Compiled, Leaf, compiled};
 use super::{
-    IndexEntry, IndexValue, OPEN_END_MS, OPEN_START_MS, ParameterKind, Quantity, Span, normalise,
+    Clause, IndexEntry, IndexValue, Named, OPEN_END_MS, OPEN_START_MS, ParameterKind, Quantity,
+    Span, normalise,
 };
 use crate::{Reference, Resource, ResourceType, date, facts, is_id};
 use serde_json::Value;
@@ -118,12 +119,48 @@ pub(super) fn of_name<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnM
     }
 }
 
-/// Calls `sink` with each element that a parameter is about, whether or not it can be asked for.
-pub(super) fn leaves<'a>(
+/// Calls `sink` with each value of a parameter of the resource's type.
+pub(super) fn of_named<'a>(
     resource: &'a Resource,
-    name: &str,
+    parameter: &Named,
+    sink: &mut dyn FnMut(Found<'a>),
+) {
+    match parameter {
+        Named::Standard(name) => of_name(resource, name, sink),
+        Named::Own(own) => of_parameter(resource, own.compiled(), sink),
+    }
+}
+
+/// Calls `sink` with each value of the parameter that a clause is about.
+pub(super) fn of_clause<'a>(
+    resource: &'a Resource,
+    clause: &Clause,
+    sink: &mut dyn FnMut(Found<'a>),
+) {
+    match &clause.own {
+        Some(own) => of_parameter(resource, own.compiled(), sink),
+        None => of_name(resource, &clause.parameter, sink),
+    }
+}
+
+/// Calls `sink` with each element that a clause is about, whether or not it can be asked for.
+pub(super) fn leaves_of<'a>(
+    resource: &'a Resource,
+    clause: &Clause,
     sink: &mut dyn FnMut(Leaf, &'a Value),
 ) {
+    match &clause.own {
+        Some(own) => {
+            for plan in &own.compiled().plans {
+                plan.run(resource.as_value(), sink);
+            }
+        }
+        None => leaves(resource, &clause.parameter, sink),
+    }
+}
+
+/// Calls `sink` with each element that a parameter is about, whether or not it can be asked for.
+fn leaves<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnMut(Leaf, &'a Value)) {
     let meta = match name {
         "_profile" => Some(("profile", Leaf::Uri)),
         "_security" => Some(("security", Leaf::Coding)),
@@ -148,10 +185,10 @@ pub(super) fn leaves<'a>(
 /// Calls `sink` with each resource that is referred to under a parameter.
 pub(super) fn literals<'a>(
     resource: &'a Resource,
-    name: &str,
+    parameter: &Named,
     sink: &mut dyn FnMut(ResourceType, &'a str),
 ) {
-    of_name(resource, name, &mut |found| {
+    of_named(resource, parameter, &mut |found| {
         if let Found::Literal(kind, id) = found {
             sink(kind, id);
         }

@@ -3,16 +3,18 @@
 //! opened resource.
 //!
 //! `and` binds more tightly than `or`. Of several values it is enough that one compares as it is asked,
-//! also for `ne`, as the specification has it. Chains (`subject.name eq "x"`) can stand in parts joined by
-//! `and`; a filter within a path (`[…]`), and `ss` and `sb` of what has no codes, are refused by name.
-use super::link::chained;
-use super::query::{bad, clause, find, shown, unknown};
-use super::{Clause, Condition, Link, Modifier, Operand, ParameterKind, SearchQuery};
+//! also for `ne`, as the specification has it. A chain (`subject.name eq "x"`) holds if one of the resources
+//! that are referred to is so, and a filter within a path (`subject[active eq true].name eq "x"`) is about
+//! the same one. `ss` and `sb` of what has no codes are refused by name.
+use super::link::{End, begins_known, chained};
+use super::parameter::find;
+use super::query::{LINKS_BYTES_MAX, bad, clause, shown, unknown};
+use super::{Clause, Condition, Link, Modifier, Operand, Owns, ParameterKind, SearchQuery};
 use crate::{IssueCode, OperationOutcome, ResourceType};
 
 /// The parameter's name.
 pub(super) const FILTER: &str = "_filter";
-/// Levels of parentheses and `not`.
+/// Levels of parentheses, `not`, and filters within paths.
 const DEPTH_MAX: usize = 20;
 /// Comparisons in one filter, as many as a query has clauses.
 const COMPARISONS_MAX: usize = 50;
@@ -28,90 +30,159 @@ enum Tree {
     All(Vec<Tree>),
     Any(Vec<Tree>),
     Not(Box<Tree>),
+    /// What a path leads to is so, and what follows holds of the same.
+    Within {
+        path: String,
+        filter: Box<Tree>,
+        then: Box<Tree>,
+    },
+}
+
+impl Tree {
+    /// Whether a type has the parameters that it begins with.
+    fn is_known(&self, kind: ResourceType, owns: &Owns) -> bool {
+        match self {
+            Self::Compare { path, .. } | Self::Within { path, .. } => {
+                begins_known(kind, path, owns)
+            }
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().all(|part| part.is_known(kind, owns))
+            }
+            Self::Not(part) => part.is_known(kind, owns),
+        }
+    }
+
+    /// Bytes of what is about other resources: each type that a path can lead to keeps them.
+    fn linked_bytes(&self, in_link: bool) -> usize {
+        match self {
+            Self::Compare { path, value, .. } if in_link || path.contains('.') => {
+                path.len() + value.len()
+            }
+            Self::Compare { .. } => 0,
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().map(|part| part.linked_bytes(in_link)).sum()
+            }
+            Self::Not(part) => part.linked_bytes(in_link),
+            Self::Within { path, filter, then } => {
+                path.len() + filter.linked_bytes(true) + then.linked_bytes(true)
+            }
+        }
+    }
 }
 
 impl SearchQuery {
     /// Takes the parameter `_filter`.
-    pub(super) fn filter(&mut self, name: &str, value: &str) -> Result<(), OperationOutcome> {
+    pub(super) fn filter(&mut self, value: &str, owns: &Owns) -> Result<(), OperationOutcome> {
         let mut reader = Reader {
             rest: value,
             whole: value,
             comparisons: 0,
+            within: 0,
         };
         let tree = reader.any(0)?;
         reader.space();
         if !reader.rest.is_empty() {
             return Err(reader.wrong("and, or, or the end"));
         }
-        let parts = match tree {
-            Tree::All(parts) => parts,
-            tree => vec![tree],
-        };
-        for part in parts {
-            match part {
-                Tree::Compare {
-                    path,
-                    operator,
-                    value,
-                } if path.contains('.') => {
-                    let link = self.filter_link(name, &path, &operator, &value)?;
-                    self.links.push(link);
+        if tree.linked_bytes(false) > LINKS_BYTES_MAX {
+            let words = format!(
+                "what is asked of other resources has at most {LINKS_BYTES_MAX} bytes in a filter"
+            );
+            return Err(bad(IssueCode::TooLong, FILTER, words));
+        }
+        self.take(&tree, owns, 0)
+    }
+
+    /// Takes a part of a filter, with so many references before it.
+    fn take(&mut self, tree: &Tree, owns: &Owns, depth: usize) -> Result<(), OperationOutcome> {
+        match tree {
+            Tree::All(parts) => {
+                for part in parts {
+                    self.take(part, owns, depth)?;
                 }
-                Tree::Compare {
-                    path,
-                    operator,
-                    value,
-                } => self
-                    .clauses
-                    .push(compare(self.kind, &path, &operator, &value)?),
-                tree => self.conditions.push(condition(self.kind, name, tree)?),
             }
+            tree => match condition(self.kind, tree, owns, depth)? {
+                Condition::Clause(clause) => self.clauses.push(clause),
+                Condition::Link(link) => self.links.push(*link),
+                condition => self.conditions.push(condition),
+            },
         }
         Ok(())
     }
-
-    fn filter_link(
-        &self,
-        name: &str,
-        path: &str,
-        operator: &str,
-        value: &str,
-    ) -> Result<Link, OperationOutcome> {
-        let end = |kind: ResourceType, inner: &str| {
-            let mut query = Self::empty(kind);
-            query.clauses.push(compare(kind, inner, operator, value)?);
-            Ok(query)
-        };
-        let _ = name;
-        chained(self.kind, path, 0, &end)
-    }
 }
 
-fn condition(kind: ResourceType, name: &str, tree: Tree) -> Result<Condition, OperationOutcome> {
-    let all = |parts: Vec<Tree>| -> Result<Vec<Condition>, OperationOutcome> {
-        let parts = parts.into_iter();
-        parts.map(|part| condition(kind, name, part)).collect()
+fn condition(
+    kind: ResourceType,
+    tree: &Tree,
+    owns: &Owns,
+    depth: usize,
+) -> Result<Condition, OperationOutcome> {
+    let joined = |parts: &[Tree]| -> Result<Vec<Condition>, OperationOutcome> {
+        let part = |part: &Tree| {
+            if matches!(part, Tree::Compare { path, .. } if path == "_lastUpdated") {
+                let words = "`_lastUpdated` can be asked for in parts joined by `and` only";
+                return Err(bad(IssueCode::NotSupported, FILTER, words));
+            }
+            condition(kind, part, owns, depth)
+        };
+        parts.iter().map(part).collect()
     };
     Ok(match tree {
-        Tree::All(parts) => Condition::All(all(parts)?),
-        Tree::Any(parts) => Condition::Any(all(parts)?),
-        Tree::Not(part) => Condition::Not(Box::new(condition(kind, name, *part)?)),
-        Tree::Compare { path, .. } if path.contains('.') => {
-            let words = format!(
-                "`{}` leads to other resources, which can be asked for in parts joined by `and` only",
-                shown(&path)
-            );
-            return Err(bad(IssueCode::NotSupported, name, words));
-        }
-        Tree::Compare { path, .. } if path == "_lastUpdated" => {
-            let words = "`_lastUpdated` can be asked for in parts joined by `and` only";
-            return Err(bad(IssueCode::NotSupported, name, words));
+        Tree::All(parts) => Condition::All(joined(parts)?),
+        Tree::Any(parts) => Condition::Any(joined(parts)?),
+        Tree::Not(part) => {
+            let mut parts = joined(std::slice::from_ref(part))?;
+            Condition::Not(Box::new(parts.swap_remove(0)))
         }
         Tree::Compare {
             path,
             operator,
             value,
-        } => Condition::Clause(compare(kind, &path, &operator, &value)?),
+        } => {
+            if !path.contains('.') {
+                let clause = compare(kind, path, operator, value, owns)?;
+                return Ok(Condition::Clause(clause));
+            }
+            let end = End {
+                known: &|target, inner| begins_known(target, inner, owns),
+                made: &|target, inner, _| {
+                    let mut query = SearchQuery::empty(target);
+                    let clause = compare(target, inner, operator, value, owns)?;
+                    query.clauses.push(clause);
+                    Ok(query)
+                },
+            };
+            Condition::Link(Box::new(chain(kind, path, owns, depth, &end)?))
+        }
+        Tree::Within { path, filter, then } => {
+            let end = End {
+                known: &|target, _| filter.is_known(target, owns) && then.is_known(target, owns),
+                made: &|target, _, depth| {
+                    let mut query = SearchQuery::empty(target);
+                    query.take(filter, owns, depth)?;
+                    query.take(then, owns, depth)?;
+                    Ok(query)
+                },
+            };
+            // What the last reference leads to is asked for as a whole.
+            let path = format!("{path}.");
+            Condition::Link(Box::new(chain(kind, &path, owns, depth, &end)?))
+        }
+    })
+}
+
+/// A chain whose mistakes are the filter's.
+fn chain(
+    kind: ResourceType,
+    path: &str,
+    owns: &Owns,
+    depth: usize,
+    end: &End<'_>,
+) -> Result<Link, OperationOutcome> {
+    chained(kind, path, owns, depth, end).map_err(|mut outcome| {
+        let issues = outcome.issues.iter_mut();
+        issues.for_each(|issue| issue.expression = Some(FILTER.to_owned()));
+        outcome
     })
 }
 
@@ -121,9 +192,10 @@ fn compare(
     path: &str,
     operator: &str,
     value: &str,
+    owns: &Owns,
 ) -> Result<Clause, OperationOutcome> {
-    let Some((parameter, of)) = find(kind, path) else {
-        let mut outcome = unknown(kind, FILTER);
+    let Some((parameter, of)) = find(kind, path, owns) else {
+        let mut outcome = unknown(kind, FILTER, owns);
         for issue in &mut outcome.issues {
             issue.diagnostics = format!("`{}` {}", shown(path), issue.diagnostics);
         }
@@ -139,7 +211,7 @@ fn compare(
             }
             text.push(letter);
         }
-        clause(kind, FILTER, parameter, of, modifier, &text)
+        clause(kind, FILTER, &parameter, of, modifier, &text)
     };
     let mut made = match (operator, of) {
         ("pr", _) => {
@@ -151,7 +223,7 @@ fn compare(
                     return Err(bad(IssueCode::Value, FILTER, words));
                 }
             };
-            return clause(kind, FILTER, parameter, of, Some("missing"), missing);
+            return clause(kind, FILTER, &parameter, of, Some("missing"), missing);
         }
         (_, ParameterKind::Composite | ParameterKind::Special) => {
             return Err(refused(format!("`{}` can't be compared here", shown(path))));
@@ -200,11 +272,18 @@ fn compare(
     Ok(made)
 }
 
+fn too_deep() -> OperationOutcome {
+    let words = format!("has more than {DEPTH_MAX} levels of parentheses and brackets");
+    bad(IssueCode::TooLong, FILTER, words)
+}
+
 /// Reads a filter from its beginning.
 struct Reader<'a> {
     rest: &'a str,
     whole: &'a str,
     comparisons: usize,
+    /// How many brackets it is in.
+    within: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -261,8 +340,7 @@ impl<'a> Reader<'a> {
 
     fn one(&mut self, depth: usize) -> Result<Tree, OperationOutcome> {
         if depth >= DEPTH_MAX {
-            let words = format!("has more than {DEPTH_MAX} levels of parentheses");
-            return Err(bad(IssueCode::TooLong, FILTER, words));
+            return Err(too_deep());
         }
         let negated = self.keyword("not");
         self.space();
@@ -280,7 +358,7 @@ impl<'a> Reader<'a> {
         if negated {
             return Err(self.wrong("`(`"));
         }
-        self.comparison()
+        self.comparison(depth)
     }
 
     /// The letters up to the next space or parenthesis.
@@ -293,7 +371,7 @@ impl<'a> Reader<'a> {
         word
     }
 
-    fn comparison(&mut self) -> Result<Tree, OperationOutcome> {
+    fn comparison(&mut self, depth: usize) -> Result<Tree, OperationOutcome> {
         self.comparisons += 1;
         if self.comparisons > COMPARISONS_MAX {
             let words = format!("has more than {COMPARISONS_MAX} comparisons");
@@ -303,12 +381,23 @@ impl<'a> Reader<'a> {
         if path.is_empty() {
             return Err(self.wrong("the name of a search parameter"));
         }
-        if self.rest.starts_with('[') {
-            let words = format!(
-                "`{}[…]`: a filter within a path is not supported",
-                shown(path)
-            );
-            return Err(bad(IssueCode::NotSupported, FILTER, words));
+        if let Some(rest) = self.rest.strip_prefix('[') {
+            if depth >= DEPTH_MAX {
+                return Err(too_deep());
+            }
+            self.rest = rest;
+            self.within += 1;
+            let filter = self.any(depth + 1)?;
+            self.within -= 1;
+            self.space();
+            let closed = self.rest.strip_prefix("].");
+            self.rest = closed.ok_or_else(|| self.wrong("`].` and a search parameter"))?;
+            let then = self.comparison(depth + 1)?;
+            return Ok(Tree::Within {
+                path: path.to_owned(),
+                filter: Box::new(filter),
+                then: Box::new(then),
+            });
         }
         let operator = self.word();
         if operator.is_empty() {
@@ -318,7 +407,9 @@ impl<'a> Reader<'a> {
         let value = if self.rest.starts_with('"') {
             self.text()?
         } else {
-            let end = |letter: char| letter.is_whitespace() || letter == ')';
+            let within = self.within > 0;
+            let end =
+                |letter: char| letter.is_whitespace() || letter == ')' || within && letter == ']';
             let end = self.rest.find(end).unwrap_or(self.rest.len());
             let (value, rest) = self.rest.split_at(end);
             self.rest = rest;
@@ -439,12 +530,21 @@ mod tests {
             ("family gt x", "`gt` is no way here to compare `family`"),
             ("family zz x", "no way here"),
             ("birthdate eq x", "is a date"),
-            (
-                "organization.name eq x or family eq y",
-                "joined by `and` only",
-            ),
             ("not(_lastUpdated gt 2020)", "joined by `and` only"),
-            ("link[type eq x].other eq y", "within a path"),
+            ("family[given eq x].given eq y", "no reference parameter"),
+            (
+                "organization[name eq x] eq y",
+                "`].` and a search parameter",
+            ),
+            ("organization[name eq x.name eq y", "`].` and a search"),
+            (
+                "organization[family eq x].name eq y",
+                "`family` is no search parameter of Organization",
+            ),
+            (
+                "general-practitioner[address co x].date eq y",
+                "none of the types",
+            ),
             ("family.name eq x", "no reference parameter"),
             ("deceased pr x", "true or false"),
         ] {
@@ -478,6 +578,61 @@ mod tests {
         assert_eq!(
             deep.links[0].queries[0].links[0].queries[0].clauses.len(),
             1
+        );
+    }
+
+    #[test]
+    fn links_can_be_conditions() {
+        let kind = ResourceType::Observation;
+        let of = |filter: &str| parse(kind, filter).unwrap();
+        let query = of("code eq x or not(patient.name co berg)");
+        assert!(query.has_links() && query.links.is_empty() && query.clauses.is_empty());
+        let mut links = Vec::new();
+        query.conditions[0].links(&mut links);
+        assert_eq!(links.len(), 1);
+        // Nobody has followed it, so neither what it is nor what it is not is known.
+        let observation = json!({"resourceType": "Observation", "id": "o", "code": {"coding": [{"code": "x"}]},
+            "subject": {"reference": "Patient/p"}});
+        let observation = Resource::from_value(observation).unwrap();
+        assert!(!query.matches(&observation));
+        let mut followed = of("code eq y or not(patient.name co berg)");
+        for (id, holds) in [("p", false), ("q", true)] {
+            let mut found = super::super::Resources::default();
+            found.add(ResourceType::Patient, id);
+            let condition = of("code eq y or not(patient.name co berg)").conditions[0]
+                .linked(&mut [found].into_iter());
+            followed.conditions = vec![condition];
+            assert!(!followed.has_links());
+            assert_eq!(followed.matches(&observation), holds, "{id}");
+        }
+        let one = of(
+            "subject[name co x and (birthdate gt 2000 or active eq true)].organization[name eq y].address co z",
+        );
+        let [link] = one.links.as_slice() else {
+            panic!("{one:?}");
+        };
+        // A device or a group has no date of birth.
+        let [inner] = link.queries.as_slice() else {
+            panic!("{link:?}");
+        };
+        assert_eq!(
+            (
+                inner.kind,
+                inner.clauses.len(),
+                inner.conditions.len(),
+                inner.links.len()
+            ),
+            (ResourceType::Patient, 1, 1, 1)
+        );
+        assert_eq!(inner.links[0].queries[0].clauses.len(), 2);
+        let deep = "partof[name eq x].partof[name eq x].partof[name eq x].partof[name eq x].partof[name eq x].partof.name eq x";
+        let refused = parse(ResourceType::Organization, deep).unwrap_err();
+        assert!(refused.to_string().contains("more than 5"), "{refused}");
+        let long = format!("patient.name eq \"{}\"", "x".repeat(LINKS_BYTES_MAX));
+        let refused = parse(kind, &long).unwrap_err();
+        assert!(
+            refused.to_string().contains("bytes in a filter"),
+            "{refused}"
         );
     }
 }

@@ -1,8 +1,7 @@
 //! `_include` and `_revinclude` (R4, section 3.1.1.5.5): resources that are answered beside those that
 //! match, because these refer to them or are referred to by them.
 use super::query::{bad, shown};
-use super::{ParameterKind, SearchQuery, extract, parameters};
-use crate::facts::{self, Targets};
+use super::{Named, Owns, SearchQuery, can_refer, extract, references};
 use crate::{IssueCode, OperationOutcome, Resource, ResourceType};
 
 /// The most of both in one query, which bounds the work for one page.
@@ -18,45 +17,40 @@ pub struct Include {
     /// The type that refers; `None` for any (`*`) but audit events, which have to be named.
     pub source: Option<ResourceType>,
     /// The reference parameter; `None` for all of the type (`*`).
-    pub parameter: Option<&'static str>,
+    pub parameter: Option<Named>,
     /// The type that is referred to, if it is said.
     pub target: Option<ResourceType>,
-}
-
-/// The reference parameters of a type.
-pub fn references(kind: ResourceType) -> impl Iterator<Item = &'static str> {
-    let all = parameters(kind).iter();
-    all.filter(|parameter| parameter.kind == ParameterKind::Reference)
-        .map(|parameter| parameter.name)
-}
-
-/// Whether a reference parameter can refer to a type.
-#[must_use]
-pub fn can_refer(kind: ResourceType, parameter: &str, target: ResourceType) -> bool {
-    let own = facts::search(kind);
-    own.position(parameter).is_some_and(|place| {
-        own.parameters[place].kind == ParameterKind::Reference
-            && match &own.details[place].targets {
-                Targets::Any => true,
-                Targets::Some(list) => list.contains(&target),
-            }
-    })
+    /// Those of one's own that there are.
+    pub owns: Owns,
 }
 
 impl Include {
     /// The parameters of a type that are followed.
-    pub fn parameters_of(&self, source: ResourceType) -> impl Iterator<Item = &'static str> {
+    pub fn parameters_of(&self, source: ResourceType) -> impl Iterator<Item = Named> + use<'_> {
         let of_source = self.source.is_none_or(|wanted| wanted == source);
-        references(source).filter(move |name| {
-            of_source && self.parameter.is_none_or(|parameter| parameter == *name)
+        references(source, &self.owns).filter(move |named| {
+            let wanted = self.parameter.as_ref();
+            of_source && wanted.is_none_or(|parameter| parameter == named)
         })
+    }
+
+    /// Whether it follows parameters of one's own.
+    pub(super) fn asks_owns(&self) -> bool {
+        let all = |own: &std::sync::Arc<super::Own>| {
+            self.source.is_none_or(|source| source == own.base())
+                && own.kind() == super::ParameterKind::Reference
+        };
+        match &self.parameter {
+            Some(parameter) => parameter.own().is_some(),
+            None => self.owns.iter().any(all),
+        }
     }
 
     /// Calls `sink` with each resource that a resource refers to in the way that is asked for. Whatever
     /// version a reference names, the resource as it is now is meant.
     pub fn follow<'a>(&self, resource: &'a Resource, sink: &mut dyn FnMut(ResourceType, &'a str)) {
-        for name in self.parameters_of(resource.kind()) {
-            extract::literals(resource, name, &mut |kind, id| {
+        for parameter in self.parameters_of(resource.kind()) {
+            extract::literals(resource, &parameter, &mut |kind, id| {
                 if self.target.is_none_or(|target| target == kind) {
                     sink(kind, id);
                 }
@@ -67,7 +61,12 @@ impl Include {
 
 impl SearchQuery {
     /// Takes a parameter that says what to answer beside the matches.
-    pub(super) fn include(&mut self, name: &str, value: &str) -> Result<bool, OperationOutcome> {
+    pub(super) fn include(
+        &mut self,
+        name: &str,
+        value: &str,
+        owns: &Owns,
+    ) -> Result<bool, OperationOutcome> {
         let (plain, modifier) = name
             .split_once(':')
             .map_or((name, None), |(plain, modifier)| (plain, Some(modifier)));
@@ -80,7 +79,7 @@ impl SearchQuery {
             let words = "has a modifier that is not supported; known is iterate";
             return Err(bad(IssueCode::NotSupported, name, words));
         }
-        let mut include = parse(name, value)?;
+        let mut include = parse(name, value, owns)?;
         include.reverse = reverse;
         include.iterate = modifier.is_some();
         self.fits(&include, name)?;
@@ -111,7 +110,7 @@ impl SearchQuery {
             return Err(bad(IssueCode::Value, name, words));
         }
         if let (true, Some(source)) = (include.reverse, include.source)
-            && !(include.parameters_of(source)).any(|name| can_refer(source, name, kind))
+            && !(include.parameters_of(source)).any(|parameter| can_refer(source, &parameter, kind))
         {
             return Err(bad(
                 IssueCode::Value,
@@ -124,13 +123,14 @@ impl SearchQuery {
 }
 
 /// `Source:parameter[:Target]`, `Source:*[:Target]` or `*`.
-fn parse(name: &str, value: &str) -> Result<Include, OperationOutcome> {
+fn parse(name: &str, value: &str, owns: &Owns) -> Result<Include, OperationOutcome> {
     let mut include = Include {
         reverse: false,
         iterate: false,
         source: None,
         parameter: None,
         target: None,
+        owns: owns.clone(),
     };
     if value == "*" {
         return Ok(include);
@@ -154,8 +154,10 @@ fn parse(name: &str, value: &str) -> Result<Include, OperationOutcome> {
         }
         Some("*") => {}
         Some(parameter) => {
-            let Some(known) = references(source).find(|known| *known == parameter) else {
-                let names: Vec<&str> = references(source).collect();
+            let mut all = references(source, owns);
+            let Some(known) = all.find(|known| known.name() == parameter) else {
+                let all: Vec<Named> = references(source, owns).collect();
+                let names: Vec<&str> = all.iter().map(Named::name).collect();
                 let words = format!(
                     "`{}` is no reference parameter of {source}; known are {}",
                     shown(parameter),
@@ -168,7 +170,7 @@ fn parse(name: &str, value: &str) -> Result<Include, OperationOutcome> {
     }
     if let Some(target) = parts.next() {
         let target = kind(target)?;
-        if !(include.parameters_of(source)).any(|name| can_refer(source, name, target)) {
+        if !(include.parameters_of(source)).any(|parameter| can_refer(source, &parameter, target)) {
             return Err(bad(
                 IssueCode::Value,
                 name,
@@ -222,7 +224,8 @@ mod tests {
             let [include] = query.includes.as_slice() else {
                 panic!("{value}");
             };
-            assert_eq!((include.source, include.parameter, include.target), parts);
+            let parameter = include.parameter.as_ref().map(Named::name);
+            assert_eq!((include.source, parameter, include.target), parts);
             assert_eq!(include.reverse, name.starts_with("_rev"), "{name}");
             assert_eq!(include.iterate, name.ends_with(":iterate"), "{name}");
             assert_eq!(query.used.len(), 1);

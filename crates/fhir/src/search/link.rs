@@ -3,10 +3,10 @@
 //!
 //! A [`Link`] holds the queries of those resources. Whoever has them all finds what they match, and puts
 //! a clause of these resources in its place ([`SearchQuery::linked`]).
-use super::include::can_refer;
-use super::query::{bad, find, shown};
-use super::{Clause, Include, Resources, SearchQuery, references};
-use crate::facts::{self, Targets};
+use super::parameter::find;
+use super::query::{bad, shown};
+use super::{Clause, Current, Named, Owns, Resources, SearchQuery, can_refer, extract, references};
+use crate::facts::Targets;
 use crate::{IssueCode, OperationOutcome, Resource, ResourceType};
 
 /// How deep links can lie in each other. The longest in R4's own text has two.
@@ -18,11 +18,13 @@ pub struct Link {
     /// Whether it is a `_has`: the others refer to what is searched.
     pub reverse: bool,
     /// The reference parameter: of what is searched, or with `_has` of the others.
-    pub parameter: &'static str,
+    pub parameter: Named,
     /// What must hold for one of the others: one query for each type that they can have.
     pub queries: Vec<SearchQuery>,
     /// Whether the type was named, rather than all that are possible meant.
     pub named: bool,
+    /// The list of a name that it leads to, if it does.
+    pub current: Option<&'static Current>,
 }
 
 impl Link {
@@ -47,20 +49,20 @@ impl Link {
 
     /// Calls `sink` with what a resource refers to under the link's parameter.
     pub fn refers<'a>(&self, resource: &'a Resource, sink: &mut dyn FnMut(ResourceType, &'a str)) {
-        let way = Include {
-            reverse: false,
-            iterate: false,
-            source: None,
-            parameter: Some(self.parameter),
-            target: None,
-        };
-        way.follow(resource, sink);
+        if self.current.is_some() {
+            return Current::items(resource, sink);
+        }
+        extract::literals(resource, &self.parameter, sink);
     }
 
     /// What is searched has this, when `resources` are the [`Link::ends`] that were found.
     #[must_use]
     pub fn clause(&self, resources: Resources) -> Clause {
-        let parameter = if self.reverse { "_id" } else { self.parameter };
+        let parameter = if self.reverse {
+            &Named::ID
+        } else {
+            &self.parameter
+        };
         Clause::of_resources(parameter, resources)
     }
 }
@@ -76,6 +78,7 @@ impl SearchQuery {
         kind: ResourceType,
         name: &str,
         value: &str,
+        owns: &Owns,
         depth: usize,
     ) -> Result<Link, OperationOutcome> {
         if depth >= DEPTH_MAX {
@@ -83,28 +86,24 @@ impl SearchQuery {
             return Err(bad(IssueCode::TooLong, name, words));
         }
         match name.strip_prefix("_has:") {
-            Some(rest) => has(kind, name, rest, value, depth),
-            None => chain(kind, name, value, depth),
+            Some(rest) => has((kind, name), rest, value, owns, depth),
+            None => chain(kind, name, value, owns, depth),
         }
     }
 
     /// What is in a list (`_list=id`): what the list refers to under its parameter `item`.
-    pub(super) fn list(value: &str) -> Result<Link, OperationOutcome> {
-        if value.contains('$') {
-            let words =
-                "is the id of a List; lists that have a name (`$current-…`) are not supported";
-            return Err(bad(IssueCode::NotSupported, "_list", words));
-        }
-        let query = Self::of_one(ResourceType::List, "_id", value, 0);
+    pub(super) fn list(value: &str, owns: &Owns) -> Result<Link, OperationOutcome> {
+        let query = Self::of_one(ResourceType::List, "_id", value, owns, 0);
         Ok(Link {
             reverse: true,
-            parameter: "item",
+            parameter: Named::Standard("item"),
             queries: vec![query.map_err(|mut outcome| {
                 let issues = outcome.issues.iter_mut();
                 issues.for_each(|issue| issue.expression = Some("_list".to_owned()));
                 outcome
             })?],
             named: true,
+            current: None,
         })
     }
 
@@ -113,13 +112,16 @@ impl SearchQuery {
         kind: ResourceType,
         name: &str,
         value: &str,
+        owns: &Owns,
         depth: usize,
     ) -> Result<Self, OperationOutcome> {
         let mut query = Self::empty(kind);
         if Self::is_link(name) {
-            query.links.push(Self::link(kind, name, value, depth + 1)?);
+            let link = Self::link(kind, name, value, owns, depth + 1)?;
+            query.links.push(link);
         } else {
-            query.clauses.push(super::query::read(kind, name, value)?);
+            let clause = super::query::read(kind, name, value, owns)?;
+            query.clauses.push(clause);
         }
         Ok(query)
     }
@@ -138,17 +140,22 @@ impl SearchQuery {
 }
 
 /// Whether a type has the parameter that a name begins with.
-fn begins_known(kind: ResourceType, name: &str) -> bool {
+pub(super) fn begins_known(kind: ResourceType, name: &str, owns: &Owns) -> bool {
     let first = name.split(['.', ':']).next().unwrap_or_default();
-    first == "_has" || find(kind, first).is_some()
+    first == "_has" || find(kind, first, owns).is_some()
+}
+
+fn names(parameters: &[Named]) -> String {
+    let names: Vec<&str> = parameters.iter().map(Named::name).collect();
+    names.join(", ")
 }
 
 /// `_has:Type:parameter:rest`
 fn has(
-    kind: ResourceType,
-    name: &str,
+    (kind, name): (ResourceType, &str),
     rest: &str,
     value: &str,
+    owns: &Owns,
     depth: usize,
 ) -> Result<Link, OperationOutcome> {
     let mut parts = rest.splitn(3, ':');
@@ -161,24 +168,23 @@ fn has(
         let words = format!("there is no type `{}`", shown(source));
         return Err(bad(IssueCode::Value, name, words));
     };
-    let known =
-        references(source).find(|known| *known == parameter && can_refer(source, parameter, kind));
-    let Some(parameter) = known else {
-        let names: Vec<&str> = references(source)
-            .filter(|known| can_refer(source, known, kind))
-            .collect();
+    let mut known = references(source, owns).filter(|known| can_refer(source, known, kind));
+    let Some(parameter) = known.find(|known| known.name() == parameter) else {
+        let all = references(source, owns).filter(|known| can_refer(source, known, kind));
+        let all: Vec<Named> = all.collect();
         let words = format!(
             "`{}` is no parameter by which {source} can refer to {kind}; known are {}",
             shown(parameter),
-            names.join(", ")
+            names(&all)
         );
         return Err(bad(IssueCode::NotSupported, name, words));
     };
     Ok(Link {
         reverse: true,
         parameter,
-        queries: vec![SearchQuery::of_one(source, inner, value, depth)?],
+        queries: vec![SearchQuery::of_one(source, inner, value, owns, depth)?],
         named: true,
+        current: None,
     })
 }
 
@@ -187,62 +193,81 @@ fn chain(
     kind: ResourceType,
     name: &str,
     value: &str,
+    owns: &Owns,
     depth: usize,
 ) -> Result<Link, OperationOutcome> {
-    chain_to(kind, name, &|target, inner| {
-        SearchQuery::of_one(target, inner, value, depth)
+    let known = |target, inner: &str| begins_known(target, inner, owns);
+    chain_to((kind, name), owns, &known, &|target, inner| {
+        SearchQuery::of_one(target, inner, value, owns, depth)
     })
 }
 
-/// A chain whose end `end` makes of the type and the name that it comes to.
+/// The end of a chain.
+pub(super) struct End<'a> {
+    /// Whether a type can have it, where a reference can be to several.
+    pub(super) known: &'a dyn Fn(ResourceType, &str) -> bool,
+    /// Makes it of the type and the name that the chain comes to, with so many references before it.
+    pub(super) made: &'a dyn Fn(ResourceType, &str, usize) -> Result<SearchQuery, OperationOutcome>,
+}
+
+/// A chain of plain names.
 pub(super) fn chained(
     kind: ResourceType,
     name: &str,
+    owns: &Owns,
     depth: usize,
-    end: &dyn Fn(ResourceType, &str) -> Result<SearchQuery, OperationOutcome>,
+    end: &End<'_>,
 ) -> Result<Link, OperationOutcome> {
     if depth >= DEPTH_MAX {
         let words = format!("goes through more than {DEPTH_MAX} references");
         return Err(bad(IssueCode::TooLong, name, words));
     }
-    chain_to(kind, name, &|target, inner| {
+    let known = |target, inner: &str| match inner.split_once('.') {
+        Some(_) => begins_known(target, inner, owns),
+        None => (end.known)(target, inner),
+    };
+    chain_to((kind, name), owns, &known, &|target, inner| {
         if inner.contains('.') {
             let mut query = SearchQuery::empty(target);
-            query.links.push(chained(target, inner, depth + 1, end)?);
+            let link = chained(target, inner, owns, depth + 1, end)?;
+            query.links.push(link);
             return Ok(query);
         }
-        end(target, inner)
+        (end.made)(target, inner, depth + 1)
     })
 }
 
 fn chain_to(
-    kind: ResourceType,
-    name: &str,
+    (kind, name): (ResourceType, &str),
+    owns: &Owns,
+    known: &dyn Fn(ResourceType, &str) -> bool,
     end: &dyn Fn(ResourceType, &str) -> Result<SearchQuery, OperationOutcome>,
 ) -> Result<Link, OperationOutcome> {
     let (head, inner) = name.split_once('.').unwrap_or((name, ""));
     let (plain, target) = head
         .split_once(':')
         .map_or((head, None), |(plain, target)| (plain, Some(target)));
-    let Some(parameter) = references(kind).find(|known| *known == plain) else {
-        let names: Vec<&str> = references(kind).collect();
+    let mut all = references(kind, owns);
+    let Some(parameter) = all.find(|known| known.name() == plain) else {
+        let all: Vec<Named> = references(kind, owns).collect();
         let words = format!(
             "`{}` is no reference parameter of {kind}, so no chain can begin with it; known are {}",
             shown(plain),
-            names.join(", ")
+            names(&all)
         );
         return Err(bad(IssueCode::NotSupported, name, words));
     };
     let one = |target| {
         Ok(Link {
             reverse: false,
-            parameter,
+            parameter: parameter.clone(),
             queries: vec![end(target, inner)?],
             named: true,
+            current: None,
         })
     };
     if let Some(target) = target {
-        return match ResourceType::parse(target).filter(|to| can_refer(kind, parameter, *to)) {
+        return match ResourceType::parse(target).filter(|to| can_refer(kind, &parameter, *to)) {
             Some(target) => one(target),
             None => {
                 let words = format!("can't refer to `{}`", shown(target));
@@ -250,27 +275,24 @@ fn chain_to(
             }
         };
     }
-    let own = facts::search(kind);
-    let targets = own
-        .position(parameter)
-        .map(|place| &own.details[place].targets);
-    let Some(Targets::Some(targets)) = targets else {
-        let words = format!("can refer to any type, so it needs one: `{parameter}:Type.…`");
+    let Targets::Some(targets) = parameter.targets(kind) else {
+        let words = format!(
+            "can refer to any type, so it needs one: `{}:Type.…`",
+            parameter.name()
+        );
         return Err(bad(IssueCode::Value, name, words));
     };
     if let [target] = targets.as_slice() {
         return one(*target);
     }
-    let known = targets
-        .iter()
-        .filter(|target| begins_known(**target, inner));
-    let queries = known.map(|target| end(*target, inner));
+    let fitting = targets.iter().filter(|target| known(**target, inner));
+    let queries = fitting.map(|target| end(*target, inner));
     let queries = queries.collect::<Result<Vec<_>, _>>()?;
     if queries.is_empty() {
-        let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
+        let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
         let words = format!(
             "none of the types that it can refer to has such a parameter: {}",
-            names.join(", ")
+            targets.join(", ")
         );
         return Err(bad(IssueCode::NotSupported, name, words));
     }
@@ -279,6 +301,7 @@ fn chain_to(
         parameter,
         queries,
         named: false,
+        current: None,
     })
 }
 
@@ -309,7 +332,7 @@ mod tests {
         });
         let queries: Vec<String> = queries.collect();
         let arrow = if link.reverse { "<-" } else { "->" };
-        format!("{arrow}{} {}", link.parameter, queries.join("|"))
+        format!("{arrow}{} {}", link.parameter.name(), queries.join("|"))
     }
 
     #[test]

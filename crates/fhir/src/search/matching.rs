@@ -1,7 +1,7 @@
 //! Whether a resource matches a clause.
 use serde_json::Value;
 
-use super::extract::{Found, leaves, of_name, text};
+use super::extract::{Found, leaves_of, of_clause, text};
 use super::near::is_placed;
 use super::plan::Leaf;
 use super::words::{is_of_words, matches as words_of};
@@ -25,7 +25,7 @@ pub(super) fn clause(clause: &Clause, resource: &Resource) -> bool {
     match clause.modifier {
         Some(Modifier::Missing) => {
             let mut missing = true;
-            leaves(resource, &clause.parameter, &mut |leaf, value| {
+            leaves_of(resource, clause, &mut |leaf, value| {
                 missing &= says_nothing(leaf, value);
             });
             return clause.operands.contains(&Operand::Missing(missing));
@@ -37,7 +37,7 @@ pub(super) fn clause(clause: &Clause, resource: &Resource) -> bool {
     }
     let mut hit = false;
     let differs = clause.modifier == Some(Modifier::Differs);
-    of_name(resource, &clause.parameter, &mut |found| {
+    of_clause(resource, clause, &mut |found| {
         hit = hit || any_operand(clause, &found) != differs;
     });
     hit != (clause.modifier == Some(Modifier::Not))
@@ -196,7 +196,7 @@ pub(super) fn says_nothing(leaf: Leaf, value: &Value) -> bool {
 /// Clauses about what stands beside the values of a parameter.
 fn of_leaves(clause: &Clause, resource: &Resource) -> bool {
     let mut hit = false;
-    leaves(resource, &clause.parameter, &mut |leaf, value| {
+    leaves_of(resource, clause, &mut |leaf, value| {
         let any = |wanted: &mut dyn FnMut(&Operand) -> bool| clause.operands.iter().any(wanted);
         hit |= match clause.modifier {
             Some(Modifier::Text) => words(leaf, value).any(|words| {

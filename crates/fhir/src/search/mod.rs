@@ -10,6 +10,7 @@ mod codes;
 mod compartment;
 mod composite;
 mod condition;
+mod current;
 mod extract;
 mod filter;
 mod include;
@@ -19,6 +20,7 @@ mod measure;
 mod near;
 mod number;
 mod own;
+mod parameter;
 mod plan;
 mod query;
 mod resources;
@@ -39,12 +41,14 @@ use crate::{Resource, ResourceType};
 pub use codes::{Codes, CodesOf, Content, Included, concepts, content, is_hierarchy};
 pub use compartment::Compartment;
 pub use condition::Condition;
-pub use include::{Include, can_refer, references};
+pub use current::Current;
+pub use include::Include;
 pub use link::Link;
 pub use matching::above;
 pub use near::Near;
 pub use number::{Amount, Asked, End, POSITION_MAX, Span};
-pub use own::{Own, OwnClause, Owns, define};
+pub use own::{Own, Owns, define};
+pub use parameter::{Named, can_refer, references};
 pub use query::{COUNT_DEFAULT, COUNT_MAX, modifiers};
 pub use resources::Resources;
 pub use several::Scope;
@@ -375,6 +379,8 @@ pub enum Modifier {
 pub struct Clause {
     /// The parameter; common ones included (`_id`, `_lastUpdated`).
     pub parameter: String,
+    /// Its definition, if it is one of one's own.
+    pub own: Option<Arc<Own>>,
     /// Its type.
     pub kind: ParameterKind,
     /// The modifier.
@@ -392,8 +398,6 @@ pub struct SearchQuery {
     pub clauses: Vec<Clause>,
     /// Conditions put together from clauses; all must hold as well.
     pub conditions: Vec<Condition>,
-    /// The same of parameters of one's own.
-    pub own: Vec<OwnClause>,
     /// Conditions on other resources; all must hold as well.
     pub links: Vec<Link>,
     /// Where it is asked.

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::extract::{collect, of_parameter};
-use super::matching::{operand_matches, says_nothing};
-use super::plan::{Compiled, Leaf, Plan, of_own};
-use super::query::{bad, clause, find, modifiers};
-use super::{Clause, IndexValue, Modifier, Operand, ParameterKind};
+use super::plan::{Compiled, Leaf, Plan, compiled, of_own};
+use super::query::modifiers;
+use super::{COMMON, IndexValue, ParameterKind, parameters};
+use crate::facts::{self, Targets};
 use crate::path::Expression;
 use crate::{Issue, IssueCode, OperationOutcome, Resource, ResourceType, Severity};
 
@@ -42,18 +42,16 @@ pub struct Own {
     code: String,
     expression: String,
     compiled: Compiled,
+    /// What its references can be to.
+    targets: Targets,
     through: u64,
 }
 
 impl PartialEq for Own {
     fn eq(&self, other: &Self) -> bool {
-        (self.base, self.compiled.kind, &self.code, &self.expression)
-            == (
-                other.base,
-                other.compiled.kind,
-                &other.code,
-                &other.expression,
-            )
+        let (one, another) = (&self.compiled, &other.compiled);
+        (self.base, one.kind, &self.code) == (other.base, another.kind, &other.code)
+            && (&self.expression, &self.targets) == (&other.expression, &other.targets)
     }
 }
 
@@ -110,14 +108,22 @@ impl Own {
     }
 
     /// The modifiers that it takes.
-    pub fn modifiers(&self) -> impl Iterator<Item = &'static str> {
-        let all = modifiers(self.kind()).iter().copied();
-        all.filter(|name| !matches!(*name, "text" | "of-type" | "identifier"))
+    #[must_use]
+    pub fn modifiers(&self) -> &'static [&'static str] {
+        modifiers(self.kind())
+    }
+
+    pub(super) fn compiled(&self) -> &Compiled {
+        &self.compiled
+    }
+
+    pub(super) fn targets(&self) -> &Targets {
+        &self.targets
     }
 }
 
 /// All of one's own parameters. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owns(Arc<BTreeMap<(&'static str, String), Arc<Own>>>);
 
 impl Owns {
@@ -156,56 +162,6 @@ impl Owns {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-/// One parameter of a query that is of one's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnClause {
-    /// The parameter.
-    pub own: Arc<Own>,
-    /// What is asked.
-    pub clause: Clause,
-}
-
-impl OwnClause {
-    /// Parses what is asked of a parameter.
-    pub(super) fn parse(own: &Arc<Own>, name: &str, value: &str) -> Result<Self, OperationOutcome> {
-        let modifier = name.split_once(':').map(|(_, modifier)| modifier);
-        let clause = clause(own.base, name, &own.code, own.kind(), modifier, value)?;
-        if let Some(Modifier::Text | Modifier::OfType | Modifier::Identifier) = clause.modifier {
-            let known: Vec<&str> = own.modifiers().collect();
-            let words = format!(
-                "has a modifier that parameters of one's own don't take; known are {}",
-                known.join(", ")
-            );
-            return Err(bad(IssueCode::NotSupported, name, words));
-        }
-        Ok(Self {
-            own: Arc::clone(own),
-            clause,
-        })
-    }
-
-    /// Whether a resource matches.
-    #[must_use]
-    pub fn matches(&self, resource: &Resource) -> bool {
-        let (compiled, clause) = (&self.own.compiled, &self.clause);
-        if clause.modifier == Some(Modifier::Missing) {
-            let mut missing = true;
-            for plan in &compiled.plans {
-                plan.run(resource.as_value(), &mut |leaf, value| {
-                    missing &= says_nothing(leaf, value);
-                });
-            }
-            return clause.operands.contains(&Operand::Missing(missing));
-        }
-        let mut hit = false;
-        of_parameter(resource, compiled, &mut |found| {
-            let mut asked = clause.operands.iter();
-            hit = hit || asked.any(|operand| operand_matches(operand, clause.modifier, &found));
-        });
-        hit != (clause.modifier == Some(Modifier::Not))
     }
 }
 
@@ -253,19 +209,24 @@ fn text<'a>(resource: &'a Resource, name: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// The parameters that a `SearchParameter` defines, one for each of its base types; none when it isn't
-/// `active`.
+/// The parameters that a `SearchParameter` defines, one for each of its base types that doesn't have it by
+/// R4 already; none when it isn't `active`.
 ///
 /// # Errors
-/// All that keeps an active one from being used: a code that a type has already or that can't be one, a
-/// base type that isn't supported, a type that isn't, an expression that doesn't compile or has another
-/// form, or whose values aren't of the type.
+/// All that keeps an active one from being used: a code by which a base type is searched for something
+/// else already or that can't be one, a base type that isn't supported, a type that isn't, an expression
+/// that doesn't compile or has another form, or whose values aren't of the type.
 pub fn define(resource: &Resource) -> Result<Vec<Own>, OperationOutcome> {
     if resource.kind() != ResourceType::SearchParameter || text(resource, "status") != "active" {
         return Ok(Vec::new());
     }
     let mut issues = Vec::new();
     let code = text(resource, "code");
+    let bases = bases(resource, code, &mut issues);
+    if bases.is_empty() {
+        // R4 has all of it, or there is nothing that could be defined.
+        return no_issues(issues, Vec::new());
+    }
     let formed = code.starts_with(|c: char| c.is_ascii_alphabetic())
         && code.len() <= CODE_MAX
         && code
@@ -285,7 +246,6 @@ pub fn define(resource: &Resource) -> Result<Vec<Own>, OperationOutcome> {
         let words = format!("of an active parameter is one of {} here", known.join(", "));
         issues.push(wrong("type", words));
     }
-    let bases = bases(resource, code, &mut issues);
     let written = text(resource, "expression");
     let expression = match Expression::compile(written) {
         _ if written.is_empty() => Err("is missing; an active parameter is found by it".to_owned()),
@@ -295,29 +255,39 @@ pub fn define(resource: &Resource) -> Result<Vec<Own>, OperationOutcome> {
         Ok(expression) => Ok(expression),
         Err(error) => Err(format!("does not compile: {error}")),
     };
+    let targets = targets(resource);
     let mut defined = Vec::new();
     match (expression, kind) {
         (Err(words), _) => issues.push(wrong("expression", words)),
         (Ok(expression), Some(kind)) => {
-            match plans(&expression, kind, &bases) {
-                Ok(plans) => defined.extend(bases.iter().zip(plans).map(|(base, plans)| Own {
-                    base: *base,
-                    code: code.to_owned(),
-                    expression: written.to_owned(),
-                    compiled: Compiled {
-                        name: "",
-                        kind,
-                        system: "",
-                        plans,
-                        bases: Vec::new(),
-                    },
-                    through: 0,
-                })),
+            let own = |base: ResourceType, plans| Own {
+                base,
+                code: code.to_owned(),
+                expression: written.to_owned(),
+                compiled: Compiled {
+                    name: "",
+                    kind,
+                    system: "",
+                    plans,
+                    bases: Vec::new(),
+                },
+                targets: targets.clone(),
+                through: 0,
+            };
+            match plans(&expression, kind, &bases, &standard_bases(resource)) {
+                Ok(plans) => {
+                    let each = bases.iter().zip(plans);
+                    defined.extend(each.map(|(base, plans)| own(*base, plans)));
+                }
                 Err(words) => issues.push(wrong("expression", words)),
             };
         }
         _ => {}
     }
+    no_issues(issues, defined)
+}
+
+fn no_issues(issues: Vec<Issue>, defined: Vec<Own>) -> Result<Vec<Own>, OperationOutcome> {
     if issues.is_empty() {
         Ok(defined)
     } else {
@@ -325,26 +295,156 @@ pub fn define(resource: &Resource) -> Result<Vec<Own>, OperationOutcome> {
     }
 }
 
-fn bases(resource: &Resource, code: &str, issues: &mut Vec<Issue>) -> Vec<ResourceType> {
+/// The types that a definition lets its references be to; any where it says nothing of them.
+fn targets(resource: &Resource) -> Targets {
+    let listed = resource.get("target").and_then(Value::as_array);
+    let names = listed.into_iter().flatten().filter_map(Value::as_str);
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() || names.iter().any(|name| is_abstract(name)) {
+        return Targets::Any;
+    }
+    Targets::Some(names.into_iter().filter_map(ResourceType::parse).collect())
+}
+
+fn is_abstract(name: &str) -> bool {
+    matches!(name, "Resource" | "DomainResource")
+}
+
+fn base_names(resource: &Resource) -> Vec<&str> {
     let list = resource.get("base").and_then(Value::as_array);
-    let names: Vec<&str> = (list.into_iter().flatten())
-        .filter_map(Value::as_str)
-        .collect();
+    let names = list.into_iter().flatten();
+    names.filter_map(Value::as_str).collect()
+}
+
+/// Those of a definition's base types that R4 gives the very same parameter already. An implementation
+/// guide repeats R4's parameters to say which of them it needs, and R4's answer then.
+#[must_use]
+pub fn standard_bases(resource: &Resource) -> Vec<&str> {
+    let code = text(resource, "code");
+    let mut names = base_names(resource);
+    names.retain(|name| standard_of(name, code).is_some_and(|found| found.is_that_of(resource)));
+    names
+}
+
+/// A parameter that a base type has by R4.
+struct Standard {
+    base: String,
+    code: &'static str,
+    kind: ParameterKind,
+    expression: &'static str,
+    /// Where it is one type's.
+    of: Option<ResourceType>,
+}
+
+fn standard_of(base: &str, code: &str) -> Option<Standard> {
+    let common = COMMON.into_iter().find(|parameter| parameter.name == code);
+    let known = ResourceType::parse(base);
+    if known.is_none() && !is_abstract(base) {
+        return None;
+    }
+    let of = known.filter(|_| common.is_none());
+    let parameter = match (common, of) {
+        (Some(common), _) => common,
+        (None, Some(of)) => *parameters(of).get(facts::search(of).position(code)?)?,
+        (None, None) => return None,
+    };
+    Some(Standard {
+        base: base.to_owned(),
+        code: parameter.name,
+        kind: parameter.kind,
+        expression: parameter.expression,
+        of,
+    })
+}
+
+/// What R4's own definitions are called by that several types have.
+const GROUPS: [&str; 6] = [
+    "Resource",
+    "DomainResource",
+    "clinical",
+    "individual",
+    "conformance",
+    "medications",
+];
+
+impl Standard {
+    /// Whether a definition means this one: it is of the same type and says that it is R4's, or has the
+    /// same values.
+    fn is_that_of(&self, resource: &Resource) -> bool {
+        self.kind.code() == text(resource, "type")
+            && (self.is_named(text(resource, "derivedFrom"))
+                || self.is_named(text(resource, "url"))
+                || self.is_expressed(text(resource, "expression")))
+    }
+
+    /// Whether a canonical URL is that of R4's definition.
+    fn is_named(&self, url: &str) -> bool {
+        let plain = url.split_once('|').map_or(url, |(plain, _)| plain);
+        let name = plain.strip_prefix("http://hl7.org/fhir/SearchParameter/");
+        let group = name
+            .and_then(|name| name.strip_suffix(self.code.trim_start_matches('_')))
+            .and_then(|rest| rest.strip_suffix('-'));
+        group.is_some_and(|group| group == self.base || GROUPS.contains(&group))
+    }
+
+    fn is_expressed(&self, expression: &str) -> bool {
+        let plain = |text: &str| -> String { text.split_whitespace().collect() };
+        if plain(expression) == plain(self.expression) {
+            return true;
+        }
+        let Some(of) = self.of else {
+            return false;
+        };
+        let Ok(expression) = Expression::compile(expression) else {
+            return false;
+        };
+        let place = facts::search(of).position(self.code);
+        let Some(own) = place.and_then(|place| compiled(of).get(place)) else {
+            return false;
+        };
+        let parts = of_own(&expression, &|leaf| fits(self.kind, leaf));
+        let parts = parts
+            .into_iter()
+            .filter(|(first, _)| first.as_deref() == Some(of.name()));
+        let mut plans = Vec::new();
+        for (_, part) in parts {
+            match part {
+                Some(part) => plans.extend(part),
+                None => return false,
+            }
+        }
+        let all_in = |some: &[Plan], others: &[Plan]| {
+            some.iter()
+                .all(|one| others.iter().any(|other| one.is_like(other)))
+        };
+        !plans.is_empty() && all_in(&plans, &own.plans) && all_in(&own.plans, &plans)
+    }
+}
+
+/// The base types that need a parameter of one's own.
+fn bases(resource: &Resource, code: &str, issues: &mut Vec<Issue>) -> Vec<ResourceType> {
+    let names = base_names(resource);
     let mut bases = Vec::new();
     for name in &names {
+        if let Some(found) = standard_of(name, code) {
+            if !found.is_that_of(resource) {
+                let words = format!(
+                    "is that of a search parameter that {name} has already, of the type {} and with the expression `{}`; take another code or, if the same is meant, name R4's definition in derivedFrom",
+                    found.kind.code(),
+                    found.expression
+                );
+                issues.push(wrong("code", words));
+            }
+            continue;
+        }
         let known = ResourceType::parse(name).filter(|kind| {
-            !matches!(*name, "Parameters" | "Resource" | "DomainResource")
-                && *kind != ResourceType::AuditEvent
+            !is_abstract(name) && *name != "Parameters" && *kind != ResourceType::AuditEvent
         });
         let Some(base) = known else {
             let words = "of an active parameter are names of resource types, and neither abstract ones nor AuditEvent or Parameters";
             issues.push(wrong("base", words));
             break;
         };
-        if find(base, code).is_some() {
-            let words = format!("is that of a search parameter that {base} has already");
-            issues.push(wrong("code", words));
-        }
         if !bases.contains(&base) {
             bases.push(base);
         }
@@ -361,9 +461,16 @@ fn plans(
     expression: &Expression,
     kind: ParameterKind,
     bases: &[ResourceType],
+    standard: &[&str],
 ) -> Result<Vec<Vec<Plan>>, String> {
     let mut plans: Vec<Vec<Plan>> = bases.iter().map(|_| Vec::new()).collect();
-    for (first, plan) in of_own(expression) {
+    for (first, part) in of_own(expression, &|leaf| fits(kind, leaf)) {
+        if first
+            .as_deref()
+            .is_some_and(|first| standard.contains(&first))
+        {
+            continue;
+        }
         let place = bases
             .iter()
             .position(|base| first.as_deref() == Some(base.name()));
@@ -372,16 +479,17 @@ fn plans(
                 "is a union of paths that each begin with one of the base types".to_owned(),
             );
         };
-        let plan = plan.ok_or_else(|| {
+        let part = part.ok_or_else(|| {
             "has a path that is not made of elements of the type, where(element = 'text'), where(resolve() is Type), ofType() or as, and an index".to_owned()
         })?;
-        if let Some(leaf) = plan.leaves().into_iter().find(|leaf| !fits(kind, *leaf)) {
+        let mut ends = part.iter().flat_map(Plan::leaves);
+        if let Some(leaf) = ends.find(|leaf| !fits(kind, *leaf)) {
             return Err(format!(
                 "has a path that can end in an element ({leaf:?}) from which no {} is read; narrow it by ofType()",
                 kind.code()
             ));
         }
-        plans[place].push(plan);
+        plans[place].extend(part);
     }
     match plans.iter().position(Vec::is_empty) {
         Some(place) => Err(format!("has no path for {}", bases[place])),
@@ -515,12 +623,139 @@ mod tests {
         assert!(asked("eye-colour:missing", "true").unwrap().matches(
             &Resource::from_value(json!({"resourceType": "Patient", "id": "p"})).unwrap()
         ));
-        assert!(asked("eye-colour:text", "blue").is_err());
         assert!(asked("hair-colour", "blue").is_err());
         let other = [("eye-colour".to_owned(), "blue".to_owned())];
         assert!(SearchQuery::parse_with(ResourceType::Person, &other, false, &owns).is_err());
         assert!(SearchQuery::parse(ResourceType::Patient, &other, false).is_err());
         let own = owns.find(ResourceType::Patient, "eye-colour").unwrap();
         assert_eq!(own.values(&patient("blue")).len(), 1);
+    }
+
+    #[test]
+    fn what_repeats_r4_needs_nothing() {
+        let observation = |code: &str, kind: &str, expression: &str| json!({"code": code, "type": kind, "base": ["Observation"], "expression": expression});
+        for (more, named) in [
+            (observation("code", "token", "Observation.code"), true),
+            (observation("date", "date", "Observation.effective"), true),
+            (
+                observation(
+                    "value-concept",
+                    "token",
+                    "Observation.value.ofType(CodeableConcept)",
+                ),
+                true,
+            ),
+            (observation("status", "token", "Observation . status"), true),
+            (
+                observation("status", "token", "Observation.category"),
+                false,
+            ),
+            (observation("status", "string", "Observation.status"), false),
+            (
+                observation(
+                    "value-concept",
+                    "token",
+                    "Observation.component.value.ofType(CodeableConcept)",
+                ),
+                false,
+            ),
+        ] {
+            let given = definition(&more);
+            let defined = define(&given);
+            assert_eq!(standard_bases(&given).len(), usize::from(named), "{more}");
+            assert_eq!(defined.is_ok_and(|owns| owns.is_empty()), named, "{more}");
+        }
+        for (url, is) in [
+            (
+                "http://hl7.org/fhir/SearchParameter/Observation-status",
+                true,
+            ),
+            (
+                "http://hl7.org/fhir/SearchParameter/Observation-status|4.0.1",
+                true,
+            ),
+            (
+                "http://hl7.org/fhir/SearchParameter/Encounter-status",
+                false,
+            ),
+            (
+                "http://example.org/SearchParameter/Observation-status",
+                false,
+            ),
+        ] {
+            let mut more = observation("status", "token", "Observation.extension.value");
+            more["derivedFrom"] = json!(url);
+            assert_eq!(define(&definition(&more)).is_ok(), is, "{url}");
+        }
+    }
+
+    #[test]
+    fn values_of_extensions_are_read_by_their_type() {
+        let of = |kind: &str, path: &str| {
+            let more = json!({"type": kind, "expression": format!("Patient.extension.where(url = 'x').{path}")});
+            define(&definition(&more)).map(|mut owns| owns.remove(0))
+        };
+        let patient = |member: &str, value: &Value| {
+            let mut extension = json!({"url": "x"});
+            extension[member] = value.clone();
+            Resource::from_value(
+                json!({"resourceType": "Patient", "id": "p", "extension": [extension]}),
+            )
+            .unwrap()
+        };
+        let coding = json!({"system": "s", "code": "c"});
+        for (kind, path, member, value, found) in [
+            ("token", "value.code", "valueCoding", &coding, 1),
+            (
+                "token",
+                "value.code",
+                "valueCodeableConcept",
+                &json!({"coding": [coding]}),
+                0,
+            ),
+            ("token", "value.code", "valueString", &json!("c"), 0),
+            (
+                "token",
+                "value",
+                "valueCodeableConcept",
+                &json!({"coding": [coding]}),
+                1,
+            ),
+            ("token", "value", "valueDate", &json!("2026-01-01"), 0),
+            ("date", "value", "valueDate", &json!("2026-01-01"), 1),
+            (
+                "date",
+                "value",
+                "valuePeriod",
+                &json!({"start": "2026-01-01"}),
+                1,
+            ),
+            (
+                "reference",
+                "value",
+                "valueReference",
+                &json!({"reference": "Patient/q"}),
+                1,
+            ),
+            (
+                "string",
+                "value.text",
+                "valueCodeableConcept",
+                &json!({"text": "t"}),
+                1,
+            ),
+        ] {
+            let own = of(kind, path).unwrap();
+            let values = own.values(&patient(member, value));
+            assert_eq!(values.len(), found, "{kind} {path} {member}");
+        }
+        // What follows a criterion is of no one type, and nothing of a type is a number of it.
+        for (kind, path) in [
+            ("token", "value.where(system = 's').code"),
+            ("number", "value.code"),
+            ("token", "value.colour"),
+        ] {
+            assert!(of(kind, path).is_err(), "{kind} {path}");
+        }
     }
 }

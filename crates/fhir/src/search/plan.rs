@@ -77,7 +77,7 @@ impl Leaf {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 enum Step {
     Member(String),
     /// The members of a choice, with the way to read each where the walk ends here.
@@ -90,7 +90,7 @@ enum Step {
     At(usize),
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Walk {
     steps: Vec<Step>,
     leaf: Leaf,
@@ -169,6 +169,7 @@ pub(super) fn within(expression: &Expression, from: &Walk) -> Vec<Plan> {
             steps: Vec::new(),
             types: from.types.clone(),
             many: false,
+            in_extension: false,
         };
         steps.iter().try_for_each(|step| builder.step(step))?;
         builder.walk().map(Plan::Walk)
@@ -176,12 +177,72 @@ pub(super) fn within(expression: &Expression, from: &Walk) -> Vec<Plan> {
     each.collect()
 }
 
-/// The paths of an expression of one's own: the type that each begins with, and its plan if it is a walk.
-pub(super) fn of_own(expression: &Expression) -> Vec<(Option<String>, Option<Plan>)> {
+/// The paths of an expression of one's own: the type that each begins with, and its plans if it is made of
+/// walks. Where a path goes through the value of an extension, which can be of any type, there is one walk
+/// for each type that has what follows; where it ends there, those count from which a value is `read`.
+pub(super) fn of_own(
+    expression: &Expression,
+    read: &dyn Fn(Leaf) -> bool,
+) -> Vec<(Option<String>, Option<Vec<Plan>>)> {
     let mut parts = Vec::new();
     union(&expression.root, &mut parts);
-    let both = |part| (first(part).map(str::to_owned), walk(part).map(Plan::Walk));
+    let plans = |part| -> Option<Vec<Plan>> {
+        let mut plans = Vec::new();
+        for mut builder in forked(part)? {
+            builder.read_of_extension(read);
+            plans.push(Plan::Walk(builder.walk()?));
+        }
+        let is_read = |plan: &Plan| plan.leaves().into_iter().any(read);
+        if plans.len() > 1 && plans.iter().any(is_read) {
+            plans.retain(is_read);
+        }
+        Some(plans)
+    };
+    let both = |part| (first(part).map(str::to_owned), plans(part));
     parts.into_iter().map(both).collect()
+}
+
+/// The builders of a path, one for each way that it can go through the values of extensions.
+fn forked(expr: &Expr) -> Option<Vec<Builder>> {
+    let (mut ways, steps) = match &expr.kind {
+        Kind::Path(Start::Focus, steps) => {
+            let (first, rest) = steps.split_first()?;
+            let StepKind::Member(name, _) = &first.kind else {
+                return None;
+            };
+            (vec![Builder::at(structures().find(name)?)], rest)
+        }
+        Kind::Path(Start::Expr(expr), steps) => (forked(expr)?, steps.as_slice()),
+        Kind::As(operand, name) => {
+            let mut ways = forked(operand)?;
+            ways.retain_mut(|way| way.narrow(*name).is_some());
+            return (!ways.is_empty()).then_some(ways);
+        }
+        _ => return None,
+    };
+    for step in steps {
+        let mut next = Vec::new();
+        for mut way in ways {
+            if way.in_extension && matches!(step.kind, StepKind::Member(..)) {
+                let each = (0..way.types.len()).filter_map(|place| {
+                    let mut one = way.only(place);
+                    one.step(step)?;
+                    Some(one)
+                });
+                next.extend(each);
+            } else if way.step(step).is_some() {
+                next.push(way);
+            } else {
+                return None;
+            }
+        }
+        // Values in values of extensions have no end.
+        if next.is_empty() || next.len() > WAYS_MAX {
+            return None;
+        }
+        ways = next;
+    }
+    Some(ways)
 }
 
 /// The name that a path begins with.
@@ -206,12 +267,18 @@ fn union<'e>(expr: &'e Expr, parts: &mut Vec<&'e Expr>) {
     }
 }
 
+/// The most ways that a path of an expression of one's own can go.
+const WAYS_MAX: usize = 64;
+
 /// Where a walk has come to while it is compiled.
+#[derive(Clone)]
 struct Builder {
     steps: Vec<Step>,
     types: Vec<TypeId>,
     /// Whether there can be more than one item here.
     many: bool,
+    /// Whether it stands at the value of an extension.
+    in_extension: bool,
 }
 
 fn walk(expr: &Expr) -> Option<Walk> {
@@ -219,12 +286,47 @@ fn walk(expr: &Expr) -> Option<Walk> {
         steps: Vec::new(),
         types: Vec::new(),
         many: false,
+        in_extension: false,
     };
     builder.expr(expr)?;
     builder.walk()
 }
 
 impl Builder {
+    fn at(id: TypeId) -> Self {
+        Self {
+            steps: Vec::new(),
+            types: vec![id],
+            many: false,
+            in_extension: false,
+        }
+    }
+
+    /// The same at one of the types of a choice.
+    fn only(&self, place: usize) -> Self {
+        let mut one = self.clone();
+        one.types = vec![self.types[place]];
+        if let Some(Step::Choice(members)) = one.steps.last_mut() {
+            *members = vec![members.swap_remove(place)];
+        }
+        one
+    }
+
+    /// At the value of an extension, keeps the types from which a value is read, if there are any.
+    fn read_of_extension(&mut self, read: &dyn Fn(Leaf) -> bool) {
+        let Some(Step::Choice(members)) = self.steps.last_mut().filter(|_| self.in_extension)
+        else {
+            return;
+        };
+        let keep: Vec<bool> = members.iter().map(|(_, leaf)| read(*leaf)).collect();
+        if keep.contains(&true) {
+            let mut kept = keep.iter();
+            members.retain(|_| kept.next() == Some(&true));
+            let mut kept = keep.iter();
+            self.types.retain(|_| kept.next() == Some(&true));
+        }
+    }
+
     fn walk(self) -> Option<Walk> {
         let leaf = match self.types.as_slice() {
             [one] => Leaf::of(structures(), *one),
@@ -270,7 +372,9 @@ impl Builder {
                 let &[from] = self.types.as_slice() else {
                     return None;
                 };
-                let element = structures().get(from).element(name)?;
+                let structure = structures().get(from);
+                let element = structure.element(name)?;
+                self.in_extension = structure.name == "Extension" && name == "value";
                 self.many |= element.many;
                 self.types.clone_from(&element.types);
                 self.steps.push(if element.choice.is_empty() {
@@ -292,10 +396,12 @@ impl Builder {
                     .filter(|step| matches!(step, Step::Member(_)))
                     .count();
                 (arrays == 1).then_some(())?;
+                self.in_extension = false;
                 self.steps.push(Step::At(usize::try_from(*place).ok()?));
             }
             StepKind::Call(crate::path::parse::WHERE, arguments) => {
                 self.steps.push(criterion(arguments.first()?)?);
+                self.in_extension = false;
             }
             _ => return None,
         }
@@ -307,6 +413,11 @@ impl Builder {
         let TypeName::Fhir(wanted) = name else {
             return None;
         };
+        // Behind a criterion the choice can't be told apart any more.
+        let at_choice = matches!(self.steps.last(), Some(Step::Choice(_)));
+        if self.types.len() > 1 && !at_choice {
+            return None;
+        }
         let structures = structures();
         let keep: Vec<bool> = self
             .types
@@ -408,6 +519,11 @@ pub(super) fn is_read(kind: ParameterKind, leaf: Leaf) -> bool {
 }
 
 impl Plan {
+    /// Whether it is the same walk as another one.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Walk(one), Self::Walk(other)) if one == other)
+    }
+
     /// The members of the resource that it can begin with; `None` where that can't be told.
     pub(super) fn begins_with(&self) -> Option<Vec<&str>> {
         let Self::Walk(walk) = self else {

@@ -1,18 +1,21 @@
 //! Queries: from the parameters of a request to clauses, and whether a resource matches them.
 use super::codes::CodesOf;
+use super::current::is_by_name;
 use super::filter::FILTER;
 use super::near::Near;
 use super::number::Written;
-use super::plan::{Leaf, compiled};
+use super::parameter::find;
+use super::plan::{Compiled, Leaf, compiled};
 use super::unit::{Canonical, UCUM};
 use super::words::{self, is_of_words};
 use super::{
-    COMMON, Clause, Modifier, Operand, OwnClause, Owns, ParameterKind, Prefix, Scope, SearchQuery,
-    UnitAsked, normalise, parameters,
+    COMMON, Clause, Compartment, Condition, Link, Modifier, Named, Operand, Owns, ParameterKind,
+    Prefix, Scope, SearchQuery, UnitAsked, normalise, parameters,
 };
-use super::{composite, matching};
+use super::{Include, Own, composite, matching};
 use crate::facts::{self, Targets};
 use crate::{IssueCode, OperationOutcome, Reference, Resource, ResourceType, date, is_id};
+use std::sync::Arc;
 
 /// Rows on a page when the client doesn't say.
 pub const COUNT_DEFAULT: usize = 50;
@@ -71,8 +74,7 @@ impl SearchQuery {
         Self::parse_with(kind, parameters, lenient, &Owns::default())
     }
 
-    /// The same where there are parameters of one's own. They are asked for as such, and not in chains,
-    /// `_has`, `_sort` or `_include`.
+    /// The same where there are parameters of one's own.
     ///
     /// # Errors
     /// As [`SearchQuery::parse`].
@@ -82,18 +84,32 @@ impl SearchQuery {
         lenient: bool,
         owns: &Owns,
     ) -> Result<Self, OperationOutcome> {
+        Self::parse_in(kind, parameters, lenient, (owns, None))
+    }
+
+    /// The same within a compartment, whose condition is left to the caller.
+    pub(super) fn parse_in(
+        kind: ResourceType,
+        parameters: &[(String, String)],
+        lenient: bool,
+        (owns, compartment): (&Owns, Option<&Compartment>),
+    ) -> Result<Self, OperationOutcome> {
         check_bytes(parameters, BYTES_MAX)?;
         let mut query = Self::empty(kind);
         let (mut links_bytes, mut links_values) = (0, 0);
+        let mut current = Vec::new();
         for (name, value) in parameters {
             if name == "_cursor" {
                 continue;
             }
-            if !query.control(name, value)? && !query.include(name, value)? {
+            if !query.control(name, value, owns)? && !query.include(name, value, owns)? {
                 let taken = if name == FILTER {
-                    query.filter(name, value)
+                    query.filter(value, owns)
+                } else if name == "_list" && is_by_name(value) {
+                    current.push(value);
+                    Ok(())
                 } else if name == "_list" {
-                    Self::list(value).map(|link| query.links.push(link))
+                    Self::list(value, owns).map(|link| query.links.push(link))
                 } else if Self::is_link(name) {
                     links_bytes += name.len() + value.len();
                     if links_bytes > LINKS_BYTES_MAX {
@@ -102,7 +118,7 @@ impl SearchQuery {
                         );
                         return Err(OperationOutcome::error(IssueCode::TooLong, words));
                     }
-                    Self::link(kind, name, value, 0)
+                    Self::link(kind, name, value, owns, 0)
                         .map(|mut link| {
                             for inner in &mut link.queries {
                                 links_values += inner.values();
@@ -110,12 +126,8 @@ impl SearchQuery {
                             query.links.push(link);
                         })
                         .map_err(|outcome| all_about(name, outcome))
-                } else if let Some(own) =
-                    owns.find(kind, name.split(':').next().unwrap_or_default())
-                {
-                    OwnClause::parse(own, name, value).map(|clause| query.own.push(clause))
                 } else {
-                    read(kind, name, value).map(|clause| query.clauses.push(clause))
+                    read(kind, name, value, owns).map(|clause| query.clauses.push(clause))
                 };
                 match taken {
                     Err(outcome) if lenient && is_unknown(&outcome) => {
@@ -130,8 +142,8 @@ impl SearchQuery {
                     );
                     return Err(OperationOutcome::error(IssueCode::TooCostly, words));
                 }
-                let others = query.own.len() + query.conditions.len();
-                if query.clauses.len() + query.links.len() + others > CLAUSES_MAX {
+                let others = query.links.len() + query.conditions.len() + current.len();
+                if query.clauses.len() + others > CLAUSES_MAX {
                     return Err(bad(
                         IssueCode::TooLong,
                         name,
@@ -140,6 +152,10 @@ impl SearchQuery {
                 }
             }
             query.used.push((name.clone(), value.clone()));
+        }
+        for value in current {
+            let link = query.current(value, compartment)?;
+            query.links.push(link);
         }
         query.check_words()?;
         Ok(query)
@@ -153,7 +169,7 @@ impl SearchQuery {
     }
 
     /// Takes a parameter that says how to answer rather than what to find.
-    fn control(&mut self, name: &str, value: &str) -> Result<bool, OperationOutcome> {
+    fn control(&mut self, name: &str, value: &str, owns: &Owns) -> Result<bool, OperationOutcome> {
         if !matches!(name, "_count" | "_total" | "_sort" | "_format") {
             return Ok(false);
         }
@@ -179,7 +195,7 @@ impl SearchQuery {
                 matches!(value, "none" | "estimate" | "accurate")
             }
             "_sort" => {
-                self.order(name, value)?;
+                self.order(name, value, owns)?;
                 true
             }
             _ => matches!(value, "json" | "application/json" | "application/fhir+json"),
@@ -199,7 +215,6 @@ impl SearchQuery {
             kind,
             clauses: Vec::new(),
             conditions: Vec::new(),
-            own: Vec::new(),
             links: Vec::new(),
             scope: Scope::Type,
             count: COUNT_DEFAULT,
@@ -216,7 +231,7 @@ impl SearchQuery {
     #[must_use]
     pub fn matches(&self, resource: &Resource) -> bool {
         resource.kind() == self.kind
-            && self.links.is_empty()
+            && !self.has_links()
             && self
                 .clauses
                 .iter()
@@ -225,7 +240,40 @@ impl SearchQuery {
                 .conditions
                 .iter()
                 .all(|condition| condition.holds(resource))
-            && self.own.iter().all(|clause| clause.matches(resource))
+    }
+
+    /// Whether there are links to follow, those in conditions among them.
+    #[must_use]
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty() || self.conditions.iter().any(Condition::has_links)
+    }
+
+    /// The parameters of one's own that it asks for, but not those of links.
+    pub fn owns(&self) -> impl Iterator<Item = &Arc<Own>> {
+        let mut clauses: Vec<&Clause> = self.clauses.iter().collect();
+        for condition in &self.conditions {
+            condition.clauses(&mut clauses);
+        }
+        clauses.into_iter().filter_map(|clause| clause.own.as_ref())
+    }
+
+    /// Whether it asks for a parameter of one's own, those of links and inclusions among them.
+    #[must_use]
+    pub fn asks_owns(&self) -> bool {
+        self.any_clause(&|clause| clause.own.is_some())
+            || self.any_link(&|link| link.parameter.own().is_some())
+            || self.includes.iter().any(Include::asks_owns)
+    }
+
+    fn any_link(&self, test: &dyn Fn(&Link) -> bool) -> bool {
+        let mut links: Vec<&Link> = self.links.iter().collect();
+        for condition in &self.conditions {
+            condition.links(&mut links);
+        }
+        links.into_iter().any(|link| {
+            let mut inner = link.queries.iter();
+            test(link) || inner.any(|query| query.any_link(test))
+        })
     }
 }
 
@@ -234,6 +282,7 @@ pub(super) fn read(
     kind: ResourceType,
     name: &str,
     value: &str,
+    owns: &Owns,
 ) -> Result<Clause, OperationOutcome> {
     let (plain, modifier) = name
         .split_once(':')
@@ -241,18 +290,8 @@ pub(super) fn read(
     if is_of_words(plain) {
         return words::clause(name, &split(value, ','));
     }
-    let (parameter, found) = find(kind, plain).ok_or_else(|| unknown(kind, name))?;
-    clause(kind, name, parameter, found, modifier, value)
-}
-
-pub(super) fn find(kind: ResourceType, name: &str) -> Option<(&'static str, ParameterKind)> {
-    let own = facts::search(kind);
-    let common = || COMMON.into_iter().find(|parameter| parameter.name == name);
-    let parameter = own
-        .position(name)
-        .map(|place| own.parameters[place])
-        .or_else(common)?;
-    Some((parameter.name, parameter.kind))
+    let (parameter, found) = find(kind, plain, owns).ok_or_else(|| unknown(kind, name, owns))?;
+    clause(kind, name, &parameter, found, modifier, value)
 }
 
 /// An outcome of a part of a parameter is one of the parameter.
@@ -273,12 +312,11 @@ fn is_unknown(outcome: &OperationOutcome) -> bool {
         .any(|issue| issue.diagnostics.starts_with(UNKNOWN))
 }
 
-pub(super) fn unknown(kind: ResourceType, name: &str) -> OperationOutcome {
-    let names: Vec<&str> = COMMON
-        .iter()
-        .chain(parameters(kind))
-        .map(|parameter| parameter.name)
-        .collect();
+pub(super) fn unknown(kind: ResourceType, name: &str, owns: &Owns) -> OperationOutcome {
+    let standard = COMMON.iter().chain(parameters(kind));
+    let own = owns.of(kind).map(|own| own.code());
+    let names = standard.map(|parameter| parameter.name).chain(own);
+    let names: Vec<&str> = names.collect();
     let words = format!("{UNKNOWN}{kind}; known are {}", names.join(", "));
     bad(IssueCode::NotSupported, name, words)
 }
@@ -286,11 +324,12 @@ pub(super) fn unknown(kind: ResourceType, name: &str) -> OperationOutcome {
 pub(super) fn clause(
     kind: ResourceType,
     name: &str,
-    parameter: &str,
+    named: &Named,
     parameter_kind: ParameterKind,
     modifier: Option<&str>,
     value: &str,
 ) -> Result<Clause, OperationOutcome> {
+    let parameter = named.name();
     let mut target = None;
     let mut coded = None;
     let modifier = match (modifier, parameter_kind) {
@@ -303,7 +342,7 @@ pub(super) fn clause(
         (Some("not"), ParameterKind::Token) => Some(Modifier::Not),
         (Some("text"), ParameterKind::Token) if parameter != "_id" => Some(Modifier::Text),
         (Some("of-type"), ParameterKind::Token) => {
-            if !has_identifiers(kind, parameter) {
+            if !has_identifiers(kind, named) {
                 let words = "has no identifiers, so it can't be asked for one of a type";
                 return Err(bad(IssueCode::NotSupported, name, words));
             }
@@ -381,14 +420,9 @@ pub(super) fn clause(
                 operands.push(Operand::String(text));
             }
             ParameterKind::Date => operands.push(date_operand(name, &part)?),
-            ParameterKind::Reference => reference(
-                kind,
-                name,
-                parameter,
-                target,
-                &unescape(&part),
-                &mut operands,
-            )?,
+            ParameterKind::Reference => {
+                reference((kind, named), name, target, &unescape(&part), &mut operands)?
+            }
             ParameterKind::Uri => {
                 let uri = unescape(&part);
                 if modifier.is_some() && !uri.contains("://") {
@@ -422,6 +456,7 @@ pub(super) fn clause(
     }
     Ok(Clause {
         parameter: parameter.to_owned(),
+        own: named.own().cloned(),
         kind: parameter_kind,
         modifier,
         operands,
@@ -447,13 +482,17 @@ pub fn modifiers(kind: ParameterKind) -> &'static [&'static str] {
 }
 
 /// Whether a parameter's values can be identifiers.
-fn has_identifiers(kind: ResourceType, parameter: &str) -> bool {
-    (facts::search(kind).position(parameter))
-        .and_then(|place| compiled(kind).get(place))
-        .is_some_and(|parameter| {
-            let mut plans = parameter.plans.iter();
-            plans.any(|plan| plan.leaves().contains(&Leaf::Identifier))
-        })
+fn has_identifiers(kind: ResourceType, parameter: &Named) -> bool {
+    let of = |parameter: &Compiled| {
+        let mut plans = parameter.plans.iter();
+        plans.any(|plan| plan.leaves().contains(&Leaf::Identifier))
+    };
+    match parameter {
+        Named::Standard(name) => (facts::search(kind).position(name))
+            .and_then(|place| compiled(kind).get(place))
+            .is_some_and(of),
+        Named::Own(own) => of(own.compiled()),
+    }
 }
 
 /// What a token's code is of: a value set by its URL or as `ValueSet/id`, or `system|code`.
@@ -673,18 +712,13 @@ fn date_operand(name: &str, part: &str) -> Result<Operand, OperationOutcome> {
 }
 
 fn reference(
-    kind: ResourceType,
+    (kind, parameter): (ResourceType, &Named),
     name: &str,
-    parameter: &str,
     target: Option<ResourceType>,
     text: &str,
     operands: &mut Vec<Operand>,
 ) -> Result<(), OperationOutcome> {
-    let own = facts::search(kind);
-    let any = &Targets::Any;
-    let targets = own
-        .position(parameter)
-        .map_or(any, |place| &own.details[place].targets);
+    let targets = parameter.targets(kind);
     let possible = |kind: ResourceType| match targets {
         Targets::Any => true,
         Targets::Some(list) => list.contains(&kind),

@@ -1,5 +1,5 @@
 //! Sets of resources, which one search finds and another asks for.
-use super::{Clause, Operand, ParameterKind, SearchQuery};
+use super::{Clause, Named, Operand, ParameterKind, SearchQuery};
 use crate::ResourceType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Resources {
 impl SearchQuery {
     /// What has one of these resources under a parameter: `_id` or one of references.
     #[must_use]
-    pub fn of_resources(kind: ResourceType, parameter: &str, resources: Resources) -> Self {
+    pub fn of_resources(kind: ResourceType, parameter: &Named, resources: Resources) -> Self {
         let mut query = Self::empty(kind);
         query
             .clauses
@@ -71,10 +71,11 @@ impl SearchQuery {
 impl Clause {
     /// One of these resources under a parameter: `_id` or one of references.
     #[must_use]
-    pub fn of_resources(parameter: &str, resources: Resources) -> Self {
+    pub fn of_resources(parameter: &Named, resources: Resources) -> Self {
         Self {
-            parameter: parameter.to_owned(),
-            kind: if parameter == "_id" {
+            parameter: parameter.name().to_owned(),
+            own: parameter.own().cloned(),
+            kind: if *parameter == Named::ID {
                 ParameterKind::Token
             } else {
                 ParameterKind::Reference

@@ -1,7 +1,8 @@
 //! Searches of several types at once, and of a compartment (R4, section 3.1.1.1): one query for each type,
 //! all of the same parameters. What says how to answer is the same in each.
-use super::query::{BYTES_MAX, OF_TYPES_MAX, bad, check_bytes, find, shown};
-use super::{Compartment, Include, SearchQuery};
+use super::parameter::find;
+use super::query::{BYTES_MAX, OF_TYPES_MAX, bad, check_bytes, shown};
+use super::{Compartment, Include, Owns, SearchQuery};
 use crate::{IssueCode, OperationOutcome, ResourceType};
 
 /// The most bytes that the parameters of a search of several types have, names and values: each type's
@@ -53,6 +54,20 @@ impl SearchQuery {
         parameters: &[(String, String)],
         lenient: bool,
     ) -> Result<Vec<Self>, OperationOutcome> {
+        Self::parse_scope_with(scope, kinds, parameters, lenient, &Owns::default())
+    }
+
+    /// The same where there are parameters of one's own.
+    ///
+    /// # Errors
+    /// As [`SearchQuery::parse_scope`].
+    pub fn parse_scope_with(
+        scope: &Scope,
+        kinds: &[ResourceType],
+        parameters: &[(String, String)],
+        lenient: bool,
+        owns: &Owns,
+    ) -> Result<Vec<Self>, OperationOutcome> {
         let most = if scope.is_of_several() {
             OF_SEVERAL_BYTES_MAX
         } else {
@@ -84,13 +99,14 @@ impl SearchQuery {
             .collect();
         if kinds.len() > 1 {
             for (name, value) in &others {
-                same_in_all(&kinds, name, value)?;
+                same_in_all(&kinds, name, value, owns)?;
             }
         }
         let mut queries = Vec::with_capacity(kinds.len());
         let mut values = 0;
         for kind in &kinds {
-            let mut query = Self::parse(*kind, &others, lenient).map_err(|outcome| {
+            let query = Self::parse_in(*kind, &others, lenient, (owns, compartment));
+            let mut query = query.map_err(|outcome| {
                 if kinds.len() > 1 {
                     of_all(outcome, *kind)
                 } else {
@@ -113,7 +129,7 @@ impl SearchQuery {
                 let mut of_one = Vec::with_capacity(kinds.len());
                 for kind in &kinds {
                     let mut query = Self::empty(*kind);
-                    of_one.push(query.include(name, value).map(|_| query.includes));
+                    of_one.push(query.include(name, value, owns).map(|_| query.includes));
                 }
                 // It has to fit one of the types.
                 let fits = of_one.iter().position(Result::is_ok).unwrap_or(0);
@@ -133,7 +149,7 @@ impl SearchQuery {
                 .filter(|(name, _)| !ignored.contains(name))
                 .cloned()
                 .collect();
-            let mut queries = Self::parse_scope(scope, &kinds, &known, false)?;
+            let mut queries = Self::parse_scope_with(scope, &kinds, &known, false, owns)?;
             let mut names = ignored;
             names.sort_unstable();
             names.dedup();
@@ -192,7 +208,12 @@ fn named(
 }
 
 /// A parameter of several types has to mean the same in all of them.
-fn same_in_all(kinds: &[ResourceType], name: &str, value: &str) -> Result<(), OperationOutcome> {
+fn same_in_all(
+    kinds: &[ResourceType],
+    name: &str,
+    value: &str,
+    owns: &Owns,
+) -> Result<(), OperationOutcome> {
     let names: Vec<&str> = if name == "_sort" {
         let parts = value.split(',');
         parts.map(|part| part.trim_start_matches('-')).collect()
@@ -200,7 +221,7 @@ fn same_in_all(kinds: &[ResourceType], name: &str, value: &str) -> Result<(), Op
         vec![name.split([':', '.']).next().unwrap_or_default()]
     };
     for plain in names {
-        let mut of_kinds = kinds.iter().filter_map(|kind| find(*kind, plain));
+        let mut of_kinds = kinds.iter().filter_map(|kind| find(*kind, plain, owns));
         let Some((_, first)) = of_kinds.next() else {
             continue;
         };
@@ -360,7 +381,7 @@ mod tests {
                 let of_one = super::super::parameters(one).iter();
                 of_one
                     .filter_map(|parameter| {
-                        let (_, kind) = find(other, parameter.name)?;
+                        let (_, kind) = find(other, parameter.name, &Owns::default())?;
                         (kind != parameter.kind).then_some((one, other, parameter.name))
                     })
                     .next()

@@ -4,19 +4,20 @@
 //! comes last, whichever way the order goes; what is equal comes newest first.
 use std::cmp::Ordering;
 
-use super::extract::{Found, of_name};
-use super::query::{bad, find};
-use super::{Amount, ParameterKind, SearchQuery, Span, normalise};
+use super::extract::{Found, of_named};
+use super::parameter::find;
+use super::query::bad;
+use super::{Amount, Named, Owns, ParameterKind, SearchQuery, Span, normalise};
 use crate::{IssueCode, OperationOutcome, Resource};
 
 /// The most parameters that an order goes by.
 const KEYS_MAX: usize = 5;
 
 /// One parameter that matches are ordered by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SortKey {
     /// The parameter.
-    pub parameter: &'static str,
+    pub parameter: Named,
     /// Its type.
     pub kind: ParameterKind,
     /// Whether the greatest comes first.
@@ -36,7 +37,12 @@ pub enum SortValue {
 
 impl SearchQuery {
     /// Takes the parameter `_sort`.
-    pub(super) fn order(&mut self, name: &str, value: &str) -> Result<(), OperationOutcome> {
+    pub(super) fn order(
+        &mut self,
+        name: &str,
+        value: &str,
+        owns: &Owns,
+    ) -> Result<(), OperationOutcome> {
         let mut keys: Vec<SortKey> = Vec::new();
         for part in value.split(',') {
             let (plain, descending) = match part.strip_prefix('-') {
@@ -45,7 +51,7 @@ impl SearchQuery {
             };
             let by_value =
                 |kind| !matches!(kind, ParameterKind::Composite | ParameterKind::Special);
-            let found = find(self.kind, plain).filter(|(_, kind)| by_value(*kind));
+            let found = find(self.kind, plain, owns).filter(|(_, kind)| by_value(*kind));
             let Some((parameter, kind)) = found else {
                 let words = format!(
                     "is a list of search parameters of {}, each with `-` in front for the greatest first",
@@ -63,9 +69,10 @@ impl SearchQuery {
             let words = format!("goes by more than {KEYS_MAX} parameters");
             return Err(bad(IssueCode::TooLong, name, words));
         }
-        let newest_first = |key: &SortKey| key.parameter == "_lastUpdated" && key.descending;
+        let of_time = |key: &SortKey| key.parameter.name() == "_lastUpdated";
+        let newest_first = |key: &SortKey| of_time(key) && key.descending;
         // No two are of the same time to the store, so what comes after it orders nothing.
-        if let Some(place) = keys.iter().position(|key| key.parameter == "_lastUpdated") {
+        if let Some(place) = keys.iter().position(of_time) {
             keys.truncate(place + 1);
         }
         if !matches!(keys.as_slice(), [key] if newest_first(key)) {
@@ -74,15 +81,15 @@ impl SearchQuery {
         Ok(())
     }
 
-    /// What a resource is ordered by. `number` is the store's, which says when it was changed.
+    /// What a resource of the type is ordered by. `number` is the store's, which says when it was changed.
     #[must_use]
     pub fn sort_values(&self, resource: &Resource, number: u64) -> Vec<Option<SortValue>> {
         let of_key = |key: &SortKey| {
-            if key.parameter == "_lastUpdated" {
+            if key.parameter.name() == "_lastUpdated" {
                 return Some(SortValue::Time(i64::try_from(number).unwrap_or(i64::MAX)));
             }
             let mut best: Option<SortValue> = None;
-            of_name(resource, key.parameter, &mut |found| {
+            of_named(resource, &key.parameter, &mut |found| {
                 let Some(value) = value_of(&found) else {
                     return;
                 };

@@ -4,7 +4,7 @@
 //! of the text, whatever its case and accents, as in searches by string. There is no index of words: a
 //! clause is a check of opened resources.
 use super::query::{OPERANDS_MAX, bad, unescape};
-use super::{Clause, Condition, Operand, ParameterKind, SearchQuery, normalise};
+use super::{Clause, Condition, Link, Operand, ParameterKind, SearchQuery, normalise};
 use crate::{IssueCode, OperationOutcome, Resource};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -44,6 +44,7 @@ pub(super) fn clause(name: &str, parts: &[String]) -> Result<Clause, OperationOu
     }
     Ok(Clause {
         parameter: name.to_owned(),
+        own: None,
         kind: ParameterKind::Special,
         modifier: None,
         operands,
@@ -104,10 +105,9 @@ impl SearchQuery {
 
     fn words(&self) -> usize {
         let links = self.links.iter();
-        let of_link = |queries: &[Self]| queries.iter().map(Self::words).max().unwrap_or(0);
         self.clauses.iter().map(words).sum::<usize>()
             + self.conditions.iter().map(Condition::words).sum::<usize>()
-            + links.map(|link| of_link(&link.queries)).sum::<usize>()
+            + links.map(Link::words).sum::<usize>()
     }
 }
 
@@ -117,7 +117,15 @@ impl Condition {
             Self::Clause(clause) => words(clause),
             Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::words).sum(),
             Self::Not(part) => part.words(),
+            Self::Link(link) => link.words(),
         }
+    }
+}
+
+impl Link {
+    fn words(&self) -> usize {
+        let queries = self.queries.iter().map(SearchQuery::words);
+        queries.max().unwrap_or(0)
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use fhir::search::Owns;
 use fhir::{Reference, Resource, ResourceType};
 use ledger::{Expected, Kind, Owner};
 use trust::{TrustError, Vault};
 
 use super::entry::{Entry, IdRule};
 use super::{FOUND_MAX, Import, lock};
-use crate::criteria::{Criteria, Found, Slot, UNLIKE};
+use crate::criteria::{Criteria, Found, Reading, Slot, UNLIKE};
 use crate::refs;
 
 /// What an entry is known by: 128 bits of hash instead of a text, because a bundle can have a million.
@@ -68,6 +69,13 @@ pub(super) struct Index {
     nameless: Vec<(Key, Option<Box<str>>, String)>,
     /// Stands for all the entries so far, in their order.
     digest: u64,
+    /// The search parameters of one's own, as they were when it was resolved.
+    owns: Owns,
+}
+
+/// How criteria of an import are read, which has no address.
+fn reading(owns: &Owns) -> Reading<'_> {
+    Reading { base: "", owns }
 }
 
 /// Why an entry can't be finished.
@@ -189,6 +197,9 @@ impl Index {
     /// Looks up what is not known yet; tells whether something is still open.
     pub(super) async fn resolve(&mut self, import: &Import) -> Result<bool, TrustError> {
         let (vault, permit) = (import.trust.vault(), &import.permit);
+        let owns = vault.owns(permit.tenant());
+        self.owns = owns.clone();
+        let reading = reading(&owns);
         for (text, place) in &mut self.places {
             if !matches!(place, Place::Unknown) {
                 continue;
@@ -196,7 +207,7 @@ impl Index {
             let Some((kind, query)) = refs::conditional(text) else {
                 continue;
             };
-            *place = match Criteria::parse("", kind, query) {
+            *place = match Criteria::parse(reading, kind, query) {
                 Err(outcome) => Place::Wrong(format!("the criteria of the request: {outcome}")),
                 Ok(criteria) => match criteria.find(vault, permit).await? {
                     Found::One(row) => Place::There(row.resource.id().unwrap_or_default().to_owned()),
@@ -227,7 +238,7 @@ impl Index {
                 *meaning = Meaning::There(known);
                 continue;
             }
-            *meaning = match Criteria::parse("", kind, query) {
+            *meaning = match Criteria::parse(reading, kind, query) {
                 Err(outcome) => Meaning::Wrong(format!("a conditional reference: {outcome}")),
                 Ok(criteria) => {
                     let here = criteria.identifier().and_then(|(system, value)| {
@@ -428,7 +439,8 @@ impl Index {
         if let IdRule::Criteria { text, .. } = &entry.id_rule
             && let Some(Place::Free(..)) = self.places.get(text)
             && let Some((kind, query)) = refs::conditional(text)
-            && Criteria::parse("", kind, query).is_ok_and(|criteria| !criteria.matches(&resource))
+            && Criteria::parse(reading(&self.owns), kind, query)
+                .is_ok_and(|criteria| !criteria.matches(&resource))
         {
             return Err(Unfinished::Refused(UNLIKE.to_owned()));
         }

@@ -6,7 +6,8 @@
 //! | name | value | what it is |
 //! |---|---|---|
 //! | `type` | code | the type that is searched |
-//! | `clause` | parts | a parameter as it was understood: `parameter`, `type`, `modifier`, how many `values`; how it is answered before the check: `way` (`lists`, `lists-taken-away`, `place`, `check`, `too-many-lists`), how many `lists` are read and merged for it, and the same in `words` |
+//! | `clause` | parts | a parameter as it was understood: `parameter`, `type`, `modifier`, how many `values`; how it is answered before the check: `way` (`lists`, `lists-taken-away`, `place`, `check`, `too-many-lists`), how many `lists` are read and merged for it, and the same in `words`; `indexing` where it is a parameter of one's own and rows that its lists don't have yet are checked one by one |
+//! | `condition` | parts | what a `_filter` is made of, where its parts aren't all joined by "and": how they are `joined` (`all`, `any`, `not`), and the `clause`s, `link`s and `condition`s in it. Each is answered by the `clause` `_filter` |
 //! | `link` | parts | a chained parameter or `_has`: `parameter`, `reverse`, the `type`s at its other end, and the `clause`s and `link`s there |
 //! | `plan` | string | which clauses are read together, and in which order |
 //! | `ignored` | string | a parameter that was passed over, under `Prefer: handling=lenient` |
@@ -17,7 +18,7 @@
 //! | `outcome` | resource | why the search has no answer: it is too costly |
 //!
 //! No value of a parameter is in it.
-use fhir::search::{Clause, Link, Modifier, SearchQuery};
+use fhir::search::{Clause, Condition, Link, Modifier, SearchQuery};
 use fhir::{IssueCode, OperationOutcome, ResourceType};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -107,8 +108,31 @@ fn step(step: &Step) -> Value {
     let (code, lists, words) = way(step.way);
     found.push(one("way", "valueCode", code));
     found.extend(lists.map(|lists| one("lists", "valueInteger", lists)));
-    found.push(one("words", "valueString", words));
+    if step.is_indexing {
+        let words = format!("{words}; rows that these don't have yet are checked one by one");
+        found.push(one("words", "valueString", words));
+        found.push(one("indexing", "valueBoolean", true));
+    } else {
+        found.push(one("words", "valueString", words));
+    }
     parts("clause", found)
+}
+
+/// What a condition is made of.
+fn condition(given: &Condition) -> Value {
+    let joined = |way: &str, inside: Vec<Value>| {
+        let mut found = vec![one("joined", "valueCode", way)];
+        found.extend(inside);
+        parts("condition", found)
+    };
+    let each = |all: &[Condition]| all.iter().map(condition).collect();
+    match given {
+        Condition::Clause(clause) => inner(clause),
+        Condition::Link(given) => link(given),
+        Condition::All(all) => joined("all", each(all)),
+        Condition::Any(all) => joined("any", each(all)),
+        Condition::Not(part) => joined("not", vec![condition(part)]),
+    }
 }
 
 fn inner(clause: &Clause) -> Value {
@@ -119,7 +143,7 @@ fn inner(clause: &Clause) -> Value {
 
 fn link(given: &Link) -> Value {
     let mut found = vec![
-        one("parameter", "valueString", given.parameter),
+        one("parameter", "valueString", given.parameter.name()),
         one("reverse", "valueBoolean", given.reverse),
     ];
     for query in &given.queries {
@@ -128,6 +152,7 @@ fn link(given: &Link) -> Value {
     // The same is asked of each type.
     if let Some(query) = given.queries.first() {
         found.extend(query.clauses.iter().map(inner));
+        found.extend(query.conditions.iter().map(condition));
         found.extend(query.links.iter().map(link));
     }
     parts("link", found)
@@ -162,7 +187,7 @@ fn plan(query: &SearchQuery, steps: &Steps) -> String {
         words.push_str(", within the time of ");
         words.push_str(&ranges.join(" and "));
     }
-    if !query.links.is_empty() {
+    if query.has_links() {
         words.push_str(", linked as the links ask, which are followed first");
     }
     words.push_str(if query.sort.is_empty() {
@@ -196,6 +221,7 @@ fn opened(name: &str, looked_at: LookedAt) -> Value {
 fn told(query: &SearchQuery, told: &Explained, micros: u64) -> Value {
     let mut all = vec![one("type", "valueCode", query.kind.name())];
     all.extend(told.steps.clauses.iter().map(step));
+    all.extend(query.conditions.iter().map(condition));
     all.extend(query.links.iter().map(link));
     all.push(one("plan", "valueString", plan(query, &told.steps)));
     let shown = |name: &String| -> String {

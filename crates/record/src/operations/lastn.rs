@@ -130,7 +130,8 @@ impl Record {
             let words = "does not go with $lastn, whose answer is one page in its own order";
             return Err(refuse(IssueCode::NotSupported, name, words));
         }
-        let mut query = SearchQuery::parse(kind, &part.others, caller.lenient)
+        let owns = self.vault().owns(caller.agent.tenant);
+        let mut query = SearchQuery::parse_with(kind, &part.others, caller.lenient, &owns)
             .map_err(|outcome| RecordError::with(400, outcome))?;
         query.at(self.now_ms());
         if !query.includes.is_empty() {

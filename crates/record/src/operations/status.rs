@@ -34,7 +34,13 @@ impl Record {
         vault.refresh_owns(tenant).await.map_err(wrap(caller))?;
         let owns = vault.owns(tenant);
         let (defined, mut reason) = match define(&resource) {
-            Ok(defined) if defined.is_empty() => (defined, "it is not active".to_owned()),
+            Ok(defined) if defined.is_empty() => {
+                let words = match resource.get("status").and_then(Value::as_str) {
+                    Some("active") => "R4 has it already, and answers",
+                    _ => "it is not active",
+                };
+                (defined, words.to_owned())
+            }
             Ok(defined) => (defined, String::new()),
             Err(outcome) => (Vec::new(), outcome.summary()),
         };

@@ -8,7 +8,7 @@ use trust::{Action, Permit, Sought, Versioned};
 
 use super::{ISSUES_MAX, Stop, Write, entry_error};
 use crate::conditional::{Aim, all, check_no_id, one, only, take_id};
-use crate::criteria::{Criteria, Found, Slot, exhausted, hidden, several, unlike};
+use crate::criteria::{Criteria, Found, Reading, Slot, exhausted, hidden, several, unlike};
 use crate::error::in_entry;
 use crate::patch::patched;
 use crate::step::{Ask, Step};
@@ -27,7 +27,9 @@ impl Record {
         steps: &[Step],
     ) -> Result<Vec<Option<Write>>, Stop> {
         let vault = self.vault();
-        let asked = Asked::of(caller, steps)?;
+        let owns = &vault.owns(permit.tenant());
+        let base = &caller.base;
+        let asked = Asked::of(Reading { base, owns }, steps)?;
         let (found, doomed) = asked.seek(self, caller, permit).await?;
         let mut writes: Vec<Option<Write>> = Vec::new();
         writes.resize_with(steps.len(), || None);
@@ -354,7 +356,7 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn of(caller: &Caller, steps: &'a [Step]) -> Result<Self, RecordError> {
+    fn of(reading: Reading<'_>, steps: &'a [Step]) -> Result<Self, RecordError> {
         let singles = steps.iter().filter_map(|step| match &step.ask {
             Ask::Create { criteria, .. } => criteria.as_deref(),
             Ask::Update {
@@ -391,7 +393,7 @@ impl<'a> Asked<'a> {
             let Some((kind, query)) = refs::conditional(&text) else {
                 continue;
             };
-            let criteria = Criteria::parse(&caller.base, kind, query).map_err(|outcome| {
+            let criteria = Criteria::parse(reading, kind, query).map_err(|outcome| {
                 entry_error(RecordError::with(400, outcome), &steps[place], "resource")
             })?;
             references.push((text, criteria, place));

@@ -13,111 +13,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use record::{Caller, Preconditions, Record};
 use serde_json::{Value, json};
-use trust::{Agent, Trust, TrustOptions};
+use trust::{Action, Agent, IndexStep, Purpose, Target, Trust, TrustOptions};
 
 use crate::cluster::Cluster;
 use crate::house::{NOW_MS, client, json_of, kind_of, link, pairs};
-
-const CODES: [&str; 3] = ["29463-7", "8480-6", "8462-4"];
-const STATUSES: [&str; 2] = ["final", "preliminary"];
-const NAMES: [&str; 4] = ["Berg", "Bergen", "Dahl", "van Dahl"];
-const WORDS: [&str; 3] = ["morning dose", "evening dose", "no dose"];
-
-/// One write: a resource by its place, in a variant.
-#[derive(Debug, Clone)]
-struct Write {
-    kind: T,
-    which: u8,
-    patient: u8,
-    variant: u8,
-    delete: bool,
-}
-
-fn pick<'a>(list: &[&'a str], place: u8) -> &'a str {
-    list[usize::from(place) % list.len()]
-}
-
-fn id_of(write: &Write) -> String {
-    let Write { which, patient, .. } = write;
-    match write.kind {
-        T::Patient => format!("p{patient}"),
-        T::Observation => format!("o{patient}{which}"),
-        T::Condition => format!("c{patient}{which}"),
-        T::List => format!("l{}", which % 2),
-        _ => format!("g{}", which % 2),
-    }
-}
-
-fn coding(code: &str) -> Value {
-    json!({"coding": [{"system": "http://loinc.org", "code": code}]})
-}
-
-fn body(write: &Write) -> Value {
-    let Write {
-        patient, variant, ..
-    } = write;
-    let v = *variant;
-    let subject = json!({"reference": format!("Patient/p{patient}")});
-    let mut value = match write.kind {
-        T::Patient => json!({
-            "name": [{"family": pick(&NAMES, v)}],
-            "managingOrganization": {"reference": format!("Organization/g{}", v % 3)},
-        }),
-        T::Observation => {
-            let mut value = json!({
-                "status": pick(&STATUSES, v), "code": coding(pick(&CODES, v / 2)), "subject": subject,
-                "component": [
-                    {"code": coding(pick(&CODES, v)), "valueQuantity": {"value": v % 7}},
-                    {"code": coding(pick(&CODES, v + 1)), "valueQuantity": {"value": v % 5 + 3}}],
-            });
-            if v % 4 == 0 {
-                value["code"] = json!({"text": "in words"});
-            }
-            if v % 3 == 0 {
-                value["performer"] = json!([{"reference": format!("Patient/p{}", v % 2)}]);
-            }
-            value
-        }
-        T::Condition => json!({"code": coding(pick(&CODES, v)), "subject": subject}),
-        T::List => json!({"status": "current", "mode": "working",
-            "entry": [{"item": {"reference": format!("Observation/o{}{}", v % 3, v % 2)}},
-                {"item": {"reference": format!("Patient/p{}", v % 3)}}]}),
-        _ => json!({"name": pick(&NAMES, v)}),
-    };
-    value["resourceType"] = write.kind.name().into();
-    value["id"] = id_of(write).into();
-    value["meta"] = json!({"tag": [{"code": "set"}]});
-    let words = pick(&WORDS, v);
-    value["text"] = json!({"status": "generated",
-        "div": format!("<div xmlns=\"http://www.w3.org/1999/xhtml\"><b>{words}</b></div>")});
-    value
-}
-
-fn writes() -> impl Strategy<Value = Vec<Write>> {
-    let kinds = vec![
-        T::Patient,
-        T::Observation,
-        T::Observation,
-        T::Condition,
-        T::Organization,
-        T::List,
-    ];
-    let write = (
-        proptest::sample::select(kinds),
-        0..3u8,
-        0..3u8,
-        0..60u8,
-        proptest::bool::weighted(0.1),
-    );
-    let write = write.prop_map(|(kind, which, patient, variant, delete)| Write {
-        kind,
-        which,
-        patient,
-        variant,
-        delete,
-    });
-    proptest::collection::vec(write, 8..40)
-}
+use crate::random_data::{CODES, STATUSES, Write, body, coding, definitions, id_of, pick, writes};
 
 /// A comparison of a filter.
 #[derive(Debug, Clone)]
@@ -130,6 +30,12 @@ enum Tree {
     Begins(&'static str),
     Ends(&'static str),
     In(&'static str),
+    Called(&'static str),
+    About(u8),
+    Stage(&'static str),
+    AboutCalled(&'static str),
+    /// Of one patient: their name, and the organisation that keeps them.
+    Within(&'static str, u8),
     All(Vec<Tree>),
     Any(Vec<Tree>),
     Not(Box<Tree>),
@@ -149,6 +55,10 @@ enum Atom {
     ChainName(&'static str),
     ChainOrganization(&'static str),
     Observed(&'static str),
+    Called(&'static str),
+    NotStage(&'static str),
+    AboutCalled(&'static str),
+    ObservedAbout(&'static str),
     InList(u8),
     Ids(Vec<u8>),
     Word(&'static str),
@@ -184,12 +94,18 @@ fn leaves(kinds: &[T]) -> Vec<BoxedStrategy<Tree>> {
         found.push(any::<bool>().prop_map(Tree::HasCode).boxed());
         found.push((0..3u8).prop_map(Tree::Of).boxed());
         found.push(one_of(&["blood", "none"]).prop_map(Tree::In).boxed());
+        found.push((0..3u8).prop_map(Tree::About).boxed());
+        found.push(one_of(&BEGINNINGS).prop_map(Tree::AboutCalled).boxed());
+        let within = (one_of(&BEGINNINGS), 0..3u8);
+        found.push(within.prop_map(|(name, g)| Tree::Within(name, g)).boxed());
     }
     if all(&[T::Observation]) {
         found.push(one_of(&STATUSES).prop_map(Tree::Status).boxed());
+        found.push(one_of(&STATUSES).prop_map(Tree::Stage).boxed());
     }
     if all(&[T::Patient, T::Organization]) {
         found.push(one_of(&BEGINNINGS).prop_map(Tree::Begins).boxed());
+        found.push(one_of(&BEGINNINGS).prop_map(Tree::Called).boxed());
         found.push(one_of(&["dahl", "g", "en"]).prop_map(Tree::Ends).boxed());
     }
     found
@@ -218,9 +134,11 @@ fn atoms(kinds: &[T]) -> BoxedStrategy<Atom> {
                 .boxed(),
         );
         found.push(any::<bool>().prop_map(Atom::InSet).boxed());
+        found.push(one_of(&BEGINNINGS).prop_map(Atom::AboutCalled).boxed());
     }
     if all(&[T::Observation]) {
         found.push(one_of(&STATUSES).prop_map(Atom::Status).boxed());
+        found.push(one_of(&STATUSES).prop_map(Atom::NotStage).boxed());
         found.push(
             (one_of(&CODES), 0..7i64)
                 .prop_map(|(code, n)| Atom::Component(code, n))
@@ -234,9 +152,11 @@ fn atoms(kinds: &[T]) -> BoxedStrategy<Atom> {
     }
     if all(&[T::Patient, T::Organization]) {
         found.push(one_of(&BEGINNINGS).prop_map(Atom::Name).boxed());
+        found.push(one_of(&BEGINNINGS).prop_map(Atom::Called).boxed());
     }
     if all(&[T::Patient]) {
         found.push(one_of(&CODES).prop_map(Atom::Observed).boxed());
+        found.push(one_of(&CODES).prop_map(Atom::ObservedAbout).boxed());
     }
     let leaves = leaves(kinds);
     if !leaves.is_empty() {
@@ -266,7 +186,14 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
         vec![T::Patient, T::Observation, T::Condition],
     ]);
     let ask = kinds.prop_flat_map(|kinds| {
-        let sorts = proptest::sample::select(vec!["_id", "_lastUpdated"]);
+        let mut sorts = vec!["_id", "_lastUpdated"];
+        if kinds
+            .iter()
+            .all(|kind| matches!(*kind, T::Patient | T::Organization))
+        {
+            sorts.extend(["called", "called"]);
+        }
+        let sorts = proptest::sample::select(sorts);
         (
             Just(kinds.clone()),
             0..3u8,
@@ -309,6 +236,13 @@ fn filter(tree: &Tree) -> String {
         Tree::Begins(text) => format!("name sw \"{text}\""),
         Tree::Ends(text) => format!("name ew {text}"),
         Tree::In(name) => format!("code in http://sets/{name}"),
+        Tree::Called(text) => format!("called sw {text}"),
+        Tree::About(patient) => format!("about re Patient/p{patient}"),
+        Tree::Stage(status) => format!("stage eq {status}"),
+        Tree::AboutCalled(text) => format!("about.called sw \"{text}\""),
+        Tree::Within(text, which) => {
+            format!("about[called sw {text}].organization eq Organization/g{which}")
+        }
         Tree::All(parts) => joined(parts, " and "),
         Tree::Any(parts) => joined(parts, " or "),
         Tree::Not(part) => format!("not({})", filter(part)),
@@ -331,6 +265,10 @@ fn parameter(atom: &Atom) -> (String, String) {
         Atom::ChainName(text) => ("patient.name", (*text).to_owned()),
         Atom::ChainOrganization(text) => ("patient.organization.name", (*text).to_owned()),
         Atom::Observed(code) => ("_has:Observation:patient:code", (*code).to_owned()),
+        Atom::Called(text) => ("called", (*text).to_owned()),
+        Atom::NotStage(status) => ("stage:not", (*status).to_owned()),
+        Atom::AboutCalled(text) => ("about.called", (*text).to_owned()),
+        Atom::ObservedAbout(code) => ("_has:Observation:about:code", (*code).to_owned()),
         Atom::InList(which) => ("_list", format!("l{which}")),
         Atom::Ids(which) => {
             let ids = which.iter().flat_map(|which| {
@@ -379,7 +317,8 @@ fn is_blood(code: &str) -> bool {
     matches!(code, "8480-6" | "8462-4")
 }
 
-fn holds(tree: &Tree, value: &Value) -> bool {
+fn holds(tree: &Tree, value: &Value, model: &Model) -> bool {
+    let subject = || referred(model, &value["subject"]);
     match tree {
         Tree::Code(code) => codes(value).contains(code),
         Tree::OtherCode(code) => codes(value).iter().any(|one| one != code),
@@ -389,9 +328,17 @@ fn holds(tree: &Tree, value: &Value) -> bool {
         Tree::Begins(text) => name(value).starts_with(text),
         Tree::Ends(text) => name(value).ends_with(text),
         Tree::In(set) => *set == "blood" && codes(value).into_iter().any(is_blood),
-        Tree::All(parts) => parts.iter().all(|part| holds(part, value)),
-        Tree::Any(parts) => parts.iter().any(|part| holds(part, value)),
-        Tree::Not(part) => !holds(part, value),
+        Tree::Called(text) => name(value).starts_with(text),
+        Tree::About(patient) => is_of(value, *patient),
+        Tree::Stage(status) => value["status"] == *status,
+        Tree::AboutCalled(text) => subject().is_some_and(|one| name(one).starts_with(text)),
+        Tree::Within(text, which) => subject().is_some_and(|one| {
+            let kept = format!("Organization/g{which}");
+            name(one).starts_with(text) && one["managingOrganization"]["reference"] == kept
+        }),
+        Tree::All(parts) => parts.iter().all(|part| holds(part, value, model)),
+        Tree::Any(parts) => parts.iter().any(|part| holds(part, value, model)),
+        Tree::Not(part) => !holds(part, value, model),
     }
 }
 
@@ -416,8 +363,9 @@ fn fits(atom: &Atom, value: &Value, model: &Model) -> bool {
         Atom::Component(code, n) => components(&|found| found > *n, code),
         Atom::Combo(code, n) => components(&|found| found == *n, code),
         Atom::Of(patient) => is_of(value, *patient),
-        Atom::Name(text) => name(value).starts_with(text),
-        Atom::ChainName(text) => {
+        Atom::NotStage(status) => value["status"] != *status,
+        Atom::Name(text) | Atom::Called(text) => name(value).starts_with(text),
+        Atom::ChainName(text) | Atom::AboutCalled(text) => {
             let patient = referred(model, &value["subject"]);
             patient.is_some_and(|patient| name(patient).starts_with(text))
         }
@@ -427,7 +375,7 @@ fn fits(atom: &Atom, value: &Value, model: &Model) -> bool {
                 patient.and_then(|one| referred(model, &one["managingOrganization"]));
             organization.is_some_and(|one| name(one).starts_with(text))
         }
-        Atom::Observed(code) => model.values().any(|(_, one)| {
+        Atom::Observed(code) | Atom::ObservedAbout(code) => model.values().any(|(_, one)| {
             let own = format!("Patient/{}", value["id"].as_str().unwrap());
             one["resourceType"] == "Observation"
                 && one["subject"]["reference"] == own
@@ -453,7 +401,7 @@ fn fits(atom: &Atom, value: &Value, model: &Model) -> bool {
             words.split(' ').any(|one| one.starts_with(word))
         }
         Atom::InSet(is) => codes(value).into_iter().any(is_blood) == *is,
-        Atom::Filter(tree) => holds(tree, value),
+        Atom::Filter(tree) => holds(tree, value, model),
     }
 }
 
@@ -472,6 +420,7 @@ fn in_compartment(value: &Value, patient: u8) -> bool {
 
 struct Stage {
     record: Record,
+    trust: Trust,
     clock: ManualClock,
     ledger: Ledger,
 }
@@ -495,9 +444,10 @@ impl Stage {
             session_idle_s: 900,
             session_absolute_s: 43_200,
         });
-        let record = Record::new(trust.unwrap());
+        let trust = trust.unwrap();
         Self {
-            record,
+            record: Record::new(trust.clone()),
+            trust,
             clock,
             ledger,
         }
@@ -530,7 +480,36 @@ async fn put(record: &Record, caller: &Caller, value: &Value) {
     answer.unwrap();
 }
 
-async fn play(stage: &Stage, caller: &Caller, writes: &[Write]) -> Model {
+/// Puts the search parameters of one's own in force.
+async fn define(stage: &Stage, caller: &Caller) {
+    let operator = Caller {
+        purpose: Purpose::Operations,
+        ..caller.clone()
+    };
+    for definition in definitions() {
+        put(&stage.record, &operator, &definition).await;
+    }
+}
+
+/// Goes over what was there before them, to the end.
+async fn index(stage: &Stage, tenant: TenantId) {
+    let vault = stage.trust.vault();
+    let agent = Agent::system(tenant, "indexer");
+    let (purpose, target) = (Purpose::Administration, Target::default());
+    let decided = stage
+        .trust
+        .decide(&agent, purpose, Action::Index, target, "r");
+    let permit = decided.await.unwrap();
+    for own in vault.owns(tenant).iter() {
+        while vault.index_own(&permit, own).await.unwrap() != IndexStep::Complete {}
+    }
+}
+
+/// What is defined when, and whether all is indexed when it is searched: `case` says.
+async fn play(stage: &Stage, caller: &Caller, writes: &[Write], case: u32) -> Model {
+    if case % 4 == 0 {
+        define(stage, caller).await;
+    }
     let set = json!({"resourceType": "ValueSet", "id": "blood", "status": "active", "url": "http://sets/blood",
         "compose": {"include": [{"system": "http://loinc.org", "concept": [{"code": "8480-6"}]}, {"valueSet": ["http://sets/more"]}]}});
     let more = json!({"resourceType": "ValueSet", "id": "more", "status": "active", "url": "http://sets/more",
@@ -543,6 +522,9 @@ async fn play(stage: &Stage, caller: &Caller, writes: &[Write]) -> Model {
     let mut model = Model::new();
     for (number, write) in (0..).zip(writes) {
         stage.clock.advance(7);
+        if case % 4 == 1 && number == 4 {
+            define(stage, caller).await;
+        }
         let key = (write.kind, id_of(write));
         if write.delete {
             if model.remove(&key).is_some() {
@@ -555,6 +537,12 @@ async fn play(stage: &Stage, caller: &Caller, writes: &[Write]) -> Model {
         let value = body(write);
         put(&stage.record, caller, &value).await;
         model.insert(key, (number, value));
+    }
+    if case % 4 > 1 {
+        define(stage, caller).await;
+    }
+    if case % 3 == 0 {
+        index(stage, caller.agent.tenant).await;
     }
     model
 }
@@ -599,10 +587,13 @@ async fn check(
         parameters.push(("_sort".to_owned(), format!("{mark}{name}")));
     }
     let observes = ask.kinds.contains(&T::Observation);
+    let own = ask.count % 2 == 0;
     if ask.include && observes {
-        parameters.push(("_include".to_owned(), "Observation:patient".to_owned()));
+        let by = if own { "about" } else { "patient" };
+        parameters.push(("_include".to_owned(), format!("Observation:{by}")));
     } else if ask.include && ask.kinds.contains(&T::Patient) {
-        parameters.push(("_revinclude".to_owned(), "Observation:subject".to_owned()));
+        let by = if own { "about" } else { "subject" };
+        parameters.push(("_revinclude".to_owned(), format!("Observation:{by}")));
     }
 
     let mut wanted: Vec<(u64, &Value)> = model
@@ -620,6 +611,10 @@ async fn check(
             let order = one.1["id"].as_str().cmp(&other.1["id"].as_str());
             if descending { order.reverse() } else { order }
         }),
+        Some(("called", descending)) => wanted.sort_by(|one, other| {
+            let order = name(one.1).cmp(&name(other.1));
+            if descending { order.reverse() } else { order }
+        }),
         Some((_, false)) => wanted.reverse(),
         _ => {}
     }
@@ -628,7 +623,12 @@ async fn check(
     let chained = ask.atoms.iter().any(|atom| {
         matches!(
             atom,
-            Atom::ChainName(_) | Atom::ChainOrganization(_) | Atom::Observed(_)
+            Atom::ChainName(_)
+                | Atom::ChainOrganization(_)
+                | Atom::Observed(_)
+                | Atom::AboutCalled(_)
+                | Atom::ObservedAbout(_)
+                | Atom::Filter(_)
         )
     });
     let mut found: Vec<String> = Vec::new();
@@ -758,7 +758,7 @@ fn run(location: Location, cases: u32, seed: u64) {
         runtime.block_on(async {
             stage.ledger.create_tenant(tenant).await.unwrap();
             let caller = of_tenant(tenant);
-            let model = play(&stage, &caller, &writes).await;
+            let model = play(&stage, &caller, &writes, tenant.0).await;
             let stop = Arc::new(AtomicBool::new(false));
             let writer = noise(
                 stage.record.clone(),

@@ -2,7 +2,7 @@
 //! of every resource would give.
 use std::collections::{BTreeMap, BTreeSet};
 
-use fhir::search::{Include, IndexValue, index};
+use fhir::search::{Include, IndexValue, Owns, index};
 use proptest::prelude::*;
 
 use ledger::Number;
@@ -197,7 +197,10 @@ fn refers(include: &Include, from: &Resource, to: &Name) -> bool {
     include.source.is_none_or(|source| source == from.kind())
         && include.target.is_none_or(|target| target == to.0)
         && index(from).iter().any(|entry| {
-            include.parameter.is_none_or(|name| name == entry.parameter)
+            include
+                .parameter
+                .as_ref()
+                .is_none_or(|named| named.name() == entry.parameter)
                 && matches!(&entry.value, IndexValue::Reference(found) if *found == wanted)
         })
 }
@@ -225,8 +228,9 @@ fn matches(query: &SearchQuery, seen: &Seen<'_>, number: Number, resource: &Reso
                 reverse: false,
                 iterate: false,
                 source: None,
-                parameter: Some(link.parameter),
+                parameter: Some(link.parameter.clone()),
                 target: None,
+                owns: Owns::default(),
             };
             link.queries.iter().any(|inner| {
                 let of_kind = seen.iter().filter(|((kind, _), _)| *kind == inner.kind);

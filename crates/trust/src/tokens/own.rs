@@ -7,7 +7,7 @@
 //! | *many* instead of values, where there are more than [`VALUES_MAX`] tokens, or more than what is left of [`SHARED_MAX`] | every search by the parameter |
 
 use fhir::Resource;
-use fhir::search::{Modifier, Own, OwnClause, Owns};
+use fhir::search::{Clause, Modifier, Own, Owns};
 use ledger::{Ledger, Number, Query, TenantId, Token};
 
 use super::{Maker, clause_query, kind, of_value};
@@ -22,10 +22,18 @@ const SHARED_MAX: usize = 4000;
 /// Goes up when values come to be found otherwise, so that documents are gone over again.
 const FORM: u32 = 1;
 
+/// What the names of all definitions begin with, and none of R4's.
+const NAME: &str = "~own";
+
 /// The name that a definition's tokens are keyed under: another definition has others.
 fn name(own: &Own) -> String {
     let (code, kind) = (own.code(), own.kind().code());
-    format!("~own{FORM} {code} {kind} {}", own.expression())
+    format!("{NAME}{FORM} {code} {kind} {}", own.expression())
+}
+
+/// Whether tokens under a name are of a definition.
+pub(super) fn is_name(name: &str) -> bool {
+    name.starts_with(NAME)
 }
 
 fn maker<'a>(ledger: &'a Ledger, tenant: TenantId, own: &Own) -> Maker<'a> {
@@ -33,6 +41,7 @@ fn maker<'a>(ledger: &'a Ledger, tenant: TenantId, own: &Own) -> Maker<'a> {
         ledger,
         tenant,
         kind: kind(own.base()),
+        unmarked: false,
     }
 }
 
@@ -143,18 +152,18 @@ fn of_own(ledger: &Ledger, tenant: TenantId, resource: &Resource, own: &Own) -> 
 }
 
 /// What a clause narrows a query to, as far as the tokens of its parameter can say: with `:not` what is to
-/// be taken away. Where not all documents are known to have the mark (`unmarked`), those without it are
-/// among the candidates.
-pub(super) fn query(make: &Maker<'_>, asked: &OwnClause, unmarked: bool) -> Option<Query> {
-    let own = &asked.own;
-    let mut clause = asked.clause.clone();
+/// be taken away. Where not all documents are known to have the mark, those without it are among the
+/// candidates.
+pub(super) fn query(make: &Maker<'_>, own: &Own, asked: &Clause) -> Option<Query> {
+    let mut clause = asked.clone();
     clause.parameter = name(own);
+    clause.own = None;
     let part = clause_query(make, own.base(), &clause)?;
     if clause.modifier == Some(Modifier::Not) {
         return Some(part);
     }
     let mut ways = vec![part, Query::Token(many(make, own))];
-    if unmarked {
+    if make.unmarked {
         ways.push(self::unmarked(make.ledger, make.tenant, own));
     }
     Some(Query::Or(ways))
@@ -162,6 +171,5 @@ pub(super) fn query(make: &Maker<'_>, asked: &OwnClause, unmarked: bool) -> Opti
 
 /// Up to which number all that a query's clauses ask for is in the index; `None` where nothing else is.
 pub(crate) fn indexed_through(query: &fhir::search::SearchQuery) -> Option<Number> {
-    let through = query.own.iter().map(|asked| Number(asked.own.through()));
-    through.min()
+    query.owns().map(|own| Number(own.through())).min()
 }

@@ -44,6 +44,9 @@ pub struct Step {
     pub values: usize,
     /// How it is answered.
     pub way: Way,
+    /// Whether not all rows were seen to be in its lists yet, of a parameter of one's own: those that aren't
+    /// are opened and checked one by one.
+    pub is_indexing: bool,
 }
 
 /// The steps of a search. What links lead to isn't among them: from which end a link is followed, and so
@@ -193,7 +196,7 @@ impl Vault {
                 .await?
         };
         let shows_all = query.kind != ResourceType::AuditEvent || permit.only_patient().is_none();
-        let tells = shows_all && query.links.is_empty();
+        let tells = shows_all && !query.has_links();
         let tally = hidden.tally.take().filter(|_| tells);
         told.looked_at = tally.map(|tally| tally.looked_at);
         self.include(view, permit, query, &mut page, &mut hidden)
@@ -219,6 +222,7 @@ impl Vault {
                 modifier: clause.modifier,
                 values: clause.operands.len(),
                 way,
+                is_indexing: clause.own.as_ref().is_some_and(|own| own.through() == 0),
             });
         });
         steps.at_first = at_first(view, query, &plan).map(|(_, rows)| rows);

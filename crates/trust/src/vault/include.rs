@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use fhir::search::{Include, Resources, SearchQuery, can_refer};
+use fhir::search::{Include, Named, Resources, SearchQuery, can_refer};
 use fhir::{Reference, ResourceType};
 
 use super::search::{PAGE_BYTES_MAX, PAGE_PATIENTS_MAX};
@@ -107,7 +107,7 @@ impl Vault {
         }
         for kind in wanted.kinds() {
             for asked in wanted.chunks(kind, ASKED_AT_A_TIME) {
-                let query = SearchQuery::of_resources(kind, "_id", asked);
+                let query = SearchQuery::of_resources(kind, &Named::ID, asked);
                 self.gather(view, permit, query, gathered, hidden).await?;
             }
         }
@@ -123,7 +123,7 @@ impl Vault {
                         "to include all that refers to the resources of this page would take more than {ASKED_MAX} look-ups; name the types in _revinclude, or ask for fewer rows with _count"
                     )));
                 }
-                let query = SearchQuery::of_resources(source, parameter, asked);
+                let query = SearchQuery::of_resources(source, &parameter, asked);
                 self.gather(view, permit, query, gathered, hidden).await?;
             }
         }
@@ -157,7 +157,7 @@ impl Vault {
         }
         for kind in wanted.kinds() {
             for asked in wanted.chunks(kind, ASKED_AT_A_TIME) {
-                let query = SearchQuery::of_resources(kind, "_id", asked);
+                let query = SearchQuery::of_resources(kind, &Named::ID, asked);
                 self.gather(view, permit, query, &mut gathered, hidden)
                     .await?;
             }
@@ -210,7 +210,7 @@ fn ways_back(
     permit: &Permit,
     includes: &[&Include],
     here: &Resources,
-) -> Vec<(ResourceType, &'static str, ResourceType)> {
+) -> Vec<(ResourceType, Named, ResourceType)> {
     let mut ways = BTreeMap::new();
     for include in includes.iter().filter(|include| include.reverse) {
         let sources: Vec<ResourceType> = match include.source {
@@ -227,13 +227,18 @@ fn ways_back(
             for parameter in include.parameters_of(source) {
                 let targets = here.kinds().filter(|target| {
                     include.target.is_none_or(|wanted| wanted == *target)
-                        && can_refer(source, parameter, *target)
+                        && can_refer(source, &parameter, *target)
                 });
-                ways.extend(targets.map(|target| ((source, parameter, target), ())));
+                let name = parameter.name();
+                let each = targets.map(|target| {
+                    let way = (source, parameter.clone(), target);
+                    ((source, name.to_owned(), target), way)
+                });
+                ways.extend(each);
             }
         }
     }
-    ways.into_keys().collect()
+    ways.into_values().collect()
 }
 
 fn add(resources: &mut Resources, row: &Versioned) -> bool {

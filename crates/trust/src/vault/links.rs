@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 
-use fhir::search::{Clause, Link, Resources, SearchQuery};
+use fhir::search::{Clause, Condition, Current, Link, Named, Resources, SearchQuery};
 use ledger::Number;
 
 use super::codes::Look;
@@ -66,7 +66,7 @@ impl Vault {
         };
         let mut look = Look::new(view, permit);
         let query = match self.coded(&mut look, query).await? {
-            query if query.links.is_empty() => query,
+            query if !query.has_links() => query,
             query => Cow::Owned(self.resolve(&mut course, &query, hidden).await?),
         };
         Ok(Asked {
@@ -95,7 +95,7 @@ impl Vault {
         let mut look = Look::new(view, permit);
         for query in queries {
             let coded = self.coded(&mut look, query).await?;
-            all.push(if coded.links.is_empty() {
+            all.push(if !coded.has_links() {
                 coded.into_owned()
             } else {
                 self.resolve(&mut course, &coded, Some(&mut *hidden))
@@ -115,20 +115,37 @@ impl Vault {
         Box::pin(async move {
             let mut narrowed = query.clone();
             narrowed.links.clear();
+            // Conditions with links come back when these are followed. Until then what is left finds as
+            // much, or more.
+            let (waiting, ready): (Vec<Condition>, Vec<Condition>) = (narrowed.conditions)
+                .drain(..)
+                .partition(Condition::has_links);
+            narrowed.conditions = ready;
+            let mut inside = Vec::new();
+            waiting.iter().for_each(|one| one.links(&mut inside));
+            let mut answers: Vec<Resources> = vec![Resources::default(); inside.len()];
+            let outside = query.links.iter().map(|link| (None, link));
+            let inside = inside.into_iter().enumerate();
+            let all: Vec<(Option<usize>, &Link)> = outside
+                .chain(inside.map(|(place, link)| (Some(place), link)))
+                .collect();
             // Those that few resources match make few of the rest to look at.
             let mut late = Vec::new();
-            for link in &query.links {
+            for (place, link) in all {
                 let inner = self.allowed(course.permit, link).await?;
-                if self.are_few(course, &inner).await? {
-                    let found = self
-                        .follow(course, query, link, inner, hidden.as_deref_mut())
-                        .await?;
-                    narrowed.clauses.push(link.clause(found));
-                } else {
-                    late.push((link, inner));
+                if link.current.is_none() && !self.are_few(course, &inner).await? {
+                    late.push((place, link, inner));
+                    continue;
+                }
+                let found = self
+                    .follow(course, query, link, inner, hidden.as_deref_mut())
+                    .await?;
+                match place {
+                    None => narrowed.clauses.push(link.clause(found)),
+                    Some(place) => answers[place] = found,
                 }
             }
-            for (link, inner) in late {
+            for (place, link, inner) in late {
                 let around = vec![narrowed.clone()];
                 let inner = if self.are_few(course, &around).await? {
                     self.narrowed_by(course, &narrowed, link, inner, hidden.as_deref_mut())
@@ -139,7 +156,14 @@ impl Vault {
                 let found = self
                     .follow(course, query, link, inner, hidden.as_deref_mut())
                     .await?;
-                narrowed.clauses.push(link.clause(found));
+                match place {
+                    None => narrowed.clauses.push(link.clause(found)),
+                    Some(place) => answers[place] = found,
+                }
+            }
+            let mut answers = answers.into_iter();
+            for condition in waiting {
+                narrowed.conditions.push(condition.linked(&mut answers));
             }
             Ok(narrowed)
         })
@@ -168,7 +192,7 @@ impl Vault {
                 .view
                 .search(
                     course.permit.tenant(),
-                    &plan.query,
+                    plan.recently(),
                     plan.before,
                     plan.since,
                     left + 1,
@@ -208,11 +232,11 @@ impl Vault {
         course.newest = newest;
         let narrow = |mut query: SearchQuery| {
             if link.reverse {
-                let clause = Clause::of_resources(link.parameter, near.clone());
+                let clause = Clause::of_resources(&link.parameter, near.clone());
                 query.clauses.push(clause);
             } else {
                 let of_kind = near.chunks(query.kind, LINKED_MAX).pop();
-                let clause = Clause::of_resources("_id", of_kind.unwrap_or_default());
+                let clause = Clause::of_resources(&Named::ID, of_kind.unwrap_or_default());
                 query.clauses.push(clause);
             }
             query
@@ -230,8 +254,9 @@ impl Vault {
         mut hidden: Option<&mut Hidden>,
     ) -> Result<Resources, TrustError> {
         let mut found = Resources::default();
+        let mut is_there = link.current.is_none();
         for query in inner {
-            let query = if query.links.is_empty() {
+            let query = if !query.has_links() {
                 query
             } else {
                 self.resolve(course, &query, hidden.as_deref_mut()).await?
@@ -242,14 +267,20 @@ impl Vault {
                 } else {
                     row.kind()
                 };
-                link.ends(around.kind, row, &mut |id| {
-                    found.add(kind, id);
-                });
+                if link.current.is_none() || Current::is_kept(row) {
+                    is_there = true;
+                    link.ends(around.kind, row, &mut |id| {
+                        found.add(kind, id);
+                    });
+                }
                 found.len() <= LINKED_MAX
             })
             .await?;
         }
-        Ok(found)
+        match link.current {
+            Some(list) if !is_there => Err(TrustError::Unanswerable(list.none())),
+            _ => Ok(found),
+        }
     }
 
     /// Shows each row of a query to `sink`, as long as it takes more.

@@ -494,7 +494,7 @@ impl Vault {
         queries: &[SearchQuery],
         is_first: bool,
     ) -> Result<Sight, LedgerError> {
-        if queries.iter().all(|query| query.own.is_empty()) {
+        if !queries.iter().any(SearchQuery::asks_owns) {
             return self.listing(permit, is_first);
         }
         Ok(Sight::now(self.ledger().listing()?))

@@ -181,7 +181,7 @@ impl Vault {
             let words = "the order of this list is newest first; it can't be sorted otherwise";
             return Err(TrustError::Invalid(words.to_owned()));
         }
-        if queries.iter().any(|query| !query.links.is_empty()) {
+        if queries.iter().any(SearchQuery::has_links) {
             // Nobody has followed them, and passing over them would find too much.
             return Err(TrustError::Invalid(
                 "chained parameters and _has can't be used here".to_owned(),
@@ -333,7 +333,7 @@ impl Vault {
         let plan = self.plan_all(permit, queries);
         let newer = Number(at.first.0.saturating_add(1));
         let since = plan.since.map_or(newer, |since| since.max(newer));
-        let asked = plan.recent.as_ref().map_or(&plan.query, |(_, asked)| asked);
+        let asked = plan.recently();
         let hits = view
             .search(permit.tenant(), asked, plan.before, Some(since), NEWER_MAX)
             .await?;

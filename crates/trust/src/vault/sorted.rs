@@ -11,7 +11,7 @@ use ledger::{Hit, LedgerError, Number, Stored};
 use super::search::{
     CANDIDATES_MAX, PAGE_BYTES_MAX, PAGE_PATIENTS_MAX, TEXTS_MAX, too_many_candidates,
 };
-use super::{Ahead, Hidden, PageAt, SearchPage, Sight, Vault, open, redact};
+use super::{Ahead, Hidden, PageAt, SearchPage, Sight, Vault, Versioned, open, redact};
 use crate::{Action, Permit, TrustError, tokens};
 
 /// The most matches that are sorted for a page: opening them is less than half a second's work.
@@ -55,6 +55,12 @@ impl PartialEq for Ranked<'_> {
 }
 
 impl Eq for Ranked<'_> {}
+
+/// The query of a row's type: what it is ordered by has a definition for each type.
+fn of_kind<'q>(queries: &'q [SearchQuery], row: &Versioned) -> Option<&'q SearchQuery> {
+    let mut queries = queries.iter();
+    queries.find(|query| query.kind == row.resource.kind())
+}
 
 impl Vault {
     /// As [`Vault::search_at`], in the order of the query's `_sort`.
@@ -142,9 +148,10 @@ impl Vault {
         }
         redact(permit, &mut row.resource);
         let query = queries.first().ok_or_else(gone)?;
+        let own = of_kind(queries, &row).ok_or_else(gone)?;
         Ok(Ranked {
             query,
-            values: query.sort_values(&row.resource, last.number.0),
+            values: own.sort_values(&row.resource, last.number.0),
             at: last,
         })
     }
@@ -187,9 +194,10 @@ impl Vault {
                 )));
             }
             for row in found.rows.drain(..) {
+                let own = of_kind(asked, &row).unwrap_or(query);
                 let ranked = Ranked {
                     query,
-                    values: query.sort_values(&row.resource, row.at.number.0),
+                    values: own.sort_values(&row.resource, row.at.number.0),
                     at: row.at,
                 };
                 if behind.as_ref().is_some_and(|behind| ranked <= *behind) {
