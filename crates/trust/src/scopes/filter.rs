@@ -73,7 +73,7 @@ impl Filter {
             return Err("a filter takes no dates that are about (ap) another".to_owned());
         }
         let is_plain = query.conditions.is_empty()
-            && query.own.is_empty()
+            && !query.asks_owns()
             && query.includes.is_empty()
             && query.sort.is_empty()
             && !query.reads_texts();

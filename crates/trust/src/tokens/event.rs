@@ -19,6 +19,7 @@ pub(crate) fn of_event(
         ledger,
         tenant,
         kind: kind(ResourceType::AuditEvent),
+        unmarked: false,
     };
     let recorded_ms = i64::try_from(recorded_ms).unwrap_or(i64::MAX);
     let mut tokens = make.days("date", "@", day(recorded_ms));
