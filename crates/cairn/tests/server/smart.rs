@@ -591,7 +591,7 @@ async fn key_host(keys: String) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn keys_are_fetched_where_the_configuration_lets_them() {
-    let signer = Signer::curve("key-1");
+    let signer = Signer::rsa("key-1");
     let (address, hits) = key_host(signer.jwks()).await;
     let (elsewhere, hits_elsewhere) = key_host(signer.jwks()).await;
     let house = house_with(|options| {

@@ -2,7 +2,9 @@ use serde_json::{Value, json};
 
 use super::signer::Signer;
 use super::*;
+use crate::identity::ClientState;
 use crate::tests::{House, TENANT, is_refused, staff};
+use crate::{Action, Purpose};
 
 const TOKEN: &str = "https://cairn.example/oauth/token";
 
@@ -193,7 +195,7 @@ async fn what_is_revoked_is_refused_at_once() {
     assert!(tried.is_ok() && opens(&house, &two).await);
 
     let permit = house
-        .permit(&admin, crate::Purpose::Administration, Action::Administer)
+        .permit(&admin, Purpose::Administration, Action::Administer)
         .await
         .unwrap();
     identity
@@ -358,8 +360,8 @@ async fn who_asks_to_be_registered_waits_for_an_administrator() {
     let permit = house
         .permit(
             &staff(Role::Administrator),
-            crate::Purpose::Administration,
-            crate::Action::Administer,
+            Purpose::Administration,
+            Action::Administer,
         )
         .await
         .unwrap();
@@ -387,11 +389,7 @@ async fn who_asks_to_be_registered_waits_for_an_administrator() {
     let again = identity.approve_system(&permit, &id, less).await;
     assert!(matches!(again, Err(TrustError::Invalid(_))));
     let clinician = house
-        .permit(
-            &staff(Role::Clinician),
-            crate::Purpose::Treatment,
-            crate::Action::Read,
-        )
+        .permit(&staff(Role::Clinician), Purpose::Treatment, Action::Read)
         .await
         .unwrap();
     assert!(is_refused(
