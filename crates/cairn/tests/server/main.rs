@@ -30,6 +30,7 @@ mod operate;
 mod operations;
 mod past;
 mod patches;
+#[allow(dead_code, reason = "trust's own tests sign with more sorts of keys")]
 #[path = "../../../trust/src/identity/oauth/signer.rs"]
 mod signer;
 mod smart;
