@@ -112,7 +112,7 @@ fn in_filter(mut outcome: OperationOutcome, kind: ResourceType) -> OperationOutc
 
 /// Why a query can't be asked of a resource by itself.
 fn elsewhere(query: &SearchQuery) -> Option<RecordError> {
-    let what = if !query.links.is_empty() {
+    let what = if query.has_links() {
         "what other resources say (chained parameters, _has, _list)"
     } else if query.needs_codes() {
         "what value sets and code systems say (:in, :not-in, :above, :below)"
@@ -256,6 +256,8 @@ mod tests {
             "Observation?patient.name=a",
             "Patient?_has:Observation:patient:code=a",
             "Observation?code:in=http://x/vs",
+            "Observation?_filter=status eq final or patient.name eq a",
+            "Observation?_filter=not (patient.name eq a)",
             "Observation?_count=5",
         ] {
             let error = read(text, false).expect_err(text);
@@ -263,6 +265,10 @@ mod tests {
             let expression = error.outcome.issues[0].expression.as_deref();
             assert_eq!(expression, Some(TYPE_FILTER), "{text}");
         }
+        let many = ["Observation?_id=a"; FILTERS_MAX + 1].join(",");
+        assert!(read(&many, false).is_err());
+        let as_many = ["Observation?_id=a"; FILTERS_MAX].join(",");
+        assert_eq!(kept(&as_many, false).0.len(), FILTERS_MAX);
         // Who is lenient gets more, and is told.
         let ignored = vec![TYPE_FILTER.to_owned()];
         let linked = format!("{one},Observation?patient.name=a");

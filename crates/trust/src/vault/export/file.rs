@@ -192,9 +192,8 @@ impl ExportReading {
 
 /// Refuses what can't be told from a resource alone: nobody has looked it up.
 fn check(filters: &[SearchQuery]) -> Result<(), TrustError> {
-    let looks_elsewhere = |query: &SearchQuery| {
-        !query.links.is_empty() || query.needs_codes() || query.depends_on_now()
-    };
+    let looks_elsewhere =
+        |query: &SearchQuery| query.has_links() || query.needs_codes() || query.depends_on_now();
     if filters.iter().any(looks_elsewhere) {
         let words = "a filter of an export asks for more than a resource says";
         return Err(TrustError::Invalid(words.to_owned()));
