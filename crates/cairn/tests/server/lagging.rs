@@ -1,13 +1,14 @@
 //! A replica that lags behind, and requests that come again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cairn::store::{self, TENANT};
 use cairn::{Server, ServerOptions};
 use ledger::SystemClock;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use trust::Role;
 
 use crate::cluster::Cluster;
