@@ -65,6 +65,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "root_key" => "pkcs11:token=t",
         "smtp.tls" => "implicit",
         "log.format" => "json",
+        "oauth.key_origins" => "https://keys.example",
         _ if !key.default.is_empty() => key.default,
         _ => "x",
     };

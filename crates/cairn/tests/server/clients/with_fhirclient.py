@@ -9,8 +9,10 @@ from fhirclient.models.fhirreference import FHIRReference
 
 smart = client.FHIRClient(settings={"app_id": "test", "api_base": sys.argv[1]})
 smart.server.session.headers["Authorization"] = f"Bearer {sys.argv[2]}"
-# Reads the CapabilityStatement.
-assert smart.prepare(), smart
+# Reads the CapabilityStatement, which tells it of the token endpoint; it has a token already.
+smart.prepare()
+smart.server.auth.access_token = sys.argv[2]
+assert smart.ready, smart
 
 ada = patient.Patient()
 name = humanname.HumanName()
