@@ -104,7 +104,9 @@ impl SearchQuery {
             }
             if !query.control(name, value, owns)? && !query.include(name, value, owns)? {
                 let taken = if name == FILTER {
-                    query.filter(value, owns)
+                    query.filter(value, owns).map(|()| {
+                        links_values = links_values.max(query.linked_values());
+                    })
                 } else if name == "_list" && is_by_name(value) {
                     current.push(value);
                     Ok(())
@@ -159,6 +161,16 @@ impl SearchQuery {
         }
         query.check_words()?;
         Ok(query)
+    }
+
+    /// How many alternatives the clauses of links and conditions have.
+    fn linked_values(&mut self) -> usize {
+        let links = self.links.iter_mut().flat_map(|link| &mut link.queries);
+        let mut values: usize = links.map(Self::values).sum();
+        for condition in &mut self.conditions {
+            condition.each_clause(&mut |clause| values += clause.operands.len().max(1));
+        }
+        values
     }
 
     /// How many alternatives all clauses have, those of links among them.
@@ -421,7 +433,7 @@ pub(super) fn clause(
             }
             ParameterKind::Date => operands.push(date_operand(name, &part)?),
             ParameterKind::Reference => {
-                reference((kind, named), name, target, &unescape(&part), &mut operands)?
+                reference((kind, named), name, target, &unescape(&part), &mut operands)?;
             }
             ParameterKind::Uri => {
                 let uri = unescape(&part);

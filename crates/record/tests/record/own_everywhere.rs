@@ -234,7 +234,12 @@ async fn modifiers_and_words_are_those_of_others() {
         house.find(T::Organization, has).await["entry"][0]["resource"]["id"],
         "o"
     );
-    let statement = json_of(&house.record.metadata(TENANT, "http://x", "http://x/oauth/token", "1"));
+    let statement = json_of(&house.record.metadata(
+        TENANT,
+        "http://x",
+        "http://x/oauth/token",
+        "1",
+    ));
     let types = statement["rest"][0]["resource"].as_array().unwrap();
     let of = |name: &str| types.iter().find(|one| one["type"] == name).unwrap();
     let listed = |one: &Value| one.as_array().unwrap().contains(&json!("Patient:kept-by"));

@@ -323,14 +323,11 @@ fn holds(tree: &Tree, value: &Value, model: &Model) -> bool {
         Tree::Code(code) => codes(value).contains(code),
         Tree::OtherCode(code) => codes(value).iter().any(|one| one != code),
         Tree::HasCode(has) => value.get("code").is_some() == *has,
-        Tree::Status(status) => value["status"] == *status,
-        Tree::Of(patient) => is_of(value, *patient),
-        Tree::Begins(text) => name(value).starts_with(text),
+        Tree::Status(status) | Tree::Stage(status) => value["status"] == *status,
+        Tree::Of(patient) | Tree::About(patient) => is_of(value, *patient),
+        Tree::Begins(text) | Tree::Called(text) => name(value).starts_with(text),
         Tree::Ends(text) => name(value).ends_with(text),
         Tree::In(set) => *set == "blood" && codes(value).into_iter().any(is_blood),
-        Tree::Called(text) => name(value).starts_with(text),
-        Tree::About(patient) => is_of(value, *patient),
-        Tree::Stage(status) => value["status"] == *status,
         Tree::AboutCalled(text) => subject().is_some_and(|one| name(one).starts_with(text)),
         Tree::Within(text, which) => subject().is_some_and(|one| {
             let kept = format!("Organization/g{which}");
@@ -507,7 +504,7 @@ async fn index(stage: &Stage, tenant: TenantId) {
 
 /// What is defined when, and whether all is indexed when it is searched: `case` says.
 async fn play(stage: &Stage, caller: &Caller, writes: &[Write], case: u32) -> Model {
-    if case % 4 == 0 {
+    if case.is_multiple_of(4) {
         define(stage, caller).await;
     }
     let set = json!({"resourceType": "ValueSet", "id": "blood", "status": "active", "url": "http://sets/blood",
@@ -541,7 +538,7 @@ async fn play(stage: &Stage, caller: &Caller, writes: &[Write], case: u32) -> Mo
     if case % 4 > 1 {
         define(stage, caller).await;
     }
-    if case % 3 == 0 {
+    if case.is_multiple_of(3) {
         index(stage, caller.agent.tenant).await;
     }
     model
@@ -587,7 +584,7 @@ async fn check(
         parameters.push(("_sort".to_owned(), format!("{mark}{name}")));
     }
     let observes = ask.kinds.contains(&T::Observation);
-    let own = ask.count % 2 == 0;
+    let own = ask.count.is_multiple_of(2);
     if ask.include && observes {
         let by = if own { "about" } else { "patient" };
         parameters.push(("_include".to_owned(), format!("Observation:{by}")));
