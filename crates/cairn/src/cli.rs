@@ -488,6 +488,16 @@ enum AccountCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// Say which actors of consents an account is
+    KnownAs {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// User name
+        #[arg(long, value_name = "NAME")]
+        user_name: String,
+        /// Type/id of a practitioner, organization, group or the like; all that it is known as, or none
+        references: Vec<String>,
+    },
 }
 
 /// Which account a command is about. With the server running, use its page /console/accounts.
@@ -544,6 +554,15 @@ enum ClientCommand {
     List {
         #[command(flatten)]
         store: StoreArguments,
+    },
+    /// Say which actors of consents a client is
+    KnownAs {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Id of the client, as `cairn client list` shows it
+        id: String,
+        /// Type/id of an organization, practitioner, group or the like; all that it is known as, or none
+        references: Vec<String>,
     },
     /// Revoke an access token for good, or a system with all of its tokens
     Revoke {
@@ -722,6 +741,13 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             user_name,
             reason,
         }) => commands::reset_second_factor(&store, &user_name, &reason).await,
+        Command::Account(AccountCommand::KnownAs {
+            store,
+            user_name,
+            references,
+        }) => {
+            commands::set_known_as(&store, commands::Known::Account(&user_name), &references).await
+        }
         Command::Client(ClientCommand::Create(options)) => commands::create_client(options).await,
         Command::Client(ClientCommand::Register(options)) => {
             commands::register_client(options).await
@@ -730,6 +756,11 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             commands::approve_client(&store, &id, &scopes).await
         }
         Command::Client(ClientCommand::List { store }) => commands::list_clients(&store).await,
+        Command::Client(ClientCommand::KnownAs {
+            store,
+            id,
+            references,
+        }) => commands::set_known_as(&store, commands::Known::Client(&id), &references).await,
         Command::Client(ClientCommand::Revoke { store, id, reason }) => {
             commands::revoke_client(&store, &id, &reason).await
         }

@@ -63,6 +63,7 @@ pub const KEYS: &[Key] = &[
     key("behind_tls_proxy", ValueKind::Flag, "false"),
     key("organisation", ValueKind::Text, "Cairn"),
     key("policy_folder", ValueKind::Text, ""),
+    key("consent_rules", ValueKind::Text, "us-hipaa"),
     key("tls.certificate_file", ValueKind::Text, ""),
     key("tls.private_key_file", ValueKind::Text, ""),
     key("session.idle_s", ValueKind::Integer, "900"),
@@ -169,6 +170,9 @@ pub struct Settings {
     pub organisation: String,
     /// Folder with Cedar policies to use instead of the built-in set.
     pub policy_folder: Option<PathBuf>,
+    /// The rule pack that patients' consents are read by: a built-in name, or a file.
+    #[serde(default = "default_consent_rules")]
+    pub consent_rules: String,
     /// TLS of the server.
     #[serde(default)]
     pub tls: Tls,
@@ -440,6 +444,10 @@ impl Default for Otlp {
 
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+fn default_consent_rules() -> String {
+    trust::consent::Rules::DEFAULT.to_owned()
 }
 
 fn default_organisation() -> String {

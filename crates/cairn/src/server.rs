@@ -65,6 +65,8 @@ pub struct ServerOptions {
     pub mail: Option<exchange::MailOptions>,
     /// Folder with Cedar policies to use instead of the built-in set.
     pub policy_folder: Option<PathBuf>,
+    /// The rule pack that patients' consents are read by: a built-in name, or a file.
+    pub consent_rules: String,
     /// Session idle time-out, seconds.
     pub session_idle_s: u64,
     /// Session absolute time-out, seconds.
@@ -105,6 +107,7 @@ impl ServerOptions {
             organisation: "Cairn".to_owned(),
             mail: None,
             policy_folder: None,
+            consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             session_idle_s: session.idle_s,
             session_absolute_s: session.absolute_s,
             limits: Limits::default(),
@@ -214,14 +217,16 @@ impl Server {
             .clone()
             .unwrap_or_else(|| format!("{}://{address}", if encrypted { "https" } else { "http" }));
 
-        let trust = trust::Trust::new(trust::TrustOptions {
+        let rules =
+            trust::consent::Rules::load(&options.consent_rules).map_err(ServerError::Trust)?;
+        let trusted = trust::TrustOptions {
             ledger: options.ledger.clone(),
             wall_clock: options.wall_clock,
             policy_folder: options.policy_folder,
             session_idle_s: options.session_idle_s,
             session_absolute_s: options.session_absolute_s,
-        })
-        .map_err(ServerError::Trust)?;
+        };
+        let trust = trust::Trust::under(trusted, rules).map_err(ServerError::Trust)?;
         let record = record::Record::new(trust.clone()).with_validation(options.validation);
         let journeys = journey::Journeys::new(trust.clone());
 

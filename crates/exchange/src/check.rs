@@ -3,6 +3,7 @@
 
 use fhir::Resource;
 use lettre::Address;
+use trust::consent::Rules;
 use trust::outgoing::Message;
 use trust::{Purpose, consent};
 
@@ -70,12 +71,13 @@ impl Refused {
 }
 
 /// Where the message may go, or why it may not. `purpose` is `None` when the message names none that
-/// is known, `patient` when the record is gone.
+/// is known, `patient` when the record is gone. `consents` are the patient's, with the rules that they are
+/// read by.
 pub(crate) fn check(
     message: &Message,
     purpose: Option<Purpose>,
     patient: Option<&Resource>,
-    consents: &[Resource],
+    consents: (&Rules, &[Resource]),
     now_ms: u64,
 ) -> Result<Address, Refused> {
     let no = |reason, words: &str| Err(Refused::new(reason, words));
@@ -101,7 +103,8 @@ pub(crate) fn check(
         );
     };
     let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-    let decision = consent::decide(consents, purpose, at_ms);
+    let (rules, consents) = consents;
+    let decision = consent::decide(rules, consents, purpose, at_ms);
     if !decision.permitted {
         return Err(Refused::new(Reason::Consent, decision.reason));
     }
@@ -202,6 +205,7 @@ mod tests {
     fn says_where_to_or_why_not() {
         let now_ms = 1_793_000_000_000;
         let ok = "Please see {link}.";
+        let rules = Rules::load(Rules::DEFAULT).expect("rules");
         let nothing: &[Resource] = &[];
         let no = [withdrawn()];
         let not_wanted = json!([{
@@ -336,7 +340,7 @@ mod tests {
                 &message,
                 Some(Purpose::Treatment),
                 patient.as_ref(),
-                consents,
+                (&rules, consents),
                 now_ms,
             );
             assert_eq!(

@@ -326,7 +326,7 @@ impl Inner {
             &attempt.message,
             purpose,
             patient.as_ref(),
-            &consents,
+            (self.trust.vault().rules(), consents.as_slice()),
             now_ms,
         ) {
             Err(refused) => Outcome::NotDone(refused),

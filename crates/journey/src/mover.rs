@@ -193,6 +193,7 @@ impl<'a> Mover<'a> {
         }
         let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
         Ok(trust::consent::decide(
+            self.vault.rules(),
             self.consents.as_deref().unwrap_or_default(),
             purpose,
             now_ms,

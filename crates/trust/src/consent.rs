@@ -1,13 +1,28 @@
 //! Consent: what a patient's `Consent` resources say (FHIR R4 `Consent`, 45 CFR 164.506, 164.508, 164.522).
 //!
-//! The rules, and what they leave for later, are in `docs/decisions/0006-consent-first-rules.md`.
+//! Two things are decided: whether care programmes may act and send messages ([`decide`],
+//! `docs/decisions/0006-consent-first-rules.md`), and whether a row may be shown (`access.rs`,
+//! `docs/decisions/0046-consent-row-by-row.md`). What the law of a place makes of it is in [`Rules`].
 use fhir::{Resource, ResourceType, date};
 use serde_json::{Value, json};
 
 use crate::Purpose;
 use crate::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
 
+mod access;
 mod channels;
+mod labels;
+mod provision;
+mod row;
+mod rules;
+
+pub(crate) use access::Reach;
+pub use access::{Access, Verdict as AccessVerdict};
+pub use provision::Asked;
+pub(crate) use provision::{Related, related_of};
+pub use row::Row;
+pub(crate) use row::unversioned;
+pub use rules::Rules;
 
 pub use channels::{Channel, channels};
 
@@ -54,7 +69,12 @@ impl Verdict<'_> {
 /// a consent about care messages holds whatever the general consents say. With no consent at all the
 /// rule pack decides; `us-hipaa` permits treatment, payment and operations (45 CFR 164.506(c)).
 #[must_use]
-pub fn decide(consents: &[Resource], purpose: Purpose, now_ms: i64) -> ConsentDecision {
+pub fn decide(
+    rules: &Rules,
+    consents: &[Resource],
+    purpose: Purpose,
+    now_ms: i64,
+) -> ConsentDecision {
     let newest = |about_messages: bool| {
         newest(
             consents
@@ -71,58 +91,23 @@ pub fn decide(consents: &[Resource], purpose: Purpose, now_ms: i64) -> ConsentDe
         }
         (Some(messages), _) => messages.decision(),
         (None, Some(general)) => general.decision(),
-        (None, None) => without_consent(purpose),
-    }
-}
-
-/// May care programmes send messages? The same as [`decide`], by the name of what is asked.
-#[must_use]
-pub fn messages(consents: &[Resource], purpose: Purpose, now_ms: i64) -> ConsentDecision {
-    decide(consents, purpose, now_ms)
-}
-
-/// May coordinators and connected systems look at the patient's clinical and financial rows for a
-/// purpose? "No" only when the newest decisive general consent of scope or category
-/// `patient-privacy` is a `deny` without an actor.
-#[must_use]
-pub fn access(consents: &[Resource], purpose: Purpose, now_ms: i64) -> ConsentDecision {
-    let decisive = consents
-        .iter()
-        .filter(|consent| {
-            is_about_access(consent) && consent.text_at(&["status"]) == Some("active")
-        })
-        .filter_map(|consent| {
-            let verdict = verdict(consent, purpose, now_ms)?;
-            let general = verdict.permitted || denies_without_actor(consent, purpose, now_ms);
-            general.then_some(verdict)
-        });
-    match newest(decisive) {
-        Some(verdict) => verdict.decision(),
-        None => ConsentDecision {
-            permitted: true,
-            reason: "no consent restricts access".to_owned(),
-            consent: None,
-        },
+        (None, None) => without_consent(rules, purpose),
     }
 }
 
 /// Whether a consent may come to restrict access, at some time, for some purpose. Such consents have
-/// a search token of their own.
+/// a search token of their own, by which servers of before look for them: they see what denies as a whole.
 pub(crate) fn may_deny_access(consent: &Resource) -> bool {
     fn denies(provision: &Value) -> bool {
         type_of(provision) == Some("deny") || nested(provision).any(denies)
     }
     let by_provision = consent.get("provision").is_some_and(denies);
-    is_about_access(consent) && (by_provision || opted_out(consent))
+    let narrows = consent.get("provision").is_some_and(narrowed);
+    is_about_access(consent) && (by_provision || narrows || opted_out(consent))
 }
 
-fn without_consent(purpose: Purpose) -> ConsentDecision {
-    let permitted = purpose != Purpose::Research;
-    let reason = if permitted {
-        "no consent on file, and none is needed (45 CFR 164.506(c))"
-    } else {
-        "no authorization on file, and this purpose needs one (45 CFR 164.508)"
-    };
+fn without_consent(rules: &Rules, purpose: Purpose) -> ConsentDecision {
+    let (permitted, reason) = rules.without_consent(purpose);
     ConsentDecision {
         permitted,
         reason: reason.to_owned(),
@@ -150,10 +135,10 @@ fn verdict(consent: &Resource, purpose: Purpose, now_ms: i64) -> Option<Verdict<
     };
     let (permitted, why) = match consent.text_at(&["status"])? {
         "active" if base_denies => (false, "the patient's consent denies it"),
-        "active" if nested_denies(provision, purpose, now_ms, false) => {
+        "active" if nested_denies(provision, purpose, now_ms) => {
             (false, "an exception in the patient's consent denies it")
         }
-        "active" if narrowed(provision) => return None,
+        "active" if narrowed(provision) || is_unverified(consent) => return None,
         "active" => (true, "the patient's consent permits it"),
         "inactive" if !base_denies => (false, "the patient has withdrawn consent"),
         "rejected" if !base_denies => (false, "the patient has declined consent"),
@@ -195,12 +180,26 @@ fn refused_ms(consent: &Resource, now_ms: i64) -> i64 {
     {
         return written_ms;
     }
+    let (refused_ms, refused_by_ms) = refused_at(consent);
+    refused_ms.unwrap_or_else(|| refused_by_ms.min(now_ms))
+}
+
+/// When the "no" of a consent in force was given; or, if nobody has written when it came, by when.
+fn refused_at(consent: &Resource) -> (Option<i64>, i64) {
     let refused = date_at(consent, &["dateTime"]).map(|date| date.end_ms - 1);
-    match (refused, written) {
-        (Some(refused_ms), Some(written_ms)) => refused_ms.min(written_ms),
-        (Some(refused_ms), None) => refused_ms.min(now_ms),
-        (None, written) => written.unwrap_or(i64::MIN),
+    match (refused, written_ms(consent)) {
+        (Some(refused_ms), Some(written_ms)) => (Some(refused_ms.min(written_ms)), i64::MAX),
+        (Some(refused_ms), None) => (None, refused_ms),
+        (None, written) => (Some(written.unwrap_or(i64::MIN)), i64::MAX),
     }
+}
+
+/// Whether somebody has tried to have it confirmed by the patient, and nobody has succeeded: then it
+/// permits nothing.
+fn is_unverified(consent: &Resource) -> bool {
+    let mut tries = list(consent.get("verification")).peekable();
+    tries.peek().is_some()
+        && tries.all(|one| one.get("verified").and_then(Value::as_bool) != Some(true))
 }
 
 fn date_at(consent: &Resource, path: &[&str]) -> Option<date::PartialDate> {
@@ -287,38 +286,16 @@ fn purposes(provision: &Value) -> impl Iterator<Item = &str> {
 }
 
 fn covers(provision: &Value, asked: Purpose) -> bool {
-    let wider: &[&str] = match asked {
-        // The journey's messages are care management in the service of treatment.
-        Purpose::CareManagement => &["TREAT", "HOPERAT"],
-        Purpose::Administration => &["HOPERAT"],
-        _ => &[],
-    };
     let mut named = purposes(provision).peekable();
-    named.peek().is_none() || named.any(|code| code == asked.code() || wider.contains(&code))
+    named.peek().is_none() || named.any(|code| provision::is_for_purpose(code, asked, false))
 }
 
 /// Whether any provision within says "no" now for the purpose. What narrows it further isn't weighed,
 /// so that no exception of a patient's is lost.
-fn nested_denies(provision: &Value, purpose: Purpose, now_ms: i64, without_actor: bool) -> bool {
+fn nested_denies(provision: &Value, purpose: Purpose, now_ms: i64) -> bool {
     nested(provision)
         .filter(|inner| holds(inner, now_ms) && covers(inner, purpose))
-        .any(|inner| {
-            let denies = type_of(inner) == Some("deny")
-                && (!without_actor || list(inner.get("actor")).next().is_none());
-            denies || nested_denies(inner, purpose, now_ms, without_actor)
-        })
-}
-
-fn denies_without_actor(consent: &Resource, purpose: Purpose, now_ms: i64) -> bool {
-    let Some(provision) = consent.get("provision") else {
-        return opted_out(consent);
-    };
-    let root = match type_of(provision) {
-        Some(kind) => kind == "deny",
-        None => opted_out(consent),
-    };
-    (root && list(provision.get("actor")).next().is_none())
-        || nested_denies(provision, purpose, now_ms, true)
+        .any(|inner| type_of(inner) == Some("deny") || nested_denies(inner, purpose, now_ms))
 }
 
 /// Whether a permit is for part of the record, or for some actors, only.

@@ -147,11 +147,13 @@ pub struct Target {
     pub patient: Option<String>,
 }
 
-/// How old what a request reads may be, and what it has brought about. Clones are of the same request.
+/// How old what a request reads may be, what it has brought about, and what has to go out with its answer.
+/// Clones are of the same request.
 #[derive(Debug, Clone, Default)]
 pub struct Freshness {
     at_least: Option<Number>,
     reached: Arc<AtomicU64>,
+    notices: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Freshness {
@@ -163,6 +165,7 @@ impl Freshness {
         Self {
             at_least: Some(number),
             reached: Arc::default(),
+            notices: Arc::default(),
         }
     }
 
@@ -172,6 +175,20 @@ impl Freshness {
     pub fn reached(&self) -> Option<Number> {
         let reached = self.reached.load(Ordering::Acquire);
         (reached > 0).then_some(Number(reached))
+    }
+
+    /// Notices that have to go out with what was read.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.iter().cloned().collect()
+    }
+
+    pub(crate) fn notify(&self, notice: &str) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notices.contains(notice) {
+            notices.insert(notice.to_owned());
+        }
     }
 
     pub(crate) fn wanted(&self) -> Option<Number> {

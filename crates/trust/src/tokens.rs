@@ -49,8 +49,8 @@ pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
 pub(crate) const OWNER: &str = "~patient";
 /// The parameter of derived ids without their first two digits, the shard.
 const TWINS: &str = "~twins";
-/// The parameter of consents that may restrict access.
-pub(crate) const DENIES: &str = "~denies-access";
+/// The parameter of consents that may restrict access. Servers of before ask for it.
+const DENIES: &str = "~denies-access";
 
 /// Days outside 1696 to 2243 count as the first or last of these, so that open periods have a place.
 const DAYS_MAX: i64 = 100_000;
@@ -280,13 +280,12 @@ impl Plan {
     }
 }
 
-/// Documents of a kind that belong to a patient and, if `parameter` is given, have it.
+/// Documents of a kind that belong to a patient.
 pub(crate) fn of_patient(
     ledger: &Ledger,
     tenant: TenantId,
     kind: ResourceType,
     patient: &str,
-    parameter: Option<&str>,
 ) -> Query {
     let make = Maker {
         ledger,
@@ -294,11 +293,7 @@ pub(crate) fn of_patient(
         kind: self::kind(kind),
         unmarked: false,
     };
-    let owner = Query::Token(make.one(OWNER, "", patient));
-    match parameter {
-        Some(parameter) => Query::And(vec![Query::Token(make.one(parameter, "", "")), owner]),
-        None => owner,
-    }
+    Query::Token(make.one(OWNER, "", patient))
 }
 
 /// Plans a query. `only_patient` narrows it to documents of a patient.

@@ -259,6 +259,34 @@ pub(crate) async fn approve_client(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whose actors are said.
+pub(crate) enum Known<'a> {
+    /// The account with a user name.
+    Account(&'a str),
+    /// The client with an id.
+    Client(&'a str),
+}
+
+pub(crate) async fn set_known_as(
+    store: &StoreArguments,
+    who: Known<'_>,
+    references: &[String],
+) -> anyhow::Result<ExitCode> {
+    administer(store, async |identity, permit| {
+        let id = match who {
+            Known::Account(user_name) => account_id(identity, user_name).await?,
+            Known::Client(id) => id.to_owned(),
+        };
+        Ok(identity.set_known_as(permit, &id, references).await?)
+    })
+    .await?;
+    say(&match references {
+        [] => "Known as nobody.".to_owned(),
+        some => format!("Known as {}.", some.join(", ")),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(crate) async fn revoke_client(
     store: &StoreArguments,
     id: &str,

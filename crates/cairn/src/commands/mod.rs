@@ -19,8 +19,8 @@ use ledger::{Ledger, Location, SystemClock};
 use trust::{Agent, Trust, TrustOptions};
 
 pub(crate) use access::{
-    approve_client, create_account, create_client, list_accounts, list_clients, register_client,
-    reset_second_factor, revoke_client, set_active,
+    Known, approve_client, create_account, create_client, list_accounts, list_clients,
+    register_client, reset_second_factor, revoke_client, set_active, set_known_as,
 };
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
 pub(crate) use database::init_store;

@@ -117,6 +117,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         organisation: settings.organisation.clone(),
         mail,
         policy_folder: settings.policy_folder.clone(),
+        consent_rules: settings.consent_rules.clone(),
         session_idle_s: settings.session.idle_s,
         session_absolute_s: settings.session.absolute_s,
         limits: settings.limits,

@@ -3,7 +3,11 @@
 //! An answer to a FHIR request says by this header which sequence number it has reached. A read that sends
 //! the header takes an answer that is at least so new, which a read replica may give; without it, it gets
 //! what holds now. What a read with the header is answered repeats its number.
+//!
+//! The answer also has as `Warning` headers the notices that the law wants beside what is in it, as that of
+//! 42 CFR 2.32.
 
+use axum::http::header::WARNING;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use fhir::{IssueCode, OperationOutcome};
@@ -33,6 +37,13 @@ pub(super) fn tell(freshness: &Freshness, response: &mut Response) {
         response
             .headers_mut()
             .insert(NAME, HeaderValue::from(reached));
+    }
+    for notice in freshness.notices() {
+        // RFC 7234, section 5.5: a miscellaneous warning that stays with the answer. Rule packs have no
+        // notices that aren't plain text.
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{notice}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
     }
 }
 

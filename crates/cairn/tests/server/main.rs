@@ -16,6 +16,7 @@ mod cluster;
 mod conditional;
 mod config;
 mod conformance;
+mod consent;
 mod demo;
 mod fhir;
 mod fhirpath;

@@ -410,7 +410,7 @@ impl Identity {
     }
 
     /// Commits; `None` when somebody else was faster, so that it is to be tried again.
-    async fn tried(
+    pub(super) async fn tried(
         &self,
         tenant: TenantId,
         documents: Vec<Draft>,

@@ -1,12 +1,13 @@
 //! People's accounts, sign-in and sessions.
 //!
 //! `oauth/` has systems that sign in with a key, `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
-//! `manage.rs` what administrators see and take away, `documents.rs` what is kept, `secrets.rs` how,
+//! `manage.rs` what administrators see and take away, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
 //! somebody may fail without end, `refusals.rs` bounds what is recorded, and says how much was not.
 
 mod documents;
+mod known;
 mod manage;
 mod oauth;
 mod recent;
@@ -22,6 +23,7 @@ use ledger::{Clock, Draft, Expected, Ledger, LedgerError, Query, TenantId};
 use tokio::sync::{Mutex, Semaphore};
 
 pub(crate) use self::documents::end_tokens;
+pub(crate) use self::known::known_as;
 
 use self::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, LinkDocument, commit, draft, get,

@@ -10,6 +10,7 @@ use fhir::ResourceType;
 use ledger::{Clock, Ledger};
 
 use crate::audit::{Auditor, Event, Outcome, Record};
+use crate::consent::Rules;
 use crate::identity::Identity;
 use crate::{
     Access, Action, Agent, Freshness, Permit, Purpose, Refusal, Role, Target, TrustError, Vault,
@@ -298,14 +299,22 @@ fn check_access(access: &Access, action: Action, target: &Target) -> Result<(), 
 }
 
 impl Trust {
-    /// Loads and validates policies.
+    /// Loads and validates policies. Consents are read by the rule pack that is the default.
     ///
     /// # Errors
     /// `Policy` with file and position.
     pub fn new(options: TrustOptions) -> Result<Self, TrustError> {
+        let rules = Rules::load(Rules::DEFAULT)?;
+        Self::under(options, rules)
+    }
+    /// The same with a rule pack.
+    ///
+    /// # Errors
+    /// As [`Trust::new`].
+    pub fn under(options: TrustOptions, rules: Rules) -> Result<Self, TrustError> {
         let policies = Arc::new(Policies::load(options.policy_folder.as_deref())?);
         let auditor = Auditor::new(options.ledger.clone(), options.wall_clock.clone());
-        let vault = Vault::new(options.ledger, auditor.clone());
+        let vault = Vault::new(options.ledger, auditor.clone(), rules);
         let identity = Identity::new(
             policies.clone(),
             auditor.clone(),

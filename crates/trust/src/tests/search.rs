@@ -1,5 +1,5 @@
 //! Lists never lie: a search gives exactly what a row-by-row check of everything would give.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ledger::{Number, Query};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use super::playing::{Plays, play_all};
 use super::*;
-use crate::consent::{access, care_messages};
+use crate::consent::{Access, Asked, Reach, Related, Row, Rules, care_messages};
 use crate::tokens;
 
 /// One write: which resource, in which variant, or its deletion; and how long after the last one.
@@ -159,7 +159,7 @@ fn resource(write: &Write) -> Value {
                 "status": if variant % 4 == 0 { "inactive" } else { "active" },
                 "dateTime": date(variant / 2),
                 "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
-                "provision": {"type": if variant % 2 == 0 { "permit" } else { "deny" }},
+                "provision": provision(*patient, *variant),
             })
         }
         ResourceType::Claim => json!({
@@ -167,6 +167,39 @@ fn resource(write: &Write) -> Value {
         }),
         _ => json!({"resourceType": "Organization", "id": id, "name": name(which + variant),
             "partOf": {"reference": format!("Organization/org{}", variant % 3)}}),
+    }
+}
+
+/// What a consent says: of everything, or of parts that these resources have or haven't.
+fn provision(patient: u8, variant: u8) -> Value {
+    let (kind, other) = match variant % 2 {
+        0 => ("permit", "deny"),
+        _ => ("deny", "permit"),
+    };
+    let code = json!([{"coding": [{"system": "http://loinc.org", "code": CODES[usize::from(variant) % CODES.len()]}]}]);
+    let about = match variant % 11 {
+        0 => json!({"class": [{"code": "Observation"}, {"code": "Task"}]}),
+        1 => json!({"code": code}),
+        2 => json!({"dataPeriod": {"start": "2026-06", "end": "2026-06-15"}}),
+        3 => {
+            let encounter = format!("Encounter/encounter-{patient}-{}", variant % 3);
+            json!({"data": [{"meaning": "related", "reference": {"reference": encounter}}]})
+        }
+        4 => json!({"actor": [{"reference": {"reference": "Practitioner/x"}}]}),
+        5 => json!({"purpose": [{"system": Purpose::SYSTEM, "code": "HOPERAT"}]}),
+        6 => json!({"code": code, "class": [{"code": "Condition"}]}),
+        _ => json!({}),
+    };
+    let with = |kind: &str, about: &Value| {
+        let mut provision = about.clone();
+        provision["type"] = kind.into();
+        provision
+    };
+    match variant / 3 % 3 {
+        // In parts.
+        0 => with(kind, &about),
+        1 => json!({"type": kind, "provision": [with(other, &about)]}),
+        _ => json!({"type": kind}),
     }
 }
 
@@ -521,41 +554,80 @@ pub(super) fn visible<'a>(
     kind: ResourceType,
     now_ms: i64,
 ) -> impl Iterator<Item = (Number, &'a Resource)> + 'a {
-    let restricted = matches!(permit.agent().role, Role::Coordinator | Role::Client)
-        && matches!(
-            kind,
-            ResourceType::Observation
-                | ResourceType::Condition
-                | ResourceType::Encounter
-                | ResourceType::Claim
-        );
-    let hidden: BTreeSet<String> = ["p0", "p1", "p2"]
+    let reach = match kind {
+        ResourceType::Observation
+        | ResourceType::Condition
+        | ResourceType::Encounter
+        | ResourceType::Claim => Some(Reach::Whole),
+        ResourceType::Task => Some(Reach::Particular),
+        _ => None,
+    };
+    let rules = Rules::load(Rules::DEFAULT).unwrap();
+    let asked = Asked {
+        role: permit.agent().role,
+        purpose: permit.purpose(),
+        now_ms,
+        known_as: Vec::new(),
+    };
+    let of_patient = |patient: &str| -> Vec<Resource> {
+        let of_patient =
+            |one: &Resource| one.kind() == ResourceType::Consent && one.patient() == Some(patient);
+        let mut consents = Vec::new();
+        for (number, one) in model.values().filter(|(_, one)| of_patient(one)) {
+            let mut one = one.clone();
+            // As the store tells it; no version of these is withdrawn by a change.
+            one.set_meta(1, number.unix_ms());
+            consents.push(one);
+        }
+        consents
+    };
+    let access: BTreeMap<&str, Access> = ["p0", "p1", "p2"]
         .into_iter()
-        .filter(|patient| {
-            let consents: Vec<Resource> = model
-                .values()
-                .filter(|(_, one)| {
-                    one.kind() == ResourceType::Consent && one.patient() == Some(patient)
-                })
-                .map(|(_, one)| one.clone())
-                .collect();
-            restricted && !access(&consents, permit.purpose(), now_ms).permitted
+        .map(|patient| {
+            let consents = of_patient(patient);
+            let related = related(model, &consents);
+            (patient, Access::of(&consents, &related))
         })
-        .map(str::to_owned)
         .collect();
+    let hides = move |number: Number, one: &Resource| {
+        let Some((reach, patient)) = reach.zip(one.patient()) else {
+            return false;
+        };
+        let mut one = one.clone();
+        one.set_meta(1, number.unix_ms());
+        let row = Row::new(&rules.tables, &one);
+        !access[patient]
+            .decide(&rules, &asked, &row, reach)
+            .permitted
+    };
     let of_kind = model.values().filter(move |(_, one)| one.kind() == kind);
     of_kind
-        .filter(move |(_, one)| {
+        .filter(move |(number, one)| {
             let own = match (permit.only_patient(), one.patient()) {
                 (None, _) => true,
                 (Some(only), Some(patient)) => only == patient,
                 (Some(_), None) => one.kind() == ResourceType::Organization,
             };
-            own && !one
-                .patient()
-                .is_some_and(|patient| hidden.contains(patient))
+            own && !hides(*number, one)
         })
         .map(|(number, one)| (*number, one))
+}
+
+/// What the instances that consents call related refer to.
+fn related(model: &Model, consents: &[Resource]) -> Related {
+    let mut related = Related::new();
+    for reference in consents.iter().flat_map(crate::consent::related_of) {
+        let found = model.values().find(|(_, one)| {
+            one.reference()
+                .is_some_and(|own| own.to_string() == reference)
+        });
+        if let Some((_, one)) = found {
+            let mut refers_to = Vec::new();
+            one.each_reference(&mut |text| refers_to.push(text.to_owned()));
+            related.insert(reference, refers_to);
+        }
+    }
+    related
 }
 
 async fn check(

@@ -7,6 +7,7 @@
 mod codes;
 mod commit;
 mod compartment;
+mod consents;
 mod explain;
 mod export;
 mod include;
@@ -30,10 +31,11 @@ use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId, Token, V
 use tokio::sync::Semaphore;
 
 use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
-use crate::policy::Group;
-use crate::{Action, Permit, Refusal, Role, TrustError, consent, tokens};
+use crate::consent::Rules;
+use crate::{Action, Permit, Refusal, TrustError, tokens};
 
 pub use compartment::SeriesPage;
+use consents::Hidden;
 pub use explain::{Explained, LookedAt, Step, Steps, Way};
 pub use export::{
     ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape,
@@ -69,14 +71,8 @@ struct Inner {
     exported: export::Walks,
     /// Where walks through documents without a mark go on, by the mark.
     walks: Mutex<HashMap<(TenantId, Token), Number>>,
-}
-
-/// Whether a patient's consents hide rows from this permit, found once a request.
-#[derive(Default)]
-struct Hidden {
-    of_patients: HashMap<String, bool>,
-    /// Counts rows, where somebody wants to know how many were looked at.
-    tally: Option<explain::Tally>,
+    rules: Rules,
+    consents: consents::Kept,
 }
 
 /// What one request looks at.
@@ -108,7 +104,7 @@ impl Deref for Sight {
 const VERSIONS: usize = 16;
 
 impl Vault {
-    pub(crate) fn new(ledger: Ledger, auditor: Auditor) -> Self {
+    pub(crate) fn new(ledger: Ledger, auditor: Auditor, rules: Rules) -> Self {
         Self {
             inner: Arc::new(Inner {
                 ledger,
@@ -118,8 +114,15 @@ impl Vault {
                 exporting: Semaphore::new(export::LOOKS),
                 exported: export::Walks::default(),
                 walks: Mutex::default(),
+                rules,
+                consents: consents::Kept::default(),
             }),
         }
+    }
+    /// The rule pack that consents are read by.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.inner.rules
     }
     /// The ledger below, for feeds, timers and outbox; it gives out no opened resource except
     /// through this vault.
@@ -551,86 +554,6 @@ impl Vault {
             permit.covers(interaction, live) && !self.hides(view, permit, live, hidden).await?;
         let patients = named(live);
         Ok((row, patients, seen))
-    }
-
-    /// Whether a patient's consents hide a row from this permit. A row that names several patients is
-    /// as private as the most private of them.
-    async fn hides(
-        &self,
-        view: &Sight,
-        permit: &Permit,
-        resource: &Resource,
-        hidden: &mut Hidden,
-    ) -> Result<bool, TrustError> {
-        let group = permit.grants.group(resource.kind());
-        let restricted = matches!(permit.agent.role, Role::Coordinator | Role::Client)
-            && matches!(group, Group::Clinical | Group::Financial);
-        if !restricted {
-            return Ok(false);
-        }
-        for patient in resource.patients() {
-            let hides = match hidden.of_patients.get(patient) {
-                Some(known) => *known,
-                None => self.access_denied(view.rules(), permit, patient).await?,
-            };
-            hidden.of_patients.insert(patient.to_owned(), hides);
-            if hides {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn access_denied(
-        &self,
-        view: &View,
-        permit: &Permit,
-        patient: &str,
-    ) -> Result<bool, TrustError> {
-        let (ledger, tenant) = (self.ledger(), permit.tenant());
-        let kind = ResourceType::Consent;
-        let denying = tokens::of_patient(ledger, tenant, kind, patient, Some(tokens::DENIES));
-        if view
-            .search(tenant, &denying, None, None, 1)
-            .await?
-            .is_empty()
-        {
-            return Ok(false);
-        }
-        let consents = self.consents(view, tenant, patient).await?;
-        let now_ms = i64::try_from(ledger.clock().now_ms()).unwrap_or(i64::MAX);
-        Ok(!consent::access(&consents, permit.purpose, now_ms).permitted)
-    }
-
-    /// All live consents of a patient.
-    async fn consents(
-        &self,
-        view: &View,
-        tenant: TenantId,
-        patient: &str,
-    ) -> Result<Vec<Resource>, TrustError> {
-        const PAGE: usize = 256;
-        let kind = ResourceType::Consent;
-        let query = tokens::of_patient(self.ledger(), tenant, kind, patient, None);
-        let mut consents = Vec::new();
-        let mut before = None;
-        loop {
-            let hits = view.search(tenant, &query, before, None, PAGE).await?;
-            for hit in &hits {
-                if let Some(stored) = fetch_in(view, tenant, *hit).await?
-                    && !stored.deleted
-                {
-                    let consent = open(&stored)?.resource;
-                    if consent.patient() == Some(patient) {
-                        consents.push(consent);
-                    }
-                }
-            }
-            match hits.last() {
-                Some(last) if hits.len() == PAGE => before = Some(last.number),
-                _ => return Ok(consents),
-            }
-        }
     }
 
     /// The permit must allow the interaction with the type.

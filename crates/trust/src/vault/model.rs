@@ -29,7 +29,8 @@ pub mod kinds {
     pub const ONCE: Kind = Kind(1009);
     /// A bulk export: what was asked, and how it is cut into files. None of the data.
     pub const EXPORT: Kind = Kind(1010);
-
+    /// What an account or a client is known as in FHIR.
+    pub const KNOWN_AS: Kind = Kind(1030);
     /// A system that signs in with a key of its own.
     pub const OAUTH_CLIENT: Kind = Kind(1020);
     /// An access token of such a system.
@@ -39,7 +40,7 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 9] = [
+    pub(crate) const OF_IDENTITY: [Kind; 10] = [
         ACCOUNT,
         SESSION,
         SIGN_IN_LINK,
@@ -49,6 +50,7 @@ pub mod kinds {
         OAUTH_CLIENT,
         ACCESS_TOKEN,
         CLIENT_PROOF,
+        KNOWN_AS,
     ];
 }
 

@@ -43,7 +43,7 @@ struct View {
     timeline: Markup,
     /// Resource types of which there is more than was read.
     cut: Vec<&'static str>,
-    /// Whether the patient's consent hides clinical entries from this role.
+    /// Whether the patient's consent may hide entries from who looks.
     restricted: bool,
 }
 
@@ -133,13 +133,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     let journeys = ctx.app.web.journeys.of_patient(&permit, id).await?;
 
     let now = ctx.times.care_ms;
-    let consents: Vec<Resource> = facts
-        .iter()
-        .filter(|fact| fact.kind() == ResourceType::Consent)
-        .cloned()
-        .collect();
-    let restricted = ctx.role() == Role::Coordinator
-        && !trust::consent::access(&consents, permit.purpose(), now).permitted;
+    let restricted = ctx.vault().may_hide(&permit, id).await?;
     let mut tasks: Vec<TaskRow> = facts
         .iter()
         .filter(|fact| fact.kind() == ResourceType::Task && !facts::is_form(fact))
@@ -244,9 +238,9 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         @if let Some(number) = patient.text_at(&["identifier", "0", "value"]) { span { "no. " span class="mono" { (number) } } }
                     }
                     p {
-                        @if view.restricted { span class="alert" { "Allergies are hidden from your role" } }
+                        @if view.restricted { span class="alert" { "Allergies may be hidden from your role" } }
                         @else if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
-                        @else { span class="alert" { "Allergies: " (view.allergies.join(", ")) } }
+                        @if !view.allergies.is_empty() { span class="alert" { "Allergies: " (view.allergies.join(", ")) } }
                     }
                 }
                 @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }
@@ -303,7 +297,7 @@ fn stream_part(times: &time::Times, id: &str, view: &View, shown: &[Group]) -> M
                 }
             }
             @if view.restricted {
-                p class="note" { "The patient's consent keeps clinical entries from your role, so this is not the whole record. A clinician sees it." }
+                p class="note" { "The patient's consent keeps entries from your role, so this may not be the whole record." }
             }
             @if !view.cut.is_empty() {
                 p class="note" { "Only the " (PER_TYPE_MAX) " entries recorded last are shown of: " (view.cut.join(", ")) "." }

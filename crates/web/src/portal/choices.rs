@@ -31,7 +31,12 @@ pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageEr
         )
         .await?;
     let consents: Vec<Resource> = page.rows.into_iter().map(|row| row.resource).collect();
-    let decision = trust::consent::decide(&consents, Purpose::Treatment, ctx.times.care_ms);
+    let decision = trust::consent::decide(
+        ctx.vault().rules(),
+        &consents,
+        Purpose::Treatment,
+        ctx.times.care_ms,
+    );
     let button = |value: &str, words: &str, primary: bool| {
         html! {
             form method="post" action="/portal/consent" {

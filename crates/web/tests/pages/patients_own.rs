@@ -169,16 +169,13 @@ async fn consent_is_withdrawn_and_given_and_counts() {
     let world = World::new().await;
     let ida = world.patient("Ida", "Berg").await;
     let mut own = world.patients_browser(&ida).await;
+    let rules = world.trust.vault().rules().clone();
     let decided = async |expected: bool| {
         let consents = world.all(ResourceType::Consent, &ida).await;
         let now = i64::try_from(ledger::Clock::now_ms(&world.clock)).unwrap();
         assert_eq!(
-            trust::consent::messages(&consents, trust::Purpose::Treatment, now).permitted,
+            trust::consent::decide(&rules, &consents, trust::Purpose::Treatment, now).permitted,
             expected
-        );
-        assert!(
-            trust::consent::access(&consents, trust::Purpose::Treatment, now).permitted,
-            "messages are no matter of access"
         );
     };
     let page = own

@@ -155,7 +155,7 @@ fn queries(
             (patients.chunks(PATIENTS_A_QUERY))
                 .map(|some| {
                     let owned =
-                        |patient: &&String| tokens::of_patient(ledger, tenant, kind, patient, None);
+                        |patient: &&String| tokens::of_patient(ledger, tenant, kind, patient);
                     Query::Or(some.iter().map(owned).collect())
                 })
                 .collect()

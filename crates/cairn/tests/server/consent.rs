@@ -1,0 +1,336 @@
+//! What patients' consents hide, over HTTP: every way to a row tells the same of it, from the next request on.
+
+use std::collections::BTreeSet;
+
+use cairn::store::TENANT;
+use reqwest::Method;
+use serde_json::{Value, json};
+use trust::{Action, Agent, Purpose, Role, Target};
+
+use crate::house::{House, house, house_with, token};
+
+const FHIR: &str = "/fhir/r4/";
+
+async fn put(house: &House, resource: &Value) {
+    let text = |name: &str| resource[name].as_str().expect("text");
+    let path = format!("{FHIR}{}/{}", text("resourceType"), text("id"));
+    let sent = house.sent(Method::PUT, &path, resource).send().await;
+    let answer = sent.expect("an answer");
+    let status = answer.status();
+    let body = answer.text().await.expect("a body");
+    assert!(status.is_success(), "{status} {body}");
+}
+
+/// A patient with an encounter, observations about weight and HIV, one of them outside the encounter, a
+/// prescription by another practitioner, and a task.
+async fn record(house: &House) {
+    let subject = json!({"reference": "Patient/p"});
+    let observation = |id: &str, code: &str| {
+        json!({"resourceType": "Observation", "id": id, "status": "final", "subject": subject,
+            "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+            "effectiveDateTime": "2026-02-01"})
+    };
+    put(house, &json!({"resourceType": "Patient", "id": "p"})).await;
+    put(
+        house,
+        &json!({"resourceType": "Encounter", "id": "e", "status": "finished", "subject": subject,
+            "class": {"code": "AMB"}, "period": {"start": "2026-02-01"}}),
+    )
+    .await;
+    let mut weight = observation("weight", "29463-7");
+    weight["encounter"] = json!({"reference": "Encounter/e"});
+    put(house, &weight).await;
+    put(house, &observation("old-weight", "29463-7")).await;
+    put(house, &observation("hiv", "75622-1")).await;
+    put(
+        house,
+        &json!({"resourceType": "Task", "id": "t", "status": "requested", "intent": "order",
+            "for": subject, "encounter": {"reference": "Encounter/e"}}),
+    )
+    .await;
+}
+
+const ALL: [&str; 5] = [
+    "Encounter/e",
+    "Observation/hiv",
+    "Observation/old-weight",
+    "Observation/weight",
+    "Task/t",
+];
+
+async fn json_of(house: &House, token: &str, path: &str) -> (u16, Value) {
+    let asked = house.bare(Method::GET, path).bearer_auth(token);
+    let answer = asked.send().await.expect("an answer");
+    let status = answer.status().as_u16();
+    (status, answer.json().await.expect("JSON"))
+}
+
+fn names(bundle: &Value) -> BTreeSet<String> {
+    let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+    let of = |entry: &Value| {
+        let resource = &entry["resource"];
+        let text = |name: &str| resource[name].as_str().unwrap_or_default().to_owned();
+        format!("{}/{}", text("resourceType"), text("id"))
+    };
+    entries.iter().map(of).collect()
+}
+
+/// Which of the record's rows somebody sees. Each way to them has to say the same.
+async fn seen(house: &House, token: &str) -> Vec<&'static str> {
+    let mut seen = Vec::new();
+    let (_, everything) = json_of(
+        house,
+        token,
+        &format!("{FHIR}Patient/p/$everything?_count=100"),
+    )
+    .await;
+    let (_, included) = json_of(
+        house,
+        token,
+        &format!("{FHIR}Patient?_id=p&_revinclude=Observation:patient&_revinclude=Encounter:patient&_revinclude=Task:patient"),
+    )
+    .await;
+    let (_, compartment) = json_of(house, token, &format!("{FHIR}Patient/p/*?_count=100")).await;
+    for row in ALL {
+        let (kind, id) = row.split_once('/').expect("a reference");
+        let (status, _) = json_of(house, token, &format!("{FHIR}{row}")).await;
+        let (version, _) = json_of(house, token, &format!("{FHIR}{row}/_history/1")).await;
+        let (past, _) = json_of(house, token, &format!("{FHIR}{row}/_history")).await;
+        let found = json_of(
+            house,
+            token,
+            &format!("{FHIR}{kind}?_id={id}&_total=accurate"),
+        )
+        .await
+        .1;
+        let sorted = json_of(house, token, &format!("{FHIR}{kind}?_id={id}&_sort=_id"))
+            .await
+            .1;
+        let chained = json_of(
+            house,
+            token,
+            &format!("{FHIR}Patient?_has:{kind}:patient:_id={id}"),
+        )
+        .await
+        .1;
+        let is_seen = status == 200;
+        assert!(is_seen || status == 404, "{row}: {status}");
+        assert_eq!(version == 200, is_seen, "{row}: version {version}");
+        assert_eq!(past == 200, is_seen, "{row}: history {past}");
+        assert_eq!(found["total"], u64::from(is_seen), "{row}: {found}");
+        for (way, bundle) in [
+            ("search", &found),
+            ("sorted", &sorted),
+            ("everything", &everything),
+            ("included", &included),
+            ("compartment", &compartment),
+        ] {
+            assert_eq!(
+                names(bundle).contains(row),
+                is_seen,
+                "{row}: {way} {bundle}"
+            );
+        }
+        assert_eq!(
+            names(&chained).contains("Patient/p"),
+            is_seen,
+            "{row}: chained"
+        );
+        if is_seen {
+            seen.push(row);
+        }
+    }
+    seen
+}
+
+fn consent(id: &str, date: &str, provision: &Value) -> Value {
+    json!({
+        "resourceType": "Consent", "id": id, "status": "active", "dateTime": date,
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": {"reference": "Patient/p"}, "policyRule": {"text": "privacy"}, "provision": provision,
+    })
+}
+
+#[tokio::test]
+async fn a_consent_hides_what_it_is_about_and_nothing_else() {
+    let house = house().await;
+    record(&house).await;
+    let clinician = token(&house.server, Role::Clinician).await;
+    assert_eq!(seen(&house, &house.token).await, ALL);
+    let hiv =
+        json!([{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HIV"}]);
+    let related = json!([{"meaning": "related", "reference": {"reference": "Encounter/e"}}]);
+    for (provision, expected) in [
+        (
+            json!({"type": "permit", "provision": [{"type": "deny", "securityLabel": hiv}]}),
+            &[
+                "Encounter/e",
+                "Observation/old-weight",
+                "Observation/weight",
+                "Task/t",
+            ][..],
+        ),
+        (
+            json!({"type": "permit", "provision": [{"type": "deny", "data": related}]}),
+            &["Observation/hiv", "Observation/old-weight"],
+        ),
+        (
+            json!({"type": "deny", "class": [{"code": "Observation"}],
+                "provision": [{"type": "permit", "code": [{"coding": [{"system": "http://loinc.org", "code": "29463-7"}]}]}]}),
+            &[
+                "Encounter/e",
+                "Observation/old-weight",
+                "Observation/weight",
+                "Task/t",
+            ],
+        ),
+        (json!({"type": "deny"}), &["Task/t"]),
+        (json!({"type": "permit"}), &ALL),
+    ] {
+        put(&house, &consent("c", "2026-02-02", &provision)).await;
+        assert_eq!(seen(&house, &house.token).await, expected, "{provision}");
+        assert_eq!(seen(&house, &clinician).await, ALL, "{provision}");
+    }
+    // Agreed to, it binds those who treat the patient, too.
+    let mut agreed = consent("c", "2026-02-02", &json!({"type": "deny"}));
+    agreed["organization"] = json!([{"reference": "Organization/here"}]);
+    put(
+        &house,
+        &json!({"resourceType": "Organization", "id": "here", "name": "Here"}),
+    )
+    .await;
+    put(&house, &agreed).await;
+    assert_eq!(seen(&house, &clinician).await, ["Task/t"]);
+    let asked = house
+        .bare(Method::GET, &format!("{FHIR}Observation/hiv"))
+        .bearer_auth(&clinician);
+    let asked = asked.header("x-purpose-of-use", "ETREAT").send().await;
+    assert_eq!(asked.expect("an answer").status(), 200);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_rule_pack_says_what_holds_without_a_consent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("opt-in.toml");
+    let pack = r#"
+name = "opt-in"
+[default]
+permit = ["ETREAT"]
+permitted = "an emergency"
+denied = "nothing is shown without a consent"
+[bound]
+client = "always"
+"#;
+    std::fs::write(&file, pack).expect("a file");
+    let name = file.to_str().expect("a path").to_owned();
+    let house = house_with(|options| options.consent_rules = name).await;
+    record(&house).await;
+    assert_eq!(seen(&house, &house.token).await, ["Task/t"]);
+    put(
+        &house,
+        &consent("c", "2026-02-02", &json!({"type": "permit"})),
+    )
+    .await;
+    assert_eq!(seen(&house, &house.token).await, ALL);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn who_is_known_is_told_apart() {
+    let house = house().await;
+    record(&house).await;
+    let actor = json!([{
+        "role": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]},
+        "reference": {"reference": "Organization/there"},
+    }]);
+    put(
+        &house,
+        &json!({"resourceType": "Organization", "id": "there", "name": "There"}),
+    )
+    .await;
+    let provision = json!({"type": "permit", "provision": [{"type": "deny", "actor": actor}]});
+    put(&house, &consent("c", "2026-02-02", &provision)).await;
+    // It may be the one that is meant.
+    assert_eq!(seen(&house, &house.token).await, ["Task/t"]);
+    let trust = house.server.trust();
+    let operator = Agent::system(TENANT, "command-line");
+    let target = Target::default();
+    let permit = trust
+        .decide(
+            &operator,
+            Purpose::Administration,
+            Action::Administer,
+            target,
+            "test",
+        )
+        .await
+        .expect("a permit");
+    let clients = trust.identity().clients(&permit).await.expect("clients");
+    let client = &clients.rows.first().expect("a client").id;
+    for (known_as, expected) in [
+        ("Organization/here", &ALL[..]),
+        ("Organization/there", &["Task/t"]),
+        ("Organization/here", &ALL),
+    ] {
+        let known_as = [known_as.to_owned()];
+        let said = trust.identity().set_known_as(&permit, client, &known_as);
+        said.await.expect("it is said");
+        assert_eq!(seen(&house, &house.token).await, expected, "{known_as:?}");
+    }
+    for (client, known_as) in [
+        (client.as_str(), "Patient/p"),
+        (client, "Organization"),
+        (client, "Organization/there/_history/1"),
+        ("nobody", "Organization/here"),
+    ] {
+        let known_as = [known_as.to_owned()];
+        let said = trust.identity().set_known_as(&permit, client, &known_as);
+        assert!(said.await.is_err(), "{client} {known_as:?}");
+    }
+    house.end().await;
+}
+
+#[tokio::test]
+async fn records_under_part_2_go_out_with_their_notice() {
+    let house = house().await;
+    record(&house).await;
+    let part_2 = json!([{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "42CFRPart2"}]);
+    let condition = json!({"resourceType": "Condition", "id": "c", "meta": {"security": part_2},
+        "subject": {"reference": "Patient/p"}, "code": {"text": "opioid use"}});
+    put(&house, &condition).await;
+    let notices = async |path: &str, purpose: &str| {
+        let asked = house.asked(Method::GET, &format!("{FHIR}{path}"));
+        let answer = asked.header("x-purpose-of-use", purpose).send().await;
+        let answer = answer.expect("an answer");
+        let notice = crate::house::header(&answer, "warning").to_owned();
+        (answer.status().as_u16(), notice)
+    };
+    let notice =
+        "299 - \"42 CFR part 2 prohibits unauthorized use or disclosure of these records.\"";
+    let found = |notice: &str| (200, notice.to_owned());
+    assert_eq!(notices("Condition/c", "TREAT").await, (404, String::new()));
+    assert_eq!(notices("Condition/c", "ETREAT").await, found(notice));
+    let tpo =
+        ["TREAT", "HPAYMT", "HOPERAT"].map(|code| json!({"system": Purpose::SYSTEM, "code": code}));
+    put(
+        &house,
+        &consent(
+            "c",
+            "2026-02-02",
+            &json!({"type": "permit", "purpose": tpo}),
+        ),
+    )
+    .await;
+    for path in [
+        "Condition/c",
+        "Condition?patient=p",
+        "Patient/p/$everything",
+        "Condition/c/_history",
+    ] {
+        assert_eq!(notices(path, "TREAT").await, found(notice), "{path}");
+    }
+    assert_eq!(notices("Observation/weight", "TREAT").await, found(""));
+    house.end().await;
+}

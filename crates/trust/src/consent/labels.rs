@@ -1,0 +1,253 @@
+//! Security labels (HL7 DS4P): how confidential a row is, and what makes it sensitive. They are those of
+//! its `meta.security`, and those that its codes stand for.
+//!
+//! Labels that codes stand for are found when a row is decided, not when it is written: a table that is
+//! made better counts at once for everything that is there, and what is kept and shown is what was sent.
+use std::collections::HashMap;
+
+use fhir::{Resource, ResourceType};
+use serde::Deserialize;
+use serde_json::Value;
+
+const CONFIDENTIALITY: &str = "v3-Confidentiality";
+const ACT_CODE: &str = "v3-ActCode";
+/// The tables of codes that are built in.
+const BUILT_IN: &str = include_str!("../../rules/labels.toml");
+
+/// HL7 v3 `Confidentiality`, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Unrestricted,
+    Low,
+    Moderate,
+    Normal,
+    Restricted,
+    Very,
+}
+
+impl Level {
+    pub(crate) fn parse(code: &str) -> Option<Self> {
+        Some(match code {
+            "U" => Self::Unrestricted,
+            "L" => Self::Low,
+            "M" => Self::Moderate,
+            "N" => Self::Normal,
+            "R" => Self::Restricted,
+            "V" => Self::Very,
+            _ => return None,
+        })
+    }
+}
+
+/// Which labels are kinds of another: by the hierarchy of the v3 codes, with `ETH` for all substances.
+const WITHIN: [(&str, &[&str]); 5] = [
+    (
+        "BH",
+        &[
+            "MH", "PSY", "PSYTHPN", "EMOTDIS", "COGN", "DVD", "SUD", "ETH", "ETHUD", "OPIOIDUD",
+        ],
+    ),
+    ("MH", &["PSY", "PSYTHPN"]),
+    ("PSY", &["PSYTHPN"]),
+    ("ETH", &["SUD", "ETHUD", "OPIOIDUD"]),
+    ("SUD", &["ETH", "ETHUD", "OPIOIDUD"]),
+];
+
+/// Whether a label is another or a kind of it.
+pub(crate) fn is_within(label: &str, of: &str) -> bool {
+    label == of
+        || WITHIN
+            .iter()
+            .any(|(wide, narrow)| *wide == of && narrow.contains(&label))
+}
+
+/// Security labels that say what the receiver has to do, and nothing of the content.
+const DUTIES: [&str; 9] = [
+    "AOD", "CPLYCC", "CPLYCD", "CPLYPOL", "DELAU", "ENCRYPT", "ENCRYPTR", "ENCRYPTT", "PRIVMARK",
+];
+
+/// One table of codes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sensitive {
+    label: String,
+    #[serde(default)]
+    icd10: Vec<String>,
+    #[serde(default)]
+    snomed: Vec<String>,
+    #[serde(default)]
+    loinc: Vec<String>,
+    #[serde(default)]
+    rxnorm: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    sensitive: Vec<Sensitive>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum System {
+    Icd10,
+    Snomed,
+    Loinc,
+    RxNorm,
+}
+
+impl System {
+    fn parse(system: &str) -> Option<Self> {
+        Some(match system {
+            "http://hl7.org/fhir/sid/icd-10-cm" | "http://hl7.org/fhir/sid/icd-10" => Self::Icd10,
+            "http://snomed.info/sct" => Self::Snomed,
+            "http://loinc.org" => Self::Loinc,
+            "http://www.nlm.nih.gov/research/umls/rxnorm" => Self::RxNorm,
+            _ => return None,
+        })
+    }
+}
+
+/// From codes to what they stand for.
+#[derive(Debug, Clone)]
+pub(crate) struct Tables {
+    labels: Vec<String>,
+    codes: HashMap<System, HashMap<String, usize>>,
+}
+
+impl Tables {
+    /// The built-in tables and some more. Where a code is in both, the later counts.
+    pub(crate) fn with(more: Vec<Sensitive>) -> Result<Self, String> {
+        let file: File = toml::from_str(BUILT_IN).map_err(|error| error.to_string())?;
+        let mut tables = Self {
+            labels: Vec::new(),
+            codes: HashMap::new(),
+        };
+        for one in file.sensitive.into_iter().chain(more) {
+            if one.label.trim().is_empty() {
+                return Err("a table of codes names no label".to_owned());
+            }
+            let place = tables.labels.len();
+            let lists = [
+                (System::Icd10, one.icd10),
+                (System::Snomed, one.snomed),
+                (System::Loinc, one.loinc),
+                (System::RxNorm, one.rxnorm),
+            ];
+            for (system, codes) in lists {
+                let known = tables.codes.entry(system).or_default();
+                for code in codes {
+                    known.insert(code, place);
+                }
+            }
+            tables.labels.push(one.label);
+        }
+        Ok(tables)
+    }
+
+    fn label(&self, system: &str, code: &str) -> Option<&str> {
+        let system = System::parse(system)?;
+        let codes = self.codes.get(&system)?;
+        let place = match system {
+            // A category stands for all codes that begin with it.
+            System::Icd10 => (3..=code.len())
+                .rev()
+                .filter_map(|length| code.get(..length))
+                .find_map(|beginning| codes.get(beginning)),
+            _ => codes.get(code),
+        };
+        self.labels.get(*place?).map(String::as_str)
+    }
+}
+
+/// What a row's labels come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Labels<'a> {
+    pub(crate) level: Level,
+    /// Codes of what it is about, and of laws that it is under.
+    pub(crate) about: Vec<&'a str>,
+    /// Whether it can't be told by its codes what is in it.
+    pub(crate) is_opaque: bool,
+}
+
+impl<'a> Labels<'a> {
+    /// The labels of a resource, with all that is in it: the highest level of any part, and whatever is
+    /// sensitive is restricted at least.
+    pub(crate) fn of(tables: &'a Tables, resource: &'a Resource) -> Self {
+        let mut level = None;
+        let mut about: Vec<&'a str> = Vec::new();
+        each_coding(resource.as_value(), false, &mut |coding, is_label| {
+            let text = |name: &str| coding.get(name).and_then(Value::as_str);
+            let (Some(system), Some(code)) = (text("system"), text("code")) else {
+                return;
+            };
+            let label = if !is_label {
+                tables.label(system, code)
+            } else if system.ends_with(CONFIDENTIALITY) {
+                level = level.max(Level::parse(code));
+                None
+            } else if system.ends_with(ACT_CODE) {
+                Some(code).filter(|code| !code.starts_with("NO") && !DUTIES.contains(code))
+            } else {
+                None
+            };
+            if let Some(label) = label.filter(|label| !about.contains(label)) {
+                about.push(label);
+            }
+        });
+        let is_opaque =
+            resource.kind() == ResourceType::Binary && about.is_empty() && level.is_none();
+        let implied = if about.is_empty() {
+            Level::Normal
+        } else {
+            Level::Restricted
+        };
+        let level = match level {
+            None => implied,
+            Some(level) if about.is_empty() => level,
+            Some(level) => level.max(implied),
+        };
+        Self {
+            level,
+            about,
+            is_opaque,
+        }
+    }
+}
+
+/// Whether a resource's own labels have a code of `v3-ActCode`.
+pub(crate) fn is_labelled(resource: &Resource, label: &str) -> bool {
+    let security = resource.at(&["meta", "security"]).and_then(Value::as_array);
+    security.into_iter().flatten().any(|coding| {
+        let text = |name: &str| coding.get(name).and_then(Value::as_str);
+        text("system").is_some_and(|system| system.ends_with(ACT_CODE))
+            && text("code").is_some_and(|code| is_within(code, label))
+    })
+}
+
+/// Calls `visit` with each coding in a value, and whether it is a security label.
+pub(crate) fn each_coding<'a>(
+    value: &'a Value,
+    is_label: bool,
+    visit: &mut dyn FnMut(&'a Value, bool),
+) {
+    match value {
+        Value::Array(items) => {
+            for item in items {
+                each_coding(item, is_label, visit);
+            }
+        }
+        Value::Object(members) => {
+            if members.get("code").is_some_and(Value::is_string)
+                && members.get("system").is_some_and(Value::is_string)
+            {
+                visit(value, is_label);
+            }
+            for (name, value) in members {
+                if matches!(value, Value::Array(_) | Value::Object(_)) {
+                    each_coding(value, is_label || name == "security", visit);
+                }
+            }
+        }
+        _ => {}
+    }
+}

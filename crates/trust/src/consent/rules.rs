@@ -1,0 +1,218 @@
+//! Rule packs: what the law of a place makes of a patient's consents, as data.
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::labels::{Sensitive, Tables};
+use crate::{Purpose, Role, TrustError};
+
+/// The packs that are built in, each with its text.
+const BUILT_IN: [(&str, &str); 2] = [
+    ("us-hipaa", include_str!("../../rules/us-hipaa.toml")),
+    ("england", include_str!("../../rules/england.toml")),
+];
+
+/// Whether a patient's word binds a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Binding {
+    /// Every consent does.
+    Always,
+    /// Consents do that name the organization that keeps to them.
+    Agreed,
+}
+
+/// What a labelled row needs before it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Needs {
+    /// A consent that permits it.
+    Consent,
+    /// A consent that permits it and names the label.
+    Named,
+}
+
+/// Rows with a label that need more than others.
+#[derive(Debug, Clone)]
+pub(crate) struct Labelled {
+    pub(crate) label: String,
+    pub(crate) needs: Needs,
+    pub(crate) denied: String,
+    /// What goes out with it.
+    pub(crate) notice: Option<String>,
+    roles: Vec<Role>,
+    except: Vec<Purpose>,
+}
+
+impl Labelled {
+    pub(crate) fn is_about(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+    pub(crate) fn is_for(&self, role: Role, purpose: Purpose) -> bool {
+        self.roles.contains(&role) && !self.except.contains(&purpose)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    default: DefaultFile,
+    #[serde(default)]
+    bound: BTreeMap<Role, Binding>,
+    #[serde(default)]
+    labelled: Vec<LabelledFile>,
+    #[serde(default)]
+    sensitive: Vec<Sensitive>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultFile {
+    permit: Vec<Purpose>,
+    permitted: String,
+    denied: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelledFile {
+    label: String,
+    roles: Vec<Role>,
+    #[serde(default)]
+    except: Vec<Purpose>,
+    needs: Needs,
+    denied: String,
+    notice: Option<String>,
+}
+
+/// A rule pack.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    name: String,
+    permit: Vec<Purpose>,
+    permitted: String,
+    denied: String,
+    bound: BTreeMap<Role, Binding>,
+    pub(crate) labelled: Vec<Labelled>,
+    pub(crate) tables: Tables,
+}
+
+impl Rules {
+    /// The pack that is taken where none is named.
+    pub const DEFAULT: &'static str = BUILT_IN[0].0;
+
+    /// The names of the packs that are built in.
+    pub fn built_in() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// The pack of a name that is built in, or else of a file.
+    ///
+    /// # Errors
+    /// `Policy` when there is no such file, or it isn't a pack.
+    pub fn load(name_or_file: &str) -> Result<Self, TrustError> {
+        if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_file) {
+            return Self::parse(name, text);
+        }
+        let text = std::fs::read_to_string(Path::new(name_or_file)).map_err(|error| {
+            let names: Vec<_> = Self::built_in().collect();
+            TrustError::Policy(format!(
+                "rules of consent {name_or_file}: {error}; built in are {}",
+                names.join(", ")
+            ))
+        })?;
+        Self::parse(name_or_file, &text)
+    }
+
+    /// A pack from its text; `place` is for what is said of mistakes.
+    ///
+    /// # Errors
+    /// `Policy` when it isn't one.
+    pub fn parse(place: &str, text: &str) -> Result<Self, TrustError> {
+        let wrong = |words: &str| TrustError::Policy(format!("rules of consent {place}: {words}"));
+        let file: File = toml::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+        // A patient has their own record (45 CFR 164.524), and parts of Cairn act by what is decided for
+        // messages and journeys.
+        let unbound = [Role::Patient, Role::System];
+        if let Some(role) = unbound.iter().find(|role| file.bound.contains_key(role)) {
+            let words = format!("a consent can't bind the role {}", role.name());
+            return Err(wrong(&words));
+        }
+        let mut labelled = Vec::with_capacity(file.labelled.len());
+        for one in file.labelled {
+            if one.label.trim().is_empty() {
+                return Err(wrong("a labelled rule names no label"));
+            }
+            // It goes out as the quoted text of a header.
+            let plain =
+                |byte: u8| (byte == b' ' || byte.is_ascii_graphic()) && !b"\"\\".contains(&byte);
+            if one
+                .notice
+                .as_ref()
+                .is_some_and(|notice| !notice.bytes().all(plain))
+            {
+                let words = format!(
+                    "the notice of {} is not plain ASCII without quotes",
+                    one.label
+                );
+                return Err(wrong(&words));
+            }
+            if let Some(role) = unbound.iter().find(|role| one.roles.contains(role)) {
+                let words = format!(
+                    "what is labelled {} can't be kept from the role {}",
+                    one.label,
+                    role.name()
+                );
+                return Err(wrong(&words));
+            }
+            labelled.push(Labelled {
+                label: one.label,
+                needs: one.needs,
+                denied: one.denied,
+                notice: one.notice,
+                roles: one.roles,
+                except: one.except,
+            });
+        }
+        Ok(Self {
+            name: file.name,
+            permit: file.default.permit,
+            permitted: file.default.permitted,
+            denied: file.default.denied,
+            bound: file.bound,
+            labelled,
+            tables: Tables::with(file.sensitive).map_err(|words| wrong(&words))?,
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What holds for a purpose where no consent decides, and why.
+    #[must_use]
+    pub fn without_consent(&self, purpose: Purpose) -> (bool, &str) {
+        if self.permit.contains(&purpose) {
+            (true, &self.permitted)
+        } else {
+            (false, &self.denied)
+        }
+    }
+
+    pub(crate) fn binding(&self, role: Role) -> Option<Binding> {
+        self.bound.get(&role).copied()
+    }
+
+    /// Whether a row may be hidden from a role at all.
+    pub(crate) fn reaches(&self, role: Role, purpose: Purpose) -> bool {
+        self.bound.contains_key(&role)
+            || self
+                .labelled
+                .iter()
+                .any(|one| one.is_for(role, purpose) || one.notice.is_some() && one.is_about(role))
+    }
+}

@@ -1,0 +1,114 @@
+//! What an account or a client is known as in FHIR: the practitioner, their roles, organizations, teams and
+//! groups that provisions of consents name. Administrators say so, and not the directory, which other
+//! systems write: nobody comes to be somebody else by writing a resource.
+use fhir::ResourceType;
+use ledger::{Expected, Ledger, LedgerError, TenantId};
+use serde::{Deserialize, Serialize};
+
+use super::documents::{Kept, draft, get};
+use super::{Identity, RETRIES};
+use crate::audit::{Event, Record};
+use crate::{Permit, TrustError, kinds};
+
+/// The most that one account or client is known as.
+const KNOWN_AS_MAX: usize = 64;
+/// What a provision's actor can be, but for patients: who has a patient's record is another question.
+const KINDS: [ResourceType; 7] = [
+    ResourceType::CareTeam,
+    ResourceType::Device,
+    ResourceType::Group,
+    ResourceType::Organization,
+    ResourceType::Practitioner,
+    ResourceType::PractitionerRole,
+    ResourceType::RelatedPerson,
+];
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct KnownAs {
+    references: Vec<String>,
+}
+
+/// What an agent is known as.
+pub(crate) async fn known_as(
+    ledger: &Ledger,
+    tenant: TenantId,
+    agent: &str,
+) -> Result<Vec<String>, TrustError> {
+    let found: Option<Kept<KnownAs>> = get(ledger, tenant, kinds::KNOWN_AS, agent).await?;
+    Ok(found.map_or_else(Vec::new, |kept| kept.body.references))
+}
+
+impl Identity {
+    /// Says what an account or a client is known as (`Type/id`), instead of what was said before. It counts
+    /// from the next request on.
+    ///
+    /// # Errors
+    /// `Refused` unless the permit is one to administer; `Invalid` when there is no such account or client,
+    /// or for what no actor of a consent is; `Ledger`.
+    pub async fn set_known_as(
+        &self,
+        permit: &Permit,
+        agent: &str,
+        references: &[String],
+    ) -> Result<(), TrustError> {
+        self.administers(permit).await?;
+        if references.len() > KNOWN_AS_MAX {
+            return Err(TrustError::Invalid(format!(
+                "nobody is known as more than {KNOWN_AS_MAX}"
+            )));
+        }
+        for reference in references {
+            let found = fhir::Reference::relative(reference)
+                .filter(|(kind, id)| KINDS.contains(kind) && reference.ends_with(id));
+            if found.is_none() {
+                let kinds: Vec<_> = KINDS.iter().map(|kind| kind.name()).collect();
+                return Err(TrustError::Invalid(format!(
+                    "what somebody is known as is Type/id, of one of the types {}",
+                    kinds.join(", ")
+                )));
+            }
+        }
+        let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
+        let system = ledger.get(tenant, kinds::OAUTH_CLIENT, agent).await?;
+        let is_here = self.account(tenant, agent).await?.is_some()
+            || self
+                .inner
+                .clients
+                .get(ledger, tenant, agent)
+                .await?
+                .is_some()
+            || system.is_some_and(|system| !system.deleted);
+        if !is_here {
+            let words = "there is no such account or client";
+            return Err(TrustError::Invalid(words.to_owned()));
+        }
+        let body = KnownAs {
+            references: references.to_vec(),
+        };
+        for _ in 0..RETRIES {
+            let found: Option<Kept<KnownAs>> = get(ledger, tenant, kinds::KNOWN_AS, agent).await?;
+            let expected = found.map_or(Expected::Absent, |kept| Expected::Version(kept.version));
+            let document = draft(
+                ledger,
+                tenant,
+                kinds::KNOWN_AS,
+                agent,
+                expected,
+                &body,
+                &[],
+                None,
+            )?;
+            let names = match references {
+                [] => "nobody".to_owned(),
+                some => some.join(", "),
+            };
+            let note = format!("{agent} is known as {names}");
+            let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
+            record.note = Some(&note);
+            if let Some(outcome) = self.tried(tenant, vec![document], record).await {
+                return outcome;
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+}

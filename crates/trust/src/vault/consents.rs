@@ -1,0 +1,259 @@
+//! What patients' consents hide from a permit, row by row.
+//!
+//! A patient's consents are made ready once, and again when one of them has another version. Who asks, and
+//! what holds, is looked at anew in every request.
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fhir::{Resource, ResourceType};
+use ledger::{Hit, TenantId, View};
+
+use super::{Sight, Vault, explain, fetch_in, open};
+use crate::consent::{Access, Asked, Reach, Related, Row, related_of};
+use crate::policy::Group;
+use crate::{Permit, TrustError, tokens};
+
+/// Patients whose consents are kept ready; then all are forgotten. Some hundred bytes each.
+const KEPT_MAX: usize = 4096;
+/// Consents looked up at a time.
+const PAGE: usize = 256;
+/// The most instances of one patient's consents whose own references are looked at. Of more, what refers to
+/// them is related and what they refer to isn't.
+const RELATED_MAX: usize = 64;
+
+/// What consents hide from one request.
+#[derive(Default)]
+pub(super) struct Hidden {
+    of_patients: HashMap<String, Arc<Access>>,
+    known_as: Option<Vec<String>>,
+    /// Counts rows, where somebody wants to know how many were looked at.
+    pub(super) tally: Option<explain::Tally>,
+}
+
+/// Consents that were made ready, with the versions that they were made of.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<HashMap<(TenantId, String), Ready>>);
+
+type Ready = (Vec<Hit>, Arc<Access>);
+
+impl Kept {
+    fn get(&self, key: &(TenantId, String), hits: &[Hit]) -> Option<Arc<Access>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (versions, access) = kept.get(key)?;
+        (versions == hits).then(|| access.clone())
+    }
+
+    fn put(&self, key: (TenantId, String), hits: Vec<Hit>, access: Arc<Access>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(key, (hits, access));
+    }
+}
+
+impl Vault {
+    /// Whether patients' consents hide a row from this permit. A row that names several patients is as
+    /// private as the most private of them.
+    pub(super) async fn hides(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        resource: &Resource,
+        hidden: &mut Hidden,
+    ) -> Result<bool, TrustError> {
+        let rules = self.rules();
+        let Some(reach) = reach(permit, resource.kind()) else {
+            return Ok(false);
+        };
+        if !rules.reaches(permit.agent.role, permit.purpose) {
+            return Ok(false);
+        }
+        let patients = resource.patients();
+        let mut of_patients = Vec::with_capacity(patients.len());
+        for patient in patients {
+            of_patients.push(self.access(view.rules(), permit, patient, hidden).await?);
+        }
+        let asked = self.asked(permit, &of_patients, hidden).await?;
+        let row = Row::new(&rules.tables, resource);
+        for access in &of_patients {
+            let verdict = access.decide(rules, &asked, &row, reach);
+            if !verdict.permitted {
+                return Ok(true);
+            }
+            if let Some(notice) = verdict.notice {
+                permit.freshness.notify(notice);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a patient's consents may hide anything from this permit: something may then be missing from
+    /// what it is shown.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn may_hide(&self, permit: &Permit, patient: &str) -> Result<bool, TrustError> {
+        let mut hidden = Hidden::default();
+        let view = self.ledger().view()?;
+        let access = self.access(&view, permit, patient, &mut hidden).await?;
+        let asked = self
+            .asked(permit, std::slice::from_ref(&access), &mut hidden)
+            .await?;
+        Ok(access.may_deny(self.rules(), &asked))
+    }
+
+    async fn asked(
+        &self,
+        permit: &Permit,
+        of_patients: &[Arc<Access>],
+        hidden: &mut Hidden,
+    ) -> Result<Asked, TrustError> {
+        let mut known_as = Vec::new();
+        if of_patients.iter().any(|access| access.names_actors()) {
+            if hidden.known_as.is_none() {
+                hidden.known_as = Some(self.known_as(permit).await?);
+            }
+            known_as = hidden.known_as.clone().unwrap_or_default();
+        }
+        Ok(Asked {
+            role: permit.agent.role,
+            purpose: permit.purpose,
+            now_ms: i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX),
+            known_as,
+        })
+    }
+
+    /// What the asker is known as in FHIR.
+    async fn known_as(&self, permit: &Permit) -> Result<Vec<String>, TrustError> {
+        let (tenant, agent) = (permit.tenant(), &permit.agent);
+        let mut known_as = crate::identity::known_as(self.ledger(), tenant, &agent.id).await?;
+        let own = agent.patient.iter();
+        known_as.extend(own.map(|patient| format!("{}/{patient}", ResourceType::Patient)));
+        Ok(known_as)
+    }
+
+    /// A patient's consents, ready to be asked.
+    async fn access(
+        &self,
+        view: &View,
+        permit: &Permit,
+        patient: &str,
+        hidden: &mut Hidden,
+    ) -> Result<Arc<Access>, TrustError> {
+        if let Some(known) = hidden.of_patients.get(patient) {
+            return Ok(known.clone());
+        }
+        let key = (permit.tenant(), patient.to_owned());
+        let hits = self.consents_of(view, key.0, patient).await?;
+        let access = match self.inner.consents.get(&key, &hits) {
+            Some(kept) => kept,
+            None => {
+                let consents = consents_at(view, key.0, patient, &hits).await?;
+                let access = Arc::new(ready(view, key.0, &consents).await?);
+                // What instances refer to can change without a change of the consents.
+                if consents
+                    .iter()
+                    .all(|consent| related_of(consent).is_empty())
+                {
+                    self.inner.consents.put(key, hits, access.clone());
+                }
+                access
+            }
+        };
+        hidden
+            .of_patients
+            .insert(patient.to_owned(), access.clone());
+        Ok(access)
+    }
+
+    /// Where a patient's live consents lie, newest first.
+    async fn consents_of(
+        &self,
+        view: &View,
+        tenant: TenantId,
+        patient: &str,
+    ) -> Result<Vec<Hit>, TrustError> {
+        let query = tokens::of_patient(self.ledger(), tenant, ResourceType::Consent, patient);
+        let mut all = Vec::new();
+        let mut before = None;
+        loop {
+            let hits = view.search(tenant, &query, before, None, PAGE).await?;
+            let is_last = hits.len() < PAGE;
+            before = hits.last().map(|last| last.number);
+            all.extend(hits);
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// How much of a resource type consents can hide.
+fn reach(permit: &Permit, kind: ResourceType) -> Option<Reach> {
+    match permit.grants.group(kind) {
+        Group::Clinical | Group::Financial => Some(Reach::Whole),
+        // Work on these keeps the patient safe and heard.
+        Group::Coordination => Some(Reach::Particular),
+        _ => None,
+    }
+}
+
+/// Consents made ready, with what instances that they call related refer to.
+async fn ready(
+    view: &View,
+    tenant: TenantId,
+    consents: &[Resource],
+) -> Result<Access, TrustError> {
+    let wanted: BTreeSet<String> = consents.iter().flat_map(related_of).collect();
+    let related = related_at(view, tenant, &wanted).await?;
+    Ok(Access::of(consents, &related))
+}
+
+async fn consents_at(
+    view: &View,
+    tenant: TenantId,
+    patient: &str,
+    hits: &[Hit],
+) -> Result<Vec<Resource>, TrustError> {
+    let mut consents = Vec::new();
+    for hit in hits {
+        if let Some(stored) = fetch_in(view, tenant, *hit).await?
+            && !stored.deleted
+        {
+            let consent = open(&stored)?.resource;
+            if consent.patient() == Some(patient) {
+                consents.push(consent);
+            }
+        }
+    }
+    Ok(consents)
+}
+
+/// What some instances refer to.
+async fn related_at(
+    view: &View,
+    tenant: TenantId,
+    wanted: &BTreeSet<String>,
+) -> Result<Related, TrustError> {
+    let mut related = Related::new();
+    for reference in wanted.iter().take(RELATED_MAX) {
+        let Some((kind, id)) = fhir::Reference::relative(reference) else {
+            continue;
+        };
+        let stored = match view.get(tenant, tokens::kind(kind), id).await {
+            Err(ledger::LedgerError::KeyDestroyed) => None,
+            other => other?,
+        };
+        let Some(stored) = stored.filter(|stored| !stored.deleted) else {
+            continue;
+        };
+        let resource = open(&stored)?.resource;
+        let mut refers_to = Vec::new();
+        resource.each_reference(&mut |text| {
+            refers_to.extend(crate::consent::unversioned(text).map(str::to_owned));
+        });
+        related.insert(reference.clone(), refers_to);
+    }
+    Ok(related)
+}
