@@ -31,7 +31,7 @@ pub use vault::{
     ExportLayout, ExportOf, ExportReading, ExportShape, HistoryPage, IndexStep, Indexing, Internal,
     InternalStored, LookedAt, ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, PastQuery, PastRow, PastRows,
     SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault, Versioned, Way,
-    kinds,
+    WhatIf, kinds,
 };
 
 #[cfg(test)]

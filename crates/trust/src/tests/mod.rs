@@ -2,6 +2,7 @@
 
 mod asked;
 mod audit;
+mod consents;
 mod exported;
 mod limits;
 mod linked;

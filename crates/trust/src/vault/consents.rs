@@ -167,6 +167,17 @@ impl Vault {
         Ok(access)
     }
 
+    /// All live consents of a patient.
+    pub(super) async fn patients_consents(
+        &self,
+        view: &View,
+        tenant: TenantId,
+        patient: &str,
+    ) -> Result<Vec<Resource>, TrustError> {
+        let hits = self.consents_of(view, tenant, patient).await?;
+        consents_at(view, tenant, patient, &hits).await
+    }
+
     /// Where a patient's live consents lie, newest first.
     async fn consents_of(
         &self,
@@ -190,7 +201,7 @@ impl Vault {
 }
 
 /// How much of a resource type consents can hide.
-fn reach(permit: &Permit, kind: ResourceType) -> Option<Reach> {
+pub(super) fn reach(permit: &Permit, kind: ResourceType) -> Option<Reach> {
     match permit.grants.group(kind) {
         Group::Clinical | Group::Financial => Some(Reach::Whole),
         // Work on these keeps the patient safe and heard.
@@ -200,7 +211,7 @@ fn reach(permit: &Permit, kind: ResourceType) -> Option<Reach> {
 }
 
 /// Consents made ready, with what instances that they call related refer to.
-async fn ready(
+pub(super) async fn ready(
     view: &View,
     tenant: TenantId,
     consents: &[Resource],

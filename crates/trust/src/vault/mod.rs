@@ -21,6 +21,7 @@ mod proof;
 mod search;
 mod several;
 mod sorted;
+mod what_if;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
@@ -53,6 +54,7 @@ pub use proof::AuditProof;
 #[cfg(test)]
 pub(crate) use search::TEXTS_MAX;
 pub use sorted::SortedAt;
+pub use what_if::WhatIf;
 
 /// The gate. Cheap to clone.
 #[derive(Clone)]
