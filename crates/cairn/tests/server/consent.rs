@@ -1,10 +1,12 @@
 //! What patients' consents hide, over HTTP: every way to a row tells the same of it, from the next request on.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cairn::store::TENANT;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 use trust::{Action, Agent, Purpose, Role, Target};
 
 use crate::house::{House, house, house_with, token};
@@ -75,6 +77,43 @@ fn names(bundle: &Value) -> BTreeSet<String> {
     entries.iter().map(of).collect()
 }
 
+/// What a bulk export gives somebody, if they may have one.
+async fn exported(house: &House, token: &str) -> Option<BTreeSet<String>> {
+    let get = async |path: &str| {
+        let asked = house.bare(Method::GET, path).bearer_auth(token);
+        let asked = asked.header("prefer", "respond-async");
+        asked.send().await.expect("an answer")
+    };
+    let path_of = |url: &str| url[url.find(FHIR).expect("an address here")..].to_owned();
+    let begun = get(&format!("{FHIR}$export")).await;
+    if begun.status() == 403 {
+        return None;
+    }
+    assert_eq!(begun.status(), 202);
+    let status = path_of(crate::house::header(&begun, "content-location"));
+    let until = Instant::now() + Duration::from_secs(60);
+    let manifest: Value = loop {
+        let answer = get(&status).await;
+        match answer.status().as_u16() {
+            200 => break answer.json().await.expect("JSON"),
+            other => assert_eq!(other, 202),
+        }
+        assert!(Instant::now() < until, "the export takes too long");
+        sleep(Duration::from_millis(20)).await;
+    };
+    let mut found = BTreeSet::new();
+    for file in manifest["output"].as_array().expect("files") {
+        let url = path_of(file["url"].as_str().expect("an address"));
+        let text = get(&url).await.text().await.expect("text");
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).expect("a resource");
+            let text = |name: &str| line[name].as_str().expect("text").to_owned();
+            found.insert(format!("{}/{}", text("resourceType"), text("id")));
+        }
+    }
+    Some(found)
+}
+
 /// Which of the record's rows somebody sees. Each way to them has to say the same.
 async fn seen(house: &House, token: &str) -> Vec<&'static str> {
     let mut seen = Vec::new();
@@ -91,6 +130,7 @@ async fn seen(house: &House, token: &str) -> Vec<&'static str> {
     )
     .await;
     let (_, compartment) = json_of(house, token, &format!("{FHIR}Patient/p/*?_count=100")).await;
+    let exported = exported(house, token).await;
     for row in ALL {
         let (kind, id) = row.split_once('/').expect("a reference");
         let (status, _) = json_of(house, token, &format!("{FHIR}{row}")).await;
@@ -114,6 +154,9 @@ async fn seen(house: &House, token: &str) -> Vec<&'static str> {
         .await
         .1;
         let is_seen = status == 200;
+        if let Some(exported) = &exported {
+            assert_eq!(exported.contains(row), is_seen, "{row}: export");
+        }
         assert!(is_seen || status == 404, "{row}: {status}");
         assert_eq!(version == 200, is_seen, "{row}: version {version}");
         assert_eq!(past == 200, is_seen, "{row}: history {past}");
@@ -312,6 +355,9 @@ async fn records_under_part_2_go_out_with_their_notice() {
     let found = |notice: &str| (200, notice.to_owned());
     assert_eq!(notices("Condition/c", "TREAT").await, (404, String::new()));
     assert_eq!(notices("Condition/c", "ETREAT").await, found(notice));
+    let files = exported(&house, &house.token).await.expect("an export");
+    assert!(files.contains("Observation/weight"));
+    assert!(!files.contains("Condition/c"));
     let tpo =
         ["TREAT", "HPAYMT", "HOPERAT"].map(|code| json!({"system": Purpose::SYSTEM, "code": code}));
     put(

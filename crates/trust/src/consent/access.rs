@@ -83,6 +83,13 @@ impl Access {
         Self { consents }
     }
 
+    /// Whether it matters what a row without security labels says, beside whose it is.
+    pub(crate) fn looks_into_rows(&self) -> bool {
+        self.consents
+            .iter()
+            .any(|ready| ready.root.looks_into_rows())
+    }
+
     /// Whether it matters who asks.
     pub(crate) fn names_actors(&self) -> bool {
         self.consents.iter().any(|ready| ready.root.names_actors())

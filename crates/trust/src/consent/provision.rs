@@ -279,6 +279,11 @@ impl Provision {
             })
     }
 
+    /// Whether it matters what a row says.
+    pub(super) fn looks_into_rows(&self) -> bool {
+        !self.what.is_everything() || self.inner.iter().any(Self::looks_into_rows)
+    }
+
     /// Whether it matters who asks.
     pub(super) fn names_actors(&self) -> bool {
         self.actors.is_some() || self.inner.iter().any(Self::names_actors)

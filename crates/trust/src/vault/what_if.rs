@@ -116,7 +116,7 @@ impl Vault {
                         Self::owner(&row.resource) == Owner::Patient(patient.to_owned());
                     let is_seen = !stored.deleted
                         && is_theirs
-                        && permit.covers(&row.resource)
+                        && permit.covers(crate::Action::Search, &row.resource)
                         && !self
                             .hides(&view, permit, &row.resource, &mut hidden)
                             .await?;

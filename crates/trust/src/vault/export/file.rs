@@ -303,6 +303,14 @@ impl Inside {
             .then(|| fhir::stored::whose(kind, &stored.body))
             .flatten())
         .filter(|part| part.id() == Some(&stored.id));
+        let part = match part {
+            Some(part) => {
+                let row = (&part, stored.body.as_slice());
+                let looked_into = (self.vault).consents_look_into(view, &self.permit, row, hidden);
+                (!looked_into.await?).then_some(part)
+            }
+            None => None,
+        };
         let (mut resource, is_part) = match part {
             Some(part) => (part, true),
             None => (open(stored)?.resource, false),
