@@ -168,9 +168,11 @@ async fn seen(house: &House, token: &str) -> Vec<&'static str> {
             ("included", &included),
             ("compartment", &compartment),
         ] {
+            // R4's compartment of a patient has no tasks.
+            let is_there = is_seen && (way != "compartment" || kind != "Task");
             assert_eq!(
                 names(bundle).contains(row),
-                is_seen,
+                is_there,
                 "{row}: {way} {bundle}"
             );
         }

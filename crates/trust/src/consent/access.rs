@@ -97,7 +97,7 @@ impl Access {
 
     /// Whether something may be hidden from who asks: all of it by a general word, or a part.
     pub(crate) fn may_deny(&self, rules: &Rules, asked: &Asked) -> bool {
-        let binding = rules.binding(asked.role);
+        let binding = rules.binding(asked.role, asked.purpose);
         let any = Resource::new(ResourceType::Observation);
         let row = Row::new(&rules.tables, &any);
         binding.is_some()
@@ -137,7 +137,7 @@ impl Access {
         let special = rules.labelled.iter().find(|special| {
             special.is_for(asked.role, asked.purpose) && is_labelled(row.resource, &special.label)
         });
-        let binding = rules.binding(asked.role);
+        let binding = rules.binding(asked.role, asked.purpose);
         if binding.is_none() && special.is_none() {
             return Verdict {
                 permitted: true,

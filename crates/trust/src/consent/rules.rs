@@ -58,6 +58,8 @@ impl Labelled {
 #[serde(deny_unknown_fields)]
 struct File {
     name: String,
+    #[serde(default)]
+    emergency: Vec<Role>,
     default: DefaultFile,
     #[serde(default)]
     bound: BTreeMap<Role, Binding>,
@@ -94,6 +96,7 @@ pub struct Rules {
     permit: Vec<Purpose>,
     permitted: String,
     denied: String,
+    emergency: Vec<Role>,
     bound: BTreeMap<Role, Binding>,
     pub(crate) labelled: Vec<Labelled>,
     pub(crate) tables: Tables,
@@ -181,6 +184,7 @@ impl Rules {
             permit: file.default.permit,
             permitted: file.default.permitted,
             denied: file.default.denied,
+            emergency: file.emergency,
             bound: file.bound,
             labelled,
             tables: Tables::with(file.sensitive).map_err(|words| wrong(&words))?,
@@ -203,13 +207,14 @@ impl Rules {
         }
     }
 
-    pub(crate) fn binding(&self, role: Role) -> Option<Binding> {
-        self.bound.get(&role).copied()
+    pub(crate) fn binding(&self, role: Role, purpose: Purpose) -> Option<Binding> {
+        let is_free = purpose == Purpose::Emergency && self.emergency.contains(&role);
+        self.bound.get(&role).copied().filter(|_| !is_free)
     }
 
     /// Whether a row may be hidden from a role at all.
     pub(crate) fn reaches(&self, role: Role, purpose: Purpose) -> bool {
-        self.bound.contains_key(&role)
+        self.binding(role, purpose).is_some()
             || self
                 .labelled
                 .iter()
