@@ -113,7 +113,7 @@ impl Identity {
         };
         let ledger = &self.inner.ledger;
         let system = self.inner.systems.get(ledger, tenant, &id).await?;
-        let system = system.filter(|system| system.is_active());
+        let system = system.filter(SystemDocument::is_active);
         Ok(system.and_then(|system| system.keys.place().map(str::to_owned)))
     }
 
