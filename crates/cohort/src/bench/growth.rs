@@ -49,8 +49,11 @@ struct Person {
     born: String,
 }
 
+/// What a search is called, and its path for a patient.
+type Search = (&'static str, fn(&Person) -> String);
+
 /// The blend, each as often as the others.
-const SEARCHES: [(&str, fn(&Person) -> String); 12] = [
+const SEARCHES: [Search; 12] = [
     ("Patient by family and birthdate", |person| {
         format!("Patient?family={}&birthdate={}", person.family, person.born)
     }),

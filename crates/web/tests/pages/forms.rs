@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use ledger::{Number, SHARDS, Shard};
 use serde_json::json;
+use trust::identity::{NewSystem, SystemKeys};
 use trust::{Agent, Role, kinds};
 
 use crate::world::{Browser, PASSWORD, TENANT, World, check_html};
@@ -67,6 +68,17 @@ async fn no_form_does_anything_without_its_token() {
         .await
         .unwrap();
     let client = identity.bearer(&token).await.unwrap().id;
+    let coordinate = "A".repeat(64);
+    let keys = format!(
+        r#"{{"keys":[{{"kty":"EC","kid":"k","crv":"P-384","x":"{coordinate}","y":"{coordinate}"}}]}}"#
+    );
+    let registry = NewSystem {
+        name: "Registry".to_owned(),
+        keys: SystemKeys::Set(keys.clone()),
+        scopes: "system/Patient.rs".to_owned(),
+    };
+    let waiting = identity.ask_to_register(TENANT, &registry).await.unwrap();
+    let waiting = waiting.unwrap();
     let devi = identity.account_named(&operator, "devi").await.unwrap();
     let devi = devi.unwrap();
     let mut browsers = [
@@ -118,6 +130,20 @@ async fn no_form_does_anything_without_its_token() {
             "/console/accounts/{id}/{deed}" => {
                 with(ADA, &format!("/console/accounts/{devi}/close"), &[])
             }
+            "/console/clients" => with(
+                ADA,
+                route,
+                &[
+                    ("name", "Laboratory"),
+                    ("scopes", "system/Patient.rs"),
+                    ("keys", &keys),
+                ],
+            ),
+            "/console/clients/{id}/approve" => with(
+                ADA,
+                &format!("/console/clients/{waiting}/approve"),
+                &[("scopes", "system/Patient.rs")],
+            ),
             "/console/clients/{id}/revoke" => with(
                 ADA,
                 &format!("/console/clients/{client}/revoke"),
