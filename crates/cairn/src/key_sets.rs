@@ -27,6 +27,9 @@ const KEPT_MAX: usize = 1000;
 #[derive(Default)]
 struct Known {
     text: Option<String>,
+    /// When the text was had.
+    had: Option<Instant>,
+    /// When it was tried last, with or without success.
     asked: Option<Instant>,
 }
 
@@ -105,24 +108,41 @@ impl KeySets {
             all.entry(address.to_owned()).or_default().clone()
         };
         // Others who want the same wait for it.
-        let mut known = known.lock().await;
+        let mut known = known.lock_owned().await;
         let age = known.asked.map(|asked| asked.elapsed());
         let has_key = (known.text.as_ref()).is_some_and(|text| names_key(proof, text));
+        let is_fresh = known.had.is_some_and(|had| had.elapsed() < FRESH);
         let asks = match age {
             None => true,
-            Some(age) if has_key => age >= FRESH,
+            Some(_) if has_key => !is_fresh,
             Some(age) => age >= ASK_AGAIN,
         };
-        if asks {
-            known.asked = Some(Instant::now());
-            let fetched = fetch(&self.http, url).await;
-            if let Err(reason) = &fetched {
-                tracing::warn!(reason, "the keys of a client could not be fetched");
-            }
-            // What can't be had any more may have been taken back.
-            known.text = fetched.ok();
+        if !asks {
+            return known.text.clone();
         }
-        known.text.clone()
+        // To its end also when the client hangs up: otherwise hanging up at the right time would keep old
+        // keys good, and new ones out.
+        let http = self.http.clone();
+        let fetching = tokio::spawn(async move {
+            let fetched = fetch(&http, url).await;
+            let now = Instant::now();
+            known.asked = Some(now);
+            match fetched {
+                Ok(text) => {
+                    known.text = Some(text);
+                    known.had = Some(now);
+                }
+                Err(reason) => {
+                    tracing::warn!(reason, "the keys of a client could not be fetched");
+                    // What can't be had any more may have been taken back.
+                    if known.had.is_none_or(|had| had.elapsed() >= FRESH) {
+                        known.text = None;
+                    }
+                }
+            }
+            known.text.clone()
+        });
+        fetching.await.ok().flatten()
     }
 }
 

@@ -138,7 +138,8 @@ pub(crate) fn answer(version: Version, patience: Duration, response: Response) -
     }
     let (parts, body) = response.into_parts();
     let (sender, receiver) = mpsc::channel(1);
-    let is_broken = Arc::new(AtomicBool::new(false));
+    // Until the end has been seen: a panic in the making of an answer must not look like one.
+    let is_broken = Arc::new(AtomicBool::new(true));
     tokio::spawn(hand_on(body, sender, patience, Arc::clone(&is_broken)));
     let pieces = stream::unfold(Some((receiver, is_broken)), |state| async {
         let (mut receiver, is_broken) = state?;
@@ -175,7 +176,10 @@ async fn hand_on(
                 pieces.push(Ok(bytes));
             }
             Some(Err(error)) => pieces.push(Err(error)),
-            None => return,
+            None => {
+                is_broken.store(false, Ordering::Release);
+                return;
+            }
         }
         for piece in pieces {
             match timeout(patience, sender.send(piece)).await {
@@ -183,7 +187,6 @@ async fn hand_on(
                 Ok(Err(_)) => return,
                 Err(_) => {
                     count();
-                    is_broken.store(true, Ordering::Release);
                     return;
                 }
             }

@@ -312,8 +312,13 @@ async fn delete(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path) = Asked::at(&doors, path, request).await?;
-    let (record, caller) = (&doors.record, &asked.caller);
+    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let record = &doors.record;
+    let may = record
+        .may(&asked.caller, Interaction::Delete(path.kind))
+        .await;
+    let asked = asked.open(&doors, body, may).await?;
+    let caller = &asked.caller;
     let preconditions = asked.preconditions_of_delete()?;
     let work = record.delete_if(caller, path.kind, path.id(), preconditions);
     let answer = record.once(caller, work).await?;

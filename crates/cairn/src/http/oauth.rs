@@ -246,6 +246,10 @@ async fn revoke(
     Ok(no_store(StatusCode::OK.into_response()))
 }
 
+/// The most bytes of what a client says of itself: a set of keys ([`trust::identity::KEYS_BYTES_MAX`]), and
+/// some words.
+const METADATA_BYTES_MAX: usize = 80 << 10;
+
 /// `POST /oauth/register` (RFC 7591), where the configuration opens it. An administrator approves.
 async fn register(
     State(doors): State<Doors>,
@@ -266,9 +270,17 @@ async fn register(
         status: rejection.status(),
         ..Refused::request("the body could not be read, or is too large")
     })?;
+    // As values it takes a multiple of its bytes, and anybody may send it.
+    if body.len() > METADATA_BYTES_MAX {
+        return Err(Refused {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..Refused::request("a client's metadata has at most 80 KiB")
+        });
+    }
     let metadata: Value =
         serde_json::from_slice(&body).map_err(|_| Refused::request("the body is no JSON"))?;
     let system = asked_for(&metadata)?;
+    drop((metadata, body));
     let identity = doors.trust.identity();
     let asked = identity.ask_to_register(doors.pages.tenant, &system).await;
     let id = match asked {
@@ -296,10 +308,9 @@ async fn register(
         "token_endpoint_auth_method": "private_key_jwt",
         "scope": system.scopes,
     });
-    for name in ["jwks", "jwks_uri"] {
-        if let Some(value) = metadata.get(name) {
-            told[name] = value.clone();
-        }
+    match &system.keys {
+        SystemKeys::At(url) => told["jwks_uri"] = url.as_str().into(),
+        SystemKeys::Set(set) => told["jwks"] = serde_json::from_str(set).unwrap_or_default(),
     }
     Ok(no_store((StatusCode::CREATED, Json(told)).into_response()))
 }

@@ -144,7 +144,13 @@ impl SearchQuery {
                     );
                     return Err(OperationOutcome::error(IssueCode::TooCostly, words));
                 }
-                let others = query.links.len() + query.conditions.len() + current.len();
+                let mut inside = Vec::new();
+                query
+                    .conditions
+                    .iter()
+                    .for_each(|one| one.links(&mut inside));
+                let others =
+                    query.links.len() + query.conditions.len().max(inside.len()) + current.len();
                 if query.clauses.len() + others > CLAUSES_MAX {
                     return Err(bad(
                         IssueCode::TooLong,

@@ -67,8 +67,7 @@ impl Access {
                     Some(kind) => kind != "permit",
                     None => opted_out(consent),
                 };
-                let mut root = Provision::root(consent, denies, related);
-                root.modified |= is_unverified(consent);
+                let root = Provision::root(consent, denies, is_unverified(consent), related);
                 let (refused_ms, refused_by_ms) = refused_at(consent);
                 Ready {
                     id: consent.id().map(str::to_owned),

@@ -8,6 +8,7 @@
 //!
 //! What can't be told counts for the "no": a `deny` holds where it may be meant, a `permit` where it is.
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fhir::{Resource, ResourceType};
 use serde_json::Value;
@@ -98,13 +99,13 @@ enum Actor {
 }
 
 /// What related instances refer to, by `Type/id`.
-pub(crate) type Related = HashMap<String, Vec<String>>;
+pub(crate) type Related = HashMap<String, Arc<[String]>>;
 
 #[derive(Debug, Clone)]
 enum Data {
     Instance(String),
     /// The instance, what refers to it, and what it refers to.
-    Related(String, Vec<String>),
+    Related(String, Arc<[String]>),
     AuthoredBy(String),
     Unknown,
 }
@@ -145,7 +146,7 @@ pub(super) struct Provision {
     actions: Option<Vec<String>>,
     what: What,
     /// Its meaning is changed by something that isn't known here.
-    pub(super) modified: bool,
+    modified: bool,
     inner: Vec<Provision>,
 }
 
@@ -169,18 +170,34 @@ impl Said<'_> {
 }
 
 impl Provision {
-    pub(super) fn root(consent: &Resource, denies: bool, related: &Related) -> Self {
+    /// `unverified`: nobody could confirm the consent, so it permits nothing, at any depth.
+    pub(super) fn root(
+        consent: &Resource,
+        denies: bool,
+        unverified: bool,
+        related: &Related,
+    ) -> Self {
         let nothing = Value::Null;
         let provision = consent.get("provision").unwrap_or(&nothing);
-        let mut root = Self::make(provision, None, !denies, related);
-        root.modified |= consent.get("modifierExtension").is_some();
-        root
+        let modified = unverified || consent.get("modifierExtension").is_some();
+        if parts(provision) > PARTS_MAX {
+            return Self::make(&nothing, None, (false, modified), related);
+        }
+        Self::make(provision, None, (!denies, modified), related)
     }
 
-    fn make(provision: &Value, around: Option<&Self>, permits: bool, related: &Related) -> Self {
+    fn make(
+        provision: &Value,
+        around: Option<&Self>,
+        (permits, modified): (bool, bool),
+        related: &Related,
+    ) -> Self {
+        let modified = modified || provision.get("modifierExtension").is_some();
+        // A period that can't be read holds always for a "no", and never for a yes.
+        let unread = if permits { NEVER } else { ALWAYS };
         let own = provision
             .get("period")
-            .map_or(ALWAYS, |period| interval(period).unwrap_or(ALWAYS));
+            .map_or(ALWAYS, |period| interval(period).unwrap_or(unread));
         let outer = around.map_or(ALWAYS, |around| around.period);
         let mut made = Self {
             permits,
@@ -191,14 +208,14 @@ impl Provision {
             actions: actions(provision)
                 .or_else(|| around.and_then(|around| around.actions.clone())),
             what: What::of(provision, permits, related),
-            modified: provision.get("modifierExtension").is_some(),
+            modified,
             inner: Vec::new(),
         };
         made.inner = nested(provision)
             .map(|inner| {
                 // A nested provision has to have a type; without one it is taken for a "no".
                 let permits = type_of(inner) == Some("permit");
-                Self::make(inner, Some(&made), permits, related)
+                Self::make(inner, Some(&made), (permits, modified), related)
             })
             .collect();
         made
@@ -291,6 +308,20 @@ impl Provision {
 }
 
 const ALWAYS: (i64, i64) = (i64::MIN, i64::MAX);
+const NEVER: (i64, i64) = (i64::MAX, i64::MIN);
+/// The most parts (provisions, actors, codes, instances …) of one consent. What a nested provision doesn't say
+/// it takes from the one around it, so memory goes by the square of this. Consents that people give have some
+/// ten; one with more denies all.
+pub(super) const PARTS_MAX: usize = 500;
+
+/// How many parts a provision has: the elements of all lists in it.
+fn parts(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.len() + items.iter().map(parts).sum::<usize>(),
+        Value::Object(members) => members.values().map(parts).sum(),
+        _ => 0,
+    }
+}
 
 /// Whether a purpose that a provision names is one that is asked for. A yes to treatment is one to treatment
 /// in an emergency; a no to treatment isn't (45 CFR 164.522(a)(1)(iii)).
@@ -302,9 +333,56 @@ pub(super) fn is_for_purpose(code: &str, asked: Purpose, permits: bool) -> bool 
         Purpose::Emergency => &["BTG", "ERTREAT"],
         _ => &[],
     };
+    // Nobody who asks says more than the wider purpose, so a "no" to a kind of it counts (HL7 v3
+    // `PurposeOfUse`). Treatment is left out: who treats a patient is not to be kept from the record by a no
+    // to population health.
+    let narrower: &[&str] = match asked {
+        _ if permits => &[],
+        Purpose::Research => &[
+            "BIORCH",
+            "CLINTRCH",
+            "CLINTRCHNPC",
+            "CLINTRCHPC",
+            "PRECLINTRCH",
+            "DSRCH",
+            "POARCH",
+            "TRANSRCH",
+        ],
+        Purpose::Operations => &[
+            "DONAT",
+            "FRAUD",
+            "GOV",
+            "HACCRED",
+            "HCOMPL",
+            "HDECD",
+            "HDIRECT",
+            "HDM",
+            "HLEGAL",
+            "HOUTCOMS",
+            "HPRGRP",
+            "HQUALIMP",
+            "LABELING",
+            "METAMGT",
+            "MEMADMIN",
+            "MILCDM",
+            "PATADMIN",
+            "PATSFTY",
+            "PERFMSR",
+            "RECORDMGT",
+            "SYSDEV",
+            "HTEST",
+            "TRAIN",
+        ],
+        Purpose::Payment => &[
+            "CLMATTCH", "COVAUTH", "COVERAGE", "ELIGDTRM", "ELIGVER", "ENROLLM", "MILDCRG",
+            "REMITADV",
+        ],
+        _ => &[],
+    };
     code == asked.code()
         || (!permits && code.is_empty())
         || wider.contains(&code)
+        || narrower.contains(&code)
         || (permits && asked == Purpose::Emergency && code == "TREAT")
 }
 
@@ -539,7 +617,7 @@ fn data_of(data: &Value, related: &Related) -> Data {
     match data.get("meaning").and_then(Value::as_str) {
         Some("instance") => Data::Instance(reference),
         // What depends on an instance is what refers to it.
-        Some("dependents") => Data::Related(reference, Vec::new()),
+        Some("dependents") => Data::Related(reference, Arc::default()),
         Some("related") => {
             let refers_to = related.get(&reference).cloned().unwrap_or_default();
             Data::Related(reference, refers_to)

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::labels::{Labels, Tables, each_coding};
 
 /// Elements with the time that a row is about, in the order in which they count.
-const TIMES: [&str; 25] = [
+const TIMES: [&str; 29] = [
     "effectiveDateTime",
     "effectivePeriod",
     "effectiveInstant",
@@ -21,7 +21,11 @@ const TIMES: [&str; 25] = [
     "servicedPeriod",
     "billablePeriod",
     "period",
+    "start",
     "started",
+    "startDate",
+    "receivedTime",
+    "executionPeriod",
     "authoredOn",
     "authored",
     "date",
@@ -163,11 +167,13 @@ fn names(value: &Value, who: &str) -> bool {
 pub(crate) fn interval(value: &Value) -> Option<(i64, i64)> {
     let date = |value: &Value| date::parse(value.as_str()?);
     if let Value::Object(period) = value {
-        let start = period.get("start").and_then(date);
-        let end = period.get("end").and_then(date);
-        if start.is_none() && end.is_none() {
-            return None;
-        }
+        let start = period.get("start").map(date);
+        let end = period.get("end").map(date);
+        // What is there and can't be read is not the same as what isn't there.
+        let (start, end) = match (start, end) {
+            (None, None) | (Some(None), _) | (_, Some(None)) => return None,
+            (start, end) => (start.flatten(), end.flatten()),
+        };
         return Some((
             start.map_or(i64::MIN, |start| start.start_ms),
             end.map_or(i64::MAX, |end| end.end_ms),

@@ -212,6 +212,12 @@ impl Rules {
         self.bound.get(&role).copied().filter(|_| !is_free)
     }
 
+    /// Whether a row has a label that the pack has a rule about for a role.
+    pub(crate) fn labels_any(&self, role: Role, resource: &fhir::Resource) -> bool {
+        let mut about = self.labelled.iter().filter(|one| one.is_about(role));
+        about.any(|one| super::labels::is_labelled(resource, &one.label))
+    }
+
     /// Whether a row may be hidden from a role at all.
     pub(crate) fn reaches(&self, role: Role, purpose: Purpose) -> bool {
         self.binding(role, purpose).is_some()

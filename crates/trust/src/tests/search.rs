@@ -624,7 +624,7 @@ fn related(model: &Model, consents: &[Resource]) -> Related {
         if let Some((_, one)) = found {
             let mut refers_to = Vec::new();
             one.each_reference(&mut |text| refers_to.push(text.to_owned()));
-            related.insert(reference, refers_to);
+            related.insert(reference, refers_to.into());
         }
     }
     related

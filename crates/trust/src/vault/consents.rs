@@ -74,6 +74,10 @@ impl Vault {
         for patient in patients {
             of_patients.push(self.access(view.rules(), permit, patient, hidden).await?);
         }
+        // What is labelled needs a consent, also where nobody is named who could have given it.
+        if of_patients.is_empty() && rules.labels_any(permit.agent.role, resource) {
+            of_patients.push(Arc::default());
+        }
         let asked = self.asked(permit, &of_patients, hidden).await?;
         let row = Row::new(&rules.tables, resource);
         for access in &of_patients {
@@ -291,7 +295,7 @@ async fn related_at(
         resource.each_reference(&mut |text| {
             refers_to.extend(crate::consent::unversioned(text).map(str::to_owned));
         });
-        related.insert(reference.clone(), refers_to);
+        related.insert(reference.clone(), refers_to.into());
     }
     Ok(related)
 }

@@ -319,12 +319,13 @@ impl Vault {
                     return Err(too_costly());
                 }
             }
+            // The last page counts as well: many links that find nothing have one page each.
+            if course.opened > OPENED_MAX {
+                return Err(too_costly());
+            }
             before = page.next;
             if before.is_none() {
                 return Ok(());
-            }
-            if course.opened > OPENED_MAX {
-                return Err(too_costly());
             }
         }
     }

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{Purpose, Role};
 
+mod guarded;
 mod pcf;
 mod provisions;
 
@@ -401,7 +402,7 @@ fn what_a_related_instance_refers_to_is_related() {
     assert_eq!(crate::consent::related_of(&no), ["DiagnosticReport/d"]);
     let related = Related::from([(
         "DiagnosticReport/d".to_owned(),
-        vec!["Observation/w".to_owned()],
+        vec!["Observation/w".to_owned()].into(),
     )]);
     let access = Access::of(&[no], &related);
     let who = client(Purpose::Treatment);

@@ -19,7 +19,7 @@ use super::documents::{Kept, draft, get};
 use super::refusals::Why;
 use super::{Identity, secrets, sign_in};
 use crate::audit::{Event, Record};
-use crate::scopes::Scopes;
+use crate::scopes::{SCOPES_BYTES_MAX, Scopes};
 use crate::{Access, Agent, Role, TrustError, kinds};
 
 pub use keys::KEYS_BYTES_MAX;
@@ -143,6 +143,12 @@ impl Identity {
         };
         if !scopes.has_resources() {
             let words = "the client is registered for none of these scopes";
+            return self.refuse_scope(&agent, words.to_owned()).await;
+        }
+        // What is kept has to be read again, and each scope that is asked for is joined with each that is
+        // registered.
+        if scopes.to_string().len() > SCOPES_BYTES_MAX {
+            let words = "too many scopes, joined with those that the client is registered for";
             return self.refuse_scope(&agent, words.to_owned()).await;
         }
         let ledger = &self.inner.ledger;

@@ -9,7 +9,7 @@ use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, draft, find, get};
 use crate::identity::manage::{because, invalid};
 use crate::identity::{ClientState, Identity, RETRIES, sign_in};
-use crate::scopes::{Context, Level, Scopes};
+use crate::scopes::{Context, Level, SCOPES_BYTES_MAX, Scopes};
 use crate::{Action, Agent, Permit, TrustError, kinds};
 
 /// The most bytes of a name.
@@ -123,6 +123,10 @@ fn scopes_of_system(text: &str) -> Result<Scopes, TrustError> {
     let scopes = Scopes::parse(text).map_err(|error| TrustError::Invalid(error.to_string()))?;
     let no_context = Context::ALL.iter().all(|context| !scopes.has(*context));
     if scopes.has_resources() && scopes.are_all(Level::System) && no_context {
+        // They are kept as they are printed, which can be longer than they were written.
+        if scopes.to_string().len() > SCOPES_BYTES_MAX {
+            return invalid("written out, the scopes are too long; give fewer of them");
+        }
         return Ok(scopes);
     }
     invalid("a system has scopes, all of them like system/Observation.rs")

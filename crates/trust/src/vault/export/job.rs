@@ -168,8 +168,7 @@ impl Vault {
         mut record: Record<'_>,
     ) -> Result<(), TrustError> {
         record.anchor = Some(id);
-        let body = job.map(serde_json::to_vec).transpose();
-        let body = body.map_err(|_| TrustError::Invalid("a job can't be written".to_owned()))?;
+        let body = job.map(written).transpose()?;
         let internal = Internal {
             kind: kinds::EXPORT,
             id: id.to_owned(),
@@ -187,6 +186,19 @@ impl Vault {
         self.ledger().commit(commit).await?;
         Ok(())
     }
+}
+
+/// A job as it is kept. One with filters has the types under a name of their own ([`ExportJob::kinds`]).
+fn written(job: &ExportJob) -> Result<Vec<u8>, TrustError> {
+    let unwritten = |_| TrustError::Invalid("a job can't be written".to_owned());
+    let mut kept = serde_json::to_value(job).map_err(unwritten)?;
+    if !job.filters.is_empty()
+        && let Some(members) = kept.as_object_mut()
+        && let Some(kinds) = members.remove("kinds")
+    {
+        members.insert("kinds_filtered".to_owned(), kinds);
+    }
+    serde_json::to_vec(&kept).map_err(unwritten)
 }
 
 /// What was asked for, whether by an address or in a body, without the patients.
@@ -217,4 +229,41 @@ fn is_of(job: &ExportJob, permit: &Permit, now_ms: u64) -> bool {
 pub(super) fn read_job(body: &[u8], id: &str) -> Result<ExportJob, TrustError> {
     serde_json::from_slice(body)
         .map_err(|_| TrustError::Damaged(format!("bulk export {id} can't be read")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Purpose;
+
+    /// A server of before there were filters must not give out everything.
+    #[test]
+    fn a_job_with_filters_is_none_for_who_knows_no_filters() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Before {
+            #[allow(dead_code, reason = "it has to be there")]
+            kinds: Vec<String>,
+        }
+        let mut job = ExportJob {
+            caller: "c".to_owned(),
+            purpose: Purpose::Treatment,
+            request: "https://cairn.example/fhir/r4/$export".to_owned(),
+            kinds: vec!["Observation".to_owned()],
+            of: ExportOf::System,
+            since: None,
+            elements: Vec::new(),
+            filters: Vec::new(),
+            ignored: Vec::new(),
+            expires_ms: 1,
+            layout: None,
+        };
+        for filters in [vec![], vec!["Observation?code=x".to_owned()]] {
+            job.filters.clone_from(&filters);
+            let kept = written(&job).unwrap();
+            let read = read_job(&kept, "j").unwrap();
+            assert_eq!((read.kinds, &read.filters), (job.kinds.clone(), &filters));
+            let before = serde_json::from_slice::<Before>(&kept);
+            assert_eq!(before.is_ok(), filters.is_empty(), "{before:?}");
+        }
+    }
 }

@@ -66,7 +66,9 @@ pub struct ExportJob {
     pub purpose: Purpose,
     /// The address that was asked, as the manifest repeats it.
     pub request: String,
-    /// Names of the resource types, each once.
+    /// Names of the resource types, each once. Kept under the other name where there are filters: a server
+    /// of before there were any then can't read the job, and gives out nothing instead of everything.
+    #[serde(alias = "kinds_filtered")]
     pub kinds: Vec<String>,
     /// Whose.
     pub of: ExportOf,
