@@ -16,7 +16,7 @@ use bytes::Bytes;
 use fhir::{IssueCode, ResourceType};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use record::{Answer, Caller, Preconditions, PreferReturn, RecordError};
+use record::{Answer, Caller, Interaction, Preconditions, PreferReturn, RecordError};
 use trust::{Purpose, TrustError};
 
 use super::api::bearer_token;
@@ -132,6 +132,18 @@ impl Asked {
     ) -> Result<(Self, Path, Body), Refused> {
         let (asked, body) = Self::let_in(doors, request).await?;
         Ok((asked, Path::read(path)?, body))
+    }
+
+    /// A request with a body about a type or one of its resources, of who may do it to the type.
+    pub(super) async fn open_at(
+        doors: &Doors,
+        path: PathParams,
+        request: Request,
+        to: fn(ResourceType) -> Interaction<'static>,
+    ) -> Result<(Self, Path), Refused> {
+        let (asked, path, body) = Self::let_in_at(doors, path, request).await?;
+        let may = doors.record.may(&asked.caller, to(path.kind)).await;
+        Ok((asked.open(doors, body, may).await?, path))
     }
 
     /// [`Asked::read`] of a request about a type or one of its resources.

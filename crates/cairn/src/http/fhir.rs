@@ -233,12 +233,8 @@ async fn create(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Create).await?;
     let record = &doors.record;
-    let may = record
-        .may(&asked.caller, Interaction::Create(path.kind))
-        .await;
-    let asked = asked.open(&doors, body, may).await?;
     let (caller, body) = (&asked.caller, &asked.json().await?);
     asked.no_preconditions()?;
     let answer = match asked.if_none_exist()? {
@@ -259,12 +255,8 @@ async fn search_by_post(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Search).await?;
     let record = &doors.record;
-    let may = record
-        .may(&asked.caller, Interaction::Search(path.kind))
-        .await;
-    let asked = asked.open(&doors, body, may).await?;
     let parameters = asked.form().await?;
     let answer = record
         .search_by_post(&asked.caller, path.kind, &parameters)
@@ -294,12 +286,8 @@ async fn update(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Update).await?;
     let record = &doors.record;
-    let may = record
-        .may(&asked.caller, Interaction::Update(path.kind))
-        .await;
-    let asked = asked.open(&doors, body, may).await?;
     let caller = &asked.caller;
     let (preconditions, body) = (asked.preconditions()?, asked.json().await?);
     let work = record.update_if(caller, path.kind, path.id(), preconditions, &body);
@@ -312,12 +300,8 @@ async fn delete(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Delete).await?;
     let record = &doors.record;
-    let may = record
-        .may(&asked.caller, Interaction::Delete(path.kind))
-        .await;
-    let asked = asked.open(&doors, body, may).await?;
     let caller = &asked.caller;
     let preconditions = asked.preconditions_of_delete()?;
     let work = record.delete_if(caller, path.kind, path.id(), preconditions);

@@ -69,12 +69,7 @@ async fn change(
     request: Request,
     change: MetaChange,
 ) -> Result<Response, Refused> {
-    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
-    let may = doors
-        .record
-        .may(&asked.caller, Interaction::Update(path.kind))
-        .await;
-    let asked = asked.open(&doors, body, may).await?;
+    let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Update).await?;
     let body = asked.json().await?;
     let answer = doors
         .record
@@ -88,12 +83,7 @@ async fn validate(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
-    let may = doors
-        .record
-        .may(&asked.caller, Interaction::Validate(path.kind))
-        .await;
-    let asked = asked.open(&doors, body, may).await?;
+    let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Validate).await?;
     // A deletion is asked for without a body, and then without a form either.
     let body = if asked.parts.method == Method::POST && !asked.body.is_empty() {
         asked.json().await?
@@ -155,12 +145,7 @@ async fn explain(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
-    let may = doors
-        .record
-        .may(&asked.caller, Interaction::Search(path.kind))
-        .await;
-    let asked = asked.open(&doors, body, may).await?;
+    let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Search).await?;
     let parameters = parameters(&asked).await?;
     let answer = doors
         .record

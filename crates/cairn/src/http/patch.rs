@@ -19,12 +19,8 @@ pub(super) async fn instance(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (asked, path, body) = Asked::let_in_at(&doors, path, request).await?;
+    let (asked, path) = Asked::open_at(&doors, path, request, Interaction::Patch).await?;
     let record = &doors.record;
-    let may = record
-        .may(&asked.caller, Interaction::Patch(path.kind))
-        .await;
-    let asked = asked.open(&doors, body, may).await?;
     let (form, body) = form(&asked).await?;
     let preconditions = asked.preconditions()?;
     let caller = &asked.caller;
