@@ -1,7 +1,7 @@
 //! Searches as the store grows: the same blend of searches on stores of several sizes, one after the
 //! other in one run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::wire::{Door, Wire};
-use super::{BenchOptions, load, machine, rounded, write_cohort};
+use super::{client_token, load, machine, rounded, write_cohort};
 use crate::random::Random;
 use crate::server::{ServerProcess, run};
 
@@ -127,16 +127,11 @@ async fn measure(options: &GrowthOptions, patients: u64) -> Result<Figures> {
     let space = tempfile::tempdir()?;
     let data = space.path().join("data");
     let data_text = data.to_str().context("a path in UTF-8")?;
-    let cohort = cohort_file(space.path(), options, patients)?;
+    let cohort = write_cohort(space.path(), options.seed, patients)?;
     run(&["key", "create", "--data", data_text], "")?;
     let file = cohort.to_str().context("a path in UTF-8")?;
     run(&["import", "--data", data_text, file], "")?;
-    let client = ["client", "create", "--data", data_text];
-    let token = run(
-        &[&client[..], &["--name", "bench", "--role", "client"]].concat(),
-        "",
-    )?;
-    let token = token.trim().lines().last().unwrap_or("").to_owned();
+    let token = client_token(data_text)?;
     let server = ServerProcess::start(&data, &space.path().join("log"), &[]).await?;
     let door = Door::of(&server, token);
     let people = people(&door, options.seed, patients).await?;
@@ -181,19 +176,6 @@ async fn measure(options: &GrowthOptions, patients: u64) -> Result<Figures> {
     figures.push(("memory, peak".to_owned(), peak as f64 / 1024.0, "MiB"));
     ensure!(server.terminate()?, "the server drains cleanly");
     Ok(figures)
-}
-
-fn cohort_file(folder: &Path, options: &GrowthOptions, patients: u64) -> Result<PathBuf> {
-    let bench = BenchOptions {
-        patients,
-        input: None,
-        seed: options.seed,
-        clients: options.clients,
-        seconds: options.seconds,
-        only: None,
-        json: None,
-    };
-    write_cohort(folder, &bench)
 }
 
 /// Patients spread over the whole store, found by their record numbers.

@@ -81,7 +81,7 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
 
     let input = match &options.input {
         Some(path) => path.clone(),
-        None => write_cohort(space.path(), options)?,
+        None => write_cohort(space.path(), options.seed, options.patients)?,
     };
     run(&["key", "create", "--data", data_text], "")?;
     let started = Instant::now();
@@ -97,13 +97,7 @@ pub async fn run_all(options: &BenchOptions) -> Result<()> {
     )?;
     let import_s = started.elapsed().as_secs_f64();
     let import_cpu_ms = machine::children_cpu_ms()?.saturating_sub(cpu_before);
-    let token = run(
-        &[
-            "client", "create", "--data", data_text, "--name", "bench", "--role", "client",
-        ],
-        "",
-    )?;
-    let token = token.trim().lines().last().unwrap_or("").to_owned();
+    let token = client_token(data_text)?;
 
     let started = Instant::now();
     let server = ServerProcess::start(&data, &log, &[]).await?;
@@ -231,13 +225,23 @@ fn rounded(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
+/// Makes a client of a store that no server has open, and gives its token.
+fn client_token(data: &str) -> Result<String> {
+    let client = ["client", "create", "--data", data];
+    let said = run(
+        &[&client[..], &["--name", "bench", "--role", "client"]].concat(),
+        "",
+    )?;
+    Ok(said.trim().lines().last().unwrap_or("").to_owned())
+}
+
 /// Writes a synthetic cohort as bundles, one a line.
 ///
 /// # Errors
 /// When the file can't be written.
-pub fn write_cohort(folder: &Path, options: &BenchOptions) -> Result<PathBuf> {
+pub fn write_cohort(folder: &Path, seed: u64, patients: u64) -> Result<PathBuf> {
     let cohort = synthetic::CohortOptions {
-        seed: options.seed,
+        seed,
         now_ms: 1_764_547_200_000,
         heart_failure_share: 0.2,
     };
@@ -245,7 +249,7 @@ pub fn write_cohort(folder: &Path, options: &BenchOptions) -> Result<PathBuf> {
     let mut file = BufWriter::new(fs::File::create(&path)?);
     serde_json::to_writer(&mut file, &synthetic::organisation_bundle(&cohort))?;
     file.write_all(b"\n")?;
-    for index in 0..options.patients {
+    for index in 0..patients {
         serde_json::to_writer(&mut file, &synthetic::patient_bundle(&cohort, index))?;
         file.write_all(b"\n")?;
     }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::requests::{self, Ids};
 use super::wire::{Door, Wire};
-use super::{BenchOptions, load, machine, rounded, write_cohort};
+use super::{BenchOptions, client_token, load, machine, rounded, write_cohort};
 use crate::server::{ServerProcess, free_port, process_cpu_ms, process_memory_kib, run};
 
 /// Clients that load bundles.
@@ -51,7 +51,7 @@ pub async fn run_all(options: &PeerOptions) -> Result<()> {
     let space = tempfile::tempdir()?;
     let input = match &options.bench.input {
         Some(path) => path.clone(),
-        None => write_cohort(space.path(), &options.bench)?,
+        None => write_cohort(space.path(), options.bench.seed, options.bench.patients)?,
     };
     let bundles = Bundles::read(&input)?;
 
@@ -59,12 +59,7 @@ pub async fn run_all(options: &PeerOptions) -> Result<()> {
         let data = space.path().join("cairn");
         let data_text = data.to_str().context("a path in UTF-8")?;
         run(&["key", "create", "--data", data_text], "")?;
-        let client = ["client", "create", "--data", data_text];
-        let token = run(
-            &[&client[..], &["--name", "bench", "--role", "client"]].concat(),
-            "",
-        )?;
-        let token = token.trim().lines().last().unwrap_or("").to_owned();
+        let token = client_token(data_text)?;
         let server = ServerProcess::start(&data, &space.path().join("log"), &[]).await?;
         let door = Door::of(&server, token);
         let figures = measure(&door, server.id(), &bundles, &options.bench).await?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use cohort::bench::{BenchOptions, write_cohort};
+use cohort::bench::write_cohort;
 use cohort::random::Random;
 use cohort::server::{Fhir, ServerProcess, binary, run};
 use serde_json::{Value, json};
@@ -41,16 +41,7 @@ fn verify(data: &Path) {
 async fn an_import_that_is_killed_again_and_again_ends_whole() {
     let seed = 0x1a4d;
     let space = tempfile::tempdir().expect("a folder");
-    let options = BenchOptions {
-        patients: 150,
-        input: None,
-        seed,
-        clients: 1,
-        seconds: 1,
-        only: None,
-        json: None,
-    };
-    let input = write_cohort(space.path(), &options).expect("a cohort");
+    let input = write_cohort(space.path(), seed, 150).expect("a cohort");
     let (data, whole) = (space.path().join("data"), space.path().join("whole"));
     let mut random = Random::new(seed);
     run(&["key", "create", "--data", text(&data)], "").expect("a key");

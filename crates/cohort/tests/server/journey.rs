@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cairn::store::TENANT;
 use cairn::{Server, ServerOptions};
-use cohort::bench::{BenchOptions, write_cohort};
+use cohort::bench::write_cohort;
 use cohort::server::Fhir;
 use ledger::{Clock as _, Ledger, Location, ManualClock, OpenOptions, RootKey, SystemEntropy};
 use serde_json::{Value, json};
@@ -70,16 +70,7 @@ fn input(folder: &Path) -> PathBuf {
         ));
         Box::new(reader.lines().map(|line| line.expect("a line")))
     } else {
-        let options = BenchOptions {
-            patients: BUNDLES as u64,
-            input: None,
-            seed: 5,
-            clients: 1,
-            seconds: 1,
-            only: None,
-            json: None,
-        };
-        let own = write_cohort(folder, &options).expect("a cohort");
+        let own = write_cohort(folder, 5, BUNDLES as u64).expect("a cohort");
         Box::new(
             BufReader::new(File::open(own).expect("readable"))
                 .lines()
