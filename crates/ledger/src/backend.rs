@@ -417,6 +417,10 @@ pub(crate) trait Snapshot: Send + Sync {
         since: Number,
         limit: usize,
     ) -> Result<Vec<Hit>, LedgerError>;
+    /// Whether finding where a token's list begins costs next to nothing.
+    fn knows(&self, _token: Token) -> bool {
+        false
+    }
     fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError>;
     /// The number up to which it holds everything that there will ever be. `None` where the newest
     /// number that was known before it was made is one, because groups become visible in the order of

@@ -348,6 +348,9 @@ pub enum Query {
     Without(Box<Query>, Box<Query>),
     /// Documents below a number that the query holds for.
     Below(Number, Box<Query>),
+    /// As a part of an `And`: documents that the query holds for, and maybe others. It is left out where
+    /// asking it costs more than looking at what it would turn down. Elsewhere it is the query itself.
+    Maybe(Box<Query>),
 }
 
 /// One event of a shard's feed. Holds no patient details.

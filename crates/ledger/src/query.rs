@@ -15,6 +15,11 @@ const MAX_TOKENS: usize = 4096;
 const FIRST_PAGE: usize = 16;
 /// Hits of the largest page.
 const LARGEST_PAGE: usize = 512;
+/// A part is judged when it has agreed so often, and stays if it refuses more than so many for each of these.
+const AGREED_MIN: usize = 4;
+const REFUSED_MAX: usize = 3;
+/// Finding a page of a list takes as long as opening so many documents.
+const DOCUMENTS_A_PAGE: usize = 2;
 /// Pages read in one go before other tasks get their turn: about a millisecond.
 const PAGES_A_TURN: usize = 128;
 
@@ -46,21 +51,49 @@ enum Found {
     Paused(Hit),
 }
 
-/// Where a search may look, and how much it has read in this turn.
+/// Where a search may look, how much it has read in this turn, and in all.
 struct Bounds<'a> {
     snapshot: &'a dyn Snapshot,
     since: Number,
     pages: usize,
+    read: usize,
 }
 
 enum Node {
     Run(Run),
     /// At most one hit.
     One(Option<Hit>),
-    And(Vec<Node>),
+    And(Vec<Part>),
     Or(Vec<Node>),
     Without(Box<Node>, Box<Node>),
     Below(Number, Box<Node>),
+}
+
+/// A part of an intersection.
+struct Part {
+    node: Node,
+    /// What has come of asking it, where it may be left out.
+    tried: Option<Tried>,
+    is_left_out: bool,
+}
+
+/// How often a part was asked for a place that others named, and what it said.
+#[derive(Default)]
+struct Tried {
+    agreed: usize,
+    refused: usize,
+    /// Pages read for that.
+    read: usize,
+}
+
+impl Tried {
+    /// Whether it costs more than it saves: a page is worth a few documents that are opened in vain. What
+    /// turns down most of what others name stays, or there would be several times as much to look at.
+    fn costs_too_much(&self) -> bool {
+        self.agreed >= AGREED_MIN
+            && self.refused <= REFUSED_MAX * self.agreed
+            && self.read * DOCUMENTS_A_PAGE > self.refused
+    }
 }
 
 /// The postings of one token, read page by page.
@@ -83,6 +116,8 @@ pub(crate) enum Plan {
     Or(Vec<Plan>),
     Without(Box<Plan>, Box<Plan>),
     Below(Number, Box<Plan>),
+    /// Of an intersection, what may be left out of it.
+    Maybe(Box<Plan>),
 }
 
 /// Makes a plan of a query: each token behind all `layers` that it may be behind, each document where
@@ -133,6 +168,7 @@ impl Planner<'_> {
                 Plan::Without(Box::new(self.plan(with)?), Box::new(self.plan(without)?))
             }
             Query::Below(number, query) => Plan::Below(*number, Box::new(self.plan(query)?)),
+            Query::Maybe(query) => Plan::Maybe(Box::new(self.plan(query)?)),
         })
     }
 }
@@ -155,13 +191,44 @@ impl Node {
         match plan {
             Plan::Token(token) => Self::Run(Run::new(*token)),
             Plan::One(one) => Self::One(*one),
-            Plan::And(parts) => Self::And(all(parts)),
+            Plan::And(parts) => Self::And(parts.iter().map(Part::new).collect()),
             Plan::Or(parts) => Self::Or(all(parts)),
             Plan::Without(with, without) => {
                 Self::Without(Box::new(Self::new(with)), Box::new(Self::new(without)))
             }
             Plan::Below(number, plan) => Self::Below(*number, Box::new(Self::new(plan))),
+            Plan::Maybe(plan) => Self::new(plan),
         }
+    }
+}
+
+impl Part {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            node: Node::new(plan),
+            tried: matches!(plan, Plan::Maybe(_)).then(Tried::default),
+            is_left_out: false,
+        }
+    }
+
+    /// As [`Node::seek`]. `may_leave` says whether this part may be left out from now on.
+    fn seek(
+        &mut self,
+        place: Hit,
+        may_leave: bool,
+        bounds: &mut Bounds<'_>,
+    ) -> Result<Found, LedgerError> {
+        let before = bounds.read;
+        let found = self.node.seek(place, bounds)?;
+        if let Some(tried) = &mut self.tried {
+            tried.read += bounds.read - before;
+            match found {
+                Found::Hit(hit) if hit == place => tried.agreed += 1,
+                _ => tried.refused += 1,
+            }
+            self.is_left_out = may_leave && tried.costs_too_much();
+        }
+        Ok(found)
     }
 }
 
@@ -178,8 +245,17 @@ impl Node {
                 let mut agreed = 0;
                 let mut turn = 0;
                 // Each part in turn moves the place on; when all in a row have stayed, it is a hit.
-                while agreed < parts.len() {
-                    match parts[turn].seek(place, bounds)? {
+                let mut asked = parts.iter().filter(|part| !part.is_left_out).count();
+                while agreed < asked {
+                    if parts[turn].is_left_out {
+                        turn = (turn + 1) % parts.len();
+                        continue;
+                    }
+                    let found = parts[turn].seek(place, asked > 1, bounds)?;
+                    asked -= usize::from(parts[turn].is_left_out);
+                    match found {
+                        // It doesn't count any more, whatever it said.
+                        Found::Hit(_) if parts[turn].is_left_out => {}
                         Found::Hit(hit) if hit == place => agreed += 1,
                         Found::Hit(hit) => {
                             place = hit;
@@ -193,14 +269,17 @@ impl Node {
             }
             Self::Or(parts) => {
                 let mut first: Option<Hit> = None;
-                for part in parts {
+                let mut turn = 0;
+                while let Some(part) = parts.get_mut(turn) {
                     match part.seek(place, bounds)? {
                         Found::Hit(hit) => {
                             if first.is_none_or(|first| rank(hit) < rank(first)) {
                                 first = Some(hit);
                             }
+                            turn += 1;
                         }
-                        Found::End => {}
+                        // Places only go on, so it stays at its end.
+                        Found::End => drop(parts.swap_remove(turn)),
                         Found::Paused(_) => return Ok(Found::Paused(place)),
                     }
                 }
@@ -270,6 +349,7 @@ impl Run {
                 return Ok(Found::Paused(place));
             }
             bounds.pages += 1;
+            bounds.read += 1;
             let from = if rank(next) < rank(place) {
                 // A leap: what lies right behind the place is all that is known to be of use.
                 self.page_size = FIRST_PAGE;
@@ -297,7 +377,7 @@ pub(crate) fn tokens_of(query: &Query) -> Vec<Token> {
         Query::Document(..) => Vec::new(),
         Query::And(parts) | Query::Or(parts) => parts.iter().flat_map(tokens_of).collect(),
         Query::Without(with, without) => [tokens_of(with), tokens_of(without)].concat(),
-        Query::Below(_, query) => tokens_of(query),
+        Query::Below(_, query) | Query::Maybe(query) => tokens_of(query),
     }
 }
 
@@ -346,6 +426,7 @@ pub(crate) async fn leap(
         snapshot,
         since,
         pages: 0,
+        read: 0,
     };
     let mut hits = Vec::new();
     while hits.len() < limit {
@@ -366,4 +447,69 @@ pub(crate) async fn leap(
         }
     }
     Ok(hits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, Write};
+    use crate::memory_backend::MemoryBackend;
+
+    /// Lists that hold much of what others leave are left out, those that refuse most of it aren't, and one
+    /// is always asked.
+    #[tokio::test]
+    async fn what_costs_more_than_it_saves_is_left_out() {
+        // 1 is on every second of 8,000, 2 on every eightieth and 3 on one of four of these; 4 on as many
+        // others. Of those with 2 every second has 1, every tenth has 5, which as many others have.
+        let backend = MemoryBackend::default();
+        let mut writes = Vec::new();
+        for number in 1..=8000_u64 {
+            let (rest, round) = (number % 80, number / 80);
+            let on = [
+                (1, number % 2 == round % 2),
+                (2, rest == 0),
+                (3, rest == 0 && round % 4 == 0),
+                (4, rest == 40),
+                (5, (rest == 0 && round % 10 == 0) || rest == 7),
+            ];
+            for (token, _) in on.into_iter().filter(|(_, is_on)| *is_on) {
+                writes.push(Write::Posting {
+                    token: Token(token),
+                    at: Hit {
+                        number: Number(number),
+                        shard: Shard(0),
+                    },
+                });
+            }
+        }
+        backend.apply(writes).unwrap();
+        let snapshot = backend.snapshot();
+        let token = |token| Plan::Token(Token(token));
+        let maybe = |one| Plan::Maybe(Box::new(token(one)));
+        let place = place_below(None).unwrap();
+        let found = async |parts: Vec<Plan>, limit| {
+            let plan = Plan::And(parts);
+            leap(&*snapshot, &plan, place, Number(0), limit)
+                .await
+                .unwrap()
+        };
+        let exact = found(vec![token(1), token(2)], 1000).await;
+        assert_eq!(exact.len(), 50);
+        for parts in [
+            vec![maybe(1), token(2)],
+            vec![token(2), maybe(1)],
+            vec![maybe(1), maybe(2)],
+        ] {
+            let more = found(parts, 1000).await;
+            assert!((60..=100).contains(&more.len()), "{}", more.len());
+            assert!(exact.iter().all(|hit| more.contains(hit)));
+            assert!(more.iter().all(|hit| hit.number.0 % 80 == 0));
+        }
+        // Of those that have nothing in common, and where most are refused, none is left out.
+        assert_eq!(found(vec![maybe(2), maybe(4)], 1000).await, []);
+        assert_eq!(found(vec![maybe(5), maybe(2)], 1000).await.len(), 10);
+        // Each has both, whichever is asked.
+        assert_eq!(found(vec![maybe(3), maybe(2)], 1000).await.len(), 25);
+        assert_eq!(found(vec![maybe(1)], 5).await.len(), 5);
+    }
 }

@@ -10,11 +10,13 @@ pub use self::past::{PastPage, PastVersion};
 
 use crate::backend::{Backend, Head, HeadKey, Home, SharedStore, Snapshot, SubjectKey};
 use crate::keys::TenantKeys;
+use crate::outer::put_on;
 use crate::prepare::same;
+use crate::query::tokens_of;
 use crate::reads::MAX_ROWS;
 use crate::rows::{Header, SealedBy};
 use crate::shared::{Core, check_id};
-use crate::{Hit, Kind, Ledger, LedgerError, Number, Query, Stored, TenantId};
+use crate::{Hit, Kind, Ledger, LedgerError, Number, Query, Shard, Stored, TenantId, Token};
 
 /// The store at one moment, which lies between its making and the first read from it. Meant for one
 /// answer: while it lives, what was superseded since can't be cleared away, and a store behind a network
@@ -224,6 +226,49 @@ impl View {
         let keys = self.enter(tenant)?;
         self.core.stand_ins.check(query)?;
         crate::query::search(&*self.snapshot, &keys, query, &layers, before, since, limit).await
+    }
+
+    /// How many lists of a query have to be looked for, because it isn't known where they begin; what there is
+    /// to know of them is in memory and says nothing of what they hold.
+    ///
+    /// # Errors
+    /// `Storage`, `UnknownTenant`.
+    pub fn lists_to_find(&self, tenant: TenantId, query: &Query) -> Result<usize, LedgerError> {
+        Ok(self.unknown(tenant, query)?.count())
+    }
+
+    /// Finds where some of the lists begin that would have to be looked for, so many at most. The next search
+    /// for them costs less then.
+    ///
+    /// # Errors
+    /// `Storage`, `UnknownTenant`.
+    pub fn find_lists(
+        &self,
+        tenant: TenantId,
+        query: &Query,
+        most: usize,
+    ) -> Result<(), LedgerError> {
+        for token in self.unknown(tenant, query)?.take(most) {
+            let newest = Hit {
+                number: Number(u64::MAX),
+                shard: Shard(0),
+            };
+            self.snapshot.postings(token, newest, Number(0), 1)?;
+        }
+        Ok(())
+    }
+
+    fn unknown(
+        &self,
+        tenant: TenantId,
+        query: &Query,
+    ) -> Result<impl Iterator<Item = Token> + '_, LedgerError> {
+        let layers = self.core.layers_in(&*self.snapshot, tenant)?;
+        let each = tokens_of(query).into_iter().flat_map(move |token| {
+            let behind: Vec<Token> = layers.iter().map(|layer| put_on(layer, token)).collect();
+            behind
+        });
+        Ok(each.filter(|token| !self.snapshot.knows(*token)))
     }
 
     /// As [`Ledger::fetch`].

@@ -142,6 +142,7 @@ impl Windows<'_> {
                 Known { rows, end }
             }
             Plan::Below(number, query) => below(*number, self.exact(query)),
+            Plan::Maybe(query) => self.exact(query),
         }
     }
 
@@ -170,6 +171,7 @@ impl Windows<'_> {
             }
             Plan::Without(with, _) => self.possible(with),
             Plan::Below(number, query) => below(*number, self.possible(query)),
+            Plan::Maybe(query) => self.possible(query),
         }
     }
 }
@@ -198,6 +200,7 @@ fn holds(query: &Plan, hit: Hit, tokens: &[Token]) -> bool {
         Plan::Or(parts) => parts.iter().any(|part| holds(part, hit, tokens)),
         Plan::Without(with, without) => holds(with, hit, tokens) && !holds(without, hit, tokens),
         Plan::Below(number, query) => hit.number < *number && holds(query, hit, tokens),
+        Plan::Maybe(query) => holds(query, hit, tokens),
     }
 }
 
@@ -220,7 +223,7 @@ fn share(query: &Plan, rows: usize, tokens: &[Token], sizes: &mut [usize]) {
             share(with, rows / 2, tokens, sizes);
             share(without, rows / 2, tokens, sizes);
         }
-        Plan::Below(_, query) => share(query, rows, tokens, sizes),
+        Plan::Below(_, query) | Plan::Maybe(query) => share(query, rows, tokens, sizes),
     }
 }
 
@@ -235,7 +238,7 @@ fn tokens_of(query: &Plan, tokens: &mut Vec<Token>) {
             tokens_of(with, tokens);
             tokens_of(without, tokens);
         }
-        Plan::Below(_, query) => tokens_of(query, tokens),
+        Plan::Below(_, query) | Plan::Maybe(query) => tokens_of(query, tokens),
     }
 }
 
@@ -244,6 +247,7 @@ fn is_union(query: &Plan) -> bool {
     match query {
         Plan::Token(_) | Plan::One(_) => true,
         Plan::Or(parts) => parts.iter().all(is_union),
+        Plan::Maybe(query) => is_union(query),
         Plan::And(_) | Plan::Without(..) | Plan::Below(..) => false,
     }
 }

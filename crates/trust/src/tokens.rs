@@ -42,7 +42,7 @@ use crate::indexing::{
 };
 
 pub(crate) use event::of_event;
-pub(crate) use light::lighter;
+pub(crate) use light::{ROWS_MAX, lighter, looser};
 pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
 
 /// The parameter of the patient's id.
@@ -432,7 +432,7 @@ pub(crate) fn count(query: &Query) -> usize {
         Query::Token(_) | Query::Document(..) => 1,
         Query::And(parts) | Query::Or(parts) => parts.iter().map(count).sum(),
         Query::Without(with, without) => count(with) + count(without),
-        Query::Below(_, query) => count(query),
+        Query::Below(_, query) | Query::Maybe(query) => count(query),
     }
 }
 

@@ -4,6 +4,7 @@
 //! only rise, so tables of documents never overlap and compaction moves them instead of rewriting
 //! them.
 
+mod beginnings;
 mod events;
 mod filter;
 mod journal;
@@ -24,6 +25,7 @@ use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, RestartIntervalPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
+use self::beginnings::Beginnings;
 use self::postings::{Change, Fresh, Run};
 use self::room::Room;
 use self::rows::{
@@ -91,6 +93,7 @@ struct Tables {
     /// The postings that are not in `posting` yet, by batch.
     fresh_rows: Keyspace,
     fresh: Mutex<Fresh>,
+    beginnings: Beginnings,
     /// Told when `fresh` changes.
     fresh_changed: Condvar,
     room: Room,
@@ -193,6 +196,7 @@ impl FjallBackend {
             meta: table("meta", common())?,
             fresh_rows: table("fresh", opaque(common()))?,
             fresh: Mutex::new(Fresh::new(fresh_postings(cache_bytes))),
+            beginnings: Beginnings::new(cache_bytes),
             fresh_changed: Condvar::new(),
             room: Room::of(path)?,
             #[cfg(test)]
@@ -370,7 +374,9 @@ impl Tables {
             fresh = self.fresh();
             match outcome {
                 Ok(()) => {
-                    fresh.thaw();
+                    // Under the lock, so that who looks from now on sees the new state of both.
+                    let written = fresh.thaw();
+                    (self.beginnings).renew(fresh.table(), |token| written.may_have(token));
                     fresh.fault = None;
                 }
                 Err(error) => {

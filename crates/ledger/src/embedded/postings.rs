@@ -235,6 +235,11 @@ impl Runs {
         }
     }
 
+    /// False only for a token that has no changes here.
+    pub(super) fn may_have(&self, token: Token) -> bool {
+        self.filter.may_have(token)
+    }
+
     fn push(&mut self, run: Run) {
         for changes in run.chunk_by(|a, b| a.key[..8] == b.key[..8]) {
             self.filter.insert(changes[0].token());
@@ -308,6 +313,8 @@ pub(super) struct Fresh {
     frozen_until: u64,
     /// The number of the next fresh row.
     next: u64,
+    /// How often something was written into the table.
+    table: u64,
     /// Why what is frozen could not be written, if so.
     pub(super) fault: Option<String>,
     /// Nothing more is to be written into the table.
@@ -325,6 +332,7 @@ impl Fresh {
             written: 0,
             frozen_until: 0,
             next: 0,
+            table: 0,
             fault: None,
             closing: false,
         }
@@ -397,9 +405,15 @@ impl Fresh {
     }
 
     /// What was frozen is in the table, durably.
-    pub(super) fn thaw(&mut self) {
-        self.frozen = Runs::new(0);
+    pub(super) fn thaw(&mut self) -> Runs {
         self.written = self.frozen_until;
+        self.table += 1;
+        std::mem::replace(&mut self.frozen, Runs::new(0))
+    }
+
+    /// Which state of the table is the last that is whole.
+    pub(super) fn table(&self) -> u64 {
+        self.table
     }
 
     /// Fresh rows that can go, at most `limit`.

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use fjall::{Keyspace, Readable};
 
+use super::beginnings::{Beginning, PAGE};
 use super::events;
 use super::listed::{self, Listed, ListedKey};
 use super::postings::{self, Change, Run, Runs};
@@ -24,6 +25,8 @@ pub(super) struct FjallSnapshot {
     view: fjall::Snapshot,
     /// Postings in memory, the older ones first.
     runs: [Runs; 2],
+    /// Which state of the table of postings it sees; `None` while that is being written.
+    table: Option<u64>,
     /// The number of the first fresh row that `runs` does not hold.
     next_fresh: u64,
     /// Runs of fresh rows that the view holds and `runs` does not: a commit is seen in the tables a
@@ -133,6 +136,7 @@ impl FjallSnapshot {
             tables: Arc::clone(tables),
             view: tables.database.snapshot(),
             runs: fresh.runs(),
+            table: (!fresh.is_frozen()).then(|| fresh.table()),
             next_fresh: fresh.next_row(),
             late: OnceLock::new(),
         }
@@ -190,7 +194,70 @@ impl FjallSnapshot {
     }
 }
 
+type PostingKey = postings::PostingKey;
+
 impl FjallSnapshot {
+    /// The keys of the table in an inclusive range of a token's.
+    fn in_table(
+        &self,
+        token: Token,
+        from: PostingKey,
+        to: PostingKey,
+    ) -> Result<impl Iterator<Item = Result<PostingKey, LedgerError>> + '_, LedgerError> {
+        let (known, rest) = match self.beginning_of(token)? {
+            None => (Vec::new(), Some(from)),
+            Some(beginning) => match beginning.range(token, &from, &to) {
+                None => (Vec::new(), Some(from)),
+                Some((known, last)) => (known, last.map(behind)),
+            },
+        };
+        // Most of the time nobody asks for the rest.
+        let mut rest = rest.filter(|rest| *rest <= to);
+        let mut rows = None;
+        let more = std::iter::from_fn(move || {
+            if let Some(from) = rest.take() {
+                rows = Some(self.rows_of_table(from, to));
+            }
+            rows.as_mut()?.next()
+        });
+        Ok(known.into_iter().map(Ok).chain(more))
+    }
+
+    fn rows_of_table(
+        &self,
+        from: PostingKey,
+        to: PostingKey,
+    ) -> impl Iterator<Item = Result<PostingKey, LedgerError>> + '_ {
+        (self.view.range(&self.tables.posting, from..=to)).map(|guard| {
+            PostingKey::try_from(guard.key().map_err(fault)?.as_ref())
+                .map_err(|_| LedgerError::Damaged("a posting row does not decode".into()))
+        })
+    }
+
+    /// How a token's list begins in the table; `None` while the table is being written, and where this view
+    /// is of before it was.
+    fn beginning_of(&self, token: Token) -> Result<Option<Arc<Beginning>>, LedgerError> {
+        let Some(table) = self
+            .table
+            .filter(|table| self.tables.beginnings.is_now(*table))
+        else {
+            return Ok(None);
+        };
+        if let Some(beginning) = self.tables.beginnings.get(table, token) {
+            return Ok(Some(beginning));
+        }
+        let (mut from, mut to) = ([0; POSTING_KEY_BYTES], [0xff; POSTING_KEY_BYTES]);
+        from[..8].copy_from_slice(&token.0.to_be_bytes());
+        to[..8].copy_from_slice(&token.0.to_be_bytes());
+        let keys: Result<Vec<PostingKey>, LedgerError> =
+            self.rows_of_table(from, to).take(PAGE).collect();
+        let beginning = Arc::new(Beginning::of(&keys?));
+        self.tables
+            .beginnings
+            .put(table, token, Arc::clone(&beginning));
+        Ok(Some(beginning))
+    }
+
     fn scan_postings(&self, from: &[u8], limit: usize) -> Result<Vec<Write>, LedgerError> {
         // Keys of postings have one length, so that the last byte of `from` (see `key_behind`) only
         // says whether the key itself is in.
@@ -198,7 +265,7 @@ impl FjallSnapshot {
             Some((key, _)) => (key, true),
             None => (&[0; POSTING_KEY_BYTES][..], false),
         };
-        let first: postings::PostingKey =
+        let first: PostingKey =
             (first.try_into()).map_err(|_| LedgerError::Invalid("a posting's key"))?;
         let to = [0xff; POSTING_KEY_BYTES];
         let late = self.late()?;
@@ -299,7 +366,18 @@ impl FjallSnapshot {
     }
 }
 
-const POSTING_KEY_BYTES: usize = size_of::<postings::PostingKey>();
+const POSTING_KEY_BYTES: usize = size_of::<PostingKey>();
+
+/// The next key of all that there can be.
+fn behind(key: PostingKey) -> PostingKey {
+    let (head, tail) = postings::rank(&key);
+    let (tail, is_over) = tail.overflowing_add(1);
+    let head = head.saturating_add(u128::from(is_over));
+    let mut next = [0xff; POSTING_KEY_BYTES];
+    next[..16].copy_from_slice(&head.to_be_bytes());
+    next[16..].copy_from_slice(&tail.to_be_bytes());
+    next
+}
 
 impl Snapshot for FjallSnapshot {
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, LedgerError> {
@@ -383,12 +461,14 @@ impl Snapshot for FjallSnapshot {
             .map(|run| postings::range(run, &from, &to))
             .filter(|part| !part.is_empty())
             .collect();
-        let table = (self.view.range(&self.tables.posting, from..=to))
-            .map(|guard| guard.key().map_err(fault));
-        postings::merged(table, &runs, limit)?
+        postings::merged(self.in_table(token, from, to)?, &runs, limit)?
             .iter()
             .map(|key| decode_posting(key))
             .collect()
+    }
+
+    fn knows(&self, token: Token) -> bool {
+        (self.table).is_some_and(|table| self.tables.beginnings.get(table, token).is_some())
     }
 
     fn posted(&self, at: Hit) -> Result<Vec<Token>, LedgerError> {

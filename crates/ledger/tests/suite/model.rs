@@ -65,6 +65,20 @@ impl Shape {
     }
 }
 
+/// The query whose intersections may leave out each of their parts.
+fn loose(query: &Query) -> Query {
+    let all = |parts: &[Query], wrap: fn(Query) -> Query| {
+        parts.iter().map(|part| wrap(loose(part))).collect()
+    };
+    match query {
+        Query::And(parts) => Query::And(all(parts, |part| Query::Maybe(Box::new(part)))),
+        Query::Or(parts) => Query::Or(all(parts, |part| part)),
+        // What is taken away must not be more.
+        Query::Without(with, without) => Query::Without(Box::new(loose(with)), without.clone()),
+        other => other.clone(),
+    }
+}
+
 fn shapes() -> impl Strategy<Value = Shape> {
     let leaf = (0..CODES.len()).prop_map(Shape::Code);
     leaf.prop_recursive(3, 12, 3, |inner| {
@@ -177,6 +191,14 @@ async fn play(store: &dyn Store, operations: Vec<Operation>) {
                     .await
                     .unwrap();
                 assert_eq!(hits, model.search(&shape, limit), "{shape:?}");
+                // What may be left out lets in more, in the same order, and nothing is lost.
+                let all = model.search(&shape, usize::MAX);
+                let more = loose(&shape.query(&ledger));
+                let more = ledger.search(TENANT, &more, None, None, 1000).await;
+                let more = more.unwrap();
+                assert!(more.windows(2).all(|pair| pair[0] > pair[1]), "{shape:?}");
+                let among: Vec<Hit> = (more.into_iter()).filter(|hit| all.contains(hit)).collect();
+                assert_eq!(among, all, "{shape:?}");
             }
             Operation::History {
                 document,

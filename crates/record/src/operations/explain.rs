@@ -205,6 +205,11 @@ fn plan(query: &SearchQuery, steps: &Steps) -> String {
         words.push_str(&rows.to_string());
         words.push_str(" rows in the other lists are looked at.");
     }
+    if steps.may_leave_out {
+        words.push_str(
+            " Where the newest rows are looked at, a list that holds much of what the others leave is left to the check, if opening its rows costs less than leaping through it; the counts here are without that.",
+        );
+    }
     words
 }
 

@@ -731,6 +731,7 @@ pub(super) fn holds(query: &Query, resource: &Resource, found_by: &[ledger::Toke
         Query::Or(parts) => parts.iter().any(holds),
         Query::Without(with, without) => holds(with) && !holds(without),
         Query::Below(..) => panic!("all documents have all tokens"),
+        Query::Maybe(query) => holds(query),
     }
 }
 

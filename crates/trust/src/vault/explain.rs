@@ -11,7 +11,7 @@ use fhir::search::{Clause, Modifier, ParameterKind, SearchQuery};
 use ledger::{Hit, Number, View};
 
 use super::links::{LINKED_MAX, OPENED_MAX};
-use super::search::{CANDIDATES_MAX, TEXTS_MAX, at_first, narrowed};
+use super::search::{CANDIDATES_MAX, TEXTS_MAX, at_first, may_begin_with_few, narrowed};
 use super::sorted::SORTED_MAX;
 use super::{Hidden, SearchPage, Sight, Vault, include};
 use crate::{Action, Permit, TrustError, tokens};
@@ -59,6 +59,9 @@ pub struct Steps {
     pub within_patient: bool,
     /// So many of the newest rows are looked at before the lists of wide ranges are read.
     pub at_first: Option<usize>,
+    /// A list beside others may be left out where opening what it would turn down costs less. Whether that
+    /// is so isn't told, since it depends on rows that are hidden, too; the counts are without it.
+    pub may_leave_out: bool,
 }
 
 impl Steps {
@@ -214,6 +217,7 @@ impl Vault {
             clauses: Vec::with_capacity(query.clauses.len()),
             within_patient: narrowed(permit, query.kind).is_some(),
             at_first: None,
+            may_leave_out: false,
         };
         let plan = self.plan_told(permit, query, |clause, way| {
             steps.clauses.push(Step {
@@ -225,7 +229,10 @@ impl Vault {
                 is_indexing: clause.own.as_ref().is_some_and(|own| own.through() == 0),
             });
         });
-        steps.at_first = at_first(view, query, &plan).map(|(_, rows)| rows);
+        let first = at_first(view, permit.tenant(), query, &plan, true);
+        steps.at_first = first.map(|first| first.rows);
+        let beside_others = tokens::looser(&plan.query).is_some();
+        steps.may_leave_out = beside_others && may_begin_with_few(view, query, &plan);
         steps
     }
 

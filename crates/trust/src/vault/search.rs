@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use fhir::ResourceType;
 use fhir::search::{Scope, SearchQuery};
-use ledger::{Number, Query, Stored, View};
+use ledger::{Number, Query, Stored, TenantId, View};
 
 use super::{
     Ahead, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in, open,
@@ -27,6 +27,8 @@ const HITS_MAX: usize = 1024;
 const HITS_GROW: usize = 4;
 /// Rows of a page that is filled before the lists of wide ranges are read.
 const FEW: usize = 250;
+/// Lists of wide ranges that are found beside a page that is filled without them: a millisecond or two.
+const LISTS_AHEAD: usize = 16;
 /// How many documents are looked at for one whose id was derived from the same name; there are two.
 const TWINS_MAX: usize = 64;
 /// Hits checked before other tasks get their turn: about a millisecond.
@@ -57,16 +59,49 @@ pub(super) fn too_many_candidates(most: usize) -> TrustError {
     ))
 }
 
-/// What the newest rows are looked for by, and how many of them, before all lists are asked.
+/// What the newest rows are looked for by before all lists are asked.
+pub(super) struct AtFirst {
+    query: Query,
+    /// How many of them.
+    pub(super) rows: usize,
+    /// Whether the lists of wide ranges wait; otherwise all are read, as far as that pays.
+    pub(super) without_ranges: bool,
+}
+
+/// Whether a page may be begun without all lists: where many rows are wanted, or all of them, the lists pay.
+pub(super) fn may_begin_with_few(view: &View, query: &SearchQuery, plan: &tokens::Plan) -> bool {
+    let few = !query.total && query.sort.is_empty() && query.count <= FEW;
+    few && plan.recent.is_none() && view.answers_in_place()
+}
+
+/// How to begin; `None` if with all lists. Where it is `told` how a search is made, none is left out because
+/// that pays: whether it does depends on rows that are hidden, too.
 pub(super) fn at_first(
     view: &View,
+    tenant: TenantId,
     query: &SearchQuery,
     plan: &tokens::Plan,
-) -> Option<(Query, usize)> {
-    // Where many rows are wanted, or all of them, the lists pay.
-    let few = !query.total && query.sort.is_empty() && query.count <= FEW;
-    let may = few && plan.recent.is_none() && view.answers_in_place();
-    may.then(|| tokens::lighter(&plan.query)).flatten()
+    told: bool,
+) -> Option<AtFirst> {
+    if !may_begin_with_few(view, query, plan) {
+        return None;
+    }
+    // What can't be read now, the search will not read either, and say so.
+    let to_find =
+        |part: &Query| (view.lists_to_find(tenant, part)).unwrap_or_else(|_| tokens::count(part));
+    let looser = |query: &Query| tokens::looser(query).filter(|_| !told);
+    match tokens::lighter(&plan.query, &to_find) {
+        Some((lighter, rows)) => Some(AtFirst {
+            query: looser(&lighter).unwrap_or(lighter),
+            rows,
+            without_ranges: true,
+        }),
+        None => Some(AtFirst {
+            query: looser(&plan.query)?,
+            rows: tokens::ROWS_MAX,
+            without_ranges: false,
+        }),
+    }
 }
 
 impl Vault {
@@ -230,7 +265,12 @@ impl Vault {
         } else {
             (query.count + 1).clamp(HITS_MIN, HITS_MAX)
         };
-        let mut light = at_first(view, query, &plan);
+        let told = hidden.as_ref().is_some_and(|hidden| hidden.tally.is_some());
+        let mut light = at_first(view, tenant, query, &plan, told);
+        if light.as_ref().is_some_and(|light| light.without_ranges) {
+            // So that the ranges that are asked for again and again need not wait for long.
+            view.find_lists(tenant, &plan.query, LISTS_AHEAD)?;
+        }
         // Above a number other lists are asked, and first, since the newest come first.
         let mut recent = plan.recent.as_ref();
         'pages: loop {
@@ -242,9 +282,9 @@ impl Vault {
                         Some(plan.since.map_or(above, |since| since.max(above))),
                     )
                 }
-                (None, Some((asked, rows))) => {
-                    hits_wanted = hits_wanted.min(*rows);
-                    (asked, plan.since)
+                (None, Some(light)) => {
+                    hits_wanted = hits_wanted.min(light.rows);
+                    (&light.query, plan.since)
                 }
                 (None, None) => (&plan.query, plan.since),
             };
@@ -300,9 +340,10 @@ impl Vault {
                 Some(last) if hits.len() == hits_wanted => {
                     place = Some(last.number);
                     hits_wanted = (hits_wanted * HITS_GROW).min(HITS_MAX);
-                    light = light
-                        .map(|(asked, rows)| (asked, rows - hits.len()))
-                        .filter(|(_, rows)| *rows > 0);
+                    light = light.and_then(|light| {
+                        let rows = light.rows.checked_sub(hits.len())?;
+                        (rows > 0).then_some(AtFirst { rows, ..light })
+                    });
                 }
                 _ => match recent.take() {
                     Some((through, _)) => {
