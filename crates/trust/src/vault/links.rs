@@ -22,6 +22,11 @@ use crate::{Action, Permit, TrustError};
 pub(super) const LINKED_MAX: usize = 2000;
 /// The most resources that are opened to follow the links of a search: less than half a second's work.
 pub(super) const OPENED_MAX: usize = 20_000;
+/// So few resources are opened without a look at what else could be.
+const FEW: usize = if cfg!(test) { 2 } else { 32 };
+/// The other end of a link is followed if it has fewer than one in so many: each resource there is opened and
+/// then looked for here.
+const TIMES_FEWER: usize = 4;
 /// Rows that are held at a time.
 const AT_A_TIME: usize = if cfg!(test) { 16 } else { 256 };
 
@@ -133,7 +138,8 @@ impl Vault {
             let mut late = Vec::new();
             for (place, link) in all {
                 let inner = self.allowed(course.permit, link).await?;
-                if link.current.is_none() && !self.are_few(course, &inner).await? {
+                let around = link.reverse.then_some(&narrowed);
+                if link.current.is_none() && !self.is_first(course, around, &inner).await? {
                     late.push((place, link, inner));
                     continue;
                 }
@@ -146,8 +152,8 @@ impl Vault {
                 }
             }
             for (place, link, inner) in late {
-                let around = vec![narrowed.clone()];
-                let inner = if self.are_few(course, &around).await? {
+                let around = std::slice::from_ref(&narrowed);
+                let inner = if self.candidates(course, around, LINKED_MAX).await? <= LINKED_MAX {
                     self.narrowed_by(course, &narrowed, link, inner, hidden.as_deref_mut())
                         .await?
                 } else {
@@ -179,13 +185,33 @@ impl Vault {
         Ok(allowed)
     }
 
-    /// Whether few resources can match, as far as tokens tell. What is in links isn't looked at.
-    async fn are_few(
+    /// Whether a link is followed from its own end before the others: few resources can match there, and not
+    /// several times fewer around it. The latter is for what is referred to only: a resource around that
+    /// refers may refer to thousands.
+    async fn is_first(
+        &self,
+        course: &Course<'_>,
+        around: Option<&SearchQuery>,
+        inner: &[SearchQuery],
+    ) -> Result<bool, TrustError> {
+        let there = self.candidates(course, inner, LINKED_MAX).await?;
+        let Some(around) = around.filter(|_| (FEW + 1..=LINKED_MAX).contains(&there)) else {
+            return Ok(there <= LINKED_MAX);
+        };
+        let fewer = there / TIMES_FEWER;
+        let around = std::slice::from_ref(around);
+        Ok(self.candidates(course, around, fewer).await? > fewer)
+    }
+
+    /// How many resources can match, as far as tokens tell, or one more than `most`. What is in links isn't
+    /// looked at.
+    async fn candidates(
         &self,
         course: &Course<'_>,
         queries: &[SearchQuery],
-    ) -> Result<bool, TrustError> {
-        let mut left = LINKED_MAX;
+        most: usize,
+    ) -> Result<usize, TrustError> {
+        let mut found = 0;
         for query in queries {
             let plan = self.plan(course.permit, query);
             let hits = course
@@ -195,15 +221,15 @@ impl Vault {
                     plan.recently(),
                     plan.before,
                     plan.since,
-                    left + 1,
+                    most + 1 - found,
                 )
                 .await?;
-            if hits.len() > left {
-                return Ok(false);
+            found += hits.len();
+            if found > most {
+                break;
             }
-            left -= hits.len();
         }
-        Ok(true)
+        Ok(found)
     }
 
     /// Narrows the queries of a link to resources that are linked to what is searched.
