@@ -40,7 +40,8 @@ const OUTCOMES_OF_FAILURE: [&str; 3] = ["4", "8", "12"];
 /// Whether a parameter has tokens of its own.
 #[must_use]
 pub fn indexed(kind: ResourceType, parameter: &str) -> bool {
-    parameter != "_id"
+    // Documents of before `_source` could be asked for have no token of it, and few have a source.
+    !matches!(parameter, "_id" | "_source")
         && answered_by(kind, parameter).is_empty()
         && (kind != ResourceType::AuditEvent || !AUDIT_UNINDEXED.contains(&parameter))
 }

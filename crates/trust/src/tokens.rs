@@ -16,7 +16,7 @@
 //! Besides, every document of a patient has the patient's id under [`OWNER`], a consent that may
 //! restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
 //! for any owner under [`TWINS`]. A clause that tokens can't answer (`:contains`, `:missing`, `:text`,
-//! `:identifier`, `:below`, `system|`, `ne`) is left to the check on the opened body, which is made for every hit anyway.
+//! `:identifier`, `:below`, `system|`, `ne`, `_source`) is left to the check on the opened body, which is made for every hit anyway.
 //!
 //! A token costs some ten bytes on disk and a part of every merge, so what is known otherwise has none:
 //! an `_id` is looked up by the document's own name; a reference to the patient whom a document belongs

@@ -127,7 +127,7 @@ const MODIFIERS: [(&str, &str); 12] = [
 const PREFIXES: [&str; 9] = ["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"];
 
 /// What says how a search works and what its answer shows: what it does, and an example.
-const CONTROLS: [(&str, &str); 31] = [
+const CONTROLS: [(&str, &str); 32] = [
     ("several types", "?_type=Patient,Observation&_tag=x"),
     ("all types", "?_tag=x"),
     ("of a compartment", "Patient/x/Observation?code=x"),
@@ -169,6 +169,7 @@ const CONTROLS: [(&str, &str); 31] = [
     ("by tag", "Patient?_tag=x"),
     ("by label", "Patient?_security=x"),
     ("by profile", "Patient?_profile=http://example.org/x"),
+    ("by source", "Patient?_source=http://example.org/x"),
     ("by expression", "Patient?_filter=family%20eq%20x"),
     ("in a list", "Patient?_list=x"),
     ("words of the narrative", "Patient?_text=x"),

@@ -761,3 +761,56 @@ async fn answers_say_which_sequence_they_have_reached() {
     );
     house.end().await;
 }
+
+/// `_source` is what a resource says of where it comes from, whatever else is asked for; a named query is
+/// refused, also by who wants unknown parameters to be passed over.
+#[tokio::test]
+async fn a_source_is_asked_for_and_named_queries_are_refused() {
+    let house = house().await;
+    for (id, source) in [
+        ("lab", Some("http://acme.org/lab/7#a")),
+        ("ward", Some("http://acme.org/ward")),
+        ("none", None),
+    ] {
+        let mut patient = json!({"resourceType": "Patient", "id": id, "gender": "female"});
+        if let Some(source) = source {
+            patient["meta"] = json!({"source": source});
+        }
+        let path = format!("/fhir/r4/Patient/{id}");
+        let answer = house.sent(Method::PUT, &path, &patient).send().await;
+        assert_eq!(answer.expect("an answer").status(), 201, "{id}");
+    }
+    for (asked, expected) in [
+        ("_source=http://acme.org/lab/7%23a", vec!["lab"]),
+        ("_source=http://acme.org/lab/7", vec![]),
+        (
+            "_source=http://acme.org/ward,http://acme.org/lab/7%23a",
+            vec!["ward", "lab"],
+        ),
+        ("_source:below=http://acme.org", vec!["ward", "lab"]),
+        ("_source:above=http://acme.org/ward/3", vec!["ward"]),
+        ("_source:missing=true&gender=female", vec!["none"]),
+        ("_source:missing=false&_total=accurate", vec!["ward", "lab"]),
+        ("_filter=_source%20eq%20http://acme.org/ward", vec!["ward"]),
+    ] {
+        let path = format!("/fhir/r4/Patient?{asked}");
+        let answer = house.asked(Method::GET, &path).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 200, "{asked}");
+        let bundle: Value = answer.json().await.expect("JSON");
+        let found: Vec<&str> = (bundle["entry"].as_array().into_iter().flatten())
+            .filter_map(|entry| entry["resource"]["id"].as_str())
+            .collect();
+        assert_eq!(found, expected, "{asked}");
+    }
+    for preferred in ["handling=strict", "handling=lenient"] {
+        let asked = house.asked(Method::GET, "/fhir/r4/Patient?_query=recent&gender=female");
+        let answer = asked.header("prefer", preferred).send().await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), 400, "{preferred}");
+        let outcome: Value = answer.json().await.expect("JSON");
+        assert_eq!(outcome["issue"][0]["code"], "not-supported");
+        let words = outcome["issue"][0]["diagnostics"].as_str().expect("words");
+        assert!(words.contains("none is defined here"), "{words}");
+    }
+}

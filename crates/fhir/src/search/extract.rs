@@ -65,7 +65,7 @@ impl Found<'_> {
 pub(super) fn index(resource: &Resource, wanted: impl Fn(&str) -> bool) -> Vec<IndexEntry> {
     let parameters = compiled(resource.kind());
     let mut entries = Vec::with_capacity(24);
-    let commons = ["_id", "_profile", "_security", "_tag"];
+    let commons = ["_id", "_profile", "_security", "_source", "_tag"];
     for name in commons.into_iter().filter(|name| wanted(name)) {
         collect(&mut entries, name, |sink| common(resource, name, sink));
     }
@@ -164,15 +164,16 @@ fn leaves<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnMut(Leaf, &'a
     let meta = match name {
         "_profile" => Some(("profile", Leaf::Uri)),
         "_security" => Some(("security", Leaf::Coding)),
+        "_source" => Some(("source", Leaf::Uri)),
         "_tag" => Some(("tag", Leaf::Coding)),
         _ => None,
     };
     if let Some((member, leaf)) = meta {
-        let values = resource.at(&["meta", member]).and_then(Value::as_array);
-        values
-            .into_iter()
-            .flatten()
-            .for_each(|value| sink(leaf, value));
+        match resource.at(&["meta", member]) {
+            Some(Value::Array(values)) => values.iter().for_each(|value| sink(leaf, value)),
+            Some(value) => sink(leaf, value),
+            None => {}
+        }
     } else if let Some(place) = facts::search(resource.kind()).position(name)
         && let Some(parameter) = compiled(resource.kind()).get(place)
     {
@@ -213,6 +214,10 @@ fn common<'a>(resource: &'a Resource, name: &str, sink: &mut dyn FnMut(Found<'a>
         "_security" => meta("security")
             .iter()
             .for_each(|value| coding(value, sink)),
+        // No canonical URL, so that it has no version to be left out.
+        "_source" => (resource.at(&["meta", "source"]).and_then(Value::as_str))
+            .into_iter()
+            .for_each(|source| sink(Found::Uri(source))),
         "_tag" => meta("tag").iter().for_each(|value| coding(value, sink)),
         _ => {}
     }

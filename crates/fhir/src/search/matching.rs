@@ -331,7 +331,7 @@ mod tests {
             "subject": {"identifier": {"system": "urn:mrn", "value": "17"}},
             "identifier": [{"value": "x", "type": {"text": "Lab order", "coding": [{"system": "urn:t", "code": "PLAC"}]}},
                 {"value": "y"}],
-            "meta": {"tag": [{"code": "t", "display": "Training"}], "profile": ["http://acme.org/fhir/P|1.0"]},
+            "meta": {"tag": [{"code": "t", "display": "Training"}], "source": "http://acme.org/lab/7#a|1", "profile": ["http://acme.org/fhir/P|1.0"]},
         });
         let resource = Resource::from_value(observation).unwrap();
         for (parameter, matches) in [
@@ -357,6 +357,16 @@ mod tests {
             ("_profile:below=http://acme.org/fh", false),
             ("_profile:above=http://acme.org/fhir/P/x", true),
             ("_profile:above=http://acme.org/fhir", false),
+            ("_source=http://acme.org/lab/7%23a|1", false),
+            ("_source=http://acme.org/lab/7#a|1", true),
+            ("_source=http://acme.org/lab/7#a", false),
+            ("_source=http://acme.org/lab/7", false),
+            ("_source:below=http://acme.org/lab", true),
+            ("_source:below=http://acme.org/l", false),
+            ("_source:above=http://acme.org/lab/7#a|1/x", true),
+            ("_source:above=http://acme.org/lab", false),
+            ("_source:missing=false", true),
+            ("_source:missing=true", false),
         ] {
             let (name, value) = parameter.split_once('=').unwrap();
             let asked = [(name.to_owned(), value.to_owned())];
@@ -371,6 +381,7 @@ mod tests {
             ("code:below=1", "`system|code`"),
             ("_id:in=http://x/vs", "known are"),
             ("_profile:above=urn:x", "is a URL"),
+            ("_source:exact=urn:x", "known are"),
             ("date:text=x", "known are missing"),
         ] {
             let (name, value) = parameter.split_once('=').unwrap();

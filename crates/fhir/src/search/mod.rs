@@ -131,7 +131,7 @@ pub const EXPRESSIONS: [(&str, ParameterKind); 4] = [
 ];
 
 /// The parameters that every type has.
-pub const COMMON: [Parameter; 5] = [
+pub const COMMON: [Parameter; 6] = [
     Parameter {
         name: "_id",
         kind: ParameterKind::Token,
@@ -151,6 +151,11 @@ pub const COMMON: [Parameter; 5] = [
         name: "_security",
         kind: ParameterKind::Token,
         expression: "Resource.meta.security",
+    },
+    Parameter {
+        name: "_source",
+        kind: ParameterKind::Uri,
+        expression: "Resource.meta.source",
     },
     Parameter {
         name: "_tag",
@@ -220,7 +225,7 @@ pub struct IndexEntry {
 }
 
 /// All index entries of a resource, each once, the common parameters' first: `_id`, `_profile`,
-/// `_security` and `_tag`, but not `_lastUpdated`, which the store answers.
+/// `_security`, `_source` and `_tag`, but not `_lastUpdated`, which the store answers.
 #[must_use]
 pub fn index(resource: &Resource) -> Vec<IndexEntry> {
     extract::index(resource, |_| true)

@@ -331,6 +331,11 @@ fn is_unknown(outcome: &OperationOutcome) -> bool {
 }
 
 pub(super) fn unknown(kind: ResourceType, name: &str, owns: &Owns) -> OperationOutcome {
+    if name == "_query" {
+        // Never passed over: what it names would have chosen the rows.
+        let words = "names a query that an OperationDefinition defines; none is defined here";
+        return bad(IssueCode::NotSupported, name, words);
+    }
     let standard = COMMON.iter().chain(parameters(kind));
     let own = owns.of(kind).map(|own| own.code());
     let names = standard.map(|parameter| parameter.name).chain(own);

@@ -704,9 +704,13 @@ fn what_is_wrong_with_a_query_is_said() {
         (
             T::Patient,
             "colour=red",
-            "colour: is no search parameter of Patient; known are _id, _lastUpdated, _profile, _security, _tag, active",
+            "colour: is no search parameter of Patient; known are _id, _lastUpdated, _profile, _security, _source, _tag, active",
         ),
-        (T::Patient, "_query=x", "_query: is no search parameter"),
+        (
+            T::Patient,
+            "_query=x",
+            "_query: names a query that an OperationDefinition defines; none is defined here",
+        ),
         (
             T::Observation,
             "code-value-quantity=5",
