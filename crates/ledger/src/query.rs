@@ -13,6 +13,8 @@ use crate::{Hit, LedgerError, Number, Query, Shard, Token};
 const MAX_TOKENS: usize = 4096;
 /// Hits of the first page of a run, and of one after a leap.
 const FIRST_PAGE: usize = 16;
+/// One place in so many hits is much of a page: the next one is read to be longer.
+const MUCH_OF_A_PAGE: usize = 4;
 /// Hits of the largest page.
 const LARGEST_PAGE: usize = 512;
 /// A part is judged when it has agreed so often, and stays if it refuses more than so many for each of these.
@@ -104,6 +106,8 @@ struct Run {
     /// Where the next page begins if the run is read on; `None` when it has ended.
     next: Option<Hit>,
     page_size: usize,
+    /// How many places were looked for in the page.
+    asked: usize,
 }
 
 /// A query as postings can answer it.
@@ -332,10 +336,12 @@ impl Run {
                 shard: Shard(0),
             }),
             page_size: FIRST_PAGE,
+            asked: 0,
         }
     }
 
     fn seek(&mut self, place: Hit, bounds: &mut Bounds<'_>) -> Result<Found, LedgerError> {
+        self.asked += 1;
         loop {
             let left = &self.page[self.position..];
             self.position += left.partition_point(|hit| rank(*hit) < rank(place));
@@ -351,8 +357,11 @@ impl Run {
             bounds.pages += 1;
             bounds.read += 1;
             let from = if rank(next) < rank(place) {
-                // A leap: what lies right behind the place is all that is known to be of use.
-                self.page_size = FIRST_PAGE;
+                // A leap. Unless much of the page was looked at, what lies right behind the place is all
+                // that is known to be of use.
+                if self.asked * MUCH_OF_A_PAGE < self.page.len() {
+                    self.page_size = FIRST_PAGE;
+                }
                 place
             } else {
                 next
@@ -361,6 +370,7 @@ impl Run {
                 .snapshot
                 .postings(self.token, from, bounds.since, self.page_size)?;
             self.position = 0;
+            self.asked = 0;
             self.next = match self.page.last() {
                 Some(last) if self.page.len() == self.page_size => after(*last),
                 _ => None,
