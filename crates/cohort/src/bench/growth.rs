@@ -17,6 +17,10 @@ use crate::server::{ServerProcess, run};
 
 /// Patients that are asked for, of however many there are.
 const ASKED_FOR: u64 = 1000;
+/// A server that uses less of a second than this rests.
+const BUSY_MS: u64 = 100;
+/// So long is waited for that.
+const REST_MAX: Duration = Duration::from_secs(120);
 const WEIGHT: &str = "http://loinc.org|29463-7";
 const HYPERTENSION: &str = "http://snomed.info/sct|59621000";
 
@@ -137,6 +141,12 @@ async fn measure(options: &GrowthOptions, patients: u64) -> Result<Figures> {
     let people = people(&door, options.seed, patients).await?;
 
     let mut figures = Figures::new();
+    let rested = rest(&server).await?;
+    figures.push((
+        "compactions after the import".to_owned(),
+        rested.as_secs_f64(),
+        "s",
+    ));
     for clients in [options.clients, 1] {
         let people = people.clone();
         let request: load::Request = Box::new(move |random: &mut Random| {
@@ -176,6 +186,20 @@ async fn measure(options: &GrowthOptions, patients: u64) -> Result<Figures> {
     figures.push(("memory, peak".to_owned(), peak as f64 / 1024.0, "MiB"));
     ensure!(server.terminate()?, "the server drains cleanly");
     Ok(figures)
+}
+
+/// Waits until the server has nothing to do: what an import leaves to be merged takes a core for a while. How
+/// long that was.
+async fn rest(server: &ServerProcess) -> Result<Duration> {
+    let started = Instant::now();
+    loop {
+        let (before, cpu) = (started.elapsed(), server.cpu_ms()?);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let busy = server.cpu_ms()?.saturating_sub(cpu);
+        if busy < BUSY_MS || started.elapsed() > REST_MAX {
+            return Ok(before);
+        }
+    }
 }
 
 /// Patients spread over the whole store, found by their record numbers.
