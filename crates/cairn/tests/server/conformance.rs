@@ -169,12 +169,15 @@ const CONTROLS: [(&str, &str); 32] = [
     ("by tag", "Patient?_tag=x"),
     ("by label", "Patient?_security=x"),
     ("by profile", "Patient?_profile=http://example.org/x"),
-    ("by source", "Patient?_source=http://example.org/x"),
+    (
+        "by source, without an index",
+        "Patient?_source=http://example.org/x",
+    ),
     ("by expression", "Patient?_filter=family%20eq%20x"),
     ("in a list", "Patient?_list=x"),
     ("words of the narrative", "Patient?_text=x"),
     ("words of everything", "Patient?_content=x"),
-    ("a named query", "Patient?_query=x"),
+    ("a named query (none is defined)", "Patient?_query=x"),
 ];
 
 /// R4's parameters that aren't of a simple type (composite, special), for each resource type. Those
