@@ -314,4 +314,33 @@ mod tests {
         let kept = backend.tables.beginnings.read();
         assert!(kept.new.len() + kept.old.len() > 0);
     }
+
+    /// Who looks while the table is being written sees what those before must not see.
+    #[test]
+    fn nothing_is_kept_while_the_table_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = FjallBackend::open(folder.path(), 1 << 20).unwrap();
+        let at = |number| Hit {
+            number: Number(number),
+            shard: Shard(0),
+        };
+        let put = |number| {
+            let token = Token(1);
+            let at = at(number);
+            backend.apply(vec![Write::Posting { token, at }]).unwrap();
+        };
+        let found = |snapshot: &dyn Snapshot| {
+            let found = snapshot.postings(Token(1), at(u64::MAX), Number(0), 9);
+            found.unwrap()
+        };
+        put(1);
+        let before = backend.snapshot();
+        put(2);
+        let runs = backend.tables.fresh().freeze();
+        let run = crate::embedded::postings::merge_all(&runs);
+        backend.tables.write_postings(&run).unwrap();
+        let meanwhile = backend.snapshot();
+        assert_eq!(found(&*meanwhile), [at(2), at(1)]);
+        assert_eq!(found(&*before), [at(1)]);
+    }
 }
