@@ -63,6 +63,9 @@ enum Command {
         /// File with the resource as JSON or XML; - for standard input
         file: PathBuf,
     },
+    /// Check, test and explain policies
+    #[command(subcommand)]
+    Policy(commands::PolicyCommand),
     /// The database of a store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -717,6 +720,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             all: _,
         }) => commands::retry(&store, &letters).await,
         Command::Fhirpath { expression, file } => commands::fhirpath(&expression, &file),
+        Command::Policy(command) => commands::policy(&command),
         Command::Store(StoreCommand::Init { store, citus }) => {
             commands::init_store(&store, citus).await
         }

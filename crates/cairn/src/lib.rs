@@ -18,6 +18,7 @@ mod key_sets;
 mod operator;
 mod pace;
 mod place;
+mod policies;
 mod server;
 pub mod store;
 mod telemetry;

@@ -63,7 +63,7 @@ pub struct ServerOptions {
     pub organisation: String,
     /// Outgoing mail. An empty `portal_base` is filled with the server's own URL.
     pub mail: Option<exchange::MailOptions>,
-    /// Folder with Cedar policies to use instead of the built-in set.
+    /// Folder with Cedar policies and their tests to use instead of the built-in set. Changes are followed.
     pub policy_folder: Option<PathBuf>,
     /// The rule pack that patients' consents are read by: a built-in name, or a file.
     pub consent_rules: String,
@@ -262,6 +262,13 @@ impl Server {
         if let Err(error) = trust.vault().refresh_owns(options.tenant).await {
             tracing::error!(%error, "search parameters can't be read; trying again");
         }
+        trust
+            .record_policies(options.tenant)
+            .await
+            .map_err(ServerError::Trust)?;
+        let following =
+            crate::policies::follow(trust.clone(), options.tenant, followers_stopped.clone());
+        followers.push(Follower::new("policies", tokio::spawn(following)));
         let hearing =
             crate::indexer::hear(trust.clone(), options.tenant, followers_stopped.clone());
         followers.push(Follower::new("definitions", tokio::spawn(hearing)));

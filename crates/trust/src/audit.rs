@@ -96,6 +96,8 @@ impl Event {
     pub(crate) const OUTBOX: Self = Self::own("outbox", "U");
     /// A bulk export was asked for, given up, or its files were laid out.
     pub(crate) const EXPORT_JOB: Self = Self::own("export-job", "E");
+    /// Which policies are in force.
+    pub(crate) const POLICIES: Self = Self::own("policies", "U");
     /// What was over has been removed.
     pub(crate) const SWEPT: Self = Self::own("swept", "D");
 

@@ -23,7 +23,10 @@ mod vault;
 pub use agent::{Access, Agent, Purpose, Role};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
-pub use policy::{Trust, TrustOptions};
+pub use policy::{
+    PolicyFault, PolicyLook, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet, Tested,
+    Trust, TrustOptions, Why,
+};
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
 pub use vault::{

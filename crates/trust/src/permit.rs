@@ -99,6 +99,16 @@ impl Action {
             Self::Export => "export",
         }
     }
+    /// The action of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name() == name)
+    }
+    /// Whether it is done to resource types.
+    #[must_use]
+    pub fn is_interaction(self) -> bool {
+        self.interaction().is_some()
+    }
     /// The place among [`Action::INTERACTIONS`], of those that are one.
     pub(crate) fn interaction(self) -> Option<usize> {
         Self::INTERACTIONS.iter().position(|other| *other == self)

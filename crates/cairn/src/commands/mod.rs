@@ -8,6 +8,7 @@ mod import;
 mod journey;
 mod keep;
 mod keys;
+mod policy;
 mod search_parameter;
 mod serve;
 
@@ -31,6 +32,7 @@ pub(crate) use keep::{
     backup, discard_outbox, doctor, list_outbox, parse_moment, release_outbox, restore, shred_list,
 };
 pub(crate) use keys::{create_key, rotate_key};
+pub(crate) use policy::{PolicyCommand, policy};
 pub(crate) use search_parameter::status as search_parameter_status;
 pub(crate) use serve::serve;
 

@@ -17,7 +17,8 @@ pub(super) fn router() -> Router<Doors> {
         .route("/metrics", get(metrics))
 }
 
-/// Ready: the store answers and every follower runs.
+/// Ready: the store answers and every follower runs. A policy set that is refused makes no server unready,
+/// because the one before is in force; what is wrong with it is for the log and the console.
 async fn ready(State(doors): State<Doors>) -> Response {
     if let Err(error) = doors.ledger.next_timer_ms().await {
         tracing::error!(%error, "the store does not answer");
@@ -33,6 +34,10 @@ async fn ready(State(doors): State<Doors>) -> Response {
             format!("{name} has stopped\n"),
         )
             .into_response(),
+        None if doors.trust.policy_status().refused.is_some() => {
+            "ready\nthe policy set in policy_folder is refused, and the one before is in force\n"
+                .into_response()
+        }
         None => "ready\n".into_response(),
     }
 }

@@ -31,6 +31,8 @@ mod operate;
 mod operations;
 mod past;
 mod patches;
+mod policies;
+mod routes;
 #[allow(dead_code, reason = "trust's own tests sign with more sorts of keys")]
 #[path = "../../../trust/src/identity/oauth/signer.rs"]
 mod signer;

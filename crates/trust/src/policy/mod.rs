@@ -1,10 +1,14 @@
 //! The decision: Cedar policies over role, purpose, action and target.
 
+mod cases;
+mod files;
+mod force;
 mod set;
+mod why;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 
 use fhir::ResourceType;
 use ledger::{Clock, Ledger};
@@ -16,8 +20,12 @@ use crate::{
     Access, Action, Agent, Freshness, Permit, Purpose, Refusal, Role, Target, TrustError, Vault,
 };
 
+pub use files::PolicyFault;
+pub(crate) use force::Policies;
+pub use force::{PolicyLook, PolicyStatus, RefusedSet};
 pub(crate) use set::Group;
-use set::PolicyFiles;
+pub use set::PolicyWords;
+pub use why::{PolicySet, Question, Tested, Why};
 
 /// How to set trust up.
 pub struct TrustOptions {
@@ -25,8 +33,9 @@ pub struct TrustOptions {
     pub ledger: Ledger,
     /// Real time, for sessions, links and one-time codes.
     pub wall_clock: Arc<dyn Clock>,
-    /// A folder with `*.cedar` policies, `cairn.cedarschema` and `groups.json` to use instead of the
-    /// built-in set; a schema or groups that aren't there are the built-in ones.
+    /// A folder with `*.cedar` policies, their tests (`*.test.toml`), `cairn.cedarschema` and
+    /// `groups.json` to use instead of the built-in set; a schema or groups that aren't there are the
+    /// built-in ones. What changes in it is in force after [`Trust::look_at_policies`].
     pub policy_folder: Option<PathBuf>,
     /// Session idle time-out, seconds.
     pub session_idle_s: u64,
@@ -84,6 +93,9 @@ impl Classes {
     fn class(&self, kind: ResourceType) -> usize {
         self.of_kind[usize::from(kind.code())]
     }
+    fn group(&self, kind: ResourceType) -> Group {
+        self.groups[usize::from(kind.code())]
+    }
 }
 
 impl Grants {
@@ -96,7 +108,7 @@ impl Grants {
         self.services[action as usize]
     }
     pub(crate) fn group(&self, kind: ResourceType) -> Group {
-        self.classes.groups[usize::from(kind.code())]
+        self.classes.group(kind)
     }
     fn any(&self, interaction: Action) -> bool {
         interaction
@@ -116,37 +128,12 @@ impl Grants {
     }
 }
 
-/// The policies in force, with the decisions that have been made under them.
-pub(crate) struct Policies {
-    files: PolicyFiles,
-    classes: Arc<Classes>,
-    /// Bounded by roles, parts in the program text, purposes and the one flag.
-    decided: RwLock<HashMap<Asker, Arc<Grants>>>,
-}
-
-impl Policies {
-    pub(crate) fn load(folder: Option<&std::path::Path>) -> Result<Self, TrustError> {
-        let files = PolicyFiles::load(folder)?;
-        let classes = Arc::new(files.classes());
-        Ok(Self {
-            files,
-            classes,
-            decided: RwLock::new(HashMap::new()),
+impl PolicySet {
+    fn forbidding(&self, asker: &Asker, action: Action, kind: Option<ResourceType>) -> Vec<String> {
+        let entities = self.files.with(asker);
+        entities.map_or_else(Vec::new, |entities| {
+            self.files.forbidding(&entities, asker, action, kind)
         })
-    }
-
-    pub(crate) fn grants(&self, asker: &Asker) -> Arc<Grants> {
-        let decided = self.decided.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(grants) = decided.get(asker) {
-            return grants.clone();
-        }
-        drop(decided);
-        let grants = Arc::new(self.decide_all(asker));
-        let mut decided = self.decided.write().unwrap_or_else(PoisonError::into_inner);
-        decided
-            .entry(asker.clone())
-            .or_insert_with(|| grants.clone());
-        grants
     }
 
     fn decide_all(&self, asker: &Asker) -> Grants {
@@ -181,7 +168,9 @@ impl Policies {
         }
         grants
     }
+}
 
+impl Policies {
     /// The permit or the reason why not. Pure but for the cache.
     pub(crate) fn judge(
         &self,
@@ -240,7 +229,7 @@ impl Policies {
             };
             return Err(Refusal {
                 reason,
-                because: self.files.forbidding(&asker, action, target.kind),
+                because: self.set().forbidding(&asker, action, target.kind),
             });
         }
         if let Some(access) = &agent.access {
@@ -312,7 +301,10 @@ impl Trust {
     /// # Errors
     /// As [`Trust::new`].
     pub fn under(options: TrustOptions, rules: Rules) -> Result<Self, TrustError> {
-        let policies = Arc::new(Policies::load(options.policy_folder.as_deref())?);
+        let policies = Arc::new(Policies::load(
+            options.policy_folder.as_deref(),
+            options.wall_clock.now_ms(),
+        )?);
         let auditor = Auditor::new(options.ledger.clone(), options.wall_clock.clone());
         let vault = Vault::new(options.ledger, auditor.clone(), rules);
         let identity = Identity::new(
@@ -405,12 +397,14 @@ impl Trust {
     /// beside the roles.
     #[must_use]
     pub fn matrix(&self) -> Vec<String> {
-        self.inner.policies.matrix()
+        self.inner.policies.set().matrix()
     }
 }
 
-impl Policies {
-    fn matrix(&self) -> Vec<String> {
+impl PolicySet {
+    /// Every role × action × kind of target decided: see [`Trust::matrix`].
+    #[must_use]
+    pub fn matrix(&self) -> Vec<String> {
         let roles = Role::ALL.into_iter().filter(|role| *role != Role::System);
         let mut askers: Vec<(String, Role, Option<String>, bool)> = Vec::new();
         for role in roles {
@@ -432,18 +426,24 @@ impl Policies {
         ));
         let mut lines = Vec::new();
         for (name, role, part, own) in askers {
+            let of_purpose = Purpose::ALL.map(|purpose| {
+                let part = part.clone();
+                (
+                    purpose,
+                    self.decide_all(&Asker {
+                        role,
+                        part,
+                        purpose,
+                        own,
+                    }),
+                )
+            });
             for action in Action::ALL {
                 // Purposes with the same answer share a line.
                 let mut answers: Vec<(String, Vec<&str>)> = Vec::new();
-                for purpose in Purpose::ALL {
-                    let grants = self.grants(&Asker {
-                        role,
-                        part: part.clone(),
-                        purpose,
-                        own,
-                    });
+                for (purpose, grants) in &of_purpose {
                     let answer = match action.interaction() {
-                        Some(_) => self.kinds_in_words(&grants, action),
+                        Some(_) => self.kinds_in_words(grants, action),
                         None if grants.service(action) => "yes".to_owned(),
                         None => "no".to_owned(),
                     };

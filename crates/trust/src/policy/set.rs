@@ -1,6 +1,5 @@
 //! The policy files: read, validated against their schema, and asked.
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
 use std::str::FromStr;
 
 use cedar_policy::{
@@ -8,48 +7,10 @@ use cedar_policy::{
     Policy, PolicyId, PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use fhir::ResourceType;
-use miette::Diagnostic;
 
+use super::files::{GROUPS, PolicyFault, PolicyTexts, SCHEMA};
 use super::{Asker, Classes};
-use crate::{Action, TrustError};
-
-/// The name of the schema's file.
-const SCHEMA: &str = "cairn.cedarschema";
-/// The name of the file that puts resource types into groups.
-const GROUPS: &str = "groups.json";
-
-/// The policy set that is built in.
-const BUILT_IN: [(&str, &str); 11] = [
-    (SCHEMA, include_str!("../../policies/cairn.cedarschema")),
-    (GROUPS, include_str!("../../policies/groups.json")),
-    (
-        "administrator.cedar",
-        include_str!("../../policies/administrator.cedar"),
-    ),
-    ("client.cedar", include_str!("../../policies/client.cedar")),
-    (
-        "clinician.cedar",
-        include_str!("../../policies/clinician.cedar"),
-    ),
-    (
-        "coordinator.cedar",
-        include_str!("../../policies/coordinator.cedar"),
-    ),
-    (
-        "everybody.cedar",
-        include_str!("../../policies/everybody.cedar"),
-    ),
-    ("parts.cedar", include_str!("../../policies/parts.cedar")),
-    (
-        "patient.cedar",
-        include_str!("../../policies/patient.cedar"),
-    ),
-    (
-        "privacy-officer.cedar",
-        include_str!("../../policies/privacy-officer.cedar"),
-    ),
-    ("squad.cedar", include_str!("../../policies/squad.cedar")),
-];
+use crate::Action;
 
 /// What sort of content a resource type holds. The default is clinical.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +26,9 @@ pub(crate) enum Group {
 }
 
 impl Group {
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.name() == name)
+    }
     pub(super) const ALL: [Self; 7] = [
         Self::Demographics,
         Self::Clinical,
@@ -106,99 +70,61 @@ pub(super) struct PolicyFiles {
     /// Kinds in their groups, and the actions.
     entities: Entities,
     groups: Vec<Group>,
+    /// What is known of each policy, by its id.
+    known: BTreeMap<String, PolicyWords>,
+}
+
+/// A policy as people know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyWords {
+    /// Its `@id`, which audit records name.
+    pub id: String,
+    /// What it means, from its `@says`; empty where it has none.
+    pub says: String,
+    /// Whether it forbids rather than permits.
+    pub forbids: bool,
+    /// The file that it stands in.
+    pub file: String,
+    /// The line of its `@id`.
+    pub line: usize,
 }
 
 fn uid(of: &EntityTypeName, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(of.clone(), EntityId::new(id))
 }
 
-fn broken(file: &str, error: impl std::fmt::Display) -> TrustError {
-    TrustError::Policy(format!("{file}: {error}"))
-}
-
-/// An error of Cedar with the place that it points at.
-fn placed(file: &str, text: &str, error: &dyn Diagnostic) -> TrustError {
-    let offset = error
-        .labels()
-        .and_then(|mut labels| labels.next())
-        .map(|label| label.offset());
-    let Some(before) = offset.and_then(|offset| text.get(..offset)) else {
-        return broken(file, error);
-    };
-    let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
-    broken(&format!("{file}:{line}:{column}"), error)
-}
-
 impl PolicyFiles {
-    pub(super) fn load(folder: Option<&Path>) -> Result<Self, TrustError> {
-        let mut files: BTreeMap<String, String> = BUILT_IN
-            .iter()
-            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
-            .collect();
-        if let Some(folder) = folder {
-            files.retain(|name, _| name == SCHEMA || name == GROUPS);
-            let shown = folder.display().to_string();
-            for entry in std::fs::read_dir(folder).map_err(|error| broken(&shown, error))? {
-                let path = entry.map_err(|error| broken(&shown, error))?.path();
-                let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-                    continue;
-                };
-                let is_policy = path
-                    .extension()
-                    .is_some_and(|extension| extension == "cedar");
-                if is_policy || name == SCHEMA || name == GROUPS {
-                    let text =
-                        std::fs::read_to_string(&path).map_err(|error| broken(name, error))?;
-                    files.insert(name.to_owned(), text);
-                }
-            }
-            if files.len() == 2 {
-                return Err(broken(&shown, "holds no *.cedar file"));
+    /// Reads and validates a set, and gives everything that is wrong with it.
+    pub(super) fn parse(files: &PolicyTexts) -> Result<Self, Vec<PolicyFault>> {
+        let (schema, _) = Schema::from_cedarschema_str(files.text(SCHEMA))
+            .map_err(|error| vec![PolicyFault::placed(SCHEMA, files.text(SCHEMA), &error)])?;
+        let groups = groups(files.text(GROUPS)).map_err(|fault| vec![fault])?;
+        let mut set = PolicySet::new();
+        let mut known = BTreeMap::new();
+        let mut faults = Vec::new();
+        for (name, text) in files.policies() {
+            if let Err(fault) = read_policies(name, text, &mut set, &mut known) {
+                faults.push(fault);
             }
         }
-        Self::parse(&files)
-    }
-
-    fn parse(files: &BTreeMap<String, String>) -> Result<Self, TrustError> {
-        let file = |name: &str| files.get(name).map_or("", String::as_str);
-        let (schema, _) = Schema::from_cedarschema_str(file(SCHEMA))
-            .map_err(|error| placed(SCHEMA, file(SCHEMA), &error))?;
-        let groups = groups(file(GROUPS))?;
-        let mut set = PolicySet::new();
-        for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".cedar")) {
-            let parsed = PolicySet::from_str(text).map_err(|error| placed(name, text, &error))?;
-            if parsed.num_of_templates() > 0 {
-                return Err(broken(name, "policy templates are not used here"));
-            }
-            for policy in parsed.policies() {
-                let id = policy.annotation("id").ok_or_else(|| {
-                    broken(
-                        name,
-                        "each policy needs an `@id(\"...\")`, which audit records name",
-                    )
-                })?;
-                let policy = policy.new_id(PolicyId::new(id));
-                set.add(policy).map_err(|error| broken(name, error))?;
-            }
+        if !faults.is_empty() {
+            return Err(faults);
         }
         let checked = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
-        if let Some(error) = checked.validation_errors().next() {
-            let id = error.policy_id().clone();
-            let name = files
-                .iter()
-                .find(|(_, text)| text.contains(&format!("@id(\"{id}\")")))
-                .map_or("policies", |(name, _)| name);
-            return Err(placed(name, file(name), error));
+        for error in checked.validation_errors() {
+            let id = error.policy_id().to_string();
+            let file = known.get(&id).map_or("policies", |words| &words.file);
+            faults.push(PolicyFault::placed(file, files.text(file), error));
         }
-        let names = Names::new()?;
-        let entities = entities(&schema, &names, &groups)?;
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let made = || {
+            let names = Names::new()?;
+            let entities = entities(&schema, &names, &groups)?;
+            Ok((names, entities))
+        };
+        let (names, entities) = made().map_err(|fault| vec![fault])?;
         Ok(Self {
             authorizer: Authorizer::new(),
             set,
@@ -206,7 +132,18 @@ impl PolicyFiles {
             names,
             entities,
             groups,
+            known,
         })
+    }
+
+    /// What is known of a policy.
+    pub(super) fn known(&self, id: &str) -> Option<&PolicyWords> {
+        self.known.get(id)
+    }
+
+    /// What is known of all policies, by their ids.
+    pub(super) fn all_known(&self) -> impl Iterator<Item = &PolicyWords> {
+        self.known.values()
     }
 
     /// Which resource types policies can tell apart: by group, and those that a policy names.
@@ -269,21 +206,16 @@ impl PolicyFiles {
     /// The policies that forbid it, where some do rather than none permits it.
     pub(super) fn forbidding(
         &self,
+        entities: &Entities,
         asker: &Asker,
         action: Action,
         kind: Option<ResourceType>,
     ) -> Vec<String> {
-        let asked = self
-            .with(asker)
-            .and_then(|entities| self.ask(&entities, asker, action, kind));
-        match asked {
-            Some((Decision::Deny, because)) => because
-                .into_iter()
-                .filter(|id| {
-                    let policy = self.set.policy(&PolicyId::new(id));
-                    policy.is_some_and(|policy| policy.effect() == Effect::Forbid)
-                })
-                .collect(),
+        match self.ask(entities, asker, action, kind) {
+            Some((Decision::Deny, because)) => {
+                let forbids = |id: &String| self.known.get(id).is_some_and(|one| one.forbids);
+                because.into_iter().filter(forbids).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -333,9 +265,57 @@ impl PolicyFiles {
     }
 }
 
+/// Adds the policies of a file to the set.
+fn read_policies(
+    name: &str,
+    text: &str,
+    set: &mut PolicySet,
+    known: &mut BTreeMap<String, PolicyWords>,
+) -> Result<(), PolicyFault> {
+    let parsed =
+        PolicySet::from_str(text).map_err(|error| PolicyFault::placed(name, text, &error))?;
+    if parsed.num_of_templates() > 0 {
+        return Err(PolicyFault::of(name, "policy templates are not used here"));
+    }
+    for policy in parsed.policies() {
+        let id = policy.annotation("id").ok_or_else(|| {
+            PolicyFault::of(
+                name,
+                "each policy needs an `@id(\"...\")`, which audit records name",
+            )
+        })?;
+        let offset = text.find(&format!("@id(\"{id}\")"));
+        if let Some(other) = known.get(id) {
+            let words = format!(
+                "the id `{id}` is taken by a policy in {}; give this one another",
+                other.file
+            );
+            let again = text.rfind(&format!("@id(\"{id}\")"));
+            return Err(PolicyFault::at(name, text, again, words));
+        }
+        let before = offset.and_then(|offset| text.get(..offset));
+        known.insert(
+            id.to_owned(),
+            PolicyWords {
+                id: id.to_owned(),
+                says: policy.annotation("says").unwrap_or_default().to_owned(),
+                forbids: policy.effect() == Effect::Forbid,
+                file: name.to_owned(),
+                line: before.map_or(0, |before| before.matches('\n').count()) + 1,
+            },
+        );
+        let policy = policy.new_id(PolicyId::new(id));
+        set.add(policy)
+            .map_err(|error| PolicyFault::of(name, error))?;
+    }
+    Ok(())
+}
+
 impl Names {
-    fn new() -> Result<Self, TrustError> {
-        let of = |name: &str| EntityTypeName::from_str(name).map_err(|error| broken(SCHEMA, error));
+    fn new() -> Result<Self, PolicyFault> {
+        let of = |name: &str| {
+            EntityTypeName::from_str(name).map_err(|error| PolicyFault::of(SCHEMA, error))
+        };
         Ok(Self {
             role: of("Role")?,
             part: of("Part")?,
@@ -348,7 +328,7 @@ impl Names {
     }
 }
 
-fn entities(schema: &Schema, names: &Names, groups: &[Group]) -> Result<Entities, TrustError> {
+fn entities(schema: &Schema, names: &Names, groups: &[Group]) -> Result<Entities, PolicyFault> {
     let kinds = ResourceType::all().map(|kind| {
         let group = groups[usize::from(kind.code())];
         Entity::new_no_attrs(
@@ -361,26 +341,28 @@ fn entities(schema: &Schema, names: &Names, groups: &[Group]) -> Result<Entities
         .map(|group| Entity::new_no_attrs(uid(&names.group, group.name()), HashSet::new()));
     let others = [Entity::new_no_attrs(names.service.clone(), HashSet::new())];
     Entities::from_entities(kinds.chain(groups).chain(others), Some(schema))
-        .map_err(|error| broken(SCHEMA, error))
+        .map_err(|error| PolicyFault::of(SCHEMA, error))
 }
 
 /// The group of each resource type, by its number.
-fn groups(text: &str) -> Result<Vec<Group>, TrustError> {
+fn groups(text: &str) -> Result<Vec<Group>, PolicyFault> {
     let read: BTreeMap<String, Vec<String>> =
-        serde_json::from_str(text).map_err(|error| broken(GROUPS, error))?;
+        serde_json::from_str(text).map_err(|error: serde_json::Error| PolicyFault {
+            line: Some(error.line()),
+            column: Some(error.column()),
+            ..PolicyFault::of(GROUPS, error)
+        })?;
     let last = ResourceType::all().map(ResourceType::code).max();
     let mut groups = vec![Group::Clinical; usize::from(last.unwrap_or(0)) + 1];
     let mut seen = HashSet::new();
     for (name, kinds) in read {
-        let group = Group::ALL
-            .into_iter()
-            .find(|group| group.name() == name)
-            .ok_or_else(|| broken(GROUPS, format!("there is no group `{name}`")))?;
+        let group = Group::parse(&name)
+            .ok_or_else(|| PolicyFault::of(GROUPS, format!("there is no group `{name}`")))?;
         for kind in kinds {
             let kind = ResourceType::parse(&kind)
-                .ok_or_else(|| broken(GROUPS, format!("`{kind}` is no resource type")))?;
+                .ok_or_else(|| PolicyFault::of(GROUPS, format!("`{kind}` is no resource type")))?;
             if !seen.insert(kind) {
-                return Err(broken(GROUPS, format!("{kind} is there twice")));
+                return Err(PolicyFault::of(GROUPS, format!("{kind} is there twice")));
             }
             groups[usize::from(kind.code())] = group;
         }

@@ -2,7 +2,7 @@ use super::*;
 use ledger::TenantId;
 
 fn policies() -> Policies {
-    Policies::load(None).unwrap()
+    Policies::load(None, 0).unwrap()
 }
 
 fn agent(role: Role) -> Agent {
@@ -25,7 +25,7 @@ fn target(kind: Option<ResourceType>, patient: Option<&str>) -> Target {
 
 #[test]
 fn the_matrix_is_as_agreed() {
-    insta::assert_snapshot!(policies().matrix().join("\n"));
+    insta::assert_snapshot!(policies().set().matrix().join("\n"));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_policy_can_name_a_single_type() {
         r#"@id("weights") permit (principal in Role::"squad", action == Action::"read", resource == Kind::"Observation");"#,
     )
     .unwrap();
-    let policies = Policies::load(Some(folder.path())).unwrap();
+    let policies = Policies::load(Some(folder.path()), 0).unwrap();
     let read = |kind| {
         let target = target(Some(kind), None);
         policies
@@ -170,8 +170,29 @@ fn what_does_not_validate_is_refused_with_its_place() {
         (
             "a.cedar",
             "@id(\"a\") permit (principal, action, resource); @id(\"a\") forbid (principal, action, resource);",
-            "a.cedar: ",
+            "a.cedar:1:48: the id `a` is taken by a policy in a.cedar",
         ),
+        (
+            "b.test.toml",
+            "[[case]]\nname = \"x\"\nrole = \"clinician\"\npurpose = \"TREAT\"\naction = \"look\"\nexpect = \"deny\"",
+            "b.test.toml:1:1: `look` is no action; there are read, search, ",
+        ),
+        (
+            "b.test.toml",
+            "[[case]]\nname = \"x\"\nrole = \"clinician\"\npurpose = \"TREAT\"\naction = \"read\"\nexpect = \"deny\"",
+            "to read is done to resource types",
+        ),
+        (
+            "b.test.toml",
+            "\n[[case]]\nname = \"x\"\nrole = \"squad\"\npurpose = \"TREAT\"\naction = \"read\"\ntype = \"Task\"\nexpect = \"deny\"",
+            "b.test.toml:2: x: expects deny, but the role squad may read Task for TREAT: permitted by fine",
+        ),
+        (
+            "b.test.toml",
+            "[[case]]\nname = \"x\"\nroles = \"squad\"",
+            "b.test.toml:3:1: unknown field `roles`",
+        ),
+        ("b.test.toml", "", "b.test.toml: has no [[case]]"),
         (
             "cairn.cedarschema",
             "entity Role\nentity",
@@ -196,15 +217,99 @@ fn what_does_not_validate_is_refused_with_its_place() {
         )
         .unwrap();
         std::fs::write(folder.path().join(file), text).unwrap();
-        let said = Policies::load(Some(folder.path()))
+        let said = Policies::load(Some(folder.path()), 0)
             .err()
             .unwrap()
             .to_string();
         assert!(said.contains(words), "{text}: {said}");
     }
     let empty = tempfile::tempdir().unwrap();
-    assert!(Policies::load(Some(empty.path())).is_err());
-    assert!(Policies::load(Some(&empty.path().join("missing"))).is_err());
+    assert!(Policies::load(Some(empty.path()), 0).is_err());
+    assert!(Policies::load(Some(&empty.path().join("missing")), 0).is_err());
+}
+
+#[test]
+fn the_built_in_set_passes_its_tests_and_says_what_it_means() {
+    let set = PolicySet::load(None).unwrap();
+    let tested = set.test();
+    assert_eq!(tested.failures, []);
+    assert!(tested.cases > 30 && tested.questions > 300, "{tested:?}");
+    let named = set.cases().filter_map(|case| case.by.as_ref()).flatten();
+    let ids: BTreeSet<&str> = named.map(String::as_str).collect();
+    for policy in set.policies() {
+        assert!(policy.says.ends_with('.'), "{policy:?}");
+        assert!(
+            !policy.forbids || ids.contains(policy.id.as_str()),
+            "{policy:?}"
+        );
+    }
+}
+
+#[test]
+fn a_no_says_for_whom_and_what_it_would_be_a_yes() {
+    let set = PolicySet::load(None).unwrap();
+    let asked = Question {
+        role: Role::Coordinator,
+        part: None,
+        purpose: Purpose::Emergency,
+        action: Action::Read,
+        kind: Some(ResourceType::Observation),
+        own: false,
+    };
+    let why = set.why(&asked);
+    assert!(!why.permitted);
+    assert_eq!(
+        why.answer,
+        "the role coordinator may not read Observation for ETREAT: no policy permits it"
+    );
+    assert_eq!(why.purposes, [Purpose::Treatment, Purpose::CareManagement]);
+    assert_eq!(why.roles, [Role::Clinician, Role::Client]);
+    let why = set.why(&Question {
+        action: Action::Create,
+        kind: Some(ResourceType::AuditEvent),
+        ..asked
+    });
+    assert_eq!(why.policies[0].id, "nobody-writes-audit");
+    assert!(why.policies[0].forbids && why.roles.is_empty());
+    assert_eq!(why.policies[0].file, "everybody.cedar");
+}
+
+/// The set's own account of a decision is the decision.
+#[test]
+fn why_says_what_is_decided() {
+    let policies = policies();
+    let set = policies.set();
+    let mut known = HashMap::new();
+    let kinds = [
+        ResourceType::Task,
+        ResourceType::AuditEvent,
+        ResourceType::Claim,
+    ];
+    for role in Role::ALL.into_iter().filter(|role| *role != Role::System) {
+        for purpose in Purpose::ALL {
+            for action in Action::ALL {
+                let of_kind = action.is_interaction();
+                let asked = kinds.iter().copied().map(Some).filter(|_| of_kind);
+                for kind in asked.chain((!of_kind).then_some(None)) {
+                    let decided =
+                        policies.judge(&agent(role), purpose, action, &target(kind, None), "r");
+                    let question = Question {
+                        role,
+                        part: None,
+                        purpose,
+                        action,
+                        kind,
+                        own: role == Role::Patient,
+                    };
+                    let (permitted, by) = set.ask(&question, &mut known);
+                    assert_eq!(permitted, decided.is_ok(), "{question:?}");
+                    let ids: Vec<_> = by.iter().map(|one| one.id.clone()).collect();
+                    let because = decided.map_or_else(|no| no.because, |yes| yes.because);
+                    assert_eq!(ids, because, "{question:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,255 @@
+//! `cairn policy`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use fhir::ResourceType;
+use trust::{Action, PolicyFault, PolicySet, Purpose, Question, Role, Why};
+
+use crate::terminal::{say, warn};
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check the policies and test files of a folder against its schema; exits with 1 when something is wrong
+    Check {
+        /// Folder with *.cedar files
+        folder: PathBuf,
+    },
+    /// Check a folder, and run its tests (*.test.toml); exits with 1 when one fails or there is none
+    Test {
+        /// Folder with *.cedar and *.test.toml files
+        folder: PathBuf,
+    },
+    /// Say whether something is permitted, by which policies, and to whom and for what else it is; exits
+    /// with 1 when it is not permitted
+    Why(WhyOptions),
+    /// Print what every role may do, with what, for what purpose
+    Matrix {
+        /// Folder of a set [default: the one that is built in]
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+    /// Write the built-in policies with their tests into an empty folder, to begin a set of one's own from
+    Init {
+        /// The folder, made if it is not there
+        folder: PathBuf,
+    },
+}
+
+/// `cairn policy why`.
+#[derive(Debug, clap::Args)]
+pub struct WhyOptions {
+    /// Role, e.g. clinician
+    #[arg(long, value_name = "ROLE", conflicts_with = "part", required_unless_present = "part", value_parser = role)]
+    role: Option<Role>,
+    /// A part of Cairn that acts by itself, e.g. journey-engine
+    #[arg(long, value_name = "NAME")]
+    part: Option<String>,
+    /// Purpose of use, e.g. TREAT
+    #[arg(long, value_name = "CODE", value_parser = purpose)]
+    purpose: Purpose,
+    /// Action, e.g. read
+    #[arg(long, value_name = "ACTION", value_parser = action)]
+    action: Action,
+    /// FHIR resource type, for the actions that are done to one
+    #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
+    kind: Option<ResourceType>,
+    /// Of a patient: they ask for another's record and not their own
+    #[arg(long)]
+    another: bool,
+    /// Folder of a set [default: the one that is built in]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+fn role(name: &str) -> Result<Role, String> {
+    let people = || Role::ALL.into_iter().filter(|role| *role != Role::System);
+    let found = people().find(|role| role.name() == name);
+    found.ok_or_else(|| list(people().map(Role::name)))
+}
+
+fn purpose(code: &str) -> Result<Purpose, String> {
+    Purpose::parse(code).ok_or_else(|| list(Purpose::ALL.into_iter().map(Purpose::code)))
+}
+
+fn action(name: &str) -> Result<Action, String> {
+    Action::parse(name).ok_or_else(|| list(Action::ALL.into_iter().map(Action::name)))
+}
+
+fn kind(name: &str) -> Result<ResourceType, String> {
+    ResourceType::parse(name).ok_or_else(|| "no resource type of FHIR R4".to_owned())
+}
+
+fn list(names: impl Iterator<Item = &'static str>) -> String {
+    format!("there are {}", names.collect::<Vec<_>>().join(", "))
+}
+
+pub(crate) fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        PolicyCommand::Check { folder } => Ok(check(folder)),
+        PolicyCommand::Test { folder } => Ok(test(folder)),
+        PolicyCommand::Why(options) => why(options),
+        PolicyCommand::Matrix { folder } => Ok(match load(folder.as_deref()) {
+            Err(code) => code,
+            Ok(set) => {
+                say(&set.matrix().join("\n"));
+                ExitCode::SUCCESS
+            }
+        }),
+        PolicyCommand::Init { folder } => init(folder),
+    }
+}
+
+/// A set that is valid, or everything that is wrong with it said.
+fn load(folder: Option<&Path>) -> Result<PolicySet, ExitCode> {
+    PolicySet::load(folder).map_err(|faults| told(folder, &faults))
+}
+
+fn told(folder: Option<&Path>, faults: &[PolicyFault]) -> ExitCode {
+    for fault in faults {
+        warn(&fault.to_string());
+    }
+    let place = folder.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+    let ones = if faults.len() == 1 { "fault" } else { "faults" };
+    warn(&format!("{place}: {} {ones}", faults.len()));
+    ExitCode::FAILURE
+}
+
+fn check(folder: &Path) -> ExitCode {
+    match load(Some(folder)) {
+        Err(code) => code,
+        Ok(set) => {
+            say(&format!(
+                "{}: {} policies are valid (set {}).",
+                folder.display(),
+                set.policies().count(),
+                set.hash()
+            ));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn test(folder: &Path) -> ExitCode {
+    let set = match load(Some(folder)) {
+        Err(code) => return code,
+        Ok(set) => set,
+    };
+    let tested = set.test();
+    if tested.cases == 0 {
+        warn(&format!(
+            "{}: there are no tests; put some into *.test.toml (`cairn policy init` shows how)",
+            folder.display()
+        ));
+        return ExitCode::FAILURE;
+    }
+    if !tested.failures.is_empty() {
+        return told(Some(folder), &tested.failures);
+    }
+    say(&format!(
+        "{}: {} cases with {} questions come out as expected (set {}).",
+        folder.display(),
+        tested.cases,
+        tested.questions,
+        set.hash()
+    ));
+    ExitCode::SUCCESS
+}
+
+fn why(options: &WhyOptions) -> anyhow::Result<ExitCode> {
+    let of_kind = options.action.is_interaction();
+    match (of_kind, options.kind) {
+        (true, None) => bail!(
+            "to {} is done to a resource type: give it with --type",
+            options.action.name()
+        ),
+        (false, Some(_)) => bail!(
+            "to {} is done to no resource type: leave --type out",
+            options.action.name()
+        ),
+        _ => {}
+    }
+    if options.another && options.role != Some(Role::Patient) {
+        bail!("--another is for the role patient");
+    }
+    let set = match load(options.folder.as_deref()) {
+        Err(code) => return Ok(code),
+        Ok(set) => set,
+    };
+    let question = Question {
+        role: options.role.unwrap_or(Role::System),
+        part: options.part.clone(),
+        purpose: options.purpose,
+        action: options.action,
+        kind: options.kind,
+        own: options.role == Some(Role::Patient) && !options.another,
+    };
+    let why = set.why(&question);
+    explain(&why);
+    Ok(if why.permitted {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn explain(why: &Why) {
+    let mut answer = why.answer.clone();
+    if let Some(first) = answer.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    say(&format!("{answer}."));
+    for policy in &why.policies {
+        say(&format!(
+            "  {} {} ({}:{}): {}",
+            if policy.forbids { "forbid" } else { "permit" },
+            policy.id,
+            policy.file,
+            policy.line,
+            if policy.says.is_empty() {
+                "it has no @says"
+            } else {
+                &policy.says
+            }
+        ));
+    }
+    let or_none = |names: Vec<&str>| {
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    let purposes = why.purposes.iter().copied().map(Purpose::code).collect();
+    say(&format!(
+        "Purposes for which it is permitted: {}.",
+        or_none(purposes)
+    ));
+    let roles = why.roles.iter().copied().map(Role::name).collect();
+    say(&format!(
+        "Roles to which it is permitted for this purpose: {}.",
+        or_none(roles)
+    ));
+    say("Scopes of access tokens and consents of patients narrow what policies permit.");
+}
+
+fn init(folder: &Path) -> anyhow::Result<ExitCode> {
+    let shown = folder.display().to_string();
+    std::fs::create_dir_all(folder).with_context(|| shown.clone())?;
+    if std::fs::read_dir(folder)
+        .with_context(|| shown.clone())?
+        .next()
+        .is_some()
+    {
+        bail!("{shown} is not empty");
+    }
+    for (name, text) in PolicySet::built_in_files() {
+        std::fs::write(folder.join(name), text).with_context(|| format!("{shown}/{name}"))?;
+    }
+    say(&format!(
+        "{shown}: the built-in policies with their tests. Change them, run `cairn policy test {shown}`, and set policy_folder."
+    ));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,374 @@
+//! Every route has a guard, and `docs/security/routes.md` says which.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use cairn::store::TENANT;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use trust::identity::{NewAccount, SignIn};
+use trust::{Agent, Role};
+
+use crate::house::{House, house_with, token};
+
+/// Methods that a route is made with.
+const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "options"];
+/// Patterns by which routes could come in unseen.
+const UNSEEN: [&str; 3] = ["route_service(", "nest_service(", ".on("];
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::fs::read_to_string(root.join(path)).expect(path)
+}
+
+/// The argument list that begins at the start of a text.
+fn call(text: &str) -> &str {
+    let mut depth = 1;
+    for (at, letter) in text.char_indices() {
+        depth += match letter {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        if depth == 0 {
+            return &text[..at];
+        }
+    }
+    panic!("a route without an end: {text}");
+}
+
+/// The path that a route's first argument says, and what follows it.
+fn path<'a>(call: &'a str, text: &str) -> (String, &'a str) {
+    let call = call.trim_start();
+    let (shown, formatted) = match call.strip_prefix("&format!(") {
+        Some(rest) => (rest.trim_start(), true),
+        None => (call, false),
+    };
+    if let Some(rest) = shown.strip_prefix('"') {
+        let (path, rest) = rest.split_once('"').expect("the end of a path");
+        let mut path = path.to_owned();
+        if formatted {
+            path = path.replace("{base}", "/fhir/r4").replace("{{", "{");
+            path = path.replace("}}", "}");
+        }
+        return (path, rest);
+    }
+    let (name, rest) = call.split_once(',').expect("a path and a handler");
+    let line = format!("const {}: &str = \"", name.trim());
+    let at = text.find(&line).unwrap_or_else(|| panic!("no {line}")) + line.len();
+    let path = text[at..].split('"').next().expect("a path");
+    (path.to_owned(), rest)
+}
+
+/// All routes of the program, as `METHOD path`.
+fn routes() -> BTreeSet<String> {
+    let http = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    let mut files: Vec<String> = std::fs::read_dir(http)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .map(|name| format!("crates/cairn/src/http/{}", name.to_string_lossy()))
+        .collect();
+    files.push("crates/web/src/lib.rs".to_owned());
+    let mut routes = BTreeSet::new();
+    for file in files {
+        let text = read(&file);
+        let text = text.split("#[cfg(test)]").next().expect("a file");
+        for unseen in UNSEEN {
+            assert!(!text.contains(unseen), "{file}: a route made with {unseen}");
+        }
+        // What is merged below FHIR's base.
+        let below = ["fhir.rs", "past.rs", "operations.rs", "bulk.rs"];
+        let base = below.iter().any(|name| file.ends_with(name));
+        for (at, found) in text.match_indices(".route(") {
+            let call = call(&text[at + found.len()..]);
+            let (mut path, handlers) = path(call, text);
+            if base && !path.starts_with("/fhir") {
+                path = format!("/fhir/r4{path}");
+            }
+            let mut any = false;
+            for method in METHODS.into_iter().chain(["any"]) {
+                let named = handlers
+                    .match_indices(&format!("{method}("))
+                    .any(|(at, _)| {
+                        let before = handlers[..at].chars().next_back();
+                        before.is_none_or(|letter| !letter.is_alphanumeric() && letter != '_')
+                    });
+                if named {
+                    any = true;
+                    routes.insert(format!("{} {path}", method.to_uppercase()));
+                }
+            }
+            assert!(any, "{file}: no method is seen of {path}");
+        }
+    }
+    routes
+}
+
+/// What the page says: routes with their guards.
+fn guards() -> BTreeMap<String, String> {
+    let page = read("docs/security/routes.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let (route, guard) = row.split_once("` | ").expect("a route and its guard");
+        (route.to_owned(), guard.trim_end_matches(" |").to_owned())
+    })
+    .collect()
+}
+
+#[test]
+fn every_route_is_on_the_page_with_its_guard() {
+    let (routes, guards) = (routes(), guards());
+    assert!(routes.len() > 100, "{}", routes.len());
+    let listed: BTreeSet<String> = guards.keys().cloned().collect();
+    let without: Vec<_> = routes.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&routes).collect();
+    assert!(
+        without.is_empty(),
+        "say in docs/security/routes.md what guards these: {without:?}"
+    );
+    assert!(
+        gone.is_empty(),
+        "take these out of docs/security/routes.md: {gone:?}"
+    );
+    for (route, guard) in guards {
+        let (sort, reason) = guard.split_once(": ").unwrap_or_default();
+        let known = ["policy", "session", "public"].contains(&sort);
+        assert!(known && !reason.is_empty(), "{route}: {guard}");
+    }
+}
+
+/// The guarded routes with something in place of what is variable in them.
+fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(Method, String)> {
+    let sort = |guard: &String| sorts.iter().any(|sort| guard.starts_with(sort));
+    let routes = guards.iter().filter(|(_, guard)| sort(guard));
+    routes
+        .map(|(route, _)| {
+            let (method, path) = route.split_once(' ').expect("a method and a path");
+            let mut path = path.to_owned();
+            for (name, value) in [
+                ("{type}/{id}/$everything", "Patient/p/$everything"),
+                ("{type}/$lastn", "Observation/$lastn"),
+                ("{type}/{id}/$export", "Group/g/$export"),
+                ("{type}/{id}/$status", "SearchParameter/s/$status"),
+                ("{kind}/{id}/file", "Observation/o/file"),
+                ("{type}", "Patient"),
+                ("{kind}", "Patient"),
+                ("{id}", "p"),
+                ("{of}", "Observation"),
+                ("{version}", "1"),
+                ("{shard}", "00"),
+                ("{*tile}", "entries/000.p/1"),
+                ("{deed}", "done"),
+                ("{name}", "j"),
+                ("{step}", "s"),
+                ("{task}", "t"),
+                ("{job}", "x"),
+                ("{file}", "y"),
+                ("{number}", "1"),
+            ] {
+                path = path.replace(name, value);
+            }
+            if path == "/console/record/Patient" {
+                path.push_str("?cursor=x");
+            }
+            assert!(!path.contains('{'), "{path}");
+            (method.parse().expect("a method"), path)
+        })
+        .collect()
+}
+
+fn body_of(path: &str) -> (&'static str, String) {
+    if path.starts_with("/fhir/r4") {
+        let patient = json!({"resourceType": "Patient", "id": "p"});
+        ("application/fhir+json", patient.to_string())
+    } else {
+        (
+            "application/x-www-form-urlencoded",
+            "kind=Patient&name=Berg&".to_owned(),
+        )
+    }
+}
+
+async fn send(house: &House, method: &Method, path: &str, who: &Who) -> StatusCode {
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client");
+    let mut request = client
+        .request(method.clone(), house.url(path))
+        .header("prefer", "respond-async");
+    let (form, mut body) = body_of(path);
+    match who {
+        Who::Nobody => {}
+        Who::Token(token) => request = request.bearer_auth(token),
+        Who::Person { cookie, csrf } => {
+            request = request.header("cookie", format!("cairn={cookie}"));
+            body.push_str(&format!("csrf={csrf}"));
+        }
+    }
+    if *method != Method::GET && *method != Method::DELETE {
+        request = request.header("content-type", form).body(body);
+    }
+    let answer = request.send().await.expect("an answer");
+    let location = crate::house::header(&answer, "location").to_owned();
+    let status = answer.status();
+    if status.is_redirection() && location.starts_with("/sign-in") {
+        return StatusCode::UNAUTHORIZED;
+    }
+    status
+}
+
+enum Who {
+    Nobody,
+    Token(String),
+    Person { cookie: String, csrf: String },
+}
+
+async fn person(house: &House, role: Role) -> Who {
+    let identity = house.server.trust().identity();
+    let operator = Agent::system(TENANT, "command-line");
+    let account = NewAccount {
+        tenant: TENANT,
+        user_name: role.name().to_owned(),
+        name: "Somebody".to_owned(),
+        role,
+        password: "correct-horse-battery-7".to_owned(),
+        patient: None,
+    };
+    identity
+        .create(&operator, account)
+        .await
+        .expect("an account");
+    let first = identity.password(TENANT, role.name(), "correct-horse-battery-7");
+    let SignIn::EnrolTotp { ticket, secret, .. } = first.await.expect("a ticket") else {
+        panic!("no second factor is asked for");
+    };
+    let secret = totp_rs::Secret::try_from_base32(&secret).expect("base32");
+    let totp = totp_rs::Builder::new()
+        .with_secret(secret)
+        .build()
+        .expect("TOTP");
+    let now_ms = house.server.trust().wall_clock().now_ms();
+    let code = totp.generate(now_ms / 1000).to_string();
+    let signed = identity.second_factor(&ticket, &code);
+    session(signed.await.expect("a session"))
+}
+
+fn session(signed: SignIn) -> Who {
+    let SignIn::Done { secret, session } = signed else {
+        panic!("not signed in");
+    };
+    Who::Person {
+        cookie: secret,
+        csrf: session.csrf,
+    }
+}
+
+async fn patient(house: &House) -> Who {
+    let patient = json!({"resourceType": "Patient", "id": "p", "birthDate": "1941-03-07"});
+    let put = house.sent(Method::PUT, "/fhir/r4/Patient/p", &patient);
+    assert_eq!(put.send().await.expect("an answer").status(), 201);
+    let identity = house.server.trust().identity();
+    let clinician = Agent {
+        role: Role::Clinician,
+        ..Agent::system(TENANT, "c")
+    };
+    let link = identity
+        .make_link(&clinician, "p", 3600, false)
+        .await
+        .expect("a link");
+    session(
+        identity
+            .use_link(TENANT, &link, "1941-03-07")
+            .await
+            .expect("a session"),
+    )
+}
+
+/// Without credentials only what the page calls public answers; under policies that permit nothing, nothing
+/// that has a policy answers anybody, though they stay signed in.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_answers_who_may_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in trust::PolicySet::built_in_files() {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    }
+    let house = house_with(|options| {
+        options.policy_folder = Some(folder.path().to_owned());
+        options.open_audit_log = false;
+    })
+    .await;
+    let guards = guards();
+    for (method, path) in asked(&guards, &["policy", "session"]) {
+        let status = send(&house, &method, &path, &Who::Nobody).await;
+        let kept_out = [401, 403].contains(&status.as_u16());
+        assert!(kept_out, "{method} {path} answers nobody with {status}");
+    }
+    let who = [
+        ("patient", patient(&house).await),
+        ("clinician", person(&house, Role::Clinician).await),
+        ("coordinator", person(&house, Role::Coordinator).await),
+        ("administrator", person(&house, Role::Administrator).await),
+        (
+            "privacy officer",
+            person(&house, Role::PrivacyOfficer).await,
+        ),
+        (
+            "client's token",
+            Who::Token(token(&house.server, Role::Client).await),
+        ),
+        (
+            "officer's token",
+            Who::Token(token(&house.server, Role::PrivacyOfficer).await),
+        ),
+        (
+            "squad's token",
+            Who::Token(token(&house.server, Role::Squad).await),
+        ),
+    ];
+    let routes = asked(&guards, &["policy"]);
+    // The same requests do answer while there are policies, so that a "no" afterwards means something.
+    let mut answered = BTreeSet::new();
+    for (method, path) in routes.iter().filter(|(method, _)| *method == Method::GET) {
+        for (_, who) in &who {
+            if send(&house, method, path, who).await.is_success() {
+                answered.insert(path.clone());
+            }
+        }
+    }
+    assert!(answered.len() > 25, "{answered:?}");
+
+    for (name, _) in trust::PolicySet::built_in_files() {
+        std::fs::remove_file(folder.path().join(name)).expect("removed");
+    }
+    let nothing = "@id(\"nothing\") forbid (principal, action, resource);";
+    std::fs::write(folder.path().join("nothing.cedar"), nothing).expect("written");
+    let until = Instant::now() + Duration::from_secs(20);
+    while house.server.trust().policy_set().policies().count() != 1 {
+        assert!(Instant::now() < until, "the policies are not taken");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let (mut refused, mut answered) = (BTreeSet::new(), Vec::new());
+    for (method, path) in &routes {
+        for (name, who) in &who {
+            let status = send(&house, method, path, who).await;
+            if !status.is_client_error() {
+                answered.push(format!("{method} {path} answers the {name} with {status}"));
+            }
+            if status == 403 {
+                refused.insert(format!("{method} {path}"));
+            }
+        }
+    }
+    assert!(answered.is_empty(), "{answered:#?}");
+    // What is not refused by policy in so many words was asked wrongly, or there is no such thing.
+    assert!(
+        refused.len() * 10 > routes.len() * 8,
+        "{} of {}",
+        refused.len(),
+        routes.len()
+    );
+    house.end().await;
+}

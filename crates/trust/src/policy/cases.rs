@@ -1,0 +1,225 @@
+//! A policy set's own tests, as data beside it: who asks what for which purpose, and what has to come of it.
+use fhir::ResourceType;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Classes;
+use super::files::{PolicyFault, PolicyTexts};
+use super::set::Group;
+use super::why::Question;
+use crate::{Action, Purpose, Role};
+
+/// One value or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Several {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Several {
+    fn list(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    case: Vec<Spanned<CaseText>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaseText {
+    name: String,
+    role: Option<Several>,
+    part: Option<Several>,
+    purpose: Several,
+    action: Several,
+    #[serde(rename = "type")]
+    kind: Option<Several>,
+    group: Option<Several>,
+    own: Option<bool>,
+    expect: Expected,
+    by: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Expected {
+    Permit,
+    Deny,
+}
+
+/// A case of a test file. Each of its questions has to be answered as expected.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) file: String,
+    pub(super) line: usize,
+    pub(super) questions: Vec<Question>,
+    pub(super) expect: Expected,
+    /// The policies that have to be those that decide, if the case says so.
+    pub(super) by: Option<Vec<String>>,
+}
+
+/// Reads all test files of a set. `knows` says whether there is a policy of a name.
+pub(super) fn read(
+    files: &PolicyTexts,
+    knows: impl Fn(&str) -> bool,
+    classes: &Classes,
+) -> Result<Vec<Case>, Vec<PolicyFault>> {
+    let mut cases = Vec::new();
+    let mut faults = Vec::new();
+    for (name, text) in files.tests() {
+        let file: File = match toml::from_str(text) {
+            Ok(file) => file,
+            Err(error) => {
+                let start = error.span().map(|span| span.start);
+                faults.push(PolicyFault::at(name, text, start, error.message()));
+                continue;
+            }
+        };
+        if file.case.is_empty() {
+            faults.push(PolicyFault::of(name, "has no [[case]]"));
+        }
+        for case in file.case {
+            let offset = case.span().start;
+            let fault = |words: String| PolicyFault::at(name, text, Some(offset), words);
+            let case = case.into_inner();
+            match questions(&case, classes) {
+                Err(words) => faults.push(fault(words)),
+                Ok(_) if case.by.iter().flatten().any(|id| !knows(id)) => {
+                    let mut unknown = case.by.iter().flatten().filter(|id| !knows(id));
+                    let id = unknown.next().map_or("", String::as_str);
+                    faults.push(fault(format!(
+                        "`by` names `{id}`, and no policy has that id"
+                    )));
+                }
+                Ok(questions) => cases.push(Case {
+                    line: fault(String::new()).line.unwrap_or(1),
+                    name: case.name,
+                    file: name.to_owned(),
+                    questions,
+                    expect: case.expect,
+                    by: case.by,
+                }),
+            }
+        }
+    }
+    if faults.is_empty() {
+        Ok(cases)
+    } else {
+        Err(faults)
+    }
+}
+
+/// All combinations of what a case names.
+fn questions(case: &CaseText, classes: &Classes) -> Result<Vec<Question>, String> {
+    let askers = askers(case)?;
+    let purposes = parsed(&case.purpose, "purpose", Purpose::parse, || {
+        codes(Purpose::ALL.map(Purpose::code))
+    })?;
+    let actions = parsed(&case.action, "action", Action::parse, || {
+        codes(Action::ALL.map(Action::name))
+    })?;
+    let kinds = kinds(case, classes)?;
+    let mut questions = Vec::new();
+    for (role, part) in &askers {
+        for purpose in &purposes {
+            for action in &actions {
+                let of_kind = action.interaction().is_some();
+                if of_kind == kinds.is_empty() {
+                    return Err(if of_kind {
+                        format!(
+                            "to {} is done to resource types: name them with `type` or `group`",
+                            action.name()
+                        )
+                    } else {
+                        format!("to {} is done to no resource type", action.name())
+                    });
+                }
+                let all = kinds.iter().copied().map(Some);
+                let none = (!of_kind).then_some(None);
+                questions.extend(all.chain(none).map(|kind| Question {
+                    role: *role,
+                    part: part.clone(),
+                    purpose: *purpose,
+                    action: *action,
+                    kind,
+                    own: case.own.unwrap_or(false),
+                }));
+            }
+        }
+    }
+    if questions.is_empty() {
+        return Err("asks nothing: one of its lists is empty".to_owned());
+    }
+    Ok(questions)
+}
+
+fn askers(case: &CaseText) -> Result<Vec<(Role, Option<String>)>, String> {
+    match (&case.role, &case.part) {
+        (Some(roles), None) => {
+            let people = || codes(Role::ALL.map(Role::name));
+            let roles = parsed(roles, "role", Role::parse, people)?;
+            if roles.contains(&Role::System) {
+                return Err("parts of Cairn are named with `part`, not `role`".to_owned());
+            }
+            if case.own.is_some() != roles.contains(&Role::Patient) {
+                return Err(
+                    "`own` says whether a patient asks for their own record: a case of the role \
+                     patient needs it, and no other has it"
+                        .to_owned(),
+                );
+            }
+            Ok(roles.into_iter().map(|role| (role, None)).collect())
+        }
+        (None, Some(_)) if case.own.is_some() => Err("`own` is for patients".to_owned()),
+        (None, Some(parts)) => {
+            let of = |part: &String| (Role::System, Some(part.clone()));
+            Ok(parts.list().iter().map(of).collect())
+        }
+        _ => Err("needs either `role` or `part`".to_owned()),
+    }
+}
+
+fn kinds(case: &CaseText, classes: &Classes) -> Result<Vec<ResourceType>, String> {
+    let mut kinds = Vec::new();
+    if let Some(names) = &case.kind {
+        kinds.extend(parsed(names, "resource type", ResourceType::parse, || {
+            "names as FHIR R4 has them".to_owned()
+        })?);
+    }
+    if let Some(names) = &case.group {
+        let of = parsed(names, "group", Group::parse, || {
+            codes(Group::ALL.map(Group::name))
+        })?;
+        // Of types that no policy tells apart, one stands for all.
+        let members = classes.members.iter().copied();
+        kinds.extend(members.filter(|kind| of.contains(&classes.group(*kind))));
+    }
+    Ok(kinds)
+}
+
+fn parsed<T>(
+    names: &Several,
+    what: &str,
+    parse: impl Fn(&str) -> Option<T>,
+    known: impl Fn() -> String,
+) -> Result<Vec<T>, String> {
+    let list = names.list().iter();
+    list.map(|name| {
+        parse(name).ok_or_else(|| format!("`{name}` is no {what}; there are {}", known()))
+    })
+    .collect()
+}
+
+fn codes<const N: usize>(names: [&str; N]) -> String {
+    names.join(", ")
+}

@@ -1,0 +1,212 @@
+//! The files that a policy set is made of, as texts with one hash over all.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use aws_lc_rs::digest;
+use miette::Diagnostic;
+
+/// The name of the schema's file.
+pub(super) const SCHEMA: &str = "cairn.cedarschema";
+/// The name of the file that puts resource types into groups.
+pub(super) const GROUPS: &str = "groups.json";
+/// How files of policies, and of their tests, end.
+const POLICIES: &str = ".cedar";
+const TESTS: &str = ".test.toml";
+/// The most that one file may hold. The built-in set has 30 KB in all; what is larger was put there by
+/// mistake, and is read again each second.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The most files of a set.
+const FILES_MAX: usize = 256;
+
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../policies/", $name)))),*]
+    };
+}
+
+/// The policy set that is built in.
+pub(super) const BUILT_IN: [(&str, &str); 20] = built_in![
+    "cairn.cedarschema",
+    "groups.json",
+    "administrator.cedar",
+    "administrator.test.toml",
+    "client.cedar",
+    "client.test.toml",
+    "clinician.cedar",
+    "clinician.test.toml",
+    "coordinator.cedar",
+    "coordinator.test.toml",
+    "everybody.cedar",
+    "everybody.test.toml",
+    "parts.cedar",
+    "parts.test.toml",
+    "patient.cedar",
+    "patient.test.toml",
+    "privacy-officer.cedar",
+    "privacy-officer.test.toml",
+    "squad.cedar",
+    "squad.test.toml",
+];
+
+/// What is wrong with a policy set: where, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFault {
+    /// The file, or the folder.
+    pub file: String,
+    /// Line, from 1, where it is known.
+    pub line: Option<usize>,
+    /// Column, from 1, where it is known.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub words: String,
+}
+
+impl fmt::Display for PolicyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        for place in [self.line, self.column].into_iter().flatten() {
+            write!(f, ":{place}")?;
+        }
+        write!(f, ": {}", self.words)
+    }
+}
+
+impl PolicyFault {
+    pub(super) fn of(file: &str, words: impl fmt::Display) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: None,
+            column: None,
+            words: words.to_string(),
+        }
+    }
+
+    /// A fault at a place of a file's text.
+    pub(super) fn at(
+        file: &str,
+        text: &str,
+        offset: Option<usize>,
+        words: impl fmt::Display,
+    ) -> Self {
+        let mut fault = Self::of(file, words);
+        if let Some(before) = offset.and_then(|offset| text.get(..offset)) {
+            let last = before.rsplit('\n').next().unwrap_or_default();
+            fault.line = Some(before.matches('\n').count() + 1);
+            fault.column = Some(last.chars().count() + 1);
+        }
+        fault
+    }
+
+    /// An error of Cedar, with the place that it points at and what Cedar says can be done.
+    pub(super) fn placed(file: &str, text: &str, error: &dyn Diagnostic) -> Self {
+        let offset = error
+            .labels()
+            .and_then(|mut labels| labels.next())
+            .map(|label| label.offset());
+        match error.help() {
+            None => Self::at(file, text, offset, error),
+            Some(help) => Self::at(file, text, offset, format_args!("{error} ({help})")),
+        }
+    }
+}
+
+/// The texts of a policy set, by the names of their files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PolicyTexts(BTreeMap<String, String>);
+
+impl PolicyTexts {
+    pub(super) fn built_in() -> Self {
+        let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+        Self(BUILT_IN.iter().map(owned).collect())
+    }
+
+    /// Those of a folder; a schema or groups that aren't there are the built-in ones.
+    pub(super) fn of(folder: &Path) -> Result<Self, Vec<PolicyFault>> {
+        let Self(mut files) = Self::built_in();
+        files.retain(|name, _| name == SCHEMA || name == GROUPS);
+        let shown = folder.display().to_string();
+        let unreadable = |error: std::io::Error| vec![PolicyFault::of(&shown, error)];
+        let mut faults = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            // Hidden files are what editors and mounts leave there.
+            let wanted = name.ends_with(POLICIES)
+                || name.ends_with(TESTS)
+                || [SCHEMA, GROUPS].contains(&name);
+            if !wanted || name.starts_with('.') {
+                continue;
+            }
+            match read(&path) {
+                Ok(text) => {
+                    files.insert(name.to_owned(), text);
+                }
+                Err(words) => faults.push(PolicyFault::of(name, words)),
+            }
+            if files.len() > FILES_MAX {
+                let words = format!("holds more than {FILES_MAX} files of policies and tests");
+                return Err(vec![PolicyFault::of(&shown, words)]);
+            }
+        }
+        if faults.is_empty() && !files.keys().any(|name| name.ends_with(POLICIES)) {
+            faults.push(PolicyFault::of(&shown, "holds no *.cedar file"));
+        }
+        if faults.is_empty() {
+            Ok(Self(files))
+        } else {
+            Err(faults)
+        }
+    }
+
+    pub(super) fn load(folder: Option<&Path>) -> Result<Self, Vec<PolicyFault>> {
+        folder.map_or_else(|| Ok(Self::built_in()), Self::of)
+    }
+
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    pub(super) fn policies(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.ending(POLICIES)
+    }
+
+    pub(super) fn tests(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.ending(TESTS)
+    }
+
+    fn ending(&self, end: &'static str) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.0.iter().filter(move |(name, _)| name.ends_with(end));
+        files.map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
+    /// SHA-256 over names and texts, hexadecimal.
+    pub(super) fn hash(&self) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in self.0.iter().flat_map(|(name, text)| [name, text]) {
+            // The lengths keep apart what is one file's and what is the next one's.
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut hash = String::with_capacity(64);
+        for byte in context.finish().as_ref() {
+            let _ = write!(hash, "{byte:02x}");
+        }
+        hash
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path)
+        .map_err(|error| error.to_string())?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(format!(
+            "has {size} bytes; a file of a policy set has {FILE_BYTES_MAX} at most"
+        ));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}

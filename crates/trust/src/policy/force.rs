@@ -1,0 +1,303 @@
+//! Which policy set is in force, the decisions made under it, and how another one comes to be.
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use ledger::TenantId;
+
+use super::files::{PolicyFault, PolicyTexts};
+use super::{Asker, Grants, PolicySet, Trust};
+use crate::audit::{Event, Outcome, Record};
+use crate::{Agent, Purpose, TrustError};
+
+/// The most faults that the audit and an error at the start tell. The log has all.
+const FAULTS_TOLD: usize = 5;
+
+/// The policies in force, with the decisions that have been made under them.
+pub(crate) struct Policies {
+    folder: Option<PathBuf>,
+    now: RwLock<Now>,
+    watched: Mutex<Watched>,
+}
+
+struct Now {
+    set: Arc<PolicySet>,
+    since_ms: u64,
+    /// Bounded by roles, parts in the program text, purposes and the one flag.
+    decided: HashMap<Asker, Arc<Grants>>,
+}
+
+/// What was last seen in the folder.
+#[derive(Default)]
+struct Watched {
+    /// What differs from the set in force, and was seen once.
+    pending: Option<String>,
+    /// What is in the folder and not in force, with what it is known again by.
+    refused: Option<(String, RefusedSet)>,
+}
+
+/// A policy set that lies in the folder and is not in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedSet {
+    /// Since when it is known, by the wall clock.
+    pub at_ms: u64,
+    /// What is wrong with it.
+    pub faults: Vec<PolicyFault>,
+}
+
+/// Which policies are in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyStatus {
+    /// The hash of the set in force, over all of its files.
+    pub set: String,
+    /// How many policies it has.
+    pub policies: usize,
+    /// Since when it is in force in this process, by the wall clock.
+    pub since_ms: u64,
+    /// The folder that it comes from; none where it is built in.
+    pub folder: Option<PathBuf>,
+    /// What lies in the folder instead and is not in force.
+    pub refused: Option<RefusedSet>,
+}
+
+/// What a look at the folder came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyLook {
+    /// Nothing new.
+    Same,
+    /// Another set is in force from now on.
+    Changed {
+        /// The hash of the one before.
+        from: String,
+        /// Its hash.
+        to: String,
+    },
+    /// What is there is not taken, and the set before stays in force. Said once.
+    Refused(RefusedSet),
+    /// After a refused one, the set in force is there again.
+    Mended,
+}
+
+enum Found {
+    Same,
+    Mended,
+    Good(Arc<PolicySet>),
+    Bad(String, Vec<PolicyFault>),
+}
+
+fn told(faults: &[PolicyFault]) -> String {
+    let shown: Vec<String> = (faults.iter().take(FAULTS_TOLD))
+        .map(ToString::to_string)
+        .collect();
+    let mut words = shown.join("; ");
+    if faults.len() > FAULTS_TOLD {
+        words.push_str(&format!("; and {} more", faults.len() - FAULTS_TOLD));
+    }
+    words
+}
+
+/// A set that is valid and passes its own tests. The built-in one can't have changed since those were run
+/// with the program's.
+fn sound(texts: &PolicyTexts, is_built_in: bool) -> Result<PolicySet, Vec<PolicyFault>> {
+    let set = PolicySet::of(texts)?;
+    if is_built_in {
+        return Ok(set);
+    }
+    let failures = set.test().failures;
+    if failures.is_empty() {
+        Ok(set)
+    } else {
+        Err(failures)
+    }
+}
+
+impl Policies {
+    pub(crate) fn load(folder: Option<&Path>, now_ms: u64) -> Result<Self, TrustError> {
+        let set = PolicyTexts::load(folder)
+            .and_then(|texts| sound(&texts, folder.is_none()))
+            .map_err(|faults| TrustError::Policy(told(&faults)))?;
+        Ok(Self {
+            folder: folder.map(Path::to_owned),
+            now: RwLock::new(Now {
+                set: Arc::new(set),
+                since_ms: now_ms,
+                decided: HashMap::new(),
+            }),
+            watched: Mutex::default(),
+        })
+    }
+
+    /// The set in force.
+    pub(super) fn set(&self) -> Arc<PolicySet> {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        now.set.clone()
+    }
+
+    pub(crate) fn grants(&self, asker: &Asker) -> Arc<Grants> {
+        loop {
+            let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(grants) = now.decided.get(asker) {
+                return grants.clone();
+            }
+            let set = now.set.clone();
+            drop(now);
+            let grants = Arc::new(set.decide_all(asker));
+            let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+            // What was decided under a set that is no longer in force counts no longer.
+            if Arc::ptr_eq(&now.set, &set) {
+                let kept = now.decided.entry(asker.clone()).or_insert(grants);
+                return kept.clone();
+            }
+        }
+    }
+
+    fn status(&self) -> PolicyStatus {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        PolicyStatus {
+            set: now.set.hash().to_owned(),
+            policies: now.set.policies().count(),
+            since_ms: now.since_ms,
+            folder: self.folder.clone(),
+            refused: watched.refused.as_ref().map(|(_, set)| set.clone()),
+        }
+    }
+
+    /// Looks at the folder. What is new there is taken when it is the same at two looks, so that no set
+    /// that is just being written is.
+    fn look(&self) -> Found {
+        let Some(folder) = &self.folder else {
+            return Found::Same;
+        };
+        let read = PolicyTexts::of(folder);
+        let mark = match &read {
+            Ok(texts) => texts.hash(),
+            Err(faults) => told(faults),
+        };
+        let in_force = self.set();
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if mark == in_force.hash() {
+            watched.pending = None;
+            return match watched.refused.take() {
+                Some(_) => Found::Mended,
+                None => Found::Same,
+            };
+        }
+        let is_known = |(known, _): &(String, RefusedSet)| *known == mark;
+        if watched.refused.as_ref().is_some_and(is_known) {
+            watched.pending = None;
+            return Found::Same;
+        }
+        if watched.pending.as_ref() != Some(&mark) {
+            watched.pending = Some(mark);
+            return Found::Same;
+        }
+        drop(watched);
+        match read.and_then(|texts| sound(&texts, false)) {
+            Ok(set) => Found::Good(Arc::new(set)),
+            Err(faults) => Found::Bad(mark, faults),
+        }
+    }
+
+    /// Puts a set in force; every decision under the one before is forgotten.
+    fn put(&self, set: Arc<PolicySet>, now_ms: u64) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        now.set = set;
+        now.since_ms = now_ms;
+        now.decided.clear();
+        watched.pending = None;
+        watched.refused = None;
+    }
+
+    fn refuse(&self, mark: String, set: RefusedSet) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.pending = None;
+        watched.refused = Some((mark, set));
+    }
+}
+
+impl Trust {
+    /// Which policies are in force, and what lies in their folder instead.
+    #[must_use]
+    pub fn policy_status(&self) -> PolicyStatus {
+        self.inner.policies.status()
+    }
+
+    /// The policy set in force.
+    #[must_use]
+    pub fn policy_set(&self) -> Arc<PolicySet> {
+        self.inner.policies.set()
+    }
+
+    /// Records which policy set a process begins with.
+    ///
+    /// # Errors
+    /// `Ledger`.
+    pub async fn record_policies(&self, tenant: TenantId) -> Result<(), TrustError> {
+        let status = self.policy_status();
+        let from = if status.folder.is_some() {
+            "from policy_folder"
+        } else {
+            "built in"
+        };
+        let note = format!(
+            "started with the policy set {} ({} policies, {from})",
+            status.set, status.policies
+        );
+        self.note(tenant, Outcome::Success, &note).await
+    }
+
+    /// Looks at the policies' folder once. A set that is another, valid, and passes its own tests is in force
+    /// when this returns; what is wrong with one that isn't is told, and the set before stays in force.
+    /// Either is in the audit first.
+    ///
+    /// # Errors
+    /// `Ledger`: nothing has changed then, and the next look tries again.
+    pub async fn look_at_policies(&self, tenant: TenantId) -> Result<PolicyLook, TrustError> {
+        let policies = self.inner.policies.clone();
+        let found = tokio::task::spawn_blocking(move || policies.look())
+            .await
+            .map_err(|error| TrustError::Policy(error.to_string()))?;
+        let policies = &self.inner.policies;
+        let now_ms = self.wall_clock().now_ms();
+        Ok(match found {
+            Found::Same => PolicyLook::Same,
+            Found::Mended => PolicyLook::Mended,
+            Found::Good(set) => {
+                let (from, to) = (policies.set().hash().to_owned(), set.hash().to_owned());
+                let note = format!(
+                    "the policy set {to} ({} policies, from policy_folder) is in force instead of {from}",
+                    set.policies().count()
+                );
+                self.note(tenant, Outcome::Success, &note).await?;
+                policies.put(set, now_ms);
+                PolicyLook::Changed { from, to }
+            }
+            Found::Bad(mark, faults) => {
+                let note = format!(
+                    "what is in policy_folder is refused, and the policy set {} stays in force: {}",
+                    policies.set().hash(),
+                    told(&faults)
+                );
+                self.note(tenant, Outcome::Refused, &note).await?;
+                let set = RefusedSet {
+                    at_ms: now_ms,
+                    faults,
+                };
+                policies.refuse(mark, set.clone());
+                PolicyLook::Refused(set)
+            }
+        })
+    }
+
+    async fn note(&self, tenant: TenantId, outcome: Outcome, note: &str) -> Result<(), TrustError> {
+        let agent = Agent::system(tenant, "policies");
+        let mut record = Record::new(&agent, Event::POLICIES);
+        record.purpose = Some(Purpose::Administration);
+        record.outcome = outcome;
+        record.note = Some(note);
+        self.inner.auditor.commit(&record).await?;
+        Ok(())
+    }
+}

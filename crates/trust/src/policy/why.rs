@@ -1,0 +1,256 @@
+//! Why a policy set says yes or no, in words.
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cedar_policy::Entities;
+use fhir::ResourceType;
+
+use super::cases::{self, Case, Expected};
+use super::files::{BUILT_IN, PolicyFault, PolicyTexts};
+use super::set::{PolicyFiles, PolicyWords};
+use super::{Asker, Classes};
+use crate::{Action, Purpose, Role};
+
+/// What policies are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The role that asks.
+    pub role: Role,
+    /// For the role `system`: which part of Cairn.
+    pub part: Option<String>,
+    /// What for.
+    pub purpose: Purpose,
+    /// To do what.
+    pub action: Action,
+    /// With which resource type, for the actions that are done to one; none for the others.
+    pub kind: Option<ResourceType>,
+    /// Whether a patient asks for nothing outside their own record.
+    pub own: bool,
+}
+
+impl Question {
+    pub(super) fn asker(&self) -> Asker {
+        Asker {
+            role: self.role,
+            part: self.part.clone(),
+            purpose: self.purpose,
+            own: self.own,
+        }
+    }
+}
+
+/// What policies say to a question, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// Whether it is permitted.
+    pub permitted: bool,
+    /// The answer as a sentence.
+    pub answer: String,
+    /// The policies that decided: those that permit it, or those that forbid it. None where no policy
+    /// permits it.
+    pub policies: Vec<PolicyWords>,
+    /// The purposes for which the same is permitted to the same asker.
+    pub purposes: Vec<Purpose>,
+    /// The roles to which the same is permitted for the same purpose. Patients are meant with their own
+    /// record.
+    pub roles: Vec<Role>,
+}
+
+/// Entities with each asker among them.
+pub(super) type Entitled = HashMap<Asker, Option<Entities>>;
+
+/// A policy set that is valid: its policies, what they decide, and its own tests.
+pub struct PolicySet {
+    pub(super) files: PolicyFiles,
+    pub(super) classes: Arc<Classes>,
+    cases: Vec<Case>,
+    hash: String,
+}
+
+/// What a policy set's own tests came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tested {
+    /// How many cases there are.
+    pub cases: usize,
+    /// How many questions they ask, all in all.
+    pub questions: usize,
+    /// Cases that came out otherwise than expected; one for each case.
+    pub failures: Vec<PolicyFault>,
+}
+
+impl PolicySet {
+    /// Reads and validates a folder's set, or the one that is built in. Its tests are read and not run.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(folder: Option<&std::path::Path>) -> Result<Self, Vec<PolicyFault>> {
+        Self::of(&PolicyTexts::load(folder)?)
+    }
+
+    pub(super) fn of(texts: &PolicyTexts) -> Result<Self, Vec<PolicyFault>> {
+        let files = PolicyFiles::parse(texts)?;
+        let classes = Arc::new(files.classes());
+        let knows = |id: &str| files.known(id).is_some();
+        let cases = cases::read(texts, knows, &classes)?;
+        Ok(Self {
+            classes,
+            cases,
+            hash: texts.hash(),
+            files,
+        })
+    }
+
+    /// The files of the set that is built in, by their names: to begin one's own from.
+    pub fn built_in_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+        BUILT_IN.into_iter()
+    }
+
+    /// The hash of its files.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Its policies, by their ids.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyWords> {
+        self.files.all_known()
+    }
+
+    #[cfg(test)]
+    pub(super) fn cases(&self) -> impl Iterator<Item = &Case> {
+        self.cases.iter()
+    }
+
+    /// Runs its own tests.
+    #[must_use]
+    pub fn test(&self) -> Tested {
+        let mut known = Entitled::new();
+        let cases = self.cases.iter();
+        Tested {
+            failures: cases
+                .filter_map(|case| self.failure(case, &mut known))
+                .collect(),
+            cases: self.cases.len(),
+            questions: self.cases.iter().map(|case| case.questions.len()).sum(),
+        }
+    }
+
+    fn failure(&self, case: &Case, known: &mut Entitled) -> Option<PolicyFault> {
+        let fault = |words: String| PolicyFault {
+            file: case.file.clone(),
+            line: Some(case.line),
+            column: None,
+            words: format!("{}: {words}", case.name),
+        };
+        let wanted = match case.expect {
+            Expected::Permit => "permit",
+            Expected::Deny => "deny",
+        };
+        for question in &case.questions {
+            let (permitted, policies) = self.ask(question, known);
+            let answer = answer(question, permitted, &policies);
+            if permitted != (case.expect == Expected::Permit) {
+                return Some(fault(format!("expects {wanted}, but {answer}")));
+            }
+            let Some(by) = &case.by else { continue };
+            let decided: BTreeSet<&str> = policies.iter().map(|one| one.id.as_str()).collect();
+            let expected: BTreeSet<&str> = by.iter().map(String::as_str).collect();
+            if decided != expected {
+                let expected: Vec<&str> = expected.into_iter().collect();
+                let expected = expected.join(", ");
+                return Some(fault(format!("expects it by {expected}, but {answer}")));
+            }
+        }
+        None
+    }
+
+    /// What it says to a question, and why.
+    #[must_use]
+    pub fn why(&self, question: &Question) -> Why {
+        let mut known = Entitled::new();
+        let (permitted, policies) = self.ask(question, &mut known);
+        let mut holds = |other: Question| self.ask(&other, &mut known).0;
+        let of_purpose = |purpose| Question {
+            purpose,
+            ..question.clone()
+        };
+        let of_role = |role| Question {
+            role,
+            part: None,
+            own: role == Role::Patient,
+            ..question.clone()
+        };
+        let mut purposes = Purpose::ALL.to_vec();
+        purposes.retain(|purpose| holds(of_purpose(*purpose)));
+        let mut roles = Role::ALL.to_vec();
+        roles.retain(|role| *role != Role::System && holds(of_role(*role)));
+        Why {
+            permitted,
+            answer: answer(question, permitted, &policies),
+            policies,
+            purposes,
+            roles,
+        }
+    }
+
+    /// As [`super::Policies::judge`] decides, but for the scopes of a token and whose record it is.
+    pub(super) fn ask(
+        &self,
+        question: &Question,
+        known: &mut Entitled,
+    ) -> (bool, Vec<PolicyWords>) {
+        let asker = question.asker();
+        let entities = known
+            .entry(asker.clone())
+            .or_insert_with(|| self.files.with(&asker));
+        let Some(entities) = entities else {
+            return (false, Vec::new());
+        };
+        let (action, kind) = (question.action, question.kind);
+        let by = self.files.permits(entities, &asker, action, kind);
+        // Whoever reads the audit must be allowed to audit, except patients their own.
+        let audits = || {
+            let audit = (self.files).permits(entities, &asker, Action::Audit, None);
+            asker.role == Role::Patient || audit.is_some()
+        };
+        let by = by.filter(|_| kind != Some(ResourceType::AuditEvent) || audits());
+        let permitted = by.is_some();
+        let ids = by.unwrap_or_else(|| self.files.forbidding(entities, &asker, action, kind));
+        let known = ids.iter().filter_map(|id| self.files.known(id).cloned());
+        (permitted, known.collect())
+    }
+}
+
+fn answer(question: &Question, permitted: bool, policies: &[PolicyWords]) -> String {
+    let who = match &question.part {
+        Some(part) => format!("the part {part}"),
+        None => format!("the role {}", question.role.name()),
+    };
+    let what = question
+        .kind
+        .map_or_else(String::new, |kind| format!(" {kind}"));
+    let whose = match (question.role, question.own) {
+        (Role::Patient, true) => " of their own record",
+        (Role::Patient, false) => " of another's record",
+        _ => "",
+    };
+    let asked = format!(
+        "{who} {} {}{what}{whose} for {}",
+        if permitted { "may" } else { "may not" },
+        question.action.name(),
+        question.purpose.code()
+    );
+    let of_audit = question.kind == Some(ResourceType::AuditEvent);
+    let reason = match (permitted, policies.is_empty()) {
+        (_, false) => {
+            let ids: Vec<&str> = policies.iter().map(|policy| policy.id.as_str()).collect();
+            let verb = if permitted { "permitted" } else { "forbidden" };
+            format!("{verb} by {}", ids.join(", "))
+        }
+        (false, true) if of_audit => {
+            "no policy permits it, or none permits the role to audit".to_owned()
+        }
+        (_, true) => "no policy permits it".to_owned(),
+    };
+    format!("{asked}: {reason}")
+}
