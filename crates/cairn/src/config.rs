@@ -68,6 +68,8 @@ pub const KEYS: &[Key] = &[
     key("tls.private_key_file", ValueKind::Text, ""),
     key("session.idle_s", ValueKind::Integer, "900"),
     key("session.absolute_s", ValueKind::Integer, "43200"),
+    key("emergency.access_s", ValueKind::Integer, "14400"),
+    key("emergency.review_s", ValueKind::Integer, "259200"),
     key("smtp.host", ValueKind::Text, ""),
     key("smtp.port", ValueKind::Integer, "587"),
     key("smtp.tls", ValueKind::Text, "starttls"),
@@ -179,6 +181,9 @@ pub struct Settings {
     /// Sessions of the pages.
     #[serde(default)]
     pub session: SessionSettings,
+    /// Emergency access.
+    #[serde(default)]
+    pub emergency: EmergencySettings,
     /// Outgoing mail.
     #[serde(default)]
     pub smtp: Smtp,
@@ -359,6 +364,31 @@ pub struct OauthSettings {
     pub key_origins: String,
     /// Whether systems may ask to be registered.
     pub open_registration: bool,
+}
+
+/// How long emergency access to a record lasts, and how soon each is looked into.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmergencySettings {
+    /// It ends after this long at the latest, seconds.
+    pub access_s: u64,
+    /// A privacy officer has looked into it after this long, seconds.
+    pub review_s: u64,
+}
+
+impl EmergencySettings {
+    /// No emergency lasts longer than a day, and no review needs longer than a month.
+    const ACCESS_S: std::ops::RangeInclusive<u64> = 60..=86_400;
+    const REVIEW_S: std::ops::RangeInclusive<u64> = 3_600..=2_592_000;
+}
+
+impl Default for EmergencySettings {
+    fn default() -> Self {
+        Self {
+            access_s: trust::identity::EMERGENCY_S,
+            review_s: trust::identity::EMERGENCY_REVIEW_S,
+        }
+    }
 }
 
 /// The audit's logs, and who witnesses them.
@@ -562,6 +592,13 @@ impl Settings {
         }
         if self.session.idle_s == 0 || self.session.absolute_s == 0 {
             return invalid("session.idle_s and session.absolute_s are at least 1");
+        }
+        if !EmergencySettings::ACCESS_S.contains(&self.emergency.access_s)
+            || !EmergencySettings::REVIEW_S.contains(&self.emergency.review_s)
+        {
+            return invalid(
+                "emergency.access_s is from 60 to 86400, and emergency.review_s from 3600 to 2592000",
+            );
         }
         if self.audit.witness_quorum == 0 || self.audit.witness_every_s == 0 {
             return invalid("audit.witness_quorum and audit.witness_every_s are at least 1");

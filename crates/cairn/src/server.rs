@@ -14,7 +14,7 @@ use ledger::{Clock, Ledger, SystemClock, TenantId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::Limits;
+use crate::config::{EmergencySettings, Limits};
 use crate::http;
 use crate::key_sets::KeySets;
 use crate::pace::Pace;
@@ -71,6 +71,8 @@ pub struct ServerOptions {
     pub session_idle_s: u64,
     /// Session absolute time-out, seconds.
     pub session_absolute_s: u64,
+    /// How long emergency access lasts, and how soon each is looked into.
+    pub emergency: EmergencySettings,
     /// Bounds.
     pub limits: Limits,
     /// What is done with FHIR resources whose structure is wrong.
@@ -110,6 +112,7 @@ impl ServerOptions {
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             session_idle_s: session.idle_s,
             session_absolute_s: session.absolute_s,
+            emergency: EmergencySettings::default(),
             limits: Limits::default(),
             validation: record::Validation::default(),
             open_audit_log: audit.open_log,
@@ -227,6 +230,10 @@ impl Server {
             session_absolute_s: options.session_absolute_s,
         };
         let trust = trust::Trust::under(trusted, rules).map_err(ServerError::Trust)?;
+        let emergency = options.emergency;
+        trust
+            .identity()
+            .limit_emergencies(emergency.access_s, emergency.review_s);
         let record = record::Record::new(trust.clone()).with_validation(options.validation);
         let journeys = journey::Journeys::new(trust.clone());
 

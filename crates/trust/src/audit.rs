@@ -87,6 +87,20 @@ impl Event {
         subtype: (DICOM, "110137"),
         action: "E",
     };
+    /// DICOM's "Emergency Override Started" and "Stopped".
+    pub(crate) const EMERGENCY_BEGUN: Self = Self {
+        kind: (DICOM, "110113", "Security Alert"),
+        subtype: (DICOM, "110127"),
+        action: "E",
+    };
+    pub(crate) const EMERGENCY_ENDED: Self = Self {
+        kind: (DICOM, "110113", "Security Alert"),
+        subtype: (DICOM, "110138"),
+        action: "E",
+    };
+    /// A privacy officer looked at emergency accesses, or into one.
+    pub(crate) const EMERGENCIES: Self = Self::own("emergencies", "R");
+    pub(crate) const EMERGENCY_REVIEWED: Self = Self::own("emergency-review", "U");
     /// Somebody looked at accounts.
     pub(crate) const ACCOUNTS: Self = Self::own("accounts", "R");
     /// What operators do to the store: see `upkeep.rs`.

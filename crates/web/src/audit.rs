@@ -28,7 +28,7 @@ const BATCH: usize = 200;
 const SCAN_MAX: usize = 2_000;
 
 /// Actions to filter by: FHIR interaction or DICOM code, and words.
-const ACTIONS: [(&str, &str); 13] = [
+const ACTIONS: [(&str, &str); 17] = [
     ("read", "read"),
     ("search-type", "searched"),
     ("history-instance", "read a history"),
@@ -40,6 +40,10 @@ const ACTIONS: [(&str, &str); 13] = [
     ("110122", "signed in"),
     ("110123", "signed out"),
     ("110137", "changed an account"),
+    ("110127", "began emergency access"),
+    ("110138", "ended emergency access"),
+    ("emergency-review", "reviewed emergency access"),
+    ("policies", "took policies"),
     ("accounts", "looked at accounts"),
     ("publish", "published"),
 ];

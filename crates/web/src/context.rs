@@ -2,13 +2,14 @@
 //! fields of a form that carried the session's CSRF token.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
-use trust::identity::Session;
+use trust::identity::{EmergenciesWaiting, EmergencyAccess, Session};
 use trust::{Action, Permit, Purpose, Role, Target};
 
 use crate::WebState;
@@ -93,6 +94,11 @@ pub(crate) struct Ctx {
     pub(crate) secret: String,
     pub(crate) request: RequestInfo,
     pub(crate) times: Times,
+    /// For privacy officers: emergency accesses that wait for them.
+    pub(crate) emergencies: EmergenciesWaiting,
+    /// When an emergency access ends that something on this page was shown under, by the wall clock; 0 if
+    /// nothing was. Copies are of the same page.
+    pub(crate) emergency_until_ms: Arc<AtomicU64>,
 }
 
 impl Ctx {
@@ -102,13 +108,33 @@ impl Ctx {
     pub(crate) fn vault(&self) -> &trust::Vault {
         self.app.web.trust.vault()
     }
-    /// Asks `trust` for a permit for this person's purpose.
+    /// A clinician's emergency access to a patient, while it stands.
+    pub(crate) async fn emergency(
+        &self,
+        patient: &str,
+    ) -> Result<Option<EmergencyAccess>, PageError> {
+        if self.role() != Role::Clinician {
+            return Ok(None);
+        }
+        let identity = self.app.web.trust.identity();
+        Ok(identity.emergency(&self.session.agent, patient).await?)
+    }
+    /// Asks `trust` for a permit for this person's purpose: in an emergency, while their access to the patient
+    /// stands.
     pub(crate) async fn permit(
         &self,
         action: Action,
         kind: Option<ResourceType>,
         patient: Option<&str>,
     ) -> Result<Permit, PageError> {
+        let mut purpose = purpose(self.role());
+        if let Some(patient) = patient
+            && let Some(access) = self.emergency(patient).await?
+        {
+            let until_ms = &self.emergency_until_ms;
+            until_ms.store(access.until_ms, Ordering::Relaxed);
+            purpose = Purpose::Emergency;
+        }
         let target = Target {
             kind,
             patient: patient.map(str::to_owned),
@@ -119,7 +145,7 @@ impl Ctx {
             .trust
             .decide(
                 &self.session.agent,
-                purpose(self.role()),
+                purpose,
                 action,
                 target,
                 &self.request.id,
@@ -215,12 +241,19 @@ impl Ctx {
             Err(trust::TrustError::SignIn) => return Err(PageError::SignedOut(back)),
             Err(error) => return Err(error.into()),
         };
+        let emergencies = if session.agent.role == Role::PrivacyOfficer {
+            identity.emergencies_waiting(session.agent.tenant).await?
+        } else {
+            EmergenciesWaiting::default()
+        };
         Ok(Self {
             times: app.times(),
             app: app.clone(),
             session,
             secret,
             request,
+            emergencies,
+            emergency_until_ms: Arc::default(),
         })
     }
 }

@@ -45,6 +45,7 @@ pub(crate) enum Section {
     Record,
     Journeys,
     Audit,
+    Emergencies,
     Accounts,
     Mailbox,
 }
@@ -199,7 +200,14 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
                 (Section::Journeys, "/console/journeys", "Journeys"),
             ]
         }
-        Role::PrivacyOfficer => vec![(Section::Audit, "/console/audit", "Audit")],
+        Role::PrivacyOfficer => vec![
+            (Section::Audit, "/console/audit", "Audit"),
+            (
+                Section::Emergencies,
+                "/console/emergencies",
+                "Emergency access",
+            ),
+        ],
         Role::Administrator => vec![
             (Section::Accounts, "/console/accounts", "Accounts"),
             (Section::Journeys, "/console/journeys", "Journeys"),
@@ -211,6 +219,18 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
         sections.push((Section::Mailbox, "/console/mailbox", "Mailbox (demo)"));
     }
     sections
+}
+
+/// How many emergency accesses wait for a privacy officer.
+fn to_review(ctx: &Ctx) -> Markup {
+    let waiting = ctx.emergencies;
+    html! {
+        @if waiting.open > 0 {
+            " " span class="count" data-overdue=[(waiting.overdue > 0).then_some("yes")] {
+                (waiting.open) span class="visually-hidden" { " to review" @if waiting.overdue > 0 { ", " (waiting.overdue) " overdue" } }
+            }
+        }
+    }
 }
 
 /// A page of the console. `live` is the address of its updates.
@@ -227,7 +247,7 @@ pub(crate) fn console(
                 a class="brand" href=(ctx.home()) { (mark()) span class="brand-name" { (ctx.app.web.organisation) } }
                 nav class="nav" aria-label="Console" {
                     @for (id, href, name) in sections(ctx) {
-                        a href=(href) aria-current=[(id == section).then_some("page")] { (name) }
+                        a href=(href) aria-current=[(id == section).then_some("page")] { (name) @if id == Section::Emergencies { (to_review(ctx)) } }
                     }
                 }
                 (identity(ctx))

@@ -15,6 +15,7 @@ mod browse;
 mod checkpoint;
 mod context;
 mod drawing;
+mod emergency;
 mod error;
 mod graph;
 mod headers;
@@ -111,6 +112,13 @@ fn console() -> Router<Arc<context::App>> {
             get(patients::page).post(patients::search),
         )
         .route("/console/patients/{id}", get(patient::page))
+        .route(
+            "/console/patients/{id}/emergency",
+            get(emergency::form).post(emergency::begin),
+        )
+        .route("/console/emergencies", get(emergency::queue))
+        .route("/console/emergencies/{id}/end", post(emergency::end))
+        .route("/console/emergencies/{id}/review", post(emergency::review))
         .route("/console/record", get(browse::page).post(browse::search))
         .route("/console/record/{kind}", get(browse::further))
         .route("/console/record/{kind}/{id}", get(browse::resource))

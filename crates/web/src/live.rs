@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
@@ -109,8 +110,21 @@ impl Stream {
                 self.end("You are signed out, so this page is no longer live.");
                 Ok(false)
             }
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.over_with_emergency();
+                Ok(true)
+            }
             Err(error) => Err(error),
+        }
+    }
+
+    /// What was shown under an emergency access whose time is over is taken off the page.
+    fn over_with_emergency(&mut self) {
+        let until_ms = &self.ctx.emergency_until_ms;
+        let ends_ms = until_ms.load(Ordering::Relaxed);
+        if ends_ms > 0 && self.ctx.app.web.trust.wall_clock().now_ms() >= ends_ms {
+            until_ms.store(0, Ordering::Relaxed);
+            self.dirty = true;
         }
     }
 

@@ -57,6 +57,27 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
         "110123" => ("signed out", "sign out", false),
         "session-kept" => ("stayed signed in", "stay signed in", false),
         "110137" => ("changed an account", "change an account", false),
+        "110127" => (
+            "opened the record by emergency access",
+            "open the record by emergency access",
+            false,
+        ),
+        "110138" => (
+            "ended an emergency access",
+            "end an emergency access",
+            false,
+        ),
+        "emergencies" => (
+            "looked at the emergency accesses",
+            "look at the emergency accesses",
+            false,
+        ),
+        "emergency-review" => (
+            "looked into an emergency access",
+            "look into an emergency access",
+            false,
+        ),
+        "policies" => ("took policies", "take policies", false),
         "accounts" => ("looked at the accounts", "look at the accounts", false),
         "swept" => ("cleaned up", "clean up", false),
         "import" => ("imported", "import", true),
@@ -275,6 +296,24 @@ impl Sentence {
                 "looked at the journeys" => "looked at where you are in your follow-up".to_owned(),
                 "moved a journey on" => "moved your follow-up on".to_owned(),
                 "made a sign-in link" => "made a sign-in link for you".to_owned(),
+                "opened the record by emergency access" => {
+                    format!(
+                        "opened your record by emergency access, which shows what you keep from them; {}",
+                        self.note
+                    )
+                }
+                "looked into an emergency access" => {
+                    format!(
+                        "looked into an emergency access to your record and found it {}",
+                        self.note
+                    )
+                }
+                "ended an emergency access" => {
+                    "ended their emergency access to your record".to_owned()
+                }
+                "looked at the emergency accesses" => {
+                    "looked at the list of emergency accesses, with one to your record".to_owned()
+                }
                 "searched and found nothing" => "searched your record and found nothing".to_owned(),
                 verb => verb.to_owned(),
             },

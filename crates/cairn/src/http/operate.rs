@@ -87,6 +87,10 @@ async fn measure(doors: &Doors) -> Result<(), Box<dyn std::error::Error + Send +
     metrics::gauge!("journey_feed_lag_seconds").set(behind_ms as f64 / 1000.0);
     metrics::gauge!("cairn_clock_step_seconds").set(SystemClock::step_ms() as f64 / 1000.0);
     metrics::gauge!("cairn_newest_ahead_seconds").set(ledger.newest_ahead_ms() as f64 / 1000.0);
+    let identity = doors.trust.identity();
+    let waiting = identity.emergencies_waiting(doors.pages.tenant).await?;
+    metrics::gauge!("cairn_emergency_reviews_open").set(waiting.open as f64);
+    metrics::gauge!("cairn_emergency_reviews_overdue").set(waiting.overdue as f64);
     metrics::gauge!("cairn_store_bytes").set(ledger.disk_bytes() as f64);
     Ok(())
 }

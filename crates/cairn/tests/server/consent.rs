@@ -247,11 +247,37 @@ async fn a_consent_hides_what_it_is_about_and_nothing_else() {
     .await;
     put(&house, &agreed).await;
     assert_eq!(seen(&house, &clinician).await, ["Task/t"]);
-    let asked = house
-        .bare(Method::GET, &format!("{FHIR}Observation/hiv"))
-        .bearer_auth(&clinician);
-    let asked = asked.header("x-purpose-of-use", "ETREAT").send().await;
-    assert_eq!(asked.expect("an answer").status(), 200);
+    // In an emergency it doesn't, once they have said that there is one: for that patient, and no longer.
+    let in_emergency = async |path: &str| {
+        let asked = house.bare(Method::GET, &format!("{FHIR}{path}"));
+        let asked = asked.bearer_auth(&clinician);
+        let asked = asked.header("x-purpose-of-use", "ETREAT").send().await;
+        asked.expect("an answer").status().as_u16()
+    };
+    assert_eq!(in_emergency("Observation/hiv").await, 403);
+    let identity = house.server.trust().identity();
+    let agent = identity.bearer(&clinician).await.expect("an agent");
+    let begun = identity.break_glass(&agent, "p", "Unconscious, nobody to ask", "r");
+    let begun = begun.await.expect("emergency access");
+    put(&house, &json!({"resourceType": "Patient", "id": "q"})).await;
+    let mut other = json!({"resourceType": "Observation", "id": "other", "status": "final"});
+    other["code"] = json!({"text": "x"});
+    other["subject"] = json!({"reference": "Patient/q"});
+    put(&house, &other).await;
+    assert_eq!(in_emergency("Observation/hiv").await, 200);
+    assert_eq!(in_emergency("Observation/other").await, 404);
+    let second = identity.break_glass(&agent, "q", "Unconscious, nobody to ask", "r");
+    second.await.expect("emergency access");
+    // Which of the two it is about has to be told then.
+    assert_eq!(in_emergency("Observation/hiv").await, 403);
+    for patient in ["p", "q"] {
+        let access = identity.emergency(&agent, patient).await.expect("read");
+        let access = access.expect("access");
+        let ended = identity.end_emergency(&agent, &access.id, "r");
+        ended.await.expect("ended");
+    }
+    assert_eq!(in_emergency("Observation/hiv").await, 403);
+    assert_eq!(begun.patient, "p");
     house.end().await;
 }
 

@@ -184,7 +184,7 @@ pub(super) async fn get<T: DeserializeOwned>(
 ) -> Result<Option<Kept<T>>, TrustError> {
     let stored = match ledger.get(tenant, kind, id).await {
         // Whoever shows a secret of a tenant that isn't here is as unknown as anybody.
-        Err(LedgerError::UnknownTenant(_)) => None,
+        Err(LedgerError::UnknownTenant(_) | LedgerError::KeyDestroyed) => None,
         other => other?,
     };
     let Some(stored) = stored.filter(|stored| !stored.deleted) else {
@@ -264,7 +264,12 @@ pub(super) async fn find<T: DeserializeOwned>(
         while opened < hits.len() {
             for outcome in view.fetch_some(tenant, &hits[opened..]).await? {
                 opened += 1;
-                if let Some(stored) = outcome?
+                // What was a patient's whose key is destroyed is gone.
+                let stored = match outcome {
+                    Err(LedgerError::KeyDestroyed) => None,
+                    other => other?,
+                };
+                if let Some(stored) = stored
                     && stored.kind == kind
                     && !stored.deleted
                 {

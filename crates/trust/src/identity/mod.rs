@@ -7,6 +7,7 @@
 //! somebody may fail without end, `refusals.rs` bounds what is recorded, and says how much was not.
 
 mod documents;
+mod emergency;
 mod known;
 mod manage;
 mod oauth;
@@ -36,6 +37,9 @@ use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::policy::Policies;
 use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kinds};
 
+pub use emergency::{
+    EMERGENCY_REVIEW_S, EMERGENCY_S, EmergenciesWaiting, EmergencyAccess, EmergencyReview,
+};
 pub use manage::{AccountView, ClientState, ClientView, Listing};
 pub use oauth::{
     ACCESS_LIFE_S, ClientProof, Granted, KEYS_BYTES_MAX, NewSystem, OauthError, SystemKeys,
@@ -131,6 +135,7 @@ struct Inner {
     access: Recent<AccessDocument>,
     registering: Mutex<()>,
     refusals: Refusals,
+    emergencies: emergency::Limits,
 }
 
 impl Identity {
@@ -163,6 +168,7 @@ impl Identity {
                 access: Recent::of(kinds::ACCESS_TOKEN),
                 registering: Mutex::default(),
                 refusals: Refusals::default(),
+                emergencies: emergency::Limits::default(),
             }),
         })
     }

@@ -29,6 +29,8 @@ pub mod kinds {
     pub const ONCE: Kind = Kind(1009);
     /// A bulk export: what was asked, and how it is cut into files. None of the data.
     pub const EXPORT: Kind = Kind(1010);
+    /// Somebody's emergency access to a patient's record, with its review.
+    pub const EMERGENCY_ACCESS: Kind = Kind(1070);
     /// What an account or a client is known as in FHIR.
     pub const KNOWN_AS: Kind = Kind(1030);
     /// A system that signs in with a key of its own.
@@ -40,7 +42,8 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 10] = [
+    pub(crate) const OF_IDENTITY: [Kind; 11] = [
+        EMERGENCY_ACCESS,
         ACCOUNT,
         SESSION,
         SIGN_IN_LINK,

@@ -16,6 +16,7 @@ use journey::InstanceView;
 use ledger::{Kind, Owner};
 use maud::{Markup, html};
 use trust::conventions::{BODY_WEIGHT, LOINC};
+use trust::identity::EmergencyAccess;
 use trust::{Action, Role, kinds};
 
 use crate::context::{Ctx, Fields, Watching, query};
@@ -45,6 +46,8 @@ struct View {
     cut: Vec<&'static str>,
     /// Whether the patient's consent may hide entries from who looks.
     restricted: bool,
+    /// The emergency access under which it is shown.
+    emergency: Option<EmergencyAccess>,
 }
 
 /// Which kinds are asked for; none means all.
@@ -169,6 +172,7 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         timeline,
         cut,
         restricted,
+        emergency: ctx.emergency(id).await?,
     })
 }
 
@@ -245,6 +249,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                 }
                 @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }
                 @if view.journeys.is_empty() { p class="quiet" { "In no journey." } }
+                (crate::emergency::banner(ctx, id, view.emergency.as_ref(), view.restricted))
             }
             div class="stack" {
                 @if !view.tasks.is_empty() {
@@ -383,7 +388,12 @@ pub(crate) async fn stream(
 pub(crate) fn of_a_record(kind: Kind) -> bool {
     match ResourceType::from_code(kind.0) {
         Some(kind) => kind != ResourceType::AuditEvent,
-        None => kind == kinds::JOURNEY_INSTANCE || kind == kinds::JOURNEY_TRAIL,
+        None => [
+            kinds::JOURNEY_INSTANCE,
+            kinds::JOURNEY_TRAIL,
+            kinds::EMERGENCY_ACCESS,
+        ]
+        .contains(&kind),
     }
 }
 

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use crate::world::World;
 
 /// Reads a stream until it holds `text`; panics after a while.
-async fn until(body: &mut axum::body::Body, text: &str) -> String {
+pub(crate) async fn until(body: &mut axum::body::Body, text: &str) -> String {
     let mut all = String::new();
     let read = async {
         while !all.contains(text) {

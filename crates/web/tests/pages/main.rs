@@ -10,6 +10,7 @@ mod accounts;
 mod browse;
 mod console;
 mod doors;
+mod emergency;
 mod forms;
 mod live;
 mod mailbox;
