@@ -101,6 +101,8 @@ impl Event {
     /// A privacy officer looked at emergency accesses, or into one.
     pub(crate) const EMERGENCIES: Self = Self::own("emergencies", "R");
     pub(crate) const EMERGENCY_REVIEWED: Self = Self::own("emergency-review", "U");
+    /// Somebody asked why something is permitted or refused.
+    pub(crate) const EXPLAINED: Self = Self::own("explain", "R");
     /// Somebody looked at accounts.
     pub(crate) const ACCOUNTS: Self = Self::own("accounts", "R");
     /// What operators do to the store: see `upkeep.rs`.

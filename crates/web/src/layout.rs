@@ -46,6 +46,7 @@ pub(crate) enum Section {
     Journeys,
     Audit,
     Emergencies,
+    Access,
     Accounts,
     Mailbox,
 }
@@ -207,9 +208,11 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
                 "/console/emergencies",
                 "Emergency access",
             ),
+            (Section::Access, "/console/access", "Access"),
         ],
         Role::Administrator => vec![
             (Section::Accounts, "/console/accounts", "Accounts"),
+            (Section::Access, "/console/access", "Access"),
             (Section::Journeys, "/console/journeys", "Journeys"),
         ],
         _ => vec![(Section::Journeys, "/console/journeys", "Journeys")],

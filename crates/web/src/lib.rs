@@ -8,6 +8,7 @@
 //! `layout.rs` (the frame and the small parts), and one page, e.g. `worklist.rs`. `live.rs` keeps
 //! pages fresh; `graph.rs` lays journeys out; the design system is `assets/cairn.css`.
 
+mod access;
 mod accounts;
 mod assets;
 mod audit;
@@ -116,6 +117,7 @@ fn console() -> Router<Arc<context::App>> {
             "/console/patients/{id}/emergency",
             get(emergency::form).post(emergency::begin),
         )
+        .route("/console/access", get(access::page).post(access::ask))
         .route("/console/emergencies", get(emergency::queue))
         .route("/console/emergencies/{id}/end", post(emergency::end))
         .route("/console/emergencies/{id}/review", post(emergency::review))

@@ -77,6 +77,7 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
             "look into an emergency access",
             false,
         ),
+        "explain" => ("asked about a decision", "ask about a decision", false),
         "policies" => ("took policies", "take policies", false),
         "accounts" => ("looked at the accounts", "look at the accounts", false),
         "swept" => ("cleaned up", "clean up", false),
@@ -307,6 +308,9 @@ impl Sentence {
                         "looked into an emergency access to your record and found it {}",
                         self.note
                     )
+                }
+                "asked about a decision" => {
+                    "asked why somebody may or may not see an entry of your record, without seeing it".to_owned()
                 }
                 "ended an emergency access" => {
                     "ended their emergency access to your record".to_owned()

@@ -1,6 +1,7 @@
 //! The decision: Cedar policies over role, purpose, action and target.
 
 mod cases;
+mod explain;
 mod files;
 mod force;
 mod set;

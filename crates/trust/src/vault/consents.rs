@@ -134,7 +134,7 @@ impl Vault {
         Ok(access.may_deny(self.rules(), &asked))
     }
 
-    async fn asked(
+    pub(super) async fn asked(
         &self,
         permit: &Permit,
         of_patients: &[Arc<Access>],
@@ -165,7 +165,7 @@ impl Vault {
     }
 
     /// A patient's consents, ready to be asked.
-    async fn access(
+    pub(super) async fn access(
         &self,
         view: &View,
         permit: &Permit,

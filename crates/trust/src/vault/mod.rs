@@ -22,6 +22,7 @@ mod search;
 mod several;
 mod sorted;
 mod what_if;
+mod why;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
@@ -55,6 +56,7 @@ pub use proof::AuditProof;
 pub(crate) use search::TEXTS_MAX;
 pub use sorted::SortedAt;
 pub use what_if::WhatIf;
+pub use why::{ConsentWhy, RowWhy};
 
 /// The gate. Cheap to clone.
 #[derive(Clone)]

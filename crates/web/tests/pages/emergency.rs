@@ -14,7 +14,7 @@ use crate::world::{Browser, TENANT, World, check_html};
 const REASON: &str = "Unconscious, medicines unknown";
 
 /// A patient whose consent, which the hospital keeps to, denies everything clinical.
-async fn private_patient(world: &World, given: &str, illness: &str) -> String {
+pub(crate) async fn private_patient(world: &World, given: &str, illness: &str) -> String {
     let id = world.patient(given, "Berg").await;
     let subject = json!({ "reference": format!("Patient/{id}") });
     world

@@ -6,6 +6,7 @@
     reason = "helpers of tests are no tests to clippy"
 )]
 
+mod access;
 mod accounts;
 mod browse;
 mod console;

@@ -1,0 +1,206 @@
+//! The access explorer: why something is permitted or refused, by which policies and consents.
+
+use axum::response::Response;
+use fhir::ResourceType;
+use maud::{Markup, html};
+use trust::{Action, Permit, PolicyStatus, PolicyWords, Purpose, Question, Role, RowWhy, Why};
+
+use crate::context::{Ctx, Fields, Posted};
+use crate::error::PageError;
+use crate::layout::{self, Section, State, console, csrf, role_words};
+use crate::time::signed;
+
+/// The page itself.
+const HERE: &str = "/console/access";
+/// Characters of a set's hash that people tell sets apart by.
+const HASH: usize = 12;
+
+/// Privacy officers ask about rows, too; administrators about policies alone.
+async fn permit(ctx: &Ctx) -> Result<Permit, PageError> {
+    ctx.staff()?;
+    let action = match ctx.role() {
+        Role::Administrator => Action::Administer,
+        _ => Action::Audit,
+    };
+    ctx.permit(action, None, None).await
+}
+
+/// `GET /console/access`.
+pub(crate) async fn page(ctx: Ctx) -> Result<Response, PageError> {
+    permit(&ctx).await?;
+    Ok(shell(&ctx, &Fields::default(), &html! {}))
+}
+
+/// `POST /console/access`: asked by a form, so that no id of a patient's row stands in an address.
+pub(crate) async fn ask(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let question = question(&fields)?;
+    let row = fields.get("id");
+    if row.is_some_and(|id| !fhir::is_id(id)) {
+        return Err(PageError::Invalid(
+            "That is no id of a resource.".to_owned(),
+        ));
+    }
+    let person = fields.get("person");
+    if person.is_some_and(|id| !fhir::is_id(id)) {
+        return Err(PageError::Invalid(
+            "That is no id of an account.".to_owned(),
+        ));
+    }
+    let trust = &ctx.app.web.trust;
+    let (why, of_row) = trust.explain(&permit, &question, person, row).await?;
+    let answer = html! {
+        (answer(&question, &why, of_row.as_ref()))
+        @if let Some(of_row) = &of_row { (consents(of_row, why.permitted)) }
+    };
+    Ok(shell(&ctx, &fields, &answer))
+}
+
+fn question(fields: &Fields) -> Result<Question, PageError> {
+    let missing = |what: &str| PageError::Invalid(format!("Choose {what}."));
+    let field = |name: &str| fields.get(name).unwrap_or_default();
+    let role = Role::parse(field("role"))
+        .filter(|role| *role != Role::System)
+        .ok_or_else(|| missing("a role"))?;
+    let kind = match fields.get("type") {
+        None => None,
+        Some(name) => Some(
+            ResourceType::parse(name)
+                .ok_or_else(|| PageError::Invalid("FHIR R4 has no such type.".to_owned()))?,
+        ),
+    };
+    Ok(Question {
+        role,
+        part: None,
+        purpose: Purpose::parse(field("purpose")).ok_or_else(|| missing("a purpose"))?,
+        action: Action::parse(field("action")).ok_or_else(|| missing("an action"))?,
+        kind,
+        own: role == Role::Patient,
+    })
+}
+
+fn verdict(permitted: bool) -> Markup {
+    if permitted {
+        layout::state(State::Done, "Permitted")
+    } else {
+        layout::state(State::Failed, "Refused")
+    }
+}
+
+fn policy_line(policy: &PolicyWords) -> Markup {
+    html! {
+        li {
+            span class="mono" { (policy.id) } @if policy.forbids { " " span class="tag" { "forbids" } }
+            @if !policy.says.is_empty() { br; (policy.says) }
+            br; span class="quiet small" { (policy.file) ", line " (policy.line) }
+        }
+    }
+}
+
+fn answer(question: &Question, why: &Why, of_row: Option<&RowWhy>) -> Markup {
+    let permitted = why.permitted && of_row.is_none_or(|row| row.permitted);
+    let codes = |codes: Vec<&str>| {
+        if codes.is_empty() {
+            "none".to_owned()
+        } else {
+            codes.join(", ")
+        }
+    };
+    html! {
+        section class="card stack" id="answer" aria-label="Answer" {
+            h2 { (verdict(permitted)) }
+            p { "By policies, " (why.answer) "." }
+            @if !why.policies.is_empty() { ul { @for policy in &why.policies { (policy_line(policy)) } } }
+            dl class="facts" {
+                dt { "Permitted for" } dd { (codes(why.purposes.iter().map(|purpose| purpose.code()).collect())) }
+                dt { "Permitted to" } dd { (codes(why.roles.iter().map(|role| role_words(*role)).collect())) }
+            }
+            @if question.purpose == Purpose::Emergency && question.role == Role::Clinician {
+                p class="note" { "In an emergency a person needs an emergency access to the patient besides." }
+            }
+            @if of_row.is_none() { p class="quiet" { "Scopes of access tokens and patients' consents narrow what policies permit." } }
+        }
+    }
+}
+
+fn consents(row: &RowWhy, by_policies: bool) -> Markup {
+    html! {
+        section class="card stack" aria-label="Consents" {
+            h2 { "Consents" }
+            @if let Some(words) = row.unasked { p { "No consent is asked: " (words) "." } }
+            ul {
+                @for one in &row.consents {
+                    li {
+                        (verdict(one.permitted)) ": " (one.reason)
+                        @if let Some(patient) = &one.patient { span class="quiet" { " · patient " (layout::short_id(patient)) } }
+                        @if let Some(consent) = &one.consent { " · " a href={ "/console/record/Consent/" (consent) } { "The consent" } }
+                    }
+                }
+            }
+            @if !by_policies { p class="quiet" { "Policies refuse it, whatever consents say." } }
+        }
+    }
+}
+
+fn status(ctx: &Ctx, status: &PolicyStatus) -> Markup {
+    let short = |hash: &str| hash.get(..HASH).unwrap_or(hash).to_owned();
+    html! {
+        section class="stack" aria-labelledby="set" {
+            h2 id="set" { "Policies in force" }
+            p {
+                (status.policies) " policies, set " span class="mono" title=(status.set) { (short(&status.set)) } ", "
+                @if status.folder.is_some() { "from the policy folder, " } @else { "built in, " }
+                "since " (ctx.times.wall(signed(status.since_ms))) "."
+            }
+            @if let Some(refused) = &status.refused {
+                div class="note stack" {
+                    p { (layout::state(State::Failed, "Refused")) " What is in the policy folder is not in force, since " (ctx.times.wall(signed(refused.at_ms))) ":" }
+                    ul { @for fault in &refused.faults { li class="mono small" { (fault) } } }
+                }
+            }
+        }
+    }
+}
+
+fn choice(name: &str, label: &str, chosen: Option<&str>, options: &[(&str, &str)]) -> Markup {
+    html! {
+        label { (label)
+            select name=(name) {
+                @for (value, words) in options { option value=(value) selected[chosen == Some(*value)] { (words) } }
+            }
+        }
+    }
+}
+
+fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
+    let roles: Vec<(&str, &str)> = (Role::ALL.iter())
+        .filter(|role| **role != Role::System)
+        .map(|role| (role.name(), role_words(*role)))
+        .collect();
+    let purposes: Vec<(&str, &str)> = (Purpose::ALL.iter())
+        .map(|purpose| (purpose.code(), purpose.code()))
+        .collect();
+    let actions: Vec<(&str, &str)> = (Action::ALL.iter())
+        .map(|action| (action.name(), action.name()))
+        .collect();
+    let body = html! {
+        (layout::head("Access", &html! { "Why something is permitted or refused." }, &html! {}))
+        div class="stack-wide" {
+            form class="filters" method="post" action=(HERE) {
+                (csrf(ctx))
+                (choice("role", "Role", fields.get("role"), &roles))
+                (choice("purpose", "Purpose", fields.get("purpose"), &purposes))
+                (choice("action", "Action", fields.get("action"), &actions))
+                label { "Resource type" input type="text" name="type" value=[fields.get("type")] autocomplete="off"; }
+                @if ctx.role() == Role::PrivacyOfficer {
+                    label { "Id of the row" input type="text" name="id" value=[fields.get("id")] autocomplete="off"; }
+                    label { "Id of the account" input type="text" name="person" value=[fields.get("person")] autocomplete="off"; }
+                }
+                button class="primary" type="submit" { "Ask" }
+            }
+            (answer)
+            (status(ctx, &ctx.app.web.trust.policy_status()))
+        }
+    };
+    console(ctx, "Access", Section::Access, None, &body)
+}
