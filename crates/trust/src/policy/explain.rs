@@ -20,7 +20,7 @@ impl Trust {
         row: Option<&str>,
     ) -> Result<(Why, Option<RowWhy>), TrustError> {
         let audits = by.action() == Action::Audit;
-        if !audits && by.action() != Action::Administer || row.is_some() && !audits {
+        if !(audits || by.action() == Action::Administer && row.is_none()) {
             let refusal = Refusal {
                 reason: "decisions about a row are explained to privacy officers, and others to \
                          administrators too"
