@@ -543,7 +543,9 @@ enum ClientCommand {
     Create(ClientOptions),
     /// Register a system that signs in with a key of its own (SMART Backend Services); prints its client_id
     Register(RegisterOptions),
-    /// Let a system in that asked to be registered, with the scopes that it asked for or others
+    /// Register an application that people launch (SMART App Launch); prints its client_id
+    RegisterApp(RegisterAppOptions),
+    /// Let a system or an application in that asked to be registered, with the scopes that it asked for or others
     Approve {
         #[command(flatten)]
         store: StoreArguments,
@@ -594,6 +596,32 @@ pub struct RegisterOptions {
     #[arg(long, value_name = "URL", conflicts_with = "keys")]
     pub(crate) keys_url: Option<String>,
     /// What it may ask for at most, e.g. "system/Patient.rs system/Observation.rs?category=laboratory"
+    #[arg(long, value_name = "SCOPES")]
+    pub(crate) scopes: String,
+}
+
+/// `cairn client register-app`.
+#[derive(Debug, Args)]
+pub struct RegisterAppOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Name of the application, for the people who let it in
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where people are sent back to: https, or http://127.0.0.1 for programs on their own machine, with any
+    /// port; may be given several times
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) redirect_uri: Vec<String>,
+    /// Where it opens from a patient's page; it needs the scope launch, too
+    #[arg(long, value_name = "URL")]
+    pub(crate) launch_uri: Option<String>,
+    /// File with its public keys, a JSON Web Key Set; - for standard input. Without keys it keeps no secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Or the address where they are fetched from, at an origin that oauth.key_origins lists
+    #[arg(long, value_name = "URL", conflicts_with = "keys")]
+    pub(crate) keys_url: Option<String>,
+    /// What it may ask for at most, e.g. "launch/patient offline_access patient/*.rs"
     #[arg(long, value_name = "SCOPES")]
     pub(crate) scopes: String,
 }
@@ -755,6 +783,9 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Client(ClientCommand::Create(options)) => commands::create_client(options).await,
         Command::Client(ClientCommand::Register(options)) => {
             commands::register_client(options).await
+        }
+        Command::Client(ClientCommand::RegisterApp(options)) => {
+            commands::register_app(options).await
         }
         Command::Client(ClientCommand::Approve { store, id, scopes }) => {
             commands::approve_client(&store, &id, &scopes).await

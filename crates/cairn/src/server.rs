@@ -300,6 +300,7 @@ impl Server {
                 .unwrap_or_default(),
             demo_speed: demo.as_ref().map(|demo| demo.speed),
             demo_people_imported: demo.as_ref().is_some_and(|demo| demo.people_imported),
+            fhir_base: http::fhir_base(&base_url),
             secure_cookies: base_url.starts_with("https://"),
         };
         let router = http::router(&http::Doors::new(http::Behind {

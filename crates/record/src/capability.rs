@@ -150,15 +150,19 @@ impl Record {
     }
 
     /// `CapabilityStatement`, generated from what is wired and, of search parameters, what a tenant has
-    /// defined beside R4's.
+    /// defined beside R4's. `oauth` has the addresses of OAuth 2.0, by the names that SMART gives them.
     #[must_use]
     pub fn metadata(
         &self,
         tenant: TenantId,
         base: &str,
-        token_endpoint: &str,
+        oauth: &[(&str, String)],
         software_version: &str,
     ) -> Answer {
+        let endpoints: Vec<Value> = oauth
+            .iter()
+            .map(|(name, address)| json!({ "url": name, "valueUri": address }))
+            .collect();
         let statement = json!({
             "resourceType": "CapabilityStatement",
             "status": "active",
@@ -195,14 +199,14 @@ impl Record {
                     "cors": false,
                     "extension": [{
                         "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
-                        "extension": [{ "url": "token", "valueUri": token_endpoint }],
+                        "extension": endpoints,
                     }],
                     "service": [{
                         "coding": [{
                             "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
                             "code": "SMART-on-FHIR",
                         }],
-                        "text": "Bearer token, by SMART Backend Services or from an administrator",
+                        "text": "Bearer token, by SMART App Launch, SMART Backend Services or from an administrator",
                     }],
                     "description": "Each request but this one and .well-known/smart-configuration carries an access token in the header \
                                     Authorization: Bearer TOKEN (RFC 6750). Every access is decided by policy, narrowed by the token's \

@@ -55,6 +55,23 @@ impl Role {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
+    /// The purpose of use that people of a role work for, on pages and by applications.
+    #[must_use]
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Coordinator => Purpose::CareManagement,
+            Self::Clinician => Purpose::Treatment,
+            Self::PrivacyOfficer | Self::Squad | Self::System | Self::Client => Purpose::Operations,
+            Self::Administrator => Purpose::Administration,
+            Self::Patient => Purpose::PatientRequest,
+        }
+    }
+    /// Whether people of a role let applications act for them: patients on their own record, and those who
+    /// care for patients.
+    #[must_use]
+    pub fn launches_apps(self) -> bool {
+        matches!(self, Self::Patient | Self::Coordinator | Self::Clinician)
+    }
 }
 
 /// Purpose of use (HL7 v3 `PurposeOfUse`).
@@ -156,6 +173,12 @@ impl Access {
 }
 
 impl Agent {
+    /// The application that asks for this person, if one does. A system that asks for itself is none.
+    #[must_use]
+    pub fn app(&self) -> Option<&Access> {
+        let access = self.access.as_deref()?;
+        (access.client != self.id).then_some(access)
+    }
     /// A part of Cairn that acts by itself, e.g. `journey-engine`, `mail-deliverer`, `importer`. What
     /// it may do is in `policies/parts.cedar`; a part that isn't named there may do nothing.
     #[must_use]

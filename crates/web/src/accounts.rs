@@ -4,7 +4,7 @@
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
-use trust::identity::{AccountView, ClientState, ClientView, NewSystem, SystemKeys};
+use trust::identity::{AccountView, ClientState, ClientView, NewApp, NewSystem, SystemKeys};
 use trust::{Action, Permit, Role};
 
 use crate::context::{Ctx, Fields, Posted};
@@ -145,7 +145,10 @@ fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
                 // A client_id is told to its system; the others are nobody's to know.
                 span class="quiet small mono" { @if client.scopes.is_some() { (client.id) } @else { (layout::short_id(&client.id)) } }
             }
-            td { (role_words(client.role)) }
+            td {
+                @if client.redirect_uris.is_empty() { (role_words(client.role)) }
+                @else { "an app" @for address in &client.redirect_uris { br; span class="quiet small mono" { (address) } } }
+            }
             td {
                 @match client.state {
                     ClientState::Waiting => (layout::state(State::NeedsYou, "Waits for approval")),
@@ -157,7 +160,7 @@ fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
             td {
                 @match (client.expires_ms, &client.scopes) {
                     (Some(ends_ms), _) => (ctx.times.wall(signed(ends_ms))),
-                    (None, Some(scopes)) => { span class="quiet" { "Has a key" } br; span class="mono small" { (scopes) } },
+                    (None, Some(scopes)) => { @if client.redirect_uris.is_empty() { span class="quiet" { "Has a key" } br; } span class="mono small" { (scopes) } },
                     (None, None) => {},
                 }
             }
@@ -173,7 +176,7 @@ fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
                 @if client.state == ClientState::Active {
                     div class="acts" {
                         (asked(ctx, &format!("revoke-{}", client.id), &format!("/console/clients/{}/revoke", client.id), back, "Revoke",
-                            "The system is refused from its next request on. This can't be undone; it is let in anew with cairn client create or cairn client register.",
+                            "The system is refused from its next request on. This can't be undone; it is let in anew with cairn client create, register or register-app.",
                             "Revoke for good"))
                     }
                 }
@@ -190,7 +193,11 @@ fn approve_form(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
             form class="ask stack" method="post" action={ "/console/clients/" (client.id) "/approve" } {
                 (csrf(ctx))
                 input type="hidden" name="back" value=(back);
-                p { "Name and keys are what a stranger sent. Make sure with the system's owner that the request is theirs: whoever holds the key gets in." }
+                @if client.redirect_uris.is_empty() {
+                    p { "Name and keys are what a stranger sent. Make sure with the system's owner that the request is theirs: whoever holds the key gets in." }
+                } @else {
+                    p { "Name and addresses are what a stranger sent. Make sure with the app's maker that the request is theirs: people see the name and trust it, and are sent to the addresses." }
+                }
                 label { "Scopes" span class="hint" { "The most that it may ask for; take away what it doesn't need" }
                     input type="text" name="scopes" required maxlength="8192" autocomplete="off" spellcheck="false" value=(client.scopes.as_deref().unwrap_or_default()); }
                 button class="primary" type="submit" { "Approve" }
@@ -219,6 +226,30 @@ fn register_form(ctx: &Ctx) -> Markup {
     }
 }
 
+/// Lets an application in that people launch.
+fn register_app_form(ctx: &Ctx) -> Markup {
+    html! {
+        details id="register-app" {
+            summary class="button" { "Register an app that people launch…" }
+            form class="ask stack" method="post" action="/console/clients/apps" {
+                (csrf(ctx))
+                p { "For SMART App Launch: patients and those who treat them let the app in, each for themselves. Give its maker the client_id that the list shows then." }
+                label { "Name" span class="hint" { "Shown to the people who let it in" }
+                    input type="text" name="name" required maxlength="200" autocomplete="off"; }
+                label { "Redirect addresses" span class="hint" { "Where people go back to, one a line: https, or http://127.0.0.1 for programs on their own machine" }
+                    textarea name="redirect_uris" required spellcheck="false" {} }
+                label { "Launch address" span class="hint" { "Where the app opens from a patient's page; empty if it does not. It needs the scope launch, too" }
+                    input type="url" name="launch_uri" maxlength="1000" autocomplete="off" spellcheck="false"; }
+                label { "Scopes" span class="hint" { "The most that it may ask for, such as launch/patient offline_access patient/*.rs user/Observation.rs" }
+                    input type="text" name="scopes" required maxlength="8192" autocomplete="off" spellcheck="false"; }
+                label { "Public keys" span class="hint" { "For an app with a server of its own: a JSON Web Key Set, or the address of one. Empty for an app that keeps no secret" }
+                    textarea name="keys" spellcheck="false" {} }
+                button class="primary" type="submit" { "Register the app" }
+            }
+        }
+    }
+}
+
 /// What was just done, with its undo where there is one. The id comes from the address, so it is
 /// checked.
 fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
@@ -238,7 +269,7 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
         } @else if id("revoked").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Token revoked")) }
         } @else if let Some(id) = id("registered") {
-            div class="flash" role="status" { (layout::state(State::Done, "System registered")) " Its client_id is " span class="mono" { (id) } }
+            div class="flash" role="status" { (layout::state(State::Done, "Registered")) " Its client_id is " span class="mono" { (id) } }
         } @else if fields.get("shut-out").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Portal closed for this patient")) " The account is in the list; opening it again undoes this." }
         }
@@ -336,7 +367,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             }
             section class="stack" aria-labelledby="clients" {
                 h2 id="clients" { "Other systems" }
-                p class="quiet" { "Systems with an access token, which lasts a year, and systems with a key of their own, which may ask for the scopes that are shown." }
+                p class="quiet" { "Systems with an access token, which lasts a year; systems with a key of their own, which may ask for the scopes that are shown; and apps, which people let in." }
                 @if clients.rows.is_empty() { (layout::empty("No other system has a way in", "Tokens are made with cairn client create, keys registered with cairn client register.")) }
                 @else {
                     div class="scroll" {
@@ -348,6 +379,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
                     @if !clients.complete { p class="note" { "There are more; these are the newest " (layout::thousands(clients.rows.len() as u64)) "." } }
                 }
                 (register_form(&ctx))
+                (register_app_form(&ctx))
             }
         }
     };
@@ -423,11 +455,7 @@ pub(crate) async fn register(Posted { ctx, fields }: Posted) -> Result<Response,
     ctx.staff()?;
     permit(&ctx).await?;
     let field = |name: &str| fields.get(name).unwrap_or_default().to_owned();
-    // What begins like an address is one; a set begins with a brace.
-    let keys = match field("keys") {
-        url if url.starts_with("http") => SystemKeys::At(url),
-        set => SystemKeys::Set(set),
-    };
+    let keys = keys(field("keys"));
     let system = NewSystem {
         name: field("name"),
         keys,
@@ -437,6 +465,37 @@ pub(crate) async fn register(Posted { ctx, fields }: Posted) -> Result<Response,
     let id = identity
         .register_system(&ctx.session.agent, &system)
         .await?;
+    Ok(done(&fields, "registered", &id))
+}
+
+/// What begins like an address is one; a set begins with a brace.
+fn keys(text: String) -> SystemKeys {
+    if text.starts_with("http") {
+        SystemKeys::At(text)
+    } else {
+        SystemKeys::Set(text)
+    }
+}
+
+/// `POST /console/clients/apps`: registers an application that people launch.
+pub(crate) async fn register_app(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    ctx.staff()?;
+    permit(&ctx).await?;
+    let field = |name: &str| fields.get(name).unwrap_or_default().to_owned();
+    let app = NewApp {
+        name: field("name"),
+        redirect_uris: (field("redirect_uris").split_whitespace())
+            .map(str::to_owned)
+            .collect(),
+        launch_uri: fields.get("launch_uri").map(str::to_owned),
+        scopes: field("scopes"),
+        keys: match fields.get("keys") {
+            Some(text) => keys(text.to_owned()),
+            None => SystemKeys::None,
+        },
+    };
+    let identity = ctx.app.web.trust.identity();
+    let id = identity.register_app(&ctx.session.agent, &app).await?;
     Ok(done(&fields, "registered", &id))
 }
 

@@ -127,7 +127,7 @@ impl Ctx {
         kind: Option<ResourceType>,
         patient: Option<&str>,
     ) -> Result<Permit, PageError> {
-        let mut purpose = purpose(self.role());
+        let mut purpose = self.role().purpose();
         if let Some(patient) = patient
             && let Some(access) = self.emergency(patient).await?
         {
@@ -188,17 +188,6 @@ pub(crate) fn home(role: Role) -> &'static str {
         Role::Squad => "/console/journeys",
         Role::Administrator => "/console/accounts",
         _ => "/console/worklist",
-    }
-}
-
-/// The purpose of use that a role works for on these pages.
-pub(crate) fn purpose(role: Role) -> Purpose {
-    match role {
-        Role::Coordinator => Purpose::CareManagement,
-        Role::Clinician => Purpose::Treatment,
-        Role::PrivacyOfficer | Role::Squad | Role::System | Role::Client => Purpose::Operations,
-        Role::Administrator => Purpose::Administration,
-        Role::Patient => Purpose::PatientRequest,
     }
 }
 

@@ -48,6 +48,7 @@ pub(crate) enum Section {
     Emergencies,
     Access,
     Accounts,
+    Apps,
     Mailbox,
 }
 
@@ -58,6 +59,7 @@ pub(crate) enum PortalSection {
     Messages,
     Consent,
     Record,
+    Apps,
     Preferences,
 }
 
@@ -199,6 +201,7 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
                 (Section::Patients, "/console/patients", "Patients"),
                 (Section::Record, "/console/record", "Record"),
                 (Section::Journeys, "/console/journeys", "Journeys"),
+                (Section::Apps, "/console/apps", "Apps"),
             ]
         }
         Role::PrivacyOfficer => vec![
@@ -275,6 +278,7 @@ pub(crate) fn portal(
         (PortalSection::Messages, "/portal/inbox", "Messages"),
         (PortalSection::Consent, "/portal/consent", "Permissions"),
         (PortalSection::Record, "/portal/record", "Who looked"),
+        (PortalSection::Apps, "/portal/apps", "Apps"),
         (
             PortalSection::Preferences,
             "/portal/preferences",

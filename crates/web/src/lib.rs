@@ -10,6 +10,7 @@
 
 mod access;
 mod accounts;
+mod apps;
 mod assets;
 mod audit;
 mod browse;
@@ -60,6 +61,8 @@ pub struct WebState {
     pub demo_speed: Option<f64>,
     /// Demo only: whether its people came from files, so that they may be real ones.
     pub demo_people_imported: bool,
+    /// The base address of FHIR here, without a slash at the end.
+    pub fhir_base: String,
     /// Whether cookies are `Secure` (TLS in front or here).
     pub secure_cookies: bool,
 }
@@ -96,6 +99,10 @@ pub fn router(state: WebState) -> Router {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/theme", post(sign_in::theme))
         .route("/static/{name}", get(assets::serve))
+        .route(
+            "/oauth/authorize",
+            get(apps::authorize::page).post(apps::authorize::decide),
+        )
         .merge(console())
         .merge(portal_pages())
         .fallback(|| async { error::PageError::NotFound })
@@ -121,6 +128,12 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/emergencies", get(emergency::queue))
         .route("/console/emergencies/{id}/end", post(emergency::end))
         .route("/console/emergencies/{id}/review", post(emergency::review))
+        .route(
+            "/console/patients/{id}/apps",
+            get(apps::launch::page).post(apps::launch::open),
+        )
+        .route("/console/apps", get(apps::list))
+        .route("/console/apps/{id}/end", post(apps::end))
         .route("/console/record", get(browse::page).post(browse::search))
         .route("/console/record/{kind}", get(browse::further))
         .route("/console/record/{kind}/{id}", get(browse::resource))
@@ -154,6 +167,7 @@ fn console() -> Router<Arc<context::App>> {
         )
         .route("/console/accounts/{id}/{deed}", post(accounts::act))
         .route("/console/clients", post(accounts::register))
+        .route("/console/clients/apps", post(accounts::register_app))
         .route("/console/clients/{id}/approve", post(accounts::approve))
         .route("/console/clients/{id}/revoke", post(accounts::revoke))
         .route("/console/audit", get(audit::page))
@@ -196,6 +210,8 @@ fn portal_pages() -> Router<Arc<context::App>> {
             "/portal/weight",
             get(portal::weight::page).post(portal::weight::note),
         )
+        .route("/portal/apps", get(apps::list))
+        .route("/portal/apps/{id}/end", post(apps::end))
         .route("/portal/record", get(portal::record::page))
         .route("/portal/record/{id}", get(portal::record::proof))
         .route(

@@ -2,11 +2,11 @@
 //! a log or a history.
 
 use axum::response::Response;
-use fhir::ResourceType;
+use fhir::{Resource, ResourceType};
 use maud::{Markup, html};
 use trust::Action;
 
-use crate::context::{Ctx, Posted, query};
+use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
 use crate::layout::{self, Section, console, csrf};
 use crate::time;
@@ -49,15 +49,18 @@ pub(crate) async fn page(ctx: Ctx) -> Result<Response, PageError> {
     ))
 }
 
-/// `POST /console/patients`.
-pub(crate) async fn search(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
-    ctx.staff()?;
-    let (name, birth_date, identifier) = (
-        fields.get("name").unwrap_or_default(),
-        fields.get("birth_date").unwrap_or_default(),
-        fields.get("identifier").unwrap_or_default(),
-    );
-    let form = form(&ctx, name, birth_date, identifier);
+/// What came of a search for a patient.
+pub(crate) enum Sought {
+    /// No field was filled in.
+    Nothing,
+    /// A field can't be searched for.
+    Wrong,
+    /// Those who fit, and whether there are more.
+    Found { rows: Vec<Resource>, more: bool },
+}
+
+/// Looks for patients by the fields of a form.
+pub(crate) async fn sought(ctx: &Ctx, fields: &Fields) -> Result<Sought, PageError> {
     // Commas and bars mean something in FHIR's search; here people just type.
     let plain = |text: &str| {
         text.replace('\\', "\\\\")
@@ -65,25 +68,18 @@ pub(crate) async fn search(Posted { ctx, fields }: Posted) -> Result<Response, P
             .replace('|', "\\|")
             .replace('$', "\\$")
     };
-    let mut parameters: Vec<(&str, String)> = name
+    let mut parameters: Vec<(&str, String)> = (fields.get("name").unwrap_or_default())
         .split_whitespace()
         .map(|word| ("name", plain(word)))
         .collect();
-    if !birth_date.is_empty() {
+    if let Some(birth_date) = fields.get("birth_date") {
         parameters.push(("birthdate", birth_date.to_owned()));
     }
-    if !identifier.is_empty() {
+    if let Some(identifier) = fields.get("identifier") {
         parameters.push(("identifier", plain(identifier)));
     }
     if parameters.is_empty() {
-        return Ok(shell(
-            &ctx,
-            &form,
-            &layout::empty(
-                "Nothing to search for",
-                "Fill in at least one of the fields.",
-            ),
-        ));
+        return Ok(Sought::Nothing);
     }
     let borrowed: Vec<(&str, &str)> = parameters
         .iter()
@@ -91,31 +87,53 @@ pub(crate) async fn search(Posted { ctx, fields }: Posted) -> Result<Response, P
         .collect();
     // The words of the outcome could hold what was typed.
     let Ok(query) = query(ResourceType::Patient, &borrowed, SHOWN_MAX) else {
-        let words = "Check the date of birth and the number.";
-        return Ok(shell(
-            &ctx,
-            &form,
-            &layout::empty("That can't be searched for", words),
-        ));
+        return Ok(Sought::Wrong);
     };
     let permit = ctx
         .permit(Action::Search, Some(ResourceType::Patient), None)
         .await?;
     let page = ctx.vault().search(&permit, &query, None).await?;
+    Ok(Sought::Found {
+        more: page.next.is_some(),
+        rows: page.rows.into_iter().map(|row| row.resource).collect(),
+    })
+}
+
+/// `POST /console/patients`.
+pub(crate) async fn search(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let form = form(
+        &ctx,
+        fields.get("name").unwrap_or_default(),
+        fields.get("birth_date").unwrap_or_default(),
+        fields.get("identifier").unwrap_or_default(),
+    );
+    let (rows, more) = match sought(&ctx, &fields).await? {
+        Sought::Found { rows, more } => (rows, more),
+        Sought::Nothing => {
+            let words = "Fill in at least one of the fields.";
+            let results = layout::empty("Nothing to search for", words);
+            return Ok(shell(&ctx, &form, &results));
+        }
+        Sought::Wrong => {
+            let words = "Check the date of birth and the number.";
+            let results = layout::empty("That can't be searched for", words);
+            return Ok(shell(&ctx, &form, &results));
+        }
+    };
     let results = html! {
-        @if page.rows.is_empty() {
+        @if rows.is_empty() {
             (layout::empty("Nobody found", "Try fewer letters, or another field. A name is found by how each of its parts begins."))
         } @else {
             p class="quiet" aria-live="polite" {
-                @if page.next.is_some() { "More than " (SHOWN_MAX) " match. These are the ones changed last; add something to narrow the search." }
-                @else { (layout::count_of(page.rows.len(), "patient")) " found." }
+                @if more { "More than " (SHOWN_MAX) " match. These are the ones changed last; add something to narrow the search." }
+                @else { (layout::count_of(rows.len(), "patient")) " found." }
             }
             div class="scroll" {
                 table {
                     thead { tr { th scope="col" { "Name" } th scope="col" { "Born" } th scope="col" { "Sex" } th scope="col" { "Number" } } }
                     tbody data-rows {
-                        @for row in &page.rows {
-                            @let patient = &row.resource;
+                        @for patient in &rows {
                             tr data-key=(patient.id().unwrap_or_default()) {
                                 th scope="row" { a data-act="open" href={ "/console/patients/" (patient.id().unwrap_or_default()) } { (patient_name(patient)) } }
                                 td {

@@ -21,6 +21,8 @@ pub(crate) struct Sentence {
     pub(crate) who: String,
     pub(crate) who_id: String,
     pub(crate) role: Option<Role>,
+    /// The application that they acted by, if by one.
+    pub(crate) app: Option<String>,
     /// What was done, e.g. `looked up`, or `tried to look up`.
     verb: String,
     /// With what, e.g. `3 observations`.
@@ -150,6 +152,14 @@ fn counted(count: u64, word: &str) -> String {
     format!("{} {plural}", thousands(count))
 }
 
+/// BALP's code of an application among those who act.
+const APPLICATION: &str = "110150";
+
+/// Whether a note of signing in or out tells of an application, and is the whole sentence.
+fn of_app(note: &str) -> bool {
+    note.contains("application")
+}
+
 impl Sentence {
     pub(crate) fn of(times: &Times, event: &Resource) -> Self {
         let text = |path: &[&str]| event.text_at(path).unwrap_or_default().to_owned();
@@ -229,9 +239,12 @@ impl Sentence {
         } else {
             past.to_owned()
         };
+        if subtype == "110123" && !refused && of_app(&note) {
+            verb = std::mem::take(&mut note);
+        }
         if subtype == "110122" && !refused {
             // Signing in has steps, and the note tells which.
-            verb = if note.starts_with("signed in") {
+            verb = if note.starts_with("signed in") || of_app(&note) {
                 std::mem::take(&mut note)
             } else {
                 "began to sign in".to_owned()
@@ -263,6 +276,10 @@ impl Sentence {
                 .unwrap_or_default()
                 .to_owned(),
             role,
+            app: list("agent")
+                .iter()
+                .find(|agent| agent.pointer("/type/coding/0/code") == Some(&APPLICATION.into()))
+                .and_then(|agent| agent["name"].as_str().map(str::to_owned)),
             verb,
             things: join(&words),
             plain_things: join(&plain_words),
@@ -328,6 +345,13 @@ impl Sentence {
     }
     /// Who, with the role in brackets.
     pub(crate) fn actor(&self) -> String {
+        let actor = self.person();
+        match &self.app {
+            Some(app) => format!("{actor}, through the app {app}"),
+            None => actor,
+        }
+    }
+    fn person(&self) -> String {
         match (self.who.as_str(), self.role) {
             (_, Some(Role::Patient)) => "The patient".to_owned(),
             ("", Some(role)) => format!("Somebody ({})", role_words(role)),

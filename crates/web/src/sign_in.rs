@@ -36,15 +36,25 @@ fn set_cookie(app: &App, response: &mut Response, name: &str, value: &str, more:
     }
 }
 
+/// Where applications send people. Their request is longer than the address of a page, and the addresses in
+/// it have slashes; the path is fixed, so that nobody is led elsewhere.
+const AUTHORIZE: &str = "/oauth/authorize?";
+/// The most bytes of an application's request to come back to.
+const AUTHORIZE_BYTES_MAX: usize = 8 << 10;
+
 /// A place of our own to go to after signing in; anything else is ignored.
 fn safe_next(next: Option<&str>) -> Option<&str> {
-    next.filter(|path| {
-        (path.starts_with("/console/") || path.starts_with("/portal") || path.starts_with("/fhir/"))
+    let is_plain = |path: &str| {
+        path.bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    };
+    next.filter(|path| is_plain(path)).filter(|path| {
+        let of_page = (path.starts_with("/console/")
+            || path.starts_with("/portal")
+            || path.starts_with("/fhir/"))
             && path.len() < 512
-            && path
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-            && !path.contains("//")
+            && !path.contains("//");
+        of_page || (path.starts_with(AUTHORIZE) && path.len() <= AUTHORIZE_BYTES_MAX)
     })
 }
 
@@ -122,7 +132,11 @@ fn login_page(
             section class="stack-wide" aria-labelledby="sign-in" {
                 div class="stack" {
                     h1 id="sign-in" { "Sign in" }
-                    p class="quiet" { "For staff. Patients sign in with the link in their e-mail." }
+                    @if next.is_some_and(|next| next.starts_with(AUTHORIZE)) {
+                        p { "An app asks to be let in. Staff sign in here. Patients first open the link in their e-mail in this browser, then go back to the app and start again." }
+                    } @else {
+                        p class="quiet" { "For staff. Patients sign in with the link in their e-mail." }
+                    }
                 }
                 @if let Some(words) = trouble { (problem(words)) }
                 form class="fields" method="post" action="/sign-in" {
@@ -528,6 +542,11 @@ mod tests {
             ("/console//evil.example", false),
             ("/console/\\evil", false),
             ("/sign-out", false),
+            ("/oauth/authorize?redirect_uri=https://app.example", true),
+            ("/oauth/authorize/../x", false),
+            ("/oauth/authorize", false),
+            ("/oauth/token?x", false),
+            ("https://evil.example/oauth/authorize?", false),
         ] {
             assert_eq!(safe_next(Some(path)).is_some(), safe, "{path}");
         }

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ledger::{Ledger, LedgerError};
-use trust::identity::{ClientState, Identity, KEYS_BYTES_MAX, NewSystem, SystemKeys};
+use trust::identity::{ClientState, Identity, KEYS_BYTES_MAX, NewApp, NewSystem, SystemKeys};
 use trust::{Action, Permit, Purpose, Role, Target};
 
 use super::{closing, open, operator, trust_over};
 use crate::cli::{
-    AccountOptions, ClientOptions, ClientRole, RegisterOptions, StoreArguments, WhichAccount,
+    AccountOptions, ClientOptions, ClientRole, RegisterAppOptions, RegisterOptions, StoreArguments,
+    WhichAccount,
 };
 use crate::store::TENANT;
 use crate::terminal::{ask_secret, say, warn};
@@ -83,6 +84,32 @@ pub(crate) async fn register_client(options: RegisterOptions) -> anyhow::Result<
         Ok(trust_over(&ledger)?
             .identity()
             .register_system(&operator(), &system)
+            .await?)
+    };
+    let made = made.await;
+    let id = closing(&ledger, made).await?;
+    say(&id);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn register_app(options: RegisterAppOptions) -> anyhow::Result<ExitCode> {
+    let keys = match (&options.keys, options.keys_url) {
+        (Some(path), _) => SystemKeys::Set(read_keys(path)?),
+        (None, Some(url)) => SystemKeys::At(url),
+        (None, None) => SystemKeys::None,
+    };
+    let ledger = open(&options.store).await?;
+    let made = async {
+        let app = NewApp {
+            name: options.name,
+            redirect_uris: options.redirect_uri,
+            launch_uri: options.launch_uri,
+            scopes: options.scopes,
+            keys,
+        };
+        Ok(trust_over(&ledger)?
+            .identity()
+            .register_app(&operator(), &app)
             .await?)
     };
     let made = made.await;

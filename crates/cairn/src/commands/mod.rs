@@ -21,7 +21,7 @@ use trust::{Agent, Trust, TrustOptions};
 
 pub(crate) use access::{
     Known, approve_client, create_account, create_client, list_accounts, list_clients,
-    register_client, reset_second_factor, revoke_client, set_active, set_known_as,
+    register_app, register_client, reset_second_factor, revoke_client, set_active, set_known_as,
 };
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
 pub(crate) use database::init_store;

@@ -17,7 +17,7 @@ use fhir::{IssueCode, ResourceType};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use record::{Answer, Caller, Interaction, Preconditions, PreferReturn, RecordError};
-use trust::{Purpose, TrustError};
+use trust::{Agent, Purpose, TrustError};
 
 use super::api::bearer_token;
 use super::fhir::{BASE, Refused, refuse, respond};
@@ -101,9 +101,10 @@ impl Asked {
                     other => Refused::Inside(other),
                 })?;
         let (lenient, prefer_return) = preferences(&parts.headers);
+        let purpose = purpose(&parts.headers, &agent)?;
         let caller = Caller {
             agent,
-            purpose: purpose(&parts.headers)?,
+            purpose,
             request_id: parts
                 .extensions
                 .get::<RequestId>()
@@ -358,11 +359,26 @@ fn preferences(headers: &HeaderMap) -> (bool, PreferReturn) {
     (lenient, prefer_return)
 }
 
-/// `X-Purpose-Of-Use`: an HL7 v3 `PurposeOfUse` code; treatment if not given.
-fn purpose(headers: &HeaderMap) -> Result<Purpose, Refused> {
+/// `X-Purpose-Of-Use`: an HL7 v3 `PurposeOfUse` code; treatment if not given. An application that asks for a
+/// person asks for the purpose of the person's role and for no other: an emergency is for people to declare.
+fn purpose(headers: &HeaderMap, agent: &Agent) -> Result<Purpose, Refused> {
+    let of_person = agent.app().map(|_| agent.role.purpose());
     let Some(value) = headers.get("x-purpose-of-use") else {
-        return Ok(Purpose::Treatment);
+        return Ok(of_person.unwrap_or(Purpose::Treatment));
     };
+    if let Some(only) = of_person {
+        if value.as_bytes() == only.code().as_bytes() {
+            return Ok(only);
+        }
+        return refuse(
+            StatusCode::FORBIDDEN,
+            IssueCode::Forbidden,
+            format!(
+                "an application asks for the purpose of its person's role, which is {}",
+                only.code()
+            ),
+        );
+    }
     let all = [
         Purpose::Treatment,
         Purpose::Payment,

@@ -199,7 +199,7 @@ async fn metadata(State(doors): State<Doors>, request: Request) -> Response {
         doors.record.metadata(
             doors.pages.tenant,
             &format!("{}{BASE}", doors.base_url),
-            &super::oauth::token_address(&doors.base_url),
+            &super::oauth::addresses(&doors.base_url),
             env!("CARGO_PKG_VERSION"),
         ),
         &parts,

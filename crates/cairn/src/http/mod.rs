@@ -88,6 +88,11 @@ pub(crate) fn router(doors: &Doors) -> Router {
     layers::around(pages.merge(own), doors)
 }
 
+/// The base address of FHIR.
+pub(crate) fn fhir_base(base_url: &str) -> String {
+    format!("{base_url}{}", fhir::BASE)
+}
+
 /// The portal's address for a sign-in link, relative to the server.
 pub(crate) fn portal_link(secret: &str) -> String {
     format!("{}{secret}", exchange::SIGN_IN_LINK_PATH)

@@ -1,5 +1,8 @@
-//! OAuth 2.0 as SMART App Launch 2.2 has it, for systems that sign in with a key of their own (Backend
-//! Services): what the server can do, and access tokens.
+//! OAuth 2.0 as SMART App Launch 2.2 has it: what the server can do, and tokens, for systems that sign in with
+//! a key of their own (Backend Services) and for applications that people let in. `register.rs` has clients
+//! that ask to be registered; the page where people let applications in is `web`'s.
+
+mod register;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -9,8 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use trust::TrustError;
-use trust::identity::{ClientProof, Granted, NewSystem, OauthError, SystemKeys};
+use trust::identity::{AppTokens, ClientProof, Granted, OauthError, ShownClient, claims_client};
 
 use super::Doors;
 use super::asked::media_type;
@@ -21,8 +23,10 @@ const TOKEN: &str = "/oauth/token";
 const REVOKE: &str = "/oauth/revoke";
 /// Where clients ask to be registered.
 const REGISTER: &str = "/oauth/register";
-/// When to ask again to be registered, where too many wait: it takes a person to make room.
-const RETRY_AFTER_S: u64 = 86_400;
+/// Where people let applications in.
+const AUTHORIZE: &str = "/oauth/authorize";
+/// Where clients ask what a token is.
+const INTROSPECT: &str = "/oauth/introspect";
 /// How a client proves who it is (RFC 7523, section 2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The most parameters of a request.
@@ -32,7 +36,8 @@ pub(super) fn router() -> Router<Doors> {
     Router::new()
         .route(TOKEN, post(token))
         .route(REVOKE, post(revoke))
-        .route(REGISTER, post(register))
+        .route(INTROSPECT, post(introspect))
+        .route(REGISTER, post(register::register))
 }
 
 /// What is found beside FHIR's base.
@@ -44,8 +49,23 @@ pub(super) fn well_known(base: &str) -> Router<Doors> {
 }
 
 /// The address where tokens are had.
-pub(super) fn token_address(base_url: &str) -> String {
+fn token_address(base_url: &str) -> String {
     format!("{base_url}{TOKEN}")
+}
+
+/// What FHIR's statement of capabilities tells.
+pub(super) fn addresses(base_url: &str) -> [(&'static str, String); 4] {
+    [
+        ("authorize", authorize_address(base_url)),
+        ("token", token_address(base_url)),
+        ("introspect", format!("{base_url}{INTROSPECT}")),
+        ("revoke", format!("{base_url}{REVOKE}")),
+    ]
+}
+
+/// The address where people let applications in.
+fn authorize_address(base_url: &str) -> String {
+    format!("{base_url}{AUTHORIZE}")
 }
 
 /// Why a request is refused.
@@ -71,6 +91,8 @@ impl From<OauthError> for Refused {
         let (status, code) = match error {
             OauthError::InvalidClient(_) => (StatusCode::UNAUTHORIZED, "invalid_client"),
             OauthError::InvalidScope(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            OauthError::InvalidGrant(_) => (StatusCode::BAD_REQUEST, "invalid_grant"),
+            OauthError::UnauthorizedClient(_) => (StatusCode::BAD_REQUEST, "unauthorized_client"),
             OauthError::Inside(error) => {
                 tracing::error!(%error, "a client could not be admitted");
                 return Self {
@@ -145,7 +167,16 @@ impl Form {
             .ok_or_else(|| Refused::request(format!("{name} is missing")))
     }
 
-    /// The proof of who the client is. There is no other way.
+    /// The `client_id` of a client that keeps no secret, where it shows no proof.
+    fn public_client(&self, headers: &HeaderMap) -> Option<&str> {
+        let shows = headers.contains_key(header::AUTHORIZATION)
+            || ["client_assertion", "client_secret"]
+                .iter()
+                .any(|name| self.get(name).is_some());
+        self.get("client_id").filter(|_| !shows)
+    }
+
+    /// The proof of who the client is.
     fn assertion(&self, headers: &HeaderMap) -> Result<&str, Refused> {
         let refused = |words: &str| Refused {
             status: StatusCode::UNAUTHORIZED,
@@ -165,7 +196,40 @@ impl Form {
                 "client_assertion_type must be {ASSERTION_TYPE}"
             )));
         }
+        // RFC 7521, section 4.2: if it names itself, it is the same client.
+        if let Some(id) = self.get("client_id")
+            && claims_client(assertion).as_deref() != Some(id)
+        {
+            return Err(refused(
+                "client_id is not the client of the client_assertion",
+            ));
+        }
         Ok(assertion)
+    }
+}
+
+/// A client's proof, with what checking it takes.
+struct Shown<'a> {
+    assertion: &'a str,
+    audience: String,
+    fetched: Option<String>,
+}
+
+impl<'a> Shown<'a> {
+    async fn of(doors: &Doors, headers: &HeaderMap, form: &'a Form) -> Result<Self, Refused> {
+        let assertion = form.assertion(headers)?;
+        Ok(Self {
+            assertion,
+            audience: token_address(&doors.base_url),
+            fetched: fetched(doors, assertion).await?,
+        })
+    }
+    fn proof(&self) -> ClientProof<'_> {
+        ClientProof {
+            assertion: self.assertion,
+            audience: &self.audience,
+            fetched: self.fetched.as_deref(),
+        }
     }
 }
 
@@ -188,14 +252,19 @@ async fn token(
     let form = Form::read(&headers, body)?;
     match form.need("grant_type")? {
         "client_credentials" => {}
+        grant @ ("authorization_code" | "refresh_token") => {
+            return app_token(&doors, &headers, &form, grant).await;
+        }
         _ => {
             return Err(Refused {
                 code: "unsupported_grant_type",
-                ..Refused::request("the grant_type must be client_credentials")
+                ..Refused::request(
+                    "the grant_type must be client_credentials, authorization_code or refresh_token",
+                )
             });
         }
     }
-    let assertion = form.assertion(&headers)?;
+    let shown = Shown::of(&doors, &headers, &form).await?;
     let Granted {
         token,
         expires_in_s,
@@ -205,11 +274,7 @@ async fn token(
         .identity()
         .grant_to_system(
             doors.pages.tenant,
-            ClientProof {
-                assertion,
-                audience: &token_address(&doors.base_url),
-                fetched: fetched(&doors, assertion).await?.as_deref(),
-            },
+            shown.proof(),
             form.get("scope").unwrap_or_default(),
         )
         .await?;
@@ -222,6 +287,56 @@ async fn token(
     Ok(no_store(Json(body).into_response()))
 }
 
+/// A token for an application that a person let in.
+async fn app_token(
+    doors: &Doors,
+    headers: &HeaderMap,
+    form: &Form,
+    grant: &str,
+) -> Result<Response, Refused> {
+    let shown;
+    let client = match form.public_client(headers) {
+        Some(id) => ShownClient::Public(id),
+        None => {
+            shown = Shown::of(doors, headers, form).await?;
+            ShownClient::Proof(shown.proof())
+        }
+    };
+    let (identity, tenant) = (doors.trust.identity(), doors.pages.tenant);
+    let given = if grant == "refresh_token" {
+        let token = form.need("refresh_token")?;
+        identity
+            .refresh(tenant, client, token, form.get("scope"))
+            .await?
+    } else {
+        let (code, verifier) = (form.need("code")?, form.need("code_verifier")?);
+        let redirect_uri = form.need("redirect_uri")?;
+        identity
+            .exchange_code(tenant, client, code, redirect_uri, verifier)
+            .await?
+    };
+    Ok(no_store(Json(told(given)).into_response()))
+}
+
+/// SMART App Launch 2.2, section 2.1.8.
+fn told(given: AppTokens) -> Value {
+    let mut told = json!({
+        "access_token": given.access,
+        "token_type": "Bearer",
+        "expires_in": given.expires_in_s,
+        "scope": given.scopes.to_string(),
+    });
+    if let Some(refresh) = given.refresh {
+        told["refresh_token"] = refresh.into();
+    }
+    if let Some(patient) = given.patient {
+        told["patient"] = patient.into();
+        // Nothing around the application says whose record it shows.
+        told["need_patient_banner"] = true.into();
+    }
+    told
+}
+
 /// `POST /oauth/revoke` (RFC 7009). The proof names the token endpoint, as for a token.
 async fn revoke(
     State(doors): State<Doors>,
@@ -229,157 +344,91 @@ async fn revoke(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     let form = Form::read(&headers, body)?;
-    let assertion = form.assertion(&headers)?;
-    doors
-        .trust
-        .identity()
-        .revoke_access(
-            doors.pages.tenant,
-            ClientProof {
-                assertion,
-                audience: &token_address(&doors.base_url),
-                fetched: fetched(&doors, assertion).await?.as_deref(),
-            },
-            form.need("token")?,
-        )
-        .await?;
+    let (identity, tenant) = (doors.trust.identity(), doors.pages.tenant);
+    let token = form.need("token")?;
+    if let Some(id) = form.public_client(&headers) {
+        let client = ShownClient::Public(id);
+        identity.revoke_app_token(tenant, client, token).await?;
+    } else {
+        let shown = Shown::of(&doors, &headers, &form).await?;
+        let proof = shown.proof();
+        let id = claims_client(shown.assertion).unwrap_or_default();
+        let app = identity.app(tenant, &id).await.map_err(OauthError::from)?;
+        match app {
+            Some(_) => {
+                let client = ShownClient::Proof(proof);
+                identity.revoke_app_token(tenant, client, token).await?;
+            }
+            None => identity.revoke_access(tenant, proof, token).await?,
+        }
+    }
     Ok(no_store(StatusCode::OK.into_response()))
 }
 
-/// The most bytes of what a client says of itself: a set of keys ([`trust::identity::KEYS_BYTES_MAX`]), and
-/// some words.
-const METADATA_BYTES_MAX: usize = 80 << 10;
-
-/// `POST /oauth/register` (RFC 7591), where the configuration opens it. An administrator approves.
-async fn register(
+/// `POST /oauth/introspect` (RFC 7662), for clients with a key and their own tokens. What is none of theirs
+/// is told to be nothing, as is what has ended.
+async fn introspect(
     State(doors): State<Doors>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
-    if !doors.open_registration {
-        return Err(Refused {
-            status: StatusCode::FORBIDDEN,
-            code: "access_denied",
-            words: "clients are registered by an administrator of this server".to_owned(),
-        });
-    }
-    if media_type(&headers, header::CONTENT_TYPE) != Some("application/json") {
-        return Err(Refused::request("the body must be application/json"));
-    }
-    let body = body.map_err(|rejection| Refused {
-        status: rejection.status(),
-        ..Refused::request("the body could not be read, or is too large")
-    })?;
-    // As values it takes a multiple of its bytes, and anybody may send it.
-    if body.len() > METADATA_BYTES_MAX {
-        return Err(Refused {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..Refused::request("a client's metadata has at most 80 KiB")
-        });
-    }
-    let metadata: Value =
-        serde_json::from_slice(&body).map_err(|_| Refused::request("the body is no JSON"))?;
-    let system = asked_for(&metadata)?;
-    drop((metadata, body));
+    let form = Form::read(&headers, body)?;
+    let token = form.need("token")?;
+    let shown = Shown::of(&doors, &headers, &form).await?;
     let identity = doors.trust.identity();
-    let asked = identity.ask_to_register(doors.pages.tenant, &system).await;
-    let id = match asked {
-        Ok(Some(id)) => id,
-        Ok(None) => {
-            let refused = Refused {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                code: "temporarily_unavailable",
-                words: "too many clients wait for approval; ask the administrator of this server"
-                    .to_owned(),
-            };
-            let mut response = refused.into_response();
-            let wait_s = HeaderValue::from(RETRY_AFTER_S);
-            response.headers_mut().insert(header::RETRY_AFTER, wait_s);
-            return Ok(response);
+    let found = identity
+        .introspect(doors.pages.tenant, shown.proof(), token)
+        .await?;
+    let told = match found {
+        None => json!({ "active": false }),
+        Some((client, state)) => {
+            let mut told = json!({
+                "active": true,
+                "client_id": client,
+                "scope": state.scopes.to_string(),
+                "exp": state.expires_ms / 1000,
+                "sub": state.subject,
+            });
+            if let Some(patient) = state.patient {
+                told["patient"] = patient.into();
+            }
+            told
         }
-        Err(TrustError::Invalid(words)) => return Err(wrong_metadata(words)),
-        Err(error) => return Err(OauthError::from(error).into()),
     };
-    let mut told = json!({
-        "client_id": id,
-        "client_name": system.name,
-        "grant_types": ["client_credentials"],
-        "response_types": [],
-        "token_endpoint_auth_method": "private_key_jwt",
-        "scope": system.scopes,
-    });
-    match &system.keys {
-        SystemKeys::At(url) => told["jwks_uri"] = url.as_str().into(),
-        SystemKeys::Set(set) => told["jwks"] = serde_json::from_str(set).unwrap_or_default(),
-    }
-    Ok(no_store((StatusCode::CREATED, Json(told)).into_response()))
-}
-
-fn wrong_metadata(words: impl Into<String>) -> Refused {
-    Refused {
-        code: "invalid_client_metadata",
-        ..Refused::request(words)
-    }
-}
-
-/// What a client says of itself, if it is one of those that there can be: a system with a key. What it
-/// says besides is passed over (RFC 7591, section 2).
-fn asked_for(metadata: &Value) -> Result<NewSystem, Refused> {
-    let text = |name: &str| match metadata.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.as_str())),
-        Some(_) => Err(wrong_metadata(format!("{name} is no string"))),
-    };
-    let is_list_of = |name: &str, wanted: &[&str]| match metadata.get(name) {
-        None => wanted.is_empty(),
-        Some(Value::Array(all)) => {
-            all.len() == wanted.len() && all.iter().all(|one| wanted.iter().any(|name| one == name))
-        }
-        Some(_) => false,
-    };
-    if text("token_endpoint_auth_method")? != Some("private_key_jwt") {
-        return Err(wrong_metadata(
-            "token_endpoint_auth_method must be private_key_jwt",
-        ));
-    }
-    if !is_list_of("grant_types", &["client_credentials"])
-        || !is_list_of("response_types", &[])
-        || !is_list_of("redirect_uris", &[])
-    {
-        return Err(wrong_metadata(
-            "grant_types must be client_credentials alone, without response_types and redirect_uris",
-        ));
-    }
-    let keys = match (metadata.get("jwks"), text("jwks_uri")?) {
-        (Some(set), None) => SystemKeys::Set(set.to_string()),
-        (None, Some(url)) => SystemKeys::At(url.to_owned()),
-        _ => return Err(wrong_metadata("either jwks or jwks_uri must be there")),
-    };
-    let need = |name: &'static str| {
-        text(name)?.ok_or_else(|| wrong_metadata(format!("{name} is missing")))
-    };
-    Ok(NewSystem {
-        name: need("client_name")?.to_owned(),
-        keys,
-        scopes: need("scope")?.to_owned(),
-    })
+    Ok(no_store(Json(told).into_response()))
 }
 
 /// `GET [base]/.well-known/smart-configuration` (SMART App Launch 2.2, section 7).
 async fn configuration(State(doors): State<Doors>) -> Json<Value> {
     let (base, methods) = (&doors.base_url, ["private_key_jwt"]);
+    let with_none = ["none", "private_key_jwt"];
     let algorithms = ["RS384", "ES384"];
     let mut told = json!({
+        "authorization_endpoint": authorize_address(base),
         "token_endpoint": token_address(base),
-        "token_endpoint_auth_methods_supported": methods,
+        "token_endpoint_auth_methods_supported": with_none,
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "revocation_endpoint": format!("{base}{REVOKE}"),
-        "revocation_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_methods_supported": with_none,
         "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
-        "grant_types_supported": ["client_credentials"],
+        "introspection_endpoint": format!("{base}{INTROSPECT}"),
+        "introspection_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+        "response_types_supported": ["code"],
         "code_challenge_methods_supported": ["S256"],
-        "scopes_supported": ["system/*.cruds", "system/*.rs"],
-        "capabilities": ["client-confidential-asymmetric", "permission-v1", "permission-v2"],
+        "scopes_supported": [
+            "launch", "launch/patient", "offline_access", "online_access",
+            "patient/*.cruds", "patient/*.rs", "user/*.cruds", "user/*.rs",
+            "system/*.cruds", "system/*.rs",
+        ],
+        "capabilities": [
+            "launch-ehr", "launch-standalone",
+            "client-public", "client-confidential-asymmetric",
+            "context-banner", "context-ehr-patient", "context-standalone-patient",
+            "permission-patient", "permission-user", "permission-offline", "permission-online",
+            "permission-v1", "permission-v2",
+        ],
     });
     if doors.open_registration {
         told["registration_endpoint"] = format!("{base}{REGISTER}").into();

@@ -105,17 +105,21 @@ async fn the_server_says_how_tokens_are_had() {
     assert_eq!(header(&answer, "content-type"), "application/json");
     let said: Value = answer.json().await.expect("JSON");
     assert_eq!(said["token_endpoint"], house.url("/oauth/token"));
-    assert_eq!(said["grant_types_supported"], json!(["client_credentials"]));
+    assert_eq!(
+        said["grant_types_supported"],
+        json!(["authorization_code", "refresh_token", "client_credentials"])
+    );
+    assert_eq!(
+        said["authorization_endpoint"],
+        house.url("/oauth/authorize")
+    );
+    assert_eq!(said["code_challenge_methods_supported"], json!(["S256"]));
     assert_eq!(
         said["token_endpoint_auth_signing_alg_values_supported"],
         json!(["RS384", "ES384"])
     );
     // Nothing is said to be there that isn't.
-    for absent in [
-        "authorization_endpoint",
-        "registration_endpoint",
-        "introspection_endpoint",
-    ] {
+    for absent in ["registration_endpoint", "issuer", "jwks_uri"] {
         assert!(said.get(absent).is_none(), "{absent}");
     }
     let statement: Value = house
@@ -129,7 +133,7 @@ async fn the_server_says_how_tokens_are_had() {
     let security = &statement["rest"][0]["security"];
     assert_eq!(security["service"][0]["coding"][0]["code"], "SMART-on-FHIR");
     assert_eq!(
-        security["extension"][0]["extension"][0]["valueUri"],
+        security["extension"][0]["extension"][1]["valueUri"],
         house.url("/oauth/token")
     );
     house.end().await;
@@ -232,7 +236,7 @@ async fn requests_for_tokens_that_are_wrong_say_so() {
         (
             with("grant_type", "authorization_code"),
             400,
-            "unsupported_grant_type",
+            "invalid_request",
         ),
         (without("client_assertion_type"), 400, "invalid_request"),
         (

@@ -804,9 +804,12 @@ async fn references_to_this_server_become_relative() {
 #[tokio::test]
 async fn the_capability_statement_says_what_is_wired() {
     let house = House::new().await;
-    let answer = house
-        .record
-        .metadata(crate::house::TENANT, BASE, "http://x/token", "1.2.3");
+    let answer = house.record.metadata(
+        crate::house::TENANT,
+        BASE,
+        &[("token", "http://x/token".to_owned())],
+        "1.2.3",
+    );
     let statement = json_of(&answer);
     assert_eq!(answer.status, 200);
     let own = fhir::Resource::parse(&answer.body).unwrap();

@@ -237,7 +237,7 @@ async fn modifiers_and_words_are_those_of_others() {
     let statement = json_of(&house.record.metadata(
         TENANT,
         "http://x",
-        "http://x/oauth/token",
+        &[("token", "http://x/oauth/token".to_owned())],
         "1",
     ));
     let types = statement["rest"][0]["resource"].as_array().unwrap();

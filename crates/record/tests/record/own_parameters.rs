@@ -135,11 +135,12 @@ async fn it_is_right_from_the_first_moment_and_fast_once_indexed() {
         ["a", "b", "c"]
     );
     assert_eq!(turned_down(&house, "eyes=blue").await, 0);
-    let statement = json_of(
-        &house
-            .record
-            .metadata(TENANT, "http://x", "http://x/token", "1"),
-    );
+    let statement = json_of(&house.record.metadata(
+        TENANT,
+        "http://x",
+        &[("token", "http://x/token".to_owned())],
+        "1",
+    ));
     let types = statement["rest"][0]["resource"].as_array().unwrap();
     let patients = types.iter().find(|one| one["type"] == "Patient").unwrap();
     let named = patients["searchParam"].as_array().unwrap().iter();

@@ -38,6 +38,8 @@ struct Key {
     name: String,
     role: Role,
     patient: Option<String>,
+    /// Id and name of the application that asks for somebody.
+    app: Option<(String, String)>,
     event: Event,
     purpose: Option<Purpose>,
     because: Vec<String>,
@@ -53,6 +55,9 @@ impl Key {
             name: agent.name.clone(),
             role: agent.role,
             patient: agent.patient.clone(),
+            app: agent
+                .app()
+                .map(|access| (access.client.clone(), access.client_name.clone())),
             event: record.event,
             purpose: record.purpose,
             because: record.because.to_vec(),
@@ -127,7 +132,10 @@ impl Frame {
         if let Some(purpose) = record.purpose {
             event.set("purposeOfEvent", json!([purpose_concept(purpose)]));
         }
-        event.set("agent", json!([user(record), server(record)]));
+        let mut agents = vec![user(record)];
+        agents.extend(application(record));
+        agents.push(server(record));
+        event.set("agent", Value::Array(agents));
         event.set(
             "source",
             json!({
@@ -388,6 +396,18 @@ fn user(record: &Record<'_>) -> Value {
         user["purposeOfUse"] = json!([purpose_concept(purpose)]);
     }
     user
+}
+
+/// The application that somebody asks by, where one does.
+fn application(record: &Record<'_>) -> Option<Value> {
+    let access = record.agent.app()?;
+    Some(json!({
+        "type": {"coding": [coding(DICOM, "110150", "Application")]},
+        "who": {"identifier": {"system": AGENT, "value": access.client}},
+        "altId": access.client,
+        "name": access.client_name,
+        "requestor": false,
+    }))
 }
 
 /// This server. By BALP, data flows from the source to the destination, and a query from the client

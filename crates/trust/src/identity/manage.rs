@@ -65,8 +65,10 @@ pub struct ClientView {
     pub state: ClientState,
     /// When its token ends at the latest, wall clock; none for a system with a key.
     pub expires_ms: Option<u64>,
-    /// For a system with a key, what it may ask for.
+    /// For a system with a key and an application, what it may ask for.
     pub scopes: Option<String>,
+    /// For an application that people launch, where they are sent back to.
+    pub redirect_uris: Vec<String>,
 }
 
 /// A list that says whether it is whole.
@@ -288,7 +290,7 @@ impl Identity {
                 return Ok(ended);
             }
             let count = gone.len();
-            let note = format!("account {account}: {count} sessions ended");
+            let note = format!("account {account}: {count} sessions and applications ended");
             let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
             record.note = Some(&note);
             record.patients.extend(kept.body.patient.clone());
@@ -313,6 +315,7 @@ impl Identity {
         let query = Query::Token(ledger.kind_token(tenant, kinds::CLIENT));
         let mut found: Vec<Kept<ClientDocument>> =
             find(ledger, tenant, kinds::CLIENT, &query, LISTED_MAX + 1).await?;
+        // Systems with a key, and applications.
         let systems = self.systems(tenant, LISTED_MAX + 1).await?;
         let complete = found.len() <= LISTED_MAX && systems.len() <= LISTED_MAX;
         found.truncate(LISTED_MAX);
@@ -324,6 +327,7 @@ impl Identity {
             role: kept.body.role,
             expires_ms: Some(kept.body.expires_ms),
             scopes: None,
+            redirect_uris: Vec::new(),
         });
         let with_keys = systems.into_iter().take(LISTED_MAX).map(|kept| ClientView {
             state: kept.body.state(),
@@ -332,6 +336,11 @@ impl Identity {
             role: Role::Client,
             expires_ms: None,
             scopes: Some(kept.body.scopes),
+            redirect_uris: kept
+                .body
+                .app
+                .map(|app| app.redirect_uris)
+                .unwrap_or_default(),
         });
         let mut rows: Vec<ClientView> = with_tokens.chain(with_keys).collect();
         rows.sort_by(|left, right| (&left.name, &left.id).cmp(&(&right.name, &right.id)));
@@ -516,10 +525,14 @@ impl Identity {
         account: &AccountDocument,
     ) -> Result<Vec<Draft>, TrustError> {
         let sessions = self.sessions_of(tenant, id, account).await?;
-        Ok(sessions
+        let mut gone: Vec<Draft> = sessions
             .iter()
             .map(|kept| deletion(kinds::SESSION, &kept.id, kept.version))
-            .collect())
+            .collect();
+        // Who is signed out everywhere is so in applications, too.
+        let patient = account.patient.as_deref();
+        gone.extend(self.grant_deletions(tenant, id, patient).await?);
+        Ok(gone)
     }
 
     /// The failed tries of an account, forgiven.

@@ -1,6 +1,6 @@
 //! People's accounts, sign-in and sessions.
 //!
-//! `oauth/` has systems that sign in with a key, `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
+//! `oauth/` has systems that sign in with a key and applications that people launch, `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
 //! `manage.rs` what administrators see and take away, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
@@ -29,7 +29,7 @@ pub(crate) use self::known::known_as;
 use self::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, LinkDocument, commit, draft, get,
 };
-use self::oauth::{AccessDocument, SystemDocument};
+use self::oauth::{AccessDocument, GrantDocument, SystemDocument};
 use self::recent::Recent;
 use self::refusals::{Refusals, Why};
 use self::sessions::Sessions;
@@ -42,8 +42,10 @@ pub use emergency::{
 };
 pub use manage::{AccountView, ClientState, ClientView, Listing};
 pub use oauth::{
-    ACCESS_LIFE_S, ClientProof, Granted, KEYS_BYTES_MAX, NewSystem, OauthError, SystemKeys,
-    WAITING_MAX, names_key,
+    ACCESS_LIFE_S, APP_ACCESS_LIFE_S, App, AppTokens, ClientProof, GRANTS_MAX, GrantView, Granted,
+    KEYS_BYTES_MAX, NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError,
+    ShownClient, SystemKeys, TokenState, WAITING_MAX, claims_client, is_challenge, names_key,
+    wanted_scopes,
 };
 
 /// How long a client's token lasts; then a new one has to be made.
@@ -132,6 +134,8 @@ struct Inner {
     sessions: Sessions,
     clients: Recent<ClientDocument>,
     systems: Recent<SystemDocument>,
+    apps: Recent<SystemDocument>,
+    grants: Recent<GrantDocument>,
     access: Recent<AccessDocument>,
     registering: Mutex<()>,
     refusals: Refusals,
@@ -165,6 +169,8 @@ impl Identity {
                 sessions: Sessions::default(),
                 clients: Recent::of(kinds::CLIENT),
                 systems: Recent::of(kinds::OAUTH_CLIENT),
+                apps: Recent::of(kinds::OAUTH_APP),
+                grants: Recent::of(kinds::GRANT),
                 access: Recent::of(kinds::ACCESS_TOKEN),
                 registering: Mutex::default(),
                 refusals: Refusals::default(),

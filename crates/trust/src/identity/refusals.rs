@@ -34,6 +34,7 @@ pub(super) enum Why {
     Token,
     Assertion,
     Scope,
+    Grant,
 }
 
 impl Why {
@@ -48,6 +49,7 @@ impl Why {
             Self::Token => "token",
             Self::Assertion => "assertion",
             Self::Scope => "scope",
+            Self::Grant => "grant",
         }
     }
     /// Counts a refusal.

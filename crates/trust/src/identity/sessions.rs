@@ -62,6 +62,10 @@ impl Sessions {
             live.retain(|_, one| !is_over(one.last_seen_ms, one.session.expires_ms));
         });
     }
+    /// When memory knows that a session was last used.
+    pub(super) fn last_seen_ms(&self, id: &str) -> Option<u64> {
+        self.with(|live| live.get(id).map(|one| one.last_seen_ms))
+    }
     fn seen(&self) -> Seen {
         self.table(|table| Seen(table.taken_away))
     }

@@ -1,6 +1,6 @@
 //! Taking away what is over: sessions, sign-ins that were not finished, links, counts of failures, keys of
 //! requests that were to be carried out once, access tokens and the proofs that they were given for, clients that
-//! nobody let in.
+//! nobody let in, and what people let applications do.
 //!
 //! Each carries the day of its end as a search token, so that a sweep reads only what it removes. It
 //! removes what ended before today (UTC). The ledger keeps versions, so the rows stay on disk; what
@@ -12,7 +12,7 @@ use super::Identity;
 use super::documents::{
     AttemptsDocument, Kept, LinkDocument, OF_PATIENTS, SessionDocument, deletion, ended, find,
 };
-use super::oauth::{AccessDocument, ProofDocument, SystemDocument};
+use super::oauth::{AccessDocument, GrantDocument, LaunchDocument, ProofDocument, SystemDocument};
 use crate::audit::{Event, Record};
 use crate::vault::OnceDocument;
 use crate::{Agent, TrustError, kinds};
@@ -70,7 +70,23 @@ impl Identity {
                 system.is_over(now_ms)
             })
             .await?;
-        Ok(sessions + links + attempts + keys + tokens + proofs + systems)
+        let apps = self
+            .sweep_kind(tenant, kinds::OAUTH_APP, |app: &SystemDocument| {
+                app.is_over(now_ms)
+            })
+            .await?;
+        let grants = self
+            .sweep_kind(tenant, kinds::GRANT, |grant: &GrantDocument| {
+                grant.expires_ms <= now_ms
+            })
+            .await?;
+        let launches = self
+            .sweep_kind(tenant, kinds::LAUNCH, |launch: &LaunchDocument| {
+                launch.expires_ms <= now_ms
+            })
+            .await?;
+        let of_apps = apps + grants + launches;
+        Ok(sessions + links + attempts + keys + tokens + proofs + systems + of_apps)
     }
 
     async fn sweep_kind<T: DeserializeOwned>(

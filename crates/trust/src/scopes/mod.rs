@@ -268,6 +268,27 @@ impl Context {
     }
 }
 
+/// A scope on resources, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopePart {
+    /// As it is written.
+    pub text: String,
+    /// Whose data.
+    pub level: Level,
+    /// Of which type, if of one.
+    pub kind: Option<ResourceType>,
+    /// Whether something can be read or found.
+    pub looks: bool,
+    /// Whether something can be created.
+    pub adds: bool,
+    /// Whether something can be updated.
+    pub changes: bool,
+    /// Whether something can be deleted.
+    pub deletes: bool,
+    /// Search parameters that rows have to match.
+    pub filter: Option<String>,
+}
+
 /// A list of scopes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scopes {
@@ -378,6 +399,89 @@ impl Scopes {
             }
         }
         narrowed
+    }
+
+    /// Those on resources at some levels, and all contexts.
+    #[must_use]
+    pub fn at(&self, levels: &[Level]) -> Self {
+        let of_level = |scope: &&ResourceScope| levels.contains(&scope.level);
+        Self {
+            resources: self.resources.iter().filter(of_level).cloned().collect(),
+            contexts: self.contexts.clone(),
+        }
+    }
+
+    /// These contexts, with what another list has on resources.
+    #[must_use]
+    pub fn with_resources_of(&self, other: &Self) -> Self {
+        Self {
+            resources: other.resources.clone(),
+            contexts: self.contexts.clone(),
+        }
+    }
+
+    /// The same without a context.
+    #[must_use]
+    pub fn without(&self, context: Context) -> Self {
+        let mut without = self.clone();
+        without.contexts.remove(&context);
+        without
+    }
+
+    /// Whether everything that it lets be done is let be done by another list.
+    #[must_use]
+    pub fn lies_in(&self, other: &Self) -> bool {
+        let is_there =
+            |scope: &ResourceScope| other.resources.iter().any(|all| all.contains(scope));
+        self.resources.iter().all(is_there) && self.contexts.is_subset(&other.contexts)
+    }
+
+    /// What is left where policies let only some interactions with a type be done. A scope of all types
+    /// keeps what is let be done with one of them at least.
+    pub(crate) fn let_by(&self, lets: impl Fn(Action, ResourceType) -> bool) -> Self {
+        let kept = |scope: &ResourceScope| {
+            let lets = |action| match scope.kind {
+                Some(kind) => lets(action, kind),
+                None => ResourceType::all().any(|kind| lets(action, kind)),
+            };
+            let mut left = Permissions(0);
+            for action in Action::INTERACTIONS {
+                if action != Action::History
+                    && let Some(one) = Permissions::for_action(action)
+                    && lets(action)
+                {
+                    left = Permissions(left.0 | one.0);
+                }
+            }
+            let permissions = scope.permissions.and(left);
+            (!permissions.is_none()).then(|| ResourceScope {
+                permissions,
+                ..scope.clone()
+            })
+        };
+        let mut all = Self {
+            resources: Vec::new(),
+            contexts: self.contexts.clone(),
+        };
+        self.resources
+            .iter()
+            .filter_map(kept)
+            .for_each(|scope| all.add(scope));
+        all
+    }
+
+    /// The scopes on resources, one by one, to be shown to a person.
+    pub fn parts(&self) -> impl Iterator<Item = ScopePart> {
+        self.resources.iter().map(|scope| ScopePart {
+            text: scope.to_string(),
+            level: scope.level,
+            kind: scope.kind,
+            looks: scope.permissions.and(Permissions::READ) != Permissions(0),
+            adds: scope.permissions.has(Permissions::of("c")),
+            changes: scope.permissions.has(Permissions::of("u")),
+            deletes: scope.permissions.has(Permissions::of("d")),
+            filter: scope.filter.as_ref().map(ToString::to_string),
+        })
     }
 
     /// Whether an interaction with a type is let be done, with some rows at least.

@@ -39,10 +39,16 @@ pub mod kinds {
     pub const ACCESS_TOKEN: Kind = Kind(1021);
     /// A proof of such a system that was shown, which must not be shown again.
     pub const CLIENT_PROOF: Kind = Kind(1022);
+    /// Applications that people launch.
+    pub const OAUTH_APP: Kind = Kind(1023);
+    /// What people let applications do for them.
+    pub const GRANT: Kind = Kind(1024);
+    /// Applications that are opened from a patient's page.
+    pub const LAUNCH: Kind = Kind(1025);
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 11] = [
+    pub(crate) const OF_IDENTITY: [Kind; 14] = [
         EMERGENCY_ACCESS,
         ACCOUNT,
         SESSION,
@@ -51,6 +57,9 @@ pub mod kinds {
         SIGN_IN_ATTEMPTS,
         ONCE,
         OAUTH_CLIENT,
+        OAUTH_APP,
+        GRANT,
+        LAUNCH,
         ACCESS_TOKEN,
         CLIENT_PROOF,
         KNOWN_AS,

@@ -105,7 +105,13 @@ impl Once {
 impl Vault {
     fn once_id(&self, tenant: TenantId, agent: &Agent, once: &Once) -> String {
         // Ids hold no line breaks, so that no two pairs are one text.
-        let name = format!("once\n{}\n{}", agent.id, once.0.key);
+        // Each application that somebody let in has keys of its own, so that none is answered with what another
+        // was let do, or what was done for another patient.
+        let app = agent.app().map_or_else(String::new, |access| {
+            let patient = access.patient.as_deref().unwrap_or_default();
+            format!("\n{}\n{patient}", access.client)
+        });
+        let name = format!("once\n{}{app}\n{}", agent.id, once.0.key);
         self.ledger().derive_own_id(tenant, &name)
     }
 

@@ -23,7 +23,7 @@ use maud::{Markup, html};
 use record::{Answer, Caller, RecordError};
 use serde_json::Value;
 
-use crate::context::{Ctx, Fields, Posted, purpose};
+use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
 use crate::layout::{self, Section, console, csrf};
 use crate::time::{fhir_time, iso};
@@ -42,7 +42,7 @@ fn kind(name: &str) -> Result<ResourceType, PageError> {
 fn caller(ctx: &Ctx) -> Caller {
     Caller {
         agent: ctx.session.agent.clone(),
-        purpose: purpose(ctx.role()),
+        purpose: ctx.role().purpose(),
         request_id: ctx.request.id.clone(),
         base: String::new(),
         lenient: false,

@@ -48,7 +48,7 @@ fn plain(sentence: &Sentence) -> Markup {
         _ => sentence.purpose_words(),
     };
     html! {
-        span class="strong" { @if own { "You" } @else { (actor(sentence)) } }
+        span class="strong" { @if own { "You" @if let Some(app) = &sentence.app { ", through the app " (app) "," } } @else { (actor(sentence)) } }
         " " (sentence.plain())
         @if !own && !purpose.is_empty() { " " (purpose) }
         @if sentence.refused { ". " span class="refused" { "This was not allowed, and did not happen." } } @else { "." }
@@ -77,7 +77,8 @@ async fn find(
         for (place, row) in page.rows.iter().enumerate() {
             scanned += 1;
             let sentence = Sentence::of(&ctx.times, &row.resource);
-            if own || sentence.role != Some(Role::Patient) {
+            // What an application did for the patient is nothing that they saw happen.
+            if own || sentence.role != Some(Role::Patient) || sentence.app.is_some() {
                 sentences.push(sentence);
             }
             if sentences.len() == PAGE || scanned == SCAN_MAX {

@@ -174,7 +174,7 @@ async fn systems_with_keys_are_registered_approved_and_turned_down() {
         .act(PAGE, to, &fields("Laboratory West", "system/Patient.read"))
         .await;
     let page = ada.get(done.location()).await;
-    page.shows("System registered");
+    page.shows("Its client_id is");
     page.shows("system/Patient.rs");
     check_html(PAGE, &page.body);
     form_of(&mut ada, "Laboratory West", "/revoke").await;

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use ledger::{Number, SHARDS, Shard};
 use serde_json::json;
-use trust::identity::{NewSystem, SystemKeys};
+use trust::identity::{NewApp, NewGrant, NewSystem, SystemKeys, wanted_scopes};
 use trust::{Agent, Role, kinds};
 
 use crate::world::{Browser, PASSWORD, TENANT, World, check_html};
@@ -98,6 +98,39 @@ async fn no_form_does_anything_without_its_token() {
         tokens.push(browser.get(page).await.field("csrf"));
     }
 
+    let back = "https://app.example.org/back";
+    let app = NewApp {
+        name: "Diary".to_owned(),
+        redirect_uris: vec![back.to_owned()],
+        launch_uri: Some("https://app.example.org/launch".to_owned()),
+        scopes: "launch offline_access patient/*.rs user/*.rs".to_owned(),
+        keys: SystemKeys::None,
+    };
+    let app = identity.register_app(&operator, &app).await.unwrap();
+    let challenge = "a".repeat(43);
+    let mut grants = Vec::new();
+    for (who, scopes, patient) in [
+        (CARLA, "user/Patient.r", None),
+        (IDA, "patient/Patient.r", Some(ida.as_str())),
+    ] {
+        let found = browsers[who]
+            .cookies
+            .iter()
+            .find(|(name, _)| name == "cairn");
+        let session = identity.peek(&found.unwrap().1).await.unwrap();
+        let app = identity.app(TENANT, &app).await.unwrap().unwrap();
+        let grant = NewGrant {
+            app: &app,
+            redirect_uri: back,
+            challenge: &challenge,
+            scopes: &wanted_scopes(scopes).unwrap(),
+            patient,
+            launch: None,
+        };
+        identity.allow(&session, grant).await.unwrap();
+        grants.push(identity.grants_of(&session).await.unwrap()[0].id.clone());
+    }
+
     let form_of = |route: &str| -> Option<Form> {
         let with = |who, path: &str, fields: &[(&'static str, &str)]| {
             let fields = fields
@@ -137,6 +170,40 @@ async fn no_form_does_anything_without_its_token() {
                     ("name", "Laboratory"),
                     ("scopes", "system/Patient.rs"),
                     ("keys", &keys),
+                ],
+            ),
+            "/console/clients/apps" => with(
+                ADA,
+                route,
+                &[
+                    ("name", "Diary"),
+                    ("redirect_uris", back),
+                    ("scopes", "patient/*.rs"),
+                ],
+            ),
+            "/console/patients/{id}/apps" => with(
+                CARLA,
+                &format!("/console/patients/{ida}/apps"),
+                &[("app", &app)],
+            ),
+            "/console/apps/{id}/end" => {
+                with(CARLA, &format!("/console/apps/{}/end", grants[0]), &[])
+            }
+            "/portal/apps/{id}/end" => with(IDA, &format!("/portal/apps/{}/end", grants[1]), &[]),
+            "/oauth/authorize" => with(
+                IDA,
+                route,
+                &[
+                    ("response_type", "code"),
+                    ("client_id", &app),
+                    ("redirect_uri", back),
+                    ("scope", "patient/*.rs"),
+                    ("state", "s"),
+                    ("aud", "https://cairn.example/fhir/r4"),
+                    ("code_challenge", &challenge),
+                    ("code_challenge_method", "S256"),
+                    ("decision", "allow"),
+                    ("agreed", "patient/*.rs"),
                 ],
             ),
             "/console/clients/{id}/approve" => with(
@@ -214,6 +281,8 @@ async fn no_form_does_anything_without_its_token() {
         let page = browsers[form.who].post(&form.path, &fields).await;
         let worked = if matches!(form.path.as_str(), "/console/patients" | "/console/record") {
             page.has("Ida Berg")
+        } else if form.path.ends_with("/apps") && form.path.starts_with("/console/patients/") {
+            page.has("https://app.example.org/launch?iss=")
         } else {
             page.status == StatusCode::SEE_OTHER && page.location() != "/sign-in?next="
         };

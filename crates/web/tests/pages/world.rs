@@ -113,6 +113,7 @@ impl World {
             demo_logins,
             demo_speed: Some(1.0),
             demo_people_imported: false,
+            fhir_base: "https://cairn.example/fhir/r4".to_owned(),
             secure_cookies: false,
         };
         change(&mut web);

@@ -15,7 +15,7 @@ use crate::house::house;
 /// How long a client may take; it takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn peer(path: &str) -> PathBuf {
+pub(crate) fn peer(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../target/peers")
         .join(path);
@@ -43,7 +43,7 @@ async fn run(mut command: Command) {
     house.end().await;
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/server/clients")
         .join(name)

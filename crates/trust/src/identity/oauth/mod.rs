@@ -2,10 +2,16 @@
 //! are given. An access token is opaque and short-lived; the store is asked for it, and for its client,
 //! with each request, so that what was revoked is refused from the next one on.
 //!
+//! `apps.rs` and `grants.rs` have applications that people launch, and what these are let do for them;
 //! `systems.rs` has who is let in, `keys.rs` their keys, `assertion.rs` how they prove that they hold them.
 
+mod apps;
 mod assertion;
+mod given;
+mod grants;
 mod keys;
+mod launches;
+mod lives;
 #[cfg(test)]
 pub(crate) mod signer;
 mod systems;
@@ -27,10 +33,20 @@ use keys::Keys;
 pub(super) use systems::SystemDocument;
 pub use systems::{NewSystem, SystemKeys, WAITING_MAX};
 
+pub use apps::{App, NewApp, wanted_scopes};
+pub use given::TokenState;
+pub(super) use grants::GrantDocument;
+pub use grants::{
+    APP_ACCESS_LIFE_S, AppTokens, GRANTS_MAX, NewGrant, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS,
+    ShownClient, is_challenge,
+};
+pub(super) use launches::LaunchDocument;
+pub use lives::GrantView;
+
 /// How long an access token lasts: SMART recommends no more than five minutes where there is no person.
 pub const ACCESS_LIFE_S: u64 = 300;
 /// What tells access tokens from the tokens of clients that have no key, which begin with a number.
-const ACCESS: &str = "t.";
+pub(super) const ACCESS: &str = "t.";
 
 /// What a client shows to prove who it is.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +66,12 @@ pub fn names_key(assertion: &str, set: &str) -> bool {
     id.is_some_and(|id| Keys::parse(set).is_ok_and(|keys| keys.has(&id)))
 }
 
+/// The client that a proof says it is of. Nothing is proved by that.
+#[must_use]
+pub fn claims_client(assertion: &str) -> Option<String> {
+    assertion::claimed(assertion)
+}
+
 /// Why a request for a token was refused, as OAuth 2.0 has it (RFC 6749, section 5.2).
 #[derive(Debug, thiserror::Error)]
 pub enum OauthError {
@@ -59,6 +81,12 @@ pub enum OauthError {
     /// The scopes can't be granted.
     #[error("{0}")]
     InvalidScope(String),
+    /// The code or the refresh token opens nothing.
+    #[error("{0}")]
+    InvalidGrant(&'static str),
+    /// The client is one, but not for this.
+    #[error("{0}")]
+    UnauthorizedClient(&'static str),
     /// Something else than the request is wrong.
     #[error(transparent)]
     Inside(TrustError),
@@ -89,6 +117,9 @@ pub(super) struct AccessDocument {
     client: String,
     scopes: String,
     pub(super) expires_ms: u64,
+    /// Id of the grant that it came of, for an application that asks for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grant: Option<String>,
 }
 
 /// A proof that was shown, until it can't be shown again anyway.
@@ -111,8 +142,7 @@ impl Identity {
         let Some(id) = assertion::claimed(assertion).filter(|id| fhir::is_id(id)) else {
             return Ok(None);
         };
-        let ledger = &self.inner.ledger;
-        let system = self.inner.systems.get(ledger, tenant, &id).await?;
+        let system = self.with_a_key(tenant, &id).await?;
         let system = system.filter(SystemDocument::is_active);
         Ok(system.and_then(|system| system.keys.place().map(str::to_owned)))
     }
@@ -128,8 +158,13 @@ impl Identity {
         proof: ClientProof<'_>,
         wanted: &str,
     ) -> Result<Granted, OauthError> {
-        let (id, system, proof) = self.prove_system(tenant, proof).await?;
+        let (id, system, proof) = self.prove(tenant, proof).await?;
         let agent = self.agent_of(tenant, &id, &system, None);
+        if system.app.is_some() {
+            return Err(OauthError::UnauthorizedClient(
+                "an application acts for people: the grant_type must be authorization_code",
+            ));
+        }
         // What is granted now is what is registered now.
         let registered = self.registered_scopes(&id, &system)?;
         let scopes = match Scopes::parse(wanted) {
@@ -158,6 +193,7 @@ impl Identity {
             client: id.clone(),
             scopes: scopes.to_string(),
             expires_ms: self.now_ms().saturating_add(ACCESS_LIFE_S * 1000),
+            grant: None,
         };
         let access = draft(
             ledger,
@@ -198,7 +234,7 @@ impl Identity {
         proof: ClientProof<'_>,
         token: &str,
     ) -> Result<(), OauthError> {
-        let (id, system, proof) = self.prove_system(tenant, proof).await?;
+        let (id, system, proof) = self.prove(tenant, proof).await?;
         let agent = self.agent_of(tenant, &id, &system, None);
         let mut documents = vec![proof];
         if let Some((place, kept)) = self.access_document(token).await?
@@ -245,6 +281,17 @@ impl Identity {
                 .await?;
             return Err(TrustError::SignIn);
         };
+        if let Some(grant) = &access.grant {
+            let subject = &access.client;
+            return match self.person_of(tenant, &access, grant).await? {
+                Ok(agent) => Ok(agent),
+                Err((agent, words)) => {
+                    let record = Record::new(&agent, Event::LOGIN);
+                    self.refused(Why::Token, subject, record, words).await?;
+                    Err(TrustError::SignIn)
+                }
+            };
+        }
         let id = &access.client;
         let Some(system) = self.inner.systems.get(ledger, tenant, id).await? else {
             return Err(TrustError::Damaged(format!(
@@ -269,7 +316,7 @@ impl Identity {
     }
 
     /// The system that an assertion proves, and what has to be written so that it isn't shown twice.
-    async fn prove_system(
+    pub(super) async fn prove(
         &self,
         tenant: TenantId,
         shown: ClientProof<'_>,
@@ -283,10 +330,7 @@ impl Identity {
         };
         let known = fhir::is_id(&id);
         let system = match known {
-            true => {
-                let ledger = &self.inner.ledger;
-                self.inner.systems.get(ledger, tenant, &id).await?
-            }
+            true => self.with_a_key(tenant, &id).await?,
             false => None,
         };
         let Some(system) = system else {
@@ -301,6 +345,10 @@ impl Identity {
             (SystemKeys::Set(text), _) => Keys::parse(text).map_err(|_| {
                 TrustError::Damaged(format!("the keys of client {id} can't be read"))
             })?,
+            (SystemKeys::None, _) => {
+                let words = "this client has no key: send its client_id alone";
+                return self.refuse_client(&agent, words).await;
+            }
             (SystemKeys::At(_), None) => {
                 let words = "the client's keys could not be fetched";
                 return self.refuse_client(&agent, words).await;
@@ -337,7 +385,24 @@ impl Identity {
         Ok((id, system, proof))
     }
 
-    async fn access_document(
+    /// The client of an id: a system, or an application.
+    async fn with_a_key(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Option<SystemDocument>, TrustError> {
+        let system = self
+            .inner
+            .systems
+            .get(&self.inner.ledger, tenant, id)
+            .await?;
+        match system {
+            Some(system) => Ok(Some(system)),
+            None => self.app_document(tenant, id).await,
+        }
+    }
+
+    pub(super) async fn access_document(
         &self,
         token: &str,
     ) -> Result<Option<(String, Kept<AccessDocument>)>, TrustError> {
@@ -360,7 +425,7 @@ impl Identity {
         parsed(&system.scopes, id)
     }
 
-    fn agent_of(
+    pub(super) fn agent_of(
         &self,
         tenant: TenantId,
         id: &str,
@@ -384,7 +449,11 @@ impl Identity {
         }
     }
 
-    async fn refuse_client<T>(&self, agent: &Agent, words: &'static str) -> Result<T, OauthError> {
+    pub(super) async fn refuse_client<T>(
+        &self,
+        agent: &Agent,
+        words: &'static str,
+    ) -> Result<T, OauthError> {
         let subject = if agent.role == Role::Client {
             &agent.id
         } else {
@@ -395,7 +464,11 @@ impl Identity {
         Err(OauthError::InvalidClient(words))
     }
 
-    async fn refuse_scope<T>(&self, agent: &Agent, words: String) -> Result<T, OauthError> {
+    pub(super) async fn refuse_scope<T>(
+        &self,
+        agent: &Agent,
+        words: String,
+    ) -> Result<T, OauthError> {
         let record = Record::new(agent, Event::LOGIN);
         let note = "scopes that can't be granted were asked for";
         self.refused(Why::Scope, &agent.id, record, note).await?;
@@ -404,7 +477,7 @@ impl Identity {
 }
 
 /// Scopes that were kept.
-fn parsed(text: &str, client: &str) -> Result<Scopes, TrustError> {
+pub(super) fn parsed(text: &str, client: &str) -> Result<Scopes, TrustError> {
     Scopes::parse(text)
         .map_err(|_| TrustError::Damaged(format!("the scopes of client {client} can't be read")))
 }

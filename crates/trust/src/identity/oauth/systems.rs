@@ -1,9 +1,10 @@
 //! Systems that sign in with a key: registered by an administrator, or asking for it themselves (dynamic
 //! client registration, RFC 7591) and approved by one. Until then they get no token.
 
-use ledger::{Draft, Expected, LedgerError, Query, TenantId};
+use ledger::{Draft, Expected, Kind, LedgerError, Query, TenantId};
 use serde::{Deserialize, Serialize};
 
+use super::apps::{AppPart, scopes_of_app};
 use super::keys::Keys;
 use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, draft, find, get};
@@ -22,6 +23,8 @@ pub const WAITING_MAX: usize = 20;
 const WAITS_MS: u64 = 7 * 86_400_000;
 /// What those that wait are found by.
 const STATE: (&str, &str) = ("state", "waiting");
+/// Where they lie: systems, and applications.
+const BOTH: [Kind; 2] = [kinds::OAUTH_CLIENT, kinds::OAUTH_APP];
 
 /// Where the public keys of a system are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +34,14 @@ pub enum SystemKeys {
     Set(String),
     /// Where they are fetched from (`jwks_uri`).
     At(String),
+    /// Nowhere: an application on people's own devices keeps no secret.
+    None,
 }
 
 impl SystemKeys {
-    fn check(&self) -> Result<(), TrustError> {
+    pub(super) fn check(&self) -> Result<(), TrustError> {
         match self {
+            Self::None => invalid("a system has keys"),
             Self::Set(text) => Keys::parse(text).map(|_| ()),
             // Whether it may be asked is looked at when it is; this is for who mistypes it.
             Self::At(url) => {
@@ -51,7 +57,7 @@ impl SystemKeys {
     }
     pub(super) fn place(&self) -> Option<&str> {
         match self {
-            Self::Set(_) => None,
+            Self::Set(_) | Self::None => None,
             Self::At(url) => Some(url),
         }
     }
@@ -71,22 +77,32 @@ pub struct NewSystem {
 /// Whether a system is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub(super) enum State {
     Waiting { ends_ms: u64 },
     Active,
     Revoked,
 }
 
-/// A system that signs in with its key.
+/// A system that signs in with its key, or an application that people launch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::identity) struct SystemDocument {
     pub(in crate::identity) name: String,
     pub(super) keys: SystemKeys,
     pub(in crate::identity) scopes: String,
-    state: State,
+    pub(super) state: State,
+    /// What only an application has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::identity) app: Option<AppPart>,
 }
 
 impl SystemDocument {
+    /// Applications lie by themselves, so that a server which doesn't know of them passes them over.
+    fn kind(&self) -> Kind {
+        match self.app {
+            Some(_) => kinds::OAUTH_APP,
+            None => kinds::OAUTH_CLIENT,
+        }
+    }
     pub(in crate::identity) fn state(&self) -> ClientState {
         match self.state {
             State::Waiting { .. } => ClientState::Waiting,
@@ -103,19 +119,25 @@ impl SystemDocument {
     }
 }
 
-/// The document of a new system, if it can be one.
-fn checked(system: &NewSystem, state: State) -> Result<SystemDocument, TrustError> {
-    let name = system.name.trim();
+/// A name that can be shown.
+pub(super) fn checked_name(name: &str) -> Result<String, TrustError> {
+    let name = name.trim();
     let is_shown = name.chars().all(|c| !c.is_control());
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !is_shown {
         return invalid("a client has a name of at most 200 bytes");
     }
+    Ok(name.to_owned())
+}
+
+/// The document of a new system, if it can be one.
+fn checked(system: &NewSystem, state: State) -> Result<SystemDocument, TrustError> {
     system.keys.check()?;
     Ok(SystemDocument {
-        name: name.to_owned(),
+        name: checked_name(&system.name)?,
         keys: system.keys.clone(),
         scopes: scopes_of_system(&system.scopes)?.to_string(),
         state,
+        app: None,
     })
 }
 
@@ -144,14 +166,21 @@ impl Identity {
     ) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Administer).await?;
         let document = checked(system, State::Active)?;
-        let tenant = by.tenant;
+        self.register(&permit, &document, "with a key").await
+    }
+
+    pub(super) async fn register(
+        &self,
+        permit: &Permit,
+        document: &SystemDocument,
+        how: &str,
+    ) -> Result<String, TrustError> {
+        let tenant = permit.tenant();
         let id = self.inner.ledger.mint_own_id(tenant);
-        let draft = self.system_draft(tenant, &id, Expected::Absent, &document)?;
-        let note = format!(
-            "client {id} registered with a key, scopes {}",
-            document.scopes
-        );
-        let mut record = Record::under(&permit, Event::ACCOUNT_CHANGED);
+        let draft = self.system_draft(tenant, &id, Expected::Absent, document)?;
+        let scopes = &document.scopes;
+        let note = format!("client {id} registered {how}, scopes {scopes}");
+        let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
         record.note = Some(&note);
         self.commit(tenant, vec![draft], record).await?;
         Ok(id)
@@ -167,19 +196,37 @@ impl Identity {
         tenant: TenantId,
         system: &NewSystem,
     ) -> Result<Option<String>, TrustError> {
-        let ends_ms = self.now_ms().saturating_add(WAITS_MS);
-        let document = checked(system, State::Waiting { ends_ms })?;
+        let document = checked(system, self.waits_from_now())?;
+        self.ask(tenant, &document).await
+    }
+
+    /// The state of who asks now.
+    pub(super) fn waits_from_now(&self) -> State {
+        State::Waiting {
+            ends_ms: self.now_ms().saturating_add(WAITS_MS),
+        }
+    }
+
+    pub(super) async fn ask(
+        &self,
+        tenant: TenantId,
+        document: &SystemDocument,
+    ) -> Result<Option<String>, TrustError> {
         // One after the other, so that what is counted is what there is.
         let _turn = self.inner.registering.lock().await;
-        let (ledger, kind) = (&self.inner.ledger, kinds::OAUTH_CLIENT);
-        let query = Query::Token(ledger.token(tenant, kind, STATE.0, STATE.1));
-        let waiting: Vec<Kept<SystemDocument>> =
-            find(ledger, tenant, kind, &query, WAITING_MAX).await?;
-        if waiting.len() >= WAITING_MAX {
+        let ledger = &self.inner.ledger;
+        let mut waiting = 0;
+        for kind in BOTH {
+            let query = Query::Token(ledger.token(tenant, kind, STATE.0, STATE.1));
+            let found: Vec<Kept<SystemDocument>> =
+                find(ledger, tenant, kind, &query, WAITING_MAX).await?;
+            waiting += found.len();
+        }
+        if waiting >= WAITING_MAX {
             return Ok(None);
         }
         let id = ledger.mint_own_id(tenant);
-        let draft = self.system_draft(tenant, &id, Expected::Absent, &document)?;
+        let draft = self.system_draft(tenant, &id, Expected::Absent, document)?;
         let stranger = sign_in::stranger(tenant);
         let note = format!("client {id} asks to be registered");
         let mut record = Record::new(&stranger, Event::ACCOUNT_CHANGED);
@@ -200,16 +247,18 @@ impl Identity {
         scopes: &str,
     ) -> Result<(), TrustError> {
         self.administers(permit).await?;
-        let scopes = scopes_of_system(scopes)?;
         let tenant = permit.tenant();
         for _ in 0..RETRIES {
-            let found: Option<Kept<SystemDocument>> =
-                get(&self.inner.ledger, tenant, kinds::OAUTH_CLIENT, id).await?;
+            let found = self.registered(tenant, id).await?;
             let waits = found.filter(|kept| {
                 kept.body.state() == ClientState::Waiting && !kept.body.is_over(self.now_ms())
             });
             let Some(mut kept) = waits else {
                 return invalid("there is no such client that waits for approval");
+            };
+            let scopes = match kept.body.app {
+                Some(_) => scopes_of_app(scopes)?,
+                None => scopes_of_system(scopes)?,
             };
             kept.body.state = State::Active;
             kept.body.scopes = scopes.to_string();
@@ -226,15 +275,35 @@ impl Identity {
         Err(LedgerError::Conflict.into())
     }
 
-    /// All systems with a key.
+    /// All systems with a key, and all applications.
     pub(in crate::identity) async fn systems(
         &self,
         tenant: TenantId,
         most: usize,
     ) -> Result<Vec<Kept<SystemDocument>>, TrustError> {
         let ledger = &self.inner.ledger;
-        let query = Query::Token(ledger.kind_token(tenant, kinds::OAUTH_CLIENT));
-        find(ledger, tenant, kinds::OAUTH_CLIENT, &query, most).await
+        let mut all = Vec::new();
+        for kind in BOTH {
+            let query = Query::Token(ledger.kind_token(tenant, kind));
+            let found: Vec<Kept<SystemDocument>> =
+                find(ledger, tenant, kind, &query, most - all.len()).await?;
+            all.extend(found);
+        }
+        Ok(all)
+    }
+
+    async fn registered(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Option<Kept<SystemDocument>>, TrustError> {
+        for kind in BOTH {
+            let found = get(&self.inner.ledger, tenant, kind, id).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Revokes a system; `None` when somebody else wrote in between.
@@ -245,8 +314,7 @@ impl Identity {
         reason: &str,
     ) -> Result<Option<()>, TrustError> {
         let tenant = permit.tenant();
-        let found: Option<Kept<SystemDocument>> =
-            get(&self.inner.ledger, tenant, kinds::OAUTH_CLIENT, id).await?;
+        let found = self.registered(tenant, id).await?;
         let Some(mut kept) = found else {
             return invalid("there is no such client");
         };
@@ -281,7 +349,7 @@ impl Identity {
         draft(
             ledger,
             tenant,
-            kinds::OAUTH_CLIENT,
+            document.kind(),
             id,
             expected,
             document,

@@ -1,0 +1,40 @@
+// SMART App Launch with openid-client: a public client on the person's own machine. MODULE BASE CLIENT_ID
+// REDIRECT_URI; prints where to send the person, reads where they came back to, and goes on.
+
+import assert from "node:assert/strict";
+import { createInterface } from "node:readline/promises";
+
+const [module, base, clientId, redirectUri] = process.argv.slice(2);
+const client = await import(module);
+const smart = await (await fetch(`${base}/.well-known/smart-configuration`)).json();
+assert(smart.capabilities.includes("client-public"));
+const config = new client.Configuration({ issuer: base, ...smart }, clientId, undefined, client.None());
+client.allowInsecureRequests(config);
+
+const verifier = client.randomPKCECodeVerifier();
+const state = client.randomState();
+const url = client.buildAuthorizationUrl(config, {
+  redirect_uri: redirectUri,
+  scope: "launch/patient offline_access patient/Patient.rs",
+  aud: base,
+  state,
+  code_challenge: await client.calculatePKCECodeChallenge(verifier),
+  code_challenge_method: "S256",
+});
+console.log(url.href);
+const lines = createInterface({ input: process.stdin });
+const back = new URL(await lines.question(""));
+lines.close();
+const checks = { pkceCodeVerifier: verifier, expectedState: state };
+const tokens = await client.authorizationCodeGrant(config, back, checks);
+assert.equal(tokens.patient, "ann");
+assert.equal(tokens.expires_in, 900);
+const ask = (token, path) => fetch(`${base}/${path}`, { headers: { authorization: `Bearer ${token}` } });
+assert.equal((await ask(tokens.access_token, "Patient/ann")).status, 200);
+assert.equal((await ask(tokens.access_token, "Observation")).status, 403);
+const renewed = await client.refreshTokenGrant(config, tokens.refresh_token);
+assert.equal((await ask(renewed.access_token, "Patient/ann")).status, 200);
+await client.tokenRevocation(config, renewed.refresh_token);
+assert.equal((await ask(renewed.access_token, "Patient/ann")).status, 401);
+await assert.rejects(client.refreshTokenGrant(config, renewed.refresh_token), (error) => error.error === "invalid_grant");
+console.log("fine");

@@ -1,0 +1,346 @@
+use super::*;
+use crate::identity::{NewApp, SignIn, SystemKeys, wanted_scopes};
+use crate::tests::{House, TENANT, a_patient, staff};
+use crate::{Action, Purpose, Trust};
+
+const BACK: &str = "https://app.example.org/back";
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+/// RFC 7636, appendix B.
+#[test]
+fn a_challenge_is_that_of_the_standard() {
+    assert_eq!(
+        s256(VERIFIER),
+        "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    );
+    assert!(is_challenge(&s256(VERIFIER)));
+    for wrong in ["", "short", &"=".repeat(43), &"a".repeat(44)] {
+        assert!(!is_challenge(wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn a_refresh_token_has_two_parts() {
+    assert_eq!(parts_of_refresh("r.1.a.1.b"), Some(("1.a", "1.b")));
+    for wrong in ["", "r.", "r.1", "r.1.a", "t.1.a.1.b", "c.1.a"] {
+        assert_eq!(parts_of_refresh(wrong), None, "{wrong}");
+    }
+}
+
+struct Signed {
+    house: House,
+    session: Session,
+    secret: String,
+    app: App,
+}
+
+impl Signed {
+    /// A patient who came by a link, and an application.
+    async fn new() -> Self {
+        let house = House::new().await;
+        house.put([a_patient("p", "Berg")]).await;
+        let identity = house.trust.identity();
+        let mailer = Agent::system(TENANT, "mail-deliverer");
+        let link = identity.make_link(&mailer, "p", 3600, false).await.unwrap();
+        let signed = identity.use_link(TENANT, &link, "1950-02-03").await;
+        let SignIn::Done { secret, session } = signed.unwrap() else {
+            panic!("no session");
+        };
+        let new = NewApp {
+            name: "Diary".to_owned(),
+            redirect_uris: vec![BACK.to_owned()],
+            launch_uri: None,
+            scopes: "offline_access online_access patient/*.rs".to_owned(),
+            keys: SystemKeys::None,
+        };
+        let admin = staff(Role::Administrator);
+        let id = identity.register_app(&admin, &new).await.unwrap();
+        let app = identity.app(TENANT, &id).await.unwrap().unwrap();
+        Self {
+            house,
+            session,
+            secret,
+            app,
+        }
+    }
+
+    async fn code(&self, scopes: &str) -> String {
+        let new = NewGrant {
+            app: &self.app,
+            redirect_uri: BACK,
+            challenge: &s256(VERIFIER),
+            scopes: &wanted_scopes(scopes).unwrap(),
+            patient: Some("p"),
+            launch: None,
+        };
+        let identity = self.house.trust.identity();
+        identity.allow(&self.session, new).await.unwrap()
+    }
+
+    async fn exchange(&self, trust: &Trust, code: &str) -> Result<AppTokens, OauthError> {
+        let client = ShownClient::Public(&self.app.id);
+        let identity = trust.identity();
+        identity
+            .exchange_code(TENANT, client, code, BACK, VERIFIER)
+            .await
+    }
+
+    async fn refresh(&self, trust: &Trust, tokens: &AppTokens) -> Result<AppTokens, OauthError> {
+        let client = ShownClient::Public(&self.app.id);
+        let token = tokens.refresh.as_deref().unwrap();
+        trust.identity().refresh(TENANT, client, token, None).await
+    }
+
+    async fn tokens(&self, scopes: &str) -> AppTokens {
+        let code = self.code(scopes).await;
+        self.exchange(&self.house.trust, &code).await.unwrap()
+    }
+
+    async fn opens(&self, trust: &Trust, tokens: &AppTokens) -> bool {
+        match trust.identity().fhir_bearer(&tokens.access).await {
+            Ok(agent) => {
+                assert_eq!(agent.id, "p");
+                assert_eq!(agent.app().unwrap().client, self.app.id);
+                true
+            }
+            Err(TrustError::SignIn) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A second server over the same store, with nothing in memory.
+    fn other(&self) -> Trust {
+        House::trust_over(self.house.ledger().clone(), &self.house.wall)
+    }
+}
+
+fn ended<T: std::fmt::Debug>(result: &Result<T, OauthError>) {
+    assert!(
+        matches!(result, Err(OauthError::InvalidGrant(_))),
+        "{result:?}"
+    );
+}
+
+#[tokio::test]
+async fn codes_and_tokens_end_when_they_are_to() {
+    let signed = Signed::new().await;
+    let (trust, wall) = (&signed.house.trust, &signed.house.wall);
+    let code = signed.code("patient/*.rs").await;
+    wall.advance(CODE_LIFE_MS);
+    ended(&signed.exchange(trust, &code).await);
+    let code = signed.code("patient/*.rs").await;
+    wall.advance(CODE_LIFE_MS - 1);
+    let tokens = signed.exchange(trust, &code).await.unwrap();
+    assert!(tokens.refresh.is_none());
+    assert_eq!(tokens.expires_in_s, APP_ACCESS_LIFE_S);
+    // The person goes on with their pages; what the application asks keeps nothing awake.
+    wall.advance(APP_ACCESS_LIFE_S * 1000 / 2);
+    trust.identity().session(&signed.secret).await.unwrap();
+    wall.advance(APP_ACCESS_LIFE_S * 1000 / 2 - 1);
+    assert!(signed.opens(trust, &tokens).await);
+    wall.advance(1);
+    assert!(!signed.opens(trust, &tokens).await);
+}
+
+#[tokio::test]
+async fn what_is_online_ends_with_the_session_and_what_is_offline_does_not() {
+    let signed = Signed::new().await;
+    let (trust, wall) = (&signed.house.trust, &signed.house.wall);
+    let online = signed.tokens("online_access patient/*.rs").await;
+    let offline = signed.tokens("offline_access patient/*.rs").await;
+    let lists = async || {
+        trust
+            .identity()
+            .grants_of(&signed.session)
+            .await
+            .unwrap()
+            .len()
+    };
+    assert_eq!(lists().await, 2);
+    // Idle for longer than a session may be.
+    wall.advance(899_999);
+    assert!(signed.opens(trust, &online).await);
+    wall.advance(1);
+    assert!(!signed.opens(trust, &online).await);
+    ended(&signed.refresh(trust, &online).await);
+    let mut offline = signed.refresh(trust, &offline).await.unwrap();
+    assert!(signed.opens(trust, &offline).await);
+    assert_eq!(lists().await, 1);
+    // As long as it is used, and no longer than a year.
+    for _ in 0..12 {
+        wall.advance(OFFLINE_IDLE_MS - 1);
+        trust.identity().sweep(TENANT).await.unwrap();
+        offline = signed.refresh(trust, &offline).await.unwrap();
+    }
+    wall.advance(OFFLINE_LIFE_MS - 12 * (OFFLINE_IDLE_MS - 1));
+    ended(&signed.refresh(trust, &offline).await);
+    trust.identity().sweep(TENANT).await.unwrap();
+    wall.advance(2 * 86_400_000);
+    assert!(trust.identity().sweep(TENANT).await.unwrap() > 0);
+    assert_eq!(lists().await, 0);
+}
+
+#[tokio::test]
+async fn an_unused_grant_ends_and_a_patient_who_is_shut_out_ends_all() {
+    let signed = Signed::new().await;
+    let (trust, wall) = (&signed.house.trust, &signed.house.wall);
+    let idle = signed.tokens("offline_access patient/*.rs").await;
+    wall.advance(60_000);
+    let other = signed.tokens("offline_access patient/*.rs").await;
+    wall.advance(OFFLINE_IDLE_MS - 60_000);
+    ended(&signed.refresh(trust, &idle).await);
+    let other = signed.refresh(trust, &other).await.unwrap();
+    assert!(signed.opens(trust, &other).await);
+    let permit = signed
+        .house
+        .permit(
+            &staff(Role::Administrator),
+            Purpose::Administration,
+            Action::Administer,
+        )
+        .await
+        .unwrap();
+    let identity = trust.identity();
+    identity
+        .set_patient_active(&permit, "p", false)
+        .await
+        .unwrap();
+    assert!(!signed.opens(trust, &other).await);
+    ended(&signed.refresh(trust, &other).await);
+    // Opening the portal again brings no application back.
+    identity
+        .set_patient_active(&permit, "p", true)
+        .await
+        .unwrap();
+    assert!(!signed.opens(trust, &other).await);
+}
+
+#[tokio::test]
+async fn two_servers_of_one_store_know_the_same() {
+    let signed = Signed::new().await;
+    let (here, there) = (&signed.house.trust, &signed.other());
+    let code = signed.code("offline_access patient/*.rs").await;
+    let first = signed.exchange(there, &code).await.unwrap();
+    assert!(signed.opens(here, &first).await && signed.opens(there, &first).await);
+    let second = signed.refresh(here, &first).await.unwrap();
+    // The old one, shown to the other server: the grant ends for both.
+    ended(&signed.refresh(there, &first).await);
+    assert!(!signed.opens(here, &second).await && !signed.opens(there, &second).await);
+    ended(&signed.refresh(here, &second).await);
+    // At the same time, at both: one wins at most, and then the grant is over.
+    for _ in 0..5 {
+        let tokens = signed.tokens("offline_access patient/*.rs").await;
+        let (left, right) = tokio::join!(
+            signed.refresh(here, &tokens),
+            signed.refresh(there, &tokens)
+        );
+        assert!(left.is_err() || right.is_err());
+        for won in [left, right].into_iter().flatten() {
+            assert!(!signed.opens(here, &won).await && !signed.opens(there, &won).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_person_lets_a_bounded_number_in() {
+    let signed = Signed::new().await;
+    for _ in 0..GRANTS_MAX {
+        signed.tokens("offline_access patient/Patient.r").await;
+    }
+    let new = NewGrant {
+        app: &signed.app,
+        redirect_uri: BACK,
+        challenge: &s256(VERIFIER),
+        scopes: &wanted_scopes("patient/Patient.r").unwrap(),
+        patient: Some("p"),
+        launch: None,
+    };
+    let identity = signed.house.trust.identity();
+    let outcome = identity.allow(&signed.session, new.clone()).await;
+    assert!(
+        matches!(&outcome, Err(TrustError::Invalid(words)) if words.contains("take one away") || words.contains("Take one away")),
+        "{outcome:?}"
+    );
+    let one = identity.grants_of(&signed.session).await.unwrap()[0]
+        .id
+        .clone();
+    identity.end_grant(&signed.session, &one).await.unwrap();
+    assert!(identity.allow(&signed.session, new.clone()).await.is_ok());
+    // What was not shown, or can't be, is not granted.
+    for wrong in [
+        NewGrant {
+            patient: Some("q"),
+            ..new.clone()
+        },
+        NewGrant {
+            patient: None,
+            ..new.clone()
+        },
+        NewGrant {
+            redirect_uri: "https://evil.example",
+            ..new.clone()
+        },
+        NewGrant {
+            challenge: "plain",
+            ..new.clone()
+        },
+        NewGrant {
+            launch: Some("nothing"),
+            ..new.clone()
+        },
+        NewGrant {
+            scopes: &wanted_scopes("user/*.rs").unwrap(),
+            ..new.clone()
+        },
+        NewGrant {
+            scopes: &wanted_scopes("patient/Patient.d").unwrap(),
+            ..new.clone()
+        },
+    ] {
+        assert!(matches!(
+            identity.allow(&signed.session, wrong).await,
+            Err(TrustError::Invalid(_))
+        ));
+    }
+}
+
+#[tokio::test]
+async fn the_audit_names_the_application_and_no_secret() {
+    let signed = Signed::new().await;
+    let (trust, identity) = (&signed.house.trust, signed.house.trust.identity());
+    let code = signed.code("offline_access patient/*.rs").await;
+    let tokens = signed.exchange(trust, &code).await.unwrap();
+    ended(&signed.exchange(trust, &code).await);
+    assert!(!signed.opens(trust, &tokens).await);
+    identity
+        .turn_down(&signed.session, &signed.app)
+        .await
+        .unwrap();
+    let tokens = signed.tokens("offline_access patient/*.rs").await;
+    let one = identity.grants_of(&signed.session).await.unwrap()[0]
+        .id
+        .clone();
+    identity.end_grant(&signed.session, &one).await.unwrap();
+    let events = signed.house.audit_events(TENANT).await;
+    let text: String = events
+        .iter()
+        .map(|event| String::from_utf8(event.to_json()).unwrap())
+        .collect();
+    let id = &signed.app.id;
+    for said in [
+        format!("let application {id} in, scopes"),
+        format!("renewed the access of application {id}"),
+        format!("had application {id} shut out: code used twice"),
+        format!("application {id} was turned down"),
+        format!("took application {id} away"),
+        "access token of a grant that has ended".to_owned(),
+        r#""name":"Diary""#.to_owned(),
+    ] {
+        assert!(text.contains(&said), "{said}");
+    }
+    for secret in [&code, &tokens.access, tokens.refresh.as_ref().unwrap()] {
+        for part in secret.split('.').filter(|part| part.len() > 20) {
+            assert!(!text.contains(part), "{secret}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Which grants are live: for whom they were given, who sees them and takes them away, and what ends them.
+
+use ledger::{Draft, LedgerError, Query, TenantId};
+
+use super::grants::{GrantDocument, GrantStage};
+use super::parsed;
+use crate::audit::{Event, Record};
+use crate::identity::documents::{Kept, SessionDocument, Stage, deletion, find, get};
+use crate::identity::manage::invalid;
+use crate::identity::{Identity, RETRIES, Session};
+use crate::scopes::{Context, Scopes};
+use crate::{Agent, TrustError, kinds};
+
+/// A grant as its person sees it.
+#[derive(Debug, Clone)]
+pub struct GrantView {
+    /// Id.
+    pub id: String,
+    /// Name of the application.
+    pub app: String,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// When it was given.
+    pub created_ms: u64,
+    /// When the application last got a token.
+    pub used_ms: u64,
+    /// When it ends at the latest.
+    pub expires_ms: u64,
+    /// Whether it outlives the session.
+    pub offline: bool,
+}
+
+impl Identity {
+    /// The grants of a person that are live now, newest first.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn grants_of(&self, session: &Session) -> Result<Vec<GrantView>, TrustError> {
+        let agent = &session.agent;
+        let mut views = Vec::new();
+        for kept in self.live_grants(agent).await? {
+            let client = &kept.body.client;
+            let Some(app) = self.app(agent.tenant, client).await? else {
+                continue;
+            };
+            let scopes = parsed(&kept.body.scopes, client)?;
+            views.push(GrantView {
+                id: kept.id,
+                app: app.name,
+                offline: scopes.has(Context::OfflineAccess),
+                scopes,
+                created_ms: kept.body.created_ms,
+                used_ms: kept.body.used_ms,
+                expires_ms: kept.body.expires_ms,
+            });
+        }
+        Ok(views)
+    }
+
+    /// Takes a grant away; its tokens open nothing from the next request on.
+    ///
+    /// # Errors
+    /// `Invalid` when it is not this person's; `Ledger`.
+    pub async fn end_grant(&self, session: &Session, id: &str) -> Result<(), TrustError> {
+        let (tenant, ledger) = (session.agent.tenant, &self.inner.ledger);
+        for _ in 0..RETRIES {
+            let found: Option<Kept<GrantDocument>> = match fhir::is_id(id) {
+                true => get(ledger, tenant, kinds::GRANT, id).await?,
+                false => None,
+            };
+            let Some(kept) = found.filter(|kept| is_of(&kept.body, &session.agent)) else {
+                return invalid("there is no such application, or it has been taken away");
+            };
+            let note = format!("took application {} away", kept.body.client);
+            let gone = deletion(kinds::GRANT, &kept.id, kept.version);
+            let mut record = Record::new(&session.agent, Event::LOGOUT);
+            record.note = Some(&note);
+            record.patients.extend(kept.body.patient.clone());
+            if let Some(outcome) = self.tried(tenant, vec![gone], record).await {
+                return outcome;
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
+    /// The grants of an account, or of a patient who came by a link, to be taken away.
+    pub(in crate::identity) async fn grant_deletions(
+        &self,
+        tenant: TenantId,
+        account: &str,
+        patient: Option<&str>,
+    ) -> Result<Vec<Draft>, TrustError> {
+        let mut found = self.found_grants(tenant, account).await?;
+        if let Some(patient) = patient.filter(|patient| *patient != account) {
+            found.extend(self.found_grants(tenant, patient).await?);
+        }
+        Ok(found
+            .iter()
+            .map(|kept| deletion(kinds::GRANT, &kept.id, kept.version))
+            .collect())
+    }
+
+    /// The grants of an agent, whether live or not.
+    async fn found_grants(
+        &self,
+        tenant: TenantId,
+        agent: &str,
+    ) -> Result<Vec<Kept<GrantDocument>>, TrustError> {
+        // Some may have ended and not been swept yet.
+        const LOOKED_AT_MAX: usize = 10_000;
+        let ledger = &self.inner.ledger;
+        let query = Query::Token(ledger.token(tenant, kinds::GRANT, "agent", agent));
+        let mut found: Vec<Kept<GrantDocument>> =
+            find(ledger, tenant, kinds::GRANT, &query, LOOKED_AT_MAX).await?;
+        found.retain(|kept| kept.body.agent.id == agent);
+        Ok(found)
+    }
+
+    pub(super) async fn live_grants(
+        &self,
+        agent: &Agent,
+    ) -> Result<Vec<Kept<GrantDocument>>, TrustError> {
+        let mut live = Vec::new();
+        for kept in self.found_grants(agent.tenant, &agent.id).await? {
+            if is_of(&kept.body, agent) && self.lives(agent.tenant, &kept.body).await? {
+                live.push(kept);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Whether a grant still opens something: its time, the session that it was given in unless it outlives
+    /// it, and the person's account.
+    pub(super) async fn lives(
+        &self,
+        tenant: TenantId,
+        grant: &GrantDocument,
+    ) -> Result<bool, TrustError> {
+        if self.now_ms() >= grant.expires_ms {
+            return Ok(false);
+        }
+        let offline = matches!(grant.stage, GrantStage::Open { .. })
+            && parsed(&grant.scopes, &grant.client)?.has(Context::OfflineAccess);
+        if !offline && self.live_session(tenant, &grant.session).await?.is_none() {
+            return Ok(false);
+        }
+        if let Some(account) = &grant.account {
+            let account = self.account(tenant, account).await?;
+            if !account.is_some_and(|kept| kept.body.active) {
+                return Ok(false);
+            }
+        }
+        match &grant.agent.patient {
+            Some(patient) => Ok(!self.is_shut_out(tenant, patient).await?),
+            None => Ok(true),
+        }
+    }
+
+    /// The session with an id, if it is not over. An application's requests don't keep it awake.
+    pub(super) async fn live_session(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Option<SessionDocument>, TrustError> {
+        let found: Option<Kept<SessionDocument>> =
+            get(&self.inner.ledger, tenant, kinds::SESSION, id).await?;
+        let in_memory_ms = self.inner.sessions.last_seen_ms(id).unwrap_or(0);
+        Ok(found.map(|kept| kept.body).filter(|session| {
+            let seen_ms = session.last_seen_ms.max(in_memory_ms);
+            session.stage == Stage::Open && !self.over(seen_ms, session.expires_ms, self.now_ms())
+        }))
+    }
+}
+
+fn is_of(grant: &GrantDocument, agent: &Agent) -> bool {
+    grant.agent.id == agent.id && grant.agent.role == agent.role
+}

@@ -1,0 +1,463 @@
+//! Letting an application in (OAuth 2.0's authorization endpoint, as SMART App Launch 2.2 has it).
+//!
+//! Nothing is kept between the pages: each form carries the application's request along, and each answer
+//! checks it anew. Who is unknown, or asks to be answered at an address that it didn't register, gets a page;
+//! all else that is wrong is told to the application at its address.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use trust::Role;
+use trust::identity::{App as Client, NewGrant, is_challenge, wanted_scopes};
+use trust::scopes::{Context, Level, Scopes};
+
+use super::launch::named;
+use super::words;
+use crate::context::{App, Ctx, Fields, Posted, escape};
+use crate::error::PageError;
+use crate::headers::FormTarget;
+use crate::layout::{self, Section, console, csrf, portal};
+use crate::patients::{self, Sought};
+use crate::time;
+use crate::worklist::patient_name;
+
+/// Where applications send people.
+const HERE: &str = "/oauth/authorize";
+/// What an application sends, each once at most; a form carries it along.
+const PARAMETERS: [&str; 9] = [
+    "response_type",
+    "client_id",
+    "redirect_uri",
+    "scope",
+    "state",
+    "aud",
+    "launch",
+    "code_challenge",
+    "code_challenge_method",
+];
+/// What OpenID Connect and later documents add, and what would change the request unseen.
+const REFUSED: [&str; 3] = ["request", "request_uri", "authorization_details"];
+/// The most bytes of `state`: a random word, and where the application was.
+const STATE_BYTES_MAX: usize = 1024;
+
+/// A request that can be shown to a person.
+struct Asked {
+    client: Client,
+    redirect_uri: String,
+    state: String,
+    challenge: String,
+    wanted: Scopes,
+    launch: Option<String>,
+}
+
+/// Why a request can't be shown.
+enum Wrong {
+    /// To the person, because the application can't be told.
+    Here(PageError),
+    /// To the application.
+    There {
+        redirect_uri: String,
+        state: Option<String>,
+        error: &'static str,
+        words: String,
+    },
+}
+
+impl From<PageError> for Wrong {
+    fn from(error: PageError) -> Self {
+        Self::Here(error)
+    }
+}
+
+impl Wrong {
+    fn answer(self) -> Result<Response, PageError> {
+        match self {
+            Self::Here(error) => Err(error),
+            Self::There {
+                redirect_uri,
+                state,
+                error,
+                words,
+            } => Ok(back(
+                &redirect_uri,
+                state.as_deref(),
+                &[("error", error), ("error_description", &words)],
+            )),
+        }
+    }
+}
+
+/// Back to the application.
+fn back(redirect_uri: &str, state: Option<&str>, pairs: &[(&str, &str)]) -> Response {
+    let state = state.map(|state| ("state", state));
+    let query: Vec<String> = pairs
+        .iter()
+        .copied()
+        .chain(state)
+        .map(|(name, value)| format!("{name}={}", escape(value)))
+        .collect();
+    let joint = if redirect_uri.contains('?') { '&' } else { '?' };
+    Redirect::to(&format!("{redirect_uri}{joint}{}", query.join("&"))).into_response()
+}
+
+impl Asked {
+    async fn read(app: &App, fields: &Fields) -> Result<Self, Wrong> {
+        let text = |name: &str| fields.raw(name).filter(|text| !text.is_empty());
+        let twice = |name: &str| fields.0.iter().filter(|(other, _)| other == name).count() > 1;
+        if twice("client_id") || twice("redirect_uri") {
+            return Err(here("The app named itself or its address twice."));
+        }
+        let identity = app.web.trust.identity();
+        let id = text("client_id").unwrap_or_default();
+        let client = identity.app(app.web.tenant, id).await;
+        let Some(client) = client.map_err(PageError::from)? else {
+            return Err(here(
+                "This app is not known here, or was revoked, or waits for an administrator's approval.",
+            ));
+        };
+        let redirect_uri = text("redirect_uri").unwrap_or_default().to_owned();
+        if !client.comes_back_to(&redirect_uri) {
+            return Err(here(
+                "The app asks that you be sent to an address that it has not registered here. You were not sent there.",
+            ));
+        }
+        let state = text("state").filter(|_| !twice("state")).map(str::to_owned);
+        let wrong = |error: &'static str, words: &str| Wrong::There {
+            redirect_uri: redirect_uri.clone(),
+            state: state.clone().filter(|state| state.len() <= STATE_BYTES_MAX),
+            error,
+            words: words.to_owned(),
+        };
+        let invalid = |words: &str| wrong("invalid_request", words);
+        if PARAMETERS.into_iter().any(twice) {
+            return Err(invalid("a parameter is there twice"));
+        }
+        if REFUSED.into_iter().any(|name| text(name).is_some()) {
+            return Err(wrong(
+                "request_not_supported",
+                "the request has to be in the parameters themselves",
+            ));
+        }
+        if text("response_type") != Some("code") {
+            return Err(wrong(
+                "unsupported_response_type",
+                "response_type must be code",
+            ));
+        }
+        if text("response_mode").is_some_and(|mode| mode != "query") {
+            return Err(invalid("response_mode must be query"));
+        }
+        if text("prompt") == Some("none") {
+            return Err(wrong("interaction_required", "the person is always asked"));
+        }
+        let Some(kept) = state.clone() else {
+            return Err(invalid("state is missing"));
+        };
+        if kept.len() > STATE_BYTES_MAX {
+            return Err(invalid("state has at most 1024 bytes"));
+        }
+        let challenge = text("code_challenge").unwrap_or_default();
+        if text("code_challenge_method") != Some("S256") || !is_challenge(challenge) {
+            return Err(invalid(
+                "PKCE is required: a code_challenge, and code_challenge_method S256",
+            ));
+        }
+        let base = app.web.fhir_base.as_str();
+        if text("aud").map(|aud| aud.strip_suffix('/').unwrap_or(aud)) != Some(base) {
+            return Err(invalid("aud must be the base address of FHIR here"));
+        }
+        let wanted = match wanted_scopes(text("scope").unwrap_or_default()) {
+            Ok(wanted) if wanted.has_resources() => wanted,
+            Ok(_) => {
+                return Err(wrong(
+                    "invalid_scope",
+                    "scope is missing: name what is asked for, like patient/Observation.rs",
+                ));
+            }
+            Err(error) => return Err(wrong("invalid_scope", &plain(&error.to_string()))),
+        };
+        let launch = text("launch").map(str::to_owned);
+        if launch.is_some() != wanted.has(Context::Launch) {
+            return Err(invalid("launch and the scope launch go together"));
+        }
+        Ok(Self {
+            challenge: challenge.to_owned(),
+            client,
+            redirect_uri: redirect_uri.clone(),
+            state: kept,
+            wanted,
+            launch,
+        })
+    }
+
+    fn wrong(&self, error: &'static str, words: &str) -> Wrong {
+        Wrong::There {
+            redirect_uri: self.redirect_uri.clone(),
+            state: Some(self.state.clone()),
+            error,
+            words: words.to_owned(),
+        }
+    }
+}
+
+fn here(words: &str) -> Wrong {
+    Wrong::Here(PageError::Invalid(words.to_owned()))
+}
+
+/// RFC 6749, section 4.1.2.1: what a description may hold.
+fn plain(words: &str) -> String {
+    let is_shown = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+    words.chars().filter(is_shown).collect()
+}
+
+/// What a person may agree to, and whose record it is about.
+struct Offer {
+    scopes: Scopes,
+    /// Id, and name to show.
+    patient: Option<(String, String)>,
+    /// Whether a patient has to be chosen first.
+    chooses: bool,
+}
+
+async fn offer(ctx: &Ctx, asked: &Asked, chosen: Option<&str>) -> Result<Offer, Wrong> {
+    let role = ctx.role();
+    if !role.launches_apps() {
+        return Err(Wrong::Here(PageError::Refused(
+            "Apps act in the care of patients, and your role opens no records. The app was not let in."
+                .to_owned(),
+        )));
+    }
+    let identity = ctx.app.web.trust.identity();
+    let mut scopes = identity.grantable(&ctx.session, &asked.client, &asked.wanted);
+    if !scopes.has_resources() {
+        return Err(asked.wrong(
+            "invalid_scope",
+            "nothing of this can be granted to this application by this person",
+        ));
+    }
+    let patient = match (&asked.launch, role) {
+        (Some(secret), _) => {
+            let found = identity.launched(&ctx.session, &asked.client, secret).await;
+            let Some(patient) = found.map_err(PageError::from)? else {
+                return Err(here(
+                    "The app was opened too long ago, or by somebody else, or came back twice. Open it again from the patient's page.",
+                ));
+            };
+            Some(patient)
+        }
+        (None, Role::Patient) => Some(ctx.own_patient()?.to_owned()),
+        (None, _) => chosen.map(str::to_owned),
+    };
+    let wants_patient =
+        scopes.at(&[Level::Patient]).has_resources() || scopes.has(Context::LaunchPatient);
+    let patient = match patient {
+        Some(id) if wants_patient || asked.launch.is_some() => {
+            let name = named(ctx, &id).await?;
+            Some((id, name))
+        }
+        _ => None,
+    };
+    if role == Role::Patient {
+        // A patient's own record is what there is; it is chosen by itself.
+        scopes = scopes.without(Context::Launch);
+    }
+    Ok(Offer {
+        chooses: wants_patient && patient.is_none(),
+        scopes,
+        patient,
+    })
+}
+
+/// The application's request, for the next form.
+fn carried(ctx: &Ctx, fields: &Fields) -> Markup {
+    html! {
+        (csrf(ctx))
+        @for name in PARAMETERS { @if let Some(value) = fields.raw(name) { input type="hidden" name=(name) value=(value); } }
+    }
+}
+
+/// A page of the flow, whose forms may lead back to the application.
+fn shell(ctx: &Ctx, asked: &Asked, title: &str, body: &Markup) -> Response {
+    let mut response = match ctx.role() {
+        Role::Patient => portal(ctx, title, None, None, body),
+        _ => console(ctx, title, Section::Apps, None, body),
+    };
+    response
+        .extensions_mut()
+        .insert(FormTarget::of(&asked.redirect_uri));
+    response
+}
+
+/// Who is asking: what an administrator registered, and where the person goes.
+fn who(asked: &Asked) -> Markup {
+    let place = asked
+        .redirect_uri
+        .split_once("://")
+        .map_or("", |(_, rest)| rest);
+    let host = place.split(['/', '?']).next().unwrap_or_default();
+    html! { "It is registered here, and you go back to it at " span class="mono" { (host) } "." }
+}
+
+fn consent_page(ctx: &Ctx, asked: &Asked, offer: &Offer, fields: &Fields) -> Response {
+    let name = &asked.client.name;
+    let offline = offer.scopes.has(Context::OfflineAccess);
+    let body = html! {
+        div class="narrow stack-wide" {
+            div class="stack" {
+                h1 { "Let " (name) " in?" }
+                p class="quiet" { (who(asked)) }
+            }
+            form class="stack" method="post" action=(HERE) {
+                (carried(ctx, fields))
+                @if let Some((id, patient)) = &offer.patient {
+                    @if ctx.role() != Role::Patient {
+                        input type="hidden" name="patient" value=(id);
+                        p { "Patient: " span class="strong" { (patient) } }
+                    }
+                }
+                fieldset {
+                    legend { (name) " asks to" }
+                    @for part in offer.scopes.parts() {
+                        label class="choice" { input type="checkbox" name="agreed" value=(part.text) checked; span { (words::line(&part, ctx.role())) } }
+                    }
+                    @if offline {
+                        label class="choice" { input type="checkbox" name="agreed" value=(Context::OfflineAccess.name()) checked; span { "Come back by itself, when you are away" } }
+                    }
+                }
+                p { "Untick what you don't want. The app never gets more than you may see yourself, and what it looks at stands in the record of who looked." }
+                div class="cluster" {
+                    button class="primary" type="submit" name="decision" value="allow" { "Allow" }
+                    button type="submit" name="decision" value="deny" { "Don't allow" }
+                }
+            }
+            p class="quiet small" { "You can take this away at any time under \"Apps you allowed\"." }
+        }
+    };
+    shell(ctx, asked, "Let an app in", &body)
+}
+
+fn choose_page(ctx: &Ctx, asked: &Asked, fields: &Fields, sought: Option<&Sought>) -> Response {
+    let body = html! {
+        div class="stack-wide" {
+            (layout::head(&format!("Whose record is {} about?", asked.client.name), &html! { "The app works on one patient. " (who(asked)) }, &html! {}))
+            form class="filters inline-fields" method="post" action=(HERE) role="search" {
+                (carried(ctx, fields))
+                label { "Name" input type="text" name="name" autocomplete="off" spellcheck="false" maxlength="100"; }
+                label { "Date of birth" input type="date" name="birth_date" autocomplete="off"; }
+                label { "Number (MRN or other)" input type="text" name="identifier" autocomplete="off" spellcheck="false" maxlength="100"; }
+                button class="primary" type="submit" name="decision" value="find" { "Search" }
+            }
+            @match sought {
+                None => {},
+                Some(Sought::Nothing) => (layout::empty("Nothing to search for", "Fill in at least one of the fields.")),
+                Some(Sought::Wrong) => (layout::empty("That can't be searched for", "Check the date of birth and the number.")),
+                Some(Sought::Found { rows, .. }) if rows.is_empty() => (layout::empty("Nobody found", "Try fewer letters, or another field.")),
+                Some(Sought::Found { rows, more }) => {
+                    @if *more { p class="quiet" { "There are more. Add something to narrow the search." } }
+                    form class="stack" method="post" action=(HERE) {
+                        (carried(ctx, fields))
+                        input type="hidden" name="decision" value="choose";
+                        @for patient in rows {
+                            div class="spread card" {
+                                span {
+                                    span class="strong" { (patient_name(patient)) }
+                                    @if let Some(born) = patient.text_at(&["birthDate"]) { " · born " (time::day(born)) }
+                                    @if let Some(number) = patient.text_at(&["identifier", "0", "value"]) { " · no. " span class="mono" { (number) } }
+                                }
+                                button type="submit" name="patient" value=(patient.id().unwrap_or_default()) { "Choose" }
+                            }
+                        }
+                    }
+                }
+            }
+            form method="post" action=(HERE) {
+                (carried(ctx, fields))
+                button type="submit" name="decision" value="deny" { "Don't allow" }
+            }
+        }
+    };
+    shell(ctx, asked, "Choose a patient", &body)
+}
+
+/// `GET /oauth/authorize`.
+pub(crate) async fn page(
+    State(app): State<Arc<App>>,
+    fields: Fields,
+    ctx: Result<Ctx, PageError>,
+) -> Result<Response, PageError> {
+    let asked = match Asked::read(&app, &fields).await {
+        Ok(asked) => asked,
+        Err(wrong) => return wrong.answer(),
+    };
+    // Only now: nobody is asked to sign in for a request that leads nowhere.
+    let ctx = ctx?;
+    match offer(&ctx, &asked, None).await {
+        Ok(offer) if offer.chooses => Ok(choose_page(&ctx, &asked, &fields, None)),
+        Ok(offer) => Ok(consent_page(&ctx, &asked, &offer, &fields)),
+        Err(wrong) => wrong.answer(),
+    }
+}
+
+/// `POST /oauth/authorize`: a patient is looked for or chosen, or the person decides.
+pub(crate) async fn decide(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    match decided(&ctx, &fields).await {
+        Ok(response) => Ok(response),
+        Err(wrong) => wrong.answer(),
+    }
+}
+
+async fn decided(ctx: &Ctx, fields: &Fields) -> Result<Response, Wrong> {
+    let asked = Asked::read(&ctx.app, fields).await?;
+    let identity = ctx.app.web.trust.identity();
+    let denied = async || {
+        let turned = identity.turn_down(&ctx.session, &asked.client).await;
+        turned.map_err(PageError::from)?;
+        Err(asked.wrong("access_denied", "the person did not let the application in"))
+    };
+    let decision = fields.get("decision").unwrap_or_default();
+    if decision == "deny" {
+        return denied().await;
+    }
+    let offer = offer(ctx, &asked, fields.get("patient")).await?;
+    if decision == "find" && offer.chooses {
+        let sought = patients::sought(ctx, fields).await?;
+        return Ok(choose_page(ctx, &asked, fields, Some(&sought)));
+    }
+    if offer.chooses {
+        return Ok(choose_page(ctx, &asked, fields, None));
+    }
+    if decision != "allow" {
+        return Ok(consent_page(ctx, &asked, &offer, fields));
+    }
+    let ticked: Vec<&str> = fields.all("agreed").collect();
+    let Ok(agreed) = Scopes::parse(&ticked.join(" ")) else {
+        return Err(here("The form can't be read. Nothing was allowed."));
+    };
+    let resources = agreed.narrow(&offer.scopes);
+    if !resources.has_resources() {
+        return denied().await;
+    }
+    let mut scopes = offer.scopes.clone();
+    if !agreed.has(Context::OfflineAccess) {
+        scopes = scopes.without(Context::OfflineAccess);
+    }
+    let scopes = scopes.with_resources_of(&resources);
+    let patient = offer.patient.as_ref().map(|(id, _)| id.as_str());
+    let new = NewGrant {
+        app: &asked.client,
+        redirect_uri: &asked.redirect_uri,
+        challenge: &asked.challenge,
+        scopes: &scopes,
+        patient,
+        launch: asked.launch.as_deref(),
+    };
+    let code = identity.allow(&ctx.session, new).await;
+    let code = code.map_err(PageError::from)?;
+    Ok(back(
+        &asked.redirect_uri,
+        Some(&asked.state),
+        &[("code", &code)],
+    ))
+}
