@@ -34,6 +34,10 @@ pub const OFFLINE_IDLE_MS: u64 = 30 * 86_400_000;
 pub const OFFLINE_LIFE_MS: u64 = 365 * 86_400_000;
 /// Grants that one person may have at a time. Each is one installation of one application.
 pub const GRANTS_MAX: usize = 100;
+/// How long is waited for a commit that is on its way, in all and from look to look: a flush to a disk that is
+/// busy takes a second at most.
+const LOOKS_MAX: usize = 500;
+const LOOK_APART: std::time::Duration = std::time::Duration::from_millis(10);
 /// What tells codes and refresh tokens from access tokens.
 const CODE: &str = "c.";
 const REFRESH: &str = "r.";
@@ -298,7 +302,8 @@ impl Identity {
         proof: Option<Draft>,
     ) -> Result<AppTokens, OauthError> {
         let (ledger, now_ms) = (&self.inner.ledger, self.now_ms());
-        let mut grant = kept.body;
+        let mut grant = kept.body.clone();
+        let proves = proof.is_some();
         let granted = parsed(&grant.scopes, &client.id)?;
         let offline = granted.has(Context::OfflineAccess);
         let renews = offline || granted.has(Context::OnlineAccess);
@@ -361,11 +366,15 @@ impl Identity {
             // The same code, refresh token or proof came twice at the same time. Who came second is not
             // told from a thief, here or at another server.
             Err(TrustError::Ledger(LedgerError::Conflict)) => {
-                let again: Option<Kept<GrantDocument>> =
-                    get(ledger, tenant, kinds::GRANT, &kept.id).await?;
-                if let Some(again) = again.filter(|again| again.version != kept.version) {
-                    self.end(tenant, &again, "code or refresh token used twice")
-                        .await?;
+                match self.overtaken(tenant, &kept).await {
+                    Ok(Some(again)) => {
+                        self.end(tenant, &again, "code or refresh token used twice")
+                            .await?;
+                    }
+                    Ok(None) => {}
+                    // It was the proof alone that came twice.
+                    Err(TrustError::Ledger(LedgerError::Conflict)) if proves => {}
+                    Err(error) => return Err(error.into()),
                 }
                 let words = "the code, the refresh token or the client_assertion was used before";
                 self.refuse_grant(tenant, client, words).await
@@ -428,6 +437,26 @@ impl Identity {
             .filter(|kept| secrets::same(&kept.body.code, &hash) && kept.body.client == client.id))
     }
 
+    /// The grant as somebody else wrote it who was faster. Their commit may still be on its way, when reading
+    /// shows what was before; `None` when the grant is gone, and `Conflict` when nothing comes.
+    async fn overtaken(
+        &self,
+        tenant: TenantId,
+        kept: &Kept<GrantDocument>,
+    ) -> Result<Option<Kept<GrantDocument>>, TrustError> {
+        for _ in 0..LOOKS_MAX {
+            let ledger = &self.inner.ledger;
+            let again = get::<GrantDocument>(ledger, tenant, kinds::GRANT, &kept.id).await?;
+            match again {
+                Some(again) if again.version == kept.version => {
+                    tokio::time::sleep(LOOK_APART).await;
+                }
+                other => return Ok(other),
+            }
+        }
+        Err(LedgerError::Conflict.into())
+    }
+
     /// Ends a grant because of what was done with its tokens.
     async fn end(
         &self,
@@ -437,19 +466,17 @@ impl Identity {
     ) -> Result<(), TrustError> {
         let agent = kept.body.agent.agent(tenant);
         let note = format!("had application {} shut out: {why}", kept.body.client);
-        let mut version = kept.version;
+        let mut kept = kept.clone();
         for _ in 0..RETRIES {
-            let gone = deletion(kinds::GRANT, &kept.id, version);
+            let gone = deletion(kinds::GRANT, &kept.id, kept.version);
             let mut record = Record::new(&agent, Event::LOGOUT);
             record.note = Some(&note);
             record.patients.extend(kept.body.patient.clone());
             if let Some(outcome) = self.tried(tenant, vec![gone], record).await {
                 return outcome;
             }
-            let ledger = &self.inner.ledger;
-            let again = get::<GrantDocument>(ledger, tenant, kinds::GRANT, &kept.id).await?;
-            match again {
-                Some(again) => version = again.version,
+            match self.overtaken(tenant, &kept).await? {
+                Some(again) => kept = again,
                 None => return Ok(()),
             }
         }
