@@ -2,7 +2,8 @@
 //! patient, a stated reason and a limited time. A privacy officer looks into each afterwards.
 //!
 //! All of it is in the store, and looked up there whenever a permit for the purpose `ETREAT` is asked for:
-//! what has ended on one server has ended on all. The reason is the patient's, and goes with their key.
+//! what has ended on one server has ended on all. The document with the reason is the patient's, and goes with
+//! their key; the audit has the words of the reason and of the review as well, and keeps them.
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fhir::ResourceType;
@@ -280,12 +281,16 @@ impl Identity {
     ) -> Result<Result<EmergencyAccess, &'static str>, TrustError> {
         let mut live = self.live(agent).await?;
         live.retain(|access| patient.is_none_or(|patient| access.patient == patient));
-        Ok(match (live.pop(), live.is_empty()) {
-            (Some(access), true) => Ok(access),
-            (Some(_), false) => Err(
+        // Asked for twice at once, there are two to one patient.
+        let of_several = live
+            .windows(2)
+            .any(|pair| pair[0].patient != pair[1].patient);
+        Ok(match live.into_iter().next() {
+            Some(_) if of_several => Err(
                 "you have emergency access to several patients: this request has to name one of them",
             ),
-            (None, _) => Err(
+            Some(newest) => Ok(newest),
+            None => Err(
                 "for an emergency, ask for emergency access on the patient's page first, with a reason",
             ),
         })
@@ -379,6 +384,10 @@ impl Identity {
             }
             if !justified && document.ended_ms.is_none() && now_ms < document.until_ms {
                 document.ended_ms = Some(now_ms);
+            }
+            // One whose time is over is no longer looked for among those that stand.
+            if now_ms >= document.until_ms {
+                document.ended_ms = document.ended_ms.or(Some(document.until_ms));
             }
             document.review = Some(EmergencyReview {
                 account: by.id.clone(),

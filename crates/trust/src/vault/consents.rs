@@ -11,7 +11,7 @@ use ledger::{Hit, TenantId, View};
 use super::{Sight, Vault, explain, fetch_in, open};
 use crate::consent::{Access, Asked, Reach, Related, Row, related_of};
 use crate::policy::Group;
-use crate::{Permit, TrustError, tokens};
+use crate::{Permit, Purpose, TrustError, tokens};
 
 /// Patients whose consents are kept ready; then all are forgotten. Some hundred bytes each.
 const KEPT_MAX: usize = 4096;
@@ -66,10 +66,10 @@ impl Vault {
         let Some(reach) = reach(permit, resource.kind()) else {
             return Ok(false);
         };
-        if !rules.reaches(permit.agent.role, permit.purpose) {
+        let mut patients = resource.patients();
+        let Some(purpose) = self.judged(permit, &mut patients) else {
             return Ok(false);
-        }
-        let patients = resource.patients();
+        };
         let mut of_patients = Vec::with_capacity(patients.len());
         for patient in patients {
             of_patients.push(self.access(view.rules(), permit, patient, hidden).await?);
@@ -78,7 +78,8 @@ impl Vault {
         if of_patients.is_empty() && rules.labels_any(permit.agent.role, resource) {
             of_patients.push(Arc::default());
         }
-        let asked = self.asked(permit, &of_patients, hidden).await?;
+        let mut asked = self.asked(permit, &of_patients, hidden).await?;
+        asked.purpose = purpose;
         let row = Row::new(&rules.tables, resource);
         for access in &of_patients {
             let verdict = access.decide(rules, &asked, &row, reach);
@@ -102,21 +103,36 @@ impl Vault {
         (part, text): (&Resource, &[u8]),
         hidden: &mut Hidden,
     ) -> Result<bool, TrustError> {
-        let reached = self.rules().reaches(permit.agent.role, permit.purpose);
-        if reach(permit, part.kind()).is_none() || !reached {
+        let mut patients = part.patients();
+        if reach(permit, part.kind()).is_none() || self.judged(permit, &mut patients).is_none() {
             return Ok(false);
         }
         // Rules ask for labels, and those that a row has are in a member of this name.
         if std::str::from_utf8(text).map_or(true, |text| text.contains("\"security\"")) {
             return Ok(true);
         }
-        for patient in part.patients() {
+        for patient in patients {
             let access = self.access(view.rules(), permit, patient, hidden).await?;
             if access.looks_into_rows() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// The purpose by which the consents of those that a row names bind a permit, and whose they are; `None`
+    /// if nobody's do. An emergency is one patient's: what others say holds as for any treatment.
+    fn judged(&self, permit: &Permit, patients: &mut Vec<&str>) -> Option<Purpose> {
+        let (rules, role) = (self.rules(), permit.agent.role);
+        if rules.reaches(role, permit.purpose) {
+            return Some(permit.purpose);
+        }
+        let only = permit.only_patient()?;
+        if permit.purpose != Purpose::Emergency || !rules.reaches(role, Purpose::Treatment) {
+            return None;
+        }
+        patients.retain(|patient| *patient != only);
+        (!patients.is_empty()).then_some(Purpose::Treatment)
     }
 
     /// Whether a patient's consents may hide anything from this permit: something may then be missing from
