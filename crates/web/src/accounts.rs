@@ -121,7 +121,8 @@ fn account_row(ctx: &Ctx, account: &AccountView, sessions: usize, back: &str) ->
             td { @if sessions == 0 { span class="quiet" { "none" } } @else { (count_of(sessions, "session")) } }
             td {
                 div class="acts cluster" {
-                    @if sessions > 0 { (post(ctx, &to("end-sessions"), back, "Sign out everywhere")) }
+                    // Applications that were let in can act without a session.
+                    @if account.active || sessions > 0 { (post(ctx, &to("end-sessions"), back, "Sign out everywhere")) }
                     @if !own && account.second_factor {
                         (asked(ctx, &format!("reset-{}", account.id), &to("reset"), back, "Reset second factor",
                             "Their sessions end. Whoever signs in next with the password sets up a new second factor, so make sure that it is them.",

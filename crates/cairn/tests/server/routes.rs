@@ -64,12 +64,19 @@ fn path<'a>(call: &'a str, text: &str) -> (String, &'a str) {
 
 /// All routes of the program, as `METHOD path`.
 fn routes() -> BTreeSet<String> {
-    let http = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
-    let mut files: Vec<String> = std::fs::read_dir(http)
-        .expect("a folder")
-        .map(|entry| entry.expect("an entry").file_name())
-        .map(|name| format!("crates/cairn/src/http/{}", name.to_string_lossy()))
-        .collect();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut files, mut folders) = (Vec::new(), vec![here.join("src/http")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let below = path.strip_prefix(here).expect("a path of this crate");
+                files.push(format!("crates/cairn/{}", below.display()));
+            }
+        }
+    }
     files.push("crates/web/src/lib.rs".to_owned());
     let mut routes = BTreeSet::new();
     for file in files {

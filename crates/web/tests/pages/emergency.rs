@@ -208,7 +208,7 @@ async fn it_ends_by_time_also_on_an_open_page_and_by_hand() {
     assert!(!devi.get(&page).await.has("Syphilis"));
 }
 
-async fn devi_s_agent(world: &World) -> Agent {
+pub(crate) async fn devi_s_agent(world: &World) -> Agent {
     let found = world
         .trust
         .identity()

@@ -53,6 +53,8 @@ async fn no_form_does_anything_without_its_token() {
     const SAM: usize = 1;
     const ADA: usize = 2;
     const IDA: usize = 3;
+    const DEVI: usize = 4;
+    const PRIYA: usize = 5;
     let world = World::new().await;
     let ida = world.patient("Ida", "Berg").await;
     let task = world.task(&ida, "urgent", "Call").await;
@@ -86,12 +88,23 @@ async fn no_form_does_anything_without_its_token() {
         world.staff("sam").await,
         world.staff("ada").await,
         world.patients_browser(&ida).await,
+        world.staff("devi").await,
+        world.staff("priya").await,
     ];
+    let in_danger = crate::emergency::private_patient(&world, "Olaf", "Scabies").await;
+    let opened = crate::emergency::private_patient(&world, "Mona", "Gout").await;
+    let clinician = crate::emergency::devi_s_agent(&world).await;
+    let access = identity
+        .break_glass(&clinician, &opened, "Unconscious, nobody to ask", "r")
+        .await
+        .unwrap();
     let pages = [
         "/console/worklist",
         "/console/journeys",
         "/console/accounts",
         "/portal",
+        "/console/worklist",
+        "/console/emergencies",
     ];
     let mut tokens = Vec::new();
     for (browser, page) in browsers.iter_mut().zip(pages) {
@@ -186,6 +199,21 @@ async fn no_form_does_anything_without_its_token() {
                 &format!("/console/patients/{ida}/apps"),
                 &[("app", &app)],
             ),
+            "/console/patients/{id}/emergency" => with(
+                DEVI,
+                &format!("/console/patients/{in_danger}/emergency"),
+                &[("reason", "Unconscious, nobody to ask")],
+            ),
+            "/console/emergencies/{id}/end" => with(
+                DEVI,
+                &format!("/console/emergencies/{}/end", access.id),
+                &[],
+            ),
+            "/console/emergencies/{id}/review" => with(
+                PRIYA,
+                &format!("/console/emergencies/{}/review", access.id),
+                &[("outcome", "justified"), ("words", "Nobody could be asked")],
+            ),
             "/console/apps/{id}/end" => {
                 with(CARLA, &format!("/console/apps/{}/end", grants[0]), &[])
             }
@@ -240,7 +268,8 @@ async fn no_form_does_anything_without_its_token() {
     let mut forms: Vec<Form> = routes.iter().filter_map(|route| form_of(route)).collect();
     // Signing out and what closes doors come last, so that the others can be tried with their token.
     let late = |form: &Form| {
-        usize::from(form.path == "/console/accounts") + 2 * usize::from(form.path == "/sign-out")
+        let closes = form.path == "/console/accounts" || form.path.ends_with("/close");
+        usize::from(closes) + 2 * usize::from(form.path == "/sign-out")
     };
     forms.sort_by_key(late);
 

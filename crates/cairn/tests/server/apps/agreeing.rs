@@ -17,9 +17,14 @@ async fn a_patient_lets_an_app_see_a_part_of_their_record() {
     page.shows(
         "See: measurements and test results, of your record, only where category=laboratory",
     );
-    // What the role may not do isn't offered, nor what is of other people.
-    page.shows("See and change: name, address, date of birth");
+    // Patients let nobody write, and nothing is offered that is of other people.
+    page.shows("See: name, address, date of birth");
     let ticks = page.fields("agreed");
+    assert!(ticks.iter().any(|tick| tick == "patient/Patient.rs"));
+    assert!(
+        !ticks.iter().any(|tick| tick.contains("cruds")),
+        "{ticks:?}"
+    );
     assert!(
         !ticks.iter().any(|tick| tick.starts_with("user/")),
         "{ticks:?}"

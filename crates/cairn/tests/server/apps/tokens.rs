@@ -334,6 +334,7 @@ async fn apps_ask_to_be_registered_and_are_told_what_there_is() {
         with("scope", json!("system/*.rs")),
         with("scope", json!("openid")),
         with("launch_uri", json!("http://app.example.org/launch")),
+        with("launch_uri", json!("https://evil.example/launch")),
     ] {
         assert_error(register(&wrong).await, 400, "invalid_client_metadata").await;
     }

@@ -136,9 +136,27 @@ fn check_address(address: &str) -> Result<(), TrustError> {
     )
 }
 
+/// Scheme, host and port.
+fn origin(address: &str) -> &str {
+    let host = address.find("://").map_or(0, |at| at + 3);
+    let end = address[host..].find(['/', '?']);
+    end.map_or(address, |end| &address[..host + end])
+}
+
 fn checked(app: &NewApp, state: State) -> Result<SystemDocument, TrustError> {
     if app.redirect_uris.is_empty() || app.redirect_uris.len() > REDIRECTS_MAX {
         return invalid("an application has 1 to 10 addresses that people are sent back to");
+    }
+    // People see where an application sends them back to, and are led to where it opens.
+    if let Some(launch) = &app.launch_uri
+        && !app
+            .redirect_uris
+            .iter()
+            .any(|address| origin(address) == origin(launch))
+    {
+        return invalid(
+            "the address at which an application opens has the scheme, host and port of one of its redirect addresses",
+        );
     }
     for address in app.redirect_uris.iter().chain(&app.launch_uri) {
         check_address(address)?;
@@ -242,7 +260,13 @@ impl Identity {
         };
         let grants = self.inner.policies.grants(&asker);
         let asked = wanted.narrow(&app.scopes).at(levels);
-        asked.let_by(|action, kind| grants.interaction(action, kind))
+        // What a patient may change is narrowed by the portal's own forms: policies let them write resources
+        // whole, which is more than any application needs (`Patient.telecom` is where sign-in links go).
+        let looks_only = role == crate::Role::Patient;
+        asked.let_by(|action, kind| {
+            let looks = matches!(action, Action::Read | Action::Search | Action::History);
+            (looks || !looks_only) && grants.interaction(action, kind)
+        })
     }
 
     pub(super) async fn app_document(
