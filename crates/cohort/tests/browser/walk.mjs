@@ -364,6 +364,9 @@ async function withdraw(carla, page, person) {
   await carla.goto(person.href);
   await walk.follow(page, menu(page, "Permissions"), "/portal/consent");
   await walk.look(page, "portal-permissions");
+  await page.goto("/portal/apps");
+  await walk.look(page, "portal-apps");
+  await walk.follow(page, menu(page, "Permissions"), "/portal/consent");
   await walk.follow(page, page.getByRole("button", { name: "No, please stop" }), /said=withdrawn/);
   await page.getByRole("status").getByText("You have said no. It counts from now on.").waitFor();
   await walk.changesByItself(carla, "the journey ends on the staff's timeline, with the reason", SLACK_S, async () => /Consent withdrawn/.test(await carla.locator("#timeline").textContent()) && /ended .*Consent withdrawn/.test(await carla.locator("#patient-head").textContent()));
@@ -485,6 +488,15 @@ async function privacyOfficer(person) {
   await walk.follow(priya, priya.getByRole("link", { name: "Signed state" }), /^\/console\/checkpoint$/);
   await priya.getByRole("heading", { name: "Witnesses" }).waitFor();
   await walk.look(priya, "checkpoint");
+  const section = (name) => priya.getByRole("navigation", { name: "Console" }).getByRole("link", { name });
+  await walk.follow(priya, section(/^Access$/), "/console/access");
+  await walk.look(priya, "access");
+  await priya.getByLabel("Resource type").fill("Observation");
+  await walk.click(priya.getByRole("button", { name: "Ask" }));
+  await priya.locator("#answer").waitFor();
+  await walk.look(priya, "access-explained");
+  await walk.follow(priya, section("Emergency access"), "/console/emergencies");
+  await walk.look(priya, "emergencies");
 
   // What is not there, what is not theirs, and the other colours.
   priya.wanted.add(404).add(403);

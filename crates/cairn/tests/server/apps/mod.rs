@@ -265,7 +265,7 @@ async fn app_with(house: &House, keys: SystemKeys, back: &str) -> String {
     let app = NewApp {
         name: "Growth Chart".to_owned(),
         redirect_uris: vec![back.to_owned()],
-        launch_uri: Some("https://app.example.org/launch".to_owned()),
+        launch_uri: (back == BACK).then(|| "https://app.example.org/launch".to_owned()),
         scopes: SCOPES.to_owned(),
         keys,
     };
