@@ -199,6 +199,16 @@ async fn no_form_does_anything_without_its_token() {
                 &format!("/console/patients/{ida}/apps"),
                 &[("app", &app)],
             ),
+            "/console/access" => with(
+                PRIYA,
+                route,
+                &[
+                    ("role", "clinician"),
+                    ("purpose", "TREAT"),
+                    ("action", "read"),
+                    ("type", "Observation"),
+                ],
+            ),
             "/console/patients/{id}/emergency" => with(
                 DEVI,
                 &format!("/console/patients/{in_danger}/emergency"),
@@ -310,6 +320,8 @@ async fn no_form_does_anything_without_its_token() {
         let page = browsers[form.who].post(&form.path, &fields).await;
         let worked = if matches!(form.path.as_str(), "/console/patients" | "/console/record") {
             page.has("Ida Berg")
+        } else if form.path == "/console/access" {
+            page.has("id=\"answer\"")
         } else if form.path.ends_with("/apps") && form.path.starts_with("/console/patients/") {
             page.has("https://app.example.org/launch?iss=")
         } else {
