@@ -231,7 +231,7 @@ fn register_form(ctx: &Ctx) -> Markup {
 fn register_app_form(ctx: &Ctx) -> Markup {
     html! {
         details id="register-app" {
-            summary class="button" { "Register an app that people launch…" }
+            summary class="button" { "Register an app…" }
             form class="ask stack" method="post" action="/console/clients/apps" {
                 (csrf(ctx))
                 p { "For SMART App Launch: patients and those who treat them let the app in, each for themselves. Give its maker the client_id that the list shows then." }
