@@ -1,7 +1,8 @@
 //! Group commit: one thread writes, or in a store that others write to as well, a few, each for some
 //! of the shards. A thread takes all commits that wait (up to a bound), checks each
 //! against the store and those before it, applies what is left as one batch with one flush, and
-//! answers all. While it flushes, the next group gathers, so groups grow with the load.
+//! answers all. While it flushes, the next group gathers, so groups grow with the load. Records of
+//! reads alone, if several came together, wait as long again for others.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use crate::{LedgerError, Number, OutboxKey, Receipt, SHARDS, Shard};
 const GROUP_DOCUMENTS: usize = 512;
 /// The most bytes of a group's documents.
 const GROUP_BYTES: usize = 4 << 20;
+/// The longest that records of reads wait for others, so that they share a flush.
+const PATIENCE_MAX: Duration = Duration::from_micros(300);
 /// How old the newest leaf gets before a checkpoint covers it.
 pub(crate) const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -99,6 +102,18 @@ pub(crate) struct Job {
     pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
+impl Job {
+    /// Whether it only puts down that something was read.
+    fn is_of_a_read(&self) -> bool {
+        match &self.request {
+            Request::Commit(commit, _) => {
+                commit.documents.is_empty() && commit.outbox_add.is_empty()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What to answer once the group is durable.
 enum Answer {
     Commit(Receipt, Reply<Receipt>),
@@ -119,6 +134,9 @@ pub(crate) struct Writer {
     uncovered: bool,
     /// Why nothing may be written, if so.
     suspect: Option<String>,
+    /// How long the next group of reads' records may wait for more of them: as long as the flush of
+    /// the last one took, if that had several; else not at all.
+    patience: Duration,
 }
 
 fn broken(what: &str) -> LedgerError {
@@ -154,6 +172,7 @@ impl Writer {
             checkpoint_at: Instant::now(),
             uncovered,
             suspect,
+            patience: Duration::ZERO,
         };
         if let Err(error) = writer.cover() {
             tracing::error!(%error, "no checkpoint could be signed");
@@ -167,8 +186,24 @@ impl Writer {
             match self.next_job() {
                 Ok(Some(job)) => {
                     let mut closing = None;
-                    let group = self.gather(job, &mut closing);
+                    let mut group = self.gather(job, &mut closing);
+                    let of_reads = closing.is_none() && group.iter().all(Job::is_of_a_read);
+                    if of_reads && !self.patience.is_zero() {
+                        // A flush costs as much as all else that a read costs the writer, so it is
+                        // shared by as many as come in the time that one takes.
+                        std::thread::sleep(self.patience);
+                        if let Ok(job) = self.jobs.try_recv() {
+                            group.extend(self.gather(job, &mut closing));
+                        }
+                    }
+                    let several = group.len() > 1;
+                    let began = Instant::now();
                     let left_over = self.serve(group);
+                    self.patience = if of_reads && several {
+                        began.elapsed().min(PATIENCE_MAX)
+                    } else {
+                        Duration::ZERO
+                    };
                     if let Some(reply) = closing {
                         let outcome = left_over.and_then(|()| self.cover());
                         // Whoever asked may be gone.
