@@ -13,6 +13,7 @@ mod json;
 pub mod outcome;
 pub mod patch;
 pub mod path;
+pub mod redaction;
 mod reference;
 mod resource;
 mod resource_type;

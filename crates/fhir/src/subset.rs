@@ -103,7 +103,7 @@ impl Subset {
 }
 
 /// The tag that says so.
-fn tag(resource: &mut Resource) {
+pub(crate) fn tag(resource: &mut Resource) {
     let mut meta = match resource.remove("meta") {
         Some(Value::Object(meta)) => meta,
         _ => Map::new(),

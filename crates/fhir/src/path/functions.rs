@@ -81,6 +81,16 @@ pub(crate) enum Function {
     Where,
 }
 
+impl Function {
+    /// Whether it reaches elements that the expression doesn't name.
+    pub(crate) fn looks_everywhere(self) -> bool {
+        matches!(
+            self,
+            Self::Children | Self::Descendants | Self::Extension | Self::Repeat
+        )
+    }
+}
+
 /// What `toX()` and `convertsToX()` convert to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {

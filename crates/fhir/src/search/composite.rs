@@ -10,7 +10,7 @@ use super::parameter::standard;
 use super::plan::{Compiled, Leaf, Plan, Walk, of_expression, within};
 use super::query::{bad, clause, split};
 use super::{Clause, Modifier, Named, Operand, ParameterKind, matching};
-use crate::facts::{self, ParameterDetail, TypeSearch};
+use crate::facts::{self, ParameterDetail, TypeId, TypeSearch};
 use crate::path::{Expression, PathError};
 use crate::{IssueCode, OperationOutcome, Resource, ResourceType};
 
@@ -71,6 +71,31 @@ pub(super) fn bases(
 }
 
 impl Base {
+    /// For each part, the ways to it from the resource, as [`Plan::ways`] has them; `None` where they can't be
+    /// told.
+    pub(super) fn ways(&self, from: TypeId) -> Option<Vec<Vec<&'static str>>> {
+        let mut ways = self.elements.ways(from)?;
+        let to_elements = ways.clone();
+        for part in &self.parts {
+            for plan in &part.plans {
+                if part.from_root {
+                    ways.extend(plan.ways(from)?);
+                    continue;
+                }
+                for inner in self.elements.ends().iter().map(|id| plan.ways(*id)) {
+                    for inner in inner? {
+                        ways.extend(to_elements.iter().map(|way| {
+                            let mut way = way.clone();
+                            way.extend(&inner);
+                            way
+                        }));
+                    }
+                }
+            }
+        }
+        // The elements themselves are only passed through.
+        Some(ways.split_off(to_elements.len()))
+    }
     /// For each part, what its ways end at.
     #[cfg(test)]
     pub(super) fn leaves(&self) -> Vec<(ParameterKind, Vec<Leaf>)> {

@@ -23,6 +23,7 @@ mod own;
 mod parameter;
 mod plan;
 mod query;
+mod reach;
 mod resources;
 mod several;
 mod sort;
@@ -50,6 +51,7 @@ pub use number::{Amount, Asked, End, POSITION_MAX, Span};
 pub use own::{Own, Owns, define};
 pub use parameter::{Named, can_refer, references};
 pub use query::{COUNT_DEFAULT, COUNT_MAX, modifiers};
+pub use reach::Reach;
 pub use resources::Resources;
 pub use several::Scope;
 pub use sort::{SortKey, SortValue};
@@ -57,6 +59,7 @@ pub use text::normalise;
 pub use words::Words;
 
 pub(crate) use extract::{compartment_members, is_of_patient_elsewhere, owner, patients};
+pub(crate) use reach::of_whose;
 
 /// Type of a search parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

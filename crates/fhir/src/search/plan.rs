@@ -487,6 +487,42 @@ impl Walk {
     pub(super) fn run<'a>(&self, root: &'a Value, visit: &mut dyn FnMut(Leaf, &'a Value)) {
         go(root, root, &self.steps, self.leaf, visit);
     }
+
+    /// The types that it can end at.
+    pub(super) fn ends(&self) -> &[TypeId] {
+        &self.types
+    }
+
+    /// The elements that it goes through from a structure on, by their names in R4: one way for each, and one
+    /// more for each that it goes by on the way. `None` where that can't be told.
+    pub(super) fn ways(&self, from: TypeId) -> Option<Vec<Vec<&'static str>>> {
+        let mut ways = vec![Vec::new()];
+        let mut beside = Vec::new();
+        let mut types = vec![from];
+        for step in &self.steps {
+            let names: Vec<&str> = match step {
+                Step::Member(name) => vec![name],
+                Step::Choice(members) => members.iter().map(|(name, _)| name.as_str()).collect(),
+                Step::Has(name, _) => {
+                    for way in &ways {
+                        let mut one: Vec<&'static str> = way.clone();
+                        one.push(element(&types, name)?.0);
+                        beside.push(one);
+                    }
+                    continue;
+                }
+                Step::RefersTo(_) | Step::At(_) => continue,
+            };
+            let found = (names.iter()).map(|name| element(&types, name));
+            let found: Vec<(&'static str, TypeId)> = found.collect::<Option<_>>()?;
+            // A choice is one element, whatever its type is.
+            let name = found.first()?.0;
+            ways.iter_mut().for_each(|way| way.push(name));
+            types = found.into_iter().map(|(_, kind)| kind).collect();
+        }
+        ways.append(&mut beside);
+        Some(ways)
+    }
 }
 
 /// Whether parameters of a kind read a leaf.
@@ -535,6 +571,25 @@ impl Plan {
             Step::RefersTo(_) | Step::Has(..) | Step::At(_) => None,
         }
     }
+
+    /// See [`Walk::ways`].
+    pub(super) fn ways(&self, from: TypeId) -> Option<Vec<Vec<&'static str>>> {
+        match self {
+            Self::Walk(walk) => walk.ways(from),
+            Self::Path(_) => None,
+        }
+    }
+
+    /// The names of all members in an expression that is no walk, and whether it may look at others.
+    pub(super) fn names(&self) -> (Vec<&str>, bool) {
+        let mut names = Vec::new();
+        let mut everything = false;
+        if let Self::Path(expression) = self {
+            mentioned(&expression.root, &mut names, &mut everything);
+        }
+        (names, everything)
+    }
+
     /// Calls `visit` with each leaf.
     pub(super) fn run<'a>(&self, root: &'a Value, visit: &mut dyn FnMut(Leaf, &'a Value)) {
         self.run_from(root, root, visit);
@@ -573,6 +628,47 @@ impl Plan {
                 _ => vec![*leaf],
             },
             Self::Path(_) => vec![Leaf::Boolean],
+        }
+    }
+}
+
+/// The element that a member's name stands for in one of some structures, and its type.
+fn element(types: &[TypeId], name: &str) -> Option<(&'static str, TypeId)> {
+    let mut each = types.iter();
+    each.find_map(|id| {
+        let (element, kind) = structures().get(*id).member(name)?;
+        Some((element.name, kind))
+    })
+}
+
+fn mentioned<'e>(expr: &'e Expr, names: &mut Vec<&'e str>, everything: &mut bool) {
+    match &expr.kind {
+        Kind::Empty | Kind::Literal(_) => {}
+        Kind::Negate(inner) | Kind::Is(inner, _) | Kind::As(inner, _) => {
+            mentioned(inner, names, everything);
+        }
+        Kind::Binary(_, left, right) => {
+            mentioned(left, names, everything);
+            mentioned(right, names, everything);
+        }
+        Kind::Path(start, steps) => {
+            if let Start::Expr(inner) = start {
+                mentioned(inner, names, everything);
+            }
+            for step in steps {
+                match &step.kind {
+                    StepKind::Member(name, _) => names.push(name),
+                    StepKind::At(inner) => mentioned(inner, names, everything),
+                    StepKind::Call(function, arguments) => {
+                        *everything |= function.looks_everywhere();
+                        (arguments.iter()).for_each(|inner| mentioned(inner, names, everything));
+                    }
+                    StepKind::OfType(_) | StepKind::Is(_) => {}
+                    StepKind::Matches(_, inner) => {
+                        (inner.iter()).for_each(|inner| mentioned(inner, names, everything));
+                    }
+                }
+            }
         }
     }
 }
