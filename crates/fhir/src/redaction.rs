@@ -20,13 +20,14 @@ const NEVER: [&str; 3] = ["text", "contained", "extension"];
 const ALWAYS: [&str; 4] = ["id", "meta", "implicitRules", "modifierExtension"];
 
 /// What a redaction is made of, by the names of elements.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shown<'a> {
     /// The elements at the top that are shown, beside those that always are; without it all of them.
     pub shows: Option<&'a [String]>,
     /// Elements that are not, wherever they lie: `component.value`.
     pub hides: &'a [String],
-    /// Data types whose elements are not, wherever they lie: `Annotation`.
+    /// Data types whose elements are not, wherever they lie: `Annotation`; or one element of a data type:
+    /// `CodeableConcept.text`.
     pub data_types: &'a [String],
 }
 
@@ -38,6 +39,8 @@ pub struct Redaction {
     top: BTreeSet<&'static str>,
     hidden: Node,
     data_types: Vec<TypeId>,
+    /// Single elements of data types.
+    parts: Vec<(TypeId, &'static str)>,
 }
 
 /// Elements on the ways to those that are not shown.
@@ -49,10 +52,6 @@ struct Node {
 }
 
 impl Node {
-    fn at(&self, way: &[&'static str]) -> Option<&Self> {
-        way.iter().try_fold(self, |node, name| node.below.get(name))
-    }
-
     /// A way to what is hidden at it, on it, or below it.
     fn first(&self, way: &[&'static str]) -> Option<Vec<&'static str>> {
         let mut node = self;
@@ -95,11 +94,29 @@ pub fn has_element(kind: ResourceType, path: &str) -> bool {
     way(kind, path).is_some()
 }
 
-/// Whether there is a data type of a name.
+/// Whether there is a data type of a name, or an element of one (`CodeableConcept.text`).
 #[must_use]
 pub fn is_data_type(name: &str) -> bool {
-    let found = structures().find(name).map(|id| structures().get(id));
-    found.is_some_and(|found| !found.is_resource && !found.is_backbone())
+    data_type(name).is_some()
+}
+
+/// A data type, with the element of it that is named, if one is.
+fn data_type(name: &str) -> Option<(TypeId, Option<&'static str>)> {
+    let (name, element) = match name.split_once('.') {
+        Some((name, element)) => (name, Some(element)),
+        None => (name, None),
+    };
+    let id = structures().find(name)?;
+    let found = structures().get(id);
+    if found.is_resource || found.is_backbone() {
+        return None;
+    }
+    match element {
+        None => Some((id, None)),
+        Some(element) => found
+            .element(element)
+            .map(|element| (id, Some(element.name))),
+    }
 }
 
 /// The names of a way to an element, as the table has them.
@@ -136,21 +153,29 @@ impl Redaction {
                 || !NEVER.contains(&name)
                     && (shown.shows.is_none_or(listed) || element.modifier || is_whose(name))
         });
+        let listed = || shown.data_types.iter().filter_map(|name| data_type(name));
+        let telling = |name: &&String| {
+            let whole = name.split('.').next().unwrap_or_default();
+            ["Meta", "id", "code"].contains(&whole)
+                || ["Reference", "Reference.reference"].contains(&name.as_str())
+        };
+        if let Some(name) = shown.data_types.iter().find(telling) {
+            return Err(format!(
+                "`{name}` says what a resource is, or whose: such elements are hidden one by one"
+            ));
+        }
         let mut redaction = Self {
             kind,
             top: top.map(|element| element.name).collect(),
             hidden: Node::default(),
-            data_types: (shown.data_types.iter())
-                .filter_map(|name| structures().find(name))
+            data_types: listed()
+                .filter(|(_, part)| part.is_none())
+                .map(|(id, _)| id)
+                .collect(),
+            parts: listed()
+                .filter_map(|(id, part)| Some((id, part?)))
                 .collect(),
         };
-        let telling = ["Reference", "Meta", "id", "code"];
-        if let Some(name) = (shown.data_types.iter()).find(|name| telling.contains(&name.as_str()))
-        {
-            return Err(format!(
-                "elements of the type {name} say what a resource is, or whose: they are hidden one by one"
-            ));
-        }
         for path in shown.hides {
             let Some(way) = way(kind, path) else {
                 continue;
@@ -205,6 +230,12 @@ impl Redaction {
         self.data_types.iter().map(|id| structures().get(*id).name)
     }
 
+    /// The elements of data types that are not shown wherever they lie.
+    pub fn hidden_parts(&self) -> impl Iterator<Item = String> {
+        let parts = self.parts.iter();
+        parts.map(|(id, part)| format!("{}.{part}", structures().get(*id).name))
+    }
+
     /// Whether an element is shown, at least in part.
     #[must_use]
     pub fn shows(&self, path: &str) -> bool {
@@ -238,13 +269,24 @@ impl Redaction {
             let Some(element) = element else {
                 return Some(of_way);
             };
+            let is_part = types.iter().any(|id| self.is_part(*id, name));
             let is_masked = *name == "extension" || *name == "modifierExtension";
-            if is_masked || self.is_of_data_type(&element.types) {
+            if is_masked || is_part || self.is_of_data_type(&element.types) {
                 return Some(of_way);
             }
             types.clone_from(&element.types);
         }
+        let below = self.parts.iter().find(|(id, _)| types.contains(id));
+        if let Some((_, part)) = below {
+            let mut way = way.to_vec();
+            way.push(part);
+            return Some(way);
+        }
         self.hidden.first(way)
+    }
+
+    fn is_part(&self, of: TypeId, name: &str) -> bool {
+        (self.parts.iter()).any(|(id, part)| *id == of && *part == name)
     }
 
     fn is_of_data_type(&self, types: &[TypeId]) -> bool {
@@ -294,6 +336,9 @@ impl Redaction {
             let is_hidden = below.is_some_and(|below| below.is_hidden)
                 || is_top && !self.top.contains(element.name)
                 || self.data_types.contains(&kind)
+                || (self.parts.iter()).any(|(id, part)| {
+                    *part == element.name && structures().get(*id).name == structure.name
+                })
                 || structures().get(kind).is_resource
                 || element.name == "extension";
             if is_hidden {
@@ -301,7 +346,9 @@ impl Redaction {
                 continue;
             }
             if element.name == "modifierExtension" {
-                mask_extensions(members.get_mut(&name));
+                if let Some(extensions) = members.get_mut(&name) {
+                    mask_extensions(extensions);
+                }
                 continue;
             }
             if structures().get(kind).is_primitive() {
@@ -370,8 +417,8 @@ fn masked() -> Value {
 
 /// Leaves of modifier extensions that they are there: whoever does not know what they say must not go by the
 /// rest.
-fn mask_extensions(extensions: Option<&mut Value>) {
-    let Some(Value::Array(items)) = extensions else {
+fn mask_extensions(extensions: &mut Value) {
+    let Value::Array(items) = extensions else {
         return;
     };
     for item in items {
@@ -528,6 +575,52 @@ mod tests {
         assert!(redaction.shows("code") && !redaction.shows("code.text"));
         assert!(!redaction.shows("component.value") && redaction.shows("component"));
         assert!(!redaction.shows("note.text") && !redaction.shows("extension"));
+    }
+
+    #[test]
+    fn parts_of_data_types() {
+        let redaction = of(
+            ResourceType::Condition,
+            None,
+            &[],
+            &["CodeableConcept.text", "Reference.display"],
+        );
+        let left = redacted(
+            &redaction,
+            json!({
+                "resourceType": "Condition", "id": "c",
+                "code": {"text": "x", "coding": [{"code": "1"}]},
+                "severity": {"text": "x"},
+                "subject": {"reference": "Patient/p", "display": "x"},
+            }),
+        );
+        let expected = json!({
+            "resourceType": "Condition", "id": "c", "code": {"coding": [{"code": "1"}]},
+            "subject": {"reference": "Patient/p"},
+        });
+        assert_eq!(left, expected);
+        let query = |name: &str, value: &str| {
+            let parameters = [(name.to_owned(), value.to_owned())];
+            let query =
+                crate::search::SearchQuery::parse(ResourceType::Condition, &parameters, false);
+            let mut hidden = None;
+            query.unwrap().each_reach(&mut |_, _, reach| {
+                hidden = hidden.take().or(redaction.hides(reach));
+            });
+            hidden
+        };
+        assert_eq!(query("code", "1"), None);
+        assert_eq!(query("code:not", "1"), None);
+        assert_eq!(query("subject", "Patient/p"), None);
+        assert_eq!(query("_include", "Condition:subject"), None);
+        assert_eq!(query("code:text", "x"), Some("code.text".to_owned()));
+        assert_eq!(query("code:missing", "true"), Some("code.text".to_owned()));
+        assert_eq!(query("_sort", "code"), Some("code.text".to_owned()));
+        assert_eq!(query("_filter", "code eq 1"), None);
+        assert_eq!(
+            query("subject:identifier", "s|1"),
+            Some("subject.display".to_owned())
+        );
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub use agent::{Access, Agent, Purpose, Role};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{
-    PolicyFault, PolicyLook, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet, Tested,
-    Trust, TrustOptions, Why,
+    ElementWords, ElementsWhy, Exemption, PolicyFault, PolicyLook, PolicySet, PolicyStatus,
+    PolicyWords, Question, RefusedSet, Tested, Trust, TrustOptions, Why,
 };
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;

@@ -7,7 +7,7 @@ use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{Number, TenantId};
 
-use crate::policy::{Grants, Group};
+use crate::policy::{ElementRule, Grants, Group};
 use crate::{Agent, Purpose, Role};
 
 /// What somebody wants to do.
@@ -130,7 +130,7 @@ impl Action {
     }
     /// Which interactions a permit for this action is a frame for. Whether each of them is allowed
     /// for a resource type is the policies' to say.
-    fn frames(self, interaction: Self) -> bool {
+    pub(crate) fn frames(self, interaction: Self) -> bool {
         let looks = matches!(interaction, Self::Read | Self::Search | Self::History);
         match self {
             Self::Read | Self::Search | Self::History | Self::Audit | Self::Export => looks,
@@ -302,6 +302,15 @@ impl Permit {
     pub(crate) fn scopes_allow(&self, interaction: Action, kind: ResourceType) -> bool {
         let access = self.agent.access.as_ref();
         access.is_none_or(|access| access.scopes.allows(interaction, kind))
+    }
+    /// The rule by which elements of a type are not shown.
+    pub(crate) fn in_part(&self, kind: ResourceType) -> Option<&ElementRule> {
+        self.grants.in_part(kind)
+    }
+    /// Whether resources of a type are shown in part: some of their elements are not needed for the purpose.
+    #[must_use]
+    pub fn shows_in_part(&self, kind: ResourceType) -> bool {
+        self.in_part(kind).is_some()
     }
     /// Whether rows of a type may be shown in a list that isn't a search for them: beside a page, or in
     /// a file. To an access token they are found as by a search.

@@ -1,7 +1,7 @@
 //! Which elements a search looks at: who isn't shown an element must not find out what is in it by asking.
 use super::include::Include;
 use super::plan::{Compiled, Plan, compiled};
-use super::{Clause, Condition, Link, Named, SearchQuery};
+use super::{Clause, Condition, Link, Modifier, Named, ParameterKind, SearchQuery};
 use crate::ResourceType;
 use crate::facts::{self, TypeId, structures};
 
@@ -40,10 +40,46 @@ impl Reach {
     }
 
     fn of_clause(kind: ResourceType, clause: &Clause) -> Self {
-        match &clause.own {
+        let mut reach = match &clause.own {
             Some(own) => of_compiled(kind, own.compiled()),
             None => of_name(kind, &clause.parameter),
+        };
+        // A code is looked for among the codings, and what is referred to in the reference itself. Other
+        // modifiers look beside them.
+        let plain = matches!(
+            clause.modifier,
+            None | Some(Modifier::Not | Modifier::In | Modifier::NotIn)
+        );
+        match clause.kind {
+            ParameterKind::Token if plain => reach.narrow("CodeableConcept", "coding", kind),
+            ParameterKind::Reference if plain => reach.narrow("Reference", "reference", kind),
+            _ => {}
         }
+        reach
+    }
+
+    /// Of elements of a data type, it looks at one of theirs alone.
+    fn narrow(&mut self, data_type: &str, element: &'static str, kind: ResourceType) {
+        let table = structures();
+        for way in &mut self.ways {
+            let mut types: Vec<TypeId> = table.find(kind.name()).into_iter().collect();
+            for name in way.iter() {
+                let found = (types.iter()).find_map(|id| table.get(*id).element(name));
+                types = found.map_or_else(Vec::new, |found| found.types.clone());
+            }
+            if let [one] = types.as_slice()
+                && table.get(*one).name == data_type
+            {
+                way.push(element);
+            }
+        }
+    }
+
+    /// As one that is followed.
+    fn of_reference(kind: ResourceType, parameter: &Named) -> Self {
+        let mut reach = Self::of(kind, parameter);
+        reach.narrow("Reference", "reference", kind);
+        reach
     }
 }
 
@@ -157,14 +193,14 @@ fn of_condition(
 fn of_link(kind: ResourceType, link: &Link, visit: &mut dyn FnMut(ResourceType, &str, &Reach)) {
     if link.reverse {
         for inner in &link.queries {
-            let reach = Reach::of(inner.kind, &link.parameter);
+            let reach = Reach::of_reference(inner.kind, &link.parameter);
             visit(inner.kind, link.parameter.name(), &reach);
         }
     } else {
         visit(
             kind,
             link.parameter.name(),
-            &Reach::of(kind, &link.parameter),
+            &Reach::of_reference(kind, &link.parameter),
         );
     }
     link.queries
@@ -175,7 +211,11 @@ fn of_link(kind: ResourceType, link: &Link, visit: &mut dyn FnMut(ResourceType, 
 /// Of what is not named, those that can be seen are followed.
 fn of_include(include: &Include, visit: &mut dyn FnMut(ResourceType, &str, &Reach)) {
     if let (Some(source), Some(parameter)) = (include.source, &include.parameter) {
-        visit(source, parameter.name(), &Reach::of(source, parameter));
+        visit(
+            source,
+            parameter.name(),
+            &Reach::of_reference(source, parameter),
+        );
     }
 }
 

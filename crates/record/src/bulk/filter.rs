@@ -43,6 +43,13 @@ pub(super) struct Filters {
     pub(super) ignored: Vec<String>,
 }
 
+impl Filters {
+    /// As a job keeps them.
+    pub(super) fn kept_texts(&self) -> Vec<String> {
+        self.kept.iter().map(|(_, text)| text.clone()).collect()
+    }
+}
+
 fn bad(code: IssueCode, words: impl Into<String>) -> RecordError {
     refuse(code, TYPE_FILTER, words)
 }

@@ -133,7 +133,17 @@ impl Record {
                 return Err(RecordError::new(403, IssueCode::Forbidden, words));
             }
         }
-        asked.ignored.extend(filters.ignored);
+        for (kind, _) in &filters.kept {
+            let queries = filter::of_kind(
+                &filters.kept_texts(),
+                *kind,
+                (caller.base.as_str(), &owns),
+                self.trust.wall_clock().now_ms(),
+            )?;
+            let shown = self.vault().may_search(&permit, &queries).await;
+            shown.map_err(wrap(caller))?;
+        }
+        asked.ignored.extend(filters.ignored.iter().cloned());
         let of = self.of(caller, level, &asked).await?;
         let now_ms = self.trust.wall_clock().now_ms();
         let beginning = self.bulk.beginning.lock().await;
@@ -156,7 +166,7 @@ impl Record {
             of,
             since: asked.since_ms.map(|ms| ledger::Number::at_ms(ms).0),
             elements: asked.elements,
-            filters: filters.kept.into_iter().map(|(_, text)| text).collect(),
+            filters: filters.kept_texts(),
             ignored: asked.ignored,
             expires_ms: now_ms + EXPORT_KEPT_MS,
             layout: None,

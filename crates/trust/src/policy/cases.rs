@@ -12,13 +12,13 @@ use crate::{Action, Purpose, Role};
 /// One value or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Several {
+pub(super) enum Several {
     One(String),
     Many(Vec<String>),
 }
 
 impl Several {
-    fn list(&self) -> &[String] {
+    pub(super) fn list(&self) -> &[String] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
             Self::Many(many) => many,
@@ -31,6 +31,34 @@ impl Several {
 struct File {
     #[serde(default)]
     case: Vec<Spanned<CaseText>>,
+    #[serde(default)]
+    elements: Vec<Spanned<ElementsText>>,
+}
+
+/// Which elements have to be shown, and which not.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ElementsText {
+    name: String,
+    role: Several,
+    purpose: Several,
+    #[serde(rename = "type")]
+    kind: Several,
+    #[serde(default)]
+    shows: Vec<String>,
+    #[serde(default)]
+    hides: Vec<String>,
+}
+
+/// A case about elements.
+#[derive(Debug)]
+pub(super) struct ElementsCase {
+    pub(super) name: String,
+    pub(super) file: String,
+    pub(super) line: usize,
+    pub(super) askers: Vec<(Role, Purpose, ResourceType)>,
+    pub(super) shows: Vec<String>,
+    pub(super) hides: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -73,8 +101,9 @@ pub(super) fn read(
     files: &PolicyTexts,
     knows: impl Fn(&str) -> bool,
     classes: &Classes,
-) -> Result<Vec<Case>, Vec<PolicyFault>> {
+) -> Result<(Vec<Case>, Vec<ElementsCase>), Vec<PolicyFault>> {
     let mut cases = Vec::new();
+    let mut of_elements = Vec::new();
     let mut faults = Vec::new();
     for (name, text) in files.tests() {
         let file: File = match toml::from_str(text) {
@@ -85,7 +114,21 @@ pub(super) fn read(
                 continue;
             }
         };
-        if file.case.is_empty() {
+        for case in file.elements {
+            let fault = |words: String| PolicyFault::at(name, text, Some(case.span().start), words);
+            match elements(case.get_ref()) {
+                Err(words) => faults.push(fault(words)),
+                Ok(askers) => of_elements.push(ElementsCase {
+                    line: fault(String::new()).line.unwrap_or(1),
+                    name: case.get_ref().name.clone(),
+                    file: name.to_owned(),
+                    askers,
+                    shows: case.get_ref().shows.clone(),
+                    hides: case.get_ref().hides.clone(),
+                }),
+            }
+        }
+        if file.case.is_empty() && of_elements.iter().all(|case| case.file != name) {
             faults.push(PolicyFault::of(name, "has no [[case]]"));
         }
         for case in file.case {
@@ -113,10 +156,44 @@ pub(super) fn read(
         }
     }
     if faults.is_empty() {
-        Ok(cases)
+        Ok((cases, of_elements))
     } else {
         Err(faults)
     }
+}
+
+/// All combinations of what a case about elements names.
+fn elements(case: &ElementsText) -> Result<Vec<(Role, Purpose, ResourceType)>, String> {
+    let roles = parsed(&case.role, "role", Role::parse, || {
+        codes(Role::ALL.map(Role::name))
+    })?;
+    let purposes = parsed(&case.purpose, "purpose", Purpose::parse, || {
+        codes(Purpose::ALL.map(Purpose::code))
+    })?;
+    let kinds = parsed(&case.kind, "resource type", ResourceType::parse, || {
+        "names as FHIR R4 has them".to_owned()
+    })?;
+    if case.shows.is_empty() && case.hides.is_empty() {
+        return Err("needs `shows` or `hides`".to_owned());
+    }
+    let mut all = Vec::new();
+    for role in roles {
+        for purpose in &purposes {
+            for kind in &kinds {
+                let named = case.shows.iter().chain(&case.hides);
+                for path in named {
+                    if !fhir::redaction::has_element(*kind, path) {
+                        return Err(format!("`{path}` is no element of {kind}"));
+                    }
+                }
+                all.push((role, *purpose, *kind));
+            }
+        }
+    }
+    if all.is_empty() {
+        return Err("asks nothing: one of its lists is empty".to_owned());
+    }
+    Ok(all)
 }
 
 /// All combinations of what a case names.
@@ -207,7 +284,7 @@ fn kinds(case: &CaseText, classes: &Classes) -> Result<Vec<ResourceType>, String
     Ok(kinds)
 }
 
-fn parsed<T>(
+pub(super) fn parsed<T>(
     names: &Several,
     what: &str,
     parse: impl Fn(&str) -> Option<T>,
@@ -220,6 +297,6 @@ fn parsed<T>(
     .collect()
 }
 
-fn codes<const N: usize>(names: [&str; N]) -> String {
+pub(super) fn codes<const N: usize>(names: [&str; N]) -> String {
     names.join(", ")
 }

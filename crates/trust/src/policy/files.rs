@@ -14,6 +14,8 @@ pub(super) const GROUPS: &str = "groups.json";
 /// How files of policies, and of their tests, end.
 const POLICIES: &str = ".cedar";
 const TESTS: &str = ".test.toml";
+/// How files of rules about elements end.
+const ELEMENTS: &str = ".elements.toml";
 /// The most that one file may hold. The built-in set has 30 KB in all; what is larger was put there by
 /// mistake, and is read again each second.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -27,7 +29,7 @@ macro_rules! built_in {
 }
 
 /// The policy set that is built in.
-pub(super) const BUILT_IN: [(&str, &str); 20] = built_in![
+pub(super) const BUILT_IN: [(&str, &str); 22] = built_in![
     "cairn.cedarschema",
     "groups.json",
     "administrator.cedar",
@@ -40,6 +42,8 @@ pub(super) const BUILT_IN: [(&str, &str); 20] = built_in![
     "coordinator.test.toml",
     "everybody.cedar",
     "everybody.test.toml",
+    "necessary.elements.toml",
+    "necessary.test.toml",
     "parts.cedar",
     "parts.test.toml",
     "patient.cedar",
@@ -122,10 +126,11 @@ impl PolicyTexts {
         Self(BUILT_IN.iter().map(owned).collect())
     }
 
-    /// Those of a folder; a schema or groups that aren't there are the built-in ones.
+    /// Those of a folder; a schema, groups or rules about elements that aren't there are the built-in ones.
     pub(super) fn of(folder: &Path) -> Result<Self, Vec<PolicyFault>> {
         let Self(mut files) = Self::built_in();
-        files.retain(|name, _| name == SCHEMA || name == GROUPS);
+        files.retain(|name, _| name == SCHEMA || name == GROUPS || name.ends_with(ELEMENTS));
+        let mut has_elements = false;
         let shown = folder.display().to_string();
         let unreadable = |error: std::io::Error| vec![PolicyFault::of(&shown, error)];
         let mut faults = Vec::new();
@@ -137,9 +142,13 @@ impl PolicyTexts {
             // Hidden files are what editors and mounts leave there.
             let wanted = name.ends_with(POLICIES)
                 || name.ends_with(TESTS)
+                || name.ends_with(ELEMENTS)
                 || [SCHEMA, GROUPS].contains(&name);
             if !wanted || name.starts_with('.') {
                 continue;
+            }
+            if name.ends_with(ELEMENTS) && !std::mem::replace(&mut has_elements, true) {
+                files.retain(|name, _| !name.ends_with(ELEMENTS));
             }
             match read(&path) {
                 Ok(text) => {
@@ -176,6 +185,10 @@ impl PolicyTexts {
 
     pub(super) fn tests(&self) -> impl Iterator<Item = (&str, &str)> {
         self.ending(TESTS)
+    }
+
+    pub(super) fn elements(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.ending(ELEMENTS)
     }
 
     fn ending(&self, end: &'static str) -> impl Iterator<Item = (&str, &str)> {

@@ -1,6 +1,7 @@
 //! The decision: Cedar policies over role, purpose, action and target.
 
 mod cases;
+mod elements;
 mod explain;
 mod files;
 mod force;
@@ -21,12 +22,14 @@ use crate::{
     Access, Action, Agent, Freshness, Permit, Purpose, Refusal, Role, Target, TrustError, Vault,
 };
 
+pub(crate) use elements::{ElementRule, Elements};
+pub use elements::{ElementWords, Exemption};
 pub use files::PolicyFault;
 pub(crate) use force::Policies;
 pub use force::{PolicyLook, PolicyStatus, RefusedSet};
 pub(crate) use set::Group;
 pub use set::PolicyWords;
-pub use why::{PolicySet, Question, Tested, Why};
+pub use why::{ElementsWhy, PolicySet, Question, Tested, Why};
 
 /// How to set trust up.
 pub struct TrustOptions {
@@ -78,6 +81,8 @@ pub(crate) struct Grants {
     /// The policies that said yes, by action and, for interactions, class.
     because: HashMap<(Action, Option<usize>), Vec<String>>,
     classes: Arc<Classes>,
+    /// What is not shown; nothing for those from whom nothing is hidden.
+    elements: Option<Arc<Elements>>,
 }
 
 /// Resource types that no policy tells apart are of one class, so a decision for one is for all.
@@ -104,6 +109,20 @@ impl Grants {
         interaction
             .interaction()
             .is_some_and(|place| self.interactions[self.classes.class(kind)][place])
+            && !self.changes_unseen(interaction, kind)
+    }
+    /// Which elements of a type are not shown.
+    pub(crate) fn in_part(&self, kind: ResourceType) -> Option<&ElementRule> {
+        let rule = self.elements.as_ref()?.of(kind)?;
+        Some(rule)
+    }
+    pub(crate) fn elements(&self) -> Option<&Elements> {
+        self.elements.as_deref()
+    }
+    /// Whether an interaction would change what is not shown: whoever sees a resource in part would write it
+    /// back in part, or ask by changing it.
+    pub(crate) fn changes_unseen(&self, interaction: Action, kind: ResourceType) -> bool {
+        matches!(interaction, Action::Update | Action::Delete) && self.in_part(kind).is_some()
     }
     pub(crate) fn service(&self, action: Action) -> bool {
         self.services[action as usize]
@@ -143,6 +162,7 @@ impl PolicySet {
             services: [false; Action::ALL.len()],
             because: HashMap::new(),
             classes: self.classes.clone(),
+            elements: self.elements.of(asker.role, asker.purpose).cloned(),
         };
         let Some(entities) = self.files.with(asker) else {
             return grants;
@@ -218,7 +238,12 @@ impl Policies {
             let what = target
                 .kind
                 .map_or_else(String::new, |kind| format!(" {kind}"));
-            let reason = if patient && !own {
+            let unseen = target
+                .kind
+                .filter(|kind| grants.changes_unseen(action, *kind));
+            let reason = if let Some(kind) = unseen {
+                in_part_only(agent.role, purpose, kind)
+            } else if patient && !own {
                 "patients may act on their own record only".to_owned()
             } else {
                 let who = asker.part.as_deref().unwrap_or(agent.role.name());
@@ -228,13 +253,15 @@ impl Policies {
                     purpose.code()
                 )
             };
-            return Err(Refusal {
-                reason,
-                because: self.set().forbidding(&asker, action, target.kind),
-            });
+            let because = match (unseen, grants.elements()) {
+                (Some(_), Some(elements)) => elements.because(unseen),
+                _ => self.set().forbidding(&asker, action, target.kind),
+            };
+            return Err(Refusal { reason, because });
         }
         if let Some(access) = &agent.access {
             check_access(access, action, target)?;
+            check_filters(access, &grants, agent.role, purpose)?;
         }
         let only_patient = if patient {
             agent.patient.clone()
@@ -242,8 +269,13 @@ impl Policies {
             target.patient.clone()
         };
         let of_token = || agent.access.as_ref()?.only_patient().map(str::to_owned);
+        let mut because = grants.because(action, target.kind);
+        let looks = action.frames(Action::Read);
+        if let Some(elements) = grants.elements().filter(|_| looks) {
+            because.extend(elements.because(target.kind));
+        }
         Ok(Permit {
-            because: grants.because(action, target.kind),
+            because,
             agent: agent.clone(),
             purpose,
             action,
@@ -286,6 +318,38 @@ fn check_access(access: &Access, action: Action, target: &Target) -> Result<(), 
         "the scopes of this access token don't let {}{what}",
         action.name()
     ))
+}
+
+/// The filters of an access token must not ask for what is not shown: which rows it covers would tell.
+fn check_filters(
+    access: &Access,
+    grants: &Grants,
+    role: Role,
+    purpose: Purpose,
+) -> Result<(), Refusal> {
+    let Some(elements) = grants.elements() else {
+        return Ok(());
+    };
+    let mut filters = access.scopes.filters();
+    match filters.find_map(|query| elements.refuses(query)) {
+        None => Ok(()),
+        Some(asked) => Err(Refusal {
+            reason: format!(
+                "a scope of this access token can't be used: {}",
+                asked.words(role, purpose)
+            ),
+            because: Vec::new(),
+        }),
+    }
+}
+
+/// What is said to whoever would change what they don't see whole.
+pub(crate) fn in_part_only(role: Role, purpose: Purpose, kind: ResourceType) -> String {
+    format!(
+        "the role {} is shown {kind} in part for {}, and what is seen in part is not changed: its other elements would be lost",
+        role.name(),
+        purpose.code()
+    )
 }
 
 impl Trust {
@@ -499,7 +563,40 @@ impl PolicySet {
                 }
             }
         }
+        for role in Role::ALL {
+            for purpose in Purpose::ALL {
+                lines.extend(self.elements_in_words(role, purpose));
+            }
+        }
         lines
+    }
+
+    /// What is not shown to a role for a purpose: `role | elements | types: the rule | purpose`.
+    fn elements_in_words(&self, role: Role, purpose: Purpose) -> Vec<String> {
+        let line = |words: String| {
+            let (role, purpose) = (role.name(), purpose.code());
+            format!("{role} | elements | {words} | {purpose}")
+        };
+        if let Some(exemption) = self.elements.exemption(role, purpose) {
+            return vec![line(format!("all ({})", exemption.under))];
+        }
+        let Some(elements) = self.elements.of(role, purpose) else {
+            return Vec::new();
+        };
+        let mut rules: Vec<(&str, Vec<&str>)> = Vec::new();
+        for kind in ResourceType::all() {
+            let Some(rule) = elements.of(kind) else {
+                continue;
+            };
+            let id = rule.words.id.as_str();
+            match rules.iter_mut().find(|(other, _)| *other == id) {
+                Some((_, kinds)) => kinds.push(kind.name()),
+                None => rules.push((id, vec![kind.name()])),
+            }
+        }
+        let each = rules.into_iter();
+        each.map(|(id, kinds)| line(format!("by {id}: {}", kinds.join(", "))))
+            .collect()
     }
 
     /// Groups that are allowed whole, and the types of those that are in part.

@@ -305,6 +305,13 @@ fn why_says_what_is_decided() {
                     assert_eq!(permitted, decided.is_ok(), "{question:?}");
                     let ids: Vec<_> = by.iter().map(|one| one.id.clone()).collect();
                     let because = decided.map_or_else(|no| no.because, |yes| yes.because);
+                    let (rules, because): (Vec<_>, Vec<_>) =
+                        (because.into_iter()).partition(|one| one.starts_with(elements::BECAUSE));
+                    if !permitted && !rules.is_empty() {
+                        // Policies permit what a rule about elements refuses.
+                        assert!(by.iter().all(|one| !one.forbids) && because.is_empty());
+                        continue;
+                    }
                     assert_eq!(ids, because, "{question:?}");
                 }
             }
@@ -326,4 +333,153 @@ fn every_type_is_in_a_group_and_decisions_are_kept() {
     assert_eq!(first.group(ResourceType::Observation), Group::Clinical);
     assert_eq!(first.group(ResourceType::Claim), Group::Financial);
     assert_eq!(first.group(ResourceType::Questionnaire), Group::Directory);
+}
+
+/// Whoever may look at patients' rows is either exempt or has a rule: nobody is forgotten.
+#[test]
+fn everybody_who_looks_has_a_rule_or_an_exemption() {
+    let policies = policies();
+    let set = policies.set();
+    for role in Role::ALL.into_iter().filter(|role| *role != Role::System) {
+        for purpose in Purpose::ALL {
+            let asker = Asker {
+                role,
+                part: None,
+                purpose,
+                own: role == Role::Patient,
+            };
+            let grants = policies.grants(&asker);
+            let looks = ResourceType::all().any(|kind| {
+                grants.group(kind) != Group::Directory && grants.interaction(Action::Read, kind)
+            });
+            let exempt = set.elements.exemption(role, purpose).is_some();
+            let ruled = set.elements.of(role, purpose).is_some();
+            let words = format!("{} {}", role.name(), purpose.code());
+            assert!(!looks || exempt || ruled, "{words}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_rule_about_elements_is_said() {
+    let head = "[[rule]]\nid = \"a\"\nsays = \"x\"\nrole = \"client\"\npurpose = \"HPAYMT\"\n";
+    for (text, expected) in [
+        (
+            format!("{head}type = \"Observation\"\nhides = [\"valu\"]"),
+            "e.elements.toml:1:1: a: `valu` is no element of Observation",
+        ),
+        (
+            format!("\n{head}type = \"Observatio\""),
+            "e.elements.toml:2:1: a: `Observatio` is no resource type",
+        ),
+        (
+            format!("{head}type = \"Observation\"\nhides = [\"subject\"]"),
+            "e.elements.toml:1:1: a: `subject` says whose",
+        ),
+        (
+            format!("{head}type = \"Observation\"\nshows = [\"code.text\"]"),
+            "e.elements.toml:1:1: a: `code.text`: what is shown is listed by elements at the top",
+        ),
+        (
+            format!("{head}type = \"Observation\"\nhides_data_types = [\"Note\"]"),
+            "e.elements.toml:1:1: a: `Note` is no data type",
+        ),
+        (
+            format!("{head}group = \"audit\"\nhides = [\"entity\"]"),
+            "e.elements.toml:1:1: a: an AuditEvent is shown whole",
+        ),
+        (
+            format!("{head}type = \"Patient\"\ngroup = \"clinical\""),
+            "e.elements.toml:1:1: a: needs either `type` or `group`",
+        ),
+        (
+            format!("{head}type = \"Patient\"\nshow = [\"name\"]"),
+            "e.elements.toml:7:1: unknown field `show`",
+        ),
+        (
+            format!(
+                "{head}type = \"Patient\"\n{}",
+                format!("{head}type = \"Patient\"").replace("id = \"a\"", "id = \"b\"")
+            ),
+            "e.elements.toml:7:1: b: the rule `a` is about Patient",
+        ),
+        (
+            format!("{head}type = \"Patient\"\n{head}type = \"Group\""),
+            "e.elements.toml:7:1: the id `a` is taken",
+        ),
+        (
+            format!(
+                "{head}type = \"Patient\"\n[[exempt]]\nsays = \"x\"\nunder = \"y\"\nrole = \"client\"\npurpose = \"HPAYMT\""
+            ),
+            "e.elements.toml:1: the role client is exempt for HPAYMT",
+        ),
+        (
+            format!("{head}type = \"Patient\"").replace("client", "patient"),
+            "e.elements.toml:1:1: a: the role patient sees its own record whole",
+        ),
+        (
+            format!("{head}type = \"Patient\"").replace("client", "system"),
+            "e.elements.toml:1:1: a: parts of Cairn see",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, words) in PolicySet::built_in_files() {
+            if !name.ends_with(".elements.toml") && !name.starts_with("necessary") {
+                std::fs::write(folder.path().join(name), words).unwrap();
+            }
+        }
+        std::fs::write(folder.path().join("e.elements.toml"), &text).unwrap();
+        let faults = PolicySet::load(Some(folder.path())).err().unwrap();
+        let words: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert!(
+            words.iter().any(|one| one.starts_with(expected)),
+            "{text}\n{words:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_hidden_is_explained() {
+    let policies = policies();
+    let set = policies.set();
+    let asked = Question {
+        role: Role::Client,
+        part: None,
+        purpose: Purpose::Payment,
+        action: Action::Read,
+        kind: Some(ResourceType::Observation),
+        own: false,
+    };
+    let why = set.why(&asked);
+    let elements = why.elements.unwrap();
+    assert_eq!(elements.rule.id, "payment-clinical");
+    assert!(elements.hidden.iter().any(|name| name == "value"));
+    assert!(!elements.hidden.iter().any(|name| name == "subject"));
+    assert!(elements.data_types.iter().any(|name| name == "Annotation"));
+    assert_eq!(why.exempt, None);
+    let why = set.why(&Question {
+        action: Action::Update,
+        ..asked.clone()
+    });
+    assert!(!why.permitted && why.elements.is_none());
+    assert_eq!(
+        why.purposes,
+        [
+            Purpose::Treatment,
+            Purpose::Emergency,
+            Purpose::CareManagement
+        ]
+    );
+    assert!(
+        why.answer
+            .ends_with("is not changed (rule payment-clinical)"),
+        "{}",
+        why.answer
+    );
+    let why = set.why(&Question {
+        purpose: Purpose::Treatment,
+        ..asked
+    });
+    assert_eq!(why.elements, None);
+    assert_eq!(why.exempt.unwrap().under, "45 CFR 164.502(b)(2)(i)");
 }

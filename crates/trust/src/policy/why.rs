@@ -1,11 +1,13 @@
 //! Why a policy set says yes or no, in words.
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cedar_policy::Entities;
 use fhir::ResourceType;
 
-use super::cases::{self, Case, Expected};
+use super::cases::{self, Case, ElementsCase, Expected};
+use super::elements::{ElementRule, ElementRules, ElementWords, Exemption};
 use super::files::{BUILT_IN, PolicyFault, PolicyTexts};
 use super::set::{PolicyFiles, PolicyWords};
 use super::{Asker, Classes};
@@ -54,6 +56,21 @@ pub struct Why {
     /// The roles to which the same is permitted for the same purpose. Patients are meant with their own
     /// record.
     pub roles: Vec<Role>,
+    /// The elements that are not shown, of those who may look.
+    pub elements: Option<ElementsWhy>,
+    /// Why none has to be hidden.
+    pub exempt: Option<Exemption>,
+}
+
+/// Which elements are not shown, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElementsWhy {
+    /// The rule.
+    pub rule: ElementWords,
+    /// By their names; narrative, contained resources and extensions are among them.
+    pub hidden: Vec<String>,
+    /// Data types, and elements of them, that are not shown wherever they lie.
+    pub data_types: Vec<String>,
 }
 
 /// Entities with each asker among them.
@@ -63,7 +80,9 @@ pub(super) type Entitled = HashMap<Asker, Option<Entities>>;
 pub struct PolicySet {
     pub(super) files: PolicyFiles,
     pub(super) classes: Arc<Classes>,
+    pub(super) elements: ElementRules,
     cases: Vec<Case>,
+    elements_cases: Vec<ElementsCase>,
     hash: String,
 }
 
@@ -91,10 +110,13 @@ impl PolicySet {
         let files = PolicyFiles::parse(texts)?;
         let classes = Arc::new(files.classes());
         let knows = |id: &str| files.known(id).is_some();
-        let cases = cases::read(texts, knows, &classes)?;
+        let elements = ElementRules::read(texts, &classes)?;
+        let (cases, elements_cases) = cases::read(texts, knows, &classes)?;
         Ok(Self {
             classes,
+            elements,
             cases,
+            elements_cases,
             hash: texts.hash(),
             files,
         })
@@ -126,13 +148,46 @@ impl PolicySet {
     pub fn test(&self) -> Tested {
         let mut known = Entitled::new();
         let cases = self.cases.iter();
+        let mut failures: Vec<PolicyFault> = cases
+            .filter_map(|case| self.failure(case, &mut known))
+            .collect();
+        let of_elements = self.elements_cases.iter();
+        failures.extend(of_elements.filter_map(|case| self.elements_failure(case)));
+        let asked = |case: &ElementsCase| case.askers.len() * (case.shows.len() + case.hides.len());
+        let of_elements: usize = self.elements_cases.iter().map(asked).sum();
+        let of_policies: usize = self.cases.iter().map(|case| case.questions.len()).sum();
         Tested {
-            failures: cases
-                .filter_map(|case| self.failure(case, &mut known))
-                .collect(),
-            cases: self.cases.len(),
-            questions: self.cases.iter().map(|case| case.questions.len()).sum(),
+            failures,
+            cases: self.cases.len() + self.elements_cases.len(),
+            questions: of_policies + of_elements,
         }
+    }
+
+    fn elements_failure(&self, case: &ElementsCase) -> Option<PolicyFault> {
+        let wrong = |(role, purpose, kind): &(Role, Purpose, ResourceType)| {
+            let rule = self.elements.of(*role, *purpose);
+            let rule = rule.and_then(|elements| elements.of(*kind));
+            let shown = |path: &str| rule.is_none_or(|rule| rule.redaction.shows(path));
+            let hidden = (case.shows.iter()).find(|path| !shown(path));
+            let seen = (case.hides.iter()).find(|path| shown(path));
+            let (path, words) = match (hidden, seen) {
+                (Some(path), _) => (path, "is not shown"),
+                (None, Some(path)) => (path, "is shown"),
+                (None, None) => return None,
+            };
+            let by = rule.map_or_else(String::new, |rule| format!(" (rule {})", rule.words.id));
+            let (role, purpose) = (role.name(), purpose.code());
+            Some(format!(
+                "{kind}.{path} {words} to the role {role} for {purpose}{by}"
+            ))
+        };
+        let words = case.askers.iter().find_map(wrong)?;
+        Some(PolicyFault {
+            file: case.file.clone(),
+            line: Some(case.line),
+            column: None,
+            words: format!("{}: {words}", case.name),
+        })
     }
 
     fn failure(&self, case: &Case, known: &mut Entitled) -> Option<PolicyFault> {
@@ -184,13 +239,41 @@ impl PolicySet {
         purposes.retain(|purpose| holds(of_purpose(*purpose)));
         let mut roles = Role::ALL.to_vec();
         roles.retain(|role| *role != Role::System && holds(of_role(*role)));
+        let mut words = answer(question, permitted, &policies);
+        let rule = self.rule(question);
+        if let (false, false, Some(rule)) = (permitted, policies.is_empty(), &rule)
+            && !policies[0].forbids
+        {
+            let _ = write!(
+                words,
+                ", but what is seen in part is not changed (rule {})",
+                rule.words.id
+            );
+        }
+        let elements = rule.filter(|_| permitted).map(|rule| ElementsWhy {
+            rule: (*rule.words).clone(),
+            hidden: rule.redaction.hidden(),
+            data_types: (rule.redaction.hidden_types().map(str::to_owned))
+                .chain(rule.redaction.hidden_parts())
+                .collect(),
+        });
+        let of_rows = question.kind.is_some() && permitted;
+        let exemption = self.elements.exemption(question.role, question.purpose);
         Why {
             permitted,
-            answer: answer(question, permitted, &policies),
+            answer: words,
             policies,
             purposes,
             roles,
+            elements,
+            exempt: exemption.filter(|_| of_rows).cloned(),
         }
+    }
+
+    /// The rule that hides elements of what is asked about.
+    fn rule(&self, question: &Question) -> Option<&Arc<ElementRule>> {
+        let elements = self.elements.of(question.role, question.purpose)?;
+        elements.of(question.kind?)
     }
 
     /// As [`super::Policies::judge`] decides, but for the scopes of a token and whose record it is.
@@ -214,7 +297,9 @@ impl PolicySet {
             asker.role == Role::Patient || audit.is_some()
         };
         let by = by.filter(|_| kind != Some(ResourceType::AuditEvent) || audits());
-        let permitted = by.is_some();
+        // What is seen in part is not changed.
+        let changes = matches!(action, Action::Update | Action::Delete);
+        let permitted = by.is_some() && !(changes && self.rule(question).is_some());
         let ids = by.unwrap_or_else(|| self.files.forbidding(entities, &asker, action, kind));
         let known = ids.iter().filter_map(|id| self.files.known(id).cloned());
         (permitted, known.collect())
@@ -244,7 +329,11 @@ fn answer(question: &Question, permitted: bool, policies: &[PolicyWords]) -> Str
     let reason = match (permitted, policies.is_empty()) {
         (_, false) => {
             let ids: Vec<&str> = policies.iter().map(|policy| policy.id.as_str()).collect();
-            let verb = if permitted { "permitted" } else { "forbidden" };
+            let verb = if policies[0].forbids {
+                "forbidden"
+            } else {
+                "permitted"
+            };
             format!("{verb} by {}", ids.join(", "))
         }
         (false, true) if of_audit => {

@@ -564,6 +564,12 @@ impl Scopes {
             .then(|| first.query())
     }
 
+    /// The queries of all filters.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = &SearchQuery> {
+        let scopes = self.resources.iter();
+        scopes.filter_map(|scope| Some(scope.filter.as_ref()?.query()))
+    }
+
     /// Whether what a row of a type holds decides whether it is covered.
     pub(crate) fn looks_into(&self, kind: ResourceType) -> bool {
         self.resources

@@ -6,6 +6,7 @@ mod consents;
 mod exported;
 mod limits;
 mod linked;
+mod necessary;
 mod playing;
 mod quantities;
 mod scoped;

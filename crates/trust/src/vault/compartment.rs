@@ -38,6 +38,7 @@ impl Vault {
         count: usize,
         referred: &[ResourceType],
     ) -> Result<SeriesPage, TrustError> {
+        self.require_shown(permit, queries).await?;
         let mut hidden = Hidden::default();
         let view = Sight::now(self.ledger().listing()?);
         let (begin, mut place) = match at {

@@ -151,7 +151,9 @@ impl Vault {
         query: &SearchQuery,
     ) -> Result<Explained, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
-        let view = self.listing_of(permit, std::slice::from_ref(query), true)?;
+        let queries = std::slice::from_ref(query);
+        self.require_shown(permit, queries).await?;
+        let view = self.listing_of(permit, queries, true)?;
         let mut told = Explained {
             steps: self.steps(&view, permit, query),
             rows: 0,
@@ -198,7 +200,8 @@ impl Vault {
             self.in_order(view, permit, (query, asked), None, &mut hidden)
                 .await?
         };
-        let shows_all = query.kind != ResourceType::AuditEvent || permit.only_patient().is_none();
+        let shows_all = (query.kind != ResourceType::AuditEvent || permit.only_patient().is_none())
+            && permit.in_part(query.kind).is_none();
         let tells = shows_all && !query.has_links();
         let tally = hidden.tally.take().filter(|_| tells);
         told.looked_at = tally.map(|tally| tally.looked_at);

@@ -54,7 +54,8 @@ fn too_costly() -> TrustError {
 }
 
 impl Vault {
-    /// Puts what links lead to in their place.
+    /// Puts what links lead to in their place. Each search that somebody asks for comes by here or by
+    /// [`Vault::linked_all`], so it is here that those are refused that look at what isn't shown.
     pub(super) async fn linked<'q>(
         &self,
         view: &Sight,
@@ -62,6 +63,8 @@ impl Vault {
         query: &'q SearchQuery,
         hidden: Option<&mut Hidden>,
     ) -> Result<Asked<'q>, TrustError> {
+        self.require_shown(permit, std::slice::from_ref(query))
+            .await?;
         let mut course = Course {
             view,
             permit,
@@ -89,6 +92,7 @@ impl Vault {
         queries: &[SearchQuery],
         hidden: &mut Hidden,
     ) -> Result<(Vec<SearchQuery>, Number), TrustError> {
+        self.require_shown(permit, queries).await?;
         let mut course = Course {
             view,
             permit,

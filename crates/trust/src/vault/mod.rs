@@ -28,12 +28,13 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, RwLock};
 
-use fhir::{Resource, ResourceType, search::SearchQuery};
+use fhir::{Resource, ResourceType, redaction, search::SearchQuery};
 use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId, Token, View};
 use tokio::sync::Semaphore;
 
 use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
 use crate::consent::Rules;
+use crate::policy::in_part_only;
 use crate::{Action, Permit, Refusal, TrustError, tokens};
 
 pub use compartment::SeriesPage;
@@ -252,6 +253,7 @@ impl Vault {
                     record.touch(touched(&row, patients.first().cloned()));
                     record.patients.extend(patients);
                     redact(permit, &mut row.resource);
+                    mark(permit, &mut row.resource);
                     rows.push(row);
                 } else {
                     refused = true;
@@ -377,9 +379,14 @@ impl Vault {
         let Some(stored) = stored else {
             return Ok(None);
         };
-        let (row, before) = open_live(&view, permit.tenant(), stored).await?;
+        let (mut row, before) = open_live(&view, permit.tenant(), stored).await?;
         let live = before.as_ref().unwrap_or(&row.resource);
         if permit.covers(Action::Read, live) {
+            // Whoever sees a part of it writes nothing that follows.
+            if permit.in_part(kind).is_some() {
+                redact(permit, &mut row.resource);
+                mark(permit, &mut row.resource);
+            }
             return Ok(Some(row));
         }
         let mut record = Record::under(permit, Event::READ);
@@ -404,7 +411,10 @@ impl Vault {
             .await?;
         let view = Sight::now(self.ledger().listing()?);
         let asked = self.linked(&view, permit, query, None).await?;
-        self.scan(&view, permit, &asked.query, before, None).await
+        let mut page = self.scan(&view, permit, &asked.query, before, None).await?;
+        let rows = page.rows.iter_mut();
+        rows.for_each(|row| mark(permit, &mut row.resource));
+        Ok(page)
     }
     /// All rows that [`Vault::load_search`] would page through, as they are at one moment.
     ///
@@ -532,6 +542,7 @@ impl Vault {
                 if seen {
                     record.touch(touched(&row, patients.first().cloned()));
                     redact(permit, &mut row.resource);
+                    mark(permit, &mut row.resource);
                     answer = Some(row);
                 } else {
                     record.outcome = Outcome::Refused;
@@ -608,7 +619,10 @@ impl Vault {
     ) -> TrustError {
         let what = kind.map_or_else(String::new, |kind| format!(" {kind}"));
         let by_scopes = kind.is_some_and(|kind| !permit.scopes_allow(interaction, kind));
-        let reason = if by_scopes {
+        let unseen = kind.filter(|kind| permit.grants.changes_unseen(interaction, *kind));
+        let reason = if let Some(kind) = unseen {
+            in_part_only(permit.agent.role, permit.purpose, kind)
+        } else if by_scopes {
             format!(
                 "the scopes of this access token don't let {}{what}",
                 interaction.name()
@@ -622,6 +636,48 @@ impl Vault {
                 permit.purpose.code(),
             )
         };
+        self.refuse_for(permit, interaction, reason, record).await
+    }
+
+    /// Refuses searches that look at what the permit does not show, before anything is looked for: what they
+    /// find, how many these are and how long it takes would tell of it.
+    pub(super) async fn require_shown(
+        &self,
+        permit: &Permit,
+        queries: &[SearchQuery],
+    ) -> Result<(), TrustError> {
+        let Some(elements) = permit.grants.elements() else {
+            return Ok(());
+        };
+        match queries.iter().find_map(|query| elements.refuses(query)) {
+            None => Ok(()),
+            Some(asked) => {
+                let reason = asked.words(permit.agent.role, permit.purpose);
+                Err(self.refuse_for(permit, Action::Search, reason, None).await)
+            }
+        }
+    }
+
+    /// Whether a search that is made later looks only at what the permit shows.
+    ///
+    /// # Errors
+    /// `Refused` when it does not; `Ledger`.
+    pub async fn may_search(
+        &self,
+        permit: &Permit,
+        queries: &[SearchQuery],
+    ) -> Result<(), TrustError> {
+        self.require_shown(permit, queries).await
+    }
+
+    /// Audits a refusal for a reason and makes the error of it.
+    async fn refuse_for(
+        &self,
+        permit: &Permit,
+        interaction: Action,
+        reason: String,
+        record: Option<Record<'_>>,
+    ) -> TrustError {
         let mut record = record.unwrap_or_else(|| Record::under(permit, Event::of(interaction)));
         record.outcome = Outcome::Refused;
         record.note = Some(&reason);
@@ -759,12 +815,24 @@ fn missed(kind: ResourceType, id: &str) -> Touched {
     }
 }
 
-/// What a patient sees of an audit event is what concerns them; the same holds for staff whose permit
-/// is limited to a patient.
+/// Leaves what the permit shows. What a patient sees of an audit event is what concerns them; the same holds
+/// for staff whose permit is limited to a patient. Of everything else, what is not needed for the purpose goes.
+/// Consents are asked before this, about the whole.
 fn redact(permit: &Permit, resource: &mut Resource) {
     if resource.kind() == ResourceType::AuditEvent
         && let Some(patient) = permit.only_patient()
     {
         audit::keep_only(resource, patient);
+    }
+    if let Some(rule) = permit.in_part(resource.kind()) {
+        rule.redaction.apply(resource);
+    }
+}
+
+/// Marks what goes out as a part, whether or not there was anything that is not shown: the mark must not
+/// tell. It is no content, so nothing is found by it.
+fn mark(permit: &Permit, resource: &mut Resource) {
+    if permit.in_part(resource.kind()).is_some() {
+        redaction::mark(resource);
     }
 }

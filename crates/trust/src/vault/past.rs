@@ -7,7 +7,7 @@ use fhir::ResourceType;
 use ledger::{Event as Fact, Hit, LedgerError, Number, Owner, Shard, Stored};
 
 use super::search::{PAGE_BYTES_MAX, PAGE_PATIENTS_MAX};
-use super::{Hidden, Sight, Vault, Versioned, touched};
+use super::{Hidden, Sight, Vault, Versioned, mark, redact, touched};
 use crate::audit::{Event, Record};
 use crate::policy::Group;
 use crate::{Action, Permit, TrustError};
@@ -239,12 +239,14 @@ impl Vault {
     ) -> Result<Option<PastRow>, TrustError> {
         let (kind, version, deleted) = (stored.kind, stored.version, stored.deleted);
         let id = stored.id.clone();
-        let (row, patients, seen) = self
+        let (mut row, patients, seen) = self
             .open_seen(view, permit, (Action::Search, stored), hidden)
             .await?;
         if !seen {
             return Ok(None);
         }
+        redact(permit, &mut row.resource);
+        mark(permit, &mut row.resource);
         let made = match (deleted, version) {
             (true, _) => false,
             (false, 1) => true,

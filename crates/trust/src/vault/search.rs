@@ -8,8 +8,8 @@ use fhir::search::{Scope, SearchQuery};
 use ledger::{Number, Query, Stored, TenantId, View};
 
 use super::{
-    Ahead, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in, open,
-    redact, touched,
+    Ahead, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in, mark,
+    open, redact, touched,
 };
 use crate::audit::{Event, Record};
 use crate::policy::Group;
@@ -130,6 +130,15 @@ impl Vault {
         if !permit.covers(crate::Action::Search, &row.resource) {
             return Ok(None);
         }
+        // A consent is about the whole of a row, so it is asked before a part of it goes.
+        let mut hidden = hidden;
+        let is_asked = permit.in_part(row.resource.kind()).is_some();
+        if is_asked
+            && let Some(hidden) = hidden.as_deref_mut()
+            && self.hides(view, permit, &row.resource, hidden).await?
+        {
+            return Ok(None);
+        }
         // What isn't shown must not be found by either, or it could be found out by asking.
         redact(permit, &mut row.resource);
         let matches = if stored.body.len() > TEXT_ASIDE && query.reads_texts() {
@@ -150,7 +159,7 @@ impl Vault {
         let Some(hidden) = hidden.filter(|hidden| matches || hidden.tally.is_some()) else {
             return Ok(matches.then_some((row, stored.body.len())));
         };
-        if self.hides(view, permit, &row.resource, hidden).await? {
+        if !is_asked && self.hides(view, permit, &row.resource, hidden).await? {
             return Ok(None);
         }
         if let Some(tally) = &mut hidden.tally {
@@ -416,12 +425,19 @@ impl Vault {
             let page = self.scan(&view, permit, &asked.query, None, None).await?;
             let mut rows = Vec::with_capacity(page.rows.len());
             for row in &page.rows {
-                rows.push(SoughtRow {
-                    row: row.clone(),
-                    hidden: self
-                        .hides(&view, permit, &row.resource, &mut hidden)
-                        .await?,
-                });
+                let mut row = row.clone();
+                // Consents are about the whole of it.
+                let whole = match permit.in_part(query.kind) {
+                    None => None,
+                    Some(_) => view.fetch(permit.tenant(), row.at).await?,
+                };
+                let whole = whole.map(|stored| open(&stored)).transpose()?;
+                let asked = whole
+                    .as_ref()
+                    .map_or(&row.resource, |whole| &whole.resource);
+                let hidden = self.hides(&view, permit, asked, &mut hidden).await?;
+                mark(permit, &mut row.resource);
+                rows.push(SoughtRow { row, hidden });
             }
             let more = page.next.is_some();
             answers.push(Sought { rows, more });
@@ -468,8 +484,12 @@ impl Vault {
         &self,
         permit: &Permit,
         queries: &[&SearchQuery],
-        pages: Vec<SearchPage>,
+        mut pages: Vec<SearchPage>,
     ) -> Result<Vec<SearchPage>, TrustError> {
+        for page in &mut pages {
+            let rows = page.rows.iter_mut().chain(&mut page.included);
+            rows.for_each(|row| mark(permit, &mut row.resource));
+        }
         let mut record = Record::under(permit, Event::SEARCH);
         // A search within a patient's compartment is a look at the patient even if it finds nothing.
         record.patients.extend(permit.only_patient.clone());

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{ExportFound, ExportOf};
 use crate::audit::{Event, Record, Touched};
-use crate::vault::{Hidden, Sight, Vault, missed, named, open, open_live, redact};
+use crate::vault::{Hidden, Sight, Vault, mark, missed, named, open, open_live, redact};
 use crate::{Permit, TrustError, tokens};
 
 /// A chunk ends at so many bytes.
@@ -88,6 +88,7 @@ impl Vault {
     ) -> Result<ExportReading, TrustError> {
         self.require_export(permit).await?;
         check(&filters)?;
+        self.require_shown(permit, &filters).await?;
         let job = &found.job;
         let layout = job.layout.as_ref();
         let layout = layout.filter(|layout| file < layout.files.len());
@@ -298,6 +299,7 @@ impl Inside {
         let short = self.shape.is_none()
             && self.filters.is_empty()
             && kind != ResourceType::AuditEvent
+            && self.permit.in_part(kind).is_none()
             && !self.permit.looks_into(kind);
         let part = (short
             .then(|| fhir::stored::whose(kind, &stored.body))
@@ -347,6 +349,7 @@ impl Inside {
             } else {
                 resource
             };
+            mark(&self.permit, &mut whole);
             if let Some(shape) = &self.shape {
                 shape(&mut whole);
             }
