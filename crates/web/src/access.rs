@@ -111,7 +111,17 @@ fn answer(question: &Question, why: &Why, of_row: Option<&RowWhy>) -> Markup {
             h2 { (verdict(permitted)) }
             p { "By policies, " (why.answer) "." }
             @if !why.policies.is_empty() { ul { @for policy in &why.policies { (policy_line(policy)) } } }
+            @if let Some(elements) = &why.elements {
+                p { "Shown in part, by the rule " span class="mono" { (elements.rule.id) } ": " (elements.rule.says) }
+            }
+            @if let Some(exempt) = &why.exempt {
+                p class="quiet" { "Nothing has to be hidden (" (exempt.under) "): " (exempt.says) }
+            }
             dl class="facts" {
+                @if let Some(elements) = &why.elements {
+                    dt { "Not shown" } dd { (elements.hidden.join(", ")) }
+                    @if !elements.data_types.is_empty() { dt { "Nowhere shown" } dd { (elements.data_types.join(", ")) } }
+                }
                 dt { "Permitted for" } dd { (codes(why.purposes.iter().map(|purpose| purpose.code()).collect())) }
                 dt { "Permitted to" } dd { (codes(why.roles.iter().map(|role| role_words(*role)).collect())) }
             }

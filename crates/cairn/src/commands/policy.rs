@@ -12,7 +12,7 @@ use crate::terminal::{say, warn};
 
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Check the policies and test files of a folder against its schema; exits with 1 when something is wrong
+    /// Check the policies, rules about elements and test files of a folder against its schema; exits with 1 when something is wrong
     Check {
         /// Folder with *.cedar files
         folder: PathBuf,
@@ -22,7 +22,7 @@ pub enum PolicyCommand {
         /// Folder with *.cedar and *.test.toml files
         folder: PathBuf,
     },
-    /// Say whether something is permitted, by which policies, and to whom and for what else it is; exits
+    /// Say whether something is permitted, by which policies, what is not shown, and to whom and for what else it is; exits
     /// with 1 when it is not permitted
     Why(WhyOptions),
     /// Print what every role may do, with what, for what purpose
@@ -213,6 +213,29 @@ fn explain(why: &Why) {
             } else {
                 &policy.says
             }
+        ));
+    }
+    if let Some(elements) = &why.elements {
+        let rule = &elements.rule;
+        say(&format!(
+            "  in part {} ({}:{}): {}",
+            rule.id, rule.file, rule.line, rule.says
+        ));
+        say(&format!(
+            "Elements that are not shown: {}.",
+            elements.hidden.join(", ")
+        ));
+        if !elements.data_types.is_empty() {
+            say(&format!(
+                "Not shown wherever they lie: {}.",
+                elements.data_types.join(", ")
+            ));
+        }
+    }
+    if let Some(exempt) = &why.exempt {
+        say(&format!(
+            "Nothing has to be hidden ({}): {}",
+            exempt.under, exempt.says
         ));
     }
     let or_none = |names: Vec<&str>| {

@@ -27,6 +27,7 @@ mod journeys;
 mod keep;
 mod lagging;
 mod moto;
+mod necessary;
 mod once;
 mod operate;
 mod operations;

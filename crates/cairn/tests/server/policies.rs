@@ -72,6 +72,27 @@ fn a_set_is_checked_tested_and_explained() {
     ] {
         assert!(out.contains(words), "{out}");
     }
+    let (_, out, _) = run(
+        &[
+            "why",
+            "--role",
+            "client",
+            "--purpose",
+            "HPAYMT",
+            "--action",
+            "read",
+            "--type",
+            "Observation",
+        ],
+        folder.path(),
+    );
+    for words in [
+        "  in part payment-clinical (necessary.elements.toml:",
+        "Elements that are not shown: component, contained,",
+        "Not shown wherever they lie: Annotation, Attachment,",
+    ] {
+        assert!(out.contains(words), "{out}");
+    }
     let mut asked = clinician.to_vec();
     asked.extend(["--purpose", "HRESCH"]);
     let (code, out, _) = run(&asked, folder.path());

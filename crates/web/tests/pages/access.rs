@@ -77,6 +77,11 @@ async fn a_decision_is_explained_by_policies_and_consents_row_by_row() {
     ada.act(HERE, HERE, &asked("squad", "HOPERAT", "Library"))
         .await
         .shows("squad-looks-at-directory");
+    let in_part = ada
+        .act(HERE, HERE, &asked("client", "HPAYMT", "Observation"))
+        .await;
+    in_part.shows("payment-clinical");
+    in_part.shows("Annotation");
     let refused = ada.act(HERE, HERE, &of_row).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     assert!(!refused.has(&consent));
