@@ -631,7 +631,7 @@ pub struct RegisterAppOptions {
 pub struct ClientOptions {
     #[command(flatten)]
     pub(crate) store: StoreArguments,
-    /// Role: client for FHIR, squad to publish journeys, privacy-officer for the audit
+    /// Role: client for FHIR, squad to publish journeys, privacy-officer for the audit, biller for payment
     #[arg(long, value_enum, default_value_t = ClientRole::Client)]
     pub(crate) role: ClientRole,
     /// Name of the system, for the audit
@@ -652,6 +652,8 @@ pub enum StaffRole {
     Squad,
     /// Manages accounts.
     Administrator,
+    /// Bills for what was done, and sees what that needs.
+    Biller,
 }
 
 impl From<StaffRole> for trust::Role {
@@ -662,6 +664,7 @@ impl From<StaffRole> for trust::Role {
             StaffRole::PrivacyOfficer => Self::PrivacyOfficer,
             StaffRole::Squad => Self::Squad,
             StaffRole::Administrator => Self::Administrator,
+            StaffRole::Biller => Self::Biller,
         }
     }
 }
@@ -675,6 +678,8 @@ pub enum ClientRole {
     Squad,
     /// Reads the audit and the entries of its logs.
     PrivacyOfficer,
+    /// Reads for payment what that needs, and writes bills.
+    Biller,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {

@@ -17,6 +17,8 @@ pub enum Role {
     PrivacyOfficer,
     Squad,
     Administrator,
+    /// Bills for what was done.
+    Biller,
     Patient,
     /// A part of Cairn acting by itself: journey engine, deliverer, importer.
     System,
@@ -26,12 +28,13 @@ pub enum Role {
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Coordinator,
         Self::Clinician,
         Self::PrivacyOfficer,
         Self::Squad,
         Self::Administrator,
+        Self::Biller,
         Self::Patient,
         Self::System,
         Self::Client,
@@ -45,6 +48,7 @@ impl Role {
             Self::PrivacyOfficer => "privacy-officer",
             Self::Squad => "squad",
             Self::Administrator => "administrator",
+            Self::Biller => "biller",
             Self::Patient => "patient",
             Self::System => "system",
             Self::Client => "client",
@@ -63,6 +67,7 @@ impl Role {
             Self::Clinician => Purpose::Treatment,
             Self::PrivacyOfficer | Self::Squad | Self::System | Self::Client => Purpose::Operations,
             Self::Administrator => Purpose::Administration,
+            Self::Biller => Purpose::Payment,
             Self::Patient => Purpose::PatientRequest,
         }
     }

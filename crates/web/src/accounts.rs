@@ -17,12 +17,13 @@ const PAGE: usize = 100;
 /// The page itself.
 const HERE: &str = "/console/accounts";
 /// Roles that accounts have, as a filter.
-const ROLES: [Role; 6] = [
+const ROLES: [Role; 7] = [
     Role::Coordinator,
     Role::Clinician,
     Role::PrivacyOfficer,
     Role::Squad,
     Role::Administrator,
+    Role::Biller,
     Role::Patient,
 ];
 

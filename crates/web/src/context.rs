@@ -187,6 +187,7 @@ pub(crate) fn home(role: Role) -> &'static str {
         Role::PrivacyOfficer => "/console/audit",
         Role::Squad => "/console/journeys",
         Role::Administrator => "/console/accounts",
+        Role::Biller => "/console/record",
         _ => "/console/worklist",
     }
 }

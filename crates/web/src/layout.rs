@@ -187,6 +187,7 @@ pub(crate) fn role_words(role: Role) -> &'static str {
         Role::PrivacyOfficer => "privacy officer",
         Role::Squad => "squad",
         Role::Administrator => "administrator",
+        Role::Biller => "biller",
         Role::Patient => "patient",
         Role::System => "Cairn itself",
         Role::Client => "another system",
@@ -218,6 +219,7 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
             (Section::Access, "/console/access", "Access"),
             (Section::Journeys, "/console/journeys", "Journeys"),
         ],
+        Role::Biller => vec![(Section::Record, "/console/record", "Record")],
         _ => vec![(Section::Journeys, "/console/journeys", "Journeys")],
     };
     // The mailbox holds patients' messages, so it is for those who may read these.

@@ -55,6 +55,7 @@ pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<Exit
         ClientRole::Client => trust::Role::Client,
         ClientRole::Squad => trust::Role::Squad,
         ClientRole::PrivacyOfficer => trust::Role::PrivacyOfficer,
+        ClientRole::Biller => trust::Role::Biller,
     };
     let made = async {
         Ok(trust_over(&ledger)?

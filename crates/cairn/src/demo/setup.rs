@@ -88,6 +88,7 @@ pub(super) fn role_words(role: Role) -> &'static str {
         Role::PrivacyOfficer => "privacy officer",
         Role::Squad => "squad (owns journeys)",
         Role::Administrator => "administrator",
+        Role::Biller => "biller",
         Role::Patient => "patient",
         Role::System => "part of Cairn",
         Role::Client => "other system",

@@ -17,7 +17,7 @@ use fhir::{IssueCode, ResourceType};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use record::{Answer, Caller, Interaction, Preconditions, PreferReturn, RecordError};
-use trust::{Agent, Purpose, TrustError};
+use trust::{Agent, Purpose, Role, TrustError};
 
 use super::api::bearer_token;
 use super::fhir::{BASE, Refused, refuse, respond};
@@ -363,8 +363,10 @@ fn preferences(headers: &HeaderMap) -> (bool, PreferReturn) {
 /// person asks for the purpose of the person's role and for no other: an emergency is for people to declare.
 fn purpose(headers: &HeaderMap, agent: &Agent) -> Result<Purpose, Refused> {
     let of_person = agent.app().map(|_| agent.role.purpose());
+    // Who bills asks for nothing else.
+    let of_role = (agent.role == Role::Biller).then(|| agent.role.purpose());
     let Some(value) = headers.get("x-purpose-of-use") else {
-        return Ok(of_person.unwrap_or(Purpose::Treatment));
+        return Ok(of_person.or(of_role).unwrap_or(Purpose::Treatment));
     };
     if let Some(only) = of_person {
         if value.as_bytes() == only.code().as_bytes() {

@@ -443,3 +443,85 @@ async fn what_is_seen_in_part_is_not_written_back() {
     );
     house.end().await;
 }
+
+/// What hides a row may lie in a part of it that is not shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn consents_are_asked_about_the_whole_of_a_row() {
+    let house = house().await;
+    fill(&house).await;
+    let mut hidden = observation();
+    hidden["id"] = "h".into();
+    hidden["component"][0]["code"] =
+        json!({"coding": [{"system": "http://loinc.org", "code": "75622-1"}]});
+    let consent = json!({
+        "resourceType": "Consent", "id": "no", "status": "active", "dateTime": "2026-01-01",
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": {"reference": "Patient/p"}, "policyRule": {"text": "privacy"},
+        "provision": {"type": "permit", "provision": [{"type": "deny", "securityLabel": [
+            {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HIV"}]}]},
+    });
+    for (path, resource) in [("Observation/h", &hidden), ("Consent/no", &consent)] {
+        let put = house.sent(Method::PUT, &format!("{FHIR}{path}"), resource);
+        let (status, body) = answer(put).await;
+        assert!(status.is_success(), "{status} {body}");
+    }
+    let (status, _) = answer(house.asked(Method::GET, &format!("{FHIR}Observation/h"))).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, _) = answer(pay(&house, Method::GET, "Observation/h")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    for path in [
+        "Observation?patient=Patient/p&_total=accurate",
+        "Observation?_sort=_id",
+        "Observation?code=29463-7",
+        "Patient/p/$everything",
+        "Patient?_id=p&_revinclude=Observation:patient",
+        "Observation/_history",
+        "_history",
+    ] {
+        let (status, body) = answer(pay(&house, Method::GET, path)).await;
+        assert!(status.is_success(), "{path}: {body}");
+        assert!(body.contains("Observation/o"), "{path}: {body}");
+        assert!(!body.contains("Observation/h"), "{path}: {body}");
+    }
+    let mut new = observation();
+    new.as_object_mut().expect("an object").remove("id");
+    let create =
+        pay_sent(&house, Method::POST, "Observation", &new).header("if-none-exist", "_id=h");
+    let (status, body) = answer(create).await;
+    assert_eq!(status, StatusCode::PRECONDITION_FAILED, "{body}");
+    house.end().await;
+}
+
+/// A biller asks for payment and for nothing else, whatever they say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_biller_sees_what_is_billed() {
+    let house = house().await;
+    fill(&house).await;
+    let biller = token(&house.server, Role::Biller).await;
+    let ask = |path: &str| {
+        let asked = house.bare(Method::GET, &format!("{FHIR}{path}"));
+        asked.bearer_auth(&biller)
+    };
+    for path in [
+        "Observation/o",
+        "Observation?patient=Patient/p",
+        "Patient/p/$everything",
+        "Patient/p",
+    ] {
+        is_cut(ask(path), path).await;
+    }
+    assert_eq!(answer(ask("Claim/c")).await.0, StatusCode::OK);
+    for purpose in ["TREAT", "ETREAT", "HOPERAT", "PATRQT"] {
+        let (status, body) = answer(ask("Observation/o").header(PURPOSE, purpose)).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{purpose}: {body}");
+        assert!(!body.contains(SECRET));
+    }
+    for path in [
+        format!("Observation?value-string={SECRET}"),
+        "Consent?patient=Patient/p".to_owned(),
+    ] {
+        assert_eq!(answer(ask(&path)).await.0, StatusCode::FORBIDDEN, "{path}");
+    }
+    house.end().await;
+}

@@ -330,6 +330,11 @@ async fn no_route_answers_who_may_not() {
             "officer's token",
             Who::Token(token(&house.server, Role::PrivacyOfficer).await),
         ),
+        ("biller", person(&house, Role::Biller).await),
+        (
+            "biller's token",
+            Who::Token(token(&house.server, Role::Biller).await),
+        ),
         (
             "squad's token",
             Who::Token(token(&house.server, Role::Squad).await),

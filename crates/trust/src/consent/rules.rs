@@ -179,13 +179,22 @@ impl Rules {
                 except: one.except,
             });
         }
+        // Of packs from before there were billers, what is said of other systems holds of them.
+        let mut bound = file.bound;
+        if let Some(binding) = bound.get(&Role::Client).copied() {
+            bound.entry(Role::Biller).or_insert(binding);
+        }
+        if !(labelled.iter()).any(|one| one.roles.contains(&Role::Biller)) {
+            let of_systems = (labelled.iter_mut()).filter(|one| one.roles.contains(&Role::Client));
+            of_systems.for_each(|one| one.roles.push(Role::Biller));
+        }
         Ok(Self {
             name: file.name,
             permit: file.default.permit,
             permitted: file.default.permitted,
             denied: file.default.denied,
             emergency: file.emergency,
-            bound: file.bound,
+            bound,
             labelled,
             tables: Tables::with(file.sensitive).map_err(|words| wrong(&words))?,
         })

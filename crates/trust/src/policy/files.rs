@@ -29,11 +29,13 @@ macro_rules! built_in {
 }
 
 /// The policy set that is built in.
-pub(super) const BUILT_IN: [(&str, &str); 22] = built_in![
+pub(super) const BUILT_IN: [(&str, &str); 24] = built_in![
     "cairn.cedarschema",
     "groups.json",
     "administrator.cedar",
     "administrator.test.toml",
+    "biller.cedar",
+    "biller.test.toml",
     "client.cedar",
     "client.test.toml",
     "clinician.cedar",

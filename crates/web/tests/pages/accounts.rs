@@ -36,7 +36,7 @@ async fn a_closed_account_is_out_at_once_and_can_come_back() {
     devi.get("/console/worklist").await.shows("Worklist");
     let mut ada = world.staff("ada").await;
     let page = ada.get(PAGE).await;
-    page.shows("5 accounts");
+    page.shows("6 accounts");
     page.shows("Devi Rao");
     check_html(PAGE, &page.body);
     assert_eq!(ada.get("/").await.location(), PAGE);

@@ -278,3 +278,36 @@ async fn a_search_parameter_shows_how_far_it_is() {
     page.shows("string, your own");
     assert!(!devi.get(here).await.has("of 1 indexed"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_biller_browses_what_is_billed() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let id = world.id_of(&ida);
+    let mut row = weight(&id, &ida, "72.50");
+    row["note"] = json!([{"text": "a clinical note"}]);
+    world.put(vec![row]).await;
+    let mut bill = world.staff("bill").await;
+    let found = search(&mut bill, "Observation", &format!("subject=Patient/{ida}")).await;
+    found.shows("1 resource");
+    let here = format!("/console/record/Observation/{id}");
+    for path in [
+        here.clone(),
+        format!("{here}/history/1"),
+        format!("{here}?as=json"),
+    ] {
+        let page = bill.get(&path).await;
+        page.shows("29463-7");
+        assert!(!page.has("72.50") && !page.has("a clinical note"), "{path}");
+        check_html(&path, &page.body);
+    }
+    let fields = [("kind", "Observation"), ("query", "value-quantity=gt5")];
+    let refused = bill
+        .act("/console/record", "/console/record", &fields)
+        .await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(refused.has("is not shown to the role biller for HPAYMT"));
+    for path in ["/console/worklist", "/console/audit", "/console/accounts"] {
+        assert_eq!(bill.get(path).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+}

@@ -23,12 +23,13 @@ pub(crate) const START_MS: u64 = 1_772_352_000_000;
 pub(crate) const DAY_MS: u64 = 86_400_000;
 
 /// Staff of the hospital: user name, name, role.
-const STAFF: [(&str, &str, Role); 5] = [
+const STAFF: [(&str, &str, Role); 6] = [
     ("carla", "Carla Ortiz", Role::Coordinator),
     ("devi", "Devi Rao", Role::Clinician),
     ("priya", "Priya Shah", Role::PrivacyOfficer),
     ("sam", "Sam Lund", Role::Squad),
     ("ada", "Ada Berg", Role::Administrator),
+    ("bill", "Bill Holt", Role::Biller),
 ];
 
 pub(crate) struct World {
