@@ -51,7 +51,9 @@ impl Reach {
             None | Some(Modifier::Not | Modifier::In | Modifier::NotIn)
         );
         match clause.kind {
-            ParameterKind::Token if plain => reach.narrow("CodeableConcept", "coding", kind),
+            ParameterKind::Token | ParameterKind::Composite if plain => {
+                reach.narrow("CodeableConcept", "coding", kind)
+            }
             ParameterKind::Reference if plain => reach.narrow("Reference", "reference", kind),
             _ => {}
         }

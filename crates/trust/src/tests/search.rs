@@ -516,7 +516,7 @@ pub(super) async fn permit_of(
     let (agent, purpose) = match who {
         0 => (staff(Role::Clinician), Purpose::Treatment),
         1 => (staff(Role::Coordinator), Purpose::CareManagement),
-        2 => (staff(Role::Client), Purpose::Operations),
+        2 => (staff(Role::Client), Purpose::Treatment),
         3 => (staff(Role::PrivacyOfficer), Purpose::Operations),
         4 => (patient("p0"), Purpose::PatientRequest),
         _ => (patient("p1"), Purpose::PatientRequest),
