@@ -196,7 +196,7 @@ pub(crate) async fn queue(ctx: Ctx, fields: Fields) -> Result<Response, PageErro
         div class="stack-wide" {
             @for access in &found.rows { (row(&ctx, access, identity.review_due_ms(access))) }
         }
-        @if !found.complete { p class="note" { "Older ones that were looked into are left out here; the audit has them." } }
+        @if !found.complete { p class="note" { "Older ones that were looked into are left out here; the audit has their verdicts, without the words." } }
     };
     Ok(console(
         &ctx,

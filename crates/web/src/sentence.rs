@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use fhir::{Reference, Resource, ResourceType};
 use serde_json::Value;
 use trust::Role;
+use trust::identity::{EmergencyAccess, emergency_in_note};
 
 use crate::layout::{role_words, thousands};
 use crate::time::{Times, fhir_time};
@@ -306,6 +307,34 @@ impl Sentence {
             (things, true) => (format!("{} {things} and the demographics", self.verb), "of"),
         }
     }
+    /// Id of the emergency access that the note names.
+    pub(crate) fn emergency(&self) -> Option<&str> {
+        let is_of_one = self.verb == "opened the record by emergency access"
+            || self.verb == "looked into an emergency access";
+        let named = emergency_in_note(&self.note).filter(|_| is_of_one);
+        named.map(|(id, _)| id)
+    }
+    /// Puts the words of the emergency access that the note names in the note's place, or that they are gone.
+    pub(crate) fn tell_emergency(&mut self, access: Option<&EmergencyAccess>) {
+        const GONE: &str = "the words are gone for good, with the key that they were sealed with";
+        let Some((_, verdict)) = emergency_in_note(&self.note) else {
+            return;
+        };
+        let verdict = verdict.map(|justified| {
+            if justified {
+                "justified"
+            } else {
+                "not justified"
+            }
+        });
+        let review = access.and_then(|access| access.review.as_ref());
+        self.note = match (verdict, access, review) {
+            (None, Some(access), _) => format!("reason given: {}", access.reason),
+            (None, None, _) => GONE.to_owned(),
+            (Some(verdict), _, Some(review)) => format!("{verdict}: {}", review.words),
+            (Some(verdict), _, None) => format!("{verdict}; {GONE}"),
+        };
+    }
     /// The same to the patient themselves.
     pub(crate) fn plain(&self) -> String {
         const OWN: &str = "your name, birth date and address";
@@ -569,5 +598,50 @@ mod tests {
             counted(1_200, "questionnaire response"),
             "1,200 questionnaire responses"
         );
+    }
+
+    #[test]
+    fn an_emergency_whose_words_are_gone_says_so() {
+        let times = Times {
+            care_ms: 0,
+            wall_ms: 0,
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        let told = |subtype: &str, note: &str| {
+            let event = event(subtype, "0", &json!([]));
+            let mut members = event.as_value().clone();
+            members["outcomeDesc"] = note.into();
+            let event = Resource::from_value(members).unwrap();
+            let mut sentence = Sentence::of(&times, &event);
+            let named = sentence.emergency().map(str::to_owned);
+            sentence.tell_emergency(None);
+            (named, sentence.plain())
+        };
+        let gone = "the words are gone for good, with the key that they were sealed with";
+        for (subtype, note, named, ends) in [
+            ("110127", "access e1", Some("e1"), gone.to_owned()),
+            (
+                "emergency-review",
+                "not justified; access e1",
+                Some("e1"),
+                format!("found it not justified; {gone}"),
+            ),
+            (
+                "emergency-review",
+                "justified; access e1",
+                Some("e1"),
+                format!("found it justified; {gone}"),
+            ),
+            (
+                "110127",
+                "reason given: no access",
+                None,
+                "reason given: no access".to_owned(),
+            ),
+        ] {
+            let (found, plain) = told(subtype, note);
+            assert_eq!(found.as_deref(), named, "{note}");
+            assert!(plain.ends_with(&ends), "{note}: {plain}");
+        }
     }
 }

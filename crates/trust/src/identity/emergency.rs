@@ -2,8 +2,8 @@
 //! patient, a stated reason and a limited time. A privacy officer looks into each afterwards.
 //!
 //! All of it is in the store, and looked up there whenever a permit for the purpose `ETREAT` is asked for:
-//! what has ended on one server has ended on all. The document with the reason is the patient's, and goes with
-//! their key; the audit has the words of the reason and of the review as well, and keeps them.
+//! what has ended on one server has ended on all. The words of reasons and reviews are in the patient's document
+//! alone, and go with the patient's key; the audit, which outlives it, has the access's id and the verdict.
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fhir::ResourceType;
@@ -131,6 +131,29 @@ fn access(id: String, body: EmergencyDocument) -> EmergencyAccess {
     }
 }
 
+/// What a note in the audit says of an access: its id, and the verdict of its review. Never words that somebody
+/// typed, for they would outlive the patient's key.
+fn told(id: &str, justified: Option<bool>) -> String {
+    match justified {
+        None => format!("access {id}"),
+        Some(true) => format!("justified; access {id}"),
+        Some(false) => format!("not justified; access {id}"),
+    }
+}
+
+/// The access that a note in the audit tells of, and the verdict, if that is what the note says.
+#[must_use]
+pub fn emergency_in_note(note: &str) -> Option<(&str, Option<bool>)> {
+    let (verdict, rest) = match note.split_once("; ") {
+        Some(("justified", rest)) => (Some(true), rest),
+        Some(("not justified", rest)) => (Some(false), rest),
+        Some(_) => return None,
+        None => (None, note),
+    };
+    let id = rest.strip_prefix("access ")?;
+    fhir::is_id(id).then_some((id, verdict))
+}
+
 /// What was typed, on one line, if it says anything.
 fn said(words: &str, what: &str) -> Result<String, TrustError> {
     let words: Vec<&str> = words.split_whitespace().collect();
@@ -249,7 +272,7 @@ impl Identity {
         };
         let owner = Owner::Patient(patient.to_owned());
         let id = self.inner.ledger.mint_id(by.tenant, &owner);
-        let note = format!("reason given: {}", document.reason);
+        let note = told(&id, None);
         let mut record = Record::under(&permit, Event::EMERGENCY_BEGUN);
         record.note = Some(&note);
         record.patients.insert(patient.to_owned());
@@ -270,6 +293,28 @@ impl Identity {
     ) -> Result<Option<EmergencyAccess>, TrustError> {
         let live = self.live(agent).await?;
         Ok(live.into_iter().find(|access| access.patient == patient))
+    }
+
+    /// An access to the patient's own record, for the line of their audit that names it: the audit itself has
+    /// no words. None when it is another patient's, or its document can't be opened any more. The leaf of the
+    /// audit's reading, which the permit was for, tells of this one, too.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn emergency_told(
+        &self,
+        permit: &Permit,
+        id: &str,
+    ) -> Result<Option<EmergencyAccess>, TrustError> {
+        let agent = permit.agent();
+        if agent.role != Role::Patient || agent.access.is_some() || !fhir::is_id(id) {
+            return Ok(None);
+        }
+        let (ledger, kind) = (&self.inner.ledger, kinds::EMERGENCY_ACCESS);
+        let found: Option<Kept<EmergencyDocument>> = get(ledger, permit.tenant(), kind, id).await?;
+        Ok(found
+            .filter(|kept| agent.patient.as_deref() == Some(kept.body.patient.as_str()))
+            .map(|kept| access(kept.id, kept.body)))
     }
 
     /// The access under which a request of somebody for the purpose `ETREAT` is answered: that to the patient
@@ -306,7 +351,9 @@ impl Identity {
         id: &str,
         request_id: &str,
     ) -> Result<EmergencyAccess, TrustError> {
+        let note = told(id, None);
         let mut record = Record::new(by, Event::EMERGENCY_ENDED);
+        record.note = Some(&note);
         record.purpose = Some(Purpose::Emergency);
         record.request_id = request_id;
         let now_ms = self.now_ms();
@@ -363,14 +410,7 @@ impl Identity {
     ) -> Result<EmergencyAccess, TrustError> {
         self.audits(permit).await?;
         let words = said(words, "what was found")?;
-        let note = format!(
-            "{}: {words}",
-            if justified {
-                "justified"
-            } else {
-                "not justified"
-            }
-        );
+        let note = told(id, Some(justified));
         let by = permit.agent();
         let now_ms = self.now_ms();
         let mut record = Record::under(permit, Event::EMERGENCY_REVIEWED);

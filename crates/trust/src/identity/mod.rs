@@ -39,6 +39,7 @@ use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kin
 
 pub use emergency::{
     EMERGENCY_REVIEW_S, EMERGENCY_S, EmergenciesWaiting, EmergencyAccess, EmergencyReview,
+    emergency_in_note,
 };
 pub use manage::{AccountView, ClientState, ClientView, Listing};
 pub use oauth::{

@@ -55,6 +55,16 @@ fn plain(sentence: &Sentence) -> Markup {
     }
 }
 
+/// Puts the words of emergency accesses into their lines; the audit has none.
+async fn tell(ctx: &Ctx, permit: &Permit, sentence: &mut Sentence) -> Result<(), PageError> {
+    if let Some(id) = sentence.emergency() {
+        let identity = ctx.app.web.trust.identity();
+        let access = identity.emergency_told(permit, id).await?;
+        sentence.tell_emergency(access.as_ref());
+    }
+    Ok(())
+}
+
 struct Found {
     sentences: Vec<Sentence>,
     next: Option<Number>,
@@ -108,7 +118,10 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         .and_then(|number| number.parse().ok())
         .map(Number);
     let own = fields.get("own") == Some("yes");
-    let found = find(&ctx, &permit, before, own).await?;
+    let mut found = find(&ctx, &permit, before, own).await?;
+    for sentence in &mut found.sentences {
+        tell(&ctx, &permit, sentence).await?;
+    }
     let body = html! {
         div class="stack-wide" {
             div class="stack" {
@@ -144,7 +157,9 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
 pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
     let permit = permit(&ctx, Action::Read).await?;
     let (found, proof) = prove(&ctx, &permit, &id).await?;
-    let sentence = Sentence::of(&ctx.times, &found.resource);
+    let mut sentence = Sentence::of(&ctx.times, &found.resource);
+    let of_emergency = sentence.emergency().is_some();
+    tell(&ctx, &permit, &mut sentence).await?;
     let body = html! {
         div class="stack-wide" {
             div {
@@ -153,6 +168,7 @@ pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, 
             }
             p { (plain(&sentence)) br; span class="quiet small" { (ctx.times.exact(sentence.at_ms)) } }
             p { "This proof shows that the line stands in our books in these words, and was not changed since. You can keep it, and give it to anybody who should check it." }
+            @if of_emergency { p { "The reason, and what a review said, are kept with your record and not in those books: the proof shows that the access or its review was there, not these words." } }
             (proof_words(&proof, &format!("/portal/record/{id}/proof.json")))
         }
     };

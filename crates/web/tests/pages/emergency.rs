@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use fhir::ResourceType;
+use ledger::{AuditDraft, Kind, Owner};
 use serde_json::json;
-use trust::{Agent, Role, Trust, TrustOptions};
+use trust::{Action, Agent, Purpose, Role, Target, Trust, TrustOptions};
 
 use crate::live::until;
 use crate::world::{Browser, TENANT, World, check_html};
@@ -282,4 +283,108 @@ async fn a_review_is_closed_once_with_words_and_can_end_the_access() {
     let late = priya.get(queue).await;
     late.shows("Overdue");
     late.shows("data-overdue=\"yes\"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_copy_of_the_words_outlives_the_patient_s_key() {
+    const FOUND: &str = "She was awake and could have been asked";
+    let world = World::new().await;
+    let ida = private_patient(&world, "Ida", "Syphilis").await;
+    let mut devi = world.staff("devi").await;
+    open(&mut devi, &ida).await;
+    let agent = devi_s_agent(&world).await;
+    let identity = world.trust.identity();
+    let access = identity.emergency(&agent, &ida).await.unwrap().unwrap();
+    let review = format!("/console/emergencies/{}/review", access.id);
+    let mut priya = world.staff("priya").await;
+    let fields = [("outcome", "not-justified"), ("words", FOUND)];
+    let done = priya.act("/console/emergencies", &review, &fields).await;
+    assert_eq!(done.location(), "/console/emergencies?closed=yes");
+
+    // The patient reads the words, which the audit hasn't got.
+    let mut own = world.patients_browser(&ida).await;
+    let told = own.get("/portal/record").await;
+    told.shows(&format!("reason given: {REASON}"));
+    told.shows(&format!("found it not justified: {FOUND}"));
+    let mut audit = String::new();
+    let mut proofs = 0;
+    for event in world
+        .all(ResourceType::AuditEvent, &format!("Patient/{ida}"))
+        .await
+    {
+        let subtype = event.text_at(&["subtype", "0", "code"]);
+        if matches!(subtype, Some("110127" | "emergency-review")) {
+            let line = format!("/portal/record/{}", event.id().unwrap());
+            let proof = own.get(&line).await;
+            check_html(&line, &proof.body);
+            proof.shows("not these words");
+            assert!(proof.has(REASON) || proof.has(FOUND));
+            proofs += 1;
+        }
+        audit.push_str(&serde_json::to_string(event.members()).unwrap());
+    }
+    assert_eq!(proofs, 2);
+    assert!(!audit.contains(REASON) && !audit.contains(FOUND));
+    assert!(audit.contains(&format!("not justified; access {}", access.id)));
+    let page = priya.get("/console/audit").await;
+    page.shows(&access.id);
+    assert!(!page.has(REASON) && !page.has(FOUND));
+
+    // Without the key the document can't be opened by anybody, and is listed nowhere.
+    let ledger = world.ledger();
+    let owner = Owner::Patient(ida.clone());
+    let id = ledger.mint_id(TENANT, &owner);
+    let record = AuditDraft {
+        kind: Kind(ResourceType::AuditEvent.code()),
+        shard: ledger.shard_of(TENANT, &owner, &id),
+        body: format!("{{\"resourceType\":\"AuditEvent\",\"id\":\"{id}\"}}").into_bytes(),
+        parts: Vec::new(),
+        tokens: Vec::new(),
+        id,
+    };
+    ledger
+        .destroy_patient_key(TENANT, &ida, record)
+        .await
+        .unwrap();
+    assert!(identity.emergency(&agent, &ida).await.unwrap().is_none());
+    let officer = Agent {
+        id: "officer".to_owned(),
+        role: Role::PrivacyOfficer,
+        ..agent
+    };
+    let permit = world
+        .trust
+        .decide(
+            &officer,
+            Purpose::Operations,
+            Action::Audit,
+            Target::default(),
+            "r",
+        )
+        .await
+        .unwrap();
+    assert!(identity.emergencies(&permit).await.unwrap().rows.is_empty());
+    let patient = Agent {
+        id: ida.clone(),
+        role: Role::Patient,
+        patient: Some(ida.clone()),
+        ..officer
+    };
+    let target = Target {
+        kind: Some(ResourceType::AuditEvent),
+        patient: Some(ida.clone()),
+    };
+    let permit = world
+        .trust
+        .decide(
+            &patient,
+            Purpose::PatientRequest,
+            Action::Search,
+            target,
+            "r",
+        )
+        .await
+        .unwrap();
+    let gone = identity.emergency_told(&permit, &access.id).await.unwrap();
+    assert!(gone.is_none());
 }
