@@ -1,9 +1,9 @@
 //! May this message go out now? Asked when it leaves, not only when it was queued, because consent,
 //! preference and life may have changed in between. Pure.
 
-use fhir::Resource;
+use fhir::{Resource, ResourceType};
 use lettre::Address;
-use trust::consent::Rules;
+use trust::consent::{Act, Rules};
 use trust::outgoing::Message;
 use trust::{Purpose, consent};
 
@@ -72,12 +72,13 @@ impl Refused {
 
 /// Where the message may go, or why it may not. `purpose` is `None` when the message names none that
 /// is known, `patient` when the record is gone. `consents` are the patient's, with the rules that they are
-/// read by.
+/// read by; `known_as` is what the care programmes here are known as.
 pub(crate) fn check(
     message: &Message,
     purpose: Option<Purpose>,
     patient: Option<&Resource>,
     consents: (&Rules, &[Resource]),
+    known_as: &[String],
     now_ms: u64,
 ) -> Result<Address, Refused> {
     let no = |reason, words: &str| Err(Refused::new(reason, words));
@@ -104,7 +105,18 @@ pub(crate) fn check(
     };
     let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let (rules, consents) = consents;
-    let decision = consent::decide(rules, consents, purpose, at_ms);
+    // A type that isn't known here may be any.
+    let about: Option<Vec<_>> = message
+        .about
+        .iter()
+        .map(|name| ResourceType::parse(name))
+        .collect();
+    let act = Act {
+        purpose,
+        about: about.unwrap_or_default(),
+        known_as: known_as.to_vec(),
+    };
+    let decision = consent::decide_act(rules, consents, &act, at_ms);
     if !decision.permitted {
         return Err(Refused::new(Reason::Consent, decision.reason));
     }
@@ -169,6 +181,7 @@ mod tests {
             communication: "c".to_owned(),
             channel: "email".to_owned(),
             purpose: "TREAT".to_owned(),
+            about: Vec::new(),
             subject: "A message from your care team".to_owned(),
             text: text.to_owned(),
             link_path: "/portal/inbox/c".to_owned(),
@@ -341,6 +354,7 @@ mod tests {
                 Some(Purpose::Treatment),
                 patient.as_ref(),
                 (&rules, consents),
+                &[],
                 now_ms,
             );
             assert_eq!(

@@ -321,12 +321,16 @@ impl Inner {
         }
         let patient = attempt.patient().await?;
         let consents = attempt.consents().await?;
+        let known_as = (self.trust.vault())
+            .programmes_known_as(entry.tenant)
+            .await?;
         let now_ms = self.trust.vault().ledger().clock().now_ms();
         let outcome = match check(
             &attempt.message,
             purpose,
             patient.as_ref(),
             (self.trust.vault().rules(), consents.as_slice()),
+            &known_as,
             now_ms,
         ) {
             Err(refused) => Outcome::NotDone(refused),

@@ -439,6 +439,22 @@ impl Definition {
                 .collect()),
         }
     }
+    /// The resource types that it goes by, and makes for the patient to read.
+    pub(crate) fn about(&self) -> Vec<ResourceType> {
+        let mut kinds = self.kinds();
+        kinds.extend([ResourceType::Communication, ResourceType::Patient]);
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+    /// What it does, as consents are asked about it.
+    pub(crate) fn act(&self, known_as: Vec<String>) -> trust::consent::Act {
+        trust::consent::Act {
+            purpose: self.purpose,
+            about: self.about(),
+            known_as,
+        }
+    }
     /// The resource types whose events can mean something to this journey.
     pub(crate) fn kinds(&self) -> Vec<ResourceType> {
         let mut kinds = vec![self.entry.event, ResourceType::Consent];

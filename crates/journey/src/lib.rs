@@ -193,6 +193,11 @@ pub struct InstanceView {
     pub trail: Vec<TrailView>,
     /// What is planned if nothing else happens, soonest first.
     pub planned: Vec<PlannedView>,
+    /// What it does, as consents are asked about it.
+    #[serde(skip)]
+    pub act: trust::consent::Act,
+    /// Whether it ends when consents no longer allow that; else it goes on without sending anything.
+    pub ends_without_consent: bool,
 }
 
 /// One wait.

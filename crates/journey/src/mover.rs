@@ -119,6 +119,8 @@ pub(crate) struct Mover<'a> {
     drafts: BTreeMap<(u16, String), Draft>,
     person: Option<Option<Resource>>,
     consents: Option<Vec<Resource>>,
+    /// What the care programmes here are known as, once the consents are read.
+    known_as: Vec<String>,
     moved: Vec<Moved>,
 }
 
@@ -142,6 +144,7 @@ impl<'a> Mover<'a> {
             drafts: BTreeMap::new(),
             person: None,
             consents: None,
+            known_as: Vec::new(),
             moved: Vec::new(),
         }
     }
@@ -186,16 +189,17 @@ impl<'a> Mover<'a> {
         search(self.vault, self.permit, kind, &self.patient, more).await
     }
 
-    /// Whether the patient's consents allow a purpose now.
-    pub(crate) async fn permitted(&mut self, purpose: trust::Purpose) -> Result<bool, MoveError> {
+    /// Whether the patient's consents allow what a journey does now.
+    pub(crate) async fn permitted(&mut self, definition: &Definition) -> Result<bool, MoveError> {
         if self.consents.is_none() {
             self.consents = Some(self.of_type(ResourceType::Consent, &[]).await?);
+            self.known_as = self.vault.programmes_known_as(self.tenant()).await?;
         }
         let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
-        Ok(trust::consent::decide(
+        Ok(trust::consent::decide_act(
             self.vault.rules(),
             self.consents.as_deref().unwrap_or_default(),
-            purpose,
+            &definition.act(self.known_as.clone()),
             now_ms,
         )
         .permitted)
@@ -454,7 +458,7 @@ impl<'a> Mover<'a> {
         definition: &Definition,
         channel: Channel,
     ) -> Result<Option<&'static str>, MoveError> {
-        if !self.permitted(definition.purpose).await? {
+        if !self.permitted(definition).await? {
             return Ok(Some("consent"));
         }
         let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);

@@ -185,6 +185,12 @@ impl Maker<'_> {
             communication: communication.to_owned(),
             channel: Channel::Email.name().to_owned(),
             purpose: self.definition.purpose.code().to_owned(),
+            about: self
+                .definition
+                .about()
+                .iter()
+                .map(|kind| kind.name().to_owned())
+                .collect(),
             subject,
             text,
             link_path: format!("/portal/inbox/{communication}"),

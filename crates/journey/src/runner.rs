@@ -486,7 +486,7 @@ impl Journeys {
             Fact::Anchors(facts::anchors(&definition, resource))
         } else if resource.kind() == ResourceType::Consent {
             Fact::Consent {
-                permitted: mover.permitted(definition.purpose).await?,
+                permitted: mover.permitted(&definition).await?,
             }
         } else {
             facts::read(resource)

@@ -1,6 +1,7 @@
 //! The journey service: publishing, what pages want to know, and the way into the runner.
 
 use crate::books::{Books, Published, StoredDefinition, old_trail};
+use crate::definition::ExitTrigger;
 use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::{
@@ -328,6 +329,11 @@ impl Journeys {
                 .filter_map(|entry| words::trail(definition, state, entry))
                 .collect(),
             planned: words::planned(definition, state, instance, &ids, self.now_ms()),
+            act: definition.act(self.vault().programmes_known_as(permit.tenant()).await?),
+            ends_without_consent: definition
+                .exits
+                .iter()
+                .any(|exit| exit.trigger == ExitTrigger::ConsentWithdrawn),
         })
     }
 

@@ -10,7 +10,9 @@ use crate::Purpose;
 use crate::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
 
 mod access;
+mod act;
 mod channels;
+mod draft;
 mod labels;
 mod provision;
 mod row;
@@ -18,6 +20,8 @@ mod rules;
 
 pub(crate) use access::Reach;
 pub use access::{Access, Verdict as AccessVerdict};
+pub use act::Act;
+pub use draft::{Draft, begins_ms};
 pub use provision::Asked;
 pub(crate) use provision::{Related, related_of};
 pub use row::Row;
@@ -75,12 +79,18 @@ pub fn decide(
     purpose: Purpose,
     now_ms: i64,
 ) -> ConsentDecision {
+    decide_act(rules, consents, &Act::any(purpose), now_ms)
+}
+
+/// The same of one thing that a programme does: a denial of a part counts where it may be one of this.
+#[must_use]
+pub fn decide_act(rules: &Rules, consents: &[Resource], act: &Act, now_ms: i64) -> ConsentDecision {
     let newest = |about_messages: bool| {
         newest(
             consents
                 .iter()
                 .filter(|consent| is_about_messages(consent) == about_messages)
-                .filter_map(|consent| verdict(consent, purpose, now_ms)),
+                .filter_map(|consent| verdict(consent, act, now_ms)),
         )
     };
     match (newest(true), newest(false)) {
@@ -91,7 +101,7 @@ pub fn decide(
         }
         (Some(messages), _) => messages.decision(),
         (None, Some(general)) => general.decision(),
-        (None, None) => without_consent(rules, purpose),
+        (None, None) => without_consent(rules, act.purpose),
     }
 }
 
@@ -119,11 +129,11 @@ fn newest<'a>(verdicts: impl Iterator<Item = Verdict<'a>>) -> Option<Verdict<'a>
     verdicts.max_by_key(|verdict| (verdict.at_ms, !verdict.permitted))
 }
 
-fn verdict(consent: &Resource, purpose: Purpose, now_ms: i64) -> Option<Verdict<'_>> {
+fn verdict<'a>(consent: &'a Resource, act: &Act, now_ms: i64) -> Option<Verdict<'a>> {
     let nothing = Value::Null;
     let provision = consent.get("provision").unwrap_or(&nothing);
     if !holds(provision, now_ms)
-        || !covers(provision, purpose)
+        || !covers(provision, act.purpose)
         || (is_of_other_scope(consent) && purposes(provision).next().is_none())
     {
         return None;
@@ -134,8 +144,17 @@ fn verdict(consent: &Resource, purpose: Purpose, now_ms: i64) -> Option<Verdict<
         None => opted_out(consent),
     };
     let (permitted, why) = match consent.text_at(&["status"])? {
+        // A consent about messages is about all of them, whatever it says besides.
+        "active"
+            if base_denies
+                && !is_about_messages(consent)
+                && !act.may_be_denied_by(provision, None)
+                && !nested_denies(provision, None, act, now_ms) =>
+        {
+            return None;
+        }
         "active" if base_denies => (false, "the patient's consent denies it"),
-        "active" if nested_denies(provision, purpose, now_ms) => {
+        "active" if nested_denies(provision, None, act, now_ms) => {
             (false, "an exception in the patient's consent denies it")
         }
         "active" if narrowed(provision) || is_unverified(consent) => return None,
@@ -290,12 +309,23 @@ fn covers(provision: &Value, asked: Purpose) -> bool {
     named.peek().is_none() || named.any(|code| provision::is_for_purpose(code, asked, false))
 }
 
-/// Whether any provision within says "no" now for the purpose. What narrows it further isn't weighed,
-/// so that no exception of a patient's is lost.
-fn nested_denies(provision: &Value, purpose: Purpose, now_ms: i64) -> bool {
+/// Whether any provision within may say "no" now to what is done. `around` is whom the provision has from those
+/// around it.
+fn nested_denies<'p>(
+    provision: &'p Value,
+    around: Option<&'p Value>,
+    act: &Act,
+    now_ms: i64,
+) -> bool {
+    let around = act::named_actors(provision).or(around);
     nested(provision)
-        .filter(|inner| holds(inner, now_ms) && covers(inner, purpose))
-        .any(|inner| type_of(inner) == Some("deny") || nested_denies(inner, purpose, now_ms))
+        .filter(|inner| holds(inner, now_ms) && covers(inner, act.purpose))
+        .any(|inner| {
+            // One without a type is taken for a "no".
+            let denies = type_of(inner) != Some("permit");
+            denies && act.may_be_denied_by(inner, around)
+                || nested_denies(inner, around, act, now_ms)
+        })
 }
 
 /// Whether a permit is for part of the record, or for some actors, only.

@@ -15,6 +15,9 @@ pub struct Message {
     pub channel: String,
     /// Code of the purpose of use that consent must cover, e.g. `TREAT`.
     pub purpose: String,
+    /// The types of resources that the journey goes by; none where that is not known.
+    #[serde(default)]
+    pub about: Vec<String>,
     /// Subject line without PHI.
     pub subject: String,
     /// Text without PHI. `{link}` stands for the portal link.

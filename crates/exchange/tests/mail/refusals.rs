@@ -1,11 +1,12 @@
 //! Mail that must not leave, although it is in the outbox.
 
 use exchange::MailOptions;
+use ledger::Owner;
 use serde_json::{Value, json};
 use trust::outgoing::Message;
 
 use crate::peer::Peer;
-use crate::world::{ADDRESS, NOW_MS, World, assert_clean};
+use crate::world::{ADDRESS, NOW_MS, TENANT, World, assert_clean};
 
 /// Queues, changes the world, delivers, and expects the code. Returns the `Communication`.
 async fn refused(
@@ -53,6 +54,38 @@ async fn consent_withdrawn_after_queueing() {
         "consent",
     )
     .await;
+}
+
+/// A denial of a part holds back what may be about it, and nothing else.
+#[tokio::test]
+async fn a_part_denied_after_queueing() {
+    let deny = |patient: &str, id: String, class: &str| {
+        json!({
+            "resourceType": "Consent", "id": id, "status": "active",
+            "scope": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy" }] },
+            "patient": { "reference": format!("Patient/{patient}") }, "dateTime": "2026-01-01",
+            "provision": { "type": "deny", "class": [{ "code": class }] }
+        })
+    };
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    let ledger = world.trust.vault().ledger();
+    let mint = || ledger.mint_id(TENANT, &Owner::Patient(patient.clone()));
+    let by_measurements = |message: &mut Message| message.about = vec!["Observation".to_owned()];
+    world.put(&patient, deny(&patient, mint(), "Claim")).await;
+    let peer = Peer::start(&[]).await;
+    let id = world.queue(&patient, by_measurements).await;
+    let running = world.run(world.options(peer.port));
+    world.wait_for(&patient, &id, "completed").await;
+    running.stop().await;
+    // Of older messages nobody knows what they are about.
+    refused(&world, &patient, |_| {}, async || {}, "consent").await;
+    let more = async || {
+        world
+            .put(&patient, deny(&patient, mint(), "Observation"))
+            .await;
+    };
+    refused(&world, &patient, by_measurements, more, "consent").await;
 }
 
 #[tokio::test]

@@ -264,6 +264,7 @@ impl World {
             communication: communication.clone(),
             channel: "email".to_owned(),
             purpose: "TREAT".to_owned(),
+            about: Vec::new(),
             subject: "A message from your care team".to_owned(),
             text: TEXT.to_owned(),
             link_path: format!("/portal/inbox/{communication}"),

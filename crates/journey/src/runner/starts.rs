@@ -216,7 +216,7 @@ impl Journeys {
         let probe = crate::State::probe(definition, patient, key, anchors.clone(), now_ms);
         for exit in &definition.exits {
             let holds = match exit.trigger {
-                ExitTrigger::ConsentWithdrawn => !mover.permitted(definition.purpose).await?,
+                ExitTrigger::ConsentWithdrawn => !mover.permitted(definition).await?,
                 ExitTrigger::Event(condition) => {
                     let kind = definition.conditions[condition].kind;
                     let resources: Vec<Resource> = if kind == ResourceType::Patient {

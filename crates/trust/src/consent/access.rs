@@ -89,6 +89,13 @@ impl Access {
             .any(|ready| ready.root.looks_into_rows())
     }
 
+    /// Calls with `Type/id` of each actor that a consent names.
+    pub(crate) fn each_actor(&self, mut visit: impl FnMut(&str)) {
+        for ready in &self.consents {
+            ready.root.each_actor(&mut visit);
+        }
+    }
+
     /// Whether it matters who asks.
     pub(crate) fn names_actors(&self) -> bool {
         self.consents.iter().any(|ready| ready.root.names_actors())

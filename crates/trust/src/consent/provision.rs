@@ -301,6 +301,16 @@ impl Provision {
         !self.what.is_everything() || self.inner.iter().any(Self::looks_into_rows)
     }
 
+    /// Calls with `Type/id` of each actor that it names.
+    pub(super) fn each_actor(&self, visit: &mut impl FnMut(&str)) {
+        for actor in self.actors.iter().flatten() {
+            if let Actor::Named(_, reference) = actor {
+                visit(reference);
+            }
+        }
+        self.inner.iter().for_each(|inner| inner.each_actor(visit));
+    }
+
     /// Whether it matters who asks.
     pub(super) fn names_actors(&self) -> bool {
         self.actors.is_some() || self.inner.iter().any(Self::names_actors)
@@ -410,14 +420,16 @@ fn actions(provision: &Value) -> Option<Vec<String>> {
     Some(concepts.map(code).collect())
 }
 
+/// Whether an actor gives or witnesses the consent, and is not who may see something by it.
+pub(super) fn gives(actor: &Value) -> bool {
+    let role = actor.get("role").unwrap_or(&Value::Null);
+    codings(role).any(|coding| {
+        let code = coding.get("code").and_then(Value::as_str);
+        code.is_some_and(|code| GIVERS.contains(&code))
+    })
+}
+
 fn actors(provision: &Value) -> Option<Vec<Actor>> {
-    let gives = |actor: &&Value| {
-        let role = actor.get("role").unwrap_or(&Value::Null);
-        codings(role).any(|coding| {
-            let code = coding.get("code").and_then(Value::as_str);
-            code.is_some_and(|code| GIVERS.contains(&code))
-        })
-    };
     let mut actors = list(provision.get("actor"))
         .filter(|actor| !gives(actor))
         .peekable();
@@ -430,7 +442,7 @@ fn actors(provision: &Value) -> Option<Vec<Actor>> {
 }
 
 /// A reference to something here.
-fn local(reference: Option<&Value>) -> Option<(ResourceType, String)> {
+pub(super) fn local(reference: Option<&Value>) -> Option<(ResourceType, String)> {
     let text = reference?.get("reference")?.as_str()?;
     let reference = unversioned(text)?;
     let (kind, _) = fhir::Reference::relative(reference)?;
@@ -595,6 +607,14 @@ impl LabelSet {
             || self.unknown
             || self.level.is_some_and(|level| labels.level >= level)
             || labels.about.iter().any(|label| is_named(label))
+    }
+}
+
+/// The resource type that a class is; `None` for any other class.
+pub(super) fn class_kind(coding: &Value) -> Option<ResourceType> {
+    match class(coding) {
+        Class::Kind(kind) => Some(kind),
+        Class::Coded(..) | Class::Unknown => None,
     }
 }
 

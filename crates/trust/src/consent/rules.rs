@@ -216,6 +216,27 @@ impl Rules {
         }
     }
 
+    /// Whom patients' consents bind; and of each, whether only those do that name the organization that keeps
+    /// to them.
+    pub fn bound(&self) -> impl Iterator<Item = (Role, bool)> {
+        self.bound
+            .iter()
+            .map(|(role, binding)| (*role, *binding == Binding::Agreed))
+    }
+
+    /// Whom no consent binds in an emergency.
+    #[must_use]
+    pub fn free_in_emergency(&self) -> &[Role] {
+        &self.emergency
+    }
+
+    /// Labels of rows that need a consent, each with the reason.
+    pub fn labels_that_need_consent(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labelled
+            .iter()
+            .map(|one| (one.label.as_str(), one.denied.as_str()))
+    }
+
     pub(crate) fn binding(&self, role: Role, purpose: Purpose) -> Option<Binding> {
         let is_free = purpose == Purpose::Emergency && self.emergency.contains(&role);
         self.bound.get(&role).copied().filter(|_| !is_free)

@@ -2,14 +2,16 @@
 //! groups that provisions of consents name. Administrators say so, and not the directory, which other
 //! systems write: nobody comes to be somebody else by writing a resource.
 use fhir::ResourceType;
-use ledger::{Expected, Ledger, LedgerError, TenantId};
+use ledger::{Expected, Ledger, LedgerError, Query, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::documents::{Kept, draft, get};
-use super::{Identity, RETRIES};
+use super::documents::{Kept, draft, find, get};
+use super::{ClientState, Identity, Listing, RETRIES};
 use crate::audit::{Event, Record};
-use crate::{Permit, TrustError, kinds};
+use crate::{Permit, Role, TrustError, kinds};
 
+/// The most that are listed.
+const LISTED_MAX: usize = 500;
 /// The most that one account or client is known as.
 const KNOWN_AS_MAX: usize = 64;
 /// What a provision's actor can be, but for patients: who has a patient's record is another question.
@@ -23,9 +25,25 @@ const KINDS: [ResourceType; 7] = [
     ResourceType::RelatedPerson,
 ];
 
+/// The id by which administrators say what the care programmes here are known as.
+pub const PROGRAMMES: &str = "care-programmes";
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct KnownAs {
     references: Vec<String>,
+}
+
+/// Somebody whom provisions of consents can name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAgent {
+    /// Id of the account or client.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Role.
+    pub role: Role,
+    /// `Type/id` of what they are known as.
+    pub known_as: Vec<String>,
 }
 
 /// What an agent is known as.
@@ -39,6 +57,58 @@ pub(crate) async fn known_as(
 }
 
 impl Identity {
+    /// Who is known as something, of those who may sign in: whom provisions of consents can name. At most as
+    /// many as lists show, and whether these are all.
+    pub(crate) async fn all_known(
+        &self,
+        tenant: TenantId,
+    ) -> Result<Listing<KnownAgent>, TrustError> {
+        let ledger = &self.inner.ledger;
+        let query = Query::Token(ledger.kind_token(tenant, kinds::KNOWN_AS));
+        let mut found: Vec<Kept<KnownAs>> =
+            find(ledger, tenant, kinds::KNOWN_AS, &query, LISTED_MAX + 1).await?;
+        let complete = found.len() <= LISTED_MAX;
+        found.truncate(LISTED_MAX);
+        let mut rows = Vec::new();
+        for kept in found {
+            if kept.body.references.is_empty() || kept.id == PROGRAMMES {
+                continue;
+            }
+            let found = self.named(tenant, &kept.id).await?;
+            rows.extend(found.map(|(name, role)| KnownAgent {
+                id: kept.id,
+                name,
+                role,
+                known_as: kept.body.references,
+            }));
+        }
+        rows.sort_by(|left, right| (&left.name, &left.id).cmp(&(&right.name, &right.id)));
+        Ok(Listing { rows, complete })
+    }
+
+    /// The name and role of an account or client that can sign in.
+    async fn named(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Option<(String, Role)>, TrustError> {
+        #[derive(Deserialize)]
+        struct System {
+            name: String,
+        }
+        if let Some(account) = self.account(tenant, id).await? {
+            let body = account.body;
+            return Ok(body.active.then_some((body.name, body.role)));
+        }
+        let ledger = &self.inner.ledger;
+        if let Some(client) = self.inner.clients.get(ledger, tenant, id).await? {
+            let is_active = client.state(self.now_ms()) == ClientState::Active;
+            return Ok(is_active.then(|| (client.name.clone(), client.role)));
+        }
+        let system: Option<Kept<System>> = get(ledger, tenant, kinds::OAUTH_CLIENT, id).await?;
+        Ok(system.map(|system| (system.body.name, Role::Client)))
+    }
+
     /// Says what an account or a client is known as (`Type/id`), instead of what was said before. It counts
     /// from the next request on.
     ///
@@ -70,7 +140,8 @@ impl Identity {
         }
         let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
         let system = ledger.get(tenant, kinds::OAUTH_CLIENT, agent).await?;
-        let is_here = self.account(tenant, agent).await?.is_some()
+        let is_here = agent == PROGRAMMES
+            || self.account(tenant, agent).await?.is_some()
             || self
                 .inner
                 .clients

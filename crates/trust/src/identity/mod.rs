@@ -41,6 +41,7 @@ pub use emergency::{
     EMERGENCY_REVIEW_S, EMERGENCY_S, EmergenciesWaiting, EmergencyAccess, EmergencyReview,
     emergency_in_note,
 };
+pub use known::{KnownAgent, PROGRAMMES};
 pub use manage::{AccountView, ClientState, ClientView, Listing};
 pub use oauth::{
     ACCESS_LIFE_S, APP_ACCESS_LIFE_S, App, AppTokens, ClientProof, GRANTS_MAX, GrantView, Granted,

@@ -6,6 +6,7 @@ mod explain;
 mod files;
 mod force;
 mod set;
+mod what_if;
 mod why;
 
 use std::collections::{BTreeSet, HashMap};

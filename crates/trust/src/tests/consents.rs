@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 
 use super::*;
-use crate::consent::Asked;
+use crate::consent::{Act, Asked, Draft};
 
 fn consent(id: &str, provision: &Value) -> Value {
     json!({
@@ -115,4 +115,189 @@ async fn what_if_tells_what_a_change_would_change() {
         })
     });
     assert!(asked);
+}
+
+/// What the page tells of everybody who might ask is what they find, each by each, before and after.
+#[tokio::test]
+async fn what_is_foreseen_for_everybody_is_what_comes() {
+    let house = House::new().await;
+    let of_p = |kind: &str, id: &str| {
+        json!({"resourceType": kind, "id": id, "status": "active", "intent": "order",
+            "subject": {"reference": "Patient/p"}, "patient": {"reference": "Patient/p"}})
+    };
+    let mut rows = vec![a_patient("p", "Berg"), a_weight("o", "p", "2026-06-01")];
+    rows.extend(["m1", "m2", "m3"].map(|id| of_p("MedicationRequest", id)));
+    let mut hiv = of_p("Condition", "hiv");
+    hiv["code"] = json!({"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "B20"}]});
+    rows.push(hiv);
+    rows.push(of_p("Coverage", "cover"));
+    house.put(rows).await;
+    let (vault, identity) = (house.vault(), house.trust.identity());
+    let operator = Agent::system(TENANT, "command-line");
+    let administers = house
+        .permit(&operator, Purpose::Administration, Action::Administer)
+        .await
+        .unwrap();
+    let mut askers = vec![
+        staff(Role::Client),
+        staff(Role::Coordinator),
+        staff(Role::Clinician),
+    ];
+    for (name, known_as) in [
+        ("Pharmacy X", "Organization/x"),
+        ("Laboratory", "Organization/y"),
+    ] {
+        let token = identity
+            .create_client(&operator, name, Role::Client)
+            .await
+            .unwrap();
+        let agent = identity.bearer(&token).await.unwrap();
+        let known_as = [known_as.to_owned()];
+        identity
+            .set_known_as(&administers, &agent.id, &known_as)
+            .await
+            .unwrap();
+        askers.push(agent);
+    }
+    let own = house
+        .permit(&patient("p"), Purpose::PatientRequest, Action::Search)
+        .await
+        .unwrap();
+    let known = house.trust.whom_consents_can_name(&own).await.unwrap();
+    assert_eq!(known.len(), 2, "{known:?}");
+    let all = [
+        (ResourceType::Observation, "o"),
+        (ResourceType::MedicationRequest, "m1"),
+        (ResourceType::MedicationRequest, "m2"),
+        (ResourceType::MedicationRequest, "m3"),
+        (ResourceType::Condition, "hiv"),
+        (ResourceType::Coverage, "cover"),
+    ];
+    let purposes = [
+        Purpose::Treatment,
+        Purpose::CareManagement,
+        Purpose::Payment,
+    ];
+    let seen = async |agent: &Agent, purpose| {
+        let mut seen = BTreeSet::new();
+        let Ok(permit) = house.permit(agent, purpose, Action::Read).await else {
+            return seen;
+        };
+        for (kind, id) in all {
+            let found = vault.read(&permit, kind, id).await;
+            if found.is_ok_and(|found| found.is_some()) {
+                seen.insert((kind, id));
+            }
+        }
+        seen
+    };
+    let counted = |rows: BTreeSet<(ResourceType, &str)>| {
+        let mut counts = crate::Counts::new();
+        for (kind, _) in rows {
+            *counts.entry(kind).or_default() += 1;
+        }
+        counts
+    };
+    let x = || vec!["Organization/x".to_owned()];
+    let drafts = [
+        Draft {
+            actors: x(),
+            classes: vec![ResourceType::MedicationRequest],
+            ..Draft::default()
+        },
+        Draft {
+            labels: vec!["HIV".to_owned()],
+            except: x(),
+            ..Draft::default()
+        },
+        Draft {
+            purposes: vec![Purpose::Payment],
+            ..Draft::default()
+        },
+        Draft {
+            agreed_by: Some("Here".to_owned()),
+            ..Draft::default()
+        },
+        Draft {
+            permits: true,
+            ..Draft::default()
+        },
+        Draft {
+            permits: true,
+            actors: x(),
+            ..Draft::default()
+        },
+    ];
+    let acts = [Act {
+        purpose: Purpose::Treatment,
+        about: vec![ResourceType::Observation],
+        known_as: vec!["Organization/here".to_owned()],
+    }];
+    let mut of_journeys = Vec::new();
+    for (place, draft) in drafts.iter().enumerate() {
+        let mut consent = draft.consent("p", NOW_MS - 100 + place as u64).unwrap();
+        let told = house.trust.what_if(&own, &consent, &acts).await.unwrap();
+        assert!(told.complete);
+        of_journeys.push(told.acts[0]);
+        let mut before = Vec::new();
+        for agent in &askers {
+            for purpose in purposes {
+                before.push((agent, purpose, seen(agent, purpose).await));
+            }
+        }
+        consent.set_id(&format!("c{place}"));
+        house.put([consent.into_value()]).await;
+        let mut is_changed = false;
+        for (agent, purpose, before) in before {
+            let after = seen(agent, purpose).await;
+            let found = (counted(&before - &after), counted(&after - &before));
+            is_changed |= before != after;
+            let by_name = told
+                .parties
+                .iter()
+                .find(|party| party.names.contains(&agent.name));
+            let of_role = told
+                .parties
+                .iter()
+                .find(|party| party.names.is_empty() && party.role == agent.role);
+            let effect = by_name.or(of_role).and_then(|party| {
+                party
+                    .effects
+                    .iter()
+                    .find(|effect| effect.purposes.contains(&purpose))
+            });
+            let told = effect.map_or_else(Default::default, |effect| {
+                (effect.lost.clone(), effect.gained.clone())
+            });
+            assert_eq!(told, found, "{draft:?}: {} for {purpose:?}", agent.name);
+        }
+        assert_eq!(
+            is_changed,
+            !told.parties.iter().all(|party| party.effects.is_empty()),
+            "{draft:?}"
+        );
+        if place == 0 {
+            let of_x = told
+                .parties
+                .iter()
+                .find(|party| party.names == ["Pharmacy X"])
+                .unwrap();
+            assert_eq!(
+                of_x.effects[0].lost,
+                crate::Counts::from([(ResourceType::MedicationRequest, 3)])
+            );
+        }
+    }
+    // A pharmacy's prescriptions are no matter of a journey that goes by measurements; a label might be.
+    assert_eq!(
+        of_journeys,
+        [
+            (true, true),
+            (true, false),
+            (false, false),
+            (false, false),
+            (false, true),
+            (true, true)
+        ]
+    );
 }

@@ -180,6 +180,14 @@ impl Vault {
         Ok(known_as)
     }
 
+    /// What the care programmes of a tenant are known as in FHIR: administrators say so.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn programmes_known_as(&self, tenant: TenantId) -> Result<Vec<String>, TrustError> {
+        crate::identity::known_as(self.ledger(), tenant, crate::identity::PROGRAMMES).await
+    }
+
     /// A patient's consents, ready to be asked.
     pub(super) async fn access(
         &self,

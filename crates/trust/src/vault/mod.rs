@@ -56,7 +56,8 @@ pub use proof::AuditProof;
 #[cfg(test)]
 pub(crate) use search::TEXTS_MAX;
 pub use sorted::SortedAt;
-pub use what_if::WhatIf;
+pub(crate) use what_if::Asker;
+pub use what_if::{Counts, Effect, Foreseen, Party, WhatIf};
 pub use why::{ConsentWhy, RowWhy};
 
 /// The gate. Cheap to clone.
@@ -572,7 +573,7 @@ impl Vault {
     }
 
     /// The permit must allow the interaction with the type.
-    async fn require(
+    pub(crate) async fn require(
         &self,
         permit: &Permit,
         interaction: Action,

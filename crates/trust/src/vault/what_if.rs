@@ -1,4 +1,6 @@
 //! What a change of a patient's consents would change, told before it is made.
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fhir::{Reference, Resource, ResourceType};
 use ledger::Owner;
@@ -6,11 +8,14 @@ use ledger::Owner;
 use super::consents::{Hidden, reach, ready};
 use super::{Sight, Vault, fetch_in, open};
 use crate::audit::{Event, Record};
-use crate::consent::{Access, Asked, Row, decide};
-use crate::{Action, Permit, Purpose, TrustError, tokens};
+use crate::consent::{Access, Act, Asked, Row, begins_ms, decide, decide_act};
+use crate::policy::Grants;
+use crate::{Action, Permit, Purpose, Role, TrustError, tokens};
 
 /// The most resources of a patient that are looked at: a second's work.
 const ROWS_MAX: usize = 20_000;
+/// The most decisions, of which each resource takes two for each who might ask.
+const DECISIONS_MAX: usize = 600_000;
 /// Hits looked up at a time.
 const PAGE: usize = 512;
 
@@ -21,11 +26,97 @@ pub struct WhatIf {
     pub lost: Vec<Reference>,
     /// What they could see then, and can't now.
     pub gained: Vec<Reference>,
-    /// Purposes for which care programmes may act and send messages now, and could no longer: journeys for
-    /// these would stop.
+    /// Purposes for which care programmes may act and send messages now, and could no longer.
     pub stopped: Vec<Purpose>,
     /// The opposite.
     pub started: Vec<Purpose>,
+}
+
+/// How many resources of which types.
+pub type Counts = BTreeMap<ResourceType, usize>;
+
+/// What those of a kind would see another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// What for.
+    pub purposes: Vec<Purpose>,
+    /// What they could no longer see.
+    pub lost: Counts,
+    /// What they could see then, and can't now.
+    pub gained: Counts,
+}
+
+/// Those who would be told the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// Their role.
+    pub role: Role,
+    /// Their names; none: all of the role of whom nothing else is said.
+    pub names: Vec<String>,
+    /// What would change for them. Where it is empty, it would for others of their role.
+    pub effects: Vec<Effect>,
+}
+
+/// What a change would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreseen {
+    /// The time that it is told for: now, or when all that the consent says has begun.
+    pub at_ms: i64,
+    /// For whom it would change something.
+    pub parties: Vec<Party>,
+    /// Whether each act that was asked about is permitted now, and would be then.
+    pub acts: Vec<(bool, bool)>,
+    /// How many resources were looked at.
+    pub looked_at: usize,
+    /// Whether these are all.
+    pub complete: bool,
+}
+
+/// Somebody who might ask.
+pub(crate) struct Asker {
+    pub(crate) asked: Asked,
+    /// What policies let them do.
+    pub(crate) grants: Arc<Grants>,
+}
+
+/// A patient's consents before and after a change.
+pub(crate) struct Change<'a> {
+    view: Sight,
+    patient: &'a str,
+    now: Vec<Resource>,
+    then: Vec<Resource>,
+    access: [Access; 2],
+    at_ms: i64,
+}
+
+impl Change<'_> {
+    pub(crate) fn at_ms(&self) -> i64 {
+        self.at_ms
+    }
+
+    /// `Type/id` of all whom the consents name, before and after.
+    pub(crate) fn actors(&self) -> Vec<String> {
+        let mut actors = Vec::new();
+        for access in &self.access {
+            access.each_actor(|reference| actors.push(reference.to_owned()));
+        }
+        actors.sort_unstable();
+        actors.dedup();
+        actors
+    }
+
+    pub(crate) fn names_actors(&self) -> bool {
+        self.access.iter().any(Access::names_actors)
+    }
+}
+
+/// What is seen another way.
+#[derive(Default)]
+pub(crate) struct Compared {
+    /// For each asker what they lose and gain.
+    pub(crate) of_askers: Vec<[Vec<Reference>; 2]>,
+    pub(crate) looked_at: usize,
+    pub(crate) complete: bool,
 }
 
 impl Vault {
@@ -43,6 +134,42 @@ impl Vault {
         consent: &Resource,
         asked: &Asked,
     ) -> Result<WhatIf, TrustError> {
+        let mut change = self.change(permit, consent, asked.now_ms).await?;
+        change.at_ms = asked.now_ms;
+        let mut told = WhatIf::default();
+        for purpose in Purpose::ALL {
+            let may = |consents: &[Resource]| {
+                decide(self.rules(), consents, purpose, asked.now_ms).permitted
+            };
+            match (may(&change.now), may(&change.then)) {
+                (true, false) => told.stopped.push(purpose),
+                (false, true) => told.started.push(purpose),
+                _ => {}
+            }
+        }
+        let asker = Asker {
+            asked: asked.clone(),
+            grants: permit.grants.clone(),
+        };
+        let mut compared = self.compare(permit, change, &[asker]).await?;
+        if !compared.complete {
+            return Err(TrustError::TooCostly(format!(
+                "the patient has more than {ROWS_MAX} resources that would have to be looked at"
+            )));
+        }
+        if let Some([lost, gained]) = compared.of_askers.pop() {
+            (told.lost, told.gained) = (lost, gained);
+        }
+        Ok(told)
+    }
+
+    /// The consents of a patient before and after one is written.
+    pub(crate) async fn change<'a>(
+        &self,
+        permit: &Permit,
+        consent: &'a Resource,
+        now_ms: i64,
+    ) -> Result<Change<'a>, TrustError> {
         self.require(permit, Action::Search, ResourceType::Consent)
             .await?;
         let patient = consent.patient().filter(|patient| {
@@ -54,9 +181,7 @@ impl Vault {
                 "what would change is told of a consent of a patient whose record may be seen";
             return Err(TrustError::Invalid(words.to_owned()));
         };
-        let (tenant, rules) = (permit.tenant(), self.rules());
-        let view = Sight::now(self.ledger().view()?);
-        let mut hidden = Hidden::default();
+        let (tenant, view) = (permit.tenant(), Sight::now(self.ledger().view()?));
         let now = self.patients_consents(&view, tenant, patient).await?;
         let mut then: Vec<Resource> = now
             .iter()
@@ -68,29 +193,55 @@ impl Vault {
         let mut changed = consent.clone();
         changed.set_meta(
             version.map_or(1, |version: u32| version.saturating_add(1)),
-            u64::try_from(asked.now_ms).unwrap_or_default(),
+            u64::try_from(now_ms).unwrap_or_default(),
         );
+        let at_ms = begins_ms(&changed).map_or(now_ms, |begins_ms| begins_ms.max(now_ms));
         then.push(changed);
-
-        let mut told = WhatIf::default();
-        for purpose in Purpose::ALL {
-            let may =
-                |consents: &[Resource]| decide(rules, consents, purpose, asked.now_ms).permitted;
-            match (may(&now), may(&then)) {
-                (true, false) => told.stopped.push(purpose),
-                (false, true) => told.started.push(purpose),
-                _ => {}
-            }
-        }
-        let mut record = Record::under(permit, Event::SEARCH);
-        record.patients.insert(patient.to_owned());
-        record.queries.push("Consent/$what-if".to_owned());
         let access = [
             ready(&view, tenant, &now).await?,
             ready(&view, tenant, &then).await?,
         ];
-        let mut looked_at = 0;
-        for kind in ResourceType::all() {
+        Ok(Change {
+            view,
+            patient,
+            now,
+            then,
+            access,
+            at_ms,
+        })
+    }
+
+    /// Whether acts are permitted before and after a change.
+    pub(crate) fn acts(&self, change: &Change<'_>, acts: &[Act]) -> Vec<(bool, bool)> {
+        let may = |consents: &[Resource], act: &Act| {
+            decide_act(self.rules(), consents, act, change.at_ms).permitted
+        };
+        acts.iter()
+            .map(|act| (may(&change.now, act), may(&change.then, act)))
+            .collect()
+    }
+
+    /// What a change changes for those who might ask, of what `permit` lets see. Audited, with each resource
+    /// that it would change something for.
+    pub(crate) async fn compare(
+        &self,
+        permit: &Permit,
+        change: Change<'_>,
+        askers: &[Asker],
+    ) -> Result<Compared, TrustError> {
+        let (tenant, rules, patient) = (permit.tenant(), self.rules(), change.patient);
+        let view = &change.view;
+        let mut hidden = Hidden::default();
+        let mut record = Record::under(permit, Event::SEARCH);
+        record.patients.insert(patient.to_owned());
+        record.queries.push("Consent/$what-if".to_owned());
+        let most = ROWS_MAX.min(DECISIONS_MAX / (2 * askers.len()).max(1));
+        let mut compared = Compared {
+            of_askers: askers.iter().map(|_| Default::default()).collect(),
+            looked_at: 0,
+            complete: true,
+        };
+        'kinds: for kind in ResourceType::all() {
             let Some(reach) = reach(permit, kind) else {
                 continue;
             };
@@ -101,14 +252,13 @@ impl Vault {
             let mut before = None;
             loop {
                 let hits = view.search(tenant, &query, before, None, PAGE).await?;
-                looked_at += hits.len();
-                if looked_at > ROWS_MAX {
-                    return Err(TrustError::TooCostly(format!(
-                        "the patient has more than {ROWS_MAX} resources that would have to be looked at"
-                    )));
-                }
                 for hit in &hits {
-                    let Some(stored) = fetch_in(&view, tenant, *hit).await? else {
+                    if compared.looked_at == most {
+                        compared.complete = false;
+                        break 'kinds;
+                    }
+                    compared.looked_at += 1;
+                    let Some(stored) = fetch_in(view, tenant, *hit).await? else {
                         continue;
                     };
                     let row = open(&stored)?;
@@ -116,24 +266,30 @@ impl Vault {
                         Self::owner(&row.resource) == Owner::Patient(patient.to_owned());
                     let is_seen = !stored.deleted
                         && is_theirs
-                        && permit.covers(crate::Action::Search, &row.resource)
-                        && !self
-                            .hides(&view, permit, &row.resource, &mut hidden)
-                            .await?;
+                        && permit.covers(Action::Search, &row.resource)
+                        && !self.hides(view, permit, &row.resource, &mut hidden).await?;
                     if !is_seen {
                         continue;
                     }
                     let facts = Row::new(&rules.tables, &row.resource);
-                    let [now, then] = [&access[0], &access[1]].map(|access: &Access| {
-                        access.decide(rules, asked, &facts, reach).permitted
-                    });
-                    let changes = match (now, then) {
-                        (true, false) => &mut told.lost,
-                        (false, true) => &mut told.gained,
-                        _ => continue,
-                    };
-                    changes.extend(row.resource.reference());
-                    record.touch(super::touched(&row, Some(patient.to_owned())));
+                    let mut is_told = false;
+                    for (asker, changes) in askers.iter().zip(&mut compared.of_askers) {
+                        if !asker.grants.interaction(Action::Search, kind) {
+                            continue;
+                        }
+                        let [now, then] = [&change.access[0], &change.access[1]]
+                            .map(|access| access.decide(rules, &asker.asked, &facts, reach));
+                        let place = match (now.permitted, then.permitted) {
+                            (true, false) => 0,
+                            (false, true) => 1,
+                            _ => continue,
+                        };
+                        changes[place].extend(row.resource.reference());
+                        is_told = true;
+                    }
+                    if is_told {
+                        record.touch(super::touched(&row, Some(patient.to_owned())));
+                    }
                 }
                 match hits.last() {
                     Some(last) if hits.len() == PAGE => before = Some(last.number),
@@ -142,8 +298,8 @@ impl Vault {
                 tokio::task::yield_now().await;
             }
         }
-        drop(view);
+        drop(change);
         self.record(permit, record).await?;
-        Ok(told)
+        Ok(compared)
     }
 }

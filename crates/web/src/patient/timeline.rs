@@ -306,6 +306,8 @@ mod tests {
                 step(91, "welcome sent", Some("Communication/c")),
                 step(92, "welcome read", Some("Communication/c")),
             ],
+            act: trust::consent::Act::any(trust::Purpose::Treatment),
+            ends_without_consent: true,
             planned: vec![PlannedView {
                 at_ms: at(107),
                 step: "visit".into(),
