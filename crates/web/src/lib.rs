@@ -15,6 +15,7 @@ mod assets;
 mod audit;
 mod browse;
 mod checkpoint;
+mod consents;
 mod context;
 mod drawing;
 mod emergency;
@@ -121,6 +122,11 @@ fn console() -> Router<Arc<context::App>> {
         )
         .route("/console/patients/{id}", get(patient::page))
         .route(
+            "/console/patients/{id}/consents",
+            get(consents::page).post(consents::foresee),
+        )
+        .route("/console/patients/{id}/consents/make", post(consents::make))
+        .route(
             "/console/patients/{id}/emergency",
             get(emergency::form).post(emergency::begin),
         )
@@ -206,6 +212,11 @@ fn portal_pages() -> Router<Arc<context::App>> {
             "/portal/consent",
             get(portal::choices::consent).post(portal::choices::set_consent),
         )
+        .route(
+            "/portal/choices",
+            get(consents::own).post(consents::foresee_own),
+        )
+        .route("/portal/choices/make", post(consents::make_own))
         .route(
             "/portal/weight",
             get(portal::weight::page).post(portal::weight::note),

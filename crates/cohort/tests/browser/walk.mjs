@@ -273,6 +273,8 @@ async function portal(carla) {
   await walk.click(page.getByRole("button", { name: "Save" }));
   await page.getByRole("status").getByText("Your choice is saved.").waitFor();
 
+  await choices(page);
+  await consents(carla, person.href);
   await whoLooked(page);
   await withdraw(carla, page, person);
 
@@ -462,6 +464,31 @@ async function finish(row, note) {
   await row.getByLabel("Note").fill(note);
   await walk.click(row.getByRole("button", { name: "Mark as done" }));
   return outcome;
+}
+
+/** What a change of consents would change is shown, and not made. */
+async function choices(page) {
+  await walk.follow(page, menu(page, "Permissions"), "/portal/consent");
+  await walk.follow(page, page.getByRole("link", { name: "Your choices" }), "/portal/choices");
+  await walk.look(page, "portal-choices");
+  await walk.click(page.locator("summary", { hasText: /^What$/ }));
+  await page.getByLabel("Diagnoses").check();
+  await walk.look(page, "portal-choices-form");
+  await walk.click(page.getByRole("button", { name: "Show what would change" }));
+  await page.locator("#effect").waitFor();
+  await walk.look(page, "portal-what-would-change");
+  await walk.follow(page, page.getByRole("link", { name: "Don't" }), "/portal/choices");
+  walk.check((await page.locator("main li.card", { hasText: "diagnoses" }).count()) === 0, "a draft that is not made is not said");
+}
+
+/** The same for staff. */
+async function consents(carla, href) {
+  await carla.goto(href);
+  await walk.follow(carla, carla.getByRole("link", { name: "Consents" }), /\/consents$/);
+  await walk.look(carla, "consents");
+  await walk.click(carla.getByRole("button", { name: "Show what would change" }));
+  await carla.locator("#effect").waitFor();
+  await walk.look(carla, "consents-what-would-change");
 }
 
 async function privacyOfficer(person) {

@@ -62,6 +62,7 @@ pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageEr
                     div { (button("give", "Yes, you may", true)) }
                 }
             }
+            p { a href="/portal/choices" { "Your choices" } ": who may see your record, and what would change if you said something else." }
             @if !consents.is_empty() {
                 section class="stack" aria-labelledby="all" {
                     h2 id="all" { "What you have told us" }

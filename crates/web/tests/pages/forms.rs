@@ -214,6 +214,19 @@ async fn no_form_does_anything_without_its_token() {
                 &format!("/console/patients/{in_danger}/emergency"),
                 &[("reason", "Unconscious, nobody to ask")],
             ),
+            "/console/patients/{id}/consents" => with(
+                DEVI,
+                &format!("/console/patients/{ida}/consents"),
+                &[("do", "new"), ("type", "deny")],
+            ),
+            "/console/patients/{id}/consents/make" => with(
+                DEVI,
+                &format!("/console/patients/{ida}/consents/make"),
+                &[("do", "new"), ("type", "deny")],
+            ),
+            "/portal/choices" | "/portal/choices/make" => {
+                with(IDA, route, &[("do", "new"), ("type", "deny")])
+            }
             "/console/emergencies/{id}/end" => with(
                 DEVI,
                 &format!("/console/emergencies/{}/end", access.id),
@@ -320,6 +333,8 @@ async fn no_form_does_anything_without_its_token() {
         let page = browsers[form.who].post(&form.path, &fields).await;
         let worked = if matches!(form.path.as_str(), "/console/patients" | "/console/record") {
             page.has("Ida Berg")
+        } else if form.path.ends_with("/consents") || form.path == "/portal/choices" {
+            page.has("id=\"effect\"")
         } else if form.path == "/console/access" {
             page.has("id=\"answer\"")
         } else if form.path.ends_with("/apps") && form.path.starts_with("/console/patients/") {

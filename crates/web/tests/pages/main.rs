@@ -9,6 +9,7 @@
 mod access;
 mod accounts;
 mod browse;
+mod consents;
 mod console;
 mod doors;
 mod emergency;

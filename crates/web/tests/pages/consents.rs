@@ -1,0 +1,312 @@
+//! Consents and what a change of them would change: for patients in the portal, for staff in the console. What is
+//! told is what comes, also in a journey that runs and in a message that waits.
+
+use axum::http::StatusCode;
+use base64::Engine as _;
+use fhir::{Resource, ResourceType};
+use serde_json::{Value, json};
+use trust::{Action, Agent, Purpose, Role, Target};
+
+use crate::world::{Browser, Page, TENANT, World, check_html};
+
+const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
+const TITLE: &str = "Heart failure follow-up after discharge";
+
+/// A patient on a journey, of whom there are three prescriptions, a diagnosis and a bill; and another system
+/// that is known as `Organization/x`.
+async fn followed(world: &World) -> String {
+    let mut sam = world.staff("sam").await;
+    let form = "/console/journeys/publish";
+    sam.act(form, form, &[("source", JOURNEY), ("do", "publish")])
+        .await;
+    let ida = world.patient("Ida", "Berg").await;
+    let subject = json!({ "reference": format!("Patient/{ida}") });
+    let mut rows = vec![
+        json!({ "resourceType": "Encounter", "id": world.id_of(&ida), "status": "finished", "class": { "code": "IMP" }, "subject": subject, "period": { "start": "2026-02-20T10:00:00Z", "end": "2026-02-28T20:00:00Z" }, "reasonCode": [{ "coding": [{ "system": "http://snomed.info/sct", "code": "84114007" }] }] }),
+        json!({ "resourceType": "Condition", "id": world.id_of(&ida), "subject": subject, "code": { "text": "Syphilis" }, "recordedDate": "2026-02-02" }),
+        json!({ "resourceType": "Claim", "id": world.id_of(&ida), "status": "active", "use": "claim", "patient": subject, "created": "2026-02-02" }),
+    ];
+    for _ in 0..3 {
+        rows.push(json!({ "resourceType": "MedicationRequest", "id": world.id_of(&ida), "status": "active", "intent": "order", "subject": subject, "medicationCodeableConcept": { "text": "Benzathine" } }));
+    }
+    world.put(rows).await;
+    drain(world).await;
+    let identity = world.trust.identity();
+    let operator = Agent::system(TENANT, "command-line");
+    let token = identity
+        .create_client(&operator, "Pharmacy X", Role::Client)
+        .await
+        .unwrap();
+    let id = identity.bearer(&token).await.unwrap().id;
+    let permit = world
+        .trust
+        .decide(
+            &operator,
+            Purpose::Administration,
+            Action::Administer,
+            Target::default(),
+            "test",
+        )
+        .await
+        .unwrap();
+    identity
+        .set_known_as(&permit, &id, &["Organization/x".to_owned()])
+        .await
+        .unwrap();
+    ida
+}
+
+async fn drain(world: &World) {
+    while world.journeys.drain(TENANT).await.unwrap() > 0 {}
+}
+
+async fn consents(world: &World, patient: &str) -> Vec<Resource> {
+    world.all(ResourceType::Consent, patient).await
+}
+
+async fn ended(world: &World, patient: &str) -> bool {
+    let demo = Agent::system(TENANT, "demo");
+    let permit = world
+        .trust
+        .decide(
+            &demo,
+            Purpose::Operations,
+            Action::Observe,
+            Target::default(),
+            "test",
+        )
+        .await
+        .unwrap();
+    let journeys = world.journeys.of_patient(&permit, patient).await.unwrap();
+    assert_eq!(journeys.len(), 1);
+    journeys[0].ended.is_some()
+}
+
+/// Drafts a change on a page, looks at what is told, and makes it.
+async fn made(browser: &mut Browser, page: &str, fields: &[(&str, &str)]) -> Page {
+    let told = browser.act(page, page, fields).await;
+    told.shows("Make this change");
+    check_html("what would change", &told.body);
+    let done = browser.act(page, &format!("{page}/make"), fields).await;
+    assert_eq!(done.location(), format!("{page}?made=yes"), "{}", done.body);
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patient_sees_what_would_change_and_then_it_does() {
+    let world = World::new().await;
+    let ida = followed(&world).await;
+    let olaf = world.patient("Olaf", "Lie").await;
+    let page = "/portal/choices";
+    let mut own = world.patients_browser(&ida).await;
+    own.get("/portal/consent").await.shows("Your choices");
+    let form = own.get(page).await;
+    form.shows("Pharmacy X");
+    form.shows("Nothing is said");
+    form.shows("Benzathine");
+    form.shows("It binds clinicians only where the organisation has agreed to keep to it.");
+    check_html(page, &form.body);
+
+    let of_pharmacy = [
+        ("do", "new"),
+        ("type", "deny"),
+        ("actor", "Organization/x"),
+        ("kind", "medications"),
+    ];
+    let told = own.act(page, page, &of_pharmacy).await;
+    told.shows("Pharmacy X may not see prescriptions, medications");
+    told.shows("<span class=\"strong\">Pharmacy X</span> (another system)");
+    told.shows("would no longer see 3 prescriptions");
+    assert!(!told.has(TITLE), "{}", told.body);
+    assert!(
+        consents(&world, &ida).await.is_empty(),
+        "a draft is no change"
+    );
+    made(&mut own, page, &of_pharmacy).await;
+    let said = consents(&world, &ida).await;
+    assert_eq!(said.len(), 1);
+    assert!(fhir::validate::check(&said[0]).is_empty());
+    assert_eq!(
+        said[0].text_at(&["performer", "0", "reference"]),
+        Some(&*format!("Patient/{ida}"))
+    );
+    own.get(page).await.shows("In force");
+    drain(&world).await;
+    assert!(
+        !ended(&world, &ida).await,
+        "prescriptions are no matter of it"
+    );
+
+    // A denial of all stops the journey, and the message that waits.
+    let all = [("do", "new"), ("type", "deny")];
+    let waiting = async || {
+        let all = world.all(ResourceType::Communication, &ida).await;
+        let waits = |one: &&Resource| one.text_at(&["status"]) == Some("preparation");
+        all.iter().filter(waits).count()
+    };
+    assert_eq!(waiting().await, 1);
+    let told = own.act(page, page, &all).await;
+    told.shows(&format!(
+        "<span class=\"strong\">{TITLE}</span> would stop."
+    ));
+    told.shows("1 message would not go:");
+    told.shows("<li>Welcome home</li>");
+    told.shows("Care coordinators");
+    assert!(
+        !told.has("Clinicians</span>"),
+        "they have not agreed: {}",
+        told.body
+    );
+    assert!(!ended(&world, &ida).await);
+    made(&mut own, page, &all).await;
+    drain(&world).await;
+    assert!(ended(&world, &ida).await);
+    assert_eq!(waiting().await, 0, "what waited is called off");
+
+    // Taken back, more is seen again.
+    let newest = consents(&world, &ida)
+        .await
+        .into_iter()
+        .find(|consent| consent.at(&["provision", "actor"]).is_none())
+        .unwrap();
+    let id = newest.id().unwrap().to_owned();
+    let back = [("do", "withdraw"), ("consent", id.as_str())];
+    let told = made(&mut own, page, &back).await;
+    told.shows("would newly see");
+    assert_eq!(
+        world
+            .get(ResourceType::Consent, &id)
+            .await
+            .text_at(&["status"]),
+        Some("inactive")
+    );
+    let again = own.act(page, &format!("{page}/make"), &back).await;
+    assert_eq!(again.status, StatusCode::BAD_REQUEST);
+
+    // Patients draft what patients may.
+    for (name, value) in [
+        ("agreed", "yes"),
+        ("actor", "Practitioner/anybody"),
+        ("kind", "secrets"),
+        ("label", "SECRET"),
+        ("purpose", "PATRQT"),
+        ("from", "tomorrow"),
+        ("entry", "nothing"),
+    ] {
+        for path in [page.to_owned(), format!("{page}/make")] {
+            let tried = own
+                .act(
+                    page,
+                    &path,
+                    &[("do", "new"), ("type", "deny"), (name, value)],
+                )
+                .await;
+            assert_eq!(
+                tried.status,
+                StatusCode::BAD_REQUEST,
+                "{name}: {}",
+                tried.body
+            );
+        }
+    }
+    let mut other = world.patients_browser(&olaf).await;
+    for path in [page.to_owned(), format!("{page}/make")] {
+        let tried = other.act(page, &path, &back).await;
+        assert!(!tried.status.is_success() && tried.location().is_empty());
+    }
+    assert_eq!(consents(&world, &ida).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clinicians_make_changes_and_others_see_what_they_may() {
+    let world = World::new().await;
+    let ida = followed(&world).await;
+    let page = format!("/console/patients/{ida}/consents");
+    let mut devi = world.staff("devi").await;
+    devi.get(&format!("/console/patients/{ida}"))
+        .await
+        .shows(&page);
+    let form = devi.get(&page).await;
+    form.shows("agrees to keep to it");
+    check_html(&page, &form.body);
+    let diagnoses = [
+        ("do", "new"),
+        ("type", "deny"),
+        ("kind", "diagnoses"),
+        ("agreed", "yes"),
+    ];
+    let told = made(&mut devi, &page, &diagnoses).await;
+    told.shows("<span class=\"strong\">Clinicians</span>");
+    told.shows("would no longer see 1 diagnosis");
+    // The journey goes by diagnoses, too.
+    told.shows(&format!(
+        "<span class=\"strong\">{TITLE}</span> would stop."
+    ));
+    let chart = devi.get(&format!("/console/patients/{ida}")).await;
+    assert!(!chart.has("Syphilis"));
+    devi.get(&page)
+        .await
+        .shows("Cairn's has agreed to keep to this.");
+    let id = consents(&world, &ida).await[0].id().unwrap().to_owned();
+
+    // From a day on, it is told for that day.
+    let later = [("do", "new"), ("type", "deny"), ("from", "2026-04-01")];
+    let told = devi.act(&page, &page, &later).await;
+    told.shows("This is how it would be from Wed 1 Apr 2026");
+    told.shows("would no longer see");
+    // Bills are none of a clinician's business, so they aren't counted for one.
+    assert!(!told.has("1 bill"), "{}", told.body);
+
+    let mut carla = world.staff("carla").await;
+    carla.get(&page).await.shows("Show what would change");
+    let told = carla
+        .act(&page, &page, &[("do", "new"), ("type", "deny")])
+        .await;
+    told.shows("A clinician can make this change");
+    let tried = carla
+        .act(
+            &page,
+            &format!("{page}/make"),
+            &[("do", "withdraw"), ("consent", &id)],
+        )
+        .await;
+    assert_eq!(tried.status, StatusCode::FORBIDDEN);
+
+    let mut priya = world.staff("priya").await;
+    let seen = priya.get(&page).await;
+    seen.shows("Nobody may see diagnoses");
+    assert!(!seen.has("Show what would change") && !seen.has("Syphilis"));
+    for path in [page.clone(), format!("{page}/make")] {
+        let tried = priya
+            .act(&page, &path, &[("do", "new"), ("type", "deny")])
+            .await;
+        assert_eq!(tried.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    for user in ["sam", "ada"] {
+        let page = world.staff(user).await.get(&page).await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{user}");
+    }
+    let nobody = format!("/console/patients/{}/consents", world.new_patient_id());
+    assert_eq!(devi.get(&nobody).await.status, StatusCode::NOT_FOUND);
+    let mut own = world.patients_browser(&ida).await;
+    assert_eq!(own.get(&page).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(consents(&world, &ida).await.len(), 1);
+
+    // Looking at what would change is a look at the record.
+    let audit = world
+        .all(ResourceType::AuditEvent, &format!("Patient/{ida}"))
+        .await;
+    let told = audit.iter().filter(|event| {
+        let entities = event.get("entity").and_then(Value::as_array);
+        entities.into_iter().flatten().any(|entity| {
+            let query = entity["query"].as_str().unwrap_or_default();
+            let query = base64::engine::general_purpose::STANDARD.decode(query);
+            query.is_ok_and(|query| String::from_utf8_lossy(&query).contains("Consent/$what-if"))
+        })
+    });
+    assert_eq!(
+        told.count(),
+        3,
+        "two of the clinician, one of the coordinator"
+    );
+}
