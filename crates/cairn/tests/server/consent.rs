@@ -79,8 +79,13 @@ fn names(bundle: &Value) -> BTreeSet<String> {
 
 /// What a bulk export gives somebody, if they may have one.
 async fn exported(house: &House, token: &str) -> Option<BTreeSet<String>> {
+    exported_for(house, token, "TREAT").await
+}
+
+async fn exported_for(house: &House, token: &str, purpose: &str) -> Option<BTreeSet<String>> {
     let get = async |path: &str| {
         let asked = house.bare(Method::GET, path).bearer_auth(token);
+        let asked = asked.header("x-purpose-of-use", purpose);
         let asked = asked.header("prefer", "respond-async");
         asked.send().await.expect("an answer")
     };
@@ -424,5 +429,104 @@ async fn records_under_part_2_go_out_with_their_notice() {
         assert_eq!(notices(path, "TREAT").await, found(notice), "{path}");
     }
     assert_eq!(notices("Observation/weight", "TREAT").await, found(""));
+    house.end().await;
+}
+
+/// What a patient has paid for in full is kept from the payer (45 CFR 164.522(a)(1)(vi)), by a consent as the
+/// pages draft it: the visit and what belongs to it, for payment, and from nobody else.
+#[tokio::test]
+async fn what_is_paid_in_full_is_kept_from_the_payer() {
+    let house = house().await;
+    record(&house).await;
+    put(
+        &house,
+        &json!({"resourceType": "Claim", "id": "bill", "status": "active", "use": "claim", "created": "2026-02-01",
+            "type": {"text": "bill"}, "priority": {"text": "normal"}, "provider": {"display": "Here"}, "insurance": [{"sequence": 1, "focal": true, "coverage": {"display": "Payer"}}],
+            "patient": {"reference": "Patient/p"},
+            "item": [{"sequence": 1, "productOrService": {"text": "visit"}, "encounter": [{"reference": "Encounter/e"}]}]}),
+    )
+    .await;
+    let identity = house.server.trust().identity();
+    let operator = Agent::system(TENANT, "command-line");
+    let permit = house.server.trust().decide(
+        &operator,
+        Purpose::Administration,
+        Action::Administer,
+        Target::default(),
+        "test",
+    );
+    let permit = permit.await.expect("a permit");
+    let mut tokens = Vec::new();
+    for name in ["payer", "clearing-house"] {
+        let made = token(&house.server, Role::Client).await;
+        let agent = identity.bearer(&made).await.expect("an agent");
+        let known_as = [format!("Organization/{name}")];
+        let said = identity.set_known_as(&permit, &agent.id, &known_as);
+        said.await.expect("said");
+        tokens.push(made);
+    }
+    let [payer, other] = [&tokens[0], &tokens[1]];
+    let draft = trust::consent::Draft {
+        actors: vec!["Organization/payer".to_owned()],
+        instance: Some("Encounter/e".to_owned()),
+        related: true,
+        purposes: vec![Purpose::Payment],
+        by_patient: true,
+        ..trust::consent::Draft::default()
+    };
+    let paid = draft
+        .consent("p", crate::house::NOON_MS)
+        .expect("a consent");
+    let mut paid = paid.into_value();
+    paid["id"] = json!("paid");
+    let all = [
+        "Claim/bill",
+        "Encounter/e",
+        "Observation/hiv",
+        "Observation/old-weight",
+        "Observation/weight",
+    ];
+    let ways = async |token: &str, purpose: &str| {
+        let get = async |path: &str| {
+            let asked = house.bare(Method::GET, &format!("{FHIR}{path}"));
+            let asked = asked.bearer_auth(token).header("x-purpose-of-use", purpose);
+            asked.send().await.expect("an answer")
+        };
+        let everything = get("Patient/p/$everything?_count=100").await.json().await;
+        let everything = names(&everything.expect("JSON"));
+        let files = exported_for(&house, token, purpose).await.expect("files");
+        let mut seen = Vec::new();
+        for row in all {
+            let (kind, id) = row.split_once('/').expect("a reference");
+            let is_seen = get(row).await.status() == 200;
+            let found = get(&format!("{kind}?patient=p&_id={id}&_total=accurate")).await;
+            let found: Value = found.json().await.expect("JSON");
+            assert_eq!(
+                found["total"],
+                u64::from(is_seen),
+                "{row} for {purpose}: search"
+            );
+            assert_eq!(
+                everything.contains(row),
+                is_seen,
+                "{row} for {purpose}: everything"
+            );
+            assert_eq!(files.contains(row), is_seen, "{row} for {purpose}: export");
+            seen.extend(is_seen.then_some(row));
+        }
+        seen
+    };
+    assert_eq!(ways(payer, "HPAYMT").await, all);
+    put(&house, &paid).await;
+    assert_eq!(
+        ways(payer, "HPAYMT").await,
+        ["Observation/hiv", "Observation/old-weight"]
+    );
+    // A bill is payment's business alone, as policies have it here; treatment is no payment.
+    assert!(ways(payer, "TREAT").await.contains(&"Encounter/e"));
+    assert_eq!(ways(other, "HPAYMT").await, all);
+    paid["status"] = json!("inactive");
+    put(&house, &paid).await;
+    assert_eq!(ways(payer, "HPAYMT").await, all);
     house.end().await;
 }

@@ -54,6 +54,8 @@ pub struct Draft {
     pub labels: Vec<String>,
     /// `Type/id` of the one resource that it is about.
     pub instance: Option<String>,
+    /// Whether it is about what belongs to that resource, too: what refers to it, and what it refers to.
+    pub related: bool,
     /// Purposes that it is for; none: any.
     pub purposes: Vec<Purpose>,
     /// The first day on which it holds.
@@ -213,7 +215,7 @@ impl Draft {
             .filter(|kind| !(by_label && **kind == ResourceType::Binary));
         let class = |kind: &ResourceType| json!({"system": "http://hl7.org/fhir/resource-types", "code": kind.name()});
         put("class", classes.map(class).collect());
-        let data = |reference: &String| json!({"meaning": "instance", "reference": {"reference": reference}});
+        let data = |reference: &String| json!({"meaning": if self.related { "related" } else { "instance" }, "reference": {"reference": reference}});
         put("data", self.instance.iter().map(data).collect());
         Ok(narrow)
     }

@@ -59,7 +59,7 @@ impl Trust {
                 }
             }
         }
-        let at_ms = change.at_ms();
+        let later_ms = (change.at_ms() > now_ms).then(|| change.at_ms());
         let acts = vault.acts(&change, acts);
         let compared = vault.compare(permit, change, &askers).await?;
         let mut effects: Vec<Vec<Effect>> = those.iter().map(|_| Vec::new()).collect();
@@ -105,7 +105,7 @@ impl Trust {
             })
             .collect();
         Ok(Foreseen {
-            at_ms,
+            later_ms,
             parties,
             acts,
             looked_at: compared.looked_at,

@@ -60,8 +60,8 @@ pub struct Party {
 /// What a change would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreseen {
-    /// The time that it is told for: now, or when all that the consent says has begun.
-    pub at_ms: i64,
+    /// When all that the consent says has begun, if that is still to come: it is told for then.
+    pub later_ms: Option<i64>,
     /// For whom it would change something.
     pub parties: Vec<Party>,
     /// Whether each act that was asked about is permitted now, and would be then.

@@ -127,7 +127,7 @@ pub(super) fn draw(ctx: &Ctx, effect: &Effect) -> Markup {
         foreseen.parties.is_empty() && effect.journeys.is_empty() && effect.unsent.is_empty();
     html! {
         section class="stack" id="effect" aria-label="What would change" {
-            @if foreseen.at_ms > ctx.times.care_ms { p class="note" { "This is how it would be from " (ctx.times.exact(foreseen.at_ms)) " on. Until then nothing changes." } }
+            @if let Some(later_ms) = foreseen.later_ms { p class="note" { "This is how it would be from " (ctx.times.exact(later_ms)) " on. Until then nothing changes." } }
             @if nothing && foreseen.complete { p { (layout::state(State::Done, "Nothing")) " would change of what anybody sees, and no journey would stop." } }
             @if !foreseen.parties.is_empty() {
                 h2 { "Who would see another way" }

@@ -185,6 +185,7 @@ pub(super) fn form(ctx: &Ctx, action: &str, choices: &Choices) -> Markup {
                     label { "One entry alone"
                         select name="entry" { option value="" { "No, as chosen above" } @for (value, words) in &choices.entries { option value=(value) { (words) } } }
                     }
+                    label class="choice" { input type="checkbox" name="related" value="yes"; span { "And what belongs to it" span class="hint" { "E.g. of a visit: its measurements, prescriptions and bills" } } }
                 }
             }
             details {
@@ -253,6 +254,7 @@ pub(super) fn draft(ctx: &Ctx, fields: &Fields, known: &[KnownAgent]) -> Result<
         except,
         classes,
         labels,
+        related: fields.get("related") == Some("yes"),
         instance: day("entry"),
         purposes,
         from: day("from"),

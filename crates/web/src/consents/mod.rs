@@ -141,8 +141,8 @@ impl<'a> Whose<'a> {
         let body = html! {
             (self.crumbs(false))
             @if fields.get("made").is_some() { div class="flash" role="status" { (layout::state(State::Done, "Done")) "It counts from now on." } }
-            h1 { (self.title()) }
             div class="stack-wide" {
+                h1 { (self.title()) }
                 p { @if self.is_own() { "What you have said about who may see your record." } @else { "What this patient has said about who may see the record." } }
                 @if in_force.is_empty() { (layout::empty("Nothing is said", "What the law allows without a consent holds.")) }
                 ul class="stack" { @for consent in &in_force { (self.entry(consent, &names, may_draft)) } }
@@ -183,7 +183,7 @@ impl<'a> Whose<'a> {
         html! {
             li class="card" {
                 p { (layout::state(state, word)) }
-                div { (words::sentence(consent, names)) }
+                div { (words::sentence(consent, names)) @if word == "In force" { (words::unbound(self.ctx.vault().rules(), consent)) } }
                 p class="quiet small" {
                     @if let Some(said) = when(&["dateTime"]) { "Said " (said) }
                     @if let Some(changed) = when(&["meta", "lastUpdated"]) { " · recorded " (changed) }
@@ -268,11 +268,11 @@ impl<'a> Whose<'a> {
         let takes_back = matches!(expected, Expected::Version(_));
         let body = html! {
             (self.crumbs(true))
-            h1 { "What would change" }
             div class="stack-wide" {
+                h1 { "What would change" }
                 section class="card stack" aria-labelledby="said" {
-                    h2 id="said" { @if takes_back { "Taken back would be" } @else { "Said would be" } }
-                    div { (words::sentence(&consent, &names)) }
+                    h2 id="said" { @if takes_back { "What would be taken back" } @else { "What would be said" } }
+                    div { (words::sentence(&consent, &names)) (words::unbound(self.ctx.vault().rules(), &consent)) }
                 }
                 (effect::draw(self.ctx, &effect))
                 div class="cluster" {

@@ -276,6 +276,18 @@ pub(super) fn sentence(consent: &Resource, names: &Names) -> Markup {
     }
 }
 
+/// Whom a denial doesn't bind, because nobody has agreed to keep to it.
+pub(super) fn unbound(rules: &Rules, consent: &Resource) -> Markup {
+    let agreed = consent.at(&["organization", "0", "reference"]).is_some();
+    let roles = rules.bound().filter(|(_, only)| *only);
+    let roles = joined(roles.map(|(role, _)| those_of(role).to_lowercase()), ", ");
+    html! {
+        @if let (Some(roles), false) = (roles, agreed || is_about_messages(consent) || !denies(consent)) {
+            p class="quiet" { "It does not bind " (roles) ": the organisation has not agreed to keep to it." }
+        }
+    }
+}
+
 /// What the law adds to what patients say.
 pub(super) fn law(rules: &Rules) -> Markup {
     let bound = |agreed: bool| {
