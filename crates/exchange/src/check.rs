@@ -328,6 +328,20 @@ mod tests {
                 None,
             ),
             (
+                "another address asked for",
+                message(None, ok),
+                Some(patient(&[(
+                    "telecom",
+                    json!([
+                        { "system": "email", "value": "home@example.com", "rank": 1 },
+                        { "extension": [{ "url": trust::conventions::CONFIDENTIAL_EXTENSION, "valueBoolean": true }],
+                          "system": "email", "value": "o.quandt@example.com" }
+                    ]),
+                )])),
+                nothing,
+                None,
+            ),
+            (
                 "moved away from this address",
                 message(None, ok),
                 Some(patient(&[(

@@ -33,6 +33,9 @@ pub const LOINC: &str = "http://loinc.org";
 pub const BODY_WEIGHT: &str = "29463-7";
 /// Extension on `Patient.telecom` (valueBoolean): the patient does not want this channel used.
 pub const NOT_WANTED_EXTENSION: &str = "urn:cairn:channel-not-wanted";
+/// Extension on `Patient.telecom` (valueBoolean): confidential communications (45 CFR 164.522(b)). Where one
+/// has it, no other may be used, also after this one is over.
+pub const CONFIDENTIAL_EXTENSION: &str = "urn:cairn:confidential-channel";
 /// Code system of `Consent.category`. A consent with [`CARE_MESSAGES`] is about messages of care
 /// programmes and about nothing else: withdrawing it stops messages and hides no part of the chart.
 ///

@@ -3,18 +3,21 @@ use fhir::Resource;
 use serde_json::Value;
 
 use super::{holds, list};
-use crate::conventions::NOT_WANTED_EXTENSION;
+use crate::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
 
 /// The patient's ways to be reached, in the order in which they should be tried: by
 /// `Patient.telecom.rank`, then e-mail, SMS, portal, phone. The portal is always there. What the
 /// patient has switched off ([`NOT_WANTED_EXTENSION`]) is there too, as not wanted.
 ///
 /// Addresses of `use` `old`, and those whose `period` doesn't hold `now_ms`, are left out: they may be
-/// somebody else's by now.
+/// somebody else's by now. Where the patient has asked for confidential communications
+/// ([`CONFIDENTIAL_EXTENSION`]), there are only the ways that they asked for, and the portal.
 #[must_use]
 pub fn channels(patient: &Resource, now_ms: i64) -> Vec<Channel> {
     const ORDER: [&str; 4] = ["email", "sms", "portal", "phone"];
     let place = |kind: &str| ORDER.iter().position(|other| *other == kind);
+    let confidential =
+        list(patient.get("telecom")).any(|telecom| is_extended(telecom, CONFIDENTIAL_EXTENSION));
     let mut found: Vec<(u64, usize, Channel)> = Vec::new();
     for telecom in list(patient.get("telecom")) {
         let text = |name: &str| telecom.get(name).and_then(Value::as_str);
@@ -24,13 +27,13 @@ pub fn channels(patient: &Resource, now_ms: i64) -> Vec<Channel> {
         let Some(place) = place(kind) else {
             continue;
         };
+        if confidential && !is_extended(telecom, CONFIDENTIAL_EXTENSION) {
+            continue;
+        }
         if address.trim().is_empty() || text("use") == Some("old") || !holds(telecom, now_ms) {
             continue;
         }
-        let unwanted = list(telecom.get("extension")).any(|extension| {
-            extension.get("url").and_then(Value::as_str) == Some(NOT_WANTED_EXTENSION)
-                && extension.get("valueBoolean") == Some(&Value::Bool(true))
-        });
+        let unwanted = is_extended(telecom, NOT_WANTED_EXTENSION);
         // Rank is a positive integer, 1 the most preferred.
         let rank = telecom
             .get("rank")
@@ -54,6 +57,13 @@ pub fn channels(patient: &Resource, now_ms: i64) -> Vec<Channel> {
     found.push((u64::MAX, place("portal").unwrap_or_default(), portal));
     found.sort_by_key(|(rank, place, _)| (*rank, *place));
     found.into_iter().map(|(_, _, channel)| channel).collect()
+}
+
+fn is_extended(telecom: &Value, url: &str) -> bool {
+    list(telecom.get("extension")).any(|extension| {
+        extension.get("url").and_then(Value::as_str) == Some(url)
+            && extension.get("valueBoolean") == Some(&Value::Bool(true))
+    })
 }
 
 /// A way to reach a patient.
@@ -114,6 +124,17 @@ mod tests {
             ])),
             "email:no@example.com:false sms:4:true portal::true"
         );
+        // Confidential communications: no other way, and none at all once the one is over.
+        let asked = json!([{"url": CONFIDENTIAL_EXTENSION, "valueBoolean": true}]);
+        let home = json!({"system": "email", "value": "home@example.com", "rank": 1});
+        let apart = json!({"system": "email", "value": "apart@example.com", "extension": asked});
+        assert_eq!(
+            shown(json!([home, {"system": "phone", "value": "1"}, apart])),
+            "email:apart@example.com:true portal::true"
+        );
+        let mut over = apart.clone();
+        over["period"] = json!({"end": "2025"});
+        assert_eq!(shown(json!([home, over])), "portal::true");
         // Moved house: the address of now, not the first.
         assert_eq!(
             shown(json!([

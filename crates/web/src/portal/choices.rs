@@ -5,7 +5,7 @@ use fhir::{Resource, ResourceType};
 use ledger::{Expected, Owner};
 use maud::{Markup, html};
 use serde_json::{Value, json};
-use trust::conventions::NOT_WANTED_EXTENSION;
+use trust::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
 use trust::{Action, Change, Purpose, Unit};
 
 use crate::context::{Ctx, Fields, Posted, query};
@@ -160,6 +160,7 @@ fn channels(patient: &Resource) -> Vec<(usize, &'static str, String, bool)> {
     telecoms
         .iter()
         .enumerate()
+        .filter(|(_, telecom)| !is_extended(telecom, CONFIDENTIAL_EXTENSION))
         .filter_map(|(place, telecom)| {
             let words = match telecom["system"].as_str()? {
                 "email" => "E-mail",
@@ -178,11 +179,58 @@ fn channels(patient: &Resource) -> Vec<(usize, &'static str, String, bool)> {
 }
 
 fn unwanted(telecom: &Value) -> bool {
+    is_extended(telecom, NOT_WANTED_EXTENSION)
+}
+
+fn is_extended(telecom: &Value, url: &str) -> bool {
     telecom["extension"].as_array().is_some_and(|extensions| {
-        extensions.iter().any(|extension| {
-            extension["url"] == NOT_WANTED_EXTENSION && extension["valueBoolean"] == true
-        })
+        extensions
+            .iter()
+            .any(|extension| extension["url"] == url && extension["valueBoolean"] == true)
     })
+}
+
+/// The e-mail address that the patient wants used and no other (45 CFR 164.522(b)).
+fn confidential(patient: &Resource) -> Option<&str> {
+    let telecoms = patient.get("telecom").and_then(Value::as_array)?;
+    let mut asked = telecoms
+        .iter()
+        .filter(|telecom| is_extended(telecom, CONFIDENTIAL_EXTENSION));
+    asked.next()?["value"].as_str()
+}
+
+/// Makes an address the only one that may be used, or none. No reason is asked.
+fn set_confidential(patient: &mut Resource, address: Option<&str>) {
+    let telecoms = patient.get("telecom").and_then(Value::as_array);
+    let mut telecoms = telecoms.cloned().unwrap_or_default();
+    telecoms.retain(|telecom| !is_extended(telecom, CONFIDENTIAL_EXTENSION));
+    if let Some(address) = address {
+        telecoms.push(json!({
+            "extension": [{ "url": CONFIDENTIAL_EXTENSION, "valueBoolean": true }],
+            "system": "email",
+            "value": address,
+        }));
+    }
+    if telecoms.is_empty() {
+        patient.remove("telecom");
+    } else {
+        patient.set("telecom", Value::Array(telecoms));
+    }
+}
+
+/// Whether mail could be sent there; the mail server has the last word.
+fn is_address(text: &str) -> bool {
+    text.len() <= 254
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"<>,;()[]\"\\".contains(&byte))
+        && text.split_once('@').is_some_and(|(who, place)| {
+            !who.is_empty()
+                && place.contains('.')
+                && !place.contains('@')
+                && !place.starts_with('.')
+                && !place.ends_with('.')
+        })
 }
 
 /// Says whether a channel is wanted.
@@ -220,11 +268,13 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
         .ok_or(PageError::NotFound)?
         .resource;
     let channels = channels(&own);
+    let confidential = confidential(&own);
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
             h1 { "How we reach you" }
             p { "Your messages are always here in your inbox. Choose how else we may tell you that there is something new. What we send outside never says anything about your health." }
+            @if let Some(address) = confidential { p class="note" { "We write to " (address) " and use no other address or number, whatever is chosen below." } }
             @if channels.is_empty() { (layout::empty("No address of yours is recorded", "Tell your care team your e-mail address or phone number if you want to hear from us.")) }
             @else {
                 form class="stack" method="post" action="/portal/preferences" {
@@ -236,6 +286,16 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
                         }
                     }
                     button class="primary" type="submit" { "Save" }
+                }
+            }
+            section class="stack" aria-labelledby="apart" {
+                h2 id="apart" { "Only at one address" }
+                p { "If others could read your messages, name an address that only you read. You need not say why." }
+                form class="fields" method="post" action="/portal/preferences" {
+                    (csrf(&ctx))
+                    input type="hidden" name="do" value="confidential";
+                    label { "E-mail address" span class="hint" { "Leave it empty to use your addresses as before" } input type="text" inputmode="email" name="address" value=[confidential] maxlength="254" autocomplete="off"; }
+                    button type="submit" { "Use this address alone" }
                 }
             }
         }
@@ -252,6 +312,24 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
 /// `POST /portal/preferences`.
 pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let patient = ctx.own_patient()?.to_owned();
+    if fields.get("do") == Some("confidential") {
+        let address = fields.get("address");
+        if address.is_some_and(|address| !is_address(address)) {
+            return Err(PageError::Invalid("That is no e-mail address.".to_owned()));
+        }
+        change(
+            &ctx,
+            ResourceType::Patient,
+            &patient,
+            "confidential communications chosen in the portal",
+            |own| {
+                set_confidential(own, address);
+                Ok(Vec::new())
+            },
+        )
+        .await?;
+        return Ok(Redirect::to("/portal/preferences?said=saved").into_response());
+    }
     let wanted: Vec<usize> = fields
         .all("wanted")
         .filter_map(|place| place.parse().ok())

@@ -316,3 +316,59 @@ async fn a_patient_sees_who_looked_and_gets_the_proof() {
     let page = other.get(&format!("/portal/record/{id}")).await;
     assert!(!page.status.is_success(), "another patient's line");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_alone_is_used_where_a_patient_asks_for_it() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    let page = "/portal/preferences";
+    let now = i64::try_from(ledger::Clock::now_ms(&world.clock)).unwrap();
+    let addresses = async || {
+        let patient = world.get(ResourceType::Patient, &ida).await;
+        let channels = trust::consent::channels(&patient, now);
+        let used = channels
+            .into_iter()
+            .filter(|channel| channel.kind != "portal");
+        used.map(|channel| channel.address).collect::<Vec<_>>()
+    };
+    let before = addresses().await;
+    assert_eq!(before.len(), 2);
+    for wrong in [
+        "nobody",
+        "a@b",
+        "a@b.c, d@e.f",
+        "a b@example.com",
+        "@example.com",
+    ] {
+        let fields = [("do", "confidential"), ("address", wrong)];
+        let tried = own.act(page, page, &fields).await;
+        assert_eq!(tried.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    for address in ["first@example.org", "apart@example.org"] {
+        let fields = [("do", "confidential"), ("address", address)];
+        let done = own.act(page, page, &fields).await;
+        assert_eq!(
+            done.location(),
+            "/portal/preferences?said=saved",
+            "{}",
+            done.body
+        );
+    }
+    assert_eq!(addresses().await, ["apart@example.org"]);
+    let shown = own.get(page).await;
+    shown.shows("We write to apart@example.org and use no other address");
+    check_html(page, &shown.body);
+    // What is chosen of the others takes nothing of it back.
+    own.act(page, page, &[("wanted", "0"), ("wanted", "1")])
+        .await;
+    assert_eq!(addresses().await, ["apart@example.org"]);
+    // Staff see this one and no other on the patient's page, so that nobody calls at home.
+    let mut carla = world.staff("carla").await;
+    let chart = carla.get(&format!("/console/patients/{ida}")).await;
+    chart.shows("apart@example.org");
+    assert!(!chart.has("somebody@example.com") && !chart.has("+1 555 0100"));
+    own.act(page, page, &[("do", "confidential"), ("address", "")])
+        .await;
+    assert_eq!(addresses().await, before);
+}
