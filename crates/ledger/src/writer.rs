@@ -191,6 +191,10 @@ impl Writer {
                     if of_reads && !self.patience.is_zero() {
                         // A flush costs as much as all else that a read costs the writer, so it is
                         // shared by as many as come in the time that one takes.
+                        #[allow(
+                            clippy::disallowed_methods,
+                            reason = "the thread is the writer's own, and what would wait for it is what it waits for"
+                        )]
                         std::thread::sleep(self.patience);
                         if let Ok(job) = self.jobs.try_recv() {
                             group.extend(self.gather(job, &mut closing));
