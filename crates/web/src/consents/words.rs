@@ -127,6 +127,7 @@ pub(super) fn those_of(role: Role) -> &'static str {
     match role {
         Role::Coordinator => "Care coordinators",
         Role::Clinician => "Clinicians",
+        Role::Biller => "Billers",
         Role::PrivacyOfficer => "Privacy officers",
         Role::Squad => "Squads",
         Role::Administrator => "Administrators",
