@@ -242,7 +242,7 @@ async fn nobody_finds_out_by_searching_what_is_not_shown() {
         (
             "Observation?code-value-quantity=29463-7$gt5".to_owned(),
             "code-value-quantity",
-            "code",
+            "value",
         ),
         (format!("Observation?_content={SECRET}"), "_content", "text"),
         (format!("Observation?_text={SECRET}"), "_text", "text"),

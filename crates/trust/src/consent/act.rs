@@ -60,8 +60,16 @@ impl Act {
             .any(|actor| match provision::local(actor.get("reference")) {
                 None => true,
                 Some((_, reference)) if self.known_as.contains(&reference) => true,
-                // A programme is no person and no device. Whether it is of an organization or a team, only
-                // those can tell who said which one it is of.
+                // A programme is no person of the staff or the family, and no device.
+                Some((
+                    ResourceType::Practitioner
+                    | ResourceType::PractitionerRole
+                    | ResourceType::RelatedPerson
+                    | ResourceType::Device,
+                    _,
+                )) => false,
+                // Whether it is of an organization or a team, only those can tell who said which one it
+                // is of.
                 Some((
                     ResourceType::Organization | ResourceType::CareTeam | ResourceType::Group,
                     reference,
@@ -70,7 +78,8 @@ impl Act {
                     let mut known = self.known_as.iter().map(|known| kind(known));
                     !known.any(|known| known == kind(&reference))
                 }
-                Some(_) => false,
+                // The patient, to whom messages go, and whatever else may be meant.
+                Some(_) => true,
             })
     }
 

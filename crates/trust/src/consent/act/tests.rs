@@ -40,6 +40,9 @@ fn a_denial_of_a_part_stops_what_it_may_be_about() {
         (json!({"actor": actor("Practitioner/y")}), false),
         (json!({"actor": actor("PractitionerRole/y")}), false),
         (json!({"actor": actor("RelatedPerson/y")}), false),
+        // Messages go to the patient.
+        (json!({"actor": actor("Patient/p")}), true),
+        (json!({"actor": actor("HealthcareService/y")}), true),
         (json!({"actor": actor("Organization/y")}), true),
         (
             json!({"actor": actor("https://elsewhere.example/Practitioner/y")}),
