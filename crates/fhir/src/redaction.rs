@@ -156,8 +156,10 @@ impl Redaction {
         let listed = || shown.data_types.iter().filter_map(|name| data_type(name));
         let telling = |name: &&String| {
             let whole = name.split('.').next().unwrap_or_default();
-            ["Meta", "id", "code"].contains(&whole)
+            // The text of a reference is a string, and a label is a coding.
+            ["Meta", "id", "code", "string", "uri"].contains(&whole)
                 || ["Reference", "Reference.reference"].contains(&name.as_str())
+                || ["Coding", "Coding.code", "Coding.system"].contains(&name.as_str())
         };
         if let Some(name) = shown.data_types.iter().find(telling) {
             return Err(format!(
@@ -271,7 +273,8 @@ impl Redaction {
             };
             let is_part = types.iter().any(|id| self.is_part(*id, name));
             let is_masked = *name == "extension" || *name == "modifierExtension";
-            if is_masked || is_part || self.is_of_data_type(&element.types) {
+            let tells_all = element.types.iter().any(|id| is_narrative(*id));
+            if is_masked || is_part || tells_all || self.is_of_data_type(&element.types) {
                 return Some(of_way);
             }
             types.clone_from(&element.types);
@@ -340,6 +343,7 @@ impl Redaction {
                     *part == element.name && structures().get(*id).name == structure.name
                 })
                 || structures().get(kind).is_resource
+                || is_narrative(kind)
                 || element.name == "extension";
             if is_hidden {
                 hide(element, kind, plain, members);
@@ -384,6 +388,11 @@ impl Redaction {
         self.within(structure, members, node, false);
         !members.is_empty()
     }
+}
+
+/// Whether a data type is narrative, which says again what all else says: also that of a section.
+fn is_narrative(kind: TypeId) -> bool {
+    structures().get(kind).name == "Narrative"
 }
 
 /// Marks a resource as a part of itself, by the tag `SUBSETTED`.

@@ -143,18 +143,22 @@ fn verdict<'a>(consent: &'a Resource, act: &Act, now_ms: i64) -> Option<Verdict<
         Some(_) => false,
         None => opted_out(consent),
     };
+    // What nobody has verified, or something changes the meaning of, denies and doesn't permit.
+    let exceptions = !is_unverified(consent)
+        && consent.get("modifierExtension").is_none()
+        && provision.get("modifierExtension").is_none();
     let (permitted, why) = match consent.text_at(&["status"])? {
         // A consent about messages is about all of them, whatever it says besides.
         "active"
             if base_denies
                 && !is_about_messages(consent)
-                && !act.may_be_denied_by(provision, None)
-                && !nested_denies(provision, None, act, now_ms) =>
+                && !act.may_be_denied_by(provision, None, exceptions)
+                && !nested_denies(provision, None, act, (now_ms, exceptions)) =>
         {
             return None;
         }
         "active" if base_denies => (false, "the patient's consent denies it"),
-        "active" if nested_denies(provision, None, act, now_ms) => {
+        "active" if nested_denies(provision, None, act, (now_ms, exceptions)) => {
             (false, "an exception in the patient's consent denies it")
         }
         "active" if narrowed(provision) || is_unverified(consent) => return None,
@@ -267,7 +271,8 @@ fn is_about_access(consent: &Resource) -> bool {
 }
 
 /// Advance directives, research and consent to a treatment say nothing of privacy by themselves.
-fn is_of_other_scope(consent: &Resource) -> bool {
+#[must_use]
+pub fn is_of_other_scope(consent: &Resource) -> bool {
     !is_about_messages(consent)
         && consent.get("scope").is_some_and(|scope| {
             ["adr", "research", "treatment"]
@@ -315,7 +320,7 @@ fn nested_denies<'p>(
     provision: &'p Value,
     around: Option<&'p Value>,
     act: &Act,
-    now_ms: i64,
+    (now_ms, exceptions): (i64, bool),
 ) -> bool {
     let around = act::named_actors(provision).or(around);
     nested(provision)
@@ -323,8 +328,9 @@ fn nested_denies<'p>(
         .any(|inner| {
             // One without a type is taken for a "no".
             let denies = type_of(inner) != Some("permit");
-            denies && act.may_be_denied_by(inner, around)
-                || nested_denies(inner, around, act, now_ms)
+            let exceptions = exceptions && inner.get("modifierExtension").is_none();
+            denies && act.may_be_denied_by(inner, around, exceptions)
+                || nested_denies(inner, around, act, (now_ms, exceptions))
         })
 }
 

@@ -52,7 +52,7 @@ impl Reach {
         );
         match clause.kind {
             ParameterKind::Token | ParameterKind::Composite if plain => {
-                reach.narrow("CodeableConcept", "coding", kind)
+                reach.narrow("CodeableConcept", "coding", kind);
             }
             ParameterKind::Reference if plain => reach.narrow("Reference", "reference", kind),
             _ => {}

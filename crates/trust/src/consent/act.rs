@@ -45,13 +45,19 @@ impl Act {
         }
     }
 
-    /// Whether a provision that denies may deny this. `around` is whom the one around it names.
-    pub(super) fn may_be_denied_by(&self, denial: &Value, around: Option<&Value>) -> bool {
+    /// Whether a provision that denies may deny this. `around` is whom the one around it names. Where
+    /// `exceptions` don't hold, nothing takes it back.
+    pub(super) fn may_be_denied_by(
+        &self,
+        denial: &Value,
+        around: Option<&Value>,
+        exceptions: bool,
+    ) -> bool {
         let actors = named_actors(denial).or(around);
         actors.is_none_or(|actors| self.may_be_of(actors))
             && self.may_have_class(denial)
             && self.may_have_data(denial)
-            && !is_taken_back(denial)
+            && !(exceptions && is_taken_back(denial))
     }
 
     fn may_be_of(&self, actors: &Value) -> bool {
@@ -118,6 +124,7 @@ pub(super) fn named_actors(provision: &Value) -> Option<&Value> {
 /// alone, and denies nothing.
 fn is_taken_back(denial: &Value) -> bool {
     narrowed(denial)
+        && is_plain(denial)
         && nested(denial).any(|inner| {
             type_of(inner) == Some("permit")
                 && nested(inner).next().is_none()
@@ -127,6 +134,35 @@ fn is_taken_back(denial: &Value) -> bool {
                     .all(|name| inner.get(*name).is_none() || inner.get(*name) == denial.get(*name))
         })
         && nested(denial).all(|inner| type_of(inner) == Some("permit"))
+}
+
+/// Whether all that a provision says of whom and what it is about can be told: what can't counts for a "no", and
+/// never for an exception.
+fn is_plain(provision: &Value) -> bool {
+    let each =
+        |name: &str, is_told: &dyn Fn(&Value) -> bool| list(provision.get(name)).all(is_told);
+    let unread = [
+        "action",
+        "code",
+        "dataPeriod",
+        "modifierExtension",
+        "period",
+    ];
+    unread.iter().all(|name| provision.get(*name).is_none())
+        && each("actor", &|actor| {
+            provision::local(actor.get("reference")).is_some()
+        })
+        && each("class", &|class| provision::class_kind(class).is_some())
+        && each("data", &|data| {
+            provision::local(data.get("reference")).is_some()
+        })
+        && each("purpose", &|purpose| {
+            let code = purpose.get("code").and_then(Value::as_str);
+            code.and_then(Purpose::parse).is_some()
+        })
+        && each("securityLabel", &|label| {
+            label.get("code").is_some_and(Value::is_string)
+        })
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Asked {
     /// What is done with what is shown (`consentaction`).
     fn actions(&self) -> [&'static str; 2] {
         match self.role {
-            Role::Client => ["access", "disclose"],
+            Role::Client | Role::Biller => ["access", "disclose"],
             _ => ["access", "use"],
         }
     }
@@ -84,7 +84,7 @@ impl Asked {
             || match *kind {
                 // Staff and systems are nobody's relatives; whoever acts for one is known as one.
                 ResourceType::Patient | ResourceType::RelatedPerson => true,
-                ResourceType::Device => self.role != Role::Client,
+                ResourceType::Device => !matches!(self.role, Role::Client | Role::Biller),
                 _ => false,
             };
         told.then_some(false)

@@ -74,7 +74,9 @@ impl Identity {
             if kept.body.references.is_empty() || kept.id == PROGRAMMES {
                 continue;
             }
+            // Patients, and who signs in for one, are nobody's to choose from: not even that they are there.
             let found = self.named(tenant, &kept.id).await?;
+            let found = found.filter(|(_, role)| !matches!(role, Role::Patient | Role::System));
             rows.extend(found.map(|(name, role)| KnownAgent {
                 id: kept.id,
                 name,

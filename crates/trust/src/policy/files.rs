@@ -128,11 +128,11 @@ impl PolicyTexts {
         Self(BUILT_IN.iter().map(owned).collect())
     }
 
-    /// Those of a folder; a schema, groups or rules about elements that aren't there are the built-in ones.
+    /// Those of a folder; a schema, groups, and each file of rules about elements that isn't there, is the
+    /// built-in one: a rule more takes none away.
     pub(super) fn of(folder: &Path) -> Result<Self, Vec<PolicyFault>> {
         let Self(mut files) = Self::built_in();
         files.retain(|name, _| name == SCHEMA || name == GROUPS || name.ends_with(ELEMENTS));
-        let mut has_elements = false;
         let shown = folder.display().to_string();
         let unreadable = |error: std::io::Error| vec![PolicyFault::of(&shown, error)];
         let mut faults = Vec::new();
@@ -148,9 +148,6 @@ impl PolicyTexts {
                 || [SCHEMA, GROUPS].contains(&name);
             if !wanted || name.starts_with('.') {
                 continue;
-            }
-            if name.ends_with(ELEMENTS) && !std::mem::replace(&mut has_elements, true) {
-                files.retain(|name, _| !name.ends_with(ELEMENTS));
             }
             match read(&path) {
                 Ok(text) => {

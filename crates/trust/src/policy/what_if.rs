@@ -95,7 +95,7 @@ impl Trust {
                 if one.names.is_empty() || one.named && !effects.is_empty() {
                     !effects.is_empty()
                 } else {
-                    of_role.get(&one.role) != Some(effects)
+                    (of_role.get(&one.role)).map_or(!effects.is_empty(), |all| all != effects)
                 }
             })
             .map(|(one, effects)| Party {

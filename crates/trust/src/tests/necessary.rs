@@ -82,7 +82,8 @@ fn under(house: &House, rule: &str) -> Trust {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
     }
-    std::fs::write(folder.path().join("x.elements.toml"), rule).unwrap();
+    // In the place of the built-in ones.
+    std::fs::write(folder.path().join("necessary.elements.toml"), rule).unwrap();
     Trust::new(TrustOptions {
         ledger: house.ledger().clone(),
         wall_clock: Arc::new(house.wall.clone()),

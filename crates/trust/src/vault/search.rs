@@ -130,15 +130,9 @@ impl Vault {
         if !permit.covers(crate::Action::Search, &row.resource) {
             return Ok(None);
         }
-        // A consent is about the whole of a row, so it is asked before a part of it goes.
-        let mut hidden = hidden;
-        let is_asked = permit.in_part(row.resource.kind()).is_some();
-        if is_asked
-            && let Some(hidden) = hidden.as_deref_mut()
-            && self.hides(view, permit, &row.resource, hidden).await?
-        {
-            return Ok(None);
-        }
+        // A consent is about the whole of a row, of which a part may go now.
+        let is_cut = hidden.is_some() && permit.in_part(row.resource.kind()).is_some();
+        let whole = is_cut.then(|| row.resource.clone());
         // What isn't shown must not be found by either, or it could be found out by asking.
         redact(permit, &mut row.resource);
         let matches = if stored.body.len() > TEXT_ASIDE && query.reads_texts() {
@@ -159,7 +153,8 @@ impl Vault {
         let Some(hidden) = hidden.filter(|hidden| matches || hidden.tally.is_some()) else {
             return Ok(matches.then_some((row, stored.body.len())));
         };
-        if !is_asked && self.hides(view, permit, &row.resource, hidden).await? {
+        let whole = whole.as_ref().unwrap_or(&row.resource);
+        if self.hides(view, permit, whole, hidden).await? {
             return Ok(None);
         }
         if let Some(tally) = &mut hidden.tally {

@@ -22,7 +22,7 @@ const PURPOSES: [Purpose; 5] = [
     Purpose::Research,
 ];
 /// Types of which entries are offered, newest first.
-const ENTRIES: [ResourceType; 8] = [
+pub(super) const ENTRIES: [ResourceType; 8] = [
     ResourceType::Condition,
     ResourceType::MedicationRequest,
     ResourceType::Observation,

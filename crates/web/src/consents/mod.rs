@@ -11,7 +11,7 @@ use fhir::{Resource, ResourceType};
 use ledger::{Expected, Owner};
 use maud::{Markup, html};
 use trust::identity::KnownAgent;
-use trust::{Action, Change, Permit, Role, Unit};
+use trust::{Action, Change, Permit, Purpose, Role, Unit};
 
 use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
@@ -189,7 +189,9 @@ impl<'a> Whose<'a> {
                     @if let Some(changed) = when(&["meta", "lastUpdated"]) { " · recorded " (changed) }
                     @if !self.is_own() { @if let Some(id) = consent.id() { " · " a href={ "/console/record/Consent/" (id) } { "As it is kept" } } }
                 }
-                @if may_draft {
+                @if trust::consent::is_of_other_scope(consent) {
+                    p class="quiet small" { "An advance directive, or a consent to a treatment or a study: it says nothing of who may see the record, and is changed with those who keep it." }
+                } @else if may_draft {
                     form method="post" action=(self.here) {
                         (csrf(self.ctx))
                         input type="hidden" name="do" value="withdraw";
@@ -214,6 +216,9 @@ impl<'a> Whose<'a> {
         match fields.get("do") {
             Some("new") => {
                 let draft = form::draft(self.ctx, fields, known)?;
+                if let Some(entry) = draft.instance.as_deref().filter(|entry| !entry.is_empty()) {
+                    self.own_entry(permit, entry).await?;
+                }
                 let consent = draft.consent(&self.patient, now_ms);
                 Ok((consent.map_err(PageError::Invalid)?, Expected::Absent))
             }
@@ -231,6 +236,11 @@ impl<'a> Whose<'a> {
                     })
                     .ok_or(PageError::NotFound)?;
                 let mut consent = found.resource;
+                if trust::consent::is_of_other_scope(&consent) {
+                    return Err(PageError::Invalid(
+                        "This is not about who may see the record.".to_owned(),
+                    ));
+                }
                 if consent.text_at(&["status"]) != Some("active") {
                     return Err(PageError::Invalid(
                         "This is not in force any more.".to_owned(),
@@ -249,6 +259,19 @@ impl<'a> Whose<'a> {
             }
             _ => Err(PageError::Invalid("Choose what to draft.".to_owned())),
         }
+    }
+
+    /// Refuses an entry that isn't one of this record's that can be chosen.
+    async fn own_entry(&self, permit: &Permit, entry: &str) -> Result<(), PageError> {
+        let unknown = || PageError::Invalid("There is no such entry in this record.".to_owned());
+        let (kind, id) = fhir::Reference::relative(entry).ok_or_else(unknown)?;
+        if !form::ENTRIES.contains(&kind) || !permit.allows(Action::Read, kind) {
+            return Err(unknown());
+        }
+        let found = self.ctx.vault().read(permit, kind, id).await?;
+        let is_own = found
+            .is_some_and(|found| !found.deleted && found.resource.patient() == Some(&self.patient));
+        is_own.then_some(()).ok_or_else(unknown)
     }
 
     /// What a draft would change.
@@ -297,6 +320,12 @@ impl<'a> Whose<'a> {
         self.consents(&looking).await?;
         let known = self.known(&looking).await?;
         let (mut consent, expected) = self.drafted(&looking, fields, &known).await?;
+        if looking.purpose() == Purpose::Emergency {
+            return Err(PageError::Refused(
+                "Emergency access is for looking at the record; consents are changed without it."
+                    .to_owned(),
+            ));
+        }
         let action = match expected {
             _ if self.is_own() => Action::Work,
             Expected::Absent => Action::Create,
@@ -304,6 +333,11 @@ impl<'a> Whose<'a> {
         };
         let kind = Some(ResourceType::Consent);
         let permit = self.ctx.permit(action, kind, Some(&self.patient)).await?;
+        if expected != Expected::Absent && fields.get("version").is_none() {
+            return Err(PageError::Invalid(
+                "Look at what would change first.".to_owned(),
+            ));
+        }
         if expected == Expected::Absent {
             let owner = Owner::Patient(self.patient.clone());
             let id = self

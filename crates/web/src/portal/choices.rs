@@ -37,6 +37,11 @@ pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageEr
         Purpose::Treatment,
         ctx.times.care_ms,
     );
+    // A "no" to something else stops what is about that, and other messages may go on.
+    let stops_all = decision.consent.as_deref().is_none_or(|id| {
+        let said = consents.iter().find(|consent| consent.id() == Some(id));
+        said.is_none_or(is_about_messages)
+    });
     let button = |value: &str, words: &str, primary: bool| {
         html! {
             form method="post" action="/portal/consent" {
@@ -51,12 +56,15 @@ pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageEr
             (said(&fields))
             h1 { "Your permissions" }
             section class="card stack" aria-labelledby="follow-up" {
-                @if decision.permitted { (layout::state(State::Done, if decision.consent.is_some() { "You said yes" } else { "Allowed as long as you don't say no" })) } @else { (layout::state(State::Failed, "You said no")) }
+                @if decision.permitted { (layout::state(State::Done, if decision.consent.is_some() { "You said yes" } else { "Allowed as long as you don't say no" })) } @else if stops_all { (layout::state(State::Failed, "You said no")) } @else { (layout::state(State::Waiting, "You said no to something")) }
                 h2 id="follow-up" { "Follow-up and messages" }
                 p { "May we use your record to follow how you are after your stay, and write to you about it?" }
                 @if decision.permitted {
                     p { "If you say no, we stop writing to you and the follow-up ends. It does not change your treatment. You can say yes again at any time." }
                     div class="cluster" { @if decision.consent.is_none() { (button("give", "Yes, you may", true)) } (button("withdraw", "No, please stop", false)) }
+                } @else if !stops_all {
+                    p { "You said no to a use of your record, as listed below. A follow-up that may be about it has stopped; others may go on, and write to you. You can stop all of them." }
+                    div class="cluster" { (button("give", "Yes, you may", false)) (button("withdraw", "No, please stop", true)) }
                 } @else {
                     p { "We do not write to you. If you say yes, we may again. A follow-up that has ended does not start again by itself." }
                     div { (button("give", "Yes, you may", true)) }
@@ -190,12 +198,17 @@ fn is_extended(telecom: &Value, url: &str) -> bool {
     })
 }
 
+/// Other channels are for who wrote them down to change.
+fn is_confidential_email(telecom: &Value) -> bool {
+    telecom["system"] == "email" && is_extended(telecom, CONFIDENTIAL_EXTENSION)
+}
+
 /// The e-mail address that the patient wants used and no other (45 CFR 164.522(b)).
 fn confidential(patient: &Resource) -> Option<&str> {
     let telecoms = patient.get("telecom").and_then(Value::as_array)?;
     let mut asked = telecoms
         .iter()
-        .filter(|telecom| is_extended(telecom, CONFIDENTIAL_EXTENSION));
+        .filter(|telecom| is_confidential_email(telecom));
     asked.next()?["value"].as_str()
 }
 
@@ -203,7 +216,7 @@ fn confidential(patient: &Resource) -> Option<&str> {
 fn set_confidential(patient: &mut Resource, address: Option<&str>) {
     let telecoms = patient.get("telecom").and_then(Value::as_array);
     let mut telecoms = telecoms.cloned().unwrap_or_default();
-    telecoms.retain(|telecom| !is_extended(telecom, CONFIDENTIAL_EXTENSION));
+    telecoms.retain(|telecom| !is_confidential_email(telecom));
     if let Some(address) = address {
         telecoms.push(json!({
             "extension": [{ "url": CONFIDENTIAL_EXTENSION, "valueBoolean": true }],

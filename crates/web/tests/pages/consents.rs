@@ -87,7 +87,17 @@ async fn made(browser: &mut Browser, page: &str, fields: &[(&str, &str)]) -> Pag
     let told = browser.act(page, page, fields).await;
     told.shows("Make this change");
     check_html("what would change", &told.body);
-    let done = browser.act(page, &format!("{page}/make"), fields).await;
+    // What is taken back is the version that was looked at.
+    let version = (told.body.split_once(r#"name="version" value=""#))
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(version, _)| version.to_owned());
+    let mut fields = fields.to_vec();
+    if let Some(version) = &version {
+        let unseen = browser.act(page, &format!("{page}/make"), &fields).await;
+        assert_eq!(unseen.status, StatusCode::BAD_REQUEST);
+        fields.push(("version", version));
+    }
+    let done = browser.act(page, &format!("{page}/make"), &fields).await;
     assert_eq!(done.location(), format!("{page}?made=yes"), "{}", done.body);
     told
 }
