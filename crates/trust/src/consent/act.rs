@@ -64,7 +64,6 @@ impl Act {
         list(Some(actors))
             .filter(|actor| !provision::gives(actor))
             .any(|actor| match provision::local(actor.get("reference")) {
-                None => true,
                 Some((_, reference)) if self.known_as.contains(&reference) => true,
                 // A programme is no person of the staff or the family, and no device.
                 Some((
@@ -85,7 +84,7 @@ impl Act {
                     !known.any(|known| known == kind(&reference))
                 }
                 // The patient, to whom messages go, and whatever else may be meant.
-                Some(_) => true,
+                _ => true,
             })
     }
 
