@@ -191,7 +191,10 @@ async function enterPortal(carla, person) {
   const born = /born (\d{1,2}) (\w{3}) (\d{4})/.exec(await carla.locator("#patient-head").textContent());
   walk.check(born, "the patient's page says when they were born");
   person.born = `${born[3]}-${String(MONTHS.indexOf(born[2]) + 1).padStart(2, "0")}-${born[1].padStart(2, "0")}`;
-  person.address = (await carla.locator("#patient-head dt", { hasText: "E-mail" }).locator("xpath=following-sibling::dd[1]").textContent()).trim();
+  const mailed = carla.locator("#patient-head dt", { hasText: "E-mail" });
+  // Who has no address is written to by nobody.
+  if (!(await mailed.count())) return null;
+  person.address = (await mailed.locator("xpath=following-sibling::dd[1]").textContent()).trim();
   const mail = await mailTo(carla, person.address);
   if (!mail.length) return null;
   await walk.follow(carla, carla.locator(`tr[data-key="${mail[0]}"] a`), /^\/console\/mailbox\/\d+$/);
@@ -484,7 +487,7 @@ async function choices(page) {
 /** The same for staff. */
 async function consents(carla, href) {
   await carla.goto(href);
-  await walk.follow(carla, carla.getByRole("link", { name: "Consents" }), /\/consents$/);
+  await walk.follow(carla, carla.getByRole("link", { name: "What consents allow" }), /\/consents$/);
   await walk.look(carla, "consents");
   await walk.click(carla.getByRole("button", { name: "Show what would change" }));
   await carla.locator("#effect").waitFor();
