@@ -227,8 +227,9 @@ impl Core {
         row: SubjectKey,
         version: u32,
     ) -> Result<Arc<DataKey>, LedgerError> {
-        // Another process may have made the version since the key was read.
-        let does = |key: &DataKey| key.newest().0 >= version;
+        // Another process may have made the version since the key was read, or the key itself while one
+        // that was made here waits to be written: what is stored was sealed by what is stored.
+        let does = |key: &DataKey| key.is_durable() && key.newest().0 >= version;
         self.find_key(backend, keys, row, does, || {
             Err(LedgerError::Damaged(
                 "the key of a record is missing".into(),

@@ -187,7 +187,10 @@ impl Writer {
                 Ok(Some(job)) => {
                     let mut closing = None;
                     let mut group = self.gather(job, &mut closing);
-                    let of_reads = closing.is_none() && group.iter().all(Job::is_of_a_read);
+                    // In a store that others write to, a larger group waits for more locks of theirs.
+                    let of_reads = closing.is_none()
+                        && self.backend.shared().is_none()
+                        && group.iter().all(Job::is_of_a_read);
                     if of_reads && !self.patience.is_zero() {
                         // A flush costs as much as all else that a read costs the writer, so it is
                         // shared by as many as come in the time that one takes.
