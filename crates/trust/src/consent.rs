@@ -342,6 +342,23 @@ fn narrowed(provision: &Value) -> bool {
         || provision.get("dataPeriod").is_some()
 }
 
+/// An active consent of a patient about privacy, of a category (a `Coding`), that says nothing yet.
+fn about_privacy(patient_id: &str, category: &Value, now_ms: u64) -> Resource {
+    let mut consent = Resource::new(ResourceType::Consent);
+    consent.set("status", "active".into());
+    consent.set(
+        "scope",
+        json!({"coding": [{"system": SCOPE, "code": "patient-privacy"}]}),
+    );
+    consent.set("category", json!([{"coding": [category]}]));
+    consent.set(
+        "patient",
+        json!({"reference": format!("Patient/{patient_id}")}),
+    );
+    consent.set("dateTime", date::instant(now_ms).into());
+    consent
+}
+
 /// A consent to messages of care programmes, or its withdrawal, as [`crate::conventions`] shows it.
 /// It has no id yet.
 #[must_use]
@@ -352,25 +369,12 @@ pub fn care_messages(patient_id: &str, permitted: bool, now_ms: u64) -> Resource
         ("deny", "OPTOUT")
     };
     let purpose = |purpose: Purpose| json!({"system": Purpose::SYSTEM, "code": purpose.code()});
-    let mut consent = Resource::new(ResourceType::Consent);
-    consent.set("status", "active".into());
-    consent.set(
-        "scope",
-        json!({"coding": [{"system": SCOPE, "code": "patient-privacy"}]}),
-    );
-    consent.set(
-        "category",
-        json!([{"coding": [{
-            "system": CONSENT_CATEGORY_SYSTEM,
-            "code": CARE_MESSAGES,
-            "display": "Messages of care programmes",
-        }]}]),
-    );
-    consent.set(
-        "patient",
-        json!({"reference": format!("Patient/{patient_id}")}),
-    );
-    consent.set("dateTime", date::instant(now_ms).into());
+    let category = json!({
+        "system": CONSENT_CATEGORY_SYSTEM,
+        "code": CARE_MESSAGES,
+        "display": "Messages of care programmes",
+    });
+    let mut consent = about_privacy(patient_id, &category, now_ms);
     consent.set(
         "policyRule",
         json!({"coding": [{"system": ACT_CODE, "code": rule}]}),

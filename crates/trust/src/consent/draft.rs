@@ -2,7 +2,7 @@
 use fhir::{Resource, ResourceType, date};
 use serde_json::{Map, Value, json};
 
-use super::{ACT_CODE, SCOPE, nested};
+use super::{ACT_CODE, about_privacy, nested};
 use crate::Purpose;
 
 /// Types of resources that a draft can be about.
@@ -99,24 +99,15 @@ impl Draft {
             }
             deny
         };
-        let mut consent = Resource::new(ResourceType::Consent);
+        let category =
+            json!({"system": "http://loinc.org", "code": "59284-0", "display": "Consent Document"});
+        let mut consent = about_privacy(patient, &category, now_ms);
         if let Some(name) = &self.agreed_by {
             let keeper = json!([{"resourceType": "Organization", "id": "keeper", "name": name}]);
             consent.set("contained", keeper);
         }
-        consent.set("status", "active".into());
-        consent.set(
-            "scope",
-            json!({"coding": [{"system": SCOPE, "code": "patient-privacy"}]}),
-        );
-        consent.set(
-            "category",
-            json!([{"coding": [{"system": "http://loinc.org", "code": "59284-0", "display": "Consent Document"}]}]),
-        );
-        let whose = format!("Patient/{patient}");
-        consent.set("patient", json!({"reference": whose}));
-        consent.set("dateTime", date::instant(now_ms).into());
         if self.by_patient {
+            let whose = format!("Patient/{patient}");
             consent.set("performer", json!([{"reference": whose}]));
         }
         if let Some(name) = &self.agreed_by {
