@@ -17,9 +17,18 @@ use crate::{Resource, ResourceType, date, search};
 /// type, or the text is no such resource: then it is for [`Resource::parse`].
 #[must_use]
 pub fn whose(kind: ResourceType, text: &[u8]) -> Option<Resource> {
-    let wanted = search::compartment_members(kind)?;
+    part(kind, text, &[])
+}
+
+/// The same with elements more, each in all of its forms: `value` is `valueString` and `_valueString`, too.
+#[must_use]
+pub fn part(kind: ResourceType, text: &[u8], elements: &[&str]) -> Option<Resource> {
+    let wanted = Members {
+        whose: search::compartment_members(kind)?,
+        elements,
+    };
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let members = deserializer.deserialize_map(Members(wanted)).ok()?;
+    let members = deserializer.deserialize_map(wanted).ok()?;
     deserializer.end().ok()?;
     Resource::from_value(Value::Object(members))
         .ok()
@@ -59,9 +68,31 @@ pub fn write_with_meta(
 }
 
 /// The wanted members of an object, with `resourceType` and `id`.
-struct Members(&'static [String]);
+struct Members<'a> {
+    whose: &'static [String],
+    elements: &'a [&'a str],
+}
 
-impl<'de> Visitor<'de> for Members {
+impl Members<'_> {
+    fn want(&self, name: &str) -> bool {
+        matches!(name, "resourceType" | "id")
+            || self.whose.iter().any(|wanted| wanted == name)
+            || self.elements.iter().any(|element| is_form(name, element))
+    }
+}
+
+/// Whether a member is an element, or one of its types if it has several, or what is beside its value.
+fn is_form(name: &str, element: &str) -> bool {
+    let name = name.strip_prefix('_').unwrap_or(name);
+    let of_type = |rest: &str| {
+        rest.bytes()
+            .next()
+            .is_none_or(|byte| byte.is_ascii_uppercase())
+    };
+    name.strip_prefix(element).is_some_and(of_type)
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
     type Value = Map<String, Value>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,9 +102,7 @@ impl<'de> Visitor<'de> for Members {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Map::new();
         while let Some(name) = map.next_key_seed(Name)? {
-            let is_wanted = matches!(&*name, "resourceType" | "id")
-                || self.0.iter().any(|wanted| *wanted == name);
-            if is_wanted {
+            if self.want(&name) {
                 members.insert(name.into_owned(), map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -145,6 +174,14 @@ mod tests {
             let name = (ResourceType::Patient, "a");
             assert!(!write_with_meta(name, text.as_bytes(), 1, 0, &mut out) && out.is_empty());
         }
+    }
+
+    #[test]
+    fn a_part_has_an_element_in_all_its_forms() {
+        let text = br#"{"resourceType":"Observation","id":"a","_valueString":{"id":"x"},"valueString":"y","valueset":1,"value":2,"val":3,"subject":{"reference":"Patient/p"},"code":{}}"#;
+        let part = part(ResourceType::Observation, text, &["value"]).expect("a part");
+        let expected = r#"{"resourceType":"Observation","id":"a","_valueString":{"id":"x"},"valueString":"y","value":2,"subject":{"reference":"Patient/p"}}"#;
+        assert_eq!(String::from_utf8(part.to_json()).as_deref(), Ok(expected));
     }
 
     /// Of every type whose compartment is told by its members: what the short way says is what the

@@ -34,7 +34,7 @@ fn read_answer(row: Option<Versioned>) -> Result<Answer, RecordError> {
         version: Some(row.version),
         last_modified_ms: Some(row.at.number.unix_ms()),
         location: None,
-        body: row.resource.to_json(),
+        body: row.into_json(),
     })
 }
 
@@ -58,7 +58,7 @@ impl Record {
         }
         read_answer(
             self.vault()
-                .read(&permit, kind, id)
+                .read_text(&permit, kind, id)
                 .await
                 .map_err(wrap(caller))?,
         )

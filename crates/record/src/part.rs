@@ -1,6 +1,10 @@
 //! Parts of resources (`_summary`, `_elements`), on reads and in lists.
+use std::borrow::Cow;
+
 use fhir::subset::Subset;
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType, search::SearchQuery};
+
+use trust::Versioned;
 
 use crate::{Answer, Caller, Record, RecordError};
 
@@ -57,6 +61,17 @@ impl Part {
     pub(crate) fn apply(&self, resource: &mut Resource) {
         if let Some(subset) = &self.subset {
             subset.apply(resource);
+        }
+    }
+    /// Whether all of each row is shown, as it is stored.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.subset.is_none()
+    }
+    /// What is shown of a row, as JSON.
+    pub(crate) fn of_row<'r>(&self, row: &'r Versioned) -> Cow<'r, [u8]> {
+        match self.subset {
+            None => row.json(),
+            Some(_) => Cow::Owned(self.json(&row.resource)),
         }
     }
     /// What is shown of a resource, as JSON.

@@ -336,6 +336,8 @@ impl Record {
                     .search_types_sorted(&permit, &queries, named, place))
                 .await
             }
+        } else if of_type && part.is_whole() {
+            self.vault().search_texts(&permit, query, page_at).await
         } else if of_type {
             self.vault().search_at(&permit, query, page_at).await
         } else {
@@ -410,9 +412,9 @@ impl Record {
                     let (kind, id) = (row.resource.kind(), row.resource.id().unwrap_or_default());
                     let full_url = format!("{base}/{kind}/{id}");
                     let shown = if mode == "match" {
-                        part.json(&row.resource)
+                        part.of_row(row)
                     } else {
-                        part.json_of_included(&row.resource)
+                        part.json_of_included(&row.resource).into()
                     };
                     bundle.found(Some(&full_url), &shown, mode);
                 }

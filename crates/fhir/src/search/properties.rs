@@ -44,11 +44,20 @@ fn odd_json_is_no_reason_to_panic() {
                 }
             }
             for entry in index(&all) {
-                assert!(query_for(kind, &entry, 0).matches(&all), "{kind} {entry:?}");
+                let query = query_for(kind, &entry, 0);
+                assert!(query.matches(&all), "{kind} {entry:?}");
+                if let Some(part) = part_for(&query, &all) {
+                    assert!(query.matches(&part), "{kind} {entry:?}");
+                }
             }
             let _ = (all.patient(), all.display(), crate::validate::check(&all));
         }
     }
+}
+
+/// What of a resource tells whether it matches a query.
+fn part_for(query: &SearchQuery, whole: &Resource) -> Option<Resource> {
+    crate::stored::part(whole.kind(), &whole.to_json(), &query.elements()?)
 }
 
 /// A query that an index entry must be found by; `variant` chooses among the ways to ask.
@@ -162,6 +171,17 @@ proptest! {
         for entry in index(&observation) {
             let query = query_for(ResourceType::Observation, &entry, variant);
             prop_assert!(query.matches(&observation), "{entry:?} {query:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_matches_what_the_whole_does(one in observations(), other in observations(), variant in 0_u8..12) {
+        for entry in index(&one) {
+            let query = query_for(ResourceType::Observation, &entry, variant);
+            for whole in [&one, &other] {
+                let part = part_for(&query, whole).expect("a part");
+                prop_assert_eq!(query.matches(&part), query.matches(whole), "{:?} {:?}", entry, query);
+            }
         }
     }
 

@@ -149,6 +149,32 @@ pub(crate) fn of_whose(kind: ResourceType) -> Reach {
 }
 
 impl SearchQuery {
+    /// The elements of the resource that tell whether it matches ([`SearchQuery::matches`]), and those that
+    /// references within it lead to. `None` where any may, or links aren't followed yet.
+    #[must_use]
+    pub fn elements(&self) -> Option<Vec<&'static str>> {
+        if self.has_links() {
+            return None;
+        }
+        let mut clauses: Vec<&Clause> = self.clauses.iter().collect();
+        for condition in &self.conditions {
+            condition.clauses(&mut clauses);
+        }
+        let mut elements = vec!["contained"];
+        for clause in clauses {
+            let reach = Reach::of_clause(self.kind, clause);
+            if reach.everything {
+                return None;
+            }
+            for way in &reach.ways {
+                elements.push(*way.first()?);
+            }
+        }
+        elements.sort_unstable();
+        elements.dedup();
+        Some(elements)
+    }
+
     /// Calls `visit` with each parameter that it asks for, those of links, conditions, the order and named
     /// inclusions among them: the type whose parameter it is, its name, and what it looks at.
     pub fn each_reach(&self, visit: &mut dyn FnMut(ResourceType, &str, &Reach)) {

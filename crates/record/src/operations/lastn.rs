@@ -197,15 +197,11 @@ mod tests {
             .map(|code| json!({"code": code.to_string()}))
             .collect();
         let resource = json!({"resourceType": "Observation", "id": number.to_string(), "code": {"coding": codings}});
-        Versioned {
-            resource: Resource::from_value(resource).unwrap(),
-            version: 1,
-            at: Hit {
-                number: Number(number),
-                shard: Shard(0),
-            },
-            deleted: false,
-        }
+        let at = Hit {
+            number: Number(number),
+            shard: Shard(0),
+        };
+        Versioned::new(Resource::from_value(resource).unwrap(), 1, at, false)
     }
 
     /// What it is said to be: groups grow until no two share a name.

@@ -301,3 +301,59 @@ async fn what_is_foreseen_for_everybody_is_what_comes() {
         ]
     );
 }
+
+/// Rows are passed on as they are stored where nothing asks what else they say, and read whole where a
+/// consent does.
+#[tokio::test]
+async fn consents_that_look_into_rows_have_them_read_whole() {
+    let house = House::new().await;
+    let mut kept = a_weight("kept", "p", "2026-06-02");
+    kept["valueQuantity"]["value"] = json!(80.10);
+    house
+        .put([
+            a_patient("p", "Berg"),
+            a_weight("o", "p", "2026-06-01"),
+            kept,
+        ])
+        .await;
+    let vault = house.vault();
+    let client = staff(Role::Client);
+    let of = async |action| {
+        let permit = house.permit(&client, Purpose::Treatment, action).await;
+        permit.unwrap()
+    };
+    let (search, read) = (of(Action::Search).await, of(Action::Read).await);
+    let asked = query(
+        ResourceType::Observation,
+        &[("patient", "p"), ("code", "29463-7")],
+    );
+    let texts = async || {
+        let page = vault.search(&search, &asked, None).await.unwrap();
+        let parts = texts_are_the_rows(vault, (&search, &asked), None, &page).await;
+        let whole = vault
+            .read(&read, ResourceType::Observation, "o")
+            .await
+            .unwrap();
+        let text = vault
+            .read_text(&read, ResourceType::Observation, "o")
+            .await
+            .unwrap();
+        assert_eq!(
+            text.as_ref().map(|row| row.json().into_owned()),
+            whole.map(|row| row.resource.to_json())
+        );
+        (page.rows.len(), parts, text.map(|row| row.text.is_some()))
+    };
+    assert_eq!(texts().await, (2, 2, Some(true)));
+    let denied = |code: &str| {
+        let codes = json!([{"coding": [{"system": "http://loinc.org", "code": code}]}]);
+        consent("c", &json!({"type": "deny", "code": codes}))
+    };
+    // Of another code; whoever decides has to look at this one's all the same.
+    house.put([denied("8302-2")]).await;
+    assert_eq!(texts().await, (2, 0, Some(false)));
+    house.put([denied("29463-7")]).await;
+    assert_eq!(texts().await, (0, 0, None));
+    house.put([consent("c", &json!({"type": "permit"}))]).await;
+    assert_eq!(texts().await, (2, 2, Some(true)));
+}

@@ -285,6 +285,7 @@ async fn check_links(
     let mut before = None;
     loop {
         let page = vault.search(&permit, &query, before).await.unwrap();
+        texts_are_the_rows(vault, (&permit, &query), before, &page).await;
         prop_assert_eq!(page.total, Some(expected.len()), "{:?}", &query.used);
         rows.extend(page.rows.iter().map(|row| name_of(&row.resource).1));
         before = page.next;

@@ -19,13 +19,14 @@ use std::sync::Arc;
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
 use ledger::{
-    Expected, Hit, Ledger, Location, ManualClock, OpenOptions, RootKey, SystemEntropy, TenantId,
+    Expected, Hit, Ledger, Location, ManualClock, Number, OpenOptions, RootKey, SystemEntropy,
+    TenantId,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    Action, Agent, Change, Permit, Purpose, Role, Target, Trust, TrustError, TrustOptions, Unit,
-    Vault,
+    Action, Agent, Change, PageAt, Permit, Purpose, Role, SearchPage, Target, Trust, TrustError,
+    TrustOptions, Unit, Vault, Versioned,
 };
 
 pub(crate) const TENANT: TenantId = TenantId(1);
@@ -268,4 +269,30 @@ fn futures_can_move_between_threads() {
         sendable(identity.use_link(TENANT, "", ""));
         sendable(identity.session(""));
     }
+}
+
+/// A page of texts is the page: the same rows, each as it would be written. As texts come, parts of rows are
+/// looked at only; how many of them were parts.
+pub(crate) async fn texts_are_the_rows(
+    vault: &Vault,
+    (permit, query): (&Permit, &SearchQuery),
+    before: Option<Number>,
+    page: &SearchPage,
+) -> usize {
+    let first = Number(u64::MAX);
+    let at = before.map(|before| PageAt { before, first });
+    let texts = vault.search_texts(permit, query, at).await.unwrap();
+    let all = |page: &SearchPage| -> Vec<(Hit, u32, String)> {
+        let rows = page.rows.iter().chain(&page.included);
+        let text = |row: &Versioned| String::from_utf8(row.json().into_owned()).unwrap();
+        rows.map(|row| (row.at, row.version, text(row))).collect()
+    };
+    let whole = (all(page), page.total, page.next);
+    assert_eq!(
+        (all(&texts), texts.total, texts.next),
+        whole,
+        "{:?}",
+        query.used
+    );
+    texts.rows.iter().filter(|row| row.text.is_some()).count()
 }

@@ -329,6 +329,7 @@ async fn searches_are_refused_or_whole(trust: &Trust, hidden: &[&str], why: &str
             Err(error) => refused(error),
             Ok(found) => {
                 assert!(!is_refused, "{why}");
+                texts_are_the_rows(vault, (&pay, &asked), None, &found).await;
                 assert_eq!(ids(&found.rows), ids(&whole.rows), "{why}");
                 assert_eq!(found.total, whole.total, "{why}");
                 assert_eq!(ids(&found.included), ids(&whole.included), "{why}");

@@ -181,6 +181,7 @@ async fn pages(house: &House, permit: &Permit, query: &SearchQuery) -> (Vec<Stri
     let (mut ids, mut totals, mut before) = (Vec::new(), Vec::new(), None);
     loop {
         let page = house.vault().search(permit, query, before).await.unwrap();
+        texts_are_the_rows(house.vault(), (permit, query), before, &page).await;
         ids.extend(ids_of(&page.rows));
         totals.extend(page.total);
         before = page.next;

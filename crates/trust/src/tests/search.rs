@@ -660,6 +660,7 @@ async fn check(
     let mut before = None;
     loop {
         let page = vault.search(&permit, &query, before).await.unwrap();
+        texts_are_the_rows(vault, (&permit, &query), before, &page).await;
         prop_assert!(page.rows.len() <= ask.count);
         prop_assert_eq!(page.total, ask.total.then_some(expected.len()));
         found.extend(

@@ -20,6 +20,7 @@ mod past;
 mod proof;
 mod search;
 mod several;
+mod short;
 mod sorted;
 mod what_if;
 mod why;
@@ -55,6 +56,7 @@ pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
 #[cfg(test)]
 pub(crate) use search::TEXTS_MAX;
+use short::Form;
 pub use sorted::SortedAt;
 pub(crate) use what_if::Asker;
 pub use what_if::{Counts, Effect, Foreseen, Party, WhatIf};
@@ -147,10 +149,30 @@ impl Vault {
         kind: ResourceType,
         id: &str,
     ) -> Result<Option<Versioned>, TrustError> {
+        self.read_as(permit, (kind, id), Form::Whole).await
+    }
+    /// The same for who only passes it on: [`Versioned::json`].
+    ///
+    /// # Errors
+    /// As [`Vault::read`].
+    pub async fn read_text(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        id: &str,
+    ) -> Result<Option<Versioned>, TrustError> {
+        self.read_as(permit, (kind, id), Form::Text).await
+    }
+    async fn read_as(
+        &self,
+        permit: &Permit,
+        (kind, id): (ResourceType, &str),
+        form: Form,
+    ) -> Result<Option<Versioned>, TrustError> {
         self.require(permit, Action::Read, kind).await?;
         let view = self.sight(permit)?;
         let stored = view.get(permit.tenant(), tokens::kind(kind), id).await?;
-        self.answer(&view, permit, Event::READ, kind, id, stored)
+        self.answer(&view, permit, Event::READ, (kind, id), stored, form)
             .await
     }
     /// Reads one version; audited.
@@ -170,7 +192,7 @@ impl Vault {
         let stored = view
             .version(tenant, tokens::kind(kind), id, version)
             .await?;
-        self.answer(&view, permit, Event::VREAD, kind, id, stored)
+        self.answer(&view, permit, Event::VREAD, (kind, id), stored, Form::Whole)
             .await
     }
     /// Reads versions, newest first, below `before`; audited.
@@ -308,13 +330,41 @@ impl Vault {
         query: &SearchQuery,
         at: Option<PageAt>,
     ) -> Result<SearchPage, TrustError> {
+        self.search_as(permit, query, at, Form::Whole).await
+    }
+    /// The same for who only passes the rows on: [`Versioned::json`].
+    ///
+    /// # Errors
+    /// As [`Vault::search`].
+    pub async fn search_texts(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+        at: Option<PageAt>,
+    ) -> Result<SearchPage, TrustError> {
+        self.search_as(permit, query, at, Form::Text).await
+    }
+    async fn search_as(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+        at: Option<PageAt>,
+        form: Form,
+    ) -> Result<SearchPage, TrustError> {
         self.require(permit, Action::Search, query.kind).await?;
         let mut hidden = Hidden::default();
         let view = self.listing_of(permit, std::slice::from_ref(query), at.is_none())?;
         let before = at.map(|at| at.before);
         let asked = self.linked(&view, permit, query, Some(&mut hidden)).await?;
+        let queries = std::slice::from_ref(&*asked.query);
+        // What is included is told by all of the rows.
+        let form = if query.includes.is_empty() {
+            form
+        } else {
+            Form::Whole
+        };
         let mut page = self
-            .scan(&view, permit, &asked.query, before, Some(&mut hidden))
+            .scan_all(&view, permit, queries, (before, form), Some(&mut hidden))
             .await?;
         if let Some(at) = at {
             // A row can come to match without a change of its own.
@@ -524,9 +574,9 @@ impl Vault {
         view: &Sight,
         permit: &Permit,
         event: Event,
-        kind: ResourceType,
-        id: &str,
+        (kind, id): (ResourceType, &str),
         stored: Option<Stored>,
+        form: Form,
     ) -> Result<Option<Versioned>, TrustError> {
         let mut record = Record::under(permit, event);
         let mut answer = None;
@@ -537,9 +587,17 @@ impl Vault {
             }
             Some(stored) => {
                 let mut hidden = Hidden::default();
-                let (mut row, patients, seen) = self
-                    .open_seen(view, permit, (Action::Read, stored), &mut hidden)
-                    .await?;
+                let short = match form {
+                    Form::Text => self.short(view, permit, &stored, &mut hidden).await?,
+                    Form::Whole => None,
+                };
+                let (mut row, patients, seen) = match short {
+                    Some(short) => short,
+                    None => {
+                        self.open_seen(view, permit, (Action::Read, stored), &mut hidden)
+                            .await?
+                    }
+                };
                 if seen {
                     record.touch(touched(&row, patients.first().cloned()));
                     redact(permit, &mut row.resource);
@@ -787,12 +845,8 @@ fn open(stored: &Stored) -> Result<Versioned, TrustError> {
         return Err(damaged("its body is another resource"));
     }
     resource.set_meta(stored.version, stored.at.number.unix_ms());
-    Ok(Versioned {
-        resource,
-        version: stored.version,
-        at: stored.at,
-        deleted: stored.deleted,
-    })
+    let (version, at, deleted) = (stored.version, stored.at, stored.deleted);
+    Ok(Versioned::new(resource, version, at, deleted))
 }
 
 fn touched(row: &Versioned, patient: Option<String>) -> Touched {

@@ -1,4 +1,6 @@
 //! The words of the vault's interface.
+use std::borrow::Cow;
+
 use fhir::{Resource, ResourceType};
 use ledger::{
     CursorMove, Expected, Hit, Kind, Number, OutboxDraft, OutboxKey, Owner, Shard, Timer, TimerKey,
@@ -69,14 +71,45 @@ pub mod kinds {
 /// A resource with what the store knows of it. `resource.meta` has versionId and lastUpdated.
 #[derive(Debug, Clone)]
 pub struct Versioned {
-    /// The resource; for a deleted version only type and id.
+    /// The resource; for a deleted version only type and id. Where texts were asked for
+    /// ([`super::Vault::read_text`], [`super::Vault::search_texts`]) it may be a part, that has type and id:
+    /// [`Versioned::json`] has the whole.
     pub resource: Resource,
+    /// The whole as text, where `resource` is a part of it.
+    pub(crate) text: Option<Vec<u8>>,
     /// Its version.
     pub version: u32,
     /// Where it lies.
     pub at: Hit,
     /// Whether this version says that it is deleted.
     pub deleted: bool,
+}
+
+impl Versioned {
+    /// A row of which the whole is there.
+    #[must_use]
+    pub fn new(resource: Resource, version: u32, at: Hit, deleted: bool) -> Self {
+        Self {
+            resource,
+            text: None,
+            version,
+            at,
+            deleted,
+        }
+    }
+    /// All of the resource that is shown, as JSON.
+    #[must_use]
+    pub fn json(&self) -> Cow<'_, [u8]> {
+        match &self.text {
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(self.resource.to_json()),
+        }
+    }
+    /// The same, of a row that isn't needed any more.
+    #[must_use]
+    pub fn into_json(self) -> Vec<u8> {
+        self.text.unwrap_or_else(|| self.resource.to_json())
+    }
 }
 
 /// A change to a resource.

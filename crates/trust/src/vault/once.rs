@@ -13,7 +13,7 @@ use ledger::{Draft, Expected, Owner, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Sight, Vault, Versioned, kinds};
+use super::{Form, Sight, Vault, Versioned, kinds};
 use crate::audit::Event;
 use crate::{Agent, Permit, TrustError, identity, tokens};
 
@@ -203,7 +203,7 @@ impl Vault {
         // An older copy may not have it yet, and then it would look hidden.
         let view = Sight::now(self.ledger().view()?);
         let stored = (view.version(permit.tenant(), tokens::kind(kind), id, version)).await?;
-        self.answer(&view, permit, Event::VREAD, kind, id, stored)
+        self.answer(&view, permit, Event::VREAD, (kind, id), stored, Form::Whole)
             .await
     }
 }

@@ -8,8 +8,8 @@ use fhir::search::{Scope, SearchQuery};
 use ledger::{Number, Query, Stored, TenantId, View};
 
 use super::{
-    Ahead, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in, mark,
-    open, redact, touched,
+    Ahead, Form, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in,
+    mark, open, redact, short, touched,
 };
 use crate::audit::{Event, Record};
 use crate::policy::Group;
@@ -105,14 +105,15 @@ pub(super) fn at_first(
 }
 
 impl Vault {
-    /// A row of a hit, if it matches the query of its type and may be seen.
+    /// A row of a hit, if it matches the query of its type and may be seen. Where `elements` tell whether it
+    /// matches and its text is enough, nothing else is made values of.
     async fn seen(
         &self,
         view: &Sight,
         permit: &Permit,
-        queries: &[SearchQuery],
+        (queries, elements): (&[SearchQuery], Option<&[&str]>),
         stored: Option<Stored>,
-        hidden: Option<&mut Hidden>,
+        mut hidden: Option<&mut Hidden>,
     ) -> Result<Option<(Versioned, usize)>, TrustError> {
         let Some(stored) = stored else {
             return Ok(None);
@@ -125,6 +126,21 @@ impl Vault {
         };
         if !tokens::last_updated_matches(query, stored.at.number) {
             return Ok(None);
+        }
+        if let (Some(elements), Some(hidden)) = (elements, hidden.as_deref_mut())
+            && let Some(part) = short::part(permit, &stored, elements)
+        {
+            if !permit.covers(crate::Action::Search, &part) || !query.matches(&part) {
+                return Ok(None);
+            }
+            let row = (&part, stored.body.as_slice());
+            if !self.consents_look_into(view, permit, row, hidden).await? {
+                if self.hides(view, permit, &part, hidden).await? {
+                    return Ok(None);
+                }
+                let length = stored.body.len();
+                return Ok(Some((short::row(part, &stored)?, length)));
+            }
         }
         let mut row = open(&stored)?;
         if !permit.covers(crate::Action::Search, &row.resource) {
@@ -200,7 +216,8 @@ impl Vault {
         hidden: Option<&mut Hidden>,
     ) -> Result<SearchPage, TrustError> {
         let queries = std::slice::from_ref(query);
-        self.scan_all(view, permit, queries, before, hidden).await
+        let place = (before, Form::Whole);
+        self.scan_all(view, permit, queries, place, hidden).await
     }
 
     /// The same of several types, each with its query; how many rows a page has and whether there is a
@@ -210,7 +227,7 @@ impl Vault {
         view: &Sight,
         permit: &Permit,
         queries: &[SearchQuery],
-        before: Option<Number>,
+        (before, form): (Option<Number>, Form),
         mut hidden: Option<&mut Hidden>,
     ) -> Result<SearchPage, TrustError> {
         let Some(query) = queries.first() else {
@@ -270,6 +287,10 @@ impl Vault {
             (query.count + 1).clamp(HITS_MIN, HITS_MAX)
         };
         let told = hidden.as_ref().is_some_and(|hidden| hidden.tally.is_some());
+        let elements = match (form, queries) {
+            (Form::Text, [one]) if !told && !reads_texts => one.elements(),
+            _ => None,
+        };
         let mut light = at_first(view, tenant, query, &plan, told);
         if light.as_ref().is_some_and(|light| light.without_ranges) {
             // So that the ranges that are asked for again and again need not wait for long.
@@ -312,8 +333,9 @@ impl Vault {
                         tokio::task::yield_now().await;
                     }
                 }
+                let parts = (queries, elements.as_deref());
                 let seen = self
-                    .seen(view, permit, queries, stored, hidden.as_deref_mut())
+                    .seen(view, permit, parts, stored, hidden.as_deref_mut())
                     .await?;
                 let Some((row, length)) = seen else {
                     continue;
@@ -388,7 +410,7 @@ impl Vault {
                 .first_of(view, permit.tenant(), &hits[position..])
                 .await?;
             let seen = self
-                .seen(view, permit, queries, stored, Some(&mut *hidden))
+                .seen(view, permit, (queries, None), stored, Some(&mut *hidden))
                 .await?;
             // What was made since was on no page before.
             if seen.is_some_and(|(row, _)| row.version > 1) {

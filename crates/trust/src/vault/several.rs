@@ -2,7 +2,7 @@
 //! the store, each hit checked by the query of its type.
 use fhir::search::SearchQuery;
 
-use super::{Hidden, PageAt, SearchPage, SortedAt, Vault};
+use super::{Form, Hidden, PageAt, SearchPage, SortedAt, Vault};
 use crate::{Action, Permit, TrustError};
 
 impl Vault {
@@ -25,7 +25,13 @@ impl Vault {
         let (linked, newest) = self.linked_all(&view, permit, &asked, &mut hidden).await?;
         let before = at.map(|at| at.before);
         let mut page = self
-            .scan_all(&view, permit, &linked, before, Some(&mut hidden))
+            .scan_all(
+                &view,
+                permit,
+                &linked,
+                (before, Form::Whole),
+                Some(&mut hidden),
+            )
             .await?;
         if let Some(at) = at {
             page.moved = newest > at.first

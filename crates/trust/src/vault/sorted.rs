@@ -11,7 +11,7 @@ use ledger::{Hit, LedgerError, Number, Stored};
 use super::search::{
     CANDIDATES_MAX, PAGE_BYTES_MAX, PAGE_PATIENTS_MAX, TEXTS_MAX, too_many_candidates,
 };
-use super::{Ahead, Hidden, PageAt, SearchPage, Sight, Vault, Versioned, open, redact};
+use super::{Ahead, Form, Hidden, PageAt, SearchPage, Sight, Vault, Versioned, open, redact};
 use crate::{Action, Permit, TrustError, tokens};
 
 /// The most matches that are sorted for a page: opening them is less than half a second's work.
@@ -179,7 +179,13 @@ impl Vault {
         let mut before = None;
         let mut page = loop {
             let mut found = self
-                .scan_all(view, permit, &all, before, Some(&mut *hidden))
+                .scan_all(
+                    view,
+                    permit,
+                    &all,
+                    (before, Form::Whole),
+                    Some(&mut *hidden),
+                )
                 .await?;
             total += found.rows.len();
             before = found.next;

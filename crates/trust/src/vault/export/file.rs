@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{ExportFound, ExportOf};
 use crate::audit::{Event, Record, Touched};
-use crate::vault::{Hidden, Sight, Vault, mark, missed, named, open, open_live, redact};
+use crate::vault::{Hidden, Sight, Vault, mark, missed, named, open, open_live, redact, short};
 use crate::{Permit, TrustError, tokens};
 
 /// A chunk ends at so many bytes.
@@ -296,16 +296,9 @@ impl Inside {
             return Ok(true);
         }
         // Where the content decides whether it may be seen, a part of it is not enough.
-        let short = self.shape.is_none()
-            && self.filters.is_empty()
-            && kind != ResourceType::AuditEvent
-            && self.permit.in_part(kind).is_none()
-            && !self.permit.looks_into(kind);
-        let part = (short
-            .then(|| fhir::stored::whose(kind, &stored.body))
-            .flatten())
-        .filter(|part| part.id() == Some(&stored.id));
-        let part = match part {
+        let plain = self.shape.is_none() && self.filters.is_empty();
+        let part = plain.then(|| short::part(&self.permit, stored, &[]));
+        let part = match part.flatten() {
             Some(part) => {
                 let row = (&part, stored.body.as_slice());
                 let looked_into = (self.vault).consents_look_into(view, &self.permit, row, hidden);
