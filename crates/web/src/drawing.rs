@@ -10,8 +10,10 @@ use crate::journeys::people::Numbers;
 use crate::journeys::{spoken, step_href, title_of};
 use crate::layout::thousands;
 
-/// Characters of a title that fit into one line of a box.
+/// Characters of what is written across a box that is no step.
 const LINE: usize = 22;
+/// What a line of a title has of a box's width, pixels.
+const LINE_WIDTH: f64 = BOX_WIDTH - 16.0;
 /// Characters of a label that fit between two layers.
 const LABEL: usize = 30;
 /// Width that a letter of a label takes, on average, and height of a row, pixels.
@@ -22,13 +24,41 @@ const LABEL_TARGET: f64 = 28.0;
 /// Width and height of the mark where a branch ends.
 const END_SIDE: f64 = 16.0;
 
+/// About the width of a title's letters, pixels: 600 weight at 13 px, in one of the wider sans-serifs.
+fn title_width(text: &str) -> f64 {
+    let em = |letter: char| match letter {
+        'i' | 'l' | 'j' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | ' ' => 0.37,
+        't' | 'f' | 'r' | '(' | ')' | '-' | '/' | 'J' => 0.49,
+        'm' | 'w' | 'M' | 'W' | '…' | '@' | '%' => 1.04,
+        letter if letter.is_uppercase() => 0.8,
+        letter if letter.is_ascii() => 0.69,
+        // Letters of other scripts may be as wide as they are high.
+        letter if letter.is_alphabetic() && u32::from(letter) > 0x24f => 1.0,
+        _ => 0.75,
+    };
+    text.chars().map(em).sum::<f64>() * 13.0
+}
+
+/// As much of a word as fits into a line of a box, and that something was left out.
+fn cut_to_line(text: &str) -> String {
+    let mut cut = String::new();
+    for letter in text.chars() {
+        if title_width(&cut) + title_width("…") + 13.0 > LINE_WIDTH {
+            break;
+        }
+        cut.push(letter);
+    }
+    cut + "…"
+}
+
 /// Breaks a title into at most two lines.
 fn two_lines(title: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in title.split_whitespace() {
         let last = lines.len() - 1;
         let line = &mut lines[last];
-        if line.is_empty() || line.chars().count() + word.chars().count() < LINE {
+        if line.is_empty() || title_width(line) + title_width(" ") + title_width(word) <= LINE_WIDTH
+        {
             if !line.is_empty() {
                 line.push(' ');
             }
@@ -37,14 +67,18 @@ fn two_lines(title: &str) -> Vec<String> {
             lines.push(word.to_owned());
         }
     }
-    if lines.len() > 2 {
-        lines.truncate(2);
-        lines[1].push('…');
-    }
-    for line in &mut lines {
-        if line.chars().count() > LINE + 2 {
-            *line = line.chars().take(LINE).collect();
-            line.push('…');
+    let more = lines.len() > 2;
+    lines.truncate(2);
+    for (place, line) in lines.iter_mut().enumerate() {
+        if title_width(line) > LINE_WIDTH {
+            *line = cut_to_line(line);
+        } else if more && place == 1 {
+            let with_mark = format!("{line}…");
+            *line = if title_width(&with_mark) > LINE_WIDTH {
+                cut_to_line(line)
+            } else {
+                with_mark
+            };
         }
     }
     lines
@@ -486,7 +520,28 @@ mod tests {
                 .len(),
             2
         );
-        assert!(two_lines(&"x".repeat(90))[0].chars().count() <= LINE + 1);
+        // By how wide the letters are, not by how many.
+        assert_eq!(
+            two_lines("A warm welcome message"),
+            ["A warm welcome", "message"]
+        );
+        assert_eq!(
+            two_lines("Month after discharge"),
+            ["Month after discharge"]
+        );
+        for title in [
+            "x".repeat(90),
+            "W".repeat(30),
+            "Donaudampfschifffahrtsgesellschaft und Weiteres".to_owned(),
+            "mmm www mmm www mmm www mmm www mmm www mmm".to_owned(),
+        ] {
+            let lines = two_lines(&title);
+            let widest = lines
+                .iter()
+                .map(|line| title_width(line))
+                .fold(0.0, f64::max);
+            assert!(widest <= LINE_WIDTH, "{lines:?} {widest}");
+        }
     }
 
     #[test]
