@@ -66,6 +66,9 @@ enum Command {
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(commands::PolicyCommand),
+    /// What regulations require, and the proof of it
+    #[command(subcommand)]
+    Compliance(commands::ComplianceCommand),
     /// The database of a store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -754,6 +757,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         }) => commands::retry(&store, &letters).await,
         Command::Fhirpath { expression, file } => commands::fhirpath(&expression, &file),
         Command::Policy(command) => commands::policy(&command),
+        Command::Compliance(command) => commands::compliance(&command),
         Command::Store(StoreCommand::Init { store, citus }) => {
             commands::init_store(&store, citus).await
         }

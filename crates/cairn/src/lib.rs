@@ -8,6 +8,7 @@
 mod bucket;
 pub mod cli;
 mod commands;
+pub mod compliance;
 pub mod config;
 mod control;
 pub mod demo;

@@ -391,6 +391,7 @@ async fn channels_fail_and_fall_back() {
     }
 }
 
+// Proves: 45 CFR 164.312(e)(1)
 #[tokio::test]
 async fn what_leaves_by_mail_holds_no_phi() {
     let world = World::new(Mail::Silent).await;

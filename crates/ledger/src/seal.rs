@@ -250,6 +250,7 @@ mod tests {
     use super::*;
     use crate::SystemEntropy;
 
+    // Proves: 45 CFR 164.312(a)(2)(iv), 164.312(c)(2)
     #[test]
     fn sealed_bytes_open_only_unchanged_and_under_their_name() {
         let key = [1; 32];

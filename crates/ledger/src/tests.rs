@@ -104,6 +104,7 @@ async fn on_disk(folder: &Path) -> (Arc<FjallBackend>, Ledger) {
     (backend, ledger)
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_key_is_in_no_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -141,6 +142,7 @@ async fn a_destroyed_key_is_in_no_file() {
     assert!(ledger.get(TENANT, PATIENT, "q").await.unwrap().is_some());
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_destroyed_before_a_crash_is_scrubbed_on_opening() {
     let folder = tempfile::tempdir().unwrap();
@@ -171,6 +173,7 @@ async fn a_key_destroyed_before_a_crash_is_scrubbed_on_opening() {
     assert_eq!(file_with(folder.path(), &wrapped), None);
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_the_disk_has_changed_is_found_and_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -220,6 +223,7 @@ async fn a_byte_that_the_disk_has_changed_is_found_and_named() {
     );
 }
 
+// Proves: 45 CFR 164.312(c)(1), 164.308(a)(7)(ii)(C)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_writes_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
@@ -278,6 +282,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     );
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_key_is_in_no_backup_and_no_restored_store() {
     let folder = tempfile::tempdir().unwrap();

@@ -460,6 +460,7 @@ mod tests {
         }
     }
 
+    // Proves: 45 CFR 164.312(c)(2)
     #[test]
     fn checkpoints_come_back_and_no_letter_can_be_changed() {
         let signer = Signer::new(&[1; 16], &[2; 32]).unwrap();

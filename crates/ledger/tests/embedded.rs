@@ -118,6 +118,7 @@ fn files_with(folder: &Path, needle: &[u8]) -> usize {
         .sum()
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test]
 async fn nothing_of_a_patient_is_in_the_folder() {
     let mut store = Embedded::new();
@@ -252,6 +253,7 @@ async fn old_bodies_open_under_new_dictionaries() {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[cfg(unix)]
 #[test]
 fn root_key_files_are_private_and_never_overwritten() {
@@ -378,6 +380,7 @@ async fn opens_and_goes_on(format: u32) {
     assert!(report.unreadable_documents > 0 && report.postings > 0 && report.keys > 0);
 }
 
+// Proves: 45 CFR 164.308(a)(7)(ii)(B)
 #[tokio::test]
 async fn restores_need_an_empty_folder_and_are_no_store_before_they_are_done() {
     let store = Embedded::new();

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod compliance;
 mod database;
 mod fhirpath;
 mod import;
@@ -24,6 +25,7 @@ pub(crate) use access::{
     register_app, register_client, reset_second_factor, revoke_client, set_active, set_known_as,
 };
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
+pub(crate) use compliance::{ComplianceCommand, compliance};
 pub(crate) use database::init_store;
 pub(crate) use fhirpath::fhirpath;
 pub(crate) use import::{Bar, import};

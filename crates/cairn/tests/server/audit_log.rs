@@ -58,6 +58,7 @@ async fn logs_are_served_as_their_specification_says() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_closed_takes_the_token_of_a_privacy_officer() {
     for open in [true, false] {

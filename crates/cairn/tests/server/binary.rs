@@ -292,6 +292,7 @@ fn import_tells_by_its_exit_code() {
     );
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[test]
 fn a_damaged_store_is_told_by_the_exit_code() {
     let folder = keyed_folder();
@@ -362,6 +363,7 @@ fn accounts_and_clients_on_a_store() {
     );
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(C), 164.308(a)(3)(ii)(C)
 #[test]
 fn accounts_and_tokens_are_listed_and_taken_away() {
     let folder = keyed_folder();
@@ -644,6 +646,7 @@ fn the_rejects_file_is_not_taken_as_input() {
 
 /// The store's root key in another place, in the old one's place, and after a rotation that was cut
 /// short at each of its steps.
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[test]
 fn the_root_key_is_rotated_on_the_command_line() {
     let folder = keyed_folder();
@@ -718,6 +721,7 @@ fn the_root_key_is_rotated_on_the_command_line() {
     assert_eq!(both.status.code(), Some(2));
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[test]
 fn a_root_key_in_a_token_is_named_by_its_uri() {
     let folder = tempfile::tempdir().expect("a folder");

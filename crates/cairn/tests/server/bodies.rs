@@ -54,6 +54,7 @@ const ROUTES: [(&str, &str, &str); 26] = [
 /// What none of the forms is.
 const NONSENSE: &str = "%%% <nonsense";
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn who_may_not_is_told_so_whatever_the_body_is() {
     let house = house().await;

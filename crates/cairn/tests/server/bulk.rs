@@ -390,6 +390,7 @@ async fn story(site: &Site) {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_is_what_may_be_seen_as_it_was() {
     let site = Site::in_folder().await;
@@ -413,6 +414,7 @@ fn types<'a>(manifest: &'a Value, part: &str) -> Vec<&'a str> {
         .collect()
 }
 
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manifest_does_not_tell_what_a_patient_hides() {
     let site = Site::in_folder().await;

@@ -28,6 +28,7 @@ async fn made(request: reqwest::RequestBuilder) -> String {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test]
 async fn clients_that_race_make_one() {
     let house = house().await;

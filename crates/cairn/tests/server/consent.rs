@@ -202,6 +202,7 @@ fn consent(id: &str, date: &str, provision: &Value) -> Value {
     })
 }
 
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[tokio::test]
 async fn a_consent_hides_what_it_is_about_and_nothing_else() {
     let house = house().await;
@@ -304,6 +305,7 @@ async fn a_consent_hides_what_it_is_about_and_nothing_else() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.508(a)(1)
 #[tokio::test]
 async fn a_rule_pack_says_what_holds_without_a_consent() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -434,6 +436,7 @@ async fn records_under_part_2_go_out_with_their_notice() {
 
 /// What a patient has paid for in full is kept from the payer (45 CFR 164.522(a)(1)(vi)), by a consent as the
 /// pages draft it: the visit and what belongs to it, for payment, and from nobody else.
+// Proves: 45 CFR 164.522(a)(1)(vi)
 #[tokio::test]
 async fn what_is_paid_in_full_is_kept_from_the_payer() {
     let house = house().await;

@@ -13,6 +13,7 @@ fn patient() -> Value {
     })
 }
 
+// Proves: 45 CFR 164.312(a)(1), 164.312(e)(1)
 #[tokio::test]
 async fn a_stranger_gets_the_capabilities_and_nothing_else() {
     let house = house().await;
@@ -520,6 +521,7 @@ async fn a_transaction_with_and_without_the_slash() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn roles_have_no_more_than_their_rights() {
     let house = house().await;

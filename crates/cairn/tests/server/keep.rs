@@ -90,6 +90,7 @@ impl Door {
     }
 }
 
+// Proves: 45 CFR 164.308(a)(7)(ii)(A), 164.308(a)(7)(ii)(B), 164.310(d)(2)(iv)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_server_is_backed_up_killed_and_restored() {
     let folder = keyed_folder();
@@ -219,6 +220,7 @@ async fn a_running_server_is_backed_up_killed_and_restored() {
     assert_eq!(report["findings"], json!([]), "{report}");
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_key_of_tokens_is_rotated_under_a_running_server() {
     let folder = keyed_folder();
@@ -268,6 +270,7 @@ async fn the_key_of_tokens_is_rotated_under_a_running_server() {
     well(&mut on(data, &["doctor"]));
 }
 
+// Proves: 45 CFR 164.308(a)(7)(ii)(A), 164.308(a)(7)(ii)(B)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backups_go_to_a_bucket_and_come_back() {
     const SECRET: &str = "canary-secret-4567";

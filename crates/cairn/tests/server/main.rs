@@ -14,6 +14,7 @@ mod clients;
 )]
 #[path = "../../../ledger/tests/postgres/cluster.rs"]
 mod cluster;
+mod compliance;
 mod conditional;
 mod config;
 mod conformance;

@@ -90,6 +90,7 @@ async fn is_cut(asked: RequestBuilder, way: &str) -> String {
     body
 }
 
+// Proves: 45 CFR 164.502(b)(1), 164.514(d)(2), 164.514(d)(3), 164.514(d)(5)
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_for_payment_holds_the_clinical_note() {
     let house = house().await;
@@ -204,6 +205,7 @@ async fn exported(house: &House) {
     }
 }
 
+// Proves: 45 CFR 164.502(b)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_finds_out_by_searching_what_is_not_shown() {
     let house = house().await;
@@ -494,6 +496,7 @@ async fn consents_are_asked_about_the_whole_of_a_row() {
 }
 
 /// A biller asks for payment and for nothing else, whatever they say.
+// Proves: 45 CFR 164.502(b)(1), 164.514(d)(2)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_biller_sees_what_is_billed() {
     let house = house().await;

@@ -40,6 +40,7 @@ async fn standing(house: &House, kind: &str) -> (Value, usize) {
     (found["total"].clone(), versions)
 }
 
+// Proves: 45 CFR 164.312(e)(2)(i)
 #[tokio::test]
 async fn a_request_that_comes_again_gets_the_first_answer() {
     let house = house().await;
@@ -196,6 +197,7 @@ async fn a_request_that_comes_again_gets_the_first_answer() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(e)(2)(i)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_at_once_one_is_carried_out() {
     let house = house().await;

@@ -285,6 +285,7 @@ async fn a_slow_header_is_cut_off() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(e)(2)(ii)
 #[tokio::test]
 async fn tls_by_certificate_files() {
     let files = tempfile::tempdir().expect("a folder");

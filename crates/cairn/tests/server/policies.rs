@@ -170,6 +170,7 @@ const NO_OBSERVATIONS: &str = "@id(\"no-observations\")\n@says(\"Nobody looks at
 const TESTED: &str = "[[case]]\nname = \"no observations\"\nrole = \"client\"\npurpose = \"TREAT\"\n\
     action = \"search\"\ntype = \"Observation\"\nexpect = \"deny\"\nby = [\"no-observations\"]\n";
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(C), 164.308(a)(4)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_folder_is_in_force_only_if_it_is_sound() {
     let folder = folder();
@@ -289,6 +290,7 @@ async fn a_changed_folder_is_in_force_only_if_it_is_sound() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.308(a)(4)(i)
 #[tokio::test]
 async fn a_server_does_not_start_on_a_set_whose_tests_fail() {
     let folder = folder();

@@ -124,6 +124,7 @@ fn guards() -> BTreeMap<String, String> {
     .collect()
 }
 
+// Proves: 45 CFR 164.312(a)(1), 164.308(a)(3)(i)
 #[test]
 fn every_route_is_on_the_page_with_its_guard() {
     let (routes, guards) = (routes(), guards());
@@ -296,6 +297,7 @@ async fn patient(house: &House) -> Who {
 
 /// Without credentials only what the page calls public answers; under policies that permit nothing, nothing
 /// that has a policy answers anybody, though they stay signed in.
+// Proves: 45 CFR 164.312(a)(1), 164.308(a)(3)(i), 164.312(e)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn no_route_answers_who_may_not() {
     let folder = tempfile::tempdir().expect("a folder");

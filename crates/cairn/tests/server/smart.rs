@@ -139,6 +139,7 @@ async fn the_server_says_how_tokens_are_had() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn a_system_gets_a_token_and_gives_it_back() {
     let house = house().await;
@@ -200,6 +201,7 @@ async fn a_system_gets_a_token_and_gives_it_back() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn requests_for_tokens_that_are_wrong_say_so() {
     let house = house().await;
@@ -356,6 +358,7 @@ async fn put(house: &House, resource: &Value) {
     assert!(answer.status().is_success(), "{path}: {}", answer.status());
 }
 
+// Proves: 45 CFR 164.312(a)(1), 164.514(d)(3)
 #[tokio::test]
 async fn every_way_to_look_shows_what_the_scopes_cover() {
     let (house, token) = laboratory().await;
@@ -453,6 +456,7 @@ async fn every_way_to_look_shows_what_the_scopes_cover() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn writes_stay_within_the_scopes() {
     let (house, token) = laboratory().await;
@@ -515,6 +519,7 @@ async fn writes_stay_within_the_scopes() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(a)(1), 164.514(d)(3)
 #[tokio::test]
 async fn an_export_has_what_the_scopes_cover() {
     let (house, token) = laboratory().await;
@@ -658,6 +663,7 @@ async fn keys_are_fetched_where_the_configuration_lets_them() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(C)
 #[test]
 fn systems_are_registered_listed_and_revoked_by_command() {
     let folder = keyed_folder();

@@ -122,6 +122,7 @@ fn settle(from: &Path, live: &Path, shadow: &Path) {
     fs::write(shadow.join("d").join(inode.to_string()), names).expect("noted");
 }
 
+// Proves: 45 CFR 164.312(c)(1), 164.308(a)(7)(ii)(C)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_power_loss() {
     let (seed, rounds) = (given("POWER_SEED", SEED), given("POWER_ROUNDS", ROUNDS));

@@ -178,6 +178,7 @@ async fn grown(base: &str, leaves: u64) -> String {
         .expect("a checkpoint over all leaves")
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_independent_reader_verifies_the_audit_s_logs() {
     let mut scene = Scene::new();
@@ -473,6 +474,7 @@ impl Drop for WitnessProcess {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(2), 164.308(a)(6)(ii)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_witness_is_asked_and_sees_what_is_wrong() {
     let mut scene = Scene::new();

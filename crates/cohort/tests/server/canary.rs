@@ -21,6 +21,7 @@ pub const CANARIES: [&str; 10] = [
     "Canarynote",
 ];
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_details_show_up_nowhere() {
     let space = tempfile::tempdir().expect("a folder");

@@ -339,6 +339,7 @@ fn mails(log: &Path) -> String {
     String::from_utf8(text).expect("UTF-8")
 }
 
+// Proves: 45 CFR 164.312(a)(1), 164.312(e)(1)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_details_show_up_nowhere_on_the_way_through_pages_and_mail() {
     let space = tempfile::tempdir().expect("a folder");

@@ -37,6 +37,7 @@ fn verify(data: &Path) {
     assert!(!report.is_empty());
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_that_is_killed_again_and_again_ends_whole() {
     let seed = 0x1a4d;

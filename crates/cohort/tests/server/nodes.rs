@@ -126,6 +126,7 @@ async fn put(nodes: &[Node], token: &str, random: &mut Random, path: &str, body:
     }
 }
 
+// Proves: 45 CFR 164.312(c)(1), 164.308(a)(7)(ii)(C)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_of_which_one_is_killed_or_stopped_lose_and_double_nothing() {
     let seed = 0x3_0de5;

@@ -144,6 +144,7 @@ async fn racing_clients_of_two_servers_make_one_resource() {
     }
 }
 
+// Proves: 45 CFR 164.312(e)(2)(i)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_with_keys_are_carried_out_once_through_kills() {
     let seed = 0x0ce;

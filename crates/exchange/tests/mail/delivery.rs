@@ -5,6 +5,7 @@ use exchange::{MailDeliverer, MailOptions, MailTls};
 use crate::peer::{Peer, certificate};
 use crate::world::{ADDRESS, NOW_MS, World};
 
+// Proves: 45 CFR 164.312(e)(2)(ii)
 #[tokio::test]
 async fn arrives_over_starttls_with_a_password_and_is_recorded() {
     let world = World::new().await;
@@ -84,6 +85,7 @@ async fn arrives_over_tls_from_the_first_byte() {
     assert_eq!(peer.seen().len(), 1);
 }
 
+// Proves: 45 CFR 164.312(e)(2)(ii)
 #[tokio::test]
 async fn an_unknown_certificate_keeps_mail_and_password_in() {
     let world = World::new().await;
@@ -111,6 +113,7 @@ async fn an_unknown_certificate_keeps_mail_and_password_in() {
     assert_eq!(world.outbox().await.len(), 1);
 }
 
+// Proves: 45 CFR 164.312(e)(2)(ii)
 #[tokio::test]
 async fn a_server_without_starttls_gets_nothing() {
     let world = World::new().await;
@@ -164,6 +167,7 @@ async fn many_messages_arrive_once_each_and_in_parallel_bounds() {
     assert_eq!((peer.seen().len(), ids.len()), (26, 26));
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn a_magic_link_leads_through_the_sign_in() {
     let world = World::new().await;

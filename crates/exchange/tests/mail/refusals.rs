@@ -40,6 +40,7 @@ async fn refused(
     done
 }
 
+// Proves: 45 CFR 164.508(b)
 #[tokio::test]
 async fn consent_withdrawn_after_queueing() {
     let world = World::new().await;
@@ -57,6 +58,7 @@ async fn consent_withdrawn_after_queueing() {
 }
 
 /// A denial of a part holds back what may be about it, and nothing else.
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[tokio::test]
 async fn a_part_denied_after_queueing() {
     let deny = |patient: &str, id: String, class: &str| {
@@ -88,6 +90,7 @@ async fn a_part_denied_after_queueing() {
     refused(&world, &patient, by_measurements, more, "consent").await;
 }
 
+// Proves: 45 CFR 164.522(b)(1)
 #[tokio::test]
 async fn e_mail_switched_off_after_queueing() {
     let world = World::new().await;
@@ -228,6 +231,7 @@ async fn expired() {
     .await;
 }
 
+// Proves: 45 CFR 164.312(e)(1)
 #[tokio::test]
 async fn patient_details_in_subject_or_text() {
     let world = World::new().await;

@@ -280,6 +280,7 @@ async fn lists_stay_whole_while_patients_move_on() {
     );
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn the_audit_names_those_on_the_page_and_no_others() {
     let world = World::new(Mail::Delivers).await;
@@ -314,6 +315,7 @@ async fn the_audit_names_those_on_the_page_and_no_others() {
     assert_eq!(seen, [true, true, false, true, true, true]);
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn who_sees_how_many_does_not_see_who() {
     let world = World::new(Mail::Delivers).await;

@@ -271,6 +271,7 @@ mod tests {
         assert_eq!(check(&folder.path().join("nowhere")).unwrap(), None);
     }
 
+    // Proves: 45 CFR 164.312(c)(1)
     #[test]
     fn a_torn_last_batch_is_cut_off_and_kept() {
         // From each sector of the last batch on, zeros; and each sector alone, zeros or rubbish.
@@ -303,6 +304,7 @@ mod tests {
         }
     }
 
+    // Proves: 45 CFR 164.312(c)(2)
     #[test]
     fn what_commits_follow_is_damage_and_is_not_changed() {
         let (_kept, journal) = store();

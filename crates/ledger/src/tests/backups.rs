@@ -21,6 +21,7 @@ fn open(rows: MemoryBackend) -> Result<Ledger, LedgerError> {
     )
 }
 
+// Proves: 45 CFR 164.308(a)(7)(ii)(B)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_does_not_open_before_its_restore_has_checked_everything() {
     let files: Arc<dyn BackupTarget> = Arc::new(Files::default());

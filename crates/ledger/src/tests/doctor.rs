@@ -118,6 +118,7 @@ async fn check(store: &Memory, repair: bool) -> DoctorReport {
     doctor_on(backend, options, repair, |_| {}).await.unwrap()
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn a_whole_store_has_no_findings() {
     let (store, _folder) = filled().await;
@@ -337,6 +338,7 @@ async fn what_follows_from_the_rest_is_found_and_made_right() {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(2), 164.308(a)(6)(ii)
 #[tokio::test]
 async fn damage_is_found_and_nothing_is_changed() {
     let (store, _folder) = filled().await;

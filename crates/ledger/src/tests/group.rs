@@ -172,6 +172,7 @@ async fn waiting_commits_share_a_flush_and_fail_alone() {
     );
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test]
 async fn a_full_disk_refuses_and_forgets_nothing() {
     let backend = Gated::new();
@@ -265,6 +266,7 @@ async fn a_full_disk_refuses_and_forgets_nothing() {
     );
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test]
 async fn a_commit_sealed_before_its_key_was_destroyed_is_refused() {
     let backend = Gated::new();
@@ -309,6 +311,7 @@ async fn a_commit_sealed_before_its_key_was_destroyed_is_refused() {
     );
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn checkpoints_follow_new_leaves_within_a_second() {
     let backend = Gated::new();

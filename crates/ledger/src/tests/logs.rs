@@ -44,6 +44,7 @@ async fn a_checkpoint_is_signed_at_each_stop() {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(2), 164.308(a)(6)(ii)
 #[tokio::test]
 async fn an_older_copy_and_what_it_went_on_to_are_told() {
     let store = Memory::new();
@@ -95,6 +96,7 @@ async fn an_older_copy_and_what_it_went_on_to_are_told() {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn what_the_store_has_lost_is_a_fault_and_not_an_absence() {
     let store = Memory::new();
@@ -128,6 +130,7 @@ async fn what_the_store_has_lost_is_a_fault_and_not_an_absence() {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn what_no_witness_has_said_does_not_count_though_it_is_stored() {
     let store = Memory::new();

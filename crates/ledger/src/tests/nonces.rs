@@ -35,6 +35,7 @@ fn draft(kind: Kind, id: &str, owner: Owner, expected: Expected) -> Draft {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test]
 async fn nothing_shares_key_and_nonce_even_without_randomness() {
     let backend = MemoryBackend::default();

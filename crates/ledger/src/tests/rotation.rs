@@ -159,6 +159,7 @@ async fn reads(ledger: &Ledger, patient: &str) -> bool {
     (ledger.get(TENANT, PATIENT, patient).await.unwrap()).is_some_and(|stored| stored.body == b"x")
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_rotation_cut_short_leaves_one_key_that_opens() {
     let (mut with_old, mut with_new) = (0, 0);
@@ -203,6 +204,7 @@ async fn a_root_rotation_cut_short_leaves_one_key_that_opens() {
     assert!(with_old > 0 && with_new > 2, "{with_old} {with_new}");
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_old_root_key_wrapped_is_in_no_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -375,6 +377,7 @@ async fn whatever_two_processes_do_to_secrets_at_once_one_root_key_opens_them_al
     assert!(refused > 0);
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrub_does_not_count_for_a_key_destroyed_since_it_began() {
     let backend = Faulty::over(store().await);
@@ -461,6 +464,7 @@ async fn a_tenants_rotation_cut_short_goes_on_where_it_was() {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenants_keys_rotate_under_load() {
     let rows = store_of(600).await;
@@ -491,6 +495,7 @@ async fn a_tenants_keys_rotate_under_load() {
     }
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_destroyed_since_it_was_read_stays_destroyed() {
     let rows = store().await;

@@ -438,12 +438,14 @@ async fn simulate(seed: u64, rounds: u64, reopen: impl Fn() -> Arc<dyn Backend>)
     sound.close().await.unwrap();
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_in_memory() {
     let backend = MemoryBackend::default();
     simulate(20_261_127, 40, || Arc::new(backend.clone())).await;
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_on_disk() {
     let folder = tempfile::tempdir().unwrap();

@@ -83,6 +83,7 @@ fn leaf_of(rows: &Rows, at: Hit) -> (Shard, u64) {
     *holding.next().unwrap().0
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn any_changed_byte_of_a_document_is_found_and_named() {
     let store = Memory::new();
@@ -119,6 +120,7 @@ async fn any_changed_byte_of_a_document_is_found_and_named() {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn any_changed_byte_of_a_leaf_or_node_is_found_and_named() {
     let store = Memory::new();
@@ -154,6 +156,7 @@ async fn any_changed_byte_of_a_leaf_or_node_is_found_and_named() {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn hidden_lost_and_added_versions_are_found() {
     let store = Memory::new();
@@ -202,6 +205,7 @@ async fn hidden_lost_and_added_versions_are_found() {
     assert!(!checkpoint_ok);
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn swapped_documents_are_refused() {
     let store = Memory::new();
@@ -254,6 +258,7 @@ async fn swapped_documents_are_refused() {
     ));
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[tokio::test]
 async fn a_store_with_another_audit_than_signed_takes_no_commits() {
     for tampering in 0..4 {

@@ -120,6 +120,7 @@ async fn a_rotation_cut_short_anywhere_loses_no_answer() {
     assert!(cut > 16, "{cut}");
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_lies_under_an_earlier_key() {
     let rows = store().await;
@@ -148,6 +149,7 @@ async fn nothing_lies_under_an_earlier_key() {
     );
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_token_key_is_in_no_file() {
     let folder = tempfile::tempdir().unwrap();

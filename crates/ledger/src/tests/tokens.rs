@@ -25,6 +25,7 @@ fn agreement(pairs: impl Iterator<Item = (Token, Token)>) -> f64 {
 
 const VALUES: u32 = 20_000;
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[test]
 fn equal_values_are_unrelated_across_tenants_kinds_parameters_and_uses() {
     let (one, two) = (keys(2), keys(3));
@@ -61,6 +62,7 @@ fn equal_values_are_unrelated_across_tenants_kinds_parameters_and_uses() {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[test]
 fn no_order_shows_at_any_level() {
     let keys = keys(2);

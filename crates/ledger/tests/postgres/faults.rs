@@ -104,16 +104,19 @@ async fn survives(mut database: Database, away: impl Fn(&mut super::Cluster)) {
     assert!(!found(&again, &query).await.is_empty());
 }
 
+// Proves: 45 CFR 164.312(c)(1), 164.308(a)(7)(ii)(C)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_database_loses_and_doubles_nothing() {
     survives(Database::new(), super::Cluster::kill).await;
 }
 
+// Proves: 45 CFR 164.312(c)(1), 164.308(a)(7)(ii)(C)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_database_behind_a_pooler_loses_and_doubles_nothing() {
     survives(Database::pooled(), super::Cluster::stop).await;
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_is_a_fault_and_not_an_absence() {
     let mut database = Database::new();

@@ -37,6 +37,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     panic!("{what} does not come");
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_on_two_nodes_lose_nothing() {
     let (database, first, second) = pair().await;
@@ -173,6 +174,7 @@ async fn a_patient_gets_one_key() {
     }
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_another_destroyed_seals_nothing() {
     let (_database, first, second) = pair().await;

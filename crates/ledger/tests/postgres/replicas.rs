@@ -148,6 +148,7 @@ async fn so_it_is_behind_a_pooler() {
     serves_what_it_has(true).await;
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_key_opens_nothing_on_a_replica() {
     let copied = Copied::new(false).await;
@@ -204,6 +205,7 @@ async fn without_its_replica_the_primary_serves() {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promoted_replica_is_not_believed() {
     let copied = Copied::new(false).await;

@@ -57,6 +57,7 @@ async fn two_tenants() -> Database {
     database
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_sees_the_rows_of_its_tenant_only() {
     let database = two_tenants().await;
@@ -186,6 +187,7 @@ async fn stores_in_one_database_are_apart() {
 }
 
 /// A backup comes back on one machine, in a folder, whatever number of them wrote it.
+// Proves: 45 CFR 164.308(a)(7)(ii)(B)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_comes_back_in_a_folder() {
     let database = Database::new();
@@ -272,6 +274,7 @@ async fn a_backup_comes_back_in_a_folder() {
     );
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[test]
 fn a_server_that_would_lose_things_is_refused() {
     let database = Database {
@@ -282,6 +285,7 @@ fn a_server_that_would_lose_things_is_refused() {
     assert!(why.contains("fsync"), "{why}");
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn durable_is_what_the_ledger_asks_for() {
     // Whatever the server does by default.
@@ -355,6 +359,7 @@ fn openssl(folder: &Path, arguments: &str) {
     assert!(output.status.success(), "openssl {arguments}: {text}");
 }
 
+// Proves: 45 CFR 164.312(e)(2)(ii)
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_checks_who_the_server_is() {
     let certificates = tempfile::tempdir().unwrap();
@@ -428,6 +433,7 @@ fn files_with(folder: &Path, since: SystemTime, needle: &[u8]) -> usize {
         .sum()
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_patient_is_in_the_database() {
     let since = SystemTime::now();

@@ -54,6 +54,7 @@ async fn destroy(ledger: &Ledger, patient: &str) {
         .unwrap();
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_key_is_gone_from_the_pages() {
     let database = Database::new();
@@ -74,6 +75,7 @@ async fn a_destroyed_key_is_gone_from_the_pages() {
     assert_eq!(rows_in_pages(&database), 3);
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrub_stays_due_while_somebody_may_look_at_the_old_row() {
     let database = Database::new();

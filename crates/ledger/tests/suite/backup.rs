@@ -269,6 +269,7 @@ impl History {
     }
 }
 
+// Proves: 45 CFR 164.308(a)(7)(ii)(A), 164.308(a)(7)(ii)(B), 164.310(d)(2)(iv)
 pub(crate) async fn backups_restore_to_every_moment(store: &dyn Store) {
     for seed in [1, 2] {
         let mut draw = Draw(seed);
@@ -353,6 +354,7 @@ pub(crate) async fn backups_restore_to_every_moment(store: &dyn Store) {
     }
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 pub(crate) async fn a_shredded_patient_stays_shredded(store: &dyn Store) {
     let ledger = ready(store).await;
     let files = Arc::new(Files::default());
@@ -439,6 +441,7 @@ pub(crate) async fn a_shredded_patient_stays_shredded(store: &dyn Store) {
     ledger.close().await.unwrap();
 }
 
+// Proves: 45 CFR 164.308(a)(7)(ii)(A), 164.312(c)(2)
 pub(crate) async fn changed_backups_are_refused(store: &dyn Store) {
     let ledger = ready(store).await;
     let files = Arc::new(Files::default());
@@ -502,6 +505,7 @@ pub(crate) async fn changed_backups_are_refused(store: &dyn Store) {
     ledger.close().await.unwrap();
 }
 
+// Proves: 45 CFR 164.308(a)(7)(ii)(A)
 pub(crate) async fn interrupted_backups_can_be_run_again(store: &dyn Store) {
     let mut ledger = ready(store).await;
     let files = Arc::new(Files::default());
@@ -581,6 +585,7 @@ pub(crate) async fn a_backup_that_nobody_waits_for_ends(store: &dyn Store) {
     ledger.close().await.unwrap();
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 pub(crate) async fn destroyed_keys_go_from_the_files_of_others(store: &dyn Store) {
     let ledger = ready(store).await;
     let files = Arc::new(Files::default());
@@ -697,6 +702,7 @@ pub(crate) async fn old_chains_are_pruned(store: &dyn Store) {
     ledger.close().await.unwrap();
 }
 
+// Proves: 45 CFR 164.308(a)(7)(ii)(B)
 pub(crate) async fn a_restored_outbox_is_held(store: &dyn Store) {
     let ledger = ready(store).await;
     let files = Arc::new(Files::default());

@@ -10,6 +10,7 @@ use super::{
     delete, draft, found, of, put, ready, text, timer,
 };
 
+// Proves: 45 CFR 164.312(c)(1)
 pub(crate) async fn documents_are_written_read_and_kept(store: &dyn Store) {
     let ledger = ready(store).await;
     let patient = ledger.mint_own_id(TENANT);
@@ -138,6 +139,7 @@ pub(crate) async fn documents_are_written_read_and_kept(store: &dyn Store) {
     assert_sound(&ledger).await;
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 pub(crate) async fn what_is_not_expected_is_refused_whole(store: &dyn Store) {
     let ledger = ready(store).await;
     let patient = ledger.mint_own_id(TENANT);
@@ -318,6 +320,7 @@ pub(crate) async fn what_is_not_expected_is_refused_whole(store: &dyn Store) {
     assert_sound(&ledger).await;
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 pub(crate) async fn tenants_see_only_their_own(store: &dyn Store) {
     let ledger = ready(store).await;
     ledger.create_tenant(OTHER).await.unwrap();
@@ -407,6 +410,7 @@ pub(crate) async fn tenants_see_only_their_own(store: &dyn Store) {
     ));
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 pub(crate) async fn racing_writers_lose_nothing(store: &dyn Store) {
     let ledger = ready(store).await;
     let patient = ledger.mint_own_id(TENANT);

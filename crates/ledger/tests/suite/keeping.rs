@@ -12,6 +12,7 @@ use super::{
     of, put, ready, text, timer,
 };
 
+// Proves: 45 CFR 164.312(c)(1)
 pub(crate) async fn everything_is_there_after_reopening(store: &dyn Store) {
     let ledger = ready(store).await;
     let patient = ledger.mint_own_id(TENANT);
@@ -134,6 +135,7 @@ pub(crate) async fn everything_is_there_after_reopening(store: &dyn Store) {
     assert_sound(&ledger).await;
 }
 
+// Proves: 45 CFR 164.312(b), 164.312(c)(2)
 pub(crate) async fn audits_verify_and_prove(store: &dyn Store) {
     let ledger = ready(store).await;
     let empty = ledger.verify_audit(&|_| {}).await.unwrap();
@@ -261,6 +263,7 @@ fn check_proof(proof: &InclusionProof) {
     );
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 pub(crate) async fn a_destroyed_key_stays_destroyed(store: &dyn Store) {
     let ledger = ready(store).await;
     let (patient, other) = (ledger.mint_own_id(TENANT), ledger.mint_own_id(TENANT));
@@ -369,6 +372,7 @@ pub(crate) async fn a_destroyed_key_stays_destroyed(store: &dyn Store) {
     assert_sound(&ledger).await;
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 pub(crate) async fn a_wrong_root_key_is_refused(store: &dyn Store) {
     let ledger = ready(store).await;
     ledger.close().await.unwrap();

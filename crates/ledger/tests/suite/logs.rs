@@ -137,6 +137,7 @@ pub(crate) async fn logs_are_read_tile_by_tile(store: &dyn Store) {
     }
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 pub(crate) async fn trees_go_on_from_older_checkpoints(store: &dyn Store) {
     let ledger = ready(store).await;
     let nothing = ledger.checkpoint().await.unwrap();
@@ -236,6 +237,7 @@ fn checked_tlog_proof(proof: &InclusionProof) -> (String, Checkpoint) {
     (note.to_owned(), checkpoint)
 }
 
+// Proves: 45 CFR 164.312(c)(2)
 pub(crate) async fn witnesses_are_asked_with_a_proof(store: &dyn Store) {
     let ledger = ready(store).await;
     let shard = grow(&ledger, 3).await;

@@ -291,6 +291,7 @@ impl<'a, T: 'a, I: Iterator<Item = (u32, &'a T)>> RevBelow for I {
 }
 
 /// Random operations, the same answers as the model's.
+// Proves: 45 CFR 164.312(c)(1)
 pub(crate) fn model_agrees(store: &dyn Fn() -> Box<dyn Store>, cases: u32) {
     let config = Config {
         cases,

@@ -10,6 +10,7 @@ use super::{
     found, of, put, ready, text,
 };
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 pub(crate) async fn the_root_key_rotates(store: &dyn Store) {
     let ledger = ready(store).await;
     let patient = ledger.mint_own_id(TENANT);
@@ -150,6 +151,7 @@ impl Rounds {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iv)
 pub(crate) async fn everything_is_readable_through_rotations(store: &dyn Store) {
     let mut ledger = ready(store).await;
     let mut rounds = Rounds {
@@ -303,6 +305,7 @@ async fn put_number(ledger: &Ledger, number: i64, patient: &str, expected: Expec
 }
 
 /// Before, during and after a rotation of the token keys every query finds the same.
+// Proves: 45 CFR 164.312(a)(2)(iv)
 pub(crate) async fn token_keys_rotate_under_every_query(store: &dyn Store) {
     let mut ledger = ready(store).await;
     let patients: Vec<String> = (0..5).map(|_| ledger.mint_own_id(TENANT)).collect();
@@ -420,6 +423,7 @@ async fn rotate_cut_off(ledger: &Ledger, batches: usize) {
 
 /// Backups from before, in the middle and after a rotation of the token keys restore stores in which
 /// everything is found, whatever the moment.
+// Proves: 45 CFR 164.308(a)(7)(ii)(B)
 pub(crate) async fn backups_restore_through_token_rotations(store: &dyn Store) {
     let folder = tempfile::tempdir().unwrap();
     let target = std::sync::Arc::new(ledger::FolderTarget::create(folder.path()).unwrap());

@@ -161,6 +161,7 @@ async fn a_transaction_goes_by_the_order_of_methods() {
     );
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test]
 async fn all_of_a_transaction_or_nothing() {
     let house = House::new().await;

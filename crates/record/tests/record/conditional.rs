@@ -407,6 +407,7 @@ async fn who_knows_a_version_is_not_sent_it_again() {
     assert_eq!(wrong(refused), (400, "not-supported".to_owned()));
 }
 
+// Proves: 45 CFR 164.312(e)(2)(i)
 #[tokio::test]
 async fn what_was_changed_since_is_not_overwritten() {
     let house = House::new().await;

@@ -151,6 +151,7 @@ async fn it_tells_of_links_and_of_what_is_included() {
     assert_eq!(counts(&told, "result", ["rows", "included"]), [2, 1]);
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn what_is_hidden_is_in_no_count() {
     let house = House::new().await;
@@ -193,6 +194,7 @@ async fn what_is_hidden_is_in_no_count() {
     assert_eq!(counts(&told, "opened", ["matched", "turned-down"]), [2, 1]);
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn it_needs_the_permit_of_the_search_and_is_audited_as_one() {
     let house = House::new().await;

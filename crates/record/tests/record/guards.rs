@@ -213,6 +213,7 @@ async fn a_urn_that_is_good_in_its_bundle_only_makes_nobody_somebody_else() {
     assert_eq!(import.counts().await, (0, 8, 0));
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test]
 async fn a_patient_is_not_overwritten_by_another_with_the_same_id() {
     let house = House::new().await;

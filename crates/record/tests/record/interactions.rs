@@ -10,6 +10,7 @@ use crate::house::{
     BASE, House, caller, client, json_of, link, minimal, observation, pairs, wrong,
 };
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test]
 async fn a_resource_lives_through_its_versions() {
     let house = House::new().await;
@@ -393,6 +394,7 @@ async fn a_resource_stays_with_its_patient() {
     assert_eq!(wrong(result), (422, "business-rule".to_owned()));
 }
 
+// Proves: 45 CFR 164.312(c)(1)
 #[tokio::test]
 async fn updates_at_once_make_one_version_each() {
     let house = House::new().await;
@@ -409,6 +411,7 @@ async fn updates_at_once_make_one_version_each() {
     assert_eq!(versions, (2..=7).collect());
 }
 
+// Proves: 45 CFR 164.312(e)(2)(i)
 #[tokio::test]
 async fn only_one_of_many_updates_of_a_version_goes_through() {
     let house = House::new().await;
@@ -654,6 +657,7 @@ async fn what_is_wrong_is_said() {
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn who_may_not_is_told_so() {
     let house = House::new().await;
@@ -702,6 +706,7 @@ async fn who_may_not_is_told_so() {
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn a_patient_sees_their_own_record_only() {
     let house = House::new().await;

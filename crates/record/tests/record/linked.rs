@@ -100,6 +100,7 @@ async fn pages_include_what_belongs_to_their_rows() {
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn what_may_not_be_looked_at_is_not_included() {
     let house = House::new().await;

@@ -52,6 +52,7 @@ async fn keys_are_kept_for_a_day_and_then_taken_away() {
     assert_eq!(again.location, third.location);
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn an_answer_again_shows_what_may_be_seen_now() {
     let house = House::new().await;

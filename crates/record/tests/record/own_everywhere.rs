@@ -505,6 +505,7 @@ async fn an_explanation_tells_of_conditions_and_of_what_is_being_indexed() {
     assert_eq!(part(&step, "parameter")[0]["valueString"], "_filter");
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn what_is_hidden_has_no_part_in_a_condition() {
     let house = House::new().await;

@@ -274,6 +274,7 @@ async fn the_past_is_bounded_in_time() {
     assert_eq!(wrong(answer.await).0, 404);
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn the_past_is_shown_to_who_may_see_it() {
     let house = House::new().await;
@@ -419,6 +420,7 @@ async fn what_the_past_can_not_be_asked() {
     assert_eq!(rows(&rest).len(), 2);
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn a_cursor_tells_nothing_of_what_is_hidden() {
     use base64::Engine as _;

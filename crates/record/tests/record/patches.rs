@@ -208,6 +208,7 @@ async fn patches_at_once_are_all_done() {
     assert_eq!(after["name"].as_array().unwrap().len(), 7);
 }
 
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[tokio::test]
 async fn a_patch_asks_no_questions_of_what_consent_hides() {
     let house = House::new().await;

@@ -53,6 +53,7 @@ pub(crate) async fn deny(house: &House, patient: &str) {
         .await;
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn a_conditional_create_is_a_search_that_is_audited() {
     let house = House::new().await;
@@ -90,6 +91,7 @@ async fn a_conditional_create_is_a_search_that_is_audited() {
     assert_eq!(house.count(T::Observation).await, 0);
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn a_transaction_that_fails_leaves_a_trace_of_what_it_found() {
     let house = House::new().await;
@@ -124,6 +126,7 @@ async fn a_transaction_that_fails_leaves_a_trace_of_what_it_found() {
     assert_eq!(wrong(result), (412, "not-found".to_owned()));
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn a_precondition_that_fails_is_a_look_at_the_resource() {
     let house = House::new().await;
@@ -345,6 +348,7 @@ async fn what_was_asked_in_a_body_is_in_no_link() {
     assert_eq!(json_of(&whole.unwrap())["total"], 5);
 }
 
+// Proves: 45 CFR 164.522(a)(1)(iii), 164.312(b)
 #[tokio::test]
 async fn every_patient_of_a_resource_is_asked_and_named() {
     let house = House::new().await;

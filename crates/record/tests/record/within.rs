@@ -272,6 +272,7 @@ async fn a_compartment_is_what_r4_says() {
     assert_eq!((in_order.len(), in_order), (3, ids));
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn lists_of_several_types_show_what_each_row_allows() {
     let house = House::new().await;

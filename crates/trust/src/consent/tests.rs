@@ -280,6 +280,7 @@ fn one_consent() {
     ]);
 }
 
+// Proves: 45 CFR 164.508(b)
 #[test]
 fn periods() {
     let deny = |period: Value| vec![json!({"provision": {"type": "deny", "period": period}})];
@@ -627,6 +628,7 @@ fn the_newest_is_told_by_its_date_or_else_by_its_meta() {
 
 /// Each case: name, status, type, `dateTime`, when it was written, its version; in pairs, with what
 /// they say together.
+// Proves: 45 CFR 164.508(b)
 #[test]
 fn an_older_yes_does_not_outlast_a_no() {
     type Part = (&'static str, &'static str, &'static str, &'static str, u32);

@@ -184,6 +184,7 @@ mod tests {
         }
     }
 
+    // Proves: 45 CFR 164.308(a)(5)(ii)(D)
     #[test]
     fn passwords_are_checked_when_chosen() {
         for (password, fine) in [
@@ -203,6 +204,7 @@ mod tests {
         assert!(check_password("x", &"ab".repeat(200)).is_err());
     }
 
+    // Proves: 45 CFR 164.308(a)(5)(ii)(D)
     #[test]
     fn password_hashes_state_their_parameters() {
         let hash = hash_password("long-enough", &SystemEntropy).unwrap();
@@ -216,6 +218,7 @@ mod tests {
     }
 
     // RFC 6238, appendix B (SHA-1), cut to six digits.
+    // Proves: 45 CFR 164.312(d)
     #[test]
     fn one_time_codes_are_those_of_the_standard() {
         let secret = Secret::from(*b"12345678901234567890").to_base32();

@@ -383,6 +383,7 @@ mod tests {
 
     /// A request reads the session, another one signs out, and only then does the first come to put
     /// into memory what it read.
+    // Proves: 45 CFR 164.308(a)(3)(ii)(C)
     #[test]
     fn what_was_read_before_something_was_taken_away_is_not_trusted() {
         let sessions = Sessions::default();

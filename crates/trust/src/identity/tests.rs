@@ -91,6 +91,7 @@ async fn accounts_are_found_by_name_by_those_who_may() {
     assert!(matches!(refused, Err(TrustError::Refused(_))));
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(A)
 #[tokio::test]
 async fn accounts_are_made_by_those_who_may() {
     let house = House::new().await;
@@ -169,6 +170,7 @@ async fn accounts_are_made_by_those_who_may() {
     assert_eq!(identity.count(OTHER).await.unwrap(), 0);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn staff_enrol_a_second_factor_at_first_sign_in() {
     let house = House::new().await;
@@ -208,6 +210,7 @@ async fn staff_enrol_a_second_factor_at_first_sign_in() {
     assert_ne!(again.csrf, session.csrf);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn a_code_works_once_and_for_a_minute_and_a_half() {
     let house = House::new().await;
@@ -231,6 +234,7 @@ async fn a_code_works_once_and_for_a_minute_and_a_half() {
     no(identity.second_factor(&late, &code(&house, &secret)).await);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn wrong_passwords_lock_known_and_unknown_names_alike() {
     let house = House::new().await;
@@ -278,6 +282,7 @@ async fn wrong_passwords_lock_known_and_unknown_names_alike() {
     no(identity.password(TenantId(99), "devi", PASSWORD).await);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn wrong_codes_lock_the_account_too() {
     let house = House::new().await;
@@ -305,6 +310,7 @@ async fn wrong_codes_lock_the_account_too() {
     );
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn guesses_at_the_same_time_are_counted_one_by_one() {
     let house = House::new().await;
@@ -325,6 +331,7 @@ async fn guesses_at_the_same_time_are_counted_one_by_one() {
     assert_eq!(checked, 5, "{outcomes:?}");
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iii)
 #[tokio::test]
 async fn sessions_end_by_idleness_age_and_sign_out() {
     let house = House::new().await;
@@ -387,6 +394,7 @@ async fn a_session_outlives_a_restart_and_its_last_use_is_written_seldom() {
     no(long_after.identity().session(&cookie).await);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn links_sign_patients_in_with_their_birth_date() {
     let house = House::new().await;
@@ -465,6 +473,7 @@ async fn links_sign_patients_in_with_their_birth_date() {
     no(identity.use_link(TENANT, "1.nonsense", "1950-02-03").await);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn a_link_used_twice_at_once_signs_in_once() {
     let house = House::new().await;
@@ -484,6 +493,7 @@ async fn a_link_used_twice_at_once_signs_in_once() {
     assert_eq!(signed_in, 1);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn patients_may_have_a_password_without_a_second_factor() {
     let house = House::new().await;
@@ -498,6 +508,7 @@ async fn patients_may_have_a_password_without_a_second_factor() {
     assert_eq!(session.agent.name, "");
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn clients_show_their_token() {
     let house = House::new().await;
@@ -533,6 +544,7 @@ async fn clients_show_their_token() {
     no(identity.bearer(&token).await);
 }
 
+// Proves: 45 CFR 164.312(b), 164.312(a)(2)(i)
 #[tokio::test]
 async fn the_audit_names_accounts_and_no_secret() {
     let house = House::new().await;
@@ -567,6 +579,7 @@ async fn the_audit_names_accounts_and_no_secret() {
     assert_eq!(NOW_MS, house.now_ms());
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iii)
 #[tokio::test]
 async fn a_look_does_not_keep_a_session_awake() {
     let house = House::new().await;

@@ -23,11 +23,13 @@ fn target(kind: Option<ResourceType>, patient: Option<&str>) -> Target {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(1), 164.308(a)(4)(i), 164.514(d)(2)
 #[test]
 fn the_matrix_is_as_agreed() {
     insta::assert_snapshot!(policies().set().matrix().join("\n"));
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[test]
 fn permits_are_limited_to_the_target_and_patients_to_themselves() {
     let policies = policies();
@@ -93,6 +95,7 @@ fn permits_are_limited_to_the_target_and_patients_to_themselves() {
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[test]
 fn a_frame_allows_no_more_than_its_kind_of_work() {
     let policies = policies();
@@ -144,6 +147,7 @@ fn a_policy_can_name_a_single_type() {
     assert!(!read(ResourceType::Condition));
 }
 
+// Proves: 45 CFR 164.308(a)(4)(i)
 #[test]
 fn what_does_not_validate_is_refused_with_its_place() {
     for (file, text, words) in [
@@ -228,6 +232,7 @@ fn what_does_not_validate_is_refused_with_its_place() {
     assert!(Policies::load(Some(&empty.path().join("missing")), 0).is_err());
 }
 
+// Proves: 45 CFR 164.308(a)(4)(i)
 #[test]
 fn the_built_in_set_passes_its_tests_and_says_what_it_means() {
     let set = PolicySet::load(None).unwrap();
@@ -336,6 +341,7 @@ fn every_type_is_in_a_group_and_decisions_are_kept() {
 }
 
 /// Whoever may look at patients' rows is either exempt or has a rule: nobody is forgotten.
+// Proves: 45 CFR 164.502(b)(1), 164.502(b)(2), 164.514(d)(1)
 #[test]
 fn everybody_who_looks_has_a_rule_or_an_exemption() {
     let policies = policies();
@@ -360,6 +366,7 @@ fn everybody_who_looks_has_a_rule_or_an_exemption() {
     }
 }
 
+// Proves: 45 CFR 164.514(d)(1)
 #[test]
 fn what_is_wrong_with_a_rule_about_elements_is_said() {
     let head = "[[rule]]\nid = \"a\"\nsays = \"x\"\nrole = \"client\"\npurpose = \"HPAYMT\"\n";
@@ -440,6 +447,7 @@ fn what_is_wrong_with_a_rule_about_elements_is_said() {
     }
 }
 
+// Proves: 45 CFR 164.514(d)(1)
 #[test]
 fn what_is_hidden_is_explained() {
     let policies = policies();

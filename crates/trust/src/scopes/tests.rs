@@ -188,6 +188,7 @@ fn observation(category: &str, status: &str) -> Resource {
     .unwrap()
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(B)
 #[test]
 fn rows_are_covered_by_level_interaction_and_filter() {
     let (lab, vital) = (
@@ -255,6 +256,7 @@ proptest! {
 
     /// Row by row, what both let be done is what each lets be done, at one level; and what is asked for
     /// is never widened.
+    // Proves: 45 CFR 164.308(a)(4)(ii)(B)
     #[test]
     fn narrowing_equals_asking_both(
         left in any_scopes(),

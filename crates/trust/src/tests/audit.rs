@@ -1,6 +1,7 @@
 //! What is recorded, when, and who may see it.
 use super::*;
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn no_answer_without_an_audit_leaf() {
     let house = House::new().await;
@@ -67,6 +68,7 @@ async fn no_answer_without_an_audit_leaf() {
     assert!(vault.search(&permit, &anything, None).await.is_err());
 }
 
+// Proves: 45 CFR 164.312(b), 164.316(b)(1)
 #[tokio::test]
 async fn what_operators_do_to_a_store_says_who_and_what() {
     use crate::{Upkeep, record_upkeep};
@@ -148,6 +150,7 @@ async fn what_only_moves_a_follower_is_not_audited() {
     );
 }
 
+// Proves: 45 CFR 164.312(b), 164.312(a)(2)(i)
 #[tokio::test]
 async fn audit_events_say_who_what_when_and_why() {
     let house = House::new().await;
@@ -183,6 +186,7 @@ async fn audit_events_say_who_what_when_and_why() {
     insta::assert_json_snapshot!(value);
 }
 
+// Proves: 45 CFR 164.308(a)(1)(ii)(D)
 #[tokio::test]
 async fn the_audit_is_searched_like_any_resource() {
     let house = House::new().await;
@@ -271,6 +275,7 @@ async fn the_audit_is_searched_like_any_resource() {
     }));
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn patients_see_who_looked_and_nothing_of_others() {
     let house = House::new().await;
@@ -370,6 +375,7 @@ async fn patients_see_who_looked_and_nothing_of_others() {
     );
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn a_large_answer_lists_every_patient_and_counts_the_rest() {
     let house = House::new().await;

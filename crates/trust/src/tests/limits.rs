@@ -19,6 +19,7 @@ fn instance(id: &str, patient: Option<&str>, expected: Expected) -> Internal {
 /// Details that must not be in any error's words.
 const CANARIES: [&str; 4] = ["Zanzibarski", "1950-02-03", "80.5", "canary-mrn"];
 
+// Proves: 45 CFR 164.312(a)(1), 164.312(b)
 #[tokio::test]
 async fn internal_documents_follow_the_row_rule_and_are_audited_once_a_request() {
     let house = House::new().await;
@@ -152,6 +153,7 @@ async fn internal_documents_follow_the_row_rule_and_are_audited_once_a_request()
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn another_tenant_reaches_nothing() {
     let house = House::new().await;
@@ -289,6 +291,7 @@ async fn another_tenant_reaches_nothing() {
     ));
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test]
 async fn a_destroyed_record_is_gone_from_lists() {
     let house = House::new().await;

@@ -391,12 +391,14 @@ fn plays(first_tenant: u32) -> Plays {
     }
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[test]
 fn what_is_included_equals_a_check_of_everything() {
     let included = play_all(&plays(1000), asks(), &check);
     assert!(included > 120, "too few: {included}");
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[test]
 fn what_links_find_equals_a_check_of_everything() {
     let found = play_all(&plays(2000), linked_asks(), &check_links);
@@ -520,6 +522,7 @@ async fn links_are_followed_from_the_end_that_has_few() {
     assert_eq!(few.await.unwrap().len(), 2);
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn a_link_is_no_way_to_find_out_what_may_not_be_seen() {
     let house = House::new().await;

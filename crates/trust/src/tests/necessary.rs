@@ -130,6 +130,7 @@ fn ids(rows: &[Versioned]) -> Vec<String> {
     ids.collect()
 }
 
+// Proves: 45 CFR 164.502(b)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_tells_what_a_rule_hides() {
     let house = House::new().await;

@@ -195,6 +195,7 @@ async fn permit(house: &House, agent: &Agent, action: Action) -> Result<Permit, 
     house.permit(agent, Purpose::Treatment, action).await
 }
 
+// Proves: 45 CFR 164.312(a)(1), 164.308(a)(4)(ii)(B)
 #[tokio::test]
 async fn every_list_has_the_rows_of_a_row_by_row_check() {
     let house = House::new().await;
@@ -401,6 +402,7 @@ async fn check_linked(
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn what_is_written_lies_within_the_scopes_before_and_after() {
     let house = House::new().await;
@@ -486,6 +488,7 @@ async fn what_is_written_lies_within_the_scopes_before_and_after() {
     assert!(is_refused(&patient));
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn a_token_for_one_patient_opens_no_other_record_and_no_service() {
     let house = House::new().await;

@@ -687,6 +687,7 @@ async fn check(
     Ok(())
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[test]
 fn a_search_equals_a_row_by_row_check() {
     let plays = Plays {

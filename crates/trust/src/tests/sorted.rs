@@ -158,6 +158,7 @@ async fn check(
     Ok(found.len())
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[test]
 fn a_sorted_search_equals_a_sorted_check_of_everything() {
     let plays = Plays {

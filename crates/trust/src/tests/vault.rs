@@ -68,6 +68,7 @@ async fn what_is_written_is_read_back_with_its_meta() {
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn patients_see_their_own_compartment_and_the_directory() {
     let house = House::new().await;
@@ -112,6 +113,7 @@ async fn patients_see_their_own_compartment_and_the_directory() {
     assert_eq!(found.rows.len(), 1);
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn a_deletion_is_seen_by_those_who_saw_the_content() {
     let house = House::new().await;
@@ -179,6 +181,7 @@ async fn a_deletion_is_seen_by_those_who_saw_the_content() {
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test]
 async fn writes_are_checked_one_by_one() {
     let house = House::new().await;
@@ -302,6 +305,7 @@ async fn writes_are_checked_one_by_one() {
     );
 }
 
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[tokio::test]
 async fn a_restriction_hides_the_chart_and_withdrawing_messages_does_not() {
     let house = House::new().await;

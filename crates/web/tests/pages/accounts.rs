@@ -29,6 +29,7 @@ fn is_signed_out(page: &crate::world::Page) -> bool {
     page.status == StatusCode::SEE_OTHER && page.location().starts_with("/sign-in")
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_account_is_out_at_once_and_can_come_back() {
     let world = World::new().await;
@@ -86,6 +87,7 @@ async fn a_closed_account_is_out_at_once_and_can_come_back() {
         .shows("looked at the accounts");
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(C)
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_end_and_factors_are_reset_with_a_reason() {
     let world = World::new().await;
@@ -124,6 +126,7 @@ async fn sessions_end_and_factors_are_reset_with_a_reason() {
         .shows("telephone lost, seen in person");
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_revoked_for_good() {
     let world = World::new().await;
@@ -150,6 +153,7 @@ async fn a_token_is_revoked_for_good() {
     check_html(PAGE, &page.body);
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(B)
 #[tokio::test(flavor = "multi_thread")]
 async fn systems_with_keys_are_registered_approved_and_turned_down() {
     let world = World::new().await;
@@ -216,6 +220,7 @@ async fn systems_with_keys_are_registered_approved_and_turned_down() {
     }
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patient_is_shut_out_of_the_portal() {
     let world = World::new().await;
@@ -254,6 +259,7 @@ async fn a_patient_is_shut_out_of_the_portal() {
     assert_eq!(done.location(), "/portal");
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(A)
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_takes_anything_away_nor_an_administrator_their_own() {
     let world = World::new().await;

@@ -203,6 +203,7 @@ async fn what_is_long_is_a_file() {
     assert!(file.body.contains(&note));
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_read_sees_nothing() {
     let world = World::new().await;
@@ -279,6 +280,7 @@ async fn a_search_parameter_shows_how_far_it_is() {
     assert!(!devi.get(here).await.has("of 1 indexed"));
 }
 
+// Proves: 45 CFR 164.502(b)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_biller_browses_what_is_billed() {
     let world = World::new().await;

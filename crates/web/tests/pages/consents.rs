@@ -102,6 +102,7 @@ async fn made(browser: &mut Browser, page: &str, fields: &[(&str, &str)]) -> Pag
     told
 }
 
+// Proves: 45 CFR 164.522(a)(1)(i), 164.522(a)(2)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patient_sees_what_would_change_and_then_it_does() {
     let world = World::new().await;
@@ -227,6 +228,7 @@ async fn a_patient_sees_what_would_change_and_then_it_does() {
     assert_eq!(consents(&world, &ida).await.len(), 2);
 }
 
+// Proves: 45 CFR 164.522(a)(1)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn clinicians_make_changes_and_others_see_what_they_may() {
     let world = World::new().await;

@@ -494,6 +494,7 @@ async fn page_of_many(browser: &mut crate::world::Browser) -> crate::world::Page
     browser.get(&path).await
 }
 
+// Proves: 45 CFR 164.308(a)(1)(ii)(D), 164.312(b)
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_says_who_did_what_and_proves_it() {
     let world = World::new().await;

@@ -4,6 +4,7 @@ use axum::http::{StatusCode, header};
 
 use crate::world::{PASSWORD, World, check_html};
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test(flavor = "multi_thread")]
 async fn staff_sign_in_with_password_and_code() {
     let world = World::with(true).await;
@@ -91,6 +92,7 @@ async fn sign_in_needs_its_own_form() {
     assert_eq!(page.status, StatusCode::FORBIDDEN);
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iii)
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_end_by_idleness() {
     let world = World::new().await;
@@ -104,6 +106,7 @@ async fn sessions_end_by_idleness() {
     );
 }
 
+// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_has_their_own_doors() {
     let world = World::new().await;

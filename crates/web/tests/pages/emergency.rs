@@ -39,6 +39,7 @@ async fn open(browser: &mut Browser, patient: &str) {
     assert_eq!(done.location(), page, "{}", done.body);
 }
 
+// Proves: 45 CFR 164.312(a)(2)(ii), 164.308(a)(7)(ii)(C), 164.308(a)(6)(ii), 164.522(a)(1)(iii)
 #[tokio::test(flavor = "multi_thread")]
 async fn one_patient_s_record_opens_for_a_reason_and_everybody_concerned_is_told() {
     let world = World::new().await;
@@ -138,6 +139,7 @@ async fn one_patient_s_record_opens_for_a_reason_and_everybody_concerned_is_told
     assert!(!other.get("/portal/record").await.has("emergency"));
 }
 
+// Proves: 45 CFR 164.312(a)(2)(ii)
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_by_time_also_on_an_open_page_and_by_hand() {
     let world = World::new().await;
@@ -226,6 +228,7 @@ pub(crate) async fn devi_s_agent(world: &World) -> Agent {
     }
 }
 
+// Proves: 45 CFR 164.308(a)(1)(ii)(D), 164.308(a)(6)(ii)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_review_is_closed_once_with_words_and_can_end_the_access() {
     let world = World::new().await;
@@ -285,6 +288,7 @@ async fn a_review_is_closed_once_with_words_and_can_end_the_access() {
     late.shows("data-overdue=\"yes\"");
 }
 
+// Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
 async fn no_copy_of_the_words_outlives_the_patient_s_key() {
     const FOUND: &str = "She was awake and could have been asked";

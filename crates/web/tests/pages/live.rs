@@ -53,6 +53,7 @@ async fn a_new_task_comes_by_itself() {
     until(&mut body, "Go there").await;
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iii)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_with_its_session() {
     let world = World::new().await;
@@ -76,6 +77,7 @@ async fn a_stream_ends_with_its_session() {
     assert!(!rest.contains("Call her"));
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iii)
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_page_keeps_no_session_awake() {
     let world = World::new().await;
@@ -104,6 +106,7 @@ async fn an_open_page_keeps_no_session_awake() {
     assert!(!rest.contains("Too late"));
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_for_a_stream_is_audited_and_does_not_feed_itself() {
     let world = World::new().await;

@@ -164,6 +164,7 @@ async fn a_visit_is_accepted_or_declined() {
     );
 }
 
+// Proves: 45 CFR 164.508(b)
 #[tokio::test(flavor = "multi_thread")]
 async fn consent_is_withdrawn_and_given_and_counts() {
     let world = World::new().await;
@@ -228,6 +229,7 @@ async fn weight_is_noted_with_its_digits() {
     own.get("/portal").await.shows("81.4 kg</span>");
 }
 
+// Proves: 45 CFR 164.522(b)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn channels_are_switched_off() {
     let world = World::new().await;
@@ -259,6 +261,7 @@ async fn channels_are_switched_off() {
     check_html("preferences", &own.get("/portal/preferences").await.body);
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patient_sees_who_looked_and_gets_the_proof() {
     let world = World::new().await;
@@ -317,6 +320,7 @@ async fn a_patient_sees_who_looked_and_gets_the_proof() {
     assert!(!page.status.is_success(), "another patient's line");
 }
 
+// Proves: 45 CFR 164.522(b)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_alone_is_used_where_a_patient_asks_for_it() {
     let world = World::new().await;

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(B)
 #[tokio::test]
 async fn a_patient_lets_an_app_see_a_part_of_their_record() {
     let house = house().await;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::clients::{peer, script};
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn codes_and_refresh_tokens_work_once_for_their_client() {
     let house = house().await;
@@ -193,6 +194,7 @@ async fn codes_and_refresh_tokens_work_once_for_their_client() {
     house.end().await;
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn an_app_with_a_key_proves_it_and_asks_what_its_tokens_are() {
     let house = house().await;

@@ -172,6 +172,7 @@ fn what_a_nested_provision_does_not_say_it_has_from_around_it() {
     assert!(shown(&over, &client(Purpose::Treatment)));
 }
 
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[test]
 fn a_general_yes_takes_no_particular_no_back() {
     let hiv = observation("h", HIV_TEST, &[]);
@@ -214,6 +215,7 @@ fn a_general_yes_takes_no_particular_no_back() {
     assert_eq!(shown(&[ended, yes("2026-01-01")]), [true, true]);
 }
 
+// Proves: 45 CFR 164.508(b)
 #[test]
 fn a_yes_that_nobody_could_confirm_permits_nothing() {
     let weight = observation("w", WEIGHT, &[]);
@@ -274,6 +276,7 @@ fn whom_a_word_binds_is_the_rule_packs_to_say() {
     }
 }
 
+// Proves: 45 CFR 164.522(a)(1)(vi)
 #[test]
 fn what_was_paid_for_in_full_stays_from_the_health_plan() {
     // 45 CFR 164.522(a)(1)(vi): no disclosure to the plan for payment or operations.
@@ -302,6 +305,7 @@ fn what_was_paid_for_in_full_stays_from_the_health_plan() {
     }
 }
 
+// Proves: 45 CFR 164.508(a)(2)
 #[test]
 fn records_under_part_2_need_one_consent_and_counselling_notes_one_of_their_own() {
     let part_2 = observation("s", WEIGHT, &["42CFRPart2", "R"]);

@@ -6,6 +6,7 @@ use crate::consent::decide_act;
 use crate::consent::tests::{NOW_MS, about_messages, consent, purposes_json, rules};
 
 /// A denial of a part stops a journey where it may be about what the journey does, and nowhere else.
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[test]
 fn a_denial_of_a_part_stops_what_it_may_be_about() {
     let actor = |reference: &str| json!([{"role": {"coding": [{"code": "IRCP"}]}, "reference": {"reference": reference}}]);

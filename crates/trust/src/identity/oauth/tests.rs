@@ -50,6 +50,7 @@ async fn opens(house: &House, token: &str) -> bool {
     }
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(B)
 #[tokio::test]
 async fn a_system_gets_tokens_that_narrow_and_end() {
     let house = House::new().await;
@@ -86,6 +87,7 @@ async fn a_system_gets_tokens_that_narrow_and_end() {
     assert!(!opens(&house, &granted.token).await);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn a_proof_works_once_and_for_its_client_alone() {
     let house = House::new().await;
@@ -128,6 +130,7 @@ async fn a_proof_works_once_and_for_its_client_alone() {
     no_client(&grant(&house, &both, "system/*.rs").await, "expired");
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(B)
 #[tokio::test]
 async fn scopes_that_were_not_registered_are_not_granted() {
     let house = House::new().await;
@@ -160,6 +163,7 @@ async fn scopes_that_were_not_registered_are_not_granted() {
     );
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
 #[tokio::test]
 async fn what_is_revoked_is_refused_at_once() {
     let house = House::new().await;
@@ -215,6 +219,7 @@ async fn what_is_revoked_is_refused_at_once() {
     assert!(states.contains(&(other_id.as_str(), ClientState::Active, Some("system/*.rs"))));
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(A)
 #[tokio::test]
 async fn only_administrators_register_and_only_what_can_work() {
     let house = House::new().await;
@@ -250,6 +255,7 @@ async fn only_administrators_register_and_only_what_can_work() {
     }
 }
 
+// Proves: 45 CFR 164.312(b), 164.312(a)(2)(i)
 #[tokio::test]
 async fn the_audit_says_who_asked_and_no_secret() {
     let house = House::new().await;
@@ -344,6 +350,7 @@ async fn keys_that_are_fetched_are_asked_for_by_address() {
     assert!(!names_key(&shown, &Signer::curve("l").jwks()));
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(B)
 #[tokio::test]
 async fn who_asks_to_be_registered_waits_for_an_administrator() {
     let house = House::new().await;

@@ -18,6 +18,7 @@ async fn last_note(house: &House) -> String {
     note.unwrap_or_default().to_owned()
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(A)
 #[tokio::test]
 async fn only_administrators_get_the_permit() {
     let house = House::new().await;
@@ -57,6 +58,7 @@ async fn only_administrators_get_the_permit() {
     assert_eq!(house.audits(TENANT).await, before + 8);
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
 #[tokio::test]
 async fn closing_an_account_ends_its_sessions_at_once() {
     let house = House::new().await;
@@ -139,6 +141,7 @@ async fn sessions_are_ended_and_the_account_stays() {
     signed_in(&house, "devi", &devi).await;
 }
 
+// Proves: 45 CFR 164.308(a)(5)(ii)(D)
 #[tokio::test]
 async fn a_lost_second_factor_is_reset_with_a_reason() {
     let house = House::new().await;
@@ -168,6 +171,7 @@ async fn a_lost_second_factor_is_reset_with_a_reason() {
     assert!(matches!(again, SignIn::EnrolTotp { .. }), "{again:?}");
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
 #[tokio::test]
 async fn a_revoked_token_opens_nothing_from_then_on() {
     let house = House::new().await;
@@ -277,6 +281,7 @@ async fn a_patient_is_shut_out_of_links_and_let_in_again() {
     }
 }
 
+// Proves: 45 CFR 164.308(a)(4)(ii)(C)
 #[tokio::test]
 async fn accounts_are_listed_by_name_and_the_look_is_recorded() {
     let house = House::new().await;

@@ -19,6 +19,7 @@ async fn live(house: &House, kind: ledger::Kind) -> usize {
     found.await.unwrap().len()
 }
 
+// Proves: 45 CFR 164.308(a)(5)(ii)(C)
 #[tokio::test]
 async fn an_attack_that_goes_on_into_the_lock_out_is_seen() {
     let house = House::new().await;
@@ -54,6 +55,7 @@ async fn an_attack_that_goes_on_into_the_lock_out_is_seen() {
     );
 }
 
+// Proves: 45 CFR 164.308(a)(5)(ii)(C)
 #[tokio::test]
 async fn links_tickets_and_tokens_that_open_nothing_are_recorded() {
     let house = House::new().await;
@@ -104,6 +106,7 @@ async fn links_tickets_and_tokens_that_open_nothing_are_recorded() {
     assert_eq!(of_patient.count(), 2);
 }
 
+// Proves: 45 CFR 164.308(a)(5)(ii)(C)
 #[tokio::test]
 async fn strangers_leave_nothing_behind_but_a_bounded_number_of_records() {
     let house = House::new().await;
@@ -125,6 +128,7 @@ async fn strangers_leave_nothing_behind_but_a_bounded_number_of_records() {
     assert_eq!(identity.inner.refusals.names_of_nobody(), 0);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn wrong_birth_dates_count_for_the_patient_whichever_link() {
     let house = House::new().await;

@@ -27,6 +27,7 @@ fn what_permits_nothing_permits_nothing_further_in() {
     }
 }
 
+// Proves: 45 CFR 164.508(b), 164.522(a)(1)(iii)
 #[test]
 fn a_period_that_cannot_be_read_is_none_for_a_yes_and_always_for_a_no() {
     let weight = observation("w", WEIGHT, &[]);
@@ -72,6 +73,7 @@ fn a_no_to_a_kind_of_a_purpose_counts_for_the_purpose() {
 }
 
 /// What a nested provision doesn't say it takes from the one around it, so many of both would be very many.
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[test]
 fn a_consent_with_too_many_parts_denies_all() {
     let weight = observation("w", WEIGHT, &[]);

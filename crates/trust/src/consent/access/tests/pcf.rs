@@ -118,6 +118,7 @@ fn tpo(parts: Value) -> Value {
     provision
 }
 
+// Proves: 45 CFR 164.508(a)(1), 164.522(a)(1)(iii)
 #[test]
 fn basic() {
     use Purpose::{Operations, Payment, Research, Treatment};
@@ -160,6 +161,7 @@ fn basic() {
     );
 }
 
+// Proves: 45 CFR 164.508(a)(1), 164.522(a)(1)(iii)
 #[test]
 fn intermediate() {
     use Purpose::{Emergency, Research, Treatment};
@@ -243,6 +245,7 @@ fn intermediate() {
     );
 }
 
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[test]
 fn advanced() {
     use Purpose::{Emergency, Research, Treatment};

@@ -2,6 +2,7 @@
 use super::*;
 
 /// Each case: name, provision, who asks, the row, whether it is shown where everything is by default.
+// Proves: 45 CFR 164.522(a)(1)(iii)
 #[test]
 fn one_provision() {
     let weight = observation("w", WEIGHT, &[]);

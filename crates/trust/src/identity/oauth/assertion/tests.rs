@@ -40,6 +40,7 @@ fn both_of_smart_s_algorithms_hold() {
     }
 }
 
+// Proves: 45 CFR 164.312(d)
 #[test]
 fn claims_that_are_wrong_are_refused() {
     let signer = Signer::curve("k");
@@ -90,6 +91,7 @@ fn claims_that_are_wrong_are_refused() {
     }
 }
 
+// Proves: 45 CFR 164.312(d)
 #[test]
 fn signatures_that_are_no_signatures_are_refused() {
     let (signer, other) = (Signer::rsa("k"), Signer::rsa("k"));

@@ -121,6 +121,7 @@ fn ended<T: std::fmt::Debug>(result: &Result<T, OauthError>) {
     );
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn codes_and_tokens_end_when_they_are_to() {
     let signed = Signed::new().await;
@@ -142,6 +143,7 @@ async fn codes_and_tokens_end_when_they_are_to() {
     assert!(!signed.opens(trust, &tokens).await);
 }
 
+// Proves: 45 CFR 164.312(a)(2)(iii)
 #[tokio::test]
 async fn what_is_online_ends_with_the_session_and_what_is_offline_does_not() {
     let signed = Signed::new().await;
@@ -180,6 +182,7 @@ async fn what_is_online_ends_with_the_session_and_what_is_offline_does_not() {
     assert_eq!(lists().await, 0);
 }
 
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
 #[tokio::test]
 async fn an_unused_grant_ends_and_a_patient_who_is_shut_out_ends_all() {
     let signed = Signed::new().await;
@@ -309,6 +312,7 @@ async fn a_person_lets_a_bounded_number_in() {
     assert!(identity.allow(&signed.session, new).await.is_ok());
 }
 
+// Proves: 45 CFR 164.312(b)
 #[tokio::test]
 async fn the_audit_names_the_application_and_no_secret() {
     let signed = Signed::new().await;
