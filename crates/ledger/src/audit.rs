@@ -36,7 +36,7 @@ impl Ledger {
         audit: AuditDraft,
     ) -> Result<(), LedgerError> {
         let backend = self.backend()?;
-        let subject = self.core().tenant(tenant)?.subject_key(patient);
+        let subject = self.tenant_keys(tenant)?.subject_key(patient);
         let commit = Commit {
             audit: Some(audit),
             ..Commit::new(tenant)
@@ -134,6 +134,7 @@ impl Ledger {
         tenant: TenantId,
         audit: Hit,
     ) -> Result<Option<AuditLeaf>, LedgerError> {
+        self.is_for(tenant)?;
         let found = find_leaf(&*self.backend()?.snapshot(), tenant, audit)?;
         Ok(found.map(|(index, record)| AuditLeaf {
             tenant,
@@ -240,7 +241,7 @@ impl Ledger {
         shown: impl Fn(&str) -> bool,
     ) -> Result<Option<Vec<DisclosedPart>>, LedgerError> {
         let core = self.core();
-        let keys = core.tenant(leaf.tenant)?;
+        let keys = self.tenant_keys(leaf.tenant)?;
         let Some(committed) = Leaf::decode(&leaf.record)?.commitment else {
             return Ok(None);
         };

@@ -13,6 +13,7 @@ use crate::outer::TOKEN_KEY;
 use crate::plan::State;
 use crate::seal::{Choice, Packer, open, seal};
 use crate::shared::{Core, Parts};
+use crate::tenants::TENANTS;
 use crate::tree::{Signer, Tree};
 use crate::writer::{CHECKPOINT, MetaRow, load_state};
 use crate::{Entropy, LedgerError, Location, Number, OpenOptions, RootKey, SHARDS, TenantId};
@@ -29,7 +30,7 @@ pub(crate) const STORE: &str = "store";
 pub(crate) const ROOT: &str = "root";
 const SIGNER: &str = "signer";
 const DICTIONARY: &str = "dictionary/";
-const TENANT: &str = "tenant/";
+pub(crate) const TENANT: &str = "tenant/";
 /// The meta row of the number from which on documents have all the tokens that today's programs give
 /// them.
 const INDEX: &str = "index";
@@ -180,6 +181,9 @@ fn wrapped_rows(snapshot: &dyn Snapshot) -> Result<Vec<MetaRow>, LedgerError> {
         let there = snapshot.metas(prefix)?.into_iter();
         // A destroyed key has an empty row.
         rows.extend(there.filter(|(_, wrapped)| !wrapped.is_empty()));
+    }
+    if let Some(list) = snapshot.meta(TENANTS)? {
+        rows.push((TENANTS.to_owned(), list));
     }
     Ok(rows)
 }
@@ -362,10 +366,11 @@ fn packer(
     Ok(Packer::new(choice, &dictionaries))
 }
 
+/// The keys of all tenants; nothing for those whose keys have been destroyed.
 fn tenants(
     snapshot: &dyn Snapshot,
     root: &Secret,
-) -> Result<HashMap<TenantId, Arc<TenantKeys>>, LedgerError> {
+) -> Result<HashMap<TenantId, Option<Arc<TenantKeys>>>, LedgerError> {
     let mut tenants = HashMap::new();
     // By name, so a tenant's first secret comes before its others.
     for (name, _) in snapshot.metas(TENANT)? {
@@ -374,17 +379,24 @@ fn tenants(
             .map(TenantId)
             .map_err(|_| LedgerError::Damaged(format!("the meta row {name} has a wrong name")))?;
         if let Entry::Vacant(entry) = tenants.entry(tenant) {
-            let keys = tenant_keys(snapshot, root, tenant)?;
-            let keys = keys.ok_or_else(|| {
-                LedgerError::Damaged(format!("the meta row {} is missing", tenant_row(tenant)))
-            })?;
-            entry.insert(Arc::new(keys));
+            let keys = match tenant_keys(snapshot, root, tenant) {
+                Ok(Some(keys)) => Some(Arc::new(keys)),
+                Ok(None) => {
+                    let row = tenant_row(tenant);
+                    return Err(LedgerError::Damaged(format!(
+                        "the meta row {row} is missing"
+                    )));
+                }
+                Err(LedgerError::KeyDestroyed) => None,
+                Err(error) => return Err(error),
+            };
+            entry.insert(keys);
         }
     }
     Ok(tenants)
 }
 
-/// A tenant's keys; `None` when there is no such tenant.
+/// A tenant's keys; `None` when there is no such tenant, `KeyDestroyed` when there was one.
 pub(crate) fn tenant_keys(
     snapshot: &dyn Snapshot,
     root: &Secret,
@@ -394,6 +406,9 @@ pub(crate) fn tenant_keys(
     let Some(wrapped) = snapshot.meta(&name)? else {
         return Ok(None);
     };
+    if wrapped.is_empty() {
+        return Err(LedgerError::KeyDestroyed);
+    }
     let mut keys = TenantKeys::derive(tenant, &unwrap_32(root, &name, &wrapped)?);
     for (name, wrapped) in snapshot.metas(&format!("{name}/"))? {
         if name != tenant_version_row(tenant, keys.newest().version + 1) {

@@ -9,7 +9,7 @@ use crate::codec::{Decoder, put_varint};
 use crate::keys::{SealingKeys, Secret, TenantKeys, derive_for};
 use crate::seal::{open, seal};
 use crate::shared::Core;
-use crate::{Entropy, LedgerError, Shard};
+use crate::{Entropy, LedgerError, Shard, TenantId};
 
 /// The most versions of a patient's data key: 32 bytes each in a row that every look at the patient
 /// reads.
@@ -186,6 +186,16 @@ impl DataKeys {
 }
 
 impl DataKeys {
+    /// Forgets the keys of a tenant, whose secrets have been destroyed.
+    pub(crate) fn forget_tenant(&self, tenant: TenantId) {
+        let mut generations = self.lock();
+        generations.forgotten += 1;
+        let Generations { young, old, .. } = &mut *generations;
+        for keys in [young, old] {
+            keys.retain(|row, _| row.tenant != tenant);
+        }
+    }
+
     /// Forgets the keys of some shards, of which others have destroyed or rotated some. Those that are
     /// not stored yet are nobody else's.
     pub(crate) fn forget_shards(&self, shards: &BTreeSet<Shard>) {

@@ -47,6 +47,7 @@ mod scrub;
 mod seal;
 mod shared;
 mod store;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod tlog;
@@ -78,6 +79,10 @@ pub use relist::RELISTED_MAX;
 pub use root_key::RootKey;
 pub use rotation::RotationProgress;
 pub use store::{Dictionary, Ledger, Location, OpenOptions};
+pub use tenants::{
+    HOSTS_MAX, STORE_TENANT, TENANTS_MAX, Tenant, TenantEnd, TenantQuota, TenantRemains,
+    TenantState,
+};
 pub use tlog::{LogTile, NewestCheckpoint};
 pub use token_rotation::TokenRotation;
 pub use view::{PastPage, PastVersion, View};

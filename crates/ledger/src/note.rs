@@ -15,7 +15,7 @@ impl Ledger {
         purpose: &str,
         text: &[u8],
     ) -> Result<Vec<u8>, LedgerError> {
-        let keys = self.core().tenant(tenant)?;
+        let keys = self.tenant_keys(tenant)?;
         // A key of its own for each note, because nonces are random (see `seal.rs`).
         let mut salt = [0; SALT_BYTES];
         self.core().entropy.fill(&mut salt);
@@ -40,7 +40,7 @@ impl Ledger {
         purpose: &str,
         note: &[u8],
     ) -> Result<Option<Vec<u8>>, LedgerError> {
-        let keys = self.core().tenant(tenant)?;
+        let keys = self.tenant_keys(tenant)?;
         let Some((salt, sealed)) = note.split_at_checked(SALT_BYTES) else {
             return Ok(None);
         };

@@ -201,7 +201,8 @@ impl Ledger {
             .unwrap_or_default())
     }
 
-    /// Timers due at `until_ms` or before, soonest first, over all shards.
+    /// Timers due at `until_ms` or before, soonest first, over all shards; of one tenant, if this handle is for
+    /// one, whatever others leave lying.
     ///
     /// # Errors
     /// `Storage`.
@@ -235,10 +236,11 @@ impl Ledger {
                 .last()
                 .filter(|_| page.len() == PAGE)
                 .and_then(|last| following(last.key.due_ms, last.key.shard, last.key.id));
-            due.extend(
-                (page.into_iter())
-                    .filter(|timer| timer.consumer == consumer && self.holds(timer.key.shard)),
-            );
+            due.extend((page.into_iter()).filter(|timer| {
+                timer.consumer == consumer
+                    && self.is_for(timer.tenant).is_ok()
+                    && self.holds(timer.key.shard)
+            }));
             let Some((due_ms, shard, id)) = next else {
                 break;
             };
@@ -257,9 +259,10 @@ impl Ledger {
             &self.core().timer_floor,
             |rows, (due_ms, shard, id), limit| {
                 let page = rows.timers(TimerKey { shard, due_ms, id }, u64::MAX, limit)?;
-                let keys = page
-                    .iter()
-                    .map(|row| (row.key.due_ms, row.key.shard, row.key.id));
+                let keys = (page.iter()).map(|row| {
+                    let due = (row.key.due_ms, row.key.shard, row.key.id);
+                    (row.tenant, due)
+                });
                 Ok(keys.collect())
             },
         )
@@ -321,9 +324,12 @@ impl Ledger {
                     );
                     first = false;
                 }
-                for row in
-                    (page.iter()).filter(|row| row.channel == channel && self.holds(row.key.shard))
-                {
+                let ours = |row: &&crate::backend::OutboxRow| {
+                    row.channel == channel
+                        && self.is_for(row.tenant).is_ok()
+                        && self.holds(row.key.shard)
+                };
+                for row in page.iter().filter(ours) {
                     if due.len() == limit {
                         break;
                     }
@@ -417,20 +423,21 @@ impl Ledger {
             &self.core().outbox_floor,
             |rows, (due_ms, shard, id), limit| {
                 let page = rows.outbox(OutboxKey { shard, due_ms, id }, u64::MAX, limit)?;
-                let keys = page
-                    .iter()
-                    .map(|row| (row.key.due_ms, row.key.shard, row.key.id));
+                let keys = (page.iter()).map(|row| {
+                    let due = (row.key.due_ms, row.key.shard, row.key.id);
+                    (row.tenant, due)
+                });
                 Ok(keys.collect())
             },
         )
     }
 
-    /// When the first row of a held shard is due in a table ordered by due time; `page` reads its keys
-    /// from one on.
+    /// When the first row of a held shard, and of the tenant that this handle is for, is due in a table ordered
+    /// by due time; `page` reads its keys from one on.
     fn next_due_ms(
         &self,
         floor: &Floor,
-        page: impl Fn(&dyn Snapshot, Due, usize) -> Result<Vec<Due>, LedgerError>,
+        page: impl Fn(&dyn Snapshot, Due, usize) -> Result<Vec<(TenantId, Due)>, LedgerError>,
     ) -> Result<Option<u64>, LedgerError> {
         let held = &self.core().held;
         if held.has_none() {
@@ -439,20 +446,29 @@ impl Ledger {
         let (from_ms, mark) = floor.read();
         let rows = self.backend()?.now();
         // Among those of all shards one that is held comes soon.
-        let limit = if held.is_leasing() { PAGE } else { 1 };
+        let limit = if held.is_leasing() || self.tenant().is_some() {
+            PAGE
+        } else {
+            1
+        };
         let mut from = (from_ms, Shard(0), [0; 16]);
+        let is_ours =
+            |(of, (_, shard, _)): &&(TenantId, Due)| self.is_for(*of).is_ok() && held.has(*shard);
         let next = loop {
             let keys = page(&*rows, from, limit)?;
-            if let Some((due_ms, ..)) = keys.iter().find(|(_, shard, _)| held.has(*shard)) {
+            if let Some((_, (due_ms, ..))) = keys.iter().find(is_ours) {
                 break Some(*due_ms);
             }
             let last = keys.last().filter(|_| keys.len() == limit);
-            let Some(after) = last.and_then(|last| following(last.0, last.1, last.2)) else {
+            let Some(after) = last.and_then(|(_, last)| following(last.0, last.1, last.2)) else {
                 break None;
             };
             from = after;
         };
-        floor.raise(mark, next.unwrap_or(u64::MAX));
+        // What is another tenant's may be due before.
+        if self.tenant().is_none() {
+            floor.raise(mark, next.unwrap_or(u64::MAX));
+        }
         Ok(next)
     }
 }

@@ -91,7 +91,7 @@ impl Ledger {
             ));
         }
         let core = self.core();
-        let keys = core.tenant(tenant)?;
+        let keys = self.tenant_keys(tenant)?;
         let mut full = Vec::new();
         let retokening = {
             let backend = self.backend()?;

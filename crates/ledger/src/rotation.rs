@@ -283,7 +283,7 @@ impl Ledger {
         rows: Vec<(SubjectKey, KeyRow)>,
     ) -> Result<Vec<Rekey>, LedgerError> {
         let core = self.core();
-        let keys = core.tenant(tenant)?;
+        let keys = self.tenant_keys(tenant)?;
         let sealing = core.sealing_keys(backend, &keys, version)?;
         let mut rekeys = Vec::new();
         for (key, row) in rows {
@@ -314,7 +314,7 @@ impl Ledger {
         let core = self.core();
         for _ in 0..TRIES {
             let backend = self.backend()?;
-            let keys = core.tenant(tenant)?;
+            let keys = self.tenant_keys(tenant)?;
             let key = keys.subject_key(patient);
             let from = match backend.snapshot().key(&key)? {
                 None => return Ok(false),

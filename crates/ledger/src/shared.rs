@@ -32,7 +32,8 @@ pub(crate) struct Core {
     pub(crate) signer: Signer,
     pub(crate) witnesses: RwLock<Arc<Witnesses>>,
     pub(crate) packer: Packer,
-    tenants: RwLock<HashMap<TenantId, Arc<TenantKeys>>>,
+    /// Nothing for those whose keys have been destroyed.
+    tenants: RwLock<HashMap<TenantId, Option<Arc<TenantKeys>>>>,
     pub(crate) data_keys: DataKeys,
     pub(crate) timer_floor: Floor,
     pub(crate) outbox_floor: Floor,
@@ -60,7 +61,8 @@ pub(crate) struct Parts {
     pub(crate) backup_key: Secret,
     pub(crate) signer: Signer,
     pub(crate) packer: Packer,
-    pub(crate) tenants: HashMap<TenantId, Arc<TenantKeys>>,
+    /// Nothing for those whose keys have been destroyed.
+    pub(crate) tenants: HashMap<TenantId, Option<Arc<TenantKeys>>>,
     pub(crate) last: Number,
     pub(crate) outbox_held: bool,
 }
@@ -136,7 +138,8 @@ impl Core {
             tenants.get(&tenant).cloned()
         };
         match known {
-            Some(keys) => Ok(keys),
+            Some(Some(keys)) => Ok(keys),
+            Some(None) => Err(LedgerError::KeyDestroyed),
             // Another process may have made it since.
             None if self.is_shared => self.reload_tenant(&*self.backend()?, tenant),
             None => Err(LedgerError::UnknownTenant(tenant.0)),
@@ -166,14 +169,21 @@ impl Core {
         let failed = match self.tenant(tenant) {
             Ok(keys) => return (keys, false),
             // Everything that is asked of a closed ledger fails.
-            Err(LedgerError::UnknownTenant(_) | LedgerError::Closed) => false,
+            Err(
+                LedgerError::UnknownTenant(_) | LedgerError::KeyDestroyed | LedgerError::Closed,
+            ) => false,
             Err(error) => {
                 tracing::warn!(%error, "a tenant's keys could not be read");
                 true
             }
         };
+        (self.stand_in(tenant), failed)
+    }
+
+    /// Keys of a tenant under which nothing lies.
+    pub(crate) fn stand_in(&self, tenant: TenantId) -> Arc<TenantKeys> {
         let secret = derive_for(&self.root_wrap(), b"nobody", &[]);
-        (Arc::new(TenantKeys::derive(tenant, &secret)), failed)
+        Arc::new(TenantKeys::derive(tenant, &secret))
     }
 
     /// One version of what seals for a tenant.
@@ -219,7 +229,11 @@ impl Core {
             tenants.keys().copied().collect()
         };
         for tenant in known {
-            self.reload_tenant(backend, tenant)?;
+            match self.reload_tenant(backend, tenant) {
+                Ok(_) => {}
+                Err(LedgerError::KeyDestroyed) => self.forget_tenant(tenant),
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -228,10 +242,22 @@ impl Core {
     /// later, so the most secrets stand.
     pub(crate) fn set_tenant(&self, keys: Arc<TenantKeys>) {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let known = tenants.get(&keys.tenant);
-        if known.is_none_or(|known| known.newest().version < keys.newest().version) {
-            tenants.insert(keys.tenant, keys);
+        match tenants.get(&keys.tenant) {
+            // Who read them before they were destroyed may come later, too.
+            Some(None) => {}
+            Some(Some(known)) if known.newest().version >= keys.newest().version => {}
+            _ => drop(tenants.insert(keys.tenant, Some(keys))),
         }
+    }
+
+    /// Follows the destruction of a tenant's keys.
+    pub(crate) fn forget_tenant(&self, tenant: TenantId) {
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(tenants.insert(tenant, None), Some(None)) {
+            return;
+        }
+        drop(tenants);
+        self.data_keys.forget_tenant(tenant);
     }
 
     pub(crate) fn last(&self) -> Number {

@@ -71,6 +71,8 @@ pub struct OpenOptions {
 #[derive(Clone)]
 pub struct Ledger {
     inner: Arc<Inner>,
+    /// The tenant that this handle is for; all if none is named.
+    only: Option<TenantId>,
 }
 
 struct Inner {
@@ -238,6 +240,7 @@ impl Ledger {
         };
         let ledger = Self {
             inner: Arc::new(inner),
+            only: None,
         };
         let ahead_ms = ledger.newest_ahead_ms();
         if ahead_ms > CLOCK_STEP_MAX_MS {
@@ -296,15 +299,53 @@ impl Ledger {
         self.inner.cosigning.lock().await
     }
 
+    /// The same store for one tenant: to whoever holds this, any other tenant is one that there is not, and
+    /// timers and the outbox hold nothing of it.
+    #[must_use]
+    pub fn only(&self, tenant: TenantId) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            only: Some(tenant),
+        }
+    }
+
+    /// The tenant that this handle is for, if it is for one.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.only
+    }
+
+    /// Whether this handle is for a tenant.
+    pub(crate) fn is_for(&self, tenant: TenantId) -> Result<(), LedgerError> {
+        match self.only {
+            Some(only) if only != tenant => Err(LedgerError::UnknownTenant(tenant.0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A tenant's keys, if this handle is for it.
+    pub(crate) fn tenant_keys(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, LedgerError> {
+        self.is_for(tenant)?;
+        self.core().tenant(tenant)
+    }
+
+    /// A tenant's keys where no error can be told; see [`Core::tenant_or_stand_in`].
+    fn keys_or_stand_in(&self, tenant: TenantId) -> (Arc<TenantKeys>, bool) {
+        match self.is_for(tenant) {
+            Ok(()) => self.core().tenant_or_stand_in(tenant),
+            Err(_) => (self.core().stand_in(tenant), false),
+        }
+    }
+
     /// A tenant's keys; stand-ins where there are none.
     fn keys(&self, tenant: TenantId) -> Arc<TenantKeys> {
-        self.core().tenant_or_stand_in(tenant).0
+        self.keys_or_stand_in(tenant).0
     }
 
     /// Makes tokens; those that are made while the tenant's keys can't be read are remembered, and a
     /// search or commit with one of them fails.
     fn tokens(&self, tenant: TenantId, make: impl FnOnce(&TenantKeys) -> Vec<Token>) -> Vec<Token> {
-        let (keys, failed) = self.core().tenant_or_stand_in(tenant);
+        let (keys, failed) = self.keys_or_stand_in(tenant);
         let tokens = make(&keys);
         if failed {
             self.core().stand_ins.remember(tokens.iter().copied());
@@ -317,7 +358,7 @@ impl Ledger {
         tenant: TenantId,
         make: impl FnOnce(&TenantKeys) -> Option<Query>,
     ) -> Option<Query> {
-        let (keys, failed) = self.core().tenant_or_stand_in(tenant);
+        let (keys, failed) = self.keys_or_stand_in(tenant);
         let query = make(&keys)?;
         if failed {
             self.core().stand_ins.remember(tokens_of(&query));
@@ -386,6 +427,7 @@ impl Ledger {
     /// `Storage`; `Invalid` for a number of 2^31 or more.
     pub async fn create_tenant(&self, tenant: TenantId) -> Result<(), LedgerError> {
         let core = self.core();
+        self.is_for(tenant)?;
         if i32::try_from(tenant.0).is_err() {
             return Err(LedgerError::Invalid("a tenant's number is below 2^31"));
         }
@@ -443,7 +485,7 @@ impl Ledger {
     /// digits are the owner's shard. For imports that must add nothing when run twice.
     #[must_use]
     pub fn derive_id(&self, tenant: TenantId, owner: &Owner, name: &str) -> String {
-        match self.core().tenant_or_stand_in(tenant) {
+        match self.keys_or_stand_in(tenant) {
             (keys, false) => keys.derive_id(owner, name),
             // Whoever reads or writes under it is told of the fault.
             (_, true) => STAND_IN_ID.to_owned(),
@@ -574,6 +616,7 @@ impl Ledger {
     /// in each case nothing was written. After `Storage` the store may refuse all writes until it is
     /// opened again, and opening decides whether the commit that failed is there, whole, or not.
     pub async fn commit(&self, commit: Commit) -> Result<Receipt, LedgerError> {
+        self.is_for(commit.tenant)?;
         let kib = u32::try_from(weight(&commit) / 1024).unwrap_or(u32::MAX);
         let backend = self.backend()?;
         let mut kept = backend.shared().is_some().then(|| commit.clone());

@@ -144,6 +144,30 @@ async fn a_destroyed_key_is_in_no_file() {
 
 // Proves: 45 CFR 164.310(d)(2)(i)
 #[tokio::test(flavor = "multi_thread")]
+async fn a_destroyed_tenants_secrets_are_in_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, ledger) = on_disk(folder.path()).await;
+    ledger.rotate_tenant_keys(TENANT, &|_| {}).await.unwrap();
+    let secrets = backend.snapshot().metas("tenant/").unwrap();
+    assert_eq!(secrets.len(), 2);
+    let found = |needle: &[u8]| file_with(folder.path(), needle).is_some();
+    assert!(secrets.iter().all(|(_, secret)| found(secret)));
+    ledger.suspend_tenant(TENANT, true).await.unwrap();
+    // The clock of these tests stands, so the wait is taken back to before it.
+    let early = ledger.destroy_tenant(TENANT).await;
+    assert!(matches!(early, Err(LedgerError::Invalid(_))), "{early:?}");
+    ledger.close().await.unwrap();
+    drop((ledger, backend));
+    let backend = Arc::new(FjallBackend::open(folder.path(), 1 << 20).unwrap());
+    let clock = ManualClock::new(1_700_000_100_000);
+    let options = options(RootKey::from_bytes([7; 32]), &clock);
+    let ledger = Ledger::open_on(backend, &options).unwrap();
+    let end = ledger.destroy_tenant(TENANT).await.unwrap();
+    assert_eq!(end.secrets, 2);
+    assert!(!secrets.iter().any(|(_, secret)| found(secret)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_destroyed_before_a_crash_is_scrubbed_on_opening() {
     let folder = tempfile::tempdir().unwrap();
     let (backend, ledger) = on_disk(folder.path()).await;

@@ -55,7 +55,7 @@ impl Ledger {
         progress: &(dyn Fn(TokenRotation) + Send + Sync),
     ) -> Result<TokenRotation, LedgerError> {
         let core = self.core();
-        core.tenant(tenant)?;
+        self.tenant_keys(tenant)?;
         // A search has to see the postings as they were when it was told where they lie.
         if (self.backend()?.shared()).is_some_and(SharedStore::is_spread) {
             return Err(LedgerError::Invalid(
@@ -170,7 +170,7 @@ impl Ledger {
         places: &[Hit],
     ) -> Result<Vec<Retoken>, LedgerError> {
         let core = self.core();
-        let keys = core.tenant(tenant)?;
+        let keys = self.tenant_keys(tenant)?;
         let before = core.layer(snapshot, tenant, state.version - 1)?;
         let newest = core.layer(snapshot, tenant, state.version)?;
         let mut rows = Vec::new();

@@ -27,6 +27,8 @@ pub struct View {
     snapshot: Box<dyn Snapshot>,
     /// The newest number that was known before it was made.
     known: Number,
+    /// The tenant that it is for; all if none is named.
+    only: Option<TenantId>,
 }
 
 /// Of which moment a view is.
@@ -78,6 +80,7 @@ impl View {
             backend,
             snapshot,
             known,
+            only: ledger.tenant(),
         })
     }
 
@@ -98,6 +101,9 @@ impl View {
 
     /// A tenant's keys; from here on the snapshot shows that tenant's rows.
     fn enter(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, LedgerError> {
+        if self.only.is_some_and(|only| only != tenant) {
+            return Err(LedgerError::UnknownTenant(tenant.0));
+        }
         let keys = self.core.tenant(tenant)?;
         self.snapshot.enter(tenant);
         Ok(keys)

@@ -90,6 +90,7 @@ impl Doctor<'_> {
                 Err(LedgerError::KeyDestroyed) => self.report.unreadable_documents += 1,
                 outcome => drop(self.read(&*place, outcome)?),
             },
+            Err(LedgerError::KeyDestroyed) => self.report.unreadable_documents += 1,
             Err(LedgerError::UnknownTenant(_)) => {
                 self.damage(&*place, "is of a tenant that there is not");
             }
@@ -366,8 +367,12 @@ impl Doctor<'_> {
                     let stored = layers.iter().map(|layer| put_on(layer, token));
                     stored.collect::<Vec<_>>()
                 }
-                // Told with the document.
-                Err(LedgerError::UnknownTenant(_) | LedgerError::Damaged(_)) => continue,
+                // Told with the document, or of a tenant that was destroyed.
+                Err(
+                    LedgerError::UnknownTenant(_)
+                    | LedgerError::KeyDestroyed
+                    | LedgerError::Damaged(_),
+                ) => continue,
                 Err(error) => return Err(error),
             };
             if !kind_tokens.iter().any(|token| tokens.contains(token)) {

@@ -2,9 +2,11 @@
 
 use super::Doctor;
 use crate::backend::{KeyRow, SubjectKey, Table, Write};
+use crate::bootstrap::tenant_row;
 use crate::prepare::open_outbox;
 use crate::reads::following;
 use crate::redo::{REDO, entry_of};
+use crate::tenants::{self, TenantState};
 use crate::{LedgerError, OutboxKey, SHARDS, Shard, TenantId, TimerKey};
 
 const PAGE: usize = 256;
@@ -13,6 +15,7 @@ const GROUP_BYTES: u64 = 4 << 20;
 
 impl Doctor<'_> {
     pub(super) fn queues(&mut self) -> Result<(), LedgerError> {
+        self.tenants()?;
         self.keys()?;
         self.timers()?;
         self.outbox()?;
@@ -40,7 +43,45 @@ impl Doctor<'_> {
     }
 
     fn is_tenant(&self, tenant: TenantId) -> bool {
-        self.core.tenant(tenant).is_ok()
+        matches!(
+            self.core.tenant(tenant),
+            Ok(_) | Err(LedgerError::KeyDestroyed)
+        )
+    }
+
+    /// Of a tenant that was destroyed no secret is left; of others there is one.
+    fn tenants(&mut self) -> Result<(), LedgerError> {
+        let list = tenants::read(self.snapshot, &self.core.root_wrap());
+        let Some((list, _)) = self.read("the list of tenants", list)? else {
+            return Ok(());
+        };
+        for tenant in list {
+            let place = format!("the tenant {}", tenant.name);
+            let secrets = self.snapshot.metas(&tenant_row(tenant.id))?;
+            let left = secrets.iter().any(|(_, secret)| !secret.is_empty());
+            match (tenant.state, left) {
+                (TenantState::Destroyed, true) => self.damage_but(
+                    place,
+                    "was destroyed, and has secrets",
+                    "destroy it again: cairn tenant destroy",
+                ),
+                (TenantState::Destroyed, false) => self.notice(
+                    &place,
+                    "was destroyed: nothing of it opens any more",
+                    "none is needed; `cairn tenant prove` tells of it",
+                ),
+                (TenantState::Ending, _) => self.notice(
+                    &place,
+                    "is being destroyed, and it was cut short",
+                    "go on with it: cairn tenant destroy",
+                ),
+                (TenantState::Active | TenantState::Suspended, false) => {
+                    self.damage(place, "has no keys");
+                }
+                (TenantState::Active | TenantState::Suspended, true) => {}
+            }
+        }
+        Ok(())
     }
 
     fn keys(&mut self) -> Result<(), LedgerError> {
@@ -66,9 +107,14 @@ impl Doctor<'_> {
 
     fn key(&mut self, key: SubjectKey, row: &KeyRow) -> Result<(), LedgerError> {
         let place = format!("a patient's key of tenant {}", key.tenant.0);
-        let Ok(keys) = self.core.tenant(key.tenant) else {
-            self.damage(place, "is of a tenant that there is not");
-            return Ok(());
+        let keys = match self.core.tenant(key.tenant) {
+            Ok(keys) => keys,
+            // Nothing opens it any more, as it should be.
+            Err(LedgerError::KeyDestroyed) => return Ok(()),
+            Err(_) => {
+                self.damage(place, "is of a tenant that there is not");
+                return Ok(());
+            }
         };
         if matches!(row, KeyRow::Destroyed { .. }) {
             return Ok(());

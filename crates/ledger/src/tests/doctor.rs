@@ -389,3 +389,23 @@ async fn a_wrong_root_key_is_an_error_and_no_finding() {
         "{outcome:?}"
     );
 }
+
+#[tokio::test]
+async fn a_destroyed_tenant_is_no_damage() {
+    let (store, _folder) = filled().await;
+    let ledger = store.open();
+    let main = ["main.example".to_owned()];
+    let set = ledger.set_tenant(TENANT, None, Some(&main), None);
+    set.await.unwrap();
+    let north = ["north.example".to_owned()];
+    ledger.add_tenant("north", &north).await.unwrap();
+    ledger.suspend_tenant(TENANT, true).await.unwrap();
+    store.clock().advance(11_000);
+    ledger.destroy_tenant(TENANT).await.unwrap();
+    ledger.close().await.unwrap();
+    let report = check(&store, true).await;
+    assert!(report.is_sound(), "{report:?}");
+    assert!(report.unreadable_documents > 5, "{report:?}");
+    let told = (report.findings.iter()).any(|finding| finding.what.contains("was destroyed"));
+    assert!(told, "{report:?}");
+}

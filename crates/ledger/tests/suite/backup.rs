@@ -106,12 +106,12 @@ impl BackupTarget for Files {
     }
 }
 
-async fn back_up(ledger: &Ledger, files: &Arc<Files>) -> BackupReport {
+pub(crate) async fn back_up(ledger: &Ledger, files: &Arc<Files>) -> BackupReport {
     let target = Arc::clone(files) as Arc<dyn BackupTarget>;
     ledger.backup(target, false, |_| {}).await.unwrap()
 }
 
-fn wanted(files: &Arc<Files>, to: Moment) -> Wanted {
+pub(crate) fn wanted(files: &Arc<Files>, to: Moment) -> Wanted {
     Wanted {
         source: Arc::clone(files) as Arc<dyn BackupTarget>,
         to,

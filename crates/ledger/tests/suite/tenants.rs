@@ -1,0 +1,264 @@
+//! Tenants: made, named, suspended, and destroyed so that nothing of them opens any more.
+
+use std::sync::Arc;
+
+use ledger::{
+    Commit, Expected, Ledger, LedgerError, Moment, OutboxDraft, OutboxKey, Query, RootKey,
+    STORE_TENANT, Shard, Tenant, TenantId, TenantQuota, TenantState,
+};
+
+use super::backup::{Files, back_up, wanted};
+use super::{PATIENT, Store, TENANT, assert_sound, audit, draft, of, put, ready, text, timer};
+
+fn hosts(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn invalid<T: std::fmt::Debug>(outcome: Result<T, LedgerError>, words: &str) {
+    let error = outcome.expect_err(words);
+    assert!(
+        matches!(&error, LedgerError::Invalid(reason) if reason.contains(words)),
+        "{error}"
+    );
+}
+
+async fn on_list(ledger: &Ledger, id: TenantId) -> Tenant {
+    let list = ledger.tenants().await.unwrap();
+    list.into_iter().find(|tenant| tenant.id == id).unwrap()
+}
+
+/// A document, a timer and an outbox entry of a tenant, under ids that others use as well.
+async fn fill(ledger: &Ledger, tenant: TenantId, id: u8) {
+    let mut document = draft(
+        ledger,
+        PATIENT,
+        "p",
+        of("p"),
+        Expected::Absent,
+        "words",
+        &[],
+    );
+    document.tokens = vec![ledger.token(tenant, PATIENT, "code", "a")];
+    let mut timer = timer(3, 5, id, 7);
+    timer.tenant = tenant;
+    let commit = Commit {
+        documents: vec![document],
+        audit: Some(audit(ledger, Shard(0))),
+        timers_set: vec![timer],
+        outbox_add: vec![OutboxDraft {
+            key: OutboxKey {
+                shard: Shard(1),
+                due_ms: 5,
+                id: [id; 16],
+            },
+            owner: of("p"),
+            channel: 4,
+            attempt: 0,
+            body: vec![id],
+        }],
+        ..Commit::new(tenant)
+    };
+    ledger.commit(commit).await.unwrap();
+}
+
+async fn queued(ledger: &Ledger, tenant: TenantId) -> (usize, usize) {
+    let ledger = ledger.only(tenant);
+    let timers = ledger.timers_due(7, 9, 9).await.unwrap();
+    let look = ledger.outbox_look(4, 9, 9).await.unwrap();
+    assert!(look.unreadable.is_empty());
+    let due = (timers.first().map(|_| 5), look.entries.first().map(|_| 5));
+    assert_eq!(ledger.next_timer_ms().await.unwrap(), due.0);
+    assert_eq!(ledger.next_outbox_ms().await.unwrap(), due.1);
+    (timers.len(), look.entries.len())
+}
+
+/// Two tenants that are reached by names of their own.
+async fn two(ledger: &Ledger) -> TenantId {
+    invalid(
+        ledger.add_tenant("north", &hosts(&["north.example"])).await,
+        "each has a host name",
+    );
+    assert_eq!(ledger.tenants().await.unwrap().len(), 1);
+    let main = hosts(&["main.example"]);
+    ledger
+        .set_tenant(TENANT, None, Some(&main), None)
+        .await
+        .unwrap();
+    let north = ledger
+        .add_tenant("north", &hosts(&["north.example", "n.example"]))
+        .await
+        .unwrap();
+    north.id
+}
+
+pub(crate) async fn tenants_come_and_go(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let first = on_list(&ledger, TENANT).await;
+    assert_eq!((&*first.name, first.hosts.len()), ("main", 0));
+    let north = two(&ledger).await;
+    for (name, host, words) in [
+        ("north", "other.example", "another tenant has that name"),
+        ("other", "north.example", "is given already"),
+        ("other", "127.0.0.1", "neither an address"),
+        ("Other", "other.example", "a-z"),
+    ] {
+        invalid(ledger.add_tenant(name, &hosts(&[host])).await, words);
+    }
+    invalid(
+        ledger.add_tenant("other", &[]).await,
+        "each has a host name",
+    );
+    invalid(
+        ledger.set_tenant(TENANT, None, Some(&[]), None).await,
+        "each has a host name",
+    );
+    let quota = TenantQuota {
+        requests_per_s: Some(5),
+        at_once: None,
+    };
+    let renamed = ledger
+        .set_tenant(TENANT, Some("south"), None, Some(quota))
+        .await;
+    assert_eq!(renamed.unwrap().hosts, ["main.example"]);
+
+    fill(&ledger, TENANT, 1).await;
+    fill(&ledger, north, 2).await;
+    assert_eq!(queued(&ledger, TENANT).await, (1, 1));
+    assert_eq!(queued(&ledger, north).await, (1, 1));
+    // Nothing is destroyed by mistake, nor under those who are at work.
+    invalid(ledger.destroy_tenant(north).await, "is suspended before");
+    invalid(ledger.destroy_tenant(TenantId(77)).await, "no such tenant");
+    ledger.suspend_tenant(north, true).await.unwrap();
+    invalid(ledger.destroy_tenant(north).await, "ten seconds");
+    ledger.suspend_tenant(north, false).await.unwrap();
+    assert_eq!(on_list(&ledger, north).await.state, TenantState::Active);
+    ledger.suspend_tenant(north, true).await.unwrap();
+    store.clock().advance(11_000);
+    // The root key rotates with the list.
+    ledger.close().await.unwrap();
+    let ledger = store.open();
+    let rotated = RootKey::from_bytes([8; 32]);
+    ledger.rotate_root_key(&rotated).await.unwrap();
+    ledger.rotate_tenant_keys(north, &|_| {}).await.unwrap();
+    let end = ledger.destroy_tenant(north).await.unwrap();
+    assert_eq!((end.secrets, end.patients_keys, end.queued), (2, 1, 2));
+
+    is_gone(&ledger, north, "q").await;
+    ledger.close().await.unwrap();
+    let ledger = store.open_with(RootKey::from_bytes([8; 32])).unwrap();
+    is_gone(&ledger, north, "r").await;
+}
+
+/// Nothing of a destroyed tenant opens, nothing of it comes again, and others go on.
+async fn is_gone(ledger: &Ledger, north: TenantId, new: &str) {
+    let gone = ledger.get(north, PATIENT, "p").await;
+    assert!(matches!(gone, Err(LedgerError::KeyDestroyed)), "{gone:?}");
+    let again = ledger.create_tenant(north).await;
+    assert!(matches!(again, Err(LedgerError::KeyDestroyed)), "{again:?}");
+    let written = ledger.commit(Commit::new(north)).await;
+    assert!(written.is_err());
+    assert_eq!(queued(ledger, TENANT).await, (1, 1));
+    let kept = ledger.get(TENANT, PATIENT, "p").await.unwrap().unwrap();
+    assert_eq!(text(&kept), "words");
+    let remains = ledger.tenant_remains(north).await.unwrap();
+    assert_eq!((remains.secrets, remains.patients_keys), (0, 1));
+    invalid(ledger.tenant_remains(TENANT).await, "was not destroyed");
+    invalid(ledger.destroy_tenant(north).await, "destroyed before");
+    invalid(ledger.suspend_tenant(north, false).await, "no such tenant");
+    // Its number and its name are nobody else's; its hosts may be.
+    invalid(
+        ledger.add_tenant("north", &hosts(&["x.example"])).await,
+        "had it before",
+    );
+    let list = ledger.tenants().await.unwrap();
+    let next = list.iter().map(|tenant| tenant.id.0).max().unwrap() + 1;
+    let name = format!("t{next}");
+    let added = ledger
+        .add_tenant(&name, &hosts(&[&format!("{name}.example")]))
+        .await;
+    assert_eq!(added.unwrap().id, TenantId(next));
+    put(ledger, PATIENT, new, new, Expected::Absent, "on", &[]).await;
+    // The store's own keys are nobody's destruction's.
+    assert!(ledger.seal_note(STORE_TENANT, "x", b"").is_ok());
+    assert_sound(ledger).await;
+}
+
+/// To whoever has one tenant's handle, any other is one that there never was.
+pub(crate) async fn a_handle_is_for_one_tenant(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let north = two(&ledger).await;
+    fill(&ledger, TENANT, 1).await;
+    fill(&ledger, north, 2).await;
+    let query = Query::Token(ledger.token(TENANT, PATIENT, "code", "a"));
+    let hits = ledger.search(TENANT, &query, None, None, 9).await.unwrap();
+    let at = hits[0];
+    let note = ledger.seal_note(TENANT, "link", b"text").unwrap();
+    let theirs = ledger.only(north);
+    assert_eq!(theirs.tenant(), Some(north));
+    for nobodys in [TENANT, TenantId(77)] {
+        let unknown = |outcome: Result<(), LedgerError>| {
+            let expected = LedgerError::UnknownTenant(nobodys.0).to_string();
+            assert_eq!(outcome.unwrap_err().to_string(), expected);
+        };
+        unknown(theirs.get(nobodys, PATIENT, "p").await.map(drop));
+        unknown(
+            theirs
+                .history(nobodys, PATIENT, "p", None, 9)
+                .await
+                .map(drop),
+        );
+        unknown(theirs.fetch(nobodys, at).await.map(drop));
+        unknown(theirs.audit_leaf(nobodys, at).await.map(drop));
+        unknown(theirs.open_note(nobodys, "link", &note).map(drop));
+        unknown(theirs.seal_note(nobodys, "link", b"").map(drop));
+        unknown(theirs.commit(Commit::new(nobodys)).await.map(drop));
+        unknown(theirs.create_tenant(nobodys).await);
+        unknown(theirs.rotate_patient_key(nobodys, "p").await.map(drop));
+        let token = theirs.token(nobodys, PATIENT, "code", "a");
+        assert_ne!(token, ledger.token(TENANT, PATIENT, "code", "a"));
+        let query = Query::Token(token);
+        let found = theirs.search(nobodys, &query, None, None, 9).await;
+        unknown(found.map(drop));
+    }
+    assert!(theirs.fetch(north, at).await.unwrap().is_none());
+    assert!(theirs.get(north, PATIENT, "p").await.unwrap().is_some());
+    assert!(theirs.open_note(north, "link", &note).unwrap().is_none());
+    invalid(theirs.suspend_tenant(north, true).await, "not one tenant's");
+    assert_eq!(queued(&ledger, north).await, (1, 1));
+}
+
+pub(crate) async fn a_destroyed_tenant_leaves_the_backups(store: &dyn Store) {
+    let ledger = ready(store).await;
+    let files = Arc::new(Files::default());
+    let north = two(&ledger).await;
+    fill(&ledger, TENANT, 1).await;
+    fill(&ledger, north, 2).await;
+    back_up(&ledger, &files).await;
+    let (before, _) = store.restore(wanted(&files, Moment::Newest)).await.unwrap();
+    let copy = before.open();
+    assert!(copy.get(north, PATIENT, "p").await.unwrap().is_some());
+    assert_eq!(
+        copy.tenants().await.unwrap(),
+        ledger.tenants().await.unwrap()
+    );
+    copy.close().await.unwrap();
+
+    ledger.suspend_tenant(north, true).await.unwrap();
+    store.clock().advance(11_000);
+    let moment = ledger.last_number();
+    ledger.destroy_tenant(north).await.unwrap();
+    back_up(&ledger, &files).await;
+    // Also as the store was before the destruction.
+    for to in [Moment::Newest, Moment::Number(moment)] {
+        let (restored, _) = store.restore(wanted(&files, to)).await.unwrap();
+        let copy = restored.open();
+        let gone = copy.get(north, PATIENT, "p").await;
+        assert!(matches!(gone, Err(LedgerError::KeyDestroyed)), "{gone:?}");
+        assert_eq!(on_list(&copy, north).await.state, TenantState::Destroyed);
+        let kept = copy.get(TENANT, PATIENT, "p").await.unwrap().unwrap();
+        assert_eq!(text(&kept), "words");
+        assert_sound(&copy).await;
+        copy.close().await.unwrap();
+    }
+    ledger.close().await.unwrap();
+}
