@@ -102,7 +102,7 @@ impl Identity {
     /// # Errors
     /// `SignIn` when unknown, idle or over.
     pub async fn session(&self, secret: &str) -> Result<Session, TrustError> {
-        let tenant = secrets::tenant_of(secret).ok_or(TrustError::SignIn)?;
+        let tenant = self.tenant_of(secret).ok_or(TrustError::SignIn)?;
         let hash = secrets::hash(secret);
         let id = self.id_of(tenant, "session", &hash);
         let now_ms = self.now_ms();
@@ -131,7 +131,7 @@ impl Identity {
     /// # Errors
     /// `SignIn` when unknown, idle or over.
     pub async fn peek(&self, secret: &str) -> Result<Session, TrustError> {
-        let tenant = secrets::tenant_of(secret).ok_or(TrustError::SignIn)?;
+        let tenant = self.tenant_of(secret).ok_or(TrustError::SignIn)?;
         let hash = secrets::hash(secret);
         let id = self.id_of(tenant, "session", &hash);
         let now_ms = self.now_ms();
@@ -155,7 +155,7 @@ impl Identity {
     /// # Errors
     /// `Ledger`.
     pub async fn sign_out(&self, secret: &str) -> Result<(), TrustError> {
-        let Some(tenant) = secrets::tenant_of(secret) else {
+        let Some(tenant) = self.tenant_of(secret) else {
             return Ok(());
         };
         let hash = secrets::hash(secret);

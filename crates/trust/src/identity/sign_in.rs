@@ -156,7 +156,7 @@ impl Identity {
     /// # Errors
     /// `SignIn`, `LockedOut`.
     pub async fn second_factor(&self, ticket: &str, code: &str) -> Result<SignIn, TrustError> {
-        let Some(tenant) = secrets::tenant_of(ticket) else {
+        let Some(tenant) = self.tenant_of(ticket) else {
             Why::Ticket.count();
             return Err(TrustError::SignIn);
         };
@@ -243,7 +243,7 @@ impl Identity {
         secret: &str,
         birth_date: &str,
     ) -> Result<SignIn, TrustError> {
-        if secrets::tenant_of(secret) != Some(tenant) {
+        if self.tenant_of(secret) != Some(tenant) {
             Why::Link.count();
             return Err(TrustError::SignIn);
         }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use fhir::ResourceType;
-use ledger::{Clock, Ledger};
+use ledger::{Clock, Ledger, LedgerError};
 
 use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::consent::Rules;
@@ -34,7 +34,8 @@ pub use why::{ElementsWhy, PolicySet, Question, Tested, Why};
 
 /// How to set trust up.
 pub struct TrustOptions {
-    /// The store.
+    /// The store. A handle for one tenant makes all of this that tenant's: secrets of another are unknown,
+    /// and nobody of another is let do anything.
     pub ledger: Ledger,
     /// Real time, for sessions, links and one-time codes.
     pub wall_clock: Arc<dyn Clock>,
@@ -422,6 +423,11 @@ impl Trust {
         target: Target,
         request_id: &str,
     ) -> Result<Permit, TrustError> {
+        // Nobody of another tenant gets this far; the store would know nothing of theirs either.
+        let only = self.inner.vault.ledger().tenant();
+        if only.is_some_and(|only| only != agent.tenant) {
+            return Err(LedgerError::UnknownTenant(agent.tenant.0).into());
+        }
         let mut refused = None;
         for action in actions {
             let policies = &self.inner.policies;

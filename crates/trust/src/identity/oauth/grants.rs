@@ -426,7 +426,7 @@ impl Identity {
         secret: &str,
         client: &KnownApp,
     ) -> Result<Option<Kept<GrantDocument>>, TrustError> {
-        if secrets::tenant_of(secret) != Some(tenant) {
+        if self.tenant_of(secret) != Some(tenant) {
             return Ok(None);
         }
         let hash = secrets::hash(secret);

@@ -96,7 +96,7 @@ impl Identity {
         secret: &str,
     ) -> Result<Option<Kept<LaunchDocument>>, TrustError> {
         let tenant = session.agent.tenant;
-        if secrets::tenant_of(secret) != Some(tenant) {
+        if self.tenant_of(secret) != Some(tenant) {
             return Ok(None);
         }
         let hash = secrets::hash(secret);

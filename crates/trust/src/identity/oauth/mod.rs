@@ -266,7 +266,7 @@ impl Identity {
         let Some(secret) = token.strip_prefix(ACCESS) else {
             return self.bearer(token).await;
         };
-        let Some(tenant) = secrets::tenant_of(secret) else {
+        let Some(tenant) = self.tenant_of(secret) else {
             Why::Token.count();
             return Err(TrustError::SignIn);
         };
@@ -408,7 +408,7 @@ impl Identity {
     ) -> Result<Option<(String, Kept<AccessDocument>)>, TrustError> {
         let secret = token.strip_prefix(ACCESS);
         let Some((secret, tenant)) =
-            secret.and_then(|secret| Some((secret, secrets::tenant_of(secret)?)))
+            secret.and_then(|secret| Some((secret, self.tenant_of(secret)?)))
         else {
             return Ok(None);
         };
