@@ -21,6 +21,8 @@ pub enum Reason {
     Preference,
     /// There is no address that can be written to.
     NoAddress,
+    /// Whoever it was for doesn't act for the patient any more.
+    ProxyEnded,
     /// The link couldn't be opened: there is no birth date to check it with.
     NoSignIn,
     /// The patient has died.
@@ -44,6 +46,7 @@ impl Reason {
             Self::Consent => "consent",
             Self::Preference => "preference",
             Self::NoAddress => "no-address",
+            Self::ProxyEnded => "proxy-ended",
             Self::NoSignIn => "no-sign-in",
             Self::Deceased => "deceased",
             Self::Expired => "expired",
@@ -178,6 +181,7 @@ mod tests {
     fn message(expires_ms: Option<u64>, text: &str) -> Message {
         Message {
             patient: "p".to_owned(),
+            proxy: None,
             communication: "c".to_owned(),
             channel: "email".to_owned(),
             purpose: "TREAT".to_owned(),

@@ -320,6 +320,11 @@ impl Inner {
             return attempt.settle(&Outcome::Cancelled).await;
         }
         let patient = attempt.patient().await?;
+        // What is written to somebody who acts for the patient is no message of a programme to the patient.
+        if let Some(proxy) = attempt.message.proxy.clone() {
+            let outcome = attempt.to_proxy(&agent, &proxy, patient.as_ref()).await?;
+            return attempt.settle(&outcome).await;
+        }
         let consents = attempt.consents().await?;
         let known_as = (self.trust.vault())
             .programmes_known_as(entry.tenant)
@@ -333,6 +338,13 @@ impl Inner {
             &known_as,
             now_ms,
         ) {
+            // A small child has no address: the message goes to a parent or guardian who takes it. All else
+            // has been asked by now.
+            Err(refused) if refused.reason == Reason::NoAddress => {
+                attempt
+                    .to_who_acts(&agent, patient.as_ref(), refused)
+                    .await?
+            }
             Err(refused) => Outcome::NotDone(refused),
             // A link that nobody can open is no message: who can't sign in can't read it in the portal
             // either, so that the journey has to go another way.
@@ -342,7 +354,7 @@ impl Inner {
                     "There is no birth date on record to check a sign-in link with.",
                 ))
             }
-            Ok(to) => attempt.deliver(&agent, &to).await?,
+            Ok(to) => attempt.deliver(&agent, &to, None).await?,
         };
         attempt.settle(&outcome).await
     }
@@ -441,19 +453,87 @@ impl Attempt<'_> {
         Ok(rows.into_iter().map(|row| row.resource).collect())
     }
 
-    async fn deliver(&self, agent: &Agent, to: &Address) -> Result<Outcome, DeliverError> {
+    /// To somebody who acts for the patient, while they do.
+    async fn to_proxy(
+        &self,
+        agent: &Agent,
+        proxy: &str,
+        patient: Option<&Resource>,
+    ) -> Result<Outcome, DeliverError> {
+        let now_ms = self.inner.trust.vault().ledger().clock().now_ms();
+        let expires_ms = self.message.expires_ms;
+        if expires_ms.is_some_and(|expires_ms| now_ms > expires_ms) {
+            let words = "It was no longer of use when its turn came.";
+            return Ok(Outcome::NotDone(Refused::new(Reason::Expired, words)));
+        }
+        let patient_id = &self.message.patient;
+        let vault = self.inner.trust.vault();
+        let address = vault
+            .proxy_address(self.entry.tenant, proxy, patient_id)
+            .await?;
+        let Some(address) = address else {
+            let words = "They do not act for the patient any more.";
+            return Ok(Outcome::NotDone(Refused::new(Reason::ProxyEnded, words)));
+        };
+        let words = [
+            self.message.subject.as_str(),
+            &self.message.text,
+            &self.message.link_path,
+        ];
+        if let Some(detail) = patient.and_then(|patient| crate::guard::find(patient, &words)) {
+            let words = format!("Its words hold the patient's {detail}.");
+            return Ok(Outcome::NotDone(Refused::new(Reason::PhiGuard, words)));
+        }
+        match address.parse() {
+            Ok(address) => self.deliver(agent, &address, Some(proxy)).await,
+            Err(_) => Ok(Outcome::NotDone(Refused::new(
+                Reason::NoAddress,
+                "The address of who acts for the patient is not one.",
+            ))),
+        }
+    }
+
+    /// To whoever takes a small child's messages; or refused as before.
+    async fn to_who_acts(
+        &self,
+        agent: &Agent,
+        patient: Option<&Resource>,
+        refused: Refused,
+    ) -> Result<Outcome, DeliverError> {
+        let Some(patient) = patient else {
+            return Ok(Outcome::NotDone(refused));
+        };
+        let vault = self.inner.trust.vault();
+        let found = vault.proxy_to_write_to(self.entry.tenant, patient).await?;
+        match found.map(|(proxy, address)| (proxy, address.parse())) {
+            Some((proxy, Ok(address))) => self.deliver(agent, &address, Some(&proxy)).await,
+            Some((_, Err(_))) | None => Ok(Outcome::NotDone(refused)),
+        }
+    }
+
+    /// Hands it over. The link signs in who it is for: the patient, or `proxy`.
+    async fn deliver(
+        &self,
+        agent: &Agent,
+        to: &Address,
+        proxy: Option<&str>,
+    ) -> Result<Outcome, DeliverError> {
         let options = &self.inner.options;
-        let secret = if options.magic_links {
-            // A new one for each attempt, because only its hash is kept.
-            Some(
-                self.inner
-                    .trust
-                    .identity()
+        let identity = self.inner.trust.identity();
+        // A new one for each attempt, because only its hash is kept. Without it, who acts for the patient can't
+        // sign in at all.
+        let secret = match proxy {
+            Some(proxy) => Some(
+                identity
+                    .make_proxy_link(agent, proxy, LINK_LIFE_S, true)
+                    .await?,
+            ),
+            None if options.magic_links => Some(
+                identity
                     .make_link(agent, &self.message.patient, LINK_LIFE_S, true)
                     .await?,
-            )
-        } else {
-            None
+            ),
+            None => None,
         };
         let link = link(
             &options.portal_base,

@@ -471,15 +471,16 @@ impl<'a> Mover<'a> {
         if channel != Channel::Email {
             return Ok(None);
         }
-        let channels = trust::consent::channels(person, now_ms);
-        let mut addresses = channels
-            .iter()
-            .filter(|channel| channel.kind == "email" && !channel.address.is_empty())
-            .peekable();
-        if addresses.peek().is_none() {
-            return Ok(Some("no-address"));
+        let mut channels = trust::consent::channels(person, now_ms);
+        channels.retain(|channel| channel.kind == "email" && !channel.address.is_empty());
+        if channels.is_empty() {
+            // A small child has no address: whoever acts for them may take the message.
+            let person = person.clone();
+            let tenant = self.tenant();
+            let proxy = self.vault.proxy_to_write_to(tenant, &person).await?;
+            return Ok(proxy.is_none().then_some("no-address"));
         }
-        Ok(if addresses.any(|channel| channel.wanted) {
+        Ok(if channels.iter().any(|channel| channel.wanted) {
             None
         } else {
             Some("preference")

@@ -182,6 +182,7 @@ impl Maker<'_> {
         };
         Some(trust::outgoing::Message {
             patient: self.state.patient.clone(),
+            proxy: None,
             communication: communication.to_owned(),
             channel: Channel::Email.name().to_owned(),
             purpose: self.definition.purpose.code().to_owned(),

@@ -20,6 +20,8 @@ pub enum Role {
     /// Bills for what was done.
     Biller,
     Patient,
+    /// Somebody who acts for a patient: a parent, a guardian, whom the patient has authorised.
+    Proxy,
     /// A part of Cairn acting by itself: journey engine, deliverer, importer.
     System,
     /// Another system with FHIR access.
@@ -28,7 +30,7 @@ pub enum Role {
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Coordinator,
         Self::Clinician,
         Self::PrivacyOfficer,
@@ -36,6 +38,7 @@ impl Role {
         Self::Administrator,
         Self::Biller,
         Self::Patient,
+        Self::Proxy,
         Self::System,
         Self::Client,
     ];
@@ -50,6 +53,7 @@ impl Role {
             Self::Administrator => "administrator",
             Self::Biller => "biller",
             Self::Patient => "patient",
+            Self::Proxy => "proxy",
             Self::System => "system",
             Self::Client => "client",
         }
@@ -68,8 +72,13 @@ impl Role {
             Self::PrivacyOfficer | Self::Squad | Self::System | Self::Client => Purpose::Operations,
             Self::Administrator => Purpose::Administration,
             Self::Biller => Purpose::Payment,
-            Self::Patient => Purpose::PatientRequest,
+            Self::Patient | Self::Proxy => Purpose::PatientRequest,
         }
+    }
+    /// Whether people of a role see one patient's record and no other: their own, or that of whom they act for.
+    #[must_use]
+    pub fn has_one_record(self) -> bool {
+        matches!(self, Self::Patient | Self::Proxy)
     }
     /// Whether people of a role let applications act for them: patients on their own record, and those who
     /// care for patients.
@@ -143,13 +152,14 @@ impl Purpose {
 pub struct Agent {
     /// The tenant that they act in.
     pub tenant: TenantId,
-    /// Opaque id of the account, client or part of Cairn (`journey-engine`, ...).
+    /// Opaque id of the account, client or part of Cairn (`journey-engine`, ...). Of a proxy: of the record
+    /// by which they act for the patient, and of their `RelatedPerson`.
     pub id: String,
-    /// Name to show in the audit (of staff; for patients empty, the record has it).
+    /// Name to show in the audit (of staff; for patients and proxies empty, the record has it).
     pub name: String,
     /// Role.
     pub role: Role,
-    /// For patients: the id of their `Patient` resource.
+    /// For patients: the id of their `Patient` resource. For proxies: of the patient whom they act for.
     pub patient: Option<String>,
     /// What an application's access token narrows, if they come by one.
     pub access: Option<Arc<Access>>,

@@ -101,6 +101,10 @@ impl Event {
     /// A privacy officer looked at emergency accesses, or into one.
     pub(crate) const EMERGENCIES: Self = Self::own("emergencies", "R");
     pub(crate) const EMERGENCY_REVIEWED: Self = Self::own("emergency-review", "U");
+    /// Somebody was let act for a patient, or is not any more; and who looked at who does.
+    pub(crate) const PROXY_MADE: Self = Self::own("proxy-made", "C");
+    pub(crate) const PROXY_ENDED: Self = Self::own("proxy-ended", "U");
+    pub(crate) const PROXIES: Self = Self::own("proxies", "R");
     /// Somebody asked why something is permitted or refused.
     pub(crate) const EXPLAINED: Self = Self::own("explain", "R");
     /// Somebody looked at accounts.

@@ -15,6 +15,7 @@ mod channels;
 mod draft;
 mod labels;
 mod provision;
+mod proxies;
 mod row;
 mod rules;
 
@@ -25,6 +26,10 @@ pub use draft::{Draft, begins_ms};
 pub use provision::Asked;
 pub(crate) use provision::{Related, related_of};
 pub use row::Row;
+pub use proxies::{Basis, ProxyRules};
+pub(crate) use proxies::{
+    Standing, day as proxy_day, is_within_days as within_days, keeps_from_proxy,
+};
 pub(crate) use row::unversioned;
 pub use rules::Rules;
 

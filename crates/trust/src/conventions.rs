@@ -22,7 +22,7 @@ pub const TASK_SYSTEM: &str = "urn:cairn:task-code";
 /// Code system of media: HL7 v3 `ParticipationMode` codes and `PORTAL`.
 pub const MEDIUM_SYSTEM: &str = "urn:cairn:medium";
 /// Code system of reasons why a message was not sent: `consent`, `preference`, `no-address`,
-/// `no-sign-in`, `deceased`, `expired`, `permanent-failure`, `retries-exhausted`; of a message that was
+/// `no-sign-in`, `deceased`, `expired`, `proxy-ended` (they don't act for the patient any more), `permanent-failure`, `retries-exhausted`; of a message that was
 /// called off before it left (`status` `stopped`): `called-off`.
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";
 /// Code system of roles in `Task.performerType` (`coordinator`, `clinician`).

@@ -4,11 +4,15 @@
 /// The outbox channel number of e-mail.
 pub const CHANNEL_EMAIL: u16 = 1;
 
-/// A message on its way.
+/// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
     /// The patient's id.
     pub patient: String,
+    /// Of what is written to somebody who acts for the patient, at their own address: the record of that. It
+    /// goes while they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// The id of the `Communication` resource that follows this message.
     pub communication: String,
     /// `email`.

@@ -238,6 +238,8 @@ pub struct Permit {
     /// The patients that an audit record of this request names already.
     pub(crate) named: Arc<Mutex<BTreeSet<String>>>,
     pub(crate) freshness: Freshness,
+    /// What a proxy may be shown; without it, nothing.
+    pub(crate) standing: Option<crate::consent::Standing>,
     /// The key of a request that is to be carried out once.
     pub(crate) once: Option<crate::Once>,
 }

@@ -75,7 +75,7 @@ fn question(fields: &Fields) -> Result<Question, PageError> {
         purpose: Purpose::parse(field("purpose")).ok_or_else(|| missing("a purpose"))?,
         action: Action::parse(field("action")).ok_or_else(|| missing("an action"))?,
         kind,
-        own: role == Role::Patient,
+        own: role.has_one_record(),
     })
 }
 

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
-use trust::identity::{EmergenciesWaiting, EmergencyAccess, Session};
+use trust::identity::{Acting, EmergenciesWaiting, EmergencyAccess, Session};
 use trust::{Action, Permit, Purpose, Role, Target};
 
 use crate::WebState;
@@ -96,6 +96,8 @@ pub(crate) struct Ctx {
     pub(crate) times: Times,
     /// For privacy officers: emergency accesses that wait for them.
     pub(crate) emergencies: EmergenciesWaiting,
+    /// Of somebody who acts for a patient: for whom. None when they don't any more.
+    pub(crate) acting: Option<Acting>,
     /// When an emergency access ends that something on this page was shown under, by the wall clock; 0 if
     /// nothing was. Copies are of the same page.
     pub(crate) emergency_until_ms: Arc<AtomicU64>,
@@ -161,7 +163,7 @@ impl Ctx {
     }
     /// For pages of the console. A patient is sent away with the policy's reason.
     pub(crate) fn staff(&self) -> Result<(), PageError> {
-        if self.role() == Role::Patient {
+        if self.role().has_one_record() {
             return Err(PageError::Refused(
                 "The console is for staff. Your own pages are in the portal.".to_owned(),
             ));
@@ -170,8 +172,31 @@ impl Ctx {
     }
     /// For pages of the portal: whose record it is.
     pub(crate) fn own_patient(&self) -> Result<&str, PageError> {
+        if self.role() == Role::Proxy {
+            let acting = self.acting.as_ref().ok_or_else(|| {
+                PageError::Refused("You don't act for this patient, or not any more. If that surprises you, please ask the people who look after them.".to_owned())
+            })?;
+            return Ok(&acting.patient);
+        }
         self.session.agent.patient.as_deref().ok_or_else(|| {
             PageError::Refused("The portal shows patients their own record. You are signed in as a member of staff.".to_owned())
+        })
+    }
+    /// For pages of the portal that are the patient's alone, and of nobody who acts for them.
+    pub(crate) fn patient_alone(&self) -> Result<&str, PageError> {
+        if self.role() == Role::Proxy {
+            return Err(PageError::Refused(
+                "This page is for the patient alone. Ask the people who look after them if you need something changed here.".to_owned(),
+            ));
+        }
+        self.own_patient()
+    }
+    /// `Type/id` of who answers and notes here: the patient, or who acts for them.
+    pub(crate) fn own_reference(&self) -> Result<String, PageError> {
+        let patient = self.own_patient()?;
+        Ok(match &self.acting {
+            Some(acting) => format!("{}/{}", ResourceType::RelatedPerson, acting.id),
+            None => format!("{}/{patient}", ResourceType::Patient),
         })
     }
     /// Where this person's work starts.
@@ -183,7 +208,7 @@ impl Ctx {
 /// Where a role's work starts.
 pub(crate) fn home(role: Role) -> &'static str {
     match role {
-        Role::Patient => "/portal",
+        Role::Patient | Role::Proxy => "/portal",
         Role::PrivacyOfficer => "/console/audit",
         Role::Squad => "/console/journeys",
         Role::Administrator => "/console/accounts",
@@ -236,7 +261,9 @@ impl Ctx {
         } else {
             EmergenciesWaiting::default()
         };
+        let acting = identity.acting(&session.agent).await?;
         Ok(Self {
+            acting,
             times: app.times(),
             app: app.clone(),
             session,

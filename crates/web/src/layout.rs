@@ -61,6 +61,8 @@ pub(crate) enum PortalSection {
     Record,
     Apps,
     Preferences,
+    /// For whom somebody acts.
+    ActsFor,
 }
 
 fn mark() -> Markup {
@@ -168,7 +170,7 @@ fn identity(ctx: &Ctx) -> Markup {
     html! {
         div class="bar-end" {
             (theme_form(&ctx.request))
-            @if ctx.role() != Role::Patient {
+            @if !ctx.role().has_one_record() {
                 div class="who" { span class="strong" { (ctx.session.agent.name) } br; span class="quiet" { (role) } }
             }
             form method="post" action="/sign-out" {
@@ -189,6 +191,7 @@ pub(crate) fn role_words(role: Role) -> &'static str {
         Role::Administrator => "administrator",
         Role::Biller => "biller",
         Role::Patient => "patient",
+        Role::Proxy => "acts for the patient",
         Role::System => "Cairn itself",
         Role::Client => "another system",
     }
@@ -267,6 +270,24 @@ pub(crate) fn console(
     Html(document(&ctx.app, &ctx.request, title, None, &body).into_string()).into_response()
 }
 
+/// On every page of somebody who acts for a patient: for whom. That something may be kept from them is said
+/// whether there is any or not.
+fn acts_for(ctx: &Ctx) -> Markup {
+    html! {
+        @if ctx.role() == Role::Proxy {
+            div class="acts-for" role="note" {
+                p {
+                    @if let Some(acting) = &ctx.acting {
+                        "You act for " span class="strong" { @if acting.patient_name.is_empty() { "somebody without a name on record" } @else { (acting.patient_name) } }
+                        ": “you” on these pages is them."
+                        @if acting.is_kept { " At their age they keep some things to themselves, and these pages leave such things out, if there are any." }
+                    } @else { "You act for nobody here." }
+                }
+            }
+        }
+    }
+}
+
 /// A page of the portal.
 pub(crate) fn portal(
     ctx: &Ctx,
@@ -275,7 +296,12 @@ pub(crate) fn portal(
     live: Option<&str>,
     body: &Markup,
 ) -> Response {
-    let sections = [
+    let of_proxy = [
+        (PortalSection::Home, "/portal", "What is next"),
+        (PortalSection::Messages, "/portal/inbox", "Messages"),
+        (PortalSection::ActsFor, "/portal/for", "For whom you act"),
+    ];
+    let of_patient = [
         (PortalSection::Home, "/portal", "What is next"),
         (PortalSection::Messages, "/portal/inbox", "Messages"),
         (PortalSection::Consent, "/portal/consent", "Permissions"),
@@ -287,6 +313,11 @@ pub(crate) fn portal(
             "How we reach you",
         ),
     ];
+    let sections: &[_] = if ctx.role() == Role::Proxy {
+        &of_proxy
+    } else {
+        &of_patient
+    };
     let body = html! {
         header class="bar" {
             div class="bar-in" {
@@ -296,10 +327,11 @@ pub(crate) fn portal(
             div class="bar-in" {
                 nav class="nav" aria-label="Your pages" {
                     @for (id, href, name) in sections {
-                        a href=(href) aria-current=[(Some(id) == section).then_some("page")] { (name) }
+                        a href=(href) aria-current=[(Some(*id) == section).then_some("page")] { (name) }
                     }
                 }
             }
+            (acts_for(ctx))
             (demo_clock(&ctx.app))
         }
         main id="main" tabindex="-1" data-live=[live] { (body) }

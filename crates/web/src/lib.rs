@@ -30,6 +30,7 @@ mod patient;
 mod patients;
 mod portal;
 mod sentence;
+mod proxies;
 mod sign_in;
 mod tasks;
 mod time;
@@ -135,6 +136,18 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/emergencies/{id}/end", post(emergency::end))
         .route("/console/emergencies/{id}/review", post(emergency::review))
         .route(
+        .route(
+            "/console/patients/{id}/proxies",
+            get(proxies::page).post(proxies::make),
+        )
+        .route(
+            "/console/patients/{id}/proxies/{proxy}/end",
+            post(proxies::end),
+        )
+        .route(
+            "/console/patients/{id}/proxies/{proxy}/link",
+            post(proxies::link),
+        )
             "/console/patients/{id}/apps",
             get(apps::launch::page).post(apps::launch::open),
         )
@@ -226,6 +239,12 @@ fn portal_pages() -> Router<Arc<context::App>> {
         .route("/portal/record", get(portal::record::page))
         .route("/portal/record/{id}", get(portal::record::proof))
         .route(
+        .route(
+            "/portal/for",
+            get(portal::proxies::choose).post(portal::proxies::act_for),
+        )
+        .route("/portal/proxies", get(portal::proxies::list))
+        .route("/portal/proxies/{id}/end", post(portal::proxies::end))
             "/portal/record/{id}/proof.json",
             get(portal::record::proof_json),
         )

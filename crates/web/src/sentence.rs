@@ -70,6 +70,21 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
             "end an emergency access",
             false,
         ),
+        "proxy-made" => (
+            "let somebody act for the patient",
+            "let somebody act for the patient",
+            false,
+        ),
+        "proxy-ended" => (
+            "ended what somebody may do for the patient",
+            "end what somebody may do for the patient",
+            false,
+        ),
+        "proxies" => (
+            "looked at who acts for whom",
+            "look at who acts for whom",
+            false,
+        ),
         "emergencies" => (
             "looked at the emergency accesses",
             "look at the emergency accesses",
@@ -361,6 +376,11 @@ impl Sentence {
                 "ended an emergency access" => {
                     "ended their emergency access to your record".to_owned()
                 }
+                "let somebody act for the patient" => "let somebody act for you".to_owned(),
+                "ended what somebody may do for the patient" => {
+                    "ended what somebody may do for you".to_owned()
+                }
+                "looked at who acts for whom" => "looked at who acts for you".to_owned(),
                 "looked at the emergency accesses" => {
                     "looked at the list of emergency accesses, with one to your record".to_owned()
                 }

@@ -274,6 +274,17 @@ pub(crate) async fn code(
     }
 }
 
+/// The cookie of a session that was just opened.
+pub(crate) fn set_session(app: &App, response: &mut Response, secret: &str) {
+    set_cookie(
+        app,
+        response,
+        app.session_cookie(),
+        secret,
+        "; SameSite=Lax",
+    );
+}
+
 fn go_on(
     app: &App,
     info: &RequestInfo,
@@ -302,13 +313,7 @@ fn go_on(
         SignIn::Done { secret, session } => {
             let target = next.unwrap_or_else(|| context::home(session.agent.role));
             let mut response = Redirect::to(target).into_response();
-            set_cookie(
-                app,
-                &mut response,
-                app.session_cookie(),
-                &secret,
-                "; SameSite=Lax",
-            );
+            set_session(app, &mut response, &secret);
             response
         }
         SignIn::SecondFactor { ticket } => {

@@ -171,8 +171,8 @@ fn why(options: &WhyOptions) -> anyhow::Result<ExitCode> {
         ),
         _ => {}
     }
-    if options.another && options.role != Some(Role::Patient) {
-        bail!("--another is for the role patient");
+    if options.another && !options.role.is_some_and(Role::has_one_record) {
+        bail!("--another is for the roles patient and proxy");
     }
     let set = match load(options.folder.as_deref()) {
         Err(code) => return Ok(code),
@@ -184,7 +184,7 @@ fn why(options: &WhyOptions) -> anyhow::Result<ExitCode> {
         purpose: options.purpose,
         action: options.action,
         kind: options.kind,
-        own: options.role == Some(Role::Patient) && !options.another,
+        own: options.role.is_some_and(Role::has_one_record) && !options.another,
     };
     let why = set.why(&question);
     explain(&why);

@@ -90,6 +90,7 @@ pub(super) fn role_words(role: Role) -> &'static str {
         Role::Administrator => "administrator",
         Role::Biller => "biller",
         Role::Patient => "patient",
+        Role::Proxy => "acts for a patient",
         Role::System => "part of Cairn",
         Role::Client => "other system",
     }

@@ -278,6 +278,7 @@ async function portal(carla) {
 
   await choices(page);
   await consents(carla, person.href);
+  await actsFor(carla, page, person);
   await whoLooked(page);
   await withdraw(carla, page, person);
 
@@ -492,6 +493,43 @@ async function consents(carla, href) {
   await walk.click(carla.getByRole("button", { name: "Show what would change" }));
   await carla.locator("#effect").waitFor();
   await walk.look(carla, "consents-what-would-change");
+}
+
+/** Somebody is let act for the patient, comes by the link to their own address, and is ended by the patient. */
+async function actsFor(carla, page, person) {
+  const address = "mona.acts@example.org";
+  await carla.goto(person.href);
+  await walk.follow(carla, carla.getByRole("link", { name: "Who acts for them" }), /\/proxies$/);
+  await walk.look(carla, "proxies");
+  await carla.getByLabel("Name", { exact: true }).fill("Mona Acts");
+  await carla.getByLabel("Their own e-mail address").fill(address);
+  await carla.getByLabel("Their date of birth").fill("1984-05-06");
+  await carla.locator("select[name=basis]").selectOption("authorised");
+  await carla.getByLabel("What proves it").fill("Signed form, seen at the desk");
+  await walk.follow(carla, carla.getByRole("button", { name: "Let them act" }), /done=made/);
+  await walk.look(carla, "proxies-named");
+  const mail = await walk.until("the mail with their link comes", SLACK_S, async () => (await mailTo(carla, address))[0]);
+  await walk.follow(carla, carla.locator(`tr[data-key="${mail}"] a`), /^\/console\/mailbox\/\d+$/);
+  const link = await carla.getByRole("link", { name: /\/sign-in\/link\// }).getAttribute("href");
+  const mona = await walk.person("mona");
+  await mona.goto(link);
+  await mona.getByLabel("Date of birth").fill("1984-05-06");
+  await walk.follow(mona, mona.getByRole("button", { name: "Open my pages" }), /^\/portal/);
+  await mona.getByText("You act for").waitFor();
+  await walk.look(mona, "acts-for-home");
+  await walk.follow(mona, menu(mona, "For whom you act"), "/portal/for");
+  await walk.look(mona, "acts-for");
+
+  await walk.follow(page, menu(page, "Permissions"), "/portal/consent");
+  await walk.follow(page, page.getByRole("link", { name: "Who acts for you" }), "/portal/proxies");
+  await walk.look(page, "portal-proxies");
+  await walk.follow(page, page.getByRole("button", { name: "End it now" }), /said=ended/);
+  await walk.look(page, "portal-proxies-ended");
+  mona.wanted.add(403);
+  await mona.goto("/portal");
+  await mona.getByText("You don't act for this patient").waitFor();
+  await walk.look(mona, "acts-for-nobody");
+  await mona.context().close();
 }
 
 async function privacyOfficer(person) {

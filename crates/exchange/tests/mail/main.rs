@@ -2,6 +2,7 @@
 
 mod delivery;
 mod peer;
+mod proxies;
 mod refusals;
 mod sink;
 mod troubles;

@@ -261,6 +261,7 @@ impl World {
         let communication = ledger.mint_id(TENANT, &owner);
         let mut message = Message {
             patient: patient.to_owned(),
+            proxy: None,
             communication: communication.clone(),
             channel: "email".to_owned(),
             purpose: "TREAT".to_owned(),

@@ -133,6 +133,7 @@ impl Frame {
             event.set("purposeOfEvent", json!([purpose_concept(purpose)]));
         }
         let mut agents = vec![user(record)];
+        agents.extend(acted_for(record));
         agents.extend(application(record));
         agents.push(server(record));
         event.set("agent", Value::Array(agents));
@@ -372,7 +373,9 @@ fn user(record: &Record<'_>) -> Value {
         ("IRCP", "information recipient")
     };
     let mut who = json!({"identifier": {"system": AGENT, "value": agent.id}});
-    if let Some(patient) = &agent.patient {
+    if agent.role == Role::Proxy {
+        who["reference"] = format!("RelatedPerson/{}", agent.id).into();
+    } else if let Some(patient) = &agent.patient {
         who["reference"] = format!("Patient/{patient}").into();
     }
     let mut user = json!({
@@ -382,7 +385,7 @@ fn user(record: &Record<'_>) -> Value {
         "altId": agent.id,
         "requestor": true,
     });
-    if !agent.name.is_empty() && agent.role != Role::Patient {
+    if !agent.name.is_empty() && !agent.role.has_one_record() {
         user["name"] = agent.name.clone().into();
     }
     if !record.because.is_empty() {
@@ -396,6 +399,20 @@ fn user(record: &Record<'_>) -> Value {
         user["purposeOfUse"] = json!([purpose_concept(purpose)]);
     }
     user
+}
+
+/// The patient whom somebody acts for, where they act for one.
+fn acted_for(record: &Record<'_>) -> Option<Value> {
+    let agent = record.agent;
+    let patient = agent
+        .patient
+        .as_ref()
+        .filter(|_| agent.role == Role::Proxy)?;
+    Some(json!({
+        "type": {"coding": [coding(PARTICIPATION, "BEN", "beneficiary")]},
+        "who": {"reference": format!("Patient/{patient}")},
+        "requestor": false,
+    }))
 }
 
 /// The application that somebody asks by, where one does.
@@ -475,7 +492,13 @@ mod tests {
     async fn the_parts_make_the_whole() {
         let house = House::new().await;
         let ledger = house.ledger();
-        let roles = vec![Role::Coordinator, Role::Patient, Role::Client, Role::System];
+        let roles = vec![
+            Role::Coordinator,
+            Role::Patient,
+            Role::Proxy,
+            Role::Client,
+            Role::System,
+        ];
         let events = vec![Event::READ, Event::SEARCH, Event::CREATE, Event::LOGIN];
         let outcomes = vec![Outcome::Success, Outcome::Missed, Outcome::Refused];
         let agent = (

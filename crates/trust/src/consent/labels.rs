@@ -9,7 +9,7 @@ use fhir::{Resource, ResourceType};
 use serde::Deserialize;
 use serde_json::Value;
 
-const CONFIDENTIALITY: &str = "v3-Confidentiality";
+pub(crate) const CONFIDENTIALITY: &str = "v3-Confidentiality";
 const ACT_CODE: &str = "v3-ActCode";
 /// The tables of codes that are built in.
 const BUILT_IN: &str = include_str!("../../rules/labels.toml");

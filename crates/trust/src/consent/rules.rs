@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::labels::{Sensitive, Tables};
+use super::proxies::ProxyRules;
 use crate::{Purpose, Role, TrustError};
 
 /// The packs that are built in, each with its text.
@@ -67,6 +68,7 @@ struct File {
     labelled: Vec<LabelledFile>,
     #[serde(default)]
     sensitive: Vec<Sensitive>,
+    proxies: Option<ProxyRules>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +102,7 @@ pub struct Rules {
     bound: BTreeMap<Role, Binding>,
     pub(crate) labelled: Vec<Labelled>,
     pub(crate) tables: Tables,
+    proxies: Option<ProxyRules>,
 }
 
 impl Rules {
@@ -184,6 +187,11 @@ impl Rules {
         if let Some(binding) = bound.get(&Role::Client).copied() {
             bound.entry(Role::Biller).or_insert(binding);
         }
+        // The same of proxies, whom nothing else is said of: what isn't theirs to see is hidden.
+        bound.entry(Role::Proxy).or_insert(Binding::Always);
+        if let Some(proxies) = &file.proxies {
+            proxies.check().map_err(wrong)?;
+        }
         if !(labelled.iter()).any(|one| one.roles.contains(&Role::Biller)) {
             let of_systems = (labelled.iter_mut()).filter(|one| one.roles.contains(&Role::Client));
             of_systems.for_each(|one| one.roles.push(Role::Biller));
@@ -196,6 +204,7 @@ impl Rules {
             emergency: file.emergency,
             bound,
             labelled,
+            proxies: file.proxies,
             tables: Tables::with(file.sensitive).map_err(|words| wrong(&words))?,
         })
     }
@@ -235,6 +244,12 @@ impl Rules {
         self.labelled
             .iter()
             .map(|one| (one.label.as_str(), one.denied.as_str()))
+    }
+
+    /// Who may act for a patient; none where nobody may.
+    #[must_use]
+    pub fn proxies(&self) -> Option<&ProxyRules> {
+        self.proxies.as_ref()
     }
 
     pub(crate) fn binding(&self, role: Role, purpose: Purpose) -> Option<Binding> {

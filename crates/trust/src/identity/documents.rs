@@ -114,6 +114,9 @@ impl AgentDocument {
 pub(super) struct LinkDocument {
     pub(super) secret: String,
     pub(super) patient: String,
+    /// Of a link for somebody who acts for the patient: the record of that.
+    #[serde(default)]
+    pub(super) proxy: Option<String>,
     pub(super) reusable: bool,
     pub(super) used: bool,
     /// Wrong birth dates so far.

@@ -155,7 +155,7 @@ pub fn emergency_in_note(note: &str) -> Option<(&str, Option<bool>)> {
 }
 
 /// What was typed, on one line, if it says anything.
-fn said(words: &str, what: &str) -> Result<String, TrustError> {
+pub(super) fn said(words: &str, what: &str) -> Result<String, TrustError> {
     let words: Vec<&str> = words.split_whitespace().collect();
     let words = words.join(" ");
     let letters = words.chars().count();
@@ -209,7 +209,7 @@ impl Identity {
         };
         // Who looks in somebody's place can't see the emergency.
         let in_person = match (by.role, &by.access) {
-            (Role::System | Role::Client | Role::Patient, _) => {
+            (Role::System | Role::Client | Role::Patient | Role::Proxy, _) => {
                 Err("emergency access is for people who treat the patient")
             }
             (_, Some(_)) => Err("an application can't ask for emergency access"),

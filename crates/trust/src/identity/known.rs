@@ -76,7 +76,8 @@ impl Identity {
             }
             // Patients, and who signs in for one, are nobody's to choose from: not even that they are there.
             let found = self.named(tenant, &kept.id).await?;
-            let found = found.filter(|(_, role)| !matches!(role, Role::Patient | Role::System));
+            let found = found
+                .filter(|(_, role)| !matches!(role, Role::Patient | Role::Proxy | Role::System));
             rows.extend(found.map(|(name, role)| KnownAgent {
                 id: kept.id,
                 name,

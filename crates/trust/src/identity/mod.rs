@@ -11,6 +11,7 @@ mod emergency;
 mod known;
 mod manage;
 mod oauth;
+mod proxies;
 mod recent;
 mod refusals;
 mod secrets;
@@ -49,6 +50,7 @@ pub use oauth::{
     ShownClient, SystemKeys, TokenState, WAITING_MAX, claims_client, is_challenge, names_key,
     wanted_scopes,
 };
+pub use proxies::{Acting, NewProxy, Proxy};
 
 /// How long a client's token lasts; then a new one has to be made.
 const CLIENT_LIFE_MS: u64 = 365 * 86_400_000;
@@ -192,7 +194,7 @@ impl Identity {
             return invalid("an account is made by somebody of the same tenant");
         }
         match (account.role, &account.patient) {
-            (Role::System | Role::Client, _) => {
+            (Role::System | Role::Client | Role::Proxy, _) => {
                 return invalid("this role is not a person's");
             }
             (Role::Patient, None) => return invalid("a patient's account needs the patient"),
@@ -339,6 +341,7 @@ impl Identity {
         let document = LinkDocument {
             secret: secrets::hash(&secret),
             patient: patient.to_owned(),
+            proxy: None,
             reusable,
             used: false,
             wrong: 0,
@@ -371,7 +374,7 @@ impl Identity {
         role: Role,
     ) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Administer).await?;
-        if matches!(role, Role::System | Role::Patient) {
+        if matches!(role, Role::System | Role::Patient | Role::Proxy) {
             return Err(TrustError::Invalid(
                 "a client has the role `client` or one of staff".to_owned(),
             ));

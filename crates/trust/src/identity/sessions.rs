@@ -69,7 +69,7 @@ impl Sessions {
     fn seen(&self) -> Seen {
         self.table(|table| Seen(table.taken_away))
     }
-    fn remove(&self, id: &str) {
+    pub(super) fn remove(&self, id: &str) {
         self.table(|table| {
             table.taken_away += 1;
             table.live.remove(id);
@@ -186,6 +186,20 @@ impl Identity {
         tenant: TenantId,
         account: Option<String>,
         agent: AgentDocument,
+        documents: Vec<Draft>,
+        note: &str,
+    ) -> Result<SignIn, TrustError> {
+        let opened = (account, u64::MAX);
+        self.open_until(tenant, opened, agent, documents, note)
+            .await
+    }
+
+    /// The same, ending no later than at a time.
+    pub(super) async fn open_until(
+        &self,
+        tenant: TenantId,
+        (account, until_ms): (Option<String>, u64),
+        agent: AgentDocument,
         mut documents: Vec<Draft>,
         note: &str,
     ) -> Result<SignIn, TrustError> {
@@ -200,7 +214,7 @@ impl Identity {
             csrf: secrets::mint(tenant, entropy.as_ref()),
             created_ms: now_ms,
             last_seen_ms: now_ms,
-            expires_ms: now_ms.saturating_add(self.inner.absolute_ms),
+            expires_ms: now_ms.saturating_add(self.inner.absolute_ms).min(until_ms),
         };
         let id = self.id_of(tenant, "session", &document.secret);
         documents.push(self.session_draft(tenant, &id, Expected::Absent, &document)?);
@@ -224,7 +238,7 @@ impl Identity {
         now_ms.saturating_sub(last_seen_ms) >= self.inner.idle_ms || now_ms >= expires_ms
     }
 
-    async fn session_document(
+    pub(super) async fn session_document(
         &self,
         tenant: TenantId,
         id: &str,

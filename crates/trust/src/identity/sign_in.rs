@@ -27,13 +27,15 @@ enum Whom<'a> {
     Nobody { user_name: &'a str },
     /// A patient, whichever of their links is tried.
     Patient(&'a str),
+    /// Somebody who acts for a patient, whichever of their links is tried.
+    Proxy { person: &'a str, patient: &'a str },
 }
 
 impl Whom<'_> {
     fn patience(self) -> Patience {
         match self {
             Self::Account { .. } | Self::Nobody { .. } => OF_NAMES,
-            Self::Patient(_) => OF_PATIENTS,
+            Self::Patient(_) | Self::Proxy { .. } => OF_PATIENTS,
         }
     }
     fn is_known(self) -> bool {
@@ -41,7 +43,7 @@ impl Whom<'_> {
     }
     fn patient(self) -> Option<String> {
         match self {
-            Self::Patient(id) => Some(id.to_owned()),
+            Self::Patient(id) | Self::Proxy { patient: id, .. } => Some(id.to_owned()),
             Self::Account { .. } | Self::Nobody { .. } => None,
         }
     }
@@ -51,6 +53,7 @@ impl Whom<'_> {
             Self::Account { id, .. } => format!("account {id}"),
             Self::Nobody { .. } => "no such account".to_owned(),
             Self::Patient(_) => "a patient's link".to_owned(),
+            Self::Proxy { .. } => "a link of somebody who acts for a patient".to_owned(),
         }
     }
 }
@@ -259,7 +262,18 @@ impl Identity {
             return Err(self.dead(tenant, Why::Link, "", None, words).await?);
         };
         let patient = first_look.body.patient;
-        let trying = self.trying(tenant, Whom::Patient(&patient)).await?;
+        let proxy = match &first_look.body.proxy {
+            None => None,
+            Some(proxy) => Some(self.who_acts(tenant, proxy).await?),
+        };
+        let whom = match &proxy {
+            Some(acts) => Whom::Proxy {
+                person: &acts.person,
+                patient: &patient,
+            },
+            None => Whom::Patient(&patient),
+        };
+        let trying = self.trying(tenant, whom).await?;
         // Another try may have used it up while this one waited for its turn.
         let link = find().await?.ok_or(TrustError::SignIn)?;
         let over = if link.body.used {
@@ -270,6 +284,8 @@ impl Identity {
             Some("a link whose time is over")
         } else if self.is_shut_out(tenant, &patient).await? {
             Some("a link of a closed account")
+        } else if proxy.as_ref().is_some_and(|acts| !acts.stands) {
+            Some("a link of somebody who acts for the patient no more")
         } else {
             None
         };
@@ -285,13 +301,19 @@ impl Identity {
             .peek(tenant, ResourceType::Patient, &patient)
             .await?;
         let birth_date = birth_date.trim();
-        let right = found
-            .and_then(|found| found.text_at(&["birthDate"]).map(str::to_owned))
-            .is_some_and(|on_record| secrets::same(&on_record, birth_date));
+        let on_record = match &proxy {
+            Some(acts) => Some(acts.birth_date.clone()),
+            None => found.and_then(|found| found.text_at(&["birthDate"]).map(str::to_owned)),
+        };
+        let right = on_record.is_some_and(|on_record| secrets::same(&on_record, birth_date));
+        let (id_of_agent, role) = match &proxy {
+            Some(acts) => (acts.id.clone(), Role::Proxy),
+            None => (patient.clone(), Role::Patient),
+        };
         let agent = AgentDocument {
-            id: patient.clone(),
+            id: id_of_agent,
             name: String::new(),
-            role: Role::Patient,
+            role,
             patient: Some(patient.clone()),
         };
         if !right {
@@ -329,6 +351,7 @@ impl Identity {
                 self.attempts_id(tenant, "user", user_name)
             }
             Whom::Patient(patient) => self.attempts_id(tenant, "patient", patient),
+            Whom::Proxy { person, .. } => self.attempts_id(tenant, "proxy", person),
         };
         let slot = id.bytes().fold(0usize, |sum, byte| {
             sum.wrapping_mul(31).wrapping_add(usize::from(byte))

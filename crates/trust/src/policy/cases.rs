@@ -248,10 +248,10 @@ fn askers(case: &CaseText) -> Result<Vec<(Role, Option<String>)>, String> {
             if roles.contains(&Role::System) {
                 return Err("parts of Cairn are named with `part`, not `role`".to_owned());
             }
-            if case.own.is_some() != roles.contains(&Role::Patient) {
+            if case.own.is_some() != roles.iter().any(|role| role.has_one_record()) {
                 return Err(
-                    "`own` says whether a patient asks for their own record: a case of the role \
-                     patient needs it, and no other has it"
+                    "`own` says whether a patient asks for their own record: a case of the roles \
+                     patient and proxy needs it, and no other has it"
                         .to_owned(),
                 );
             }

@@ -62,6 +62,7 @@ impl Trust {
             request_id: by.request_id.clone(),
             named: Arc::default(),
             freshness: Freshness::default(),
+            standing: None,
             once: None,
             agent,
         };

@@ -29,7 +29,7 @@ macro_rules! built_in {
 }
 
 /// The policy set that is built in.
-pub(super) const BUILT_IN: [(&str, &str); 24] = built_in![
+pub(super) const BUILT_IN: [(&str, &str); 27] = built_in![
     "cairn.cedarschema",
     "groups.json",
     "administrator.cedar",
@@ -50,6 +50,9 @@ pub(super) const BUILT_IN: [(&str, &str); 24] = built_in![
     "parts.test.toml",
     "patient.cedar",
     "patient.test.toml",
+    "proxies.elements.toml",
+    "proxy.cedar",
+    "proxy.test.toml",
     "privacy-officer.cedar",
     "privacy-officer.test.toml",
     "squad.cedar",

@@ -204,13 +204,14 @@ impl Policies {
         request_id: &str,
     ) -> Result<Permit, Refusal> {
         let patient = agent.role == Role::Patient;
-        if patient && agent.patient.is_none() {
+        let has_one = agent.role.has_one_record();
+        if has_one && agent.patient.is_none() {
             return Err(Refusal {
                 reason: "this account belongs to no patient".to_owned(),
                 because: Vec::new(),
             });
         }
-        let own = patient && (target.patient.is_none() || target.patient == agent.patient);
+        let own = has_one && (target.patient.is_none() || target.patient == agent.patient);
         let asker = Asker {
             role: agent.role,
             part: (agent.role == Role::System).then(|| agent.id.clone()),
@@ -245,8 +246,9 @@ impl Policies {
                 .filter(|kind| grants.changes_unseen(action, *kind));
             let reason = if let Some(kind) = unseen {
                 in_part_only(agent.role, purpose, kind)
-            } else if patient && !own {
-                "patients may act on their own record only".to_owned()
+            } else if has_one && !own {
+                "patients may act on their own record only, and who acts for one on that one's"
+                    .to_owned()
             } else {
                 let who = asker.part.as_deref().unwrap_or(agent.role.name());
                 format!(
@@ -265,7 +267,7 @@ impl Policies {
             check_access(access, action, target)?;
             check_filters(access, &grants, agent.role, purpose)?;
         }
-        let only_patient = if patient {
+        let only_patient = if has_one {
             agent.patient.clone()
         } else {
             target.patient.clone()
@@ -286,6 +288,7 @@ impl Policies {
             request_id: request_id.to_owned(),
             named: Arc::new(Mutex::new(BTreeSet::new())),
             freshness: Freshness::default(),
+            standing: None,
             once: None,
         })
     }
@@ -344,6 +347,9 @@ fn check_filters(
         }),
     }
 }
+
+/// What is said to somebody who acts for a patient no more.
+pub(crate) const NO_PROXY: &str = "you don't act for this patient, or not any more";
 
 /// What is said to whoever would change what they don't see whole.
 pub(crate) fn in_part_only(role: Role, purpose: Purpose, kind: ResourceType) -> String {
@@ -432,7 +438,10 @@ impl Trust {
         for action in actions {
             let policies = &self.inner.policies;
             let judged = match policies.judge(agent, purpose, *action, &target, request_id) {
-                Ok(permit) => self.in_emergency(permit).await?,
+                Ok(permit) => match self.in_emergency(permit).await? {
+                    Ok(permit) => self.by_proxy(permit).await?,
+                    refused => refused,
+                },
                 Err(refusal) => Err(refusal),
             };
             match judged {
@@ -461,7 +470,7 @@ impl Trust {
     ) -> Result<Result<Permit, Refusal>, TrustError> {
         let alone = matches!(
             permit.agent.role,
-            Role::Client | Role::System | Role::Patient
+            Role::Client | Role::System | Role::Patient | Role::Proxy
         );
         if permit.purpose != Purpose::Emergency || alone {
             return Ok(Ok(permit));
@@ -481,6 +490,37 @@ impl Trust {
                 because: Vec::new(),
             }),
         })
+    }
+    /// Whoever acts for a patient may as long as the record of it stands, and the dates and the patient's age
+    /// say so: asked for each permit, so that what is ended is over at the next request.
+    async fn by_proxy(&self, mut permit: Permit) -> Result<Result<Permit, Refusal>, TrustError> {
+        if permit.agent.role != Role::Proxy {
+            return Ok(Ok(permit));
+        }
+        let refuse = |words: &str| {
+            Ok(Err(Refusal {
+                reason: words.to_owned(),
+                because: Vec::new(),
+            }))
+        };
+        if permit.agent.access.is_some() {
+            return refuse("an application can't act for somebody who acts for a patient");
+        }
+        let vault = self.vault();
+        let (tenant, id) = (permit.tenant(), permit.agent.id.clone());
+        let Some(acts) = vault.proxy_acts(tenant, &id).await? else {
+            return refuse(NO_PROXY);
+        };
+        if permit.agent.patient.as_deref() != Some(&acts.patient) {
+            return refuse(NO_PROXY);
+        }
+        let mut standing = acts.standing;
+        permit.standing = Some(standing);
+        // A journey is no row that consents could be asked about.
+        standing.sees_journeys &= !vault.may_hide(&permit, &acts.patient).await?;
+        permit.standing = Some(standing);
+        permit.because.push(format!("proxy:{id}"));
+        Ok(Ok(permit))
     }
     /// The gate to the record.
     #[must_use]
@@ -513,9 +553,10 @@ impl PolicySet {
         let roles = Role::ALL.into_iter().filter(|role| *role != Role::System);
         let mut askers: Vec<(String, Role, Option<String>, bool)> = Vec::new();
         for role in roles {
-            if role == Role::Patient {
-                askers.push(("patient (own record)".to_owned(), role, None, true));
-                askers.push(("patient (another's record)".to_owned(), role, None, false));
+            if role.has_one_record() {
+                let name = role.name();
+                askers.push((format!("{name} (own record)"), role, None, true));
+                askers.push((format!("{name} (another's record)"), role, None, false));
             } else {
                 askers.push((role.name().to_owned(), role, None, false));
             }

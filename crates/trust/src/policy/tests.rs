@@ -11,7 +11,7 @@ fn agent(role: Role) -> Agent {
         id: "a".to_owned(),
         name: "A".to_owned(),
         role,
-        patient: (role == Role::Patient).then(|| "p".to_owned()),
+        patient: role.has_one_record().then(|| "p".to_owned()),
         access: None,
     }
 }
@@ -304,7 +304,7 @@ fn why_says_what_is_decided() {
                         purpose,
                         action,
                         kind,
-                        own: role == Role::Patient,
+                        own: role.has_one_record(),
                     };
                     let (permitted, by) = set.ask(&question, &mut known);
                     assert_eq!(permitted, decided.is_ok(), "{question:?}");
@@ -352,7 +352,7 @@ fn everybody_who_looks_has_a_rule_or_an_exemption() {
                 role,
                 part: None,
                 purpose,
-                own: role == Role::Patient,
+                own: role.has_one_record(),
             };
             let grants = policies.grants(&asker);
             let looks = ResourceType::all().any(|kind| {

@@ -165,7 +165,7 @@ impl Trust {
     ) -> Result<(Vec<Those>, bool), TrustError> {
         let roles = Role::ALL
             .into_iter()
-            .filter(|role| !matches!(role, Role::Patient | Role::System));
+            .filter(|role| !matches!(role, Role::Patient | Role::Proxy | Role::System));
         let mut those: Vec<Those> = roles
             .map(|role| Those {
                 role,

@@ -232,7 +232,7 @@ impl PolicySet {
         let of_role = |role| Question {
             role,
             part: None,
-            own: role == Role::Patient,
+            own: role.has_one_record(),
             ..question.clone()
         };
         let mut purposes = Purpose::ALL.to_vec();
@@ -316,7 +316,8 @@ fn answer(question: &Question, permitted: bool, policies: &[PolicyWords]) -> Str
         .map_or_else(String::new, |kind| format!(" {kind}"));
     let whose = match (question.role, question.own) {
         (Role::Patient, true) => " of their own record",
-        (Role::Patient, false) => " of another's record",
+        (Role::Proxy, true) => " of the record of whom they act for",
+        (Role::Patient | Role::Proxy, false) => " of another's record",
         _ => "",
     };
     let asked = format!(

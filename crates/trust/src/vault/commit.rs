@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use fhir::{Resource, ResourceType};
-use ledger::{Commit, Draft, Expected, LedgerError, Owner};
+use ledger::{Commit, Draft, Expected, LedgerError, Owner, TenantId};
 
 use super::own::Definitions;
 use super::{Change, Unit, UnitReceipt, Vault, named, open_live};
@@ -191,7 +191,9 @@ impl Vault {
         let mut replaced = None;
         if let Expected::Version(version) = expected {
             let before = self.before(permit, kind, &id, version).await?;
-            if !permit.covers(interaction, &before) {
+            if !permit.covers(interaction, &before)
+                || self.keeps_from_proxy(permit, &before).await?
+            {
                 let refused = self
                     .refuse(permit, interaction, Some(kind), Some(attempt))
                     .await;
@@ -222,32 +224,51 @@ impl Vault {
                 definitions.push((id.clone(), owns));
             }
         }
-        let (body, deleted, tokens) = match change {
-            Change::Put { mut resource, .. } => {
-                resource.strip_meta();
-                let (ledger, tenant) = (self.ledger(), permit.tenant());
-                let mut tokens = tokens::of(ledger, tenant, &resource);
-                let room = ledger::DOCUMENT_TOKENS_MAX.saturating_sub(tokens.len());
-                let owns = self.owns(tenant);
-                tokens.extend(tokens::of_owns(ledger, tenant, &resource, &owns, room));
-                (resource.to_json(), false, tokens)
+        let draft = match change {
+            Change::Put { resource, .. } => {
+                self.resource_draft(permit.tenant(), resource, owner, expected)
             }
-            Change::Delete { .. } => (Vec::new(), true, Vec::new()),
-        };
-        Ok(Checked {
-            draft: Draft {
+            Change::Delete { .. } => Draft {
                 kind: tokens::kind(kind),
                 id,
                 owner,
                 expected,
-                body,
-                deleted,
-                tokens,
+                body: Vec::new(),
+                deleted: true,
+                tokens: Vec::new(),
             },
+        };
+        Ok(Checked {
+            draft,
             touched,
             patients,
             event,
         })
+    }
+
+    /// A resource with its id, to be written, with what it is found by.
+    pub(crate) fn resource_draft(
+        &self,
+        tenant: TenantId,
+        mut resource: Resource,
+        owner: Owner,
+        expected: Expected,
+    ) -> Draft {
+        resource.strip_meta();
+        let ledger = self.ledger();
+        let mut tokens = tokens::of(ledger, tenant, &resource);
+        let room = ledger::DOCUMENT_TOKENS_MAX.saturating_sub(tokens.len());
+        let owns = self.owns(tenant);
+        tokens.extend(tokens::of_owns(ledger, tenant, &resource, &owns, room));
+        Draft {
+            kind: tokens::kind(resource.kind()),
+            id: resource.id().unwrap_or_default().to_owned(),
+            owner,
+            expected,
+            body: resource.to_json(),
+            deleted: false,
+            tokens,
+        }
     }
 
     /// The content that a change replaces; of a deleted resource, the content before.

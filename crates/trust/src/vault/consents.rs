@@ -9,9 +9,9 @@ use fhir::{Resource, ResourceType};
 use ledger::{Hit, TenantId, View};
 
 use super::{Sight, Vault, explain, fetch_in, open};
-use crate::consent::{Access, Asked, Reach, Related, Row, related_of};
+use crate::consent::{Access, Asked, Reach, Related, Row, keeps_from_proxy, related_of};
 use crate::policy::Group;
-use crate::{Permit, Purpose, TrustError, tokens};
+use crate::{Permit, Purpose, Role, TrustError, tokens};
 
 /// Patients whose consents are kept ready; then all are forgotten. Some hundred bytes each.
 const KEPT_MAX: usize = 4096;
@@ -63,6 +63,9 @@ impl Vault {
         hidden: &mut Hidden,
     ) -> Result<bool, TrustError> {
         let rules = self.rules();
+        if self.is_kept(permit, resource) {
+            return Ok(true);
+        }
         let Some(reach) = reach(permit, resource.kind()) else {
             return Ok(false);
         };
@@ -103,6 +106,10 @@ impl Vault {
         (part, text): (&Resource, &[u8]),
         hidden: &mut Hidden,
     ) -> Result<bool, TrustError> {
+        // What the patient keeps from who acts for them is told by its labels and codes.
+        if permit.agent.role == Role::Proxy {
+            return Ok(true);
+        }
         let mut patients = part.patients();
         if reach(permit, part.kind()).is_none() || self.judged(permit, &mut patients).is_none() {
             return Ok(false);
@@ -118,6 +125,21 @@ impl Vault {
             }
         }
         Ok(false)
+    }
+
+    /// Whether a row is not for somebody who acts for a patient. Without knowing what they may be shown, nothing
+    /// of a patient is.
+    fn is_kept(&self, permit: &Permit, resource: &Resource) -> bool {
+        if permit.agent.role != Role::Proxy {
+            return false;
+        }
+        let rules = self.rules();
+        match (rules.proxies(), permit.standing) {
+            (Some(proxies), Some(standing)) => {
+                keeps_from_proxy(proxies, standing, &Row::new(&rules.tables, resource))
+            }
+            _ => resource.patient().is_some(),
+        }
     }
 
     /// The purpose by which the consents of those that a row names bind a permit, and whose they are; `None`
@@ -150,6 +172,28 @@ impl Vault {
         Ok(access.may_deny(self.rules(), &asked))
     }
 
+    /// Whether a patient's consents may hide anything from somebody who acts for them.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub(crate) async fn may_hide_from_proxy(
+        &self,
+        tenant: TenantId,
+        patient: &str,
+        proxy: &str,
+    ) -> Result<bool, TrustError> {
+        let view = self.ledger().view()?;
+        let consents = self.patients_consents(&view, tenant, patient).await?;
+        let access = ready(&view, tenant, &consents).await?;
+        let asked = Asked {
+            role: Role::Proxy,
+            purpose: Role::Proxy.purpose(),
+            now_ms: i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX),
+            known_as: vec![format!("{}/{proxy}", ResourceType::RelatedPerson)],
+        };
+        Ok(access.may_deny(self.rules(), &asked))
+    }
+
     pub(super) async fn asked(
         &self,
         permit: &Permit,
@@ -175,8 +219,13 @@ impl Vault {
     async fn known_as(&self, permit: &Permit) -> Result<Vec<String>, TrustError> {
         let (tenant, agent) = (permit.tenant(), &permit.agent);
         let mut known_as = crate::identity::known_as(self.ledger(), tenant, &agent.id).await?;
-        let own = agent.patient.iter();
-        known_as.extend(own.map(|patient| format!("{}/{patient}", ResourceType::Patient)));
+        // Whoever acts for a patient is not the patient.
+        if agent.role == Role::Proxy {
+            known_as.push(format!("{}/{}", ResourceType::RelatedPerson, agent.id));
+        } else {
+            let own = agent.patient.iter();
+            known_as.extend(own.map(|patient| format!("{}/{patient}", ResourceType::Patient)));
+        }
         Ok(known_as)
     }
 
@@ -259,6 +308,8 @@ impl Vault {
 pub(super) fn reach(permit: &Permit, kind: ResourceType) -> Option<Reach> {
     match permit.grants.group(kind) {
         Group::Clinical | Group::Financial => Some(Reach::Whole),
+        // What a patient keeps from who acts for them, they keep whole.
+        Group::Coordination if permit.agent.role == Role::Proxy => Some(Reach::Whole),
         // Work on these keeps the patient safe and heard.
         Group::Coordination => Some(Reach::Particular),
         _ => None,

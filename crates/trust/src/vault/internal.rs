@@ -336,6 +336,13 @@ fn unwrap(
         if permit.only_patient().is_some_and(|only| only != owner) {
             return Ok(None);
         }
+        // Where a patient is in a journey can tell what it is about.
+        let sees = permit
+            .standing
+            .is_some_and(|standing| standing.sees_journeys);
+        if permit.agent.role == Role::Proxy && !sees {
+            return Ok(None);
+        }
         patients.insert(owner.to_owned());
     }
     Ok(Some(InternalStored {

@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
 use crate::consent::Rules;
 use crate::policy::in_part_only;
-use crate::{Action, Permit, Refusal, TrustError, tokens};
+use crate::{Action, Permit, Refusal, Role, TrustError, tokens};
 
 pub use compartment::SeriesPage;
 use consents::Hidden;
@@ -414,7 +414,7 @@ impl Vault {
     /// Loads for a write that follows under the same permit (read-modify-write), or for a part of
     /// Cairn that acts by itself; not audited by itself because the commit that follows is. Only for
     /// permits whose action writes (`Create`…`Import`, `Work`, `Send`, `Orchestrate`, `Publish`).
-    /// Consents that restrict access hide nothing here.
+    /// Consents that restrict access hide nothing here, but from who acts for a patient.
     ///
     /// # Errors
     /// As [`Vault::read`].
@@ -432,7 +432,7 @@ impl Vault {
         };
         let (mut row, before) = open_live(&view, permit.tenant(), stored).await?;
         let live = before.as_ref().unwrap_or(&row.resource);
-        if permit.covers(Action::Read, live) {
+        if permit.covers(Action::Read, live) && !self.keeps_from_proxy(permit, live).await? {
             // Whoever sees a part of it writes nothing that follows.
             if permit.in_part(kind).is_some() {
                 redact(permit, &mut row.resource);
@@ -462,7 +462,10 @@ impl Vault {
             .await?;
         let view = Sight::now(self.ledger().listing()?);
         let asked = self.linked(&view, permit, query, None).await?;
-        let mut page = self.scan(&view, permit, &asked.query, before, None).await?;
+        let mut hidden = hidden_from(permit);
+        let mut page = self
+            .scan(&view, permit, &asked.query, before, hidden.as_mut())
+            .await?;
         let rows = page.rows.iter_mut();
         rows.for_each(|row| mark(permit, &mut row.resource));
         Ok(page)
@@ -482,8 +485,11 @@ impl Vault {
         let asked = self.linked(&view, permit, query, None).await?;
         let mut rows = Vec::new();
         let mut before = None;
+        let mut hidden = hidden_from(permit);
         loop {
-            let page = self.scan(&view, permit, &asked.query, before, None).await?;
+            let page = self
+                .scan(&view, permit, &asked.query, before, hidden.as_mut())
+                .await?;
             rows.extend(page.rows);
             before = page.next;
             if before.is_none() {
@@ -505,7 +511,10 @@ impl Vault {
         let Some(kind) = ResourceType::from_code(stored.kind.0) else {
             return Ok(None);
         };
-        if !permit.action.writes() || !permit.allows(Action::Read, kind) {
+        if !permit.action.writes()
+            || !permit.allows(Action::Read, kind)
+            || permit.agent.role == Role::Proxy
+        {
             return Ok(None);
         }
         let (row, before) = open_live(&view, tenant, stored).await?;
@@ -628,6 +637,16 @@ impl Vault {
             permit.covers(interaction, live) && !self.hides(view, permit, live, hidden).await?;
         let patients = named(live);
         Ok((row, patients, seen))
+    }
+
+    /// Whether a row is hidden from somebody who acts for its patient, also where they would change it.
+    async fn keeps_from_proxy(&self, permit: &Permit, live: &Resource) -> Result<bool, TrustError> {
+        if permit.agent.role != Role::Proxy {
+            return Ok(false);
+        }
+        let sight = Sight::now(self.ledger().view()?);
+        self.hides(&sight, permit, live, &mut Hidden::default())
+            .await
     }
 
     /// The permit must allow the interaction with the type.
@@ -760,6 +779,11 @@ impl Vault {
         permit.name_patients(&patients);
         Ok(())
     }
+}
+
+/// What a look for a write hides: from who acts for a patient, as much as any other look.
+fn hidden_from(permit: &Permit) -> Option<Hidden> {
+    (permit.agent.role == Role::Proxy).then(Hidden::default)
 }
 
 /// Opens a hit of a search; what was sealed with a destroyed key is gone.

@@ -33,6 +33,8 @@ pub mod kinds {
     pub const EXPORT: Kind = Kind(1010);
     /// Somebody's emergency access to a patient's record, with its review.
     pub const EMERGENCY_ACCESS: Kind = Kind(1070);
+    /// Who acts for a patient.
+    pub const PROXY: Kind = Kind(1060);
     /// What an account or a client is known as in FHIR.
     pub const KNOWN_AS: Kind = Kind(1030);
     /// A system that signs in with a key of its own.
@@ -50,8 +52,9 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 14] = [
+    pub(crate) const OF_IDENTITY: [Kind; 15] = [
         EMERGENCY_ACCESS,
+        PROXY,
         ACCOUNT,
         SESSION,
         SIGN_IN_LINK,

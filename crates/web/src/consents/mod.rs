@@ -44,7 +44,7 @@ impl<'a> Whose<'a> {
     }
 
     fn own(ctx: &'a Ctx) -> Result<Self, PageError> {
-        let patient = ctx.own_patient()?.to_owned();
+        let patient = ctx.patient_alone()?.to_owned();
         let here = "/portal/choices".to_owned();
         Ok(Self { ctx, patient, here })
     }

@@ -132,6 +132,7 @@ pub(super) fn those_of(role: Role) -> &'static str {
         Role::Squad => "Squads",
         Role::Administrator => "Administrators",
         Role::Patient => "Patients",
+        Role::Proxy => "Those who act for the patient",
         Role::System => "Cairn itself",
         Role::Client => "Other systems",
     }

@@ -339,7 +339,7 @@ pub(crate) async fn page(
     let back = address(&id, &shown(&fields), 1);
     let body = html! {
         div class="spread" {
-            p class="crumbs" { a href="/console/patients" { "Patients" } " · " a href={ "/console/record/Patient/" (id) } { "As it is kept" } " · " a href={ "/console/patients/" (id) "/consents" } { "What consents allow" } @if ctx.role().launches_apps() { " · " a href={ "/console/patients/" (id) "/apps" } { "Open in an app" } } }
+            p class="crumbs" { a href="/console/patients" { "Patients" } " · " a href={ "/console/record/Patient/" (id) } { "As it is kept" } " · " a href={ "/console/patients/" (id) "/consents" } { "What consents allow" } " · " a href={ "/console/patients/" (id) "/proxies" } { "Who acts for them" } @if ctx.role().launches_apps() { " · " a href={ "/console/patients/" (id) "/apps" } { "Open in an app" } } }
             (layout::live_light())
         }
         (flash(&ctx, &fields, &back))

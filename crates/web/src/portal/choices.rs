@@ -18,7 +18,7 @@ use super::{PER_TYPE_MAX, change, said};
 
 /// `GET /portal/consent`.
 pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
-    let patient = ctx.own_patient()?;
+    let patient = ctx.patient_alone()?;
     let permit = ctx
         .permit(Action::Search, Some(ResourceType::Consent), Some(patient))
         .await?;
@@ -76,6 +76,7 @@ pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageEr
                     h2 id="all" { "What you have told us" }
                     ul class="links" { @for consent in &consents { (told(&ctx, consent)) } }
                 }
+            p { a href="/portal/proxies" { "Who acts for you" } ": who may see these pages in your place." }
             }
         }
     };
@@ -117,7 +118,7 @@ fn told(ctx: &Ctx, consent: &Resource) -> Markup {
 
 /// `POST /portal/consent`.
 pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
-    let patient = ctx.own_patient()?.to_owned();
+    let patient = ctx.patient_alone()?.to_owned();
     let give = match fields.get("do") {
         Some("give") => true,
         Some("withdraw") => false,
@@ -269,7 +270,7 @@ fn set_wanted(telecom: &mut Value, wanted: bool) {
 
 /// `GET /portal/preferences`.
 pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
-    let patient = ctx.own_patient()?;
+    let patient = ctx.patient_alone()?;
     let permit = ctx
         .permit(Action::Read, Some(ResourceType::Patient), Some(patient))
         .await?;
@@ -324,7 +325,7 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
 
 /// `POST /portal/preferences`.
 pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
-    let patient = ctx.own_patient()?.to_owned();
+    let patient = ctx.patient_alone()?.to_owned();
     if fields.get("do") == Some("confidential") {
         let address = fields.get("address");
         if address.is_some_and(|address| !is_address(address)) {

@@ -452,15 +452,16 @@ pub(crate) async fn submit(
         task.set("lastModified", json!(now));
         task.set("output", json!([{ "type": { "text": "response" }, "valueReference": { "reference": format!("QuestionnaireResponse/{response_id}") } }]));
         let own = json!({ "reference": format!("Patient/{patient}") });
+        let by = json!({ "reference": ctx.own_reference()? });
         let mut response = Resource::new(ResourceType::QuestionnaireResponse);
         response.set_id(&response_id);
         response.set("identifier", json!({ "system": TASK_ID_SYSTEM, "value": id }));
         response.set("questionnaire", json!(name));
         response.set("status", json!("completed"));
-        response.set("subject", own.clone());
+        response.set("subject", own);
         response.set("authored", json!(now));
-        response.set("author", own.clone());
-        response.set("source", own);
+        response.set("author", by.clone());
+        response.set("source", by);
         if !items.is_empty() {
             response.set("item", Value::Array(items.clone()));
         }

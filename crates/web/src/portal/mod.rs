@@ -4,6 +4,7 @@ pub(crate) mod choices;
 pub(crate) mod forms;
 mod items;
 pub(crate) mod messages;
+pub(crate) mod proxies;
 pub(crate) mod record;
 pub(crate) mod visits;
 pub(crate) mod weight;
@@ -278,6 +279,7 @@ pub(crate) fn said(fields: &Fields) -> Markup {
         Some("withdrawn") => "You have said no. It counts from now on.",
         Some("weighed") => "Your weight is noted.",
         Some("saved") => "Your choice is saved.",
+        Some("ended") => "They don't act for you any more. It counts from now on.",
         _ => return html! {},
     };
     html! { div class="flash" role="status" { (layout::state(State::Done, "Done")) (words) } }
@@ -291,7 +293,7 @@ pub(crate) async fn home(ctx: Ctx, fields: Fields) -> Result<Response, PageError
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
-            div class="spread" { h1 { @if home.name.is_empty() { "Hello" } @else { "Hello, " (home.name) } } (layout::live_light()) }
+            div class="spread" { h1 { @if ctx.role() == trust::Role::Proxy { "What is next" } @else if home.name.is_empty() { "Hello" } @else { "Hello, " (home.name) } } (layout::live_light()) }
             @for (_, part) in &parts { (part) }
         }
     };

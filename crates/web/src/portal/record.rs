@@ -24,7 +24,7 @@ async fn permit(ctx: &Ctx, action: Action) -> Result<Permit, PageError> {
     ctx.permit(
         action,
         Some(ResourceType::AuditEvent),
-        Some(ctx.own_patient()?),
+        Some(ctx.patient_alone()?),
     )
     .await
 }
@@ -65,6 +65,25 @@ async fn tell(ctx: &Ctx, permit: &Permit, sentence: &mut Sentence) -> Result<(),
     Ok(())
 }
 
+/// Names those who acted for the patient: the audit, which outlives the patient's key, has their ids.
+async fn name_proxies(
+    ctx: &Ctx,
+    permit: &Permit,
+    sentences: &mut [Sentence],
+) -> Result<(), PageError> {
+    let by_proxy = |sentence: &Sentence| sentence.role == Some(Role::Proxy);
+    if !sentences.iter().any(by_proxy) {
+        return Ok(());
+    }
+    let identity = ctx.app.web.trust.identity();
+    let proxies = identity.proxies(permit, ctx.patient_alone()?).await?;
+    for sentence in sentences.iter_mut().filter(|one| by_proxy(one)) {
+        let found = proxies.iter().find(|proxy| proxy.id == sentence.who_id);
+        sentence.who = found.map_or_else(String::new, |proxy| proxy.name.clone());
+    }
+    Ok(())
+}
+
 struct Found {
     sentences: Vec<Sentence>,
     next: Option<Number>,
@@ -78,7 +97,7 @@ async fn find(
     before: Option<Number>,
     own: bool,
 ) -> Result<Found, PageError> {
-    let patient = format!("Patient/{}", ctx.own_patient()?);
+    let patient = format!("Patient/{}", ctx.patient_alone()?);
     let query = query(ResourceType::AuditEvent, &[("patient", &patient)], BATCH)?;
     let (mut sentences, mut before, mut scanned) = (Vec::new(), before, 0);
     loop {
@@ -111,7 +130,7 @@ async fn find(
 
 /// `GET /portal/record`.
 pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
-    ctx.own_patient()?;
+    ctx.patient_alone()?;
     let permit = permit(&ctx, Action::Search).await?;
     let before = fields
         .get("before")
@@ -122,6 +141,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
     for sentence in &mut found.sentences {
         tell(&ctx, &permit, sentence).await?;
     }
+    name_proxies(&ctx, &permit, &mut found.sentences).await?;
     let body = html! {
         div class="stack-wide" {
             div class="stack" {
@@ -160,6 +180,7 @@ pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, 
     let mut sentence = Sentence::of(&ctx.times, &found.resource);
     let of_emergency = sentence.emergency().is_some();
     tell(&ctx, &permit, &mut sentence).await?;
+    name_proxies(&ctx, &permit, std::slice::from_mut(&mut sentence)).await?;
     let body = html! {
         div class="stack-wide" {
             div {

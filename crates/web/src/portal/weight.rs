@@ -126,9 +126,9 @@ pub(crate) async fn note(Posted { ctx, fields }: Posted) -> Result<Response, Pag
     weight.set("status", json!("final"));
     weight.set("category", json!([{ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "vital-signs" }] }]));
     weight.set("code", json!({ "coding": [{ "system": LOINC, "code": BODY_WEIGHT, "display": "Body weight" }], "text": "Body weight" }));
-    weight.set("subject", own.clone());
+    weight.set("subject", own);
     weight.set("effectiveDateTime", json!(now));
-    weight.set("performer", json!([own]));
+    weight.set("performer", json!([{ "reference": ctx.own_reference()? }]));
     weight.set(
         "valueQuantity",
         json!({ "value": kg, "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg" }),

@@ -55,6 +55,9 @@ async fn no_form_does_anything_without_its_token() {
     const IDA: usize = 3;
     const DEVI: usize = 4;
     const PRIYA: usize = 5;
+    const MONA: usize = 6;
+    // The id of a form that was looked at.
+    const FORM: &str = "0123456789abcdef0123456789abcdef";
     let world = World::new().await;
     let ida = world.patient("Ida", "Berg").await;
     let task = world.task(&ida, "urgent", "Call").await;
@@ -90,6 +93,7 @@ async fn no_form_does_anything_without_its_token() {
         world.patients_browser(&ida).await,
         world.staff("devi").await,
         world.staff("priya").await,
+        world.browser(),
     ];
     let in_danger = crate::emergency::private_patient(&world, "Olaf", "Scabies").await;
     let opened = crate::emergency::private_patient(&world, "Mona", "Gout").await;
@@ -98,6 +102,17 @@ async fn no_form_does_anything_without_its_token() {
         .break_glass(&clinician, &opened, "Unconscious, nobody to ask", "r")
         .await
         .unwrap();
+    let mut acts = Vec::new();
+    for (patient, address) in [
+        (&ida, "a"),
+        (&ida, "b"),
+        (&ida, "c"),
+        (&opened, "d"),
+        (&in_danger, "d"),
+    ] {
+        acts.push(crate::proxies::authorised(&world, patient, address).await);
+    }
+    browsers[MONA] = crate::proxies::signed_in(&world, &acts[3]).await;
     let pages = [
         "/console/worklist",
         "/console/journeys",
@@ -105,6 +120,7 @@ async fn no_form_does_anything_without_its_token() {
         "/portal",
         "/console/worklist",
         "/console/emergencies",
+        "/portal/weight",
     ];
     let mut tokens = Vec::new();
     for (browser, page) in browsers.iter_mut().zip(pages) {
@@ -224,8 +240,8 @@ async fn no_form_does_anything_without_its_token() {
                 &format!("/console/patients/{ida}/consents/make"),
                 &[("do", "new"), ("type", "deny")],
             ),
-            "/portal/choices" | "/portal/choices/make" => {
-                with(IDA, route, &[("do", "new"), ("type", "deny")])
+            "/portal/proxies/{id}/end" => {
+                with(IDA, &format!("/portal/proxies/{}/end", acts[2]), &[])
             }
             "/console/emergencies/{id}/end" => with(
                 DEVI,
@@ -258,6 +274,7 @@ async fn no_form_does_anything_without_its_token() {
                 ],
             ),
             "/console/clients/{id}/approve" => with(
+            "/portal/for" => with(MONA, route, &[("proxy", &acts[4])]),
                 ADA,
                 &format!("/console/clients/{waiting}/approve"),
                 &[("scopes", "system/Patient.rs")],

@@ -18,3 +18,4 @@ mod live;
 mod mailbox;
 mod patients_own;
 mod world;
+mod proxies;
