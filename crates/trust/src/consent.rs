@@ -33,7 +33,7 @@ pub(crate) use proxies::{
 pub(crate) use row::unversioned;
 pub use rules::Rules;
 
-pub use channels::{Channel, channels};
+pub use channels::{Channel, channels, only_at};
 
 const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
 const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";

@@ -16,6 +16,7 @@ mod audit;
 mod browse;
 mod checkpoint;
 mod consents;
+mod contact;
 mod context;
 mod drawing;
 mod emergency;
@@ -122,6 +123,10 @@ fn console() -> Router<Arc<context::App>> {
             get(patients::page).post(patients::search),
         )
         .route("/console/patients/{id}", get(patient::page))
+        .route(
+            "/console/patients/{id}/contact",
+            get(contact::page).post(contact::set),
+        )
         .route(
             "/console/patients/{id}/consents",
             get(consents::page).post(consents::foresee),

@@ -30,6 +30,8 @@ const IDS: usize = 200;
 pub(crate) struct PatientLine {
     pub(crate) name: String,
     pub(crate) age: Option<i64>,
+    /// Where alone they may be reached, in words, if they have asked for that.
+    pub(crate) only: Option<String>,
 }
 
 /// Name to show for a patient; never empty.
@@ -77,6 +79,7 @@ pub(crate) async fn patient_lines(
                 PatientLine {
                     name: patient_name(&row.resource),
                     age,
+                    only: crate::contact::only_words(&row.resource, ctx.times.care_ms),
                 },
             ))
         })
@@ -201,6 +204,7 @@ fn row(ctx: &Ctx, task: &TaskRow, names: &HashMap<String, PatientLine>, back: &s
                         @match names.get(patient) { Some(line) => (line.name), None => { "Patient " (layout::short_id(patient)) } }
                     }
                     @if let Some(age) = names.get(patient).and_then(|line| line.age) { span class="quiet" { ", " (age) } }
+                    @if let Some(only) = names.get(patient).and_then(|line| line.only.as_ref()) { div class="small" { span class="tag" { (only) } } }
                 }
                 @if let Some((journey, version, step)) = &task.step {
                     div class="small quiet" { a class="quiet" href={ "/console/journeys/" (journey) "?version=" (version) "&step=" (step) } { (journey.replace('-', " ")) } }

@@ -59,6 +59,19 @@ pub fn channels(patient: &Resource, now_ms: i64) -> Vec<Channel> {
     found.into_iter().map(|(_, _, channel)| channel).collect()
 }
 
+/// Where alone a patient may be reached, if they have asked for that (45 CFR 164.522(b)): ways with an address;
+/// none of them where all are over, and the portal is what is left.
+#[must_use]
+pub fn only_at(patient: &Resource, now_ms: i64) -> Option<Vec<Channel>> {
+    let has_asked =
+        list(patient.get("telecom")).any(|telecom| is_extended(telecom, CONFIDENTIAL_EXTENSION));
+    has_asked.then(|| {
+        let mut channels = channels(patient, now_ms);
+        channels.retain(|channel| !channel.address.is_empty());
+        channels
+    })
+}
+
 fn is_extended(telecom: &Value, url: &str) -> bool {
     list(telecom.get("extension")).any(|extension| {
         extension.get("url").and_then(Value::as_str) == Some(url)
@@ -135,6 +148,11 @@ mod tests {
         let mut over = apart.clone();
         over["period"] = json!({"end": "2025"});
         assert_eq!(shown(json!([home, over])), "portal::true");
+        let only = |telecom: Value| only_at(&patient(telecom), NOW_MS);
+        assert_eq!(only(json!([home])), None);
+        assert_eq!(only(json!([home, over])).map(|all| all.len()), Some(0));
+        let found = only(json!([home, apart])).unwrap();
+        assert_eq!(found[0].address, "apart@example.com");
         // Moved house: the address of now, not the first.
         assert_eq!(
             shown(json!([

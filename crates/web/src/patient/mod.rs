@@ -268,6 +268,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                     }
                 }
                 (contacts(patient, ctx.times.care_ms))
+                @if ctx.role() == Role::Clinician { p { a href={ "/console/patients/" (id) "/contact" } { "Only one address or number" } } }
                 @if ctx.role() == Role::PrivacyOfficer { p { a href={ "/console/audit?patient=" (id) } { "Who looked at this record" } } }
             }
         }
@@ -280,6 +281,7 @@ fn contacts(patient: &Resource, now_ms: i64) -> Markup {
         .filter(|channel| !channel.address.is_empty())
         .collect();
     html! {
+        @if let Some(only) = crate::contact::only_words(patient, now_ms) { p class="note" { (only) ". The patient asked for no other address or number to be used." } }
         @if !channels.is_empty() {
             dl class="facts" {
                 @for channel in &channels {

@@ -233,7 +233,7 @@ fn set_confidential(patient: &mut Resource, address: Option<&str>) {
 }
 
 /// Whether mail could be sent there; the mail server has the last word.
-fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     text.len() <= 254
         && text
             .bytes()

@@ -11,6 +11,7 @@ mod accounts;
 mod browse;
 mod consents;
 mod console;
+mod contact;
 mod doors;
 mod emergency;
 mod forms;

@@ -1,0 +1,202 @@
+//! Confidential communications (45 CFR 164.522(b)), as staff write them down: the one address or number at which a
+//! patient wants to be reached. No reason is asked.
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Redirect, Response};
+use fhir::{Resource, ResourceType};
+use ledger::{Expected, LedgerError};
+use maud::html;
+use serde_json::{Value, json};
+use trust::conventions::CONFIDENTIAL_EXTENSION;
+use trust::{Action, Change, Role, TrustError, Unit};
+
+use crate::context::{Ctx, Fields, Posted};
+use crate::error::PageError;
+use crate::layout::{self, Section, State, console, csrf};
+use crate::portal::choices::is_address;
+
+/// FHIR's extension for words about a contact point: other systems don't know ours, and people read these.
+const COMMENT: &str = "http://hl7.org/fhir/StructureDefinition/contactpoint-comment";
+const COMMENT_WORDS: &str = "Use this alone, and no other address or number: the patient asked for confidential communications (45 CFR 164.522(b)).";
+/// Kinds of contact points: as FHIR has it, and in words.
+const KINDS: [(&str, &str); 3] = [
+    ("email", "E-mail address"),
+    ("phone", "Telephone number"),
+    ("sms", "Number for text messages"),
+];
+/// Tries of a change that others keep overtaking.
+const TRIES: usize = 4;
+
+/// Where alone a patient may be reached, in words; none where they have not asked for that.
+pub(crate) fn only_words(patient: &Resource, now_ms: i64) -> Option<String> {
+    let channels = trust::consent::only_at(patient, now_ms)?;
+    let words: Vec<String> = channels
+        .iter()
+        .map(|channel| {
+            let how = match channel.kind.as_str() {
+                "email" => "e-mail",
+                "sms" => "text message",
+                _ => "telephone",
+            };
+            format!("{how} {}", channel.address)
+        })
+        .collect();
+    Some(if words.is_empty() {
+        "Only in the portal".to_owned()
+    } else {
+        format!("Only by {}", words.join(" or "))
+    })
+}
+
+/// Whether a number could be called: digits, and what people put between them.
+fn is_number(text: &str) -> bool {
+    text.len() <= 40
+        && text
+            .chars()
+            .all(|one| one.is_ascii_digit() || " +-()/.".contains(one))
+        && text.chars().filter(char::is_ascii_digit).count() >= 3
+}
+
+fn is_asked(telecom: &Value) -> bool {
+    telecom["extension"].as_array().is_some_and(|extensions| {
+        (extensions.iter())
+            .any(|one| one["url"] == CONFIDENTIAL_EXTENSION && one["valueBoolean"] == true)
+    })
+}
+
+/// The address that is asked for now: its kind, and itself.
+fn asked(patient: &Resource) -> Option<(&str, &str)> {
+    let telecoms = patient.get("telecom").and_then(Value::as_array)?;
+    let found = telecoms.iter().find(|telecom| is_asked(telecom))?;
+    Some((found["system"].as_str()?, found["value"].as_str()?))
+}
+
+/// Makes an address the only one that may be used, or none.
+fn set_asked(patient: &mut Resource, only: Option<(&str, &str)>) {
+    let telecoms = patient.get("telecom").and_then(Value::as_array);
+    let mut telecoms = telecoms.cloned().unwrap_or_default();
+    telecoms.retain(|telecom| !is_asked(telecom));
+    if let Some((kind, address)) = only {
+        telecoms.push(json!({
+            "extension": [
+                { "url": CONFIDENTIAL_EXTENSION, "valueBoolean": true },
+                { "url": COMMENT, "valueString": COMMENT_WORDS },
+            ],
+            "system": kind,
+            "value": address,
+            "rank": 1,
+        }));
+    }
+    if telecoms.is_empty() {
+        patient.remove("telecom");
+    } else {
+        patient.set("telecom", Value::Array(telecoms));
+    }
+}
+
+fn checked(ctx: &Ctx, id: &str) -> Result<(), PageError> {
+    ctx.staff()?;
+    if !fhir::is_id(id) {
+        return Err(PageError::NotFound);
+    }
+    if ctx.role() != Role::Clinician {
+        return Err(PageError::Refused(
+            "Where a patient alone wants to be reached is written down by clinicians, or by the patient in the portal.".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// `GET /console/patients/{id}/contact`.
+pub(crate) async fn page(
+    ctx: Ctx,
+    Path(id): Path<String>,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    checked(&ctx, &id)?;
+    let kind = Some(ResourceType::Patient);
+    let permit = ctx.permit(Action::Read, kind, Some(&id)).await?;
+    let patient = ctx
+        .vault()
+        .read(&permit, ResourceType::Patient, &id)
+        .await?
+        .filter(|found| !found.deleted)
+        .ok_or(PageError::NotFound)?
+        .resource;
+    let now = asked(&patient);
+    let title = "Only one address or number";
+    let body = html! {
+        p class="crumbs" { a href={ "/console/patients/" (id) } { "Patient" } }
+        @if fields.get("done").is_some() { div class="flash" role="status" { (layout::state(State::Done, "Done")) "It counts from now on, also for messages that wait." } }
+        div class="stack-wide" {
+            h1 { (title) }
+            p { "A patient may ask to be reached at one place alone, and need not say why. Messages of journeys, the worklist and the patient's page then name no other. Whoever acts for the patient is not shown it." }
+            @if let Some(only) = only_words(&patient, ctx.times.care_ms) { p class="note" { (only) "." } }
+            form class="fields" method="post" action={ "/console/patients/" (id) "/contact" } {
+                (csrf(&ctx))
+                label { "What it is"
+                    select name="kind" required {
+                        @for (value, words) in KINDS { option value=(value) selected[now.is_some_and(|(kind, _)| kind == value)] { (words) } }
+                    }
+                }
+                label { "Address or number" span class="hint" { "Leave it empty when the patient takes it back" } input type="text" name="address" value=[now.map(|(_, address)| address)] maxlength="254" autocomplete="off"; }
+                div { button class="primary" type="submit" { "Use this alone" } }
+            }
+            p class="quiet small" { "Other addresses stay on record, so that the patient is found by them. Other systems see them, beside this one with a comment that says that it alone is to be used." }
+        }
+    };
+    Ok(console(&ctx, title, Section::Patients, None, &body))
+}
+
+/// `POST /console/patients/{id}/contact`.
+pub(crate) async fn set(
+    Path(id): Path<String>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    checked(&ctx, &id)?;
+    let kind = fields.get("kind").unwrap_or_default();
+    if !KINDS.iter().any(|(known, _)| *known == kind) {
+        return Err(PageError::Invalid("Choose what it is.".to_owned()));
+    }
+    let only = match fields.get("address") {
+        None => None,
+        Some(address) if kind == "email" && !is_address(address) => {
+            return Err(PageError::Invalid("That is no e-mail address.".to_owned()));
+        }
+        Some(address) if kind != "email" && !is_number(address) => {
+            return Err(PageError::Invalid("That is no number.".to_owned()));
+        }
+        Some(address) => Some((kind, address)),
+    };
+    let of = Some(ResourceType::Patient);
+    let permit = ctx.permit(Action::Update, of, Some(&id)).await?;
+    let mut tries = 0;
+    loop {
+        let found = ctx
+            .vault()
+            .load(&permit, ResourceType::Patient, &id)
+            .await?
+            .filter(|found| !found.deleted)
+            .ok_or(PageError::NotFound)?;
+        let mut resource = found.resource;
+        set_asked(&mut resource, only);
+        resource.strip_meta();
+        let unit = Unit {
+            changes: vec![Change::Put {
+                resource,
+                expected: Expected::Version(found.version),
+            }],
+            note: Some("confidential communications written down by staff".to_owned()),
+            patient: Some(id.clone()),
+            ..Unit::default()
+        };
+        match ctx.vault().commit(&permit, unit).await {
+            Ok(_) => {
+                let to = format!("/console/patients/{id}/contact?done=yes");
+                return Ok(Redirect::to(&to).into_response());
+            }
+            Err(TrustError::Ledger(LedgerError::Conflict)) if tries < TRIES => tries += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The one place at which a patient wants to be reached, as staff write it down.
+
+use axum::http::StatusCode;
+use fhir::ResourceType;
+
+use crate::world::{World, check_html};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_number_alone_is_named_to_whoever_calls() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    world.task(&ida, "urgent", "Call her").await;
+    let chart = format!("/console/patients/{ida}");
+    let page = format!("{chart}/contact");
+    let mut devi = world.staff("devi").await;
+    devi.get(&chart).await.shows("+1 555 0100");
+    let form = devi.get(&page).await;
+    check_html(&page, &form.body);
+    for (kind, address) in [
+        ("email", "x"),
+        ("phone", "x@example.org"),
+        ("phone", "1"),
+        ("fax", "+1 555 0177"),
+    ] {
+        let refused = devi
+            .act(&page, &page, &[("kind", kind), ("address", address)])
+            .await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{kind} {address}");
+    }
+    let done = devi
+        .act(
+            &page,
+            &page,
+            &[("kind", "phone"), ("address", "+1 555 0177")],
+        )
+        .await;
+    assert_eq!(done.location(), format!("{page}?done=yes"), "{}", done.body);
+    let patient = world.get(ResourceType::Patient, &ida).await;
+    assert!(fhir::validate::check(&patient).is_empty());
+    let telecoms = patient.get("telecom").unwrap().as_array().unwrap();
+    assert_eq!(telecoms.len(), 3, "the others stay on record");
+    assert_eq!(telecoms[2]["rank"], 1);
+    // Whoever calls is told of no other, on the patient's page and in the worklist.
+    let mut carla = world.staff("carla").await;
+    for path in [chart.as_str(), "/console/worklist"] {
+        let seen = carla.get(path).await;
+        seen.shows("Only by telephone +1 555 0177");
+        assert!(
+            !seen.has("555 0100") && !seen.has("somebody@example.com"),
+            "{path}"
+        );
+    }
+    // It is a clinician's to write down.
+    assert_eq!(carla.get(&page).await.status, StatusCode::FORBIDDEN);
+    let tried = carla
+        .act("/console/worklist", &page, &[("kind", "phone")])
+        .await;
+    assert_eq!(tried.status, StatusCode::FORBIDDEN);
+    // A new one takes the place of the former, and none takes it back.
+    devi.act(&page, &page, &[("kind", "sms"), ("address", "+1 555 0188")])
+        .await;
+    let seen = devi.get(&chart).await;
+    seen.shows("Only by text message +1 555 0188");
+    assert!(!seen.has("555 0177"));
+    devi.act(&page, &page, &[("kind", "phone"), ("address", "")])
+        .await;
+    let seen = devi.get(&chart).await;
+    seen.shows("+1 555 0100");
+    assert!(!seen.has("Only by"));
+}
