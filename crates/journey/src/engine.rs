@@ -153,6 +153,9 @@ pub fn step(
     }
 }
 
+/// The timer that wakes a journey when consents may come to say something else.
+const CONSENTS: &str = "consents";
+
 /// When the state wants to be woken, by name. Empty once the journey has ended.
 #[must_use]
 pub fn timers(definition: &Definition, state: &State) -> BTreeMap<String, u64> {
@@ -164,6 +167,9 @@ pub fn timers(definition: &Definition, state: &State) -> BTreeMap<String, u64> {
         "life".to_owned(),
         state.started_ms.saturating_add(definition.at_most_ms),
     );
+    if let Some(due_ms) = state.consents_ms {
+        timers.insert(CONSENTS.to_owned(), due_ms);
+    }
     for (step, watch) in &state.watches {
         if let Some(due_ms) = watch.timer_ms() {
             timers.insert(format!("watch/{step}"), due_ms);

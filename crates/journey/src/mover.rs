@@ -205,6 +205,18 @@ impl<'a> Mover<'a> {
         .permitted)
     }
 
+    /// When the patient's consents may come to say something else, by their dates.
+    pub(crate) async fn consents_next(
+        &mut self,
+        definition: &Definition,
+    ) -> Result<Option<u64>, MoveError> {
+        self.permitted(definition).await?;
+        let consents = self.consents.as_deref().unwrap_or_default();
+        let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
+        let next_ms = trust::consent::next_change_ms(consents, now_ms);
+        Ok(next_ms.and_then(|next_ms| u64::try_from(next_ms).ok()))
+    }
+
     /// The state to which an instance came in this unit of work.
     pub(crate) fn moved(&self, instance: &str) -> Option<&State> {
         let found = self.moved.iter().rev();

@@ -487,6 +487,7 @@ impl Journeys {
         } else if resource.kind() == ResourceType::Consent {
             Fact::Consent {
                 permitted: mover.permitted(&definition).await?,
+                next_ms: mover.consents_next(&definition).await?,
             }
         } else {
             facts::read(resource)
@@ -606,17 +607,40 @@ impl Journeys {
         let state = crate::State::from_json(&stored.body)?;
         let definition = definition(books, &state.journey, state.version)?;
         let mut mover = Mover::new(self.vault(), permit, &state.patient, now_ms);
+        // A denial that begins on a day, or a permission that ends on one, is like one that is given then.
+        let said = if state.consents_ms.is_some_and(|due_ms| due_ms <= now_ms) {
+            Some(JourneyEvent {
+                number: engine::REPLAYED,
+                reference: "timer".to_owned(),
+                fact: Fact::Consent {
+                    permitted: mover.permitted(&definition).await?,
+                    next_ms: mover.consents_next(&definition).await?,
+                },
+                holds: Vec::new(),
+            })
+        } else {
+            None
+        };
         let ids = mover.ids(&definition);
-        let decision = engine::step(
-            &definition,
-            &state,
-            Input::Timer { read: read.0 },
-            &Context {
+        let decision = {
+            let context = Context {
                 now_ms,
                 instance,
                 ids: &ids,
-            },
-        )?;
+            };
+            let asked = said
+                .map(|event| engine::step(&definition, &state, Input::Event(event), &context))
+                .transpose()?;
+            let from = asked.as_ref().map_or(&state, |asked| &asked.state);
+            let input = Input::Timer { read: read.0 };
+            let mut decision = engine::step(&definition, from, input, &context)?;
+            if let Some(mut asked) = asked {
+                asked.effects.append(&mut decision.effects);
+                decision.effects = asked.effects;
+                decision.changed |= asked.changed;
+            }
+            decision
+        };
         let changed = mover
             .take(
                 &definition,

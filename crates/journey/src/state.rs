@@ -52,6 +52,9 @@ pub struct State {
     pub(crate) late: Vec<Late>,
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<Ended>,
+    /// When the patient's consents may come to say something else, by their dates.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) consents_ms: Option<u64>,
     #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) trail: Vec<TrailEntry>,
     /// How many older trail entries lie in documents of their own.
@@ -291,6 +294,7 @@ impl State {
             facts: Map::new(),
             late: Vec::new(),
             ended: None,
+            consents_ms: None,
             trail: Vec::new(),
             moved: 0,
         }

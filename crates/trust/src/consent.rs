@@ -122,6 +122,45 @@ pub(crate) fn may_deny_access(consent: &Resource) -> bool {
 }
 
 fn without_consent(rules: &Rules, purpose: Purpose) -> ConsentDecision {
+/// When consents may come to say something else by themselves: the next moment at which a period of a provision
+/// begins or ends.
+#[must_use]
+pub fn next_change_ms(consents: &[Resource], now_ms: i64) -> Option<i64> {
+    fn bounds(provision: &Value, visit: &mut dyn FnMut(i64)) {
+        let bound = |name: &str| {
+            let text = provision.get("period")?.get(name)?.as_str()?;
+            date::parse(text)
+        };
+        if let Some(start) = bound("start") {
+            visit(start.start_ms);
+        }
+        if let Some(end) = bound("end") {
+            visit(end.end_ms);
+        }
+        nested(provision).for_each(|inner| bounds(inner, visit));
+    }
+    let mut next = None;
+    for provision in consents.iter().filter_map(|one| one.get("provision")) {
+        bounds(provision, &mut |at_ms| {
+            if at_ms > now_ms && next.is_none_or(|next| at_ms < next) {
+                next = Some(at_ms);
+            }
+        });
+    }
+    next
+}
+
+/// Whether a consent says "no" to anything, to anybody, at some time.
+#[must_use]
+pub fn says_no(consent: &Resource) -> bool {
+    fn denies(provision: &Value) -> bool {
+        type_of(provision) == Some("deny") || nested(provision).any(denies)
+    }
+    let root = consent.get("provision");
+    let is_untyped = root.is_none_or(|root| type_of(root).is_none());
+    root.is_some_and(|root| denies(root) || narrowed(root)) || is_untyped && opted_out(consent)
+}
+
     let (permitted, reason) = rules.without_consent(purpose);
     ConsentDecision {
         permitted,

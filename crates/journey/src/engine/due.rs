@@ -1,7 +1,7 @@
 //! Time: what is due, soonest first.
 
 use super::messages::{CALLED_OFF, EXPIRED};
-use super::{Effect, Engine, EngineError, MOVES_MAX, timers, wait_end};
+use super::{CONSENTS, Effect, Engine, EngineError, MOVES_MAX, timers, wait_end};
 use crate::definition::{Overdue, StepKind};
 use crate::state::{Late, Stand, What, Which};
 use serde_json::json;
@@ -22,6 +22,11 @@ impl Engine<'_> {
             if name == "life" {
                 self.end("time_over", "Longest time over", false);
                 return Ok(());
+            }
+            // Whoever wakes the journey has asked the consents before, and said what they say.
+            if name == CONSENTS {
+                self.state.consents_ms = None;
+                continue;
             }
             if name.starts_with("watch/") {
                 self.look_at_watches()?;

@@ -20,7 +20,15 @@ impl Engine<'_> {
         for exit in &definition.exits {
             let hit = match exit.trigger {
                 ExitTrigger::Event(condition) => !own && event.holds.contains(&condition),
-                ExitTrigger::ConsentWithdrawn => event.fact == Fact::Consent { permitted: false },
+                ExitTrigger::ConsentWithdrawn => {
+                    matches!(
+                        event.fact,
+                        Fact::Consent {
+                            permitted: false,
+                            ..
+                        }
+                    )
+                }
             };
             if hit {
                 self.end(&exit.id, &exit.title, exit.close_tasks);
@@ -50,7 +58,8 @@ impl Engine<'_> {
                 end_ms,
             } => self.visit(id, status, *start_ms, *end_ms)?,
             Fact::Anchors(anchors) => self.anchors(anchors)?,
-            Fact::Consent { .. } | Fact::EntryGone | Fact::Other => {}
+            Fact::Consent { next_ms, .. } => self.state.consents_ms = *next_ms,
+            Fact::EntryGone | Fact::Other => {}
         }
         self.awaited_events(event)
     }

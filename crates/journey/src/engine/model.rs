@@ -128,6 +128,8 @@ pub enum Fact {
     Consent {
         /// Whether they allow the journey's purpose.
         permitted: bool,
+        /// When they may come to say something else, by their dates.
+        next_ms: Option<u64>,
     },
     /// The entry resource was written again: its anchors.
     Anchors(BTreeMap<String, u64>),

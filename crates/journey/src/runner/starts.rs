@@ -112,7 +112,7 @@ impl Journeys {
             observations,
             exit,
         };
-        let decision = engine::start(
+        let mut decision = engine::start(
             definition,
             start,
             &Context {
@@ -121,6 +121,9 @@ impl Journeys {
                 ids: &ids,
             },
         )?;
+        if decision.state.ended.is_none() {
+            decision.state.consents_ms = mover.consents_next(definition).await?;
+        }
         mover.take(definition, &instance, None, decision).await?;
         Ok(())
     }

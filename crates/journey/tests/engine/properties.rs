@@ -135,7 +135,14 @@ impl Run {
                 );
             }
             Act::Consent(permitted) => {
-                self.event("Consent/c", Fact::Consent { permitted }, vec![]);
+                self.event(
+                    "Consent/c",
+                    Fact::Consent {
+                        permitted,
+                        next_ms: None,
+                    },
+                    vec![],
+                );
             }
             Act::Repeat => {
                 let Some(Input::Event(event)) =

@@ -470,7 +470,10 @@ fn exits_end_everything() {
         ("Patient/p", Fact::Other, vec![1], "death"),
         (
             "Consent/c",
-            Fact::Consent { permitted: false },
+            Fact::Consent {
+                permitted: false,
+                next_ms: None,
+            },
             vec![],
             "consent",
         ),
@@ -499,7 +502,14 @@ fn exits_end_everything() {
     // The stay that started the journey is no readmission, and consent that still holds ends nothing.
     let mut run = Run::delivered();
     assert!(!run.event("Encounter/e1", Fact::Other, vec![0]));
-    assert!(!run.event("Consent/c", Fact::Consent { permitted: true }, vec![]));
+    assert!(!run.event(
+        "Consent/c",
+        Fact::Consent {
+            permitted: true,
+            next_ms: None
+        },
+        vec![]
+    ));
     assert!(run.state.running());
 }
 
