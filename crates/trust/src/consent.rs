@@ -24,12 +24,13 @@ pub use access::{Access, Verdict as AccessVerdict};
 pub use act::Act;
 pub use draft::{Draft, begins_ms};
 pub use provision::Asked;
+pub use provision::gives;
 pub(crate) use provision::{Related, related_of};
-pub use row::Row;
 pub use proxies::{Basis, ProxyRules};
 pub(crate) use proxies::{
     Standing, day as proxy_day, is_within_days as within_days, keeps_from_proxy,
 };
+pub use row::Row;
 pub(crate) use row::unversioned;
 pub use rules::Rules;
 
@@ -121,7 +122,6 @@ pub(crate) fn may_deny_access(consent: &Resource) -> bool {
     is_about_access(consent) && (by_provision || narrows || opted_out(consent))
 }
 
-fn without_consent(rules: &Rules, purpose: Purpose) -> ConsentDecision {
 /// When consents may come to say something else by themselves: the next moment at which a period of a provision
 /// begins or ends.
 #[must_use]
@@ -161,6 +161,7 @@ pub fn says_no(consent: &Resource) -> bool {
     root.is_some_and(|root| denies(root) || narrowed(root)) || is_untyped && opted_out(consent)
 }
 
+fn without_consent(rules: &Rules, purpose: Purpose) -> ConsentDecision {
     let (permitted, reason) = rules.without_consent(purpose);
     ConsentDecision {
         permitted,
@@ -207,6 +208,15 @@ fn verdict<'a>(consent: &'a Resource, act: &Act, now_ms: i64) -> Option<Verdict<
         }
         "active" if narrowed(provision) || is_unverified(consent) => return None,
         "active" => (true, "the patient's consent permits it"),
+        // A permit of a part that is taken back, or was declined, is a "no" to that part.
+        "inactive" | "rejected"
+            if !base_denies
+                && narrowed(provision)
+                && !is_about_messages(consent)
+                && !act.may_be_denied_by(provision, None, false) =>
+        {
+            return None;
+        }
         "inactive" if !base_denies => (false, "the patient has withdrawn consent"),
         "rejected" if !base_denies => (false, "the patient has declined consent"),
         _ => return None,

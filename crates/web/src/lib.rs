@@ -30,8 +30,8 @@ mod mailbox;
 mod patient;
 mod patients;
 mod portal;
-mod sentence;
 mod proxies;
+mod sentence;
 mod sign_in;
 mod tasks;
 mod time;
@@ -136,11 +136,6 @@ fn console() -> Router<Arc<context::App>> {
             "/console/patients/{id}/emergency",
             get(emergency::form).post(emergency::begin),
         )
-        .route("/console/access", get(access::page).post(access::ask))
-        .route("/console/emergencies", get(emergency::queue))
-        .route("/console/emergencies/{id}/end", post(emergency::end))
-        .route("/console/emergencies/{id}/review", post(emergency::review))
-        .route(
         .route(
             "/console/patients/{id}/proxies",
             get(proxies::page).post(proxies::make),
@@ -153,6 +148,11 @@ fn console() -> Router<Arc<context::App>> {
             "/console/patients/{id}/proxies/{proxy}/link",
             post(proxies::link),
         )
+        .route("/console/access", get(access::page).post(access::ask))
+        .route("/console/emergencies", get(emergency::queue))
+        .route("/console/emergencies/{id}/end", post(emergency::end))
+        .route("/console/emergencies/{id}/review", post(emergency::review))
+        .route(
             "/console/patients/{id}/apps",
             get(apps::launch::page).post(apps::launch::open),
         )
@@ -239,17 +239,17 @@ fn portal_pages() -> Router<Arc<context::App>> {
             "/portal/weight",
             get(portal::weight::page).post(portal::weight::note),
         )
-        .route("/portal/apps", get(apps::list))
-        .route("/portal/apps/{id}/end", post(apps::end))
-        .route("/portal/record", get(portal::record::page))
-        .route("/portal/record/{id}", get(portal::record::proof))
-        .route(
         .route(
             "/portal/for",
             get(portal::proxies::choose).post(portal::proxies::act_for),
         )
         .route("/portal/proxies", get(portal::proxies::list))
         .route("/portal/proxies/{id}/end", post(portal::proxies::end))
+        .route("/portal/apps", get(apps::list))
+        .route("/portal/apps/{id}/end", post(apps::end))
+        .route("/portal/record", get(portal::record::page))
+        .route("/portal/record/{id}", get(portal::record::proof))
+        .route(
             "/portal/record/{id}/proof.json",
             get(portal::record::proof_json),
         )

@@ -421,7 +421,8 @@ fn actions(provision: &Value) -> Option<Vec<String>> {
 }
 
 /// Whether an actor gives or witnesses the consent, and is not who may see something by it.
-pub(super) fn gives(actor: &Value) -> bool {
+#[must_use]
+pub fn gives(actor: &Value) -> bool {
     let role = actor.get("role").unwrap_or(&Value::Null);
     codings(role).any(|coding| {
         let code = coding.get("code").and_then(Value::as_str);

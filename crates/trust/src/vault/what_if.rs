@@ -14,8 +14,10 @@ use crate::{Action, Permit, Purpose, Role, TrustError, tokens};
 
 /// The most resources of a patient that are looked at: a second's work.
 const ROWS_MAX: usize = 20_000;
-/// The most decisions, of which each resource takes two for each who might ask.
-const DECISIONS_MAX: usize = 600_000;
+/// The most consents that are weighed: each resource takes all of them, before and after, for each who might ask.
+const WEIGHED_MAX: usize = 4_800_000;
+/// Fewer consents than this don't matter beside what else a decision takes.
+const CONSENTS_FEW: usize = 16;
 /// Hits looked up at a time.
 const PAGE: usize = 512;
 
@@ -117,6 +119,12 @@ pub(crate) struct Compared {
     pub(crate) of_askers: Vec<[Vec<Reference>; 2]>,
     pub(crate) looked_at: usize,
     pub(crate) complete: bool,
+}
+
+/// How many resources are looked at for so many who might ask, with so many consents before and after.
+fn rows_max(askers: usize, consents: usize) -> usize {
+    let weighed = askers.max(1).saturating_mul(consents.max(CONSENTS_FEW));
+    ROWS_MAX.min(WEIGHED_MAX / weighed)
 }
 
 impl Vault {
@@ -235,7 +243,8 @@ impl Vault {
         let mut record = Record::under(permit, Event::SEARCH);
         record.patients.insert(patient.to_owned());
         record.queries.push("Consent/$what-if".to_owned());
-        let most = ROWS_MAX.min(DECISIONS_MAX / (2 * askers.len()).max(1));
+        let consents = change.now.len() + change.then.len();
+        let most = rows_max(askers.len(), consents);
         let mut compared = Compared {
             of_askers: askers.iter().map(|_| Default::default()).collect(),
             looked_at: 0,
@@ -301,5 +310,26 @@ impl Vault {
         drop(change);
         self.record(permit, record).await?;
         Ok(compared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows_max;
+
+    #[test]
+    fn what_is_foreseen_is_bounded_by_askers_and_by_consents() {
+        for (askers, consents, rows) in [
+            (0, 0, 20_000),
+            (15, 2, 20_000),
+            (30, 16, 10_000),
+            (30, 2, 10_000),
+            (30, 32, 5_000),
+            (300, 16_000, 1),
+            (300, 17_000, 0),
+            (usize::MAX, usize::MAX, 0),
+        ] {
+            assert_eq!(rows_max(askers, consents), rows, "{askers} {consents}");
+        }
     }
 }

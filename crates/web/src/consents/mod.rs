@@ -3,12 +3,15 @@
 
 mod effect;
 mod form;
+mod stated;
 mod words;
+
+pub(crate) use words::is_yes_to_a_part;
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use fhir::{Resource, ResourceType};
-use ledger::{Expected, Owner};
+use ledger::{Expected, LedgerError, Owner};
 use maud::{Markup, html};
 use trust::identity::KnownAgent;
 use trust::{Action, Change, Permit, Purpose, Role, Unit};
@@ -20,6 +23,17 @@ use crate::time::fhir_time;
 
 /// Consents that are shown; of more, the newest.
 const SHOWN_MAX: usize = 200;
+
+/// Random bytes of a form's id, by which a form that is sent twice makes one consent.
+const FORM_BYTES: usize = 16;
+
+/// The id of the form that a new consent is made by.
+fn form_id(fields: &Fields) -> Result<&str, PageError> {
+    fields
+        .get("form")
+        .filter(|id| id.len() == 2 * FORM_BYTES && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .ok_or_else(|| PageError::Invalid("Look at what would change first.".to_owned()))
+}
 
 /// Whose consents, and on which pages.
 struct Whose<'a> {
@@ -300,10 +314,12 @@ impl<'a> Whose<'a> {
                 (effect::draw(self.ctx, &effect))
                 div class="cluster" {
                     @if self.may_make(&permit) {
-                        form method="post" action={ (self.here) "/make" } {
+                        form class="stack" method="post" action={ (self.here) "/make" } {
                             (csrf(self.ctx))
-                            @for (name, value) in fields.0.iter().filter(|(name, _)| !matches!(name.as_str(), "csrf" | "version")) { input type="hidden" name=(name) value=(value); }
+                            @for (name, value) in fields.0.iter().filter(|(name, _)| !matches!(name.as_str(), "csrf" | "version" | "form")) { input type="hidden" name=(name) value=(value); }
                             @if let Expected::Version(version) = expected { input type="hidden" name="version" value=(version); }
+                            @else { input type="hidden" name="form" value=(self.ctx.app.random_hex(FORM_BYTES)); }
+                            @if self.has_to_state(&consent, expected) { (stated::fields()) }
                             button class="primary" type="submit" { "Make this change" }
                         }
                     } @else { p class="note" { "A clinician can make this change, or the patient in the portal." } }
@@ -338,31 +354,80 @@ impl<'a> Whose<'a> {
                 "Look at what would change first.".to_owned(),
             ));
         }
+        let stated = if self.has_to_state(&consent, expected) {
+            Some(stated::Stated::of(fields)?)
+        } else {
+            None
+        };
+        let (ledger, tenant) = (self.ctx.app.ledger(), self.ctx.app.web.tenant);
+        let owner = Owner::Patient(self.patient.clone());
         if expected == Expected::Absent {
-            let owner = Owner::Patient(self.patient.clone());
-            let id = self
-                .ctx
-                .app
-                .ledger()
-                .mint_id(self.ctx.app.web.tenant, &owner);
-            consent.set_id(&id);
+            let form = form_id(fields)?;
+            let name = format!("consent form {form} {}", self.ctx.session.id);
+            consent.set_id(&ledger.derive_id(tenant, &owner, &name));
         }
+        let id = consent.id().unwrap_or_default().to_owned();
         consent.strip_meta();
-        let note = match expected {
+        let mut note = match expected {
             Expected::Absent => "a consent was given on a page",
             Expected::Version(_) => "a consent was taken back on a page",
-        };
+        }
+        .to_owned();
+        let mut changes = vec![Change::Put {
+            resource: consent,
+            expected,
+        }];
+        if let Some(stated) = stated {
+            note.push_str("; ");
+            note.push_str(stated.note());
+            let target = format!("Consent/{id}/_history/{}", expected.next());
+            let mut provenance = stated.provenance(self.ctx, &self.patient, &target);
+            provenance.set_id(&ledger.mint_id(tenant, &owner));
+            changes.push(Change::Put {
+                resource: provenance,
+                expected: Expected::Absent,
+            });
+        }
         let unit = Unit {
-            changes: vec![Change::Put {
-                resource: consent,
-                expected,
-            }],
-            note: Some(note.to_owned()),
+            changes,
+            note: Some(note),
             patient: Some(self.patient.clone()),
             ..Unit::default()
         };
-        self.ctx.vault().commit(&permit, unit).await?;
-        Ok(Redirect::to(&format!("{}?made=yes", self.here)).into_response())
+        let done = Redirect::to(&format!("{}?made=yes", self.here)).into_response();
+        match self.ctx.vault().commit(&permit, unit).await {
+            Ok(_) => Ok(done),
+            // The same form, sent twice, is one consent.
+            Err(trust::TrustError::Ledger(LedgerError::Conflict))
+                if expected == Expected::Absent && self.is_there(&permit, &id).await? =>
+            {
+                Ok(done)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a consent of this patient was made already.
+    async fn is_there(&self, permit: &Permit, id: &str) -> Result<bool, PageError> {
+        let found = self
+            .ctx
+            .vault()
+            .load(permit, ResourceType::Consent, id)
+            .await?;
+        Ok(found.is_some_and(|found| {
+            // Taken back since, it is no longer what the form said.
+            found.version == 1 && found.resource.patient() == Some(&self.patient)
+        }))
+    }
+
+    /// Whether who makes a change has to state that the patient asked for it: staff who take back a "no", or
+    /// say a new "yes".
+    fn has_to_state(&self, consent: &Resource, expected: Expected) -> bool {
+        let widens = match expected {
+            Expected::Version(_) => trust::consent::says_no(consent),
+            Expected::Absent => stated::has_a_yes(consent),
+        };
+        widens && !self.is_own()
     }
 }
 

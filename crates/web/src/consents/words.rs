@@ -164,7 +164,9 @@ fn joined(words: impl IntoIterator<Item = String>, with: &str) -> Option<String>
 }
 
 fn who(provision: &Value, names: &Names) -> Option<String> {
+    // Who gives or witnesses it is not whom it is about.
     let actors = list(provision.get("actor"))
+        .filter(|actor| !trust::consent::gives(actor))
         .map(|actor| named(actor.get("reference").unwrap_or(&Value::Null), names));
     joined(actors, ", ")
 }
@@ -225,8 +227,29 @@ fn purposes(provision: &Value) -> Option<String> {
     joined(words, ", ")
 }
 
+/// Whether a denial has an exception that is as wide as itself, and nothing else in it: a "yes" to a part is
+/// written so, because an outermost permit of a part would deny all the rest.
+fn is_yes_within(provision: &Value) -> bool {
+    let inner: Vec<&Value> = list(provision.get("provision")).collect();
+    let [inner] = inner.as_slice() else {
+        return false;
+    };
+    let members = inner.as_object().into_iter().flatten();
+    let mut narrowing = members.filter(|(name, _)| *name != "type");
+    text(inner, "type") == Some("permit")
+        && narrowing.all(|(name, value)| name != "provision" && provision.get(name) == Some(value))
+}
+
+/// Whether a consent says "yes" to a part, and nothing of any other.
+pub(crate) fn is_yes_to_a_part(consent: &Resource) -> bool {
+    let root = consent.get("provision");
+    root.is_some_and(|root| text(root, "type") == Some("deny") && is_yes_within(root))
+}
+
 /// One provision as a sentence, and its exceptions under it.
 fn provision(provision: &Value, permits: bool, names: &Names) -> Markup {
+    let is_yes = !permits && is_yes_within(provision);
+    let permits = permits || is_yes;
     let who = who(provision, names);
     let subject = match (&who, permits) {
         (Some(who), true) => format!("{who} may see"),
@@ -239,7 +262,7 @@ fn provision(provision: &Value, permits: bool, names: &Names) -> Markup {
     let period = provision.get("period").map(period_words);
     html! {
         (subject) " " (what) (purpose.unwrap_or_default()) (period.unwrap_or_default()) "."
-        @let inner: Vec<&Value> = list(provision.get("provision")).collect();
+        @let inner: Vec<&Value> = list(provision.get("provision")).filter(|_| !is_yes).collect();
         @if !inner.is_empty() {
             ul class="words" {
                 @for one in inner {
@@ -284,7 +307,7 @@ pub(super) fn unbound(rules: &Rules, consent: &Resource) -> Markup {
     let roles = rules.bound().filter(|(_, only)| *only);
     let roles = joined(roles.map(|(role, _)| those_of(role).to_lowercase()), ", ");
     html! {
-        @if let (Some(roles), false) = (roles, agreed || is_about_messages(consent) || !denies(consent)) {
+        @if let (Some(roles), false) = (roles, agreed || is_about_messages(consent) || !denies(consent) || is_yes_to_a_part(consent)) {
             p class="quiet" { "It does not bind " (roles) ": the organisation has not agreed to keep to it." }
         }
     }
@@ -346,6 +369,18 @@ mod tests {
             (
                 json!({"type": "deny", "securityLabel": [{"code": "HIV"}], "provision": [{"type": "permit", "actor": actor}]}),
                 "Nobody may see what is about: HIV and AIDS.<ul class=\"words\"><li>But: Pharmacy X may see the record.</li></ul>",
+            ),
+            (
+                json!({"type": "deny", "actor": actor, "class": [{"code": "Condition"}], "provision": [{"type": "permit", "actor": actor, "class": [{"code": "Condition"}]}]}),
+                "Pharmacy X may see diagnoses.",
+            ),
+            (
+                json!({"type": "deny", "class": [{"code": "Condition"}], "provision": [{"type": "permit", "class": [{"code": "Claim"}]}]}),
+                "Nobody may see diagnoses.<ul class=\"words\"><li>But: Everybody involved may see bills.</li></ul>",
+            ),
+            (
+                json!({"type": "deny", "actor": [{"role": {"coding": [{"code": "GRANTOR"}]}, "reference": {"reference": "Patient/p"}}]}),
+                "Nobody may see the record.",
             ),
         ] {
             let mut consent = Resource::new(ResourceType::Consent);

@@ -2,12 +2,13 @@
 
 use axum::response::{IntoResponse, Redirect, Response};
 use fhir::{Resource, ResourceType};
-use ledger::{Expected, Owner};
+use ledger::{Expected, LedgerError, Owner};
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use trust::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
-use trust::{Action, Change, Purpose, Unit};
+use trust::{Action, Change, Purpose, TrustError, Unit};
 
+use crate::consents::is_yes_to_a_part;
 use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
 use crate::layout::{self, PortalSection, State, csrf, portal};
@@ -15,6 +16,9 @@ use crate::patient::words::{consent_words, is_about_messages};
 use crate::time::fhir_time;
 
 use super::{PER_TYPE_MAX, change, said};
+
+/// Random bytes of a form's id.
+const FORM_BYTES: usize = 16;
 
 /// `GET /portal/consent`.
 pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
@@ -42,11 +46,13 @@ pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageEr
         let said = consents.iter().find(|consent| consent.id() == Some(id));
         said.is_none_or(is_about_messages)
     });
+    let form = ctx.app.random_hex(FORM_BYTES);
     let button = |value: &str, words: &str, primary: bool| {
         html! {
             form method="post" action="/portal/consent" {
                 (csrf(&ctx))
                 input type="hidden" name="do" value=(value);
+                input type="hidden" name="form" value=(form);
                 button class=[primary.then_some("primary")] type="submit" { (words) }
             }
         }
@@ -70,13 +76,13 @@ pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageEr
                     div { (button("give", "Yes, you may", true)) }
                 }
             }
+            p { a href="/portal/proxies" { "Who acts for you" } ": who may see these pages in your place." }
             p { a href="/portal/choices" { "Your choices" } ": who may see your record, and what would change if you said something else." }
             @if !consents.is_empty() {
                 section class="stack" aria-labelledby="all" {
                     h2 id="all" { "What you have told us" }
                     ul class="links" { @for consent in &consents { (told(&ctx, consent)) } }
                 }
-            p { a href="/portal/proxies" { "Who acts for you" } ": who may see these pages in your place." }
             }
         }
     };
@@ -90,7 +96,8 @@ pub(crate) async fn consent(ctx: Ctx, fields: Fields) -> Result<Response, PageEr
 }
 
 fn told(ctx: &Ctx, consent: &Resource) -> Markup {
-    let permits = consent.text_at(&["provision", "type"]) != Some("deny");
+    let permits =
+        consent.text_at(&["provision", "type"]) != Some("deny") || is_yes_to_a_part(consent);
     let (state, words) = match consent.text_at(&["status"]) {
         Some("active") if permits => (State::Done, "Yes"),
         Some("active" | "rejected") => (State::Failed, "No"),
@@ -135,22 +142,50 @@ pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Respon
         .max(ctx.app.ledger().last_number().unix_ms());
     let mut resource = trust::consent::care_messages(&patient, give, now_ms);
     let owner = Owner::Patient(patient.clone());
-    resource.set_id(&ctx.app.ledger().mint_id(ctx.app.web.tenant, &owner));
+    // The same form, sent twice, is one word.
+    let form = fields.get("form").unwrap_or_default();
+    let ledger = ctx.app.ledger();
+    let id = ledger.derive_id(
+        ctx.app.web.tenant,
+        &owner,
+        &format!("permission form {form} {give} {}", ctx.session.id),
+    );
+    if form.is_empty() {
+        resource.set_id(&ledger.mint_id(ctx.app.web.tenant, &owner));
+    } else {
+        resource.set_id(&id);
+    }
     let note = if give {
         "consent given in the portal"
     } else {
         "consent withdrawn in the portal"
     };
-    let unit = Unit {
+    let unit = |resource: Resource| Unit {
         changes: vec![Change::Put {
             resource,
             expected: Expected::Absent,
         }],
         note: Some(note.to_owned()),
-        patient: Some(patient),
+        patient: Some(patient.clone()),
         ..Unit::default()
     };
-    ctx.vault().commit(&permit, unit).await?;
+    match ctx.vault().commit(&permit, unit(resource.clone())).await {
+        Err(TrustError::Ledger(LedgerError::Conflict)) => {
+            // Sent again after another word, by a page that was left open, it is a word of its own.
+            let parameters = [("patient", patient.as_str())];
+            let query = query(ResourceType::Consent, &parameters, PER_TYPE_MAX)?;
+            let page = ctx.vault().load_search(&permit, &query, None).await?;
+            let rows = page.rows.iter().map(|row| &row.resource);
+            let newest = rows.filter(|row| is_about_messages(row)).next();
+            if newest.and_then(|newest| newest.id()) != Some(&id) {
+                resource.set_id(&ctx.app.ledger().mint_id(ctx.app.web.tenant, &owner));
+                ctx.vault().commit(&permit, unit(resource)).await?;
+            }
+        }
+        other => {
+            other?;
+        }
+    }
     Ok(Redirect::to(if give {
         "/portal/consent?said=given"
     } else {

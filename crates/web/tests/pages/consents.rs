@@ -4,6 +4,7 @@
 use axum::http::StatusCode;
 use base64::Engine as _;
 use fhir::{Resource, ResourceType};
+use ledger::Clock;
 use serde_json::{Value, json};
 use trust::{Action, Agent, Purpose, Role, Target};
 
@@ -96,9 +97,19 @@ async fn made(browser: &mut Browser, page: &str, fields: &[(&str, &str)]) -> Pag
         let unseen = browser.act(page, &format!("{page}/make"), &fields).await;
         assert_eq!(unseen.status, StatusCode::BAD_REQUEST);
         fields.push(("version", version));
+        let done = browser.act(page, &format!("{page}/make"), &fields).await;
+        assert_eq!(done.location(), format!("{page}?made=yes"), "{}", done.body);
+        return told;
     }
-    let done = browser.act(page, &format!("{page}/make"), &fields).await;
-    assert_eq!(done.location(), format!("{page}?made=yes"), "{}", done.body);
+    // A form of no page makes nothing; one that is sent twice makes one consent.
+    let unseen = browser.act(page, &format!("{page}/make"), &fields).await;
+    assert_eq!(unseen.status, StatusCode::BAD_REQUEST);
+    let form = told.field("form");
+    fields.push(("form", &form));
+    for _ in 0..2 {
+        let done = browser.act(page, &format!("{page}/make"), &fields).await;
+        assert_eq!(done.location(), format!("{page}?made=yes"), "{}", done.body);
+    }
     told
 }
 
@@ -320,5 +331,145 @@ async fn clinicians_make_changes_and_others_see_what_they_may() {
         told.count(),
         3,
         "two of the clinician, one of the coordinator"
+    );
+}
+
+/// Staff who widen what a patient has said state that the patient asked, and how.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_back_a_no_states_that_the_patient_asked() {
+    let world = World::new().await;
+    let ida = followed(&world).await;
+    let page = format!("/console/patients/{ida}/consents");
+    let make = format!("{page}/make");
+    let mut devi = world.staff("devi").await;
+    let denied = [("do", "new"), ("type", "deny"), ("agreed", "yes")];
+    let told = made(&mut devi, &page, &denied).await;
+    assert!(!told.has("The patient asked for this"));
+    let id = consents(&world, &ida).await[0].id().unwrap().to_owned();
+    let back = [
+        ("do", "withdraw"),
+        ("consent", id.as_str()),
+        ("version", "1"),
+    ];
+    let told = devi.act(&page, &page, &back).await;
+    told.shows("The patient asked for this");
+    check_html(&page, &told.body);
+    let said = "Rang on Monday, wants her doctor to see all";
+    for (asked, words) in [
+        ("", said),
+        ("telepathy", said),
+        ("telephone", "yes"),
+        ("telephone", ""),
+    ] {
+        let mut fields = back.to_vec();
+        fields.extend([("asked", asked), ("said", words)]);
+        let refused = devi.act(&page, &make, &fields).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{asked} {words}");
+    }
+    assert!(world.all(ResourceType::Provenance, &ida).await.is_empty());
+    let mut fields = back.to_vec();
+    fields.extend([("asked", "telephone"), ("said", said)]);
+    let done = devi.act(&page, &make, &fields).await;
+    assert_eq!(done.location(), format!("{page}?made=yes"), "{}", done.body);
+    let provenance = world.all(ResourceType::Provenance, &ida).await;
+    assert_eq!(provenance.len(), 1);
+    let text = |path: &[&str]| provenance[0].text_at(path).unwrap_or_default().to_owned();
+    assert_eq!(
+        text(&["target", "0", "reference"]),
+        format!("Consent/{id}/_history/2")
+    );
+    assert_eq!(
+        text(&["agent", "0", "onBehalfOf", "reference"]),
+        format!("Patient/{ida}")
+    );
+    assert_eq!(
+        text(&["reason", "0", "text"]),
+        format!("By telephone: {said}")
+    );
+    assert!(fhir::validate::check(&provenance[0]).is_empty());
+    let events = world.all(ResourceType::AuditEvent, &ida).await;
+    let notes = || {
+        events
+            .iter()
+            .filter_map(|event| event.text_at(&["outcomeDesc"]))
+    };
+    assert!(
+        notes().any(
+            |note| note == "a consent was taken back on a page; the patient asked by telephone"
+        )
+    );
+    assert!(notes().all(|note| !note.contains("Monday")));
+    // A new "yes" by staff is the patient's word, too.
+    let permit = [
+        ("do", "new"),
+        ("type", "permit"),
+        ("actor", "Organization/x"),
+    ];
+    devi.act(&page, &page, &permit)
+        .await
+        .shows("The patient asked for this");
+    // What the patient says by themselves, nobody has to state.
+    let mut own = world.patients_browser(&ida).await;
+    let told = own.act("/portal/choices", "/portal/choices", &permit).await;
+    assert!(!told.has("The patient asked for this"));
+}
+
+/// A word that was said on the portal's page of permissions and sent twice is one, and a later one is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_that_is_sent_twice_is_one() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let mut own = world.patients_browser(&ida).await;
+    let page = "/portal/consent";
+    let form = own.get(page).await.field("form");
+    let no = [("do", "withdraw"), ("form", form.as_str())];
+    for _ in 0..2 {
+        let done = own.act(page, page, &no).await;
+        assert_eq!(
+            done.location(),
+            "/portal/consent?said=withdrawn",
+            "{}",
+            done.body
+        );
+    }
+    assert_eq!(consents(&world, &ida).await.len(), 1);
+    world.clock.advance(1_000);
+    let form = own.get(page).await.field("form");
+    own.act(page, page, &[("do", "give"), ("form", &form)])
+        .await;
+    own.get(page).await.shows("You said yes");
+    // A page that was left open says "no" again: it counts.
+    world.clock.advance(1_000);
+    own.act(page, page, &no).await;
+    own.get(page).await.shows("You said no");
+    assert_eq!(consents(&world, &ida).await.len(), 3);
+}
+
+/// A denial that begins later stops a journey, and calls off its messages, on that day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_that_begins_later_stops_a_journey_on_its_day() {
+    let world = World::new().await;
+    let ida = followed(&world).await;
+    let mut own = world.patients_browser(&ida).await;
+    let later = [("do", "new"), ("type", "deny"), ("from", "2026-03-02")];
+    made(&mut own, "/portal/choices", &later).await;
+    drain(&world).await;
+    assert!(!ended(&world, &ida).await);
+    // One millisecond before midnight, by UTC as consents are read.
+    world
+        .clock
+        .advance(16 * 3_600_000 - 1 - (world.clock.now_ms() - crate::world::START_MS));
+    drain(&world).await;
+    assert!(!ended(&world, &ida).await);
+    world.clock.advance(1);
+    drain(&world).await;
+    assert!(ended(&world, &ida).await);
+    let waits = |one: &Resource| one.text_at(&["status"]) == Some("preparation");
+    assert!(
+        !world
+            .all(ResourceType::Communication, &ida)
+            .await
+            .iter()
+            .any(waits)
     );
 }

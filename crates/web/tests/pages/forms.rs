@@ -238,11 +238,43 @@ async fn no_form_does_anything_without_its_token() {
             "/console/patients/{id}/consents/make" => with(
                 DEVI,
                 &format!("/console/patients/{ida}/consents/make"),
-                &[("do", "new"), ("type", "deny")],
+                &[("do", "new"), ("type", "deny"), ("form", FORM)],
+            ),
+            "/portal/choices" | "/portal/choices/make" => with(
+                IDA,
+                route,
+                &[("do", "new"), ("type", "deny"), ("form", FORM)],
+            ),
+            "/console/patients/{id}/contact" => with(
+                DEVI,
+                &format!("/console/patients/{ida}/contact"),
+                &[("kind", "phone"), ("address", "+1 555 0177")],
+            ),
+            "/console/patients/{id}/proxies" => with(
+                CARLA,
+                &format!("/console/patients/{ida}/proxies"),
+                &[
+                    ("name", "Mona"),
+                    ("address", "e@example.org"),
+                    ("birth_date", "1984-05-06"),
+                    ("basis", "authorised"),
+                    ("proof", "Signed form of today"),
+                ],
+            ),
+            "/console/patients/{id}/proxies/{proxy}/end" => with(
+                CARLA,
+                &format!("/console/patients/{ida}/proxies/{}/end", acts[0]),
+                &[("reason", "Asked for by phone")],
+            ),
+            "/console/patients/{id}/proxies/{proxy}/link" => with(
+                CARLA,
+                &format!("/console/patients/{ida}/proxies/{}/link", acts[1]),
+                &[],
             ),
             "/portal/proxies/{id}/end" => {
                 with(IDA, &format!("/portal/proxies/{}/end", acts[2]), &[])
             }
+            "/portal/for" => with(MONA, route, &[("proxy", &acts[4])]),
             "/console/emergencies/{id}/end" => with(
                 DEVI,
                 &format!("/console/emergencies/{}/end", access.id),
@@ -274,7 +306,6 @@ async fn no_form_does_anything_without_its_token() {
                 ],
             ),
             "/console/clients/{id}/approve" => with(
-            "/portal/for" => with(MONA, route, &[("proxy", &acts[4])]),
                 ADA,
                 &format!("/console/clients/{waiting}/approve"),
                 &[("scopes", "system/Patient.rs")],

@@ -18,5 +18,5 @@ mod forms;
 mod live;
 mod mailbox;
 mod patients_own;
-mod world;
 mod proxies;
+mod world;

@@ -143,3 +143,46 @@ fn a_denial_of_a_part_stops_what_it_may_be_about() {
     let inherited = [consent("c", json!({"provision": inherited}))];
     assert!(decide_act(&rules, &inherited, &act, NOW_MS).permitted);
 }
+
+/// What was permitted for a part and is taken back is a "no" to that part.
+#[test]
+fn a_part_that_is_taken_back_stops_what_may_have_needed_it() {
+    let class =
+        |codes: &[&str]| -> Value { codes.iter().map(|code| json!({"code": code})).collect() };
+    let actor = |reference: &str| json!([{"role": {"coding": [{"code": "IRCP"}]}, "reference": {"reference": reference}}]);
+    let mut act = Act {
+        purpose: Purpose::Treatment,
+        about: vec![ResourceType::Observation, ResourceType::Communication],
+        known_as: Vec::new(),
+    };
+    let rules = rules();
+    let table = [
+        (json!({}), true),
+        (json!({"class": class(&["Observation"])}), true),
+        (json!({"class": class(&["MedicationRequest"])}), false),
+        (json!({"actor": actor("Practitioner/y")}), false),
+        (json!({"actor": actor("Organization/y")}), true),
+        (
+            json!({"securityLabel": [{"system": ACT_CODE, "code": "HIV"}]}),
+            true,
+        ),
+        (
+            json!({"class": class(&["MedicationRequest"]), "provision": [{"type": "permit", "class": class(&["MedicationRequest"])}]}),
+            false,
+        ),
+    ];
+    for status in ["inactive", "rejected"] {
+        for (narrow, stops) in &table {
+            let mut provision = narrow.clone();
+            provision["type"] = json!("permit");
+            let taken_back = consent("c", json!({"status": status, "provision": provision}));
+            let permitted = decide_act(&rules, &[taken_back], &act, NOW_MS).permitted;
+            assert_eq!(permitted, !stops, "{status} {narrow}");
+        }
+    }
+    // Of a programme that may be about anything, nobody knows.
+    act.about.clear();
+    let provision = json!({"type": "permit", "class": class(&["MedicationRequest"])});
+    let taken_back = consent("c", json!({"status": "inactive", "provision": provision}));
+    assert!(!decide_act(&rules, &[taken_back], &act, NOW_MS).permitted);
+}

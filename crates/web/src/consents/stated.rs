@@ -1,0 +1,124 @@
+//! What staff state when they widen what a patient has said: that the patient asked, and how. It stands in a
+//! `Provenance` of the consent's version; the audit has how, and not the words, which may tell of the patient.
+
+use fhir::{Resource, ResourceType, date};
+use maud::{Markup, html};
+use serde_json::{Value, json};
+
+use crate::context::{Ctx, Fields};
+use crate::error::PageError;
+
+/// Ways to ask: as a form has it, in words, and for the audit.
+const WAYS: [(&str, &str, &str); 4] = [
+    ("in-person", "In person", "the patient asked in person"),
+    (
+        "telephone",
+        "By telephone",
+        "the patient asked by telephone",
+    ),
+    ("writing", "In writing", "the patient asked in writing"),
+    (
+        "proxy",
+        "Through who may act for the patient",
+        "who acts for the patient asked",
+    ),
+];
+/// Characters of what is stated.
+const WORDS_MIN: usize = 10;
+const WORDS_MAX: usize = 500;
+
+/// The fields of the form.
+pub(super) fn fields() -> Markup {
+    html! {
+        fieldset class="stack" {
+            legend class="strong" { "The patient asked for this" }
+            label { "How"
+                select name="asked" required {
+                    option value="" { "Choose" }
+                    @for (value, words, _) in WAYS { option value=(value) { (words) } }
+                }
+            }
+            label { "When, and what was said" span class="hint" { "10 to 500 characters. It is kept with the consent, with your name." }
+                textarea name="said" required minlength="10" maxlength="500" autocomplete="off" {} }
+        }
+    }
+}
+
+/// Whether any part of a consent permits something.
+pub(super) fn has_a_yes(consent: &Resource) -> bool {
+    fn permits(provision: &Value) -> bool {
+        provision["type"] == "permit"
+            || provision["provision"]
+                .as_array()
+                .is_some_and(|inner| inner.iter().any(permits))
+    }
+    consent.get("provision").is_some_and(permits)
+}
+
+/// That the patient asked, and how.
+pub(super) struct Stated {
+    way: &'static (&'static str, &'static str, &'static str),
+    words: String,
+}
+
+impl Stated {
+    pub(super) fn of(fields: &Fields) -> Result<Self, PageError> {
+        let asked = fields.get("asked").unwrap_or_default();
+        let way = WAYS.iter().find(|(value, ..)| *value == asked);
+        let words: Vec<&str> = fields
+            .get("said")
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let words = words.join(" ");
+        let letters = words.chars().count();
+        match way {
+            Some(way) if (WORDS_MIN..=WORDS_MAX).contains(&letters) => Ok(Self { way, words }),
+            _ => Err(PageError::Invalid(format!(
+                "State how the patient asked for this, and in {WORDS_MIN} to {WORDS_MAX} characters when and what was said."
+            ))),
+        }
+    }
+
+    /// For the audit.
+    pub(super) fn note(&self) -> &'static str {
+        self.way.2
+    }
+
+    /// Where the change comes from, without an id.
+    pub(super) fn provenance(&self, ctx: &Ctx, patient: &str, target: &str) -> Resource {
+        let agent = &ctx.session.agent;
+        let own = json!({ "reference": format!("Patient/{patient}") });
+        let now_ms = u64::try_from(ctx.times.care_ms).unwrap_or_default();
+        let mut provenance = Resource::new(ResourceType::Provenance);
+        provenance.set("target", json!([{ "reference": target }, own]));
+        provenance.set("recorded", date::instant(now_ms).into());
+        provenance.set(
+            "reason",
+            json!([{
+                "coding": [{
+                    "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason",
+                    "code": "PATRQT",
+                    "display": "patient requested",
+                }],
+                "text": format!("{}: {}", self.way.1, self.words),
+            }]),
+        );
+        provenance.set(
+            "agent",
+            json!([{
+                "type": { "coding": [{
+                    "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
+                    "code": "enterer",
+                    "display": "Enterer",
+                }] },
+                "who": {
+                    "identifier": { "system": "urn:cairn:agent", "value": agent.id },
+                    "display": agent.name,
+                },
+                "onBehalfOf": own,
+            }]),
+        );
+        provenance
+    }
+}
