@@ -1,6 +1,6 @@
 //! People's accounts, sign-in and sessions.
 //!
-//! `oauth/` has systems that sign in with a key and applications that people launch, `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
+//! `oauth/` has systems that sign in with a key and applications that people launch, `oidc/` the check of what identity providers sign, `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
 //! `manage.rs` what administrators see and take away, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
@@ -11,6 +11,7 @@ mod emergency;
 mod known;
 mod manage;
 mod oauth;
+mod oidc;
 mod proxies;
 mod recent;
 mod refusals;
@@ -49,6 +50,9 @@ pub use oauth::{
     KEYS_BYTES_MAX, NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError,
     ShownClient, SystemKeys, TokenState, WAITING_MAX, claims_client, is_challenge, names_key,
     wanted_scopes,
+};
+pub use oidc::{
+    Asked, IdToken, IssuerKeys, LogoutToken, TokenFault, check_id_token, check_logout_token,
 };
 pub use proxies::{Acting, NewProxy, Proxy};
 
