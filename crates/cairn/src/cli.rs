@@ -494,6 +494,20 @@ enum AccountCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// Let somebody in with an account whom an identity provider signs in
+    Link(LinkOptions),
+    /// Take such a link away; what it opened ends
+    Unlink {
+        #[command(flatten)]
+        store: StoreArguments,
+        #[command(flatten)]
+        who: AtProvider,
+    },
+    /// List such links: user name, issuer, subject
+    Links {
+        #[command(flatten)]
+        store: StoreArguments,
+    },
     /// Say which actors of consents an account is
     KnownAs {
         #[command(flatten)]
@@ -504,6 +518,29 @@ enum AccountCommand {
         /// Type/id of a practitioner, organization, group or the like; all that it is known as, or none
         references: Vec<String>,
     },
+}
+
+/// Somebody at an identity provider.
+#[derive(Debug, Args)]
+pub struct AtProvider {
+    /// The provider's issuer, as the configuration has it
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: String,
+    /// What it calls them (sub)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) subject: String,
+}
+
+/// `cairn account link`.
+#[derive(Debug, Args)]
+pub struct LinkOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// User name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user_name: String,
+    #[command(flatten)]
+    pub(crate) who: AtProvider,
 }
 
 /// Which account a command is about. With the server running, use its page /console/accounts.
@@ -782,6 +819,11 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             user_name,
             reason,
         }) => commands::reset_second_factor(&store, &user_name, &reason).await,
+        Command::Account(AccountCommand::Link(options)) => commands::link_account(options).await,
+        Command::Account(AccountCommand::Unlink { store, who }) => {
+            commands::unlink_account(&store, &who).await
+        }
+        Command::Account(AccountCommand::Links { store }) => commands::list_links(&store).await,
         Command::Account(AccountCommand::KnownAs {
             store,
             user_name,

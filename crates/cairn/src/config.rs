@@ -3,12 +3,20 @@
 //! [`KEYS`] is the one list of keys. `docs/configuration.md` is tested against it, environment
 //! names are derived from it, and whatever is not in it is refused.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::providers::ProviderOptions;
 use crate::store::{self, RootKeySource};
+
+mod identity_provider;
+mod named;
+
+pub use identity_provider::IdentityProviderSettings;
+use named::{found, is_label, put};
 
 /// What kind of value a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +34,8 @@ pub enum ValueKind {
 /// One configuration key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// Its name in the file, with dots between table and key.
+    /// Its name in the file, with dots between table and key. `*` stands for the name of a table that there may
+    /// be any number of.
     pub name: &'static str,
     /// What it takes.
     pub kind: ValueKind,
@@ -95,6 +104,19 @@ pub const KEYS: &[Key] = &[
     key("store.replicas", ValueKind::Text, ""),
     key("oauth.key_origins", ValueKind::Text, ""),
     key("oauth.open_registration", ValueKind::Flag, "false"),
+    key("identity_provider.*.issuer", ValueKind::Text, ""),
+    key("identity_provider.*.name", ValueKind::Text, ""),
+    key("identity_provider.*.client_id", ValueKind::Text, ""),
+    key("identity_provider.*.private_key_file", ValueKind::Text, ""),
+    key(
+        "identity_provider.*.client_secret_file",
+        ValueKind::Text,
+        "",
+    ),
+    key("identity_provider.*.scopes", ValueKind::Text, ""),
+    key("identity_provider.*.acr", ValueKind::Text, ""),
+    key("identity_provider.*.amr", ValueKind::Text, ""),
+    key("identity_provider.*.ca_file", ValueKind::Text, ""),
     key("audit.open_log", ValueKind::Flag, "false"),
     key("audit.witness_keys_file", ValueKind::Text, ""),
     key("audit.witness_quorum", ValueKind::Integer, "1"),
@@ -199,6 +221,9 @@ pub struct Settings {
     /// How other systems get their tokens.
     #[serde(default)]
     pub oauth: OauthSettings,
+    /// Identity providers that staff sign in at, by their names in addresses.
+    #[serde(default)]
+    pub identity_provider: BTreeMap<String, IdentityProviderSettings>,
     /// The audit's logs.
     #[serde(default)]
     pub audit: AuditSettings,
@@ -517,12 +542,9 @@ impl Settings {
                 name: name.clone(),
                 reason,
             };
-            let key = KEYS
-                .iter()
-                .find(|key| key.environment_name() == name)
-                .ok_or_else(|| refuse("no such configuration key".to_owned()))?;
+            let (key, place) = found(|key| key.named_by_environment(&name)).map_err(refuse)?;
             displace(&mut table, &weaker, key);
-            put(&mut table, key, &text).map_err(refuse)?;
+            put(&mut table, key, &place, &text).map_err(refuse)?;
         }
         let weaker = table.clone();
         for (name, text) in flags {
@@ -530,12 +552,9 @@ impl Settings {
                 name: name.clone(),
                 reason,
             };
-            let key = KEYS
-                .iter()
-                .find(|key| key.name == name)
-                .ok_or_else(|| refuse("no such configuration key".to_owned()))?;
+            let (key, place) = found(|key| key.named(name)).map_err(refuse)?;
             displace(&mut table, &weaker, key);
-            put(&mut table, key, text).map_err(refuse)?;
+            put(&mut table, key, &place, text).map_err(refuse)?;
         }
         let settings = Self::deserialize(table)
             .map_err(|error| ConfigError::Invalid(error.message().to_owned()))?;
@@ -629,6 +648,7 @@ impl Settings {
         if let Err(words) = crate::key_sets::origins(&self.oauth.key_origins) {
             return Err(ConfigError::Invalid(format!("oauth.key_origins: {words}")));
         }
+        identity_provider::check(&self.identity_provider)?;
         if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
             return invalid("otlp.sample_ratio is from 0 to 1");
         }
@@ -687,6 +707,14 @@ impl Settings {
         }
     }
 
+    /// The identity providers that staff sign in at. Reads their keys and secrets.
+    ///
+    /// # Errors
+    /// `Invalid` when a file can't be read or is no key.
+    pub fn providers(&self) -> Result<Vec<ProviderOptions>, ConfigError> {
+        identity_provider::options(&self.identity_provider)
+    }
+
     /// What the mail deliverer is told; `None` when no SMTP server is configured. Reads the
     /// password file.
     ///
@@ -742,45 +770,6 @@ fn read_file(path: &Path) -> Result<toml::Table, ConfigError> {
     };
     toml::from_str::<Settings>(&text).map_err(refuse)?;
     toml::from_str(&text).map_err(refuse)
-}
-
-/// Puts a value where its key says, if it is one that the key takes.
-fn put(table: &mut toml::Table, key: &Key, text: &str) -> Result<(), String> {
-    // By itself first, so that a value that can't be is told with where it came from.
-    let mut alone = toml::Table::new();
-    place(&mut alone, key, text)?;
-    Settings::deserialize(alone).map_err(|error| error.message().to_owned())?;
-    place(table, key, text)
-}
-
-fn place(table: &mut toml::Table, key: &Key, text: &str) -> Result<(), String> {
-    let value = match key.kind {
-        ValueKind::Text => toml::Value::String(text.to_owned()),
-        ValueKind::Integer => toml::Value::Integer(
-            text.parse()
-                .map_err(|_| "takes a whole number".to_owned())?,
-        ),
-        ValueKind::Fraction => {
-            toml::Value::Float(text.parse().map_err(|_| "takes a number".to_owned())?)
-        }
-        ValueKind::Flag => {
-            toml::Value::Boolean(text.parse().map_err(|_| "takes true or false".to_owned())?)
-        }
-    };
-    match key.name.split_once('.') {
-        None => {
-            table.insert(key.name.to_owned(), value);
-        }
-        Some((section, name)) => {
-            let section = table
-                .entry(section)
-                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-                .as_table_mut()
-                .ok_or_else(|| format!("{section} is not a table in the file"))?;
-            section.insert(name.to_owned(), value);
-        }
-    }
-    Ok(())
 }
 
 /// All environment variables of this process that are valid Unicode.

@@ -18,6 +18,7 @@ use crate::config::{EmergencySettings, Limits};
 use crate::http;
 use crate::key_sets::KeySets;
 use crate::pace::Pace;
+use crate::providers::{ProviderOptions, Providers};
 
 /// How often sign-in records that are over are taken away; they end by days.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
@@ -83,6 +84,8 @@ pub struct ServerOptions {
     pub open_registration: bool,
     /// Origins that clients' keys may be fetched from, with spaces in between.
     pub key_origins: String,
+    /// Identity providers that staff sign in at.
+    pub providers: Vec<ProviderOptions>,
     /// How often witnesses that have a URL are asked to cosign, seconds.
     pub witness_every_s: u64,
     /// What only the demo shows.
@@ -118,6 +121,7 @@ impl ServerOptions {
             open_audit_log: audit.open_log,
             open_registration: false,
             key_origins: String::new(),
+            providers: Vec::new(),
             witness_every_s: audit.witness_every_s,
             demo: None,
             run_journeys: true,
@@ -154,6 +158,9 @@ pub enum ServerError {
     /// Clients' keys can't be fetched as they are to be.
     #[error("oauth.key_origins: {0}")]
     KeyOrigins(String),
+    /// An identity provider can't be used as it is configured.
+    #[error("identity_provider.{0}")]
+    Provider(String),
     /// The recorder of metrics.
     #[error("metrics: {0}")]
     Metrics(String),
@@ -220,6 +227,13 @@ impl Server {
             .clone()
             .unwrap_or_else(|| format!("{}://{address}", if encrypted { "https" } else { "http" }));
 
+        let providers = Providers::of(
+            options.providers,
+            &base_url,
+            options.wall_clock.clone(),
+            options.ledger.entropy(),
+        )
+        .map_err(ServerError::Provider)?;
         let rules =
             trust::consent::Rules::load(&options.consent_rules).map_err(ServerError::Trust)?;
         let trusted = trust::TrustOptions {
@@ -302,6 +316,7 @@ impl Server {
             demo_people_imported: demo.as_ref().is_some_and(|demo| demo.people_imported),
             fhir_base: http::fhir_base(&base_url),
             secure_cookies: base_url.starts_with("https://"),
+            providers: Some(Arc::new(providers)),
         };
         let router = http::router(&http::Doors::new(http::Behind {
             pages,

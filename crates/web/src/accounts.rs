@@ -1,10 +1,14 @@
 //! Accounts of people and access tokens of other systems: who has a way in, and taking it away. What
 //! is taken away here is gone at the next request.
 
+mod links;
+
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
-use trust::identity::{AccountView, ClientState, ClientView, NewApp, NewSystem, SystemKeys};
+use trust::identity::{
+    AccountView, ClientState, ClientView, LinkView, NewApp, NewSystem, SystemKeys,
+};
 use trust::{Action, Permit, Role};
 
 use crate::context::{Ctx, Fields, Posted};
@@ -99,7 +103,13 @@ fn asked(ctx: &Ctx, id: &str, to: &str, back: &str, word: &str, what: &str, act:
     }
 }
 
-fn account_row(ctx: &Ctx, account: &AccountView, sessions: usize, back: &str) -> Markup {
+fn account_row(
+    ctx: &Ctx,
+    account: &AccountView,
+    links: &[LinkView],
+    sessions: usize,
+    back: &str,
+) -> Markup {
     let own = account.id == ctx.session.agent.id;
     let to = |deed: &str| format!("{HERE}/{}/{deed}", account.id);
     html! {
@@ -108,6 +118,7 @@ fn account_row(ctx: &Ctx, account: &AccountView, sessions: usize, back: &str) ->
                 (title(account))
                 @if own { " " span class="tag" { "you" } }
                 @if !account.user_name.is_empty() { br; span class="quiet small" { (account.user_name) } }
+                (links::shown(ctx, links))
             }
             td { (role_words(account.role)) }
             td {
@@ -133,6 +144,7 @@ fn account_row(ctx: &Ctx, account: &AccountView, sessions: usize, back: &str) ->
                         @if account.active { (post(ctx, &to("close"), back, "Close")) }
                         @else { (post(ctx, &to("reopen"), back, "Reopen")) }
                     }
+                    (links::acts(ctx, account, links, back))
                 }
             }
         }
@@ -268,6 +280,10 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
             div class="flash" role="status" { (layout::state(State::Done, "Second factor reset")) }
         } @else if id("ended").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Signed out everywhere")) }
+        } @else if id("linked").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Linked")) " They can sign in at the provider now." }
+        } @else if id("unlinked").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Link taken away")) " What it opened has ended." }
         } @else if id("revoked").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Token revoked")) }
         } @else if let Some(id) = id("registered") {
@@ -279,7 +295,9 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
 }
 
 /// Fields of the address that say what was done, not what is shown.
-const SAID: [&str; 8] = [
+const SAID: [&str; 10] = [
+    "linked",
+    "unlinked",
     "closed",
     "reopened",
     "reset",
@@ -309,10 +327,9 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
     let shown_page = filter.page.min(last);
     let mut rows = Vec::new();
     for account in fitting.iter().skip((shown_page - 1) * PAGE).take(PAGE) {
-        rows.push((
-            *account,
-            identity.open_sessions(&permit, &account.id).await?,
-        ));
+        let sessions = identity.open_sessions(&permit, &account.id).await?;
+        let links = identity.links_of(&permit, &account.id).await?;
+        rows.push((*account, links, sessions));
     }
     let query = fields.to_query(&SAID);
     let back = if query.is_empty() {
@@ -346,7 +363,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             div class="scroll" {
                 table {
                     thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "State" } th scope="col" { "Second factor" } th scope="col" { "Signed in" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
-                    tbody data-rows { @for (account, sessions) in &rows { (account_row(&ctx, account, *sessions, &back)) } }
+                    tbody data-rows { @for (account, links, sessions) in &rows { (account_row(&ctx, account, links, *sessions, &back)) } }
                 }
             }
         }
@@ -432,6 +449,17 @@ pub(crate) async fn act(
         "end-sessions" => {
             identity.end_sessions(&permit, &id).await?;
             "ended"
+        }
+        "link" | "unlink" => {
+            let field = |name: &str| fields.get(name).unwrap_or_default();
+            let (issuer, subject) = (field("issuer"), field("subject"));
+            if deed == "link" {
+                identity.link_account(&permit, &id, issuer, subject).await?;
+                "linked"
+            } else {
+                identity.unlink_account(&permit, issuer, subject).await?;
+                "unlinked"
+            }
         }
         _ => return Err(PageError::NotFound),
     };

@@ -30,6 +30,7 @@ mod mailbox;
 mod patient;
 mod patients;
 mod portal;
+mod providers;
 mod proxies;
 mod sentence;
 mod sign_in;
@@ -42,6 +43,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+
+pub use providers::{IdentityProvider, IdentityProviders, ProviderAnswer, ProviderFault, Redeemed};
 
 /// What the pages need.
 #[derive(Clone)]
@@ -68,6 +71,8 @@ pub struct WebState {
     pub fhir_base: String,
     /// Whether cookies are `Secure` (TLS in front or here).
     pub secure_cookies: bool,
+    /// Identity providers that people may sign in at, if there are any.
+    pub providers: Option<Arc<dyn IdentityProviders>>,
 }
 
 /// A login that the demo shows.
@@ -99,6 +104,11 @@ pub fn router(state: WebState) -> Router {
             "/sign-in/link/{secret}",
             get(sign_in::link).post(sign_in::use_link),
         )
+        .route("/sign-in/with/{provider}", get(providers::leave))
+        .route("/sign-in/with/{provider}/back", get(providers::back))
+        .route("/sign-in/with/{provider}/left", get(providers::left))
+        .route("/sign-in/with/{provider}/keys", get(providers::keys))
+        .route("/sign-in/with/{provider}/logout", post(providers::logout))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/theme", post(sign_in::theme))
         .route("/static/{name}", get(assets::serve))

@@ -13,9 +13,9 @@ use crate::context::{
     self, App, Ctx, Fields, Posted, RequestInfo, cookie, form_fields, from_elsewhere, same_secret,
 };
 use crate::error::PageError;
-use crate::{DemoLogin, layout};
+use crate::{DemoLogin, layout, providers};
 
-fn info(request: &Request) -> RequestInfo {
+pub(crate) fn info(request: &Request) -> RequestInfo {
     request
         .extensions()
         .get::<RequestInfo>()
@@ -23,7 +23,7 @@ fn info(request: &Request) -> RequestInfo {
         .unwrap_or_default()
 }
 
-fn set_cookie(app: &App, response: &mut Response, name: &str, value: &str, more: &str) {
+pub(crate) fn set_cookie(app: &App, response: &mut Response, name: &str, value: &str, more: &str) {
     let secure = if app.web.secure_cookies {
         "; Secure"
     } else {
@@ -43,7 +43,7 @@ const AUTHORIZE: &str = "/oauth/authorize?";
 const AUTHORIZE_BYTES_MAX: usize = 8 << 10;
 
 /// A place of our own to go to after signing in; anything else is ignored.
-fn safe_next(next: Option<&str>) -> Option<&str> {
+pub(crate) fn safe_next(next: Option<&str>) -> Option<&str> {
     let is_plain = |path: &str| {
         path.bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
@@ -114,7 +114,7 @@ fn demo_code(app: &App, login: &DemoLogin) -> Option<String> {
     )
 }
 
-fn login_page(
+pub(crate) fn login_page(
     app: &App,
     request: &RequestInfo,
     headers: &HeaderMap,
@@ -127,6 +127,7 @@ fn login_page(
         @if let Some(next) = next { input type="hidden" name="next" value=(next); }
     };
     let logins = &app.web.demo_logins;
+    let others = app.providers();
     let body = html! {
         div class={ @if logins.is_empty() { "narrow stack-wide" } @else { "columns half" } } {
             section class="stack-wide" aria-labelledby="sign-in" {
@@ -139,11 +140,17 @@ fn login_page(
                     }
                 }
                 @if let Some(words) = trouble { (problem(words)) }
+                @if !others.is_empty() {
+                    div class="stack" {
+                        @for other in others { div { a class="button primary" href=(providers::address(other, next)) { "Sign in with " (other.name) } } }
+                        p class="quiet" { "Or with a user name and password:" }
+                    }
+                }
                 form class="fields" method="post" action="/sign-in" {
                     (hidden)
                     label { "User name" input type="text" name="user" autocomplete="username" autocapitalize="none" spellcheck="false" required; }
                     label { "Password" input type="password" name="password" autocomplete="current-password" required; }
-                    div { button class="primary" type="submit" { "Continue" } }
+                    div { button class=[others.is_empty().then_some("primary")] type="submit" { "Continue" } }
                 }
             }
             @if !logins.is_empty() {
@@ -285,7 +292,7 @@ pub(crate) fn set_session(app: &App, response: &mut Response, secret: &str) {
     );
 }
 
-fn go_on(
+pub(crate) fn go_on(
     app: &App,
     info: &RequestInfo,
     headers: &HeaderMap,
@@ -481,7 +488,8 @@ pub(crate) async fn use_link(
 /// `POST /sign-out`.
 pub(crate) async fn sign_out(Posted { ctx, .. }: Posted) -> Result<Response, PageError> {
     ctx.app.web.trust.identity().sign_out(&ctx.secret).await?;
-    let mut response = Redirect::to("/sign-in").into_response();
+    let target = providers::after_sign_out(&ctx.app, ctx.session.provider.as_deref());
+    let mut response = Redirect::to(&target).into_response();
     set_cookie(
         &ctx.app,
         &mut response,

@@ -12,8 +12,8 @@ use trust::{Action, Permit, Purpose, Role, Target};
 
 use super::{closing, open, operator, trust_over};
 use crate::cli::{
-    AccountOptions, ClientOptions, ClientRole, RegisterAppOptions, RegisterOptions, StoreArguments,
-    WhichAccount,
+    AccountOptions, AtProvider, ClientOptions, ClientRole, LinkOptions, RegisterAppOptions,
+    RegisterOptions, StoreArguments, WhichAccount,
 };
 use crate::store::TENANT;
 use crate::terminal::{ask_secret, say, warn};
@@ -242,6 +242,51 @@ pub(crate) async fn reset_second_factor(
     })
     .await?;
     say("Reset. Whoever signs in next with the password sets a new second factor up.");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn link_account(options: LinkOptions) -> anyhow::Result<ExitCode> {
+    let AtProvider { issuer, subject } = &options.who;
+    administer(&options.store, async |identity, permit| {
+        let id = account_id(identity, &options.user_name).await?;
+        Ok(identity.link_account(permit, &id, issuer, subject).await?)
+    })
+    .await?;
+    say("Linked.");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn unlink_account(
+    store: &StoreArguments,
+    who: &AtProvider,
+) -> anyhow::Result<ExitCode> {
+    administer(store, async |identity, permit| {
+        Ok(identity
+            .unlink_account(permit, &who.issuer, &who.subject)
+            .await?)
+    })
+    .await?;
+    say("Unlinked. What it opened has ended.");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn list_links(store: &StoreArguments) -> anyhow::Result<ExitCode> {
+    let (links, accounts) = administer(store, async |identity, permit| {
+        let links = identity.links(permit).await?;
+        Ok((links, identity.accounts(permit).await?))
+    })
+    .await?;
+    for link in &links.rows {
+        let account = accounts.rows.iter().find(|one| one.id == link.account);
+        let user_name = account.map_or("-", |account| &account.user_name);
+        say(&format!(
+            "{user_name:20}  {}  {}",
+            link.issuer, link.subject
+        ));
+    }
+    if !links.complete {
+        warn("cairn: there are more links than these");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -126,6 +126,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         open_audit_log: settings.audit.open_log,
         key_origins: settings.oauth.key_origins.clone(),
         open_registration: settings.oauth.open_registration,
+        providers: settings.providers()?,
         witness_every_s: settings.audit.witness_every_s,
         ..ServerOptions::new(ledger, TENANT)
     })

@@ -60,6 +60,7 @@ fn flags_over_environment_over_file() {
 #[test]
 fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
     let value = |key: &cairn::config::Key| match key.name {
+        "identity_provider.*.issuer" => "https://login.example",
         "public_url" => "https://care.example",
         "listen" => "127.0.0.1:9",
         "root_key" => "pkcs11:token=t",
@@ -80,14 +81,32 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "store.password_file" | "store.ca_file" | "store.replicas" => {
             vec![("store.url", "postgres://x")]
         }
+        // A provider needs these four, one way or the other.
+        name if name.starts_with("identity_provider.") => {
+            let proof = match name {
+                "identity_provider.*.client_secret_file" => name,
+                _ => "identity_provider.*.private_key_file",
+            };
+            let mut all = vec![
+                ("identity_provider.hospital.issuer", "https://login.example"),
+                ("identity_provider.hospital.name", "Hospital"),
+                ("identity_provider.hospital.client_id", "cairn"),
+            ];
+            if proof != name {
+                all.push(("identity_provider.hospital.private_key_file", "x"));
+            }
+            all
+        }
         _ => Vec::new(),
     };
     for key in KEYS {
-        let name = key.environment_name();
+        // Any name will do where there can be several tables.
+        let name = key.environment_name().replace('*', "HOSPITAL");
         let by_environment = load("", &[(name.as_str(), value(key))], &company(key));
         assert!(by_environment.is_ok(), "{name}: {by_environment:?}");
         let mut flags = company(key);
-        flags.push((key.name, value(key)));
+        let flag = key.name.replace('*', "hospital");
+        flags.push((&flag, value(key)));
         let by_flag = load("", &[], &flags);
         assert!(by_flag.is_ok(), "{}: {by_flag:?}", key.name);
     }

@@ -35,6 +35,7 @@ mod operations;
 mod past;
 mod patches;
 mod policies;
+mod providers;
 mod routes;
 #[allow(dead_code, reason = "trust's own tests sign with more sorts of keys")]
 #[path = "../../../trust/src/identity/oauth/signer.rs"]

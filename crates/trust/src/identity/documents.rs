@@ -8,6 +8,7 @@ use ledger::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::oidc::AtProvider;
 use crate::{Agent, Role, TrustError};
 
 /// Failed tries before waiting begins.
@@ -72,6 +73,9 @@ pub(super) struct SessionDocument {
     /// Account id; none for patients who came by a link.
     pub(super) account: Option<String>,
     pub(super) agent: AgentDocument,
+    /// By whom it was opened, if an identity provider did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) provider: Option<AtProvider>,
     pub(super) csrf: String,
     pub(super) created_ms: u64,
     pub(super) last_seen_ms: u64,
@@ -80,9 +84,9 @@ pub(super) struct SessionDocument {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
-    /// The password was right; the code is still to come.
+    /// The first factor was right; the code is still to come.
     SecondFactor,
-    /// The password was right; this secret is to be set up with its first code.
+    /// The first factor was right; this secret is to be set up with its first code.
     Enrol {
         totp: String,
     },

@@ -13,7 +13,7 @@ use crate::{Action, Permit, Refusal, Role, TrustError, kinds};
 
 /// Accounts or clients that are listed. A hospital has fewer; beyond, the list says that it is not
 /// complete.
-const LISTED_MAX: usize = 10_000;
+pub(super) const LISTED_MAX: usize = 10_000;
 /// Sessions of one account that are removed in one commit; whatever is left ends at its next use,
 /// because the account is looked at then.
 const SESSIONS_AT_ONCE: usize = 1_000;
@@ -411,7 +411,7 @@ impl Identity {
     }
 
     /// Records a look at accounts or clients.
-    async fn looked(&self, permit: &Permit, note: &str) -> Result<(), TrustError> {
+    pub(super) async fn looked(&self, permit: &Permit, note: &str) -> Result<(), TrustError> {
         let mut record = Record::under(permit, Event::ACCOUNTS);
         record.note = Some(note);
         self.inner.auditor.commit(&record).await?;

@@ -1,6 +1,7 @@
 //! People's accounts, sign-in and sessions.
 //!
-//! `oauth/` has systems that sign in with a key and applications that people launch, `oidc/` the check of what identity providers sign, `sign_in.rs` has passwords, second factors and links, `sessions.rs` what comes of them,
+//! `sign_in.rs` has passwords, second factors and links, `oidc/` sign-in at an identity provider, `oauth/`
+//! systems that sign in with a key and applications that people launch; `sessions.rs` what comes of them,
 //! `manage.rs` what administrators see and take away, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
@@ -52,7 +53,8 @@ pub use oauth::{
     wanted_scopes,
 };
 pub use oidc::{
-    Asked, IdToken, IssuerKeys, LogoutToken, TokenFault, check_id_token, check_logout_token,
+    AWAY_NEXT_BYTES_MAX, Admission, Arrival, Asked, Away, ClientKey, IdToken, IssuerKeys, LinkView,
+    LogoutToken, Lost, TokenFault, check_id_token, check_logout_token,
 };
 pub use proxies::{Acting, NewProxy, Proxy};
 
@@ -91,6 +93,8 @@ pub struct Session {
     pub agent: Agent,
     /// CSRF token that forms carry.
     pub csrf: String,
+    /// Issuer of the identity provider that opened it, if one did.
+    pub provider: Option<String>,
     /// When it ends at the latest, wall clock.
     pub expires_ms: u64,
 }

@@ -35,6 +35,7 @@ pub(super) enum Why {
     Assertion,
     Scope,
     Grant,
+    Provider,
 }
 
 impl Why {
@@ -50,6 +51,7 @@ impl Why {
             Self::Assertion => "assertion",
             Self::Scope => "scope",
             Self::Grant => "grant",
+            Self::Provider => "provider",
         }
     }
     /// Counts a refusal.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use ledger::{Draft, Expected, LedgerError, TenantId};
 
 use super::documents::{AgentDocument, Kept, SessionDocument, Stage, deletion, draft, get};
+use super::oidc::AtProvider;
 use super::{Identity, Session, SignIn, secrets};
 use crate::audit::{Event, Record};
 use crate::{TrustError, kinds};
@@ -180,7 +181,8 @@ impl Identity {
         Err(LedgerError::Conflict.into())
     }
 
-    /// Opens a session together with what else the sign-in writes.
+    /// Opens a session together with what else the sign-in writes. `provider` says by whom it is opened, if an
+    /// identity provider does.
     pub(super) async fn open(
         &self,
         tenant: TenantId,
@@ -202,6 +204,7 @@ impl Identity {
         agent: AgentDocument,
         mut documents: Vec<Draft>,
         note: &str,
+        provider: Option<AtProvider>,
     ) -> Result<SignIn, TrustError> {
         let entropy = self.inner.ledger.entropy();
         let secret = secrets::mint(tenant, entropy.as_ref());
@@ -211,6 +214,7 @@ impl Identity {
             stage: Stage::Open,
             account,
             agent,
+            provider,
             csrf: secrets::mint(tenant, entropy.as_ref()),
             created_ms: now_ms,
             last_seen_ms: now_ms,
@@ -227,6 +231,14 @@ impl Identity {
             // Somebody else used the same link, ticket or code at the same time.
             Err(TrustError::Ledger(LedgerError::Conflict)) => return Err(TrustError::SignIn),
             Err(error) => return Err(error),
+        }
+        if let Some(at) = &document.provider
+            && self.has_ended(tenant, at).await?
+        {
+            // Who ends what a provider opened remembers it first and looks for sessions then, so that one of
+            // both sees the other.
+            self.sign_out(&secret).await?;
+            return Err(TrustError::SignIn);
         }
         // Not taken into memory yet: the account may have been closed while this was on its way, and
         // the first use looks at it.
@@ -261,6 +273,10 @@ impl Identity {
         let mut found_by = Vec::new();
         found_by.extend(document.account.as_deref().map(|id| ("account", id)));
         found_by.extend(document.agent.patient.as_deref().map(|id| ("patient", id)));
+        let by_provider = document.provider.as_ref().map(AtProvider::found_by);
+        for (name, value) in by_provider.iter().flatten() {
+            found_by.push((name, value));
+        }
         let ledger = &self.inner.ledger;
         draft(
             ledger,
@@ -323,6 +339,13 @@ impl Identity {
                 return Err(TrustError::SignIn);
             }
         }
+        if let Some(at) = &document.provider
+            && !self
+                .is_linked(tenant, document.account.as_deref(), at)
+                .await?
+        {
+            return Err(TrustError::SignIn);
+        }
         if let Some(patient) = &document.agent.patient
             && self.is_shut_out(tenant, patient).await?
         {
@@ -362,6 +385,7 @@ fn session_of(tenant: TenantId, id: &str, document: &SessionDocument) -> Session
         id: id.to_owned(),
         agent: document.agent.agent(tenant),
         csrf: document.csrf.clone(),
+        provider: (document.provider.as_ref()).map(|provider| provider.issuer.clone()),
         expires_ms: document.expires_ms,
     }
 }
@@ -385,6 +409,7 @@ mod tests {
                 access: None,
             },
             csrf: String::new(),
+            provider: None,
             expires_ms: 10,
         };
         Live {

@@ -6,6 +6,7 @@ use super::documents::{
     AccountDocument, AgentDocument, AttemptsDocument, Kept, LinkDocument, OF_NAMES, OF_PATIENTS,
     Patience, SessionDocument, Stage, deletion, draft, get,
 };
+use super::oidc::AtProvider;
 use super::refusals::Why;
 use super::{Identity, LOCKS, RETRIES, SignIn, fold, secrets};
 use crate::audit::{Event, Outcome, Record};
@@ -110,7 +111,6 @@ impl Identity {
             };
             return Err(self.failed(trying, None, Why::Password, what).await?);
         };
-        let agent = agent_of(&account);
         let second_factor = match (&account.body.totp, account.body.role) {
             (Some(_), _) => Some(Stage::SecondFactor),
             (None, Role::Patient) => None,
@@ -119,20 +119,35 @@ impl Identity {
             }),
         };
         let Some(stage) = second_factor else {
+            let agent = agent_of(&account);
             let mut documents = Vec::new();
             documents.extend(self.forgiven(&trying)?);
             let note = "signed in with a password";
             return self
-                .open(tenant, Some(account.id), agent, documents, note)
+                .open(tenant, Some(account.id), agent, documents, note, None)
                 .await;
         };
+        let note = "password right, second factor asked for";
+        self.ask_second_factor(tenant, &account, stage, note, None)
+            .await
+    }
+    /// Goes on to the second factor after the first: gives a ticket for it.
+    pub(super) async fn ask_second_factor(
+        &self,
+        tenant: TenantId,
+        account: &Kept<AccountDocument>,
+        stage: Stage,
+        note: &str,
+        provider: Option<AtProvider>,
+    ) -> Result<SignIn, TrustError> {
         let ticket = secrets::mint(tenant, self.inner.ledger.entropy().as_ref());
         let now_ms = self.now_ms();
         let document = SessionDocument {
             secret: secrets::hash(&ticket),
             stage: stage.clone(),
             account: Some(account.id.clone()),
-            agent,
+            agent: agent_of(account),
+            provider,
             csrf: String::new(),
             created_ms: now_ms,
             last_seen_ms: now_ms,
@@ -142,7 +157,7 @@ impl Identity {
         let draft = self.session_draft(tenant, &id, Expected::Absent, &document)?;
         let agent = document.agent.agent(tenant);
         let mut record = Record::new(&agent, Event::LOGIN);
-        record.note = Some("password right, second factor asked for");
+        record.note = Some(note);
         self.commit(tenant, vec![draft], record).await?;
         Ok(match stage {
             Stage::Enrol { totp } => SignIn::EnrolTotp {
@@ -226,13 +241,18 @@ impl Identity {
             deletion(kinds::SESSION, &session.id, session.version),
         ];
         documents.extend(self.forgiven(&trying)?);
-        let note = "signed in with password and second factor";
+        let provider = session.body.provider.clone();
+        let note = match &provider {
+            None => "signed in with password and second factor".to_owned(),
+            Some(at) => format!("signed in at {} and with second factor", at.issuer),
+        };
         self.open(
             tenant,
             Some(account_id.clone()),
             agent_of(&account),
             documents,
-            note,
+            &note,
+            provider,
         )
         .await
     }
@@ -337,7 +357,7 @@ impl Identity {
             documents.push(self.link_draft(tenant, &id, link.version, &used)?);
         }
         let note = "signed in with a link and the birth date";
-        self.open(tenant, None, agent, documents, note).await
+        self.open(tenant, None, agent, documents, note, None).await
     }
 
     /// Waits for the turn to try, and checks that trying is allowed.
@@ -498,7 +518,7 @@ impl Identity {
     }
 }
 
-fn agent_of(account: &Kept<AccountDocument>) -> AgentDocument {
+pub(super) fn agent_of(account: &Kept<AccountDocument>) -> AgentDocument {
     let body = &account.body;
     AgentDocument {
         id: account.id.clone(),

@@ -1,6 +1,6 @@
 //! Taking away what is over: sessions, sign-ins that were not finished, links, counts of failures, keys of
 //! requests that were to be carried out once, access tokens and the proofs that they were given for, clients that
-//! nobody let in, and what people let applications do.
+//! nobody let in, what people let applications do, and ends of sessions that identity providers told of.
 //!
 //! Each carries the day of its end as a search token, so that a sweep reads only what it removes. It
 //! removes what ended before today (UTC). The ledger keeps versions, so the rows stay on disk; what
@@ -13,6 +13,7 @@ use super::documents::{
     AttemptsDocument, Kept, LinkDocument, OF_PATIENTS, SessionDocument, deletion, ended, find,
 };
 use super::oauth::{AccessDocument, GrantDocument, LaunchDocument, ProofDocument, SystemDocument};
+use super::oidc::ProviderLogoutDocument;
 use crate::audit::{Event, Record};
 use crate::vault::OnceDocument;
 use crate::{Agent, TrustError, kinds};
@@ -85,7 +86,14 @@ impl Identity {
                 launch.expires_ms <= now_ms
             })
             .await?;
-        let of_apps = apps + grants + launches;
+        let logouts = self
+            .sweep_kind(
+                tenant,
+                kinds::PROVIDER_LOGOUT,
+                |logout: &ProviderLogoutDocument| logout.ends_ms <= now_ms,
+            )
+            .await?;
+        let of_apps = apps + grants + launches + logouts;
         Ok(sessions + links + attempts + keys + tokens + proofs + systems + of_apps)
     }
 

@@ -50,9 +50,16 @@ pub mod kinds {
     /// Applications that are opened from a patient's page.
     pub const LAUNCH: Kind = Kind(1025);
 
+    /// Whose account a subject of an identity provider is.
+    pub const PROVIDER_LINK: Kind = Kind(1053);
+    /// That an identity provider ended a session.
+    pub const PROVIDER_LOGOUT: Kind = Kind(1054);
+
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 15] = [
+    pub(crate) const OF_IDENTITY: [Kind; 17] = [
+        PROVIDER_LINK,
+        PROVIDER_LOGOUT,
         EMERGENCY_ACCESS,
         PROXY,
         ACCOUNT,

@@ -18,5 +18,6 @@ mod forms;
 mod live;
 mod mailbox;
 mod patients_own;
+mod providers;
 mod proxies;
 mod world;

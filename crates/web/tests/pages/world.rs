@@ -116,6 +116,7 @@ impl World {
             demo_people_imported: false,
             fhir_base: "https://cairn.example/fhir/r4".to_owned(),
             secure_cookies: false,
+            providers: None,
         };
         change(&mut web);
         let router = router(web);

@@ -590,7 +590,7 @@ pub fn is_challenge(text: &str) -> bool {
 }
 
 /// RFC 7636, section 4.2.
-fn s256(verifier: &str) -> String {
+pub(in crate::identity) fn s256(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
 }
 

@@ -35,11 +35,11 @@ pub use systems::{NewSystem, SystemKeys, WAITING_MAX};
 
 pub use apps::{App, NewApp, wanted_scopes};
 pub use given::TokenState;
-pub(super) use grants::GrantDocument;
 pub use grants::{
     APP_ACCESS_LIFE_S, AppTokens, GRANTS_MAX, NewGrant, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS,
     ShownClient, is_challenge,
 };
+pub(super) use grants::{GrantDocument, s256};
 pub(super) use launches::LaunchDocument;
 pub use lives::GrantView;
 

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::identity::KEYS_BYTES_MAX;
 
+mod flow;
+
 const NOW_MS: u64 = 1_772_366_400_000;
 const NOW_S: u64 = NOW_MS / 1000;
 const ISSUER: &str = "https://login.hospital.example";

@@ -54,6 +54,8 @@ pub struct IdToken {
     pub subject: String,
     /// The session there, which a logout token names.
     pub session: Option<String>,
+    /// When it was made, by the issuer's clock, seconds.
+    pub made_s: u64,
     /// All that it says. Details of a person: not for logs.
     claims: Map<String, Value>,
 }
@@ -67,6 +69,8 @@ pub struct LogoutToken {
     pub session: Option<String>,
     /// Its id, under which it works once.
     pub id: String,
+    /// When it was made, by the issuer's clock, seconds.
+    pub made_s: u64,
     /// When it can't be shown any more.
     pub ends_ms: u64,
 }
@@ -88,7 +92,7 @@ impl IdToken {
     }
 
     /// Whether the person was signed in there in one of the ways of `acr`, and by one of the methods of `amr`
-    /// (RFC 8176). Where a list is empty nothing is asked.
+    /// (RFC 8176). An empty list asks nothing.
     #[must_use]
     pub fn satisfies(&self, acr: &[String], amr: &[String]) -> bool {
         let way = self.claims.get("acr").and_then(Value::as_str);
@@ -116,7 +120,7 @@ pub fn check_id_token(
     let refused = |words| Err(TokenFault::Refused(words));
     let (algorithm, claims) = verified(token, keys, &["jwt"])?;
     check_origin(&claims, asked.issuer, asked.client_id)?;
-    check_times(&claims, now_ms)?;
+    let (made_s, _) = check_times(&claims, now_ms)?;
     let nonce = text(&claims, "nonce").unwrap_or_default();
     if asked.nonce.is_empty() || !secrets::same(nonce, asked.nonce) {
         return refused("the token answers another sign-in than this (nonce)");
@@ -132,6 +136,7 @@ pub fn check_id_token(
     Ok(IdToken {
         subject,
         session: id(&claims, "sid")?,
+        made_s,
         claims,
     })
 }
@@ -151,7 +156,7 @@ pub fn check_logout_token(
     let refused = |words| Err(TokenFault::Refused(words));
     let (_, claims) = verified(token, keys, &["jwt", "logout+jwt"])?;
     check_origin(&claims, issuer, client_id)?;
-    let ends_s = check_times(&claims, now_ms)?;
+    let (made_s, ends_s) = check_times(&claims, now_ms)?;
     if ends_s > now_ms / 1000 + LOGOUT_LIFE_MAX_S + SKEW_S {
         return refused("the logout token is good for more than an hour (exp)");
     }
@@ -174,6 +179,7 @@ pub fn check_logout_token(
         subject,
         session,
         id,
+        made_s,
         ends_ms: (ends_s + SKEW_S + 1).saturating_mul(1000),
     })
 }
@@ -258,8 +264,8 @@ fn check_origin(
     Ok(())
 }
 
-/// When a token ends that is good now.
-fn check_times(claims: &Map<String, Value>, now_ms: u64) -> Result<u64, TokenFault> {
+/// When a token was made that is good now, and when it ends.
+fn check_times(claims: &Map<String, Value>, now_ms: u64) -> Result<(u64, u64), TokenFault> {
     let refused = TokenFault::Refused;
     let now_s = now_ms / 1000;
     let time = |name: &str| match claims.get(name).map(Value::as_f64) {
@@ -281,7 +287,7 @@ fn check_times(claims: &Map<String, Value>, now_ms: u64) -> Result<u64, TokenFau
             return Err(refused("the token is from the future"));
         }
     }
-    Ok(ends_s)
+    Ok((made_s, ends_s))
 }
 
 fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {

@@ -1,0 +1,307 @@
+//! Somebody comes back from a provider, and the provider says later that they have left.
+
+use ledger::{Expected, Kind, LedgerError, Query, TenantId};
+use serde::{Deserialize, Serialize};
+
+use super::super::documents::{Kept, SessionDocument, Stage, deletion, draft, find, get};
+use super::super::refusals::Why;
+use super::super::sign_in::{agent_of, stranger};
+use super::super::{Identity, RETRIES, SignIn, secrets};
+use super::tokens::{IdToken, LogoutToken};
+use crate::audit::{Event, Record};
+use crate::{Agent, Role, TrustError, kinds};
+
+/// Sessions that one commit removes; the next takes the rest.
+pub(super) const SESSIONS_AT_ONCE: usize = 1_000;
+/// Ends of sessions that are looked at for one that begins. There are as many as somebody signed out there
+/// within [`KEPT_MS`].
+const ENDS_MAX: usize = 1_000;
+/// How long is remembered that a session ended at the provider, if its token doesn't ask for longer: longer
+/// than an identity token is taken after it was made (eleven minutes) and a second factor may take then (five).
+const KEPT_MS: u64 = 1_200_000;
+
+/// Where a session was opened by a provider: for whom, and which session there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::identity) struct AtProvider {
+    pub(in crate::identity) issuer: String,
+    pub(in crate::identity) subject: String,
+    pub(in crate::identity) session: Option<String>,
+    /// When the identity token was made, by the issuer's clock.
+    pub(in crate::identity) made_s: u64,
+}
+
+impl AtProvider {
+    /// What sessions are found by.
+    pub(super) const SUBJECT: &str = "subject at a provider";
+    const SESSION: &str = "session at a provider";
+
+    pub(super) fn by_subject(issuer: &str, subject: &str) -> String {
+        format!("{issuer}\n{subject}")
+    }
+    /// Parameters and values that a session is found by.
+    pub(in crate::identity) fn found_by(&self) -> Vec<(&'static str, String)> {
+        let mut found_by = vec![(Self::SUBJECT, Self::by_subject(&self.issuer, &self.subject))];
+        found_by.extend(
+            (self.session.as_deref())
+                .map(|session| (Self::SESSION, format!("{}\n{session}", self.issuer))),
+        );
+        found_by
+    }
+}
+
+/// A session that ended at a provider, or all of somebody's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::identity) struct ProviderLogoutDocument {
+    issuer: String,
+    subject: Option<String>,
+    session: Option<String>,
+    made_s: u64,
+    pub(in crate::identity) ends_ms: u64,
+}
+
+impl ProviderLogoutDocument {
+    /// Whether it ends what was opened so. A session there that ended opens nothing more. Without one, all of
+    /// the subject's end that were there by then; of the same second, too, because which came first can't be
+    /// told.
+    fn ends(&self, at: &AtProvider) -> bool {
+        let is_theirs = self.issuer == at.issuer
+            && self
+                .subject
+                .as_ref()
+                .is_none_or(|subject| *subject == at.subject);
+        let is_meant = match &self.session {
+            Some(session) => at.session.as_ref() == Some(session),
+            None => self.subject.is_some() && at.made_s <= self.made_s,
+        };
+        is_theirs && is_meant
+    }
+    /// What the sessions are found by that it ends.
+    fn finds(&self) -> (&'static str, String) {
+        let Self {
+            issuer,
+            subject,
+            session,
+            ..
+        } = self;
+        match session {
+            Some(session) => (AtProvider::SESSION, format!("{issuer}\n{session}")),
+            None => {
+                let subject = subject.as_deref().unwrap_or_default();
+                (AtProvider::SUBJECT, AtProvider::by_subject(issuer, subject))
+            }
+        }
+    }
+}
+
+/// Somebody who came back with an identity token that holds.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Who signed them in.
+    pub issuer: &'a str,
+    /// As whom.
+    pub token: &'a IdToken,
+    /// Whether they showed two factors there, so that none is asked for here.
+    pub by_two_factors: bool,
+}
+
+/// What becomes of somebody who comes back.
+#[derive(Debug, Clone)]
+pub enum Admission {
+    /// They have an account; this is the next step.
+    Known(SignIn),
+    /// No account is linked to them.
+    Unlinked,
+    /// The account that is linked to them is closed.
+    Closed,
+}
+
+impl Identity {
+    /// Lets somebody in whom a provider signed in, if an account is linked to them and open. Roles come from
+    /// the account. Unless two factors were shown there, the account's own second factor is asked for.
+    ///
+    /// # Errors
+    /// `SignIn` when they were signed out there meanwhile; `Ledger`, `Damaged`.
+    pub async fn admit(
+        &self,
+        tenant: TenantId,
+        arrival: Arrival<'_>,
+    ) -> Result<Admission, TrustError> {
+        let Arrival {
+            issuer,
+            token,
+            by_two_factors,
+        } = arrival;
+        let refused = async |subject: &str, words: &str| {
+            let stranger = stranger(tenant);
+            let mut record = Record::new(&stranger, Event::LOGIN);
+            record.anchor = (!subject.is_empty()).then_some(subject);
+            self.refused(Why::Provider, subject, record, words).await
+        };
+        let Some(link) = self.link(tenant, issuer, &token.subject).await? else {
+            let words = format!("{issuer} signed somebody in to whom no account is linked");
+            refused("", &words).await?;
+            return Ok(Admission::Unlinked);
+        };
+        let id = &link.body.account;
+        let account = self.account(tenant, id).await?;
+        let account = account.filter(|kept| kept.body.active && kept.body.role != Role::Patient);
+        let Some(account) = account else {
+            let words = format!("{issuer} signed somebody in whose account {id} is closed");
+            refused(id, &words).await?;
+            return Ok(Admission::Closed);
+        };
+        let at = AtProvider {
+            issuer: issuer.to_owned(),
+            subject: token.subject.clone(),
+            session: token.session.clone(),
+            made_s: token.made_s,
+        };
+        let step = if by_two_factors {
+            let note = format!("signed in at {issuer} with two factors");
+            let (agent, account) = (agent_of(&account), Some(account.id.clone()));
+            self.open(tenant, account, agent, Vec::new(), &note, Some(at))
+                .await?
+        } else {
+            let stage = match &account.body.totp {
+                Some(_) => Stage::SecondFactor,
+                None => Stage::Enrol {
+                    totp: secrets::mint_totp(self.inner.ledger.entropy().as_ref()),
+                },
+            };
+            let note = format!("signed in at {issuer}, second factor asked for");
+            self.ask_second_factor(tenant, &account, stage, &note, Some(at))
+                .await?
+        };
+        Ok(Admission::Known(step))
+    }
+
+    /// Records that what a provider or somebody in its name sent was not taken, in fixed words.
+    ///
+    /// # Errors
+    /// `Ledger`.
+    pub async fn refuse_arrival(
+        &self,
+        tenant: TenantId,
+        issuer: &str,
+        words: &str,
+    ) -> Result<(), TrustError> {
+        let stranger = stranger(tenant);
+        let record = Record::new(&stranger, Event::LOGIN);
+        let words = format!("an answer of {issuer} was not taken: {words}");
+        self.refused(Why::Provider, "", record, &words).await
+    }
+
+    /// Ends what a provider says has ended there: sessions, and sign-ins that wait for a second factor. Says
+    /// how many. A token that comes again does what it did the first time, and ends nothing that came after.
+    /// On this server sessions end at once; others look within half a minute.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn end_at_provider(
+        &self,
+        tenant: TenantId,
+        issuer: &str,
+        token: &LogoutToken,
+    ) -> Result<usize, TrustError> {
+        const KIND: Kind = kinds::PROVIDER_LOGOUT;
+        let ledger = &self.inner.ledger;
+        let mut logout = ProviderLogoutDocument {
+            issuer: issuer.to_owned(),
+            subject: token.subject.clone(),
+            session: token.session.clone(),
+            made_s: token.made_s,
+            ends_ms: token.ends_ms.max(self.now_ms().saturating_add(KEPT_MS)),
+        };
+        let provider = Agent::system(tenant, "identity-provider");
+        let id = self.id_of(tenant, "logout", &format!("{issuer}\n{}", token.id));
+        let (name, value) = logout.finds();
+        let found_by = [(name, value.as_str())];
+        let ends_ms = Some(logout.ends_ms);
+        let draft = draft(
+            ledger,
+            tenant,
+            KIND,
+            &id,
+            Expected::Absent,
+            &logout,
+            &found_by,
+            ends_ms,
+        )?;
+        let note = format!("{issuer} signed somebody out");
+        let mut record = Record::new(&provider, Event::LOGOUT);
+        record.note = Some(&note);
+        // It is kept first: whoever signs in from now on finds it, and whoever did before is found.
+        match self.commit(tenant, vec![draft], record).await {
+            Ok(()) => {}
+            Err(TrustError::Ledger(LedgerError::Conflict)) => {
+                let first: Option<Kept<ProviderLogoutDocument>> =
+                    get(ledger, tenant, KIND, &id).await?;
+                match first {
+                    Some(first) => logout = first.body,
+                    // It was swept away, so the token is too old.
+                    None => return Ok(0),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        let (mut ended, mut conflicts) = (0, 0);
+        loop {
+            let (name, value) = logout.finds();
+            let mut found = self.sessions_by(tenant, name, &value).await?;
+            found.retain(|kept| {
+                let at = kept.body.provider.as_ref();
+                at.is_some_and(|at| logout.ends(at))
+            });
+            found.truncate(SESSIONS_AT_ONCE);
+            if found.is_empty() {
+                return Ok(ended);
+            }
+            let gone = found
+                .iter()
+                .map(|kept| deletion(kinds::SESSION, &kept.id, kept.version));
+            let note = format!("{} sessions ended that {issuer} had opened", found.len());
+            let mut record = Record::new(&provider, Event::LOGOUT);
+            record.note = Some(&note);
+            let done = self.commit(tenant, gone.collect(), record).await;
+            self.inner.sessions.recheck_all();
+            match done {
+                Ok(()) => ended += found.len(),
+                // One was being used this moment.
+                Err(TrustError::Ledger(LedgerError::Conflict)) if conflicts < RETRIES => {
+                    conflicts += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether what a provider opened has ended there meanwhile.
+    pub(in crate::identity) async fn has_ended(
+        &self,
+        tenant: TenantId,
+        at: &AtProvider,
+    ) -> Result<bool, TrustError> {
+        const KIND: Kind = kinds::PROVIDER_LOGOUT;
+        let ledger = &self.inner.ledger;
+        let by = at.found_by();
+        let by = by
+            .iter()
+            .map(|(name, value)| Query::Token(ledger.token(tenant, KIND, name, value)));
+        let query = Query::Or(by.collect());
+        let found: Vec<Kept<ProviderLogoutDocument>> =
+            find(ledger, tenant, KIND, &query, ENDS_MAX).await?;
+        Ok(found.iter().any(|kept| kept.body.ends(at)))
+    }
+
+    /// Sessions and sign-ins under way that are found by what a provider said.
+    pub(super) async fn sessions_by(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        value: &str,
+    ) -> Result<Vec<Kept<SessionDocument>>, TrustError> {
+        let ledger = &self.inner.ledger;
+        let query = Query::Token(ledger.token(tenant, kinds::SESSION, name, value));
+        find(ledger, tenant, kinds::SESSION, &query, SESSIONS_AT_ONCE).await
+    }
+}
