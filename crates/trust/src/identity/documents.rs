@@ -61,6 +61,9 @@ pub(super) struct AccountDocument {
     pub(super) totp: Option<String>,
     /// The time step of the last code that was used: each code works once.
     pub(super) totp_step: u64,
+    /// How many passkeys it has. Each change of them changes this document too.
+    #[serde(default)]
+    pub(super) passkeys: u32,
     pub(super) active: bool,
 }
 
@@ -80,6 +83,10 @@ pub(super) struct SessionDocument {
     pub(super) created_ms: u64,
     pub(super) last_seen_ms: u64,
     pub(super) expires_ms: u64,
+    /// When its person last showed a second factor; 0 for who has none, and for sessions that an earlier build
+    /// opened.
+    #[serde(default)]
+    pub(super) factor_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

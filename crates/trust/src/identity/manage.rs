@@ -87,6 +87,8 @@ pub(super) enum Effect {
     Factor,
     /// Its sessions end.
     SessionsEnd,
+    /// Its sessions end, and its passkeys.
+    FactorsEnd,
     /// Its failed tries are forgiven.
     Forgives,
 }
@@ -117,7 +119,7 @@ pub(super) fn because(reason: &str) -> String {
 fn view(kept: Kept<AccountDocument>) -> AccountView {
     AccountView {
         id: kept.id,
-        second_factor: kept.body.totp.is_some(),
+        second_factor: kept.body.totp.is_some() || kept.body.passkeys > 0,
         user_name: kept.body.user_name,
         name: kept.body.name,
         role: kept.body.role,
@@ -231,6 +233,7 @@ impl Identity {
                 password: None,
                 totp: None,
                 totp_step: 0,
+                passkeys: 0,
                 active: false,
             };
             let id = self.id_of(tenant, "patient's account", patient);
@@ -247,7 +250,7 @@ impl Identity {
         }
         Err(LedgerError::Conflict.into())
     }
-    /// Takes an account's second factor away and ends its sessions: the next sign-in with the password
+    /// Takes an account's second factors away (authenticator app and passkeys) and ends its sessions: the next sign-in with the password
     /// sets another one up. The reason stands in the audit.
     ///
     /// # Errors
@@ -265,9 +268,10 @@ impl Identity {
             "account {account} lost its second factor{}",
             because(reason)
         );
-        self.change_account(permit, account, &note, Effect::SessionsEnd, |document| {
+        self.change_account(permit, account, &note, Effect::FactorsEnd, |document| {
             document.totp = None;
             document.totp_step = 0;
+            document.passkeys = 0;
         })
         .await
     }
@@ -454,6 +458,10 @@ impl Identity {
                 Effect::SessionsEnd => {
                     documents.extend(self.session_deletions(tenant, account, &kept.body).await?);
                 }
+                Effect::FactorsEnd => {
+                    documents.extend(self.session_deletions(tenant, account, &kept.body).await?);
+                    documents.extend(self.passkey_deletions(tenant, account).await?);
+                }
                 Effect::Forgives => {
                     documents.extend(self.forgiveness(tenant, &kept.body).await?);
                 }
@@ -494,7 +502,7 @@ impl Identity {
     }
 
     /// Sessions and sign-ins under way of an account, and those that a link of its patient opened.
-    async fn sessions_of(
+    pub(super) async fn sessions_of(
         &self,
         tenant: TenantId,
         id: &str,

@@ -1,7 +1,8 @@
 //! People's accounts, sign-in and sessions.
 //!
-//! `sign_in.rs` has passwords, second factors and links, `oidc/` sign-in at an identity provider, `oauth/`
-//! systems that sign in with a key and applications that people launch; `sessions.rs` what comes of them,
+//! `sign_in.rs` has passwords, second factors and links, `passkeys/` passkeys, `oidc/` sign-in at an identity
+//! provider, `oauth/` systems that sign in with a key and applications that people launch; `sessions.rs` what
+//! comes of them, `step_up.rs` a second factor that is asked for again,
 //! `manage.rs` what administrators see and take away, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
@@ -13,12 +14,14 @@ mod known;
 mod manage;
 mod oauth;
 mod oidc;
+mod passkeys;
 mod proxies;
 mod recent;
 mod refusals;
 mod secrets;
 mod sessions;
 mod sign_in;
+mod step_up;
 mod sweep;
 
 use std::sync::Arc;
@@ -56,7 +59,10 @@ pub use oidc::{
     AWAY_NEXT_BYTES_MAX, Admission, Arrival, Asked, Away, ClientKey, IdToken, IssuerKeys, LinkView,
     LogoutToken, Lost, TokenFault, check_id_token, check_logout_token,
 };
+pub use passkeys::ceremony::RelyingParty;
+pub use passkeys::{OwnCode, OwnSession, PasskeyQuestion, PasskeyView, SecondFactors};
 pub use proxies::{Acting, NewProxy, Proxy};
+pub use step_up::{STEP_UP_S, StepUp, StepUpWays};
 
 /// How long a client's token lasts; then a new one has to be made.
 const CLIENT_LIFE_MS: u64 = 365 * 86_400_000;
@@ -152,6 +158,7 @@ struct Inner {
     registering: Mutex<()>,
     refusals: Refusals,
     emergencies: emergency::Limits,
+    factor_age: step_up::FactorAge,
 }
 
 impl Identity {
@@ -187,6 +194,7 @@ impl Identity {
                 registering: Mutex::default(),
                 refusals: Refusals::default(),
                 emergencies: emergency::Limits::default(),
+                factor_age: step_up::FactorAge::default(),
             }),
         })
     }
@@ -241,6 +249,7 @@ impl Identity {
             password,
             totp: None,
             totp_step: 0,
+            passkeys: 0,
             active: true,
         };
         let draft = self.account_draft(tenant, &id, Expected::Absent, &document)?;

@@ -27,6 +27,7 @@ const NAMES_MAX: usize = 100_000;
 pub(super) enum Why {
     Password,
     Code,
+    Passkey,
     BirthDate,
     LockedOut,
     Link,
@@ -43,6 +44,7 @@ impl Why {
         match self {
             Self::Password => "password",
             Self::Code => "code",
+            Self::Passkey => "passkey",
             Self::BirthDate => "birth-date",
             Self::LockedOut => "locked-out",
             Self::Link => "link",

@@ -9,7 +9,7 @@ use super::documents::{AgentDocument, Kept, SessionDocument, Stage, deletion, dr
 use super::oidc::AtProvider;
 use super::{Identity, Session, SignIn, secrets};
 use crate::audit::{Event, Record};
-use crate::{TrustError, kinds};
+use crate::{Role, TrustError, kinds};
 
 /// How long a session is taken from memory before the store is asked again whether it still is one.
 const RECHECK_MS: u64 = 30_000;
@@ -209,6 +209,7 @@ impl Identity {
         let entropy = self.inner.ledger.entropy();
         let secret = secrets::mint(tenant, entropy.as_ref());
         let now_ms = self.now_ms();
+        let is_staff = agent.role != Role::Patient;
         let document = SessionDocument {
             secret: secrets::hash(&secret),
             stage: Stage::Open,
@@ -219,6 +220,8 @@ impl Identity {
             created_ms: now_ms,
             last_seen_ms: now_ms,
             expires_ms: now_ms.saturating_add(self.inner.absolute_ms).min(until_ms),
+            // Nobody of staff gets here without one.
+            factor_ms: if is_staff { now_ms } else { 0 },
         };
         let id = self.id_of(tenant, "session", &document.secret);
         documents.push(self.session_draft(tenant, &id, Expected::Absent, &document)?);
@@ -393,7 +396,7 @@ fn session_of(tenant: TenantId, id: &str, document: &SessionDocument) -> Session
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Agent, Role};
+    use crate::Agent;
 
     const CHECKED_MS: u64 = 1_000_000;
 

@@ -20,7 +20,7 @@ const LINK_TRIES_MAX: u32 = 10;
 
 /// Whose tries are counted.
 #[derive(Clone, Copy)]
-enum Whom<'a> {
+pub(super) enum Whom<'a> {
     /// The user name of this account.
     Account { user_name: &'a str, id: &'a str },
     /// A user name that nobody has. Its failures are kept in memory only, or a stranger could fill
@@ -60,13 +60,20 @@ impl Whom<'_> {
 }
 
 /// The tries for one user name or patient, held while one is made.
-struct Trying<'a> {
+pub(super) struct Trying<'a, 'w> {
     tenant: TenantId,
-    whom: Whom<'a>,
+    whom: Whom<'w>,
     id: String,
     attempts: AttemptsDocument,
     expected: Expected,
-    _turn: tokio::sync::MutexGuard<'a, ()>,
+    turn: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl<'a> Trying<'a, '_> {
+    /// The turn alone, to be held until what the try opens is written.
+    pub(super) fn into_turn(self) -> tokio::sync::MutexGuard<'a, ()> {
+        self.turn
+    }
 }
 
 impl Identity {
@@ -113,6 +120,7 @@ impl Identity {
         };
         let second_factor = match (&account.body.totp, account.body.role) {
             (Some(_), _) => Some(Stage::SecondFactor),
+            (None, _) if account.body.passkeys > 0 => Some(Stage::SecondFactor),
             (None, Role::Patient) => None,
             (None, _) => Some(Stage::Enrol {
                 totp: secrets::mint_totp(self.inner.ledger.entropy().as_ref()),
@@ -152,6 +160,7 @@ impl Identity {
             created_ms: now_ms,
             last_seen_ms: now_ms,
             expires_ms: now_ms + TICKET_LIFE_MS,
+            factor_ms: 0,
         };
         let id = self.id_of(tenant, "session", &document.secret);
         let draft = self.session_draft(tenant, &id, Expected::Absent, &document)?;
@@ -361,11 +370,11 @@ impl Identity {
     }
 
     /// Waits for the turn to try, and checks that trying is allowed.
-    async fn trying<'a>(
+    pub(super) async fn trying<'a, 'w>(
         &'a self,
         tenant: TenantId,
-        whom: Whom<'a>,
-    ) -> Result<Trying<'a>, TrustError> {
+        whom: Whom<'w>,
+    ) -> Result<Trying<'a, 'w>, TrustError> {
         let id = match whom {
             Whom::Account { user_name, .. } | Whom::Nobody { user_name } => {
                 self.attempts_id(tenant, "user", user_name)
@@ -405,13 +414,13 @@ impl Identity {
             id,
             attempts,
             expected,
-            _turn: turn,
+            turn,
         })
     }
 
     /// A link or ticket that opens nothing. Not counted as a failure, because no guess can make it
     /// open something; recorded all the same.
-    async fn dead(
+    pub(super) async fn dead(
         &self,
         tenant: TenantId,
         why: Why,
@@ -430,9 +439,9 @@ impl Identity {
     /// Counts a failure and records it; what is seen from outside is the same for known and unknown
     /// names. Whoever failed isn't shown to be whom they claim to be, so a stranger stands in the
     /// record, beside the account or patient that it was tried on.
-    async fn failed(
+    pub(super) async fn failed(
         &self,
-        trying: Trying<'_>,
+        trying: Trying<'_, '_>,
         link: Option<(String, u32, LinkDocument)>,
         why: Why,
         what: &str,
@@ -491,7 +500,7 @@ impl Identity {
     }
 
     /// The failures before a success are forgiven; nothing to write when there were none.
-    fn forgiven(&self, trying: &Trying<'_>) -> Result<Option<Draft>, TrustError> {
+    pub(super) fn forgiven(&self, trying: &Trying<'_, '_>) -> Result<Option<Draft>, TrustError> {
         if trying.attempts.failures == 0 {
             return Ok(None);
         }

@@ -2,7 +2,9 @@
 use super::*;
 use crate::tests::{House, NOW_MS, OTHER, TENANT, a_patient, staff};
 
+mod authenticator;
 mod manage;
+mod passkeys;
 mod refused;
 
 const PASSWORD: &str = "wooden-horse-7";

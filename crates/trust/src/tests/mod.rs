@@ -266,6 +266,8 @@ fn futures_can_move_between_threads() {
         sendable(vault.internals(permit, crate::kinds::IMPORT, &[], None, 1));
         sendable(identity.password(TENANT, "", ""));
         sendable(identity.second_factor("", ""));
+        let party = crate::identity::RelyingParty::of("", "").unwrap();
+        sendable(identity.passkey(&party, TENANT, "", "", ""));
         sendable(identity.use_link(TENANT, "", ""));
         sendable(identity.session(""));
     }

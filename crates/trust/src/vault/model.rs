@@ -41,7 +41,7 @@ pub mod kinds {
     pub const OAUTH_CLIENT: Kind = Kind(1020);
     /// An access token of such a system.
     pub const ACCESS_TOKEN: Kind = Kind(1021);
-    /// A proof of such a system that was shown, which must not be shown again.
+    /// A proof that was shown (a system's assertion, the answer to a passkey's challenge), which must not be shown again.
     pub const CLIENT_PROOF: Kind = Kind(1022);
     /// Applications that people launch.
     pub const OAUTH_APP: Kind = Kind(1023);
@@ -49,6 +49,8 @@ pub mod kinds {
     pub const GRANT: Kind = Kind(1024);
     /// Applications that are opened from a patient's page.
     pub const LAUNCH: Kind = Kind(1025);
+    /// A passkey of a person.
+    pub const PASSKEY: Kind = Kind(1060);
 
     /// Whose account a subject of an identity provider is.
     pub const PROVIDER_LINK: Kind = Kind(1053);
@@ -57,9 +59,10 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 17] = [
+    pub(crate) const OF_IDENTITY: [Kind; 18] = [
         PROVIDER_LINK,
         PROVIDER_LOGOUT,
+        PASSKEY,
         EMERGENCY_ACCESS,
         PROXY,
         ACCOUNT,
