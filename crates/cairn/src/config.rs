@@ -77,6 +77,7 @@ pub const KEYS: &[Key] = &[
     key("tls.private_key_file", ValueKind::Text, ""),
     key("session.idle_s", ValueKind::Integer, "900"),
     key("session.absolute_s", ValueKind::Integer, "43200"),
+    key("session.step_up_s", ValueKind::Integer, "900"),
     key("emergency.access_s", ValueKind::Integer, "14400"),
     key("emergency.review_s", ValueKind::Integer, "259200"),
     key("smtp.host", ValueKind::Text, ""),
@@ -253,6 +254,8 @@ pub struct SessionSettings {
     pub idle_s: u64,
     /// Ends after this long in any case, seconds.
     pub absolute_s: u64,
+    /// How old a second factor may be for something sensitive, seconds; 0 asks each time.
+    pub step_up_s: u64,
 }
 
 impl Default for SessionSettings {
@@ -260,6 +263,7 @@ impl Default for SessionSettings {
         Self {
             idle_s: 900,
             absolute_s: 43_200,
+            step_up_s: trust::identity::STEP_UP_S,
         }
     }
 }
@@ -611,6 +615,10 @@ impl Settings {
         }
         if self.session.idle_s == 0 || self.session.absolute_s == 0 {
             return invalid("session.idle_s and session.absolute_s are at least 1");
+        }
+        // Half a day is longer than a shift: who wants more doesn't want to be asked.
+        if self.session.step_up_s > 43_200 {
+            return invalid("session.step_up_s is at most 43200; 0 asks each time");
         }
         if !EmergencySettings::ACCESS_S.contains(&self.emergency.access_s)
             || !EmergencySettings::REVIEW_S.contains(&self.emergency.review_s)

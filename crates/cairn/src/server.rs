@@ -72,6 +72,8 @@ pub struct ServerOptions {
     pub session_idle_s: u64,
     /// Session absolute time-out, seconds.
     pub session_absolute_s: u64,
+    /// How old a second factor may be for something sensitive, seconds; 0 asks each time.
+    pub session_step_up_s: u64,
     /// How long emergency access lasts, and how soon each is looked into.
     pub emergency: EmergencySettings,
     /// Bounds.
@@ -115,6 +117,7 @@ impl ServerOptions {
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             session_idle_s: session.idle_s,
             session_absolute_s: session.absolute_s,
+            session_step_up_s: session.step_up_s,
             emergency: EmergencySettings::default(),
             limits: Limits::default(),
             validation: record::Validation::default(),
@@ -248,6 +251,8 @@ impl Server {
         trust
             .identity()
             .limit_emergencies(emergency.access_s, emergency.review_s);
+        let step_up_s = options.session_step_up_s;
+        trust.identity().limit_factor_age(step_up_s);
         let record = record::Record::new(trust.clone()).with_validation(options.validation);
         let journeys = journey::Journeys::new(trust.clone());
 

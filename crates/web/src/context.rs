@@ -4,22 +4,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
-use trust::identity::{Acting, EmergenciesWaiting, EmergencyAccess, Session};
+use trust::identity::{Acting, EmergenciesWaiting, EmergencyAccess, RelyingParty, Session};
 use trust::{Action, Permit, Purpose, Role, Target};
 
 use crate::WebState;
 use crate::error::PageError;
+use crate::step_up;
 use crate::time::{Times, signed};
 
 /// What every handler shares.
 pub(crate) struct App {
     /// What `cairn` wired.
     pub(crate) web: WebState,
+    /// Whom passkeys are made for; none where browsers make none for this address.
+    pub(crate) party: Option<RelyingParty>,
     /// The zone that pages show times in.
     pub(crate) zone: jiff::tz::TimeZone,
     /// How many live streams may still be opened.
@@ -389,7 +392,8 @@ pub(crate) fn same_secret(left: &str, right: &str) -> bool {
             == 0
 }
 
-/// A form of somebody who is signed in, sent from one of our pages.
+/// A form of somebody who is signed in, sent from one of our pages; where the form does something sensitive, by
+/// somebody who has shown a fresh second factor.
 pub(crate) struct Posted {
     pub(crate) ctx: Ctx,
     pub(crate) fields: Fields,
@@ -402,11 +406,14 @@ impl FromRequest<Arc<App>> for Posted {
         let (mut parts, body) = request.into_parts();
         let ctx = Ctx::from_request_parts(&mut parts, app).await?;
         let elsewhere = from_elsewhere(&parts.headers);
+        let route = parts.extensions.get::<MatchedPath>().cloned();
         let fields = form_fields(Request::from_parts(parts, body)).await?;
         let token = fields.raw("csrf").unwrap_or_default();
         if elsewhere || token.is_empty() || !same_secret(token, &ctx.session.csrf) {
             return Err(PageError::Forged);
         }
+        let route = route.as_ref().map_or("", MatchedPath::as_str);
+        let fields = step_up::through(&ctx, route, fields).await?;
         Ok(Self { ctx, fields })
     }
 }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use crate::context::{App, RequestInfo, escape};
 use crate::layout;
+use crate::step_up::Asking;
 
 /// Why there is no page. The layer around all routes turns it into one (see `headers.rs`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,9 @@ pub(crate) enum PageError {
     /// Policy, consent or scope says no; the words may be shown.
     #[error("refused: {0}")]
     Refused(String),
+    /// The form does something sensitive: a second factor is asked for again.
+    #[error("a second factor is asked for again")]
+    StepUp(Box<Asking>),
     /// The form did not carry the session's token.
     #[error("the form's token does not match the session")]
     Forged,
@@ -99,7 +103,7 @@ impl PageError {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Refused(_) | Self::Forged => StatusCode::FORBIDDEN,
+            Self::Refused(_) | Self::Forged | Self::StepUp(_) => StatusCode::FORBIDDEN,
             Self::SignedOut(_) => StatusCode::UNAUTHORIZED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -121,6 +125,7 @@ impl PageError {
             ),
             Self::Refused(reason) => ("Not allowed", reason.clone()),
             Self::Forged => ("The form was too old", "This form did not come from a page of your present session, so nothing was changed. Go back, load the page again and send it once more.".to_owned()),
+            Self::StepUp(_) => ("Confirm that it is you", String::new()),
             Self::SignedOut(_) => ("Please sign in", "You are signed out.".to_owned()),
             Self::Conflict => ("Changed meanwhile", "Somebody else, or the journey, changed this while you had it open. Nothing of yours was saved. Load the page again to see how it is now.".to_owned()),
             Self::Invalid(words) => ("That did not work", words.clone()),
@@ -141,6 +146,19 @@ impl PageError {
         }
         let status = self.status();
         let (title, words) = self.words();
+        if let Self::StepUp(asking) = self {
+            // The page's own address takes forms only.
+            let elsewhere = RequestInfo {
+                here: "/".to_owned(),
+                ..request.clone()
+            };
+            let page = layout::bare_as(app, &elsewhere, title, None, &asking.body(app));
+            let mut response = (status, page).into_response();
+            if let Some(target) = asking.target() {
+                response.extensions_mut().insert(target);
+            }
+            return response;
+        }
         let body: Markup = html! {
             div class="stack narrow" {
                 p class="quiet" { "Error " (status.as_u16()) }

@@ -15,7 +15,7 @@ pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src
 
 /// Where a form of a page may lead beside this server: to the application that a person lets in. Browsers
 /// hold the page's rules against where an answer to its form sends them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FormTarget(String);
 
 impl FormTarget {
@@ -31,6 +31,13 @@ impl FormTarget {
         } else {
             address[..end].to_owned()
         })
+    }
+    /// The origin of an address that nobody has looked at yet; none unless it is one and nothing besides.
+    pub(crate) fn of_unchecked(address: &str) -> Option<Self> {
+        let origin = Self::of(address);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:/".contains(&byte);
+        let is_origin = origin.0.starts_with("http") && origin.0.bytes().all(plain);
+        is_origin.then_some(origin)
     }
     fn policy(&self) -> Option<HeaderValue> {
         let own = "form-action 'self'";

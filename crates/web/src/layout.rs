@@ -50,6 +50,8 @@ pub(crate) enum Section {
     Accounts,
     Apps,
     Mailbox,
+    /// One's own sign-in, which is in no menu.
+    Own,
 }
 
 /// Where a page belongs in the portal.
@@ -171,7 +173,7 @@ fn identity(ctx: &Ctx) -> Markup {
         div class="bar-end" {
             (theme_form(&ctx.request))
             @if !ctx.role().has_one_record() {
-                div class="who" { span class="strong" { (ctx.session.agent.name) } br; span class="quiet" { (role) } }
+                div class="who" { span class="strong" { (ctx.session.agent.name) } br; span class="quiet" { (role) " · " a href="/console/sign-in" { "Your sign-in" } } }
             }
             form method="post" action="/sign-out" {
                 (csrf(ctx))

@@ -27,6 +27,8 @@ mod journeys;
 mod layout;
 mod live;
 mod mailbox;
+mod own;
+mod passkeys;
 mod patient;
 mod patients;
 mod portal;
@@ -34,6 +36,7 @@ mod providers;
 mod proxies;
 mod sentence;
 mod sign_in;
+mod step_up;
 mod tasks;
 mod time;
 mod worklist;
@@ -92,6 +95,7 @@ pub struct DemoLogin {
 /// is merged with must have none.
 pub fn router(state: WebState) -> Router {
     let app = Arc::new(context::App {
+        party: trust::identity::RelyingParty::of(&state.fhir_base, &state.organisation),
         web: state,
         zone: jiff::tz::TimeZone::system(),
         streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS_MAX)),
@@ -100,6 +104,7 @@ pub fn router(state: WebState) -> Router {
         .route("/", get(sign_in::start))
         .route("/sign-in", get(sign_in::page).post(sign_in::password))
         .route("/sign-in/code", post(sign_in::code))
+        .route("/sign-in/passkey", post(passkeys::sign_in))
         .route(
             "/sign-in/link/{secret}",
             get(sign_in::link).post(sign_in::use_link),
@@ -204,6 +209,15 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/clients/apps", post(accounts::register_app))
         .route("/console/clients/{id}/approve", post(accounts::approve))
         .route("/console/clients/{id}/revoke", post(accounts::revoke))
+        .route("/console/sign-in", get(own::page))
+        .route(
+            "/console/sign-in/app",
+            get(own::app_page).post(own::set_app),
+        )
+        .route("/console/sign-in/app/remove", post(own::remove_app))
+        .route("/console/sign-in/passkeys", post(own::add))
+        .route("/console/sign-in/passkeys/{id}/remove", post(own::remove))
+        .route("/console/sign-in/sessions/{id}/end", post(own::end))
         .route("/console/audit", get(audit::page))
         .route("/console/audit/{id}", get(audit::details))
         .route("/console/audit/{id}/proof", get(audit::proof))

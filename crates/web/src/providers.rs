@@ -188,13 +188,7 @@ pub(crate) async fn leave(
         Err(fault) => {
             let info = quiet(&info(&request));
             let words = words(provider, fault);
-            Ok(login_page(
-                &app,
-                &info,
-                request.headers(),
-                next,
-                Some(&words),
-            ))
+            login_page(&app, &info, request.headers(), next, Some(&words))
         }
     }
 }
@@ -243,7 +237,7 @@ pub(crate) async fn back(
                 }
                 Lost::TooLate => "That took longer than ten minutes. Begin again.",
             };
-            return Ok(login_page(&app, &info, headers, None, Some(words)));
+            return login_page(&app, &info, headers, None, Some(words));
         }
     };
     let told = Told { code, iss, error };
@@ -285,7 +279,7 @@ async fn arrive(
             };
             tracing::warn!(provider = %provider.id, error, "an identity provider signed nobody in");
             identity.refuse_arrival(tenant, issuer, error).await?;
-            return Ok(match known {
+            return match known {
                 _ if is_other => again(&words(provider, ProviderFault::Refused(error))),
                 Some(&"access_denied") => {
                     again(&format!("You were not signed in at {}.", provider.name))
@@ -294,7 +288,7 @@ async fn arrive(
                     "{} did not sign you in ({error}). Try again; if it stays so, tell your administrator.",
                     provider.name
                 )),
-            });
+            };
         }
     };
     let redeemed = match all.redeem(away, code, told.iss).await {
@@ -306,7 +300,7 @@ async fn arrive(
                 ProviderFault::Refused(why) => why,
             };
             identity.refuse_arrival(tenant, issuer, why).await?;
-            return Ok(again(&words(provider, fault)));
+            return again(&words(provider, fault));
         }
     };
     let arrival = Arrival {
@@ -314,16 +308,16 @@ async fn arrive(
         token: &redeemed.token,
         by_two_factors: redeemed.by_two_factors,
     };
-    Ok(match identity.admit(tenant, arrival).await {
-        Ok(Admission::Known(step)) => go_on(app, info, headers, step, "", next, None),
-        Ok(Admission::Unlinked) => unlinked(app, info, provider, &redeemed.token),
+    match identity.admit(tenant, arrival).await {
+        Ok(Admission::Known(step)) => go_on(app, info, headers, step, "", next, None).await,
+        Ok(Admission::Unlinked) => Ok(unlinked(app, info, provider, &redeemed.token)),
         Ok(Admission::Closed) => again("Your account here is closed. Ask your administrator."),
         Err(TrustError::SignIn) => again(&format!(
             "You were signed out at {} meanwhile. Sign in again.",
             provider.name
         )),
-        Err(error) => return Err(error.into()),
-    })
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Says to somebody whom nobody has linked yet what an administrator needs to know.

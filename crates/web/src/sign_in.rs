@@ -7,12 +7,13 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use trust::TrustError;
-use trust::identity::SignIn;
+use trust::identity::{SecondFactors, SignIn};
 
 use crate::context::{
     self, App, Ctx, Fields, Posted, RequestInfo, cookie, form_fields, from_elsewhere, same_secret,
 };
 use crate::error::PageError;
+use crate::passkeys::{self, Form};
 use crate::{DemoLogin, layout, providers};
 
 pub(crate) fn info(request: &Request) -> RequestInfo {
@@ -83,7 +84,7 @@ fn with_form_cookie(app: &App, mut response: Response, token: &str, fresh: bool)
 }
 
 /// Reads a sign-in form and checks that it is ours.
-async fn checked(
+pub(crate) async fn checked(
     app: &App,
     request: Request,
 ) -> Result<(RequestInfo, HeaderMap, Fields), PageError> {
@@ -120,8 +121,19 @@ pub(crate) fn login_page(
     headers: &HeaderMap,
     next: Option<&str>,
     trouble: Option<&str>,
-) -> Response {
+) -> Result<Response, PageError> {
     let (token, fresh) = form_token(app, headers);
+    let passkey = match &app.party {
+        Some(party) => {
+            let identity = app.web.trust.identity();
+            Some(identity.ask_for_passkey(party, app.web.tenant, &token)?)
+        }
+        None => None,
+    };
+    let again = next.map_or_else(
+        || "/sign-in".to_owned(),
+        |next| format!("/sign-in?next={}", context::escape(next)),
+    );
     let hidden = html! {
         input type="hidden" name="form" value=(token);
         @if let Some(next) = next { input type="hidden" name="next" value=(next); }
@@ -152,6 +164,12 @@ pub(crate) fn login_page(
                     label { "Password" input type="password" name="password" autocomplete="current-password" required; }
                     div { button class=[others.is_empty().then_some("primary")] type="submit" { "Continue" } }
                 }
+                @if let Some(question) = &passkey {
+                    (passkeys::form(app, &Form {
+                        id: "passkey", what: "show", action: "/sign-in/passkey", again: Some(&again), names: ("sealed", "answer"),
+                        question, word: "Sign in with a passkey", primary: false,
+                    }, &hidden))
+                }
             }
             @if !logins.is_empty() {
                 section class="demo stack" aria-labelledby="demo-logins" {
@@ -178,12 +196,12 @@ pub(crate) fn login_page(
             }
         }
     };
-    with_form_cookie(
+    Ok(with_form_cookie(
         app,
         layout::bare(app, request, "Sign in", &body),
         &token,
         fresh,
-    )
+    ))
 }
 
 /// `GET /sign-in`.
@@ -191,7 +209,7 @@ pub(crate) async fn page(
     State(app): State<Arc<App>>,
     fields: Fields,
     request: Request,
-) -> Response {
+) -> Result<Response, PageError> {
     login_page(
         &app,
         &info(&request),
@@ -202,7 +220,7 @@ pub(crate) async fn page(
 }
 
 /// Words for a failed try that may be shown; other errors pass through.
-fn trouble(error: TrustError, otherwise: &'static str) -> Result<String, PageError> {
+pub(crate) fn trouble(error: TrustError, otherwise: &'static str) -> Result<String, PageError> {
     match error {
         TrustError::SignIn => Ok(otherwise.to_owned()),
         TrustError::LockedOut { wait_s } => Ok(format!("Too many tries. Wait {wait_s} seconds.")),
@@ -231,10 +249,10 @@ pub(crate) async fn password(
         )
         .await
     {
-        Ok(step) => Ok(go_on(&app, &info, &headers, step, user, next, None)),
+        Ok(step) => go_on(&app, &info, &headers, step, user, next, None).await,
         Err(error) => {
             let words = trouble(error, "User name or password is wrong.")?;
-            Ok(login_page(&app, &info, &headers, next, Some(&words)))
+            login_page(&app, &info, &headers, next, Some(&words))
         }
     }
 }
@@ -263,7 +281,7 @@ pub(crate) async fn code(
         .second_factor(ticket, &digits)
         .await
     {
-        Ok(step) => Ok(go_on(&app, &info, &headers, step, user, next, None)),
+        Ok(step) => go_on(&app, &info, &headers, step, user, next, None).await,
         Err(error) => {
             let words = trouble(
                 error,
@@ -271,12 +289,12 @@ pub(crate) async fn code(
             )?;
             // Enrolment shows its secret once only: a wrong first code starts over with the password.
             if fields.get("enrol").is_some() {
-                return Ok(login_page(&app, &info, &headers, next, Some(&words)));
+                return login_page(&app, &info, &headers, next, Some(&words));
             }
             let step = SignIn::SecondFactor {
                 ticket: ticket.to_owned(),
             };
-            Ok(go_on(&app, &info, &headers, step, user, next, Some(&words)))
+            go_on(&app, &info, &headers, step, user, next, Some(&words)).await
         }
     }
 }
@@ -292,7 +310,7 @@ pub(crate) fn set_session(app: &App, response: &mut Response, secret: &str) {
     );
 }
 
-pub(crate) fn go_on(
+pub(crate) async fn go_on(
     app: &App,
     info: &RequestInfo,
     headers: &HeaderMap,
@@ -300,7 +318,7 @@ pub(crate) fn go_on(
     user: &str,
     next: Option<&str>,
     trouble: Option<&str>,
-) -> Response {
+) -> Result<Response, PageError> {
     let (token, fresh) = form_token(app, headers);
     let code_form = |ticket: &str, enrol: bool, code: Option<&str>| {
         html! {
@@ -316,7 +334,7 @@ pub(crate) fn go_on(
             }
         }
     };
-    match step {
+    Ok(match step {
         SignIn::Done { secret, session } => {
             let target = next.unwrap_or_else(|| context::home(session.agent.role));
             let mut response = Redirect::to(target).into_response();
@@ -324,6 +342,34 @@ pub(crate) fn go_on(
             response
         }
         SignIn::SecondFactor { ticket } => {
+            let identity = app.web.trust.identity();
+            let factors = match identity
+                .second_factors(app.party.as_ref(), &ticket, &token)
+                .await
+            {
+                Ok(factors) => factors,
+                // The sign-in is over; a wrong code has the same page, and so tells nothing.
+                Err(TrustError::SignIn) => SecondFactors {
+                    code: true,
+                    passkey: None,
+                },
+                Err(error) => return Err(error.into()),
+            };
+            let carried = html! {
+                input type="hidden" name="form" value=(token);
+                input type="hidden" name="ticket" value=(ticket);
+                @if let Some(next) = next { input type="hidden" name="next" value=(next); }
+            };
+            let passkey = factors.passkey.as_ref().map(|question| Form {
+                id: "second-passkey",
+                what: "show",
+                action: "/sign-in/passkey",
+                again: None,
+                names: ("sealed", "answer"),
+                question,
+                word: "Use a passkey",
+                primary: !factors.code,
+            });
             let demo = app
                 .web
                 .demo_logins
@@ -332,10 +378,14 @@ pub(crate) fn go_on(
                 .and_then(|login| demo_code(app, login));
             let body = html! {
                 div class="narrow stack-wide" {
-                    h1 { "Your one-time code" }
+                    h1 { @if factors.code { "Your one-time code" } @else { "Your passkey" } }
                     @if let Some(words) = trouble { (problem(words)) }
-                    (code_form(&ticket, false, demo.as_deref()))
-                    @if demo.is_some() {
+                    @if factors.code { (code_form(&ticket, false, demo.as_deref())) }
+                    @if let Some(passkey) = &passkey { (passkeys::form(app, passkey, &carried)) }
+                    @if !factors.code {
+                        p id="second-passkey-without" class="note" { "Your account has passkeys alone. They need JavaScript, a browser that knows them, and this server's own address. An administrator can reset your second factor." }
+                    }
+                    @if demo.is_some() && factors.code {
                         p class="demo small" { span class="strong" { "Demo: " } "the code is filled in for you. Outside the demo it comes from your authenticator app only." }
                     }
                     p { a href="/sign-in" { "Start again" } }
@@ -353,11 +403,6 @@ pub(crate) fn go_on(
             secret,
             url,
         } => {
-            let grouped: Vec<String> = secret
-                .as_bytes()
-                .chunks(4)
-                .map(|part| String::from_utf8_lossy(part).into_owned())
-                .collect();
             let body = html! {
                 div class="narrow stack-wide" {
                     h1 { "Set up your second factor" }
@@ -367,7 +412,7 @@ pub(crate) fn go_on(
                         li { "2. Scan this picture, or type the key. It is shown only now." }
                     }
                     @if let Some(code) = qr(&url) { div { (code) } }
-                    p { code { (grouped.join(" ")) } }
+                    p { code { (grouped(&secret)) } }
                     p { "3. Type the code that the app shows." }
                     (code_form(&ticket, true, None))
                 }
@@ -379,11 +424,18 @@ pub(crate) fn go_on(
                 fresh,
             )
         }
-    }
+    })
+}
+
+/// A key in groups of four, as people type it.
+pub(crate) fn grouped(secret: &str) -> String {
+    let parts = secret.as_bytes().chunks(4);
+    let parts: Vec<_> = parts.map(String::from_utf8_lossy).collect();
+    parts.join(" ")
 }
 
 /// A QR code as SVG: one path, no style.
-fn qr(text: &str) -> Option<Markup> {
+pub(crate) fn qr(text: &str) -> Option<Markup> {
     use std::fmt::Write as _;
     let code = qrcode::QrCode::new(text.as_bytes()).ok()?;
     let width = code.width();
@@ -467,7 +519,7 @@ pub(crate) async fn use_link(
         )
         .await
     {
-        Ok(step) => Ok(go_on(&app, &info, &headers, step, "", next, None)),
+        Ok(step) => go_on(&app, &info, &headers, step, "", next, None).await,
         Err(error) => {
             let words = trouble(
                 error,

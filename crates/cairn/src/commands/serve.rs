@@ -120,6 +120,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         consent_rules: settings.consent_rules.clone(),
         session_idle_s: settings.session.idle_s,
         session_absolute_s: settings.session.absolute_s,
+        session_step_up_s: settings.session.step_up_s,
         emergency: settings.emergency,
         limits: settings.limits,
         validation: settings.fhir.validation,

@@ -17,10 +17,10 @@ const tab = (page, name) => page.locator("nav.tabs").getByRole("link", { name })
 const keys = (page) => page.locator("#timeline li.fact").evaluateAll((facts) => facts.map((fact) => fact.dataset.key));
 
 /** Signs a member of staff in with the demo's own buttons. */
-async function signIn(name, { closely = false } = {}) {
+async function signIn(name, { closely = false, at = base } = {}) {
   const page = await walk.person(name);
-  await page.goto("/");
-  walk.check(page.url().startsWith(`${base}/sign-in`), `a stranger is sent to ${walk.place(page)} instead of the sign-in page`);
+  await page.goto(`${at}/`);
+  walk.check(page.url().startsWith(`${at}/sign-in`), `a stranger is sent to ${walk.place(page)} instead of the sign-in page`);
   if (closely) {
     await walk.look(page, "sign-in");
     await page.getByLabel("User name").fill(name);
@@ -604,6 +604,52 @@ async function administrator() {
   await ada.context().close();
 }
 
+/** Passkeys, by Chromium's own authenticator: made, alone, after a password, and not without the person. */
+async function passkeys() {
+  const here = base.replace("127.0.0.1", "localhost");
+  const devi = await signIn("devi", { at: here });
+  const wire = await devi.context().newCDPSession(devi);
+  await wire.send("WebAuthn.enable");
+  const { authenticatorId } = await wire.send("WebAuthn.addVirtualAuthenticator", { options: {
+    protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true,
+  } });
+  await walk.follow(devi, devi.getByRole("link", { name: "Your sign-in" }), "/console/sign-in");
+  await devi.getByText("No passkey yet").waitFor();
+  await walk.look(devi, "own-sign-in-at-first");
+  await devi.getByLabel("Name of the new passkey").fill("This laptop");
+  await walk.follow(devi, devi.getByRole("button", { name: "Add a passkey" }), /said=added/);
+  await devi.getByRole("row", { name: /This laptop/ }).waitFor();
+  await walk.look(devi, "own-sign-in");
+  const { credentials } = await wire.send("WebAuthn.getCredentials", { authenticatorId });
+  walk.check(credentials.length === 1 && credentials[0].isResidentCredential && credentials[0].rpId === "localhost", "the passkey is one that is found without a name");
+  await devi.getByLabel("Name of the new passkey").fill("The same again");
+  await walk.click(devi.getByRole("button", { name: "Add a passkey" }));
+  await devi.getByText("holds a passkey for your account already").waitFor();
+  await walk.follow(devi, devi.getByRole("link", { name: "Set up another app" }), "/console/sign-in/app");
+  await walk.look(devi, "own-authenticator-app");
+
+  await walk.follow(devi, devi.getByRole("button", { name: "Sign out" }), "/sign-in");
+  await walk.look(devi, "sign-in-passkey");
+  await wire.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: false });
+  await walk.click(devi.getByRole("button", { name: "Sign in with a passkey" }));
+  await devi.getByRole("alert").getByText("No passkey was used").waitFor();
+  await wire.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: true });
+  await walk.follow(devi, devi.getByRole("button", { name: "Sign in with a passkey" }), "/console/worklist");
+  await devi.goto(`${here}/console/sign-in`);
+  walk.check((await devi.getByText("not yet").count()) === 0, "the passkey was used");
+
+  await walk.follow(devi, devi.getByRole("button", { name: "Sign out" }), "/sign-in");
+  await walk.click(devi.getByRole("button", { name: "Sign in as devi" }));
+  await devi.getByRole("heading", { name: "Your one-time code" }).waitFor();
+  await walk.look(devi, "one-time-code-or-passkey");
+  await walk.follow(devi, devi.getByRole("button", { name: "Use a passkey" }), "/console/worklist");
+
+  // By the address a browser makes no passkeys, and the pages do without.
+  await devi.goto(`${base}/sign-in`);
+  walk.check(!(await devi.getByRole("button", { name: "Sign in with a passkey" }).isVisible()), "no passkey is offered where none works");
+  await devi.context().close();
+}
+
 try {
   await walk.open();
   const carla = await newcomer();
@@ -615,6 +661,7 @@ try {
   await worklist(carla);
   await privacyOfficer(person);
   await administrator();
+  await passkeys();
   await staysQuiet(carla, person);
 } catch (error) {
   const where = error.stack.split("\n").filter((line) => line.includes("walk.mjs")).slice(0, 3).join("\n");

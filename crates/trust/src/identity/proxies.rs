@@ -690,7 +690,7 @@ impl Identity {
         };
         let documents = vec![deletion(kinds::SESSION, &id, kept.version)];
         let note = "began to act for a patient";
-        let opened = (None, kept.body.expires_ms);
+        let opened = (None, kept.body.expires_ms, None);
         let signed_in = self
             .open_until(tenant, opened, agent, documents, note)
             .await;

@@ -9,7 +9,7 @@ use super::documents::{AgentDocument, Kept, SessionDocument, Stage, deletion, dr
 use super::oidc::AtProvider;
 use super::{Identity, Session, SignIn, secrets};
 use crate::audit::{Event, Record};
-use crate::{Role, TrustError, kinds};
+use crate::{TrustError, kinds};
 
 /// How long a session is taken from memory before the store is asked again whether it still is one.
 const RECHECK_MS: u64 = 30_000;
@@ -190,8 +190,9 @@ impl Identity {
         agent: AgentDocument,
         documents: Vec<Draft>,
         note: &str,
+        provider: Option<AtProvider>,
     ) -> Result<SignIn, TrustError> {
-        let opened = (account, u64::MAX);
+        let opened = (account, u64::MAX, provider);
         self.open_until(tenant, opened, agent, documents, note)
             .await
     }
@@ -200,16 +201,15 @@ impl Identity {
     pub(super) async fn open_until(
         &self,
         tenant: TenantId,
-        (account, until_ms): (Option<String>, u64),
+        (account, until_ms, provider): (Option<String>, u64, Option<AtProvider>),
         agent: AgentDocument,
         mut documents: Vec<Draft>,
         note: &str,
-        provider: Option<AtProvider>,
     ) -> Result<SignIn, TrustError> {
         let entropy = self.inner.ledger.entropy();
         let secret = secrets::mint(tenant, entropy.as_ref());
         let now_ms = self.now_ms();
-        let is_staff = agent.role != Role::Patient;
+        let is_staff = !agent.role.has_one_record();
         let document = SessionDocument {
             secret: secrets::hash(&secret),
             stage: Stage::Open,

@@ -28,6 +28,7 @@ fn form_routes() -> Vec<String> {
 
 /// A form: whose, where, and what stands in it besides the token.
 struct Form {
+    route: String,
     who: usize,
     path: String,
     fields: Vec<(&'static str, String)>,
@@ -86,6 +87,8 @@ async fn no_form_does_anything_without_its_token() {
     let waiting = waiting.unwrap();
     let devi = identity.account_named(&operator, "devi").await.unwrap();
     let devi = devi.unwrap();
+    let second = world.staff("carla").await;
+    let second = crate::passkeys::session(&world, &second).await;
     let mut browsers = [
         world.staff("carla").await,
         world.staff("sam").await,
@@ -160,12 +163,43 @@ async fn no_form_does_anything_without_its_token() {
         grants.push(identity.grants_of(&session).await.unwrap()[0].id.clone());
     }
 
+    let party = crate::passkeys::party();
+    let mut devices = Vec::new();
+    let mut of_browsers = Vec::new();
+    for browser in &browsers {
+        of_browsers.push(crate::passkeys::session(&world, browser).await);
+    }
+    for who in [SAM, PRIYA] {
+        let session = &of_browsers[who];
+        let mut device = crate::authenticator::Authenticator::at(&party.origin);
+        let asked = identity.ask_for_new_passkey(&party, session).await.unwrap();
+        let made = device.make(&asked.options);
+        identity
+            .add_passkey(&party, session, &asked.sealed, &made, "Key")
+            .await
+            .unwrap();
+        devices.push(device);
+    }
+    let of_priya = identity.own_factors(&of_browsers[PRIYA]).await.unwrap();
+    let removed = of_priya.0[0].id.clone();
+    let new_passkey = identity
+        .ask_for_new_passkey(&party, &of_browsers[DEVI])
+        .await
+        .unwrap();
+    let made = devices[0].make(&new_passkey.options);
+    let new_app = identity
+        .ask_for_own_code(&of_browsers[CARLA])
+        .await
+        .unwrap();
+    let first_code = world.code_of(&new_app.secret);
+
     let form_of = |route: &str| -> Option<Form> {
         let with = |who, path: &str, fields: &[(&'static str, &str)]| {
             let fields = fields
                 .iter()
                 .map(|(name, value)| (*name, (*value).to_owned()));
             Some(Form {
+                route: route.to_owned(),
                 who,
                 path: path.to_owned(),
                 fields: fields.collect(),
@@ -331,7 +365,36 @@ async fn no_form_does_anything_without_its_token() {
             "/sign-out" => with(CARLA, route, &[]),
             // Sign-in has no session; the next test tries it. The theme is a matter of colours, and
             // its form is on pages without a session, too: it only mustn't come from elsewhere.
-            "/sign-in" | "/sign-in/code" | "/sign-in/link/{secret}" | "/theme" => None,
+            "/sign-in"
+            | "/sign-in/code"
+            | "/sign-in/passkey"
+            | "/sign-in/link/{secret}"
+            | "/theme" => None,
+            "/console/sign-in/app" => with(
+                CARLA,
+                route,
+                &[("sealed", &new_app.sealed), ("code", &first_code)],
+            ),
+            "/console/sign-in/app/remove" => with(SAM, route, &[]),
+            "/console/sign-in/passkeys" => with(
+                DEVI,
+                route,
+                &[
+                    ("sealed", &new_passkey.sealed),
+                    ("answer", &made),
+                    ("name", "Phone"),
+                ],
+            ),
+            "/console/sign-in/passkeys/{id}/remove" => with(
+                PRIYA,
+                &format!("/console/sign-in/passkeys/{removed}/remove"),
+                &[],
+            ),
+            "/console/sign-in/sessions/{id}/end" => with(
+                CARLA,
+                &format!("/console/sign-in/sessions/{}/end", second.id),
+                &[],
+            ),
             // No page sends it: an identity provider does, with a token that it signed.
             "/sign-in/with/{provider}/logout" => None,
             other => panic!("no form is known for the route {other}: add it here"),
@@ -372,7 +435,9 @@ async fn no_form_does_anything_without_its_token() {
     }
     assert_eq!(events_after(&world, before).await, 0, "something was done");
 
-    // The same forms with their tokens do something, so the table above says what it seems to say.
+    // The same forms with their tokens do something, so the table above says what it seems to say. Those that do
+    // something sensitive first ask for a second factor, and do nothing without.
+    let mut asking = Vec::new();
     for form in &forms {
         let mut fields = vec![("csrf", tokens[form.who].as_str())];
         fields.extend(
@@ -380,7 +445,19 @@ async fn no_form_does_anything_without_its_token() {
                 .iter()
                 .map(|(name, value)| (*name, value.as_str())),
         );
-        let page = browsers[form.who].post(&form.path, &fields).await;
+        let before = world.ledger().last_number();
+        identity.limit_factor_age(0);
+        let mut page = browsers[form.who].post(&form.path, &fields).await;
+        let asks = page.has("Confirm that it is you");
+        let word = if asks { "asks" } else { "does not ask" };
+        asking.push(format!("{} {word}", form.route));
+        if asks {
+            assert_eq!(page.status, StatusCode::FORBIDDEN, "{}", form.path);
+            assert_eq!(events_after(&world, before).await, 0, "{}", form.path);
+            check_html(&form.path, &page.body);
+            identity.limit_factor_age(8 * 3600);
+            page = browsers[form.who].post(&form.path, &fields).await;
+        }
         let worked = if matches!(form.path.as_str(), "/console/patients" | "/console/record") {
             page.has("Ida Berg")
         } else if form.path.ends_with("/consents") || form.path == "/portal/choices" {
@@ -394,6 +471,8 @@ async fn no_form_does_anything_without_its_token() {
         };
         assert!(worked, "{}: {} {}", form.path, page.status, page.body);
     }
+    asking.sort();
+    insta::assert_snapshot!("forms_that_ask_for_a_second_factor", asking.join("\n"));
 }
 
 #[track_caller]
@@ -423,13 +502,14 @@ async fn sign_in_forms_have_a_token_of_their_own() {
     let ticket = step.field("ticket");
     let code = world.code("carla");
     let token = step.field("form");
-    let forms: [(&str, Vec<(&str, &str)>); 3] = [
+    let forms: [(&str, Vec<(&str, &str)>); 4] = [
         ("/sign-in", vec![("user", "carla"), ("password", PASSWORD)]),
         (
             "/sign-in/code",
             vec![("ticket", &ticket), ("user", "carla"), ("code", &code)],
         ),
         (&link, vec![("birth_date", "1941-03-07")]),
+        ("/sign-in/passkey", vec![("sealed", "x"), ("answer", "{}")]),
     ];
     let mut stranger = world.browser();
     for (path, fields) in &forms {

@@ -8,6 +8,8 @@
 
 mod access;
 mod accounts;
+#[path = "../../../trust/src/identity/tests/authenticator.rs"]
+mod authenticator;
 mod browse;
 mod consents;
 mod console;
@@ -17,6 +19,7 @@ mod emergency;
 mod forms;
 mod live;
 mod mailbox;
+mod passkeys;
 mod patients_own;
 mod providers;
 mod proxies;

@@ -298,6 +298,11 @@ impl World {
 
     pub(crate) fn code(&self, user: &str) -> String {
         let (_, secret) = self.totp.iter().find(|(name, _)| name == user).unwrap();
+        self.code_of(secret)
+    }
+
+    /// The code of a secret, now.
+    pub(crate) fn code_of(&self, secret: &str) -> String {
         let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
         let totp = totp_rs::Builder::new().with_secret(secret).build().unwrap();
         totp.generate(self.wall.now_ms() / 1000).to_string()

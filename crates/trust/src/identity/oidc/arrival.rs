@@ -164,6 +164,7 @@ impl Identity {
         } else {
             let stage = match &account.body.totp {
                 Some(_) => Stage::SecondFactor,
+                None if account.body.passkeys > 0 => Stage::SecondFactor,
                 None => Stage::Enrol {
                     totp: secrets::mint_totp(self.inner.ledger.entropy().as_ref()),
                 },

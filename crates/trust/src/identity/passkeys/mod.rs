@@ -141,7 +141,7 @@ impl Identity {
         let agent = agent_of(&proved.account);
         let account = Some(proved.account.id.clone());
         let note = "signed in with a passkey";
-        self.open(tenant, account, agent, proved.documents, note)
+        self.open(tenant, account, agent, proved.documents, note, None)
             .await
     }
     /// What the second factor of a sign-in under way may be.
@@ -202,8 +202,12 @@ impl Identity {
         // Somebody who finishes it at the same time meets this.
         documents.push(deletion(kinds::SESSION, &waiting.id, waiting.version));
         let agent = agent_of(&proved.account);
-        let note = "signed in with password and passkey";
-        self.open(tenant, Some(account), agent, documents, note)
+        let provider = waiting.body.provider.clone();
+        let note = match &provider {
+            None => "signed in with password and passkey".to_owned(),
+            Some(at) => format!("signed in at {} and with passkey", at.issuer),
+        };
+        self.open(tenant, Some(account), agent, documents, &note, provider)
             .await
     }
 
