@@ -61,9 +61,10 @@ pub(super) struct AccountDocument {
     pub(super) totp: Option<String>,
     /// The time step of the last code that was used: each code works once.
     pub(super) totp_step: u64,
-    /// How many passkeys it has. Each change of them changes this document too.
+    /// How many passkeys it has, for lists. Each change of them writes this document too, so that two at once
+    /// meet; which there are is asked of themselves, because a server of before passkeys drops this.
     #[serde(default)]
-    pub(super) passkeys: u32,
+    pub(super) passkeys: usize,
     pub(super) active: bool,
 }
 

@@ -120,8 +120,8 @@ impl Identity {
         };
         let second_factor = match (&account.body.totp, account.body.role) {
             (Some(_), _) => Some(Stage::SecondFactor),
-            (None, _) if account.body.passkeys > 0 => Some(Stage::SecondFactor),
             (None, Role::Patient) => None,
+            (None, _) if self.has_passkeys(tenant, &account.id).await? => Some(Stage::SecondFactor),
             (None, _) => Some(Stage::Enrol {
                 totp: secrets::mint_totp(self.inner.ledger.entropy().as_ref()),
             }),

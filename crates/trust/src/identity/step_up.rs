@@ -81,10 +81,9 @@ impl Identity {
         session: &Session,
     ) -> Result<StepUpWays, TrustError> {
         let account = self.own_account(session).await?;
-        let passkey = match party.filter(|_| account.body.passkeys > 0) {
-            None => None,
-            Some(party) => Some(self.ask_again(party, session).await?),
-        };
+        let (tenant, by) = (session.agent.tenant, session.id.clone());
+        let asked = Asked::Again(account.id.clone());
+        let passkey = self.ask_of(party, tenant, &account.id, asked, by).await?;
         Ok(StepUpWays {
             password: account.body.password.is_some(),
             code: account.body.totp.is_some(),
@@ -153,18 +152,6 @@ impl Identity {
                     .await
             }
         }
-    }
-
-    /// A question for one of one's own passkeys.
-    async fn ask_again(
-        &self,
-        party: &RelyingParty,
-        session: &Session,
-    ) -> Result<PasskeyQuestion, TrustError> {
-        let (tenant, account) = (session.agent.tenant, &session.agent.id);
-        let allow = self.allowed_of(tenant, account).await?;
-        let asked = Asked::Again(account.clone());
-        self.pose(party, tenant, asked, session.id.clone(), &allow)
     }
 
     async fn own_session(&self, session: &Session) -> Result<Kept<SessionDocument>, TrustError> {

@@ -30,7 +30,7 @@ pub use own::{OwnCode, OwnSession, PasskeyView};
 /// How long an answer may take: as long as a one-time code after its password.
 pub(super) const QUESTION_LIFE_MS: u64 = 300_000;
 /// Passkeys of one account: a few devices, and a few that were lost.
-const PASSKEYS_MAX: u32 = 10;
+const PASSKEYS_MAX: usize = 10;
 /// Characters of a passkey's name.
 const NAME_MAX: usize = 64;
 const CHALLENGE_BYTES: usize = 32;
@@ -159,14 +159,8 @@ impl Identity {
         let kept = self.account(tenant, &account).await?;
         let kept = kept.ok_or(TrustError::SignIn)?;
         let by = secrets::hash(browser);
-        let passkey = match party.filter(|_| kept.body.passkeys > 0) {
-            None => None,
-            Some(party) => {
-                let passkeys = self.passkeys_of(tenant, &account).await?;
-                let asked = Asked::Second(account);
-                Some(self.pose(party, tenant, asked, by, &allowed(&passkeys))?)
-            }
-        };
+        let asked = Asked::Second(account.clone());
+        let passkey = self.ask_of(party, tenant, &account, asked, by).await?;
         Ok(SecondFactors {
             code: kept.body.totp.is_some(),
             passkey,
@@ -233,7 +227,7 @@ impl Identity {
     }
 
     /// A new question.
-    pub(super) fn pose(
+    fn pose(
         &self,
         party: &RelyingParty,
         tenant: TenantId,
@@ -423,25 +417,43 @@ impl Identity {
         Ok(found.filter(|kept| kept.body.credential.id == credential))
     }
 
-    /// The passkeys of an account, for a question.
-    pub(super) async fn allowed_of(
+    /// A question for one of the passkeys of an account, if it has any.
+    pub(super) async fn ask_of(
+        &self,
+        party: Option<&RelyingParty>,
+        tenant: TenantId,
+        account: &str,
+        asked: Asked,
+        by: String,
+    ) -> Result<Option<PasskeyQuestion>, TrustError> {
+        let Some(party) = party else {
+            return Ok(None);
+        };
+        let passkeys = self.passkeys_of(tenant, account).await?;
+        if passkeys.is_empty() {
+            return Ok(None);
+        }
+        self.pose(party, tenant, asked, by, &allowed(&passkeys))
+            .map(Some)
+    }
+
+    pub(super) async fn has_passkeys(
         &self,
         tenant: TenantId,
         account: &str,
-    ) -> Result<Vec<Value>, TrustError> {
-        Ok(allowed(&self.passkeys_of(tenant, account).await?))
+    ) -> Result<bool, TrustError> {
+        Ok(!self.passkeys_of(tenant, account).await?.is_empty())
     }
 
-    pub(super) async fn passkeys_of(
+    async fn passkeys_of(
         &self,
         tenant: TenantId,
         account: &str,
     ) -> Result<Vec<Kept<PasskeyDocument>>, TrustError> {
         let ledger = &self.inner.ledger;
         let query = Query::Token(ledger.token(tenant, kinds::PASSKEY, "account", account));
-        let most = PASSKEYS_MAX as usize;
         let mut found: Vec<Kept<PasskeyDocument>> =
-            find(ledger, tenant, kinds::PASSKEY, &query, most).await?;
+            find(ledger, tenant, kinds::PASSKEY, &query, PASSKEYS_MAX).await?;
         found.retain(|kept| kept.body.account == account);
         Ok(found)
     }
@@ -563,10 +575,11 @@ impl Identity {
         };
         for _ in 0..RETRIES {
             let mut account = self.own_account(session).await?;
-            if account.body.passkeys >= PASSKEYS_MAX {
+            let passkeys = self.passkeys_of(tenant, &account.id).await?.len();
+            if passkeys >= PASSKEYS_MAX {
                 return invalid("There are ten passkeys already. Remove one that you don't use.");
             }
-            account.body.passkeys += 1;
+            account.body.passkeys = passkeys + 1;
             let expected = Expected::Version(account.version);
             let documents = vec![
                 self.passkey_draft(tenant, &id, Expected::Absent, &document)?,

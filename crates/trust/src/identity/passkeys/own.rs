@@ -229,12 +229,14 @@ impl Identity {
                     let Some(kept) = found.filter(|kept| kept.body.account == account.id) else {
                         return invalid("There is no such passkey.");
                     };
-                    if body.totp.is_none() && body.passkeys <= 1 {
+                    let left = self.passkeys_of(tenant, &account.id).await?.len();
+                    let left = left.saturating_sub(1);
+                    if body.totp.is_none() && left == 0 {
                         return invalid(
                             "This is your only second factor. Add another one first; without any, nobody could tell you from somebody with your password.",
                         );
                     }
-                    body.passkeys = body.passkeys.saturating_sub(1);
+                    body.passkeys = left;
                     documents.push(deletion(kinds::PASSKEY, &kept.id, kept.version));
                     "removed a passkey"
                 }
@@ -247,7 +249,7 @@ impl Identity {
                     if body.totp.is_none() {
                         return invalid("There is no authenticator app.");
                     }
-                    if body.passkeys == 0 {
+                    if !self.has_passkeys(tenant, &account.id).await? {
                         return invalid(
                             "The authenticator app is your only second factor. Add a passkey first.",
                         );

@@ -72,6 +72,7 @@ fn said(result: Result<(), TrustError>, words: &str) {
     }
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn a_passkey_signs_in_alone_whatever_its_algorithm() {
     let house = House::new().await;
@@ -111,6 +112,7 @@ async fn any_server_takes_the_answer() {
     no(enter(&house, &asked, &answer).await);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn what_is_not_as_it_was_asked_opens_nothing() {
     let house = House::new().await;
@@ -207,6 +209,7 @@ async fn what_is_not_as_it_was_asked_opens_nothing() {
     no(enter(&house, &new, &answer).await);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn a_question_is_for_one_browser_one_server_once_and_for_a_while() {
     let house = House::new().await;
@@ -309,6 +312,7 @@ async fn what_is_said_of_copies_is_kept() {
     no(enter(&house, &asked, &answer).await);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn failures_lock_out_and_a_closed_account_is_closed() {
     let house = House::new().await;
@@ -416,6 +420,37 @@ async fn a_passkey_follows_a_password() {
     let asked = found.passkey.unwrap();
     let answer = devi.device.show(&asked.options);
     done(finish(&last, &asked, &answer).await.unwrap());
+}
+
+/// A server of before passkeys, which runs beside this one for a while, writes accounts without their number.
+#[tokio::test]
+async fn a_server_that_knows_no_passkeys_takes_none_away() {
+    let house = House::new().await;
+    let devi = person(&house, "devi").await;
+    let identity = house.trust.identity();
+    identity.remove_own_code(&devi.session).await.unwrap();
+    let id = &devi.session.agent.id;
+    let mut kept = identity.account(TENANT, id).await.unwrap().unwrap();
+    kept.body.passkeys = 0;
+    let expected = Expected::Version(kept.version);
+    let draft = identity
+        .account_draft(TENANT, id, expected, &kept.body)
+        .unwrap();
+    let by = demo();
+    let record = Record::new(&by, Event::ACCOUNT_CHANGED);
+    identity.commit(TENANT, vec![draft], record).await.unwrap();
+    // The password still leads to the passkey, and to no new authenticator app.
+    let ticket = ticket(&house, "devi").await;
+    let found = identity
+        .second_factors(Some(&party()), &ticket, BROWSER)
+        .await
+        .unwrap();
+    assert!(!found.code && found.passkey.is_some());
+    let only = identity.own_factors(&devi.session).await.unwrap().0;
+    said(
+        identity.remove_passkey(&devi.session, &only[0].id).await,
+        "only second factor",
+    );
 }
 
 #[tokio::test]
@@ -590,6 +625,7 @@ async fn one_s_own_sessions_are_seen_and_ended() {
     assert_eq!(identity.own_sessions(&devi.session).await.unwrap().len(), 1);
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test]
 async fn a_second_factor_is_asked_for_again() {
     let house = House::new().await;
