@@ -407,7 +407,7 @@ mod tests {
                 tenant: TenantId(1),
                 id: "a".to_owned(),
                 name: String::new(),
-                role: Role::Clinician,
+                role: crate::Role::Clinician,
                 patient: None,
                 access: None,
             },
