@@ -122,6 +122,10 @@ pub const KEYS: &[Key] = &[
     key("audit.witness_keys_file", ValueKind::Text, ""),
     key("audit.witness_quorum", ValueKind::Integer, "1"),
     key("audit.witness_every_s", ValueKind::Integer, "60"),
+    key("audit.syslog", ValueKind::Text, ""),
+    key("audit.syslog_ca_file", ValueKind::Text, ""),
+    key("audit.syslog_certificate_file", ValueKind::Text, ""),
+    key("audit.syslog_private_key_file", ValueKind::Text, ""),
     key("log.format", ValueKind::Text, "text"),
     key("log.filter", ValueKind::Text, "info"),
     key("otlp.endpoint", ValueKind::Text, ""),
@@ -432,6 +436,14 @@ pub struct AuditSettings {
     pub witness_quorum: u16,
     /// How often witnesses with a URL are asked, seconds.
     pub witness_every_s: u64,
+    /// Where the audit is told by syslog over TLS: `HOST:PORT`.
+    pub syslog: Option<String>,
+    /// File with the authority that signed the collector's certificate.
+    pub syslog_ca_file: Option<PathBuf>,
+    /// File with the certificate that is shown to the collector, with its chain.
+    pub syslog_certificate_file: Option<PathBuf>,
+    /// File with its key.
+    pub syslog_private_key_file: Option<PathBuf>,
 }
 
 impl Default for AuditSettings {
@@ -441,6 +453,10 @@ impl Default for AuditSettings {
             witness_keys_file: None,
             witness_quorum: 1,
             witness_every_s: 60,
+            syslog: None,
+            syslog_ca_file: None,
+            syslog_certificate_file: None,
+            syslog_private_key_file: None,
         }
     }
 }
@@ -629,6 +645,16 @@ impl Settings {
         }
         if self.audit.witness_quorum == 0 || self.audit.witness_every_s == 0 {
             return invalid("audit.witness_quorum and audit.witness_every_s are at least 1");
+        }
+        let audit = &self.audit;
+        if audit.syslog_certificate_file.is_some() != audit.syslog_private_key_file.is_some() {
+            return invalid(
+                "audit.syslog_certificate_file and audit.syslog_private_key_file belong together",
+            );
+        }
+        let told = [&audit.syslog_ca_file, &audit.syslog_certificate_file];
+        if audit.syslog.is_none() && told.iter().any(|file| file.is_some()) {
+            return invalid("files of audit.syslog are given, and audit.syslog is not");
         }
         if self.limits.header_timeout_ms == 0
             || self.limits.body_timeout_ms == 0

@@ -7,6 +7,7 @@
 
 mod bucket;
 pub mod cli;
+mod collector;
 mod commands;
 pub mod compliance;
 pub mod config;
@@ -28,5 +29,6 @@ mod telemetry;
 mod terminal;
 mod witnessing;
 
+pub use collector::Collector;
 pub use providers::{ClientAuthentication, ProviderOptions};
 pub use server::{DemoPages, Server, ServerError, ServerOptions, TlsFiles, asked_to_end};

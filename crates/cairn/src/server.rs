@@ -90,6 +90,8 @@ pub struct ServerOptions {
     pub providers: Vec<ProviderOptions>,
     /// How often witnesses that have a URL are asked to cosign, seconds.
     pub witness_every_s: u64,
+    /// Where the audit is told, if anywhere.
+    pub collector: Option<crate::Collector>,
     /// What only the demo shows.
     pub demo: Option<DemoPages>,
     /// Whether the journey runner runs by itself. Tests in virtual time turn it off and call
@@ -126,6 +128,7 @@ impl ServerOptions {
             key_origins: String::new(),
             providers: Vec::new(),
             witness_every_s: audit.witness_every_s,
+            collector: None,
             demo: None,
             run_journeys: true,
         }
@@ -301,8 +304,18 @@ impl Server {
         let indexer = crate::indexer::run(trust.clone(), options.tenant, followers_stopped.clone());
         followers.push(Follower::new("indexer", tokio::spawn(indexer)));
         let every = Duration::from_secs(options.witness_every_s);
-        let witnessing = crate::witnessing::run(options.ledger.clone(), every, followers_stopped);
+        let witnessing =
+            crate::witnessing::run(options.ledger.clone(), every, followers_stopped.clone());
         followers.push(Follower::new("witnesses", tokio::spawn(witnessing)));
+        if let Some(collector) = options.collector {
+            let telling = crate::collector::run(
+                options.ledger.clone(),
+                options.tenant,
+                Arc::new(collector),
+                followers_stopped,
+            );
+            followers.push(Follower::new("collector", tokio::spawn(telling)));
+        }
         let followers = Arc::new(followers);
 
         let demo = options.demo;

@@ -14,7 +14,7 @@ use crate::tree::{Heads, Tree, prove, sha256, sha256_all};
 use crate::writer::{CHECKPOINT, Request};
 use crate::{
     AuditDraft, AuditReport, BrokenLeaf, Commit, DisclosedPart, Hit, InclusionProof, Ledger,
-    LedgerError, Number, SHARDS, Shard, TenantId,
+    LedgerError, Number, SHARDS, Shard, Stored, TenantId,
 };
 
 /// Leaves read at once, and checked before other tasks get their turn.
@@ -165,6 +165,18 @@ impl Ledger {
             index,
             record,
         }))
+    }
+
+    /// A leaf's audit document, and whose it is; `None` when it isn't there.
+    ///
+    /// # Errors
+    /// `Damaged`, `Storage`.
+    pub async fn leaf_document(
+        &self,
+        leaf: &AuditLeaf,
+    ) -> Result<Option<(TenantId, Stored)>, LedgerError> {
+        let stored = self.fetch(leaf.tenant, leaf.audit).await?;
+        Ok(stored.map(|stored| (leaf.tenant, stored)))
     }
 
     /// A proof that a leaf is in its shard's tree, against the newest checkpoint; a newer one is

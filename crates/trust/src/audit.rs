@@ -4,8 +4,10 @@
 //! entity of its own, so that each finds it among theirs; of other resources at most
 //! [`RESOURCES_MAX`] are listed, and the rest are counted, all together and for each patient.
 //!
-//! BALP's agent "client" (the app, with its network address) is missing because this crate isn't told
-//! of it, which is why events don't claim the profiles in `meta.profile`.
+//! Of two things BALP has another place: the client's network address is a detail of the request's
+//! entity, because patients are shown the agents of what concerns them and not where somebody of the
+//! staff worked; the server's address is in none, because it would be the same in all. That is why
+//! events don't claim the profiles in `meta.profile` (decision 63).
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,9 +17,11 @@ use ledger::{AuditDraft, Clock, Commit, Kind, Ledger, LedgerError, Owner, Receip
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::{Action, Agent, Purpose};
+use crate::{Action, Agent, Purpose, Role};
 
 mod draft;
+pub mod origin;
+pub mod told;
 
 /// The most resources that one event lists, besides patients. A page of a search has up to 1,000
 /// rows; listing them all would make the audit larger than what is audited.
@@ -121,6 +125,27 @@ impl Event {
     /// What was over has been removed.
     pub(crate) const SWEPT: Self = Self::own("swept", "D");
 
+    /// What the interaction is a kind of, where BALP goes by that.
+    pub(crate) fn general(self) -> Option<&'static str> {
+        match self.subtype {
+            (INTERACTION, "search-type") => Some("search"),
+            (INTERACTION, "vread") => Some("read"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is about one resource, which is an entity of its own also if it is a patient's.
+    fn is_of_one(self) -> bool {
+        [
+            Self::READ,
+            Self::VREAD,
+            Self::CREATE,
+            Self::UPDATE,
+            Self::DELETE,
+        ]
+        .contains(&self)
+    }
+
     /// The event of an action as such, e.g. one that is refused.
     pub(crate) fn of(action: Action) -> Self {
         match action {
@@ -191,7 +216,9 @@ impl<'a> Record<'a> {
         Self {
             agent,
             event,
-            purpose: None,
+            // Parts of Cairn work for the organisation's operations, where nothing else is said.
+            purpose: (agent.role == Role::System && event.kind.0 == REST)
+                .then_some(Purpose::Operations),
             because: &[],
             request_id: "",
             outcome: Outcome::Success,
@@ -270,6 +297,8 @@ impl Auditor {
             wall_ms: (now_ms.abs_diff(wall_ms) > CLOCKS_APART_MS).then_some(wall_ms),
         };
         let text = draft::write(&self.frames, &self.ledger, &id, &moment, record);
+        #[cfg(test)]
+        tests::fits(&text.body);
         AuditDraft {
             kind,
             shard,
@@ -343,5 +372,102 @@ pub(crate) fn keep_only(event: &mut Resource, patient: &str) {
     entities.retain(|entity| concerns(entity, patient));
     if entities.is_empty() {
         event.remove("entity");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{House, balp};
+
+    /// Every event that any test of this crate has made is looked at.
+    pub(super) fn fits(body: &[u8]) {
+        let event: Value = serde_json::from_slice(body).expect("an event is JSON");
+        let faults = balp::faults(&event);
+        assert!(faults.is_empty(), "{faults:?} of {event:#}");
+        let event = Resource::parse(body).expect("an event is a resource");
+        assert_eq!(fhir::validate::check(&event), [], "{event:?}");
+    }
+
+    // Proves: 45 CFR 164.312(b)
+    #[tokio::test]
+    async fn every_kind_of_event_fits_its_pattern() {
+        let house = House::new().await;
+        let auditor = Auditor::new(house.ledger().clone(), Arc::new(house.wall.clone()));
+        let agent = crate::tests::staff(crate::Role::Clinician);
+        let (read, create, update) = ("read", "create", "update");
+        let patterns = [
+            (Event::READ, Some(read)),
+            (Event::VREAD, Some(read)),
+            (Event::SEARCH, Some("search")),
+            (Event::CREATE, Some(create)),
+            (Event::UPDATE, Some(update)),
+            (Event::DELETE, Some("delete")),
+            (Event::HISTORY, None),
+            (Event::HISTORY_OF_TYPE, None),
+            (Event::HISTORY_OF_ALL, None),
+            (Event::TRANSACTION, None),
+            (Event::JOURNEY, None),
+            (Event::LOGIN, None),
+            (Event::LOGOUT, None),
+            (Event::SESSION_KEPT, None),
+            (Event::ACCOUNT_CHANGED, None),
+            (Event::EMERGENCY_BEGUN, None),
+            (Event::EMERGENCY_ENDED, None),
+            (Event::EMERGENCIES, None),
+            (Event::EMERGENCY_REVIEWED, None),
+            (Event::EXPLAINED, None),
+            (Event::ACCOUNTS, None),
+            (Event::BACKED_UP, None),
+            (Event::RESTORED, None),
+            (Event::KEYS_ROTATED, None),
+            (Event::OUTBOX, None),
+            (Event::EXPORT_JOB, None),
+            (Event::POLICIES, None),
+            (Event::SWEPT, None),
+        ];
+        for (event, pattern) in patterns {
+            for kind in [ResourceType::Patient, ResourceType::Observation] {
+                let is_patient = kind == ResourceType::Patient;
+                let touched = Touched {
+                    kind,
+                    id: if is_patient { "p" } else { "o" }.to_owned(),
+                    version: Some(1),
+                    patient: Some("p".to_owned()),
+                    interaction: None,
+                };
+                for outcome in [Outcome::Success, Outcome::Missed, Outcome::Refused] {
+                    let mut record = Record::new(&agent, event);
+                    record.purpose = Some(Purpose::Treatment);
+                    record.outcome = outcome;
+                    record.request_id = "request-1";
+                    record.touch(touched.clone());
+                    if event == Event::SEARCH {
+                        record.queries.push("Observation?code=x".to_owned());
+                    }
+                    let client = std::net::IpAddr::from([192, 0, 2, 7]);
+                    // Drafting it checks it.
+                    let draft = origin::at(client, async { auditor.draft(&record) }).await;
+                    let event: Value = serde_json::from_slice(&draft.body).expect("JSON");
+                    assert_eq!(balp::pattern(&event), pattern, "{event}");
+                    let agents = event["agent"].as_array().expect("agents");
+                    assert_eq!(
+                        agents.len(),
+                        3,
+                        "who asked, the client, the server: {event}"
+                    );
+                    let text = event["agent"].to_string();
+                    assert!(!text.contains("192.0.2.7"), "patients are shown the agents");
+                    assert!(event["entity"].to_string().contains("192.0.2.7"));
+                    let mut seen = Resource::from_value(event).expect("a resource");
+                    keep_only(&mut seen, "p");
+                    let seen = String::from_utf8(seen.to_json()).expect("UTF-8");
+                    assert!(
+                        seen.contains("Patient/p") && !seen.contains("192.0.2.7"),
+                        "{seen}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -25,11 +25,12 @@ const AUDIT_UNINDEXED: [&str; 8] = [
 ];
 
 /// Codes that so many audit events have that asking for them narrows nothing.
-const AUDIT_COMMON: [(&str, &str); 5] = [
+const AUDIT_COMMON: [(&str, &str); 6] = [
     ("action", "E"),
     ("action", "R"),
     ("outcome", OUTCOME_SUCCESS),
     ("subtype", "read"),
+    ("subtype", "search"),
     ("subtype", "search-type"),
 ];
 /// The outcome of nearly every event.

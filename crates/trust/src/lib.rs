@@ -21,6 +21,7 @@ mod upkeep;
 mod vault;
 
 pub use agent::{Access, Agent, Purpose, Role};
+pub use audit::{origin, told};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{

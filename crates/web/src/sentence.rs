@@ -170,6 +170,8 @@ fn counted(count: u64, word: &str) -> String {
 
 /// BALP's code of an application among those who act.
 const APPLICATION: &str = "110150";
+/// The role of what was looked at or written (`object-role`).
+const DOMAIN_RESOURCE: &str = "4";
 
 /// Whether a note of signing in or out tells of an application, and is the whole sentence.
 fn of_app(note: &str) -> bool {
@@ -222,6 +224,12 @@ impl Sentence {
                 further = further.or(counted);
                 continue;
             };
+            if reference.kind == ResourceType::Patient
+                && entity.pointer("/role/code") == Some(&DOMAIN_RESOURCE.into())
+            {
+                // The same patient's resource, who is told of as a person already.
+                continue;
+            }
             if reference.kind == ResourceType::Patient {
                 // A patient whose own resource was touched has its version noted.
                 let touched = details().any(|detail| detail["type"] == "version");

@@ -80,6 +80,22 @@ async fn finish_rotation(ledger: Ledger) {
     }
 }
 
+/// Where the audit is told, if anywhere.
+fn collector(settings: &Settings) -> anyhow::Result<Option<crate::Collector>> {
+    let audit = &settings.audit;
+    let Some(address) = &audit.syslog else {
+        return Ok(None);
+    };
+    let identity = audit.syslog_certificate_file.as_deref();
+    let identity = identity.zip(audit.syslog_private_key_file.as_deref());
+    let public = settings.public_url.as_deref().unwrap_or_default();
+    let host = public.split("://").nth(1).unwrap_or_default();
+    let host = host.split(['/', ':']).next().unwrap_or_default();
+    crate::Collector::new(address, audit.syslog_ca_file.as_deref(), identity, host)
+        .map(Some)
+        .map_err(|error| anyhow::anyhow!("audit.syslog: {error}"))
+}
+
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     // An empty base is filled with the server's own URL, which isn't known before it listens.
     let mail = settings.mail(settings.public_url.as_deref().unwrap_or_default())?;
@@ -107,6 +123,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         .certificate_file
         .clone()
         .zip(settings.tls.private_key_file.clone());
+    let collector = collector(settings)?;
     let server = Server::start(ServerOptions {
         listen: settings.listen,
         public_url: settings.public_url.clone(),
@@ -129,6 +146,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         open_registration: settings.oauth.open_registration,
         providers: settings.providers()?,
         witness_every_s: settings.audit.witness_every_s,
+        collector,
         ..ServerOptions::new(ledger, TENANT)
     })
     .await?;

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -150,7 +151,18 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
         http.response.status_code = tracing::field::Empty,
         request_id = id,
     );
-    let response = match AssertUnwindSafe(next.run(request))
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|peer| peer.0.ip());
+    let work = next.run(request);
+    let work = async {
+        match peer {
+            Some(peer) => trust::origin::at(peer, work).await,
+            None => work.await,
+        }
+    };
+    let response = match AssertUnwindSafe(work)
         .catch_unwind()
         .instrument(span.clone())
         .await

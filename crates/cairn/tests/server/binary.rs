@@ -209,13 +209,24 @@ fn traces_go_to_the_receiver_that_is_configured() {
     });
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        reqwest::get(format!("{base}/health/live"))
-            .await
-            .expect("an answer")
+        for path in [
+            "fhir/r4/Patient/zyxwv-patient?family=Quibblethorpe",
+            "console/patients/zyxwv-patient",
+            "zyxwv-nowhere?Quibblethorpe",
+            "health/live",
+        ] {
+            reqwest::get(format!("{base}/{path}"))
+                .await
+                .expect("an answer");
+        }
     });
     let (code, log) = terminate(child);
     assert_eq!(code, Some(0), "{log}");
     let request = received.join().expect("no panic");
+    for secret in ["zyxwv", "Quibble"] {
+        assert!(!contains(&request, secret.as_bytes()), "{secret} is told");
+    }
+    assert!(contains(&request, b"/fhir/r4/{type}/{id}"));
     assert!(
         request.starts_with(b"POST /v1/traces "),
         "{}",

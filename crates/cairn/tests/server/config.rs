@@ -78,6 +78,15 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.user" => vec![("smtp.password_file", "x")],
         "smtp.password_file" => vec![("smtp.user", "x")],
         "smtp.host" => vec![("smtp.from", "x")],
+        "audit.syslog_ca_file" => vec![("audit.syslog", "x:1")],
+        "audit.syslog_certificate_file" => vec![
+            ("audit.syslog", "x:1"),
+            ("audit.syslog_private_key_file", "x"),
+        ],
+        "audit.syslog_private_key_file" => vec![
+            ("audit.syslog", "x:1"),
+            ("audit.syslog_certificate_file", "x"),
+        ],
         "store.password_file" | "store.ca_file" | "store.replicas" => {
             vec![("store.url", "postgres://x")]
         }
@@ -187,6 +196,8 @@ fn what_is_refused_and_how() {
         ),
         (&[("tls.certificate_file", "x")], "go together"),
         (&[("smtp.user", "x")], "go together"),
+        (&[("audit.syslog_certificate_file", "x")], "belong together"),
+        (&[("audit.syslog_ca_file", "x")], "audit.syslog is not"),
         (&[("smtp.host", "x")], "smtp.from"),
         (&[("public_url", "care.example")], "https://"),
         (&[("public_url", "https://care.example/")], "slash"),

@@ -2,6 +2,10 @@
 
 mod apps;
 mod audit_log;
+mod audit_people;
+/// The patterns of IHE BALP, as the tests of `trust` know them.
+#[path = "../../../trust/src/tests/balp.rs"]
+mod balp;
 mod binary;
 mod bodies;
 mod bulk;
@@ -14,6 +18,7 @@ mod clients;
 )]
 #[path = "../../../ledger/tests/postgres/cluster.rs"]
 mod cluster;
+mod collector;
 mod compliance;
 mod conditional;
 mod config;

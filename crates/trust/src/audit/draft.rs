@@ -15,7 +15,7 @@ use fhir::{Resource, ResourceType};
 use ledger::{Ledger, TenantId, Token};
 use serde_json::{Value, json};
 
-use super::{DICOM, Event, Outcome, RESOURCES_MAX, Record, Touched};
+use super::{DICOM, Event, INTERACTION, Outcome, RESOURCES_MAX, Record, Touched, origin};
 use crate::{Purpose, Role, tokens};
 
 /// Frames that are kept; then all are forgotten and those in use come again. Some hundred bytes each.
@@ -44,6 +44,8 @@ struct Key {
     purpose: Option<Purpose>,
     because: Vec<String>,
     outcome: Outcome,
+    /// Whether it came over the network.
+    has_client: bool,
 }
 
 impl Key {
@@ -62,6 +64,7 @@ impl Key {
             purpose: record.purpose,
             because: record.because.to_vec(),
             outcome: record.outcome,
+            has_client: origin::client().is_some(),
         }
     }
 }
@@ -118,7 +121,10 @@ impl Frame {
             json!({"system": system, "code": code, "display": display}),
         );
         let (system, code) = record.event.subtype;
-        event.set("subtype", json!([{"system": system, "code": code}]));
+        let mut subtypes = vec![json!({"system": system, "code": code})];
+        let general = record.event.general();
+        subtypes.extend(general.map(|code| json!({"system": INTERACTION, "code": code})));
+        event.set("subtype", Value::Array(subtypes));
         event.set("action", record.event.action.into());
         let (outcome, words) = match record.outcome {
             Outcome::Success => ("0", None),
@@ -134,7 +140,7 @@ impl Frame {
         }
         let mut agents = vec![user(record)];
         agents.extend(acted_for(record));
-        agents.extend(application(record));
+        agents.extend(client(record));
         agents.push(server(record));
         event.set("agent", Value::Array(agents));
         event.set(
@@ -259,12 +265,25 @@ impl Writer {
             self.entity(&reference, PERSON, &details);
             references.push(reference);
         }
+        if record.event.is_of_one() {
+            // What was done to a patient's own resource is about that resource as well.
+            for touched in record
+                .resources
+                .iter()
+                .filter(|one| one.kind == ResourceType::Patient)
+            {
+                let reference = format!("Patient/{}", touched.id);
+                self.entity(&reference, RESOURCE, &[]);
+                references.push(reference);
+            }
+        }
         for touched in resources.iter().take(RESOURCES_MAX) {
             let reference = format!("{}/{}", touched.kind, touched.id);
             self.entity(&reference, RESOURCE, &touched_details(touched));
             references.push(reference);
         }
-        for query in &record.queries {
+        // A history may have been asked for without anything that narrows it.
+        for query in record.queries.iter().filter(|query| !query.is_empty()) {
             self.begin_entity();
             self.raw(QUERY);
             self.raw(",\"query\":");
@@ -272,6 +291,9 @@ impl Writer {
             self.end_entity();
         }
         let mut details = Vec::new();
+        if let Some(client) = origin::client() {
+            details.push(("client-address", client.to_string()));
+        }
         if let Some(wall_ms) = moment.wall_ms {
             details.push(("wall-clock", fhir::date::instant(wall_ms)));
         }
@@ -415,26 +437,43 @@ fn acted_for(record: &Record<'_>) -> Option<Value> {
     }))
 }
 
-/// The application that somebody asks by, where one does.
-fn application(record: &Record<'_>) -> Option<Value> {
-    let access = record.agent.app()?;
+/// DICOM's roles of the two ends, the client's and the server's. By BALP, data flow from the source to the
+/// destination, and what is asked for or written goes from the client to the server.
+fn ends(record: &Record<'_>) -> [(&'static str, &'static str); 2] {
+    let source = ("110153", "Source Role ID");
+    let destination = ("110152", "Destination Role ID");
+    if record.event.action == "R" {
+        [destination, source]
+    } else {
+        [source, destination]
+    }
+}
+
+/// What somebody asks by: the application, where one does, or else whatever is at the other end of the
+/// connection.
+fn client(record: &Record<'_>) -> Option<Value> {
+    let [(code, display), _] = ends(record);
+    let end = coding(DICOM, code, display);
+    if let Some(access) = record.agent.app() {
+        return Some(json!({
+            "type": {"coding": [coding(DICOM, "110150", "Application"), end]},
+            "who": {"identifier": {"system": AGENT, "value": access.client}},
+            "altId": access.client,
+            "name": access.client_name,
+            "requestor": false,
+        }));
+    }
+    origin::client()?;
     Some(json!({
-        "type": {"coding": [coding(DICOM, "110150", "Application")]},
-        "who": {"identifier": {"system": AGENT, "value": access.client}},
-        "altId": access.client,
-        "name": access.client_name,
+        "type": {"coding": [end]},
+        "who": {"display": "client"},
         "requestor": false,
     }))
 }
 
-/// This server. By BALP, data flows from the source to the destination, and a query from the client
-/// (source) to the server.
+/// This server.
 fn server(record: &Record<'_>) -> Value {
-    let (code, display) = if record.event.action == "R" {
-        ("110153", "Source Role ID")
-    } else {
-        ("110152", "Destination Role ID")
-    };
+    let [_, (code, display)] = ends(record);
     json!({
         "type": {"coding": [coding(DICOM, code, display)]},
         "who": {"display": "cairn"},

@@ -303,7 +303,8 @@ async fn a_destroyed_record_is_gone_from_lists() {
         std::sync::Arc::new(house.wall.clone()),
     );
     let agent = staff(Role::PrivacyOfficer);
-    let record = crate::audit::Record::new(&agent, crate::audit::Event::DELETE);
+    let mut record = crate::audit::Record::new(&agent, crate::audit::Event::SWEPT);
+    record.purpose = Some(Purpose::Operations);
     house
         .ledger()
         .destroy_patient_key(TENANT, "p", auditor.draft(&record))
@@ -514,7 +515,9 @@ async fn errors_hold_no_patient_details() {
         });
         let agent = staff(Role::Administrator);
         let auditor = crate::audit::Auditor::new(house.ledger().clone(), std::sync::Arc::new(house.wall.clone()));
-        commit.audit = Some(auditor.draft(&crate::audit::Record::new(&agent, crate::audit::Event::CREATE)));
+        let mut record = crate::audit::Record::new(&agent, crate::audit::Event::SWEPT);
+        record.purpose = Some(Purpose::Operations);
+        commit.audit = Some(auditor.draft(&record));
         house.ledger().commit(commit).await.unwrap();
         errors.push(vault.read(&reader, ResourceType::Patient, &id).await.unwrap_err());
         errors.push(vault.search(&reader, &query(ResourceType::Patient, &[]), None).await.unwrap_err());

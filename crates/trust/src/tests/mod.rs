@@ -2,6 +2,7 @@
 
 mod asked;
 mod audit;
+pub(crate) mod balp;
 mod consents;
 mod exported;
 mod limits;
