@@ -47,6 +47,8 @@ enum Part {
     /// Measure the `cairn` binary that lies beside this program and another FHIR server in one run,
     /// with ratios.
     Peers(cohort::bench::peers::PeerOptions),
+    /// Measure decisions by themselves: policy, consents and labels of one row of one request.
+    Decisions(cohort::bench::decisions::DecisionOptions),
     /// Measure a blend of searches on stores of several sizes.
     Growth(cohort::bench::growth::GrowthOptions),
 }
@@ -57,6 +59,9 @@ async fn main() -> anyhow::Result<()> {
         Command::Bench { options, part } => match part {
             None => cohort::bench::run_all(&options).await?,
             Some(Part::Ledger(options)) => cohort::bench::ledger::run_all(&options).await?,
+            Some(Part::Decisions(options)) => {
+                cohort::bench::decisions::run_all(&options).await?;
+            }
             Some(Part::Growth(options)) => cohort::bench::growth::run_all(&options).await?,
             Some(Part::Peers(options)) => cohort::bench::peers::run_all(&options).await?,
         },

@@ -4,6 +4,7 @@
 //! Everything is on: sealed, indexed, audited, durable. Figures come with the machine they were
 //! measured on; the client runs on the same machine and takes its share of the cores.
 
+pub mod decisions;
 mod export;
 pub mod growth;
 pub mod ledger;

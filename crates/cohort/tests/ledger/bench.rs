@@ -46,3 +46,49 @@ fn the_benchmark_measures_all_that_it_says() {
         assert!(value(what) > 0.0, "{what}");
     }
 }
+
+#[test]
+fn the_benchmark_of_decisions_measures_all_that_it_says() {
+    let space = tempfile::tempdir().unwrap();
+    let file = space.path().join("figures.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_cohort"))
+        .args(["bench", "decisions", "--patients", "12"])
+        .args(["--seconds", "0", "--at-once", "1", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Seconds are whole, and in none nothing is measured: that is said, not left out.
+    assert!(
+        !output.status.success() && said.contains("nothing was measured"),
+        "{said}"
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_cohort"))
+        .args(["bench", "decisions", "--patients", "12"])
+        .args(["--seconds", "1", "--at-once", "2", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let figures: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    for what in [
+        "first decision of a process: p99",
+        "a patient's first decision: p99",
+        "client: p99",
+        "coordinator: p50",
+        "clinician: p99",
+        "client: rate",
+    ] {
+        let figure = figures["figures"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["what"] == what);
+        let value = figure.and_then(|figure| figure["value"].as_f64());
+        assert!(value.is_some_and(|value| value > 0.0), "{what}: {figures}");
+    }
+}

@@ -11,7 +11,7 @@ use ledger::{Hit, TenantId, View};
 use super::{Sight, Vault, explain, fetch_in, open};
 use crate::consent::{Access, Asked, Reach, Related, Row, keeps_from_proxy, related_of};
 use crate::policy::Group;
-use crate::{Permit, Purpose, Role, TrustError, tokens};
+use crate::{Action, Permit, Purpose, Role, TrustError, tokens};
 
 /// Patients whose consents are kept ready; then all are forgotten. Some hundred bytes each.
 const KEPT_MAX: usize = 4096;
@@ -94,6 +94,19 @@ impl Vault {
             }
         }
         Ok(false)
+    }
+
+    /// Whether a permit and patients' consents let a row be seen: what each answer asks of each of its
+    /// rows, here by itself, to be measured. The row is the caller's own; consents alone are read.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn would_show(&self, permit: &Permit, row: &Resource) -> Result<bool, TrustError> {
+        let view = Sight::now(self.ledger().view()?);
+        let mut hidden = Hidden::default();
+        Ok(permit.allows(Action::Read, row.kind())
+            && permit.covers(Action::Read, row)
+            && !self.hides(&view, permit, row, &mut hidden).await?)
     }
 
     /// Whether what a row says decides whether consents hide it, beside whose it is: then those members that
