@@ -162,6 +162,7 @@ fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
             td {
                 @if client.redirect_uris.is_empty() { (role_words(client.role)) }
                 @else { "an app" @for address in &client.redirect_uris { br; span class="quiet small mono" { (address) } } }
+                @if let Some(address) = &client.launch_uri { br; span class="quiet small" { "opens at " span class="mono" { (address) } } }
             }
             td {
                 @match client.state {

@@ -56,6 +56,15 @@ impl App {
             "cairn-form"
         }
     }
+    /// The name of the cookie that remembers which application's request somebody came with who then signs in
+    /// by a link.
+    pub(crate) fn request_cookie(&self) -> &'static str {
+        if self.web.secure_cookies {
+            "__Host-cairn-app"
+        } else {
+            "cairn-app"
+        }
+    }
     pub(crate) fn random_hex(&self, bytes: usize) -> String {
         use std::fmt::Write as _;
         let mut buffer = vec![0; bytes];

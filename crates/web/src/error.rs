@@ -153,11 +153,7 @@ impl PageError {
                 ..request.clone()
             };
             let page = layout::bare_as(app, &elsewhere, title, None, &asking.body(app));
-            let mut response = (status, page).into_response();
-            if let Some(target) = asking.target() {
-                response.extensions_mut().insert(target);
-            }
-            return response;
+            return (status, page).into_response();
         }
         let body: Markup = html! {
             div class="stack narrow" {

@@ -13,39 +13,6 @@ use crate::error::PageError;
 /// No inline script or style anywhere, nothing from elsewhere, nothing framed.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// Where a form of a page may lead beside this server: to the application that a person lets in. Browsers
-/// hold the page's rules against where an answer to its form sends them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FormTarget(String);
-
-impl FormTarget {
-    /// The origin of an address that was registered. An IPv6 address can't stand in such a rule, so that the
-    /// scheme does.
-    pub(crate) fn of(address: &str) -> Self {
-        let host = address.find("://").map_or(address.len(), |at| at + 3);
-        let end = address[host..]
-            .find(['/', '?'])
-            .map_or(address.len(), |at| host + at);
-        Self(if address[host..].starts_with('[') {
-            "http:".to_owned()
-        } else {
-            address[..end].to_owned()
-        })
-    }
-    /// The origin of an address that nobody has looked at yet; none unless it is one and nothing besides.
-    pub(crate) fn of_unchecked(address: &str) -> Option<Self> {
-        let origin = Self::of(address);
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:/".contains(&byte);
-        let is_origin = origin.0.starts_with("http") && origin.0.bytes().all(plain);
-        is_origin.then_some(origin)
-    }
-    fn policy(&self) -> Option<HeaderValue> {
-        let own = "form-action 'self'";
-        let policy = CONTENT_SECURITY_POLICY.replace(own, &format!("{own} {}", self.0));
-        HeaderValue::from_str(&policy).ok()
-    }
-}
-
 const PERMISSIONS_POLICY: &str = "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), microphone=(), midi=(), payment=(), usb=()";
 
 /// A request id from in front of us is kept when it looks like one.
@@ -106,7 +73,6 @@ pub(crate) async fn layer(
         }
         response = error.page(&app, &info);
     }
-    let target = response.extensions_mut().remove::<FormTarget>();
     let headers = response.headers_mut();
     let fixed: [(HeaderName, &'static str); 7] = [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
@@ -128,9 +94,6 @@ pub(crate) async fn layer(
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
-    }
-    if let Some(policy) = target.and_then(|target| target.policy()) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     if app.web.secure_cookies {
         headers.insert(

@@ -173,9 +173,28 @@ const APPLICATION: &str = "110150";
 /// The role of what was looked at or written (`object-role`).
 const DOMAIN_RESOURCE: &str = "4";
 
-/// Whether a note of signing in or out tells of an application, and is the whole sentence.
-fn of_app(note: &str) -> bool {
-    note.contains("application")
+/// A note of signing in or out that tells of an application, in words for people; the note itself has ids and
+/// scopes, and stays beside the record for who checks it.
+fn of_app(note: &str) -> Option<String> {
+    const WORDS: [(&str, &str); 6] = [
+        ("let application ", "let an app in"),
+        ("renewed the access of application ", "came for a new key"),
+        (
+            "had application ",
+            "had an app shut out, because one of its keys was used twice,",
+        ),
+        ("took application ", "took an app away"),
+        ("opened application ", "opened an app"),
+        (
+            "gave an application's token back",
+            "gave the key of an app back",
+        ),
+    ];
+    let known = WORDS
+        .iter()
+        .find(|(beginning, _)| note.starts_with(beginning));
+    let words = known.map(|(_, words)| (*words).to_owned());
+    words.or_else(|| note.contains("application").then(|| note.to_owned()))
 }
 
 impl Sentence {
@@ -263,12 +282,16 @@ impl Sentence {
         } else {
             past.to_owned()
         };
-        if subtype == "110123" && !refused && of_app(&note) {
-            verb = std::mem::take(&mut note);
+        let app = of_app(&note).filter(|_| !refused);
+        if let Some(words) = app.clone().filter(|_| subtype == "110123") {
+            (verb, note) = (words, String::new());
         }
         if subtype == "110122" && !refused {
             // Signing in has steps, and the note tells which.
-            verb = if note.starts_with("signed in") || of_app(&note) {
+            verb = if let Some(words) = app {
+                note = String::new();
+                words
+            } else if note.starts_with("signed in") {
                 std::mem::take(&mut note)
             } else {
                 "began to sign in".to_owned()

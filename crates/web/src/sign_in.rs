@@ -43,6 +43,32 @@ const AUTHORIZE: &str = "/oauth/authorize?";
 /// The most bytes of an application's request to come back to.
 const AUTHORIZE_BYTES_MAX: usize = 8 << 10;
 
+/// The most bytes of an application's request that is remembered for a sign-in by link: what browsers keep of a
+/// cookie is 4096 bytes with its name.
+const REMEMBERED_BYTES_MAX: usize = 3800;
+/// How long it is remembered: until a mail has come and was opened.
+const REMEMBERED: &str = "; SameSite=Lax; Max-Age=900";
+const FORGOTTEN: &str = "; SameSite=Lax; Max-Age=0";
+
+/// Remembers an application's request in this browser.
+fn remember(app: &App, response: &mut Response, next: Option<&str>) {
+    let request = next.filter(|next| next.starts_with(AUTHORIZE));
+    let request = request.map(context::escape);
+    if let Some(request) = request.filter(|request| request.len() <= REMEMBERED_BYTES_MAX) {
+        set_cookie(app, response, app.request_cookie(), &request, REMEMBERED);
+    }
+}
+
+/// The request that was remembered: looked at like one that comes, since anybody may have written it.
+fn remembered(app: &App, headers: &HeaderMap) -> Option<String> {
+    let escaped = cookie(headers, app.request_cookie())?;
+    let pair = format!("next={escaped}");
+    let (_, next) = form_urlencoded::parse(pair.as_bytes()).next()?;
+    safe_next(Some(&next))
+        .filter(|next| next.starts_with(AUTHORIZE))
+        .map(str::to_owned)
+}
+
 /// A place of our own to go to after signing in; anything else is ignored.
 pub(crate) fn safe_next(next: Option<&str>) -> Option<&str> {
     let is_plain = |path: &str| {
@@ -146,7 +172,7 @@ pub(crate) fn login_page(
                 div class="stack" {
                     h1 id="sign-in" { "Sign in" }
                     @if next.is_some_and(|next| next.starts_with(AUTHORIZE)) {
-                        p { "An app asks to be let in. Staff sign in here. Patients first open the link in their e-mail in this browser, then go back to the app and start again." }
+                        p { "An app asks to be let in. Staff sign in here. Patients open the link in their e-mail, in this browser and within a quarter of an hour; then they are asked about the app." }
                     } @else {
                         p class="quiet" { "For staff. Patients sign in with the link in their e-mail." }
                     }
@@ -196,12 +222,9 @@ pub(crate) fn login_page(
             }
         }
     };
-    Ok(with_form_cookie(
-        app,
-        layout::bare(app, request, "Sign in", &body),
-        &token,
-        fresh,
-    ))
+    let mut page = layout::bare(app, request, "Sign in", &body);
+    remember(app, &mut page, next);
+    Ok(with_form_cookie(app, page, &token, fresh))
 }
 
 /// `GET /sign-in`.
@@ -519,7 +542,16 @@ pub(crate) async fn use_link(
         )
         .await
     {
-        Ok(step) => go_on(&app, &info, &headers, step, "", next, None).await,
+        Ok(step) => {
+            // Who came with an application is asked about it first.
+            let request = remembered(&app, &headers);
+            let next = request.as_deref().or(next);
+            let mut response = go_on(&app, &info, &headers, step, "", next, None).await?;
+            if request.is_some() {
+                set_cookie(&app, &mut response, app.request_cookie(), "", FORGOTTEN);
+            }
+            Ok(response)
+        }
         Err(error) => {
             let words = trouble(
                 error,

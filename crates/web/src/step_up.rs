@@ -5,12 +5,11 @@
 //! anywhere else.
 
 use maud::{Markup, html};
+use trust::TrustError;
 use trust::identity::{StepUp, StepUpWays};
-use trust::{Role, TrustError};
 
 use crate::context::{App, Ctx, Fields};
 use crate::error::PageError;
-use crate::headers::FormTarget;
 use crate::passkeys::{self, Form};
 
 /// A form that asks.
@@ -82,8 +81,6 @@ pub(crate) struct Asking {
     action: String,
     fields: Vec<(String, String)>,
     csrf: String,
-    /// Where the form leads in the end, if not here.
-    target: Option<FormTarget>,
 }
 
 /// Without what somebody wrote.
@@ -105,9 +102,10 @@ fn sensitive(route: &str, fields: &Fields) -> Option<&'static Sensitive> {
 }
 
 /// Lets a form through, without what this added, once its person has shown a fresh second factor where it asks
-/// for one. Patients have none.
+/// for one. Patients have none, nor those who act for
+/// them.
 pub(crate) async fn through(ctx: &Ctx, route: &str, fields: Fields) -> Result<Fields, PageError> {
-    let Some(form) = sensitive(route, &fields).filter(|_| ctx.role() != Role::Patient) else {
+    let Some(form) = sensitive(route, &fields).filter(|_| !ctx.role().has_one_record()) else {
         return Ok(fields);
     };
     let (ours, theirs): (Vec<_>, Vec<_>) = fields
@@ -144,10 +142,6 @@ pub(crate) async fn through(ctx: &Ctx, route: &str, fields: Fields) -> Result<Fi
         },
     };
     let party = ctx.app.party.as_ref();
-    let target = theirs
-        .get("redirect_uri")
-        .filter(|_| form.route == "/oauth/authorize")
-        .and_then(FormTarget::of_unchecked);
     Err(PageError::StepUp(Box::new(Asking {
         what: form.what,
         trouble,
@@ -155,15 +149,10 @@ pub(crate) async fn through(ctx: &Ctx, route: &str, fields: Fields) -> Result<Fi
         action: ctx.request.here.clone(),
         fields: theirs.0,
         csrf: ctx.session.csrf.clone(),
-        target,
     })))
 }
 
 impl Asking {
-    pub(crate) fn target(&self) -> Option<FormTarget> {
-        self.target.clone()
-    }
-
     /// What stands on the page.
     pub(crate) fn body(&self, app: &App) -> Markup {
         let carried = html! {

@@ -38,6 +38,10 @@ pub(super) fn router() -> Router<Doors> {
         .route(REVOKE, post(revoke))
         .route(INTROSPECT, post(introspect))
         .route(REGISTER, post(register::register))
+        .route(
+            "/.well-known/oauth-authorization-server/fhir/r4",
+            get(metadata),
+        )
 }
 
 /// What is found beside FHIR's base.
@@ -400,6 +404,18 @@ async fn introspect(
 
 /// `GET [base]/.well-known/smart-configuration` (SMART App Launch 2.2, section 7).
 async fn configuration(State(doors): State<Doors>) -> Json<Value> {
+    Json(described(&doors))
+}
+
+/// The same as OAuth's own description (RFC 8414). The issuer is FHIR's base, which SMART names `iss`; SMART's
+/// configuration leaves it out where there is no OpenID Connect.
+async fn metadata(State(doors): State<Doors>) -> Json<Value> {
+    let mut told = described(&doors);
+    told["issuer"] = super::fhir_base(&doors.base_url).into();
+    Json(told)
+}
+
+fn described(doors: &Doors) -> Value {
     let (base, methods) = (&doors.base_url, ["private_key_jwt"]);
     let with_none = ["none", "private_key_jwt"];
     let algorithms = ["RS384", "ES384"];
@@ -417,6 +433,7 @@ async fn configuration(State(doors): State<Doors>) -> Json<Value> {
         "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
         "response_types_supported": ["code"],
         "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": true,
         "scopes_supported": [
             "launch", "launch/patient", "offline_access", "online_access",
             "patient/*.cruds", "patient/*.rs", "user/*.cruds", "user/*.rs",
@@ -433,5 +450,5 @@ async fn configuration(State(doors): State<Doors>) -> Json<Value> {
     if doors.open_registration {
         told["registration_endpoint"] = format!("{base}{REGISTER}").into();
     }
-    Json(told)
+    told
 }

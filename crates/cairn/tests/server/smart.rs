@@ -18,16 +18,16 @@ use trust::identity::{NewSystem, SystemKeys};
 use crate::house::{House, assert_outcome, cairn, header, house, house_with, keyed_folder};
 use crate::signer::Signer;
 
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A registered system.
-struct System {
-    signer: Signer,
-    id: String,
+pub(crate) struct System {
+    pub(crate) signer: Signer,
+    pub(crate) id: String,
 }
 
 impl System {
-    async fn new(house: &House, scopes: &str) -> Self {
+    pub(crate) async fn new(house: &House, scopes: &str) -> Self {
         let signer = Signer::curve("key-1");
         let new = NewSystem {
             name: "Laboratory".to_owned(),
@@ -40,7 +40,7 @@ impl System {
         Self { signer, id }
     }
 
-    fn proof(&self, house: &House, jti: &str) -> String {
+    pub(crate) fn proof(&self, house: &House, jti: &str) -> String {
         let now_s = SystemClock.now_ms() / 1000;
         let claims = json!({
             "iss": self.id, "sub": self.id, "aud": house.url("/oauth/token"),
@@ -49,7 +49,7 @@ impl System {
         self.signer.sign(&self.signer.header(), &claims)
     }
 
-    async fn ask(&self, house: &House, jti: &str, scope: &str) -> Response {
+    pub(crate) async fn ask(&self, house: &House, jti: &str, scope: &str) -> Response {
         let proof = self.proof(house, jti);
         let form = [
             ("grant_type", "client_credentials"),
@@ -60,7 +60,7 @@ impl System {
         post(house, "/oauth/token", &form).await
     }
 
-    async fn token(&self, house: &House, jti: &str, scope: &str) -> String {
+    pub(crate) async fn token(&self, house: &House, jti: &str, scope: &str) -> String {
         let answer = self.ask(house, jti, scope).await;
         assert_eq!(answer.status(), StatusCode::OK);
         let body: Value = answer.json().await.expect("JSON");
@@ -118,6 +118,20 @@ async fn the_server_says_how_tokens_are_had() {
         said["token_endpoint_auth_signing_alg_values_supported"],
         json!(["RS384", "ES384"])
     );
+    assert_eq!(said["authorization_response_iss_parameter_supported"], true);
+    let by_oauth: Value = house
+        .bare(
+            Method::GET,
+            "/.well-known/oauth-authorization-server/fhir/r4",
+        )
+        .send()
+        .await
+        .expect("an answer")
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(by_oauth["issuer"], house.url("/fhir/r4"));
+    assert_eq!(by_oauth["token_endpoint"], said["token_endpoint"]);
     // Nothing is said to be there that isn't.
     for absent in ["registration_endpoint", "issuer", "jwks_uri"] {
         assert!(said.get(absent).is_none(), "{absent}");

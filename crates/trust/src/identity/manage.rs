@@ -69,6 +69,8 @@ pub struct ClientView {
     pub scopes: Option<String>,
     /// For an application that people launch, where they are sent back to.
     pub redirect_uris: Vec<String>,
+    /// And where it is opened from a patient's page.
+    pub launch_uri: Option<String>,
 }
 
 /// A list that says whether it is whole.
@@ -332,8 +334,10 @@ impl Identity {
             expires_ms: Some(kept.body.expires_ms),
             scopes: None,
             redirect_uris: Vec::new(),
+            launch_uri: None,
         });
         let with_keys = systems.into_iter().take(LISTED_MAX).map(|kept| ClientView {
+            launch_uri: (kept.body.app.as_ref()).and_then(|app| app.launch_uri.clone()),
             state: kept.body.state(),
             id: kept.id,
             name: kept.body.name,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use trust::Role;
@@ -17,7 +18,6 @@ use super::launch::named;
 use super::words;
 use crate::context::{App, Ctx, Fields, Posted, escape};
 use crate::error::PageError;
-use crate::headers::FormTarget;
 use crate::layout::{self, Section, console, csrf, portal};
 use crate::patients::{self, Sought};
 use crate::time;
@@ -72,7 +72,8 @@ impl From<PageError> for Wrong {
 }
 
 impl Wrong {
-    fn answer(self) -> Result<Response, PageError> {
+    /// As a page, or the address at which the application is told.
+    fn told(self, app: &App) -> Result<String, PageError> {
         match self {
             Self::Here(error) => Err(error),
             Self::There {
@@ -81,6 +82,7 @@ impl Wrong {
                 error,
                 words,
             } => Ok(back(
+                app,
                 &redirect_uri,
                 state.as_deref(),
                 &[("error", error), ("error_description", &words)],
@@ -89,17 +91,48 @@ impl Wrong {
     }
 }
 
-/// Back to the application.
-fn back(redirect_uri: &str, state: Option<&str>, pairs: &[(&str, &str)]) -> Response {
+/// Goes on by itself to an address. Browsers hold where an answer to a form redirects to, and all that follows,
+/// against `form-action` of the form's page; a page that goes on is no part of that.
+const REFRESH: HeaderName = HeaderName::from_static("refresh");
+
+/// Leads somebody who is signed in back to the application. They came by a form, of the sign-in or of this
+/// flow, which may lead nowhere else; so they get a page, which goes on at once.
+fn lead_back(ctx: &Ctx, address: &str) -> Response {
+    let body = html! {
+        div class="narrow stack-wide" {
+            h1 { "Back to the app" }
+            p { "If the app does not open by itself, go on here." }
+            p { a class="button primary" id="back" href=(address) { "Go on to " (host_of(address)) } }
+        }
+    };
+    let mut response = match ctx.role() {
+        Role::Patient => portal(ctx, "Back to the app", None, None, &body),
+        _ => console(ctx, "Back to the app", Section::Apps, None, &body),
+    };
+    if let Ok(value) = HeaderValue::from_str(&format!("0; url={address}")) {
+        response.headers_mut().insert(REFRESH, value);
+    }
+    response
+}
+
+/// The address back to the application, which is told who answers (RFC 9207).
+fn back(app: &App, redirect_uri: &str, state: Option<&str>, pairs: &[(&str, &str)]) -> String {
     let state = state.map(|state| ("state", state));
     let query: Vec<String> = pairs
         .iter()
         .copied()
         .chain(state)
+        .chain([("iss", app.web.fhir_base.as_str())])
         .map(|(name, value)| format!("{name}={}", escape(value)))
         .collect();
     let joint = if redirect_uri.contains('?') { '&' } else { '?' };
-    Redirect::to(&format!("{redirect_uri}{joint}{}", query.join("&"))).into_response()
+    format!("{redirect_uri}{joint}{}", query.join("&"))
+}
+
+/// The host and the port of an address.
+fn host_of(address: &str) -> &str {
+    let place = address.split_once("://").map_or("", |(_, rest)| rest);
+    place.split(['/', '?']).next().unwrap_or_default()
 }
 
 impl Asked {
@@ -278,25 +311,17 @@ fn carried(ctx: &Ctx, fields: &Fields) -> Markup {
     }
 }
 
-/// A page of the flow, whose forms may lead back to the application.
-fn shell(ctx: &Ctx, asked: &Asked, title: &str, body: &Markup) -> Response {
-    let mut response = match ctx.role() {
+/// A page of the flow.
+fn shell(ctx: &Ctx, title: &str, body: &Markup) -> Response {
+    match ctx.role() {
         Role::Patient => portal(ctx, title, None, None, body),
         _ => console(ctx, title, Section::Apps, None, body),
-    };
-    response
-        .extensions_mut()
-        .insert(FormTarget::of(&asked.redirect_uri));
-    response
+    }
 }
 
 /// Who is asking: what an administrator registered, and where the person goes.
 fn who(asked: &Asked) -> Markup {
-    let place = asked
-        .redirect_uri
-        .split_once("://")
-        .map_or("", |(_, rest)| rest);
-    let host = place.split(['/', '?']).next().unwrap_or_default();
+    let host = host_of(&asked.redirect_uri);
     html! { "It is registered here, and you go back to it at " span class="mono" { (host) } "." }
 }
 
@@ -335,7 +360,7 @@ fn consent_page(ctx: &Ctx, asked: &Asked, offer: &Offer, fields: &Fields) -> Res
             p class="quiet small" { "You can take this away at any time under \"Apps you allowed\"." }
         }
     };
-    shell(ctx, asked, "Let an app in", &body)
+    shell(ctx, "Let an app in", &body)
 }
 
 fn choose_page(ctx: &Ctx, asked: &Asked, fields: &Fields, sought: Option<&Sought>) -> Response {
@@ -378,7 +403,7 @@ fn choose_page(ctx: &Ctx, asked: &Asked, fields: &Fields, sought: Option<&Sought
             }
         }
     };
-    shell(ctx, asked, "Choose a patient", &body)
+    shell(ctx, "Choose a patient", &body)
 }
 
 /// `GET /oauth/authorize`.
@@ -389,14 +414,21 @@ pub(crate) async fn page(
 ) -> Result<Response, PageError> {
     let asked = match Asked::read(&app, &fields).await {
         Ok(asked) => asked,
-        Err(wrong) => return wrong.answer(),
+        Err(wrong) => {
+            let address = wrong.told(&app)?;
+            return Ok(match ctx {
+                Ok(ctx) => lead_back(&ctx, &address),
+                // Nobody has signed in, so no form was sent.
+                Err(_) => Redirect::to(&address).into_response(),
+            });
+        }
     };
     // Only now: nobody is asked to sign in for a request that leads nowhere.
     let ctx = ctx?;
     match offer(&ctx, &asked, None).await {
         Ok(offer) if offer.chooses => Ok(choose_page(&ctx, &asked, &fields, None)),
         Ok(offer) => Ok(consent_page(&ctx, &asked, &offer, &fields)),
-        Err(wrong) => wrong.answer(),
+        Err(wrong) => Ok(lead_back(&ctx, &wrong.told(&app)?)),
     }
 }
 
@@ -404,7 +436,7 @@ pub(crate) async fn page(
 pub(crate) async fn decide(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     match decided(&ctx, &fields).await {
         Ok(response) => Ok(response),
-        Err(wrong) => wrong.answer(),
+        Err(wrong) => Ok(lead_back(&ctx, &wrong.told(&ctx.app)?)),
     }
 }
 
@@ -455,9 +487,9 @@ async fn decided(ctx: &Ctx, fields: &Fields) -> Result<Response, Wrong> {
     };
     let code = identity.allow(&ctx.session, new).await;
     let code = code.map_err(PageError::from)?;
-    Ok(back(
-        &asked.redirect_uri,
-        Some(&asked.state),
-        &[("code", &code)],
+    let (state, told) = (Some(asked.state.as_str()), [("code", code.as_str())]);
+    Ok(lead_back(
+        ctx,
+        &back(&ctx.app, &asked.redirect_uri, state, &told),
     ))
 }

@@ -194,6 +194,21 @@ async fn systems_with_keys_are_registered_approved_and_turned_down() {
     };
     ask("Registry <b>North</b>").await.unwrap();
     ask("Registry South").await.unwrap();
+    // Of an application it is seen where people are sent, before it is let in.
+    let app = trust::identity::NewApp {
+        name: "Growth Chart".to_owned(),
+        redirect_uris: vec!["https://app.example.org/back".to_owned()],
+        launch_uri: Some("https://app.example.org/launch".to_owned()),
+        scopes: "launch patient/*.rs".to_owned(),
+        keys: SystemKeys::None,
+    };
+    identity.ask_to_register_app(TENANT, &app).await.unwrap();
+    let page = ada.get(PAGE).await;
+    page.shows("https://app.example.org/back");
+    page.shows("opens at <span class=\"mono\">https://app.example.org/launch</span>");
+    let turn_down = form_of(&mut ada, "Growth Chart", "/revoke").await;
+    ada.act(PAGE, &turn_down, &[("reason", "nobody knows it")])
+        .await;
     let page = ada.get(PAGE).await;
     page.shows("Waits for approval");
     assert!(!page.has("<b>North</b>"), "a stranger's words are words");

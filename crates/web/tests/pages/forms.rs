@@ -462,6 +462,8 @@ async fn no_form_does_anything_without_its_token() {
             page.has("Ida Berg")
         } else if form.path.ends_with("/consents") || form.path == "/portal/choices" {
             page.has("id=\"effect\"")
+        } else if form.path == "/oauth/authorize" {
+            page.headers.contains_key("refresh")
         } else if form.path == "/console/access" {
             page.has("id=\"answer\"")
         } else if form.path.ends_with("/apps") && form.path.starts_with("/console/patients/") {

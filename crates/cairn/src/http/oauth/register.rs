@@ -79,7 +79,7 @@ pub(super) async fn register(
             told["client_name"] = system.name.as_str().into();
             told["grant_types"] = json!(["client_credentials"]);
             told["response_types"] = json!([]);
-            told["scope"] = system.scopes.as_str().into();
+            told["scope"] = taken(&system.scopes).into();
             &system.keys
         }
         Asked::App(app) => {
@@ -87,7 +87,7 @@ pub(super) async fn register(
             told["grant_types"] = json!(APP_GRANTS);
             told["response_types"] = json!(["code"]);
             told["redirect_uris"] = json!(app.redirect_uris);
-            told["scope"] = app.scopes.as_str().into();
+            told["scope"] = taken(&app.scopes).into();
             if let Some(address) = &app.launch_uri {
                 told["launch_uri"] = address.as_str().into();
             }
@@ -104,6 +104,12 @@ pub(super) async fn register(
         SystemKeys::None => {}
     }
     Ok(no_store((StatusCode::CREATED, Json(told)).into_response()))
+}
+
+/// Scopes as they were taken (RFC 7591, section 3.2.1): without those that there are none of here, and as this
+/// server writes them.
+fn taken(scopes: &str) -> String {
+    trust::identity::wanted_scopes(scopes).map_or_else(|_| String::new(), |taken| taken.to_string())
 }
 
 fn wrong_metadata(words: impl Into<String>) -> Refused {

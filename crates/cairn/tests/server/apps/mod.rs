@@ -16,27 +16,27 @@ use trust::{Agent, Role};
 use crate::house::{House, assert_outcome, header, house, house_with};
 use crate::signer::Signer;
 
-const BACK: &str = "https://app.example.org/back";
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const PASSWORD: &str = "long enough for a test";
+pub(crate) const BACK: &str = "https://app.example.org/back";
+pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(crate) const PASSWORD: &str = "long enough for a test";
 
-fn s256(verifier: &str) -> String {
+pub(crate) fn s256(verifier: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
     URL_SAFE_NO_PAD.encode(digest)
 }
 
-fn by() -> Agent {
+pub(crate) fn by() -> Agent {
     Agent::system(TENANT, "command-line")
 }
 
-fn query(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn query(pairs: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(pairs);
     query.finish()
 }
 
 /// What stands in an attribute, unescaped.
-fn unescaped(text: &str) -> String {
+pub(crate) fn unescaped(text: &str) -> String {
     text.replace("&quot;", "\"")
         .replace("&lt;", "<")
         .replace("&gt;", ">")
@@ -44,26 +44,29 @@ fn unescaped(text: &str) -> String {
 }
 
 /// A page, read whole.
-struct Page {
-    status: StatusCode,
-    location: String,
-    policy: String,
-    frames: String,
-    body: String,
+pub(crate) struct Page {
+    pub(crate) status: StatusCode,
+    pub(crate) location: String,
+    pub(crate) policy: String,
+    pub(crate) frames: String,
+    pub(crate) body: String,
 }
 
 impl Page {
-    async fn of(answer: Response) -> Self {
+    pub(crate) async fn of(answer: Response) -> Self {
         Self {
             status: answer.status(),
-            location: header(&answer, "location").to_owned(),
+            location: match header(&answer, "refresh").strip_prefix("0; url=") {
+                Some(address) => address.to_owned(),
+                None => header(&answer, "location").to_owned(),
+            },
             policy: header(&answer, "content-security-policy").to_owned(),
             frames: header(&answer, "x-frame-options").to_owned(),
             body: answer.text().await.expect("text"),
         }
     }
     /// The values of the fields of a name.
-    fn fields(&self, name: &str) -> Vec<String> {
+    pub(crate) fn fields(&self, name: &str) -> Vec<String> {
         let tag = format!("name=\"{name}\" value=\"");
         self.body
             .match_indices(&tag)
@@ -73,15 +76,15 @@ impl Page {
             })
             .collect()
     }
-    fn field(&self, name: &str) -> String {
+    pub(crate) fn field(&self, name: &str) -> String {
         let found = self.fields(name).into_iter().next();
         found.unwrap_or_else(|| panic!("no field {name}: {}", self.body))
     }
-    fn shows(&self, words: &str) {
+    pub(crate) fn shows(&self, words: &str) {
         assert!(self.body.contains(words), "{words}: {}", self.body);
     }
     /// A parameter of the address that the answer leads to.
-    fn told(&self, name: &str) -> Option<String> {
+    pub(crate) fn told(&self, name: &str) -> Option<String> {
         let (_, query) = self.location.split_once('?')?;
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         pairs
@@ -91,22 +94,29 @@ impl Page {
 }
 
 /// Somebody at a browser.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     house: &'a House,
-    http: reqwest::Client,
-    cookies: Vec<(String, String)>,
+    pub(crate) http: reqwest::Client,
+    pub(crate) cookies: Vec<(String, String)>,
 }
 
 impl<'a> Browser<'a> {
-    fn new(house: &'a House) -> Self {
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    pub(crate) fn new(house: &'a House) -> Self {
+        let http = reqwest::Client::builder()
+            .danger_accept_invalid_certs(true)
+            .redirect(reqwest::redirect::Policy::none());
         Self {
             house,
             http: http.build().expect("a client"),
             cookies: Vec::new(),
         }
     }
-    async fn send(&mut self, method: Method, path: &str, form: Option<&[(&str, &str)]>) -> Page {
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        form: Option<&[(&str, &str)]>,
+    ) -> Page {
         let cookies: Vec<String> = (self.cookies.iter())
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
@@ -130,14 +140,14 @@ impl<'a> Browser<'a> {
         }
         Page::of(answer).await
     }
-    async fn get(&mut self, path: &str) -> Page {
+    pub(crate) async fn get(&mut self, path: &str) -> Page {
         self.send(Method::GET, path, None).await
     }
-    async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Page {
+    pub(crate) async fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Page {
         self.send(Method::POST, path, Some(form)).await
     }
 
-    async fn patient(house: &'a House, id: &str, born: &str) -> Self {
+    pub(crate) async fn patient(house: &'a House, id: &str, born: &str) -> Self {
         let identity = house.server.trust().identity();
         let coordinator = agent(Role::Coordinator);
         let secret = identity
@@ -155,7 +165,7 @@ impl<'a> Browser<'a> {
     }
 
     /// Signs somebody of staff in, from the page that they are on.
-    async fn staff(&mut self, user: &Staff, sign_in: &str) -> Page {
+    pub(crate) async fn staff(&mut self, user: &Staff, sign_in: &str) -> Page {
         let page = self.get(sign_in).await;
         let (form, next) = (page.field("form"), page.fields("next"));
         let next = next.first().map_or("", String::as_str);
@@ -178,7 +188,7 @@ impl<'a> Browser<'a> {
     }
 }
 
-fn agent(role: Role) -> Agent {
+pub(crate) fn agent(role: Role) -> Agent {
     Agent {
         tenant: TENANT,
         id: "tester".to_owned(),
@@ -189,14 +199,14 @@ fn agent(role: Role) -> Agent {
     }
 }
 
-struct Staff {
-    name: String,
-    id: String,
-    totp: String,
+pub(crate) struct Staff {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) totp: String,
 }
 
 impl Staff {
-    async fn new(house: &House, name: &str, role: Role) -> Self {
+    pub(crate) async fn new(house: &House, name: &str, role: Role) -> Self {
         let identity = house.server.trust().identity();
         let account = NewAccount {
             tenant: TENANT,
@@ -211,7 +221,7 @@ impl Staff {
         let name = name.to_owned();
         Self { name, id, totp }
     }
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let secret = totp_rs::Secret::try_from_base32(&self.totp).expect("base32");
         let totp = totp_rs::Builder::new()
             .with_secret(secret)
@@ -221,7 +231,7 @@ impl Staff {
     }
 }
 
-async fn put(house: &House, resource: Value) {
+pub(crate) async fn put(house: &House, resource: Value) {
     let path = format!(
         "/fhir/r4/{}/{}",
         resource["resourceType"].as_str().expect("a type"),
@@ -236,7 +246,7 @@ async fn put(house: &House, resource: Value) {
 }
 
 /// A house with two patients, each with a laboratory result and a blood pressure.
-async fn furnished(house: &House) {
+pub(crate) async fn furnished(house: &House) {
     for (id, family) in [("ann", "Berg"), ("bob", "Lie")] {
         put(
             house,
@@ -258,10 +268,10 @@ async fn furnished(house: &House) {
     }
 }
 
-const SCOPES: &str =
+pub(crate) const SCOPES: &str =
     "launch launch/patient offline_access online_access patient/*.cruds user/*.cruds";
 
-async fn app_with(house: &House, keys: SystemKeys, back: &str) -> String {
+pub(crate) async fn app_with(house: &House, keys: SystemKeys, back: &str) -> String {
     let app = NewApp {
         name: "Growth Chart".to_owned(),
         redirect_uris: vec![back.to_owned()],
@@ -273,12 +283,12 @@ async fn app_with(house: &House, keys: SystemKeys, back: &str) -> String {
     identity.register_app(&by(), &app).await.expect("an id")
 }
 
-async fn app(house: &House) -> String {
+pub(crate) async fn app(house: &House) -> String {
     app_with(house, SystemKeys::None, BACK).await
 }
 
 /// A request to be let in, with parameters changed, added, or (empty) taken away.
-fn request(
+pub(crate) fn request(
     house: &House,
     client: &str,
     scope: &str,
@@ -307,19 +317,19 @@ fn request(
     pairs
 }
 
-fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
+pub(crate) fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
     pairs
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect()
 }
 
-fn address(pairs: &[(String, String)]) -> String {
+pub(crate) fn address(pairs: &[(String, String)]) -> String {
     format!("/oauth/authorize?{}", query(&borrowed(pairs)))
 }
 
 /// Sends the form of the page that asks, as it is or with other ticks.
-async fn agree(
+pub(crate) async fn agree(
     browser: &mut Browser<'_>,
     page: &Page,
     pairs: &[(String, String)],
@@ -338,15 +348,16 @@ async fn agree(
 }
 
 /// The code that a person's agreement brings.
-async fn code(browser: &mut Browser<'_>, pairs: &[(String, String)]) -> String {
+pub(crate) async fn code(browser: &mut Browser<'_>, pairs: &[(String, String)]) -> String {
     let page = browser.get(&address(pairs)).await;
     let done = agree(browser, &page, pairs, None).await;
-    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    assert_eq!(done.status, StatusCode::OK, "{}", done.body);
+    assert_eq!(done.told("iss"), Some(browser.house.url("/fhir/r4")));
     assert_eq!(done.told("state").as_deref(), Some("st&te/1"));
     done.told("code").expect("a code")
 }
 
-async fn post(house: &House, path: &str, form: &[(&str, &str)]) -> Response {
+pub(crate) async fn post(house: &House, path: &str, form: &[(&str, &str)]) -> Response {
     house
         .bare(Method::POST, path)
         .header("content-type", "application/x-www-form-urlencoded")
@@ -356,7 +367,7 @@ async fn post(house: &House, path: &str, form: &[(&str, &str)]) -> Response {
         .expect("an answer")
 }
 
-async fn exchange(house: &House, client: &str, code: &str) -> Response {
+pub(crate) async fn exchange(house: &House, client: &str, code: &str) -> Response {
     let form = [
         ("grant_type", "authorization_code"),
         ("client_id", client),
@@ -367,7 +378,12 @@ async fn exchange(house: &House, client: &str, code: &str) -> Response {
     post(house, "/oauth/token", &form).await
 }
 
-async fn refresh(house: &House, client: &str, token: &str, more: &[(&str, &str)]) -> Response {
+pub(crate) async fn refresh(
+    house: &House,
+    client: &str,
+    token: &str,
+    more: &[(&str, &str)],
+) -> Response {
     let mut form = vec![
         ("grant_type", "refresh_token"),
         ("client_id", client),
@@ -377,24 +393,24 @@ async fn refresh(house: &House, client: &str, token: &str, more: &[(&str, &str)]
     post(house, "/oauth/token", &form).await
 }
 
-async fn tokens(answer: Response) -> Value {
+pub(crate) async fn tokens(answer: Response) -> Value {
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(header(&answer, "cache-control"), "no-store");
     answer.json().await.expect("JSON")
 }
 
-async fn assert_error(answer: Response, status: u16, code: &str) {
+pub(crate) async fn assert_error(answer: Response, status: u16, code: &str) {
     assert_eq!(answer.status().as_u16(), status);
     let body: Value = answer.json().await.expect("JSON");
     assert_eq!(body["error"], code, "{body}");
 }
 
-async fn get(house: &House, token: &str, path: &str) -> Response {
+pub(crate) async fn get(house: &House, token: &str, path: &str) -> Response {
     let request = house.bare(Method::GET, path).bearer_auth(token);
     request.send().await.expect("an answer")
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name]
         .as_str()
         .unwrap_or_else(|| panic!("no {name}: {value}"))

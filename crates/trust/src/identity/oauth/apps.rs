@@ -40,7 +40,7 @@ pub struct NewApp {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::identity) struct AppPart {
     pub(in crate::identity) redirect_uris: Vec<String>,
-    pub(super) launch_uri: Option<String>,
+    pub(in crate::identity) launch_uri: Option<String>,
 }
 
 /// An application that is let in.

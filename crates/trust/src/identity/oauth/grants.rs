@@ -560,7 +560,15 @@ impl Identity {
         expected: Expected,
         grant: &GrantDocument,
     ) -> Result<Draft, TrustError> {
-        let found_by = [("agent", grant.agent.id.as_str())];
+        let mut found_by = vec![("agent", grant.agent.id.as_str())];
+        // However a patient signed in, these are theirs.
+        found_by.extend(
+            grant
+                .agent
+                .patient
+                .as_deref()
+                .map(|patient| ("patient", patient)),
+        );
         draft(
             &self.inner.ledger,
             tenant,

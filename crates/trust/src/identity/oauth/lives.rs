@@ -90,29 +90,37 @@ impl Identity {
         account: &str,
         patient: Option<&str>,
     ) -> Result<Vec<Draft>, TrustError> {
-        let mut found = self.found_grants(tenant, account).await?;
-        if let Some(patient) = patient.filter(|patient| *patient != account) {
-            found.extend(self.found_grants(tenant, patient).await?);
+        let mut found = self.found_grants(tenant, "agent", account).await?;
+        if let Some(patient) = patient {
+            for name in ["agent", "patient"] {
+                found.extend(self.found_grants(tenant, name, patient).await?);
+            }
         }
+        found.sort_by(|left, right| left.id.cmp(&right.id));
+        found.dedup_by(|left, right| left.id == right.id);
         Ok(found
             .iter()
             .map(|kept| deletion(kinds::GRANT, &kept.id, kept.version))
             .collect())
     }
 
-    /// The grants of an agent, whether live or not.
+    /// The grants of an agent, or of a patient who may have signed in in several ways, whether live or not.
     async fn found_grants(
         &self,
         tenant: TenantId,
-        agent: &str,
+        name: &str,
+        id: &str,
     ) -> Result<Vec<Kept<GrantDocument>>, TrustError> {
         // Some may have ended and not been swept yet.
         const LOOKED_AT_MAX: usize = 10_000;
         let ledger = &self.inner.ledger;
-        let query = Query::Token(ledger.token(tenant, kinds::GRANT, "agent", agent));
+        let query = Query::Token(ledger.token(tenant, kinds::GRANT, name, id));
         let mut found: Vec<Kept<GrantDocument>> =
             find(ledger, tenant, kinds::GRANT, &query, LOOKED_AT_MAX).await?;
-        found.retain(|kept| kept.body.agent.id == agent);
+        found.retain(|kept| match name {
+            "patient" => kept.body.agent.patient.as_deref() == Some(id),
+            _ => kept.body.agent.id == id,
+        });
         Ok(found)
     }
 
@@ -121,7 +129,14 @@ impl Identity {
         agent: &Agent,
     ) -> Result<Vec<Kept<GrantDocument>>, TrustError> {
         let mut live = Vec::new();
-        for kept in self.found_grants(agent.tenant, &agent.id).await? {
+        let mut found = self.found_grants(agent.tenant, "agent", &agent.id).await?;
+        if let Some(patient) = &agent.patient {
+            let theirs = self.found_grants(agent.tenant, "patient", patient).await?;
+            let other = |kept: &Kept<GrantDocument>| kept.body.agent.id != agent.id;
+            found.extend(theirs.into_iter().filter(other));
+            found.sort_by_key(|kept| std::cmp::Reverse(kept.body.created_ms));
+        }
+        for kept in found {
             if is_of(&kept.body, agent) && self.lives(agent.tenant, &kept.body).await? {
                 live.push(kept);
             }
@@ -173,5 +188,7 @@ impl Identity {
 }
 
 fn is_of(grant: &GrantDocument, agent: &Agent) -> bool {
-    grant.agent.id == agent.id && grant.agent.role == agent.role
+    let same = grant.agent.id == agent.id
+        || agent.patient.is_some() && grant.agent.patient == agent.patient;
+    same && grant.agent.role == agent.role
 }

@@ -164,7 +164,7 @@ impl Identity {
         } else {
             let stage = match &account.body.totp {
                 Some(_) => Stage::SecondFactor,
-                None if account.body.passkeys > 0 => Stage::SecondFactor,
+                None if self.has_passkeys(tenant, &account.id).await? => Stage::SecondFactor,
                 None => Stage::Enrol {
                     totp: secrets::mint_totp(self.inner.ledger.entropy().as_ref()),
                 },

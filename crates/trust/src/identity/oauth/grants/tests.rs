@@ -353,3 +353,43 @@ async fn the_audit_names_the_application_and_no_secret() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_patient_sees_their_applications_whichever_way_they_came() {
+    let signed = Signed::new().await;
+    signed.tokens("offline_access patient/*.rs").await;
+    let identity = signed.house.trust.identity();
+    // The same patient, by an account with a password; and another patient with one.
+    signed.house.put([a_patient("q", "Lie")]).await;
+    let mut sessions = Vec::new();
+    for (name, patient) in [("pia", "p"), ("quentin", "q")] {
+        let account = crate::identity::NewAccount {
+            tenant: TENANT,
+            user_name: name.to_owned(),
+            name: String::new(),
+            role: Role::Patient,
+            password: "wooden-horse-7".to_owned(),
+            patient: Some(patient.to_owned()),
+        };
+        let admin = staff(Role::Administrator);
+        identity.create(&admin, account).await.unwrap();
+        let done = identity.password(TENANT, name, "wooden-horse-7").await;
+        let SignIn::Done { session, .. } = done.unwrap() else {
+            panic!("no session");
+        };
+        sessions.push(session);
+    }
+    let grants = identity.grants_of(&sessions[0]).await.unwrap();
+    assert_eq!(grants.len(), 1);
+    assert!(identity.grants_of(&sessions[1]).await.unwrap().is_empty());
+    let id = &grants[0].id;
+    assert!(identity.end_grant(&sessions[1], id).await.is_err());
+    identity.end_grant(&sessions[0], id).await.unwrap();
+    assert!(
+        identity
+            .grants_of(&signed.session)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
