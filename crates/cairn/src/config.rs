@@ -95,6 +95,8 @@ pub const KEYS: &[Key] = &[
     key("limits.header_timeout_ms", ValueKind::Integer, "10000"),
     key("limits.body_timeout_ms", ValueKind::Integer, "60000"),
     key("limits.send_timeout_ms", ValueKind::Integer, "60000"),
+    key("limits.idle_timeout_ms", ValueKind::Integer, "300000"),
+    key("limits.connections", ValueKind::Integer, "10000"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
     key("fhir.validation", ValueKind::Text, "reject"),
     key("store.cache_bytes", ValueKind::Integer, "268435456"),
@@ -315,6 +317,9 @@ impl Default for Smtp {
     }
 }
 
+/// More connections than one machine has ports for, from a few clients.
+const CONNECTIONS_MAX: usize = 1_000_000;
+
 /// Bounds of what a client may send and how slowly, and how slowly it may take its answers.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -329,6 +334,11 @@ pub struct Limits {
     pub body_timeout_ms: u64,
     /// A client that takes nothing of its answer for so long is cut off, milliseconds.
     pub send_timeout_ms: u64,
+    /// A connection over which nothing goes, and on which nothing is asked for, ends after so long,
+    /// milliseconds. A live page says something every 15 seconds.
+    pub idle_timeout_ms: u64,
+    /// Connections at a time. Each takes a file descriptor, and some tens of kilobytes while it is used.
+    pub connections: usize,
     /// How long requests under way may take to finish when the server stops, milliseconds.
     /// Below the 30 s that service managers wait before they kill.
     pub drain_ms: u64,
@@ -342,6 +352,8 @@ impl Default for Limits {
             header_timeout_ms: 10_000,
             body_timeout_ms: 60_000,
             send_timeout_ms: 60_000,
+            idle_timeout_ms: 300_000,
+            connections: 10_000,
             drain_ms: 25_000,
         }
     }
@@ -659,10 +671,11 @@ impl Settings {
         if self.limits.header_timeout_ms == 0
             || self.limits.body_timeout_ms == 0
             || self.limits.send_timeout_ms == 0
+            || self.limits.idle_timeout_ms == 0
             || self.smtp.timeout_ms == 0
         {
             return invalid(
-                "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms and smtp.timeout_ms are at least 1",
+                "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms and smtp.timeout_ms are at least 1",
             );
         }
         if self.smtp.user.is_some() != self.smtp.password_file.is_some() {
@@ -685,6 +698,9 @@ impl Settings {
         identity_provider::check(&self.identity_provider)?;
         if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
             return invalid("otlp.sample_ratio is from 0 to 1");
+        }
+        if !(1..=CONNECTIONS_MAX).contains(&self.limits.connections) {
+            return invalid("limits.connections is from 1 to 1000000");
         }
         if self.smtp.parallel == 0
             || self.limits.fhir_body_bytes == 0

@@ -6,12 +6,16 @@
 //!
 //! [`Paced`] looks at the connection. A client of HTTP/2 can stop a single answer while the connection goes
 //! on, so those answers are looked at one by one ([`answer`]).
+//!
+//! Connections have a bound as well, and those over which nothing goes any more are ended, so that nobody takes
+//! all places by holding them. HTTP/1.1 has its own time between requests; over HTTP/2 a client could stay for
+//! ever, also within the headers of a request that it never finishes.
 
 use std::future::{Future, Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready as done};
 use std::time::Duration;
 
@@ -22,8 +26,11 @@ use axum_server::accept::Accept;
 use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::time::{Sleep, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Sleep, timeout};
+use tower::Service;
+
+use crate::config::Limits;
 
 /// Bytes that wait to be sent to one client before more are taken from its answer. The system says that there
 /// is room again when half of them are gone, so this is how finely a client is seen to move.
@@ -33,39 +40,162 @@ const UNSENT_BYTES: u32 = 128 << 10;
 /// answer that is no longer is left alone.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// Files that are kept for the store, its peers and answers, beside connections.
+const FILES_BESIDE: usize = 512;
+
 fn count() {
     metrics::counter!("cairn_http_stalled_total").increment(1);
 }
 
 /// Makes accepted connections [`Paced`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace(pub(crate) Duration);
+#[derive(Debug, Clone)]
+pub(crate) struct Pace {
+    /// How long a client may take nothing of its answer.
+    patience: Duration,
+    /// How long nothing may go over a connection on which nothing is asked for.
+    idle: Duration,
+    places: Arc<Semaphore>,
+}
+
+impl Pace {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            patience: Duration::from_millis(limits.send_timeout_ms),
+            idle: Duration::from_millis(limits.idle_timeout_ms),
+            places: Arc::new(Semaphore::new(places(limits.connections))),
+        }
+    }
+}
+
+/// How many connections there may be. Where the process may open too few files for all of them, they are fewer,
+/// because the store opens files as well and must not be without.
+fn places(connections: usize) -> usize {
+    let Some(files) = open_files_max() else {
+        return connections;
+    };
+    let left = files.saturating_sub(FILES_BESIDE).max(files / 2).max(1);
+    if left < connections {
+        tracing::warn!(
+            files,
+            connections,
+            left,
+            "the process may open too few files for limits.connections; there are fewer connections"
+        );
+    }
+    connections.min(left)
+}
+
+/// How many files the process may open, where the system tells.
+fn open_files_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
 
 impl<S> Accept<TcpStream, S> for Pace {
     type Stream = Paced;
-    type Service = S;
-    type Future = Ready<io::Result<(Paced, S)>>;
+    type Service = Busy<S>;
+    type Future = Ready<io::Result<(Paced, Busy<S>)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            metrics::counter!("cairn_http_turned_away_total").increment(1);
+            return ready(Err(io::Error::other("there are too many connections")));
+        };
         #[cfg(target_os = "linux")]
         if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
             return ready(Err(error));
         }
+        let asked: Arc<AtomicUsize> = Arc::default();
         let paced = Paced {
             stream,
-            patience: self.0,
+            patience: self.patience,
             waiting: None,
+            idle: self.idle,
+            moved: Instant::now(),
+            quiet: None,
+            asked: asked.clone(),
+            _place: place,
         };
-        ready(Ok((paced, service)))
+        ready(Ok((paced, Busy { service, asked })))
     }
 }
 
-/// A connection that ends when nothing of what is sent is taken for some time.
+/// Counts what is asked for over a connection and has no answer yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Busy<S> {
+    service: S,
+    asked: Arc<AtomicUsize>,
+}
+
+impl<S, R> Service<R> for Busy<S>
+where
+    S: Service<R>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Asking<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let one = One::more(&self.asked);
+        Asking {
+            answer: Box::pin(self.service.call(request)),
+            _one: one,
+        }
+    }
+}
+
+/// An answer that is waited for.
+pub(crate) struct Asking<F> {
+    answer: Pin<Box<F>>,
+    _one: One,
+}
+
+impl<F: Future> Future for Asking<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.answer.as_mut().poll(context)
+    }
+}
+
+/// One of those that are counted, until it is dropped.
+struct One(Arc<AtomicUsize>);
+
+impl One {
+    fn more(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that ends when nothing of what is sent is taken for some time, or when nothing at all goes over
+/// it and nothing is asked for.
 pub(crate) struct Paced {
     stream: TcpStream,
     patience: Duration,
     /// Since something waits to be taken.
     waiting: Option<Pin<Box<Sleep>>>,
+    idle: Duration,
+    /// When something last came or went.
+    moved: Instant,
+    /// Rings when nothing may have moved for long; kept from read to read, since setting it costs more than
+    /// looking at the clock.
+    quiet: Option<Pin<Box<Sleep>>>,
+    asked: Arc<AtomicUsize>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Paced {
@@ -76,6 +206,7 @@ impl Paced {
     ) -> Poll<io::Result<usize>> {
         if outcome.is_ready() {
             self.waiting = None;
+            self.moved = Instant::now();
             return outcome;
         }
         let patience = self.patience;
@@ -89,6 +220,24 @@ impl Paced {
             "the client takes nothing of its answer",
         )))
     }
+
+    /// Ready when nothing has moved for too long.
+    fn rests(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let ends = self.moved + self.idle;
+            let quiet =
+                (self.quiet).get_or_insert_with(|| Box::pin(tokio::time::sleep_until(ends)));
+            done!(quiet.as_mut().poll(context));
+            let now = Instant::now();
+            // An answer may take its time; it ends by other bounds.
+            let busy = self.asked.load(Ordering::Relaxed) > 0 || self.waiting.is_some();
+            let next = if busy { now + self.idle } else { ends };
+            if next <= now {
+                return Poll::Ready(());
+            }
+            quiet.as_mut().reset(next);
+        }
+    }
 }
 
 impl AsyncRead for Paced {
@@ -97,7 +246,15 @@ impl AsyncRead for Paced {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) {
+            self.moved = Instant::now();
+            return Poll::Ready(read);
+        }
+        done!(self.rests(context));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "nothing goes over the connection any more",
+        )))
     }
 }
 

@@ -23,6 +23,12 @@ use crate::providers::{ProviderOptions, Providers};
 /// How often sign-in records that are over are taken away; they end by days.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
+/// The most bytes of a request's line and headers. Browsers and clients send under 10 KB; the longest addresses
+/// are searches, and an application's request that stands encoded in the address of the sign-in.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// The same over HTTP/2, where each header counts 32 bytes more (RFC 9113, section 6.5.2).
+const HEAD_BYTES_MAX_2: u32 = 64 << 10;
+
 /// PEM files of the server's TLS.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
@@ -355,7 +361,7 @@ impl Server {
         let handle = Handle::new();
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let header_timeout = Duration::from_millis(options.limits.header_timeout_ms);
-        let pace = Pace(Duration::from_millis(options.limits.send_timeout_ms));
+        let pace = Pace::of(&options.limits);
         let cannot_listen = |error: std::io::Error| ServerError::Listen {
             address,
             reason: error.to_string(),
@@ -364,10 +370,13 @@ impl Server {
             .map_err(cannot_listen)?
             .first_request_timeout(header_timeout)
             .handle(handle.clone());
+        let mut http = plain.http_builder().http1();
+        http.header_read_timeout(header_timeout)
+            .max_buf_size(HEAD_BYTES_MAX);
         plain
             .http_builder()
-            .http1()
-            .header_read_timeout(header_timeout);
+            .http2()
+            .max_header_list_size(HEAD_BYTES_MAX_2);
         let listener = match options.tls {
             None => tokio::spawn(plain.acceptor(pace).serve(service)),
             Some(files) => {

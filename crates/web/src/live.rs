@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::http::{HeaderValue, header};
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -253,9 +254,15 @@ pub(crate) async fn serve(
     if let Err(error) = stream.look(None).await {
         return error.into_response();
     }
-    Sse::new(stream::unfold(stream, Stream::next))
+    let mut response = Sse::new(stream::unfold(stream, Stream::next))
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
-        .into_response()
+        .into_response();
+    // What it shows is of patients, and no copy of it is kept; by itself it would say no more than that one has
+    // to be checked.
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn slots(app: &App) -> Arc<Semaphore> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt, StreamExt};
@@ -151,24 +151,28 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
         http.response.status_code = tracing::field::Empty,
         request_id = id,
     );
+    let one_by_one = version <= Version::HTTP_11;
+    let chunked = one_by_one && request.headers().contains_key(header::TRANSFER_ENCODING);
+    let nameless = one_by_one && !names_host(&request);
     let peer = request
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
         .map(|peer| peer.0.ip());
-    let work = next.run(request);
-    let work = async {
-        match peer {
-            Some(peer) => trust::origin::at(peer, work).await,
-            None => work.await,
-        }
-    };
-    let response = match AssertUnwindSafe(work)
-        .catch_unwind()
-        .instrument(span.clone())
-        .await
-    {
-        Ok(response) => response,
-        Err(_) => after_panic(is_fhir, &id),
+    let response = if nameless {
+        without_host(is_fhir)
+    } else {
+        let work = next.run(request);
+        let work = async {
+            match peer {
+                Some(peer) => trust::origin::at(peer, work).await,
+                None => work.await,
+            }
+        };
+        let answered = AssertUnwindSafe(work)
+            .catch_unwind()
+            .instrument(span.clone())
+            .await;
+        answered.unwrap_or_else(|_| after_panic(is_fhir, &id))
     };
     let status = response.status().as_u16();
     span.record("http.response.status_code", status);
@@ -187,7 +191,28 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
     let response = end_streams(response, watch.streams_stopped);
     let mut response = crate::pace::answer(version, watch.patience, response);
     response.headers_mut().insert(REQUEST_ID, id_value);
+    if chunked || nameless {
+        // Whatever stands in front may have understood another length, if there was one as well; then what
+        // follows is no request but a part of this one (RFC 9112, section 6.1).
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     response
+}
+
+/// Whether a request of HTTP/1.1 names one host, as it has to (RFC 9112, section 3.2).
+fn names_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    hosts.next().is_some_and(|_| hosts.next().is_none()) || request.version() < Version::HTTP_11
+}
+
+fn without_host(is_fhir: bool) -> Response {
+    let words = "A request names one host";
+    if is_fhir {
+        let outcome = ::fhir::OperationOutcome::error(::fhir::IssueCode::Invalid, words);
+        return super::fhir::outcome_response(StatusCode::BAD_REQUEST, &outcome);
+    }
+    (StatusCode::BAD_REQUEST, words).into_response()
 }
 
 fn after_panic(is_fhir: bool, request_id: &str) -> Response {

@@ -221,6 +221,8 @@ fn what_is_refused_and_how() {
         (&[("limits.header_timeout_ms", "0")], "at least 1"),
         (&[("limits.body_timeout_ms", "0")], "at least 1"),
         (&[("limits.send_timeout_ms", "0")], "at least 1"),
+        (&[("limits.idle_timeout_ms", "0")], "at least 1"),
+        (&[("limits.connections", "0")], "from 1 to 1000000"),
         (&[("smtp.timeout_ms", "0")], "at least 1"),
         (&[("otlp.sample_ratio", "2")], "from 0 to 1"),
         (&[("smtp.parallel", "0")], "at least 1"),

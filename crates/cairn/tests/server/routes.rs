@@ -114,7 +114,7 @@ fn routes() -> BTreeSet<String> {
 }
 
 /// What the page says: routes with their guards.
-fn guards() -> BTreeMap<String, String> {
+pub(crate) fn guards() -> BTreeMap<String, String> {
     let page = read("docs/security/routes.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.map(|row| {
@@ -148,7 +148,7 @@ fn every_route_is_on_the_page_with_its_guard() {
 }
 
 /// The guarded routes with something in place of what is variable in them.
-fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(Method, String)> {
+pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(Method, String)> {
     let sort = |guard: &String| sorts.iter().any(|sort| guard.starts_with(sort));
     let routes = guards.iter().filter(|(_, guard)| sort(guard));
     routes
@@ -175,6 +175,8 @@ fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(Method, Stri
                 ("{job}", "x"),
                 ("{file}", "y"),
                 ("{number}", "1"),
+                ("{secret}", "s"),
+                ("{*rest}", "x"),
             ] {
                 path = path.replace(name, value);
             }
@@ -187,7 +189,7 @@ fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(Method, Stri
         .collect()
 }
 
-fn body_of(path: &str) -> (&'static str, String) {
+pub(crate) fn body_of(path: &str) -> (&'static str, String) {
     if path.starts_with("/fhir/r4") {
         let patient = json!({"resourceType": "Patient", "id": "p"});
         ("application/fhir+json", patient.to_string())
@@ -228,13 +230,13 @@ async fn send(house: &House, method: &Method, path: &str, who: &Who) -> StatusCo
     status
 }
 
-enum Who {
+pub(crate) enum Who {
     Nobody,
     Token(String),
     Person { cookie: String, csrf: String },
 }
 
-async fn person(house: &House, role: Role) -> Who {
+pub(crate) async fn person(house: &House, role: Role) -> Who {
     let identity = house.server.trust().identity();
     let operator = Agent::system(TENANT, "command-line");
     let account = NewAccount {
@@ -264,7 +266,7 @@ async fn person(house: &House, role: Role) -> Who {
     session(signed.await.expect("a session"))
 }
 
-fn session(signed: SignIn) -> Who {
+pub(crate) fn session(signed: SignIn) -> Who {
     let SignIn::Done { secret, session } = signed else {
         panic!("not signed in");
     };
@@ -274,7 +276,7 @@ fn session(signed: SignIn) -> Who {
     }
 }
 
-async fn patient(house: &House) -> Who {
+pub(crate) async fn patient(house: &House) -> Who {
     let patient = json!({"resourceType": "Patient", "id": "p", "birthDate": "1941-03-07"});
     let put = house.sent(Method::PUT, "/fhir/r4/Patient/p", &patient);
     assert_eq!(put.send().await.expect("an answer").status(), 201);

@@ -368,7 +368,9 @@ pub(crate) async fn stream(
     if !fhir::is_id(&id) {
         return Err(PageError::NotFound);
     }
-    ctx.permit(Action::Search, None, Some(&id)).await?;
+    // Of the patient: roles that search a directory alone are told nothing of when something happens to one.
+    ctx.permit(Action::Search, Some(ResourceType::Patient), Some(&id))
+        .await?;
     let shard = ctx
         .app
         .ledger()

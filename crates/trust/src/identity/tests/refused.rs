@@ -230,3 +230,49 @@ async fn what_is_over_is_swept_away_and_nothing_else() {
     let report = house.ledger().verify_audit(&|_| {}).await.unwrap();
     assert!(report.broken.is_none(), "{report:?}");
 }
+
+/// By what is done, because a time that is measured in a test is the machine's.
+#[tokio::test]
+async fn a_name_that_nobody_has_takes_as_much_work() {
+    let house = House::new().await;
+    let identity = house.trust.identity();
+    enrolled(&house, "devi", Role::Clinician).await;
+    enrolled(&house, "gone", Role::Clinician).await;
+    let permit = house
+        .permit(
+            &staff(Role::Administrator),
+            Purpose::Administration,
+            Action::Administer,
+        )
+        .await
+        .unwrap();
+    let gone = identity.account_named(&demo(), "gone").await.unwrap();
+    identity
+        .set_active(&permit, &gone.unwrap(), false)
+        .await
+        .unwrap();
+    let mut work = Vec::new();
+    for (name, password) in [
+        ("devi", "wrong-password"),
+        ("nobody", "wrong-password"),
+        ("gone", PASSWORD),
+        ("", "wrong-password"),
+        ("nobody", ""),
+    ] {
+        secrets::HELD_AGAINST.lock().unwrap().clear();
+        no(identity.password(TENANT, name, password).await);
+        let held = secrets::HELD_AGAINST.lock().unwrap().clone();
+        // What the hash costs stands before its salt.
+        let cost = |hash: &String| hash.split('$').take(4).collect::<Vec<_>>().join("$");
+        work.push(held.iter().map(cost).collect::<Vec<_>>());
+    }
+    assert_eq!(work[0].len(), 1);
+    assert!(work.iter().all(|one| *one == work[0]), "{work:?}");
+    // What is too long to be anybody's is held against nothing, whoever is named.
+    let long = "x".repeat(1_000);
+    secrets::HELD_AGAINST.lock().unwrap().clear();
+    for name in ["devi", "nobody"] {
+        no(identity.password(TENANT, name, &long).await);
+    }
+    assert!(secrets::HELD_AGAINST.lock().unwrap().is_empty());
+}
