@@ -8,7 +8,7 @@
 //! entity, because patients are shown the agents of what concerns them and not where somebody of the
 //! staff worked; the server's address is in none, because it would be the same in all. That is why
 //! events don't claim the profiles in `meta.profile` (decision 63).
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -204,6 +204,8 @@ pub(crate) struct Record<'a> {
     /// A sentence without patient details.
     pub(crate) note: Option<&'a str>,
     pub(crate) patients: BTreeSet<String>,
+    /// Of patients: what explains that their record is looked at.
+    pub(crate) relations: BTreeMap<String, String>,
     pub(crate) resources: Vec<Touched>,
     /// The query of a search. It may hold a patient's details, which is why only auditors see it.
     pub(crate) queries: Vec<String>,
@@ -224,6 +226,7 @@ impl<'a> Record<'a> {
             outcome: Outcome::Success,
             note: None,
             patients: BTreeSet::new(),
+            relations: BTreeMap::new(),
             resources: Vec::new(),
             queries: Vec::new(),
             anchor: None,

@@ -16,6 +16,7 @@ mod draft;
 mod labels;
 mod provision;
 mod proxies;
+mod relations;
 mod row;
 mod rules;
 

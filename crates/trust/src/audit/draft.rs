@@ -258,6 +258,9 @@ impl Writer {
         for patient in &record.patients {
             let touched = touched_patients.get(patient.as_str());
             let mut details = touched.map_or_else(Vec::new, |touched| touched_details(touched));
+            if let Some(relation) = record.relations.get(patient) {
+                details.push(("relationship", relation.clone()));
+            }
             if let Some(count) = unlisted.get(patient.as_str()) {
                 details.push(("further-resources", count.to_string()));
             }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::labels::{Sensitive, Tables};
 use super::proxies::ProxyRules;
+use super::relations::Relationships;
 use crate::{Purpose, Role, TrustError};
 
 /// The packs that are built in, each with its text.
@@ -69,6 +70,8 @@ struct File {
     #[serde(default)]
     sensitive: Vec<Sensitive>,
     proxies: Option<ProxyRules>,
+    #[serde(default)]
+    relationship: Relationships,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +106,7 @@ pub struct Rules {
     pub(crate) labelled: Vec<Labelled>,
     pub(crate) tables: Tables,
     proxies: Option<ProxyRules>,
+    relationships: Relationships,
 }
 
 impl Rules {
@@ -196,7 +200,9 @@ impl Rules {
             let of_systems = (labelled.iter_mut()).filter(|one| one.roles.contains(&Role::Client));
             of_systems.for_each(|one| one.roles.push(Role::Biller));
         }
+        let relationships = file.relationship.checked();
         Ok(Self {
+            relationships: relationships.map_err(|words| wrong(&words))?,
             name: file.name,
             permit: file.default.permit,
             permitted: file.default.permitted,
@@ -207,6 +213,11 @@ impl Rules {
             proxies: file.proxies,
             tables: Tables::with(file.sensitive).map_err(|words| wrong(&words))?,
         })
+    }
+
+    /// Which relationships are needed, and told of.
+    pub(crate) fn relationships(&self) -> &Relationships {
+        &self.relationships
     }
 
     /// Its name.

@@ -10,6 +10,7 @@ mod linked;
 mod necessary;
 mod playing;
 mod quantities;
+mod relations;
 mod scoped;
 mod search;
 mod sorted;

@@ -26,6 +26,8 @@ const RELATED_MAX: usize = 64;
 pub(super) struct Hidden {
     of_patients: HashMap<String, Arc<Access>>,
     known_as: Option<Vec<String>>,
+    /// What explains that the asker looks at a patient's record, or that nothing does.
+    pub(super) relations: HashMap<String, Option<String>>,
     /// Counts rows, where somebody wants to know how many were looked at.
     pub(super) tally: Option<explain::Tally>,
 }
@@ -69,6 +71,12 @@ impl Vault {
         let Some(reach) = reach(permit, resource.kind()) else {
             return Ok(false);
         };
+        if self
+            .lacks_relation(view.rules(), permit, resource, hidden)
+            .await?
+        {
+            return Ok(true);
+        }
         let mut patients = resource.patients();
         let Some(purpose) = self.judged(permit, &mut patients) else {
             return Ok(false);
@@ -170,7 +178,8 @@ impl Vault {
         (!patients.is_empty()).then_some(Purpose::Treatment)
     }
 
-    /// Whether a patient's consents may hide anything from this permit: something may then be missing from
+    /// Whether a patient's consents, or that there is no relationship with them, may hide anything from this
+    /// permit: something may then be missing from
     /// what it is shown.
     ///
     /// # Errors
@@ -178,6 +187,12 @@ impl Vault {
     pub async fn may_hide(&self, permit: &Permit, patient: &str) -> Result<bool, TrustError> {
         let mut hidden = Hidden::default();
         let view = self.ledger().view()?;
+        if self
+            .is_unrelated(&view, permit, patient, &mut hidden)
+            .await?
+        {
+            return Ok(true);
+        }
         let access = self.access(&view, permit, patient, &mut hidden).await?;
         let asked = self
             .asked(permit, std::slice::from_ref(&access), &mut hidden)
@@ -215,10 +230,7 @@ impl Vault {
     ) -> Result<Asked, TrustError> {
         let mut known_as = Vec::new();
         if of_patients.iter().any(|access| access.names_actors()) {
-            if hidden.known_as.is_none() {
-                hidden.known_as = Some(self.known_as(permit).await?);
-            }
-            known_as = hidden.known_as.clone().unwrap_or_default();
+            known_as = self.known_as_once(permit, hidden).await?;
         }
         Ok(Asked {
             role: permit.agent.role,
@@ -226,6 +238,18 @@ impl Vault {
             now_ms: i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX),
             known_as,
         })
+    }
+
+    /// What the asker is known as in FHIR, read once in a request.
+    pub(super) async fn known_as_once(
+        &self,
+        permit: &Permit,
+        hidden: &mut Hidden,
+    ) -> Result<Vec<String>, TrustError> {
+        if hidden.known_as.is_none() {
+            hidden.known_as = Some(self.known_as(permit).await?);
+        }
+        Ok(hidden.known_as.clone().unwrap_or_default())
     }
 
     /// What the asker is known as in FHIR.

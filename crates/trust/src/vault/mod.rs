@@ -18,6 +18,7 @@ mod once;
 mod own;
 mod past;
 mod proof;
+mod relations;
 mod search;
 mod several;
 mod short;
@@ -770,7 +771,8 @@ impl Vault {
     }
 
     /// Commits the audit record of something that has been looked at.
-    async fn record(&self, permit: &Permit, record: Record<'_>) -> Result<(), LedgerError> {
+    async fn record(&self, permit: &Permit, mut record: Record<'_>) -> Result<(), LedgerError> {
+        self.tell_relations(permit, &mut record).await?;
         let patients = record.patients.clone();
         let receipt = self.inner.auditor.commit(&record).await?;
         permit

@@ -59,6 +59,10 @@ impl Vault {
             .patients
             .extend(patients.iter().map(|patient| (*patient).to_owned()));
         let rules = self.rules();
+        let mut hidden = Hidden::default();
+        let unrelated = self
+            .lacks_relation(view.rules(), asked, live, &mut hidden)
+            .await?;
         let mut why = RowWhy {
             permitted: true,
             consents: Vec::new(),
@@ -66,11 +70,22 @@ impl Vault {
         };
         match reach(asked, kind) {
             None => why.unasked = Some("consents hide no row of this type"),
+            Some(_) if unrelated => {
+                why.permitted = false;
+                for patient in &patients {
+                    let found = (self.relation(view.rules(), asked, patient, &mut hidden)).await?;
+                    why.consents.push(ConsentWhy {
+                        patient: Some((*patient).to_owned()),
+                        permitted: found.is_some(),
+                        reason: found.unwrap_or_else(|| rules.relationships().denied().to_owned()),
+                        consent: None,
+                    });
+                }
+            }
             Some(_) if !rules.reaches(asked.agent.role, asked.purpose) => {
                 why.unasked = Some("consents do not bind this role for this purpose");
             }
             Some(reach) => {
-                let mut hidden = Hidden::default();
                 let mut of_patients = Vec::new();
                 for patient in &patients {
                     let access = self

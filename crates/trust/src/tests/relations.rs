@@ -1,0 +1,200 @@
+//! Relationships: who has one with a patient sees the record, and the audit tells which.
+use super::*;
+use crate::consent::Rules;
+
+/// A clinician, known as Dr D, under a rule pack.
+async fn under(house: &House, pack: &str) -> (Trust, Agent) {
+    let trust = Trust::under(
+        TrustOptions {
+            ledger: house.ledger().clone(),
+            wall_clock: Arc::new(house.wall.clone()),
+            policy_folder: None,
+            session_idle_s: 900,
+            session_absolute_s: 12 * 3600,
+        },
+        Rules::load(pack).unwrap(),
+    )
+    .unwrap();
+    let operator = Agent::system(TENANT, "command-line");
+    let identity = trust.identity();
+    let token = identity
+        .create_client(&operator, "Dr D", Role::Clinician)
+        .await
+        .unwrap();
+    let agent = identity.bearer(&token).await.unwrap();
+    let administers = trust
+        .decide(
+            &operator,
+            Purpose::Administration,
+            Action::Administer,
+            Target::default(),
+            "r",
+        )
+        .await
+        .unwrap();
+    let known_as = [
+        "Practitioner/d".to_owned(),
+        "PractitionerRole/ward".to_owned(),
+    ];
+    identity
+        .set_known_as(&administers, &agent.id, &known_as)
+        .await
+        .unwrap();
+    (trust, agent)
+}
+
+fn team(end: Value) -> Value {
+    json!({"resourceType": "CareTeam", "id": "t", "status": "active", "subject": {"reference": "Patient/p"},
+        "participant": [{"member": {"reference": "Practitioner/d"}}], "period": {"start": "2026-01-01", "end": end}})
+}
+
+/// What the last answer's audit says explains it, of a patient.
+async fn explained(house: &House, patient: &str) -> Option<String> {
+    let events = house.audit_events(TENANT).await;
+    let entities = events[0].get("entity").and_then(Value::as_array).unwrap();
+    let of = entities
+        .iter()
+        .find(|entity| entity["what"]["reference"] == format!("Patient/{patient}"))?;
+    let details = of["detail"].as_array()?;
+    let told = details.iter().find(|one| one["type"] == "relationship")?;
+    told["valueString"].as_str().map(str::to_owned)
+}
+
+// Proves: 45 CFR 164.308(a)(4)(ii)(C)
+#[tokio::test]
+async fn without_a_relationship_nothing_clinical_is_seen_where_one_is_needed() {
+    let house = House::new().await;
+    house
+        .put([
+            a_patient("p", "Berg"),
+            a_weight("o", "p", "2026-06-01"),
+            json!({"resourceType": "Appointment", "id": "a", "status": "booked", "start": "2026-06-20T10:00:00Z",
+                "participant": [{"actor": {"reference": "Patient/p"}, "status": "accepted"}]}),
+            a_patient("q", "Dahl"),
+            a_weight("other", "q", "2026-06-01"),
+        ])
+        .await;
+    let (trust, agent) = under(&house, "england").await;
+    let of = async |action| {
+        trust
+            .decide(&agent, Purpose::Treatment, action, Target::default(), "r")
+            .await
+            .unwrap()
+    };
+    let vault = trust.vault();
+    let weights = query(ResourceType::Observation, &[("_total", "accurate")]);
+    let seen = async || {
+        let (read, search) = (of(Action::Read).await, of(Action::Search).await);
+        let mut seen = Vec::new();
+        for (kind, id) in [
+            (ResourceType::Patient, "p"),
+            (ResourceType::Appointment, "a"),
+            (ResourceType::Observation, "o"),
+        ] {
+            let row = vault.read_text(&read, kind, id).await.unwrap();
+            seen.extend(row.map(|row| row.resource.id().unwrap().to_owned()));
+        }
+        let page = vault.search(&search, &weights, None).await.unwrap();
+        assert_eq!(page.total, Some(page.rows.len()));
+        texts_are_the_rows(vault, (&search, &weights), None, &page).await;
+        let history = of(Action::History).await;
+        let versions = vault
+            .history(&history, ResourceType::Observation, "o", None, 9)
+            .await
+            .unwrap();
+        let listed = |id| (page.rows.iter()).any(|row| row.resource.id() == Some(id));
+        assert_eq!(versions.len(), usize::from(listed("o")));
+        seen.extend(
+            page.rows
+                .iter()
+                .map(|row| row.resource.id().unwrap().to_owned()),
+        );
+        seen.join(" ")
+    };
+    assert_eq!(seen().await, "p a");
+    assert!(vault.may_hide(&of(Action::Read).await, "p").await.unwrap());
+
+    house.put([team(json!("2026-12-31"))]).await;
+    assert_eq!(seen().await, "p a o o");
+    assert!(!vault.may_hide(&of(Action::Read).await, "p").await.unwrap());
+    // It ends by its date, without anybody's act, and by its status.
+    house.put([team(json!("2026-06-14"))]).await;
+    assert_eq!(seen().await, "p a");
+    let mut left = team(Value::Null);
+    left["status"] = json!("inactive");
+    house.put([left]).await;
+    assert_eq!(seen().await, "p a");
+    // A team of somebody else's patient, and one that somebody else is in, say nothing.
+    let mut others = team(json!("2026-12-31"));
+    others["subject"] = json!({"reference": "Patient/q"});
+    others["id"] = json!("t2");
+    let mut another = team(json!("2026-12-31"));
+    another["participant"] = json!([{"member": {"reference": "Practitioner/e"}}]);
+    house.put([others, another]).await;
+    assert_eq!(seen().await, "p a other");
+    // An appointment with a role that the clinician is known as does.
+    house
+        .put([json!({"resourceType": "Appointment", "id": "b", "status": "booked", "start": "2026-06-20T10:00:00Z",
+            "participant": [{"actor": {"reference": "Patient/p"}, "status": "accepted"},
+                {"actor": {"reference": "PractitionerRole/ward"}, "status": "accepted"}]})])
+        .await;
+    assert_eq!(seen().await, "p a o other o");
+    assert_eq!(
+        explained(&house, "p").await.as_deref(),
+        Some("appointment Appointment/b")
+    );
+
+    // A row of two patients needs a relationship with each.
+    let mut both = a_weight("both", "p", "2026-06-02");
+    both["performer"] = json!([{"reference": "Patient/r"}]);
+    house.put([a_patient("r", "Ek"), both]).await;
+    let asked = query(ResourceType::Observation, &[("subject", "Patient/p")]);
+    let page = vault
+        .search(&of(Action::Search).await, &asked, None)
+        .await
+        .unwrap();
+    assert_eq!(page.rows.len(), 1, "{:?}", page.rows);
+}
+
+// Proves: 45 CFR 164.308(a)(1)(ii)(D)
+#[tokio::test]
+async fn the_audit_tells_which_relationship_explains_an_access() {
+    let house = House::new().await;
+    house
+        .put([a_patient("p", "Berg"), a_weight("o", "p", "2026-06-01")])
+        .await;
+    let (trust, agent) = under(&house, Rules::DEFAULT).await;
+    let read = trust
+        .decide(
+            &agent,
+            Purpose::Treatment,
+            Action::Read,
+            Target::default(),
+            "r",
+        )
+        .await
+        .unwrap();
+    let look = async || {
+        let found = trust
+            .vault()
+            .read(&read, ResourceType::Observation, "o")
+            .await;
+        assert!(found.unwrap().is_some());
+    };
+    look().await;
+    assert_eq!(explained(&house, "p").await.as_deref(), Some("none"));
+    house.put([team(json!("2026-12-31"))]).await;
+    look().await;
+    assert_eq!(
+        explained(&house, "p").await.as_deref(),
+        Some("care team CareTeam/t")
+    );
+    // Of systems and of patients nothing is told.
+    let own = own(&house, "p", Action::Read).await;
+    trust
+        .vault()
+        .read(&own, ResourceType::Observation, "o")
+        .await
+        .unwrap();
+    assert_eq!(explained(&house, "p").await, None);
+}

@@ -1,0 +1,146 @@
+//! Which relationship of somebody with a patient explains that they look at the record, if one does.
+//!
+//! It is looked for in what is written now, however old what is looked at may be. Whoever may write the team
+//! of a patient can put themselves into it: that is in the audit as a write, and before what they look at.
+use std::collections::BTreeMap;
+
+use fhir::ResourceType;
+use ledger::{LedgerError, View};
+
+use super::consents::{Hidden, reach};
+use super::{Vault, fetch_in, open};
+use crate::audit::Record;
+use crate::consent::Reach;
+use crate::{Permit, Purpose, TrustError, tokens};
+
+/// The most rows that are looked at for one relationship: those of one person with one patient.
+const LOOKED_AT_MAX: usize = 64;
+/// The most patients of one answer whose relationships its audit tells of.
+const TOLD_MAX: usize = 32;
+/// What the audit says of an access that no relationship explains.
+const NONE: &str = "none";
+
+impl Vault {
+    /// The words that explain an access to a patient's record: what makes the relationship, and the resource
+    /// that says so. `None`: there is no relationship.
+    pub(super) async fn relation(
+        &self,
+        view: &View,
+        permit: &Permit,
+        patient: &str,
+        hidden: &mut Hidden,
+    ) -> Result<Option<String>, TrustError> {
+        if let Some(known) = hidden.relations.get(patient) {
+            return Ok(known.clone());
+        }
+        let known_as = self.known_as_once(permit, hidden).await?;
+        let found = self.find_relation(view, permit, patient, &known_as).await?;
+        hidden.relations.insert(patient.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    async fn find_relation(
+        &self,
+        view: &View,
+        permit: &Permit,
+        patient: &str,
+        known_as: &[String],
+    ) -> Result<Option<String>, TrustError> {
+        let tenant = permit.tenant();
+        let now_ms = i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX);
+        for by in self.rules().relationships().by() {
+            let Some(query) = by.query(known_as) else {
+                continue;
+            };
+            let plan = tokens::plan(self.ledger(), tenant, &query, Some(patient));
+            let hits = view
+                .search(tenant, &plan.query, None, None, LOOKED_AT_MAX)
+                .await?;
+            for hit in hits {
+                let Some(stored) = fetch_in(view, tenant, hit).await? else {
+                    continue;
+                };
+                if stored.deleted || stored.kind != tokens::kind(query.kind) {
+                    continue;
+                }
+                let resource = open(&stored)?.resource;
+                let is_theirs = resource.patients().contains(&patient)
+                    || resource.kind() == ResourceType::Patient && resource.id() == Some(patient);
+                if is_theirs && query.matches(&resource) && by.counts(&resource, now_ms) {
+                    return Ok(Some(format!("{} {}/{}", by.name, query.kind, stored.id)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a row is hidden because somebody has no relationship with one of those whose it is. What is
+    /// coordinated, and who the patients are, is seen without one: it begins by these.
+    pub(super) async fn lacks_relation(
+        &self,
+        view: &View,
+        permit: &Permit,
+        resource: &fhir::Resource,
+        hidden: &mut Hidden,
+    ) -> Result<bool, TrustError> {
+        let asks = self.rules().relationships().asks(permit.agent.role);
+        if !asks.needed || reach(permit, resource.kind()) != Some(Reach::Whole) {
+            return Ok(false);
+        }
+        for patient in resource.patients() {
+            if self.is_unrelated(view, permit, patient, hidden).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// An emergency of one patient needs no relationship with them; it is looked into afterwards.
+    fn is_emergency_of(&self, permit: &Permit, patient: &str) -> bool {
+        permit.purpose == Purpose::Emergency
+            && permit.only_patient() == Some(patient)
+            && (self.rules().free_in_emergency()).contains(&permit.agent.role)
+    }
+
+    /// Whether something is hidden from somebody for want of a relationship with a patient.
+    pub(super) async fn is_unrelated(
+        &self,
+        view: &View,
+        permit: &Permit,
+        patient: &str,
+        hidden: &mut Hidden,
+    ) -> Result<bool, TrustError> {
+        let asks = self.rules().relationships().asks(permit.agent.role);
+        Ok(asks.needed
+            && !self.is_emergency_of(permit, patient)
+            && self
+                .relation(view, permit, patient, hidden)
+                .await?
+                .is_none())
+    }
+
+    /// Puts into a record what explains the access to each of its patients, where the rules have it told.
+    pub(super) async fn tell_relations(
+        &self,
+        permit: &Permit,
+        record: &mut Record<'_>,
+    ) -> Result<(), LedgerError> {
+        let asks = self.rules().relationships().asks(permit.agent.role);
+        if !asks.told || record.patients.is_empty() || record.patients.len() > TOLD_MAX {
+            return Ok(());
+        }
+        let view = self.ledger().view()?;
+        let mut hidden = Hidden::default();
+        let mut told = BTreeMap::new();
+        for patient in &record.patients {
+            let found = self.relation(&view, permit, patient, &mut hidden).await;
+            let found = found.map_err(|error| match error {
+                TrustError::Ledger(error) => error,
+                other => LedgerError::Damaged(other.to_string()),
+            })?;
+            told.insert(patient.clone(), found.unwrap_or_else(|| NONE.to_owned()));
+        }
+        record.relations = told;
+        Ok(())
+    }
+}
