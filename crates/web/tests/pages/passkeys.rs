@@ -58,6 +58,7 @@ async fn sign_in(browser: &mut Browser, device: &mut Authenticator, from: &str) 
     browser.submit("/sign-in/passkey", &fields).await
 }
 
+// Proves: 45 CFR 164.312(d)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passkey_is_added_and_signs_in() {
     let world = World::new().await;
