@@ -5,6 +5,7 @@ use fhir::ResourceType;
 
 use crate::world::{World, check_html};
 
+// Proves: 45 CFR 164.522(b)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn one_number_alone_is_named_to_whoever_calls() {
     let world = World::new().await;
