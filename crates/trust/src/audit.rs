@@ -427,6 +427,9 @@ mod tests {
             (Event::OUTBOX, None),
             (Event::EXPORT_JOB, None),
             (Event::POLICIES, None),
+            (Event::PROXY_MADE, None),
+            (Event::PROXY_ENDED, None),
+            (Event::PROXIES, None),
             (Event::SWEPT, None),
         ];
         for (event, pattern) in patterns {

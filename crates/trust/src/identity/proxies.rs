@@ -658,6 +658,7 @@ impl Identity {
             (&left.patient_name, &left.id).cmp(&(&right.patient_name, &right.id))
         });
         let mut record = Record::new(agent, Event::PROXIES);
+        record.purpose = Some(agent.role.purpose());
         let patients = all.iter().map(|acting| acting.patient.clone());
         record.patients.extend(patients);
         self.inner.auditor.commit(&record).await?;
@@ -746,6 +747,7 @@ impl Identity {
         }
         let refusal = refusal("who acts for a patient is said by people on the patient's page");
         let mut record = Record::new(by, Event::PROXY_MADE);
+        record.purpose = Some(by.role.purpose());
         record.outcome = crate::audit::Outcome::Refused;
         record.note = Some(&refusal.reason);
         self.inner.auditor.commit(&record).await?;
