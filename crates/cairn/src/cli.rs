@@ -75,6 +75,9 @@ enum Command {
     /// Search parameters of one's own
     #[command(subcommand)]
     SearchParameter(SearchParameterCommand),
+    /// Organisations that share a store, each with keys, rules and host names of its own
+    #[command(subcommand)]
+    Tenant(commands::TenantCommand),
     /// Root keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -117,6 +120,9 @@ pub struct StoreArguments {
         default_value = "cairn"
     )]
     pub store_schema: String,
+    /// The tenant that it is about, by its name, where the store has several
+    #[arg(long, value_name = "TENANT")]
+    pub of: Option<String>,
 }
 
 impl std::fmt::Debug for StoreArguments {
@@ -139,6 +145,7 @@ impl StoreArguments {
             store_password_file: None,
             store_ca_file: None,
             store_schema: String::new(),
+            of: None,
         }
     }
 }
@@ -795,6 +802,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Fhirpath { expression, file } => commands::fhirpath(&expression, &file),
         Command::Policy(command) => commands::policy(&command),
         Command::Compliance(command) => commands::compliance(&command),
+        Command::Tenant(command) => commands::tenant(command).await,
         Command::Store(StoreCommand::Init { store, citus }) => {
             commands::init_store(&store, citus).await
         }

@@ -73,6 +73,7 @@ pub const KEYS: &[Key] = &[
     key("organisation", ValueKind::Text, "Cairn"),
     key("policy_folder", ValueKind::Text, ""),
     key("consent_rules", ValueKind::Text, "us-hipaa"),
+    key("tenants_folder", ValueKind::Text, ""),
     key("tls.certificate_file", ValueKind::Text, ""),
     key("tls.private_key_file", ValueKind::Text, ""),
     key("session.idle_s", ValueKind::Integer, "900"),
@@ -98,6 +99,7 @@ pub const KEYS: &[Key] = &[
     key("limits.idle_timeout_ms", ValueKind::Integer, "300000"),
     key("limits.connections", ValueKind::Integer, "10000"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
+    key("limits.tenant_at_once", ValueKind::Integer, "64"),
     key("fhir.validation", ValueKind::Text, "reject"),
     key("store.cache_bytes", ValueKind::Integer, "268435456"),
     key("store.url", ValueKind::Text, ""),
@@ -204,6 +206,8 @@ pub struct Settings {
     /// The rule pack that patients' consents are read by: a built-in name, or a file.
     #[serde(default = "default_consent_rules")]
     pub consent_rules: String,
+    /// Folder with what tenants have configured for themselves.
+    pub tenants_folder: Option<PathBuf>,
     /// TLS of the server.
     #[serde(default)]
     pub tls: Tls,
@@ -342,6 +346,9 @@ pub struct Limits {
     /// How long requests under way may take to finish when the server stops, milliseconds.
     /// Below the 30 s that service managers wait before they kill.
     pub drain_ms: u64,
+    /// How many requests of one tenant may be under way at once where the store has several, if the tenant
+    /// has no bound of its own.
+    pub tenant_at_once: u32,
 }
 
 impl Default for Limits {
@@ -355,6 +362,7 @@ impl Default for Limits {
             idle_timeout_ms: 300_000,
             connections: 10_000,
             drain_ms: 25_000,
+            tenant_at_once: 64,
         }
     }
 }
@@ -672,10 +680,11 @@ impl Settings {
             || self.limits.body_timeout_ms == 0
             || self.limits.send_timeout_ms == 0
             || self.limits.idle_timeout_ms == 0
+            || self.limits.tenant_at_once == 0
             || self.smtp.timeout_ms == 0
         {
             return invalid(
-                "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms and smtp.timeout_ms are at least 1",
+                "limits.header_timeout_ms, limits.body_timeout_ms, limits.send_timeout_ms, limits.idle_timeout_ms, limits.tenant_at_once and smtp.timeout_ms are at least 1",
             );
         }
         if self.smtp.user.is_some() != self.smtp.password_file.is_some() {

@@ -21,7 +21,7 @@ use trust::Upkeep;
 
 use crate::operator::Operator;
 use crate::place::Place;
-use crate::store::TENANT;
+use crate::tenancy::{self, TenantOrder};
 
 /// The longest order: some thousand ids of outbox entries.
 const ORDER_BYTES: u64 = 1 << 20;
@@ -46,12 +46,17 @@ pub(crate) enum Order {
     ShredList,
     /// What lies in the outbox.
     Outbox,
-    /// Put all search tokens under a new key.
-    RotateTokens,
+    /// Put all search tokens of a tenant under a new key.
+    RotateTokens {
+        #[serde(default)]
+        of: Option<String>,
+    },
     /// Let the outbox go.
     ReleaseOutbox,
     /// Take entries out of the outbox unsent.
     DiscardOutbox { ids: Vec<String> },
+    /// Something about tenants.
+    Tenant(TenantOrder),
 }
 
 /// What came of a backup.
@@ -137,9 +142,10 @@ pub(crate) async fn carry_out(
             operator.did(ledger, Upkeep::BackedUp, &note).await?;
             Ok(serde_json::to_value(BackedUp { report, pruned })?)
         }
-        Order::RotateTokens => {
+        Order::RotateTokens { of } => {
+            let tenant = tenancy::named(ledger, of.as_deref()).await?.id;
             let told = |rotation: ledger::TokenRotation| progress(rotation.documents);
-            let done = ledger.rotate_token_keys(TENANT, &told).await?;
+            let done = ledger.rotate_token_keys(tenant, &told).await?;
             tracing::info!(
                 version = done.version,
                 "the key of search tokens was rotated"
@@ -148,9 +154,11 @@ pub(crate) async fn carry_out(
                 "the key of search tokens was rotated to version {}",
                 done.version
             );
-            operator.did(ledger, Upkeep::TokenKeyRotated, &note).await?;
+            let of = ledger.only(tenant);
+            operator.did(&of, Upkeep::TokenKeyRotated, &note).await?;
             Ok(Value::from(done.version))
         }
+        Order::Tenant(order) => tenancy::carry_out(ledger, order, operator, &progress).await,
         Order::ShredList => Ok(Value::String(hex(&ledger.shred_list()?))),
         Order::Outbox => {
             let entries = outbox(ledger).await?.into_iter();

@@ -15,6 +15,7 @@ mod control;
 pub mod demo;
 pub mod dictionaries;
 mod fetching;
+mod houses;
 mod http;
 mod indexer;
 mod key_sets;
@@ -26,6 +27,7 @@ mod providers;
 mod server;
 pub mod store;
 mod telemetry;
+mod tenancy;
 mod terminal;
 mod witnessing;
 

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use ledger::{Ledger, SystemClock};
+use ledger::{Ledger, Receipt, STORE_TENANT, SystemClock, TenantId};
 use tokio::net::UnixStream;
 use trust::{Upkeep, record_upkeep};
-
-use crate::store::TENANT;
 
 /// Somebody at this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,15 +29,34 @@ impl Operator {
         }
     }
 
-    /// Writes down what they have done; returns when that is durable.
+    /// Writes down what they have done, in the audit of whom a handle of the store is for: the store's own where
+    /// it is for several. Returns when that is durable.
     pub(crate) async fn did(
         &self,
         ledger: &Ledger,
         upkeep: Upkeep,
         note: &str,
     ) -> anyhow::Result<()> {
+        let tenant = match ledger.tenant() {
+            Some(tenant) => tenant,
+            None => match ledger.tenants().await?.as_slice() {
+                [one] if one.is_there() => one.id,
+                _ => STORE_TENANT,
+            },
+        };
+        self.did_to(ledger, tenant, upkeep, note).await.map(drop)
+    }
+
+    /// Writes down in a tenant's audit what they have done.
+    pub(crate) async fn did_to(
+        &self,
+        ledger: &Ledger,
+        tenant: TenantId,
+        upkeep: Upkeep,
+        note: &str,
+    ) -> anyhow::Result<Receipt> {
         let clock = Arc::new(SystemClock);
-        record_upkeep(ledger, clock, TENANT, &self.0, &upkeep, note)
+        record_upkeep(ledger, clock, tenant, &self.0, &upkeep, note)
             .await
             .with_context(|| {
                 format!("it was done, and could not be written into the audit: {note}")

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::ServiceExt;
+use axum::extract::Request;
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use ledger::{Clock, Ledger, SystemClock, TenantId};
@@ -15,13 +17,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{EmergencySettings, Limits};
-use crate::http;
-use crate::key_sets::KeySets;
+use crate::houses::{Follower, Houses, Plan, Reception};
+use crate::http::{self, Around};
 use crate::pace::Pace;
 use crate::providers::{ProviderOptions, Providers};
-
-/// How often sign-in records that are over are taken away; they end by days.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// The most bytes of a request's line and headers. Browsers and clients send under 10 KB; the longest addresses
 /// are searches, and an application's request that stands encoded in the address of the sign-in.
@@ -55,7 +54,8 @@ pub struct DemoPages {
 pub struct ServerOptions {
     /// The store; [`Server::stop`] closes it.
     pub ledger: Ledger,
-    /// The tenant that is served.
+    /// The tenant that is served where none has a host name of its own: then each of the store's tenants is
+    /// served by its names.
     pub tenant: TenantId,
     /// Real time, for sessions, links and one-time codes.
     pub wall_clock: Arc<dyn Clock>,
@@ -74,6 +74,8 @@ pub struct ServerOptions {
     pub policy_folder: Option<PathBuf>,
     /// The rule pack that patients' consents are read by: a built-in name, or a file.
     pub consent_rules: String,
+    /// Folder with what tenants that have host names have configured for themselves.
+    pub tenants_folder: Option<PathBuf>,
     /// Session idle time-out, seconds.
     pub session_idle_s: u64,
     /// Session absolute time-out, seconds.
@@ -123,6 +125,7 @@ impl ServerOptions {
             mail: None,
             policy_folder: None,
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
+            tenants_folder: None,
             session_idle_s: session.idle_s,
             session_absolute_s: session.absolute_s,
             session_step_up_s: session.step_up_s,
@@ -158,6 +161,12 @@ pub enum ServerError {
     /// Identity or policy.
     #[error(transparent)]
     Trust(trust::TrustError),
+    /// What a tenant has configured for itself.
+    #[error("what a tenant has configured for itself can't be used: {0}")]
+    Tenant(String),
+    /// The list of tenants.
+    #[error("the tenants of the store can't be read: {0}")]
+    Tenants(ledger::LedgerError),
     /// The demo's pages show passwords and one-time codes.
     #[error(
         "{0} is not a loopback address: the demo shows passwords and one-time codes to everyone who opens its pages, \
@@ -184,29 +193,12 @@ pub enum ServerError {
     Close(ledger::LedgerError),
 }
 
-/// A part that runs besides the requests.
-pub(crate) struct Follower {
-    pub(crate) name: &'static str,
-    task: JoinHandle<()>,
-}
-
-impl Follower {
-    pub(crate) fn new(name: &'static str, task: JoinHandle<()>) -> Self {
-        Self { name, task }
-    }
-    pub(crate) fn is_running(&self) -> bool {
-        !self.task.is_finished()
-    }
-}
-
 /// A running server.
 pub struct Server {
     address: SocketAddr,
     base_url: String,
     ledger: Ledger,
-    trust: trust::Trust,
-    record: record::Record,
-    journeys: journey::Journeys,
+    houses: Arc<Houses>,
     handle: Handle<SocketAddr>,
     listener: JoinHandle<std::io::Result<()>>,
     followers: Arc<Vec<Follower>>,
@@ -225,9 +217,6 @@ impl Server {
             return Err(ServerError::Exposed(options.listen));
         }
         let metrics = crate::telemetry::metrics().map_err(ServerError::Metrics)?;
-        let key_sets = crate::key_sets::origins(&options.key_origins)
-            .and_then(KeySets::of)
-            .map_err(ServerError::KeyOrigins)?;
         let listener = listen(options.listen)?;
         let address = listener.local_addr().map_err(|error| ServerError::Listen {
             address: options.listen,
@@ -246,120 +235,59 @@ impl Server {
             options.ledger.entropy(),
         )
         .map_err(ServerError::Provider)?;
-        let rules =
-            trust::consent::Rules::load(&options.consent_rules).map_err(ServerError::Trust)?;
-        let trusted = trust::TrustOptions {
-            ledger: options.ledger.clone(),
-            wall_clock: options.wall_clock,
-            policy_folder: options.policy_folder,
-            session_idle_s: options.session_idle_s,
-            session_absolute_s: options.session_absolute_s,
-        };
-        let trust = trust::Trust::under(trusted, rules).map_err(ServerError::Trust)?;
-        let emergency = options.emergency;
-        trust
-            .identity()
-            .limit_emergencies(emergency.access_s, emergency.review_s);
-        let step_up_s = options.session_step_up_s;
-        trust.identity().limit_factor_age(step_up_s);
-        let record = record::Record::new(trust.clone()).with_validation(options.validation);
-        let journeys = journey::Journeys::new(trust.clone());
-
         if options.run_journeys || options.mail.is_some() {
             options.ledger.lease_shards().map_err(ServerError::Lease)?;
         }
+        let patience = Duration::from_millis(options.limits.send_timeout_ms);
+        let is_https = base_url.starts_with("https://");
+        let around = Around::new(options.ledger.entropy(), patience, is_https);
+        let plan = Plan {
+            ledger: options.ledger.clone(),
+            wall_clock: options.wall_clock,
+            base_url: base_url.clone(),
+            organisation: options.organisation,
+            mail: options.mail,
+            policy_folder: options.policy_folder,
+            consent_rules: options.consent_rules,
+            tenants_folder: options.tenants_folder,
+            session_idle_s: options.session_idle_s,
+            session_absolute_s: options.session_absolute_s,
+            session_step_up_s: options.session_step_up_s,
+            emergency: options.emergency,
+            limits: options.limits,
+            validation: options.validation,
+            open_audit_log: options.open_audit_log,
+            open_registration: options.open_registration,
+            key_origins: options.key_origins,
+            providers: Arc::new(providers),
+            collector: options.collector.map(Arc::new),
+            demo: options.demo,
+            run_journeys: options.run_journeys,
+            around: around.clone(),
+        };
+        let houses = Arc::new(Houses::open(plan, options.tenant).await?);
         let (stop_streams, streams_stopped) = watch::channel(false);
         let (stop_followers, followers_stopped) = watch::channel(false);
-        let mut followers = Vec::new();
-        if options.run_journeys {
-            let (journeys, tenant, stopped) =
-                (journeys.clone(), options.tenant, followers_stopped.clone());
-            let task = tokio::spawn(async move { journeys.run(tenant, stopped).await });
-            followers.push(Follower::new("journeys", task));
-        }
-        if let Some(mut mail) = options.mail {
-            if mail.portal_base.is_empty() {
-                mail.portal_base.clone_from(&base_url);
-            }
-            let deliverer =
-                exchange::MailDeliverer::new(trust.clone(), mail).map_err(ServerError::Mail)?;
-            let task = tokio::spawn(deliverer.run(followers_stopped.clone()));
-            followers.push(Follower::new("mail", task));
-        }
-        let sweeper = sweep(
-            trust.clone(),
-            record.clone(),
-            options.tenant,
-            followers_stopped.clone(),
-        );
-        followers.push(Follower::new("sweeper", tokio::spawn(sweeper)));
-        // Those that are there are known before anybody can ask.
-        if let Err(error) = trust.vault().refresh_owns(options.tenant).await {
-            tracing::error!(%error, "search parameters can't be read; trying again");
-        }
-        trust
-            .record_policies(options.tenant)
-            .await
-            .map_err(ServerError::Trust)?;
-        let following =
-            crate::policies::follow(trust.clone(), options.tenant, followers_stopped.clone());
-        followers.push(Follower::new("policies", tokio::spawn(following)));
-        let hearing =
-            crate::indexer::hear(trust.clone(), options.tenant, followers_stopped.clone());
-        followers.push(Follower::new("definitions", tokio::spawn(hearing)));
-        let indexer = crate::indexer::run(trust.clone(), options.tenant, followers_stopped.clone());
-        followers.push(Follower::new("indexer", tokio::spawn(indexer)));
+        let following = Arc::clone(&houses).follow(followers_stopped.clone());
         let every = Duration::from_secs(options.witness_every_s);
-        let witnessing =
-            crate::witnessing::run(options.ledger.clone(), every, followers_stopped.clone());
-        followers.push(Follower::new("witnesses", tokio::spawn(witnessing)));
-        if let Some(collector) = options.collector {
-            let telling = crate::collector::run(
-                options.ledger.clone(),
-                options.tenant,
-                Arc::new(collector),
-                followers_stopped,
-            );
-            followers.push(Follower::new("collector", tokio::spawn(telling)));
-        }
-        let followers = Arc::new(followers);
-
-        let demo = options.demo;
-        let pages = web::WebState {
-            trust: trust.clone(),
-            journeys: journeys.clone(),
-            record: record.clone(),
-            tenant: options.tenant,
-            organisation: options.organisation,
-            mailbox: demo.as_ref().map(|demo| demo.mailbox.clone()),
-            demo_logins: demo
-                .as_ref()
-                .map(|demo| demo.logins.clone())
-                .unwrap_or_default(),
-            demo_speed: demo.as_ref().map(|demo| demo.speed),
-            demo_people_imported: demo.as_ref().is_some_and(|demo| demo.people_imported),
-            fhir_base: http::fhir_base(&base_url),
-            secure_cookies: base_url.starts_with("https://"),
-            providers: Some(Arc::new(providers)),
-        };
-        let router = http::router(&http::Doors::new(http::Behind {
-            pages,
+        let witnessing = crate::witnessing::run(options.ledger.clone(), every, followers_stopped);
+        let followers = Arc::new(vec![
+            Follower::new("tenants", tokio::spawn(following)),
+            Follower::new("witnesses", tokio::spawn(witnessing)),
+        ]);
+        let office = http::Office {
             ledger: options.ledger.clone(),
-            trust: trust.clone(),
-            record: record.clone(),
-            journeys: journeys.clone(),
-            base_url: base_url.clone(),
-            limits: options.limits,
-            open_audit_log: options.open_audit_log,
+            houses: Arc::clone(&houses),
             metrics,
-            key_sets,
-            open_registration: options.open_registration,
-            followers: followers.clone(),
-            streams_stopped,
-        }));
+            followers: Arc::clone(&followers),
+        };
+        let office = http::office(office, &around, streams_stopped.clone());
+        let closed = http::closed(&around, streams_stopped);
+        let reception = Reception::new(Arc::clone(&houses), office, closed);
 
         let handle = Handle::new();
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let service =
+            ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(reception);
         let header_timeout = Duration::from_millis(options.limits.header_timeout_ms);
         let pace = Pace::of(&options.limits);
         let cannot_listen = |error: std::io::Error| ServerError::Listen {
@@ -398,9 +326,7 @@ impl Server {
             address,
             base_url,
             ledger: options.ledger,
-            trust,
-            record,
-            journeys,
+            houses,
             handle,
             listener,
             followers,
@@ -428,17 +354,27 @@ impl Server {
     /// Identity, policy, vault.
     #[must_use]
     pub fn trust(&self) -> &trust::Trust {
-        &self.trust
+        &self.houses.main().trust
     }
     /// The record.
     #[must_use]
     pub fn record(&self) -> &record::Record {
-        &self.record
+        &self.houses.main().record
     }
     /// The journeys.
     #[must_use]
     pub fn journeys(&self) -> &journey::Journeys {
-        &self.journeys
+        &self.houses.main().journeys
+    }
+    /// Identity, policy and vault of a tenant that is being served.
+    #[must_use]
+    pub fn trust_of(&self, tenant: TenantId) -> Option<trust::Trust> {
+        Some(self.houses.contexts(tenant)?.trust)
+    }
+    /// The journeys of a tenant that is being served.
+    #[must_use]
+    pub fn journeys_of(&self, tenant: TenantId) -> Option<journey::Journeys> {
+        Some(self.houses.contexts(tenant)?.journeys)
     }
 
     /// Stops cleanly: takes no new connections, ends live updates, lets requests and followers
@@ -451,50 +387,17 @@ impl Server {
         self.handle.graceful_shutdown(Some(self.drain));
         let _ = self.stop_streams.send(true);
         let _ = self.stop_followers.send(true);
+        self.houses.stop();
         match self.listener.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the listener failed"),
             Err(_) => tracing::error!("the listener was cut short"),
         }
         for follower in self.followers.iter() {
-            while follower.is_running() && tokio::time::Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            if follower.is_running() {
-                // Whatever it was doing is not acknowledged, so the next start does it again.
-                tracing::warn!(follower = follower.name, "did not stop in time");
-                follower.task.abort();
-            }
+            follower.end_by(deadline).await;
         }
+        self.houses.end_by(deadline).await;
         self.ledger.close().await.map_err(ServerError::Close)
-    }
-}
-
-/// Takes away sign-in records, requests' keys and bulk exports that are over, at the start and then each hour.
-async fn sweep(
-    trust: trust::Trust,
-    record: record::Record,
-    tenant: TenantId,
-    mut stopped: watch::Receiver<bool>,
-) {
-    loop {
-        match record.sweep_exports(tenant).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "bulk exports that were over removed"),
-            Err(error) => tracing::error!(%error, "bulk exports could not be swept"),
-        }
-        match trust.identity().sweep(tenant).await {
-            Ok(0) => {}
-            Ok(removed) => {
-                tracing::info!(removed, "sign-in records and keys that were over removed");
-            }
-            Err(error) => tracing::error!(%error, "sign-in records could not be swept"),
-        }
-        tokio::select! {
-            // An error means that the server is gone.
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use ledger::{
 
 use crate::dictionaries::dictionaries;
 
-/// The one tenant of this release. Several tenants in one server come with host names of their own.
+/// The first tenant of a store. Others come with host names of their own.
 pub const TENANT: TenantId = TenantId(1);
 
 /// Where a root key is.
@@ -259,8 +259,11 @@ async fn open_with(
         ledger.close().await?;
         return Err(LedgerError::Storage(words));
     }
-    ledger.create_tenant(TENANT).await?;
-    Ok(ledger)
+    match ledger.create_tenant(TENANT).await {
+        // It had a first tenant.
+        Ok(()) | Err(LedgerError::KeyDestroyed) => Ok(ledger),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is wrong when this machine's clock is so far ahead of the database's. Servers that share a store

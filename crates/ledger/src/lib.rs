@@ -80,7 +80,7 @@ pub use root_key::RootKey;
 pub use rotation::RotationProgress;
 pub use store::{Dictionary, Ledger, Location, OpenOptions};
 pub use tenants::{
-    HOSTS_MAX, STORE_TENANT, TENANTS_MAX, Tenant, TenantEnd, TenantQuota, TenantRemains,
+    HOSTS_MAX, SETTLE_MS, STORE_TENANT, TENANTS_MAX, Tenant, TenantEnd, TenantQuota, TenantRemains,
     TenantState,
 };
 pub use tlog::{LogTile, NewestCheckpoint};

@@ -446,16 +446,15 @@ impl Ledger {
         let (from_ms, mark) = floor.read();
         let rows = self.backend()?.now();
         // Among those of all shards one that is held comes soon.
-        let limit = if held.is_leasing() || self.tenant().is_some() {
-            PAGE
-        } else {
-            1
-        };
+        let mut limit = if held.is_leasing() { PAGE } else { 1 };
         let mut from = (from_ms, Shard(0), [0; 16]);
         let is_ours =
             |(of, (_, shard, _)): &&(TenantId, Due)| self.is_for(*of).is_ok() && held.has(*shard);
+        // The first row of whomever: nothing in the table is earlier.
+        let mut first = None;
         let next = loop {
             let keys = page(&*rows, from, limit)?;
+            first = first.or_else(|| keys.first().map(|(_, (due_ms, ..))| *due_ms));
             if let Some((_, (due_ms, ..))) = keys.iter().find(is_ours) {
                 break Some(*due_ms);
             }
@@ -464,11 +463,10 @@ impl Ledger {
                 break None;
             };
             from = after;
+            // Behind another tenant's there may be many more of the same.
+            limit = PAGE;
         };
-        // What is another tenant's may be due before.
-        if self.tenant().is_none() {
-            floor.raise(mark, next.unwrap_or(u64::MAX));
-        }
+        floor.raise(mark, first.unwrap_or(u64::MAX));
         Ok(next)
     }
 }

@@ -153,7 +153,6 @@ async fn a_destroyed_tenants_secrets_are_in_no_file() {
     let found = |needle: &[u8]| file_with(folder.path(), needle).is_some();
     assert!(secrets.iter().all(|(_, secret)| found(secret)));
     ledger.suspend_tenant(TENANT, true).await.unwrap();
-    // The clock of these tests stands, so the wait is taken back to before it.
     let early = ledger.destroy_tenant(TENANT).await;
     assert!(matches!(early, Err(LedgerError::Invalid(_))), "{early:?}");
     ledger.close().await.unwrap();

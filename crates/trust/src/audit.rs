@@ -118,6 +118,10 @@ impl Event {
     pub(crate) const RESTORED: Self = Self::own("restore", "E");
     pub(crate) const KEYS_ROTATED: Self = Self::own("keys-rotated", "U");
     pub(crate) const OUTBOX: Self = Self::own("outbox", "U");
+    pub(crate) const TENANT_CHANGED: Self = Self::own("tenant", "U");
+    pub(crate) const TENANT_SUSPENDED: Self = Self::own("tenant-suspended", "U");
+    pub(crate) const TENANT_EXPORTED: Self = Self::own("tenant-exported", "R");
+    pub(crate) const TENANT_DESTROYED: Self = Self::own("tenant-destroyed", "D");
     /// A bulk export was asked for, given up, or its files were laid out.
     pub(crate) const EXPORT_JOB: Self = Self::own("export-job", "E");
     /// Which policies are in force.

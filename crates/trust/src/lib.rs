@@ -31,11 +31,11 @@ pub use policy::{
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
 pub use vault::{
-    AuditProof, Before, Change, ConsentWhy, Counts, Effect, EveryInternal, Explained, ExportFile,
-    ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape, Foreseen,
-    HistoryPage, IndexStep, Indexing, Internal, InternalStored, LookedAt, ONCE_KEPT_MS, OWNS_MAX,
-    Once, PageAt, Party, PastQuery, PastRow, PastRows, RowWhy, SearchPage, SortedAt, Sought,
-    SoughtRow, Step, Steps, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, kinds,
+    AuditProof, Before, Change, ConsentWhy, Counts, EXPORTER, Effect, EveryInternal, Explained,
+    ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape,
+    Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, LookedAt, ONCE_KEPT_MS,
+    OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, RowWhy, SearchPage, SortedAt,
+    Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledger::{Clock, Ledger, TenantId};
+use ledger::{Clock, Ledger, Receipt, TenantId};
 
 use crate::audit::{Auditor, Event, Record};
 use crate::{Agent, Purpose, TrustError};
@@ -26,6 +26,14 @@ pub enum Upkeep {
     OutboxReleased,
     /// Entries were taken out of the outbox unsent.
     OutboxDiscarded,
+    /// A tenant was made, or its name, hosts or quota changed.
+    TenantChanged,
+    /// A tenant was suspended or resumed.
+    TenantSuspended,
+    /// Everything of a tenant was exported.
+    TenantExported,
+    /// A tenant's keys were destroyed.
+    TenantDestroyed,
 }
 
 impl Upkeep {
@@ -38,11 +46,15 @@ impl Upkeep {
             | Self::PatientKeyRotated(_)
             | Self::TokenKeyRotated => Event::KEYS_ROTATED,
             Self::OutboxReleased | Self::OutboxDiscarded => Event::OUTBOX,
+            Self::TenantChanged => Event::TENANT_CHANGED,
+            Self::TenantSuspended => Event::TENANT_SUSPENDED,
+            Self::TenantExported => Event::TENANT_EXPORTED,
+            Self::TenantDestroyed => Event::TENANT_DESTROYED,
         }
     }
 }
 
-/// Records what an operator has done; returns when that is durable. `operator` is how the machine knows
+/// Records what an operator has done; returns when that is durable, with its place in the audit. `operator` is how the machine knows
 /// who it was, `note` a sentence without patient details.
 ///
 /// # Errors
@@ -54,7 +66,7 @@ pub async fn record_upkeep(
     operator: &str,
     upkeep: &Upkeep,
     note: &str,
-) -> Result<(), TrustError> {
+) -> Result<Receipt, TrustError> {
     let agent = Agent {
         name: operator.to_owned(),
         ..Agent::system(tenant, "command-line")
@@ -65,8 +77,6 @@ pub async fn record_upkeep(
     if let Upkeep::PatientKeyRotated(patient) = upkeep {
         record.patients.insert(patient.clone());
     }
-    Auditor::new(ledger.clone(), wall_clock)
-        .commit(&record)
-        .await?;
-    Ok(())
+    let auditor = Auditor::new(ledger.clone(), wall_clock);
+    Ok(auditor.commit(&record).await?)
 }

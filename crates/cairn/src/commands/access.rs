@@ -10,12 +10,11 @@ use ledger::{Ledger, LedgerError};
 use trust::identity::{ClientState, Identity, KEYS_BYTES_MAX, NewApp, NewSystem, SystemKeys};
 use trust::{Action, Permit, Purpose, Role, Target};
 
-use super::{closing, open, operator, trust_over};
+use super::{closing, open, operator, tenant_of, trust_over};
 use crate::cli::{
     AccountOptions, AtProvider, ClientOptions, ClientRole, LinkOptions, RegisterAppOptions,
     RegisterOptions, StoreArguments, WhichAccount,
 };
-use crate::store::TENANT;
 use crate::terminal::{ask_secret, say, warn};
 
 pub(crate) async fn create_account(options: AccountOptions) -> anyhow::Result<ExitCode> {
@@ -27,9 +26,9 @@ pub(crate) async fn create_account(options: AccountOptions) -> anyhow::Result<Ex
         trust
             .identity()
             .create(
-                &operator(),
+                &operator(&ledger),
                 trust::identity::NewAccount {
-                    tenant: TENANT,
+                    tenant: tenant_of(&ledger),
                     user_name: options.user_name.clone(),
                     name: options.name,
                     role: options.role.into(),
@@ -60,7 +59,7 @@ pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<Exit
     let made = async {
         Ok(trust_over(&ledger)?
             .identity()
-            .create_client(&operator(), &options.name, role)
+            .create_client(&operator(&ledger), &options.name, role)
             .await?)
     };
     let made = made.await;
@@ -84,7 +83,7 @@ pub(crate) async fn register_client(options: RegisterOptions) -> anyhow::Result<
         };
         Ok(trust_over(&ledger)?
             .identity()
-            .register_system(&operator(), &system)
+            .register_system(&operator(&ledger), &system)
             .await?)
     };
     let made = made.await;
@@ -110,7 +109,7 @@ pub(crate) async fn register_app(options: RegisterAppOptions) -> anyhow::Result<
         };
         Ok(trust_over(&ledger)?
             .identity()
-            .register_app(&operator(), &app)
+            .register_app(&operator(&ledger), &app)
             .await?)
     };
     let made = made.await;
@@ -156,7 +155,7 @@ async fn administer<T>(
         let trust = trust_over(&ledger)?;
         let (purpose, action) = (Purpose::Administration, Action::Administer);
         let permit = trust
-            .decide(&operator(), purpose, action, Target::default(), "")
+            .decide(&operator(&ledger), purpose, action, Target::default(), "")
             .await?;
         work(trust.identity(), &permit).await
     };
@@ -203,8 +202,12 @@ pub(crate) async fn list_accounts(
 }
 
 /// The id of the account with a user name.
-async fn account_id(identity: &Identity, user_name: &str) -> anyhow::Result<String> {
-    let found = identity.account_named(&operator(), user_name).await?;
+async fn account_id(
+    identity: &Identity,
+    permit: &Permit,
+    user_name: &str,
+) -> anyhow::Result<String> {
+    let found = identity.account_named(permit.agent(), user_name).await?;
     found.with_context(|| format!("there is no account with the user name {user_name}"))
 }
 
@@ -212,7 +215,7 @@ pub(crate) async fn set_active(which: WhichAccount, active: bool) -> anyhow::Res
     administer(&which.store, async |identity, permit| {
         match (&which.user_name, &which.patient) {
             (Some(user_name), _) => {
-                let id = account_id(identity, user_name).await?;
+                let id = account_id(identity, permit, user_name).await?;
                 identity.set_active(permit, &id, active).await?;
             }
             (None, Some(patient)) => {
@@ -237,7 +240,7 @@ pub(crate) async fn reset_second_factor(
     reason: &str,
 ) -> anyhow::Result<ExitCode> {
     administer(store, async |identity, permit| {
-        let id = account_id(identity, user_name).await?;
+        let id = account_id(identity, permit, user_name).await?;
         Ok(identity.reset_second_factor(permit, &id, reason).await?)
     })
     .await?;
@@ -347,7 +350,7 @@ pub(crate) async fn set_known_as(
 ) -> anyhow::Result<ExitCode> {
     administer(store, async |identity, permit| {
         let id = match who {
-            Known::Account(user_name) => account_id(identity, user_name).await?,
+            Known::Account(user_name) => account_id(identity, permit, user_name).await?,
             Known::Client(id) => id.to_owned(),
         };
         Ok(identity.set_known_as(permit, &id, references).await?)

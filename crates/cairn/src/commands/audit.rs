@@ -10,9 +10,8 @@ use ledger::{
     AuditLeaf, AuditReport, ConsistencyReport, Kind, Ledger, LogTile, SHARDS, Shard, Witnesses,
 };
 
-use super::{Bar, closing, open_existing, read_text};
+use super::{Bar, closing, open_existing, open_existing_of, read_text, tenant_of};
 use crate::cli::{ExportOptions, ProofFormat, ProveOptions, StoreArguments, WitnessArguments};
-use crate::store::TENANT;
 use crate::terminal::say;
 
 /// What `cairn audit verify --json` prints.
@@ -132,17 +131,17 @@ async fn leaf_named(ledger: &Ledger, name: &str) -> anyhow::Result<AuditLeaf> {
     }
     let kind = Kind(fhir::ResourceType::AuditEvent.code());
     let event = ledger
-        .get(TENANT, kind, name)
+        .get(tenant_of(ledger), kind, name)
         .await?
         .with_context(|| format!("there is no AuditEvent {name}"))?;
     ledger
-        .audit_leaf(TENANT, event.at)
+        .audit_leaf(tenant_of(ledger), event.at)
         .await?
         .with_context(|| format!("AuditEvent {name} has no leaf"))
 }
 
 pub(crate) async fn prove(options: &ProveOptions) -> anyhow::Result<ExitCode> {
-    let ledger = open_existing(&options.store).await?;
+    let ledger = open_existing_of(&options.store).await?;
     let proof = async {
         trust_witnesses(&ledger, &options.witnesses)?;
         let leaf = leaf_named(&ledger, &options.leaf).await?;

@@ -11,7 +11,6 @@ use trust::Agent;
 
 use super::{closing, open, trust_over};
 use crate::cli::ImportOptions;
-use crate::store::TENANT;
 use crate::terminal::{is_watched, say, warn};
 
 /// How often a line is printed where nobody watches.
@@ -37,7 +36,7 @@ pub(crate) async fn import(options: ImportOptions) -> anyhow::Result<ExitCode> {
             rejects: options.rejects.clone(),
             parallel: usize::from(options.parallel),
         };
-        let agent = Agent::system(TENANT, "importer");
+        let agent = Agent::system(super::tenant_of(&ledger), "importer");
         Ok(record::import::run(&trust, &agent, &what, &|progress| bar.imported(progress)).await?)
     };
     let result = result.await;

@@ -9,7 +9,6 @@ use trust::{Action, Purpose, Target};
 
 use super::{closing, open, operator, read_text, trust_over};
 use crate::cli::{PublishOptions, StoreArguments};
-use crate::store::TENANT;
 use crate::terminal::{say, warn};
 
 pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
@@ -46,7 +45,7 @@ async fn publish_to_store(
         let trust = trust_over(&ledger)?;
         let permit = trust
             .decide(
-                &operator(),
+                &operator(&ledger),
                 Purpose::Operations,
                 Action::Publish,
                 Target::default(),
@@ -131,7 +130,7 @@ pub(crate) async fn dead_letters(store: &StoreArguments, json: bool) -> anyhow::
         let trust = trust_over(&ledger)?;
         let permit = trust
             .decide(
-                &operator(),
+                &operator(&ledger),
                 Purpose::Operations,
                 Action::Observe,
                 Target::default(),
@@ -168,7 +167,7 @@ pub(crate) async fn retry(store: &StoreArguments, letters: &[String]) -> anyhow:
     let played = async {
         let journeys = Journeys::new(trust_over(&ledger)?);
         if letters.is_empty() {
-            let (done, left) = journeys.retry_all(TENANT).await?;
+            let (done, left) = journeys.retry_all(super::tenant_of(&ledger)).await?;
             let left: Vec<String> = left
                 .iter()
                 .map(|(letter, error)| format!("{}: {error}", letter.id))
@@ -177,7 +176,7 @@ pub(crate) async fn retry(store: &StoreArguments, letters: &[String]) -> anyhow:
         }
         let (mut done, mut left) = (0, Vec::new());
         for letter in letters {
-            match journeys.retry(TENANT, letter).await {
+            match journeys.retry(super::tenant_of(&ledger), letter).await {
                 Ok(()) => done += 1,
                 Err(error) => left.push(format!("{letter}: {error}")),
             }

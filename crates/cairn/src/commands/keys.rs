@@ -8,12 +8,12 @@ use anyhow::{Context, bail};
 use ledger::{Ledger, LedgerError, Location, RootKey, SystemClock, SystemEntropy};
 use trust::Upkeep;
 
-use super::{Bar, closing, existing, open_existing, root_key};
+use super::{Bar, closing, existing, open_existing, open_existing_of, root_key, tenant_of};
 use crate::cli::RotateOptions;
 use crate::config::StoreSettings;
 use crate::control::Order;
 use crate::operator::Operator;
-use crate::store::{self, RootKeySource, TENANT};
+use crate::store::{self, RootKeySource};
 use crate::terminal::say;
 
 pub(crate) fn create_key(
@@ -58,14 +58,15 @@ pub(crate) async fn rotate_key(options: RotateOptions) -> anyhow::Result<ExitCod
 }
 
 async fn rotate_tenant(options: &RotateOptions) -> anyhow::Result<ExitCode> {
-    let ledger = open_existing(&options.store).await?;
+    let ledger = open_existing_of(&options.store).await?;
+    let tenant = tenant_of(&ledger);
     let bar = Bar::keys();
     let progress = |progress: ledger::RotationProgress| bar.keys_looked_at(progress.keys);
     let result = async {
         // One that was cut short is finished rather than overtaken.
-        match ledger.continue_tenant_rotation(TENANT, &progress).await? {
+        match ledger.continue_tenant_rotation(tenant, &progress).await? {
             Some(done) => Ok(done),
-            None => ledger.rotate_tenant_keys(TENANT, &progress).await,
+            None => ledger.rotate_tenant_keys(tenant, &progress).await,
         }
     };
     let result = result.await;
@@ -91,7 +92,10 @@ async fn rotate_tenant(options: &RotateOptions) -> anyhow::Result<ExitCode> {
 }
 
 async fn rotate_tokens(options: &RotateOptions) -> anyhow::Result<ExitCode> {
-    let version = super::keep::order(&options.store, Order::RotateTokens).await?;
+    let order = Order::RotateTokens {
+        of: options.store.of.clone(),
+    };
+    let version = super::keep::order(&options.store, order).await?;
     say(&format!(
         "All search tokens of the organisation lie under version {version} of their key, and the one before is destroyed."
     ));
@@ -100,9 +104,11 @@ async fn rotate_tokens(options: &RotateOptions) -> anyhow::Result<ExitCode> {
 }
 
 async fn rotate_patient(options: &RotateOptions, patient: &str) -> anyhow::Result<ExitCode> {
-    let ledger = open_existing(&options.store).await?;
+    let ledger = open_existing_of(&options.store).await?;
     let rotated = async {
-        let rotated = ledger.rotate_patient_key(TENANT, patient).await?;
+        let rotated = ledger
+            .rotate_patient_key(tenant_of(&ledger), patient)
+            .await?;
         if rotated {
             let upkeep = Upkeep::PatientKeyRotated(patient.to_owned());
             let note = "the patient's key was rotated";

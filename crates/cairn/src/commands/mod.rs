@@ -12,12 +12,13 @@ mod keys;
 mod policy;
 mod search_parameter;
 mod serve;
+mod tenant;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ledger::{Ledger, Location, SystemClock};
+use ledger::{Ledger, Location, SystemClock, TenantId};
 use trust::{Agent, Trust, TrustOptions};
 
 pub(crate) use access::{
@@ -38,10 +39,12 @@ pub(crate) use keys::{create_key, rotate_key};
 pub(crate) use policy::{PolicyCommand, policy};
 pub(crate) use search_parameter::status as search_parameter_status;
 pub(crate) use serve::serve;
+pub(crate) use tenant::{TenantCommand, tenant};
 
 use crate::cli::StoreArguments;
 use crate::config::{SessionSettings, StoreSettings};
 use crate::store::{self, RootKeySource, TENANT};
+use crate::tenancy;
 
 /// Where a store's root key is.
 fn root_key(arguments: &StoreArguments) -> anyhow::Result<RootKeySource> {
@@ -93,14 +96,20 @@ async fn existing(arguments: &StoreArguments) -> anyhow::Result<Location> {
     }
 }
 
-/// Opens a store that has to be there.
+/// Opens a store that has to be there, with all of its tenants.
 async fn open_existing(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
+    existing(arguments).await?;
+    open_whole(arguments).await
+}
+
+/// Opens a store that has to be there, for the tenant that the command is about.
+async fn open_existing_of(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
     existing(arguments).await?;
     open(arguments).await
 }
 
 /// Opens a store, or makes it; one in a folder must not be open in a server.
-async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
+async fn open_whole(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
     let ledger = store::open(
         location(arguments)?,
         root_key(arguments)?,
@@ -109,6 +118,20 @@ async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
     )
     .await?;
     Ok(ledger)
+}
+
+/// The same, for the tenant that the command is about: nothing of any other is to be had through it.
+async fn open(arguments: &StoreArguments) -> anyhow::Result<Ledger> {
+    let ledger = open_whole(arguments).await?;
+    match tenancy::named(&ledger, arguments.of.as_deref()).await {
+        Ok(tenant) => Ok(ledger.only(tenant.id)),
+        Err(error) => closing(&ledger, Err(error)).await,
+    }
+}
+
+/// The tenant that a store was opened for.
+fn tenant_of(ledger: &Ledger) -> TenantId {
+    ledger.tenant().unwrap_or(TENANT)
 }
 
 /// Trust over an opened store, with the built-in policies.
@@ -124,8 +147,8 @@ fn trust_over(ledger: &Ledger) -> anyhow::Result<Trust> {
 }
 
 /// Who acts when an operator works on the store from the command line.
-fn operator() -> Agent {
-    Agent::system(TENANT, "command-line")
+fn operator(ledger: &Ledger) -> Agent {
+    Agent::system(tenant_of(ledger), "command-line")
 }
 
 /// Closes the store and hands on what the command came to.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ledger::{Ledger, LedgerError, RotationProgress, SystemClock, TokenRotation};
+use ledger::{Ledger, LedgerError, RotationProgress, SystemClock, Tenant, TenantId, TokenRotation};
 
 use crate::cli::ServeOptions;
 use crate::config::{Settings, environment};
@@ -42,12 +42,25 @@ pub(crate) async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Goes on with a rotation of the organisation's keys that was cut short, beside everything else.
-async fn finish_rotation(ledger: Ledger) {
+/// Goes on with rotations of tenants' keys that were cut short, beside everything else.
+async fn finish_rotations(ledger: Ledger) {
+    let list = match ledger.tenants().await {
+        Ok(list) => list,
+        Err(error) => {
+            tracing::error!(%error, "the list of tenants can't be read, so no rotation of keys is gone on with");
+            return;
+        }
+    };
+    for tenant in list.into_iter().filter(Tenant::is_there) {
+        finish_rotation(&ledger, tenant.id).await;
+    }
+}
+
+async fn finish_rotation(ledger: &Ledger, tenant: TenantId) {
     let progress = |progress: RotationProgress| {
         tracing::debug!(keys = progress.keys, "patients' keys looked at");
     };
-    match ledger.continue_tenant_rotation(TENANT, &progress).await {
+    match ledger.continue_tenant_rotation(tenant, &progress).await {
         Ok(None) | Err(LedgerError::Closed) => {}
         Ok(Some(done)) => tracing::info!(
             version = done.version,
@@ -65,7 +78,7 @@ async fn finish_rotation(ledger: Ledger) {
             "documents' tokens looked at"
         );
     };
-    match ledger.continue_token_rotation(TENANT, &progress).await {
+    match ledger.continue_token_rotation(tenant, &progress).await {
         Ok(None) | Err(LedgerError::Closed) => {}
         Ok(Some(done)) => tracing::info!(
             version = done.version,
@@ -112,7 +125,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     if let Some(file) = &settings.audit.witness_keys_file {
         ledger.trust_witnesses(super::witnesses(file, settings.audit.witness_quorum)?)?;
     }
-    let rotation = tokio::spawn(finish_rotation(ledger.clone()));
+    let rotation = tokio::spawn(finish_rotations(ledger.clone()));
     // Orders of an operator come by the data folder, where there is one.
     let door = match &settings.data {
         Some(data) => Some(control::open(data, &ledger)?),
@@ -135,6 +148,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         mail,
         policy_folder: settings.policy_folder.clone(),
         consent_rules: settings.consent_rules.clone(),
+        tenants_folder: settings.tenants_folder.clone(),
         session_idle_s: settings.session.idle_s,
         session_absolute_s: settings.session.absolute_s,
         session_step_up_s: settings.session.step_up_s,
@@ -150,10 +164,15 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         ..ServerOptions::new(ledger, TENANT)
     })
     .await?;
-    if server.trust().identity().count(TENANT).await? == 0 {
-        tracing::warn!(
-            "this store has no accounts yet: stop the server and make one with `cairn account create`"
-        );
+    for tenant in server.ledger().tenants().await? {
+        if let Some(trust) = server.trust_of(tenant.id)
+            && trust.identity().count(tenant.id).await? == 0
+        {
+            tracing::warn!(
+                tenant = tenant.name,
+                "there are no accounts yet: stop the server and make one with `cairn account create`"
+            );
+        }
     }
     crate::terminal::say(&format!("Cairn is at {}", server.base_url()));
     asked_to_end().await?;

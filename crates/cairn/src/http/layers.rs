@@ -24,7 +24,6 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use tracing::Instrument;
 
-use super::Doors;
 use crate::config::Limits;
 
 /// The header that carries the request id, in and out.
@@ -47,34 +46,55 @@ pub(super) fn bound_body<S: Clone + Send + Sync + 'static>(
         )))
 }
 
-/// Puts the layers that all routes share around `router`. A layer of a router is memory taken and a copy
-/// made for each request, and those inside it are copied with it; so there is one, and what need not
-/// know the route lies around the whole.
-pub(super) fn around(router: Router, doors: &Doors) -> Router {
-    let watch = Watch {
-        entropy: doors.ledger.entropy(),
-        streams_stopped: doors.streams_stopped.clone(),
-        patience: Duration::from_millis(doors.limits.send_timeout_ms),
-        meters: Arc::default(),
-    };
-    let header = |name: HeaderName, value: Option<&'static str>| {
-        SetResponseHeaderLayer::if_not_present(name, value.map(HeaderValue::from_static))
-    };
-    let is_https = doors.base_url.starts_with("https://");
-    let whole = ServiceBuilder::new()
-        .layer(header(header::X_CONTENT_TYPE_OPTIONS, Some("nosniff")))
-        .layer(header(header::REFERRER_POLICY, Some("no-referrer")))
-        .layer(header(
-            header::STRICT_TRANSPORT_SECURITY,
-            is_https.then_some("max-age=31536000"),
-        ))
-        .layer(
-            CompressionLayer::new()
-                .gzip(true)
-                .compress_when(Compressible),
-        )
-        .service(router.layer(from_fn_with_state(watch, observe)));
-    Router::new().fallback_service(whole)
+/// The layers that all routes share.
+#[derive(Clone)]
+pub(crate) struct Around {
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// How long a client may take nothing of its answer.
+    pub(crate) patience: Duration,
+    /// Whether the server is reached by TLS.
+    pub(crate) is_https: bool,
+    meters: Arc<Meters>,
+}
+
+impl Around {
+    pub(crate) fn new(entropy: Arc<dyn Entropy>, patience: Duration, is_https: bool) -> Self {
+        Self {
+            entropy,
+            patience,
+            is_https,
+            meters: Arc::default(),
+        }
+    }
+
+    /// Puts the layers around `router`. A layer of a router is memory taken and a copy made for each request,
+    /// and those inside it are copied with it; so there is one, and what need not know the route lies around
+    /// the whole.
+    pub(super) fn put(&self, router: Router, streams_stopped: watch::Receiver<bool>) -> Router {
+        let watch = Watch {
+            entropy: Arc::clone(&self.entropy),
+            streams_stopped,
+            patience: self.patience,
+            meters: Arc::clone(&self.meters),
+        };
+        let header = |name: HeaderName, value: Option<&'static str>| {
+            SetResponseHeaderLayer::if_not_present(name, value.map(HeaderValue::from_static))
+        };
+        let whole = ServiceBuilder::new()
+            .layer(header(header::X_CONTENT_TYPE_OPTIONS, Some("nosniff")))
+            .layer(header(header::REFERRER_POLICY, Some("no-referrer")))
+            .layer(header(
+                header::STRICT_TRANSPORT_SECURITY,
+                self.is_https.then_some("max-age=31536000"),
+            ))
+            .layer(
+                CompressionLayer::new()
+                    .gzip(true)
+                    .compress_when(Compressible),
+            )
+            .service(router.layer(from_fn_with_state(watch, observe)));
+        Router::new().fallback_service(whole)
+    }
 }
 
 /// What is needed to watch over requests.

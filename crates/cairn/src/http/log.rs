@@ -160,9 +160,16 @@ async fn tile(
 ) -> Result<Response, Response> {
     let no_such_tile = || absent("the log has no such tile");
     let tile = LogTile::parse(&tile);
-    let open = doors.open_audit_log && tile.is_none_or(|tile| !tile.is_entries());
+    let entries = tile.is_some_and(|tile| tile.is_entries());
+    let open = doors.open_audit_log && !entries;
     if !open {
         admit(&doors, &headers, &request).await?;
+    }
+    if entries && doors.is_named {
+        // They tell when and how often others' records were looked at.
+        let words = "the entries of the log are of all organisations on this store; an operator exports those of one \
+                     with `cairn tenant export`";
+        return Err((StatusCode::FORBIDDEN, Json(json!({ "error": words }))).into_response());
     }
     let shard = Shard::parse(&shard).ok_or_else(no_such_log)?;
     let bytes = doors

@@ -3,6 +3,7 @@
 mod api;
 mod asked;
 mod bulk;
+mod closed;
 mod conditional;
 mod dates;
 mod fhir;
@@ -24,12 +25,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRef;
 use ledger::Ledger;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
+pub(crate) use self::closed::Closed;
+pub(crate) use self::layers::Around;
+pub(crate) use self::operate::{Office, is_for_operators, stopped};
 use crate::config::Limits;
 use crate::key_sets::KeySets;
-use crate::server::Follower;
 
 /// What the routes need. Each request takes a copy, so a copy is one count.
 #[derive(Clone)]
@@ -60,13 +62,11 @@ pub(crate) struct Behind {
     pub(crate) limits: Limits,
     /// Whether checkpoints and hashes of the audit's logs need no token.
     pub(crate) open_audit_log: bool,
-    pub(crate) metrics: PrometheusHandle,
+    /// Whether the tenant is reached by host names of its own, because the store has others.
+    pub(crate) is_named: bool,
     pub(crate) key_sets: KeySets,
     /// Whether strangers may ask to be registered as clients.
     pub(crate) open_registration: bool,
-    pub(crate) followers: Arc<Vec<Follower>>,
-    /// Turns true when live updates have to end because the server stops.
-    pub(crate) streams_stopped: watch::Receiver<bool>,
 }
 
 impl FromRef<Doors> for Limits {
@@ -75,17 +75,34 @@ impl FromRef<Doors> for Limits {
     }
 }
 
-/// All routes.
-pub(crate) fn router(doors: &Doors) -> Router {
+/// All routes of a house. `streams_stopped` turns true when its live updates have to end.
+pub(crate) fn router(
+    doors: &Doors,
+    around: &Around,
+    streams_stopped: watch::Receiver<bool>,
+) -> Router {
     let pages = layers::bound_body(web::router(doors.pages.clone()), &doors.limits);
     let own = Router::new()
-        .merge(operate::router())
         .merge(layers::bound_body(api::router(), &doors.limits))
         .merge(layers::bound_body(log::router(), &doors.limits))
         .merge(layers::bound_body(oauth::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
-    layers::around(pages.merge(own), doors)
+    around.put(pages.merge(own), streams_stopped)
+}
+
+/// The routes for operators, which are no tenant's.
+pub(crate) fn office(
+    office: Office,
+    around: &Around,
+    streams_stopped: watch::Receiver<bool>,
+) -> Router {
+    around.put(operate::router().with_state(office), streams_stopped)
+}
+
+/// Answers every request with why it comes to no house ([`Closed`]).
+pub(crate) fn closed(around: &Around, streams_stopped: watch::Receiver<bool>) -> Router {
+    around.put(closed::router(), streams_stopped)
 }
 
 /// The base address of FHIR.

@@ -1,26 +1,47 @@
 //! Routes for operators: health and metrics.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use ledger::SystemClock;
+use ledger::{Ledger, SystemClock};
 
-use super::Doors;
-use crate::server::Follower;
+use metrics_exporter_prometheus::PrometheusHandle;
 
-pub(super) fn router() -> Router<Doors> {
+use crate::houses::{Follower, Houses};
+
+/// What these routes need.
+#[derive(Clone)]
+pub(crate) struct Office {
+    pub(crate) ledger: Ledger,
+    pub(crate) houses: Arc<Houses>,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) followers: Arc<Vec<Follower>>,
+}
+
+const LIVE: &str = "/health/live";
+const READY: &str = "/health/ready";
+const METRICS: &str = "/metrics";
+
+/// Whether a path is one of these, which are the server's and no tenant's.
+pub(crate) fn is_for_operators(path: &str) -> bool {
+    [LIVE, READY, METRICS].contains(&path)
+}
+
+pub(super) fn router() -> Router<Office> {
     Router::new()
-        .route("/health/live", get(|| async { "live\n" }))
-        .route("/health/ready", get(ready))
-        .route("/metrics", get(metrics))
+        .route(LIVE, get(|| async { "live\n" }))
+        .route(READY, get(ready))
+        .route(METRICS, get(metrics))
 }
 
 /// Ready: the store answers and every follower runs. A policy set that is refused makes no server unready,
 /// because the one before is in force; what is wrong with it is for the log and the console.
-async fn ready(State(doors): State<Doors>) -> Response {
-    if let Err(error) = doors.ledger.next_timer_ms().await {
+async fn ready(State(office): State<Office>) -> Response {
+    if let Err(error) = office.ledger.next_timer_ms().await {
         tracing::error!(%error, "the store does not answer");
         return (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -28,13 +49,15 @@ async fn ready(State(doors): State<Doors>) -> Response {
         )
             .into_response();
     }
-    match stopped(&doors.followers) {
+    let refused =
+        |house: &Arc<crate::houses::House>| house.contexts.trust.policy_status().refused.is_some();
+    match stopped(&office.followers).or_else(|| office.houses.stopped()) {
         Some(name) => (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{name} has stopped\n"),
         )
             .into_response(),
-        None if doors.trust.policy_status().refused.is_some() => {
+        None if office.houses.each().iter().any(refused) => {
             "ready\nthe policy set in policy_folder is refused, and the one before is in force\n"
                 .into_response()
         }
@@ -43,7 +66,7 @@ async fn ready(State(doors): State<Doors>) -> Response {
 }
 
 /// A follower that should run and doesn't.
-fn stopped(followers: &[Follower]) -> Option<&'static str> {
+pub(crate) fn stopped(followers: &[Follower]) -> Option<&'static str> {
     let stopped = followers.iter().find(|follower| !follower.is_running());
     stopped.map(|follower| follower.name)
 }
@@ -51,8 +74,8 @@ fn stopped(followers: &[Follower]) -> Option<&'static str> {
 /// Prometheus text. What moves by itself (ages, lags, sizes) is measured when it is asked for, so that it
 /// is true whatever has become of those who work on it; the rest (commits, flushes, deliveries) the
 /// contexts count as it happens, under their own names.
-async fn metrics(State(doors): State<Doors>) -> Response {
-    if let Err(error) = measure(&doors).await {
+async fn metrics(State(office): State<Office>) -> Response {
+    if let Err(error) = measure(&office).await {
         tracing::error!(%error, "the store does not answer");
         return (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -60,13 +83,13 @@ async fn metrics(State(doors): State<Doors>) -> Response {
         )
             .into_response();
     }
-    doors.metrics.run_upkeep();
+    office.metrics.run_upkeep();
     (
         [(
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )],
-        doors.metrics.render(),
+        office.metrics.render(),
     )
         .into_response()
 }
@@ -75,22 +98,31 @@ async fn metrics(State(doors): State<Doors>) -> Response {
     clippy::cast_precision_loss,
     reason = "gauges are floating-point numbers"
 )]
-async fn measure(doors: &Doors) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let ledger = &doors.ledger;
+async fn measure(office: &Office) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let ledger = &office.ledger;
     let now_ms = ledger.clock().now_ms();
     let late = |due_ms: Option<u64>| {
         due_ms.map_or(0, |due_ms| now_ms.saturating_sub(due_ms)) as f64 / 1000.0
     };
-    metrics::gauge!("cairn_timer_lateness_seconds").set(late(ledger.next_timer_ms().await?));
-    metrics::gauge!("cairn_outbox_age_seconds").set(late(ledger.next_outbox_ms().await?));
-    let behind_ms = doors.journeys.feed_lag_ms(doors.pages.tenant).await?;
+    // Of those that are served: what waits while a tenant is suspended is not late.
+    let (mut timer_s, mut outbox_s, mut behind_ms) = (0.0_f64, 0.0_f64, 0);
+    let (mut open, mut overdue) = (0, 0);
+    for house in office.houses.each() {
+        let of = &house.contexts;
+        timer_s = timer_s.max(late(of.ledger.next_timer_ms().await?));
+        outbox_s = outbox_s.max(late(of.ledger.next_outbox_ms().await?));
+        behind_ms = behind_ms.max(of.journeys.feed_lag_ms(of.tenant).await?);
+        let waiting = of.trust.identity().emergencies_waiting(of.tenant).await?;
+        open += waiting.open;
+        overdue += waiting.overdue;
+    }
+    metrics::gauge!("cairn_timer_lateness_seconds").set(timer_s);
+    metrics::gauge!("cairn_outbox_age_seconds").set(outbox_s);
     metrics::gauge!("journey_feed_lag_seconds").set(behind_ms as f64 / 1000.0);
     metrics::gauge!("cairn_clock_step_seconds").set(SystemClock::step_ms() as f64 / 1000.0);
     metrics::gauge!("cairn_newest_ahead_seconds").set(ledger.newest_ahead_ms() as f64 / 1000.0);
-    let identity = doors.trust.identity();
-    let waiting = identity.emergencies_waiting(doors.pages.tenant).await?;
-    metrics::gauge!("cairn_emergency_reviews_open").set(waiting.open as f64);
-    metrics::gauge!("cairn_emergency_reviews_overdue").set(waiting.overdue as f64);
+    metrics::gauge!("cairn_emergency_reviews_open").set(open as f64);
+    metrics::gauge!("cairn_emergency_reviews_overdue").set(overdue as f64);
     metrics::gauge!("cairn_store_bytes").set(ledger.disk_bytes() as f64);
     Ok(())
 }

@@ -48,3 +48,5 @@ mod routes;
 mod signer;
 mod smart;
 mod stalled;
+mod tenants;
+mod tenants_by_command;

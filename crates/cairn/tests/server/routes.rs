@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cairn::store::TENANT;
+use ledger::TenantId;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -176,7 +177,9 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{file}", "y"),
                 ("{number}", "1"),
                 ("{secret}", "s"),
-                ("{*rest}", "x"),
+                ("{proxy}", "x"),
+                ("{provider}", "x"),
+                ("{*rest}", "nothing"),
             ] {
                 path = path.replace(name, value);
             }
@@ -237,10 +240,15 @@ pub(crate) enum Who {
 }
 
 pub(crate) async fn person(house: &House, role: Role) -> Who {
-    let identity = house.server.trust().identity();
-    let operator = Agent::system(TENANT, "command-line");
+    person_of(house.server.trust(), TENANT, role).await
+}
+
+/// Somebody of a role who has signed in.
+pub(crate) async fn person_of(trust: &trust::Trust, tenant: TenantId, role: Role) -> Who {
+    let identity = trust.identity();
+    let operator = Agent::system(tenant, "command-line");
     let account = NewAccount {
-        tenant: TENANT,
+        tenant,
         user_name: role.name().to_owned(),
         name: "Somebody".to_owned(),
         role,
@@ -251,7 +259,7 @@ pub(crate) async fn person(house: &House, role: Role) -> Who {
         .create(&operator, account)
         .await
         .expect("an account");
-    let first = identity.password(TENANT, role.name(), "correct-horse-battery-7");
+    let first = identity.password(tenant, role.name(), "correct-horse-battery-7");
     let SignIn::EnrolTotp { ticket, secret, .. } = first.await.expect("a ticket") else {
         panic!("no second factor is asked for");
     };
@@ -260,8 +268,9 @@ pub(crate) async fn person(house: &House, role: Role) -> Who {
         .with_secret(secret)
         .build()
         .expect("TOTP");
-    let now_ms = house.server.trust().wall_clock().now_ms();
-    let code = totp.generate(now_ms / 1000).to_string();
+    let code = totp
+        .generate(trust.wall_clock().now_ms() / 1000)
+        .to_string();
     let signed = identity.second_factor(&ticket, &code);
     session(signed.await.expect("a session"))
 }

@@ -671,7 +671,7 @@ impl Identity {
     /// # Errors
     /// `SignIn`; `Refused` when they don't act for that patient; `Ledger`.
     pub async fn act_for(&self, secret: &str, proxy: &str) -> Result<SignIn, TrustError> {
-        let tenant = secrets::tenant_of(secret).ok_or(TrustError::SignIn)?;
+        let tenant = self.tenant_of(secret).ok_or(TrustError::SignIn)?;
         let hash = secrets::hash(secret);
         let id = self.id_of(tenant, "session", &hash);
         let session = self.session(secret).await?;

@@ -24,6 +24,7 @@ mod several;
 mod short;
 mod sorted;
 mod what_if;
+mod whole;
 mod why;
 
 use std::collections::{HashMap, VecDeque};
@@ -61,6 +62,7 @@ use short::Form;
 pub use sorted::SortedAt;
 pub(crate) use what_if::Asker;
 pub use what_if::{Counts, Effect, Foreseen, Party, WhatIf};
+pub use whole::{EXPORTER, Whole};
 pub use why::{ConsentWhy, RowWhy};
 
 /// The gate. Cheap to clone.

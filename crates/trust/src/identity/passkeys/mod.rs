@@ -210,7 +210,7 @@ impl Identity {
         &self,
         ticket: &str,
     ) -> Result<Option<(TenantId, Kept<SessionDocument>)>, TrustError> {
-        let Some(tenant) = secrets::tenant_of(ticket) else {
+        let Some(tenant) = self.tenant_of(ticket) else {
             return Ok(None);
         };
         let hash = secrets::hash(ticket);

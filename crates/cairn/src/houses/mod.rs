@@ -1,0 +1,568 @@
+//! The houses of a server: one for each tenant that it serves, with everything in it that is the tenant's
+//! own: who may come in, policies, caches, addresses, and the parts that work for it besides requests.
+//!
+//! [`Houses::follow`] keeps them as the store's list of tenants says; `reception.rs` leads requests to them by
+//! their host, `quota.rs` bounds what one takes of the server, `own.rs` reads what a tenant has configured
+//! for itself.
+
+mod own;
+mod quota;
+mod reception;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::Router;
+use ledger::{Clock, Ledger, LedgerError, Tenant, TenantId, TenantState};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub(crate) use quota::Over;
+pub(crate) use reception::Reception;
+
+use self::own::Own;
+use self::quota::Quota;
+use crate::config::{EmergencySettings, Limits};
+use crate::http::{self, Around, Closed};
+use crate::key_sets::KeySets;
+use crate::providers::Providers;
+use crate::server::{DemoPages, ServerError};
+
+/// How often the list of tenants is looked at: so late may a server hear of a change.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a house rests that could not be opened.
+const OPEN_AGAIN: Duration = Duration::from_secs(10);
+/// How often sign-in records that are over are taken away; they end by days.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// A part that runs besides the requests.
+pub(crate) struct Follower {
+    pub(crate) name: &'static str,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    pub(crate) fn new(name: &'static str, task: JoinHandle<()>) -> Self {
+        Self { name, task }
+    }
+    pub(crate) fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+    /// Waits until it has ended, up to a moment; then it is cut short.
+    pub(crate) async fn end_by(&self, deadline: Instant) {
+        while self.is_running() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if self.is_running() {
+            // Whatever it was doing is not acknowledged, so the next start does it again.
+            tracing::warn!(follower = self.name, "did not stop in time");
+            self.task.abort();
+        }
+    }
+}
+
+/// What all houses of a server are made from.
+pub(crate) struct Plan {
+    pub(crate) ledger: Ledger,
+    pub(crate) wall_clock: Arc<dyn Clock>,
+    /// How the server is reached, without a slash at the end.
+    pub(crate) base_url: String,
+    pub(crate) organisation: String,
+    pub(crate) mail: Option<exchange::MailOptions>,
+    pub(crate) policy_folder: Option<PathBuf>,
+    pub(crate) consent_rules: String,
+    pub(crate) tenants_folder: Option<PathBuf>,
+    pub(crate) session_idle_s: u64,
+    pub(crate) session_absolute_s: u64,
+    pub(crate) session_step_up_s: u64,
+    pub(crate) emergency: EmergencySettings,
+    pub(crate) limits: Limits,
+    pub(crate) validation: record::Validation,
+    pub(crate) open_audit_log: bool,
+    pub(crate) open_registration: bool,
+    pub(crate) key_origins: String,
+    pub(crate) providers: Arc<Providers>,
+    /// Where the audit is told, if anywhere.
+    pub(crate) collector: Option<Arc<crate::Collector>>,
+    pub(crate) demo: Option<DemoPages>,
+    pub(crate) run_journeys: bool,
+    pub(crate) around: Around,
+}
+
+/// The contexts of one tenant, over a store that knows of no other.
+#[derive(Clone)]
+pub(crate) struct Contexts {
+    pub(crate) tenant: TenantId,
+    pub(crate) ledger: Ledger,
+    pub(crate) trust: trust::Trust,
+    pub(crate) record: record::Record,
+    pub(crate) journeys: journey::Journeys,
+}
+
+impl Plan {
+    /// What a tenant has for itself, where tenants have names.
+    fn own(&self, tenant: &Tenant) -> Result<Own, ServerError> {
+        Own::read(self.tenants_folder.as_deref(), &tenant.name).map_err(ServerError::Tenant)
+    }
+
+    /// A tenant's contexts.
+    fn contexts(&self, tenant: TenantId, own: &Own) -> Result<Contexts, ServerError> {
+        let rules = own.consent_rules.as_ref().unwrap_or(&self.consent_rules);
+        let rules = trust::consent::Rules::load(rules).map_err(ServerError::Trust)?;
+        let ledger = self.ledger.only(tenant);
+        let policies = own.policy_folder.clone().or(self.policy_folder.clone());
+        let options = trust::TrustOptions {
+            ledger: ledger.clone(),
+            wall_clock: Arc::clone(&self.wall_clock),
+            policy_folder: policies,
+            session_idle_s: self.session_idle_s,
+            session_absolute_s: self.session_absolute_s,
+        };
+        let trust = trust::Trust::under(options, rules).map_err(ServerError::Trust)?;
+        let emergency = self.emergency;
+        trust
+            .identity()
+            .limit_emergencies(emergency.access_s, emergency.review_s);
+        trust.identity().limit_factor_age(self.session_step_up_s);
+        Ok(Contexts {
+            tenant,
+            ledger,
+            record: record::Record::new(trust.clone()).with_validation(self.validation),
+            journeys: journey::Journeys::new(trust.clone()),
+            trust,
+        })
+    }
+
+    /// How a tenant is reached: by the first of its hosts, in the server's own way otherwise.
+    fn base_url(&self, tenant: &Tenant) -> String {
+        let Some(host) = tenant.hosts.first() else {
+            return self.base_url.clone();
+        };
+        let (scheme, rest) = self.base_url.split_once("://").unwrap_or(("http", ""));
+        let authority = rest.split('/').next().unwrap_or_default();
+        let port = authority.parse::<axum::http::uri::Authority>().ok();
+        match port.and_then(|authority| authority.port_u16()) {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }
+    }
+}
+
+/// One tenant's house.
+pub(crate) struct House {
+    entry: Tenant,
+    pub(crate) contexts: Contexts,
+    pub(crate) router: Router,
+    followers: Vec<Follower>,
+    stop_streams: watch::Sender<bool>,
+    stop_followers: watch::Sender<bool>,
+}
+
+impl House {
+    /// Wires a tenant's contexts to its routes, and starts what works besides requests.
+    async fn open(
+        plan: &Plan,
+        entry: &Tenant,
+        own: &Own,
+        contexts: Contexts,
+    ) -> Result<Self, ServerError> {
+        let (tenant, base_url) = (entry.id, plan.base_url(entry));
+        let origins = own.key_origins.as_ref().unwrap_or(&plan.key_origins);
+        let key_sets = crate::key_sets::origins(origins)
+            .and_then(KeySets::of)
+            .map_err(ServerError::KeyOrigins)?;
+        let Contexts {
+            ledger,
+            trust,
+            record,
+            journeys,
+            ..
+        } = contexts.clone();
+        // Those that are there are known before anybody can ask.
+        if let Err(error) = trust.vault().refresh_owns(tenant).await {
+            tracing::error!(%error, "search parameters can't be read; trying again");
+        }
+        trust
+            .record_policies(tenant)
+            .await
+            .map_err(ServerError::Trust)?;
+        let deliverer = plan.mail.clone().map(|mut mail| {
+            if mail.portal_base.is_empty() || !entry.hosts.is_empty() {
+                mail.portal_base.clone_from(&base_url);
+            }
+            if let Some(from) = &own.smtp_from {
+                mail.from.clone_from(from);
+            }
+            exchange::MailDeliverer::new(trust.clone(), mail).map_err(ServerError::Mail)
+        });
+        let deliverer = deliverer.transpose()?;
+
+        let (stop_streams, streams_stopped) = watch::channel(false);
+        let (stop_followers, stopped) = watch::channel(false);
+        let mut followers = Vec::new();
+        if plan.run_journeys {
+            let (journeys, stopped) = (journeys.clone(), stopped.clone());
+            let task = tokio::spawn(async move { journeys.run(tenant, stopped).await });
+            followers.push(Follower::new("journeys", task));
+        }
+        if let Some(deliverer) = deliverer {
+            let task = tokio::spawn(deliverer.run(stopped.clone()));
+            followers.push(Follower::new("mail", task));
+        }
+        let sweeper = sweep(trust.clone(), record.clone(), tenant, stopped.clone());
+        followers.push(Follower::new("sweeper", tokio::spawn(sweeper)));
+        let following = crate::policies::follow(trust.clone(), tenant, stopped.clone());
+        followers.push(Follower::new("policies", tokio::spawn(following)));
+        let hearing = crate::indexer::hear(trust.clone(), tenant, stopped.clone());
+        followers.push(Follower::new("definitions", tokio::spawn(hearing)));
+        let indexer = crate::indexer::run(trust.clone(), tenant, stopped.clone());
+        followers.push(Follower::new("indexer", tokio::spawn(indexer)));
+        // It has one place in the logs, which several tenants share.
+        if let Some(collector) = plan.collector.as_ref().filter(|_| entry.hosts.is_empty()) {
+            let collector = Arc::clone(collector);
+            let telling = crate::collector::run(ledger.clone(), tenant, collector, stopped);
+            followers.push(Follower::new("collector", tokio::spawn(telling)));
+        }
+
+        let demo = plan.demo.as_ref();
+        let pages = web::WebState {
+            trust: trust.clone(),
+            journeys: journeys.clone(),
+            record: record.clone(),
+            tenant,
+            organisation: own
+                .organisation
+                .clone()
+                .unwrap_or(plan.organisation.clone()),
+            mailbox: demo.map(|demo| demo.mailbox.clone()),
+            demo_logins: demo.map(|demo| demo.logins.clone()).unwrap_or_default(),
+            demo_speed: demo.map(|demo| demo.speed),
+            demo_people_imported: demo.is_some_and(|demo| demo.people_imported),
+            fhir_base: http::fhir_base(&base_url),
+            secure_cookies: base_url.starts_with("https://"),
+            // Whose people are known to a provider of the server's configuration isn't said: of one among several
+            // tenants, they would be let in at the others.
+            providers: (entry.hosts.is_empty())
+                .then(|| Arc::clone(&plan.providers) as Arc<dyn web::IdentityProviders>),
+        };
+        let doors = http::Doors::new(http::Behind {
+            pages,
+            ledger,
+            trust,
+            record,
+            journeys,
+            base_url,
+            limits: plan.limits,
+            open_audit_log: plan.open_audit_log,
+            is_named: !entry.hosts.is_empty(),
+            key_sets,
+            open_registration: own.open_registration.unwrap_or(plan.open_registration),
+        });
+        Ok(Self {
+            entry: entry.clone(),
+            contexts,
+            router: http::router(&doors, &plan.around, streams_stopped),
+            followers,
+            stop_streams,
+            stop_followers,
+        })
+    }
+
+    /// Asks everything in it to end.
+    fn stop(&self) {
+        let _ = self.stop_streams.send(true);
+        let _ = self.stop_followers.send(true);
+    }
+
+    async fn end_by(&self, deadline: Instant) {
+        for follower in &self.followers {
+            follower.end_by(deadline).await;
+        }
+    }
+}
+
+/// Where a host leads.
+#[derive(Clone)]
+pub(crate) enum Place {
+    Open(Arc<House>, Arc<Quota>),
+    Closed(Closed),
+}
+
+/// Which house is reached how.
+#[derive(Default)]
+pub(crate) struct Table {
+    list: Vec<Tenant>,
+    /// Where every request goes, whatever host it names.
+    any: Option<Place>,
+    hosts: HashMap<String, Place>,
+}
+
+impl Table {
+    fn each(&self) -> impl Iterator<Item = (&Arc<House>, &Arc<Quota>)> {
+        let mut seen = Vec::new();
+        let places = self.any.iter().chain(self.hosts.values());
+        places.filter_map(move |place| match place {
+            Place::Open(house, quota) if !seen.contains(&house.entry.id) => {
+                seen.push(house.entry.id);
+                Some((house, quota))
+            }
+            _ => None,
+        })
+    }
+
+    fn put(&mut self, tenant: &Tenant, place: &Place) {
+        if tenant.hosts.is_empty() {
+            self.any = Some(place.clone());
+        }
+        for host in &tenant.hosts {
+            self.hosts.insert(host.clone(), place.clone());
+        }
+    }
+}
+
+/// All houses of a server.
+pub(crate) struct Houses {
+    plan: Plan,
+    /// The tenant that is served where none has a host name, and its contexts, which are there from the
+    /// beginning.
+    main: Contexts,
+    table: RwLock<Arc<Table>>,
+}
+
+impl Houses {
+    /// Opens the houses of all tenants that are served now.
+    ///
+    /// # Errors
+    /// Why the one house can't be opened where there is one. Of several, one that can't be is said to the log
+    /// and tried again; the others open.
+    pub(crate) async fn open(plan: Plan, main: TenantId) -> Result<Self, ServerError> {
+        let list = plan.ledger.tenants().await.map_err(ServerError::Tenants)?;
+        let named = list
+            .iter()
+            .find(|tenant| tenant.id == main && !tenant.hosts.is_empty());
+        // A fault of one tenant's own configuration must not keep the others out.
+        let own = named.map_or_else(|| Ok(Own::default()), |tenant| plan.own(tenant));
+        let contexts = own.and_then(|own| plan.contexts(main, &own));
+        let contexts = match (contexts, named) {
+            (Err(error), Some(_)) => {
+                tracing::error!(%error, "what a tenant has configured for itself can't be used");
+                plan.contexts(main, &Own::default())?
+            }
+            (contexts, _) => contexts?,
+        };
+        let houses = Self {
+            plan,
+            main: contexts,
+            table: RwLock::default(),
+        };
+        houses.follow_list(list, &mut HashMap::new()).await?;
+        Ok(houses)
+    }
+
+    /// The contexts that are there from the beginning.
+    pub(crate) fn main(&self) -> &Contexts {
+        &self.main
+    }
+
+    pub(crate) fn table(&self) -> Arc<Table> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&table)
+    }
+
+    fn set(&self, table: Table) {
+        let mut kept = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        *kept = Arc::new(table);
+    }
+
+    /// The houses that are open.
+    pub(crate) fn each(&self) -> Vec<Arc<House>> {
+        self.table()
+            .each()
+            .map(|(house, _)| Arc::clone(house))
+            .collect()
+    }
+
+    /// The contexts of a tenant whose house is open.
+    pub(crate) fn contexts(&self, tenant: TenantId) -> Option<Contexts> {
+        let houses = self.each().into_iter();
+        let mut contexts = houses.map(|house| house.contexts.clone());
+        contexts.find(|contexts| contexts.tenant == tenant)
+    }
+
+    /// A part of some house that should run and doesn't.
+    pub(crate) fn stopped(&self) -> Option<&'static str> {
+        self.each()
+            .iter()
+            .find_map(|house| crate::http::stopped(&house.followers))
+    }
+
+    /// Keeps the houses as the list of tenants says, until `stopped`.
+    pub(crate) async fn follow(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let mut failed = HashMap::new();
+        loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let looked = match self.plan.ledger.tenants().await {
+                Ok(list) => self.follow_list(list, &mut failed).await,
+                Err(LedgerError::Closed) => return,
+                Err(error) => Err(ServerError::Tenants(error)),
+            };
+            if let Err(error) = looked {
+                tracing::error!(%error, "the list of tenants can't be followed; trying again");
+            }
+        }
+    }
+
+    /// Shuts the doors of those who are not to be served, and then opens those of who is. `failed` says which
+    /// could not be opened, and when that was tried.
+    async fn follow_list(
+        &self,
+        mut list: Vec<Tenant>,
+        failed: &mut HashMap<TenantId, Instant>,
+    ) -> Result<(), ServerError> {
+        let named = list.iter().any(|tenant| !tenant.hosts.is_empty());
+        if !named {
+            // The others of an unnamed list are nobody's to reach.
+            list.retain(|tenant| tenant.id == self.main.tenant);
+        }
+        list.retain(|tenant| tenant.is_there());
+        let known = self.table();
+        let rested = |at: &Instant| at.elapsed() >= OPEN_AGAIN;
+        if known.list == list && !failed.values().any(rested) {
+            return Ok(());
+        }
+        let at_once = named.then_some(self.plan.limits.tenant_at_once);
+        let mut table = Table {
+            list: list.clone(),
+            ..Table::default()
+        };
+        let (mut opening, mut kept) = (Vec::new(), Vec::new());
+        for tenant in &list {
+            let open = known.each().find(|(house, _)| house.entry.id == tenant.id);
+            let same = open.filter(|(house, _)| {
+                let entry = &house.entry;
+                tenant.state == TenantState::Active
+                    && (&entry.name, &entry.hosts) == (&tenant.name, &tenant.hosts)
+            });
+            let place = match (same, tenant.state) {
+                (Some((house, quota)), _) => {
+                    kept.push(tenant.id);
+                    let before = known.list.iter().find(|known| known.id == tenant.id);
+                    let quota = if before.is_some_and(|before| before.quota == tenant.quota) {
+                        Arc::clone(quota)
+                    } else {
+                        Arc::new(Quota::new(&tenant.name, tenant.quota, at_once))
+                    };
+                    Place::Open(Arc::clone(house), quota)
+                }
+                (None, TenantState::Active) => {
+                    opening.push(tenant);
+                    Place::Closed(Closed::Opening)
+                }
+                (None, _) => Place::Closed(Closed::Suspended),
+            };
+            table.put(tenant, &place);
+        }
+        self.set(table);
+        let deadline = Instant::now() + Duration::from_millis(self.plan.limits.drain_ms);
+        let gone: Vec<_> = (known.each())
+            .map(|(house, _)| house)
+            .filter(|house| !kept.contains(&house.entry.id))
+            .collect();
+        gone.iter().for_each(|house| house.stop());
+        for house in gone {
+            // Before another of the same tenant is opened, so that nothing is worked on twice.
+            house.end_by(deadline).await;
+            tracing::info!(tenant = house.entry.name, "a tenant's house was closed");
+        }
+        for tenant in opening {
+            if failed.get(&tenant.id).is_some_and(|at| !rested(at)) {
+                continue;
+            }
+            let house = match self.open_one(tenant).await {
+                Ok(house) => house,
+                Err(error) if !named => return Err(error),
+                Err(error) => {
+                    failed.insert(tenant.id, Instant::now());
+                    tracing::error!(tenant = tenant.name, %error, "a tenant's house can't be opened; trying again");
+                    continue;
+                }
+            };
+            failed.remove(&tenant.id);
+            tracing::info!(tenant = tenant.name, "a tenant's house was opened");
+            let quota = Quota::new(&tenant.name, tenant.quota, at_once);
+            let place = Place::Open(Arc::new(house), Arc::new(quota));
+            let mut table = Table {
+                list: list.clone(),
+                any: self.table().any.clone(),
+                hosts: self.table().hosts.clone(),
+            };
+            table.put(tenant, &place);
+            self.set(table);
+        }
+        failed.retain(|failed, _| list.iter().any(|tenant| tenant.id == *failed));
+        Ok(())
+    }
+
+    async fn open_one(&self, tenant: &Tenant) -> Result<House, ServerError> {
+        let own = if tenant.hosts.is_empty() {
+            Own::default()
+        } else {
+            self.plan.own(tenant)?
+        };
+        // Those of the beginning serve as long as nothing in them would be another.
+        let first = tenant.id == self.main.tenant && self.table().each().next().is_none();
+        let contexts = if first && own == Own::default() {
+            self.main.clone()
+        } else {
+            self.plan.contexts(tenant.id, &own)?
+        };
+        House::open(&self.plan, tenant, &own, contexts).await
+    }
+
+    /// Ends everything in all houses, by a moment.
+    pub(crate) async fn end_by(&self, deadline: Instant) {
+        let houses = self.each();
+        for house in &houses {
+            house.end_by(deadline).await;
+        }
+    }
+
+    /// Asks everything in all houses to end.
+    pub(crate) fn stop(&self) {
+        self.each().iter().for_each(|house| house.stop());
+    }
+}
+
+/// Takes away sign-in records, requests' keys and bulk exports that are over, at the start and then each hour.
+async fn sweep(
+    trust: trust::Trust,
+    record: record::Record,
+    tenant: TenantId,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        match record.sweep_exports(tenant).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "bulk exports that were over removed"),
+            Err(error) => tracing::error!(%error, "bulk exports could not be swept"),
+        }
+        match trust.identity().sweep(tenant).await {
+            Ok(0) => {}
+            Ok(removed) => {
+                tracing::info!(removed, "sign-in records and keys that were over removed");
+            }
+            Err(error) => tracing::error!(%error, "sign-in records could not be swept"),
+        }
+        tokio::select! {
+            // An error means that the server is gone.
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+    }
+}

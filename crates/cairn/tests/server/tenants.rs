@@ -1,0 +1,704 @@
+//! Several tenants on one server: each is reached by its own hosts, knows nothing of the others, and keeps its
+//! share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn::store::{self, TENANT};
+use cairn::{Server, ServerOptions};
+use ledger::{Commit, Shard, TenantId, TenantQuota, Timer, TimerKey};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep};
+use trust::{Agent, Role};
+
+use crate::routes::{Who, asked, body_of, guards, person_of};
+
+pub(crate) const SOUTH: &str = "south.example";
+pub(crate) const NORTH: &str = "north.example";
+
+/// A server of two tenants.
+struct Two {
+    server: Server,
+    http: reqwest::Client,
+    north: TenantId,
+    _folder: TempDir,
+}
+
+/// What was answered, without what is new each time.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    status: StatusCode,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// A page without the moment at which it was drawn.
+fn timeless(body: &str) -> String {
+    let mut text = body.to_owned();
+    for name in ["data-now=\"", "data-wall=\""] {
+        if let Some((before, after)) = text.split_once(name)
+            && let Some((_, rest)) = after.split_once('"')
+        {
+            text = format!("{before}{rest}");
+        }
+    }
+    text
+}
+
+impl Two {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = store::root_key_path(folder.path());
+        store::create_root_key(&key).expect("a key");
+        let clock = Arc::new(ledger::SystemClock);
+        let ledger = store::open(store::in_folder(folder.path()), &key, clock, 16 << 20)
+            .await
+            .expect("a store");
+        let hosts = |host: &str| vec![host.to_owned()];
+        let name = hosts(SOUTH);
+        let south = ledger.set_tenant(TENANT, Some("south"), Some(&name), None);
+        south.await.expect("a tenant");
+        let north = ledger.add_tenant("north", &hosts(NORTH)).await;
+        let north = north.expect("a tenant").id;
+        let server = Server::start(ServerOptions::new(ledger, TENANT)).await;
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(30))
+            .build();
+        Self {
+            server: server.expect("a server"),
+            http: http.expect("a client"),
+            north,
+            _folder: folder,
+        }
+    }
+
+    fn trust(&self, tenant: TenantId) -> trust::Trust {
+        self.server.trust_of(tenant).expect("it is served")
+    }
+
+    async fn token(&self, tenant: TenantId, role: Role) -> String {
+        let trust = self.trust(tenant);
+        let by = Agent::system(tenant, "command-line");
+        let made = trust.identity().create_client(&by, "test", role).await;
+        made.expect("a token")
+    }
+
+    async fn ask(&self, host: &str, method: &Method, path: &str, who: &Who) -> Answer {
+        let mut request = self
+            .http
+            .request(
+                method.clone(),
+                format!("http://{}{path}", self.server.address()),
+            )
+            .header("host", host)
+            .header("prefer", "respond-async")
+            .header("x-request-id", "00000000-0000");
+        let (form, mut body) = body_of(path);
+        match who {
+            Who::Nobody => {}
+            Who::Token(token) => request = request.bearer_auth(token),
+            Who::Person { cookie, csrf } => {
+                request = request.header("cookie", format!("cairn={cookie}"));
+                body.push_str(&format!("csrf={csrf}"));
+            }
+        }
+        if *method != Method::GET && *method != Method::DELETE {
+            request = request.header("content-type", form).body(body);
+        }
+        let answer = request.send().await.expect("an answer");
+        let headers = answer.headers().iter();
+        let headers = headers
+            .filter(|(name, _)| !["date", "cairn-sequence", "set-cookie"].contains(&name.as_str()))
+            .map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()))
+            .collect();
+        let status = answer.status();
+        // A live page doesn't end.
+        let is_live = answer
+            .headers()
+            .get("content-type")
+            .is_some_and(|kind| kind == "text/event-stream");
+        let body = if is_live {
+            String::new()
+        } else {
+            answer.text().await.expect("text")
+        };
+        Answer {
+            status,
+            headers,
+            body: timeless(&body),
+        }
+    }
+
+    async fn get(&self, host: &str, path: &str) -> Answer {
+        self.ask(host, &Method::GET, path, &Who::Nobody).await
+    }
+
+    async fn put(&self, host: &str, token: &str, resource: &Value) {
+        let path = format!(
+            "/fhir/r4/{}/{}",
+            resource["resourceType"].as_str().expect("a type"),
+            resource["id"].as_str().expect("an id")
+        );
+        let put = self
+            .http
+            .put(format!("http://{}{path}", self.server.address()))
+            .header("host", host)
+            .bearer_auth(token)
+            .header("content-type", "application/fhir+json")
+            .body(resource.to_string());
+        let answer = put.send().await.expect("an answer");
+        assert_eq!(
+            answer.status(),
+            201,
+            "{path}: {}",
+            answer.text().await.expect("text")
+        );
+    }
+
+    /// Waits until a host answers so.
+    async fn until(&self, host: &str, path: &str, status: u16) {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let answer = self.get(host, path).await;
+            if answer.status.as_u16() == status {
+                return;
+            }
+            assert!(Instant::now() < until, "{host}{path}: {answer:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn end(self) {
+        self.server.stop().await.expect("a clean end");
+    }
+}
+
+/// Everybody who can be signed in, at one tenant.
+async fn everybody(two: &Two, tenant: TenantId) -> Vec<(Role, Who)> {
+    let mut who = Vec::new();
+    for role in [
+        Role::Clinician,
+        Role::Coordinator,
+        Role::Administrator,
+        Role::PrivacyOfficer,
+        Role::Biller,
+    ] {
+        who.push((role, person_of(&two.trust(tenant), tenant, role).await));
+    }
+    for role in [
+        Role::Client,
+        Role::PrivacyOfficer,
+        Role::Squad,
+        Role::Biller,
+    ] {
+        who.push((role, Who::Token(two.token(tenant, role).await)));
+    }
+    who
+}
+
+/// The same sort of credential, such as nobody was ever given.
+fn never_given(who: &Who) -> Who {
+    let other = |secret: &str| {
+        let (tenant, random) = secret.split_once('.').expect("a tenant's secret");
+        let turned: String = random.chars().rev().collect();
+        format!("{tenant}.{turned}")
+    };
+    match who {
+        Who::Nobody => Who::Nobody,
+        Who::Token(token) => Who::Token(other(token)),
+        Who::Person { cookie, csrf } => Who::Person {
+            cookie: other(cookie),
+            csrf: csrf.clone(),
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_takes_anothers_credentials_for_ones_that_never_were() {
+    let two = Two::new().await;
+    let (south, north) = (
+        everybody(&two, TENANT).await,
+        everybody(&two, two.north).await,
+    );
+    let patient =
+        |family: &str| json!({"resourceType": "Patient", "id": "p", "name": [{"family": family}]});
+    // Both have a patient of the same id, and people of the same names.
+    for (host, tenant, family) in [(SOUTH, TENANT, "Southern"), (NORTH, two.north, "Northern")] {
+        let token = two.token(tenant, Role::Client).await;
+        two.put(host, &token, &patient(family)).await;
+    }
+    let guards = guards();
+    let routes: Vec<_> = asked(&guards, &["policy", "session", "public"])
+        .into_iter()
+        .filter(|(_, path)| !["/health/live", "/health/ready", "/metrics"].contains(&path.as_str()))
+        .collect();
+    assert!(routes.len() > 100, "{}", routes.len());
+    let (mut answered, mut differ) = (0, Vec::new());
+    for (method, path) in &routes {
+        for (role, who) in &south {
+            let foreign = two.ask(NORTH, method, path, who).await;
+            let never = two.ask(NORTH, method, path, &never_given(who)).await;
+            // Forms that anybody gets have a token in them that is new each time.
+            let form = foreign.body.contains("name=\"csrf\"");
+            let same = if form {
+                (foreign.status, &foreign.headers) == (never.status, &never.headers)
+            } else {
+                foreign == never
+            };
+            if !same {
+                differ.push(format!(
+                    "{method} {path} as {role:?}: {foreign:?} and {never:?}"
+                ));
+            }
+            assert!(
+                !foreign.body.contains("Southern"),
+                "{method} {path}: {foreign:?}"
+            );
+            assert!(
+                !foreign.body.contains("Northern"),
+                "{method} {path}: {foreign:?}"
+            );
+        }
+    }
+    assert!(differ.is_empty(), "{differ:#?}");
+    // The same requests do answer where they belong, so that the sameness means something; and what they answer
+    // is that tenant's.
+    for (method, path) in routes.iter().filter(|(method, _)| *method == Method::GET) {
+        for ((_, ours), (_, theirs)) in south.iter().zip(&north) {
+            let at_home = two.ask(SOUTH, method, path, ours).await;
+            answered += u32::from(at_home.status.is_success());
+            assert!(!at_home.body.contains("Northern"), "{path}: {at_home:?}");
+            let at_theirs = two.ask(NORTH, method, path, theirs).await;
+            assert!(
+                !at_theirs.body.contains("Southern"),
+                "{path}: {at_theirs:?}"
+            );
+        }
+    }
+    assert!(answered > 40, "{answered}");
+    // Nobody was signed out at home by being shown elsewhere.
+    let (_, administrator) = &south[2];
+    let home = two
+        .ask(SOUTH, &Method::GET, "/console/accounts", administrator)
+        .await;
+    assert_eq!(home.status, 200, "{}", home.body);
+    two.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_is_reached_by_its_hosts_alone() {
+    let two = Two::new().await;
+    let port = two.server.address().port();
+    for (host, base) in [
+        (NORTH, NORTH),
+        ("NORTH.EXAMPLE:8080", NORTH),
+        ("north.example.", NORTH),
+        (SOUTH, SOUTH),
+    ] {
+        let answer = two.get(host, "/fhir/r4/metadata").await;
+        assert_eq!(answer.status, 200, "{host}");
+        assert!(
+            answer
+                .body
+                .contains(&format!("http://{base}:{port}/fhir/r4")),
+            "{}",
+            answer.body
+        );
+    }
+    let configuration = two
+        .get(NORTH, "/fhir/r4/.well-known/smart-configuration")
+        .await;
+    assert!(
+        !configuration.body.contains(SOUTH),
+        "{}",
+        configuration.body
+    );
+    let nobodys = two.get("nobody.example", "/fhir/r4/Patient/p").await;
+    assert_eq!(nobodys.status, StatusCode::MISDIRECTED_REQUEST);
+    let outcome: Value = serde_json::from_str(&nobodys.body).expect("JSON");
+    assert_eq!(outcome["resourceType"], "OperationOutcome", "{outcome}");
+    // What operators look at is the server's and no tenant's.
+    let address = two.server.address().to_string();
+    for (host, status) in [
+        (address.as_str(), 200),
+        ("nobody.example", 200),
+        (NORTH, 404),
+    ] {
+        for path in ["/health/live", "/health/ready", "/metrics"] {
+            assert_eq!(two.get(host, path).await.status, status, "{host}{path}");
+        }
+    }
+    // Two hosts in one request are nobody's.
+    let mut stream = tokio::net::TcpStream::connect(two.server.address())
+        .await
+        .expect("connected");
+    let words = "GET http://south.example/fhir/r4/metadata HTTP/1.1\r\nhost: north.example\r\nconnection: close\r\n\r\n";
+    stream.write_all(words.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+
+    // A tenant that was destroyed is one that there never was.
+    let ledger = two.server.ledger();
+    let gone = ledger
+        .add_tenant("gone", &["gone.example".to_owned()])
+        .await
+        .expect("a tenant");
+    two.until("gone.example", "/fhir/r4/metadata", 200).await;
+    ledger
+        .suspend_tenant(gone.id, true)
+        .await
+        .expect("suspended");
+    two.until("gone.example", "/fhir/r4/metadata", 503).await;
+    sleep(Duration::from_secs(11)).await;
+    ledger.destroy_tenant(gone.id).await.expect("destroyed");
+    two.until("gone.example", "/fhir/r4/metadata", 421).await;
+    for path in ["/", "/fhir/r4/metadata", "/oauth/token", "/sign-in"] {
+        let destroyed = two.get("gone.example", path).await;
+        assert_eq!(destroyed, two.get("nobody.example", path).await, "{path}");
+    }
+    two.end().await;
+}
+
+/// Secrets, jobs and keys of requests of another tenant, where they are looked up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_another_tenants_is_unknown() {
+    let two = Two::new().await;
+    let north_token = two.token(two.north, Role::Client).await;
+    let south_token = two.token(TENANT, Role::Client).await;
+    let patient = json!({"resourceType": "Patient", "id": "p", "birthDate": "1941-03-07"});
+    two.put(SOUTH, &south_token, &patient).await;
+    two.put(NORTH, &north_token, &patient).await;
+    let (south, north) = (two.trust(TENANT), two.trust(two.north));
+    let clinician = |tenant| Agent {
+        role: Role::Clinician,
+        ..Agent::system(tenant, "c")
+    };
+    // A sign-in link, with the right date.
+    let link = south
+        .identity()
+        .make_link(&clinician(TENANT), "p", 3600, true)
+        .await
+        .expect("a link");
+    let foreign = north
+        .identity()
+        .use_link(two.north, &link, "1941-03-07")
+        .await;
+    assert!(
+        matches!(foreign, Err(trust::TrustError::SignIn)),
+        "{foreign:?}"
+    );
+    assert!(
+        south
+            .identity()
+            .use_link(TENANT, &link, "1941-03-07")
+            .await
+            .is_ok()
+    );
+    // A person of another tenant is let do nothing, whatever they are.
+    let decided = north
+        .decide(
+            &clinician(TENANT),
+            trust::Purpose::Treatment,
+            trust::Action::Read,
+            trust::Target::default(),
+            "",
+        )
+        .await;
+    assert!(decided.is_err());
+    // A permit of another tenant opens nothing.
+    let permit = south
+        .decide(
+            &clinician(TENANT),
+            trust::Purpose::Treatment,
+            trust::Action::Read,
+            trust::Target::default(),
+            "",
+        )
+        .await
+        .expect("a permit");
+    let read = north
+        .vault()
+        .read(&permit, fhir::ResourceType::Patient, "p")
+        .await;
+    assert!(read.is_err(), "{read:?}");
+    assert!(
+        south
+            .vault()
+            .read(&permit, fhir::ResourceType::Patient, "p")
+            .await
+            .is_ok()
+    );
+
+    // A bulk export, with a token of one's own.
+    let kicked = two
+        .ask(
+            SOUTH,
+            &Method::GET,
+            "/fhir/r4/$export",
+            &Who::Token(south_token.clone()),
+        )
+        .await;
+    assert_eq!(kicked.status, 202, "{kicked:?}");
+    let (_, place) = kicked
+        .headers
+        .iter()
+        .find(|(name, _)| name == "content-location")
+        .expect("a place");
+    let path = place
+        .split_once(&format!(":{}", two.server.address().port()))
+        .expect("a path")
+        .1;
+    let never = {
+        let (before, id) = path.rsplit_once('/').expect("an id");
+        let turned: String = id.chars().rev().collect();
+        format!("{before}/{turned}")
+    };
+    let theirs = Who::Token(north_token.clone());
+    for method in [Method::GET, Method::DELETE] {
+        let foreign = two.ask(NORTH, &method, path, &theirs).await;
+        let unknown = two.ask(NORTH, &method, &never, &theirs).await;
+        assert_eq!(foreign.status, 404, "{foreign:?}");
+        assert_eq!(foreign, unknown);
+    }
+    let status = two
+        .ask(SOUTH, &Method::GET, path, &Who::Token(south_token.clone()))
+        .await;
+    assert!(status.status.is_success(), "{status:?}");
+
+    // A cursor: whatever it says, it leads to one's own rows.
+    for number in 0..3 {
+        let id = format!("south-{number}");
+        two.put(
+            SOUTH,
+            &south_token,
+            &json!({"resourceType": "Patient", "id": id}),
+        )
+        .await;
+    }
+    let page = two
+        .ask(
+            SOUTH,
+            &Method::GET,
+            "/fhir/r4/Patient?_count=1",
+            &Who::Token(south_token.clone()),
+        )
+        .await;
+    let bundle: Value = serde_json::from_str(&page.body).expect("JSON");
+    let links = bundle["link"].as_array().expect("links").iter();
+    let next = links
+        .filter(|link| link["relation"] == "next")
+        .find_map(|link| link["url"].as_str());
+    let next = next
+        .expect("a next page")
+        .split_once("/fhir/r4")
+        .expect("a path")
+        .1;
+    let foreign = two
+        .ask(NORTH, &Method::GET, &format!("/fhir/r4{next}"), &theirs)
+        .await;
+    assert!(
+        !foreign.body.contains("south-") && !foreign.body.contains(SOUTH),
+        "{foreign:?}"
+    );
+
+    // A request that may come again is one tenant's.
+    for (host, token) in [(SOUTH, &south_token), (NORTH, &north_token)] {
+        let create = two
+            .http
+            .post(format!("http://{}/fhir/r4/Patient", two.server.address()))
+            .header("host", host)
+            .bearer_auth(token)
+            .header("idempotency-key", "\"the-same-key\"")
+            .header("content-type", "application/fhir+json")
+            .body(json!({"resourceType": "Patient", "gender": "other"}).to_string());
+        let made = create.send().await.expect("an answer");
+        assert_eq!(made.status(), 201);
+        let location = made.headers()["location"]
+            .to_str()
+            .expect("text")
+            .to_owned();
+        assert!(location.contains(host), "{location}");
+    }
+    two.end().await;
+}
+
+/// Unknown and another tenant's take as long: the medians of requests by turns are within a factor that no
+/// look-up left out would keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn anothers_token_takes_as_long_as_an_unknown_one() {
+    let two = Two::new().await;
+    let foreign = Who::Token(two.token(TENANT, Role::Client).await);
+    let never = never_given(&foreign);
+    let mut took = [Vec::new(), Vec::new()];
+    for _ in 0..150 {
+        for (who, took) in [&foreign, &never].into_iter().zip(&mut took) {
+            let began = Instant::now();
+            two.ask(NORTH, &Method::GET, "/fhir/r4/Patient/p", who)
+                .await;
+            took.push(began.elapsed());
+        }
+    }
+    let [foreign, never] = took.map(|mut took| {
+        took.sort_unstable();
+        took[took.len() / 2].as_secs_f64()
+    });
+    assert!(
+        (0.5..2.0).contains(&(foreign / never)),
+        "{foreign} s and {never} s"
+    );
+    two.end().await;
+}
+
+/// A timer that nobody waits for: whoever works on the tenant's journeys takes it away.
+async fn idle_timer(two: &Two, tenant: TenantId, id: u8) -> TimerKey {
+    let key = TimerKey {
+        shard: Shard(3),
+        due_ms: 1,
+        id: [id; 16],
+    };
+    let timer = Timer {
+        key,
+        tenant,
+        consumer: 1,
+        payload: b"nobody".to_vec(),
+    };
+    let commit = Commit {
+        timers_set: vec![timer],
+        ..Commit::new(tenant)
+    };
+    two.server.ledger().commit(commit).await.expect("written");
+    key
+}
+
+async fn waits(two: &Two, tenant: TenantId) -> bool {
+    let ledger = two.server.ledger().only(tenant);
+    !ledger.timers_due(1, 9, 9).await.expect("timers").is_empty()
+}
+
+async fn until_done(two: &Two, tenant: TenantId) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while waits(two, tenant).await {
+        assert!(
+            Instant::now() < until,
+            "nobody works on the timers of {tenant:?}"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_tenant_is_refused_everywhere_and_loses_nothing() {
+    let two = Two::new().await;
+    let token = Who::Token(two.token(two.north, Role::Client).await);
+    let patient = json!({"resourceType": "Patient", "id": "p"});
+    let Who::Token(secret) = &token else {
+        unreachable!()
+    };
+    idle_timer(&two, two.north, 1).await;
+    // A fact wakes who looks at timers.
+    two.put(NORTH, secret, &patient).await;
+    until_done(&two, two.north).await;
+
+    let ledger = two.server.ledger().clone();
+    ledger
+        .suspend_tenant(two.north, true)
+        .await
+        .expect("suspended");
+    two.until(NORTH, "/fhir/r4/metadata", 503).await;
+    let guards = guards();
+    for (method, path) in asked(&guards, &["policy", "session", "public"]) {
+        let answer = two.ask(NORTH, &method, &path, &token).await;
+        assert_eq!(answer.status, 503, "{method} {path}: {answer:?}");
+        assert!(
+            answer.headers.iter().any(|(name, _)| name == "retry-after"),
+            "{path}"
+        );
+        assert!(answer.body.contains("is suspended"), "{path}: {answer:?}");
+        if path.starts_with("/fhir") {
+            let outcome: Value = serde_json::from_str(&answer.body).expect("JSON");
+            assert_eq!(outcome["resourceType"], "OperationOutcome", "{path}");
+        }
+    }
+    // What is due waits, and stands in nobody else's way.
+    idle_timer(&two, two.north, 2).await;
+    idle_timer(&two, TENANT, 3).await;
+    let ours = two.token(TENANT, Role::Client).await;
+    two.put(SOUTH, &ours, &patient).await;
+    until_done(&two, TENANT).await;
+    sleep(Duration::from_millis(500)).await;
+    assert!(waits(&two, two.north).await);
+    assert_eq!(two.get(SOUTH, "/fhir/r4/metadata").await.status, 200);
+
+    ledger
+        .suspend_tenant(two.north, false)
+        .await
+        .expect("resumed");
+    two.until(NORTH, "/fhir/r4/metadata", 200).await;
+    until_done(&two, two.north).await;
+    let read = two
+        .ask(NORTH, &Method::GET, "/fhir/r4/Patient/p", &token)
+        .await;
+    assert_eq!(read.status, 200, "{read:?}");
+    two.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_takes_no_more_than_its_quota() {
+    let two = Two::new().await;
+    let ledger = two.server.ledger().clone();
+    let quota = |requests_per_s, at_once| TenantQuota {
+        requests_per_s,
+        at_once,
+    };
+    let set = ledger.set_tenant(two.north, None, None, Some(quota(Some(2), None)));
+    set.await.expect("a quota");
+    two.until(NORTH, "/fhir/r4/metadata", 429).await;
+    let over = loop {
+        let answer = two.get(NORTH, "/fhir/r4/metadata").await;
+        if answer.status == 429 {
+            break answer;
+        }
+    };
+    let outcome: Value = serde_json::from_str(&over.body).expect("JSON");
+    assert_eq!(outcome["issue"][0]["code"], "throttled", "{outcome}");
+    assert!(
+        over.headers
+            .contains(&("retry-after".to_owned(), "1".to_owned())),
+        "{over:?}"
+    );
+    for _ in 0..20 {
+        assert_eq!(two.get(SOUTH, "/fhir/r4/metadata").await.status, 200);
+    }
+    sleep(Duration::from_millis(1100)).await;
+    assert_eq!(two.get(NORTH, "/fhir/r4/metadata").await.status, 200);
+
+    let set = ledger.set_tenant(two.north, None, None, Some(quota(None, Some(1))));
+    set.await.expect("a quota");
+    // Until the bound of before is no more.
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut calm = 0;
+    while calm < 10 {
+        assert!(Instant::now() < until, "the quota is not followed");
+        calm = if two.get(NORTH, "/fhir/r4/metadata").await.status == 200 {
+            calm + 1
+        } else {
+            0
+        };
+    }
+    let mut slow = tokio::net::TcpStream::connect(two.server.address())
+        .await
+        .expect("connected");
+    let head = "POST /sign-in HTTP/1.1\r\nhost: north.example\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+                content-length: 100\r\n\r\nuser=";
+    slow.write_all(head.as_bytes()).await.expect("written");
+    two.until(NORTH, "/fhir/r4/metadata", 429).await;
+    assert_eq!(two.get(SOUTH, "/fhir/r4/metadata").await.status, 200);
+    drop(slow);
+    two.until(NORTH, "/fhir/r4/metadata", 200).await;
+    two.end().await;
+}
