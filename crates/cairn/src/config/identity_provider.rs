@@ -40,7 +40,7 @@ pub struct IdentityProviderSettings {
 
 /// Checks what can be seen without reading files.
 pub(super) fn check(all: &BTreeMap<String, IdentityProviderSettings>) -> Result<(), ConfigError> {
-    let (mut issuers, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    let (mut issuers, mut keys, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (id, provider) in all {
         let invalid = |words: String| {
             Err(ConfigError::Invalid(format!(
@@ -79,6 +79,9 @@ pub(super) fn check(all: &BTreeMap<String, IdentityProviderSettings>) -> Result<
                 ": its key or secret is that of another provider, too; each needs its own"
                     .to_owned(),
             );
+        }
+        if !names.insert(name) {
+            return invalid(".name is on the button of another provider, too".to_owned());
         }
     }
     Ok(())

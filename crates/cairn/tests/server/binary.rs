@@ -443,6 +443,21 @@ fn accounts_and_tokens_are_listed_and_taken_away() {
         "--reason",
         "telephone lost",
     ]);
+    let who = [
+        "--issuer",
+        "https://login.example",
+        "--subject",
+        "employee 7",
+    ];
+    let link = |user_name| [&["account", "link", "--user-name", user_name][..], &who].concat();
+    done(&link("devi"));
+    let links = done(&["account", "links"]);
+    let words: Vec<&str> = links.split_whitespace().collect();
+    assert_eq!(words, ["devi", "https://login.example", "employee", "7"]);
+    let taken = with_input(&link("ada"), "");
+    assert!(stderr(&taken).contains("linked to another account"));
+    done(&[&["account", "unlink"][..], &who].concat());
+    assert_eq!(done(&["account", "links"]), "");
     let only = done(&["account", "list", "--role", "clinician"]);
     assert!(only.contains("devi") && !only.contains("ada"), "{only}");
     for wrong in [

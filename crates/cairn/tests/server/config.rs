@@ -267,3 +267,145 @@ fn secrets_come_from_files() {
             .contains("/none/x")
     );
 }
+
+/// A provider with one line changed, or (empty) left out.
+fn with_provider(id: &str, key: &str, value: &str) -> String {
+    let mut text = format!("[identity_provider.{id}]\n");
+    for (name, usual) in [
+        ("issuer", "https://login.example"),
+        ("name", "Hospital"),
+        ("client_id", "cairn"),
+        ("client_secret_file", "/none/secret"),
+    ] {
+        let value = if name == key { value } else { usual };
+        if !value.is_empty() {
+            text.push_str(&format!("{name} = '{value}'\n"));
+        }
+    }
+    text
+}
+
+#[test]
+fn identity_providers_are_told_by_their_tables() {
+    let long = "x".repeat(300);
+    let address = format!("https://{long}.example");
+    let cases: &[(&str, &str, &str, &str)] = &[
+        (
+            "hospital",
+            "issuer",
+            "",
+            "identity_provider.hospital.issuer",
+        ),
+        (
+            "hospital",
+            "issuer",
+            "http://login.example",
+            ".issuer is an address",
+        ),
+        (
+            "hospital",
+            "issuer",
+            "https://u@login.example",
+            ".issuer is an address",
+        ),
+        (
+            "hospital",
+            "issuer",
+            "https://login.example?x",
+            ".issuer is an address",
+        ),
+        (
+            "hospital",
+            "issuer",
+            "login.example",
+            ".issuer is an address",
+        ),
+        ("hospital", "issuer", &address, ".issuer is an address"),
+        ("hospital", "name", "", ".name is missing"),
+        ("hospital", "name", &long, ".name is missing"),
+        ("hospital", "client_id", "", ".client_id is missing"),
+        ("hospital", "client_secret_file", "", "needs one of"),
+        ("Hospital", "", "", "small letters and digits"),
+        ("a-b", "", "", "small letters and digits"),
+    ];
+    for (id, key, value, words) in cases {
+        let error = load(&with_provider(id, key, value), &[], &[]).expect_err(words);
+        assert!(error.contains(words), "{id} {key} {value}: {error}");
+    }
+    let one = with_provider("one", "", "");
+    let both = format!("{one}private_key_file = 'x'\n");
+    let same = format!(
+        "{one}{}",
+        with_provider("two", "client_secret_file", "/none/other")
+    );
+    let shared = format!(
+        "{one}{}",
+        with_provider("two", "issuer", "https://other.example")
+    );
+    let own = with_provider("two", "issuer", "https://other.example");
+    let named = format!("{one}{}", own.replace("/none/secret", "/none/other"));
+    let unknown = format!("{one}secret = 'x'\n");
+    for (text, words) in [
+        (both, "needs one of"),
+        (same, "that of another provider"),
+        (shared, "each needs its own"),
+        (named, "on the button of another"),
+        (unknown, "secret"),
+    ] {
+        let error = load(&text, &[], &[]).expect_err(words);
+        assert!(error.contains(words), "{error}");
+    }
+    for (name, words) in [
+        ("CAIRN_IDENTITY_PROVIDER_ISSUER", "no such"),
+        ("CAIRN_IDENTITY_PROVIDER__ISSUER", "no such"),
+        ("CAIRN_IDENTITY_PROVIDER_A_B_ISSUER", "no such"),
+        ("CAIRN_IDENTITY_PROVIDER_one_ISSUER", "no such"),
+        ("CAIRN_IDENTITY_PROVIDER_ONE_SECRET", "no such"),
+    ] {
+        let error = load(&one, &[(name, "x")], &[]).expect_err(name);
+        assert!(error.contains(words), "{error}");
+    }
+    for flag in ["identity_provider.*.issuer", "identity_provider.A.issuer"] {
+        load(&one, &[], &[(flag, "x")]).expect_err(flag);
+    }
+
+    // What is stronger wins, table by table, and secrets come from files.
+    let secret = file("s:cret\n");
+    let path = secret.path().display().to_string();
+    let settings = load(
+        &one,
+        &[
+            (
+                "CAIRN_IDENTITY_PROVIDER_ONE_CLIENT_SECRET_FILE",
+                path.as_str(),
+            ),
+            ("CAIRN_IDENTITY_PROVIDER_ONE_AMR", "mfa  otp"),
+        ],
+        &[("identity_provider.one.name", "Hospital Login")],
+    )
+    .expect("a configuration");
+    let [provider] = &settings.providers().expect("readable")[..] else {
+        panic!("not one provider");
+    };
+    assert_eq!(
+        (provider.id.as_str(), provider.name.as_str()),
+        ("one", "Hospital Login")
+    );
+    assert_eq!(provider.amr, ["mfa", "otp"]);
+    let cairn::ClientAuthentication::Secret(found) = &provider.authentication else {
+        panic!("no secret");
+    };
+    assert_eq!(found, "s:cret");
+    assert!(!format!("{settings:?}").contains("s:cret"));
+    let missing = load(&one, &[], &[]).expect("a configuration").providers();
+    let words = missing.err().expect("no such file").to_string();
+    assert!(
+        words.contains("identity_provider.one.client_secret_file /none/secret"),
+        "{words}"
+    );
+    let key = with_provider("one", "client_secret_file", "").replace("[iden", "\n[iden");
+    let key = format!("{key}private_key_file = '{path}'\n");
+    let words = load(&key, &[], &[]).expect("a configuration").providers();
+    let words = words.err().expect("no key").to_string();
+    assert!(words.contains("is no private key in PEM"), "{words}");
+}
