@@ -209,7 +209,12 @@ impl Identity {
         let entropy = self.inner.ledger.entropy();
         let secret = secrets::mint(tenant, entropy.as_ref());
         let now_ms = self.now_ms();
-        let is_staff = !agent.role.has_one_record();
+        // Nobody of staff gets here without one.
+        let factor_ms = match &provider {
+            _ if agent.role.has_one_record() => 0,
+            Some(at) => at.factor_ms(now_ms),
+            None => now_ms,
+        };
         let document = SessionDocument {
             secret: secrets::hash(&secret),
             stage: Stage::Open,
@@ -220,8 +225,7 @@ impl Identity {
             created_ms: now_ms,
             last_seen_ms: now_ms,
             expires_ms: now_ms.saturating_add(self.inner.absolute_ms).min(until_ms),
-            // Nobody of staff gets here without one.
-            factor_ms: if is_staff { now_ms } else { 0 },
+            factor_ms,
         };
         let id = self.id_of(tenant, "session", &document.secret);
         documents.push(self.session_draft(tenant, &id, Expected::Absent, &document)?);

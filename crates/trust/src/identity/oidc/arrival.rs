@@ -28,6 +28,9 @@ pub(in crate::identity) struct AtProvider {
     pub(in crate::identity) session: Option<String>,
     /// When the identity token was made, by the issuer's clock.
     pub(in crate::identity) made_s: u64,
+    /// Where a second factor was shown there and not here: when, by the issuer's clock; 0 if it doesn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::identity) factor_s: Option<u64>,
 }
 
 impl AtProvider {
@@ -37,6 +40,12 @@ impl AtProvider {
 
     pub(super) fn by_subject(issuer: &str, subject: &str) -> String {
         format!("{issuer}\n{subject}")
+    }
+    /// When a second factor was shown for a session that opens now. A provider may have asked for it long
+    /// before.
+    pub(in crate::identity) fn factor_ms(&self, now_ms: u64) -> u64 {
+        let shown_s = self.factor_s.unwrap_or(u64::MAX);
+        shown_s.saturating_mul(1000).min(now_ms)
     }
     /// Parameters and values that a session is found by.
     pub(in crate::identity) fn found_by(&self) -> Vec<(&'static str, String)> {
@@ -155,6 +164,7 @@ impl Identity {
             subject: token.subject.clone(),
             session: token.session.clone(),
             made_s: token.made_s,
+            factor_s: by_two_factors.then(|| token.signed_in_s().unwrap_or(0)),
         };
         let step = if by_two_factors {
             let note = format!("signed in at {issuer} with two factors");

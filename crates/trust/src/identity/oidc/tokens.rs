@@ -91,6 +91,13 @@ impl IdToken {
         text.filter(|text| is_verified && !text.is_empty())
     }
 
+    /// When the person signed in there, by the issuer's clock, seconds; none where it doesn't say.
+    #[must_use]
+    pub fn signed_in_s(&self) -> Option<u64> {
+        let at = self.claims.get("auth_time").and_then(Value::as_f64)?;
+        (0.0..1e12).contains(&at).then_some(at as u64)
+    }
+
     /// Whether the person was signed in there in one of the ways of `acr`, and by one of the methods of `amr`
     /// (RFC 8176). An empty list asks nothing.
     #[must_use]

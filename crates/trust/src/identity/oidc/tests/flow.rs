@@ -225,6 +225,44 @@ async fn one_factor_there_asks_for_the_account_s_own() {
     assert!(matches!(late, Err(TrustError::SignIn)), "{late:?}");
 }
 
+/// Who signed in there in the morning shows a factor again before something sensitive, as everybody does.
+#[tokio::test]
+async fn a_factor_is_as_old_as_the_provider_says() {
+    let flow = Flow::linked().await;
+    let identity = flow.house.trust.identity();
+    let now_s = flow.now_s();
+    for (auth_time, is_fresh) in [
+        (json!(now_s), true),
+        (json!(now_s + 60), true),
+        (json!(now_s - 3_600), false),
+        (Value::Null, false),
+        (json!("now"), false),
+    ] {
+        let claims = json!({
+            "iss": ISSUER, "aud": "cairn", "sub": SUBJECT, "nonce": "n-1", "iat": now_s, "exp": now_s + 300,
+        });
+        let claims = with(claims, "auth_time", auth_time.clone());
+        let token = flow.issuer.sign(&flow.issuer.header("ES256"), &claims);
+        let token = check_id_token(&token, &flow.keys, ASKED, now_s * 1000);
+        let step = flow.admit(&token.ok().unwrap(), true).await.unwrap();
+        let Admission::Known(SignIn::Done { session, .. }) = step else {
+            panic!("{step:?}");
+        };
+        let found = identity.is_stepped_up(&session).await.unwrap();
+        assert_eq!(found, is_fresh, "{auth_time}");
+    }
+    // The account's own factor was shown just now.
+    let step = flow.admit(&flow.id_token(SUBJECT, None), false).await;
+    let Admission::Known(SignIn::SecondFactor { ticket, .. }) = step.unwrap() else {
+        panic!("no second factor is asked for");
+    };
+    let done = identity.second_factor(&ticket, &flow.code()).await.unwrap();
+    let SignIn::Done { session, .. } = done else {
+        panic!("{done:?}");
+    };
+    assert!(identity.is_stepped_up(&session).await.unwrap());
+}
+
 #[tokio::test]
 async fn who_has_no_second_factor_sets_one_up() {
     let flow = Flow::linked().await;
@@ -431,6 +469,7 @@ async fn a_logout_token_that_comes_again_ends_nothing_new() {
         subject: SUBJECT.to_owned(),
         session: None,
         made_s: 0,
+        factor_s: None,
     };
     assert!(!identity.has_ended(TENANT, &at).await.unwrap());
 }
