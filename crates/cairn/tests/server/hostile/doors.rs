@@ -496,7 +496,7 @@ async fn every_answer_of_every_route_is_armoured() {
                 Who::Nobody => {}
                 Who::Token(token) => asked = asked.bearer_auth(token),
                 Who::Person { cookie, .. } => {
-                    asked = asked.header("cookie", format!("__Host-cairn={cookie}"))
+                    asked = asked.header("cookie", format!("__Host-cairn={cookie}"));
                 }
             }
             let answer = asked.send().await.expect("an answer");
