@@ -176,6 +176,8 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{job}", "x"),
                 ("{file}", "y"),
                 ("{number}", "1"),
+                ("{provider}", "x"),
+                ("{proxy}", "x"),
                 ("{secret}", "s"),
                 ("{proxy}", "x"),
                 ("{provider}", "x"),
