@@ -18,8 +18,8 @@ import urllib.request
 
 # Those that need no host of elsewhere, and suit a server of this sort.
 MODULES = "cookieflags,crlf,csp,csrf,exec,file,http_headers,methods,permanentxss,redirect,sql,xss"
-# Forms that would end the scan itself.
-LEFT_ALONE = ["/sign-out", "/console/accounts/*"]
+# Forms that would end the scan itself: sessions, accounts, and the tokens that FHIR is looked at with.
+LEFT_ALONE = ["/sign-out", "/console/accounts/*", "/console/clients/*", "/console/sign-in/*"]
 
 
 def one_time_code(secret, at):
