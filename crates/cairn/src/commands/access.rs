@@ -251,7 +251,7 @@ pub(crate) async fn reset_second_factor(
 pub(crate) async fn link_account(options: LinkOptions) -> anyhow::Result<ExitCode> {
     let AtProvider { issuer, subject } = &options.who;
     administer(&options.store, async |identity, permit| {
-        let id = account_id(identity, &options.user_name).await?;
+        let id = account_id(identity, permit, &options.user_name).await?;
         Ok(identity.link_account(permit, &id, issuer, subject).await?)
     })
     .await?;

@@ -430,7 +430,7 @@ impl Houses {
             // The others of an unnamed list are nobody's to reach.
             list.retain(|tenant| tenant.id == self.main.tenant);
         }
-        list.retain(|tenant| tenant.is_there());
+        list.retain(ledger::Tenant::is_there);
         let known = self.table();
         let rested = |at: &Instant| at.elapsed() >= OPEN_AGAIN;
         if known.list == list && !failed.values().any(rested) {

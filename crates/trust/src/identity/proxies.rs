@@ -381,18 +381,23 @@ impl Identity {
                 "that address is on record as the patient's own; links for somebody else don't go there",
             );
         }
-        let known = vault.proxies_at(tenant, "patient", &new.patient).await?;
-        let mut standing = known.iter().filter(|kept| {
-            kept.body.patient == new.patient
-                && kept.body.ended.is_none()
-                && vault.why_no_proxy(&kept.body, Some(&patient)) != Some("the patient has died")
-        });
         let person = format!("{} {born}", address.to_lowercase());
         let person = self.id_of(tenant, "proxy", &person);
-        if standing.clone().any(|kept| kept.body.person == person) {
+        let known = vault.proxies_at(tenant, "patient", &new.patient).await?;
+        let of_person = vault.proxies_at(tenant, "person", &person).await?;
+        // Lists of both are whole.
+        if known.len() >= LISTED_MAX || of_person.len() >= LISTED_MAX {
+            return Err(TrustError::Invalid(format!(
+                "nobody is named more than {LISTED_MAX} times, and for no patient are more people"
+            )));
+        }
+        let is_same = |kept: &&Kept<ProxyDocument>| kept.body.person == person;
+        let times = known.iter().filter(is_same).count();
+        let not_ended = || known.iter().filter(|kept| kept.body.ended.is_none());
+        if not_ended().any(|kept| is_same(&kept)) {
             return invalid("they act for this patient already; end that first");
         }
-        if standing.by_ref().count() >= STANDING_MAX {
+        if not_ended().count() >= STANDING_MAX {
             return Err(TrustError::Invalid(format!(
                 "{STANDING_MAX} people act for this patient already; end one first"
             )));
@@ -413,7 +418,9 @@ impl Identity {
             ended: None,
         };
         let owner = Owner::Patient(new.patient.clone());
-        let id = self.inner.ledger.mint_id(tenant, &owner);
+        // Asked for twice at once, it is one record.
+        let name = format!("proxy {} {times}", document.person);
+        let id = self.inner.ledger.derive_id(tenant, &owner, &name);
         let person = related_person(&id, &document);
         let documents = vec![
             self.proxy_draft(tenant, &id, Expected::Absent, &document)?,

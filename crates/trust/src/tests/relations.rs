@@ -43,7 +43,7 @@ async fn under(house: &House, pack: &str) -> (Trust, Agent) {
     (trust, agent)
 }
 
-fn team(end: Value) -> Value {
+fn team(end: &Value) -> Value {
     json!({"resourceType": "CareTeam", "id": "t", "status": "active", "subject": {"reference": "Patient/p"},
         "participant": [{"member": {"reference": "Practitioner/d"}}], "period": {"start": "2026-01-01", "end": end}})
 }
@@ -114,21 +114,21 @@ async fn without_a_relationship_nothing_clinical_is_seen_where_one_is_needed() {
     assert_eq!(seen().await, "p a");
     assert!(vault.may_hide(&of(Action::Read).await, "p").await.unwrap());
 
-    house.put([team(json!("2026-12-31"))]).await;
+    house.put([team(&json!("2026-12-31"))]).await;
     assert_eq!(seen().await, "p a o o");
     assert!(!vault.may_hide(&of(Action::Read).await, "p").await.unwrap());
     // It ends by its date, without anybody's act, and by its status.
-    house.put([team(json!("2026-06-14"))]).await;
+    house.put([team(&json!("2026-06-14"))]).await;
     assert_eq!(seen().await, "p a");
-    let mut left = team(Value::Null);
+    let mut left = team(&Value::Null);
     left["status"] = json!("inactive");
     house.put([left]).await;
     assert_eq!(seen().await, "p a");
     // A team of somebody else's patient, and one that somebody else is in, say nothing.
-    let mut others = team(json!("2026-12-31"));
+    let mut others = team(&json!("2026-12-31"));
     others["subject"] = json!({"reference": "Patient/q"});
     others["id"] = json!("t2");
-    let mut another = team(json!("2026-12-31"));
+    let mut another = team(&json!("2026-12-31"));
     another["participant"] = json!([{"member": {"reference": "Practitioner/e"}}]);
     house.put([others, another]).await;
     assert_eq!(seen().await, "p a other");
@@ -183,7 +183,7 @@ async fn the_audit_tells_which_relationship_explains_an_access() {
     };
     look().await;
     assert_eq!(explained(&house, "p").await.as_deref(), Some("none"));
-    house.put([team(json!("2026-12-31"))]).await;
+    house.put([team(&json!("2026-12-31"))]).await;
     look().await;
     assert_eq!(
         explained(&house, "p").await.as_deref(),

@@ -175,8 +175,8 @@ pub(crate) async fn set_consent(Posted { ctx, fields }: Posted) -> Result<Respon
             let parameters = [("patient", patient.as_str())];
             let query = query(ResourceType::Consent, &parameters, PER_TYPE_MAX)?;
             let page = ctx.vault().load_search(&permit, &query, None).await?;
-            let rows = page.rows.iter().map(|row| &row.resource);
-            let newest = rows.filter(|row| is_about_messages(row)).next();
+            let mut rows = page.rows.iter().map(|row| &row.resource);
+            let newest = rows.find(|row| is_about_messages(row));
             if newest.and_then(|newest| newest.id()) != Some(&id) {
                 resource.set_id(&ctx.app.ledger().mint_id(ctx.app.web.tenant, &owner));
                 ctx.vault().commit(&permit, unit(resource)).await?;

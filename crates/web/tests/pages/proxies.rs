@@ -101,7 +101,14 @@ pub(crate) async fn signed_in(world: &World, proxy: &str) -> Browser {
 
 /// Somebody whom a patient has authorised, at an address of their own.
 pub(crate) async fn authorised(world: &World, patient: &str, address: &str) -> String {
-    let new = NewProxy {
+    let operator = Agent::system(TENANT, "demo");
+    let identity = world.trust.identity();
+    let new = authorisation(patient, address);
+    identity.make_proxy(&operator, new, "r").await.unwrap()
+}
+
+fn authorisation(patient: &str, address: &str) -> NewProxy {
+    NewProxy {
         patient: patient.to_owned(),
         name: "Mona Berg".to_owned(),
         address: format!("{address}@example.org"),
@@ -111,10 +118,39 @@ pub(crate) async fn authorised(world: &World, patient: &str, address: &str) -> S
         from: None,
         until: None,
         messages: false,
-    };
+    }
+}
+
+/// A form that is sent twice at once names somebody once.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_named_twice_at_once_and_only_so_many_are() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
     let operator = Agent::system(TENANT, "demo");
     let identity = world.trust.identity();
-    identity.make_proxy(&operator, new, "r").await.unwrap()
+    let again = || identity.make_proxy(&operator, authorisation(&ida, "a"), "r");
+    let (one, other) = tokio::join!(again(), again());
+    assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    let first = one.or(other).unwrap();
+    for place in 1..10 {
+        authorised(&world, &ida, &format!("b{place}")).await;
+    }
+    let more = identity
+        .make_proxy(&operator, authorisation(&ida, "c"), "r")
+        .await;
+    assert!(more.unwrap_err().to_string().contains("10 people act"));
+    // Ended, somebody can be named again.
+    identity
+        .end_proxy(&operator, (&ida, &first), "Asked for by phone", "r")
+        .await
+        .unwrap();
+    let second = authorised(&world, &ida, "a").await;
+    assert_ne!(first, second);
+    // Who is not there has nobody.
+    let nobody = identity
+        .make_proxy(&operator, authorisation(&world.new_patient_id(), "a"), "r")
+        .await;
+    assert!(nobody.unwrap_err().to_string().contains("no such patient"));
 }
 
 async fn sole_proxy(world: &World, patient: &str) -> String {
