@@ -98,7 +98,10 @@ impl Out {
     }
 
     fn finish(self) -> anyhow::Result<Part> {
-        let file = self.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        let file = self
+            .file
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)?;
         file.sync_all()?;
         Ok(Part {
             path: self.path,

@@ -4,6 +4,7 @@
 //! `export/` gives many resources out in one go; here is reading
 //! and what they share: opening a row, the row rule, and consent.
 
+mod ahead;
 mod codes;
 mod commit;
 mod compartment;
@@ -27,7 +28,7 @@ mod what_if;
 mod whole;
 mod why;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -40,6 +41,7 @@ use crate::consent::Rules;
 use crate::policy::in_part_only;
 use crate::{Action, Permit, Refusal, Role, TrustError, tokens};
 
+use ahead::Ahead;
 pub use compartment::SeriesPage;
 use consents::Hidden;
 pub use explain::{Explained, LookedAt, Step, Steps, Way};
@@ -793,30 +795,6 @@ fn hidden_from(permit: &Permit) -> Option<Hidden> {
 /// Opens a hit of a search; what was sealed with a destroyed key is gone.
 async fn fetch_in(view: &View, tenant: TenantId, hit: Hit) -> Result<Option<Stored>, LedgerError> {
     Ahead::default().first_of(view, tenant, &[hit]).await
-}
-
-/// Hits as they are opened one after the other: where the store is behind a network, some ahead of who
-/// asks.
-#[derive(Default)]
-struct Ahead(VecDeque<Result<Option<Stored>, LedgerError>>);
-
-impl Ahead {
-    /// Opens the first of some hits; the next time it is asked for the one behind it. `None` also when
-    /// its key was destroyed.
-    async fn first_of(
-        &mut self,
-        view: &View,
-        tenant: TenantId,
-        hits: &[Hit],
-    ) -> Result<Option<Stored>, LedgerError> {
-        if self.0.is_empty() {
-            self.0 = view.fetch_some(tenant, hits).await?.into();
-        }
-        match self.0.pop_front() {
-            None | Some(Err(LedgerError::KeyDestroyed)) => Ok(None),
-            Some(outcome) => outcome,
-        }
-    }
 }
 
 /// The patients whom a look at a resource concerns. Whoever looks at the audit looks at no patient's
