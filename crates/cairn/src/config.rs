@@ -99,7 +99,7 @@ pub const KEYS: &[Key] = &[
     key("limits.idle_timeout_ms", ValueKind::Integer, "300000"),
     key("limits.connections", ValueKind::Integer, "10000"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
-    key("limits.tenant_at_once", ValueKind::Integer, "64"),
+    key("limits.tenant_at_once", ValueKind::Integer, "1000"),
     key("fhir.validation", ValueKind::Text, "reject"),
     key("store.cache_bytes", ValueKind::Integer, "268435456"),
     key("store.url", ValueKind::Text, ""),
@@ -362,7 +362,7 @@ impl Default for Limits {
             idle_timeout_ms: 300_000,
             connections: 10_000,
             drain_ms: 25_000,
-            tenant_at_once: 64,
+            tenant_at_once: 1000,
         }
     }
 }

@@ -354,6 +354,16 @@ impl Inner {
                     "There is no birth date on record to check a sign-in link with.",
                 ))
             }
+            Ok(to)
+                if (self.trust.vault())
+                    .is_of_who_acts(entry.tenant, &attempt.message.patient, &to.to_string())
+                    .await? =>
+            {
+                Outcome::NotDone(Refused::new(
+                    Reason::NoAddress,
+                    "The address on record is that of somebody who acts for the patient.",
+                ))
+            }
             Ok(to) => attempt.deliver(&agent, &to, None).await?,
         };
         attempt.settle(&outcome).await

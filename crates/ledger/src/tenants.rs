@@ -28,9 +28,10 @@ const FIRST: &str = "main";
 pub const TENANTS_MAX: usize = 256;
 /// The most host names of a tenant.
 pub const HOSTS_MAX: usize = 16;
-/// How long a tenant has to have been suspended before it is destroyed: servers hear of a suspension
-/// within two seconds, and what they were at has to end.
-pub const SETTLE_MS: u64 = 10_000;
+/// How long a tenant has to have been suspended before it is destroyed, or exported: servers hear of a suspension
+/// within two seconds, and what they were at has to end. A body may take a minute, and a house that closes half
+/// of one.
+pub const SETTLE_MS: u64 = 100_000;
 /// How often a change is tried while others change the list.
 const TRIES: usize = 8;
 /// Timers and outbox entries taken away at once.
@@ -392,7 +393,7 @@ impl Ledger {
                 )),
                 TenantState::Suspended if now_ms < tenant.since_ms.saturating_add(SETTLE_MS) => {
                     Err(LedgerError::Invalid(
-                        "the tenant was suspended less than ten seconds ago, and requests may still be under way: try \
+                        "the tenant was suspended less than 100 seconds ago, and requests may still be under way: try \
                          again in a moment",
                     ))
                 }

@@ -223,7 +223,8 @@ impl House {
         // It has one place in the logs, which several tenants share.
         if let Some(collector) = plan.collector.as_ref().filter(|_| entry.hosts.is_empty()) {
             let collector = Arc::clone(collector);
-            let telling = crate::collector::run(ledger.clone(), tenant, collector, stopped);
+            // Logs hold what was done to the store itself as well.
+            let telling = crate::collector::run(plan.ledger.clone(), tenant, collector, stopped);
             followers.push(Follower::new("collector", tokio::spawn(telling)));
         }
 
@@ -329,6 +330,8 @@ pub(crate) struct Houses {
     /// The tenant that is served where none has a host name, and its contexts, which are there from the
     /// beginning.
     main: Contexts,
+    /// What these were made with.
+    main_own: Own,
     table: RwLock<Arc<Table>>,
 }
 
@@ -345,17 +348,18 @@ impl Houses {
             .find(|tenant| tenant.id == main && !tenant.hosts.is_empty());
         // A fault of one tenant's own configuration must not keep the others out.
         let own = named.map_or_else(|| Ok(Own::default()), |tenant| plan.own(tenant));
-        let contexts = own.and_then(|own| plan.contexts(main, &own));
-        let contexts = match (contexts, named) {
+        let made = own.and_then(|own| Ok((plan.contexts(main, &own)?, own)));
+        let (contexts, own) = match (made, named) {
             (Err(error), Some(_)) => {
                 tracing::error!(%error, "what a tenant has configured for itself can't be used");
-                plan.contexts(main, &Own::default())?
+                (plan.contexts(main, &Own::default())?, Own::default())
             }
-            (contexts, _) => contexts?,
+            (made, _) => made?,
         };
         let houses = Self {
             plan,
             main: contexts,
+            main_own: own,
             table: RwLock::default(),
         };
         houses.follow_list(list, &mut HashMap::new()).await?;
@@ -486,7 +490,10 @@ impl Houses {
             }
             let house = match self.open_one(tenant).await {
                 Ok(house) => house,
-                Err(error) if !named => return Err(error),
+                Err(error) if !named => {
+                    failed.insert(tenant.id, Instant::now());
+                    return Err(error);
+                }
                 Err(error) => {
                     failed.insert(tenant.id, Instant::now());
                     tracing::error!(tenant = tenant.name, %error, "a tenant's house can't be opened; trying again");
@@ -517,7 +524,7 @@ impl Houses {
         };
         // Those of the beginning serve as long as nothing in them would be another.
         let first = tenant.id == self.main.tenant && self.table().each().next().is_none();
-        let contexts = if first && own == Own::default() {
+        let contexts = if first && own == self.main_own {
             self.main.clone()
         } else {
             self.plan.contexts(tenant.id, &own)?

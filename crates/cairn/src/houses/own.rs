@@ -40,9 +40,18 @@ impl Own {
             toml::from_str(&text).map_err(|error| format!("{}:\n{error}", path.display()))?;
         Ok(Self {
             policy_folder: own.policy_folder.map(|policies| folder.join(policies)),
+            consent_rules: own.consent_rules.map(|rules| in_folder(folder, rules)),
             ..own
         })
     }
+}
+
+/// The name of a pack that is built in, or a file of the folder.
+fn in_folder(folder: &Path, rules: String) -> String {
+    if trust::consent::Rules::built_in().any(|name| name == rules) {
+        return rules;
+    }
+    folder.join(rules).display().to_string()
 }
 
 #[cfg(test)]

@@ -354,6 +354,7 @@ mod tests {
         for path in ["/boom", "/fhir/boom"] {
             let request = Request::builder()
                 .uri(path)
+                .header(header::HOST, "cairn.example")
                 .body(Body::empty())
                 .expect("a request");
             let response = router.clone().oneshot(request).await.expect("an answer");

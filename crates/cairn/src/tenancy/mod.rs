@@ -183,6 +183,15 @@ pub(crate) async fn carry_out(
         }
         TenantOrder::Export { tenant, to } => {
             let tenant = named(ledger, Some(&tenant)).await?;
+            // What was being written when it was suspended is in it, or nobody was told that it was written.
+            let settled = tenant.since_ms.saturating_add(SETTLE_MS) <= ledger.clock().now_ms();
+            if tenant.state == TenantState::Suspended && !settled {
+                bail!(
+                    "tenant {} was suspended less than {} seconds ago, and requests may still be under way: try again in a moment",
+                    tenant.name,
+                    SETTLE_MS / 1000
+                );
+            }
             // Before anything is read, so that nothing is taken without a record.
             let words = format!(
                 "everything of tenant {} is exported to {}",

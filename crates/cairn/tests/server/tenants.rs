@@ -35,11 +35,17 @@ struct Answer {
     body: String,
 }
 
-/// A page without the moment at which it was drawn.
+/// A page without the moment at which it was drawn, and without the questions to passkeys, which are new each
+/// time.
 fn timeless(body: &str) -> String {
     let mut text = body.to_owned();
-    for name in ["data-now=\"", "data-wall=\""] {
-        if let Some((before, after)) = text.split_once(name)
+    for name in [
+        "data-now=\"",
+        "data-wall=\"",
+        "data-options=\"",
+        "name=\"sealed\" value=\"",
+    ] {
+        while let Some((before, after)) = text.split_once(name)
             && let Some((_, rest)) = after.split_once('"')
         {
             text = format!("{before}{rest}");

@@ -57,7 +57,14 @@ impl Engine<'_> {
                 start_ms,
                 end_ms,
             } => self.visit(id, status, *start_ms, *end_ms)?,
-            Fact::Anchors(anchors) => self.anchors(anchors)?,
+            Fact::Anchors(anchors) => {
+                // Nobody has asked the consents for this: what wakes the journey for them still has to.
+                let consents_ms = self.state.consents_ms;
+                self.anchors(anchors)?;
+                if self.state.running() {
+                    self.state.consents_ms = consents_ms;
+                }
+            }
             Fact::Consent { next_ms, .. } => self.state.consents_ms = *next_ms,
             Fact::EntryGone | Fact::Other => {}
         }

@@ -48,6 +48,8 @@ const MEMTABLE_BYTES: u64 = 8 << 20;
 /// compactions are asked for, it passes these round and round and takes a whole core. With its default
 /// of one thread a core that is the rule on two cores; with three compacting it hardly comes to it.
 const WORKERS: usize = 4;
+/// Files of tables that are kept open. The listener leaves 512 of a process's files beside its connections.
+const CACHED_FILES: usize = 320;
 /// How many tables of postings gather before they are merged with the rest of them. Each merge writes
 /// the whole first level anew, so twice fjall's default means half of that work; a search looks into
 /// as many more tables, at some microseconds each.
@@ -140,6 +142,8 @@ impl FjallBackend {
             .cache_size(cache_bytes)
             .max_journaling_size(JOURNALS_BYTES)
             .worker_threads(WORKERS)
+            // What the listener leaves of a process's open files has to be enough for these and what is written.
+            .max_cached_files(Some(CACHED_FILES))
             // What is long in the journal is sealed.
             .journal_compression(CompressionType::None)
             .open()

@@ -110,6 +110,11 @@ impl Relationships {
                 let (kind, parameter) = (&by.kind, &by.parameter);
                 return Err(format!("{kind} has no search parameter `{parameter}`"));
             }
+            if kind != ResourceType::Patient
+                && !parameters(kind).iter().any(|known| known.name == "patient")
+            {
+                return Err(format!("{} is of no patient", by.kind));
+            }
         }
         Ok(())
     }
@@ -138,32 +143,46 @@ impl By {
         ResourceType::parse(&self.kind)
     }
 
-    /// What of this type leads to one of these references (`Type/id`). `None` where none of them can be.
-    pub(crate) fn query(&self, known_as: &[String]) -> Option<SearchQuery> {
-        let values: Vec<&str> = (known_as.iter())
-            .map(String::as_str)
-            .filter(|reference| {
-                let one = [(self.parameter.clone(), (*reference).to_owned())];
-                SearchQuery::parse(self.of_kind().unwrap_or(ResourceType::Basic), &one, false)
-                    .is_ok()
-            })
+    /// What of this type leads to one of these references (`Type/id`), of a patient. `None` where none of them
+    /// can be.
+    pub(crate) fn query(&self, known_as: &[String], patient: &str) -> Option<SearchQuery> {
+        let kind = self.of_kind()?;
+        let can_be = |reference: &&str| {
+            let one = [(self.parameter.clone(), (*reference).to_owned())];
+            SearchQuery::parse(kind, &one, false).is_ok()
+        };
+        let values: Vec<&str> = (known_as.iter().map(String::as_str))
+            .filter(can_be)
             .collect();
         if values.is_empty() {
             return None;
         }
-        let parameters = [(self.parameter.clone(), values.join(","))];
-        SearchQuery::parse(self.of_kind()?, &parameters, false).ok()
+        // Of every patient that it names, not of the first alone.
+        let whose = match kind {
+            ResourceType::Patient => "_id",
+            _ => "patient",
+        };
+        let parameters = [
+            (self.parameter.clone(), values.join(",")),
+            (whose.to_owned(), patient.to_owned()),
+        ];
+        SearchQuery::parse(kind, &parameters, false).ok()
     }
 
-    /// Whether one that leads to somebody counts at a time.
-    pub(crate) fn counts(&self, resource: &Resource, now_ms: i64) -> bool {
+    /// Whether one that leads to somebody who is `known_as` counts at a time.
+    pub(crate) fn counts(&self, resource: &Resource, known_as: &[String], now_ms: i64) -> bool {
         let status = resource.get("status").and_then(Value::as_str);
         let right = |status: &str| self.status.iter().any(|one| one == status);
         if !self.status.is_empty() && !status.is_some_and(right) {
             return false;
         }
-        let Some((start_ms, end_ms)) = self.when(resource) else {
-            return true;
+        if !takes_part(resource, known_as, now_ms) {
+            return false;
+        }
+        let is_over = status.is_some_and(|status| OVER.contains(&status));
+        let Some((start_ms, end_ms)) = self.when(resource, is_over) else {
+            // Of what has no time it can't be told when it ended, if it did.
+            return self.when.is_empty() || !is_over && self.days_after == 0;
         };
         let (before_ms, after_ms) = (
             i64::from(self.days_before) * DAY_MS,
@@ -172,26 +191,59 @@ impl By {
         start_ms.saturating_sub(before_ms) <= now_ms && now_ms < end_ms.saturating_add(after_ms)
     }
 
-    /// When it is, from and until, milliseconds since the epoch.
-    fn when(&self, resource: &Resource) -> Option<(i64, i64)> {
-        let ends = |start: Option<&Value>, end: Option<&Value>| {
-            let time = |value: Option<&Value>| value.and_then(Value::as_str).and_then(date::parse);
-            let (start, end) = (time(start), time(end));
-            (start.is_some() || end.is_some()).then(|| {
-                let start_ms = start.map_or(i64::MIN, |start| start.start_ms);
-                (start_ms, end.map_or(i64::MAX, |end| end.end_ms))
-            })
-        };
+    /// When it is, from and until, milliseconds since the epoch. What is over has an end, the beginning at the
+    /// latest.
+    fn when(&self, resource: &Resource, is_over: bool) -> Option<(i64, i64)> {
         self.when.iter().find_map(|name| match resource.get(name)? {
-            Value::Object(period) => ends(period.get("start"), period.get("end")),
-            Value::String(text) if name == "start" && resource.get("end").is_some() => {
-                let _ = text;
+            Value::Object(period) => {
+                let (start_ms, end_ms) = ends(period.get("start"), period.get("end"))?;
+                let no_end = end_ms == i64::MAX && is_over;
+                Some((start_ms, if no_end { start_ms } else { end_ms }))
+            }
+            Value::String(_) if name == "start" && resource.get("end").is_some() => {
                 ends(resource.get("start"), resource.get("end"))
             }
             Value::String(text) => date::parse(text).map(|at| (at.start_ms, at.end_ms)),
             _ => None,
         })
     }
+}
+
+/// Statuses of what is over.
+const OVER: [&str; 3] = ["finished", "completed", "fulfilled"];
+
+fn ends(start: Option<&Value>, end: Option<&Value>) -> Option<(i64, i64)> {
+    let time = |value: Option<&Value>| value.and_then(Value::as_str).and_then(date::parse);
+    let (start, end) = (time(start), time(end));
+    (start.is_some() || end.is_some()).then(|| {
+        let start_ms = start.map_or(i64::MIN, |start| start.start_ms);
+        (start_ms, end.map_or(i64::MAX, |end| end.end_ms))
+    })
+}
+
+/// Whether somebody takes part now, where it says of each who takes part until when: who has left a team or
+/// declined an appointment does not.
+fn takes_part(resource: &Resource, known_as: &[String], now_ms: i64) -> bool {
+    let Some(Value::Array(participants)) = resource.get("participant") else {
+        return true;
+    };
+    let is_named = |participant: &Value| {
+        ["member", "actor", "individual"].iter().any(|name| {
+            let reference = participant[*name]["reference"].as_str();
+            reference.is_some_and(|one| known_as.iter().any(|known| known == one))
+        })
+    };
+    let mut named = participants.iter().filter(|one| is_named(one)).peekable();
+    // It leads to them by something else.
+    if named.peek().is_none() {
+        return true;
+    }
+    named.any(|participant| {
+        let period = &participant["period"];
+        let now = ends(period.get("start"), period.get("end"));
+        let now = now.is_none_or(|(start_ms, end_ms)| start_ms <= now_ms && now_ms < end_ms);
+        now && participant["status"] != "declined"
+    })
 }
 
 #[cfg(test)]
@@ -226,11 +278,14 @@ mod tests {
             ("2026-06-13T11:01:00Z", false),
         ] {
             assert_eq!(
-                visit.counts(&appointment("booked"), at(now)),
+                visit.counts(&appointment("booked"), &[], at(now)),
                 counts,
                 "{now}"
             );
-            assert!(!visit.counts(&appointment("cancelled"), at(now)), "{now}");
+            assert!(
+                !visit.counts(&appointment("cancelled"), &[], at(now)),
+                "{now}"
+            );
         }
         let team = by(
             "name = 'care team'\ntype = 'CareTeam'\nparameter = 'participant'\nwhen = ['period']",
@@ -243,20 +298,49 @@ mod tests {
             team
         };
         let now = at("2026-06-10");
-        assert!(team.counts(&of(Value::Null), now));
-        assert!(team.counts(&of(json!({"start": "2026-06-10"})), now));
-        assert!(!team.counts(&of(json!({"start": "2026-06-11"})), now));
+        assert!(team.counts(&of(Value::Null), &[], now));
+        assert!(team.counts(&of(json!({"start": "2026-06-10"})), &[], now));
+        assert!(!team.counts(&of(json!({"start": "2026-06-11"})), &[], now));
         // The last day of a period belongs to it.
-        assert!(team.counts(&of(json!({"end": "2026-06-10"})), now));
-        assert!(!team.counts(&of(json!({"end": "2026-06-09"})), now));
+        assert!(team.counts(&of(json!({"end": "2026-06-10"})), &[], now));
+        assert!(!team.counts(&of(json!({"end": "2026-06-09"})), &[], now));
         let order = by(
             "name = 'order'\ntype = 'ServiceRequest'\nparameter = 'requester'\nwhen = ['authoredOn']\ndays_after = 365",
         );
         let mut ordered = Resource::new(ResourceType::ServiceRequest);
         ordered.set("authoredOn", json!("2025-06-11"));
-        assert!(order.counts(&ordered, now));
+        assert!(order.counts(&ordered, &[], now));
         ordered.set("authoredOn", json!("2025-06-08"));
-        assert!(!order.counts(&ordered, now));
+        assert!(!order.counts(&ordered, &[], now));
+        // Of what is over, or counts for a while alone, an end that isn't said is no end that never comes.
+        ordered.remove("authoredOn");
+        assert!(!order.counts(&ordered, &[], now));
+        let stay = by(
+            "name = 'encounter'\ntype = 'Encounter'\nparameter = 'participant'\nwhen = ['period']\ndays_after = 90",
+        );
+        let mut stayed = Resource::new(ResourceType::Encounter);
+        stayed.set("period", json!({"start": "2026-01-01"}));
+        stayed.set("status", json!("in-progress"));
+        assert!(stay.counts(&stayed, &[], now));
+        stayed.set("status", json!("finished"));
+        assert!(!stay.counts(&stayed, &[], now));
+        // Who has left, or declined, takes no part.
+        let known_as = ["Practitioner/d".to_owned()];
+        let mut left = Resource::new(ResourceType::CareTeam);
+        for (participant, counts) in [
+            (json!({"member": {"reference": "Practitioner/d"}}), true),
+            (
+                json!({"member": {"reference": "Practitioner/d"}, "period": {"end": "2026-06-09"}}),
+                false,
+            ),
+            (
+                json!({"actor": {"reference": "Practitioner/d"}, "status": "declined"}),
+                false,
+            ),
+        ] {
+            left.set("participant", json!([participant]));
+            assert_eq!(team.counts(&left, &known_as, now), counts, "{left:?}");
+        }
     }
 
     #[test]
@@ -278,6 +362,10 @@ mod tests {
             (
                 "[[by]]\nname = 'x'\ntype = 'CareTeam'\nparameter = 'member'",
                 "no search parameter",
+            ),
+            (
+                "[[by]]\nname = 'x'\ntype = 'Organization'\nparameter = 'partof'",
+                "is of no patient",
             ),
             (
                 "[[by]]\nname = '<b>'\ntype = 'CareTeam'\nparameter = 'participant'",

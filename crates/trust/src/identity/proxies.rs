@@ -306,6 +306,23 @@ impl Vault {
         Ok(None)
     }
 
+    /// Whether an address is that of somebody who acts for a patient, whatever the patient's record says it is: a
+    /// link that signs in the patient doesn't go there.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn is_of_who_acts(
+        &self,
+        tenant: TenantId,
+        patient: &str,
+        address: &str,
+    ) -> Result<bool, TrustError> {
+        let known = self.proxies_at(tenant, "patient", patient).await?;
+        let mut acting = known.iter().filter(|kept| kept.body.ended.is_none());
+        Ok(acting
+            .any(|kept| kept.body.patient == patient && same_address(&kept.body.address, address)))
+    }
+
     async fn proxies_at(
         &self,
         tenant: TenantId,
@@ -419,7 +436,7 @@ impl Identity {
         };
         let owner = Owner::Patient(new.patient.clone());
         // Asked for twice at once, it is one record.
-        let name = format!("proxy {} {times}", document.person);
+        let name = format!("proxy {} {} {times}", document.patient, document.person);
         let id = self.inner.ledger.derive_id(tenant, &owner, &name);
         let person = related_person(&id, &document);
         let documents = vec![

@@ -26,6 +26,9 @@ pub(super) enum Whom<'a> {
     /// A user name that nobody has. Its failures are kept in memory only, or a stranger could fill
     /// the store with them.
     Nobody { user_name: &'a str },
+    /// The account of somebody who is signed in. Strangers who know the user name don't count among these, or
+    /// they could keep somebody from an emergency.
+    SignedIn { id: &'a str },
     /// A patient, whichever of their links is tried.
     Patient(&'a str),
     /// Somebody who acts for a patient, whichever of their links is tried.
@@ -35,7 +38,7 @@ pub(super) enum Whom<'a> {
 impl Whom<'_> {
     fn patience(self) -> Patience {
         match self {
-            Self::Account { .. } | Self::Nobody { .. } => OF_NAMES,
+            Self::Account { .. } | Self::SignedIn { .. } | Self::Nobody { .. } => OF_NAMES,
             Self::Patient(_) | Self::Proxy { .. } => OF_PATIENTS,
         }
     }
@@ -45,13 +48,14 @@ impl Whom<'_> {
     fn patient(self) -> Option<String> {
         match self {
             Self::Patient(id) | Self::Proxy { patient: id, .. } => Some(id.to_owned()),
-            Self::Account { .. } | Self::Nobody { .. } => None,
+            Self::Account { .. } | Self::SignedIn { .. } | Self::Nobody { .. } => None,
         }
     }
     /// For the audit: ids, but nothing that was typed.
     fn words(self) -> String {
         match self {
             Self::Account { id, .. } => format!("account {id}"),
+            Self::SignedIn { id } => format!("account {id}, signed in"),
             Self::Nobody { .. } => "no such account".to_owned(),
             Self::Patient(_) => "a patient's link".to_owned(),
             Self::Proxy { .. } => "a link of somebody who acts for a patient".to_owned(),
@@ -379,6 +383,7 @@ impl Identity {
             Whom::Account { user_name, .. } | Whom::Nobody { user_name } => {
                 self.attempts_id(tenant, "user", user_name)
             }
+            Whom::SignedIn { id } => self.attempts_id(tenant, "signed-in", id),
             Whom::Patient(patient) => self.attempts_id(tenant, "patient", patient),
             Whom::Proxy { person, .. } => self.attempts_id(tenant, "proxy", person),
         };
@@ -474,7 +479,9 @@ impl Identity {
             match self.commit(tenant, documents, record.clone()).await {
                 // Old failures were swept away in between.
                 Err(TrustError::Ledger(LedgerError::Conflict)) => {
-                    (_, expected) = self.attempts(tenant, &trying.id).await?;
+                    // Or another server counted one: this one is one more.
+                    (attempts, expected) = self.attempts(tenant, &trying.id).await?;
+                    attempts.fail(whom.patience(), now_ms);
                 }
                 other => {
                     self.inner.refusals.took(began);

@@ -117,10 +117,7 @@ impl Identity {
                     .await
             }
             StepUp::Code { password, code } => {
-                let whom = Whom::Account {
-                    user_name: &account.body.user_name,
-                    id: &account.id,
-                };
+                let whom = Whom::SignedIn { id: &account.id };
                 let trying = self.trying(tenant, whom).await?;
                 // Another try may have used the code while this one waited for its turn.
                 let mut account = self.own_account(session).await?;

@@ -4,7 +4,6 @@
 //! of a patient can put themselves into it: that is in the audit as a write, and before what they look at.
 use std::collections::BTreeMap;
 
-use fhir::ResourceType;
 use ledger::{LedgerError, View};
 
 use super::consents::{Hidden, reach};
@@ -13,12 +12,18 @@ use crate::audit::Record;
 use crate::consent::Reach;
 use crate::{Permit, Purpose, TrustError, tokens};
 
-/// The most rows that are looked at for one relationship: those of one person with one patient.
-const LOOKED_AT_MAX: usize = 64;
+/// Rows that are looked at together, and the most that are for one relationship: those of one person with one
+/// patient.
+const AT_ONCE: usize = 64;
+const LOOKED_AT_MAX: usize = 4096;
+/// The most patients of one request whose relationships are looked for: some hundred microseconds each.
+const PATIENTS_MAX: usize = 2000;
 /// The most patients of one answer whose relationships its audit tells of.
 const TOLD_MAX: usize = 32;
 /// What the audit says of an access that no relationship explains.
 const NONE: &str = "none";
+/// What it says where that can't be told.
+const UNKNOWN: &str = "unknown";
 
 impl Vault {
     /// The words that explain an access to a patient's record: what makes the relationship, and the resource
@@ -33,6 +38,12 @@ impl Vault {
         if let Some(known) = hidden.relations.get(patient) {
             return Ok(known.clone());
         }
+        if hidden.relations.len() >= PATIENTS_MAX {
+            return Err(TrustError::TooCostly(format!(
+                "it would have to be told of more than {PATIENTS_MAX} patients whether there is a relationship with them; narrow it"
+            )));
+        }
+        tokio::task::yield_now().await;
         let known_as = self.known_as_once(permit, hidden).await?;
         let found = self.find_relation(view, permit, patient, &known_as).await?;
         hidden.relations.insert(patient.to_owned(), found.clone());
@@ -49,25 +60,40 @@ impl Vault {
         let tenant = permit.tenant();
         let now_ms = i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX);
         for by in self.rules().relationships().by() {
-            let Some(query) = by.query(known_as) else {
+            let Some(query) = by.query(known_as, patient) else {
                 continue;
             };
-            let plan = tokens::plan(self.ledger(), tenant, &query, Some(patient));
-            let hits = view
-                .search(tenant, &plan.query, None, None, LOOKED_AT_MAX)
-                .await?;
-            for hit in hits {
-                let Some(stored) = fetch_in(view, tenant, hit).await? else {
-                    continue;
-                };
-                if stored.deleted || stored.kind != tokens::kind(query.kind) {
-                    continue;
+            let plan = tokens::plan(self.ledger(), tenant, &query, None);
+            let (mut before, mut looked_at) = (None, 0);
+            loop {
+                let hits = view
+                    .search(tenant, &plan.query, before, None, AT_ONCE)
+                    .await?;
+                for hit in &hits {
+                    let Some(stored) = fetch_in(view, tenant, *hit).await? else {
+                        continue;
+                    };
+                    if stored.deleted || stored.kind != tokens::kind(query.kind) {
+                        continue;
+                    }
+                    // What can't be read explains nothing; whoever asks for it is told.
+                    let Ok(row) = open(&stored) else {
+                        continue;
+                    };
+                    let resource = row.resource;
+                    if query.matches(&resource) && by.counts(&resource, known_as, now_ms) {
+                        return Ok(Some(format!("{} {}/{}", by.name, query.kind, stored.id)));
+                    }
                 }
-                let resource = open(&stored)?.resource;
-                let is_theirs = resource.patients().contains(&patient)
-                    || resource.kind() == ResourceType::Patient && resource.id() == Some(patient);
-                if is_theirs && query.matches(&resource) && by.counts(&resource, now_ms) {
-                    return Ok(Some(format!("{} {}/{}", by.name, query.kind, stored.id)));
+                looked_at += hits.len();
+                before = hits.last().map(|last| last.number);
+                if hits.len() < AT_ONCE {
+                    break;
+                }
+                if looked_at >= LOOKED_AT_MAX {
+                    return Err(TrustError::TooCostly(format!(
+                        "more than {LOOKED_AT_MAX} of one person with one patient would have to be looked at to tell their relationship"
+                    )));
                 }
             }
         }
@@ -133,12 +159,12 @@ impl Vault {
         let mut hidden = Hidden::default();
         let mut told = BTreeMap::new();
         for patient in &record.patients {
-            let found = self.relation(&view, permit, patient, &mut hidden).await;
-            let found = found.map_err(|error| match error {
-                TrustError::Ledger(error) => error,
-                other => LedgerError::Damaged(other.to_string()),
-            })?;
-            told.insert(patient.clone(), found.unwrap_or_else(|| NONE.to_owned()));
+            // What can't be told now must not keep an answer back that nothing else does.
+            let found = match self.relation(&view, permit, patient, &mut hidden).await {
+                Ok(found) => found.unwrap_or_else(|| NONE.to_owned()),
+                Err(_) => UNKNOWN.to_owned(),
+            };
+            told.insert(patient.clone(), found);
         }
         record.relations = told;
         Ok(())

@@ -5,7 +5,7 @@ use axum::response::Response;
 use fhir::{Reference, Resource, ResourceType};
 use maud::html;
 use serde_json::{Value, json};
-use trust::Action;
+use trust::{Action, Role};
 
 use crate::context::{Ctx, query};
 use crate::error::PageError;
@@ -133,7 +133,9 @@ pub(crate) async fn open(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
     if !matches!(status, "completed" | "preparation" | "in-progress") {
         return Err(PageError::NotFound);
     }
-    if status == "completed" && message.get("received").is_none() {
+    // It is the patient who has received it, not somebody who acts for them.
+    let by_the_patient = ctx.role() == Role::Patient;
+    if status == "completed" && message.get("received").is_none() && by_the_patient {
         change(
             &ctx,
             ResourceType::Communication,

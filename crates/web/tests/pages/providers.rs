@@ -159,7 +159,7 @@ async fn a_provider_that_is_silent_leaves_the_other_ways() {
     // Where there are none, nothing tells of them.
     let without = World::new().await;
     let page = without.browser().get("/sign-in").await;
-    assert!(!page.has("Sign in with"), "{}", page.body);
+    assert!(!page.has("/sign-in/with/"), "{}", page.body);
     let mut ada = without.staff("ada").await;
     assert!(
         !row(&mut ada, "Devi Rao")

@@ -58,6 +58,9 @@ impl AtProvider {
     }
 }
 
+/// So long ago a factor was shown at a provider that will do for what somebody signs in for, milliseconds.
+const FRESH_MS: u64 = 5 * 60 * 1000;
+
 /// A session that ended at a provider, or all of somebody's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::identity) struct ProviderLogoutDocument {
@@ -79,7 +82,11 @@ impl ProviderLogoutDocument {
                 .as_ref()
                 .is_none_or(|subject| *subject == at.subject);
         let is_meant = match &self.session {
-            Some(session) => at.session.as_ref() == Some(session),
+            // Where it was never said which session it is, it may be this one.
+            Some(session) => match &at.session {
+                Some(at_session) => at_session == session,
+                None => self.subject.is_some() && at.made_s <= self.made_s,
+            },
             None => self.subject.is_some() && at.made_s <= self.made_s,
         };
         is_theirs && is_meant
@@ -92,9 +99,9 @@ impl ProviderLogoutDocument {
             session,
             ..
         } = self;
-        match session {
-            Some(session) => (AtProvider::SESSION, format!("{issuer}\n{session}")),
-            None => {
+        match (subject, session) {
+            (None, Some(session)) => (AtProvider::SESSION, format!("{issuer}\n{session}")),
+            (subject, _) => {
                 let subject = subject.as_deref().unwrap_or_default();
                 (AtProvider::SUBJECT, AtProvider::by_subject(issuer, subject))
             }
@@ -166,7 +173,12 @@ impl Identity {
             made_s: token.made_s,
             factor_s: by_two_factors.then(|| token.signed_in_s().unwrap_or(0)),
         };
-        let step = if by_two_factors {
+        // A factor that is too old, or of no known age, has to be shown again before something sensitive: who has
+        // none here sets one up while they sign in, or could not even ask for emergency access.
+        let factor_s = token.signed_in_s().unwrap_or(0);
+        let is_fresh = factor_s.saturating_mul(1000).saturating_add(FRESH_MS) > self.now_ms();
+        let has_own = account.body.totp.is_some() || self.has_passkeys(tenant, &account.id).await?;
+        let step = if by_two_factors && (has_own || is_fresh) {
             let note = format!("signed in at {issuer} with two factors");
             let (agent, account) = (agent_of(&account), Some(account.id.clone()));
             self.open(tenant, account, agent, Vec::new(), &note, Some(at))

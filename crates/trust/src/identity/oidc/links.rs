@@ -174,6 +174,8 @@ impl Identity {
             gone.extend(
                 sessions.map(|session| deletion(kinds::SESSION, &session.id, session.version)),
             );
+            // What applications were let do by it goes as well.
+            gone.extend(self.grant_deletions(tenant, account, None).await?);
             let note = format!("account {account} lost its link to subject {subject} of {issuer}");
             let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
             record.note = Some(&note);
