@@ -356,7 +356,7 @@ impl Inner {
             }
             Ok(to)
                 if (self.trust.vault())
-                    .is_of_who_acts(entry.tenant, &attempt.message.patient, &to.to_string())
+                    .is_of_who_acts(entry.tenant, &attempt.message.patient, to.as_ref())
                     .await? =>
             {
                 Outcome::NotDone(Refused::new(
