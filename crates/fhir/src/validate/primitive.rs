@@ -82,6 +82,11 @@ impl Primitive {
                 if text.trim().is_empty() {
                     return Some("is empty");
                 }
+                // R4, section 2.24.0.1: of the characters below 32, strings have tabs and line breaks alone; and
+                // what is no character has no form in XML.
+                if text.contains(is_no_text) {
+                    return Some("has a control character that no text can hold");
+                }
                 self.judge(text)
             }
         };
@@ -135,6 +140,11 @@ impl Primitive {
             ),
         }
     }
+}
+
+fn is_no_text(letter: char) -> bool {
+    matches!(letter, '\u{fffe}' | '\u{ffff}')
+        || letter < ' ' && !matches!(letter, '\t' | '\n' | '\r')
 }
 
 /// Digits only (`1.0` and `1e3` are decimals in FHIR), and no minus before a zero.
