@@ -254,6 +254,13 @@ pub(crate) async fn end(
     Ok(Redirect::to(&format!("{}?done=ended", here(&id))).into_response())
 }
 
+/// The sixteen bytes of an id in UUID form.
+fn outbox_id(id: &str) -> [u8; 16] {
+    let digits = id.bytes().filter_map(|byte| char::from(byte).to_digit(16));
+    let number = digits.fold(0, |number: u128, digit| number << 4 | u128::from(digit));
+    number.to_be_bytes()
+}
+
 /// Puts a mail with a sign-in link on its way to somebody who acts for a patient. It is a `Communication` of
 /// the patient's record, so that the patient sees that it was sent.
 async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> {
@@ -302,8 +309,8 @@ async fn invite(ctx: &Ctx, patient: &str, proxy: &str) -> Result<(), PageError> 
     };
     let body = serde_json::to_vec(&message)
         .map_err(|_| PageError::Internal("a message can't be written as JSON".to_owned()))?;
-    let mut key = [0; 16];
-    ledger::Entropy::fill(ledger.entropy().as_ref(), &mut key);
+    // The message is known by its `Communication`, as those of journeys are.
+    let key = outbox_id(&id);
     let unit = Unit {
         changes: vec![Change::Put {
             resource,

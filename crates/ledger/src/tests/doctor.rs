@@ -400,7 +400,7 @@ async fn a_destroyed_tenant_is_no_damage() {
     let north = ["north.example".to_owned()];
     ledger.add_tenant("north", &north).await.unwrap();
     ledger.suspend_tenant(TENANT, true).await.unwrap();
-    store.clock().advance(11_000);
+    store.clock().advance(101_000);
     ledger.destroy_tenant(TENANT).await.unwrap();
     ledger.close().await.unwrap();
     let report = check(&store, true).await;
