@@ -5,7 +5,6 @@
 //! by a newer yes that names them too. Where nobody says anything, the rule pack does.
 use fhir::{Resource, ResourceType};
 
-use super::labels::is_labelled;
 use super::provision::{Asked, Provision, Related, Said};
 use super::row::Row;
 use super::rules::{Binding, Needs, Rules};
@@ -127,7 +126,7 @@ impl Access {
         let mut noticed = rules.labelled.iter().filter(|special| {
             special.notice.is_some()
                 && special.is_about(asked.role)
-                && is_labelled(row.resource, &special.label)
+                && row.is_labelled(&special.label)
         });
         verdict.notice = noticed.find_map(|special| special.notice.as_deref());
         verdict
@@ -140,9 +139,12 @@ impl Access {
         row: &Row<'_>,
         reach: Reach,
     ) -> Verdict<'a> {
-        let special = rules.labelled.iter().find(|special| {
-            special.is_for(asked.role, asked.purpose) && is_labelled(row.resource, &special.label)
+        // A row can have several of them (counselling notes of a part 2 programme), and has to satisfy each.
+        let mut specials = rules.labelled.iter().filter(|special| {
+            special.is_for(asked.role, asked.purpose) && row.is_labelled(&special.label)
         });
+        let named = specials.clone().filter(|one| one.needs == Needs::Named);
+        let special = specials.next();
         let binding = rules.binding(asked.role, asked.purpose);
         if binding.is_none() && special.is_none() {
             return Verdict {
@@ -157,11 +159,9 @@ impl Access {
         let found = self.newest(binding, asked, row, reach);
         if let Some((_, said)) = found
             && said.permits
-            && special.is_some_and(|special| {
-                special.needs == Needs::Named && !said.names_label(&special.label)
-            })
+            && let Some(unnamed) = { named }.find(|special| !said.names_label(&special.label))
         {
-            return refused(special.map_or("", |special| &special.denied));
+            return refused(&unnamed.denied);
         }
         match (found, special) {
             (Some((ready, said)), _) => Verdict {

@@ -1,5 +1,6 @@
 //! Security labels (HL7 DS4P): how confidential a row is, and what makes it sensitive. They are those of
-//! its `meta.security`, and those that its codes stand for.
+//! its `meta.security` (of documents also `securityLabel` and `confidentiality`), with those of all that is in
+//! it, and those that its codes stand for.
 //!
 //! Labels that codes stand for are found when a row is decided, not when it is written: a table that is
 //! made better counts at once for everything that is there, and what is kept and shown is what was sent.
@@ -194,6 +195,10 @@ impl<'a> Labels<'a> {
                 about.push(label);
             }
         });
+        for composition in compositions(resource) {
+            let code = composition.get("confidentiality").and_then(Value::as_str);
+            level = level.max(code.and_then(Level::parse));
+        }
         let is_opaque =
             resource.kind() == ResourceType::Binary && about.is_empty() && level.is_none();
         let implied = if about.is_empty() {
@@ -214,14 +219,30 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// Whether a resource's own labels have a code of `v3-ActCode`.
-pub(crate) fn is_labelled(resource: &Resource, label: &str) -> bool {
-    let security = resource.at(&["meta", "security"]).and_then(Value::as_array);
-    security.into_iter().flatten().any(|coding| {
+/// A composition, or those of a document.
+fn compositions(resource: &Resource) -> impl Iterator<Item = &Value> {
+    let entries = resource.get("entry").and_then(Value::as_array);
+    let entries = entries.into_iter().flatten();
+    std::iter::once(resource.as_value())
+        .chain(entries.filter_map(|entry| entry.get("resource")))
+        .filter(|one| {
+            one.get("resourceType").and_then(Value::as_str)
+                == Some(ResourceType::Composition.name())
+        })
+}
+
+/// Codes of `v3-ActCode` that a resource, or what is contained in it, is labelled with.
+pub(crate) fn acts(resource: &Resource) -> Vec<&str> {
+    let mut acts = Vec::new();
+    each_coding(resource.as_value(), false, &mut |coding, is_label| {
         let text = |name: &str| coding.get(name).and_then(Value::as_str);
-        text("system").is_some_and(|system| system.ends_with(ACT_CODE))
-            && text("code").is_some_and(|code| is_within(code, label))
-    })
+        if let (true, Some(system), Some(code)) = (is_label, text("system"), text("code"))
+            && system.ends_with(ACT_CODE)
+        {
+            acts.push(code);
+        }
+    });
+    acts
 }
 
 /// Calls `visit` with each coding in a value, and whether it is a security label.
@@ -242,9 +263,13 @@ pub(crate) fn each_coding<'a>(
             {
                 visit(value, is_label);
             }
+            // A document's labels are its own element; of a `Consent` it is what the consent is about.
+            let is_document = members.get("resourceType").and_then(Value::as_str)
+                == Some(ResourceType::DocumentReference.name());
             for (name, value) in members {
                 if matches!(value, Value::Array(_) | Value::Object(_)) {
-                    each_coding(value, is_label || name == "security", visit);
+                    let labels = name == "security" || is_document && name == "securityLabel";
+                    each_coding(value, is_label || labels, visit);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use fhir::{Resource, ResourceType, date};
 use serde_json::Value;
 
-use super::labels::{Labels, Tables, each_coding};
+use super::labels::{Labels, Tables, acts, each_coding, is_within};
 
 /// Elements with the time that a row is about, in the order in which they count.
 const TIMES: [&str; 29] = [
@@ -62,6 +62,7 @@ pub struct Row<'a> {
     pub(crate) resource: &'a Resource,
     tables: &'a Tables,
     reference: OnceCell<String>,
+    acts: OnceCell<Vec<&'a str>>,
     labels: OnceCell<Labels<'a>>,
     codings: OnceCell<Vec<(&'a str, &'a str)>>,
     references: OnceCell<Vec<&'a str>>,
@@ -73,6 +74,7 @@ impl<'a> Row<'a> {
             resource,
             tables,
             reference: OnceCell::new(),
+            acts: OnceCell::new(),
             labels: OnceCell::new(),
             codings: OnceCell::new(),
             references: OnceCell::new(),
@@ -85,6 +87,12 @@ impl<'a> Row<'a> {
             let id = self.resource.id().unwrap_or_default();
             format!("{}/{id}", self.resource.kind())
         })
+    }
+
+    /// Whether it, or anything in it, was labelled with a code of `v3-ActCode` or a kind of it.
+    pub(crate) fn is_labelled(&self, label: &str) -> bool {
+        let acts = self.acts.get_or_init(|| acts(self.resource));
+        acts.iter().any(|act| is_within(act, label))
     }
 
     pub(crate) fn labels(&self) -> &Labels<'a> {

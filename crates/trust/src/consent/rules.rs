@@ -269,9 +269,9 @@ impl Rules {
     }
 
     /// Whether a row has a label that the pack has a rule about for a role.
-    pub(crate) fn labels_any(&self, role: Role, resource: &fhir::Resource) -> bool {
+    pub(crate) fn labels_any(&self, role: Role, row: &super::row::Row<'_>) -> bool {
         let mut about = self.labelled.iter().filter(|one| one.is_about(role));
-        about.any(|one| super::labels::is_labelled(resource, &one.label))
+        about.any(|one| row.is_labelled(&one.label))
     }
 
     /// Whether a row may be hidden from a role at all.

@@ -86,7 +86,9 @@ impl Vault {
             of_patients.push(self.access(view.rules(), permit, patient, hidden).await?);
         }
         // What is labelled needs a consent, also where nobody is named who could have given it.
-        if of_patients.is_empty() && rules.labels_any(permit.agent.role, resource) {
+        if of_patients.is_empty()
+            && rules.labels_any(permit.agent.role, &Row::new(&rules.tables, resource))
+        {
             of_patients.push(Arc::default());
         }
         let mut asked = self.asked(permit, &of_patients, hidden).await?;
@@ -135,8 +137,9 @@ impl Vault {
         if reach(permit, part.kind()).is_none() || self.judged(permit, &mut patients).is_none() {
             return Ok(false);
         }
-        // Rules ask for labels, and those that a row has are in a member of this name.
-        if std::str::from_utf8(text).map_or(true, |text| text.contains("\"security\"")) {
+        // Rules ask for labels, and those that a row has are in members of these names (`security`,
+        // `securityLabel`).
+        if std::str::from_utf8(text).map_or(true, |text| text.contains("\"security")) {
             return Ok(true);
         }
         for patient in patients {

@@ -93,7 +93,9 @@ impl Vault {
                         .await?;
                     of_patients.push((Some((*patient).to_owned()), access));
                 }
-                if of_patients.is_empty() && rules.labels_any(asked.agent.role, live) {
+                if of_patients.is_empty()
+                    && rules.labels_any(asked.agent.role, &Row::new(&rules.tables, live))
+                {
                     of_patients.push((None, std::sync::Arc::default()));
                 }
                 let every: Vec<_> = of_patients.iter().map(|(_, one)| one.clone()).collect();

@@ -307,6 +307,82 @@ fn what_was_paid_for_in_full_stays_from_the_health_plan() {
 
 // Proves: 45 CFR 164.508(a)(2)
 #[test]
+fn a_row_with_several_labels_needs_what_each_of_them_needs() {
+    let tpo = consent(
+        "2026-01-01",
+        json!({"type": "permit", "purpose": purposes(&["TREAT", "HPAYMT", "HOPERAT"])}),
+    );
+    let named = consent(
+        "2026-01-01",
+        json!({"type": "permit", "securityLabel": labels(&["R", "PSYTHPN"])}),
+    );
+    let client = client(Purpose::Treatment);
+    for order in [["42CFRPart2", "PSYTHPN"], ["PSYTHPN", "42CFRPart2"]] {
+        let row = observation("b", WEIGHT, &order);
+        let shown = |consents: &[Resource]| shows(&open(), consents, &client, &row);
+        assert!(!shown(&[]), "{order:?}");
+        assert!(!shown(std::slice::from_ref(&tpo)), "{order:?}");
+        assert!(shown(std::slice::from_ref(&named)), "{order:?}");
+    }
+}
+
+#[test]
+fn what_is_in_a_row_is_as_labelled_as_the_row() {
+    let security =
+        json!([{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "PSYTHPN"}]);
+    let note = json!({"resourceType": "Observation", "id": "n", "meta": {"security": security}, "status": "final"});
+    let rows = [
+        resource(
+            json!({"resourceType": "DiagnosticReport", "id": "r", "status": "final", "contained": [note.clone()]}),
+        ),
+        resource(
+            json!({"resourceType": "Bundle", "id": "b", "type": "collection", "entry": [{"resource": note}]}),
+        ),
+        resource(
+            json!({"resourceType": "DocumentReference", "id": "d", "status": "current",
+            "securityLabel": [{"coding": security}], "content": [{"attachment": {}}]}),
+        ),
+    ];
+    let tpo = consent("2026-01-01", json!({"type": "permit"}));
+    for row in rows {
+        let shown =
+            |consents: &[Resource]| shows(&open(), consents, &client(Purpose::Treatment), &row);
+        assert!(!shown(&[]), "{}", row.kind());
+        assert!(!shown(std::slice::from_ref(&tpo)), "{}", row.kind());
+    }
+    // What a consent is about says nothing of the consent.
+    let about = resource(
+        json!({"resourceType": "Consent", "id": "c", "status": "active",
+        "provision": {"securityLabel": [security[0].clone()]}}),
+    );
+    assert!(shows(&open(), &[tpo], &client(Purpose::Treatment), &about));
+}
+
+#[test]
+fn a_composition_is_as_confidential_as_it_says() {
+    let restricted = consent(
+        "2026-01-01",
+        json!({"type": "permit", "provision": [{"type": "deny", "securityLabel": labels(&["R"])}]}),
+    );
+    for (code, expected) in [("N", true), ("R", false), ("V", false)] {
+        let composition =
+            json!({"resourceType": "Composition", "id": "c", "confidentiality": code});
+        let document = json!({"resourceType": "Bundle", "id": "b", "type": "document",
+            "entry": [{"resource": composition.clone()}]});
+        for row in [composition, document].map(resource) {
+            let shown = shows(
+                &open(),
+                std::slice::from_ref(&restricted),
+                &client(Purpose::Treatment),
+                &row,
+            );
+            assert_eq!(shown, expected, "{code} {}", row.kind());
+        }
+    }
+}
+
+// Proves: 45 CFR 164.508(a)(2)
+#[test]
 fn records_under_part_2_need_one_consent_and_counselling_notes_one_of_their_own() {
     let part_2 = observation("s", WEIGHT, &["42CFRPart2", "R"]);
     let notes = observation("n", WEIGHT, &["PSYTHPN", "R"]);
