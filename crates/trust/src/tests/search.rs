@@ -116,6 +116,9 @@ fn resource(write: &Write) -> Value {
             if variant % 5 != 0 {
                 value["effectiveDateTime"] = date(*variant).into();
             }
+            if variant % 7 == 3 {
+                value["meta"] = json!({"security": security(*variant)});
+            }
             if variant % 3 != 0 {
                 value["valueQuantity"] = quantity(*variant, "kg");
             }
@@ -170,6 +173,16 @@ fn resource(write: &Write) -> Value {
     }
 }
 
+/// Labels of records of a part 2 programme, of counselling notes, or both.
+fn security(variant: u8) -> Value {
+    let label = |code: &str| json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": code});
+    match variant % 3 {
+        0 => json!([label("42CFRPart2")]),
+        1 => json!([label("PSYTHPN")]),
+        _ => json!([label("42CFRPart2"), label("PSYTHPN")]),
+    }
+}
+
 /// What a consent says: of everything, or of parts that these resources have or haven't.
 fn provision(patient: u8, variant: u8) -> Value {
     let (kind, other) = match variant % 2 {
@@ -188,6 +201,7 @@ fn provision(patient: u8, variant: u8) -> Value {
         4 => json!({"actor": [{"reference": {"reference": "Practitioner/x"}}]}),
         5 => json!({"purpose": [{"system": Purpose::SYSTEM, "code": "HOPERAT"}]}),
         6 => json!({"code": code, "class": [{"code": "Condition"}]}),
+        7 => json!({"securityLabel": security(variant)}),
         _ => json!({}),
     };
     let with = |kind: &str, about: &Value| {
