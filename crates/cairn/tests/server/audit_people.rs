@@ -193,3 +193,59 @@ async fn every_interaction_is_in_the_audit_at_once_in_its_pattern() {
     assert!(over_the_network > 15, "{over_the_network}");
     house.end().await;
 }
+
+// Proves: 45 CFR 164.312(b)
+#[tokio::test]
+async fn each_row_of_a_large_answer_is_in_the_audit() {
+    let house = house().await;
+    let officer = token(&house.server, Role::PrivacyOfficer).await;
+    let rows = 1000;
+    let mut entries = vec![json!({
+        "resource": {"resourceType": "Patient", "id": "p", "name": [{"family": "Berg"}]},
+        "request": {"method": "PUT", "url": "Patient/p"},
+    })];
+    entries.extend((0..rows).map(|number| {
+        json!({
+            "resource": {"resourceType": "Observation", "id": format!("o{number}"), "status": "final",
+                "subject": {"reference": "Patient/p"}, "code": {"text": "x"}},
+            "request": {"method": "PUT", "url": format!("Observation/o{number}")},
+        })
+    }));
+    for some in entries.chunks(200) {
+        let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": some});
+        let (status, said) =
+            answer(house.sent(Method::POST, FHIR.trim_end_matches('/'), &bundle)).await;
+        assert_eq!(status, 200, "{said}");
+    }
+    let (status, page) = answer(house.asked(
+        Method::GET,
+        &format!("{FHIR}Observation?patient=p&_count={rows}"),
+    ))
+    .await;
+    assert_eq!(status, 200);
+    let shown = page["entry"].as_array().expect("rows");
+    assert_eq!(shown.len(), rows);
+    let ids = shown.iter().map(|entry| entry["resource"]["id"].as_str());
+    for id in [
+        ids.clone().next(),
+        ids.clone().nth(500),
+        ids.clone().next_back(),
+    ] {
+        let row = format!("Observation/{}", id.flatten().expect("an id"));
+        let events = found(
+            &house,
+            &officer,
+            &format!("entity={row}&subtype=search-type"),
+        )
+        .await;
+        let [event] = events.as_slice() else {
+            panic!("{row}: {} events", events.len());
+        };
+        let entities = event["entity"].as_array().expect("entities");
+        let listed = entities.iter().filter(|one| {
+            let what = one["what"]["reference"].as_str();
+            what.is_some_and(|what| what.starts_with("Observation/"))
+        });
+        assert_eq!(listed.count(), rows);
+    }
+}
