@@ -24,8 +24,9 @@ mod draft;
 pub mod origin;
 pub mod told;
 
-/// The most resources that one event lists, besides patients: more than any page or chunk of a file holds.
-const RESOURCES_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
+/// The most resources that one event lists, besides patients: more than any page or chunk of a file holds. With
+/// the most patients (10,000) they stay below [`ledger::DOCUMENT_TOKENS_MAX`], one token each.
+const RESOURCES_MAX: usize = if cfg!(test) { 100 } else { 6_000 };
 /// Clocks that are this far apart are both recorded.
 const CLOCKS_APART_MS: u64 = 1000;
 
