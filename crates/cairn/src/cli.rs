@@ -136,6 +136,26 @@ impl std::fmt::Debug for StoreArguments {
 }
 
 impl StoreArguments {
+    /// The store of a configuration.
+    pub(crate) fn configured(settings: &crate::config::Settings) -> Self {
+        let key_file = settings.root_key_file.clone().map(RootKeySource::File);
+        let key = settings
+            .root_key
+            .clone()
+            .map(RootKeySource::Token)
+            .or(key_file);
+        let store = &settings.store;
+        Self {
+            data: settings.data.clone(),
+            root_key: key,
+            store_url: store.url.clone(),
+            store_password_file: store.password_file.clone(),
+            store_ca_file: store.ca_file.clone(),
+            store_schema: store.schema.clone(),
+            of: None,
+        }
+    }
+
     /// A store in a folder.
     pub(crate) fn in_folder(data: PathBuf, root_key: Option<RootKeySource>) -> Self {
         Self {
@@ -801,7 +821,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         }) => commands::retry(&store, &letters).await,
         Command::Fhirpath { expression, file } => commands::fhirpath(&expression, &file),
         Command::Policy(command) => commands::policy(&command),
-        Command::Compliance(command) => commands::compliance(&command),
+        Command::Compliance(command) => commands::compliance(command).await,
         Command::Tenant(command) => commands::tenant(command).await,
         Command::Store(StoreCommand::Init { store, citus }) => {
             commands::init_store(&store, citus).await

@@ -18,7 +18,13 @@ pub use page::page;
 pub use report::{Report, report};
 
 /// The profiles that are built in, by name.
-const PROFILES: [(&str, &str); 1] = [("us-hipaa", include_str!("../compliance/us-hipaa.toml"))];
+const PROFILES: [(&str, &str); 2] = [
+    ("us-hipaa", include_str!("../compliance/us-hipaa.toml")),
+    (
+        "us-hipaa-2025",
+        include_str!("../compliance/us-hipaa-2025.toml"),
+    ),
+];
 const PROOFS: &str = include_str!("../compliance/proofs.txt");
 
 /// A regulation, or a form of it.
@@ -53,6 +59,9 @@ pub struct Requirement {
     /// Where it is implemented: paths of the repository.
     #[serde(default)]
     pub paths: Vec<String>,
+    /// Requirements that ask for the same, as markers have them: what proves one of them proves this one.
+    #[serde(default)]
+    pub like: Vec<String>,
     /// What Cairn does.
     #[serde(default)]
     pub does: String,
@@ -184,6 +193,20 @@ impl Profile {
         format!("{} {}", self.regulation, requirement.citation)
     }
 
+    /// The tests that prove a requirement, or one that it is like.
+    #[must_use]
+    pub fn tests<'a>(&self, requirement: &Requirement, proofs: &'a Proofs) -> Vec<&'a Test> {
+        let own = self.marked(requirement);
+        let marks = std::iter::once(&own).chain(&requirement.like);
+        let mut tests: Vec<&Test> = marks
+            .filter_map(|mark| proofs.get(mark))
+            .flatten()
+            .collect();
+        tests.sort();
+        tests.dedup();
+        tests
+    }
+
     /// What is wrong with the profile beside these proofs: requirements that claim tests and have
     /// none, or have some and claim none, and what is said twice or not at all.
     #[must_use]
@@ -202,7 +225,12 @@ impl Profile {
             if requirement.title.is_empty() || requirement.left.is_empty() {
                 fault("has no title, or does not say what is left");
             }
-            let tests = proofs.get(&marked).map_or(0, Vec::len);
+            let tests = self.tests(requirement, proofs).len();
+            for like in &requirement.like {
+                if !proofs.contains_key(like) {
+                    fault("is like a requirement that no test is marked with");
+                }
+            }
             if requirement.coverage == Coverage::None {
                 if tests > 0 || !requirement.paths.is_empty() || !requirement.does.is_empty() {
                     fault("is covered by nothing, and yet has tests, paths or deeds");

@@ -17,8 +17,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use trust::Upkeep;
+use trust::{Action, Purpose, Target, Upkeep};
 
+use crate::commands;
 use crate::operator::Operator;
 use crate::place::Place;
 use crate::tenancy::{self, TenantOrder};
@@ -55,6 +56,8 @@ pub(crate) enum Order {
     ReleaseOutbox,
     /// Take entries out of the outbox unsent.
     DiscardOutbox { ids: Vec<String> },
+    /// The systems and apps that are registered.
+    Clients,
     /// Something about tenants.
     Tenant(TenantOrder),
 }
@@ -67,6 +70,22 @@ pub(crate) struct BackedUp {
     /// Chains that were removed.
     #[serde(default)]
     pub(crate) pruned: Vec<String>,
+}
+
+/// A system or an app that is registered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct KnownClient {
+    /// By the tenant of this name.
+    pub(crate) tenant: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    /// Whether it may come in: `active`, `waiting`, `revoked` or `expired`.
+    pub(crate) state: String,
+    /// What it may ask for, if it has a key or is an app.
+    pub(crate) scopes: Option<String>,
+    /// Where people are sent back to.
+    pub(crate) redirect_uris: Vec<String>,
 }
 
 /// What lies in the outbox.
@@ -158,6 +177,7 @@ pub(crate) async fn carry_out(
             operator.did(&of, Upkeep::TokenKeyRotated, &note).await?;
             Ok(Value::from(done.version))
         }
+        Order::Clients => Ok(serde_json::to_value(clients(ledger).await?)?),
         Order::Tenant(order) => tenancy::carry_out(ledger, order, operator, &progress).await,
         Order::ShredList => Ok(Value::String(hex(&ledger.shred_list()?))),
         Order::Outbox => {
@@ -196,6 +216,38 @@ pub(crate) async fn carry_out(
             Ok(Value::from(ids.len()))
         }
     }
+}
+
+/// The clients of all tenants that are there. Nothing of a patient is among what is told of them.
+async fn clients(ledger: &Ledger) -> anyhow::Result<Vec<KnownClient>> {
+    let mut all = Vec::new();
+    for tenant in ledger.tenants().await? {
+        if !tenant.is_there() {
+            continue;
+        }
+        let of = ledger.only(tenant.id);
+        let trust = commands::trust_over(&of)?;
+        let (purpose, action) = (Purpose::Administration, Action::Administer);
+        let operator = commands::operator(&of);
+        let permit = trust.decide(&operator, purpose, action, Target::default(), "");
+        let listing = trust.identity().clients(&permit.await?).await?;
+        if !listing.complete {
+            bail!(
+                "the tenant {} has more clients than are listed at once",
+                tenant.name
+            );
+        }
+        all.extend(listing.rows.into_iter().map(|client| KnownClient {
+            tenant: tenant.name.clone(),
+            id: client.id,
+            name: client.name,
+            role: client.role.name().to_owned(),
+            state: commands::state_of(client.state).to_owned(),
+            scopes: client.scopes,
+            redirect_uris: client.redirect_uris,
+        }));
+    }
+    Ok(all)
 }
 
 async fn outbox(ledger: &Ledger) -> anyhow::Result<Vec<(OutboxKey, u16)>> {

@@ -15,9 +15,11 @@ mod control;
 pub mod demo;
 pub mod dictionaries;
 mod fetching;
+mod floors;
 mod houses;
 mod http;
 mod indexer;
+mod inventory;
 mod key_sets;
 mod operator;
 mod pace;
@@ -32,5 +34,6 @@ mod terminal;
 mod witnessing;
 
 pub use collector::Collector;
+pub use floors::{Below, Configured, Refused};
 pub use providers::{ClientAuthentication, ProviderOptions};
 pub use server::{DemoPages, Server, ServerError, ServerOptions, TlsFiles, asked_to_end};

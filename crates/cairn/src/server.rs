@@ -16,7 +16,8 @@ use ledger::{Clock, Ledger, SystemClock, TenantId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{EmergencySettings, Limits};
+use crate::config::{EmergencySettings, Limits, SessionSettings};
+use crate::floors::{Configured, Refused};
 use crate::houses::{Follower, Houses, Plan, Reception};
 use crate::http::{self, Around};
 use crate::pace::Pace;
@@ -76,6 +77,8 @@ pub struct ServerOptions {
     pub consent_rules: String,
     /// Folder with what tenants that have host names have configured for themselves.
     pub tenants_folder: Option<PathBuf>,
+    /// What the floors of rule packs are held against. A pack that has some is refused without it.
+    pub configured: Option<Configured>,
     /// Session idle time-out, seconds.
     pub session_idle_s: u64,
     /// Session absolute time-out, seconds.
@@ -126,6 +129,7 @@ impl ServerOptions {
             policy_folder: None,
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             tenants_folder: None,
+            configured: None,
             session_idle_s: session.idle_s,
             session_absolute_s: session.absolute_s,
             session_step_up_s: session.step_up_s,
@@ -161,6 +165,14 @@ pub enum ServerError {
     /// Identity or policy.
     #[error(transparent)]
     Trust(trust::TrustError),
+    /// What is configured lies below a floor of the rule pack.
+    #[error("{0}")]
+    Below(Refused),
+    /// The rule pack has floors, and nobody said what is configured.
+    #[error(
+        "the rule pack {0} has floors for the configuration, and this server was not told of its own"
+    )]
+    Unknown(String),
     /// What a tenant has configured for itself.
     #[error("what a tenant has configured for itself can't be used: {0}")]
     Tenant(String),
@@ -250,6 +262,14 @@ impl Server {
             policy_folder: options.policy_folder,
             consent_rules: options.consent_rules,
             tenants_folder: options.tenants_folder,
+            // What holds is what the server was started with.
+            configured: options.configured.map(|configured| {
+                configured.with_sessions(SessionSettings {
+                    idle_s: options.session_idle_s,
+                    absolute_s: options.session_absolute_s,
+                    step_up_s: options.session_step_up_s,
+                })
+            }),
             session_idle_s: options.session_idle_s,
             session_absolute_s: options.session_absolute_s,
             session_step_up_s: options.session_step_up_s,

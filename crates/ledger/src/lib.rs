@@ -73,7 +73,7 @@ pub use doctor::{DoctorReport, Finding, Severity, doctor};
 pub use error::LedgerError;
 pub use held::ShardWork;
 pub use model::*;
-pub use postgres::{Postgres, init_database};
+pub use postgres::{DatabaseServer, Postgres, init_database};
 pub use prepare::DOCUMENT_TOKENS_MAX;
 pub use relist::RELISTED_MAX;
 pub use root_key::RootKey;

@@ -19,6 +19,7 @@ mod proxies;
 mod relations;
 mod row;
 mod rules;
+mod security;
 
 pub(crate) use access::Reach;
 pub use access::{Access, Verdict as AccessVerdict};
@@ -34,6 +35,7 @@ pub(crate) use proxies::{
 pub use row::Row;
 pub(crate) use row::unversioned;
 pub use rules::Rules;
+pub use security::{BackupFloor, Floor, SecondFactorFloor, Security, SessionFloor};
 
 pub use channels::{Channel, channels, only_at};
 

@@ -293,18 +293,23 @@ pub(crate) async fn list_links(store: &StoreArguments) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// The word for whether a client may come in.
+pub(crate) fn state_of(state: ClientState) -> &'static str {
+    match state {
+        ClientState::Waiting => "waiting",
+        ClientState::Active => "active",
+        ClientState::Revoked => "revoked",
+        ClientState::Expired => "expired",
+    }
+}
+
 pub(crate) async fn list_clients(store: &StoreArguments) -> anyhow::Result<ExitCode> {
     let listing = administer(store, async |identity, permit| {
         Ok(identity.clients(permit).await?)
     })
     .await?;
     for client in &listing.rows {
-        let state = match client.state {
-            ClientState::Waiting => "waiting",
-            ClientState::Active => "active",
-            ClientState::Revoked => "revoked",
-            ClientState::Expired => "expired",
-        };
+        let state = state_of(client.state);
         let what = match (client.expires_ms, &client.scopes) {
             (Some(ends_ms), _) => format!("ends {}", fhir::date::instant(ends_ms)),
             (None, scopes) => scopes.clone().unwrap_or_default(),

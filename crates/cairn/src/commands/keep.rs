@@ -169,9 +169,11 @@ pub(crate) async fn doctor(
     let report = ledger::doctor(options, repair, move |count| told.documents_done(count)).await;
     bar.finish();
     let report = report?;
+    let now_ms = ledger::Clock::now_ms(&SystemClock);
     if json {
         say(&serde_json::to_string_pretty(&report)?);
     } else {
+        say(&newest_backup(report.last_backup_ms, now_ms));
         say(&format!(
             "Checked {} documents, {} audit leaves, {} postings, {} keys, {} queued rows.",
             report.documents, report.leaves, report.postings, report.keys, report.queued
@@ -211,6 +213,18 @@ pub(crate) async fn doctor(
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// How old the newest backup is, in words.
+fn newest_backup(taken_ms: Option<u64>, now_ms: u64) -> String {
+    let Some(taken_ms) = taken_ms else {
+        return "No backup was taken of this store.".to_owned();
+    };
+    let hours = now_ms.saturating_sub(taken_ms) / 3_600_000;
+    format!(
+        "The newest backup is of {}, {hours} hours ago.",
+        fhir::date::instant(taken_ms)
+    )
 }
 
 pub(crate) async fn shred_list(store: &StoreArguments, to: &Path) -> anyhow::Result<ExitCode> {

@@ -24,7 +24,7 @@ use trust::{Agent, Trust, TrustOptions};
 pub(crate) use access::{
     Known, approve_client, create_account, create_client, link_account, list_accounts,
     list_clients, list_links, register_app, register_client, reset_second_factor, revoke_client,
-    set_active, set_known_as, unlink_account,
+    set_active, set_known_as, state_of, unlink_account,
 };
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
 pub(crate) use compliance::{ComplianceCommand, compliance};
@@ -135,7 +135,7 @@ fn tenant_of(ledger: &Ledger) -> TenantId {
 }
 
 /// Trust over an opened store, with the built-in policies.
-fn trust_over(ledger: &Ledger) -> anyhow::Result<Trust> {
+pub(crate) fn trust_over(ledger: &Ledger) -> anyhow::Result<Trust> {
     let session = SessionSettings::default();
     Ok(Trust::new(TrustOptions {
         ledger: ledger.clone(),
@@ -147,7 +147,7 @@ fn trust_over(ledger: &Ledger) -> anyhow::Result<Trust> {
 }
 
 /// Who acts when an operator works on the store from the command line.
-fn operator(ledger: &Ledger) -> Agent {
+pub(crate) fn operator(ledger: &Ledger) -> Agent {
     Agent::system(tenant_of(ledger), "command-line")
 }
 

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use ledger::{Ledger, LedgerError, RotationProgress, SystemClock, Tenant, TenantId, TokenRotation};
+use trust::consent::Rules;
 
 use crate::cli::ServeOptions;
-use crate::config::{Settings, environment};
+use crate::config::{ConfigError, Settings, environment};
 use crate::control;
+use crate::floors::Configured;
 use crate::server::{Server, ServerOptions, TlsFiles, asked_to_end};
 use crate::store::{self, RootKeySource, TENANT};
 use crate::telemetry;
 
-pub(crate) async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
+/// The configuration that options of `cairn serve` lead to.
+pub(crate) fn settings(options: ServeOptions) -> Result<Settings, ConfigError> {
     let mut flags = options.set;
     let given = [
         ("data", options.data.map(|path| path.display().to_string())),
@@ -31,7 +34,11 @@ pub(crate) async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), value?))),
     );
-    let settings = Settings::load(options.config.as_deref(), environment(), &flags)?;
+    Settings::load(options.config.as_deref(), environment(), &flags)
+}
+
+pub(crate) async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
+    let settings = settings(options)?;
     let telemetry = telemetry::start(&settings.log, &settings.otlp)?;
     let result = run(&settings).await;
     // The exporter blocks while it sends, and must not do so on a thread that runs tasks.
@@ -110,6 +117,9 @@ fn collector(settings: &Settings) -> anyhow::Result<Option<crate::Collector>> {
 }
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
+    // Before anything is opened: whoever mends the configuration waits for nothing.
+    let configured = Configured::of(settings)?;
+    configured.check(&Rules::load(&settings.consent_rules)?)?;
     // An empty base is filled with the server's own URL, which isn't known before it listens.
     let mail = settings.mail(settings.public_url.as_deref().unwrap_or_default())?;
     if mail.is_none() {
@@ -149,6 +159,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         policy_folder: settings.policy_folder.clone(),
         consent_rules: settings.consent_rules.clone(),
         tenants_folder: settings.tenants_folder.clone(),
+        configured: Some(configured),
         session_idle_s: settings.session.idle_s,
         session_absolute_s: settings.session.absolute_s,
         session_step_up_s: settings.session.step_up_s,

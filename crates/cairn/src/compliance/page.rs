@@ -14,7 +14,6 @@ pub fn page(profile: &Profile, proofs: &Proofs) -> String {
         "# {}\n\n{}\n\nThis page is made from `crates/cairn/compliance/{}.toml` and from markers in the tests (`WRITE_DOCS=1 cargo nextest run -p cairn compliance`); a test fails where it isn't current, where a path isn't there, and where a requirement claims to be covered and no test is marked with it. `cairn compliance report` prints it with what the last run of the tests came to. How a test is marked is in [CONTRIBUTING.md](../../CONTRIBUTING.md).\n\nA test proves what it tries. Nothing here says that an organisation that uses Cairn complies: what software alone can't do is said with each requirement.\n\n*full*: what software can do about it is here. *part*: some of it. *none*: software alone can't do it, or it is not here yet.\n\n| requirement | about | kind | here | tests |\n|---|---|---|---|---|\n",
         profile.title, profile.note, profile.name
     );
-    let count = |marked: &str| proofs.get(marked).map_or(0, Vec::len);
     for requirement in &profile.requirements {
         let _ = writeln!(
             out,
@@ -23,7 +22,7 @@ pub fn page(profile: &Profile, proofs: &Proofs) -> String {
             requirement.title,
             requirement.kind.name(),
             requirement.coverage.name(),
-            count(&profile.marked(requirement)),
+            profile.tests(requirement, proofs).len(),
         );
     }
     for requirement in &profile.requirements {
@@ -49,11 +48,11 @@ pub fn page(profile: &Profile, proofs: &Proofs) -> String {
             .map(|path| format!("[`{path}`](../../{path})"))
             .collect();
         let _ = writeln!(out, "\nWhere: {}\n\nProved by:\n", paths.join(", "));
-        for test in proofs
-            .get(&profile.marked(requirement))
-            .into_iter()
-            .flatten()
-        {
+        if !requirement.like.is_empty() {
+            let like = requirement.like.join(", ");
+            let _ = writeln!(out, "- what proves {like}, among the following");
+        }
+        for test in profile.tests(requirement, proofs) {
             let _ = writeln!(out, "- `{}` `{}`", test.binary, test.name);
         }
     }

@@ -63,8 +63,7 @@ pub fn report(profile: &Profile, proofs: &Proofs, evidence: &Evidence) -> Report
     let mut counted = std::collections::BTreeSet::new();
     let mut lines = Vec::new();
     for requirement in &profile.requirements {
-        let tests = proofs.get(&profile.marked(requirement));
-        let line = line(requirement, tests.map_or(&[], Vec::as_slice), evidence);
+        let line = line(requirement, &profile.tests(requirement, proofs), evidence);
         summary.requirements += 1;
         match line.outcome {
             "proved" => summary.proved += 1,
@@ -97,13 +96,13 @@ pub fn report(profile: &Profile, proofs: &Proofs, evidence: &Evidence) -> Report
     }
 }
 
-fn line(requirement: &Requirement, tests: &[Test], evidence: &Evidence) -> Line {
+fn line(requirement: &Requirement, tests: &[&Test], evidence: &Evidence) -> Line {
     let tests: Vec<Proof> = tests
         .iter()
         .map(|test| {
             let ran = evidence.of(test);
             Proof {
-                test: test.clone(),
+                test: (*test).clone(),
                 outcome: ran.outcome,
                 when: ran.when,
             }

@@ -20,12 +20,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub(crate) use own::Own;
 pub(crate) use quota::Over;
 pub(crate) use reception::Reception;
 
-use self::own::Own;
 use self::quota::Quota;
 use crate::config::{EmergencySettings, Limits};
+use crate::floors::Configured;
 use crate::http::{self, Around, Closed};
 use crate::key_sets::KeySets;
 use crate::providers::Providers;
@@ -75,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) policy_folder: Option<PathBuf>,
     pub(crate) consent_rules: String,
     pub(crate) tenants_folder: Option<PathBuf>,
+    /// What floors of rule packs are held against.
+    pub(crate) configured: Option<Configured>,
     pub(crate) session_idle_s: u64,
     pub(crate) session_absolute_s: u64,
     pub(crate) session_step_up_s: u64,
@@ -100,6 +103,8 @@ pub(crate) struct Contexts {
     pub(crate) trust: trust::Trust,
     pub(crate) record: record::Record,
     pub(crate) journeys: journey::Journeys,
+    /// How many hours old the newest backup may be, if the rule pack says so.
+    pub(crate) backup_hours: Option<u64>,
 }
 
 impl Plan {
@@ -112,6 +117,8 @@ impl Plan {
     fn contexts(&self, tenant: TenantId, own: &Own) -> Result<Contexts, ServerError> {
         let rules = own.consent_rules.as_ref().unwrap_or(&self.consent_rules);
         let rules = trust::consent::Rules::load(rules).map_err(ServerError::Trust)?;
+        self.hold(&rules)?;
+        let backup_hours = rules.security().backups.as_ref().map(|floor| floor.hours);
         let ledger = self.ledger.only(tenant);
         let policies = own.policy_folder.clone().or(self.policy_folder.clone());
         let options = trust::TrustOptions {
@@ -133,7 +140,17 @@ impl Plan {
             record: record::Record::new(trust.clone()).with_validation(self.validation),
             journeys: journey::Journeys::new(trust.clone()),
             trust,
+            backup_hours,
         })
+    }
+
+    /// Holds what is configured against the floors of a pack.
+    fn hold(&self, rules: &trust::consent::Rules) -> Result<(), ServerError> {
+        match &self.configured {
+            Some(configured) => configured.check(rules).map_err(ServerError::Below),
+            None if rules.security().is_empty() => Ok(()),
+            None => Err(ServerError::Unknown(rules.name().to_owned())),
+        }
     }
 
     /// How a tenant is reached: by the first of its hosts, in the server's own way otherwise.

@@ -57,12 +57,57 @@ async fn ready(State(office): State<Office>) -> Response {
             format!("{name} has stopped\n"),
         )
             .into_response(),
-        None if office.houses.each().iter().any(refused) => {
-            "ready\nthe policy set in policy_folder is refused, and the one before is in force\n"
-                .into_response()
+        None => {
+            let mut words = "ready\n".to_owned();
+            if office.houses.each().iter().any(refused) {
+                words.push_str(
+                    "the policy set in policy_folder is refused, and the one before is in force\n",
+                );
+            }
+            match backup_is_late(&office).await {
+                Ok(Some(hours)) => words.push_str(&format!(
+                    "the newest backup is older than the {hours} hours that the rule pack lets, or there is none\n"
+                )),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "when the newest backup was taken can't be told");
+                    words.push_str("when the newest backup was taken can't be told\n");
+                }
+            }
+            words.into_response()
         }
-        None => "ready\n".into_response(),
     }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "both are compared as seconds, far below where that shows"
+)]
+/// How many hours old the newest backup may be, where it is older. That makes no server unready: one more that
+/// doesn't answer helps nobody.
+async fn backup_is_late(office: &Office) -> Result<Option<u64>, ledger::LedgerError> {
+    let houses = office.houses.each();
+    let hours = houses
+        .iter()
+        .filter_map(|house| house.contexts.backup_hours);
+    let Some(hours) = hours.min() else {
+        return Ok(None);
+    };
+    let age_s = backup_age_s(&office.ledger).await?;
+    Ok((age_s > hours.saturating_mul(3600) as f64).then_some(hours))
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "gauges are floating-point numbers"
+)]
+/// How old the newest backup is, seconds; without one, infinitely old.
+async fn backup_age_s(ledger: &Ledger) -> Result<f64, ledger::LedgerError> {
+    let taken = ledger.last_backup_ms().await?;
+    let now_ms = ledger.clock().now_ms();
+    Ok(taken.map_or(f64::INFINITY, |taken| {
+        now_ms.saturating_sub(taken) as f64 / 1000.0
+    }))
 }
 
 /// A follower that should run and doesn't.
@@ -123,6 +168,7 @@ async fn measure(office: &Office) -> Result<(), Box<dyn std::error::Error + Send
     metrics::gauge!("cairn_newest_ahead_seconds").set(ledger.newest_ahead_ms() as f64 / 1000.0);
     metrics::gauge!("cairn_emergency_reviews_open").set(open as f64);
     metrics::gauge!("cairn_emergency_reviews_overdue").set(overdue as f64);
+    metrics::gauge!("cairn_backup_age_seconds").set(backup_age_s(ledger).await?);
     metrics::gauge!("cairn_store_bytes").set(ledger.disk_bytes() as f64);
     Ok(())
 }

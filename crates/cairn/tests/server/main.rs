@@ -28,6 +28,7 @@ mod demo;
 mod fhir;
 mod fhirpath;
 mod filters;
+mod floors;
 mod hostile;
 mod house;
 mod journeys;

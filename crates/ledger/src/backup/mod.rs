@@ -22,6 +22,7 @@ pub use prune::Pruned;
 pub(crate) use restore::restore_on;
 pub use restore::{Moment, RestoreOptions, RestoreReport, restore};
 pub use take::BackupReport;
+pub(crate) use take::last_backup;
 pub use target::{BackupTarget, FolderTarget};
 
 /// The meta row that says, by not being empty, that a restore into this store is not finished.

@@ -38,6 +38,7 @@ fn is_of_the_moment(name: &str) -> bool {
         NUMBER_FLOOR,
         super::RESTORING,
         super::OUTBOX_HELD,
+        super::take::BACKED_UP,
     ]
     .contains(&name)
         || name.starts_with(CHAIN)

@@ -22,6 +22,8 @@ use crate::tree::{Heads, Tree, sha256};
 use crate::writer::{CHECKPOINT, Request};
 use crate::{Hit, Ledger, LedgerError, Number, OutboxKey, SHARDS, Shard, TimerKey, Token};
 
+/// The meta row of the moment that the newest backup shows, by the care clock.
+pub(super) const BACKED_UP: &str = "backed-up";
 const PAGE: usize = 256;
 /// Documents of a whole backup whose tokens are gathered at once.
 const WINDOW: usize = 65_536;
@@ -101,6 +103,9 @@ impl Ledger {
         });
         let (report, taken, _alone) =
             (taking.await).map_err(|error| LedgerError::Storage(error.to_string()))??;
+        let moment = (BACKED_UP.to_owned(), encode_moment(report.last.unix_ms));
+        self.ask(1, |reply| Request::Meta(vec![moment], reply))
+            .await?;
         if !has_redo {
             return Ok(report);
         }
@@ -109,6 +114,15 @@ impl Ledger {
             .await?;
         self.trim_redo().await?;
         Ok(report)
+    }
+
+    /// The moment that the newest backup shows, to whichever place it went; none before the first. A store that was
+    /// restored knows of none: what was copied is what it was restored from.
+    ///
+    /// # Errors
+    /// `Damaged`, `Storage`, `Closed`.
+    pub async fn last_backup_ms(&self) -> Result<Option<u64>, LedgerError> {
+        last_backup(&*self.backend()?.now())
     }
 
     /// Removes what all chains have taken from the redo log.
@@ -128,6 +142,21 @@ impl Ledger {
         while self.ask(1, |reply| Request::TrimRedo(below, reply)).await? {}
         Ok(())
     }
+}
+
+fn encode_moment(unix_ms: u64) -> Vec<u8> {
+    unix_ms.to_be_bytes().to_vec()
+}
+
+/// The moment that the newest backup shows.
+pub(crate) fn last_backup(rows: &dyn Snapshot) -> Result<Option<u64>, LedgerError> {
+    let Some(row) = rows.meta(BACKED_UP)?.filter(|row| !row.is_empty()) else {
+        return Ok(None);
+    };
+    let bytes = row.as_slice().try_into().map_err(|_| {
+        LedgerError::Damaged("the moment of the newest backup does not decode".to_owned())
+    })?;
+    Ok(Some(u64::from_be_bytes(bytes)))
 }
 
 /// Held by who waits for a backup and by who takes it.

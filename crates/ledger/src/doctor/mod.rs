@@ -72,6 +72,8 @@ pub struct DoctorReport {
     pub repairable: u64,
     /// What was repaired; a second run shows what is left.
     pub repaired: u64,
+    /// The moment that the newest backup shows, milliseconds since the Unix epoch; none before the first.
+    pub last_backup_ms: Option<u64>,
 }
 
 impl DoctorReport {
@@ -161,6 +163,7 @@ pub(crate) async fn doctor_on(
         doctor.trees()?;
         doctor.documents(&progress)?;
         doctor.queues()?;
+        doctor.report.last_backup_ms = crate::backup::last_backup(&*snapshot)?;
         let Doctor {
             mut report,
             repairs,

@@ -44,6 +44,29 @@ pub struct Postgres {
     pub replicas: Vec<String>,
 }
 
+/// A database server that a store is reached at, without login and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseServer {
+    /// Its hosts with ports, or the folder of its socket.
+    pub place: String,
+    /// Whether it is this machine.
+    pub is_here: bool,
+    /// Whether what is sent is encrypted, and the server's certificate checked.
+    pub is_encrypted: bool,
+}
+
+impl Postgres {
+    /// The servers that the store is reached at: the database's first, and then those of its replicas.
+    ///
+    /// # Errors
+    /// `Storage` when a URL, or the authority's file, is not as it should be.
+    pub fn servers(&self) -> Result<Vec<DatabaseServer>, LedgerError> {
+        let urls = std::iter::once(&self.url).chain(&self.replicas);
+        urls.map(|url| Ok(Connector::to(url, self)?.server()))
+            .collect()
+    }
+}
+
 /// What the driver or the server says, without values: a detail may show a row.
 pub(super) fn fault(error: &tokio_postgres::Error) -> LedgerError {
     let text = match error.as_db_error() {
@@ -134,6 +157,26 @@ impl Connector {
             _ => Tls::Rustls(Box::new(MakeRustlsConnect::new(rustls_config(location)?))),
         };
         Ok(Self { config, tls })
+    }
+
+    fn server(&self) -> DatabaseServer {
+        let hosts = self.config.get_hosts();
+        let ports = self.config.get_ports();
+        let places = hosts.iter().enumerate().map(|(number, host)| match host {
+            #[cfg(unix)]
+            Host::Unix(folder) => folder.display().to_string(),
+            Host::Tcp(name) => {
+                let port = ports.get(number).or(ports.first()).copied();
+                format!("{name}:{}", port.unwrap_or(5432))
+            }
+        });
+        DatabaseServer {
+            place: places.collect::<Vec<_>>().join(", "),
+            // An address beside a name is what is connected to.
+            is_here: hosts.iter().all(is_here)
+                && (self.config.get_hostaddrs().iter()).all(std::net::IpAddr::is_loopback),
+            is_encrypted: matches!(self.tls, Tls::Rustls(_)),
+        }
     }
 
     async fn connect(&self) -> Result<Client, LedgerError> {

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::connect::Postgres;
+pub use self::connect::{DatabaseServer, Postgres};
 use self::read::PgSnapshot;
 use self::server::{LANES, Server};
 use self::turn::PgTurn;

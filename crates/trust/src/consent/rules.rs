@@ -7,13 +7,20 @@ use serde::Deserialize;
 use super::labels::{Sensitive, Tables};
 use super::proxies::ProxyRules;
 use super::relations::Relationships;
+use super::security::Security;
 use crate::{Purpose, Role, TrustError};
 
 /// The packs that are built in, each with its text.
-const BUILT_IN: [(&str, &str); 2] = [
+const BUILT_IN: [(&str, &str); 3] = [
     ("us-hipaa", include_str!("../../rules/us-hipaa.toml")),
     ("england", include_str!("../../rules/england.toml")),
+    (
+        "us-hipaa-2025",
+        include_str!("../../rules/us-hipaa-2025.toml"),
+    ),
 ];
+/// How many packs may be built one upon the other. More are a mistake, and one that builds upon itself is found.
+const LAYERS_MAX: usize = 8;
 
 /// Whether a patient's word binds a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -60,18 +67,68 @@ impl Labelled {
 #[serde(deny_unknown_fields)]
 struct File {
     name: String,
-    #[serde(default)]
-    emergency: Vec<Role>,
-    default: DefaultFile,
-    #[serde(default)]
-    bound: BTreeMap<Role, Binding>,
+    /// The pack that this one is built upon.
+    extends: Option<String>,
+    emergency: Option<Vec<Role>>,
+    default: Option<DefaultFile>,
+    bound: Option<BTreeMap<Role, Binding>>,
     #[serde(default)]
     labelled: Vec<LabelledFile>,
     #[serde(default)]
     sensitive: Vec<Sensitive>,
     proxies: Option<ProxyRules>,
+    relationship: Option<Relationships>,
     #[serde(default)]
-    relationship: Relationships,
+    security: Security,
+}
+
+impl File {
+    /// This pack over the one that it is built upon: a table that it has takes the other's place, labels and codes
+    /// come to those of the other, and of floors the stricter hold.
+    fn over(self, base: Self) -> Self {
+        let added = |own: Vec<LabelledFile>, base: Vec<LabelledFile>| {
+            let mut all = base;
+            all.extend(own);
+            all
+        };
+        let mut sensitive = base.sensitive;
+        sensitive.extend(self.sensitive);
+        Self {
+            name: self.name,
+            extends: base.extends,
+            emergency: self.emergency.or(base.emergency),
+            default: self.default.or(base.default),
+            bound: self.bound.or(base.bound),
+            labelled: added(self.labelled, base.labelled),
+            sensitive,
+            proxies: self.proxies.or(base.proxies),
+            relationship: self.relationship.or(base.relationship),
+            security: self.security.over(base.security),
+        }
+    }
+}
+
+/// The text of a pack that is built in or else of a file, and what it is called when something is wrong.
+fn text_of(name_or_file: &str) -> Result<String, TrustError> {
+    if let Some((_, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_file) {
+        return Ok((*text).to_owned());
+    }
+    std::fs::read_to_string(Path::new(name_or_file)).map_err(|error| {
+        let names: Vec<_> = Rules::built_in().collect();
+        TrustError::Policy(format!(
+            "rules of consent {name_or_file}: {error}; built in are {}",
+            names.join(", ")
+        ))
+    })
+}
+
+/// What a pack calls another: one that is built in, or a file, which begins at the folder of its own.
+fn beside(place: &str, name_or_file: &str) -> String {
+    if Rules::built_in().any(|name| name == name_or_file) {
+        return name_or_file.to_owned();
+    }
+    let folder = Path::new(place).parent().unwrap_or(Path::new(""));
+    folder.join(name_or_file).display().to_string()
 }
 
 #[derive(Deserialize)]
@@ -107,6 +164,7 @@ pub struct Rules {
     pub(crate) tables: Tables,
     proxies: Option<ProxyRules>,
     relationships: Relationships,
+    security: Security,
 }
 
 impl Rules {
@@ -118,21 +176,12 @@ impl Rules {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    /// The pack of a name that is built in, or else of a file.
+    /// The pack of a name that is built in, or else of a file, with those that it is built upon.
     ///
     /// # Errors
     /// `Policy` when there is no such file, or it isn't a pack.
     pub fn load(name_or_file: &str) -> Result<Self, TrustError> {
-        if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_file) {
-            return Self::parse(name, text);
-        }
-        let text = std::fs::read_to_string(Path::new(name_or_file)).map_err(|error| {
-            let names: Vec<_> = Self::built_in().collect();
-            TrustError::Policy(format!(
-                "rules of consent {name_or_file}: {error}; built in are {}",
-                names.join(", ")
-            ))
-        })?;
+        let text = text_of(name_or_file)?;
         Self::parse(name_or_file, &text)
     }
 
@@ -142,11 +191,34 @@ impl Rules {
     /// `Policy` when it isn't one.
     pub fn parse(place: &str, text: &str) -> Result<Self, TrustError> {
         let wrong = |words: &str| TrustError::Policy(format!("rules of consent {place}: {words}"));
-        let file: File = toml::from_str(text).map_err(|error| wrong(&error.to_string()))?;
+        let read = |place: &str, text: &str| {
+            toml::from_str::<File>(text)
+                .map_err(|error| TrustError::Policy(format!("rules of consent {place}: {error}")))
+        };
+        let mut file = read(place, text)?;
+        let (mut at, mut layers) = (place.to_owned(), 1);
+        while let Some(base) = file.extends.take() {
+            layers += 1;
+            if layers > LAYERS_MAX {
+                let words = format!(
+                    "it extends itself, or more than {LAYERS_MAX} packs lie one upon the other"
+                );
+                return Err(wrong(&words));
+            }
+            at = beside(&at, &base);
+            file = file.over(read(&at, &text_of(&at)?)?);
+        }
+        file.security.check().map_err(wrong)?;
+        let Some(default) = file.default else {
+            return Err(wrong("missing field `default`"));
+        };
         // A patient has their own record (45 CFR 164.524), and parts of Cairn act by what is decided for
         // messages and journeys.
         let unbound = [Role::Patient, Role::System];
-        if let Some(role) = unbound.iter().find(|role| file.bound.contains_key(role)) {
+        if let Some(role) = unbound
+            .iter()
+            .find(|role| (file.bound.iter()).any(|bound| bound.contains_key(role)))
+        {
             let words = format!("a consent can't bind the role {}", role.name());
             return Err(wrong(&words));
         }
@@ -187,7 +259,7 @@ impl Rules {
             });
         }
         // Of packs from before there were billers, what is said of other systems holds of them.
-        let mut bound = file.bound;
+        let mut bound = file.bound.unwrap_or_default();
         if let Some(binding) = bound.get(&Role::Client).copied() {
             bound.entry(Role::Biller).or_insert(binding);
         }
@@ -200,24 +272,31 @@ impl Rules {
             let of_systems = (labelled.iter_mut()).filter(|one| one.roles.contains(&Role::Client));
             of_systems.for_each(|one| one.roles.push(Role::Biller));
         }
-        let relationships = file.relationship.checked();
+        let relationships = file.relationship.unwrap_or_default().checked();
         Ok(Self {
             relationships: relationships.map_err(|words| wrong(&words))?,
             name: file.name,
-            permit: file.default.permit,
-            permitted: file.default.permitted,
-            denied: file.default.denied,
-            emergency: file.emergency,
+            permit: default.permit,
+            permitted: default.permitted,
+            denied: default.denied,
+            emergency: file.emergency.unwrap_or_default(),
             bound,
             labelled,
             proxies: file.proxies,
             tables: Tables::with(file.sensitive).map_err(|words| wrong(&words))?,
+            security: file.security,
         })
     }
 
     /// Which relationships are needed, and told of.
     pub(crate) fn relationships(&self) -> &Relationships {
         &self.relationships
+    }
+
+    /// What it asks of how a server is set up.
+    #[must_use]
+    pub fn security(&self) -> &Security {
+        &self.security
     }
 
     /// Its name.

@@ -233,6 +233,7 @@ fn what_does_not_validate_is_refused_with_its_place() {
 }
 
 // Proves: 45 CFR 164.308(a)(4)(i)
+// Proves: proposed 45 CFR 164.312(a)(2)(ii)
 #[test]
 fn the_built_in_set_passes_its_tests_and_says_what_it_means() {
     let set = PolicySet::load(None).unwrap();

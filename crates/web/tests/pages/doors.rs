@@ -5,6 +5,7 @@ use axum::http::{StatusCode, header};
 use crate::world::{PASSWORD, World, check_html};
 
 // Proves: 45 CFR 164.312(d)
+// Proves: proposed 45 CFR 164.312(f)(2)(ii)
 #[tokio::test(flavor = "multi_thread")]
 async fn staff_sign_in_with_password_and_code() {
     let world = World::with(true).await;

@@ -59,6 +59,7 @@ async fn sign_in(browser: &mut Browser, device: &mut Authenticator, from: &str) 
 }
 
 // Proves: 45 CFR 164.312(d)
+// Proves: proposed 45 CFR 164.312(f)(2)(ii)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_passkey_is_added_and_signs_in() {
     let world = World::new().await;

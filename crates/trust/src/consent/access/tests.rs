@@ -519,6 +519,65 @@ fn packs_that_are_wrong_are_refused_in_words() {
 }
 
 #[test]
+fn a_pack_builds_on_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+    write(
+        "own.toml",
+        "name = \"own\"\nextends = \"us-hipaa\"\n[bound]\nclient = \"always\"\n[[labelled]]\nlabel = \"HIV\"\nroles = [\"client\"]\nneeds = \"consent\"\ndenied = \"no\"\n",
+    );
+    write("top.toml", "name = \"top\"\nextends = \"own.toml\"\n");
+    let (base, top) = (open(), Rules::load(&at("top.toml")).unwrap());
+    assert_eq!(top.name(), "top");
+    // What it says nothing of is as in the one below, what it has takes the other's place, and labels are added.
+    assert_eq!(
+        top.without_consent(Purpose::Payment),
+        base.without_consent(Purpose::Payment)
+    );
+    assert!(top.proxies().is_some());
+    let bound: Vec<_> = top.bound().map(|(role, _)| role).collect();
+    assert_eq!(bound, [Role::Biller, Role::Proxy, Role::Client]);
+    let labels = |rules: &Rules| rules.labels_that_need_consent().count();
+    assert_eq!(labels(&top), labels(&base) + 1);
+    // The packs that were there before have no floors; the proposed rule changes nothing but these.
+    for name in ["us-hipaa", "england"] {
+        assert!(Rules::load(name).unwrap().security().is_empty());
+    }
+    let proposed = Rules::load("us-hipaa-2025").unwrap();
+    assert!(!proposed.security().is_empty());
+    assert_eq!(labels(&proposed), labels(&base));
+
+    for (name, text, words) in [
+        (
+            "ring.toml",
+            "name = \"x\"\nextends = \"ring.toml\"\n",
+            "extends itself",
+        ),
+        (
+            "none.toml",
+            "name = \"x\"\nextends = \"nowhere.toml\"\n",
+            "nowhere.toml",
+        ),
+        ("bare.toml", "name = \"x\"\n", "missing field `default`"),
+        (
+            "zero.toml",
+            "name = \"x\"\nextends = \"us-hipaa\"\n[security.backups]\nunder = \"y\"\nhours = 0\n",
+            "hours is at least 1",
+        ),
+        (
+            "odd.toml",
+            "name = \"x\"\nextends = \"us-hipaa\"\n[security.walls]\nunder = \"y\"\n",
+            "walls",
+        ),
+    ] {
+        write(name, text);
+        let error = Rules::load(&at(name)).unwrap_err().to_string();
+        assert!(error.contains(words), "{name}: {error}");
+    }
+}
+
+#[test]
 fn a_pack_can_add_codes() {
     let text = format!("{CLOSED}[[sensitive]]\nlabel = \"HIV\"\nloinc = [\"{WEIGHT}\"]\n");
     let rules = Rules::parse("more", &text).unwrap();
