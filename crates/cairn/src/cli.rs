@@ -462,7 +462,7 @@ enum KeyCommand {
         root_key: Option<RootKeySource>,
     },
     /// Rotate a key of a store: the root key, if nothing else is said. No server may have the store in a folder
-    /// open, but for that of tokens; those that share one in a database need to be stopped for the root key only
+    /// open, but for those of tokens and signing; those that share one in a database need to be stopped for the root key only
     Rotate(RotateOptions),
     /// Write the sealed list of destroyed patients' keys, for `cairn restore --shred-list`
     ShredList {
@@ -492,6 +492,13 @@ pub struct RotateOptions {
     /// Rotate the key of one patient
     #[arg(long, value_name = "ID")]
     pub(crate) patient: Option<String>,
+    /// Rotate the key that signs identity tokens for applications, under a running server or without one: the new
+    /// one is shown at once and signs after a day
+    #[arg(long, conflicts_with_all = ["tenant", "tokens", "patient", "to"])]
+    pub(crate) signing: bool,
+    /// Have the new one sign at once and take all others away, because the present one may be known to others
+    #[arg(long)]
+    pub(crate) at_once: bool,
 }
 
 #[derive(Debug, Subcommand)]

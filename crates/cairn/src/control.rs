@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ledger::{BackupReport, Ledger, OutboxKey};
+use ledger::{BackupReport, Ledger, OutboxKey, SystemClock};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use trust::{Action, Purpose, Target, Upkeep};
+
+use trust::identity::rotate_signing_key;
 
 use crate::commands;
 use crate::operator::Operator;
@@ -51,6 +53,12 @@ pub(crate) enum Order {
     RotateTokens {
         #[serde(default)]
         of: Option<String>,
+    },
+    /// Rotate the key that signs a tenant's identity tokens.
+    RotateSigning {
+        #[serde(default)]
+        of: Option<String>,
+        at_once: bool,
     },
     /// Let the outbox go.
     ReleaseOutbox,
@@ -178,6 +186,13 @@ pub(crate) async fn carry_out(
             Ok(Value::from(done.version))
         }
         Order::Clients => Ok(serde_json::to_value(clients(ledger).await?)?),
+        Order::RotateSigning { of, at_once } => {
+            let tenant = tenancy::named(ledger, of.as_deref()).await?.id;
+            let (of, clock) = (ledger.only(tenant), Arc::new(SystemClock));
+            let done = rotate_signing_key(&of, clock, tenant, operator.name(), at_once).await?;
+            tracing::info!(key = done.id, "the key of identity tokens was rotated");
+            Ok(json!({ "id": done.id, "from_ms": done.from_ms }))
+        }
         Order::Tenant(order) => tenancy::carry_out(ledger, order, operator, &progress).await,
         Order::ShredList => Ok(Value::String(hex(&ledger.shred_list()?))),
         Order::Outbox => {

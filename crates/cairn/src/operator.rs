@@ -29,6 +29,11 @@ impl Operator {
         }
     }
 
+    /// What this machine calls them.
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
     /// Writes down what they have done, in the audit of whom a handle of the store is for: the store's own where
     /// it is for several. Returns when that is durable.
     pub(crate) async fn did(

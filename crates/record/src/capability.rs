@@ -196,7 +196,7 @@ impl Record {
                     modifiers_in_words(),
                 ),
                 "security": {
-                    "cors": false,
+                    "cors": true,
                     "extension": [{
                         "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
                         "extension": endpoints,

@@ -10,7 +10,8 @@ use trust::TrustError;
 use trust::identity::{SecondFactors, SignIn};
 
 use crate::context::{
-    self, App, Ctx, Fields, Posted, RequestInfo, cookie, form_fields, from_elsewhere, same_secret,
+    self, App, Ctx, Fields, Posted, RequestInfo, cookie, escape, form_fields, from_elsewhere,
+    same_secret,
 };
 use crate::error::PageError;
 use crate::passkeys::{self, Form};
@@ -570,9 +571,13 @@ pub(crate) async fn use_link(
 }
 
 /// `POST /sign-out`.
-pub(crate) async fn sign_out(Posted { ctx, .. }: Posted) -> Result<Response, PageError> {
+pub(crate) async fn sign_out(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     ctx.app.web.trust.identity().sign_out(&ctx.secret).await?;
-    let target = providers::after_sign_out(&ctx.app, ctx.session.provider.as_deref());
+    // Whoever signs out to sign in again goes on where they were.
+    let target = match safe_next(fields.get("next")) {
+        Some(next) => format!("/sign-in?next={}", escape(next)),
+        None => providers::after_sign_out(&ctx.app, ctx.session.provider.as_deref()),
+    };
     let mut response = Redirect::to(&target).into_response();
     set_cookie(
         &ctx.app,

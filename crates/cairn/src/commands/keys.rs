@@ -46,10 +46,15 @@ pub(crate) fn create_key(
 }
 
 pub(crate) async fn rotate_key(options: RotateOptions) -> anyhow::Result<ExitCode> {
+    if options.at_once && !options.signing {
+        bail!("--at-once goes with --signing alone");
+    }
     if options.tenant {
         rotate_tenant(&options).await
     } else if options.tokens {
         rotate_tokens(&options).await
+    } else if options.signing {
+        rotate_signing(&options).await
     } else if let Some(patient) = &options.patient {
         rotate_patient(&options, patient).await
     } else {
@@ -101,6 +106,36 @@ async fn rotate_tokens(options: &RotateOptions) -> anyhow::Result<ExitCode> {
     ));
     say("Backups made before keep theirs as they are.");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn rotate_signing(options: &RotateOptions) -> anyhow::Result<ExitCode> {
+    let order = Order::RotateSigning {
+        of: options.store.of.clone(),
+        at_once: options.at_once,
+    };
+    let done = super::keep::order(&options.store, order).await?;
+    let done: Signing = serde_json::from_value(done)?;
+    say(&if options.at_once {
+        format!(
+            "Key {} signs identity tokens from now on, and no other is shown any more. Applications that keep the \
+             keys for a while take tokens of the one before until they ask again.",
+            done.id
+        )
+    } else {
+        format!(
+            "Key {} is shown now, and signs identity tokens from {} on.",
+            done.id,
+            fhir::date::instant(done.from_ms)
+        )
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What came of a rotation of the key of identity tokens.
+#[derive(serde::Deserialize)]
+struct Signing {
+    id: String,
+    from_ms: u64,
 }
 
 async fn rotate_patient(options: &RotateOptions, patient: &str) -> anyhow::Result<ExitCode> {

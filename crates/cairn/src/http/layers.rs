@@ -24,6 +24,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use tracing::Instrument;
 
+use super::cors::{self, Cors};
 use crate::config::Limits;
 
 /// The header that carries the request id, in and out.
@@ -69,9 +70,15 @@ impl Around {
 
     /// Puts the layers around `router`. A layer of a router is memory taken and a copy made for each request,
     /// and those inside it are copied with it; so there is one, and what need not know the route lies around
-    /// the whole.
-    pub(super) fn put(&self, router: Router, streams_stopped: watch::Receiver<bool>) -> Router {
+    /// the whole. `cors` is there where pages of other origins may be answered.
+    pub(super) fn put(
+        &self,
+        router: Router,
+        cors: Option<Cors>,
+        streams_stopped: watch::Receiver<bool>,
+    ) -> Router {
         let watch = Watch {
+            cors: cors.map(Arc::new),
             entropy: Arc::clone(&self.entropy),
             streams_stopped,
             patience: self.patience,
@@ -100,6 +107,7 @@ impl Around {
 /// What is needed to watch over requests.
 #[derive(Clone)]
 struct Watch {
+    cors: Option<Arc<Cors>>,
     entropy: Arc<dyn Entropy>,
     streams_stopped: watch::Receiver<bool>,
     /// How long a client may take nothing of its answer.
@@ -159,6 +167,9 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
     let route = path.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = method_name(request.method());
     let is_fhir = request.uri().path().starts_with("/fhir");
+    let cors = watch.cors.filter(|_| cors::is_open(request.uri().path()));
+    let is_cors = cors.is_some();
+    let cors = cors.filter(|_| request.headers().contains_key(header::ORIGIN));
     let version = request.version();
 
     let span = tracing::info_span!(
@@ -178,10 +189,15 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
         .map(|peer| peer.0.ip());
-    let response = if nameless {
+    let mut response = if nameless {
         without_host(is_fhir)
     } else {
-        let work = next.run(request);
+        let work = async {
+            match &cors {
+                Some(cors) => cors.around(request, next).await,
+                None => next.run(request).await,
+            }
+        };
         let work = async {
             match peer {
                 Some(peer) => trust::origin::at(peer, work).await,
@@ -194,6 +210,9 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
             .await;
         answered.unwrap_or_else(|_| after_panic(is_fhir, &id))
     };
+    if is_cors {
+        cors::vary(response.headers_mut());
+    }
     let status = response.status().as_u16();
     span.record("http.response.status_code", status);
     let elapsed = started.elapsed();
@@ -342,6 +361,7 @@ mod tests {
     async fn a_panic_is_a_500_that_says_nothing_but_its_request_id() {
         let (_stop, streams_stopped) = watch::channel(false);
         let watch = Watch {
+            cors: None,
             entropy: Arc::new(SystemEntropy),
             streams_stopped,
             patience: Duration::from_secs(1),

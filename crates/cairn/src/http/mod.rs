@@ -5,6 +5,7 @@ mod asked;
 mod bulk;
 mod closed;
 mod conditional;
+mod cors;
 mod dates;
 mod fhir;
 mod format;
@@ -88,7 +89,11 @@ pub(crate) fn router(
         .merge(layers::bound_body(oauth::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
-    around.put(pages.merge(own), streams_stopped)
+    let cors = cors::Cors {
+        identity: doors.trust.identity().clone(),
+        tenant: doors.pages.tenant,
+    };
+    around.put(pages.merge(own), Some(cors), streams_stopped)
 }
 
 /// The routes for operators, which are no tenant's.
@@ -97,12 +102,12 @@ pub(crate) fn office(
     around: &Around,
     streams_stopped: watch::Receiver<bool>,
 ) -> Router {
-    around.put(operate::router().with_state(office), streams_stopped)
+    around.put(operate::router().with_state(office), None, streams_stopped)
 }
 
 /// Answers every request with why it comes to no house ([`Closed`]).
 pub(crate) fn closed(around: &Around, streams_stopped: watch::Receiver<bool>) -> Router {
-    around.put(closed::router(), streams_stopped)
+    around.put(closed::router(), None, streams_stopped)
 }
 
 /// The base address of FHIR.

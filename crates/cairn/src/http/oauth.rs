@@ -27,6 +27,15 @@ const REGISTER: &str = "/oauth/register";
 const AUTHORIZE: &str = "/oauth/authorize";
 /// Where clients ask what a token is.
 const INTROSPECT: &str = "/oauth/introspect";
+/// The keys that identity tokens are checked with.
+const KEYS: &str = "/oauth/keys";
+/// How long they may be kept: as long as this server keeps those of others, and far less than a key is shown
+/// before it signs.
+const KEYS_KEPT: HeaderValue = HeaderValue::from_static("public, max-age=300");
+/// OAuth's own description of the server.
+const METADATA: &str = "/.well-known/oauth-authorization-server/fhir/r4";
+/// Where applications ask that run in a browser on another origin, beside FHIR's routes.
+pub(super) const FOR_APPS: [&str; 6] = [TOKEN, REVOKE, INTROSPECT, REGISTER, KEYS, METADATA];
 /// How a client proves who it is (RFC 7523, section 2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The most parameters of a request.
@@ -38,18 +47,21 @@ pub(super) fn router() -> Router<Doors> {
         .route(REVOKE, post(revoke))
         .route(INTROSPECT, post(introspect))
         .route(REGISTER, post(register::register))
-        .route(
-            "/.well-known/oauth-authorization-server/fhir/r4",
-            get(metadata),
-        )
+        .route(KEYS, get(keys))
+        .route(METADATA, get(metadata))
 }
 
 /// What is found beside FHIR's base.
 pub(super) fn well_known(base: &str) -> Router<Doors> {
-    Router::new().route(
-        &format!("{base}/.well-known/smart-configuration"),
-        get(configuration),
-    )
+    Router::new()
+        .route(
+            &format!("{base}/.well-known/smart-configuration"),
+            get(configuration),
+        )
+        .route(
+            &format!("{base}/.well-known/openid-configuration"),
+            get(provider),
+        )
 }
 
 /// The address where tokens are had.
@@ -319,7 +331,24 @@ async fn app_token(
             .exchange_code(tenant, client, code, redirect_uri, verifier)
             .await?
     };
-    Ok(no_store(Json(told(given)).into_response()))
+    let issuer = super::fhir_base(&doors.base_url);
+    let signed = identity.identity_token(tenant, &issuer, &given).await;
+    let signed = signed.map_err(OauthError::from)?;
+    let mut told = told(given);
+    if let Some(signed) = signed {
+        told["id_token"] = signed.into();
+    }
+    Ok(no_store(Json(told).into_response()))
+}
+
+/// `GET /oauth/keys` (`jwks_uri`).
+async fn keys(State(doors): State<Doors>) -> Result<Response, Refused> {
+    let identity = doors.trust.identity();
+    let set = identity.signing_set(doors.pages.tenant).await;
+    let mut response = Json(set.map_err(OauthError::from)?).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, KEYS_KEPT);
+    Ok(response)
 }
 
 /// SMART App Launch 2.2, section 2.1.8.
@@ -407,11 +436,33 @@ async fn configuration(State(doors): State<Doors>) -> Json<Value> {
     Json(described(&doors))
 }
 
-/// The same as OAuth's own description (RFC 8414). The issuer is FHIR's base, which SMART names `iss`; SMART's
-/// configuration leaves it out where there is no OpenID Connect.
+/// The same as OAuth's own description (RFC 8414).
 async fn metadata(State(doors): State<Doors>) -> Json<Value> {
+    Json(described(&doors))
+}
+
+/// `GET [base]/.well-known/openid-configuration` (OpenID Connect Discovery 1.0), with what it has besides. What
+/// would otherwise be taken to be there is said not to be.
+async fn provider(State(doors): State<Doors>) -> Json<Value> {
     let mut told = described(&doors);
-    told["issuer"] = super::fhir_base(&doors.base_url).into();
+    told["subject_types_supported"] = json!(["public"]);
+    told["id_token_signing_alg_values_supported"] = json!(["RS256"]);
+    told["response_modes_supported"] = json!(["query"]);
+    told["claims_supported"] = json!([
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "iat",
+        "auth_time",
+        "nonce",
+        "at_hash",
+        "fhirUser",
+        "profile",
+    ]);
+    told["claims_parameter_supported"] = false.into();
+    told["request_parameter_supported"] = false.into();
+    told["request_uri_parameter_supported"] = false.into();
     Json(told)
 }
 
@@ -419,7 +470,10 @@ fn described(doors: &Doors) -> Value {
     let (base, methods) = (&doors.base_url, ["private_key_jwt"]);
     let with_none = ["none", "private_key_jwt"];
     let algorithms = ["RS384", "ES384"];
+    // The issuer is FHIR's base, which SMART names `iss`; every organisation has its own.
     let mut told = json!({
+        "issuer": super::fhir_base(base),
+        "jwks_uri": format!("{base}{KEYS}"),
         "authorization_endpoint": authorize_address(base),
         "token_endpoint": token_address(base),
         "token_endpoint_auth_methods_supported": with_none,
@@ -435,12 +489,13 @@ fn described(doors: &Doors) -> Value {
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
         "scopes_supported": [
+            "openid", "fhirUser", "profile",
             "launch", "launch/patient", "offline_access", "online_access",
             "patient/*.cruds", "patient/*.rs", "user/*.cruds", "user/*.rs",
             "system/*.cruds", "system/*.rs",
         ],
         "capabilities": [
-            "launch-ehr", "launch-standalone",
+            "launch-ehr", "launch-standalone", "sso-openid-connect",
             "client-public", "client-confidential-asymmetric",
             "context-banner", "context-ehr-patient", "context-standalone-patient",
             "permission-patient", "permission-user", "permission-offline", "permission-online",

@@ -314,3 +314,35 @@ async fn backups_go_to_a_bucket_and_come_back() {
         "{words}"
     );
 }
+
+/// The key of identity tokens is rotated by command, without a server or under one.
+#[test]
+fn the_key_of_identity_tokens_is_rotated_by_command() {
+    let folder = keyed_folder();
+    let data = folder.path();
+    let rotate = ["key", "rotate", "--signing"];
+    well(on(data, &["client", "create", "--name", "x"]).args(["--role", "client"]));
+    let (code, words) = run(&mut on(data, &rotate));
+    assert_ne!(code, Some(0));
+    assert!(words.contains("openid"), "{words}");
+    well(
+        on(data, &["client", "register-app", "--name", "Diary"])
+            .args(["--redirect-uri", "https://app.example.org/back"])
+            .args(["--scopes", "openid patient/*.rs"]),
+    );
+    let words = well(&mut on(data, &rotate));
+    assert!(words.contains("is shown now, and signs"), "{words}");
+    let (code, words) = run(&mut on(data, &rotate));
+    assert_ne!(code, Some(0));
+    assert!(words.contains("shown already"), "{words}");
+    let words = well(on(data, &rotate).arg("--at-once"));
+    assert!(words.contains("from now on"), "{words}");
+    let (code, _) = run(on(data, &["key", "rotate", "--at-once"]).args(["--tenant"]));
+    assert_ne!(code, Some(0));
+    // The server has the folder open, and does it.
+    let (child, _) = serve(data, |_| {});
+    let words = well(&mut on(data, &rotate));
+    assert!(words.contains("is shown now, and signs"), "{words}");
+    let (code, log) = terminate(child);
+    assert_eq!(code, Some(0), "{log}");
+}

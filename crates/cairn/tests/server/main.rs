@@ -24,6 +24,7 @@ mod conditional;
 mod config;
 mod conformance;
 mod consent;
+mod cors;
 mod demo;
 mod fhir;
 mod fhirpath;

@@ -133,7 +133,7 @@ async fn the_server_says_how_tokens_are_had() {
     assert_eq!(by_oauth["issuer"], house.url("/fhir/r4"));
     assert_eq!(by_oauth["token_endpoint"], said["token_endpoint"]);
     // Nothing is said to be there that isn't.
-    for absent in ["registration_endpoint", "issuer", "jwks_uri"] {
+    for absent in ["registration_endpoint", "userinfo_endpoint"] {
         assert!(said.get(absent).is_none(), "{absent}");
     }
     let statement: Value = house

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
+use trust::identity::{NewApp, SystemKeys};
 use trust::{Agent, Role};
 
 use crate::routes::{Who, asked, body_of, guards, person_of};
@@ -707,5 +708,65 @@ async fn a_tenant_takes_no_more_than_its_quota() {
     assert_eq!(two.get(SOUTH, "/fhir/r4/metadata").await.status, 200);
     drop(slow);
     two.until(NORTH, "/fhir/r4/metadata", 200).await;
+    two.end().await;
+}
+
+/// Each organisation signs identity tokens by itself: its own issuer, its own keys, and its own applications' pages.
+#[tokio::test]
+async fn each_tenant_is_an_issuer_of_its_own() {
+    let two = Two::new().await;
+    for (tenant, host, origin) in [
+        (TENANT, SOUTH, "https://south-app.example"),
+        (two.north, NORTH, "https://north-app.example"),
+    ] {
+        let app = NewApp {
+            name: "Diary".to_owned(),
+            redirect_uris: vec![format!("{origin}/back")],
+            launch_uri: None,
+            scopes: "openid patient/*.rs".to_owned(),
+            keys: SystemKeys::None,
+        };
+        let by = Agent::system(tenant, "command-line");
+        let registered = two.trust(tenant);
+        let registered = registered.identity().register_app(&by, &app);
+        registered
+            .await
+            .unwrap_or_else(|error| panic!("{host}: {error}"));
+    }
+    let json = async |host: &str, path: &str| {
+        let answer = two.get(host, path).await;
+        serde_json::from_str::<Value>(&answer.body).expect("JSON")
+    };
+    let mut seen = Vec::new();
+    for (host, own, others) in [
+        (
+            SOUTH,
+            "https://south-app.example",
+            "https://north-app.example",
+        ),
+        (
+            NORTH,
+            "https://north-app.example",
+            "https://south-app.example",
+        ),
+    ] {
+        let provider = json(host, "/fhir/r4/.well-known/openid-configuration").await;
+        let issuer = provider["issuer"].as_str().expect("an issuer").to_owned();
+        assert!(issuer.contains(host), "{issuer}");
+        let keys = json(host, "/oauth/keys").await;
+        assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1), "{keys}");
+        seen.push((issuer, keys["keys"][0]["kid"].clone()));
+        for (origin, known) in [(own, true), (others, false)] {
+            let request = two
+                .http
+                .get(format!("{}/fhir/r4/metadata", two.server.base_url()));
+            let request = request.header("host", host).header("origin", origin);
+            let answer = request.send().await.expect("an answer");
+            let told = answer.headers().contains_key("access-control-allow-origin");
+            assert_eq!(told, known, "{host} {origin}");
+        }
+    }
+    assert_ne!(seen[0].0, seen[1].0);
+    assert_ne!(seen[0].1, seen[1].1);
     two.end().await;
 }

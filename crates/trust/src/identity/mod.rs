@@ -35,7 +35,7 @@ pub(crate) use self::known::known_as;
 use self::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, LinkDocument, commit, draft, get,
 };
-use self::oauth::{AccessDocument, GrantDocument, SystemDocument};
+use self::oauth::{AccessDocument, GrantDocument, Origins, SystemDocument};
 use self::recent::Recent;
 use self::refusals::{Refusals, Why};
 use self::sessions::Sessions;
@@ -51,9 +51,10 @@ pub use known::{KnownAgent, PROGRAMMES};
 pub use manage::{AccountView, ClientState, ClientView, Listing};
 pub use oauth::{
     ACCESS_LIFE_S, APP_ACCESS_LIFE_S, App, AppTokens, ClientProof, GRANTS_MAX, GrantView, Granted,
-    KEYS_BYTES_MAX, NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError,
-    ShownClient, SystemKeys, TokenState, WAITING_MAX, claims_client, is_challenge, names_key,
-    wanted_scopes,
+    IDENTITY_TOKEN_LIFE_S, KEYS_BYTES_MAX, NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS,
+    OFFLINE_LIFE_MS, OauthError, SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, ShownClient,
+    SignedIn, SigningRotation, SystemKeys, TokenState, WAITING_MAX, claims_client, is_challenge,
+    names_key, rotate_signing_key, wanted_scopes,
 };
 pub use oidc::{
     AWAY_NEXT_BYTES_MAX, Admission, Arrival, Asked, Away, ClientKey, IdToken, IssuerKeys, LinkView,
@@ -155,6 +156,7 @@ struct Inner {
     apps: Recent<SystemDocument>,
     grants: Recent<GrantDocument>,
     access: Recent<AccessDocument>,
+    origins: Origins,
     registering: Mutex<()>,
     refusals: Refusals,
     emergencies: emergency::Limits,
@@ -191,6 +193,7 @@ impl Identity {
                 apps: Recent::of(kinds::OAUTH_APP),
                 grants: Recent::of(kinds::GRANT),
                 access: Recent::of(kinds::ACCESS_TOKEN),
+                origins: Origins::default(),
                 registering: Mutex::default(),
                 refusals: Refusals::default(),
                 emergencies: emergency::Limits::default(),

@@ -1,6 +1,7 @@
 //! Taking away what is over: sessions, sign-ins that were not finished, links, counts of failures, keys of
 //! requests that were to be carried out once, access tokens and the proofs that they were given for, clients that
-//! nobody let in, what people let applications do, and ends of sessions that identity providers told of.
+//! nobody let in, what people let applications do, and ends of sessions that identity providers told of. The keys
+//! of identity tokens rotate with it.
 //!
 //! Each carries the day of its end as a search token, so that a sweep reads only what it removes. It
 //! removes what ended before today (UTC). The ledger keeps versions, so the rows stay on disk; what
@@ -93,7 +94,8 @@ impl Identity {
                 |logout: &ProviderLogoutDocument| logout.ends_ms <= now_ms,
             )
             .await?;
-        let of_apps = apps + grants + launches + logouts;
+        let keys_of_apps = self.sweep_signing_keys(tenant).await?;
+        let of_apps = apps + grants + launches + logouts + keys_of_apps;
         Ok(sessions + links + attempts + keys + tokens + proofs + systems + of_apps)
     }
 

@@ -246,16 +246,26 @@ pub enum Context {
     LaunchPatient,
     OfflineAccess,
     OnlineAccess,
+    OpenId,
+    FhirUser,
+    Profile,
 }
 
 impl Context {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::Launch,
         Self::LaunchPatient,
         Self::OfflineAccess,
         Self::OnlineAccess,
+        Self::OpenId,
+        Self::FhirUser,
+        Self::Profile,
     ];
+    /// Those by which an application learns who the person is (OpenID Connect).
+    pub const IDENTITY: [Self; 3] = [Self::OpenId, Self::FhirUser, Self::Profile];
+    /// Those that ask for the person's entry in the record. `profile` is what SMART called `fhirUser` first.
+    pub const ENTRY: [Self; 2] = [Self::FhirUser, Self::Profile];
     /// As a scope spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -264,6 +274,9 @@ impl Context {
             Self::LaunchPatient => "launch/patient",
             Self::OfflineAccess => "offline_access",
             Self::OnlineAccess => "online_access",
+            Self::OpenId => "openid",
+            Self::FhirUser => "fhirUser",
+            Self::Profile => "profile",
         }
     }
 }
@@ -425,6 +438,14 @@ impl Scopes {
     pub fn without(&self, context: Context) -> Self {
         let mut without = self.clone();
         without.contexts.remove(&context);
+        without
+    }
+
+    /// The same without some contexts.
+    #[must_use]
+    pub fn without_all(&self, contexts: &[Context]) -> Self {
+        let mut without = self.clone();
+        without.contexts.retain(|one| !contexts.contains(one));
         without
     }
 

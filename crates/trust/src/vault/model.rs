@@ -49,6 +49,8 @@ pub mod kinds {
     pub const GRANT: Kind = Kind(1024);
     /// Applications that are opened from a patient's page.
     pub const LAUNCH: Kind = Kind(1025);
+    /// The keys that identity tokens for applications are signed by.
+    pub const SIGNING_KEYS: Kind = Kind(1026);
     /// A passkey of a person.
     pub const PASSKEY: Kind = Kind(1060);
 
@@ -59,7 +61,8 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 18] = [
+    pub(crate) const OF_IDENTITY: [Kind; 19] = [
+        SIGNING_KEYS,
         PROVIDER_LINK,
         PROVIDER_LOGOUT,
         PASSKEY,

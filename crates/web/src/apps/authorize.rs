@@ -26,7 +26,7 @@ use crate::worklist::patient_name;
 /// Where applications send people.
 const HERE: &str = "/oauth/authorize";
 /// What an application sends, each once at most; a form carries it along.
-const PARAMETERS: [&str; 9] = [
+const PARAMETERS: [&str; 12] = [
     "response_type",
     "client_id",
     "redirect_uri",
@@ -36,11 +36,17 @@ const PARAMETERS: [&str; 9] = [
     "launch",
     "code_challenge",
     "code_challenge_method",
+    "nonce",
+    "prompt",
+    "max_age",
 ];
 /// What OpenID Connect and later documents add, and what would change the request unseen.
 const REFUSED: [&str; 3] = ["request", "request_uri", "authorization_details"];
 /// The most bytes of `state`: a random word, and where the application was.
 const STATE_BYTES_MAX: usize = 1024;
+/// How old a sign-in may be where an application wants a new one, seconds: as old as it is when a person has come
+/// back from it and read this page. An application that wants less looks at `auth_time` itself.
+const NEW_SIGN_IN_S: u64 = 60;
 
 /// A request that can be shown to a person.
 struct Asked {
@@ -50,6 +56,9 @@ struct Asked {
     challenge: String,
     wanted: Scopes,
     launch: Option<String>,
+    nonce: Option<String>,
+    /// How long ago the person may have signed in, seconds.
+    max_age_s: Option<u64>,
 }
 
 /// Why a request can't be shown.
@@ -182,8 +191,23 @@ impl Asked {
         if text("response_mode").is_some_and(|mode| mode != "query") {
             return Err(invalid("response_mode must be query"));
         }
-        if text("prompt") == Some("none") {
+        let prompts = || text("prompt").unwrap_or_default().split(' ');
+        if prompts().any(|prompt| prompt == "none") {
             return Err(wrong("interaction_required", "the person is always asked"));
+        }
+        let is_anew = prompts().any(|prompt| ["login", "select_account"].contains(&prompt));
+        let max_age_s = match text("max_age").map(str::parse) {
+            None => is_anew.then_some(NEW_SIGN_IN_S),
+            Some(Ok(_)) if is_anew => Some(NEW_SIGN_IN_S),
+            Some(Ok(seconds)) => Some(NEW_SIGN_IN_S.max(seconds)),
+            Some(Err(_)) => return Err(invalid("max_age is a number of seconds")),
+        };
+        let nonce = text("nonce").map(str::to_owned);
+        if nonce
+            .as_ref()
+            .is_some_and(|nonce| nonce.len() > STATE_BYTES_MAX)
+        {
+            return Err(invalid("nonce has at most 1024 bytes"));
         }
         let Some(kept) = state.clone() else {
             return Err(invalid("state is missing"));
@@ -222,6 +246,8 @@ impl Asked {
             state: kept,
             wanted,
             launch,
+            nonce,
+            max_age_s,
         })
     }
 
@@ -270,6 +296,8 @@ async fn offer(ctx: &Ctx, asked: &Asked, chosen: Option<&str>) -> Result<Offer, 
             "nothing of this can be granted to this application by this person",
         ));
     }
+    let told = identity.told_of(&ctx.session.agent, &scopes).await;
+    scopes = told.map_err(PageError::from)?;
     let patient = match (&asked.launch, role) {
         (Some(secret), _) => {
             let found = identity.launched(&ctx.session, &asked.client, secret).await;
@@ -328,6 +356,7 @@ fn who(asked: &Asked) -> Markup {
 fn consent_page(ctx: &Ctx, asked: &Asked, offer: &Offer, fields: &Fields) -> Response {
     let name = &asked.client.name;
     let offline = offer.scopes.has(Context::OfflineAccess);
+    let who_one_is = words::who_one_is(&offer.scopes);
     let body = html! {
         div class="narrow stack-wide" {
             div class="stack" {
@@ -346,6 +375,9 @@ fn consent_page(ctx: &Ctx, asked: &Asked, offer: &Offer, fields: &Fields) -> Res
                     legend { (name) " asks to" }
                     @for part in offer.scopes.parts() {
                         label class="choice" { input type="checkbox" name="agreed" value=(part.text) checked; span { (words::line(&part, ctx.role())) } }
+                    }
+                    @if let Some(words) = who_one_is {
+                        label class="choice" { input type="checkbox" name="agreed" value=(Context::OpenId.name()) checked; span { (words) } }
                     }
                     @if offline {
                         label class="choice" { input type="checkbox" name="agreed" value=(Context::OfflineAccess.name()) checked; span { "Come back by itself, when you are away" } }
@@ -406,6 +438,36 @@ fn choose_page(ctx: &Ctx, asked: &Asked, fields: &Fields, sought: Option<&Sought
     shell(ctx, "Choose a patient", &body)
 }
 
+/// Whether the person signed in no longer ago than so many seconds.
+async fn is_signed_in_since(ctx: &Ctx, most_s: u64) -> Result<bool, PageError> {
+    let identity = ctx.app.web.trust.identity();
+    let at_ms = identity.signed_in_ms(&ctx.session).await?;
+    let now_ms = ctx.app.web.trust.wall_clock().now_ms();
+    Ok(at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= most_s.saturating_mul(1000)))
+}
+
+/// Asks somebody to sign in anew, because the application wants that (`prompt`, `max_age`). They do it themselves:
+/// a link of another site must sign nobody out.
+fn sign_in_page(ctx: &Ctx, asked: &Asked, fields: &Fields) -> Response {
+    let query: Vec<String> = PARAMETERS
+        .iter()
+        .filter_map(|name| Some(format!("{name}={}", escape(fields.raw(name)?))))
+        .collect();
+    let body = html! {
+        div class="narrow stack-wide" {
+            h1 { "Sign in again" }
+            p { (asked.client.name) " wants to be sure that it is you, so it asks that you sign in anew. " (who(asked)) }
+            form method="post" action="/sign-out" {
+                (csrf(ctx))
+                input type="hidden" name="next" value={ (HERE) "?" (query.join("&")) };
+                button class="primary" type="submit" { "Sign out, and in again" }
+            }
+            p { a href="/" { "Leave it" } }
+        }
+    };
+    shell(ctx, "Sign in again", &body)
+}
+
 /// `GET /oauth/authorize`.
 pub(crate) async fn page(
     State(app): State<Arc<App>>,
@@ -425,6 +487,11 @@ pub(crate) async fn page(
     };
     // Only now: nobody is asked to sign in for a request that leads nowhere.
     let ctx = ctx?;
+    if let Some(most_s) = asked.max_age_s
+        && !is_signed_in_since(&ctx, most_s).await?
+    {
+        return Ok(sign_in_page(&ctx, &asked, &fields));
+    }
     match offer(&ctx, &asked, None).await {
         Ok(offer) if offer.chooses => Ok(choose_page(&ctx, &asked, &fields, None)),
         Ok(offer) => Ok(consent_page(&ctx, &asked, &offer, &fields)),
@@ -475,6 +542,9 @@ async fn decided(ctx: &Ctx, fields: &Fields) -> Result<Response, Wrong> {
     if !agreed.has(Context::OfflineAccess) {
         scopes = scopes.without(Context::OfflineAccess);
     }
+    if !agreed.has(Context::OpenId) {
+        scopes = scopes.without_all(&Context::IDENTITY);
+    }
     let scopes = scopes.with_resources_of(&resources);
     let patient = offer.patient.as_ref().map(|(id, _)| id.as_str());
     let new = NewGrant {
@@ -484,6 +554,7 @@ async fn decided(ctx: &Ctx, fields: &Fields) -> Result<Response, Wrong> {
         scopes: &scopes,
         patient,
         launch: asked.launch.as_deref(),
+        nonce: asked.nonce.as_deref(),
     };
     let code = identity.allow(&ctx.session, new).await;
     let code = code.map_err(PageError::from)?;

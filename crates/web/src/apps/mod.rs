@@ -28,7 +28,10 @@ fn here(ctx: &Ctx) -> &'static str {
 /// Scopes as a list of sentences.
 fn sentences(scopes: &Scopes, role: Role) -> Markup {
     html! {
-        ul class="stack" { @for part in scopes.parts() { li { (words::line(&part, role)) } } }
+        ul class="stack" {
+            @for part in scopes.parts() { li { (words::line(&part, role)) } }
+            @if let Some(words) = words::who_one_is(scopes) { li { (words) } }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use fhir::ResourceType;
 use trust::Role;
-use trust::scopes::{Level, ScopePart};
+use trust::scopes::{Context, Level, ScopePart, Scopes};
 
 /// What a type is to people who are not of the trade. Others are named as FHIR names them.
 fn things(kind: ResourceType) -> String {
@@ -79,10 +79,19 @@ pub(super) fn line(part: &ScopePart, role: Role) -> String {
     }
 }
 
+/// What an application learns of who somebody is, if it does.
+pub(super) fn who_one_is(scopes: &Scopes) -> Option<&'static str> {
+    let entry = Context::ENTRY.iter().any(|entry| scopes.has(*entry));
+    match (scopes.has(Context::OpenId), entry) {
+        (false, _) => None,
+        (true, true) => Some("Know who you are: your own entry in the record"),
+        (true, false) => Some("Know you again when you come back, without your name"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trust::scopes::Scopes;
 
     #[test]
     fn scopes_in_words() {

@@ -158,6 +158,7 @@ async fn no_form_does_anything_without_its_token() {
             scopes: &wanted_scopes(scopes).unwrap(),
             patient,
             launch: None,
+            nonce: None,
         };
         identity.allow(&session, grant).await.unwrap();
         grants.push(identity.grants_of(&session).await.unwrap()[0].id.clone());

@@ -1,7 +1,8 @@
 //! Applications that people launch, over HTTP: `agreeing.rs` has what people see and do, `tokens.rs` what comes
-//! of it for the application; here is who they are, and the browser that they sit at.
+//! of it for the application, `identity.rs` what it learns of who they are; here is who they are, and the browser that they sit at.
 
 mod agreeing;
+pub(crate) mod identity;
 mod tokens;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use ledger::{Clock as _, SystemClock};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use trust::identity::{NewAccount, NewApp, SystemKeys};
-use trust::{Agent, Role};
+use trust::{Action, Agent, Permit, Purpose, Role, Target};
 
 use crate::house::{House, assert_outcome, header, house, house_with};
 use crate::signer::Signer;
@@ -186,6 +187,14 @@ impl<'a> Browser<'a> {
         ];
         self.post("/sign-in/code", &fields).await
     }
+}
+
+/// A permit to administer.
+pub(crate) async fn permit(house: &House) -> Permit {
+    let (by, purpose, action) = (by(), Purpose::Administration, Action::Administer);
+    let trust = house.server.trust();
+    let decided = trust.decide(&by, purpose, action, Target::default(), "");
+    decided.await.expect("a permit")
 }
 
 pub(crate) fn agent(role: Role) -> Agent {

@@ -298,7 +298,7 @@ async fn apps_ask_to_be_registered_and_are_told_what_there_is() {
         "client_name": "Growth Chart",
         "redirect_uris": [BACK, "http://127.0.0.1/back"],
         "token_endpoint_auth_method": "none",
-        "scope": "openid launch/patient patient/*.rs",
+        "scope": "openid email launch/patient patient/*.rs",
     });
     let register = async |body: &Value| {
         let request = house
@@ -344,7 +344,7 @@ async fn apps_ask_to_be_registered_and_are_told_what_there_is() {
     assert_eq!(told["token_endpoint_auth_method"], "none");
     assert_eq!(told["redirect_uris"], metadata["redirect_uris"]);
     // What was taken, without what there is none of here.
-    assert_eq!(told["scope"], "launch/patient patient/*.rs");
+    assert_eq!(told["scope"], "launch/patient openid patient/*.rs");
     let id = text(&told, "client_id");
     furnished(&house).await;
     let mut ann = Browser::patient(&house, "ann", "1950-02-03").await;
@@ -437,7 +437,7 @@ async fn with_library(mut command: tokio::process::Command) {
     const OWN: &str = "http://127.0.0.1:49152/back";
     let house = house().await;
     furnished(&house).await;
-    let client = app_with(&house, SystemKeys::None, "http://127.0.0.1/back").await;
+    let client = identity::app_of(&house, "http://127.0.0.1/back").await;
     let mut ann = Browser::patient(&house, "ann", "1950-02-03").await;
     let mut child = command
         .args([house.url("/fhir/r4").as_str(), &client, OWN])

@@ -4,6 +4,8 @@ came back to, and goes on. Fails by an exception."""
 import sys
 
 import requests
+from authlib.jose import JsonWebKey, jwt
+from authlib.oidc.core import CodeIDToken
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
@@ -15,15 +17,27 @@ one = OAuth2Session(
     client_id,
     token_endpoint_auth_method="none",
     redirect_uri=redirect_uri,
-    scope="launch/patient offline_access patient/Patient.rs",
+    scope="openid fhirUser launch/patient offline_access patient/Patient.rs",
     code_challenge_method="S256",
 )
-url, state = one.create_authorization_url(smart["authorization_endpoint"], code_verifier=verifier, aud=base)
+url, state = one.create_authorization_url(smart["authorization_endpoint"], code_verifier=verifier, aud=base, nonce="a nonce")
 assert create_s256_code_challenge(verifier) in url, url
 print(url, flush=True)
 back = sys.stdin.readline().strip()
 token = one.fetch_token(smart["token_endpoint"], authorization_response=back, state=state, code_verifier=verifier)
 assert token["patient"] == "ann" and token["token_type"] == "Bearer", token
+# OpenID Connect Core 1.0, section 3.1.3.7, by the keys that the server's own description leads to.
+provider = requests.get(f"{base}/.well-known/openid-configuration").json()
+keys = JsonWebKey.import_key_set(requests.get(provider["jwks_uri"]).json())
+claims = jwt.decode(
+    token["id_token"],
+    keys,
+    claims_cls=CodeIDToken,
+    claims_options={"iss": {"essential": True, "value": provider["issuer"]}, "aud": {"essential": True, "value": client_id}},
+    claims_params={"nonce": "a nonce", "client_id": client_id, "access_token": token["access_token"]},
+)
+claims.validate()
+assert claims.header["alg"] == "RS256" and claims["fhirUser"] == f"{base}/Patient/ann", claims
 assert one.get(f"{base}/Patient/ann").status_code == 200
 assert one.get(f"{base}/Observation").status_code == 403
 first = token["refresh_token"]

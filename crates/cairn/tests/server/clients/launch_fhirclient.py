@@ -18,6 +18,7 @@ smart = client.FHIRClient(
 assert smart.prepare() is False
 print(smart.authorize_url, flush=True)
 smart.handle_callback(sys.stdin.readline().strip())
+# It reads no identity token by itself; what it keeps of the answer is what the server told.
 assert smart.ready and smart.patient_id == "ann", smart.patient_id
 assert smart.patient.birthDate.isostring == "1950-02-03"
 assert Patient.read("ann", smart.server).id == "ann"

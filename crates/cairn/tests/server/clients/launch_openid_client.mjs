@@ -6,18 +6,25 @@ import { createInterface } from "node:readline/promises";
 
 const [module, base, clientId, redirectUri] = process.argv.slice(2);
 const client = await import(module);
+// It finds the server out by itself, and checks the identity token's signature by the keys that it is led to.
+const options = { execute: [client.allowInsecureRequests, client.enableNonRepudiationChecks] };
+const config = await client.discovery(new URL(base), clientId, undefined, client.None(), options);
 const smart = await (await fetch(`${base}/.well-known/smart-configuration`)).json();
 assert(smart.capabilities.includes("client-public"));
-const config = new client.Configuration({ issuer: base, ...smart }, clientId, undefined, client.None());
-client.allowInsecureRequests(config);
+assert(smart.capabilities.includes("sso-openid-connect"));
+assert.equal(config.serverMetadata().jwks_uri, smart.jwks_uri);
+assert.equal(config.serverMetadata().issuer, smart.issuer);
 
 const verifier = client.randomPKCECodeVerifier();
 const state = client.randomState();
+const nonce = client.randomNonce();
 const url = client.buildAuthorizationUrl(config, {
   redirect_uri: redirectUri,
-  scope: "launch/patient offline_access patient/Patient.rs",
+  scope: "openid fhirUser launch/patient offline_access patient/Patient.rs",
   aud: base,
   state,
+  nonce,
+  max_age: "3600",
   code_challenge: await client.calculatePKCECodeChallenge(verifier),
   code_challenge_method: "S256",
 });
@@ -25,8 +32,10 @@ console.log(url.href);
 const lines = createInterface({ input: process.stdin });
 const back = new URL(await lines.question(""));
 lines.close();
-const checks = { pkceCodeVerifier: verifier, expectedState: state };
+const checks = { pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce, maxAge: 3600, idTokenExpected: true };
 const tokens = await client.authorizationCodeGrant(config, back, checks);
+assert.equal(tokens.claims().fhirUser, `${base}/Patient/ann`);
+assert.equal(tokens.claims().iss, base);
 assert.equal(tokens.patient, "ann");
 assert.equal(tokens.expires_in, 900);
 const ask = (token, path) => fetch(`${base}/${path}`, { headers: { authorization: `Bearer ${token}` } });

@@ -453,3 +453,75 @@ async fn an_app_s_token_opens_no_more_than_it_was_given() {
     assert_eq!(now["meta"]["versionId"], "1");
     house.end().await;
 }
+
+/// An identity token says who somebody is. It opens nothing, at no door, for nobody; neither does one that is bent.
+#[tokio::test]
+async fn an_identity_token_is_no_key() {
+    use crate::apps::identity::{app_of, claims};
+
+    let house = house().await;
+    apps::furnished(&house).await;
+    let client = app_of(&house, apps::BACK).await;
+    let mut ann = Browser::patient(&house, "ann", "1950-02-03").await;
+    let scope = "openid fhirUser offline_access patient/*.rs";
+    let pairs = apps::request(&house, &client, scope, &[]);
+    let code = apps::code(&mut ann, &pairs).await;
+    let told = apps::tokens(apps::exchange(&house, &client, &code).await).await;
+    let token = apps::text(&told, "id_token");
+    let parts: Vec<_> = token.split('.').collect();
+    let unsigned = format!("{}.{}.", text(&json!({"alg": "none"})), parts[1]);
+    let marked = format!("t.{token}");
+    let of_tenant = format!("1.{}", parts[2]);
+    for shown in [token, &unsigned, &marked, &of_tenant, parts[1]] {
+        for path in [
+            "/fhir/r4/Patient/ann",
+            "/fhir/r4/Patient",
+            "/fhir/r4/$export",
+        ] {
+            let request = house.bare(Method::GET, path).bearer_auth(shown);
+            let answer = request.header("prefer", "respond-async").send().await;
+            assert_outcome(answer.expect("an answer"), 401, "login").await;
+        }
+        for (method, path) in [
+            (Method::POST, "/api/journeys"),
+            (Method::GET, "/audit/log/checkpoint"),
+        ] {
+            let request = house.bare(method, path).bearer_auth(shown);
+            assert_eq!(request.send().await.expect("an answer").status(), 401);
+        }
+        let answer = apps::refresh(&house, &client, shown, &[]).await;
+        apps::assert_error(answer, 400, "invalid_grant").await;
+        let answer = apps::exchange(&house, &client, shown).await;
+        apps::assert_error(answer, 400, "invalid_grant").await;
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", shown),
+            ("refresh_token", apps::text(&told, "refresh_token")),
+        ];
+        let answer = apps::post(&house, "/oauth/token", &form).await;
+        apps::assert_error(answer, 401, "invalid_client").await;
+        let form = [("client_id", client.as_str()), ("token", shown)];
+        let answer = apps::post(&house, "/oauth/revoke", &form).await;
+        assert_eq!(answer.status(), 200);
+    }
+    // A system that has a key learns nothing of it.
+    let system = System::new(&house, "system/*.rs").await;
+    let assertion = system.signer.sign(
+        &header(&system.signer, &json!({})),
+        &super::proofs::claims(&house, &system, &json!({})),
+    );
+    let form = [
+        ("client_assertion_type", ASSERTION_TYPE),
+        ("client_assertion", assertion.as_str()),
+        ("token", token),
+    ];
+    let answer = apps::post(&house, "/oauth/introspect", &form).await;
+    assert_eq!(apps::tokens(answer).await, json!({"active": false}));
+    // All that was tried ended nothing: the refresh token is still the application's.
+    let again = apps::refresh(&house, &client, apps::text(&told, "refresh_token"), &[]).await;
+    apps::tokens(again).await;
+    // Nobody's name is in it.
+    assert!(!claims(token).to_string().contains("Berg"));
+    house.end().await;
+}

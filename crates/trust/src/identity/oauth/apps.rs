@@ -14,12 +14,12 @@ use crate::{Action, Agent, TrustError};
 const REDIRECTS_MAX: usize = 10;
 /// The most bytes of an address.
 const URL_BYTES_MAX: usize = 1000;
-/// Scopes of OpenID Connect, which is not here. Applications ask for them as a matter of course; they are
+/// Scopes of OpenID Connect of which nothing is here. Applications ask for them as a matter of course; they are
 /// not granted, and what is granted is told.
-const PASSED_OVER: [&str; 4] = ["openid", "fhirUser", "profile", "email"];
+const PASSED_OVER: [&str; 3] = ["email", "phone", "address"];
 /// Where programs on people's own machines listen (RFC 8252, section 7.3). Not `localhost`, which can be
 /// another machine (section 8.3).
-const LOOPBACK: [&str; 2] = ["http://127.0.0.1", "http://[::1]"];
+pub(super) const LOOPBACK: [&str; 2] = ["http://127.0.0.1", "http://[::1]"];
 
 /// An application to be registered.
 #[derive(Debug, Clone)]
@@ -98,7 +98,7 @@ pub(super) fn scopes_of_app(text: &str) -> Result<Scopes, TrustError> {
 }
 
 /// The host, and what comes behind the port, of an address on the person's own machine.
-fn loopback(address: &str) -> Option<(&'static str, &str)> {
+pub(super) fn loopback(address: &str) -> Option<(&'static str, &str)> {
     LOOPBACK.into_iter().find_map(|host| {
         let rest = address.strip_prefix(host)?;
         let path = match rest.strip_prefix(':') {
@@ -137,7 +137,7 @@ fn check_address(address: &str) -> Result<(), TrustError> {
 }
 
 /// Scheme, host and port.
-fn origin(address: &str) -> &str {
+pub(super) fn origin(address: &str) -> &str {
     let host = address.find("://").map_or(0, |at| at + 3);
     let end = address[host..].find(['/', '?']);
     end.map_or(address, |end| &address[..host + end])
@@ -184,7 +184,20 @@ impl Identity {
     pub async fn register_app(&self, by: &Agent, app: &NewApp) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Administer).await?;
         let document = checked(app, State::Active)?;
-        self.register(&permit, &document, "as an application").await
+        let id = self.register(&permit, &document, "as an application");
+        let id = id.await?;
+        self.signs_for(permit.tenant(), &document.scopes).await?;
+        Ok(id)
+    }
+
+    /// Sees to it that there is a key for an application that signs people in: before it asks for a token, it
+    /// asks for the keys.
+    pub(super) async fn signs_for(&self, tenant: TenantId, scopes: &str) -> Result<(), TrustError> {
+        let scopes = wanted_scopes(scopes).unwrap_or_default();
+        match scopes.has(Context::OpenId) {
+            true => self.ensure_signing_key(tenant).await,
+            false => Ok(()),
+        }
     }
 
     /// Takes a stranger's wish that an application be registered. `None` when too many wait already.
@@ -259,7 +272,10 @@ impl Identity {
             own: role == crate::Role::Patient,
         };
         let grants = self.inner.policies.grants(&asker);
-        let asked = wanted.narrow(&app.scopes).at(levels);
+        let mut asked = wanted.narrow(&app.scopes).at(levels);
+        if !asked.has(Context::OpenId) {
+            asked = asked.without_all(&Context::IDENTITY);
+        }
         // What a patient may change is narrowed by the portal's own forms: policies let them write resources
         // whole, which is more than any application needs (`Patient.telecom` is where sign-in links go).
         let looks_only = role == crate::Role::Patient;

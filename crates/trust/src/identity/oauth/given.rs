@@ -19,7 +19,7 @@ pub struct TokenState {
     pub expires_ms: u64,
     /// The patient that it is for.
     pub patient: Option<String>,
-    /// Id of the person or the system that it acts as.
+    /// Who it acts as: a person as identity tokens name them, or a system by its `client_id`.
     pub subject: String,
 }
 
@@ -107,10 +107,10 @@ impl Identity {
             let kept = kept.filter(|kept| matches!(&kept.body.stage, GrantStage::Open { refresh: Some(current) } if secrets::same(current, &secrets::hash(own))));
             match kept {
                 Some(kept) if self.lives(tenant, &kept.body).await? => Some(TokenState {
+                    subject: self.subject_of(tenant, &kept.body.agent)?,
                     scopes: parsed(&kept.body.scopes, &client.id)?,
                     expires_ms: kept.body.expires_ms,
                     patient: kept.body.patient,
-                    subject: kept.body.agent.id,
                 }),
                 _ => None,
             }
@@ -133,9 +133,10 @@ impl Identity {
             lives.then_some(TokenState {
                 scopes: parsed(&kept.body.scopes, &client.id)?,
                 expires_ms: kept.body.expires_ms,
-                subject: grant
-                    .as_ref()
-                    .map_or_else(|| client.id.clone(), |grant| grant.agent.id.clone()),
+                subject: match &grant {
+                    Some(grant) => self.subject_of(tenant, &grant.agent)?,
+                    None => client.id.clone(),
+                },
                 patient: grant.and_then(|grant| grant.patient),
             })
         } else {

@@ -14,6 +14,7 @@ use ledger::{Draft, Expected, LedgerError, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::apps::App;
+use super::identity_tokens::SignedIn;
 use super::systems::SystemDocument;
 use super::{ACCESS, AccessDocument, ClientProof, OauthError, parsed};
 use crate::audit::{Event, Record};
@@ -69,6 +70,12 @@ pub(in crate::identity) struct GrantDocument {
     /// The patient that is worked on, if one was chosen.
     pub(super) patient: Option<String>,
     pub(super) scopes: String,
+    /// What ties an identity token to the application's request; gone with the code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) nonce: Option<String>,
+    /// When its person had signed in, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signed_in_ms: Option<u64>,
     pub(super) stage: GrantStage,
     pub(super) created_ms: u64,
     pub(super) used_ms: u64,
@@ -90,6 +97,8 @@ pub struct NewGrant<'a> {
     pub patient: Option<&'a str>,
     /// The secret of the launch that it came from.
     pub launch: Option<&'a str>,
+    /// `nonce`, if it sent one.
+    pub nonce: Option<&'a str>,
 }
 
 /// Who asks for tokens.
@@ -114,6 +123,8 @@ pub struct AppTokens {
     pub scopes: Scopes,
     /// The patient that they are for.
     pub patient: Option<String>,
+    /// Who let the application in, where it is told.
+    pub signed_in: Option<SignedIn>,
 }
 
 impl Identity {
@@ -126,6 +137,7 @@ impl Identity {
         let agent = &session.agent;
         let (tenant, ledger) = (agent.tenant, &self.inner.ledger);
         let scopes = self.grantable(session, new.app, new.scopes);
+        let scopes = self.told_of(agent, &scopes).await?;
         let is_own = agent.role != Role::Patient || new.patient == agent.patient.as_deref();
         let has_patient = new.patient.is_some() || !scopes.at(&[Level::Patient]).has_resources();
         if !scopes.has_resources() || !is_own || !has_patient {
@@ -163,6 +175,8 @@ impl Identity {
                 role: agent.role,
                 patient: agent.patient.clone(),
             },
+            signed_in_ms: opened.signed_in_ms(),
+            nonce: new.nonce.map(str::to_owned),
             account: opened.account,
             session: session.id.clone(),
             patient: new.patient.map(str::to_owned),
@@ -279,7 +293,11 @@ impl Identity {
             return self.refuse_grant(tenant, &client, UNKNOWN).await;
         }
         let granted = parsed(&kept.body.scopes, &client.id)?;
-        let narrower = match wanted.map(super::apps::wanted_scopes) {
+        // Who somebody is was told with the code, or not: what is asked of that again is passed over.
+        let untold = Context::IDENTITY.into_iter();
+        let untold: Vec<_> = untold.filter(|one| !granted.has(*one)).collect();
+        let wanted = wanted.map(super::apps::wanted_scopes);
+        let narrower = match wanted.map(|wanted| wanted.map(|all| all.without_all(&untold))) {
             None => None,
             Some(Ok(wanted)) if wanted.has_resources() && wanted.lies_in(&granted) => Some(wanted),
             Some(_) => {
@@ -309,6 +327,15 @@ impl Identity {
         let renews = offline || granted.has(Context::OnlineAccess);
         let own = renews.then(|| secrets::mint(tenant, ledger.entropy().as_ref()));
         let access_ends_ms = now_ms.saturating_add(APP_ACCESS_LIFE_S * 1000);
+        let is_first = matches!(grant.stage, GrantStage::Code { .. });
+        // What somebody is known as may have changed since they agreed.
+        let who = grant.agent.agent(tenant);
+        let scopes = self.told_of(&who, &narrower.unwrap_or(granted)).await?;
+        let signed_in = match is_first {
+            true => self.signed_in(tenant, &grant, &scopes).await?,
+            false => None,
+        };
+        grant.nonce = None;
         grant.stage = GrantStage::Open {
             refresh: own.as_deref().map(secrets::hash),
         };
@@ -322,7 +349,6 @@ impl Identity {
         } else {
             access_ends_ms
         };
-        let scopes = narrower.unwrap_or(granted);
         let token = secrets::mint(tenant, ledger.entropy().as_ref());
         let document = AccessDocument {
             secret: secrets::hash(&token),
@@ -362,6 +388,7 @@ impl Identity {
                 refresh: own.map(|own| format!("{REFRESH}{family}.{own}")),
                 scopes,
                 patient: grant.patient.clone(),
+                signed_in,
             }),
             // The same code, refresh token or proof came twice at the same time. Who came second is not
             // told from a thief, here or at another server.

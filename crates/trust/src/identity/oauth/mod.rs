@@ -2,18 +2,23 @@
 //! are given. An access token is opaque and short-lived; the store is asked for it, and for its client,
 //! with each request, so that what was revoked is refused from the next one on.
 //!
-//! `apps.rs` and `grants.rs` have applications that people launch, and what these are let do for them;
+//! `apps.rs` and `grants.rs` have applications that people launch, and what these are let do for them,
+//! `identity_tokens.rs` what they learn of who somebody is, `signing.rs` the keys for that, `origins.rs` where
+//! their pages come from;
 //! `systems.rs` has who is let in, `keys.rs` their keys, `assertion.rs` how they prove that they hold them.
 
 mod apps;
 mod assertion;
 mod given;
 mod grants;
+mod identity_tokens;
 mod keys;
 mod launches;
 mod lives;
+mod origins;
 #[cfg(test)]
 pub(crate) mod signer;
+mod signing;
 mod systems;
 
 use std::sync::Arc;
@@ -40,8 +45,13 @@ pub use grants::{
     ShownClient, is_challenge,
 };
 pub(super) use grants::{GrantDocument, s256};
+pub use identity_tokens::{IDENTITY_TOKEN_LIFE_S, SignedIn};
 pub(super) use launches::LaunchDocument;
 pub use lives::GrantView;
+pub(super) use origins::Origins;
+pub use signing::{
+    SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, SigningRotation, rotate_signing_key,
+};
 
 /// How long an access token lasts: SMART recommends no more than five minutes where there is no person.
 pub const ACCESS_LIFE_S: u64 = 300;

@@ -269,7 +269,8 @@ impl Identity {
             record.note = Some(&note);
             match self.commit(tenant, vec![approved], record).await {
                 Err(TrustError::Ledger(LedgerError::Conflict)) => {}
-                outcome => return outcome,
+                Ok(()) => return self.signs_for(tenant, &kept.body.scopes).await,
+                Err(error) => return Err(error),
             }
         }
         Err(LedgerError::Conflict.into())

@@ -145,7 +145,7 @@ impl ClientKey {
 }
 
 /// RFC 7638, of members in its order: serde_json keeps the order in which they were put in.
-pub(super) fn thumbprint(members: &Map<String, Value>) -> String {
+pub(in crate::identity) fn thumbprint(members: &Map<String, Value>) -> String {
     let plain = serde_json::to_vec(members).unwrap_or_default();
     text(digest::digest(&digest::SHA256, &plain).as_ref())
 }

@@ -101,7 +101,7 @@ pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
 
 /// `at_hash` of an access token beside an identity token of an algorithm: the left half of the hash that the
 /// algorithm uses (OpenID Connect Core 1.0, section 3.1.3.6). For EdDSA that is Ed25519's.
-pub(super) fn half_hash(access_token: &str, algorithm: Algorithm) -> String {
+pub(in crate::identity) fn half_hash(access_token: &str, algorithm: Algorithm) -> String {
     let hash = match algorithm {
         Algorithm::RS384 | Algorithm::PS384 | Algorithm::ES384 => &digest::SHA384,
         Algorithm::RS512 | Algorithm::PS512 | Algorithm::EdDSA => &digest::SHA512,

@@ -72,6 +72,7 @@ impl Signed {
             scopes: &wanted_scopes(scopes).unwrap(),
             patient: Some("p"),
             launch: None,
+            nonce: None,
         };
         let identity = self.house.trust.identity();
         identity.allow(&self.session, new).await.unwrap()
@@ -257,6 +258,7 @@ async fn a_person_lets_a_bounded_number_in() {
         scopes: &wanted_scopes("patient/Patient.r").unwrap(),
         patient: Some("p"),
         launch: None,
+        nonce: None,
     };
     let identity = signed.house.trust.identity();
     let outcome = identity.allow(&signed.session, new.clone()).await;
@@ -392,4 +394,78 @@ async fn a_patient_sees_their_applications_whichever_way_they_came() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// The keys that identity tokens are signed by: made when an application needs one, changed in time, by the sweep
+/// and by an operator, and never shown with their secret.
+#[tokio::test]
+async fn keys_of_identity_tokens_rotate_with_an_overlap() {
+    const DAY_MS: u64 = 86_400_000;
+    let signed = Signed::new().await;
+    let (trust, wall) = (&signed.house.trust, &signed.house.wall);
+    let (identity, ledger) = (trust.identity(), signed.house.ledger());
+    let shown = async |identity: &Identity, tenant| {
+        let set = identity.signing_set(tenant).await.unwrap();
+        assert!(!set.to_string().contains("secret"));
+        let keys = set["keys"].as_array().unwrap().clone();
+        let id = |key: serde_json::Value| key["kid"].as_str().unwrap().to_owned();
+        keys.into_iter().map(id).collect::<Vec<_>>()
+    };
+    let rotate = async |at_once| {
+        let clock = std::sync::Arc::new(wall.clone());
+        super::super::rotate_signing_key(ledger, clock, TENANT, "somebody", at_once).await
+    };
+    // No application signs anybody in yet.
+    assert!(shown(identity, TENANT).await.is_empty());
+    assert_eq!(identity.sweep_signing_keys(TENANT).await.unwrap(), 0);
+    assert!(matches!(rotate(true).await, Err(TrustError::Invalid(_))));
+    assert!(shown(identity, TENANT).await.is_empty());
+    identity.ensure_signing_key(TENANT).await.unwrap();
+    identity.ensure_signing_key(TENANT).await.unwrap();
+    let first = shown(identity, TENANT).await;
+    assert_eq!(first.len(), 1);
+    // Two servers at once make one.
+    let other = signed.other();
+    let made = tokio::join!(
+        identity.ensure_signing_key(crate::tests::OTHER),
+        other.identity().ensure_signing_key(crate::tests::OTHER)
+    );
+    assert!(made.0.is_ok() && made.1.is_ok());
+    let theirs = shown(identity, crate::tests::OTHER).await;
+    assert_eq!(theirs.len(), 1);
+    assert_ne!(theirs, first);
+
+    let signs = async |identity: &Identity| {
+        let token = identity.signed(TENANT, &serde_json::json!({})).await;
+        let token = token.unwrap();
+        let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap());
+        let header: serde_json::Value = serde_json::from_slice(&header.unwrap()).unwrap();
+        assert_eq!(header["alg"], "RS256");
+        header["kid"].as_str().unwrap().to_owned()
+    };
+    wall.advance(88 * DAY_MS);
+    assert_eq!(identity.sweep_signing_keys(TENANT).await.unwrap(), 0);
+    wall.advance(DAY_MS);
+    // Shown a day before it signs, on every server; the one before as long after.
+    assert_eq!(identity.sweep_signing_keys(TENANT).await.unwrap(), 1);
+    assert_eq!(identity.sweep_signing_keys(TENANT).await.unwrap(), 0);
+    let both = shown(other.identity(), TENANT).await;
+    assert_eq!((both.len(), &both[0]), (2, &first[0]));
+    assert!(matches!(rotate(false).await, Err(TrustError::Invalid(_))));
+    assert_eq!(signs(other.identity()).await, both[0]);
+    wall.advance(DAY_MS);
+    assert_eq!(signs(other.identity()).await, both[1]);
+    assert_eq!(shown(identity, TENANT).await, both);
+    wall.advance(DAY_MS);
+    assert_eq!(identity.sweep_signing_keys(TENANT).await.unwrap(), 1);
+    assert_eq!(shown(identity, TENANT).await, [both[1].clone()]);
+    // By command: in time, and at once.
+    let next = rotate(false).await.unwrap();
+    assert_eq!(shown(identity, TENANT).await[1], next.id);
+    assert_eq!(signs(identity).await, both[1]);
+    let last = rotate(true).await.unwrap();
+    assert_eq!(shown(identity, TENANT).await, [last.id.clone()]);
+    assert_eq!(signs(identity).await, last.id);
+    // The other organisation's is its own.
+    assert_eq!(shown(identity, crate::tests::OTHER).await, theirs);
 }
