@@ -464,7 +464,7 @@ enum KeyCommand {
     /// Rotate a key of a store: the root key, if nothing else is said. No server may have the store in a folder
     /// open, but for those of tokens and signing; those that share one in a database need to be stopped for the root key only
     Rotate(RotateOptions),
-    /// Write the sealed list of destroyed patients' keys, for `cairn restore --shred-list`
+    /// Write the sealed list of destroyed patients' and tenants' keys, for `cairn restore --shred-list`
     ShredList {
         #[command(flatten)]
         store: StoreArguments,

@@ -14,7 +14,7 @@ use tlog_tiles::record_hash;
 use crate::backend::{
     Blind, Head, HeadKey, KeyRow, OutboxRow, Snapshot, SubjectKey, Touched, Write,
 };
-use crate::bootstrap::{ROOT, Rewrapping, opens_row, secret_rows};
+use crate::bootstrap::{ROOT, Rewrapping, TENANT, opens_row, secret_rows};
 use crate::data_keys::DataKey;
 use crate::keys::Secret;
 use crate::leases::Lease;
@@ -138,9 +138,16 @@ impl NewSecret {
     /// That there is one more is said in the row of the first shard.
     const SAID_IN: Shard = Shard(0);
 
+    /// The row of the tenant's first secret, where this is a later one.
+    fn first(&self) -> Option<&str> {
+        let number = self.name.strip_prefix(TENANT)?.split_once('/')?.0;
+        self.name.get(..TENANT.len() + number.len())
+    }
+
     /// Adds what is compared and written.
-    pub(crate) fn touches(touched: &mut Touched) {
+    pub(crate) fn touches(&self, touched: &mut Touched) {
         touched.metas.insert(ROOT.to_owned());
+        touched.metas.extend(self.first().map(str::to_owned));
         touched.shards.insert(Self::SAID_IN);
     }
 }
@@ -655,10 +662,16 @@ impl<'a> Group<'a> {
         Ok(!self.trimmed.is_empty())
     }
 
-    /// Adds a secret, if what wraps it is the store's.
+    /// Adds a secret, if what wraps it is the store's, and its tenant is not destroyed.
     pub(crate) fn add_secret(&mut self, secret: NewSecret) -> Result<(), LedgerError> {
         let root = self.meta(ROOT)?.unwrap_or_default();
         opens_row(&root, &secret.root_wrap)?;
+        if let Some(first) = secret.first()
+            && self.meta(first)?.is_none_or(|first| first.is_empty())
+        {
+            // Another process has destroyed the tenant since the secret was made.
+            return Err(LedgerError::KeyDestroyed);
+        }
         let NewSecret { name, value, .. } = secret;
         self.rows.push(Write::NewMeta { name, value });
         self.keys_changed.insert(NewSecret::SAID_IN);

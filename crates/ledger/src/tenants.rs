@@ -14,7 +14,7 @@ use crate::reads::following;
 use crate::rotation::key_rows;
 use crate::seal::open;
 use crate::writer::Request;
-use crate::{Commit, Ledger, LedgerError, OutboxKey, Shard, TenantId, TimerKey};
+use crate::{Commit, Entropy, Ledger, LedgerError, OutboxKey, Shard, TenantId, TimerKey};
 
 /// The meta row of the list. Stores of one tenant that was never named have none.
 pub(crate) const TENANTS: &str = "tenants";
@@ -187,17 +187,41 @@ pub(crate) fn read(
     rows: &dyn Snapshot,
     root_wrap: &Secret,
 ) -> Result<(Vec<Tenant>, Option<Vec<u8>>), LedgerError> {
-    let damaged = |what: &str| LedgerError::Damaged(format!("the list of tenants {what}"));
     let row = rows.meta(TENANTS)?;
-    if let Some(sealed) = &row {
-        let plain = open(root_wrap, TENANTS.as_bytes(), sealed)
-            .ok_or_else(|| damaged("does not unwrap"))?;
-        let list = serde_json::from_slice(&plain).map_err(|_| damaged("does not decode"))?;
-        return Ok((list, row));
-    }
+    let list = match &row {
+        Some(sealed) => decode(root_wrap, sealed)?,
+        None => {
+            let secrets = rows.metas(TENANT)?;
+            unnamed(secrets.iter().map(|(name, _)| name.as_str()))
+        }
+    };
+    Ok((list, row))
+}
+
+/// The list that a row holds.
+pub(crate) fn decode(root_wrap: &Secret, sealed: &[u8]) -> Result<Vec<Tenant>, LedgerError> {
+    let damaged = |what: &str| LedgerError::Damaged(format!("the list of tenants {what}"));
+    let plain =
+        open(root_wrap, TENANTS.as_bytes(), sealed).ok_or_else(|| damaged("does not unwrap"))?;
+    serde_json::from_slice(&plain).map_err(|_| damaged("does not decode"))
+}
+
+/// The row of a list.
+pub(crate) fn encode(
+    root_wrap: &Secret,
+    entropy: &dyn Entropy,
+    list: &[Tenant],
+) -> Result<Vec<u8>, LedgerError> {
+    let plain =
+        serde_json::to_vec(list).map_err(|error| LedgerError::Storage(error.to_string()))?;
+    Ok(wrap(root_wrap, entropy, TENANTS, &plain))
+}
+
+/// The list of a store that has none, by the names of the rows of its tenants' secrets.
+pub(crate) fn unnamed<'a>(secrets: impl Iterator<Item = &'a str>) -> Vec<Tenant> {
     let mut list = Vec::new();
-    for (name, _) in rows.metas(TENANT)? {
-        let number = &name[TENANT.len()..];
+    for name in secrets {
+        let number = name.strip_prefix(TENANT).unwrap_or_default();
         // A tenant's later secrets have another slash.
         let Ok(id) = u32::from_str_radix(number, 16) else {
             continue;
@@ -218,7 +242,13 @@ pub(crate) fn read(
             quota: TenantQuota::default(),
         });
     }
-    Ok((list, None))
+    list
+}
+
+/// Those of a list whose destruction has begun, which nothing takes back.
+pub(crate) fn ended(list: Vec<Tenant>) -> impl Iterator<Item = Tenant> {
+    list.into_iter()
+        .filter(|tenant| matches!(tenant.state, TenantState::Ending | TenantState::Destroyed))
 }
 
 impl Ledger {
@@ -258,9 +288,7 @@ impl Ledger {
             let (mut list, from) = read(&*backend.now(), &root_wrap)?;
             let done = change(&mut list, core.clock.now_ms())?;
             check(&list)?;
-            let plain = serde_json::to_vec(&list)
-                .map_err(|error| LedgerError::Storage(error.to_string()))?;
-            let to = wrap(&root_wrap, &*core.entropy, TENANTS, &plain);
+            let to = encode(&root_wrap, &*core.entropy, &list)?;
             match from {
                 Some(from) => {
                     let rekeying = Rekeying {
@@ -378,12 +406,14 @@ impl Ledger {
 
     /// Destroys a tenant's secrets: nothing that lies under them opens any more, in this store and in every
     /// backup whose secrets are brought up to date with the next one that is taken to the same place. Its
-    /// timers and outbox entries go. One that was cut short is finished by calling this again.
+    /// timers and outbox entries go. One that was cut short is finished by calling this again, and so is one that
+    /// left a secret.
     ///
     /// # Errors
     /// `Invalid` when the tenant is not suspended, or was so less than [`SETTLE_MS`] ago; `Conflict`,
     /// `Storage`.
     pub async fn destroy_tenant(&self, id: TenantId) -> Result<TenantEnd, LedgerError> {
+        let left = self.remains(id)?.secrets;
         self.change_tenants(|list, now_ms| {
             let tenant = (list.iter_mut().find(|tenant| tenant.id == id))
                 .ok_or(LedgerError::Invalid("there is no such tenant"))?;
@@ -403,6 +433,8 @@ impl Ledger {
                     Ok(())
                 }
                 TenantState::Ending => Ok(()),
+                // A program of before could leave one, of a rotation that was under way.
+                TenantState::Destroyed if left > 0 => Ok(()),
                 TenantState::Destroyed => Err(LedgerError::Invalid(
                     "the tenant was destroyed before: `cairn tenant prove` tells of it",
                 )),
@@ -415,15 +447,28 @@ impl Ledger {
             Err(LedgerError::KeyDestroyed) => 0,
             Err(error) => return Err(error),
         };
-        let backend = self.backend()?;
-        let remains = self.remains(id)?;
-        let secrets = backend.now().metas(&tenant_row(id))?;
-        let mut mark = [0; 8];
-        self.core().entropy.fill(&mut mark);
-        let due = [&self.core().held.node[..], &mark].concat();
-        let gone = secrets.into_iter().map(|(name, _)| (name, Vec::new()));
-        let rows = gone.chain([(SCRUB_DUE.to_owned(), due)]).collect();
-        self.ask(1, |reply| Request::Meta(rows, reply)).await?;
+        let mut end = TenantEnd {
+            secrets: 0,
+            patients_keys: self.remains(id)?.patients_keys,
+            queued,
+        };
+        loop {
+            let secrets = self.backend()?.now().metas(&tenant_row(id))?;
+            let there = secrets.iter().filter(|(_, secret)| !secret.is_empty());
+            let there = there.count();
+            if there == 0 {
+                break;
+            }
+            end.secrets += there;
+            let mut mark = [0; 8];
+            self.core().entropy.fill(&mut mark);
+            let due = [&self.core().held.node[..], &mark].concat();
+            let gone = secrets.into_iter().map(|(name, _)| (name, Vec::new()));
+            let rows = gone.chain([(SCRUB_DUE.to_owned(), due)]).collect();
+            // Once the first of them is gone nobody makes another; one that another process made before that, and
+            // after they were read, is found by looking again.
+            self.ask(1, |reply| Request::Meta(rows, reply)).await?;
+        }
         self.core().forget_tenant(id);
         self.scrub().await?;
         self.change_tenants(|list, now_ms| {
@@ -435,11 +480,7 @@ impl Ledger {
             Ok(())
         })
         .await?;
-        Ok(TenantEnd {
-            secrets: remains.secrets,
-            patients_keys: remains.patients_keys,
-            queued,
-        })
+        Ok(end)
     }
 
     /// Takes away what would still be done for a tenant.

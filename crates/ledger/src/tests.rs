@@ -3,6 +3,7 @@
 
 mod backups;
 mod doctor;
+mod ends;
 mod group;
 mod logs;
 mod nonces;

@@ -572,7 +572,7 @@ fn touched(jobs: &[Job]) -> Touched {
                 touched.keys.insert(grown.row);
                 touched.wrapping.insert(grown.row.tenant);
             }
-            Request::NewSecret(..) => NewSecret::touches(&mut touched),
+            Request::NewSecret(secret, _) => secret.touches(&mut touched),
             Request::Rewrap(Rewrapping { to, .. }, _) => {
                 touched
                     .metas

@@ -129,12 +129,13 @@ pub(crate) async fn restore(arguments: RestoreArguments) -> anyhow::Result<ExitC
         return Ok(ExitCode::SUCCESS);
     }
     say(&format!(
-        "Restored chain {} as it was at {}: {} documents, {} audit leaves, {} destroyed keys.",
+        "Restored chain {} as it was at {}: {} documents, {} audit leaves, {} destroyed keys, {} destroyed tenants.",
         report.chain,
         moment(report.at),
         report.documents,
         report.leaves,
-        report.destroyed_keys
+        report.destroyed_keys,
+        report.destroyed_tenants
     ));
     say("The audit of the new store was checked, all of it, and holds.");
     if let Moment::Time(unix_ms) = to

@@ -23,8 +23,8 @@ use crate::rows::Leaf;
 use crate::tree::{Signer, Tree, sha256};
 use crate::writer::{CHECKPOINT, MetaRow, NUMBER_FLOOR};
 use crate::{
-    AuditReport, Ledger, LedgerError, Location, Number, OpenOptions, RootKey, SHARDS, Shard,
-    TenantId,
+    AuditReport, Entropy, Ledger, LedgerError, Location, Number, OpenOptions, RootKey, SHARDS,
+    Shard, TenantId,
 };
 
 /// Up to which moment to restore. Whole groups of commits only: what became durable at once.
@@ -48,7 +48,7 @@ pub struct RestoreOptions {
     pub to: Moment,
     /// Which chain of backups; the newest one that holds the moment if not given.
     pub chain: Option<String>,
-    /// Further lists of destroyed keys, as [`Ledger::shred_list`] makes them. The backup's own list is
+    /// Further lists of destroyed patients and tenants, as [`Ledger::shred_list`] makes them. The backup's own list is
     /// always applied, whatever the moment.
     pub shred_lists: Vec<Vec<u8>>,
     /// Lets the outbox go at once. If not, nothing leaves it until [`Ledger::release_outbox`]: what
@@ -71,6 +71,8 @@ pub struct RestoreReport {
     pub leaves: u64,
     /// Patients whose key is destroyed.
     pub destroyed_keys: u64,
+    /// Tenants whose keys are.
+    pub destroyed_tenants: u64,
     /// Entries that lie in the outbox.
     pub outbox: u64,
     /// Whether nothing leaves the outbox until it is released.
@@ -149,6 +151,7 @@ struct Wanted {
     chain: Option<String>,
     shred_lists: Vec<Vec<u8>>,
     release_outbox: bool,
+    entropy: Arc<dyn Entropy>,
     now_ms: u64,
 }
 
@@ -174,6 +177,7 @@ impl Wanted {
             chain: options.chain,
             shred_lists: options.shred_lists,
             release_outbox: options.release_outbox,
+            entropy: Arc::clone(&open.entropy),
             now_ms: open.clock.now_ms(),
         };
         (open, wanted)
@@ -197,7 +201,7 @@ impl Wanted {
         };
         // The key that proves the files is itself in one of them, wrapped.
         let raw = source.get(METAS)?.ok_or_else(nothing)?;
-        let metas = decode_metas(&raw[..raw.len().saturating_sub(32)])?;
+        let mut metas = decode_metas(&raw[..raw.len().saturating_sub(32)])?;
         let (signer, key) = signer_of(&self.root_key, |name| {
             let row = metas.iter().find(|(found, _)| found == name);
             row.map(|(_, value)| value.clone()).ok_or_else(|| {
@@ -209,6 +213,11 @@ impl Wanted {
         let greatest = all.iter().map(|chain| chain.last.number).max();
         let chain = self.choose(all)?;
         let shredded = self.shredded(&key)?;
+        let root = root_of(&self.root_key, |name| {
+            let row = metas.iter().find(|(found, _)| found == name);
+            row.map(|(_, value)| value.clone()).ok_or_else(nothing)
+        })?;
+        shredded.end_tenants(&mut metas, &root, &*self.entropy)?;
         Ok(Prepared {
             greatest: greatest.unwrap_or_default(),
             wanted: self,
@@ -353,7 +362,8 @@ impl Prepared {
             latest: self.chain.last,
             documents,
             leaves: played.leaves,
-            destroyed_keys: self.shredded.len() as u64,
+            destroyed_keys: self.shredded.patients.len() as u64,
+            destroyed_tenants: self.shredded.tenants.len() as u64,
             outbox,
             outbox_held: held,
             audit: AuditReport {
@@ -508,7 +518,7 @@ impl Prepared {
 
     /// Writes the newest key of every patient, and never one that has been destroyed.
     fn keys(&self, backend: &dyn Backend) -> Result<(), LedgerError> {
-        let (source, shredded) = (&*self.wanted.source, &self.shredded);
+        let (source, shredded) = (&*self.wanted.source, &self.shredded.patients);
         // Newest first: what an older file says of the same patient is out of date.
         for name in self.chain.keys.iter().rev() {
             for page in read_keys(source, &self.key, name)?.chunks(1024) {

@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use super::manifest::{get_with_mac, put_with_mac};
 use super::target::BackupTarget;
 use crate::backend::{KeyRow, Snapshot, SubjectKey, Table, Write};
+use crate::bootstrap::tenant_row;
 use crate::codec::{Decoder, put_varint};
 use crate::embedded::rows::{blind_key, decode_key_row, decode_subject_key, encode_key_row};
 use crate::keys::{Secret, derive_for};
 use crate::plan::SCRUB_DUE;
 use crate::redo::{CHAIN, REDO};
 use crate::seal::{open, seal};
+use crate::tenants::{self, TENANTS};
 use crate::witness::COSIGNED;
-use crate::writer::{CHECKPOINT, NUMBER_FLOOR};
-use crate::{Entropy, Ledger, LedgerError};
+use crate::writer::{CHECKPOINT, MetaRow, NUMBER_FLOOR};
+use crate::{Entropy, Ledger, LedgerError, Tenant, TenantState};
 
 pub(super) const METAS: &str = "metas";
 pub(super) const SHRED_LIST: &str = "shred-list";
@@ -24,10 +26,104 @@ pub(super) const KEYS_ENDING: &str = ".keys";
 const KEYS_A_FILE: usize = 100_000;
 const PAGE: usize = 1024;
 const SHRED_FORMAT: u8 = 1;
+const SHRED_FORMAT_TENANTS: u8 = 2;
 const SALT_BYTES: usize = 16;
 
-/// Patients whose key was destroyed, and when, milliseconds since the Unix epoch.
-pub(super) type Shredded = BTreeMap<SubjectKey, u64>;
+/// What was destroyed.
+#[derive(Default)]
+pub(super) struct Shredded {
+    /// Patients whose key was, and when, milliseconds since the Unix epoch.
+    pub(super) patients: BTreeMap<SubjectKey, u64>,
+    /// Tenants whose keys were.
+    pub(super) tenants: BTreeMap<u32, Tenant>,
+}
+
+impl Shredded {
+    /// Takes in what another list knows.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.patients.extend(other.patients);
+        for (id, tenant) in other.tenants {
+            // One that is over stays over, whatever a list of while it ended says.
+            if self
+                .tenants
+                .get(&id)
+                .is_none_or(|known| known.state != TenantState::Destroyed)
+            {
+                self.tenants.insert(id, tenant);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.patients.is_empty() && self.tenants.is_empty()
+    }
+
+    /// Takes the secrets of destroyed tenants out of a store's rows, and says in its list of tenants that they are
+    /// gone. Their numbers stay theirs, also where the rows are of before they were made.
+    pub(super) fn end_tenants(
+        &self,
+        rows: &mut Vec<MetaRow>,
+        root_wrap: &Secret,
+        entropy: &dyn Entropy,
+    ) -> Result<(), LedgerError> {
+        if self.tenants.is_empty() {
+            return Ok(());
+        }
+        let kept = rows.iter().position(|(name, _)| name == TENANTS);
+        let mut list = match kept {
+            Some(at) => tenants::decode(root_wrap, &rows[at].1)?,
+            None => tenants::unnamed(rows.iter().map(|(name, _)| name.as_str())),
+        };
+        for (id, ended) in &self.tenants {
+            let there = list.iter_mut().find(|tenant| tenant.id.0 == *id);
+            if let Some(tenant) = there {
+                if tenant.state != TenantState::Destroyed {
+                    tenant.state = ended.state;
+                    tenant.since_ms = ended.since_ms;
+                }
+                tenant.hosts.clear();
+            } else {
+                let mut ended = ended.clone();
+                // Whoever had the name then has it again.
+                if list.iter().any(|tenant| tenant.name == ended.name) {
+                    ended.name = format!("destroyed-{id}");
+                }
+                list.push(ended);
+            }
+        }
+        list.sort_by_key(|tenant| tenant.id);
+        self.blank(rows);
+        // Without any secret it would be a tenant that there never was.
+        for id in self.tenants.values().map(|tenant| tenant.id) {
+            let name = tenant_row(id);
+            if !rows.iter().any(|(found, _)| *found == name) {
+                rows.push((name, Vec::new()));
+            }
+        }
+        rows.retain(|(name, _)| name != TENANTS);
+        rows.push((
+            TENANTS.to_owned(),
+            tenants::encode(root_wrap, entropy, &list)?,
+        ));
+        Ok(())
+    }
+
+    /// Takes the secrets of destroyed tenants out of rows.
+    fn blank(&self, rows: &mut [MetaRow]) {
+        let secrets: Vec<String> = (self.tenants.values())
+            .map(|tenant| tenant_row(tenant.id))
+            .collect();
+        for (name, value) in rows {
+            let of = |first: &String| {
+                name.strip_prefix(first.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            if secrets.iter().any(of) {
+                value.clear();
+            }
+        }
+    }
+}
 
 /// Meta rows that are of one moment or of one copy of the store, and so are not restored.
 fn is_of_the_moment(name: &str) -> bool {
@@ -48,10 +144,13 @@ fn is_of_the_moment(name: &str) -> bool {
         || name.starts_with(crate::relist::INDEXED)
 }
 
-/// The store's own secrets and what else its meta rows say, as they are now.
-pub(super) fn metas(snapshot: &dyn Snapshot) -> Result<Vec<u8>, LedgerError> {
+/// The store's own secrets and what else its meta rows say, as they are now, without those of tenants that are
+/// destroyed by now.
+pub(super) fn metas(snapshot: &dyn Snapshot, destroyed: &Shredded) -> Result<Vec<u8>, LedgerError> {
     let mut out = Vec::new();
-    for (name, value) in snapshot.metas("")? {
+    let mut rows = snapshot.metas("")?;
+    destroyed.blank(&mut rows);
+    for (name, value) in rows {
         if is_of_the_moment(&name) {
             continue;
         }
@@ -78,14 +177,21 @@ pub(super) fn decode_metas(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Ledge
 }
 
 /// The destroyed keys of a store.
-pub(super) fn shredded(snapshot: &dyn Snapshot) -> Result<Shredded, LedgerError> {
-    let mut all = Shredded::new();
+pub(super) fn shredded(
+    snapshot: &dyn Snapshot,
+    root_wrap: &Secret,
+) -> Result<Shredded, LedgerError> {
+    let mut all = Shredded::default();
     each_key(snapshot, |key, row| {
         if let KeyRow::Destroyed { at_ms } = row {
-            all.insert(key, at_ms);
+            all.patients.insert(key, at_ms);
         }
         Ok(())
     })?;
+    let (list, _) = tenants::read(snapshot, root_wrap)?;
+    all.tenants = tenants::ended(list)
+        .map(|tenant| (tenant.id.0, tenant))
+        .collect();
     Ok(all)
 }
 
@@ -112,17 +218,42 @@ pub(super) fn each_key(
 
 /// Seals a shred list, so that its holder learns nothing and can change nothing: a list that was made
 /// up would destroy patients' records on the next restore.
-pub(super) fn seal_shred_list(key: &Secret, entropy: &dyn Entropy, list: &Shredded) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(list.len() * 28);
-    for (key, at_ms) in list {
+///
+/// A list without tenants is as it always was, so that a program of before reads it; one with tenants begins with
+/// the length of what is said of them.
+pub(super) fn seal_shred_list(
+    key: &Secret,
+    entropy: &dyn Entropy,
+    list: &Shredded,
+) -> Result<Vec<u8>, LedgerError> {
+    let mut plain = Vec::with_capacity(list.patients.len() * 28);
+    let mut format = SHRED_FORMAT;
+    if !list.tenants.is_empty() {
+        format = SHRED_FORMAT_TENANTS;
+        let tenants: Vec<&Tenant> = list.tenants.values().collect();
+        let tenants = serde_json::to_vec(&tenants)
+            .map_err(|error| LedgerError::Storage(error.to_string()))?;
+        put_varint(&mut plain, tenants.len() as u64);
+        plain.extend_from_slice(&tenants);
+    }
+    for (key, at_ms) in &list.patients {
         plain.extend_from_slice(&blind_key(key.tenant, &key.subject));
         plain.extend_from_slice(&at_ms.to_be_bytes());
     }
     let mut salt = [0; SALT_BYTES];
     entropy.fill(&mut salt);
     let key = derive_for(key, b"shred list", &salt);
-    let sealed = seal(&key, entropy, SHRED_LIST.as_bytes(), plain);
-    [&[SHRED_FORMAT], &salt[..], &sealed].concat()
+    let sealed = seal(&key, entropy, &bound_to(format), plain);
+    Ok([&[format], &salt[..], &sealed].concat())
+}
+
+/// What the seal of a shred list holds beside the list: its format, so that nobody passes one off as the other.
+fn bound_to(format: u8) -> Vec<u8> {
+    let mut name = SHRED_LIST.as_bytes().to_vec();
+    if format != SHRED_FORMAT {
+        name.push(format);
+    }
+    name
 }
 
 /// Opens a shred list of this store.
@@ -134,16 +265,24 @@ pub(super) fn open_shred_list(key: &Secret, bytes: &[u8]) -> Result<Shredded, Le
     };
     let (format, rest) = bytes.split_first().ok_or_else(refused)?;
     let (salt, sealed) = rest.split_at_checked(SALT_BYTES).ok_or_else(refused)?;
-    if *format != SHRED_FORMAT {
+    if ![SHRED_FORMAT, SHRED_FORMAT_TENANTS].contains(format) {
         return Err(refused());
     }
     let key = derive_for(key, b"shred list", salt);
-    let plain = open(&key, SHRED_LIST.as_bytes(), sealed).ok_or_else(refused)?;
-    let mut list = Shredded::new();
+    let plain = open(&key, &bound_to(*format), sealed).ok_or_else(refused)?;
+    let mut list = Shredded::default();
     let mut decoder = Decoder::new(&plain, "shred list");
+    if *format == SHRED_FORMAT_TENANTS {
+        let length = decoder.small()?;
+        let tenants: Vec<Tenant> =
+            serde_json::from_slice(decoder.bytes(length)?).map_err(|_| refused())?;
+        list.tenants = (tenants.into_iter())
+            .map(|tenant| (tenant.id.0, tenant))
+            .collect();
+    }
     while decoder.remaining() > 0 {
         let key = decode_subject_key(decoder.bytes(20)?)?;
-        list.insert(key, decoder.u64()?);
+        list.patients.insert(key, decoder.u64()?);
     }
     Ok(list)
 }
@@ -238,23 +377,23 @@ pub(super) fn read_keys(
 ///
 /// The target's list says so first. Then who writes key files at the same time finds it there when they
 /// look at it afterwards, or else their files are there already when these are gone through. That they
-/// are gone through each time makes up for a time that was cut off.
+/// are gone through each time makes up for a time that was cut off. Gives all that is known to be destroyed.
 pub(super) fn shred(
     target: &dyn BackupTarget,
     key: &Secret,
     entropy: &dyn Entropy,
-    list: &Shredded,
-) -> Result<(), LedgerError> {
+    list: Shredded,
+) -> Result<Shredded, LedgerError> {
     let known = match target.get(SHRED_LIST)? {
         Some(bytes) => open_shred_list(key, &bytes)?,
-        None => Shredded::new(),
+        None => Shredded::default(),
     };
     // A list that knows more is of a later state than this store, which was restored: it is kept.
     let mut all = known;
     all.extend(list);
-    target.put(SHRED_LIST, &seal_shred_list(key, entropy, &all))?;
+    target.put(SHRED_LIST, &seal_shred_list(key, entropy, &all)?)?;
     if all.is_empty() {
-        return Ok(());
+        return Ok(all);
     }
     for name in target.list()? {
         if !name.ends_with(KEYS_ENDING) {
@@ -262,7 +401,7 @@ pub(super) fn shred(
         }
         let keys = read_keys(target, key, &name)?;
         let (gone, kept): (Vec<_>, Vec<_>) =
-            (keys.into_iter()).partition(|(subject, _)| all.contains_key(subject));
+            (keys.into_iter()).partition(|(subject, _)| all.patients.contains_key(subject));
         if !gone.is_empty() {
             let mut bytes = Vec::new();
             kept.iter()
@@ -270,18 +409,19 @@ pub(super) fn shred(
             put_with_mac(target, key, &name, bytes)?;
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 impl Ledger {
-    /// The list of patients whose key has been destroyed, sealed, to be kept beside backups: a restore
-    /// that is given it leaves them destroyed, however old the backup is.
+    /// The list of patients and tenants whose keys have been destroyed, sealed, to be kept beside backups: a
+    /// restore that is given it leaves them destroyed, however old the backup is.
     ///
     /// # Errors
-    /// `Storage`, `Closed`.
+    /// `Storage`, `Closed`; `Damaged` when the list of tenants does not unwrap, as when another process has
+    /// rotated the root key.
     pub fn shred_list(&self) -> Result<Vec<u8>, LedgerError> {
-        let list = shredded(&*self.backend()?.snapshot())?;
         let core = self.core();
-        Ok(seal_shred_list(&core.backup_key, &*core.entropy, &list))
+        let list = shredded(&*self.backend()?.now(), &core.root_wrap())?;
+        seal_shred_list(&core.backup_key, &*core.entropy, &list)
     }
 }

@@ -303,10 +303,10 @@ impl<'a> Taking<'a> {
             ..
         } = self.place;
         let key = &core.backup_key;
-        put_with_mac(target, key, METAS, metas(self.snapshot)?)?;
         // As it is now, and not as it was when the backup began: this may have taken hours.
-        let list = shredded(&*backend.snapshot())?;
-        shred(target, key, &*core.entropy, &list)?;
+        let list = shredded(&*backend.now(), &core.root_wrap())?;
+        let destroyed = shred(target, key, &*core.entropy, list)?;
+        put_with_mac(target, key, METAS, metas(self.snapshot, &destroyed)?)?;
         self.place.check_wanted()?;
         // Only now is the backup part of the chain.
         self.manifest.put(target, key)?;

@@ -37,7 +37,7 @@ enum Gate {
 }
 
 impl Files {
-    fn copy(&self) -> Arc<Self> {
+    pub(crate) fn copy(&self) -> Arc<Self> {
         Arc::new(Self {
             files: Mutex::new(self.files.lock().unwrap().clone()),
             ..Self::default()

@@ -8,7 +8,9 @@ use ledger::{
 };
 
 use super::backup::{Files, back_up, wanted};
-use super::{PATIENT, Store, TENANT, assert_sound, audit, draft, of, put, ready, text, timer};
+use super::{
+    PATIENT, Store, TENANT, Wanted, assert_sound, audit, draft, of, put, ready, text, timer,
+};
 
 fn hosts(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -230,10 +232,14 @@ pub(crate) async fn a_handle_is_for_one_tenant(store: &dyn Store) {
 pub(crate) async fn a_destroyed_tenant_leaves_the_backups(store: &dyn Store) {
     let ledger = ready(store).await;
     let files = Arc::new(Files::default());
+    back_up(&ledger, &files).await;
+    // Copies that somebody carries away: of before the tenant was made, and of before it was destroyed.
+    let oldest = files.copy();
     let north = two(&ledger).await;
     fill(&ledger, TENANT, 1).await;
     fill(&ledger, north, 2).await;
     back_up(&ledger, &files).await;
+    let old = files.copy();
     let (before, _) = store.restore(wanted(&files, Moment::Newest)).await.unwrap();
     let copy = before.open();
     assert!(copy.get(north, PATIENT, "p").await.unwrap().is_some());
@@ -247,18 +253,82 @@ pub(crate) async fn a_destroyed_tenant_leaves_the_backups(store: &dyn Store) {
     store.clock().advance(101_000);
     let moment = ledger.last_number();
     ledger.destroy_tenant(north).await.unwrap();
+    a_list_ends_tenants(store, &ledger, [&oldest, &old], north).await;
+    // A copy that doesn't know it, and is backed up where it is known, brings no secret of it there.
+    let known = files.copy();
+    back_up(&ledger, &known).await;
+    let (restored, _) = store.restore(wanted(&old, Moment::Newest)).await.unwrap();
+    let copy = restored.open();
+    assert!(copy.get(north, PATIENT, "p").await.unwrap().is_some());
+    back_up(&copy, &known).await;
+    copy.close().await.unwrap();
+    let (restored, report) = store.restore(wanted(&known, Moment::Newest)).await.unwrap();
+    assert_eq!(report.destroyed_tenants, 1);
+    is_destroyed(&restored.open(), north).await;
     back_up(&ledger, &files).await;
     // Also as the store was before the destruction.
     for to in [Moment::Newest, Moment::Number(moment)] {
         let (restored, _) = store.restore(wanted(&files, to)).await.unwrap();
         let copy = restored.open();
-        let gone = copy.get(north, PATIENT, "p").await;
-        assert!(matches!(gone, Err(LedgerError::KeyDestroyed)), "{gone:?}");
-        assert_eq!(on_list(&copy, north).await.state, TenantState::Destroyed);
+        is_destroyed(&copy, north).await;
         let kept = copy.get(TENANT, PATIENT, "p").await.unwrap().unwrap();
         assert_eq!(text(&kept), "words");
         assert_sound(&copy).await;
         copy.close().await.unwrap();
     }
     ledger.close().await.unwrap();
+}
+
+/// Nothing of a tenant opens, and its number and name are nobody else's.
+async fn is_destroyed(copy: &Ledger, north: TenantId) {
+    let gone = copy.get(north, PATIENT, "p").await;
+    assert!(matches!(gone, Err(LedgerError::KeyDestroyed)), "{gone:?}");
+    let listed = on_list(copy, north).await;
+    assert_eq!(listed.state, TenantState::Destroyed);
+    assert_eq!((&*listed.name, listed.hosts.len()), ("north", 0));
+    assert_eq!(copy.tenant_remains(north).await.unwrap().secrets, 0);
+    let again = copy.create_tenant(north).await;
+    assert!(matches!(again, Err(LedgerError::KeyDestroyed)), "{again:?}");
+}
+
+/// A restore that is told what was destroyed since brings no tenant back, however old the backup is.
+async fn a_list_ends_tenants(
+    store: &dyn Store,
+    ledger: &Ledger,
+    copies: [&Arc<Files>; 2],
+    north: TenantId,
+) {
+    let list = ledger.shred_list().unwrap();
+    for files in copies {
+        let with_list = Wanted {
+            shred_lists: vec![list.clone()],
+            ..wanted(files, Moment::Newest)
+        };
+        let (restored, report) = store.restore(with_list).await.unwrap();
+        assert_eq!(report.destroyed_tenants, 1);
+        let copy = restored.open();
+        is_destroyed(&copy, north).await;
+        assert!(copy.tenant_remains(TENANT).await.is_err());
+        // Its number is given to nobody else, whom the same list would destroy.
+        let main = hosts(&["main.example"]);
+        (copy.set_tenant(TENANT, None, Some(&main), None).await).unwrap();
+        let next = copy.add_tenant("next", &hosts(&["next.example"])).await;
+        assert_eq!(next.unwrap().id, TenantId(north.0 + 1));
+        assert_sound(&copy).await;
+        copy.close().await.unwrap();
+    }
+    // One that was changed ends nobody, and is not passed over; neither is one that calls itself another sort.
+    for position in [0, 1, 20, list.len() - 1] {
+        let mut changed = list.clone();
+        changed[position] ^= if position == 0 { 3 } else { 1 };
+        let with_list = Wanted {
+            shred_lists: vec![changed],
+            ..wanted(copies[1], Moment::Newest)
+        };
+        let outcome = store.restore(with_list).await;
+        assert!(
+            matches!(outcome.err(), Some(LedgerError::Damaged(_))),
+            "{position}"
+        );
+    }
 }
