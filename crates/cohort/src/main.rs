@@ -51,6 +51,8 @@ enum Part {
     Decisions(cohort::bench::decisions::DecisionOptions),
     /// Measure a blend of searches on stores of several sizes.
     Growth(cohort::bench::growth::GrowthOptions),
+    /// Measure what one tenant's flood of requests costs another on the same server.
+    Neighbours(cohort::bench::neighbours::NeighbourOptions),
 }
 
 #[tokio::main]
@@ -63,6 +65,9 @@ async fn main() -> anyhow::Result<()> {
                 cohort::bench::decisions::run_all(&options).await?;
             }
             Some(Part::Growth(options)) => cohort::bench::growth::run_all(&options).await?,
+            Some(Part::Neighbours(options)) => {
+                cohort::bench::neighbours::run_all(&options).await?;
+            }
             Some(Part::Peers(options)) => cohort::bench::peers::run_all(&options).await?,
         },
         Command::LedgerAbort(options) => {

@@ -1,6 +1,7 @@
 //! Many clients asking at once, each for its next answer as soon as it has the last.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use hyper::Method;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::wire::{Door, Wire};
@@ -19,6 +21,15 @@ pub enum Call {
     Get(String),
     /// POST of a resource or bundle.
     Post(String, Bytes),
+}
+
+impl Call {
+    fn parts(self) -> (Method, String, Bytes) {
+        match self {
+            Self::Get(path) => (Method::GET, path, Bytes::new()),
+            Self::Post(path, body) => (Method::POST, path, body),
+        }
+    }
 }
 
 /// As much of a bundle as is counted.
@@ -69,10 +80,7 @@ pub async fn run(
             let mut random = Random::new(seed ^ ((client as u64) << 40));
             let (mut times_ms, mut resources) = (Vec::new(), 0);
             while started.elapsed() < time {
-                let (method, path, body) = match request(&mut random) {
-                    Call::Get(path) => (Method::GET, path, Bytes::new()),
-                    Call::Post(path, body) => (Method::POST, path, body),
-                };
+                let (method, path, body) = request(&mut random).parts();
                 let asked = Instant::now();
                 let (status, answer) = wire.ask(method, &path, body).await?;
                 times_ms.push(asked.elapsed().as_secs_f64() * 1000.0);
@@ -104,4 +112,63 @@ pub async fn run(
         p50_ms: at(0.5),
         p99_ms: at(0.99),
     })
+}
+
+/// Clients that ask without a pause until they are told to stop, and take a "later" for an answer.
+pub struct Flood {
+    began: Instant,
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<Result<(usize, usize)>>>,
+}
+
+impl Flood {
+    /// Begins with so many clients.
+    ///
+    /// # Errors
+    /// When the server does not let them in.
+    pub async fn begin(door: &Door, request: Request, clients: usize, seed: u64) -> Result<Self> {
+        let (request, stop) = (Arc::new(request), Arc::new(AtomicBool::new(false)));
+        let mut tasks = Vec::new();
+        for client in 0..clients {
+            let mut wire = Wire::open(door).await?;
+            let (request, stop) = (Arc::clone(&request), Arc::clone(&stop));
+            tasks.push(tokio::spawn(async move {
+                let mut random = Random::new(!seed ^ ((client as u64) << 40));
+                let (mut answers, mut refused) = (0, 0);
+                while !stop.load(Ordering::Relaxed) {
+                    let (method, path, body) = request(&mut random).parts();
+                    let (status, _) = wire.ask(method, &path, body).await?;
+                    ensure!(
+                        (200..300).contains(&status) || status == 429,
+                        "an answer with status {status}"
+                    );
+                    answers += 1;
+                    refused += usize::from(status == 429);
+                }
+                Ok((answers, refused))
+            }));
+        }
+        Ok(Self {
+            began: Instant::now(),
+            stop,
+            tasks,
+        })
+    }
+
+    /// Ends it: how many answers there were a second, and what share of them was "later".
+    ///
+    /// # Errors
+    /// When an answer was another.
+    pub async fn end(self) -> Result<(f64, f64)> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (mut answers, mut refused) = (0, 0);
+        for task in self.tasks {
+            let (more, of_these) = task.await??;
+            answers += more;
+            refused += of_these;
+        }
+        ensure!(answers > 0, "the flood had no answer");
+        let rate = answers as f64 / self.began.elapsed().as_secs_f64();
+        Ok((rate, refused as f64 / answers as f64))
+    }
 }

@@ -10,6 +10,7 @@ pub mod growth;
 pub mod ledger;
 mod load;
 mod machine;
+pub mod neighbours;
 pub mod peers;
 mod requests;
 mod wire;

@@ -225,6 +225,7 @@ impl Helios {
                 address: format!("127.0.0.1:{port}"),
                 base: String::new(),
                 token: None,
+                host: None,
             },
         };
         let started = Instant::now();

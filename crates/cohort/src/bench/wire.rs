@@ -21,6 +21,8 @@ pub struct Door {
     pub base: String,
     /// A bearer token, if it asks for one.
     pub token: Option<String>,
+    /// The host that it is asked for, if not its address.
+    pub host: Option<String>,
 }
 
 impl Door {
@@ -30,6 +32,7 @@ impl Door {
             address: server.base.trim_start_matches("http://").to_owned(),
             base: "/fhir/r4".to_owned(),
             token: Some(token),
+            host: None,
         }
     }
 }
@@ -76,7 +79,7 @@ impl Wire {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{slash}{path}", self.door.base))
-            .header(HOST, &self.door.address);
+            .header(HOST, self.door.host.as_ref().unwrap_or(&self.door.address));
         if let Some(token) = &self.door.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
