@@ -123,6 +123,14 @@ pub struct AuditLeaf {
     record: Vec<u8>,
 }
 
+impl AuditLeaf {
+    /// Whose it is.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+}
+
 impl Ledger {
     /// The leaf of an audit document, by the document's place; `None` when no audit document of the
     /// tenant lies there.

@@ -37,6 +37,12 @@ pub enum LedgerError {
     /// written.
     #[error("another process works on shard {0} now")]
     Fenced(crate::Shard),
+    /// The tenant stores as many documents as it may; nothing was written.
+    #[error("there are as many documents as there may be: {most}")]
+    Full {
+        /// How many there may be.
+        most: u64,
+    },
     /// The ledger has been closed.
     #[error("the ledger is closed")]
     Closed,

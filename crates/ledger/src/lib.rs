@@ -47,6 +47,7 @@ mod scrub;
 mod seal;
 mod shared;
 mod store;
+mod stored;
 mod tenants;
 #[cfg(test)]
 mod tests;

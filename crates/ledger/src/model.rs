@@ -266,6 +266,9 @@ pub struct Commit {
     /// The shard that this process has to hold: the commit is part of the work on its feed, its timers or
     /// its outbox, which only the holder does. `Fenced` when another has it.
     pub held: Option<Shard>,
+    /// Whether it is refused where its tenant stores as many documents as it may (`Full`). What takes documents away
+    /// never is.
+    pub bounded: bool,
 }
 
 impl Commit {
@@ -283,6 +286,7 @@ impl Commit {
             cursor: None,
             cause: None,
             held: None,
+            bounded: false,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! failing store leaves memory as it was.
 
 mod layers;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::leases::Lease;
 use crate::outer::LayerStates;
 use crate::redo::{Change, Entry, REDO, Redo, chain_row};
 use crate::rows::Leaf;
+use crate::stored::{OWN_KINDS, Room};
 use crate::tree::{Tree, sha256_all};
 use crate::{
     CursorMove, Event, Expected, Hit, Kind, LedgerError, Number, OutboxKey, Receipt, SHARDS, Shard,
@@ -67,6 +69,9 @@ pub(crate) struct SealedCommit {
     pub(crate) keys: Vec<Arc<DataKey>>,
     /// The patient whose key goes with this commit.
     pub(crate) destroy: Option<SubjectKey>,
+    /// What has to be known of what its tenant stores, if that is bounded, and whether the bound is for it.
+    pub(crate) room: Option<Room>,
+    pub(crate) bounded: bool,
 }
 
 impl SealedCommit {
@@ -98,6 +103,9 @@ impl SealedCommit {
         if self.destroy.is_some() {
             touched.metas.insert(SCRUB_DUE.to_owned());
         }
+        touched
+            .metas
+            .extend(self.room.iter().map(|room| room.row.clone()));
         let timers = self.timers_set.iter().map(|timer| timer.key.shard);
         touched.shards.extend(timers);
         touched
@@ -386,6 +394,7 @@ impl<'a> Group<'a> {
         let mut rows = Vec::new();
         let mut passed = Vec::new();
         let mut stale = Vec::new();
+        let mut more = 0;
         let mut places: BTreeMap<Shard, (Vec<Number>, Vec<[u8; 32]>)> = BTreeMap::new();
         let mut written = Vec::with_capacity(documents.len() + 1);
         for document in documents.iter().chain(audit) {
@@ -396,6 +405,10 @@ impl<'a> Group<'a> {
                 None => self.snapshot.head(&document.key)?,
             };
             // A version comes after the one before, in whichever shard that lies.
+            if !document.audit && document.kind.0 < OWN_KINDS {
+                let was = current.is_some_and(|head| !head.deleted);
+                more += i64::from(!document.deleted) - i64::from(was);
+            }
             let before = current.map_or(last, |head| last.max(head.at.number.0));
             last = self.state.number(before, document.shard)?;
             let at = Hit {
@@ -447,6 +460,7 @@ impl<'a> Group<'a> {
             digests.push(document.digest);
             written.push(Written { at, version });
         }
+        let counted = self.counted(&commit, more)?;
         let mut trees = BTreeMap::new();
         let mut leaf = None;
         if let (Some(audit), Some(audit_written)) = (audit, written.last()) {
@@ -525,6 +539,7 @@ impl<'a> Group<'a> {
         for timer in commit.timers_set {
             self.timers.insert(timer.key, Some(timer));
         }
+        self.metas.extend(counted);
         for key in commit.outbox_remove {
             self.outbox.insert(key, None);
         }

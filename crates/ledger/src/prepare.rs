@@ -437,6 +437,8 @@ pub(crate) async fn seal_commit(
         held,
         keys: sealing.used,
         destroy: None,
+        room: core.room(commit.tenant),
+        bounded: commit.bounded,
     })
 }
 

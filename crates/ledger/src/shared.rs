@@ -15,6 +15,7 @@ use crate::outer::LayerCache;
 use crate::query::tokens_of;
 use crate::rows::{Header, SealedBy};
 use crate::seal::{Packer, open};
+use crate::stored::Room;
 use crate::tree::Signer;
 use crate::{
     Clock, Entropy, Hit, LedgerError, Number, Query, SHARDS, Shard, Stored, TenantId, Token,
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     is_shared: bool,
     pub(crate) held: Held,
     pub(crate) stand_ins: StandIns,
+    /// Of tenants that may store so many documents.
+    rooms: RwLock<HashMap<TenantId, Room>>,
     pub(crate) layers: LayerCache,
     /// Documents from this number on have all tokens.
     pub(crate) indexed_since: AtomicU64,
@@ -100,6 +103,7 @@ impl Core {
             news: broadcast::Sender::new(NEWS),
             held: Held::new(node),
             stand_ins: StandIns::default(),
+            rooms: RwLock::default(),
             layers: LayerCache::default(),
             indexed_since: AtomicU64::new(0),
             last: AtomicU64::new(parts.last.0),
@@ -248,6 +252,24 @@ impl Core {
             Some(Some(known)) if known.newest().version >= keys.newest().version => {}
             _ => drop(tenants.insert(keys.tenant, Some(keys))),
         }
+    }
+
+    /// What commits of a tenant have to know of what it stores.
+    pub(crate) fn room(&self, tenant: TenantId) -> Option<Room> {
+        let rooms = self.rooms.read().unwrap_or_else(PoisonError::into_inner);
+        rooms.get(&tenant).cloned()
+    }
+
+    pub(crate) fn set_room(&self, tenant: TenantId, room: Option<Room>) {
+        let mut rooms = self.rooms.write().unwrap_or_else(PoisonError::into_inner);
+        match room {
+            Some(room) => drop(rooms.insert(tenant, room)),
+            None => drop(rooms.remove(&tenant)),
+        }
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Follows the destruction of a tenant's keys.

@@ -59,6 +59,8 @@ pub struct TenantQuota {
     pub requests_per_s: Option<u32>,
     /// Requests at once, at each server.
     pub at_once: Option<u32>,
+    /// Documents that are there, of FHIR's kinds and without audit records.
+    pub documents: Option<u64>,
 }
 
 /// One tenant of a store.
@@ -260,7 +262,11 @@ impl Ledger {
     pub async fn tenants(&self) -> Result<Vec<Tenant>, LedgerError> {
         let core = self.core();
         let backend = self.backend()?;
-        let (list, _) = read(&*backend.now(), &core.root_wrap())?;
+        let rows = backend.now();
+        let (list, _) = read(&*rows, &core.root_wrap())?;
+        for tenant in &list {
+            core.set_room(tenant.id, crate::stored::room(core, &*rows, tenant)?);
+        }
         for tenant in list
             .iter()
             .filter(|tenant| tenant.state == TenantState::Destroyed)

@@ -99,6 +99,11 @@ impl View {
         !self.snapshot.is_far()
     }
 
+    /// The rows that it shows.
+    pub(crate) fn rows(&self) -> &dyn Snapshot {
+        &*self.snapshot
+    }
+
     /// A tenant's keys; from here on the snapshot shows that tenant's rows.
     fn enter(&self, tenant: TenantId) -> Result<Arc<TenantKeys>, LedgerError> {
         if self.only.is_some_and(|only| only != tenant) {

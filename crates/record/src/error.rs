@@ -70,6 +70,13 @@ impl RecordError {
                 IssueCode::Deleted,
                 "the key of this record has been destroyed; nobody can read it any more",
             ),
+            TrustError::Ledger(LedgerError::Full { most }) => Self::new(
+                507,
+                IssueCode::BusinessRule,
+                format!(
+                    "this organisation stores as many resources as it may ({most}); delete some, or ask the operator for more"
+                ),
+            ),
             TrustError::Ledger(error @ LedgerError::Closed) => {
                 inside(503, IssueCode::Transient, "the server is stopping", &error)
             }

@@ -45,6 +45,15 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether what is written by it counts against a bound of what a tenant stores: what clients and people write,
+    /// and not what goes on in journeys and tasks.
+    pub(crate) fn is_bounded(self) -> bool {
+        matches!(
+            self,
+            Self::Create | Self::Update | Self::Transaction | Self::Import
+        )
+    }
+
     /// All actions; those on resource types first.
     pub const ALL: [Self; 18] = [
         Self::Read,

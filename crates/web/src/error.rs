@@ -53,6 +53,11 @@ impl From<trust::TrustError> for PageError {
             trust::TrustError::Ledger(ledger::LedgerError::Conflict)
             | trust::TrustError::Repeated => Self::Conflict,
             trust::TrustError::Ledger(ledger::LedgerError::KeyDestroyed) => Self::Erased,
+            trust::TrustError::Ledger(ledger::LedgerError::Full { most }) => {
+                Self::Invalid(format!(
+                    "This organisation stores as many resources as it may ({most}). Ask its operator for more."
+                ))
+            }
             trust::TrustError::SignIn => Self::SignedOut(None),
             trust::TrustError::LockedOut { wait_s } => Self::LockedOut(wait_s),
             trust::TrustError::Invalid(words) | trust::TrustError::TooCostly(words) => {

@@ -110,6 +110,10 @@ pub struct SetOptions {
     /// Requests at once at each server; 0 for the bound that all have
     #[arg(long, value_name = "N")]
     at_once: Option<u32>,
+    /// Resources that it may store, without earlier versions and audit records; 0 for no bound. Those that are there
+    /// are counted
+    #[arg(long, value_name = "N")]
+    documents: Option<u64>,
 }
 
 pub(crate) async fn tenant(command: TenantCommand) -> anyhow::Result<ExitCode> {
@@ -203,10 +207,11 @@ async fn list(store: &StoreArguments, json: bool) -> anyhow::Result<ExitCode> {
             [] if tenant.is_there() => "any host".to_owned(),
             hosts => hosts.join(", "),
         };
-        let bound = |bound: Option<u32>, of: &str| bound.map(|bound| format!("  {bound} {of}"));
+        let bound = |bound: Option<u64>, of: &str| bound.map(|bound| format!("  {bound} {of}"));
         let quota = [
-            bound(tenant.quota.requests_per_s, "requests/s"),
-            bound(tenant.quota.at_once, "at once"),
+            bound(tenant.quota.requests_per_s.map(u64::from), "requests/s"),
+            bound(tenant.quota.at_once.map(u64::from), "at once"),
+            bound(tenant.quota.documents, "resources"),
         ];
         let quota: String = quota.into_iter().flatten().collect();
         say(&format!(
@@ -220,7 +225,10 @@ async fn list(store: &StoreArguments, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 async fn set(options: SetOptions) -> anyhow::Result<ExitCode> {
-    let quota = if options.requests_per_s.is_none() && options.at_once.is_none() {
+    let is_kept = options.requests_per_s.is_none()
+        && options.at_once.is_none()
+        && options.documents.is_none();
+    let quota = if is_kept {
         None
     } else {
         let tenants: Vec<Tenant> = done(&options.store, TenantOrder::List).await?;
@@ -234,11 +242,15 @@ async fn set(options: SetOptions) -> anyhow::Result<ExitCode> {
         Some(TenantQuota {
             requests_per_s: bound(options.requests_per_s, before.requests_per_s),
             at_once: bound(options.at_once, before.at_once),
+            documents: match options.documents {
+                None => before.documents,
+                given => given.filter(|most| *most > 0),
+            },
         })
     };
     let hosts = Some(options.host).filter(|hosts| !hosts.is_empty());
     if options.rename.is_none() && hosts.is_none() && quota.is_none() {
-        bail!("give --rename, --host, --requests-per-s or --at-once");
+        bail!("give --rename, --host, --requests-per-s, --at-once or --documents");
     }
     let wanted = TenantOrder::Set {
         tenant: options.name,

@@ -170,7 +170,7 @@ impl Plan {
 
 /// One tenant's house.
 pub(crate) struct House {
-    entry: Tenant,
+    pub(crate) entry: Tenant,
     pub(crate) contexts: Contexts,
     pub(crate) router: Router,
     followers: Vec<Follower>,
@@ -198,6 +198,9 @@ impl House {
             journeys,
             ..
         } = contexts.clone();
+        if entry.quota.documents.is_some() {
+            tokio::spawn(crate::tenancy::count_again(ledger.clone(), tenant));
+        }
         // Those that are there are known before anybody can ask.
         if let Err(error) = trust.vault().refresh_owns(tenant).await {
             tracing::error!(%error, "search parameters can't be read; trying again");

@@ -157,6 +157,10 @@ async fn measure(office: &Office) -> Result<(), Box<dyn std::error::Error + Send
         timer_s = timer_s.max(late(of.ledger.next_timer_ms().await?));
         outbox_s = outbox_s.max(late(of.ledger.next_outbox_ms().await?));
         behind_ms = behind_ms.max(of.journeys.feed_lag_ms(of.tenant).await?);
+        if let Some(documents) = of.ledger.stored(of.tenant).await? {
+            let tenant = house.entry.name.clone();
+            metrics::gauge!("cairn_stored_resources", "tenant" => tenant).set(documents as f64);
+        }
         let waiting = of.trust.identity().emergencies_waiting(of.tenant).await?;
         open += waiting.open;
         overdue += waiting.overdue;

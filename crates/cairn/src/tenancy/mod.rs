@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use ledger::{
-    Ledger, SETTLE_MS, STORE_TENANT, SystemClock, Tenant, TenantEnd, TenantQuota, TenantRemains,
-    TenantState,
+    Kind, Ledger, LedgerError, SETTLE_MS, STORE_TENANT, SystemClock, Tenant, TenantEnd, TenantId,
+    TenantQuota, TenantRemains, TenantState,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -159,6 +159,11 @@ pub(crate) async fn carry_out(
             let tenant = ledger
                 .set_tenant(before.id, name.as_deref(), hosts.as_deref(), quota)
                 .await?;
+            match (quota.is_some(), tenant.quota.documents) {
+                (true, Some(_)) => drop(count(ledger, tenant.id).await?),
+                (true, None) => ledger.forget_stored(tenant.id).await?,
+                (false, _) => {}
+            }
             let mut words = changed(&tenant);
             if before.name != tenant.name {
                 words.push_str(&format!("; it was called {}", before.name));
@@ -248,10 +253,43 @@ pub(crate) async fn carry_out(
     }
 }
 
+/// Counts the resources that a tenant stores, audit records apart.
+async fn count(ledger: &Ledger, tenant: TenantId) -> Result<u64, LedgerError> {
+    let kinds = fhir::ResourceType::all();
+    let kinds = kinds.filter(|kind| *kind != fhir::ResourceType::AuditEvent);
+    let kinds: Vec<Kind> = kinds.map(|kind| Kind(kind.code())).collect();
+    ledger.count_stored(tenant, &kinds).await
+}
+
+/// Counts the resources of a tenant that may store so many, if that has not been done: the store was restored.
+pub(crate) async fn count_again(ledger: Ledger, tenant: TenantId) {
+    let counted = async {
+        if ledger.stored(tenant).await?.is_some() {
+            return Ok(None);
+        }
+        count(&ledger, tenant).await.map(Some)
+    };
+    match counted.await {
+        Ok(None) | Err(LedgerError::Closed) => {}
+        Ok(Some(documents)) => {
+            tracing::info!(
+                tenant = tenant.0,
+                documents,
+                "a tenant's resources were counted"
+            );
+        }
+        Err(error) => tracing::error!(
+            %error,
+            tenant = tenant.0,
+            "a tenant's resources could not be counted, so their bound is not kept; set it again"
+        ),
+    }
+}
+
 fn changed(tenant: &Tenant) -> String {
-    let bound = |bound: Option<u32>| bound.map_or("no bound".to_owned(), |bound| bound.to_string());
+    let bound = |bound: Option<u64>| bound.map_or("no bound".to_owned(), |bound| bound.to_string());
     format!(
-        "tenant {} (number {}): hosts {}, requests a second: {}, at once: {}",
+        "tenant {} (number {}): hosts {}, requests a second: {}, at once: {}, resources: {}",
         tenant.name,
         tenant.id.0,
         if tenant.hosts.is_empty() {
@@ -259,8 +297,9 @@ fn changed(tenant: &Tenant) -> String {
         } else {
             tenant.hosts.join(", ")
         },
-        bound(tenant.quota.requests_per_s),
-        bound(tenant.quota.at_once),
+        bound(tenant.quota.requests_per_s.map(u64::from)),
+        bound(tenant.quota.at_once.map(u64::from)),
+        bound(tenant.quota.documents),
     )
 }
 

@@ -662,6 +662,7 @@ async fn a_tenant_takes_no_more_than_its_quota() {
     let quota = |requests_per_s, at_once| TenantQuota {
         requests_per_s,
         at_once,
+        ..TenantQuota::default()
     };
     let set = ledger.set_tenant(two.north, None, None, Some(quota(Some(2), None)));
     set.await.expect("a quota");

@@ -14,6 +14,7 @@ use crate::keys::{Secret, derive_for};
 use crate::plan::SCRUB_DUE;
 use crate::redo::{CHAIN, REDO};
 use crate::seal::{open, seal};
+use crate::stored::STORED;
 use crate::tenants::{self, TENANTS};
 use crate::witness::COSIGNED;
 use crate::writer::{CHECKPOINT, MetaRow, NUMBER_FLOOR};
@@ -140,6 +141,8 @@ fn is_of_the_moment(name: &str) -> bool {
         || name.starts_with(CHAIN)
         // What witnesses signed may be of a future that is lost; they sign again what goes on from it.
         || name.starts_with(COSIGNED)
+        // What is there is counted anew.
+        || name.starts_with(STORED)
         // Lists are restored as they were when their documents were backed up.
         || name.starts_with(crate::relist::INDEXED)
 }

@@ -62,6 +62,7 @@ pub(crate) use search::{
 };
 pub(crate) use tenants::{
     a_destroyed_tenant_leaves_the_backups, a_handle_is_for_one_tenant, tenants_come_and_go,
+    tenants_store_no_more_than_they_may,
 };
 
 /// A store that can be opened again and again.
@@ -118,7 +119,7 @@ macro_rules! conformance {
             documents_are_written_read_and_kept, what_is_not_expected_is_refused_whole, searches_find_live_documents,
             a_view_is_of_one_moment, notes_are_for_their_tenant_and_purpose,
             ranges_are_found, pages_of_a_search_join, feeds_and_watchers_see_facts, timers_come_due,
-            the_outbox_settles_once, cursors_move_once, tenants_see_only_their_own, tenants_come_and_go, a_handle_is_for_one_tenant, everything_is_there_after_reopening,
+            the_outbox_settles_once, cursors_move_once, tenants_see_only_their_own, tenants_come_and_go, a_handle_is_for_one_tenant, tenants_store_no_more_than_they_may, everything_is_there_after_reopening,
             logs_are_read_tile_by_tile, trees_go_on_from_older_checkpoints, witnesses_are_asked_with_a_proof, witnesses_are_heard,
             a_history_is_found_again, audits_verify_and_prove, proofs_show_words_in_parts, a_destroyed_key_stays_destroyed, a_wrong_root_key_is_refused,
             the_root_key_rotates, everything_is_readable_through_rotations, rotations_of_nothing_say_so,

@@ -116,7 +116,7 @@ pub(crate) async fn tenants_come_and_go(store: &dyn Store) {
     );
     let quota = TenantQuota {
         requests_per_s: Some(5),
-        at_once: None,
+        ..TenantQuota::default()
     };
     let renamed = ledger
         .set_tenant(TENANT, Some("south"), None, Some(quota))
@@ -331,4 +331,138 @@ async fn a_list_ends_tenants(
             "{position}"
         );
     }
+}
+
+/// A commit of documents by their ids, and whether it is bounded.
+async fn stored(
+    ledger: &Ledger,
+    drafts: &[(&str, Expected, bool)],
+    bounded: bool,
+) -> Result<(), LedgerError> {
+    let documents = drafts.iter().map(|(id, expected, deleted)| {
+        let body = if *deleted { "" } else { "words" };
+        let mut document = draft(ledger, PATIENT, id, of(id), *expected, body, &[]);
+        document.deleted = *deleted;
+        if !*deleted {
+            document.tokens = vec![ledger.kind_token(TENANT, PATIENT)];
+        }
+        document
+    });
+    let commit = Commit {
+        documents: documents.collect(),
+        audit: Some(audit(ledger, Shard(0))),
+        bounded,
+        ..Commit::new(TENANT)
+    };
+    ledger.commit(commit).await.map(drop)
+}
+
+fn full(outcome: &Result<(), LedgerError>) {
+    assert!(
+        matches!(outcome, Err(LedgerError::Full { most: 3 })),
+        "{outcome:?}"
+    );
+}
+
+pub(crate) async fn tenants_store_no_more_than_they_may(store: &dyn Store) {
+    const NEW: Expected = Expected::Absent;
+    let ledger = ready(store).await;
+    // What is there before there is a bound is counted once.
+    stored(&ledger, &[("p", NEW, false), ("q", NEW, false)], true)
+        .await
+        .unwrap();
+    stored(&ledger, &[("q", Expected::Version(1), true)], true)
+        .await
+        .unwrap();
+    assert_eq!(ledger.stored(TENANT).await.unwrap(), None);
+    let quota = TenantQuota {
+        documents: Some(3),
+        ..TenantQuota::default()
+    };
+    (ledger.set_tenant(TENANT, None, None, Some(quota)).await).unwrap();
+    assert_eq!(ledger.count_stored(TENANT, &[PATIENT]).await.unwrap(), 1);
+    stored(&ledger, &[("r", NEW, false)], true).await.unwrap();
+    // All of a commit or nothing of it.
+    full(&stored(&ledger, &[("s", NEW, false), ("t", NEW, false)], true).await);
+    assert_eq!(ledger.stored(TENANT).await.unwrap(), Some(2));
+    stored(&ledger, &[("s", NEW, false)], true).await.unwrap();
+    full(&stored(&ledger, &[("t", NEW, false)], true).await);
+    // What takes the place of something, or takes it away, is always let in; so is what is not bounded.
+    stored(&ledger, &[("s", Expected::Version(1), false)], true)
+        .await
+        .unwrap();
+    stored(&ledger, &[("q", Expected::Version(2), false)], false)
+        .await
+        .unwrap();
+    full(&stored(&ledger, &[("t", NEW, false)], true).await);
+    stored(
+        &ledger,
+        &[("t", NEW, false), ("q", Expected::Version(3), true)],
+        true,
+    )
+    .await
+    .unwrap();
+    stored(&ledger, &[("s", Expected::Version(2), true)], true)
+        .await
+        .unwrap();
+    full(&stored(&ledger, &[("u", NEW, false)], true).await);
+    stored(&ledger, &[("r", Expected::Version(1), true)], true)
+        .await
+        .unwrap();
+    stored(&ledger, &[("u", NEW, false)], true).await.unwrap();
+    full(&stored(&ledger, &[("v", NEW, false)], true).await);
+    assert_eq!(ledger.stored(TENANT).await.unwrap(), Some(3));
+    // Other tenants, audit records and the store's own kinds are not counted.
+    let mut own = draft(
+        &ledger,
+        ledger::Kind(1000),
+        "own",
+        of("p"),
+        NEW,
+        "words",
+        &[],
+    );
+    own.tokens.clear();
+    let commit = Commit {
+        documents: vec![own],
+        audit: Some(audit(&ledger, Shard(0))),
+        bounded: true,
+        ..Commit::new(TENANT)
+    };
+    ledger.commit(commit).await.unwrap();
+
+    // It is known after an opening, to others, and counts the same anew.
+    ledger.close().await.unwrap();
+    let ledger = store.open();
+    ledger.tenants().await.unwrap();
+    full(&stored(&ledger, &[("v", NEW, false)], true).await);
+    assert_eq!(ledger.count_stored(TENANT, &[PATIENT]).await.unwrap(), 3);
+    assert_eq!(ledger.stored(TENANT).await.unwrap(), Some(3));
+    full(&stored(&ledger, &[("v", NEW, false)], true).await);
+    // At once, no more than there is room for come in.
+    stored(&ledger, &[("t", Expected::Version(1), true)], true)
+        .await
+        .unwrap();
+    let ids: Vec<String> = (0..8).map(|number| format!("w{number}")).collect();
+    let tries = ids.iter().map(|id| {
+        let ledger = ledger.clone();
+        async move {
+            stored(&ledger, &[(id.as_str(), NEW, false)], true)
+                .await
+                .is_ok()
+        }
+    });
+    let came_in = futures_util::future::join_all(tries).await;
+    assert_eq!(came_in.iter().filter(|came_in| **came_in).count(), 1);
+    // Without a bound nothing is counted.
+    (ledger
+        .set_tenant(TENANT, None, None, Some(TenantQuota::default()))
+        .await)
+        .unwrap();
+    ledger.forget_stored(TENANT).await.unwrap();
+    ledger.tenants().await.unwrap();
+    stored(&ledger, &[("v", NEW, false)], true).await.unwrap();
+    assert_eq!(ledger.stored(TENANT).await.unwrap(), None);
+    assert_sound(&ledger).await;
+    ledger.close().await.unwrap();
 }

@@ -34,13 +34,15 @@ impl Vault {
         let mut commit = Commit::new(permit.tenant());
         let changes = unit.changes.len();
         let mut events = Vec::with_capacity(changes);
-        let mut defines = false;
+        let (mut defines, mut consents) = (false, false);
         let mut definitions = Definitions::new();
         for change in unit.changes {
-            defines |= match &change {
+            let kind = match &change {
                 Change::Put { resource, .. } => resource.kind(),
                 Change::Delete { kind, .. } => *kind,
-            } == ResourceType::SearchParameter;
+            };
+            defines |= kind == ResourceType::SearchParameter;
+            consents |= kind == ResourceType::Consent;
             let checked = self.check(permit, change, &mut definitions).await?;
             record.touch(checked.touched);
             record.patients.extend(checked.patients);
@@ -111,6 +113,8 @@ impl Vault {
         commit.cursor = unit.cursor;
         commit.cause = unit.cause;
         commit.held = unit.held;
+        // What care that is under way writes is never refused for want of room, nor is a patient's "no".
+        commit.bounded = permit.action.is_bounded() && !consents;
         let mut receipt = match self.ledger().commit(commit).await {
             Err(LedgerError::Conflict) if self.is_repeated(permit).await? => {
                 return Err(TrustError::Repeated);
