@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::clients::{ForwardedHeader, Proxies};
 use crate::providers::ProviderOptions;
 use crate::store::{self, RootKeySource};
 
@@ -91,6 +92,8 @@ pub const KEYS: &[Key] = &[
     key("smtp.ca_file", ValueKind::Text, ""),
     key("smtp.timeout_ms", ValueKind::Integer, "30000"),
     key("smtp.parallel", ValueKind::Integer, "4"),
+    key("http.trusted_proxies", ValueKind::Text, ""),
+    key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
     key("limits.fhir_body_bytes", ValueKind::Integer, "67108864"),
     key("limits.form_body_bytes", ValueKind::Integer, "1048576"),
     key("limits.header_timeout_ms", ValueKind::Integer, "10000"),
@@ -98,6 +101,8 @@ pub const KEYS: &[Key] = &[
     key("limits.send_timeout_ms", ValueKind::Integer, "60000"),
     key("limits.idle_timeout_ms", ValueKind::Integer, "300000"),
     key("limits.connections", ValueKind::Integer, "10000"),
+    key("limits.client_connections", ValueKind::Integer, "2000"),
+    key("limits.client_at_once", ValueKind::Integer, "500"),
     key("limits.drain_ms", ValueKind::Integer, "25000"),
     key("limits.tenant_at_once", ValueKind::Integer, "1000"),
     key("fhir.validation", ValueKind::Text, "reject"),
@@ -220,6 +225,9 @@ pub struct Settings {
     /// Outgoing mail.
     #[serde(default)]
     pub smtp: Smtp,
+    /// What is in front of the server.
+    #[serde(default)]
+    pub http: HttpSettings,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
@@ -321,6 +329,27 @@ impl Default for Smtp {
     }
 }
 
+/// Proxies in front.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Addresses and networks of proxies that are believed whose requests they hand on, separated by spaces.
+    pub trusted_proxies: String,
+    /// The header that they write it into.
+    pub forwarded_header: ForwardedHeader,
+}
+
+impl HttpSettings {
+    /// The proxies that are believed.
+    ///
+    /// # Errors
+    /// What is wrong with one.
+    pub fn proxies(&self) -> Result<Proxies, ConfigError> {
+        Proxies::parse(&self.trusted_proxies, self.forwarded_header)
+            .map_err(|words| ConfigError::Invalid(format!("http.trusted_proxies: {words}")))
+    }
+}
+
 /// More connections than one machine has ports for, from a few clients.
 const CONNECTIONS_MAX: usize = 1_000_000;
 
@@ -343,6 +372,10 @@ pub struct Limits {
     pub idle_timeout_ms: u64,
     /// Connections at a time. Each takes a file descriptor, and some tens of kilobytes while it is used.
     pub connections: usize,
+    /// Connections of one address at a time. A hospital behind one address has some for each browser.
+    pub client_connections: usize,
+    /// Requests of one client's address that may be under way at once.
+    pub client_at_once: usize,
     /// How long requests under way may take to finish when the server stops, milliseconds.
     /// Below the 30 s that service managers wait before they kill.
     pub drain_ms: u64,
@@ -361,6 +394,8 @@ impl Default for Limits {
             send_timeout_ms: 60_000,
             idle_timeout_ms: 300_000,
             connections: 10_000,
+            client_connections: 2_000,
+            client_at_once: 500,
             drain_ms: 25_000,
             tenant_at_once: 1000,
         }
@@ -711,6 +746,10 @@ impl Settings {
         if !(1..=CONNECTIONS_MAX).contains(&self.limits.connections) {
             return invalid("limits.connections is from 1 to 1000000");
         }
+        if self.limits.client_connections == 0 || self.limits.client_at_once == 0 {
+            return invalid("limits.client_connections and limits.client_at_once are at least 1");
+        }
+        self.http.proxies()?;
         if self.smtp.parallel == 0
             || self.limits.fhir_body_bytes == 0
             || self.limits.form_body_bytes == 0

@@ -1,6 +1,7 @@
 //! Hears of search parameters of the organisation's own, and goes over what was there before them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fhir::search::Own;
@@ -47,8 +48,16 @@ pub(crate) async fn hear(trust: Trust, tenant: TenantId, mut stopped: watch::Rec
 }
 
 /// Indexes until `stopped`.
-pub(crate) async fn run(trust: Trust, tenant: TenantId, mut stopped: watch::Receiver<bool>) {
-    let mut course = Course::default();
+pub(crate) async fn run(
+    trust: Trust,
+    tenant: TenantId,
+    indexed: Indexed,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut course = Course {
+        indexed,
+        ..Course::default()
+    };
     loop {
         let round = async {
             match course.round(&trust, tenant).await {
@@ -80,6 +89,7 @@ struct Course {
     rests: HashMap<String, Rest>,
     /// Names of those that the metrics tell of.
     told: BTreeSet<String>,
+    indexed: Indexed,
 }
 
 /// The definition, so that another one under the same code doesn't rest.
@@ -93,13 +103,20 @@ fn name(own: &Own) -> String {
     format!("{}.{}", own.base(), own.code())
 }
 
-/// Whether a parameter is complete, in the metrics.
-fn note_complete(name: String, is_complete: bool) {
-    metrics::gauge!("cairn_search_parameter_complete", "parameter" => name).set(if is_complete {
-        1.0
-    } else {
-        0.0
-    });
+/// Which parameters are complete, for the metrics. Those that are gone are not.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Indexed(Arc<Mutex<BTreeMap<String, bool>>>);
+
+impl Indexed {
+    fn note(&self, name: String, is_complete: bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(name, is_complete);
+    }
+
+    pub(crate) fn all(&self) -> BTreeMap<String, bool> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clone()
+    }
 }
 
 impl Course {
@@ -108,7 +125,7 @@ impl Course {
         let owns = trust.vault().owns(tenant);
         let names = owns.iter().map(|own| name(own)).collect();
         for gone in self.told.difference(&names) {
-            note_complete(gone.clone(), false);
+            self.indexed.note(gone.clone(), false);
         }
         self.told = names;
         let keys: BTreeSet<String> = owns.iter().map(|own| key(own)).collect();
@@ -144,12 +161,12 @@ impl Course {
         let mut left = 0;
         match trust.vault().index_own(permit, own).await {
             Ok(IndexStep::Indexed(documents)) => {
-                note_complete(name.clone(), false);
+                self.indexed.note(name.clone(), false);
                 metrics::counter!("cairn_search_parameter_indexed_total", "parameter" => name)
                     .increment(documents as u64);
                 return true;
             }
-            Ok(IndexStep::Complete) => note_complete(name, true),
+            Ok(IndexStep::Complete) => self.indexed.note(name, true),
             Ok(IndexStep::Left(documents)) => {
                 if documents != known {
                     tracing::error!(
@@ -159,15 +176,15 @@ impl Course {
                     );
                 }
                 left = documents;
-                note_complete(name, false);
+                self.indexed.note(name, false);
             }
             Ok(IndexStep::Waiting) => {
-                note_complete(name, false);
+                self.indexed.note(name, false);
                 return false;
             }
             Err(error) => {
                 tracing::error!(%error, parameter = name, "a search parameter can't be indexed; trying again");
-                note_complete(name, false);
+                self.indexed.note(name, false);
             }
         }
         let since = Instant::now();

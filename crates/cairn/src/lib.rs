@@ -7,6 +7,7 @@
 
 mod bucket;
 pub mod cli;
+mod clients;
 mod collector;
 mod commands;
 pub mod compliance;
@@ -33,6 +34,7 @@ mod tenancy;
 mod terminal;
 mod witnessing;
 
+pub use clients::{ForwardedHeader, Proxies};
 pub use collector::Collector;
 pub use floors::{Below, Configured, Refused};
 pub use providers::{ClientAuthentication, ProviderOptions};

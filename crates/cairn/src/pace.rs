@@ -13,6 +13,7 @@
 
 use std::future::{Future, Ready, ready};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +21,7 @@ use std::task::{Context, Poll, ready as done};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::Version;
+use axum::http::{Request, Version};
 use axum::response::Response;
 use axum_server::accept::Accept;
 use futures_util::{StreamExt, stream};
@@ -30,6 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, Sleep, timeout};
 use tower::Service;
 
+use crate::clients::{Bounds, ByAddress, Counted};
 use crate::config::Limits;
 
 /// Bytes that wait to be sent to one client before more are taken from its answer. The system says that there
@@ -40,6 +42,16 @@ const UNSENT_BYTES: u32 = 128 << 10;
 /// answer that is no longer is left alone.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// Connections beside the bound, in which operators' routes alone are answered: health checks come in when all
+/// others are taken. One address has a quarter of them at most.
+const EXTRA: usize = 32;
+/// How long one of those may last.
+const EXTRA_LASTS: Duration = Duration::from_secs(10);
+
+/// Marks requests of a connection that is beside the bound.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extra;
+
 /// Files that are kept for the store, its peers and answers, beside connections.
 const FILES_BESIDE: usize = 512;
 
@@ -48,28 +60,61 @@ fn count() {
 }
 
 /// Makes accepted connections [`Paced`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Pace {
     /// How long a client may take nothing of its answer.
     patience: Duration,
     /// How long nothing may go over a connection on which nothing is asked for.
     idle: Duration,
     places: Arc<Semaphore>,
+    extra: Arc<Semaphore>,
+    extra_of_one: ByAddress,
+    bounds: Bounds,
 }
 
 impl Pace {
-    pub(crate) fn of(limits: &Limits) -> Self {
+    /// By the limits, with so many connections, of which one address has as many as its bounds say.
+    pub(crate) fn of(limits: &Limits, connections: usize, bounds: Bounds) -> Self {
         Self {
             patience: Duration::from_millis(limits.send_timeout_ms),
             idle: Duration::from_millis(limits.idle_timeout_ms),
-            places: Arc::new(Semaphore::new(places(limits.connections))),
+            places: Arc::new(Semaphore::new(connections)),
+            extra: Arc::new(Semaphore::new(EXTRA)),
+            extra_of_one: ByAddress::new(EXTRA / 4),
+            bounds,
         }
     }
+
+    /// A place for one more connection of an address.
+    fn place(&self, peer: IpAddr) -> Option<PlaceOf> {
+        let counted = self.bounds.connection(peer)?;
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Some(PlaceOf {
+                is_extra: false,
+                _place: place,
+                _counted: counted,
+            });
+        }
+        let counted = self.extra_of_one.one_more(peer)?;
+        let place = self.extra.clone().try_acquire_owned().ok()?;
+        Some(PlaceOf {
+            is_extra: true,
+            _place: place,
+            _counted: Some(counted),
+        })
+    }
+}
+
+/// The place of a connection, until it is dropped.
+struct PlaceOf {
+    is_extra: bool,
+    _place: OwnedSemaphorePermit,
+    _counted: Option<Counted>,
 }
 
 /// How many connections there may be. Where the process may open too few files for all of them, they are fewer,
 /// because the store opens files as well and must not be without.
-fn places(connections: usize) -> usize {
+pub(crate) fn places(connections: usize) -> usize {
     let Some(files) = open_files_max() else {
         return connections;
     };
@@ -100,7 +145,11 @@ impl<S> Accept<TcpStream, S> for Pace {
     type Future = Ready<io::Result<(Paced, Busy<S>)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let peer = match stream.peer_addr() {
+            Ok(peer) => peer.ip(),
+            Err(error) => return ready(Err(error)),
+        };
+        let Some(place) = self.place(peer) else {
             metrics::counter!("cairn_http_turned_away_total").increment(1);
             return ready(Err(io::Error::other("there are too many connections")));
         };
@@ -109,6 +158,7 @@ impl<S> Accept<TcpStream, S> for Pace {
             return ready(Err(error));
         }
         let asked: Arc<AtomicUsize> = Arc::default();
+        let is_extra = place.is_extra;
         let paced = Paced {
             stream,
             patience: self.patience,
@@ -117,9 +167,15 @@ impl<S> Accept<TcpStream, S> for Pace {
             moved: Instant::now(),
             quiet: None,
             asked: asked.clone(),
+            until: is_extra.then(|| Box::pin(tokio::time::sleep(EXTRA_LASTS))),
             _place: place,
         };
-        ready(Ok((paced, Busy { service, asked })))
+        let busy = Busy {
+            service,
+            asked,
+            is_extra,
+        };
+        ready(Ok((paced, busy)))
     }
 }
 
@@ -128,11 +184,12 @@ impl<S> Accept<TcpStream, S> for Pace {
 pub(crate) struct Busy<S> {
     service: S,
     asked: Arc<AtomicUsize>,
+    is_extra: bool,
 }
 
-impl<S, R> Service<R> for Busy<S>
+impl<S, B> Service<Request<B>> for Busy<S>
 where
-    S: Service<R>,
+    S: Service<Request<B>>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -142,7 +199,10 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if self.is_extra {
+            request.extensions_mut().insert(Extra);
+        }
         let one = One::more(&self.asked);
         Asking {
             answer: Box::pin(self.service.call(request)),
@@ -195,7 +255,9 @@ pub(crate) struct Paced {
     /// looking at the clock.
     quiet: Option<Pin<Box<Sleep>>>,
     asked: Arc<AtomicUsize>,
-    _place: OwnedSemaphorePermit,
+    /// When it ends, whatever goes over it.
+    until: Option<Pin<Box<Sleep>>>,
+    _place: PlaceOf,
 }
 
 impl Paced {
@@ -246,6 +308,14 @@ impl AsyncRead for Paced {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(until) = &mut self.until
+            && until.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "a connection beside the bound is short",
+            )));
+        }
         if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) {
             self.moved = Instant::now();
             return Poll::Ready(read);

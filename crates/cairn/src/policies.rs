@@ -11,7 +11,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks until `stopped`. Built-in policies don't change, so there is nothing to see.
 pub(crate) async fn follow(trust: Trust, tenant: TenantId, mut stopped: watch::Receiver<bool>) {
-    measure(&trust, None);
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
@@ -21,32 +20,18 @@ pub(crate) async fn follow(trust: Trust, tenant: TenantId, mut stopped: watch::R
         match trust.look_at_policies(tenant).await {
             Ok(PolicyLook::Same) => {}
             Ok(PolicyLook::Changed { from, to }) => {
-                measure(&trust, Some(&from));
                 metrics::counter!("cairn_policy_changes_total").increment(1);
                 tracing::info!(%from, %to, "another policy set is in force");
             }
             Ok(PolicyLook::Refused(set)) => {
-                measure(&trust, None);
                 for fault in &set.faults {
                     tracing::error!(%fault, "a policy set is refused; the one before stays in force");
                 }
             }
             Ok(PolicyLook::Mended) => {
-                measure(&trust, None);
                 tracing::info!("the policy set in force is in the folder again");
             }
             Err(error) => tracing::error!(%error, "policies can't be looked at; trying again"),
         }
     }
-}
-
-/// Which set is in force (its hash is the label), and whether the folder holds one that is refused.
-fn measure(trust: &Trust, before: Option<&str>) {
-    let status = trust.policy_status();
-    if let Some(before) = before {
-        metrics::gauge!("cairn_policy_set", "set" => before.to_owned()).set(0.0);
-    }
-    metrics::gauge!("cairn_policy_set", "set" => status.set).set(1.0);
-    let refused = if status.refused.is_some() { 1.0 } else { 0.0 };
-    metrics::gauge!("cairn_policy_refused").set(refused);
 }

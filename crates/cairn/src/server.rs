@@ -16,6 +16,7 @@ use ledger::{Clock, Ledger, SystemClock, TenantId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::clients::{Bounds, Proxies};
 use crate::config::{EmergencySettings, Limits, SessionSettings};
 use crate::floors::{Configured, Refused};
 use crate::houses::{Follower, Houses, Plan, Reception};
@@ -89,6 +90,10 @@ pub struct ServerOptions {
     pub emergency: EmergencySettings,
     /// Bounds.
     pub limits: Limits,
+    /// Proxies in front that are believed whose requests they hand on.
+    pub proxies: Proxies,
+    /// Whether all requests come from proxies, named or not.
+    pub behind_proxy: bool,
     /// What is done with FHIR resources whose structure is wrong.
     pub validation: record::Validation,
     /// Whether checkpoints and hashes of the audit's logs are served to everybody.
@@ -135,6 +140,8 @@ impl ServerOptions {
             session_step_up_s: session.step_up_s,
             emergency: EmergencySettings::default(),
             limits: Limits::default(),
+            proxies: Proxies::default(),
+            behind_proxy: false,
             validation: record::Validation::default(),
             open_audit_log: audit.open_log,
             open_registration: false,
@@ -300,16 +307,27 @@ impl Server {
             houses: Arc::clone(&houses),
             metrics,
             followers: Arc::clone(&followers),
+            gauges: Arc::default(),
         };
         let office = http::office(office, &around, streams_stopped.clone());
         let closed = http::closed(&around, streams_stopped);
-        let reception = Reception::new(Arc::clone(&houses), office, closed);
+        let limits = &options.limits;
+        let connections = crate::pace::places(limits.connections);
+        let bounds = Bounds::new(
+            options.proxies,
+            options.behind_proxy,
+            limits.client_connections,
+            limits.client_at_once,
+        );
+        // Each live page may hold a connection, so they have half of them at most.
+        let live = (connections / 2).max(1);
+        let reception = Reception::new(Arc::clone(&houses), office, closed, bounds.clone(), live);
 
         let handle = Handle::new();
         let service =
             ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(reception);
         let header_timeout = Duration::from_millis(options.limits.header_timeout_ms);
-        let pace = Pace::of(&options.limits);
+        let pace = Pace::of(&options.limits, connections, bounds);
         let cannot_listen = |error: std::io::Error| ServerError::Listen {
             address,
             reason: error.to_string(),

@@ -6,6 +6,7 @@
 //! that commit sends the message again under the same `Message-ID`: at least once, and recognisably so.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ struct Inner {
     from: Mailbox,
     smtp: Smtp,
     breaker: Mutex<Breaker>,
+    /// Outbox entries that can't be opened.
+    unreadable: Arc<AtomicU64>,
 }
 
 impl MailDeliverer {
@@ -127,8 +130,15 @@ impl MailDeliverer {
                 from,
                 smtp,
                 breaker,
+                unreadable: Arc::default(),
             }),
         })
+    }
+
+    /// How many outbox entries can't be opened, as it is counted while it runs.
+    #[must_use]
+    pub fn unreadable(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.inner.unreadable)
     }
 
     /// Runs until `stop` turns true; finishes conversations under way.
@@ -216,8 +226,6 @@ impl Round {
         }
         self.unreadable
             .retain(|id| unreadable.iter().any(|(key, _)| key.id == *id));
-        #[allow(clippy::cast_precision_loss, reason = "a count in a gauge")]
-        metrics::gauge!("mail_unreadable_entries").set(unreadable.len() as f64);
     }
 }
 
@@ -235,6 +243,8 @@ impl Inner {
         let entries = match ledger.outbox_look(CHANNEL_EMAIL, u64::MAX, limit).await {
             Ok(look) => {
                 round.set_aside(&look.unreadable);
+                let unreadable = look.unreadable.len() as u64;
+                self.unreadable.store(unreadable, Ordering::Relaxed);
                 look.entries
             }
             Err(error) => {

@@ -69,6 +69,15 @@ pub(crate) struct Position {
     pub(crate) lease: Option<u64>,
 }
 
+/// How a tenant's journeys stand.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Dead letters that are kept.
+    pub dead_letters: u64,
+    /// Patients by journey, version and state.
+    pub instances: Vec<(String, u32, &'static str, u64)>,
+}
+
 /// One tenant's books.
 pub(crate) struct Books {
     pub(crate) tenant: TenantId,
@@ -137,7 +146,6 @@ impl Books {
                 }
             }
         }
-        books.gauges();
         Ok(books)
     }
 
@@ -349,11 +357,26 @@ impl Books {
         (read > 0).then_some(Number(read))
     }
 
-    /// Shows how many dead letters are kept, now that there are so many more (or fewer).
+    /// So many more (or fewer) dead letters are kept now.
     pub(crate) fn letters(&self, more: i64) {
-        let now = self.letters.fetch_add(more, Ordering::Relaxed) + more;
-        #[allow(clippy::cast_precision_loss, reason = "a gauge of letters")]
-        metrics::gauge!("journey_dead_letters").set(now.max(0) as f64);
+        self.letters.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How many dead letters are kept, and patients are in which journey.
+    pub(crate) fn figures(&self) -> Figures {
+        let letters = self.letters.load(Ordering::Relaxed).max(0);
+        let mut instances = Vec::new();
+        for published in self.all() {
+            let (name, version) = (&published.stored.name, published.stored.version);
+            let states = self.with_counts(name, version, |counts| {
+                [("running", counts.running()), ("ended", counts.ended())]
+            });
+            instances.extend(states.map(|(state, count)| (name.clone(), version, state, count)));
+        }
+        Figures {
+            dead_letters: letters.unsigned_abs(),
+            instances,
+        }
     }
 
     /// Reads the counts of a version.
@@ -388,23 +411,6 @@ impl Books {
             running,
             ended,
             live,
-        }
-    }
-
-    /// Shows how many patients are in which journey.
-    pub(crate) fn gauges(&self) {
-        for published in self.all() {
-            self.gauges_of(&published.stored.name, published.stored.version);
-        }
-    }
-    /// Shows how many patients are in one version.
-    pub(crate) fn gauges_of(&self, name: &str, version: u32) {
-        let states = self.with_counts(name, version, |counts| {
-            [("running", counts.running()), ("ended", counts.ended())]
-        });
-        for (state, count) in states {
-            #[allow(clippy::cast_precision_loss, reason = "a gauge of patients")]
-            metrics::gauge!("journey_instances", "journey" => name.to_owned(), "version" => version.to_string(), "state" => state).set(count as f64);
         }
     }
 }

@@ -33,6 +33,7 @@ mod watch;
 mod words;
 mod yaml;
 
+pub use books::Figures;
 pub use check::CODES;
 pub use definition::{Channel, Definition};
 pub use engine::{

@@ -1,6 +1,6 @@
 //! The journey service: publishing, what pages want to know, and the way into the runner.
 
-use crate::books::{Books, Published, StoredDefinition, old_trail};
+use crate::books::{Books, Figures, Published, StoredDefinition, old_trail};
 use crate::definition::ExitTrigger;
 use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
@@ -193,7 +193,6 @@ impl Journeys {
             match self.vault().commit(permit, unit).await {
                 Ok(_) => {
                     books.add(stored);
-                    books.gauges();
                     return Ok(books.view(&*Self::published(
                         &books,
                         &definition.name,
@@ -493,6 +492,12 @@ impl Journeys {
     /// `Trust`.
     pub async fn feed_lag_ms(&self, tenant: TenantId) -> Result<u64, JourneyError> {
         self.lag_ms(tenant).await
+    }
+
+    /// How the journeys of a tenant stand, if anybody has looked at them yet.
+    #[must_use]
+    pub fn figures(&self, tenant: TenantId) -> Option<Figures> {
+        Some(self.open_books(tenant)?.figures())
     }
 
     /// Follows the feed and the timers and moves patients, until `stop` turns true.

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ledger::{
-    AuditLeaf, AuditReport, ConsistencyReport, Kind, Ledger, LogTile, SHARDS, Shard, Witnesses,
+    AuditLeaf, AuditReport, ConsistencyReport, Kind, Ledger, LedgerError, LogTile, SHARDS,
+    STORE_TENANT, Shard, Tenant, Witnesses,
 };
 
-use super::{Bar, closing, open_existing, open_existing_of, read_text, tenant_of};
+use super::{Bar, closing, open_existing, read_text};
 use crate::cli::{ExportOptions, ProofFormat, ProveOptions, StoreArguments, WitnessArguments};
+use crate::tenancy;
 use crate::terminal::say;
 
 /// What `cairn audit verify --json` prints.
@@ -119,32 +121,57 @@ fn trust_witnesses(ledger: &Ledger, arguments: &WitnessArguments) -> anyhow::Res
     Ok(())
 }
 
-/// The leaf that `SHARD/INDEX` or the id of an `AuditEvent` names.
-async fn leaf_named(ledger: &Ledger, name: &str) -> anyhow::Result<AuditLeaf> {
+/// The leaf that `SHARD/INDEX` or the id of an `AuditEvent` names: of the tenant that is said, or of whichever has
+/// it.
+async fn leaf_named(ledger: &Ledger, of: Option<&str>, name: &str) -> anyhow::Result<AuditLeaf> {
+    let said = match of {
+        Some(of) => Some(tenancy::named(ledger, Some(of)).await?.id),
+        None => None,
+    };
     if let Some((shard, index)) = name.split_once('/') {
         let place = Shard::parse(shard).zip(index.parse().ok());
         let (shard, index) = place.with_context(|| {
             format!("{name} names no leaf: SHARD/INDEX is two hexadecimal digits and a number, e.g. 3f/120")
         })?;
         let found = ledger.leaf_at(shard, index).await?;
-        return found.with_context(|| format!("tree {shard} has no leaf {index}"));
+        let leaf = found.with_context(|| format!("tree {shard} has no leaf {index}"))?;
+        if said.is_some_and(|said| said != leaf.tenant()) {
+            bail!("leaf {index} of tree {shard} is not of that tenant; leave --of out to prove it");
+        }
+        return Ok(leaf);
     }
+    let tenants = match said {
+        Some(said) => vec![said],
+        None => {
+            let list = ledger.tenants().await?.into_iter();
+            let there = list.filter(Tenant::is_there).map(|tenant| tenant.id);
+            there.chain([STORE_TENANT]).collect()
+        }
+    };
     let kind = Kind(fhir::ResourceType::AuditEvent.code());
-    let event = ledger
-        .get(tenant_of(ledger), kind, name)
-        .await?
-        .with_context(|| format!("there is no AuditEvent {name}"))?;
-    ledger
-        .audit_leaf(tenant_of(ledger), event.at)
-        .await?
-        .with_context(|| format!("AuditEvent {name} has no leaf"))
+    let mut found = Vec::new();
+    for tenant in tenants {
+        match ledger.get(tenant, kind, name).await {
+            Ok(Some(event)) => found.push((tenant, event.at)),
+            // A store whose tenants were never changed has no audit of its own.
+            Ok(None) | Err(LedgerError::UnknownTenant(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let (tenant, at) = match found[..] {
+        [one] => one,
+        [] => bail!("there is no AuditEvent {name}"),
+        _ => bail!("several tenants have an AuditEvent {name}: say --of which"),
+    };
+    let leaf = ledger.audit_leaf(tenant, at).await?;
+    leaf.with_context(|| format!("AuditEvent {name} has no leaf"))
 }
 
 pub(crate) async fn prove(options: &ProveOptions) -> anyhow::Result<ExitCode> {
-    let ledger = open_existing_of(&options.store).await?;
+    let ledger = open_existing(&options.store).await?;
     let proof = async {
         trust_witnesses(&ledger, &options.witnesses)?;
-        let leaf = leaf_named(&ledger, &options.leaf).await?;
+        let leaf = leaf_named(&ledger, options.store.of.as_deref(), &options.leaf).await?;
         Ok(ledger.prove(&leaf).await?)
     };
     let proof = proof.await;

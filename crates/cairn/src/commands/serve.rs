@@ -165,6 +165,8 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         session_step_up_s: settings.session.step_up_s,
         emergency: settings.emergency,
         limits: settings.limits,
+        proxies: settings.http.proxies()?,
+        behind_proxy: settings.behind_tls_proxy,
         validation: settings.fhir.validation,
         open_audit_log: settings.audit.open_log,
         key_origins: settings.oauth.key_origins.clone(),

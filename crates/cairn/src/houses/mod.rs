@@ -6,11 +6,13 @@
 //! for itself.
 
 mod own;
+mod passage;
 mod quota;
 mod reception;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use self::quota::Quota;
 use crate::config::{EmergencySettings, Limits};
 use crate::floors::Configured;
 use crate::http::{self, Around, Closed};
+use crate::indexer::Indexed;
 use crate::key_sets::KeySets;
 use crate::providers::Providers;
 use crate::server::{DemoPages, ServerError};
@@ -174,8 +177,14 @@ pub(crate) struct House {
     pub(crate) contexts: Contexts,
     pub(crate) router: Router,
     followers: Vec<Follower>,
+    /// Outbox entries that can't be opened, where mail is delivered.
+    pub(crate) unreadable_mail: Option<Arc<AtomicU64>>,
+    /// Which search parameters of its own are complete.
+    pub(crate) indexed: Indexed,
     stop_streams: watch::Sender<bool>,
     stop_followers: watch::Sender<bool>,
+    /// Ends the answers that are still under way some time after the house is closed.
+    cut: Arc<watch::Sender<bool>>,
 }
 
 impl House {
@@ -219,6 +228,8 @@ impl House {
             exchange::MailDeliverer::new(trust.clone(), mail).map_err(ServerError::Mail)
         });
         let deliverer = deliverer.transpose()?;
+        let unreadable_mail = deliverer.as_ref().map(exchange::MailDeliverer::unreadable);
+        let indexed = Indexed::default();
 
         let (stop_streams, streams_stopped) = watch::channel(false);
         let (stop_followers, stopped) = watch::channel(false);
@@ -238,7 +249,7 @@ impl House {
         followers.push(Follower::new("policies", tokio::spawn(following)));
         let hearing = crate::indexer::hear(trust.clone(), tenant, stopped.clone());
         followers.push(Follower::new("definitions", tokio::spawn(hearing)));
-        let indexer = crate::indexer::run(trust.clone(), tenant, stopped.clone());
+        let indexer = crate::indexer::run(trust.clone(), tenant, indexed.clone(), stopped.clone());
         followers.push(Follower::new("indexer", tokio::spawn(indexer)));
         // It has one place in the logs, which several tenants share.
         if let Some(collector) = plan.collector.as_ref().filter(|_| entry.hosts.is_empty()) {
@@ -287,9 +298,35 @@ impl House {
             contexts,
             router: http::router(&doors, &plan.around, streams_stopped),
             followers,
+            unreadable_mail,
+            indexed,
             stop_streams,
             stop_followers,
+            cut: Arc::new(watch::Sender::new(false)),
         })
+    }
+
+    /// Ends when the answers of the house have to.
+    fn until_cut(&self) -> passage::Until {
+        let mut cut = self.cut.subscribe();
+        Box::pin(async move {
+            if cut.wait_for(|cut| *cut).await.is_err() {
+                // A server that is gone ends them itself.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    /// Closes it: live pages end at once, what is under way after some time.
+    fn close(&self, drain: Duration) {
+        self.stop();
+        // What it lays out goes on when somebody asks for it again.
+        self.contexts.record.give_up_exports();
+        let cut = Arc::clone(&self.cut);
+        tokio::spawn(async move {
+            tokio::time::sleep(drain).await;
+            let _ = cut.send_replace(true);
+        });
     }
 
     /// Asks everything in it to end.
@@ -493,12 +530,13 @@ impl Houses {
             table.put(tenant, &place);
         }
         self.set(table);
-        let deadline = Instant::now() + Duration::from_millis(self.plan.limits.drain_ms);
+        let drain = Duration::from_millis(self.plan.limits.drain_ms);
+        let deadline = Instant::now() + drain;
         let gone: Vec<_> = (known.each())
             .map(|(house, _)| house)
             .filter(|house| !kept.contains(&house.entry.id))
             .collect();
-        gone.iter().for_each(|house| house.stop());
+        gone.iter().for_each(|house| house.close(drain));
         for house in gone {
             // Before another of the same tenant is opened, so that nothing is worked on twice.
             house.end_by(deadline).await;

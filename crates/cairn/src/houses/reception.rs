@@ -1,22 +1,29 @@
-//! Where requests come in: each is led to the house whose host it names.
+//! Where requests come in: each is led to the house whose host it names, within what its client, its tenant and
+//! all together may have under way, and given up when the house is closed.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::ConnectInfo;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Request, Uri, header};
 use axum::response::Response;
 use axum::routing::future::RouteFuture;
 use http_body_util::BodyExt;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{BoxError, Service};
+use trust::origin::Door;
 
+use super::passage::{Arriving, Leaving, Until, Visitor};
 use super::{Houses, Place};
-use crate::http::{Closed, is_for_operators};
+use crate::clients::Bounds;
+use crate::http::{Closed, Entrance, is_for_operators};
+use crate::pace::Extra;
 
 /// Leads requests to their houses. A copy is one count.
 #[derive(Clone)]
@@ -26,6 +33,10 @@ pub(crate) struct Reception {
     office: Router,
     /// The refusal of what has no house.
     closed: Router,
+    /// What one client may have under way.
+    bounds: Bounds,
+    /// Places for live pages of all houses together: each holds a connection for as long as it is looked at.
+    live: Arc<Semaphore>,
 }
 
 /// The host that a request names, in lower case and without its port; `None` when it names none, `Err` when
@@ -38,6 +49,8 @@ fn host_of(uri: &Uri, headers: &HeaderMap) -> Result<Option<String>, ()> {
     let mut named = headers.get_all(header::HOST).iter();
     let header = match (named.next(), named.next()) {
         (None, _) => None,
+        // As one sends who has no name to ask for (RFC 9110, section 7.2), health checks among them.
+        (Some(value), None) if value.is_empty() => None,
         (Some(value), None) => {
             let text = value.to_str().map_err(|_| ())?;
             Some(plain(&text.parse::<Authority>().map_err(|_| ())?))
@@ -51,45 +64,82 @@ fn host_of(uri: &Uri, headers: &HeaderMap) -> Result<Option<String>, ()> {
 }
 
 impl Reception {
-    pub(crate) fn new(houses: Arc<Houses>, office: Router, closed: Router) -> Self {
+    pub(crate) fn new(
+        houses: Arc<Houses>,
+        office: Router,
+        closed: Router,
+        bounds: Bounds,
+        live: usize,
+    ) -> Self {
         Self {
             houses,
             office,
             closed,
+            bounds,
+            live: Arc::new(Semaphore::new(live)),
         }
     }
 
-    /// Where a request goes, and what it holds while it is there.
-    fn lead<B>(&self, request: &mut Request<B>) -> (Router, Option<OwnedSemaphorePermit>) {
+    /// Where a request goes, and who comes with it; without a house, why.
+    fn lead<B>(&self, request: &Request<B>, entrance: &mut Entrance) -> Result<Led, Closed> {
         let table = self.houses.table();
-        let (place, closed) = match &table.any {
-            Some(place) => (Some(place), Closed::Nobody),
-            None => match host_of(request.uri(), request.headers()) {
-                Ok(host) => (host.and_then(|host| table.hosts.get(&host)), Closed::Nobody),
-                Err(()) => (None, Closed::Unclear),
-            },
+        let is_operators = is_for_operators(request.uri().path());
+        let host = match &table.any {
+            // Whoever serves everybody needs no host, but an operator's address is not to be had by two names.
+            Some(_) if !is_operators => Ok(None),
+            _ => host_of(request.uri(), request.headers()),
         };
-        let operators =
-            is_for_operators(request.uri().path()) && (place.is_none() || table.any.is_some());
-        if operators {
-            return (self.office.clone(), None);
+        let host = host.map_err(|()| Closed::Unclear)?;
+        let place = (table.any.as_ref()).or_else(|| table.hosts.get(&host?));
+        if is_operators && (place.is_none() || table.any.is_some()) {
+            return Ok(Led::ToOffice);
         }
-        let closed = match place {
-            None => closed,
-            Some(Place::Closed(closed)) => *closed,
-            Some(Place::Open(house, quota)) => match quota.admit() {
-                Ok(held) => return (house.router.clone(), held),
-                Err(over) => Closed::Over(over),
-            },
+        if request.extensions().get::<Extra>().is_some() {
+            return Err(Closed::Full);
+        }
+        let counted = match entrance.client {
+            Some(client) => self.bounds.request(client).ok_or_else(|| {
+                metrics::counter!("cairn_client_refusals_total").increment(1);
+                Closed::TooMany
+            })?,
+            None => None,
         };
-        request.extensions_mut().insert(closed);
-        (self.closed.clone(), None)
+        match place {
+            None => Err(Closed::Nobody),
+            Some(Place::Closed(closed)) => Err(*closed),
+            Some(Place::Open(house, quota)) => {
+                let claims = [header::AUTHORIZATION, header::COOKIE];
+                let claims = claims
+                    .iter()
+                    .any(|name| request.headers().contains_key(name));
+                let visit = quota.admit(claims).map_err(Closed::Over)?;
+                entrance.door = visit.clone().map(|visit| visit as Arc<dyn Door>);
+                let visitor = Visitor::new(visit, counted);
+                Ok(Led::Home(house.router.clone(), visitor, house.until_cut()))
+            }
+        }
     }
+
+    /// The answer of who comes to no house.
+    fn refuse<B>(&self, mut request: Request<B>, closed: Closed) -> RouteFuture<Infallible>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        request.extensions_mut().insert(closed);
+        self.closed.clone().call(request)
+    }
+}
+
+/// Where a request was led.
+enum Led {
+    ToOffice,
+    Home(Router, Visitor, Until),
 }
 
 impl<B> Service<Request<B>> for Reception
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     type Response = Response;
@@ -101,33 +151,147 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Answering {
-        let (mut router, held) = self.lead(&mut request);
-        Answering {
-            answer: router.call(request),
-            held,
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let client = peer.map(|peer| self.bounds.client(peer.0, request.headers()));
+        let mut entrance = Entrance { client, door: None };
+        let led = self.lead(&request, &mut entrance);
+        request.extensions_mut().insert(entrance);
+        match led {
+            Err(closed) => Answering {
+                answer: self.refuse(request, closed),
+                stay: None,
+            },
+            Ok(Led::ToOffice) => Answering {
+                answer: self.office.call(request),
+                stay: None,
+            },
+            Ok(Led::Home(mut router, visitor, until)) => {
+                let stay = Stay {
+                    head: head_of(&request),
+                    reception: self.clone(),
+                    visitor,
+                    until,
+                };
+                let request = request.map(|body| Arriving::new(body, stay.visitor.visit.clone()));
+                Answering {
+                    answer: router.call(request),
+                    stay: Some(Box::new(stay)),
+                }
+            }
         }
     }
+}
+
+/// What is needed of a request to refuse it in the form that it asks for.
+fn head_of<B>(request: &Request<B>) -> Request<Body> {
+    let mut head = Request::new(Body::empty());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    for name in [header::HOST, header::ACCEPT] {
+        if let Some(value) = request.headers().get(&name) {
+            head.headers_mut().insert(name, value.clone());
+        }
+    }
+    head
 }
 
 /// An answer in the making.
 pub(crate) struct Answering {
     answer: RouteFuture<Infallible>,
-    held: Option<OwnedSemaphorePermit>,
+    /// While it may still be given up.
+    stay: Option<Box<Stay>>,
+}
+
+struct Stay {
+    head: Request<Body>,
+    reception: Reception,
+    visitor: Visitor,
+    until: Until,
+}
+
+impl Answering {
+    /// Gives up what is under way, and answers why. What was done and not answered is as if the connection had
+    /// broken.
+    fn give_up(&mut self, closed: Closed) {
+        if let Some(stay) = self.stay.take() {
+            let Stay {
+                head, reception, ..
+            } = *stay;
+            self.answer = reception.refuse(head, closed);
+        }
+    }
 }
 
 impl Future for Answering {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(stay) = &mut self.stay
+            && stay.until.as_mut().poll(context).is_ready()
+        {
+            self.give_up(Closed::Suspended);
+        }
         let answer = Pin::new(&mut self.answer).poll(context);
-        answer.map(|Ok(answer)| {
-            let held = self.held.take();
-            Ok(match held {
-                Some(held) if !is_live(&answer) => holding(answer, held),
-                // A live page waits for news, and its streams are bounded by themselves.
-                _ => answer,
-            })
-        })
+        // Whoever asked turned out to have no room, or no place to wait in.
+        let over = (self.stay.as_ref()).and_then(|stay| stay.visitor.over());
+        let Some(over) = over else {
+            return answer.map(|Ok(answer)| self.leave(answer, context));
+        };
+        drop(answer);
+        self.give_up(Closed::Over(over));
+        Pin::new(&mut self.answer).poll(context)
+    }
+}
+
+impl Answering {
+    /// Hands an answer on, with what it holds until it is taken.
+    fn leave(
+        &mut self,
+        answer: Response,
+        context: &mut Context<'_>,
+    ) -> Result<Response, Infallible> {
+        let Some(stay) = self.stay.take() else {
+            return Ok(answer);
+        };
+        let Stay {
+            head,
+            reception,
+            visitor,
+            until,
+        } = *stay;
+        if !is_live(&answer) {
+            return Ok(match visitor.leaves(&answer) {
+                Ok(visitor) => answer.map(|body| Body::new(Leaving::new(body, visitor, until))),
+                Err(over) => reception.refused_now(head, Closed::Over(over), context),
+            });
+        }
+        // A live page waits for news: it has a place among those, and not the one of a request.
+        drop(visitor);
+        match Arc::clone(&reception.live).try_acquire_owned() {
+            Ok(place) => Ok(holding(answer, place)),
+            Err(_) => Ok(reception.refused_now(head, Closed::NotLive, context)),
+        }
+    }
+}
+
+impl Reception {
+    /// The refusal instead of an answer that is there. It waits for nothing.
+    fn refused_now(
+        &self,
+        head: Request<Body>,
+        closed: Closed,
+        context: &mut Context<'_>,
+    ) -> Response {
+        let mut refusal = self.refuse(head, closed);
+        match Pin::new(&mut refusal).poll(context) {
+            Poll::Ready(Ok(refusal)) => refusal,
+            Poll::Pending => {
+                let mut refusal = Response::new(Body::empty());
+                *refusal.status_mut() = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+                refusal
+            }
+        }
     }
 }
 
@@ -136,16 +300,14 @@ fn is_live(answer: &Response) -> bool {
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
-/// The same answer, which holds something until it is taken or given up.
-fn holding(answer: Response, held: OwnedSemaphorePermit) -> Response {
-    let (parts, body) = answer.into_parts();
-    // An error is passed on as it is; what matters is that this lives as long as the body, whose length it
-    // does not hide.
-    let body = body.map_err(move |error| {
-        let _ = &held;
-        error
-    });
-    Response::from_parts(parts, Body::new(body))
+/// The same answer, which holds a place until it is taken or given up.
+fn holding(answer: Response, place: OwnedSemaphorePermit) -> Response {
+    answer.map(|body| {
+        Body::new(body.map_err(move |error| {
+            let _ = &place;
+            error
+        }))
+    })
 }
 
 #[cfg(test)]
@@ -169,6 +331,7 @@ mod tests {
         assert_eq!(host("https://north.example/x", &[]), north);
         assert_eq!(host("http://north.example:80/x", &["north.example"]), north);
         assert_eq!(host("/x", &[]), Ok(None));
+        assert_eq!(host("/x", &[""]), Ok(None));
         assert_eq!(host("/x", &["[::1]:80"]), Ok(Some("[::1]".to_owned())));
         for (uri, named) in [
             ("/x", &["north.example", "south.example"][..]),
@@ -176,23 +339,8 @@ mod tests {
             ("https://north.example/x", &["south.example"]),
             ("/x", &["north.example, south.example"]),
             ("/x", &["north.example/south.example"]),
-            ("/x", &[""]),
         ] {
             assert_eq!(host(uri, named), Err(()), "{uri} {named:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn an_answer_holds_its_place_until_it_is_taken() {
-        let room = Arc::new(tokio::sync::Semaphore::new(1));
-        let hold = || Arc::clone(&room).try_acquire_owned();
-        let answer = holding(Response::new(Body::from("words")), hold().expect("room"));
-        assert_eq!(answer.body().size_hint().exact(), Some(5));
-        assert!(hold().is_err());
-        let taken = axum::body::to_bytes(answer.into_body(), 9).await;
-        assert_eq!(taken.expect("a body"), "words");
-        let given_up = holding(Response::new(Body::from("words")), hold().expect("room"));
-        drop(given_up);
-        assert!(hold().is_ok());
     }
 }

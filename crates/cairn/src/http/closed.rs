@@ -2,7 +2,7 @@
 
 use ::fhir::{IssueCode, OperationOutcome};
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
@@ -24,11 +24,19 @@ pub(crate) enum Closed {
     Opening,
     /// The tenant has taken its share.
     Over(Over),
+    /// The client has as much under way as one may.
+    TooMany,
+    /// All connections but those for operators are taken.
+    Full,
+    /// As many live pages are open as may be.
+    NotLive,
 }
 
 /// How soon one asks again, seconds: a suspension is for hours, opening takes a moment.
 const SUSPENDED_S: u64 = 300;
 const OPENING_S: u64 = 2;
+const FULL_S: u64 = 5;
+const LIVE_S: u64 = 30;
 
 impl Closed {
     /// Status, code of the issue, words, and after how many seconds one may ask again.
@@ -71,6 +79,24 @@ impl Closed {
                 "This organisation has as many requests under way as it may have at once; try again later",
                 Some(1),
             ),
+            Self::TooMany => (
+                StatusCode::TOO_MANY_REQUESTS,
+                IssueCode::Throttled,
+                "As many requests as one address may have at once are under way; try again when one is answered",
+                Some(1),
+            ),
+            Self::Full => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                IssueCode::Throttled,
+                "The server has as many connections as it may have; try again in a moment",
+                Some(FULL_S),
+            ),
+            Self::NotLive => (
+                StatusCode::TOO_MANY_REQUESTS,
+                IssueCode::Throttled,
+                "As many pages are kept fresh as may be at a time; load this one again to see what is new",
+                Some(LIVE_S),
+            ),
         }
     }
 }
@@ -84,6 +110,7 @@ pub(super) fn router() -> Router {
 
 async fn refuse(request: Request) -> Response {
     let closed = request.extensions().get::<Closed>();
+    let ends = closed == Some(&Closed::Full) && request.version() <= Version::HTTP_11;
     let (status, code, words, wait_s) = closed.copied().unwrap_or(Closed::Nobody).told();
     let path = request.uri().path();
     let for_programs = ["/api", "/oauth", "/audit", "/health", "/metrics"];
@@ -98,6 +125,9 @@ async fn refuse(request: Request) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(wait_s) = wait_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+    }
+    if ends {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +23,7 @@ use tower_http::compression::predicate::Predicate;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use tracing::Instrument;
+use trust::origin::Door;
 
 use super::cors::{self, Cors};
 use crate::config::Limits;
@@ -33,6 +34,13 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The id of a request: ties log, audit, trace and answer together.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) String);
+
+/// How a request came in: from which address, and by which door.
+#[derive(Clone, Default)]
+pub(crate) struct Entrance {
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) door: Option<Arc<dyn Door>>,
+}
 
 /// Bounds the body of routes that aren't FHIR's: its size and how slowly it may come. The size is
 /// kept by whoever reads the body, so that the refusal looks like the other answers of that door.
@@ -185,10 +193,8 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
     let one_by_one = version <= Version::HTTP_11;
     let chunked = one_by_one && request.headers().contains_key(header::TRANSFER_ENCODING);
     let nameless = one_by_one && !names_host(&request);
-    let peer = request
-        .extensions()
-        .get::<ConnectInfo<SocketAddr>>()
-        .map(|peer| peer.0.ip());
+    let entrance = request.extensions_mut().remove::<Entrance>();
+    let Entrance { client, door } = entrance.unwrap_or_default();
     let mut response = if nameless {
         without_host(is_fhir)
     } else {
@@ -198,12 +204,7 @@ async fn observe(State(watch): State<Watch>, mut request: Request, next: Next) -
                 None => next.run(request).await,
             }
         };
-        let work = async {
-            match peer {
-                Some(peer) => trust::origin::at(peer, work).await,
-                None => work.await,
-            }
-        };
+        let work = trust::origin::by(client, door, work);
         let answered = AssertUnwindSafe(work)
             .catch_unwind()
             .instrument(span.clone())

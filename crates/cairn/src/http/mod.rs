@@ -9,6 +9,7 @@ mod cors;
 mod dates;
 mod fhir;
 mod format;
+mod gauges;
 mod layers;
 mod log;
 mod oauth;
@@ -29,7 +30,7 @@ use ledger::Ledger;
 use tokio::sync::watch;
 
 pub(crate) use self::closed::Closed;
-pub(crate) use self::layers::Around;
+pub(crate) use self::layers::{Around, Entrance};
 pub(crate) use self::operate::{Office, is_for_operators, stopped};
 use crate::config::Limits;
 use crate::key_sets::KeySets;

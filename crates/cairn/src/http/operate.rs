@@ -11,6 +11,7 @@ use ledger::{Ledger, SystemClock};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::gauges::Gauges;
 use crate::houses::{Follower, Houses};
 
 /// What these routes need.
@@ -20,6 +21,7 @@ pub(crate) struct Office {
     pub(crate) houses: Arc<Houses>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) followers: Arc<Vec<Follower>>,
+    pub(crate) gauges: Arc<Gauges>,
 }
 
 const LIVE: &str = "/health/live";
@@ -152,7 +154,9 @@ async fn measure(office: &Office) -> Result<(), Box<dyn std::error::Error + Send
     // Of those that are served: what waits while a tenant is suspended is not late.
     let (mut timer_s, mut outbox_s, mut behind_ms) = (0.0_f64, 0.0_f64, 0);
     let (mut open, mut overdue) = (0, 0);
-    for house in office.houses.each() {
+    let houses = office.houses.each();
+    office.gauges.show(&houses);
+    for house in houses {
         let of = &house.contexts;
         timer_s = timer_s.max(late(of.ledger.next_timer_ms().await?));
         outbox_s = outbox_s.max(late(of.ledger.next_outbox_ms().await?));

@@ -51,4 +51,5 @@ mod signer;
 mod smart;
 mod stalled;
 mod tenants;
+mod tenants_bounded;
 mod tenants_by_command;

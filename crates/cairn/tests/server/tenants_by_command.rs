@@ -75,6 +75,43 @@ fn exports(well: &dyn Fn(&[&str], &str) -> String, badly: &dyn Fn(&[&str], &str)
         "{events}"
     );
 
+    // A leaf says itself whose it is, and the id of a record is in one tenant's audit.
+    let first = |text: &str| -> Value {
+        let line = text.lines().next().expect("a line");
+        serde_json::from_str(line).expect("JSON")
+    };
+    let (event, proof) = (first(&events), first(&proofs));
+    let proof = if proof["proof"].is_object() {
+        &proof["proof"]
+    } else {
+        &proof
+    };
+    let leaf = format!(
+        "{:02x}/{}",
+        proof["shard"].as_u64().expect("a shard"),
+        proof["leaf_index"]
+    );
+    let id = event["id"].as_str().expect("an id");
+    for name in [leaf.as_str(), id] {
+        for said in [&["--of", "north"][..], &[]] {
+            let words = well(&[&["audit", "prove", name][..], said].concat(), "");
+            let shown: Value = serde_json::from_str(&words).expect("JSON");
+            assert_eq!(
+                shown["leaf_record"], proof["leaf_record"],
+                "{name} {said:?}"
+            );
+        }
+    }
+    badly(
+        &["audit", "prove", &leaf, "--of", "south"],
+        "is not of that tenant",
+    );
+    badly(
+        &["audit", "prove", id, "--of", "south"],
+        "there is no AuditEvent",
+    );
+    badly(&["audit", "prove", "none"], "there is no AuditEvent");
+
     // It goes into another store as it is.
     let other = keyed_folder();
     let mut import = cairn();

@@ -45,7 +45,6 @@ impl Journeys {
         books.count(moved, self.vault());
         let journey = &moved.after.journey;
         metrics::counter!("journey_moves_total", "journey" => journey.clone()).increment(1);
-        books.gauges_of(journey, moved.after.version);
     }
 
     /// Reads the feed of a shard that another process holds: for the books only.

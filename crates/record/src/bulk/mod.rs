@@ -41,6 +41,8 @@ enum Laying {
 /// What a server knows of exports and imports besides the store.
 pub(crate) struct Bulk {
     laying: Mutex<HashMap<String, Laying>>,
+    /// Tells those who lay out to stop.
+    given_up: tokio::sync::watch::Sender<()>,
     /// Held from counting a client's jobs until the next is kept, so that they can't pass the limit at once.
     beginning: tokio::sync::Mutex<()>,
     downloads: Arc<Semaphore>,
@@ -51,6 +53,7 @@ impl Default for Bulk {
     fn default() -> Self {
         Self {
             laying: Mutex::default(),
+            given_up: tokio::sync::watch::Sender::default(),
             beginning: tokio::sync::Mutex::default(),
             downloads: Arc::new(Semaphore::new(EXPORT_DOWNLOADS_MAX)),
             imports: Semaphore::new(IMPORTS_MAX),
@@ -323,14 +326,27 @@ impl Record {
         found.map_err(wrap(caller))?.ok_or_else(no_job)
     }
 
+    /// Gives up what is worked on in the background for exports. Who asks for the status of a job has it begun anew.
+    pub fn give_up_exports(&self) {
+        self.bulk.given_up.send_replace(());
+    }
+
     /// Has a job cut into files, in the background.
     fn lay_out(&self, permit: &Permit, id: &str) {
         let done = Arc::new(AtomicUsize::new(0));
         let under = Laying::Under(Arc::clone(&done));
         self.bulk.laying().insert(id.to_owned(), under);
         let (record, tenant, id) = (self.clone(), permit.tenant(), id.to_owned());
+        let mut given_up = self.bulk.given_up.subscribe();
         tokio::spawn(async move {
-            let outcome = record.vault().lay_out_export(tenant, &id, &done).await;
+            let outcome = tokio::select! {
+                outcome = record.vault().lay_out_export(tenant, &id, &done) => outcome,
+                // Whoever asks for it again has it begun anew.
+                _ = given_up.changed() => {
+                    record.bulk.laying().remove(&id);
+                    return;
+                }
+            };
             let mut laying = record.bulk.laying();
             match outcome {
                 Ok(()) => laying.remove(&id),

@@ -39,7 +39,7 @@ use self::oauth::{AccessDocument, GrantDocument, Origins, SystemDocument};
 use self::recent::Recent;
 use self::refusals::{Refusals, Why};
 use self::sessions::Sessions;
-use crate::audit::{Auditor, Event, Outcome, Record};
+use crate::audit::{Auditor, Event, Outcome, Record, origin};
 use crate::policy::Policies;
 use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kinds};
 
@@ -471,6 +471,7 @@ impl Identity {
             self.refused(Why::Token, &agent.id, record, words).await?;
             return Err(TrustError::SignIn);
         }
+        origin::known().await;
         Ok(agent)
     }
 

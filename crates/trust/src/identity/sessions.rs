@@ -8,7 +8,7 @@ use ledger::{Draft, Expected, LedgerError, TenantId};
 use super::documents::{AgentDocument, Kept, SessionDocument, Stage, deletion, draft, get};
 use super::oidc::AtProvider;
 use super::{Identity, Session, SignIn, secrets};
-use crate::audit::{Event, Record};
+use crate::audit::{Event, Record, origin};
 use crate::{TrustError, kinds};
 
 /// How long a session is taken from memory before the store is asked again whether it still is one.
@@ -124,6 +124,7 @@ impl Identity {
         {
             self.keep(tenant, &id, live.last_seen_ms).await?;
         }
+        origin::known().await;
         Ok(live.session)
     }
     /// The session behind a cookie's secret, without refreshing its idle time-out: for what asks by
@@ -143,10 +144,12 @@ impl Identity {
                 if self.over(one.last_seen_ms, one.session.expires_ms, now_ms) {
                     return Err(TrustError::SignIn);
                 }
+                origin::known().await;
                 Ok(one.session)
             }
             _ => {
                 let (document, _) = self.read(tenant, &id, &hash, seen_ms, now_ms).await?;
+                origin::known().await;
                 Ok(session_of(tenant, &id, &document))
             }
         }

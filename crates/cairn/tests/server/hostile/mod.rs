@@ -7,6 +7,7 @@ mod frames;
 mod others;
 mod paths;
 mod proofs;
+mod proxies;
 mod wire;
 
 use std::time::Duration;

@@ -260,7 +260,7 @@ async fn who_sends_a_byte_now_and_then_is_cut_off() {
 async fn connections_have_a_bound_and_idle_ones_end() {
     const MOST: usize = 8;
     let house = house_with(|options| {
-        options.limits.header_timeout_ms = 3_000;
+        options.limits.header_timeout_ms = 6_000;
         options.limits.connections = MOST;
     })
     .await;
@@ -268,8 +268,34 @@ async fn connections_have_a_bound_and_idle_ones_end() {
     for _ in 0..MOST {
         held.push(connected(&house).await);
     }
-    // Wait until they are all taken; another one is turned away at once, without an answer.
+    // Wait until they are all taken. A health check comes in beside them, and nothing else.
     let until = Instant::now() + PATIENCE;
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    loop {
+        let answer = raw(&house, ask("/fhir/r4/metadata").as_bytes()).await;
+        if statuses(&answer) == [503] {
+            assert!(
+                answer.contains("retry-after") && answer.contains("throttled"),
+                "{answer}"
+            );
+            break;
+        }
+        assert!(
+            Instant::now() < until,
+            "connections have no bound: {answer}"
+        );
+    }
+    for path in ["/health/live", "/health/ready", "/metrics"] {
+        assert_eq!(
+            statuses(&raw(&house, ask(path).as_bytes()).await),
+            [200],
+            "{path}"
+        );
+    }
+    // One address has eight of these; another one is turned away at once, without an answer.
+    for _ in 0..8 {
+        held.push(connected(&house).await);
+    }
     loop {
         let mut more = connected(&house).await;
         let _ = more.write_all(SMUGGLED.as_bytes()).await;

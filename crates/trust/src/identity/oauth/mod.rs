@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::documents::{Kept, draft, get};
 use super::refusals::Why;
 use super::{Identity, secrets, sign_in};
-use crate::audit::{Event, Record};
+use crate::audit::{Event, Record, origin};
 use crate::scopes::{SCOPES_BYTES_MAX, Scopes};
 use crate::{Access, Agent, Role, TrustError, kinds};
 
@@ -294,7 +294,10 @@ impl Identity {
         if let Some(grant) = &access.grant {
             let subject = &access.client;
             return match self.person_of(tenant, &access, grant).await? {
-                Ok(agent) => Ok(agent),
+                Ok(agent) => {
+                    origin::known().await;
+                    Ok(agent)
+                }
                 Err((agent, words)) => {
                     let record = Record::new(&agent, Event::LOGIN);
                     self.refused(Why::Token, subject, record, words).await?;
@@ -322,6 +325,7 @@ impl Identity {
             self.refused(Why::Token, id, record, words).await?;
             return Err(TrustError::SignIn);
         }
+        origin::known().await;
         Ok(agent)
     }
 
