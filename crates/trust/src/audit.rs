@@ -106,6 +106,9 @@ impl Event {
     /// A privacy officer looked at emergency accesses, or into one.
     pub(crate) const EMERGENCIES: Self = Self::own("emergencies", "R");
     pub(crate) const EMERGENCY_REVIEWED: Self = Self::own("emergency-review", "U");
+    /// A privacy officer looked at accesses that nothing explains, or into one.
+    pub(crate) const UNEXPLAINED: Self = Self::own("unexplained", "R");
+    pub(crate) const ACCESS_REVIEWED: Self = Self::own("access-review", "U");
     /// Somebody was let act for a patient, or is not any more; and who looked at who does.
     pub(crate) const PROXY_MADE: Self = Self::own("proxy-made", "C");
     pub(crate) const PROXY_ENDED: Self = Self::own("proxy-ended", "U");
@@ -332,6 +335,34 @@ pub(crate) fn patients(event: &Resource) -> impl Iterator<Item = &str> {
     entities
         .chain(agents)
         .filter_map(|reference| reference.as_str()?.strip_prefix("Patient/"))
+}
+
+/// What an event says explains the access to a patient's record that nothing explains.
+pub(crate) const NONE: &str = "none";
+/// What it says where that couldn't be told.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// The patients of whom an event tells what explains the access, and what does.
+pub(crate) fn relations(event: &Resource) -> impl Iterator<Item = (&str, &str)> {
+    let entities = event.get("entity").and_then(Value::as_array);
+    entities.into_iter().flatten().filter_map(|entity| {
+        let reference = entity.pointer("/what/reference")?.as_str()?;
+        let details = entity.get("detail")?.as_array()?;
+        let told = details.iter().find(|one| one["type"] == "relationship")?;
+        Some((
+            reference.strip_prefix("Patient/")?,
+            told["valueString"].as_str()?,
+        ))
+    })
+}
+
+/// For each patient of an event of whom that is told: what explains that their record was looked at.
+/// [`crate::Vault::relation_told`] reads it.
+#[must_use]
+pub fn relations_told(event: &Resource) -> Vec<(String, String)> {
+    relations(event)
+        .map(|(patient, told)| (patient.to_owned(), told.to_owned()))
+        .collect()
 }
 
 /// Where the elements of `entity` lie in an event's text. The audit tree commits to each by itself,

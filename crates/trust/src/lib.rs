@@ -21,7 +21,7 @@ mod upkeep;
 mod vault;
 
 pub use agent::{Access, Agent, Purpose, Role};
-pub use audit::{origin, told};
+pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{
@@ -34,8 +34,9 @@ pub use vault::{
     AuditProof, Before, Change, ConsentWhy, Counts, EXPORTER, Effect, EveryInternal, Explained,
     ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape,
     Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, LookedAt, ONCE_KEPT_MS,
-    OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, RowWhy, SearchPage, SortedAt,
-    Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
+    OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RowWhy, SearchPage,
+    SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf,
+    Whole, kinds,
 };
 
 #[cfg(test)]

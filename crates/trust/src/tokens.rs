@@ -41,7 +41,7 @@ use crate::indexing::{
     indexed, is_common, measures, pair,
 };
 
-pub(crate) use event::of_event;
+pub(crate) use event::{Unexplained, of_event};
 pub(crate) use light::{ROWS_MAX, lighter, looser};
 pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
 
@@ -49,6 +49,8 @@ pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
 pub(crate) const OWNER: &str = "~patient";
 /// The parameter of derived ids without their first two digits, the shard.
 const TWINS: &str = "~twins";
+/// The parameter of audit events of accesses that nothing explains.
+const RELATION: &str = "~relationship";
 /// The parameter of consents that may restrict access. Servers of before ask for it.
 const DENIES: &str = "~denies-access";
 
@@ -191,6 +193,8 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
     }
     if resource.kind() == ResourceType::AuditEvent {
         tokens.extend(crate::audit::patients(resource).map(|patient| make.one(OWNER, "", patient)));
+        let told = crate::audit::relations(resource).map(|(_, told)| told);
+        tokens.extend(event::unexplained(&make, told));
     } else if let Some(patient) = owner {
         tokens.push(make.one(OWNER, "", patient));
     }

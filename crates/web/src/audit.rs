@@ -28,7 +28,7 @@ const BATCH: usize = 200;
 const SCAN_MAX: usize = 2_000;
 
 /// Actions to filter by: FHIR interaction or DICOM code, and words.
-const ACTIONS: [(&str, &str); 17] = [
+const ACTIONS: [(&str, &str); 19] = [
     ("read", "read"),
     ("search-type", "searched"),
     ("history-instance", "read a history"),
@@ -43,6 +43,8 @@ const ACTIONS: [(&str, &str); 17] = [
     ("110127", "began emergency access"),
     ("110138", "ended emergency access"),
     ("emergency-review", "reviewed emergency access"),
+    ("unexplained", "looked at unexplained accesses"),
+    ("access-review", "reviewed an unexplained access"),
     ("policies", "took policies"),
     ("accounts", "looked at accounts"),
     ("publish", "published"),
@@ -341,6 +343,22 @@ fn pretty(value: &Value, indent: usize) -> String {
     )
 }
 
+/// What the record says explains the access to a patient, where it says so.
+fn why(sentence: &Sentence, patient: &str) -> Markup {
+    let told = sentence.relations.iter().find(|(one, _)| one == patient);
+    html! {
+        @match told.map(|(_, told)| told.as_str()) {
+            None => {},
+            Some(told @ ("none" | "unknown")) => {
+                " · " a href={ "/console/unexplained/" (sentence.id) "/" (patient) } {
+                    @if told == "none" { "nothing explains it" } @else { "not known what explains it" }
+                }
+            },
+            Some(told) => { " · " span class="quiet" { "explained by: " (told) } },
+        }
+    }
+}
+
 /// `GET /console/audit/{id}`: the sentence, its facts and the raw event.
 pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
     ctx.staff()?;
@@ -366,7 +384,7 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
                 @if !sentence.purpose.is_empty() { dt { "Purpose" } dd { (sentence.purpose_words()) " " span class="mono quiet" { (sentence.purpose) } } }
                 @if !sentence.patients.is_empty() {
                     dt id="patients" { "Patients" }
-                    dd { ul { @for patient in sentence.patients.iter().take(PAGE) { li { a href={ "/console/audit?patient=" (patient) } { (name(&names, patient)) } } } }
+                    dd { ul { @for patient in sentence.patients.iter().take(PAGE) { li { a href={ "/console/audit?patient=" (patient) } { (name(&names, patient)) } (why(&sentence, patient)) } } }
                         @if sentence.patients.len() > PAGE { span class="quiet" { "and " (sentence.patients.len() - PAGE) " more, in the record below" } } }
                 }
                 @if !sentence.queries.is_empty() { dt { "Asked" } dd { ul { @for query in &sentence.queries { li class="mono" { (query) } } } } }

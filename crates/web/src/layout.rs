@@ -45,6 +45,7 @@ pub(crate) enum Section {
     Record,
     Journeys,
     Audit,
+    Unexplained,
     Emergencies,
     Access,
     Accounts,
@@ -212,6 +213,7 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
         }
         Role::PrivacyOfficer => vec![
             (Section::Audit, "/console/audit", "Audit"),
+            (Section::Unexplained, "/console/unexplained", "Unexplained"),
             (
                 Section::Emergencies,
                 "/console/emergencies",

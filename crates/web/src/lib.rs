@@ -39,6 +39,7 @@ mod sign_in;
 mod step_up;
 mod tasks;
 mod time;
+mod unexplained;
 mod worklist;
 
 use std::sync::Arc;
@@ -218,6 +219,15 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/sign-in/passkeys", post(own::add))
         .route("/console/sign-in/passkeys/{id}/remove", post(own::remove))
         .route("/console/sign-in/sessions/{id}/end", post(own::end))
+        .route("/console/unexplained", get(unexplained::page))
+        .route(
+            "/console/unexplained/{event}/{patient}",
+            get(unexplained::one),
+        )
+        .route(
+            "/console/unexplained/{event}/{patient}/review",
+            post(unexplained::review),
+        )
         .route("/console/audit", get(audit::page))
         .route("/console/audit/{id}", get(audit::details))
         .route("/console/audit/{id}/proof", get(audit::proof))

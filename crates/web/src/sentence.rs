@@ -34,6 +34,8 @@ pub(crate) struct Sentence {
     identity: bool,
     /// The patients concerned.
     pub(crate) patients: Vec<String>,
+    /// What explains the access to the record of each, where that is told.
+    pub(crate) relations: Vec<(String, String)>,
     /// Purpose of use, as a code; empty when there is none.
     pub(crate) purpose: String,
     /// What it was, in the words of the one who did it.
@@ -93,6 +95,16 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
         "emergency-review" => (
             "looked into an emergency access",
             "look into an emergency access",
+            false,
+        ),
+        "unexplained" => (
+            "looked at accesses that nothing explains",
+            "look at accesses that nothing explains",
+            false,
+        ),
+        "access-review" => (
+            "looked into an access that nothing explained",
+            "look into an access that nothing explained",
             false,
         ),
         "explain" => ("asked about a decision", "ask about a decision", false),
@@ -332,6 +344,7 @@ impl Sentence {
             plain_things: join(&plain_words),
             identity,
             patients,
+            relations: trust::relations_told(event),
             purpose: text(&["purposeOfEvent", "0", "coding", "0", "code"]),
             note,
             refused,
@@ -412,6 +425,12 @@ impl Sentence {
                     "ended what somebody may do for you".to_owned()
                 }
                 "looked at who acts for whom" => "looked at who acts for you".to_owned(),
+                "looked at accesses that nothing explains" => {
+                    "looked at the list of accesses that nothing explains, with one to your record".to_owned()
+                }
+                "looked into an access that nothing explained" => {
+                    "looked into an access to your record that nothing on record explained".to_owned()
+                }
                 "looked at the emergency accesses" => {
                     "looked at the list of emergency accesses, with one to your record".to_owned()
                 }

@@ -30,7 +30,7 @@ const fn all_of(route: &'static str, what: &'static str) -> Sensitive {
 
 /// Every form that asks, by its route. What they have in common: they change who has a way in, or open what is
 /// closed. A test compares this with all routes that take a form.
-const SENSITIVE: [Sensitive; 14] = [
+const SENSITIVE: [Sensitive; 15] = [
     all_of("/console/accounts", "Closing the portal for somebody"),
     all_of("/console/accounts/{id}/{deed}", "Changing an account"),
     all_of("/console/clients", "Letting another system in"),
@@ -52,6 +52,10 @@ const SENSITIVE: [Sensitive; 14] = [
     all_of(
         "/console/patients/{id}/proxies",
         "Letting somebody act for a patient",
+    ),
+    all_of(
+        "/console/unexplained/{event}/{patient}/review",
+        "Closing the review of an unexplained access",
     ),
     all_of(
         "/console/emergencies/{id}/review",

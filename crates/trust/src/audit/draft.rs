@@ -201,7 +201,10 @@ pub(super) fn write(
     text.raw("}");
 
     let tenant = record.agent.tenant;
-    let mut tokens = tokens::of_event(ledger, tenant, id, moment.now_ms, &references);
+    let mut tokens = {
+        let told = record.relations.values().map(String::as_str);
+        tokens::of_event(ledger, tenant, id, moment.now_ms, &references, told)
+    };
     tokens.extend(&frame.tokens);
     tokens.sort_unstable();
     tokens.dedup();
@@ -567,6 +570,7 @@ mod tests {
             prop::bool::weighted(0.1),
             prop::collection::vec("[a-z?=]{0,5}", 0..2),
             "[0-9]{0,2}",
+            select(vec!["", "none", "unknown", "care team CareTeam/t"]),
         );
         let strategy = (
             agent,
@@ -579,7 +583,7 @@ mod tests {
         let outcome = TestRunner::new(Config::with_cases(256)).run(
             &strategy,
             |(agent, (event, outcome), (purpose, because, note), what, wall_ms)| {
-                let (patients, resources, has_many, queries, request_id) = what;
+                let (patients, resources, has_many, queries, request_id, told) = what;
                 let mut record = Record::new(&agent, event);
                 record.purpose = purpose;
                 record.outcome = outcome;
@@ -591,6 +595,10 @@ mod tests {
                 let more = if has_many { many() } else { Vec::new() };
                 for touched in resources.into_iter().chain(more) {
                     record.touch(touched);
+                }
+                if !told.is_empty() {
+                    let relation = |patient: &String| (patient.clone(), told.to_owned());
+                    record.relations = record.patients.iter().map(relation).collect();
                 }
                 let moment = Moment {
                     now_ms: NOW_MS,

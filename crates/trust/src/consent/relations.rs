@@ -45,6 +45,9 @@ struct BuiltIn {
 pub(crate) struct By {
     /// What the audit calls it.
     pub(crate) name: String,
+    /// What patients are told, in words that go on from "because": `they are in your care team`.
+    #[serde(default)]
+    pub(crate) words: String,
     /// Its resource type.
     #[serde(rename = "type")]
     kind: String,

@@ -3,7 +3,7 @@
 //! the same can't be.
 use ledger::{
     AuditDraft, Commit, Draft, Expected, Hit, Kind, Ledger, LedgerError, Owner, Query, Stored,
-    TenantId, Token,
+    TenantId, Token, View,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -269,7 +269,17 @@ pub(super) async fn find<T: DeserializeOwned>(
     most: usize,
 ) -> Result<Vec<Kept<T>>, TrustError> {
     // Of one moment, so that what is found is the newest version when it is opened.
-    let view = ledger.view()?;
+    find_in(&ledger.view()?, tenant, kind, query, most).await
+}
+
+/// The same of one view.
+pub(super) async fn find_in<T: DeserializeOwned>(
+    view: &View,
+    tenant: TenantId,
+    kind: Kind,
+    query: &Query,
+    most: usize,
+) -> Result<Vec<Kept<T>>, TrustError> {
     let mut found = Vec::new();
     let mut before = None;
     while found.len() < most {

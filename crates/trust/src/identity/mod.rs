@@ -23,6 +23,7 @@ mod sessions;
 mod sign_in;
 mod step_up;
 mod sweep;
+mod unexplained;
 
 use std::sync::Arc;
 
@@ -64,6 +65,9 @@ pub use passkeys::ceremony::RelyingParty;
 pub use passkeys::{OwnCode, OwnSession, PasskeyQuestion, PasskeyView, SecondFactors};
 pub use proxies::{Acting, NewProxy, Proxy};
 pub use step_up::{STEP_UP_S, StepUp, StepUpWays};
+pub use unexplained::{
+    AccessReview, AskedUnexplained, LOOKED_AT_MAX, UnexplainedAccess, UnexplainedPage,
+};
 
 /// How long a client's token lasts; then a new one has to be made.
 const CLIENT_LIFE_MS: u64 = 365 * 86_400_000;

@@ -58,6 +58,7 @@ pub use once::{Before, ONCE_KEPT_MS, Once};
 pub use own::{IndexStep, Indexing, OWNS_MAX};
 pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
+pub use relations::Relation;
 #[cfg(test)]
 pub(crate) use search::TEXTS_MAX;
 use short::Form;

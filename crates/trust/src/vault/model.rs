@@ -33,6 +33,10 @@ pub mod kinds {
     pub const EXPORT: Kind = Kind(1010);
     /// Somebody's emergency access to a patient's record, with its review.
     pub const EMERGENCY_ACCESS: Kind = Kind(1070);
+    /// That an access which nothing explains was looked into.
+    pub const ACCESS_REVIEW: Kind = Kind(1075);
+    /// What was found of it, in words: the patient's.
+    pub const ACCESS_REVIEW_WORDS: Kind = Kind(1076);
     /// Who acts for a patient.
     pub const PROXY: Kind = Kind(1060);
     /// What an account or a client is known as in FHIR.
@@ -61,12 +65,14 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 19] = [
+    pub(crate) const OF_IDENTITY: [Kind; 21] = [
         SIGNING_KEYS,
         PROVIDER_LINK,
         PROVIDER_LOGOUT,
         PASSKEY,
         EMERGENCY_ACCESS,
+        ACCESS_REVIEW,
+        ACCESS_REVIEW_WORDS,
         PROXY,
         ACCOUNT,
         SESSION,

@@ -8,7 +8,7 @@ use ledger::{LedgerError, View};
 
 use super::consents::{Hidden, reach};
 use super::{Vault, fetch_in, open};
-use crate::audit::Record;
+use crate::audit::{NONE, Record, UNKNOWN};
 use crate::consent::Reach;
 use crate::{Permit, Purpose, TrustError, tokens};
 
@@ -20,10 +20,22 @@ const LOOKED_AT_MAX: usize = 4096;
 const PATIENTS_MAX: usize = 2000;
 /// The most patients of one answer whose relationships its audit tells of.
 const TOLD_MAX: usize = 32;
-/// What the audit says of an access that no relationship explains.
-const NONE: &str = "none";
-/// What it says where that can't be told.
-const UNKNOWN: &str = "unknown";
+/// What it says of one in an emergency of one patient, which is looked into by itself.
+const EMERGENCY: &str = "emergency access";
+
+/// What the audit says of an access, read: what explains it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relation {
+    /// A relationship: to the patient, in plain words that go on from "because" (`they are in your care team`).
+    /// The name that the audit has where the rules in force have no words for it.
+    By(String),
+    /// An emergency access to this patient.
+    Emergency,
+    /// Nothing that is on record.
+    None,
+    /// It couldn't be told at that time.
+    Unknown,
+}
 
 impl Vault {
     /// The words that explain an access to a patient's record: what makes the relationship, and the resource
@@ -123,8 +135,7 @@ impl Vault {
 
     /// An emergency of one patient needs no relationship with them; it is looked into afterwards.
     fn is_emergency_of(&self, permit: &Permit, patient: &str) -> bool {
-        permit.purpose == Purpose::Emergency
-            && permit.only_patient() == Some(patient)
+        is_emergency(permit, patient)
             && (self.rules().free_in_emergency()).contains(&permit.agent.role)
     }
 
@@ -145,6 +156,32 @@ impl Vault {
                 .is_none())
     }
 
+    /// What the audit tells of an access, read by the rules in force.
+    #[must_use]
+    pub fn relation_told(&self, told: &str) -> Relation {
+        match told {
+            NONE => return Relation::None,
+            UNKNOWN => return Relation::Unknown,
+            EMERGENCY => return Relation::Emergency,
+            _ => {}
+        }
+        // The name, and the resource that says so.
+        let name = told.rsplit_once(' ').map_or(told, |(name, _)| name);
+        let by = self.rules().relationships().by();
+        let words = by.iter().find(|by| by.name == name).map(|by| &by.words);
+        let words = words.filter(|words| !words.is_empty());
+        Relation::By(words.map_or_else(|| name.to_owned(), Clone::clone))
+    }
+
+    /// What makes a relationship by the rules in force, by its names.
+    pub fn relations_known(&self) -> impl Iterator<Item = &str> {
+        self.rules()
+            .relationships()
+            .by()
+            .iter()
+            .map(|by| by.name.as_str())
+    }
+
     /// Puts into a record what explains the access to each of its patients, where the rules have it told.
     pub(super) async fn tell_relations(
         &self,
@@ -161,7 +198,9 @@ impl Vault {
         for patient in &record.patients {
             // What can't be told now must not keep an answer back that nothing else does.
             let found = match self.relation(&view, permit, patient, &mut hidden).await {
-                Ok(found) => found.unwrap_or_else(|| NONE.to_owned()),
+                Ok(Some(found)) => found,
+                Ok(None) if is_emergency(permit, patient) => EMERGENCY.to_owned(),
+                Ok(None) => NONE.to_owned(),
                 Err(_) => UNKNOWN.to_owned(),
             };
             told.insert(patient.clone(), found);
@@ -169,4 +208,9 @@ impl Vault {
         record.relations = told;
         Ok(())
     }
+}
+
+/// Whether something is asked in an emergency of one patient, whose access stands.
+fn is_emergency(permit: &Permit, patient: &str) -> bool {
+    permit.purpose == Purpose::Emergency && permit.only_patient() == Some(patient)
 }

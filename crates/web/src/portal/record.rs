@@ -5,7 +5,7 @@ use axum::response::Response;
 use fhir::ResourceType;
 use ledger::Number;
 use maud::{Markup, html};
-use trust::{Action, Permit, Role};
+use trust::{Action, Permit, Relation, Role};
 
 use crate::audit::{proof_file, proof_words, prove};
 use crate::context::{Ctx, Fields, query};
@@ -84,6 +84,41 @@ async fn name_proxies(
     Ok(())
 }
 
+/// What explains that somebody looked, in plain words, and what was found where nothing did.
+async fn because(
+    ctx: &Ctx,
+    permit: &Permit,
+    sentence: &Sentence,
+) -> Result<Option<Markup>, PageError> {
+    let own = ctx.patient_alone()?;
+    let told = sentence.relations.iter().find(|(one, _)| one == own);
+    let Some((_, told)) = told else {
+        return Ok(None);
+    };
+    let relation = ctx.vault().relation_told(told);
+    let review = match relation {
+        Relation::None | Relation::Unknown => {
+            let identity = ctx.app.web.trust.identity();
+            identity.access_review_told(permit, &sentence.id).await?
+        }
+        _ => None,
+    };
+    Ok(Some(html! {
+        span class="small" {
+            @match relation {
+                Relation::By(words) => { "Because " (words) "." },
+                Relation::Emergency => { "Because somebody opened it in an emergency." },
+                Relation::None => { "No reason is on record. They may have had one that is not written down." },
+                Relation::Unknown => { "At that time we could not tell why." },
+            }
+            @if let Some(review) = review {
+                " We looked into it and found " @if review.explained { "a reason" } @else { "no reason" }
+                @if let Some(words) = &review.words { ": “" (words) "”" } @else { "." }
+            }
+        }
+    }))
+}
+
 struct Found {
     sentences: Vec<Sentence>,
     next: Option<Number>,
@@ -142,6 +177,10 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         tell(&ctx, &permit, sentence).await?;
     }
     name_proxies(&ctx, &permit, &mut found.sentences).await?;
+    let mut reasons = Vec::with_capacity(found.sentences.len());
+    for sentence in &found.sentences {
+        reasons.push(because(&ctx, &permit, sentence).await?);
+    }
     let body = html! {
         div class="stack-wide" {
             div class="stack" {
@@ -154,9 +193,10 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             }
             @if found.sentences.is_empty() && found.next.is_none() { (layout::empty("Nothing here", "Nobody has looked at your record.")) }
             ol {
-                @for sentence in &found.sentences {
+                @for (sentence, reason) in found.sentences.iter().zip(&reasons) {
                     li class="sentence" {
                         span { (plain(sentence)) }
+                        @if let Some(reason) = reason { (reason) }
                         span class="quiet small" { (ctx.times.plain(sentence.at_ms)) " · " a href={ "/portal/record/" (sentence.id) } { "Proof" span class="visually-hidden" { " of " (ctx.times.exact(sentence.at_ms)) } } }
                     }
                 }
@@ -187,7 +227,7 @@ pub(crate) async fn proof(ctx: Ctx, Path(id): Path<String>) -> Result<Response, 
                 p class="crumbs" { a href="/portal/record" { "Who looked at your record" } }
                 h1 { "Proof of one line" }
             }
-            p { (plain(&sentence)) br; span class="quiet small" { (ctx.times.exact(sentence.at_ms)) } }
+            p { (plain(&sentence)) br; @if let Some(reason) = because(&ctx, &permit, &sentence).await? { (reason) br; } span class="quiet small" { (ctx.times.exact(sentence.at_ms)) } }
             p { "This proof shows that the line stands in our books in these words, and was not changed since. You can keep it, and give it to anybody who should check it." }
             @if of_emergency { p { "The reason, and what a review said, are kept with your record and not in those books: the proof shows that the access or its review was there, not these words." } }
             (proof_words(&proof, &format!("/portal/record/{id}/proof.json")))

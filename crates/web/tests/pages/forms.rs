@@ -105,6 +105,7 @@ async fn no_form_does_anything_without_its_token() {
         .break_glass(&clinician, &opened, "Unconscious, nobody to ask", "r")
         .await
         .unwrap();
+    let looked = crate::unexplained::an_access(&world, &ida).await;
     let mut acts = Vec::new();
     for (patient, address) in [
         (&ida, "a"),
@@ -319,6 +320,11 @@ async fn no_form_does_anything_without_its_token() {
                 PRIYA,
                 &format!("/console/emergencies/{}/review", access.id),
                 &[("outcome", "justified"), ("words", "Nobody could be asked")],
+            ),
+            "/console/unexplained/{event}/{patient}/review" => with(
+                PRIYA,
+                &format!("/console/unexplained/{looked}/{ida}/review"),
+                &[("outcome", "explained"), ("words", "She helped at the desk")],
             ),
             "/console/apps/{id}/end" => {
                 with(CARLA, &format!("/console/apps/{}/end", grants[0]), &[])

@@ -23,4 +23,5 @@ mod passkeys;
 mod patients_own;
 mod providers;
 mod proxies;
+mod unexplained;
 mod world;
