@@ -31,6 +31,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// record has some 2 KB, and at most about 300 KB for a thousand patients, so a batch stays below 5 MB.
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
+/// What one shard puts into a batch before the others had their turn: records, and bytes after which no further
+/// one is taken.
+const TURN_RECORDS: usize = 50;
+const TURN_BYTES: usize = 256 << 10;
 
 /// Why a round came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,7 @@ pub(crate) async fn run(
         tenant,
         collector,
         positions: HashMap::new(),
+        first: 0,
     };
     let mut failures = 0_u32;
     loop {
@@ -100,15 +105,23 @@ struct Course {
     collector: Arc<Collector>,
     /// How many leaves of each shard were told, as far as it is known here.
     positions: HashMap<Shard, u64>,
+    /// Which shard begins the next batch.
+    first: usize,
+}
+
+/// What is left to tell of a shard.
+struct Left {
+    shard: Shard,
+    from: u64,
+    to: u64,
+    size: u64,
 }
 
 impl Course {
     /// Tells one batch; gives how many records there were in it.
     async fn round(&mut self) -> Result<usize, Untold> {
         let trees = self.ledger.newest_checkpoint().await?.trees;
-        let mut batch = Vec::new();
-        let mut moves = Vec::new();
-        let (mut records, mut waiting) = (0, 0);
+        let mut left = Vec::new();
         for (shard, size) in trees {
             if !self.ledger.holds(shard) {
                 self.positions.remove(&shard);
@@ -119,25 +132,52 @@ impl Course {
                 None => self.ledger.cursor(CONSUMER, shard).await?.0,
             };
             self.positions.insert(shard, from);
-            let mut to = from;
-            while to < size && records < BATCH_RECORDS && batch.len() < BATCH_BYTES {
-                let Some(entry) = told::of_leaf(&self.ledger, shard, to).await? else {
-                    break;
-                };
-                if matches!(entry, told::Entry::Unreadable) {
-                    tracing::error!(%shard, leaf = to, "an audit record can't be read; the collector is told");
+            let to = from;
+            left.push(Left {
+                shard,
+                from,
+                to,
+                size,
+            });
+        }
+        let waiting: u64 = left.iter().map(|one| one.size.saturating_sub(one.to)).sum();
+        let (mut batch, mut records) = (Vec::new(), 0);
+        // By turns, so that none waits until another is told whole; and each batch begins with another.
+        if !left.is_empty() {
+            let first = self.first % left.len();
+            left.rotate_left(first);
+            self.first = self.first.wrapping_add(1);
+        }
+        loop {
+            let before = records;
+            for one in &mut left {
+                let (turn, began) = (records + TURN_RECORDS, batch.len());
+                while one.to < one.size
+                    && records < BATCH_RECORDS.min(turn)
+                    && batch.len() < BATCH_BYTES.min(began + TURN_BYTES)
+                {
+                    let (shard, to) = (one.shard, one.to);
+                    let Some(entry) = told::of_leaf(&self.ledger, shard, to).await? else {
+                        one.size = to;
+                        break;
+                    };
+                    if matches!(entry, told::Entry::Unreadable) {
+                        tracing::error!(%shard, leaf = to, "an audit record can't be read; the collector is told");
+                    }
+                    for message in atna::messages(&entry, shard, to) {
+                        self.collector.frame(&message, &mut batch);
+                    }
+                    one.to += 1;
+                    records += 1;
                 }
-                for message in atna::messages(&entry, shard, to) {
-                    self.collector.frame(&message, &mut batch);
-                }
-                to += 1;
-                records += 1;
             }
-            waiting += size.saturating_sub(to);
-            if to > from {
-                moves.push((shard, from, to));
+            if records == before {
+                break;
             }
         }
+        let told = left.iter().filter(|one| one.to > one.from);
+        let moves: Vec<_> = told.map(|one| (one.shard, one.from, one.to)).collect();
+        let waiting = waiting.saturating_sub(records as u64);
         metrics::gauge!("cairn_audit_told_waiting").set(waiting as f64);
         if moves.is_empty() {
             return Ok(0);

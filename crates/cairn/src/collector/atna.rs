@@ -31,9 +31,9 @@ pub(super) fn messages(entry: &Entry, shard: Shard, index: u64) -> Vec<Message> 
             if parts.is_empty() {
                 parts.push(&[]);
             }
-            parts
-                .into_iter()
-                .map(|objects| message(told, &leaf, objects))
+            let of = parts.len();
+            (parts.into_iter().enumerate())
+                .map(|(place, objects)| message(told, (&leaf, place + 1, of), objects))
                 .collect()
         }
     }
@@ -51,7 +51,8 @@ fn event_id(told: &Told) -> (&'static str, &'static str) {
     }
 }
 
-fn message(told: &Told, leaf: &str, objects: &[Object]) -> Message {
+/// One of the messages of a record: which, of how many.
+fn message(told: &Told, (leaf, number, of): (&str, usize, usize), objects: &[Object]) -> Message {
     let mut out = Xml::begin();
     out.open(
         "EventIdentification",
@@ -117,7 +118,11 @@ fn message(told: &Told, leaf: &str, objects: &[Object]) -> Message {
         }
         out.close("ParticipantObjectIdentification");
     }
-    out.record(&told.id, leaf);
+    out.record(
+        &told.id,
+        leaf,
+        (of > 1).then(|| format!("{number}/{of}")).as_deref(),
+    );
     Message {
         when: Some(told.recorded.clone()),
         xml: out.end(),
@@ -134,7 +139,7 @@ fn unreadable(leaf: &str) -> Message {
     out.code("EventID", "110113", "DCM", "Security Alert");
     out.close("EventIdentification");
     out.source();
-    out.record("", leaf);
+    out.record("", leaf, None);
     Message {
         when: None,
         xml: out.end(),
@@ -196,8 +201,9 @@ impl Xml {
         self.close("AuditSourceIdentification");
     }
 
-    /// The record itself, by which it is looked up and proved.
-    fn record(&mut self, id: &str, leaf: &str) {
+    /// The record itself, by which it is looked up and proved; and which `part` of it a message is, where it has
+    /// several.
+    fn record(&mut self, id: &str, leaf: &str, part: Option<&str>) {
         self.open(
             "ParticipantObjectIdentification",
             &[
@@ -214,10 +220,15 @@ impl Xml {
             "http://hl7.org/fhir/resource-types",
             name,
         );
-        self.event(Event::Empty(Self::element(
-            "ParticipantObjectDetail",
-            &[("type", "leaf"), ("value", leaf)],
-        )));
+        for (name, value) in [("leaf", Some(leaf)), ("part", part)] {
+            if let Some(value) = value {
+                let detail = [("type", name), ("value", value)];
+                self.event(Event::Empty(Self::element(
+                    "ParticipantObjectDetail",
+                    &detail,
+                )));
+            }
+        }
         self.close("ParticipantObjectIdentification");
     }
 
@@ -285,6 +296,7 @@ mod tests {
         ] {
             assert!(xml.contains(part), "{part} in {xml}");
         }
+        assert!(!xml.contains("\"part\""), "it is the only one: {xml}");
     }
 
     #[test]
@@ -301,8 +313,10 @@ mod tests {
         }
         let longest = messages.iter().map(|message| message.xml.len()).max();
         assert!(longest.is_some_and(|length| length < 32_000), "{longest:?}");
-        for message in &messages {
+        for (place, message) in messages.iter().enumerate() {
             assert!(message.xml.contains("\"event-1\""), "{}", message.xml);
+            let part = format!(r#"type="part" value="{}/12"/>"#, place + 1);
+            assert!(message.xml.contains(&part), "{part} in {}", message.xml);
         }
     }
 

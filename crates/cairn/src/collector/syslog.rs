@@ -150,10 +150,8 @@ impl Collector {
                 match stream.read(&mut rest).await {
                     Ok(0) => return Ok(()),
                     Ok(_) => {}
-                    // It ended without TLS's farewell, which many leave out.
-                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                        return Ok(());
-                    }
+                    // An end without TLS's farewell (`close_notify`) may be anybody's on the way, or that of a
+                    // collector that was killed: it is no receipt.
                     Err(error) => return Err(error),
                 }
             }

@@ -367,3 +367,126 @@ async fn nobody_is_told_whose_certificate_is_not_trusted() {
         house.end().await;
     }
 }
+
+/// A collector of ours, that takes one batch and ends the connection with TLS's farewell, or without.
+struct Peer {
+    listener: tokio::net::TcpListener,
+    tls: tokio_rustls::TlsAcceptor,
+}
+
+impl Peer {
+    async fn new(folder: &Path) -> Self {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let certificate = CertificateDer::from_pem_file(folder.join("collector.pem"));
+        let key = PrivateKeyDer::from_pem_file(folder.join("collector.key"));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.expect("a certificate")],
+                key.expect("a key"),
+            );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        Self {
+            listener: listener.expect("a port"),
+            tls: tokio_rustls::TlsAcceptor::from(Arc::new(config.expect("a configuration"))),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.listener.local_addr().expect("an address").port()
+    }
+
+    /// The leaves of a batch, as they were told.
+    async fn batch(&self, farewell: bool) -> Vec<String> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let taking = async {
+            let (stream, _) = self.listener.accept().await.expect("a connection");
+            let mut stream = self.tls.accept(stream).await.expect("TLS");
+            let mut text = Vec::new();
+            stream.read_to_end(&mut text).await.expect("a whole batch");
+            if farewell {
+                stream.shutdown().await.expect("a farewell");
+            }
+            text
+        };
+        let text = tokio::time::timeout(PATIENCE, taking).await;
+        let text = String::from_utf8(text.expect("it is told")).expect("text");
+        let mut leaves: Vec<String> = (text.split("type=\"leaf\" value=\"").skip(1))
+            .filter_map(|rest| rest.split('"').next().map(str::to_owned))
+            .collect();
+        leaves.dedup();
+        leaves
+    }
+}
+
+fn told_to(folder: &Path, peer: &Peer) -> Collector {
+    Collector::new(
+        &format!("127.0.0.1:{}", peer.port()),
+        Some(&folder.join("ca.pem")),
+        None,
+        "cairn.example.org",
+    )
+    .expect("a collector")
+}
+
+// Proves: 45 CFR 164.312(b), 164.312(e)(2)(i)
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_without_a_farewell_is_no_receipt() {
+    let space = tempfile::tempdir().expect("a folder");
+    certificates(space.path());
+    let peer = Peer::new(space.path()).await;
+    let to = told_to(space.path(), &peer);
+    let house = house_with(|options| options.collector = Some(to)).await;
+    // What may have been cut is told again, until somebody says that it was read.
+    let first = peer.batch(false).await;
+    assert!(!first.is_empty());
+    let second = peer.batch(false).await;
+    let third = peer.batch(true).await;
+    for leaf in &first {
+        assert!(second.contains(leaf) && third.contains(leaf), "{leaf}");
+    }
+    token(&house.server, Role::PrivacyOfficer).await;
+    let fourth = peer.batch(true).await;
+    assert!(!fourth.is_empty());
+    for leaf in &third {
+        assert!(!fourth.contains(leaf), "{leaf} is told again");
+    }
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_shard_holds_up_no_other() {
+    let space = tempfile::tempdir().expect("a folder");
+    certificates(space.path());
+    let peer = Peer::new(space.path()).await;
+    let house = house_with(|options| options.collector = Some(told_to(space.path(), &peer))).await;
+    let trust = house.server.trust();
+    let ledger = trust.vault().ledger();
+    // A patient in the first of all shards, of whom more is in the audit than one batch holds.
+    let patient = loop {
+        let id = ledger.mint_own_id(TENANT);
+        if id.starts_with("00") {
+            break id;
+        }
+    };
+    let body = json!({"resourceType": "Patient", "id": patient});
+    let path = format!("/fhir/r4/Patient/{patient}");
+    let put = house.sent(Method::PUT, &path, &body).send().await;
+    assert_eq!(put.expect("an answer").status(), 201);
+    let reads = (0..1_200).map(|_| house.asked(Method::GET, &path).send());
+    for answer in futures_util::future::join_all(reads).await {
+        assert_eq!(answer.expect("an answer").status(), 200);
+    }
+    // Something elsewhere, and then what was laid out before all of this was there.
+    token(&house.server, Role::PrivacyOfficer).await;
+    peer.batch(true).await;
+    let full = peer.batch(true).await;
+    assert_eq!(full.len(), 1_000);
+    let others = full.iter().filter(|leaf| !leaf.starts_with("00/"));
+    assert!(others.count() > 0, "the others are told last");
+    house.end().await;
+}
