@@ -19,9 +19,22 @@ def tls(out):
             print(f"testssl.sh's grade: {entry['finding']}")
 
 
+# How many pages a scan has to have seen: nobody sees the sign-in and what leads from it; each role its own pages.
+# Fewer mean that the sign-in failed or that time ran out, and that nothing was found says nothing then.
+PAGES_OF_NOBODY = 4
+PAGES_OF_ROLE = 20
+
+
 def pages(out):
-    for report in sorted(out.glob("wapiti-*.json")):
+    reports = sorted(out.glob("wapiti-*.json"))
+    if len(reports) < 2:
+        yield "wapiti run", f"there are {len(reports)} reports: nobody and each role have one"
+    for report in reports:
         told = json.loads(report.read_text())
+        seen = told.get("infos", {}).get("crawled_pages_nbr") or 0
+        wanted = PAGES_OF_NOBODY if report.stem == "wapiti-nobody" else PAGES_OF_ROLE
+        if seen < wanted:
+            yield "wapiti run", f"{report.stem}: it saw {seen} pages only, and at least {wanted} are wanted"
         for sort in ["vulnerabilities", "anomalies", "additionals"]:
             for name, found in told.get(sort, {}).items():
                 for one in found:
