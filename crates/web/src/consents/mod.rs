@@ -8,6 +8,8 @@ mod words;
 
 pub(crate) use words::is_yes_to_a_part;
 
+use std::collections::HashMap;
+
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use fhir::{Resource, ResourceType};
@@ -23,6 +25,10 @@ use crate::time::fhir_time;
 
 /// Consents that are shown; of more, the newest.
 const SHOWN_MAX: usize = 200;
+
+/// Consents whose statements are looked for together, and the most statements of these.
+const STATED_OF: usize = 100;
+const STATED_MAX: usize = 500;
 
 /// Random bytes of a form's id, by which a form that is sent twice makes one consent.
 const FORM_BYTES: usize = 16;
@@ -132,6 +138,30 @@ impl<'a> Whose<'a> {
         Ok((rows.into_iter().map(|row| row.resource).collect(), whole))
     }
 
+    /// What staff stated of these consents, by their ids, with whether that is all.
+    async fn stated(
+        &self,
+        permit: &Permit,
+        consents: &[Resource],
+    ) -> Result<(HashMap<String, Vec<stated::Told>>, bool), PageError> {
+        let kind = ResourceType::Provenance;
+        if consents.is_empty() || !permit.allows(Action::Search, kind) {
+            return Ok((HashMap::new(), true));
+        }
+        let targets: Vec<String> = (consents.iter())
+            .filter_map(Resource::id)
+            .map(|id| format!("{}/{id}", ResourceType::Consent))
+            .collect();
+        let queries = (targets.chunks(STATED_OF))
+            .map(|some| query(kind, &[("target", &some.join(","))], STATED_MAX))
+            .collect::<Result<Vec<_>, _>>()?;
+        let pages = self.ctx.vault().search_many(permit, &queries).await?;
+        let whole = pages.iter().all(|page| page.next.is_none());
+        let rows = pages.into_iter().flat_map(|page| page.rows);
+        let provenances: Vec<Resource> = rows.map(|row| row.resource).collect();
+        Ok((stated::told(&provenances), whole))
+    }
+
     async fn known(&self, permit: &Permit) -> Result<Vec<KnownAgent>, PageError> {
         Ok(self
             .ctx
@@ -145,6 +175,7 @@ impl<'a> Whose<'a> {
     async fn show(&self, fields: &Fields) -> Result<Response, PageError> {
         let permit = self.look().await?;
         let (consents, whole) = self.consents(&permit).await?;
+        let (stated, all_stated) = self.stated(&permit, &consents).await?;
         let known = self.known(&permit).await?;
         let names: words::Names = form::actors(&known).into_iter().collect();
         let (in_force, others): (Vec<_>, Vec<_>) = consents
@@ -159,11 +190,12 @@ impl<'a> Whose<'a> {
                 h1 { (self.title()) }
                 p { @if self.is_own() { "What you have said about who may see your record." } @else { "What this patient has said about who may see the record." } }
                 @if in_force.is_empty() { (layout::empty("Nothing is said", "What the law allows without a consent holds.")) }
-                ul class="stack" { @for consent in &in_force { (self.entry(consent, &names, may_draft)) } }
+                ul class="stack" { @for consent in &in_force { (self.entry(consent, &names, &stated, may_draft)) } }
                 @if !others.is_empty() {
                     details { summary { "No longer in force, or not yet: " (others.len()) }
-                        ul class="stack" { @for consent in &others { (self.entry(consent, &names, false)) } } }
+                        ul class="stack" { @for consent in &others { (self.entry(consent, &names, &stated, false)) } } }
                 }
+                @if !all_stated { p class="note" { "Not all that was written down about how these were asked for is shown." } }
                 @if !whole { p class="note" { "Only the " (SHOWN_MAX) " consents that were recorded last are shown. All of them count." } }
                 @if may_draft {
                     section class="stack" aria-labelledby="draft" {
@@ -178,7 +210,14 @@ impl<'a> Whose<'a> {
         Ok(self.page(self.title(), &body))
     }
 
-    fn entry(&self, consent: &Resource, names: &words::Names, may_draft: bool) -> Markup {
+    fn entry(
+        &self,
+        consent: &Resource,
+        names: &words::Names,
+        stated: &HashMap<String, Vec<stated::Told>>,
+        may_draft: bool,
+    ) -> Markup {
+        let stated = consent.id().and_then(|id| stated.get(id));
         let when = |path: &[&str]| {
             let found = fhir_time(&self.ctx.times, consent.text_at(path)?);
             found.map(|(_, words, _)| words)
@@ -202,6 +241,12 @@ impl<'a> Whose<'a> {
                     @if let Some(said) = when(&["dateTime"]) { "Said " (said) }
                     @if let Some(changed) = when(&["meta", "lastUpdated"]) { " · recorded " (changed) }
                     @if !self.is_own() { @if let Some(id) = consent.id() { " · " a href={ "/console/record/Consent/" (id) } { "As it is kept" } } }
+                }
+                @for told in stated.into_iter().flatten() {
+                    p class="small" {
+                        @if self.is_own() { "You asked for this, as we wrote it down. " } @else { "The patient asked for this. " } (told.words)
+                        br; span class="quiet" { "Written down by " (told.name) @if let Some((_, when, _)) = fhir_time(&self.ctx.times, &told.recorded) { ", " (when) } }
+                    }
                 }
                 @if trust::consent::is_of_other_scope(consent) {
                     p class="quiet small" { "An advance directive, or a consent to a treatment or a study: it says nothing of who may see the record, and is changed with those who keep it." }

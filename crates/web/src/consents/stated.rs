@@ -1,7 +1,9 @@
 //! What staff state when they widen what a patient has said: that the patient asked, and how. It stands in a
 //! `Provenance` of the consent's version; the audit has how, and not the words, which may tell of the patient.
 
-use fhir::{Resource, ResourceType, date};
+use std::collections::HashMap;
+
+use fhir::{Reference, Resource, ResourceType, date};
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
@@ -42,6 +44,42 @@ pub(super) fn fields() -> Markup {
                 textarea name="said" required minlength="10" maxlength="500" autocomplete="off" {} }
         }
     }
+}
+
+/// System of the accounts that state something here.
+const AGENT: &str = "urn:cairn:agent";
+
+/// What was stated of a consent.
+pub(super) struct Told {
+    /// How the patient asked, and what was said.
+    pub(super) words: String,
+    /// Who stated it.
+    pub(super) name: String,
+    /// When, FHIR's `instant`.
+    pub(super) recorded: String,
+}
+
+/// What staff stated of consents, by the consent's id: of these `Provenance`s, those that this page made.
+pub(super) fn told(provenances: &[Resource]) -> HashMap<String, Vec<Told>> {
+    let mut told: HashMap<String, Vec<Told>> = HashMap::new();
+    for provenance in provenances {
+        let text = |path: &[&str]| provenance.text_at(path).map(str::to_owned);
+        let is_ours = text(&["agent", "0", "who", "identifier", "system"]).as_deref()
+            == Some(AGENT)
+            && text(&["reason", "0", "coding", "0", "code"]).as_deref() == Some("PATRQT");
+        let target = text(&["target", "0", "reference"]);
+        let target = target.as_deref().and_then(Reference::parse);
+        let (Some(target), Some(words), true) = (target, text(&["reason", "0", "text"]), is_ours)
+        else {
+            continue;
+        };
+        told.entry(target.id).or_default().push(Told {
+            words,
+            name: text(&["agent", "0", "who", "display"]).unwrap_or_default(),
+            recorded: text(&["recorded"]).unwrap_or_default(),
+        });
+    }
+    told
 }
 
 /// Whether any part of a consent permits something.
@@ -113,7 +151,7 @@ impl Stated {
                     "display": "Enterer",
                 }] },
                 "who": {
-                    "identifier": { "system": "urn:cairn:agent", "value": agent.id },
+                    "identifier": { "system": AGENT, "value": agent.id },
                     "display": agent.name,
                 },
                 "onBehalfOf": own,

@@ -374,6 +374,14 @@ async fn whoever_takes_back_a_no_states_that_the_patient_asked() {
     assert_eq!(done.location(), format!("{page}?made=yes"), "{}", done.body);
     let provenance = world.all(ResourceType::Provenance, &ida).await;
     assert_eq!(provenance.len(), 1);
+    // It stands beside the consent, for staff and for the patient.
+    let beside = devi.get(&page).await;
+    beside.shows(&format!("The patient asked for this. By telephone: {said}"));
+    beside.shows("Written down by Devi Rao");
+    let mut own = world.patients_browser(&ida).await;
+    own.get("/portal/choices").await.shows(&format!(
+        "You asked for this, as we wrote it down. By telephone: {said}"
+    ));
     let text = |path: &[&str]| provenance[0].text_at(path).unwrap_or_default().to_owned();
     assert_eq!(
         text(&["target", "0", "reference"]),
