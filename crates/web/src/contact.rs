@@ -65,14 +65,14 @@ fn is_asked(telecom: &Value) -> bool {
 }
 
 /// The address that is asked for now: its kind, and itself.
-fn asked(patient: &Resource) -> Option<(&str, &str)> {
+pub(crate) fn asked(patient: &Resource) -> Option<(&str, &str)> {
     let telecoms = patient.get("telecom").and_then(Value::as_array)?;
     let found = telecoms.iter().find(|telecom| is_asked(telecom))?;
     Some((found["system"].as_str()?, found["value"].as_str()?))
 }
 
 /// Makes an address the only one that may be used, or none.
-fn set_asked(patient: &mut Resource, only: Option<(&str, &str)>) {
+pub(crate) fn set_asked(patient: &mut Resource, only: Option<(&str, &str)>) {
     let telecoms = patient.get("telecom").and_then(Value::as_array);
     let mut telecoms = telecoms.cloned().unwrap_or_default();
     telecoms.retain(|telecom| !is_asked(telecom));

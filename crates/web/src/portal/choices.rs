@@ -9,6 +9,7 @@ use trust::conventions::{CONFIDENTIAL_EXTENSION, NOT_WANTED_EXTENSION};
 use trust::{Action, Change, Purpose, TrustError, Unit};
 
 use crate::consents::is_yes_to_a_part;
+use crate::contact::{asked, only_words, set_asked};
 use crate::context::{Ctx, Fields, Posted, query};
 use crate::error::PageError;
 use crate::layout::{self, PortalSection, State, csrf, portal};
@@ -234,37 +235,10 @@ fn is_extended(telecom: &Value, url: &str) -> bool {
     })
 }
 
-/// Other channels are for who wrote them down to change.
-fn is_confidential_email(telecom: &Value) -> bool {
-    telecom["system"] == "email" && is_extended(telecom, CONFIDENTIAL_EXTENSION)
-}
-
 /// The e-mail address that the patient wants used and no other (45 CFR 164.522(b)).
 fn confidential(patient: &Resource) -> Option<&str> {
-    let telecoms = patient.get("telecom").and_then(Value::as_array)?;
-    let mut asked = telecoms
-        .iter()
-        .filter(|telecom| is_confidential_email(telecom));
-    asked.next()?["value"].as_str()
-}
-
-/// Makes an address the only one that may be used, or none. No reason is asked.
-fn set_confidential(patient: &mut Resource, address: Option<&str>) {
-    let telecoms = patient.get("telecom").and_then(Value::as_array);
-    let mut telecoms = telecoms.cloned().unwrap_or_default();
-    telecoms.retain(|telecom| !is_confidential_email(telecom));
-    if let Some(address) = address {
-        telecoms.push(json!({
-            "extension": [{ "url": CONFIDENTIAL_EXTENSION, "valueBoolean": true }],
-            "system": "email",
-            "value": address,
-        }));
-    }
-    if telecoms.is_empty() {
-        patient.remove("telecom");
-    } else {
-        patient.set("telecom", Value::Array(telecoms));
-    }
+    let (kind, address) = asked(patient)?;
+    (kind == "email").then_some(address)
 }
 
 /// Whether mail could be sent there; the mail server has the last word.
@@ -318,12 +292,13 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
         .resource;
     let channels = channels(&own);
     let confidential = confidential(&own);
+    let only = only_words(&own, ctx.times.care_ms);
     let body = html! {
         div class="stack-wide" {
             (said(&fields))
             h1 { "How we reach you" }
             p { "Your messages are always here in your inbox. Choose how else we may tell you that there is something new. What we send outside never says anything about your health." }
-            @if let Some(address) = confidential { p class="note" { "We write to " (address) " and use no other address or number, whatever is chosen below." } }
+            @if let Some(only) = &only { p class="note" { "We reach you like this and in no other way, whatever is chosen below: " (only.replacen("Only", "only", 1)) "." } }
             @if channels.is_empty() { (layout::empty("No address of yours is recorded", "Tell your care team your e-mail address or phone number if you want to hear from us.")) }
             @else {
                 form class="stack" method="post" action="/portal/preferences" {
@@ -343,8 +318,15 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
                 form class="fields" method="post" action="/portal/preferences" {
                     (csrf(&ctx))
                     input type="hidden" name="do" value="confidential";
-                    label { "E-mail address" span class="hint" { "Leave it empty to use your addresses as before" } input type="text" inputmode="email" name="address" value=[confidential] maxlength="254" autocomplete="off"; }
+                    label { "E-mail address" @if only.is_some() { span class="hint" { "It takes the place of the one above" } } input type="text" inputmode="email" name="address" value=[confidential] required maxlength="254" autocomplete="off"; }
                     button type="submit" { "Use this address alone" }
+                }
+                @if only.is_some() {
+                    form method="post" action="/portal/preferences" {
+                        (csrf(&ctx))
+                        input type="hidden" name="do" value="as-before";
+                        button type="submit" { "Use all my addresses again" }
+                    }
                 }
             }
         }
@@ -361,18 +343,25 @@ pub(crate) async fn preferences(ctx: Ctx, fields: Fields) -> Result<Response, Pa
 /// `POST /portal/preferences`.
 pub(crate) async fn set_preferences(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let patient = ctx.patient_alone()?.to_owned();
-    if fields.get("do") == Some("confidential") {
-        let address = fields.get("address");
-        if address.is_some_and(|address| !is_address(address)) {
-            return Err(PageError::Invalid("That is no e-mail address.".to_owned()));
+    let only = match fields.get("do") {
+        Some("confidential") => {
+            let address = fields.get("address").filter(|address| is_address(address));
+            let address = address
+                .ok_or_else(|| PageError::Invalid("That is no e-mail address.".to_owned()))?;
+            Some(Some(("email", address)))
         }
+        Some("as-before") => Some(None),
+        _ => None,
+    };
+    if let Some(only) = only {
         change(
             &ctx,
             ResourceType::Patient,
             &patient,
             "confidential communications chosen in the portal",
             |own| {
-                set_confidential(own, address);
+                // Whoever wrote the one before down, there is one.
+                set_asked(own, only);
                 Ok(Vec::new())
             },
         )

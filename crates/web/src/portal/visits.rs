@@ -87,7 +87,7 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
 fn answer(
     visit: &mut Resource,
     accept: bool,
-    patient: &str,
+    (patient, by_proxy): (&str, bool),
     now_ms: i64,
     start_ms: Option<i64>,
 ) -> Result<(), PageError> {
@@ -109,10 +109,12 @@ fn answer(
         }
     }
     if !accept {
-        visit.set(
-            "cancelationReason",
-            json!({ "text": "declined by the patient" }),
-        );
+        let words = if by_proxy {
+            "declined by somebody who acts for the patient"
+        } else {
+            "declined by the patient"
+        };
+        visit.set("cancelationReason", json!({ "text": words }));
     }
     Ok(())
 }
@@ -138,7 +140,8 @@ pub(crate) async fn decide(
             .text_at(&["start"])
             .and_then(|text| fhir_time(&ctx.times, text))
             .map(|(ms, ..)| ms);
-        answer(visit, accept, &patient, ctx.times.care_ms, start)?;
+        let by = (patient.as_str(), ctx.acting.is_some());
+        answer(visit, accept, by, ctx.times.care_ms, start)?;
         Ok(Vec::new())
     })
     .await?;
@@ -160,7 +163,7 @@ mod tests {
             Resource::from_value(json!({ "resourceType": "Appointment", "id": "v", "status": status, "participant": [{ "actor": { "reference": "Patient/p" }, "status": "needs-action" }] })).unwrap()
         };
         let mut offered = visit("proposed");
-        answer(&mut offered, true, "p", 5, Some(10)).unwrap();
+        answer(&mut offered, true, ("p", false), 5, Some(10)).unwrap();
         assert_eq!(
             (
                 offered.text_at(&["status"]),
@@ -168,7 +171,7 @@ mod tests {
             ),
             (Some("booked"), Some("accepted"))
         );
-        answer(&mut offered, false, "p", 5, Some(10)).unwrap();
+        answer(&mut offered, false, ("p", false), 5, Some(10)).unwrap();
         assert_eq!(
             (
                 offered.text_at(&["status"]),
@@ -177,11 +180,11 @@ mod tests {
             (Some("cancelled"), Some("declined"))
         );
         assert_eq!(
-            answer(&mut offered, true, "p", 5, Some(10)),
+            answer(&mut offered, true, ("p", false), 5, Some(10)),
             Err(PageError::Conflict)
         );
         assert_eq!(
-            answer(&mut visit("proposed"), true, "p", 11, Some(10)),
+            answer(&mut visit("proposed"), true, ("p", false), 11, Some(10)),
             Err(PageError::Conflict)
         );
     }

@@ -361,7 +361,7 @@ async fn one_address_alone_is_used_where_a_patient_asks_for_it() {
     }
     assert_eq!(addresses().await, ["apart@example.org"]);
     let shown = own.get(page).await;
-    shown.shows("We write to apart@example.org and use no other address");
+    shown.shows("whatever is chosen below: only by e-mail apart@example.org.");
     check_html(page, &shown.body);
     // What is chosen of the others takes nothing of it back.
     own.act(page, page, &[("wanted", "0"), ("wanted", "1")])
@@ -372,7 +372,24 @@ async fn one_address_alone_is_used_where_a_patient_asks_for_it() {
     let chart = carla.get(&format!("/console/patients/{ida}")).await;
     chart.shows("apart@example.org");
     assert!(!chart.has("somebody@example.com") && !chart.has("+1 555 0100"));
-    own.act(page, page, &[("do", "confidential"), ("address", "")])
+    // What clinicians wrote down takes its place, and the other way round: there is one.
+    let contact = format!("/console/patients/{ida}/contact");
+    let mut devi = world.staff("devi").await;
+    let number = [("kind", "phone"), ("address", "+1 555 0177")];
+    devi.act(&contact, &contact, &number).await;
+    assert_eq!(addresses().await, ["+1 555 0177"]);
+    own.get(page)
+        .await
+        .shows("whatever is chosen below: only by telephone +1 555 0177.");
+    let fields = [("do", "confidential"), ("address", "again@example.org")];
+    own.act(page, page, &fields).await;
+    assert_eq!(addresses().await, ["again@example.org"]);
+    // An empty field takes nothing back.
+    let empty = own
+        .act(page, page, &[("do", "confidential"), ("address", "")])
         .await;
+    assert_eq!(empty.status, StatusCode::BAD_REQUEST);
+    assert_eq!(addresses().await, ["again@example.org"]);
+    own.act(page, page, &[("do", "as-before")]).await;
     assert_eq!(addresses().await, before);
 }
