@@ -82,6 +82,7 @@ pub const KEYS: &[Key] = &[
     key("session.step_up_s", ValueKind::Integer, "900"),
     key("emergency.access_s", ValueKind::Integer, "14400"),
     key("emergency.review_s", ValueKind::Integer, "259200"),
+    key("emergency.alert_to", ValueKind::Text, ""),
     key("smtp.host", ValueKind::Text, ""),
     key("smtp.port", ValueKind::Integer, "587"),
     key("smtp.tls", ValueKind::Text, "starttls"),
@@ -454,20 +455,42 @@ pub struct OauthSettings {
     pub open_registration: bool,
 }
 
-/// How long emergency access to a record lasts, and how soon each is looked into.
-#[derive(Debug, Clone, Copy, Deserialize)]
+/// How long emergency access to a record lasts, how soon each is looked into, and who is told of it.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmergencySettings {
     /// It ends after this long at the latest, seconds.
     pub access_s: u64,
     /// A privacy officer has looked into it after this long, seconds.
     pub review_s: u64,
+    /// Addresses that are told of each by e-mail, separated by spaces.
+    pub alert_to: String,
 }
 
 impl EmergencySettings {
     /// No emergency lasts longer than a day, and no review needs longer than a month.
     const ACCESS_S: std::ops::RangeInclusive<u64> = 60..=86_400;
     const REVIEW_S: std::ops::RangeInclusive<u64> = 3_600..=2_592_000;
+
+    /// The addresses of a list.
+    ///
+    /// # Errors
+    /// In words, when one is none, or there are too many.
+    pub(crate) fn addresses(list: &str) -> Result<Vec<String>, String> {
+        let addresses: Vec<String> = list.split_whitespace().map(str::to_owned).collect();
+        if let Some(wrong) = addresses.iter().find(|one| !exchange::is_address(one)) {
+            return Err(format!(
+                "emergency alerts: `{wrong}` is no e-mail address (they are separated by spaces)"
+            ));
+        }
+        if addresses.len() > trust::identity::ALERTED_MAX {
+            let most = trust::identity::ALERTED_MAX;
+            return Err(format!(
+                "emergency alerts: at most {most} addresses are told"
+            ));
+        }
+        Ok(addresses)
+    }
 }
 
 impl Default for EmergencySettings {
@@ -475,6 +498,7 @@ impl Default for EmergencySettings {
         Self {
             access_s: trust::identity::EMERGENCY_S,
             review_s: trust::identity::EMERGENCY_REVIEW_S,
+            alert_to: String::new(),
         }
     }
 }
@@ -696,6 +720,12 @@ impl Settings {
         {
             return invalid(
                 "emergency.access_s is from 60 to 86400, and emergency.review_s from 3600 to 2592000",
+            );
+        }
+        let alerted = EmergencySettings::addresses(&self.emergency.alert_to);
+        if !alerted.map_err(ConfigError::Invalid)?.is_empty() && self.smtp.host.is_none() {
+            return invalid(
+                "emergency.alert_to needs smtp.host: without a mail server nobody would be told",
             );
         }
         if self.audit.witness_quorum == 0 || self.audit.witness_every_s == 0 {

@@ -24,7 +24,8 @@ pub(crate) struct Letter<'a> {
     pub(crate) text: &'a str,
     pub(crate) link: &'a str,
     pub(crate) message_id: &'a str,
-    pub(crate) portal_base: &'a str,
+    /// The portal, where it is written to somebody who says there how they want to be reached.
+    pub(crate) preferences: Option<&'a str>,
     /// Wall clock.
     pub(crate) now_ms: u64,
 }
@@ -67,19 +68,19 @@ pub(crate) fn compose(letter: &Letter<'_>) -> Result<Vec<u8>, String> {
     let header = |name: &'static str, value: String| {
         HeaderValue::new(HeaderName::new_from_ascii_str(name), value)
     };
-    Mail::builder()
+    let mut mail = Mail::builder()
         .from(letter.from.clone())
         .to(to)
         .subject(subject)
         .date(UNIX_EPOCH + Duration::from_millis(letter.now_ms))
         .message_id(Some(letter.message_id.to_owned()))
         // RFC 3834: keeps holiday notes from being sent back.
-        .raw_header(header("Auto-Submitted", "auto-generated".to_owned()))
-        .raw_header(header(
-            "List-Unsubscribe",
-            format!("<{}{PREFERENCES_PATH}>", letter.portal_base),
-        ))
-        .multipart(MultiPart::alternative_plain_html(plain, html))
+        .raw_header(header("Auto-Submitted", "auto-generated".to_owned()));
+    if let Some(portal) = letter.preferences {
+        let page = format!("<{portal}{PREFERENCES_PATH}>");
+        mail = mail.raw_header(header("List-Unsubscribe", page));
+    }
+    mail.multipart(MultiPart::alternative_plain_html(plain, html))
         .map(|mail| mail.formatted())
         .map_err(|error| error.to_string())
 }
@@ -142,7 +143,7 @@ mod tests {
             text,
             link: "https://portal.example/portal/inbox/0a1b",
             message_id: &message_id([0xab; 16], "hospital.example"),
-            portal_base: "https://portal.example",
+            preferences: Some("https://portal.example"),
             now_ms: 1_793_000_000_000,
         };
         String::from_utf8(compose(&letter).expect("a mail")).expect("ASCII")

@@ -18,7 +18,7 @@ use lettre::message::Mailbox;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use trust::outgoing::{CHANNEL_EMAIL, Message};
+use trust::outgoing::{CHANNEL_EMAIL, Message, Notice};
 use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustError, Unit, Versioned};
 
 use crate::breaker::{Breaker, Room};
@@ -51,7 +51,7 @@ const CONSENTS_PAGE: &str = "1000";
 
 /// What can go wrong on our side of a delivery. No patient details in the words.
 #[derive(Debug, thiserror::Error)]
-enum DeliverError {
+pub(crate) enum DeliverError {
     #[error(transparent)]
     Trust(TrustError),
     #[error("the query for consents does not parse: {0}")]
@@ -73,10 +73,10 @@ pub struct MailDeliverer {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    trust: Trust,
-    options: MailOptions,
-    from: Mailbox,
+pub(crate) struct Inner {
+    pub(crate) trust: Trust,
+    pub(crate) options: MailOptions,
+    pub(crate) from: Mailbox,
     smtp: Smtp,
     breaker: Mutex<Breaker>,
     /// Outbox entries that can't be opened.
@@ -307,7 +307,10 @@ impl Inner {
         let agent = Agent::system(entry.tenant, PART);
         let request_id = format!("mail-{}-{}", hex(entry.key.id), entry.attempt + 1);
         let Ok(message) = serde_json::from_slice::<Message>(&entry.body) else {
-            return self.drop_unreadable(&agent, entry, &request_id).await;
+            return match serde_json::from_slice::<Notice>(&entry.body) {
+                Ok(notice) => self.notify(&agent, entry, &notice, &request_id).await,
+                Err(_) => self.drop_unreadable(&agent, entry, &request_id).await,
+            };
         };
         let purpose: Option<Purpose> = serde_json::from_value(message.purpose.as_str().into()).ok();
         let target = Target {
@@ -417,6 +420,63 @@ impl Inner {
                         "mail: deliveries pause, the server can't be reached"
                     );
                 }
+            }
+        }
+    }
+
+    /// Hands a mail over, and says what became of it.
+    pub(crate) async fn hand_over(
+        &self,
+        entry: &OutboxEntry,
+        to: &Address,
+        content: &[u8],
+        expires_ms: Option<u64>,
+    ) -> Result<Outcome, DeliverError> {
+        // Another process may have taken over while the mail was made.
+        let shard = entry.key.shard;
+        if !self.trust.vault().ledger().holds(shard) {
+            return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
+        }
+        let began = Instant::now();
+        let sent = self.smtp.send(&self.from.email, to, content).await;
+        metrics::histogram!("smtp_conversation_seconds").record(began.elapsed().as_secs_f64());
+        self.saw(sent);
+        Ok(match sent {
+            Ok(()) => Outcome::Sent,
+            Err(failure) => self.after(entry, expires_ms, failure),
+        })
+    }
+
+    fn after(&self, entry: &OutboxEntry, expires_ms: Option<u64>, failure: Failure) -> Outcome {
+        let made = entry.attempt.saturating_add(1);
+        let words = failure.words();
+        tracing::info!(outbox = %hex(entry.key.id), attempt = made, why = words, "mail: not delivered");
+        if failure.meaning() == Meaning::Never {
+            return Outcome::NotDone(Refused::new(
+                Reason::PermanentFailure,
+                format!("Refused: {words}."),
+            ));
+        }
+        let ledger = self.trust.vault().ledger();
+        let mut dice = [0; 8];
+        ledger.entropy().fill(&mut dice);
+        match retry::next(
+            made,
+            ledger.clock().now_ms(),
+            expires_ms,
+            u64::from_be_bytes(dice),
+        ) {
+            Next::Again { due_ms, attempt } => Outcome::PutOff {
+                due_ms,
+                attempt,
+                words,
+            },
+            Next::GiveUp(reason) => {
+                let tries = if made == 1 { "attempt" } else { "attempts" };
+                Outcome::NotDone(Refused::new(
+                    reason,
+                    format!("Given up after {made} {tries}: {words}."),
+                ))
             }
         }
     }
@@ -567,78 +627,20 @@ impl Attempt<'_> {
             text: &self.message.text,
             link: &link,
             message_id: &message_id(self.entry.key.id, &options.message_id_domain),
-            portal_base: &options.portal_base,
+            preferences: Some(&options.portal_base),
             now_ms: self.inner.trust.wall_clock().now_ms(),
         })
         .map_err(DeliverError::Compose)?;
-        // Another process may have taken over while the mail was made.
-        let shard = self.entry.key.shard;
-        if !self.inner.trust.vault().ledger().holds(shard) {
-            return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
-        }
-        let began = Instant::now();
-        let sent = self
-            .inner
-            .smtp
-            .send(&self.inner.from.email, to, &content)
-            .await;
-        metrics::histogram!("smtp_conversation_seconds").record(began.elapsed().as_secs_f64());
-        self.inner.saw(sent);
-        Ok(match sent {
-            Ok(()) => Outcome::Sent,
-            Err(failure) => self.after(failure),
-        })
-    }
-
-    fn after(&self, failure: Failure) -> Outcome {
-        let made = self.entry.attempt.saturating_add(1);
-        let words = failure.words();
-        tracing::info!(outbox = %hex(self.entry.key.id), attempt = made, why = words, "mail: not delivered");
-        if failure.meaning() == Meaning::Never {
-            return Outcome::NotDone(Refused::new(
-                Reason::PermanentFailure,
-                format!("Refused: {words}."),
-            ));
-        }
-        let ledger = self.inner.trust.vault().ledger();
-        let mut dice = [0; 8];
-        ledger.entropy().fill(&mut dice);
-        match retry::next(
-            made,
-            ledger.clock().now_ms(),
-            self.message.expires_ms,
-            u64::from_be_bytes(dice),
-        ) {
-            Next::Again { due_ms, attempt } => Outcome::PutOff {
-                due_ms,
-                attempt,
-                words,
-            },
-            Next::GiveUp(reason) => {
-                let tries = if made == 1 { "attempt" } else { "attempts" };
-                Outcome::NotDone(Refused::new(
-                    reason,
-                    format!("Given up after {made} {tries}: {words}."),
-                ))
-            }
-        }
+        let expires_ms = self.message.expires_ms;
+        self.inner
+            .hand_over(self.entry, to, &content, expires_ms)
+            .await
     }
 
     /// Writes the outcome down; when the store fails, tries again for a while, because what a server
     /// has taken would be sent twice otherwise.
     async fn settle(&self, outcome: &Outcome) -> Result<(), DeliverError> {
-        let mut pauses = COMMIT_PAUSES_MS.iter();
-        loop {
-            match self.commit(outcome).await {
-                Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Storage(fault)))) => {
-                    let Some(pause_ms) = pauses.next() else {
-                        return Err(TrustError::Ledger(LedgerError::Storage(fault)).into());
-                    };
-                    sleep(Duration::from_millis(*pause_ms)).await;
-                }
-                other => return other,
-            }
-        }
+        persist(|| self.commit(outcome)).await
     }
 
     async fn commit(&self, outcome: &Outcome) -> Result<(), DeliverError> {
@@ -718,10 +720,28 @@ impl Attempt<'_> {
     }
 }
 
+/// Tries again for a while what the store fails to write.
+pub(crate) async fn persist<F: Future<Output = Result<(), DeliverError>>>(
+    write: impl Fn() -> F,
+) -> Result<(), DeliverError> {
+    let mut pauses = COMMIT_PAUSES_MS.iter();
+    loop {
+        match write().await {
+            Err(DeliverError::Trust(TrustError::Ledger(LedgerError::Storage(fault)))) => {
+                let Some(pause_ms) = pauses.next() else {
+                    return Err(TrustError::Ledger(LedgerError::Storage(fault)).into());
+                };
+                sleep(Duration::from_millis(*pause_ms)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 fn has_birth_date(patient: Option<&Resource>) -> bool {
     patient.is_some_and(|patient| patient.text_at(&["birthDate"]).is_some())
 }
 
-fn hex(id: [u8; 16]) -> String {
+pub(crate) fn hex(id: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(id))
 }

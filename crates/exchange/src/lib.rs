@@ -14,6 +14,7 @@ mod check;
 mod compose;
 mod deliverer;
 mod guard;
+mod notice;
 mod outcome;
 mod retry;
 pub mod sink;
@@ -80,4 +81,10 @@ pub enum MailTls {
     Starttls,
     /// TLS from the first byte.
     Implicit,
+}
+
+/// Whether a text is one e-mail address.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    text.parse::<lettre::Address>().is_ok()
 }

@@ -133,13 +133,9 @@ impl Record {
             }
             asked.count = 1;
         }
+        let whose = self.whose(caller, kind, id).await?;
         let permit = self
-            .permit(
-                caller,
-                Action::History,
-                Some(kind),
-                self.own_patient(kind, id),
-            )
+            .permit(caller, Action::History, Some(kind), whose)
             .await?;
         if !fhir::is_id(id) {
             return Err(not_found());

@@ -50,9 +50,8 @@ impl Record {
         id: &str,
     ) -> Result<Answer, RecordError> {
         check_kept(kind)?;
-        let permit = self
-            .permit(caller, Action::Read, Some(kind), self.own_patient(kind, id))
-            .await?;
+        let whose = self.whose(caller, kind, id).await?;
+        let permit = self.permit(caller, Action::Read, Some(kind), whose).await?;
         if !fhir::is_id(id) {
             return Err(not_found());
         }
@@ -76,9 +75,8 @@ impl Record {
         version: &str,
     ) -> Result<Answer, RecordError> {
         check_kept(kind)?;
-        let permit = self
-            .permit(caller, Action::Read, Some(kind), self.own_patient(kind, id))
-            .await?;
+        let whose = self.whose(caller, kind, id).await?;
+        let permit = self.permit(caller, Action::Read, Some(kind), whose).await?;
         let number = version
             .parse()
             .ok()

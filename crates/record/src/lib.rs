@@ -13,6 +13,7 @@ mod bulk;
 mod capability;
 mod conditional;
 mod criteria;
+mod emergency;
 mod error;
 mod history;
 pub mod import;
@@ -40,6 +41,7 @@ pub use bulk::{
     EXPORT_DOWNLOADS_MAX, EXPORT_JOBS_MAX, ExportDownload, ExportLevel, ExportStatus,
     IMPORT_REJECTS_MAX, IMPORTS_MAX, ImportPart, export_parameters_of,
 };
+pub use emergency::named_patient;
 pub use error::RecordError;
 pub use may::Interaction;
 pub use operations::{MetaChange, parameters_of};

@@ -111,8 +111,11 @@ impl Record {
         &self,
         caller: &Caller,
         actions: &[Action],
-        target: Target,
+        mut target: Target,
     ) -> Result<(), RecordError> {
+        if target.patient.is_none() {
+            target.patient = self.anybodys(caller).await?;
+        }
         let (agent, purpose) = (&caller.agent, caller.purpose);
         let decided = self
             .trust

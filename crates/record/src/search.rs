@@ -9,8 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fhir::search::{Clause, Operand, Scope, SearchQuery};
 use fhir::{Issue, IssueCode, OperationOutcome, Reference, ResourceType, Severity};
 use ledger::{Hit, Kind, Number, Shard, TenantId};
-use trust::{Action, PageAt, Permit, SortedAt};
+use trust::{Action, PageAt, Permit, Purpose, SortedAt};
 
+use crate::emergency::named_in;
 use crate::part::Part;
 use crate::render::BundleWriter;
 use crate::searched::{Searched, target};
@@ -146,8 +147,8 @@ fn sorted_at((number, first, shard): Place) -> Result<SortedAt, RecordError> {
     })
 }
 
-fn purpose(permit: &Permit, address: &str) -> String {
-    format!("search\n{address}\n{}", permit.agent().id)
+fn purpose(caller: &Caller, address: &str) -> String {
+    format!("search\n{address}\n{}", caller.agent.id)
 }
 
 /// Who sees the addresses that links make.
@@ -252,7 +253,6 @@ impl Record {
             self.permit(caller, Action::Search, at.kind, Some(patient))
                 .await?;
         }
-        let permit = self.permit(caller, Action::Search, at.kind, None).await?;
         let sealed = match &given {
             Some(text) if text.starts_with(SEALED) => {
                 links = Links::Sealed;
@@ -260,13 +260,18 @@ impl Record {
                 if parameters.len() > 1 {
                     return Err(bad_cursor());
                 }
-                Some(self.unseal(&purpose(&permit, &at.address), &permit, text)?)
+                Some(self.unseal(&purpose(caller, &at.address), caller, text)?)
             }
             _ => None,
         };
         let asked = sealed
             .as_ref()
             .map_or(parameters, |sealed| &sealed.parameters);
+        let of_compartment = target(at.scope)
+            .1
+            .filter(|_| caller.purpose == Purpose::Emergency);
+        let whose = of_compartment.or_else(|| named_in(caller, at.kind, asked));
+        let permit = self.permit(caller, Action::Search, at.kind, whose).await?;
         let named = at.kind.is_some() || asked.iter().any(|(name, _)| name == "_type");
         let part = Part::of(at.kind, asked)?;
         let owns = self.vault().owns(permit.tenant());
@@ -361,7 +366,7 @@ impl Record {
                 shard: place.map_or(0, |(_, _, shard)| shard),
                 now_ms: if about { now_ms } else { 0 },
             };
-            let text = self.seal(&purpose(&permit, &at.address), &permit, &sealed)?;
+            let text = self.seal(&purpose(caller, &at.address), &permit, &sealed)?;
             let url = at.url(&caller.base);
             Ok::<_, RecordError>(text.map(|text| format!("{url}?_cursor={text}")))
         };
@@ -464,14 +469,14 @@ impl Record {
         Ok(Some(format!("{SEALED}{}", URL_SAFE_NO_PAD.encode(note))))
     }
 
-    fn unseal(&self, purpose: &str, permit: &Permit, text: &str) -> Result<Sealed, RecordError> {
+    fn unseal(&self, purpose: &str, caller: &Caller, text: &str) -> Result<Sealed, RecordError> {
         let note = text.strip_prefix(SEALED).unwrap_or_default();
         let note = URL_SAFE_NO_PAD.decode(note).map_err(|_| bad_cursor())?;
         let text = self
             .vault()
             .ledger()
-            .open_note(permit.tenant(), purpose, &note)
-            .map_err(|error| RecordError::from_trust(error.into(), permit.request_id()))?;
+            .open_note(caller.agent.tenant, purpose, &note)
+            .map_err(|error| RecordError::from_trust(error.into(), &caller.request_id))?;
         let sealed = text.and_then(|text| serde_json::from_slice(&text).ok());
         sealed.ok_or_else(bad_cursor)
     }

@@ -33,10 +33,10 @@ pub use vault::SeriesPage;
 pub use vault::{
     AuditProof, Before, Change, ConsentWhy, Counts, EXPORTER, Effect, EveryInternal, Explained,
     ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape,
-    Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, LookedAt, ONCE_KEPT_MS,
-    OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RowWhy, SearchPage,
-    SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault, Versioned, Way, WhatIf,
-    Whole, kinds,
+    Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, KeptFrom, LookedAt,
+    ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RowWhy,
+    SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault, Versioned, Way,
+    WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

@@ -35,3 +35,19 @@ pub struct Message {
     /// Do not send after this time (milliseconds since the epoch; care clock).
     pub expires_ms: Option<u64>,
 }
+
+/// A notice to somebody of the staff at an address of the configuration: that there is something to do, with
+/// a link to a page behind the sign-in. Nothing of whom it concerns.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Notice {
+    /// The e-mail address.
+    pub to: String,
+    /// What it is about, for the audit: `emergency access`.
+    pub about: String,
+    /// Subject line without PHI.
+    pub subject: String,
+    /// Text without PHI. `{link}` stands for the link.
+    pub text: String,
+    /// Path that `{link}` leads to.
+    pub link_path: String,
+}

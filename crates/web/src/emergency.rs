@@ -2,9 +2,10 @@
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
+use ledger::Number;
 use maud::{Markup, html};
 use trust::identity::EmergencyAccess;
-use trust::{Action, Role};
+use trust::{Action, KeptFrom, Permit, Purpose, Role};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
@@ -14,9 +15,42 @@ use crate::time::{duration, signed};
 /// The privacy officers' page.
 const QUEUE: &str = "/console/emergencies";
 
-/// Whether somebody may ask for emergency access to a patient: who treats them, and sees less than all. The
-/// store says again whether they may.
-async fn sees_less(ctx: &Ctx, id: &str) -> Result<(), PageError> {
+/// What an emergency access would open, and what it would not.
+struct Opens {
+    /// What is kept from who asks now.
+    now: KeptFrom,
+    /// What would be in an emergency.
+    then: KeptFrom,
+}
+
+impl Opens {
+    /// Reasons for labelled entries that it opens.
+    fn labels(&self) -> impl Iterator<Item = &str> {
+        let opened = self
+            .now
+            .labels
+            .iter()
+            .filter(|one| !self.then.labels.contains(*one));
+        opened.map(String::as_str)
+    }
+
+    /// Whether it opens nothing, as far as rules can say.
+    fn nothing(&self) -> bool {
+        !self.by_consents() && !self.unrelated() && self.labels().next().is_none()
+    }
+
+    fn by_consents(&self) -> bool {
+        self.now.by_consents && !self.then.by_consents
+    }
+
+    fn unrelated(&self) -> bool {
+        self.now.unrelated && !self.then.unrelated
+    }
+}
+
+/// What an emergency access to a patient would open, for who may ask for one: who treats them, and sees less than
+/// all. The store says again whether they may.
+async fn opens(ctx: &Ctx, id: &str) -> Result<Opens, PageError> {
     ctx.staff()?;
     if !fhir::is_id(id) {
         return Err(PageError::NotFound);
@@ -27,17 +61,33 @@ async fn sees_less(ctx: &Ctx, id: &str) -> Result<(), PageError> {
         ));
     }
     let permit = ctx.permit(Action::Search, None, Some(id)).await?;
-    if ctx.vault().may_hide(&permit, id).await? {
-        return Ok(());
+    let vault = ctx.vault();
+    let opens = Opens {
+        now: vault.kept_from(&permit, id, ctx.role().purpose()).await?,
+        then: vault.kept_from(&permit, id, Purpose::Emergency).await?,
+    };
+    if opens.now.is_nothing() {
+        return Err(PageError::Invalid(
+            "Nothing of this record is kept from you, so there is nothing to open.".to_owned(),
+        ));
     }
-    Err(PageError::Invalid(
-        "Nothing of this record is kept from you, so there is nothing to open.".to_owned(),
-    ))
+    Ok(opens)
+}
+
+/// Whether something may be kept from a clinician that an emergency access to a patient could open. Where rules
+/// say that it opens nothing it is offered, too: what they can't foresee must not cost a life, and the form says so.
+pub(crate) async fn may_open(ctx: &Ctx, permit: &Permit, patient: &str) -> Result<bool, PageError> {
+    if ctx.role() != Role::Clinician {
+        return Ok(false);
+    }
+    let purpose = ctx.role().purpose();
+    let now = ctx.vault().kept_from(permit, patient, purpose).await?;
+    Ok(!now.is_nothing())
 }
 
 /// `GET /console/patients/{id}/emergency`: what it means, and why it is needed.
 pub(crate) async fn form(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
-    sees_less(&ctx, &id).await?;
+    let opens = opens(&ctx, &id).await?;
     let hours = duration(signed(ctx.app.web.trust.identity().emergency_ms()));
     let back = format!("/console/patients/{id}");
     let body = html! {
@@ -46,7 +96,28 @@ pub(crate) async fn form(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         form class="stack" method="post" action={ (back) "/emergency" } {
             (csrf(&ctx))
             ul {
-                li { "You see what this patient's consents keep from clinicians: of this patient alone, for " (hours) " at most." }
+                @if opens.nothing() {
+                    li { "It may open nothing, of this patient alone, for " (hours) " at most: by the rules here what is kept from you is kept in an emergency, too." }
+                } @else {
+                    li {
+                        "You see, of this patient alone, for " (hours) " at most, if there is any:"
+                        ul {
+                            @if opens.by_consents() { li { "what this patient's consents keep from clinicians" } }
+                            @if opens.unrelated() { li { "what is clinical, which nobody sees who has nothing to do with the patient" } }
+                            @for reason in opens.labels() { li { "entries of which it is said: " (reason) } }
+                        }
+                    }
+                }
+                @if !opens.then.is_nothing() {
+                    li {
+                        "This stays hidden in an emergency, too, if there is any:"
+                        ul {
+                            @if opens.then.by_consents { li { "what this patient's consents keep from clinicians and don't permit in an emergency" } }
+                            @if opens.then.unrelated { li { "what is clinical, which nobody sees who has nothing to do with the patient" } }
+                            @for reason in &opens.then.labels { li { "entries of which it is said: " (reason) } }
+                        }
+                    }
+                }
                 li { "Privacy officers are told at once, and look into it." }
                 li { "The patient sees that you did this, and the reason that you give." }
             }
@@ -79,7 +150,7 @@ pub(crate) async fn begin(
     if fhir::is_id(&id) && identity.emergency(agent, &id).await?.is_some() {
         return Ok(to);
     }
-    sees_less(&ctx, &id).await?;
+    opens(&ctx, &id).await?;
     let reason = fields.get("reason").unwrap_or_default();
     identity
         .break_glass(agent, &id, reason, &ctx.request.id)
@@ -102,26 +173,38 @@ pub(crate) async fn end(
     Ok(Redirect::to(&format!("/console/patients/{}", ended.patient)).into_response())
 }
 
+/// On pages of the record browser: that they show what an emergency access opens.
+pub(crate) fn note(ctx: &Ctx, open: Option<&EmergencyAccess>) -> Markup {
+    html! {
+        @if let Some(access) = open {
+            p class="note" {
+                (layout::state(State::NeedsYou, "Emergency access")) " to " a href={ "/console/patients/" (access.patient) } { "this patient" }
+                " ends " (ctx.times.wall(signed(access.until_ms))) ". You see what is kept from you otherwise."
+            }
+        }
+    }
+}
+
 /// On a patient's page: that the record is open, or how it can be.
 pub(crate) fn banner(
     ctx: &Ctx,
     patient: &str,
     open: Option<&EmergencyAccess>,
-    restricted: bool,
+    opens: bool,
 ) -> Markup {
     html! {
         @if let Some(access) = open {
             div class="note stack" {
                 p {
                     (layout::state(State::NeedsYou, "Emergency access")) " ends "
-                    (ctx.times.wall(signed(access.until_ms))) ". You see what this patient's consents keep from clinicians."
+                    (ctx.times.wall(signed(access.until_ms))) ". You see what is kept from you otherwise."
                 }
                 form method="post" action={ (QUEUE) "/" (access.id) "/end" } {
                     (csrf(ctx))
                     button type="submit" { "End it now" }
                 }
             }
-        } @else if restricted && ctx.role() == Role::Clinician {
+        } @else if opens {
             p { a href={ "/console/patients/" (patient) "/emergency" } { "Emergency access" } span class="quiet" { " if the patient is in danger and you need what is kept from you" } }
         }
     }
@@ -184,17 +267,22 @@ pub(crate) async fn queue(ctx: Ctx, fields: Fields) -> Result<Response, PageErro
     ctx.staff()?;
     let permit = ctx.permit(Action::Audit, None, None).await?;
     let identity = ctx.app.web.trust.identity();
-    let found = identity.emergencies(&permit).await?;
+    let before = fields.get("before").and_then(|number| number.parse().ok());
+    let found = identity.emergencies(&permit, before.map(Number)).await?;
     let waiting = found.rows.iter().filter(|one| one.review.is_none()).count();
+    let more = found.next.is_some();
     let body = html! {
         (layout::head("Emergency access", &html! {
             @if waiting == 0 { "Nothing waits for a review." }
-            @else { (layout::count_of(waiting, "review")) " to do. Each access ends by itself after a time, whatever the review says." }
+            @else { @if more { "More than " } (layout::count_of(waiting, "review")) " to do" @if before.is_some() { " from this page back" } ". Each access ends by itself after a time, whatever the review says." }
         }, &html! {}))
         @if fields.get("closed").is_some() { div class="flash" role="status" { (layout::state(State::Done, "Review closed")) } }
         @if found.rows.is_empty() { (layout::empty("No emergency access yet", "When a clinician opens a record in an emergency, it stands here at once.")) }
         div class="stack-wide" {
             @for access in &found.rows { (row(&ctx, access, identity.review_due_ms(access))) }
+        }
+        @if let Some(next) = found.next {
+            nav class="pager" aria-label="Pages" { a href={ (QUEUE) "?before=" (next.0) } { "Older" } }
         }
         @if !found.complete { p class="note" { "Older ones that were looked into are left out here; the audit has their verdicts, without the words." } }
     };

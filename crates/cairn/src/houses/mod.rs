@@ -132,10 +132,15 @@ impl Plan {
             session_absolute_s: self.session_absolute_s,
         };
         let trust = trust::Trust::under(options, rules).map_err(ServerError::Trust)?;
-        let emergency = self.emergency;
+        let emergency = &self.emergency;
+        let alerted = own.emergency_alert_to.as_ref();
+        let alerted = EmergencySettings::addresses(alerted.unwrap_or(&emergency.alert_to));
         trust
             .identity()
             .limit_emergencies(emergency.access_s, emergency.review_s);
+        trust
+            .identity()
+            .alert_of_emergencies(alerted.map_err(ServerError::Tenant)?);
         trust.identity().limit_factor_age(self.session_step_up_s);
         Ok(Contexts {
             tenant,

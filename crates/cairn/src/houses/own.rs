@@ -17,6 +17,8 @@ pub(crate) struct Own {
     pub(crate) consent_rules: Option<String>,
     /// `From` address of e-mails.
     pub(crate) smtp_from: Option<String>,
+    /// Addresses that are told of each emergency access by e-mail, separated by spaces.
+    pub(crate) emergency_alert_to: Option<String>,
     /// Origins that clients' keys may be fetched from.
     pub(crate) key_origins: Option<String>,
     /// Whether systems may ask to be registered.

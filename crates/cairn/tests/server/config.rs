@@ -69,6 +69,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "oauth.key_origins" => "https://keys.example",
         "http.trusted_proxies" => "10.0.0.0/8 ::1",
         "http.forwarded_header" => "forwarded",
+        "emergency.alert_to" => "privacy@hospital.example",
         _ if !key.default.is_empty() => key.default,
         _ => "x",
     };
@@ -80,6 +81,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "smtp.user" => vec![("smtp.password_file", "x")],
         "smtp.password_file" => vec![("smtp.user", "x")],
         "smtp.host" => vec![("smtp.from", "x")],
+        "emergency.alert_to" => vec![("smtp.host", "x"), ("smtp.from", "x")],
         "audit.syslog_ca_file" => vec![("audit.syslog", "x:1")],
         "audit.syslog_certificate_file" => vec![
             ("audit.syslog", "x:1"),
@@ -414,4 +416,30 @@ fn identity_providers_are_told_by_their_tables() {
     let words = load(&key, &[], &[]).expect("a configuration").providers();
     let words = words.err().expect("no key").to_string();
     assert!(words.contains("is no private key in PEM"), "{words}");
+}
+
+#[test]
+fn alerts_need_addresses_and_a_mail_server() {
+    let smtp = "[smtp]\nhost = 'mail.example'\nfrom = 'care@hospital.example'\n";
+    let with =
+        |to: &str, smtp: &str| load(&format!("{smtp}[emergency]\nalert_to = '{to}'\n"), &[], &[]);
+    assert!(with("a@hospital.example  b@hospital.example", smtp).is_ok());
+    let many = vec!["a@hospital.example"; 21].join(" ");
+    for (to, smtp, words) in [
+        (
+            "a@hospital.example",
+            "",
+            "emergency.alert_to needs smtp.host",
+        ),
+        (
+            "a@hospital.example, b@hospital.example",
+            smtp,
+            "`a@hospital.example,` is no e-mail address",
+        ),
+        ("privacy", smtp, "`privacy` is no e-mail address"),
+        (many.as_str(), smtp, "at most 20 addresses"),
+    ] {
+        let said = with(to, smtp).expect_err(to);
+        assert!(said.contains(words), "{to}: {said}");
+    }
 }

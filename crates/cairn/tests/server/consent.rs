@@ -289,8 +289,34 @@ async fn a_consent_hides_what_it_is_about_and_nothing_else() {
     assert_eq!(in_emergency("Observation/hiv").await, 200);
     let second = identity.break_glass(&agent, "q", "Unconscious, nobody to ask", "r");
     second.await.expect("emergency access");
-    // Which of the two it is about has to be told then.
-    assert_eq!(in_emergency("Observation/hiv").await, 403);
+    // Which of the two it is about is known by whose the resource is, or by whom a search names.
+    assert_eq!(in_emergency("Observation/hiv").await, 200);
+    assert_eq!(in_emergency("Observation/hiv/_history").await, 200);
+    assert_eq!(in_emergency("Observation/hiv/_history/1").await, 200);
+    assert_eq!(in_emergency("Observation/other").await, 200);
+    assert_eq!(in_emergency("Observation?patient=p").await, 200);
+    assert_eq!(in_emergency("Observation?subject=Patient/q").await, 200);
+    assert_eq!(in_emergency("Patient/p/Observation").await, 200);
+    assert_eq!(in_emergency("Observation").await, 403);
+    assert_eq!(in_emergency("Observation?patient=p,q").await, 403);
+    assert_eq!(in_emergency("Observation/nothing").await, 403);
+    // A third one's is as if it were not there.
+    put(&house, &json!({"resourceType": "Patient", "id": "r"})).await;
+    let mut third = json!({"resourceType": "Observation", "id": "third", "status": "final"});
+    third["code"] = json!({"text": "x"});
+    third["subject"] = json!({"reference": "Patient/r"});
+    put(&house, &third).await;
+    assert_eq!(in_emergency("Observation/third").await, 403);
+    assert_eq!(in_emergency("Observation?patient=r").await, 403);
+    let posted = house
+        .bare(Method::POST, &format!("{FHIR}Observation/_search"))
+        .bearer_auth(&clinician)
+        .header("x-purpose-of-use", "ETREAT")
+        .form(&[("patient", "p"), ("_count", "1")])
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(posted.status(), 200);
     for patient in ["p", "q"] {
         let mut ended = 0;
         while let Some(access) = identity.emergency(&agent, patient).await.expect("read") {

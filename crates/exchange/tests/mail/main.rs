@@ -1,6 +1,7 @@
 //! Mail delivery against a real SMTP server (`aiosmtpd`, in a process of its own) on a real store.
 
 mod delivery;
+mod notices;
 mod peer;
 mod proxies;
 mod refusals;

@@ -281,7 +281,12 @@ impl Record {
             return Err(refuse(IssueCode::NotSupported, "_cursor", words));
         }
         let permit = self
-            .permit(caller, Action::Search, Some(kind), None)
+            .permit(
+                caller,
+                Action::Search,
+                Some(kind),
+                crate::emergency::named_in(caller, Some(kind), parameters),
+            )
             .await?;
         let part = Part::of(Some(kind), parameters)?;
         let owns = self.vault().owns(permit.tenant());

@@ -150,7 +150,12 @@ impl Record {
         }
         own_references(&caller.base, &mut query);
         let permit = self
-            .permit(caller, Action::Search, Some(kind), None)
+            .permit(
+                caller,
+                Action::Search,
+                Some(kind),
+                crate::emergency::named_in(caller, Some(kind), parameters),
+            )
             .await?;
         let rows = self
             .vault()

@@ -4,6 +4,7 @@
 //! no "no" that names whom or what it is about: that is taken back by a change of the consent that said it, or
 //! by a newer yes that names them too. Where nobody says anything, the rule pack does.
 use fhir::{Resource, ResourceType};
+use serde_json::json;
 
 use super::provision::{Asked, Provision, Related, Said};
 use super::row::Row;
@@ -111,6 +112,27 @@ impl Access {
                     .consents
                     .iter()
                     .any(|ready| ready.binds(binding) && ready.root.may_deny_part(asked)))
+    }
+
+    /// For each label whose rows need a consent that there is not: why.
+    pub(crate) fn labels_denied(&self, rules: &Rules, asked: &Asked) -> Vec<String> {
+        let mut denied: Vec<String> = Vec::new();
+        for special in &rules.labelled {
+            if !special.is_for(asked.role, asked.purpose) {
+                continue;
+            }
+            let mut any = Resource::new(ResourceType::Observation);
+            any.set(
+                "meta",
+                json!({"security": [{"system": super::ACT_CODE, "code": special.label}]}),
+            );
+            let row = Row::new(&rules.tables, &any);
+            let said = self.decide(rules, asked, &row, Reach::Whole);
+            if !said.permitted && !denied.contains(&special.denied) {
+                denied.push(special.denied.clone());
+            }
+        }
+        denied
     }
 
     /// Decides about a row.

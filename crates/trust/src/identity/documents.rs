@@ -2,8 +2,8 @@
 //! document of the tenant's. Their ids are keyed hashes of what they are looked up by, so that two of
 //! the same can't be.
 use ledger::{
-    AuditDraft, Commit, Draft, Expected, Hit, Kind, Ledger, LedgerError, Owner, Query, Stored,
-    TenantId, Token, View,
+    AuditDraft, Commit, Draft, Expected, Hit, Kind, Ledger, LedgerError, Number, Owner, Query,
+    Stored, TenantId, Token, View,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -269,19 +269,18 @@ pub(super) async fn find<T: DeserializeOwned>(
     most: usize,
 ) -> Result<Vec<Kept<T>>, TrustError> {
     // Of one moment, so that what is found is the newest version when it is opened.
-    find_in(&ledger.view()?, tenant, kind, query, most).await
+    find_in(&ledger.view()?, tenant, kind, query, (None, most)).await
 }
 
-/// The same of one view.
+/// The same in one view, of those before a number.
 pub(super) async fn find_in<T: DeserializeOwned>(
     view: &View,
     tenant: TenantId,
     kind: Kind,
     query: &Query,
-    most: usize,
+    (mut before, most): (Option<Number>, usize),
 ) -> Result<Vec<Kept<T>>, TrustError> {
     let mut found = Vec::new();
-    let mut before = None;
     while found.len() < most {
         let wanted = (most - found.len()).min(FIND_AT_ONCE);
         let hits = view.search(tenant, query, before, None, wanted).await?;

@@ -5,15 +5,17 @@
 //! what has ended on one server has ended on all. The words of reasons and reviews are in the patient's document
 //! alone, and go with the patient's key; the audit, which outlives it, has the access's id and the verdict.
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use fhir::ResourceType;
-use ledger::{Expected, Owner, Query, TenantId};
+use ledger::{Commit, Expected, Number, OutboxDraft, OutboxKey, Owner, Query, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::documents::{Kept, draft, find, get};
-use super::manage::{Listing, invalid};
+use super::documents::{Kept, draft, find, find_in, get};
+use super::manage::invalid;
 use super::{Identity, RETRIES};
 use crate::audit::{Event, Outcome, Record};
+use crate::outgoing::{CHANNEL_EMAIL, Notice};
 use crate::{Action, Agent, Permit, Purpose, Refusal, Role, Target, TrustError, kinds};
 
 /// How long an access lasts at most, where nothing else is configured: long enough for an emergency
@@ -25,9 +27,15 @@ pub const EMERGENCY_REVIEW_S: u64 = 72 * 3600;
 /// Characters of a reason, and of what a review says. Fewer than the least say nothing.
 const REASON_MIN: usize = 10;
 const REASON_MAX: usize = 500;
-/// Accesses that are listed, newest first; with more, the list says so. Those that wait for a review are
-/// listed before all others.
+/// Accesses that wait for a review on one page of the list, newest first; with more, it goes on.
+const WAITING_LISTED: usize = 100;
+/// Closed ones that are listed behind the last of those; with more, the list says so.
 const LISTED_MAX: usize = 500;
+/// Accesses that wait for a review and are counted, on each page of a privacy officer; with more, the count says
+/// so. Some ten microseconds each.
+const COUNTED_MAX: usize = 500;
+/// Addresses that are told of each access.
+pub const ALERTED_MAX: usize = 20;
 /// Accesses of one person that may be live at once. Each is one patient's.
 const LIVE_MAX: usize = 20;
 
@@ -35,6 +43,8 @@ const LIVE_MAX: usize = 20;
 pub(super) struct Limits {
     access_ms: AtomicU64,
     review_ms: AtomicU64,
+    /// Addresses that are told of each by e-mail.
+    alerted: RwLock<Vec<String>>,
 }
 
 impl Default for Limits {
@@ -42,6 +52,7 @@ impl Default for Limits {
         Self {
             access_ms: AtomicU64::new(EMERGENCY_S * 1000),
             review_ms: AtomicU64::new(EMERGENCY_REVIEW_S * 1000),
+            alerted: RwLock::default(),
         }
     }
 }
@@ -114,6 +125,19 @@ pub struct EmergenciesWaiting {
     pub open: usize,
     /// Those that have waited for too long.
     pub overdue: usize,
+    /// Whether there are more that were not counted.
+    pub more: bool,
+}
+
+/// A page of emergency accesses.
+#[derive(Debug, Clone)]
+pub struct EmergencyPage {
+    /// Those that wait to be looked into, newest first, and behind the last of them those that were.
+    pub rows: Vec<EmergencyAccess>,
+    /// Where the next page of those that wait goes on.
+    pub next: Option<Number>,
+    /// Whether all closed ones are here, or older ones are left out.
+    pub complete: bool,
 }
 
 fn access(id: String, body: EmergencyDocument) -> EmergencyAccess {
@@ -174,6 +198,44 @@ impl Identity {
         let ms = |seconds: u64| seconds.saturating_mul(1000);
         limits.access_ms.store(ms(access_s), Ordering::Relaxed);
         limits.review_ms.store(ms(review_s), Ordering::Relaxed);
+    }
+
+    /// Who is told by e-mail of each access that begins: addresses, [`ALERTED_MAX`] at most.
+    pub fn alert_of_emergencies(&self, addresses: Vec<String>) {
+        let alerted = &self.inner.emergencies.alerted;
+        *alerted.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// The e-mails that tell of an access, in the shard of its patient. They say neither whose it is nor to whom.
+    fn alerts(&self, tenant: TenantId, patient: &str, id: &str) -> Vec<OutboxDraft> {
+        let ledger = &self.inner.ledger;
+        let shard = ledger.shard_of(tenant, &Owner::Patient(patient.to_owned()), id);
+        let alerted = &self.inner.emergencies.alerted;
+        let addresses = alerted.read().unwrap_or_else(PoisonError::into_inner);
+        let draft = |to: &String| {
+            let mut key = [0; 16];
+            ledger.entropy().fill(&mut key);
+            let notice = Notice {
+                to: to.clone(),
+                about: "emergency access".to_owned(),
+                subject: "Emergency access waits for your review".to_owned(),
+                text: "Somebody has just opened a patient's record by emergency access. It waits for your review:\n\n{link}\n\nThis e-mail does not say whom it is about. You see that after you have signed in.".to_owned(),
+                link_path: "/console/emergencies".to_owned(),
+            };
+            OutboxDraft {
+                key: OutboxKey {
+                    shard,
+                    due_ms: ledger.clock().now_ms(),
+                    id: key,
+                },
+                owner: Owner::Tenant,
+                channel: CHANNEL_EMAIL,
+                attempt: 0,
+                // A notice of strings can't fail to serialise.
+                body: serde_json::to_vec(&notice).unwrap_or_default(),
+            }
+        };
+        addresses.iter().take(ALERTED_MAX).map(draft).collect()
     }
 
     /// How long an access lasts at most, milliseconds.
@@ -277,7 +339,12 @@ impl Identity {
         record.note = Some(&note);
         record.patients.insert(patient.to_owned());
         let draft = self.emergency_draft(by.tenant, &id, Expected::Absent, &document)?;
-        self.commit(by.tenant, vec![draft], record).await?;
+        let mut commit = Commit::new(by.tenant);
+        commit.documents = vec![draft];
+        commit.audit = Some(self.inner.auditor.draft(&record));
+        // In one commit with it: there is none that nobody is told of.
+        commit.outbox_add = self.alerts(by.tenant, patient, &id);
+        self.inner.ledger.commit(commit).await?;
         metrics::counter!("cairn_emergency_accesses_total").increment(1);
         Ok(access(id, document))
     }
@@ -369,31 +436,79 @@ impl Identity {
         .await
     }
 
-    /// All accesses, those that wait to be looked into first, then newest first. For privacy officers; who
-    /// looked is in the audit.
+    /// The access that somebody has to the patient whose a resource is. None when it is not there, or of nobody
+    /// whom they have one to.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn emergency_about(
+        &self,
+        agent: &Agent,
+        kind: ResourceType,
+        id: &str,
+    ) -> Result<Option<EmergencyAccess>, TrustError> {
+        let live = self.live(agent).await?;
+        if live.is_empty() || !fhir::is_id(id) {
+            return Ok(None);
+        }
+        let resource = self.inner.vault.peek(agent.tenant, kind, id).await?;
+        let patients = resource.as_ref().map(fhir::Resource::patients);
+        // Whose it is comes first among those whom it names.
+        let found = patients.into_iter().flatten().find_map(|patient| {
+            let to = live.iter().find(|access| access.patient == patient);
+            to.cloned()
+        });
+        Ok(found)
+    }
+
+    /// The newest access that somebody has now.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn newest_emergency(
+        &self,
+        agent: &Agent,
+    ) -> Result<Option<EmergencyAccess>, TrustError> {
+        Ok(self.live(agent).await?.into_iter().next())
+    }
+
+    /// Accesses, those that wait to be looked into first, then newest first; of the former those before a number.
+    /// For privacy officers; who looked is in the audit.
     ///
     /// # Errors
     /// `Refused` unless the permit is one to audit; `Ledger`.
     pub async fn emergencies(
         &self,
         permit: &Permit,
-    ) -> Result<Listing<EmergencyAccess>, TrustError> {
+        before: Option<Number>,
+    ) -> Result<EmergencyPage, TrustError> {
         self.audits(permit).await?;
         let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
-        let all = Query::Token(ledger.kind_token(tenant, kinds::EMERGENCY_ACCESS));
-        let mut rows = self.waiting(tenant).await?;
-        let most = LISTED_MAX + 1;
-        let found: Vec<Kept<EmergencyDocument>> =
-            find(ledger, tenant, kinds::EMERGENCY_ACCESS, &all, most).await?;
-        let complete = found.len() < most;
-        let closed = found.into_iter().take(LISTED_MAX);
-        let closed = closed.map(|kept| access(kept.id, kept.body));
-        rows.extend(closed.filter(|access| access.review.is_some()));
+        let mut waiting = self.waiting(tenant, before, WAITING_LISTED + 1).await?;
+        let more = waiting.len() > WAITING_LISTED;
+        waiting.truncate(WAITING_LISTED);
+        let next = waiting.last().map(|(number, _)| *number);
+        let mut rows: Vec<_> = waiting.into_iter().map(|(_, access)| access).collect();
+        let mut complete = true;
+        if !more {
+            let all = Query::Token(ledger.kind_token(tenant, kinds::EMERGENCY_ACCESS));
+            let most = LISTED_MAX + 1;
+            let found: Vec<Kept<EmergencyDocument>> =
+                find(ledger, tenant, kinds::EMERGENCY_ACCESS, &all, most).await?;
+            complete = found.len() < most;
+            let closed = found.into_iter().take(LISTED_MAX);
+            let closed = closed.map(|kept| access(kept.id, kept.body));
+            rows.extend(closed.filter(|access| access.review.is_some()));
+        }
         let mut record = Record::under(permit, Event::EMERGENCIES);
         let patients = rows.iter().map(|access| access.patient.clone());
         record.patients.extend(patients);
         self.inner.auditor.commit(&record).await?;
-        Ok(Listing { rows, complete })
+        Ok(EmergencyPage {
+            rows,
+            next: next.filter(|_| more),
+            complete,
+        })
     }
 
     /// Closes the review of an access with what was found. An access that was not justified ends at once.
@@ -450,13 +565,16 @@ impl Identity {
         tenant: TenantId,
     ) -> Result<EmergenciesWaiting, TrustError> {
         let now_ms = self.now_ms();
-        let waiting = self.waiting(tenant).await?;
+        let mut waiting = self.waiting(tenant, None, COUNTED_MAX + 1).await?;
+        let more = waiting.len() > COUNTED_MAX;
+        waiting.truncate(COUNTED_MAX);
         let late = waiting
             .iter()
-            .filter(|access| self.review_due_ms(access) <= now_ms);
+            .filter(|(_, access)| self.review_due_ms(access) <= now_ms);
         Ok(EmergenciesWaiting {
             overdue: late.count(),
             open: waiting.len(),
+            more,
         })
     }
 
@@ -478,29 +596,44 @@ impl Identity {
     /// The accesses that somebody has now, newest first.
     async fn live(&self, agent: &Agent) -> Result<Vec<EmergencyAccess>, TrustError> {
         let now_ms = self.now_ms();
-        let mut found = self.found(agent.tenant, "live", &agent.id).await?;
-        found.retain(|access| access.account == agent.id && access.is_live(now_ms));
-        Ok(found)
+        let by = ("live", agent.id.as_str());
+        let found = self.found(agent.tenant, by, None, usize::MAX).await?;
+        let found = found.into_iter().map(|(_, access)| access);
+        Ok(found
+            .filter(|access| access.account == agent.id && access.is_live(now_ms))
+            .collect())
     }
 
-    async fn waiting(&self, tenant: TenantId) -> Result<Vec<EmergencyAccess>, TrustError> {
-        let mut found = self.found(tenant, "review", "open").await?;
-        found.retain(|access| access.review.is_none());
-        Ok(found)
+    /// Those that wait to be looked into, newest first, each with its place.
+    async fn waiting(
+        &self,
+        tenant: TenantId,
+        before: Option<Number>,
+        most: usize,
+    ) -> Result<Vec<(Number, EmergencyAccess)>, TrustError> {
+        let found = self.found(tenant, ("review", "open"), before, most).await?;
+        let found = found.into_iter();
+        Ok(found
+            .filter(|(_, access)| access.review.is_none())
+            .collect())
     }
 
     async fn found(
         &self,
         tenant: TenantId,
-        name: &str,
-        value: &str,
-    ) -> Result<Vec<EmergencyAccess>, TrustError> {
+        (name, value): (&str, &str),
+        before: Option<Number>,
+        most: usize,
+    ) -> Result<Vec<(Number, EmergencyAccess)>, TrustError> {
         let (ledger, kind) = (&self.inner.ledger, kinds::EMERGENCY_ACCESS);
         let query = Query::Token(ledger.token(tenant, kind, name, value));
+        let view = ledger.view()?;
         let found: Vec<Kept<EmergencyDocument>> =
-            find(ledger, tenant, kind, &query, usize::MAX).await?;
+            find_in(&view, tenant, kind, &query, (before, most)).await?;
         let found = found.into_iter();
-        Ok(found.map(|kept| access(kept.id, kept.body)).collect())
+        Ok(found
+            .map(|kept| (kept.at.number, access(kept.id, kept.body)))
+            .collect())
     }
 
     async fn change(

@@ -45,8 +45,8 @@ use crate::policy::Policies;
 use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kinds};
 
 pub use emergency::{
-    EMERGENCY_REVIEW_S, EMERGENCY_S, EmergenciesWaiting, EmergencyAccess, EmergencyReview,
-    emergency_in_note,
+    ALERTED_MAX, EMERGENCY_REVIEW_S, EMERGENCY_S, EmergenciesWaiting, EmergencyAccess,
+    EmergencyPage, EmergencyReview, emergency_in_note,
 };
 pub use known::{KnownAgent, PROGRAMMES};
 pub use manage::{AccountView, ClientState, ClientView, Listing};

@@ -384,6 +384,16 @@ impl Identity {
         let Some(patient) = found else {
             return invalid("there is no such patient");
         };
+        // Whoever is named sees the record, so who may not see it names nobody.
+        if let Some(reason) = vault.wants_relation(&permit, &new.patient).await? {
+            let mut record = Record::under(&permit, Event::PROXY_MADE);
+            record.outcome = crate::audit::Outcome::Refused;
+            record.note = Some(&reason);
+            record.patients.insert(new.patient);
+            self.inner.auditor.commit(&record).await?;
+            let because = Vec::new();
+            return Err(TrustError::Refused(Refusal { reason, because }));
+        }
         if new.basis == Basis::Parent && rules.is_minor(&patient, now_ms) != Some(true) {
             return invalid(
                 "a parent acts for a child who is not of age by the birth date on record; this patient is, or has none",

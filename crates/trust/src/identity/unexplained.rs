@@ -441,7 +441,7 @@ impl Identity {
             return Ok(reviews);
         }
         let found: Vec<Kept<ReviewDocument>> =
-            super::documents::find_in(view, tenant, kind, &query, usize::MAX).await?;
+            super::documents::find_in(view, tenant, kind, &query, (None, usize::MAX)).await?;
         for kept in found {
             let key = (kept.body.event.clone(), kept.body.patient.clone());
             reviews.insert(key, kept.body);

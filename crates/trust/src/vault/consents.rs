@@ -32,6 +32,25 @@ pub(super) struct Hidden {
     pub(super) tally: Option<explain::Tally>,
 }
 
+/// What may be kept from somebody of one patient's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFrom {
+    /// What is clinical, for want of a relationship.
+    pub unrelated: bool,
+    /// What the patient's consents keep, all or a part.
+    pub by_consents: bool,
+    /// Entries with a label that need a consent which there is not: the reason for each label.
+    pub labels: Vec<String>,
+}
+
+impl KeptFrom {
+    /// Whether it is nothing.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        !self.unrelated && !self.by_consents && self.labels.is_empty()
+    }
+}
+
 /// Consents that were made ready, with the versions that they were made of.
 #[derive(Default)]
 pub(super) struct Kept(Mutex<HashMap<(TenantId, String), Ready>>);
@@ -201,6 +220,36 @@ impl Vault {
             .asked(permit, std::slice::from_ref(&access), &mut hidden)
             .await?;
         Ok(access.may_deny(self.rules(), &asked))
+    }
+
+    /// What may be kept from a permit of one patient's record, were its purpose another. Whether there is any such
+    /// thing is not looked at.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn kept_from(
+        &self,
+        permit: &Permit,
+        patient: &str,
+        purpose: Purpose,
+    ) -> Result<KeptFrom, TrustError> {
+        let (rules, role) = (self.rules(), permit.agent.role);
+        let mut hidden = Hidden::default();
+        let view = self.ledger().view()?;
+        let is_free = purpose == Purpose::Emergency && rules.free_in_emergency().contains(&role);
+        let unrelated = rules.relationships().asks(role).needed
+            && !is_free
+            && (self.relation(&view, permit, patient, &mut hidden).await?).is_none();
+        let access = self.access(&view, permit, patient, &mut hidden).await?;
+        let asked = self
+            .asked(permit, std::slice::from_ref(&access), &mut hidden)
+            .await?;
+        let asked = Asked { purpose, ..asked };
+        Ok(KeptFrom {
+            unrelated,
+            by_consents: access.may_deny(rules, &asked),
+            labels: access.labels_denied(rules, &asked),
+        })
     }
 
     /// Whether a patient's consents may hide anything from somebody who acts for them.

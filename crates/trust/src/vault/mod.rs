@@ -44,6 +44,7 @@ use crate::{Action, Permit, Refusal, Role, TrustError, tokens};
 use ahead::Ahead;
 pub use compartment::SeriesPage;
 use consents::Hidden;
+pub use consents::KeptFrom;
 pub use explain::{Explained, LookedAt, Step, Steps, Way};
 pub use export::{
     ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape,

@@ -182,6 +182,21 @@ impl Vault {
             .map(|by| by.name.as_str())
     }
 
+    /// Why something is kept from somebody for want of a relationship with a patient; nothing where they have one,
+    /// or need none.
+    pub(crate) async fn wants_relation(
+        &self,
+        permit: &Permit,
+        patient: &str,
+    ) -> Result<Option<String>, TrustError> {
+        let view = self.ledger().view()?;
+        let mut hidden = Hidden::default();
+        let is_unrelated = self
+            .is_unrelated(&view, permit, patient, &mut hidden)
+            .await?;
+        Ok(is_unrelated.then(|| self.rules().relationships().denied().to_owned()))
+    }
+
     /// Puts into a record what explains the access to each of its patients, where the rules have it told.
     pub(super) async fn tell_relations(
         &self,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::resource::{SHOWN_BYTES_MAX, Tab, content, head, line, title};
-use super::{address, caller, entries, failed, json, kind, next_cursor};
+use super::{Asks, address, entries, failed, json, kind, next_cursor};
 use crate::context::{Ctx, Fields};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console};
@@ -57,7 +57,8 @@ pub(crate) async fn list(
         parameters.push(("_cursor".to_owned(), cursor.to_owned()));
     }
     let record = &ctx.app.web.record;
-    let answer = record.history(&caller(&ctx), kind, &id, &parameters).await;
+    let asks = Asks::for_one(&ctx, kind, &id).await?;
+    let answer = record.history(&asks.caller, kind, &id, &parameters).await;
     let bundle = json(&answer.map_err(failed)?)?;
     let versions: Vec<Version> = entries(&bundle).iter().filter_map(version_of).collect();
     let newest = entries(&bundle)
@@ -66,6 +67,7 @@ pub(crate) async fn list(
     let here = address(kind.name(), &id);
     let body = html! {
         (head(kind, &id, &title(kind, &id, newest), &html! { span class="mono" { (kind.name()) "/" (id) } }, Tab::History))
+        (crate::emergency::note(&ctx, asks.open.as_ref()))
         div class="scroll" {
             table {
                 thead { tr { th scope="col" { "Version" } th scope="col" { "Written" } th scope="col" { "What happened" } th scope="col" { span class="visually-hidden" { "Compare" } } } }
@@ -107,8 +109,9 @@ async fn read(
     number: u32,
 ) -> Result<Option<(Value, usize)>, PageError> {
     let record = &ctx.app.web.record;
+    let asks = Asks::for_one(ctx, kind, id).await?;
     let answer = record
-        .version(&caller(ctx), kind, id, &number.to_string())
+        .version(&asks.caller, kind, id, &number.to_string())
         .await;
     match answer {
         Ok(answer) => Ok(Some((json(&answer)?, answer.body.len()))),

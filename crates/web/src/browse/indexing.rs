@@ -16,7 +16,10 @@ pub(super) async fn status(ctx: &Ctx, id: &str) -> Markup {
         return html! {};
     }
     let record = &ctx.app.web.record;
-    let told = match record.search_parameter_status(&caller(ctx), id).await {
+    let told = match record
+        .search_parameter_status(&caller(ctx, ctx.role().purpose()), id)
+        .await
+    {
         Ok(answer) => json(&answer),
         // The organisation's own policies may say otherwise.
         Err(_) => return html! {},

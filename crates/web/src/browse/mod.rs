@@ -22,6 +22,8 @@ use fhir::{Resource, ResourceType};
 use maud::{Markup, html};
 use record::{Answer, Caller, RecordError};
 use serde_json::Value;
+use trust::identity::EmergencyAccess;
+use trust::{Purpose, Role};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
@@ -38,11 +40,53 @@ fn kind(name: &str) -> Result<ResourceType, PageError> {
         .ok_or(PageError::NotFound)
 }
 
-/// Who asks the record, as the record wants to know it.
-fn caller(ctx: &Ctx) -> Caller {
+/// Who asks the record, and the emergency access under which they do: that to the patient of what is asked for,
+/// while it stands.
+struct Asks {
+    caller: Caller,
+    open: Option<EmergencyAccess>,
+}
+
+impl Asks {
+    /// For one resource.
+    async fn for_one(ctx: &Ctx, kind: ResourceType, id: &str) -> Result<Self, PageError> {
+        let open = if ctx.role() == Role::Clinician {
+            let identity = ctx.app.web.trust.identity();
+            identity
+                .emergency_about(&ctx.session.agent, kind, id)
+                .await?
+        } else {
+            None
+        };
+        Ok(Self::under(ctx, open))
+    }
+
+    /// For a list that is about a patient, or about none alone.
+    async fn for_list(ctx: &Ctx, patient: Option<&str>) -> Result<Self, PageError> {
+        let open = match patient {
+            Some(patient) => ctx.emergency(patient).await?,
+            None => None,
+        };
+        Ok(Self::under(ctx, open))
+    }
+
+    fn under(ctx: &Ctx, open: Option<EmergencyAccess>) -> Self {
+        let purpose = match open {
+            Some(_) => Purpose::Emergency,
+            None => ctx.role().purpose(),
+        };
+        Self {
+            caller: caller(ctx, purpose),
+            open,
+        }
+    }
+}
+
+/// As the record wants to know who asks.
+fn caller(ctx: &Ctx, purpose: Purpose) -> Caller {
     Caller {
         agent: ctx.session.agent.clone(),
-        purpose: ctx.role().purpose(),
+        purpose,
         request_id: ctx.request.id.clone(),
         base: String::new(),
         lenient: false,
@@ -238,7 +282,7 @@ fn words(resource: &Value) -> String {
     }
 }
 
-fn rows(ctx: &Ctx, kind: ResourceType, bundle: &Value) -> Markup {
+fn rows(ctx: &Ctx, kind: ResourceType, bundle: &Value, open: Option<&EmergencyAccess>) -> Markup {
     let (found, more): (Vec<&Value>, Vec<&Value>) =
         (entries(bundle).iter()).partition(|entry| entry["search"]["mode"] == "match");
     let (others, told): (Vec<&Value>, Vec<&Value>) =
@@ -263,7 +307,7 @@ fn rows(ctx: &Ctx, kind: ResourceType, bundle: &Value) -> Markup {
             }
         }
         @if let Some(cursor) = cursor {
-            p class="pager" { a class="button" rel="next" href={ "/console/record/" (kind.name()) "?cursor=" (crate::context::escape(&cursor)) } { "Next page" } }
+            p class="pager" { a class="button" rel="next" href={ "/console/record/" (kind.name()) "?cursor=" (crate::context::escape(&cursor)) @if let Some(open) = open { "&of=" (open.patient) } } { "Next page" } }
         }
     }
 }
@@ -331,9 +375,13 @@ fn outcome(
     ctx: &Ctx,
     kind: ResourceType,
     answer: Result<Answer, RecordError>,
+    open: Option<&EmergencyAccess>,
 ) -> Result<Markup, PageError> {
     match answer {
-        Ok(answer) => Ok(rows(ctx, kind, &json(&answer)?)),
+        Ok(answer) => {
+            let rows = rows(ctx, kind, &json(&answer)?, open);
+            Ok(html! { (crate::emergency::note(ctx, open)) (rows) })
+        }
         Err(error) if matches!(error.status, 400 | 413 | 422 | 501) => Ok(issues(
             "This can't be searched for",
             error.outcome.to_resource().as_value(),
@@ -369,15 +417,15 @@ pub(crate) async fn search(Posted { ctx, fields }: Posted) -> Result<Response, P
         parameters.push(("_count".to_owned(), PAGE.to_owned()));
     }
     let record = &ctx.app.web.record;
+    let patient = record::named_patient(Some(kind), &parameters);
+    let asks = Asks::for_list(&ctx, patient.as_deref()).await?;
     if fields.get("do") == Some("explain") {
-        let answer = record.explain(&caller(&ctx), kind, &parameters).await;
+        let answer = record.explain(&asks.caller, kind, &parameters).await;
         let results = explain::outcome(kind, answer)?;
         return Ok(shell(&ctx, Some(kind), query, &results));
     }
-    let answer = record
-        .search_by_post(&caller(&ctx), kind, &parameters)
-        .await;
-    let results = outcome(&ctx, kind, answer)?;
+    let answer = record.search_by_post(&asks.caller, kind, &parameters).await;
+    let results = outcome(&ctx, kind, answer, asks.open.as_ref())?;
     Ok(shell(&ctx, Some(kind), query, &results))
 }
 
@@ -395,9 +443,10 @@ pub(crate) async fn further(
     };
     let parameters = [("_cursor".to_owned(), cursor.to_owned())];
     let record = &ctx.app.web.record;
-    let answer = record
-        .search_by_post(&caller(&ctx), kind, &parameters)
-        .await;
-    let results = outcome(&ctx, kind, answer)?;
+    // What was asked for is sealed; which patient it was about stands beside it.
+    let patient = fields.get("of").filter(|id| fhir::is_id(id));
+    let asks = Asks::for_list(&ctx, patient).await?;
+    let answer = record.search_by_post(&asks.caller, kind, &parameters).await;
+    let results = outcome(&ctx, kind, answer, asks.open.as_ref())?;
     Ok(shell(&ctx, Some(kind), "", &results))
 }

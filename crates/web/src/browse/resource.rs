@@ -7,7 +7,7 @@ use fhir::ResourceType;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{caller, changed, failed, json, kind, tree, words};
+use super::{Asks, changed, failed, json, kind, tree, words};
 use crate::context::{Ctx, Fields};
 use crate::error::PageError;
 use crate::layout::{self, Section, console};
@@ -84,7 +84,8 @@ pub(crate) async fn page(
     let kind = kind(&name)?;
     let as_json = fields.get("as") == Some("json");
     let tab = if as_json { Tab::Json } else { Tab::Elements };
-    let answer = match ctx.app.web.record.read(&caller(&ctx), kind, &id).await {
+    let asks = Asks::for_one(&ctx, kind, &id).await?;
+    let answer = match ctx.app.web.record.read(&asks.caller, kind, &id).await {
         Ok(answer) => answer,
         Err(error) if error.status == 410 => {
             let body = html! {
@@ -104,6 +105,7 @@ pub(crate) async fn page(
     };
     let body = html! {
         (head(kind, &id, &title(kind, &id, &resource), &line(&ctx, kind, &id, &resource), tab))
+        (crate::emergency::note(&ctx, asks.open.as_ref()))
         (indexing)
         (content(&resource, answer.body.len(), as_json, &file))
         p class="pager" {
@@ -123,7 +125,8 @@ pub(crate) async fn file(
 ) -> Result<Response, PageError> {
     ctx.staff()?;
     let kind = kind(&name)?;
-    let (record, caller) = (&ctx.app.web.record, caller(&ctx));
+    let Asks { caller, .. } = Asks::for_one(&ctx, kind, &id).await?;
+    let record = &ctx.app.web.record;
     let answer = match fields.get("version") {
         Some(version) => record.version(&caller, kind, &id, version).await,
         None => record.read(&caller, kind, &id).await,

@@ -46,6 +46,10 @@ struct View {
     cut: Vec<&'static str>,
     /// Whether the patient's consent may hide entries from who looks.
     restricted: bool,
+    /// Why entries with a label would not be shown, if there were any.
+    labels: Vec<String>,
+    /// Whether an emergency access would open something.
+    opens: bool,
     /// The emergency access under which it is shown.
     emergency: Option<EmergencyAccess>,
 }
@@ -137,6 +141,8 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
 
     let now = ctx.times.care_ms;
     let restricted = ctx.vault().may_hide(&permit, id).await?;
+    let kept = ctx.vault().kept_from(&permit, id, permit.purpose()).await?;
+    let opens = crate::emergency::may_open(ctx, &permit, id).await?;
     let mut tasks: Vec<TaskRow> = facts
         .iter()
         .filter(|fact| fact.kind() == ResourceType::Task && !facts::is_form(fact))
@@ -172,6 +178,8 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         timeline,
         cut,
         restricted,
+        labels: kept.labels,
+        opens,
         emergency: ctx.emergency(id).await?,
     })
 }
@@ -249,7 +257,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                 }
                 @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }
                 @if view.journeys.is_empty() { p class="quiet" { "In no journey." } }
-                (crate::emergency::banner(ctx, id, view.emergency.as_ref(), view.restricted))
+                (crate::emergency::banner(ctx, id, view.emergency.as_ref(), view.opens))
             }
             div class="stack" {
                 @if !view.tasks.is_empty() {
@@ -305,6 +313,9 @@ fn stream_part(times: &time::Times, id: &str, view: &View, shown: &[Group]) -> M
             }
             @if view.restricted {
                 p class="note" { "The patient's consent keeps entries from your role, so this may not be the whole record." }
+            }
+            @for reason in &view.labels {
+                p class="quiet" { "Left out here, if there are any: entries of which it is said: " (reason) "." }
             }
             @if !view.cut.is_empty() {
                 p class="note" { "Only the " (PER_TYPE_MAX) " entries recorded last are shown of: " (view.cut.join(", ")) "." }

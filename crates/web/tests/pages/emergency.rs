@@ -55,6 +55,7 @@ async fn one_patient_s_record_opens_for_a_reason_and_everybody_concerned_is_told
     let asked = devi.get(&form).await;
     check_html(&form, &asked.body);
     asked.shows("of this patient alone, for 4 hours at most");
+    asked.shows("what this patient's consents keep from clinicians");
     let mute = devi.act(&form, &form, &[("reason", "  hurry  ")]).await;
     assert_eq!(mute.status, StatusCode::BAD_REQUEST);
     assert!(
@@ -367,7 +368,11 @@ async fn no_copy_of_the_words_outlives_the_patient_s_key() {
         )
         .await
         .unwrap();
-    assert!(identity.emergencies(&permit).await.unwrap().rows.is_empty());
+    assert!(
+        (identity.emergencies(&permit, None).await.unwrap())
+            .rows
+            .is_empty()
+    );
     let patient = Agent {
         id: ida.clone(),
         role: Role::Patient,

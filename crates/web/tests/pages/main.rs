@@ -10,6 +10,7 @@ mod access;
 mod accounts;
 #[path = "../../../trust/src/identity/tests/authenticator.rs"]
 mod authenticator;
+mod break_glass;
 mod browse;
 mod consents;
 mod console;

@@ -516,3 +516,55 @@ async fn days_consents_and_courts_have_a_word_in_it() {
     world.clock.advance(40 * DAY_MS);
     assert_eq!(mona.get("/portal").await.status, StatusCode::FORBIDDEN);
 }
+
+// Proves: 45 CFR 164.502(g)(1)
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_relationship_is_needed_naming_somebody_needs_one() {
+    let world = World::under("england", |_| {}).await;
+    let ida = world.patient("Ida", "Berg").await;
+    let identity = world.trust.identity();
+    let devi = crate::emergency::devi_s_agent(&world).await;
+    let refused = identity
+        .make_proxy(&devi, authorisation(&ida, "a"), "r")
+        .await;
+    let said = refused.expect_err("no relationship").to_string();
+    assert!(said.contains("no legitimate relationship"), "{said}");
+    let audit = world.all(ResourceType::AuditEvent, &ida).await;
+    let noted = audit.iter().find(|event| {
+        event.text_at(&["subtype", "0", "code"]) == Some("proxy-made")
+            && event.text_at(&["outcome"]) == Some("8")
+    });
+    assert!(noted.is_some(), "the refusal is in the audit");
+    crate::unexplained::in_team(&world, &ida).await;
+    let made = identity
+        .make_proxy(&devi, authorisation(&ida, "a"), "r")
+        .await;
+    // Whoever has none can still end it: that opens nothing.
+    let operator = Agent::system(TENANT, "demo");
+    let ended = identity
+        .end_proxy(&operator, (&ida, &made.unwrap()), "Asked for by phone", "r")
+        .await;
+    ended.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visit_that_they_decline_says_so() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let visit = world.id_of(&ida);
+    world
+        .put(vec![json!({"resourceType": "Appointment", "id": visit, "status": "proposed",
+            "start": "2026-03-08T10:00:00Z", "end": "2026-03-08T10:30:00Z",
+            "participant": [{"actor": {"reference": format!("Patient/{ida}")}, "status": "needs-action"}]})])
+        .await;
+    let proxy = authorised(&world, &ida, "mona").await;
+    let mut mona = signed_in(&world, &proxy).await;
+    let page = format!("/portal/visits/{visit}");
+    let done = mona.act(&page, &page, &[("answer", "decline")]).await;
+    assert_eq!(done.location(), "/portal?said=declined", "{}", done.body);
+    let declined = world.get(ResourceType::Appointment, &visit).await;
+    assert_eq!(
+        declined.text_at(&["cancelationReason", "text"]),
+        Some("declined by somebody who acts for the patient")
+    );
+}

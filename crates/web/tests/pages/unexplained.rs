@@ -40,7 +40,7 @@ pub(crate) async fn an_access(world: &World, patient: &str) -> String {
 }
 
 /// Who Devi is, and a team of the patient's that she is in.
-async fn in_team(world: &World, patient: &str) {
+pub(crate) async fn in_team(world: &World, patient: &str) {
     let operator = Agent::system(TENANT, "command-line");
     let permit = world
         .trust

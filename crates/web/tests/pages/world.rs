@@ -55,6 +55,11 @@ impl World {
 
     /// With what `change` changes.
     pub(crate) async fn made(change: impl FnOnce(&mut WebState)) -> Self {
+        Self::under(trust::consent::Rules::DEFAULT, change).await
+    }
+
+    /// Under a rule pack: one that is built in, or a file.
+    pub(crate) async fn under(pack: &str, change: impl FnOnce(&mut WebState)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
         let wall = ManualClock::new(START_MS);
@@ -68,14 +73,14 @@ impl World {
         })
         .unwrap();
         ledger.create_tenant(TENANT).await.unwrap();
-        let trust = Trust::new(TrustOptions {
+        let options = TrustOptions {
             ledger,
             wall_clock: Arc::new(wall.clone()),
             policy_folder: None,
             session_idle_s: 900,
             session_absolute_s: 8 * 3600,
-        })
-        .unwrap();
+        };
+        let trust = Trust::under(options, trust::consent::Rules::load(pack).unwrap()).unwrap();
         let operator = Agent::system(TENANT, "demo");
         let mut totp = Vec::new();
         let mut demo_logins = Vec::new();
