@@ -163,7 +163,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         session_idle_s: settings.session.idle_s,
         session_absolute_s: settings.session.absolute_s,
         session_step_up_s: settings.session.step_up_s,
-        emergency: settings.emergency,
+        emergency: settings.emergency.clone(),
         limits: settings.limits,
         proxies: settings.http.proxies()?,
         behind_proxy: settings.behind_tls_proxy,

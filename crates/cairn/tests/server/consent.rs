@@ -312,7 +312,8 @@ async fn a_consent_hides_what_it_is_about_and_nothing_else() {
         .bare(Method::POST, &format!("{FHIR}Observation/_search"))
         .bearer_auth(&clinician)
         .header("x-purpose-of-use", "ETREAT")
-        .form(&[("patient", "p"), ("_count", "1")])
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("patient=p&_count=1")
         .send()
         .await
         .expect("an answer");

@@ -232,7 +232,8 @@ impl Identity {
         patient: &str,
     ) -> Result<Option<(UnexplainedAccess, Vec<String>)>, TrustError> {
         self.looks_into(permit, Event::UNEXPLAINED).await?;
-        let Some((found, unknown)) = self.told_of(permit.tenant(), event, patient).await? else {
+        let Some((found, unknown)) = self.relation_told(permit.tenant(), event, patient).await?
+        else {
             return Ok(None);
         };
         let review = self.review(permit.tenant(), event, patient).await?;
@@ -290,7 +291,7 @@ impl Identity {
         self.looks_into(permit, Event::ACCESS_REVIEWED).await?;
         let words = said(words, "what was found")?;
         let (ledger, tenant) = (&self.inner.ledger, permit.tenant());
-        let Some((found, _)) = self.told_of(tenant, event, patient).await? else {
+        let Some((found, _)) = self.relation_told(tenant, event, patient).await? else {
             return invalid("there is no such access that nothing explains");
         };
         let by = permit.agent();
@@ -378,7 +379,7 @@ impl Identity {
 
     /// An audit record that says that nothing explains the access to a patient's record, or that it couldn't be
     /// told.
-    async fn told_of(
+    async fn relation_told(
         &self,
         tenant: TenantId,
         event: &str,

@@ -56,8 +56,7 @@ pub mod kinds {
     /// The keys that identity tokens for applications are signed by.
     pub const SIGNING_KEYS: Kind = Kind(1026);
     /// A passkey of a person.
-    pub const PASSKEY: Kind = Kind(1060);
-
+    pub const PASSKEY: Kind = Kind(1027);
     /// Whose account a subject of an identity provider is.
     pub const PROVIDER_LINK: Kind = Kind(1053);
     /// That an identity provider ended a session.
@@ -88,6 +87,32 @@ pub mod kinds {
         CLIENT_PROOF,
         KNOWN_AS,
     ];
+
+    /// No two sorts of documents may have one number.
+    const _: () = {
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 5];
+        let others = [
+            JOURNEY_DEFINITION,
+            JOURNEY_INSTANCE,
+            IMPORT,
+            JOURNEY_TRAIL,
+            EXPORT,
+        ];
+        let mut place = 0;
+        while place < all.len() {
+            all[place] = if place < OF_IDENTITY.len() {
+                OF_IDENTITY[place]
+            } else {
+                others[place - OF_IDENTITY.len()]
+            };
+            let mut before = 0;
+            while before < place {
+                assert!(all[before].0 != all[place].0, "one number for two kinds");
+                before += 1;
+            }
+            place += 1;
+        }
+    };
 }
 
 /// A resource with what the store knows of it. `resource.meta` has versionId and lastUpdated.
