@@ -146,9 +146,9 @@ impl By {
         ResourceType::parse(&self.kind)
     }
 
-    /// What of this type leads to one of these references (`Type/id`), of a patient. `None` where none of them
-    /// can be.
-    pub(crate) fn query(&self, known_as: &[String], patient: &str) -> Option<SearchQuery> {
+    /// What of this type leads to one of these references (`Type/id`), of one patient or of any. `None` where
+    /// none of them can be.
+    pub(crate) fn query(&self, known_as: &[String], patient: Option<&str>) -> Option<SearchQuery> {
         let kind = self.of_kind()?;
         let can_be = |reference: &&str| {
             let one = [(self.parameter.clone(), (*reference).to_owned())];
@@ -165,10 +165,8 @@ impl By {
             ResourceType::Patient => "_id",
             _ => "patient",
         };
-        let parameters = [
-            (self.parameter.clone(), values.join(",")),
-            (whose.to_owned(), patient.to_owned()),
-        ];
+        let mut parameters = vec![(self.parameter.clone(), values.join(","))];
+        parameters.extend(patient.map(|patient| (whose.to_owned(), patient.to_owned())));
         SearchQuery::parse(kind, &parameters, false).ok()
     }
 

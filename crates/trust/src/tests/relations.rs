@@ -156,6 +156,62 @@ async fn without_a_relationship_nothing_clinical_is_seen_where_one_is_needed() {
     assert_eq!(page.rows.len(), 1, "{:?}", page.rows);
 }
 
+/// Somebody's list over more patients than are looked at one by one.
+#[tokio::test]
+async fn a_list_of_many_patients_shows_those_with_a_relationship() {
+    let house = House::new().await;
+    for patient in 0..25 {
+        let id = format!("p{patient}");
+        let weight = a_weight(&format!("o{patient}"), &id, "2026-06-01");
+        house.put([a_patient(&id, "Berg"), weight]).await;
+    }
+    let mut of_three = team(&json!("2026-12-31"));
+    for patient in ["p3", "p17"] {
+        of_three["subject"] = json!({"reference": format!("Patient/{patient}")});
+        of_three["id"] = json!(format!("t-{patient}"));
+        house.put([of_three.clone()]).await;
+    }
+    let (trust, agent) = under(&house, "england").await;
+    let permit = trust
+        .decide(
+            &agent,
+            Purpose::Treatment,
+            Action::Search,
+            Target::default(),
+            "r",
+        )
+        .await
+        .unwrap();
+    let asked = query(ResourceType::Observation, &[("_total", "accurate")]);
+    let list = async || trust.vault().search(&permit, &asked, None).await;
+    let page = list().await.unwrap();
+    let ids: Vec<_> = (page.rows.iter())
+        .filter_map(|row| row.resource.id())
+        .collect();
+    assert_eq!((ids, page.total), (vec!["o17", "o3"], Some(2)));
+    let teams = ["CareTeam/t-p17", "CareTeam/t-p3"].map(|team| Some(format!("care team {team}")));
+    let told = [
+        explained(&house, "p17").await,
+        explained(&house, "p3").await,
+    ];
+    assert_eq!(told, teams);
+
+    // Somebody with more appointments than are looked at is told of so many patients, and no more.
+    for number in 0..70 {
+        house
+            .put([json!({"resourceType": "Appointment", "id": format!("a{number}"), "status": "booked",
+                "start": "2026-06-20T10:00:00Z", "participant": [
+                    {"actor": {"reference": "Patient/p3"}, "status": "accepted"},
+                    {"actor": {"reference": "Practitioner/d"}, "status": "accepted"}]})])
+            .await;
+    }
+    let refused = list().await;
+    assert!(
+        matches!(&refused, Err(TrustError::TooCostly(_))),
+        "{refused:?}"
+    );
+}
+
 // Proves: 45 CFR 164.308(a)(1)(ii)(D)
 #[tokio::test]
 async fn the_audit_tells_which_relationship_explains_an_access() {

@@ -28,6 +28,9 @@ pub(super) struct Hidden {
     known_as: Option<Vec<String>>,
     /// What explains that the asker looks at a patient's record, or that nothing does.
     pub(super) relations: HashMap<String, Option<String>>,
+    /// The same of all patients with whom the asker has a relationship, once it was looked for: nothing where
+    /// that are too many.
+    pub(super) related: Option<Option<HashMap<String, String>>>,
     /// Counts rows, where somebody wants to know how many were looked at.
     pub(super) tally: Option<explain::Tally>,
 }

@@ -2,9 +2,11 @@
 //!
 //! It is looked for in what is written now, however old what is looked at may be. Whoever may write the team
 //! of a patient can put themselves into it: that is in the audit as a write, and before what they look at.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use ledger::{LedgerError, View};
+use fhir::Resource;
+use fhir::search::SearchQuery;
+use ledger::{Hit, LedgerError, TenantId, View};
 
 use super::consents::{Hidden, reach};
 use super::{Vault, fetch_in, open};
@@ -15,11 +17,15 @@ use crate::{Permit, Purpose, TrustError, tokens};
 /// Rows that are looked at together, and the most that are for one relationship: those of one person with one
 /// patient.
 const AT_ONCE: usize = 64;
+const ALL_AT_ONCE: usize = 1024;
 const LOOKED_AT_MAX: usize = 4096;
 /// The most patients of one request whose relationships are looked for: some hundred microseconds each.
-const PATIENTS_MAX: usize = 2000;
-/// The most patients of one answer whose relationships its audit tells of.
-const TOLD_MAX: usize = 32;
+const PATIENTS_MAX: usize = if cfg!(test) { 20 } else { 2000 };
+/// From so many patients of one request on, all are looked for with whom somebody has a relationship; and rows
+/// that are looked at for that, about 20 µs each: where it decides what is shown, and where it is only told.
+const MANY: usize = if cfg!(test) { 1 } else { 32 };
+const ALL_LOOKED_AT_MAX: usize = if cfg!(test) { 64 } else { 20_000 };
+const TOLD_LOOKED_AT_MAX: usize = 1024;
 /// What it says of one in an emergency of one patient, which is looked into by itself.
 const EMERGENCY: &str = "emergency access";
 
@@ -50,6 +56,15 @@ impl Vault {
         if let Some(known) = hidden.relations.get(patient) {
             return Ok(known.clone());
         }
+        if hidden.relations.len() >= MANY || hidden.related.is_some() {
+            if hidden.related.is_none() {
+                let all = self.all_relations(view, permit, hidden).await?;
+                hidden.related = Some(all);
+            }
+            if let Some(Some(all)) = &hidden.related {
+                return Ok(all.get(patient).cloned());
+            }
+        }
         if hidden.relations.len() >= PATIENTS_MAX {
             return Err(TrustError::TooCostly(format!(
                 "it would have to be told of more than {PATIENTS_MAX} patients whether there is a relationship with them; narrow it"
@@ -62,6 +77,81 @@ impl Vault {
         Ok(found)
     }
 
+    /// What explains an access, of each patient with whom somebody has a relationship; nothing where more rows
+    /// would have to be looked at than that is worth.
+    async fn all_relations(
+        &self,
+        view: &View,
+        permit: &Permit,
+        hidden: &mut Hidden,
+    ) -> Result<Option<HashMap<String, String>>, TrustError> {
+        let tenant = permit.tenant();
+        let asks = self.rules().relationships().asks(permit.agent.role);
+        let most = if asks.needed {
+            ALL_LOOKED_AT_MAX
+        } else {
+            TOLD_LOOKED_AT_MAX
+        };
+        let known_as = self.known_as_once(permit, hidden).await?;
+        let now_ms = i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX);
+        let (mut all, mut looked_at) = (HashMap::new(), 0);
+        for by in self.rules().relationships().by() {
+            let Some(query) = by.query(&known_as, None) else {
+                continue;
+            };
+            let plan = tokens::plan(self.ledger(), tenant, &query, None);
+            let mut before = None;
+            loop {
+                let hits = view
+                    .search(tenant, &plan.query, before, None, ALL_AT_ONCE)
+                    .await?;
+                looked_at += hits.len();
+                if looked_at > most {
+                    return Ok(None);
+                }
+                for (place, hit) in hits.iter().enumerate() {
+                    if place.is_multiple_of(AT_ONCE) {
+                        tokio::task::yield_now().await;
+                    }
+                    let Some(row) = self.counting(view, (tenant, *hit), &query).await? else {
+                        continue;
+                    };
+                    if !query.matches(&row) || !by.counts(&row, &known_as, now_ms) {
+                        continue;
+                    }
+                    for patient in row.patients() {
+                        let of_patient = by.query(&known_as, Some(patient));
+                        if of_patient.is_some_and(|query| query.matches(&row)) {
+                            let id = row.id().unwrap_or_default();
+                            all.entry(patient.to_owned())
+                                .or_insert_with(|| format!("{} {}/{id}", by.name, query.kind));
+                        }
+                    }
+                }
+                before = hits.last().map(|last| last.number);
+                if hits.len() < ALL_AT_ONCE {
+                    break;
+                }
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// A live row of a query's type that can be read.
+    async fn counting(
+        &self,
+        view: &View,
+        (tenant, hit): (TenantId, Hit),
+        query: &SearchQuery,
+    ) -> Result<Option<Resource>, TrustError> {
+        let stored = fetch_in(view, tenant, hit).await?;
+        let live = stored.filter(|one| !one.deleted && one.kind == tokens::kind(query.kind));
+        // What can't be read explains nothing; whoever asks for it is told.
+        Ok(live
+            .and_then(|stored| open(&stored).ok())
+            .map(|row| row.resource))
+    }
+
     async fn find_relation(
         &self,
         view: &View,
@@ -72,7 +162,7 @@ impl Vault {
         let tenant = permit.tenant();
         let now_ms = i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX);
         for by in self.rules().relationships().by() {
-            let Some(query) = by.query(known_as, patient) else {
+            let Some(query) = by.query(known_as, Some(patient)) else {
                 continue;
             };
             let plan = tokens::plan(self.ledger(), tenant, &query, None);
@@ -82,19 +172,12 @@ impl Vault {
                     .search(tenant, &plan.query, before, None, AT_ONCE)
                     .await?;
                 for hit in &hits {
-                    let Some(stored) = fetch_in(view, tenant, *hit).await? else {
+                    let Some(row) = self.counting(view, (tenant, *hit), &query).await? else {
                         continue;
                     };
-                    if stored.deleted || stored.kind != tokens::kind(query.kind) {
-                        continue;
-                    }
-                    // What can't be read explains nothing; whoever asks for it is told.
-                    let Ok(row) = open(&stored) else {
-                        continue;
-                    };
-                    let resource = row.resource;
-                    if query.matches(&resource) && by.counts(&resource, known_as, now_ms) {
-                        return Ok(Some(format!("{} {}/{}", by.name, query.kind, stored.id)));
+                    if query.matches(&row) && by.counts(&row, known_as, now_ms) {
+                        let id = row.id().unwrap_or_default();
+                        return Ok(Some(format!("{} {}/{id}", by.name, query.kind)));
                     }
                 }
                 looked_at += hits.len();
@@ -118,7 +201,7 @@ impl Vault {
         &self,
         view: &View,
         permit: &Permit,
-        resource: &fhir::Resource,
+        resource: &Resource,
         hidden: &mut Hidden,
     ) -> Result<bool, TrustError> {
         let asks = self.rules().relationships().asks(permit.agent.role);
@@ -204,11 +287,18 @@ impl Vault {
         record: &mut Record<'_>,
     ) -> Result<(), LedgerError> {
         let asks = self.rules().relationships().asks(permit.agent.role);
-        if !asks.told || record.patients.is_empty() || record.patients.len() > TOLD_MAX {
+        if !asks.told || record.patients.is_empty() {
             return Ok(());
         }
         let view = self.ledger().view()?;
         let mut hidden = Hidden::default();
+        if record.patients.len() > MANY {
+            // Of many patients it is told where that costs no more than to look at those of one person.
+            match self.all_relations(&view, permit, &mut hidden).await {
+                Ok(Some(all)) => hidden.related = Some(Some(all)),
+                Ok(None) | Err(_) => return Ok(()),
+            }
+        }
         let mut told = BTreeMap::new();
         for patient in &record.patients {
             // What can't be told now must not keep an answer back that nothing else does.
