@@ -151,13 +151,24 @@ impl Identity {
         }
     }
 
-    async fn own_session(&self, session: &Session) -> Result<Kept<SessionDocument>, TrustError> {
+    pub(super) async fn own_session(
+        &self,
+        session: &Session,
+    ) -> Result<Kept<SessionDocument>, TrustError> {
         let (tenant, id) = (session.agent.tenant, &session.id);
         let found: Option<Kept<SessionDocument>> =
             get(&self.inner.ledger, tenant, kinds::SESSION, id).await?;
         found
             .filter(|kept| kept.body.stage == Stage::Open)
             .ok_or(TrustError::SignIn)
+    }
+
+    /// That a session is there still, to be written with what it does. An administrator who takes factors away
+    /// ends sessions in the same commit, so one of both meets the other.
+    pub(super) async fn still_there(&self, session: &Session) -> Result<Draft, TrustError> {
+        let kept = self.own_session(session).await?;
+        let expected = Expected::Version(kept.version);
+        self.session_draft(session.agent.tenant, &kept.id, expected, &kept.body)
     }
 
     /// Writes what a factor changed together with when it was shown.

@@ -522,7 +522,8 @@ impl Identity {
     /// Keeps a new passkey of who is signed in.
     ///
     /// # Errors
-    /// `Invalid` when the answer is none to the question, or there is no room; `Ledger`.
+    /// `Invalid` when the answer is none to the question, or there is no room; `SignIn` when the session ended
+    /// meanwhile; `Ledger`.
     pub async fn add_passkey(
         &self,
         party: &RelyingParty,
@@ -574,6 +575,7 @@ impl Identity {
             used_ms: None,
         };
         for _ in 0..RETRIES {
+            let still_there = self.still_there(session).await?;
             let mut account = self.own_account(session).await?;
             let passkeys = self.passkeys_of(tenant, &account.id).await?.len();
             if passkeys >= PASSKEYS_MAX {
@@ -585,6 +587,7 @@ impl Identity {
                 self.passkey_draft(tenant, &id, Expected::Absent, &document)?,
                 self.account_draft(tenant, &account.id, expected, &account.body)?,
                 self.used(tenant, &question)?,
+                still_there,
             ];
             let note = format!("account {} added a passkey", account.id);
             let mut record = Record::new(&session.agent, Event::ACCOUNT_CHANGED);

@@ -219,9 +219,9 @@ impl Identity {
     async fn change_own(&self, session: &Session, change: OwnChange<'_>) -> Result<(), TrustError> {
         let tenant = session.agent.tenant;
         for _ in 0..RETRIES {
+            let mut documents = vec![self.still_there(session).await?];
             let mut account = self.own_account(session).await?;
             let body = &mut account.body;
-            let mut documents = Vec::new();
             let what = match &change {
                 OwnChange::RemovePasskey(id) => {
                     let found: Option<Kept<PasskeyDocument>> =

@@ -697,3 +697,59 @@ async fn a_second_factor_is_asked_for_again() {
         .unwrap();
     no(identity.is_stepped_up(&devi.session).await);
 }
+
+/// Somebody holds a session that was confirmed lately, while an administrator takes the factors away.
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
+#[tokio::test]
+async fn no_factor_survives_a_reset_that_it_was_added_beside() {
+    let house = House::new().await;
+    let thief = person(&house, "devi").await;
+    let identity = house.trust.identity();
+    let party = party();
+    let account = thief.session.agent.id.clone();
+    let permit = house
+        .permit(
+            &staff(Role::Administrator),
+            Purpose::Administration,
+            Action::Administer,
+        )
+        .await
+        .unwrap();
+    // The form came in before the reset, and is worked on after it.
+    let mut device = Authenticator::at(ORIGIN);
+    let session = thief.session.clone();
+    let asked = identity.ask_for_new_passkey(&party, &session).await;
+    let asked = asked.unwrap();
+    let answer = device.make(&asked.options);
+    let new_code = identity.ask_for_own_code(&session).await.unwrap();
+    let reset = identity.reset_second_factor(&permit, &account, "stolen");
+    reset.await.unwrap();
+    let added = identity.add_passkey(&party, &session, &asked.sealed, &answer, "Mine");
+    no(added.await);
+    let code = code(&house, &new_code.secret);
+    no(identity
+        .set_own_code(&session, &new_code.sealed, &code)
+        .await);
+    let step = identity.password(TENANT, "devi", PASSWORD).await.unwrap();
+    assert!(matches!(step, SignIn::EnrolTotp { .. }), "{step:?}");
+
+    // And at the same moment, whoever is faster.
+    for round in 0..8 {
+        let name = format!("carla{round}");
+        let person = person(&house, &name).await;
+        let (session, account) = (&person.session, &person.session.agent.id);
+        let asked = identity.ask_for_new_passkey(&party, session).await;
+        let asked = asked.unwrap();
+        let mut device = Authenticator::at(ORIGIN);
+        let answer = device.make(&asked.options);
+        let adding = identity.add_passkey(&party, session, &asked.sealed, &answer, "Mine");
+        let resetting = identity.reset_second_factor(&permit, account, "stolen");
+        let (_, reset) = tokio::join!(adding, resetting);
+        reset.unwrap();
+        let asked = ask(&house);
+        let answer = device.show(&asked.options);
+        assert!(enter(&house, &asked, &answer).await.is_err(), "{name}");
+        let step = identity.password(TENANT, &name, PASSWORD).await.unwrap();
+        assert!(matches!(step, SignIn::EnrolTotp { .. }), "{step:?}");
+    }
+}
