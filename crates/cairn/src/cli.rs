@@ -1,5 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but entries were refused.
 
+mod keys;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::place::Place;
 use crate::store::RootKeySource;
 use crate::{commands, demo, terminal};
+
+pub(crate) use self::keys::RotateOptions;
 
 /// Cairn runs patients' journeys through care, lawfully.
 #[derive(Debug, Parser)]
@@ -474,33 +478,6 @@ enum KeyCommand {
     },
 }
 
-/// `cairn key rotate`.
-#[derive(Debug, Args)]
-pub struct RotateOptions {
-    #[command(flatten)]
-    pub(crate) store: StoreArguments,
-    /// Where the next root key is: a file, made if it is not there, or pkcs11: URI [default: a new key in
-    /// the old one's place]
-    #[arg(long, value_name = "FILE|URI", conflicts_with_all = ["tenant", "tokens", "patient"])]
-    pub(crate) to: Option<RootKeySource>,
-    /// Rotate the organisation's keys, under which its patients' keys and its audit lie
-    #[arg(long, conflicts_with_all = ["tokens", "patient"])]
-    pub(crate) tenant: bool,
-    /// Rotate the key of the organisation's search tokens, under a running server or without one
-    #[arg(long, conflicts_with = "patient")]
-    pub(crate) tokens: bool,
-    /// Rotate the key of one patient
-    #[arg(long, value_name = "ID")]
-    pub(crate) patient: Option<String>,
-    /// Rotate the key that signs identity tokens for applications, under a running server or without one: the new
-    /// one is shown at once and signs after a day
-    #[arg(long, conflicts_with_all = ["tenant", "tokens", "patient", "to"])]
-    pub(crate) signing: bool,
-    /// Have the new one sign at once and take all others away, because the present one may be known to others
-    #[arg(long)]
-    pub(crate) at_once: bool,
-}
-
 #[derive(Debug, Subcommand)]
 enum AccountCommand {
     /// Make an account; the password is asked for, or read from standard input
@@ -542,6 +519,16 @@ enum AccountCommand {
         #[command(flatten)]
         store: StoreArguments,
     },
+    /// Switch signing in by password off for an account that is linked to somebody at a provider, or on again
+    Password {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// User name
+        #[arg(long, value_name = "NAME")]
+        user_name: String,
+        /// on or off
+        state: OnOff,
+    },
     /// Say which actors of consents an account is
     KnownAs {
         #[command(flatten)]
@@ -552,6 +539,13 @@ enum AccountCommand {
         /// Type/id of a practitioner, organization, group or the like; all that it is known as, or none
         references: Vec<String>,
     },
+}
+
+/// Whether something is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnOff {
+    On,
+    Off,
 }
 
 /// Somebody at an identity provider.
@@ -859,6 +853,11 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             commands::unlink_account(&store, &who).await
         }
         Command::Account(AccountCommand::Links { store }) => commands::list_links(&store).await,
+        Command::Account(AccountCommand::Password {
+            store,
+            user_name,
+            state,
+        }) => commands::set_password_sign_in(&store, &user_name, state == OnOff::On).await,
         Command::Account(AccountCommand::KnownAs {
             store,
             user_name,

@@ -387,6 +387,13 @@ impl Providers {
             ("code_challenge", &away.challenge()),
             ("code_challenge_method", "S256"),
         ]);
+        if away.anew {
+            // Both, because some know the one and some the other; with `max_age` it has to say when (`auth_time`).
+            let mut pairs = address.query_pairs_mut();
+            pairs
+                .append_pair("prompt", "login")
+                .append_pair("max_age", "0");
+        }
         if !options.acr.is_empty() {
             let wanted = options.acr.join(" ");
             address.query_pairs_mut().append_pair("acr_values", &wanted);

@@ -118,7 +118,7 @@ fn account_row(
                 (title(account))
                 @if own { " " span class="tag" { "you" } }
                 @if !account.user_name.is_empty() { br; span class="quiet small" { (account.user_name) } }
-                (links::shown(ctx, links))
+                (links::shown(ctx, account, links))
             }
             td { (role_words(account.role)) }
             td {
@@ -285,6 +285,10 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
             div class="flash" role="status" { (layout::state(State::Done, "Linked")) " They can sign in at the provider now." }
         } @else if id("unlinked").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Link taken away")) " What it opened has ended." }
+        } @else if id("password-off").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Password switched off")) " Their sessions have ended; they sign in at the provider." }
+        } @else if id("password-on").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Password switched on")) }
         } @else if id("revoked").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Token revoked")) }
         } @else if let Some(id) = id("registered") {
@@ -296,7 +300,9 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
 }
 
 /// Fields of the address that say what was done, not what is shown.
-const SAID: [&str; 10] = [
+const SAID: [&str; 12] = [
+    "password-off",
+    "password-on",
     "linked",
     "unlinked",
     "closed",
@@ -450,6 +456,14 @@ pub(crate) async fn act(
         "end-sessions" => {
             identity.end_sessions(&permit, &id).await?;
             "ended"
+        }
+        "password-off" | "password-on" => {
+            let on = deed == "password-on";
+            identity.set_password_sign_in(&permit, &id, on).await?;
+            match on {
+                true => "password-on",
+                false => "password-off",
+            }
         }
         "link" | "unlink" => {
             let field = |name: &str| fields.get(name).unwrap_or_default();

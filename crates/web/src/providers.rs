@@ -121,6 +121,23 @@ impl App {
     }
 }
 
+/// Where a sign-in at a provider begins that has to ask again who it is.
+pub(crate) fn address_anew(provider: &IdentityProvider) -> String {
+    format!("/sign-in/with/{}?anew=yes", provider.id)
+}
+
+/// Whether an application wants a sign-in that is new: where it asks that people are let through, the provider is
+/// asked for one, too.
+fn wants_anew(next: Option<&str>) -> bool {
+    let query = next.and_then(|next| next.strip_prefix("/oauth/authorize?"));
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.any(|(name, value)| match name.as_ref() {
+        "max_age" => true,
+        "prompt" => (value.split(' ')).any(|one| ["login", "select_account"].contains(&one)),
+        _ => false,
+    })
+}
+
 /// Where a sign-in at a provider begins.
 pub(crate) fn address(provider: &IdentityProvider, next: Option<&str>) -> String {
     let next = next.map(|next| format!("?next={}", escape(next)));
@@ -177,20 +194,33 @@ pub(crate) async fn leave(
         let target = format!("/sign-in{}", next.unwrap_or_default());
         return Ok(Redirect::to(&target).into_response());
     }
-    let identity = app.web.trust.identity();
-    let (away, note) = identity.leave(app.web.tenant, &id, &provider.issuer, next)?;
-    match all.authorize(&away).await {
-        Ok(address) => {
-            let mut response = Redirect::to(&address).into_response();
+    let anew = fields.get("anew") == Some("yes") || wants_anew(next);
+    match led_there(&app, provider, all, next, anew).await? {
+        Ok((mut response, note)) => {
             set_cookie(&app, &mut response, app.away_cookie(), &note, AWAY_COOKIE);
             Ok(response)
         }
-        Err(fault) => {
+        Err(words) => {
             let info = quiet(&info(&request));
-            let words = words(provider, fault);
             login_page(&app, &info, request.headers(), next, Some(&words))
         }
     }
+}
+
+/// Leads somebody to a provider, with what their browser keeps; or says why not.
+async fn led_there(
+    app: &App,
+    provider: &IdentityProvider,
+    all: &dyn IdentityProviders,
+    next: Option<&str>,
+    anew: bool,
+) -> Result<Result<(Response, String), String>, PageError> {
+    let (identity, tenant) = (app.web.trust.identity(), app.web.tenant);
+    let (away, note) = identity.leave(tenant, &provider.id, &provider.issuer, next, anew)?;
+    Ok(match all.authorize(&away).await {
+        Ok(address) => Ok((Redirect::to(&address).into_response(), note)),
+        Err(fault) => Err(words(provider, fault)),
+    })
 }
 
 /// A parameter that may come once (RFC 6749, section 3.1); `Err` if it comes again.
@@ -236,13 +266,18 @@ pub(crate) async fn back(
                     "This sign-in did not begin in this browser, or another one began after it. Begin again here."
                 }
                 Lost::TooLate => "That took longer than ten minutes. Begin again.",
+                Lost::Used => "This sign-in came back before. Begin again.",
             };
             return login_page(&app, &info, headers, None, Some(words));
         }
     };
     let told = Told { code, iss, error };
-    let mut response = arrive(&app, &info, headers, &away, told).await?;
-    set_cookie(&app, &mut response, app.away_cookie(), "", AWAY_OVER);
+    let (mut response, note) = arrive(&app, &info, headers, &away, told).await?;
+    let (note, life) = match &note {
+        Some(note) => (note.as_str(), AWAY_COOKIE),
+        None => ("", AWAY_OVER),
+    };
+    set_cookie(&app, &mut response, app.away_cookie(), note, life);
     Ok(response)
 }
 
@@ -254,17 +289,21 @@ struct Told<'a> {
     error: Option<&'a str>,
 }
 
+/// Somebody comes back: what they get, and what their browser keeps if they are led to the provider once more.
 async fn arrive(
     app: &App,
     info: &RequestInfo,
     headers: &HeaderMap,
     away: &Away,
     told: Told<'_>,
-) -> Result<Response, PageError> {
+) -> Result<(Response, Option<String>), PageError> {
     let (provider, all) = app.provider(&away.provider)?;
     let (identity, tenant) = (app.web.trust.identity(), app.web.tenant);
     let next = safe_next(away.next.as_deref());
-    let again = |words: &str| login_page(app, info, headers, next, Some(words));
+    let again = |words: &str| {
+        let page = login_page(app, info, headers, next, Some(words));
+        page.map(|page| (page, None))
+    };
     let issuer = &away.issuer;
     // Who says "no" in the name of another is told apart from it (RFC 9207), too.
     let is_other = told.iss.is_some_and(|iss| iss != issuer);
@@ -307,13 +346,28 @@ async fn arrive(
         issuer,
         token: &redeemed.token,
         by_two_factors: redeemed.by_two_factors,
+        away,
     };
     match identity.admit(tenant, arrival).await {
-        Ok(Admission::Known(step)) => go_on(app, info, headers, step, "", next, None).await,
-        Ok(Admission::Unlinked) => Ok(unlinked(app, info, provider, &redeemed.token)),
+        Ok(Admission::Known(step)) => {
+            let page = go_on(app, info, headers, step, "", next, None).await?;
+            Ok((page, None))
+        }
+        Ok(Admission::Unlinked) => Ok((unlinked(app, info, provider, &redeemed.token), None)),
+        // It is asked for a new sign-in once.
+        Ok(Admission::Stale) if !away.anew => {
+            match led_there(app, provider, all, next, true).await? {
+                Ok((response, note)) => Ok((response, Some(note))),
+                Err(words) => again(&words),
+            }
+        }
+        Ok(Admission::Stale) => again(&format!(
+            "You have to sign in anew, and {} did not say that you did (auth_time). Sign out there, and try again; if it stays so, tell your administrator.",
+            provider.name
+        )),
         Ok(Admission::Closed) => again("Your account here is closed. Ask your administrator."),
         Err(TrustError::SignIn) => again(&format!(
-            "You were signed out at {} meanwhile. Sign in again.",
+            "You were signed out at {} meanwhile, or this sign-in was finished before. Sign in again.",
             provider.name
         )),
         Err(error) => Err(error.into()),

@@ -11,6 +11,7 @@ use trust::identity::{StepUp, StepUpWays};
 use crate::context::{App, Ctx, Fields};
 use crate::error::PageError;
 use crate::passkeys::{self, Form};
+use crate::providers;
 
 /// A form that asks.
 struct Sensitive {
@@ -89,6 +90,8 @@ pub(crate) struct Asking {
     action: String,
     fields: Vec<(String, String)>,
     csrf: String,
+    /// Issuer of the identity provider that opened the session, if one did.
+    provider: Option<String>,
 }
 
 /// Without what somebody wrote.
@@ -157,6 +160,7 @@ pub(crate) async fn through(ctx: &Ctx, route: &str, fields: Fields) -> Result<Fi
         action: ctx.request.here.clone(),
         fields: theirs.0,
         csrf: ctx.session.csrf.clone(),
+        provider: ctx.session.provider.clone(),
     })))
 }
 
@@ -176,6 +180,8 @@ impl Asking {
             word: "Use a passkey",
             primary: true,
         });
+        let provider = (app.providers().iter())
+            .find(|provider| Some(provider.issuer.as_str()) == self.provider.as_deref());
         html! {
             div class="stack-wide narrow" {
                 div class="stack" {
@@ -194,7 +200,12 @@ impl Asking {
                     }
                 }
                 @if passkey.is_none() && !self.ways.code {
-                    p { "Your account has no second factor that works at this address. Sign out and in again, then do it at once; or ask an administrator." }
+                    @if let Some(provider) = provider {
+                        p { "Your account has no second factor of its own. Sign in anew at " (provider.name) ", then do it at once." }
+                        p { a class="button primary" href=(providers::address_anew(provider)) { "Sign in anew at " (provider.name) } }
+                    } @else {
+                        p { "Your account has no second factor that works at this address. Sign out and in again, then do it at once; or ask an administrator." }
+                    }
                     form method="post" action="/sign-out" { input type="hidden" name="csrf" value=(self.csrf); button type="submit" { "Sign out" } }
                 }
                 p { a href="/" { "Leave it" } }

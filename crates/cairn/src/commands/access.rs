@@ -248,6 +248,24 @@ pub(crate) async fn reset_second_factor(
     Ok(ExitCode::SUCCESS)
 }
 
+pub(crate) async fn set_password_sign_in(
+    store: &StoreArguments,
+    user_name: &str,
+    on: bool,
+) -> anyhow::Result<ExitCode> {
+    administer(store, async |identity, permit| {
+        let id = account_id(identity, permit, user_name).await?;
+        Ok(identity.set_password_sign_in(permit, &id, on).await?)
+    })
+    .await?;
+    say(if on {
+        "The password opens the account again."
+    } else {
+        "The password opens nothing any more, and the account's sessions have ended."
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(crate) async fn link_account(options: LinkOptions) -> anyhow::Result<ExitCode> {
     let AtProvider { issuer, subject } = &options.who;
     administer(&options.store, async |identity, permit| {

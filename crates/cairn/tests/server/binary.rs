@@ -456,6 +456,12 @@ fn accounts_and_tokens_are_listed_and_taken_away() {
     assert_eq!(words, ["devi", "https://login.example", "employee", "7"]);
     let taken = with_input(&link("ada"), "");
     assert!(stderr(&taken).contains("linked to another account"));
+    let password = |user_name, state| ["account", "password", "--user-name", user_name, state];
+    let off = done(&password("devi", "off"));
+    assert!(off.contains("opens nothing any more"), "{off}");
+    done(&password("devi", "on"));
+    let alone = with_input(&password("ada", "off"), "");
+    assert!(stderr(&alone).contains("link it first"));
     done(&[&["account", "unlink"][..], &who].concat());
     assert_eq!(done(&["account", "links"]), "");
     let only = done(&["account", "list", "--role", "clinician"]);

@@ -55,8 +55,11 @@ pub(super) struct AccountDocument {
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) patient: Option<String>,
-    /// PHC string; none for accounts that sign in by link.
+    /// PHC string; none for accounts that sign in by link, and where signing in by password is switched off.
     pub(super) password: Option<String>,
+    /// The password where it is switched off. A server that doesn't know of it forgets it: then it stays off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) password_kept: Option<String>,
     /// Base32. Codes are computed from it, so it can't be kept as a hash; the document is sealed.
     pub(super) totp: Option<String>,
     /// The time step of the last code that was used: each code works once.

@@ -37,6 +37,8 @@ pub struct AccountView {
     pub active: bool,
     /// Whether a second factor is set up.
     pub second_factor: bool,
+    /// Whether somebody can sign in with its password.
+    pub password: bool,
 }
 
 /// Whether another system still has a way in.
@@ -122,6 +124,7 @@ fn view(kept: Kept<AccountDocument>) -> AccountView {
     AccountView {
         id: kept.id,
         second_factor: kept.body.totp.is_some() || kept.body.passkeys > 0,
+        password: kept.body.password.is_some(),
         user_name: kept.body.user_name,
         name: kept.body.name,
         role: kept.body.role,
@@ -233,6 +236,7 @@ impl Identity {
                 role: Role::Patient,
                 patient: Some(patient.to_owned()),
                 password: None,
+                password_kept: None,
                 totp: None,
                 totp_step: 0,
                 passkeys: 0,
@@ -274,6 +278,53 @@ impl Identity {
             document.totp = None;
             document.totp_step = 0;
             document.passkeys = 0;
+        })
+        .await
+    }
+    /// Switches signing in by password off for an account that is linked to somebody at an identity provider, or on
+    /// again. Off, the password opens nothing, and sets no second factor up; sessions and sign-ins under way end.
+    ///
+    /// # Errors
+    /// As [`Identity::set_active`]; `Invalid` when it is switched off for an account without a link, or on for one
+    /// without a password.
+    pub async fn set_password_sign_in(
+        &self,
+        permit: &Permit,
+        account: &str,
+        on: bool,
+    ) -> Result<(), TrustError> {
+        self.administers(permit).await?;
+        if permit.agent().id == account {
+            return invalid(
+                "nobody changes how they sign in themselves; ask another administrator",
+            );
+        }
+        let found = self.account(permit.tenant(), account).await?;
+        let Some(found) = found.filter(|kept| kept.body.role != Role::Patient) else {
+            return invalid("there is no such account of staff");
+        };
+        if on && found.body.password.is_none() && found.body.password_kept.is_none() {
+            return invalid("the account has no password any more; make a new account");
+        }
+        if !on && self.links_of(permit, account).await?.is_empty() {
+            return invalid(
+                "the account is linked to nobody at an identity provider, so nobody could sign in with it; link it first",
+            );
+        }
+        let note = match on {
+            true => format!("account {account} can be signed in to by its password again"),
+            false => format!("account {account} can't be signed in to by its password any more"),
+        };
+        let effect = match on {
+            true => Effect::Factor,
+            false => Effect::SessionsEnd,
+        };
+        self.change_account(permit, account, &note, effect, |document| {
+            let (from, to) = match on {
+                true => (&mut document.password_kept, &mut document.password),
+                false => (&mut document.password, &mut document.password_kept),
+            };
+            *to = from.take().or(to.take());
         })
         .await
     }

@@ -356,6 +356,12 @@ impl Identity {
         {
             return Err(TrustError::SignIn);
         }
+        // What was kept ends it, though ending sessions was cut short.
+        if let Some(at) = &document.provider
+            && self.has_ended(tenant, at).await?
+        {
+            return Err(TrustError::SignIn);
+        }
         if let Some(patient) = &document.agent.patient
             && self.is_shut_out(tenant, patient).await?
         {

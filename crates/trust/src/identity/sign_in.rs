@@ -143,15 +143,17 @@ impl Identity {
         self.ask_second_factor(tenant, &account, stage, note, None)
             .await
     }
-    /// Goes on to the second factor after the first: gives a ticket for it.
+    /// Goes on to the second factor after the first: gives a ticket for it. With a provider comes what makes its
+    /// answer good once.
     pub(super) async fn ask_second_factor(
         &self,
         tenant: TenantId,
         account: &Kept<AccountDocument>,
         stage: Stage,
         note: &str,
-        provider: Option<AtProvider>,
+        provider: Option<(AtProvider, Draft)>,
     ) -> Result<SignIn, TrustError> {
+        let (provider, used) = provider.unzip();
         let ticket = secrets::mint(tenant, self.inner.ledger.entropy().as_ref());
         let now_ms = self.now_ms();
         let document = SessionDocument {
@@ -171,7 +173,12 @@ impl Identity {
         let agent = document.agent.agent(tenant);
         let mut record = Record::new(&agent, Event::LOGIN);
         record.note = Some(note);
-        self.commit(tenant, vec![draft], record).await?;
+        let documents = std::iter::once(draft).chain(used).collect();
+        match self.commit(tenant, documents, record).await {
+            // It came back here and to another server.
+            Err(TrustError::Ledger(LedgerError::Conflict)) => return Err(TrustError::SignIn),
+            other => other?,
+        }
         Ok(match stage {
             Stage::Enrol { totp } => SignIn::EnrolTotp {
                 ticket,

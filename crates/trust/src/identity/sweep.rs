@@ -87,6 +87,7 @@ impl Identity {
                 launch.expires_ms <= now_ms
             })
             .await?;
+        self.finish_logouts(tenant).await?;
         let logouts = self
             .sweep_kind(
                 tenant,

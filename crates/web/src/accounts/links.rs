@@ -9,11 +9,12 @@ use crate::context::Ctx;
 use crate::layout::csrf;
 
 /// Whom an account is at identity providers.
-pub(super) fn shown(ctx: &Ctx, links: &[LinkView]) -> Markup {
+pub(super) fn shown(ctx: &Ctx, account: &AccountView, links: &[LinkView]) -> Markup {
     html! {
         @for link in links {
             br; span class="quiet small" { (name(ctx, &link.issuer)) ": " span class="mono" { (link.subject) } }
         }
+        @if is_off(account) { br; span class="quiet small" { "Password switched off" } }
     }
 }
 
@@ -30,6 +31,19 @@ pub(super) fn acts(ctx: &Ctx, account: &AccountView, links: &[LinkView], back: &
                 input type="hidden" name="issuer" value=(link.issuer);
                 input type="hidden" name="subject" value=(link.subject);
                 button type="submit" { "Unlink from " (name(ctx, &link.issuer)) }
+            }
+        }
+        @if !own && is_off(account) {
+            form method="post" action=(to("password-on")) {
+                (csrf(ctx))
+                input type="hidden" name="back" value=(back);
+                button type="submit" { "Switch the password on" }
+            }
+        } @else if !own && !links.is_empty() {
+            form method="post" action=(to("password-off")) {
+                (csrf(ctx))
+                input type="hidden" name="back" value=(back);
+                button type="submit" { "Switch the password off" }
             }
         }
         @if !own && account.role != Role::Patient && !providers.is_empty() {
@@ -49,6 +63,11 @@ pub(super) fn acts(ctx: &Ctx, account: &AccountView, links: &[LinkView], back: &
             }
         }
     }
+}
+
+/// Whether nobody signs in with the account's password, though it has a user name.
+fn is_off(account: &AccountView) -> bool {
+    account.role != Role::Patient && !account.password
 }
 
 /// The provider's name; its issuer if it is not configured any more.

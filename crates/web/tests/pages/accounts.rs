@@ -311,3 +311,39 @@ async fn nobody_else_takes_anything_away_nor_an_administrator_their_own() {
     let mut devi = world.staff("devi").await;
     devi.get("/console/worklist").await.shows("Worklist");
 }
+
+/// Who signs in at the organisation's provider needs no password here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_is_switched_off_and_on() {
+    let world = World::new().await;
+    let identity = world.trust.identity();
+    let operator = Agent::system(TENANT, "command-line");
+    let devi = identity.account_named(&operator, "devi").await;
+    let devi = devi.unwrap().unwrap();
+    let (purpose, action) = (trust::Purpose::Administration, trust::Action::Administer);
+    let target = trust::Target::default();
+    let permit = world.trust.decide(&operator, purpose, action, target, "");
+    let permit = permit.await.unwrap();
+    let mut ada = world.staff("ada").await;
+    // There is no way in but by it yet.
+    assert!(!ada.get(PAGE).await.has("/password-off"));
+    let linked = identity.link_account(&permit, &devi, "https://login.example", "7");
+    linked.await.unwrap();
+    let mut signed_in = world.staff("devi").await;
+    let off = form_of(&mut ada, "Devi Rao", "/password-off").await;
+    let done = ada.act(PAGE, &off, &[]).await;
+    let said = ada.get(done.location()).await;
+    said.shows("Password switched off");
+    check_html(PAGE, &said.body);
+    assert!(is_signed_out(&signed_in.get("/console/worklist").await));
+    let mut browser = world.browser();
+    browser.get("/sign-in").await;
+    browser
+        .submit("/sign-in", &[("user", "devi"), ("password", PASSWORD)])
+        .await
+        .shows("User name or password is wrong.");
+    let on = form_of(&mut ada, "Devi Rao", "/password-on").await;
+    let done = ada.act(PAGE, &on, &[]).await;
+    ada.get(done.location()).await.shows("Password switched on");
+    world.staff("devi").await;
+}

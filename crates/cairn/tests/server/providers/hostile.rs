@@ -664,3 +664,69 @@ async fn what_stands_for_two_factors_is_what_the_configuration_says() {
         .await;
     scene.house.end().await;
 }
+
+/// The provider remembers somebody in this browser; a session that nobody used any more has ended here. Whoever
+/// sits down there next is not let in by one press.
+// Proves: 45 CFR 164.312(a)(2)(iii)
+#[tokio::test]
+async fn what_a_provider_remembers_opens_no_session_that_ended_here() {
+    let scene = Scene::new().await;
+    let (house, issuer) = (&scene.house, &scene.issuer);
+    let morning_s = issuer.now_s();
+    let since = |at_s: u64| move |claims: &mut Value| claims["auth_time"] = json!(at_s);
+    let mut visitor = Visitor::new();
+    let page = scene.arrive(&mut visitor, since(morning_s)).await;
+    assert!(page.opens_a_session());
+    issuer.clock.advance(16 * 60_000);
+    assert!(!visitor.is_in(house).await);
+    // They are led there once more, to sign in anew.
+    let again = async |visitor: &mut Visitor| {
+        let page = scene.arrive(visitor, since(morning_s)).await;
+        assert!(!page.opens_a_session());
+        let there = page.leads().to_owned();
+        assert_eq!(told(&there, "prompt"), "login");
+        assert_eq!(told(&there, "max_age"), "0");
+        there
+    };
+    // A provider that does not listen, and one that does not say when.
+    for at_s in [json!(morning_s), Value::Null] {
+        let there = again(&mut visitor).await;
+        let mut claims = issuer.claims(&there, SUBJECT);
+        claims["auth_time"] = at_s;
+        if claims["auth_time"].is_null() {
+            claims.as_object_mut().expect("claims").remove("auth_time");
+        }
+        issuer.give(&issuer.sign(&claims));
+        let page = visitor.led(&scene.back(&there)).await;
+        scene
+            .is_out(&mut visitor, &page, "You have to sign in anew")
+            .await;
+    }
+    // Whoever does is let in; and what came back comes back once, with this code or another.
+    let there = again(&mut visitor).await;
+    let note = visitor.cookie(house, AWAY).expect("a note").to_owned();
+    let mut claims = issuer.claims(&there, SUBJECT);
+    since(issuer.now_s())(&mut claims);
+    issuer.give(&issuer.sign(&claims));
+    let page = visitor.led(&scene.back(&there)).await;
+    assert!(page.opens_a_session(), "{}", page.body);
+    let mut other = Visitor::new();
+    other.set_cookie(house, AWAY, &note);
+    let before = issuer.said().token_requests.len();
+    let page = other.led(&scene.back(&there)).await;
+    scene.is_out(&mut other, &page, "came back before").await;
+    assert_eq!(
+        issuer.said().token_requests.len(),
+        before,
+        "a code was used"
+    );
+    // And from our own pages somebody asks for it themselves.
+    let there = visitor.leave(house, "?anew=yes").await;
+    assert_eq!(told(&there, "prompt"), "login");
+    let next = "?next=%2Foauth%2Fauthorize%3Fprompt%3Dlogin";
+    let there = visitor.leave(house, next).await;
+    assert_eq!(told(&there, "max_age"), "0");
+    let there = visitor.leave(house, "").await;
+    assert!(!there.contains("max_age"), "{there}");
+    scene.house.end().await;
+}

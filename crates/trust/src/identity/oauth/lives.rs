@@ -179,6 +179,11 @@ impl Identity {
     ) -> Result<Option<SessionDocument>, TrustError> {
         let found: Option<Kept<SessionDocument>> =
             get(&self.inner.ledger, tenant, kinds::SESSION, id).await?;
+        if let Some(at) = found.as_ref().and_then(|kept| kept.body.provider.as_ref())
+            && self.has_ended(tenant, at).await?
+        {
+            return Ok(None);
+        }
         let in_memory_ms = self.inner.sessions.last_seen_ms(id).unwrap_or(0);
         Ok(found.map(|kept| kept.body).filter(|session| {
             let seen_ms = session.last_seen_ms.max(in_memory_ms);

@@ -1,13 +1,15 @@
 //! Somebody comes back from a provider, and the provider says later that they have left.
 
-use ledger::{Expected, Kind, LedgerError, Query, TenantId};
+use ledger::{Draft, Expected, Kind, LedgerError, Query, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::super::documents::{Kept, SessionDocument, Stage, deletion, draft, find, get};
+use super::super::oauth::ProofDocument;
 use super::super::refusals::Why;
 use super::super::sign_in::{agent_of, stranger};
 use super::super::{Identity, RETRIES, SignIn, secrets};
-use super::tokens::{IdToken, LogoutToken};
+use super::away::Away;
+use super::tokens::{IdToken, LogoutToken, SKEW_S};
 use crate::audit::{Event, Record};
 use crate::{Agent, Role, TrustError, kinds};
 
@@ -58,6 +60,8 @@ impl AtProvider {
     }
 }
 
+/// How far the clocks of both sides may be apart, milliseconds.
+const SKEW_MS: u64 = SKEW_S * 1000;
 /// So long ago a factor was shown at a provider that will do for what somebody signs in for, milliseconds.
 const FRESH_MS: u64 = 5 * 60 * 1000;
 
@@ -118,6 +122,8 @@ pub struct Arrival<'a> {
     pub token: &'a IdToken,
     /// Whether they showed two factors there, so that none is asked for here.
     pub by_two_factors: bool,
+    /// The sign-in that they come back from.
+    pub away: &'a Away,
 }
 
 /// What becomes of somebody who comes back.
@@ -129,6 +135,9 @@ pub enum Admission {
     Unlinked,
     /// The account that is linked to them is closed.
     Closed,
+    /// The provider has to ask again who it is, and did not: they signed in there before a session ended here that
+    /// nobody used any more, or before they left for it to be asked.
+    Stale,
 }
 
 impl Identity {
@@ -146,6 +155,7 @@ impl Identity {
             issuer,
             token,
             by_two_factors,
+            away,
         } = arrival;
         let refused = async |subject: &str, words: &str| {
             let stranger = stranger(tenant);
@@ -166,6 +176,20 @@ impl Identity {
             refused(id, &words).await?;
             return Ok(Admission::Closed);
         };
+        let signed_in_ms = token.signed_in_s().unwrap_or(0).saturating_mul(1000);
+        // Clocks may differ.
+        let is_anew = signed_in_ms.saturating_add(SKEW_MS) >= away.began_ms();
+        if !is_anew
+            && (away.anew
+                || self
+                    .ended_since(tenant, issuer, &token.subject, signed_in_ms)
+                    .await?)
+        {
+            let words = format!("{issuer} remembers account {id}, which has to sign in anew");
+            refused(id, &words).await?;
+            return Ok(Admission::Stale);
+        }
+        let used = self.back_draft(tenant, away)?;
         let at = AtProvider {
             issuer: issuer.to_owned(),
             subject: token.subject.clone(),
@@ -181,7 +205,7 @@ impl Identity {
         let step = if by_two_factors && (has_own || is_fresh) {
             let note = format!("signed in at {issuer} with two factors");
             let (agent, account) = (agent_of(&account), Some(account.id.clone()));
-            self.open(tenant, account, agent, Vec::new(), &note, Some(at))
+            self.open(tenant, account, agent, vec![used], &note, Some(at))
                 .await?
         } else {
             let stage = match &account.body.totp {
@@ -192,10 +216,43 @@ impl Identity {
                 },
             };
             let note = format!("signed in at {issuer}, second factor asked for");
-            self.ask_second_factor(tenant, &account, stage, &note, Some(at))
+            self.ask_second_factor(tenant, &account, stage, &note, Some((at, used)))
                 .await?
         };
         Ok(Admission::Known(step))
+    }
+
+    /// Whether a session that a provider opened for a subject ended here, by idleness or age, after they had signed
+    /// in there. Whoever sits down where it was open, and where the provider remembers them, is not let in by one
+    /// press.
+    async fn ended_since(
+        &self,
+        tenant: TenantId,
+        issuer: &str,
+        subject: &str,
+        signed_in_ms: u64,
+    ) -> Result<bool, TrustError> {
+        let now_ms = self.now_ms();
+        let found = self.sessions_of_subject(tenant, issuer, subject).await?;
+        Ok(found.iter().any(|kept| {
+            let in_memory_ms = self.inner.sessions.last_seen_ms(&kept.id).unwrap_or(0);
+            let seen_ms = kept.body.last_seen_ms.max(in_memory_ms);
+            kept.body.stage == Stage::Open
+                && self.over(seen_ms, kept.body.expires_ms, now_ms)
+                && signed_in_ms <= seen_ms
+        }))
+    }
+
+    /// That a sign-in came back and opened something: no other server takes it again.
+    fn back_draft(&self, tenant: TenantId, away: &Away) -> Result<Draft, TrustError> {
+        let document = ProofDocument {
+            ends_ms: away.ends_ms,
+        };
+        let ledger = &self.inner.ledger;
+        let id = self.id_of(tenant, "sign-in at a provider", &away.state);
+        let ends_ms = Some(away.ends_ms);
+        let (kind, absent) = (kinds::CLIENT_PROOF, Expected::Absent);
+        draft(ledger, tenant, kind, &id, absent, &document, &[], ends_ms)
     }
 
     /// Records that what a provider or somebody in its name sent was not taken, in fixed words.
@@ -267,6 +324,17 @@ impl Identity {
             }
             Err(error) => return Err(error),
         }
+        self.finish_logout(tenant, &logout).await
+    }
+
+    /// Ends what a logout ends that was kept: all of it, however often. Says how much that was.
+    async fn finish_logout(
+        &self,
+        tenant: TenantId,
+        logout: &ProviderLogoutDocument,
+    ) -> Result<usize, TrustError> {
+        let provider = Agent::system(tenant, "identity-provider");
+        let issuer = &logout.issuer;
         let (mut ended, mut conflicts) = (0, 0);
         loop {
             let (name, value) = logout.finds();
@@ -296,6 +364,30 @@ impl Identity {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Ends what logouts end that were kept and then cut short, before they are forgotten. Says how much that was.
+    pub(in crate::identity) async fn finish_logouts(
+        &self,
+        tenant: TenantId,
+    ) -> Result<usize, TrustError> {
+        const KIND: Kind = kinds::PROVIDER_LOGOUT;
+        // As many as are kept from a day; beyond, each session is looked at when it is used.
+        const FINISHED_MAX: usize = 10_000;
+        let ledger = &self.inner.ledger;
+        let query = Query::Token(ledger.kind_token(tenant, KIND));
+        let found: Vec<Kept<ProviderLogoutDocument>> =
+            find(ledger, tenant, KIND, &query, FINISHED_MAX).await?;
+        let mut ended = 0;
+        for kept in found {
+            match self.finish_logout(tenant, &kept.body).await {
+                Ok(count) => ended += count,
+                // A session was being used all the while: it is looked at then, and by the next sweep.
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ended)
     }
 
     /// Whether what a provider opened has ended there meanwhile.

@@ -1,6 +1,9 @@
 //! Sign-ins that left for a provider and have not come back. Nothing of them is kept here: the browser carries
 //! what is needed, sealed, so that strangers fill no store and any server of several can go on.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ledger::TenantId;
@@ -21,6 +24,8 @@ pub const AWAY_NEXT_BYTES_MAX: usize = 2000;
 const PURPOSE: &str = "a sign-in at an identity provider";
 /// The most bytes of what a browser shows.
 const NOTE_BYTES_MAX: usize = 4096;
+/// Sign-ins that are remembered to have come back. Beyond, the oldest are forgotten.
+const BACK_MAX: usize = 10_000;
 /// Random bytes of what can't be guessed: 256 bits, which is also RFC 7636's advice for a verifier.
 const RANDOM_BYTES: usize = 32;
 
@@ -39,7 +44,10 @@ pub struct Away {
     pub verifier: String,
     /// Where to go afterwards.
     pub next: Option<String>,
-    ends_ms: u64,
+    /// Whether the provider has to ask again who it is, though it remembers somebody.
+    #[serde(default)]
+    pub anew: bool,
+    pub(super) ends_ms: u64,
 }
 
 /// Why what came back belongs to no sign-in.
@@ -49,6 +57,29 @@ pub enum Lost {
     NotOfThisBrowser,
     /// It took too long.
     TooLate,
+    /// It came back before.
+    Used,
+}
+
+/// Sign-ins that came back to this server, by their state, with when they end. Strangers can have as many as they
+/// like, so they are in memory alone; one that opens something leaves a document, too, which all servers meet.
+#[derive(Default)]
+pub(in crate::identity) struct Back(Mutex<HashMap<String, u64>>);
+
+impl Back {
+    /// Notes that one came back; `false` if it did before.
+    fn note(&self, away: &Away, now_ms: u64) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= BACK_MAX {
+            all.retain(|_, ends_ms| *ends_ms > now_ms);
+        }
+        if all.len() >= BACK_MAX {
+            let oldest = all.iter().min_by_key(|(_, ends_ms)| **ends_ms);
+            let oldest = oldest.map(|(state, _)| state.clone());
+            oldest.and_then(|state| all.remove(&state));
+        }
+        all.insert(away.state.clone(), away.ends_ms).is_none()
+    }
 }
 
 impl Away {
@@ -57,10 +88,15 @@ impl Away {
     pub fn challenge(&self) -> String {
         s256(&self.verifier)
     }
+    /// When it began, by the wall clock.
+    pub(super) fn began_ms(&self) -> u64 {
+        self.ends_ms.saturating_sub(LIFE_MS)
+    }
 }
 
 impl Identity {
-    /// Begins a sign-in at a provider: what it is, and the same sealed, for the browser to keep.
+    /// Begins a sign-in at a provider: what it is, and the same sealed, for the browser to keep. `anew` says that
+    /// who it is has to be asked again there.
     ///
     /// # Errors
     /// `Invalid` when the address to come back to is too long; `Ledger`.
@@ -70,6 +106,7 @@ impl Identity {
         provider: &str,
         issuer: &str,
         next: Option<&str>,
+        anew: bool,
     ) -> Result<(Away, String), TrustError> {
         if next.is_some_and(|next| next.len() > AWAY_NEXT_BYTES_MAX) {
             return Err(TrustError::Invalid(
@@ -90,6 +127,7 @@ impl Identity {
             nonce: random(),
             verifier: random(),
             next: next.map(str::to_owned),
+            anew,
             ends_ms: self.now_ms().saturating_add(LIFE_MS),
         };
         let text = serde_json::to_vec(&away)
@@ -99,7 +137,7 @@ impl Identity {
     }
 
     /// The sign-in that what came back from a provider belongs to. `note` is what the browser kept, `state`
-    /// what the provider sent along. A "no" is recorded.
+    /// what the provider sent along; both are good once, whatever comes of it. A "no" is recorded.
     ///
     /// # Errors
     /// `Ledger`.
@@ -115,6 +153,7 @@ impl Identity {
                 Lost::NotOfThisBrowser
             }
             Some(away) if away.ends_ms <= self.now_ms() => Lost::TooLate,
+            Some(away) if !self.inner.back.note(&away, self.now_ms()) => Lost::Used,
             Some(away) => return Ok(Ok(away)),
             None => Lost::NotOfThisBrowser,
         };
@@ -123,6 +162,7 @@ impl Identity {
                 "an identity provider's answer to a sign-in that this browser did not begin"
             }
             Lost::TooLate => "an identity provider's answer to a sign-in that took too long",
+            Lost::Used => "an identity provider's answer to a sign-in that came back before",
         };
         let stranger = sign_in::stranger(tenant);
         let record = Record::new(&stranger, Event::LOGIN);

@@ -22,6 +22,7 @@ pub use links::LinkView;
 pub use tokens::{Asked, IdToken, LogoutToken, TokenFault, check_id_token, check_logout_token};
 
 pub(super) use arrival::{AtProvider, ProviderLogoutDocument};
+pub(super) use away::Back;
 pub(super) use client::thumbprint;
 pub(super) use keys::half_hash;
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::identity::KEYS_BYTES_MAX;
 
+mod again;
 mod flow;
 
 const NOW_MS: u64 = 1_772_366_400_000;

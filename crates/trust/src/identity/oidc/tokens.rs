@@ -11,7 +11,7 @@ use crate::identity::secrets;
 /// The most bytes of a token. Those with many groups of a person have some thousand.
 const BYTES_MAX: usize = 64 << 10;
 /// How far the clocks of both sides may be apart.
-const SKEW_S: u64 = 60;
+pub(super) const SKEW_S: u64 = 60;
 /// How old a token may be that was made for what is under way. An identity token comes straight from the
 /// issuer, a logout token within its tries to deliver it.
 const AGE_MAX_S: u64 = 600;

@@ -8,19 +8,19 @@ use crate::identity::{NewAccount, Session, SignIn, secrets};
 use crate::tests::{House, OTHER, TENANT, staff};
 use crate::{Action, Agent, Permit, Purpose, Role, TrustError};
 
-const SUBJECT: &str = "248";
+pub(super) const SUBJECT: &str = "248";
 
-struct Flow {
-    house: House,
-    issuer: Issuer,
-    keys: IssuerKeys,
-    account: String,
+pub(super) struct Flow {
+    pub(super) house: House,
+    pub(super) issuer: Issuer,
+    pub(super) keys: IssuerKeys,
+    pub(super) account: String,
     totp: String,
 }
 
 impl Flow {
     /// A house with an account whose second factor is set up.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let house = House::new().await;
         let issuer = Issuer::curve("c");
         let keys = keys(&[&issuer]);
@@ -45,34 +45,34 @@ impl Flow {
         }
     }
     /// The same, linked.
-    async fn linked() -> Self {
+    pub(super) async fn linked() -> Self {
         let flow = Self::new().await;
         flow.link(ISSUER, SUBJECT).await.unwrap();
         flow
     }
-    async fn permit(&self) -> Permit {
+    pub(super) async fn permit(&self) -> Permit {
         let by = staff(Role::Administrator);
         let permit = (self.house).permit(&by, Purpose::Administration, Action::Administer);
         permit.await.unwrap()
     }
-    async fn link(&self, issuer: &str, subject: &str) -> Result<(), TrustError> {
+    pub(super) async fn link(&self, issuer: &str, subject: &str) -> Result<(), TrustError> {
         let identity = self.house.trust.identity();
         let permit = self.permit().await;
         identity
             .link_account(&permit, &self.account, issuer, subject)
             .await
     }
-    async fn unlink(&self) {
+    pub(super) async fn unlink(&self) {
         let identity = self.house.trust.identity();
         let permit = self.permit().await;
         let done = identity.unlink_account(&permit, ISSUER, SUBJECT).await;
         done.unwrap();
     }
-    fn now_s(&self) -> u64 {
+    pub(super) fn now_s(&self) -> u64 {
         self.house.wall_ms() / 1000
     }
     /// An identity token of now.
-    fn id_token(&self, subject: &str, session: Option<&str>) -> IdToken {
+    pub(super) fn id_token(&self, subject: &str, session: Option<&str>) -> IdToken {
         let now_s = self.now_s();
         let mut claims = json!({
             "iss": ISSUER, "aud": "cairn", "sub": subject, "nonce": "n-1", "iat": now_s, "exp": now_s + 300,
@@ -85,16 +85,32 @@ impl Flow {
         let checked = check_id_token(&token, &self.keys, ASKED, now_s * 1000);
         checked.ok().unwrap()
     }
-    async fn admit(&self, token: &IdToken, by_two_factors: bool) -> Result<Admission, TrustError> {
+    /// Somebody comes back from a sign-in of now.
+    pub(super) async fn admit(
+        &self,
+        token: &IdToken,
+        by_two_factors: bool,
+    ) -> Result<Admission, TrustError> {
+        let identity = self.house.trust.identity();
+        let left = identity.leave(TENANT, "hospital", ISSUER, None, false);
+        self.admit_from(&left?.0, token, by_two_factors).await
+    }
+    pub(super) async fn admit_from(
+        &self,
+        away: &Away,
+        token: &IdToken,
+        by_two_factors: bool,
+    ) -> Result<Admission, TrustError> {
         let arrival = Arrival {
             issuer: ISSUER,
             token,
             by_two_factors,
+            away,
         };
         self.house.trust.identity().admit(TENANT, arrival).await
     }
     /// Somebody signs in with both factors there.
-    async fn signed_in(&self, session: Option<&str>) -> (String, Session) {
+    pub(super) async fn signed_in(&self, session: Option<&str>) -> (String, Session) {
         let token = self.id_token(SUBJECT, session);
         match self.admit(&token, true).await.unwrap() {
             Admission::Known(SignIn::Done { secret, session }) => (secret, session),
@@ -102,7 +118,12 @@ impl Flow {
         }
     }
     /// A logout token of now.
-    fn logout_token(&self, id: &str, subject: Option<&str>, session: Option<&str>) -> LogoutToken {
+    pub(super) fn logout_token(
+        &self,
+        id: &str,
+        subject: Option<&str>,
+        session: Option<&str>,
+    ) -> LogoutToken {
         let now_s = self.now_s();
         let mut claims = json!({
             "iss": ISSUER, "aud": "cairn", "jti": id, "iat": now_s, "exp": now_s + 120,
@@ -117,21 +138,21 @@ impl Flow {
         let checked = check_logout_token(&token, &self.keys, ISSUER, "cairn", now_s * 1000);
         checked.ok().unwrap()
     }
-    async fn end(&self, token: &LogoutToken) -> usize {
+    pub(super) async fn end(&self, token: &LogoutToken) -> usize {
         let identity = self.house.trust.identity();
         identity
             .end_at_provider(TENANT, ISSUER, token)
             .await
             .unwrap()
     }
-    async fn is_open(&self, secret: &str) -> bool {
+    pub(super) async fn is_open(&self, secret: &str) -> bool {
         self.house.trust.identity().session(secret).await.is_ok()
     }
-    fn code(&self) -> String {
+    pub(super) fn code(&self) -> String {
         let totp = secrets::totp(&self.totp).unwrap();
         totp.generate(self.now_s()).to_string()
     }
-    async fn last_note(&self) -> String {
+    pub(super) async fn last_note(&self) -> String {
         let events = self.house.audit_events(TENANT).await;
         let note = events[0].text_at(&["outcomeDesc"]);
         note.unwrap_or_default().to_owned()
@@ -167,10 +188,14 @@ async fn only_an_open_account_that_is_linked_lets_somebody_in() {
     );
     assert!(flow.is_open(&secret).await);
     // The subject of another issuer is somebody else, and so is another subject.
+    let (away, _) = identity
+        .leave(TENANT, "hospital", ISSUER, None, false)
+        .unwrap();
     let arrival = Arrival {
         issuer: "https://login.other.example",
         token: &token,
         by_two_factors: true,
+        away: &away,
     };
     let other = identity.admit(TENANT, arrival).await.unwrap();
     assert!(matches!(other, Admission::Unlinked));
@@ -490,9 +515,11 @@ async fn what_left_comes_back_to_the_same_browser_in_time() {
     let identity = flow.house.trust.identity();
     let next = "/console/worklist?who=mine";
     let (away, note) = identity
-        .leave(TENANT, "hospital", ISSUER, Some(next))
+        .leave(TENANT, "hospital", ISSUER, Some(next), false)
         .unwrap();
-    let (other, other_note) = identity.leave(TENANT, "hospital", ISSUER, None).unwrap();
+    let (other, other_note) = identity
+        .leave(TENANT, "hospital", ISSUER, None, false)
+        .unwrap();
     assert_ne!(away.state, other.state);
     assert_ne!(away.nonce, other.nonce);
     assert_ne!(away.verifier, other.verifier);
@@ -532,8 +559,16 @@ async fn what_left_comes_back_to_the_same_browser_in_time() {
         let lost = back(provider, note, state).await.unwrap_err();
         assert_eq!(lost, Lost::NotOfThisBrowser, "{provider} {note} {state}");
     }
+    // It comes back once, whatever came of it, also with another code.
+    assert_eq!(
+        back("hospital", &note, &away.state).await.unwrap_err(),
+        Lost::Used
+    );
+    assert!(back("hospital", &other_note, &other.state).await.is_ok());
     // Another tenant's is no one's here.
-    let (theirs, theirs_note) = identity.leave(OTHER, "hospital", ISSUER, None).unwrap();
+    let (theirs, theirs_note) = identity
+        .leave(OTHER, "hospital", ISSUER, None, false)
+        .unwrap();
     let lost = back("hospital", &theirs_note, &theirs.state).await;
     assert_eq!(lost.unwrap_err(), Lost::NotOfThisBrowser);
     flow.house.wall.advance(600_000);
@@ -548,14 +583,14 @@ async fn what_is_longest_fits_into_a_cookie() {
     let (provider, issuer) = ("p".repeat(32), "i".repeat(255));
     let leave = |bytes: usize| {
         let next = "\\".repeat(bytes);
-        identity.leave(TENANT, &provider, &issuer, Some(&next))
+        identity.leave(TENANT, &provider, &issuer, Some(&next), false)
     };
     // Backslashes are the worst case of JSON; addresses to come back to have none.
     let (_, note) = leave(AWAY_NEXT_BYTES_MAX / 2).unwrap();
     assert!(note.len() < 4000, "{}", note.len());
     let plain = "n".repeat(AWAY_NEXT_BYTES_MAX);
     let (_, note) = identity
-        .leave(TENANT, &provider, &issuer, Some(&plain))
+        .leave(TENANT, &provider, &issuer, Some(&plain), false)
         .unwrap();
     assert!(note.len() < 4000, "{}", note.len());
     let refused = leave(AWAY_NEXT_BYTES_MAX + 1).unwrap_err();
