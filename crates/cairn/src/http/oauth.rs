@@ -192,6 +192,13 @@ impl Form {
         self.get("client_id").filter(|_| !shows)
     }
 
+    /// Whether a client neither names nor proves itself.
+    fn names_nobody(&self, headers: &HeaderMap) -> bool {
+        let names = ["client_id", "client_assertion", "client_secret"];
+        !headers.contains_key(header::AUTHORIZATION)
+            && names.iter().all(|name| self.get(name).is_none())
+    }
+
     /// The proof of who the client is.
     fn assertion(&self, headers: &HeaderMap) -> Result<&str, Refused> {
         let refused = |words: &str| Refused {
@@ -310,15 +317,30 @@ async fn app_token(
     form: &Form,
     grant: &str,
 ) -> Result<Response, Refused> {
-    let shown;
+    let (identity, tenant) = (doors.trust.identity(), doors.pages.tenant);
+    let (shown, unnamed);
     let client = match form.public_client(headers) {
         Some(id) => ShownClient::Public(id),
         None => {
-            shown = Shown::of(doors, headers, form).await?;
-            ShownClient::Proof(shown.proof())
+            unnamed = match form
+                .get("refresh_token")
+                .filter(|_| form.names_nobody(headers))
+            {
+                Some(token) => {
+                    let found = identity.client_of_refresh(tenant, token).await;
+                    found.map_err(OauthError::from)?
+                }
+                None => None,
+            };
+            match &unnamed {
+                Some(id) => ShownClient::Public(id),
+                None => {
+                    shown = Shown::of(doors, headers, form).await?;
+                    ShownClient::Proof(shown.proof())
+                }
+            }
         }
     };
-    let (identity, tenant) = (doors.trust.identity(), doors.pages.tenant);
     let given = if grant == "refresh_token" {
         let token = form.need("refresh_token")?;
         identity

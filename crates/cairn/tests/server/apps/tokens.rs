@@ -501,3 +501,84 @@ async fn fhirclient_launches() {
     command.arg(script("launch_fhirclient.py"));
     with_library(command).await;
 }
+
+/// An application that keeps no secret need not name itself with a refresh token; one that has a key still proves
+/// itself, and a name that is another's is none.
+#[tokio::test]
+async fn a_refresh_token_says_whose_it_is() {
+    let house = house().await;
+    furnished(&house).await;
+    let (client, other) = (app(&house).await, app(&house).await);
+    let mut ann = Browser::patient(&house, "ann", "1950-02-03").await;
+    let pairs = request(&house, &client, "offline_access patient/*.rs", &[]);
+    let code = code(&mut ann, &pairs).await;
+    let told = tokens(exchange(&house, &client, &code).await).await;
+    let refreshed = async |token: &str, more: &[(&str, &str)]| {
+        let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", token)];
+        form.extend(more);
+        post(&house, "/oauth/token", &form).await
+    };
+    let first = text(&told, "refresh_token");
+    let wrong = refreshed(first, &[("client_id", &other)]).await;
+    assert_error(wrong, 400, "invalid_grant").await;
+    for token in ["r.1.a.1.b", "r.nonsense", "x", text(&told, "access_token")] {
+        assert_error(refreshed(token, &[]).await, 401, "invalid_client").await;
+    }
+    let told = tokens(refreshed(first, &[]).await).await;
+    // An older one ends the grant, whoever shows it.
+    assert_error(refreshed(first, &[]).await, 400, "invalid_grant").await;
+    let last = text(&told, "refresh_token");
+    assert_error(refreshed(last, &[]).await, 401, "invalid_client").await;
+    let signer = Signer::curve("key-1");
+    let with_key = app_with(&house, SystemKeys::Set(signer.jwks()), BACK).await;
+    let pairs = request(&house, &with_key, "offline_access patient/*.rs", &[]);
+    let code = self::code(&mut ann, &pairs).await;
+    let now_s = SystemClock.now_ms() / 1000;
+    let assertion = signer.sign(
+        &signer.header(),
+        &json!({
+            "iss": with_key, "sub": with_key, "aud": house.url("/oauth/token"), "exp": now_s + 240, "jti": "r",
+        }),
+    );
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", code.as_str()),
+        ("redirect_uri", BACK),
+        ("code_verifier", VERIFIER),
+        ("client_assertion_type", crate::smart::ASSERTION_TYPE),
+        ("client_assertion", &assertion),
+    ];
+    let told = tokens(post(&house, "/oauth/token", &form).await).await;
+    let token = text(&told, "refresh_token");
+    assert_error(refreshed(token, &[]).await, 401, "invalid_client").await;
+    house.end().await;
+}
+
+/// SMART's own library for pages, in Chromium, from another port than the server's.
+#[tokio::test]
+async fn fhirclient_launches_in_a_browser() {
+    let house = house().await;
+    furnished(&house).await;
+    let client = identity::app_of(&house, "http://127.0.0.1/app").await;
+    let identity = house.server.trust().identity();
+    let coordinator = agent(Role::Coordinator);
+    let link = identity.make_link(&coordinator, "ann", 3600, false).await;
+    let link = house.url(&format!("/sign-in/link/{}", link.expect("a link")));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let port = listener.expect("a port").local_addr().expect("an address");
+    let output = tokio::process::Command::new("node")
+        .arg(script("launch_in_browser.mjs"))
+        .arg(peer("npm/node_modules/playwright-core"))
+        .arg(peer("fhir-app-npm/package/build/fhir-client.pure.min.js"))
+        .args([&house.url("/fhir/r4"), &client, &port.port().to_string()])
+        .args([link.as_str(), "1950-02-03"])
+        .kill_on_drop(true)
+        .output();
+    let patience = std::time::Duration::from_secs(120);
+    let output = tokio::time::timeout(patience, output).await;
+    let output = output.expect("it ends in time").expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "fine");
+    house.end().await;
+}

@@ -310,6 +310,28 @@ impl Identity {
             .await
     }
 
+    /// The application that a refresh token was given to. Nothing is proved by that; one that keeps no secret has
+    /// nothing more to show, and need not name itself (RFC 6749, section 6).
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn client_of_refresh(
+        &self,
+        tenant: TenantId,
+        token: &str,
+    ) -> Result<Option<String>, TrustError> {
+        let (family, _) = parts_of_refresh(token).unwrap_or_default();
+        if self.tenant_of(family) != Some(tenant) {
+            return Ok(None);
+        }
+        let hash = secrets::hash(family);
+        let id = self.grant_id(tenant, &hash);
+        let found: Option<Kept<GrantDocument>> =
+            get(&self.inner.ledger, tenant, kinds::GRANT, &id).await?;
+        let found = found.filter(|kept| secrets::same(&kept.body.code, &hash));
+        Ok(found.map(|kept| kept.body.client))
+    }
+
     /// Writes that a grant was used, and the tokens that come of it.
     async fn renew(
         &self,
