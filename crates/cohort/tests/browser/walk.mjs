@@ -563,6 +563,19 @@ async function privacyOfficer(person) {
   await walk.click(priya.getByRole("button", { name: "Ask" }));
   await priya.locator("#answer").waitFor();
   await walk.look(priya, "access-explained");
+  await walk.follow(priya, section("Unexplained"), "/console/unexplained");
+  await priya.getByRole("heading", { name: "Unexplained accesses" }).waitFor();
+  await walk.look(priya, "unexplained");
+  await walk.follow(priya, priya.getByRole("link", { name: /^Look into it/ }).first(), /^\/console\/unexplained\/./);
+  await walk.look(priya, "unexplained-one");
+  await priya.getByLabel("Yes, which the record does not show").check();
+  await priya.getByLabel("What you found").fill("They helped out at the desk that day");
+  await walk.click(priya.getByRole("button", { name: "Close it" }));
+  await priya.getByRole("status").getByText("Closed").waitFor();
+  await priya.getByLabel("State").selectOption("closed");
+  await priya.waitForURL(/state=closed/);
+  await priya.getByText("They helped out at the desk that day").waitFor();
+  await walk.look(priya, "unexplained-closed");
   await walk.follow(priya, section("Emergency access"), "/console/emergencies");
   await walk.look(priya, "emergencies");
 
