@@ -464,7 +464,10 @@ async fn keys_of_identity_tokens_rotate_with_an_overlap() {
     assert_eq!(shown(identity, TENANT).await[1], next.id);
     assert_eq!(signs(identity).await, both[1]);
     let last = rotate(true).await.unwrap();
-    assert_eq!(shown(identity, TENANT).await, [last.id.clone()]);
+    assert_eq!(
+        shown(identity, TENANT).await,
+        std::slice::from_ref(&last.id)
+    );
     assert_eq!(signs(identity).await, last.id);
     // The other organisation's is its own.
     assert_eq!(shown(identity, crate::tests::OTHER).await, theirs);
