@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use ledger::Number;
 use maud::{Markup, html};
 use trust::identity::EmergencyAccess;
-use trust::{Action, KeptFrom, Permit, Purpose, Role};
+use trust::{Action, KeptFrom, Purpose, Role};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
@@ -72,17 +72,6 @@ async fn opens(ctx: &Ctx, id: &str) -> Result<Opens, PageError> {
         ));
     }
     Ok(opens)
-}
-
-/// Whether something may be kept from a clinician that an emergency access to a patient could open. Where rules
-/// say that it opens nothing it is offered, too: what they can't foresee must not cost a life, and the form says so.
-pub(crate) async fn may_open(ctx: &Ctx, permit: &Permit, patient: &str) -> Result<bool, PageError> {
-    if ctx.role() != Role::Clinician {
-        return Ok(false);
-    }
-    let purpose = ctx.role().purpose();
-    let now = ctx.vault().kept_from(permit, patient, purpose).await?;
-    Ok(!now.is_nothing())
 }
 
 /// `GET /console/patients/{id}/emergency`: what it means, and why it is needed.

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use fhir::ResourceType;
-use ledger::{Commit, Expected, Number, OutboxDraft, OutboxKey, Owner, Query, TenantId};
+use ledger::{
+    Commit, Expected, LedgerError, Number, OutboxDraft, OutboxKey, Owner, Query, TenantId,
+};
 use serde::{Deserialize, Serialize};
 
 use super::documents::{Kept, draft, find, find_in, get};
@@ -451,7 +453,10 @@ impl Identity {
         if live.is_empty() || !fhir::is_id(id) {
             return Ok(None);
         }
-        let resource = self.inner.vault.peek(agent.tenant, kind, id).await?;
+        let resource = match self.inner.vault.peek(agent.tenant, kind, id).await {
+            Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => None,
+            other => other?,
+        };
         let patients = resource.as_ref().map(fhir::Resource::patients);
         // Whose it is comes first among those whom it names.
         let found = patients.into_iter().flatten().find_map(|patient| {

@@ -799,8 +799,7 @@ async fn fetch_in(view: &View, tenant: TenantId, hit: Hit) -> Result<Option<Stor
     Ahead::default().first_of(view, tenant, &[hit]).await
 }
 
-/// The patients whom a look at a resource concerns. Whoever looks at the audit looks at no patient's
-/// record.
+/// The patients whom a look at a resource concerns. Who looks at the audit looks at no patient's record.
 fn named(resource: &Resource) -> Vec<String> {
     if resource.kind() == ResourceType::AuditEvent {
         return Vec::new();
@@ -878,9 +877,8 @@ fn missed(kind: ResourceType, id: &str) -> Touched {
     }
 }
 
-/// Leaves what the permit shows. What a patient sees of an audit event is what concerns them; the same holds
-/// for staff whose permit is limited to a patient. Of everything else, what is not needed for the purpose goes.
-/// Consents are asked before this, about the whole.
+/// Leaves what the permit shows: to a patient, or staff whose permit is limited to one, of an audit event what
+/// concerns them; of all else, what the purpose needs. Consents are asked before this, about the whole.
 fn redact(permit: &Permit, resource: &mut Resource) {
     if resource.kind() == ResourceType::AuditEvent
         && let Some(patient) = permit.only_patient()

@@ -45,7 +45,9 @@ struct View {
     /// Resource types of which there is more than was read.
     cut: Vec<&'static str>,
     /// Whether the patient's consent may hide entries from who looks.
-    restricted: bool,
+    by_consents: bool,
+    /// Whether what is clinical is kept for want of a relationship.
+    unrelated: bool,
     /// Why entries with a label would not be shown, if there were any.
     labels: Vec<String>,
     /// Whether an emergency access would open something.
@@ -140,9 +142,10 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
     let journeys = ctx.app.web.journeys.of_patient(&permit, id).await?;
 
     let now = ctx.times.care_ms;
-    let restricted = ctx.vault().may_hide(&permit, id).await?;
     let kept = ctx.vault().kept_from(&permit, id, permit.purpose()).await?;
-    let opens = crate::emergency::may_open(ctx, &permit, id).await?;
+    // Where rules say that an emergency access opens nothing it is offered, too: what they can't foresee must not
+    // cost a life, and its form says so.
+    let opens = ctx.role() == Role::Clinician && !kept.is_nothing();
     let mut tasks: Vec<TaskRow> = facts
         .iter()
         .filter(|fact| fact.kind() == ResourceType::Task && !facts::is_form(fact))
@@ -177,7 +180,8 @@ async fn view(ctx: &Ctx, id: &str, fields: &Fields) -> Result<View, PageError> {
         journeys,
         timeline,
         cut,
-        restricted,
+        by_consents: kept.by_consents,
+        unrelated: kept.unrelated,
         labels: kept.labels,
         opens,
         emergency: ctx.emergency(id).await?,
@@ -250,7 +254,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                         @if let Some(number) = patient.text_at(&["identifier", "0", "value"]) { span { "no. " span class="mono" { (number) } } }
                     }
                     p {
-                        @if view.restricted { span class="alert" { "Allergies may be hidden from your role" } }
+                        @if view.by_consents || view.unrelated { span class="alert" { "Allergies may be hidden from your role" } }
                         @else if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
                         @if !view.allergies.is_empty() { span class="alert" { "Allergies: " (view.allergies.join(", ")) } }
                     }
@@ -311,16 +315,19 @@ fn stream_part(times: &time::Times, id: &str, view: &View, shown: &[Group]) -> M
                     a href=(address(id, &[group], 1)) aria-current=[shown.contains(&group).then_some("true")] { (word) }
                 }
             }
-            @if view.restricted {
-                p class="note" { "The patient's consent keeps entries from your role, so this may not be the whole record." }
+            @if view.unrelated {
+                p class="note" { "What is clinical is left out: nothing on record says that you have to do with this patient." }
             }
-            @for reason in &view.labels {
-                p class="quiet" { "Left out here, if there are any: entries of which it is said: " (reason) "." }
+            @if view.by_consents {
+                p class="note" { "The patient's consent keeps entries from your role, so this may not be the whole record." }
             }
             @if !view.cut.is_empty() {
                 p class="note" { "Only the " (PER_TYPE_MAX) " entries recorded last are shown of: " (view.cut.join(", ")) "." }
             }
             (view.timeline)
+            @for reason in &view.labels {
+                p class="quiet small" { "Left out, if there are any: entries of which it is said: " (reason) "." }
+            }
         }
     }
 }
