@@ -466,7 +466,7 @@ async fn a_large_shard_holds_up_no_other() {
     let house = house_with(|options| options.collector = Some(told_to(space.path(), &peer))).await;
     let trust = house.server.trust();
     let ledger = trust.vault().ledger();
-    // A patient in the first of all shards, of whom more is in the audit than one batch holds.
+    // A patient in the first of all shards, of whom more is in the audit than two batches hold.
     let patient = loop {
         let id = ledger.mint_own_id(TENANT);
         if id.starts_with("00") {
@@ -477,7 +477,7 @@ async fn a_large_shard_holds_up_no_other() {
     let path = format!("/fhir/r4/Patient/{patient}");
     let put = house.sent(Method::PUT, &path, &body).send().await;
     assert_eq!(put.expect("an answer").status(), 201);
-    let reads = (0..1_200).map(|_| house.asked(Method::GET, &path).send());
+    let reads = (0..2_400).map(|_| house.asked(Method::GET, &path).send());
     for answer in futures_util::future::join_all(reads).await {
         assert_eq!(answer.expect("an answer").status(), 200);
     }
