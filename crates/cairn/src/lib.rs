@@ -6,6 +6,7 @@
 //! Start reading at [`cli`], then `server.rs` (what is wired to what) and `http/` (the routes).
 
 mod bucket;
+mod certificates;
 pub mod cli;
 mod clients;
 mod collector;

@@ -11,11 +11,12 @@ use std::time::Duration;
 use axum::ServiceExt;
 use axum::extract::Request;
 use axum_server::Handle;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::tls_rustls::RustlsAcceptor;
 use ledger::{Clock, Ledger, SystemClock, TenantId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::certificates::Certificates;
 use crate::clients::{Bounds, Proxies};
 use crate::config::{EmergencySettings, Limits, SessionSettings};
 use crate::floors::{Configured, Refused};
@@ -346,16 +347,18 @@ impl Server {
         let listener = match options.tls {
             None => tokio::spawn(plain.acceptor(pace).serve(service)),
             Some(files) => {
-                let config = RustlsConfig::from_pem_file(&files.certificate, &files.private_key)
+                let words = format!(
+                    "{} and {}",
+                    files.certificate.display(),
+                    files.private_key.display()
+                );
+                let certificates = Certificates::open(files)
                     .await
-                    .map_err(|error| {
-                        let (certificate, key) =
-                            (files.certificate.display(), files.private_key.display());
-                        ServerError::Tls(format!("{certificate} and {key}: {error}"))
-                    })?;
-                let acceptor = RustlsAcceptor::new(config)
+                    .map_err(|error| ServerError::Tls(format!("{words}: {error}")))?;
+                let acceptor = RustlsAcceptor::new(certificates.config())
                     .handshake_timeout(header_timeout)
                     .acceptor(pace);
+                tokio::spawn(certificates.follow(stop_followers.subscribe()));
                 tokio::spawn(plain.acceptor(acceptor).serve(service))
             }
         };

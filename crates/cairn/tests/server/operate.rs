@@ -302,6 +302,63 @@ async fn tls_by_certificate_files() {
     house.end().await;
 }
 
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    for _ in 0..120 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    panic!("waited for {what}");
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+    let files = tempfile::tempdir().expect("a folder");
+    let tls = certificate(files.path());
+    let (certificate_file, key_file) = (tls.certificate.clone(), tls.private_key.clone());
+    let house = house_with(|options| options.tls = Some(tls)).await;
+    let client = || {
+        let builder = reqwest::Client::builder().tls_info(true);
+        let builder = builder.danger_accept_invalid_certs(true);
+        builder.build().expect("a client")
+    };
+    let seen = async |client: &reqwest::Client| {
+        let asked = client.get(house.url("/health/ready")).send().await;
+        let answer = asked.expect("an answer over TLS");
+        assert_eq!(answer.status(), 200);
+        let told = answer.extensions().get::<reqwest::tls::TlsInfo>();
+        let shown = told.and_then(|told| told.peer_certificate());
+        shown.expect("a certificate").to_vec()
+    };
+    let refused = async |value: &str| {
+        let asked = house.bare(Method::GET, "/metrics").send().await;
+        let text = asked.expect("an answer").text().await.expect("text");
+        text.lines()
+            .any(|line| line == format!("cairn_tls_files_refused {value}"))
+    };
+    let old = client();
+    let first = seen(&old).await;
+    // The certificate of another key: nobody could be served with it.
+    let other = tempfile::tempdir().expect("a folder");
+    let renewed = certificate(other.path());
+    std::fs::copy(&renewed.certificate, &certificate_file).expect("copied");
+    until("the refusal", async || refused("1").await).await;
+    assert_eq!(seen(&client()).await, first);
+    std::fs::copy(&renewed.private_key, &key_file).expect("copied");
+    until("the new certificate", async || {
+        seen(&client()).await != first
+    })
+    .await;
+    assert!(refused("0").await);
+    // The connection of before goes on.
+    assert_eq!(seen(&old).await, first);
+    std::fs::remove_file(&key_file).expect("removed");
+    until("the refusal", async || refused("1").await).await;
+    assert_ne!(seen(&client()).await, first);
+    house.end().await;
+}
+
 #[tokio::test]
 async fn a_request_under_way_finishes_and_the_store_can_be_opened_at_once() {
     let house = house().await;
