@@ -40,7 +40,7 @@ pub(super) struct Choices {
     /// `Type/id` and words of whom a consent can name.
     pub(super) actors: Vec<(String, String)>,
     /// The same of entries.
-    entries: Vec<(String, String)>,
+    pub(super) entries: Vec<(String, String)>,
 }
 
 /// Whom a consent can name, each once, with the names of those who are known as it.

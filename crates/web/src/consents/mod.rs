@@ -3,6 +3,7 @@
 
 mod effect;
 mod form;
+mod paid;
 mod stated;
 mod words;
 
@@ -182,6 +183,10 @@ impl<'a> Whose<'a> {
             .iter()
             .partition(|consent| consent.text_at(&["status"]) == Some("active"));
         let may_draft = Self::may_draft(&permit);
+        let choices = match may_draft {
+            true => Some(form::Choices::load(self.ctx, &permit, &self.patient, &known).await?),
+            false => None,
+        };
         let rules = self.ctx.vault().rules();
         let body = html! {
             (self.crumbs(false))
@@ -197,11 +202,12 @@ impl<'a> Whose<'a> {
                 }
                 @if !all_stated { p class="note" { "Not all that was written down about how these were asked for is shown." } }
                 @if !whole { p class="note" { "Only the " (SHOWN_MAX) " consents that were recorded last are shown. All of them count." } }
-                @if may_draft {
+                @if let Some(choices) = &choices {
                     section class="stack" aria-labelledby="draft" {
                         h2 id="draft" { @if self.is_own() { "Say something new" } @else { "Draft a change" } }
                         p { "First you see what would change. Nothing is changed by that." }
-                        (form::form(self.ctx, &self.here, &form::Choices::load(self.ctx, &permit, &self.patient, &known).await?))
+                        (form::form(self.ctx, &self.here, choices))
+                        (paid::form(self.ctx, &self.here, choices))
                     }
                 }
                 (words::law(rules))

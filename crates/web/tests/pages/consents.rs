@@ -482,3 +482,53 @@ async fn a_denial_that_begins_later_stops_a_journey_on_its_day() {
             .any(waits)
     );
 }
+
+/// The form for what was paid in full says what the law has, for patients and staff alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_paid_in_full_is_kept_from_the_payer_by_a_form_of_its_own() {
+    let world = World::new().await;
+    let ida = followed(&world).await;
+    let page = "/portal/choices";
+    let mut own = world.patients_browser(&ida).await;
+    let shown = own.get(page).await;
+    shown.shows("Paid in full: keep it from the payer");
+    let (_, form) = shown.body.split_once("id=\"paid\"").expect("the form");
+    let (form, _) = form.split_once("</form>").expect("its end");
+    // What is sent is what the form has, and nothing that this test knows better.
+    let mut fields = Vec::new();
+    for part in form.split("<input type=\"hidden\" ").skip(1) {
+        let value = |name: &str| {
+            let (_, rest) = part.split_once(&format!("{name}=\"")).expect("a part");
+            rest.split_once('"').expect("an end").0
+        };
+        fields.push((value("name"), value("value")));
+    }
+    fields.retain(|(name, _)| *name != "csrf");
+    let (_, visit) = form.split_once("value=\"Encounter/").expect("a visit");
+    let visit = format!("Encounter/{}", visit.split_once('"').expect("an end").0);
+    assert!(form.contains("value=\"Organization/x\""));
+    assert!(!form.contains("value=\"Claim/"), "visits alone");
+    fields.extend([("actor", "Organization/x"), ("entry", visit.as_str())]);
+    made(&mut own, page, &fields).await;
+    let found = consents(&world, &ida).await;
+    let said = found.iter().find_map(|consent| {
+        let provision = consent.as_value().get("provision")?;
+        provision.get("data").map(|_| provision.clone())
+    });
+    let said = said.expect("what was said");
+    assert_eq!(said["type"], "deny");
+    assert_eq!(said["data"][0]["meaning"], "related");
+    assert_eq!(said["data"][0]["reference"]["reference"], visit.as_str());
+    assert_eq!(said["actor"][0]["reference"]["reference"], "Organization/x");
+    let purposes: Vec<_> = said["purpose"].as_array().into_iter().flatten().collect();
+    assert_eq!(purposes.len(), 2, "{said}");
+    assert!(
+        purposes
+            .iter()
+            .all(|one| ["HPAYMT", "HOPERAT"].contains(&one["code"].as_str().unwrap_or_default()))
+    );
+    let mut devi = world.staff("devi").await;
+    let staffs = devi.get(&format!("/console/patients/{ida}/consents")).await;
+    staffs.shows("Paid in full: keep it from the payer");
+    check_html("consents", &staffs.body);
+}
