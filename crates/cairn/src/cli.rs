@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but entries were refused.
 
+mod clients;
 mod keys;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use crate::place::Place;
 use crate::store::RootKeySource;
 use crate::{commands, demo, terminal};
 
+pub(crate) use self::clients::{ClientOptions, RegisterAppOptions, RegisterOptions, RegisteredFor};
 pub(crate) use self::keys::RotateOptions;
 
 /// Cairn runs patients' journeys through care, lawfully.
@@ -622,8 +624,19 @@ enum ClientCommand {
         /// What it may ask for at most
         #[arg(long, value_name = "SCOPES")]
         scopes: String,
+        #[command(flatten)]
+        registered: RegisteredFor,
     },
-    /// List other systems: state, role, id, end of the token or scopes, name
+    /// Say what for a system may ask, and what there is of a contract, instead of what was said before
+    Purposes {
+        #[command(flatten)]
+        store: StoreArguments,
+        /// Its id, as `cairn client list` shows it
+        id: String,
+        #[command(flatten)]
+        registered: RegisteredFor,
+    },
+    /// List other systems: state, role, id, end of the token or scopes, what it is registered for, name
     List {
         #[command(flatten)]
         store: StoreArguments,
@@ -647,64 +660,6 @@ enum ClientCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-}
-
-/// `cairn client register`.
-#[derive(Debug, Args)]
-pub struct RegisterOptions {
-    #[command(flatten)]
-    pub(crate) store: StoreArguments,
-    /// Name of the system, for the audit
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: String,
-    /// File with its public keys, a JSON Web Key Set; - for standard input
-    #[arg(long, value_name = "FILE", required_unless_present = "keys_url")]
-    pub(crate) keys: Option<PathBuf>,
-    /// Or the address where they are fetched from, at an origin that oauth.key_origins lists
-    #[arg(long, value_name = "URL", conflicts_with = "keys")]
-    pub(crate) keys_url: Option<String>,
-    /// What it may ask for at most, e.g. "system/Patient.rs system/Observation.rs?category=laboratory"
-    #[arg(long, value_name = "SCOPES")]
-    pub(crate) scopes: String,
-}
-
-/// `cairn client register-app`.
-#[derive(Debug, Args)]
-pub struct RegisterAppOptions {
-    #[command(flatten)]
-    pub(crate) store: StoreArguments,
-    /// Name of the application, for the people who let it in
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: String,
-    /// Where people are sent back to: https, or http://127.0.0.1 for programs on their own machine, with any
-    /// port; may be given several times
-    #[arg(long, value_name = "URL", required = true)]
-    pub(crate) redirect_uri: Vec<String>,
-    /// Where it opens from a patient's page; it needs the scope launch, too
-    #[arg(long, value_name = "URL")]
-    pub(crate) launch_uri: Option<String>,
-    /// File with its public keys, a JSON Web Key Set; - for standard input. Without keys it keeps no secret
-    #[arg(long, value_name = "FILE")]
-    pub(crate) keys: Option<PathBuf>,
-    /// Or the address where they are fetched from, at an origin that oauth.key_origins lists
-    #[arg(long, value_name = "URL", conflicts_with = "keys")]
-    pub(crate) keys_url: Option<String>,
-    /// What it may ask for at most, e.g. "launch/patient offline_access patient/*.rs"
-    #[arg(long, value_name = "SCOPES")]
-    pub(crate) scopes: String,
-}
-
-/// `cairn client create`.
-#[derive(Debug, Args)]
-pub struct ClientOptions {
-    #[command(flatten)]
-    pub(crate) store: StoreArguments,
-    /// Role: client for FHIR, squad to publish journeys, privacy-officer for the audit, biller for payment
-    #[arg(long, value_enum, default_value_t = ClientRole::Client)]
-    pub(crate) role: ClientRole,
-    /// Name of the system, for the audit
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: String,
 }
 
 /// Roles that people's accounts can have.
@@ -872,9 +827,17 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Client(ClientCommand::RegisterApp(options)) => {
             commands::register_app(options).await
         }
-        Command::Client(ClientCommand::Approve { store, id, scopes }) => {
-            commands::approve_client(&store, &id, &scopes).await
-        }
+        Command::Client(ClientCommand::Approve {
+            store,
+            id,
+            scopes,
+            registered,
+        }) => commands::approve_client(&store, &id, &scopes, &registered).await,
+        Command::Client(ClientCommand::Purposes {
+            store,
+            id,
+            registered,
+        }) => commands::set_registered(&store, &id, &registered).await,
         Command::Client(ClientCommand::List { store }) => commands::list_clients(&store).await,
         Command::Client(ClientCommand::KnownAs {
             store,

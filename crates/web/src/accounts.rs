@@ -2,6 +2,7 @@
 //! is taken away here is gone at the next request.
 
 mod links;
+pub(crate) mod registered;
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -160,7 +161,7 @@ fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
                 span class="quiet small mono" { @if client.scopes.is_some() { (client.id) } @else { (layout::short_id(&client.id)) } }
             }
             td {
-                @if client.redirect_uris.is_empty() { (role_words(client.role)) }
+                @if client.redirect_uris.is_empty() { (role_words(client.role)) @if let Some(registered) = &client.registered { @if client.state != ClientState::Waiting { (registered::words(registered)) } } }
                 @else { "an app" @for address in &client.redirect_uris { br; span class="quiet small mono" { (address) } } }
                 @if let Some(address) = &client.launch_uri { br; span class="quiet small" { "opens at " span class="mono" { (address) } } }
             }
@@ -189,7 +190,8 @@ fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
                     }
                 }
                 @if client.state == ClientState::Active {
-                    div class="acts" {
+                    div class="acts cluster" {
+                        @if client.registered.is_some() { (registered::form(ctx, client, back)) }
                         (asked(ctx, &format!("revoke-{}", client.id), &format!("/console/clients/{}/revoke", client.id), back, "Revoke",
                             "The system is refused from its next request on. This can't be undone; it is let in anew with cairn client create, register or register-app.",
                             "Revoke for good"))
@@ -215,6 +217,7 @@ fn approve_form(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
                 }
                 label { "Scopes" span class="hint" { "The most that it may ask for; take away what it doesn't need" }
                     input type="text" name="scopes" required maxlength="8192" autocomplete="off" spellcheck="false" value=(client.scopes.as_deref().unwrap_or_default()); }
+                @if client.redirect_uris.is_empty() { (registered::fields(None)) }
                 button class="primary" type="submit" { "Approve" }
             }
         }
@@ -235,6 +238,7 @@ fn register_form(ctx: &Ctx) -> Markup {
                     input type="text" name="scopes" required maxlength="8192" autocomplete="off" spellcheck="false"; }
                 label { "Public keys" span class="hint" { "A JSON Web Key Set with RSA keys (RS384) or P-384 keys (ES384), or the address of one at an origin that the server's configuration allows" }
                     textarea name="keys" required spellcheck="false" {} }
+                (registered::fields(None))
                 button class="primary" type="submit" { "Register" }
             }
         }
@@ -289,6 +293,8 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
             div class="flash" role="status" { (layout::state(State::Done, "Password switched off")) " Their sessions have ended; they sign in at the provider." }
         } @else if id("password-on").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Password switched on")) }
+        } @else if id("purposes").is_some() {
+            div class="flash" role="status" { (layout::state(State::Done, "Purposes registered")) }
         } @else if id("revoked").is_some() {
             div class="flash" role="status" { (layout::state(State::Done, "Token revoked")) }
         } @else if let Some(id) = id("registered") {
@@ -300,9 +306,10 @@ fn flash(ctx: &Ctx, fields: &Fields, back: &str) -> Markup {
 }
 
 /// Fields of the address that say what was done, not what is shown.
-const SAID: [&str; 12] = [
+const SAID: [&str; 13] = [
     "password-off",
     "password-on",
+    "purposes",
     "linked",
     "unlinked",
     "closed",
@@ -506,9 +513,10 @@ pub(crate) async fn register(Posted { ctx, fields }: Posted) -> Result<Response,
         keys,
         scopes: field("scopes"),
     };
+    let registered = registered::of(&fields)?;
     let identity = ctx.app.web.trust.identity();
     let id = identity
-        .register_system(&ctx.session.agent, &system)
+        .register_system_for(&ctx.session.agent, &system, &registered)
         .await?;
     Ok(done(&fields, "registered", &id))
 }
@@ -553,7 +561,14 @@ pub(crate) async fn approve(
     let permit = permit(&ctx).await?;
     let scopes = fields.get("scopes").unwrap_or_default();
     let identity = ctx.app.web.trust.identity();
-    identity.approve_system(&permit, &id, scopes).await?;
+    // An app has no purposes of its own, and its form no fields for them.
+    let registered = match fields.get("contract") {
+        Some(_) => Some(registered::of(&fields)?),
+        None => None,
+    };
+    identity
+        .approve_system_for(&permit, &id, scopes, registered.as_ref())
+        .await?;
     Ok(done(&fields, "registered", &id))
 }
 

@@ -209,6 +209,10 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/clients", post(accounts::register))
         .route("/console/clients/apps", post(accounts::register_app))
         .route("/console/clients/{id}/approve", post(accounts::approve))
+        .route(
+            "/console/clients/{id}/purposes",
+            post(accounts::registered::set),
+        )
         .route("/console/clients/{id}/revoke", post(accounts::revoke))
         .route("/console/sign-in", get(own::page))
         .route(

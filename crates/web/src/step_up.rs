@@ -31,12 +31,16 @@ const fn all_of(route: &'static str, what: &'static str) -> Sensitive {
 
 /// Every form that asks, by its route. What they have in common: they change who has a way in, or open what is
 /// closed. A test compares this with all routes that take a form.
-const SENSITIVE: [Sensitive; 15] = [
+const SENSITIVE: [Sensitive; 16] = [
     all_of("/console/accounts", "Closing the portal for somebody"),
     all_of("/console/accounts/{id}/{deed}", "Changing an account"),
     all_of("/console/clients", "Letting another system in"),
     all_of("/console/clients/apps", "Letting an app in"),
     all_of("/console/clients/{id}/approve", "Letting another system in"),
+    all_of(
+        "/console/clients/{id}/purposes",
+        "Changing what another system may ask for",
+    ),
     all_of(
         "/console/clients/{id}/revoke",
         "Shutting another system out",

@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ledger::{Ledger, LedgerError};
-use trust::identity::{ClientState, Identity, KEYS_BYTES_MAX, NewApp, NewSystem, SystemKeys};
+use trust::identity::{
+    ClientState, Contract, Identity, KEYS_BYTES_MAX, NewApp, NewSystem, Registered, SystemKeys,
+};
 use trust::{Action, Permit, Purpose, Role, Target};
 
 use super::{closing, open, operator, tenant_of, trust_over};
 use crate::cli::{
     AccountOptions, AtProvider, ClientOptions, ClientRole, LinkOptions, RegisterAppOptions,
-    RegisterOptions, StoreArguments, WhichAccount,
+    RegisterOptions, RegisteredFor, StoreArguments, WhichAccount,
 };
 use crate::terminal::{ask_secret, say, warn};
 
@@ -59,7 +61,12 @@ pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<Exit
     let made = async {
         Ok(trust_over(&ledger)?
             .identity()
-            .create_client(&operator(&ledger), &options.name, role)
+            .create_client_for(
+                &operator(&ledger),
+                &options.name,
+                role,
+                registered(&options.registered, role)?.as_ref(),
+            )
             .await?)
     };
     let made = made.await;
@@ -83,7 +90,11 @@ pub(crate) async fn register_client(options: RegisterOptions) -> anyhow::Result<
         };
         Ok(trust_over(&ledger)?
             .identity()
-            .register_system(&operator(&ledger), &system)
+            .register_system_for(
+                &operator(&ledger),
+                &system,
+                &registered(&options.registered, Role::Client)?.unwrap_or_default(),
+            )
             .await?)
     };
     let made = made.await;
@@ -115,6 +126,35 @@ pub(crate) async fn register_app(options: RegisterAppOptions) -> anyhow::Result<
     let made = made.await;
     let id = closing(&ledger, made).await?;
     say(&id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was said of what a system is there for, if anything was.
+fn registered(said: &RegisteredFor, role: Role) -> anyhow::Result<Option<Registered>> {
+    let purposes = match (&said.purposes, said.contract) {
+        (None, None) => return Ok(None),
+        (Some(purposes), _) => purposes.clone(),
+        (None, Some(_)) if role == Role::Biller => Purpose::Payment.code().to_owned(),
+        (None, Some(_)) => Registered::default().codes(),
+    };
+    let contract = said.contract.unwrap_or_default();
+    Ok(Some(Registered::parse(&purposes, contract)?))
+}
+
+pub(crate) async fn set_registered(
+    store: &StoreArguments,
+    id: &str,
+    said: &RegisteredFor,
+) -> anyhow::Result<ExitCode> {
+    let Some(purposes) = &said.purposes else {
+        bail!("give --purposes: what for the system may ask");
+    };
+    let registered = Registered::parse(purposes, said.contract.unwrap_or_default())?;
+    administer(store, async |identity, permit| {
+        Ok(identity.set_registered(permit, id, &registered).await?)
+    })
+    .await?;
+    say(&format!("Registered for {}.", registered.codes()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -332,8 +372,15 @@ pub(crate) async fn list_clients(store: &StoreArguments) -> anyhow::Result<ExitC
             (Some(ends_ms), _) => format!("ends {}", fhir::date::instant(ends_ms)),
             (None, scopes) => scopes.clone().unwrap_or_default(),
         };
+        let registered = match &client.registered {
+            Some(registered) if registered.contract() == Contract::None => {
+                format!("  {} (no contract)", registered.codes())
+            }
+            Some(registered) => format!("  {}", registered.codes()),
+            None => String::new(),
+        };
         say(&format!(
-            "{state:7}  {:15}  {}  {what}  {}",
+            "{state:7}  {:15}  {}  {what}{registered}  {}",
             client.role.name(),
             client.id,
             client.name,
@@ -349,9 +396,13 @@ pub(crate) async fn approve_client(
     store: &StoreArguments,
     id: &str,
     scopes: &str,
+    said: &RegisteredFor,
 ) -> anyhow::Result<ExitCode> {
+    let registered = registered(said, Role::Client)?;
     administer(store, async |identity, permit| {
-        Ok(identity.approve_system(permit, id, scopes).await?)
+        Ok(identity
+            .approve_system_for(permit, id, scopes, registered.as_ref())
+            .await?)
     })
     .await?;
     say("Approved.");

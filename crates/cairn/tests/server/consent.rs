@@ -7,6 +7,7 @@ use cairn::store::TENANT;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use trust::identity::{Contract, Registered};
 use trust::{Action, Agent, Purpose, Role, Target};
 
 use crate::house::{House, house, house_with, token};
@@ -434,7 +435,8 @@ async fn records_under_part_2_go_out_with_their_notice() {
         "299 - \"42 CFR part 2 prohibits unauthorized use or disclosure of these records.\"";
     let found = |notice: &str| (200, notice.to_owned());
     assert_eq!(notices("Condition/c", "TREAT").await, (404, String::new()));
-    assert_eq!(notices("Condition/c", "ETREAT").await, found(notice));
+    // No system declares an emergency by itself.
+    assert_eq!(notices("Condition/c", "ETREAT").await, (403, String::new()));
     let files = exported(&house, &house.token).await.expect("an export");
     assert!(files.contains("Observation/weight"));
     assert!(!files.contains("Condition/c"));
@@ -487,8 +489,10 @@ async fn what_is_paid_in_full_is_kept_from_the_payer() {
     );
     let permit = permit.await.expect("a permit");
     let mut tokens = Vec::new();
+    let for_bills = Registered::parse("HPAYMT HOPERAT", Contract::Signed).expect("purposes");
     for name in ["payer", "clearing-house"] {
-        let made = token(&house.server, Role::Client).await;
+        let made = identity.create_client_for(&operator, name, Role::Client, Some(&for_bills));
+        let made = made.await.expect("a token");
         let agent = identity.bearer(&made).await.expect("an agent");
         let known_as = [format!("Organization/{name}")];
         let said = identity.set_known_as(&permit, &agent.id, &known_as);
@@ -500,7 +504,7 @@ async fn what_is_paid_in_full_is_kept_from_the_payer() {
         actors: vec!["Organization/payer".to_owned()],
         instance: Some("Encounter/e".to_owned()),
         related: true,
-        purposes: vec![Purpose::Payment],
+        purposes: vec![Purpose::Payment, Purpose::Operations],
         by_patient: true,
         ..trust::consent::Draft::default()
     };
@@ -546,15 +550,34 @@ async fn what_is_paid_in_full_is_kept_from_the_payer() {
         }
         seen
     };
-    assert_eq!(ways(payer, "HPAYMT").await, all);
+    for purpose in ["HPAYMT", "HOPERAT"] {
+        assert_eq!(ways(payer, purpose).await, all, "{purpose}");
+    }
     put(&house, &paid).await;
-    assert_eq!(
-        ways(payer, "HPAYMT").await,
-        ["Observation/hiv", "Observation/old-weight"]
-    );
-    // A bill is payment's business alone, as policies have it here; treatment is no payment.
-    assert!(ways(payer, "TREAT").await.contains(&"Encounter/e"));
-    assert_eq!(ways(other, "HPAYMT").await, all);
+    // A later yes to everything takes nothing back of what was said of this visit.
+    let general = consent("general", "2026-02-28", &json!({"type": "permit"}));
+    for later in [None, Some(&general)] {
+        if let Some(later) = later {
+            put(&house, later).await;
+        }
+        for purpose in ["HPAYMT", "HOPERAT"] {
+            assert_eq!(
+                ways(payer, purpose).await,
+                ["Observation/hiv", "Observation/old-weight"],
+                "{purpose}"
+            );
+            assert_eq!(ways(other, purpose).await, all, "{purpose}");
+        }
+    }
+    // And the payer says nothing else than what it is registered for.
+    for purpose in ["TREAT", "CAREMGT", "ETREAT"] {
+        for path in ["Encounter/e", "Patient/p/$everything", "$export"] {
+            let asked = house.bare(Method::GET, &format!("{FHIR}{path}"));
+            let asked = asked.bearer_auth(payer).header("x-purpose-of-use", purpose);
+            let asked = asked.header("prefer", "respond-async").send().await;
+            assert_eq!(asked.expect("an answer").status(), 403, "{path} {purpose}");
+        }
+    }
     paid["status"] = json!("inactive");
     put(&house, &paid).await;
     assert_eq!(ways(payer, "HPAYMT").await, all);

@@ -44,6 +44,7 @@ mod past;
 mod patches;
 mod policies;
 mod providers;
+mod purposes;
 mod routes;
 #[allow(dead_code, reason = "trust's own tests sign with more sorts of keys")]
 #[path = "../../../trust/src/identity/oauth/signer.rs"]

@@ -7,7 +7,7 @@ use super::documents::{
     AccountDocument, AttemptsDocument, ClientDocument, Kept, SessionDocument, Stage, deletion,
     draft, find, get,
 };
-use super::{Identity, RETRIES};
+use super::{Identity, RETRIES, Registered};
 use crate::audit::{Event, Outcome, Record};
 use crate::{Action, Permit, Refusal, Role, TrustError, kinds};
 
@@ -73,6 +73,9 @@ pub struct ClientView {
     pub redirect_uris: Vec<String>,
     /// And where it is opened from a patient's page.
     pub launch_uri: Option<String>,
+    /// What a system is registered for, where its role is registered for something. An application asks for
+    /// what its people may.
+    pub registered: Option<Registered>,
 }
 
 /// A list that says whether it is whole.
@@ -386,6 +389,7 @@ impl Identity {
             scopes: None,
             redirect_uris: Vec::new(),
             launch_uri: None,
+            registered: None,
         });
         let with_keys = systems.into_iter().take(LISTED_MAX).map(|kept| ClientView {
             launch_uri: (kept.body.app.as_ref()).and_then(|app| app.launch_uri.clone()),
@@ -400,8 +404,14 @@ impl Identity {
                 .app
                 .map(|app| app.redirect_uris)
                 .unwrap_or_default(),
+            registered: None,
         });
         let mut rows: Vec<ClientView> = with_tokens.chain(with_keys).collect();
+        for row in &mut rows {
+            if row.redirect_uris.is_empty() {
+                row.registered = self.listed_as(tenant, &row.id, row.role).await?;
+            }
+        }
         rows.sort_by(|left, right| (&left.name, &left.id).cmp(&(&right.name, &right.id)));
         let note = format!("{} clients listed", rows.len());
         self.looked(permit, &note).await?;

@@ -3,7 +3,7 @@
 //! `sign_in.rs` has passwords, second factors and links, `passkeys/` passkeys, `oidc/` sign-in at an identity
 //! provider, `oauth/` systems that sign in with a key and applications that people launch; `sessions.rs` what
 //! comes of them, `step_up.rs` a second factor that is asked for again,
-//! `manage.rs` what administrators see and take away, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
+//! `manage.rs` what administrators see and take away, `registered.rs` what systems are registered for, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
 //! somebody may fail without end, `refusals.rs` bounds what is recorded, and says how much was not.
@@ -18,6 +18,7 @@ mod passkeys;
 mod proxies;
 mod recent;
 mod refusals;
+mod registered;
 mod secrets;
 mod sessions;
 mod sign_in;
@@ -64,6 +65,7 @@ pub use oidc::{
 pub use passkeys::ceremony::RelyingParty;
 pub use passkeys::{OwnCode, OwnSession, PasskeyQuestion, PasskeyView, SecondFactors};
 pub use proxies::{Acting, NewProxy, Proxy};
+pub use registered::{Contract, Registered};
 pub use step_up::{STEP_UP_S, StepUp, StepUpWays};
 pub use unexplained::{
     AccessReview, AskedUnexplained, LOOKED_AT_MAX, UnexplainedAccess, UnexplainedPage,
@@ -157,6 +159,7 @@ struct Inner {
     sessions: Sessions,
     clients: Recent<ClientDocument>,
     systems: Recent<SystemDocument>,
+    registered: Recent<Registered>,
     apps: Recent<SystemDocument>,
     grants: Recent<GrantDocument>,
     access: Recent<AccessDocument>,
@@ -195,6 +198,7 @@ impl Identity {
                 sessions: Sessions::default(),
                 clients: Recent::of(kinds::CLIENT),
                 systems: Recent::of(kinds::OAUTH_CLIENT),
+                registered: Recent::of(kinds::REGISTERED),
                 apps: Recent::of(kinds::OAUTH_APP),
                 grants: Recent::of(kinds::GRANT),
                 access: Recent::of(kinds::ACCESS_TOKEN),
@@ -390,7 +394,8 @@ impl Identity {
         self.commit(tenant, vec![draft], record).await?;
         Ok(secret)
     }
-    /// Makes an access token for a FHIR client (shown once; only its hash is kept). It lasts a year.
+    /// Makes an access token for a FHIR client (shown once; only its hash is kept). It lasts a year. Nothing
+    /// is said of what it is there for, so that is what its role has.
     ///
     /// # Errors
     /// `Refused`, `Ledger`, `Invalid`.
@@ -399,6 +404,19 @@ impl Identity {
         by: &Agent,
         name: &str,
         role: Role,
+    ) -> Result<String, TrustError> {
+        self.create_client_for(by, name, role, None).await
+    }
+    /// The same, for what it is registered for.
+    ///
+    /// # Errors
+    /// As [`Identity::create_client`]; `Invalid`, too, when its role can't be registered so.
+    pub async fn create_client_for(
+        &self,
+        by: &Agent,
+        name: &str,
+        role: Role,
+        registered: Option<&Registered>,
     ) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Administer).await?;
         if matches!(role, Role::System | Role::Patient | Role::Proxy) {
@@ -410,6 +428,13 @@ impl Identity {
             return Err(TrustError::Invalid("a client has a name".to_owned()));
         }
         let tenant = by.tenant;
+        let registered = match registered {
+            Some(registered) => {
+                registered::check(role, registered)?;
+                Some(registered.clone())
+            }
+            None => registered::is_registered(role).then(|| registered::of_role(role)),
+        };
         let secret = secrets::mint(tenant, self.inner.ledger.entropy().as_ref());
         let document = ClientDocument {
             secret: secrets::hash(&secret),
@@ -429,10 +454,15 @@ impl Identity {
             &[],
             None,
         )?;
-        let note = format!("client {id} made, role {}", role.name());
+        let mut note = format!("client {id} made, role {}", role.name());
+        let mut documents = vec![draft];
+        if let Some(registered) = &registered {
+            documents.push(self.registered_draft(tenant, &id, registered).await?);
+            note = format!("{note}, {}", registered.words());
+        }
         let mut record = Record::under(&permit, Event::ACCOUNT_CHANGED);
         record.note = Some(&note);
-        self.commit(tenant, vec![draft], record).await?;
+        self.commit(tenant, documents, record).await?;
         Ok(secret)
     }
     /// The agent behind a bearer token. The store is asked each time, so a token that was revoked is

@@ -434,8 +434,15 @@ impl Trust {
         if only.is_some_and(|only| only != agent.tenant) {
             return Err(LedgerError::UnknownTenant(agent.tenant.0).into());
         }
-        let mut refused = None;
-        for action in actions {
+        // A system's purposes are asked before policies are, so that a "no" says what it is registered for.
+        let registered = self.inner.identity.registered_for(agent).await?;
+        let unregistered = registered.and_then(|registered| registered.refuses(purpose));
+        let mut refused = unregistered.and_then(|reason| {
+            let because = Vec::new();
+            Some((*actions.first()?, Refusal { reason, because }))
+        });
+        let asked: &[Action] = if refused.is_some() { &[] } else { actions };
+        for action in asked {
             let policies = &self.inner.policies;
             let judged = match policies.judge(agent, purpose, *action, &target, request_id) {
                 Ok(permit) => match self.in_emergency(permit).await? {
@@ -462,17 +469,13 @@ impl Trust {
         self.inner.auditor.commit(&record).await?;
         Err(TrustError::Refused(refusal))
     }
-    /// What a person does in an emergency needs an emergency access that stands, and is limited to its
-    /// patient. Other systems say by themselves that theirs is one, as they say for whom they ask.
+    /// What is done in an emergency needs an emergency access of a person that stands, and is limited to its
+    /// patient.
     async fn in_emergency(
         &self,
         mut permit: Permit,
     ) -> Result<Result<Permit, Refusal>, TrustError> {
-        let alone = matches!(
-            permit.agent.role,
-            Role::Client | Role::System | Role::Patient | Role::Proxy
-        );
-        if permit.purpose != Purpose::Emergency || alone {
+        if permit.purpose != Purpose::Emergency {
             return Ok(Ok(permit));
         }
         let patient = permit.only_patient.as_deref();

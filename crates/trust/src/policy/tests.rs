@@ -269,7 +269,8 @@ fn a_no_says_for_whom_and_what_it_would_be_a_yes() {
         "the role coordinator may not read Observation for ETREAT: no policy permits it"
     );
     assert_eq!(why.purposes, [Purpose::Treatment, Purpose::CareManagement]);
-    assert_eq!(why.roles, [Role::Clinician, Role::Client]);
+    // Systems declare no emergency.
+    assert_eq!(why.roles, [Role::Clinician]);
     let why = set.why(&Question {
         action: Action::Create,
         kind: Some(ResourceType::AuditEvent),
@@ -473,14 +474,7 @@ fn what_is_hidden_is_explained() {
         ..asked.clone()
     });
     assert!(!why.permitted && why.elements.is_none());
-    assert_eq!(
-        why.purposes,
-        [
-            Purpose::Treatment,
-            Purpose::Emergency,
-            Purpose::CareManagement
-        ]
-    );
+    assert_eq!(why.purposes, [Purpose::Treatment, Purpose::CareManagement]);
     assert!(
         why.answer
             .ends_with("is not changed (rule payment-clinical)"),

@@ -41,6 +41,8 @@ pub mod kinds {
     pub const PROXY: Kind = Kind(1060);
     /// What an account or a client is known as in FHIR.
     pub const KNOWN_AS: Kind = Kind(1030);
+    /// What a system is registered for: purposes, and whether there is a contract.
+    pub const REGISTERED: Kind = Kind(1031);
     /// A system that signs in with a key of its own.
     pub const OAUTH_CLIENT: Kind = Kind(1020);
     /// An access token of such a system.
@@ -66,7 +68,7 @@ pub mod kinds {
 
     /// Kinds that nobody reads or writes as Cairn's own documents: those of [`crate::identity`], and
     /// [`ONCE`].
-    pub(crate) const OF_IDENTITY: [Kind; 21] = [
+    pub(crate) const OF_IDENTITY: [Kind; 22] = [
         SIGNING_KEYS,
         PROVIDER_LINK,
         PROVIDER_LOGOUT,
@@ -88,6 +90,7 @@ pub mod kinds {
         ACCESS_TOKEN,
         CLIENT_PROOF,
         KNOWN_AS,
+        REGISTERED,
     ];
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].

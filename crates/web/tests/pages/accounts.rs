@@ -164,7 +164,13 @@ async fn systems_with_keys_are_registered_approved_and_turned_down() {
     let mut ada = world.staff("ada").await;
     let to = "/console/clients";
     let fields = |name: &'static str, scopes: &'static str| {
-        [("name", name), ("scopes", scopes), ("keys", keys.as_str())]
+        [
+            ("name", name),
+            ("scopes", scopes),
+            ("keys", keys.as_str()),
+            ("purposes", "TREAT"),
+            ("purposes", "HRESCH"),
+        ]
     };
     for wrong in [
         fields("", "system/*.rs"),
@@ -174,12 +180,34 @@ async fn systems_with_keys_are_registered_approved_and_turned_down() {
         let page = ada.act(PAGE, to, &wrong).await;
         assert_eq!(page.status, StatusCode::BAD_REQUEST, "{wrong:?}");
     }
+    // What for has to be said, and nobody's system has emergencies.
+    for (purposes, words) in [
+        ("", "say what the system asks for"),
+        ("ETREAT", "no system can ask for ETREAT"),
+    ] {
+        let mut wrong = fields("Lab", "system/*.rs");
+        (wrong[3], wrong[4]) = (("purposes", purposes), ("purposes", ""));
+        let page = ada.act(PAGE, to, &wrong).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST, "{purposes}");
+        page.shows(words);
+    }
     let done = ada
         .act(PAGE, to, &fields("Laboratory West", "system/Patient.read"))
         .await;
     let page = ada.get(done.location()).await;
     page.shows("Its client_id is");
     page.shows("system/Patient.rs");
+    check_html(PAGE, &page.body);
+    page.shows("For treatment, research");
+    let purposes = form_of(&mut ada, "Laboratory West", "/purposes").await;
+    let none = ada.act(PAGE, &purposes, &[("contract", "signed")]).await;
+    assert_eq!(none.status, StatusCode::BAD_REQUEST);
+    let fewer = [("purposes", "HPAYMT"), ("contract", "none")];
+    let changed = ada.act(PAGE, &purposes, &fewer).await;
+    let page = ada.get(changed.location()).await;
+    page.shows("Purposes registered");
+    page.shows("For payment");
+    page.shows("No contract: nothing is disclosed to it");
     check_html(PAGE, &page.body);
     form_of(&mut ada, "Laboratory West", "/revoke").await;
 
@@ -216,10 +244,16 @@ async fn systems_with_keys_are_registered_approved_and_turned_down() {
     let approve = form_of(&mut ada, "North", "/approve").await;
     let wrong = ada.act(PAGE, &approve, &[("scopes", "user/*.rs")]).await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
-    ada.act(PAGE, &approve, &[("scopes", "system/Patient.r")])
-        .await;
+    let approved = [
+        ("scopes", "system/Patient.r"),
+        ("contract", "signed"),
+        ("purposes", "HOPERAT"),
+    ];
+    ada.act(PAGE, &approve, &approved).await;
     let page = ada.get(PAGE).await;
     page.shows("system/Patient.r<");
+    page.shows("For operations");
+    page.shows("Has a contract");
     assert!(!page.has(&approve), "it can't be approved twice");
     let turn_down = form_of(&mut ada, "Registry South", "/revoke").await;
     ada.act(PAGE, &turn_down, &[("reason", "nobody knows them")])

@@ -234,6 +234,7 @@ async fn no_form_does_anything_without_its_token() {
                 &[
                     ("name", "Laboratory"),
                     ("scopes", "system/Patient.rs"),
+                    ("purposes", "TREAT"),
                     ("keys", &keys),
                 ],
             ),
@@ -350,6 +351,11 @@ async fn no_form_does_anything_without_its_token() {
                 ADA,
                 &format!("/console/clients/{waiting}/approve"),
                 &[("scopes", "system/Patient.rs")],
+            ),
+            "/console/clients/{id}/purposes" => with(
+                ADA,
+                &format!("/console/clients/{client}/purposes"),
+                &[("purposes", "HPAYMT"), ("contract", "signed")],
             ),
             "/console/clients/{id}/revoke" => with(
                 ADA,

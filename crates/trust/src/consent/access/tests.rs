@@ -409,7 +409,11 @@ fn records_under_part_2_need_one_consent_and_counselling_notes_one_of_their_own(
         shown(&[], &client(Purpose::Treatment)),
         [false, false, true]
     );
-    assert_eq!(shown(&[], &client(Purpose::Emergency)), [true, true, true]);
+    // No system declares an emergency, so the purpose alone opens nothing for one.
+    assert_eq!(
+        shown(&[], &client(Purpose::Emergency)),
+        [false, false, true]
+    );
     assert_eq!(shown(&[], &coordinator), [true, false, true]);
     assert_eq!(
         shown(&[], &asked(Role::Clinician, Purpose::Treatment, &[])),

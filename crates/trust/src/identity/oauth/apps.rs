@@ -184,7 +184,7 @@ impl Identity {
     pub async fn register_app(&self, by: &Agent, app: &NewApp) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Administer).await?;
         let document = checked(app, State::Active)?;
-        let id = self.register(&permit, &document, "as an application");
+        let id = self.register(&permit, &document, "as an application", None);
         let id = id.await?;
         self.signs_for(permit.tenant(), &document.scopes).await?;
         Ok(id)

@@ -9,7 +9,7 @@ use super::keys::Keys;
 use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, draft, find, get};
 use crate::identity::manage::{because, invalid};
-use crate::identity::{ClientState, Identity, RETRIES, sign_in};
+use crate::identity::{ClientState, Identity, RETRIES, Registered, sign_in};
 use crate::scopes::{Context, Level, SCOPES_BYTES_MAX, Scopes};
 use crate::{Action, Agent, Permit, TrustError, kinds};
 
@@ -164,9 +164,24 @@ impl Identity {
         by: &Agent,
         system: &NewSystem,
     ) -> Result<String, TrustError> {
+        self.register_system_for(by, system, &Registered::default())
+            .await
+    }
+
+    /// The same, for what it is registered for.
+    ///
+    /// # Errors
+    /// As [`Identity::register_system`].
+    pub async fn register_system_for(
+        &self,
+        by: &Agent,
+        system: &NewSystem,
+        registered: &Registered,
+    ) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Administer).await?;
         let document = checked(system, State::Active)?;
-        self.register(&permit, &document, "with a key").await
+        self.register(&permit, &document, "with a key", Some(registered))
+            .await
     }
 
     pub(super) async fn register(
@@ -174,15 +189,21 @@ impl Identity {
         permit: &Permit,
         document: &SystemDocument,
         how: &str,
+        registered: Option<&Registered>,
     ) -> Result<String, TrustError> {
         let tenant = permit.tenant();
         let id = self.inner.ledger.mint_own_id(tenant);
         let draft = self.system_draft(tenant, &id, Expected::Absent, document)?;
         let scopes = &document.scopes;
-        let note = format!("client {id} registered {how}, scopes {scopes}");
+        let mut note = format!("client {id} registered {how}, scopes {scopes}");
+        let mut documents = vec![draft];
+        if let Some(registered) = registered {
+            documents.push(self.registered_draft(tenant, &id, registered).await?);
+            note = format!("{note}, {}", registered.words());
+        }
         let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
         record.note = Some(&note);
-        self.commit(tenant, vec![draft], record).await?;
+        self.commit(tenant, documents, record).await?;
         Ok(id)
     }
 
@@ -246,6 +267,21 @@ impl Identity {
         id: &str,
         scopes: &str,
     ) -> Result<(), TrustError> {
+        self.approve_system_for(permit, id, scopes, None).await
+    }
+
+    /// The same, for what an administrator registers it for. An application asks for what its people may, so
+    /// it is registered for nothing.
+    ///
+    /// # Errors
+    /// As [`Identity::approve_system`].
+    pub async fn approve_system_for(
+        &self,
+        permit: &Permit,
+        id: &str,
+        scopes: &str,
+        registered: Option<&Registered>,
+    ) -> Result<(), TrustError> {
         self.administers(permit).await?;
         let tenant = permit.tenant();
         for _ in 0..RETRIES {
@@ -263,11 +299,24 @@ impl Identity {
             kept.body.state = State::Active;
             kept.body.scopes = scopes.to_string();
             let expected = Expected::Version(kept.version);
-            let approved = self.system_draft(tenant, id, expected, &kept.body)?;
-            let note = format!("client {id} was approved, scopes {scopes}");
+            let mut documents = vec![self.system_draft(tenant, id, expected, &kept.body)?];
+            let mut note = format!("client {id} was approved, scopes {scopes}");
+            match (&kept.body.app, registered) {
+                (Some(_), Some(_)) => {
+                    return invalid(
+                        "an application acts for people: it is registered for no purposes",
+                    );
+                }
+                (Some(_), None) => {}
+                (None, registered) => {
+                    let registered = registered.cloned().unwrap_or_default();
+                    documents.push(self.registered_draft(tenant, id, &registered).await?);
+                    note = format!("{note}, {}", registered.words());
+                }
+            }
             let mut record = Record::under(permit, Event::ACCOUNT_CHANGED);
             record.note = Some(&note);
-            match self.commit(tenant, vec![approved], record).await {
+            match self.commit(tenant, documents, record).await {
                 Err(TrustError::Ledger(LedgerError::Conflict)) => {}
                 Ok(()) => return self.signs_for(tenant, &kept.body.scopes).await,
                 Err(error) => return Err(error),

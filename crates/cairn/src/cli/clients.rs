@@ -1,0 +1,87 @@
+//! How other systems and applications are registered.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use trust::identity::Contract;
+
+use super::{ClientRole, StoreArguments};
+
+/// `cairn client register`.
+#[derive(Debug, Args)]
+pub(crate) struct RegisterOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Name of the system, for the audit
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// File with its public keys, a JSON Web Key Set; - for standard input
+    #[arg(long, value_name = "FILE", required_unless_present = "keys_url")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Or the address where they are fetched from, at an origin that oauth.key_origins lists
+    #[arg(long, value_name = "URL", conflicts_with = "keys")]
+    pub(crate) keys_url: Option<String>,
+    /// What it may ask for at most, e.g. "system/Patient.rs system/Observation.rs?category=laboratory"
+    #[arg(long, value_name = "SCOPES")]
+    pub(crate) scopes: String,
+    #[command(flatten)]
+    pub(crate) registered: RegisteredFor,
+}
+
+/// What a system is registered for.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RegisteredFor {
+    /// What for it may ask (X-Purpose-Of-Use): some of TREAT, CAREMGT, HPAYMT, HOPERAT, HRESCH, with commas
+    /// between [default: TREAT,CAREMGT,HPAYMT,HOPERAT; HPAYMT of a biller]
+    #[arg(long, value_name = "PURPOSES")]
+    pub(crate) purposes: Option<String>,
+    /// Whether there is a contract with those whose it is: not-needed, signed, or none, and then nothing is
+    /// disclosed [default: not-needed]
+    #[arg(long, value_name = "STATE", value_parser = contract)]
+    pub(crate) contract: Option<Contract>,
+}
+
+fn contract(text: &str) -> Result<Contract, String> {
+    Contract::parse(text).ok_or_else(|| "takes not-needed, signed or none".to_owned())
+}
+
+/// `cairn client register-app`.
+#[derive(Debug, Args)]
+pub(crate) struct RegisterAppOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Name of the application, for the people who let it in
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where people are sent back to: https, or http://127.0.0.1 for programs on their own machine, with any
+    /// port; may be given several times
+    #[arg(long, value_name = "URL", required = true)]
+    pub(crate) redirect_uri: Vec<String>,
+    /// Where it opens from a patient's page; it needs the scope launch, too
+    #[arg(long, value_name = "URL")]
+    pub(crate) launch_uri: Option<String>,
+    /// File with its public keys, a JSON Web Key Set; - for standard input. Without keys it keeps no secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Or the address where they are fetched from, at an origin that oauth.key_origins lists
+    #[arg(long, value_name = "URL", conflicts_with = "keys")]
+    pub(crate) keys_url: Option<String>,
+    /// What it may ask for at most, e.g. "launch/patient offline_access patient/*.rs"
+    #[arg(long, value_name = "SCOPES")]
+    pub(crate) scopes: String,
+}
+
+/// `cairn client create`.
+#[derive(Debug, Args)]
+pub(crate) struct ClientOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Role: client for FHIR, squad to publish journeys, privacy-officer for the audit, biller for payment
+    #[arg(long, value_enum, default_value_t = ClientRole::Client)]
+    pub(crate) role: ClientRole,
+    /// Name of the system, for the audit
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) registered: RegisteredFor,
+}
