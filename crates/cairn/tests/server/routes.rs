@@ -179,8 +179,8 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{provider}", "x"),
                 ("{proxy}", "x"),
                 ("{secret}", "s"),
-                ("{proxy}", "x"),
-                ("{provider}", "x"),
+                ("{event}", "e"),
+                ("{patient}", "p"),
                 ("{*rest}", "nothing"),
             ] {
                 path = path.replace(name, value);

@@ -335,7 +335,7 @@ async fn clinicians_make_changes_and_others_see_what_they_may() {
 }
 
 /// Staff who widen what a patient has said state that the patient asked, and how.
-// Proves: 45 CFR 164.522(a)(2)
+// Proves: 45 CFR 164.522(a)(2), 164.522(a)(3)
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_takes_back_a_no_states_that_the_patient_asked() {
     let world = World::new().await;

@@ -167,6 +167,7 @@ async fn visit(world: &World, patient: &str, words: &str) -> String {
     format!("/portal/visits/{}", found.unwrap().id().unwrap())
 }
 
+// Proves: 45 CFR 164.510(b)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parent_acts_for_a_small_child_until_it_is_ended() {
     let world = World::new().await;

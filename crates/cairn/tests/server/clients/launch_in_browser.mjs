@@ -61,7 +61,8 @@ try {
   assert.equal(said.patient, "ann");
   assert.equal(said.born, "1950-02-03");
   assert.equal(said.me, "ann");
-  assert.equal(said.user, `${base}/Patient/ann`);
+  // The library tells the last two parts of the address.
+  assert.equal(said.user, "Patient/ann");
   assert.match(said.etag, /^W\/"/);
   assert.equal(said.found, 1);
   assert.equal(said.again, "ann");

@@ -234,6 +234,7 @@ fn a_yes_that_nobody_could_confirm_permits_nothing() {
     assert!(!shows(&open(), &[no], &who, &weight));
 }
 
+// Proves: 45 CFR 164.522(a)(1)(ii)
 #[test]
 fn whom_a_word_binds_is_the_rule_packs_to_say() {
     let weight = observation("w", WEIGHT, &[]);
