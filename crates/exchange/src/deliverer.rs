@@ -18,7 +18,7 @@ use lettre::message::Mailbox;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
-use trust::outgoing::{CHANNEL_EMAIL, Message, Notice};
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, Message, Notice};
 use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustError, Unit, Versioned};
 
 use crate::breaker::{Breaker, Room};
@@ -31,6 +31,8 @@ use crate::{MailOptions, MailTls};
 
 /// The part of Cairn that the audit names.
 const PART: &str = "mail-deliverer";
+/// What goes by e-mail.
+const CHANNELS: [u16; 2] = [CHANNEL_EMAIL, CHANNEL_NOTICE];
 /// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
 /// waits of a follow-up's steps. Each use needs the birth date too.
 const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
@@ -240,7 +242,7 @@ impl Inner {
         // Those under way and resting are still in the outbox and come first. One more than there can
         // be room for shows when the next one is due.
         let limit = round.busy.len() + round.resting.len() + parallel + 1;
-        let entries = match ledger.outbox_look(CHANNEL_EMAIL, u64::MAX, limit).await {
+        let entries = match ledger.outbox_look(&CHANNELS, u64::MAX, limit).await {
             Ok(look) => {
                 round.set_aside(&look.unreadable);
                 let unreadable = look.unreadable.len() as u64;
@@ -307,6 +309,7 @@ impl Inner {
         let agent = Agent::system(entry.tenant, PART);
         let request_id = format!("mail-{}-{}", hex(entry.key.id), entry.attempt + 1);
         let Ok(message) = serde_json::from_slice::<Message>(&entry.body) else {
+            // In whichever channel: the first builds with notices put them among the messages.
             return match serde_json::from_slice::<Notice>(&entry.body) {
                 Ok(notice) => self.notify(&agent, entry, &notice, &request_id).await,
                 Err(_) => self.drop_unreadable(&agent, entry, &request_id).await,

@@ -279,21 +279,21 @@ impl Ledger {
         until_ms: u64,
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, LedgerError> {
-        let look = self.outbox_look(channel, until_ms, limit).await?;
+        let look = self.outbox_look(&[channel], until_ms, limit).await?;
         match look.unreadable.into_iter().next() {
             Some((_, error)) => Err(error),
             None => Ok(look.entries),
         }
     }
 
-    /// Like [`Ledger::outbox_due`], but an entry that can't be opened stops no other: it stays in the
+    /// Like [`Ledger::outbox_due`] for several channels, but an entry that can't be opened stops no other: it stays in the
     /// outbox and is named apart. The limit is for those that can be opened.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn outbox_look(
         &self,
-        channel: u16,
+        channels: &[u16],
         until_ms: u64,
         limit: usize,
     ) -> Result<OutboxLook, LedgerError> {
@@ -325,7 +325,7 @@ impl Ledger {
                     first = false;
                 }
                 let ours = |row: &&crate::backend::OutboxRow| {
-                    row.channel == channel
+                    channels.contains(&row.channel)
                         && self.is_for(row.tenant).is_ok()
                         && self.holds(row.key.shard)
                 };

@@ -3,6 +3,9 @@
 
 /// The outbox channel number of e-mail.
 pub const CHANNEL_EMAIL: u16 = 1;
+/// That of notices to staff, which go by e-mail, too. A server of before notices takes what it can't read out of
+/// the channel of e-mail; what is in a channel that it doesn't know, it leaves where it is.
+pub const CHANNEL_NOTICE: u16 = 2;
 
 /// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

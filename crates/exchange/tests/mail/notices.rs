@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
+use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, Notice};
 use trust::{Action, Agent, Purpose, Role, Target};
 
 use crate::peer::Peer;
@@ -132,4 +133,64 @@ async fn a_server_that_is_away_delays_the_notice_and_loses_none() {
     peer.wait_for(1).await;
     running.stop().await;
     assert_eq!(peer.seen()[0].to(), OFFICERS[0]);
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_notices_finds_none_to_take_out() {
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    let identity = world.trust.identity();
+    identity.alert_of_emergencies(OFFICERS.map(str::to_owned).to_vec());
+    identity
+        .break_glass(&clinician(), &patient, REASON, "r")
+        .await
+        .expect("emergency access");
+    let waiting = async |world: &World, channel| {
+        let ledger = world.trust.vault().ledger();
+        let entries = ledger.outbox_due(channel, u64::MAX, 10).await;
+        entries.expect("the outbox").len()
+    };
+    // Such a one takes out of this channel whatever is no message to a patient.
+    assert_eq!(waiting(&world, CHANNEL_EMAIL).await, 0);
+    assert_eq!(waiting(&world, CHANNEL_NOTICE).await, 2);
+    // Put off, it stays where it was: nobody listens there.
+    let running = world.run(world.options(1));
+    for _ in 0..200 {
+        let found = notes(&world).await;
+        if found.iter().any(|note| note.contains("put off")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    running.stop().await;
+    assert_eq!(waiting(&world, CHANNEL_EMAIL).await, 0);
+    assert_eq!(waiting(&world, CHANNEL_NOTICE).await, 2);
+    let world = world.reopen().await;
+    world.clock.advance(10 * 60_000);
+    let peer = Peer::start(&[]).await;
+    let running = world.run(world.options(peer.port));
+    peer.wait_for(2).await;
+    running.stop().await;
+    assert_eq!(waiting(&world, CHANNEL_NOTICE).await, 0);
+}
+
+#[tokio::test]
+async fn a_notice_that_lies_among_the_messages_is_sent() {
+    let world = World::new().await;
+    let patient = world.patient(&[]).await;
+    let notice = Notice {
+        to: OFFICERS[1].to_owned(),
+        about: "emergency access".to_owned(),
+        subject: "Emergency access waits for your review".to_owned(),
+        text: "{link}".to_owned(),
+        link_path: "/console/emergencies".to_owned(),
+    };
+    let body = serde_json::to_vec(&notice).expect("JSON");
+    world.queue_body(&patient, body, Vec::new()).await;
+    let peer = Peer::start(&[]).await;
+    let running = world.run(world.options(peer.port));
+    peer.wait_for(1).await;
+    running.stop().await;
+    assert_eq!(peer.seen()[0].to(), OFFICERS[1]);
+    assert!(world.outbox().await.is_empty());
 }

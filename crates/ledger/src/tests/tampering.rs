@@ -377,7 +377,7 @@ async fn an_outbox_entry_that_cannot_be_opened_hides_no_other() {
             .unwrap();
         *row.sealed.last_mut().unwrap() ^= 1;
     });
-    let look = ledger.outbox_look(4, 99, 2).await.unwrap();
+    let look = ledger.outbox_look(&[4], 99, 2).await.unwrap();
     let opened: Vec<OutboxKey> = look.entries.iter().map(|entry| entry.key).collect();
     assert_eq!(opened, keys[1..]);
     assert!(

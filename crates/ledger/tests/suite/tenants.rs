@@ -66,7 +66,7 @@ async fn fill(ledger: &Ledger, tenant: TenantId, id: u8) {
 async fn queued(ledger: &Ledger, tenant: TenantId) -> (usize, usize) {
     let ledger = ledger.only(tenant);
     let timers = ledger.timers_due(7, 9, 9).await.unwrap();
-    let look = ledger.outbox_look(4, 9, 9).await.unwrap();
+    let look = ledger.outbox_look(&[4], 9, 9).await.unwrap();
     assert!(look.unreadable.is_empty());
     let due = (timers.first().map(|_| 5), look.entries.first().map(|_| 5));
     assert_eq!(ledger.next_timer_ms().await.unwrap(), due.0);

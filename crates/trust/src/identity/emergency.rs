@@ -17,7 +17,7 @@ use super::documents::{Kept, draft, find, find_in, get};
 use super::manage::invalid;
 use super::{Identity, RETRIES};
 use crate::audit::{Event, Outcome, Record};
-use crate::outgoing::{CHANNEL_EMAIL, Notice};
+use crate::outgoing::{CHANNEL_NOTICE, Notice};
 use crate::{Action, Agent, Permit, Purpose, Refusal, Role, Target, TrustError, kinds};
 
 /// How long an access lasts at most, where nothing else is configured: long enough for an emergency
@@ -231,7 +231,7 @@ impl Identity {
                     id: key,
                 },
                 owner: Owner::Tenant,
-                channel: CHANNEL_EMAIL,
+                channel: CHANNEL_NOTICE,
                 attempt: 0,
                 // A notice of strings can't fail to serialise.
                 body: serde_json::to_vec(&notice).unwrap_or_default(),

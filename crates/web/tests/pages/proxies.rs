@@ -72,7 +72,7 @@ fn says(page: &crate::world::Page, words: &str) {
 async fn waiting(world: &World) -> Vec<Message> {
     let look = world
         .ledger()
-        .outbox_look(CHANNEL_EMAIL, u64::MAX, 100)
+        .outbox_look(&[CHANNEL_EMAIL], u64::MAX, 100)
         .await
         .unwrap();
     let mut entries = look.entries;
