@@ -242,7 +242,7 @@ fn to_review(ctx: &Ctx) -> Markup {
     html! {
         @if waiting.open > 0 {
             " " span class="count" data-overdue=[(waiting.overdue > 0).then_some("yes")] {
-                (waiting.open) @if waiting.more { "+" } span class="visually-hidden" { " to review" @if waiting.overdue > 0 { ", " (waiting.overdue) " overdue" } }
+                (waiting.open) @if waiting.more { "+" } span class="visually-hidden" { " to review" @if waiting.overdue > 0 { ", " (waiting.overdue) @if waiting.more_overdue { "+" } " overdue" } }
             }
         }
     }
