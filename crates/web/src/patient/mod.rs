@@ -255,6 +255,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                     }
                     p {
                         @if view.by_consents || view.unrelated { span class="alert" { "Allergies may be hidden from your role" } }
+                        @else if !view.labels.is_empty() { span class="quiet" { "Allergies with some labels are hidden from your role, if there are any" } }
                         @else if view.allergies.is_empty() { span class="quiet" { "No allergies recorded" } }
                         @if !view.allergies.is_empty() { span class="alert" { "Allergies: " (view.allergies.join(", ")) } }
                     }

@@ -217,3 +217,58 @@ denied = "counselling notes need a consent that names them"
     devi.act(&form, &form, &[("reason", REASON)]).await;
     assert!(!devi.get(&page).await.has("Grief"));
 }
+
+/// That nothing is recorded is said only to those from whom nothing is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_labelled_allergy_is_not_said_to_be_none() {
+    const HIDDEN: &str = "Allergies with some labels are hidden from your role, if there are any";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("labels.toml");
+    let text = r#"
+name = "labels"
+emergency = ["clinician"]
+[default]
+permit = ["TREAT", "ETREAT", "CAREMGT", "HOPERAT", "PATRQT", "HSYSADMIN"]
+permitted = "nothing says otherwise"
+denied = "no consent"
+[[labelled]]
+label = "PSYTHPN"
+roles = ["clinician"]
+except = ["ETREAT"]
+needs = "named"
+denied = "counselling notes need a consent that names them"
+"#;
+    std::fs::write(&file, text).unwrap();
+    let world = World::under(&file.display().to_string(), |_| {}).await;
+    let ida = world.patient("Ida", "Berg").await;
+    let allergy = |name: &str, security: serde_json::Value| {
+        json!({"resourceType": "AllergyIntolerance", "id": world.id_of(&ida),
+            "patient": {"reference": format!("Patient/{ida}")}, "code": {"text": name},
+            "clinicalStatus": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "code": "active"}]},
+            "meta": {"security": security}})
+    };
+    let label =
+        json!([{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "PSYTHPN"}]);
+    world.put(vec![allergy("Lorazepam", label)]).await;
+    let page = format!("/console/patients/{ida}");
+    let mut devi = world.staff("devi").await;
+    let chart = devi.get(&page).await;
+    check_html(&page, &chart.body);
+    chart.shows(HIDDEN);
+    assert!(!chart.has("No allergies recorded") && !chart.has("Lorazepam"));
+    // Those that are shown are not said to be all.
+    world.put(vec![allergy("Penicillin", json!([]))]).await;
+    let chart = devi.get(&page).await;
+    chart.shows(HIDDEN);
+    chart.shows("Allergies: Penicillin");
+    let form = format!("{page}/emergency");
+    devi.act(&form, &form, &[("reason", REASON)]).await;
+    let chart = devi.get(&page).await;
+    chart.shows("Lorazepam");
+    assert!(!chart.has(HIDDEN));
+    // Nothing is kept from coordinators under this pack.
+    let olaf = world.patient("Olaf", "Berg").await;
+    let mut carla = world.staff("carla").await;
+    let chart = carla.get(&format!("/console/patients/{olaf}")).await;
+    chart.shows("No allergies recorded");
+}
