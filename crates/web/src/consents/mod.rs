@@ -160,7 +160,10 @@ impl<'a> Whose<'a> {
         let whole = pages.iter().all(|page| page.next.is_none());
         let rows = pages.into_iter().flat_map(|page| page.rows);
         let provenances: Vec<Resource> = rows.map(|row| row.resource).collect();
-        Ok((stated::told(&provenances), whole))
+        let (ledger, tenant) = (self.ctx.app.ledger(), self.ctx.app.web.tenant);
+        let owner = Owner::Patient(self.patient.clone());
+        let derive = |name: &str| ledger.derive_id(tenant, &owner, name);
+        Ok((stated::told(&provenances, derive), whole))
     }
 
     async fn known(&self, permit: &Permit) -> Result<Vec<KnownAgent>, PageError> {
@@ -431,9 +434,11 @@ impl<'a> Whose<'a> {
         if let Some(stated) = stated {
             note.push_str("; ");
             note.push_str(stated.note());
-            let target = format!("Consent/{id}/_history/{}", expected.next());
+            let version = expected.next();
+            let target = format!("Consent/{id}/_history/{version}");
             let mut provenance = stated.provenance(self.ctx, &self.patient, &target);
-            provenance.set_id(&ledger.mint_id(tenant, &owner));
+            let name = stated::name_of(&id, version);
+            provenance.set_id(&ledger.derive_id(tenant, &owner, &name));
             changes.push(Change::Put {
                 resource: provenance,
                 expected: Expected::Absent,

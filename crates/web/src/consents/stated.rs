@@ -59,18 +59,32 @@ pub(super) struct Told {
     pub(super) recorded: String,
 }
 
-/// What staff stated of consents, by the consent's id: of these `Provenance`s, those that this page made.
-pub(super) fn told(provenances: &[Resource]) -> HashMap<String, Vec<Told>> {
+/// What the id of a statement about a version of a consent is derived from. Ids are derived with a key, so nobody
+/// else makes a `Provenance` that is shown as one.
+pub(super) fn name_of(consent: &str, version: u32) -> String {
+    format!("stated of consent {consent} version {version}")
+}
+
+/// What staff stated of consents, by the consent's id: of these `Provenance`s, those that this page made and nobody
+/// has changed since. `derive` gives the id that a name stands for. All others are in the record's own pages.
+pub(super) fn told(
+    provenances: &[Resource],
+    derive: impl Fn(&str) -> String,
+) -> HashMap<String, Vec<Told>> {
     let mut told: HashMap<String, Vec<Told>> = HashMap::new();
     for provenance in provenances {
         let text = |path: &[&str]| provenance.text_at(path).map(str::to_owned);
-        let is_ours = text(&["agent", "0", "who", "identifier", "system"]).as_deref()
-            == Some(AGENT)
-            && text(&["reason", "0", "coding", "0", "code"]).as_deref() == Some("PATRQT");
         let target = text(&["target", "0", "reference"]);
         let target = target.as_deref().and_then(Reference::parse);
-        let (Some(target), Some(words), true) = (target, text(&["reason", "0", "text"]), is_ours)
-        else {
+        let Some(target) = target.filter(|target| target.kind == ResourceType::Consent) else {
+            continue;
+        };
+        let Some(version) = target.version else {
+            continue;
+        };
+        let is_ours = provenance.id() == Some(&*derive(&name_of(&target.id, version)))
+            && provenance.text_at(&["meta", "versionId"]) == Some("1");
+        let (true, Some(words)) = (is_ours, text(&["reason", "0", "text"])) else {
             continue;
         };
         told.entry(target.id).or_default().push(Told {

@@ -423,6 +423,64 @@ async fn whoever_takes_back_a_no_states_that_the_patient_asked() {
     assert!(!told.has("The patient asked for this"));
 }
 
+/// Whoever may write a `Provenance` makes nothing appear as what staff wrote down here.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_s_provenance_stands_beside_a_consent() {
+    let world = World::new().await;
+    let ida = followed(&world).await;
+    let page = format!("/console/patients/{ida}/consents");
+    let mut devi = world.staff("devi").await;
+    let denied = [("do", "new"), ("type", "deny"), ("agreed", "yes")];
+    made(&mut devi, &page, &denied).await;
+    let id = consents(&world, &ida).await[0].id().unwrap().to_owned();
+    let said = "Rang on Monday, wants her doctor to see all";
+    let fields = [
+        ("do", "withdraw"),
+        ("consent", id.as_str()),
+        ("version", "1"),
+        ("asked", "telephone"),
+        ("said", said),
+    ];
+    let done = devi.act(&page, &format!("{page}/make"), &fields).await;
+    assert_eq!(done.location(), format!("{page}?made=yes"), "{}", done.body);
+    let ours = world.all(ResourceType::Provenance, &ida).await.remove(0);
+    let value = Value::Object(ours.members().clone());
+    let forged = |target: Value| {
+        let mut forged = value.clone();
+        forged["id"] = world.id_of(&ida).into();
+        forged["meta"] = json!({});
+        forged["target"] = target;
+        forged["reason"][0]["text"] = "In person: Forged words of somebody".into();
+        forged
+    };
+    let own = json!({"reference": format!("Patient/{ida}")});
+    let version = |number: u32| json!({"reference": format!("Consent/{id}/_history/{number}")});
+    let plain = json!({"reference": format!("Consent/{id}")});
+    world
+        .put(vec![
+            forged(json!([version(2), own])),
+            forged(json!([version(1), own])),
+            forged(json!([plain, own])),
+            forged(json!([own, version(2)])),
+        ])
+        .await;
+    let mut patient = world.patients_browser(&ida).await;
+    let shown = [devi.get(&page).await, patient.get("/portal/choices").await];
+    for page in shown {
+        page.shows(said);
+        assert_eq!(page.body.matches("Written down by").count(), 1);
+        assert!(!page.has("Forged"));
+    }
+    // Nor does a change of the statement that was made here, whose id it keeps.
+    let mut changed = forged(json!([version(2), own]));
+    changed["id"] = ours.id().unwrap().into();
+    world.change(changed, 1).await;
+    let shown = [devi.get(&page).await, patient.get("/portal/choices").await];
+    for page in shown {
+        assert!(!page.has("Written down by") && !page.has("Forged"));
+    }
+}
+
 /// A word that was said on the portal's page of permissions and sent twice is one, and a later one is another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permission_that_is_sent_twice_is_one() {
