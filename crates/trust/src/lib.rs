@@ -25,8 +25,8 @@ pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{
-    ElementWords, ElementsWhy, Exemption, PolicyFault, PolicyLook, PolicySet, PolicyStatus,
-    PolicyWords, Question, RefusedSet, Tested, Trust, TrustOptions, Why,
+    ElementWords, ElementsWhy, Exemption, PolicyCell, PolicyFault, PolicyLook, PolicyRow,
+    PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet, Tested, Trust, TrustOptions, Why,
 };
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;

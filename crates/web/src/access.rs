@@ -11,12 +11,12 @@ use crate::layout::{self, Section, State, console, csrf, role_words};
 use crate::time::signed;
 
 /// The page itself.
-const HERE: &str = "/console/access";
+pub(crate) const HERE: &str = "/console/access";
 /// Characters of a set's hash that people tell sets apart by.
 const HASH: usize = 12;
 
 /// Privacy officers ask about rows, too; administrators about policies alone.
-async fn permit(ctx: &Ctx) -> Result<Permit, PageError> {
+pub(crate) async fn permit(ctx: &Ctx) -> Result<Permit, PageError> {
     ctx.staff()?;
     let action = match ctx.role() {
         Role::Administrator => Action::Administer,
@@ -25,10 +25,14 @@ async fn permit(ctx: &Ctx) -> Result<Permit, PageError> {
     ctx.permit(action, None, None).await
 }
 
+/// What the address may fill in. Ids are typed, so that none stands in an address.
+const IN_ADDRESS: [&str; 4] = ["role", "purpose", "action", "type"];
+
 /// `GET /console/access`.
-pub(crate) async fn page(ctx: Ctx) -> Result<Response, PageError> {
+pub(crate) async fn page(ctx: Ctx, mut fields: Fields) -> Result<Response, PageError> {
     permit(&ctx).await?;
-    Ok(shell(&ctx, &Fields::default(), &html! {}))
+    (fields.0).retain(|(name, _)| IN_ADDRESS.contains(&name.as_str()));
+    Ok(shell(&ctx, &fields, &html! {}))
 }
 
 /// `POST /console/access`: asked by a form, so that no id of a patient's row stands in an address.
@@ -168,6 +172,7 @@ fn status(ctx: &Ctx, status: &PolicyStatus) -> Markup {
                     ul { @for fault in &refused.faults { li class="mono small" { (fault) } } }
                 }
             }
+            p { a href="/console/policies" { "What every role may do by them" } }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod links;
 pub(crate) mod registered;
+pub(crate) mod sessions;
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -131,7 +132,7 @@ fn account_row(
                 @else if account.role == Role::Patient { span class="quiet" { "none needed" } }
                 @else { span class="quiet" { "at the next sign-in" } }
             }
-            td { @if sessions == 0 { span class="quiet" { "none" } } @else { (count_of(sessions, "session")) } }
+            td { a href={ (HERE) "/" (account.id) } { @if sessions == 0 { "none" } @else { (count_of(sessions, "session")) } span class="visually-hidden" { " and the apps of " (title(account)) } } }
             td {
                 div class="acts cluster" {
                     // Applications that were let in can act without a session.
@@ -376,7 +377,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         @else {
             div class="scroll" {
                 table {
-                    thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "State" } th scope="col" { "Second factor" } th scope="col" { "Signed in" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
+                    thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "State" } th scope="col" { "Second factor" } th scope="col" { "Sessions, apps" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
                     tbody data-rows { @for (account, links, sessions) in &rows { (account_row(&ctx, account, links, *sessions, &back)) } }
                 }
             }

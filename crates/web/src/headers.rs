@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use trust::identity::in_browser;
 
 use crate::context::{App, RequestInfo, cookie};
 use crate::error::PageError;
@@ -64,7 +65,10 @@ pub(crate) async fn layer(
         .extensions()
         .get::<axum::extract::MatchedPath>()
         .map(|path| path.as_str().to_owned());
-    let mut response = next.run(request).await;
+    let user_agent = request.headers().get(header::USER_AGENT).cloned();
+    let user_agent = user_agent.as_ref().and_then(|value| value.to_str().ok());
+    // A session that this request opens remembers in which browser.
+    let mut response = in_browser(user_agent, next.run(request)).await;
     let error = response.extensions_mut().remove::<PageError>();
     let error = error.or_else(|| made_below(&response));
     if let Some(error) = error {

@@ -48,6 +48,7 @@ pub(crate) enum Section {
     Unexplained,
     Emergencies,
     Access,
+    Policies,
     Accounts,
     Apps,
     Mailbox,
@@ -63,6 +64,7 @@ pub(crate) enum PortalSection {
     Consent,
     Record,
     Apps,
+    Sessions,
     Preferences,
     /// For whom somebody acts.
     ActsFor,
@@ -220,10 +222,12 @@ fn sections(ctx: &Ctx) -> Vec<(Section, &'static str, &'static str)> {
                 "Emergency access",
             ),
             (Section::Access, "/console/access", "Access"),
+            (Section::Policies, "/console/policies", "Policies"),
         ],
         Role::Administrator => vec![
             (Section::Accounts, "/console/accounts", "Accounts"),
             (Section::Access, "/console/access", "Access"),
+            (Section::Policies, "/console/policies", "Policies"),
             (Section::Journeys, "/console/journeys", "Journeys"),
         ],
         Role::Biller => vec![(Section::Record, "/console/record", "Record")],
@@ -304,6 +308,7 @@ pub(crate) fn portal(
         (PortalSection::Home, "/portal", "What is next"),
         (PortalSection::Messages, "/portal/inbox", "Messages"),
         (PortalSection::ActsFor, "/portal/for", "For whom you act"),
+        (PortalSection::Sessions, "/portal/sessions", "Sign-ins"),
     ];
     let of_patient = [
         (PortalSection::Home, "/portal", "What is next"),
@@ -311,6 +316,7 @@ pub(crate) fn portal(
         (PortalSection::Consent, "/portal/consent", "Permissions"),
         (PortalSection::Record, "/portal/record", "Who looked"),
         (PortalSection::Apps, "/portal/apps", "Apps"),
+        (PortalSection::Sessions, "/portal/sessions", "Sign-ins"),
         (
             PortalSection::Preferences,
             "/portal/preferences",

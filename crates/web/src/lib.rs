@@ -31,10 +31,12 @@ mod own;
 mod passkeys;
 mod patient;
 mod patients;
+mod policies;
 mod portal;
 mod providers;
 mod proxies;
 mod sentence;
+mod sessions;
 mod sign_in;
 mod step_up;
 mod tasks;
@@ -164,6 +166,7 @@ fn console() -> Router<Arc<context::App>> {
             "/console/patients/{id}/proxies/{proxy}/link",
             post(proxies::link),
         )
+        .route("/console/policies", get(policies::page))
         .route("/console/access", get(access::page).post(access::ask))
         .route("/console/emergencies", get(emergency::queue))
         .route("/console/emergencies/{id}/end", post(emergency::end))
@@ -205,7 +208,16 @@ fn console() -> Router<Arc<context::App>> {
             "/console/accounts",
             get(accounts::page).post(accounts::shut_out),
         )
+        .route("/console/accounts/{id}", get(accounts::sessions::page))
         .route("/console/accounts/{id}/{deed}", post(accounts::act))
+        .route(
+            "/console/accounts/{id}/sessions/{session}/end",
+            post(accounts::sessions::end),
+        )
+        .route(
+            "/console/accounts/{id}/apps/{grant}/end",
+            post(accounts::sessions::end_app),
+        )
         .route("/console/clients", post(accounts::register))
         .route("/console/clients/apps", post(accounts::register_app))
         .route("/console/clients/{id}/approve", post(accounts::approve))
@@ -222,6 +234,10 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/sign-in/app/remove", post(own::remove_app))
         .route("/console/sign-in/passkeys", post(own::add))
         .route("/console/sign-in/passkeys/{id}/remove", post(own::remove))
+        .route(
+            "/console/sign-in/sessions/end-others",
+            post(own::end_others),
+        )
         .route("/console/sign-in/sessions/{id}/end", post(own::end))
         .route("/console/unexplained", get(unexplained::page))
         .route(
@@ -285,6 +301,12 @@ fn portal_pages() -> Router<Arc<context::App>> {
         .route("/portal/proxies/{id}/end", post(portal::proxies::end))
         .route("/portal/apps", get(apps::list))
         .route("/portal/apps/{id}/end", post(apps::end))
+        .route("/portal/sessions", get(portal::sessions::list))
+        .route("/portal/sessions/{id}/end", post(portal::sessions::end))
+        .route(
+            "/portal/sessions/end-others",
+            post(portal::sessions::end_others),
+        )
         .route("/portal/record", get(portal::record::page))
         .route("/portal/record/{id}", get(portal::record::proof))
         .route(

@@ -3,12 +3,13 @@
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
-use trust::identity::{OwnSession, PasskeyView};
+use trust::identity::{PasskeyView, SessionView};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console, csrf};
 use crate::passkeys::{self, Form};
+use crate::sessions::{browser, by};
 use crate::sign_in::{grouped, qr};
 use crate::time::signed;
 
@@ -24,6 +25,10 @@ fn flash(fields: &Fields) -> Markup {
         Some("removed") => ("Passkey removed", "It signs nobody in any more."),
         Some("app") => ("Authenticator app set up", "Only its codes count now."),
         Some("no-app") => ("Authenticator app removed", ""),
+        Some("others") => (
+            "All others ended",
+            "They are refused from their next request on.",
+        ),
         Some("ended") => ("Session ended", "It is refused from its next request on."),
         _ => return html! {},
     };
@@ -51,12 +56,14 @@ fn passkey_row(ctx: &Ctx, passkey: &PasskeyView) -> Markup {
     }
 }
 
-fn session_row(ctx: &Ctx, session: &OwnSession) -> Markup {
+fn session_row(ctx: &Ctx, session: &SessionView, place: usize) -> Markup {
     html! {
         tr data-key=(session.id) {
-            th scope="row" { (ctx.times.wall(signed(session.created_ms))) @if session.this { " " span class="tag" { "this one" } } }
+            th scope="row" { (browser(session)) @if session.this { " " span class="tag" { "this one" } } }
+            td { (by(ctx, session)) }
+            td { (ctx.times.wall(signed(session.created_ms))) }
             td { (ctx.times.wall(signed(session.last_seen_ms))) }
-            td { @if !session.this { (post(ctx, &format!("{HERE}/sessions/{}/end", session.id), "End", "this session")) } }
+            td { @if !session.this { (post(ctx, &format!("{HERE}/sessions/{}/end", session.id), "End", &format!("session {place}"))) } }
         }
     }
 }
@@ -130,10 +137,11 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             section class="stack" aria-labelledby="sessions" {
                 h2 id="sessions" { "Where you are signed in" }
                 p class="quiet" { "End a session that you don't know, then change your second factors." }
+                @if sessions.len() > 1 { (post(&ctx, "/console/sign-in/sessions/end-others", "End all others", "")) }
                 div class="scroll" {
                     table {
-                        thead { tr { th scope="col" { "Since" } th scope="col" { "Last used" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
-                        tbody { @for session in &sessions { (session_row(&ctx, session)) } }
+                        thead { tr { th scope="col" { "Browser" } th scope="col" { "Signed in" } th scope="col" { "Since" } th scope="col" { "Last used" } th scope="col" { span class="visually-hidden" { "What can be done" } } } }
+                        tbody { @for (place, session) in sessions.iter().enumerate() { (session_row(&ctx, session, place + 1)) } }
                     }
                 }
             }
@@ -234,4 +242,12 @@ pub(crate) async fn end(
     let identity = ctx.app.web.trust.identity();
     identity.end_own_session(&ctx.session, &id).await?;
     Ok(done("ended"))
+}
+
+/// `POST /console/sign-in/sessions/end-others`.
+pub(crate) async fn end_others(Posted { ctx, .. }: Posted) -> Result<Response, PageError> {
+    ctx.staff()?;
+    let identity = ctx.app.web.trust.identity();
+    identity.end_other_sessions(&ctx.session).await?;
+    Ok(done("others"))
 }

@@ -298,6 +298,10 @@ impl Sentence {
         if let Some(words) = app.clone().filter(|_| subtype == "110123") {
             (verb, note) = (words, String::new());
         }
+        if subtype == "110123" && note.contains("ended from another session") {
+            "signed out elsewhere".clone_into(&mut verb);
+            note.clear();
+        }
         if subtype == "110122" && !refused {
             // Signing in has steps, and the note tells which.
             verb = if let Some(words) = app {

@@ -31,9 +31,17 @@ const fn all_of(route: &'static str, what: &'static str) -> Sensitive {
 
 /// Every form that asks, by its route. What they have in common: they change who has a way in, or open what is
 /// closed. A test compares this with all routes that take a form.
-const SENSITIVE: [Sensitive; 16] = [
+const SENSITIVE: [Sensitive; 18] = [
     all_of("/console/accounts", "Closing the portal for somebody"),
     all_of("/console/accounts/{id}/{deed}", "Changing an account"),
+    all_of(
+        "/console/accounts/{id}/sessions/{session}/end",
+        "Ending somebody's session",
+    ),
+    all_of(
+        "/console/accounts/{id}/apps/{grant}/end",
+        "Taking an app away from somebody",
+    ),
     all_of("/console/clients", "Letting another system in"),
     all_of("/console/clients/apps", "Letting an app in"),
     all_of("/console/clients/{id}/approve", "Letting another system in"),

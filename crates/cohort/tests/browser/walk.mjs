@@ -372,6 +372,9 @@ async function withdraw(carla, page, person) {
   await walk.look(page, "portal-permissions");
   await page.goto("/portal/apps");
   await walk.look(page, "portal-apps");
+  await walk.follow(page, menu(page, "Sign-ins"), "/portal/sessions");
+  await page.getByText("You are here now").waitFor();
+  await walk.look(page, "portal-sessions");
   await walk.follow(page, menu(page, "Permissions"), "/portal/consent");
   await walk.follow(page, page.getByRole("button", { name: "No, please stop" }), /said=withdrawn/);
   await page.getByRole("status").getByText("You have said no. It counts from now on.").waitFor();
@@ -576,6 +579,9 @@ async function privacyOfficer(person) {
   await priya.waitForURL(/state=closed/);
   await priya.getByText("They helped out at the desk that day").waitFor();
   await walk.look(priya, "unexplained-closed");
+  await walk.follow(priya, section("Policies"), "/console/policies");
+  await priya.getByRole("table", { name: "Roles" }).waitFor();
+  await walk.look(priya, "policies");
   await walk.follow(priya, section("Emergency access"), "/console/emergencies");
   await walk.look(priya, "emergencies");
 
@@ -600,6 +606,9 @@ async function administrator() {
   walk.check(new URL(ada.url()).pathname === "/console/accounts", "an administrator's work starts at the accounts");
   await walk.look(ada, "accounts");
   const row = ada.locator("tr", { hasText: "Dr Devi Clinician" });
+  await walk.follow(ada, row.getByRole("link", { name: /Dr Devi Clinician/ }), /^\/console\/accounts\/./);
+  await walk.look(ada, "account-sessions");
+  await ada.goto("/console/accounts");
   await walk.click(row.getByText("Reset second factor…"));
   await row.getByLabel("Why").waitFor();
   await walk.look(ada, "accounts-reset");

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::oidc::AtProvider;
+use super::seen::OpenedBy;
 use crate::{Agent, Role, TrustError};
 
 /// Failed tries before waiting begins.
@@ -83,6 +84,12 @@ pub(super) struct SessionDocument {
     /// By whom it was opened, if an identity provider did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) provider: Option<AtProvider>,
+    /// How it was opened; none of one that an earlier build opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) opened: Option<OpenedBy>,
+    /// The browser that opened it, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) browser: Option<String>,
     pub(super) csrf: String,
     pub(super) created_ms: u64,
     pub(super) last_seen_ms: u64,

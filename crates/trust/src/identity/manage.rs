@@ -16,7 +16,8 @@ use crate::{Action, Permit, Refusal, Role, TrustError, kinds};
 pub(super) const LISTED_MAX: usize = 10_000;
 /// Sessions of one account that are removed in one commit; whatever is left ends at its next use,
 /// because the account is looked at then.
-const SESSIONS_AT_ONCE: usize = 1_000;
+pub(super) const SESSIONS_AT_ONCE: usize = 1_000;
+pub(super) const NO_ACCOUNT: &str = "there is no such account";
 /// Characters of a reason that are kept.
 const REASON_MAX: usize = 200;
 
@@ -165,16 +166,28 @@ impl Identity {
     /// As [`Identity::accounts`].
     pub async fn open_sessions(&self, permit: &Permit, account: &str) -> Result<usize, TrustError> {
         self.administers(permit).await?;
-        let (tenant, now_ms) = (permit.tenant(), self.now_ms());
+        let tenant = permit.tenant();
         let Some(kept) = self.account(tenant, account).await? else {
             return Ok(0);
         };
-        let sessions = self.sessions_of(tenant, account, &kept.body).await?;
-        let open = sessions.iter().filter(|session| {
-            let body = &session.body;
-            body.stage == Stage::Open && !self.over(body.last_seen_ms, body.expires_ms, now_ms)
-        });
-        Ok(open.count())
+        let mut sessions = self.sessions_of(tenant, account, &kept.body).await?;
+        sessions.retain(|session| session.body.stage == Stage::Open);
+        Ok(self.views(sessions, None).len())
+    }
+    /// An account.
+    ///
+    /// # Errors
+    /// As [`Identity::accounts`]; `Invalid` when there is no such account.
+    pub async fn account_of(&self, permit: &Permit, id: &str) -> Result<AccountView, TrustError> {
+        self.administers(permit).await?;
+        let found = match fhir::is_id(id) {
+            true => self.account(permit.tenant(), id).await?,
+            false => None,
+        };
+        match found {
+            Some(kept) => Ok(view(kept)),
+            None => invalid(NO_ACCOUNT),
+        }
     }
     /// Closes an account or opens it again. Closing ends its sessions and its sign-ins under way at
     /// once, and a patient's links; opening forgives failed tries. Nobody closes their own account.

@@ -2,12 +2,14 @@
 //!
 //! `sign_in.rs` has passwords, second factors and links, `passkeys/` passkeys, `oidc/` sign-in at an identity
 //! provider, `oauth/` systems that sign in with a key and applications that people launch; `sessions.rs` what
-//! comes of them, `step_up.rs` a second factor that is asked for again,
+//! comes of them, `seen.rs` what people see of those and end, `browsers.rs` what opened them, in words,
+//! `step_up.rs` a second factor that is asked for again,
 //! `manage.rs` what administrators see and take away, `registered.rs` what systems are registered for, `known.rs` what somebody is known as in FHIR, `documents.rs` what is kept, `secrets.rs` how,
 //! and `sweep.rs` how long. All times here are the wall clock's. Sign-ins, failed ones too, are in
 //! the audit; names that somebody typed are not, because some type their password there. Where
 //! somebody may fail without end, `refusals.rs` bounds what is recorded, and says how much was not.
 
+mod browsers;
 mod documents;
 mod emergency;
 mod known;
@@ -20,6 +22,7 @@ mod recent;
 mod refusals;
 mod registered;
 mod secrets;
+mod seen;
 mod sessions;
 mod sign_in;
 mod step_up;
@@ -45,6 +48,7 @@ use crate::audit::{Auditor, Event, Outcome, Record, origin};
 use crate::policy::Policies;
 use crate::{Action, Agent, Permit, Purpose, Role, Target, TrustError, Vault, kinds};
 
+pub use browsers::in_browser;
 pub use emergency::{
     ALERTED_MAX, EMERGENCY_REVIEW_S, EMERGENCY_S, EmergenciesWaiting, EmergencyAccess,
     EmergencyPage, EmergencyReview, emergency_in_note,
@@ -63,9 +67,10 @@ pub use oidc::{
     LogoutToken, Lost, TokenFault, check_id_token, check_logout_token,
 };
 pub use passkeys::ceremony::RelyingParty;
-pub use passkeys::{OwnCode, OwnSession, PasskeyQuestion, PasskeyView, SecondFactors};
+pub use passkeys::{OwnCode, PasskeyQuestion, PasskeyView, SecondFactors};
 pub use proxies::{Acting, NewProxy, Proxy};
 pub use registered::{Contract, Registered};
+pub use seen::{OpenedBy, SessionView};
 pub use step_up::{STEP_UP_S, StepUp, StepUpWays};
 pub use unexplained::{
     AccessReview, AskedUnexplained, LOOKED_AT_MAX, UnexplainedAccess, UnexplainedPage,

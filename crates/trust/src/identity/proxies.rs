@@ -4,6 +4,8 @@
 //! write such resources. What is said lies in the patient's sealed document and goes with the patient's key; the
 //! audit has its id. Whether it stands is asked for each permit: a date, a birthday or an end counts at once. All
 //! dates are by the care clock, as the record's are.
+use std::collections::BTreeSet;
+
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, Owner, Query, TenantId};
 use serde::{Deserialize, Serialize};
@@ -726,11 +728,32 @@ impl Identity {
         let documents = vec![deletion(kinds::SESSION, &id, kept.version)];
         let note = "began to act for a patient";
         let opened = (None, kept.body.expires_ms, None);
-        let signed_in = self
-            .open_until(tenant, opened, agent, documents, note)
-            .await;
+        let by = (kept.body.opened, note);
+        let signed_in = self.open_until(tenant, opened, agent, documents, by).await;
         self.inner.sessions.remove(&id);
         signed_in
+    }
+
+    /// The records by which the person of a session acts for patients, ended ones too, and for whom.
+    pub(super) async fn records_of_person(
+        &self,
+        agent: &Agent,
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), TrustError> {
+        let (vault, tenant) = (&self.inner.vault, agent.tenant);
+        let mut ids = BTreeSet::from([agent.id.clone()]);
+        let mut patients: BTreeSet<String> = agent.patient.clone().into_iter().collect();
+        let own: Option<Kept<ProxyDocument>> =
+            get(vault.ledger(), tenant, kinds::PROXY, &agent.id).await?;
+        if let Some(own) = own {
+            let person = &own.body.person;
+            for kept in vault.proxies_at(tenant, "person", person).await? {
+                if kept.body.person == *person {
+                    ids.insert(kept.id);
+                    patients.insert(kept.body.patient);
+                }
+            }
+        }
+        Ok((ids, patients))
     }
 
     /// A record as sign-in by a link needs it.

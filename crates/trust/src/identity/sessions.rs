@@ -7,12 +7,13 @@ use ledger::{Draft, Expected, LedgerError, TenantId};
 
 use super::documents::{AgentDocument, Kept, SessionDocument, Stage, deletion, draft, get};
 use super::oidc::AtProvider;
-use super::{Identity, Session, SignIn, secrets};
+use super::seen::OpenedBy;
+use super::{Identity, Session, SignIn, browsers, secrets};
 use crate::audit::{Event, Record, origin};
 use crate::{TrustError, kinds};
 
 /// How long a session is taken from memory before the store is asked again whether it still is one.
-const RECHECK_MS: u64 = 30_000;
+pub(super) const RECHECK_MS: u64 = 30_000;
 /// The shortest time between two writes of when a session was last used.
 const KEEP_MS_MIN: u64 = 60_000;
 /// Sessions in memory; beyond, those that have not been used longest fall out and are read again.
@@ -192,12 +193,13 @@ impl Identity {
         account: Option<String>,
         agent: AgentDocument,
         documents: Vec<Draft>,
-        note: &str,
+        by: OpenedBy,
         provider: Option<AtProvider>,
     ) -> Result<SignIn, TrustError> {
+        let note = by.note(provider.as_ref());
         let opened = (account, u64::MAX, provider);
-        self.open_until(tenant, opened, agent, documents, note)
-            .await
+        let by = (Some(by), note.as_str());
+        self.open_until(tenant, opened, agent, documents, by).await
     }
 
     /// The same, ending no later than at a time.
@@ -207,7 +209,7 @@ impl Identity {
         (account, until_ms, provider): (Option<String>, u64, Option<AtProvider>),
         agent: AgentDocument,
         mut documents: Vec<Draft>,
-        note: &str,
+        (opened, note): (Option<OpenedBy>, &str),
     ) -> Result<SignIn, TrustError> {
         let entropy = self.inner.ledger.entropy();
         let secret = secrets::mint(tenant, entropy.as_ref());
@@ -224,6 +226,8 @@ impl Identity {
             account,
             agent,
             provider,
+            opened,
+            browser: browsers::browser(),
             csrf: secrets::mint(tenant, entropy.as_ref()),
             created_ms: now_ms,
             last_seen_ms: now_ms,

@@ -8,6 +8,7 @@ use super::documents::{
 };
 use super::oidc::AtProvider;
 use super::refusals::Why;
+use super::seen::OpenedBy;
 use super::{Identity, LOCKS, RETRIES, SignIn, fold, secrets};
 use crate::audit::{Event, Outcome, Record};
 use crate::{Agent, Role, TrustError, kinds};
@@ -134,10 +135,8 @@ impl Identity {
             let agent = agent_of(&account);
             let mut documents = Vec::new();
             documents.extend(self.forgiven(&trying)?);
-            let note = "signed in with a password";
-            return self
-                .open(tenant, Some(account.id), agent, documents, note, None)
-                .await;
+            let (account, by) = (Some(account.id), OpenedBy::Password);
+            return self.open(tenant, account, agent, documents, by, None).await;
         };
         let note = "password right, second factor asked for";
         self.ask_second_factor(tenant, &account, stage, note, None)
@@ -162,6 +161,8 @@ impl Identity {
             account: Some(account.id.clone()),
             agent: agent_of(account),
             provider,
+            opened: None,
+            browser: None,
             csrf: String::new(),
             created_ms: now_ms,
             last_seen_ms: now_ms,
@@ -262,16 +263,16 @@ impl Identity {
         ];
         documents.extend(self.forgiven(&trying)?);
         let provider = session.body.provider.clone();
-        let note = match &provider {
-            None => "signed in with password and second factor".to_owned(),
-            Some(at) => format!("signed in at {} and with second factor", at.issuer),
+        let by = match &provider {
+            None => OpenedBy::Code,
+            Some(_) => OpenedBy::ProviderAndCode,
         };
         self.open(
             tenant,
             Some(account_id.clone()),
             agent_of(&account),
             documents,
-            &note,
+            by,
             provider,
         )
         .await
@@ -376,8 +377,8 @@ impl Identity {
             };
             documents.push(self.link_draft(tenant, &id, link.version, &used)?);
         }
-        let note = "signed in with a link and the birth date";
-        self.open(tenant, None, agent, documents, note, None).await
+        let by = OpenedBy::Link;
+        self.open(tenant, None, agent, documents, by, None).await
     }
 
     /// Waits for the turn to try, and checks that trying is allowed.

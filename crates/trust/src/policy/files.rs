@@ -181,6 +181,11 @@ impl PolicyTexts {
         self.0.get(name).map_or("", String::as_str)
     }
 
+    /// The names of its files.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     pub(super) fn policies(&self) -> impl Iterator<Item = (&str, &str)> {
         self.ending(POLICIES)
     }

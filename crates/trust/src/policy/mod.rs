@@ -6,6 +6,7 @@ mod explain;
 mod files;
 mod force;
 mod set;
+mod table;
 mod what_if;
 mod why;
 
@@ -30,6 +31,7 @@ pub(crate) use force::Policies;
 pub use force::{PolicyLook, PolicyStatus, RefusedSet};
 pub(crate) use set::Group;
 pub use set::PolicyWords;
+pub use table::{PolicyCell, PolicyRow};
 pub use why::{ElementsWhy, PolicySet, Question, Tested, Why};
 
 /// How to set trust up.
@@ -553,40 +555,17 @@ impl PolicySet {
     /// Every role × action × kind of target decided: see [`Trust::matrix`].
     #[must_use]
     pub fn matrix(&self) -> Vec<String> {
-        let roles = Role::ALL.into_iter().filter(|role| *role != Role::System);
-        let mut askers: Vec<(String, Role, Option<String>, bool)> = Vec::new();
-        for role in roles {
-            if role.has_one_record() {
-                let name = role.name();
-                askers.push((format!("{name} (own record)"), role, None, true));
-                askers.push((format!("{name} (another's record)"), role, None, false));
-            } else {
-                askers.push((role.name().to_owned(), role, None, false));
-            }
-        }
-        for part in self.files.parts() {
-            askers.push((format!("part {part}"), Role::System, Some(part), false));
-        }
-        askers.push((
-            "part (any other)".to_owned(),
-            Role::System,
-            Some(String::new()),
-            false,
-        ));
         let mut lines = Vec::new();
-        for (name, role, part, own) in askers {
-            let of_purpose = Purpose::ALL.map(|purpose| {
-                let part = part.clone();
-                (
-                    purpose,
-                    self.decide_all(&Asker {
-                        role,
-                        part,
-                        purpose,
-                        own,
-                    }),
-                )
-            });
+        for who in self.askers() {
+            let name = match (who.role.has_one_record(), who.own, who.part.as_deref()) {
+                (_, _, Some("")) => "part (any other)".to_owned(),
+                (_, _, Some(part)) => format!("part {part}"),
+                (true, true, None) => format!("{} (own record)", who.role.name()),
+                (true, false, None) => format!("{} (another's record)", who.role.name()),
+                (false, _, None) => who.role.name().to_owned(),
+            };
+            let of_purpose =
+                Purpose::ALL.map(|purpose| (purpose, self.decide_all(&who.asker(purpose))));
             for action in Action::ALL {
                 // Purposes with the same answer share a line.
                 let mut answers: Vec<(String, Vec<&str>)> = Vec::new();

@@ -29,6 +29,62 @@ fn the_matrix_is_as_agreed() {
     insta::assert_snapshot!(policies().set().matrix().join("\n"));
 }
 
+/// The table says of each question what the question itself is answered, and by which policies.
+#[test]
+fn the_table_says_what_each_question_is_answered() {
+    let set = policies().set();
+    let groups = set.groups();
+    let mut known = why::Entitled::new();
+    let mut permitted = 0;
+    // To each role of people, something is permitted for one of these.
+    for purpose in [Purpose::Treatment, Purpose::Payment, Purpose::Operations] {
+        for row in set.table(purpose) {
+            let ask = |action, kind| Question {
+                role: row.role,
+                part: row.part.clone(),
+                purpose,
+                action,
+                kind,
+                own: row.own,
+            };
+            let mut check = |action: Action, kind, cells: Vec<&PolicyCell>| {
+                let question = ask(action, kind);
+                let (is_permitted, by) = set.ask(&question, &mut known);
+                let mut by: Vec<String> = by.into_iter().map(|policy| policy.id).collect();
+                by.sort();
+                let rule = set.rule(&question).filter(|_| is_permitted);
+                let rule = rule.map(|rule| rule.words.id.clone());
+                let said: Vec<&&PolicyCell> = (cells.iter())
+                    .filter(|cell| cell.actions.contains(&action))
+                    .collect();
+                assert_eq!(said.len(), usize::from(is_permitted), "{question:?}");
+                if let Some(cell) = said.first() {
+                    assert_eq!(cell.policies, by, "{question:?}");
+                    assert_eq!(cell.in_part, rule, "{question:?}");
+                    permitted += 1;
+                }
+            };
+            for ((_, kinds), cells) in groups.iter().zip(&row.of_groups) {
+                // One of each class, and the audit, of which more is asked.
+                let members = (kinds.iter()).filter(|kind| {
+                    set.classes.members.contains(kind) || **kind == ResourceType::AuditEvent
+                });
+                for kind in members {
+                    let fits =
+                        |cell: &&PolicyCell| cell.kinds.is_empty() || cell.kinds.contains(kind);
+                    for action in Action::INTERACTIONS {
+                        check(action, Some(*kind), cells.iter().filter(fits).collect());
+                    }
+                }
+            }
+            for action in Action::ALL.into_iter().filter(|one| !one.is_interaction()) {
+                check(action, None, row.others.iter().collect());
+            }
+        }
+    }
+    assert!(permitted > 100, "{permitted}");
+}
+
 // Proves: 45 CFR 164.312(a)(1)
 #[test]
 fn permits_are_limited_to_the_target_and_patients_to_themselves() {

@@ -84,6 +84,7 @@ pub struct PolicySet {
     cases: Vec<Case>,
     elements_cases: Vec<ElementsCase>,
     hash: String,
+    pub(super) names: Vec<String>,
 }
 
 /// What a policy set's own tests came to.
@@ -118,6 +119,7 @@ impl PolicySet {
             cases,
             elements_cases,
             hash: texts.hash(),
+            names: texts.names().map(str::to_owned).collect(),
             files,
         })
     }
@@ -271,7 +273,7 @@ impl PolicySet {
     }
 
     /// The rule that hides elements of what is asked about.
-    fn rule(&self, question: &Question) -> Option<&Arc<ElementRule>> {
+    pub(super) fn rule(&self, question: &Question) -> Option<&Arc<ElementRule>> {
         let elements = self.elements.of(question.role, question.purpose)?;
         elements.of(question.kind?)
     }

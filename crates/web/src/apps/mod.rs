@@ -26,7 +26,7 @@ fn here(ctx: &Ctx) -> &'static str {
 }
 
 /// Scopes as a list of sentences.
-fn sentences(scopes: &Scopes, role: Role) -> Markup {
+pub(crate) fn sentences(scopes: &Scopes, role: Role) -> Markup {
     html! {
         ul class="stack" {
             @for part in scopes.parts() { li { (words::line(&part, role)) } }

@@ -6,6 +6,7 @@ mod items;
 pub(crate) mod messages;
 pub(crate) mod proxies;
 pub(crate) mod record;
+pub(crate) mod sessions;
 pub(crate) mod visits;
 pub(crate) mod weight;
 

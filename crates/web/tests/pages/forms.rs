@@ -89,6 +89,11 @@ async fn no_form_does_anything_without_its_token() {
     let devi = devi.unwrap();
     let second = world.staff("carla").await;
     let second = crate::passkeys::session(&world, &second).await;
+    let third = world.staff("carla").await;
+    let third = crate::passkeys::session(&world, &third).await;
+    let carla = third.agent.id.clone();
+    let her_second = world.patients_browser(&ida).await;
+    let her_second = crate::passkeys::session(&world, &her_second).await;
     let mut browsers = [
         world.staff("carla").await,
         world.staff("sam").await,
@@ -145,6 +150,7 @@ async fn no_form_does_anything_without_its_token() {
     for (who, scopes, patient) in [
         (CARLA, "user/Patient.r", None),
         (IDA, "patient/Patient.r", Some(ida.as_str())),
+        (CARLA, "user/Patient.r", None),
     ] {
         let found = browsers[who]
             .cookies
@@ -228,6 +234,16 @@ async fn no_form_does_anything_without_its_token() {
             "/console/accounts/{id}/{deed}" => {
                 with(ADA, &format!("/console/accounts/{devi}/close"), &[])
             }
+            "/console/accounts/{id}/sessions/{session}/end" => with(
+                ADA,
+                &format!("/console/accounts/{carla}/sessions/{}/end", third.id),
+                &[],
+            ),
+            "/console/accounts/{id}/apps/{grant}/end" => with(
+                ADA,
+                &format!("/console/accounts/{carla}/apps/{}/end", grants[2]),
+                &[],
+            ),
             "/console/clients" => with(
                 ADA,
                 route,
@@ -330,6 +346,12 @@ async fn no_form_does_anything_without_its_token() {
             "/console/apps/{id}/end" => {
                 with(CARLA, &format!("/console/apps/{}/end", grants[0]), &[])
             }
+            "/portal/sessions/{id}/end" => with(
+                IDA,
+                &format!("/portal/sessions/{}/end", her_second.id),
+                &[],
+            ),
+            "/portal/sessions/end-others" => with(IDA, route, &[]),
             "/portal/apps/{id}/end" => with(IDA, &format!("/portal/apps/{}/end", grants[1]), &[]),
             "/oauth/authorize" => with(
                 IDA,
@@ -390,7 +412,9 @@ async fn no_form_does_anything_without_its_token() {
                 route,
                 &[("sealed", &new_app.sealed), ("code", &first_code)],
             ),
-            "/console/sign-in/app/remove" => with(SAM, route, &[]),
+            "/console/sign-in/app/remove" | "/console/sign-in/sessions/end-others" => {
+                with(SAM, route, &[])
+            }
             "/console/sign-in/passkeys" => with(
                 DEVI,
                 route,

@@ -55,11 +55,25 @@ impl World {
 
     /// With what `change` changes.
     pub(crate) async fn made(change: impl FnOnce(&mut WebState)) -> Self {
-        Self::under(trust::consent::Rules::DEFAULT, change).await
+        Self::built(trust::consent::Rules::DEFAULT, None, change).await
     }
 
     /// Under a rule pack: one that is built in, or a file.
     pub(crate) async fn under(pack: &str, change: impl FnOnce(&mut WebState)) -> Self {
+        Self::built(pack, None, change).await
+    }
+
+    /// Under the policies of a folder.
+    pub(crate) async fn with_policies(folder: &std::path::Path) -> Self {
+        let folder = Some(folder.to_owned());
+        Self::built(trust::consent::Rules::DEFAULT, folder, |_| {}).await
+    }
+
+    async fn built(
+        pack: &str,
+        policy_folder: Option<std::path::PathBuf>,
+        change: impl FnOnce(&mut WebState),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::new(START_MS);
         let wall = ManualClock::new(START_MS);
@@ -76,7 +90,7 @@ impl World {
         let options = TrustOptions {
             ledger,
             wall_clock: Arc::new(wall.clone()),
-            policy_folder: None,
+            policy_folder,
             session_idle_s: 900,
             session_absolute_s: 8 * 3600,
         };
@@ -273,6 +287,7 @@ impl World {
         Browser {
             router: self.router.clone(),
             cookies: Vec::new(),
+            user_agent: None,
         }
     }
 
@@ -370,6 +385,7 @@ impl Page {
 pub(crate) struct Browser {
     router: Router,
     pub(crate) cookies: Vec<(String, String)>,
+    pub(crate) user_agent: Option<&'static str>,
 }
 
 impl Browser {
@@ -379,10 +395,14 @@ impl Browser {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        Request::builder()
+        let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::COOKIE, cookies.join("; "))
+            .header(header::COOKIE, cookies.join("; "));
+        match self.user_agent {
+            Some(user_agent) => request.header(header::USER_AGENT, user_agent),
+            None => request,
+        }
     }
 
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Page {

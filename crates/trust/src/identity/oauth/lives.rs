@@ -6,10 +6,11 @@ use super::grants::{GrantDocument, GrantStage};
 use super::parsed;
 use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, SessionDocument, Stage, deletion, find, get};
-use crate::identity::manage::invalid;
+use crate::identity::manage::{NO_ACCOUNT, invalid};
+use crate::identity::sign_in::agent_of;
 use crate::identity::{Identity, RETRIES, Session};
 use crate::scopes::{Context, Scopes};
-use crate::{Agent, TrustError, kinds};
+use crate::{Agent, Permit, TrustError, kinds};
 
 /// A grant as its person sees it.
 #[derive(Debug, Clone)]
@@ -36,7 +37,10 @@ impl Identity {
     /// # Errors
     /// `Ledger`, `Damaged`.
     pub async fn grants_of(&self, session: &Session) -> Result<Vec<GrantView>, TrustError> {
-        let agent = &session.agent;
+        self.views_of_grants(&session.agent).await
+    }
+
+    async fn views_of_grants(&self, agent: &Agent) -> Result<Vec<GrantView>, TrustError> {
         let mut views = Vec::new();
         for kept in self.live_grants(agent).await? {
             let client = &kept.body.client;
@@ -62,18 +66,33 @@ impl Identity {
     /// # Errors
     /// `Invalid` when it is not this person's; `Ledger`.
     pub async fn end_grant(&self, session: &Session, id: &str) -> Result<(), TrustError> {
-        let (tenant, ledger) = (session.agent.tenant, &self.inner.ledger);
+        let agent = &session.agent;
+        let record = Record::new(agent, Event::LOGOUT);
+        self.take_away(agent, id, record, |app| {
+            format!("took application {app} away")
+        })
+        .await
+    }
+
+    async fn take_away(
+        &self,
+        agent: &Agent,
+        id: &str,
+        record: Record<'_>,
+        note: impl Fn(&str) -> String,
+    ) -> Result<(), TrustError> {
+        let (tenant, ledger) = (agent.tenant, &self.inner.ledger);
         for _ in 0..RETRIES {
             let found: Option<Kept<GrantDocument>> = match fhir::is_id(id) {
                 true => get(ledger, tenant, kinds::GRANT, id).await?,
                 false => None,
             };
-            let Some(kept) = found.filter(|kept| is_of(&kept.body, &session.agent)) else {
+            let Some(kept) = found.filter(|kept| is_of(&kept.body, agent)) else {
                 return invalid("there is no such application, or it has been taken away");
             };
-            let note = format!("took application {} away", kept.body.client);
+            let note = note(&kept.body.client);
             let gone = deletion(kinds::GRANT, &kept.id, kept.version);
-            let mut record = Record::new(&session.agent, Event::LOGOUT);
+            let mut record = record.clone();
             record.note = Some(&note);
             record.patients.extend(kept.body.patient.clone());
             if let Some(outcome) = self.tried(tenant, vec![gone], record).await {
@@ -81,6 +100,49 @@ impl Identity {
             }
         }
         Err(LedgerError::Conflict.into())
+    }
+
+    /// The live grants of an account, of a patient's however they signed in, newest first.
+    ///
+    /// # Errors
+    /// `Refused` unless the permit is one to administer; `Invalid` when there is no such account; `Ledger`.
+    pub async fn grants_of_account(
+        &self,
+        permit: &Permit,
+        account: &str,
+    ) -> Result<Vec<GrantView>, TrustError> {
+        let agent = self.agent_of_account(permit, account).await?;
+        let views = self.views_of_grants(&agent).await?;
+        let note = format!("{} applications of account {account} listed", views.len());
+        self.looked(permit, &note).await?;
+        Ok(views)
+    }
+
+    /// Takes away what the person of an account let in.
+    ///
+    /// # Errors
+    /// As [`Identity::grants_of_account`]; `Invalid` when the account has no such grant.
+    pub async fn end_grant_of(
+        &self,
+        permit: &Permit,
+        account: &str,
+        id: &str,
+    ) -> Result<(), TrustError> {
+        let agent = self.agent_of_account(permit, account).await?;
+        let record = Record::under(permit, Event::ACCOUNT_CHANGED);
+        self.take_away(&agent, id, record, |app| {
+            format!("account {account}: application {app} taken away")
+        })
+        .await
+    }
+
+    async fn agent_of_account(&self, permit: &Permit, account: &str) -> Result<Agent, TrustError> {
+        self.administers(permit).await?;
+        let tenant = permit.tenant();
+        match self.account(tenant, account).await? {
+            Some(kept) => Ok(agent_of(&kept).agent(tenant)),
+            None => invalid(NO_ACCOUNT),
+        }
     }
 
     /// The grants of an account, or of a patient who came by a link, to be taken away.

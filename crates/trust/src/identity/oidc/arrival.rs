@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::documents::{Kept, SessionDocument, Stage, deletion, draft, find, get};
 use super::super::oauth::ProofDocument;
 use super::super::refusals::Why;
+use super::super::seen::OpenedBy;
 use super::super::sign_in::{agent_of, stranger};
 use super::super::{Identity, RETRIES, SignIn, secrets};
 use super::away::Away;
@@ -203,9 +204,9 @@ impl Identity {
         let is_fresh = factor_s.saturating_mul(1000).saturating_add(FRESH_MS) > self.now_ms();
         let has_own = account.body.totp.is_some() || self.has_passkeys(tenant, &account.id).await?;
         let step = if by_two_factors && (has_own || is_fresh) {
-            let note = format!("signed in at {issuer} with two factors");
+            let by = OpenedBy::Provider;
             let (agent, account) = (agent_of(&account), Some(account.id.clone()));
-            self.open(tenant, account, agent, vec![used], &note, Some(at))
+            self.open(tenant, account, agent, vec![used], by, Some(at))
                 .await?
         } else {
             let stage = match &account.body.totp {

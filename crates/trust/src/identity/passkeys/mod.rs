@@ -20,12 +20,13 @@ use super::documents::{AccountDocument, Kept, SessionDocument, Stage, deletion, 
 use super::manage::invalid;
 use super::oauth::ProofDocument;
 use super::refusals::Why;
+use super::seen::OpenedBy;
 use super::sign_in::{Whom, agent_of};
 use super::{Identity, RETRIES, Session, SignIn, secrets};
 use crate::audit::{Event, Record};
 use crate::{Role, TrustError, kinds};
 
-pub use own::{OwnCode, OwnSession, PasskeyView};
+pub use own::{OwnCode, PasskeyView};
 
 /// How long an answer may take: as long as a one-time code after its password.
 pub(super) const QUESTION_LIFE_MS: u64 = 300_000;
@@ -140,8 +141,8 @@ impl Identity {
         let proved = self.proved(party, tenant, &question, answer, None).await?;
         let agent = agent_of(&proved.account);
         let account = Some(proved.account.id.clone());
-        let note = "signed in with a passkey";
-        self.open(tenant, account, agent, proved.documents, note, None)
+        let by = OpenedBy::Passkey;
+        self.open(tenant, account, agent, proved.documents, by, None)
             .await
     }
     /// What the second factor of a sign-in under way may be.
@@ -197,11 +198,11 @@ impl Identity {
         documents.push(deletion(kinds::SESSION, &waiting.id, waiting.version));
         let agent = agent_of(&proved.account);
         let provider = waiting.body.provider.clone();
-        let note = match &provider {
-            None => "signed in with password and passkey".to_owned(),
-            Some(at) => format!("signed in at {} and with passkey", at.issuer),
+        let by = match &provider {
+            None => OpenedBy::PasswordAndPasskey,
+            Some(_) => OpenedBy::ProviderAndPasskey,
         };
-        self.open(tenant, Some(account), agent, documents, &note, provider)
+        self.open(tenant, Some(account), agent, documents, by, provider)
             .await
     }
 

@@ -1,4 +1,4 @@
-//! What people see and change of their own sign-in: passkeys, the authenticator app, sessions. The last second
+//! What people see and change of their own sign-in: passkeys and the authenticator app. The last second
 //! factor can't be taken away by its owner: every change of them rewrites the account, so that two at once meet.
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PasskeyDocument, QUESTION_LIFE_MS};
 use crate::audit::{Event, Record};
-use crate::identity::documents::{Kept, SessionDocument, Stage, deletion, get};
+use crate::identity::documents::{Kept, deletion, get};
 use crate::identity::manage::invalid;
 use crate::identity::{Identity, RETRIES, Session, secrets};
 use crate::{TrustError, kinds};
@@ -25,19 +25,6 @@ pub struct PasskeyView {
     pub created_ms: u64,
     /// When it was last shown.
     pub used_ms: Option<u64>,
-}
-
-/// One's own session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnSession {
-    /// Id.
-    pub id: String,
-    /// Since when, by the wall clock.
-    pub created_ms: u64,
-    /// When it was last used, as far as this server knows.
-    pub last_seen_ms: u64,
-    /// Whether it is the one that asks.
-    pub this: bool,
 }
 
 /// A secret for an authenticator app that isn't the account's yet.
@@ -161,59 +148,6 @@ impl Identity {
     /// `Invalid` when it is the last second factor, or there is none; `Ledger`.
     pub async fn remove_own_code(&self, session: &Session) -> Result<(), TrustError> {
         self.change_own(session, OwnChange::RemoveCode).await
-    }
-    /// One's own open sessions, newest first.
-    ///
-    /// # Errors
-    /// `Invalid` for who has no account of staff; `Ledger`.
-    pub async fn own_sessions(&self, session: &Session) -> Result<Vec<OwnSession>, TrustError> {
-        let account = self.own_account(session).await?;
-        let found = self
-            .sessions_of(session.agent.tenant, &account.id, &account.body)
-            .await?;
-        let now_ms = self.now_ms();
-        let mut rows: Vec<OwnSession> = found
-            .into_iter()
-            .filter(|kept| kept.body.stage == Stage::Open)
-            .map(|kept| OwnSession {
-                created_ms: kept.body.created_ms,
-                last_seen_ms: self
-                    .inner
-                    .sessions
-                    .last_seen_ms(&kept.id)
-                    .unwrap_or(0)
-                    .max(kept.body.last_seen_ms),
-                this: kept.id == session.id,
-                id: kept.id,
-            })
-            .filter(|row| !self.over(row.last_seen_ms, u64::MAX, now_ms))
-            .collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.created_ms));
-        Ok(rows)
-    }
-    /// Ends a session of one's own.
-    ///
-    /// # Errors
-    /// `Invalid` when there is none; `Ledger`.
-    pub async fn end_own_session(&self, session: &Session, id: &str) -> Result<(), TrustError> {
-        let tenant = session.agent.tenant;
-        for _ in 0..RETRIES {
-            let found: Option<Kept<SessionDocument>> =
-                get(&self.inner.ledger, tenant, kinds::SESSION, id).await?;
-            let own = found
-                .filter(|kept| kept.body.account.as_deref() == Some(session.agent.id.as_str()));
-            let Some(kept) = own else {
-                return invalid("There is no such session; it may have ended.");
-            };
-            let mut record = Record::new(&session.agent, Event::LOGOUT);
-            record.note = Some("ended from another session of the same person");
-            let gone = deletion(kinds::SESSION, &kept.id, kept.version);
-            if let Some(outcome) = self.tried(tenant, vec![gone], record).await {
-                self.inner.sessions.recheck_all();
-                return outcome;
-            }
-        }
-        Err(LedgerError::Conflict.into())
     }
 
     async fn change_own(&self, session: &Session, change: OwnChange<'_>) -> Result<(), TrustError> {
