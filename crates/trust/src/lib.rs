@@ -25,18 +25,19 @@ pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{
-    ElementWords, ElementsWhy, Exemption, PolicyCell, PolicyFault, PolicyLook, PolicyRow,
-    PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet, Tested, Trust, TrustOptions, Why,
+    AskedAbout, ElementWords, ElementsWhy, Exemption, Explanation, PolicyCell, PolicyFault,
+    PolicyLook, PolicyRow, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet, Tested,
+    Trust, TrustOptions, Why,
 };
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
 pub use vault::{
-    AuditProof, Before, Change, ConsentWhy, Counts, EXPORTER, Effect, EveryInternal, Explained,
-    ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape,
-    Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, KeptFrom, LookedAt,
-    ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, Relation, RowWhy,
-    SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault, Versioned, Way,
-    WhatIf, Whole, kinds,
+    AskAgain, AuditProof, Before, Change, ConsentWhy, Counts, EXPORTER, Effect, EveryInternal,
+    Explained, ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading,
+    ExportShape, Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, KeptFrom,
+    LookedAt, ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, Relation,
+    RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault,
+    Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

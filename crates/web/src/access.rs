@@ -3,7 +3,11 @@
 use axum::response::Response;
 use fhir::ResourceType;
 use maud::{Markup, html};
-use trust::{Action, Permit, PolicyStatus, PolicyWords, Purpose, Question, Role, RowWhy, Why};
+use trust::scopes::Scopes;
+use trust::{
+    Action, AskedAbout, Explanation, Permit, PolicyStatus, PolicyWords, Purpose, Question, Role,
+    RowWhy,
+};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
@@ -52,10 +56,17 @@ pub(crate) async fn ask(Posted { ctx, fields }: Posted) -> Result<Response, Page
         ));
     }
     let trust = &ctx.app.web.trust;
-    let (why, of_row) = trust.explain(&permit, &question, person, row).await?;
+    let scopes = fields.get("scopes").map(Scopes::parse).transpose();
+    let scopes = scopes.map_err(|error| PageError::Invalid(error.to_string()))?;
+    let about = AskedAbout {
+        person,
+        row,
+        scopes,
+    };
+    let told = trust.explain(&permit, &question, &about).await?;
     let answer = html! {
-        (answer(&question, &why, of_row.as_ref()))
-        @if let Some(of_row) = &of_row { (consents(of_row, why.permitted)) }
+        (answer(&question, &told))
+        @if let Some(of_row) = &told.row { (consents(of_row, told.why.permitted)) }
     };
     Ok(shell(&ctx, &fields, &answer))
 }
@@ -101,8 +112,8 @@ fn policy_line(policy: &PolicyWords) -> Markup {
     }
 }
 
-fn answer(question: &Question, why: &Why, of_row: Option<&RowWhy>) -> Markup {
-    let permitted = why.permitted && of_row.is_none_or(|row| row.permitted);
+fn answer(question: &Question, told: &Explanation) -> Markup {
+    let (why, permitted) = (&told.why, told.permitted());
     let codes = |codes: Vec<&str>| {
         if codes.is_empty() {
             "none".to_owned()
@@ -129,10 +140,11 @@ fn answer(question: &Question, why: &Why, of_row: Option<&RowWhy>) -> Markup {
                 dt { "Permitted for" } dd { (codes(why.purposes.iter().map(|purpose| purpose.code()).collect())) }
                 dt { "Permitted to" } dd { (codes(why.roles.iter().map(|role| role_words(*role)).collect())) }
             }
+            @if let Some(refused) = &told.scopes { p { (layout::state(State::Failed, "Refused")) " By the access token: " (refused) "." } }
             @if question.purpose == Purpose::Emergency && question.role == Role::Clinician {
                 p class="note" { "In an emergency a person needs an emergency access to the patient besides." }
             }
-            @if of_row.is_none() { p class="quiet" { "Scopes of access tokens and patients' consents narrow what policies permit." } }
+            @if told.row.is_none() { p class="quiet" { "Scopes of access tokens and patients' consents narrow what policies permit." } }
         }
     }
 }
@@ -141,6 +153,7 @@ fn consents(row: &RowWhy, by_policies: bool) -> Markup {
     html! {
         section class="card stack" aria-label="Consents" {
             h2 { "Consents" }
+            @if let Some(words) = &row.barred { p { (verdict(false)) ": " (words) "." } }
             @if let Some(words) = row.unasked { p { "No consent is asked: " (words) "." } }
             ul {
                 @for one in &row.consents {
@@ -211,6 +224,7 @@ fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
                     label { "Id of the row" input type="text" name="id" value=[fields.get("id")] autocomplete="off"; }
                     label { "Id of the account" input type="text" name="person" value=[fields.get("person")] autocomplete="off"; }
                 }
+                label { "Scopes of an access token" input type="text" name="scopes" value=[fields.get("scopes")] autocomplete="off" spellcheck="false"; }
                 button class="primary" type="submit" { "Ask" }
             }
             (answer)

@@ -293,13 +293,29 @@ impl Record {
             .vault()
             .export_file(&permit, &found, file, filters, shape)
             .await
-            .map_err(wrap(caller))?;
+            .map_err(wrap(caller))?
+            .asking_again(self.asking_again(purpose));
         // What goes wrong at the beginning is still an answer of its own.
         let first = reading.next().await.map_err(wrap(caller))?;
         Ok(ExportDownload {
             first,
             reading: Some(reading),
             _place: place,
+        })
+    }
+
+    /// Asks again whether a download may go on: who asked for it may have been shut out, and what they may see
+    /// may be less.
+    fn asking_again(&self, caller: Caller) -> trust::AskAgain {
+        let trust = self.trust.clone();
+        Box::new(move || {
+            let (trust, caller) = (trust.clone(), caller.clone());
+            Box::pin(async move {
+                let (agent, purpose) = (&caller.agent, caller.purpose);
+                let decided =
+                    trust.decide_again(agent, purpose, Action::Export, &caller.request_id);
+                Ok(decided.await?.with(caller.freshness.clone()))
+            })
         })
     }
 

@@ -189,6 +189,15 @@ impl Identity {
             None => invalid(NO_ACCOUNT),
         }
     }
+    /// The patient that an account belongs to, if there is such an account and it is a patient's.
+    pub(crate) async fn patient_of(
+        &self,
+        tenant: TenantId,
+        account: &str,
+    ) -> Result<Option<String>, TrustError> {
+        let found = self.account(tenant, account).await?;
+        Ok(found.and_then(|kept| kept.body.patient))
+    }
     /// Closes an account or opens it again. Closing ends its sessions and its sign-ins under way at
     /// once, and a patient's links; opening forgives failed tries. Nobody closes their own account.
     ///

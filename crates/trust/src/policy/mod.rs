@@ -1,5 +1,6 @@
 //! The decision: Cedar policies over role, purpose, action and target.
 
+mod again;
 mod cases;
 mod elements;
 mod explain;
@@ -26,6 +27,7 @@ use crate::{
 
 pub(crate) use elements::{ElementRule, Elements};
 pub use elements::{ElementWords, Exemption};
+pub use explain::{AskedAbout, Explanation};
 pub use files::PolicyFault;
 pub(crate) use force::Policies;
 pub use force::{PolicyLook, PolicyStatus, RefusedSet};

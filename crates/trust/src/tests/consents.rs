@@ -357,3 +357,30 @@ async fn consents_that_look_into_rows_have_them_read_whole() {
     house.put([consent("c", &json!({"type": "permit"}))]).await;
     assert_eq!(texts().await, (2, 2, Some(true)));
 }
+
+// Proves: 45 CFR 164.508(b)(5), 164.522(a)(1)(iii)
+#[tokio::test]
+async fn a_change_at_one_server_decides_at_the_other_at_the_next_request() {
+    let house = House::new().await;
+    house
+        .put([a_patient("p", "Berg"), a_weight("o", "p", "2026-06-01")])
+        .await;
+    // What another server has in memory: the same consents made ready, the same decisions.
+    let elsewhere = House::trust_over(house.ledger().clone(), &house.wall);
+    let client = staff(Role::Client);
+    let seen = async || {
+        let target = Target::default();
+        let (purpose, action) = (Purpose::Treatment, Action::Read);
+        let permit = elsewhere
+            .decide(&client, purpose, action, target, "r")
+            .await;
+        let kind = ResourceType::Observation;
+        let read = elsewhere.vault().read(&permit.unwrap(), kind, "o").await;
+        read.unwrap().is_some()
+    };
+    for (kind, is_seen) in [("permit", true), ("deny", false), ("permit", true)] {
+        house.put([consent("c", &json!({"type": kind}))]).await;
+        assert_eq!(seen().await, is_seen, "{kind}");
+        assert_eq!(seen().await, is_seen, "{kind}, from memory");
+    }
+}

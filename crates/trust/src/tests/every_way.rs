@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use super::search::{KINDS, Write, clause, play, writes};
 use super::*;
 use crate::consent::Rules;
-use crate::{ExportJob, ExportOf, PastQuery, PolicySet, SortedAt};
+use crate::{AskedAbout, ExportJob, ExportOf, PastQuery, PolicySet, Question, SortedAt};
 
 const ROLES: [Role; 4] = [
     Role::Clinician,
@@ -229,6 +229,44 @@ impl Look<'_> {
         self.seen
             .sort_by_key(|row| std::cmp::Reverse(row.at.number));
         Ok(self.seen.len())
+    }
+    /// The explanation of each row says what reading it does.
+    async fn explained(&self, live: &BTreeSet<(ResourceType, String)>) -> Checked {
+        let officer = Agent {
+            id: "officer".to_owned(),
+            role: Role::PrivacyOfficer,
+            ..self.agent.clone()
+        };
+        let target = Target::default();
+        let by = self
+            .trust
+            .decide(&officer, Purpose::Operations, Action::Audit, target, "r")
+            .await
+            .unwrap();
+        let shown: BTreeSet<String> = self.seen.iter().map(name).collect();
+        for (kind, id) in live {
+            let (role, purpose) = self.world.who;
+            let question = Question {
+                role,
+                part: None,
+                purpose,
+                action: Action::Read,
+                kind: Some(*kind),
+                own: false,
+            };
+            let about = AskedAbout {
+                person: Some(&self.agent.id),
+                row: Some(id),
+                scopes: None,
+            };
+            let told = self.trust.explain(&by, &question, &about).await.unwrap();
+            let is_shown = shown.contains(&format!("{kind}/{id}"));
+            prop_assert_eq!(told.permitted(), is_shown, "{:?} {:?}", question, told);
+            let why = told.row.unwrap();
+            let denied = why.consents.iter().any(|one| !one.permitted) || why.barred.is_some();
+            prop_assert_eq!(denied, !why.permitted, "{:?}", why);
+        }
+        Ok(live.len())
     }
     fn expected(&self, query: &SearchQuery) -> Vec<String> {
         self.seen_of(query.kind)
@@ -499,6 +537,7 @@ async fn look(house: &House, tenant: TenantId, world: &World) -> Result<[usize; 
         seen: Vec::new(),
     };
     let mut given = [live.len(), look.read_all(&live).await?, 0, 0, 0, 0];
+    look.explained(&live).await?;
     for ask in &world.asks {
         given[2] += look.search(ask).await?;
     }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicUsize;
 
 use fhir::{Resource, ResourceType};
-use ledger::Expected;
+use ledger::{Expected, Shard};
 use serde_json::{Value, json};
 
 use super::{House, TENANT, a_patient, staff};
 use crate::{
-    Action, Change, ExportFound, ExportJob, ExportLayout, ExportOf, Permit, Purpose, Role, Unit,
+    Action, Agent, Change, ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf,
+    ExportReading, Permit, Purpose, Role, TrustError, Unit,
 };
 
 fn organization(id: &str, name: &str) -> Value {
@@ -165,4 +166,128 @@ async fn a_file_of_some_patients_has_all_that_is_theirs() {
         .iter()
         .flat_map(|patient| (0..3).map(move |number| format!("{patient}-{number}")));
     assert_eq!(there, expected.collect::<BTreeSet<_>>());
+}
+
+/// A client with a token, and a file of its export that comes in several parts.
+async fn long_file(house: &House, name: &str) -> (Agent, Permit, ExportFound) {
+    let operator = Agent::system(TENANT, "command-line");
+    let identity = house.trust.identity();
+    let token = identity.create_client(&operator, name, Role::Client).await;
+    let client = identity.bearer(&token.unwrap()).await.unwrap();
+    let permit = house
+        .permit(&client, Purpose::Treatment, Action::Export)
+        .await
+        .unwrap();
+    let job = ExportJob {
+        caller: client.id.clone(),
+        purpose: Purpose::Treatment,
+        request: "x".to_owned(),
+        kinds: vec!["Observation".to_owned()],
+        of: ExportOf::System,
+        since: None,
+        elements: Vec::new(),
+        filters: Vec::new(),
+        ignored: Vec::new(),
+        expires_ms: u64::MAX,
+        layout: None,
+    };
+    let vault = house.vault();
+    vault.keep_export(&permit, name, &job).await.unwrap();
+    let progress = AtomicUsize::new(0);
+    let laid_out = vault.lay_out_export(TENANT, name, &progress).await;
+    laid_out.unwrap();
+    let found = vault.export_job(&permit, name, 0).await.unwrap().unwrap();
+    (client, permit, found)
+}
+
+/// Reads on, asking again as servers do.
+async fn reading(
+    house: &House,
+    client: &Agent,
+    permit: &Permit,
+    (found, file): (&ExportFound, usize),
+) -> ExportReading {
+    let (trust, client) = (house.trust.clone(), client.clone());
+    let reading = house
+        .vault()
+        .export_file(permit, found, file, Vec::new(), None)
+        .await
+        .unwrap();
+    reading.asking_again(Box::new(move || {
+        let (trust, client) = (trust.clone(), client.clone());
+        Box::pin(async move {
+            trust
+                .decide_again(&client, Purpose::Treatment, Action::Export, "again")
+                .await
+        })
+    }))
+}
+
+async fn revoke(house: &House, client: &str) {
+    let operator = Agent::system(TENANT, "command-line");
+    let administers = house
+        .permit(&operator, Purpose::Administration, Action::Administer)
+        .await
+        .unwrap();
+    house
+        .trust
+        .identity()
+        .revoke_client(&administers, client, "its disk was stolen")
+        .await
+        .unwrap();
+}
+
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
+#[tokio::test]
+async fn a_download_ends_within_half_a_minute_when_its_client_is_shut_out() {
+    let house = House::new().await;
+    // 128 rows are opened at a time, and a part ends after two megabytes: these are four.
+    let long = "x".repeat(20_000);
+    house.put([a_patient("p", "Berg")]).await;
+    let rows = (0..500).map(|number| {
+        json!({"resourceType": "Observation", "id": format!("o{number}"), "status": "final",
+            "code": {"text": "x"}, "subject": {"reference": "Patient/p"}, "note": [{"text": long}]})
+    });
+    let rows: Vec<Value> = rows.collect();
+    let mut shard = Shard(0);
+    for some in rows.chunks(50) {
+        shard = house.put(some.to_vec()).await[0].shard;
+    }
+    let file_of = |found: &ExportFound| {
+        let mut files = layout(found).files.iter();
+        let holds =
+            |file: &ExportFile| file.kind.is_some() && (file.first..=file.last).contains(&shard.0);
+        files.position(holds).unwrap()
+    };
+    // One that is let in still goes on, and has the whole.
+    let (client, permit, found) = long_file(&house, "kept").await;
+    let mut whole = reading(&house, &client, &permit, (&found, file_of(&found))).await;
+    let (mut parts, mut rows) = (0, 0);
+    while let Some(lines) = whole.next().await.unwrap() {
+        parts += 1;
+        rows += lines.iter().filter(|byte| **byte == b'\n').count();
+        whole.grow_old();
+    }
+    assert!(parts > 2 && rows == 500, "{parts} {rows}");
+
+    // One that is shut out gets nothing more, and is told that this is not the end.
+    let (client, permit, found) = long_file(&house, "lost").await;
+    let mut broken = reading(&house, &client, &permit, (&found, file_of(&found))).await;
+    assert!(broken.next().await.unwrap().is_some());
+    revoke(&house, &client.id).await;
+    broken.grow_old();
+    let ended = broken.next().await;
+    assert!(matches!(ended, Err(TrustError::Refused(_))), "{ended:?}");
+    assert_eq!(broken.next().await.unwrap(), None, "it begins nothing more");
+    let told = house.audit_events(TENANT).await;
+    let told = told[0].text_at(&["outcomeDesc"]).unwrap().to_owned();
+    assert!(told.contains("let in no more"), "{told}");
+
+    // Nobody to ask: it ends as well.
+    let (_, permit, found) = long_file(&house, "alone").await;
+    let alone = (house.vault()).export_file(&permit, &found, file_of(&found), Vec::new(), None);
+    let mut alone = alone.await.unwrap();
+    assert!(alone.next().await.unwrap().is_some());
+    alone.grow_old();
+    assert!(alone.next().await.is_err());
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fhir::{Resource, ResourceType};
 use ledger::{Hit, TenantId, View};
 
-use super::{Sight, Vault, explain, fetch_in, open};
+use super::{ConsentWhy, RowWhy, Sight, Vault, explain, fetch_in, open};
 use crate::consent::{Access, Asked, Reach, Related, Row, keeps_from_proxy, related_of};
 use crate::policy::Group;
 use crate::{Action, Permit, Purpose, Role, TrustError, tokens};
@@ -86,25 +86,61 @@ impl Vault {
         resource: &Resource,
         hidden: &mut Hidden,
     ) -> Result<bool, TrustError> {
+        self.weighs(view, permit, resource, hidden, None).await
+    }
+
+    /// The same, and why, where somebody wants to know: one decision for both, so that what is told is what is
+    /// done.
+    pub(super) async fn weighs(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        resource: &Resource,
+        hidden: &mut Hidden,
+        mut told: Option<&mut RowWhy>,
+    ) -> Result<bool, TrustError> {
         let rules = self.rules();
         if self.is_kept(permit, resource) {
+            if let Some(why) = told {
+                why.barred = Some("it is kept from those who act for the patient".to_owned());
+            }
             return Ok(true);
         }
         let Some(reach) = reach(permit, resource.kind()) else {
+            if let Some(why) = told {
+                why.unasked = Some("consents hide no row of this type");
+            }
             return Ok(false);
         };
         if self
             .lacks_relation(view.rules(), permit, resource, hidden)
             .await?
         {
+            if let Some(why) = told {
+                self.tell_unrelated(view, permit, resource, hidden, why)
+                    .await?;
+            }
             return Ok(true);
         }
         let mut patients = resource.patients();
+        let named = patients.clone();
         let Some(purpose) = self.judged(permit, &mut patients) else {
+            if let Some(why) = told {
+                why.unasked = Some("consents do not bind this role for this purpose");
+            }
             return Ok(false);
         };
+        if let Some(why) = told.as_deref_mut() {
+            let free = named.iter().filter(|patient| !patients.contains(patient));
+            why.consents.extend(free.map(|patient| ConsentWhy {
+                patient: Some((*patient).to_owned()),
+                permitted: true,
+                reason: "in an emergency of theirs consents do not bind".to_owned(),
+                consent: None,
+            }));
+        }
         let mut of_patients = Vec::with_capacity(patients.len());
-        for patient in patients {
+        for patient in &patients {
             of_patients.push(self.access(view.rules(), permit, patient, hidden).await?);
         }
         // What is labelled needs a consent, also where nobody is named who could have given it.
@@ -116,8 +152,19 @@ impl Vault {
         let mut asked = self.asked(permit, &of_patients, hidden).await?;
         asked.purpose = purpose;
         let row = Row::new(&rules.tables, resource);
-        for access in &of_patients {
+        let mut is_hidden = false;
+        for (place, access) in of_patients.iter().enumerate() {
             let verdict = access.decide(rules, &asked, &row, reach);
+            if let Some(why) = told.as_deref_mut() {
+                why.consents.push(ConsentWhy {
+                    patient: patients.get(place).map(|patient| (*patient).to_owned()),
+                    permitted: verdict.permitted,
+                    reason: verdict.reason.to_owned(),
+                    consent: verdict.consent.map(str::to_owned),
+                });
+                is_hidden |= !verdict.permitted;
+                continue;
+            }
             if !verdict.permitted {
                 return Ok(true);
             }
@@ -125,7 +172,41 @@ impl Vault {
                 permit.freshness.notify(notice);
             }
         }
-        Ok(false)
+        if let Some(why) = told
+            && of_patients.is_empty()
+        {
+            why.unasked = Some("the row names no patient");
+        }
+        Ok(is_hidden)
+    }
+
+    /// With which patients of a row there is a relationship.
+    async fn tell_unrelated(
+        &self,
+        view: &Sight,
+        permit: &Permit,
+        resource: &Resource,
+        hidden: &mut Hidden,
+        why: &mut RowWhy,
+    ) -> Result<(), TrustError> {
+        for patient in resource.patients() {
+            let lacks = self
+                .is_unrelated(view.rules(), permit, patient, hidden)
+                .await?;
+            let reason = if lacks {
+                self.rules().relationships().denied().to_owned()
+            } else {
+                let found = self.relation(view.rules(), permit, patient, hidden).await?;
+                found.unwrap_or_else(|| "an emergency of theirs needs no relationship".to_owned())
+            };
+            why.consents.push(ConsentWhy {
+                patient: Some(patient.to_owned()),
+                permitted: !lacks,
+                reason,
+                consent: None,
+            });
+        }
+        Ok(())
     }
 
     /// Whether a permit and patients' consents let a row be seen: what each answer asks of each of its

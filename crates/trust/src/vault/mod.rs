@@ -1,8 +1,7 @@
 //! The Vault: FHIR resources in and out of the ledger, under a permit, audited.
 //!
-//! `search.rs` finds, `commit.rs` writes, `internal.rs` keeps Cairn's own documents,
-//! `export/` gives many resources out in one go; here is reading
-//! and what they share: opening a row, the row rule, and consent.
+//! `search.rs` finds, `commit.rs` writes, `internal.rs` keeps Cairn's own documents, `export/` gives many out; here
+//! is reading and what they share: opening a row, the row rule, and consent.
 
 mod ahead;
 mod codes;
@@ -46,9 +45,8 @@ pub use compartment::SeriesPage;
 use consents::Hidden;
 pub use consents::KeptFrom;
 pub use explain::{Explained, LookedAt, Step, Steps, Way};
-pub use export::{
-    ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading, ExportShape,
-};
+pub use export::{AskAgain, ExportFile, ExportFound, ExportJob, ExportLayout};
+pub use export::{ExportOf, ExportReading, ExportShape};
 pub use internal::EveryInternal;
 pub use model::{
     Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,

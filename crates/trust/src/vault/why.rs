@@ -1,10 +1,9 @@
-//! Why somebody may see a row, or not: what its patients' consents say of it, without its content.
-use fhir::ResourceType;
+//! Why somebody may see a row, or not: what is asked of each row that an answer holds, told without its content.
+use fhir::{Resource, ResourceType};
 
-use super::consents::{Hidden, reach};
+use super::consents::Hidden;
 use super::{Sight, Vault, missed, open_live};
 use crate::audit::{Event, Outcome, Record};
-use crate::consent::Row;
 use crate::{Permit, TrustError, tokens};
 
 /// What one patient's consents say of a row.
@@ -20,103 +19,110 @@ pub struct ConsentWhy {
     pub consent: Option<String>,
 }
 
-/// Why a row is shown to somebody, or isn't, as far as it is for consents to say.
+/// Why a row is shown to somebody, or isn't, beside what policies say of its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowWhy {
     /// Whether it is.
     pub permitted: bool,
+    /// Why it isn't, whatever consents say: whose record it is, the scopes of a token, what minors keep.
+    pub barred: Option<String>,
     /// One for each patient that it names. Any of them can hide it.
     pub consents: Vec<ConsentWhy>,
     /// Where no consent is asked: why not.
     pub unasked: Option<&'static str>,
 }
 
+impl RowWhy {
+    pub(super) fn new() -> Self {
+        Self {
+            permitted: true,
+            barred: None,
+            consents: Vec::new(),
+            unasked: None,
+        }
+    }
+
+    pub(crate) fn barred(reason: String) -> Self {
+        Self {
+            permitted: false,
+            barred: Some(reason),
+            ..Self::new()
+        }
+    }
+}
+
+/// A row that somebody asks about, and the moment that it is of.
+pub(crate) struct AskedRow {
+    view: Sight,
+    pub(crate) row: Resource,
+}
+
 impl Vault {
-    /// Why a row is shown to whom `asked` is for, or isn't. `by` is who wants to know; that they asked is in
-    /// the audit of the row's patients before they are told. `None`: there is no such row.
-    pub(crate) async fn why_row(
+    /// The row that somebody asks about; `None` when there is none. Nobody is told of it before
+    /// [`Vault::record_explained`].
+    pub(crate) async fn asked_row(
         &self,
         by: &Permit,
-        asked: &Permit,
         kind: ResourceType,
         id: &str,
-        note: &str,
-    ) -> Result<Option<RowWhy>, TrustError> {
-        let mut record = Record::under(by, Event::EXPLAINED);
-        record.note = Some(note);
-        record.resources.push(missed(kind, id));
+    ) -> Result<Option<AskedRow>, TrustError> {
         let view = Sight::now(self.ledger().view()?);
         let stored = view.get(by.tenant(), tokens::kind(kind), id).await?;
         let Some(stored) = stored else {
-            record.outcome = Outcome::Missed;
-            self.record(by, record).await?;
             return Ok(None);
         };
         let (row, before) = open_live(&view, by.tenant(), stored).await?;
-        let live = before.as_ref().unwrap_or(&row.resource);
-        let patients = live.patients();
-        record
-            .patients
-            .extend(patients.iter().map(|patient| (*patient).to_owned()));
-        let rules = self.rules();
+        let row = before.unwrap_or(row.resource);
+        Ok(Some(AskedRow { view, row }))
+    }
+
+    /// Why a row is shown under a permit, or isn't: what [`Vault::read`] asks of it.
+    pub(crate) async fn why_row(
+        &self,
+        permit: &Permit,
+        asked: &AskedRow,
+    ) -> Result<RowWhy, TrustError> {
+        let AskedRow { view, row } = asked;
+        let mut why = RowWhy::new();
         let mut hidden = Hidden::default();
-        let unrelated = self
-            .lacks_relation(view.rules(), asked, live, &mut hidden)
+        let is_hidden = self
+            .weighs(view, permit, row, &mut hidden, Some(&mut why))
             .await?;
-        let mut why = RowWhy {
-            permitted: true,
-            consents: Vec::new(),
-            unasked: None,
-        };
-        match reach(asked, kind) {
-            None => why.unasked = Some("consents hide no row of this type"),
-            Some(_) if unrelated => {
-                why.permitted = false;
-                for patient in &patients {
-                    let found = (self.relation(view.rules(), asked, patient, &mut hidden)).await?;
-                    why.consents.push(ConsentWhy {
-                        patient: Some((*patient).to_owned()),
-                        permitted: found.is_some(),
-                        reason: found.unwrap_or_else(|| rules.relationships().denied().to_owned()),
-                        consent: None,
-                    });
-                }
-            }
-            Some(_) if !rules.reaches(asked.agent.role, asked.purpose) => {
-                why.unasked = Some("consents do not bind this role for this purpose");
-            }
-            Some(reach) => {
-                let mut of_patients = Vec::new();
-                for patient in &patients {
-                    let access = self
-                        .access(view.rules(), asked, patient, &mut hidden)
-                        .await?;
-                    of_patients.push((Some((*patient).to_owned()), access));
-                }
-                if of_patients.is_empty()
-                    && rules.labels_any(asked.agent.role, &Row::new(&rules.tables, live))
-                {
-                    of_patients.push((None, std::sync::Arc::default()));
-                }
-                let every: Vec<_> = of_patients.iter().map(|(_, one)| one.clone()).collect();
-                let who = self.asked(asked, &every, &mut hidden).await?;
-                let facts = Row::new(&rules.tables, live);
-                for (patient, access) in &of_patients {
-                    let verdict = access.decide(rules, &who, &facts, reach);
-                    why.permitted &= verdict.permitted;
-                    why.consents.push(ConsentWhy {
-                        patient: patient.clone(),
-                        permitted: verdict.permitted,
-                        reason: verdict.reason.to_owned(),
-                        consent: verdict.consent.map(str::to_owned),
-                    });
-                }
-                if why.consents.is_empty() {
-                    why.unasked = Some("the row names no patient");
-                }
+        why.permitted = !is_hidden;
+        let interaction = permit.action;
+        if !permit.covers(interaction, row) {
+            let words = if permit.only_patient().is_some() {
+                "the row is not of the record that is let be seen, or the scopes of the access token leave it out"
+            } else {
+                "the scopes of the access token leave the row out"
+            };
+            why.permitted = false;
+            why.barred = Some(words.to_owned());
+        }
+        Ok(why)
+    }
+
+    /// Records that somebody asked why, before they are told.
+    pub(crate) async fn record_explained(
+        &self,
+        by: &Permit,
+        (kind, id): (ResourceType, &str),
+        asked: Option<&AskedRow>,
+        note: &str,
+    ) -> Result<(), TrustError> {
+        let mut record = Record::under(by, Event::EXPLAINED);
+        record.note = Some(note);
+        record.resources.push(missed(kind, id));
+        match asked {
+            None => record.outcome = Outcome::Missed,
+            Some(asked) => {
+                let patients = asked.row.patients();
+                record
+                    .patients
+                    .extend(patients.iter().map(|patient| (*patient).to_owned()));
             }
         }
         self.record(by, record).await?;
-        Ok(Some(why))
+        Ok(())
     }
 }

@@ -61,6 +61,22 @@ async fn a_decision_is_explained_by_policies_and_consents_row_by_row() {
     let open = priya.act(HERE, HERE, &emergency).await;
     open.shows("consents do not bind this role for this purpose");
     open.shows("needs an emergency access to the patient besides");
+    // With an application's token it is what that lets be done, too.
+    for (scopes, status) in [
+        ("user/Patient.rs", "Refused"),
+        ("user/Condition.rs", "Permitted"),
+    ] {
+        let mut narrowed = emergency.clone();
+        narrowed.push(("scopes", scopes));
+        let page = priya.act(HERE, HERE, &narrowed).await;
+        let answer = page.body.split("id=\"answer\"").nth(1).unwrap();
+        let head = answer.split("</h2>").next().unwrap();
+        assert!(head.contains(status), "{scopes}: {head}");
+    }
+    let mut wrong = emergency.clone();
+    wrong.push(("scopes", "everything"));
+    let page = priya.act(HERE, HERE, &wrong).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST);
     let mut missing = asked("clinician", "TREAT", "Condition");
     missing.push(("id", "nothing"));
     let none = priya.act(HERE, HERE, &missing).await;

@@ -323,3 +323,50 @@ async fn a_patient_s_account_has_the_sessions_of_links_too() {
     };
     assert!(trail.iter().any(told), "it is in her trail");
 }
+
+/// As long as a server takes a session from its memory.
+const RECHECK_MS: u64 = 30_000;
+
+/// A server that has somebody's session in its memory, and a page of theirs open.
+// Proves: 45 CFR 164.308(a)(3)(ii)(C)
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_at_one_server_ends_at_the_other_within_a_minute() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let elsewhere = world.elsewhere();
+    let mut ada = world.staff("ada").await;
+    let close = format!("{}/close", page_of(&world, "devi").await);
+    let mut browsers = [
+        world.staff("devi").await,
+        world.patients_browser(&ida).await,
+        world.staff("carla").await,
+    ];
+    let mut live = Vec::new();
+    for (browser, page) in browsers.iter_mut().zip([
+        format!("/console/patients/{ida}"),
+        "/portal".to_owned(),
+        "/console/worklist".to_owned(),
+    ]) {
+        browser.router = elsewhere.clone();
+        let page = browser.get(&page).await;
+        let address = page.body.split("data-live=\"").nth(1).unwrap();
+        let address = address.split('"').next().unwrap().replace("&amp;", "&");
+        let mut body = browser.open(&address).await.into_body();
+        crate::live::until(&mut body, ": live").await;
+        live.push(body);
+    }
+    let page = "/console/accounts";
+    let done = ada.act(page, &close, &[]).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    let done = ada.act(page, page, &[("patient", &ida)]).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    world.wall.advance(RECHECK_MS);
+    let [devi, own, carla] = &mut browsers;
+    // Open pages look by themselves, at the latest ten seconds later.
+    for body in &mut live[..2] {
+        crate::live::until(body, "event: end").await;
+    }
+    assert!(is_out(&devi.get("/console/worklist").await));
+    assert!(is_out(&own.get("/portal").await));
+    carla.get("/console/worklist").await.shows("Worklist");
+}

@@ -38,6 +38,7 @@ pub(crate) struct World {
     pub(crate) clock: ManualClock,
     pub(crate) wall: ManualClock,
     pub(crate) router: Router,
+    state: WebState,
     pub(crate) mailbox: exchange::sink::Mailbox,
     totp: Vec<(String, String)>,
     _folder: tempfile::TempDir,
@@ -138,6 +139,7 @@ impl World {
             providers: None,
         };
         change(&mut web);
+        let state = web.clone();
         let router = router(web);
         Self {
             trust,
@@ -145,10 +147,29 @@ impl World {
             clock,
             wall,
             router,
+            state,
             mailbox,
             totp,
             _folder: folder,
         }
+    }
+
+    /// Another server over the same store, with a memory of its own.
+    pub(crate) fn elsewhere(&self) -> Router {
+        let trust = Trust::new(TrustOptions {
+            ledger: self.ledger().clone(),
+            wall_clock: Arc::new(self.wall.clone()),
+            policy_folder: None,
+            session_idle_s: 900,
+            session_absolute_s: 8 * 3600,
+        });
+        let trust = trust.unwrap();
+        router(WebState {
+            journeys: journey::Journeys::new(trust.clone()),
+            record: record::Record::new(trust.clone()),
+            trust,
+            ..self.state.clone()
+        })
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {
@@ -383,7 +404,7 @@ impl Page {
 
 /// Remembers cookies and the tokens of the last page.
 pub(crate) struct Browser {
-    router: Router,
+    pub(crate) router: Router,
     pub(crate) cookies: Vec<(String, String)>,
     pub(crate) user_agent: Option<&'static str>,
 }

@@ -19,6 +19,7 @@ mod origins;
 #[cfg(test)]
 pub(crate) mod signer;
 mod signing;
+mod still;
 mod systems;
 
 use std::sync::Arc;

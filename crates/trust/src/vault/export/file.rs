@@ -3,6 +3,7 @@
 //! who reads slowly is waited for. No view of the store is kept meanwhile.
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,14 @@ const CHUNK_PATIENTS: usize = 10_000;
 
 /// A chunk that was made ahead is made anew when it was not asked for in this time.
 const AHEAD_WITHIN: Duration = Duration::from_secs(10);
+
+/// For how long it is taken that who asked for a file may have it. Then they are asked about again, however slowly
+/// they read, and what comes after is what they may see by then.
+const ASKED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Asks again whether a file may be had, and gives the permit for what is left of it.
+pub type AskAgain =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Permit, TrustError>> + Send>> + Send + Sync>;
 
 /// What becomes of each resource before it is written.
 pub type ExportShape = Arc<dyn Fn(&mut Resource) + Send + Sync>;
@@ -68,6 +77,9 @@ pub struct ExportReading {
     note: String,
     ahead: Option<JoinHandle<Result<Chunk, TrustError>>>,
     has_begun: bool,
+    /// When it was last asked whether it may be had.
+    asked: Instant,
+    again: Option<AskAgain>,
 }
 
 impl Vault {
@@ -106,12 +118,7 @@ impl Vault {
         // What was deleted is told of those types only that may be seen now.
         let kinds: Vec<ResourceType> = (job.kinds()).filter(|kind| permit.shows(*kind)).collect();
         if let Some(kind) = kind {
-            self.require(permit, crate::Action::Read, kind).await?;
-            self.require_scope(permit, crate::Action::Search, kind)
-                .await?;
-            if !filters.is_empty() {
-                self.require(permit, crate::Action::Search, kind).await?;
-            }
+            self.require_kind(permit, kind, !filters.is_empty()).await?;
         }
         let tenant = permit.tenant();
         let as_of = Number(layout.as_of);
@@ -151,24 +158,79 @@ impl Vault {
             ahead: Some(Inside::begin(&inside, 0)),
             inside,
             has_begun: false,
+            asked: Instant::now(),
+            again: None,
         })
     }
 }
 
+impl Vault {
+    /// Whether resources of a type may be seen, and searched where there are filters.
+    async fn require_kind(
+        &self,
+        permit: &Permit,
+        kind: ResourceType,
+        is_filtered: bool,
+    ) -> Result<(), TrustError> {
+        self.require(permit, crate::Action::Read, kind).await?;
+        self.require_scope(permit, crate::Action::Search, kind)
+            .await?;
+        if is_filtered {
+            self.require(permit, crate::Action::Search, kind).await?;
+        }
+        Ok(())
+    }
+}
+
 impl ExportReading {
+    /// The same, which asks again each half minute whether it may be had. One that can't ask ends by then.
+    #[must_use]
+    pub fn asking_again(mut self, again: AskAgain) -> Self {
+        self.again = Some(again);
+        self
+    }
+
+    /// Has it be half a minute later.
+    #[cfg(test)]
+    pub(crate) fn grow_old(&mut self) {
+        self.asked = self.asked.checked_sub(ASKED_WITHIN).unwrap();
+    }
+
+    /// Asks again. What was made ahead was made under what was said before.
+    async fn ask_again(&mut self) -> Result<(), TrustError> {
+        let Some(again) = &self.again else {
+            let words =
+                "the file took too long, and nobody could be asked whether it may be had still";
+            return Err(TrustError::Invalid(words.to_owned()));
+        };
+        let permit = again().await?;
+        // Nothing is being made just now, so nobody else has it.
+        let Some(inside) = Arc::get_mut(&mut self.inside) else {
+            return Err(LedgerError::Closed.into());
+        };
+        inside.permit = permit;
+        inside.may_still().await?;
+        self.asked = Instant::now();
+        Ok(())
+    }
+
     /// The next part of the file, whole lines; `None` at its end. Its audit record is durable. The first
     /// call always leaves one, whatever there is.
     ///
     /// # Errors
-    /// `Ledger`, `Damaged`: the file ends there, and is not whole.
+    /// `Refused` when it may be had no more; `Ledger`, `Damaged`: the file ends there, and is not whole.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, TrustError> {
         loop {
             let Some(ahead) = self.ahead.take() else {
                 return Ok(None);
             };
-            let inside = &self.inside;
             let mut chunk = made(ahead).await?;
-            if chunk.since.elapsed() > AHEAD_WITHIN {
+            let is_old = self.asked.elapsed() >= ASKED_WITHIN;
+            if is_old {
+                self.ask_again().await?;
+            }
+            let inside = &self.inside;
+            if is_old || chunk.since.elapsed() > AHEAD_WITHIN {
                 // Who reads slowly gets nothing that a consent or a destroyed key took away meanwhile.
                 chunk = made(Inside::begin(inside, chunk.from)).await?;
             }
@@ -211,6 +273,20 @@ async fn made(ahead: JoinHandle<Result<Chunk, TrustError>>) -> Result<Chunk, Tru
 }
 
 impl Inside {
+    /// What a file is refused for at its beginning, it is refused for later, too.
+    async fn may_still(&mut self) -> Result<(), TrustError> {
+        let (vault, permit) = (&self.vault, &self.permit);
+        vault.require_export(permit).await?;
+        vault.require_shown(permit, &self.filters).await?;
+        if let Some(kind) = self.kind {
+            vault
+                .require_kind(permit, kind, !self.filters.is_empty())
+                .await?;
+        }
+        self.kinds.retain(|kind| self.permit.shows(*kind));
+        Ok(())
+    }
+
     /// Makes a chunk on a thread that may take its time.
     fn begin(inside: &Arc<Self>, from: usize) -> JoinHandle<Result<Chunk, TrustError>> {
         let inside = Arc::clone(inside);

@@ -22,7 +22,7 @@ use tokio::sync::SemaphorePermit;
 use super::Vault;
 use crate::{Purpose, TrustError, tokens};
 
-pub use file::{ExportReading, ExportShape};
+pub use file::{AskAgain, ExportReading, ExportShape};
 pub(super) use walk::Walks;
 
 /// Looks at the store that the exports of one server take at once, each of them a walk over places or the
