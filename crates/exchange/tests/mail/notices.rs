@@ -72,7 +72,7 @@ async fn privacy_officers_are_told_at_once_and_not_of_whom() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     running.stop().await;
     let seen = peer.seen();
-    let mut to: Vec<&str> = seen.iter().map(|mail| mail.to()).collect();
+    let mut to: Vec<&str> = seen.iter().map(super::peer::Seen::to).collect();
     to.sort_unstable();
     assert_eq!(to, ["on-call@hospital.example", "privacy@hospital.example"]);
     for mail in &seen {
