@@ -116,8 +116,31 @@ impl Plan {
         Own::read(self.tenants_folder.as_deref(), &tenant.name).map_err(ServerError::Tenant)
     }
 
-    /// A tenant's contexts.
-    fn contexts(&self, tenant: TenantId, own: &Own) -> Result<Contexts, ServerError> {
+    /// Who is told of a tenant's emergency accesses. Those whom the server's configuration names are nobody's of
+    /// one among several tenants.
+    fn alerted(&self, is_named: bool, own: &Own) -> Result<Vec<String>, String> {
+        let list = match &own.emergency_alert_to {
+            Some(list) => list,
+            None if is_named => return Ok(Vec::new()),
+            None => &self.emergency.alert_to,
+        };
+        let addresses = EmergencySettings::addresses(list)?;
+        if !addresses.is_empty() && own.emergency_alert_to.is_some() && self.mail.is_none() {
+            return Err(
+                "emergency_alert_to needs smtp.host in the server's configuration: without a mail server nobody would be told".to_owned(),
+            );
+        }
+        Ok(addresses)
+    }
+
+    /// A tenant's contexts; `is_named` where it has hosts.
+    fn contexts(
+        &self,
+        tenant: TenantId,
+        is_named: bool,
+        own: &Own,
+    ) -> Result<Contexts, ServerError> {
+        let alerted = self.alerted(is_named, own).map_err(ServerError::Tenant)?;
         let rules = own.consent_rules.as_ref().unwrap_or(&self.consent_rules);
         let rules = trust::consent::Rules::load(rules).map_err(ServerError::Trust)?;
         self.hold(&rules)?;
@@ -133,14 +156,10 @@ impl Plan {
         };
         let trust = trust::Trust::under(options, rules).map_err(ServerError::Trust)?;
         let emergency = &self.emergency;
-        let alerted = own.emergency_alert_to.as_ref();
-        let alerted = EmergencySettings::addresses(alerted.unwrap_or(&emergency.alert_to));
         trust
             .identity()
             .limit_emergencies(emergency.access_s, emergency.review_s);
-        trust
-            .identity()
-            .alert_of_emergencies(alerted.map_err(ServerError::Tenant)?);
+        trust.identity().alert_of_emergencies(alerted);
         trust.identity().limit_factor_age(self.session_step_up_s);
         Ok(Contexts {
             tenant,
@@ -392,8 +411,8 @@ pub(crate) struct Houses {
     /// The tenant that is served where none has a host name, and its contexts, which are there from the
     /// beginning.
     main: Contexts,
-    /// What these were made with.
-    main_own: Own,
+    /// What these were made with: whether it had hosts, and what was its own.
+    main_as: (bool, Own),
     table: RwLock<Arc<Table>>,
 }
 
@@ -410,18 +429,22 @@ impl Houses {
             .find(|tenant| tenant.id == main && !tenant.hosts.is_empty());
         // A fault of one tenant's own configuration must not keep the others out.
         let own = named.map_or_else(|| Ok(Own::default()), |tenant| plan.own(tenant));
-        let made = own.and_then(|own| Ok((plan.contexts(main, &own)?, own)));
+        let is_named = named.is_some();
+        let made = own.and_then(|own| Ok((plan.contexts(main, is_named, &own)?, own)));
         let (contexts, own) = match (made, named) {
             (Err(error), Some(_)) => {
                 tracing::error!(%error, "what a tenant has configured for itself can't be used");
-                (plan.contexts(main, &Own::default())?, Own::default())
+                (
+                    plan.contexts(main, is_named, &Own::default())?,
+                    Own::default(),
+                )
             }
             (made, _) => made?,
         };
         let houses = Self {
             plan,
             main: contexts,
-            main_own: own,
+            main_as: (is_named, own),
             table: RwLock::default(),
         };
         houses.follow_list(list, &mut HashMap::new()).await?;
@@ -580,17 +603,25 @@ impl Houses {
     }
 
     async fn open_one(&self, tenant: &Tenant) -> Result<House, ServerError> {
-        let own = if tenant.hosts.is_empty() {
-            Own::default()
-        } else {
+        let is_named = !tenant.hosts.is_empty();
+        let own = if is_named {
             self.plan.own(tenant)?
+        } else {
+            Own::default()
         };
+        if is_named && own.emergency_alert_to.is_none() && !self.plan.emergency.alert_to.is_empty()
+        {
+            tracing::warn!(
+                tenant = tenant.name,
+                "emergency.alert_to is not for a tenant with hosts, and it has no emergency_alert_to of its own: nobody is told of its emergency accesses by e-mail"
+            );
+        }
         // Those of the beginning serve as long as nothing in them would be another.
         let first = tenant.id == self.main.tenant && self.table().each().next().is_none();
-        let contexts = if first && own == self.main_own {
+        let contexts = if first && (is_named, &own) == (self.main_as.0, &self.main_as.1) {
             self.main.clone()
         } else {
-            self.plan.contexts(tenant.id, &own)?
+            self.plan.contexts(tenant.id, is_named, &own)?
         };
         House::open(&self.plan, tenant, &own, contexts).await
     }

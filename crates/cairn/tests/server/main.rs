@@ -52,5 +52,6 @@ mod signer;
 mod smart;
 mod stalled;
 mod tenants;
+mod tenants_alerted;
 mod tenants_bounded;
 mod tenants_by_command;
