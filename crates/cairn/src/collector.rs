@@ -60,6 +60,8 @@ pub(crate) async fn run(
         first: 0,
     };
     let mut failures = 0_u32;
+    // What was said of the last one.
+    let mut said = String::new();
     loop {
         let round = async {
             match course.round().await {
@@ -68,6 +70,7 @@ pub(crate) async fn run(
                         tracing::info!("the audit's collector is told again");
                     }
                     failures = 0;
+                    said.clear();
                     metrics::counter!("cairn_audit_told_total").increment(sent as u64);
                     if sent == 0 {
                         tokio::time::sleep(REST).await;
@@ -76,8 +79,11 @@ pub(crate) async fn run(
                 Err(error) => {
                     // A store that has just been made has no checkpoint yet.
                     let is_new = matches!(error, Untold::Ledger(LedgerError::Damaged(_)));
-                    if failures == 0 && !is_new || failures == 1 {
+                    // Another reason needs another remedy: one that was away may come back and never take anything.
+                    let words = error.to_string();
+                    if words != said && (failures > 0 || !is_new) {
                         tracing::warn!(%error, "the audit's collector could not be told; trying again");
+                        said = words;
                     }
                     metrics::counter!("cairn_audit_told_failures_total").increment(1);
                     tokio::time::sleep(pause(failures)).await;

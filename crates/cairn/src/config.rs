@@ -13,10 +13,12 @@ use crate::clients::{ForwardedHeader, Proxies};
 use crate::providers::ProviderOptions;
 use crate::store::{self, RootKeySource};
 
+mod audit;
 mod emergency;
 mod identity_provider;
 mod named;
 
+pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
 pub use identity_provider::IdentityProviderSettings;
 use named::{found, is_label, put};
@@ -138,6 +140,7 @@ pub const KEYS: &[Key] = &[
     key("audit.syslog_ca_file", ValueKind::Text, ""),
     key("audit.syslog_certificate_file", ValueKind::Text, ""),
     key("audit.syslog_private_key_file", ValueKind::Text, ""),
+    key("audit.syslog_receipt", ValueKind::Text, "close_notify"),
     key("log.format", ValueKind::Text, "text"),
     key("log.filter", ValueKind::Text, "info"),
     key("otlp.endpoint", ValueKind::Text, ""),
@@ -457,43 +460,6 @@ pub struct OauthSettings {
     pub open_registration: bool,
 }
 
-/// The audit's logs, and who witnesses them.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuditSettings {
-    /// Whether checkpoints and hashes are served to everybody.
-    pub open_log: bool,
-    /// File with the verifier keys of witnesses, one a line.
-    pub witness_keys_file: Option<PathBuf>,
-    /// How many cosignatures make a checkpoint a witnessed one.
-    pub witness_quorum: u16,
-    /// How often witnesses with a URL are asked, seconds.
-    pub witness_every_s: u64,
-    /// Where the audit is told by syslog over TLS: `HOST:PORT`.
-    pub syslog: Option<String>,
-    /// File with the authority that signed the collector's certificate.
-    pub syslog_ca_file: Option<PathBuf>,
-    /// File with the certificate that is shown to the collector, with its chain.
-    pub syslog_certificate_file: Option<PathBuf>,
-    /// File with its key.
-    pub syslog_private_key_file: Option<PathBuf>,
-}
-
-impl Default for AuditSettings {
-    fn default() -> Self {
-        Self {
-            open_log: false,
-            witness_keys_file: None,
-            witness_quorum: 1,
-            witness_every_s: 60,
-            syslog: None,
-            syslog_ca_file: None,
-            syslog_certificate_file: None,
-            syslog_private_key_file: None,
-        }
-    }
-}
-
 /// FHIR.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -682,19 +648,7 @@ impl Settings {
                 "emergency.alert_to needs smtp.host: without a mail server nobody would be told",
             );
         }
-        if self.audit.witness_quorum == 0 || self.audit.witness_every_s == 0 {
-            return invalid("audit.witness_quorum and audit.witness_every_s are at least 1");
-        }
-        let audit = &self.audit;
-        if audit.syslog_certificate_file.is_some() != audit.syslog_private_key_file.is_some() {
-            return invalid(
-                "audit.syslog_certificate_file and audit.syslog_private_key_file belong together",
-            );
-        }
-        let told = [&audit.syslog_ca_file, &audit.syslog_certificate_file];
-        if audit.syslog.is_none() && told.iter().any(|file| file.is_some()) {
-            return invalid("files of audit.syslog are given, and audit.syslog is not");
-        }
+        self.audit.check().map_err(ConfigError::Invalid)?;
         if self.limits.header_timeout_ms == 0
             || self.limits.body_timeout_ms == 0
             || self.limits.send_timeout_ms == 0

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::atna::Message;
+use crate::config::SyslogReceipt;
 
 /// Facility 10 (security and authorisation), severity 5 (notice): the priority of ATNA's messages.
 const PRIORITY: u8 = 10 * 8 + 5;
@@ -28,6 +29,11 @@ pub(super) enum Unreached {
     Late(String),
     #[error("{0} ended the connection before it had read everything: {1}")]
     Cut(String, std::io::Error),
+    #[error(
+        "{0} ended the connection without TLS's close_notify, so it isn't known whether it has read everything. \
+         If it never sends one (rsyslog's driver gtls), audit.syslog_receipt says what else counts"
+    )]
+    NoFarewell(String),
 }
 
 /// Where the audit is told.
@@ -37,6 +43,7 @@ pub struct Collector {
     name: ServerName<'static>,
     tls: TlsConnector,
     host: String,
+    receipt: SyslogReceipt,
 }
 
 impl std::fmt::Debug for Collector {
@@ -105,7 +112,14 @@ impl Collector {
             name,
             tls: TlsConnector::from(Arc::new(config)),
             host: header(host),
+            receipt: SyslogReceipt::default(),
         })
+    }
+
+    /// The same, but for which end of a connection says that everything was read.
+    #[must_use]
+    pub fn taking(self, receipt: SyslogReceipt) -> Self {
+        Self { receipt, ..self }
     }
 
     /// Adds a message to a batch.
@@ -150,16 +164,23 @@ impl Collector {
                 match stream.read(&mut rest).await {
                     Ok(0) => return Ok(()),
                     Ok(_) => {}
-                    // An end without TLS's farewell (`close_notify`) may be anybody's on the way, or that of a
-                    // collector that was killed: it is no receipt.
-                    Err(error) => return Err(error),
+                    Err(error) => return judge(self.receipt, &self.address, error),
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, ending)
-            .await
-            .map_err(late)?
-            .map_err(cut)
+        tokio::time::timeout(PATIENCE, ending).await.map_err(late)?
+    }
+}
+
+/// Whether a connection that did not end as TLS has it is a receipt.
+fn judge(receipt: SyslogReceipt, address: &str, error: std::io::Error) -> Result<(), Unreached> {
+    // An end without TLS's farewell (`close_notify`) may be anybody's on the way, or that of a collector that was
+    // killed.
+    let is_bare = error.kind() == std::io::ErrorKind::UnexpectedEof;
+    match receipt {
+        SyslogReceipt::TcpFin if is_bare => Ok(()),
+        SyslogReceipt::CloseNotify if is_bare => Err(Unreached::NoFarewell(address.to_owned())),
+        _ => Err(Unreached::Cut(address.to_owned(), error)),
     }
 }
 
@@ -198,6 +219,39 @@ mod tests {
         assert_eq!(header("a b\r\nc\u{e9}"), "abc");
         assert_eq!(header(" \n"), "-");
         assert_eq!(header(&"x".repeat(300)).len(), 255);
+    }
+
+    #[test]
+    fn a_reset_is_never_a_receipt_and_a_missing_farewell_has_words_of_its_own() {
+        use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
+        for (receipt, kind, words) in [
+            (
+                SyslogReceipt::default(),
+                UnexpectedEof,
+                Some("audit.syslog_receipt"),
+            ),
+            (
+                SyslogReceipt::default(),
+                ConnectionReset,
+                Some("before it had read"),
+            ),
+            (SyslogReceipt::TcpFin, UnexpectedEof, None),
+            (
+                SyslogReceipt::TcpFin,
+                ConnectionReset,
+                Some("before it had read"),
+            ),
+        ] {
+            let said = judge(receipt, "collector:6514", kind.into()).err();
+            let said = said.map(|error| error.to_string());
+            match (words, &said) {
+                (None, None) => {}
+                (Some(words), Some(said)) => assert!(said.contains(words), "{said}"),
+                _ => panic!("{receipt:?}, {kind}: {said:?}"),
+            }
+        }
+        let mut named = crate::config::KEYS.iter();
+        assert!(named.any(|key| key.name == "audit.syslog_receipt"));
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn collector(settings: &Settings) -> anyhow::Result<Option<crate::Collector>> {
     let host = public.split("://").nth(1).unwrap_or_default();
     let host = host.split(['/', ':']).next().unwrap_or_default();
     crate::Collector::new(address, audit.syslog_ca_file.as_deref(), identity, host)
-        .map(Some)
+        .map(|collector| Some(collector.taking(audit.syslog_receipt)))
         .map_err(|error| anyhow::anyhow!("audit.syslog: {error}"))
 }
 

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn::config::SyslogReceipt;
 use cairn::store::{self, TENANT};
 use cairn::{Collector, Server, ServerOptions};
 use ledger::ManualClock;
@@ -454,6 +455,24 @@ async fn an_end_without_a_farewell_is_no_receipt() {
     assert!(!fourth.is_empty());
     for leaf in &third {
         assert!(!fourth.contains(leaf), "{leaf} is told again");
+    }
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_it_is_configured_an_end_without_a_farewell_is_a_receipt() {
+    let space = tempfile::tempdir().expect("a folder");
+    certificates(space.path());
+    let peer = Peer::new(space.path()).await;
+    let to = told_to(space.path(), &peer).taking(SyslogReceipt::TcpFin);
+    let house = house_with(|options| options.collector = Some(to)).await;
+    let first = peer.batch(false).await;
+    assert!(!first.is_empty());
+    token(&house.server, Role::PrivacyOfficer).await;
+    let second = peer.batch(false).await;
+    assert!(!second.is_empty());
+    for leaf in &first {
+        assert!(!second.contains(leaf), "{leaf} is told again");
     }
     house.end().await;
 }

@@ -202,6 +202,14 @@ fn what_is_refused_and_how() {
         (&[("smtp.user", "x")], "go together"),
         (&[("audit.syslog_certificate_file", "x")], "belong together"),
         (&[("audit.syslog_ca_file", "x")], "audit.syslog is not"),
+        (
+            &[("audit.syslog_receipt", "tcp_fin")],
+            "audit.syslog_receipt is given, and audit.syslog is not",
+        ),
+        (
+            &[("audit.syslog_receipt", "eof")],
+            "`close_notify` or `tcp_fin`",
+        ),
         (&[("smtp.host", "x")], "smtp.from"),
         (&[("public_url", "care.example")], "https://"),
         (&[("public_url", "https://care.example/")], "slash"),
