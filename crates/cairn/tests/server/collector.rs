@@ -496,9 +496,12 @@ async fn a_large_shard_holds_up_no_other() {
     let path = format!("/fhir/r4/Patient/{patient}");
     let put = house.sent(Method::PUT, &path, &body).send().await;
     assert_eq!(put.expect("an answer").status(), 201);
-    let reads = (0..2_400).map(|_| house.asked(Method::GET, &path).send());
-    for answer in futures_util::future::join_all(reads).await {
-        assert_eq!(answer.expect("an answer").status(), 200);
+    // As many at a time as one address may have.
+    for _ in 0..12 {
+        let reads = (0..200).map(|_| house.asked(Method::GET, &path).send());
+        for answer in futures_util::future::join_all(reads).await {
+            assert_eq!(answer.expect("an answer").status(), 200);
+        }
     }
     // Something elsewhere, and then what was laid out before all of this was there.
     token(&house.server, Role::PrivacyOfficer).await;

@@ -180,6 +180,8 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{proxy}", "x"),
                 ("{secret}", "s"),
                 ("{event}", "e"),
+                ("{grant}", "g"),
+                ("{session}", "s"),
                 ("{patient}", "p"),
                 ("{*rest}", "nothing"),
             ] {
