@@ -505,10 +505,16 @@ async fn a_large_shard_holds_up_no_other() {
     }
     // Something elsewhere, and then what was laid out before all of this was there.
     token(&house.server, Role::PrivacyOfficer).await;
-    peer.batch(true).await;
-    let full = peer.batch(true).await;
-    assert_eq!(full.len(), 1_000);
-    let others = full.iter().filter(|leaf| !leaf.starts_with("00/"));
-    assert!(others.count() > 0, "the others are told last");
+    // The same may come again, where a batch was late.
+    let mut of_the_first = std::collections::BTreeSet::new();
+    loop {
+        let (first, others): (Vec<_>, Vec<_>) =
+            (peer.batch(true).await.into_iter()).partition(|leaf| leaf.starts_with("00/"));
+        of_the_first.extend(first);
+        assert!(of_the_first.len() < 2_000, "the others are told last");
+        if !others.is_empty() && of_the_first.len() > 500 {
+            break;
+        }
+    }
     house.end().await;
 }

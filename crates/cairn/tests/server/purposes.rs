@@ -145,7 +145,7 @@ async fn registered_research_sees_whom_it_is_authorized_to_see() {
     assert_eq!(seen().await, Vec::<String>::new());
     let mut authorization = json!({
         "resourceType": "Consent", "id": "c", "status": "active", "dateTime": "2026-02-02",
-        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "research"}]},
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
         "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
         "patient": {"reference": "Patient/p"}, "policyRule": {"text": "privacy"},
         "provision": {"type": "permit", "purpose": [{"system": Purpose::SYSTEM, "code": "HRESCH"}]},

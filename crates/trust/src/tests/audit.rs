@@ -420,6 +420,9 @@ async fn a_large_answer_lists_every_patient_and_counts_the_rest() {
     assert_eq!(entities[0]["what"]["reference"], "Patient/p0");
     assert_eq!(
         entities[0]["detail"],
-        json!([{"type": "further-resources", "valueString": "1"}])
+        json!([
+            {"type": "relationship", "valueString": "none"},
+            {"type": "further-resources", "valueString": "1"},
+        ])
     );
 }

@@ -111,7 +111,13 @@ fn worlds() -> impl Strategy<Value = World> {
         0..4usize,
         proptest::collection::vec(grant, 2..7),
         proptest::collection::vec((0..3u8, any::<bool>()), 0..3),
-        (select(ROLES.to_vec()), select(PURPOSES.to_vec())),
+        (select(ROLES.to_vec()), select(PURPOSES.to_vec())).prop_map(
+            |(role, purpose)| match role {
+                // What billers are registered for.
+                Role::Biller => (role, Purpose::Payment),
+                _ => (role, purpose),
+            },
+        ),
         writes(),
         proptest::collection::vec(ask, 4..12),
     )
