@@ -17,6 +17,7 @@ struct Scene {
     house: House,
     issuer: Issuer,
     key: Value,
+    dora: Person,
 }
 
 impl Scene {
@@ -31,11 +32,12 @@ impl Scene {
             options.providers = vec![provider("hospital", &url, ClientAuthentication::Key(key))];
         })
         .await;
-        Person::linked(&house.server, "dora", &issuer.url, SUBJECT).await;
+        let dora = Person::linked(&house.server, "dora", &issuer.url, SUBJECT).await;
         Self {
             house,
             issuer,
             key: public,
+            dora,
         }
     }
     /// The way back that the provider would send somebody.
@@ -688,7 +690,7 @@ async fn what_a_provider_remembers_opens_no_session_that_ended_here() {
         assert_eq!(told(&there, "max_age"), "0");
         there
     };
-    // A provider that does not listen, and one that does not say when.
+    // A provider that does not listen, and one that does not say when: only a factor shown here lets anybody in.
     for at_s in [json!(morning_s), Value::Null] {
         let there = again(&mut visitor).await;
         let mut claims = issuer.claims(&there, SUBJECT);
@@ -699,8 +701,15 @@ async fn what_a_provider_remembers_opens_no_session_that_ended_here() {
         issuer.give(&issuer.sign(&claims));
         let page = visitor.led(&scene.back(&there)).await;
         scene
-            .is_out(&mut visitor, &page, "You have to sign in anew")
+            .is_out(&mut visitor, &page, "Your one-time code")
             .await;
+        let wrong = visitor.code(house, &page, "000000").await;
+        assert!(!wrong.opens_a_session() && !visitor.is_in(house).await);
+        let code = scene.dora.code_at(issuer.now_s());
+        let done = visitor.code(house, &page, &code).await;
+        assert!(done.opens_a_session() && visitor.is_in(house).await);
+        issuer.clock.advance(16 * 60_000);
+        assert!(!visitor.is_in(house).await);
     }
     // Whoever does is let in; and what came back comes back once, with this code or another.
     let there = again(&mut visitor).await;
@@ -728,5 +737,18 @@ async fn what_a_provider_remembers_opens_no_session_that_ended_here() {
     assert_eq!(told(&there, "max_age"), "0");
     let there = visitor.leave(house, "").await;
     assert!(!there.contains("max_age"), "{there}");
+    // Who has no factor of their own is not let in.
+    let identity = house.server.trust().identity();
+    let permit = administer(&house.server).await;
+    let reset = identity.reset_second_factor(&permit, &scene.dora.id, "lost");
+    reset.await.expect("no factor");
+    let there = visitor.leave(house, "?anew=yes").await;
+    let mut claims = issuer.claims(&there, SUBJECT);
+    since(morning_s)(&mut claims);
+    issuer.give(&issuer.sign(&claims));
+    let page = visitor.led(&scene.back(&there)).await;
+    scene
+        .is_out(&mut visitor, &page, "You have to sign in anew")
+        .await;
     scene.house.end().await;
 }

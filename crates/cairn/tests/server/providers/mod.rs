@@ -80,10 +80,13 @@ impl Person {
         person
     }
     fn code(&self) -> String {
+        self.code_at(SystemClock.now_ms() / 1000)
+    }
+    fn code_at(&self, at_s: u64) -> String {
         let secret = totp_rs::Secret::try_from_base32(&self.totp).expect("base32");
         let totp = totp_rs::Builder::new().with_secret(secret).build();
         let totp = totp.expect("a secret");
-        totp.generate(SystemClock.now_ms() / 1000).to_string()
+        totp.generate(at_s).to_string()
     }
 }
 

@@ -137,13 +137,14 @@ pub enum Admission {
     /// The account that is linked to them is closed.
     Closed,
     /// The provider has to ask again who it is, and did not: they signed in there before a session ended here that
-    /// nobody used any more, or before they left for it to be asked.
+    /// nobody used any more, or before they left for it to be asked and have no factor of their own to show here.
     Stale,
 }
 
 impl Identity {
     /// Lets somebody in whom a provider signed in, if an account is linked to them and open. Roles come from
-    /// the account. Unless two factors were shown there, the account's own second factor is asked for.
+    /// the account. Unless two factors were shown there, the account's own second factor is asked for; so it is
+    /// when the provider was to ask anew who it is, and did not.
     ///
     /// # Errors
     /// `SignIn` when they were signed out there meanwhile; `Ledger`, `Damaged`.
@@ -180,16 +181,20 @@ impl Identity {
         let signed_in_ms = token.signed_in_s().unwrap_or(0).saturating_mul(1000);
         // Clocks may differ.
         let is_anew = signed_in_ms.saturating_add(SKEW_MS) >= away.began_ms();
-        if !is_anew
+        let is_stale = !is_anew
             && (away.anew
                 || self
                     .ended_since(tenant, issuer, &token.subject, signed_in_ms)
-                    .await?)
-        {
+                    .await?);
+        let has_own = account.body.totp.is_some() || self.has_passkeys(tenant, &account.id).await?;
+        // A provider that was asked to sign them in anew, and doesn't, or doesn't say that it did: the account's
+        // own factor, shown now, proves who sits there.
+        if is_stale && !(away.anew && has_own) {
             let words = format!("{issuer} remembers account {id}, which has to sign in anew");
             refused(id, &words).await?;
             return Ok(Admission::Stale);
         }
+        let by_two_factors = by_two_factors && !is_stale;
         let used = self.back_draft(tenant, away)?;
         let at = AtProvider {
             issuer: issuer.to_owned(),
@@ -202,17 +207,15 @@ impl Identity {
         // none here sets one up while they sign in, or could not even ask for emergency access.
         let factor_s = token.signed_in_s().unwrap_or(0);
         let is_fresh = factor_s.saturating_mul(1000).saturating_add(FRESH_MS) > self.now_ms();
-        let has_own = account.body.totp.is_some() || self.has_passkeys(tenant, &account.id).await?;
         let step = if by_two_factors && (has_own || is_fresh) {
             let by = OpenedBy::Provider;
             let (agent, account) = (agent_of(&account), Some(account.id.clone()));
             self.open(tenant, account, agent, vec![used], by, Some(at))
                 .await?
         } else {
-            let stage = match &account.body.totp {
-                Some(_) => Stage::SecondFactor,
-                None if self.has_passkeys(tenant, &account.id).await? => Stage::SecondFactor,
-                None => Stage::Enrol {
+            let stage = match has_own {
+                true => Stage::SecondFactor,
+                false => Stage::Enrol {
                     totp: secrets::mint_totp(self.inner.ledger.entropy().as_ref()),
                 },
             };

@@ -63,10 +63,8 @@ async fn a_session_that_nobody_used_is_not_opened_again_by_one_press() {
     };
     let admitted = other.identity().admit(TENANT, arrival).await.unwrap();
     assert!(matches!(admitted, Admission::Stale), "{admitted:?}");
-    // Whoever signed in there since is let in, and who is asked anew and did not sign in isn't.
+    // Whoever signed in there since is let in.
     let away = left(&flow, true);
-    let admitted = flow.admit_from(&away, &old, true).await.unwrap();
-    assert!(matches!(admitted, Admission::Stale), "{admitted:?}");
     let new = token_of(&flow, Some(flow.now_s()));
     let admitted = flow.admit_from(&away, &new, true).await.unwrap();
     assert!(matches!(admitted, Admission::Known(_)), "{admitted:?}");
@@ -92,11 +90,64 @@ async fn who_signs_out_may_come_back_by_one_press() {
     let admitted = flow.admit(&old, true).await.unwrap();
     assert!(matches!(admitted, Admission::Known(_)), "{admitted:?}");
     // But not where it was asked to sign them in anew.
-    let admitted = flow.admit_from(&left(&flow, true), &old, true).await;
-    assert!(matches!(admitted.unwrap(), Admission::Stale));
-    let silent = token_of(&flow, None);
-    let admitted = flow.admit_from(&left(&flow, true), &silent, true).await;
-    assert!(matches!(admitted.unwrap(), Admission::Stale));
+    for token in [old, token_of(&flow, None)] {
+        let admitted = flow.admit_from(&left(&flow, true), &token, true).await;
+        let admitted = admitted.unwrap();
+        let asks = matches!(admitted, Admission::Known(SignIn::SecondFactor { .. }));
+        assert!(asks, "{admitted:?}");
+    }
+}
+
+/// A provider that never says when somebody signed in locks nobody out who can show here who they are.
+#[tokio::test]
+async fn who_was_to_sign_in_anew_shows_a_factor_of_their_own() {
+    let flow = Flow::linked().await;
+    let identity = flow.house.trust.identity();
+    let morning_s = flow.now_s();
+    let (secret, _) = flow.signed_in(None).await;
+    flow.house.wall.advance(IDLE_MS);
+    assert!(!flow.is_open(&secret).await);
+    for signed_in_s in [None, Some(morning_s)] {
+        for by_two in [true, false] {
+            let token = token_of(&flow, signed_in_s);
+            // The provider is asked first.
+            let admitted = flow.admit(&token, by_two).await.unwrap();
+            assert!(matches!(admitted, Admission::Stale), "{admitted:?}");
+            let away = left(&flow, true);
+            let admitted = flow.admit_from(&away, &token, by_two).await.unwrap();
+            let Admission::Known(SignIn::SecondFactor { ticket }) = admitted else {
+                panic!("{admitted:?}");
+            };
+            let wrong = identity.second_factor(&ticket, "000000").await;
+            assert!(matches!(wrong, Err(TrustError::SignIn)), "{wrong:?}");
+            // The answer is used up, whatever became of it.
+            let again = flow.admit_from(&away, &token, by_two).await;
+            assert!(matches!(again, Err(TrustError::SignIn)), "{again:?}");
+            // Codes are taken once each.
+            flow.house.wall.advance(60_000);
+            let done = identity.second_factor(&ticket, &flow.code()).await.unwrap();
+            let SignIn::Done { secret, session } = done else {
+                panic!("{done:?}");
+            };
+            // It is as new as the factor that was shown, not as what the provider remembers.
+            assert!(identity.is_stepped_up(&session).await.unwrap());
+            let at_ms = identity.signed_in_ms(&session).await.unwrap();
+            assert_eq!(at_ms, Some(flow.now_s() * 1000));
+            assert!(flow.is_open(&secret).await);
+            flow.house.wall.advance(IDLE_MS);
+            assert!(!flow.is_open(&secret).await);
+        }
+    }
+    // Who has none would set one up, which proves nothing.
+    let permit = flow.permit().await;
+    let reset = identity.reset_second_factor(&permit, &flow.account, "lost");
+    reset.await.unwrap();
+    for by_two in [true, false] {
+        let silent = token_of(&flow, None);
+        let admitted = flow.admit_from(&left(&flow, true), &silent, by_two).await;
+        let admitted = admitted.unwrap();
+        assert!(matches!(admitted, Admission::Stale), "{admitted:?}");
+    }
 }
 
 /// A logout is kept and then ends sessions. Whatever cuts it short in between, it ends them.
