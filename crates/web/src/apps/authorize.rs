@@ -47,6 +47,9 @@ const STATE_BYTES_MAX: usize = 1024;
 /// How old a sign-in may be where an application wants a new one, seconds: as old as it is when a person has come
 /// back from it and read this page. An application that wants less looks at `auth_time` itself.
 const NEW_SIGN_IN_S: u64 = 60;
+/// How long a page of this flow may lie open, seconds: a patient may have to be looked for. Whoever answers it
+/// later may be somebody else, so that who has to have signed in of late does so again.
+const FORM_LIES_S: u64 = 600;
 
 /// A request that can be shown to a person.
 struct Asked {
@@ -518,6 +521,11 @@ async fn decided(ctx: &Ctx, fields: &Fields) -> Result<Response, Wrong> {
     let decision = fields.get("decision").unwrap_or_default();
     if decision == "deny" {
         return denied().await;
+    }
+    if let Some(most_s) = asked.max_age_s
+        && !is_signed_in_since(ctx, most_s.saturating_add(FORM_LIES_S)).await?
+    {
+        return Ok(sign_in_page(ctx, &asked, fields));
     }
     let offer = offer(ctx, &asked, fields.get("patient")).await?;
     if decision == "find" && offer.chooses {

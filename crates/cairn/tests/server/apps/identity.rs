@@ -1,6 +1,8 @@
 //! Applications that learn who somebody is (OpenID Connect): what an identity token says, of whom, and what the
 //! server says of itself. Other libraries check the same in `tokens.rs`.
 
+use std::sync::Arc;
+
 use trust::identity::{Asked, IdToken, IssuerKeys, check_id_token};
 
 use super::*;
@@ -301,5 +303,56 @@ async fn an_app_may_want_a_sign_in_that_is_new() {
     }
     let none = doctor.get(&page_for(&[("prompt", "none login")])).await;
     assert_eq!(none.told("error").as_deref(), Some("interaction_required"));
+    house.end().await;
+}
+
+/// A page that was opened by a new sign-in and lay open for long is answered by whoever sits there then.
+#[tokio::test]
+async fn a_new_sign_in_is_asked_for_when_the_form_comes_back_late() {
+    let wall = ledger::ManualClock::new(SystemClock.now_ms());
+    let its_clock = wall.clone();
+    let house = house_with(|options| options.wall_clock = Arc::new(its_clock)).await;
+    furnished(&house).await;
+    let client = app_of(&house, BACK).await;
+    let staff = Staff::new(&house, "doctor", Role::Clinician).await;
+    let mut doctor = Browser::new(&house);
+    doctor.staff(&staff, "/sign-in").await;
+    let scope = "openid user/Observation.rs";
+    let of = |changes: &[(&str, &str)]| request(&house, &client, scope, changes);
+    let wanting = [
+        of(&[("prompt", "login")]),
+        of(&[("prompt", "select_account")]),
+        of(&[("max_age", "0")]),
+        of(&[("max_age", "60")]),
+    ];
+    let longer = [of(&[("max_age", "120")]), of(&[])];
+    let mut pages = Vec::new();
+    for pairs in wanting.iter().chain(&longer) {
+        let page = doctor.get(&address(pairs)).await;
+        page.shows("Let Diary in?");
+        pages.push(page);
+    }
+    // Eleven minutes: the one of a sign-in that counts as new, and ten in which the page may lie open.
+    wall.advance(660_000);
+    let done = agree(&mut doctor, &pages[0], &wanting[0], None).await;
+    assert!(done.told("code").is_some(), "{}", done.body);
+    wall.advance(1_000);
+    for (page, pairs) in pages.iter().zip(&wanting) {
+        let late = agree(&mut doctor, page, pairs, None).await;
+        late.shows("Diary wants to be sure that it is you");
+        assert!(late.told("code").is_none(), "{pairs:?}");
+        let next = late.fields("next").join(" ").replace("%20", "+");
+        assert_eq!(next, address(pairs), "{pairs:?}");
+        // Whoever wants to let nothing in need not sign in for that.
+        let csrf = page.field("csrf");
+        let mut form = borrowed(pairs);
+        form.extend([("csrf", csrf.as_str()), ("decision", "deny")]);
+        let denied = doctor.post("/oauth/authorize", &form).await;
+        assert_eq!(denied.told("error").as_deref(), Some("access_denied"));
+    }
+    for (page, pairs) in pages[wanting.len()..].iter().zip(&longer) {
+        let done = agree(&mut doctor, page, pairs, None).await;
+        assert!(done.told("code").is_some(), "{pairs:?}");
+    }
     house.end().await;
 }
