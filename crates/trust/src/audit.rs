@@ -2,7 +2,7 @@
 //!
 //! One event is one leaf, however many resources an answer holds. Every patient concerned is an
 //! entity of its own, so that each finds it among theirs; of other resources at most
-//! [`RESOURCES_MAX`] are listed, which no answer reaches, and the rest of a larger unit of work are counted, all
+//! [`RESOURCES_MAX`] are listed, which no answer reaches, and the rest of what has more, or more patients than leave room, are counted, all
 //! together and for each patient.
 //!
 //! Of two things BALP has another place: the client's network address is a detail of the request's
@@ -24,9 +24,10 @@ mod draft;
 pub mod origin;
 pub mod told;
 
-/// The most resources that one event lists, besides patients: more than any page or chunk of a file holds. With
-/// the most patients (10,000) they stay below [`ledger::DOCUMENT_TOKENS_MAX`], one token each.
-const RESOURCES_MAX: usize = if cfg!(test) { 100 } else { 6_000 };
+/// The most resources that one event lists, besides patients: as many as any answer holds.
+const RESOURCES_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
+/// Each patient and each listed resource is a search token of its event; so many are left to the rest of it.
+const OTHER_TOKENS: usize = 256;
 /// Clocks that are this far apart are both recorded.
 const CLOCKS_APART_MS: u64 = 1000;
 

@@ -12,10 +12,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fhir::{Resource, ResourceType};
-use ledger::{Ledger, TenantId, Token};
+use ledger::{DOCUMENT_TOKENS_MAX, Ledger, TenantId, Token};
 use serde_json::{Value, json};
 
-use super::{DICOM, Event, INTERACTION, Outcome, RESOURCES_MAX, Record, Touched, origin};
+use super::{
+    DICOM, Event, INTERACTION, OTHER_TOKENS, Outcome, RESOURCES_MAX, Record, Touched, origin,
+};
 use crate::{Purpose, Role, tokens};
 
 /// Frames that are kept; then all are forgotten and those in use come again. Some hundred bytes each.
@@ -244,9 +246,11 @@ impl Writer {
             .resources
             .iter()
             .partition(|touched| touched.kind == ResourceType::Patient);
+        let room = DOCUMENT_TOKENS_MAX.saturating_sub(record.patients.len() + OTHER_TOKENS);
+        let listed = RESOURCES_MAX.min(room);
         // Each patient is told of their own, so what isn't listed is counted for each of them, too.
         let mut unlisted = BTreeMap::<&str, usize>::new();
-        for touched in resources.iter().skip(RESOURCES_MAX) {
+        for touched in resources.iter().skip(listed) {
             if let Some(patient) = &touched.patient {
                 *unlisted.entry(patient).or_default() += 1;
             }
@@ -283,7 +287,7 @@ impl Writer {
                 references.push(reference);
             }
         }
-        for touched in resources.iter().take(RESOURCES_MAX) {
+        for touched in resources.iter().take(listed) {
             let reference = format!("{}/{}", touched.kind, touched.id);
             self.entity(&reference, RESOURCE, &touched_details(touched));
             references.push(reference);
@@ -303,8 +307,8 @@ impl Writer {
         if let Some(wall_ms) = moment.wall_ms {
             details.push(("wall-clock", fhir::date::instant(wall_ms)));
         }
-        if resources.len() > RESOURCES_MAX {
-            let count = resources.len() - RESOURCES_MAX;
+        if resources.len() > listed {
+            let count = resources.len() - listed;
             details.push(("further-resources", count.to_string()));
         }
         if !record.request_id.is_empty() || !details.is_empty() {
