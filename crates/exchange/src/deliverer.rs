@@ -385,6 +385,21 @@ impl Inner {
         attempt.settle(&outcome).await
     }
 
+    /// A permit to send what is no patient's.
+    pub(crate) async fn of_nobody(
+        &self,
+        agent: &Agent,
+        request_id: &str,
+    ) -> Result<Permit, TrustError> {
+        let target = Target {
+            kind: Some(ResourceType::Communication),
+            patient: None,
+        };
+        self.trust
+            .decide(agent, Purpose::Operations, Action::Send, target, request_id)
+            .await
+    }
+
     /// An entry that can't be read can't be delivered either, now or later.
     async fn drop_unreadable(
         &self,
@@ -392,14 +407,7 @@ impl Inner {
         entry: &OutboxEntry,
         request_id: &str,
     ) -> Result<(), DeliverError> {
-        let target = Target {
-            kind: Some(ResourceType::Communication),
-            patient: None,
-        };
-        let permit = self
-            .trust
-            .decide(agent, Purpose::Operations, Action::Send, target, request_id)
-            .await?;
+        let permit = self.of_nobody(agent, request_id).await?;
         let unit = Unit {
             outbox_remove: vec![entry.key],
             held: Some(entry.key.shard),

@@ -2,10 +2,9 @@
 //!
 //! There is no patient whose consent could be asked, and nothing of one in the words. What became of each attempt
 //! is in the audit, as with messages.
-use fhir::ResourceType;
 use ledger::{LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use trust::outgoing::Notice;
-use trust::{Action, Agent, Permit, Purpose, Target, TrustError, Unit};
+use trust::{Agent, Permit, TrustError, Unit};
 
 use crate::check::{Reason, Refused};
 use crate::compose::{Letter, compose, link, message_id};
@@ -21,14 +20,7 @@ impl Inner {
         notice: &Notice,
         request_id: &str,
     ) -> Result<(), DeliverError> {
-        let target = Target {
-            kind: Some(ResourceType::Communication),
-            patient: None,
-        };
-        let permit = self
-            .trust
-            .decide(agent, Purpose::Operations, Action::Send, target, request_id)
-            .await?;
+        let permit = self.of_nobody(agent, request_id).await?;
         let outcome = match notice.to.parse() {
             Ok(to) => {
                 let options = &self.options;
