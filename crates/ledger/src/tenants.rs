@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{KeyRow, Snapshot};
-use crate::bootstrap::{TENANT, tenant_row, wrap};
-use crate::keys::Secret;
+use crate::bootstrap::{TENANT, tenant_row, unwrap_32, wrap};
+use crate::keys::{Secret, derive_for};
 use crate::plan::{NewSecret, Rekeying, SCRUB_DUE};
 use crate::reads::following;
+use crate::root_key::encode_hex;
 use crate::rotation::key_rows;
 use crate::seal::open;
 use crate::writer::Request;
@@ -32,6 +33,8 @@ pub const HOSTS_MAX: usize = 16;
 /// within two seconds, and what they were at has to end. A body may take a minute, and a house that closes half
 /// of one.
 pub const SETTLE_MS: u64 = 100_000;
+/// As many as nobody finds a second secret for, and short enough to be read.
+const FINGERPRINT_BYTES: usize = 16;
 /// How often a change is tried while others change the list.
 const TRIES: usize = 8;
 /// Timers and outbox entries taken away at once.
@@ -80,6 +83,10 @@ pub struct Tenant {
     /// What it may take.
     #[serde(default)]
     pub quota: TenantQuota,
+    /// Once its destruction has begun: what tells it from another tenant of the same number, which a store gets that
+    /// was restored as it was before this one was made. It says nothing of the keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 impl Tenant {
@@ -242,9 +249,25 @@ pub(crate) fn unnamed<'a>(secrets: impl Iterator<Item = &'a str>) -> Vec<Tenant>
             state: TenantState::Active,
             since_ms: 0,
             quota: TenantQuota::default(),
+            fingerprint: None,
         });
     }
     list
+}
+
+/// The fingerprint of a tenant by the row of its first secret; nothing where there is none any more.
+pub(crate) fn fingerprint(
+    key: &Secret,
+    root_wrap: &Secret,
+    id: TenantId,
+    row: Option<&[u8]>,
+) -> Result<Option<String>, LedgerError> {
+    let Some(row) = row.filter(|row| !row.is_empty()) else {
+        return Ok(None);
+    };
+    let secret = unwrap_32(root_wrap, &tenant_row(id), row)?;
+    let whole = derive_for(key, b"tenant fingerprint", &secret);
+    Ok(Some(encode_hex(&whole[..FINGERPRINT_BYTES])))
 }
 
 /// Those of a list whose destruction has begun, which nothing takes back.
@@ -341,6 +364,7 @@ impl Ledger {
                 state: TenantState::Active,
                 since_ms: self.core().clock.now_ms(),
                 quota: TenantQuota::default(),
+                fingerprint: None,
             };
             // Before anything is written for a tenant that can't be.
             check(&[&list[..], std::slice::from_ref(&tenant)].concat())?;
@@ -420,9 +444,15 @@ impl Ledger {
     /// `Storage`.
     pub async fn destroy_tenant(&self, id: TenantId) -> Result<TenantEnd, LedgerError> {
         let left = self.remains(id)?.secrets;
+        let first = self.backend()?.now().meta(&tenant_row(id))?;
+        let core = self.core();
+        let fingerprint = fingerprint(&core.backup_key, &core.root_wrap(), id, first.as_deref())?;
         self.change_tenants(|list, now_ms| {
             let tenant = (list.iter_mut().find(|tenant| tenant.id == id))
                 .ok_or(LedgerError::Invalid("there is no such tenant"))?;
+            if tenant.fingerprint.is_none() && tenant.state != TenantState::Active {
+                tenant.fingerprint.clone_from(&fingerprint);
+            }
             match tenant.state {
                 TenantState::Active => Err(LedgerError::Invalid(
                     "a tenant is suspended before it is destroyed",

@@ -212,11 +212,12 @@ impl Wanted {
         let all = Manifest::all(source, &key)?;
         let greatest = all.iter().map(|chain| chain.last.number).max();
         let chain = self.choose(all)?;
-        let shredded = self.shredded(&key)?;
+        let mut shredded = self.shredded(&key)?;
         let root = root_of(&self.root_key, |name| {
             let row = metas.iter().find(|(found, _)| found == name);
             row.map(|(_, value)| value.clone()).ok_or_else(nothing)
         })?;
+        shredded.leave_others(&metas, &root, &key)?;
         shredded.end_tenants(&mut metas, &root, &*self.entropy)?;
         Ok(Prepared {
             greatest: greatest.unwrap_or_default(),

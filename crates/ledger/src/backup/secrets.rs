@@ -35,24 +35,97 @@ const SALT_BYTES: usize = 16;
 pub(super) struct Shredded {
     /// Patients whose key was, and when, milliseconds since the Unix epoch.
     pub(super) patients: BTreeMap<SubjectKey, u64>,
-    /// Tenants whose keys were.
-    pub(super) tenants: BTreeMap<u32, Tenant>,
+    /// Tenants whose keys were, by number and fingerprint: where a copy of before was restored, another tenant may
+    /// have got the number.
+    pub(super) tenants: BTreeMap<(u32, Option<String>), Tenant>,
+}
+
+/// Whether a tenant that was destroyed is the one with the same number that has this fingerprint. A program of before
+/// took none, so all that is known then is the number.
+fn is_same(ended: &Tenant, fingerprint: Option<&str>) -> bool {
+    let both = ended.fingerprint.as_deref().zip(fingerprint);
+    both.is_none_or(|(ended, found)| ended == found)
 }
 
 impl Shredded {
     /// Takes in what another list knows.
     pub(super) fn extend(&mut self, other: Self) {
         self.patients.extend(other.patients);
-        for (id, tenant) in other.tenants {
-            // One that is over stays over, whatever a list of while it ended says.
-            if self
-                .tenants
-                .get(&id)
-                .is_none_or(|known| known.state != TenantState::Destroyed)
-            {
-                self.tenants.insert(id, tenant);
+        for tenant in other.tenants.into_values() {
+            self.add(tenant);
+        }
+    }
+
+    fn add(&mut self, tenant: Tenant) {
+        let name = (tenant.id.0, tenant.fingerprint.clone());
+        // One that is over stays over, whatever a list of while it ended says.
+        if self
+            .tenants
+            .get(&name)
+            .is_none_or(|known| known.state != TenantState::Destroyed)
+        {
+            self.tenants.insert(name, tenant);
+        }
+    }
+
+    /// Leaves out tenants whose number is another's in a store's rows.
+    pub(super) fn leave_others(
+        &mut self,
+        rows: &[MetaRow],
+        root_wrap: &Secret,
+        key: &Secret,
+    ) -> Result<(), LedgerError> {
+        let mut others = Vec::new();
+        for (name, ended) in &self.tenants {
+            let row = tenant_row(ended.id);
+            let secret = rows.iter().find(|(found, _)| *found == row);
+            let secret = secret.map(|(_, value)| value.as_slice());
+            let found = tenants::fingerprint(key, root_wrap, ended.id, secret)?;
+            if !is_same(ended, found.as_deref()) {
+                others.push(name.clone());
             }
         }
+        others
+            .iter()
+            .for_each(|name| drop(self.tenants.remove(name)));
+        Ok(())
+    }
+
+    /// Leaves out tenants whose number is another's in a store that is backed up.
+    ///
+    /// # Errors
+    /// `Invalid` when one of them is there, as after a restore that was not told that it is destroyed: a backup
+    /// without its secret would be worth nothing to it, and one with it would bring back what was destroyed.
+    pub(super) fn leave_living(
+        &mut self,
+        rows: &dyn Snapshot,
+        root_wrap: &Secret,
+        key: &Secret,
+    ) -> Result<(), LedgerError> {
+        if self.tenants.is_empty() {
+            return Ok(());
+        }
+        let (list, _) = tenants::read(rows, root_wrap)?;
+        for tenant in list.iter().filter(|tenant| tenant.is_there()) {
+            let secret = rows.meta(&tenant_row(tenant.id))?;
+            let found = tenants::fingerprint(key, root_wrap, tenant.id, secret.as_deref())?;
+            let of_number = |ended: &&Tenant| ended.id == tenant.id;
+            let mut ended = self.tenants.values().filter(of_number);
+            if ended.any(|ended| is_same(ended, found.as_deref())) {
+                tracing::error!(
+                    tenant = tenant.name,
+                    number = tenant.id.0,
+                    "the place of the backup says that this tenant was destroyed, and it is there"
+                );
+                return Err(LedgerError::Invalid(
+                    "the place of the backup says that a tenant was destroyed that is there in this store, as after a \
+                     restore without --shred-list: destroy the tenant here, or back up to another place (the log has \
+                     its name and number)",
+                ));
+            }
+            self.tenants.retain(|(number, _), _| *number != tenant.id.0);
+        }
+        Ok(())
     }
 
     fn is_empty(&self) -> bool {
@@ -75,9 +148,13 @@ impl Shredded {
             Some(at) => tenants::decode(root_wrap, &rows[at].1)?,
             None => tenants::unnamed(rows.iter().map(|(name, _)| name.as_str())),
         };
-        for (id, ended) in &self.tenants {
-            let there = list.iter_mut().find(|tenant| tenant.id.0 == *id);
+        for ended in self.tenants.values() {
+            let id = ended.id;
+            let there = list.iter_mut().find(|tenant| tenant.id == id);
             if let Some(tenant) = there {
+                if tenant.fingerprint.is_none() {
+                    tenant.fingerprint.clone_from(&ended.fingerprint);
+                }
                 if tenant.state != TenantState::Destroyed {
                     tenant.state = ended.state;
                     tenant.since_ms = ended.since_ms;
@@ -87,7 +164,7 @@ impl Shredded {
                 let mut ended = ended.clone();
                 // Whoever had the name then has it again.
                 if list.iter().any(|tenant| tenant.name == ended.name) {
-                    ended.name = format!("destroyed-{id}");
+                    ended.name = format!("destroyed-{}", id.0);
                 }
                 list.push(ended);
             }
@@ -192,9 +269,7 @@ pub(super) fn shredded(
         Ok(())
     })?;
     let (list, _) = tenants::read(snapshot, root_wrap)?;
-    all.tenants = tenants::ended(list)
-        .map(|tenant| (tenant.id.0, tenant))
-        .collect();
+    tenants::ended(list).for_each(|tenant| all.add(tenant));
     Ok(all)
 }
 
@@ -279,9 +354,7 @@ pub(super) fn open_shred_list(key: &Secret, bytes: &[u8]) -> Result<Shredded, Le
         let length = decoder.small()?;
         let tenants: Vec<Tenant> =
             serde_json::from_slice(decoder.bytes(length)?).map_err(|_| refused())?;
-        list.tenants = (tenants.into_iter())
-            .map(|tenant| (tenant.id.0, tenant))
-            .collect();
+        tenants.into_iter().for_each(|tenant| list.add(tenant));
     }
     while decoder.remaining() > 0 {
         let key = decode_subject_key(decoder.bytes(20)?)?;
@@ -374,6 +447,14 @@ pub(super) fn read_keys(
     Ok(keys)
 }
 
+/// What a target knows to be destroyed.
+pub(super) fn known(target: &dyn BackupTarget, key: &Secret) -> Result<Shredded, LedgerError> {
+    match target.get(SHRED_LIST)? {
+        Some(bytes) => open_shred_list(key, &bytes),
+        None => Ok(Shredded::default()),
+    }
+}
+
 /// Takes destroyed keys out of all key files of a target, of whatever chain: those of this store and
 /// those that the target knows of, which another store may have brought that was restored from it or is
 /// its original.
@@ -387,10 +468,7 @@ pub(super) fn shred(
     entropy: &dyn Entropy,
     list: Shredded,
 ) -> Result<Shredded, LedgerError> {
-    let known = match target.get(SHRED_LIST)? {
-        Some(bytes) => open_shred_list(key, &bytes)?,
-        None => Shredded::default(),
-    };
+    let known = known(target, key)?;
     // A list that knows more is of a later state than this store, which was restored: it is kept.
     let mut all = known;
     all.extend(list);

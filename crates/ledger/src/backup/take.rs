@@ -8,7 +8,7 @@ use tlog_tiles::record_hash;
 
 use super::manifest::{Manifest, Part, Position, put_with_mac};
 use super::prune::SEGMENT_ENDING;
-use super::secrets::{KeyFiles, METAS, each_key, metas, shred, shredded};
+use super::secrets::{self, KeyFiles, METAS, each_key, metas, shred, shredded};
 use super::segment::{Frame, Parts};
 use super::target::BackupTarget;
 use crate::backend::{Backend, Snapshot, Table};
@@ -59,7 +59,8 @@ impl Ledger {
     ///
     /// # Errors
     /// `Damaged` when the store's audit does not hold or the target's files are not those that this
-    /// store wrote, `Invalid` when another backup is running, `Storage`, `Closed`.
+    /// store wrote, `Invalid` when another backup is running or the target says that a tenant was destroyed that is
+    /// there, `Storage`, `Closed`.
     pub async fn backup(
         &self,
         target: Arc<dyn BackupTarget>,
@@ -258,7 +259,14 @@ impl<'a> Taking<'a> {
 
     /// Takes the backup; gives the report and up to where the redo log is in.
     fn run(mut self, whole: bool) -> Result<(BackupReport, u64), LedgerError> {
-        let known = Manifest::all(self.place.target, &self.place.core.backup_key)?;
+        let Place { core, target, .. } = self.place;
+        // Said before hours of copying, and looked at again at the end.
+        secrets::known(target, &core.backup_key)?.leave_living(
+            self.snapshot,
+            &core.root_wrap(),
+            &core.backup_key,
+        )?;
+        let known = Manifest::all(target, &core.backup_key)?;
         let goes_on = if whole {
             None
         } else {
@@ -305,7 +313,8 @@ impl<'a> Taking<'a> {
         let key = &core.backup_key;
         // As it is now, and not as it was when the backup began: this may have taken hours.
         let list = shredded(&*backend.now(), &core.root_wrap())?;
-        let destroyed = shred(target, key, &*core.entropy, list)?;
+        let mut destroyed = shred(target, key, &*core.entropy, list)?;
+        destroyed.leave_living(&*backend.now(), &core.root_wrap(), key)?;
         put_with_mac(target, key, METAS, metas(self.snapshot, &destroyed)?)?;
         self.place.check_wanted()?;
         // Only now is the backup part of the chain.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ledger::{
-    Commit, Expected, Ledger, LedgerError, Moment, OutboxDraft, OutboxKey, Query, RootKey,
-    STORE_TENANT, Shard, Tenant, TenantId, TenantQuota, TenantState,
+    BackupTarget, Commit, Expected, Ledger, LedgerError, Moment, OutboxDraft, OutboxKey, Query,
+    RootKey, STORE_TENANT, Shard, Tenant, TenantId, TenantQuota, TenantState,
 };
 
 use super::backup::{Files, back_up, wanted};
@@ -254,17 +254,28 @@ pub(crate) async fn a_destroyed_tenant_leaves_the_backups(store: &dyn Store) {
     let moment = ledger.last_number();
     ledger.destroy_tenant(north).await.unwrap();
     a_list_ends_tenants(store, &ledger, [&oldest, &old], north).await;
-    // A copy that doesn't know it, and is backed up where it is known, brings no secret of it there.
+    // A copy in which it lives is not backed up where it is known to be destroyed: neither without its secret, which
+    // nobody would miss before the restore, nor with it.
     let known = files.copy();
     back_up(&ledger, &known).await;
     let (restored, _) = store.restore(wanted(&old, Moment::Newest)).await.unwrap();
     let copy = restored.open();
     assert!(copy.get(north, PATIENT, "p").await.unwrap().is_some());
-    back_up(&copy, &known).await;
+    let target = Arc::clone(&known) as Arc<dyn BackupTarget>;
+    let refused = copy.backup(target, false, |_| {}).await;
+    invalid(refused.map(drop), "back up to another place");
+    let elsewhere = Arc::new(Files::default());
+    back_up(&copy, &elsewhere).await;
     copy.close().await.unwrap();
     let (restored, report) = store.restore(wanted(&known, Moment::Newest)).await.unwrap();
     assert_eq!(report.destroyed_tenants, 1);
     is_destroyed(&restored.open(), north).await;
+    let (restored, report) = (store.restore(wanted(&elsewhere, Moment::Newest)).await).unwrap();
+    assert_eq!(report.destroyed_tenants, 0);
+    let copy = restored.open();
+    assert!(copy.get(north, PATIENT, "p").await.unwrap().is_some());
+    copy.close().await.unwrap();
+    another_of_its_number_lives(store, &oldest, &known, north).await;
     back_up(&ledger, &files).await;
     // Also as the store was before the destruction.
     for to in [Moment::Newest, Moment::Number(moment)] {
@@ -277,6 +288,36 @@ pub(crate) async fn a_destroyed_tenant_leaves_the_backups(store: &dyn Store) {
         copy.close().await.unwrap();
     }
     ledger.close().await.unwrap();
+}
+
+/// A copy of before a tenant was made gives its number to another, whose secret stays in backups to where the first is
+/// known to be destroyed.
+async fn another_of_its_number_lives(
+    store: &dyn Store,
+    oldest: &Arc<Files>,
+    known: &Arc<Files>,
+    north: TenantId,
+) {
+    let (restored, _) = store.restore(wanted(oldest, Moment::Newest)).await.unwrap();
+    let copy = restored.open();
+    let another = two(&copy).await;
+    assert_eq!(another, north);
+    fill(&copy, another, 2).await;
+    back_up(&copy, known).await;
+    copy.close().await.unwrap();
+    let (restored, report) = store.restore(wanted(known, Moment::Newest)).await.unwrap();
+    assert_eq!(report.destroyed_tenants, 0);
+    let copy = restored.open();
+    assert!(copy.get(another, PATIENT, "p").await.unwrap().is_some());
+    assert_eq!(on_list(&copy, another).await.state, TenantState::Active);
+    // It can be destroyed as well, and then both are.
+    copy.suspend_tenant(another, true).await.unwrap();
+    store.clock().advance(101_000);
+    copy.destroy_tenant(another).await.unwrap();
+    back_up(&copy, known).await;
+    copy.close().await.unwrap();
+    let (restored, _) = store.restore(wanted(known, Moment::Newest)).await.unwrap();
+    is_destroyed(&restored.open(), another).await;
 }
 
 /// Nothing of a tenant opens, and its number and name are nobody else's.
