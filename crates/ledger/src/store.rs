@@ -384,11 +384,17 @@ impl Ledger {
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
-    fn send(&self, job: Job) -> Result<(), LedgerError> {
+    fn send(&self, mut job: Job) -> Result<(), LedgerError> {
         let jobs = lock(&self.inner.jobs);
         // Which writer takes a commit is no matter of correctness: they share out the shards so that
         // they seldom wait for each other in the store.
         let lane = job.request.shard().map_or(0, |shard| usize::from(shard.0)) % jobs.len().max(1);
+        if jobs.len() > 1
+            && let Request::Commit(commit, _) = &mut job.request
+            && let Some(room) = &mut commit.room
+        {
+            room.in_lane(lane);
+        }
         send_to(jobs.get(lane), job)
     }
 

@@ -1,9 +1,13 @@
 //! How many documents a tenant stores, where it may store so many: those of FHIR that are there, in whatever
 //! version; audit records and the store's own kinds are not counted.
 //!
-//! Each process counts what it adds and takes away in a meta row of its own, in the batch that does it, so nobody
-//! waits for a row that others count in. What was there before is counted once, when the bound is set, and lies in
-//! another row; the sum of all is the number. Where nothing is bounded nothing is counted.
+//! Each writer of each process counts what it adds and takes away in a meta row of its own, in the batch that does it,
+//! so nobody waits for a row that others count in, and a row that is not there yet is nobody else's to write. What was
+//! there before is counted once, when the bound is set, and lies in another row; the sum of all is the number. Where
+//! nothing is bounded nothing is counted.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backend::{Blind, Snapshot};
 use crate::codec::Decoder;
@@ -23,7 +27,8 @@ fn base_row(tenant: TenantId) -> String {
     format!("{STORED}{:08x}", tenant.0)
 }
 
-/// The row of what a process has added since; of a store that is one process's there is one.
+/// The row of what a process has added since, which its writers' begin with where it has several; of a store that is
+/// one process's there is one.
 fn own_row(tenant: TenantId, node: Option<Blind>) -> String {
     format!(
         "{}/{}",
@@ -52,25 +57,100 @@ pub(crate) fn encode(count: i64) -> Vec<u8> {
 /// What a commit has to know of what its tenant stores.
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
-    /// The row that this process counts in.
+    /// The row that its writer counts in.
     pub(crate) row: String,
     /// How many there may be; nothing until those that were there have been counted.
     pub(crate) most: Option<u64>,
-    /// How many all other rows count.
+    /// How many the rows of others count.
     pub(crate) others: i64,
+    /// What this process counts.
+    pub(crate) own: Own,
 }
 
-/// The sum of a tenant's rows but one, and whether what was there before is among them.
-fn others(rows: &dyn Snapshot, tenant: TenantId, but: &str) -> Result<(i64, bool), LedgerError> {
-    let base = base_row(tenant);
-    let (mut sum, mut is_counted) = (0_i64, false);
-    for (name, row) in rows.metas(&base)? {
-        if name != but {
-            sum = sum.saturating_add(decode(Some(&row))?);
-        }
-        is_counted |= name == base && !row.is_empty();
+impl Room {
+    /// For one of several writers.
+    pub(crate) fn in_lane(&mut self, lane: usize) {
+        self.row = format!("{}/{lane}", self.row);
     }
-    Ok((sum, is_counted))
+}
+
+/// What each row of this process counts, as far as its writers have planned: they don't see each other's rows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Own(Arc<Mutex<HashMap<String, Count>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    count: i64,
+    /// Whether it was planned since the rows were read.
+    is_new: bool,
+}
+
+impl Own {
+    fn counts(&self) -> MutexGuard<'_, HashMap<String, Count>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plans what a row is to count, if `may` says so of what the other rows of the process count.
+    pub(crate) fn plan<E>(
+        &self,
+        row: &str,
+        count: i64,
+        may: impl FnOnce(i64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut counts = self.counts();
+        let rest = counts.iter().filter(|(name, _)| *name != row);
+        may(rest.fold(0_i64, |sum, (_, rest)| sum.saturating_add(rest.count)))?;
+        counts.insert(
+            row.to_owned(),
+            Count {
+                count,
+                is_new: true,
+            },
+        );
+        Ok(())
+    }
+
+    /// Takes in what the rows say, but for those with something on its way.
+    fn read(&self, rows: &HashMap<String, i64>) {
+        let mut counts = self.counts();
+        counts.retain(|name, count| count.is_new || rows.contains_key(name));
+        for (name, read) in rows {
+            let known = counts.entry(name.clone()).or_insert(Count {
+                count: *read,
+                is_new: false,
+            });
+            if !known.is_new {
+                known.count = *read;
+            }
+        }
+        counts.values_mut().for_each(|count| count.is_new = false);
+    }
+}
+
+/// What a tenant's rows count.
+#[derive(Default)]
+struct Counts {
+    /// Those of this process, each by itself.
+    own: HashMap<String, i64>,
+    others: i64,
+    /// Whether what was there before is among them.
+    is_counted: bool,
+}
+
+/// Reads a tenant's rows; `own` is how the names of those begin that are told apart.
+fn read(rows: &dyn Snapshot, tenant: TenantId, own: Option<&str>) -> Result<Counts, LedgerError> {
+    let base = base_row(tenant);
+    let mut counts = Counts::default();
+    for (name, row) in rows.metas(&base)? {
+        let count = decode(Some(&row))?;
+        counts.is_counted |= name == base && !row.is_empty();
+        if own.is_some_and(|own| name.starts_with(own)) {
+            counts.own.insert(name, count);
+        } else {
+            counts.others = counts.others.saturating_add(count);
+        }
+    }
+    Ok(counts)
 }
 
 /// What commits of a tenant have to know; nothing where it has no bound.
@@ -83,11 +163,15 @@ pub(crate) fn room(
         return Ok(None);
     };
     let row = own_row(tenant.id, core.is_shared().then_some(core.held.node));
-    let (others, is_counted) = others(rows, tenant.id, &row)?;
+    let counts = read(rows, tenant.id, Some(&row))?;
+    let own = core.room(tenant.id).map(|room| room.own);
+    let own = own.unwrap_or_default();
+    own.read(&counts.own);
     Ok(Some(Room {
         row,
-        most: is_counted.then_some(most),
-        others,
+        most: counts.is_counted.then_some(most),
+        others: counts.others,
+        own,
     }))
 }
 
@@ -98,8 +182,8 @@ impl Ledger {
     /// # Errors
     /// `Damaged`, `Storage`.
     pub async fn stored(&self, tenant: TenantId) -> Result<Option<u64>, LedgerError> {
-        let (sum, is_counted) = others(&*self.backend()?.now(), tenant, "")?;
-        Ok(is_counted.then(|| u64::try_from(sum).unwrap_or(0)))
+        let counts = read(&*self.backend()?.now(), tenant, None)?;
+        Ok((counts.is_counted).then(|| u64::try_from(counts.others).unwrap_or(0)))
     }
 
     /// Counts what is there of a tenant that may store so many documents, of these kinds; gives how many there are.
@@ -112,7 +196,9 @@ impl Ledger {
         // From here on this process counts what it adds.
         self.tenants().await?;
         let view = self.view()?;
-        let (since, _) = others(view.rows(), tenant, &base_row(tenant))?;
+        let counts = read(view.rows(), tenant, None)?;
+        let before = decode(view.rows().meta(&base_row(tenant))?.as_deref())?;
+        let since = counts.others.saturating_sub(before);
         let mut there = 0_i64;
         for kind in kinds {
             let query = Query::Token(self.kind_token(tenant, *kind));

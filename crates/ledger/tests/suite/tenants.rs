@@ -405,6 +405,52 @@ fn full(outcome: &Result<(), LedgerError>) {
     );
 }
 
+/// Adds a document by the writer of a shard.
+async fn added(ledger: &Ledger, shard: u16, id: &str) -> bool {
+    let mut document = draft(ledger, PATIENT, id, of(id), Expected::Absent, "words", &[]);
+    document.tokens = vec![ledger.kind_token(TENANT, PATIENT)];
+    let commit = Commit {
+        documents: vec![document],
+        audit: Some(audit(ledger, Shard(shard))),
+        bounded: true,
+        ..Commit::new(TENANT)
+    };
+    match ledger.commit(commit).await {
+        Ok(_) => true,
+        Err(LedgerError::Full { .. }) => false,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Writers of one process that begin to count at the same time, and that come to the bound at the same time.
+async fn writers_count_together(store: &dyn Store, ledger: &Ledger) -> Ledger {
+    ledger.close().await.unwrap();
+    let ledger = store.open();
+    let allow = async |documents| {
+        let quota = TenantQuota {
+            documents: Some(documents),
+            ..TenantQuota::default()
+        };
+        (ledger.set_tenant(TENANT, None, None, Some(quota)).await).unwrap();
+        ledger.tenants().await.unwrap();
+    };
+    let at_once = async |first: char| {
+        let ids: Vec<String> = (0..16).map(|number| format!("{first}{number}")).collect();
+        let tries = (0..).zip(&ids).map(|(shard, id)| added(&ledger, shard, id));
+        let came_in = futures_util::future::join_all(tries).await;
+        came_in.into_iter().filter(|came_in| *came_in).count()
+    };
+    allow(100).await;
+    assert_eq!(at_once('x').await, 16);
+    assert_eq!(ledger.stored(TENANT).await.unwrap(), Some(19));
+    allow(24).await;
+    assert_eq!(at_once('y').await, 5);
+    assert_eq!(ledger.stored(TENANT).await.unwrap(), Some(24));
+    let counted = ledger.count_stored(TENANT, &[PATIENT]).await;
+    assert_eq!(counted.unwrap(), 24);
+    ledger
+}
+
 pub(crate) async fn tenants_store_no_more_than_they_may(store: &dyn Store) {
     const NEW: Expected = Expected::Absent;
     let ledger = ready(store).await;
@@ -495,6 +541,7 @@ pub(crate) async fn tenants_store_no_more_than_they_may(store: &dyn Store) {
     });
     let came_in = futures_util::future::join_all(tries).await;
     assert_eq!(came_in.iter().filter(|came_in| **came_in).count(), 1);
+    let ledger = writers_count_together(store, &ledger).await;
     // Without a bound nothing is counted.
     (ledger
         .set_tenant(TENANT, None, None, Some(TenantQuota::default()))
