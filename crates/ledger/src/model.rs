@@ -269,6 +269,8 @@ pub struct Commit {
     /// Whether it is refused where its tenant stores as many documents as it may (`Full`). What takes documents away
     /// never is.
     pub bounded: bool,
+    /// Kinds of which it may add documents even so. They are counted.
+    pub always: Vec<Kind>,
 }
 
 impl Commit {
@@ -287,6 +289,7 @@ impl Commit {
             cause: None,
             held: None,
             bounded: false,
+            always: Vec::new(),
         }
     }
 }

@@ -72,6 +72,7 @@ pub(crate) struct SealedCommit {
     /// What has to be known of what its tenant stores, if that is bounded, and whether the bound is for it.
     pub(crate) room: Option<Room>,
     pub(crate) bounded: bool,
+    pub(crate) always: Vec<Kind>,
 }
 
 impl SealedCommit {
@@ -394,7 +395,7 @@ impl<'a> Group<'a> {
         let mut rows = Vec::new();
         let mut passed = Vec::new();
         let mut stale = Vec::new();
-        let mut more = 0;
+        let (mut more, mut asked) = (0, 0);
         let mut places: BTreeMap<Shard, (Vec<Number>, Vec<[u8; 32]>)> = BTreeMap::new();
         let mut written = Vec::with_capacity(documents.len() + 1);
         for document in documents.iter().chain(audit) {
@@ -407,7 +408,11 @@ impl<'a> Group<'a> {
             // A version comes after the one before, in whichever shard that lies.
             if !document.audit && document.kind.0 < OWN_KINDS {
                 let was = current.is_some_and(|head| !head.deleted);
-                more += i64::from(!document.deleted) - i64::from(was);
+                let step = i64::from(!document.deleted) - i64::from(was);
+                more += step;
+                if !commit.always.contains(&document.kind) {
+                    asked += step;
+                }
             }
             let before = current.map_or(last, |head| last.max(head.at.number.0));
             last = self.state.number(before, document.shard)?;
@@ -460,7 +465,7 @@ impl<'a> Group<'a> {
             digests.push(document.digest);
             written.push(Written { at, version });
         }
-        let counted = self.counted(&commit, more)?;
+        let counted = self.counted(&commit, more, asked)?;
         let mut trees = BTreeMap::new();
         let mut leaf = None;
         if let (Some(audit), Some(audit_written)) = (audit, written.last()) {

@@ -439,6 +439,7 @@ pub(crate) async fn seal_commit(
         destroy: None,
         room: core.room(commit.tenant),
         bounded: commit.bounded,
+        always: commit.always,
     })
 }
 

@@ -5,6 +5,7 @@ mod export;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ledger::{
@@ -20,6 +21,9 @@ use crate::config::SessionSettings;
 use crate::operator::Operator;
 
 pub(crate) use export::{Manifest, check};
+
+/// How soon all servers have heard of a change to the list of tenants.
+const SERVERS_HEAR: Duration = Duration::from_secs(2);
 
 /// What an operator wants of a store's tenants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -160,7 +164,11 @@ pub(crate) async fn carry_out(
                 .set_tenant(before.id, name.as_deref(), hosts.as_deref(), quota)
                 .await?;
             match (quota.is_some(), tenant.quota.documents) {
-                (true, Some(_)) => drop(count(ledger, tenant.id).await?),
+                (true, Some(_)) => {
+                    // What a server adds before it has heard of the bound is only found by counting afterwards.
+                    tokio::time::sleep(SERVERS_HEAR).await;
+                    count(ledger, tenant.id).await?;
+                }
                 (true, None) => ledger.forget_stored(tenant.id).await?,
                 (false, _) => {}
             }

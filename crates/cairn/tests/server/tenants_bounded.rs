@@ -453,8 +453,17 @@ async fn a_tenant_stores_no_more_than_it_may() {
         "patient": {"reference": "Patient/a"},
         "policyRule": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTIN"}]},
         "provision": {"type": "deny"}});
-    let (status, answer) = asked(Method::PUT, "/Consent/no", consent).await;
-    assert_eq!(status, 201, "{answer}");
+    // What comes with it needs room.
+    let with = |others: &[Value]| {
+        let no = json!({"resource": consent, "request": {"method": "PUT", "url": "Consent/no"}});
+        let entries: Vec<Value> = others.iter().cloned().chain([no]).collect();
+        json!({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+    };
+    let (status, answer) = asked(Method::POST, "", with(&[entry("e")])).await;
+    assert_eq!(status, 507, "{answer}");
+    assert_eq!(asked(Method::GET, "/Consent/no", Value::Null).await.0, 404);
+    let (status, answer) = asked(Method::POST, "", with(&[])).await;
+    assert_eq!(status, 200, "{answer}");
     // The neighbour has no bound, and operators see how much there is.
     let ours = two.token(TENANT, Role::Client).await;
     for id in 0..5 {

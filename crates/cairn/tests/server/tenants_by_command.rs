@@ -223,6 +223,11 @@ async fn tenants_come_and_go_by_the_command_line() {
     );
     well(&["tenant", "set", "north", "--at-once", "7"], "");
     assert!(well(&["tenant", "list"], "").contains("7 at once"));
+    // What servers add before they have heard of a bound is counted.
+    let began = Instant::now();
+    well(&["tenant", "set", "north", "--documents", "9"], "");
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    well(&["tenant", "set", "north", "--documents", "0"], "");
     well(&["tenant", "suspend", "north"], "");
     until(NORTH, 503).await;
     well(&["tenant", "resume", "north"], "");

@@ -634,7 +634,8 @@ pub(super) fn is_fatal(error: &TrustError) -> bool {
     use ledger::LedgerError as L;
     match error {
         TrustError::Ledger(
-            L::Conflict | L::CursorMoved { .. } | L::KeyDestroyed | L::Invalid(_),
+            // A tenant that stores as much as it may gets its rejects, and others are imported.
+            L::Conflict | L::CursorMoved { .. } | L::KeyDestroyed | L::Invalid(_) | L::Full { .. },
         ) => false,
         // A stored row that can't be opened says nothing of the entry that was to be written over it.
         TrustError::Ledger(_) | TrustError::Damaged(_) => true,

@@ -16,6 +16,7 @@ pub const TENANT: TenantId = TenantId(1);
 pub struct House {
     pub folder: TempDir,
     pub clock: ManualClock,
+    pub ledger: Ledger,
     pub trust: Trust,
     pub record: Record,
 }
@@ -36,7 +37,7 @@ impl House {
         .unwrap();
         ledger.create_tenant(TENANT).await.unwrap();
         let trust = Trust::new(TrustOptions {
-            ledger,
+            ledger: ledger.clone(),
             wall_clock: shared,
             policy_folder: None,
             session_idle_s: 900,
@@ -47,6 +48,7 @@ impl House {
         Self {
             folder,
             clock,
+            ledger,
             trust,
             record,
         }

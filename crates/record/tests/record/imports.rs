@@ -8,7 +8,7 @@ use fhir::ResourceType as T;
 use record::import::{ImportError, ImportOptions, ImportProgress, run, run_marking};
 use serde_json::{Value, json};
 
-use crate::house::{House, client, json_of, observation};
+use crate::house::{House, TENANT, client, json_of, observation};
 
 struct Import<'a> {
     house: &'a House,
@@ -375,6 +375,51 @@ async fn refused_entries_go_to_the_rejects_file_and_the_rest_goes_in() {
     assert_eq!(import.counts().await, (0, 1, 0));
     assert_eq!(import.rejects().len(), 7);
     assert!(house.folder.path().join("rejects.ndjson.1").exists());
+}
+
+/// One that stores as much as it may gets its rejects, and the import comes to its end: what changes goes in, and
+/// the rejects do once there is room.
+#[tokio::test]
+async fn a_full_tenant_does_not_stop_an_import() {
+    let house = House::new().await;
+    let bound = async |documents| {
+        let quota = ledger::TenantQuota {
+            documents: Some(documents),
+            ..ledger::TenantQuota::default()
+        };
+        let set = (house.ledger).set_tenant(TENANT, None, None, Some(quota));
+        set.await.unwrap();
+        let kinds = [T::Patient, T::Observation].map(|kind| ledger::Kind(kind.code()));
+        (house.ledger.count_stored(TENANT, &kinds).await).unwrap();
+    };
+    let first = Import::new(
+        &house,
+        &[house.file("a.ndjson", &lines(&[patient_bundle(0, 3)]))],
+    );
+    assert_eq!(first.counts().await, (4, 0, 0));
+    bound(6).await;
+    let mut changed = patient_bundle(0, 0);
+    changed["entry"][0]["resource"]["gender"] = json!("other");
+    let all = [patient_bundle(1, 3), changed];
+    let path = house.file("b.ndjson", &lines(&all));
+    let import = Import::new(&house, &[path]);
+    let done = import.run().await;
+    // Two of the four are let in, which of them is by order.
+    assert_eq!(done.rejected, 2, "{done:?}");
+    assert_eq!(
+        (
+            house.count(T::Patient).await,
+            house.count(T::Observation).await
+        ),
+        (2, 4)
+    );
+    for row in import.rejects() {
+        let reason = row["reason"].as_str().unwrap();
+        assert!(reason.contains("as many"), "{reason}");
+    }
+    bound(8).await;
+    assert_eq!(import.run().await.rejected, 0);
+    assert_eq!(house.count(T::Observation).await, 6);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ impl Vault {
         let mut commit = Commit::new(permit.tenant());
         let changes = unit.changes.len();
         let mut events = Vec::with_capacity(changes);
-        let (mut defines, mut consents) = (false, false);
+        let mut defines = false;
         let mut definitions = Definitions::new();
         for change in unit.changes {
             let kind = match &change {
@@ -42,7 +42,6 @@ impl Vault {
                 Change::Delete { kind, .. } => *kind,
             };
             defines |= kind == ResourceType::SearchParameter;
-            consents |= kind == ResourceType::Consent;
             let checked = self.check(permit, change, &mut definitions).await?;
             record.touch(checked.touched);
             record.patients.extend(checked.patients);
@@ -113,8 +112,10 @@ impl Vault {
         commit.cursor = unit.cursor;
         commit.cause = unit.cause;
         commit.held = unit.held;
-        // What care that is under way writes is never refused for want of room, nor is a patient's "no".
-        commit.bounded = permit.action.is_bounded() && !consents;
+        // What care that is under way writes is never refused for want of room, nor is a patient's "no"; what comes
+        // with that needs room.
+        commit.bounded = permit.action.is_bounded();
+        commit.always = vec![tokens::kind(ResourceType::Consent)];
         let mut receipt = match self.ledger().commit(commit).await {
             Err(LedgerError::Conflict) if self.is_repeated(permit).await? => {
                 return Err(TrustError::Repeated);
