@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderName, header};
@@ -242,6 +243,8 @@ pub(crate) struct Bounds {
     requests: ByAddress,
     /// Whether addresses of clients can be told at all.
     are_known: bool,
+    /// Whether it was said that an address has too much.
+    is_told: Arc<AtomicBool>,
 }
 
 impl Bounds {
@@ -252,6 +255,23 @@ impl Bounds {
             proxies,
             connections: ByAddress::new(connections),
             requests: ByAddress::new(requests),
+            is_told: Arc::default(),
+        }
+    }
+
+    /// Whether an address is one client's, as far as can be told.
+    pub(crate) fn tells(&self, client: IpAddr) -> bool {
+        self.are_known && !self.proxies.contains(client)
+    }
+
+    /// Says the first time what it may come from that an address has too much: from what stands for many clients.
+    fn too_many(&self) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "an address has as many connections or requests as one may have (limits.client_connections, \
+                 limits.client_at_once), and more are refused: should all clients come through a balancer or \
+                 a gateway, name it in http.trusted_proxies, or raise the bounds (docs/operations.md). This is said once"
+            );
         }
     }
 
@@ -261,19 +281,27 @@ impl Bounds {
 
     /// A connection of an address: nothing where it has too many. What a proxy has is of many.
     pub(crate) fn connection(&self, peer: IpAddr) -> Option<Option<Counted>> {
-        if !self.are_known || self.proxies.contains(peer.to_canonical()) {
+        if !self.tells(peer.to_canonical()) {
             return Some(None);
         }
-        self.connections.one_more(peer).map(Some)
+        let counted = self.connections.one_more(peer);
+        if counted.is_none() {
+            self.too_many();
+        }
+        counted.map(Some)
     }
 
     /// A request of a client: nothing where it has too many.
     pub(crate) fn request(&self, client: IpAddr) -> Option<Option<Counted>> {
         // A proxy that names no client is asked by many, too.
-        if !self.are_known || self.proxies.contains(client) {
+        if !self.tells(client) {
             return Some(None);
         }
-        self.requests.one_more(client).map(Some)
+        let counted = self.requests.one_more(client);
+        if counted.is_none() {
+            self.too_many();
+        }
+        counted.map(Some)
     }
 }
 
@@ -457,5 +485,20 @@ mod tests {
         assert!(counts.one_more(at("2001:db8:0:1::3")).is_some());
         let left = counts.counts.lock().expect("a lock").len();
         assert_eq!(left, 1, "what nobody has is forgotten");
+    }
+
+    #[test]
+    fn the_first_refusal_is_told() {
+        let told = |bounds: &Bounds| bounds.is_told.load(Ordering::Relaxed);
+        let client: IpAddr = "192.0.2.1".parse().expect("an address");
+        for ask in [
+            |bounds: &Bounds, client| bounds.request(client),
+            |bounds: &Bounds, client| bounds.connection(client),
+        ] {
+            let bounds = Bounds::new(Proxies::default(), false, 1, 1);
+            let held = ask(&bounds, client);
+            assert!(held.is_some() && !told(&bounds));
+            assert!(ask(&bounds, client).is_none() && told(&bounds.clone()));
+        }
     }
 }

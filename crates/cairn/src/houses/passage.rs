@@ -3,10 +3,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
 use tower::BoxError;
 
 use super::quota::{Over, Visit};
@@ -14,6 +16,10 @@ use crate::clients::Counted;
 
 /// An answer of a stranger that is no longer holds no place: it is with the connection at once.
 const SHORT_BYTES: u64 = 64 << 10;
+
+/// How long a stranger's body may take in all: a sign-in is less than a packet, and a telephone with a bad line sends
+/// it again within seconds. Slower ones would have a place for as long as they like.
+const STRANGERS_BODY: Duration = Duration::from_secs(20);
 
 /// Ends when the house has been closed for some time.
 pub(super) type Until = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -58,12 +64,36 @@ impl Visitor {
 pub(super) struct Arriving<B> {
     body: B,
     visit: Option<Arc<Visit>>,
+    patience: Duration,
+    /// Once it has been waited for.
+    end: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: HttpBody> Arriving<B> {
     pub(super) fn new(body: B, visit: Option<Arc<Visit>>) -> Self {
+        Self::within(body, visit, STRANGERS_BODY)
+    }
+
+    fn within(body: B, visit: Option<Arc<Visit>>, patience: Duration) -> Self {
         let visit = visit.filter(|_| !body.is_end_stream());
-        Self { body, visit }
+        Self {
+            body,
+            visit,
+            patience,
+            end: None,
+        }
+    }
+
+    /// Why a body that isn't there can't be waited for, if it can't.
+    fn refusal(&mut self, context: &mut Context<'_>) -> Option<&'static str> {
+        let visit = self.visit.as_ref()?;
+        if !visit.waits() {
+            return Some("there is no place to wait for the body in");
+        }
+        let sleep = || Box::pin(tokio::time::sleep(self.patience));
+        let end = self.end.get_or_insert_with(sleep);
+        let is_over = end.as_mut().poll(context).is_ready();
+        (is_over && visit.waits_too_long()).then_some("the body took too long to arrive")
     }
 }
 
@@ -81,11 +111,14 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         if frame.is_pending()
-            && let Some(visit) = &self.visit
-            && !visit.waits()
+            && let Some(refusal) = self.refusal(context)
         {
-            let error = std::io::Error::other("there is no place to wait for the body in");
-            return Poll::Ready(Some(Err(error.into())));
+            return Poll::Ready(Some(Err(std::io::Error::other(refusal).into())));
+        }
+        if (matches!(frame, Poll::Ready(None)) || self.body.is_end_stream())
+            && let Some(visit) = self.visit.take()
+        {
+            visit.has_waited();
         }
         frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }
@@ -151,7 +184,7 @@ mod tests {
     use ledger::TenantQuota;
     use trust::origin::Door;
 
-    use super::super::quota::Quota;
+    use super::super::quota::{Quota, Shown};
     use super::*;
 
     fn quota() -> Arc<Quota> {
@@ -166,7 +199,10 @@ mod tests {
     async fn an_answer_holds_its_place_until_it_is_taken() {
         let quota = quota();
         let known = || {
-            let visit = quota.admit(true).expect("room").expect("bounds");
+            let visit = quota
+                .admit(Shown::Claim, None)
+                .expect("room")
+                .expect("bounds");
             visit.known().then(|| Visitor::new(Some(visit), None))
         };
         let held = |visitor: Visitor| {
@@ -187,15 +223,70 @@ mod tests {
     #[tokio::test]
     async fn a_strangers_answer_holds_a_place_only_where_it_is_long() {
         let quota = quota();
-        let stranger = || Visitor::new(quota.admit(false).expect("room"), None);
+        let client = Some(std::net::IpAddr::from([192, 0, 2, 1]));
+        let stranger = || Visitor::new(quota.admit(Shown::Nothing, client).expect("room"), None);
         let answer = |bytes| Response::new(Body::from(vec![0; bytes]));
         let (short, long) = (answer(9), answer(1 << 20));
         let held = stranger().leaves(&short).expect("it may go");
         let one = stranger().leaves(&long).expect("there is a place");
+        let two = stranger().leaves(&long).expect("there is one more");
         assert!(stranger().leaves(&long).is_err());
         assert!(stranger().leaves(&short).is_ok());
-        drop((held, one));
+        drop((held, one, two));
         assert!(stranger().leaves(&long).is_ok());
+    }
+
+    /// A body of which a byte comes each hundredth of a second, and never the last.
+    struct Trickle(Pin<Box<Sleep>>);
+
+    impl HttpBody for Trickle {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            std::task::ready!(self.0.as_mut().poll(context));
+            self.0 = Box::pin(tokio::time::sleep(Duration::from_millis(10)));
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"a")))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_strangers_form_has_an_end() {
+        let quota = quota();
+        let arriving = |visit: &Arc<Visit>| {
+            let body = Trickle(Box::pin(tokio::time::sleep(Duration::from_millis(10))));
+            let mut body =
+                Arriving::within(body, Some(Arc::clone(visit)), Duration::from_millis(200));
+            async move {
+                let mut bytes = 0;
+                while bytes < 99 {
+                    let next =
+                        std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+                    match next.await {
+                        Some(Ok(_)) => bytes += 1,
+                        _ => break,
+                    }
+                }
+                bytes
+            }
+        };
+        let stranger = quota
+            .admit(Shown::Nothing, None)
+            .expect("room")
+            .expect("bounds");
+        let came = arriving(&stranger).await;
+        assert!(came <= 20, "{came}");
+        assert_eq!(stranger.over(), Some(Over::Slow));
+        let known = quota
+            .admit(Shown::Claim, None)
+            .expect("room")
+            .expect("bounds");
+        assert!(known.known());
+        assert_eq!(arriving(&known).await, 99);
+        assert_eq!(known.over(), None);
     }
 
     #[tokio::test]

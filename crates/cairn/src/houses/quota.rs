@@ -1,6 +1,8 @@
 //! What one tenant may take of a server, so that others keep their share, and what strangers may take of that, so
 //! that those who are known keep theirs.
 
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,12 +11,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use trust::origin::Door;
 
-/// Of the requests at once of a tenant, what share strangers may have under way besides: enough for sign-in pages,
-/// and no more than a quarter is added to what the tenant takes of the server.
+use crate::clients::{ByAddress, Counted};
+
+/// Of the requests at once of a tenant, what share strangers may have under way besides, for sign-in pages: a quarter,
+/// and at least so many that a page and what belongs to it come in at once.
 const STRANGERS: usize = 4;
+const STRANGERS_LEAST: usize = 16;
 /// And what share of it strangers may have that wait for their own client: for a form that arrives slowly, or an
 /// answer that is taken slowly.
 const SLOW: usize = 8;
+const SLOW_LEAST: usize = 8;
+/// What share of what strangers have one address may have, so that nobody keeps all others from signing in.
+const ONE_ADDRESS: u8 = 4;
+/// Claims that may be looked at in one go, whatever the rate is: what belongs to a page is asked for at once.
+const CLAIMS_LEAST: f64 = 16.0;
+/// Buckets that addresses share by chance.
+const ADDRESSES: usize = 64;
 
 /// The bounds of one tenant at one server.
 pub(crate) struct Quota {
@@ -28,6 +40,47 @@ pub(crate) struct Quota {
 struct Rates {
     known: Bucket,
     strangers: Bucket,
+    claiming: Claiming,
+}
+
+/// Requests a second that show a token or a cookie that turns out to be nobody's. Each is taken for one until it has
+/// turned out otherwise, so that whoever makes tokens up comes no further than the rate.
+struct Claiming {
+    all: Bucket,
+    by_address: Vec<Bucket>,
+    hasher: RandomState,
+}
+
+impl Claiming {
+    fn new(per_s: u32) -> Self {
+        let per_s = f64::from(per_s.max(1));
+        let one = per_s / f64::from(ONE_ADDRESS);
+        let by_address = (0..ADDRESSES).map(|_| Bucket::with(one, one.max(CLAIMS_LEAST)));
+        Self {
+            all: Bucket::with(per_s, per_s.max(CLAIMS_LEAST)),
+            by_address: by_address.collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn of(&self, client: Option<IpAddr>) -> Option<&Bucket> {
+        let hash = self.hasher.hash_one(client?);
+        let place = usize::try_from(hash % ADDRESSES as u64).ok()?;
+        self.by_address.get(place)
+    }
+
+    fn take(&self, client: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+        let own = self.of(client);
+        own.map_or(Ok(()), |own| own.take(now))?;
+        self.all
+            .take(now)
+            .inspect_err(|_| own.into_iter().for_each(Bucket::give_back))
+    }
+
+    fn give_back(&self, client: Option<IpAddr>) {
+        self.all.give_back();
+        self.of(client).into_iter().for_each(Bucket::give_back);
+    }
 }
 
 /// Places for requests under way. Strangers have their own, so that they can't use up those of who is known.
@@ -36,21 +89,78 @@ struct Rooms {
     /// Of those who show a token or a cookie, until it has turned out whose it is. Nobody waits for a client in
     /// here, so places come back as fast as the server works.
     claiming: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
-    slow: Arc<Semaphore>,
+    strangers: Shared,
+    slow: Shared,
+}
+
+/// Places of which one address may have a share.
+struct Shared {
+    places: Arc<Semaphore>,
+    by_address: ByAddress,
+}
+
+impl Shared {
+    fn new(places: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            by_address: ByAddress::new((places / usize::from(ONE_ADDRESS)).max(1)),
+        }
+    }
+
+    /// One for an address, if it may have one more.
+    fn place(&self, client: Option<IpAddr>) -> Option<Held> {
+        let counted = match client {
+            Some(client) => Some(self.by_address.one_more(client)?),
+            None => None,
+        };
+        place(&self.places, counted)
+    }
 }
 
 impl Rooms {
     fn new(at_once: u32) -> Self {
         let most = at_once.max(1) as usize;
-        let room = |places: usize| Arc::new(Semaphore::new(places.max(1)));
+        let room = |places: usize| Arc::new(Semaphore::new(places));
         Self {
             known: room(most),
             claiming: room(most),
-            strangers: room(most / STRANGERS),
-            slow: room(most / SLOW),
+            strangers: Shared::new((most / STRANGERS).max(STRANGERS_LEAST)),
+            slow: Shared::new((most / SLOW).max(SLOW_LEAST)),
         }
     }
+
+    /// One for who is not known and doesn't have to be waited for.
+    fn home(&self, claims: bool, client: Option<IpAddr>) -> Option<Held> {
+        if claims {
+            place(&self.claiming, None)
+        } else {
+            self.strangers.place(client)
+        }
+    }
+}
+
+fn place(room: &Arc<Semaphore>, counted: Option<Counted>) -> Option<Held> {
+    let place = Arc::clone(room).try_acquire_owned().ok()?;
+    Some(Held {
+        _place: place,
+        _counted: counted,
+    })
+}
+
+/// A place that a request has.
+struct Held {
+    _place: OwnedSemaphorePermit,
+    _counted: Option<Counted>,
+}
+
+/// What a request shows by which it may be known who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Nothing,
+    /// A token or a cookie.
+    Claim,
+    /// A token or a cookie, where nobody looks at it.
+    Unasked,
 }
 
 /// Why a request has to wait.
@@ -60,11 +170,14 @@ pub(crate) enum Over {
     Rate(u64),
     /// Too many at once.
     AtOnce,
+    /// A stranger's form took too long to arrive.
+    Slow,
 }
 
-/// As many requests a second, and as many in one go.
+/// So many requests a second, and so many in one go.
 struct Bucket {
     per_s: f64,
+    most: f64,
     /// What is left, and when that was so.
     left: Mutex<(f64, Instant)>,
 }
@@ -72,9 +185,14 @@ struct Bucket {
 impl Bucket {
     fn new(per_s: u32) -> Self {
         let per_s = f64::from(per_s.max(1));
+        Self::with(per_s, per_s)
+    }
+
+    fn with(per_s: f64, most: f64) -> Self {
         Self {
             per_s,
-            left: Mutex::new((per_s, Instant::now())),
+            most,
+            left: Mutex::new((most, Instant::now())),
         }
     }
 
@@ -82,7 +200,7 @@ impl Bucket {
     fn take(&self, now: Instant) -> Result<(), Duration> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = now.saturating_duration_since(left.1).as_secs_f64();
-        let there = (left.0 + passed * self.per_s).min(self.per_s);
+        let there = (left.0 + passed * self.per_s).min(self.most);
         *left = (there, now);
         if there < 1.0 {
             return Err(Duration::from_secs_f64((1.0 - there) / self.per_s));
@@ -91,10 +209,10 @@ impl Bucket {
         Ok(())
     }
 
-    /// Takes one that has been had already; what is owed is at most a second's worth.
-    fn charge(&self) {
+    /// Gives back one that was taken.
+    fn give_back(&self) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.0 = (left.0 - 1.0).max(-self.per_s);
+        left.0 = (left.0 + 1.0).min(self.most);
     }
 }
 
@@ -104,6 +222,7 @@ impl Quota {
         let rates = quota.requests_per_s.map(|per_s| Rates {
             known: Bucket::new(per_s),
             strangers: Bucket::new(per_s),
+            claiming: Claiming::new(per_s),
         });
         Self {
             tenant: tenant.to_owned(),
@@ -112,28 +231,40 @@ impl Quota {
         }
     }
 
-    /// Lets a request in. `claims`: whether it shows anything by which who asks may be known. Nothing where there is
-    /// no bound.
-    pub(crate) fn admit(self: &Arc<Self>, claims: bool) -> Result<Option<Arc<Visit>>, Over> {
+    /// Lets a request in, by what it shows and its client's address, if that is told from others'. Nothing where there
+    /// is no bound.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        shown: Shown,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Arc<Visit>>, Over> {
         if self.rates.is_none() && self.rooms.is_none() {
             return Ok(None);
         }
-        if let Some(rates) = &self.rates
-            && !claims
-            && let Err(wait) = rates.strangers.take(Instant::now())
-        {
-            return Err(self.refused(Over::Rate(wait.as_secs() + 1)));
-        }
-        let place = match &self.rooms {
+        let claims = shown != Shown::Nothing;
+        let home = match &self.rooms {
             None => None,
-            Some(rooms) if claims => Some(self.place(&rooms.claiming)?),
-            Some(rooms) => Some(self.place(&rooms.strangers)?),
+            Some(rooms) => {
+                let place = rooms.home(claims, client);
+                Some(place.ok_or_else(|| self.refused(Over::AtOnce))?)
+            }
         };
+        if let Some(rates) = &self.rates {
+            let now = Instant::now();
+            let taken = match shown {
+                Shown::Nothing => rates.strangers.take(now),
+                Shown::Claim => rates.claiming.take(client, now),
+                Shown::Unasked => Ok(()),
+            };
+            taken.map_err(|wait| self.refused(Over::Rate(wait.as_secs() + 1)))?;
+        }
         Ok(Some(Arc::new(Visit {
             quota: Arc::clone(self),
             claims,
+            client,
             stay: Mutex::new(Stay {
-                place,
+                place: home,
+                is_taken_for_nobody: shown == Shown::Claim,
                 is_known: false,
                 is_slow: false,
                 over: None,
@@ -141,15 +272,10 @@ impl Quota {
         })))
     }
 
-    fn place(&self, room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Over> {
-        let place = Arc::clone(room).try_acquire_owned();
-        place.map_err(|_| self.refused(Over::AtOnce))
-    }
-
     fn refused(&self, over: Over) -> Over {
         let bound = match over {
             Over::Rate(_) => "requests_per_s",
-            Over::AtOnce => "at_once",
+            Over::AtOnce | Over::Slow => "at_once",
         };
         metrics::counter!("cairn_quota_refusals_total", "tenant" => self.tenant.clone(), "bound" => bound)
             .increment(1);
@@ -161,11 +287,14 @@ impl Quota {
 pub(crate) struct Visit {
     quota: Arc<Quota>,
     claims: bool,
+    client: Option<IpAddr>,
     stay: Mutex<Stay>,
 }
 
 struct Stay {
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Held>,
+    /// Whether it is counted as a claim that is nobody's.
+    is_taken_for_nobody: bool,
     is_known: bool,
     is_slow: bool,
     /// Why it can't stay.
@@ -186,17 +315,39 @@ impl Visit {
         let Some(rooms) = &self.quota.rooms else {
             return true;
         };
-        match self.quota.place(&rooms.slow) {
-            Ok(place) => {
-                stay.place = Some(place);
-                stay.is_slow = true;
-                true
-            }
-            Err(over) => {
-                stay.over = Some(over);
-                false
-            }
+        let place = rooms.slow.place(self.client);
+        if place.is_some() {
+            stay.place = place;
+            stay.is_slow = true;
+        } else {
+            stay.over = Some(self.quota.refused(Over::AtOnce));
         }
+        stay.is_slow
+    }
+
+    /// What was waited for is there: the place goes to whoever waits next, if there is one of the others.
+    pub(crate) fn has_waited(&self) {
+        let mut stay = self.stay();
+        let Some(rooms) = self.quota.rooms.as_ref().filter(|_| stay.is_slow) else {
+            return;
+        };
+        if stay.is_known {
+            return;
+        }
+        let place = rooms.home(self.claims, self.client);
+        if place.is_some() {
+            stay.place = place;
+            stay.is_slow = false;
+        }
+    }
+
+    /// It was waited for long enough, unless it has turned out who asks.
+    pub(crate) fn waits_too_long(&self) -> bool {
+        let mut stay = self.stay();
+        if !stay.is_known {
+            stay.over = Some(self.quota.refused(Over::Slow));
+        }
+        !stay.is_known
     }
 
     /// Why it can't stay, if it can't.
@@ -210,6 +361,16 @@ impl Visit {
     }
 }
 
+impl Stay {
+    /// It is not counted as a claim that is nobody's any more.
+    fn is_somebody(&mut self, quota: &Quota, client: Option<IpAddr>) {
+        if let Some(rates) = quota.rates.as_ref().filter(|_| self.is_taken_for_nobody) {
+            rates.claiming.give_back(client);
+        }
+        self.is_taken_for_nobody = false;
+    }
+}
+
 impl Door for Visit {
     fn known(&self) -> bool {
         let mut stay = self.stay();
@@ -217,12 +378,16 @@ impl Door for Visit {
             return true;
         }
         let quota = &self.quota;
+        stay.is_somebody(quota, self.client);
         let rate = quota.rates.as_ref().map_or(Ok(()), |rates| {
             let taken = rates.known.take(Instant::now());
             taken.map_err(|wait| quota.refused(Over::Rate(wait.as_secs() + 1)))
         });
         let place = rate.and_then(|()| match &quota.rooms {
-            Some(rooms) => quota.place(&rooms.known).map(Some),
+            Some(rooms) => {
+                let place = place(&rooms.known, None).map(Some);
+                place.ok_or_else(|| quota.refused(Over::AtOnce))
+            }
             None => Ok(None),
         });
         match place {
@@ -235,20 +400,6 @@ impl Door for Visit {
                 stay.over = Some(over);
                 false
             }
-        }
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        let stay = self.stay.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Whoever shows a token that is nobody's is a stranger after all.
-        if self.claims
-            && !stay.is_known
-            && stay.over.is_none()
-            && let Some(rates) = &self.quota.rates
-        {
-            rates.strangers.charge();
         }
     }
 }
@@ -284,63 +435,117 @@ mod tests {
         Arc::new(Quota::new("north", quota, None))
     }
 
-    fn let_in(quota: &Arc<Quota>, claims: bool) -> Arc<Visit> {
-        let visit = quota.admit(claims).expect("room");
+    fn at(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    const CLAIM: Shown = Shown::Claim;
+    const NOTHING: Shown = Shown::Nothing;
+
+    fn let_in(quota: &Arc<Quota>, shown: Shown, client: Option<IpAddr>) -> Arc<Visit> {
+        let visit = quota.admit(shown, client).expect("room");
         visit.expect("there are bounds")
     }
 
     #[test]
     fn room_comes_back_with_what_held_it() {
         let quota = quota(Some(2), None);
-        let visits = [let_in(&quota, true), let_in(&quota, true)];
+        let visits = [let_in(&quota, CLAIM, None), let_in(&quota, CLAIM, None)];
         assert!(visits.iter().all(|visit| visit.known()));
         // Who comes now is looked at, and then there is no room.
-        let third = let_in(&quota, true);
+        let third = let_in(&quota, CLAIM, None);
         assert!(!third.known());
         assert_eq!(third.over(), Some(Over::AtOnce));
         drop((third, visits));
-        assert!(let_in(&quota, true).known());
+        assert!(let_in(&quota, CLAIM, None).known());
         // The one that all have, and none at all.
         let own = TenantQuota::default();
         let quota = Arc::new(Quota::new("north", own, Some(1)));
-        let _held = let_in(&quota, true);
-        assert_eq!(quota.admit(true).err(), Some(Over::AtOnce));
+        let _held = let_in(&quota, CLAIM, None);
+        assert_eq!(quota.admit(CLAIM, None).err(), Some(Over::AtOnce));
         let none = Arc::new(Quota::new("north", own, None));
-        assert!(none.admit(true).is_ok_and(|visit| visit.is_none()));
+        assert!(none.admit(CLAIM, None).is_ok_and(|visit| visit.is_none()));
     }
 
     #[test]
     fn strangers_take_no_place_of_who_is_known() {
-        let quota = quota(Some(16), None);
-        let strangers: Vec<_> = (0..4).map(|_| let_in(&quota, false)).collect();
-        assert_eq!(quota.admit(false).err(), Some(Over::AtOnce));
-        // Two of them send a form slowly, which frees their places; a third may not.
-        assert!(strangers[0].waits() && strangers[1].waits() && strangers[1].waits());
-        assert!(!strangers[2].waits());
-        assert_eq!(strangers[2].over(), Some(Over::AtOnce));
-        let _more = [let_in(&quota, false), let_in(&quota, false)];
-        assert_eq!(quota.admit(false).err(), Some(Over::AtOnce));
-        let known: Vec<_> = (0..16).map(|_| let_in(&quota, true)).collect();
+        let quota = quota(Some(64), None);
+        let strangers: Vec<_> = (0..16)
+            .map(|number| let_in(&quota, NOTHING, at(number)))
+            .collect();
+        assert_eq!(quota.admit(NOTHING, at(99)).err(), Some(Over::AtOnce));
+        // Eight of them send a form slowly, which frees their places; one more may not.
+        assert!((strangers[..8].iter()).all(|visit| visit.waits() && visit.waits()));
+        assert!(!strangers[8].waits());
+        assert_eq!(strangers[8].over(), Some(Over::AtOnce));
+        let more: Vec<_> = (20..28)
+            .map(|number| let_in(&quota, NOTHING, at(number)))
+            .collect();
+        assert_eq!(quota.admit(NOTHING, at(99)).err(), Some(Over::AtOnce));
+        // A form that is there makes room for the next, as soon as there is a place for its answer.
+        strangers[0].has_waited();
+        assert!(!more[1].waits());
+        drop(more);
+        strangers[0].has_waited();
+        assert!(let_in(&quota, NOTHING, at(30)).waits());
+        let known: Vec<_> = (0..64).map(|_| let_in(&quota, CLAIM, at(1))).collect();
         assert!(known.iter().all(|visit| visit.known() && visit.waits()));
-        assert!(!let_in(&quota, true).known());
+        assert!(!let_in(&quota, CLAIM, at(1)).known());
+    }
+
+    #[test]
+    fn one_address_has_a_quarter_of_what_strangers_have() {
+        let quota = quota(Some(64), None);
+        let one: Vec<_> = (0..4).map(|_| let_in(&quota, NOTHING, at(1))).collect();
+        assert_eq!(quota.admit(NOTHING, at(1)).err(), Some(Over::AtOnce));
+        let other = let_in(&quota, NOTHING, at(2));
+        assert!(one[0].waits() && one[1].waits() && !one[2].waits());
+        assert!(other.waits());
+        // With a cookie that it made up, it has no more to be slow in.
+        assert!(!let_in(&quota, CLAIM, at(1)).waits());
+        // Where addresses are not told from each other they have all.
+        let all: Vec<_> = (0..9).map(|_| let_in(&quota, NOTHING, None)).collect();
+        assert_eq!(all.iter().filter(|visit| visit.waits()).count(), 5);
     }
 
     #[test]
     fn strangers_leave_the_rate_of_who_is_known() {
         let quota = quota(None, Some(2));
-        assert!(quota.admit(false).is_ok() && quota.admit(false).is_ok());
-        assert_eq!(quota.admit(false).err(), Some(Over::Rate(1)));
-        let known = [let_in(&quota, true), let_in(&quota, true)];
+        assert!(quota.admit(NOTHING, None).is_ok());
+        assert!(quota.admit(NOTHING, None).is_ok());
+        assert_eq!(quota.admit(NOTHING, None).err(), Some(Over::Rate(1)));
+        let known = [let_in(&quota, CLAIM, None), let_in(&quota, CLAIM, None)];
         assert!(known.iter().all(|visit| visit.known()));
-        let third = let_in(&quota, true);
+        let third = let_in(&quota, CLAIM, None);
         assert!(!third.known());
         assert_eq!(third.over(), Some(Over::Rate(1)));
-        // Tokens that are nobody's count among strangers' afterwards, up to what a second brings.
-        drop([(); 9].map(|()| let_in(&quota, true)));
-        let strangers = &quota.rates.as_ref().expect("a rate").strangers;
-        let soon = Instant::now() + Duration::from_millis(900);
-        assert!(strangers.take(soon).is_err());
-        let later = Instant::now() + Duration::from_millis(2_100);
-        assert!(strangers.take(later).is_ok());
+    }
+
+    #[test]
+    fn claims_that_are_nobodys_have_a_rate() {
+        let quota = quota(None, Some(80));
+        // Who is known, and who is not asked, owe nothing afterwards.
+        for _ in 0..99 {
+            drop(let_in(&quota, Shown::Unasked, at(1)));
+        }
+        for _ in 0..40 {
+            assert!(let_in(&quota, CLAIM, at(1)).known());
+        }
+        let shown = |client| quota.admit(CLAIM, client).map(drop);
+        // Of one address there are a quarter, and others still come in.
+        let of_one = (0..99).filter(|_| shown(at(1)).is_ok()).count();
+        assert!((20..24).contains(&of_one), "{of_one}");
+        let of_many = (0..99).filter(|_| shown(None).is_ok()).count();
+        assert!((60..99).contains(&of_many), "{of_many}");
+        assert!(matches!(shown(None), Err(Over::Rate(_))));
+        // It comes back with time, and those that are known leave it as it was.
+        let claiming = &quota.rates.as_ref().expect("a rate").claiming;
+        let later = Instant::now() + Duration::from_secs(60);
+        assert_eq!(
+            (0..99)
+                .filter(|_| claiming.take(None, later).is_ok())
+                .count(),
+            80
+        );
     }
 }

@@ -20,6 +20,7 @@ use tower::{BoxError, Service};
 use trust::origin::Door;
 
 use super::passage::{Arriving, Leaving, Until, Visitor};
+use super::quota::Shown;
 use super::{Houses, Place};
 use crate::clients::Bounds;
 use crate::http::{Closed, Entrance, is_for_operators};
@@ -61,6 +62,19 @@ fn host_of(uri: &Uri, headers: &HeaderMap) -> Result<Option<String>, ()> {
         (Some(asked), Some(named)) if asked != named => Err(()),
         (asked, named) => Ok(asked.or(named)),
     }
+}
+
+/// What a request shows by which it may be known who asks, where anybody looks at that.
+fn shown(path: &str, headers: &HeaderMap) -> Shown {
+    let claims = [header::AUTHORIZATION, header::COOKIE];
+    if !claims.iter().any(|name| headers.contains_key(name)) {
+        return Shown::Nothing;
+    }
+    let asks_nobody = ["/static/", "/.well-known/", "/fhir/r4/.well-known/"];
+    if asks_nobody.iter().any(|prefix| path.starts_with(prefix)) || path == "/fhir/r4/metadata" {
+        return Shown::Unasked;
+    }
+    Shown::Claim
 }
 
 impl Reception {
@@ -108,11 +122,9 @@ impl Reception {
             None => Err(Closed::Nobody),
             Some(Place::Closed(closed)) => Err(*closed),
             Some(Place::Open(house, quota)) => {
-                let claims = [header::AUTHORIZATION, header::COOKIE];
-                let claims = claims
-                    .iter()
-                    .any(|name| request.headers().contains_key(name));
-                let visit = quota.admit(claims).map_err(Closed::Over)?;
+                let shown = shown(request.uri().path(), request.headers());
+                let client = (entrance.client).filter(|client| self.bounds.tells(*client));
+                let visit = quota.admit(shown, client).map_err(Closed::Over)?;
                 entrance.door = visit.clone().map(|visit| visit as Arc<dyn Door>);
                 let visitor = Visitor::new(visit, counted);
                 Ok(Led::Home(house.router.clone(), visitor, house.until_cut()))

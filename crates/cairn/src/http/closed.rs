@@ -79,6 +79,12 @@ impl Closed {
                 "This organisation has as many requests under way as it may have at once; try again later",
                 Some(1),
             ),
+            Self::Over(Over::Slow) => (
+                StatusCode::REQUEST_TIMEOUT,
+                IssueCode::Timeout,
+                "The form took too long to arrive; send it again",
+                None,
+            ),
             Self::TooMany => (
                 StatusCode::TOO_MANY_REQUESTS,
                 IssueCode::Throttled,

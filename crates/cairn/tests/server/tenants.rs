@@ -700,6 +700,22 @@ async fn a_tenant_takes_no_more_than_its_quota() {
     for _ in 0..20 {
         assert_eq!(two.get(SOUTH, "/fhir/r4/metadata").await.status, 200);
     }
+    // A cookie that was made up helps nobody past it; where nobody asks who it is, it is no matter.
+    let nonsense = Who::Person {
+        cookie: "1.nonsense".to_owned(),
+        csrf: String::new(),
+    };
+    let shown = async |path: &str| {
+        let mut over = 0;
+        for _ in 0..40 {
+            let answer = two.ask(NORTH, &Method::GET, path, &nonsense).await;
+            over += u32::from(answer.status == 429);
+        }
+        over
+    };
+    assert_eq!(shown("/fhir/r4/metadata").await, 0);
+    let over = shown("/sign-in").await;
+    assert!(over > 10, "{over}");
     sleep(Duration::from_millis(1100)).await;
     assert_eq!(two.get(NORTH, "/fhir/r4/metadata").await.status, 200);
 
