@@ -13,7 +13,7 @@ mod reception;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -207,9 +207,11 @@ pub(crate) struct House {
     pub(crate) indexed: Indexed,
     stop_streams: watch::Sender<bool>,
     stop_followers: watch::Sender<bool>,
-    /// Ends the answers that are still under way some time after the house is closed.
-    cut: Arc<watch::Sender<bool>>,
+    /// Ends the answers that are still under way some time after the tenant is not served any more.
+    cut: Cut,
 }
+
+type Cut = Arc<watch::Sender<bool>>;
 
 impl House {
     /// Wires a tenant's contexts to its routes, and starts what works besides requests.
@@ -218,6 +220,7 @@ impl House {
         entry: &Tenant,
         own: &Own,
         contexts: Contexts,
+        cut: Cut,
     ) -> Result<Self, ServerError> {
         let (tenant, base_url) = (entry.id, plan.base_url(entry));
         let origins = own.key_origins.as_ref().unwrap_or(&plan.key_origins);
@@ -326,7 +329,7 @@ impl House {
             indexed,
             stop_streams,
             stop_followers,
-            cut: Arc::new(watch::Sender::new(false)),
+            cut,
         })
     }
 
@@ -341,16 +344,11 @@ impl House {
         })
     }
 
-    /// Closes it: live pages end at once, what is under way after some time.
-    fn close(&self, drain: Duration) {
+    /// Closes it: live pages end at once. What is under way goes on.
+    fn close(&self) {
         self.stop();
         // What it lays out goes on when somebody asks for it again.
         self.contexts.record.give_up_exports();
-        let cut = Arc::clone(&self.cut);
-        tokio::spawn(async move {
-            tokio::time::sleep(drain).await;
-            let _ = cut.send_replace(true);
-        });
     }
 
     /// Asks everything in it to end.
@@ -414,6 +412,9 @@ pub(crate) struct Houses {
     /// What these were made with: whether it had hosts, and what was its own.
     main_as: (bool, Own),
     table: RwLock<Arc<Table>>,
+    /// What ends answers, by tenant: of all its houses, since one with another name takes over from one in which some
+    /// are still under way.
+    cuts: Mutex<HashMap<TenantId, Cut>>,
 }
 
 impl Houses {
@@ -446,6 +447,7 @@ impl Houses {
             main: contexts,
             main_as: (is_named, own),
             table: RwLock::default(),
+            cuts: Mutex::default(),
         };
         houses.follow_list(list, &mut HashMap::new()).await?;
         Ok(houses)
@@ -564,7 +566,8 @@ impl Houses {
             .map(|(house, _)| house)
             .filter(|house| !kept.contains(&house.entry.id))
             .collect();
-        gone.iter().for_each(|house| house.close(drain));
+        gone.iter().for_each(|house| house.close());
+        self.cut_others(&list, drain);
         for house in gone {
             // Before another of the same tenant is opened, so that nothing is worked on twice.
             house.end_by(deadline).await;
@@ -623,7 +626,27 @@ impl Houses {
         } else {
             self.plan.contexts(tenant.id, is_named, &own)?
         };
-        House::open(&self.plan, tenant, &own, contexts).await
+        let cut = Arc::clone(self.cuts().entry(tenant.id).or_default());
+        House::open(&self.plan, tenant, &own, contexts, cut).await
+    }
+
+    fn cuts(&self) -> MutexGuard<'_, HashMap<TenantId, Cut>> {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends, after some time, what is under way for those who are not served any more. A tenant that is served under
+    /// another name or by other hosts keeps what it has begun.
+    fn cut_others(&self, list: &[Tenant], drain: Duration) {
+        let is_served = |id: TenantId| {
+            let mut all = list.iter();
+            all.any(|tenant| tenant.id == id && tenant.state == TenantState::Active)
+        };
+        for (_, cut) in self.cuts().extract_if(|id, _| !is_served(*id)) {
+            tokio::spawn(async move {
+                tokio::time::sleep(drain).await;
+                let _ = cut.send_replace(true);
+            });
+        }
     }
 
     /// Ends everything in all houses, by a moment.

@@ -273,6 +273,38 @@ async fn what_is_under_way_ends_when_a_tenant_is_suspended() {
     two.end().await;
 }
 
+/// What is under way for a tenant that is renamed goes on, and ends once it is suspended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_is_renamed_keeps_what_is_under_way() {
+    let two = Two::with(|options| options.limits.drain_ms = 500).await;
+    let token = two.token(two.north, Role::Client).await;
+    let bearer = format!("authorization: Bearer {token}\r\n");
+    let start = async || unfinished(&two, NORTH, "PUT /fhir/r4/Patient/p", &bearer).await;
+    let (mut upload, mut endless) = (start().await, start().await);
+    // Both are in the house before it is closed.
+    until(&two, NORTH, &Who::Token(token.clone()), 200).await;
+    let ledger = two.server.ledger();
+    let renamed = ledger.set_tenant(two.north, Some("norden"), None, None);
+    renamed.await.expect("renamed");
+    // Servers follow within two seconds, and would have cut it after the half of one.
+    sleep(Duration::from_secs(5)).await;
+    until(&two, NORTH, &Who::Token(token.clone()), 200).await;
+    upload.write_all(&[b'a'; 995]).await.expect("written");
+    let mut first = [0; 12];
+    let read = timeout(PATIENCE, upload.read_exact(&mut first)).await;
+    read.expect("in time").expect("an answer");
+    // It is no JSON, and that is what is said.
+    let first = String::from_utf8_lossy(&first);
+    assert!(first.starts_with("HTTP/1.1 4"), "{first}");
+    ledger
+        .suspend_tenant(two.north, true)
+        .await
+        .expect("suspended");
+    let cut = rest(&mut endless).await;
+    assert!(cut.starts_with("HTTP/1.1 503"), "{cut}");
+    two.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn live_pages_of_all_tenants_leave_connections_for_others() {
     // Half of these are for live pages.
