@@ -23,8 +23,8 @@ const SLOW: usize = 8;
 const SLOW_LEAST: usize = 8;
 /// What share of what strangers have one address may have, so that nobody keeps all others from signing in.
 const ONE_ADDRESS: u8 = 4;
-/// Claims that may be looked at in one go, whatever the rate is: what belongs to a page is asked for at once.
-const CLAIMS_LEAST: f64 = 16.0;
+/// Requests of one address that may come in one go, whatever the rate is: what belongs to a page is asked for at once.
+const PAGE: f64 = 16.0;
 /// Buckets that addresses share by chance.
 const ADDRESSES: usize = 64;
 
@@ -39,25 +39,27 @@ pub(crate) struct Quota {
 /// others' alone.
 struct Rates {
     known: Bucket,
-    strangers: Bucket,
-    claiming: Claiming,
+    strangers: SharedRate,
+    /// Of requests that show a token or a cookie that turns out to be nobody's. Each is taken for one until it has
+    /// turned out otherwise, so that whoever makes tokens up comes no further than the rate.
+    claiming: SharedRate,
 }
 
-/// Requests a second that show a token or a cookie that turns out to be nobody's. Each is taken for one until it has
-/// turned out otherwise, so that whoever makes tokens up comes no further than the rate.
-struct Claiming {
+/// Requests a second of which one address may have a share, so that nobody keeps all others from signing in.
+struct SharedRate {
     all: Bucket,
     by_address: Vec<Bucket>,
     hasher: RandomState,
 }
 
-impl Claiming {
-    fn new(per_s: u32) -> Self {
+impl SharedRate {
+    /// So many a second, of which so many come in one go.
+    fn new(per_s: u32, at_least: f64) -> Self {
         let per_s = f64::from(per_s.max(1));
         let one = per_s / f64::from(ONE_ADDRESS);
-        let by_address = (0..ADDRESSES).map(|_| Bucket::with(one, one.max(CLAIMS_LEAST)));
+        let by_address = (0..ADDRESSES).map(|_| Bucket::with(one, one.max(PAGE)));
         Self {
-            all: Bucket::with(per_s, per_s.max(CLAIMS_LEAST)),
+            all: Bucket::with(per_s, per_s.max(at_least)),
             by_address: by_address.collect(),
             hasher: RandomState::new(),
         }
@@ -221,8 +223,8 @@ impl Quota {
     pub(crate) fn new(tenant: &str, quota: TenantQuota, at_once: Option<u32>) -> Self {
         let rates = quota.requests_per_s.map(|per_s| Rates {
             known: Bucket::new(per_s),
-            strangers: Bucket::new(per_s),
-            claiming: Claiming::new(per_s),
+            strangers: SharedRate::new(per_s, 1.0),
+            claiming: SharedRate::new(per_s, PAGE),
         });
         Self {
             tenant: tenant.to_owned(),
@@ -252,7 +254,7 @@ impl Quota {
         if let Some(rates) = &self.rates {
             let now = Instant::now();
             let taken = match shown {
-                Shown::Nothing => rates.strangers.take(now),
+                Shown::Nothing => rates.strangers.take(client, now),
                 Shown::Claim => rates.claiming.take(client, now),
                 Shown::Unasked => Ok(()),
             };
@@ -519,6 +521,24 @@ mod tests {
         let third = let_in(&quota, CLAIM, None);
         assert!(!third.known());
         assert_eq!(third.over(), Some(Over::Rate(1)));
+    }
+
+    #[test]
+    fn one_address_has_a_quarter_of_the_rate_of_strangers() {
+        let quota = quota(None, Some(80));
+        let come_in = |client| {
+            let tries = (0..99).map(|_| quota.admit(NOTHING, client));
+            tries.filter(Result::is_ok).count()
+        };
+        let of_one = come_in(at(1));
+        assert!((20..24).contains(&of_one), "{of_one}");
+        // Two addresses share a bucket by chance, all of them hardly.
+        let of_others: usize = (2..9).map(|last| come_in(at(last))).sum();
+        assert!((40..70).contains(&of_others), "{of_others}");
+        // Where addresses are not told from each other they have all.
+        let all = self::quota(None, Some(80));
+        let of_all = (0..99).filter(|_| all.admit(NOTHING, None).is_ok()).count();
+        assert!((80..90).contains(&of_all), "{of_all}");
     }
 
     #[test]
