@@ -19,6 +19,7 @@ mod bootstrap;
 mod clock;
 mod codec;
 mod consistency;
+mod counted;
 mod data_keys;
 mod doctor;
 mod embedded;
@@ -70,6 +71,7 @@ pub use clock::{
     CLOCK_STEP_MAX_MS, Clock, Entropy, ManualClock, ScaledClock, SystemClock, SystemEntropy,
 };
 pub use consistency::{BrokenTree, ConsistencyProof, ConsistencyReport};
+pub use counted::LookUps;
 pub use doctor::{DoctorReport, Finding, Severity, doctor};
 pub use error::LedgerError;
 pub use held::ShardWork;

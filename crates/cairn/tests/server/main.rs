@@ -55,3 +55,5 @@ mod tenants;
 mod tenants_alerted;
 mod tenants_bounded;
 mod tenants_by_command;
+mod tenants_costs;
+mod tenants_credentials;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn::store::{self, TENANT};
 use cairn::{Server, ServerOptions};
-use ledger::{Commit, Shard, TenantId, TenantQuota, Timer, TimerKey};
+use ledger::{Commit, Ledger, LookUps, Shard, TenantId, TenantQuota, Timer, TimerKey};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep};
 use trust::identity::{NewApp, SystemKeys};
 use trust::{Agent, Role};
 
+use crate::apps::query;
 use crate::routes::{Who, asked, body_of, guards, person_of};
+use crate::tenants_credentials::{BORN, Held, never};
 
 pub(crate) const SOUTH: &str = "south.example";
 pub(crate) const NORTH: &str = "north.example";
@@ -38,7 +40,7 @@ pub(crate) struct Answer {
 
 /// A page without the moment at which it was drawn, and without what is new each time: the
 /// questions to passkeys, and the form's own token.
-fn timeless(body: &str) -> String {
+pub(crate) fn timeless(body: &str) -> String {
     let mut text = body.to_owned();
     for name in [
         "data-now=\"",
@@ -70,6 +72,24 @@ impl Two {
         let ledger = store::open(store::in_folder(folder.path()), &key, clock, 16 << 20)
             .await
             .expect("a store");
+        Self::on(folder, ledger, change).await
+    }
+
+    /// The same, over a store that counts what it is asked for.
+    pub(crate) async fn counted(counts: &LookUps) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = store::root_key_path(folder.path());
+        store::create_root_key(&key).expect("a key");
+        let clock = Arc::new(ledger::SystemClock);
+        let place = store::in_folder(folder.path());
+        std::fs::create_dir_all(store::ledger_path(folder.path())).expect("a folder");
+        let options = store::options(place, &(&key).into(), clock, 16 << 20);
+        let ledger = Ledger::open_counted(options.expect("a key"), counts).expect("a store");
+        ledger.create_tenant(TENANT).await.expect("a tenant");
+        Self::on(folder, ledger, |_| {}).await
+    }
+
+    async fn on(folder: TempDir, ledger: Ledger, change: impl FnOnce(&mut ServerOptions)) -> Self {
         let hosts = |host: &str| vec![host.to_owned()];
         let name = hosts(SOUTH);
         let south = ledger.set_tenant(TENANT, Some("south"), Some(&name), None);
@@ -103,6 +123,25 @@ impl Two {
     }
 
     pub(crate) async fn ask(&self, host: &str, method: &Method, path: &str, who: &Who) -> Answer {
+        self.send(host, method, path, who, None).await
+    }
+
+    /// Sends a form.
+    pub(crate) async fn post(&self, host: &str, path: &str, form: &[(&str, &str)]) -> Answer {
+        let form = Some(query(form));
+        self.send(host, &Method::POST, path, &Who::Nobody, form)
+            .await
+    }
+
+    /// Sends a form, or what suits the path.
+    pub(crate) async fn send(
+        &self,
+        host: &str,
+        method: &Method,
+        path: &str,
+        who: &Who,
+        words: Option<String>,
+    ) -> Answer {
         let mut request = self
             .http
             .request(
@@ -112,7 +151,10 @@ impl Two {
             .header("host", host)
             .header("prefer", "respond-async")
             .header("x-request-id", "00000000-0000");
-        let (form, mut body) = body_of(path);
+        let (form, mut body) = match words {
+            Some(words) => ("application/x-www-form-urlencoded", words),
+            None => body_of(path),
+        };
         match who {
             Who::Nobody => {}
             Who::Token(token) => request = request.bearer_auth(token),
@@ -212,40 +254,28 @@ async fn everybody(two: &Two, tenant: TenantId) -> Vec<(Role, Who)> {
     ] {
         who.push((role, Who::Token(two.token(tenant, role).await)));
     }
-    who
-}
-
-/// The same sort of credential, such as nobody was ever given.
-fn never_given(who: &Who) -> Who {
-    let other = |secret: &str| {
-        let (tenant, random) = secret.split_once('.').expect("a tenant's secret");
-        let turned: String = random.chars().rev().collect();
-        format!("{tenant}.{turned}")
-    };
-    match who {
-        Who::Nobody => Who::Nobody,
-        Who::Token(token) => Who::Token(other(token)),
-        Who::Person { cookie, csrf } => Who::Person {
-            cookie: other(cookie),
-            csrf: csrf.clone(),
-        },
+    let held = Held::of(two, tenant).await;
+    let system = held.token_of_system(two, "everybody").await;
+    for secret in [held.access.clone(), system] {
+        who.push((Role::Client, Who::Token(secret)));
     }
+    who.push((Role::Patient, held.session()));
+    who
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_takes_anothers_credentials_for_ones_that_never_were() {
     let two = Two::new().await;
-    let (south, north) = (
-        everybody(&two, TENANT).await,
-        everybody(&two, two.north).await,
-    );
-    let patient =
-        |family: &str| json!({"resourceType": "Patient", "id": "p", "name": [{"family": family}]});
+    let patient = |family: &str| json!({"resourceType": "Patient", "id": "p", "birthDate": BORN, "name": [{"family": family}]});
     // Both have a patient of the same id, and people of the same names.
     for (host, tenant, family) in [(SOUTH, TENANT, "Southern"), (NORTH, two.north, "Northern")] {
         let token = two.token(tenant, Role::Client).await;
         two.put(host, &token, &patient(family)).await;
     }
+    let (south, north) = (
+        everybody(&two, TENANT).await,
+        everybody(&two, two.north).await,
+    );
     let guards = guards();
     let routes: Vec<_> = asked(&guards, &["policy", "session", "public"])
         .into_iter()
@@ -256,7 +286,7 @@ async fn every_route_takes_anothers_credentials_for_ones_that_never_were() {
     for (method, path) in &routes {
         for (role, who) in &south {
             let foreign = two.ask(NORTH, method, path, who).await;
-            let never = two.ask(NORTH, method, path, &never_given(who)).await;
+            let never = two.ask(NORTH, method, path, &never(who)).await;
             // Forms that anybody gets have a token in them that is new each time.
             let form = foreign.body.contains("name=\"csrf\"");
             let same = if form {
@@ -559,7 +589,7 @@ async fn what_is_another_tenants_is_unknown() {
 async fn anothers_token_takes_as_long_as_an_unknown_one() {
     let two = Two::new().await;
     let foreign = Who::Token(two.token(TENANT, Role::Client).await);
-    let never = never_given(&foreign);
+    let never = never(&foreign);
     let mut took = [Vec::new(), Vec::new()];
     for _ in 0..150 {
         for (who, took) in [&foreign, &never].into_iter().zip(&mut took) {
