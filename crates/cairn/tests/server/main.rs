@@ -53,6 +53,7 @@ mod smart;
 mod stalled;
 mod tenants;
 mod tenants_alerted;
+mod tenants_apart;
 mod tenants_bounded;
 mod tenants_by_command;
 mod tenants_costs;
