@@ -13,6 +13,7 @@ use crate::clients::{ForwardedHeader, Proxies};
 use crate::providers::ProviderOptions;
 use crate::store::{self, RootKeySource};
 
+mod around;
 mod audit;
 mod emergency;
 mod identity_provider;
@@ -79,6 +80,8 @@ pub const KEYS: &[Key] = &[
     key("policy_folder", ValueKind::Text, ""),
     key("consent_rules", ValueKind::Text, "us-hipaa"),
     key("tenants_folder", ValueKind::Text, ""),
+    key("time_zone", ValueKind::Text, "UTC"),
+    key("network.*", ValueKind::Text, ""),
     key("tls.certificate_file", ValueKind::Text, ""),
     key("tls.private_key_file", ValueKind::Text, ""),
     key("session.idle_s", ValueKind::Integer, "900"),
@@ -219,6 +222,12 @@ pub struct Settings {
     pub consent_rules: String,
     /// Folder with what tenants have configured for themselves.
     pub tenants_folder: Option<PathBuf>,
+    /// The time zone that policies know the hour by.
+    #[serde(default = "around::default_time_zone")]
+    pub time_zone: String,
+    /// Networks that policies know by their names: addresses and prefixes, separated by spaces.
+    #[serde(default)]
+    pub network: BTreeMap<String, String>,
     /// TLS of the server.
     #[serde(default)]
     pub tls: Tls,
@@ -678,6 +687,7 @@ impl Settings {
             return Err(ConfigError::Invalid(format!("oauth.key_origins: {words}")));
         }
         identity_provider::check(&self.identity_provider)?;
+        around::check(self)?;
         if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
             return invalid("otlp.sample_ratio is from 0 to 1");
         }

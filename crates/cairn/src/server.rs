@@ -3,6 +3,7 @@
 //! [`Server::start`] is what `cairn serve` and `cairn demo` run, and what tests start inside their
 //! own process on port 0 with a clock of their own.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -79,6 +80,10 @@ pub struct ServerOptions {
     pub consent_rules: String,
     /// Folder with what tenants that have host names have configured for themselves.
     pub tenants_folder: Option<PathBuf>,
+    /// The time zone that policies know the hour by.
+    pub time_zone: String,
+    /// Networks that policies know by their names: addresses and prefixes, separated by spaces.
+    pub networks: BTreeMap<String, String>,
     /// What the floors of rule packs are held against. A pack that has some is refused without it.
     pub configured: Option<Configured>,
     /// Session idle time-out, seconds.
@@ -135,6 +140,8 @@ impl ServerOptions {
             policy_folder: None,
             consent_rules: trust::consent::Rules::DEFAULT.to_owned(),
             tenants_folder: None,
+            time_zone: "UTC".to_owned(),
+            networks: BTreeMap::new(),
             configured: None,
             session_idle_s: session.idle_s,
             session_absolute_s: session.absolute_s,
@@ -270,6 +277,8 @@ impl Server {
             policy_folder: options.policy_folder,
             consent_rules: options.consent_rules,
             tenants_folder: options.tenants_folder,
+            time_zone: options.time_zone,
+            networks: options.networks,
             // What holds is what the server was started with.
             configured: options.configured.map(|configured| {
                 configured.with_sessions(SessionSettings {

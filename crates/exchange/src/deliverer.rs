@@ -36,8 +36,10 @@ const CHANNELS: [u16; 2] = [CHANNEL_EMAIL, CHANNEL_NOTICE];
 /// How long a sign-in link in a mail works, seconds of real time: a week, so that it outlives the
 /// waits of a follow-up's steps. Each use needs the birth date too.
 const LINK_LIFE_S: u64 = 7 * 24 * 3_600;
-/// How long an entry rests after a fault of ours (store, policy), real time.
+/// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
+/// How long one rests that policies refuse: they may do so all night, and the audit has each time.
+const REFUSED_REST: Duration = Duration::from_secs(60);
 /// How long an entry rests that was left to another process: until this one knows which shards it holds.
 const LEFT_REST: Duration = Duration::from_secs(1);
 /// The longest sleep, real time. The sleep until the next entry is due is measured by a clock that
@@ -206,15 +208,19 @@ impl Round {
     ) {
         let (task, fault) = match done {
             Ok((task, Ok(()))) => (task, None),
-            Ok((task, Err(error))) => (task, Some(error.to_string())),
-            Err(error) => (error.id(), Some("the delivery panicked".to_owned())),
+            Ok((task, Err(error))) => {
+                let refused = matches!(error, DeliverError::Trust(TrustError::Refused(_)));
+                let rest = if refused { REFUSED_REST } else { REST };
+                (task, Some((error.to_string(), rest)))
+            }
+            Err(error) => (error.id(), Some(("the delivery panicked".to_owned(), REST))),
         };
         let Some(id) = self.busy.remove(&task) else {
             return;
         };
-        if let Some(fault) = fault {
+        if let Some((fault, rest)) = fault {
             tracing::error!(outbox = %hex(id), fault, "mail: an attempt could not be carried out");
-            self.resting.insert(id, Instant::now() + REST);
+            self.resting.insert(id, Instant::now() + rest);
         }
     }
 

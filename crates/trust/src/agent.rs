@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use ledger::TenantId;
 
+use crate::policy::SignedIn;
 use crate::scopes::{Level, Scopes};
 
 /// The roles of this slice.
@@ -163,6 +164,8 @@ pub struct Agent {
     pub patient: Option<String>,
     /// What an application's access token narrows, if they come by one.
     pub access: Option<Arc<Access>>,
+    /// How they signed in, if they have a session of their own.
+    pub signed_in: SignedIn,
 }
 
 /// What an access token of an application lets be done, at most.
@@ -205,6 +208,7 @@ impl Agent {
             role: Role::System,
             patient: None,
             access: None,
+            signed_in: SignedIn::default(),
         }
     }
 }

@@ -24,6 +24,7 @@ pub use agent::{Access, Agent, Purpose, Role};
 pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
+pub use policy::{Around, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday};
 pub use policy::{
     AskedAbout, ElementWords, ElementsWhy, Exemption, Explanation, PolicyCell, PolicyFault,
     PolicyLook, PolicyRow, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet, Tested,

@@ -5,8 +5,8 @@ use fhir::ResourceType;
 use maud::{Markup, html};
 use trust::scopes::Scopes;
 use trust::{
-    Action, AskedAbout, Explanation, Permit, PolicyStatus, PolicyWords, Purpose, Question, Role,
-    RowWhy,
+    Action, Around, AskedAbout, Explanation, Factor, Permit, PolicyStatus, PolicyWords, Purpose,
+    Question, Role, RowWhy, Weekday,
 };
 
 use crate::context::{Ctx, Fields, Posted};
@@ -91,6 +91,37 @@ fn question(fields: &Fields) -> Result<Question, PageError> {
         action: Action::parse(field("action")).ok_or_else(|| missing("an action"))?,
         kind,
         own: role.has_one_record(),
+        around: around(fields)?,
+    })
+}
+
+/// What is around the request that is asked about; what isn't said is as in [`Around::default`].
+fn around(fields: &Fields) -> Result<Around, PageError> {
+    let usual = Around::default();
+    let wrong = |words: &str| PageError::Invalid(words.to_owned());
+    let hour = match fields.get("hour") {
+        None => usual.hour,
+        Some(text) => (text.parse().ok().filter(|hour| *hour <= 23))
+            .ok_or_else(|| wrong("The hour is a number from 0 to 23."))?,
+    };
+    let weekday = match fields.get("weekday") {
+        None => usual.weekday,
+        Some(name) => Weekday::parse(name).ok_or_else(|| wrong("There is no such day."))?,
+    };
+    let factor = match fields.get("second-factor") {
+        None => usual.factor,
+        Some(name) => {
+            Factor::parse(name).ok_or_else(|| wrong("There is no such second factor."))?
+        }
+    };
+    let networks = fields.get("network").map(str::to_owned);
+    Ok(Around {
+        factor,
+        confirmed: factor != Factor::None,
+        networks: networks.into_iter().collect(),
+        hour,
+        weekday,
+        tenant: (fields.get("tenant")).map_or(usual.tenant, str::to_owned),
     })
 }
 
@@ -211,6 +242,8 @@ fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
     let actions: Vec<(&str, &str)> = (Action::ALL.iter())
         .map(|action| (action.name(), action.name()))
         .collect();
+    let factors = Factor::ALL.map(|factor| (factor.name(), factor.name()));
+    let days = Weekday::ALL.map(|day| (day.name(), day.name()));
     let body = html! {
         (layout::head("Access", &html! { "Why something is permitted or refused." }, &html! {}))
         div class="stack-wide" {
@@ -219,6 +252,10 @@ fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
                 (choice("role", "Role", fields.get("role"), &roles))
                 (choice("purpose", "Purpose", fields.get("purpose"), &purposes))
                 (choice("action", "Action", fields.get("action"), &actions))
+                (choice("second-factor", "Second factor", fields.get("second-factor"), &factors))
+                (choice("weekday", "Day", fields.get("weekday"), &days))
+                label { "Hour" input type="number" name="hour" min="0" max="23" value=[fields.get("hour")]; }
+                label { "Network" input type="text" name="network" value=[fields.get("network")] autocomplete="off"; }
                 label { "Resource type" input type="text" name="type" value=[fields.get("type")] autocomplete="off"; }
                 @if ctx.role() == Role::PrivacyOfficer {
                     label { "Id of the row" input type="text" name="id" value=[fields.get("id")] autocomplete="off"; }

@@ -413,7 +413,7 @@ impl FromRequest<Arc<App>> for Posted {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, PageError> {
         let (mut parts, body) = request.into_parts();
-        let ctx = Ctx::from_request_parts(&mut parts, app).await?;
+        let mut ctx = Ctx::from_request_parts(&mut parts, app).await?;
         let elsewhere = from_elsewhere(&parts.headers);
         let route = parts.extensions.get::<MatchedPath>().cloned();
         let fields = form_fields(Request::from_parts(parts, body)).await?;
@@ -422,7 +422,7 @@ impl FromRequest<Arc<App>> for Posted {
             return Err(PageError::Forged);
         }
         let route = route.as_ref().map_or("", MatchedPath::as_str);
-        let fields = step_up::through(&ctx, route, fields).await?;
+        let fields = step_up::through(&mut ctx, route, fields).await?;
         Ok(Self { ctx, fields })
     }
 }

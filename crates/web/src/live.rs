@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,7 @@ use maud::Markup;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
+use trust::PolicySlice;
 
 use crate::context::{App, Ctx, Fields};
 use crate::error::PageError;
@@ -75,6 +77,10 @@ struct Stream {
     next_render: Instant,
     next_check: Instant,
     over: bool,
+    /// Where the page was asked for from.
+    client: Option<IpAddr>,
+    /// What policies were in force when it was drawn, and the hour where they look at it.
+    slice: PolicySlice,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -113,6 +119,7 @@ impl Stream {
             }
             Ok(()) => {
                 self.over_with_emergency();
+                self.over_with_policies();
                 Ok(true)
             }
             Err(error) => Err(error),
@@ -125,6 +132,15 @@ impl Stream {
         let ends_ms = until_ms.load(Ordering::Relaxed);
         if ends_ms > 0 && self.ctx.app.web.trust.wall_clock().now_ms() >= ends_ms {
             until_ms.store(0, Ordering::Relaxed);
+            self.dirty = true;
+        }
+    }
+
+    /// What is shown doesn't outlive the hour, or the policies, that let it be shown: the page is drawn anew.
+    fn over_with_policies(&mut self) {
+        let slice = self.ctx.app.web.trust.policy_slice();
+        if slice != self.slice {
+            self.slice = slice;
             self.dirty = true;
         }
     }
@@ -186,7 +202,15 @@ impl Stream {
         }
     }
 
-    async fn next(mut self) -> Option<(Result<Sent, Infallible>, Self)> {
+    /// The next event, worked out as a part of the request that the page came from.
+    async fn next(self) -> Option<(Result<Sent, Infallible>, Self)> {
+        match self.client {
+            Some(client) => trust::origin::at(client, self.next_here()).await,
+            None => self.next_here().await,
+        }
+    }
+
+    async fn next_here(mut self) -> Option<(Result<Sent, Infallible>, Self)> {
         loop {
             if let Some(event) = self.queue.pop_front() {
                 return Some((Ok(event), self));
@@ -237,6 +261,7 @@ pub(crate) async fn serve(
     let after = Number(after.unwrap_or_else(|| ctx.app.ledger().last_number().0));
     let watch = ctx.app.ledger().watch();
     let now = Instant::now();
+    let slice = ctx.app.web.trust.policy_slice();
     let mut stream = Stream {
         ctx,
         source,
@@ -249,6 +274,8 @@ pub(crate) async fn serve(
         next_render: now,
         next_check: now + CHECK,
         over: false,
+        client: trust::origin::current(),
+        slice,
         _slot: slot,
     };
     if let Err(error) = stream.look(None).await {

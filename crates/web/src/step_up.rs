@@ -127,7 +127,11 @@ fn sensitive(route: &str, fields: &Fields) -> Option<&'static Sensitive> {
 /// Lets a form through, without what this added, once its person has shown a fresh second factor where it asks
 /// for one. Patients have none, nor those who act for
 /// them.
-pub(crate) async fn through(ctx: &Ctx, route: &str, fields: Fields) -> Result<Fields, PageError> {
+pub(crate) async fn through(
+    ctx: &mut Ctx,
+    route: &str,
+    fields: Fields,
+) -> Result<Fields, PageError> {
     let Some(form) = sensitive(route, &fields).filter(|_| !ctx.role().has_one_record()) else {
         return Ok(fields);
     };
@@ -136,8 +140,9 @@ pub(crate) async fn through(ctx: &Ctx, route: &str, fields: Fields) -> Result<Fi
         .into_iter()
         .partition(|(name, _)| OURS.contains(&name.as_str()));
     let (ours, theirs) = (Fields(ours), Fields(theirs));
-    let identity = ctx.app.web.trust.identity();
-    let shown = match (ours.get(ANSWER), ours.get(CODE), &ctx.app.party) {
+    let app = ctx.app.clone();
+    let identity = app.web.trust.identity();
+    let shown = match (ours.get(ANSWER), ours.get(CODE), &app.party) {
         (Some(answer), _, Some(party)) => Some(StepUp::Passkey {
             party,
             sealed: ours.get(SEALED).unwrap_or_default(),
@@ -153,7 +158,11 @@ pub(crate) async fn through(ctx: &Ctx, route: &str, fields: Fields) -> Result<Fi
         None if identity.is_stepped_up(&ctx.session).await? => return Ok(theirs),
         None => None,
         Some(shown) => match identity.step_up(&ctx.session, shown).await {
-            Ok(()) => return Ok(theirs),
+            // What is decided for this very form knows of it.
+            Ok(session) => {
+                ctx.session = session;
+                return Ok(theirs);
+            }
             Err(TrustError::SignIn) => Some(
                 "Password or code is wrong, the code was used already, or it came too late. Nothing was done yet."
                     .to_owned(),
@@ -164,7 +173,7 @@ pub(crate) async fn through(ctx: &Ctx, route: &str, fields: Fields) -> Result<Fi
             Err(error) => return Err(error.into()),
         },
     };
-    let party = ctx.app.party.as_ref();
+    let party = app.party.as_ref();
     Err(PageError::StepUp(Box::new(Asking {
         what: form.what,
         trouble,

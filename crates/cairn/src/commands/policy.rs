@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use fhir::ResourceType;
-use trust::{Action, PolicyFault, PolicySet, Purpose, Question, Role, Why};
+use trust::{
+    Action, Around, Factor, PolicyFault, PolicySet, Purpose, Question, Role, Weekday, Why,
+};
 
 use crate::terminal::{say, warn};
 
@@ -59,9 +61,51 @@ pub struct WhyOptions {
     /// Of a patient: they ask for another's record and not their own
     #[arg(long)]
     another: bool,
+    /// The second factor that was shown last: none, totp, passkey or provider [default: none]
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
+    second_factor: Option<Factor>,
+    /// It was shown lately
+    #[arg(long, requires = "second_factor")]
+    confirmed: bool,
+    /// A network of the configuration that is asked from, by its name; may be given several times
+    #[arg(long, value_name = "NAME")]
+    network: Vec<String>,
+    /// The hour, 0 to 23 [default: 12]
+    #[arg(long, value_name = "HOUR", value_parser = clap::value_parser!(u8).range(0..=23))]
+    hour: Option<u8>,
+    /// The day [default: monday]
+    #[arg(long, value_name = "DAY", value_parser = weekday)]
+    weekday: Option<Weekday>,
+    /// The tenant's name [default: main]
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
     /// Folder of a set [default: the one that is built in]
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+}
+
+impl WhyOptions {
+    fn around(&self) -> Around {
+        let usual = Around::default();
+        let mut networks = self.network.clone();
+        networks.sort();
+        Around {
+            factor: self.second_factor.unwrap_or(usual.factor),
+            confirmed: self.confirmed,
+            networks,
+            hour: self.hour.unwrap_or(usual.hour),
+            weekday: self.weekday.unwrap_or(usual.weekday),
+            tenant: self.tenant.clone().unwrap_or(usual.tenant),
+        }
+    }
+}
+
+fn factor(name: &str) -> Result<Factor, String> {
+    Factor::parse(name).ok_or_else(|| list(Factor::ALL.into_iter().map(Factor::name)))
+}
+
+fn weekday(name: &str) -> Result<Weekday, String> {
+    Weekday::parse(name).ok_or_else(|| list(Weekday::ALL.into_iter().map(Weekday::name)))
 }
 
 fn role(name: &str) -> Result<Role, String> {
@@ -185,6 +229,7 @@ fn why(options: &WhyOptions) -> anyhow::Result<ExitCode> {
         action: options.action,
         kind: options.kind,
         own: options.role.is_some_and(Role::has_one_record) && !options.another,
+        around: options.around(),
     };
     let why = set.why(&question);
     explain(&why);

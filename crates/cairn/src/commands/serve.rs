@@ -159,6 +159,8 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         policy_folder: settings.policy_folder.clone(),
         consent_rules: settings.consent_rules.clone(),
         tenants_folder: settings.tenants_folder.clone(),
+        time_zone: settings.time_zone.clone(),
+        networks: settings.network.clone(),
         configured: Some(configured),
         session_idle_s: settings.session.idle_s,
         session_absolute_s: settings.session.absolute_s,

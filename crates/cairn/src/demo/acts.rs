@@ -47,6 +47,7 @@ impl Actors {
             role,
             patient: None,
             access: None,
+            signed_in: trust::SignedIn::default(),
         };
         Self {
             record,
@@ -83,6 +84,7 @@ impl Actors {
             role: Role::Patient,
             patient: Some(patient.to_owned()),
             access: None,
+            signed_in: trust::SignedIn::default(),
         };
         self.caller(agent, Purpose::PatientRequest)
     }

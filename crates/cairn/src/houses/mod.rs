@@ -79,6 +79,9 @@ pub(crate) struct Plan {
     pub(crate) policy_folder: Option<PathBuf>,
     pub(crate) consent_rules: String,
     pub(crate) tenants_folder: Option<PathBuf>,
+    pub(crate) time_zone: String,
+    /// Networks with names, for policies.
+    pub(crate) networks: std::collections::BTreeMap<String, String>,
     /// What floors of rule packs are held against.
     pub(crate) configured: Option<Configured>,
     pub(crate) session_idle_s: u64,
@@ -136,7 +139,7 @@ impl Plan {
     /// A tenant's contexts; `is_named` where it has hosts.
     fn contexts(
         &self,
-        tenant: TenantId,
+        (tenant, name): (TenantId, &str),
         is_named: bool,
         own: &Own,
     ) -> Result<Contexts, ServerError> {
@@ -155,6 +158,11 @@ impl Plan {
             session_absolute_s: self.session_absolute_s,
         };
         let trust = trust::Trust::under(options, rules).map_err(ServerError::Trust)?;
+        let zone = own.time_zone.as_ref().unwrap_or(&self.time_zone);
+        let named = self.networks.iter();
+        let named = named.map(|(name, list)| (name.as_str(), list.as_str()));
+        let place = trust::Surroundings::of(name, zone, named).map_err(ServerError::Tenant)?;
+        trust.situate(place);
         let emergency = &self.emergency;
         trust
             .identity()
@@ -428,15 +436,17 @@ impl Houses {
         let named = list
             .iter()
             .find(|tenant| tenant.id == main && !tenant.hosts.is_empty());
+        let entry = list.iter().find(|tenant| tenant.id == main);
+        let name = entry.map_or("main", |tenant| tenant.name.as_str());
         // A fault of one tenant's own configuration must not keep the others out.
         let own = named.map_or_else(|| Ok(Own::default()), |tenant| plan.own(tenant));
         let is_named = named.is_some();
-        let made = own.and_then(|own| Ok((plan.contexts(main, is_named, &own)?, own)));
+        let made = own.and_then(|own| Ok((plan.contexts((main, name), is_named, &own)?, own)));
         let (contexts, own) = match (made, named) {
             (Err(error), Some(_)) => {
                 tracing::error!(%error, "what a tenant has configured for itself can't be used");
                 (
-                    plan.contexts(main, is_named, &Own::default())?,
+                    plan.contexts((main, name), is_named, &Own::default())?,
                     Own::default(),
                 )
             }
@@ -624,7 +634,8 @@ impl Houses {
         let contexts = if first && (is_named, &own) == (self.main_as.0, &self.main_as.1) {
             self.main.clone()
         } else {
-            self.plan.contexts(tenant.id, is_named, &own)?
+            self.plan
+                .contexts((tenant.id, &tenant.name), is_named, &own)?
         };
         let cut = Arc::clone(self.cuts().entry(tenant.id).or_default());
         House::open(&self.plan, tenant, &own, contexts, cut).await

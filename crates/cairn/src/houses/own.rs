@@ -15,6 +15,8 @@ pub(crate) struct Own {
     pub(crate) policy_folder: Option<PathBuf>,
     /// The rule pack that patients' consents are read by: a built-in name, or a file.
     pub(crate) consent_rules: Option<String>,
+    /// The time zone that policies know the hour by.
+    pub(crate) time_zone: Option<String>,
     /// `From` address of e-mails.
     pub(crate) smtp_from: Option<String>,
     /// Addresses that are told of each emergency access by e-mail, separated by spaces.

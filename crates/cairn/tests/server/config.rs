@@ -66,6 +66,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "root_key" => "pkcs11:token=t",
         "smtp.tls" => "implicit",
         "log.format" => "json",
+        "network.*" => "10.0.0.0/8",
         "oauth.key_origins" => "https://keys.example",
         "http.trusted_proxies" => "10.0.0.0/8 ::1",
         "http.forwarded_header" => "forwarded",
@@ -242,6 +243,20 @@ fn what_is_refused_and_how() {
         (&[("smtp.timeout_ms", "0")], "at least 1"),
         (&[("otlp.sample_ratio", "2")], "from 0 to 1"),
         (&[("smtp.parallel", "0")], "at least 1"),
+        (&[("time_zone", "Mars")], "time_zone: Mars is no time zone"),
+        (
+            &[("network.ward", "10.0.0.0/40")],
+            "network.ward: 10.0.0.0/40",
+        ),
+        (&[("network.ward", " ")], "network.ward has no address"),
+        (
+            &[
+                ("network.ward", "10.0.0.0/8"),
+                ("behind_tls_proxy", "true"),
+                ("public_url", "https://care.example"),
+            ],
+            "come from the proxy's address",
+        ),
     ];
     for (flags, words) in flag_cases {
         let error = load("", &[], flags).expect_err(words);

@@ -1,6 +1,7 @@
 //! The real server over its real protocols: inside this process on a free port, or as a process.
 
 mod apps;
+mod around;
 mod audit_log;
 mod audit_people;
 /// The patterns of IHE BALP, as the tests of `trust` know them.

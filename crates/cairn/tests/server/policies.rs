@@ -31,14 +31,14 @@ fn run(arguments: &[&str], folder: &Path) -> (Option<i32>, String, String) {
 }
 
 /// A folder with the built-in set in it.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let (code, out, err) = run(&["init", "FOLDER"], folder.path());
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     folder
 }
 
-fn put(folder: &TempDir, name: &str, text: &str) {
+pub(crate) fn put(folder: &TempDir, name: &str, text: &str) {
     std::fs::write(folder.path().join(name), text).expect("written");
 }
 

@@ -38,6 +38,7 @@ async fn told(trust: &Trust, tenant: TenantId) -> Vec<String> {
         role: Role::Clinician,
         patient: None,
         access: None,
+        signed_in: trust::SignedIn::default(),
     };
     let identity = trust.identity();
     let begun = identity.break_glass(&clinician, "p", "Unconscious, medicines unknown", "r");

@@ -18,6 +18,7 @@ fn clinician() -> Agent {
         role: Role::Clinician,
         patient: None,
         access: None,
+        signed_in: trust::SignedIn::default(),
     }
 }
 

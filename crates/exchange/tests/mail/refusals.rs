@@ -216,6 +216,38 @@ async fn what_became_due_while_the_clock_was_set_is_noticed_soon() {
     running.stop().await;
 }
 
+/// What policies don't let go at this hour is not given up.
+#[tokio::test]
+async fn what_policies_refuse_at_night_goes_by_day() {
+    const AT_NIGHT: &str = r#"@id("no-mail-at-night")
+@says("No mail goes before eight.")
+forbid (principal in Part::"mail-deliverer", action == Action::"send", resource)
+when { context.time.hour < 8 };
+"#;
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = trust::PolicySet::built_in_files().chain([("night.cedar", AT_NIGHT)]);
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    }
+    // It is 07:33.
+    let world = World::under(folder.path()).await;
+    let patient = world.patient(&[]).await;
+    let peer = Peer::start(&[]).await;
+    let id = world.queue(&patient, |_| {}).await;
+    let running = world.run(world.options(peer.port));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(peer.seen().is_empty());
+    assert_eq!(world.outbox().await.len(), 1);
+    world.clock.advance(30 * 60_000);
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    tokio::time::resume();
+    world.wait_for(&patient, &id, "completed").await;
+    running.stop().await;
+    assert_eq!(peer.seen().len(), 1);
+    assert!(world.outbox().await.is_empty());
+}
+
 #[tokio::test]
 async fn expired() {
     let world = World::new().await;

@@ -60,6 +60,15 @@ impl Clock for Suspended {
 }
 
 fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Trust {
+    open_under(path, clock, Arc::new(SystemClock), None)
+}
+
+fn open_under(
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    wall_clock: Arc<dyn Clock>,
+    policy_folder: Option<PathBuf>,
+) -> Trust {
     let ledger = Ledger::open(OpenOptions {
         location: Location::Folder(path),
         root_key: RootKey::from_bytes([7; 32]),
@@ -71,8 +80,8 @@ fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Trust {
     .expect("a ledger");
     Trust::new(TrustOptions {
         ledger,
-        wall_clock: Arc::new(SystemClock),
-        policy_folder: None,
+        wall_clock,
+        policy_folder,
         session_idle_s: 900,
         session_absolute_s: 43_200,
     })
@@ -91,9 +100,23 @@ impl World {
         Self::over(clock.clone(), Arc::new(Suspended(clock))).await
     }
 
+    /// A world under the policies of a folder, which know the time by its clock.
+    pub async fn under(policies: &std::path::Path) -> Self {
+        let clock = ManualClock::new(NOW_MS);
+        let folder = tempfile::tempdir().expect("a folder");
+        let wall = Arc::new(clock.clone());
+        let policies = Some(policies.to_owned());
+        let trust = open_under(folder.path().join("data"), wall.clone(), wall, policies);
+        Self::with(folder, clock, trust).await
+    }
+
     async fn over(clock: ManualClock, shown: Arc<dyn Clock>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let trust = open(folder.path().join("data"), shown);
+        Self::with(folder, clock, trust).await
+    }
+
+    async fn with(folder: tempfile::TempDir, clock: ManualClock, trust: Trust) -> Self {
         trust
             .vault()
             .ledger()

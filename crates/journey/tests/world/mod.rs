@@ -180,6 +180,7 @@ impl World {
             role,
             patient: None,
             access: None,
+            signed_in: trust::SignedIn::default(),
         };
         let purpose = if role == Role::Squad {
             Purpose::Operations
@@ -615,6 +616,7 @@ impl World {
             role: Role::PrivacyOfficer,
             patient: None,
             access: None,
+            signed_in: trust::SignedIn::default(),
         };
         let permit = self
             .trust

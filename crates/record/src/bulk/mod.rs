@@ -308,13 +308,16 @@ impl Record {
     /// may be less.
     fn asking_again(&self, caller: Caller) -> trust::AskAgain {
         let trust = self.trust.clone();
+        // The file is read when the request's own task has answered: policies still know its network.
+        let client = trust::origin::current();
         Box::new(move || {
             let (trust, caller) = (trust.clone(), caller.clone());
             Box::pin(async move {
                 let (agent, purpose) = (&caller.agent, caller.purpose);
                 let decided =
                     trust.decide_again(agent, purpose, Action::Export, &caller.request_id);
-                Ok(decided.await?.with(caller.freshness.clone()))
+                let decided = trust::origin::by(client, None, decided).await?;
+                Ok(decided.with(caller.freshness.clone()))
             })
         })
     }

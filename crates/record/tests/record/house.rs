@@ -122,6 +122,7 @@ pub fn caller(role: Role, purpose: Purpose) -> Caller {
             role,
             patient: None,
             access: None,
+            signed_in: trust::SignedIn::default(),
         },
         purpose,
         request_id: "request".to_owned(),

@@ -54,6 +54,7 @@ fn own(patient: &str) -> Caller {
             role: Role::Patient,
             patient: Some(patient.to_owned()),
             access: None,
+            signed_in: trust::SignedIn::default(),
         },
         ..caller(Role::Patient, Purpose::PatientRequest)
     }

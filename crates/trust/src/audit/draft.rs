@@ -562,6 +562,7 @@ mod tests {
                 role,
                 patient,
                 access: None,
+                signed_in: crate::SignedIn::default(),
             });
         let why = (
             prop::option::of(select(Purpose::ALL.to_vec())),

@@ -40,8 +40,15 @@ pub async fn by<F: Future>(
     ORIGIN.scope(Origin { client, door }, work).await
 }
 
+/// The address of the request under way, to go on under it ([`at`]) with what answers it later: a page that stays
+/// open.
+#[must_use]
+pub fn current() -> Option<IpAddr> {
+    client()
+}
+
 /// The address that the request under way came from, if one is.
-pub(super) fn client() -> Option<IpAddr> {
+pub(crate) fn client() -> Option<IpAddr> {
     ORIGIN.try_with(|origin| origin.client).ok().flatten()
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::oidc::AtProvider;
 use super::seen::OpenedBy;
+use crate::policy::{Factor, SignedIn};
 use crate::{Agent, Role, TrustError};
 
 /// Failed tries before waiting begins.
@@ -98,6 +99,9 @@ pub(super) struct SessionDocument {
     /// opened.
     #[serde(default)]
     pub(super) factor_ms: u64,
+    /// Which one that was, if one was shown since it was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) factor: Option<Factor>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +123,23 @@ pub(super) struct AgentDocument {
     pub(super) patient: Option<String>,
 }
 
+impl SessionDocument {
+    /// How its person signed in. Of whom it isn't known by which factor, the weakest is taken that it can have been.
+    pub(super) fn signed_in(&self) -> SignedIn {
+        let told = self.factor.or(self.opened.map(OpenedBy::factor));
+        let factor = match (told, &self.provider) {
+            _ if self.factor_ms == 0 => Factor::None,
+            (Some(factor), _) => factor,
+            (None, Some(_)) => Factor::Provider,
+            (None, None) => Factor::Totp,
+        };
+        SignedIn {
+            factor,
+            at_ms: self.factor_ms,
+        }
+    }
+}
+
 impl AgentDocument {
     pub(super) fn agent(&self, tenant: TenantId) -> Agent {
         Agent {
@@ -128,6 +149,7 @@ impl AgentDocument {
             role: self.role,
             patient: self.patient.clone(),
             access: None,
+            signed_in: crate::SignedIn::default(),
         }
     }
 }

@@ -507,6 +507,7 @@ impl Identity {
             role: client.role,
             patient: None,
             access: None,
+            signed_in: crate::SignedIn::default(),
         };
         if let Some(words) = over {
             let record = Record::new(&agent, Event::LOGIN);

@@ -10,6 +10,7 @@ use super::manage::{Listing, NO_ACCOUNT, SESSIONS_AT_ONCE, invalid};
 use super::oidc::AtProvider;
 use super::{Identity, RETRIES, Session};
 use crate::audit::{Event, Record};
+use crate::policy::Factor;
 use crate::{Permit, Role, TrustError, kinds};
 
 /// How a session was opened.
@@ -35,6 +36,15 @@ pub enum OpenedBy {
 }
 
 impl OpenedBy {
+    /// The second factor of it.
+    pub(super) fn factor(self) -> Factor {
+        match self {
+            Self::Link | Self::Password => Factor::None,
+            Self::Code | Self::ProviderAndCode => Factor::Totp,
+            Self::Passkey | Self::PasswordAndPasskey | Self::ProviderAndPasskey => Factor::Passkey,
+            Self::Provider => Factor::Provider,
+        }
+    }
     /// What the audit says of it.
     pub(super) fn note(self, provider: Option<&AtProvider>) -> String {
         let issuer = provider.map_or("an identity provider", |at| &at.issuer);

@@ -10,6 +10,7 @@ use super::oidc::AtProvider;
 use super::seen::OpenedBy;
 use super::{Identity, Session, SignIn, browsers, secrets};
 use crate::audit::{Event, Record, origin};
+use crate::policy::SignedIn;
 use crate::{TrustError, kinds};
 
 /// How long a session is taken from memory before the store is asked again whether it still is one.
@@ -67,6 +68,14 @@ impl Sessions {
     /// When memory knows that a session was last used.
     pub(super) fn last_seen_ms(&self, id: &str) -> Option<u64> {
         self.with(|live| live.get(id).map(|one| one.last_seen_ms))
+    }
+    /// What memory knows of a session's second factor is what was just shown.
+    pub(super) fn confirmed(&self, id: &str, signed_in: SignedIn) {
+        self.with(|live| {
+            if let Some(one) = live.get_mut(id) {
+                one.session.agent.signed_in = signed_in;
+            }
+        });
     }
     fn seen(&self) -> Seen {
         self.table(|table| Seen(table.taken_away))
@@ -233,6 +242,7 @@ impl Identity {
             last_seen_ms: now_ms,
             expires_ms: now_ms.saturating_add(self.inner.absolute_ms).min(until_ms),
             factor_ms,
+            factor: None,
         };
         let id = self.id_of(tenant, "session", &document.secret);
         documents.push(self.session_draft(tenant, &id, Expected::Absent, &document)?);
@@ -403,7 +413,10 @@ impl Identity {
 fn session_of(tenant: TenantId, id: &str, document: &SessionDocument) -> Session {
     Session {
         id: id.to_owned(),
-        agent: document.agent.agent(tenant),
+        agent: crate::Agent {
+            signed_in: document.signed_in(),
+            ..document.agent.agent(tenant)
+        },
         csrf: document.csrf.clone(),
         provider: (document.provider.as_ref()).map(|provider| provider.issuer.clone()),
         expires_ms: document.expires_ms,
@@ -427,6 +440,7 @@ mod tests {
                 role: crate::Role::Clinician,
                 patient: None,
                 access: None,
+                signed_in: crate::SignedIn::default(),
             },
             csrf: String::new(),
             provider: None,

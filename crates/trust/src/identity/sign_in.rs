@@ -168,6 +168,7 @@ impl Identity {
             last_seen_ms: now_ms,
             expires_ms: now_ms + TICKET_LIFE_MS,
             factor_ms: 0,
+            factor: None,
         };
         let id = self.id_of(tenant, "session", &document.secret);
         let draft = self.session_draft(tenant, &id, Expected::Absent, &document)?;

@@ -11,6 +11,7 @@ use super::refusals::Why;
 use super::sign_in::Whom;
 use super::{Identity, RETRIES, Session, secrets};
 use crate::audit::{Event, Record};
+use crate::policy::Factor;
 use crate::{TrustError, kinds};
 
 /// How old a second factor may be for something sensitive, where nothing else is configured.
@@ -61,6 +62,9 @@ impl Identity {
     pub fn limit_factor_age(&self, age_s: u64) {
         let age_ms = &self.inner.factor_age.0;
         age_ms.store(age_s.saturating_mul(1000), Ordering::Relaxed);
+        self.inner
+            .policies
+            .limit_factor_age(age_s.saturating_mul(1000));
     }
     /// Whether the session's second factor is fresh enough for something sensitive.
     ///
@@ -90,11 +94,16 @@ impl Identity {
             passkey,
         })
     }
-    /// Takes a second factor again. Counts as a try to sign in; what is wrong with it isn't said.
+    /// Takes a second factor again, and gives the session as it is from then on. Counts as a try to sign in; what
+    /// is wrong with it isn't said.
     ///
     /// # Errors
     /// `SignIn`, `LockedOut`; `Invalid` for who has no account of staff; `Ledger`.
-    pub async fn step_up(&self, session: &Session, shown: StepUp<'_>) -> Result<(), TrustError> {
+    pub async fn step_up(
+        &self,
+        session: &Session,
+        shown: StepUp<'_>,
+    ) -> Result<Session, TrustError> {
         let tenant = session.agent.tenant;
         let account = self.own_account(session).await?;
         match shown {
@@ -113,7 +122,8 @@ impl Identity {
                 let proved = self
                     .proved(party, tenant, &question, answer, Some(&account.id))
                     .await?;
-                self.confirmed(session, proved.documents, "confirmed with a passkey")
+                let note = "confirmed with a passkey";
+                self.confirmed(session, proved.documents, Factor::Passkey, note)
                     .await
             }
             StepUp::Code { password, code } => {
@@ -145,8 +155,8 @@ impl Identity {
                 let mut documents =
                     vec![self.account_draft(tenant, &account.id, expected, &account.body)?];
                 documents.extend(self.forgiven(&trying)?);
-                self.confirmed(session, documents, "confirmed with password and code")
-                    .await
+                let note = "confirmed with password and code";
+                self.confirmed(session, documents, Factor::Totp, note).await
             }
         }
     }
@@ -176,8 +186,9 @@ impl Identity {
         &self,
         session: &Session,
         documents: Vec<Draft>,
+        factor: Factor,
         note: &str,
-    ) -> Result<(), TrustError> {
+    ) -> Result<Session, TrustError> {
         let tenant = session.agent.tenant;
         let mut was = None;
         for _ in 0..RETRIES {
@@ -188,13 +199,19 @@ impl Identity {
             }
             was = Some(kept.version);
             kept.body.factor_ms = self.now_ms();
+            kept.body.factor = Some(factor);
             let expected = Expected::Version(kept.version);
             let mut all = documents.clone();
             all.push(self.session_draft(tenant, &kept.id, expected, &kept.body)?);
             let mut record = Record::new(&session.agent, Event::LOGIN);
             record.note = Some(note);
             if let Some(outcome) = self.tried(tenant, all, record).await {
-                return outcome;
+                outcome?;
+                let signed_in = kept.body.signed_in();
+                self.inner.sessions.confirmed(&session.id, signed_in);
+                let mut session = session.clone();
+                session.agent.signed_in = signed_in;
+                return Ok(session);
             }
         }
         Err(LedgerError::Conflict.into())

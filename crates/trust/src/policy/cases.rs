@@ -4,6 +4,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Classes;
+use super::around::{Around, Factor, Weekday};
 use super::files::{PolicyFault, PolicyTexts};
 use super::set::Group;
 use super::why::Question;
@@ -24,6 +25,14 @@ impl Several {
             Self::Many(many) => many,
         }
     }
+}
+
+/// One hour of the day or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Hours {
+    One(u8),
+    Many(Vec<u8>),
 }
 
 #[derive(Deserialize)]
@@ -73,6 +82,14 @@ struct CaseText {
     kind: Option<Several>,
     group: Option<Several>,
     own: Option<bool>,
+    second_factor: Option<Several>,
+    #[serde(default)]
+    confirmed: bool,
+    #[serde(default)]
+    networks: Vec<String>,
+    hour: Option<Hours>,
+    weekday: Option<Several>,
+    tenant: Option<Several>,
     expect: Expected,
     by: Option<Vec<String>>,
 }
@@ -206,38 +223,98 @@ fn questions(case: &CaseText, classes: &Classes) -> Result<Vec<Question>, String
         codes(Action::ALL.map(Action::name))
     })?;
     let kinds = kinds(case, classes)?;
-    let mut questions = Vec::new();
-    for (role, part) in &askers {
+    let arounds = arounds(case)?;
+    let mut asked = Vec::new();
+    for asker in &askers {
         for purpose in &purposes {
-            for action in &actions {
-                let of_kind = action.interaction().is_some();
-                if of_kind == kinds.is_empty() {
-                    return Err(if of_kind {
-                        format!(
-                            "to {} is done to resource types: name them with `type` or `group`",
-                            action.name()
-                        )
-                    } else {
-                        format!("to {} is done to no resource type", action.name())
-                    });
-                }
-                let all = kinds.iter().copied().map(Some);
-                let none = (!of_kind).then_some(None);
-                questions.extend(all.chain(none).map(|kind| Question {
-                    role: *role,
-                    part: part.clone(),
-                    purpose: *purpose,
-                    action: *action,
-                    kind,
-                    own: case.own.unwrap_or(false),
-                }));
+            asked.extend(arounds.iter().map(|around| (asker, purpose, around)));
+        }
+    }
+    let mut questions = Vec::new();
+    for ((role, part), purpose, around) in asked {
+        for action in &actions {
+            let of_kind = action.interaction().is_some();
+            if of_kind == kinds.is_empty() {
+                return Err(if of_kind {
+                    format!(
+                        "to {} is done to resource types: name them with `type` or `group`",
+                        action.name()
+                    )
+                } else {
+                    format!("to {} is done to no resource type", action.name())
+                });
             }
+            let all = kinds.iter().copied().map(Some);
+            let none = (!of_kind).then_some(None);
+            questions.extend(all.chain(none).map(|kind| Question {
+                role: *role,
+                part: part.clone(),
+                purpose: *purpose,
+                action: *action,
+                kind,
+                own: case.own.unwrap_or(false),
+                around: around.clone(),
+            }));
         }
     }
     if questions.is_empty() {
         return Err("asks nothing: one of its lists is empty".to_owned());
     }
     Ok(questions)
+}
+
+/// All combinations of what a case says is around; what it doesn't say is as nobody says anything.
+fn arounds(case: &CaseText) -> Result<Vec<Around>, String> {
+    let usual = Around::default();
+    let hours = match &case.hour {
+        None => vec![usual.hour],
+        Some(Hours::One(hour)) => vec![*hour],
+        Some(Hours::Many(hours)) => hours.clone(),
+    };
+    if let Some(hour) = hours.iter().find(|hour| **hour > 23) {
+        return Err(format!("`{hour}` is no hour; there are 0 to 23"));
+    }
+    let factors = case.second_factor.as_ref().map_or_else(
+        || Ok(vec![usual.factor]),
+        |names| {
+            parsed(names, "second factor", Factor::parse, || {
+                codes(Factor::ALL.map(Factor::name))
+            })
+        },
+    )?;
+    let days = case.weekday.as_ref().map_or_else(
+        || Ok(vec![usual.weekday]),
+        |names| {
+            parsed(names, "weekday", Weekday::parse, || {
+                codes(Weekday::ALL.map(Weekday::name))
+            })
+        },
+    )?;
+    let tenants = case
+        .tenant
+        .as_ref()
+        .map_or_else(|| vec![usual.tenant], |names| names.list().to_vec());
+    if case.confirmed && factors.contains(&Factor::None) {
+        return Err("`confirmed` is of a second factor: say which with `second_factor`".to_owned());
+    }
+    let mut networks = case.networks.clone();
+    networks.sort();
+    let mut all = Vec::new();
+    for hour in &hours {
+        for weekday in &days {
+            for factor in &factors {
+                all.extend(tenants.iter().map(|tenant| Around {
+                    factor: *factor,
+                    confirmed: case.confirmed,
+                    networks: networks.clone(),
+                    hour: *hour,
+                    weekday: *weekday,
+                    tenant: tenant.clone(),
+                }));
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn askers(case: &CaseText) -> Result<Vec<(Role, Option<String>)>, String> {

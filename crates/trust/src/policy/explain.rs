@@ -181,6 +181,7 @@ impl Trust {
             role: question.role,
             patient,
             access,
+            signed_in: crate::SignedIn::default(),
         };
         let mut only_patient = agent.patient.clone();
         let is_person = !matches!(question.role, Role::Client | Role::System)

@@ -1,10 +1,12 @@
 //! Which policy set is in force, the decisions made under it, and how another one comes to be.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use ledger::TenantId;
+use ledger::{Clock, TenantId};
 
+use super::around::{Around, PolicySlice, Surroundings};
 use super::files::{PolicyFault, PolicyTexts};
 use super::{Asker, Grants, PolicySet, Trust};
 use crate::audit::{Event, Outcome, Record};
@@ -12,18 +14,26 @@ use crate::{Agent, Purpose, TrustError};
 
 /// The most faults that the audit and an error at the start tell. The log has all.
 const FAULTS_TOLD: usize = 5;
+/// The most decisions that are kept; then all are forgotten. Without policies that look at what is around there are
+/// some hundred; each hour, network and second factor that is told apart makes as many more.
+const DECIDED_MAX: usize = 20_000;
 
 /// The policies in force, with the decisions that have been made under them.
 pub(crate) struct Policies {
     folder: Option<PathBuf>,
     now: RwLock<Now>,
     watched: Mutex<Watched>,
+    surroundings: OnceLock<Surroundings>,
+    /// For policies that look at the time.
+    clock: OnceLock<Arc<dyn Clock>>,
+    /// How old a second factor is at most that was shown lately.
+    lately_ms: AtomicU64,
 }
 
 struct Now {
     set: Arc<PolicySet>,
     since_ms: u64,
-    /// Bounded by roles, parts in the program text, purposes and the one flag.
+    /// Bounded by roles, parts in the program text, purposes, the one flag, and what policies look at around.
     decided: HashMap<Asker, Arc<Grants>>,
 }
 
@@ -124,7 +134,49 @@ impl Policies {
                 decided: HashMap::new(),
             }),
             watched: Mutex::default(),
+            surroundings: OnceLock::new(),
+            clock: OnceLock::new(),
+            lately_ms: AtomicU64::new(crate::identity::STEP_UP_S * 1000),
         })
+    }
+
+    pub(crate) fn situate(&self, surroundings: Surroundings) {
+        // Whoever comes second changes nothing: what was decided before would be otherwise.
+        let _ = self.surroundings.set(surroundings);
+    }
+
+    pub(crate) fn follow_clock(&self, clock: Arc<dyn Clock>) {
+        let _ = self.clock.set(clock);
+    }
+
+    /// How old a second factor is at most that policies take for shown lately.
+    pub(crate) fn limit_factor_age(&self, age_ms: u64) {
+        self.lately_ms.store(age_ms, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.get().map_or(0, |clock| clock.now_ms())
+    }
+
+    /// What is around somebody who asks now.
+    fn around(&self, agent: &Agent) -> Around {
+        let client = crate::audit::origin::client();
+        let lately_ms = self.lately_ms.load(Ordering::Relaxed);
+        let now_ms = self.now_ms();
+        match self.surroundings.get() {
+            Some(place) => place.around(agent.signed_in, client, now_ms, lately_ms),
+            None => Surroundings::default().around(agent.signed_in, client, now_ms, lately_ms),
+        }
+    }
+
+    /// What a page that stays open has to be drawn anew for.
+    pub(super) fn slice(&self) -> PolicySlice {
+        let set = self.set();
+        let place = self.surroundings.get().cloned().unwrap_or_default();
+        PolicySlice {
+            set: set.hash().to_owned(),
+            time: (set.looks().time).then(|| place.slice(self.now_ms())),
+        }
     }
 
     /// The set in force.
@@ -133,20 +185,37 @@ impl Policies {
         now.set.clone()
     }
 
+    /// What is decided for an asker with what is around them said, or nothing around.
     pub(crate) fn grants(&self, asker: &Asker) -> Arc<Grants> {
+        let around = || asker.around.clone().unwrap_or_default();
+        self.grants_around(asker.clone(), &around).1
+    }
+
+    /// What is decided for somebody who asks now, and as whom they asked.
+    pub(crate) fn grants_now(&self, asker: Asker, agent: &Agent) -> (Asker, Arc<Grants>) {
+        self.grants_around(asker, &|| self.around(agent))
+    }
+
+    /// What is around is looked at under the set that decides, and only as far as that set does.
+    fn grants_around(&self, mut asker: Asker, around: &dyn Fn() -> Around) -> (Asker, Arc<Grants>) {
         loop {
             let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(grants) = now.decided.get(asker) {
-                return grants.clone();
+            let looks = now.set.looks();
+            asker.around = looks.any().then(|| around().seen(looks));
+            if let Some(grants) = now.decided.get(&asker).cloned() {
+                return (asker, grants);
             }
             let set = now.set.clone();
             drop(now);
-            let grants = Arc::new(set.decide_all(asker));
+            let grants = Arc::new(set.decide_all(&asker));
             let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
             // What was decided under a set that is no longer in force counts no longer.
             if Arc::ptr_eq(&now.set, &set) {
-                let kept = now.decided.entry(asker.clone()).or_insert(grants);
-                return kept.clone();
+                if now.decided.len() >= DECIDED_MAX {
+                    now.decided.clear();
+                }
+                let kept = now.decided.entry(asker.clone()).or_insert(grants).clone();
+                return (asker, kept);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The decision: Cedar policies over role, purpose, action and target.
 
 mod again;
+mod around;
 mod cases;
 mod elements;
 mod explain;
@@ -25,6 +26,7 @@ use crate::{
     Access, Action, Agent, Freshness, Permit, Purpose, Refusal, Role, Target, TrustError, Vault,
 };
 
+pub use around::{Around, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday};
 pub(crate) use elements::{ElementRule, Elements};
 pub use elements::{ElementWords, Exemption};
 pub use explain::{AskedAbout, Explanation};
@@ -75,6 +77,8 @@ pub(crate) struct Asker {
     pub(crate) purpose: Purpose,
     /// A patient who asks for nothing outside their own compartment.
     pub(crate) own: bool,
+    /// What is around the request, as far as some policy looks at it.
+    pub(crate) around: Option<Around>,
 }
 
 /// Everything that the policies allow an asker: one bit for each interaction and resource type, and
@@ -221,8 +225,9 @@ impl Policies {
             part: (agent.role == Role::System).then(|| agent.id.clone()),
             purpose,
             own,
+            around: None,
         };
-        let grants = self.grants(&asker);
+        let (asker, grants) = self.grants_now(asker, agent);
         let kind_ok = |kind| {
             if action.interaction().is_some() {
                 grants.interaction(action, kind)
@@ -255,8 +260,12 @@ impl Policies {
                     .to_owned()
             } else {
                 let who = asker.part.as_deref().unwrap_or(agent.role.name());
+                let around = asker.around.as_ref();
+                let around = around.map_or_else(String::new, |around| {
+                    format!(" ({})", around.words(self.set().looks()))
+                });
                 format!(
-                    "no policy lets the role {who} {}{what} for {}",
+                    "no policy lets the role {who} {}{what} for {}{around}",
                     action.name(),
                     purpose.code()
                 )
@@ -382,6 +391,7 @@ impl Trust {
             options.policy_folder.as_deref(),
             options.wall_clock.now_ms(),
         )?);
+        policies.follow_clock(options.wall_clock.clone());
         let auditor = Auditor::new(options.ledger.clone(), options.wall_clock.clone());
         let vault = Vault::new(options.ledger, auditor.clone(), rules);
         let identity = Identity::new(
@@ -401,6 +411,16 @@ impl Trust {
                 wall_clock: options.wall_clock,
             }),
         })
+    }
+    /// Says where the server stands, for policies that look at networks, the time or the tenant. Once, before
+    /// anything is decided; without it there is one tenant `main`, no network has a name, and it is UTC.
+    pub fn situate(&self, surroundings: Surroundings) {
+        self.inner.policies.situate(surroundings);
+    }
+    /// What a page that stays open has to be drawn anew for when it changes.
+    #[must_use]
+    pub fn policy_slice(&self) -> PolicySlice {
+        self.inner.policies.slice()
     }
     /// Decides, and mints a permit on "yes". A "no" is audited before it is returned.
     ///
@@ -558,6 +578,10 @@ impl PolicySet {
     #[must_use]
     pub fn matrix(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        if self.looks().any() {
+            let words = Around::default().words(self.looks());
+            lines.push(format!("policies look at what is around: this is {words}"));
+        }
         for who in self.askers() {
             let name = match (who.role.has_one_record(), who.own, who.part.as_deref()) {
                 (_, _, Some("")) => "part (any other)".to_owned(),

@@ -8,6 +8,7 @@ use cedar_policy::{
 };
 use fhir::ResourceType;
 
+use super::around::{Around, Looks};
 use super::files::{GROUPS, PolicyFault, PolicyTexts, SCHEMA};
 use super::{Asker, Classes};
 use crate::Action;
@@ -72,6 +73,10 @@ pub(super) struct PolicyFiles {
     groups: Vec<Group>,
     /// What is known of each policy, by its id.
     known: BTreeMap<String, PolicyWords>,
+    /// What policies look at around a request.
+    looks: Looks,
+    /// Whether the schema knows of what is around a request; one of before doesn't.
+    knows_around: bool,
 }
 
 /// A policy as people know it.
@@ -125,6 +130,18 @@ impl PolicyFiles {
             Ok((names, entities))
         };
         let (names, entities) = made().map_err(|fault| vec![fault])?;
+        let knows_around = knows_around(&schema, &names).map_err(|fault| vec![fault])?;
+        let mut looks = Looks::default();
+        for policy in set.policies() {
+            match policy.to_json() {
+                Ok(json) => looks.add(&json),
+                // What can't be told may look at everything.
+                Err(_) => looks = Looks::ALL,
+            }
+        }
+        if !knows_around {
+            looks = Looks::default();
+        }
         Ok(Self {
             authorizer: Authorizer::new(),
             set,
@@ -133,7 +150,14 @@ impl PolicyFiles {
             entities,
             groups,
             known,
+            looks,
+            knows_around,
         })
+    }
+
+    /// What policies look at around a request.
+    pub(super) fn looks(&self) -> Looks {
+        self.looks
     }
 
     /// What is known of a policy.
@@ -228,14 +252,12 @@ impl PolicyFiles {
         kind: Option<ResourceType>,
     ) -> Option<(Decision, Vec<String>)> {
         let names = &self.names;
-        let context = Context::from_pairs([
-            (
-                "purpose".to_owned(),
-                RestrictedExpression::new_string(asker.purpose.code().to_owned()),
-            ),
-            ("own".to_owned(), RestrictedExpression::new_bool(asker.own)),
-        ])
-        .ok()?;
+        let purpose = asker.purpose.code();
+        let context = match (&asker.around, self.knows_around) {
+            (_, false) => context(purpose, asker.own, None)?,
+            (Some(around), true) => context(purpose, asker.own, Some(around))?,
+            (None, true) => context(purpose, asker.own, Some(&Around::default()))?,
+        };
         let resource = match (action.interaction(), kind) {
             (Some(_), Some(kind)) => uid(&names.kind, kind.name()),
             (Some(_), None) => return None,
@@ -262,6 +284,66 @@ impl PolicyFiles {
             .collect();
         because.sort_unstable();
         Some((answer.decision(), because))
+    }
+}
+
+/// What policies see as `context`.
+fn context(purpose: &str, own: bool, around: Option<&Around>) -> Option<Context> {
+    let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+    let mut pairs = vec![
+        ("purpose".to_owned(), text(purpose)),
+        ("own".to_owned(), RestrictedExpression::new_bool(own)),
+    ];
+    if let Some(around) = around {
+        let session = RestrictedExpression::new_record([
+            ("factor".to_owned(), text(around.factor.name())),
+            (
+                "confirmed".to_owned(),
+                RestrictedExpression::new_bool(around.confirmed),
+            ),
+        ]);
+        let time = RestrictedExpression::new_record([
+            (
+                "hour".to_owned(),
+                RestrictedExpression::new_long(i64::from(around.hour)),
+            ),
+            ("weekday".to_owned(), text(around.weekday.name())),
+        ]);
+        let networks = around.networks.iter().map(|name| text(name));
+        pairs.push(("session".to_owned(), session.ok()?));
+        pairs.push(("time".to_owned(), time.ok()?));
+        pairs.push((
+            "networks".to_owned(),
+            RestrictedExpression::new_set(networks),
+        ));
+        pairs.push(("tenant".to_owned(), text(&around.tenant)));
+    }
+    Context::from_pairs(pairs).ok()
+}
+
+/// Whether a schema's requests have what is around them, or, as those from before, only the purpose and whose
+/// record it is. Another one would refuse every request.
+fn knows_around(schema: &Schema, names: &Names) -> Result<bool, PolicyFault> {
+    let asks = |around: Option<&Around>| {
+        let context = context("TREAT", false, around)
+            .ok_or_else(|| "the context can't be made".to_owned())?;
+        let (action, kind) = (uid(&names.action, "read"), uid(&names.kind, "Patient"));
+        Request::new(names.agent.clone(), action, kind, context, Some(schema))
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    let Err(words) = asks(Some(&Around::default())) else {
+        return Ok(true);
+    };
+    match asks(None) {
+        Ok(()) => Ok(false),
+        Err(_) => Err(PolicyFault::of(
+            SCHEMA,
+            format!(
+                "requests have a context with `purpose` and `own`, and all or none of `session`, `networks`, `time` and \
+                 `tenant`, as in the built-in schema (`cairn policy init`): {words}"
+            ),
+        )),
     }
 }
 

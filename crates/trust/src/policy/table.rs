@@ -48,6 +48,7 @@ impl Who {
             part: self.part.clone(),
             purpose,
             own: self.own,
+            around: None,
         }
     }
 }

@@ -13,6 +13,7 @@ fn agent(role: Role) -> Agent {
         role,
         patient: role.has_one_record().then(|| "p".to_owned()),
         access: None,
+        signed_in: crate::SignedIn::default(),
     }
 }
 
@@ -46,6 +47,7 @@ fn the_table_says_what_each_question_is_answered() {
                 action,
                 kind,
                 own: row.own,
+                around: Around::default(),
             };
             let mut check = |action: Action, kind, cells: Vec<&PolicyCell>| {
                 let question = ask(action, kind);
@@ -317,6 +319,7 @@ fn a_no_says_for_whom_and_what_it_would_be_a_yes() {
         action: Action::Read,
         kind: Some(ResourceType::Observation),
         own: false,
+        around: Around::default(),
     };
     let why = set.why(&asked);
     assert!(!why.permitted);
@@ -363,6 +366,7 @@ fn why_says_what_is_decided() {
                         action,
                         kind,
                         own: role.has_one_record(),
+                        around: Around::default(),
                     };
                     let (permitted, by) = set.ask(&question, &mut known);
                     assert_eq!(permitted, decided.is_ok(), "{question:?}");
@@ -390,6 +394,7 @@ fn every_type_is_in_a_group_and_decisions_are_kept() {
         part: None,
         purpose: Purpose::Treatment,
         own: false,
+        around: None,
     };
     let first = policies.grants(&asker);
     assert!(Arc::ptr_eq(&first, &policies.grants(&asker)));
@@ -411,6 +416,7 @@ fn everybody_who_looks_has_a_rule_or_an_exemption() {
                 part: None,
                 purpose,
                 own: role.has_one_record(),
+                around: None,
             };
             let grants = policies.grants(&asker);
             let looks = ResourceType::all().any(|kind| {
@@ -517,6 +523,7 @@ fn what_is_hidden_is_explained() {
         action: Action::Read,
         kind: Some(ResourceType::Observation),
         own: false,
+        around: Around::default(),
     };
     let why = set.why(&asked);
     let elements = why.elements.unwrap();
@@ -543,4 +550,214 @@ fn what_is_hidden_is_explained() {
     });
     assert_eq!(why.elements, None);
     assert_eq!(why.exempt.unwrap().under, "45 CFR 164.502(b)(2)(i)");
+}
+
+mod around {
+    use ledger::ManualClock;
+
+    use super::*;
+
+    /// A set whose clinicians look by day, from the ward, or with a passkey that was shown lately.
+    fn folder(policies: &str, more: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("own.cedar", policies)].iter().chain(more) {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    const BY_DAY: &str = r#"@id("by-day") permit (principal in Role::"clinician", action in Action::"look", resource)
+        when { context.time.hour >= 8 && context.time.hour < 18 && context.time.weekday != "sunday" };"#;
+
+    fn judged(policies: &Policies, agent: &Agent) -> Result<Permit, Refusal> {
+        let observation = target(Some(ResourceType::Observation), None);
+        policies.judge(agent, Purpose::Treatment, Action::Read, &observation, "r")
+    }
+
+    /// 1 March 2026, a Sunday, noon.
+    const NOON_MS: u64 = 1_772_366_400_000;
+    const HOUR_MS: u64 = 3_600_000;
+
+    // Proves: 45 CFR 164.312(a)(1)
+    #[test]
+    fn no_permit_outlives_the_hour_and_the_zone_is_the_house_s() {
+        let folder = folder(BY_DAY, &[]);
+        let policies = Policies::load(Some(folder.path()), 0).unwrap();
+        let clock = ManualClock::new(NOON_MS);
+        policies.follow_clock(Arc::new(clock.clone()));
+        policies.situate(Surroundings::of("main", "Europe/Berlin", []).unwrap());
+        let clinician = agent(Role::Clinician);
+        let refused = judged(&policies, &clinician).unwrap_err();
+        assert!(
+            refused.reason.ends_with("(on sunday at 13 h)"),
+            "{}",
+            refused.reason
+        );
+        // Monday, 07:59 there, and a minute later.
+        clock.advance(18 * HOUR_MS + HOUR_MS - 60_000);
+        assert!(judged(&policies, &clinician).is_err());
+        let before = policies.slice();
+        clock.advance(60_000);
+        assert!(judged(&policies, &clinician).is_ok());
+        assert_ne!(policies.slice(), before);
+        // What was decided at one hour is kept for that hour alone.
+        clock.advance(10 * HOUR_MS - 1);
+        assert!(judged(&policies, &clinician).is_ok());
+        clock.advance(1);
+        assert!(judged(&policies, &clinician).is_err());
+    }
+
+    #[test]
+    fn decisions_are_kept_by_what_is_looked_at_alone() {
+        let clock = ManualClock::new(NOON_MS);
+        let policies = policies();
+        policies.follow_clock(Arc::new(clock.clone()));
+        let clinician = agent(Role::Clinician);
+        let first = judged(&policies, &clinician).unwrap().grants;
+        clock.advance(HOUR_MS);
+        let passkey = Agent {
+            signed_in: SignedIn {
+                factor: Factor::Passkey,
+                at_ms: NOON_MS,
+            },
+            ..clinician.clone()
+        };
+        for agent in [&clinician, &passkey] {
+            let later = judged(&policies, agent).unwrap().grants;
+            assert!(Arc::ptr_eq(&first, &later));
+        }
+        assert_eq!(policies.slice().time, None);
+    }
+
+    // Proves: 45 CFR 164.312(a)(1)
+    #[tokio::test]
+    async fn networks_second_factors_and_tenants_are_looked_at() {
+        let own = r#"
+            @id("ward") permit (principal in Role::"clinician", action in Action::"look", resource)
+            when { context.networks.contains("ward") };
+            @id("passkey") permit (principal in Role::"coordinator", action in Action::"look", resource)
+            when { context.session.factor == "passkey" && context.session.confirmed };
+            @id("north") permit (principal in Role::"biller", action in Action::"look", resource)
+            when { context.tenant == "north" };"#;
+        let folder = folder(own, &[]);
+        let load = |tenant: &str| {
+            let policies = Policies::load(Some(folder.path()), 0).unwrap();
+            policies.follow_clock(Arc::new(ManualClock::new(NOON_MS)));
+            let networks = [
+                ("ward", "10.1.0.0/16 2001:db8::/32"),
+                ("site", "10.0.0.0/8"),
+            ];
+            policies.situate(Surroundings::of(tenant, "UTC", networks).unwrap());
+            policies
+        };
+        let policies = load("north");
+        let clinician = agent(Role::Clinician);
+        let from = async |address: &str| {
+            let asked = async { judged(&policies, &clinician).is_ok() };
+            crate::origin::at(address.parse().unwrap(), asked).await
+        };
+        for (address, may) in [
+            ("10.1.2.3", true),
+            ("10.2.0.1", false),
+            ("192.168.0.1", false),
+            ("2001:db8::7", true),
+            ("::ffff:10.1.0.9", true),
+        ] {
+            assert_eq!(from(address).await, may, "{address}");
+        }
+        // What acts by itself comes from nowhere.
+        assert!(judged(&policies, &clinician).is_err());
+
+        let coordinator = |factor, ago_ms| Agent {
+            signed_in: SignedIn {
+                factor,
+                at_ms: NOON_MS - ago_ms,
+            },
+            ..agent(Role::Coordinator)
+        };
+        for (factor, ago_ms, may) in [
+            (Factor::Passkey, 0, true),
+            (Factor::Passkey, 899_999, true),
+            (Factor::Passkey, 900_000, false),
+            (Factor::Totp, 0, false),
+            (Factor::None, 0, false),
+        ] {
+            let asked = judged(&policies, &coordinator(factor, ago_ms)).is_ok();
+            assert_eq!(asked, may, "{factor:?} {ago_ms}");
+        }
+        assert!(judged(&policies, &agent(Role::Biller)).is_ok());
+        assert!(judged(&load("south"), &agent(Role::Biller)).is_err());
+    }
+
+    #[test]
+    fn tests_ask_with_what_is_around_and_explain_it() {
+        let cases = r#"
+            [[case]]
+            name = "by day"
+            role = "clinician"
+            purpose = "TREAT"
+            action = "read"
+            type = "Observation"
+            hour = [8, 17]
+            weekday = ["monday", "saturday"]
+            expect = "permit"
+            [[case]]
+            name = "not at night"
+            role = "clinician"
+            purpose = "TREAT"
+            action = "read"
+            type = "Observation"
+            hour = 18
+            expect = "permit"
+        "#;
+        let mut folder = folder(BY_DAY, &[("own.test.toml", cases)]);
+        let set = PolicySet::load(Some(folder.path())).unwrap();
+        let failures = set.test().failures;
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert!(
+            failures[0].words.contains("(asked on monday at 18 h)"),
+            "{failures:?}"
+        );
+        for (line, words) in [
+            ("hour = 24", "is no hour"),
+            ("weekday = \"noday\"", "is no weekday"),
+            ("second_factor = \"sms\"", "is no second factor"),
+            ("confirmed = true", "of a second factor"),
+        ] {
+            let wrong = cases.replace("hour = 18", line);
+            folder = super::around::folder(BY_DAY, &[("own.test.toml", &wrong)]);
+            let faults = PolicySet::load(Some(folder.path())).err().unwrap();
+            assert!(faults[0].words.contains(words), "{line}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_schema_of_before_is_good_and_one_in_between_is_refused() {
+        let (_, now) = PolicySet::built_in_files()
+            .find(|(name, _)| name.ends_with("cedarschema"))
+            .unwrap();
+        let plain = r#"@id("all") permit (principal in Role::"clinician", action in Action::"look", resource);"#;
+        let without = |names: &[&str]| {
+            let kept = now.lines().filter(|line| {
+                let line = line.trim_start();
+                !names
+                    .iter()
+                    .any(|name| line.starts_with(&format!("{name}: ")))
+            });
+            kept.collect::<Vec<_>>().join("\n")
+        };
+        let before = without(&["session", "networks", "time", "tenant"]);
+        let old = folder(plain, &[("cairn.cedarschema", &before)]);
+        let policies = Policies::load(Some(old.path()), 0).unwrap();
+        assert!(judged(&policies, &agent(Role::Clinician)).is_ok());
+        // Its policies can't look at what it doesn't know.
+        let looks = folder(BY_DAY, &[("cairn.cedarschema", &before)]);
+        assert!(Policies::load(Some(looks.path()), 0).is_err());
+        let half = folder(plain, &[("cairn.cedarschema", &without(&["time"]))]);
+        let words = Policies::load(Some(half.path()), 0)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(words.contains("all or none of `session`"), "{words}");
+    }
 }

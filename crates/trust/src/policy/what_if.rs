@@ -144,6 +144,7 @@ impl Trust {
             part: None,
             purpose,
             own: false,
+            around: None,
         });
         let sees = ResourceType::all().any(|kind| {
             let group = grants.group(kind);

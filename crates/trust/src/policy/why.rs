@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cedar_policy::Entities;
 use fhir::ResourceType;
 
+use super::around::{Around, Looks};
 use super::cases::{self, Case, ElementsCase, Expected};
 use super::elements::{ElementRule, ElementRules, ElementWords, Exemption};
 use super::files::{BUILT_IN, PolicyFault, PolicyTexts};
@@ -28,6 +29,8 @@ pub struct Question {
     pub kind: Option<ResourceType>,
     /// Whether a patient asks for nothing outside their own record.
     pub own: bool,
+    /// What is around the request.
+    pub around: Around,
 }
 
 impl Question {
@@ -37,6 +40,7 @@ impl Question {
             part: self.part.clone(),
             purpose: self.purpose,
             own: self.own,
+            around: Some(self.around.clone()),
         }
     }
 }
@@ -129,6 +133,11 @@ impl PolicySet {
         BUILT_IN.into_iter()
     }
 
+    /// What its policies look at around a request.
+    pub(crate) fn looks(&self) -> Looks {
+        self.files.looks()
+    }
+
     /// The hash of its files.
     #[must_use]
     pub fn hash(&self) -> &str {
@@ -205,7 +214,7 @@ impl PolicySet {
         };
         for question in &case.questions {
             let (permitted, policies) = self.ask(question, known);
-            let answer = answer(question, permitted, &policies);
+            let answer = self.answer(question, permitted, &policies);
             if permitted != (case.expect == Expected::Permit) {
                 return Some(fault(format!("expects {wanted}, but {answer}")));
             }
@@ -241,7 +250,7 @@ impl PolicySet {
         purposes.retain(|purpose| holds(of_purpose(*purpose)));
         let mut roles = Role::ALL.to_vec();
         roles.retain(|role| *role != Role::System && holds(of_role(*role)));
-        let mut words = answer(question, permitted, &policies);
+        let mut words = self.answer(question, permitted, &policies);
         let rule = self.rule(question);
         if let (false, false, Some(rule)) = (permitted, policies.is_empty(), &rule)
             && !policies[0].forbids
@@ -270,6 +279,16 @@ impl PolicySet {
             elements,
             exempt: exemption.filter(|_| of_rows).cloned(),
         }
+    }
+
+    /// The answer as a sentence, with what was around where a policy looks at it.
+    fn answer(&self, question: &Question, permitted: bool, policies: &[PolicyWords]) -> String {
+        let mut words = answer(question, permitted, policies);
+        let looks = self.looks();
+        if looks.any() {
+            let _ = write!(words, " (asked {})", question.around.words(looks));
+        }
+        words
     }
 
     /// The rule that hides elements of what is asked about.

@@ -259,6 +259,7 @@ impl Look<'_> {
                 action: Action::Read,
                 kind: Some(*kind),
                 own: false,
+                around: crate::Around::default(),
             };
             let about = AskedAbout {
                 person: Some(&self.agent.id),

@@ -168,6 +168,7 @@ pub(crate) fn staff(role: Role) -> Agent {
         role,
         patient: None,
         access: None,
+        signed_in: crate::SignedIn::default(),
     }
 }
 

@@ -245,6 +245,7 @@ async fn a_search_parameter_shows_how_far_it_is() {
             role: trust::Role::Administrator,
             patient: None,
             access: None,
+            signed_in: trust::SignedIn::default(),
         },
         purpose: trust::Purpose::Administration,
         request_id: "r".to_owned(),

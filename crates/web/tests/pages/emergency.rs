@@ -226,6 +226,7 @@ pub(crate) async fn devi_s_agent(world: &World) -> Agent {
         role: Role::Clinician,
         patient: None,
         access: None,
+        signed_in: trust::SignedIn::default(),
     }
 }
 

@@ -133,3 +133,40 @@ async fn reading_for_a_stream_is_audited_and_does_not_feed_itself() {
         "reading caused reading"
     );
 }
+
+/// What an open page shows doesn't outlive the hour that let it be shown.
+// Proves: 45 CFR 164.312(a)(1)
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_page_is_drawn_anew_when_the_hour_is_another() {
+    const EARLY: &str = r#"@id("early-alone")
+@says("Coordinators look at tasks before nine.")
+forbid (principal in Role::"coordinator", action in Action::"look", resource == Kind::"Task")
+when { context.time.hour >= 9 };
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    // Without its tests, which say that coordinators look at tasks at noon.
+    let files = trust::PolicySet::built_in_files();
+    let files = files.filter(|(name, _)| !name.ends_with(".test.toml"));
+    for (name, text) in files.chain([("early.cedar", EARLY)]) {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let world = World::with_policies(folder.path()).await;
+    let ida = world.patient("Ida", "Berg").await;
+    world.task(&ida, "urgent", "Call her").await;
+    let mut carla = world.staff("carla").await;
+    // It is eight, and four minutes to nine after that.
+    for _ in 0..4 {
+        world.wall.advance(14 * 60_000);
+        carla.get("/console/worklist").await.shows("Call her");
+    }
+    let page = carla.get("/console/worklist").await;
+    let live = page.body.split("data-live=\"").nth(1).unwrap();
+    let live = live.split('"').next().unwrap().replace("&amp;", "&");
+    let mut body = carla.open(&live).await.into_body();
+    until(&mut body, ": live").await;
+    // Nothing happens but that it is nine: no news of the record has it drawn.
+    world.wall.advance(5 * 60_000);
+    until(&mut body, "You may no longer see this").await;
+    let after = carla.get("/console/worklist").await;
+    assert!(!after.has("Call her"), "{}", after.body);
+}

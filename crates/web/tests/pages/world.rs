@@ -241,6 +241,7 @@ impl World {
                 role: Role::PrivacyOfficer,
                 patient: None,
                 access: None,
+                signed_in: trust::SignedIn::default(),
             };
             (auditor, Purpose::Operations, Action::Audit)
         } else {

@@ -205,6 +205,7 @@ pub(crate) fn agent(role: Role) -> Agent {
         role,
         patient: None,
         access: None,
+        signed_in: trust::SignedIn::default(),
     }
 }
 

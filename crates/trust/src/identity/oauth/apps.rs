@@ -270,8 +270,9 @@ impl Identity {
             part: None,
             purpose: role.purpose(),
             own: role == crate::Role::Patient,
+            around: None,
         };
-        let grants = self.inner.policies.grants(&asker);
+        let (_, grants) = self.inner.policies.grants_now(asker, &session.agent);
         let mut asked = wanted.narrow(&app.scopes).at(levels);
         if !asked.has(Context::OpenId) {
             asked = asked.without_all(&Context::IDENTITY);

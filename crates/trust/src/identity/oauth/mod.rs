@@ -461,6 +461,7 @@ impl Identity {
                     patient: None,
                 })
             }),
+            signed_in: crate::SignedIn::default(),
         }
     }
 

@@ -129,6 +129,10 @@ pub struct Arrival<'a> {
 
 /// What becomes of somebody who comes back.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for a sign-in, taken apart at once"
+)]
 pub enum Admission {
     /// They have an account; this is the next step.
     Known(SignIn),

@@ -1,0 +1,118 @@
+//! Policies that look at what is around a request, asked over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::ManualClock;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::house::{House, NOON_MS, assert_outcome, header, house_with};
+use crate::policies::{folder, put};
+
+const HOUR_MS: u64 = 3_600_000;
+/// Systems export by day, and from the ward at any time.
+const BY_DAY: &str = r#"@id("exports-by-day")
+@says("Exports are had from 8 to 18, and elsewhen on the ward.")
+forbid (principal in Role::"client", action == Action::"export", resource)
+when { context.time.hour < 8 || context.time.hour >= 18 }
+unless { context.networks.contains("ward") };
+"#;
+
+fn by_day() -> TempDir {
+    let folder = folder();
+    put(&folder, "own.cedar", BY_DAY);
+    folder
+}
+
+/// A house in New York, where it is 7 in the morning; its ward has these addresses.
+async fn in_new_york(folder: &TempDir, ward: &str) -> (House, ManualClock) {
+    let wall = ManualClock::new(NOON_MS);
+    let house = house_with(|options| {
+        options.policy_folder = Some(folder.path().to_owned());
+        options.wall_clock = Arc::new(wall.clone());
+        options.time_zone = "America/New_York".to_owned();
+        options.networks = [("ward".to_owned(), ward.to_owned())].into();
+    })
+    .await;
+    (house, wall)
+}
+
+async fn get(house: &House, path: &str) -> Response {
+    let asked = house.asked(Method::GET, path);
+    let asked = asked.header("prefer", "respond-async").send().await;
+    asked.expect("an answer")
+}
+
+const EXPORT: &str = "/fhir/r4/$export?_type=Organization";
+
+/// The path of a job's status, and that of its file.
+async fn laid_out(house: &House, began: &Response) -> (String, String) {
+    let path_of = |url: &str| {
+        let (_, path) = url.split_once("/fhir").expect("an address");
+        format!("/fhir{path}")
+    };
+    let status = path_of(header(began, "content-location"));
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = get(house, &status).await;
+        if answer.status() == 200 {
+            let manifest: Value = answer.json().await.expect("JSON");
+            let url = manifest["output"][0]["url"].as_str().expect("an address");
+            return (status, path_of(url));
+        }
+        assert!(Instant::now() < until, "the layout takes too long");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+// Proves: 45 CFR 164.312(a)(1)
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_had_by_day_and_refused_by_night() {
+    let folder = by_day();
+    let (house, wall) = in_new_york(&folder, "10.0.0.0/8").await;
+    let organization = json!({"resourceType": "Organization", "id": "o", "name": "Ward 3"});
+    let written = house.sent(Method::PUT, "/fhir/r4/Organization/o", &organization);
+    assert_eq!(written.send().await.expect("an answer").status(), 201);
+
+    let early = get(&house, EXPORT).await;
+    assert_eq!(early.status(), 403);
+    let words = early.text().await.expect("text");
+    assert!(words.contains("on sunday at 7 h"), "{words}");
+
+    wall.advance(10 * HOUR_MS);
+    let began = get(&house, EXPORT).await;
+    assert_eq!(began.status(), 202);
+    let (status, file) = laid_out(&house, &began).await;
+    let answer = get(&house, &file).await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.expect("text").contains("Ward 3"));
+
+    // At six in the evening nothing of it is had any more, and all of it in the morning.
+    wall.advance(HOUR_MS);
+    for path in [EXPORT, status.as_str(), file.as_str()] {
+        assert_outcome(get(&house, path).await, 403, "forbidden").await;
+    }
+    // What isn't an export is as it was.
+    let row = get(&house, "/fhir/r4/Organization/o").await;
+    assert_eq!(row.status(), 200);
+    wall.advance(13 * HOUR_MS);
+    assert_eq!(get(&house, &file).await.status(), 403);
+    wall.advance(HOUR_MS);
+    assert_eq!(get(&house, &file).await.status(), 200);
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_with_a_name_is_where_the_client_is() {
+    let folder = by_day();
+    let (here, _) = in_new_york(&folder, "10.0.0.0/8 127.0.0.0/8").await;
+    assert_eq!(get(&here, EXPORT).await.status(), 202);
+    here.end().await;
+    let (elsewhere, _) = in_new_york(&folder, "10.0.0.0/8").await;
+    let answer = get(&elsewhere, EXPORT).await;
+    assert_outcome(answer, 403, "forbidden").await;
+    elsewhere.end().await;
+}

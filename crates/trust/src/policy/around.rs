@@ -1,0 +1,349 @@
+//! What is around a request that policies may look at, besides who asks for what: how somebody signed in, from which
+//! network, when, and at which tenant.
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+
+/// The most networks that can have names. Each decision tells them apart.
+pub const NETWORKS_MAX: usize = 16;
+
+/// The second factor that a session's person showed last.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Factor {
+    /// None: patients, systems, and parts of Cairn.
+    #[default]
+    None,
+    /// A one-time code.
+    Totp,
+    /// A passkey.
+    Passkey,
+    /// What an identity provider says was two factors.
+    Provider,
+}
+
+impl Factor {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::Totp, Self::Passkey, Self::Provider];
+    /// The name that policies know it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Totp => "totp",
+            Self::Passkey => "passkey",
+            Self::Provider => "provider",
+        }
+    }
+    /// The factor of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|factor| factor.name() == name)
+    }
+}
+
+/// How somebody signed in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SignedIn {
+    /// Their second factor.
+    pub factor: Factor,
+    /// When they showed it, by the wall clock.
+    pub at_ms: u64,
+}
+
+/// A day of the week.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Weekday {
+    #[default]
+    Monday,
+    Tuesday,
+    Wednesday,
+    Thursday,
+    Friday,
+    Saturday,
+    Sunday,
+}
+
+impl Weekday {
+    /// All days.
+    pub const ALL: [Self; 7] = [
+        Self::Monday,
+        Self::Tuesday,
+        Self::Wednesday,
+        Self::Thursday,
+        Self::Friday,
+        Self::Saturday,
+        Self::Sunday,
+    ];
+    /// The name that policies know it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Monday => "monday",
+            Self::Tuesday => "tuesday",
+            Self::Wednesday => "wednesday",
+            Self::Thursday => "thursday",
+            Self::Friday => "friday",
+            Self::Saturday => "saturday",
+            Self::Sunday => "sunday",
+        }
+    }
+    /// The day of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|day| day.name() == name)
+    }
+}
+
+/// What is around a request. The default stands for a question that doesn't say: no second factor, no network
+/// that has a name, Monday at noon, the tenant `main`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Around {
+    /// The second factor that was shown.
+    pub factor: Factor,
+    /// Whether it was shown lately.
+    pub confirmed: bool,
+    /// The names of the networks that the client's address is in, in their order.
+    pub networks: Vec<String>,
+    /// The hour of the day, 0 to 23, in the house's time zone.
+    pub hour: u8,
+    /// The day there.
+    pub weekday: Weekday,
+    /// The tenant's name.
+    pub tenant: String,
+}
+
+/// What a store of one tenant calls it.
+const ONLY_TENANT: &str = "main";
+
+impl Default for Around {
+    fn default() -> Self {
+        Self {
+            factor: Factor::None,
+            confirmed: false,
+            networks: Vec::new(),
+            hour: 12,
+            weekday: Weekday::Monday,
+            tenant: ONLY_TENANT.to_owned(),
+        }
+    }
+}
+
+/// Which of it some policy of a set looks at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Looks {
+    pub(super) session: bool,
+    pub(super) networks: bool,
+    pub(super) time: bool,
+    pub(super) tenant: bool,
+}
+
+impl Looks {
+    pub(super) const ALL: Self = Self {
+        session: true,
+        networks: true,
+        time: true,
+        tenant: true,
+    };
+    pub(super) fn any(self) -> bool {
+        self != Self::default()
+    }
+    /// Adds what a policy, in Cedar's JSON, looks at in the context.
+    pub(super) fn add(&mut self, policy: &serde_json::Value) {
+        use serde_json::Value;
+        match policy {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    let of_context = (name == "." || name == "has")
+                        && value["left"]["Var"].as_str() == Some("context");
+                    match value["attr"].as_str().filter(|_| of_context) {
+                        Some("session") => self.session = true,
+                        Some("networks") => self.networks = true,
+                        Some("time") => self.time = true,
+                        Some("tenant") => self.tenant = true,
+                        // Who asks, and what for.
+                        Some("purpose" | "own") => {}
+                        // The context as a whole, or what isn't known to be less.
+                        _ if name == "Var" && value.as_str() == Some("context") => {
+                            *self = Self::ALL;
+                        }
+                        _ => self.add(value),
+                    }
+                }
+            }
+            Value::Array(list) => list.iter().for_each(|value| self.add(value)),
+            _ => {}
+        }
+    }
+}
+
+impl Around {
+    /// Without what nobody looks at: what is decided is kept by what decides.
+    pub(super) fn seen(self, looks: Looks) -> Self {
+        let unseen = Self::default();
+        Self {
+            factor: if looks.session {
+                self.factor
+            } else {
+                unseen.factor
+            },
+            confirmed: looks.session && self.confirmed,
+            networks: if looks.networks {
+                self.networks
+            } else {
+                Vec::new()
+            },
+            hour: if looks.time { self.hour } else { unseen.hour },
+            weekday: if looks.time {
+                self.weekday
+            } else {
+                unseen.weekday
+            },
+            tenant: if looks.tenant {
+                self.tenant
+            } else {
+                unseen.tenant
+            },
+        }
+    }
+    /// As far as it is looked at, in words: `on monday at 12 h`.
+    pub(super) fn words(&self, looks: Looks) -> String {
+        let mut words = Vec::new();
+        if looks.time {
+            words.push(format!("on {} at {} h", self.weekday.name(), self.hour));
+        }
+        if looks.session {
+            let lately = if self.confirmed { ", shown lately" } else { "" };
+            words.push(match self.factor {
+                Factor::None => "without a second factor".to_owned(),
+                factor => format!("with the second factor {}{lately}", factor.name()),
+            });
+        }
+        if looks.networks {
+            words.push(match self.networks.as_slice() {
+                [] => "from no network that has a name".to_owned(),
+                some => format!("from the network {}", some.join(" and ")),
+            });
+        }
+        if looks.tenant {
+            words.push(format!("at the tenant {}", self.tenant));
+        }
+        words.join(", ")
+    }
+}
+
+/// Where a server stands: what it knows of its networks, its time zone and its tenant.
+#[derive(Clone)]
+pub struct Surroundings {
+    tenant: String,
+    zone: TimeZone,
+    networks: Vec<(String, Vec<IpNet>)>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            tenant: ONLY_TENANT.to_owned(),
+            zone: TimeZone::UTC,
+            networks: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("tenant", &self.tenant)
+            .field("zone", &self.zone.iana_name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Surroundings {
+    /// A tenant's, with the name of its time zone (`Europe/London`) and its networks: each by its name, with
+    /// addresses and prefixes in between spaces.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn of<'a>(
+        tenant: &str,
+        zone: &str,
+        networks: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, String> {
+        let zone = TimeZone::get(zone)
+            .map_err(|_| format!("time_zone: {zone} is no time zone like Europe/London"))?;
+        let mut all = Vec::new();
+        for (name, list) in networks {
+            let each = list.split_whitespace().map(|text| {
+                let address = text.parse::<IpAddr>().map(IpNet::from);
+                address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+                    format!("network.{name}: {text} is no address and no prefix like 10.1.0.0/16")
+                })
+            });
+            let prefixes = each.collect::<Result<Vec<_>, _>>()?;
+            if prefixes.is_empty() {
+                return Err(format!("network.{name} has no address"));
+            }
+            all.push((name.to_owned(), prefixes));
+        }
+        if all.len() > NETWORKS_MAX {
+            return Err(format!("at most {NETWORKS_MAX} networks can have names"));
+        }
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(Self {
+            tenant: tenant.to_owned(),
+            zone,
+            networks: all,
+        })
+    }
+
+    /// The hour and the day at a time.
+    pub(super) fn slice(&self, now_ms: u64) -> (u8, Weekday) {
+        let ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let Ok(at) = jiff::Timestamp::from_millisecond(ms) else {
+            // Beyond the year 9999: no clock says so.
+            return (0, Weekday::Monday);
+        };
+        let at = self.zone.to_datetime(at);
+        let day = usize::try_from(at.weekday().to_monday_zero_offset()).unwrap_or(0);
+        let hour = u8::try_from(at.hour()).unwrap_or(0);
+        (hour, Weekday::ALL[day % Weekday::ALL.len()])
+    }
+
+    /// What is around somebody who asks now, from an address.
+    pub(super) fn around(
+        &self,
+        signed_in: SignedIn,
+        client: Option<IpAddr>,
+        now_ms: u64,
+        lately_ms: u64,
+    ) -> Around {
+        let (hour, weekday) = self.slice(now_ms);
+        let is_in = |prefixes: &[IpNet]| {
+            client.is_some_and(|client| prefixes.iter().any(|one| one.contains(&client)))
+        };
+        let named = self.networks.iter().filter(|(_, prefixes)| is_in(prefixes));
+        Around {
+            factor: signed_in.factor,
+            confirmed: signed_in.factor != Factor::None
+                && now_ms.saturating_sub(signed_in.at_ms) < lately_ms,
+            networks: named.map(|(name, _)| name.clone()).collect(),
+            hour,
+            weekday,
+            tenant: self.tenant.clone(),
+        }
+    }
+}
+
+/// What a page that stays open has to be drawn anew for: another policy set, or another hour where the set looks
+/// at the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicySlice {
+    pub(super) set: String,
+    pub(super) time: Option<(u8, Weekday)>,
+}
