@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use trust::identity::{NewAccount, SignIn};
 use trust::{Agent, Role};
 
-use crate::house::{House, house_with, token};
+use crate::house::{House, house, house_with, token};
 
 /// Methods that a route is made with.
 const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "options"];
@@ -310,6 +310,35 @@ pub(crate) async fn patient(house: &House) -> Who {
     )
 }
 
+/// What answers nobody in particular, and with what status: a route that comes to it, or goes, changes the
+/// snapshot, which is changed on purpose alone.
+// Proves: 45 CFR 164.312(a)(1), 164.308(a)(3)(i)
+#[tokio::test]
+async fn public_routes_are_as_agreed() {
+    let house = house().await;
+    let guards = guards();
+    let mut answers = Vec::new();
+    for ((route, guard), (method, path)) in guards.iter().zip(asked(&guards, &[""])) {
+        let (method, shown) = match method.as_str() {
+            // Any method; the test of all of them is axum's.
+            "ANY" => (Method::GET, path),
+            _ => (method, path),
+        };
+        let status = send(&house, &method, &shown, &Who::Nobody).await.as_u16();
+        let is_public = guard.starts_with("public: ");
+        if [401, 403].contains(&status) && !is_public {
+            continue;
+        }
+        assert!(
+            is_public,
+            "{route} answers nobody with {status}, and docs/security/routes.md has it as {guard}"
+        );
+        answers.push(format!("{route} | {status}"));
+    }
+    insta::assert_snapshot!(answers.join("\n"));
+    house.end().await;
+}
+
 /// Without credentials only what the page calls public answers; under policies that permit nothing, nothing
 /// that has a policy answers anybody, though they stay signed in.
 // Proves: 45 CFR 164.312(a)(1), 164.308(a)(3)(i), 164.312(e)(1)
@@ -392,6 +421,25 @@ async fn no_route_answers_who_may_not() {
         }
     }
     assert!(answered.is_empty(), "{answered:#?}");
+    // What answers whoever has signed in, whatever policies say: as with the public ones, changed on purpose alone.
+    let mut without = Vec::new();
+    for ((method, path), (route, _)) in asked(&guards, &["session"]).iter().zip(
+        guards
+            .iter()
+            .filter(|(_, guard)| guard.starts_with("session")),
+    ) {
+        let mut answered = BTreeMap::<u16, Vec<&str>>::new();
+        for (name, who) in &who {
+            let status = send(&house, method, path, who).await;
+            if !status.is_client_error() {
+                answered.entry(status.as_u16()).or_default().push(name);
+            }
+        }
+        for (status, names) in answered {
+            without.push(format!("{route} | {status} | {}", names.join(", ")));
+        }
+    }
+    insta::assert_snapshot!("routes_without_a_policy", without.join("\n"));
     // What is not refused by policy in so many words was asked wrongly, or there is no such thing.
     assert!(
         refused.len() * 10 > routes.len() * 8,
