@@ -705,7 +705,7 @@ pub enum ClientRole {
     Biller,
 }
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_and_value(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
         .ok_or_else(|| "takes KEY=VALUE".to_owned())
@@ -776,7 +776,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             all: _,
         }) => commands::retry(&store, &letters).await,
         Command::Fhirpath { expression, file } => commands::fhirpath(&expression, &file),
-        Command::Policy(command) => commands::policy(&command),
+        Command::Policy(command) => commands::policy(&command).await,
         Command::Compliance(command) => commands::compliance(command).await,
         Command::Tenant(command) => commands::tenant(command).await,
         Command::Store(StoreCommand::Init { store, citus }) => {

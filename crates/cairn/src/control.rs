@@ -22,6 +22,7 @@ use trust::{Action, Purpose, Target, Upkeep};
 use trust::identity::rotate_signing_key;
 
 use crate::commands;
+use crate::explaining::{self, Asked, Decides, InForce};
 use crate::operator::Operator;
 use crate::place::Place;
 use crate::tenancy::{self, TenantOrder};
@@ -66,6 +67,8 @@ pub(crate) enum Order {
     DiscardOutbox { ids: Vec<String> },
     /// The systems and apps that are registered.
     Clients,
+    /// Say why somebody may see a row, or not.
+    Explain(Asked),
     /// Something about tenants.
     Tenant(TenantOrder),
 }
@@ -137,6 +140,7 @@ pub(crate) async fn carry_out(
     ledger: &Ledger,
     order: Order,
     operator: &Operator,
+    decides: &Decides<'_>,
     progress: impl Fn(u64) + Send + Sync + 'static,
 ) -> anyhow::Result<Value> {
     match order {
@@ -192,6 +196,12 @@ pub(crate) async fn carry_out(
             let done = rotate_signing_key(&of, clock, tenant, operator.name(), at_once).await?;
             tracing::info!(key = done.id, "the key of identity tokens was rotated");
             Ok(json!({ "id": done.id, "from_ms": done.from_ms }))
+        }
+        Order::Explain(asked) => {
+            let tenant = tenancy::named(ledger, asked.of.as_deref()).await?;
+            let trust = decides.of(ledger, &tenant)?;
+            let told = explaining::explain(&trust, &tenant, operator, &asked).await?;
+            Ok(serde_json::to_value(told)?)
         }
         Order::Tenant(order) => tenancy::carry_out(ledger, order, operator, &progress).await,
         Order::ShredList => Ok(Value::String(hex(&ledger.shred_list()?))),
@@ -302,7 +312,7 @@ impl Drop for Door {
 }
 
 /// Opens the door of a store's folder. The caller has the store open, so nobody else has a door there.
-pub(crate) fn open(data: &Path, ledger: &Ledger) -> anyhow::Result<Door> {
+pub(crate) fn open(data: &Path, ledger: &Ledger, in_force: &InForce) -> anyhow::Result<Door> {
     let folder = folder(data);
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -318,14 +328,14 @@ pub(crate) fn open(data: &Path, ledger: &Ledger) -> anyhow::Result<Door> {
         return Err(error).with_context(|| path.display().to_string());
     }
     let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
-    let ledger = ledger.clone();
+    let (ledger, in_force) = (ledger.clone(), in_force.clone());
     let task = tokio::spawn(async move {
         let listener = &listener;
         let accept = || async move { listener.accept().await.map(|(stream, _)| stream) };
         take_orders(accept, |stream| {
-            let ledger = ledger.clone();
+            let (ledger, in_force) = (ledger.clone(), in_force.clone());
             tokio::spawn(async move {
-                if let Err(error) = serve(stream, &ledger).await {
+                if let Err(error) = serve(stream, &ledger, &in_force).await {
                     tracing::warn!(%error, "an operator's command has gone away");
                 }
             });
@@ -365,7 +375,7 @@ async fn send(stream: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> anyhow:
     Ok(stream.write_all(text.as_bytes()).await?)
 }
 
-async fn serve(mut stream: UnixStream, ledger: &Ledger) -> anyhow::Result<()> {
+async fn serve(mut stream: UnixStream, ledger: &Ledger, in_force: &InForce) -> anyhow::Result<()> {
     let operator = Operator::at(&stream);
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
@@ -379,7 +389,8 @@ async fn serve(mut stream: UnixStream, ledger: &Ledger) -> anyhow::Result<()> {
         }
     };
     let (told, mut news) = mpsc::channel(1);
-    let work = carry_out(ledger, order, &operator, move |count| {
+    let decides = Decides::Server(in_force);
+    let work = carry_out(ledger, order, &operator, &decides, move |count| {
         // Who is slow to listen misses some.
         let _ = told.try_send(count);
     });
@@ -477,7 +488,7 @@ mod tests {
         let (mut command, door) = UnixStream::pair().unwrap();
         let serving = tokio::spawn({
             let ledger = ledger.clone();
-            async move { serve(door, &ledger).await }
+            async move { serve(door, &ledger, &InForce::default()).await }
         });
         let order = Order::Backup {
             to: Place::Folder(to.clone()),

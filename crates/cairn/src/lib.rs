@@ -16,6 +16,7 @@ pub mod config;
 mod control;
 pub mod demo;
 pub mod dictionaries;
+mod explaining;
 mod fetching;
 mod floors;
 mod houses;

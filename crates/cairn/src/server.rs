@@ -421,6 +421,10 @@ impl Server {
     pub fn trust_of(&self, tenant: TenantId) -> Option<trust::Trust> {
         Some(self.houses.contexts(tenant)?.trust)
     }
+    /// Its houses.
+    pub(crate) fn houses(&self) -> Arc<Houses> {
+        Arc::clone(&self.houses)
+    }
     /// The journeys of a tenant that is being served.
     #[must_use]
     pub fn journeys_of(&self, tenant: TenantId) -> Option<journey::Journeys> {

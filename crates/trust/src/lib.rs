@@ -26,9 +26,9 @@ pub use error::{Refusal, TrustError};
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{Around, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday};
 pub use policy::{
-    AskedAbout, ElementWords, ElementsWhy, Exemption, Explanation, PolicyCell, PolicyFault,
-    PolicyLook, PolicyRow, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet, Tested,
-    Trust, TrustOptions, Why,
+    AskedAbout, AskedAs, EXPLAINER, ElementWords, ElementsWhy, Exemption, Explanation, PolicyCell,
+    PolicyFault, PolicyLook, PolicyRow, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet,
+    Tested, Trust, TrustOptions, Why,
 };
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
@@ -37,8 +37,8 @@ pub use vault::{
     Explained, ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading,
     ExportShape, Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, KeptFrom,
     LookedAt, ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, Relation,
-    RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt, Vault,
-    Versioned, Way, WhatIf, Whole, kinds,
+    RelationWhy, RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt,
+    Vault, Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

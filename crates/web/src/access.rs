@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use trust::scopes::Scopes;
 use trust::{
     Action, Around, AskedAbout, Explanation, Factor, Permit, PolicyStatus, PolicyWords, Purpose,
-    Question, Role, RowWhy, Weekday,
+    Question, RelationWhy, Role, RowWhy, Weekday,
 };
 
 use crate::context::{Ctx, Fields, Posted};
@@ -180,11 +180,22 @@ fn answer(question: &Question, told: &Explanation) -> Markup {
     }
 }
 
+fn relation_words(relation: &RelationWhy) -> &str {
+    match (&relation.by, relation.needed) {
+        (Some(by), _) => by,
+        (None, true) => "none, and one is needed",
+        (None, false) => "none, and none is needed",
+    }
+}
+
 fn consents(row: &RowWhy, by_policies: bool) -> Markup {
     html! {
         section class="card stack" aria-label="Consents" {
             h2 { "Consents" }
             @if let Some(words) = &row.barred { p { (verdict(false)) ": " (words) "." } }
+            @for relation in &row.relations {
+                p { "Relationship with patient " (layout::short_id(&relation.patient)) ": " (relation_words(relation)) "." }
+            }
             @if let Some(words) = row.unasked { p { "No consent is asked: " (words) "." } }
             ul {
                 @for one in &row.consents {

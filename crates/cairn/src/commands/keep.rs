@@ -13,12 +13,22 @@ use super::{Bar, closing, location, open_existing, root_key};
 use crate::cli::{BackupOptions, RestoreArguments, StoreArguments};
 use crate::config::StoreSettings;
 use crate::control::{self, BackedUp, Order, Outbox};
+use crate::explaining::Decides;
 use crate::operator::Operator;
 use crate::store;
 use crate::terminal::{say, warn};
 
 /// Has an order carried out: by the server that has the store open, or here if none has.
 pub(super) async fn order(store: &StoreArguments, order: Order) -> anyhow::Result<Value> {
+    order_by(store, order, &Decides::BuiltIn).await
+}
+
+/// The same; `decides` is whose decisions are asked where no server has the store open.
+pub(super) async fn order_by(
+    store: &StoreArguments,
+    order: Order,
+    decides: &Decides<'_>,
+) -> anyhow::Result<Value> {
     let bar = Arc::new(Bar::documents());
     // A store in a database is open to this command as well as to its servers.
     if let (Some(data), None) = (&store.data, &store.store_url) {
@@ -32,7 +42,7 @@ pub(super) async fn order(store: &StoreArguments, order: Order) -> anyhow::Resul
     let told = Arc::clone(&bar);
     let operator = Operator::here();
     let told = move |count| told.documents_done(count);
-    let done = control::carry_out(&ledger, order, &operator, told).await;
+    let done = control::carry_out(&ledger, order, &operator, decides, told).await;
     bar.finish();
     closing(&ledger, done).await
 }

@@ -36,7 +36,7 @@ pub(crate) use keep::{
     backup, discard_outbox, doctor, list_outbox, parse_moment, release_outbox, restore, shred_list,
 };
 pub(crate) use keys::{create_key, rotate_key};
-pub(crate) use policy::{PolicyCommand, policy};
+pub(crate) use policy::{PolicyCommand, policy, policy_lines};
 pub(crate) use search_parameter::status as search_parameter_status;
 pub(crate) use serve::serve;
 pub(crate) use tenant::{TenantCommand, tenant};

@@ -10,6 +10,12 @@ use trust::{
     Action, Around, Factor, PolicyFault, PolicySet, Purpose, Question, Role, Weekday, Why,
 };
 
+use super::keep::order_by;
+use super::serve::settings;
+use crate::cli::{ServeOptions, StoreArguments, key_and_value};
+use crate::control::Order;
+use crate::explaining::{Asked, Decides, Told};
+use crate::store::RootKeySource;
 use crate::terminal::{say, warn};
 
 #[derive(Debug, Subcommand)]
@@ -44,7 +50,7 @@ pub enum PolicyCommand {
 #[derive(Debug, clap::Args)]
 pub struct WhyOptions {
     /// Role, e.g. clinician
-    #[arg(long, value_name = "ROLE", conflicts_with = "part", required_unless_present = "part", value_parser = role)]
+    #[arg(long, value_name = "ROLE", conflicts_with = "part", required_unless_present_any = ["part", "who"], value_parser = role)]
     role: Option<Role>,
     /// A part of Cairn that acts by itself, e.g. journey-engine
     #[arg(long, value_name = "NAME")]
@@ -52,9 +58,33 @@ pub struct WhyOptions {
     /// Purpose of use, e.g. TREAT
     #[arg(long, value_name = "CODE", value_parser = purpose)]
     purpose: Purpose,
-    /// Action, e.g. read
-    #[arg(long, value_name = "ACTION", value_parser = action)]
-    action: Action,
+    /// Action, e.g. read [default with --row: read]
+    #[arg(long, value_name = "ACTION", required_unless_present = "row", value_parser = action)]
+    action: Option<Action>,
+    /// A row, e.g. Observation/o1: also say what relationships, consents, labels and scopes make of it, for --as or any
+    /// of the --role. Asks the server that has the store open, or the store if none has; that somebody asked is in
+    /// the audit of the row's patients
+    #[arg(long, value_name = "TYPE/ID", conflicts_with_all = ["kind", "part", "another", "folder"])]
+    row: Option<String>,
+    /// Who asks for the row: the user name of an account, or the id of an account or a system; with --role patient or
+    /// proxy the id of the patient, or of the record by which somebody acts for one
+    #[arg(long = "as", value_name = "USER|CLIENT", requires = "row")]
+    who: Option<String>,
+    /// The scopes of an access token that it is asked with [default: those that a system is registered with]
+    #[arg(long, value_name = "SCOPES", requires = "row")]
+    scopes: Option<String>,
+    /// Folder of the store, for --row
+    #[arg(long, value_name = "DIR", requires = "row")]
+    data: Option<PathBuf>,
+    /// File with the root key, or pkcs11: URI of one in a token, for --row [default: DIR/root.key]
+    #[arg(long, value_name = "FILE|URI", requires = "row")]
+    root_key: Option<RootKeySource>,
+    /// Configuration file (TOML), for --row: where the store is, and by what is decided if no server has it open
+    #[arg(long, value_name = "FILE", env = "CAIRN_CONFIG")]
+    config: Option<PathBuf>,
+    /// Set any configuration key, for --row; stronger than environment and file
+    #[arg(long, value_name = "KEY=VALUE", requires = "row", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
     /// FHIR resource type, for the actions that are done to one
     #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
     kind: Option<ResourceType>,
@@ -130,11 +160,14 @@ fn list(names: impl Iterator<Item = &'static str>) -> String {
     format!("there are {}", names.collect::<Vec<_>>().join(", "))
 }
 
-pub(crate) fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
+pub(crate) async fn policy(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
         PolicyCommand::Check { folder } => Ok(check(folder)),
         PolicyCommand::Test { folder } => Ok(test(folder)),
-        PolicyCommand::Why(options) => why(options),
+        PolicyCommand::Why(options) => match &options.row {
+            Some(row) => why_row(options, row).await,
+            None => why(options),
+        },
         PolicyCommand::Matrix { folder } => Ok(match load(folder.as_deref()) {
             Err(code) => code,
             Ok(set) => {
@@ -202,16 +235,58 @@ fn test(folder: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The same of a row: asked where the store is.
+async fn why_row(options: &WhyOptions, row: &str) -> anyhow::Result<ExitCode> {
+    let settings = settings(ServeOptions {
+        data: options.data.clone(),
+        listen: None,
+        config: options.config.clone(),
+        root_key: options.root_key.clone(),
+        set: options.set.clone(),
+    })?;
+    let around = options.around();
+    let asked = Asked {
+        of: options.tenant.clone(),
+        row: row.to_owned(),
+        who: options.who.clone(),
+        role: options.role.map(|role| role.name().to_owned()),
+        purpose: options.purpose.code().to_owned(),
+        action: options.action.unwrap_or(Action::Read).name().to_owned(),
+        scopes: options.scopes.clone(),
+        second_factor: around.factor.name().to_owned(),
+        confirmed: around.confirmed,
+        networks: around.networks,
+        hour: around.hour,
+        weekday: around.weekday.name().to_owned(),
+    };
+    let store = StoreArguments::configured(&settings);
+    let decides = Decides::Configured(&settings);
+    let told = order_by(&store, Order::Explain(asked), &decides).await?;
+    let told: Told = serde_json::from_value(told)?;
+    say(&told.lines.join("\n"));
+    Ok(exit(told.permitted))
+}
+
+fn exit(permitted: bool) -> ExitCode {
+    if permitted {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 fn why(options: &WhyOptions) -> anyhow::Result<ExitCode> {
-    let of_kind = options.action.is_interaction();
-    match (of_kind, options.kind) {
+    let Some(action) = options.action else {
+        bail!("say with --action what is to be done");
+    };
+    match (action.is_interaction(), options.kind) {
         (true, None) => bail!(
             "to {} is done to a resource type: give it with --type",
-            options.action.name()
+            action.name()
         ),
         (false, Some(_)) => bail!(
             "to {} is done to no resource type: leave --type out",
-            options.action.name()
+            action.name()
         ),
         _ => {}
     }
@@ -226,21 +301,23 @@ fn why(options: &WhyOptions) -> anyhow::Result<ExitCode> {
         role: options.role.unwrap_or(Role::System),
         part: options.part.clone(),
         purpose: options.purpose,
-        action: options.action,
+        action,
         kind: options.kind,
         own: options.role.is_some_and(Role::has_one_record) && !options.another,
         around: options.around(),
     };
     let why = set.why(&question);
-    explain(&why);
-    Ok(if why.permitted {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    say(&policy_lines(&why).join("\n"));
+    say(
+        "Scopes of access tokens, relationships and consents of patients narrow what policies permit.",
+    );
+    Ok(exit(why.permitted))
 }
 
-fn explain(why: &Why) {
+/// What policies say, in lines.
+pub(crate) fn policy_lines(why: &Why) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut say = |line: &str| lines.push(line.to_owned());
     let mut answer = why.answer.clone();
     if let Some(first) = answer.get_mut(..1) {
         first.make_ascii_uppercase();
@@ -300,7 +377,7 @@ fn explain(why: &Why) {
         "Roles to which it is permitted for this purpose: {}.",
         or_none(roles)
     ));
-    say("Scopes of access tokens and consents of patients narrow what policies permit.");
+    lines
 }
 
 fn init(folder: &Path) -> anyhow::Result<ExitCode> {

@@ -10,6 +10,7 @@ use trust::consent::Rules;
 use crate::cli::ServeOptions;
 use crate::config::{ConfigError, Settings, environment};
 use crate::control;
+use crate::explaining::InForce;
 use crate::floors::Configured;
 use crate::server::{Server, ServerOptions, TlsFiles, asked_to_end};
 use crate::store::{self, RootKeySource, TENANT};
@@ -137,8 +138,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     let rotation = tokio::spawn(finish_rotations(ledger.clone()));
     // Orders of an operator come by the data folder, where there is one.
+    let in_force = InForce::default();
     let door = match &settings.data {
-        Some(data) => Some(control::open(data, &ledger)?),
+        Some(data) => Some(control::open(data, &ledger, &in_force)?),
         None => None,
     };
     let tls = settings
@@ -179,6 +181,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         ..ServerOptions::new(ledger, TENANT)
     })
     .await?;
+    in_force.are(server.houses());
     for tenant in server.ledger().tenants().await? {
         if let Some(trust) = server.trust_of(tenant.id)
             && trust.identity().count(tenant.id).await? == 0

@@ -21,6 +21,7 @@ use ledger::Clock;
 use tokio::sync::watch;
 
 use crate::config::{LogFormat, LogSettings, Otlp, StoreSettings};
+use crate::explaining::InForce;
 use crate::server::{DemoPages, Server, ServerError, ServerOptions, asked_to_end};
 use crate::store::{self, TENANT};
 use crate::terminal::{say, warn};
@@ -131,7 +132,8 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
     )
     .await?;
     // So that a backup can be tried on it.
-    let door = control::open(&options.data, &ledger)?;
+    let in_force = InForce::default();
+    let door = control::open(&options.data, &ledger, &in_force)?;
     let (stop, stopped) = watch::channel(false);
     let mailbox = exchange::sink::Mailbox::default();
     mailbox.close_domain(synthetic::CLOSED_MAIL_DOMAIN);
@@ -152,6 +154,7 @@ async fn play(options: &DemoOptions) -> anyhow::Result<()> {
         ..ServerOptions::new(ledger, TENANT)
     })
     .await?;
+    in_force.are(server.houses());
 
     let result = async {
         setup::people(&server, &state_path, &mut state).await?;

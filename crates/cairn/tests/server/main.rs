@@ -27,6 +27,7 @@ mod conformance;
 mod consent;
 mod cors;
 mod demo;
+mod explained;
 mod fhir;
 mod fhirpath;
 mod filters;

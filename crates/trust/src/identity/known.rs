@@ -46,6 +46,16 @@ pub struct KnownAgent {
     pub known_as: Vec<String>,
 }
 
+/// Who is meant by a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Meant {
+    /// Id of the account or client.
+    pub(crate) id: String,
+    pub(crate) role: Role,
+    /// What a system with a key may ask for at most.
+    pub(crate) scopes: Option<String>,
+}
+
 /// What an agent is known as.
 pub(crate) async fn known_as(
     ledger: &Ledger,
@@ -87,6 +97,29 @@ impl Identity {
         }
         rows.sort_by(|left, right| (&left.name, &left.id).cmp(&(&right.name, &right.id)));
         Ok(Listing { rows, complete })
+    }
+
+    /// Whom a name means: the account with this user name, or the account or system with this id. Nobody who can't
+    /// come in.
+    pub(crate) async fn meant(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> Result<Option<Meant>, TrustError> {
+        let by_name = self.account_id(tenant, &super::fold(name));
+        for id in [by_name, name.to_owned()] {
+            let ledger = &self.inner.ledger;
+            let system = self.inner.systems.get(ledger, tenant, &id).await?;
+            if let Some((_, role)) = self.named(tenant, &id).await? {
+                let waits = (system.as_ref()).is_some_and(|one| one.state() != ClientState::Active);
+                return Ok((!waits).then(|| Meant {
+                    id,
+                    role,
+                    scopes: system.map(|system| system.scopes.clone()),
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// The name and role of an account or client that can sign in.

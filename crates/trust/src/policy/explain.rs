@@ -43,7 +43,46 @@ impl Explanation {
     }
 }
 
+/// The part of Cairn that explains decisions to an operator of the machine that holds the root key.
+pub const EXPLAINER: &str = "explainer";
+
+/// Somebody whom a question is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedAs {
+    /// Id of the account or client.
+    pub id: String,
+    /// Role.
+    pub role: Role,
+    /// What a system with a key may ask for at most.
+    pub scopes: Option<Scopes>,
+}
+
 impl Trust {
+    /// Whom a name means in a question: the account with this user name, or the account or system with this id;
+    /// nobody who can't come in. For those who are explained rows (a permit to audit); that somebody asked is in
+    /// the audit with the question.
+    ///
+    /// # Errors
+    /// `Refused`; `Ledger`, `Damaged`; `Invalid` where a system's scopes can't be read.
+    pub async fn asked_as(&self, by: &Permit, name: &str) -> Result<Option<AskedAs>, TrustError> {
+        if by.action() != Action::Audit {
+            return Err(TrustError::Refused(Refusal {
+                reason: "who is meant by a name is told to those alone who may audit".to_owned(),
+                because: Vec::new(),
+            }));
+        }
+        let Some(meant) = self.inner.identity.meant(by.tenant(), name).await? else {
+            return Ok(None);
+        };
+        let scopes = meant.scopes.as_deref().map(Scopes::parse).transpose();
+        let scopes = scopes.map_err(|error| TrustError::Invalid(error.to_string()))?;
+        Ok(Some(AskedAs {
+            id: meant.id,
+            role: meant.role,
+            scopes,
+        }))
+    }
+
     /// Why something would be permitted or refused, and with a row's id what is asked of it besides: just what
     /// is asked when it is done. For privacy
     /// officers (a permit to audit) and administrators (a permit to administer); a row is for privacy
@@ -173,7 +212,14 @@ impl Trust {
             }
             _ => None,
         };
-        let access = access(about, of_row.clone()).map(Arc::new);
+        let mut access = access(about, of_row.clone());
+        // A system asks for itself, and not as an application of somebody.
+        if let (Role::Client, Some(access), Some(system)) =
+            (question.role, &mut access, about.person)
+        {
+            system.clone_into(&mut access.client);
+        }
+        let access = access.map(Arc::new);
         let agent = Agent {
             tenant,
             id: about.person.unwrap_or_default().to_owned(),
@@ -183,6 +229,13 @@ impl Trust {
             access,
             signed_in: crate::SignedIn::default(),
         };
+        if about.person.is_some() {
+            let registered = self.inner.identity.registered_for(&agent).await?;
+            let refused = registered.and_then(|registered| registered.refuses(question.purpose));
+            if let Some(reason) = refused {
+                return refuse(&reason);
+            }
+        }
         let mut only_patient = agent.patient.clone();
         let is_person = !matches!(question.role, Role::Client | Role::System)
             && !question.role.has_one_record();

@@ -29,7 +29,7 @@ use crate::{
 pub use around::{Around, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday};
 pub(crate) use elements::{ElementRule, Elements};
 pub use elements::{ElementWords, Exemption};
-pub use explain::{AskedAbout, Explanation};
+pub use explain::{AskedAbout, AskedAs, EXPLAINER, Explanation};
 pub use files::PolicyFault;
 pub(crate) use force::Policies;
 pub use force::{PolicyLook, PolicyStatus, RefusedSet};

@@ -106,6 +106,11 @@ impl Vault {
             }
             return Ok(true);
         }
+        if let Some(why) = told.as_deref_mut() {
+            why.relations = self
+                .relations_of(view.rules(), permit, resource, hidden)
+                .await?;
+        }
         let Some(reach) = reach(permit, resource.kind()) else {
             if let Some(why) = told {
                 why.unasked = Some("consents hide no row of this type");

@@ -65,7 +65,7 @@ pub use sorted::SortedAt;
 pub(crate) use what_if::Asker;
 pub use what_if::{Counts, Effect, Foreseen, Party, WhatIf};
 pub use whole::{EXPORTER, Whole};
-pub use why::{ConsentWhy, RowWhy};
+pub use why::{ConsentWhy, RelationWhy, RowWhy};
 
 /// The gate. Cheap to clone.
 #[derive(Clone)]

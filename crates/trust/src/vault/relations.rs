@@ -9,7 +9,7 @@ use fhir::search::SearchQuery;
 use ledger::{Hit, LedgerError, TenantId, View};
 
 use super::consents::{Hidden, reach};
-use super::{Vault, fetch_in, open};
+use super::{RelationWhy, Vault, fetch_in, open};
 use crate::audit::{NONE, Record, UNKNOWN};
 use crate::consent::Reach;
 use crate::{Permit, Purpose, TrustError, tokens};
@@ -214,6 +214,30 @@ impl Vault {
             }
         }
         Ok(false)
+    }
+
+    /// Which relationships there are with those whose a row is, where the rules ask for any of the role.
+    pub(super) async fn relations_of(
+        &self,
+        view: &View,
+        permit: &Permit,
+        resource: &Resource,
+        hidden: &mut Hidden,
+    ) -> Result<Vec<RelationWhy>, TrustError> {
+        let asks = self.rules().relationships().asks(permit.agent.role);
+        let mut found = Vec::new();
+        if !asks.told {
+            return Ok(found);
+        }
+        let needed = asks.needed && reach(permit, resource.kind()) == Some(Reach::Whole);
+        for patient in resource.patients() {
+            found.push(RelationWhy {
+                patient: patient.to_owned(),
+                by: self.relation(view, permit, patient, hidden).await?,
+                needed: needed && !self.is_emergency_of(permit, patient),
+            });
+        }
+        Ok(found)
     }
 
     /// An emergency of one patient needs no relationship with them; it is looked into afterwards.

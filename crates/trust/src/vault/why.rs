@@ -19,6 +19,17 @@ pub struct ConsentWhy {
     pub consent: Option<String>,
 }
 
+/// Which relationship somebody has with one of those whose a row is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelationWhy {
+    /// The patient.
+    pub patient: String,
+    /// What makes it, and the resource that says so; `None` where there is none.
+    pub by: Option<String>,
+    /// Whether a rule hides rows where there is none.
+    pub needed: bool,
+}
+
 /// Why a row is shown to somebody, or isn't, beside what policies say of its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowWhy {
@@ -26,6 +37,8 @@ pub struct RowWhy {
     pub permitted: bool,
     /// Why it isn't, whatever consents say: whose record it is, the scopes of a token, what minors keep.
     pub barred: Option<String>,
+    /// With each patient that it names, where the rule pack asks who has one.
+    pub relations: Vec<RelationWhy>,
     /// One for each patient that it names. Any of them can hide it.
     pub consents: Vec<ConsentWhy>,
     /// Where no consent is asked: why not.
@@ -37,6 +50,7 @@ impl RowWhy {
         Self {
             permitted: true,
             barred: None,
+            relations: Vec::new(),
             consents: Vec::new(),
             unasked: None,
         }
