@@ -19,6 +19,7 @@ mod proxies;
 mod relations;
 mod row;
 mod rules;
+mod sealed;
 mod security;
 
 pub(crate) use access::Reach;

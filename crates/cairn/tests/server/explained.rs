@@ -91,6 +91,10 @@ async fn record(base: &str, token: &str) {
             "code": {"coding": [{"system": "http://loinc.org", "code": code}]}});
         put(base, token, &row).await;
     }
+    let sealed = json!({"resourceType": "Observation", "id": "sealed", "status": "final", "subject": subject,
+        "meta": {"security": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]},
+        "code": {"text": "x"}});
+    put(base, token, &sealed).await;
     let hiv =
         json!([{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "HIV"}]);
     let consent = json!({
@@ -246,6 +250,23 @@ async fn a_row_is_explained_by_the_server_and_without_one() {
         ],
     );
     why(data, &asked("devi"), true, &["care team CareTeam/t"]);
+    let sealed =
+        |who: &'static str| [&of("Observation/sealed", who, "TREAT")[..], &england].concat();
+    why(data, &sealed("devi"), true, &["care team CareTeam/t"]);
+    let role = [
+        "--row",
+        "Observation/sealed",
+        "--role",
+        "client",
+        "--purpose",
+        "TREAT",
+    ];
+    why(
+        data,
+        &[&role[..], &england].concat(),
+        false,
+        &["Row: refused: it is marked as restricted"],
+    );
     let any = ["--row", hiv, "--role", "clinician", "--purpose", "TREAT"];
     why(
         data,

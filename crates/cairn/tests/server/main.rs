@@ -27,6 +27,7 @@ mod conformance;
 mod consent;
 mod cors;
 mod demo;
+mod england;
 mod explained;
 mod fhir;
 mod fhirpath;

@@ -16,7 +16,8 @@ const ACT_CODE: &str = "v3-ActCode";
 const BUILT_IN: &str = include_str!("../../rules/labels.toml");
 
 /// HL7 v3 `Confidentiality`, lowest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) enum Level {
     Unrestricted,
     Low,
@@ -37,6 +38,14 @@ impl Level {
             "V" => Self::Very,
             _ => return None,
         })
+    }
+}
+
+impl TryFrom<String> for Level {
+    type Error = String;
+
+    fn try_from(code: String) -> Result<Self, String> {
+        Self::parse(&code).ok_or_else(|| format!("`{code}` is no level of confidentiality"))
     }
 }
 
@@ -164,6 +173,8 @@ impl Tables {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Labels<'a> {
     pub(crate) level: Level,
+    /// The highest that it, or anything in it, is marked with, whatever its codes stand for.
+    pub(crate) marked: Option<Level>,
     /// Codes of what it is about, and of laws that it is under.
     pub(crate) about: Vec<&'a str>,
     /// Whether it can't be told by its codes what is in it.
@@ -206,6 +217,7 @@ impl<'a> Labels<'a> {
         } else {
             Level::Restricted
         };
+        let marked = level;
         let level = match level {
             None => implied,
             Some(level) if about.is_empty() => level,
@@ -213,6 +225,7 @@ impl<'a> Labels<'a> {
         };
         Self {
             level,
+            marked,
             about,
             is_opaque,
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::labels::{Sensitive, Tables};
 use super::proxies::ProxyRules;
 use super::relations::Relationships;
+use super::sealed::{Seal, Seals};
 use super::security::Security;
 use crate::{Purpose, Role, TrustError};
 
@@ -79,6 +80,8 @@ struct File {
     proxies: Option<ProxyRules>,
     relationship: Option<Relationships>,
     #[serde(default)]
+    sealed: Vec<Seal>,
+    #[serde(default)]
     security: Security,
 }
 
@@ -93,6 +96,8 @@ impl File {
         };
         let mut sensitive = base.sensitive;
         sensitive.extend(self.sensitive);
+        let mut sealed = base.sealed;
+        sealed.extend(self.sealed);
         Self {
             name: self.name,
             extends: base.extends,
@@ -103,6 +108,7 @@ impl File {
             sensitive,
             proxies: self.proxies.or(base.proxies),
             relationship: self.relationship.or(base.relationship),
+            sealed,
             security: self.security.over(base.security),
         }
     }
@@ -164,6 +170,7 @@ pub struct Rules {
     pub(crate) tables: Tables,
     proxies: Option<ProxyRules>,
     relationships: Relationships,
+    seals: Seals,
     security: Security,
 }
 
@@ -273,8 +280,11 @@ impl Rules {
             of_systems.for_each(|one| one.roles.push(Role::Biller));
         }
         let relationships = file.relationship.unwrap_or_default().checked();
+        let relationships = relationships.map_err(|words| wrong(&words))?;
+        let seals = Seals::of(file.sealed, relationships.by());
         Ok(Self {
-            relationships: relationships.map_err(|words| wrong(&words))?,
+            relationships,
+            seals: seals.map_err(|words| wrong(&words))?,
             name: file.name,
             permit: default.permit,
             permitted: default.permitted,
@@ -291,6 +301,11 @@ impl Rules {
     /// Which relationships are needed, and told of.
     pub(crate) fn relationships(&self) -> &Relationships {
         &self.relationships
+    }
+
+    /// Which marks seal rows, and what opens them.
+    pub(crate) fn seals(&self) -> &Seals {
+        &self.seals
     }
 
     /// What it asks of how a server is set up.

@@ -173,13 +173,16 @@ fn resource(write: &Write) -> Value {
     }
 }
 
-/// Labels of records of a part 2 programme, of counselling notes, or both.
+/// Labels of records of a part 2 programme, of counselling notes, or both; or a mark that some packs seal.
 fn security(variant: u8) -> Value {
     let label = |code: &str| json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": code});
-    match variant % 3 {
+    let mark = |code: &str| json!({"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": code});
+    match variant % 5 {
         0 => json!([label("42CFRPart2")]),
         1 => json!([label("PSYTHPN")]),
-        _ => json!([label("42CFRPart2"), label("PSYTHPN")]),
+        2 => json!([label("42CFRPart2"), label("PSYTHPN")]),
+        3 => json!([mark("R")]),
+        _ => json!([mark("V")]),
     }
 }
 

@@ -42,7 +42,7 @@ pub struct KeptFrom {
     pub unrelated: bool,
     /// What the patient's consents keep, all or a part.
     pub by_consents: bool,
-    /// Entries with a label that need a consent which there is not: the reason for each label.
+    /// Entries with a label that need a consent which there is not, and sealed ones: the reason for each.
     pub labels: Vec<String>,
 }
 
@@ -124,6 +124,12 @@ impl Vault {
             if let Some(why) = told {
                 self.tell_unrelated(view, permit, resource, hidden, why)
                     .await?;
+            }
+            return Ok(true);
+        }
+        if let Some(denied) = self.sealed(view.rules(), permit, resource, hidden).await? {
+            if let Some(why) = told {
+                why.barred = Some(denied.to_owned());
             }
             return Ok(true);
         }
@@ -241,13 +247,25 @@ impl Vault {
         if permit.agent.role == Role::Proxy {
             return Ok(true);
         }
+        let text = std::str::from_utf8(text);
+        let seals = self.rules().seals().about(permit.agent.role).next();
+        if seals.is_some()
+            && reach(permit, part.kind()).is_some()
+            && text.is_ok_and(|text| text.contains("\"confidentiality"))
+        {
+            return Ok(true);
+        }
+        // Rules ask for labels, and those that a row has are in members of these names (`security`,
+        // `securityLabel`).
+        let is_labelled = text.map_or(true, |text| text.contains("\"security"));
+        if seals.is_some() && reach(permit, part.kind()).is_some() && is_labelled {
+            return Ok(true);
+        }
         let mut patients = part.patients();
         if reach(permit, part.kind()).is_none() || self.judged(permit, &mut patients).is_none() {
             return Ok(false);
         }
-        // Rules ask for labels, and those that a row has are in members of these names (`security`,
-        // `securityLabel`).
-        if std::str::from_utf8(text).map_or(true, |text| text.contains("\"security")) {
+        if is_labelled {
             return Ok(true);
         }
         for patient in patients {
@@ -334,10 +352,17 @@ impl Vault {
             .asked(permit, std::slice::from_ref(&access), &mut hidden)
             .await?;
         let asked = Asked { purpose, ..asked };
+        let mut labels = access.labels_denied(rules, &asked);
+        for seal in rules.seals().about(role).filter(|_| !is_free) {
+            let by = self.relation(&view, permit, patient, &mut hidden).await?;
+            if !by.is_some_and(|by| seal.is_opened_by(&by)) {
+                labels.push(seal.denied().to_owned());
+            }
+        }
         Ok(KeptFrom {
             unrelated,
             by_consents: access.may_deny(rules, &asked),
-            labels: access.labels_denied(rules, &asked),
+            labels,
         })
     }
 

@@ -11,7 +11,7 @@ use ledger::{Hit, LedgerError, TenantId, View};
 use super::consents::{Hidden, reach};
 use super::{RelationWhy, Vault, fetch_in, open};
 use crate::audit::{NONE, Record, UNKNOWN};
-use crate::consent::Reach;
+use crate::consent::{Reach, Row};
 use crate::{Permit, Purpose, TrustError, tokens};
 
 /// Rows that are looked at together, and the most that are for one relationship: those of one person with one
@@ -214,6 +214,42 @@ impl Vault {
             }
         }
         Ok(false)
+    }
+
+    /// Why a sealed row is hidden, if it is: somebody has marked it, and the asker is neither named as one who made
+    /// it nor has, with each of those whose it is, a relationship that opens the seal.
+    pub(super) async fn sealed(
+        &self,
+        view: &View,
+        permit: &Permit,
+        resource: &Resource,
+        hidden: &mut Hidden,
+    ) -> Result<Option<&str>, TrustError> {
+        let (rules, role) = (self.rules(), permit.agent.role);
+        if rules.seals().about(role).next().is_none() {
+            return Ok(None);
+        }
+        let row = Row::new(&rules.tables, resource);
+        let marked = row.labels().marked;
+        let Some(seal) = marked.and_then(|marked| rules.seals().on(role, marked)) else {
+            return Ok(None);
+        };
+        let known_as = self.known_as_once(permit, hidden).await?;
+        if known_as.iter().any(|who| row.is_by(who)) {
+            return Ok(None);
+        }
+        let patients = resource.patients();
+        for patient in &patients {
+            if self.is_emergency_of(permit, patient) {
+                continue;
+            }
+            let by = self.relation(view, permit, patient, hidden).await?;
+            if !by.is_some_and(|by| seal.is_opened_by(&by)) {
+                return Ok(Some(seal.denied()));
+            }
+        }
+        // Nobody has a relationship with nobody.
+        Ok(patients.is_empty().then(|| seal.denied()))
     }
 
     /// Which relationships there are with those whose a row is, where the rules ask for any of the role.
