@@ -420,7 +420,7 @@ impl Identity {
             name: kept.body.name,
             role: Role::Client,
             expires_ms: None,
-            scopes: Some(kept.body.scopes),
+            scopes: Some(kept.body.scopes.text()),
             redirect_uris: kept
                 .body
                 .app

@@ -4,6 +4,7 @@
 use ledger::TenantId;
 use serde::{Deserialize, Serialize};
 
+use super::kept_scopes::KeptScopes;
 use super::systems::{State, SystemDocument, SystemKeys, checked_name};
 use crate::identity::manage::invalid;
 use crate::identity::{Identity, Session};
@@ -167,7 +168,7 @@ fn checked(app: &NewApp, state: State) -> Result<SystemDocument, TrustError> {
     Ok(SystemDocument {
         name: checked_name(&app.name)?,
         keys: app.keys.clone(),
-        scopes: scopes_of_app(&app.scopes)?.to_string(),
+        scopes: KeptScopes::of(&scopes_of_app(&app.scopes)?),
         state,
         app: Some(AppPart {
             redirect_uris: app.redirect_uris.clone(),
@@ -192,8 +193,12 @@ impl Identity {
 
     /// Sees to it that there is a key for an application that signs people in: before it asks for a token, it
     /// asks for the keys.
-    pub(super) async fn signs_for(&self, tenant: TenantId, scopes: &str) -> Result<(), TrustError> {
-        let scopes = wanted_scopes(scopes).unwrap_or_default();
+    pub(super) async fn signs_for(
+        &self,
+        tenant: TenantId,
+        scopes: &KeptScopes,
+    ) -> Result<(), TrustError> {
+        let scopes = wanted_scopes(&scopes.text()).unwrap_or_default();
         match scopes.has(Context::OpenId) {
             true => self.ensure_signing_key(tenant).await,
             false => Ok(()),
@@ -226,7 +231,7 @@ impl Identity {
             return Ok(None);
         };
         Ok(Some(App {
-            scopes: super::parsed(&document.scopes, id)?,
+            scopes: document.scopes.parsed(id)?,
             id: id.to_owned(),
             name: document.name,
             launches: part.launch_uri.is_some(),

@@ -3,7 +3,7 @@
 use ledger::{Draft, LedgerError, TenantId};
 
 use super::grants::{GrantDocument, GrantStage, KnownApp, ShownClient, parts_of_refresh};
-use super::{ClientProof, OauthError, parsed};
+use super::{ClientProof, OauthError};
 use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, deletion, get};
 use crate::identity::{Identity, secrets};
@@ -108,7 +108,7 @@ impl Identity {
             match kept {
                 Some(kept) if self.lives(tenant, &kept.body).await? => Some(TokenState {
                     subject: self.subject_of(tenant, &kept.body.agent)?,
-                    scopes: parsed(&kept.body.scopes, &client.id)?,
+                    scopes: kept.body.scopes.parsed(&client.id)?,
                     expires_ms: kept.body.expires_ms,
                     patient: kept.body.patient,
                 }),
@@ -131,7 +131,7 @@ impl Identity {
             };
             let grant = grant.map(|grant| grant.body);
             lives.then_some(TokenState {
-                scopes: parsed(&kept.body.scopes, &client.id)?,
+                scopes: kept.body.scopes.parsed(&client.id)?,
                 expires_ms: kept.body.expires_ms,
                 subject: match &grant {
                     Some(grant) => self.subject_of(tenant, &grant.agent)?,

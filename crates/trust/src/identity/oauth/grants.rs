@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::apps::App;
 use super::identity_tokens::SignedIn;
+use super::kept_scopes::KeptScopes;
 use super::systems::SystemDocument;
-use super::{ACCESS, AccessDocument, ClientProof, OauthError, parsed};
+use super::{ACCESS, AccessDocument, ClientProof, OauthError};
 use crate::audit::{Event, Record};
 use crate::identity::documents::{AgentDocument, Kept, deletion, draft, get};
 use crate::identity::manage::invalid;
@@ -69,7 +70,8 @@ pub(in crate::identity) struct GrantDocument {
     pub(super) session: String,
     /// The patient that is worked on, if one was chosen.
     pub(super) patient: Option<String>,
-    pub(super) scopes: String,
+    #[serde(flatten)]
+    pub(super) scopes: KeptScopes,
     /// What ties an identity token to the application's request; gone with the code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) nonce: Option<String>,
@@ -180,7 +182,7 @@ impl Identity {
             account: opened.account,
             session: session.id.clone(),
             patient: new.patient.map(str::to_owned),
-            scopes: scopes.to_string(),
+            scopes: KeptScopes::of(&scopes),
             stage: GrantStage::Code {
                 redirect_uri: new.redirect_uri.to_owned(),
                 challenge: new.challenge.to_owned(),
@@ -292,7 +294,7 @@ impl Identity {
         if !self.lives(tenant, &kept.body).await? {
             return self.refuse_grant(tenant, &client, UNKNOWN).await;
         }
-        let granted = parsed(&kept.body.scopes, &client.id)?;
+        let granted = kept.body.scopes.parsed(&client.id)?;
         // Who somebody is was told with the code, or not: what is asked of that again is passed over.
         let untold = Context::IDENTITY.into_iter();
         let untold: Vec<_> = untold.filter(|one| !granted.has(*one)).collect();
@@ -344,7 +346,7 @@ impl Identity {
         let (ledger, now_ms) = (&self.inner.ledger, self.now_ms());
         let mut grant = kept.body.clone();
         let proves = proof.is_some();
-        let granted = parsed(&grant.scopes, &client.id)?;
+        let granted = grant.scopes.parsed(&client.id)?;
         let offline = granted.has(Context::OfflineAccess);
         let renews = offline || granted.has(Context::OnlineAccess);
         let own = renews.then(|| secrets::mint(tenant, ledger.entropy().as_ref()));
@@ -375,7 +377,7 @@ impl Identity {
         let document = AccessDocument {
             secret: secrets::hash(&token),
             client: client.id.clone(),
-            scopes: scopes.to_string(),
+            scopes: KeptScopes::of(&scopes),
             expires_ms: access_ends_ms.min(grant.expires_ms),
             grant: Some(kept.id.clone()),
         };
@@ -447,7 +449,7 @@ impl Identity {
         let Some(document) = self.app_document(tenant, &access.client).await? else {
             return Ok(Err((stranger(), "access token of an unknown application")));
         };
-        let scopes = parsed(&access.scopes, &access.client)?;
+        let scopes = access.scopes.parsed(&access.client)?;
         let client = KnownApp {
             id: access.client.clone(),
             document,

@@ -3,7 +3,6 @@
 use ledger::{Draft, LedgerError, Query, TenantId};
 
 use super::grants::{GrantDocument, GrantStage};
-use super::parsed;
 use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, SessionDocument, Stage, deletion, find, get};
 use crate::identity::manage::{NO_ACCOUNT, invalid};
@@ -47,7 +46,7 @@ impl Identity {
             let Some(app) = self.app(agent.tenant, client).await? else {
                 continue;
             };
-            let scopes = parsed(&kept.body.scopes, client)?;
+            let scopes = kept.body.scopes.parsed(client)?;
             views.push(GrantView {
                 id: kept.id,
                 app: app.name,
@@ -217,7 +216,10 @@ impl Identity {
             return Ok(false);
         }
         let offline = matches!(grant.stage, GrantStage::Open { .. })
-            && parsed(&grant.scopes, &grant.client)?.has(Context::OfflineAccess);
+            && grant
+                .scopes
+                .parsed(&grant.client)?
+                .has(Context::OfflineAccess);
         if !offline && self.live_session(tenant, &grant.session).await?.is_none() {
             return Ok(false);
         }

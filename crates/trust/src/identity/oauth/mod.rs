@@ -12,6 +12,7 @@ mod assertion;
 mod given;
 mod grants;
 mod identity_tokens;
+mod kept_scopes;
 mod keys;
 mod launches;
 mod lives;
@@ -34,6 +35,7 @@ use crate::audit::{Event, Record, origin};
 use crate::scopes::{SCOPES_BYTES_MAX, Scopes};
 use crate::{Access, Agent, Role, TrustError, kinds};
 
+use kept_scopes::KeptScopes;
 pub use keys::KEYS_BYTES_MAX;
 use keys::Keys;
 pub(super) use systems::SystemDocument;
@@ -126,7 +128,8 @@ pub(super) struct AccessDocument {
     /// SHA-256 of the token.
     secret: String,
     client: String,
-    scopes: String,
+    #[serde(flatten)]
+    scopes: KeptScopes,
     pub(super) expires_ms: u64,
     /// Id of the grant that it came of, for an application that asks for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,7 +205,7 @@ impl Identity {
         let document = AccessDocument {
             secret: secrets::hash(&token),
             client: id.clone(),
-            scopes: scopes.to_string(),
+            scopes: KeptScopes::of(&scopes),
             expires_ms: self.now_ms().saturating_add(ACCESS_LIFE_S * 1000),
             grant: None,
         };
@@ -312,7 +315,7 @@ impl Identity {
                 "an access token is of client {id}, which isn't there"
             )));
         };
-        let scopes = parsed(&access.scopes, id)?;
+        let scopes = access.scopes.parsed(id)?;
         let over = if !system.is_active() {
             Some("access token of a revoked client")
         } else if self.now_ms() >= access.expires_ms {
@@ -437,7 +440,7 @@ impl Identity {
     }
 
     fn registered_scopes(&self, id: &str, system: &SystemDocument) -> Result<Scopes, TrustError> {
-        parsed(&system.scopes, id)
+        system.scopes.parsed(id)
     }
 
     pub(super) fn agent_of(
@@ -490,12 +493,6 @@ impl Identity {
         self.refused(Why::Scope, &agent.id, record, note).await?;
         Err(OauthError::InvalidScope(words))
     }
-}
-
-/// Scopes that were kept.
-pub(super) fn parsed(text: &str, client: &str) -> Result<Scopes, TrustError> {
-    Scopes::parse(text)
-        .map_err(|_| TrustError::Damaged(format!("the scopes of client {client} can't be read")))
 }
 
 #[cfg(test)]

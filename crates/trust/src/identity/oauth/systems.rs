@@ -5,6 +5,7 @@ use ledger::{Draft, Expected, Kind, LedgerError, Query, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::apps::{AppPart, scopes_of_app};
+use super::kept_scopes::KeptScopes;
 use super::keys::Keys;
 use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, draft, find, get};
@@ -88,7 +89,8 @@ pub(super) enum State {
 pub(in crate::identity) struct SystemDocument {
     pub(in crate::identity) name: String,
     pub(super) keys: SystemKeys,
-    pub(in crate::identity) scopes: String,
+    #[serde(flatten)]
+    pub(in crate::identity) scopes: KeptScopes,
     pub(super) state: State,
     /// What only an application has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +137,7 @@ fn checked(system: &NewSystem, state: State) -> Result<SystemDocument, TrustErro
     Ok(SystemDocument {
         name: checked_name(&system.name)?,
         keys: system.keys.clone(),
-        scopes: scopes_of_system(&system.scopes)?.to_string(),
+        scopes: KeptScopes::of(&scopes_of_system(&system.scopes)?),
         state,
         app: None,
     })
@@ -194,7 +196,7 @@ impl Identity {
         let tenant = permit.tenant();
         let id = self.inner.ledger.mint_own_id(tenant);
         let draft = self.system_draft(tenant, &id, Expected::Absent, document)?;
-        let scopes = &document.scopes;
+        let scopes = document.scopes.text();
         let mut note = format!("client {id} registered {how}, scopes {scopes}");
         let mut documents = vec![draft];
         if let Some(registered) = registered {
@@ -297,7 +299,7 @@ impl Identity {
                 None => scopes_of_system(scopes)?,
             };
             kept.body.state = State::Active;
-            kept.body.scopes = scopes.to_string();
+            kept.body.scopes = KeptScopes::of(&scopes);
             let expected = Expected::Version(kept.version);
             let mut documents = vec![self.system_draft(tenant, id, expected, &kept.body)?];
             let mut note = format!("client {id} was approved, scopes {scopes}");

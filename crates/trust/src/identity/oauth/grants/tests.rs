@@ -472,3 +472,104 @@ async fn keys_of_identity_tokens_rotate_with_an_overlap() {
     // The other organisation's is its own.
     assert_eq!(shown(identity, crate::tests::OTHER).await, theirs);
 }
+
+/// A server of a build that knows nothing of who somebody is for applications may run beside this one: it reads
+/// what is kept here, and what it writes is read here.
+#[tokio::test]
+async fn scopes_of_who_somebody_is_lie_by_themselves() {
+    const IDENTITY: &str = "openid fhirUser";
+    let mut signed = Signed::new().await;
+    let identity = signed.house.trust.identity();
+    let new = NewApp {
+        name: "Diary".to_owned(),
+        redirect_uris: vec![BACK.to_owned()],
+        launch_uri: None,
+        scopes: format!("{IDENTITY} offline_access patient/*.rs"),
+        keys: SystemKeys::None,
+    };
+    let admin = staff(Role::Administrator);
+    let app = identity.register_app(&admin, &new).await.unwrap();
+    signed.app = identity.app(TENANT, &app).await.unwrap().unwrap();
+    let code = signed.code(&new.scopes).await;
+    let tokens = signed.exchange(&signed.house.trust, &code).await.unwrap();
+    assert!(tokens.signed_in.is_some() && tokens.scopes.has(Context::FhirUser));
+    let ledger = signed.house.ledger();
+    let kept = async |kind, id: &str| {
+        let found: Option<Kept<serde_json::Value>> = get(ledger, TENANT, kind, id).await.unwrap();
+        found.unwrap()
+    };
+    let grant = identity.grants_of(&signed.session).await.unwrap().remove(0);
+    assert!(grant.scopes.has(Context::OpenId));
+    let access = identity.access_document(&tokens.access).await.unwrap();
+    let access = access.unwrap().0;
+    let all = [
+        (kinds::OAUTH_APP, &app),
+        (kinds::GRANT, &grant.id),
+        (kinds::ACCESS_TOKEN, &access),
+    ];
+    for (kind, id) in all {
+        let body = kept(kind, id).await.body;
+        assert_eq!(body["identity_scopes"], IDENTITY, "{body}");
+        let scopes = body["scopes"].as_str().unwrap();
+        let told = Context::IDENTITY
+            .iter()
+            .any(|one| scopes.contains(one.name()));
+        assert!(
+            scopes.contains("offline_access patient/") && !told,
+            "{scopes}"
+        );
+    }
+    let write = async |change: &dyn Fn(&mut serde_json::Map<String, serde_json::Value>)| {
+        for (kind, id) in all {
+            let mut document = kept(kind, id).await;
+            change(document.body.as_object_mut().unwrap());
+            let expected = Expected::Version(document.version);
+            let draft = draft(
+                ledger,
+                TENANT,
+                kind,
+                id,
+                expected,
+                &document.body,
+                &[],
+                None,
+            );
+            let agent = Agent::system(TENANT, "test");
+            let record = Record::new(&agent, Event::SESSION_KEPT);
+            let written = identity.commit(TENANT, vec![draft.unwrap()], record);
+            written.await.unwrap();
+        }
+    };
+    let knows = async |trust: &Trust, tokens: &AppTokens| {
+        let identity = trust.identity();
+        let app = identity.app(TENANT, &app).await.unwrap().unwrap();
+        let agent = identity.fhir_bearer(&tokens.access).await.unwrap();
+        let scopes = &agent.access.as_ref().unwrap().scopes;
+        let wanted = wanted_scopes("openid patient/*.rs").unwrap();
+        let may = identity.grantable(&signed.session, &app, &wanted);
+        [may.has(Context::OpenId), scopes.has(Context::OpenId)]
+    };
+    // As they lay first, in one list.
+    write(&|body| {
+        let scopes = body["scopes"].as_str().unwrap();
+        body["scopes"] = format!("{IDENTITY} {scopes}").into();
+        body.remove("identity_scopes");
+    })
+    .await;
+    let trust = signed.other();
+    assert_eq!(knows(&trust, &tokens).await, [true; 2]);
+    let next = signed.refresh(&trust, &tokens).await.unwrap();
+    assert!(next.scopes.has(Context::FhirUser));
+    // As the older server writes them: it tells nobody who somebody is, and everything else goes on.
+    write(&|body| {
+        let scopes = body["scopes"].as_str().unwrap();
+        body["scopes"] = scopes.replace(&format!("{IDENTITY} "), "").into();
+        body.remove("identity_scopes");
+    })
+    .await;
+    let trust = signed.other();
+    assert_eq!(knows(&trust, &tokens).await, [false; 2]);
+    let last = signed.refresh(&trust, &next).await.unwrap();
+    assert!(signed.opens(&trust, &last).await);
+    assert!(!last.scopes.has(Context::OpenId) && last.scopes.has(Context::OfflineAccess));
+}
