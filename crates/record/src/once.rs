@@ -17,7 +17,7 @@ use crate::error::conflict;
 use crate::render::BundleWriter;
 use crate::step::{Ask, Step};
 use crate::validation::with_warnings;
-use crate::write::{existing_answer, wrap, written_answer};
+use crate::write::{existing_answer, wrap};
 use crate::{Answer, Caller, PreferReturn, Record, RecordError};
 
 /// What an entry did to one resource.
@@ -198,7 +198,8 @@ impl Record {
             };
             let warnings = self.warnings(caller, &row.resource);
             let created = was.status == 201;
-            let answer = written_answer(caller, kind, id, Some(row.resource), written, created);
+            let answer =
+                self.written_answer(caller, (kind, id), Some(row.resource), written, created);
             return Ok(with_warnings(answer, warnings));
         }
         Ok(deleted_all_answer(caller, &deleted))

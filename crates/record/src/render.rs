@@ -1,4 +1,6 @@
 //! Bundles as JSON, written straight to bytes.
+use trust::consent::HighWaterMark;
+
 use crate::{Answer, RecordError};
 
 /// Writes a JSON string.
@@ -21,13 +23,18 @@ fn member(name: &str, text: &str, out: &mut Vec<u8>) {
 pub(crate) struct BundleWriter {
     out: Vec<u8>,
     entries: usize,
+    mark: HighWaterMark,
 }
+
+/// How each of them begins.
+const BEGINNING: &[u8] = br#"{"resourceType":"Bundle""#;
 
 impl BundleWriter {
     /// Starts a bundle; links are (relation, url).
     pub(crate) fn new(kind: &str, total: Option<usize>, links: &[(&str, String)]) -> Self {
         let mut out = Vec::with_capacity(4096);
-        out.extend_from_slice(br#"{"resourceType":"Bundle","type":"#);
+        out.extend_from_slice(BEGINNING);
+        out.extend_from_slice(br#","type":"#);
         string(kind, &mut out);
         if let Some(total) = total {
             out.extend_from_slice(format!(r#","total":{total}"#).as_bytes());
@@ -45,7 +52,11 @@ impl BundleWriter {
             }
             out.push(b']');
         }
-        Self { out, entries: 0 }
+        Self {
+            out,
+            entries: 0,
+            mark: HighWaterMark::default(),
+        }
     }
     fn open(&mut self, full_url: Option<&str>, resource: Option<&[u8]>) {
         self.out.extend_from_slice(if self.entries == 0 {
@@ -58,6 +69,7 @@ impl BundleWriter {
             member("fullUrl", full_url, &mut self.out);
         }
         if let Some(resource) = resource {
+            self.mark.weigh(resource);
             self.name("resource");
             self.out.extend_from_slice(resource);
         }
@@ -150,6 +162,11 @@ impl BundleWriter {
         self.out.push(b'}');
     }
     pub(crate) fn finish(mut self) -> Vec<u8> {
+        if let Some(label) = self.mark.label() {
+            let meta = format!(r#","meta":{{"security":[{label}]}}"#);
+            let place = BEGINNING.len()..BEGINNING.len();
+            self.out.splice(place, meta.into_bytes());
+        }
         self.out
             .extend_from_slice(if self.entries == 0 { b"}" } else { b"]}" });
         self.out

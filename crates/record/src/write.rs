@@ -459,7 +459,8 @@ impl Record {
                     resource.kind(),
                     resource.id().unwrap_or_default().to_owned(),
                 );
-                let answer = written_answer(caller, kind, &id, Some(resource), written, created);
+                let resource = Some(resource);
+                let answer = self.written_answer(caller, (kind, &id), resource, written, created);
                 Ok(ControlFlow::Break(with_warnings(answer, warnings)))
             }
             Err(error) if is_conflict(&error) => Ok(ControlFlow::Continue(resource)),
@@ -468,38 +469,43 @@ impl Record {
     }
 }
 
-/// The answer to a create or update. `resource` is needed for `Prefer: return=representation` only.
-pub(crate) fn written_answer(
-    caller: &Caller,
-    kind: ResourceType,
-    id: &str,
-    resource: Option<Resource>,
-    written: Written,
-    created: bool,
-) -> Answer {
-    let last_modified_ms = written.at.number.unix_ms();
-    let body = match (caller.prefer_return, resource) {
-        (PreferReturn::Representation, Some(mut resource)) => {
-            resource.set_meta(written.version, last_modified_ms);
-            resource.to_json()
+impl Record {
+    /// The answer to a create or update. `resource` is needed for `Prefer: return=representation` only.
+    pub(crate) fn written_answer(
+        &self,
+        caller: &Caller,
+        (kind, id): (ResourceType, &str),
+        resource: Option<Resource>,
+        written: Written,
+        created: bool,
+    ) -> Answer {
+        let last_modified_ms = written.at.number.unix_ms();
+        let body = match (caller.prefer_return, resource) {
+            (PreferReturn::Representation, Some(mut resource)) => {
+                resource.set_meta(written.version, last_modified_ms);
+                // As a read gives it.
+                self.vault().take_labels_back(&mut resource);
+                self.vault().label(&mut resource);
+                resource.to_json()
+            }
+            (PreferReturn::OperationOutcome, _) => {
+                let words = if created { "created" } else { "updated" };
+                information(format!(
+                    "{kind}/{id} {words} as version {}",
+                    written.version
+                ))
+                .to_resource()
+                .to_json()
+            }
+            _ => Vec::new(),
+        };
+        Answer {
+            status: if created { 201 } else { 200 },
+            version: Some(written.version),
+            last_modified_ms: Some(last_modified_ms),
+            location: Some(location(kind, id, written.version)),
+            body,
         }
-        (PreferReturn::OperationOutcome, _) => {
-            let words = if created { "created" } else { "updated" };
-            information(format!(
-                "{kind}/{id} {words} as version {}",
-                written.version
-            ))
-            .to_resource()
-            .to_json()
-        }
-        _ => Vec::new(),
-    };
-    Answer {
-        status: if created { 201 } else { 200 },
-        version: Some(written.version),
-        last_modified_ms: Some(last_modified_ms),
-        location: Some(location(kind, id, written.version)),
-        body,
     }
 }
 

@@ -21,6 +21,7 @@ mod row;
 mod rules;
 mod sealed;
 mod security;
+mod told;
 
 pub(crate) use access::Reach;
 pub use access::{Access, Verdict as AccessVerdict};
@@ -37,6 +38,8 @@ pub use row::Row;
 pub(crate) use row::unversioned;
 pub use rules::Rules;
 pub use security::{BackupFloor, Floor, SecondFactorFloor, Security, SessionFloor};
+pub use told::HighWaterMark;
+pub(crate) use told::{take_back, tell};
 
 pub use channels::{Channel, channels, only_at};
 

@@ -37,6 +37,7 @@ mod hostile;
 mod house;
 mod journeys;
 mod keep;
+mod labels;
 mod lagging;
 mod moto;
 mod necessary;

@@ -148,12 +148,16 @@ impl Record {
                 return Err(gone(row.version));
             }
             let mut resource = row.resource;
+            // What is stored is changed, and not what is told with it: a label that codes stand for can be said,
+            // too, and can't be taken away from codes that are still there.
+            self.vault().take_labels_back(&mut resource);
             if !change.apply(&mut resource, given) {
                 let unchanged = Answer {
                     version: Some(row.version),
                     last_modified_ms: Some(row.at.number.unix_ms()),
                     ..answer(Vec::new())
                 };
+                self.vault().label(&mut resource);
                 return meta_answer(&resource.to_json(), &unchanged);
             }
             let if_match = IfMatch::Versions(vec![row.version]);

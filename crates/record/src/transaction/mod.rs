@@ -19,9 +19,7 @@ use crate::once::{Kept, Was, kept};
 use crate::render::BundleWriter;
 use crate::step::{Ask, Look, Step};
 use crate::validation::with_warnings;
-use crate::write::{
-    check_owner, expected_over, heavy, patient_of, pause, tidy, wrap, written_answer,
-};
+use crate::write::{check_owner, expected_over, heavy, patient_of, pause, tidy, wrap};
 use crate::{ATTEMPTS_MAX, Answer, Caller, PreferReturn, Record, RecordError};
 
 /// The most issues that one answer lists.
@@ -259,10 +257,9 @@ impl Record {
                 (Ask::Get(look), ..) => self.look(caller, look.clone(), &room).await,
                 (_, Some(made), _) => match written {
                     Some(written) => {
-                        let answer = written_answer(
+                        let answer = self.written_answer(
                             caller,
-                            made.kind,
-                            &made.id,
+                            (made.kind, &made.id),
                             made.shown,
                             written,
                             made.created,

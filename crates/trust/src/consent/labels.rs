@@ -2,16 +2,18 @@
 //! its `meta.security` (of documents also `securityLabel` and `confidentiality`), with those of all that is in
 //! it, and those that its codes stand for.
 //!
-//! Labels that codes stand for are found when a row is decided, not when it is written: a table that is
-//! made better counts at once for everything that is there, and what is kept and shown is what was sent.
-use std::collections::HashMap;
+//! Labels that codes stand for are found when a row is decided or shown, not when it is written: a table that
+//! is made better counts at once for everything that is there, and what is kept is what was sent. How they are
+//! told with rows that go out is in `told.rs`.
+use std::collections::{HashMap, HashSet};
 
 use fhir::{Resource, ResourceType};
 use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) const CONFIDENTIALITY: &str = "v3-Confidentiality";
-const ACT_CODE: &str = "v3-ActCode";
+/// How the system of labels ends, by which it is known in all of its forms.
+pub(crate) const ACT_CODE_END: &str = "v3-ActCode";
 /// The tables of codes that are built in.
 const BUILT_IN: &str = include_str!("../../rules/labels.toml");
 
@@ -38,6 +40,17 @@ impl Level {
             "V" => Self::Very,
             _ => return None,
         })
+    }
+
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Unrestricted => "U",
+            Self::Low => "L",
+            Self::Moderate => "M",
+            Self::Normal => "N",
+            Self::Restricted => "R",
+            Self::Very => "V",
+        }
     }
 }
 
@@ -122,7 +135,12 @@ impl System {
 pub(crate) struct Tables {
     labels: Vec<String>,
     codes: HashMap<System, HashMap<String, usize>>,
+    /// All codes but ICD-10's, and how ICD-10's begin.
+    glance: HashSet<String>,
 }
+
+/// So much of a code of ICD-10 is its category; no code of the tables is looked for by less.
+const CATEGORY: usize = 3;
 
 impl Tables {
     /// The built-in tables and some more. Where a code is in both, the later counts.
@@ -131,6 +149,7 @@ impl Tables {
         let mut tables = Self {
             labels: Vec::new(),
             codes: HashMap::new(),
+            glance: HashSet::new(),
         };
         for one in file.sensitive.into_iter().chain(more) {
             if one.label.trim().is_empty() {
@@ -146,6 +165,11 @@ impl Tables {
             for (system, codes) in lists {
                 let known = tables.codes.entry(system).or_default();
                 for code in codes {
+                    let glance = match system {
+                        System::Icd10 => code.get(..CATEGORY).unwrap_or(&code),
+                        _ => &code,
+                    };
+                    tables.glance.insert(glance.to_owned());
                     known.insert(code, place);
                 }
             }
@@ -159,13 +183,33 @@ impl Tables {
         let codes = self.codes.get(&system)?;
         let place = match system {
             // A category stands for all codes that begin with it.
-            System::Icd10 => (3..=code.len())
+            System::Icd10 => (CATEGORY..=code.len())
                 .rev()
                 .filter_map(|length| code.get(..length))
                 .find_map(|beginning| codes.get(beginning)),
             _ => codes.get(code),
         };
         self.labels.get(*place?).map(String::as_str)
+    }
+
+    /// Whether a resource as compact JSON may have labels that it doesn't say, at a glance: yes where there is
+    /// any doubt, no only where there is none.
+    pub(crate) fn may_label(&self, text: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(text) else {
+            return true;
+        };
+        // Labels of what is in it, and how confidential documents say that they are.
+        if text.contains("\"security") || text.contains("\"confidentiality\"") {
+            return true;
+        }
+        let mut codes = text.split("\"code\":\"");
+        codes.next();
+        codes.any(|rest| {
+            let code = rest.split('"').next().unwrap_or(rest);
+            let beginning = code.get(..CATEGORY).unwrap_or(code);
+            // Of a code with escapes it isn't looked for what it says.
+            code.contains('\\') || self.glance.contains(code) || self.glance.contains(beginning)
+        })
     }
 }
 
@@ -197,7 +241,7 @@ impl<'a> Labels<'a> {
             } else if system.ends_with(CONFIDENTIALITY) {
                 level = level.max(Level::parse(code));
                 None
-            } else if system.ends_with(ACT_CODE) {
+            } else if system.ends_with(ACT_CODE_END) {
                 Some(code).filter(|code| !code.starts_with("NO") && !DUTIES.contains(code))
             } else {
                 None
@@ -250,7 +294,7 @@ pub(crate) fn acts(resource: &Resource) -> Vec<&str> {
     each_coding(resource.as_value(), false, &mut |coding, is_label| {
         let text = |name: &str| coding.get(name).and_then(Value::as_str);
         if let (true, Some(system), Some(code)) = (is_label, text("system"), text("code"))
-            && system.ends_with(ACT_CODE)
+            && system.ends_with(ACT_CODE_END)
         {
             acts.push(code);
         }

@@ -260,6 +260,7 @@ impl Vault {
         expected: Expected,
     ) -> Draft {
         resource.strip_meta();
+        self.take_labels_back(&mut resource);
         let ledger = self.ledger();
         let mut tokens = tokens::of(ledger, tenant, &resource);
         let room = ledger::DOCUMENT_TOKENS_MAX.saturating_sub(tokens.len());

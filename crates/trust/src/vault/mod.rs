@@ -12,6 +12,7 @@ mod explain;
 mod export;
 mod include;
 mod internal;
+mod labels;
 mod links;
 mod model;
 mod once;
@@ -281,7 +282,7 @@ impl Vault {
                     record.touch(touched(&row, patients.first().cloned()));
                     record.patients.extend(patients);
                     redact(permit, &mut row.resource);
-                    mark(permit, &mut row.resource);
+                    self.show(permit, &mut row);
                     rows.push(row);
                 } else {
                     refused = true;
@@ -615,7 +616,7 @@ impl Vault {
                 if seen {
                     record.touch(touched(&row, patients.first().cloned()));
                     redact(permit, &mut row.resource);
-                    mark(permit, &mut row.resource);
+                    self.show(permit, &mut row);
                     answer = Some(row);
                 } else {
                     record.outcome = Outcome::Refused;

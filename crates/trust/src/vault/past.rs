@@ -7,7 +7,7 @@ use fhir::ResourceType;
 use ledger::{Event as Fact, Hit, LedgerError, Number, Owner, Shard, Stored};
 
 use super::search::{PAGE_BYTES_MAX, PAGE_PATIENTS_MAX};
-use super::{Hidden, Sight, Vault, Versioned, mark, redact, touched};
+use super::{Hidden, Sight, Vault, Versioned, redact, touched};
 use crate::audit::{Event, Record};
 use crate::policy::Group;
 use crate::{Action, Permit, TrustError};
@@ -246,7 +246,7 @@ impl Vault {
             return Ok(None);
         }
         redact(permit, &mut row.resource);
-        mark(permit, &mut row.resource);
+        self.show(permit, &mut row);
         let made = match (deleted, version) {
             (true, _) => false,
             (false, 1) => true,

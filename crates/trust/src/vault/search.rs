@@ -139,7 +139,7 @@ impl Vault {
                     return Ok(None);
                 }
                 let length = stored.body.len();
-                return Ok(Some((short::row(part, &stored)?, length)));
+                return Ok(Some((self.short_row(part, &stored)?, length)));
             }
         }
         let mut row = open(&stored)?;
@@ -505,7 +505,7 @@ impl Vault {
     ) -> Result<Vec<SearchPage>, TrustError> {
         for page in &mut pages {
             let rows = page.rows.iter_mut().chain(&mut page.included);
-            rows.for_each(|row| mark(permit, &mut row.resource));
+            rows.for_each(|row| self.show(permit, row));
         }
         let mut record = Record::under(permit, Event::SEARCH);
         // A search within a patient's compartment is a look at the patient even if it finds nothing.

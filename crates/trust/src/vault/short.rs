@@ -34,26 +34,31 @@ pub(super) fn part(permit: &Permit, stored: &Stored, elements: &[&str]) -> Optio
     Some(part)
 }
 
-/// The row of a part.
-pub(super) fn row(part: Resource, stored: &Stored) -> Result<Versioned, TrustError> {
-    let mut text = Vec::with_capacity(stored.body.len() + 128);
-    let (name, ms) = (
-        (part.kind(), stored.id.as_str()),
-        stored.at.number.unix_ms(),
-    );
-    if !fhir::stored::write_with_meta(name, &stored.body, stored.version, ms, &mut text) {
-        return open(stored);
-    }
-    Ok(Versioned {
-        resource: part,
-        text: Some(text),
-        version: stored.version,
-        at: stored.at,
-        deleted: false,
-    })
-}
-
 impl Vault {
+    /// The row of a part: its text, or all of it where labels have to be told with it.
+    pub(super) fn short_row(
+        &self,
+        part: Resource,
+        stored: &Stored,
+    ) -> Result<Versioned, TrustError> {
+        let (kind, ms) = (part.kind(), stored.at.number.unix_ms());
+        if self.may_label(kind, &stored.body) {
+            return open(stored);
+        }
+        let mut text = Vec::with_capacity(stored.body.len() + 128);
+        let name = (kind, stored.id.as_str());
+        if !fhir::stored::write_with_meta(name, &stored.body, stored.version, ms, &mut text) {
+            return open(stored);
+        }
+        Ok(Versioned {
+            resource: part,
+            text: Some(text),
+            version: stored.version,
+            at: stored.at,
+            deleted: false,
+        })
+    }
+
     /// A row that is read, with its patients and whether the permit and consents let it be seen; `None` if
     /// its text isn't enough to tell.
     pub(super) async fn short(
@@ -73,6 +78,6 @@ impl Vault {
         let seen =
             permit.covers(Action::Read, &part) && !self.hides(view, permit, &part, hidden).await?;
         let patients = named(&part);
-        Ok(Some((row(part, stored)?, patients, seen)))
+        Ok(Some((self.short_row(part, stored)?, patients, seen)))
     }
 }

@@ -408,8 +408,9 @@ impl Inside {
         };
         let (name, ms) = ((kind, stored.id.as_str()), stored.at.number.unix_ms());
         let text = &mut chunk.text;
-        let is_written =
-            is_part && fhir::stored::write_with_meta(name, &stored.body, stored.version, ms, text);
+        let is_written = is_part
+            && !self.vault.may_label(kind, &stored.body)
+            && fhir::stored::write_with_meta(name, &stored.body, stored.version, ms, text);
         if !is_written {
             let mut whole = if is_part {
                 let mut whole = open(stored)?.resource;
@@ -419,6 +420,7 @@ impl Inside {
                 resource
             };
             mark(&self.permit, &mut whole);
+            self.vault.label(&mut whole);
             if let Some(shape) = &self.shape {
                 shape(&mut whole);
             }
