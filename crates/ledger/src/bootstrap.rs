@@ -38,6 +38,9 @@ const INDEX: &str = "index";
 /// before; then older documents can't be found by them, and are told apart by their numbers. Generation 2
 /// came with numbers and quantities; stores of generation 1 have no row.
 const INDEX_GENERATION: u32 = 2;
+/// The same for the token of documents that are nobody's in particular, which came later.
+const INDEX_OWNERLESS: &str = "index/ownerless";
+const INDEX_OWNERLESS_GENERATION: u32 = 1;
 /// What is sealed under the root key to know it again.
 const ROOT_CHECK: &[u8] = b"cairn ledger";
 /// The format of the root row: this, the salt of the wrapping key, the sealed check. The first format
@@ -241,30 +244,38 @@ fn found(backend: &dyn Backend, options: &OpenOptions) -> Result<(), LedgerError
         row(ROOT, root_row),
         row(SIGNER, wrap(&root, entropy, SIGNER, &seed)),
         row(CHECKPOINT, checkpoint.into_bytes()),
-        row(INDEX, index_row(Number(0))),
+        row(INDEX, index_row(INDEX_GENERATION, Number(0))),
+        row(
+            INDEX_OWNERLESS,
+            index_row(INDEX_OWNERLESS_GENERATION, Number(0)),
+        ),
     ])
 }
 
 /// generation u32, number u64.
-fn index_row(since: Number) -> Vec<u8> {
-    [&INDEX_GENERATION.to_be_bytes()[..], &since.0.to_be_bytes()].concat()
+fn index_row(generation: u32, since: Number) -> Vec<u8> {
+    [&generation.to_be_bytes()[..], &since.0.to_be_bytes()].concat()
 }
 
-/// From which number on documents have all tokens; notes it where a store was written to by programs
-/// that made fewer.
-fn indexed_since(backend: &dyn Backend, last: Number) -> Result<Number, LedgerError> {
-    if let Some(row) = backend.snapshot().meta(INDEX)? {
+/// From which number on documents have the tokens of a generation; notes it where a store was written to by
+/// programs that made fewer.
+fn indexed_since(
+    backend: &dyn Backend,
+    (name, generation): (&str, u32),
+    last: Number,
+) -> Result<Number, LedgerError> {
+    if let Some(row) = backend.snapshot().meta(name)? {
         let mut decoder = Decoder::new(&row, "index");
         // A newer program's tokens are these and more.
-        if decoder.u32()? >= INDEX_GENERATION {
+        if decoder.u32()? >= generation {
             return Ok(Number(decoder.u64()?));
         }
     }
     check_alone(backend)?;
     let since = Number(last.0.saturating_add(1));
     backend.apply(vec![Write::Meta {
-        name: INDEX.to_owned(),
-        value: index_row(since),
+        name: name.to_owned(),
+        value: index_row(generation, since),
     }])?;
     Ok(since)
 }
@@ -543,8 +554,11 @@ pub(crate) fn open_store(
     let checkpoint = String::from_utf8(must(&*snapshot, CHECKPOINT)?).unwrap_or_default();
     let state = load_state(&**backend)?;
     let core = open_core(backend, options, state.last)?;
-    let since = indexed_since(&**backend, state.last)?;
+    let since = indexed_since(&**backend, (INDEX, INDEX_GENERATION), state.last)?;
     core.indexed_since.store(since.0, Ordering::Relaxed);
+    let of_ownerless = (INDEX_OWNERLESS, INDEX_OWNERLESS_GENERATION);
+    let since = indexed_since(&**backend, of_ownerless, state.last)?;
+    core.ownerless_since.store(since.0, Ordering::Relaxed);
     let suspect = suspect(&*snapshot, &core.signer, &state, &checkpoint)?;
     Ok(Opened {
         core,

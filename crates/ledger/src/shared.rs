@@ -50,6 +50,8 @@ pub(crate) struct Core {
     pub(crate) layers: LayerCache,
     /// Documents from this number on have all tokens.
     pub(crate) indexed_since: AtomicU64,
+    /// Documents from this number on have the token of what is nobody's, where they are.
+    pub(crate) ownerless_since: AtomicU64,
     last: AtomicU64,
     feeds: Vec<AtomicU64>,
 }
@@ -106,6 +108,7 @@ impl Core {
             rooms: RwLock::default(),
             layers: LayerCache::default(),
             indexed_since: AtomicU64::new(0),
+            ownerless_since: AtomicU64::new(0),
             last: AtomicU64::new(parts.last.0),
             feeds,
         })

@@ -517,6 +517,13 @@ impl Ledger {
         Number(self.core().indexed_since.load(Ordering::Relaxed))
     }
 
+    /// Documents below this number were written by a program that gave no token to those that are nobody's in
+    /// particular. Zero where all such documents have it.
+    #[must_use]
+    pub fn ownerless_since(&self) -> Number {
+        Number(self.core().ownerless_since.load(Ordering::Relaxed))
+    }
+
     /// The keyed token for a value of a parameter of a kind. Keyed per tenant.
     #[must_use]
     pub fn token(&self, tenant: TenantId, kind: Kind, parameter: &str, value: &str) -> Token {

@@ -13,8 +13,8 @@
 //! | quantity in UCUM | the same of the value in the canonical unit, which is part of the name; of the value as it is written two of the four precisions; `name;~` = the unit's words if they aren't its code | `number` by these two, `number\|system\|code` and `number\|\|code` by the canonical unit or by words |
 //! | other quantity | the same of the value, with `name;` = the unit's code and words and, with a system, `name;\|` = system and code | `number`, `number\|system\|code`, `number\|\|code` |
 //!
-//! Besides, every document of a patient has the patient's id under [`OWNER`], a consent that may
-//! restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
+//! Besides, every document of a patient has the patient's id under [`OWNER`], one that could be of a patient
+//! and is of none has [`OWNERLESS`], a consent that may restrict access has [`DENIES`], and a document whose id was derived from a name has what is the same
 //! for any owner under [`TWINS`]. A clause that tokens can't answer (`:contains`, `:missing`, `:text`,
 //! `:identifier`, `:below`, `system|`, `ne`, `_source`) is left to the check on the opened body, which is made for every hit anyway.
 //!
@@ -27,10 +27,11 @@
 mod event;
 mod light;
 mod own;
+mod several;
 
 use fhir::search::{
     Asked, Clause, Condition, IndexValue, Modifier, Operand, POSITION_MAX, ParameterKind, Prefix,
-    Quantity, SearchQuery, Span, UnitAsked, above, index_of, normalise,
+    Quantity, SearchQuery, Span, UnitAsked, above, can_be_of_patient, index_of, normalise,
 };
 use fhir::{Resource, ResourceType};
 use ledger::{Kind, Ledger, Number, Query, TenantId, Token};
@@ -44,9 +45,12 @@ use crate::indexing::{
 pub(crate) use event::{Unexplained, of_event};
 pub(crate) use light::{ROWS_MAX, lighter, looser};
 pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
+pub(crate) use several::{Whose, plan_all};
 
 /// The parameter of the patient's id.
 pub(crate) const OWNER: &str = "~patient";
+/// The parameter of documents that are nobody's in particular, of types that can be somebody's.
+const OWNERLESS: &str = "~nobody";
 /// The parameter of derived ids without their first two digits, the shard.
 const TWINS: &str = "~twins";
 /// The parameter of audit events of accesses that nothing explains.
@@ -197,6 +201,8 @@ pub(crate) fn of(ledger: &Ledger, tenant: TenantId, resource: &Resource) -> Vec<
         tokens.extend(event::unexplained(&make, told));
     } else if let Some(patient) = owner {
         tokens.push(make.one(OWNER, "", patient));
+    } else if can_be_of_patient(resource.kind()) {
+        tokens.push(make.one(OWNERLESS, "", ""));
     }
     if let Some(part) = resource
         .id()
@@ -445,48 +451,6 @@ fn any(mut parts: Vec<Query>) -> Option<Query> {
         0 => None,
         1 => parts.pop(),
         _ => Some(Query::Or(parts)),
-    }
-}
-
-/// One plan for queries of several types, each with its share of the tokens. One of a share is for the
-/// type's own list, or the patient's.
-pub(crate) fn plan_all<'q>(
-    ledger: &Ledger,
-    tenant: TenantId,
-    queries: impl ExactSizeIterator<Item = (&'q SearchQuery, Option<&'q str>)>,
-) -> Plan {
-    let share = (QUERY_TOKENS_MAX / queries.len().max(1)).saturating_sub(1);
-    let mut whole = Plan {
-        query: Query::Or(Vec::new()),
-        before: Some(Number(0)),
-        since: Some(Number(u64::MAX)),
-        recent: None,
-    };
-    let mut plans = Vec::with_capacity(queries.len());
-    for (query, only_patient) in queries {
-        let plan = plan_within(ledger, tenant, query, only_patient, share);
-        whole.before = whole.before.zip(plan.before).map(|(a, b)| a.max(b));
-        whole.since = whole.since.zip(plan.since).map(|(a, b)| a.min(b));
-        plans.push(plan);
-    }
-    if plans.is_empty() {
-        (whole.before, whole.since) = (None, None);
-    }
-    // Where one type's rows begin to be recent, those of the others are asked for as recent ones as well:
-    // what that finds holds what the lists alone would find.
-    let throughs = plans.iter().filter_map(|plan| plan.recent.as_ref());
-    if let Some(through) = throughs.map(|(through, _)| *through).min() {
-        let recent = plans.iter().map(Plan::recently).cloned().collect();
-        whole.recent = Some((through, either(recent)));
-    }
-    whole.query = either(plans.into_iter().map(|plan| plan.query).collect());
-    whole
-}
-
-fn either(mut parts: Vec<Query>) -> Query {
-    match (parts.len(), parts.pop()) {
-        (1, Some(one)) => one,
-        (_, last) => Query::Or(parts.into_iter().chain(last).collect()),
     }
 }
 

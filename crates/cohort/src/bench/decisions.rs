@@ -14,6 +14,7 @@ use ledger::{
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use trust::consent::Rules;
 use trust::{Action, Agent, Change, Purpose, Role, Target, Trust, TrustOptions, Unit};
 
 use super::{Figure, report};
@@ -31,6 +32,9 @@ pub struct DecisionOptions {
     /// Seconds for each kind of decision.
     #[arg(long, default_value_t = 4)]
     pub seconds: u64,
+    /// The rule pack that decides: a name of one that is built in, or a file.
+    #[arg(long, default_value = "us-hipaa")]
+    pub rules: String,
     /// Decisions at once, for the rate.
     #[arg(long, default_value_t = 2)]
     pub at_once: usize,
@@ -39,19 +43,34 @@ pub struct DecisionOptions {
     pub json: Option<PathBuf>,
 }
 
+/// What those who treat and coordinate are known as, the patients' general practitioner.
+const KNOWN_AS: &str = "Practitioner/gp";
+
 /// Who asks, for what, and whether consents bind them.
-fn askers() -> [(Agent, Purpose); 3] {
-    let agent = |role: Role| Agent {
-        id: format!("account-{}", role.name()),
-        name: String::new(),
-        role,
-        ..Agent::system(TENANT, "")
-    };
-    [
-        (agent(Role::Client), Purpose::Treatment),
-        (agent(Role::Coordinator), Purpose::CareManagement),
-        (agent(Role::Clinician), Purpose::Treatment),
-    ]
+async fn askers(trust: &Trust) -> Result<[(Agent, Purpose); 3]> {
+    let operator = Agent::system(TENANT, "command-line");
+    let identity = trust.identity();
+    let administer = (Purpose::Administration, Action::Administer);
+    let permit = trust
+        .decide(&operator, administer.0, administer.1, Target::default(), "")
+        .await?;
+    let mut asked = Vec::new();
+    for (role, purpose) in [
+        (Role::Client, Purpose::Treatment),
+        (Role::Coordinator, Purpose::CareManagement),
+        (Role::Clinician, Purpose::Treatment),
+    ] {
+        let token = identity.create_client(&operator, role.name(), role).await?;
+        let agent = identity.bearer(&token).await?;
+        if role != Role::Client {
+            let known_as = [KNOWN_AS.to_owned()];
+            identity.set_known_as(&permit, &agent.id, &known_as).await?;
+        }
+        asked.push((agent, purpose));
+    }
+    asked
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("there are three who ask"))
 }
 
 /// A patient's rows: consents that say yes but for a code and a label, and observations of which the
@@ -68,7 +87,8 @@ fn rows(patient: usize) -> (Vec<Value>, Vec<Value>) {
     let code = |code: &str| json!([{"coding": [{"system": "http://loinc.org", "code": code}]}]);
     let label = |code: &str| json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": code});
     let kept = vec![
-        json!({"resourceType": "Patient", "id": format!("p{patient}"), "birthDate": "1950-02-03"}),
+        json!({"resourceType": "Patient", "id": format!("p{patient}"), "birthDate": "1950-02-03",
+            "generalPractitioner": [{"reference": KNOWN_AS}]}),
         consent("general", json!({"type": "permit"})),
         consent(
             "but",
@@ -95,24 +115,26 @@ fn rows(patient: usize) -> (Vec<Value>, Vec<Value>) {
 }
 
 struct Scene {
+    rules: String,
     ledger: Ledger,
     trust: Trust,
     rows: Vec<Resource>,
     _folder: tempfile::TempDir,
 }
 
-fn trust_over(ledger: &Ledger) -> Result<Trust> {
-    Ok(Trust::new(TrustOptions {
+fn trust_over(ledger: &Ledger, rules: &str) -> Result<Trust> {
+    let options = TrustOptions {
         ledger: ledger.clone(),
         wall_clock: Arc::new(SystemClock),
         policy_folder: None,
         session_idle_s: 900,
         session_absolute_s: 43_200,
-    })?)
+    };
+    Ok(Trust::under(options, Rules::load(rules)?)?)
 }
 
 impl Scene {
-    async fn new(patients: usize) -> Result<Self> {
+    async fn new(patients: usize, rules: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let ledger = Ledger::open(OpenOptions {
             location: Location::Folder(folder.path().join("store")),
@@ -123,7 +145,7 @@ impl Scene {
             cache_bytes: 256 << 20,
         })?;
         ledger.create_tenant(TENANT).await?;
-        let trust = trust_over(&ledger)?;
+        let trust = trust_over(&ledger, rules)?;
         let importer = Agent::system(TENANT, "importer");
         let import = (Purpose::Operations, Action::Import);
         let permit = trust
@@ -149,6 +171,7 @@ impl Scene {
             }
         }
         Ok(Self {
+            rules: rules.to_owned(),
             ledger,
             trust,
             rows: all,
@@ -195,8 +218,8 @@ pub async fn run_all(options: &DecisionOptions) -> Result<()> {
         options.patients > 0 && options.at_once > 0,
         "there is nothing to decide"
     );
-    let scene = Scene::new(options.patients).await?;
-    let asked = askers();
+    let scene = Scene::new(options.patients, &options.rules).await?;
+    let asked = askers(&scene.trust).await?;
     let mut shown = Vec::new();
     for row in &scene.rows[..4] {
         shown.push(decide(&scene.trust, &asked[0], row).await?);
@@ -205,6 +228,13 @@ pub async fn run_all(options: &DecisionOptions) -> Result<()> {
         shown == [true, false, false, true],
         "consents decide otherwise than they say: {shown:?}"
     );
+    for asker in &asked[1..] {
+        ensure!(
+            decide(&scene.trust, asker, &scene.rows[0]).await?,
+            "a {} sees nothing of a patient whom they treat",
+            asker.0.role.name()
+        );
+    }
     let mut figures = Vec::new();
     let mut add = |what: &str, value: f64, unit: &'static str| {
         figures.push(Figure {
@@ -217,7 +247,7 @@ pub async fn run_all(options: &DecisionOptions) -> Result<()> {
     // What nobody has decided in this process: policies are read, consents are found, opened, made ready.
     let mut times = Times::default();
     for start in 0..STARTS {
-        let trust = trust_over(&scene.ledger)?;
+        let trust = trust_over(&scene.ledger, &scene.rules)?;
         let row = &scene.rows[start * 4 % scene.rows.len()];
         let began = Instant::now();
         decide(&trust, &asked[0], row).await?;
@@ -227,7 +257,7 @@ pub async fn run_all(options: &DecisionOptions) -> Result<()> {
     add("first decision of a process: p99", times.at(0.99)?, "µs");
 
     // A patient whose consents nobody has asked yet.
-    let trust = trust_over(&scene.ledger)?;
+    let trust = trust_over(&scene.ledger, &scene.rules)?;
     decide(&trust, &asked[0], &scene.rows[0]).await?;
     let mut times = Times::default();
     for row in scene.rows.iter().skip(4).step_by(4) {
@@ -287,11 +317,11 @@ pub async fn run_all(options: &DecisionOptions) -> Result<()> {
     );
     report(
         &format!(
-            "{} patients, {} at once for the rate",
-            options.patients, options.at_once
+            "{}, {} patients, {} at once for the rate",
+            options.rules, options.patients, options.at_once
         ),
         options.json.as_deref(),
-        &json!({"patients": options.patients, "at_once": options.at_once}),
+        &json!({"rules": options.rules, "patients": options.patients, "at_once": options.at_once}),
         &figures,
     )
 }

@@ -516,6 +516,13 @@ pub(crate) fn owner(resource: &Resource) -> Option<&str> {
     owner.get()
 }
 
+/// Whether resources of a type can say whose they are, so that [`Resource::patient`] can be there.
+#[must_use]
+pub fn can_be_of_patient(kind: ResourceType) -> bool {
+    kind == ResourceType::Patient
+        || compartment_members(kind).is_none_or(|members| !members.is_empty())
+}
+
 /// See [`Resource::patients`].
 pub(crate) fn patients(resource: &Resource) -> Vec<&str> {
     let mut patients = Vec::new();

@@ -58,6 +58,7 @@ pub use sort::{SortKey, SortValue};
 pub use text::normalise;
 pub use words::Words;
 
+pub use extract::can_be_of_patient;
 pub(crate) use extract::{compartment_members, is_of_patient_elsewhere, owner, patients};
 pub(crate) use reach::of_whose;
 

@@ -201,10 +201,12 @@ async fn older_documents_are_told_apart() {
     let rows = store().await;
     let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
     assert_eq!(ledger.indexed_since().0, 0);
+    assert_eq!(ledger.ownerless_since().0, 0);
     ledger.close().await.unwrap();
     rows.edit(|rows| drop(rows.meta.remove("index")));
     let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
     let since = ledger.indexed_since();
+    assert_eq!(ledger.ownerless_since().0, 0);
     assert_eq!(since.0, ledger.last_number().0 + 1);
     write(&ledger, 33).await;
     let every = Query::Token(ledger.kind_token(TENANT, OBSERVATION));
@@ -220,5 +222,13 @@ async fn older_documents_are_told_apart() {
             .is_empty()
     );
     ledger.close().await.unwrap();
-    assert_eq!(open(Arc::new(rows), OLD).unwrap().indexed_since(), since);
+    assert_eq!(
+        open(Arc::new(rows.clone()), OLD).unwrap().indexed_since(),
+        since
+    );
+    // The token of what is nobody's came with a generation of its own.
+    rows.edit(|rows| drop(rows.meta.remove("index/ownerless")));
+    let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
+    assert_eq!(ledger.indexed_since(), since);
+    assert_eq!(ledger.ownerless_since().0, ledger.last_number().0 + 1);
 }

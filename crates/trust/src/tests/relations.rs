@@ -254,3 +254,55 @@ async fn the_audit_tells_which_relationship_explains_an_access() {
         .unwrap();
     assert_eq!(explained(&house, "p").await, None);
 }
+
+/// Once it is known whose rows somebody may be shown, no others are looked at; what is nobody's still is.
+#[tokio::test]
+async fn a_search_is_narrowed_to_those_with_whom_there_is_a_relationship() {
+    let house = House::new().await;
+    let nobodys = json!({"resourceType": "Observation", "id": "nobodys", "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]}});
+    house
+        .put([
+            a_patient("p", "Berg"),
+            a_weight("o", "p", "2026-06-01"),
+            nobodys,
+            team(&json!("2026-12-31")),
+        ])
+        .await;
+    for other in 0..60 {
+        let (patient, weight) = (format!("q{other}"), format!("o{other}"));
+        house
+            .put([
+                a_patient(&patient, "Dahl"),
+                a_weight(&weight, &patient, "2026-06-01"),
+            ])
+            .await;
+    }
+    let (trust, agent) = under(&house, "england").await;
+    let permit = trust
+        .decide(
+            &agent,
+            Purpose::Treatment,
+            Action::Search,
+            Target::default(),
+            "r",
+        )
+        .await
+        .unwrap();
+    let vault = trust.vault();
+    for of in [None, Some(("code", "29463-7")), Some(("code:not", "1-8"))] {
+        let asked: Vec<_> = of.into_iter().chain([("_count", "10")]).collect();
+        let page = vault
+            .search(&permit, &query(ResourceType::Observation, &asked), None)
+            .await
+            .unwrap();
+        let ids: Vec<_> = page.rows.iter().map(|row| row.resource.id()).collect();
+        assert_eq!(ids, [Some("nobodys"), Some("o")], "{of:?}");
+        assert!(page.candidates < 30, "{of:?}: {}", page.candidates);
+    }
+    // In another order all are gone through, page by page: the first alone has rows of others.
+    let sorted = query(ResourceType::Observation, &[("_sort", "code")]);
+    let page = vault.search_sorted(&permit, &sorted, None).await.unwrap();
+    assert_eq!(page.rows.len(), 2);
+    assert!(page.candidates < 30, "sorted: {}", page.candidates);
+}

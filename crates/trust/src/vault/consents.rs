@@ -35,6 +35,13 @@ pub(super) struct Hidden {
     pub(super) tally: Option<explain::Tally>,
 }
 
+impl Hidden {
+    /// Whether it was looked for with whom somebody has a relationship, and found.
+    pub(super) fn knows_related(&self) -> bool {
+        matches!(self.related, Some(Some(_)))
+    }
+}
+
 /// What may be kept from somebody of one patient's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptFrom {

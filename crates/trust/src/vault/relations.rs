@@ -4,8 +4,8 @@
 //! of a patient can put themselves into it: that is in the audit as a write, and before what they look at.
 use std::collections::{BTreeMap, HashMap};
 
-use fhir::Resource;
-use fhir::search::SearchQuery;
+use fhir::search::{SearchQuery, can_be_of_patient};
+use fhir::{Resource, ResourceType};
 use ledger::{Hit, LedgerError, TenantId, View};
 
 use super::consents::{Hidden, reach};
@@ -274,6 +274,26 @@ impl Vault {
             });
         }
         Ok(found)
+    }
+
+    /// Whether rows of a type are shown of those patients alone with whom somebody has a relationship.
+    pub(super) fn wants_relations(&self, permit: &Permit, kind: ResourceType) -> bool {
+        let asks = self.rules().relationships().asks(permit.agent.role);
+        asks.needed && reach(permit, kind) == Some(Reach::Whole) && can_be_of_patient(kind)
+    }
+
+    /// The patients to whom a search can be narrowed: those with whom somebody has a relationship, where all of
+    /// them are known. Not where it is told how a search is made, which must not depend on them; and not where
+    /// one patient alone is asked about, which narrows more and may be an emergency.
+    pub(super) fn narrows_to<'h>(
+        &self,
+        permit: &Permit,
+        hidden: &'h Hidden,
+    ) -> Option<&'h HashMap<String, String>> {
+        if hidden.tally.is_some() || permit.only_patient().is_some() {
+            return None;
+        }
+        hidden.related.as_ref()?.as_ref()
     }
 
     /// An emergency of one patient needs no relationship with them; it is looked into afterwards.

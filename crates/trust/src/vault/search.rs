@@ -13,6 +13,7 @@ use super::{
 };
 use crate::audit::{Event, Record};
 use crate::policy::Group;
+use crate::tokens::Whose;
 use crate::{Permit, TrustError, tokens};
 
 /// The most hits that one search checks. Checking opens bodies (about 20 µs each), so that this is
@@ -188,20 +189,25 @@ impl Vault {
         tokens::plan(self.ledger(), permit.tenant(), &query, narrowed)
     }
 
-    /// The same for queries of several types together.
-    fn plan_all(&self, permit: &Permit, queries: &[SearchQuery]) -> tokens::Plan {
-        if let [query] = queries {
-            return self.plan(permit, query);
-        }
-        let narrowed = |query: &SearchQuery| {
-            permit
-                .only_patient()
-                .filter(|_| permit.grants.group(query.kind) != Group::Directory)
+    /// The same for queries of several types together, narrowed to the patients of `hidden` with whom somebody
+    /// has a relationship, where rows of no others are shown and it is known by now who they are.
+    fn plan_all(
+        &self,
+        permit: &Permit,
+        queries: &[SearchQuery],
+        hidden: Option<&Hidden>,
+    ) -> tokens::Plan {
+        let related = hidden.and_then(|hidden| self.narrows_to(permit, hidden));
+        let related: Option<Vec<&str>> =
+            related.map(|all| all.keys().map(String::as_str).collect());
+        let whose = |query: &SearchQuery| match &related {
+            Some(related) if self.wants_relations(permit, query.kind) => Whose::Some(related),
+            _ => Whose::only(narrowed(permit, query.kind)),
         };
         let queries: Vec<_> = (queries.iter())
             .map(|query| within_scopes(permit, query))
             .collect();
-        let each = queries.iter().map(|query| (&**query, narrowed(query)));
+        let each = queries.iter().map(|query| (&**query, whose(query)));
         tokens::plan_all(self.ledger(), permit.tenant(), each)
     }
 
@@ -261,7 +267,8 @@ impl Vault {
             CANDIDATES_MAX
         };
         let tenant = permit.tenant();
-        let plan = self.plan_all(permit, queries);
+        let mut plan = self.plan_all(permit, queries, hidden.as_deref());
+        let mut is_narrowed = hidden.as_deref().is_some_and(Hidden::knows_related);
         let mut page = SearchPage {
             rows: Vec::new(),
             next: None,
@@ -297,8 +304,15 @@ impl Vault {
             view.find_lists(tenant, &plan.query, LISTS_AHEAD)?;
         }
         // Above a number other lists are asked, and first, since the newest come first.
-        let mut recent = plan.recent.as_ref();
+        let mut recently = true;
         'pages: loop {
+            // Once it is known whose rows can be shown, no others are looked at.
+            if !is_narrowed && hidden.as_deref().is_some_and(Hidden::knows_related) {
+                is_narrowed = true;
+                plan = self.plan_all(permit, queries, hidden.as_deref());
+                light = None;
+            }
+            let recent = plan.recent.as_ref().filter(|_| recently);
             let (asked, since) = match (recent, &light) {
                 (Some((through, asked)), _) => {
                     let above = Number(through.0.saturating_add(1));
@@ -371,8 +385,9 @@ impl Vault {
                         (rows > 0).then_some(AtFirst { rows, ..light })
                     });
                 }
-                _ => match recent.take() {
+                _ => match recent {
                     Some((through, _)) => {
+                        recently = false;
                         let below = Number(through.0.saturating_add(1));
                         place = Some(place.map_or(below, |place| place.min(below)));
                     }
@@ -397,7 +412,7 @@ impl Vault {
         at: PageAt,
         hidden: &mut Hidden,
     ) -> Result<bool, TrustError> {
-        let plan = self.plan_all(permit, queries);
+        let plan = self.plan_all(permit, queries, Some(hidden));
         let newer = Number(at.first.0.saturating_add(1));
         let since = plan.since.map_or(newer, |since| since.max(newer));
         let asked = plan.recently();
