@@ -115,7 +115,7 @@ impl Identity {
                 return Ok((!waits).then(|| Meant {
                     id,
                     role,
-                    scopes: system.map(|system| system.scopes.clone()),
+                    scopes: system.map(|system| system.scopes.text()),
                 }));
             }
         }
