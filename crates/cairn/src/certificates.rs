@@ -3,11 +3,16 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 
+use crate::client_certificates::{TakeAny, provider};
 use crate::server::TlsFiles;
 
 /// How often the files are looked at. What changed is taken when it is the same at the next look, so that a
@@ -38,21 +43,47 @@ async fn pair(files: &TlsFiles) -> io::Result<Pair> {
     })
 }
 
+/// The listener's TLS with a certificate, and with those of clients if they are asked for.
+async fn config(pair: &Pair, asks: bool) -> io::Result<Arc<ServerConfig>> {
+    let (certificate, key) = (pair.certificate.clone(), pair.key.clone());
+    if !asks {
+        let config = RustlsConfig::from_pem(certificate, key).await?;
+        return Ok(config.get_inner());
+    }
+    let made = tokio::task::spawn_blocking(move || {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate).collect();
+        let chain = chain.map_err(io::Error::other)?;
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(io::Error::other)?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_client_cert_verifier(Arc::new(TakeAny::new()))
+            .with_single_cert(chain, key)
+            .map_err(io::Error::other)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    });
+    made.await.map_err(io::Error::other)?
+}
+
 /// What is in use, and where it came from.
 pub(crate) struct Certificates {
     config: RustlsConfig,
+    /// Whether clients are asked for certificates.
+    asks: bool,
     files: TlsFiles,
     used: Pair,
 }
 
 impl Certificates {
-    /// Reads the files.
-    pub(crate) async fn open(files: TlsFiles) -> io::Result<Self> {
+    /// Reads the files. `asks` is whether clients are asked for certificates.
+    pub(crate) async fn open(files: TlsFiles, asks: bool) -> io::Result<Self> {
         let used = pair(&files).await?;
-        let config = RustlsConfig::from_pem(used.certificate.clone(), used.key.clone()).await?;
+        let config = RustlsConfig::from_config(config(&used, asks).await?);
         metrics::gauge!("cairn_tls_files_refused").set(0.0);
         Ok(Self {
             config,
+            asks,
             files,
             used,
         })
@@ -93,9 +124,9 @@ impl Certificates {
                     metrics::gauge!("cairn_tls_files_refused").set(0.0);
                 }
             } else if is_steady && refused.as_ref() != Some(&now) {
-                let (certificate, key) = (now.certificate.clone(), now.key.clone());
-                match self.config.reload_from_pem(certificate, key).await {
-                    Ok(()) => {
+                match config(&now, self.asks).await {
+                    Ok(config) => {
+                        self.config.reload_from_config(config);
                         tracing::info!("TLS: the new certificate is in use");
                         metrics::gauge!("cairn_tls_files_refused").set(0.0);
                         refused = None;

@@ -13,7 +13,9 @@ use crate::place::Place;
 use crate::store::RootKeySource;
 use crate::{commands, demo, terminal};
 
-pub(crate) use self::clients::{ClientOptions, RegisterAppOptions, RegisterOptions, RegisteredFor};
+pub(crate) use self::clients::{
+    ClientOptions, RegisterAppOptions, RegisterOptions, RegisteredFor, RekeyOptions, SystemProof,
+};
 pub(crate) use self::keys::RotateOptions;
 
 /// Cairn runs patients' journeys through care, lawfully.
@@ -611,10 +613,13 @@ pub struct AccountOptions {
 enum ClientCommand {
     /// Make an access token for another system; it is shown once
     Create(ClientOptions),
-    /// Register a system that signs in with a key of its own (SMART Backend Services); prints its client_id
+    /// Register a system that signs in with a key (SMART Backend Services) or a certificate of its own; prints its
+    /// client_id
     Register(RegisterOptions),
     /// Register an application that people launch (SMART App Launch); prints its client_id
     RegisterApp(RegisterAppOptions),
+    /// Give a system or an application other keys or certificates, without revoking it
+    Rekey(RekeyOptions),
     /// Let a system or an application in that asked to be registered, with the scopes that it asked for or others
     Approve {
         #[command(flatten)]
@@ -827,6 +832,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Client(ClientCommand::RegisterApp(options)) => {
             commands::register_app(options).await
         }
+        Command::Client(ClientCommand::Rekey(options)) => commands::rekey_client(options).await,
         Command::Client(ClientCommand::Approve {
             store,
             id,

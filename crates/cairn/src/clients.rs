@@ -279,6 +279,11 @@ impl Bounds {
         self.proxies.client(peer.ip(), headers)
     }
 
+    /// Whether what is connected is a proxy that is named.
+    pub(crate) fn is_proxy(&self, peer: SocketAddr) -> bool {
+        self.proxies.contains(peer.ip().to_canonical())
+    }
+
     /// A connection of an address: nothing where it has too many. What a proxy has is of many.
     pub(crate) fn connection(&self, peer: IpAddr) -> Option<Option<Counted>> {
         if !self.tells(peer.to_canonical()) {

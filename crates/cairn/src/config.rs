@@ -84,6 +84,7 @@ pub const KEYS: &[Key] = &[
     key("network.*", ValueKind::Text, ""),
     key("tls.certificate_file", ValueKind::Text, ""),
     key("tls.private_key_file", ValueKind::Text, ""),
+    key("tls.client_certificates", ValueKind::Flag, "false"),
     key("session.idle_s", ValueKind::Integer, "900"),
     key("session.absolute_s", ValueKind::Integer, "43200"),
     key("session.step_up_s", ValueKind::Integer, "900"),
@@ -102,6 +103,7 @@ pub const KEYS: &[Key] = &[
     key("smtp.parallel", ValueKind::Integer, "4"),
     key("http.trusted_proxies", ValueKind::Text, ""),
     key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
+    key("http.client_cert_header", ValueKind::Flag, "false"),
     key("limits.fhir_body_bytes", ValueKind::Integer, "67108864"),
     key("limits.form_body_bytes", ValueKind::Integer, "1048576"),
     key("limits.header_timeout_ms", ValueKind::Integer, "10000"),
@@ -122,6 +124,7 @@ pub const KEYS: &[Key] = &[
     key("store.replicas", ValueKind::Text, ""),
     key("oauth.key_origins", ValueKind::Text, ""),
     key("oauth.open_registration", ValueKind::Flag, "false"),
+    key("oauth.client_ca_file", ValueKind::Text, ""),
     key("identity_provider.*.issuer", ValueKind::Text, ""),
     key("identity_provider.*.name", ValueKind::Text, ""),
     key("identity_provider.*.client_id", ValueKind::Text, ""),
@@ -277,6 +280,9 @@ pub struct Tls {
     pub certificate_file: Option<PathBuf>,
     /// PEM file with the private key.
     pub private_key_file: Option<PathBuf>,
+    /// Whether clients are asked for certificates.
+    #[serde(default)]
+    pub client_certificates: bool,
 }
 
 /// Sessions of the pages.
@@ -352,6 +358,8 @@ pub struct HttpSettings {
     pub trusted_proxies: String,
     /// The header that they write it into.
     pub forwarded_header: ForwardedHeader,
+    /// Whether they write the certificates of their clients into `Client-Cert`.
+    pub client_cert_header: bool,
 }
 
 impl HttpSettings {
@@ -467,6 +475,8 @@ pub struct OauthSettings {
     pub key_origins: String,
     /// Whether systems may ask to be registered.
     pub open_registration: bool,
+    /// PEM file with the authorities that certificates of clients may lead to.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// FHIR.
@@ -607,6 +617,26 @@ impl Settings {
         if encrypted && self.behind_tls_proxy {
             return invalid(
                 "behind_tls_proxy is for a proxy that ends TLS; with tls.certificate_file the server does",
+            );
+        }
+        if self.tls.client_certificates && !encrypted {
+            return invalid(
+                "tls.client_certificates needs tls.certificate_file: where a proxy ends TLS, it asks for them, and \
+                 http.client_cert_header has it tell them",
+            );
+        }
+        if self.http.client_cert_header && self.http.trusted_proxies.trim().is_empty() {
+            return invalid(
+                "http.client_cert_header needs http.trusted_proxies: of others the header is not believed",
+            );
+        }
+        if self.oauth.client_ca_file.is_some()
+            && !self.tls.client_certificates
+            && !self.http.client_cert_header
+        {
+            return invalid(
+                "oauth.client_ca_file needs tls.client_certificates or http.client_cert_header: without them no \
+                 certificate of a client is seen",
             );
         }
         if self.behind_tls_proxy && self.public_url.is_none() {

@@ -8,6 +8,7 @@
 mod bucket;
 mod certificates;
 pub mod cli;
+mod client_certificates;
 mod clients;
 mod collector;
 mod commands;
@@ -36,6 +37,7 @@ mod tenancy;
 mod terminal;
 mod witnessing;
 
+pub use client_certificates::ClientCertificates;
 pub use clients::{ForwardedHeader, Proxies};
 pub use collector::Collector;
 pub use floors::{Below, Configured, Refused};

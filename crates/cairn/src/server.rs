@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::certificates::Certificates;
+use crate::client_certificates::{Authorities, ClientCertificates};
 use crate::clients::{Bounds, Proxies};
 use crate::config::{EmergencySettings, Limits, SessionSettings};
 use crate::floors::{Configured, Refused};
@@ -70,6 +71,8 @@ pub struct ServerOptions {
     pub public_url: Option<String>,
     /// TLS of the server itself.
     pub tls: Option<TlsFiles>,
+    /// Certificates of clients.
+    pub client_certificates: ClientCertificates,
     /// Name of the organisation.
     pub organisation: String,
     /// Outgoing mail. An empty `portal_base` is filled with the server's own URL.
@@ -135,6 +138,7 @@ impl ServerOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             public_url: None,
             tls: None,
+            client_certificates: ClientCertificates::default(),
             organisation: "Cairn".to_owned(),
             mail: None,
             policy_folder: None,
@@ -203,6 +207,9 @@ pub enum ServerError {
     /// Mail options that don't fit together.
     #[error("mail: {0}")]
     Mail(String),
+    /// The authorities for certificates of clients can't be used.
+    #[error("oauth.client_ca_file: {0}")]
+    ClientAuthorities(String),
     /// Clients' keys can't be fetched as they are to be.
     #[error("oauth.key_origins: {0}")]
     KeyOrigins(String),
@@ -265,6 +272,12 @@ impl Server {
         if options.run_journeys || options.mail.is_some() {
             options.ledger.lease_shards().map_err(ServerError::Lease)?;
         }
+        let certificates = options.client_certificates;
+        let (authorities, following_authorities) = Authorities::read(
+            certificates.authorities.as_deref(),
+            options.wall_clock.clone(),
+        )
+        .map_err(ServerError::ClientAuthorities)?;
         let patience = Duration::from_millis(options.limits.send_timeout_ms);
         let is_https = base_url.starts_with("https://");
         let around = Around::new(options.ledger.entropy(), patience, is_https);
@@ -296,6 +309,8 @@ impl Server {
             open_audit_log: options.open_audit_log,
             open_registration: options.open_registration,
             key_origins: options.key_origins,
+            takes_certificates: certificates.are_taken(),
+            authorities,
             providers: Arc::new(providers),
             collector: options.collector.map(Arc::new),
             demo: options.demo,
@@ -331,7 +346,13 @@ impl Server {
         );
         // Each live page may hold a connection, so they have half of them at most.
         let live = (connections / 2).max(1);
-        let reception = Reception::new(Arc::clone(&houses), office, closed, bounds.clone(), live);
+        let reception = Reception::new(
+            Arc::clone(&houses),
+            office,
+            closed,
+            (bounds.clone(), certificates.in_header),
+            live,
+        );
 
         let handle = Handle::new();
         let service =
@@ -361,7 +382,7 @@ impl Server {
                     files.certificate.display(),
                     files.private_key.display()
                 );
-                let certificates = Certificates::open(files)
+                let certificates = Certificates::open(files, certificates.asked)
                     .await
                     .map_err(|error| ServerError::Tls(format!("{words}: {error}")))?;
                 let acceptor = RustlsAcceptor::new(certificates.config())
@@ -371,6 +392,9 @@ impl Server {
                 tokio::spawn(plain.acceptor(acceptor).serve(service))
             }
         };
+        if let Some(follow) = following_authorities {
+            tokio::spawn(follow.run(stop_followers.subscribe()));
+        }
         tracing::info!(%address, "listening");
         Ok(Self {
             address,

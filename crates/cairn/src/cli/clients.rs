@@ -15,17 +15,58 @@ pub(crate) struct RegisterOptions {
     /// Name of the system, for the audit
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// File with its public keys, a JSON Web Key Set; - for standard input
-    #[arg(long, value_name = "FILE", required_unless_present = "keys_url")]
-    pub(crate) keys: Option<PathBuf>,
-    /// Or the address where they are fetched from, at an origin that oauth.key_origins lists
-    #[arg(long, value_name = "URL", conflicts_with = "keys")]
-    pub(crate) keys_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) proof: SystemProof,
     /// What it may ask for at most, e.g. "system/Patient.rs system/Observation.rs?category=laboratory"
     #[arg(long, value_name = "SCOPES")]
     pub(crate) scopes: String,
     #[command(flatten)]
     pub(crate) registered: RegisteredFor,
+}
+
+/// What a system proves itself by.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SystemProof {
+    /// File with its public keys, a JSON Web Key Set; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Or the address where they are fetched from, at an origin that oauth.key_origins lists
+    #[arg(long, value_name = "URL")]
+    pub(crate) keys_url: Option<String>,
+    /// Or the subject of the certificate that it connects with, which leads to an authority of
+    /// oauth.client_ca_file, as RFC 4514 writes it: CN=laboratory,O=Example
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_subject: Option<String>,
+    /// Or another name of such a certificate: dns:, uri:, ip: or email:, and the name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_name: Option<String>,
+    /// Or a PEM file with the one certificate that it connects with, whoever signed it; may be given several
+    /// times, while certificates rotate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_certificate: Vec<PathBuf>,
+}
+
+/// `cairn client rekey`.
+#[derive(Debug, Args)]
+pub(crate) struct RekeyOptions {
+    #[command(flatten)]
+    pub(crate) store: StoreArguments,
+    /// Its client_id, as `cairn client list` shows it
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) proof: SystemProof,
+    /// How many hours the keys or certificates of before stay good beside the new ones, at most 2160 (90 days)
+    #[arg(
+        long,
+        value_name = "HOURS",
+        default_value_t = 24,
+        conflicts_with = "at_once"
+    )]
+    pub(crate) keep_h: u64,
+    /// End those of before at once, and all access tokens with them, because they may be known to others
+    #[arg(long)]
+    pub(crate) at_once: bool,
 }
 
 /// What a system is registered for.

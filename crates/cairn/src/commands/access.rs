@@ -7,15 +7,18 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ledger::{Ledger, LedgerError};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use trust::identity::{
-    ClientState, Contract, Identity, KEYS_BYTES_MAX, NewApp, NewSystem, Registered, SystemKeys,
+    Certificates, ClientState, Contract, Identity, KEYS_BYTES_MAX, KeysOfBefore, NewApp, NewSystem,
+    Registered, SubjectName, SystemKeys,
 };
 use trust::{Action, Permit, Purpose, Role, Target};
 
 use super::{closing, open, operator, tenant_of, trust_over};
 use crate::cli::{
     AccountOptions, AtProvider, ClientOptions, ClientRole, LinkOptions, RegisterAppOptions,
-    RegisterOptions, RegisteredFor, StoreArguments, WhichAccount,
+    RegisterOptions, RegisteredFor, RekeyOptions, StoreArguments, SystemProof, WhichAccount,
 };
 use crate::terminal::{ask_secret, say, warn};
 
@@ -75,12 +78,66 @@ pub(crate) async fn create_client(options: ClientOptions) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn register_client(options: RegisterOptions) -> anyhow::Result<ExitCode> {
-    let keys = match (&options.keys, options.keys_url) {
-        (Some(path), _) => SystemKeys::Set(read_keys(path)?),
-        (None, Some(url)) => SystemKeys::At(url),
-        (None, None) => bail!("give --keys FILE or --keys-url URL"),
+/// What a system proves itself by.
+fn system_keys(proof: &SystemProof) -> anyhow::Result<SystemKeys> {
+    let named = |name| SystemKeys::Certificates(Certificates::Named(name));
+    if let Some(path) = &proof.keys {
+        return Ok(SystemKeys::Set(read_keys(path)?));
+    }
+    if let Some(url) = &proof.keys_url {
+        return Ok(SystemKeys::At(url.clone()));
+    }
+    if let Some(subject) = &proof.tls_subject {
+        return Ok(named(SubjectName::subject(subject)?));
+    }
+    if let Some(name) = &proof.tls_name {
+        return Ok(named(SubjectName::alternative(name)?));
+    }
+    let mut all = Vec::new();
+    for path in &proof.tls_certificate {
+        let words = || format!("reading {}", path.display());
+        let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+            .with_context(words)?
+            .collect();
+        let read = read.with_context(words)?;
+        // The authorities in a chain are nobody's to connect with.
+        let [one] = read.as_slice() else {
+            bail!(
+                "{} holds {} certificates: give the one that the system connects with",
+                path.display(),
+                read.len()
+            );
+        };
+        all.push(one.clone());
+    }
+    let all = Certificates::pinned(all.iter().map(AsRef::as_ref))?;
+    Ok(SystemKeys::Certificates(all))
+}
+
+pub(crate) async fn rekey_client(options: RekeyOptions) -> anyhow::Result<ExitCode> {
+    let keys = system_keys(&options.proof)?;
+    let before = match options.at_once {
+        true => KeysOfBefore::Gone,
+        false => KeysOfBefore::GoodFor(options.keep_h.saturating_mul(3_600_000)),
     };
+    administer(&options.store, async |identity, permit| {
+        Ok(identity
+            .rekey_client(permit, &options.id, &keys, before)
+            .await?)
+    })
+    .await?;
+    say(&match options.at_once {
+        true => "Changed. What was before has ended, and access tokens with it.".to_owned(),
+        false => format!(
+            "Changed. What was before stays good for {} hours.",
+            options.keep_h
+        ),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn register_client(options: RegisterOptions) -> anyhow::Result<ExitCode> {
+    let keys = system_keys(&options.proof)?;
     let ledger = open(&options.store).await?;
     let made = async {
         let system = NewSystem {

@@ -23,8 +23,9 @@ use trust::{Agent, Trust, TrustOptions};
 
 pub(crate) use access::{
     Known, approve_client, create_account, create_client, link_account, list_accounts,
-    list_clients, list_links, register_app, register_client, reset_second_factor, revoke_client,
-    set_active, set_known_as, set_password_sign_in, set_registered, state_of, unlink_account,
+    list_clients, list_links, register_app, register_client, rekey_client, reset_second_factor,
+    revoke_client, set_active, set_known_as, set_password_sign_in, set_registered, state_of,
+    unlink_account,
 };
 pub(crate) use audit::{cosign, export, prove, verify, witnesses};
 pub(crate) use compliance::{ComplianceCommand, compliance};

@@ -8,6 +8,7 @@ use ledger::{Ledger, LedgerError, RotationProgress, SystemClock, Tenant, TenantI
 use trust::consent::Rules;
 
 use crate::cli::ServeOptions;
+use crate::client_certificates::ClientCertificates;
 use crate::config::{ConfigError, Settings, environment};
 use crate::control;
 use crate::explaining::InForce;
@@ -156,6 +157,11 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
             certificate,
             private_key,
         }),
+        client_certificates: ClientCertificates {
+            asked: settings.tls.client_certificates,
+            in_header: settings.http.client_cert_header,
+            authorities: settings.oauth.client_ca_file.clone(),
+        },
         organisation: settings.organisation.clone(),
         mail,
         policy_folder: settings.policy_folder.clone(),

@@ -27,6 +27,7 @@ pub(crate) use quota::Over;
 pub(crate) use reception::Reception;
 
 use self::quota::Quota;
+use crate::client_certificates::Authorities;
 use crate::config::{EmergencySettings, Limits};
 use crate::floors::Configured;
 use crate::http::{self, Around, Closed};
@@ -93,6 +94,10 @@ pub(crate) struct Plan {
     pub(crate) open_audit_log: bool,
     pub(crate) open_registration: bool,
     pub(crate) key_origins: String,
+    /// Whether clients can show certificates at all.
+    pub(crate) takes_certificates: bool,
+    /// The authorities that these may lead to.
+    pub(crate) authorities: Authorities,
     pub(crate) providers: Arc<Providers>,
     /// Where the audit is told, if anywhere.
     pub(crate) collector: Option<Arc<crate::Collector>>,
@@ -327,6 +332,8 @@ impl House {
             is_named: !entry.hosts.is_empty(),
             key_sets,
             open_registration: own.open_registration.unwrap_or(plan.open_registration),
+            takes_certificates: plan.takes_certificates,
+            authorities: plan.authorities.clone(),
         });
         Ok(Self {
             entry: entry.clone(),

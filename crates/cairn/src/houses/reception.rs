@@ -14,6 +14,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Request, Uri, header};
 use axum::response::Response;
 use axum::routing::future::RouteFuture;
+use axum_server::tls::TlsInfo;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{BoxError, Service};
@@ -22,6 +23,7 @@ use trust::origin::Door;
 use super::passage::{Arriving, Leaving, Until, Visitor};
 use super::quota::Shown;
 use super::{Houses, Place};
+use crate::client_certificates::{Presented, strip};
 use crate::clients::Bounds;
 use crate::http::{Closed, Entrance, is_for_operators};
 use crate::pace::Extra;
@@ -36,6 +38,8 @@ pub(crate) struct Reception {
     closed: Router,
     /// What one client may have under way.
     bounds: Bounds,
+    /// Whether proxies tell the certificates of their clients.
+    told_certificates: bool,
     /// Places for live pages of all houses together: each holds a connection for as long as it is looked at.
     live: Arc<Semaphore>,
 }
@@ -82,7 +86,7 @@ impl Reception {
         houses: Arc<Houses>,
         office: Router,
         closed: Router,
-        bounds: Bounds,
+        (bounds, told_certificates): (Bounds, bool),
         live: usize,
     ) -> Self {
         Self {
@@ -90,8 +94,21 @@ impl Reception {
             office,
             closed,
             bounds,
+            told_certificates,
             live: Arc::new(Semaphore::new(live)),
         }
+    }
+
+    /// The certificate of who asks. That of a proxy is its own, and its word stands for that of who asks.
+    fn presented<B>(&self, peer: Option<SocketAddr>, request: &Request<B>) -> Option<Presented> {
+        if peer.is_some_and(|peer| self.bounds.is_proxy(peer)) {
+            return match self.told_certificates {
+                true => Presented::told(request.headers()),
+                false => None,
+            };
+        }
+        let connection = request.extensions().get::<Arc<TlsInfo>>();
+        connection.and_then(|connection| Presented::by(connection))
     }
 
     /// Where a request goes, and who comes with it; without a house, why.
@@ -164,7 +181,13 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Answering {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let client = peer.map(|peer| self.bounds.client(peer.0, request.headers()));
+        let peer = peer.map(|peer| peer.0);
+        let client = peer.map(|peer| self.bounds.client(peer, request.headers()));
+        let presented = self.presented(peer, &request);
+        strip(request.headers_mut());
+        if let Some(presented) = presented {
+            request.extensions_mut().insert(presented);
+        }
         let mut entrance = Entrance { client, door: None };
         let led = self.lead(&request, &mut entrance);
         request.extensions_mut().insert(entrance);

@@ -23,6 +23,7 @@ use super::api::bearer_token;
 use super::fhir::{BASE, Refused, refuse, respond};
 use super::layers::RequestId;
 use super::{Doors, dates, format};
+use crate::client_certificates::Presented;
 
 /// The media type of FHIR JSON (R4, section 2.1.0.6).
 const FHIR_JSON: &str = "application/fhir+json";
@@ -89,17 +90,18 @@ impl Asked {
         let Some(token) = bearer_token(&parts.headers) else {
             return Err(Refused::Login { invalid: false });
         };
-        let agent =
-            doors
-                .trust
-                .identity()
-                .fhir_bearer(token)
-                .await
-                .map_err(|error| match error {
-                    TrustError::SignIn => Refused::Login { invalid: true },
-                    TrustError::LockedOut { wait_s } => Refused::LockedOut { wait_s },
-                    other => Refused::Inside(other),
-                })?;
+        let presented = parts.extensions.get::<Presented>();
+        let certificate = presented.and_then(Presented::certificate);
+        let agent = doors
+            .trust
+            .identity()
+            .fhir_bearer_over(token, certificate.as_ref())
+            .await
+            .map_err(|error| match error {
+                TrustError::SignIn => Refused::Login { invalid: true },
+                TrustError::LockedOut { wait_s } => Refused::LockedOut { wait_s },
+                other => Refused::Inside(other),
+            })?;
         let (lenient, prefer_return) = preferences(&parts.headers);
         let purpose = purpose(&parts.headers, &agent)?;
         let caller = Caller {

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 pub(crate) use self::closed::Closed;
 pub(crate) use self::layers::{Around, Entrance};
 pub(crate) use self::operate::{Office, is_for_operators, stopped};
+use crate::client_certificates::Authorities;
 use crate::config::Limits;
 use crate::key_sets::KeySets;
 
@@ -69,6 +70,10 @@ pub(crate) struct Behind {
     pub(crate) key_sets: KeySets,
     /// Whether strangers may ask to be registered as clients.
     pub(crate) open_registration: bool,
+    /// Whether clients can show certificates at all.
+    pub(crate) takes_certificates: bool,
+    /// The authorities that these may lead to.
+    pub(crate) authorities: Authorities,
 }
 
 impl FromRef<Doors> for Limits {

@@ -10,12 +10,16 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
-use trust::identity::{AppTokens, ClientProof, Granted, OauthError, ShownClient, claims_client};
+use trust::identity::{
+    AppTokens, ClientProof, ConnectedClient, Granted, OauthError, PeerCertificate, ShownClient,
+    ShownSystem, claims_client,
+};
 
 use super::Doors;
 use super::asked::media_type;
+use crate::client_certificates::Presented;
 
 /// Where tokens are had.
 const TOKEN: &str = "/oauth/token";
@@ -235,7 +239,7 @@ impl Form {
 struct Shown<'a> {
     assertion: &'a str,
     audience: String,
-    fetched: Option<String>,
+    fetched: Vec<(String, String)>,
 }
 
 impl<'a> Shown<'a> {
@@ -251,24 +255,76 @@ impl<'a> Shown<'a> {
         ClientProof {
             assertion: self.assertion,
             audience: &self.audience,
-            fetched: self.fetched.as_deref(),
+            fetched: &self.fetched,
         }
     }
 }
 
 /// The keys of a client that keeps them elsewhere.
-async fn fetched(doors: &Doors, assertion: &str) -> Result<Option<String>, Refused> {
+async fn fetched(doors: &Doors, assertion: &str) -> Result<Vec<(String, String)>, Refused> {
     let identity = doors.trust.identity();
-    let place = identity.keys_place(doors.pages.tenant, assertion).await;
-    Ok(match place.map_err(OauthError::from)? {
-        Some(place) => doors.key_sets.get(&place, assertion).await,
-        None => None,
-    })
+    let places = identity.keys_places(doors.pages.tenant, assertion).await;
+    let mut fetched = Vec::new();
+    for place in places.map_err(OauthError::from)? {
+        if let Some(set) = doors.key_sets.get(&place, assertion).await {
+            fetched.push((place, set));
+        }
+    }
+    Ok(fetched)
 }
+
+/// What a system shows: a signature, or its name and the certificate that it connected with.
+enum ShownBy<'a> {
+    Signs(Shown<'a>),
+    Connects {
+        client: &'a str,
+        certificate: Option<PeerCertificate>,
+        is_trusted: bool,
+    },
+}
+
+impl<'a> ShownBy<'a> {
+    async fn of(
+        doors: &Doors,
+        headers: &HeaderMap,
+        form: &'a Form,
+        presented: &Connection,
+    ) -> Result<Self, Refused> {
+        let Some(client) = form.public_client(headers) else {
+            return Ok(Self::Signs(Shown::of(doors, headers, form).await?));
+        };
+        let presented = presented.as_ref().map(|Extension(presented)| presented);
+        Ok(Self::Connects {
+            client,
+            certificate: presented.and_then(Presented::certificate),
+            is_trusted: presented.is_some_and(|shown| doors.authorities.trust(shown)),
+        })
+    }
+
+    fn shown(&self) -> ShownSystem<'_> {
+        match self {
+            Self::Signs(shown) => shown.proof().into(),
+            Self::Connects {
+                client,
+                certificate,
+                is_trusted,
+            } => ConnectedClient {
+                client,
+                certificate: certificate.as_ref(),
+                is_trusted: *is_trusted,
+            }
+            .into(),
+        }
+    }
+}
+
+/// The certificate that a request came with, if it did.
+type Connection = Option<Extension<Presented>>;
 
 /// `POST /oauth/token`.
 async fn token(
     State(doors): State<Doors>,
+    connection: Connection,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
@@ -287,7 +343,7 @@ async fn token(
             });
         }
     }
-    let shown = Shown::of(&doors, &headers, &form).await?;
+    let shown = ShownBy::of(&doors, &headers, &form, &connection).await?;
     let Granted {
         token,
         expires_in_s,
@@ -297,7 +353,7 @@ async fn token(
         .identity()
         .grant_to_system(
             doors.pages.tenant,
-            shown.proof(),
+            shown.shown(),
             form.get("scope").unwrap_or_default(),
         )
         .await?;
@@ -395,6 +451,7 @@ fn told(given: AppTokens) -> Value {
 /// `POST /oauth/revoke` (RFC 7009). The proof names the token endpoint, as for a token.
 async fn revoke(
     State(doors): State<Doors>,
+    connection: Connection,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
@@ -402,8 +459,14 @@ async fn revoke(
     let (identity, tenant) = (doors.trust.identity(), doors.pages.tenant);
     let token = form.need("token")?;
     if let Some(id) = form.public_client(&headers) {
-        let client = ShownClient::Public(id);
-        identity.revoke_app_token(tenant, client, token).await?;
+        let app = identity.app(tenant, id).await.map_err(OauthError::from)?;
+        if connection.is_some() && app.is_none() {
+            let shown = ShownBy::of(&doors, &headers, &form, &connection).await?;
+            identity.revoke_access(tenant, shown.shown(), token).await?;
+        } else {
+            let client = ShownClient::Public(id);
+            identity.revoke_app_token(tenant, client, token).await?;
+        }
     } else {
         let shown = Shown::of(&doors, &headers, &form).await?;
         let proof = shown.proof();
@@ -424,15 +487,16 @@ async fn revoke(
 /// is told to be nothing, as is what has ended.
 async fn introspect(
     State(doors): State<Doors>,
+    connection: Connection,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     let form = Form::read(&headers, body)?;
     let token = form.need("token")?;
-    let shown = Shown::of(&doors, &headers, &form).await?;
+    let shown = ShownBy::of(&doors, &headers, &form, &connection).await?;
     let identity = doors.trust.identity();
     let found = identity
-        .introspect(doors.pages.tenant, shown.proof(), token)
+        .introspect(doors.pages.tenant, shown.shown(), token)
         .await?;
     let told = match found {
         None => json!({ "active": false }),
@@ -446,6 +510,9 @@ async fn introspect(
             });
             if let Some(patient) = state.patient {
                 told["patient"] = patient.into();
+            }
+            if let Some(certificate) = state.certificate {
+                told["cnf"] = json!({ "x5t#S256": certificate });
             }
             told
         }
@@ -489,8 +556,16 @@ async fn provider(State(doors): State<Doors>) -> Json<Value> {
 }
 
 fn described(doors: &Doors) -> Value {
-    let (base, methods) = (&doors.base_url, ["private_key_jwt"]);
-    let with_none = ["none", "private_key_jwt"];
+    let base = &doors.base_url;
+    let mut methods = vec!["private_key_jwt"];
+    if doors.takes_certificates {
+        methods.push("self_signed_tls_client_auth");
+        if doors.authorities.are_there() {
+            methods.push("tls_client_auth");
+        }
+    }
+    let mut with_none = vec!["none"];
+    with_none.extend(&methods);
     let algorithms = ["RS384", "ES384"];
     // The issuer is FHIR's base, which SMART names `iss`; every organisation has its own.
     let mut told = json!({
@@ -524,6 +599,9 @@ fn described(doors: &Doors) -> Value {
             "permission-v1", "permission-v2",
         ],
     });
+    if doors.takes_certificates {
+        told["tls_client_certificate_bound_access_tokens"] = true.into();
+    }
     if doors.open_registration {
         told["registration_endpoint"] = format!("{base}{REGISTER}").into();
     }

@@ -79,6 +79,10 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "behind_tls_proxy" => vec![("public_url", "https://care.example")],
         "tls.certificate_file" => vec![("tls.private_key_file", "x")],
         "tls.private_key_file" => vec![("tls.certificate_file", "x")],
+        "oauth.client_ca_file" => vec![
+            ("http.client_cert_header", "true"),
+            ("http.trusted_proxies", "10.0.0.1"),
+        ],
         "smtp.user" => vec![("smtp.password_file", "x")],
         "smtp.password_file" => vec![("smtp.user", "x")],
         "smtp.host" => vec![("smtp.from", "x")],
@@ -201,6 +205,18 @@ fn what_is_refused_and_how() {
         ),
         (&[("tls.certificate_file", "x")], "go together"),
         (&[("smtp.user", "x")], "go together"),
+        (
+            &[("tls.client_certificates", "true")],
+            "tls.certificate_file",
+        ),
+        (
+            &[("http.client_cert_header", "true")],
+            "http.trusted_proxies",
+        ),
+        (
+            &[("oauth.client_ca_file", "x")],
+            "no certificate of a client",
+        ),
         (&[("audit.syslog_certificate_file", "x")], "belong together"),
         (&[("audit.syslog_ca_file", "x")], "audit.syslog is not"),
         (

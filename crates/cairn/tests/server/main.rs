@@ -40,6 +40,7 @@ mod keep;
 mod labels;
 mod lagging;
 mod moto;
+mod mutual_tls;
 mod necessary;
 mod once;
 mod operate;

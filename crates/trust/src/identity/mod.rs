@@ -56,11 +56,13 @@ pub use emergency::{
 pub use known::{KnownAgent, PROGRAMMES};
 pub use manage::{AccountView, ClientState, ClientView, Listing};
 pub use oauth::{
-    ACCESS_LIFE_S, APP_ACCESS_LIFE_S, App, AppTokens, ClientProof, GRANTS_MAX, GrantView, Granted,
-    IDENTITY_TOKEN_LIFE_S, KEYS_BYTES_MAX, NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS,
-    OFFLINE_LIFE_MS, OauthError, SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, ShownClient,
-    SignedIn, SigningRotation, SystemKeys, TokenState, WAITING_MAX, claims_client, is_challenge,
-    names_key, rotate_signing_key, wanted_scopes,
+    ACCESS_LIFE_S, APP_ACCESS_LIFE_S, App, AppTokens, CERTIFICATE_BYTES_MAX, Certificates,
+    ClientProof, ConnectedClient, EARLIER_KEYS_MAX_MS, GRANTS_MAX, GrantView, Granted,
+    IDENTITY_TOKEN_LIFE_S, KEYS_BYTES_MAX, KeysOfBefore, NewApp, NewGrant, NewSystem,
+    OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError, PeerCertificate, SIGNING_AHEAD_MS,
+    SIGNING_KEPT_MS, SIGNING_LIFE_MS, ShownClient, ShownSystem, SignedIn, SigningRotation,
+    SubjectName, SystemKeys, TokenState, WAITING_MAX, claims_client, is_challenge, names_key,
+    rotate_signing_key, wanted_scopes,
 };
 pub use oidc::{
     AWAY_NEXT_BYTES_MAX, Admission, Arrival, Asked, Away, ClientKey, IdToken, IssuerKeys, LinkView,

@@ -73,7 +73,7 @@ async fn fhir_kit_client() {
 }
 
 /// What a client says; what it says besides goes into the failure.
-async fn said(command: &mut Command) -> String {
+pub(crate) async fn said(command: &mut Command) -> String {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
     let output = output.expect("it ends in time").expect("it starts");

@@ -144,7 +144,7 @@ pub(super) fn origin(address: &str) -> &str {
     end.map_or(address, |end| &address[..host + end])
 }
 
-fn checked(app: &NewApp, state: State) -> Result<SystemDocument, TrustError> {
+fn checked(app: &NewApp, state: State, now_ms: u64) -> Result<SystemDocument, TrustError> {
     if app.redirect_uris.is_empty() || app.redirect_uris.len() > REDIRECTS_MAX {
         return invalid("an application has 1 to 10 addresses that people are sent back to");
     }
@@ -162,12 +162,19 @@ fn checked(app: &NewApp, state: State) -> Result<SystemDocument, TrustError> {
     for address in app.redirect_uris.iter().chain(&app.launch_uri) {
         check_address(address)?;
     }
-    if app.keys != SystemKeys::None {
-        app.keys.check()?;
+    match app.keys {
+        SystemKeys::None => {}
+        SystemKeys::Certificates(_) => {
+            return invalid("an application has keys, and no certificates");
+        }
+        SystemKeys::Set(_) | SystemKeys::At(_) => app.keys.check(now_ms)?,
     }
     Ok(SystemDocument {
         name: checked_name(&app.name)?,
         keys: app.keys.clone(),
+        certificates: None,
+        earlier: Vec::new(),
+        round: 0,
         scopes: KeptScopes::of(&scopes_of_app(&app.scopes)?),
         state,
         app: Some(AppPart {
@@ -184,7 +191,7 @@ impl Identity {
     /// `Refused`; `Invalid` when addresses, keys, scopes or name can't be taken; `Ledger`.
     pub async fn register_app(&self, by: &Agent, app: &NewApp) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Administer).await?;
-        let document = checked(app, State::Active)?;
+        let document = checked(app, State::Active, self.now_ms())?;
         let id = self.register(&permit, &document, "as an application", None);
         let id = id.await?;
         self.signs_for(permit.tenant(), &document.scopes).await?;
@@ -214,7 +221,7 @@ impl Identity {
         tenant: TenantId,
         app: &NewApp,
     ) -> Result<Option<String>, TrustError> {
-        let document = checked(app, self.waits_from_now())?;
+        let document = checked(app, self.waits_from_now(), self.now_ms())?;
         self.ask(tenant, &document).await
     }
 

@@ -3,7 +3,7 @@
 use ledger::{Draft, LedgerError, TenantId};
 
 use super::grants::{GrantDocument, GrantStage, KnownApp, ShownClient, parts_of_refresh};
-use super::{ClientProof, OauthError};
+use super::{OauthError, ShownSystem};
 use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, deletion, get};
 use crate::identity::{Identity, secrets};
@@ -21,6 +21,8 @@ pub struct TokenState {
     pub patient: Option<String>,
     /// Who it acts as: a person as identity tokens name them, or a system by its `client_id`.
     pub subject: String,
+    /// The certificate that it is bound to, if it is (`x5t#S256`).
+    pub certificate: Option<String>,
 }
 
 impl Identity {
@@ -87,14 +89,16 @@ impl Identity {
     pub async fn introspect(
         &self,
         tenant: TenantId,
-        proof: ClientProof<'_>,
+        shown: impl Into<ShownSystem<'_>>,
         token: &str,
     ) -> Result<Option<(String, TokenState)>, OauthError> {
-        let (id, document, proof) = self.prove(tenant, proof).await?;
+        let proven = self.prove_system(tenant, shown.into()).await?;
+        let (id, document) = (proven.id, proven.system);
+        let proof: Vec<Draft> = proven.once.into_iter().collect();
         let agent = self.agent_of(tenant, &id, &document, None);
         let mut record = Record::new(&agent, Event::LOGIN);
         record.note = Some("asked what a token is");
-        match self.commit(tenant, vec![proof], record).await {
+        match self.commit(tenant, proof, record).await {
             Err(TrustError::Ledger(LedgerError::Conflict)) => {
                 let words = "the client_assertion was used before";
                 return self.refuse_client(&agent, words).await;
@@ -111,12 +115,14 @@ impl Identity {
                     scopes: kept.body.scopes.parsed(&client.id)?,
                     expires_ms: kept.body.expires_ms,
                     patient: kept.body.patient,
+                    certificate: None,
                 }),
                 _ => None,
             }
         } else if let Some((_, kept)) = self.access_document(token).await?
             && kept.body.client == client.id
             && self.now_ms() < kept.body.expires_ms
+            && kept.body.round == client.document.round
         {
             let grant = match &kept.body.grant {
                 None => None,
@@ -138,6 +144,7 @@ impl Identity {
                     None => client.id.clone(),
                 },
                 patient: grant.and_then(|grant| grant.patient),
+                certificate: kept.body.bound.clone(),
             })
         } else {
             None

@@ -380,6 +380,8 @@ impl Identity {
             scopes: KeptScopes::of(&scopes),
             expires_ms: access_ends_ms.min(grant.expires_ms),
             grant: Some(kept.id.clone()),
+            bound: None,
+            round: client.document.round,
         };
         let access = draft(
             ledger,
@@ -460,6 +462,10 @@ impl Identity {
         }
         if !client.document.is_active() {
             return Ok(Err((agent, "access token of a revoked client")));
+        }
+        if access.round != client.document.round {
+            let words = "access token from before the client's keys were ended";
+            return Ok(Err((agent, words)));
         }
         if !self.lives(tenant, &grant).await? {
             return Ok(Err((

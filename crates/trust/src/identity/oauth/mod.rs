@@ -5,10 +5,14 @@
 //! `apps.rs` and `grants.rs` have applications that people launch, and what these are let do for them,
 //! `identity_tokens.rs` what they learn of who somebody is, `signing.rs` the keys for that, `origins.rs` where
 //! their pages come from;
-//! `systems.rs` has who is let in, `keys.rs` their keys, `assertion.rs` how they prove that they hold them.
+//! `systems.rs` has who is let in, `keys.rs` their keys, `assertion.rs` how they prove that they hold them,
+//! `certificates.rs` and `connected.rs` those who prove themselves by the certificate that they connect with, and `rekey.rs` how keys
+//! and certificates change.
 
 mod apps;
 mod assertion;
+mod certificates;
+mod connected;
 mod given;
 mod grants;
 mod identity_tokens;
@@ -17,6 +21,7 @@ mod keys;
 mod launches;
 mod lives;
 mod origins;
+mod rekey;
 #[cfg(test)]
 pub(crate) mod signer;
 mod signing;
@@ -35,6 +40,10 @@ use crate::audit::{Event, Record, origin};
 use crate::scopes::{SCOPES_BYTES_MAX, Scopes};
 use crate::{Access, Agent, Role, TrustError, kinds};
 
+use assertion::Proved;
+pub use certificates::{CERTIFICATE_BYTES_MAX, Certificates, PeerCertificate, SubjectName};
+use connected::Proven;
+pub use connected::{ConnectedClient, ShownSystem};
 use kept_scopes::KeptScopes;
 pub use keys::KEYS_BYTES_MAX;
 use keys::Keys;
@@ -52,6 +61,7 @@ pub use identity_tokens::{IDENTITY_TOKEN_LIFE_S, SignedIn};
 pub(super) use launches::LaunchDocument;
 pub use lives::GrantView;
 pub(super) use origins::Origins;
+pub use rekey::{EARLIER_KEYS_MAX_MS, KeysOfBefore};
 pub use signing::{
     SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, SigningRotation, rotate_signing_key,
 };
@@ -60,6 +70,9 @@ pub use signing::{
 pub const ACCESS_LIFE_S: u64 = 300;
 /// What tells access tokens from the tokens of clients that have no key, which begin with a number.
 pub(super) const ACCESS: &str = "t.";
+/// The same of those that are bound to the certificate of a client (RFC 8705, section 3). They begin otherwise and
+/// lie elsewhere, so that a server of a build that does not ask for the certificate finds none of them.
+const BOUND: &str = "c.";
 
 /// What a client shows to prove who it is.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +81,8 @@ pub struct ClientProof<'a> {
     pub assertion: &'a str,
     /// The address that it has to name.
     pub audience: &'a str,
-    /// The client's keys, where they were fetched ([`Identity::keys_place`]).
-    pub fetched: Option<&'a str>,
+    /// The client's keys, each set with its address, where they were fetched ([`Identity::keys_places`]).
+    pub fetched: &'a [(String, String)],
 }
 
 /// Whether a set has the key that a proof names. Nothing is proved by that.
@@ -105,6 +118,9 @@ pub enum OauthError {
     Inside(TrustError),
 }
 
+const UNKNOWN: &str =
+    "there is no client of this client_id, or it was revoked, or waits for approval";
+
 impl From<TrustError> for OauthError {
     fn from(error: TrustError) -> Self {
         Self::Inside(error)
@@ -134,6 +150,20 @@ pub(super) struct AccessDocument {
     /// Id of the grant that it came of, for an application that asks for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     grant: Option<String>,
+    /// The certificate that it is good together with (`x5t#S256`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bound: Option<String>,
+    /// The client's round in which it was given.
+    #[serde(default)]
+    round: u32,
+}
+
+/// The secret of an access token, and what its place is made of.
+fn parts_of_access(token: &str) -> Option<(&str, &'static str)> {
+    let plain = token
+        .strip_prefix(ACCESS)
+        .map(|secret| (secret, "access token"));
+    plain.or_else(|| Some((token.strip_prefix(BOUND)?, "bound access token")))
 }
 
 /// A proof that was shown, until it can't be shown again anyway.
@@ -144,21 +174,26 @@ pub(super) struct ProofDocument {
 
 impl Identity {
     /// Where the keys of the client have to be fetched from that an assertion says it is of, if they have
-    /// to be. Nothing is proved yet.
+    /// to be: those of now first. Nothing is proved yet.
     ///
     /// # Errors
     /// `Ledger`, `Damaged`.
-    pub async fn keys_place(
+    pub async fn keys_places(
         &self,
         tenant: TenantId,
         assertion: &str,
-    ) -> Result<Option<String>, TrustError> {
+    ) -> Result<Vec<String>, TrustError> {
         let Some(id) = assertion::claimed(assertion).filter(|id| fhir::is_id(id)) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let system = self.with_a_key(tenant, &id).await?;
-        let system = system.filter(SystemDocument::is_active);
-        Ok(system.and_then(|system| system.keys.place().map(str::to_owned)))
+        let Some(system) = system.filter(SystemDocument::is_active) else {
+            return Ok(Vec::new());
+        };
+        let all = system.keys_now(self.now_ms());
+        Ok(all
+            .filter_map(|keys| keys.place().map(str::to_owned))
+            .collect())
     }
 
     /// An access token for a system that proves who it is (`client_credentials`). `wanted` is `scope` as
@@ -169,10 +204,15 @@ impl Identity {
     pub async fn grant_to_system(
         &self,
         tenant: TenantId,
-        proof: ClientProof<'_>,
+        shown: impl Into<ShownSystem<'_>>,
         wanted: &str,
     ) -> Result<Granted, OauthError> {
-        let (id, system, proof) = self.prove(tenant, proof).await?;
+        let Proven {
+            id,
+            system,
+            once,
+            bound,
+        } = self.prove_system(tenant, shown.into()).await?;
         let agent = self.agent_of(tenant, &id, &system, None);
         if system.app.is_some() {
             return Err(OauthError::UnauthorizedClient(
@@ -208,23 +248,33 @@ impl Identity {
             scopes: KeptScopes::of(&scopes),
             expires_ms: self.now_ms().saturating_add(ACCESS_LIFE_S * 1000),
             grant: None,
+            bound,
+            round: system.round,
+        };
+        let (prefix, place) = match document.bound {
+            Some(_) => (BOUND, "bound access token"),
+            None => (ACCESS, "access token"),
         };
         let access = draft(
             ledger,
             tenant,
             kinds::ACCESS_TOKEN,
-            &self.id_of(tenant, "access token", &document.secret),
+            &self.id_of(tenant, place, &document.secret),
             Expected::Absent,
             &document,
             &[("client", &id)],
             Some(document.expires_ms),
         )?;
-        let note = format!("access token given, scopes {scopes}");
+        let note = match document.bound {
+            Some(_) => format!("access token given by a certificate, scopes {scopes}"),
+            None => format!("access token given, scopes {scopes}"),
+        };
         let mut record = Record::new(&agent, Event::LOGIN);
         record.note = Some(&note);
-        match self.commit(tenant, vec![proof, access], record).await {
+        let documents = once.into_iter().chain([access]).collect();
+        match self.commit(tenant, documents, record).await {
             Ok(()) => Ok(Granted {
-                token: format!("{ACCESS}{token}"),
+                token: format!("{prefix}{token}"),
                 expires_in_s: ACCESS_LIFE_S,
                 scopes,
             }),
@@ -245,12 +295,13 @@ impl Identity {
     pub async fn revoke_access(
         &self,
         tenant: TenantId,
-        proof: ClientProof<'_>,
+        shown: impl Into<ShownSystem<'_>>,
         token: &str,
     ) -> Result<(), OauthError> {
-        let (id, system, proof) = self.prove(tenant, proof).await?;
+        let proven = self.prove_system(tenant, shown.into()).await?;
+        let (id, system) = (proven.id, proven.system);
         let agent = self.agent_of(tenant, &id, &system, None);
-        let mut documents = vec![proof];
+        let mut documents: Vec<Draft> = proven.once.into_iter().collect();
         if let Some((place, kept)) = self.access_document(token).await?
             && kept.body.client == id
         {
@@ -265,19 +316,32 @@ impl Identity {
         match self.commit(tenant, documents, record).await {
             Ok(()) => Ok(()),
             Err(TrustError::Ledger(LedgerError::Conflict)) => {
-                let words = "the client_assertion was used before";
+                let words = "the client_assertion was used before, or the token is ended by somebody else just now";
                 self.refuse_client(&agent, words).await
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The agent behind a token that FHIR is asked with: one of a client without a key, or an access token.
+    /// The agent behind a token that FHIR is asked with over a connection without a certificate.
     ///
     /// # Errors
     /// As [`Identity::bearer`].
     pub async fn fhir_bearer(&self, token: &str) -> Result<Agent, TrustError> {
-        let Some(secret) = token.strip_prefix(ACCESS) else {
+        self.fhir_bearer_over(token, None).await
+    }
+
+    /// The agent behind a token that FHIR is asked with: one of a client without a key, or an access token. One
+    /// that is bound to a certificate opens nothing without it.
+    ///
+    /// # Errors
+    /// As [`Identity::bearer`].
+    pub async fn fhir_bearer_over(
+        &self,
+        token: &str,
+        certificate: Option<&PeerCertificate>,
+    ) -> Result<Agent, TrustError> {
+        let Some((secret, named)) = parts_of_access(token) else {
             return self.bearer(token).await;
         };
         let Some(tenant) = self.tenant_of(secret) else {
@@ -285,7 +349,7 @@ impl Identity {
             return Err(TrustError::SignIn);
         };
         let hash = secrets::hash(secret);
-        let place = self.id_of(tenant, "access token", &hash);
+        let place = self.id_of(tenant, named, &hash);
         let ledger = &self.inner.ledger;
         let found = self.inner.access.get(ledger, tenant, &place).await?;
         let Some(access) = found.filter(|access| secrets::same(&access.secret, &hash)) else {
@@ -320,6 +384,10 @@ impl Identity {
             Some("access token of a revoked client")
         } else if self.now_ms() >= access.expires_ms {
             Some("expired access token")
+        } else if access.round != system.round {
+            Some("access token from before the client's keys were ended")
+        } else if !self.holds(&access, &system, certificate) {
+            Some("access token shown without the certificate that it is bound to")
         } else {
             None
         };
@@ -333,14 +401,12 @@ impl Identity {
         Ok(agent)
     }
 
-    /// The system that an assertion proves, and what has to be written so that it isn't shown twice.
+    /// The client that an assertion proves, and what has to be written so that it isn't shown twice.
     pub(super) async fn prove(
         &self,
         tenant: TenantId,
         shown: ClientProof<'_>,
     ) -> Result<(String, SystemDocument, Draft), OauthError> {
-        const UNKNOWN: &str =
-            "there is no client of this client_id, or it was revoked, or waits for approval";
         let stranger = sign_in::stranger(tenant);
         let Some(id) = assertion::claimed(shown.assertion) else {
             let words = "the client_assertion is no signed JWT that names its client (iss)";
@@ -358,31 +424,7 @@ impl Identity {
         if !system.is_active() {
             return self.refuse_client(&agent, UNKNOWN).await;
         }
-        let place = system.keys.place();
-        let keys = match (&system.keys, shown.fetched) {
-            (SystemKeys::Set(text), _) => Keys::parse(text).map_err(|_| {
-                TrustError::Damaged(format!("the keys of client {id} can't be read"))
-            })?,
-            (SystemKeys::None, _) => {
-                let words = "this client has no key: send its client_id alone";
-                return self.refuse_client(&agent, words).await;
-            }
-            (SystemKeys::At(_), None) => {
-                let words = "the client's keys could not be fetched";
-                return self.refuse_client(&agent, words).await;
-            }
-            (SystemKeys::At(_), Some(text)) => match Keys::parse(text) {
-                Ok(keys) => keys,
-                Err(_) => {
-                    let words = "what is at the client's jwks_uri is no key set that can be used";
-                    return self.refuse_client(&agent, words).await;
-                }
-            },
-        };
-        let now_ms = self.now_ms();
-        let checked =
-            assertion::check(shown.assertion, (&keys, place), &id, shown.audience, now_ms);
-        let proved = match checked {
+        let proved = match self.signed_by(&id, &system, shown)? {
             Ok(proved) => proved,
             Err(words) => return self.refuse_client(&agent, words).await,
         };
@@ -403,8 +445,57 @@ impl Identity {
         Ok((id, system, proof))
     }
 
+    /// The proof that an assertion is, by one of the keys that a client has now; else what is wrong with it by the
+    /// first of them.
+    fn signed_by(
+        &self,
+        id: &str,
+        system: &SystemDocument,
+        shown: ClientProof<'_>,
+    ) -> Result<Result<Proved, &'static str>, TrustError> {
+        let now_ms = self.now_ms();
+        let mut refusal = None;
+        for keys in system.keys_now(now_ms) {
+            let place = keys.place();
+            let set = match (keys, place) {
+                (SystemKeys::Set(text), _) => Keys::parse(text).map_err(|_| {
+                    TrustError::Damaged(format!("the keys of client {id} can't be read"))
+                })?,
+                (_, Some(place)) => {
+                    let fetched = shown.fetched.iter().find(|(at, _)| at == place);
+                    match fetched.map(|(_, text)| Keys::parse(text)) {
+                        Some(Ok(keys)) => keys,
+                        Some(Err(_)) => {
+                            refusal.get_or_insert(
+                                "what is at the client's jwks_uri is no key set that can be used",
+                            );
+                            continue;
+                        }
+                        None => {
+                            refusal.get_or_insert("the client's keys could not be fetched");
+                            continue;
+                        }
+                    }
+                }
+                _ => continue,
+            };
+            match assertion::check(shown.assertion, (&set, place), id, shown.audience, now_ms) {
+                Ok(proved) => return Ok(Ok(proved)),
+                Err(words) => {
+                    refusal.get_or_insert(words);
+                }
+            }
+        }
+        Ok(Err(refusal.unwrap_or(match &system.certificates {
+            Some(_) => {
+                "this client proves itself by the certificate that it connects with: send its client_id alone"
+            }
+            None => "this client has no key: send its client_id alone",
+        })))
+    }
+
     /// The client of an id: a system, or an application.
-    async fn with_a_key(
+    pub(super) async fn with_a_key(
         &self,
         tenant: TenantId,
         id: &str,
@@ -424,14 +515,14 @@ impl Identity {
         &self,
         token: &str,
     ) -> Result<Option<(String, Kept<AccessDocument>)>, TrustError> {
-        let secret = token.strip_prefix(ACCESS);
-        let Some((secret, tenant)) =
-            secret.and_then(|secret| Some((secret, self.tenant_of(secret)?)))
+        let parts = parts_of_access(token);
+        let Some((secret, named, tenant)) =
+            parts.and_then(|(secret, named)| Some((secret, named, self.tenant_of(secret)?)))
         else {
             return Ok(None);
         };
         let hash = secrets::hash(secret);
-        let place = self.id_of(tenant, "access token", &hash);
+        let place = self.id_of(tenant, named, &hash);
         let found: Option<Kept<AccessDocument>> =
             get(&self.inner.ledger, tenant, kinds::ACCESS_TOKEN, &place).await?;
         Ok(found

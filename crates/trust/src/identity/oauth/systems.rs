@@ -5,6 +5,7 @@ use ledger::{Draft, Expected, Kind, LedgerError, Query, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::apps::{AppPart, scopes_of_app};
+use super::certificates::Certificates;
 use super::kept_scopes::KeptScopes;
 use super::keys::Keys;
 use crate::audit::{Event, Record};
@@ -37,13 +38,19 @@ pub enum SystemKeys {
     At(String),
     /// Nowhere: an application on people's own devices keeps no secret.
     None,
+    /// None either: the system proves itself by the certificate that it connects with. It lies in a field of its
+    /// own in the store, and `None` here, so that a server of a build that knows nothing of certificates reads the
+    /// client, and lets it have nothing.
+    #[serde(skip)]
+    Certificates(Certificates),
 }
 
 impl SystemKeys {
-    pub(super) fn check(&self) -> Result<(), TrustError> {
+    pub(super) fn check(&self, now_ms: u64) -> Result<(), TrustError> {
         match self {
             Self::None => invalid("a system has keys"),
             Self::Set(text) => Keys::parse(text).map(|_| ()),
+            Self::Certificates(certificates) => certificates.check(now_ms),
             // Whether it may be asked is looked at when it is; this is for who mistypes it.
             Self::At(url) => {
                 let formed = (url.starts_with("https://") || url.starts_with("http://"))
@@ -58,7 +65,7 @@ impl SystemKeys {
     }
     pub(super) fn place(&self) -> Option<&str> {
         match self {
-            Self::Set(_) | Self::None => None,
+            Self::Set(_) | Self::None | Self::Certificates(_) => None,
             Self::At(url) => Some(url),
         }
     }
@@ -69,7 +76,7 @@ impl SystemKeys {
 pub struct NewSystem {
     /// Name, for the audit and for who administers.
     pub name: String,
-    /// Its public keys.
+    /// What it proves itself by: its public keys, or certificates.
     pub keys: SystemKeys,
     /// What it may ask for at most: `system/` scopes.
     pub scopes: String,
@@ -84,11 +91,43 @@ pub(super) enum State {
     Revoked,
 }
 
+/// What a client proved itself by before.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Earlier {
+    pub(super) keys: SystemKeys,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) certificates: Option<Certificates>,
+    /// Until when it may.
+    pub(super) until_ms: u64,
+}
+
+/// Keys and certificates as they lie in the store.
+pub(super) fn apart(keys: SystemKeys) -> (SystemKeys, Option<Certificates>) {
+    match keys {
+        SystemKeys::Certificates(certificates) => (SystemKeys::None, Some(certificates)),
+        keys => (keys, None),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// A system that signs in with its key, or an application that people launch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::identity) struct SystemDocument {
     pub(in crate::identity) name: String,
     pub(super) keys: SystemKeys,
+    /// What it is known by, where it proves itself by certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) certificates: Option<Certificates>,
+    /// Keys and certificates of before, which are good for a while yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) earlier: Vec<Earlier>,
+    /// How often everything of before was taken away at once; access tokens of another time open nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) round: u32,
     #[serde(flatten)]
     pub(in crate::identity) scopes: KeptScopes,
     pub(super) state: State,
@@ -112,6 +151,18 @@ impl SystemDocument {
             State::Revoked => ClientState::Revoked,
         }
     }
+    /// The keys that it may sign with now, those of now first.
+    pub(super) fn keys_now(&self, now_ms: u64) -> impl Iterator<Item = &SystemKeys> {
+        let earlier = self.earlier.iter().filter(move |one| now_ms < one.until_ms);
+        let all = std::iter::once(&self.keys).chain(earlier.map(|one| &one.keys));
+        all.filter(|keys| **keys != SystemKeys::None)
+    }
+    /// What it may be known by now where it connects with a certificate, that of now first.
+    pub(super) fn certificates_now(&self, now_ms: u64) -> impl Iterator<Item = &Certificates> {
+        let earlier = self.earlier.iter().filter(move |one| now_ms < one.until_ms);
+        let earlier = earlier.filter_map(|one| one.certificates.as_ref());
+        self.certificates.iter().chain(earlier)
+    }
     pub(super) fn is_active(&self) -> bool {
         self.state == State::Active
     }
@@ -132,11 +183,15 @@ pub(super) fn checked_name(name: &str) -> Result<String, TrustError> {
 }
 
 /// The document of a new system, if it can be one.
-fn checked(system: &NewSystem, state: State) -> Result<SystemDocument, TrustError> {
-    system.keys.check()?;
+fn checked(system: &NewSystem, state: State, now_ms: u64) -> Result<SystemDocument, TrustError> {
+    system.keys.check(now_ms)?;
+    let (keys, certificates) = apart(system.keys.clone());
     Ok(SystemDocument {
         name: checked_name(&system.name)?,
-        keys: system.keys.clone(),
+        keys,
+        certificates,
+        earlier: Vec::new(),
+        round: 0,
         scopes: KeptScopes::of(&scopes_of_system(&system.scopes)?),
         state,
         app: None,
@@ -181,8 +236,12 @@ impl Identity {
         registered: &Registered,
     ) -> Result<String, TrustError> {
         let permit = self.permit(by, Action::Administer).await?;
-        let document = checked(system, State::Active)?;
-        self.register(&permit, &document, "with a key", Some(registered))
+        let document = checked(system, State::Active, self.now_ms())?;
+        let how = match &document.certificates {
+            Some(certificates) => format!("by {}", certificates.words()),
+            None => "with a key".to_owned(),
+        };
+        self.register(&permit, &document, &how, Some(registered))
             .await
     }
 
@@ -219,7 +278,7 @@ impl Identity {
         tenant: TenantId,
         system: &NewSystem,
     ) -> Result<Option<String>, TrustError> {
-        let document = checked(system, self.waits_from_now())?;
+        let document = checked(system, self.waits_from_now(), self.now_ms())?;
         self.ask(tenant, &document).await
     }
 
@@ -344,7 +403,7 @@ impl Identity {
         Ok(all)
     }
 
-    async fn registered(
+    pub(super) async fn registered(
         &self,
         tenant: TenantId,
         id: &str,
@@ -386,7 +445,7 @@ impl Identity {
         }
     }
 
-    fn system_draft(
+    pub(super) fn system_draft(
         &self,
         tenant: TenantId,
         id: &str,

@@ -26,7 +26,7 @@ fn shown(assertion: &str) -> ClientProof<'_> {
     ClientProof {
         assertion,
         audience: TOKEN,
-        fetched: None,
+        fetched: &[],
     }
 }
 
@@ -322,10 +322,11 @@ async fn keys_that_are_fetched_are_asked_for_by_address() {
     let ask = async |signer: &Signer, set: Option<&str>| {
         number.set(number.get() + 1);
         let assertion = proof(&house, signer, &id, &number.get().to_string());
-        let place = identity.keys_place(TENANT, &assertion).await.unwrap();
-        assert_eq!(place.as_deref(), Some(url));
+        let places = identity.keys_places(TENANT, &assertion).await.unwrap();
+        assert_eq!(places, [url]);
+        let set = set.map(|set| (url.to_owned(), set.to_owned()));
         let fetched = ClientProof {
-            fetched: set,
+            fetched: set.as_slice(),
             ..shown(&assertion)
         };
         identity
@@ -339,13 +340,19 @@ async fn keys_that_are_fetched_are_asked_for_by_address() {
     no_client(&ask(&other, Some(&signer.jwks())).await, "signature");
     assert!(
         identity
-            .keys_place(TENANT, "a.b.c")
+            .keys_places(TENANT, "a.b.c")
             .await
             .unwrap()
-            .is_none()
+            .is_empty()
     );
     let shown = proof(&house, &signer, "nobody", "1");
-    assert!(identity.keys_place(TENANT, &shown).await.unwrap().is_none());
+    assert!(
+        identity
+            .keys_places(TENANT, &shown)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(names_key(&shown, &signer.jwks()));
     assert!(!names_key(&shown, &Signer::curve("l").jwks()));
 }
