@@ -249,6 +249,66 @@ async fn what_is_kept_of_one_tenant_answers_for_no_other() {
     two.end().await;
 }
 
+/// Publishes the example under a title, and gives its version.
+async fn published(two: &Two, tenant: TenantId, title: &str) -> Value {
+    const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
+    const TITLE: &str = "title: Heart failure follow-up after discharge";
+    assert!(JOURNEY.contains(TITLE));
+    let squad = two.token(tenant, Role::Squad).await;
+    let address = format!("http://{}/api/journeys", two.server.address());
+    let sent = two.http.post(address).header("host", host_of(tenant));
+    let sent = sent.bearer_auth(squad);
+    let sent = sent.body(JOURNEY.replace(TITLE, &format!("title: {title}")));
+    let answer = sent.send().await.expect("an answer");
+    assert_eq!(answer.status(), 200, "{title}");
+    let told: Value = answer.json().await.expect("JSON");
+    told["version"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn journeys_of_one_name_are_each_tenants_own() {
+    let two = Two::new().await;
+    let mut people = Vec::new();
+    for tenant in [TENANT, two.north] {
+        people.push(person_of(&two.trust(tenant), tenant, Role::Clinician).await);
+    }
+    let pages = async |at: usize| {
+        let host = [SOUTH, NORTH][at];
+        let mut seen = String::new();
+        for path in [
+            "/console/journeys",
+            "/console/journeys/heart-failure-discharge",
+        ] {
+            let page = two.ask(host, &Method::GET, path, &people[at]).await;
+            seen.push_str(&format!("{} {}", page.status, page.body));
+        }
+        seen
+    };
+    // One publishes, and the other has none.
+    assert_eq!(published(&two, two.north, "Northern way").await, 1);
+    for _ in 0..TURNS {
+        assert!(pages(1).await.matches("Northern way").count() > 1);
+        let none = pages(0).await;
+        assert!(
+            !none.contains("Northern way") && none.contains("404"),
+            "{none}"
+        );
+    }
+    // The same name again, which is the first version here and the second there.
+    assert_eq!(published(&two, TENANT, "Southern way").await, 1);
+    assert_eq!(published(&two, two.north, "Northernmost way").await, 2);
+    for _ in 0..TURNS {
+        for (at, own, others) in [
+            (0, "Southern way", "Northern"),
+            (1, "Northernmost way", "Southern"),
+        ] {
+            let seen = pages(at).await;
+            assert!(seen.contains(own) && !seen.contains(others), "{seen}");
+        }
+    }
+    two.end().await;
+}
+
 /// A folder with the built-in policies but one kind, which systems may not look at.
 fn without(folder: &Path, kind: &str) {
     std::fs::create_dir_all(folder).expect("a folder");
