@@ -32,7 +32,7 @@ pub enum PolicyCommand {
     },
     /// Say whether something is permitted, by which policies, what is not shown, and to whom and for what else it is; exits
     /// with 1 when it is not permitted
-    Why(WhyOptions),
+    Why(Box<WhyOptions>),
     /// Print what every role may do, with what, for what purpose
     Matrix {
         /// Folder of a set [default: the one that is built in]
