@@ -87,7 +87,8 @@ impl Vault {
     ) -> Result<Option<HashMap<String, String>>, TrustError> {
         let tenant = permit.tenant();
         let asks = self.rules().relationships().asks(permit.agent.role);
-        let most = if asks.needed {
+        let decides = asks.needed || self.seals(permit);
+        let most = if decides {
             ALL_LOOKED_AT_MAX
         } else {
             TOLD_LOOKED_AT_MAX
@@ -216,6 +217,12 @@ impl Vault {
         Ok(false)
     }
 
+    /// Whether anything is sealed from somebody, so that a relationship may decide what they are shown.
+    pub(super) fn seals(&self, permit: &Permit) -> bool {
+        let mut seals = self.rules().seals().about(permit.agent.role);
+        seals.next().is_some()
+    }
+
     /// Why a sealed row is hidden, if it is: somebody has marked it, and the asker is neither named as one who made
     /// it nor has, with each of those whose it is, a relationship that opens the seal.
     pub(super) async fn sealed(
@@ -226,7 +233,7 @@ impl Vault {
         hidden: &mut Hidden,
     ) -> Result<Option<&str>, TrustError> {
         let (rules, role) = (self.rules(), permit.agent.role);
-        if rules.seals().about(role).next().is_none() {
+        if !self.seals(permit) {
             return Ok(None);
         }
         let row = Row::new(&rules.tables, resource);
