@@ -72,7 +72,7 @@ pub const ACCESS_LIFE_S: u64 = 300;
 pub(super) const ACCESS: &str = "t.";
 /// The same of those that are bound to the certificate of a client (RFC 8705, section 3). They begin otherwise and
 /// lie elsewhere, so that a server of a build that does not ask for the certificate finds none of them.
-const BOUND: &str = "c.";
+const BOUND: &str = "m.";
 
 /// What a client shows to prove who it is.
 #[derive(Debug, Clone, Copy)]
