@@ -61,6 +61,44 @@ async fn arrives_over_starttls_with_a_password_and_is_recorded() {
     assert!(mail.message_id().ends_with("@hospital.example>"));
 }
 
+/// What is within a subject or a text stays there: it makes no header, no recipient and no mail of its own.
+#[tokio::test]
+async fn lines_within_a_message_make_no_headers_and_no_mail() {
+    let world = World::new().await;
+    let peer = Peer::start(&[]).await;
+    let patient = world.patient(&[]).await;
+    world.consent(&patient, "active").await;
+    let subjects = [
+        "A message\r\nBcc: y@example.org",
+        "A message\nTo: y@example.org\n\nHello",
+        "A message\r\n.\r\nMAIL FROM:<y@example.org>",
+    ];
+    for subject in subjects {
+        let id = world
+            .queue(&patient, |message| {
+                message.subject = subject.to_owned();
+                message.text = "One\r\n.\r\nMAIL FROM:<y@example.org>\r\nRCPT TO:<y@example.org>\r\nDATA\r\nTwo\n.\nthree\r.\rfour {link}".to_owned();
+            })
+            .await;
+        let running = world.run(world.options(peer.port));
+        world.wait_for(&patient, &id, "completed").await;
+        running.stop().await;
+    }
+    let seen = peer.seen();
+    assert_eq!(seen.len(), subjects.len(), "{seen:?}");
+    for mail in &seen {
+        assert_eq!(mail.0["to"], serde_json::json!([ADDRESS]));
+        assert_eq!(mail.0["from"], "care@hospital.example");
+        assert_eq!((mail.header("To"), mail.header("Bcc")), (ADDRESS, ""));
+        assert!(mail.header("Subject").starts_with("A message "), "{mail:?}");
+        let text = mail.text();
+        assert!(
+            text.contains("MAIL FROM") && text.contains("four https://"),
+            "{text:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn arrives_over_tls_from_the_first_byte() {
     let world = World::new().await;

@@ -142,6 +142,25 @@ async fn no_address() {
     refused(&world, &patient, |_| {}, async || {}, "no-address").await;
 }
 
+/// Whoever writes a record writes no lines of the conversation with the mail server, and no headers.
+#[tokio::test]
+async fn lines_within_an_address_reach_nobody() {
+    let world = World::new().await;
+    for address in [
+        "o.quandt@example.com\r\nBcc: y@example.org",
+        "o.quandt@example.com\nBcc: y@example.org",
+        "o.quandt@example.com>\r\nRCPT TO:<y@example.org",
+        "o.quandt@example.com\ry@example.org",
+        "\"o.quandt\r\n\"@example.com",
+        "o.quandt@example.com, y@example.org",
+        "o.quandt@example.com\0",
+    ] {
+        let telecom = json!([{ "system": "email", "value": address }]);
+        let patient = world.patient(&[("telecom", telecom)]).await;
+        refused(&world, &patient, |_| {}, async || {}, "no-address").await;
+    }
+}
+
 /// Legal and common in imported records; mail that can't be opened would be tried for ever.
 #[tokio::test]
 async fn no_birth_date_to_check_the_link_with() {
