@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use fhir::ResourceType;
 use fhir::search::SearchQuery;
 use trust::identity::{Acting, EmergenciesWaiting, EmergencyAccess, RelyingParty, Session};
-use trust::{Action, Permit, Purpose, Role, Target};
+use trust::{Action, Freshness, Permit, Purpose, Role, Target};
 
 use crate::WebState;
 use crate::error::PageError;
@@ -113,6 +113,8 @@ pub(crate) struct Ctx {
     /// When an emergency access ends that something on this page was shown under, by the wall clock; 0 if
     /// nothing was. Copies are of the same page.
     pub(crate) emergency_until_ms: Arc<AtomicU64>,
+    /// What has to go out with what was read for this page. Copies are of the same page.
+    pub(crate) freshness: Freshness,
 }
 
 impl Ctx {
@@ -164,7 +166,8 @@ impl Ctx {
                 target,
                 &self.request.id,
             )
-            .await?)
+            .await?
+            .with(self.freshness.clone()))
     }
     /// The same context a while later, for live parts.
     pub(crate) fn later(&self) -> Self {
@@ -283,6 +286,7 @@ impl Ctx {
             request,
             emergencies,
             emergency_until_ms: Arc::default(),
+            freshness: Freshness::default(),
         })
     }
 }

@@ -273,9 +273,16 @@ pub(crate) fn console(
             }
             (demo_clock(&ctx.app))
         }
-        main id="main" tabindex="-1" data-live=[live] { (body) }
+        main id="main" tabindex="-1" data-live=[live] { (notices(ctx)) (body) }
     };
     Html(document(&ctx.app, &ctx.request, title, None, &body).into_string()).into_response()
+}
+
+/// What the law wants beside what is on the page, as the rules say it (42 CFR 2.32).
+fn notices(ctx: &Ctx) -> Markup {
+    html! {
+        @for notice in ctx.freshness.notices() { p class="note" role="note" { (notice) } }
+    }
 }
 
 /// On every page of somebody who acts for a patient: for whom. That something may be kept from them is said
@@ -344,7 +351,7 @@ pub(crate) fn portal(
             (acts_for(ctx))
             (demo_clock(&ctx.app))
         }
-        main id="main" tabindex="-1" data-live=[live] { (body) }
+        main id="main" tabindex="-1" data-live=[live] { (notices(ctx)) (body) }
     };
     Html(document(&ctx.app, &ctx.request, title, Some("portal"), &body).into_string())
         .into_response()

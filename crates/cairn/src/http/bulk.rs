@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::asked::{Asked, PathParams, media_type};
 use super::fhir::{Refused, refuse};
-use super::{Doors, dates};
+use super::{Doors, dates, sequence};
 
 /// The media type of lines of FHIR JSON.
 const FHIR_NDJSON: &str = "application/fhir+ndjson";
@@ -205,6 +205,7 @@ async fn download(
     let headers = response.headers_mut();
     let lines = HeaderValue::from_static(FHIR_NDJSON);
     headers.insert(header::CONTENT_TYPE, lines);
+    sequence::tell_notices(&asked.caller.freshness, &mut response);
     Ok(no_store(response))
 }
 

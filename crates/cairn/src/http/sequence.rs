@@ -38,6 +38,11 @@ pub(super) fn tell(freshness: &Freshness, response: &mut Response) {
             .headers_mut()
             .insert(NAME, HeaderValue::from(reached));
     }
+    tell_notices(freshness, response);
+}
+
+/// Puts into the header of an answer the notices that go with what was read for it.
+pub(super) fn tell_notices(freshness: &Freshness, response: &mut Response) {
     for notice in freshness.notices() {
         // RFC 7234, section 5.5: a miscellaneous warning that stays with the answer. Rule packs have no
         // notices that aren't plain text.

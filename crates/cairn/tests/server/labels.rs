@@ -67,14 +67,15 @@ fn entry<'a>(bundle: &'a Value, id: &str) -> &'a Value {
     found.find(|one| one["id"] == id).expect("an entry")
 }
 
-async fn exported(house: &House) -> Vec<Value> {
+/// The manifest of an export, and of each file: type, `Warning` and rows.
+async fn exported(house: &House) -> (Value, Vec<(String, String, Vec<Value>)>) {
     let get = async |path: &str| {
         let asked = house.asked(Method::GET, path);
         let asked = asked.header("prefer", "respond-async");
         asked.send().await.expect("an answer")
     };
     let path_of = |url: &str| url[url.find(FHIR).expect("an address here")..].to_owned();
-    let begun = get(&format!("{FHIR}$export?_type=Condition")).await;
+    let begun = get(&format!("{FHIR}$export?_type=Condition,Patient")).await;
     let status = path_of(header(&begun, "content-location"));
     let until = Instant::now() + Duration::from_secs(60);
     let manifest: Value = loop {
@@ -85,14 +86,18 @@ async fn exported(house: &House) -> Vec<Value> {
         assert!(Instant::now() < until, "the export takes too long");
         sleep(Duration::from_millis(20)).await;
     };
-    let mut rows = Vec::new();
+    let mut files = Vec::new();
     for file in manifest["output"].as_array().expect("files") {
         let url = path_of(file["url"].as_str().expect("an address"));
-        let text = get(&url).await.text().await.expect("text");
+        let answer = get(&url).await;
+        let warning = header(&answer, "warning").to_owned();
+        let text = answer.text().await.expect("text");
         let lines = text.lines().map(serde_json::from_str::<Value>);
-        rows.extend(lines.map(|line| line.expect("a resource")));
+        let rows = lines.map(|line| line.expect("a resource")).collect();
+        let kind = file["type"].as_str().expect("a type").to_owned();
+        files.push((kind, warning, rows));
     }
-    rows
+    (manifest, files)
 }
 
 /// Conditions of one patient: heart failure, HIV, and opioids with a label that was said.
@@ -144,10 +149,14 @@ async fn every_answer_tells_the_labels_that_codes_stand_for() {
         let meta = json!({"meta": meta["parameter"][0]["valueMeta"]});
         assert_eq!(labels(&meta), expected(labels_told), "{id}");
     }
-    for row in exported(&house).await {
+    let (_, files) = exported(&house).await;
+    let rows = files.iter().filter(|(kind, ..)| kind == "Condition");
+    let rows: Vec<&Value> = rows.flat_map(|(.., rows)| rows).collect();
+    assert_eq!(rows.len(), told.len());
+    for row in rows {
         let id = row["id"].as_str().expect("an id");
         let (_, labels_told) = told.iter().find(|(one, _)| *one == id).expect("a row");
-        assert_eq!(labels(&row), expected(labels_told), "{id} in an export");
+        assert_eq!(labels(row), expected(labels_told), "{id} in an export");
     }
     // What is ordinary has no mark, and neither has a count.
     for path in ["Condition?_id=plain", "Condition?patient=p&_summary=count"] {
@@ -239,5 +248,30 @@ async fn who_writes_back_what_they_read_stores_no_labels_and_loses_none() {
     let said = expected(&[("HIV", false), ("R", true)]);
     assert_eq!(labels(&get(&house, "Condition/hiv").await), said);
     assert_eq!(versions().await, before + 1);
+    house.end().await;
+}
+
+/// The notice of 42 CFR 2.32 goes with an export, whose files begin before anybody has seen their rows.
+#[tokio::test]
+async fn an_export_carries_the_notices_of_what_may_be_in_it() {
+    let house = house().await;
+    record(&house).await;
+    let text = "42 CFR part 2 prohibits unauthorized use or disclosure of these records.";
+    let (manifest, files) = exported(&house).await;
+    let label = json!({"system": ACT_CODE, "code": "42CFRPart2"});
+    assert_eq!(
+        manifest["extension"]["urn:cairn:notices"],
+        json!([{"securityLabel": label, "text": text}])
+    );
+    assert_eq!(files.len(), 2);
+    for (kind, warning, rows) in files {
+        assert!(!rows.is_empty(), "{kind}");
+        // Who the patients are is under no such rule.
+        let expected = match kind.as_str() {
+            "Condition" => format!("299 - \"{text}\""),
+            _ => String::new(),
+        };
+        assert_eq!(warning, expected, "{kind}");
+    }
     house.end().await;
 }

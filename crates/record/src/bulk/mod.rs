@@ -200,7 +200,7 @@ impl Record {
         let found = self.job(caller, &permit, id).await?;
         if found.job.layout.is_some() {
             return Ok(ExportStatus::Complete {
-                manifest: manifest(&found.job, &caller.base, id),
+                manifest: manifest(&found.job, &caller.base, id, &self.vault().notices(&permit)),
                 expires_ms: found.job.expires_ms,
             });
         }
@@ -398,8 +398,14 @@ fn file_name(number: usize, file: &ExportFile) -> String {
     format!("{number}.{kind}.ndjson")
 }
 
-/// The manifest of a job that has been laid out.
-fn manifest(job: &ExportJob, base: &str, id: &str) -> Vec<u8> {
+/// The name of the manifest's extension with notices.
+const NOTICES: &str = "urn:cairn:notices";
+/// The system of the labels whose rows they belong to.
+const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
+
+/// The manifest of a job that has been laid out. Notices belong to rows of a label, and go with the files
+/// whether there are such rows or not: nobody has looked into them yet.
+fn manifest(job: &ExportJob, base: &str, id: &str, notices: &[(&str, &str)]) -> Vec<u8> {
     let (mut output, mut deleted, mut error) = (Vec::new(), Vec::new(), Vec::new());
     let entry = |kind: &str, name: &str| -> Value {
         json!({"type": kind, "url": format!("{base}/$export/{id}/{name}")})
@@ -416,7 +422,7 @@ fn manifest(job: &ExportJob, base: &str, id: &str) -> Vec<u8> {
         error.push(entry("OperationOutcome", NOTES));
     }
     let as_of_ms = job.layout.as_ref().map_or(0, trust::ExportLayout::as_of_ms);
-    let manifest = json!({
+    let mut manifest = json!({
         "transactionTime": date::instant(as_of_ms),
         "request": job.request,
         "requiresAccessToken": true,
@@ -424,6 +430,14 @@ fn manifest(job: &ExportJob, base: &str, id: &str) -> Vec<u8> {
         "deleted": deleted,
         "error": error,
     });
+    if !notices.is_empty() {
+        let of = |(label, text): &(&str, &str)| {
+            let label = json!({"system": ACT_CODE, "code": label});
+            json!({"securityLabel": label, "text": text})
+        };
+        let notices: Vec<Value> = notices.iter().map(of).collect();
+        manifest["extension"] = json!({ (NOTICES): notices });
+    }
     manifest.to_string().into_bytes()
 }
 

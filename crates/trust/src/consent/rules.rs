@@ -368,6 +368,12 @@ impl Rules {
         about.any(|one| row.is_labelled(&one.label))
     }
 
+    /// The notices that go out to a role, each with the label of the rows that it belongs to.
+    pub(crate) fn notices(&self, role: Role) -> impl Iterator<Item = (&str, &str)> {
+        let about = self.labelled.iter().filter(move |one| one.is_about(role));
+        about.filter_map(|one| Some((one.label.as_str(), one.notice.as_deref()?)))
+    }
+
     /// Whether a row may be hidden from a role at all.
     pub(crate) fn reaches(&self, role: Role, purpose: Purpose) -> bool {
         self.binding(role, purpose).is_some()

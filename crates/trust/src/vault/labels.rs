@@ -1,6 +1,7 @@
 //! Labels that a row has by what it holds, added to what is shown and taken back from what is written.
 use fhir::{Resource, ResourceType};
 
+use super::consents::reach;
 use super::{Vault, Versioned, mark};
 use crate::{Permit, consent};
 
@@ -23,6 +24,23 @@ impl Vault {
     /// not be added again stay, as said by who writes.
     pub fn take_labels_back(&self, resource: &mut Resource) {
         consent::take_back(&self.rules().tables, resource);
+    }
+
+    /// The notices that have to go with what somebody is given, each with the label of the rows that it belongs
+    /// to, where it isn't known yet whether there are any of these among it.
+    #[must_use]
+    pub fn notices(&self, permit: &Permit) -> Vec<(&str, &str)> {
+        self.rules().notices(permit.agent.role).collect()
+    }
+
+    /// Sends notices along with rows that are read one after the other, when the head of the answer has gone
+    /// out already: all that there may be any rows for.
+    pub(super) fn notify_ahead(&self, permit: &Permit, kind: ResourceType) {
+        if reach(permit, kind).is_some() {
+            for (_, notice) in self.rules().notices(permit.agent.role) {
+                permit.freshness.notify(notice);
+            }
+        }
     }
 
     /// Whether a stored row may have labels to be added; at a glance, and never wrongly not.

@@ -90,7 +90,7 @@ fn caller(ctx: &Ctx, purpose: Purpose) -> Caller {
         request_id: ctx.request.id.clone(),
         base: String::new(),
         lenient: false,
-        freshness: trust::Freshness::default(),
+        freshness: ctx.freshness.clone(),
         prefer_return: record::PreferReturn::Representation,
         once: None,
     }

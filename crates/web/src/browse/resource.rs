@@ -1,7 +1,7 @@
 //! One resource.
 
 use axum::extract::Path;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use fhir::ResourceType;
 use maud::{Markup, html};
@@ -133,12 +133,19 @@ pub(crate) async fn file(
     };
     let answer = answer.map_err(failed)?;
     let disposition = format!("attachment; filename=\"{}-{id}.json\"", kind.name());
-    Ok((
+    let mut response = (
         [
             (header::CONTENT_TYPE, "application/fhir+json".to_owned()),
             (header::CONTENT_DISPOSITION, disposition),
         ],
         answer.body,
     )
-        .into_response())
+        .into_response();
+    // As FHIR's answers have them (42 CFR 2.32). The page that leads here shows them, too.
+    for notice in ctx.freshness.notices() {
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{notice}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    Ok(response)
 }

@@ -1,7 +1,7 @@
 //! The record browser: search, resource, history, change.
 
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{Browser, Page, TENANT, World, check_html};
 
@@ -312,5 +312,51 @@ async fn a_biller_browses_what_is_billed() {
     assert!(refused.has("is not shown to the role biller for HPAYMT"));
     for path in ["/console/audit", "/console/accounts"] {
         assert_eq!(bill.get(path).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+}
+
+/// Who is not of the programme gets the notice of 42 CFR 2.32 with what is shown, on the page and beside a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_biller_is_told_whose_records_may_not_be_disclosed() {
+    let notice = "42 CFR part 2 prohibits unauthorized use or disclosure of these records.";
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let claim = |security: Value| {
+        json!({ "resourceType": "Claim", "id": world.id_of(&ida), "meta": { "security": security },
+            "status": "active", "use": "claim", "created": "2026-02-01", "type": { "text": "bill" },
+            "priority": { "text": "normal" }, "provider": { "display": "Here" },
+            "insurance": [{ "sequence": 1, "focal": true, "coverage": { "display": "Payer" } }],
+            "patient": { "reference": format!("Patient/{ida}") } })
+    };
+    let act = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
+    let plain = claim(json!([{ "system": act, "code": "SDV" }]));
+    let part_2 = claim(json!([{ "system": act, "code": "42CFRPart2" }]));
+    let path = |claim: &Value| {
+        let id = claim["id"].as_str().unwrap();
+        format!("/console/record/Claim/{id}")
+    };
+    let reason = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+    let purposes = ["TREAT", "HPAYMT", "HOPERAT"];
+    let purposes = purposes.map(|code| json!({ "system": reason, "code": code }));
+    let consent = json!({ "resourceType": "Consent", "id": world.id_of(&ida), "status": "active",
+        "scope": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy" }] },
+        "category": [{ "text": "privacy" }], "dateTime": "2026-02-01",
+        "patient": { "reference": format!("Patient/{ida}") },
+        "policy": [{ "uri": "urn:here" }],
+        "provision": { "type": "permit", "purpose": purposes } });
+    world
+        .put(vec![plain.clone(), part_2.clone(), consent])
+        .await;
+    let mut bill = world.staff("bill").await;
+    for (claim, is_told) in [(&plain, false), (&part_2, true)] {
+        let page = bill.get(&path(claim)).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+        assert_eq!(page.has(notice), is_told, "{}", page.body);
+        let file = bill.get(&format!("{}/file", path(claim))).await;
+        let warning = file
+            .headers
+            .get("warning")
+            .is_some_and(|value| value.to_str().unwrap() == format!("299 - \"{notice}\""));
+        assert_eq!((file.status, warning), (StatusCode::OK, is_told));
     }
 }

@@ -119,6 +119,7 @@ impl Vault {
         let kinds: Vec<ResourceType> = (job.kinds()).filter(|kind| permit.shows(*kind)).collect();
         if let Some(kind) = kind {
             self.require_kind(permit, kind, !filters.is_empty()).await?;
+            self.notify_ahead(permit, kind);
         }
         let tenant = permit.tenant();
         let as_of = Number(layout.as_of);
