@@ -215,6 +215,8 @@ pub(crate) struct Record<'a> {
     pub(crate) patients: BTreeSet<String>,
     /// Of patients: what explains that their record is looked at.
     pub(crate) relations: BTreeMap<String, String>,
+    /// Of patients: what explains it by itself, where no relationship does.
+    pub(crate) reasons: BTreeMap<String, String>,
     pub(crate) resources: Vec<Touched>,
     /// The query of a search. It may hold a patient's details, which is why only auditors see it.
     pub(crate) queries: Vec<String>,
@@ -236,6 +238,7 @@ impl<'a> Record<'a> {
             note: None,
             patients: BTreeSet::new(),
             relations: BTreeMap::new(),
+            reasons: BTreeMap::new(),
             resources: Vec::new(),
             queries: Vec::new(),
             anchor: None,

@@ -22,6 +22,7 @@ mod rules;
 mod sealed;
 mod security;
 mod told;
+mod worklist;
 
 pub(crate) use access::Reach;
 pub use access::{Access, Verdict as AccessVerdict};
@@ -40,6 +41,7 @@ pub use rules::Rules;
 pub use security::{BackupFloor, Floor, SecondFactorFloor, Security, SessionFloor};
 pub use told::HighWaterMark;
 pub(crate) use told::{take_back, tell};
+pub(crate) use worklist::Work;
 
 pub use channels::{Channel, channels, only_at};
 

@@ -27,6 +27,8 @@ pub const MEDIUM_SYSTEM: &str = "urn:cairn:medium";
 pub const NOT_DONE_SYSTEM: &str = "urn:cairn:not-done";
 /// Code system of roles in `Task.performerType` (`coordinator`, `clinician`).
 pub const ROLE_SYSTEM: &str = "urn:cairn:role";
+/// Identifier system in `Task.owner`: the account of who has claimed it.
+pub const ACCOUNT_SYSTEM: &str = "urn:cairn:account";
 /// LOINC's system.
 pub const LOINC: &str = "http://loinc.org";
 /// LOINC code of body weight.

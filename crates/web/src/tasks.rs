@@ -7,7 +7,7 @@ use fhir::{Reference, Resource, ResourceType};
 use ledger::Expected;
 use maud::{Markup, html};
 use serde_json::{Value, json};
-use trust::conventions::{ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM};
+use trust::conventions::{ACCOUNT_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM};
 use trust::{Action, Change, TrustError, Unit};
 
 use crate::context::{Ctx, Posted};
@@ -15,8 +15,6 @@ use crate::error::PageError;
 use crate::layout::{self, State, csrf};
 use crate::time::{fhir_time, iso};
 
-/// Identifier system of accounts, in `Task.owner`.
-pub(crate) const ACCOUNT_SYSTEM: &str = "urn:cairn:account";
 /// Task states in which somebody still has to do something.
 pub(crate) const OPEN: &str = "requested,received,accepted,ready,in-progress,on-hold";
 /// Tries of a change that others keep overtaking.

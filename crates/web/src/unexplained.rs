@@ -215,7 +215,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         @if let Some(next) = found.next {
             nav class="pager" aria-label="Pages" { a href=(address(&fields, "before", &next.0.to_string())) { "Older" } }
         }
-        p class="quiet small" { "Not here, because nothing is recorded of their reasons: what was written, bulk exports, some answers about more than 32 patients, and the time before reasons were recorded. What was opened in an emergency is under Emergency access." }
+        p class="quiet small" { "Not here, because nothing is recorded of their reasons: some answers about more than 32 patients, and the time before reasons were recorded. A list of work explains that its rows are seen, and who they are for. What was opened in an emergency is under Emergency access." }
     };
     Ok(console(
         &ctx,

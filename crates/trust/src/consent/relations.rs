@@ -8,9 +8,10 @@ use fhir::{Resource, ResourceType, date};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::worklist::Worklist;
 use crate::Role;
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What a rule pack says of relationships.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -28,6 +29,9 @@ pub(crate) struct Relationships {
     /// What makes one; the first that there is explains an access. What is built in, where nothing is said.
     #[serde(default)]
     by: Vec<By>,
+    /// Whose rows are a reason by themselves. That of what is built in, where a pack doesn't say what makes a
+    /// relationship.
+    worklist: Option<Worklist>,
 }
 
 /// What makes a relationship, as it is built in.
@@ -37,6 +41,7 @@ const BUILT_IN: &str = include_str!("../../rules/relationships.toml");
 #[serde(deny_unknown_fields)]
 struct BuiltIn {
     by: Vec<By>,
+    worklist: Worklist,
 }
 
 /// One thing that makes a relationship.
@@ -83,6 +88,7 @@ impl Relationships {
         if self.by.is_empty() {
             let built_in: BuiltIn = toml::from_str(BUILT_IN).map_err(|error| error.to_string())?;
             self.by = built_in.by;
+            self.worklist.get_or_insert(built_in.worklist);
         }
         self.check()?;
         Ok(self)
@@ -100,11 +106,17 @@ impl Relationships {
         if !self.needed.is_empty() && self.denied.trim().is_empty() {
             return Err("a relationship is needed, and no words say so (`denied`)".to_owned());
         }
-        for by in &self.by {
+        let listed = self.worklist.iter().flat_map(Worklist::names);
+        for name in listed.chain(self.by.iter().map(|by| by.name.as_str())) {
             let plain = |byte: u8| byte == b' ' || byte.is_ascii_alphanumeric();
-            if by.name.is_empty() || !by.name.bytes().all(plain) {
-                return Err(format!("`{}` is no name of a relationship", by.name));
+            if name.is_empty() || !name.bytes().all(plain) {
+                return Err(format!("`{name}` is no name of a relationship"));
             }
+        }
+        if let Some(worklist) = &self.worklist {
+            worklist.check()?;
+        }
+        for by in &self.by {
             let kind = by
                 .of_kind()
                 .ok_or_else(|| format!("`{}` is no resource type of FHIR R4", by.kind))?;
@@ -138,6 +150,24 @@ impl Relationships {
 
     pub(crate) fn by(&self) -> &[By] {
         &self.by
+    }
+
+    pub(crate) fn worklist(&self) -> Option<&Worklist> {
+        self.worklist.as_ref()
+    }
+
+    /// What makes a relationship or is a reason, by name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let listed = self.worklist.iter().flat_map(Worklist::names);
+        self.by.iter().map(|by| by.name.as_str()).chain(listed)
+    }
+
+    /// The words for one of them; none where there are none.
+    pub(crate) fn words(&self, name: &str) -> Option<&str> {
+        let by = self.by.iter().find(|by| by.name == name);
+        let words = by.map(|by| by.words.as_str());
+        let words = words.or_else(|| self.worklist.as_ref()?.words(name));
+        words.filter(|words| !words.is_empty())
     }
 }
 

@@ -128,8 +128,7 @@ fn who(event: &Resource) -> Option<&str> {
 
 impl Identity {
     /// Accesses of staff whose audit record says that no relationship explains them. Only those to the records
-    /// of patients whom that is told of are found: it is told of answers about at most 32 patients, and neither
-    /// of writes nor of bulk exports. For privacy officers; who looked is in the audit.
+    /// of patients whom that is told of are found: some answers about more than 32 patients tell it of none. For privacy officers; who looked is in the audit.
     ///
     /// # Errors
     /// `Refused` unless the permit is one to audit; `Ledger`.

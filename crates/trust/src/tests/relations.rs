@@ -306,3 +306,44 @@ async fn a_search_is_narrowed_to_those_with_whom_there_is_a_relationship() {
     assert_eq!(page.rows.len(), 2);
     assert!(page.candidates < 30, "sorted: {}", page.candidates);
 }
+
+#[tokio::test]
+async fn a_task_opens_nothing_where_a_relationship_is_needed() {
+    let house = House::new().await;
+    house
+        .put([a_patient("p", "Berg"), a_weight("o", "p", "2026-06-01")])
+        .await;
+    let (trust, agent) = under(&house, "england").await;
+    let task = |id: &str, owner: &str| {
+        json!({"resourceType": "Task", "id": id, "status": "requested", "intent": "order",
+            "for": {"reference": "Patient/p"},
+            "performerType": [{"coding": [{"system": "urn:cairn:role", "code": "clinician"}]}],
+            "owner": {"identifier": {"system": "urn:cairn:account", "value": owner}}})
+    };
+    let read = trust
+        .decide(
+            &agent,
+            Purpose::Treatment,
+            Action::Read,
+            Target::default(),
+            "r",
+        )
+        .await
+        .unwrap();
+    let look = async |kind, id| {
+        let found = trust.vault().read(&read, kind, id).await;
+        (found.unwrap().is_some(), explained(&house, "p").await)
+    };
+    let told = |words: &str| Some(words.to_owned());
+    house.put([task("queue", "somebody-else")]).await;
+    let seen = look(ResourceType::Observation, "o").await;
+    assert_eq!(seen, (false, told("none")));
+    // The list that it is on is seen by everybody anyway, and explained.
+    let seen = look(ResourceType::Task, "queue").await;
+    assert_eq!(seen, (true, told("work list Task/queue")));
+    let seen = look(ResourceType::Patient, "p").await;
+    assert_eq!(seen, (true, told("work list Task/queue")));
+    house.put([task("own", &agent.id)]).await;
+    let seen = look(ResourceType::Observation, "o").await;
+    assert_eq!(seen, (false, told("task of theirs Task/own")));
+}

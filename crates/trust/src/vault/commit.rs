@@ -103,6 +103,8 @@ impl Vault {
             || unit.note.is_some();
         let named = record.patients.clone();
         if worth_recording {
+            Self::tell_registrations(&mut record);
+            self.tell_relations(permit, &mut record).await?;
             commit.audit = Some(self.inner.auditor.draft(&record));
         }
         commit.timers_set = unit.timers_set;

@@ -2,16 +2,16 @@
 //!
 //! It is looked for in what is written now, however old what is looked at may be. Whoever may write the team
 //! of a patient can put themselves into it: that is in the audit as a write, and before what they look at.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fhir::search::{SearchQuery, can_be_of_patient};
 use fhir::{Resource, ResourceType};
 use ledger::{Hit, LedgerError, TenantId, View};
 
 use super::consents::{Hidden, reach};
-use super::{RelationWhy, Vault, fetch_in, open};
-use crate::audit::{NONE, Record, UNKNOWN};
-use crate::consent::{Reach, Row};
+use super::{RelationWhy, Vault, Versioned, fetch_in, open};
+use crate::audit::{NONE, Record, Touched, UNKNOWN};
+use crate::consent::{Reach, Row, Work};
 use crate::{Permit, Purpose, TrustError, tokens};
 
 /// Rows that are looked at together, and the most that are for one relationship: those of one person with one
@@ -28,6 +28,12 @@ const ALL_LOOKED_AT_MAX: usize = if cfg!(test) { 64 } else { 20_000 };
 const TOLD_LOOKED_AT_MAX: usize = 1024;
 /// What it says of one in an emergency of one patient, which is looked into by itself.
 const EMERGENCY: &str = "emergency access";
+/// What it says of who writes a new patient down, who had none to do with them before.
+const REGISTRATION: &str = "registration";
+const REGISTRATION_WORDS: &str = "they wrote down that you are a patient here";
+/// Of more patients of one answer it isn't looked for tasks; what the answer itself has of these counts. Some
+/// fifty microseconds each.
+const WORK_PATIENTS_MAX: usize = 128;
 
 /// What the audit says of an access, read: what explains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -337,19 +343,16 @@ impl Vault {
         }
         // The name, and the resource that says so.
         let name = told.rsplit_once(' ').map_or(told, |(name, _)| name);
-        let by = self.rules().relationships().by();
-        let words = by.iter().find(|by| by.name == name).map(|by| &by.words);
-        let words = words.filter(|words| !words.is_empty());
-        Relation::By(words.map_or_else(|| name.to_owned(), Clone::clone))
+        let words = match name {
+            REGISTRATION => Some(REGISTRATION_WORDS),
+            _ => self.rules().relationships().words(name),
+        };
+        Relation::By(words.unwrap_or(name).to_owned())
     }
 
     /// What makes a relationship by the rules in force, by its names.
     pub fn relations_known(&self) -> impl Iterator<Item = &str> {
-        self.rules()
-            .relationships()
-            .by()
-            .iter()
-            .map(|by| by.name.as_str())
+        self.rules().relationships().names()
     }
 
     /// Why something is kept from somebody for want of a relationship with a patient; nothing where they have one,
@@ -392,7 +395,14 @@ impl Vault {
             let found = match self.relation(&view, permit, patient, &mut hidden).await {
                 Ok(Some(found)) => found,
                 Ok(None) if is_emergency(permit, patient) => EMERGENCY.to_owned(),
-                Ok(None) => NONE.to_owned(),
+                Ok(None) => match record.reasons.get(patient) {
+                    Some(reason) => reason.clone(),
+                    None => match self.work(&view, permit, patient, record).await {
+                        Ok(Some(reason)) => reason,
+                        Ok(None) => NONE.to_owned(),
+                        Err(_) => UNKNOWN.to_owned(),
+                    },
+                },
                 Err(_) => UNKNOWN.to_owned(),
             };
             told.insert(patient.clone(), found);
@@ -400,6 +410,116 @@ impl Vault {
         record.relations = told;
         Ok(())
     }
+
+    /// What of somebody's work explains an access that no relationship does, if something is: a task that they
+    /// have claimed or ended, or one that waits for their role, where nothing was seen of the patient but what
+    /// a list of work shows.
+    async fn work(
+        &self,
+        view: &View,
+        permit: &Permit,
+        patient: &str,
+        record: &Record<'_>,
+    ) -> Result<Option<String>, TrustError> {
+        let Some(worklist) = self.rules().relationships().worklist() else {
+            return Ok(None);
+        };
+        if record.patients.len() > WORK_PATIENTS_MAX {
+            let words = "of so many patients it isn't looked for tasks";
+            return Err(TrustError::TooCostly(words.to_owned()));
+        }
+        let Some(query) = worklist.query(patient) else {
+            return Ok(None);
+        };
+        let tenant = permit.tenant();
+        let now_ms = i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX);
+        let is_list = list_alone(record, |kind| worklist.shows(kind)).contains(patient);
+        let plan = tokens::plan(self.ledger(), tenant, &query, None);
+        // The newest count: older ones don't bring anybody to a record now.
+        let hits = view
+            .search(tenant, &plan.query, None, None, AT_ONCE)
+            .await?;
+        let mut waits = None;
+        for hit in hits {
+            let Some(task) = self.counting(view, (tenant, hit), &query).await? else {
+                continue;
+            };
+            if !query.matches(&task) {
+                continue;
+            }
+            match worklist.work(&task, &permit.agent, now_ms) {
+                Some(Work::Own) => return Ok(Some(worklist.told(Work::Own, &task))),
+                Some(Work::Queue) if is_list && waits.is_none() => {
+                    waits = Some(worklist.told(Work::Queue, &task));
+                }
+                _ => {}
+            }
+        }
+        Ok(waits)
+    }
+
+    /// The tasks among the rows of an answer that explain it by themselves, of each patient of whom nothing else
+    /// is shown.
+    pub(super) fn work_among<'r>(
+        &self,
+        permit: &Permit,
+        rows: impl Iterator<Item = &'r Versioned>,
+        record: &mut Record<'_>,
+    ) {
+        let relationships = self.rules().relationships();
+        let Some(worklist) = relationships.worklist() else {
+            return;
+        };
+        if !relationships.asks(permit.agent.role).told {
+            return;
+        }
+        let now_ms = i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX);
+        let mut reasons = BTreeMap::new();
+        let of_list = list_alone(record, |kind| worklist.shows(kind));
+        for row in rows.filter(|row| row.resource.kind() == ResourceType::Task) {
+            // What is passed on as text isn't there to be looked at, and is looked for.
+            let Some(work) = worklist.work(&row.resource, &permit.agent, now_ms) else {
+                continue;
+            };
+            let [patient] = row.resource.patients()[..] else {
+                continue;
+            };
+            if work == Work::Own || of_list.contains(patient) {
+                let told = worklist.told(work, &row.resource);
+                reasons.entry(patient.to_owned()).or_insert(told);
+            }
+        }
+        record.reasons.append(&mut reasons);
+    }
+
+    /// Says of patients who are written down anew that this is why.
+    pub(super) fn tell_registrations(record: &mut Record<'_>) {
+        for touched in &record.resources {
+            if touched.kind == ResourceType::Patient && touched.version == Some(1) {
+                let told = format!("{REGISTRATION} Patient/{}", touched.id);
+                record.reasons.insert(touched.id.clone(), told);
+            }
+        }
+    }
+}
+
+/// The patients of whom something was seen, and nothing of a type that a list of work doesn't show.
+fn list_alone<'r>(
+    record: &'r Record<'_>,
+    shows: impl Fn(ResourceType) -> bool,
+) -> HashSet<&'r str> {
+    let whose = |touched: &'r Touched| match touched.kind {
+        ResourceType::Patient => Some(touched.id.as_str()),
+        _ => touched.patient.as_deref(),
+    };
+    let (listed, others): (Vec<&Touched>, Vec<&Touched>) = record
+        .resources
+        .iter()
+        .partition(|touched| shows(touched.kind));
+    let others: HashSet<&str> = others.into_iter().filter_map(whose).collect();
+    let mut alone: HashSet<&str> = listed.into_iter().filter_map(whose).collect();
+    alone.retain(|patient| !others.contains(patient));
+    alone
 }
 
 /// Whether something is asked in an emergency of one patient, whose access stands.

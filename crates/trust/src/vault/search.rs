@@ -541,6 +541,8 @@ impl Vault {
             record.touch(touched(row, patients.first().cloned()));
             record.patients.extend(patients);
         }
+        let rows = (pages.iter()).flat_map(|page| page.rows.iter().chain(&page.included));
+        self.work_among(permit, rows, &mut record);
         self.record(permit, record).await?;
         Ok(pages)
     }

@@ -296,3 +296,63 @@ async fn the_words_end_with_the_patient_s_key_and_the_verdict_stays() {
         .shows("What you wrote could not be kept");
     priya.get(LIST).await.shows("No access waits");
 }
+
+/// Somebody of the role that a task waits for sees it and its patient by that; opening the record needs more, as
+/// a task of their own.
+// Proves: 45 CFR 164.308(a)(1)(ii)(D), 164.312(b)
+#[tokio::test(flavor = "multi_thread")]
+async fn work_explains_what_a_list_shows_and_a_task_of_one_s_own_the_record() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let subject = json!({ "reference": format!("Patient/{ida}") });
+    let weight = json!({ "resourceType": "Observation", "id": world.id_of(&ida), "status": "final",
+        "code": { "coding": [{ "system": "http://loinc.org", "code": "29463-7" }] },
+        "subject": subject, "effectiveDateTime": "2026-02-28T08:00:00Z",
+        "valueQuantity": { "value": 80, "unit": "kg", "system": "http://unitsofmeasure.org", "code": "kg" } });
+    world.put(vec![weight]).await;
+    let task = world.task(&ida, "urgent", "Call about weight").await;
+    let mut priya = world.staff("priya").await;
+    let mut carla = world.staff("carla").await;
+    let mut count = async |words: &str| priya.get(LIST).await.shows(words);
+
+    carla.get("/console/worklist").await.shows("Ida Berg");
+    count("No access waits for somebody to look into it.").await;
+    let reference = format!("Patient/{ida}");
+    let told = async || {
+        let events = world.all(ResourceType::AuditEvent, &reference).await;
+        let told = events.iter().flat_map(trust::relations_told);
+        told.map(|(_, told)| told).collect::<Vec<_>>()
+    };
+    let queue = format!("work list Task/{task}");
+    assert!(told().await.contains(&queue), "{:?}", told().await);
+
+    // The record itself has more than the list.
+    let page = format!("/console/patients/{ida}");
+    carla.get(&page).await.shows("Ida Berg");
+    let listed = told().await.iter().filter(|one| *one == "none").count();
+    assert!(listed > 0, "what nothing explains");
+    let words = match listed {
+        1 => "1 access waits".to_owned(),
+        many => format!("{many} accesses wait"),
+    };
+    count(&words).await;
+
+    // Once she has taken it on, it does; and so does what she writes.
+    let claimed = carla
+        .act(
+            "/console/worklist",
+            &format!("/console/tasks/{task}/claim"),
+            &[],
+        )
+        .await;
+    assert_eq!(claimed.status, StatusCode::SEE_OTHER, "{}", claimed.body);
+    carla.get(&page).await.shows("Ida Berg");
+    count(&words).await;
+    let own = format!("task of theirs Task/{task}");
+    assert!(told().await.contains(&own), "{:?}", told().await);
+    let mut own_pages = world.patients_browser(&ida).await;
+    own_pages
+        .get("/portal/record")
+        .await
+        .shows("they took on something to do for you");
+}

@@ -246,6 +246,10 @@ impl ExportReading {
             record.note = Some(&self.note);
             record.resources = chunk.touched;
             record.patients = chunk.patients;
+            inside
+                .vault
+                .tell_relations(&inside.permit, &mut record)
+                .await?;
             inside.vault.inner.auditor.commit(&record).await?;
             if !chunk.text.is_empty() {
                 return Ok(Some(chunk.text));
