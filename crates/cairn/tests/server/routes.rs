@@ -9,7 +9,8 @@ use ledger::TenantId;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use trust::identity::{NewAccount, SignIn};
+use trust::consent::Basis;
+use trust::identity::{NewAccount, NewProxy, SignIn};
 use trust::{Agent, Role};
 
 use crate::house::{House, house, house_with, token};
@@ -339,6 +340,32 @@ async fn public_routes_are_as_agreed() {
     house.end().await;
 }
 
+/// Somebody whom the patient [`patient`] has authorised to act for them.
+async fn proxy(house: &House) -> Who {
+    let identity = house.server.trust().identity();
+    let staff = Agent::system(TENANT, "demo");
+    let new = NewProxy {
+        patient: "p".to_owned(),
+        name: "Mona Berg".to_owned(),
+        address: "mona@example.org".to_owned(),
+        birth_date: "1984-05-06".to_owned(),
+        basis: Basis::Authorised,
+        proof: "Signed form, seen at the desk".to_owned(),
+        from: None,
+        until: None,
+        messages: false,
+    };
+    let proxy = identity.make_proxy(&staff, new, "r").await;
+    let proxy = proxy.expect("somebody who acts");
+    let deliverer = Agent::system(TENANT, "mail-deliverer");
+    let link = identity
+        .make_proxy_link(&deliverer, &proxy, 3600, false)
+        .await
+        .expect("a link");
+    let used = identity.use_link(TENANT, &link, "1984-05-06").await;
+    session(used.expect("a session"))
+}
+
 /// Without credentials only what the page calls public answers; under policies that permit nothing, nothing
 /// that has a policy answers anybody, though they stay signed in.
 // Proves: 45 CFR 164.312(a)(1), 164.308(a)(3)(i), 164.312(e)(1)
@@ -361,6 +388,7 @@ async fn no_route_answers_who_may_not() {
     }
     let who = [
         ("patient", patient(&house).await),
+        ("proxy", proxy(&house).await),
         ("clinician", person(&house, Role::Clinician).await),
         ("coordinator", person(&house, Role::Coordinator).await),
         ("administrator", person(&house, Role::Administrator).await),
@@ -385,6 +413,7 @@ async fn no_route_answers_who_may_not() {
             "squad's token",
             Who::Token(token(&house.server, Role::Squad).await),
         ),
+        ("squad", person(&house, Role::Squad).await),
     ];
     let routes = asked(&guards, &["policy"]);
     // The same requests do answer while there are policies, so that a "no" afterwards means something.

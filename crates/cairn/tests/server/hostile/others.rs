@@ -165,9 +165,13 @@ async fn nobody_sees_what_is_another_s_by_its_id() {
                     ("{*tile}", "0/000"),
                     ("{*rest}", id),
                     ("{deed}", "done"),
+                    ("{event}", line.as_str()),
+                    ("{patient}", "bob"),
+                    ("{provider}", id),
                 ] {
                     path = path.replace(name, value);
                 }
+                assert!(!path.contains('{'), "{path}");
                 path
             };
             let path = at(id);
