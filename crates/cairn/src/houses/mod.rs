@@ -424,8 +424,8 @@ pub(crate) struct Houses {
     /// The tenant that is served where none has a host name, and its contexts, which are there from the
     /// beginning.
     main: Contexts,
-    /// What these were made with: whether it had hosts, and what was its own.
-    main_as: (bool, Own),
+    /// What these were made with: its name, whether it had hosts, and what was its own.
+    main_as: (String, bool, Own),
     table: RwLock<Arc<Table>>,
     /// What ends answers, by tenant: of all its houses, since one with another name takes over from one in which some
     /// are still under way.
@@ -462,7 +462,7 @@ impl Houses {
         let houses = Self {
             plan,
             main: contexts,
-            main_as: (is_named, own),
+            main_as: (name.to_owned(), is_named, own),
             table: RwLock::default(),
             cuts: Mutex::default(),
         };
@@ -638,7 +638,8 @@ impl Houses {
         }
         // Those of the beginning serve as long as nothing in them would be another.
         let first = tenant.id == self.main.tenant && self.table().each().next().is_none();
-        let contexts = if first && (is_named, &own) == (self.main_as.0, &self.main_as.1) {
+        let (as_name, as_named, as_own) = &self.main_as;
+        let contexts = if first && (&tenant.name, is_named, &own) == (as_name, *as_named, as_own) {
             self.main.clone()
         } else {
             self.plan

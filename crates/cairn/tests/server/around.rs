@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn::store::TENANT;
 use ledger::ManualClock;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -115,4 +116,25 @@ async fn a_network_with_a_name_is_where_the_client_is() {
     let answer = get(&elsewhere, EXPORT).await;
     assert_outcome(answer, 403, "forbidden").await;
     elsewhere.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_tenant_is_known_by_its_name_of_now() {
+    let folder = folder();
+    let under_main = r#"@id("exports-under-another-name")
+@says("Nothing is exported under the first name.")
+forbid (principal in Role::"client", action == Action::"export", resource)
+when { context.tenant == "main" };"#;
+    put(&folder, "own.cedar", under_main);
+    let house = house_with(|options| options.policy_folder = Some(folder.path().to_owned())).await;
+    assert_eq!(get(&house, EXPORT).await.status(), 403);
+    let ledger = house.server.ledger();
+    let renamed = ledger.set_tenant(TENANT, Some("north"), None, None).await;
+    renamed.expect("renamed");
+    let until = Instant::now() + Duration::from_secs(30);
+    while get(&house, EXPORT).await.status() != 202 {
+        assert!(Instant::now() < until, "the name of before is in force");
+        sleep(Duration::from_millis(100)).await;
+    }
+    house.end().await;
 }
