@@ -26,6 +26,8 @@ use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureS
 use tokio::sync::watch;
 use trust::identity::PeerCertificate;
 
+use crate::clients::Addresses;
+
 /// The certificate of who is connected to a proxy in front (RFC 9440).
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 /// Those that lead from it to an authority.
@@ -42,15 +44,15 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct ClientCertificates {
     /// Whether the server's own TLS asks for them.
     pub asked: bool,
-    /// Whether proxies that are named write them into `Client-Cert`.
-    pub in_header: bool,
+    /// Those of the proxies that are named which write them into `Client-Cert`.
+    pub told_by: Addresses,
     /// PEM file with the authorities that they may lead to.
     pub authorities: Option<PathBuf>,
 }
 
 impl ClientCertificates {
     pub(crate) fn are_taken(&self) -> bool {
-        self.asked || self.in_header
+        self.asked || !self.told_by.is_empty()
     }
 }
 

@@ -28,19 +28,16 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-/// The proxies in front of a server that are believed.
+/// Addresses and networks that are told from those of all others.
 #[derive(Debug, Clone, Default)]
-pub struct Proxies {
-    networks: Arc<[IpNet]>,
-    header: ForwardedHeader,
-}
+pub struct Addresses(Arc<[IpNet]>);
 
-impl Proxies {
+impl Addresses {
     /// Those of a list of addresses and networks (`10.0.0.0/8`), with spaces in between.
     ///
     /// # Errors
     /// What is wrong with one.
-    pub fn parse(list: &str, header: ForwardedHeader) -> Result<Self, String> {
+    pub fn parse(list: &str) -> Result<Self, String> {
         let each = list.split_whitespace().map(|text| {
             let network = match text.parse::<IpAddr>() {
                 Ok(address) => Some(IpNet::from(address.to_canonical())),
@@ -51,7 +48,7 @@ impl Proxies {
                     format!("{text}: write networks of IPv4 as such, like 10.0.0.0/8"),
                 ),
                 Some(network) if network.prefix_len() == 0 => Err(format!(
-                    "{text} is everybody: whoever connects would be believed whatever address they write"
+                    "{text} is everybody, and these are to be told from everybody else"
                 )),
                 Some(network) => Ok(network),
                 None => Err(format!(
@@ -59,20 +56,65 @@ impl Proxies {
                 )),
             }
         });
-        Ok(Self {
-            networks: each.collect::<Result<_, _>>()?,
-            header,
-        })
+        Ok(Self(each.collect::<Result<_, _>>()?))
     }
 
     /// Whether none is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.networks.is_empty()
+        self.0.is_empty()
     }
 
     fn contains(&self, address: IpAddr) -> bool {
-        (self.networks.iter()).any(|network| network.contains(&address))
+        (self.0.iter()).any(|network| network.contains(&address))
+    }
+
+    /// The first that is not wholly within one of others.
+    pub(crate) fn outside(&self, others: &Self) -> Option<IpNet> {
+        let is_within = |one: &IpNet| others.0.iter().any(|other| other.contains(one));
+        self.0.iter().find(|one| !is_within(one)).copied()
+    }
+
+    /// The first that has an address in common with others.
+    pub(crate) fn shared_with(&self, others: &Self) -> Option<IpNet> {
+        let meets = |one: &IpNet| {
+            let mut others = others.0.iter();
+            others.any(|other| other.contains(one) || one.contains(other))
+        };
+        self.0.iter().find(|one| meets(one)).copied()
+    }
+}
+
+/// The proxies in front of a server that are believed.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    addresses: Addresses,
+    header: ForwardedHeader,
+}
+
+impl Proxies {
+    /// Those at these addresses, and the header that they write.
+    ///
+    /// # Errors
+    /// What is wrong with an address.
+    pub fn parse(list: &str, header: ForwardedHeader) -> Result<Self, String> {
+        let addresses = Addresses::parse(list)?;
+        Ok(Self { addresses, header })
+    }
+
+    /// Whether none is named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    /// Where they are.
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        self.addresses.contains(address)
     }
 
     /// The address of who asks, by what is connected and the headers of the request.
@@ -239,6 +281,8 @@ impl Drop for Counted {
 #[derive(Clone)]
 pub(crate) struct Bounds {
     proxies: Proxies,
+    /// Addresses that many clients have, of which nothing is believed: what they write is their clients'.
+    shared: Addresses,
     connections: ByAddress,
     requests: ByAddress,
     /// Whether addresses of clients can be told at all.
@@ -249,10 +293,16 @@ pub(crate) struct Bounds {
 
 impl Bounds {
     /// `hidden`: whether all requests come from proxies that are not named.
-    pub(crate) fn new(proxies: Proxies, hidden: bool, connections: usize, requests: usize) -> Self {
+    pub(crate) fn new(
+        (proxies, shared): (Proxies, Addresses),
+        hidden: bool,
+        connections: usize,
+        requests: usize,
+    ) -> Self {
         Self {
             are_known: !(hidden && proxies.is_empty()),
             proxies,
+            shared,
             connections: ByAddress::new(connections),
             requests: ByAddress::new(requests),
             is_told: Arc::default(),
@@ -261,7 +311,7 @@ impl Bounds {
 
     /// Whether an address is one client's, as far as can be told.
     pub(crate) fn tells(&self, client: IpAddr) -> bool {
-        self.are_known && !self.proxies.contains(client)
+        self.are_known && !self.proxies.contains(client) && !self.shared.contains(client)
     }
 
     /// Says the first time what it may come from that an address has too much: from what stands for many clients.
@@ -269,8 +319,9 @@ impl Bounds {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "an address has as many connections or requests as one may have (limits.client_connections, \
-                 limits.client_at_once), and more are refused: should all clients come through a balancer or \
-                 a gateway, name it in http.trusted_proxies, or raise the bounds (docs/operations.md). This is said once"
+                 limits.client_at_once), and more are refused: should many clients come through a balancer or \
+                 a gateway that passes connections on as they are, name it in http.shared_addresses, and one that \
+                 writes for whom it asks in http.trusted_proxies (docs/operations.md). This is said once"
             );
         }
     }
@@ -282,6 +333,11 @@ impl Bounds {
     /// Whether what is connected is a proxy that is named.
     pub(crate) fn is_proxy(&self, peer: SocketAddr) -> bool {
         self.proxies.contains(peer.ip().to_canonical())
+    }
+
+    /// Whether it is one of these proxies that tells the certificates of its clients.
+    pub(crate) fn is_one_of(&self, tellers: &Addresses, peer: SocketAddr) -> bool {
+        self.is_proxy(peer) && tellers.contains(peer.ip().to_canonical())
     }
 
     /// A connection of an address: nothing where it has too many. What a proxy has is of many.
@@ -500,7 +556,7 @@ mod tests {
             |bounds: &Bounds, client| bounds.request(client),
             |bounds: &Bounds, client| bounds.connection(client),
         ] {
-            let bounds = Bounds::new(Proxies::default(), false, 1, 1);
+            let bounds = Bounds::new(Default::default(), false, 1, 1);
             let held = ask(&bounds, client);
             assert!(held.is_some() && !told(&bounds));
             assert!(ask(&bounds, client).is_none() && told(&bounds.clone()));

@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::clients::{ForwardedHeader, Proxies};
 use crate::providers::ProviderOptions;
 use crate::store::{self, RootKeySource};
 
 mod around;
 mod audit;
 mod emergency;
+mod http;
 mod identity_provider;
 mod named;
 
 pub use audit::{AuditSettings, SyslogReceipt};
 pub use emergency::EmergencySettings;
+pub use http::HttpSettings;
 pub use identity_provider::IdentityProviderSettings;
 use named::{found, is_label, put};
 
@@ -103,7 +104,8 @@ pub const KEYS: &[Key] = &[
     key("smtp.parallel", ValueKind::Integer, "4"),
     key("http.trusted_proxies", ValueKind::Text, ""),
     key("http.forwarded_header", ValueKind::Text, "x-forwarded-for"),
-    key("http.client_cert_header", ValueKind::Flag, "false"),
+    key("http.client_cert_proxies", ValueKind::Text, ""),
+    key("http.shared_addresses", ValueKind::Text, ""),
     key("limits.fhir_body_bytes", ValueKind::Integer, "67108864"),
     key("limits.form_body_bytes", ValueKind::Integer, "1048576"),
     key("limits.header_timeout_ms", ValueKind::Integer, "10000"),
@@ -347,29 +349,6 @@ impl Default for Smtp {
             timeout_ms: 30_000,
             parallel: 4,
         }
-    }
-}
-
-/// Proxies in front.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpSettings {
-    /// Addresses and networks of proxies that are believed whose requests they hand on, separated by spaces.
-    pub trusted_proxies: String,
-    /// The header that they write it into.
-    pub forwarded_header: ForwardedHeader,
-    /// Whether they write the certificates of their clients into `Client-Cert`.
-    pub client_cert_header: bool,
-}
-
-impl HttpSettings {
-    /// The proxies that are believed.
-    ///
-    /// # Errors
-    /// What is wrong with one.
-    pub fn proxies(&self) -> Result<Proxies, ConfigError> {
-        Proxies::parse(&self.trusted_proxies, self.forwarded_header)
-            .map_err(|words| ConfigError::Invalid(format!("http.trusted_proxies: {words}")))
     }
 }
 
@@ -622,20 +601,15 @@ impl Settings {
         if self.tls.client_certificates && !encrypted {
             return invalid(
                 "tls.client_certificates needs tls.certificate_file: where a proxy ends TLS, it asks for them, and \
-                 http.client_cert_header has it tell them",
-            );
-        }
-        if self.http.client_cert_header && self.http.trusted_proxies.trim().is_empty() {
-            return invalid(
-                "http.client_cert_header needs http.trusted_proxies: of others the header is not believed",
+                 http.client_cert_proxies has it tell them",
             );
         }
         if self.oauth.client_ca_file.is_some()
             && !self.tls.client_certificates
-            && !self.http.client_cert_header
+            && self.http.client_cert_proxies.trim().is_empty()
         {
             return invalid(
-                "oauth.client_ca_file needs tls.client_certificates or http.client_cert_header: without them no \
+                "oauth.client_ca_file needs tls.client_certificates or http.client_cert_proxies: without them no \
                  certificate of a client is seen",
             );
         }
@@ -727,7 +701,7 @@ impl Settings {
         if self.limits.client_connections == 0 || self.limits.client_at_once == 0 {
             return invalid("limits.client_connections and limits.client_at_once are at least 1");
         }
-        self.http.proxies()?;
+        self.http.check()?;
         if self.smtp.parallel == 0
             || self.limits.fhir_body_bytes == 0
             || self.limits.form_body_bytes == 0

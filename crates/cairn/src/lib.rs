@@ -38,7 +38,7 @@ mod terminal;
 mod witnessing;
 
 pub use client_certificates::ClientCertificates;
-pub use clients::{ForwardedHeader, Proxies};
+pub use clients::{Addresses, ForwardedHeader, Proxies};
 pub use collector::Collector;
 pub use floors::{Below, Configured, Refused};
 pub use providers::{ClientAuthentication, ProviderOptions};

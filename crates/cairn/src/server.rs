@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::certificates::Certificates;
 use crate::client_certificates::{Authorities, ClientCertificates};
-use crate::clients::{Bounds, Proxies};
+use crate::clients::{Addresses, Bounds, Proxies};
 use crate::config::{EmergencySettings, Limits, SessionSettings};
 use crate::floors::{Configured, Refused};
 use crate::houses::{Follower, Houses, Plan, Reception};
@@ -101,6 +101,8 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// Proxies in front that are believed whose requests they hand on.
     pub proxies: Proxies,
+    /// Addresses that many clients have, which have no bounds of their own and are believed nothing.
+    pub shared_addresses: Addresses,
     /// Whether all requests come from proxies, named or not.
     pub behind_proxy: bool,
     /// What is done with FHIR resources whose structure is wrong.
@@ -153,6 +155,7 @@ impl ServerOptions {
             emergency: EmergencySettings::default(),
             limits: Limits::default(),
             proxies: Proxies::default(),
+            shared_addresses: Addresses::default(),
             behind_proxy: false,
             validation: record::Validation::default(),
             open_audit_log: audit.open_log,
@@ -339,7 +342,7 @@ impl Server {
         let limits = &options.limits;
         let connections = crate::pace::places(limits.connections);
         let bounds = Bounds::new(
-            options.proxies,
+            (options.proxies, options.shared_addresses),
             options.behind_proxy,
             limits.client_connections,
             limits.client_at_once,
@@ -350,7 +353,7 @@ impl Server {
             Arc::clone(&houses),
             office,
             closed,
-            (bounds.clone(), certificates.in_header),
+            (bounds.clone(), certificates.told_by),
             live,
         );
 

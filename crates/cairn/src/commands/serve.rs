@@ -159,7 +159,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         }),
         client_certificates: ClientCertificates {
             asked: settings.tls.client_certificates,
-            in_header: settings.http.client_cert_header,
+            told_by: settings.http.client_cert_proxies()?,
             authorities: settings.oauth.client_ca_file.clone(),
         },
         organisation: settings.organisation.clone(),
@@ -176,6 +176,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         emergency: settings.emergency.clone(),
         limits: settings.limits,
         proxies: settings.http.proxies()?,
+        shared_addresses: settings.http.shared_addresses()?,
         behind_proxy: settings.behind_tls_proxy,
         validation: settings.fhir.validation,
         open_audit_log: settings.audit.open_log,

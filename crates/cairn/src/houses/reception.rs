@@ -24,7 +24,7 @@ use super::passage::{Arriving, Leaving, Until, Visitor};
 use super::quota::Shown;
 use super::{Houses, Place};
 use crate::client_certificates::{Presented, strip};
-use crate::clients::Bounds;
+use crate::clients::{Addresses, Bounds};
 use crate::http::{Closed, Entrance, is_for_operators};
 use crate::pace::Extra;
 
@@ -38,8 +38,8 @@ pub(crate) struct Reception {
     closed: Router,
     /// What one client may have under way.
     bounds: Bounds,
-    /// Whether proxies tell the certificates of their clients.
-    told_certificates: bool,
+    /// The proxies that tell the certificates of their clients.
+    certificates_told_by: Addresses,
     /// Places for live pages of all houses together: each holds a connection for as long as it is looked at.
     live: Arc<Semaphore>,
 }
@@ -86,7 +86,7 @@ impl Reception {
         houses: Arc<Houses>,
         office: Router,
         closed: Router,
-        (bounds, told_certificates): (Bounds, bool),
+        (bounds, certificates_told_by): (Bounds, Addresses),
         live: usize,
     ) -> Self {
         Self {
@@ -94,18 +94,16 @@ impl Reception {
             office,
             closed,
             bounds,
-            told_certificates,
+            certificates_told_by,
             live: Arc::new(Semaphore::new(live)),
         }
     }
 
     /// The certificate of who asks. That of a proxy is its own, and its word stands for that of who asks.
     fn presented<B>(&self, peer: Option<SocketAddr>, request: &Request<B>) -> Option<Presented> {
-        if peer.is_some_and(|peer| self.bounds.is_proxy(peer)) {
-            return match self.told_certificates {
-                true => Presented::told(request.headers()),
-                false => None,
-            };
+        if let Some(peer) = peer.filter(|peer| self.bounds.is_proxy(*peer)) {
+            let tells = self.bounds.is_one_of(&self.certificates_told_by, peer);
+            return tells.then(|| Presented::told(request.headers())).flatten();
         }
         let connection = request.extensions().get::<Arc<TlsInfo>>();
         connection.and_then(|connection| Presented::by(connection))

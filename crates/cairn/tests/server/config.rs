@@ -69,6 +69,8 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "network.*" => "10.0.0.0/8",
         "oauth.key_origins" => "https://keys.example",
         "http.trusted_proxies" => "10.0.0.0/8 ::1",
+        "http.client_cert_proxies" => "10.1.0.0/16 10.0.0.1",
+        "http.shared_addresses" => "10.0.0.2 fd00::/8",
         "http.forwarded_header" => "forwarded",
         "emergency.alert_to" => "privacy@hospital.example",
         _ if !key.default.is_empty() => key.default,
@@ -79,8 +81,9 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "behind_tls_proxy" => vec![("public_url", "https://care.example")],
         "tls.certificate_file" => vec![("tls.private_key_file", "x")],
         "tls.private_key_file" => vec![("tls.certificate_file", "x")],
+        "http.client_cert_proxies" => vec![("http.trusted_proxies", "10.0.0.0/8")],
         "oauth.client_ca_file" => vec![
-            ("http.client_cert_header", "true"),
+            ("http.client_cert_proxies", "10.0.0.1"),
             ("http.trusted_proxies", "10.0.0.1"),
         ],
         "smtp.user" => vec![("smtp.password_file", "x")],
@@ -210,9 +213,24 @@ fn what_is_refused_and_how() {
             "tls.certificate_file",
         ),
         (
-            &[("http.client_cert_header", "true")],
-            "http.trusted_proxies",
+            &[("http.client_cert_proxies", "10.0.0.1")],
+            "10.0.0.1/32 is not in http.trusted_proxies",
         ),
+        (
+            &[
+                ("http.client_cert_proxies", "10.0.0.0/7"),
+                ("http.trusted_proxies", "10.0.0.0/8"),
+            ],
+            "10.0.0.0/7 is not in http.trusted_proxies",
+        ),
+        (
+            &[
+                ("http.shared_addresses", "192.0.2.1 10.0.0.0/8"),
+                ("http.trusted_proxies", "10.0.0.1"),
+            ],
+            "10.0.0.0/8 has addresses of http.trusted_proxies",
+        ),
+        (&[("http.shared_addresses", "::/0")], "is everybody"),
         (
             &[("oauth.client_ca_file", "x")],
             "no certificate of a client",

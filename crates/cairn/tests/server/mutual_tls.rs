@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use cairn::store::TENANT;
-use cairn::{ClientCertificates, ForwardedHeader, Proxies};
+use cairn::{Addresses, ClientCertificates, ForwardedHeader, Proxies};
 use ledger::{Clock as _, ManualClock, SystemClock};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -122,6 +122,10 @@ fn connecting(folder: &Path, name: Option<&str>) -> Client {
     builder.build().expect("a client")
 }
 
+fn addresses(list: &str) -> Addresses {
+    Addresses::parse(list).expect("a list")
+}
+
 struct Site {
     house: House,
     wall: ManualClock,
@@ -137,7 +141,7 @@ async fn site() -> Site {
         options.wall_clock = Arc::new(wall.clone());
         options.client_certificates = ClientCertificates {
             asked: true,
-            in_header: false,
+            told_by: Addresses::default(),
             authorities: Some(files.path().join("ca.pem")),
         };
     })
@@ -466,16 +470,18 @@ async fn a_proxy_tells_the_certificate() {
         let text = base64::engine::general_purpose::STANDARD.encode(der(at, name));
         format!(":{text}:")
     };
-    for (proxy, in_header, is_believed) in [
-        ("127.0.0.1", true, true),
-        ("127.0.0.1", false, false),
-        ("192.0.2.1", true, false),
+    for (proxies, told_by, is_believed) in [
+        ("127.0.0.1", "127.0.0.1", true),
+        ("127.0.0.1", "", false),
+        // Another proxy tells them, and this one tells addresses alone.
+        ("127.0.0.1 192.0.2.1", "192.0.2.1", false),
+        ("192.0.2.1", "127.0.0.1 192.0.2.1", false),
     ] {
         let house = house_with(|options| {
-            options.proxies = Proxies::parse(proxy, ForwardedHeader::default()).expect("a list");
+            options.proxies = Proxies::parse(proxies, ForwardedHeader::default()).expect("a list");
             options.client_certificates = ClientCertificates {
                 asked: false,
-                in_header,
+                told_by: addresses(told_by),
                 authorities: Some(at.join("ca.pem")),
             };
         })
@@ -522,7 +528,7 @@ async fn a_proxy_tells_the_certificate() {
         options.proxies = Proxies::parse("127.0.0.1", ForwardedHeader::default()).expect("a list");
         options.client_certificates = ClientCertificates {
             asked: true,
-            in_header: true,
+            told_by: addresses("127.0.0.1"),
             authorities: Some(at.join("ca.pem")),
         };
     })
@@ -532,6 +538,34 @@ async fn a_proxy_tells_the_certificate() {
     refused(&ask(&house, &by_proxy, &id).await, "has no certificate");
     let told = asking(&house, &by_proxy, &id).header("client-cert", header("client"));
     answered(told).await.expect("a token");
+    house.end().await;
+}
+
+/// A balancer that passes connections on as they are has the addresses of none of its clients, and their
+/// certificates: what they write is theirs.
+#[tokio::test]
+async fn certificates_of_a_shared_address_are_those_of_its_connections() {
+    use base64::Engine as _;
+    let files = folder();
+    let at = files.path();
+    let own = tempfile::tempdir().expect("a folder");
+    let house = house_with(|options| {
+        options.tls = Some(certificate(own.path()));
+        options.shared_addresses = addresses("127.0.0.1");
+        options.client_certificates = ClientCertificates {
+            asked: true,
+            told_by: addresses("127.0.0.1"),
+            authorities: Some(at.join("ca.pem")),
+        };
+    })
+    .await;
+    let id = register(&house, named(SUBJECT)).await;
+    let real = connecting(at, Some("client"));
+    ask(&house, &real, &id).await.expect("a token");
+    let text = base64::engine::general_purpose::STANDARD.encode(der(at, "client"));
+    let forged = asking(&house, &connecting(at, None), &id);
+    let forged = forged.header("client-cert", format!(":{text}:"));
+    refused(&answered(forged).await, "has no certificate");
     house.end().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cairn::{ForwardedHeader, Proxies};
+use cairn::{Addresses, ForwardedHeader, Proxies};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -48,22 +48,25 @@ async fn recorded(house: &House, officer: &str, headers: &[(&str, &str)]) -> Str
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_s_word_about_where_it_comes_from_is_nobody_s() {
-    // Strangers: what is connected here is none of the proxies.
-    let house = house_with(|options| {
-        options.proxies = named("10.0.0.0/8", ForwardedHeader::XForwardedFor);
-    })
-    .await;
-    let officer = token(&house.server, Role::PrivacyOfficer).await;
-    let forwarded = format!("for={SPOOFED}");
-    for headers in [
-        &[("x-forwarded-for", SPOOFED)][..],
-        &[("x-forwarded-for", "198.51.100.66, 10.0.0.1")],
-        &[("forwarded", &forwarded)],
-        &[("x-real-ip", SPOOFED), ("true-client-ip", SPOOFED)],
-    ] {
-        assert_eq!(recorded(&house, &officer, headers).await, "127.0.0.1");
+    // Strangers: what is connected here is none of the proxies, also where many strangers come from it.
+    for shared in ["", "127.0.0.1"] {
+        let house = house_with(|options| {
+            options.proxies = named("10.0.0.0/8", ForwardedHeader::XForwardedFor);
+            options.shared_addresses = Addresses::parse(shared).expect("a list");
+        })
+        .await;
+        let officer = token(&house.server, Role::PrivacyOfficer).await;
+        let forwarded = format!("for={SPOOFED}");
+        for headers in [
+            &[("x-forwarded-for", SPOOFED)][..],
+            &[("x-forwarded-for", "198.51.100.66, 10.0.0.1")],
+            &[("forwarded", &forwarded)],
+            &[("x-real-ip", SPOOFED), ("true-client-ip", SPOOFED)],
+        ] {
+            assert_eq!(recorded(&house, &officer, headers).await, "127.0.0.1");
+        }
+        house.end().await;
     }
-    house.end().await;
 }
 
 // Proves: 45 CFR 164.312(b)
@@ -215,19 +218,23 @@ async fn one_address_has_so_many_connections() {
         sleep(Duration::from_millis(20)).await;
     }
     house.end().await;
-    // Behind proxies that are not named nobody can be told from anybody.
-    let house = house_with(|options| {
-        options.limits.client_connections = 1;
-        options.limits.client_at_once = 1;
-        options.behind_proxy = true;
-    })
-    .await;
-    let _held = [
-        unfinished(&house, "203.0.113.7").await,
-        unfinished(&house, "203.0.113.7").await,
-    ];
-    let read = house.asked(Method::GET, "/fhir/r4/metadata").send();
-    let read = timeout(PATIENCE, read).await.expect("in time");
-    assert_eq!(read.expect("an answer").status(), 200);
-    house.end().await;
+    // An address that many have, and proxies that are not named: nobody can be told from anybody.
+    for is_shared in [true, false] {
+        let house = house_with(|options| {
+            options.limits.client_connections = 1;
+            options.limits.client_at_once = 1;
+            options.behind_proxy = !is_shared;
+            let shared = if is_shared { "127.0.0.1" } else { "" };
+            options.shared_addresses = Addresses::parse(shared).expect("a list");
+        })
+        .await;
+        let _held = [
+            unfinished(&house, "203.0.113.7").await,
+            unfinished(&house, "203.0.113.7").await,
+        ];
+        let read = house.asked(Method::GET, "/fhir/r4/metadata").send();
+        let read = timeout(PATIENCE, read).await.expect("in time");
+        assert_eq!(read.expect("an answer").status(), 200, "{is_shared}");
+        house.end().await;
+    }
 }
