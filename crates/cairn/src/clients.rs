@@ -65,6 +65,11 @@ impl Addresses {
         self.0.is_empty()
     }
 
+    /// Each of them.
+    pub(crate) fn networks(&self) -> &[IpNet] {
+        &self.0
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         (self.0.iter()).any(|network| network.contains(&address))
     }

@@ -295,6 +295,10 @@ impl Server {
             tenants_folder: options.tenants_folder,
             time_zone: options.time_zone,
             networks: options.networks,
+            shared: [options.proxies.addresses(), &options.shared_addresses]
+                .into_iter()
+                .flat_map(|addresses| addresses.networks().iter().copied())
+                .collect(),
             // What holds is what the server was started with.
             configured: options.configured.map(|configured| {
                 configured.with_sessions(SessionSettings {

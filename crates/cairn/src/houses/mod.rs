@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
+use ipnet::IpNet;
 use ledger::{Clock, Ledger, LedgerError, Tenant, TenantId, TenantState};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -83,6 +84,8 @@ pub(crate) struct Plan {
     pub(crate) time_zone: String,
     /// Networks with names, for policies.
     pub(crate) networks: std::collections::BTreeMap<String, String>,
+    /// Addresses by which no client can be told: of proxies, and of what many come through.
+    pub(crate) shared: Vec<IpNet>,
     /// What floors of rule packs are held against.
     pub(crate) configured: Option<Configured>,
     pub(crate) session_idle_s: u64,
@@ -167,7 +170,7 @@ impl Plan {
         let named = self.networks.iter();
         let named = named.map(|(name, list)| (name.as_str(), list.as_str()));
         let place = trust::Surroundings::of(name, zone, named).map_err(ServerError::Tenant)?;
-        trust.situate(place);
+        trust.situate(place.beside(self.shared.iter().copied()));
         let emergency = &self.emergency;
         trust
             .identity()

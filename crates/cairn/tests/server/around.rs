@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn::store::TENANT;
+use cairn::{Addresses, ForwardedHeader, Proxies, ServerOptions};
 use ledger::ManualClock;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -30,12 +31,22 @@ fn by_day() -> TempDir {
 
 /// A house in New York, where it is 7 in the morning; its ward has these addresses.
 async fn in_new_york(folder: &TempDir, ward: &str) -> (House, ManualClock) {
+    in_new_york_with(folder, ward, |_| {}).await
+}
+
+/// The same, but for what `change` changes.
+async fn in_new_york_with(
+    folder: &TempDir,
+    ward: &str,
+    change: impl FnOnce(&mut ServerOptions),
+) -> (House, ManualClock) {
     let wall = ManualClock::new(NOON_MS);
     let house = house_with(|options| {
         options.policy_folder = Some(folder.path().to_owned());
         options.wall_clock = Arc::new(wall.clone());
         options.time_zone = "America/New_York".to_owned();
         options.networks = [("ward".to_owned(), ward.to_owned())].into();
+        change(options);
     })
     .await;
     (house, wall)
@@ -116,6 +127,45 @@ async fn a_network_with_a_name_is_where_the_client_is() {
     let answer = get(&elsewhere, EXPORT).await;
     assert_outcome(answer, 403, "forbidden").await;
     elsewhere.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_s_own_network_is_not_that_of_its_clients() {
+    let folder = by_day();
+    let ask = async |house: &House, told: Option<&str>| {
+        let asked = house.asked(Method::GET, EXPORT);
+        let mut asked = asked.header("prefer", "respond-async");
+        if let Some(told) = told {
+            asked = asked.header("x-forwarded-for", told);
+        }
+        asked.send().await.expect("an answer").status().as_u16()
+    };
+    let ward = "10.0.0.0/8 127.0.0.0/8";
+    let (house, _) = in_new_york_with(&folder, ward, |options| {
+        let header = ForwardedHeader::XForwardedFor;
+        options.proxies = Proxies::parse("127.0.0.1", header).expect("a list");
+    })
+    .await;
+    for (told, expected) in [
+        (Some("10.0.0.9"), 202),
+        (Some("192.0.2.9"), 403),
+        // It doesn't say who asks.
+        (Some("unknown"), 403),
+        (Some("10.0.0.9, unknown"), 403),
+        (None, 403),
+    ] {
+        assert_eq!(ask(&house, told).await, expected, "{told:?}");
+    }
+    house.end().await;
+    // Many come from there, and what they write about that is their own word.
+    let (house, _) = in_new_york_with(&folder, ward, |options| {
+        options.shared_addresses = Addresses::parse("127.0.0.1").expect("a list");
+    })
+    .await;
+    for told in [None, Some("10.0.0.9")] {
+        assert_eq!(ask(&house, told).await, 403, "{told:?}");
+    }
+    house.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

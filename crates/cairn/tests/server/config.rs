@@ -282,6 +282,10 @@ fn what_is_refused_and_how() {
             &[("network.ward", "10.0.0.0/40")],
             "network.ward: 10.0.0.0/40",
         ),
+        (
+            &[("network.ward", "::ffff:10.0.0.0/104")],
+            "write prefixes of IPv4 as such",
+        ),
         (&[("network.ward", " ")], "network.ward has no address"),
         (
             &[

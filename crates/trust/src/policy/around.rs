@@ -243,6 +243,8 @@ pub struct Surroundings {
     tenant: String,
     zone: TimeZone,
     networks: Vec<(String, Vec<IpNet>)>,
+    /// Addresses that stand for many clients.
+    shared: Vec<IpNet>,
 }
 
 impl Default for Surroundings {
@@ -251,6 +253,7 @@ impl Default for Surroundings {
             tenant: ONLY_TENANT.to_owned(),
             zone: TimeZone::UTC,
             networks: Vec::new(),
+            shared: Vec::new(),
         }
     }
 }
@@ -280,10 +283,18 @@ impl Surroundings {
         let mut all = Vec::new();
         for (name, list) in networks {
             let each = list.split_whitespace().map(|text| {
-                let address = text.parse::<IpAddr>().map(IpNet::from);
-                address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
-                    format!("network.{name}: {text} is no address and no prefix like 10.1.0.0/16")
-                })
+                let address = text.parse::<IpAddr>();
+                let address = address.map(|address| IpNet::from(address.to_canonical()));
+                match address.or_else(|_| text.parse()) {
+                    // Clients of IPv4 are looked for as such, and would never be found in it.
+                    Ok(IpNet::V6(prefix)) if prefix.addr().to_ipv4_mapped().is_some() => Err(
+                        format!("network.{name}: {text}: write prefixes of IPv4 as such, like 10.1.0.0/16"),
+                    ),
+                    Ok(prefix) => Ok(prefix),
+                    Err(_) => Err(format!(
+                        "network.{name}: {text} is no address and no prefix like 10.1.0.0/16"
+                    )),
+                }
             });
             let prefixes = each.collect::<Result<Vec<_>, _>>()?;
             if prefixes.is_empty() {
@@ -299,7 +310,16 @@ impl Surroundings {
             tenant: tenant.to_owned(),
             zone,
             networks: all,
+            shared: Vec::new(),
         })
+    }
+
+    /// With addresses that stand for many clients, those of proxies: where one is all that is known of a client, the
+    /// client is in none of the networks, whatever network the address itself is in.
+    #[must_use]
+    pub fn beside(mut self, shared: impl IntoIterator<Item = IpNet>) -> Self {
+        self.shared.extend(shared);
+        self
     }
 
     /// The hour and the day at a time.
@@ -324,6 +344,8 @@ impl Surroundings {
         lately_ms: u64,
     ) -> Around {
         let (hour, weekday) = self.slice(now_ms);
+        let is_shared = |client: &IpAddr| self.shared.iter().any(|one| one.contains(client));
+        let client = client.filter(|client| !is_shared(client));
         let is_in = |prefixes: &[IpNet]| {
             client.is_some_and(|client| prefixes.iter().any(|one| one.contains(&client)))
         };

@@ -647,7 +647,9 @@ mod around {
                 ("ward", "10.1.0.0/16 2001:db8::/32"),
                 ("site", "10.0.0.0/8"),
             ];
-            policies.situate(Surroundings::of(tenant, "UTC", networks).unwrap());
+            let shared = ["10.1.0.5/32".parse().unwrap()];
+            let place = Surroundings::of(tenant, "UTC", networks).unwrap();
+            policies.situate(place.beside(shared));
             policies
         };
         let policies = load("north");
@@ -662,6 +664,9 @@ mod around {
             ("192.168.0.1", false),
             ("2001:db8::7", true),
             ("::ffff:10.1.0.9", true),
+            // A proxy that doesn't say for whom it asks.
+            ("10.1.0.5", false),
+            ("::ffff:10.1.0.5", false),
         ] {
             assert_eq!(from(address).await, may, "{address}");
         }
