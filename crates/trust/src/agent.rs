@@ -179,6 +179,8 @@ pub struct Access {
     pub scopes: Scopes,
     /// The patient that it is for, if for one.
     pub patient: Option<String>,
+    /// The client's round in which the token was given: what it began ends with the round.
+    pub(crate) round: u32,
 }
 
 impl Access {

@@ -277,5 +277,6 @@ fn access(about: &AskedAbout<'_>, patient: Option<String>) -> Option<Access> {
         client_name: String::new(),
         scopes: about.scopes.clone()?,
         patient,
+        round: 0,
     })
 }

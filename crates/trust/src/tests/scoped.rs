@@ -89,6 +89,7 @@ impl Given {
                 client_name: "C".to_owned(),
                 scopes: Scopes::parse(&texts.join(" ")).unwrap(),
                 patient: self.patient.map(str::to_owned),
+                round: 0,
             })),
             ..staff(Role::Client)
         }

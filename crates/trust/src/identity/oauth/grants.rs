@@ -587,6 +587,7 @@ impl Identity {
             client_name: client.document.name.clone(),
             scopes,
             patient: grant.patient.clone(),
+            round: client.document.round,
         };
         Agent {
             access: Some(std::sync::Arc::new(access)),

@@ -553,6 +553,7 @@ impl Identity {
                     client_name: system.name.clone(),
                     scopes,
                     patient: None,
+                    round: system.round,
                 })
             }),
             signed_in: crate::SignedIn::default(),

@@ -107,3 +107,6 @@ impl Identity {
         Err(LedgerError::Conflict.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,12 @@ use ledger::TenantId;
 
 use super::systems::SystemDocument;
 use crate::identity::{ClientState, Identity};
-use crate::{Agent, Role, TrustError};
+use crate::{Access, Agent, Role, TrustError};
 
 impl Identity {
     /// Whether the client, or the account and the grant, behind an agent still has a way in. That an access token
-    /// ends by its time ends nothing that it began.
+    /// ends by its time ends nothing that it began; that all of them were ended at once, because their keys may be
+    /// known to others, does.
     ///
     /// # Errors
     /// `Ledger`, `Damaged`.
@@ -16,15 +17,15 @@ impl Identity {
         let tenant = agent.tenant;
         if let Some(app) = agent.app() {
             let document = self.app_document(tenant, &app.client).await?;
-            if !document.is_some_and(|document| document.is_active()) {
+            if !document.is_some_and(|document| of_this_round(&document, app)) {
                 return Ok(false);
             }
             let grants = self.live_grants(agent).await?;
             return Ok(grants.iter().any(|kept| kept.body.client == app.client));
         }
-        if agent.access.is_some() {
+        if let Some(access) = &agent.access {
             let system = self.system(tenant, &agent.id).await?;
-            return Ok(system.is_some_and(|system| system.is_active()));
+            return Ok(system.is_some_and(|system| of_this_round(&system, access)));
         }
         if agent.role == Role::System {
             return Ok(true);
@@ -46,4 +47,8 @@ impl Identity {
         let systems = &self.inner.systems;
         systems.get(&self.inner.ledger, tenant, id).await
     }
+}
+
+fn of_this_round(client: &SystemDocument, access: &Access) -> bool {
+    client.is_active() && client.round == access.round
 }
