@@ -223,6 +223,14 @@ async fn opens(house: &House, http: &Client, token: &str) -> bool {
     }
 }
 
+/// What a token is, for its client.
+async fn introspect(house: &House, http: &Client, id: &str, token: &str) -> Value {
+    let pairs = [("client_id", id), ("token", token)];
+    let request = form(http.post(house.url("/oauth/introspect")), &pairs);
+    let answer = request.send().await.expect("an answer");
+    answer.json().await.expect("JSON")
+}
+
 fn refused(tried: &Result<String, String>, words: &str) {
     match tried {
         Err(said) => assert!(said.contains(words), "{said}"),
@@ -266,12 +274,7 @@ async fn a_system_is_known_by_the_name_in_its_certificate() {
     assert!(!opens(&house, &right, &plain).await);
     assert!(!opens(&house, &none, &plain).await);
     // What it is, for the client itself.
-    let introspect = async |http: &Client, token: &str| -> Value {
-        let pairs = [("client_id", id.as_str()), ("token", token)];
-        let request = form(http.post(house.url("/oauth/introspect")), &pairs);
-        let answer = request.send().await.expect("an answer");
-        answer.json().await.expect("JSON")
-    };
+    let introspect = async |http: &Client, token: &str| introspect(&house, http, &id, token).await;
     let told = introspect(&right, &token).await;
     assert_eq!(told["active"], true, "{told}");
     let bound = told["cnf"]["x5t#S256"].as_str().expect("a thumbprint");
@@ -566,6 +569,57 @@ async fn certificates_of_a_shared_address_are_those_of_its_connections() {
     let forged = asking(&house, &connecting(at, None), &id);
     let forged = forged.header("client-cert", format!(":{text}:"));
     refused(&answered(forged).await, "has no certificate");
+    house.end().await;
+}
+
+/// A token is told to be good as long as its certificate is one of its client's.
+#[tokio::test]
+async fn what_a_token_is_follows_the_certificates_of_its_client() {
+    let Site { house, wall, files } = site().await;
+    let at = files.path();
+    let permit = permit(&house).await;
+    let identity = house.server.trust().identity();
+    let minute = KeysOfBefore::GoodFor(60_000);
+    let both_ways = [
+        (pinned(at, &["own"]), "own", pinned(at, &["own-2"]), "own-2"),
+        (
+            named(SUBJECT),
+            "client",
+            named("CN=pharmacy,O=Example"),
+            "other",
+        ),
+        (named(SUBJECT), "client", pinned(at, &["own"]), "own"),
+        (pinned(at, &["own"]), "own", named(SUBJECT), "client"),
+    ];
+    for (keys, first, keys_then, second) in both_ways {
+        let id = register(&house, keys).await;
+        let (old, new) = (connecting(at, Some(first)), connecting(at, Some(second)));
+        let token = ask(&house, &old, &id).await.expect("a token");
+        let is_active = async |http: &Client| {
+            let told = introspect(&house, http, &id, &token).await;
+            told["active"].as_bool().expect("whether it is")
+        };
+        assert!(is_active(&old).await);
+        let rekeyed = identity.rekey_client(&permit, &id, &keys_then, minute);
+        rekeyed.await.expect("changed");
+        assert!(is_active(&old).await && is_active(&new).await);
+        assert!(opens(&house, &old, &token).await);
+        wall.advance(60_000);
+        assert!(!is_active(&new).await, "{first} to {second}");
+        assert!(!opens(&house, &old, &token).await);
+    }
+    // Nor longer than the certificate lasts, which ends two days after the test began.
+    let id = register(&house, named(SUBJECT)).await;
+    let http = connecting(at, Some("client"));
+    wall.advance(2 * DAY_MS - 10 * 60_000);
+    let mut last = None;
+    while let Ok(token) = ask(&house, &http, &id).await {
+        let told = introspect(&house, &http, &id, &token).await;
+        last = Some((told["exp"].as_u64().expect("a time"), token));
+        wall.advance(10_000);
+    }
+    let (ends_s, _) = last.expect("a token");
+    assert!(ends_s <= wall.now_ms() / 1000, "{ends_s}");
     house.end().await;
 }
 

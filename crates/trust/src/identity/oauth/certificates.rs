@@ -146,6 +146,14 @@ impl Certificates {
         }
     }
 
+    /// The name that this is, if it is one.
+    pub(super) fn name(&self) -> Option<&SubjectName> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Pinned(_) => None,
+        }
+    }
+
     /// Whether a certificate is of whom this is: it has the name, or is one of those that are known.
     pub(super) fn is_of(&self, shown: &PeerCertificate) -> bool {
         match self {
@@ -177,6 +185,22 @@ impl Certificates {
         match self.is_of(shown) {
             true => Ok(()),
             false => Err("the certificate of the connection is not that of this client"),
+        }
+    }
+
+    /// Whether a certificate that was shown before is still one that this knows: by its thumbprint, or by the name in
+    /// it that its client was known by then.
+    pub(super) fn still_knows(
+        &self,
+        thumbprint: &str,
+        name: Option<&SubjectName>,
+        now_ms: u64,
+    ) -> bool {
+        match self {
+            Self::Named(own) => name == Some(own),
+            Self::Pinned(all) => all
+                .iter()
+                .any(|one| one.x5t == thumbprint && (one.from_ms..one.ends_ms).contains(&now_ms)),
         }
     }
 
@@ -230,6 +254,11 @@ impl PeerCertificate {
     #[must_use]
     pub fn thumbprint(&self) -> &str {
         &self.x5t
+    }
+
+    /// When it is good no more.
+    pub(super) fn ends_ms(&self) -> u64 {
+        self.ends_ms
     }
 }
 

@@ -3,7 +3,7 @@
 
 use ledger::{Draft, TenantId};
 
-use super::certificates::{Certificates, PeerCertificate};
+use super::certificates::{Certificates, PeerCertificate, SubjectName};
 use super::{AccessDocument, ClientProof, OauthError, SystemDocument, UNKNOWN};
 use crate::identity::{Identity, sign_in};
 
@@ -46,7 +46,15 @@ pub(super) struct Proven {
     /// What has to be written so that the proof isn't shown twice.
     pub(super) once: Option<Draft>,
     /// The certificate that it proved itself by, to which its tokens are bound.
-    pub(super) bound: Option<String>,
+    pub(super) bound: Option<Bound>,
+}
+
+/// The certificate that a system proved itself by.
+pub(super) struct Bound {
+    pub(super) thumbprint: String,
+    /// The name in it that the system is known by, if it is known by one.
+    pub(super) name: Option<SubjectName>,
+    pub(super) ends_ms: u64,
 }
 
 impl Identity {
@@ -67,6 +75,18 @@ impl Identity {
             let known = |one: &Certificates| one.prove(shown, true, now_ms).is_ok();
             shown.thumbprint() == bound && system.certificates_now(now_ms).any(known)
         })
+    }
+
+    /// Whether a token would open something for whoever has its certificate, as far as can be told without seeing it:
+    /// its time is in the token's.
+    pub(super) fn is_bound_yet(&self, access: &AccessDocument, system: &SystemDocument) -> bool {
+        let Some(bound) = &access.bound else {
+            return true;
+        };
+        let now_ms = self.now_ms();
+        let name = access.bound_name.as_ref();
+        let mut known = system.certificates_now(now_ms);
+        known.any(|one| one.still_knows(bound, name, now_ms))
     }
 
     pub(super) async fn prove_system(
@@ -116,25 +136,27 @@ impl Identity {
                 "the connection has no certificate of a client, by which this client proves itself";
             return self.refuse_client(&agent, words).await;
         };
-        let mut refusal = None;
-        for known in system.certificates_now(now_ms) {
+        let mut refusal = UNKNOWN;
+        let mut proves = None;
+        // The last that is told is what is wrong by the first of them.
+        let known: Vec<&Certificates> = system.certificates_now(now_ms).collect();
+        for known in known.into_iter().rev() {
             match known.prove(certificate, shown.is_trusted, now_ms) {
-                Ok(()) => {
-                    refusal = None;
-                    break;
-                }
-                Err(words) => {
-                    refusal.get_or_insert(words);
-                }
+                Ok(()) => proves = Some(known.name().cloned()),
+                Err(words) => refusal = words,
             }
         }
-        match refusal {
-            Some(words) => self.refuse_client(&agent, words).await,
-            None => Ok(Proven {
+        match proves {
+            None => self.refuse_client(&agent, refusal).await,
+            Some(name) => Ok(Proven {
                 id: shown.client.to_owned(),
                 system,
                 once: None,
-                bound: Some(certificate.thumbprint().to_owned()),
+                bound: Some(Bound {
+                    thumbprint: certificate.thumbprint().to_owned(),
+                    name,
+                    ends_ms: certificate.ends_ms(),
+                }),
             }),
         }
     }

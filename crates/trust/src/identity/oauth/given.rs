@@ -93,7 +93,11 @@ impl Identity {
         token: &str,
     ) -> Result<Option<(String, TokenState)>, OauthError> {
         let proven = self.prove_system(tenant, shown.into()).await?;
-        let (id, document) = (proven.id, proven.system);
+        let (id, document, by) = (proven.id, proven.system, proven.bound);
+        let is_proven_by = |bound: &Option<String>| {
+            let by = by.as_ref().map(|by| &by.thumbprint);
+            by.is_some() && by == bound.as_ref()
+        };
         let proof: Vec<Draft> = proven.once.into_iter().collect();
         let agent = self.agent_of(tenant, &id, &document, None);
         let mut record = Record::new(&agent, Event::LOGIN);
@@ -123,6 +127,7 @@ impl Identity {
             && kept.body.client == client.id
             && self.now_ms() < kept.body.expires_ms
             && kept.body.round == client.document.round
+            && (is_proven_by(&kept.body.bound) || self.is_bound_yet(&kept.body, &client.document))
         {
             let grant = match &kept.body.grant {
                 None => None,

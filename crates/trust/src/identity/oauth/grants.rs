@@ -381,6 +381,7 @@ impl Identity {
             expires_ms: access_ends_ms.min(grant.expires_ms),
             grant: Some(kept.id.clone()),
             bound: None,
+            bound_name: None,
             round: client.document.round,
         };
         let access = draft(

@@ -153,6 +153,9 @@ pub(super) struct AccessDocument {
     /// The certificate that it is good together with (`x5t#S256`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bound: Option<String>,
+    /// The name in that certificate which its client was known by, if it was known by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bound_name: Option<SubjectName>,
     /// The client's round in which it was given.
     #[serde(default)]
     round: u32,
@@ -242,13 +245,22 @@ impl Identity {
         }
         let ledger = &self.inner.ledger;
         let token = secrets::mint(tenant, ledger.entropy().as_ref());
+        let now_ms = self.now_ms();
+        let latest_ms = now_ms.saturating_add(ACCESS_LIFE_S * 1000);
+        // A token does not outlive the certificate that it is bound to.
+        let ends_ms = bound.as_ref().map_or(latest_ms, |bound| bound.ends_ms);
+        let (bound, bound_name) = match bound {
+            Some(bound) => (Some(bound.thumbprint), bound.name),
+            None => (None, None),
+        };
         let document = AccessDocument {
             secret: secrets::hash(&token),
             client: id.clone(),
             scopes: KeptScopes::of(&scopes),
-            expires_ms: self.now_ms().saturating_add(ACCESS_LIFE_S * 1000),
+            expires_ms: latest_ms.min(ends_ms),
             grant: None,
             bound,
+            bound_name,
             round: system.round,
         };
         let (prefix, place) = match document.bound {
@@ -275,7 +287,7 @@ impl Identity {
         match self.commit(tenant, documents, record).await {
             Ok(()) => Ok(Granted {
                 token: format!("{prefix}{token}"),
-                expires_in_s: ACCESS_LIFE_S,
+                expires_in_s: document.expires_ms.saturating_sub(now_ms) / 1000,
                 scopes,
             }),
             // The proof was shown before, here or to another server of the same store.
