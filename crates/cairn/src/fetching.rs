@@ -18,7 +18,7 @@ const FRESH: Duration = Duration::from_secs(300);
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Addresses that are remembered; then all are forgotten.
+/// Texts that are remembered; then all are forgotten.
 const KEPT_MAX: usize = 1000;
 
 /// A text as it was fetched last.
@@ -105,12 +105,23 @@ impl Fetching {
     /// The text at an address, as new as it has to be for what is looked for in it; none when it can't be had.
     /// Whether the address may be asked is for the caller to know.
     pub(crate) async fn get(&self, url: Url, fits: impl Fn(&str) -> bool) -> Option<String> {
+        self.get_for("", url, fits).await
+    }
+
+    /// The same, kept for `whom` alone: what was had for another is not taken.
+    pub(crate) async fn get_for(
+        &self,
+        whom: &str,
+        url: Url,
+        fits: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let name = format!("{whom} {url}");
         let known = {
             let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if all.len() >= KEPT_MAX && !all.contains_key(url.as_str()) {
+            if all.len() >= KEPT_MAX && !all.contains_key(&name) {
                 all.clear();
             }
-            all.entry(url.as_str().to_owned()).or_default().clone()
+            all.entry(name).or_default().clone()
         };
         // Others who want the same wait for it.
         let mut known = known.lock_owned().await;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use reqwest::Url;
-use trust::identity::names_key;
+use trust::identity::{KeysPlace, names_key};
 
 use crate::fetching::{self, Fetching, is_safe};
 
@@ -50,10 +50,9 @@ impl KeySets {
         })
     }
 
-    /// The set at an address, as new as it has to be for the key that a proof names; none when it can't be
-    /// had.
-    pub(crate) async fn get(&self, address: &str, proof: &str) -> Option<String> {
-        let url = Url::parse(address).ok().filter(|url| {
+    /// The set of a client, as new as it has to be for the key that a proof names; none when it can't be had.
+    pub(crate) async fn get(&self, place: &KeysPlace, proof: &str) -> Option<String> {
+        let url = Url::parse(&place.address).ok().filter(|url| {
             is_safe(url) && self.origins.contains(&url.origin().ascii_serialization())
         });
         let Some(url) = url else {
@@ -62,7 +61,10 @@ impl KeySets {
             );
             return None;
         };
-        self.sets.get(url, |text| names_key(proof, text)).await
+        // What was kept from before the client's keys were ended at once may be the keys that were ended.
+        let whom = format!("{} {}", place.client, place.round);
+        let fits = |text: &str| names_key(proof, text);
+        self.sets.get_for(&whom, url, fits).await
     }
 }
 

@@ -13,8 +13,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use trust::identity::{
-    AppTokens, ClientProof, ConnectedClient, Granted, OauthError, PeerCertificate, ShownClient,
-    ShownSystem, claims_client,
+    AppTokens, ClientProof, ConnectedClient, FetchedKeys, Granted, OauthError, PeerCertificate,
+    ShownClient, ShownSystem, claims_client,
 };
 
 use super::Doors;
@@ -239,17 +239,30 @@ impl Form {
 struct Shown<'a> {
     assertion: &'a str,
     audience: String,
-    fetched: Vec<(String, String)>,
+    fetched: Vec<FetchedKeys>,
 }
 
 impl<'a> Shown<'a> {
     async fn of(doors: &Doors, headers: &HeaderMap, form: &'a Form) -> Result<Self, Refused> {
-        let assertion = form.assertion(headers)?;
-        Ok(Self {
-            assertion,
+        let mut shown = Self {
+            assertion: form.assertion(headers)?,
             audience: token_address(&doors.base_url),
-            fetched: fetched(doors, assertion).await?,
-        })
+            fetched: Vec::new(),
+        };
+        shown.fetch(doors).await?;
+        Ok(shown)
+    }
+    /// The keys of a client that keeps them elsewhere, from one place after the other until some prove it.
+    async fn fetch(&mut self, doors: &Doors) -> Result<(), Refused> {
+        let (identity, tenant) = (doors.trust.identity(), doors.pages.tenant);
+        loop {
+            let wanted = identity.keys_wanted(tenant, self.proof()).await;
+            let Some(place) = wanted.map_err(OauthError::from)? else {
+                return Ok(());
+            };
+            let set = doors.key_sets.get(&place, self.assertion).await;
+            self.fetched.push(FetchedKeys { place, set });
+        }
     }
     fn proof(&self) -> ClientProof<'_> {
         ClientProof {
@@ -258,19 +271,6 @@ impl<'a> Shown<'a> {
             fetched: &self.fetched,
         }
     }
-}
-
-/// The keys of a client that keeps them elsewhere.
-async fn fetched(doors: &Doors, assertion: &str) -> Result<Vec<(String, String)>, Refused> {
-    let identity = doors.trust.identity();
-    let places = identity.keys_places(doors.pages.tenant, assertion).await;
-    let mut fetched = Vec::new();
-    for place in places.map_err(OauthError::from)? {
-        if let Some(set) = doors.key_sets.get(&place, assertion).await {
-            fetched.push((place, set));
-        }
-    }
-    Ok(fetched)
 }
 
 /// What a system shows: a signature, or its name and the certificate that it connected with.

@@ -50,6 +50,7 @@ mod patches;
 mod policies;
 mod providers;
 mod purposes;
+mod rekey;
 mod routes;
 #[allow(dead_code, reason = "trust's own tests sign with more sorts of keys")]
 #[path = "../../../trust/src/identity/oauth/signer.rs"]

@@ -1,12 +1,11 @@
 //! Systems that prove themselves by the certificate that they connect with (RFC 8705), over TLS and behind a proxy
-//! that ends it, and keys and certificates that change.
+//! that ends it, and certificates that change.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::get;
 use cairn::store::TENANT;
 use cairn::{Addresses, ClientCertificates, ForwardedHeader, Proxies};
 use ledger::{Clock as _, ManualClock, SystemClock};
@@ -18,7 +17,6 @@ use trust::{Action, Agent, Permit, Purpose, Target};
 
 use crate::clients::{peer, said, script};
 use crate::house::{House, cairn, certificate, house_with, keyed_folder};
-use crate::signer::Signer;
 use crate::smart::System;
 
 const DAY_MS: u64 = 86_400_000;
@@ -149,7 +147,7 @@ async fn site() -> Site {
     Site { house, wall, files }
 }
 
-async fn register(house: &House, keys: SystemKeys) -> String {
+pub(crate) async fn register(house: &House, keys: SystemKeys) -> String {
     let new = NewSystem {
         name: "Laboratory".to_owned(),
         keys,
@@ -160,7 +158,7 @@ async fn register(house: &House, keys: SystemKeys) -> String {
     identity.register_system(&by, &new).await.expect("an id")
 }
 
-async fn permit(house: &House) -> Permit {
+pub(crate) async fn permit(house: &House) -> Permit {
     let by = Agent::system(TENANT, "command-line");
     let trust = house.server.trust();
     let (purpose, action) = (Purpose::Administration, Action::Administer);
@@ -210,7 +208,7 @@ async fn use_of(house: &House, http: &Client, token: &str) -> Response {
     request.send().await.expect("an answer")
 }
 
-async fn opens(house: &House, http: &Client, token: &str) -> bool {
+pub(crate) async fn opens(house: &House, http: &Client, token: &str) -> bool {
     let answer = use_of(house, http, token).await;
     match answer.status() {
         StatusCode::OK => true,
@@ -359,107 +357,6 @@ async fn a_system_is_known_by_its_own_certificates_which_rotate() {
     refused(&ask(&house, &right, &id).await, "revoked");
     let again = rekey(&named(SUBJECT), hour).await;
     assert!(again.is_err_and(|words| words.contains("revoked")));
-    house.end().await;
-}
-
-#[tokio::test]
-async fn keys_change_without_revoking() {
-    let house = house_with(|_| {}).await;
-    let mut system = System::new(&house, "system/Patient.rs").await;
-    let (identity, permit) = (house.server.trust().identity(), permit(&house).await);
-    let id = system.id.clone();
-    let rekey = async |keys: SystemKeys, before| {
-        let done = identity.rekey_client(&permit, &id, &keys, before).await;
-        done.map_err(|error| error.to_string())
-    };
-    let hours = |hours: u64| KeysOfBefore::GoodFor(hours * 3_600_000);
-    let set = |signer: &Signer| SystemKeys::Set(signer.jwks());
-    let status = async |system: &System, jti: &str| {
-        let answer = system.ask(&house, jti, "system/Patient.rs").await;
-        answer.status().as_u16()
-    };
-    let token = system.token(&house, "1", "system/Patient.rs").await;
-    let same = rekey(set(&system.signer), hours(1)).await;
-    assert!(same.is_err_and(|words| words.contains("the client has")));
-    let long = rekey(set(&Signer::curve("key-2")), hours(24 * 90 + 1)).await;
-    assert!(long.is_err_and(|words| words.contains("90 days")));
-    let none = rekey(SystemKeys::None, hours(1)).await;
-    assert!(none.is_err_and(|words| words.contains("has keys")));
-    // Another key of the same kid: both sign for the client.
-    let new = System {
-        signer: Signer::curve("key-1"),
-        id: id.clone(),
-    };
-    assert_eq!(status(&new, "2").await, 401);
-    rekey(set(&new.signer), hours(1)).await.expect("changed");
-    assert_eq!(status(&new, "3").await, 200);
-    assert_eq!(status(&system, "4").await, 200);
-    // A proof is good once, by whichever key.
-    assert_eq!(status(&new, "4").await, 401);
-    assert!(opens(&house, &house.http, &token).await);
-    for (number, key) in ["key-3", "key-4", "key-5"].iter().enumerate() {
-        let next = Signer::curve(key);
-        let done = rekey(set(&next), hours(1)).await;
-        // So many at a time.
-        assert_eq!(done.is_ok(), number < 2, "{key}");
-        if done.is_ok() {
-            system.signer = next;
-        }
-    }
-    assert_eq!(status(&new, "5").await, 200);
-    rekey(set(&system.signer), KeysOfBefore::Gone)
-        .await
-        .expect("changed");
-    assert_eq!(status(&new, "6").await, 401);
-    assert_eq!(status(&system, "7").await, 200);
-    assert!(!opens(&house, &house.http, &token).await);
-    house.end().await;
-}
-
-/// A key that is changed where it is published is taken at its first use, and the one of before is good no more.
-#[tokio::test]
-async fn a_key_rotates_where_it_is_published() {
-    let first = Signer::curve("key-1");
-    let set = Arc::new(Mutex::new(first.jwks()));
-    let published = Arc::clone(&set);
-    let now = move || {
-        let published = published.lock().expect("a lock").clone();
-        async move { published }
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
-    let listener = listener.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let routes = axum::Router::new().route("/jwks", get(now));
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    let house = house_with(|options| options.key_origins = format!("http://{address}")).await;
-    let id = register(&house, SystemKeys::At(format!("http://{address}/jwks"))).await;
-    let system = |signer| System {
-        signer,
-        id: id.clone(),
-    };
-    let (old, new) = (system(first), system(Signer::curve("key-2")));
-    let status = async |system: &System, jti: &str| {
-        let answer = system.ask(&house, jti, "system/Patient.rs").await;
-        answer.status().as_u16()
-    };
-    assert_eq!(status(&old, "1").await, 200);
-    // As long as a key that isn't there is not asked for again, and a bit.
-    tokio::time::sleep(Duration::from_secs(31)).await;
-    *set.lock().expect("a lock") = new.signer.jwks();
-    assert_eq!(status(&old, "2").await, 200, "it is kept for a while");
-    assert_eq!(status(&new, "3").await, 200, "a new one is asked for");
-    assert_eq!(status(&old, "4").await, 401);
-    assert_eq!(status(&new, "5").await, 200);
-    // From an address to another key, with both good.
-    let third = system(Signer::curve("key-3"));
-    let (identity, permit) = (house.server.trust().identity(), permit(&house).await);
-    let keys = SystemKeys::Set(third.signer.jwks());
-    identity
-        .rekey_client(&permit, &id, &keys, KeysOfBefore::GoodFor(60_000))
-        .await
-        .expect("changed");
-    assert_eq!(status(&third, "6").await, 200);
-    assert_eq!(status(&new, "7").await, 200);
     house.end().await;
 }
 

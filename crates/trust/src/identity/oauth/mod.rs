@@ -81,8 +81,28 @@ pub struct ClientProof<'a> {
     pub assertion: &'a str,
     /// The address that it has to name.
     pub audience: &'a str,
-    /// The client's keys, each set with its address, where they were fetched ([`Identity::keys_places`]).
-    pub fetched: &'a [(String, String)],
+    /// The client's keys, where they were fetched ([`Identity::keys_wanted`]).
+    pub fetched: &'a [FetchedKeys],
+}
+
+/// Where keys of a client are published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysPlace {
+    /// Whose they are.
+    pub client: String,
+    /// The client's round: keys that were fetched in another may be those that were ended with it.
+    pub round: u32,
+    /// Where they are (`jwks_uri`).
+    pub address: String,
+}
+
+/// Keys of a client as they were fetched.
+#[derive(Debug, Clone)]
+pub struct FetchedKeys {
+    /// From where.
+    pub place: KeysPlace,
+    /// The set; none where it could not be had.
+    pub set: Option<String>,
 }
 
 /// Whether a set has the key that a proof names. Nothing is proved by that.
@@ -176,27 +196,36 @@ pub(super) struct ProofDocument {
 }
 
 impl Identity {
-    /// Where the keys of the client have to be fetched from that an assertion says it is of, if they have
-    /// to be: those of now first. Nothing is proved yet.
+    /// From where keys have to be fetched next for the client that a proof says it is of: those of now first. None
+    /// where the keys that are here prove it, so that a place of before that answers no more holds nobody up, and where
+    /// there are no more places. Nothing is proved by that.
     ///
     /// # Errors
     /// `Ledger`, `Damaged`.
-    pub async fn keys_places(
+    pub async fn keys_wanted(
         &self,
         tenant: TenantId,
-        assertion: &str,
-    ) -> Result<Vec<String>, TrustError> {
-        let Some(id) = assertion::claimed(assertion).filter(|id| fhir::is_id(id)) else {
-            return Ok(Vec::new());
+        shown: ClientProof<'_>,
+    ) -> Result<Option<KeysPlace>, TrustError> {
+        let Some(id) = assertion::claimed(shown.assertion).filter(|id| fhir::is_id(id)) else {
+            return Ok(None);
         };
         let system = self.with_a_key(tenant, &id).await?;
         let Some(system) = system.filter(SystemDocument::is_active) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
-        let all = system.keys_now(self.now_ms());
-        Ok(all
-            .filter_map(|keys| keys.place().map(str::to_owned))
-            .collect())
+        let place = |address: &str| KeysPlace {
+            client: id.clone(),
+            round: system.round,
+            address: address.to_owned(),
+        };
+        let was_tried = |place: &KeysPlace| shown.fetched.iter().any(|one| one.place == *place);
+        let places = system.keys_now(self.now_ms()).filter_map(SystemKeys::place);
+        let next = places.map(place).find(|place| !was_tried(place));
+        match next {
+            Some(place) if self.signed_by(&id, &system, shown)?.is_err() => Ok(Some(place)),
+            _ => Ok(None),
+        }
     }
 
     /// An access token for a system that proves who it is (`client_credentials`). `wanted` is `scope` as
@@ -474,8 +503,12 @@ impl Identity {
                     TrustError::Damaged(format!("the keys of client {id} can't be read"))
                 })?,
                 (_, Some(place)) => {
-                    let fetched = shown.fetched.iter().find(|(at, _)| at == place);
-                    match fetched.map(|(_, text)| Keys::parse(text)) {
+                    let is_there = |place: &str, at: &KeysPlace| {
+                        at.client == id && at.round == system.round && at.address == place
+                    };
+                    let mut fetched = shown.fetched.iter();
+                    let fetched = fetched.find(|one| is_there(place, &one.place));
+                    match fetched.and_then(|one| Some(Keys::parse(one.set.as_deref()?))) {
                         Some(Ok(keys)) => keys,
                         Some(Err(_)) => {
                             refusal.get_or_insert(

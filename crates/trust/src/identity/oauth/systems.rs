@@ -151,9 +151,10 @@ impl SystemDocument {
             State::Revoked => ClientState::Revoked,
         }
     }
-    /// The keys that it may sign with now, those of now first.
+    /// The keys that it may sign with now, those of now first and the oldest last.
     pub(super) fn keys_now(&self, now_ms: u64) -> impl Iterator<Item = &SystemKeys> {
-        let earlier = self.earlier.iter().filter(move |one| now_ms < one.until_ms);
+        let earlier = self.earlier.iter().rev();
+        let earlier = earlier.filter(move |one| now_ms < one.until_ms);
         let all = std::iter::once(&self.keys).chain(earlier.map(|one| &one.keys));
         all.filter(|keys| **keys != SystemKeys::None)
     }

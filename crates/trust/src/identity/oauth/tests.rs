@@ -322,13 +322,20 @@ async fn keys_that_are_fetched_are_asked_for_by_address() {
     let ask = async |signer: &Signer, set: Option<&str>| {
         number.set(number.get() + 1);
         let assertion = proof(&house, signer, &id, &number.get().to_string());
-        let places = identity.keys_places(TENANT, &assertion).await.unwrap();
-        assert_eq!(places, [url]);
-        let set = set.map(|set| (url.to_owned(), set.to_owned()));
+        let wanted = identity.keys_wanted(TENANT, shown(&assertion)).await;
+        let place = wanted.unwrap().unwrap();
+        assert_eq!(
+            (place.address.as_str(), place.client.as_str()),
+            (url, id.as_str())
+        );
+        let set = set.map(str::to_owned);
+        let fetched = [FetchedKeys { place, set }];
         let fetched = ClientProof {
-            fetched: set.as_slice(),
+            fetched: &fetched,
             ..shown(&assertion)
         };
+        let more = identity.keys_wanted(TENANT, fetched).await.unwrap();
+        assert_eq!(more, None, "there is one place");
         identity
             .grant_to_system(TENANT, fetched, "system/*.rs")
             .await
@@ -338,23 +345,13 @@ async fn keys_that_are_fetched_are_asked_for_by_address() {
     no_client(&ask(&signer, Some("<html>")).await, "no key set");
     let other = Signer::curve("k");
     no_client(&ask(&other, Some(&signer.jwks())).await, "signature");
-    assert!(
-        identity
-            .keys_places(TENANT, "a.b.c")
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    let shown = proof(&house, &signer, "nobody", "1");
-    assert!(
-        identity
-            .keys_places(TENANT, &shown)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert!(names_key(&shown, &signer.jwks()));
-    assert!(!names_key(&shown, &Signer::curve("l").jwks()));
+    let stranger = proof(&house, &signer, "nobody", "1");
+    for nobody in ["a.b.c", &stranger] {
+        let wanted = identity.keys_wanted(TENANT, shown(nobody)).await;
+        assert_eq!(wanted.unwrap(), None);
+    }
+    assert!(names_key(&stranger, &signer.jwks()));
+    assert!(!names_key(&stranger, &Signer::curve("l").jwks()));
 }
 
 // Proves: 45 CFR 164.308(a)(4)(ii)(B)
