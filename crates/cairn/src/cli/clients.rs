@@ -64,7 +64,8 @@ pub(crate) struct RekeyOptions {
         conflicts_with = "at_once"
     )]
     pub(crate) keep_h: u64,
-    /// End those of before at once, and all access tokens with them, because they may be known to others
+    /// End those of before at once, and all access tokens with them, because they may be known to others; with the
+    /// --keys-url that it has, what is there is fetched anew
     #[arg(long)]
     pub(crate) at_once: bool,
 }

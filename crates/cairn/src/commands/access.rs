@@ -126,9 +126,15 @@ pub(crate) async fn rekey_client(options: RekeyOptions) -> anyhow::Result<ExitCo
             .await?)
     })
     .await?;
-    say(&match options.at_once {
-        true => "Changed. What was before has ended, and access tokens with it.".to_owned(),
-        false => format!(
+    say(&match (options.at_once, &keys) {
+        (true, SystemKeys::At(_)) => {
+            "Changed. All access tokens have ended, and whatever else the client was known by; what is at the address is fetched anew."
+                .to_owned()
+        }
+        (true, _) => {
+            "Changed. All other keys and certificates have ended, and all access tokens.".to_owned()
+        }
+        (false, _) => format!(
             "Changed. What was before stays good for {} hours.",
             options.keep_h
         ),

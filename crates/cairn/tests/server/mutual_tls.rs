@@ -338,6 +338,10 @@ async fn a_system_is_known_by_its_own_certificates_which_rotate() {
     wall.advance(60_000);
     refused(&ask(&house, &old, &id).await, "not that of this client");
     assert!(!opens(&house, &old, &last).await);
+    // At once, but nothing would end.
+    let both = pinned(at, &["own-2", "own"]);
+    let same = rekey(&both, KeysOfBefore::Gone).await;
+    assert!(same.is_err_and(|words| words.contains("would end")));
     // From certificates to a name, at once: tokens of before have ended.
     let before = ask(&house, &new, &id).await.expect("a token");
     rekey(&named(SUBJECT), KeysOfBefore::Gone)
@@ -636,7 +640,9 @@ fn certificates_are_registered_and_changed_by_command() {
     let said = rekey(&["--tls-certificate", second]).expect("changed");
     assert!(said.contains("24 hours"), "{said}");
     let said = rekey(&["--tls-subject", SUBJECT, "--at-once"]).expect("changed");
-    assert!(said.contains("has ended"), "{said}");
+    assert!(said.contains("all access tokens"), "{said}");
+    let wrong = rekey(&["--tls-subject", SUBJECT, "--at-once"]);
+    assert!(wrong.is_err_and(|words| words.contains("would end")));
     let wrong = rekey(&["--tls-certificate", own, "--keep-h", "2161"]);
     assert!(wrong.is_err_and(|words| words.contains("90 days")));
     let wrong = run(&["rekey", "nobody", "--tls-certificate", own]);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::routing::get;
+use serde_json::json;
 use trust::identity::{KeysOfBefore, SystemKeys};
 
 use crate::house::{House, house_with};
@@ -117,6 +118,21 @@ async fn keys_change_without_revoking() {
     assert_eq!(status(&new, "6").await, 401);
     assert_eq!(status(&system, "7").await, 200);
     assert!(!opens(&house, &house.http, &token).await);
+    // Nothing would end: these are all that it has, alone, with others, or by another name.
+    let mut renamed = system.signer.jwk();
+    renamed["kid"] = "another".into();
+    let more = [system.signer.jwk(), Signer::curve("key-6").jwk()];
+    for kept in [json!([system.signer.jwk()]), json!(more), json!([renamed])] {
+        let keys = SystemKeys::Set(json!({ "keys": kept }).to_string());
+        let same = rekey(keys, KeysOfBefore::Gone).await;
+        assert!(same.is_err_and(|words| words.contains("would end")));
+    }
+    // One of two ends.
+    let two = SystemKeys::Set(json!({ "keys": more }).to_string());
+    rekey(two, hours(1)).await.expect("changed");
+    rekey(set(&system.signer), KeysOfBefore::Gone)
+        .await
+        .expect("changed");
     house.end().await;
 }
 

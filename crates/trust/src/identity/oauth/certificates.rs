@@ -163,6 +163,16 @@ impl Certificates {
         }
     }
 
+    /// Whether whoever is known by this is known by another as well.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pinned(own), Self::Pinned(others)) => own
+                .iter()
+                .all(|one| others.iter().any(|other| other.x5t == one.x5t)),
+            _ => self == other,
+        }
+    }
+
     /// Checks a certificate that a client connected with. `is_trusted` tells whether it leads to an authority that
     /// the server trusts. The error says what is wrong in words that the client may be told: it sent it all.
     pub(super) fn prove(

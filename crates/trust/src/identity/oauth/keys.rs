@@ -71,6 +71,12 @@ impl Keys {
             .any(|key| key.common.key_id.as_deref() == Some(id))
     }
 
+    /// Whether all of these are among others, whatever they are called there.
+    pub(super) fn are_among(&self, others: &Self) -> bool {
+        let is_there = |key: &Jwk| others.0.iter().any(|one| one.algorithm == key.algorithm);
+        self.0.iter().all(is_there)
+    }
+
     /// The key that a signature names, for its algorithm.
     pub(super) fn find(&self, id: &str, wanted: Algorithm) -> Option<DecodingKey> {
         let key = self

@@ -3,7 +3,9 @@
 
 use ledger::{Expected, LedgerError};
 
-use super::systems::{Earlier, SystemKeys, apart};
+use super::certificates::Certificates;
+use super::keys::Keys;
+use super::systems::{Earlier, SystemDocument, SystemKeys, apart};
 use crate::audit::{Event, Record};
 use crate::identity::manage::invalid;
 use crate::identity::{ClientState, Identity, RETRIES};
@@ -20,7 +22,7 @@ const EARLIER_MAX: usize = 3;
 pub enum KeysOfBefore {
     /// They stay good for so many milliseconds.
     GoodFor(u64),
-    /// They end, and the access tokens with them: they may be known to others.
+    /// They end, and the access tokens with them: they may be known to others. What is at an address is fetched anew.
     Gone,
 }
 
@@ -62,6 +64,11 @@ impl Identity {
             {
                 return invalid("these are the keys that the client has");
             }
+            if before == KeysOfBefore::Gone && ends_nothing(client, &keys, &certificates, now_ms)? {
+                return invalid(
+                    "nothing would end that the client proves itself by now: give it keys or certificates that it does not have",
+                );
+            }
             let old = Earlier {
                 keys: std::mem::replace(&mut client.keys, keys),
                 certificates: std::mem::replace(&mut client.certificates, certificates),
@@ -76,7 +83,13 @@ impl Identity {
                 KeysOfBefore::Gone => {
                     client.earlier.clear();
                     client.round = client.round.saturating_add(1);
-                    format!("client {id} has {what} now; those of before have ended")
+                    let fetched = match client.keys {
+                        SystemKeys::At(_) => "; what is there is fetched anew",
+                        _ => "",
+                    };
+                    format!(
+                        "client {id} has {what} now; all others have ended, and all access tokens{fetched}"
+                    )
                 }
                 KeysOfBefore::GoodFor(ms) => {
                     client.earlier.retain(|one| now_ms < one.until_ms);
@@ -106,6 +119,29 @@ impl Identity {
         }
         Err(LedgerError::Conflict.into())
     }
+}
+
+/// Whether a client would still be known by all that it is known by now. What is at an address may have changed there,
+/// and is had anew, so that is never so of an address.
+fn ends_nothing(
+    client: &SystemDocument,
+    keys: &SystemKeys,
+    certificates: &Option<Certificates>,
+    now_ms: u64,
+) -> Result<bool, TrustError> {
+    for old in client.keys_now(now_ms) {
+        let stays = match (old, keys) {
+            (SystemKeys::Set(old), SystemKeys::Set(new)) => {
+                Keys::parse(old)?.are_among(&Keys::parse(new)?)
+            }
+            _ => false,
+        };
+        if !stays {
+            return Ok(false);
+        }
+    }
+    let mut known = client.certificates_now(now_ms);
+    Ok(known.all(|old| certificates.as_ref().is_some_and(|new| old.is_within(new))))
 }
 
 #[cfg(test)]
