@@ -63,11 +63,13 @@
     if (light) { light.dataset.on = on ? "yes" : "no"; light.textContent = words; }
   };
   const keyOf = (element) => element && element.closest("[data-key]")?.dataset.key;
-  const replace = (id, html) => {
+  const replace = (id, html, must) => {
     const old = document.getElementById(id);
     if (!old) return;
-    // Somebody is typing in there: their words matter more than fresh figures.
-    if (old.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) return;
+    // Somebody is typing in there: their words matter more than fresh figures, though not more than that what they
+    // may no longer see is taken away. Then their words go along to the same form, if it is still there.
+    const typed = old.contains(document.activeElement) && document.activeElement.matches("input, textarea, select") ? document.activeElement : null;
+    if (typed && !must) return;
     const open = [...old.querySelectorAll("details[open][id]")].map((item) => item.id);
     const known = new Set([...old.querySelectorAll("[data-key]")].map((item) => item.dataset.key));
     const chosen = old.querySelector("[data-selected]")?.dataset.key;
@@ -84,28 +86,65 @@
       const row = fresh.querySelector(`[data-key="${CSS.escape(focused[0])}"]`);
       (focused[1] ? row?.querySelector(`[data-act="${focused[1]}"]`) : row?.querySelector("a, button, summary"))?.focus({ preventScroll: true });
     }
+    if (typed) carry(typed, fresh);
     refreshTimes();
   };
+  const carry = (typed, fresh) => {
+    const key = keyOf(typed);
+    const place = key ? fresh.querySelector(`[data-key="${CSS.escape(key)}"]`) : fresh;
+    const action = typed.form?.getAttribute("action");
+    const form = [...place?.querySelectorAll("form") ?? []].find((one) => one.getAttribute("action") === action);
+    if (!form || !typed.form) return;
+    form.closest("details")?.setAttribute("open", "");
+    for (const old of typed.form.elements) {
+      const field = old.name && old.type !== "hidden" ? form.elements.namedItem(old.name) : null;
+      if (!field || old.type === "file") continue;
+      if (old.type === "checkbox" || old.type === "radio") {
+        for (const one of form.elements) if (one.name === old.name && one.value === old.value) one.checked = old.checked;
+      } else field.value = old.value;
+      if (old === typed) field.focus?.({ preventScroll: true });
+    }
+  };
+  // What is on the page may be seen no longer: nothing of it stays, and it is said why. A proxy's page names the
+  // patient above its middle too.
+  const empty = (words) => {
+    const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
+    const why = make("p", words);
+    why.setAttribute("role", "alert");
+    const way = make("p", "");
+    way.append(Object.assign(make("a", "Load the page again"), { href: location.href, className: "button" }));
+    page.replaceChildren(make("h1", "No longer shown"), why, way);
+    document.querySelector(".acts-for")?.remove();
+  };
+  // A stream that the server closed or refused for now is asked for again after a while: what this page shows is
+  // looked at again then too.
+  const RETRY = 30e3;
+  let later = null;
+  const pause = (words) => {
+    hush();
+    say(false, `${words} Trying again.`);
+    later = setTimeout(listen, RETRY);
+  };
   const listen = () => {
-    if (!page || source || document.hidden) return;
+    clearTimeout(later);
+    if (!page || source || stopped || document.hidden) return;
     source = new EventSource(page.dataset.live);
     source.addEventListener("open", () => say(true, "Live"));
-    source.addEventListener("part", (event) => { const part = JSON.parse(event.data); replace(part.id, part.html); });
-    source.addEventListener("end", (event) => { source.close(); source = null; stopped = true; say(false, event.data); });
+    source.addEventListener("part", (event) => { const part = JSON.parse(event.data); replace(part.id, part.html, part.must); });
+    source.addEventListener("end", (event) => { stopped = true; hush(); empty(event.data); });
+    source.addEventListener("pause", (event) => pause(event.data));
     source.addEventListener("error", (event) => {
       if (event.target !== source) return;
-      // After an answer that is no stream (signed out, too many streams) the browser gives up for good.
-      if (source.readyState !== EventSource.CLOSED) { say(false, "Not live: trying again"); return; }
-      source = null;
-      stopped = true;
-      say(false, "Not live. Load the page again.");
+      // After an answer that is no stream (too many streams) the browser gives up for good.
+      if (source.readyState === EventSource.CLOSED) pause("Not live.");
+      else say(false, "Not live: trying again");
     });
   };
   let stopped = false;
-  const hush = () => { if (source) { source.close(); source = null; } };
-  document.addEventListener("visibilitychange", () => { if (document.hidden) hush(); else if (!stopped) listen(); });
+  const hush = () => { clearTimeout(later); if (source) { source.close(); source = null; } };
+  document.addEventListener("visibilitychange", () => { if (document.hidden) hush(); else listen(); });
   addEventListener("pagehide", hush);
-  addEventListener("pageshow", () => { if (!stopped) listen(); });
+  addEventListener("pageshow", listen);
   listen();
 
   // Keyboard on lists: j/k move, Enter opens, e ends (done), c claims, u undoes.

@@ -10,6 +10,7 @@ use trust::identity::in_browser;
 
 use crate::context::{App, RequestInfo, cookie};
 use crate::error::PageError;
+use crate::live;
 
 /// No inline script or style anywhere, nothing from elsewhere, nothing framed.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -61,6 +62,8 @@ pub(crate) async fn layer(
             .map_or_else(|| "/".to_owned(), ToString::to_string),
     };
     request.extensions_mut().insert(info.clone());
+    let for_events = request.headers().get(header::ACCEPT);
+    let for_events = for_events.is_some_and(|kinds| kinds == live::EVENT_STREAM);
     let route = request
         .extensions()
         .get::<axum::extract::MatchedPath>()
@@ -75,7 +78,8 @@ pub(crate) async fn layer(
         if let PageError::Internal(inside) = &error {
             tracing::error!(request_id = %info.id, route = route.as_deref().unwrap_or("none"), error = %inside, "page failed");
         }
-        response = error.page(&app, &info);
+        let over = for_events.then(|| live::over(&error)).flatten();
+        response = over.unwrap_or_else(|| error.page(&app, &info));
     }
     let headers = response.headers_mut();
     let fixed: [(HeaderName, &'static str); 7] = [

@@ -6,6 +6,7 @@ use trust::Role;
 
 use crate::assets;
 use crate::context::{App, Ctx, RequestInfo};
+use crate::live::with_emergency;
 
 /// The five states that everything is in: shape, word and colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,7 +274,7 @@ pub(crate) fn console(
             }
             (demo_clock(&ctx.app))
         }
-        main id="main" tabindex="-1" data-live=[live] { (notices(ctx)) (body) }
+        main id="main" tabindex="-1" data-live=[live.map(|live| with_emergency(ctx, live))] { (notices(ctx)) (body) }
     };
     Html(document(&ctx.app, &ctx.request, title, None, &body).into_string()).into_response()
 }
@@ -351,7 +352,7 @@ pub(crate) fn portal(
             (acts_for(ctx))
             (demo_clock(&ctx.app))
         }
-        main id="main" tabindex="-1" data-live=[live] { (notices(ctx)) (body) }
+        main id="main" tabindex="-1" data-live=[live.map(|live| with_emergency(ctx, live))] { (notices(ctx)) (body) }
     };
     Html(document(&ctx.app, &ctx.request, title, Some("portal"), &body).into_string())
         .into_response()

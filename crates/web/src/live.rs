@@ -3,6 +3,12 @@
 //! The ledger says which shards have news; an event that matters to the page makes it read again,
 //! at most once a second, under a session and permits that are checked anew each time. The reading
 //! is audited like any other, so a stream reads only when something happened.
+//!
+//! What a page shows has to be taken off it when its person may no longer see it. A stream says three things:
+//! `part` brings an element anew; `end` has the page emptied, and says why; `pause` says that there is no news for
+//! a while, and the page asks again by itself. Its address says what the page was decided under, so that one that
+//! looked away (a hidden tab, a broken connection) is drawn anew when it comes back to another hour, policy set,
+//! network, or the end of an emergency access. A page that can't reach the server stays as it is and says so.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -51,16 +57,81 @@ pub(crate) struct Source {
     pub(crate) render: Box<dyn Fn(Ctx) -> Rendering + Send + Sync>,
 }
 
-/// Adds to a live address where the page stood when it was made, so that nothing between then and
-/// the stream's first breath is missed.
-pub(crate) fn address(app: &App, path: &str, query: &str) -> String {
-    let after = app.ledger().last_number().0;
-    let joint = if query.is_empty() {
-        String::new()
-    } else {
-        format!("{query}&")
-    };
-    format!("{path}?{joint}after={after}")
+/// Adds to a live address where the page stood when it was made and what it was decided under, so that nothing
+/// between then and the stream's first breath is missed. Comes before anything of the page is decided. What is
+/// added stands first: of a field that comes twice the first counts.
+pub(crate) fn address(ctx: &Ctx, path: &str, query: &str) -> String {
+    let after = ctx.app.ledger().last_number().0;
+    let under = mark(&slice(ctx));
+    let joint = if query.is_empty() { "" } else { "&" };
+    format!("{path}?after={after}&under={under}{joint}{query}")
+}
+
+/// Adds until when an emergency access lasts that something on the page is shown under, which is known when the
+/// page is there.
+pub(crate) fn with_emergency(ctx: &Ctx, address: &str) -> String {
+    match ctx.emergency_until_ms.load(Ordering::Relaxed) {
+        0 => address.to_owned(),
+        until_ms => address.replacen("?", &format!("?{EMERGENCY}={until_ms}&"), 1),
+    }
+}
+
+const EMERGENCY: &str = "emergency";
+
+/// What the page that a stream is for was asked for with: links in its parts lead to pages, not to streams.
+pub(crate) fn shown(fields: &Fields) -> Fields {
+    let of_page =
+        |(name, _): &&(String, String)| !["after", "under", EMERGENCY].contains(&name.as_str());
+    Fields(fields.0.iter().filter(of_page).cloned().collect())
+}
+
+fn slice(ctx: &Ctx) -> PolicySlice {
+    ctx.app.web.trust.policy_slice(&ctx.session.agent)
+}
+
+/// A slice is known again by this. It tells nothing of networks and sessions to whoever sees the address.
+fn mark(slice: &PolicySlice) -> String {
+    let hash = blake3::hash(slice.to_string().as_bytes());
+    hash.to_hex()[..MARK_CHARS].to_owned()
+}
+
+/// As many tell slices apart, of which there are some thousand.
+const MARK_CHARS: usize = 24;
+
+/// What a browser asks for where it wants events.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+
+/// The answer to a page that asks for its stream and that its person may no longer see: no script sees why a stream
+/// is refused, so this is one that ends at once, and has the page emptied.
+pub(crate) fn over(error: &PageError) -> Option<Response> {
+    may_not(error).map(ended)
+}
+
+fn ended(words: &str) -> Response {
+    let end = Sent::default().event("end").data(words);
+    let stream = stream::iter([Ok::<_, Infallible>(end)]);
+    no_store(Sse::new(stream).into_response())
+}
+
+/// Why a page may be shown no longer, if that is what an error says, and what to do.
+fn may_not(error: &PageError) -> Option<&'static str> {
+    match error {
+        PageError::SignedOut(_) => {
+            Some("You are signed out, so this page shows nothing any more. Sign in again.")
+        }
+        PageError::Refused(_) | PageError::NotFound | PageError::Erased => Some(
+            "You may no longer see this page as it was, so it shows nothing any more. Load it again to see what you may.",
+        ),
+        _ => None,
+    }
+}
+
+/// What it shows is of patients, and no copy of it is kept; by itself it would say no more than that one has to be
+/// checked.
+fn no_store(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 struct Stream {
@@ -79,8 +150,10 @@ struct Stream {
     over: bool,
     /// Where the page was asked for from.
     client: Option<IpAddr>,
-    /// What policies were in force when it was drawn, and the hour where they look at it.
+    /// What was decided under when it was drawn.
     slice: PolicySlice,
+    /// Whether what is on the page may have been let be shown by what holds no longer, until it is drawn anew.
+    stale: bool,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -113,8 +186,8 @@ impl Stream {
     async fn check(&mut self) -> Result<bool, PageError> {
         self.next_check = Instant::now() + CHECK;
         match session_still_holds(&self.ctx).await {
-            Err(PageError::SignedOut(_)) => {
-                self.end("You are signed out, so this page is no longer live.");
+            Err(error @ PageError::SignedOut(_)) => {
+                self.end(may_not(&error).unwrap_or(UNSURE));
                 Ok(false)
             }
             Ok(()) => {
@@ -132,22 +205,33 @@ impl Stream {
         let ends_ms = until_ms.load(Ordering::Relaxed);
         if ends_ms > 0 && self.ctx.app.web.trust.wall_clock().now_ms() >= ends_ms {
             until_ms.store(0, Ordering::Relaxed);
-            self.dirty = true;
+            self.is_stale();
         }
     }
 
-    /// What is shown doesn't outlive the hour, or the policies, that let it be shown: the page is drawn anew.
+    /// What is shown doesn't outlive the hour, the policies, or what else around the person let it be shown: the
+    /// page is drawn anew.
     fn over_with_policies(&mut self) {
-        let slice = self.ctx.app.web.trust.policy_slice();
+        let slice = slice(&self.ctx);
         if slice != self.slice {
             self.slice = slice;
-            self.dirty = true;
+            self.is_stale();
         }
     }
 
+    fn is_stale(&mut self) {
+        self.stale = true;
+        self.dirty = true;
+    }
+
+    /// Nothing more comes, and the page is emptied.
     fn end(&mut self, words: &str) {
-        self.queue
-            .push_back(Sent::default().event("end").data(words));
+        self.last("end", words);
+    }
+
+    fn last(&mut self, event: &str, words: &str) {
+        let event = Sent::default().event(event).data(words);
+        self.queue.push_back(event);
         self.over = true;
     }
 
@@ -159,12 +243,13 @@ impl Stream {
         }
         let number = self.ctx.app.ledger().last_number().0;
         let parts = (self.source.render)(self.ctx.later()).await?;
+        let must = std::mem::take(&mut self.stale);
         for (id, content) in parts {
             let html = content.into_string();
             // Times inside move by themselves in the browser, so only news is sent.
             let hash = blake3::hash(html.as_bytes());
             if self.sent.insert(id, hash) != Some(hash) {
-                let data = serde_json::json!({ "id": id, "html": html }).to_string();
+                let data = serde_json::json!({ "id": id, "html": html, "must": must }).to_string();
                 self.queue.push_back(
                     Sent::default()
                         .event("part")
@@ -191,7 +276,7 @@ impl Stream {
                 Ok(shard) => self.look(Some(shard)).await,
                 Err(RecvError::Lagged(_)) => self.look(None).await,
                 Err(RecvError::Closed) => {
-                    self.end("The server is stopping.");
+                    self.last("pause", "The server is stopping.");
                     Ok(())
                 }
             },
@@ -222,16 +307,18 @@ impl Stream {
                 if let PageError::Internal(inside) = &error {
                     tracing::error!(request_id = %self.ctx.request.id, error = %inside, "live page failed");
                 }
-                self.end(match error {
-                    PageError::Refused(_) => {
-                        "You may no longer see this, so the page is not live any more."
-                    }
-                    _ => "Something went wrong, so this page is not live any more. Load it again.",
-                });
+                match may_not(&error) {
+                    Some(words) => self.end(words),
+                    // Whether what is there may be seen still is not known.
+                    None if self.stale => self.end(UNSURE),
+                    None => self.last("pause", "Something went wrong, so this page is not live."),
+                }
             }
         }
     }
 }
+
+const UNSURE: &str = "It can't be told whether you may still see this page as it was, so it shows nothing any more. Load it again.";
 
 /// Looks at the session without keeping it awake: an open page is no sign of a person.
 async fn session_still_holds(ctx: &Ctx) -> Result<(), PageError> {
@@ -252,8 +339,18 @@ pub(crate) async fn serve(
     last_event_id: Option<&str>,
     source: Source,
 ) -> Response {
+    let slice = slice(&ctx);
+    let is_other = fields
+        .get("under")
+        .is_some_and(|under| under != mark(&slice));
+    let shown_until = fields.get(EMERGENCY).and_then(|text| text.parse().ok());
+    let stands_until = ctx.emergency_until_ms.load(Ordering::Relaxed);
+    let stale = is_other || shown_until.is_some_and(|until_ms: u64| until_ms != stands_until);
     let Ok(slot) = slots(&ctx.app).try_acquire_owned() else {
-        return PageError::LockedOut(30).into_response();
+        return match stale {
+            true => ended(UNSURE),
+            false => PageError::LockedOut(30).into_response(),
+        };
     };
     let after = last_event_id
         .or_else(|| fields.get("after"))
@@ -261,7 +358,6 @@ pub(crate) async fn serve(
     let after = Number(after.unwrap_or_else(|| ctx.app.ledger().last_number().0));
     let watch = ctx.app.ledger().watch();
     let now = Instant::now();
-    let slice = ctx.app.web.trust.policy_slice();
     let mut stream = Stream {
         ctx,
         source,
@@ -270,26 +366,25 @@ pub(crate) async fn serve(
         after,
         sent: HashMap::new(),
         queue: VecDeque::from([Sent::default().comment("live")]),
-        dirty: false,
+        dirty: stale,
         next_render: now,
         next_check: now + CHECK,
         over: false,
         client: trust::origin::current(),
         slice,
+        stale,
         _slot: slot,
     };
     if let Err(error) = stream.look(None).await {
-        return error.into_response();
+        return match stale {
+            true => ended(UNSURE),
+            false => error.into_response(),
+        };
     }
-    let mut response = Sse::new(stream::unfold(stream, Stream::next))
+    let response = Sse::new(stream::unfold(stream, Stream::next))
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
         .into_response();
-    // What it shows is of patients, and no copy of it is kept; by itself it would say no more than that one has
-    // to be checked.
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    no_store(response)
 }
 
 fn slots(app: &App) -> Arc<Semaphore> {

@@ -349,7 +349,7 @@ async fn list(ctx: &Ctx, fields: &Fields) -> Result<Markup, PageError> {
 pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
     ctx.staff()?;
     let live = live::address(
-        &ctx.app,
+        &ctx,
         "/console/live/worklist",
         &fields.to_query(&["done", "claimed", "reopened", "after"]),
     );
@@ -380,7 +380,7 @@ pub(crate) async fn stream(
     ctx.staff()?;
     ctx.permit(Action::Search, Some(ResourceType::Task), None)
         .await?;
-    let shown = std::sync::Arc::new(Fields(fields.0.clone()));
+    let shown = std::sync::Arc::new(live::shown(&fields));
     let source = live::Source {
         shard: None,
         matters: |kind| kind == Kind(ResourceType::Task.code()),

@@ -1,7 +1,8 @@
 //! The demo in a real browser: a newcomer's walk through console and portal, with real clicks.
 //!
 //! Chromium is driven by `walk.mjs`; what every page must hold (no accessibility violations, nothing
-//! from elsewhere, few bytes) is in `checks.mjs`. Screenshots go to `target/browser-screenshots/`.
+//! from elsewhere, few bytes) is in `checks.mjs`. Screenshots go to `target/browser-screenshots/`. What the pages'
+//! script does with its stream is in `live.mjs`.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,6 +16,8 @@ use cohort::server::{binary, free_port};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long the walk may take; it has bounds of its own that are shorter.
 const WALK_WITHIN: Duration = Duration::from_secs(900);
+/// How long the script's own test may take.
+const SCRIPT_WITHIN: Duration = Duration::from_secs(120);
 /// Seconds that a day takes: fast enough to see patients move, slow enough for a person to answer a
 /// form in the two days that it is open.
 const SECONDS_A_DAY: &str = "16";
@@ -103,10 +106,9 @@ async fn wait(child: &mut Child, within: Duration) -> io::Result<bool> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newcomer_walks_through_the_demo() {
-    let root = root();
-    let peers = root.join("target/peers/npm/node_modules");
+/// Where the browser's libraries lie; panics if they, or the browser, don't.
+fn peers() -> PathBuf {
+    let peers = root().join("target/peers/npm/node_modules");
     for (what, path) in [
         ("Chromium", PathBuf::from("/usr/bin/chromium")),
         ("playwright-core", peers.join("playwright-core")),
@@ -118,6 +120,30 @@ async fn a_newcomer_walks_through_the_demo() {
             path.display()
         );
     }
+    peers
+}
+
+/// What is on a page and may be seen no longer is taken off it.
+#[tokio::test]
+async fn the_script_takes_away_what_may_be_seen_no_longer() {
+    let space = tempfile::tempdir().expect("a folder");
+    let mut pages = Command::new("node")
+        .arg(root().join("crates/cohort/tests/browser/live.mjs"))
+        .arg(root().join("crates/web/assets/cairn.js"))
+        .arg(peers())
+        .arg(space.path())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("node can't be started ({error}): scripts/test installs it")
+        });
+    let done = wait(&mut pages, SCRIPT_WITHIN).await;
+    assert!(matches!(done, Ok(true)), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_walks_through_the_demo() {
+    let (root, peers) = (root(), peers());
     let shots = root.join("target/browser-screenshots");
     let _ = fs::remove_dir_all(&shots);
     fs::create_dir_all(&shots).expect("a folder for the screenshots");

@@ -362,10 +362,16 @@ impl Surroundings {
     }
 }
 
-/// What a page that stays open has to be drawn anew for: another policy set, or another hour where the set looks
-/// at the time.
+/// What somebody's page is decided under, so what it has to be drawn anew for when it is another: the policy set,
+/// and what is around them as far as the set looks at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySlice {
     pub(super) set: String,
-    pub(super) time: Option<(u8, Weekday)>,
+    pub(super) around: String,
+}
+
+impl fmt::Display for PolicySlice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.set, self.around)
+    }
 }

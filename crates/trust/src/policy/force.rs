@@ -169,13 +169,14 @@ impl Policies {
         }
     }
 
-    /// What a page that stays open has to be drawn anew for.
-    pub(super) fn slice(&self) -> PolicySlice {
+    /// What somebody's page is decided under now.
+    pub(super) fn slice(&self, agent: &Agent) -> PolicySlice {
         let set = self.set();
-        let place = self.surroundings.get().cloned().unwrap_or_default();
+        let looks = set.looks();
+        let around = looks.any().then(|| self.around(agent).words(looks));
         PolicySlice {
             set: set.hash().to_owned(),
-            time: (set.looks().time).then(|| place.slice(self.now_ms())),
+            around: around.unwrap_or_default(),
         }
     }
 

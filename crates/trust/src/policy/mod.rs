@@ -417,10 +417,10 @@ impl Trust {
     pub fn situate(&self, surroundings: Surroundings) {
         self.inner.policies.situate(surroundings);
     }
-    /// What a page that stays open has to be drawn anew for when it changes.
+    /// What a page of somebody's is decided under now: one that stays open has to be drawn anew when it changes.
     #[must_use]
-    pub fn policy_slice(&self) -> PolicySlice {
-        self.inner.policies.slice()
+    pub fn policy_slice(&self, agent: &Agent) -> PolicySlice {
+        self.inner.policies.slice(agent)
     }
     /// Decides, and mints a permit on "yes". A "no" is audited before it is returned.
     ///

@@ -176,7 +176,7 @@ pub(crate) async fn page(
 ) -> Result<Response, PageError> {
     ctx.staff()?;
     let live = live::address(
-        &ctx.app,
+        &ctx,
         &format!("/console/live/journeys/{}", escape(&name)),
         &fields.to_query(&["after"]),
     );
@@ -246,7 +246,7 @@ pub(crate) async fn stream(
 ) -> Result<Response, PageError> {
     ctx.staff()?;
     load(&ctx, &name, &fields).await?;
-    let (shown, name) = (Arc::new(Fields(fields.0.clone())), Arc::new(name));
+    let (shown, name) = (Arc::new(live::shown(&fields)), Arc::new(name));
     let source = live::Source {
         shard: None,
         matters,

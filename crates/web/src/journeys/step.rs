@@ -237,7 +237,7 @@ pub(crate) async fn page(
 ) -> Result<Response, PageError> {
     ctx.staff()?;
     let live = live::address(
-        &ctx.app,
+        &ctx,
         &format!(
             "/console/live/journeys/{}/steps/{}",
             escape(&name),
@@ -275,7 +275,7 @@ pub(crate) async fn stream(
 ) -> Result<Response, PageError> {
     ctx.staff()?;
     found(&ctx, &names.0, &names.1, &fields).await?;
-    let (shown, names) = (Arc::new(Fields(fields.0.clone())), Arc::new(names));
+    let (shown, names) = (Arc::new(live::shown(&fields)), Arc::new(names));
     let source = live::Source {
         shard: None,
         matters,

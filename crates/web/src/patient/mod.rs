@@ -352,7 +352,7 @@ pub(crate) async fn page(
 ) -> Result<Response, PageError> {
     ctx.staff()?;
     let live = live::address(
-        &ctx.app,
+        &ctx,
         &format!("/console/live/patients/{id}"),
         &fields.to_query(&["done", "claimed", "reopened", "after"]),
     );
@@ -394,7 +394,7 @@ pub(crate) async fn stream(
         .app
         .ledger()
         .shard_of(ctx.app.web.tenant, &Owner::Patient(id.clone()), &id);
-    let (shown, id) = (Arc::new(Fields(fields.0.clone())), Arc::new(id));
+    let (shown, id) = (Arc::new(live::shown(&fields)), Arc::new(id));
     let source = live::Source {
         shard: Some(shard),
         matters: of_a_record,

@@ -289,7 +289,7 @@ pub(crate) fn said(fields: &Fields) -> Markup {
 /// `GET /portal`.
 pub(crate) async fn home(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
     ctx.own_patient()?;
-    let live = live::address(&ctx.app, "/portal/live", "");
+    let live = live::address(&ctx, "/portal/live", "");
     let (home, parts) = parts(&ctx).await?;
     let body = html! {
         div class="stack-wide" {

@@ -151,8 +151,7 @@ async fn it_ends_by_time_also_on_an_open_page_and_by_hand() {
     open(&mut devi, &ida).await;
     let shown = devi.get(&page).await;
     shown.shows("Syphilis");
-    let live = shown.body.split("data-live=\"").nth(1).unwrap();
-    let live = live.split('"').next().unwrap().replace("&amp;", "&");
+    let live = shown.live();
     let mut body = devi.open(&live).await.into_body();
     // Something happens, so that the stream has shown the page under the access.
     world.task(&ida, "urgent", "Call her").await;
@@ -166,6 +165,11 @@ async fn it_ends_by_time_also_on_an_open_page_and_by_hand() {
     let last = after.rfind("\"timeline\"").expect("the record's part");
     assert!(!after[last..].contains("Syphilis"));
     assert!(!devi.get(&page).await.has("Syphilis"));
+    // A tab that was hidden when it ended is drawn anew when it is looked at, though nothing has happened since.
+    let later = live.replace("after=", "after=999999999&was=");
+    let mut body = devi.open(&later).await.into_body();
+    let said = until(&mut body, "\"timeline\"").await;
+    assert!(!said.contains("Syphilis"), "{said}");
 
     // By hand, by oneself, on whichever server.
     open(&mut devi, &ida).await;

@@ -377,6 +377,12 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// The address of its live parts.
+    pub(crate) fn live(&self) -> String {
+        let live = self.body.split("data-live=\"").nth(1);
+        let live = live.and_then(|rest| rest.split('"').next());
+        live.expect("a live page").replace("&amp;", "&")
+    }
     pub(crate) fn location(&self) -> &str {
         self.headers
             .get(header::LOCATION)
@@ -454,6 +460,14 @@ impl Browser {
     /// Starts a stream and leaves its body open.
     pub(crate) async fn open(&self, path: &str) -> axum::response::Response {
         let request = self.request(Method::GET, path).body(Body::empty()).unwrap();
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    /// The same as the page's script asks for it.
+    pub(crate) async fn listen(&self, path: &str) -> axum::response::Response {
+        let request = self.request(Method::GET, path);
+        let request = request.header(header::ACCEPT, "text/event-stream");
+        let request = request.body(Body::empty()).unwrap();
         self.router.clone().oneshot(request).await.unwrap()
     }
 
