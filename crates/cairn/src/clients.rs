@@ -239,6 +239,17 @@ pub(crate) struct Counted {
 /// A network of IPv6 that one customer is given, at the least (RFC 6177).
 const NETWORK_BITS: u32 = 64;
 
+/// What counts as one address: of IPv6 the network that one client has.
+pub(crate) fn one_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> (128 - NETWORK_BITS) << (128 - NETWORK_BITS);
+            IpAddr::from(Ipv6Addr::from_bits(network))
+        }
+        address => address,
+    }
+}
+
 impl ByAddress {
     pub(crate) fn new(most: usize) -> Self {
         Self {
@@ -249,13 +260,7 @@ impl ByAddress {
 
     /// One more, if there may be.
     pub(crate) fn one_more(&self, address: IpAddr) -> Option<Counted> {
-        let address = match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let network = address.to_bits() >> (128 - NETWORK_BITS) << (128 - NETWORK_BITS);
-                IpAddr::from(Ipv6Addr::from_bits(network))
-            }
-            address => address,
-        };
+        let address = one_network(address);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
         if *count >= self.most {

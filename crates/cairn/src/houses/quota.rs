@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use trust::origin::Door;
 
-use crate::clients::{ByAddress, Counted};
+use crate::clients::{ByAddress, Counted, one_network};
 
 /// Of the requests at once of a tenant, what share strangers may have under way besides, for sign-in pages: a quarter,
 /// and at least so many that a page and what belongs to it come in at once.
@@ -61,12 +61,12 @@ impl SharedRate {
 
     /// That of claims. Nobody has looked yet at those that come in one go, and all may be of people or systems that
     /// are known and come from one address: through an integration engine, or out of a hospital's network. So one
-    /// address may have as many in one go as those who are known, and where all of these were made up, as many are
-    /// left for the other addresses. What was made up comes back by an address's share.
+    /// address may have as many in one go as those who are known; what was made up comes back by an address's share.
+    /// What addresses make up together keeps nobody out at another: only who has none shares one rate.
     fn of_claims(per_s: u32) -> Self {
         let per_s = f64::from(per_s.max(1));
         let one = per_s.max(PAGE);
-        Self::with(per_s, 2.0 * one, one)
+        Self::with(per_s, one, one)
     }
 
     /// So many a second, of which so many come in one go, and so many of one address.
@@ -81,7 +81,7 @@ impl SharedRate {
     }
 
     fn of(&self, client: Option<IpAddr>) -> Option<&Bucket> {
-        let hash = self.hasher.hash_one(client?);
+        let hash = self.hasher.hash_one(one_network(client?));
         let place = usize::try_from(hash % ADDRESSES as u64).ok()?;
         self.by_address.get(place)
     }
@@ -94,9 +94,14 @@ impl SharedRate {
             .inspect_err(|_| own.into_iter().for_each(Bucket::give_back))
     }
 
-    fn give_back(&self, client: Option<IpAddr>) {
-        self.all.give_back();
-        self.of(client).into_iter().for_each(Bucket::give_back);
+    /// As [`Self::take`] of an address that is known by its own share alone: others' must not keep it out. What has
+    /// no address has that of all.
+    fn take_own(&self, client: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+        self.of(client).unwrap_or(&self.all).take(now)
+    }
+
+    fn give_back_own(&self, client: Option<IpAddr>) {
+        self.of(client).unwrap_or(&self.all).give_back();
     }
 }
 
@@ -270,7 +275,7 @@ impl Quota {
             let now = Instant::now();
             let taken = match shown {
                 Shown::Nothing => rates.strangers.take(client, now),
-                Shown::Claim => rates.claiming.take(client, now),
+                Shown::Claim => rates.claiming.take_own(client, now),
                 Shown::Unasked => Ok(()),
             };
             taken.map_err(|wait| self.refused(Over::Rate(wait.as_secs() + 1)))?;
@@ -382,7 +387,7 @@ impl Stay {
     /// It is not counted as a claim that is nobody's any more.
     fn is_somebody(&mut self, quota: &Quota, client: Option<IpAddr>) {
         if let Some(rates) = quota.rates.as_ref().filter(|_| self.is_taken_for_nobody) {
-            rates.claiming.give_back(client);
+            rates.claiming.give_back_own(client);
         }
         self.is_taken_for_nobody = false;
     }
@@ -571,15 +576,32 @@ mod tests {
         let taken = |client, after_s| {
             let at = now + Duration::from_secs(after_s);
             (0..999)
-                .filter(|_| claiming.take(client, at).is_ok())
+                .filter(|_| claiming.take_own(client, at).is_ok())
                 .count()
         };
-        // Of one address there are as many as of those that are known, and for others as many are left.
+        // Of one address there are as many as of those that are known.
         assert_eq!((taken(at(1), 0), taken(None, 0)), (80, 80));
         assert!(matches!(quota.admit(CLAIM, at(1)), Err(Over::Rate(_))));
         // It comes back with time, a quarter of it for one address.
         assert_eq!((taken(at(1), 10), taken(None, 10)), (80, 80));
-        assert_eq!((taken(at(1), 11), taken(None, 11)), (20, 60));
+        assert_eq!((taken(at(1), 11), taken(None, 11)), (20, 80));
+    }
+
+    #[test]
+    fn made_up_claims_of_many_addresses_keep_nobody_else_out() {
+        let quota = quota(None, Some(80));
+        for last in 2..6 {
+            for _ in 0..99 {
+                drop(quota.admit(CLAIM, at(last)));
+            }
+        }
+        // Two addresses share a bucket by chance, five hardly all.
+        let comes_in = |last: &u8| quota.admit(CLAIM, at(*last)).is_ok();
+        assert!((6..20).filter(comes_in).count() > 5);
+        // A client has more than one address of IPv6.
+        let of_network = |last: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
+        let come_in = (0..200).filter(|last| quota.admit(CLAIM, of_network(*last)).is_ok());
+        assert!(come_in.count() < 90);
     }
 
     #[test]
