@@ -9,6 +9,7 @@ mod own;
 mod passage;
 mod quota;
 mod reception;
+mod turns;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

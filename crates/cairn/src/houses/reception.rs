@@ -22,6 +22,7 @@ use trust::origin::Door;
 
 use super::passage::{Arriving, Leaving, Until, Visitor};
 use super::quota::Shown;
+use super::turns::{Turn, Turns};
 use super::{Houses, Place};
 use crate::client_certificates::{Presented, strip};
 use crate::clients::{Addresses, Bounds};
@@ -42,6 +43,7 @@ pub(crate) struct Reception {
     certificates_told_by: Addresses,
     /// Places for live pages of all houses together: each holds a connection for as long as it is looked at.
     live: Arc<Semaphore>,
+    turns: Arc<Turns>,
 }
 
 /// The host that a request names, in lower case and without its port; `None` when it names none, `Err` when
@@ -96,6 +98,7 @@ impl Reception {
             bounds,
             certificates_told_by,
             live: Arc::new(Semaphore::new(live)),
+            turns: Arc::new(Turns::new()),
         }
     }
 
@@ -142,7 +145,11 @@ impl Reception {
                 let visit = quota.admit(shown, client).map_err(Closed::Over)?;
                 entrance.door = visit.clone().map(|visit| visit as Arc<dyn Door>);
                 let visitor = Visitor::new(visit, counted);
-                Ok(Led::Home(house.router.clone(), visitor, house.until_cut()))
+                // Whoever serves everybody has no neighbours.
+                let has_neighbours = table.any.is_none();
+                let turn = has_neighbours.then(|| self.turns.of_request(house.entry.id));
+                let until = house.until_cut();
+                Ok(Led::Home(house.router.clone(), visitor, until, turn))
             }
         }
     }
@@ -161,7 +168,7 @@ impl Reception {
 /// Where a request was led.
 enum Led {
     ToOffice,
-    Home(Router, Visitor, Until),
+    Home(Router, Visitor, Until, Option<Turn>),
 }
 
 impl<B> Service<Request<B>> for Reception
@@ -198,12 +205,13 @@ where
                 answer: self.office.call(request),
                 stay: None,
             },
-            Ok(Led::Home(mut router, visitor, until)) => {
+            Ok(Led::Home(mut router, visitor, until, turn)) => {
                 let stay = Stay {
                     head: head_of(&request),
                     reception: self.clone(),
                     visitor,
                     until,
+                    turn,
                 };
                 let request = request.map(|body| Arriving::new(body, stay.visitor.visit.clone()));
                 Answering {
@@ -241,6 +249,7 @@ struct Stay {
     reception: Reception,
     visitor: Visitor,
     until: Until,
+    turn: Option<Turn>,
 }
 
 impl Answering {
@@ -265,7 +274,13 @@ impl Future for Answering {
         {
             self.give_up(Closed::Suspended);
         }
+        let turn = self.stay.as_mut().and_then(|stay| stay.turn.as_mut());
+        let step = match turn {
+            Some(turn) => Some(std::task::ready!(turn.poll_step(context))),
+            None => None,
+        };
         let answer = Pin::new(&mut self.answer).poll(context);
+        drop(step);
         // Whoever asked turned out to have no room, or no place to wait in.
         let over = (self.stay.as_ref()).and_then(|stay| stay.visitor.over());
         let Some(over) = over else {
@@ -292,6 +307,7 @@ impl Answering {
             reception,
             visitor,
             until,
+            ..
         } = *stay;
         if !is_live(&answer) {
             return Ok(match visitor.leaves(&answer) {
