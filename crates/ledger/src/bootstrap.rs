@@ -25,6 +25,11 @@ use crate::{Entropy, LedgerError, Location, Number, OpenOptions, RootKey, SHARDS
 /// before would search it in vain.
 const STORE_FORMAT: u32 = 3;
 const STORE_FORMAT_ROTATED: u32 = 4;
+/// The same two, of stores to which no program has written that gives no token to what is nobody's: programs that
+/// make none refuse these. New stores are of this format, and those in a folder become so when they are opened;
+/// one that servers share does not, because a neighbouring version may be among them.
+const STORE_FORMAT_OWNERLESS: u32 = 5;
+const STORE_FORMAT_OWNERLESS_ROTATED: u32 = 6;
 pub(crate) const STORE: &str = "store";
 /// The row of the salt and the check of the root key.
 pub(crate) const ROOT: &str = "root";
@@ -240,7 +245,7 @@ fn found(backend: &dyn Backend, options: &OpenOptions) -> Result<(), LedgerError
         value,
     };
     backend.apply(vec![
-        row(STORE, store_row(STORE_FORMAT, &id)),
+        row(STORE, store_row(STORE_FORMAT_OWNERLESS, &id)),
         row(ROOT, root_row),
         row(SIGNER, wrap(&root, entropy, SIGNER, &seed)),
         row(CHECKPOINT, checkpoint.into_bytes()),
@@ -284,19 +289,56 @@ fn store_row(format: u32, id: &[u8; 16]) -> Vec<u8> {
     [&format.to_be_bytes()[..], &SHARDS.to_be_bytes(), id].concat()
 }
 
+/// From which number on documents that are nobody's have their token; none where programs may write to the store
+/// that give them none.
+fn ownerless_since(
+    backend: &dyn Backend,
+    (format, id): (u32, &[u8; 16]),
+    last: Number,
+) -> Result<Number, LedgerError> {
+    let becomes = match format {
+        STORE_FORMAT_OWNERLESS | STORE_FORMAT_OWNERLESS_ROTATED => None,
+        _ if backend.shared().is_some() => return Ok(Number(u64::MAX)),
+        STORE_FORMAT_ROTATED => Some(STORE_FORMAT_OWNERLESS_ROTATED),
+        _ => Some(STORE_FORMAT_OWNERLESS),
+    };
+    if let Some(format) = becomes {
+        // What other programs have written since such a row was noted has no token.
+        let since = Number(last.0.saturating_add(1));
+        let meta = |name: &str, value| Write::Meta {
+            name: name.to_owned(),
+            value,
+        };
+        backend.apply(vec![
+            meta(STORE, store_row(format, id)),
+            meta(
+                INDEX_OWNERLESS,
+                index_row(INDEX_OWNERLESS_GENERATION, since),
+            ),
+        ])?;
+        return Ok(since);
+    }
+    let of_ownerless = (INDEX_OWNERLESS, INDEX_OWNERLESS_GENERATION);
+    indexed_since(backend, of_ownerless, last)
+}
+
 /// The row that says that the store's token keys have been rotated.
 pub(crate) fn rotated_store_row(snapshot: &dyn Snapshot) -> Result<MetaRow, LedgerError> {
-    let (_, id) = store_id(&must(snapshot, STORE)?)?;
-    Ok((STORE.to_owned(), store_row(STORE_FORMAT_ROTATED, &id)))
+    let (format, id) = store_id(&must(snapshot, STORE)?)?;
+    let rotated = match format {
+        STORE_FORMAT_OWNERLESS | STORE_FORMAT_OWNERLESS_ROTATED => STORE_FORMAT_OWNERLESS_ROTATED,
+        _ => STORE_FORMAT_ROTATED,
+    };
+    Ok((STORE.to_owned(), store_row(rotated, &id)))
 }
 
 /// The store's format and name.
 fn store_id(store: &[u8]) -> Result<(u32, [u8; 16]), LedgerError> {
     let mut decoder = Decoder::new(store, "store");
     let format = decoder.u32()?;
-    if !(1..=STORE_FORMAT_ROTATED).contains(&format) {
+    if !(1..=STORE_FORMAT_OWNERLESS_ROTATED).contains(&format) {
         return Err(LedgerError::Storage(format!(
-            "the store has format {format}, and this program knows 1 to {STORE_FORMAT_ROTATED}: open it with \
+            "the store has format {format}, and this program knows 1 to {STORE_FORMAT_OWNERLESS_ROTATED}: open it with \
              the program that wrote it, or a newer one"
         )));
     }
@@ -556,8 +598,7 @@ pub(crate) fn open_store(
     let core = open_core(backend, options, state.last)?;
     let since = indexed_since(&**backend, (INDEX, INDEX_GENERATION), state.last)?;
     core.indexed_since.store(since.0, Ordering::Relaxed);
-    let of_ownerless = (INDEX_OWNERLESS, INDEX_OWNERLESS_GENERATION);
-    let since = indexed_since(&**backend, of_ownerless, state.last)?;
+    let since = ownerless_since(&**backend, (format, &id), state.last)?;
     core.ownerless_since.store(since.0, Ordering::Relaxed);
     let suspect = suspect(&*snapshot, &core.signer, &state, &checkpoint)?;
     Ok(Opened {

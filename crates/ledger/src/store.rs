@@ -518,7 +518,7 @@ impl Ledger {
     }
 
     /// Documents below this number were written by a program that gave no token to those that are nobody's in
-    /// particular. Zero where all such documents have it.
+    /// particular, or one may yet be (the highest number). Zero where all such documents have it.
     #[must_use]
     pub fn ownerless_since(&self) -> Number {
         Number(self.core().ownerless_since.load(Ordering::Relaxed))

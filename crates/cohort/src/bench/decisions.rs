@@ -43,8 +43,10 @@ pub struct DecisionOptions {
     pub json: Option<PathBuf>,
 }
 
-/// What those who treat and coordinate are known as, the patients' general practitioner.
-const KNOWN_AS: &str = "Practitioner/gp";
+/// What who coordinates is known as, the patients' general practitioner: the relationship that is looked for first.
+const FIRST: &str = "Practitioner/first";
+/// What who treats is known as, by tasks for the patients: what is looked for last, after all others.
+const LAST: &str = "Practitioner/last";
 
 /// Who asks, for what, and whether consents bind them.
 async fn askers(trust: &Trust) -> Result<[(Agent, Purpose); 3]> {
@@ -55,15 +57,15 @@ async fn askers(trust: &Trust) -> Result<[(Agent, Purpose); 3]> {
         .decide(&operator, administer.0, administer.1, Target::default(), "")
         .await?;
     let mut asked = Vec::new();
-    for (role, purpose) in [
-        (Role::Client, Purpose::Treatment),
-        (Role::Coordinator, Purpose::CareManagement),
-        (Role::Clinician, Purpose::Treatment),
+    for (role, purpose, known_as) in [
+        (Role::Client, Purpose::Treatment, None),
+        (Role::Coordinator, Purpose::CareManagement, Some(FIRST)),
+        (Role::Clinician, Purpose::Treatment, Some(LAST)),
     ] {
         let token = identity.create_client(&operator, role.name(), role).await?;
         let agent = identity.bearer(&token).await?;
-        if role != Role::Client {
-            let known_as = [KNOWN_AS.to_owned()];
+        if let Some(known_as) = known_as {
+            let known_as = [known_as.to_owned()];
             identity.set_known_as(&permit, &agent.id, &known_as).await?;
         }
         asked.push((agent, purpose));
@@ -88,7 +90,9 @@ fn rows(patient: usize) -> (Vec<Value>, Vec<Value>) {
     let label = |code: &str| json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": code});
     let kept = vec![
         json!({"resourceType": "Patient", "id": format!("p{patient}"), "birthDate": "1950-02-03",
-            "generalPractitioner": [{"reference": KNOWN_AS}]}),
+            "generalPractitioner": [{"reference": FIRST}]}),
+        json!({"resourceType": "Task", "id": format!("t{patient}"), "status": "requested", "intent": "order",
+            "for": reference, "owner": {"reference": LAST}, "executionPeriod": {"start": "2026-01-01", "end": "2099-01-01"}}),
         consent("general", json!({"type": "permit"})),
         consent(
             "but",

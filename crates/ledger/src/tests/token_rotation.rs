@@ -186,13 +186,13 @@ async fn audit_records_without_a_list_are_moved_too() {
 async fn a_store_whose_token_keys_rotated_says_so_to_older_programs() {
     let rows = store().await;
     let format = |rows: &MemoryBackend| rows.rows().meta["store"][..4].to_vec();
-    assert_eq!(format(&rows), 3_u32.to_be_bytes());
+    assert_eq!(format(&rows), 5_u32.to_be_bytes());
     let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
     ledger.rotate_token_keys(TENANT, &|_| {}).await.unwrap();
-    assert_eq!(format(&rows), 4_u32.to_be_bytes());
+    assert_eq!(format(&rows), 6_u32.to_be_bytes());
     ledger.close().await.unwrap();
     open(Arc::new(rows.clone()), OLD).unwrap();
-    assert_eq!(format(&rows), 4_u32.to_be_bytes());
+    assert_eq!(format(&rows), 6_u32.to_be_bytes());
 }
 
 /// Documents of before an index generation are found by what no token says of them.
@@ -226,9 +226,18 @@ async fn older_documents_are_told_apart() {
         open(Arc::new(rows.clone()), OLD).unwrap().indexed_since(),
         since
     );
-    // The token of what is nobody's came with a generation of its own.
-    rows.edit(|rows| drop(rows.meta.remove("index/ownerless")));
+    // What is nobody's came by its token later: a store of before is told apart when it is opened first.
+    rows.edit(|rows| {
+        let store = rows.meta.get_mut("store").unwrap();
+        store[..4].copy_from_slice(&3_u32.to_be_bytes());
+    });
     let ledger = open(Arc::new(rows.clone()), OLD).unwrap();
     assert_eq!(ledger.indexed_since(), since);
-    assert_eq!(ledger.ownerless_since().0, ledger.last_number().0 + 1);
+    let of_before = ledger.last_number().0 + 1;
+    assert_eq!(ledger.ownerless_since().0, of_before);
+    assert_eq!(rows.rows().meta["store"][..4], 5_u32.to_be_bytes());
+    write(&ledger, 34).await;
+    ledger.close().await.unwrap();
+    let again = open(Arc::new(rows), OLD).unwrap();
+    assert_eq!(again.ownerless_since().0, of_before);
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fhir::search::{SearchQuery, can_be_of_patient};
 use fhir::{Resource, ResourceType};
-use ledger::{Hit, LedgerError, TenantId, View};
+use ledger::{Hit, LedgerError, Number, TenantId, View};
 
 use super::consents::{Hidden, reach};
 use super::{RelationWhy, Vault, Versioned, fetch_in, open};
@@ -296,14 +296,15 @@ impl Vault {
     }
 
     /// The patients to whom a search can be narrowed: those with whom somebody has a relationship, where all of
-    /// them are known. Not where it is told how a search is made, which must not depend on them; and not where
+    /// them are known, and what is nobody's is found by its token. Not where it is told how a search is made, which must not depend on them; and not where
     /// one patient alone is asked about, which narrows more and may be an emergency.
     pub(super) fn narrows_to<'h>(
         &self,
         permit: &Permit,
         hidden: &'h Hidden,
     ) -> Option<&'h HashMap<String, String>> {
-        if hidden.tally.is_some() || permit.only_patient().is_some() {
+        let has_token = self.ledger().ownerless_since() < Number(u64::MAX);
+        if !has_token || hidden.tally.is_some() || permit.only_patient().is_some() {
             return None;
         }
         hidden.related.as_ref()?.as_ref()
