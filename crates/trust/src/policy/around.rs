@@ -119,7 +119,7 @@ pub struct Around {
 }
 
 /// What a store of one tenant calls it.
-const ONLY_TENANT: &str = "main";
+pub(super) const ONLY_TENANT: &str = "main";
 
 impl Default for Around {
     fn default() -> Self {
@@ -320,6 +320,10 @@ impl Surroundings {
     pub fn beside(mut self, shared: impl IntoIterator<Item = IpNet>) -> Self {
         self.shared.extend(shared);
         self
+    }
+
+    pub(super) fn tenant(&self) -> &str {
+        &self.tenant
     }
 
     /// The hour and the day at a time.

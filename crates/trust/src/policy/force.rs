@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ledger::{Clock, TenantId};
 
-use super::around::{Around, PolicySlice, Surroundings};
+use super::around::{Around, ONLY_TENANT, PolicySlice, Surroundings};
 use super::files::{PolicyFault, PolicyTexts};
 use super::{Asker, Grants, PolicySet, Trust};
 use crate::audit::{Event, Outcome, Record};
@@ -154,6 +154,11 @@ impl Policies {
         self.lately_ms.store(age_ms, Ordering::Relaxed);
     }
 
+    fn tenant(&self) -> &str {
+        let place = self.surroundings.get();
+        place.map_or(ONLY_TENANT, Surroundings::tenant)
+    }
+
     fn now_ms(&self) -> u64 {
         self.clock.get().map_or(0, |clock| clock.now_ms())
     }
@@ -189,26 +194,40 @@ impl Policies {
     /// What is decided for an asker with what is around them said, or nothing around.
     pub(crate) fn grants(&self, asker: &Asker) -> Arc<Grants> {
         let around = || asker.around.clone().unwrap_or_default();
-        self.grants_around(asker.clone(), &around).1
+        self.grants_around(asker.clone(), Some(&around)).1
+    }
+
+    /// What is decided for an asker at this tenant where session, networks and time let the most.
+    pub(crate) fn widest_grants(&self, asker: &Asker) -> Arc<Grants> {
+        self.grants_around(asker.clone(), None).1
     }
 
     /// What is decided for somebody who asks now, and as whom they asked.
     pub(crate) fn grants_now(&self, asker: Asker, agent: &Agent) -> (Asker, Arc<Grants>) {
-        self.grants_around(asker, &|| self.around(agent))
+        self.grants_around(asker, Some(&|| self.around(agent)))
     }
 
-    /// What is around is looked at under the set that decides, and only as far as that set does.
-    fn grants_around(&self, mut asker: Asker, around: &dyn Fn() -> Around) -> (Asker, Arc<Grants>) {
+    /// What is around is looked at under the set that decides, and only as far as that set does. Without it, it is
+    /// what lets the most; where a set looks at something, nobody else is known without.
+    fn grants_around(
+        &self,
+        mut asker: Asker,
+        around: Option<&dyn Fn() -> Around>,
+    ) -> (Asker, Arc<Grants>) {
         loop {
             let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
             let looks = now.set.looks();
-            asker.around = looks.any().then(|| around().seen(looks));
+            let around = around.filter(|_| looks.any());
+            asker.around = around.map(|around| around().seen(looks));
             if let Some(grants) = now.decided.get(&asker).cloned() {
                 return (asker, grants);
             }
             let set = now.set.clone();
             drop(now);
-            let grants = Arc::new(set.decide_all(&asker));
+            let grants = Arc::new(match asker.around {
+                None if looks.any() => set.decide_widest(&asker, self.tenant()),
+                _ => set.decide_all(&asker),
+            });
             let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
             // What was decided under a set that is no longer in force counts no longer.
             if Arc::ptr_eq(&now.set, &set) {

@@ -11,6 +11,7 @@ mod set;
 mod table;
 mod what_if;
 mod why;
+mod widest;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub use files::PolicyFault;
 pub(crate) use force::Policies;
 pub use force::{PolicyLook, PolicyStatus, RefusedSet};
 pub(crate) use set::Group;
+use set::PolicyFiles;
 pub use set::PolicyWords;
 pub use table::{PolicyCell, PolicyRow};
 pub use why::{ElementsWhy, PolicySet, Question, Tested, Why};
@@ -167,6 +169,24 @@ impl PolicySet {
     }
 
     fn decide_all(&self, asker: &Asker) -> Grants {
+        self.decide_by(&self.files, asker)
+    }
+
+    /// What is decided where session, networks and time let the most: what the asker might do at all, at a tenant.
+    fn decide_widest(&self, asker: &Asker, tenant: &str) -> Grants {
+        let around = Around {
+            tenant: tenant.to_owned(),
+            ..Around::default()
+        };
+        let around = Some(around.seen(self.looks()));
+        let asker = Asker {
+            around,
+            ..asker.clone()
+        };
+        self.decide_by(self.files.widest(), &asker)
+    }
+
+    fn decide_by(&self, files: &PolicyFiles, asker: &Asker) -> Grants {
         let mut grants = Grants {
             interactions: vec![[false; Action::INTERACTIONS.len()]; self.classes.members.len()],
             services: [false; Action::ALL.len()],
@@ -174,14 +194,14 @@ impl PolicySet {
             classes: self.classes.clone(),
             elements: self.elements.of(asker.role, asker.purpose).cloned(),
         };
-        let Some(entities) = self.files.with(asker) else {
+        let Some(entities) = files.with(asker) else {
             return grants;
         };
         for action in Action::ALL {
             match action.interaction() {
                 Some(place) => {
                     for (class, kind) in self.classes.members.iter().enumerate() {
-                        let because = self.files.permits(&entities, asker, action, Some(*kind));
+                        let because = files.permits(&entities, asker, action, Some(*kind));
                         if let Some(because) = because {
                             grants.interactions[class][place] = true;
                             grants.because.insert((action, Some(class)), because);
@@ -189,7 +209,7 @@ impl PolicySet {
                     }
                 }
                 None => {
-                    let because = self.files.permits(&entities, asker, action, None);
+                    let because = files.permits(&entities, asker, action, None);
                     if let Some(because) = because {
                         grants.services[action as usize] = true;
                         grants.because.insert((action, None), because);

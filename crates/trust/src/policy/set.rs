@@ -10,6 +10,7 @@ use fhir::ResourceType;
 
 use super::around::{Around, Looks};
 use super::files::{GROUPS, PolicyFault, PolicyTexts, SCHEMA};
+use super::widest::widest;
 use super::{Asker, Classes};
 use crate::Action;
 
@@ -53,6 +54,7 @@ impl Group {
 }
 
 /// The entity types and names of the schema, made once.
+#[derive(Clone)]
 struct Names {
     role: EntityTypeName,
     part: EntityTypeName,
@@ -75,6 +77,8 @@ pub(super) struct PolicyFiles {
     known: BTreeMap<String, PolicyWords>,
     /// What policies look at around a request.
     looks: Looks,
+    /// The same where what is around lets the most, if they look at what changes.
+    widest: Option<Box<Self>>,
     /// Whether the schema knows of what is around a request; one of before doesn't.
     knows_around: bool,
 }
@@ -142,7 +146,7 @@ impl PolicyFiles {
         if !knows_around {
             looks = Looks::default();
         }
-        Ok(Self {
+        let mut files = Self {
             authorizer: Authorizer::new(),
             set,
             schema,
@@ -151,8 +155,35 @@ impl PolicyFiles {
             groups,
             known,
             looks,
+            widest: None,
             knows_around,
-        })
+        };
+        if looks.changes() {
+            let set =
+                widest(&files.set).map_err(|words| vec![PolicyFault::of("policies", words)])?;
+            files.widest = Some(Box::new(files.with_set(set)));
+        }
+        Ok(files)
+    }
+
+    fn with_set(&self, set: PolicySet) -> Self {
+        Self {
+            authorizer: Authorizer::new(),
+            set,
+            schema: self.schema.clone(),
+            names: self.names.clone(),
+            entities: self.entities.clone(),
+            groups: self.groups.clone(),
+            known: self.known.clone(),
+            looks: self.looks,
+            widest: None,
+            knows_around: self.knows_around,
+        }
+    }
+
+    /// The policies where what changes around lets the most.
+    pub(super) fn widest(&self) -> &Self {
+        self.widest.as_deref().unwrap_or(self)
     }
 
     /// What policies look at around a request.

@@ -696,6 +696,79 @@ mod around {
     }
 
     #[test]
+    fn what_might_be_seen_at_all_is_what_some_moment_lets_and_as_little_more_as_can_be() {
+        let own = r#"
+            @id("a") permit (principal in Role::"clinician", action in Action::"look", resource)
+            when { context.purpose == "TREAT" && context.time.hour < 6 && context.networks.contains("ward") };
+            @id("b") permit (principal in Role::"coordinator", action in Action::"look", resource)
+            unless { context.time.hour < 6 || context.purpose == "HPAYMT" };
+            @id("c") permit (principal in Role::"biller", action in Action::"look", resource);
+            @id("d") forbid (principal in Role::"biller", action in Action::"look", resource)
+            when { !context.networks.contains("ward") && context.purpose == "TREAT" };
+            @id("e") forbid (principal in Role::"biller", action in Action::"look", resource)
+            when { context.purpose == "HPAYMT" } unless { context.purpose == "TREAT" && context.session.confirmed };
+            @id("f") permit (principal in Role::"squad", action in Action::"look", resource)
+            when { context.tenant == "north" && context.time.hour == 3 };
+            @id("g") permit (principal in Role::"administrator", action in Action::"look", resource)
+            when { if context.time.hour == 3 then context.purpose == "TREAT" else false };"#;
+        let folder = folder(own, &[]);
+        let load = |tenant: &str| {
+            let policies = Policies::load(Some(folder.path()), 0).unwrap();
+            policies.situate(Surroundings::of(tenant, "UTC", []).unwrap());
+            policies
+        };
+        let policies = load("north");
+        let looks = |grants: &Grants| grants.interaction(Action::Read, ResourceType::Observation);
+        let (treat, pay) = (Purpose::Treatment, Purpose::Payment);
+        for (role, purpose, may) in [
+            (Role::Clinician, treat, true),
+            (Role::Clinician, pay, false),
+            (Role::Coordinator, treat, true),
+            (Role::Coordinator, pay, false),
+            (Role::Biller, treat, true),
+            (Role::Biller, pay, false),
+            (Role::Squad, treat, true),
+            (Role::Administrator, treat, true),
+            (Role::PrivacyOfficer, treat, false),
+        ] {
+            let asker = Asker {
+                role,
+                part: None,
+                purpose,
+                own: false,
+                around: None,
+            };
+            assert_eq!(
+                looks(&policies.widest_grants(&asker)),
+                may,
+                "{role:?} {purpose:?}"
+            );
+            if role == Role::Squad {
+                assert!(!looks(&load("south").widest_grants(&asker)));
+            }
+            let mut ever = false;
+            for hour in 0..24 {
+                for networks in [vec![], vec!["ward".to_owned()]] {
+                    let around = Around {
+                        hour,
+                        networks,
+                        confirmed: hour % 2 == 0,
+                        tenant: "north".to_owned(),
+                        ..Around::default()
+                    };
+                    let around = Some(around);
+                    let asker = Asker {
+                        around,
+                        ..asker.clone()
+                    };
+                    ever |= looks(&policies.grants(&asker));
+                }
+            }
+            assert_eq!(ever, may, "{role:?} {purpose:?}");
+        }
+    }
+
+    #[test]
     fn tests_ask_with_what_is_around_and_explain_it() {
         let cases = r#"
             [[case]]

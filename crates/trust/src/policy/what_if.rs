@@ -25,7 +25,8 @@ struct Those {
 impl Trust {
     /// What would change for everybody who has a role here if a consent were written: a new one, or another
     /// version of one that is there; and whether `acts` are permitted now and would be then. Counted is what
-    /// the permit itself lets see. Scopes of tokens aren't looked at, and an emergency isn't: consents of
+    /// the permit itself lets see. Where policies look at the session, networks or the time, everybody is asked
+    /// for as if these let the most. Scopes of tokens aren't looked at, and an emergency isn't: consents of
     /// `rules` say whom they don't bind then. In the audit before it is told.
     ///
     /// # Errors
@@ -139,7 +140,8 @@ impl Trust {
         if purpose == Purpose::Emergency || !self.vault().rules().reaches(role, purpose) {
             return None;
         }
-        let grants = self.inner.policies.grants(&Asker {
+        // Wherever they ask from, and at whatever hour: whom a change concerns at some moment, it concerns.
+        let grants = self.inner.policies.widest_grants(&Asker {
             role,
             part: None,
             purpose,

@@ -384,3 +384,49 @@ async fn a_change_at_one_server_decides_at_the_other_at_the_next_request() {
         assert_eq!(seen().await, is_seen, "{kind}, from memory");
     }
 }
+
+/// Whom policies let see a record at some hours or from somewhere alone, a change of consents concerns too.
+#[tokio::test]
+async fn what_if_names_those_whom_policies_let_see_at_other_moments() {
+    const AROUND: &str = r#"
+        @id("ward-by-night") forbid (principal in Role::"clinician", action in Action::"look", resource)
+        unless { context.networks.contains("ward") && context.time.hour < 6 };
+        @id("passkeys") forbid (principal in Role::"coordinator", action in Action::"look", resource)
+        when { context.session.factor != "passkey" || context.time.weekday != "sunday" };"#;
+    let house = House::new().await;
+    house
+        .put([a_patient("p", "Berg"), a_weight("o", "p", "2026-06-01")])
+        .await;
+    let folder = tempfile::tempdir().unwrap();
+    let files = crate::PolicySet::built_in_files();
+    let files = files.filter(|(name, _)| !name.ends_with(".test.toml"));
+    for (name, text) in files.chain([("around.cedar", AROUND)]) {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let around = Trust::new(TrustOptions {
+        ledger: house.ledger().clone(),
+        wall_clock: Arc::new(house.wall.clone()),
+        policy_folder: Some(folder.path().to_owned()),
+        session_idle_s: 900,
+        session_absolute_s: 3600,
+    })
+    .unwrap();
+    let draft = Draft {
+        agreed_by: Some("Here".to_owned()),
+        ..Draft::default()
+    };
+    let consent = draft.consent("p", NOW_MS - 100).unwrap();
+    let patient = patient("p");
+    let mut told = Vec::new();
+    for trust in [&house.trust, &around] {
+        let (purpose, target) = (Purpose::PatientRequest, Target::default());
+        let own = trust.decide(&patient, purpose, Action::Search, target, "r");
+        let own = own.await.unwrap();
+        told.push(trust.what_if(&own, &consent, &[]).await.unwrap().parties);
+    }
+    let roles: Vec<Role> = told[1].iter().map(|party| party.role).collect();
+    for role in [Role::Clinician, Role::Coordinator] {
+        assert!(roles.contains(&role), "{role:?} is left out: {roles:?}");
+    }
+    assert_eq!(told[0], told[1]);
+}
