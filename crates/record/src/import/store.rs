@@ -178,7 +178,7 @@ async fn commit(around: &Around, items: &[Item]) -> Result<Outcome, ImportError>
                 let known = match live {
                     Some(row) => {
                         item.ready.keep
-                            || same(row, &item.ready.resource)
+                            || same(vault, row, &item.ready.resource)
                             || was_before(around, item, row).await?
                     }
                     None => false,
@@ -279,17 +279,18 @@ async fn was_before(
     match older {
         Ok(older) => Ok(older
             .iter()
-            .any(|row| !row.deleted && same(row, &item.ready.resource))),
+            .any(|row| !row.deleted && same(import.trust.vault(), row, &item.ready.resource))),
         Err(error) if is_fatal(&error) => Err(ImportError::Trust(error)),
         Err(_) => Ok(false),
     }
 }
 
 /// Whether what is stored says the same: the order of members and what the server keeps of versions
-/// don't matter.
-fn same(row: &trust::Versioned, resource: &fhir::Resource) -> bool {
+/// don't matter, nor do labels that are told with what is read (a history tells them) and not stored.
+fn same(vault: &Vault, row: &trust::Versioned, resource: &fhir::Resource) -> bool {
     let mut stored = row.resource.clone();
     stored.strip_meta();
+    vault.take_labels_back(&mut stored);
     debug_assert_eq!(Vault::owner(&stored), Vault::owner(&row.resource));
     stored.members() == resource.members()
 }

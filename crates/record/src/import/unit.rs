@@ -379,12 +379,18 @@ async fn settle(around: &Around, index: &Index, finished: Finished) -> Result<bo
             }
         }
         match finished {
-            Ok(ready) => items.push(Item {
-                line: entry.line,
-                index: entry.index,
-                original: entry.original,
-                ready,
-            }),
+            Ok(mut ready) => {
+                // What came out of here has labels that are told and not stored; with them nothing would be as
+                // it is here.
+                let vault = around.import.trust.vault();
+                vault.take_labels_back(&mut ready.resource);
+                items.push(Item {
+                    line: entry.line,
+                    index: entry.index,
+                    original: entry.original,
+                    ready,
+                });
+            }
             Err(Unfinished::Refused(reason)) => around.refuse(
                 entry.line,
                 entry.index,

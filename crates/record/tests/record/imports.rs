@@ -183,6 +183,40 @@ async fn one_urn_in_several_states_settles() {
     assert_eq!(house.count(T::Practitioner).await, 1);
 }
 
+/// Labels are told with what is read and not stored: what is imported is compared without them.
+#[tokio::test]
+async fn labels_that_are_told_make_nothing_new_and_bring_nothing_back() {
+    let house = House::new().await;
+    let urn = |last: u8| format!("urn:uuid:6b1c1f0e-7d0b-4f5c-9a59-3f1d5a9f6b0{last}");
+    let hiv = json!({"resourceType": "Condition", "subject": {"reference": urn(1)},
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "B20"}]}});
+    let entries = [
+        entry(&urn(1), json!({"resourceType": "Patient", "active": true})),
+        entry(&urn(2), hiv),
+    ];
+    let file = house.file("in.ndjson", &lines(&[bundle("transaction", &entries)]));
+    let import = Import::new(&house, &[file]);
+    assert_eq!(import.counts().await, (2, 0, 0));
+    // A clinician puts it right; importing it again leaves that.
+    let mut row = only(&house, T::Condition).await;
+    assert_eq!(row["meta"]["security"][1]["code"], "HIV", "{row}");
+    row["note"] = json!([{"text": "viral load not detectable"}]);
+    let id = row["id"].as_str().unwrap().to_owned();
+    let (clinic, body) = (client(), row.to_string());
+    let put = (house.record).update(&clinic, T::Condition, &id, None, body.as_bytes());
+    assert_eq!(put.await.unwrap().version, Some(2));
+    assert_eq!(import.counts().await, (0, 2, 0));
+    let row = only(&house, T::Condition).await;
+    assert_eq!(row["meta"]["versionId"], "2");
+    assert_eq!(row["note"][0]["text"], "viral load not detectable");
+    // What was read here, labels and all, is as it is here.
+    let own = [only(&house, T::Patient).await, row];
+    let export = Import::new(&house, &[house.file("own.ndjson", &lines(&own))]);
+    assert_eq!(export.counts().await, (0, 2, 0));
+    let row = only(&house, T::Condition).await;
+    assert_eq!(row["meta"]["versionId"], "2");
+}
+
 #[tokio::test]
 async fn formats_are_told_apart_by_their_bytes() {
     let house = House::new().await;
