@@ -103,16 +103,17 @@ pub(crate) fn of_entry(resource: &Resource) -> Result<Patch, RecordError> {
     patch.map_err(|outcome| RecordError::with(400, outcome))
 }
 
-/// What a patch makes of a version: ready to be checked and written. `room` is what is left of
-/// [`PATCH_WORK_MAX`] for the request.
+/// What a patch makes of a version: ready to be checked and written. It is a patch of what the caller reads, and
+/// that has labels which aren't stored. `room` is what is left of [`PATCH_WORK_MAX`] for the request.
 pub(crate) async fn patched(
-    caller: &Caller,
+    (vault, caller): (&Vault, &Caller),
     id: &str,
     patch: &Patch,
     row: &Versioned,
     room: &mut usize,
 ) -> Result<Resource, RecordError> {
-    let (patch, resource, base) = (patch.clone(), row.resource.clone(), caller.base.clone());
+    let (patch, mut resource, base) = (patch.clone(), row.resource.clone(), caller.base.clone());
+    vault.label(&mut resource);
     // Each operation looks through the resource.
     let work = resource
         .as_value()
@@ -133,6 +134,7 @@ pub(crate) async fn patched(
     let mut patched = patched
         .await?
         .map_err(|outcome| RecordError::with(422, outcome))?;
+    vault.take_labels_back(&mut patched);
     check_same_id(id, &patched).map_err(|error| RecordError {
         status: 422,
         ..error
@@ -222,7 +224,7 @@ impl Record {
                 continue;
             }
             let mut room = PATCH_WORK_MAX;
-            let resource = patched(caller, id, patch, &row, &mut room).await?;
+            let resource = patched((self.vault(), caller), id, patch, &row, &mut room).await?;
             self.check_valid(&resource)
                 .map_err(|outcome| RecordError::with(422, outcome))?;
             check_owner(Some(&row), &Vault::owner(&resource))

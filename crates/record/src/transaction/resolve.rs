@@ -272,7 +272,7 @@ impl Record {
             return Err(Stop::Again);
         }
         Ok(Write::Put {
-            resource: patched(caller, id, patch, &row, room).await?,
+            resource: patched((self.vault(), caller), id, patch, &row, room).await?,
             expected: Expected::Version(row.version),
             created: false,
         })

@@ -375,3 +375,39 @@ async fn patches_of_one_request_have_a_budget() {
         .await
         .unwrap();
 }
+
+/// Labels that codes stand for are told with what is read, and not stored: a patch is of what is read.
+#[tokio::test]
+async fn a_patch_is_of_what_is_read() {
+    let house = House::new().await;
+    let patient = house.patient("Berg").await;
+    let hiv = json!({"resourceType": "Condition", "subject": {"reference": format!("Patient/{patient}")},
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "B20"}]}});
+    let id = house.create(&hiv).await;
+    let on = (T::Condition, id.as_str());
+    let very =
+        json!({"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V"});
+    let change = json!([{"op": "test", "path": "/meta/security/1/code", "value": "HIV"},
+        {"op": "add", "path": "/meta/security/-", "value": very}]);
+    let answer = patch(&house, &client(), on, change).await.unwrap();
+    assert_eq!((answer.status, answer.version), (200, Some(2)));
+    // What was told is not stored by it: it is told again, and the level that was said stands for itself.
+    let security = json_of(&answer)["meta"]["security"].clone();
+    assert_eq!(security[0], very, "{security}");
+    assert_eq!(security[1]["code"], "HIV", "{security}");
+    assert_eq!(security[1]["extension"].as_array().map(Vec::len), Some(1));
+    assert_eq!(security[2], Value::Null);
+    // The same in a transaction.
+    let remove = json!([{"op": "remove", "path": "/meta/security/0"},
+        {"op": "test", "path": "/meta/security/0/code", "value": "HIV"}]);
+    let entry = json!({"resource": as_binary(&remove),
+        "request": {"method": "PATCH", "url": format!("Condition/{id}")}});
+    house
+        .bundle(&client(), "transaction", vec![entry])
+        .await
+        .unwrap();
+    let row = house.read(T::Condition, &id).await;
+    let codes = ["R", "HIV"].map(Value::from);
+    let told = [0, 1].map(|place: usize| row["meta"]["security"][place]["code"].clone());
+    assert_eq!((told, &row["meta"]["versionId"]), (codes, &json!("3")));
+}
