@@ -28,6 +28,7 @@ pub(crate) use access::Reach;
 pub use access::{Access, Verdict as AccessVerdict};
 pub use act::Act;
 pub use draft::{Draft, begins_ms};
+pub(crate) use labels::Level;
 pub use provision::Asked;
 pub use provision::gives;
 pub(crate) use provision::{Related, related_of};

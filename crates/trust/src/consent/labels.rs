@@ -11,6 +11,8 @@ use fhir::{Resource, ResourceType};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::told::is_found;
+
 pub(crate) const CONFIDENTIALITY: &str = "v3-Confidentiality";
 /// How the system of labels ends, by which it is known in all of its forms.
 pub(crate) const ACT_CODE_END: &str = "v3-ActCode";
@@ -30,6 +32,16 @@ pub(crate) enum Level {
 }
 
 impl Level {
+    /// All, lowest first.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Unrestricted,
+        Self::Low,
+        Self::Moderate,
+        Self::Normal,
+        Self::Restricted,
+        Self::Very,
+    ];
+
     pub(crate) fn parse(code: &str) -> Option<Self> {
         Some(match code {
             "U" => Self::Unrestricted,
@@ -217,7 +229,9 @@ impl Tables {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Labels<'a> {
     pub(crate) level: Level,
-    /// The highest that it, or anything in it, is marked with, whatever its codes stand for.
+    /// The highest that somebody has marked it with, or anything in it, whatever its codes stand for. What Cairn
+    /// has found and told is nobody's mark, nor is an `R` that looks as if it were such a label sent back by who
+    /// drops extensions: of codes for which it says each sensitivity, too.
     pub(crate) marked: Option<Level>,
     /// Codes of what it is about, and of laws that it is under.
     pub(crate) about: Vec<&'a str>,
@@ -229,19 +243,28 @@ impl<'a> Labels<'a> {
     /// The labels of a resource, with all that is in it: the highest level of any part, and whatever is
     /// sensitive is restricted at least.
     pub(crate) fn of(tables: &'a Tables, resource: &'a Resource) -> Self {
-        let mut level = None;
+        let (mut level, mut marked) = (None, None);
         let mut about: Vec<&'a str> = Vec::new();
+        let (mut coded, mut said): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
         each_coding(resource.as_value(), false, &mut |coding, is_label| {
             let text = |name: &str| coding.get(name).and_then(Value::as_str);
             let (Some(system), Some(code)) = (text("system"), text("code")) else {
                 return;
             };
             let label = if !is_label {
-                tables.label(system, code)
+                let label = tables.label(system, code);
+                coded.extend(label);
+                label
             } else if system.ends_with(CONFIDENTIALITY) {
                 level = level.max(Level::parse(code));
+                if !is_found(coding) {
+                    marked = marked.max(Level::parse(code));
+                }
                 None
             } else if system.ends_with(ACT_CODE_END) {
+                if !is_found(coding) {
+                    said.push(code);
+                }
                 Some(code).filter(|code| !code.starts_with("NO") && !DUTIES.contains(code))
             } else {
                 None
@@ -250,9 +273,16 @@ impl<'a> Labels<'a> {
                 about.push(label);
             }
         });
+        if marked == Some(Level::Restricted)
+            && !coded.is_empty()
+            && coded.iter().all(|label| said.contains(label))
+        {
+            marked = None;
+        }
         for composition in compositions(resource) {
             let code = composition.get("confidentiality").and_then(Value::as_str);
             level = level.max(code.and_then(Level::parse));
+            marked = marked.max(code.and_then(Level::parse));
         }
         let is_opaque =
             resource.kind() == ResourceType::Binary && about.is_empty() && level.is_none();
@@ -261,7 +291,6 @@ impl<'a> Labels<'a> {
         } else {
             Level::Restricted
         };
-        let marked = level;
         let level = match level {
             None => implied,
             Some(level) if about.is_empty() => level,

@@ -526,7 +526,7 @@ impl What {
                         || row.refers_to(reference)
                         || refers_to.iter().any(|one| one == row.reference())
                 }
-                Data::AuthoredBy(who) => row.is_by(who),
+                Data::AuthoredBy(who) => row.is_of(who),
                 Data::Unknown => !permits,
             })
     }

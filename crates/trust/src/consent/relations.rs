@@ -382,7 +382,7 @@ mod tests {
         };
         let team = "[[by]]\nname = 'care team'\ntype = 'CareTeam'\nparameter = 'participant'";
         assert_eq!(check(&format!("told = ['clinician']\n{team}")), Ok(1));
-        assert_eq!(check("told = ['clinician']"), Ok(9));
+        assert_eq!(check("told = ['clinician']"), Ok(11));
         for (text, words) in [
             ("told = ['client']", "no relationships of its own"),
             ("needed = ['clinician']", "no words say so"),

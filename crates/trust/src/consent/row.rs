@@ -40,7 +40,7 @@ const TIMES: [&str; 29] = [
 ];
 
 /// Elements that name who made a row.
-const AUTHORS: [&str; 14] = [
+const AUTHORS: [&str; 20] = [
     "author",
     "performer",
     "recorder",
@@ -51,11 +51,21 @@ const AUTHORS: [&str; 14] = [
     "sender",
     "enterer",
     "provider",
-    "participant",
     "resultsInterpreter",
     "practitioner",
     "assessor",
+    "orderer",
+    "prescriber",
+    "operator",
+    "referrer",
+    "interpreter",
+    "careManager",
+    "expressedBy",
 ];
+/// Who made a specimen, which is said further in.
+const COLLECTOR: [&str; 2] = ["collection", "collector"];
+/// Who took part: whoever attended has not written of it by that.
+const ATTENDED: &str = "participant";
 
 /// A row that is decided about.
 pub struct Row<'a> {
@@ -132,10 +142,15 @@ impl<'a> Row<'a> {
 
     /// Whether somebody is named as one who made it.
     pub(crate) fn is_by(&self, who: &str) -> bool {
-        AUTHORS
-            .iter()
-            .filter_map(|name| self.resource.get(name))
-            .any(|value| names(value, who))
+        let collector = self.resource.at(&COLLECTOR);
+        let made = AUTHORS.iter().filter_map(|name| self.resource.get(name));
+        made.chain(collector).any(|value| names(value, who))
+    }
+
+    /// Whether somebody is named as one who made it, or took part in what it is of.
+    pub(crate) fn is_of(&self, who: &str) -> bool {
+        let attended = self.resource.get(ATTENDED);
+        self.is_by(who) || attended.is_some_and(|value| names(value, who))
     }
 
     /// The time that it is about; else when it was written, if that is known.

@@ -2,8 +2,9 @@
 //!
 //! Nothing of them is stored: they are added to `meta.security` of what is shown, each with DS4P's classifier,
 //! which says who gave the label. A client that writes back what it read writes them, too. One that the codes
-//! still stand for is left out then; one that they stand for no longer is kept as the client's own, since
-//! nobody's protection is to end by a write that wasn't about it.
+//! still stand for is left out then; a sensitivity that they stand for no longer is kept as the client's own, since
+//! nobody's protection is to end by a write that wasn't about it. A level is never kept: a sensitivity that stays
+//! is restricted anyway, and a level that somebody has said may be a seal, which nobody has put there.
 use std::borrow::Cow;
 
 use fhir::Resource;
@@ -26,7 +27,7 @@ fn label(system: &str, code: &str) -> Value {
 }
 
 /// Whether a label is one of those that were found here.
-fn is_found(coding: &Value) -> bool {
+pub(super) fn is_found(coding: &Value) -> bool {
     let extensions = coding.get("extension").and_then(Value::as_array);
     extensions.into_iter().flatten().any(|extension| {
         extension["url"] == CLASSIFIER && extension["valueReference"]["display"] == BY
@@ -35,6 +36,12 @@ fn is_found(coding: &Value) -> bool {
 
 fn same(one: &Value, other: &Value) -> bool {
     one["system"] == other["system"] && one["code"] == other["code"]
+}
+
+/// Whether a label says how confidential something is.
+fn is_level(coding: &Value) -> bool {
+    let system = coding.get("system").and_then(Value::as_str);
+    system.is_some_and(|system| system.ends_with(CONFIDENTIALITY))
 }
 
 /// The labels of `meta.security`.
@@ -99,7 +106,8 @@ pub(crate) fn tell(tables: &Tables, resource: &mut Resource) {
     }
 }
 
-/// Takes back labels that were told: those that would be told again. The others stay as said by who writes.
+/// Takes back labels that were told: levels, and those that would be told again. The others stay as said by who
+/// writes.
 pub(crate) fn take_back(tables: &Tables, resource: &mut Resource) {
     if !own(resource).iter().any(is_found) {
         return;
@@ -109,7 +117,7 @@ pub(crate) fn take_back(tables: &Tables, resource: &mut Resource) {
     set_security(resource, labels.clone());
     let again = found(tables, resource);
     for mut one in told {
-        if again.iter().chain(&labels).any(|other| same(other, &one)) {
+        if is_level(&one) || again.iter().chain(&labels).any(|other| same(other, &one)) {
             continue;
         }
         if let Value::Object(members) = &mut one {
@@ -239,12 +247,14 @@ mod tests {
             let said = |one: &Resource| own(one).to_vec();
             assert_eq!(said(&back), said(&before), "{security} {code}");
         }
-        // Once the code is gone its labels are the writer's.
+        // Once the code is gone its sensitivity is the writer's word, and how confidential that is is found again.
         let mut shown = condition(&json!([]), "B20");
         tell(&tables, &mut shown);
         shown.set("code", json!({"text": "infection"}));
         take_back(&tables, &mut shown);
-        assert_eq!(codes(&shown), pairs(&[("R", false), ("HIV", false)]));
+        assert_eq!(codes(&shown), pairs(&[("HIV", false)]));
+        tell(&tables, &mut shown);
+        assert_eq!(codes(&shown), pairs(&[("HIV", false), ("R", true)]));
         // What is no patient's has none.
         let mut set = resource(
             json!({"resourceType": "ValueSet", "id": "v", "status": "active",
@@ -252,6 +262,50 @@ mod tests {
         );
         tell(&tables, &mut set);
         assert!(own(&set).is_empty());
+    }
+
+    #[test]
+    fn what_is_told_is_nobodys_mark() {
+        let tables = Tables::with(Vec::new()).expect("tables");
+        let act = |code: &str| json!({"system": ACT_CODE, "code": code});
+        let level = |code: &str| json!({"system": CONFIDENTIALITY_SYSTEM, "code": code});
+        let marked = |resource: &Resource| Labels::of(&tables, resource).marked;
+        for (security, code, expected) in [
+            (json!([]), "B20", None),
+            (json!([level("R")]), "I50.9", Some(Level::Restricted)),
+            // Somebody's mark on what codes call sensitive, and the labels that were told, sent back by who
+            // drops extensions.
+            (json!([level("R")]), "B20", Some(Level::Restricted)),
+            (json!([level("R"), act("HIV")]), "B20", None),
+            (
+                json!([level("R"), act("PSY")]),
+                "B20",
+                Some(Level::Restricted),
+            ),
+            (
+                json!([level("R"), act("HIV")]),
+                "I50.9",
+                Some(Level::Restricted),
+            ),
+            (json!([level("V"), act("HIV")]), "B20", Some(Level::Very)),
+        ] {
+            let mut row = condition(&security, code);
+            assert_eq!(marked(&row), expected, "{security} {code}");
+            tell(&tables, &mut row);
+            assert_eq!(marked(&row), expected, "{security} {code}, told");
+        }
+        // What is told of rows that are in another is no mark on that.
+        let mut told = condition(&json!([]), "B20");
+        tell(&tables, &mut told);
+        let document = |confidentiality: &str| {
+            resource(
+                json!({"resourceType": "Bundle", "type": "document", "entry": [
+                {"resource": {"resourceType": "Composition", "confidentiality": confidentiality}},
+                {"resource": told.as_value()}]}),
+            )
+        };
+        assert_eq!(marked(&document("N")), Some(Level::Normal));
+        assert_eq!(marked(&document("R")), Some(Level::Restricted));
     }
 
     #[test]

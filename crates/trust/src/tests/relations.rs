@@ -347,3 +347,126 @@ async fn a_task_opens_nothing_where_a_relationship_is_needed() {
     let seen = look(ResourceType::Observation, "o").await;
     assert_eq!(seen, (false, told("task of theirs Task/own")));
 }
+
+/// A journey is no row that could be asked about: who acts for a patient sees none while a row is sealed from them.
+#[tokio::test]
+async fn what_is_sealed_may_be_missing_for_who_does_not_see_it() {
+    let house = House::new().await;
+    let marked = |level: &str, by: &str| {
+        let mut row = a_weight("o", "p", "2026-06-01");
+        row["meta"] = json!({"security": [
+            {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": level}]});
+        row["performer"] = json!([{"reference": by}]);
+        row
+    };
+    let of_p = json!({"reference": "Patient/p"});
+    house
+        .put([
+            a_patient("p", "Berg"),
+            marked("N", "Practitioner/e"),
+            json!({"resourceType": "Appointment", "id": "a", "status": "booked", "start": "2026-06-20T10:00:00Z",
+                "participant": [{"actor": of_p, "status": "accepted"},
+                    {"actor": {"reference": "Practitioner/d"}, "status": "accepted"}]}),
+        ])
+        .await;
+    let (trust, agent) = under(&house, "england").await;
+    let read = trust
+        .decide(
+            &agent,
+            Purpose::Treatment,
+            Action::Read,
+            Target::default(),
+            "r",
+        )
+        .await
+        .unwrap();
+    let vault = trust.vault();
+    let hidden = async || {
+        let from_them = vault.may_hide(&read, "p").await.unwrap();
+        let from_proxy = vault.may_hide_from_proxy(TENANT, "p", "x").await.unwrap();
+        (from_them, from_proxy)
+    };
+    assert_eq!(hidden().await, (false, false));
+    house.put([marked("R", "Practitioner/e")]).await;
+    assert_eq!(hidden().await, (true, true));
+    house.put([marked("R", "Practitioner/d")]).await;
+    assert_eq!(hidden().await, (false, true));
+    house
+        .put([
+            marked("N", "Practitioner/e"),
+            json!({"resourceType": "Composition", "id": "c", "status": "final", "type": {"text": "x"},
+                "subject": of_p, "date": "2026-06-01", "title": "x", "confidentiality": "V",
+                "author": [{"reference": "Practitioner/e"}]}),
+        ])
+        .await;
+    assert_eq!(hidden().await, (true, true));
+}
+
+/// Who puts themselves into a team that is only planned has a relationship by it, and no seal opened.
+#[tokio::test]
+async fn a_planned_team_opens_no_seal() {
+    let house = House::new().await;
+    let mut sealed = a_weight("o", "p", "2026-06-01");
+    sealed["meta"] = json!({"security": [
+        {"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]});
+    house
+        .put([
+            a_patient("p", "Berg"),
+            sealed,
+            a_weight("plain", "p", "2026-06-01"),
+        ])
+        .await;
+    let (trust, agent) = under(&house, "england").await;
+    let read = trust
+        .decide(
+            &agent,
+            Purpose::Treatment,
+            Action::Read,
+            Target::default(),
+            "r",
+        )
+        .await
+        .unwrap();
+    let seen = async |row: Value| {
+        house.put([row]).await;
+        let mut seen = Vec::new();
+        for id in ["plain", "o"] {
+            let found = trust
+                .vault()
+                .read(&read, ResourceType::Observation, id)
+                .await;
+            seen.extend(found.unwrap().map(|_| id));
+        }
+        seen
+    };
+    let of_p = json!({"reference": "Patient/p"});
+    let episode = |status: &str| {
+        json!({"resourceType": "EpisodeOfCare", "id": "e", "status": status, "patient": of_p,
+            "careManager": {"reference": "Practitioner/d"}, "period": {"start": "2026-01-01"}})
+    };
+    for (status, opened) in [
+        ("planned", false),
+        ("waitlist", false),
+        ("active", true),
+        ("onhold", true),
+        ("finished", false),
+    ] {
+        let seen = seen(episode(status)).await;
+        let expected: &[&str] = match (status, opened) {
+            ("finished", _) => &[],
+            (_, true) => &["plain", "o"],
+            (_, false) => &["plain"],
+        };
+        assert_eq!(seen, expected, "{status}");
+    }
+    for (status, expected) in [
+        ("proposed", &["plain"][..]),
+        ("suspended", &["plain"]),
+        ("active", &["plain", "o"]),
+        ("inactive", &[]),
+    ] {
+        let mut team = team(&json!("2026-12-31"));
+        team["status"] = json!(status);
+        assert_eq!(seen(team).await, expected, "{status}");
+    }
+}

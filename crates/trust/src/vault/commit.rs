@@ -231,6 +231,9 @@ impl Vault {
                 definitions.push((id.clone(), owns));
             }
         }
+        if let Change::Put { resource, .. } = &change {
+            self.check_seal(permit, resource).await?;
+        }
         let draft = match change {
             Change::Put { resource, .. } => {
                 self.resource_draft(permit.tenant(), resource, owner, expected)

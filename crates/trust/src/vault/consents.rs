@@ -311,9 +311,8 @@ impl Vault {
         (!patients.is_empty()).then_some(Purpose::Treatment)
     }
 
-    /// Whether a patient's consents, or that there is no relationship with them, may hide anything from this
-    /// permit: something may then be missing from
-    /// what it is shown.
+    /// Whether a patient's consents, or that there is no relationship with them, or a seal may hide anything from
+    /// this permit: something may then be missing from what it is shown.
     ///
     /// # Errors
     /// `Ledger`, `Damaged`.
@@ -323,6 +322,7 @@ impl Vault {
         if self
             .is_unrelated(&view, permit, patient, &mut hidden)
             .await?
+            || self.may_seal(&view, permit, patient, &mut hidden).await?
         {
             return Ok(true);
         }
@@ -370,7 +370,7 @@ impl Vault {
         })
     }
 
-    /// Whether a patient's consents may hide anything from somebody who acts for them.
+    /// Whether a patient's consents or a seal may hide anything from somebody who acts for them.
     ///
     /// # Errors
     /// `Ledger`, `Damaged`.
@@ -381,6 +381,12 @@ impl Vault {
         proxy: &str,
     ) -> Result<bool, TrustError> {
         let view = self.ledger().view()?;
+        let (marked, are_all) = self
+            .marked_rows(&view, tenant, Role::Proxy, patient)
+            .await?;
+        if !marked.is_empty() || !are_all {
+            return Ok(true);
+        }
         let consents = self.patients_consents(&view, tenant, patient).await?;
         let access = ready(&view, tenant, &consents).await?;
         let asked = Asked {

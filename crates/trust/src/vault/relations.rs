@@ -11,8 +11,9 @@ use ledger::{Hit, LedgerError, Number, TenantId, View};
 use super::consents::{Hidden, reach};
 use super::{RelationWhy, Vault, Versioned, fetch_in, open};
 use crate::audit::{NONE, Record, Touched, UNKNOWN};
-use crate::consent::{Reach, Row, Work};
-use crate::{Permit, Purpose, TrustError, tokens};
+use crate::consent::{Level, Reach, Row, Work};
+use crate::tokens::Whose;
+use crate::{Permit, Purpose, Role, TrustError, tokens};
 
 /// Rows that are looked at together, and the most that are for one relationship: those of one person with one
 /// patient.
@@ -26,6 +27,10 @@ const PATIENTS_MAX: usize = if cfg!(test) { 20 } else { 2000 };
 const MANY: usize = if cfg!(test) { 1 } else { 32 };
 const ALL_LOOKED_AT_MAX: usize = if cfg!(test) { 64 } else { 20_000 };
 const TOLD_LOOKED_AT_MAX: usize = 1024;
+/// Search parameters that find marks of confidentiality, each of the types that have it.
+const MARKS: [&str; 3] = ["_security", "security-label", "confidentiality"];
+/// So many marked rows of one patient are looked at; of more, something may be sealed.
+const MARKED_MAX: usize = 256;
 /// What it says of one in an emergency of one patient, which is looked into by itself.
 const EMERGENCY: &str = "emergency access";
 /// What it says of who writes a new patient down, who had none to do with them before.
@@ -263,6 +268,101 @@ impl Vault {
         }
         // Nobody has a relationship with nobody.
         Ok(patients.is_empty().then(|| seal.denied()))
+    }
+
+    /// Whether a row of a patient is sealed from a permit, or may be.
+    pub(super) async fn may_seal(
+        &self,
+        view: &View,
+        permit: &Permit,
+        patient: &str,
+        hidden: &mut Hidden,
+    ) -> Result<bool, TrustError> {
+        let (tenant, role) = (permit.tenant(), permit.agent.role);
+        let (rows, are_all) = self.marked_rows(view, tenant, role, patient).await?;
+        for row in &rows {
+            if reach(permit, row.kind()).is_some()
+                && self.sealed(view, permit, row, hidden).await?.is_some()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(!are_all)
+    }
+
+    /// Rows of a patient that are marked so that a seal keeps them from a role unless something opens it; and
+    /// whether these are all that may be. They are found by their own marks, not by those of what is in them.
+    pub(super) async fn marked_rows(
+        &self,
+        view: &View,
+        tenant: TenantId,
+        role: Role,
+        patient: &str,
+    ) -> Result<(Vec<Resource>, bool), TrustError> {
+        let rules = self.rules();
+        let levels = Level::ALL.into_iter();
+        let levels = levels.filter(|level| rules.seals().on(role, *level).is_some());
+        let levels: Vec<&str> = levels.map(Level::code).collect();
+        if levels.is_empty() {
+            return Ok((Vec::new(), true));
+        }
+        let levels = levels.join(",");
+        let mut queries = Vec::new();
+        for kind in ResourceType::all().filter(|kind| can_be_of_patient(*kind)) {
+            // These are never sealed.
+            if matches!(kind, ResourceType::Patient | ResourceType::Consent) {
+                continue;
+            }
+            for name in MARKS {
+                let marked = [(name.to_owned(), levels.clone())];
+                queries.extend(SearchQuery::parse(kind, &marked, false));
+            }
+        }
+        let asked = queries
+            .iter()
+            .map(|query| (query, Whose::Patients(patient)));
+        let plan = tokens::plan_all(self.ledger(), tenant, asked);
+        let hits = view
+            .search(tenant, &plan.query, None, None, MARKED_MAX)
+            .await?;
+        let mut rows = Vec::new();
+        for hit in &hits {
+            let Some(stored) = fetch_in(view, tenant, *hit).await? else {
+                continue;
+            };
+            if stored.deleted {
+                continue;
+            }
+            let row = open(&stored)?.resource;
+            let marked = Row::new(&rules.tables, &row).labels().marked;
+            if marked.is_some_and(|marked| rules.seals().on(role, marked).is_some()) {
+                rows.push(row);
+            }
+        }
+        Ok((rows, hits.len() < MARKED_MAX))
+    }
+
+    /// Refuses to write a row that is marked so that who writes it would not see it: they could neither look it
+    /// up nor put it right. Systems pass on what others wrote, for whom it is.
+    ///
+    /// # Errors
+    /// `Invalid`, and those of looking for a relationship.
+    pub(super) async fn check_seal(
+        &self,
+        permit: &Permit,
+        resource: &Resource,
+    ) -> Result<(), TrustError> {
+        if permit.agent.role == Role::Client || reach(permit, resource.kind()).is_none() {
+            return Ok(());
+        }
+        let view = self.ledger().view()?;
+        let mut hidden = Hidden::default();
+        match self.sealed(&view, permit, resource, &mut hidden).await? {
+            None => Ok(()),
+            Some(denied) => Err(TrustError::Invalid(format!(
+                "you would not see it once it is written ({denied}): name yourself as who made it, in an element of its type that says so, or leave the mark out"
+            ))),
+        }
     }
 
     /// Which relationships there are with those whose a row is, where the rules ask for any of the role.
