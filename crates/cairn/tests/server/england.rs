@@ -323,3 +323,117 @@ async fn a_relationship_opens_a_record_and_not_its_seals() {
     assert_eq!(status, 404);
     house.end().await;
 }
+
+/// Labels that Cairn tells seal nothing when they come back, whatever a client makes of them; somebody's mark does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_back_with_told_labels_is_not_sealed() {
+    let house = house_with(|options| "england".clone_into(&mut options.consent_rules)).await;
+    record(&house).await;
+    let visit = clinician(&house, &["Practitioner/visit"]).await;
+    let path = format!("{FHIR}Condition/hiv");
+    let read = async || asked(&house, (&visit, "TREAT"), &path).await;
+    let hiv = json!({"resourceType": "Condition", "id": "hiv", "subject": {"reference": "Patient/p"},
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "B20"}]}});
+    put(&house, &hiv).await;
+    let (status, shown) = read().await;
+    assert_eq!(status, 200, "{shown}");
+    let security = shown["meta"]["security"].clone();
+    assert_eq!(security[0]["code"], "R", "{shown}");
+    // Back as it was told, and by a client that drops extensions.
+    put(&house, &shown).await;
+    assert_eq!(read().await.0, 200);
+    let mut dropped = shown.clone();
+    for label in dropped["meta"]["security"].as_array_mut().expect("labels") {
+        label.as_object_mut().expect("a label").remove("extension");
+    }
+    put(&house, &dropped).await;
+    assert_eq!(read().await.0, 200);
+    // The code is gone: what it stood for is kept, and no seal comes of it.
+    let mut gone = shown.clone();
+    gone["code"] = json!({"text": "infection"});
+    put(&house, &gone).await;
+    assert_eq!(read().await.0, 200);
+    // Somebody marks it, beside what is told.
+    let mut mark = shown.clone();
+    let labels = mark["meta"]["security"].as_array_mut().expect("labels");
+    labels.push(marked("R")[0].clone());
+    put(&house, &mark).await;
+    assert_eq!(read().await.0, 404);
+    house.end().await;
+}
+
+/// Who marks a row has to be among those who see it; whoever merely attended has not written it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_seals_a_row_sees_it_afterwards() {
+    let house = house_with(|options| "england".clone_into(&mut options.consent_rules)).await;
+    record(&house).await;
+    let visit = clinician(&house, &["Practitioner/visit"]).await;
+    let of_p = json!({"reference": "Patient/p"});
+    let by = json!({"reference": "Practitioner/visit"});
+    let write = async |kind: &str, id: &str, members: Value| {
+        let mut row = json!({"resourceType": kind, "id": id, "meta": {"security": marked("V")}});
+        for (name, value) in members.as_object().expect("members") {
+            row[name] = value.clone();
+        }
+        let path = format!("{FHIR}{kind}/{id}");
+        let sent = house.bare(Method::PUT, &path).bearer_auth(&visit);
+        let sent = sent
+            .header("x-purpose-of-use", "TREAT")
+            .header("content-type", "application/fhir+json")
+            .body(row.to_string());
+        let answer = sent.send().await.expect("an answer");
+        let (status, body) = (answer.status().as_u16(), answer.text().await.expect("text"));
+        (
+            status,
+            body,
+            asked(&house, (&visit, "TREAT"), &path).await.0,
+        )
+    };
+    for (kind, members) in [
+        (
+            "VisionPrescription",
+            json!({"status": "active", "created": "2026-03-05", "patient": of_p, "encounter": {"display": "x"},
+                "dateWritten": "2026-03-05", "prescriber": by,
+                "lensSpecification": [{"product": {"text": "lens"}, "eye": "right"}]}),
+        ),
+        (
+            "Media",
+            json!({"status": "completed", "subject": of_p, "operator": by, "content": {"data": "eA=="}}),
+        ),
+        (
+            "Specimen",
+            json!({"subject": of_p, "collection": {"collector": by}}),
+        ),
+        (
+            "Goal",
+            json!({"lifecycleStatus": "active", "description": {"text": "x"}, "subject": of_p, "expressedBy": by}),
+        ),
+    ] {
+        let (status, body, read) = write(kind, "own", members.clone()).await;
+        assert_eq!((status, read), (201, 200), "{kind}: {body}");
+        let mut without = members;
+        for name in ["prescriber", "operator", "expressedBy", "collection"] {
+            if without.get(name).is_some() {
+                without[name] = json!({"display": "somebody"});
+            }
+        }
+        if kind == "Specimen" {
+            without["collection"] = json!({"collector": {"display": "somebody"}});
+        }
+        let (status, body, read) = write(kind, "other", without).await;
+        assert_eq!((status, read), (422, 404), "{kind}: {body}");
+        let outcome: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(outcome["resourceType"], "OperationOutcome");
+        assert!(body.contains("name yourself as who made it"), "{body}");
+    }
+    // Another system wrote of a visit; who attended it is not who made that.
+    put(
+        &house,
+        &json!({"resourceType": "Encounter", "id": "visit", "status": "finished", "class": {"code": "AMB"},
+            "meta": {"security": marked("V")}, "subject": of_p, "participant": [{"individual": by}]}),
+    )
+    .await;
+    let (status, _) = asked(&house, (&visit, "TREAT"), &format!("{FHIR}Encounter/visit")).await;
+    assert_eq!(status, 404);
+    house.end().await;
+}
