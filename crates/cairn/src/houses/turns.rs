@@ -110,19 +110,20 @@ pub(super) struct Step {
 impl Turn {
     /// A step, once it is its turn; who waits is woken then.
     pub(super) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
-        if self.waiting.is_none() {
-            let takes = self.turns.takes(&self.lane);
-            let takes = u32::try_from(takes).unwrap_or(u32::MAX);
-            let places = Arc::clone(&self.lane.places);
-            if let Ok(places) = Arc::clone(&places).try_acquire_many_owned(takes) {
-                return Poll::Ready(Step {
-                    _places: Some(places),
-                });
+        let waiting = match &mut self.waiting {
+            Some(waiting) => waiting,
+            None => {
+                let takes = self.turns.takes(&self.lane);
+                let takes = u32::try_from(takes).unwrap_or(u32::MAX);
+                let places = Arc::clone(&self.lane.places);
+                if let Ok(places) = Arc::clone(&places).try_acquire_many_owned(takes) {
+                    return Poll::Ready(Step {
+                        _places: Some(places),
+                    });
+                }
+                self.waiting
+                    .insert(Box::pin(places.acquire_many_owned(takes)))
             }
-            self.waiting = Some(Box::pin(places.acquire_many_owned(takes)));
-        }
-        let Some(waiting) = &mut self.waiting else {
-            return Poll::Ready(Step { _places: None });
         };
         let places = std::task::ready!(waiting.as_mut().poll(context));
         self.waiting = None;
