@@ -18,8 +18,8 @@ use tokio::time::timeout;
 
 use crate::house::{House, house_with};
 
-/// How long a connection may stay that should end.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a connection may stay that should end; long enough for a machine that stands still for a while.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A server that waits for nobody long.
 async fn impatient() -> House {

@@ -1,17 +1,15 @@
 //! Who says of themselves that they are a proxy, and what one address may have at a time.
 
-use std::time::Duration;
-
 use cairn::{Addresses, ForwardedHeader, Proxies};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use trust::Role;
 
 use super::{PATIENCE, connected, rest};
-use crate::house::{House, assert_outcome, house_with, token};
+use crate::house::{House, Patience, assert_outcome, house_with, token};
 
 const SPOOFED: &str = "198.51.100.66";
 
@@ -150,14 +148,13 @@ async fn one_client_has_so_many_requests_at_a_time_and_others_have_theirs() {
         unfinished(&house, "203.0.113.7").await,
         unfinished(&house, "203.0.113.7:99").await,
     ];
-    let until = Instant::now() + PATIENCE;
+    let mut patience = Patience::new();
     let refused = loop {
         let answer = from("203.0.113.7").await.expect("an answer");
         if answer.status() == 429 {
             break answer;
         }
-        assert!(Instant::now() < until, "one client has no bound");
-        sleep(Duration::from_millis(20)).await;
+        patience.wait("one client has no bound").await;
     };
     assert!(refused.headers().contains_key("retry-after"));
     assert_outcome(refused, 429, "throttled").await;
@@ -185,8 +182,7 @@ async fn one_client_has_so_many_requests_at_a_time_and_others_have_theirs() {
         if from("203.0.113.7").await.expect("an answer").status() == 200 {
             break;
         }
-        assert!(Instant::now() < until, "the places don't come back");
-        sleep(Duration::from_millis(20)).await;
+        patience.wait("the places don't come back").await;
     }
     house.end().await;
 }
@@ -199,7 +195,7 @@ async fn one_address_has_so_many_connections() {
         held.push(connected(&house).await);
     }
     // Until all of them have come in.
-    let until = Instant::now() + PATIENCE;
+    let mut patience = Patience::new();
     loop {
         let mut more = connected(&house).await;
         let ask = b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -207,15 +203,14 @@ async fn one_address_has_so_many_connections() {
         if rest(&mut more).await.is_empty() {
             break;
         }
-        assert!(Instant::now() < until, "one address has no bound");
+        patience.wait("one address has no bound").await;
     }
     held.pop();
     loop {
         if house.bare(Method::GET, "/health/live").send().await.is_ok() {
             break;
         }
-        assert!(Instant::now() < until, "the place does not come back");
-        sleep(Duration::from_millis(20)).await;
+        patience.wait("the place does not come back").await;
     }
     house.end().await;
     // An address that many have, and proxies that are not named: nobody can be told from anybody.

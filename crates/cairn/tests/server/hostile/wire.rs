@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::house::Patience;
 
 /// What a smuggler puts behind a request, to be taken for another one.
 const SMUGGLED: &str = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -256,6 +257,15 @@ async fn who_sends_a_byte_now_and_then_is_cut_off() {
     house.end().await;
 }
 
+/// So many connections over which nothing is asked.
+async fn several(house: &House, count: usize) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(connected(house).await);
+    }
+    all
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_have_a_bound_and_idle_ones_end() {
     const MOST: usize = 8;
@@ -264,12 +274,9 @@ async fn connections_have_a_bound_and_idle_ones_end() {
         options.limits.connections = MOST;
     })
     .await;
-    let mut held = Vec::new();
-    for _ in 0..MOST {
-        held.push(connected(&house).await);
-    }
+    let mut held = several(&house, MOST).await;
     // Wait until they are all taken. A health check comes in beside them, and nothing else.
-    let until = Instant::now() + PATIENCE;
+    let mut patience = Patience::new();
     let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     loop {
         let answer = raw(&house, ask("/fhir/r4/metadata").as_bytes()).await;
@@ -280,10 +287,10 @@ async fn connections_have_a_bound_and_idle_ones_end() {
             );
             break;
         }
-        assert!(
-            Instant::now() < until,
-            "connections have no bound: {answer}"
-        );
+        let words = format!("connections have no bound: {answer}");
+        patience.wait(&words).await;
+        // Those that waited too long have ended.
+        held = several(&house, MOST).await;
     }
     for path in ["/health/live", "/health/ready", "/metrics"] {
         assert_eq!(
@@ -293,9 +300,7 @@ async fn connections_have_a_bound_and_idle_ones_end() {
         );
     }
     // One address has eight of these; another one is turned away at once, without an answer.
-    for _ in 0..8 {
-        held.push(connected(&house).await);
-    }
+    held.extend(several(&house, 8).await);
     loop {
         let mut more = connected(&house).await;
         let _ = more.write_all(SMUGGLED.as_bytes()).await;
@@ -304,7 +309,8 @@ async fn connections_have_a_bound_and_idle_ones_end() {
         if matches!(told, Ok(Ok(0) | Err(_))) {
             break;
         }
-        assert!(Instant::now() < until, "connections have no bound");
+        patience.wait("connections beside them have no bound").await;
+        held = several(&house, MOST + 8).await;
     }
     // Their own time runs out without a request, and others come in.
     loop {
@@ -312,8 +318,7 @@ async fn connections_have_a_bound_and_idle_ones_end() {
         if answer.is_ok_and(|answer| answer.status() == 200) {
             break;
         }
-        assert!(Instant::now() < until, "the places don't become free");
-        sleep(Duration::from_millis(100)).await;
+        patience.wait("the places don't become free").await;
     }
     drop(held);
     // A connection that is just being ended gives its place back a moment later.
@@ -321,8 +326,7 @@ async fn connections_have_a_bound_and_idle_ones_end() {
         if let Ok(answer) = house.bare(Method::GET, "/metrics").send().await {
             break answer.text().await.expect("text");
         }
-        assert!(Instant::now() < until, "the places don't become free");
-        sleep(Duration::from_millis(100)).await;
+        patience.wait("the places don't become free").await;
     };
     let counted = (metrics.lines())
         .find_map(|line| line.strip_prefix("cairn_http_turned_away_total "))
