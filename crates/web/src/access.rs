@@ -12,6 +12,7 @@ use trust::{
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console, csrf, role_words};
+use crate::policies::purpose_words;
 use crate::time::signed;
 
 /// The page itself.
@@ -31,6 +32,15 @@ pub(crate) async fn permit(ctx: &Ctx) -> Result<Permit, PageError> {
 
 /// What the address may fill in. Ids are typed, so that none stands in an address.
 const IN_ADDRESS: [&str; 4] = ["role", "purpose", "action", "type"];
+
+/// Whether something was said of what is around the request, other than the usual.
+fn says_around(fields: &Fields) -> bool {
+    let usual = Around::default();
+    let differs = |name: &str, usual: &str| fields.get(name).is_some_and(|said| said != usual);
+    differs("second-factor", usual.factor.name())
+        || differs("weekday", usual.weekday.name())
+        || (["hour", "network", "scopes"].iter()).any(|name| fields.get(name).is_some())
+}
 
 /// `GET /console/access`.
 pub(crate) async fn page(ctx: Ctx, mut fields: Fields) -> Result<Response, PageError> {
@@ -242,37 +252,81 @@ fn choice(name: &str, label: &str, chosen: Option<&str>, options: &[(&str, &str)
     }
 }
 
+fn factor_words(factor: Factor) -> &'static str {
+    match factor {
+        Factor::None => "none",
+        Factor::Totp => "one-time code",
+        Factor::Passkey => "passkey",
+        Factor::Provider => "at an identity provider",
+    }
+}
+
+fn day_words(day: Weekday) -> &'static str {
+    match day {
+        Weekday::Monday => "Monday",
+        Weekday::Tuesday => "Tuesday",
+        Weekday::Wednesday => "Wednesday",
+        Weekday::Thursday => "Thursday",
+        Weekday::Friday => "Friday",
+        Weekday::Saturday => "Saturday",
+        Weekday::Sunday => "Sunday",
+    }
+}
+
 fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
     let roles: Vec<(&str, &str)> = (Role::ALL.iter())
         .filter(|role| **role != Role::System)
         .map(|role| (role.name(), role_words(*role)))
         .collect();
-    let purposes: Vec<(&str, &str)> = (Purpose::ALL.iter())
-        .map(|purpose| (purpose.code(), purpose.code()))
+    let purposes: Vec<(&str, String)> = (Purpose::ALL.iter())
+        .map(|purpose| {
+            let words = format!("{}, {}", purpose.code(), purpose_words(*purpose));
+            (purpose.code(), words)
+        })
+        .collect();
+    let purposes: Vec<(&str, &str)> = (purposes.iter())
+        .map(|(code, words)| (*code, words.as_str()))
         .collect();
     let actions: Vec<(&str, &str)> = (Action::ALL.iter())
         .map(|action| (action.name(), action.name()))
         .collect();
-    let factors = Factor::ALL.map(|factor| (factor.name(), factor.name()));
-    let days = Weekday::ALL.map(|day| (day.name(), day.name()));
+    let factors = Factor::ALL.map(|factor| (factor.name(), factor_words(factor)));
+    let days = Weekday::ALL.map(|day| (day.name(), day_words(day)));
+    let usual = Around::default();
+    let about_rows = ctx.role() == Role::PrivacyOfficer;
     let body = html! {
         (layout::head("Access", &html! { "Why something is permitted or refused." }, &html! {}))
         div class="stack-wide" {
-            form class="filters" method="post" action=(HERE) {
+            form class="card raised stack" method="post" action=(HERE) {
                 (csrf(ctx))
-                (choice("role", "Role", fields.get("role"), &roles))
-                (choice("purpose", "Purpose", fields.get("purpose"), &purposes))
-                (choice("action", "Action", fields.get("action"), &actions))
-                (choice("second-factor", "Second factor", fields.get("second-factor"), &factors))
-                (choice("weekday", "Day", fields.get("weekday"), &days))
-                label { "Hour" input type="number" name="hour" min="0" max="23" value=[fields.get("hour")]; }
-                label { "Network" input type="text" name="network" value=[fields.get("network")] autocomplete="off"; }
-                label { "Resource type" input type="text" name="type" value=[fields.get("type")] autocomplete="off"; }
-                @if ctx.role() == Role::PrivacyOfficer {
-                    label { "Id of the row" input type="text" name="id" value=[fields.get("id")] autocomplete="off"; }
-                    label { "Id of the account" input type="text" name="person" value=[fields.get("person")] autocomplete="off"; }
+                fieldset {
+                    legend { "Who asks, for what" }
+                    div class="grid-fields" {
+                        (choice("role", "Role", fields.get("role"), &roles))
+                        (choice("purpose", "Purpose", fields.get("purpose"), &purposes))
+                        (choice("action", "Action", fields.get("action"), &actions))
+                        label { "Resource type" input type="text" name="type" value=[fields.get("type")] autocomplete="off"; }
+                    }
                 }
-                label { "Scopes of an access token" input type="text" name="scopes" value=[fields.get("scopes")] autocomplete="off" spellcheck="false"; }
+                @if about_rows {
+                    fieldset {
+                        legend { "One row, one account" span class="hint" { "Without them the answer is about all rows of the type, by policies alone." } }
+                        div class="grid-fields" {
+                            label { "Id of the row" input type="text" name="id" value=[fields.get("id")] autocomplete="off"; }
+                            label { "Id of the account" input type="text" name="person" value=[fields.get("person")] autocomplete="off"; }
+                        }
+                    }
+                }
+                details open[says_around(fields)] {
+                    summary { "Circumstances: second factor, time, network, scopes of an access token" }
+                    div class="grid-fields" {
+                        (choice("second-factor", "Second factor", fields.get("second-factor"), &factors))
+                        (choice("weekday", "Day", fields.get("weekday"), &days))
+                        label { "Hour, 0 to 23" input type="number" name="hour" min="0" max="23" value=[fields.get("hour")] placeholder=(usual.hour); }
+                        label { "Network" input type="text" name="network" value=[fields.get("network")] autocomplete="off"; }
+                        label { "Scopes of an access token" input type="text" name="scopes" value=[fields.get("scopes")] autocomplete="off" spellcheck="false"; }
+                    }
+                }
                 button class="primary" type="submit" { "Ask" }
             }
             (answer)

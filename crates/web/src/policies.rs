@@ -15,7 +15,7 @@ use crate::time::signed;
 const HERE: &str = "/console/policies";
 
 /// A purpose in words, beside its code.
-fn purpose_words(purpose: Purpose) -> &'static str {
+pub(crate) fn purpose_words(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Treatment => "to treat",
         Purpose::Payment => "to be paid",
