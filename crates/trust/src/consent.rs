@@ -36,6 +36,7 @@ pub use proxies::{Basis, ProxyRules};
 pub(crate) use proxies::{
     Standing, day as proxy_day, is_within_days as within_days, keeps_from_proxy,
 };
+pub(crate) use relations::By;
 pub use row::Row;
 pub(crate) use row::unversioned;
 pub use rules::Rules;

@@ -172,6 +172,11 @@ impl Relationships {
 }
 
 impl By {
+    /// Whether another looks among the same rows as this one, for other statuses or times.
+    pub(crate) fn looks_where(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.parameter == other.parameter
+    }
+
     fn of_kind(&self) -> Option<ResourceType> {
         ResourceType::parse(&self.kind)
     }
@@ -184,9 +189,11 @@ impl By {
             let one = [(self.parameter.clone(), (*reference).to_owned())];
             SearchQuery::parse(kind, &one, false).is_ok()
         };
-        let values: Vec<&str> = (known_as.iter().map(String::as_str))
-            .filter(can_be)
-            .collect();
+        let values: Vec<&str> = match known_as {
+            // If it can't be, the whole can't be read either.
+            [one] => vec![one],
+            all => all.iter().map(String::as_str).filter(can_be).collect(),
+        };
         if values.is_empty() {
             return None;
         }

@@ -11,7 +11,7 @@ use ledger::{Hit, LedgerError, Number, TenantId, View};
 use super::consents::{Hidden, reach};
 use super::{RelationWhy, Vault, Versioned, fetch_in, open};
 use crate::audit::{NONE, Record, Touched, UNKNOWN};
-use crate::consent::{Level, Reach, Row, Work};
+use crate::consent::{By, Level, Reach, Row, Work};
 use crate::tokens::Whose;
 use crate::{Permit, Purpose, Role, TrustError, tokens};
 
@@ -81,7 +81,10 @@ impl Vault {
                 "it would have to be told of more than {PATIENTS_MAX} patients whether there is a relationship with them; narrow it"
             )));
         }
-        tokio::task::yield_now().await;
+        // Others have their turn between one patient and the next.
+        if !hidden.relations.is_empty() {
+            tokio::task::yield_now().await;
+        }
         let known_as = self.known_as_once(permit, hidden).await?;
         let found = self.find_relation(view, permit, patient, &known_as).await?;
         hidden.relations.insert(patient.to_owned(), found.clone());
@@ -173,7 +176,11 @@ impl Vault {
     ) -> Result<Option<String>, TrustError> {
         let tenant = permit.tenant();
         let now_ms = i64::try_from(self.ledger().clock().now_ms()).unwrap_or(i64::MAX);
+        let mut without_rows: Vec<&By> = Vec::new();
         for by in self.rules().relationships().by() {
+            if without_rows.iter().any(|other| other.looks_where(by)) {
+                continue;
+            }
             let Some(query) = by.query(known_as, Some(patient)) else {
                 continue;
             };
@@ -193,6 +200,9 @@ impl Vault {
                     }
                 }
                 looked_at += hits.len();
+                if looked_at == 0 {
+                    without_rows.push(by);
+                }
                 before = hits.last().map(|last| last.number);
                 if hits.len() < AT_ONCE {
                     break;
