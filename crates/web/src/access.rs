@@ -298,7 +298,6 @@ fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
         (layout::head("Access", &html! { "Why something is permitted or refused." }, &html! {}))
         div class="stack-wide" {
             form class="card raised stack" method="post" action=(HERE) {
-                (csrf(ctx))
                 fieldset {
                     legend { "Who asks, for what" }
                     div class="grid-fields" {
@@ -328,6 +327,7 @@ fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
                     }
                 }
                 button class="primary" type="submit" { "Ask" }
+                (csrf(ctx))
             }
             (answer)
             (status(ctx, &ctx.app.web.trust.policy_status()))

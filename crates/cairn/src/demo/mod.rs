@@ -9,6 +9,7 @@ mod clock;
 mod driver;
 mod setup;
 mod state;
+mod team;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

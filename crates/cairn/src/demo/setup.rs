@@ -16,6 +16,7 @@ use trust::{Action, Agent, Purpose, Role, Target, Trust, TrustError};
 use super::clock::DAY_MS;
 use super::driver::Driver;
 use super::state::{DemoState, Link, Login, Source, save};
+use super::team;
 use crate::commands::Bar;
 use crate::server::Server;
 use crate::store::TENANT;
@@ -43,7 +44,7 @@ const PEOPLE: &[(&str, &str, Role)] = &[
 ];
 
 /// Who sets the demo up.
-fn setter() -> Agent {
+pub(super) fn setter() -> Agent {
     Agent::system(TENANT, "demo")
 }
 
@@ -136,6 +137,7 @@ pub(super) async fn people(
             .await
             .with_context(|| format!("account {}", login.user_name))?;
     }
+    team::known(server.trust(), &state.logins).await?;
     // Made last, so that its being there says that all are.
     let token = identity
         .create_client(&setter(), "demo squad", Role::Squad)
@@ -227,9 +229,11 @@ pub(super) async fn patients(
                 };
                 // The patients refer to the hospital, so it comes first.
                 let hospital = synthetic::organisation_bundle(&options);
+                let hospital = team::with_staff(hospital, &state.logins);
                 import_values(server.trust(), std::iter::once(hospital), &rejects, &bar).await?;
                 let bundles =
                     (0..*patients).map(|index| synthetic::patient_bundle(&options, index));
+                let bundles = bundles.map(|bundle| team::with_team(bundle, &state.logins));
                 import_values(server.trust(), bundles, &rejects, &bar).await
             }
         }
