@@ -1,7 +1,8 @@
 //! The Vault: FHIR resources in and out of the ledger, under a permit, audited.
 //!
-//! `search.rs` finds, `commit.rs` writes, `internal.rs` keeps Cairn's own documents, `export/` gives many out; here
-//! is reading and what they share: opening a row, the row rule, and consent.
+//! `search.rs` finds, `commit.rs` writes, `internal.rs` keeps Cairn's own documents, `export/` gives many out. Here is
+//! reading with a leaf of its own; `load.rs` reads for what follows. What they share: `guard.rs` asks the permit and
+//! tells the audit, `opening.rs` opens rows by the row rule, `consents.rs` and `relations.rs` hide some.
 
 mod ahead;
 mod codes;
@@ -10,12 +11,15 @@ mod compartment;
 mod consents;
 mod explain;
 mod export;
+mod guard;
 mod include;
 mod internal;
 mod labels;
 mod links;
+mod load;
 mod model;
 mod once;
+mod opening;
 mod own;
 mod past;
 mod proof;
@@ -32,14 +36,13 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, RwLock};
 
-use fhir::{Resource, ResourceType, redaction, search::SearchQuery};
-use ledger::{Hit, Ledger, LedgerError, Number, Owner, Stored, TenantId, Token, View};
+use fhir::{Resource, ResourceType, search::SearchQuery};
+use ledger::{Ledger, LedgerError, Number, Owner, Stored, TenantId, Token, View};
 use tokio::sync::Semaphore;
 
-use crate::audit::{self, Auditor, Event, Outcome, Record, Touched};
+use crate::audit::{Auditor, Event, Outcome, Record};
 use crate::consent::Rules;
-use crate::policy::in_part_only;
-use crate::{Action, Permit, Refusal, Role, TrustError, tokens};
+use crate::{Action, Permit, TrustError, tokens};
 
 use ahead::Ahead;
 pub use compartment::SeriesPage;
@@ -55,6 +58,7 @@ pub use model::{
 };
 pub(crate) use once::OnceDocument;
 pub use once::{Before, ONCE_KEPT_MS, Once};
+use opening::{fetch_in, mark, missed, named, open, open_live, redact, touched};
 pub use own::{IndexStep, Indexing, OWNS_MAX};
 pub use past::{PastQuery, PastRow, PastRows};
 pub use proof::AuditProof;
@@ -417,136 +421,12 @@ impl Vault {
         let queries: Vec<&SearchQuery> = queries.iter().collect();
         self.record_pages(permit, &queries, pages).await
     }
-    /// Loads for a write that follows under the same permit (read-modify-write), or for a part of
-    /// Cairn that acts by itself; not audited by itself because the commit that follows is. Only for
-    /// permits whose action writes (`Create`…`Import`, `Work`, `Send`, `Orchestrate`, `Publish`).
-    /// Consents that restrict access hide nothing here, but from who acts for a patient.
-    ///
-    /// # Errors
-    /// As [`Vault::read`].
-    pub async fn load(
-        &self,
-        permit: &Permit,
-        kind: ResourceType,
-        id: &str,
-    ) -> Result<Option<Versioned>, TrustError> {
-        self.require_writing(permit, Action::Read, kind).await?;
-        let view = self.ledger().view()?;
-        let stored = view.get(permit.tenant(), tokens::kind(kind), id).await?;
-        let Some(stored) = stored else {
-            return Ok(None);
-        };
-        let (mut row, before) = open_live(&view, permit.tenant(), stored).await?;
-        let live = before.as_ref().unwrap_or(&row.resource);
-        if permit.covers(Action::Read, live) && !self.keeps_from_proxy(permit, live).await? {
-            // Whoever sees a part of it writes nothing that follows.
-            if permit.in_part(kind).is_some() {
-                redact(permit, &mut row.resource);
-                mark(permit, &mut row.resource);
-            }
-            return Ok(Some(row));
-        }
-        let mut record = Record::under(permit, Event::READ);
-        record.outcome = Outcome::Refused;
-        record.patients.extend(named(live));
-        record.resources.push(missed(kind, id));
-        self.record(permit, record).await?;
-        Ok(None)
-    }
-    /// Like [`Vault::load`] for one page of a search. Pages of one list come from different moments, so
-    /// whoever needs the whole of it takes [`Vault::load_all`].
-    ///
-    /// # Errors
-    /// As [`Vault::search`].
-    pub async fn load_search(
-        &self,
-        permit: &Permit,
-        query: &SearchQuery,
-        before: Option<Number>,
-    ) -> Result<SearchPage, TrustError> {
-        self.require_writing(permit, Action::Search, query.kind)
-            .await?;
-        let view = Sight::now(self.ledger().listing()?);
-        let asked = self.linked(&view, permit, query, None).await?;
-        let mut hidden = hidden_from(permit);
-        let mut page = self
-            .scan(&view, permit, &asked.query, before, hidden.as_mut())
-            .await?;
-        let rows = page.rows.iter_mut();
-        rows.for_each(|row| mark(permit, &mut row.resource));
-        Ok(page)
-    }
-    /// All rows that [`Vault::load_search`] would page through, as they are at one moment.
-    ///
-    /// # Errors
-    /// As [`Vault::search`].
-    pub async fn load_all(
-        &self,
-        permit: &Permit,
-        query: &SearchQuery,
-    ) -> Result<Vec<Versioned>, TrustError> {
-        self.require_writing(permit, Action::Search, query.kind)
-            .await?;
-        let view = Sight::now(self.ledger().view()?);
-        let asked = self.linked(&view, permit, query, None).await?;
-        let mut rows = Vec::new();
-        let mut before = None;
-        let mut hidden = hidden_from(permit);
-        loop {
-            let page = self
-                .scan(&view, permit, &asked.query, before, hidden.as_mut())
-                .await?;
-            rows.extend(page.rows);
-            before = page.next;
-            if before.is_none() {
-                return Ok(rows);
-            }
-        }
-    }
-    /// The resource version at a place of the feed, for followers. `None` when it is no FHIR
-    /// resource, or none that the permit covers.
-    ///
-    /// # Errors
-    /// As [`Vault::read`].
-    pub async fn load_at(&self, permit: &Permit, at: Hit) -> Result<Option<Versioned>, TrustError> {
-        let tenant = permit.tenant();
-        let view = self.ledger().view()?;
-        let Some(stored) = view.fetch(tenant, at).await? else {
-            return Ok(None);
-        };
-        let Some(kind) = ResourceType::from_code(stored.kind.0) else {
-            return Ok(None);
-        };
-        if !permit.action.writes()
-            || !permit.allows(Action::Read, kind)
-            || permit.agent.role == Role::Proxy
-        {
-            return Ok(None);
-        }
-        let (row, before) = open_live(&view, tenant, stored).await?;
-        let live = before.as_ref().unwrap_or(&row.resource);
-        Ok(permit.covers(Action::Read, live).then_some(row))
-    }
     /// Whose a resource is: its patient's, or the tenant's.
     #[must_use]
     pub fn owner(resource: &Resource) -> Owner {
         resource
             .patient()
             .map_or(Owner::Tenant, |patient| Owner::Patient(patient.to_owned()))
-    }
-
-    /// The newest version for parts of this crate that are told of it by somebody who may.
-    pub(crate) async fn peek(
-        &self,
-        tenant: TenantId,
-        kind: ResourceType,
-        id: &str,
-    ) -> Result<Option<Resource>, TrustError> {
-        let stored = self.ledger().get(tenant, tokens::kind(kind), id).await?;
-        match stored {
-            Some(stored) if !stored.deleted => Ok(Some(open(&stored)?.resource)),
-            _ => Ok(None),
-        }
     }
 
     /// What a read looks at: the store as it is now, or as old as the request takes it.
@@ -627,272 +507,5 @@ impl Vault {
         }
         self.record(permit, record).await?;
         Ok(answer)
-    }
-
-    /// Opens a row, with its patients and whether the permit and consent let it be seen.
-    async fn open_seen(
-        &self,
-        view: &Sight,
-        permit: &Permit,
-        (interaction, stored): (Action, Stored),
-        hidden: &mut Hidden,
-    ) -> Result<(Versioned, Vec<String>, bool), TrustError> {
-        let (row, before) = open_live(view, permit.tenant(), stored).await?;
-        let live = before.as_ref().unwrap_or(&row.resource);
-        let seen =
-            permit.covers(interaction, live) && !self.hides(view, permit, live, hidden).await?;
-        let patients = named(live);
-        Ok((row, patients, seen))
-    }
-
-    /// Whether a row is hidden from somebody who acts for its patient, also where they would change it.
-    async fn keeps_from_proxy(&self, permit: &Permit, live: &Resource) -> Result<bool, TrustError> {
-        if permit.agent.role != Role::Proxy {
-            return Ok(false);
-        }
-        let sight = Sight::now(self.ledger().view()?);
-        self.hides(&sight, permit, live, &mut Hidden::default())
-            .await
-    }
-
-    /// The permit must allow the interaction with the type.
-    pub(crate) async fn require(
-        &self,
-        permit: &Permit,
-        interaction: Action,
-        kind: ResourceType,
-    ) -> Result<(), TrustError> {
-        if permit.allows(interaction, kind) {
-            return Ok(());
-        }
-        Err(self.refuse(permit, interaction, Some(kind), None).await)
-    }
-
-    /// The scopes of an access token must let an interaction with the type be done.
-    async fn require_scope(
-        &self,
-        permit: &Permit,
-        interaction: Action,
-        kind: ResourceType,
-    ) -> Result<(), TrustError> {
-        if permit.scopes_allow(interaction, kind) {
-            return Ok(());
-        }
-        Err(self.refuse(permit, interaction, Some(kind), None).await)
-    }
-
-    async fn require_writing(
-        &self,
-        permit: &Permit,
-        interaction: Action,
-        kind: ResourceType,
-    ) -> Result<(), TrustError> {
-        if permit.action.writes() && permit.allows(interaction, kind) {
-            return Ok(());
-        }
-        Err(self.refuse(permit, interaction, Some(kind), None).await)
-    }
-
-    /// Audits a refusal and makes the error of it.
-    async fn refuse(
-        &self,
-        permit: &Permit,
-        interaction: Action,
-        kind: Option<ResourceType>,
-        record: Option<Record<'_>>,
-    ) -> TrustError {
-        let what = kind.map_or_else(String::new, |kind| format!(" {kind}"));
-        let by_scopes = kind.is_some_and(|kind| !permit.scopes_allow(interaction, kind));
-        let unseen = kind.filter(|kind| permit.grants.changes_unseen(interaction, *kind));
-        let reason = if let Some(kind) = unseen {
-            in_part_only(permit.agent.role, permit.purpose, kind)
-        } else if by_scopes {
-            format!(
-                "the scopes of this access token don't let {}{what}",
-                interaction.name()
-            )
-        } else {
-            format!(
-                "a permit to {} of the role {} does not let {}{what} for {}",
-                permit.action.name(),
-                permit.agent.role.name(),
-                interaction.name(),
-                permit.purpose.code(),
-            )
-        };
-        self.refuse_for(permit, interaction, reason, record).await
-    }
-
-    /// Refuses searches that look at what the permit does not show, before anything is looked for: what they
-    /// find, how many these are and how long it takes would tell of it.
-    pub(super) async fn require_shown(
-        &self,
-        permit: &Permit,
-        queries: &[SearchQuery],
-    ) -> Result<(), TrustError> {
-        let Some(elements) = permit.grants.elements() else {
-            return Ok(());
-        };
-        match queries.iter().find_map(|query| elements.refuses(query)) {
-            None => Ok(()),
-            Some(asked) => {
-                let reason = asked.words(permit.agent.role, permit.purpose);
-                Err(self.refuse_for(permit, Action::Search, reason, None).await)
-            }
-        }
-    }
-
-    /// Whether a search that is made later looks only at what the permit shows.
-    ///
-    /// # Errors
-    /// `Refused` when it does not; `Ledger`.
-    pub async fn may_search(
-        &self,
-        permit: &Permit,
-        queries: &[SearchQuery],
-    ) -> Result<(), TrustError> {
-        self.require_shown(permit, queries).await
-    }
-
-    /// Audits a refusal for a reason and makes the error of it.
-    async fn refuse_for(
-        &self,
-        permit: &Permit,
-        interaction: Action,
-        reason: String,
-        record: Option<Record<'_>>,
-    ) -> TrustError {
-        let mut record = record.unwrap_or_else(|| Record::under(permit, Event::of(interaction)));
-        record.outcome = Outcome::Refused;
-        record.note = Some(&reason);
-        record.patients.extend(permit.only_patient.clone());
-        match self.inner.auditor.commit(&record).await {
-            Ok(_) => TrustError::Refused(Refusal {
-                reason,
-                because: permit.because.clone(),
-            }),
-            Err(error) => error.into(),
-        }
-    }
-
-    /// Commits the audit record of something that has been looked at.
-    async fn record(&self, permit: &Permit, mut record: Record<'_>) -> Result<(), LedgerError> {
-        self.tell_relations(permit, &mut record).await?;
-        let patients = record.patients.clone();
-        let receipt = self.inner.auditor.commit(&record).await?;
-        permit
-            .freshness
-            .note(receipt.audit.map(|at| at.number), false);
-        permit.name_patients(&patients);
-        Ok(())
-    }
-}
-
-/// What a look for a write hides: from who acts for a patient, as much as any other look.
-fn hidden_from(permit: &Permit) -> Option<Hidden> {
-    (permit.agent.role == Role::Proxy).then(Hidden::default)
-}
-
-/// Opens a hit of a search; what was sealed with a destroyed key is gone.
-async fn fetch_in(view: &View, tenant: TenantId, hit: Hit) -> Result<Option<Stored>, LedgerError> {
-    Ahead::default().first_of(view, tenant, &[hit]).await
-}
-
-/// The patients whom a look at a resource concerns. Who looks at the audit looks at no patient's record.
-fn named(resource: &Resource) -> Vec<String> {
-    if resource.kind() == ResourceType::AuditEvent {
-        return Vec::new();
-    }
-    resource.patients().into_iter().map(str::to_owned).collect()
-}
-
-/// Opens a row; of a deletion, also the version before, whose content says whose it is.
-async fn open_live(
-    view: &View,
-    tenant: TenantId,
-    stored: Stored,
-) -> Result<(Versioned, Option<Resource>), TrustError> {
-    let row = open(&stored)?;
-    if !row.deleted {
-        return Ok((row, None));
-    }
-    let (kind, id) = (stored.kind, stored.id);
-    let mut version = row.version;
-    while version > 1 {
-        version -= 1;
-        match view.version(tenant, kind, &id, version).await? {
-            Some(before) if !before.deleted => {
-                let live = open(&before)?.resource;
-                return Ok((row, Some(live)));
-            }
-            Some(_) => {}
-            None => break,
-        }
-    }
-    Err(TrustError::Damaged(format!(
-        "no version of document {id} before its deletion"
-    )))
-}
-
-/// From a row to a resource with its meta.
-fn open(stored: &Stored) -> Result<Versioned, TrustError> {
-    let damaged = |what: &str| TrustError::Damaged(format!("{what} (document {})", stored.id));
-    let kind = ResourceType::from_code(stored.kind.0)
-        .ok_or_else(|| damaged("a row is of no resource type"))?;
-    let mut resource = if stored.deleted {
-        let mut resource = Resource::new(kind);
-        resource.set_id(&stored.id);
-        resource
-    } else {
-        // The parser's own words may hold a patient's.
-        Resource::parse(&stored.body).map_err(|_| damaged("its body is no FHIR resource"))?
-    };
-    if resource.kind() != kind || resource.id() != Some(&stored.id) {
-        return Err(damaged("its body is another resource"));
-    }
-    resource.set_meta(stored.version, stored.at.number.unix_ms());
-    let (version, at, deleted) = (stored.version, stored.at, stored.deleted);
-    Ok(Versioned::new(resource, version, at, deleted))
-}
-
-fn touched(row: &Versioned, patient: Option<String>) -> Touched {
-    Touched {
-        kind: row.resource.kind(),
-        id: row.resource.id().unwrap_or_default().to_owned(),
-        version: Some(row.version),
-        patient,
-        interaction: None,
-    }
-}
-
-/// Something that was asked for and is not shown.
-fn missed(kind: ResourceType, id: &str) -> Touched {
-    Touched {
-        kind,
-        id: id.to_owned(),
-        version: None,
-        patient: None,
-        interaction: None,
-    }
-}
-
-/// Leaves what the permit shows: to a patient, or staff whose permit is limited to one, of an audit event what
-/// concerns them; of all else, what the purpose needs. Consents are asked before this, about the whole.
-fn redact(permit: &Permit, resource: &mut Resource) {
-    if resource.kind() == ResourceType::AuditEvent
-        && let Some(patient) = permit.only_patient()
-    {
-        audit::keep_only(resource, patient);
-    }
-    if let Some(rule) = permit.in_part(resource.kind()) {
-        rule.redaction.apply(resource);
-    }
-}
-
-/// Marks what goes out as a part, whether or not there was anything that is not shown: the mark must not
-/// tell. It is no content, so nothing is found by it.
-fn mark(permit: &Permit, resource: &mut Resource) {
-    if permit.in_part(resource.kind()).is_some() {
-        redaction::mark(resource);
     }
 }
