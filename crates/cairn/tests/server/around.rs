@@ -1,17 +1,17 @@
 //! Policies that look at what is around a request, asked over HTTP.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cairn::store::TENANT;
 use cairn::{Addresses, ForwardedHeader, Proxies, ServerOptions};
 use ledger::ManualClock;
 use reqwest::{Method, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
+use crate::bulk;
 use crate::house::{House, NOON_MS, assert_outcome, header, house_with};
+use crate::patience::until;
 use crate::policies::{folder, put};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -67,17 +67,9 @@ async fn laid_out(house: &House, began: &Response) -> (String, String) {
         format!("/fhir{path}")
     };
     let status = path_of(header(began, "content-location"));
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        let answer = get(house, &status).await;
-        if answer.status() == 200 {
-            let manifest: Value = answer.json().await.expect("JSON");
-            let url = manifest["output"][0]["url"].as_str().expect("an address");
-            return (status, path_of(url));
-        }
-        assert!(Instant::now() < until, "the layout takes too long");
-        sleep(Duration::from_millis(20)).await;
-    }
+    let manifest = bulk::laid_out(async || get(house, &status).await).await;
+    let url = manifest["output"][0]["url"].as_str().expect("an address");
+    (status, path_of(url))
 }
 
 // Proves: 45 CFR 164.312(a)(1)
@@ -181,10 +173,9 @@ when { context.tenant == "main" };"#;
     let ledger = house.server.ledger();
     let renamed = ledger.set_tenant(TENANT, Some("north"), None, None).await;
     renamed.expect("renamed");
-    let until = Instant::now() + Duration::from_secs(30);
-    while get(&house, EXPORT).await.status() != 202 {
-        assert!(Instant::now() < until, "the name of before is in force");
-        sleep(Duration::from_millis(100)).await;
-    }
+    until("the name of now is in force", async || {
+        get(&house, EXPORT).await.status() == 202
+    })
+    .await;
     house.end().await;
 }

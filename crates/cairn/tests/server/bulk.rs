@@ -13,11 +13,25 @@ use ledger::{AuditDraft, Kind, Owner, SystemClock};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use trust::{Action, Agent, ExportJob, ExportOf, Purpose, Role, Target};
 
 use crate::cluster::Cluster;
 use crate::house::{self, assert_outcome, header, house};
+use crate::patience::{Patience, found};
+
+/// The manifest of an export, once the server that is asked has laid it out.
+pub(crate) async fn laid_out(mut ask: impl AsyncFnMut() -> Response) -> Value {
+    let mut patience = Patience::new();
+    loop {
+        let answer = ask().await;
+        if answer.status() == 200 {
+            return answer.json().await.expect("JSON");
+        }
+        assert_eq!(answer.status(), 202);
+        patience.wait("an export takes too long").await;
+    }
+}
 
 /// One or two servers over one store.
 pub(crate) struct Site {
@@ -137,7 +151,7 @@ impl Site {
 
     /// The manifest of a job, when it is there; asked of the last server.
     pub(crate) async fn manifest(&self, status: &str) -> Value {
-        let until = Instant::now() + Duration::from_secs(60);
+        let mut patience = Patience::new();
         loop {
             let answer = self
                 .to(1, Method::GET, status)
@@ -156,8 +170,7 @@ impl Site {
                 }
                 other => panic!("{status}: {other} {}", answer.text().await.expect("text")),
             }
-            assert!(Instant::now() < until, "{status} takes too long");
-            sleep(Duration::from_millis(20)).await;
+            patience.wait("an export takes too long").await;
         }
     }
 
@@ -659,21 +672,15 @@ async fn who_hangs_up_gives_the_place_free() {
     let refused = site.to(0, Method::GET, url).send().await;
     assert_outcome(refused.expect("an answer"), 429, "throttled").await;
     drop(waiting);
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        let answer = site
-            .to(0, Method::GET, url)
-            .send()
-            .await
-            .expect("an answer");
-        if answer.status() == 200 {
-            let lines = answer.text().await.expect("text");
-            assert_eq!(lines.lines().count(), 24);
-            break;
-        }
-        assert!(Instant::now() < until, "no place became free");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let lines = found("a free place", async || {
+        let asked = site.to(0, Method::GET, url).send().await;
+        let answer = asked.expect("an answer");
+        let is_let_in = answer.status() == 200;
+        let text = answer.text().await.expect("text");
+        is_let_in.then_some(text)
+    })
+    .await;
+    assert_eq!(lines.lines().count(), 24);
     site.end().await;
 }
 

@@ -12,12 +12,11 @@ use cairn::{Collector, Server, ServerOptions};
 use ledger::ManualClock;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use trust::Role;
 
 use crate::house::{House, NOON_MS, house_with, token};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::patience::{Patience, in_time, until};
 
 fn openssl(folder: &Path, arguments: &str) {
     let output = Command::new("openssl")
@@ -94,14 +93,11 @@ action(type="omfile" file="{folder}/told" template="all")
             .spawn()
             .expect("rsyslog is installed (scripts/test installs it)");
         self.process = Some(process);
-        let since = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port))
-            .await
-            .is_err()
-        {
-            assert!(since.elapsed() < PATIENCE, "rsyslog does not listen");
-            sleep(Duration::from_millis(50)).await;
-        }
+        let address = ("127.0.0.1", self.port);
+        until("rsyslog listens", async || {
+            tokio::net::TcpStream::connect(address).await.is_ok()
+        })
+        .await;
     }
 
     fn kill(&mut self) {
@@ -166,7 +162,7 @@ async fn events(house: &House, officer: &str) -> Vec<Value> {
 
 /// Waits until all of these were told.
 async fn all_told(rsyslog: &Rsyslog, events: &[Value]) {
-    let since = Instant::now();
+    let mut patience = Patience::every(Duration::from_millis(200));
     loop {
         let told = rsyslog.records();
         let left: Vec<&str> = events
@@ -177,13 +173,8 @@ async fn all_told(rsyslog: &Rsyslog, events: &[Value]) {
         if left.is_empty() {
             return;
         }
-        assert!(
-            since.elapsed() < PATIENCE,
-            "{} of {} were not told",
-            left.len(),
-            events.len()
-        );
-        sleep(Duration::from_millis(200)).await;
+        let words = format!("{} of {} were not told", left.len(), events.len());
+        patience.wait(&words).await;
     }
 }
 
@@ -327,11 +318,10 @@ async fn rsyslog_is_told_each_record_and_nothing_of_a_patient() {
     let mut options = ServerOptions::new(ledger, TENANT);
     options.collector = Some(collector(space.path(), rsyslog.port, "server"));
     let server = Server::start(options).await.expect("a server");
-    let since = Instant::now();
-    while rsyslog.records().len() == before.len() {
-        assert!(since.elapsed() < PATIENCE, "its start is told");
-        sleep(Duration::from_millis(200)).await;
-    }
+    until("its start is told", async || {
+        rsyslog.records().len() != before.len()
+    })
+    .await;
     let after = rsyslog.records();
     let again: Vec<_> = before
         .iter()
@@ -414,8 +404,8 @@ impl Peer {
             }
             text
         };
-        let text = tokio::time::timeout(PATIENCE, taking).await;
-        let text = String::from_utf8(text.expect("it is told")).expect("text");
+        let text = in_time("it is told", taking).await;
+        let text = String::from_utf8(text).expect("text");
         let mut leaves: Vec<String> = (text.split("type=\"leaf\" value=\"").skip(1))
             .filter_map(|rest| rest.split('"').next().map(str::to_owned))
             .collect();

@@ -1,15 +1,14 @@
 //! What patients' consents hide, over HTTP: every way to a row tells the same of it, from the next request on.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use cairn::store::TENANT;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 use trust::identity::{Contract, Registered};
 use trust::{Action, Agent, Purpose, Role, Target};
 
+use crate::bulk::laid_out;
 use crate::house::{House, house, house_with, token};
 
 const FHIR: &str = "/fhir/r4/";
@@ -97,16 +96,7 @@ async fn exported_for(house: &House, token: &str, purpose: &str) -> Option<BTree
     }
     assert_eq!(begun.status(), 202);
     let status = path_of(crate::house::header(&begun, "content-location"));
-    let until = Instant::now() + Duration::from_secs(60);
-    let manifest: Value = loop {
-        let answer = get(&status).await;
-        match answer.status().as_u16() {
-            200 => break answer.json().await.expect("JSON"),
-            other => assert_eq!(other, 202),
-        }
-        assert!(Instant::now() < until, "the export takes too long");
-        sleep(Duration::from_millis(20)).await;
-    };
+    let manifest = laid_out(async || get(&status).await).await;
     let mut found = BTreeSet::new();
     for file in manifest["output"].as_array().expect("files") {
         let url = path_of(file["url"].as_str().expect("an address"));

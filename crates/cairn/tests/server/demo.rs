@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::house::cairn;
+use crate::patience::Patience;
 
 struct Demo {
     child: Child,
@@ -59,7 +59,7 @@ impl Demo {
 
     /// Waits until a counter or gauge of the metrics is at least `least`.
     async fn wait_for(&self, name: &str, least: f64) {
-        let started = Instant::now();
+        let mut patience = Patience::every(Duration::from_millis(100));
         loop {
             let text = reqwest::get(format!("{}/metrics", self.base()))
                 .await
@@ -73,11 +73,8 @@ impl Demo {
             if value >= least {
                 return;
             }
-            assert!(
-                started.elapsed() < Duration::from_secs(60),
-                "{name} is {value}, not {least}, after a minute"
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            let words = format!("{name} is {value}, not {least}");
+            patience.wait(&words).await;
         }
     }
 

@@ -16,26 +16,6 @@ use trust::{Agent, Role};
 /// 1 March 2026, noon.
 pub(crate) const NOON_MS: u64 = 1_772_366_400_000;
 
-/// How long a test goes on looking for what has to come soon. Looks are counted, and not the clock: a machine that
-/// stands still for half a minute takes one look away.
-pub(crate) struct Patience(u32);
-
-impl Patience {
-    pub(crate) fn new() -> Self {
-        Self(1000)
-    }
-
-    /// Waits a little before the next look.
-    ///
-    /// # Panics
-    /// With these words when there were enough looks.
-    pub(crate) async fn wait(&mut self, what: &str) {
-        assert!(self.0 > 0, "{what}");
-        self.0 -= 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 pub(crate) struct House {
     pub(crate) server: Server,
     pub(crate) clock: ManualClock,

@@ -1,12 +1,10 @@
 //! Security labels that codes stand for (HL7 DS4P), told with the rows over HTTP: on every way the same, and
 //! never stored by who writes back what they read.
 
-use std::time::Duration;
-
 use reqwest::{Method, header::ETAG};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
+use crate::bulk::laid_out;
 use crate::house::{House, header, house};
 
 const FHIR: &str = "/fhir/r4/";
@@ -77,15 +75,7 @@ async fn exported(house: &House) -> (Value, Vec<(String, String, Vec<Value>)>) {
     let path_of = |url: &str| url[url.find(FHIR).expect("an address here")..].to_owned();
     let begun = get(&format!("{FHIR}$export?_type=Condition,Patient")).await;
     let status = path_of(header(&begun, "content-location"));
-    let until = Instant::now() + Duration::from_secs(60);
-    let manifest: Value = loop {
-        let answer = get(&status).await;
-        if answer.status() == 200 {
-            break answer.json().await.expect("JSON");
-        }
-        assert!(Instant::now() < until, "the export takes too long");
-        sleep(Duration::from_millis(20)).await;
-    };
+    let manifest = laid_out(async || get(&status).await).await;
     let mut files = Vec::new();
     for file in manifest["output"].as_array().expect("files") {
         let url = path_of(file["url"].as_str().expect("an address"));

@@ -1,26 +1,24 @@
 //! A replica that lags behind, and requests that come again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use cairn::store::{self, TENANT};
 use cairn::{Server, ServerOptions};
 use ledger::SystemClock;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use trust::Role;
 
 use crate::cluster::Cluster;
 use crate::house::{self, header};
+use crate::patience;
 
 /// Waits until a question to a database is answered by this.
 async fn until(cluster: &Cluster, sql: &str, expected: &str) {
-    let began = Instant::now();
-    while cluster.sql("cairn", "postgres", sql) != expected {
-        assert!(began.elapsed() < Duration::from_secs(60), "{sql}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    patience::until(sql, async || {
+        cluster.sql("cairn", "postgres", sql) == expected
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

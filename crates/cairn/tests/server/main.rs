@@ -47,6 +47,8 @@ mod operate;
 mod operations;
 mod past;
 mod patches;
+#[path = "../../../ledger/tests/postgres/patience.rs"]
+mod patience;
 mod policies;
 mod providers;
 mod purposes;

@@ -17,6 +17,7 @@ use trust::{Action, Agent, Permit, Purpose, Target};
 
 use crate::clients::{peer, said, script};
 use crate::house::{House, cairn, certificate, house_with, keyed_folder};
+use crate::patience::Patience;
 use crate::smart::System;
 
 const DAY_MS: u64 = 86_400_000;
@@ -536,13 +537,10 @@ async fn authorities_are_read_again_when_their_file_changes() {
     ask(&house, &one, &id).await.expect("a token");
     refused(&ask(&house, &other, &id).await, "leads to no authority");
     let until = async |http: &Client, is: bool| {
-        for _ in 0..60 {
-            if ask(&house, http, &id).await.is_ok() == is {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut patience = Patience::every(Duration::from_millis(500));
+        while ask(&house, http, &id).await.is_ok() != is {
+            patience.wait("the authorities were not read again").await;
         }
-        panic!("the authorities were not read again");
     };
     let write = |text: &str| std::fs::write(at.join("ca.pem"), text).expect("written");
     let read = |name: &str| std::fs::read_to_string(at.join(name)).expect("a file");

@@ -1,13 +1,11 @@
 //! The minimum necessary, over HTTP: what is not needed for a purpose is in no answer, nobody finds it out by
 //! searching, and nobody erases it by writing back what they were shown.
 
-use std::time::Duration;
-
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 use trust::Role;
 
+use crate::bulk::laid_out;
 use crate::house::{House, header, house, token};
 
 const FHIR: &str = "/fhir/r4/";
@@ -182,19 +180,12 @@ async fn exported(house: &House) {
     let begun = begun.expect("an answer");
     assert_eq!(begun.status(), 202);
     let status = path_of(header(&begun, "content-location"));
-    let until = Instant::now() + Duration::from_secs(60);
-    let manifest: Value = loop {
-        // A job is its client's, for whatever the client asks now.
-        let answer = pay(house, Method::GET, &status)
-            .send()
-            .await
-            .expect("an answer");
-        if answer.status() == 200 {
-            break answer.json().await.expect("JSON");
-        }
-        assert!(Instant::now() < until, "the export takes too long");
-        sleep(Duration::from_millis(20)).await;
-    };
+    // A job is its client's, for whatever the client asks now.
+    let manifest = laid_out(async || {
+        let asked = pay(house, Method::GET, &status).send().await;
+        asked.expect("an answer")
+    })
+    .await;
     let files = manifest["output"].as_array().expect("files");
     assert_eq!(files.len(), 3, "{manifest}");
     for file in files {

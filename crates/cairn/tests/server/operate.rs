@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::house::{House, NOON_MS, certificate, header, house, house_with};
+use crate::patience::{Patience, until};
 
 const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
 
@@ -178,8 +179,8 @@ fn discharged(now_ms: u64) -> Vec<(String, Value)> {
 
 /// A gauge becomes a value; other servers of this process share the recorder, so it is asked a few times.
 async fn assert_becomes(house: &House, name: &str, expected: f64) {
-    let mut seen = None;
-    for _ in 0..100 {
+    let mut patience = Patience::new();
+    loop {
         let metrics = house
             .bare(Method::GET, "/metrics")
             .send()
@@ -189,13 +190,13 @@ async fn assert_becomes(house: &House, name: &str, expected: f64) {
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(&format!("{name} ")));
-        seen = line.map(|value| value.parse::<f64>().expect("a number"));
+        let seen = line.map(|value| value.parse::<f64>().expect("a number"));
         if seen == Some(expected) {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let words = format!("{name} is {seen:?}, not {expected}");
+        patience.wait(&words).await;
     }
-    panic!("{name} is {seen:?}, not {expected}");
 }
 
 #[tokio::test]
@@ -302,16 +303,6 @@ async fn tls_by_certificate_files() {
     house.end().await;
 }
 
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    for _ in 0..120 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    panic!("waited for {what}");
-}
-
 #[tokio::test]
 async fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
     let files = tempfile::tempdir().expect("a folder");
@@ -378,13 +369,10 @@ async fn a_request_under_way_finishes_and_the_store_can_be_opened_at_once() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let (address, folder, clock) = (house.server.address(), house.folder, house.clock);
     let stopping = tokio::spawn(house.server.stop());
-    tokio::time::timeout(Duration::from_secs(5), async {
-        while TcpStream::connect(address).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    until("no new connections are taken", async || {
+        TcpStream::connect(address).await.is_err()
     })
-    .await
-    .expect("no new connections are taken");
+    .await;
     assert!(
         !stopping.is_finished(),
         "the request under way was not waited for"

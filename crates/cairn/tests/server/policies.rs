@@ -2,15 +2,14 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 use trust::Role;
 
 use crate::house::{House, cairn, house_with, token};
+use crate::patience::until;
 
 fn run(arguments: &[&str], folder: &Path) -> (Option<i32>, String, String) {
     let mut command = cairn();
@@ -154,14 +153,6 @@ async fn text(house: &House, path: &str) -> String {
         .await
         .expect("an answer");
     answer.text().await.expect("text")
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(Instant::now() < end, "not in time: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 const OBSERVATIONS: &str = "/fhir/r4/Observation?status=final";

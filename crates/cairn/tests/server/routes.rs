@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 
 use cairn::store::TENANT;
 use ledger::TenantId;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
 use trust::consent::Basis;
 use trust::identity::{NewAccount, NewProxy, SignIn};
 use trust::{Agent, Role};
 
 use crate::house::{House, house, house_with, token};
+use crate::patience::until;
 
 /// Methods that a route is made with.
 const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "options"];
@@ -432,11 +431,10 @@ async fn no_route_answers_who_may_not() {
     }
     let nothing = "@id(\"nothing\") forbid (principal, action, resource);";
     std::fs::write(folder.path().join("nothing.cedar"), nothing).expect("written");
-    let until = Instant::now() + Duration::from_secs(20);
-    while house.server.trust().policy_set().policies().count() != 1 {
-        assert!(Instant::now() < until, "the policies are not taken");
-        sleep(Duration::from_millis(50)).await;
-    }
+    until("the policies are taken", async || {
+        house.server.trust().policy_set().policies().count() == 1
+    })
+    .await;
     let (mut refused, mut answered) = (BTreeSet::new(), Vec::new());
     for (method, path) in &routes {
         for (name, who) in &who {

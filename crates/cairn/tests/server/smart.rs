@@ -4,17 +4,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use axum::routing::get;
 use cairn::store::TENANT;
 use ledger::{Clock as _, SystemClock};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 use trust::Agent;
 use trust::identity::{NewSystem, SystemKeys};
 
+use crate::bulk::laid_out;
 use crate::house::{House, assert_outcome, cairn, header, house, house_with, keyed_folder};
 use crate::signer::Signer;
 
@@ -545,14 +544,7 @@ async fn an_export_has_what_the_scopes_cover() {
     let begun = get(&house.url("/fhir/r4/$export")).await;
     assert_eq!(begun.status(), StatusCode::ACCEPTED);
     let place = header(&begun, "content-location").to_owned();
-    let manifest: Value = loop {
-        let answer = get(&place).await;
-        if answer.status() == StatusCode::OK {
-            break answer.json().await.expect("JSON");
-        }
-        assert_eq!(answer.status(), StatusCode::ACCEPTED);
-        sleep(Duration::from_millis(50)).await;
-    };
+    let manifest = laid_out(async || get(&place).await).await;
     let mut lines = Vec::new();
     for file in manifest["output"].as_array().expect("files") {
         let text = get(file["url"].as_str().expect("a url")).await;

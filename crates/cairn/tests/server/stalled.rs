@@ -6,12 +6,14 @@ use axum::body::Bytes;
 use axum::http::Request;
 use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::bulk;
 use crate::house::{House, assert_outcome, header, house_with};
+use crate::patience::until;
 
 /// How long a client may stop.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,16 +43,12 @@ async fn with_file() -> (House, String) {
 /// The path of the one file of a job.
 async fn laid_out(house: &House, status: &str) -> String {
     let (_, status) = status.split_once("/fhir").expect("an address");
-    let until = Instant::now() + Duration::from_secs(60);
-    let manifest: Value = loop {
-        let answer = house.asked(Method::GET, &format!("/fhir{status}"));
-        let answer = answer.send().await.expect("an answer");
-        if answer.status() == 200 {
-            break answer.json().await.expect("JSON");
-        }
-        assert!(Instant::now() < until, "the layout takes too long");
-        sleep(Duration::from_millis(20)).await;
-    };
+    let status = format!("/fhir{status}");
+    let manifest = bulk::laid_out(async || {
+        let asked = house.asked(Method::GET, &status).send().await;
+        asked.expect("an answer")
+    })
+    .await;
     let url = manifest["output"][0]["url"].as_str().expect("an address");
     let (_, path) = url.split_once("/fhir").expect("an address");
     format!("/fhir{path}")
@@ -73,38 +71,31 @@ async fn begun(house: &House, path: &str) -> TcpStream {
 }
 
 /// Until a download is let in, which its place being free allows.
-async fn has_place(house: &House, path: &str, within: Duration) -> bool {
-    let until = Instant::now() + within;
-    loop {
+async fn has_place(house: &House, path: &str) {
+    until("a place is free", async || {
         let answer = house.asked(Method::GET, path).send().await;
         let answer = answer.expect("an answer");
-        if answer.status() == 200 {
+        let is_let_in = answer.status() == 200;
+        if is_let_in {
             let lines = answer.text().await.expect("text");
             assert_eq!(lines.lines().count(), RESOURCES);
-            return true;
         }
-        if Instant::now() > until {
-            return false;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
+        is_let_in
+    })
+    .await;
 }
 
 /// Waits until as many clients were cut off as there are downloads at once.
 async fn all_cut(house: &House) {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
+    until("all of them are cut off", async || {
         let metrics = house.bare(Method::GET, "/metrics").send().await;
         let metrics = metrics.expect("an answer").text().await.expect("text");
         let counted =
             (metrics.lines()).find_map(|line| line.strip_prefix("cairn_http_stalled_total "));
         let counted = counted.map_or(0, |count| count.parse().expect("a number"));
-        if counted == record::EXPORT_DOWNLOADS_MAX {
-            return;
-        }
-        assert!(Instant::now() < until, "{counted} were cut off");
-        sleep(Duration::from_millis(50)).await;
-    }
+        counted == record::EXPORT_DOWNLOADS_MAX
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +106,7 @@ async fn who_stops_reading_is_cut_off_and_gives_the_place_back() {
     let refused = house.asked(Method::GET, &path).send().await;
     assert_outcome(refused.expect("an answer"), 429, "throttled").await;
     // None of them hangs up.
-    assert!(has_place(&house, &path, Duration::from_secs(60)).await);
+    has_place(&house, &path).await;
     all_cut(&house).await;
     for mut stream in stopped {
         let mut rest = Vec::new();
@@ -140,11 +131,9 @@ async fn an_export_begins_while_all_places_are_taken() {
     assert_eq!(asked.status(), 202);
     let own = laid_out(&house, header(&asked, "content-location")).await;
     drop(stopped);
-    assert!(has_place(&house, &own, Duration::from_secs(60)).await);
+    has_place(&house, &own).await;
     // Many more clients than places, all at once: each gets all of it in the end.
-    let many = (0..2 * record::EXPORT_DOWNLOADS_MAX)
-        .map(|_| has_place(&house, &own, Duration::from_secs(60)));
-    assert!(join_all(many).await.into_iter().all(|has| has));
+    join_all((0..2 * record::EXPORT_DOWNLOADS_MAX).map(|_| has_place(&house, &own))).await;
     house.end().await;
 }
 
@@ -207,7 +196,7 @@ async fn an_answer_of_http_2_that_is_not_taken_ends_and_the_connection_goes_on()
     let stopped = join_all(stopped).await;
     let refused = house.asked(Method::GET, &path).send().await;
     assert_outcome(refused.expect("an answer"), 429, "throttled").await;
-    assert!(has_place(&house, &path, Duration::from_secs(60)).await);
+    has_place(&house, &path).await;
     all_cut(&house).await;
     // What has come is followed by an error, not by an end. All of them at once, since they share what the
     // connection lets through.

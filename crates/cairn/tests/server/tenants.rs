@@ -16,6 +16,7 @@ use trust::identity::{NewApp, SystemKeys};
 use trust::{Agent, Role};
 
 use crate::apps::query;
+use crate::patience::{Patience, until};
 use crate::routes::{Who, asked, body_of, guards, person_of};
 use crate::tenants_credentials::{BORN, Held, never};
 
@@ -218,14 +219,13 @@ impl Two {
 
     /// Waits until a host answers so.
     pub(crate) async fn until(&self, host: &str, path: &str, status: u16) {
-        let until = Instant::now() + Duration::from_secs(20);
+        let mut patience = Patience::new();
         loop {
             let answer = self.get(host, path).await;
             if answer.status.as_u16() == status {
                 return;
             }
-            assert!(Instant::now() < until, "{host}{path}: {answer:?}");
-            sleep(Duration::from_millis(50)).await;
+            patience.wait(&format!("{host}{path}: {answer:?}")).await;
         }
     }
 
@@ -637,14 +637,8 @@ async fn waits(two: &Two, tenant: TenantId) -> bool {
 }
 
 async fn until_done(two: &Two, tenant: TenantId) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while waits(two, tenant).await {
-        assert!(
-            Instant::now() < until,
-            "nobody works on the timers of {tenant:?}"
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
+    let what = format!("somebody works on the timers of {tenant:?}");
+    until(&what, async || !waits(two, tenant).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,16 +2,15 @@
 //! under rules, consents, search parameters and policies that say the opposite.
 
 use std::path::Path;
-use std::time::Duration;
 
 use cairn::store::TENANT;
 use ledger::TenantId;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 use trust::{PolicySet, Role};
 
 use crate::house::header;
+use crate::patience::until;
 use crate::routes::{Who, person_of};
 use crate::tenants::{NORTH, SOUTH, Two};
 use crate::tenants_credentials::{BORN, host_of};
@@ -21,14 +20,6 @@ const TURNS: usize = 3;
 
 fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(folder.join(name), text).expect("written");
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(Instant::now() < end, "not in time: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// A system of a tenant, at its host.

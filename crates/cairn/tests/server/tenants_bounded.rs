@@ -11,10 +11,10 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use trust::{Action, Agent, Purpose, Role, Target};
 
+use crate::bulk::laid_out;
+use crate::patience::{self, Patience, in_time};
 use crate::routes::{Who, person_of};
 use crate::tenants::{NORTH, SOUTH, Two};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn connected(two: &Two) -> TcpStream {
     let stream = TcpStream::connect(two.server.address()).await;
@@ -35,9 +35,8 @@ async fn unfinished(two: &Two, host: &str, what: &str, headers: &str) -> TcpStre
 /// What comes until the connection ends.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    let ended = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     // It may be reset.
-    let _ = ended.expect("the connection ends");
+    let _ = in_time("the connection ends", stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -59,15 +58,11 @@ async fn status(two: &Two, host: &str, path: &str, who: &Who) -> StatusCode {
 
 /// Asks until this is answered.
 async fn until(two: &Two, host: &str, who: &Who, wanted: u16) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let status = status(two, host, "/fhir/r4/Patient", who).await;
-        if status == wanted {
-            return;
-        }
-        assert!(Instant::now() < until, "{host}: {status}");
-        sleep(Duration::from_millis(20)).await;
-    }
+    let what = format!("{host} answers {wanted}");
+    patience::until(&what, async || {
+        status(two, host, "/fhir/r4/Patient", who).await == wanted
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,15 +107,14 @@ async fn strangers_take_no_place_of_those_who_are_known() {
     // Who is known takes the tenant's places, and nobody else's.
     bound(&two, 1).await;
     let bearer = format!("authorization: Bearer {token}\r\n");
-    let began = Instant::now();
+    let mut patience = Patience::every(Duration::from_secs(1));
     // It may itself come at a moment in which another request has the place.
     let slow = loop {
         let slow = unfinished(&two, NORTH, "PUT /fhir/r4/Patient/p", &bearer).await;
-        sleep(Duration::from_secs(1)).await;
+        patience.wait("a tenant has no bound").await;
         if status(&two, NORTH, "/fhir/r4/Patient", &known).await == 429 {
             break slow;
         }
-        assert!(began.elapsed() < PATIENCE, "a tenant has no bound");
     };
     let over = two
         .ask(NORTH, &Method::GET, "/fhir/r4/Patient", &known)
@@ -154,16 +148,8 @@ async fn exported(two: &Two, token: &str) -> String {
     assert_eq!(begun.status(), 202);
     let at = begun.headers()["content-location"].to_str().expect("text");
     let path = |url: &str| format!("/fhir{}", url.split_once("/fhir").expect("an address").1);
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        let answer = asked(&path(at)).await;
-        if answer.status() == 200 {
-            let manifest: Value = answer.json().await.expect("JSON");
-            return path(manifest["output"][0]["url"].as_str().expect("an address"));
-        }
-        assert!(Instant::now() < until, "the layout takes too long");
-        sleep(Duration::from_millis(20)).await;
-    }
+    let manifest = laid_out(async || asked(&path(at)).await).await;
+    path(manifest["output"][0]["url"].as_str().expect("an address"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,8 +216,8 @@ async fn what_is_under_way_ends_when_a_tenant_is_suspended() {
     let upload_ends = async {
         // The connection is there a while longer, for a client that still sends.
         let mut status = [0; 12];
-        let read = timeout(PATIENCE, upload.read_exact(&mut status)).await;
-        read.expect("in time").expect("an answer");
+        let read = in_time("an answer", upload.read_exact(&mut status)).await;
+        read.expect("an answer");
         let took = began.elapsed();
         let answer = rest(&mut upload).await;
         (
@@ -252,9 +238,7 @@ async fn what_is_under_way_ends_when_a_tenant_is_suspended() {
     // What is with the connection is still taken, a piece of it; then it breaks off.
     sleep(DRAIN).await;
     let mut taken = Vec::new();
-    let _ = timeout(PATIENCE, download.read_to_end(&mut taken))
-        .await
-        .expect("the download ends");
+    let _ = in_time("the download ends", download.read_to_end(&mut taken)).await;
     assert!(taken.len() < 11 << 20, "{}", taken.len());
     assert!(!taken.ends_with(b"\r\n0\r\n\r\n"));
     // All of it is there again afterwards.
@@ -291,8 +275,8 @@ async fn a_tenant_that_is_renamed_keeps_what_is_under_way() {
     until(&two, NORTH, &Who::Token(token.clone()), 200).await;
     upload.write_all(&[b'a'; 995]).await.expect("written");
     let mut first = [0; 12];
-    let read = timeout(PATIENCE, upload.read_exact(&mut first)).await;
-    read.expect("in time").expect("an answer");
+    let read = in_time("an answer", upload.read_exact(&mut first)).await;
+    read.expect("an answer");
     // It is no JSON, and that is what is said.
     let first = String::from_utf8_lossy(&first);
     assert!(first.starts_with("HTTP/1.1 4"), "{first}");
@@ -327,8 +311,8 @@ async fn live_pages_of_all_tenants_leave_connections_for_others() {
         );
         live.write_all(head.as_bytes()).await.expect("written");
         let mut first = [0; 12];
-        let read = timeout(PATIENCE, live.read_exact(&mut first)).await;
-        read.expect("in time").expect("an answer");
+        let read = in_time("an answer", live.read_exact(&mut first)).await;
+        read.expect("an answer");
         answers.push(String::from_utf8_lossy(&first).into_owned());
         open.push(live);
     }
@@ -369,7 +353,7 @@ async fn gauges_are_of_all_tenants_together() {
             discharged(&two, host, &token, &id).await;
         }
     }
-    let until = Instant::now() + PATIENCE;
+    let mut patience = Patience::new();
     let running =
         "journey_instances{journey=\"heart-failure-discharge\",version=\"1\",state=\"running\"} ";
     loop {
@@ -379,8 +363,7 @@ async fn gauges_are_of_all_tenants_together() {
         if counted == Some("3") {
             break;
         }
-        assert!(Instant::now() < until, "{counted:?}");
-        sleep(Duration::from_millis(100)).await;
+        patience.wait(&format!("{counted:?}")).await;
     }
     // What is not served is not counted.
     let ledger = two.server.ledger();
@@ -515,10 +498,9 @@ async fn a_tenant_stores_no_more_than_it_may() {
         change.expect("a change");
         two.until(NORTH, "/fhir/r4/metadata", status).await;
     }
-    let until = Instant::now() + PATIENCE;
-    while ledger.stored(two.north).await.expect("a count") != Some(4) {
-        assert!(Instant::now() < until, "nobody counts again");
-        sleep(Duration::from_millis(50)).await;
-    }
+    patience::until("somebody counts again", async || {
+        ledger.stored(two.north).await.expect("a count") == Some(4)
+    })
+    .await;
     two.end().await;
 }

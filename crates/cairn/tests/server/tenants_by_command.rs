@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::binary::{serve, terminate};
 use crate::house::{cairn, keyed_folder};
+use crate::patience;
 use crate::tenants::{NORTH, SOUTH};
 
 fn run(command: &mut Command, input: &str) -> (Option<i32>, String) {
@@ -205,11 +206,8 @@ async fn tenants_come_and_go_by_the_command_line() {
         asked.send().await.expect("an answer").status().as_u16()
     };
     let until = async |host: &str, wanted: u16| {
-        let until = Instant::now() + Duration::from_secs(20);
-        while status(host).await != wanted {
-            assert!(Instant::now() < until, "{host}: {}", status(host).await);
-            sleep(Duration::from_millis(50)).await;
-        }
+        let what = format!("{host} answers {wanted}");
+        patience::until(&what, async || status(host).await == wanted).await;
     };
     assert_eq!((status(SOUTH).await, status(NORTH).await), (200, 421));
     let words = well(&north, "correct-horse-battery-7\n");

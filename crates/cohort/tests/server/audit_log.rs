@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use cohort::server::{Fhir, ServerProcess, binary, run};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::patience::{found, until};
 use crate::peers;
 
 const WITNESS: [&str; 2] = [
@@ -162,20 +162,13 @@ fn largest(checkpoint: &str) -> (String, u64) {
 
 /// Waits until a checkpoint has a log of that many leaves.
 async fn grown(base: &str, leaves: u64) -> String {
-    let grown = async {
-        loop {
-            let (status, checkpoint) = fetch(&format!("{base}/checkpoint"), None).await;
-            assert_eq!(status, 200);
-            let (log, size) = largest(&checkpoint);
-            if size >= leaves {
-                return log;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), grown)
-        .await
-        .expect("a checkpoint over all leaves")
+    found("a checkpoint over all leaves", async || {
+        let (status, checkpoint) = fetch(&format!("{base}/checkpoint"), None).await;
+        assert_eq!(status, 200);
+        let (log, size) = largest(&checkpoint);
+        (size >= leaves).then_some(log)
+    })
+    .await
 }
 
 // Proves: 45 CFR 164.312(c)(2)
@@ -500,19 +493,12 @@ async fn a_witness_is_asked_and_sees_what_is_wrong() {
         grown(&logs, leaves as u64).await;
         let (_, newest) = fetch(&format!("{logs}/{}/checkpoint", scene.log), None).await;
         let newest: u64 = size_of(&newest);
-        let witnessed = async {
-            loop {
-                let path = format!("{logs}/{}/checkpoint.witnessed", scene.log);
-                let (status, witnessed) = fetch(&path, None).await;
-                if status == 200 && size_of(&witnessed) >= newest {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), witnessed)
-            .await
-            .expect("a witnessed checkpoint");
+        until("a witnessed checkpoint", async || {
+            let path = format!("{logs}/{}/checkpoint.witnessed", scene.log);
+            let (status, witnessed) = fetch(&path, None).await;
+            status == 200 && size_of(&witnessed) >= newest
+        })
+        .await;
         scene.holds(&["--witness", &key], &logs);
     }
     assert!(server.terminate().expect("ended"), "a clean end");
@@ -521,32 +507,18 @@ async fn a_witness_is_asked_and_sees_what_is_wrong() {
     fs::remove_dir_all(&data).expect("removed");
     fs::rename(&copy, &data).expect("renamed");
     let server = scene.serve().await;
-    let alarm = async {
-        while !scene
-            .get("server.log")
-            .contains("this store is an older copy")
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let alarm = async |words: &str| {
+        until("an alarm in the log", async || {
+            scene.get("server.log").contains(words)
+        })
+        .await;
     };
-    tokio::time::timeout(Duration::from_secs(60), alarm)
-        .await
-        .expect("an alarm in the log");
+    alarm("this store is an older copy").await;
     // It goes on past what the witness has seen, as another history.
     let logs = format!("{}/audit/log", server.base);
     read_often(&server.base, &scene.client, Some(&id), 80).await;
     grown(&logs, 90).await;
-    let alarm = async {
-        while !scene
-            .get("server.log")
-            .contains("the log was changed or forked")
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), alarm)
-        .await
-        .expect("an alarm in the log");
+    alarm("the log was changed or forked").await;
     assert!(server.terminate().expect("ended"), "a clean end");
 }
 

@@ -16,6 +16,7 @@ use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use serde_json::json;
 
 use crate::canary::{clean, folder, person};
+use crate::patience::found;
 use crate::peers::{Smtp, root};
 
 const PASSWORD: &str = "correct-horse-battery-7";
@@ -322,17 +323,6 @@ async fn patient(fhir: &Fhir) -> String {
     id
 }
 
-/// Asks until it is there.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..600 {
-        if let Some(found) = ask().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{what} did not come within 30 seconds");
-}
-
 /// The mails as they came, with quoted-printable undone.
 fn mails(log: &Path) -> String {
     let text = fs::read(log.with_extension("log.text")).unwrap_or_default();
@@ -367,12 +357,12 @@ async fn planted_details_show_up_nowhere_on_the_way_through_pages_and_mail() {
     let id = patient(&Fhir::new(&server.base, &token)).await;
 
     // The journey writes a mail and a task by itself.
-    let mail = until("the mail", async || {
+    let mail = found("the mail", async || {
         Some(mails(&smtp.log)).filter(|text| text.contains("/sign-in/link/"))
     })
     .await;
     let mut carla = Browser::staff(&server.base, "carla").await;
-    let task = until("the task", async || {
+    let task = found("the task", async || {
         let page = carla.get("/console/worklist").await;
         page.link("/console/tasks/")
     })

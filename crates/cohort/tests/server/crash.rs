@@ -12,6 +12,7 @@ use cohort::server::{Fhir, ServerProcess, binary, run};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::patience::Patience;
 use crate::peers::Smtp;
 
 const IMPORT_KILLS: u64 = 12;
@@ -251,9 +252,9 @@ async fn a_journey_that_is_killed_again_and_again_loses_no_step() {
         );
     }
     let fhir = Fhir::new(&server.as_ref().expect("running").base, &token);
-    let started = Instant::now();
-    let (mut sent, mut tasks) = (Vec::new(), Vec::new());
-    while started.elapsed() < Duration::from_secs(60) {
+    let mut patience = Patience::every(Duration::from_millis(500));
+    let (mut sent, mut tasks);
+    loop {
         (sent, tasks) = (Vec::new(), Vec::new());
         for number in 0..PATIENTS {
             let (_, bundle) = fhir
@@ -283,7 +284,9 @@ async fn a_journey_that_is_killed_again_and_again_loses_no_step() {
         if welcomed.len() == PATIENTS && warned.len() == PATIENTS {
             break;
         }
-        sleep(Duration::from_millis(500)).await;
+        let (welcomed, warned) = (welcomed.len(), warned.len());
+        let words = format!("{welcomed} welcomed and {warned} warned of {PATIENTS}");
+        patience.wait(&format!("seed {seed:#x}: {words}")).await;
     }
     for (path, body) in &acknowledged {
         let (status, stored) = fhir.get(path).await.expect("an answer");

@@ -10,13 +10,12 @@ use std::time::Duration;
 use cohort::random::Random;
 use cohort::server::{Fhir, ServerProcess, run};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::cluster::Cluster;
 use crate::crash::text;
+use crate::patience::Patience;
 
-/// What a machine that is busy may take.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Documents that stay as they are. A step goes over some thousand, so that kills come in the middle.
 const STEADY: usize = 6000;
 const BLUE: usize = STEADY / 10;
@@ -143,7 +142,7 @@ async fn keep_writing(fhir: Fhir, stop: Arc<AtomicBool>, written: Arc<AtomicUsiz
 }
 
 async fn until_complete(setting: &Setting, server: &ServerProcess) {
-    let began = Instant::now();
+    let mut patience = Patience::every(Duration::from_millis(50));
     loop {
         // Success is said only where nothing is left.
         let total = finds_all(&setting.fhir(server)).await;
@@ -152,8 +151,7 @@ async fn until_complete(setting: &Setting, server: &ServerProcess) {
         if state == "complete" && unindexed == 0 {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "{state} {unindexed}");
-        sleep(Duration::from_millis(50)).await;
+        patience.wait(&format!("{state} {unindexed}")).await;
     }
 }
 

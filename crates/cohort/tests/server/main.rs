@@ -17,4 +17,6 @@ mod indexing;
 mod journey;
 mod nodes;
 mod once;
+#[path = "../../../ledger/tests/postgres/patience.rs"]
+mod patience;
 mod peers;

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::Cluster;
 use crate::crash::text;
+use crate::patience::in_time;
 
 const RACERS: usize = 32;
 /// Kills of a server while requests with keys come in.
@@ -195,8 +196,7 @@ async fn requests_with_keys_are_carried_out_once_through_kills() {
             server.kill().expect("killed");
             continue;
         }
-        let done = timeout(Duration::from_secs(60), work).await;
-        done.expect("all are answered");
+        in_time("all are answered", work).await;
         assert_eq!(open, [0; 0]);
         let past = get(&http, (&base, &token), "Patient/_history?_count=1000").await;
         assert_eq!(past["total"], KEYS, "seed {seed:#x}: each once");

@@ -2,6 +2,8 @@
 
 mod delivery;
 mod notices;
+#[path = "../../../ledger/tests/postgres/patience.rs"]
+mod patience;
 mod peer;
 mod proxies;
 mod refusals;

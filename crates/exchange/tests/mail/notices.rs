@@ -7,6 +7,7 @@ use fhir::search::SearchQuery;
 use trust::outgoing::{CHANNEL_EMAIL, CHANNEL_NOTICE, Notice};
 use trust::{Action, Agent, Purpose, Role, Target};
 
+use crate::patience::until;
 use crate::peer::Peer;
 use crate::world::{TENANT, World};
 
@@ -104,6 +105,15 @@ async fn privacy_officers_are_told_at_once_and_not_of_whom() {
     assert_eq!(sent.count(), 2, "{found:?}");
 }
 
+/// Waits until a notice has been tried in vain.
+async fn put_off(world: &World) {
+    until("a notice is put off", async || {
+        let found = notes(world).await;
+        found.iter().any(|note| note.contains("put off"))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_server_that_is_away_delays_the_notice_and_loses_none() {
     let world = World::new().await;
@@ -116,16 +126,7 @@ async fn a_server_that_is_away_delays_the_notice_and_loses_none() {
         .expect("emergency access");
     // Nobody listens there.
     let running = world.run(world.options(1));
-    for _ in 0..200 {
-        if notes(&world)
-            .await
-            .iter()
-            .any(|note| note.contains("put off"))
-        {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    put_off(&world).await;
     running.stop().await;
     let world = world.reopen().await;
     world.clock.advance(10 * 60_000);
@@ -156,13 +157,7 @@ async fn a_server_that_knows_no_notices_finds_none_to_take_out() {
     assert_eq!(waiting(&world, CHANNEL_NOTICE).await, 2);
     // Put off, it stays where it was: nobody listens there.
     let running = world.run(world.options(1));
-    for _ in 0..200 {
-        let found = notes(&world).await;
-        if found.iter().any(|note| note.contains("put off")) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    put_off(&world).await;
     running.stop().await;
     assert_eq!(waiting(&world, CHANNEL_EMAIL).await, 0);
     assert_eq!(waiting(&world, CHANNEL_NOTICE).await, 2);

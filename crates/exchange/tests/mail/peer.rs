@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
+
+use crate::patience::{Patience, in_time};
 
 /// A message as the server saw it.
 #[derive(Debug, Clone)]
@@ -60,11 +61,8 @@ impl Peer {
             .expect("the peer starts");
         let mut lines = BufReader::new(child.stdout.take().expect("standard output")).lines();
         let input = child.stdin.take().expect("standard input");
-        let first = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
-        let first = first
-            .expect("the peer starts in time")
-            .expect("a line")
-            .expect("a first line");
+        let first = in_time("the peer starts", lines.next_line()).await;
+        let first = first.expect("a line").expect("a first line");
         let first: Value = serde_json::from_str(&first).expect("JSON");
         let port = u16::try_from(first["port"].as_u64().expect("a port")).expect("a port");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -92,17 +90,15 @@ impl Peer {
 
     /// Waits until it has seen `count` messages.
     pub async fn wait_for(&self, count: usize) -> Vec<Seen> {
-        for _ in 0..3_000 {
+        let mut patience = Patience::new();
+        loop {
             let seen = self.seen();
             if seen.len() >= count {
                 return seen;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            let words = format!("the peer has seen {} of {count} messages", seen.len());
+            patience.wait(&words).await;
         }
-        panic!(
-            "the peer has seen {} of {count} messages",
-            self.seen().len()
-        );
     }
 }
 

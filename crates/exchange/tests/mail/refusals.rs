@@ -5,6 +5,7 @@ use ledger::Owner;
 use serde_json::{Value, json};
 use trust::outgoing::Message;
 
+use crate::patience::until;
 use crate::peer::Peer;
 use crate::world::{ADDRESS, NOW_MS, TENANT, World, assert_clean};
 
@@ -345,12 +346,7 @@ async fn a_communication_that_no_longer_waits() {
     cancelled["status"] = json!("stopped");
     world.put(&patient, cancelled).await;
     let running = world.run(world.options(peer.port));
-    for _ in 0..1_000 {
-        if world.outbox().await.is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until("nothing waits", async || world.outbox().await.is_empty()).await;
     running.stop().await;
     assert!(world.outbox().await.is_empty());
     assert_eq!(

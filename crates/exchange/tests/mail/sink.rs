@@ -5,6 +5,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::patience::until;
 use crate::world::{ADDRESS, World};
 
 struct Client(BufReader<TcpStream>);
@@ -190,13 +191,10 @@ async fn stops_when_told() {
         0,
         "it hangs up"
     );
-    for _ in 0..500 {
-        if TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("it still listens");
+    until("it listens no more", async || {
+        TcpStream::connect(("127.0.0.1", port)).await.is_err()
+    })
+    .await;
 }
 
 #[tokio::test]

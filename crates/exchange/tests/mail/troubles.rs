@@ -5,6 +5,7 @@ use std::time::Duration;
 use exchange::{MailOptions, MailTls};
 use serde_json::json;
 
+use crate::patience::until;
 use crate::peer::Peer;
 use crate::world::{NOW_MS, World, assert_clean};
 
@@ -247,19 +248,11 @@ async fn deliveries_pause_while_the_server_is_gone_and_go_on_when_it_is_back() {
         queued.push((patient, id));
     }
     let running = world.run(world.options(port));
-    for _ in 0..500 {
-        if world
-            .outbox()
-            .await
-            .iter()
-            .filter(|entry| entry.attempt > 0)
-            .count()
-            >= 5
-        {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("five are tried", async || {
+        let waiting = world.outbox().await;
+        waiting.iter().filter(|entry| entry.attempt > 0).count() >= 5
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let tried = world
         .outbox()

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use trust::outgoing::{CHANNEL_EMAIL, Message};
 use trust::{Action, Agent, Change, Permit, Purpose, Target, Trust, TrustOptions, Unit};
 
+use crate::patience::{Patience, in_time};
+
 pub const TENANT: TenantId = TenantId(1);
 pub const NOW_MS: u64 = 1_793_000_000_000;
 pub const ADDRESS: &str = "ottilie.quandt@example.com";
@@ -35,10 +37,8 @@ pub struct Running {
 impl Running {
     pub async fn stop(self) {
         self.stop.send(true).expect("the deliverer listens");
-        tokio::time::timeout(Duration::from_secs(30), self.task)
-            .await
-            .expect("it stops")
-            .expect("without a panic");
+        let ended = in_time("it stops", self.task).await;
+        ended.expect("without a panic");
     }
     /// As a crash would: nothing is finished.
     pub async fn kill(self) {
@@ -412,14 +412,14 @@ impl World {
         what: &str,
         test: impl Fn(&Value) -> bool,
     ) -> Value {
-        for _ in 0..3_000 {
+        let mut patience = Patience::new();
+        loop {
             let found = self.communication(patient, id).await;
             if test(&found) {
                 return found;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            patience.wait(&format!("no {what}: {found}")).await;
         }
-        panic!("no {what}: {}", self.communication(patient, id).await);
     }
 
     /// Moves the clock to the next attempt.

@@ -7,6 +7,7 @@ use ledger::{Expected, LedgerError, SHARDS, init_database};
 
 use super::Database;
 use super::cluster::Cluster;
+use super::patience::until;
 use super::suite::{
     self, OBSERVATION, PATIENT, Store, TENANT, assert_sound, code, found, put, ready,
 };
@@ -181,20 +182,12 @@ async fn citus_shards_are_leased() {
             .filter(|shard| ledger.holds(ledger::Shard(*shard)))
             .count()
     };
-    let until = async |shares: &dyn Fn() -> bool| {
-        for round in 0.. {
-            assert!(round < 1200, "the shards are not shared out");
-            if shares() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    until(&|| held(&first) == 256).await;
+    let what = "the shards are shared out";
+    until(what, async || held(&first) == 256).await;
     second.lease_shards().unwrap();
-    until(&|| held(&first) == 128 && held(&second) == 128).await;
+    until(what, async || held(&first) == 128 && held(&second) == 128).await;
     second.close().await.unwrap();
-    until(&|| held(&first) == 256).await;
+    until(what, async || held(&first) == 256).await;
     first.close().await.unwrap();
 }
 
@@ -223,13 +216,7 @@ async fn citus_scrubs_are_proved() {
         .await
         .unwrap();
     let due = "SELECT coalesce(max(length(value)), 0) FROM cairn.meta WHERE name = 'scrub-due'";
-    for round in 0.. {
-        assert!(round < 1200, "the scrub is not done");
-        if database.tell(due) == "0" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the scrub is done", async || database.tell(due) == "0").await;
 }
 
 macro_rules! on_citus {

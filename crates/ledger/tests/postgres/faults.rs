@@ -8,6 +8,7 @@ use std::time::Duration;
 use ledger::{Expected, Ledger, LedgerError, Query};
 
 use super::Database;
+use super::patience::{self, until};
 use super::suite::{
     OBSERVATION, PATIENT, Store, TENANT, assert_sound, code, commit_of, draft, found, of, ready,
 };
@@ -60,13 +61,11 @@ async fn survives(mut database: Database, away: impl Fn(&mut super::Cluster)) {
     }
     // It goes on by itself, with the same ledger.
     let last = ledger.last_number();
-    for round in 0.. {
-        assert!(round < 600, "nothing is written after the database is back");
-        if ledger.last_number() > last {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(
+        "something is written after the database is back",
+        async || ledger.last_number() > last,
+    )
+    .await;
     stop.store(true, Ordering::Relaxed);
     let (mut acknowledged, mut refused) = (BTreeSet::new(), BTreeSet::new());
     for writer in writers {
@@ -185,17 +184,15 @@ async fn keys_that_cannot_be_read_are_not_absent() {
 
     // What was made with the keys at hand answers, and what was made without them does not.
     let found = async |query: Query| {
-        for _ in 0..1200 {
+        patience::found("the database comes back", async || {
             let hits = second.search(third, &query, None, None, 9).await;
             match hits {
-                Err(LedgerError::Storage(text)) if !text.contains("keys of the tenant") => {
-                    // The database is still on its way.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                other => return other.map(|hits| hits.len()),
+                // The database is still on its way.
+                Err(LedgerError::Storage(text)) if !text.contains("keys of the tenant") => None,
+                other => Some(other.map(|hits| hits.len())),
             }
-        }
-        panic!("the database does not come back");
+        })
+        .await
     };
     let is_fault = |outcome: Result<usize, LedgerError>| {
         assert!(

@@ -1,10 +1,9 @@
 //! Lists that go on from another moment, while others write.
 
-use std::time::Duration;
-
 use ledger::{Commit, Expected, Ledger, Number, Shard};
 
 use super::Database;
+use super::patience::until;
 use super::suite::{OBSERVATION, Store, TENANT, audit, code, commit_of, draft, of, put, ready};
 
 /// Where the looks lie.
@@ -71,13 +70,10 @@ async fn a_late_group_is_no_part_of_an_earlier_list() {
     };
     let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted \
                  AND relation = 'cairn.event'::regclass";
-    for round in 0.. {
-        assert!(round < 1200, "the group does not wait");
-        if database.cluster.sql("cairn", "postgres", waits) != "0" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the group waits", async || {
+        database.cluster.sql("cairn", "postgres", waits) != "0"
+    })
+    .await;
     // Meanwhile the first goes on; its numbers pass those of the group that waits.
     look(&first).await;
     let passed = look(&first).await;
@@ -109,16 +105,13 @@ async fn a_late_group_is_no_part_of_an_earlier_list() {
 /// Until a list that is asked for has everything up to a number: at once, unless somebody's look for
 /// news is just under way.
 async fn reaches(ledger: &Ledger, number: Number) {
-    for round in 0.. {
-        assert!(round < 600, "the horizon does not come");
+    until("the horizon comes", async || {
         let view = ledger.listing().unwrap();
         let query = code(ledger, "a");
         view.search(TENANT, &query, None, None, 1).await.unwrap();
-        if view.as_of().await.unwrap() >= number {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        view.as_of().await.unwrap() >= number
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

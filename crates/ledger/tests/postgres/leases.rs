@@ -5,8 +5,8 @@ use std::time::Duration;
 use ledger::{Commit, CursorMove, Ledger, LedgerError, Number, RootKey, SHARDS, Shard};
 use tokio::time::Instant;
 
-use super::Database;
 use super::suite::{Store, TENANT, ready, timer};
+use super::{Database, patience};
 
 fn held(ledger: &Ledger) -> Vec<Shard> {
     (0..SHARDS)
@@ -17,20 +17,21 @@ fn held(ledger: &Ledger) -> Vec<Shard> {
 
 /// Until the shards are shared out like this; each is held once then.
 async fn until(ledgers: &[&Ledger], shares: &[usize]) {
-    for _ in 0..200 {
+    let what = format!("the shards are shared out as {shares:?}");
+    patience::until(&what, async || {
         let now: Vec<Vec<Shard>> = ledgers.iter().map(|ledger| held(ledger)).collect();
         let mut counts: Vec<usize> = now.iter().map(Vec::len).collect();
         counts.sort_unstable();
-        if counts == shares {
+        let is_so = counts == shares;
+        if is_so {
             let mut all: Vec<Shard> = now.into_iter().flatten().collect();
             all.sort_unstable();
             all.dedup();
             assert_eq!(all.len(), usize::from(SHARDS));
-            return;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the shards are not shared out as {shares:?}");
+        is_so
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,12 +45,7 @@ async fn a_shard_is_given_back_when_what_is_under_way_on_it_has_ended() {
     let under_way = first.work_on(Shard(255));
     let second = database.open();
     second.lease_shards().unwrap();
-    for _ in 0..600 {
-        if held(&second).len() == 127 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    patience::until("all but one", async || held(&second).len() == 127).await;
     // Three rounds of both.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!((held(&second).len(), held(&first).len()), (127, 128));
@@ -220,13 +216,8 @@ async fn leases_come_back_after_the_database_was_away() {
     };
     let before = epoch(&database);
     database.cluster.stop();
-    for round in 0.. {
-        assert!(round < 1200, "the leases are still held");
-        if held(&ledger).is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let given_up = async || held(&ledger).is_empty();
+    patience::until("the leases are given up", given_up).await;
     let outcome = ledger.commit(work(shard, 1, 2)).await;
     assert!(
         matches!(
@@ -238,13 +229,7 @@ async fn leases_come_back_after_the_database_was_away() {
     // Long enough for the others, had there been some.
     tokio::time::sleep(Duration::from_secs(1)).await;
     database.cluster.run();
-    for round in 0.. {
-        assert!(round < 1200, "the leases do not come back");
-        if held(&ledger).len() == usize::from(SHARDS) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(&[&ledger], &[usize::from(SHARDS)]).await;
     assert!(epoch(&database) > before);
     let at = ledger.cursor("worker", shard).await.unwrap();
     assert_eq!(at, Number(1));

@@ -12,6 +12,7 @@ mod faults;
 mod horizon;
 mod leases;
 mod nodes;
+mod patience;
 mod replicas;
 mod roles;
 mod rotation;

@@ -1,7 +1,6 @@
 //! Two ledgers on one database, as two processes have it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use ledger::{
     Commit, CursorMove, Draft, Expected, Ledger, LedgerError, Number, OutboxDraft, OutboxKey,
@@ -9,6 +8,7 @@ use ledger::{
 };
 
 use super::Database;
+use super::patience::{in_time, until};
 use super::suite::{
     OBSERVATION, OTHER, PATIENT, Store, TENANT, assert_sound, audit, code, commit_of, draft, found,
     of, put, ready, text,
@@ -24,17 +24,6 @@ async fn pair() -> (Database, Ledger, Ledger) {
 
 fn observation(ledger: &Ledger, id: &str, patient: &str, expected: Expected, body: &str) -> Draft {
     draft(ledger, OBSERVATION, id, of(patient), expected, body, &["a"])
-}
-
-/// Until something holds that another node brings about; a second or so.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..300 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{what} does not come");
 }
 
 // Proves: 45 CFR 164.312(c)(1)
@@ -120,8 +109,8 @@ async fn a_node_sees_what_another_writes() {
             .unwrap()
             .is_some()
     );
-    let woken = tokio::time::timeout(Duration::from_secs(15), watch.recv()).await;
-    assert_eq!(woken.expect("the follower is woken").unwrap(), at.shard);
+    let woken = in_time("the follower is woken", watch.recv()).await;
+    assert_eq!(woken.unwrap(), at.shard);
     assert!(second.shard_head(at.shard) >= at.number);
     assert!(second.last_number() >= at.number);
     assert_eq!(

@@ -1,11 +1,10 @@
 //! Streaming replicas, and what is read from them.
 
-use std::time::Duration;
-
 use ledger::{Expected, Hit, Ledger, LedgerError, Number, Postgres, RootKey};
 
 use super::Database;
 use super::cluster::Cluster;
+use super::patience::until;
 use super::suite::{OBSERVATION, Store, TENANT, audit, code, of, put, ready, text};
 
 struct Copied {
@@ -84,27 +83,17 @@ impl Copied {
     async fn catch_up(&self) {
         let sql = "SELECT pg_current_wal_flush_lsn()";
         let at = self.database.cluster.sql("cairn", "postgres", sql);
-        for round in 0.. {
-            assert!(round < 1200, "the replica does not come to {at}");
-            let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{at}'");
-            if self.tell(&sql) == "t" {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{at}'");
+        let what = format!("the replica comes to {at}");
+        until(&what, async || self.tell(&sql) == "t").await;
     }
 
     /// From now on the replica gets everything and shows nothing of it.
     async fn pause(&self) {
         self.catch_up().await;
         self.tell("SELECT pg_wal_replay_pause()");
-        for round in 0.. {
-            assert!(round < 1200, "the replica does not pause");
-            if self.tell("SELECT pg_get_wal_replay_pause_state()") == "paused" {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let state = "SELECT pg_get_wal_replay_pause_state()";
+        until("the replica pauses", async || self.tell(state) == "paused").await;
     }
 }
 
@@ -168,15 +157,14 @@ async fn a_destroyed_key_opens_nothing_on_a_replica() {
     // forgets it when it looks for what others have done.
     let row = "SELECT wrapped IS NOT NULL FROM cairn.key";
     assert_eq!(copied.tell(row), "t");
-    for round in 0.. {
-        assert!(round < 600, "the key is still used");
+    until("the key is used no more", async || {
         let view = copied.ledger.view_at_least(one.number).unwrap();
         match view.get(TENANT, OBSERVATION, "o").await {
-            Err(LedgerError::KeyDestroyed) => break,
-            outcome => drop(outcome.unwrap()),
+            Err(LedgerError::KeyDestroyed) => true,
+            outcome => outcome.map(|_| false).unwrap(),
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    })
+    .await;
     assert_eq!(copied.tell(row), "t");
 }
 
@@ -196,13 +184,10 @@ async fn without_its_replica_the_primary_serves() {
     copied.catch_up().await;
     copied.pause().await;
     copied.write("o", 3).await;
-    for round in 0.. {
-        assert!(round < 1200, "the replica is not asked any more");
-        if copied.version("o", one.number).await == "2" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the replica is asked again", async || {
+        copied.version("o", one.number).await == "2"
+    })
+    .await;
 }
 
 // Proves: 45 CFR 164.312(c)(1)

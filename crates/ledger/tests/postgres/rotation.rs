@@ -5,6 +5,7 @@ use std::time::Duration;
 use ledger::{Expected, Ledger, LedgerError, RootKey, TenantId};
 
 use super::Database;
+use super::patience::until;
 use super::suite::{OBSERVATION, PATIENT, Store, TENANT, commit_of, draft, of, ready, text};
 
 const OLD: [u8; 32] = [7; 32];
@@ -33,11 +34,10 @@ async fn the_root_key_does_not_rotate_beside_servers() {
     let database = Database::new();
     let server = ready(&database).await;
     server.lease_shards().unwrap();
-    let mut tries = 0..600;
-    while !server.holds(ledger::Shard(0)) {
-        tries.next().expect("the server gets its leases");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the server gets its leases", async || {
+        server.holds(ledger::Shard(0))
+    })
+    .await;
     let command = database.open();
     let outcome = command.rotate_root_key(&RootKey::from_bytes(NEW)).await;
     assert!(

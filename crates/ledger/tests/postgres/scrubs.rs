@@ -1,10 +1,9 @@
 //! What is left in the database's files of a key that was destroyed.
 
-use std::time::Duration;
-
 use ledger::{Expected, Ledger, LedgerError};
 
 use super::Database;
+use super::patience::until;
 use super::suite::{OBSERVATION, Store, TENANT, audit, put, ready};
 
 fn is_due(database: &Database) -> bool {
@@ -65,13 +64,7 @@ async fn a_destroyed_key_is_gone_from_the_pages() {
     let patients = patients(&ledger, 3).await;
     destroy(&ledger, &patients[0]).await;
     // One row of each, and none of what was before; at once, or as soon as whoever has looked is gone.
-    for round in 0.. {
-        assert!(round < 1200, "the scrub is not done");
-        if !is_due(&database) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the scrub is done", async || !is_due(&database)).await;
     assert_eq!(rows_in_pages(&database), 3);
 }
 
@@ -102,12 +95,6 @@ async fn a_scrub_stays_due_while_somebody_may_look_at_the_old_row() {
     assert!(is_due(&database));
 
     drop(old);
-    for round in 0.. {
-        assert!(round < 1200, "the scrub is not done");
-        if !is_due(&database) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("the scrub is done", async || !is_due(&database)).await;
     assert_eq!(rows_in_pages(&database), 2);
 }

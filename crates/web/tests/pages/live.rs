@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::json;
 
+use crate::patience::in_time;
 use crate::world::{Browser, Page, World};
 
 /// Reads a stream until it holds `text`; panics after a while.
@@ -21,9 +22,7 @@ pub(crate) async fn until(body: &mut axum::body::Body, text: &str) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), read)
-        .await
-        .unwrap_or_else(|_| panic!("no {text:?} came"));
+    in_time(&format!("no {text:?} came"), read).await;
     all
 }
 

@@ -21,6 +21,9 @@ mod forms;
 mod live;
 mod mailbox;
 mod passkeys;
+#[allow(dead_code, reason = "streams are all that is waited for here")]
+#[path = "../../../ledger/tests/postgres/patience.rs"]
+mod patience;
 mod patients_own;
 mod policies;
 mod providers;

@@ -8,6 +8,7 @@ use trust::Role;
 
 use super::*;
 use crate::apps::{self, Browser, Staff};
+use crate::bulk::laid_out;
 use crate::house::{House, header, house, token};
 use crate::routes::guards;
 
@@ -432,17 +433,11 @@ async fn a_cursor_or_a_job_of_another_opens_nothing() {
         .strip_prefix(&house.url(""))
         .expect("ours")
         .to_owned();
-    let manifest: Value = loop {
-        let answer = house
-            .asked(Method::GET, &job)
-            .send()
-            .await
-            .expect("an answer");
-        if answer.status() == 200 {
-            break answer.json().await.expect("JSON");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let manifest = laid_out(async || {
+        let asked = house.asked(Method::GET, &job).send().await;
+        asked.expect("an answer")
+    })
+    .await;
     let file = manifest["output"][0]["url"]
         .as_str()
         .expect("a file")

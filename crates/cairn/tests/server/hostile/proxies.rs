@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use trust::Role;
 
 use super::{PATIENCE, connected, rest};
-use crate::house::{House, Patience, assert_outcome, house_with, token};
+use crate::house::{House, assert_outcome, house_with, token};
+use crate::patience::Patience;
 
 const SPOOFED: &str = "198.51.100.66";
 

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::house::Patience;
+use crate::patience::Patience;
 
 /// What a smuggler puts behind a request, to be taken for another one.
 const SMUGGLED: &str = "GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n";

@@ -6,14 +6,14 @@ use std::time::Duration;
 use cairn::ClientAuthentication;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::*;
 use crate::clients::{peer, script};
 use crate::house::house_with;
+use crate::patience::in_time;
 
 /// How long an answer may take; it takes a moment.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// As long as a key that is missing is not asked for again, and a bit.
 const ASK_AGAIN: Duration = Duration::from_secs(31);
 /// Anything but a letter has to come through unchanged.
@@ -39,8 +39,8 @@ impl Peer {
             .expect("node starts");
         let orders = process.stdin.take().expect("its input");
         let mut answers = BufReader::new(process.stdout.take().expect("its output")).lines();
-        let line = timeout(PATIENCE, answers.next_line()).await;
-        let issuer = line.expect("in time").expect("a line").expect("an issuer");
+        let line = in_time("an issuer", answers.next_line()).await;
+        let issuer = line.expect("a line").expect("an issuer");
         Self {
             issuer,
             orders,
@@ -52,8 +52,8 @@ impl Peer {
         let line = format!("{order}\n");
         let sent = self.orders.write_all(line.as_bytes()).await;
         sent.expect("it takes orders");
-        let line = timeout(PATIENCE, self.answers.next_line()).await;
-        let line = line.expect("in time").expect("a line");
+        let line = in_time("an answer", self.answers.next_line()).await;
+        let line = line.expect("a line");
         assert_eq!(line.as_deref(), Some("done"));
     }
 }
