@@ -28,13 +28,22 @@ fn fed(command: &mut Command, input: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("cairn runs");
-    child
-        .stdin
-        .take()
-        .expect("its input")
-        .write_all(input)
-        .expect("written");
+    let mut stdin = child.stdin.take().expect("its input");
+    // It may have ended without reading.
+    let _ = stdin.write_all(input);
+    drop(stdin);
     child.wait_with_output().expect("it ends")
+}
+
+/// The same: its exit code, and all that it said.
+pub(crate) fn told(command: &mut Command, input: &str) -> (Option<i32>, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = fed(command, input.as_bytes());
+    let words = [stdout, stderr].concat();
+    (status.code(), String::from_utf8_lossy(&words).into_owned())
 }
 
 /// A server process, and the address that it says it is at.

@@ -6,22 +6,12 @@ use cairn::store::TENANT;
 use reqwest::Method;
 use serde_json::{Value, json};
 use trust::identity::{Contract, Registered};
-use trust::{Action, Agent, Purpose, Role, Target};
+use trust::{Agent, Purpose, Role};
 
 use crate::bulk::laid_out;
-use crate::house::{House, house, house_with, token};
+use crate::house::{House, administers, house, house_with, known_as, names, put, token};
 
 const FHIR: &str = "/fhir/r4/";
-
-async fn put(house: &House, resource: &Value) {
-    let text = |name: &str| resource[name].as_str().expect("text");
-    let path = format!("{FHIR}{}/{}", text("resourceType"), text("id"));
-    let sent = house.sent(Method::PUT, &path, resource).send().await;
-    let answer = sent.expect("an answer");
-    let status = answer.status();
-    let body = answer.text().await.expect("a body");
-    assert!(status.is_success(), "{status} {body}");
-}
 
 /// A patient with an encounter, observations about weight and HIV, one of them outside the encounter, a
 /// prescription by another practitioner, and a task.
@@ -65,16 +55,6 @@ async fn json_of(house: &House, token: &str, path: &str) -> (u16, Value) {
     let answer = asked.send().await.expect("an answer");
     let status = answer.status().as_u16();
     (status, answer.json().await.expect("JSON"))
-}
-
-fn names(bundle: &Value) -> BTreeSet<String> {
-    let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-    let of = |entry: &Value| {
-        let resource = &entry["resource"];
-        let text = |name: &str| resource[name].as_str().unwrap_or_default().to_owned();
-        format!("{}/{}", text("resourceType"), text("id"))
-    };
-    entries.iter().map(of).collect()
 }
 
 /// What a bulk export gives somebody, if they may have one.
@@ -369,18 +349,7 @@ async fn who_is_known_is_told_apart() {
     // It may be the one that is meant.
     assert_eq!(seen(&house, &house.token).await, ["Task/t"]);
     let trust = house.server.trust();
-    let operator = Agent::system(TENANT, "command-line");
-    let target = Target::default();
-    let permit = trust
-        .decide(
-            &operator,
-            Purpose::Administration,
-            Action::Administer,
-            target,
-            "test",
-        )
-        .await
-        .expect("a permit");
+    let permit = administers(&house.server).await;
     let clients = trust.identity().clients(&permit).await.expect("clients");
     let client = &clients.rows.first().expect("a client").id;
     for (known_as, expected) in [
@@ -470,23 +439,12 @@ async fn what_is_paid_in_full_is_kept_from_the_payer() {
     .await;
     let identity = house.server.trust().identity();
     let operator = Agent::system(TENANT, "command-line");
-    let permit = house.server.trust().decide(
-        &operator,
-        Purpose::Administration,
-        Action::Administer,
-        Target::default(),
-        "test",
-    );
-    let permit = permit.await.expect("a permit");
     let mut tokens = Vec::new();
     let for_bills = Registered::parse("HPAYMT HOPERAT", Contract::Signed).expect("purposes");
     for name in ["payer", "clearing-house"] {
         let made = identity.create_client_for(&operator, name, Role::Client, Some(&for_bills));
         let made = made.await.expect("a token");
-        let agent = identity.bearer(&made).await.expect("an agent");
-        let known_as = [format!("Organization/{name}")];
-        let said = identity.set_known_as(&permit, &agent.id, &known_as);
-        said.await.expect("said");
+        known_as(&house, &made, &[&format!("Organization/{name}")]).await;
         tokens.push(made);
     }
     let [payer, other] = [&tokens[0], &tokens[1]];

@@ -6,7 +6,7 @@ use serde_json::json;
 use trust::identity::{NewApp, SystemKeys};
 
 use crate::apps::{self, BACK, Browser};
-use crate::house::{House, assert_outcome, header, house, house_with};
+use crate::house::{House, administers, assert_outcome, header, house, house_with};
 
 const ORIGIN: &str = "https://app.example.org";
 
@@ -213,7 +213,7 @@ async fn an_origin_counts_as_long_as_its_app_is_let_in() {
     let told: serde_json::Value = answer.expect("an answer").json().await.expect("JSON");
     assert!(!known("https://late.example.org").await);
     let trust = house.server.trust();
-    let permit = apps::permit(&house).await;
+    let permit = administers(&house.server).await;
     let id = told["client_id"].as_str().expect("an id");
     let approved = trust.identity().approve_system(&permit, id, "patient/*.rs");
     approved.await.expect("approved");

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use cairn::store::TENANT;
 use reqwest::Method;
 use serde_json::{Value, json};
-use trust::{Action, Agent, Purpose, Role, Target};
+use trust::Role;
 
-use crate::house::{House, house_with, token};
+use crate::house::{House, house_with, known_as, names, put, token};
 
 const FHIR: &str = "/fhir/r4/";
 
@@ -24,16 +23,6 @@ const ROWS: [&str; 9] = [
     "Observation/restricted",
     "Observation/very",
 ];
-
-async fn put(house: &House, resource: &Value) {
-    let text = |name: &str| resource[name].as_str().expect("text");
-    let path = format!("{FHIR}{}/{}", text("resourceType"), text("id"));
-    let sent = house.sent(Method::PUT, &path, resource).send().await;
-    let answer = sent.expect("an answer");
-    let status = answer.status();
-    let body = answer.text().await.expect("a body");
-    assert!(status.is_success(), "{status} {body}");
-}
 
 fn marked(level: &str) -> Value {
     json!([{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": level}])
@@ -85,24 +74,10 @@ async fn record(house: &House) {
 }
 
 /// A clinician's token; who they are is said by an administrator.
-async fn clinician(house: &House, known_as: &[&str]) -> String {
+async fn clinician(house: &House, entries: &[&str]) -> String {
     let made = token(&house.server, Role::Clinician).await;
-    known(house, &made, known_as).await;
+    known_as(house, &made, entries).await;
     made
-}
-
-async fn known(house: &House, token: &str, known_as: &[&str]) {
-    let trust = house.server.trust();
-    let operator = Agent::system(TENANT, "command-line");
-    let (purpose, action) = (Purpose::Administration, Action::Administer);
-    let permit = trust
-        .decide(&operator, purpose, action, Target::default(), "test")
-        .await
-        .expect("a permit");
-    let agent = trust.identity().bearer(token).await.expect("an agent");
-    let known_as: Vec<String> = known_as.iter().map(|one| (*one).to_owned()).collect();
-    let said = trust.identity().set_known_as(&permit, &agent.id, &known_as);
-    said.await.expect("it is said");
 }
 
 async fn asked(house: &House, (token, purpose): (&str, &str), path: &str) -> (u16, Value) {
@@ -111,16 +86,6 @@ async fn asked(house: &House, (token, purpose): (&str, &str), path: &str) -> (u1
     let answer = asked.send().await.expect("an answer");
     let status = answer.status().as_u16();
     (status, answer.json().await.expect("JSON"))
-}
-
-fn names(bundle: &Value) -> BTreeSet<String> {
-    let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-    let of = |entry: &Value| {
-        let resource = &entry["resource"];
-        let text = |name: &str| resource[name].as_str().unwrap_or_default().to_owned();
-        format!("{}/{}", text("resourceType"), text("id"))
-    };
-    entries.iter().map(of).collect()
 }
 
 /// All pages of a search, one row each, and the total of each page.
@@ -258,7 +223,7 @@ async fn a_relationship_opens_a_record_and_not_its_seals() {
         "Observation/plain",
     ];
     assert_eq!(seen(&house, of_system).await, unsealed);
-    known(&house, &house.token, &["Organization/clinic"]).await;
+    known_as(&house, &house.token, &["Organization/clinic"]).await;
     let with_own = [
         "Composition/letter",
         "Observation/normal",

@@ -1,33 +1,16 @@
 //! `cairn policy why` of rows: asked of a running server and of a store that none has open, and in the audit.
 
-use std::io::Write as _;
 use std::path::Path;
-use std::process::Stdio;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::binary::{serve, terminate};
+use crate::binary::{serve, terminate, told};
 use crate::house::{cairn, keyed_folder};
 
 /// Runs a command on a store; its code and what it said.
 fn run(data: &Path, arguments: &[&str], input: &str) -> (Option<i32>, String) {
-    let mut child = cairn()
-        .args(arguments)
-        .arg("--data")
-        .arg(data)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("cairn runs");
-    let mut stdin = child.stdin.take().expect("its input");
-    stdin.write_all(input.as_bytes()).expect("written");
-    drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
-    let words = [output.stdout, output.stderr].concat();
-    let words = String::from_utf8(words).expect("UTF-8");
-    (output.status.code(), words)
+    told(cairn().args(arguments).arg("--data").arg(data), input)
 }
 
 fn well(data: &Path, arguments: &[&str], input: &str) -> String {

@@ -1,5 +1,6 @@
 //! A server in this process, on a free port, over a store in a temporary folder.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use ledger::ManualClock;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use tempfile::TempDir;
-use trust::{Agent, Role};
+use trust::{Action, Agent, Permit, Purpose, Role, Target};
 
 /// 1 March 2026, noon.
 pub(crate) const NOON_MS: u64 = 1_772_366_400_000;
@@ -116,6 +117,46 @@ pub(crate) async fn assert_outcome(response: Response, status: u16, code: &str) 
     let body: Value = response.json().await.expect("JSON");
     assert_eq!(body["resourceType"], "OperationOutcome", "{body}");
     assert_eq!(body["issue"][0]["code"], code, "{body}");
+}
+
+/// Writes a resource where its type and id say, by the house's own token.
+pub(crate) async fn put(house: &House, resource: &Value) {
+    let text = |name: &str| resource[name].as_str().expect("text");
+    let path = format!("/fhir/r4/{}/{}", text("resourceType"), text("id"));
+    let sent = house.sent(Method::PUT, &path, resource).send().await;
+    let answer = sent.expect("an answer");
+    let status = answer.status();
+    let body = answer.text().await.expect("a body");
+    assert!(status.is_success(), "{path}: {status} {body}");
+}
+
+/// The resources of a bundle, by type and id.
+pub(crate) fn names(bundle: &Value) -> BTreeSet<String> {
+    let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+    let of = |entry: &Value| {
+        let resource = &entry["resource"];
+        let text = |name: &str| resource[name].as_str().unwrap_or_default().to_owned();
+        format!("{}/{}", text("resourceType"), text("id"))
+    };
+    entries.iter().map(of).collect()
+}
+
+/// A permit to administer.
+pub(crate) async fn administers(server: &Server) -> Permit {
+    let by = Agent::system(TENANT, "command-line");
+    let (purpose, action) = (Purpose::Administration, Action::Administer);
+    let asked = (server.trust()).decide(&by, purpose, action, Target::default(), "test");
+    asked.await.expect("a permit")
+}
+
+/// An administrator says which entries of the record are those of whom a token belongs to.
+pub(crate) async fn known_as(house: &House, token: &str, entries: &[&str]) {
+    let identity = house.server.trust().identity();
+    let permit = administers(&house.server).await;
+    let agent = identity.bearer(token).await.expect("an agent");
+    let entries: Vec<String> = entries.iter().map(|one| (*one).to_owned()).collect();
+    let said = identity.set_known_as(&permit, &agent.id, &entries);
+    said.await.expect("it is said");
 }
 
 /// The binary under test.

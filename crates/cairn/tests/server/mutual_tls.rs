@@ -12,11 +12,11 @@ use ledger::{Clock as _, ManualClock, SystemClock};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use trust::Agent;
 use trust::identity::{Certificates, KeysOfBefore, NewSystem, SubjectName, SystemKeys};
-use trust::{Action, Agent, Permit, Purpose, Target};
 
 use crate::clients::{peer, said, script};
-use crate::house::{House, cairn, certificate, house_with, keyed_folder};
+use crate::house::{House, administers, cairn, certificate, house_with, keyed_folder};
 use crate::patience::Patience;
 use crate::smart::System;
 
@@ -157,14 +157,6 @@ pub(crate) async fn register(house: &House, keys: SystemKeys) -> String {
     let by = Agent::system(TENANT, "command-line");
     let identity = house.server.trust().identity();
     identity.register_system(&by, &new).await.expect("an id")
-}
-
-pub(crate) async fn permit(house: &House) -> Permit {
-    let by = Agent::system(TENANT, "command-line");
-    let trust = house.server.trust();
-    let (purpose, action) = (Purpose::Administration, Action::Administer);
-    let decided = trust.decide(&by, purpose, action, Target::default(), "");
-    decided.await.expect("a permit")
 }
 
 fn form(request: RequestBuilder, pairs: &[(&str, &str)]) -> RequestBuilder {
@@ -320,7 +312,10 @@ async fn a_system_is_known_by_its_own_certificates_which_rotate() {
     // Who signed it doesn't count, and a name is nothing.
     refused(&ask(&house, &new, &id).await, "not that of this client");
     assert!(!opens(&house, &new, &token).await);
-    let (identity, permit) = (house.server.trust().identity(), permit(&house).await);
+    let (identity, permit) = (
+        house.server.trust().identity(),
+        administers(&house.server).await,
+    );
     let rekey = async |keys: &SystemKeys, before| {
         let done = identity.rekey_client(&permit, &id, keys, before).await;
         done.map_err(|error| error.to_string())
@@ -479,7 +474,7 @@ async fn certificates_of_a_shared_address_are_those_of_its_connections() {
 async fn what_a_token_is_follows_the_certificates_of_its_client() {
     let Site { house, wall, files } = site().await;
     let at = files.path();
-    let permit = permit(&house).await;
+    let permit = administers(&house.server).await;
     let identity = house.server.trust().identity();
     let minute = KeysOfBefore::GoodFor(60_000);
     let both_ways = [

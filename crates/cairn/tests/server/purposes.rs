@@ -4,9 +4,9 @@ use cairn::store::TENANT;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use trust::identity::{Contract, Registered};
-use trust::{Action, Agent, Permit, Purpose, Role, Target};
+use trust::{Agent, Purpose, Role};
 
-use crate::house::{House, assert_outcome, cairn, house, keyed_folder};
+use crate::house::{House, administers, assert_outcome, cairn, house, keyed_folder, put};
 
 const FHIR: &str = "/fhir/r4";
 
@@ -20,16 +20,6 @@ async fn system(house: &House, purposes: &str, contract: Contract) -> String {
         .expect("a token")
 }
 
-async fn administers(house: &House) -> Permit {
-    let by = Agent::system(TENANT, "command-line");
-    let (purpose, action) = (Purpose::Administration, Action::Administer);
-    let trust = house.server.trust();
-    trust
-        .decide(&by, purpose, action, Target::default(), "test")
-        .await
-        .expect("a permit")
-}
-
 async fn get(house: &House, token: &str, purpose: &str, path: &str) -> Response {
     let asked = house.bare(Method::GET, &format!("{FHIR}/{path}"));
     let asked = asked.bearer_auth(token).header("prefer", "respond-async");
@@ -37,20 +27,12 @@ async fn get(house: &House, token: &str, purpose: &str, path: &str) -> Response 
     asked.send().await.expect("an answer")
 }
 
-async fn put(house: &House, resource: Value) {
-    let text = |name: &str| resource[name].as_str().expect("text").to_owned();
-    let path = format!("{FHIR}/{}/{}", text("resourceType"), text("id"));
-    let sent = house.sent(Method::PUT, &path, &resource).send().await;
-    let status = sent.expect("an answer").status();
-    assert!(status.is_success(), "{status}");
-}
-
 async fn patients(house: &House) {
     for id in ["p", "q"] {
-        put(house, json!({"resourceType": "Patient", "id": id})).await;
+        put(house, &json!({"resourceType": "Patient", "id": id})).await;
         put(
             house,
-            json!({"resourceType": "Observation", "id": format!("o-{id}"), "status": "final",
+            &json!({"resourceType": "Observation", "id": format!("o-{id}"), "status": "final",
                 "code": {"text": "weight"}, "subject": {"reference": format!("Patient/{id}")}}),
         )
         .await;
@@ -95,7 +77,7 @@ async fn a_system_asks_for_what_it_is_registered_for() {
     // What is changed counts at the next request, of a token that it had before.
     let identity = house.server.trust().identity();
     let id = identity.bearer(&payer).await.expect("an agent").id;
-    let permit = administers(&house).await;
+    let permit = administers(&house.server).await;
     let other = Registered::parse("TREAT", Contract::NotNeeded).expect("purposes");
     let changed = identity.set_registered(&permit, &id, &other);
     changed.await.expect("changed");
@@ -150,7 +132,7 @@ async fn registered_research_sees_whom_it_is_authorized_to_see() {
         "patient": {"reference": "Patient/p"}, "policyRule": {"text": "privacy"},
         "provision": {"type": "permit", "purpose": [{"system": Purpose::SYSTEM, "code": "HRESCH"}]},
     });
-    put(&house, authorization.clone()).await;
+    put(&house, &authorization).await;
     assert_eq!(seen().await, ["o-p"]);
     // It looks, and at nothing else.
     for path in ["Consent/c", "Claim?patient=p", "Task?patient=p"] {
@@ -158,7 +140,7 @@ async fn registered_research_sees_whom_it_is_authorized_to_see() {
         assert_eq!(refused.status(), 403, "{path}");
     }
     authorization["status"] = json!("inactive");
-    put(&house, authorization).await;
+    put(&house, &authorization).await;
     assert_eq!(seen().await, Vec::<String>::new());
     house.end().await;
 }
@@ -178,7 +160,7 @@ async fn a_partner_without_a_contract_is_told_no() {
     let identity = house.server.trust().identity();
     let id = identity.bearer(&partner).await.expect("an agent").id;
     let signed = Registered::parse("TREAT", Contract::Signed).expect("purposes");
-    let permit = administers(&house).await;
+    let permit = administers(&house.server).await;
     let done = identity.set_registered(&permit, &id, &signed);
     done.await.expect("changed");
     assert_eq!(get(&house, &partner, "TREAT", WAYS[0]).await.status(), 200);

@@ -8,8 +8,8 @@ use axum::routing::get;
 use serde_json::json;
 use trust::identity::{KeysOfBefore, SystemKeys};
 
-use crate::house::{House, house_with};
-use crate::mutual_tls::{opens, permit, register};
+use crate::house::{House, administers, house_with};
+use crate::mutual_tls::{opens, register};
 use crate::signer::Signer;
 use crate::smart::System;
 
@@ -66,7 +66,7 @@ async fn rekey(
     keys: &SystemKeys,
     before: KeysOfBefore,
 ) -> Result<(), String> {
-    let permit = permit(house).await;
+    let permit = administers(&house.server).await;
     let identity = house.server.trust().identity();
     let done = identity.rekey_client(&permit, id, keys, before).await;
     done.map_err(|error| error.to_string())

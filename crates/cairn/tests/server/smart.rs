@@ -14,7 +14,9 @@ use trust::Agent;
 use trust::identity::{NewSystem, SystemKeys};
 
 use crate::bulk::laid_out;
-use crate::house::{House, assert_outcome, cairn, header, house, house_with, keyed_folder};
+use crate::house::{
+    House, administers, assert_outcome, cairn, header, house, house_with, keyed_folder, put,
+};
 use crate::signer::Signer;
 
 pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -355,20 +357,6 @@ async fn laboratory() -> (House, String) {
     let system = System::new(&house, scopes).await;
     let token = system.token(&house, "1", scopes).await;
     (house, token)
-}
-
-async fn put(house: &House, resource: &Value) {
-    let path = format!(
-        "/fhir/r4/{}/{}",
-        resource["resourceType"].as_str().expect("a type"),
-        resource["id"].as_str().expect("an id")
-    );
-    let answer = house
-        .sent(Method::PUT, &path, resource)
-        .send()
-        .await
-        .expect("an answer");
-    assert!(answer.status().is_success(), "{path}: {}", answer.status());
 }
 
 // Proves: 45 CFR 164.312(a)(1), 164.514(d)(3)
@@ -815,12 +803,7 @@ async fn systems_ask_to_be_registered_where_that_is_open() {
     )
     .await;
     let trust = house.server.trust();
-    let by = Agent::system(TENANT, "command-line");
-    let (purpose, action) = (trust::Purpose::Administration, trust::Action::Administer);
-    let permit = trust
-        .decide(&by, purpose, action, trust::Target::default(), "")
-        .await;
-    let permit = permit.expect("a permit");
+    let permit = administers(&house.server).await;
     let approved = trust
         .identity()
         .approve_system(&permit, &system.id, "system/Patient.rs")

@@ -1,38 +1,14 @@
 //! The whole life of a tenant, with the binary as operators run it.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::binary::{serve, terminate};
+use crate::binary::{serve, terminate, told};
 use crate::house::{cairn, keyed_folder};
 use crate::patience;
 use crate::tenants::{NORTH, SOUTH};
-
-fn run(command: &mut Command, input: &str) -> (Option<i32>, String) {
-    let child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.expect("cairn runs");
-    // It may have ended without reading.
-    let _ = child
-        .stdin
-        .take()
-        .expect("its input")
-        .write_all(input.as_bytes());
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().expect("it ends");
-    let words = [stdout, stderr].concat();
-    (status.code(), String::from_utf8_lossy(&words).into_owned())
-}
 
 /// A tenant's records are taken out whole, checked, and brought into another store.
 fn exports(well: &dyn Fn(&[&str], &str) -> String, badly: &dyn Fn(&[&str], &str)) {
@@ -54,7 +30,7 @@ fn exports(well: &dyn Fn(&[&str], &str) -> String, badly: &dyn Fn(&[&str], &str)
     well(&["tenant", "export", "north", "--to", &to], "");
     badly(&["tenant", "export", "north", "--to", &to], "is not empty");
     let check = |expected: Option<&str>| {
-        let (code, words) = run(cairn().args(["tenant", "check-export", &to]), "");
+        let (code, words) = told(cairn().args(["tenant", "check-export", &to]), "");
         match expected {
             None => assert_eq!(code, Some(0), "{words}"),
             Some(expected) => assert!(code == Some(1) && words.contains(expected), "{words}"),
@@ -125,7 +101,7 @@ fn exports(well: &dyn Fn(&[&str], &str) -> String, badly: &dyn Fn(&[&str], &str)
             "--data",
         ])
         .arg(other.path());
-    let (code, words) = run(&mut import, "");
+    let (code, words) = told(&mut import, "");
     assert!(
         code == Some(0) && words.contains("600 resources written"),
         "{words}"
@@ -163,12 +139,12 @@ async fn tenants_come_and_go_by_the_command_line() {
         command
     };
     let well = |arguments: &[&str], input: &str| {
-        let (code, words) = run(&mut on(arguments), input);
+        let (code, words) = told(&mut on(arguments), input);
         assert_eq!(code, Some(0), "{arguments:?}: {words}");
         words
     };
     let badly = |arguments: &[&str], expected: &str| {
-        let (code, words) = run(&mut on(arguments), "");
+        let (code, words) = told(&mut on(arguments), "");
         assert!(
             code == Some(1) && words.contains(expected),
             "{arguments:?}: {words}"
@@ -185,7 +161,7 @@ async fn tenants_come_and_go_by_the_command_line() {
         "--administrator",
         "ada",
     ];
-    let (code, words) = run(&mut on(&north), "correct-horse-battery-7\n");
+    let (code, words) = told(&mut on(&north), "correct-horse-battery-7\n");
     assert!(
         code == Some(1) && words.contains("cairn tenant set"),
         "{words}"

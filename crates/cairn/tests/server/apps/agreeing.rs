@@ -279,17 +279,8 @@ async fn staff_sign_in_choose_a_patient_and_come_back() {
             .status(),
         StatusCode::OK
     );
-    let (trust, purpose) = (house.server.trust(), trust::Purpose::Administration);
-    let permit = trust
-        .decide(
-            &by(),
-            purpose,
-            trust::Action::Administer,
-            trust::Target::default(),
-            "",
-        )
-        .await
-        .expect("a permit");
+    let trust = house.server.trust();
+    let permit = administers(&house.server).await;
     trust
         .identity()
         .set_active(&permit, &dora.id, false)

@@ -163,12 +163,12 @@ async fn staff_without_an_entry_of_their_own_have_none_made_up() {
         json!({"resourceType": "Practitioner", "id": "other"}),
         json!({"resourceType": "PractitionerRole", "id": "role"}),
     ] {
-        put(&house, resource).await;
+        put(&house, &resource).await;
     }
     let client = app_of(&house, BACK).await;
     let staff = Staff::new(&house, "doctor", Role::Clinician).await;
     let trust = house.server.trust();
-    let permit = permit(&house).await;
+    let permit = administers(&house.server).await;
     let mut doctor = Browser::new(&house);
     doctor.staff(&staff, "/sign-in").await;
     let scope = "openid fhirUser user/Observation.rs";

@@ -12,9 +12,9 @@ use ledger::{Clock as _, SystemClock};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use trust::identity::{NewAccount, NewApp, SystemKeys};
-use trust::{Action, Agent, Permit, Purpose, Role, Target};
+use trust::{Agent, Role};
 
-use crate::house::{House, assert_outcome, header, house, house_with};
+use crate::house::{House, administers, assert_outcome, header, house, house_with, put};
 use crate::signer::Signer;
 
 pub(crate) const BACK: &str = "https://app.example.org/back";
@@ -189,14 +189,6 @@ impl<'a> Browser<'a> {
     }
 }
 
-/// A permit to administer.
-pub(crate) async fn permit(house: &House) -> Permit {
-    let (by, purpose, action) = (by(), Purpose::Administration, Action::Administer);
-    let trust = house.server.trust();
-    let decided = trust.decide(&by, purpose, action, Target::default(), "");
-    decided.await.expect("a permit")
-}
-
 pub(crate) fn agent(role: Role) -> Agent {
     Agent {
         tenant: TENANT,
@@ -241,32 +233,18 @@ impl Staff {
     }
 }
 
-pub(crate) async fn put(house: &House, resource: Value) {
-    let path = format!(
-        "/fhir/r4/{}/{}",
-        resource["resourceType"].as_str().expect("a type"),
-        resource["id"].as_str().expect("an id")
-    );
-    let answer = house
-        .sent(Method::PUT, &path, &resource)
-        .send()
-        .await
-        .expect("an answer");
-    assert!(answer.status().is_success(), "{path}: {}", answer.status());
-}
-
 /// A house with two patients, each with a laboratory result and a blood pressure.
 pub(crate) async fn furnished(house: &House) {
     for (id, family) in [("ann", "Berg"), ("bob", "Lie")] {
         put(
             house,
-            json!({"resourceType": "Patient", "id": id, "birthDate": "1950-02-03", "name": [{"family": family, "given": ["T"]}]}),
+            &json!({"resourceType": "Patient", "id": id, "birthDate": "1950-02-03", "name": [{"family": family, "given": ["T"]}]}),
         )
         .await;
         for (kind, category) in [("lab", "laboratory"), ("vital", "vital-signs")] {
             put(
                 house,
-                json!({
+                &json!({
                     "resourceType": "Observation", "id": format!("{kind}-{id}"), "status": "final",
                     "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": category}]}],
                     "code": {"coding": [{"system": "http://loinc.org", "code": "718-7"}]},

@@ -358,17 +358,8 @@ async fn apps_ask_to_be_registered_and_are_told_what_there_is() {
         ann.get(&address(&pairs)).await.status,
         StatusCode::BAD_REQUEST
     );
-    let (trust, purpose) = (house.server.trust(), trust::Purpose::Administration);
-    let permit = trust
-        .decide(
-            &by(),
-            purpose,
-            trust::Action::Administer,
-            trust::Target::default(),
-            "",
-        )
-        .await
-        .expect("a permit");
+    let trust = house.server.trust();
+    let permit = administers(&house.server).await;
     let wrong = trust
         .identity()
         .approve_system(&permit, id, "system/*.rs")

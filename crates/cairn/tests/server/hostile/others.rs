@@ -9,7 +9,7 @@ use trust::Role;
 use super::*;
 use crate::apps::{self, Browser, Staff};
 use crate::bulk::laid_out;
-use crate::house::{House, header, house, token};
+use crate::house::{House, header, house, put, token};
 use crate::routes::guards;
 
 /// What stands in all that is of Bob, and nowhere else.
@@ -62,7 +62,7 @@ async fn bobs(house: &House) -> BTreeMap<&'static str, String> {
         };
         resource["resourceType"] = kind.into();
         resource["id"] = id.as_str().into();
-        apps::put(house, resource).await;
+        put(house, &resource).await;
         if kind != "Questionnaire" {
             ids.insert(kind, id);
         }

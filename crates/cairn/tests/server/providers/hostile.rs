@@ -655,7 +655,7 @@ async fn what_stands_for_two_factors_is_what_the_configuration_says() {
         .await
         .expect("asked")
         .expect("an account");
-    let permit = administer(&scene.house.server).await;
+    let permit = administers(&scene.house.server).await;
     identity
         .set_active(&permit, &id, false)
         .await
@@ -739,7 +739,7 @@ async fn what_a_provider_remembers_opens_no_session_that_ended_here() {
     assert!(!there.contains("max_age"), "{there}");
     // Who has no factor of their own is not let in.
     let identity = house.server.trust().identity();
-    let permit = administer(&house.server).await;
+    let permit = administers(&house.server).await;
     let reset = identity.reset_second_factor(&permit, &scene.dora.id, "lost");
     reset.await.expect("no factor");
     let there = visitor.leave(house, "?anew=yes").await;

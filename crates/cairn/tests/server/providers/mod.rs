@@ -15,9 +15,9 @@ use cairn::{ClientAuthentication, ProviderOptions, Server};
 use ledger::{Clock as _, SystemClock};
 use reqwest::{Method, StatusCode, Url};
 use trust::identity::{ClientKey, NewAccount};
-use trust::{Action, Agent, Permit, Purpose, Role, Target};
+use trust::{Agent, Role};
 
-use crate::house::House;
+use crate::house::{House, administers};
 
 const PASSWORD: &str = "long enough for a test";
 const SESSION: &str = "cairn";
@@ -74,7 +74,7 @@ impl Person {
     async fn linked(server: &Server, name: &str, issuer: &str, subject: &str) -> Self {
         let person = Self::new(server, name).await;
         let identity = server.trust().identity();
-        let permit = administer(server).await;
+        let permit = administers(server).await;
         let linked = identity.link_account(&permit, &person.id, issuer, subject);
         linked.await.expect("a link");
         person
@@ -88,15 +88,6 @@ impl Person {
         let totp = totp.expect("a secret");
         totp.generate(at_s).to_string()
     }
-}
-
-async fn administer(server: &Server) -> Permit {
-    let by = Agent::system(TENANT, "command-line");
-    let (purpose, action) = (Purpose::Administration, Action::Administer);
-    let asked = server
-        .trust()
-        .decide(&by, purpose, action, Target::default(), "");
-    asked.await.expect("a permit")
 }
 
 /// A page, read whole.
