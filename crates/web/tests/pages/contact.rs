@@ -19,6 +19,10 @@ async fn one_number_alone_is_named_to_whoever_calls() {
     check_html(&page, &form.body);
     for (kind, address) in [
         ("email", "x"),
+        ("email", "x@example.org\r\nBcc: y@example.org"),
+        ("email", "x@example.org\nbcc:y@example.org"),
+        ("email", "x@example.org>\r\nRCPT TO:<y@example.org"),
+        ("phone", "+1 555\r\n0177"),
         ("phone", "x@example.org"),
         ("phone", "1"),
         ("fax", "+1 555 0177"),

@@ -344,6 +344,9 @@ async fn one_address_alone_is_used_where_a_patient_asks_for_it() {
         "a@b.c, d@e.f",
         "a b@example.com",
         "@example.com",
+        "a@example.com\r\nBcc: b@example.com",
+        "a@example.com\rb@example.com",
+        "a\r\n@example.com",
     ] {
         let fields = [("do", "confidential"), ("address", wrong)];
         let tried = own.act(page, page, &fields).await;

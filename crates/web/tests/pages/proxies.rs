@@ -188,6 +188,10 @@ async fn a_parent_acts_for_a_small_child_until_it_is_ended() {
             "what proves it needs 10 to 500 characters",
         ),
         (("address", "mona"), "no e-mail address"),
+        (
+            ("address", "mona@example.org\r\nBcc: y@example.org"),
+            "no e-mail address",
+        ),
         (("birth_date", "2031-01-01"), "in the future"),
         (("birth_date", "1984-5-6"), "YYYY-MM-DD"),
         (("until", "2020-01-01x"), "YYYY-MM-DD"),
