@@ -52,7 +52,7 @@ pub(crate) async fn page(ctx: Ctx, mut fields: Fields) -> Result<Response, PageE
 /// `POST /console/access`: asked by a form, so that no id of a patient's row stands in an address.
 pub(crate) async fn ask(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let permit = permit(&ctx).await?;
-    let question = question(&fields)?;
+    let question = question(&fields, ctx.app.web.trust.usual_around())?;
     let row = fields.get("id");
     if row.is_some_and(|id| !fhir::is_id(id)) {
         return Err(PageError::Invalid(
@@ -81,7 +81,7 @@ pub(crate) async fn ask(Posted { ctx, fields }: Posted) -> Result<Response, Page
     Ok(shell(&ctx, &fields, &answer))
 }
 
-fn question(fields: &Fields) -> Result<Question, PageError> {
+fn question(fields: &Fields, usual: Around) -> Result<Question, PageError> {
     let missing = |what: &str| PageError::Invalid(format!("Choose {what}."));
     let field = |name: &str| fields.get(name).unwrap_or_default();
     let role = Role::parse(field("role"))
@@ -101,13 +101,12 @@ fn question(fields: &Fields) -> Result<Question, PageError> {
         action: Action::parse(field("action")).ok_or_else(|| missing("an action"))?,
         kind,
         own: role.has_one_record(),
-        around: around(fields)?,
+        around: around(fields, usual)?,
     })
 }
 
-/// What is around the request that is asked about; what isn't said is as in [`Around::default`].
-fn around(fields: &Fields) -> Result<Around, PageError> {
-    let usual = Around::default();
+/// What is around the request that is asked about; what isn't said is as usual. The tenant is always this one.
+fn around(fields: &Fields, usual: Around) -> Result<Around, PageError> {
     let wrong = |words: &str| PageError::Invalid(words.to_owned());
     let hour = match fields.get("hour") {
         None => usual.hour,
@@ -131,7 +130,7 @@ fn around(fields: &Fields) -> Result<Around, PageError> {
         networks: networks.into_iter().collect(),
         hour,
         weekday,
-        tenant: (fields.get("tenant")).map_or(usual.tenant, str::to_owned),
+        tenant: usual.tenant,
     })
 }
 

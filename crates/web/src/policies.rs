@@ -215,8 +215,9 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
     };
     let trust = &ctx.app.web.trust;
     let (set, in_force) = (trust.policy_set(), trust.policy_status());
+    let around = trust.usual_around();
     let (parts, roles): (Vec<_>, Vec<_>) =
-        (set.table(purpose).into_iter()).partition(|row| row.role == Role::System);
+        (set.table(purpose, &around).into_iter()).partition(|row| row.role == Role::System);
     let body = html! {
         (layout::head("Policies", &html! { "Who may do what, by the policies that decide now. Scopes of access tokens and patients' consents narrow it." }, &html! { a class="button" href=(access::HERE) { "Ask about one decision" } }))
         div class="stack-wide" {
@@ -228,6 +229,12 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
                         @for of in Purpose::ALL { option value=(of.code()) selected[of == purpose] { (of.code()) ", " (purpose_words(of)) } }
                     } }
                     button type="submit" data-auto-hide { "Show" }
+                }
+                @if let Some(words) = set.looked_at(&around) {
+                    p class="note" id="around" {
+                        "Some policies look at what is around a request. Both tables show what is permitted " (words)
+                        "; under other circumstances it may be more or less. Ask about one decision to see them."
+                    }
                 }
                 (table(&set, purpose, &roles, "Roles"))
             }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use cairn::store::TENANT;
 use cairn::{Addresses, ForwardedHeader, Proxies, ServerOptions};
 use ledger::ManualClock;
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::json;
 use tempfile::TempDir;
+use trust::Role;
 
 use crate::bulk;
 use crate::house::{House, NOON_MS, assert_outcome, header, house_with};
 use crate::patience::until;
 use crate::policies::{folder, put};
+use crate::routes::{Who, person_of};
 
 const HOUR_MS: u64 = 3_600_000;
 /// Systems export by day, and from the ward at any time.
@@ -177,5 +179,24 @@ when { context.tenant == "main" };"#;
         get(&house, EXPORT).await.status() == 202
     })
     .await;
+    // The pages about policies are about this tenant, and say so.
+    let trust = house.server.trust();
+    let Who::Person { cookie, csrf } = person_of(trust, TENANT, Role::PrivacyOfficer).await else {
+        unreachable!()
+    };
+    let cookie = format!("cairn={cookie}");
+    let text = async |asked: RequestBuilder| {
+        let answer = asked.header("cookie", &cookie).send().await;
+        answer.expect("an answer").text().await.expect("text")
+    };
+    let page = text(house.bare(Method::GET, "/console/policies")).await;
+    let words = "what is permitted at the tenant north;";
+    assert!(page.contains(words), "{page}");
+    let form = format!("csrf={csrf}&role=client&purpose=HOPERAT&action=export");
+    let asked = house.bare(Method::POST, "/console/access").body(form);
+    let asked = asked.header("content-type", "application/x-www-form-urlencoded");
+    let page = text(asked).await;
+    let words = "(asked at the tenant north)";
+    assert!(page.contains(words), "{page}");
     house.end().await;
 }

@@ -163,6 +163,14 @@ impl Policies {
         self.clock.get().map_or(0, |clock| clock.now_ms())
     }
 
+    /// What is around a question that doesn't say, here.
+    fn usual(&self) -> Around {
+        Around {
+            tenant: self.tenant().to_owned(),
+            ..Around::default()
+        }
+    }
+
     /// What is around somebody who asks now.
     fn around(&self, agent: &Agent) -> Around {
         let client = crate::audit::origin::client();
@@ -317,6 +325,12 @@ impl Trust {
     #[must_use]
     pub fn policy_set(&self) -> Arc<PolicySet> {
         self.inner.policies.set()
+    }
+
+    /// What is around a question that doesn't say: as [`Around::default`], at this tenant.
+    #[must_use]
+    pub fn usual_around(&self) -> Around {
+        self.inner.policies.usual()
     }
 
     /// Records which policy set a process begins with.

@@ -598,8 +598,7 @@ impl PolicySet {
     #[must_use]
     pub fn matrix(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        if self.looks().any() {
-            let words = Around::default().words(self.looks());
+        if let Some(words) = self.looked_at(&Around::default()) {
             lines.push(format!("policies look at what is around: this is {words}"));
         }
         for who in self.askers() {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use fhir::ResourceType;
 
-use super::{Asker, Grants, Group, PolicySet};
+use super::{Around, Asker, Grants, Group, PolicySet};
 use crate::{Action, Purpose, Role};
 
 /// What one asker may do for a purpose.
@@ -87,12 +87,16 @@ impl PolicySet {
             .to_vec()
     }
 
-    /// Who may do what for a purpose, as [`PolicySet::why`] says it of each question.
+    /// Who may do what for a purpose with this around the request, as [`PolicySet::why`] says it of each question.
     #[must_use]
-    pub fn table(&self, purpose: Purpose) -> Vec<PolicyRow> {
+    pub fn table(&self, purpose: Purpose, around: &Around) -> Vec<PolicyRow> {
         let groups = self.groups();
         let row = |who: Who| {
-            let grants = self.decide_all(&who.asker(purpose));
+            let asker = Asker {
+                around: Some(around.clone()),
+                ..who.asker(purpose)
+            };
+            let grants = self.decide_all(&asker);
             let of_group = |(_, kinds): &(_, Vec<ResourceType>)| cells(&grants, who.role, kinds);
             let mut others: Vec<PolicyCell> = Vec::new();
             let services = Action::ALL

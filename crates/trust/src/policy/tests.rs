@@ -39,7 +39,7 @@ fn the_table_says_what_each_question_is_answered() {
     let mut permitted = 0;
     // To each role of people, something is permitted for one of these.
     for purpose in [Purpose::Treatment, Purpose::Payment, Purpose::Operations] {
-        for row in set.table(purpose) {
+        for row in set.table(purpose, &Around::default()) {
             let ask = |action, kind| Question {
                 role: row.role,
                 part: row.part.clone(),

@@ -281,12 +281,18 @@ impl PolicySet {
         }
     }
 
+    /// What is around a request, in words and as far as some policy looks at it; none where no policy does.
+    #[must_use]
+    pub fn looked_at(&self, around: &Around) -> Option<String> {
+        let looks = self.looks();
+        looks.any().then(|| around.words(looks))
+    }
+
     /// The answer as a sentence, with what was around where a policy looks at it.
     fn answer(&self, question: &Question, permitted: bool, policies: &[PolicyWords]) -> String {
         let mut words = answer(question, permitted, policies);
-        let looks = self.looks();
-        if looks.any() {
-            let _ = write!(words, " (asked {})", question.around.words(looks));
+        if let Some(around) = self.looked_at(&question.around) {
+            let _ = write!(words, " (asked {around})");
         }
         words
     }

@@ -126,3 +126,52 @@ when { context.purpose == "TREAT" };
     page.shows(&second);
     assert!(row(&page, "Roles", "squad")[1].contains(">squad-treats</a>"));
 }
+
+/// What the matrix can't show is said beside it: under which circumstances somebody would be permitted more or less.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_looks_at_circumstances_says_which_are_shown() {
+    let built_in = World::new().await;
+    let page = built_in.staff("priya").await.get(HERE).await;
+    assert!(!page.has("id=\"around\"") && !page.has("at 12 h"));
+
+    for (condition, expected, permitted) in [
+        (
+            "context.time.hour >= 8 && context.time.hour < 18",
+            "on monday at 12 h",
+            true,
+        ),
+        (
+            "context.session.factor != \"none\"",
+            "without a second factor",
+            false,
+        ),
+        (
+            "context.time.hour < 8 && context.networks.contains(\"ward\")",
+            "on monday at 12 h, from no network that has a name",
+            false,
+        ),
+        ("context.tenant == \"main\"", "at the tenant main", true),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let files = PolicySet::built_in_files().filter(|(name, _)| !name.ends_with(".test.toml"));
+        let own = format!(
+            "@id(\"squad-treats\")\n@says(\"Squads read what is clinical, at times.\")\n\
+             permit (principal in Role::\"squad\", action == Action::\"read\", resource in Group::\"clinical\")\n\
+             when {{ {condition} }};\n"
+        );
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        std::fs::write(folder.path().join("own.cedar"), own).unwrap();
+        let world = World::with_policies(folder.path()).await;
+        let page = world.staff("priya").await.get(HERE).await;
+        check_html(HERE, &page.body);
+        page.shows(&format!("what is permitted {expected}; under other"));
+        let squad = row(&page, "Roles", "squad");
+        assert_eq!(
+            squad[1].contains(">squad-treats</a>"),
+            permitted,
+            "{condition}"
+        );
+    }
+}
