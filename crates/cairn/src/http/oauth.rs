@@ -13,8 +13,8 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use trust::identity::{
-    AppTokens, ClientProof, ConnectedClient, FetchedKeys, Granted, OauthError, PeerCertificate,
-    ShownClient, ShownSystem, claims_client,
+    AppTokens, ClientProof, ConnectedClient, FetchedKeys, Granted, LaunchContext, OauthError,
+    PeerCertificate, ShownClient, ShownSystem, claims_client,
 };
 
 use super::Doors;
@@ -442,10 +442,22 @@ fn told(given: AppTokens) -> Value {
     }
     if let Some(patient) = given.patient {
         told["patient"] = patient.into();
-        // Nothing around the application says whose record it shows.
+        // It opens in a page of its own, and nothing around it says whose record it shows.
         told["need_patient_banner"] = true.into();
     }
+    tell_context(&mut told, &given.context);
     told
+}
+
+/// What an application is about beside a patient (SMART App Launch 2.2, "Launch context"), beside a token and
+/// where one is asked about.
+fn tell_context(told: &mut Value, context: &LaunchContext) {
+    if let Some(encounter) = &context.encounter {
+        told["encounter"] = encounter.as_str().into();
+    }
+    if let Some((kind, _)) = context.other() {
+        told["fhirContext"] = json!([{ "reference": context.about, "type": kind.name() }]);
+    }
 }
 
 /// `POST /oauth/revoke` (RFC 7009). The proof names the token endpoint, as for a token.
@@ -511,6 +523,7 @@ async fn introspect(
             if let Some(patient) = state.patient {
                 told["patient"] = patient.into();
             }
+            tell_context(&mut told, &state.context);
             if let Some(certificate) = state.certificate {
                 told["cnf"] = json!({ "x5t#S256": certificate });
             }
@@ -587,7 +600,7 @@ fn described(doors: &Doors) -> Value {
         "authorization_response_iss_parameter_supported": true,
         "scopes_supported": [
             "openid", "fhirUser", "profile",
-            "launch", "launch/patient", "offline_access", "online_access",
+            "launch", "launch/patient", "launch/encounter", "offline_access", "online_access",
             "patient/*.cruds", "patient/*.rs", "user/*.cruds", "user/*.rs",
             "system/*.cruds", "system/*.rs",
         ],
@@ -595,6 +608,7 @@ fn described(doors: &Doors) -> Value {
             "launch-ehr", "launch-standalone", "sso-openid-connect",
             "client-public", "client-confidential-asymmetric",
             "context-banner", "context-ehr-patient", "context-standalone-patient",
+            "context-ehr-encounter", "context-standalone-encounter",
             "permission-patient", "permission-user", "permission-offline", "permission-online",
             "permission-v1", "permission-v2",
         ],

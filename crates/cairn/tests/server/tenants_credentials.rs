@@ -151,6 +151,7 @@ impl Held {
             patient: Some("p"),
             launch: None,
             nonce: None,
+            context: None,
         };
         identity.allow(&self.session, new).await.expect("a code")
     }

@@ -244,6 +244,7 @@ impl fmt::Display for ResourceScope {
 pub enum Context {
     Launch,
     LaunchPatient,
+    LaunchEncounter,
     OfflineAccess,
     OnlineAccess,
     OpenId,
@@ -253,9 +254,10 @@ pub enum Context {
 
 impl Context {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Launch,
         Self::LaunchPatient,
+        Self::LaunchEncounter,
         Self::OfflineAccess,
         Self::OnlineAccess,
         Self::OpenId,
@@ -272,6 +274,7 @@ impl Context {
         match self {
             Self::Launch => "launch",
             Self::LaunchPatient => "launch/patient",
+            Self::LaunchEncounter => "launch/encounter",
             Self::OfflineAccess => "offline_access",
             Self::OnlineAccess => "online_access",
             Self::OpenId => "openid",

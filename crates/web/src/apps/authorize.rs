@@ -1,5 +1,8 @@
 //! Letting an application in (OAuth 2.0's authorization endpoint, as SMART App Launch 2.2 has it).
 //!
+//! `choose.rs` has the pages on which a patient and an encounter are chosen, `about.rs` what an application is about
+//! beside the patient.
+//!
 //! Nothing is kept between the pages: each form carries the application's request along, and each answer
 //! checks it anew. Who is unknown, or asks to be answered at an address that it didn't register, gets a page;
 //! all else that is wrong is told to the application at its address.
@@ -11,20 +14,20 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use trust::Role;
-use trust::identity::{App as Client, NewGrant, is_challenge, wanted_scopes};
+use trust::identity::{App as Client, LaunchContext, NewGrant, is_challenge, wanted_scopes};
 use trust::scopes::{Context, Level, Scopes};
 
+use super::about::{self, Encounters};
+use super::choose;
 use super::launch::named;
 use super::words;
 use crate::context::{App, Ctx, Fields, Posted, escape};
 use crate::error::PageError;
-use crate::layout::{self, Section, console, csrf, portal};
-use crate::patients::{self, Sought};
-use crate::time;
-use crate::worklist::patient_name;
+use crate::layout::{Section, console, csrf, portal};
+use crate::patients;
 
 /// Where applications send people.
-const HERE: &str = "/oauth/authorize";
+pub(super) const HERE: &str = "/oauth/authorize";
 /// What an application sends, each once at most; a form carries it along.
 const PARAMETERS: [&str; 12] = [
     "response_type",
@@ -52,8 +55,8 @@ const NEW_SIGN_IN_S: u64 = 60;
 const FORM_LIES_S: u64 = 600;
 
 /// A request that can be shown to a person.
-struct Asked {
-    client: Client,
+pub(super) struct Asked {
+    pub(super) client: Client,
     redirect_uri: String,
     state: String,
     challenge: String,
@@ -274,16 +277,45 @@ fn plain(words: &str) -> String {
     words.chars().filter(is_shown).collect()
 }
 
-/// What a person may agree to, and whose record it is about.
+/// What a person may agree to, and what it is about.
 struct Offer {
     scopes: Scopes,
     /// Id, and name to show.
     patient: Option<(String, String)>,
-    /// Whether a patient has to be chosen first.
-    chooses: bool,
+    /// What it is about beside the patient, and that in words.
+    context: LaunchContext,
+    shown: Vec<(&'static str, Markup)>,
+    /// What has to be chosen first.
+    missing: Option<Missing>,
 }
 
-async fn offer(ctx: &Ctx, asked: &Asked, chosen: Option<&str>) -> Result<Offer, Wrong> {
+/// What has to be chosen before anything can be agreed to.
+enum Missing {
+    Patient,
+    Encounter(Encounters),
+}
+
+/// What a person has chosen on the pages before.
+#[derive(Default)]
+struct Chosen<'a> {
+    patient: Option<&'a str>,
+    /// An encounter's id, or [`choose::NO_ENCOUNTER`].
+    encounter: Option<&'a str>,
+    /// The day that encounters are looked for of.
+    day: Option<&'a str>,
+}
+
+impl<'a> Chosen<'a> {
+    fn of(fields: &'a Fields) -> Self {
+        Self {
+            patient: fields.get("patient"),
+            encounter: fields.get("encounter"),
+            day: fields.get("day"),
+        }
+    }
+}
+
+async fn offer(ctx: &Ctx, asked: &Asked, chosen: Chosen<'_>) -> Result<Offer, Wrong> {
     let role = ctx.role();
     if !role.launches_apps() {
         return Err(Wrong::Here(PageError::Refused(
@@ -301,21 +333,24 @@ async fn offer(ctx: &Ctx, asked: &Asked, chosen: Option<&str>) -> Result<Offer, 
     }
     let told = identity.told_of(&ctx.session.agent, &scopes).await;
     scopes = told.map_err(PageError::from)?;
+    let mut context = LaunchContext::default();
     let patient = match (&asked.launch, role) {
         (Some(secret), _) => {
             let found = identity.launched(&ctx.session, &asked.client, secret).await;
-            let Some(patient) = found.map_err(PageError::from)? else {
+            let Some(launched) = found.map_err(PageError::from)? else {
                 return Err(here(
                     "The app was opened too long ago, or by somebody else, or came back twice. Open it again from the patient's page.",
                 ));
             };
-            Some(patient)
+            context = launched.context;
+            Some(launched.patient)
         }
         (None, Role::Patient) => Some(ctx.own_patient()?.to_owned()),
-        (None, _) => chosen.map(str::to_owned),
+        (None, _) => chosen.patient.map(str::to_owned),
     };
-    let wants_patient =
-        scopes.at(&[Level::Patient]).has_resources() || scopes.has(Context::LaunchPatient);
+    let wants_patient = scopes.at(&[Level::Patient]).has_resources()
+        || scopes.has(Context::LaunchPatient)
+        || scopes.has(Context::LaunchEncounter);
     let patient = match patient {
         Some(id) if wants_patient || asked.launch.is_some() => {
             let name = named(ctx, &id).await?;
@@ -327,15 +362,36 @@ async fn offer(ctx: &Ctx, asked: &Asked, chosen: Option<&str>) -> Result<Offer, 
         // A patient's own record is what there is; it is chosen by itself.
         scopes = scopes.without(Context::Launch);
     }
+    let mut missing = (wants_patient && patient.is_none()).then_some(Missing::Patient);
+    let mut shown = Vec::new();
+    if let Some((patient, _)) = &patient {
+        if context.encounter.is_none() && scopes.has(Context::LaunchEncounter) {
+            match chosen.encounter {
+                Some(choose::NO_ENCOUNTER) => {}
+                Some(id) => context.encounter = Some(id.to_owned()),
+                None => match about::encounters(ctx, patient, chosen.day).await? {
+                    // There is nothing to choose, so that it is let in without.
+                    Encounters::None => {}
+                    encounters => missing = Some(Missing::Encounter(encounters)),
+                },
+            }
+        }
+        shown = about::shown(ctx, patient, &context).await?;
+    }
+    if context.encounter.is_none() && missing.is_none() {
+        scopes = scopes.without(Context::LaunchEncounter);
+    }
     Ok(Offer {
-        chooses: wants_patient && patient.is_none(),
         scopes,
         patient,
+        context,
+        shown,
+        missing,
     })
 }
 
 /// The application's request, for the next form.
-fn carried(ctx: &Ctx, fields: &Fields) -> Markup {
+pub(super) fn carried(ctx: &Ctx, fields: &Fields) -> Markup {
     html! {
         (csrf(ctx))
         @for name in PARAMETERS { @if let Some(value) = fields.raw(name) { input type="hidden" name=(name) value=(value); } }
@@ -343,7 +399,7 @@ fn carried(ctx: &Ctx, fields: &Fields) -> Markup {
 }
 
 /// A page of the flow.
-fn shell(ctx: &Ctx, title: &str, body: &Markup) -> Response {
+pub(super) fn shell(ctx: &Ctx, title: &str, body: &Markup) -> Response {
     match ctx.role() {
         Role::Patient => portal(ctx, title, None, None, body),
         _ => console(ctx, title, Section::Apps, None, body),
@@ -351,7 +407,7 @@ fn shell(ctx: &Ctx, title: &str, body: &Markup) -> Response {
 }
 
 /// Who is asking: what an administrator registered, and where the person goes.
-fn who(asked: &Asked) -> Markup {
+pub(super) fn who(asked: &Asked) -> Markup {
     let host = host_of(&asked.redirect_uri);
     html! { "It is registered here, and you go back to it at " span class="mono" { (host) } "." }
 }
@@ -360,6 +416,9 @@ fn consent_page(ctx: &Ctx, asked: &Asked, offer: &Offer, fields: &Fields) -> Res
     let name = &asked.client.name;
     let offline = offer.scopes.has(Context::OfflineAccess);
     let who_one_is = words::who_one_is(&offer.scopes);
+    // Patients know whose record it is.
+    let patient = offer.patient.as_ref().map(|(_, name)| name.as_str());
+    let patient = patient.filter(|_| ctx.role() != Role::Patient);
     let body = html! {
         div class="narrow stack-wide" {
             div class="stack" {
@@ -368,12 +427,11 @@ fn consent_page(ctx: &Ctx, asked: &Asked, offer: &Offer, fields: &Fields) -> Res
             }
             form class="stack" method="post" action=(HERE) {
                 (carried(ctx, fields))
-                @if let Some((id, patient)) = &offer.patient {
-                    @if ctx.role() != Role::Patient {
-                        input type="hidden" name="patient" value=(id);
-                        p { "Patient: " span class="strong" { (patient) } }
-                    }
+                (choose::chosen(ctx, offer.patient.as_ref()))
+                @if offer.scopes.has(Context::LaunchEncounter) || chose_none(fields) {
+                    input type="hidden" name="encounter" value=(offer.context.encounter.as_deref().unwrap_or(choose::NO_ENCOUNTER));
                 }
+                (about::lines(patient, &offer.shown))
                 fieldset {
                     legend { (name) " asks to" }
                     @for part in offer.scopes.parts() {
@@ -398,47 +456,20 @@ fn consent_page(ctx: &Ctx, asked: &Asked, offer: &Offer, fields: &Fields) -> Res
     shell(ctx, "Let an app in", &body)
 }
 
-fn choose_page(ctx: &Ctx, asked: &Asked, fields: &Fields, sought: Option<&Sought>) -> Response {
-    let body = html! {
-        div class="stack-wide" {
-            (layout::head(&format!("Whose record is {} about?", asked.client.name), &html! { "The app works on one patient. " (who(asked)) }, &html! {}))
-            form class="filters inline-fields" method="post" action=(HERE) role="search" {
-                (carried(ctx, fields))
-                label { "Name" input type="text" name="name" autocomplete="off" spellcheck="false" maxlength="100"; }
-                label { "Date of birth" input type="date" name="birth_date" autocomplete="off"; }
-                label { "Number (MRN or other)" input type="text" name="identifier" autocomplete="off" spellcheck="false" maxlength="100"; }
-                button class="primary" type="submit" name="decision" value="find" { "Search" }
-            }
-            @match sought {
-                None => {},
-                Some(Sought::Nothing) => (layout::empty("Nothing to search for", "Fill in at least one of the fields.")),
-                Some(Sought::Wrong) => (layout::empty("That can't be searched for", "Check the date of birth and the number.")),
-                Some(Sought::Found { rows, .. }) if rows.is_empty() => (layout::empty("Nobody found", "Try fewer letters, or another field.")),
-                Some(Sought::Found { rows, more }) => {
-                    @if *more { p class="quiet" { "There are more. Add something to narrow the search." } }
-                    form class="stack" method="post" action=(HERE) {
-                        (carried(ctx, fields))
-                        input type="hidden" name="decision" value="choose";
-                        @for patient in rows {
-                            div class="spread card" {
-                                span {
-                                    span class="strong" { (patient_name(patient)) }
-                                    @if let Some(born) = patient.text_at(&["birthDate"]) { " · born " (time::day(born)) }
-                                    @if let Some(number) = patient.text_at(&["identifier", "0", "value"]) { " · no. " span class="mono" { (number) } }
-                                }
-                                button type="submit" name="patient" value=(patient.id().unwrap_or_default()) { "Choose" }
-                            }
-                        }
-                    }
-                }
-            }
-            form method="post" action=(HERE) {
-                (carried(ctx, fields))
-                button type="submit" name="decision" value="deny" { "Don't allow" }
-            }
+/// Whether somebody went on without an encounter on the page before.
+fn chose_none(fields: &Fields) -> bool {
+    fields.get("encounter") == Some(choose::NO_ENCOUNTER)
+}
+
+/// The page that comes next: something is to be chosen, or to be agreed to.
+fn next_page(ctx: &Ctx, asked: &Asked, offer: &Offer, fields: &Fields) -> Response {
+    match (&offer.missing, &offer.patient) {
+        (Some(Missing::Encounter(encounters)), Some(patient)) => {
+            choose::encounter(ctx, asked, fields, patient, encounters)
         }
-    };
-    shell(ctx, "Choose a patient", &body)
+        (Some(_), _) => choose::patient(ctx, asked, fields, None),
+        (None, _) => consent_page(ctx, asked, offer, fields),
+    }
 }
 
 /// Whether the person signed in no longer ago than so many seconds.
@@ -495,9 +526,8 @@ pub(crate) async fn page(
     {
         return Ok(sign_in_page(&ctx, &asked, &fields));
     }
-    match offer(&ctx, &asked, None).await {
-        Ok(offer) if offer.chooses => Ok(choose_page(&ctx, &asked, &fields, None)),
-        Ok(offer) => Ok(consent_page(&ctx, &asked, &offer, &fields)),
+    match offer(&ctx, &asked, Chosen::default()).await {
+        Ok(offer) => Ok(next_page(&ctx, &asked, &offer, &fields)),
         Err(wrong) => Ok(lead_back(&ctx, &wrong.told(&app)?)),
     }
 }
@@ -527,16 +557,13 @@ async fn decided(ctx: &Ctx, fields: &Fields) -> Result<Response, Wrong> {
     {
         return Ok(sign_in_page(ctx, &asked, fields));
     }
-    let offer = offer(ctx, &asked, fields.get("patient")).await?;
-    if decision == "find" && offer.chooses {
+    let offer = offer(ctx, &asked, Chosen::of(fields)).await?;
+    if decision == "find" && matches!(offer.missing, Some(Missing::Patient)) {
         let sought = patients::sought(ctx, fields).await?;
-        return Ok(choose_page(ctx, &asked, fields, Some(&sought)));
+        return Ok(choose::patient(ctx, &asked, fields, Some(&sought)));
     }
-    if offer.chooses {
-        return Ok(choose_page(ctx, &asked, fields, None));
-    }
-    if decision != "allow" {
-        return Ok(consent_page(ctx, &asked, &offer, fields));
+    if decision != "allow" || offer.missing.is_some() {
+        return Ok(next_page(ctx, &asked, &offer, fields));
     }
     let ticked: Vec<&str> = fields.all("agreed").collect();
     let Ok(agreed) = Scopes::parse(&ticked.join(" ")) else {
@@ -563,6 +590,7 @@ async fn decided(ctx: &Ctx, fields: &Fields) -> Result<Response, Wrong> {
         patient,
         launch: asked.launch.as_deref(),
         nonce: asked.nonce.as_deref(),
+        context: Some(&offer.context),
     };
     let code = identity.allow(&ctx.session, new).await;
     let code = code.map_err(PageError::from)?;

@@ -1,7 +1,9 @@
 //! Applications that people launch: letting them in (`authorize.rs`), opening them from a patient's page
-//! (`launch.rs`), and here which ones somebody let in, and taking them away.
+//! (`launch.rs`), what they are about beside the patient (`about.rs`), and here which ones somebody let in, and taking them away.
 
+pub(crate) mod about;
 pub(crate) mod authorize;
+mod choose;
 pub(crate) mod launch;
 mod words;
 

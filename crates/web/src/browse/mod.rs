@@ -224,7 +224,7 @@ fn address(kind: &str, id: &str) -> String {
 }
 
 /// The first date that says when a thing was.
-fn when(resource: &Value) -> Option<&str> {
+pub(crate) fn when(resource: &Value) -> Option<&str> {
     const DATES: [&str; 14] = [
         "effectiveDateTime",
         "effectiveInstant",

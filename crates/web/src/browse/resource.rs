@@ -3,7 +3,7 @@
 use axum::extract::Path;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use fhir::ResourceType;
+use fhir::{Resource, ResourceType};
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -98,6 +98,9 @@ pub(crate) async fn page(
     };
     let resource = json(&answer)?;
     let file = format!("{}/file", super::address(kind.name(), &id));
+    // An application acts under no emergency.
+    let opens = Resource::from_value(resource.clone()).ok();
+    let opens = opens.filter(|_| asks.open.is_none());
     let indexing = if kind == ResourceType::SearchParameter {
         super::indexing::status(&ctx, &id).await
     } else {
@@ -111,6 +114,7 @@ pub(crate) async fn page(
         p class="pager" {
             a class="button" href=(file) download { "Download" }
             @if kind == ResourceType::Patient { a class="button" href={ "/console/patients/" (id) } { "Timeline" } }
+            @if let Some(row) = &opens { (crate::apps::about::link(&ctx, row)) }
         }
     };
     Ok(console(&ctx, kind.name(), Section::Record, None, &body))

@@ -166,6 +166,7 @@ async fn no_form_does_anything_without_its_token() {
             patient,
             launch: None,
             nonce: None,
+            context: None,
         };
         identity.allow(&session, grant).await.unwrap();
         grants.push(identity.grants_of(&session).await.unwrap()[0].id.clone());

@@ -209,6 +209,7 @@ async fn administrators_see_sessions_and_apps_of_accounts_and_end_each() {
         patient: None,
         launch: None,
         nonce: None,
+        context: None,
     };
     let of_kept = session(&world, &kept).await;
     identity.allow(&of_kept, grant).await.unwrap();

@@ -7,8 +7,7 @@ use trust::identity::{Asked, IdToken, IssuerKeys, check_id_token};
 
 use super::*;
 
-pub(crate) const WITH_IDENTITY: &str =
-    "openid fhirUser profile launch/patient offline_access online_access patient/*.rs user/*.rs";
+pub(crate) const WITH_IDENTITY: &str = "openid fhirUser profile launch/patient launch/encounter offline_access online_access patient/*.rs user/*.rs";
 
 /// An application that may learn who somebody is.
 pub(crate) async fn app_of(house: &House, back: &str) -> String {

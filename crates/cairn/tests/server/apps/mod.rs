@@ -1,7 +1,9 @@
 //! Applications that people launch, over HTTP: `agreeing.rs` has what people see and do, `tokens.rs` what comes
-//! of it for the application, `identity.rs` what it learns of who they are; here is who they are, and the browser that they sit at.
+//! of it for the application, `context.rs` what it is about, `identity.rs` what it learns of who they are; here is who
+//! they are, and the browser that they sit at.
 
 mod agreeing;
+mod context;
 pub(crate) mod identity;
 mod tokens;
 
@@ -256,8 +258,7 @@ pub(crate) async fn furnished(house: &House) {
     }
 }
 
-pub(crate) const SCOPES: &str =
-    "launch launch/patient offline_access online_access patient/*.cruds user/*.cruds";
+pub(crate) const SCOPES: &str = "launch launch/patient launch/encounter offline_access online_access patient/*.cruds user/*.cruds";
 
 pub(crate) async fn app_with(house: &House, keys: SystemKeys, back: &str) -> String {
     let app = NewApp {
@@ -325,9 +326,11 @@ pub(crate) async fn agree(
 ) -> Page {
     let csrf = page.field("csrf");
     let (ticked, patient) = (page.fields("agreed"), page.fields("patient"));
+    let encounter = page.fields("encounter");
     let mut form = borrowed(pairs);
     form.extend([("csrf", csrf.as_str()), ("decision", "allow")]);
     form.extend(patient.iter().map(|id| ("patient", id.as_str())));
+    form.extend(encounter.iter().map(|id| ("encounter", id.as_str())));
     match ticks {
         Some(ticks) => form.extend(ticks.iter().map(|tick| ("agreed", *tick))),
         None => form.extend(ticked.iter().map(|tick| ("agreed", tick.as_str()))),

@@ -427,7 +427,7 @@ async fn with_library(mut command: tokio::process::Command) {
 
     const OWN: &str = "http://127.0.0.1:49152/back";
     let house = house().await;
-    furnished(&house).await;
+    context::visited(&house).await;
     let client = identity::app_of(&house, "http://127.0.0.1/back").await;
     let mut ann = Browser::patient(&house, "ann", "1950-02-03").await;
     let mut child = command
@@ -446,7 +446,17 @@ async fn with_library(mut command: tokio::process::Command) {
         let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
             .into_owned()
             .collect();
-        let page = ann.get(&path).await;
+        let mut page = ann.get(&path).await;
+        if page.body.contains("Which visit is") {
+            let csrf = page.field("csrf");
+            let mut form = borrowed(&pairs);
+            form.extend([
+                ("csrf", csrf.as_str()),
+                ("decision", "choose"),
+                ("encounter", "new"),
+            ]);
+            page = ann.post("/oauth/authorize", &form).await;
+        }
         let done = agree(&mut ann, &page, &pairs, None).await;
         assert!(
             done.location.starts_with(OWN),
@@ -549,7 +559,7 @@ async fn a_refresh_token_says_whose_it_is() {
 #[tokio::test]
 async fn fhirclient_launches_in_a_browser() {
     let house = house().await;
-    furnished(&house).await;
+    context::visited(&house).await;
     let client = identity::app_of(&house, "http://127.0.0.1/app").await;
     let identity = house.server.trust().identity();
     let coordinator = agent(Role::Coordinator);

@@ -4,6 +4,7 @@ person, reads where they came back to, and goes on. Fails by an exception."""
 import sys
 
 from fhirclient import client
+from fhirclient.models.encounter import Encounter
 from fhirclient.models.patient import Patient
 
 base, client_id, redirect_uri = sys.argv[1:]
@@ -12,7 +13,7 @@ smart = client.FHIRClient(
         "app_id": client_id,
         "api_base": base,
         "redirect_uri": redirect_uri,
-        "scope": "openid fhirUser launch/patient offline_access patient/Patient.rs",
+        "scope": "openid fhirUser launch/patient launch/encounter offline_access patient/Patient.rs patient/Encounter.r",
     }
 )
 assert smart.prepare() is False
@@ -22,6 +23,9 @@ smart.handle_callback(sys.stdin.readline().strip())
 assert smart.ready and smart.patient_id == "ann", smart.patient_id
 assert smart.patient.birthDate.isostring == "1950-02-03"
 assert Patient.read("ann", smart.server).id == "ann"
+assert smart.launch_context["encounter"] == "new", smart.launch_context
+assert Encounter.read("new", smart.server).subject.reference == "Patient/ann"
 assert smart.reauthorize() is not None
+assert smart.launch_context["encounter"] == "new", smart.launch_context
 assert Patient.read("ann", smart.server).id == "ann"
 print("fine")

@@ -18,18 +18,19 @@ const app = (clientId) => `<!doctype html><title>app</title><script src="/fhir-c
   addEventListener("load", async () => {
     try {
       if (!query.has("code") && !query.has("error")) {
-        const scope = "openid fhirUser launch/patient offline_access patient/*.rs";
+        const scope = "openid fhirUser launch/patient launch/encounter offline_access patient/*.rs";
         await FHIR.oauth2.authorize({ iss: ${JSON.stringify(base)}, clientId: ${JSON.stringify(clientId)}, scope, redirectUri: "/app" });
         return;
       }
       const client = await FHIR.oauth2.ready();
       const patient = await client.patient.read();
+      const visit = await client.encounter.read();
       const me = await client.user.read();
       const answer = await fetch(${JSON.stringify(base)} + "/Patient/ann", { headers: { authorization: client.getAuthorizationHeader() } });
       const found = await client.request("Observation?category=laboratory");
       await client.refresh();
       const again = await client.request("Patient/ann");
-      say({ patient: patient.id, born: patient.birthDate, me: me.id, user: client.getFhirUser(), etag: answer.headers.get("etag"), found: found.entry.length, again: again.id });
+      say({ patient: patient.id, visit: visit.id, encounter: client.encounter.id, born: patient.birthDate, me: me.id, user: client.getFhirUser(), etag: answer.headers.get("etag"), found: found.entry.length, again: again.id });
     } catch (error) { say({ error: String(error) }); }
   });
 </script><body>`;
@@ -54,12 +55,15 @@ try {
   await page.click("form button[type=submit].primary, main form button[type=submit]");
   await page.waitForURL("**/portal");
   await page.goto(`${own}/app`);
+  await page.click("button[name=encounter][value=new]");
   await page.click("button[value=allow]");
   await page.waitForFunction(() => document.title === "done");
   const said = JSON.parse(await page.textContent("body"));
   assert.equal(said.error, undefined, said.error);
   assert.equal(said.patient, "ann");
   assert.equal(said.born, "1950-02-03");
+  assert.equal(said.encounter, "new");
+  assert.equal(said.visit, "new");
   assert.equal(said.me, "ann");
   // The library tells the last two parts of the address.
   assert.equal(said.user, "Patient/ann");

@@ -2,6 +2,7 @@
 
 use ledger::{Draft, LedgerError, TenantId};
 
+use super::context::{LaunchContext, with_encounter};
 use super::grants::{GrantDocument, GrantStage, KnownApp, ShownClient, parts_of_refresh};
 use super::{OauthError, ShownSystem};
 use crate::audit::{Event, Record};
@@ -19,6 +20,8 @@ pub struct TokenState {
     pub expires_ms: u64,
     /// The patient that it is for.
     pub patient: Option<String>,
+    /// What it is about beside the patient.
+    pub context: LaunchContext,
     /// Who it acts as: a person as identity tokens name them, or a system by its `client_id`.
     pub subject: String,
     /// The certificate that it is bound to, if it is (`x5t#S256`).
@@ -119,6 +122,7 @@ impl Identity {
                     scopes: kept.body.scopes.parsed(&client.id)?,
                     expires_ms: kept.body.expires_ms,
                     patient: kept.body.patient,
+                    context: kept.body.context,
                     certificate: None,
                 }),
                 _ => None,
@@ -141,6 +145,7 @@ impl Identity {
                 (Some(_), Some(grant)) => self.lives(tenant, &grant.body).await?,
             };
             let grant = grant.map(|grant| grant.body);
+            let context = grant.as_ref().map(|grant| grant.context.clone());
             lives.then_some(TokenState {
                 scopes: kept.body.scopes.parsed(&client.id)?,
                 expires_ms: kept.body.expires_ms,
@@ -149,11 +154,18 @@ impl Identity {
                     None => client.id.clone(),
                 },
                 patient: grant.and_then(|grant| grant.patient),
+                context: context.unwrap_or_default(),
                 certificate: kept.body.bound.clone(),
             })
         } else {
             None
         };
-        Ok(state.map(|state| (client.id, state)))
+        let Some(mut state) = state else {
+            return Ok(None);
+        };
+        let patient = state.patient.as_deref();
+        state.context = self.still_of(tenant, patient, &state.context).await?;
+        state.scopes = with_encounter(state.scopes, &state.context);
+        Ok(Some((client.id, state)))
     }
 }

@@ -14,6 +14,7 @@ use ledger::{Draft, Expected, LedgerError, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::apps::App;
+use super::context::{LaunchContext, with_encounter};
 use super::identity_tokens::SignedIn;
 use super::kept_scopes::KeptScopes;
 use super::systems::SystemDocument;
@@ -70,6 +71,9 @@ pub(in crate::identity) struct GrantDocument {
     pub(super) session: String,
     /// The patient that is worked on, if one was chosen.
     pub(super) patient: Option<String>,
+    /// What it is about beside the patient.
+    #[serde(default, skip_serializing_if = "LaunchContext::is_empty")]
+    pub(super) context: LaunchContext,
     #[serde(flatten)]
     pub(super) scopes: KeptScopes,
     /// What ties an identity token to the application's request; gone with the code.
@@ -101,6 +105,8 @@ pub struct NewGrant<'a> {
     pub launch: Option<&'a str>,
     /// `nonce`, if it sent one.
     pub nonce: Option<&'a str>,
+    /// What it is about beside the patient, which the person has been shown.
+    pub context: Option<&'a LaunchContext>,
 }
 
 /// Who asks for tokens.
@@ -125,6 +131,8 @@ pub struct AppTokens {
     pub scopes: Scopes,
     /// The patient that they are for.
     pub patient: Option<String>,
+    /// What they are about beside the patient.
+    pub context: LaunchContext,
     /// Who let the application in, where it is told.
     pub signed_in: Option<SignedIn>,
 }
@@ -140,6 +148,8 @@ impl Identity {
         let (tenant, ledger) = (agent.tenant, &self.inner.ledger);
         let scopes = self.grantable(session, new.app, new.scopes);
         let scopes = self.told_of(agent, &scopes).await?;
+        let context = new.context.cloned().unwrap_or_default();
+        let scopes = with_encounter(scopes, &context);
         let is_own = agent.role != Role::Patient || new.patient == agent.patient.as_deref();
         let has_patient = new.patient.is_some() || !scopes.at(&[Level::Patient]).has_resources();
         if !scopes.has_resources() || !is_own || !has_patient {
@@ -157,6 +167,7 @@ impl Identity {
             );
         }
         let mut documents = Vec::new();
+        let mut of_launch = LaunchContext::default();
         if let Some(secret) = new.launch {
             let Some(launch) = self.launch_document(session, new.app, secret).await? else {
                 return invalid("the application was opened too long ago, or came back twice");
@@ -164,7 +175,17 @@ impl Identity {
             if new.patient != Some(&launch.body.patient) {
                 return invalid("the application was opened for another patient");
             }
+            of_launch = launch.body.context;
             documents.push(deletion(kinds::LAUNCH, &launch.id, launch.version));
+        }
+        // What it was opened for is told; an encounter may be chosen where none was.
+        let chooses = of_launch.encounter.is_none() && scopes.has(Context::LaunchEncounter);
+        if context.about != of_launch.about || context.encounter != of_launch.encounter && !chooses
+        {
+            return invalid("the application was opened for something else");
+        }
+        if self.still_of(tenant, new.patient, &context).await? != context {
+            return invalid("what the application is about is not the patient's");
         }
         let code = secrets::mint(tenant, ledger.entropy().as_ref());
         let now_ms = self.now_ms();
@@ -182,6 +203,7 @@ impl Identity {
             account: opened.account,
             session: session.id.clone(),
             patient: new.patient.map(str::to_owned),
+            context,
             scopes: KeptScopes::of(&scopes),
             stage: GrantStage::Code {
                 redirect_uri: new.redirect_uri.to_owned(),
@@ -193,7 +215,10 @@ impl Identity {
         };
         let id = self.grant_id(tenant, &grant.code);
         documents.push(self.grant_draft(tenant, &id, Expected::Absent, &grant)?);
-        let note = format!("let application {} in, scopes {scopes}", new.app.id);
+        let note = format!(
+            "let application {} in{}, scopes {scopes}",
+            new.app.id, grant.context
+        );
         let mut record = Record::new(agent, Event::LOGIN);
         record.note = Some(&note);
         record.patients.extend(grant.patient.clone());
@@ -355,6 +380,10 @@ impl Identity {
         // What somebody is known as may have changed since they agreed.
         let who = grant.agent.agent(tenant);
         let scopes = self.told_of(&who, &narrower.unwrap_or(granted)).await?;
+        grant.context = self
+            .still_of(tenant, grant.patient.as_deref(), &grant.context)
+            .await?;
+        let scopes = with_encounter(scopes, &grant.context);
         let signed_in = match is_first {
             true => self.signed_in(tenant, &grant, &scopes).await?,
             false => None,
@@ -415,6 +444,7 @@ impl Identity {
                 refresh: own.map(|own| format!("{REFRESH}{family}.{own}")),
                 scopes,
                 patient: grant.patient.clone(),
+                context: grant.context,
                 signed_in,
             }),
             // The same code, refresh token or proof came twice at the same time. Who came second is not

@@ -1,10 +1,11 @@
-//! Applications opened from a patient's page (EHR launch): a word that is good once, for one patient and one
-//! session of one person.
+//! Applications opened from a patient's page, or from that of a resource of theirs (EHR launch): a word that is good
+//! once, for one patient and one session of one person.
 
 use ledger::Expected;
 use serde::{Deserialize, Serialize};
 
 use super::apps::App;
+use super::context::LaunchContext;
 use super::systems::SystemDocument;
 use crate::audit::{Event, Record};
 use crate::identity::documents::{Kept, draft, get};
@@ -19,22 +20,37 @@ pub(in crate::identity) struct LaunchDocument {
     client: String,
     session: String,
     pub(super) patient: String,
+    /// What it was opened for beside the patient. A server of a build that knows nothing of it opens the application
+    /// for the patient alone.
+    #[serde(default, skip_serializing_if = "LaunchContext::is_empty")]
+    pub(super) context: LaunchContext,
     pub(in crate::identity) expires_ms: u64,
+}
+
+/// What an application was opened for.
+#[derive(Debug, Clone)]
+pub struct Launched {
+    /// The patient.
+    pub patient: String,
+    /// What beside.
+    pub context: LaunchContext,
 }
 
 /// How long an application has to come back from having been opened.
 const LAUNCH_LIFE_MS: u64 = 5 * 60_000;
 
 impl Identity {
-    /// Opens an application for a patient: the address to send the person's browser to. `iss` is FHIR's base.
+    /// Opens an application for a patient, and for a resource of theirs, which the person has been shown: the address
+    /// to send the person's browser to. `iss` is FHIR's base.
     ///
     /// # Errors
-    /// `Invalid` when the application can't be opened; `Ledger`.
+    /// `Invalid` when the application can't be opened, or the resource is not the patient's; `Ledger`.
     pub async fn launch(
         &self,
         session: &Session,
         app: &str,
         patient: &str,
+        context: &LaunchContext,
         iss: &str,
     ) -> Result<String, TrustError> {
         let tenant = session.agent.tenant;
@@ -45,12 +61,16 @@ impl Identity {
         let Some(address) = address.filter(|_| session.agent.role.launches_apps()) else {
             return invalid("there is no such application to open");
         };
+        if self.still_of(tenant, Some(patient), context).await? != *context {
+            return invalid("what the application is to be opened for is not the patient's");
+        }
         let secret = secrets::mint(tenant, self.inner.ledger.entropy().as_ref());
         let launch = LaunchDocument {
             secret: secrets::hash(&secret),
             client: app.to_owned(),
             session: session.id.clone(),
             patient: patient.to_owned(),
+            context: context.clone(),
             expires_ms: self.now_ms().saturating_add(LAUNCH_LIFE_MS),
         };
         let draft = draft(
@@ -63,7 +83,7 @@ impl Identity {
             &[],
             Some(launch.expires_ms),
         )?;
-        let note = format!("opened application {app}");
+        let note = format!("opened application {app}{context}");
         let mut record = Record::new(&session.agent, Event::LOGIN);
         record.note = Some(&note);
         record.patients.insert(patient.to_owned());
@@ -74,7 +94,7 @@ impl Identity {
         Ok(format!("{address}{joint}{}", query.finish()))
     }
 
-    /// The patient of a launch, if it is this person's in this session, for this application, and was not
+    /// What a launch is for, if it is this person's in this session, for this application, and was not
     /// used.
     ///
     /// # Errors
@@ -84,9 +104,12 @@ impl Identity {
         session: &Session,
         app: &App,
         secret: &str,
-    ) -> Result<Option<String>, TrustError> {
+    ) -> Result<Option<Launched>, TrustError> {
         let found = self.launch_document(session, app, secret).await?;
-        Ok(found.map(|kept| kept.body.patient))
+        Ok(found.map(|kept| Launched {
+            patient: kept.body.patient,
+            context: kept.body.context,
+        }))
     }
 
     pub(super) async fn launch_document(

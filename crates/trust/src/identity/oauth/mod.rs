@@ -4,7 +4,7 @@
 //!
 //! `apps.rs` and `grants.rs` have applications that people launch, and what these are let do for them,
 //! `identity_tokens.rs` what they learn of who somebody is, `signing.rs` the keys for that, `origins.rs` where
-//! their pages come from;
+//! their pages come from, `launches.rs` and `context.rs` what they are opened for;
 //! `systems.rs` has who is let in, `keys.rs` their keys, `assertion.rs` how they prove that they hold them,
 //! `certificates.rs` and `connected.rs` those who prove themselves by the certificate that they connect with, and `rekey.rs` how keys
 //! and certificates change.
@@ -13,6 +13,7 @@ mod apps;
 mod assertion;
 mod certificates;
 mod connected;
+mod context;
 mod given;
 mod grants;
 mod identity_tokens;
@@ -51,6 +52,7 @@ pub(super) use systems::SystemDocument;
 pub use systems::{NewSystem, SystemKeys, WAITING_MAX};
 
 pub use apps::{App, NewApp, wanted_scopes};
+pub use context::LaunchContext;
 pub use given::TokenState;
 pub use grants::{
     APP_ACCESS_LIFE_S, AppTokens, GRANTS_MAX, NewGrant, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS,
@@ -59,6 +61,7 @@ pub use grants::{
 pub(super) use grants::{GrantDocument, s256};
 pub use identity_tokens::{IDENTITY_TOKEN_LIFE_S, SignedIn};
 pub(super) use launches::LaunchDocument;
+pub use launches::Launched;
 pub use lives::GrantView;
 pub(super) use origins::Origins;
 pub use rekey::{EARLIER_KEYS_MAX_MS, KeysOfBefore};

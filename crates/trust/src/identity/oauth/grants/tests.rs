@@ -73,6 +73,7 @@ impl Signed {
             patient: Some("p"),
             launch: None,
             nonce: None,
+            context: None,
         };
         let identity = self.house.trust.identity();
         identity.allow(&self.session, new).await.unwrap()
@@ -259,6 +260,7 @@ async fn a_person_lets_a_bounded_number_in() {
         patient: Some("p"),
         launch: None,
         nonce: None,
+        context: None,
     };
     let identity = signed.house.trust.identity();
     let outcome = identity.allow(&signed.session, new.clone()).await;
@@ -572,4 +574,30 @@ async fn scopes_of_who_somebody_is_lie_by_themselves() {
     let last = signed.refresh(&trust, &next).await.unwrap();
     assert!(signed.opens(&trust, &last).await);
     assert!(!last.scopes.has(Context::OpenId) && last.scopes.has(Context::OfflineAccess));
+}
+
+/// What a build wrote that knew of no context but the patient is read, and what this one writes without one is the
+/// same.
+#[tokio::test]
+async fn a_grant_and_a_launch_without_a_context_are_those_of_before() {
+    let signed = Signed::new().await;
+    signed.tokens("offline_access patient/*.rs").await;
+    let identity = signed.house.trust.identity();
+    let grants = identity.grants_of(&signed.session).await.unwrap();
+    let ledger = signed.house.ledger();
+    let kept = get::<GrantDocument>(ledger, TENANT, kinds::GRANT, &grants[0].id).await;
+    let mut written = serde_json::to_value(kept.unwrap().unwrap().body).unwrap();
+    assert!(written.get("context").is_none(), "{written}");
+    assert!(written.get("later_scopes").is_none(), "{written}");
+    let read: GrantDocument = serde_json::from_value(written.clone()).unwrap();
+    assert!(read.context.is_empty());
+    written["context"] = serde_json::json!({"encounter": "e"});
+    let read: GrantDocument = serde_json::from_value(written).unwrap();
+    assert_eq!(read.context.encounter.as_deref(), Some("e"));
+    let launch = serde_json::json!({
+        "secret": "s", "client": "c", "session": "s", "patient": "p", "expires_ms": 1,
+    });
+    let read: super::super::LaunchDocument = serde_json::from_value(launch.clone()).unwrap();
+    assert!(read.context.is_empty());
+    assert_eq!(serde_json::to_value(read).unwrap(), launch);
 }

@@ -127,6 +127,7 @@ async fn what_an_application_began_ends_when_its_keys_end_at_once() {
             patient: Some("p"),
             launch: None,
             nonce: None,
+            context: None,
         };
         let code = identity.allow(&session, grant).await.unwrap();
         let assertion = proof(&house, signer, &id, jti);
