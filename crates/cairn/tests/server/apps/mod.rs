@@ -1,11 +1,13 @@
 //! Applications that people launch, over HTTP: `agreeing.rs` has what people see and do, `tokens.rs` what comes
-//! of it for the application, `context.rs` what it is about, `identity.rs` what it learns of who they are; here is who
-//! they are, and the browser that they sit at.
+//! of it for the application, `context.rs` what it is about, `identity.rs` what it learns of who they are,
+//! `widest.rs` that it gets no less for the hour that they agree in; here is who they are, and the browser that they
+//! sit at.
 
 mod agreeing;
 mod context;
 pub(crate) mod identity;
 mod tokens;
+mod widest;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

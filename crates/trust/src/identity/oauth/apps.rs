@@ -268,7 +268,8 @@ impl Identity {
     }
 
     /// What an application can get at most for a person, of what it asks for: what it is registered for, at
-    /// the levels of the person's role, and what policies let that role do at all.
+    /// the levels of the person's role, and what policies let that role do wherever and whenever: a grant lasts, and
+    /// each request is decided by what is around it.
     #[must_use]
     pub fn grantable(&self, session: &Session, app: &App, wanted: &Scopes) -> Scopes {
         let role = session.agent.role;
@@ -284,7 +285,7 @@ impl Identity {
             own: role == crate::Role::Patient,
             around: None,
         };
-        let (_, grants) = self.inner.policies.grants_now(asker, &session.agent);
+        let grants = self.inner.policies.widest_grants(&asker);
         let mut asked = wanted.narrow(&app.scopes).at(levels);
         if !asked.has(Context::OpenId) {
             asked = asked.without_all(&Context::IDENTITY);
