@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cairn::store::{self, TENANT};
 use cairn::{Server, ServerOptions};
-use ledger::ManualClock;
+use ledger::{Ledger, LookUps, ManualClock};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -27,18 +27,41 @@ pub(crate) struct House {
 
 /// A server with the defaults, but for what `change` changes.
 pub(crate) async fn house_with(change: impl FnOnce(&mut ServerOptions)) -> House {
-    let folder = tempfile::tempdir().expect("a folder");
-    let clock = ManualClock::new(NOON_MS);
+    let (folder, clock) = ground();
     let key = store::root_key_path(folder.path());
-    store::create_root_key(&key).expect("a key");
-    let ledger = store::open(
-        store::in_folder(folder.path()),
-        &key,
-        Arc::new(clock.clone()),
-        16 << 20,
-    )
-    .await
-    .expect("a store");
+    let place = store::in_folder(folder.path());
+    let ledger = store::open(place, &key, Arc::new(clock.clone()), 16 << 20).await;
+    house_on(folder, clock, ledger.expect("a store"), change).await
+}
+
+/// The same, over a store that counts what it is asked for.
+pub(crate) async fn house_counted(
+    counts: &LookUps,
+    change: impl FnOnce(&mut ServerOptions),
+) -> House {
+    let (folder, clock) = ground();
+    let key = store::root_key_path(folder.path());
+    let place = store::in_folder(folder.path());
+    std::fs::create_dir_all(store::ledger_path(folder.path())).expect("a folder");
+    let options = store::options(place, &(&key).into(), Arc::new(clock.clone()), 16 << 20);
+    let ledger = Ledger::open_counted(options.expect("a key"), counts).expect("a store");
+    ledger.create_tenant(TENANT).await.expect("a tenant");
+    house_on(folder, clock, ledger, change).await
+}
+
+/// A folder with a root key in it.
+fn ground() -> (TempDir, ManualClock) {
+    let folder = tempfile::tempdir().expect("a folder");
+    store::create_root_key(&store::root_key_path(folder.path())).expect("a key");
+    (folder, ManualClock::new(NOON_MS))
+}
+
+async fn house_on(
+    folder: TempDir,
+    clock: ManualClock,
+    ledger: Ledger,
+    change: impl FnOnce(&mut ServerOptions),
+) -> House {
     let mut options = ServerOptions::new(ledger, TENANT);
     change(&mut options);
     let server = Server::start(options).await.expect("a server");

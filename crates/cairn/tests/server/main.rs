@@ -4,6 +4,13 @@ mod apps;
 mod around;
 mod audit_log;
 mod audit_people;
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared with trust's tests, which use all of it"
+)]
+#[path = "../../../trust/src/identity/tests/authenticator.rs"]
+mod authenticator;
 /// The patterns of IHE BALP, as the tests of `trust` know them.
 #[path = "../../../trust/src/tests/balp.rs"]
 mod balp;
@@ -54,6 +61,7 @@ mod providers;
 mod purposes;
 mod rekey;
 mod routes;
+mod sign_in_costs;
 #[allow(dead_code, reason = "trust's own tests sign with more sorts of keys")]
 #[path = "../../../trust/src/identity/oauth/signer.rs"]
 mod signer;

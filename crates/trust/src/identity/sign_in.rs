@@ -211,18 +211,19 @@ impl Identity {
             }))
         };
         let first_look = find().await?;
-        let account_id = first_look.and_then(|kept| kept.body.account);
-        let Some(account_id) = account_id else {
-            let words = "a sign-in that is unknown, or was finished or ended before";
-            return Err(self.dead(tenant, Why::Ticket, "", None, words).await?);
-        };
-        let account = self
-            .account(tenant, &account_id)
-            .await?
-            .ok_or(TrustError::SignIn)?;
-        let whom = Whom::Account {
-            user_name: &account.body.user_name,
-            id: &account_id,
+        let known = first_look.and_then(|kept| kept.body.account);
+        let is_known = known.is_some();
+        // As much is looked up for a ticket that nobody has.
+        let account_id = known.unwrap_or_else(|| self.nobody(tenant, &hash));
+        let account = self.account(tenant, &account_id).await?;
+        let whom = match &account {
+            Some(account) => Whom::Account {
+                user_name: &account.body.user_name,
+                id: &account_id,
+            },
+            None => Whom::Nobody {
+                user_name: &account_id,
+            },
         };
         let trying = self.trying(tenant, whom).await?;
         // Another try may have used the ticket or the code while this one waited for its turn.
@@ -233,17 +234,32 @@ impl Identity {
             .account(tenant, &account_id)
             .await?
             .filter(|kept| kept.body.active);
+        let over = format!("a sign-in to account {account_id} that is over");
         let (Some(session), Some(account)) = (session, account) else {
-            let words = format!("a sign-in to account {account_id} that is over");
             drop(trying);
-            return Err(self
-                .dead(tenant, Why::Ticket, &account_id, None, &words)
-                .await?);
+            let (subject, words) = match is_known {
+                true => (account_id.as_str(), over.as_str()),
+                false => (
+                    "",
+                    "a sign-in that is unknown, or was finished or ended before",
+                ),
+            };
+            let dead = self.dead(tenant, Why::Ticket, subject, None, words);
+            return Err(dead.await?);
         };
         let secret = match (&session.body.stage, &account.body.totp) {
             (Stage::Enrol { totp }, None) | (Stage::SecondFactor, Some(totp)) => totp.clone(),
-            // Somebody else enrolled in between, or the factor was taken away.
-            _ => return Err(TrustError::SignIn),
+            // It has passkeys alone, or the factor was taken away.
+            (_, None) => {
+                let words = "a one-time code for an account that has none";
+                return Err(self.failed(trying, None, Why::Code, words).await?);
+            }
+            // Somebody else enrolled in between.
+            _ => {
+                drop(trying);
+                let dead = self.dead(tenant, Why::Ticket, &account_id, None, &over);
+                return Err(dead.await?);
+            }
         };
         let now_s = self.now_ms() / 1000;
         let step = secrets::totp(&secret)?
@@ -299,49 +315,58 @@ impl Identity {
                 get(&self.inner.ledger, tenant, kinds::SIGN_IN_LINK, &id).await?;
             Ok(found.filter(|kept| secrets::same(&kept.body.secret, &hash)))
         };
-        let Some(first_look) = find().await? else {
-            let words = "a link that is unknown, or ended a while ago";
-            return Err(self.dead(tenant, Why::Link, "", None, words).await?);
-        };
-        let patient = first_look.body.patient;
-        let proxy = match &first_look.body.proxy {
+        let first_look = find().await?.map(|kept| kept.body);
+        let proxy = match first_look.as_ref().and_then(|link| link.proxy.as_ref()) {
             None => None,
             Some(proxy) => Some(self.who_acts(tenant, proxy).await?),
+        };
+        // As much is looked up for a link that nobody has, or that opens nothing any more, as for one that does.
+        let is_known = first_look.is_some();
+        let patient = match first_look {
+            Some(link) => link.patient,
+            None => self.nobody(tenant, &hash),
         };
         let whom = match &proxy {
             Some(acts) => Whom::Proxy {
                 person: &acts.person,
                 patient: &patient,
             },
-            None => Whom::Patient(&patient),
+            None if is_known => Whom::Patient(&patient),
+            None => Whom::Nobody {
+                user_name: &patient,
+            },
         };
         let trying = self.trying(tenant, whom).await?;
         // Another try may have used it up while this one waited for its turn.
-        let link = find().await?.ok_or(TrustError::SignIn)?;
-        let over = if link.body.used {
-            Some("a link that was used already")
-        } else if link.body.wrong >= LINK_TRIES_MAX {
-            Some("a link that ended by wrong dates of birth")
-        } else if self.now_ms() >= link.body.expires_ms {
-            Some("a link whose time is over")
-        } else if self.is_shut_out(tenant, &patient).await? {
-            Some("a link of a closed account")
-        } else if proxy.as_ref().is_some_and(|acts| !acts.stands) {
-            Some("a link of somebody who acts for the patient no more")
-        } else {
-            None
+        let link = find().await?;
+        let shut_out = self.is_shut_out(tenant, &patient).await?;
+        let vault = &self.inner.vault;
+        let found = vault.peek(tenant, ResourceType::Patient, &patient).await?;
+        let over = match &link {
+            None => Some("a link that is unknown, or ended a while ago"),
+            Some(link) if link.body.used => Some("a link that was used already"),
+            Some(link) if link.body.wrong >= LINK_TRIES_MAX => {
+                Some("a link that ended by wrong dates of birth")
+            }
+            Some(link) if self.now_ms() >= link.body.expires_ms => {
+                Some("a link whose time is over")
+            }
+            Some(_) if shut_out => Some("a link of a closed account"),
+            Some(_) if proxy.as_ref().is_some_and(|acts| !acts.stands) => {
+                Some("a link of somebody who acts for the patient no more")
+            }
+            Some(_) => None,
         };
-        if let Some(words) = over {
+        let (Some(link), None) = (link, over) else {
             drop(trying);
-            return Err(self
-                .dead(tenant, Why::Link, &id, Some(&patient), words)
-                .await?);
-        }
-        let found = self
-            .inner
-            .vault
-            .peek(tenant, ResourceType::Patient, &patient)
-            .await?;
+            let words = over.unwrap_or_default();
+            let (subject, patient) = match is_known {
+                true => (id.as_str(), Some(patient.as_str())),
+                false => ("", None),
+            };
+            let dead = self.dead(tenant, Why::Link, subject, patient, words);
+            return Err(dead.await?);
+        };
         let birth_date = birth_date.trim();
         let on_record = match &proxy {
             Some(acts) => Some(acts.birth_date.clone()),
@@ -380,6 +405,11 @@ impl Identity {
         }
         let by = OpenedBy::Link;
         self.open(tenant, None, agent, documents, by, None).await
+    }
+
+    /// Who stands in the place of an account or a patient where a secret is nobody's.
+    pub(super) fn nobody(&self, tenant: TenantId, hash: &str) -> String {
+        self.id_of(tenant, "nobody", hash)
     }
 
     /// Waits for the turn to try, and checks that trying is allowed.

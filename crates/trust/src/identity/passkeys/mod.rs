@@ -179,9 +179,13 @@ impl Identity {
         sealed: &str,
         answer: &str,
     ) -> Result<SignIn, TrustError> {
-        let Some((tenant, waiting)) = self.under_way(ticket).await? else {
+        let Some(tenant) = self.tenant_of(ticket) else {
             Why::Ticket.count();
             return Err(TrustError::SignIn);
+        };
+        let Some((_, waiting)) = self.under_way(ticket).await? else {
+            let words = "a sign-in that is unknown, or was finished or ended before";
+            return Err(self.dead(tenant, Why::Ticket, "", None, words).await?);
         };
         let account = waiting.body.account.clone().ok_or(TrustError::SignIn)?;
         let (asked, by) = (Asked::Second(account.clone()), secrets::hash(browser));
@@ -314,30 +318,39 @@ impl Identity {
             Some(answer) => self.passkey_document(tenant, &answer.id).await?,
             None => None,
         };
-        let whose = account.or(found.as_ref().map(|kept| kept.body.account.as_str()));
-        let (Some(answer), Some(whose)) = (&answer, whose) else {
+        let Some(answer) = &answer else {
             let words = "a passkey that nobody has";
             return Err(self.dead(tenant, Why::Passkey, "", None, words).await?);
         };
+        // As much is looked up, and as many tries there are, for a passkey that nobody has.
+        let known = account.or(found.as_ref().map(|kept| kept.body.account.as_str()));
+        let nobody = self.nobody(tenant, &answer.id);
+        let whose = known.unwrap_or(&nobody);
         let kept = self.account(tenant, whose).await?;
-        let user_name = kept.ok_or(TrustError::SignIn)?.body.user_name;
-        let whom = Whom::Account {
-            user_name: &user_name,
-            id: whose,
+        let whom = match &kept {
+            Some(kept) => Whom::Account {
+                user_name: &kept.body.user_name,
+                id: whose,
+            },
+            None => Whom::Nobody { user_name: &nobody },
         };
         let trying = self.trying(tenant, whom).await?;
         // Another try may have changed either while this one waited for its turn.
         let account = self.account(tenant, whose).await?;
+        let passkey = self.passkey_document(tenant, &answer.id).await?;
+        let is_used = self.is_used(tenant, question).await?;
         let Some(account) = account.filter(|kept| kept.body.active) else {
-            let words = "passkey tried on a closed account";
+            let words = match known {
+                Some(_) => "passkey tried on a closed account",
+                None => "a passkey that nobody has",
+            };
             return Err(self.failed(trying, None, Why::Passkey, words).await?);
         };
-        let passkey = self.passkey_document(tenant, &answer.id).await?;
         let Some(mut passkey) = passkey.filter(|kept| kept.body.account == whose) else {
             let words = Fault::Handle.words();
             return Err(self.failed(trying, None, Why::Passkey, words).await?);
         };
-        if self.is_used(tenant, question).await? {
+        if is_used {
             let words = "passkey: an answer that was used already";
             return Err(self.failed(trying, None, Why::Passkey, words).await?);
         }

@@ -753,3 +753,59 @@ async fn no_factor_survives_a_reset_that_it_was_added_beside() {
         assert!(matches!(step, SignIn::EnrolTotp { .. }), "{step:?}");
     }
 }
+
+// Proves: 45 CFR 164.308(a)(5)(ii)(C)
+#[tokio::test]
+async fn a_passkey_that_nobody_has_has_as_few_tries() {
+    let house = House::new().await;
+    let mut devi = person(&house, "devi").await;
+    let asked = ask(&house);
+    let shown = devi.device.show(&asked.options);
+    let mut nobodys: Value = serde_json::from_str(&shown).unwrap();
+    nobodys["id"] = "bm9ib2R5LWhhcy10aGlzLXBhc3NrZXk".into();
+    let nobodys = nobodys.to_string();
+    for failure in 1..=5 {
+        no(enter(&house, &asked, &nobodys).await);
+        let words = format!("a passkey that nobody has (no such account), failure {failure}");
+        assert_eq!(last_note(&house).await, words);
+    }
+    let locked = enter(&house, &asked, &nobodys).await;
+    assert!(
+        matches!(locked, Err(TrustError::LockedOut { .. })),
+        "{locked:?}"
+    );
+    // That keeps nobody else out.
+    done(enter(&house, &asked, &shown).await.unwrap());
+}
+
+#[tokio::test]
+async fn codes_for_who_has_none_count_and_answers_for_no_sign_in_are_recorded() {
+    let house = House::new().await;
+    let mut devi = person(&house, "devi").await;
+    let identity = house.trust.identity();
+    identity.remove_own_code(&devi.session).await.unwrap();
+    let ticket = ticket(&house, "devi").await;
+    no(identity.second_factor(&ticket, "123456").await);
+    let note = last_note(&house).await;
+    assert!(
+        note.starts_with("a one-time code for an account that has none (account ")
+            && note.ends_with("failure 1"),
+        "{note}"
+    );
+    let factors = identity
+        .second_factors(Some(&party()), &ticket, BROWSER)
+        .await
+        .unwrap();
+    let asked = factors.passkey.unwrap();
+    let answer = devi.device.show(&asked.options);
+    let nowhere = secrets::mint(TENANT, &ledger::SystemEntropy);
+    let finish = async |ticket: &str| {
+        identity
+            .second_factor_passkey(&party(), ticket, BROWSER, &asked.sealed, &answer)
+            .await
+    };
+    no(finish(&nowhere).await);
+    let words = "a sign-in that is unknown, or was finished or ended before";
+    assert_eq!(last_note(&house).await, words);
+    done(finish(&ticket).await.unwrap());
+}
