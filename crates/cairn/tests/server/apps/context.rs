@@ -21,7 +21,7 @@ pub(super) async fn visited(house: &House) {
         ("old", "ann", "2025-11-02"),
         ("hers", "bob", "2026-01-04"),
     ] {
-        put(house, visit(id, patient, day)).await;
+        put(house, &visit(id, patient, day)).await;
     }
 }
 
@@ -48,7 +48,7 @@ async fn told(house: &House, client: &str, done: &Page) -> Value {
 async fn hide(house: &House, id: &str) {
     put(
         house,
-        json!({"resourceType": "Organization", "id": "here", "name": "Here"}),
+        &json!({"resourceType": "Organization", "id": "here", "name": "Here"}),
     )
     .await;
     let hidden =
@@ -61,7 +61,7 @@ async fn hide(house: &House, id: &str) {
         "organization": [{"reference": "Organization/here"}],
         "provision": {"type": "permit", "provision": [{"type": "deny", "data": hidden}]},
     });
-    put(house, consent).await;
+    put(house, &consent).await;
 }
 
 // Proves: 45 CFR 164.308(a)(4)(ii)(B)
@@ -100,7 +100,7 @@ async fn staff_choose_a_patient_and_an_encounter_of_theirs() {
         if end.is_string() {
             stay["period"]["end"] = end;
         }
-        put(&house, stay.clone()).await;
+        put(&house, &stay).await;
         for (day, is_of) in ["2025-11-03", "2025-11-04", "2025-11-05"].iter().zip(days) {
             let found = on(&mut browser, day).await.fields("encounter");
             assert_eq!(found.contains(&"old".to_owned()), is_of, "{day}");

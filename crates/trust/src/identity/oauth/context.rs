@@ -92,7 +92,7 @@ impl Identity {
         };
         for (kind, id) in context.rows() {
             let found = self.inner.vault.peek(tenant, kind, id).await?;
-            if !found.is_some_and(|row| row.patient() == Some(patient)) {
+            if found.is_none_or(|row| row.patient() != Some(patient)) {
                 continue;
             }
             let one = LaunchContext::of(kind, id);
