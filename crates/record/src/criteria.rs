@@ -19,7 +19,6 @@ use fhir::{IssueCode, OperationOutcome, ResourceType};
 use ledger::{Owner, TenantId};
 use trust::{Permit, Sought, SoughtRow, TrustError, Vault, Versioned};
 
-use crate::search::own_references;
 use crate::{CONDITIONAL_DELETES_MAX, RecordError, url};
 
 /// How many ids are tried for one set of criteria. Each means that a resource once created under
@@ -133,7 +132,7 @@ impl Criteria {
                 "criteria say which resource is meant; they can't include others",
             ));
         }
-        own_references(reading.base, &mut query);
+        query.of_server(reading.base);
         query.count = 2;
         query.total = false;
         let mut used: Vec<(&str, &str)> = query

@@ -6,8 +6,8 @@
 //! sealed together.
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fhir::search::{Clause, Operand, Scope, SearchQuery};
-use fhir::{Issue, IssueCode, OperationOutcome, Reference, ResourceType, Severity};
+use fhir::search::{Scope, SearchQuery};
+use fhir::{Issue, IssueCode, OperationOutcome, ResourceType, Severity};
 use ledger::{Hit, Kind, Number, Shard, TenantId};
 use trust::{Action, PageAt, Permit, Purpose, SortedAt};
 
@@ -30,31 +30,6 @@ pub(crate) fn bad_cursor() -> RecordError {
         400,
         OperationOutcome::at(IssueCode::Value, words, "_cursor"),
     )
-}
-
-/// References in a query that name this server by its address mean the relative ones, which is how
-/// references are stored.
-pub(crate) fn own_references(base: &str, query: &mut SearchQuery) {
-    if base.is_empty() {
-        return;
-    }
-    query.each_clause(&mut |clause: &mut Clause| {
-        let own = |operand: &Operand| {
-            let Operand::Reference { url: Some(url), .. } = operand else {
-                return None;
-            };
-            let rest = url.strip_prefix(base)?.strip_prefix('/')?;
-            let (kind, id) = Reference::relative(rest)?;
-            Some(Operand::Reference {
-                kind: Some(kind),
-                id: id.to_owned(),
-                url: None,
-            })
-        };
-        // Canonical references to this server stay as they were written, so both forms are asked for.
-        let more: Vec<Operand> = clause.operands.iter().filter_map(own).collect();
-        clause.operands.extend(more);
-    });
 }
 
 /// What a page says when what its list holds was changed since the first.
@@ -280,7 +255,7 @@ impl Record {
             .map_err(|outcome| RecordError::with(400, outcome))?;
         for query in &mut queries {
             part.ask(query);
-            own_references(&caller.base, query);
+            query.of_server(&caller.base);
         }
         let Some(query) = queries.first() else {
             return Err(bad_cursor());

@@ -25,6 +25,7 @@ mod plan;
 mod query;
 mod reach;
 mod resources;
+mod server;
 mod several;
 mod sort;
 mod text;

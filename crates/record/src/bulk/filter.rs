@@ -10,7 +10,6 @@ use fhir::{IssueCode, OperationOutcome, ResourceType};
 use super::kickoff::is_in_record;
 use super::{ExportLevel, shown};
 use crate::operations::refuse;
-use crate::search::own_references;
 use crate::{RecordError, is_kept, url};
 
 /// The name of the parameter.
@@ -103,7 +102,7 @@ fn parse(text: &str, base: &str, lenient: bool, owns: &Owns) -> Result<SearchQue
     }
     let mut query = SearchQuery::parse_with(kind, &pairs, lenient, owns)
         .map_err(|outcome| RecordError::with(400, in_filter(outcome, kind)))?;
-    own_references(base, &mut query);
+    query.of_server(base);
     Ok(query)
 }
 

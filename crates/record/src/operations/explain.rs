@@ -26,7 +26,6 @@ use trust::{Action, Explained, LookedAt, Step, Steps, Way};
 
 use super::{answer, refuse};
 use crate::part::Part;
-use crate::search::own_references;
 use crate::write::{check_kept, wrap};
 use crate::{Answer, Caller, Record, RecordError};
 
@@ -293,7 +292,7 @@ impl Record {
         let mut query = SearchQuery::parse_with(kind, &part.others, caller.lenient, &owns)
             .map_err(|outcome| RecordError::with(400, outcome))?;
         part.ask(&mut query);
-        own_references(&caller.base, &mut query);
+        query.of_server(&caller.base);
         query.at(self.now_ms());
         let began = Instant::now();
         let explained = self

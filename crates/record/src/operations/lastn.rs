@@ -9,7 +9,6 @@ use trust::{Action, Versioned};
 use super::{answer, refuse};
 use crate::part::Part;
 use crate::render::BundleWriter;
-use crate::search::own_references;
 use crate::write::{heavy, wrap};
 use crate::{Answer, Caller, Record, RecordError, url};
 
@@ -148,7 +147,7 @@ impl Record {
             let words = "is missing; $lastn is of one patient: patient or subject";
             return Err(refuse(IssueCode::Required, "patient", words));
         }
-        own_references(&caller.base, &mut query);
+        query.of_server(&caller.base);
         let permit = self
             .permit(
                 caller,
