@@ -127,6 +127,7 @@ pub const KEYS: &[Key] = &[
     key("oauth.key_origins", ValueKind::Text, ""),
     key("oauth.open_registration", ValueKind::Flag, "false"),
     key("oauth.client_ca_file", ValueKind::Text, ""),
+    key("subscriptions.origins", ValueKind::Text, ""),
     key("identity_provider.*.issuer", ValueKind::Text, ""),
     key("identity_provider.*.name", ValueKind::Text, ""),
     key("identity_provider.*.client_id", ValueKind::Text, ""),
@@ -260,6 +261,9 @@ pub struct Settings {
     /// How other systems get their tokens.
     #[serde(default)]
     pub oauth: OauthSettings,
+    /// Where notifications of subscriptions may go.
+    #[serde(default)]
+    pub subscriptions: SubscriptionSettings,
     /// Identity providers that staff sign in at, by their names in addresses.
     #[serde(default)]
     pub identity_provider: BTreeMap<String, IdentityProviderSettings>,
@@ -456,6 +460,14 @@ pub struct OauthSettings {
     pub open_registration: bool,
     /// PEM file with the authorities that certificates of clients may lead to.
     pub client_ca_file: Option<PathBuf>,
+}
+
+/// FHIR subscriptions.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SubscriptionSettings {
+    /// Origins that notifications may go to, separated by spaces.
+    pub origins: String,
 }
 
 /// FHIR.
@@ -689,6 +701,11 @@ impl Settings {
         }
         if let Err(words) = crate::key_sets::origins(&self.oauth.key_origins) {
             return Err(ConfigError::Invalid(format!("oauth.key_origins: {words}")));
+        }
+        if let Err(words) = crate::key_sets::origins(&self.subscriptions.origins) {
+            return Err(ConfigError::Invalid(format!(
+                "subscriptions.origins: {words}"
+            )));
         }
         identity_provider::check(&self.identity_provider)?;
         around::check(self)?;

@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     MailServer,
     IdentityProvider,
     ClientKeys,
+    Subscribers,
     AuditCollector,
     Witness,
     Traces,
@@ -42,6 +43,7 @@ impl Kind {
             Self::MailServer => "mail server",
             Self::IdentityProvider => "identity provider",
             Self::ClientKeys => "keys of clients",
+            Self::Subscribers => "subscribers",
             Self::AuditCollector => "audit collector",
             Self::Witness => "witness of the audit",
             Self::Traces => "receiver of traces",
@@ -50,7 +52,9 @@ impl Kind {
     /// What goes there.
     fn carries(self) -> &'static str {
         match self {
-            Self::Listener | Self::PublicAddress | Self::MailServer => "health information",
+            Self::Listener | Self::PublicAddress | Self::MailServer | Self::Subscribers => {
+                "health information"
+            }
             Self::Store | Self::Database | Self::ReadReplica => "sealed health information",
             Self::RootKey => "the key that opens the store",
             Self::Orders => "orders, and lists without health information",
@@ -232,6 +236,9 @@ impl Inventory {
         for origin in settings.oauth.key_origins.split_whitespace() {
             self.add_url(Kind::ClientKeys, "oauth.key_origins", origin);
         }
+        for origin in settings.subscriptions.origins.split_whitespace() {
+            self.add_url(Kind::Subscribers, "subscriptions.origins", origin);
+        }
         if let Some(address) = &settings.audit.syslog {
             let setting = "audit.syslog";
             self.add(
@@ -256,7 +263,7 @@ impl Inventory {
         Ok(())
     }
 
-    /// Where tenants let keys be fetched from.
+    /// Where tenants let keys be fetched from, and notifications go.
     fn of_tenants(&mut self, settings: &Settings) -> Result<(), ConfigError> {
         let Some(folder) = &settings.tenants_folder else {
             return Ok(());
@@ -276,13 +283,18 @@ impl Inventory {
         names.sort();
         for name in names {
             let own = Own::read(Some(folder), &name).map_err(ConfigError::Invalid)?;
-            for origin in own
-                .key_origins
-                .iter()
-                .flat_map(|list| list.split_whitespace())
-            {
-                let setting = format!("key_origins of {name}.toml");
-                self.add_url(Kind::ClientKeys, &setting, origin);
+            let lists = [
+                (Kind::ClientKeys, "key_origins", &own.key_origins),
+                (
+                    Kind::Subscribers,
+                    "subscription_origins",
+                    &own.subscription_origins,
+                ),
+            ];
+            for (kind, key, list) in lists {
+                for origin in list.iter().flat_map(|list| list.split_whitespace()) {
+                    self.add_url(kind, &format!("{key} of {name}.toml"), origin);
+                }
             }
         }
         Ok(())

@@ -113,6 +113,8 @@ pub struct ServerOptions {
     pub open_registration: bool,
     /// Origins that clients' keys may be fetched from, with spaces in between.
     pub key_origins: String,
+    /// Origins that notifications of subscriptions may go to, with spaces in between.
+    pub subscription_origins: String,
     /// Identity providers that staff sign in at.
     pub providers: Vec<ProviderOptions>,
     /// How often witnesses that have a URL are asked to cosign, seconds.
@@ -161,6 +163,7 @@ impl ServerOptions {
             open_audit_log: audit.open_log,
             open_registration: false,
             key_origins: String::new(),
+            subscription_origins: String::new(),
             providers: Vec::new(),
             witness_every_s: audit.witness_every_s,
             collector: None,
@@ -216,6 +219,9 @@ pub enum ServerError {
     /// Clients' keys can't be fetched as they are to be.
     #[error("oauth.key_origins: {0}")]
     KeyOrigins(String),
+    /// Notifications of subscriptions can't be sent as they are to be.
+    #[error("subscriptions.origins: {0}")]
+    Subscriptions(String),
     /// An identity provider can't be used as it is configured.
     #[error("identity_provider.{0}")]
     Provider(String),
@@ -316,6 +322,7 @@ impl Server {
             open_audit_log: options.open_audit_log,
             open_registration: options.open_registration,
             key_origins: options.key_origins,
+            subscription_origins: options.subscription_origins,
             takes_certificates: certificates.are_taken(),
             authorities,
             providers: Arc::new(providers),

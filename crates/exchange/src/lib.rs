@@ -8,12 +8,15 @@
 //! Start reading at `deliverer.rs` (the loop and what one attempt is), then `check.rs` (may it go?),
 //! `guard.rs` (does it hold patient details?), `smtp.rs` (one conversation) and `retry.rs` (when to try
 //! again). [`sink`] is a receiver for the demo.
+//!
+//! `hooks/` delivers the notifications of FHIR `Subscription`s over HTTP, each decided anew as a search of who asked.
 
 mod breaker;
 mod check;
 mod compose;
 mod deliverer;
 mod guard;
+mod hooks;
 mod notice;
 mod outcome;
 mod retry;
@@ -23,6 +26,7 @@ mod smtp;
 pub use check::{PHI_GUARD, Reason};
 pub use compose::{PREFERENCES_PATH, SIGN_IN_LINK_PATH};
 pub use deliverer::MailDeliverer;
+pub use hooks::HookDeliverer;
 
 /// Where mail goes.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::operations::{BULK_DATA, OPERATIONS};
 use crate::{
     ANSWER_BYTES_MAX, Answer, BUNDLE_BYTES_MAX, BUNDLE_ENTRIES_MAX, CONDITIONAL_DELETES_MAX,
-    IMPORT_REJECTS_MAX, RESOURCE_BYTES_MAX, Record, is_kept, is_writable,
+    IMPORT_REJECTS_MAX, RESOURCE_BYTES_MAX, Record, is_kept, is_writable, is_written_freely,
 };
 
 fn search_parameter(parameter: &Parameter) -> Value {
@@ -55,14 +55,17 @@ fn includes_of_others(kind: ResourceType) -> Vec<String> {
 
 fn resource(kind: ResourceType) -> Value {
     let writable = is_writable(kind);
+    let freely = is_written_freely(kind);
     // What is written once has no history of its type that a search would not show.
     let by_type = writable.then_some("history-type");
     let reading = ["read", "vread", "history-instance", "search-type"];
-    let writing = ["create", "update", "patch", "delete"];
+    let writing = ["create", "update", "delete"];
+    let patching = freely.then_some("patch");
     let interactions = reading
         .iter()
         .chain(by_type.iter())
         .chain(writing.iter().filter(|_| writable))
+        .chain(patching.iter())
         .map(|code| json!({ "code": code }));
     let operations = OPERATIONS
         .iter()
@@ -77,10 +80,10 @@ fn resource(kind: ResourceType) -> Value {
         "versioning": "versioned",
         "readHistory": true,
         "updateCreate": writable,
-        "conditionalCreate": writable,
+        "conditionalCreate": freely,
         "conditionalRead": "full-support",
-        "conditionalUpdate": writable,
-        "conditionalDelete": if writable { "multiple" } else { "not-supported" },
+        "conditionalUpdate": freely,
+        "conditionalDelete": if freely { "multiple" } else { "not-supported" },
         "referencePolicy": ["literal", "logical", "local"],
         "searchInclude": includes(kind),
         "searchRevInclude": includes_of_others(kind),

@@ -142,6 +142,9 @@ impl Record {
         mut resource: Resource,
         criteria: Option<Criteria>,
     ) -> Result<Answer, RecordError> {
+        if kind == ResourceType::Subscription && criteria.is_none() {
+            return self.create_subscription(caller, resource).await;
+        }
         check_type(kind, &resource)?;
         resource.remove("id");
         tidy(&caller.base, &mut resource);
@@ -300,6 +303,11 @@ impl Record {
         if_match: &IfMatch,
         mut resource: Resource,
     ) -> Result<Answer, RecordError> {
+        if kind == ResourceType::Subscription {
+            return self
+                .update_subscription(caller, id, if_match, resource)
+                .await;
+        }
         check_type(kind, &resource)?;
         check_same_id(id, &resource)?;
         tidy(&caller.base, &mut resource);
@@ -385,6 +393,9 @@ impl Record {
         id: &str,
         if_match: &IfMatch,
     ) -> Result<Answer, RecordError> {
+        if kind == ResourceType::Subscription {
+            return self.delete_subscription(caller, id, if_match).await;
+        }
         let permit = self
             .permit(caller, Action::Delete, Some(kind), None)
             .await?;

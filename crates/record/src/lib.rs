@@ -6,7 +6,7 @@
 //! Start reading at [`Record`]; `interact.rs` and `patch.rs` have what touches one resource,
 //! `transaction/` and `batch.rs` the bundles, `conditional.rs` what criteria are written by,
 //! `criteria.rs` how conditional writes stay single under a race, `operations/` what is asked for by `$name`,
-//! `bulk/` what goes out and comes in by the thousands.
+//! `bulk/` what goes out and comes in by the thousands, `subscriptions/` who is notified of what is written.
 
 mod batch;
 mod bulk;
@@ -29,6 +29,7 @@ mod render;
 mod search;
 mod searched;
 mod step;
+mod subscriptions;
 mod transaction;
 mod url;
 mod validation;
@@ -46,6 +47,7 @@ pub use error::RecordError;
 pub use may::Interaction;
 pub use operations::{MetaChange, parameters_of};
 pub use patch::PatchForm;
+pub use subscriptions::{SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_OF_ONE_MAX};
 pub use validation::Validation;
 
 /// The greatest body of a single resource, bytes. The largest R4 example is under 4 MiB, and a
@@ -134,6 +136,7 @@ pub struct Record {
     since_ms: u64,
     validation: Validation,
     bulk: std::sync::Arc<bulk::Bulk>,
+    subscribing: std::sync::Arc<subscriptions::Subscribing>,
 }
 
 impl Record {
@@ -146,7 +149,14 @@ impl Record {
             since_ms,
             validation: Validation::default(),
             bulk: std::sync::Arc::default(),
+            subscribing: std::sync::Arc::default(),
         }
+    }
+    /// The same with the places that notifications of subscriptions may go to.
+    #[must_use]
+    pub fn with_subscriptions(mut self, cleared: trust::outgoing::Cleared) -> Self {
+        self.subscribing = std::sync::Arc::new(subscriptions::Subscribing::to(cleared));
+        self
     }
     pub(crate) fn vault(&self) -> &Vault {
         self.trust.vault()
@@ -209,4 +219,10 @@ pub(crate) fn is_kept(kind: ResourceType) -> bool {
 #[must_use]
 pub fn is_writable(kind: ResourceType) -> bool {
     is_kept(kind) && kind != ResourceType::AuditEvent
+}
+
+/// Whether clients may write this type in any way, and not by requests of its own alone.
+#[must_use]
+pub fn is_written_freely(kind: ResourceType) -> bool {
+    is_writable(kind) && kind != ResourceType::Subscription
 }

@@ -23,6 +23,7 @@ mod vault;
 pub use agent::{Access, Agent, Purpose, Role};
 pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
+pub use identity::OnBehalf;
 pub use permit::{Action, Freshness, Permit, Target};
 pub use policy::{Around, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday};
 pub use policy::{
@@ -37,8 +38,9 @@ pub use vault::{
     Explained, ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading,
     ExportShape, Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, KeptFrom,
     LookedAt, ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, Relation,
-    RelationWhy, RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Unit, UnitReceipt,
-    Vault, Versioned, Way, WhatIf, Whole, kinds,
+    RelationWhy, RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed,
+    SubscribedKept, SubscriptionRoll, SubscriptionState, Unit, UnitReceipt, Vault, Versioned, Way,
+    WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
-//! What an outbox entry holds: a message on its way to a patient. Written by journeys, delivered by
-//! `exchange`. The words that leave must be free of PHI for channels that aren't cleared for it.
+//! What an outbox entry holds: a message on its way to a patient, written by journeys, or a notification for a
+//! subscription, written by `record`; delivered by `exchange`. The words that leave must be free of PHI for channels
+//! that aren't cleared for it.
+
+use std::collections::BTreeSet;
 
 /// The outbox channel number of e-mail.
 pub const CHANNEL_EMAIL: u16 = 1;
 /// That of notices to staff, which go by e-mail, too. A server of before notices takes what it can't read out of
 /// the channel of e-mail; what is in a channel that it doesn't know, it leaves where it is.
 pub const CHANNEL_NOTICE: u16 = 2;
+/// That of notifications for FHIR `Subscription`s.
+pub const CHANNEL_HOOK: u16 = 3;
 
 /// A message on its way to the patient, or to somebody who acts for them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -53,4 +58,87 @@ pub struct Notice {
     pub text: String,
     /// Path that `{link}` leads to.
     pub link_path: String,
+}
+
+/// A notification for a FHIR `Subscription`: that a version of a resource was written which may be what it asks for.
+/// Whether it is, and whether who asked may see it, is decided when it goes out.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Notification {
+    /// The id of the subscription.
+    pub subscription: String,
+    /// The type of the resource.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// Whose it is, if a patient's.
+    pub patient: Option<String>,
+}
+
+/// The places that an organisation lets notifications go to: origins as they are compared (`https://example.org`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cleared(BTreeSet<String>);
+
+impl Cleared {
+    /// These origins.
+    #[must_use]
+    pub fn new(origins: BTreeSet<String>) -> Self {
+        Self(origins)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether an endpoint is at one of them. It has to be written as the origin is, with nothing in it that one
+    /// reader could take for the end of a host and another not.
+    #[must_use]
+    pub fn covers(&self, endpoint: &str) -> bool {
+        let is_plain = endpoint
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"?#\\@".contains(&byte));
+        let at = |origin: &String| {
+            let rest = endpoint.strip_prefix(origin.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        is_plain && self.0.iter().any(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_at_a_cleared_origin_or_nowhere() {
+        let origins = [
+            "https://a.example",
+            "https://b.example:8443",
+            "http://127.0.0.1:80",
+        ];
+        let cleared = Cleared::new(origins.map(str::to_owned).into());
+        for (endpoint, is_covered) in [
+            ("https://a.example", true),
+            ("https://a.example/hook/x", true),
+            ("https://b.example:8443/", true),
+            ("http://127.0.0.1:80/fhir", true),
+            ("http://127.0.0.1:8080/fhir", false),
+            ("http://a.example/hook", false),
+            ("https://a.example.evil.example/hook", false),
+            ("https://a.example@evil.example/", false),
+            ("https://a.example\\@evil.example/", false),
+            ("https://a.example/\\evil.example", false),
+            ("https://a.example/hook?token=x", false),
+            ("https://a.example/hook#x", false),
+            ("https://a.example/ho ok", false),
+            ("https://a.example:443/hook", false),
+            ("https://b.example/", false),
+            ("https://evil.example/https://a.example/", false),
+            ("", false),
+        ] {
+            assert_eq!(cleared.covers(endpoint), is_covered, "{endpoint}");
+        }
+        assert!(!Cleared::default().covers("https://a.example"));
+    }
 }

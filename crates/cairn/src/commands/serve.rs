@@ -181,6 +181,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         validation: settings.fhir.validation,
         open_audit_log: settings.audit.open_log,
         key_origins: settings.oauth.key_origins.clone(),
+        subscription_origins: settings.subscriptions.origins.clone(),
         open_registration: settings.oauth.open_registration,
         providers: settings.providers()?,
         witness_every_s: settings.audit.witness_every_s,

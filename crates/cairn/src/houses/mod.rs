@@ -23,6 +23,7 @@ use ledger::{Clock, Ledger, LedgerError, Tenant, TenantId, TenantState};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use trust::outgoing::Cleared;
 
 pub(crate) use own::Own;
 pub(crate) use quota::Over;
@@ -98,6 +99,7 @@ pub(crate) struct Plan {
     pub(crate) open_audit_log: bool,
     pub(crate) open_registration: bool,
     pub(crate) key_origins: String,
+    pub(crate) subscription_origins: String,
     /// Whether clients can show certificates at all.
     pub(crate) takes_certificates: bool,
     /// The authorities that these may lead to.
@@ -118,6 +120,8 @@ pub(crate) struct Contexts {
     pub(crate) trust: trust::Trust,
     pub(crate) record: record::Record,
     pub(crate) journeys: journey::Journeys,
+    /// Where notifications of subscriptions may go.
+    pub(crate) cleared: Cleared,
     /// How many hours old the newest backup may be, if the rule pack says so.
     pub(crate) backup_hours: Option<u64>,
 }
@@ -145,6 +149,19 @@ impl Plan {
         Ok(addresses)
     }
 
+    /// Where notifications of a tenant's subscriptions may go. The server's own list is nobody's of one among several
+    /// tenants: what another organisation trusts need not be trusted here.
+    fn cleared(&self, is_named: bool, own: &Own) -> Result<Cleared, ServerError> {
+        let list = match &own.subscription_origins {
+            Some(list) => list.as_str(),
+            None if is_named => "",
+            None => &self.subscription_origins,
+        };
+        crate::key_sets::origins(list)
+            .map(Cleared::new)
+            .map_err(ServerError::Subscriptions)
+    }
+
     /// A tenant's contexts; `is_named` where it has hosts.
     fn contexts(
         &self,
@@ -153,6 +170,7 @@ impl Plan {
         own: &Own,
     ) -> Result<Contexts, ServerError> {
         let alerted = self.alerted(is_named, own).map_err(ServerError::Tenant)?;
+        let cleared = self.cleared(is_named, own)?;
         let rules = own.consent_rules.as_ref().unwrap_or(&self.consent_rules);
         let rules = trust::consent::Rules::load(rules).map_err(ServerError::Trust)?;
         self.hold(&rules)?;
@@ -181,7 +199,10 @@ impl Plan {
         Ok(Contexts {
             tenant,
             ledger,
-            record: record::Record::new(trust.clone()).with_validation(self.validation),
+            record: record::Record::new(trust.clone())
+                .with_validation(self.validation)
+                .with_subscriptions(cleared.clone()),
+            cleared,
             journeys: journey::Journeys::new(trust.clone()),
             trust,
             backup_hours,
@@ -249,6 +270,7 @@ impl House {
             trust,
             record,
             journeys,
+            cleared,
             ..
         } = contexts.clone();
         if entry.quota.documents.is_some() {
@@ -287,6 +309,17 @@ impl House {
             let task = tokio::spawn(deliverer.run(stopped.clone()));
             followers.push(Follower::new("mail", task));
         }
+        let hooks =
+            exchange::HookDeliverer::new(trust.clone(), cleared, record.notifications_queued())
+                .map_err(ServerError::Subscriptions)?;
+        followers.push(Follower::new(
+            "notifications",
+            tokio::spawn(hooks.run(stopped.clone())),
+        ));
+        let (followed, until) = (record.clone(), stopped.clone());
+        let following =
+            tokio::spawn(async move { followed.follow_subscriptions(tenant, until).await });
+        followers.push(Follower::new("subscriptions", following));
         let sweeper = sweep(trust.clone(), record.clone(), tenant, stopped.clone());
         followers.push(Follower::new("sweeper", tokio::spawn(sweeper)));
         let following = crate::policies::follow(trust.clone(), tenant, stopped.clone());

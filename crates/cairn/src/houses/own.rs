@@ -23,6 +23,8 @@ pub(crate) struct Own {
     pub(crate) emergency_alert_to: Option<String>,
     /// Origins that clients' keys may be fetched from.
     pub(crate) key_origins: Option<String>,
+    /// Origins that notifications of subscriptions may go to.
+    pub(crate) subscription_origins: Option<String>,
     /// Whether systems may ask to be registered.
     pub(crate) open_registration: Option<bool>,
 }

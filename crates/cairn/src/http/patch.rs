@@ -39,7 +39,7 @@ pub(super) async fn options(
     let (_, path) = Asked::at(&doors, path, request).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    let writes = record::is_writable(path.kind);
+    let writes = record::is_written_freely(path.kind);
     let allow = match (writes, path.rest.is_empty()) {
         (false, _) => "GET, HEAD, OPTIONS",
         (true, true) => "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE",

@@ -68,6 +68,7 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
         "log.format" => "json",
         "network.*" => "10.0.0.0/8",
         "oauth.key_origins" => "https://keys.example",
+        "subscriptions.origins" => "https://receiver.example",
         "http.trusted_proxies" => "10.0.0.0/8 ::1",
         "http.client_cert_proxies" => "10.1.0.0/16 10.0.0.1",
         "http.shared_addresses" => "10.0.0.2 fd00::/8",

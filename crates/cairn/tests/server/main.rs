@@ -67,6 +67,7 @@ mod sign_in_costs;
 mod signer;
 mod smart;
 mod stalled;
+mod subscriptions;
 mod tenants;
 mod tenants_alerted;
 mod tenants_apart;

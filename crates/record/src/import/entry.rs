@@ -93,7 +93,7 @@ fn parse_resource(bytes: &[u8]) -> Result<Resource, String> {
     }
     let resource = Resource::parse(bytes).map_err(|outcome| outcome.to_string())?;
     let kind = resource.kind();
-    if crate::is_writable(kind) {
+    if crate::is_written_freely(kind) {
         Ok(resource)
     } else {
         Err(format!("{kind} resources can't be imported"))

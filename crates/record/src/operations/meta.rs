@@ -119,6 +119,12 @@ impl Record {
     ) -> Result<Answer, RecordError> {
         check_kept(kind)?;
         check_writable(kind)?;
+        if !crate::is_written_freely(kind) {
+            return Err(crate::error::not_supported(
+                405,
+                format!("{kind} resources are changed by PUT alone"),
+            ));
+        }
         check_id(id)?;
         let parameters = parameters(body)?;
         let mut given = named(&parameters, "meta").filter_map(|one| one.get("valueMeta"));

@@ -59,10 +59,10 @@ pub use oauth::{
     ACCESS_LIFE_S, APP_ACCESS_LIFE_S, App, AppTokens, CERTIFICATE_BYTES_MAX, Certificates,
     ClientProof, ConnectedClient, EARLIER_KEYS_MAX_MS, FetchedKeys, GRANTS_MAX, GrantView, Granted,
     IDENTITY_TOKEN_LIFE_S, KEYS_BYTES_MAX, KeysOfBefore, KeysPlace, LaunchContext, Launched,
-    NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError, PeerCertificate,
-    SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, ShownClient, ShownSystem, SignedIn,
-    SigningRotation, SubjectName, SystemKeys, TokenState, WAITING_MAX, claims_client, is_challenge,
-    names_key, rotate_signing_key, wanted_scopes,
+    NewApp, NewGrant, NewSystem, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS, OauthError, OnBehalf,
+    PeerCertificate, SIGNING_AHEAD_MS, SIGNING_KEPT_MS, SIGNING_LIFE_MS, ShownClient, ShownSystem,
+    SignedIn, SigningRotation, SubjectName, SystemKeys, TokenState, WAITING_MAX, claims_client,
+    is_challenge, names_key, rotate_signing_key, wanted_scopes,
 };
 pub use oidc::{
     AWAY_NEXT_BYTES_MAX, Admission, Arrival, Asked, Away, ClientKey, IdToken, IssuerKeys, LinkView,

@@ -42,6 +42,8 @@ impl Vault {
                 Change::Delete { kind, .. } => *kind,
             };
             defines |= kind == ResourceType::SearchParameter;
+            self.check_subscription(permit.tenant(), &change, &unit.internals)
+                .await?;
             let checked = self.check(permit, change, &mut definitions).await?;
             record.touch(checked.touched);
             record.patients.extend(checked.patients);

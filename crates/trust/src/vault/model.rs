@@ -31,6 +31,10 @@ pub mod kinds {
     pub const ONCE: Kind = Kind(1009);
     /// A bulk export: what was asked, and how it is cut into files. None of the data.
     pub const EXPORT: Kind = Kind(1010);
+    /// What is kept of a FHIR `Subscription` beside its resource.
+    pub const SUBSCRIPTION: Kind = Kind(1080);
+    /// Which subscriptions are live.
+    pub const SUBSCRIPTION_ROLL: Kind = Kind(1081);
     /// Somebody's emergency access to a patient's record, with its review.
     pub const EMERGENCY_ACCESS: Kind = Kind(1070);
     /// That an access which nothing explains was looked into.
@@ -95,13 +99,15 @@ pub mod kinds {
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].
     const _: () = {
-        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 5];
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 7];
         let others = [
             JOURNEY_DEFINITION,
             JOURNEY_INSTANCE,
             IMPORT,
             JOURNEY_TRAIL,
             EXPORT,
+            SUBSCRIPTION,
+            SUBSCRIPTION_ROLL,
         ];
         let mut place = 0;
         while place < all.len() {

@@ -11,6 +11,7 @@
 
 mod apps;
 mod assertion;
+mod behalf;
 mod certificates;
 mod connected;
 mod context;
@@ -42,6 +43,7 @@ use crate::scopes::{SCOPES_BYTES_MAX, Scopes};
 use crate::{Access, Agent, Role, TrustError, kinds};
 
 use assertion::Proved;
+pub use behalf::OnBehalf;
 pub use certificates::{CERTIFICATE_BYTES_MAX, Certificates, PeerCertificate, SubjectName};
 use connected::Proven;
 pub use connected::{ConnectedClient, ShownSystem};

@@ -1,0 +1,296 @@
+//! One attempt at one notification: everything is decided anew, as a search of who asked, for the one row.
+
+use fhir::ResourceType;
+use ledger::{LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
+use trust::outgoing::Notification;
+use trust::{
+    Action, Agent, Freshness, Permit, Purpose, Subscribed, SubscriptionState, Target, TrustError,
+    Unit, Versioned,
+};
+
+use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
+use super::post::{self, Request};
+use super::{Heard, Inner, PART};
+use crate::deliverer::{DeliverError, hex, persist};
+
+/// What is written down of a notification that was taken.
+const SENT: &str = "sent";
+
+/// What is decided of a notification.
+enum Decided {
+    /// The row, as who asked may see it, and the notices that go with it.
+    Send(Box<Versioned>, Vec<String>),
+    /// It is not what they asked for any more, or not theirs to see.
+    Withheld,
+    /// They may not ask at all, in words for them.
+    Refused(String),
+    /// The subscription is over; why, if not that its time is.
+    Over(Option<&'static str>),
+}
+
+pub(super) struct Attempt<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) entry: &'a OutboxEntry,
+    pub(super) notification: &'a Notification,
+    pub(super) permit: Permit,
+    pub(super) request_id: &'a str,
+}
+
+impl Inner {
+    /// A permit of the part that delivers.
+    pub(super) async fn permit(
+        &self,
+        entry: &OutboxEntry,
+        request_id: &str,
+    ) -> Result<Permit, TrustError> {
+        let agent = Agent::system(entry.tenant, PART);
+        let (purpose, target) = (Purpose::Operations, Target::default());
+        self.trust
+            .decide(&agent, purpose, Action::Send, target, request_id)
+            .await
+    }
+}
+
+impl Attempt<'_> {
+    /// An error leaves the entry where it is. `failures` says how many deliveries of the subscription failed in a row.
+    pub(super) async fn run(&self, failures: u32) -> Result<Heard, DeliverError> {
+        let vault = self.inner.trust.vault();
+        let id = &self.notification.subscription;
+        let kept = vault.subscribed(&self.permit, id).await?;
+        let Some(subscribed) = kept.map(|kept| kept.subscribed).filter(Subscribed::is_live) else {
+            // It was deleted, or is off.
+            self.settle("not sent: the subscription is off", None)
+                .await?;
+            return Ok(Heard::Nothing);
+        };
+        match self.decide(&subscribed).await? {
+            Decided::Send(row, notices) => {
+                let sent = self.send(&subscribed, &row, notices).await?;
+                self.after(&subscribed, sent, failures).await
+            }
+            Decided::Withheld => {
+                self.settle("not sent: nothing that may be told of matches", None)
+                    .await?;
+                metrics::counter!("subscription_notifications_withheld_total").increment(1);
+                Ok(Heard::Nothing)
+            }
+            Decided::Refused(words) => {
+                self.change(|subscribed| {
+                    subscribed.state = SubscriptionState::Error;
+                    subscribed.error = Some(words.clone());
+                })
+                .await?;
+                self.settle("not sent: who asked may not", None).await?;
+                metrics::counter!("subscription_notifications_withheld_total").increment(1);
+                Ok(Heard::Nothing)
+            }
+            Decided::Over(words) => {
+                self.turn_off(words).await?;
+                Ok(Heard::Nothing)
+            }
+        }
+    }
+
+    async fn decide(&self, subscribed: &Subscribed) -> Result<Decided, DeliverError> {
+        let trust = &self.inner.trust;
+        let vault = trust.vault();
+        if subscribed.has_ended(vault.ledger().clock().now_ms()) {
+            return Ok(Decided::Over(None));
+        }
+        if !self.inner.cleared.covers(&subscribed.endpoint) {
+            let words = "the configuration does not let notifications go to the endpoint any more";
+            return Ok(Decided::Over(Some(words)));
+        }
+        let tenant = self.entry.tenant;
+        let owner = trust.identity().still(tenant, &subscribed.owner).await?;
+        let Some(owner) = owner else {
+            return Ok(Decided::Over(Some("who asked for it is let in no more")));
+        };
+        let owns = vault.owns(tenant);
+        let Ok(query) = subscribed.query(&owns, Some(&self.notification.id)) else {
+            return Ok(Decided::Over(Some(
+                "the criteria are not understood any more",
+            )));
+        };
+        let target = Target {
+            kind: Some(query.kind),
+            patient: owner.patient.clone(),
+        };
+        let freshness = Freshness::default();
+        let decided = trust
+            .decide(
+                &owner,
+                subscribed.purpose,
+                Action::Search,
+                target,
+                self.request_id,
+            )
+            .await;
+        let found = match decided {
+            Ok(permit) => {
+                let permit = permit.with(freshness.clone());
+                vault.search(&permit, &query, None).await
+            }
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(mut page) => Ok(match page.rows.pop() {
+                Some(row) => Decided::Send(Box::new(row), freshness.notices()),
+                None => Decided::Withheld,
+            }),
+            // The words are those that a search would be answered with.
+            Err(TrustError::Refused(refusal)) => Ok(Decided::Refused(refusal.reason)),
+            // The patient's key was destroyed.
+            Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => Ok(Decided::Withheld),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends it, if this process is still the one to do so.
+    async fn send(
+        &self,
+        subscribed: &Subscribed,
+        row: &Versioned,
+        notices: Vec<String>,
+    ) -> Result<Result<(), String>, DeliverError> {
+        let shard = self.entry.key.shard;
+        if !self.inner.trust.vault().ledger().holds(shard) {
+            return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
+        }
+        let key = hex(self.entry.key.id);
+        let kind: ResourceType = row.resource.kind();
+        let id = &self.notification.id;
+        let payload =
+            (subscribed.with_payload).then(|| (kind.name(), id.as_str(), row.json().into_owned()));
+        let request = Request {
+            endpoint: &subscribed.endpoint,
+            headers: &subscribed.headers,
+            key: &key,
+            notices: if payload.is_some() {
+                notices
+            } else {
+                Vec::new()
+            },
+            payload,
+        };
+        Ok(post::send(&self.inner.http, request).await)
+    }
+
+    async fn after(
+        &self,
+        subscribed: &Subscribed,
+        sent: Result<(), String>,
+        failures: u32,
+    ) -> Result<Heard, DeliverError> {
+        let words = match sent {
+            Ok(()) => {
+                self.settle(SENT, None).await?;
+                metrics::counter!("subscription_notifications_sent_total").increment(1);
+                if subscribed.state == SubscriptionState::Error {
+                    self.change(|subscribed| {
+                        subscribed.state = SubscriptionState::Active;
+                        subscribed.error = None;
+                        subscribed.failing_since_ms = None;
+                    })
+                    .await?;
+                }
+                return Ok(Heard::Taken);
+            }
+            Err(words) => words,
+        };
+        let made = self.entry.attempt.saturating_add(1);
+        metrics::counter!("subscription_notifications_failed_total").increment(1);
+        tracing::info!(
+            subscription = self.notification.subscription,
+            attempt = made,
+            why = words,
+            "a notification was not delivered"
+        );
+        let ledger = self.inner.trust.vault().ledger();
+        let now_ms = ledger.clock().now_ms();
+        let since_ms = subscribed.failing_since_ms.unwrap_or(now_ms);
+        if made >= ATTEMPTS_MAX || now_ms.saturating_sub(since_ms) >= GIVE_UP_MS {
+            self.turn_off(Some(&format!("given up: {words}"))).await?;
+            return Ok(Heard::Nothing);
+        }
+        let failures = failures.saturating_add(1);
+        let mut dice = [0; 8];
+        ledger.entropy().fill(&mut dice);
+        let dice = u64::from_be_bytes(dice);
+        let until_ms = now_ms.saturating_add(pause_ms(failures, dice));
+        // What was refused itself comes back after the others of the subscription.
+        let due_ms = until_ms.max(now_ms.saturating_add(pause_ms(made, dice)));
+        self.settle("put off", Some((due_ms.saturating_add(1), made)))
+            .await?;
+        self.change(|subscribed| {
+            subscribed.state = SubscriptionState::Error;
+            subscribed.error = Some(words.clone());
+            subscribed.failing_since_ms.get_or_insert(now_ms);
+        })
+        .await?;
+        Ok(Heard::Failed { until_ms })
+    }
+
+    /// Changes how the subscription stands.
+    async fn change(&self, change: impl Fn(&mut Subscribed)) -> Result<(), DeliverError> {
+        let id = &self.notification.subscription;
+        let vault = self.inner.trust.vault();
+        let changed = vault.change_subscription(&self.permit, id, change);
+        Ok(changed.await?)
+    }
+
+    /// Turns the subscription off, and takes this entry out; others of it find it off when their turn comes.
+    async fn turn_off(&self, words: Option<&str>) -> Result<(), DeliverError> {
+        self.change(|subscribed| subscribed.turn_off(words)).await?;
+        metrics::counter!("subscriptions_turned_off_total").increment(1);
+        self.settle("not sent: the subscription was turned off", None)
+            .await
+    }
+
+    /// Writes down what became of the entry; when the store fails, tries again for a while, because what an endpoint
+    /// has taken would be sent twice otherwise.
+    async fn settle(&self, what: &str, again: Option<(u64, u32)>) -> Result<(), DeliverError> {
+        persist(|| self.commit(what, again)).await
+    }
+
+    async fn commit(&self, what: &str, again: Option<(u64, u32)>) -> Result<(), DeliverError> {
+        let id = &self.notification.subscription;
+        let again = again.map(|again| put_off(self.entry, self.notification, again));
+        let unit = Unit {
+            outbox_remove: vec![self.entry.key],
+            outbox_add: again.into_iter().collect(),
+            // What was sent is written down whoever holds the shard by now, so that nobody sends it again.
+            held: (what != SENT).then_some(self.entry.key.shard),
+            patient: self.notification.patient.clone(),
+            note: Some(format!("Subscription/{id}: notification {what}")),
+            ..Unit::default()
+        };
+        match self.inner.trust.vault().commit(&self.permit, unit).await {
+            // Another process, which had taken over, has settled it.
+            Ok(_) | Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The same entry at a later time, under the same key.
+pub(super) fn put_off(
+    entry: &OutboxEntry,
+    notification: &Notification,
+    (due_ms, attempt): (u64, u32),
+) -> OutboxDraft {
+    let owner = match &notification.patient {
+        Some(patient) => Owner::Patient(patient.clone()),
+        None => Owner::Tenant,
+    };
+    OutboxDraft {
+        key: OutboxKey {
+            due_ms,
+            ..entry.key
+        },
+        owner,
+        channel: entry.channel,
+        attempt,
+        body: entry.body.clone(),
+    }
+}
