@@ -13,7 +13,7 @@ use super::{
     subscribed, subscription, until_decided, until_stands, until_waiting, weight, with,
 };
 use crate::apps;
-use crate::house::{House, house_with, token};
+use crate::house::{House, administers, house_with, token};
 use crate::policies;
 use crate::smart::System;
 use crate::tenants::{NORTH, SOUTH, Two};
@@ -403,7 +403,7 @@ async fn an_application_is_told_as_long_as_its_person_lets_it() {
     until_decided(&house, &receiver, "p", 0).await;
     // It has been let in again for less, and what was given first is taken away.
     granted("offline_access user/Patient.rs user/Subscription.cruds").await;
-    let permit = apps::permit(&house).await;
+    let permit = administers(&house.server).await;
     let identity = house.server.trust().identity();
     let grants = identity.grants_of_account(&permit, &dora.id).await;
     let grants = grants.expect("grants");
