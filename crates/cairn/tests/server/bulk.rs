@@ -55,7 +55,7 @@ impl Site {
     async fn over(cluster: Option<Cluster>, count: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         store::create_root_key(&store::root_key_path(folder.path())).expect("a key");
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60));
+        let http = house::client().timeout(Duration::from_secs(60));
         let mut site = Self {
             servers: Vec::new(),
             token: String::new(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::house::cairn;
+use crate::house::{cairn, client};
 use crate::patience::Patience;
 
 struct Demo {
@@ -90,7 +90,7 @@ impl Demo {
 
 /// Everything of a type in the store, by way of a server.
 async fn all(base: &str, token: &str, path: &str) -> Vec<Value> {
-    let http = reqwest::Client::new();
+    let http = client().build().expect("a client");
     let mut url = format!("{base}/fhir/r4/{path}");
     let mut found = Vec::new();
     loop {

@@ -25,6 +25,12 @@ pub(crate) struct House {
     pub(crate) folder: TempDir,
 }
 
+/// A client that uses no connection again which the server may have ended as an idle one. After a machine stood still
+/// that is each of them.
+pub(crate) fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(5))
+}
+
 /// A server with the defaults, but for what `change` changes.
 pub(crate) async fn house_with(change: impl FnOnce(&mut ServerOptions)) -> House {
     let (folder, clock) = ground();
@@ -66,7 +72,7 @@ async fn house_on(
     change(&mut options);
     let server = Server::start(options).await.expect("a server");
     let token = token(&server, Role::Client).await;
-    let http = reqwest::Client::builder()
+    let http = client()
         .danger_accept_invalid_certs(true)
         .timeout(Duration::from_secs(30))
         .build()

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::binary::{serve, terminate};
-use crate::house::{cairn, keyed_folder};
+use crate::house::{cairn, client, keyed_folder};
 use crate::moto::Moto;
 
 fn run(command: &mut Command) -> (Option<i32>, String) {
@@ -98,7 +98,7 @@ async fn a_running_server_is_backed_up_killed_and_restored() {
     let backups = space.path().join("backups");
     let made = well(&mut on(data, &["client", "create", "--name", "test"]));
     let token = made.lines().last().expect("a token").to_owned();
-    let http = reqwest::Client::new();
+    let http = client().build().expect("a client");
     let (mut child, base) = serve(data, |_| {});
     let door = Door {
         http: http.clone(),
@@ -227,7 +227,7 @@ async fn the_key_of_tokens_is_rotated_under_a_running_server() {
     let data = folder.path();
     let made = well(&mut on(data, &["client", "create", "--name", "test"]));
     let token = made.lines().last().expect("a token").to_owned();
-    let http = reqwest::Client::new();
+    let http = client().build().expect("a client");
     let rotate = ["key", "rotate", "--tokens"];
     let found = async |door: &Door| {
         let answer = (door.http)

@@ -38,7 +38,7 @@ async fn a_request_that_comes_again_is_answered_by_the_primary() {
     let replica = Cluster::replica_of(&primary);
     let server = start(&replica.url("cairn")).await;
     let token = house::token(&server, Role::Client).await;
-    let http = reqwest::Client::new();
+    let http = house::client().build().expect("a client");
     let ask = |method: Method, path: &str| -> RequestBuilder {
         let url = format!("{}/fhir/r4/{path}", server.base_url());
         http.request(method, url).bearer_auth(&token)

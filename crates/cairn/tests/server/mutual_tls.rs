@@ -110,7 +110,7 @@ fn named(subject: &str) -> SystemKeys {
 
 /// A client that connects with a certificate, or with none.
 fn connecting(folder: &Path, name: Option<&str>) -> Client {
-    let mut builder = Client::builder()
+    let mut builder = crate::house::client()
         .danger_accept_invalid_certs(true)
         .timeout(Duration::from_secs(30));
     if let Some(name) = name {

@@ -209,7 +209,7 @@ pub(crate) fn body_of(path: &str) -> (&'static str, String) {
 }
 
 async fn send(house: &House, method: &Method, path: &str, who: &Who) -> StatusCode {
-    let client = reqwest::Client::builder()
+    let client = crate::house::client()
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .expect("a client");

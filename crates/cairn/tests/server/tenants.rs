@@ -100,7 +100,7 @@ impl Two {
         let mut options = ServerOptions::new(ledger, TENANT);
         change(&mut options);
         let server = Server::start(options).await;
-        let http = reqwest::Client::builder()
+        let http = crate::house::client()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(30))
             .build();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::binary::{serve, terminate, told};
-use crate::house::{cairn, keyed_folder};
+use crate::house::{cairn, client, keyed_folder};
 use crate::patience;
 use crate::tenants::{NORTH, SOUTH};
 
@@ -174,7 +174,7 @@ async fn tenants_come_and_go_by_the_command_line() {
     );
 
     let (child, base) = serve(data, |_| {});
-    let http = reqwest::Client::new();
+    let http = client().build().expect("a client");
     let status = async |host: &str| {
         let asked = http
             .get(format!("{base}/fhir/r4/metadata"))

@@ -107,7 +107,7 @@ pub(crate) struct Browser<'a> {
 
 impl<'a> Browser<'a> {
     pub(crate) fn new(house: &'a House) -> Self {
-        let http = reqwest::Client::builder()
+        let http = crate::house::client()
             .danger_accept_invalid_certs(true)
             .redirect(reqwest::redirect::Policy::none());
         Self {

@@ -142,7 +142,7 @@ struct Visitor {
 
 impl Visitor {
     fn new() -> Self {
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let http = crate::house::client().redirect(reqwest::redirect::Policy::none());
         Self {
             http: http.build().expect("a client"),
             cookies: BTreeMap::new(),
