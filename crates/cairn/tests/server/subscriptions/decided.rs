@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cairn::store::TENANT;
 use reqwest::Method;
 use serde_json::{Value, json};
-use trust::{Action, Agent, Purpose, Role, Target};
+use trust::Role;
 
 use super::receiver::Looks;
 use super::{
@@ -130,14 +130,9 @@ async fn scopes_hold_after_their_token_is_over_and_nothing_after_its_system() {
 }
 
 async fn revoke(house: &House, client: &str) {
-    let by = Agent::system(TENANT, "command-line");
-    let trust = house.server.trust();
-    let (purpose, action) = (Purpose::Administration, Action::Administer);
-    let permit = trust
-        .decide(&by, purpose, action, Target::default(), "test")
-        .await;
-    let permit = permit.expect("a permit");
-    let revoked = trust.identity().revoke_client(&permit, client, "a test");
+    let permit = administers(&house.server).await;
+    let identity = house.server.trust().identity();
+    let revoked = identity.revoke_client(&permit, client, "a test");
     revoked.await.expect("revoked");
 }
 

@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use trust::outgoing::CHANNEL_HOOK;
 
-use crate::house::{House, house_with};
+use crate::house::{House, house_with, put};
 use receiver::{Looks, Receiver};
 
 const FHIR: &str = "/fhir/r4/";
@@ -50,10 +50,6 @@ async fn subscribed(house: &House, token: &str, subscription: &Value) -> String 
     let (status, body) = json_of(asked.send().await).await;
     assert_eq!((status, &body["status"]), (201, &json!("active")), "{body}");
     body["id"].as_str().expect("an id").to_owned()
-}
-
-async fn put(house: &House, resource: &Value) {
-    put_by(house, &house.token, resource).await;
 }
 
 async fn put_by(house: &House, token: &str, resource: &Value) {
