@@ -126,7 +126,9 @@ impl Record {
                 }
             }
         }
-        if let Ok(follower) = self.follower(tenant, &books).await {
+        if positions.iter().any(|position| position.known)
+            && let Ok(follower) = self.follower(tenant, &books).await
+        {
             follower.store_all(&mut positions).await;
         }
     }
@@ -145,6 +147,22 @@ impl Record {
         })
     }
 
+    /// Notes that there is nothing to follow up to some heads, and says when to look again.
+    fn idle(
+        &self,
+        positions: &mut [Position],
+        heads: Vec<Number>,
+        dirty: &mut BTreeSet<u16>,
+    ) -> Duration {
+        for (position, head) in positions.iter_mut().zip(heads) {
+            position.idle = head;
+        }
+        dirty.extend(0..SHARDS);
+        // Where nobody can subscribe there is little to look for.
+        let is_closed = self.subscribing.cleared.is_empty();
+        if is_closed { SLEEP.end } else { IDLE_WAIT }
+    }
+
     /// Does what is there to do, and says how long there is nothing.
     async fn turn(
         &self,
@@ -158,6 +176,10 @@ impl Record {
         let heads: Vec<Number> = (0..SHARDS)
             .map(|shard| ledger.shard_head(Shard(shard)))
             .collect();
+        // Where nobody ever subscribed, policies need not know of the part, and the audit has nothing of it.
+        if !self.vault().has_subscriptions(tenant).await? {
+            return Ok(self.idle(positions, heads, dirty));
+        }
         let follower = match self.follower(tenant, books).await {
             Ok(follower) => follower,
             // Whoever subscribes is told so; those that there are wait.
@@ -170,13 +192,7 @@ impl Record {
         let now_ms = ledger.clock().now_ms();
         let known = follower.refreshed().await?;
         if known.live.is_empty() {
-            for (position, head) in positions.iter_mut().zip(heads) {
-                position.idle = head;
-            }
-            dirty.extend(0..SHARDS);
-            // Where nobody can subscribe there is little to look for.
-            let is_closed = self.subscribing.cleared.is_empty();
-            return Ok(if is_closed { SLEEP.end } else { IDLE_WAIT });
+            return Ok(self.idle(positions, heads, dirty));
         }
         let ends_ms = known.ends_ms;
         if ends_ms.is_some_and(|ends_ms| ends_ms <= now_ms) {

@@ -198,6 +198,16 @@ impl Vault {
         }))
     }
 
+    /// Whether there ever was a subscription; who asks needs no permit to learn that there is nothing to follow.
+    ///
+    /// # Errors
+    /// `Ledger`.
+    pub async fn has_subscriptions(&self, tenant: TenantId) -> Result<bool, TrustError> {
+        let id = self.roll_id(tenant);
+        let roll = self.ledger().get(tenant, kinds::SUBSCRIPTION_ROLL, &id);
+        Ok(roll.await?.is_some())
+    }
+
     /// Which subscriptions are live.
     ///
     /// # Errors
