@@ -5,11 +5,9 @@ mod names;
 
 use crate::Finding;
 use crate::decode::{self, Findings};
-use crate::definition::{Answer, Definition, ExitTrigger, Step, StepKind, Trigger, Who};
+use crate::definition::{Definition, ExitTrigger, Step, Who};
 use crate::spec::START_ANCHOR;
-use crate::time::say_duration;
-use crate::units;
-use crate::yaml::{Node, Place, inside};
+use crate::yaml::{Node, Place};
 use fhir::ResourceType;
 
 /// Every code of the checker with its one-line meaning; `docs/journeys/checks.md` has a section for each.
@@ -100,8 +98,9 @@ pub(crate) fn compile(source: &str) -> (Option<Definition>, Vec<Finding>) {
     (definition, findings.list)
 }
 
-struct Check<'a, 'b> {
-    findings: &'a mut Findings<'b>,
+/// A file being checked. The kinds of steps add what they find.
+pub(crate) struct Check<'a, 'b> {
+    pub(crate) findings: &'a mut Findings<'b>,
     root: &'a Node,
     definition: &'a Definition,
 }
@@ -110,7 +109,7 @@ impl Check<'_, '_> {
     fn all(&mut self) {
         self.entry_and_exits();
         for step in &self.definition.steps {
-            self.step(step);
+            step.kind.check(self, step);
             self.words(step);
         }
         self.moments();
@@ -120,13 +119,13 @@ impl Check<'_, '_> {
     }
 
     /// Node of a step's member, by path below the step.
-    fn node(&self, step: &Step, path: &[&str]) -> Option<&Node> {
+    pub(crate) fn node(&self, step: &Step, path: &[&str]) -> Option<&Node> {
         path.iter()
             .try_fold(self.root.get("steps")?.get(&step.id)?, |node, name| {
                 node.get(name)
             })
     }
-    fn at(&self, step: &Step, path: &[&str]) -> Place {
+    pub(crate) fn at(&self, step: &Step, path: &[&str]) -> Place {
         self.node(step, path).map_or(step.place, |node| node.place)
     }
 
@@ -207,78 +206,18 @@ impl Check<'_, '_> {
         }
     }
 
-    fn step(&mut self, step: &Step) {
-        let id = &step.id;
-        match &step.kind {
-            StepKind::Send(send) => {
-                self.channels(step, "send");
-                if send.on_failure.is_none() {
-                    self.findings.error("J013", step.place, format!("`{id}` has no `on_failure`: say what happens when no channel delivers the message (a task for staff, or `end`)"));
-                }
-            }
-            StepKind::Ask(ask) => {
-                self.channels(step, "ask");
-                if ask.no_answer.is_none() {
-                    self.findings.error("J013", step.place, format!("`{id}` has no `no_answer`: say what happens when the patient doesn't answer"));
-                }
-                if let Some(remind_ms) = ask.remind_after_ms
-                    && remind_ms >= ask.give_up_after_ms
-                {
-                    let place = self.at(step, &["ask", "remind_after"]);
-                    self.findings.error(
-                        "J030",
-                        place,
-                        format!(
-                            "the reminder after {} comes when the journey has given up after {}",
-                            say_duration(remind_ms),
-                            say_duration(ask.give_up_after_ms)
-                        ),
-                    );
-                }
-                self.questions(step, ask);
-            }
-            StepKind::Wait(wait) => self.wait(step, wait),
-            StepKind::Observe(observe) => {
-                if let Some(message) = units::mismatch(&observe.code, &observe.unit) {
-                    let place = self.at(step, &["observe", "unit"]);
-                    self.findings.error("J022", place, message);
-                }
-                if observe.within_ms < crate::time::HOUR_MS {
-                    let place = self.at(step, &["observe", "within"]);
-                    self.findings.warning("J023", place, format!("a window of {} is shorter than an hour; few patients measure that often", say_duration(observe.within_ms)));
-                }
-            }
-            StepKind::Branch(branch) => {
-                for case in &branch.cases {
-                    if let Some((position, message)) = self.unlearnt(&case.when.text) {
-                        let place = inside(
-                            self.findings.source,
-                            case.when.place,
-                            &case.when.text,
-                            position,
-                        );
-                        self.findings.error("J016", place, message);
-                    }
-                }
-            }
-            StepKind::Task(task) => {
-                if task.overdue.is_none() {
-                    self.findings.error("J014", step.place, format!("`{id}` has no `overdue`: say what happens when the task isn't done in {}: a step, or a hand-over (`{{role: clinician, priority: urgent}}`)", say_duration(task.due_ms)));
-                }
-            }
-            StepKind::Book(book) => {
-                if book.not_booked.is_none() {
-                    self.findings.error("J013", step.place, format!("`{id}` has no `not_booked`: say what happens when the visit isn't booked in time"));
-                }
-                if book.book_by.anchor == book.on.anchor
-                    && book.book_by.offset_ms > book.on.offset_ms
-                {
-                    let place = self.at(step, &["book", "book_by"]);
-                    self.findings
-                        .error("J023", place, "`book_by` is later than the visit itself");
-                }
-            }
-            StepKind::Parallel { .. } | StepKind::Exit { .. } => {}
+    /// What is wrong with a message of a step: a channel that stands twice, an e-mail that leads nowhere.
+    pub(crate) fn message(&mut self, step: &Step, kind: &str) {
+        self.channels(step, kind);
+        if let Some(text) = self.node(step, &[kind, "email", "text"])
+            && text.text().is_some_and(|text| !text.contains("{link}"))
+        {
+            let place = text.place;
+            self.findings.warning(
+                "J034",
+                place,
+                "this e-mail has no `{link}`, so the patient can't get from it to the message",
+            );
         }
     }
 
@@ -296,139 +235,6 @@ impl Check<'_, '_> {
                 self.findings
                     .error("J024", *at, format!("channel `{name}` stands twice"));
             }
-        }
-    }
-
-    fn questions(&mut self, step: &Step, ask: &crate::definition::Ask) {
-        let places: Vec<Place> = self
-            .node(step, &["ask", "questions"])
-            .map(|node| node.items().iter().map(|item| item.place).collect())
-            .unwrap_or_default();
-        for (index, question) in ask.questions.iter().enumerate() {
-            let place = places.get(index).copied().unwrap_or(step.place);
-            if ask.questions[..index]
-                .iter()
-                .any(|earlier| earlier.id == question.id)
-            {
-                self.findings.error(
-                    "J024",
-                    place,
-                    format!("question `{}` stands twice in `{}`", question.id, step.id),
-                );
-            }
-            let numeric = matches!(question.answer, Answer::WholeNumber | Answer::Number);
-            if (question.least.is_some() || question.most.is_some()) && !numeric {
-                self.findings.error(
-                    "J033",
-                    place,
-                    format!(
-                        "question `{}` has `least` or `most` but isn't a number",
-                        question.id
-                    ),
-                );
-            }
-            if matches!((question.least, question.most), (Some(least), Some(most)) if least >= most)
-            {
-                self.findings.error(
-                    "J033",
-                    place,
-                    format!("question `{}`: `least` isn't less than `most`", question.id),
-                );
-            }
-            let options = question.options.len();
-            if question.answer == Answer::Choice && options < 2 {
-                self.findings.error(
-                    "J033",
-                    place,
-                    format!(
-                        "question `{}` is a choice and needs at least two `options`",
-                        question.id
-                    ),
-                );
-            }
-            if question.answer != Answer::Choice && options > 0 {
-                self.findings.error(
-                    "J033",
-                    place,
-                    format!(
-                        "question `{}` has `options` but isn't a choice",
-                        question.id
-                    ),
-                );
-            }
-        }
-    }
-
-    fn wait(&mut self, step: &Step, wait: &crate::definition::Wait) {
-        let body = self.node(step, &["wait"]);
-        let has = |name: &str| body.is_some_and(|body| body.get(name).is_some());
-        let (first_of, event, at_most, path) =
-            (has("first_of"), has("event"), has("at_most"), has("where"));
-        let (next, not_come) = (
-            self.node(step, &["next"]).is_some(),
-            self.node(step, &["not_come"]).is_some(),
-        );
-        if first_of && next {
-            self.findings.error("J011", step.place, format!("`{}` has `next` beside `first_of`; each alternative has its own `next`, remove this one", step.id));
-        }
-        if !first_of && !next {
-            self.findings.error(
-                "J011",
-                step.place,
-                format!("`{}` needs `next`: where to go after the wait", step.id),
-            );
-        }
-        if !first_of && event && !at_most {
-            self.findings.error(
-                "J012",
-                step.place,
-                format!(
-                    "`{}` waits for an event that may never come; add `at_most` and `not_come`",
-                    step.id
-                ),
-            );
-        }
-        if at_most && !event {
-            self.findings.error(
-                "J004",
-                step.place,
-                format!("`{}` has `at_most`, which goes with `event` only", step.id),
-            );
-        }
-        if path && !event {
-            self.findings.error(
-                "J004",
-                step.place,
-                format!("`{}` has `where`, which goes with `event` only", step.id),
-            );
-        }
-        if at_most && !not_come {
-            self.findings.error(
-                "J013",
-                step.place,
-                format!(
-                    "`{}` has no `not_come`: say what happens when the event hasn't come in time",
-                    step.id
-                ),
-            );
-        }
-        if not_come && !at_most {
-            self.findings.error(
-                "J012",
-                step.place,
-                format!(
-                    "`{}` has `not_come` but no `at_most`, so it is never gone",
-                    step.id
-                ),
-            );
-        }
-        if first_of
-            && wait
-                .alternatives
-                .iter()
-                .all(|alternative| matches!(alternative.trigger, Trigger::Event(_)))
-        {
-            self.findings.error("J012", step.place, format!("`{}` waits for events only, none of which may ever come; add an alternative with `for` or `until`", step.id));
         }
     }
 }

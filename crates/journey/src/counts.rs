@@ -5,7 +5,7 @@
 //! hundred thousand patients costs no more than one over ten. What other processes commit is learnt
 //! from the feed (`learnt.rs`), in whatever order it comes: the sums don't mind.
 
-use crate::definition::{Definition, StepKind};
+use crate::definition::Definition;
 use crate::passages::{FIRES, LATE_ANSWER};
 use crate::spec::END;
 use crate::state::{State, TrailEntry, What};
@@ -231,7 +231,7 @@ impl VersionCounts {
                     ..view
                 };
             }
-            if matches!(step.kind, StepKind::Observe(_)) {
+            if step.kind.watches() {
                 // A rule watches everybody from the start; nobody goes to it or leaves it.
                 view = NodeView {
                     here: self.running(),
@@ -249,15 +249,14 @@ impl VersionCounts {
                         .collect(),
                 };
                 for to in targets {
-                    let count =
-                        if matches!(step.kind, StepKind::Parallel { .. }) && way.label == BRANCH {
-                            counts.map_or(0, |counts| counts.entered)
-                        } else {
-                            self.edges
-                                .get(&(step.id.clone(), to.clone(), way.label.clone()))
-                                .copied()
-                                .unwrap_or(0)
-                        };
+                    let count = if step.kind.branches().is_some() && way.label == BRANCH {
+                        counts.map_or(0, |counts| counts.entered)
+                    } else {
+                        self.edges
+                            .get(&(step.id.clone(), to.clone(), way.label.clone()))
+                            .copied()
+                            .unwrap_or(0)
+                    };
                     // Two cases that lead to the same step under the same label are one edge.
                     let known = |edge: &EdgeView| {
                         edge.from == step.id && edge.to == to && edge.label == way.label

@@ -1,6 +1,6 @@
 //! From YAML nodes to a definition: every member against the language's tables, every mistake found.
 
-mod build;
+pub(crate) mod build;
 
 use crate::Finding;
 use crate::definition::Definition;

@@ -9,15 +9,14 @@ mod events;
 mod messages;
 mod model;
 
-pub(crate) use messages::{CALLED_OFF, awaited_messages};
+pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages};
 pub use model::{
     Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, Sent, Start,
 };
 
-use crate::definition::{Definition, Step, StepKind, Target, Trigger};
+use crate::definition::{Definition, Step, Target};
 use crate::spec::START_ANCHOR;
-use crate::state::{Ended, Stand, State, Token, TrailEntry, What, Which};
-use crate::time::{DAY_MS, Slot};
+use crate::state::{Ended, Stand, State, Token, TrailEntry, What};
 use crate::watch::Watch;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -54,7 +53,7 @@ pub fn start(
         watches: definition
             .steps
             .iter()
-            .filter(|step| matches!(step.kind, StepKind::Observe(_)))
+            .filter(|step| step.kind.watches())
             .map(|step| (step.id.clone(), Watch::new(begin_ms)))
             .collect(),
         ..State::probe(
@@ -179,38 +178,8 @@ pub fn timers(definition: &Definition, state: &State) -> BTreeMap<String, u64> {
         let Some(step) = definition.step(&token.step) else {
             continue;
         };
-        let mut add =
-            |slot: &str, due_ms: u64| timers.insert(format!("{}/{slot}", token.n), due_ms);
-        match (&step.kind, &token.stand) {
-            (StepKind::Send(_), Stand::Sending { until_ms, .. }) => {
-                add("until", *until_ms);
-            }
-            (StepKind::Ask(ask), Stand::Asking { reminded_by, .. }) => {
-                if let (Some(after_ms), None) = (ask.remind_after_ms, reminded_by) {
-                    add("remind", token.since_ms + after_ms);
-                }
-                add("until", token.since_ms + ask.give_up_after_ms);
-            }
-            (StepKind::Wait(_), Stand::Waiting) => {
-                if let Some((_, due_ms)) = wait_end(definition, state, token, step) {
-                    add("until", due_ms);
-                }
-            }
-            (StepKind::Task(task), Stand::Working { handed_over: false })
-                if task.overdue.is_some() =>
-            {
-                add("due", token.since_ms + task.due_ms);
-            }
-            (StepKind::Book(book), Stand::Booking { booked, .. }) => match booked {
-                // Somebody may still say that the patient did not come, so the day is waited out.
-                Some(slot) => {
-                    add("over", slot.end_ms + DAY_MS);
-                }
-                None => {
-                    add("by", moment(definition, state, &book.book_by));
-                }
-            },
-            _ => {}
+        for (slot, due_ms) in step.kind.timers(definition, state, token) {
+            timers.insert(format!("{}/{slot}", token.n), due_ms);
         }
     }
     timers
@@ -225,34 +194,14 @@ pub(crate) fn moment(definition: &Definition, state: &State, moment: &crate::tim
     moment.resolve(anchor_ms.unwrap_or(state.started_ms), &definition.zone)
 }
 
-/// The alternative of a wait that time brings first, and when.
-pub(crate) fn wait_end(
-    definition: &Definition,
-    state: &State,
-    token: &Token,
-    step: &Step,
-) -> Option<(usize, u64)> {
-    let StepKind::Wait(wait) = &step.kind else {
-        return None;
-    };
-    wait.alternatives
-        .iter()
-        .enumerate()
-        .filter_map(|(index, alternative)| match &alternative.trigger {
-            Trigger::For(length_ms) => Some((index, token.since_ms + length_ms)),
-            Trigger::Until(until) => Some((index, moment(definition, state, until))),
-            Trigger::Event(_) => None,
-        })
-        .min_by_key(|(_, due_ms)| *due_ms)
-}
-
-struct Engine<'a> {
-    definition: &'a Definition,
-    context: &'a Context<'a>,
-    state: State,
-    effects: Vec<Effect>,
+/// One input being worked on. The kinds of steps act on it.
+pub(crate) struct Engine<'a> {
+    pub(crate) definition: &'a Definition,
+    pub(crate) context: &'a Context<'a>,
+    pub(crate) state: State,
+    pub(crate) effects: Vec<Effect>,
     why: String,
-    ahead: VecDeque<(usize, Option<u32>)>,
+    pub(crate) ahead: VecDeque<(usize, Option<u32>)>,
     moves: u32,
 }
 
@@ -283,7 +232,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    fn trail(&mut self, step: &str, what: What, reference: Option<String>) {
+    pub(crate) fn trail(&mut self, step: &str, what: What, reference: Option<String>) {
         let entry = TrailEntry {
             at_ms: self.context.now_ms,
             step: step.to_owned(),
@@ -294,13 +243,13 @@ impl<'a> Engine<'a> {
         self.state.trail.push(entry);
     }
 
-    fn resource_id(&self, n: u32, slot: &str) -> String {
+    pub(crate) fn resource_id(&self, n: u32, slot: &str) -> String {
         self.context
             .ids
             .id(&format!("{}/{n}/{slot}", self.context.instance))
     }
 
-    fn learn(&mut self, step: &str, member: &str, value: Value) {
+    pub(crate) fn learn(&mut self, step: &str, member: &str, value: Value) {
         if let Value::Object(members) = self
             .state
             .facts
@@ -311,11 +260,11 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn token(&self, n: u32) -> Option<&Token> {
+    pub(crate) fn token(&self, n: u32) -> Option<&Token> {
         self.state.tokens.iter().find(|token| token.n == n)
     }
 
-    fn stand_mut(&mut self, n: u32) -> Option<&mut Stand> {
+    pub(crate) fn stand_mut(&mut self, n: u32) -> Option<&mut Stand> {
         self.state
             .tokens
             .iter_mut()
@@ -335,7 +284,20 @@ impl<'a> Engine<'a> {
         Ok((step, token))
     }
 
-    fn names(&self, target: &Target) -> Vec<String> {
+    /// Refuses a state that is at a step which the definition doesn't have: whose fact or receipt it is
+    /// can't be told then, and passing over it in silence would lose it.
+    fn whole(&self) -> Result<(), EngineError> {
+        let lost = self
+            .state
+            .tokens
+            .iter()
+            .map(|token| &token.step)
+            .chain(self.state.late.iter().map(|late| &late.step))
+            .find(|step| self.definition.step(step).is_none());
+        lost.map_or(Ok(()), |step| Err(EngineError::NoStep(step.clone())))
+    }
+
+    pub(crate) fn names(&self, target: &Target) -> Vec<String> {
         target
             .steps
             .iter()
@@ -356,12 +318,12 @@ impl<'a> Engine<'a> {
     }
 
     /// Queues steps that run beside everything else.
-    fn spawn(&mut self, target: &Target) {
+    pub(crate) fn spawn(&mut self, target: &Target) {
         self.ahead
             .extend(target.steps.iter().map(|step| (*step, None)));
     }
 
-    fn leave(&mut self, n: u32, label: &str, target: &Target) {
+    pub(crate) fn leave(&mut self, n: u32, label: &str, target: &Target) {
         let Some(place) = self.state.tokens.iter().position(|token| token.n == n) else {
             return;
         };
@@ -404,7 +366,7 @@ impl<'a> Engine<'a> {
                 .map(|token| token.n);
             let Some(n) = joined else { break };
             let (step, _) = self.step_of(n)?;
-            if let StepKind::Parallel { next, .. } = &step.kind {
+            if let Some((_, next)) = step.kind.branches() {
                 self.leave(n, "all ended", next);
             }
         }
@@ -420,37 +382,7 @@ impl<'a> Engine<'a> {
         let n = self.state.next;
         self.state.next += 1;
         let now_ms = self.context.now_ms;
-        let stand = match &step.kind {
-            StepKind::Send(send) => Stand::Sending {
-                channel: 0,
-                until_ms: now_ms + send.expires_ms,
-            },
-            StepKind::Ask(_) => Stand::Asking {
-                invited_by: 0,
-                reminded_by: None,
-            },
-            StepKind::Task(_) => Stand::Working { handed_over: false },
-            StepKind::Book(book) => {
-                let start_ms = moment(definition, &self.state, &book.on);
-                Stand::Booking {
-                    proposed: Slot {
-                        start_ms,
-                        end_ms: start_ms + book.minutes * crate::time::MINUTE_MS,
-                    },
-                    booked: None,
-                }
-            }
-            StepKind::Parallel { branches, .. } => Stand::Joining {
-                left: branches
-                    .iter()
-                    .map(|branch| u32::try_from(branch.steps.len()).unwrap_or(0))
-                    .sum(),
-            },
-            StepKind::Wait(_)
-            | StepKind::Observe(_)
-            | StepKind::Branch(_)
-            | StepKind::Exit { .. } => Stand::Waiting,
-        };
+        let stand = step.kind.stand(definition, &self.state, now_ms);
         self.state.tokens.push(Token {
             n,
             step: step.id.clone(),
@@ -458,150 +390,37 @@ impl<'a> Engine<'a> {
             since_ms: now_ms,
             stand,
         });
-        let reference = match &step.kind {
-            StepKind::Ask(_) | StepKind::Task(_) => {
-                Some(format!("Task/{}", self.resource_id(n, "task")))
-            }
-            StepKind::Book(_) => Some(format!("Appointment/{}", self.resource_id(n, "visit"))),
-            _ => None,
-        };
+        let reference = step
+            .kind
+            .makes()
+            .map(|(kind, slot)| format!("{kind}/{}", self.resource_id(n, slot)));
         self.trail(&step.id, What::Entered, reference);
-        match &step.kind {
-            StepKind::Send(_) => self.send(step, n, Which::Message, 0),
-            StepKind::Ask(ask) => {
-                let task = self.resource_id(n, "task");
-                self.effects.push(Effect::OpenForm {
-                    step: step.id.clone(),
-                    task,
-                    due_ms: now_ms + ask.give_up_after_ms,
-                });
-                self.send(step, n, Which::Invitation, 0);
-            }
-            StepKind::Task(task) => {
-                let id = self.resource_id(n, "task");
-                self.effects.push(Effect::OpenTask {
-                    step: step.id.clone(),
-                    task: id,
-                    due_ms: now_ms + task.due_ms,
-                });
-            }
-            StepKind::Book(book) => self.propose(step, book, n),
-            StepKind::Parallel { branches, .. } => {
-                for branch in branches {
-                    self.ahead
-                        .extend(branch.steps.iter().map(|step| (*step, Some(n))));
-                }
-            }
-            StepKind::Branch(branch) => self.decide(step, branch, n),
-            StepKind::Exit {
-                reason,
-                close_tasks,
-            } => self.end(&step.id, reason, *close_tasks),
-            StepKind::Wait(_) => self.wait_if_not_over(step, n),
-            StepKind::Observe(_) => {}
-        }
+        step.kind.enter(self, step, n);
     }
 
-    fn propose(&mut self, step: &Step, book: &crate::definition::Book, n: u32) {
-        let by_ms = moment(self.definition, &self.state, &book.book_by);
-        let Some(Stand::Booking { proposed, .. }) = self.token(n).map(|token| token.stand.clone())
-        else {
-            return;
-        };
-        if by_ms <= self.context.now_ms {
-            // Proposing what can't be booked any more would only confuse the patient.
-            let target = book.not_booked.clone().unwrap_or_default();
-            self.learn(&step.id, "status", json!("too-late"));
-            self.leave(n, "not booked", &target);
-            return;
-        }
-        let appointment = self.resource_id(n, "visit");
-        self.effects.push(Effect::ProposeVisit {
-            step: step.id.clone(),
-            appointment,
-            start_ms: proposed.start_ms,
-            end_ms: proposed.end_ms,
-            by_ms,
+    /// Closes the task or form of a place.
+    pub(crate) fn close_task(&mut self, n: u32, done: bool, why: &str) {
+        let task = self.resource_id(n, "task");
+        self.effects.push(Effect::CloseTask {
+            task,
+            done,
+            why: why.to_owned(),
         });
     }
 
-    fn decide(&mut self, step: &Step, branch: &crate::definition::Branch, n: u32) {
-        let focus = Value::Object(self.state.facts.clone());
-        let environment = fhir::path::Environment {
-            now_ms: i64::try_from(self.context.now_ms).ok(),
-            ..fhir::path::Environment::default()
-        };
-        for case in &branch.cases {
-            match case.when.expression.test(&focus, &environment) {
-                Ok(Some(true)) => {
-                    self.leave(n, &case.label, &case.next);
-                    return;
-                }
-                Ok(_) => {}
-                Err(_) => self.trail(
-                    &step.id,
-                    What::Unclear {
-                        label: case.label.clone(),
-                    },
-                    None,
-                ),
-            }
-        }
-        self.leave(n, "otherwise", &branch.otherwise);
-    }
-
-    fn wait_if_not_over(&mut self, step: &Step, n: u32) {
-        let Some(token) = self.token(n).cloned() else {
-            return;
-        };
-        if let Some((index, due_ms)) = wait_end(self.definition, &self.state, &token, step)
-            && due_ms <= self.context.now_ms
-            && let StepKind::Wait(wait) = &step.kind
-        {
-            let alternative = &wait.alternatives[index];
-            self.leave(n, &alternative.label, &alternative.next);
-        }
-    }
-
-    fn end(&mut self, code: &str, title: &str, close_tasks: bool) {
+    pub(crate) fn end(&mut self, code: &str, title: &str, close_tasks: bool) {
         let at: Vec<String> = self.state.at().into_iter().map(str::to_owned).collect();
-        let tokens = std::mem::take(&mut self.state.tokens);
-        for token in &tokens {
-            self.call_off(token, messages::CALLED_OFF, title);
-            match &token.stand {
-                Stand::Asking { .. } => {
-                    let task = self.resource_id(token.n, "task");
-                    self.effects.push(Effect::CloseTask {
-                        task,
-                        done: false,
-                        why: title.to_owned(),
-                    });
-                }
-                Stand::Working { .. } if close_tasks => {
-                    let task = self.resource_id(token.n, "task");
-                    self.effects.push(Effect::CloseTask {
-                        task,
-                        done: false,
-                        why: title.to_owned(),
-                    });
-                }
-                Stand::Booking { booked: None, .. } => {
-                    let appointment = self.resource_id(token.n, "visit");
-                    self.effects.push(Effect::CancelVisit {
-                        appointment,
-                        why: title.to_owned(),
-                    });
-                }
-                _ => {}
+        let definition = self.definition;
+        for token in std::mem::take(&mut self.state.tokens) {
+            self.call_off(&token, CALLED_OFF, title);
+            if let Some(step) = definition.step(&token.step) {
+                step.kind.close(self, &token, title, close_tasks);
             }
         }
         for late in std::mem::take(&mut self.state.late) {
-            let task = self.resource_id(late.n, "task");
-            self.effects.push(Effect::CloseTask {
-                task,
-                done: false,
-                why: title.to_owned(),
-            });
+            if let Some(step) = definition.step(&late.step) {
+                step.kind.close_late(self, &late, title);
+            }
         }
         self.state.watches.clear();
         self.ahead.clear();

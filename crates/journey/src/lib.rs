@@ -15,6 +15,7 @@ mod decode;
 mod definition;
 mod engine;
 mod facts;
+mod kinds;
 mod learnt;
 mod lists;
 mod mover;

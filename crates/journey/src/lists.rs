@@ -1,7 +1,6 @@
 //! Who is where: the lists behind the numbers of a journey's pages.
 
 use crate::books::Published;
-use crate::definition::StepKind;
 use crate::mover::MoveError;
 use crate::passages::{PASSAGE, Passage};
 use crate::service::{Journeys, refused, staff};
@@ -59,8 +58,8 @@ fn may_see_who(permit: &Permit) -> Result<(), JourneyError> {
 
 fn place_of(published: &Published, step: &str) -> Result<Place, JourneyError> {
     match published.definition.step(step).map(|step| &step.kind) {
-        Some(StepKind::Observe(_)) => Ok(Place::Watched),
-        Some(StepKind::Parallel { .. }) => Ok(Place::Parallel),
+        Some(kind) if kind.watches() => Ok(Place::Watched),
+        Some(kind) if kind.branches().is_some() => Ok(Place::Parallel),
         Some(_) => Ok(Place::Step),
         None if step == END || step == START_ANCHOR => Ok(Place::Edge),
         None => Err(JourneyError::Unknown(format!(
@@ -273,13 +272,16 @@ impl Journeys {
             }
             Passed::Way { from, to, label } => {
                 place(to)?;
-                let branches = match published.definition.step(from).map(|step| &step.kind) {
-                    Some(StepKind::Parallel { branches, .. }) => branches
-                        .iter()
-                        .flat_map(|branch| &branch.steps)
-                        .any(|index| published.definition.steps[*index].id == *to),
-                    _ => false,
-                };
+                let branches = published
+                    .definition
+                    .step(from)
+                    .and_then(|step| step.kind.branches())
+                    .is_some_and(|(branches, _)| {
+                        branches
+                            .iter()
+                            .flat_map(|branch| &branch.steps)
+                            .any(|index| published.definition.steps[*index].id == *to)
+                    });
                 let into_branch = branches
                     && label
                         .as_ref()

@@ -1,7 +1,7 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
 use crate::counts::Before;
-use crate::definition::{Channel, Definition, StepKind};
+use crate::definition::{Channel, Definition};
 use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::facts;
 use crate::passages::{PASSAGE, Passage};
@@ -366,60 +366,24 @@ impl<'a> Mover<'a> {
                     }
                 }
             }
-            Effect::OpenForm { step, task, due_ms } => {
-                if let Some(step) = definition.step(&step)
-                    && let StepKind::Ask(ask) = &step.kind
-                {
-                    let maker = Maker {
-                        definition,
-                        instance,
-                        state,
-                        patient: None,
-                        now_ms: self.now_ms,
-                    };
-                    let form = maker.form(step, ask, &task, &ids.questionnaire(&step.id), due_ms);
-                    self.create(form);
+            Effect::OpenForm { ref step, .. }
+            | Effect::OpenTask { ref step, .. }
+            | Effect::ProposeVisit { ref step, .. } => {
+                let Some(step) = definition.step(step) else {
+                    return Ok(None);
+                };
+                if step.kind.names_patient() {
+                    self.person().await?;
                 }
-                Ok(None)
-            }
-            Effect::OpenTask { step, task, due_ms } => {
-                if let Some(step) = definition.step(&step) {
-                    if matches!(&step.kind, StepKind::Task(task) if task.reason.mentions("patient."))
-                    {
-                        self.person().await?;
-                    }
-                    let maker = Maker {
-                        definition,
-                        instance,
-                        state,
-                        patient: self.person.as_ref().and_then(Option::as_ref),
-                        now_ms: self.now_ms,
-                    };
-                    if let Some(made) = maker.task(step, &task, due_ms) {
-                        self.create(made);
-                    }
-                }
-                Ok(None)
-            }
-            Effect::ProposeVisit {
-                step,
-                appointment,
-                start_ms,
-                end_ms,
-                by_ms,
-            } => {
-                self.person().await?;
-                if let Some(step) = definition.step(&step) {
-                    let maker = Maker {
-                        definition,
-                        instance,
-                        state,
-                        patient: self.person.as_ref().and_then(Option::as_ref),
-                        now_ms: self.now_ms,
-                    };
-                    if let Some(made) = maker.visit(step, &appointment, start_ms, end_ms, by_ms) {
-                        self.create(made);
-                    }
+                let maker = Maker {
+                    definition,
+                    instance,
+                    state,
+                    patient: self.person.as_ref().and_then(Option::as_ref),
+                    now_ms: self.now_ms,
+                };
+                if let Some(made) = step.kind.resource(&maker, ids, step, &effect) {
+                    self.create(made);
                 }
                 Ok(None)
             }

@@ -1,13 +1,13 @@
 //! From effects to FHIR resources, as `trust::conventions` describes them. Pure.
 
-use crate::definition::{Answer, Ask, Channel, Definition, Message, Step, StepKind};
+use crate::definition::{Channel, Definition, Message, Step};
 use crate::state::{State, Which};
 use crate::template::{self, Template};
 use crate::time;
 use fhir::{Resource, ResourceType};
 use serde_json::{Map, Value, json};
 use trust::conventions::{
-    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM,
+    INSTANCE_SYSTEM, MEDIUM_SYSTEM, NOT_DONE_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM,
 };
 
 /// What an e-mail says when the journey gives no words: nothing but that there is something to read.
@@ -38,7 +38,8 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-fn resource(kind: ResourceType, id: &str, members: Value) -> Resource {
+/// A resource with these members; those that are `null` are left out.
+pub(crate) fn resource(kind: ResourceType, id: &str, members: Value) -> Resource {
     let mut resource = Resource::new(kind);
     resource.set_id(id);
     for (name, value) in object(members) {
@@ -50,16 +51,16 @@ fn resource(kind: ResourceType, id: &str, members: Value) -> Resource {
 }
 
 impl Maker<'_> {
-    fn identifiers(&self, step: &str) -> Value {
+    pub(crate) fn identifiers(&self, step: &str) -> Value {
         json!([
             {"system": INSTANCE_SYSTEM, "value": self.instance},
             {"system": STEP_SYSTEM, "value": format!("{}/{}/{step}", self.definition.name, self.definition.version)}
         ])
     }
-    fn subject(&self) -> Value {
+    pub(crate) fn subject(&self) -> Value {
         json!({"reference": format!("Patient/{}", self.state.patient)})
     }
-    fn now(&self) -> String {
+    pub(crate) fn now(&self) -> String {
         fhir::date::instant(self.now_ms)
     }
 
@@ -101,24 +102,8 @@ impl Maker<'_> {
         step: &'s Step,
         which: Which,
     ) -> Option<(&'s Message, &'s Template, String)> {
-        match (&step.kind, which) {
-            (StepKind::Send(send), _) => Some((
-                &send.message,
-                &send.message.words,
-                send.message.title.clone(),
-            )),
-            (StepKind::Ask(ask), Which::Reminder) => Some((
-                &ask.invitation,
-                ask.reminder.as_ref().unwrap_or(&ask.invitation.words),
-                format!("Reminder: {}", ask.invitation.title),
-            )),
-            (StepKind::Ask(ask), _) => Some((
-                &ask.invitation,
-                &ask.invitation.words,
-                ask.invitation.title.clone(),
-            )),
-            _ => None,
-        }
+        let (words, title) = step.kind.wording(which)?;
+        Some((step.kind.message()?, words, title))
     }
 
     /// A message as the patient sees it behind login. `refused`: the code why it isn't even sent.
@@ -200,101 +185,9 @@ impl Maker<'_> {
             expires_ms: Some(expires_ms),
         })
     }
-
-    /// A form to fill in.
-    pub(crate) fn form(
-        &self,
-        step: &Step,
-        ask: &Ask,
-        id: &str,
-        questionnaire: &str,
-        due_ms: u64,
-    ) -> Resource {
-        resource(
-            ResourceType::Task,
-            id,
-            json!({
-                "identifier": self.identifiers(&step.id),
-                "status": "requested",
-                "intent": "order",
-                "priority": "routine",
-                "code": {"coding": [{"system": TASK_SYSTEM, "code": "complete-questionnaire"}], "text": "Fill in a form"},
-                "description": ask.invitation.title,
-                "for": self.subject(),
-                "authoredOn": self.now(),
-                "owner": self.subject(),
-                "restriction": {"period": {"end": fhir::date::instant(due_ms)}},
-                "input": [{"type": {"text": "questionnaire"}, "valueCanonical": questionnaire}],
-            }),
-        )
-    }
-
-    /// A task for staff. The outcomes to choose from are its inputs of type `outcome`.
-    pub(crate) fn task(&self, step: &Step, id: &str, due_ms: u64) -> Option<Resource> {
-        let StepKind::Task(task) = &step.kind else {
-            return None;
-        };
-        let outcomes: Vec<Value> = task
-            .outcomes
-            .iter()
-            .map(|(outcome, _)| json!({"type": {"text": "outcome"}, "valueString": outcome}))
-            .collect();
-        Some(resource(
-            ResourceType::Task,
-            id,
-            json!({
-                "identifier": self.identifiers(&step.id),
-                "status": "requested",
-                "intent": "order",
-                "priority": task.priority,
-                "code": {"coding": [{"system": TASK_SYSTEM, "code": "staff-task"}], "text": task.title},
-                "description": task.title,
-                "for": self.subject(),
-                "authoredOn": self.now(),
-                "performerType": [role(&task.role)],
-                "reasonCode": {"text": self.words(&task.reason, Times { due_ms: Some(due_ms), visit_ms: None })},
-                "restriction": {"period": {"end": fhir::date::instant(due_ms)}},
-                "input": if outcomes.is_empty() { Value::Null } else { Value::Array(outcomes) },
-            }),
-        ))
-    }
-
-    /// A visit to be booked.
-    pub(crate) fn visit(
-        &self,
-        step: &Step,
-        id: &str,
-        start_ms: u64,
-        end_ms: u64,
-        by_ms: u64,
-    ) -> Option<Resource> {
-        let StepKind::Book(book) = &step.kind else {
-            return None;
-        };
-        let times = Times {
-            due_ms: Some(by_ms),
-            visit_ms: Some(start_ms),
-        };
-        Some(resource(
-            ResourceType::Appointment,
-            id,
-            json!({
-                "identifier": self.identifiers(&step.id),
-                "status": "proposed",
-                "description": book.title,
-                "start": fhir::date::instant(start_ms),
-                "end": fhir::date::instant(end_ms),
-                "minutesDuration": book.minutes,
-                "created": self.now(),
-                "patientInstruction": book.words.as_ref().map(|words| self.words(words, times)),
-                "participant": [{"actor": self.subject(), "status": "needs-action"}],
-                "requestedPeriod": [{"end": fhir::date::instant(by_ms)}],
-            }),
-        ))
-    }
 }
 
-fn role(code: &str) -> Value {
+pub(crate) fn role(code: &str) -> Value {
     json!({"coding": [{"system": ROLE_SYSTEM, "code": code}]})
 }
 
@@ -356,69 +249,4 @@ pub(crate) fn call_off(message: &mut Resource, code: &str, why: &str) {
 pub(crate) fn cancel(visit: &mut Resource, why: &str) {
     visit.set("status", json!("cancelled"));
     visit.set("cancelationReason", json!({"text": why}));
-}
-
-/// The form of an `ask` step as a FHIR `Questionnaire`.
-pub(crate) fn questionnaire(
-    definition: &Definition,
-    version: u32,
-    step: &Step,
-    id: &str,
-    now_ms: u64,
-) -> Option<Resource> {
-    let StepKind::Ask(ask) = &step.kind else {
-        return None;
-    };
-    let items: Vec<Value> = ask
-        .questions
-        .iter()
-        .map(|question| {
-            let kind = match question.answer {
-                Answer::YesNo => "boolean",
-                Answer::WholeNumber => "integer",
-                Answer::Number => "decimal",
-                Answer::Text => "text",
-                Answer::Choice => "choice",
-                Answer::Date => "date",
-            };
-            let mut item = json!({"linkId": question.id, "text": question.text, "type": kind, "required": question.required});
-            let mut extensions = Vec::new();
-            for (name, bound) in [("minValue", question.least), ("maxValue", question.most)] {
-                if let Some(bound) = bound {
-                    let value = if question.answer == Answer::WholeNumber { "valueInteger" } else { "valueDecimal" };
-                    extensions.push(json!({"url": format!("http://hl7.org/fhir/StructureDefinition/{name}"), value: bound}));
-                }
-            }
-            if !extensions.is_empty() {
-                item["extension"] = Value::Array(extensions);
-            }
-            if !question.options.is_empty() {
-                item["answerOption"] = question.options.iter().map(|(code, words)| json!({"valueCoding": {"code": code, "display": words}})).collect();
-            }
-            if let Some(help) = &question.help {
-                item["item"] = json!([{
-                    "linkId": format!("{}-help", question.id), "text": help, "type": "display",
-                    "extension": [{
-                        "url": "http://hl7.org/fhir/StructureDefinition/questionnaire-itemControl",
-                        "valueCodeableConcept": {"coding": [{"system": "http://hl7.org/fhir/questionnaire-item-control", "code": "help"}]}
-                    }]
-                }]);
-            }
-            item
-        })
-        .collect();
-    Some(resource(
-        ResourceType::Questionnaire,
-        id,
-        json!({
-            "url": format!("urn:cairn:questionnaire:{}:{}", definition.name, step.id),
-            "version": version.to_string(),
-            "name": step.id,
-            "title": ask.invitation.title,
-            "status": "active",
-            "subjectType": ["Patient"],
-            "date": fhir::date::instant(now_ms),
-            "item": items,
-        }),
-    ))
 }

@@ -18,7 +18,7 @@ pub fn schema() -> Value {
             properties.insert(kind.name.to_owned(), described(shape(&kind.body, &mut definitions), kind.doc));
             for field in spec::STEP_COMMON.iter().chain(kind.ways) {
                 properties.insert(field.name.to_owned(), described(shape(&field.shape, &mut definitions), field.doc));
-                if field.required && !(kind.name == "wait" && field.name == "next") {
+                if field.required {
                     required.push(field.name);
                 }
             }

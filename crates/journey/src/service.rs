@@ -6,7 +6,7 @@ use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::{
     DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, VersionView, check,
-    resources, words,
+    words,
 };
 use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
 use std::collections::HashMap;
@@ -163,7 +163,7 @@ impl Journeys {
                 .steps
                 .iter()
                 .filter_map(|step| {
-                    resources::questionnaire(
+                    step.kind.questionnaire(
                         &definition,
                         version,
                         step,

@@ -1,12 +1,16 @@
 //! The language as tables: every object, its members, their shapes and what they mean.
 //!
 //! The checker, the JSON Schema and the reference page are all made from these tables, so they
-//! can't disagree. A new step kind starts here.
+//! can't disagree. The tables of the step kinds are with the kinds.
 
 mod steps;
 
-use steps::OPEN_TASKS;
-pub(crate) use steps::{KINDS, STEP_COMMON};
+pub(crate) use crate::kinds::KINDS;
+pub(crate) use steps::{CHANNELS, EMAIL, OPEN_TASKS, PRIORITIES, ROLES, STEP_COMMON};
+
+use crate::decode::build::Parts;
+use crate::kinds::StepKind;
+use std::sync::Arc;
 
 /// Shape of a member's value.
 #[derive(Debug)]
@@ -98,9 +102,11 @@ pub(crate) struct Kind {
     pub(crate) body: Shape,
     pub(crate) ways: &'static [Field],
     pub(crate) example: &'static str,
+    /// Makes a step of it from a file of the right form.
+    pub(crate) decode: fn(&mut Parts<'_>) -> Option<Arc<dyn StepKind>>,
 }
 
-const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Field {
+pub(crate) const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Field {
     Field {
         name,
         shape,
@@ -108,7 +114,7 @@ const fn must(name: &'static str, shape: Shape, doc: &'static str) -> Field {
         doc,
     }
 }
-const fn may(name: &'static str, shape: Shape, doc: &'static str) -> Field {
+pub(crate) const fn may(name: &'static str, shape: Shape, doc: &'static str) -> Field {
     Field {
         name,
         shape,
@@ -296,7 +302,7 @@ pub(crate) fn records() -> Vec<&'static Record> {
 
 /// A kind by name.
 pub(crate) fn kind(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.name == name)
+    KINDS.iter().find(|kind| kind.name == name).copied()
 }
 
 /// Records inside a shape, for the reference page.

@@ -1,6 +1,6 @@
 //! Windowed rules over measurements: has a value risen (or fallen) by more than so much within so long?
 
-use crate::definition::Observe;
+use crate::kinds::Observe;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -1,10 +1,11 @@
 //! What waits, what happened and what is planned, in words for staff and in plain words for patients.
 
-use crate::definition::{Definition, Step, StepKind, Trigger};
+use crate::definition::{Definition, Step};
 use crate::engine::{self, Context, Effect, Ids, Input, Outcome};
-use crate::state::{Stand, State, Token, TrailEntry, What, Which};
-use crate::time::{say_day, say_duration, say_time};
-use crate::{PlannedView, TrailView, WaitView, units};
+use crate::kinds::Plan;
+use crate::state::{State, Token, TrailEntry, What, Which};
+use crate::time::{say_day, say_time};
+use crate::{PlannedView, TrailView, WaitView};
 use fhir::ResourceType;
 
 /// Most things that are shown as planned.
@@ -32,12 +33,7 @@ pub(crate) fn plain(step: &Step) -> String {
     if let Some(plain) = &step.plain {
         return plain.clone();
     }
-    match &step.kind {
-        StepKind::Send(send) => format!("We will send you a message: {}", send.message.title),
-        StepKind::Ask(ask) => format!("We will ask you some questions: {}", ask.invitation.title),
-        StepKind::Book(book) => format!("We will offer you a visit: {}", book.title),
-        _ => String::new(),
-    }
+    step.kind.promise()
 }
 
 /// What waits at each place where the patient is.
@@ -71,150 +67,31 @@ fn wait(
     ids: &dyn Ids,
 ) -> Option<WaitView> {
     let step = definition.step(&token.step)?;
-    let zone = &definition.zone;
-    let id = |slot: &str| ids.id(&format!("{instance}/{}/{slot}", token.n));
-    let until_ms;
-    let mut reference = None;
-    let mut plain = String::new();
-    let what = match (&step.kind, &token.stand) {
-        (
-            StepKind::Send(send),
-            Stand::Sending {
-                channel,
-                until_ms: until,
-            },
-        ) => {
-            until_ms = Some(*until);
-            let channel = send
-                .message
-                .channels
-                .get(usize::from(*channel))
-                .map_or("", |channel| channel.name());
-            format!("Waits until the message is delivered by {channel}")
-        }
-        (StepKind::Ask(ask), Stand::Asking { reminded_by, .. }) => {
-            let until = token.since_ms + ask.give_up_after_ms;
-            until_ms = Some(until);
-            reference = Some(format!("Task/{}", id("task")));
-            plain = format!("Please answer a few questions: {}", ask.invitation.title);
-            let reminder = match (ask.remind_after_ms, reminded_by) {
-                (Some(after_ms), None) => {
-                    format!("; a reminder goes out after {}", say_duration(after_ms))
-                }
-                (Some(_), Some(_)) => "; the patient has been reminded".to_owned(),
-                (None, _) => String::new(),
-            };
-            format!("Waits for the patient's answer{reminder}")
-        }
-        (StepKind::Wait(wait), Stand::Waiting) => {
-            let end = engine::wait_end(definition, state, token, step);
-            until_ms = end.map(|(_, due_ms)| due_ms);
-            let events: Vec<String> = wait
-                .alternatives
-                .iter()
-                .filter_map(|alternative| match &alternative.trigger {
-                    Trigger::Event(condition) => definition
-                        .conditions
-                        .get(*condition)
-                        .map(|condition| thing(condition.kind)),
-                    _ => None,
-                })
-                .collect();
-            match (events.is_empty(), until_ms) {
-                (true, Some(until)) => format!(
-                    "Waits until {}, {}",
-                    say_day(until, zone),
-                    say_time(until, zone)
-                ),
-                (false, Some(until)) => format!(
-                    "Waits for {}, until {} at the latest",
-                    events.join(" or "),
-                    say_day(until, zone)
-                ),
-                (_, None) => format!("Waits for {}", events.join(" or ")),
-            }
-        }
-        (StepKind::Task(task), Stand::Working { handed_over }) => {
-            reference = Some(format!("Task/{}", id("task")));
-            until_ms = (!handed_over).then_some(token.since_ms + task.due_ms);
-            if *handed_over {
-                let role = match &task.overdue {
-                    Some(crate::definition::Overdue::HandOver { role, .. }) => role.as_str(),
-                    _ => task.role.as_str(),
-                };
-                format!(
-                    "Waits for a {role}: {} (was overdue, handed over)",
-                    task.title
-                )
-            } else {
-                format!("Waits for a {}: {}", task.role, task.title)
-            }
-        }
-        (StepKind::Book(book), Stand::Booking { proposed, booked }) => {
-            reference = Some(format!("Appointment/{}", id("visit")));
-            match booked {
-                Some(slot) => {
-                    until_ms = Some(slot.start_ms);
-                    plain = format!(
-                        "Your visit: {}, {} at {}",
-                        book.title,
-                        say_day(slot.start_ms, zone),
-                        say_time(slot.start_ms, zone)
-                    );
-                    format!(
-                        "Visit booked for {}, {}",
-                        say_day(slot.start_ms, zone),
-                        say_time(slot.start_ms, zone)
-                    )
-                }
-                None => {
-                    until_ms = Some(engine::moment(definition, state, &book.book_by));
-                    plain = format!("Please book your visit: {}", book.title);
-                    format!(
-                        "Waits for the visit to be booked (proposed for {})",
-                        say_day(proposed.start_ms, zone)
-                    )
-                }
-            }
-        }
-        // What `parallel` waits for stands there itself, branch by branch.
-        _ => return None,
-    };
+    let waiting = step.kind.waiting(definition, state, token)?;
+    let reference = step.kind.makes().map(|(kind, slot)| {
+        let id = ids.id(&format!("{instance}/{}/{slot}", token.n));
+        format!("{kind}/{id}")
+    });
     Some(WaitView {
         step: step.id.clone(),
         title: step.title.clone(),
-        what,
-        plain,
+        what: waiting.what,
+        plain: waiting.plain,
         since_ms: token.since_ms,
-        until_ms,
+        until_ms: waiting.until_ms,
         reference,
     })
 }
 
 fn watch(definition: &Definition, state: &State, step: &Step) -> Option<WaitView> {
-    let StepKind::Observe(rule) = &step.kind else {
-        return None;
-    };
-    let until_ms = rule
-        .until
-        .as_ref()
-        .map(|until| engine::moment(definition, state, until));
-    let name = units::loinc_name(&rule.code)
-        .map_or_else(|| format!("LOINC {}", rule.code), str::to_lowercase);
-    let verb = if rule.falls { "falls" } else { "rises" };
-    let what = format!(
-        "Watches whether {name} {verb} by more than {} {} in {}",
-        rule.more_than,
-        rule.unit,
-        say_duration(rule.within_ms)
-    );
+    let watching = step.kind.watching(definition, state)?;
     Some(WaitView {
         step: step.id.clone(),
         title: step.title.clone(),
-        what,
+        what: watching.what,
         plain: step.plain.clone().unwrap_or_default(),
         since_ms: state.started_ms,
-        until_ms,
+        until_ms: watching.until_ms,
         reference: None,
     })
 }
@@ -233,30 +110,10 @@ pub(crate) fn trail(
             reference = Some(format!("{}/{}", definition.entry.event, state.key));
             format!("Started: {} (version {})", definition.title, state.version)
         }
-        What::Entered => match step.map(|step| &step.kind) {
-            Some(StepKind::Ask(_)) => format!("Form opened: {title}"),
-            Some(StepKind::Task(task)) => format!("Task for a {}: {}", task.role, task.title),
-            Some(StepKind::Book(_)) => format!("Visit proposed: {title}"),
-            Some(StepKind::Wait(_)) => format!("Waiting: {title}"),
-            _ => return None,
-        },
-        What::Left { label, .. } => match step.map(|step| &step.kind) {
-            // The answer and the sending have entries of their own.
-            Some(StepKind::Ask(_)) if label == "answered" => return None,
-            Some(StepKind::Send(_)) if label == "delivered" => format!("Delivered: {title}"),
-            Some(StepKind::Wait(_) | StepKind::Parallel { .. }) => return None,
-            // One case and a title that asks for it: what is otherwise is no.
-            Some(StepKind::Branch(branch))
-                if label == "otherwise" && branch.cases.len() == 1 && title.ends_with('?') =>
-            {
-                format!("{title} No")
-            }
-            Some(StepKind::Branch(_)) if label == "otherwise" => {
-                format!("{title}: none of the cases")
-            }
-            // A title that asks has its own mark.
-            _ if title.ends_with('?') => format!("{title} {}", capital(&spoken(label))),
-            _ => format!("{title}: {}", spoken(label)),
+        What::Entered => step.and_then(|step| step.kind.entered(title))?,
+        What::Left { label, .. } => match step {
+            Some(step) => step.kind.left(title, label)?,
+            None => left(title, label),
         },
         What::Sent { channel, which } => format!(
             "{} by {}: {title}",
@@ -321,6 +178,16 @@ pub(crate) fn trail(
         why: why(&entry.why),
         reference,
     })
+}
+
+/// That somebody left a step with this title by the way with this label.
+pub(crate) fn left(title: &str, label: &str) -> String {
+    // A title that asks has its own mark.
+    if title.ends_with('?') {
+        format!("{title} {}", capital(&spoken(label)))
+    } else {
+        format!("{title}: {}", spoken(label))
+    }
 }
 
 fn resource_of(why: &str) -> Option<String> {
@@ -406,27 +273,13 @@ pub(crate) fn planned(
     let mut ahead = state.clone();
     let mut at_ms = now_ms;
     for token in &state.tokens {
-        let (
-            Some(step),
-            Stand::Booking {
-                booked: Some(slot), ..
-            },
-        ) = (definition.step(&token.step), &token.stand)
-        else {
+        let Some(step) = definition.step(&token.step) else {
             continue;
         };
-        if slot.start_ms > now_ms {
-            let plain = format!(
-                "Your visit, {} at {}",
-                say_day(slot.start_ms, &definition.zone),
-                say_time(slot.start_ms, &definition.zone)
-            );
-            planned.push(PlannedView {
-                at_ms: slot.start_ms,
-                step: step.id.clone(),
-                what: format!("Visit: {}", step.title),
-                plain,
-            });
+        if let Some((at_ms, plan)) = step.kind.arranged(definition, step, token)
+            && at_ms > now_ms
+        {
+            planned.push(view(at_ms, &step.id, plan));
         }
     }
     let now = Context {
@@ -434,7 +287,7 @@ pub(crate) fn planned(
         instance,
         ids,
     };
-    for communication in engine::awaited_messages(&ahead, &now) {
+    for communication in engine::awaited_messages(definition, &ahead, &now) {
         if let Ok(delivered) = engine::step(
             definition,
             &ahead,
@@ -497,69 +350,25 @@ pub(crate) fn planned(
 }
 
 fn plan(definition: &Definition, entry: &TrailEntry) -> Option<PlannedView> {
-    let view = |step: &str, what: String, plain: String| {
-        Some(PlannedView {
-            at_ms: entry.at_ms,
-            step: step.to_owned(),
-            what,
-            plain,
-        })
-    };
     if let What::Ended { title, code, .. } = &entry.what {
         let plain = if code == "completed" || code == "time_over" {
             "Your follow-up ends.".to_owned()
         } else {
             String::new()
         };
-        return view("", format!("The journey ends: {title}"), plain);
+        let what = format!("The journey ends: {title}");
+        return Some(view(entry.at_ms, "", Plan { what, plain }));
     }
     let step = definition.step(&entry.step)?;
-    match (&entry.what, &step.kind) {
-        (What::Entered, StepKind::Send(_)) => {
-            view(&step.id, format!("Message: {}", step.title), plain(step))
-        }
-        (What::Entered, StepKind::Ask(_)) => {
-            view(&step.id, format!("Form: {}", step.title), plain(step))
-        }
-        (What::Entered, StepKind::Book(_)) => view(
-            &step.id,
-            format!("Visit proposed: {}", step.title),
-            plain(step),
-        ),
-        (What::Entered, StepKind::Task(task)) => view(
-            &step.id,
-            format!("Task for a {}: {}", task.role, task.title),
-            step.plain.clone().unwrap_or_default(),
-        ),
-        (
-            What::Sent {
-                which: Which::Reminder,
-                ..
-            },
-            StepKind::Ask(ask),
-        ) => view(
-            &step.id,
-            format!("Reminder if there is no answer: {}", step.title),
-            format!(
-                "We will remind you if you have not answered: {}",
-                ask.invitation.title
-            ),
-        ),
-        (What::Left { label, .. }, StepKind::Ask(_)) if label == "no answer" => view(
-            &step.id,
-            format!("Given up on if there is no answer: {}", step.title),
-            String::new(),
-        ),
-        (What::Left { label, .. }, StepKind::Book(_)) if label == "not booked" => view(
-            &step.id,
-            format!("Given up on if not booked: {}", step.title),
-            "Please book your visit before this day.".to_owned(),
-        ),
-        (What::HandedOver { role }, StepKind::Task(task)) => view(
-            &step.id,
-            format!("Handed over to a {role} if not done: {}", task.title),
-            String::new(),
-        ),
-        _ => None,
+    let plan = step.kind.plan(step, &entry.what)?;
+    Some(view(entry.at_ms, &step.id, plan))
+}
+
+fn view(at_ms: u64, step: &str, plan: Plan) -> PlannedView {
+    PlannedView {
+        at_ms,
+        step: step.to_owned(),
+        what: plan.what,
+        plain: plan.plain,
     }
 }

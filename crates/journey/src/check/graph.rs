@@ -2,42 +2,14 @@
 
 use super::Check;
 use crate::decode::nearest;
-use crate::definition::{Overdue, StepKind, Trigger};
 use crate::spec::START_ANCHOR;
-use crate::time::{Moment, say_duration};
-use crate::yaml::Place;
+use crate::time::say_duration;
 use std::collections::BTreeSet;
 
 impl Check<'_, '_> {
     pub(super) fn moments(&mut self) {
         for step in &self.definition.steps {
-            let mut moments: Vec<(&Moment, Place)> = Vec::new();
-            match &step.kind {
-                StepKind::Wait(wait) => {
-                    let list = self.node(step, &["wait", "first_of"]);
-                    for (index, alternative) in wait.alternatives.iter().enumerate() {
-                        if let Trigger::Until(moment) = &alternative.trigger {
-                            let node = list.map_or_else(
-                                || self.node(step, &["wait", "until"]),
-                                |list| list.items().get(index).and_then(|item| item.get("until")),
-                            );
-                            moments.push((moment, node.map_or(step.place, |node| node.place)));
-                        }
-                    }
-                }
-                StepKind::Observe(observe) => moments.extend(
-                    observe
-                        .until
-                        .iter()
-                        .map(|moment| (moment, self.at(step, &["observe", "until"]))),
-                ),
-                StepKind::Book(book) => moments.extend([
-                    (&book.on, self.at(step, &["book", "time"])),
-                    (&book.book_by, self.at(step, &["book", "book_by"])),
-                ]),
-                _ => {}
-            }
-            for (moment, place) in moments {
+            for (moment, place) in step.kind.moments(self, step) {
                 if moment.anchor != START_ANCHOR
                     && !self
                         .definition
@@ -101,7 +73,7 @@ impl Check<'_, '_> {
     pub(super) fn graph(&mut self) {
         let steps = &self.definition.steps;
         let watches: Vec<usize> = (0..steps.len())
-            .filter(|step| matches!(steps[*step].kind, StepKind::Observe(_)))
+            .filter(|step| steps[*step].kind.watches())
             .collect();
         let mut roots = watches.clone();
         roots.extend(&self.definition.start.steps);
@@ -213,7 +185,7 @@ impl Check<'_, '_> {
 
     pub(super) fn branches_and_after(&mut self) {
         for step in &self.definition.steps {
-            if let StepKind::Parallel { branches, next } = &step.kind {
+            if let Some((branches, next)) = step.kind.branches() {
                 let starts: Vec<usize> = branches
                     .iter()
                     .flat_map(|branch| branch.steps.iter().copied())
@@ -222,17 +194,11 @@ impl Check<'_, '_> {
                 let after = self.reach(&next.steps);
                 for both in inside.intersection(&after) {
                     // An exit ends everything, so it may stand in both.
-                    if !matches!(self.definition.steps[*both].kind, StepKind::Exit { .. }) {
+                    if !self.definition.steps[*both].kind.ends() {
                         let both = &self.definition.steps[*both];
                         self.findings.error("J027", both.place, format!("`{}` lies inside a branch of `{}` and after it, so it could run twice; end the branch with `end`", both.id, step.id));
                     }
                 }
-            }
-            if let StepKind::Task(task) = &step.kind
-                && let Some(Overdue::Go(target)) = &task.overdue
-                && target.steps.is_empty()
-            {
-                self.findings.warning("J014", step.place, format!("`{}` is closed and forgotten when it is overdue; hand it over or lead to a step", step.id));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::decode::{self, nearest};
-use crate::definition::{Step, StepKind};
+use crate::definition::Step;
 use crate::spec::{self, Clearance};
 use crate::template::{self, Class, Template};
 use crate::yaml::inside;
@@ -10,26 +10,11 @@ use crate::yaml::inside;
 impl Check<'_, '_> {
     /// Members that a step gives to what the journey has learnt.
     pub(super) fn members(&self, step: &str) -> Option<Vec<String>> {
-        let members: &[&str] = match &self.definition.step(step)?.kind {
-            StepKind::Ask(ask) => {
-                return Some(
-                    ask.questions
-                        .iter()
-                        .map(|question| question.id.clone())
-                        .collect(),
-                );
-            }
-            StepKind::Observe(_) => &["rise", "from", "to", "unit", "hours"],
-            StepKind::Task(_) => &["outcome"],
-            StepKind::Book(_) => &["status", "day"],
-            StepKind::Send(_) => &["delivered_by"],
-            _ => &[],
-        };
-        Some(members.iter().map(|member| (*member).to_owned()).collect())
+        Some(self.definition.step(step)?.kind.gives())
     }
 
     /// The first name in a condition that the journey never learns, with its position.
-    pub(super) fn unlearnt(&self, text: &str) -> Option<(usize, String)> {
+    pub(crate) fn unlearnt(&self, text: &str) -> Option<(usize, String)> {
         for (position, path) in paths(text) {
             let mut names = path.iter();
             let step = names.next()?;
@@ -111,11 +96,7 @@ impl Check<'_, '_> {
                     );
                 }
                 let fits = match name {
-                    "due.day" => matches!(
-                        step.kind,
-                        StepKind::Ask(_) | StepKind::Task(_) | StepKind::Book(_)
-                    ),
-                    "visit.day" | "visit.time" => matches!(step.kind, StepKind::Book(_)),
+                    "due.day" | "visit.day" | "visit.time" => step.kind.has_time(name),
                     _ => true,
                 };
                 if !fits {
@@ -131,18 +112,6 @@ impl Check<'_, '_> {
                         format!("`{{{name}}}` may be empty; give a fallback: `{{{name}|...}}`"),
                     );
                 }
-            }
-        }
-        for kind in ["send", "ask"] {
-            if let Some(text) = self.node(step, &[kind, "email", "text"])
-                && text.text().is_some_and(|text| !text.contains("{link}"))
-            {
-                let place = text.place;
-                self.findings.warning(
-                    "J034",
-                    place,
-                    "this e-mail has no `{link}`, so the patient can't get from it to the message",
-                );
             }
         }
     }

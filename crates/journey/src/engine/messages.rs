@@ -2,71 +2,56 @@
 
 use super::{Context, Effect, Engine, EngineError, Outcome, Sent};
 use crate::Channel;
-use crate::definition::{Step, StepKind};
-use crate::state::{Stand, State, Token, What, Which};
-use serde_json::json;
+use crate::definition::{Definition, Step};
+use crate::state::{State, Token, What, Which};
+use fhir::ResourceType;
 
 /// Code of a message that was called off because nobody needs it any more.
 pub(crate) const CALLED_OFF: &str = "called-off";
 /// Code of a message that was not delivered in the time that its channel had.
-pub(super) const EXPIRED: &str = "expired";
+pub(crate) const EXPIRED: &str = "expired";
 
 /// The messages whose receipts are waited for before the journey goes on.
-pub(crate) fn awaited_messages(state: &State, context: &Context<'_>) -> Vec<String> {
-    let slot = |token: &Token| match token.stand {
-        Stand::Sending { channel, .. } => Some(context.ids.id(&format!(
-            "{}/{}/{}",
-            context.instance,
-            token.n,
-            message_slot(Which::Message, usize::from(channel))
-        ))),
-        _ => None,
-    };
-    state.tokens.iter().filter_map(slot).collect()
+pub(crate) fn awaited_messages(
+    definition: &Definition,
+    state: &State,
+    context: &Context<'_>,
+) -> Vec<String> {
+    let mut awaited = Vec::new();
+    for token in &state.tokens {
+        let Some(step) = definition.step(&token.step) else {
+            continue;
+        };
+        for (which, place) in step.kind.under_way(&token.stand) {
+            // An invitation is only the way to its form, which is waited for whether or not it arrives.
+            if which == Which::Message {
+                let slot = message_slot(which, usize::from(place));
+                let name = format!("{}/{}/{slot}", context.instance, token.n);
+                awaited.push(context.ids.id(&name));
+            }
+        }
+    }
+    awaited
 }
 
 impl Engine<'_> {
     /// Puts a message on its way by the channel with an index; past the last, it has failed.
-    pub(super) fn send(&mut self, step: &Step, n: u32, which: Which, index: usize) {
-        let channels = match &step.kind {
-            StepKind::Send(send) => &send.message.channels,
-            StepKind::Ask(ask) => &ask.invitation.channels,
-            _ => return,
+    pub(crate) fn send(&mut self, step: &Step, n: u32, which: Which, index: usize) {
+        let Some(message) = step.kind.message() else {
+            return;
         };
-        let Some(channel) = channels.get(index).copied() else {
-            // A form lies in the portal whether or not the invitation arrived; only a message has failed.
-            if let StepKind::Send(send) = &step.kind {
-                let target = send.on_failure.clone().unwrap_or_default();
-                self.leave(n, "not delivered", &target);
-            }
+        let Some(channel) = message.channels.get(index).copied() else {
+            step.kind.undelivered(self, n, which);
             return;
         };
         let place = u8::try_from(index).unwrap_or(u8::MAX);
         let now_ms = self.context.now_ms;
         let since_ms = self.token(n).map_or(now_ms, |token| token.since_ms);
-        let expires_ms = match (&step.kind, self.stand_mut(n)) {
-            (StepKind::Send(send), Some(stand)) => {
-                *stand = Stand::Sending {
-                    channel: place,
-                    until_ms: now_ms + send.expires_ms,
-                };
-                now_ms + send.expires_ms
-            }
-            (
-                StepKind::Ask(ask),
-                Some(Stand::Asking {
-                    invited_by,
-                    reminded_by,
-                }),
-            ) => {
-                if which == Which::Reminder {
-                    *reminded_by = Some(place);
-                } else {
-                    *invited_by = place;
-                }
-                since_ms + ask.give_up_after_ms
-            }
-            _ => return,
+        let Some(expires_ms) = self
+            .stand_mut(n)
+            .and_then(|stand| step.kind.goes_out(stand, which, place, since_ms, now_ms))
+        else {
+            return;
         };
         let communication = self.resource_id(n, &message_slot(which, index));
         self.trail(
@@ -74,7 +59,11 @@ impl Engine<'_> {
             What::Sent { channel, which },
             Some(format!("Communication/{communication}")),
         );
-        let form = matches!(step.kind, StepKind::Ask(_)).then(|| self.resource_id(n, "task"));
+        let form = step
+            .kind
+            .makes()
+            .filter(|(kind, _)| *kind == ResourceType::Task)
+            .map(|(_, slot)| self.resource_id(n, slot));
         self.effects.push(Effect::Send {
             step: step.id.clone(),
             communication,
@@ -87,31 +76,16 @@ impl Engine<'_> {
 
     /// Calls off what a place has put on its way and what may not have left yet. What lies in the portal
     /// was delivered by being written.
-    pub(super) fn call_off(&mut self, token: &Token, code: &str, why: &str) {
+    pub(crate) fn call_off(&mut self, token: &Token, code: &str, why: &str) {
         let Some(step) = self.definition.step(&token.step) else {
             return;
         };
-        let (channels, sent) = match (&step.kind, &token.stand) {
-            (StepKind::Send(send), Stand::Sending { channel, .. }) => (
-                &send.message.channels,
-                vec![(Which::Message, usize::from(*channel))],
-            ),
-            (
-                StepKind::Ask(ask),
-                Stand::Asking {
-                    invited_by,
-                    reminded_by,
-                },
-            ) => (
-                &ask.invitation.channels,
-                std::iter::once((Which::Invitation, usize::from(*invited_by)))
-                    .chain(reminded_by.map(|place| (Which::Reminder, usize::from(place))))
-                    .collect(),
-            ),
-            _ => return,
+        let Some(message) = step.kind.message() else {
+            return;
         };
-        for (which, place) in sent {
-            if channels.get(place) == Some(&Channel::Email) {
+        for (which, place) in step.kind.under_way(&token.stand) {
+            let place = usize::from(place);
+            if message.channels.get(place) == Some(&Channel::Email) {
                 let message = Sent {
                     step: step.id.clone(),
                     communication: self.resource_id(token.n, &message_slot(which, place)),
@@ -145,45 +119,35 @@ impl Engine<'_> {
         communication: &str,
         outcome: &Outcome,
     ) -> Result<(), EngineError> {
+        let definition = self.definition;
+        self.whole()?;
         let awaited = self.state.tokens.iter().find_map(|token| {
-            let candidates: Vec<(Which, u8)> = match &token.stand {
-                Stand::Sending { channel, .. } => vec![(Which::Message, *channel)],
-                Stand::Asking {
-                    invited_by,
-                    reminded_by,
-                } => std::iter::once((Which::Invitation, *invited_by))
-                    .chain(reminded_by.map(|place| (Which::Reminder, place)))
-                    .collect(),
-                _ => return None,
-            };
-            candidates
-                .into_iter()
-                .find(|(which, place)| {
-                    self.resource_id(token.n, &message_slot(*which, usize::from(*place)))
-                        == communication
-                })
-                .map(|(which, place)| (token.n, which, place))
+            let step = definition.step(&token.step)?;
+            let (which, place) =
+                step.kind
+                    .under_way(&token.stand)
+                    .into_iter()
+                    .find(|(which, place)| {
+                        self.resource_id(token.n, &message_slot(*which, usize::from(*place)))
+                            == communication
+                    })?;
+            Some((step, token.n, which, usize::from(place)))
         });
-        let Some((n, which, place)) = awaited else {
+        let Some((step, n, which, place)) = awaited else {
             return Ok(());
         };
-        let (step, _) = self.step_of(n)?;
-        let channels = match &step.kind {
-            StepKind::Send(send) => &send.message.channels,
-            StepKind::Ask(ask) => &ask.invitation.channels,
-            _ => return Ok(()),
-        };
-        let Some(channel) = channels.get(usize::from(place)).copied() else {
+        let channels = step
+            .kind
+            .message()
+            .map_or(&[][..], |message| &message.channels);
+        let Some(channel) = channels.get(place).copied() else {
             return Ok(());
         };
         match outcome {
             Outcome::UnderWay => {}
             Outcome::Delivered => {
-                if let StepKind::Send(send) = &step.kind {
-                    self.learn(&step.id, "delivered_by", json!(channel.name()));
-                    self.leave(n, "delivered", &send.next);
-                    return self.run();
-                }
+                step.kind.delivered(self, step, n, channel);
+                return self.run();
             }
             Outcome::NotDone(code) => {
                 self.trail(
@@ -200,22 +164,8 @@ impl Engine<'_> {
                 let next = if matches!(code.as_str(), "consent" | "deceased" | "no-sign-in") {
                     channels.len()
                 } else {
-                    usize::from(place) + 1
+                    place + 1
                 };
-                if next >= channels.len() && matches!(step.kind, StepKind::Ask(_)) {
-                    // Remembered as "past the last", so that a repeated receipt finds nothing to do.
-                    let past = u8::try_from(channels.len()).unwrap_or(u8::MAX);
-                    if let Some(Stand::Asking {
-                        invited_by,
-                        reminded_by,
-                    }) = self.stand_mut(n)
-                    {
-                        match which {
-                            Which::Reminder => *reminded_by = Some(past),
-                            _ => *invited_by = past,
-                        }
-                    }
-                }
                 self.send(step, n, which, next);
                 return self.run();
             }

@@ -3,7 +3,7 @@
 use super::reference;
 use crate::Journeys;
 use crate::books::Books;
-use crate::definition::{Definition, ExitTrigger, StepKind, Who};
+use crate::definition::{Definition, ExitTrigger, Who};
 use crate::engine::{self, Context, Fact, Start};
 use crate::facts;
 use crate::mover::{MoveError, Mover, instance_id};
@@ -253,14 +253,13 @@ impl Journeys {
     ) -> Result<Vec<Fact>, MoveError> {
         let mut facts_found = Vec::new();
         for step in &definition.steps {
-            let StepKind::Observe(rule) = &step.kind else {
+            let Some((code, within_ms)) = step.kind.compares() else {
                 continue;
             };
-            let since =
-                fhir::date::instant(now_ms.saturating_sub(rule.within_ms.saturating_mul(2)));
+            let since = fhir::date::instant(now_ms.saturating_sub(within_ms.saturating_mul(2)));
             // What is dated later is a mistake and says nothing; see the engine.
             let until = fhir::date::instant(now_ms.saturating_add(DAY_MS));
-            let code = format!("{}|{}", trust::conventions::LOINC, rule.code);
+            let code = format!("{}|{}", trust::conventions::LOINC, code);
             let found = mover
                 .of_type(
                     ResourceType::Observation,

@@ -1,0 +1,404 @@
+//! A visit that is proposed and waits to be booked.
+
+use super::{Plan, StepKind, Waiting, way};
+use crate::check::Check;
+use crate::decode::build::{Parts, line, number, template};
+use crate::definition::{Definition, Step, Target, Way};
+use crate::engine::{Effect, Engine, EngineError, Fact, Ids, moment};
+use crate::resources::{Maker, Times, resource};
+use crate::spec::{Clearance, Kind, Record, Shape, may, must};
+use crate::state::{Stand, State, Token, What};
+use crate::template::Template;
+use crate::time::{DAY_MS, MINUTE_MS, Moment, Slot, say_day, say_time};
+use crate::yaml::Place;
+use fhir::{Resource, ResourceType};
+use serde_json::json;
+use std::sync::Arc;
+
+static BOOK: Record = Record {
+    name: "book",
+    doc: "A visit is proposed and waits to be booked, in the portal or by staff.",
+    one_of: &[],
+    fields: &[
+        must("title", Shape::Line, "What the visit is for."),
+        may(
+            "words",
+            Shape::Words(Clearance::Closed),
+            "What the patient is told with the proposal, behind login.",
+        ),
+        must(
+            "time",
+            Shape::Moment,
+            "The proposed time, e.g. `discharge + 7d at 10:00`.",
+        ),
+        must(
+            "minutes",
+            Shape::Integer(5, 480),
+            "How long the visit takes.",
+        ),
+        must(
+            "book_by",
+            Shape::Moment,
+            "By when it must be booked; then `not_booked` is gone.",
+        ),
+    ],
+};
+
+pub(super) static KIND: Kind = Kind {
+    name: "book",
+    doc: BOOK.doc,
+    body: Shape::Record(&BOOK),
+    ways: &[
+        must(
+            "next",
+            Shape::Target,
+            "Where to go when the visit has taken place.",
+        ),
+        may(
+            "not_booked",
+            Shape::Target,
+            "Where to go when it wasn't booked in time, was declined, or was cancelled.",
+        ),
+        may(
+            "missed",
+            Shape::Target,
+            "Where to go when the patient did not come (`noshow`); `not_booked` if not given.",
+        ),
+    ],
+    example: "visit:\n  title: Visit on day 7\n  book:\n    title: Check-up after your stay\n    time: discharge + 7d at 10:00\n    minutes: 30\n    book_by: discharge + 5d at 12:00\n  next: end\n  not_booked: visit_task\n",
+    decode,
+};
+
+#[derive(Debug)]
+struct Book {
+    title: String,
+    words: Option<Template>,
+    on: Moment,
+    minutes: u64,
+    book_by: Moment,
+    next: Target,
+    not_booked: Option<Target>,
+    missed: Option<Target>,
+}
+
+fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
+    let body = parts.body;
+    Some(Arc::new(Book {
+        title: line(body, "title")?,
+        words: body.get("words").and_then(template),
+        on: Moment::parse(body.get("time")?.text()?).ok()?,
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be 5 to 480"
+        )]
+        minutes: number(body, "minutes")? as u64,
+        book_by: Moment::parse(body.get("book_by")?.text()?).ok()?,
+        next: parts.way("next")?,
+        not_booked: parts.way("not_booked"),
+        missed: parts.way("missed"),
+    }))
+}
+
+impl Book {
+    /// A visit was booked, or moved.
+    fn booked(&self, engine: &mut Engine<'_>, step: &Step, n: u32, slot: Slot) {
+        if let Some(Stand::Booking { booked, .. }) = engine.stand_mut(n) {
+            *booked = Some(slot);
+        }
+        let day = say_day(slot.start_ms, &engine.definition.zone);
+        engine.learn(&step.id, "status", json!("booked"));
+        engine.learn(&step.id, "day", json!(day));
+        let visit = engine.resource_id(n, "visit");
+        engine.trail(
+            &step.id,
+            What::Booked {
+                start_ms: slot.start_ms,
+            },
+            Some(format!("Appointment/{visit}")),
+        );
+    }
+}
+
+impl StepKind for Book {
+    fn table(&self) -> &'static Kind {
+        &KIND
+    }
+    fn ways(&self) -> Vec<Way<'_>> {
+        let mut ways = vec![way("visit over", &self.next, false)];
+        // The deadline may have passed when the step is entered.
+        ways.extend(
+            self.not_booked
+                .as_ref()
+                .map(|target| way("not booked", target, true)),
+        );
+        ways.extend(
+            self.missed
+                .as_ref()
+                .map(|target| way("missed", target, false)),
+        );
+        ways
+    }
+    fn gives(&self) -> Vec<String> {
+        vec!["status".to_owned(), "day".to_owned()]
+    }
+    fn types(&self) -> &'static [ResourceType] {
+        &[ResourceType::Appointment]
+    }
+
+    fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
+        if self.not_booked.is_none() {
+            check.findings.error("J013", step.place, format!("`{}` has no `not_booked`: say what happens when the visit isn't booked in time", step.id));
+        }
+        if self.book_by.anchor == self.on.anchor && self.book_by.offset_ms > self.on.offset_ms {
+            let place = check.at(step, &["book", "book_by"]);
+            check
+                .findings
+                .error("J023", place, "`book_by` is later than the visit itself");
+        }
+    }
+    fn moments(&self, check: &Check<'_, '_>, step: &Step) -> Vec<(&Moment, Place)> {
+        vec![
+            (&self.on, check.at(step, &["book", "time"])),
+            (&self.book_by, check.at(step, &["book", "book_by"])),
+        ]
+    }
+    fn has_time(&self, variable: &str) -> bool {
+        matches!(variable, "due.day" | "visit.day" | "visit.time")
+    }
+
+    fn stand(&self, definition: &Definition, state: &State, _: u64) -> Stand {
+        let start_ms = moment(definition, state, &self.on);
+        Stand::Booking {
+            proposed: Slot {
+                start_ms,
+                end_ms: start_ms + self.minutes * MINUTE_MS,
+            },
+            booked: None,
+        }
+    }
+    fn makes(&self) -> Option<(ResourceType, &'static str)> {
+        Some((ResourceType::Appointment, "visit"))
+    }
+    fn enter(&self, engine: &mut Engine<'_>, step: &Step, n: u32) {
+        let by_ms = moment(engine.definition, &engine.state, &self.book_by);
+        let Some(Stand::Booking { proposed, .. }) =
+            engine.token(n).map(|token| token.stand.clone())
+        else {
+            return;
+        };
+        if by_ms <= engine.context.now_ms {
+            // Proposing what can't be booked any more would only confuse the patient.
+            let target = self.not_booked.clone().unwrap_or_default();
+            engine.learn(&step.id, "status", json!("too-late"));
+            engine.leave(n, "not booked", &target);
+            return;
+        }
+        let appointment = engine.resource_id(n, "visit");
+        engine.effects.push(Effect::ProposeVisit {
+            step: step.id.clone(),
+            appointment,
+            start_ms: proposed.start_ms,
+            end_ms: proposed.end_ms,
+            by_ms,
+        });
+    }
+    fn timers(
+        &self,
+        definition: &Definition,
+        state: &State,
+        token: &Token,
+    ) -> Vec<(&'static str, u64)> {
+        match &token.stand {
+            // Somebody may still say that the patient did not come, so the day is waited out.
+            Stand::Booking {
+                booked: Some(slot), ..
+            } => vec![("over", slot.end_ms + DAY_MS)],
+            Stand::Booking { booked: None, .. } => {
+                vec![("by", moment(definition, state, &self.book_by))]
+            }
+            _ => Vec::new(),
+        }
+    }
+    fn due(
+        &self,
+        engine: &mut Engine<'_>,
+        step: &Step,
+        token: &Token,
+        _: &str,
+    ) -> Result<(), EngineError> {
+        let Stand::Booking { booked, .. } = &token.stand else {
+            return Err(EngineError::NoStep(token.step.clone()));
+        };
+        if booked.is_some() {
+            engine.leave(token.n, "visit over", &self.next);
+            return Ok(());
+        }
+        let appointment = engine.resource_id(token.n, "visit");
+        engine.effects.push(Effect::CancelVisit {
+            appointment,
+            why: "Not booked in time".to_owned(),
+        });
+        engine.learn(&step.id, "status", json!("not-booked"));
+        let target = self.not_booked.clone().unwrap_or_default();
+        engine.leave(token.n, "not booked", &target);
+        Ok(())
+    }
+    fn claims(&self, engine: &Engine<'_>, token: &Token, fact: &Fact) -> bool {
+        matches!(token.stand, Stand::Booking { .. })
+            && matches!(fact, Fact::Visit { id, .. } if engine.resource_id(token.n, "visit") == *id)
+    }
+    fn told(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, fact: &Fact) {
+        let (
+            Fact::Visit {
+                status,
+                start_ms,
+                end_ms,
+                ..
+            },
+            Stand::Booking { proposed, booked },
+        ) = (fact, &token.stand)
+        else {
+            return;
+        };
+        let not_booked = self.not_booked.clone().unwrap_or_default();
+        let (label, target) = match status.as_str() {
+            "booked" => {
+                let start_ms = start_ms.unwrap_or(proposed.start_ms);
+                let slot = Slot {
+                    start_ms,
+                    end_ms: end_ms
+                        .filter(|end| *end > start_ms)
+                        .unwrap_or(start_ms + self.minutes * MINUTE_MS),
+                };
+                if *booked != Some(slot) {
+                    self.booked(engine, step, token.n, slot);
+                }
+                return;
+            }
+            "arrived" | "checked-in" | "fulfilled" => ("visit over", &self.next),
+            "cancelled" | "entered-in-error" => ("not booked", &not_booked),
+            "noshow" => ("missed", self.missed.as_ref().unwrap_or(&not_booked)),
+            _ => return,
+        };
+        engine.learn(&step.id, "status", json!(status));
+        engine.leave(token.n, label, target);
+    }
+    fn close(&self, engine: &mut Engine<'_>, token: &Token, why: &str, _: bool) {
+        if matches!(token.stand, Stand::Booking { booked: None, .. }) {
+            let appointment = engine.resource_id(token.n, "visit");
+            engine.effects.push(Effect::CancelVisit {
+                appointment,
+                why: why.to_owned(),
+            });
+        }
+    }
+
+    fn shown(&self) -> Option<(&str, &Template)> {
+        self.words
+            .as_ref()
+            .map(|words| (self.title.as_str(), words))
+    }
+    fn promise(&self) -> String {
+        format!("We will offer you a visit: {}", self.title)
+    }
+    fn waiting(&self, definition: &Definition, state: &State, token: &Token) -> Option<Waiting> {
+        let Stand::Booking { proposed, booked } = &token.stand else {
+            return None;
+        };
+        let zone = &definition.zone;
+        Some(match booked {
+            Some(slot) => {
+                let (day, time) = (say_day(slot.start_ms, zone), say_time(slot.start_ms, zone));
+                Waiting {
+                    what: format!("Visit booked for {day}, {time}"),
+                    plain: format!("Your visit: {}, {day} at {time}", self.title),
+                    until_ms: Some(slot.start_ms),
+                }
+            }
+            None => Waiting {
+                what: format!(
+                    "Waits for the visit to be booked (proposed for {})",
+                    say_day(proposed.start_ms, zone)
+                ),
+                plain: format!("Please book your visit: {}", self.title),
+                until_ms: Some(moment(definition, state, &self.book_by)),
+            },
+        })
+    }
+    fn entered(&self, title: &str) -> Option<String> {
+        Some(format!("Visit proposed: {title}"))
+    }
+    fn plan(&self, step: &Step, what: &What) -> Option<Plan> {
+        match what {
+            What::Entered => Some(Plan {
+                what: format!("Visit proposed: {}", step.title),
+                plain: crate::words::plain(step),
+            }),
+            What::Left { label, .. } if label == "not booked" => Some(Plan {
+                what: format!("Given up on if not booked: {}", step.title),
+                plain: "Please book your visit before this day.".to_owned(),
+            }),
+            _ => None,
+        }
+    }
+    fn arranged(&self, definition: &Definition, step: &Step, token: &Token) -> Option<(u64, Plan)> {
+        let Stand::Booking {
+            booked: Some(slot), ..
+        } = &token.stand
+        else {
+            return None;
+        };
+        let plan = Plan {
+            what: format!("Visit: {}", step.title),
+            plain: format!(
+                "Your visit, {} at {}",
+                say_day(slot.start_ms, &definition.zone),
+                say_time(slot.start_ms, &definition.zone)
+            ),
+        };
+        Some((slot.start_ms, plan))
+    }
+
+    fn names_patient(&self) -> bool {
+        true
+    }
+    fn resource(
+        &self,
+        maker: &Maker<'_>,
+        _: &dyn Ids,
+        step: &Step,
+        effect: &Effect,
+    ) -> Option<Resource> {
+        let Effect::ProposeVisit {
+            appointment,
+            start_ms,
+            end_ms,
+            by_ms,
+            ..
+        } = effect
+        else {
+            return None;
+        };
+        let times = Times {
+            due_ms: Some(*by_ms),
+            visit_ms: Some(*start_ms),
+        };
+        Some(resource(
+            ResourceType::Appointment,
+            appointment,
+            json!({
+                "identifier": maker.identifiers(&step.id),
+                "status": "proposed",
+                "description": self.title,
+                "start": fhir::date::instant(*start_ms),
+                "end": fhir::date::instant(*end_ms),
+                "minutesDuration": self.minutes,
+                "created": maker.now(),
+                "patientInstruction": self.words.as_ref().map(|words| maker.words(words, times)),
+                "participant": [{"actor": maker.subject(), "status": "needs-action"}],
+                "requestedPeriod": [{"end": fhir::date::instant(*by_ms)}],
+            }),
+        ))
+    }
+}

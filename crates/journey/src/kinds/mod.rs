@@ -1,0 +1,275 @@
+//! The kinds of steps, each whole in a file of its own: its table of the language, what it is compiled
+//! to, its ways out, its checks, what the engine does at it, its words and the resources it makes.
+//!
+//! Everything else asks through [`StepKind`] and knows no kind by name. A new kind is a file here and a
+//! line in [`KINDS`]. What is stored of a place is [`crate::state::Stand`], which all programs beside each
+//! other read; that is why it isn't here.
+
+mod ask;
+mod book;
+mod branch;
+mod exit;
+mod observe;
+mod parallel;
+mod send;
+mod task;
+mod wait;
+
+pub(crate) use observe::Observe;
+
+use crate::check::Check;
+use crate::definition::{Channel, Definition, Message, Step, Target, Way};
+use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
+use crate::resources::Maker;
+use crate::spec;
+use crate::state::{Late, Stand, State, Token, What, Which};
+use crate::template::Template;
+use crate::time::Moment;
+use crate::words;
+use crate::yaml::Place;
+use fhir::{Resource, ResourceType};
+
+/// All step kinds, in the order of the reference.
+pub(crate) static KINDS: &[&spec::Kind] = &[
+    &send::KIND,
+    &ask::KIND,
+    &wait::KIND,
+    &observe::KIND,
+    &branch::KIND,
+    &task::KIND,
+    &book::KIND,
+    &parallel::KIND,
+    &exit::KIND,
+];
+
+/// What is waited for at a place, in words.
+pub(crate) struct Waiting {
+    /// To staff.
+    pub(crate) what: String,
+    /// To the patient; empty if it is none of their concern.
+    pub(crate) plain: String,
+    pub(crate) until_ms: Option<u64>,
+}
+
+/// What is planned, in words.
+pub(crate) struct Plan {
+    /// To staff.
+    pub(crate) what: String,
+    /// To the patient; empty if it is none of their concern.
+    pub(crate) plain: String,
+}
+
+/// A step of one kind: all that the rest of the crate asks of it. What a kind has nothing to say to, it
+/// leaves as it is here.
+pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
+    // The language and its graph.
+
+    /// Its table of the language.
+    fn table(&self) -> &'static spec::Kind;
+    /// The ways out, in reading order. Labels are those of the engine, so that counts fit edges.
+    fn ways(&self) -> Vec<Way<'_>>;
+    /// Members that it gives to what the journey has learnt.
+    fn gives(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// The resource types whose events can mean something to it.
+    fn types(&self) -> &'static [ResourceType] {
+        &[]
+    }
+    /// Whether it watches from the journey's start beside everything else, so that nobody goes to it.
+    fn watches(&self) -> bool {
+        false
+    }
+    /// Branches that it waits for, and where it leads when all have ended.
+    fn branches(&self) -> Option<(&[Target], &Target)> {
+        None
+    }
+    /// Whether it ends the journey.
+    fn ends(&self) -> bool {
+        false
+    }
+
+    // The checker.
+
+    /// Finds what is wrong with it.
+    fn check(&self, _check: &mut Check<'_, '_>, _step: &Step) {}
+    /// Its moments, and where they stand in the file.
+    fn moments(&self, _check: &Check<'_, '_>, _step: &Step) -> Vec<(&Moment, Place)> {
+        Vec::new()
+    }
+    /// Whether a variable of its own time has a meaning in its words (`due.day`, `visit.time`, ...).
+    fn has_time(&self, _variable: &str) -> bool {
+        false
+    }
+
+    // The engine.
+
+    /// What is waited for by who has just come.
+    fn stand(&self, _definition: &Definition, _state: &State, _now_ms: u64) -> Stand {
+        Stand::Waiting
+    }
+    /// The resource that somebody acts on here, and the name that its id is made from.
+    fn makes(&self) -> Option<(ResourceType, &'static str)> {
+        None
+    }
+    /// Does what is to be done when a patient comes here.
+    fn enter(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
+    /// When a place here wants to be woken, by name.
+    fn timers(
+        &self,
+        _definition: &Definition,
+        _state: &State,
+        _token: &Token,
+    ) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+    /// Does what is due.
+    fn due(
+        &self,
+        _engine: &mut Engine<'_>,
+        _step: &Step,
+        token: &Token,
+        _slot: &str,
+    ) -> Result<(), EngineError> {
+        Err(EngineError::NoStep(token.step.clone()))
+    }
+    /// Whether a fact is about what is waited for at a place here.
+    fn claims(&self, _engine: &Engine<'_>, _token: &Token, _fact: &Fact) -> bool {
+        false
+    }
+    /// Does what follows from a fact that it claimed.
+    fn told(&self, _engine: &mut Engine<'_>, _step: &Step, _token: &Token, _fact: &Fact) {}
+    /// Whether a fact is about what was given up on here.
+    fn claims_late(&self, _engine: &Engine<'_>, _late: &Late, _fact: &Fact) -> bool {
+        false
+    }
+    /// Does what follows from a fact that came late.
+    fn told_late(&self, _engine: &mut Engine<'_>, _step: &Step, _late: &Late, _fact: &Fact) {}
+    /// The way that is gone when these conditions hold of an event.
+    fn awaited(&self, _holds: &[usize]) -> Option<(&str, &Target)> {
+        None
+    }
+    /// Remembers a measurement, if it watches for such.
+    fn measured(&self, _engine: &mut Engine<'_>, _step: &Step, _fact: &Fact) {}
+    /// Looks whether what it watches for has happened; if so, starts what follows.
+    fn look(&self, _engine: &mut Engine<'_>, _step: &Step) -> bool {
+        false
+    }
+    /// The LOINC code of the measurements that it compares, and how long ago they may be.
+    fn compares(&self) -> Option<(&str, u64)> {
+        None
+    }
+    /// Ends a place when the journey does.
+    fn close(&self, _engine: &mut Engine<'_>, _token: &Token, _why: &str, _close_tasks: bool) {}
+    /// Ends what was given up on here when the journey does.
+    fn close_late(&self, _engine: &mut Engine<'_>, _late: &Late, _why: &str) {}
+
+    // Messages.
+
+    /// What it sends.
+    fn message(&self) -> Option<&Message> {
+        None
+    }
+    /// Words and heading of one of its messages.
+    fn wording(&self, _which: Which) -> Option<(&Template, String)> {
+        self.message()
+            .map(|message| (&message.words, message.title.clone()))
+    }
+    /// Its messages that are under way, with the places of their channels.
+    fn under_way(&self, _stand: &Stand) -> Vec<(Which, u8)> {
+        Vec::new()
+    }
+    /// Notes that a message goes out by the channel at a place, and says until when it may.
+    fn goes_out(
+        &self,
+        _stand: &mut Stand,
+        _which: Which,
+        _channel: u8,
+        _since_ms: u64,
+        _now_ms: u64,
+    ) -> Option<u64> {
+        None
+    }
+    /// Does what follows when a message was delivered.
+    fn delivered(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32, _channel: Channel) {}
+    /// Does what follows when no channel is left for a message.
+    fn undelivered(&self, _engine: &mut Engine<'_>, _n: u32, _which: Which) {}
+
+    // Words.
+
+    /// Heading and words that the patient sees here.
+    fn shown(&self) -> Option<(&str, &Template)> {
+        self.message()
+            .map(|message| (message.title.as_str(), &message.words))
+    }
+    /// What the patient is told when it is ahead. Empty if it is none of their concern.
+    fn promise(&self) -> String {
+        String::new()
+    }
+    /// What is waited for at a place here.
+    fn waiting(&self, _definition: &Definition, _state: &State, _token: &Token) -> Option<Waiting> {
+        None
+    }
+    /// What is watched for beside everything else.
+    fn watching(&self, _definition: &Definition, _state: &State) -> Option<Waiting> {
+        None
+    }
+    /// That somebody came here; `None` where the next entry says it better.
+    fn entered(&self, _title: &str) -> Option<String> {
+        None
+    }
+    /// That somebody left; `None` where another entry says it better.
+    fn left(&self, title: &str, label: &str) -> Option<String> {
+        Some(words::left(title, label))
+    }
+    /// What is said of an entry that lies ahead.
+    fn plan(&self, _step: &Step, _what: &What) -> Option<Plan> {
+        None
+    }
+    /// What has been arranged at a place here, and when it will be.
+    fn arranged(
+        &self,
+        _definition: &Definition,
+        _step: &Step,
+        _token: &Token,
+    ) -> Option<(u64, Plan)> {
+        None
+    }
+
+    // Resources.
+
+    /// Whether what it makes may name the patient.
+    fn names_patient(&self) -> bool {
+        false
+    }
+    /// The resource that an effect of it opens.
+    fn resource(
+        &self,
+        _maker: &Maker<'_>,
+        _ids: &dyn Ids,
+        _step: &Step,
+        _effect: &Effect,
+    ) -> Option<Resource> {
+        None
+    }
+    /// Its form, which is published with the journey.
+    fn questionnaire(
+        &self,
+        _definition: &Definition,
+        _version: u32,
+        _step: &Step,
+        _id: &str,
+        _now_ms: u64,
+    ) -> Option<Resource> {
+        None
+    }
+}
+
+/// A way out with its label.
+fn way<'a>(label: &str, target: &'a Target, at_once: bool) -> Way<'a> {
+    Way {
+        label: label.to_owned(),
+        target,
+        at_once,
+    }
+}

@@ -1,0 +1,216 @@
+//! A message to the patient.
+
+use super::{Plan, StepKind, Waiting, way};
+use crate::check::Check;
+use crate::decode::build::{Parts, length, message};
+use crate::definition::{Channel, Definition, Message, Step, Target, Way};
+use crate::engine::{EXPIRED, Engine, EngineError};
+use crate::spec::{CHANNELS, Clearance, EMAIL, Kind, Record, Shape, may, must};
+use crate::state::{Stand, State, Token, What, Which};
+use crate::time::DAY_MS;
+use fhir::ResourceType;
+use serde_json::json;
+use std::sync::Arc;
+
+static SEND: Record = Record {
+    name: "send",
+    doc: "A message to the patient.",
+    one_of: &[],
+    fields: &[
+        must(
+            "title",
+            Shape::Line,
+            "Heading of the message, as the patient sees it in the portal.",
+        ),
+        must(
+            "words",
+            Shape::Words(Clearance::Closed),
+            "The message, as shown in the portal behind login.",
+        ),
+        must(
+            "channels",
+            CHANNELS,
+            "Channels in order of fall-back: the next is tried when one fails.",
+        ),
+        may(
+            "email",
+            Shape::Record(&EMAIL),
+            "Words of the e-mail; without it, a plain notice with a link.",
+        ),
+        may(
+            "expires",
+            Shape::Duration,
+            "How long one channel may take before the next is tried; `24h` if not given.",
+        ),
+    ],
+};
+
+pub(super) static KIND: Kind = Kind {
+    name: "send",
+    doc: SEND.doc,
+    body: Shape::Record(&SEND),
+    ways: &[
+        must(
+            "next",
+            Shape::Target,
+            "Where to go once the message has been delivered.",
+        ),
+        may(
+            "on_failure",
+            Shape::Target,
+            "Where to go when no channel could deliver it.",
+        ),
+    ],
+    example: "welcome:\n  title: Welcome message\n  send:\n    title: Welcome home\n    words: Hello {patient.given|there}. We will be in touch over the next weeks.\n    channels: [email, portal]\n  next: symptoms\n  on_failure: welcome_call\n",
+    decode,
+};
+
+#[derive(Debug)]
+struct Send {
+    message: Message,
+    expires_ms: u64,
+    next: Target,
+    on_failure: Option<Target>,
+}
+
+fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
+    Some(Arc::new(Send {
+        message: message(parts.body)?,
+        expires_ms: length(parts.body, "expires").unwrap_or(DAY_MS),
+        next: parts.way("next")?,
+        on_failure: parts.way("on_failure"),
+    }))
+}
+
+impl StepKind for Send {
+    fn table(&self) -> &'static Kind {
+        &KIND
+    }
+    fn ways(&self) -> Vec<Way<'_>> {
+        // Delivery to the portal needs no time, so a loop through a message can be endless.
+        let mut ways = vec![way("delivered", &self.next, true)];
+        ways.extend(
+            self.on_failure
+                .as_ref()
+                .map(|target| way("not delivered", target, true)),
+        );
+        ways
+    }
+    fn gives(&self) -> Vec<String> {
+        vec!["delivered_by".to_owned()]
+    }
+    fn types(&self) -> &'static [ResourceType] {
+        &[ResourceType::Communication]
+    }
+
+    fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
+        check.message(step, KIND.name);
+        if self.on_failure.is_none() {
+            check.findings.error("J013", step.place, format!("`{}` has no `on_failure`: say what happens when no channel delivers the message (a task for staff, or `end`)", step.id));
+        }
+    }
+
+    fn stand(&self, _: &Definition, _: &State, now_ms: u64) -> Stand {
+        Stand::Sending {
+            channel: 0,
+            until_ms: now_ms + self.expires_ms,
+        }
+    }
+    fn enter(&self, engine: &mut Engine<'_>, step: &Step, n: u32) {
+        engine.send(step, n, Which::Message, 0);
+    }
+    fn timers(&self, _: &Definition, _: &State, token: &Token) -> Vec<(&'static str, u64)> {
+        match &token.stand {
+            Stand::Sending { until_ms, .. } => vec![("until", *until_ms)],
+            _ => Vec::new(),
+        }
+    }
+    fn due(
+        &self,
+        engine: &mut Engine<'_>,
+        step: &Step,
+        token: &Token,
+        _: &str,
+    ) -> Result<(), EngineError> {
+        let Stand::Sending { channel, .. } = &token.stand else {
+            return Err(EngineError::NoStep(token.step.clone()));
+        };
+        let place = usize::from(*channel);
+        if let Some(used) = self.message.channels.get(place).copied() {
+            engine.trail(
+                &step.id,
+                What::Undelivered {
+                    channel: used,
+                    which: Which::Message,
+                    code: EXPIRED.to_owned(),
+                },
+                None,
+            );
+        }
+        engine.call_off(token, EXPIRED, "Not delivered in time");
+        engine.send(step, token.n, Which::Message, place + 1);
+        Ok(())
+    }
+
+    fn message(&self) -> Option<&Message> {
+        Some(&self.message)
+    }
+    fn under_way(&self, stand: &Stand) -> Vec<(Which, u8)> {
+        match stand {
+            Stand::Sending { channel, .. } => vec![(Which::Message, *channel)],
+            _ => Vec::new(),
+        }
+    }
+    fn goes_out(
+        &self,
+        stand: &mut Stand,
+        _: Which,
+        channel: u8,
+        _: u64,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let until_ms = now_ms + self.expires_ms;
+        *stand = Stand::Sending { channel, until_ms };
+        Some(until_ms)
+    }
+    fn delivered(&self, engine: &mut Engine<'_>, step: &Step, n: u32, channel: Channel) {
+        engine.learn(&step.id, "delivered_by", json!(channel.name()));
+        engine.leave(n, "delivered", &self.next);
+    }
+    fn undelivered(&self, engine: &mut Engine<'_>, n: u32, _: Which) {
+        let target = self.on_failure.clone().unwrap_or_default();
+        engine.leave(n, "not delivered", &target);
+    }
+
+    fn promise(&self) -> String {
+        format!("We will send you a message: {}", self.message.title)
+    }
+    fn waiting(&self, _: &Definition, _: &State, token: &Token) -> Option<Waiting> {
+        let Stand::Sending { channel, until_ms } = &token.stand else {
+            return None;
+        };
+        let channel = self
+            .message
+            .channels
+            .get(usize::from(*channel))
+            .map_or("", |channel| channel.name());
+        Some(Waiting {
+            what: format!("Waits until the message is delivered by {channel}"),
+            plain: String::new(),
+            until_ms: Some(*until_ms),
+        })
+    }
+    fn left(&self, title: &str, label: &str) -> Option<String> {
+        Some(if label == "delivered" {
+            format!("Delivered: {title}")
+        } else {
+            crate::words::left(title, label)
+        })
+    }
+    fn plan(&self, step: &Step, what: &What) -> Option<Plan> {
+        (*what == What::Entered).then(|| Plan {
+            what: format!("Message: {}", step.title),
+            plain: crate::words::plain(step),
+        })
+    }
+}
