@@ -42,7 +42,7 @@ impl MoveError {
         use crate::StateError;
         matches!(
             self,
-            Self::NoDefinition(_) | Self::State(StateError::Format(_))
+            Self::NoDefinition(_) | Self::State(StateError::Format(_) | StateError::Newer(_))
         )
     }
 }

@@ -1,5 +1,10 @@
 //! Where a patient stands in a journey. This is what is stored, so the short names of its members
-//! are for good; a change of form gets a new number in `format` and a reader for the old one.
+//! are for good.
+//!
+//! A program that doesn't know a member must not move the patient: it would drop the member when it
+//! writes the state again. The first programs do drop what they don't know, so a state that uses a member
+//! they don't have says that it is of [`SECOND`], which they set aside. From that form on members are
+//! added without a new number, because who reads it refuses what they don't know.
 
 use crate::time::Slot;
 use crate::watch::Watch;
@@ -7,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// The form that this program writes.
-pub(crate) const FORMAT: u8 = 1;
+/// The form of the first programs. Its members are fixed.
+pub(crate) const FIRST: u8 = 1;
+/// The form of states that use a member which the first programs don't know.
+pub(crate) const SECOND: u8 = 2;
 /// Most trail entries that are kept in the state itself; older ones move to documents of their own,
 /// so that a long journey costs no more to move than a short one.
 pub(crate) const TRAIL_MAX: usize = 96;
@@ -17,6 +24,7 @@ pub(crate) const TRAIL_CHUNK: usize = 64;
 
 /// A patient's place in a journey.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct State {
     #[serde(rename = "f")]
     pub(crate) format: u8,
@@ -64,6 +72,7 @@ pub struct State {
 
 /// Somewhere that the patient is. A patient can be at several steps at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Token {
     #[serde(rename = "n")]
     pub(crate) n: u32,
@@ -80,7 +89,7 @@ pub(crate) struct Token {
 
 /// What is waited for at a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Stand {
     /// A receipt of the channel with this index.
     Sending {
@@ -117,8 +126,32 @@ pub(crate) enum Stand {
     },
 }
 
+impl Stand {
+    /// The oldest form of a state that has it.
+    fn needs(&self) -> u8 {
+        match self {
+            Self::Sending {
+                channel: _,
+                until_ms: _,
+            }
+            | Self::Asking {
+                invited_by: _,
+                reminded_by: _,
+            }
+            | Self::Waiting
+            | Self::Working { handed_over: _ }
+            | Self::Booking {
+                proposed: _,
+                booked: _,
+            }
+            | Self::Joining { left: _ } => FIRST,
+        }
+    }
+}
+
 /// A form that was given up on but may still be answered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Late {
     #[serde(rename = "n")]
     pub(crate) n: u32,
@@ -128,6 +161,7 @@ pub(crate) struct Late {
 
 /// How a journey ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Ended {
     #[serde(rename = "t")]
     pub(crate) at_ms: u64,
@@ -141,6 +175,7 @@ pub(crate) struct Ended {
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TrailEntry {
     #[serde(rename = "t")]
     pub(crate) at_ms: u64,
@@ -170,7 +205,7 @@ pub enum Which {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum What {
     Started,
     Entered,
@@ -239,12 +274,51 @@ pub(crate) enum What {
     },
 }
 
+impl What {
+    /// The oldest form of a state that has it.
+    fn needs(&self) -> u8 {
+        match self {
+            Self::Started
+            | Self::Entered
+            | Self::Left {
+                label: _,
+                since_ms: _,
+                to: _,
+            }
+            | Self::Sent {
+                channel: _,
+                which: _,
+            }
+            | Self::Undelivered {
+                channel: _,
+                which: _,
+                code: _,
+            }
+            | Self::Answered
+            | Self::LateAnswer { to: _ }
+            | Self::HandedOver { role: _ }
+            | Self::Booked { start_ms: _ }
+            | Self::Fired { to: _ }
+            | Self::AnchorMoved { anchor: _ }
+            | Self::Unclear { label: _ }
+            | Self::Ended {
+                code: _,
+                title: _,
+                at: _,
+            } => FIRST,
+        }
+    }
+}
+
 /// A stored state that this program can't read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// It was written by a newer program.
     #[error("journey state has format {0}, which this program doesn't know")]
     Format(u64),
+    /// It was written by a newer program, which used something that this one doesn't know.
+    #[error("journey state of format {0} says something that this program doesn't know")]
+    Newer(u64),
     /// It is damaged.
     #[error("journey state does not parse")]
     Damaged,
@@ -261,15 +335,71 @@ impl State {
             f: u64,
         }
         let head: Head = serde_json::from_slice(bytes).map_err(|_| StateError::Damaged)?;
-        if head.f != u64::from(FORMAT) {
-            return Err(StateError::Format(head.f));
-        }
-        serde_json::from_slice(bytes).map_err(|_| StateError::Damaged)
+        let refused = match head.f {
+            // What is unknown in a form whose members are fixed is damage.
+            first if first == u64::from(FIRST) => StateError::Damaged,
+            second if second == u64::from(SECOND) => StateError::Newer(second),
+            other => return Err(StateError::Format(other)),
+        };
+        serde_json::from_slice(bytes).map_err(|_| refused)
     }
-    /// The state as it is stored.
+    /// The state as it is stored, in the oldest form that says all of it.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        let format = self.needs();
+        if format == self.format {
+            return serde_json::to_vec(self).unwrap_or_default();
+        }
+        serde_json::to_vec(&Self {
+            format,
+            ..self.clone()
+        })
+        .unwrap_or_default()
+    }
+    /// The oldest form that has every member in use. The patterns here and in [`Stand::needs`] and
+    /// [`What::needs`] name them all, so that nothing can be added without saying which form it needs.
+    fn needs(&self) -> u8 {
+        let Self {
+            format: _,
+            journey: _,
+            version: _,
+            patient: _,
+            key: _,
+            started_ms: _,
+            anchors: _,
+            next: _,
+            last: _,
+            tokens,
+            watches: _,
+            facts: _,
+            late: _,
+            ended: _,
+            // Those before it drop it. They look at consents when something else wakes the journey.
+            consents_ms: _,
+            trail,
+            moved: _,
+        } = self;
+        let places = tokens.iter().map(|token| {
+            let Token {
+                n: _,
+                step: _,
+                parent: _,
+                since_ms: _,
+                stand,
+            } = token;
+            stand.needs()
+        });
+        let entries = trail.iter().map(|entry| {
+            let TrailEntry {
+                at_ms: _,
+                step: _,
+                what,
+                why: _,
+                reference: _,
+            } = entry;
+            what.needs()
+        });
+        places.chain(entries).max().unwrap_or(FIRST)
     }
     /// A place at the very start, to try conditions on before there is an instance.
     pub(crate) fn probe(
@@ -280,7 +410,7 @@ impl State {
         now_ms: u64,
     ) -> Self {
         Self {
-            format: FORMAT,
+            format: FIRST,
             journey: definition.name.clone(),
             version: definition.version,
             patient: patient.to_owned(),
@@ -338,3 +468,6 @@ impl State {
         Some((first, taken))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,6 +224,7 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
 
 /// A half-open span of time in milliseconds; kept as two numbers in state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Slot {
     #[serde(rename = "s")]
     pub(crate) start_ms: u64,

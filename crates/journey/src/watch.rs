@@ -10,6 +10,7 @@ const READINGS_MAX: usize = 256;
 
 /// What a rule remembers of one patient.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Watch {
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     readings: Vec<Reading>,
@@ -29,6 +30,7 @@ pub(crate) struct Watch {
 
 /// One measurement, in the rule's unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Reading {
     #[serde(rename = "i")]
     pub(crate) id: String,

@@ -304,6 +304,36 @@ async fn a_state_of_a_newer_form_waits_too() {
     assert_eq!(world.tasks(&patient).await, [WEIGHT_TASK]);
 }
 
+/// As a newer server beside this one writes it, once it uses a member that this one doesn't know.
+#[tokio::test]
+async fn a_state_that_says_more_than_is_known_is_not_written_again() {
+    let world = World::new(Mail::Delivers).await;
+    let patient = world.patient().await;
+    world.discharge(&patient, 0).await;
+    world.drain().await;
+    let id = world.view(&patient).await.id;
+    let good = world.write_instance(&patient, &id, Vec::new()).await;
+    let mut newer: serde_json::Value = serde_json::from_slice(&good).unwrap();
+    assert_eq!(newer["f"], 1, "nothing here needs the second form");
+    newer["f"] = 2.into();
+    newer["paused"] = true.into();
+    let newer = serde_json::to_vec(&newer).unwrap();
+    world.write_instance(&patient, &id, newer.clone()).await;
+    world.weight_quietly(&patient, 80.0).await;
+    world.until(2 * DAY + HOUR).await;
+    let letters = world.letters().await;
+    assert!(!letters.is_empty() && letters.iter().all(|letter| letter.waits));
+    let stored = world.write_instance(&patient, &id, good).await;
+    assert_eq!(stored, newer);
+    let world = world.reopen().await;
+    world.drain().await;
+    assert_eq!(world.letters().await, []);
+    assert_eq!(
+        world.forms(&patient).await,
+        ["How are you today?: requested"]
+    );
+}
+
 #[tokio::test]
 async fn all_letters_are_played_again_in_their_order() {
     let world = World::new(Mail::Delivers).await;

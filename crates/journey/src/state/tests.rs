@@ -1,0 +1,130 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+/// A state that uses every member, with the form that it says it has.
+fn whole(format: u8) -> Value {
+    json!({
+        "f": format, "j": "heart", "v": 3, "p": "p1", "k": "e1", "s": 1000, "a": {"discharge": 900}, "n": 9, "l": 17,
+        "t": [
+            {"n": 1, "s": "welcome", "t": 1000, "a": {"sending": {"c": 0, "u": 2000}}},
+            {"n": 2, "s": "symptoms", "p": 7, "t": 1000, "a": {"asking": {"i": 1, "r": 0}}},
+            {"n": 3, "s": "day_two", "t": 1000, "a": "waiting"},
+            {"n": 4, "s": "call", "t": 1000, "a": {"working": {"h": true}}},
+            {"n": 5, "s": "visit", "t": 1000, "a": {"booking": {"p": {"s": 1, "e": 2}, "b": {"s": 3, "e": 4}}}},
+            {"n": 7, "s": "follow_up", "t": 1000, "a": {"joining": {"l": 2}}},
+        ],
+        "w": {"weight_watch": {"r": [{"i": "o1", "t": 950, "v": 80_000_000}], "b": 1, "a": 2, "q": 3, "p": true}},
+        "x": {"symptoms": {"breathless": true}}, "z": [{"n": 2, "s": "symptoms"}],
+        "e": {"t": 5000, "c": "completed", "w": "Completed"}, "c": 6000,
+        "h": [{"t": 1000, "s": "welcome", "w": {"left": {"l": "delivered", "f": 1000, "o": ["symptoms"]}}, "y": "timer", "r": "Task/1"}],
+        "m": 64,
+    })
+}
+
+fn read(state: &Value) -> Result<State, StateError> {
+    State::from_json(&serde_json::to_vec(state).unwrap())
+}
+
+fn written(state: &State) -> Value {
+    serde_json::from_slice(&state.to_json()).unwrap()
+}
+
+#[test]
+fn what_is_known_is_written_in_the_oldest_form_that_has_it() {
+    assert_eq!(written(&read(&whole(FIRST)).unwrap()), whole(FIRST));
+    assert_eq!(written(&read(&whole(SECOND)).unwrap()), whole(FIRST));
+}
+
+#[test]
+fn what_the_first_program_wrote_is_read() {
+    let first = json!({
+        "f": 1, "j": "heart", "v": 1, "p": "p1", "k": "e1", "s": 1000, "n": 1, "l": 0, "m": 0,
+        "t": [{"n": 1, "s": "call", "t": 1000, "a": {"working": {"h": false}}}],
+    });
+    assert_eq!(written(&read(&first).unwrap()), first);
+}
+
+#[test]
+fn what_is_unknown_is_refused_wherever_it_stands() {
+    for object in [
+        "",
+        "/t/0",
+        "/t/0/a/sending",
+        "/t/1/a/asking",
+        "/t/3/a/working",
+        "/t/4/a/booking",
+        "/t/4/a/booking/p",
+        "/t/5/a/joining",
+        "/w/weight_watch",
+        "/w/weight_watch/r/0",
+        "/z/0",
+        "/e",
+        "/h/0",
+        "/h/0/w/left",
+    ] {
+        for (format, refused) in [
+            (FIRST, StateError::Damaged),
+            (SECOND, StateError::Newer(2)),
+            (3, StateError::Format(3)),
+        ] {
+            let mut state = whole(format);
+            state.pointer_mut(object).unwrap()["news"] = json!(true);
+            assert_eq!(read(&state), Err(refused), "{object} in {format}");
+        }
+    }
+    let mut state = whole(SECOND);
+    state["t"][2]["a"] = json!("calling");
+    assert_eq!(read(&state), Err(StateError::Newer(2)), "a new stand");
+    state = whole(SECOND);
+    state["h"][0]["w"] = json!("paused");
+    assert_eq!(read(&state), Err(StateError::Newer(2)), "a new entry");
+}
+
+fn stand() -> impl Strategy<Value = Stand> {
+    let slot =
+        || (any::<u64>(), any::<u64>()).prop_map(|(start_ms, end_ms)| Slot { start_ms, end_ms });
+    prop_oneof![
+        (any::<u8>(), any::<u64>())
+            .prop_map(|(channel, until_ms)| Stand::Sending { channel, until_ms }),
+        (any::<u8>(), any::<Option<u8>>()).prop_map(|(invited_by, reminded_by)| Stand::Asking {
+            invited_by,
+            reminded_by
+        }),
+        Just(Stand::Waiting),
+        any::<bool>().prop_map(|handed_over| Stand::Working { handed_over }),
+        (slot(), prop::option::of(slot()))
+            .prop_map(|(proposed, booked)| Stand::Booking { proposed, booked }),
+        any::<u32>().prop_map(|left| Stand::Joining { left }),
+    ]
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    (
+        any::<u32>(),
+        "[a-z_]{1,12}",
+        any::<Option<u32>>(),
+        any::<u64>(),
+        stand(),
+    )
+        .prop_map(|(n, step, parent, since_ms, stand)| Token {
+            n,
+            step,
+            parent,
+            since_ms,
+            stand,
+        })
+}
+
+proptest! {
+    #[test]
+    fn a_state_comes_back_as_it_went(
+        tokens in prop::collection::vec(token(), 0..6),
+        anchors in prop::collection::btree_map("[a-z]{1,8}", any::<u64>(), 0..3),
+        (next, last, consents_ms) in (any::<u32>(), any::<u64>(), any::<Option<u64>>()),
+    ) {
+        let state = State { tokens, anchors, next, last, consents_ms, ..read(&whole(FIRST)).unwrap() };
+        prop_assert_eq!(written(&state)["f"].as_u64(), Some(u64::from(FIRST)));
+        prop_assert_eq!(State::from_json(&state.to_json()), Ok(state));
+    }
+}
