@@ -108,7 +108,7 @@ impl StepKind for Observe {
         &KIND
     }
     fn ways(&self) -> Vec<Way<'_>> {
-        vec![way("fires", &self.then, false)]
+        vec![way(crate::passages::FIRES, &self.then, false)]
     }
     fn gives(&self) -> Vec<String> {
         ["rise", "from", "to", "unit", "hours"]
