@@ -1,7 +1,9 @@
 //! What happens, as tables.
 
 use crate::run::{DAY, DISCHARGE, HOUR, Names, Run, facts, heart_failure};
-use journey::{Context, Definition, Fact, Input, Outcome, Start, State, step, timers};
+use journey::{
+    Context, Definition, EngineError, Event, Fact, Input, Outcome, Start, State, step, timers,
+};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 
@@ -597,6 +599,42 @@ fn a_dark_house_catches_up_without_nonsense() {
         "{:#?}",
         run.log
     );
+}
+
+#[test]
+fn what_comes_for_a_step_that_is_not_there_is_refused() {
+    let mut run = Run::delivered();
+    run.until(DAY);
+    let mut stored: serde_json::Value = serde_json::from_slice(&run.state.to_json()).unwrap();
+    stored["t"][0]["s"] = json!("elsewhere");
+    let state = State::from_json(&serde_json::to_vec(&stored).unwrap()).unwrap();
+    let id = "i/1/task".to_owned();
+    let facts = [
+        Input::Receipt {
+            communication: "i/1/message/0".into(),
+            outcome: Outcome::Delivered,
+        },
+        Input::Event(Event {
+            number: 99,
+            reference: format!("Task/{id}"),
+            fact: Fact::Task {
+                id,
+                status: "completed".into(),
+                outcome: None,
+            },
+            holds: Vec::new(),
+        }),
+    ];
+    let context = Context {
+        now_ms: run.now,
+        instance: "i",
+        ids: &Names,
+    };
+    for input in facts {
+        let refused =
+            step(&heart_failure(), &state, input, &context).map(|decision| decision.changed);
+        assert_eq!(refused, Err(EngineError::NoStep("elsewhere".into())));
+    }
 }
 
 #[test]
