@@ -18,9 +18,16 @@ const RECORDS_IN_A_ROW: u64 = 20;
 const RECORD_EVERY_MS: u64 = 30_000;
 /// Sorts and subjects remembered; beyond, subjects of a sort share one.
 const SUBJECTS_MAX: usize = 10_000;
-/// Names of nobody whose failures are remembered. At four passwords hashed at once, this is more
+/// Names of nobody whose failures are remembered, and as many passkeys, apart from them. At four passwords hashed at once, this is more
 /// than an hour of guessing.
 const NAMES_MAX: usize = 100_000;
+
+/// What a stranger says to have, where nobody has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stranger {
+    Name,
+    Passkey,
+}
 
 /// Why a try was refused; the label of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,7 +94,9 @@ impl Budget {
 pub(super) struct Refusals {
     budgets: Mutex<HashMap<(Why, String), Budget>>,
     /// Failures of user names that nobody has.
-    of_nobody: Mutex<HashMap<String, AttemptsDocument>>,
+    names: Mutex<HashMap<String, AttemptsDocument>>,
+    /// Failures of passkeys that nobody has.
+    passkeys: Mutex<HashMap<String, AttemptsDocument>>,
     /// How long the last record took to be durable, microseconds.
     recording_us: AtomicU64,
 }
@@ -122,14 +131,30 @@ impl Refusals {
         Some(std::mem::take(&mut budget.unrecorded))
     }
 
-    pub(super) fn of_nobody(&self, id: &str) -> AttemptsDocument {
-        locked(&self.of_nobody).get(id).cloned().unwrap_or_default()
+    fn strangers(&self, stranger: Stranger) -> MutexGuard<'_, HashMap<String, AttemptsDocument>> {
+        match stranger {
+            Stranger::Name => locked(&self.names),
+            Stranger::Passkey => locked(&self.passkeys),
+        }
     }
 
-    /// Remembers the failures of a name that nobody has. When there are too many, those that are
+    pub(super) fn of_nobody(&self, stranger: Stranger, id: &str) -> AttemptsDocument {
+        self.strangers(stranger)
+            .get(id)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Remembers the failures of what nobody has. When there are too many, those that are
     /// over go first, then those that have no wait to lose.
-    pub(super) fn keep_of_nobody(&self, id: &str, attempts: AttemptsDocument, now_ms: u64) {
-        let mut names = locked(&self.of_nobody);
+    pub(super) fn keep_of_nobody(
+        &self,
+        stranger: Stranger,
+        id: &str,
+        attempts: AttemptsDocument,
+        now_ms: u64,
+    ) {
+        let mut names = self.strangers(stranger);
         if names.len() >= NAMES_MAX && !names.contains_key(id) {
             names.retain(|_, attempts| attempts.current(OF_NAMES, now_ms) > 0);
         }
@@ -143,7 +168,10 @@ impl Refusals {
 
     /// Forgets what is over.
     pub(super) fn sweep(&self, now_ms: u64) {
-        locked(&self.of_nobody).retain(|_, attempts| attempts.current(OF_NAMES, now_ms) > 0);
+        for stranger in [Stranger::Name, Stranger::Passkey] {
+            let mut kept = self.strangers(stranger);
+            kept.retain(|_, attempts| attempts.current(OF_NAMES, now_ms) > 0);
+        }
         locked(&self.budgets).retain(|_, budget| !budget.is_forgettable(now_ms));
     }
 
@@ -155,7 +183,7 @@ impl Refusals {
 
     #[cfg(test)]
     pub(super) fn names_of_nobody(&self) -> usize {
-        locked(&self.of_nobody).len()
+        locked(&self.names).len()
     }
 }
 
@@ -241,11 +269,26 @@ mod tests {
             failures,
             last_ms: 0,
         };
-        refusals.keep_of_nobody("waits", failed(9), 0);
+        refusals.keep_of_nobody(Stranger::Name, "waits", failed(9), 0);
         for name in 0..NAMES_MAX + 50 {
-            refusals.keep_of_nobody(&name.to_string(), failed(1), 0);
+            refusals.keep_of_nobody(Stranger::Name, &name.to_string(), failed(1), 0);
         }
         assert!(refusals.names_of_nobody() <= NAMES_MAX);
-        assert_eq!(refusals.of_nobody("waits").failures, 9);
+        assert_eq!(refusals.of_nobody(Stranger::Name, "waits").failures, 9);
+    }
+
+    #[test]
+    fn passkeys_that_nobody_has_push_out_no_names() {
+        let refusals = Refusals::default();
+        let failed = |failures| AttemptsDocument {
+            failures,
+            last_ms: 0,
+        };
+        refusals.keep_of_nobody(Stranger::Name, "tried", failed(4), 0);
+        for passkey in 0..NAMES_MAX + 50 {
+            refusals.keep_of_nobody(Stranger::Passkey, &passkey.to_string(), failed(1), 0);
+        }
+        assert!(locked(&refusals.passkeys).len() <= NAMES_MAX);
+        assert_eq!(refusals.of_nobody(Stranger::Name, "tried").failures, 4);
     }
 }

@@ -7,7 +7,7 @@ use super::documents::{
     Patience, SessionDocument, Stage, deletion, draft, get,
 };
 use super::oidc::AtProvider;
-use super::refusals::Why;
+use super::refusals::{Stranger, Why};
 use super::seen::OpenedBy;
 use super::{Identity, LOCKS, RETRIES, SignIn, fold, secrets};
 use crate::audit::{Event, Outcome, Record};
@@ -27,6 +27,9 @@ pub(super) enum Whom<'a> {
     /// A user name that nobody has. Its failures are kept in memory only, or a stranger could fill
     /// the store with them.
     Nobody { user_name: &'a str },
+    /// A passkey that nobody has. Trying one costs a stranger nothing, so its failures are kept apart from those of
+    /// names, which they would push out.
+    NoPasskey { id: &'a str },
     /// The account of somebody who is signed in. Strangers who know the user name don't count among these, or
     /// they could keep somebody from an emergency.
     SignedIn { id: &'a str },
@@ -39,17 +42,34 @@ pub(super) enum Whom<'a> {
 impl Whom<'_> {
     fn patience(self) -> Patience {
         match self {
-            Self::Account { .. } | Self::SignedIn { .. } | Self::Nobody { .. } => OF_NAMES,
+            Self::Account { .. }
+            | Self::SignedIn { .. }
+            | Self::Nobody { .. }
+            | Self::NoPasskey { .. } => OF_NAMES,
             Self::Patient(_) | Self::Proxy { .. } => OF_PATIENTS,
         }
     }
     fn is_known(self) -> bool {
-        !matches!(self, Self::Nobody { .. })
+        self.stranger().is_none()
+    }
+    /// What a stranger says to have, where nobody has it.
+    fn stranger(self) -> Option<Stranger> {
+        match self {
+            Self::Nobody { .. } => Some(Stranger::Name),
+            Self::NoPasskey { .. } => Some(Stranger::Passkey),
+            Self::Account { .. }
+            | Self::SignedIn { .. }
+            | Self::Patient(_)
+            | Self::Proxy { .. } => None,
+        }
     }
     fn patient(self) -> Option<String> {
         match self {
             Self::Patient(id) | Self::Proxy { patient: id, .. } => Some(id.to_owned()),
-            Self::Account { .. } | Self::SignedIn { .. } | Self::Nobody { .. } => None,
+            Self::Account { .. }
+            | Self::SignedIn { .. }
+            | Self::Nobody { .. }
+            | Self::NoPasskey { .. } => None,
         }
     }
     /// For the audit: ids, but nothing that was typed.
@@ -57,7 +77,7 @@ impl Whom<'_> {
         match self {
             Self::Account { id, .. } => format!("account {id}"),
             Self::SignedIn { id } => format!("account {id}, signed in"),
-            Self::Nobody { .. } => "no such account".to_owned(),
+            Self::Nobody { .. } | Self::NoPasskey { .. } => "no such account".to_owned(),
             Self::Patient(_) => "a patient's link".to_owned(),
             Self::Proxy { .. } => "a link of somebody who acts for a patient".to_owned(),
         }
@@ -341,7 +361,9 @@ impl Identity {
         let link = find().await?;
         let shut_out = self.is_shut_out(tenant, &patient).await?;
         let vault = &self.inner.vault;
-        let found = vault.peek(tenant, ResourceType::Patient, &patient).await?;
+        let found = vault.peek(tenant, ResourceType::Patient, &patient).await;
+        let is_erased = matches!(found, Err(TrustError::Ledger(LedgerError::KeyDestroyed)));
+        let found = if is_erased { None } else { found? };
         let over = match &link {
             None => Some("a link that is unknown, or ended a while ago"),
             Some(link) if link.body.used => Some("a link that was used already"),
@@ -351,6 +373,7 @@ impl Identity {
             Some(link) if self.now_ms() >= link.body.expires_ms => {
                 Some("a link whose time is over")
             }
+            Some(_) if is_erased => Some("a link of a patient whose key is destroyed"),
             Some(_) if shut_out => Some("a link of a closed account"),
             Some(_) if proxy.as_ref().is_some_and(|acts| !acts.stands) => {
                 Some("a link of somebody who acts for the patient no more")
@@ -422,6 +445,7 @@ impl Identity {
             Whom::Account { user_name, .. } | Whom::Nobody { user_name } => {
                 self.attempts_id(tenant, "user", user_name)
             }
+            Whom::NoPasskey { id } => self.attempts_id(tenant, "user", id),
             Whom::SignedIn { id } => self.attempts_id(tenant, "signed-in", id),
             Whom::Patient(patient) => self.attempts_id(tenant, "patient", patient),
             Whom::Proxy { person, .. } => self.attempts_id(tenant, "proxy", person),
@@ -432,10 +456,9 @@ impl Identity {
         let turn = self.inner.locks[slot % LOCKS].lock().await;
         // Read for nobody, too, so that it takes as long.
         let (stored, expected) = self.attempts(tenant, &id).await?;
-        let attempts = if whom.is_known() {
-            stored
-        } else {
-            self.inner.refusals.of_nobody(&id)
+        let attempts = match whom.stranger() {
+            None => stored,
+            Some(stranger) => self.inner.refusals.of_nobody(stranger, &id),
         };
         let wait_ms = attempts.wait_ms(whom.patience(), self.now_ms());
         if wait_ms > 0 {
@@ -499,9 +522,9 @@ impl Identity {
         record.anchor = Some(&trying.id);
         // The patient should find in their trail that somebody tried.
         record.patients.extend(whom.patient());
-        if !whom.is_known() {
+        if let Some(stranger) = whom.stranger() {
             let refusals = &self.inner.refusals;
-            refusals.keep_of_nobody(&trying.id, attempts, now_ms);
+            refusals.keep_of_nobody(stranger, &trying.id, attempts, now_ms);
             self.refused(why, "", record, &note).await?;
             return Ok(TrustError::SignIn);
         }

@@ -332,7 +332,7 @@ impl Identity {
                 user_name: &kept.body.user_name,
                 id: whose,
             },
-            None => Whom::Nobody { user_name: &nobody },
+            None => Whom::NoPasskey { id: &nobody },
         };
         let trying = self.trying(tenant, whom).await?;
         // Another try may have changed either while this one waited for its turn.
