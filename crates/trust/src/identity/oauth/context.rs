@@ -4,7 +4,7 @@
 use std::fmt;
 
 use fhir::{Reference, ResourceType};
-use ledger::TenantId;
+use ledger::{LedgerError, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::TrustError;
@@ -78,8 +78,8 @@ pub(super) fn with_encounter(scopes: Scopes, context: &LaunchContext) -> Scopes 
 }
 
 impl Identity {
-    /// What of a context is there and is the patient's. A row can be deleted, or turn out to be another patient's,
-    /// after it was chosen: an application must not go on with it for this one.
+    /// What of a context is there and is the patient's. A row can be deleted after it was chosen: an application must
+    /// not go on with it. A row stays its patient's (`vault/commit.rs`), which is looked at all the same.
     pub(super) async fn still_of(
         &self,
         tenant: TenantId,
@@ -91,7 +91,10 @@ impl Identity {
             return Ok(still);
         };
         for (kind, id) in context.rows() {
-            let found = self.inner.vault.peek(tenant, kind, id).await?;
+            let found = match self.inner.vault.peek(tenant, kind, id).await {
+                Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => None,
+                other => other?,
+            };
             if found.is_none_or(|row| row.patient() != Some(patient)) {
                 continue;
             }
