@@ -17,7 +17,7 @@ use crate::context::{Ctx, Fields, escape, query};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console};
 use crate::sentence::Sentence;
-use crate::time::iso;
+use crate::time::{day_begins, iso};
 use crate::worklist::{PatientLine, patient_lines};
 
 /// Lines on a page.
@@ -89,18 +89,14 @@ fn parameters(fields: &Fields, zone: &TimeZone) -> Vec<(&'static str, String)> {
         }
     }
     let day = |name: &str| fields.get(name)?.parse::<jiff::civil::Date>().ok();
-    let begins = |day: jiff::civil::Date| {
-        let midnight = day.to_datetime(jiff::civil::Time::midnight());
-        let start = midnight.to_zoned_datetime(zone.clone()).ok()?;
-        u64::try_from(start.timestamp().as_millisecond()).ok()
-    };
-    if let Some(from_ms) = day("from").and_then(begins) {
-        parameters.push(("date", format!("ge{}", fhir::date::instant(from_ms))));
+    let begins = |day| day_begins(day, zone);
+    if let Some(from) = day("from").and_then(begins) {
+        parameters.push(("date", format!("ge{from}")));
     }
     // Up to the end of the day, which is the beginning of the next.
     let after = day("to").and_then(|day| day.tomorrow().ok());
-    if let Some(after_ms) = after.and_then(begins) {
-        parameters.push(("date", format!("lt{}", fhir::date::instant(after_ms))));
+    if let Some(after) = after.and_then(begins) {
+        parameters.push(("date", format!("lt{after}")));
     }
     parameters
 }

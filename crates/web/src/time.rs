@@ -184,6 +184,14 @@ fn month(text: &str) -> String {
         )
 }
 
+/// When a day begins in a zone, as FHIR's searches take it.
+pub(crate) fn day_begins(day: jiff::civil::Date, zone: &jiff::tz::TimeZone) -> Option<String> {
+    let midnight = day.to_datetime(jiff::civil::Time::midnight());
+    let start = midnight.to_zoned_datetime(zone.clone()).ok()?;
+    let start_ms = u64::try_from(start.timestamp().as_millisecond()).ok()?;
+    Some(fhir::date::instant(start_ms))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

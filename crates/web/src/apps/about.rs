@@ -5,13 +5,14 @@
 //! treatment and under no emergency, so what only an emergency shows is not named to it.
 
 use fhir::{Resource, ResourceType};
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 use trust::identity::LaunchContext;
 use trust::{Action, Permit, Target};
 
 use crate::context::{Ctx, query};
 use crate::error::PageError;
-use crate::time::fhir_time;
+use crate::time::{day_begins, fhir_time};
 
 /// Encounters that are shown to choose from; with more, a day narrows them.
 const SHOWN_MAX: usize = 20;
@@ -95,11 +96,12 @@ pub(super) enum Encounters {
     Latest { rows: Vec<Resource>, more: bool },
 }
 
-/// Bounds of what a day has a part of: a stay is of each of its days.
-fn days_around(day: &str) -> Option<[String; 2]> {
+/// Bounds of what a day has a part of, a day of the zone that pages show times in: a stay is of each of its days.
+fn bounds_of(day: &str, zone: &TimeZone) -> Option<[String; 2]> {
     let day: jiff::civil::Date = day.parse().ok()?;
-    let (before, after) = (day.yesterday().ok()?, day.tomorrow().ok()?);
-    Some([format!("gt{before}"), format!("lt{after}")])
+    let begins = day_begins(day, zone)?;
+    let ends = day_begins(day.tomorrow().ok()?, zone)?;
+    Some([format!("ge{begins}"), format!("lt{ends}")])
 }
 
 /// Looks for a patient's encounters, the latest first, or those of a day.
@@ -109,7 +111,7 @@ pub(super) async fn encounters(
     day: Option<&str>,
 ) -> Result<Encounters, PageError> {
     let mut parameters = vec![("patient", patient), ("_sort", "-date")];
-    let within = match day.map(days_around) {
+    let within = match day.map(|day| bounds_of(day, &ctx.times.zone)) {
         Some(None) => return Ok(Encounters::Wrong),
         Some(around) => around,
         None => None,
@@ -176,5 +178,39 @@ pub(super) fn lines(patient: Option<&str>, shown: &[(&'static str, Markup)]) -> 
     html! {
         @if let Some(patient) = patient { p { "Patient: " span class="strong" { (patient) } } }
         @for (what, words) in shown { p { (what) ": " (words) } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_one_of_the_zone_that_pages_show() {
+        let new_york = TimeZone::get("America/New_York").expect("a zone");
+        for (zone, day, bounds) in [
+            (
+                &new_york,
+                "2025-02-03",
+                ["ge2025-02-03T05:00:00", "lt2025-02-04T05:00:00"],
+            ),
+            // The day on which the clocks go forward has 23 hours.
+            (
+                &new_york,
+                "2025-03-09",
+                ["ge2025-03-09T05:00:00", "lt2025-03-10T04:00:00"],
+            ),
+            (
+                &TimeZone::UTC,
+                "2025-02-03",
+                ["ge2025-02-03T00:00:00", "lt2025-02-04T00:00:00"],
+            ),
+        ] {
+            let found = bounds_of(day, zone).expect("a day");
+            for (found, bound) in found.iter().zip(bounds) {
+                assert!(found.starts_with(bound), "{found} {bound}");
+            }
+        }
+        assert_eq!(bounds_of("yesterday", &TimeZone::UTC), None);
     }
 }
