@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use super::acts::{Actors, Outcome};
 use super::clock::{DAY_MS, HOUR_MS};
 use super::setup::{self, HEART_FAILURE_SHARE};
-use super::state::{Case, DemoState, DriverState, Source, load, save};
+use super::state::{Case, DemoState, DriverState, Login, Source, load, save};
+use super::team;
 use crate::commands::Bar;
 use crate::server::Server;
 
@@ -72,6 +73,7 @@ pub(super) struct Driver {
 struct Importer {
     trust: trust::Trust,
     rejects: PathBuf,
+    logins: Vec<Login>,
 }
 
 impl Driver {
@@ -102,6 +104,7 @@ impl Driver {
             importer: Importer {
                 trust: server.trust().clone(),
                 rejects: data.join("rejects.ndjson"),
+                logins: demo.logins.clone(),
             },
             path,
             state,
@@ -193,6 +196,7 @@ impl Driver {
         let bundle = synthetic::patient_bundle(&options, index);
         let (system, value) =
             identifier(&bundle).context("a synthetic patient has an identifier")?;
+        let bundle = team::with_team(bundle, &self.importer.logins);
         let bar = Bar::silent();
         setup::import_values(
             &self.importer.trust,
