@@ -59,13 +59,15 @@ fn resource(kind: ResourceType) -> Value {
     // What is written once has no history of its type that a search would not show.
     let by_type = writable.then_some("history-type");
     let reading = ["read", "vread", "history-instance", "search-type"];
-    let writing = ["create", "update", "delete"];
+    let writing = ["create", "update"];
     let patching = freely.then_some("patch");
+    let deleting = writable.then_some("delete");
     let interactions = reading
         .iter()
         .chain(by_type.iter())
         .chain(writing.iter().filter(|_| writable))
         .chain(patching.iter())
+        .chain(deleting.iter())
         .map(|code| json!({ "code": code }));
     let operations = OPERATIONS
         .iter()
