@@ -288,9 +288,9 @@ async fn connections_have_a_bound_and_idle_ones_end() {
             break;
         }
         let words = format!("connections have no bound: {answer}");
-        patience.wait(&words).await;
         // Those that waited too long have ended; never more than were meant are open at once.
         held.clear();
+        patience.wait(&words).await;
         held = several(&house, MOST).await;
     }
     for path in ["/health/live", "/health/ready", "/metrics"] {
@@ -310,8 +310,8 @@ async fn connections_have_a_bound_and_idle_ones_end() {
         if matches!(told, Ok(Ok(0) | Err(_))) {
             break;
         }
-        patience.wait("connections beside them have no bound").await;
         held.clear();
+        patience.wait("connections beside them have no bound").await;
         held = several(&house, MOST + 8).await;
     }
     // Their own time runs out without a request, and others come in.
