@@ -67,6 +67,13 @@ struct Aim<'a> {
     if_match: &'a IfMatch,
 }
 
+fn nobody_is_notified() -> RecordError {
+    not_supported(
+        422,
+        "the policies of this organisation don't let the part subscriptions notify anybody of that",
+    )
+}
+
 impl Record {
     /// What is told whenever notifications were put into the outbox: the store tells of documents alone.
     #[must_use]
@@ -209,13 +216,22 @@ impl Record {
         for action in [Action::Orchestrate, Action::Send] {
             match self.part_permit(tenant, action, &caller.request_id).await {
                 Ok(_) => {}
-                Err(TrustError::Refused(_)) => {
-                    return Err(not_supported(
-                        422,
-                        "the policies of this organisation don't let the part subscriptions notify anybody",
-                    ));
-                }
+                Err(TrustError::Refused(_)) => return Err(nobody_is_notified()),
                 Err(error) => return Err(wrap(caller)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what the part that follows may not look at, or could not write down how it stands: nobody would ever be
+    /// told, or of nothing any more.
+    async fn parts_may(&self, caller: &Caller, kind: ResourceType) -> Result<(), RecordError> {
+        for action in [Action::Orchestrate, Action::Send] {
+            let permit = self.part_permit(caller.agent.tenant, action, &caller.request_id);
+            let permit = permit.await.map_err(wrap(caller))?;
+            let looks = action != Action::Orchestrate || permit.allows(Action::Read, kind);
+            if !looks || !permit.allows(Action::Update, KIND) {
+                return Err(nobody_is_notified());
             }
         }
         Ok(())
@@ -319,6 +335,13 @@ impl Record {
             (Some(kept), Some(row)) if !row.deleted => kept.subscribed.headers.as_slice(),
             _ => &[],
         };
+        // What the follower has not looked at yet is not passed over because its owner changed something meanwhile.
+        let since = match (&before, existing) {
+            (Some(kept), Some(row)) if !row.deleted && kept.subscribed.is_live() => {
+                Some(kept.since().0)
+            }
+            _ => None,
+        };
         let tenant = permit.tenant();
         let owns = vault.owns(tenant);
         let beside = Beside {
@@ -331,6 +354,7 @@ impl Record {
         let asked = read::read(&mut resource, &beside)
             .map_err(|outcome| RecordError::with(422, outcome))?;
         self.may_ask(caller, &asked).await?;
+        self.parts_may(caller, asked.kind).await?;
         let state = match asked.is_off {
             true => SubscriptionState::Off,
             false => SubscriptionState::Active,
@@ -346,7 +370,7 @@ impl Record {
             headers: asked.headers,
             end_ms: asked.end_ms,
             state,
-            since: None,
+            since,
             failing_since_ms: None,
             error: None,
         };

@@ -3,7 +3,7 @@
 
 use fhir::search::{Owns, SearchQuery};
 use fhir::{IssueCode, OperationOutcome, Resource, ResourceType, date};
-use serde_json::{Value, json};
+use serde_json::json;
 use trust::outgoing::Cleared;
 
 use crate::url;
@@ -237,11 +237,18 @@ fn headers(
     let Some(channel) = resource.members_mut().get_mut("channel") else {
         return Ok(Vec::new());
     };
+    if !channel.is_object() {
+        return Err(at(IssueCode::Value, "channel", "is no object"));
+    }
     if channel.get("_header").is_some() {
         return Err(no("has extensions, which can't be kept secret"));
     }
-    let Some(shown) = channel.get_mut("header").and_then(Value::as_array_mut) else {
+    let Some(shown) = channel.get_mut("header") else {
         return Ok(Vec::new());
+    };
+    // Whatever the validation lets pass: what is not taken apart is not masked.
+    let Some(shown) = shown.as_array_mut() else {
+        return Err(no("is no list"));
     };
     if shown.len() > HEADERS_MAX {
         return Err(at(

@@ -202,22 +202,53 @@ async fn without_a_place_to_notify_there_are_no_subscriptions() {
 }
 
 #[tokio::test]
-async fn where_policies_know_nothing_of_subscriptions_there_are_none() {
-    let folder = crate::policies::folder();
-    std::fs::remove_file(folder.path().join("parts.test.toml")).expect("removed");
-    let words = "@id(\"nobody-is-told\")\n@says(\"Nobody is told.\")\n\
-        forbid (principal in Part::\"subscriptions\", action == Action::\"send\", resource);\n";
-    crate::policies::put(&folder, "own.cedar", words);
+async fn where_policies_let_nobody_be_told_there_are_no_subscriptions() {
+    let receiver = Receiver::start().await;
+    for forbidden in [
+        "action == Action::\"send\", resource",
+        "action in Action::\"look\", resource == Kind::\"Observation\"",
+        "action == Action::\"update\", resource == Kind::\"Subscription\"",
+    ] {
+        let folder = crate::policies::folder();
+        std::fs::remove_file(folder.path().join("parts.test.toml")).expect("removed");
+        let words = format!(
+            "@id(\"nobody-is-told\")\n@says(\"Nobody is told.\")\n\
+            forbid (principal in Part::\"subscriptions\", {forbidden});\n"
+        );
+        crate::policies::put(&folder, "own.cedar", &words);
+        let house = house_with(|options| {
+            options.policy_folder = Some(folder.path().to_owned());
+            options.subscription_origins = receiver.origin();
+        })
+        .await;
+        let asked = subscription(WEIGHTS, &receiver.endpoint(), None);
+        let (status, _, said) = refused(&house, &asked).await;
+        assert_eq!(status, 422, "{forbidden}: {said}");
+        assert!(said.contains("the part subscriptions"), "{said}");
+        house.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_can_t_be_masked_is_refused_whatever_validation_lets_pass() {
     let receiver = Receiver::start().await;
     let house = house_with(|options| {
-        options.policy_folder = Some(folder.path().to_owned());
+        options.validation = record::Validation::Warn;
         options.subscription_origins = receiver.origin();
     })
     .await;
-    let asked = subscription(WEIGHTS, &receiver.endpoint(), None);
+    let secret = "Authorization: Bearer zyzzyva";
+    let mut asked = subscription(WEIGHTS, &receiver.endpoint(), None);
+    asked["channel"]["header"] = json!(secret);
+    let (status, at, said) = refused(&house, &asked).await;
+    assert_eq!((status, at.contains("channel.header")), (422, true), "{at}");
+    assert!(!said.contains("zyzzyva"), "{said}");
+    asked["channel"]["header"] = json!([secret]);
+    asked["channel"] = json!([asked["channel"]]);
     let (status, _, said) = refused(&house, &asked).await;
-    assert_eq!(status, 422);
-    assert!(said.contains("the part subscriptions"), "{said}");
+    assert_eq!(status, 422, "{said}");
+    let (_, found) = get(&house, &house.token, "Subscription").await;
+    assert!(found["entry"].is_null(), "{found}");
     house.end().await;
 }
 

@@ -179,7 +179,8 @@ async fn no_more_is_sent_than_the_purpose_needs_or_asked_by() {
     assert_eq!(status, 403, "{body}");
     assert!(body.to_string().contains("value-quantity"), "{body}");
     let asked = subscription(WEIGHTS, &receiver.endpoint(), Some(PAYLOAD));
-    assert_eq!(json_of(pays(&asked).await).await.0, 201);
+    let (status, made) = json_of(pays(&asked).await).await;
+    assert_eq!(status, 201, "{made}");
     let mut weight = weight("w", "p");
     weight["note"] = json!([{"text": "zyzzyva"}]);
     put(&house, &weight).await;
@@ -197,11 +198,11 @@ async fn no_more_is_sent_than_the_purpose_needs_or_asked_by() {
     // It is told of as a look of who asked, for their purpose.
     let officer = token(&house.server, Role::PrivacyOfficer).await;
     let path = "AuditEvent?entity=Observation/w&_count=50";
-    let asked = house
+    let looked = house
         .bare(Method::GET, &format!("{FHIR}{path}"))
         .bearer_auth(officer);
-    let asked = asked.header("x-purpose-of-use", "HOPERAT").send().await;
-    let (_, found) = json_of(asked).await;
+    let looked = looked.header("x-purpose-of-use", "HOPERAT").send().await;
+    let (_, found) = json_of(looked).await;
     let looks: Vec<&Value> = found["entry"]
         .as_array()
         .expect("entries")
@@ -211,6 +212,17 @@ async fn no_more_is_sent_than_the_purpose_needs_or_asked_by() {
         .collect();
     assert_eq!(looks.len(), 1, "{found}");
     assert_eq!(looks[0]["outcome"], "0", "{found}");
+    // Whoever asked changes it and ends it, for that purpose as well.
+    let path = format!("Subscription/{}", made["id"].as_str().expect("an id"));
+    let mut changed = asked.clone();
+    changed["id"] = made["id"].clone();
+    changed["reason"] = json!("another reason");
+    for (method, statuses) in [(Method::PUT, 200..201), (Method::DELETE, 200..205)] {
+        let sent = with(&house, &house.token, method.clone(), &path, &changed);
+        let sent = sent.header("x-purpose-of-use", "HPAYMT").send();
+        let (status, body) = json_of(sent.await).await;
+        assert!(statuses.contains(&status), "{method}: {status} {body}");
+    }
     house.end().await;
 }
 

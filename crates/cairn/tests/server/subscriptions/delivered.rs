@@ -8,8 +8,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    PAYLOAD, Receiver, WEIGHTS, house_of, json_of, observation, patient, put, stands, subscribed,
-    subscription, until_decided, until_stands, until_waiting, weight, with,
+    PAYLOAD, Receiver, WEIGHTS, house_of, json_of, observation, patient, put, put_by, stands,
+    subscribed, subscription, until_decided, until_stands, until_waiting, weight, with,
 };
 use crate::house::House;
 
@@ -186,6 +186,28 @@ async fn it_ends_at_its_time_and_with_its_deletion() {
     );
     subscribed(&house, &house.token, &third).await;
     until_decided(&house, &receiver, "p", 2).await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn what_is_written_before_its_owner_changes_it_is_told_of() {
+    const ROUNDS: usize = 10;
+    let receiver = Receiver::start().await;
+    let house = house_of(&receiver).await;
+    put(&house, &patient("p")).await;
+    let mut asked = subscription(WEIGHTS, &receiver.endpoint(), Some(PAYLOAD));
+    let id = subscribed(&house, &house.token, &asked).await;
+    asked["id"] = json!(id);
+    for round in 0..ROUNDS {
+        put(&house, &weight(&format!("w-{round}"), "p")).await;
+        asked["reason"] = json!(format!("the reason of round {round}"));
+        put_by(&house, &house.token, &asked).await;
+    }
+    receiver.until(ROUNDS).await;
+    let mut paths = receiver.paths();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), ROUNDS, "{paths:?}");
     house.end().await;
 }
 
