@@ -24,10 +24,12 @@ pub(crate) mod place;
 mod quantity;
 mod texts;
 mod time;
+mod types;
 pub(crate) mod value;
 
 use serde_json::Value;
 use std::sync::Arc;
+pub use types::PathFinding;
 
 /// A compiled expression.
 #[derive(Debug, Clone)]
