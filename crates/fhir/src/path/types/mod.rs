@@ -177,7 +177,7 @@ impl Check {
     ) -> Types {
         use Function as F;
         let inner = match function {
-            F::Where | F::Select | F::Exists | F::All => types.clone(),
+            F::Where | F::Select | F::Exists | F::All | F::Trace => types.clone(),
             // These see items that have been through the expression before.
             F::Repeat | F::Aggregate | F::Sort | F::Iif => None,
             _ => this.clone(),

@@ -68,6 +68,7 @@ fn what_may_be_there_is_not_found_fault_with() {
         ("Patient", "generalPractitioner.resolve().anything"),
         ("Patient", "birthDate.extension.value.code"),
         ("Patient", "birthDate.id"),
+        ("Patient", "name.trace('names', given)"),
         ("Patient", "%entry.anything.at.all"),
         ("Patient", "Observation.code.coding"),
         ("Patient", "descendants().anything"),
