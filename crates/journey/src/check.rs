@@ -2,6 +2,7 @@
 
 mod graph;
 mod names;
+mod paths;
 
 use crate::Finding;
 use crate::decode::{self, Findings};
@@ -73,6 +74,10 @@ pub const CODES: &[(&str, &str)] = &[
         "J037",
         "A moment lies beyond the journey's longest duration.",
     ),
+    (
+        "J038",
+        "A condition names an element that its resource doesn't have.",
+    ),
 ];
 
 /// Reads and checks a file.
@@ -108,6 +113,7 @@ pub(crate) struct Check<'a, 'b> {
 impl Check<'_, '_> {
     fn all(&mut self) {
         self.entry_and_exits();
+        self.elements();
         for step in &self.definition.steps {
             step.kind.check(self, step);
             self.words(step);

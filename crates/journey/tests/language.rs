@@ -199,6 +199,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "until: discharge + 2d at 09:00",
             "until: discharge + 60d",
         ),
+        (
+            "J038",
+            "where: status = 'finished'",
+            "where: staus = 'finished'",
+        ),
     ];
     table
         .into_iter()

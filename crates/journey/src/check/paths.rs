@@ -1,0 +1,60 @@
+//! Conditions and anchors that name elements which their resource doesn't have.
+
+use fhir::ResourceType;
+use fhir::path::Expression;
+
+use super::Check;
+use crate::yaml::{Node, inside};
+
+impl Check<'_, '_> {
+    pub(super) fn elements(&mut self) {
+        let root = self.root;
+        if let Some(entry) = root.get("entry")
+            && let Some(kind) = kind_of(entry, "event")
+        {
+            for (_, anchor) in entry.get("anchors").map_or(&[][..], Node::members) {
+                self.elements_of(kind, anchor);
+            }
+            let who = entry.get("who").and_then(|who| who.get("any"));
+            for condition in who.map_or(&[][..], Node::items) {
+                if let Some(this) = condition.get("this") {
+                    self.elements_of(kind, this);
+                }
+            }
+        }
+        self.conditions_below(root);
+    }
+
+    /// Every `where` beside the type that it is about.
+    fn conditions_below(&mut self, node: &Node) {
+        let kind = kind_of(node, "event").or_else(|| kind_of(node, "has"));
+        if let (Some(kind), Some(condition)) = (kind, node.get("where")) {
+            self.elements_of(kind, condition);
+        }
+        for (_, member) in node.members() {
+            self.conditions_below(member);
+        }
+        for item in node.items() {
+            self.conditions_below(item);
+        }
+    }
+
+    fn elements_of(&mut self, kind: ResourceType, node: &Node) {
+        let Some(text) = node.text() else {
+            return;
+        };
+        // What doesn't compile is J015.
+        let Ok(expression) = Expression::compile(text) else {
+            return;
+        };
+        for found in expression.unknown_elements(kind) {
+            let place = inside(self.findings.source, node.place, text, found.position);
+            let words = format!("this finds nothing in {kind}: {}", found.message);
+            self.findings.error("J038", place, words);
+        }
+    }
+}
+
+fn kind_of(node: &Node, name: &str) -> Option<ResourceType> {
+    ResourceType::parse(node.get(name)?.text()?)
+}
