@@ -69,6 +69,8 @@ impl Attempt<'_> {
                 self.after(&subscribed, sent, failures).await
             }
             Decided::Withheld => {
+                // Nothing was asked of the endpoint, so that no row of failures goes on.
+                self.recovered(&subscribed).await?;
                 self.settle("not sent: nothing that may be told of matches", None)
                     .await?;
                 metrics::counter!("subscription_notifications_withheld_total").increment(1);
@@ -78,6 +80,7 @@ impl Attempt<'_> {
                 self.change(|subscribed| {
                     subscribed.state = SubscriptionState::Error;
                     subscribed.error = Some(words.clone());
+                    subscribed.failing_since_ms = None;
                 })
                 .await?;
                 self.settle("not sent: who asked may not", None).await?;
@@ -186,14 +189,7 @@ impl Attempt<'_> {
             Ok(()) => {
                 self.settle(SENT, None).await?;
                 metrics::counter!("subscription_notifications_sent_total").increment(1);
-                if subscribed.state == SubscriptionState::Error {
-                    self.change(|subscribed| {
-                        subscribed.state = SubscriptionState::Active;
-                        subscribed.error = None;
-                        subscribed.failing_since_ms = None;
-                    })
-                    .await?;
-                }
+                self.recovered(subscribed).await?;
                 return Ok(Heard::Taken);
             }
             Err(words) => words,
@@ -229,6 +225,19 @@ impl Attempt<'_> {
         })
         .await?;
         Ok(Heard::Failed { until_ms })
+    }
+
+    /// Ends what stood as an error.
+    async fn recovered(&self, subscribed: &Subscribed) -> Result<(), DeliverError> {
+        if subscribed.state != SubscriptionState::Error {
+            return Ok(());
+        }
+        self.change(|subscribed| {
+            subscribed.state = SubscriptionState::Active;
+            subscribed.error = None;
+            subscribed.failing_since_ms = None;
+        })
+        .await
     }
 
     /// Changes how the subscription stands.

@@ -157,6 +157,33 @@ async fn an_endpoint_that_fails_for_a_day_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_failure_of_what_no_longer_goes_out_does_not_count_on() {
+    let receiver = Receiver::start().await;
+    let house = house_of(&receiver).await;
+    put(&house, &patient("p")).await;
+    let asked = subscription(WEIGHTS, &receiver.endpoint(), None);
+    let id = subscribed(&house, &house.token, &asked).await;
+    receiver.answer(&[500]);
+    put(&house, &weight("w", "p")).await;
+    until_stands(&house, &id, "error").await;
+    // It matches no more, so that it is never taken.
+    put(&house, &observation("w", "p", "8867-4")).await;
+    house.clock.advance(60_000);
+    until_waiting(&house, 0).await;
+    assert_eq!(until_stands(&house, &id, "active").await, "");
+    // One failure, more than a day later, is the first in a row.
+    house.clock.advance(25 * HOUR_MS);
+    receiver.answer(&[503]);
+    put(&house, &weight("x", "p")).await;
+    assert_eq!(
+        until_stands(&house, &id, "error").await,
+        "the endpoint answered 503"
+    );
+    until_waiting(&house, 1).await;
+    house.end().await;
+}
+
+#[tokio::test]
 async fn it_ends_at_its_time_and_with_its_deletion() {
     let receiver = Receiver::start().await;
     let house = house_of(&receiver).await;
