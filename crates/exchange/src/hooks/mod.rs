@@ -35,6 +35,8 @@ const DEEP_APART: u32 = 20;
 const PUT_OFF_AT_ONCE: usize = 500;
 /// How long an entry rests after a fault of ours, real time.
 const REST: Duration = Duration::from_secs(5);
+/// How long nothing is tried where policies refuse the part itself: they may do so all night, and the audit has each time.
+const REFUSED_REST: Duration = Duration::from_secs(60);
 /// How long entries rest that were left to another process.
 const LEFT_REST: Duration = Duration::from_secs(1);
 /// The longest sleep, real time: see the mail deliverer.
@@ -85,6 +87,8 @@ struct Round {
     faulty: HashMap<[u8; 16], Instant>,
     /// Entries that can't be opened and were said to the log.
     unreadable: HashSet<[u8; 16]>,
+    /// Until when nothing is tried, because policies refused this part; one attempt then shows whether they still do.
+    refused_until: Option<Instant>,
     /// When it may be looked behind the first entries again.
     deep_after: Option<Instant>,
 }
@@ -134,6 +138,15 @@ impl Round {
             || self.busy.values().any(|busy| busy.entries.contains(&entry))
     }
 
+    /// How many may be on their way at once.
+    fn parallel(&self) -> usize {
+        if self.refused_until.is_some() {
+            1
+        } else {
+            PARALLEL
+        }
+    }
+
     fn serves(&self, subscription: &str) -> bool {
         let mut busy = self.busy.values();
         busy.any(|busy| busy.subscription == subscription)
@@ -144,7 +157,10 @@ impl Round {
         done: Result<(tokio::task::Id, Result<Heard, DeliverError>), tokio::task::JoinError>,
     ) {
         let (task, heard) = match done {
-            Ok((task, heard)) => (task, heard.map_err(|error| error.to_string())),
+            Ok((task, heard)) => {
+                self.note_refusal(&heard);
+                (task, heard.map_err(|error| error.to_string()))
+            }
             Err(error) => (error.id(), Err("the delivery panicked".to_owned())),
         };
         let Some(busy) = self.busy.remove(&task) else {
@@ -177,6 +193,17 @@ impl Round {
         }
     }
 
+    /// Notes whether policies let this part work: what they refuse to one notification they refuse to all.
+    fn note_refusal(&mut self, heard: &Result<Heard, DeliverError>) {
+        match heard {
+            Err(DeliverError::Trust(TrustError::Refused(_))) => {
+                self.refused_until = Some(Instant::now() + REFUSED_REST);
+            }
+            Ok(Heard::Taken | Heard::Failed { .. } | Heard::Nothing) => self.refused_until = None,
+            Err(_) => {}
+        }
+    }
+
     fn set_aside(&mut self, unreadable: &[(ledger::OutboxKey, LedgerError)]) {
         for (key, error) in unreadable {
             if self.unreadable.insert(key.id) {
@@ -199,6 +226,9 @@ impl Inner {
     async fn start_due(self: &Arc<Self>, round: &mut Round) -> Option<Instant> {
         let now = Instant::now();
         round.faulty.retain(|_, until| *until > now);
+        if let Some(until) = round.refused_until.filter(|until| *until > now) {
+            return Some(until);
+        }
         let mut limit = LOOK;
         loop {
             let ledger = self.trust.vault().ledger();
@@ -217,7 +247,7 @@ impl Inner {
             let started = self.start(round, entries);
             let wake = [started.wake, rested].into_iter().flatten().min();
             // Behind those that wait for others of their subscription there may be some of another.
-            let is_enough = !is_full || started.is_through || round.busy.len() >= PARALLEL;
+            let is_enough = !is_full || started.is_through || round.busy.len() >= round.parallel();
             if !is_enough && limit == LOOK && round.deep_after.is_some_and(|after| now < after) {
                 return [wake, round.deep_after].into_iter().flatten().min();
             }
@@ -264,7 +294,7 @@ impl Inner {
                 }
                 continue;
             }
-            if round.busy.len() >= PARALLEL || round.serves(&id) {
+            if round.busy.len() >= round.parallel() || round.serves(&id) {
                 continue;
             }
             let failures = rest.map_or(0, |rest| rest.failures);
@@ -280,6 +310,9 @@ impl Inner {
             round.busy.insert(task.id(), busy);
         }
         for ((shard, id), group) in later {
+            if round.refused_until.is_some() && !round.busy.is_empty() {
+                break;
+            }
             // Those that are put off need no room: nobody is asked anything.
             let until_ms = round.resting.get(&id).map_or(now_ms, |rest| rest.until_ms);
             let entries = group.iter().map(|(entry, _)| entry.key.id).collect();
@@ -375,5 +408,43 @@ async fn left(outcome: Result<Heard, DeliverError>) -> Result<Heard, DeliverErro
             Ok(Heard::Nothing)
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ends a task of a round with this.
+    async fn end(round: &mut Round, heard: Result<Heard, DeliverError>) {
+        let task = round.tasks.spawn(async move { heard });
+        let busy = Busy {
+            subscription: "s".to_owned(),
+            entries: vec![[1; 16]],
+        };
+        round.busy.insert(task.id(), busy);
+        let done = round.tasks.join_next_with_id().await;
+        round.ended(done.expect("a task"));
+    }
+
+    #[tokio::test]
+    async fn what_policies_refuse_the_part_is_tried_once_a_minute() {
+        let mut round = Round::default();
+        assert_eq!(round.parallel(), PARALLEL);
+        let refusal = trust::Refusal {
+            reason: "no".to_owned(),
+            because: Vec::new(),
+        };
+        let before = Instant::now();
+        end(&mut round, Err(TrustError::Refused(refusal).into())).await;
+        let until = round.refused_until.expect("a rest");
+        assert!(until >= before + REFUSED_REST);
+        assert_eq!(
+            round.parallel(),
+            1,
+            "one attempt shows whether they still do"
+        );
+        end(&mut round, Ok(Heard::Nothing)).await;
+        assert_eq!((round.refused_until, round.parallel()), (None, PARALLEL));
     }
 }
