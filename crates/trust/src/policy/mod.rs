@@ -132,12 +132,9 @@ impl Grants {
         self.elements.as_deref()
     }
     /// Whether an interaction would change what is not shown: whoever sees a resource in part would write it
-    /// back in part, or ask by changing it. A subscription is changed by whoever wrote it alone, and knows all of it;
-    /// they have to be able to stop it.
+    /// back in part, or ask by changing it.
     pub(crate) fn changes_unseen(&self, interaction: Action, kind: ResourceType) -> bool {
-        matches!(interaction, Action::Update | Action::Delete)
-            && kind != ResourceType::Subscription
-            && self.in_part(kind).is_some()
+        matches!(interaction, Action::Update | Action::Delete) && self.in_part(kind).is_some()
     }
     pub(crate) fn service(&self, action: Action) -> bool {
         self.services[action as usize]
