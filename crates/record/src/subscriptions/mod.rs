@@ -67,6 +67,25 @@ struct Aim<'a> {
     if_match: &'a IfMatch,
 }
 
+/// Permits of the part that follows what is written and sends notifications.
+struct Parts {
+    follows: Permit,
+    sends: Permit,
+}
+
+impl Parts {
+    /// Refuses what the part may not look at, or could not write down how it stands: nobody would ever be told, or of
+    /// nothing any more.
+    fn may(&self, kind: ResourceType) -> Result<(), RecordError> {
+        let mut both = [&self.follows, &self.sends].into_iter();
+        let looks = self.follows.allows(Action::Read, kind);
+        match looks && both.all(|permit| permit.allows(Action::Update, KIND)) {
+            true => Ok(()),
+            false => Err(nobody_is_notified()),
+        }
+    }
+}
+
 fn nobody_is_notified() -> RecordError {
     not_supported(
         422,
@@ -91,11 +110,14 @@ impl Record {
         let permit = self
             .permit(caller, Action::Create, Some(KIND), None)
             .await?;
-        self.may_subscribe(caller, &mut resource).await?;
+        let parts = self.may_subscribe(caller, &mut resource).await?;
         for attempt in 0..ATTEMPTS_MAX {
             let mut resource = resource.clone();
             mint(self.vault(), &permit, &mut resource);
-            if let Some(answer) = self.subscribe(caller, &permit, resource, None).await? {
+            if let Some(answer) = self
+                .subscribe(caller, (&permit, &parts), resource, None)
+                .await?
+            {
                 return Ok(answer);
             }
             pause(attempt).await;
@@ -115,7 +137,7 @@ impl Record {
         let mut permit = self
             .permit(caller, Action::Update, Some(KIND), None)
             .await?;
-        self.may_subscribe(caller, &mut resource).await?;
+        let parts = self.may_subscribe(caller, &mut resource).await?;
         let mut may_create = false;
         for attempt in 0..ATTEMPTS_MAX {
             let aim = Aim { id, if_match };
@@ -128,7 +150,10 @@ impl Record {
             }
             let resource = resource.clone();
             let existing = existing.as_ref();
-            if let Some(answer) = self.subscribe(caller, &permit, resource, existing).await? {
+            if let Some(answer) = self
+                .subscribe(caller, (&permit, &parts), resource, existing)
+                .await?
+            {
                 return Ok(answer);
             }
             pause(attempt).await;
@@ -194,7 +219,7 @@ impl Record {
         &self,
         caller: &Caller,
         resource: &mut Resource,
-    ) -> Result<(), RecordError> {
+    ) -> Result<Parts, RecordError> {
         if self.subscribing.cleared.is_empty() {
             return Err(not_supported(
                 422,
@@ -212,29 +237,17 @@ impl Record {
         check_unconditional(resource)?;
         self.check_valid(resource)
             .map_err(|outcome| RecordError::with(422, outcome))?;
-        let tenant = caller.agent.tenant;
-        for action in [Action::Orchestrate, Action::Send] {
+        let part = async |action| {
+            let tenant = caller.agent.tenant;
             match self.part_permit(tenant, action, &caller.request_id).await {
-                Ok(_) => {}
-                Err(TrustError::Refused(_)) => return Err(nobody_is_notified()),
-                Err(error) => return Err(wrap(caller)(error)),
+                Err(TrustError::Refused(_)) => Err(nobody_is_notified()),
+                decided => decided.map_err(wrap(caller)),
             }
-        }
-        Ok(())
-    }
-
-    /// Refuses what the part that follows may not look at, or could not write down how it stands: nobody would ever be
-    /// told, or of nothing any more.
-    async fn parts_may(&self, caller: &Caller, kind: ResourceType) -> Result<(), RecordError> {
-        for action in [Action::Orchestrate, Action::Send] {
-            let permit = self.part_permit(caller.agent.tenant, action, &caller.request_id);
-            let permit = permit.await.map_err(wrap(caller))?;
-            let looks = action != Action::Orchestrate || permit.allows(Action::Read, kind);
-            if !looks || !permit.allows(Action::Update, KIND) {
-                return Err(nobody_is_notified());
-            }
-        }
-        Ok(())
+        };
+        Ok(Parts {
+            follows: part(Action::Orchestrate).await?,
+            sends: part(Action::Send).await?,
+        })
     }
 
     /// A permit of the part that follows and delivers.
@@ -323,7 +336,7 @@ impl Record {
     async fn subscribe(
         &self,
         caller: &Caller,
-        permit: &Permit,
+        (permit, parts): (&Permit, &Parts),
         mut resource: Resource,
         existing: Option<&Versioned>,
     ) -> Result<Option<Answer>, RecordError> {
@@ -354,7 +367,7 @@ impl Record {
         let asked = read::read(&mut resource, &beside)
             .map_err(|outcome| RecordError::with(422, outcome))?;
         self.may_ask(caller, &asked).await?;
-        self.parts_may(caller, asked.kind).await?;
+        parts.may(asked.kind)?;
         let state = match asked.is_off {
             true => SubscriptionState::Off,
             false => SubscriptionState::Active,
