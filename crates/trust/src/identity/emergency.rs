@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use fhir::ResourceType;
-use ledger::{
-    Commit, Expected, LedgerError, Number, OutboxDraft, OutboxKey, Owner, Query, TenantId,
-};
+use ledger::{Commit, Expected, Number, OutboxDraft, OutboxKey, Owner, Query, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::documents::{Kept, draft, find, find_in, get};
@@ -455,10 +453,8 @@ impl Identity {
         if live.is_empty() || !fhir::is_id(id) {
             return Ok(None);
         }
-        let resource = match self.inner.vault.peek(agent.tenant, kind, id).await {
-            Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => None,
-            other => other?,
-        };
+        let vault = &self.inner.vault;
+        let resource = vault.peek_unless_erased(agent.tenant, kind, id).await?;
         let patients = resource.as_ref().map(fhir::Resource::patients);
         // Whose it is comes first among those whom it names.
         let found = patients.into_iter().flatten().find_map(|patient| {

@@ -2,7 +2,7 @@
 
 use fhir::search::SearchQuery;
 use fhir::{Resource, ResourceType};
-use ledger::{Hit, Number, TenantId};
+use ledger::{Hit, LedgerError, Number, TenantId};
 
 use super::opening::{hidden_from, mark, missed, named, open, open_live, redact};
 use super::{SearchPage, Sight, Vault, Versioned};
@@ -132,6 +132,19 @@ impl Vault {
         match stored {
             Some(stored) if !stored.deleted => Ok(Some(open(&stored)?.resource)),
             _ => Ok(None),
+        }
+    }
+
+    /// [`Self::peek`]; nothing as well where the patient's key is destroyed.
+    pub(crate) async fn peek_unless_erased(
+        &self,
+        tenant: TenantId,
+        kind: ResourceType,
+        id: &str,
+    ) -> Result<Option<Resource>, TrustError> {
+        match self.peek(tenant, kind, id).await {
+            Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => Ok(None),
+            found => found,
         }
     }
 }

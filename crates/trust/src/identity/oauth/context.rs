@@ -4,7 +4,7 @@
 use std::fmt;
 
 use fhir::{Reference, ResourceType};
-use ledger::{LedgerError, TenantId};
+use ledger::TenantId;
 use serde::{Deserialize, Serialize};
 
 use crate::TrustError;
@@ -91,10 +91,8 @@ impl Identity {
             return Ok(still);
         };
         for (kind, id) in context.rows() {
-            let found = match self.inner.vault.peek(tenant, kind, id).await {
-                Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => None,
-                other => other?,
-            };
+            let vault = &self.inner.vault;
+            let found = vault.peek_unless_erased(tenant, kind, id).await?;
             if found.is_none_or(|row| row.patient() != Some(patient)) {
                 continue;
             }
