@@ -20,3 +20,4 @@ mod once;
 #[path = "../../../ledger/tests/postgres/patience.rs"]
 mod patience;
 mod peers;
+mod subscriptions;

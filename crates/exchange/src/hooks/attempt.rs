@@ -1,11 +1,12 @@
 //! One attempt at one notification: everything is decided anew, as a search of who asked, for the one row.
 
 use fhir::ResourceType;
+use fhir::search::SearchQuery;
 use ledger::{LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use trust::outgoing::Notification;
 use trust::{
-    Action, Agent, Freshness, Permit, Purpose, Subscribed, SubscriptionState, Target, TrustError,
-    Unit, Versioned,
+    Action, Agent, Freshness, Permit, Purpose, Subscribed, SubscribedKept, SubscriptionState,
+    Target, TrustError, Unit, Versioned,
 };
 
 use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
@@ -57,27 +58,27 @@ impl Attempt<'_> {
         let vault = self.inner.trust.vault();
         let id = &self.notification.subscription;
         let kept = vault.subscribed(&self.permit, id).await?;
-        let Some(subscribed) = kept.map(|kept| kept.subscribed).filter(Subscribed::is_live) else {
+        let Some(kept) = kept.filter(|kept| kept.subscribed.is_live()) else {
             // It was deleted, or is off.
             self.settle("not sent: the subscription is off", None)
                 .await?;
             return Ok(Heard::Nothing);
         };
-        match self.decide(&subscribed).await? {
+        match self.decide(&kept.subscribed).await? {
             Decided::Send(row, notices) => {
-                let sent = self.send(&subscribed, &row, notices).await?;
-                self.after(&subscribed, sent, failures).await
+                let sent = self.send(&kept.subscribed, &row, notices).await?;
+                self.after(&kept, sent, failures).await
             }
             Decided::Withheld => {
                 // Nothing was asked of the endpoint, so that no row of failures goes on.
-                self.recovered(&subscribed).await?;
+                self.recovered(&kept).await?;
                 self.settle("not sent: nothing that may be told of matches", None)
                     .await?;
                 metrics::counter!("subscription_notifications_withheld_total").increment(1);
                 Ok(Heard::Nothing)
             }
             Decided::Refused(words) => {
-                self.change(|subscribed| {
+                self.change(&kept, |subscribed| {
                     subscribed.state = SubscriptionState::Error;
                     subscribed.error = Some(words.clone());
                     subscribed.failing_since_ms = None;
@@ -88,7 +89,7 @@ impl Attempt<'_> {
                 Ok(Heard::Nothing)
             }
             Decided::Over(words) => {
-                self.turn_off(words).await?;
+                self.turn_off(&kept, words).await?;
                 Ok(Heard::Nothing)
             }
         }
@@ -109,8 +110,7 @@ impl Attempt<'_> {
         let Some(owner) = owner else {
             return Ok(Decided::Over(Some("who asked for it is let in no more")));
         };
-        let owns = vault.owns(tenant);
-        let Ok(query) = subscribed.query(&owns, Some(&self.notification.id)) else {
+        let Some(query) = self.understood(subscribed).await? else {
             return Ok(Decided::Over(Some(
                 "the criteria are not understood any more",
             )));
@@ -149,6 +149,31 @@ impl Attempt<'_> {
         }
     }
 
+    /// What it asks for; none where a search parameter is gone. One that can't be read at the moment leaves the entry
+    /// where it is.
+    async fn understood(
+        &self,
+        subscribed: &Subscribed,
+    ) -> Result<Option<SearchQuery>, DeliverError> {
+        let vault = self.inner.trust.vault();
+        let tenant = self.entry.tenant;
+        let parsed = || {
+            let owns = vault.owns(tenant);
+            subscribed.query(&owns, Some(&self.notification.id)).ok()
+        };
+        if let Some(query) = parsed() {
+            return Ok(Some(query));
+        }
+        vault.refresh_owns(tenant).await?;
+        match parsed() {
+            None if vault.unread_definitions(tenant) > 0 => {
+                let words = "a search parameter of a subscription can't be read";
+                Err(TrustError::Damaged(words.to_owned()).into())
+            }
+            query => Ok(query),
+        }
+    }
+
     /// Sends it, if this process is still the one to do so.
     async fn send(
         &self,
@@ -181,7 +206,7 @@ impl Attempt<'_> {
 
     async fn after(
         &self,
-        subscribed: &Subscribed,
+        kept: &SubscribedKept,
         sent: Result<(), String>,
         failures: u32,
     ) -> Result<Heard, DeliverError> {
@@ -189,7 +214,7 @@ impl Attempt<'_> {
             Ok(()) => {
                 self.settle(SENT, None).await?;
                 metrics::counter!("subscription_notifications_sent_total").increment(1);
-                self.recovered(subscribed).await?;
+                self.recovered(kept).await?;
                 return Ok(Heard::Taken);
             }
             Err(words) => words,
@@ -204,9 +229,10 @@ impl Attempt<'_> {
         );
         let ledger = self.inner.trust.vault().ledger();
         let now_ms = ledger.clock().now_ms();
-        let since_ms = subscribed.failing_since_ms.unwrap_or(now_ms);
+        let since_ms = kept.subscribed.failing_since_ms.unwrap_or(now_ms);
         if made >= ATTEMPTS_MAX || now_ms.saturating_sub(since_ms) >= GIVE_UP_MS {
-            self.turn_off(Some(&format!("given up: {words}"))).await?;
+            self.turn_off(kept, Some(&format!("given up: {words}")))
+                .await?;
             return Ok(Heard::Nothing);
         }
         let failures = failures.saturating_add(1);
@@ -218,7 +244,7 @@ impl Attempt<'_> {
         let due_ms = until_ms.max(now_ms.saturating_add(pause_ms(made, dice)));
         self.settle("put off", Some((due_ms.saturating_add(1), made)))
             .await?;
-        self.change(|subscribed| {
+        self.change(kept, |subscribed| {
             subscribed.state = SubscriptionState::Error;
             subscribed.error = Some(words.clone());
             subscribed.failing_since_ms.get_or_insert(now_ms);
@@ -228,11 +254,11 @@ impl Attempt<'_> {
     }
 
     /// Ends what stood as an error.
-    async fn recovered(&self, subscribed: &Subscribed) -> Result<(), DeliverError> {
-        if subscribed.state != SubscriptionState::Error {
+    async fn recovered(&self, kept: &SubscribedKept) -> Result<(), DeliverError> {
+        if kept.subscribed.state != SubscriptionState::Error {
             return Ok(());
         }
-        self.change(|subscribed| {
+        self.change(kept, |subscribed| {
             subscribed.state = SubscriptionState::Active;
             subscribed.error = None;
             subscribed.failing_since_ms = None;
@@ -240,17 +266,33 @@ impl Attempt<'_> {
         .await
     }
 
-    /// Changes how the subscription stands.
-    async fn change(&self, change: impl Fn(&mut Subscribed)) -> Result<(), DeliverError> {
-        let id = &self.notification.subscription;
+    /// Changes how the subscription stands, if it still is what this attempt was made for.
+    async fn change(
+        &self,
+        kept: &SubscribedKept,
+        change: impl Fn(&mut Subscribed),
+    ) -> Result<(), DeliverError> {
+        let of = (self.notification.subscription.as_str(), Some(kept.version));
         let vault = self.inner.trust.vault();
-        let changed = vault.change_subscription(&self.permit, id, change);
+        let changed = vault.change_subscription(&self.permit, of, change);
         Ok(changed.await?)
     }
 
-    /// Turns the subscription off, and takes this entry out; others of it find it off when their turn comes.
-    async fn turn_off(&self, words: Option<&str>) -> Result<(), DeliverError> {
-        self.change(|subscribed| subscribed.turn_off(words)).await?;
+    /// Turns the subscription off, and takes this entry out; others of it find it off when their turn comes. If it was
+    /// asked for anew meanwhile, the entry stays for a new look.
+    async fn turn_off(
+        &self,
+        kept: &SubscribedKept,
+        words: Option<&str>,
+    ) -> Result<(), DeliverError> {
+        self.change(kept, |subscribed| subscribed.turn_off(words))
+            .await?;
+        let vault = self.inner.trust.vault();
+        let id = &self.notification.subscription;
+        let now = vault.subscribed(&self.permit, id).await?;
+        if now.is_some_and(|now| now.subscribed.is_live()) {
+            return Ok(());
+        }
         metrics::counter!("subscriptions_turned_off_total").increment(1);
         self.settle("not sent: the subscription was turned off", None)
             .await

@@ -244,13 +244,10 @@ impl Follower<'_> {
             ..Books::default()
         };
         for id in roll.live.into_keys() {
-            let kept = vault.subscribed(&self.permit, &id).await?;
-            let Some(kept) = kept.filter(|kept| kept.subscribed.is_live()) else {
+            let Some(kept) = self.readable(&id).await? else {
                 continue;
             };
-            let Ok(query) = kept.subscribed.query(&fresh.owns, None) else {
-                let words = "the criteria are not understood any more: a search parameter is gone";
-                self.turn_off(&id, Some(words)).await?;
+            let Some(query) = self.understood(&id, &kept, &mut fresh.owns).await? else {
                 continue;
             };
             fresh.ends_ms = [fresh.ends_ms, kept.subscribed.end_ms]
@@ -268,10 +265,55 @@ impl Follower<'_> {
         Ok(Arc::clone(&books))
     }
 
+    /// What is kept of one that is live. One that can't be read stops no other.
+    async fn readable(&self, id: &str) -> Result<Option<SubscribedKept>, TrustError> {
+        match self.vault().subscribed(&self.permit, id).await {
+            Ok(kept) => Ok(kept.filter(|kept| kept.subscribed.is_live())),
+            Err(error @ (TrustError::Damaged(_) | TrustError::Ledger(LedgerError::Damaged(_)))) => {
+                tracing::error!(%error, subscription = id, "a subscription can't be read; nothing is notified of it");
+                metrics::counter!("subscription_rows_unreadable_total").increment(1);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What it asks for. Where its search parameters can't be read at the moment it says so and waits for them;
+    /// it is turned off only where they are gone.
+    async fn understood(
+        &self,
+        id: &str,
+        kept: &SubscribedKept,
+        owns: &mut Owns,
+    ) -> Result<Option<SearchQuery>, TrustError> {
+        if let Ok(query) = kept.subscribed.query(owns, None) {
+            return Ok(Some(query));
+        }
+        // Another server may have taken the parameter a moment ago.
+        let vault = self.vault();
+        vault.refresh_owns(self.tenant).await?;
+        *owns = vault.owns(self.tenant);
+        if let Ok(query) = kept.subscribed.query(owns, None) {
+            return Ok(Some(query));
+        }
+        if vault.unread_definitions(self.tenant) == 0 {
+            let words = "the criteria are not understood any more: a search parameter is gone";
+            self.turn_off(id, Some(words)).await?;
+            return Ok(None);
+        }
+        let words = "the criteria can't be understood while a search parameter can't be read; nothing is notified of what is written meanwhile";
+        let wait = |subscribed: &mut trust::Subscribed| {
+            subscribed.state = trust::SubscriptionState::Error;
+            subscribed.error = Some(words.to_owned());
+        };
+        (vault.change_subscription(&self.permit, (id, None), wait)).await?;
+        Ok(None)
+    }
+
     async fn turn_off(&self, id: &str, error: Option<&str>) -> Result<(), TrustError> {
         let off = |subscribed: &mut trust::Subscribed| subscribed.turn_off(error);
         let vault = self.vault();
-        vault.change_subscription(&self.permit, id, off).await
+        (vault.change_subscription(&self.permit, (id, None), off)).await
     }
 
     /// Turns those off whose time is over.

@@ -116,6 +116,12 @@ impl Classes {
     }
 }
 
+/// Whether only who is shown all of a resource may do this: whoever sees it in part would write it back in part, or
+/// ask by changing it. A subscription is changed by whoever asked for it alone, who wrote all of it.
+fn needs_the_whole(action: Action, kind: ResourceType) -> bool {
+    kind != ResourceType::Subscription && matches!(action, Action::Update | Action::Delete)
+}
+
 impl Grants {
     pub(crate) fn interaction(&self, interaction: Action, kind: ResourceType) -> bool {
         interaction
@@ -131,10 +137,9 @@ impl Grants {
     pub(crate) fn elements(&self) -> Option<&Elements> {
         self.elements.as_deref()
     }
-    /// Whether an interaction would change what is not shown: whoever sees a resource in part would write it
-    /// back in part, or ask by changing it.
+    /// Whether an interaction would change what is not shown.
     pub(crate) fn changes_unseen(&self, interaction: Action, kind: ResourceType) -> bool {
-        matches!(interaction, Action::Update | Action::Delete) && self.in_part(kind).is_some()
+        needs_the_whole(interaction, kind) && self.in_part(kind).is_some()
     }
     pub(crate) fn service(&self, action: Action) -> bool {
         self.services[action as usize]

@@ -325,7 +325,7 @@ impl PolicySet {
         };
         let by = by.filter(|_| kind != Some(ResourceType::AuditEvent) || audits());
         // What is seen in part is not changed.
-        let changes = matches!(action, Action::Update | Action::Delete);
+        let changes = kind.is_some_and(|kind| super::needs_the_whole(action, kind));
         let permitted = by.is_some() && !(changes && self.rule(question).is_some());
         let ids = by.unwrap_or_else(|| self.files.forbidding(entities, &asker, action, kind));
         let known = ids.iter().filter_map(|id| self.files.known(id).cloned());

@@ -253,14 +253,15 @@ impl Vault {
     }
 
     /// Changes how a subscription stands, in its resource as well. Does nothing where `change` changes neither state nor
-    /// error nor since when deliveries fail, or the subscription is off or gone.
+    /// error nor since when deliveries fail, or the subscription is off or gone; nor, where a version of what is kept
+    /// is given, if that is another by now: what became of an attempt says nothing of what was asked for anew meanwhile.
     ///
     /// # Errors
     /// `Refused` for a permit that may not; `Ledger`, `Damaged`.
     pub async fn change_subscription(
         &self,
         permit: &Permit,
-        id: &str,
+        (id, of): (&str, Option<u32>),
         change: impl Fn(&mut Subscribed),
     ) -> Result<(), TrustError> {
         let kind = ResourceType::Subscription;
@@ -268,6 +269,9 @@ impl Vault {
             let Some(kept) = self.subscribed(permit, id).await? else {
                 return Ok(());
             };
+            if of.is_some_and(|of| of != kept.version) {
+                return Ok(());
+            }
             let mut subscribed = kept.subscribed.clone();
             subscribed.since = Some(kept.since().0);
             change(&mut subscribed);

@@ -418,3 +418,116 @@ async fn an_application_is_told_as_long_as_its_person_lets_it() {
     receiver.until(1).await;
     house.end().await;
 }
+
+#[tokio::test]
+async fn who_asks_for_payment_changes_and_ends_it_too() {
+    let receiver = Receiver::start().await;
+    let house = house_of(&receiver).await;
+    put(&house, &patient("p")).await;
+    for purpose in ["HPAYMT", "HOPERAT"] {
+        let send = |method: Method, path: &str, body: &Value| {
+            let asked = with(&house, &house.token, method, path, body);
+            let sent = asked.header("x-purpose-of-use", purpose).send();
+            async { json_of(sent.await).await }
+        };
+        let asked = subscription("Observation?status=final", &receiver.endpoint(), None);
+        let (status, made) = send(Method::POST, "Subscription", &asked).await;
+        assert_eq!(status, 201, "{purpose}: {made}");
+        let path = format!("Subscription/{}", made["id"].as_str().expect("an id"));
+        let mut other = asked.clone();
+        other["id"] = made["id"].clone();
+        other["criteria"] = json!("Observation?status=amended");
+        let (status, put) = send(Method::PUT, &path, &other).await;
+        assert_eq!(status, 200, "{purpose}: {put}");
+        // What is shown in part can be changed by nobody else for the purpose.
+        let weight = weight("w", "p");
+        let (status, refused) = send(Method::PUT, "Observation/w", &weight).await;
+        assert_eq!(status, 403, "{purpose}: {refused}");
+        let (status, gone) = send(Method::DELETE, &path, &json!({})).await;
+        assert_eq!(status, 204, "{purpose}: {gone}");
+    }
+    house.end().await;
+}
+
+/// Writes a document of the store's own over a search parameter.
+async fn write_over(house: &House, body: Vec<u8>) {
+    let ledger = house.server.ledger();
+    let kind = ledger::Kind(fhir::ResourceType::SearchParameter.code());
+    let before = ledger.get(TENANT, kind, "eyes").await.expect("the store");
+    let mut commit = ledger::Commit::new(TENANT);
+    commit.documents.push(ledger::Draft {
+        kind,
+        id: "eyes".to_owned(),
+        owner: ledger::Owner::Tenant,
+        expected: ledger::Expected::Version(before.expect("a definition").version),
+        body,
+        deleted: false,
+        tokens: Vec::new(),
+    });
+    commit.audit = Some(ledger::AuditDraft {
+        kind: ledger::Kind(fhir::ResourceType::AuditEvent.code()),
+        id: ledger.mint_own_id(TENANT),
+        shard: ledger::Shard(0),
+        body: b"{}".to_vec(),
+        parts: Vec::new(),
+        tokens: Vec::new(),
+    });
+    ledger.commit(commit).await.expect("written");
+}
+
+/// Waits until it stands so; something is written at each look, because what nobody writes is not looked at.
+async fn until_found(house: &House, id: &str, status: &str) -> String {
+    let mut patience = Looks::new();
+    loop {
+        put(house, &patient("other")).await;
+        let (now, error) = super::stands(house, id).await;
+        if now == status {
+            return error;
+        }
+        patience.wait(&format!("{now} ({error})")).await;
+    }
+}
+
+#[tokio::test]
+async fn criteria_that_can_not_be_read_for_a_while_end_nothing() {
+    let receiver = Receiver::start().await;
+    let house = house_of(&receiver).await;
+    let of = |method: Method, body: &Value| {
+        let asked = with(&house, &house.token, method, "SearchParameter/eyes", body);
+        let sent = asked.header("x-purpose-of-use", "HOPERAT").send();
+        async { json_of(sent.await).await }
+    };
+    let definition = json!({"resourceType": "SearchParameter", "id": "eyes", "url": "urn:eyes", "name": "eyes",
+        "status": "active", "description": "eyes", "code": "eyes", "base": ["Patient"], "type": "token",
+        "expression": "Patient.extension.where(url = 'urn:eyes').value"});
+    let (status, made) = of(Method::PUT, &definition).await;
+    assert_eq!(status, 201, "{made}");
+    let eyed = |id: &str| {
+        let mut eyed = patient(id);
+        eyed["extension"] = json!([{"url": "urn:eyes", "valueCode": "blue"}]);
+        eyed
+    };
+    let asked = subscription("Patient?eyes=blue", &receiver.endpoint(), None);
+    let id = subscribed(&house, &house.token, &asked).await;
+    put(&house, &eyed("p")).await;
+    receiver.until(1).await;
+    let ledger = house.server.ledger();
+    let kind = ledger::Kind(fhir::ResourceType::SearchParameter.code());
+    let whole = ledger.get(TENANT, kind, "eyes").await.expect("the store");
+    write_over(&house, b"{}".to_vec()).await;
+    let error = until_found(&house, &id, "error").await;
+    assert!(error.contains("can't be read"), "{error}");
+    write_over(&house, whole.expect("a definition").body.to_vec()).await;
+    // It goes on with what is written from now on.
+    let mut patience = Looks::new();
+    while receiver.got().len() == 1 {
+        put(&house, &eyed("q")).await;
+        patience.wait("nothing is notified").await;
+    }
+    assert_eq!(until_stands(&house, &id, "active").await, "");
+    let (status, gone) = of(Method::DELETE, &json!({})).await;
+    assert_eq!(status, 204, "{gone}");
+    let error = until_found(&house, &id, "off").await;
+    assert!(error.contains("not understood any more"), "{error}");
+    house.end().await;
+}
