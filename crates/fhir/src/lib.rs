@@ -10,6 +10,7 @@ pub mod date;
 mod facts;
 pub mod human;
 mod json;
+mod nearest;
 pub mod outcome;
 pub mod patch;
 pub mod path;
@@ -23,6 +24,7 @@ pub mod subset;
 pub mod validate;
 pub mod xml;
 
+pub use nearest::{nearest, suggestion};
 pub use outcome::{Issue, IssueCode, OperationOutcome, Severity};
 pub use reference::{Reference, is_id};
 pub use resource::Resource;

@@ -74,10 +74,8 @@ pub const CODES: &[(&str, &str)] = &[
         "J037",
         "A moment lies beyond the journey's longest duration.",
     ),
-    (
-        "J038",
-        "A condition names an element that its resource doesn't have.",
-    ),
+    ("J038", "A condition asks what its resource can't have."),
+    ("J049", "A condition may come out otherwise than it reads."),
 ];
 
 /// Reads and checks a file.

@@ -204,6 +204,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "where: status = 'finished'",
             "where: staus = 'finished'",
         ),
+        (
+            "J049",
+            "where: status = 'finished'",
+            "where: type.coding.code = 'emergency'",
+        ),
     ];
     table
         .into_iter()
@@ -215,6 +220,35 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
 fn the_heart_failure_journey_has_no_findings() {
     assert_eq!(journey::check(&heart_failure()), []);
     assert_eq!(journey::check(GOOD), []);
+}
+
+/// What can be known of FHIRPath without data.
+#[test]
+fn conditions_that_can_never_hold_are_errors() {
+    for (condition, words) in [
+        ("staus = 'finished'", "did you mean `status`?"),
+        ("status = 'finshed'", "did you mean `finished`?"),
+        ("status", "has to be true or false"),
+        ("status = 1", "are never equal"),
+        ("length > 'long'", "can't be compared"),
+    ] {
+        let source = GOOD.replacen(
+            "where: status = 'finished'",
+            &format!("where: {condition}"),
+            1,
+        );
+        let findings = journey::check(&source);
+        let found = findings.iter().find(|found| found.code == "J038");
+        let found = found.unwrap_or_else(|| panic!("{condition}: {findings:#?}"));
+        assert!(found.error && found.message.contains(words), "{found:?}");
+    }
+    let source = GOOD.replacen("discharge: period.end", "discharge: period", 1);
+    assert_ne!(source, GOOD);
+    let findings = journey::check(&source);
+    assert!(
+        findings.iter().any(|found| found.code == "J038"),
+        "{findings:#?}"
+    );
 }
 
 #[test]

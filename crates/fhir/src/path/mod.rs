@@ -29,7 +29,7 @@ pub(crate) mod value;
 
 use serde_json::Value;
 use std::sync::Arc;
-pub use types::PathFinding;
+pub use types::{PathFinding, Wanted};
 
 /// A compiled expression.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
-//! Conditions and anchors that name elements which their resource doesn't have.
+//! Conditions and anchors that ask of their resource what it can't have.
 
 use fhir::ResourceType;
-use fhir::path::Expression;
+use fhir::path::{Expression, Wanted};
 
 use super::Check;
 use crate::yaml::{Node, inside};
@@ -13,12 +13,12 @@ impl Check<'_, '_> {
             && let Some(kind) = kind_of(entry, "event")
         {
             for (_, anchor) in entry.get("anchors").map_or(&[][..], Node::members) {
-                self.elements_of(kind, anchor);
+                self.asked_of(kind, anchor, Wanted::Moment);
             }
             let who = entry.get("who").and_then(|who| who.get("any"));
             for condition in who.map_or(&[][..], Node::items) {
                 if let Some(this) = condition.get("this") {
-                    self.elements_of(kind, this);
+                    self.asked_of(kind, this, Wanted::Condition);
                 }
             }
         }
@@ -29,7 +29,7 @@ impl Check<'_, '_> {
     fn conditions_below(&mut self, node: &Node) {
         let kind = kind_of(node, "event").or_else(|| kind_of(node, "has"));
         if let (Some(kind), Some(condition)) = (kind, node.get("where")) {
-            self.elements_of(kind, condition);
+            self.asked_of(kind, condition, Wanted::Condition);
         }
         for (_, member) in node.members() {
             self.conditions_below(member);
@@ -39,7 +39,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn elements_of(&mut self, kind: ResourceType, node: &Node) {
+    fn asked_of(&mut self, kind: ResourceType, node: &Node, wanted: Wanted) {
         let Some(text) = node.text() else {
             return;
         };
@@ -47,10 +47,14 @@ impl Check<'_, '_> {
         let Ok(expression) = Expression::compile(text) else {
             return;
         };
-        for found in expression.unknown_elements(kind) {
+        for found in expression.faults(kind, wanted) {
             let place = inside(self.findings.source, node.place, text, found.position);
-            let words = format!("this finds nothing in {kind}: {}", found.message);
-            self.findings.error("J038", place, words);
+            if found.certain {
+                let words = format!("this can't be of {kind}: {}", found.message);
+                self.findings.error("J038", place, words);
+            } else {
+                self.findings.warning("J049", place, found.message);
+            }
         }
     }
 }

@@ -1,14 +1,24 @@
-//! What can be known to be wrong of an expression before there is data: elements that the types it
-//! goes through don't have.
+//! What can be known to be wrong of an expression before there is data: elements that the types it goes through don't
+//! have, codes that an element can't have, comparisons that never come out true, functions of what they can do nothing
+//! with, and results that are not what is wanted.
 //!
-//! A type that can't be told (a variable, most functions, what a reference leads to, any resource)
-//! is one of which nothing is said, so what evaluates well is never found fault with.
+//! A type that can't be told (a variable, some functions, what a reference leads to, any resource) is one of which
+//! nothing is said, so what evaluates well is never found fault with. What depends on how many there are in the data
+//! is told apart ([`PathFinding::certain`]).
+
+mod calls;
+mod kinds;
+mod operators;
 
 use super::Expression;
-use super::functions::Function;
-use super::parse::{Expr, Kind, Operator, Start, Step, StepKind, TypeName};
+use super::parse::{
+    Expr, Kind as Form, Literal, Operator, Start, Step, StepKind, System, TypeName,
+};
 use crate::ResourceType;
 use crate::facts::{Structure, TypeId, structures};
+use crate::nearest::suggestion;
+use kinds::{Kind, Of, Sort, What};
+use operators::Pair;
 
 /// Something of an expression that can't be meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,38 +27,43 @@ pub struct PathFinding {
     pub position: usize,
     /// What is wrong.
     pub message: String,
+    /// Whether it is wrong whatever the data are; else where there are several of something, or other codes.
+    pub certain: bool,
+}
+
+/// What is to come of an expression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whatever there is.
+    Anything,
+    /// That it holds or not.
+    Condition,
+    /// A date or a time.
+    Moment,
 }
 
 impl Expression {
-    /// The elements that the expression names and that no type has which could be there, when it is
-    /// evaluated on a resource of a type.
+    /// What is wrong with the expression when it is evaluated on a resource of a type, for something.
     #[must_use]
-    pub fn unknown_elements(&self, focus: ResourceType) -> Vec<PathFinding> {
-        let mut check = Check::default();
-        check.expr(
-            &self.root,
-            &structures().find(focus.name()).map(|kind| vec![kind]),
-        );
+    pub fn faults(&self, focus: ResourceType, wanted: Wanted) -> Vec<PathFinding> {
+        let this = structures().find(focus.name());
+        let this = this.map_or_else(What::unknown, |kind| What::one(Kind::fhir(kind)));
+        let mut check = Check {
+            findings: Vec::new(),
+            root: this.clone(),
+        };
+        let what = check.expr(&self.root, &this);
+        check.result(&self.root, &what, wanted);
+        check.findings.sort_by_key(|found| found.position);
+        check.findings.dedup();
         check.findings
     }
 }
 
-/// The types that items may be of; nothing where any is possible.
-type Types = Option<Vec<TypeId>>;
-
-#[derive(Default)]
 struct Check {
     findings: Vec<PathFinding>,
-}
-
-fn both(left: Types, right: Types) -> Types {
-    let (mut left, right) = left.zip(right)?;
-    for kind in right {
-        if !left.contains(&kind) {
-            left.push(kind);
-        }
-    }
-    Some(left)
+    /// What it is evaluated on.
+    root: What,
 }
 
 /// Whether elements of the type may be of any other one that specialises it.
@@ -59,57 +74,141 @@ fn is_open(structure: &Structure) -> bool {
     )
 }
 
-fn of_type(types: Types, name: TypeName) -> Types {
-    let TypeName::Fhir(wanted) = name else {
-        return None;
-    };
-    let Some(types) = types else {
-        return Some(vec![wanted]);
-    };
-    let mut kept = Vec::new();
-    for kind in types {
-        if structures().is_a(kind, wanted) {
-            kept.push(kind);
-        } else if structures().is_a(wanted, kind) {
-            kept.push(wanted);
+/// The texts that an expression is made of, where it is nothing else.
+fn texts(expr: &Expr) -> Vec<(usize, &str)> {
+    match &expr.kind {
+        Form::Literal(Literal::Text(text)) => vec![(expr.position, text)],
+        Form::Path(Start::Expr(inner), steps) if steps.is_empty() => texts(inner),
+        Form::Binary(Operator::Union, left, right) => {
+            let mut all = texts(left);
+            all.extend(texts(right));
+            all
         }
+        _ => Vec::new(),
     }
-    Some(kept)
 }
 
 impl Check {
-    fn expr(&mut self, expr: &Expr, this: &Types) -> Types {
+    fn wrong(&mut self, position: usize, message: String) {
+        self.findings.push(PathFinding {
+            position,
+            message,
+            certain: true,
+        });
+    }
+
+    fn unsure(&mut self, position: usize, message: String) {
+        self.findings.push(PathFinding {
+            position,
+            message,
+            certain: false,
+        });
+    }
+
+    fn result(&mut self, expr: &Expr, what: &What, wanted: Wanted) {
+        let (fits, words): (fn(Sort) -> bool, _) = match wanted {
+            Wanted::Anything => return,
+            Wanted::Condition => (
+                |sort| sort == Sort::Boolean,
+                "this has to be true or false, and is",
+            ),
+            Wanted::Moment => (
+                |sort| matches!(sort, Sort::Moment | Sort::Text),
+                "this has to be a date or a time, and is",
+            ),
+        };
+        if what.is_never(fits) {
+            self.wrong(expr.position, format!("{words} {}", what.words()));
+        } else {
+            self.is_single(expr, what);
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr, this: &What) -> What {
         match &expr.kind {
-            Kind::Empty => Some(Vec::new()),
-            Kind::Literal(_) => None,
-            Kind::Path(start, steps) => self.path(start, steps, this),
-            Kind::Negate(operand) | Kind::Is(operand, _) => {
-                self.expr(operand, this);
-                None
-            }
-            Kind::As(operand, name) => of_type(self.expr(operand, this), *name),
-            Kind::Binary(operator, left, right) => {
-                let (left, right) = (self.expr(left, this), self.expr(right, this));
-                if *operator == Operator::Union {
-                    both(left, right)
-                } else {
-                    None
+            Form::Empty => What::nothing(),
+            Form::Literal(literal) => What::literal(literal),
+            Form::Path(start, steps) => self.path(start, steps, this),
+            Form::Negate(operand) => {
+                let what = self.expr(operand, this);
+                self.is_single(operand, &what);
+                if what.is_never(|sort| matches!(sort, Sort::Number | Sort::Quantity)) {
+                    let words = format!("`-` wants a number, and this is {}", what.words());
+                    self.wrong(operand.position, words);
                 }
+                what.single()
+            }
+            Form::Is(operand, name) => {
+                let what = self.expr(operand, this);
+                self.kept(expr.position, &what, *name);
+                What::system(System::Boolean)
+            }
+            Form::As(operand, name) => {
+                let what = self.expr(operand, this);
+                self.kept(expr.position, &what, *name)
+            }
+            Form::Binary(operator, left, right) => {
+                let pair = Pair {
+                    position: expr.position,
+                    left: (left, self.expr(left, this)),
+                    right: (right, self.expr(right, this)),
+                };
+                self.operate(*operator, pair)
             }
         }
     }
 
-    fn path(&mut self, start: &Start, steps: &[Step], this: &Types) -> Types {
+    /// What of it may be of a type.
+    fn kept(&mut self, position: usize, what: &What, name: TypeName) -> What {
+        let many = what.many;
+        let TypeName::Fhir(wanted) = name else {
+            return What { kinds: None, many };
+        };
+        let Some(kinds) = &what.kinds else {
+            return What {
+                kinds: Some(vec![Kind::fhir(wanted)]),
+                many,
+            };
+        };
+        let mut kept = Vec::new();
+        let mut may_be = kinds.is_empty();
+        for kind in kinds {
+            match kind.of {
+                // What is computed has types of the same names.
+                Of::System(_) => may_be = true,
+                Of::Fhir(of) if structures().is_a(of, wanted) => kept.push(*kind),
+                Of::Fhir(of) if structures().is_a(wanted, of) => kept.push(Kind::fhir(wanted)),
+                Of::Fhir(_) => {}
+            }
+        }
+        if kept.is_empty() && !may_be {
+            let wanted = structures().get(wanted).name;
+            self.wrong(position, format!("{} is never {wanted}", what.words()));
+            return What::unknown();
+        }
+        let kinds = (!may_be).then_some(kept);
+        What { kinds, many }
+    }
+
+    fn path(&mut self, start: &Start, steps: &[Step], this: &What) -> What {
         let mut steps = steps;
-        let mut types = match start {
+        let mut what = match start {
             Start::This => this.clone(),
-            Start::Index | Start::Total | Start::Variable(_) => None,
+            Start::Index => What::system(System::Integer),
+            Start::Variable(name) if matches!(name.as_str(), "resource" | "context") => {
+                self.root.clone()
+            }
+            Start::Total | Start::Variable(_) => What::unknown(),
             Start::Expr(expr) => self.expr(expr, this),
             Start::Focus => match steps.split_first() {
                 Some((step, rest)) => match type_named(step) {
                     Some(wanted) => {
                         steps = rest;
-                        of_type(this.clone(), TypeName::Fhir(wanted))
+                        let before = self.findings.len();
+                        let what = self.kept(step.position, this, TypeName::Fhir(wanted));
+                        // An expression for several types names each of them.
+                        self.findings.truncate(before);
+                        what
                     }
                     None => this.clone(),
                 },
@@ -117,91 +216,83 @@ impl Check {
             },
         };
         for step in steps {
-            types = self.step(step, types, this);
+            what = self.step(step, what, this);
         }
-        types
+        what
     }
 
-    fn step(&mut self, step: &Step, types: Types, this: &Types) -> Types {
+    fn step(&mut self, step: &Step, what: What, this: &What) -> What {
         match &step.kind {
-            StepKind::Member(name, _) => self.member(step.position, name, &types?),
+            StepKind::Member(name, _) => self.member(step.position, name, &what),
             StepKind::At(index) => {
                 self.expr(index, this);
-                types
+                what.single()
             }
-            StepKind::OfType(name) => of_type(types, *name),
-            StepKind::Is(_) => None,
+            StepKind::OfType(name) => self.kept(step.position, &what, *name),
+            StepKind::Is(name) => {
+                self.kept(step.position, &what, *name);
+                What::system(System::Boolean)
+            }
             StepKind::Matches(_, replacement) => {
-                if let Some(replacement) = replacement {
-                    self.expr(replacement, this);
+                self.wants_text(step.position, "matches", &what);
+                match replacement {
+                    None => What::system(System::Boolean),
+                    Some(replacement) => {
+                        self.expr(replacement, this);
+                        What::system(System::String)
+                    }
                 }
-                None
             }
-            StepKind::Call(function, arguments) => self.call(*function, arguments, types, this),
+            StepKind::Call(function, arguments) => {
+                self.call(step.position, *function, arguments, what, this)
+            }
         }
     }
 
-    fn member(&mut self, position: usize, name: &str, types: &[TypeId]) -> Types {
-        let mut found: Vec<TypeId> = Vec::new();
-        let mut anywhere = types.is_empty();
-        for kind in types {
-            let structure = structures().get(*kind);
+    fn member(&mut self, position: usize, name: &str, what: &What) -> What {
+        let Some(kinds) = &what.kinds else {
+            return What::unknown();
+        };
+        let mut found: Vec<Kind> = Vec::new();
+        let mut many = what.many;
+        let mut anywhere = kinds.is_empty();
+        let mut types = Vec::new();
+        for kind in kinds {
+            let Of::Fhir(of) = kind.of else {
+                return What::unknown();
+            };
+            let structure = structures().get(of);
             if is_open(structure) {
-                return None;
+                return What::unknown();
             }
-            if let Some(element) = structure.element(name) {
-                anywhere = true;
-                found.extend(&element.types);
-            } else if let Some((_, kind)) = structure.member(name) {
-                anywhere = true;
-                found.push(kind);
+            types.push(structure);
+            let (element, of) = if let Some(element) = structure.element(name) {
+                (element, element.types.clone())
+            } else if let Some((element, of)) = structure.member(name) {
+                (element, vec![of])
             } else if matches!(name, "id" | "extension") {
                 // Those of primitive elements lie beside them.
-                return None;
-            }
+                return What::unknown();
+            } else {
+                continue;
+            };
+            anywhere = true;
+            many |= element.many;
+            // A concept's codes are those of its codings, beside which there may be others.
+            let within = kind.codes.filter(|_| matches!(name, "coding" | "code"));
+            found.extend(of.into_iter().map(|of| Kind {
+                of: Of::Fhir(of),
+                codes: element.codes.or(within),
+                beside: within.is_some(),
+            }));
         }
         if !anywhere {
-            let message = no_element(name, types);
-            self.findings.push(PathFinding { position, message });
-            return None;
+            self.wrong(position, no_element(name, &types));
+            return What::unknown();
         }
-        Some(found)
-    }
-
-    fn call(
-        &mut self,
-        function: Function,
-        arguments: &[Expr],
-        types: Types,
-        this: &Types,
-    ) -> Types {
-        use Function as F;
-        let inner = match function {
-            F::Where | F::Select | F::Exists | F::All | F::Trace => types.clone(),
-            // These see items that have been through the expression before.
-            F::Repeat | F::Aggregate | F::Sort | F::Iif => None,
-            _ => this.clone(),
-        };
-        let mut given = Vec::with_capacity(arguments.len());
-        for argument in arguments {
-            given.push(self.expr(argument, &inner));
-        }
-        match function {
-            F::Where
-            | F::First
-            | F::Last
-            | F::Tail
-            | F::Skip
-            | F::Take
-            | F::Single
-            | F::Distinct
-            | F::Trace
-            | F::Exclude
-            | F::Intersect
-            | F::Sort => types,
-            F::Select => given.into_iter().next()?,
-            F::Union | F::Combine => both(types, given.into_iter().next()?),
-            _ => None,
+        What {
+            kinds: Some(found),
+            many,
         }
     }
 }
@@ -215,12 +306,11 @@ fn type_named(step: &Step) -> Option<TypeId> {
         .then(|| structures().find(name))?
 }
 
-fn no_element(name: &str, types: &[TypeId]) -> String {
-    let names: Vec<&str> = types
-        .iter()
-        .map(|kind| structures().get(*kind).name)
-        .collect();
-    format!("no element `{name}` in {}", names.join(" or "))
+fn no_element(name: &str, types: &[&Structure]) -> String {
+    let names: Vec<&str> = types.iter().map(|kind| kind.name).collect();
+    let elements = (types.iter()).flat_map(|kind| kind.elements.iter().map(|one| one.name));
+    let near = suggestion(name, elements);
+    format!("no element `{name}` in {}{near}", names.join(" or "))
 }
 
 #[cfg(test)]
