@@ -75,3 +75,4 @@ mod tenants_bounded;
 mod tenants_by_command;
 mod tenants_costs;
 mod tenants_credentials;
+mod tenants_ids;

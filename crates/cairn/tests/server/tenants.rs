@@ -235,7 +235,7 @@ impl Two {
 }
 
 /// Everybody who can be signed in, at one tenant.
-async fn everybody(two: &Two, tenant: TenantId) -> Vec<(Role, Who)> {
+pub(crate) async fn everybody(two: &Two, tenant: TenantId) -> Vec<(Role, Who)> {
     let mut who = Vec::new();
     for role in [
         Role::Clinician,

@@ -101,8 +101,8 @@ async fn put(bases: &Mutex<Vec<String>>, token: &str, random: &mut Random, resou
     }
 }
 
-/// The test, with so many servers on the store that these arguments name.
-async fn notify_of_everything(space: &Path, store: &[&str], servers: usize, seed: u64) {
+/// The test, with so many servers on the store that these arguments name. Gives what happened, in words.
+async fn notify_of_everything(space: &Path, store: &[&str], servers: usize, seed: u64) -> String {
     let mut random = Random::new(seed);
     let (receiver, address) = Receiver::start().await;
     let client = ["client", "create", "--name", "ward", "--role", "client"];
@@ -193,13 +193,14 @@ async fn notify_of_everything(space: &Path, store: &[&str], servers: usize, seed
         .expect("an answer");
     assert_eq!(stands["status"], "active", "{stands}");
     let wanted: usize = versions.values().sum();
-    println!(
+    let told = format!(
         "subscriptions: seed {seed:#x}, {servers} server(s), {KILLS} kills; {wanted} versions, {} requests",
         receiver.count()
     );
     for server in all.running.into_iter().flatten() {
         assert!(server.terminate().expect("ended"), "a clean end");
     }
+    told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -208,7 +209,8 @@ async fn a_server_that_is_killed_again_and_again_notifies_of_everything() {
     let data = space.path().join("data");
     run(&["key", "create", "--data", text(&data)], "").expect("a key");
     let store = ["--data", text(&data)];
-    notify_of_everything(space.path(), &store, 1, 0x5b_0001).await;
+    let told = notify_of_everything(space.path(), &store, 1, 0x5b_0001).await;
+    println!("{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,5 +221,6 @@ async fn two_servers_of_which_one_is_killed_notify_of_everything() {
     let key = space.path().join("root.key");
     run(&["key", "create", "--root-key", text(&key)], "").expect("a key");
     let store = ["--store-url", url.as_str(), "--root-key", text(&key)];
-    notify_of_everything(space.path(), &store, 2, 0x5b_0002).await;
+    let told = notify_of_everything(space.path(), &store, 2, 0x5b_0002).await;
+    println!("{told}");
 }

@@ -583,3 +583,40 @@ async fn fhirclient_launches_in_a_browser() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "fine");
     house.end().await;
 }
+
+/// The same library where somebody of the staff opens the application from a patient's page.
+#[tokio::test]
+async fn fhirclient_is_opened_from_a_patient_s_page() {
+    let house = house().await;
+    context::visited(&house).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let port = listener.expect("a port").local_addr().expect("an address");
+    let app = NewApp {
+        name: "Growth Chart".to_owned(),
+        redirect_uris: vec![format!("http://{port}/app")],
+        launch_uri: Some(format!("http://{port}/launch")),
+        scopes: "launch patient/*.rs".to_owned(),
+        keys: SystemKeys::None,
+    };
+    let identity = house.server.trust().identity();
+    let client = identity.register_app(&by(), &app).await.expect("an id");
+    let dora = Staff::new(&house, "dora", Role::Clinician).await;
+    let mut browser = Browser::new(&house);
+    browser.staff(&dora, "/sign-in").await;
+    let cookies = serde_json::to_string(&browser.cookies).expect("JSON");
+    let output = tokio::process::Command::new("node")
+        .arg(script("open_in_browser.mjs"))
+        .arg(peer("npm/node_modules/playwright-core"))
+        .arg(peer("fhir-app-npm/package/build/fhir-client.pure.min.js"))
+        .args([&house.url("/fhir/r4"), &client, &port.port().to_string()])
+        .args([cookies.as_str(), "/console/patients/ann/apps"])
+        .kill_on_drop(true)
+        .output();
+    let patience = std::time::Duration::from_secs(120);
+    let output = tokio::time::timeout(patience, output).await;
+    let output = output.expect("it ends in time").expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "fine");
+    house.end().await;
+}

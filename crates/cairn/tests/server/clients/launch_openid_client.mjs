@@ -15,12 +15,14 @@ assert(smart.capabilities.includes("sso-openid-connect"));
 assert.equal(config.serverMetadata().jwks_uri, smart.jwks_uri);
 assert.equal(config.serverMetadata().issuer, smart.issuer);
 
+// Laboratory results, and no other observations.
+const laboratory = "patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory";
 const verifier = client.randomPKCECodeVerifier();
 const state = client.randomState();
 const nonce = client.randomNonce();
 const url = client.buildAuthorizationUrl(config, {
   redirect_uri: redirectUri,
-  scope: "openid fhirUser launch/patient offline_access patient/Patient.rs",
+  scope: `openid fhirUser launch/patient offline_access patient/Patient.rs ${laboratory}`,
   aud: base,
   state,
   nonce,
@@ -40,7 +42,9 @@ assert.equal(tokens.patient, "ann");
 assert.equal(tokens.expires_in, 900);
 const ask = (token, path) => fetch(`${base}/${path}`, { headers: { authorization: `Bearer ${token}` } });
 assert.equal((await ask(tokens.access_token, "Patient/ann")).status, 200);
-assert.equal((await ask(tokens.access_token, "Observation")).status, 403);
+const found = await (await ask(tokens.access_token, "Observation?_total=accurate")).json();
+assert.deepEqual([found.total, ...found.entry.map((entry) => entry.resource.id)], [1, "lab-ann"]);
+assert.equal((await ask(tokens.access_token, "Condition")).status, 403);
 const renewed = await client.refreshTokenGrant(config, tokens.refresh_token);
 assert.equal((await ask(renewed.access_token, "Patient/ann")).status, 200);
 await client.tokenRevocation(config, renewed.refresh_token);

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use trust::Agent;
 use trust::identity::{NewSystem, SystemKeys};
 
-use crate::house::house;
+use crate::house::{house, house_with};
 
 /// How long a client may take; it takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -84,7 +84,7 @@ pub(crate) async fn said(command: &mut Command) -> String {
 
 /// A client makes its key, which is registered, and gets its tokens with it.
 async fn with_key(command: impl Fn() -> Command) {
-    let house = house().await;
+    let house = house_with(|options| options.open_registration = true).await;
     let key = house.folder.path().join("client.jwk");
     let keys = said(command().arg("make").arg(&key)).await;
     let system = NewSystem {

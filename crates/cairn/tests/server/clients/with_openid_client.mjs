@@ -40,6 +40,20 @@ assert.equal((await ask("Observation")).status, 403);
 // Each request has a proof of its own.
 assert.notEqual((await client.clientCredentialsGrant(config, { scope })).access_token, token.access_token);
 await assert.rejects(client.clientCredentialsGrant(config, { scope: "system/Group.rs" }), (error) => error.error === "invalid_scope");
+const live = await client.tokenIntrospection(config, token.access_token);
+assert.deepEqual([live.active, live.scope, live.client_id], [true, scope, clientId]);
 await client.tokenRevocation(config, token.access_token);
 assert.equal((await ask("Patient")).status, 401);
+assert.deepEqual(await client.tokenIntrospection(config, token.access_token), { active: false });
+// Somebody else's system registers itself, and waits for whoever approves it.
+const { kty, crv, x, y } = jwk;
+const jwks = { keys: [{ kty, crv, x, y, kid: "openid-1" }] };
+const proof = client.PrivateKeyJwt({ key, kid: "openid-1" }, {
+  [client.modifyAssertion]: (_, payload) => { payload.aud = smart.token_endpoint; },
+});
+const wanted = { client_name: "Laboratory", grant_types: ["client_credentials"], token_endpoint_auth_method: "private_key_jwt", scope, jwks };
+const registered = await client.dynamicClientRegistration(new URL(base), wanted, proof, { execute: [client.allowInsecureRequests] });
+assert.equal(registered.clientMetadata().client_name, "Laboratory");
+assert.notEqual(registered.clientMetadata().client_id, clientId);
+await assert.rejects(client.clientCredentialsGrant(registered, { scope }), (error) => error.error === "invalid_client");
 console.log("fine");

@@ -517,7 +517,7 @@ async fn criteria_that_can_not_be_read_for_a_while_end_nothing() {
     write_over(&house, b"{}".to_vec()).await;
     let error = until_found(&house, &id, "error").await;
     assert!(error.contains("can't be read"), "{error}");
-    write_over(&house, whole.expect("a definition").body.to_vec()).await;
+    write_over(&house, whole.expect("a definition").body).await;
     // It goes on with what is written from now on.
     let mut patience = Looks::new();
     while receiver.got().len() == 1 {

@@ -1,0 +1,221 @@
+//! Ids of another tenant with credentials of one's own: on every route, they are ids that nobody has.
+
+use cairn::store::TENANT;
+use reqwest::Method;
+use serde_json::json;
+use trust::Role;
+use trust::identity::NewAccount;
+
+use crate::apps::PASSWORD;
+use crate::routes::{Who, asked, guards};
+use crate::tenants::{Answer, NORTH, SOUTH, Two, everybody};
+use crate::tenants_credentials::{BORN, Held, turned};
+
+/// What stands in all that is of the south, and nowhere else.
+const THEIRS: &str = "Quibblewick";
+
+/// An id of the south, and one like it that nobody has.
+struct Id {
+    theirs: String,
+    never: String,
+    /// What of a route it can stand for.
+    stands_for: &'static [&'static str],
+}
+
+impl Id {
+    fn named(theirs: &str, stands_for: &'static [&'static str]) -> Self {
+        Self {
+            theirs: theirs.to_owned(),
+            never: theirs.replace("southern", "anywhere"),
+            stands_for,
+        }
+    }
+    fn minted(theirs: String, stands_for: &'static [&'static str]) -> Self {
+        let never = turned(&theirs);
+        Self {
+            theirs,
+            never,
+            stands_for,
+        }
+    }
+}
+
+/// A record in the south.
+async fn record(two: &Two, token: &str) {
+    let subject = json!({"reference": "Patient/southern-p"});
+    for mut resource in [
+        json!({"resourceType": "Patient", "id": "southern-p", "birthDate": BORN, "name": [{"family": THEIRS}]}),
+        json!({"resourceType": "Patient", "id": "p", "birthDate": BORN, "name": [{"family": THEIRS}]}),
+        json!({"resourceType": "Observation", "id": "southern-o", "status": "final", "code": {"text": THEIRS}}),
+        json!({"resourceType": "Communication", "id": "southern-m", "status": "completed", "topic": {"text": THEIRS}}),
+        json!({"resourceType": "Task", "id": "southern-t", "status": "requested", "intent": "order", "description": THEIRS}),
+        json!({"resourceType": "Appointment", "id": "southern-v", "status": "proposed", "description": THEIRS}),
+    ] {
+        match resource["resourceType"].as_str().expect("a type") {
+            "Patient" => {}
+            "Task" => resource["for"] = subject.clone(),
+            "Appointment" => {
+                resource["participant"] = json!([{"actor": subject, "status": "accepted"}]);
+            }
+            _ => resource["subject"] = subject.clone(),
+        }
+        two.put(SOUTH, token, &resource).await;
+    }
+}
+
+async fn ids(two: &Two) -> Vec<Id> {
+    let client = two.token(TENANT, Role::Client).await;
+    record(two, &client).await;
+    let as_client = Who::Token(client);
+    let held = Held::of(two, TENANT).await;
+    let account = NewAccount {
+        tenant: TENANT,
+        user_name: "southerner".to_owned(),
+        name: THEIRS.to_owned(),
+        role: Role::Coordinator,
+        password: PASSWORD.to_owned(),
+        patient: None,
+    };
+    let operator = trust::Agent::system(TENANT, "command-line");
+    let trust = two.trust(TENANT);
+    let account = trust.identity().create(&operator, account).await;
+    let kicked = two
+        .ask(SOUTH, &Method::GET, "/fhir/r4/$export", &as_client)
+        .await;
+    let place = kicked
+        .headers
+        .iter()
+        .find(|(name, _)| name == "content-location");
+    let job = place.and_then(|(_, place)| place.rsplit('/').next());
+    let looked = two
+        .ask(
+            SOUTH,
+            &Method::GET,
+            "/portal/record?own=yes",
+            &held.session(),
+        )
+        .await;
+    let line = looked.body.split("href=\"/portal/record/").nth(1);
+    let line = line.and_then(|rest| rest.split(['"', '/', '?']).next());
+    let line = line.unwrap_or_else(|| panic!("no line: {looked:?}"));
+    vec![
+        Id::named("southern-p", &["Patient", "{id}", "{patient}"]),
+        Id::named("southern-o", &["Observation"]),
+        Id::named("southern-m", &["{id}"]),
+        Id::named("southern-t", &["Task", "{task}", "{id}"]),
+        Id::named("southern-v", &["{id}"]),
+        Id::minted(account.expect("an id"), &["{id}"]),
+        Id::minted(held.client, &["{id}", "{grant}"]),
+        Id::minted(job.expect("a job").to_owned(), &["{job}"]),
+        Id::minted(line.to_owned(), &["{id}", "{event}"]),
+    ]
+}
+
+/// A route with an id in it, if it can stand there.
+fn with(route: &str, id: &str, stands_for: &str) -> Option<String> {
+    let path = if stands_for.starts_with('{') {
+        if route.contains("{type}") || route.contains("{kind}") || !route.contains(stands_for) {
+            return None;
+        }
+        route.replace(stands_for, id)
+    } else {
+        let typed = route
+            .replace("{type}", stands_for)
+            .replace("{kind}", stands_for);
+        if typed == route || !typed.contains("{id}") {
+            return None;
+        }
+        typed.replace("{id}", id)
+    };
+    Some(path)
+}
+
+fn as_if(answer: &Answer, id: &Id) -> Answer {
+    let other = |text: &str| text.replace(&id.theirs, &id.never);
+    let headers = answer.headers.iter();
+    Answer {
+        status: answer.status,
+        headers: headers
+            .map(|(name, value)| (name.clone(), other(value)))
+            .collect(),
+        body: other(&answer.body),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_takes_anothers_ids_for_ones_that_nobody_has() {
+    let two = Two::new().await;
+    let own = two.token(two.north, Role::Client).await;
+    let patient = json!({"resourceType": "Patient", "id": "p", "birthDate": BORN});
+    two.put(NORTH, &own, &patient).await;
+    let ids = ids(&two).await;
+    let everybody = everybody(&two, two.north).await;
+    let is_enough = |role: &Role| !matches!(role, Role::Clinician | Role::Biller | Role::Squad);
+    let who: Vec<_> = (everybody.iter().filter(|(role, _)| is_enough(role))).collect();
+    let (mut tried, mut stood_for, mut differ) = (0, 0, Vec::new());
+    let guards = guards();
+    for (route, guard) in &guards {
+        let (method, template) = route.split_once(' ').expect("a method and a path");
+        let method: Method = method.parse().expect("a method");
+        // What is written under another's id is written anew; that is another test's.
+        let is_safe = matches!(method, Method::GET | Method::DELETE)
+            || (method == Method::POST && !template.starts_with("/fhir"));
+        if !is_safe || template.contains("{secret}") {
+            continue;
+        }
+        for id in &ids {
+            for name in id.stands_for {
+                let filled = |id: &str| {
+                    let path = with(template, id, name)?;
+                    let one = [(format!("{method} {path}"), guard.clone())].into();
+                    asked(&one, &["policy", "session", "public"]).pop()
+                };
+                let (Some((_, theirs)), Some((_, never))) = (filled(&id.theirs), filled(&id.never))
+                else {
+                    continue;
+                };
+                stood_for += 1;
+                for (role, who) in &who {
+                    let foreign = two.ask(NORTH, &method, &theirs, who).await;
+                    let none = two.ask(NORTH, &method, &never, who).await;
+                    let (same, form) =
+                        (as_if(&foreign, id), foreign.body.contains("name=\"csrf\""));
+                    let alike = if form {
+                        same.status == none.status
+                    } else {
+                        same == none
+                    };
+                    if !alike {
+                        differ.push(format!("{method} {theirs} as {role:?}: {same:?}, {none:?}"));
+                    }
+                    assert!(
+                        !foreign.body.contains(THEIRS),
+                        "{method} {theirs}: {foreign:?}"
+                    );
+                    assert!(
+                        foreign.status.as_u16() < 500,
+                        "{method} {theirs}: {foreign:?}"
+                    );
+                    tried += 1;
+                }
+            }
+        }
+    }
+    assert!(differ.is_empty(), "{differ:#?}");
+    assert!(tried > 500 && stood_for > 100, "{tried} {stood_for}");
+    // In the south they are there, so that the sameness means something.
+    let south = Who::Token(two.token(TENANT, Role::Client).await);
+    for path in [
+        "Patient/southern-p",
+        "Observation/southern-o",
+        "Task/southern-t",
+    ] {
+        let path = format!("/fhir/r4/{path}");
+        let there = two.ask(SOUTH, &Method::GET, &path, &south).await;
+        assert!(
+            there.status == 200 && there.body.contains(THEIRS),
+            "{path}: {there:?}"
+        );
+    }
+    two.end().await;
+}
