@@ -8,6 +8,7 @@
 //!
 //! Start reading at `spec.rs` (the language as tables), then `engine.rs`, then `runner.rs`.
 
+mod ahead;
 mod books;
 mod check;
 mod counts;
@@ -15,6 +16,7 @@ mod decode;
 mod definition;
 mod engine;
 mod facts;
+mod form;
 mod kinds;
 mod learnt;
 mod lists;
@@ -22,6 +24,7 @@ mod mover;
 mod passages;
 mod resources;
 mod runner;
+mod scenario;
 mod schema;
 mod service;
 mod spec;
@@ -43,6 +46,7 @@ pub use engine::{
 };
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
+pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
 pub use schema::{reference, schema};
 pub use service::Journeys;
 pub use state::{State, StateError, Which};
