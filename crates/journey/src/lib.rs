@@ -14,9 +14,12 @@ mod check;
 mod counts;
 mod decode;
 mod definition;
+mod diff;
+mod draw;
 mod engine;
 mod facts;
 mod form;
+mod format;
 mod kinds;
 mod learnt;
 mod lists;
@@ -27,6 +30,7 @@ mod runner;
 mod scenario;
 mod schema;
 mod service;
+mod simulate;
 mod spec;
 mod state;
 mod stays;
@@ -40,15 +44,21 @@ mod yaml;
 pub use books::Figures;
 pub use check::CODES;
 pub use definition::{Channel, Definition};
+pub use diff::{Change, Changes, diff, diff_text};
+pub use draw::{Drawing, draw};
 pub use engine::{
     Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, REPLAYED,
     Sent, Start, start, step, timers,
 };
+pub use format::format;
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
 pub use schema::{reference, schema};
 pub use service::Journeys;
+pub use simulate::{
+    Behaviour, Cost, Ending, RoleLoad, Simulated, Size, behaviour_schema, simulate,
+};
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
 

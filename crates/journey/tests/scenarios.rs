@@ -308,3 +308,16 @@ fn what_happened_is_told_where_a_scenario_fails() {
         "{failed}"
     );
 }
+
+#[test]
+fn the_guides_journey_passes_the_guides_scenario() {
+    let guide = fs::read_to_string(root().join("docs/journeys/guide.md")).unwrap();
+    let block = |begins: &str| {
+        let start = guide.find(begins).unwrap();
+        let end = guide[start..].find("```").unwrap();
+        guide[start..start + end].to_owned()
+    };
+    let definition = Definition::compile(&block("name: knee-replacement"), 1).unwrap();
+    let tested = journey::test(&definition, &block("given:\n  now:")).unwrap();
+    assert!(tested.passed(), "{}", tested.text());
+}
