@@ -79,7 +79,12 @@ fn quotes_in_titles_do_not_break_graphs() {
 #[test]
 fn differences_are_told_as_what_they_are() {
     use Changes::{Added, Other, Removed, Times, Ways, Words};
-    let table: &[(&str, &str, &[(Changes, &str)])] = &[
+    type Case = (
+        &'static str,
+        &'static str,
+        &'static [(Changes, &'static str)],
+    );
+    let table: &[Case] = &[
         ("", "", &[]),
         (
             "Welcome home",

@@ -636,7 +636,7 @@ impl<'a> Player<'a> {
                 resource(value.clone(), None, &id)?
             }
         };
-        self.write(written)
+        self.write(&written)
     }
 
     fn answers(&mut self, step: &str, with: &[(String, Value)]) -> Result<Resource, String> {
@@ -695,9 +695,9 @@ impl<'a> Player<'a> {
     }
 
     /// A resource is written, and the journey reads it.
-    fn write(&mut self, written: Resource) -> Result<(), String> {
+    fn write(&mut self, written: &Resource) -> Result<(), String> {
         self.stage.put(written.clone());
-        self.read(&written, false)
+        self.read(written, false)
     }
 
     fn read(&mut self, resource: &Resource, deleted: bool) -> Result<(), String> {
@@ -739,7 +739,7 @@ impl<'a> Player<'a> {
             } else {
                 resources::call_off(&mut message, "permanent-failure", "Said by the scenario");
             }
-            self.write(message)?;
+            self.write(&message)?;
         }
         Ok(())
     }

@@ -180,24 +180,22 @@ pub(super) fn report(model: &Model<'_>, tally: &Tally, size: Size) -> Simulated 
     }
 }
 
-/// Days as one line: the highest column is the highest day.
+/// Days as one line: the highest column is the highest day, and only a column of nothing is empty.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a place among nine levels"
+)]
 fn chart(days: &[u64], length: usize) -> String {
     const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let wide = length.div_ceil(COLUMNS).max(1);
     let mut padded = days.to_vec();
     padded.resize(length.max(days.len()), 0);
-    let columns: Vec<u64> = padded
-        .chunks(wide)
-        .map(|days| sum(days) / (days.len() as u64))
-        .collect();
-    let most = columns.iter().copied().max().unwrap_or(0).max(1);
-    columns
-        .iter()
-        .map(|count| {
-            let level = (count * 8).div_ceil(most);
-            LEVELS[usize::try_from(level).unwrap_or(8).min(8)]
-        })
-        .collect()
+    let mean = |days: &[u64]| float(sum(days)) / float(days.len() as u64);
+    let columns: Vec<f64> = padded.chunks(wide).map(mean).collect();
+    let most = columns.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let level = |mean: &f64| LEVELS[((mean / most * 8.0).ceil() as usize).min(8)];
+    columns.iter().map(level).collect()
 }
 
 impl Simulated {
@@ -366,5 +364,24 @@ impl Simulated {
             );
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charts_keep_what_is_rare_visible() {
+        assert_eq!(chart(&[0, 8, 4, 1], 4), " █▄▁");
+        assert_eq!(chart(&[], 3), "   ");
+        // 120 days are two a column.
+        let mut days = vec![0; 120];
+        (days[0], days[118], days[119]) = (1, 4, 4);
+        let drawn: Vec<char> = chart(&days, 120).chars().collect();
+        assert_eq!(
+            (drawn.len(), drawn[0], drawn[1], drawn[59]),
+            (60, '▁', ' ', '█')
+        );
     }
 }
