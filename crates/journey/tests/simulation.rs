@@ -88,7 +88,8 @@ fn what_is_assumed_is_what_happens() {
     assert_eq!(ended(&ideal, "finished") + ideal.under_way, 120);
     assert!(ideal.endings[0].days_median > 29.0 && ideal.endings[0].days_median < 31.0);
 
-    let table: &[(&str, &str, fn(&Simulated) -> bool)] = &[
+    type Case = (&'static str, &'static str, fn(&Simulated) -> bool);
+    let table: &[Case] = &[
         (
             "no e-mail arrives: the portal, and a call for each",
             "patients: {email_arrives: 0}",
