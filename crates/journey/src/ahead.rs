@@ -100,7 +100,15 @@ impl<'a> Run<'a> {
 
     /// When time will do something next.
     pub(crate) fn due_ms(&self) -> Option<u64> {
-        engine::next_timer_ms(self.definition, &self.state)
+        let next_ms = engine::next_timer_ms(self.definition, &self.state);
+        debug_assert_eq!(
+            next_ms,
+            engine::timers(self.definition, &self.state)
+                .into_values()
+                .min(),
+            "the soonest timer, told without the names of all"
+        );
+        next_ms
     }
 
     /// Lets time pass until then, timers included.

@@ -6,6 +6,9 @@
 //! anything: a message is an outbox entry in the commit of the move, and its receipt comes back as an
 //! event. It knows no HTTP, and no database but the ledger below `trust`.
 //!
+//! The same engine leads one patient through virtual time (`ahead.rs`), for scenarios beside a journey
+//! and for cohorts.
+//!
 //! Start reading at `spec.rs` (the language as tables), then `engine.rs`, then `runner.rs`.
 
 mod ahead;
