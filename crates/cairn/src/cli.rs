@@ -369,6 +369,8 @@ enum JourneyCommand {
         /// The file
         file: PathBuf,
     },
+    #[command(flatten)]
+    Files(commands::JourneyFiles),
     /// Publish a journey file as the journey's next version
     Publish(PublishOptions),
     /// List the events and timers that no journey could be moved by; exits with 1 when there are some
@@ -771,6 +773,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
             file,
         }) => commands::cosign(&store, &witnesses, &file).await,
         Command::Journey(JourneyCommand::Check { file }) => commands::check(&file),
+        Command::Journey(JourneyCommand::Files(command)) => commands::journey_files(&command),
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
         Command::Journey(JourneyCommand::DeadLetters { store, json }) => {
             commands::dead_letters(&store, json).await

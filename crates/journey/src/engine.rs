@@ -185,6 +185,30 @@ pub fn timers(definition: &Definition, state: &State) -> BTreeMap<String, u64> {
     timers
 }
 
+/// When the state wants to be woken next. The same as the soonest of [`timers`], without their names.
+#[must_use]
+pub(crate) fn next_timer_ms(definition: &Definition, state: &State) -> Option<u64> {
+    if state.ended.is_some() {
+        return None;
+    }
+    let mut soonest_ms = state.started_ms.saturating_add(definition.at_most_ms);
+    let others = state
+        .consents_ms
+        .into_iter()
+        .chain(state.watches.values().filter_map(Watch::timer_ms));
+    for due_ms in others {
+        soonest_ms = soonest_ms.min(due_ms);
+    }
+    for token in &state.tokens {
+        if let Some(step) = definition.step(&token.step) {
+            for (_, due_ms) in step.kind.timers(definition, state, token) {
+                soonest_ms = soonest_ms.min(due_ms);
+            }
+        }
+    }
+    Some(soonest_ms)
+}
+
 pub(crate) fn moment(definition: &Definition, state: &State, moment: &crate::time::Moment) -> u64 {
     let anchor_ms = if moment.anchor == START_ANCHOR {
         None

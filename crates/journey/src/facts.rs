@@ -1,5 +1,6 @@
 //! From FHIR resources to facts, and the definition's conditions on resources. Pure.
 
+use crate::Channel;
 use crate::definition::{Definition, Path, Who};
 use crate::engine::{Fact, Outcome};
 use crate::state::State;
@@ -11,6 +12,9 @@ use trust::conventions;
 
 /// Longest answer that a journey keeps; the whole answer stays in the `QuestionnaireResponse`.
 const ANSWER_CHARS_MAX: usize = 500;
+
+/// Code of a message for which there is no address (`urn:cairn:not-done`).
+pub(crate) const NO_ADDRESS: &str = "no-address";
 
 /// What a resource says. `Consent` is not here: what consents say together is for `trust` to decide.
 pub(crate) fn read(resource: &Resource) -> Fact {
@@ -301,6 +305,65 @@ pub(crate) fn still_entry(definition: &Definition, resource: &Resource, state: &
         None,
         state.started_ms,
     )
+}
+
+/// What a resource that was written, or deleted, says to a patient's place in a journey. Nothing when it
+/// was deleted and nobody waits for that. What the consents say together is for `trust` to decide, so it
+/// comes in from outside.
+pub(crate) fn told(
+    definition: &Definition,
+    state: &State,
+    resource: &Resource,
+    deleted: bool,
+    consents: Option<Fact>,
+) -> Option<Fact> {
+    let own = resource.kind() == definition.entry.event && resource.id() == Some(&state.key);
+    if own && (deleted || !still_entry(definition, resource, state)) {
+        Some(Fact::EntryGone)
+    } else if deleted {
+        None
+    } else if own {
+        Some(Fact::Anchors(anchors(definition, resource)))
+    } else {
+        Some(consents.unwrap_or_else(|| read(resource)))
+    }
+}
+
+/// The exit that an earlier resource of the record fulfils when the journey would start.
+pub(crate) fn exit_by(
+    definition: &Definition,
+    resource: &Resource,
+    probe: &State,
+    condition: usize,
+    now_ms: u64,
+) -> bool {
+    let own = resource.kind() == definition.entry.event && resource.id() == Some(&probe.key);
+    !own && holds(definition, resource, probe, now_ms).contains(&condition)
+}
+
+/// Why a message can't go out to a person by a channel, as a code of `urn:cairn:not-done`.
+/// `no-address` isn't the last word: somebody who acts for the patient may have one.
+pub(crate) fn refusal(
+    person: Option<&Resource>,
+    channel: Channel,
+    now_ms: u64,
+) -> Option<&'static str> {
+    let Some(person) = person else {
+        return Some(NO_ADDRESS);
+    };
+    if deceased(person) {
+        return Some("deceased");
+    }
+    if channel != Channel::Email {
+        return None;
+    }
+    let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let mut channels = trust::consent::channels(person, now_ms);
+    channels.retain(|channel| channel.kind == "email" && !channel.address.is_empty());
+    if channels.is_empty() {
+        return Some(NO_ADDRESS);
+    }
+    (!channels.iter().any(|channel| channel.wanted)).then_some("preference")
 }
 
 /// Whether the entry resource alone says that the journey is for this patient.

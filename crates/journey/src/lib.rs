@@ -6,15 +6,23 @@
 //! anything: a message is an outbox entry in the commit of the move, and its receipt comes back as an
 //! event. It knows no HTTP, and no database but the ledger below `trust`.
 //!
+//! The same engine leads one patient through virtual time (`ahead.rs`), for scenarios beside a journey
+//! and for cohorts.
+//!
 //! Start reading at `spec.rs` (the language as tables), then `engine.rs`, then `runner.rs`.
 
+mod ahead;
 mod books;
 mod check;
 mod counts;
 mod decode;
 mod definition;
+mod diff;
+mod draw;
 mod engine;
 mod facts;
+mod form;
+mod format;
 mod kinds;
 mod learnt;
 mod lists;
@@ -22,8 +30,10 @@ mod mover;
 mod passages;
 mod resources;
 mod runner;
+mod scenario;
 mod schema;
 mod service;
+mod simulate;
 mod spec;
 mod state;
 mod stays;
@@ -37,14 +47,21 @@ mod yaml;
 pub use books::Figures;
 pub use check::CODES;
 pub use definition::{Channel, Definition};
+pub use diff::{Change, Changes, diff, diff_text};
+pub use draw::{Drawing, draw};
 pub use engine::{
     Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, REPLAYED,
     Sent, Start, start, step, timers,
 };
+pub use format::format;
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
+pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
 pub use schema::{reference, schema};
 pub use service::Journeys;
+pub use simulate::{
+    Behaviour, Cost, Ending, RoleLoad, Simulated, Size, behaviour_schema, simulate,
+};
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
 

@@ -437,30 +437,17 @@ impl<'a> Mover<'a> {
         if !self.permitted(definition).await? {
             return Ok(Some("consent"));
         }
-        let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
-        let Some(person) = self.person().await? else {
-            return Ok(Some("no-address"));
-        };
-        if facts::deceased(person) {
-            return Ok(Some("deceased"));
-        }
-        if channel != Channel::Email {
-            return Ok(None);
-        }
-        let mut channels = trust::consent::channels(person, now_ms);
-        channels.retain(|channel| channel.kind == "email" && !channel.address.is_empty());
-        if channels.is_empty() {
+        let now_ms = self.now_ms;
+        let person = self.person().await?;
+        let refused = facts::refusal(person, channel, now_ms);
+        if let (Some(facts::NO_ADDRESS), Some(person)) = (refused, person) {
             // A small child has no address: whoever acts for them may take the message.
             let person = person.clone();
             let tenant = self.tenant();
             let proxy = self.vault.proxy_to_write_to(tenant, &person).await?;
-            return Ok(proxy.is_none().then_some("no-address"));
+            return Ok(refused.filter(|_| proxy.is_none()));
         }
-        Ok(if channels.iter().any(|channel| channel.wanted) {
-            None
-        } else {
-            Some("preference")
-        })
+        Ok(refused)
     }
 
     fn create(&mut self, resource: Resource) {

@@ -477,20 +477,16 @@ impl Journeys {
         };
         let (resource, deleted) = (told.resource, told.deleted);
         let definition = definition(books, &state.journey, state.version)?;
-        let own = resource.kind() == definition.entry.event && resource.id() == Some(&state.key);
-        let fact = if own && (deleted || !facts::still_entry(&definition, resource, &state)) {
-            Fact::EntryGone
-        } else if deleted {
-            return Ok(());
-        } else if own {
-            Fact::Anchors(facts::anchors(&definition, resource))
-        } else if resource.kind() == ResourceType::Consent {
-            Fact::Consent {
+        let consents = if resource.kind() == ResourceType::Consent {
+            Some(Fact::Consent {
                 permitted: mover.permitted(&definition).await?,
                 next_ms: mover.consents_next(&definition).await?,
-            }
+            })
         } else {
-            facts::read(resource)
+            None
+        };
+        let Some(fact) = facts::told(&definition, &state, resource, deleted, consents) else {
+            return Ok(());
         };
         let event = JourneyEvent {
             // What has come since is no reason to take it for a repeat.

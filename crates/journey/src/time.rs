@@ -191,6 +191,12 @@ impl Moment {
     }
 }
 
+/// `2026-03-04 09:00`, in a time zone.
+pub(crate) fn say_minute(unix_ms: u64, zone: &TimeZone) -> String {
+    let zoned = timestamp(unix_ms).to_zoned_datetime(zone.clone());
+    zoned.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 fn timestamp(unix_ms: u64) -> Timestamp {
     i64::try_from(unix_ms)
         .ok()

@@ -227,7 +227,7 @@ fn text(value: &serde_json::Value) -> &str {
 }
 
 /// One line each, in the form that editors jump to.
-fn tell(file: &Path, findings: &[Finding]) {
+pub(super) fn tell(file: &Path, findings: &[Finding]) {
     for finding in findings {
         let severity = if finding.error { "error" } else { "warning" };
         say(&format!(

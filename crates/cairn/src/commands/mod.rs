@@ -9,6 +9,7 @@ mod import;
 mod journey;
 mod keep;
 mod keys;
+mod pathways;
 mod policy;
 mod search_parameter;
 mod serve;
@@ -37,6 +38,7 @@ pub(crate) use keep::{
     backup, discard_outbox, doctor, list_outbox, parse_moment, release_outbox, restore, shred_list,
 };
 pub(crate) use keys::{create_key, rotate_key};
+pub(crate) use pathways::{JourneyFiles, journey_files};
 pub(crate) use policy::{PolicyCommand, policy, policy_lines};
 pub(crate) use search_parameter::status as search_parameter_status;
 pub(crate) use serve::serve;

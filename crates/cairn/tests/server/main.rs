@@ -42,6 +42,7 @@ mod filters;
 mod floors;
 mod hostile;
 mod house;
+mod journey_files;
 mod journeys;
 mod keep;
 mod labels;

@@ -227,14 +227,9 @@ impl Journeys {
                     } else {
                         mover.of_type(kind, &[]).await?
                     };
-                    resources
-                        .iter()
-                        .filter(|resource| {
-                            !(kind == definition.entry.event && resource.id() == Some(key))
-                        })
-                        .any(|resource| {
-                            facts::holds(definition, resource, &probe, now_ms).contains(&condition)
-                        })
+                    resources.iter().any(|resource| {
+                        facts::exit_by(definition, resource, &probe, condition, now_ms)
+                    })
                 }
             };
             if holds {

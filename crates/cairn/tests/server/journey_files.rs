@@ -1,0 +1,140 @@
+//! `cairn journey` with files alone: scenarios, simulation, differences, graphs, form.
+
+use std::path::Path;
+
+use crate::binary::told;
+use crate::house::cairn;
+
+fn journeys() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../journeys")
+}
+
+/// A folder with the heart-failure journey and its scenarios, changed.
+fn folder(
+    journey: impl Fn(String) -> String,
+    scenarios: impl Fn(String) -> String,
+) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = |name: &str, change: &dyn Fn(String) -> String| {
+        let text = std::fs::read_to_string(journeys().join(name)).expect("a file that comes along");
+        std::fs::write(folder.path().join(name), change(text)).expect("a copy");
+    };
+    copy("heart-failure-discharge.yaml", &journey);
+    copy("heart-failure-discharge.test.yaml", &scenarios);
+    folder
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    told(
+        cairn().arg("journey").args(arguments).current_dir(folder),
+        "",
+    )
+}
+
+#[test]
+fn scenarios_say_by_their_exit_code_whether_they_passed() {
+    const FILE: &str = "heart-failure-discharge.yaml";
+    let same = |text: String| text;
+    let good = folder(same, same);
+    for file in [FILE, "heart-failure-discharge.test.yaml"] {
+        let (code, words) = run(good.path(), &["test", "--min-coverage", "100", file]);
+        assert_eq!(code, Some(0), "{words}");
+        assert!(words.contains("31 of 31 scenarios passed"), "{words}");
+    }
+    let changed = folder(
+        |text| text.replace("remind_after: 24h", "remind_after: 12h"),
+        same,
+    );
+    let (code, words) = run(changed.path(), &["test", FILE]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(
+        words.contains("+ 2026-03-04 21:00 symptoms, reminder by email"),
+        "{words}"
+    );
+    let few = folder(same, |text| {
+        let end = text
+            .find("  - name: A message that reaches only")
+            .expect("the second scenario");
+        text[..end].to_owned()
+    });
+    let (code, words) = run(few.path(), &["test", "--min-coverage", "90", FILE]);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("90 % are asked for"), "{words}");
+    let (code, _) = run(few.path(), &["test", FILE]);
+    assert_eq!(code, Some(0));
+    let broken = folder(same, |text| text.replace("is_at:", "is_att:"));
+    let (code, words) = run(broken.path(), &["test", FILE]);
+    assert_eq!(code, Some(1));
+    assert!(
+        words.contains("error J002: `is_att` is not known"),
+        "{words}"
+    );
+}
+
+#[test]
+fn the_same_seed_simulates_the_same() {
+    let arguments = [
+        "simulate",
+        "heart-failure-discharge.yaml",
+        "--patients",
+        "50",
+        "--days",
+        "90",
+        "--json",
+    ];
+    let (code, once) = run(&journeys(), &arguments);
+    assert_eq!(code, Some(0), "{once}");
+    assert_eq!(run(&journeys(), &arguments).1, once);
+    let report: serde_json::Value = serde_json::from_str(&once).expect("a report");
+    assert_eq!(report["patients"], 50);
+    let against = [
+        "simulate",
+        "heart-failure-discharge.yaml",
+        "--patients",
+        "50",
+        "--against",
+        "heart-failure-discharge.yaml",
+    ];
+    let (code, words) = run(&journeys(), &against);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(
+        words.contains("difference") && words.contains("+0.00"),
+        "{words}"
+    );
+}
+
+#[test]
+fn files_are_compared_drawn_and_formatted() {
+    const FILE: &str = "heart-failure-discharge.yaml";
+    let same = |text: String| text;
+    let changed = folder(|text| text.replace("Welcome home", "Hello  "), same);
+    let copy = changed.path().join(FILE);
+    let copy = copy.to_str().expect("a path");
+    let table: &[(&[&str], i32, &str)] = &[
+        (&["diff", FILE, FILE], 0, ""),
+        (
+            &["diff", FILE, copy],
+            1,
+            "Words:\n  steps.welcome.send.title\n    - Welcome home\n    + Hello\n",
+        ),
+        (
+            &["graph", FILE],
+            0,
+            "\"symptoms\" -> \"call\" [label=\"no answer\"];",
+        ),
+        (&["graph", "--format", "mermaid", FILE], 0, "flowchart TD"),
+        (&["fmt", "--check", FILE], 0, ""),
+        (&["fmt", "--check", copy], 1, "is not in its canonical form"),
+        (&["fmt", copy], 0, "formatted"),
+        (&["fmt", "--check", copy], 0, ""),
+    ];
+    for (arguments, expected, words) in table {
+        let (code, said) = run(&journeys(), arguments);
+        assert_eq!(code, Some(*expected), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+        assert!(
+            !words.is_empty() || said.is_empty(),
+            "{arguments:?}: {said}"
+        );
+    }
+}

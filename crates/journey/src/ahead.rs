@@ -1,0 +1,228 @@
+//! A journey run ahead: one patient in virtual time, by the production engine.
+//!
+//! It does what the runner and the mover do around the engine: what is known of a message at once comes
+//! back as the next input of the same unit of work, and timers fire when they are due. What the world
+//! answers to an effect is for the caller to say ([`World`]): a scenario has patients and staff who do
+//! what is written down, a simulation has a cohort that does what is drawn.
+
+use crate::definition::Definition;
+use crate::engine::{
+    self, Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, REPLAYED, Start,
+};
+use crate::state::{State, TrailEntry};
+use std::collections::VecDeque;
+
+/// What is outside the engine.
+pub(crate) trait World {
+    /// Takes an effect in. What is known of it at once comes back as the engine's next input.
+    fn happens(
+        &mut self,
+        definition: &Definition,
+        state: &State,
+        effect: &Effect,
+        now_ms: u64,
+    ) -> Option<Input>;
+    /// What the patient's consents say, where that is decided by their dates too.
+    fn consents(&self, _definition: &Definition, _now_ms: u64) -> Option<Fact> {
+        None
+    }
+    /// Sees what was written down.
+    fn wrote(&mut self, _entry: &TrailEntry) {}
+}
+
+/// Ids as the plain names that they are made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlainIds;
+
+impl Ids for PlainIds {
+    fn id(&self, name: &str) -> String {
+        name.to_owned()
+    }
+    fn questionnaire(&self, step: &str) -> String {
+        format!("Questionnaire/{step}")
+    }
+}
+
+/// The instance of every run: there is one for each patient, so its id need not tell them apart.
+pub(crate) const INSTANCE: &str = "journey";
+
+/// One patient in a journey, in virtual time.
+pub(crate) struct Run<'a> {
+    definition: &'a Definition,
+    state: State,
+    now_ms: u64,
+    /// Number of the last event, as a feed counts.
+    number: u64,
+}
+
+impl<'a> Run<'a> {
+    /// Starts the journey.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub(crate) fn start(
+        definition: &'a Definition,
+        facts: Start,
+        now_ms: u64,
+        world: &mut dyn World,
+    ) -> Result<Self, EngineError> {
+        let context = Context {
+            now_ms,
+            instance: INSTANCE,
+            ids: &PlainIds,
+        };
+        let number = facts.number;
+        let decision = engine::start(definition, facts, &context)?;
+        let mut run = Self {
+            definition,
+            state: decision.state,
+            now_ms,
+            number,
+        };
+        if run.running()
+            && let Some(Fact::Consent { next_ms, .. }) = world.consents(definition, now_ms)
+        {
+            run.state.consents_ms = next_ms;
+        }
+        run.take_effects(decision.effects, world)?;
+        Ok(run)
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+    pub(crate) fn running(&self) -> bool {
+        self.state.running()
+    }
+
+    /// When time will do something next.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        let next_ms = engine::next_timer_ms(self.definition, &self.state);
+        debug_assert_eq!(
+            next_ms,
+            engine::timers(self.definition, &self.state)
+                .into_values()
+                .min(),
+            "the soonest timer, told without the names of all"
+        );
+        next_ms
+    }
+
+    /// Lets time pass until then, timers included.
+    pub(crate) fn pass(&mut self, until_ms: u64, world: &mut dyn World) -> Result<(), EngineError> {
+        while let Some(due_ms) = self.due_ms().filter(|due_ms| *due_ms <= until_ms) {
+            self.fire(due_ms, world)?;
+        }
+        self.now_ms = self.now_ms.max(until_ms);
+        Ok(())
+    }
+
+    /// Lets time pass in which no timer is due.
+    pub(crate) fn wait(&mut self, until_ms: u64) {
+        self.now_ms = self.now_ms.max(until_ms);
+    }
+
+    /// Fires the timers that are due at a time.
+    pub(crate) fn fire(&mut self, due_ms: u64, world: &mut dyn World) -> Result<(), EngineError> {
+        self.now_ms = self.now_ms.max(due_ms);
+        let asked = self.state.consents_ms;
+        if asked.is_some_and(|due_ms| due_ms <= self.now_ms)
+            && let Some(fact) = world.consents(self.definition, self.now_ms)
+        {
+            // As the runner does before it lets time pass: a denial may begin on a day.
+            let said = Event {
+                number: REPLAYED,
+                reference: "timer".to_owned(),
+                fact,
+                holds: Vec::new(),
+            };
+            let changed = self.input(Input::Event(said), world)?;
+            if changed && self.due_ms().is_none_or(|due_ms| due_ms > self.now_ms) {
+                return Ok(());
+            }
+        }
+        let read = self.number;
+        if !self.input(Input::Timer { read }, world)? {
+            // Nothing would ever come of it, and the run would stand still here.
+            return Err(EngineError::NoStep("a timer that does nothing".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// An event of the patient's record, now.
+    pub(crate) fn event(
+        &mut self,
+        reference: String,
+        fact: Fact,
+        holds: Vec<usize>,
+        world: &mut dyn World,
+    ) -> Result<bool, EngineError> {
+        self.number += 1;
+        let event = Event {
+            number: self.number,
+            reference,
+            fact,
+            holds,
+        };
+        self.input(Input::Event(event), world)
+    }
+
+    /// Any input, now. Whether it changed anything.
+    pub(crate) fn input(
+        &mut self,
+        input: Input,
+        world: &mut dyn World,
+    ) -> Result<bool, EngineError> {
+        let decision = self.step(input)?;
+        let changed = decision.changed;
+        self.take(decision, world)?;
+        Ok(changed)
+    }
+
+    fn step(&self, input: Input) -> Result<Decision, EngineError> {
+        let context = Context {
+            now_ms: self.now_ms,
+            instance: INSTANCE,
+            ids: &PlainIds,
+        };
+        engine::step(self.definition, &self.state, input, &context)
+    }
+
+    /// As the mover does: an effect after the other, and what each is answered with at once.
+    fn take(&mut self, decision: Decision, world: &mut dyn World) -> Result<(), EngineError> {
+        self.state = decision.state;
+        self.take_effects(decision.effects, world)
+    }
+
+    fn take_effects(
+        &mut self,
+        effects: Vec<Effect>,
+        world: &mut dyn World,
+    ) -> Result<(), EngineError> {
+        self.tell(world);
+        let mut effects: VecDeque<Effect> = effects.into();
+        while let Some(effect) = effects.pop_front() {
+            let answer = world.happens(self.definition, &self.state, &effect, self.now_ms);
+            if let Some(input) = answer {
+                let next = self.step(input)?;
+                self.state = next.state;
+                self.tell(world);
+                effects.extend(next.effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what was written down. As with long trails that are stored, the state keeps the count,
+    /// so that the next step costs no more than the first.
+    fn tell(&mut self, world: &mut dyn World) {
+        let written = std::mem::take(&mut self.state.trail);
+        self.state.moved += u32::try_from(written.len()).unwrap_or(0);
+        for entry in &written {
+            world.wrote(entry);
+        }
+    }
+}

@@ -1,0 +1,773 @@
+//! A scenario is played: the world around one patient's journey, with real resources that are read as
+//! the runner reads them.
+
+use super::file::{Given, Happening, Happens, Last, Scenario, When};
+use crate::Channel;
+use crate::ahead::{INSTANCE, PlainIds, Run, World};
+use crate::definition::{Definition, ExitTrigger};
+use crate::engine::{self, Effect, Fact, Input, Manual, Outcome, Start};
+use crate::facts;
+use crate::form::instant;
+use crate::resources::{self, Maker, Times};
+use crate::state::{State, TrailEntry, Which};
+use crate::time::DAY_MS;
+use fhir::{Resource, ResourceType};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use trust::consent::Rules;
+use trust::conventions;
+
+/// The patient of every scenario.
+const PATIENT: &str = "patient";
+/// The resource that starts the journey.
+const ENTRY: &str = "entry";
+/// Most moves of one scenario: more than the longest journey makes that waits at every step.
+const MOVES_MAX: usize = 20_000;
+
+/// What happened, by the list of `then` that tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    Sent,
+    Task,
+    HandedOver,
+    Visit,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub(crate) struct Happened {
+    pub(crate) sort: Sort,
+    pub(crate) at_ms: u64,
+    pub(crate) step: String,
+    pub(crate) channel: Option<Channel>,
+    pub(crate) which: Option<Which>,
+    pub(crate) role: Option<String>,
+    /// Words as they are read.
+    pub(crate) words: String,
+}
+
+/// What came of a scenario.
+pub(crate) struct Played {
+    pub(crate) happened: Vec<Happened>,
+    pub(crate) trail: Vec<TrailEntry>,
+    /// `None` when the journey did not start.
+    pub(crate) state: Option<State>,
+    /// Why it did not start.
+    pub(crate) idle: Option<&'static str>,
+    /// What could not be played, in words.
+    pub(crate) problem: Option<String>,
+    pub(crate) now_ms: u64,
+}
+
+/// The world around the patient.
+struct Stage {
+    record: BTreeMap<String, Resource>,
+    /// Steps and what was opened for them, in order.
+    opened: Vec<(String, String)>,
+    happened: Vec<Happened>,
+    trail: Vec<TrailEntry>,
+    /// E-mails of which the world says next what became of them.
+    mail: Vec<String>,
+    email: String,
+    rules: Rules,
+    minted: u32,
+}
+
+impl World for Stage {
+    fn happens(
+        &mut self,
+        definition: &Definition,
+        state: &State,
+        effect: &Effect,
+        now_ms: u64,
+    ) -> Option<Input> {
+        match effect {
+            Effect::Send { .. } => self.send(definition, state, effect, now_ms),
+            Effect::OpenForm { step, .. }
+            | Effect::OpenTask { step, .. }
+            | Effect::ProposeVisit { step, .. } => {
+                self.open(definition, state, step, effect, now_ms);
+                None
+            }
+            Effect::HandOver {
+                task,
+                role,
+                priority,
+            } => {
+                let reference = format!("Task/{task}");
+                self.change(&reference, |task| {
+                    resources::hand_over(task, role, priority, now_ms);
+                });
+                let step = self.step_of(&reference);
+                self.note(Sort::HandedOver, now_ms, &step, Some(role), String::new());
+                None
+            }
+            Effect::CloseTask { task, done, why } => {
+                self.change(&format!("Task/{task}"), |task| {
+                    resources::close(task, *done, why, now_ms);
+                });
+                None
+            }
+            Effect::CallOff { message, code, why } => {
+                let reference = format!("Communication/{}", message.communication);
+                let waited = self.change(&reference, |found| {
+                    resources::call_off(found, code, why);
+                });
+                (waited && code == engine::CALLED_OFF).then(|| Input::CalledOff(message.clone()))
+            }
+            Effect::CancelVisit { appointment, why } => {
+                self.change(&format!("Appointment/{appointment}"), |visit| {
+                    resources::cancel(visit, why);
+                });
+                None
+            }
+        }
+    }
+
+    fn wrote(&mut self, entry: &TrailEntry) {
+        self.trail.push(entry.clone());
+    }
+
+    fn consents(&self, definition: &Definition, now_ms: u64) -> Option<Fact> {
+        Some(self.consents_say(definition, now_ms))
+    }
+}
+
+fn reference(resource: &Resource) -> String {
+    format!("{}/{}", resource.kind(), resource.id().unwrap_or_default())
+}
+
+impl Stage {
+    fn note(&mut self, sort: Sort, at_ms: u64, step: &str, role: Option<&str>, words: String) {
+        self.happened.push(Happened {
+            sort,
+            at_ms,
+            step: step.to_owned(),
+            channel: None,
+            which: None,
+            role: role.map(str::to_owned),
+            words,
+        });
+    }
+
+    fn put(&mut self, resource: Resource) {
+        self.record.insert(reference(&resource), resource);
+    }
+
+    /// Changes what is still open. Whether it was.
+    fn change(&mut self, reference: &str, edit: impl FnOnce(&mut Resource)) -> bool {
+        let found = self.record.get_mut(reference);
+        let Some(found) = found.filter(|found| resources::open(found)) else {
+            return false;
+        };
+        edit(found);
+        true
+    }
+
+    fn of_type(&self, kind: ResourceType) -> impl Iterator<Item = &Resource> {
+        self.record
+            .values()
+            .filter(move |resource| resource.kind() == kind)
+    }
+
+    fn person(&self) -> Option<&Resource> {
+        self.record.get(&format!("Patient/{PATIENT}"))
+    }
+
+    fn step_of(&self, reference: &str) -> String {
+        let found = self.opened.iter().find(|(_, opened)| opened == reference);
+        found.map(|(step, _)| step.clone()).unwrap_or_default()
+    }
+
+    /// The newest resource of a type that was opened for a step.
+    fn newest(&self, step: &str, kind: ResourceType) -> Result<Resource, String> {
+        let prefix = format!("{kind}/");
+        self.opened
+            .iter()
+            .rev()
+            .find(|(of, reference)| of == step && reference.starts_with(&prefix))
+            .and_then(|(_, reference)| self.record.get(reference))
+            .cloned()
+            .ok_or_else(|| format!("`{step}` has opened no {kind} by then"))
+    }
+
+    fn consents_say(&self, definition: &Definition, now_ms: u64) -> Fact {
+        let consents: Vec<Resource> = self.of_type(ResourceType::Consent).cloned().collect();
+        let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let act = definition.act(Vec::new());
+        Fact::Consent {
+            permitted: trust::consent::decide_act(&self.rules, &consents, &act, at_ms).permitted,
+            next_ms: trust::consent::next_change_ms(&consents, at_ms)
+                .and_then(|next_ms| u64::try_from(next_ms).ok()),
+        }
+    }
+
+    fn permitted(&self, definition: &Definition, now_ms: u64) -> bool {
+        matches!(
+            self.consents_say(definition, now_ms),
+            Fact::Consent {
+                permitted: true,
+                ..
+            }
+        )
+    }
+
+    fn send(
+        &mut self,
+        definition: &Definition,
+        state: &State,
+        effect: &Effect,
+        now_ms: u64,
+    ) -> Option<Input> {
+        let Effect::Send {
+            step,
+            communication,
+            channel,
+            which,
+            expires_ms,
+            form,
+        } = effect
+        else {
+            return None;
+        };
+        let refused = if self.permitted(definition, now_ms) {
+            facts::refusal(self.person(), *channel, now_ms)
+        } else {
+            Some("consent")
+        };
+        let maker = Maker {
+            definition,
+            instance: INSTANCE,
+            state,
+            patient: self.person(),
+            now_ms,
+        };
+        let times = Times {
+            due_ms: form.is_some().then_some(*expires_ms),
+            visit_ms: None,
+        };
+        let made = maker.communication(
+            definition.step(step)?,
+            *which,
+            communication,
+            *channel,
+            form.as_deref(),
+            times,
+            refused,
+        )?;
+        self.opened.push((step.clone(), reference(&made)));
+        let receipt = |outcome| Input::Receipt {
+            communication: communication.clone(),
+            outcome,
+        };
+        let words = spoken(made.get("payload").and_then(|payload| payload.get(0)));
+        self.put(made);
+        if let Some(code) = refused {
+            return Some(receipt(Outcome::NotDone(code.to_owned())));
+        }
+        self.happened.push(Happened {
+            sort: Sort::Sent,
+            at_ms: now_ms,
+            step: step.clone(),
+            channel: Some(*channel),
+            which: Some(*which),
+            role: None,
+            words,
+        });
+        if *channel == Channel::Email {
+            self.mail.push(communication.clone());
+            return None;
+        }
+        Some(receipt(Outcome::Delivered))
+    }
+
+    fn open(
+        &mut self,
+        definition: &Definition,
+        state: &State,
+        step: &str,
+        effect: &Effect,
+        now_ms: u64,
+    ) {
+        let maker = Maker {
+            definition,
+            instance: INSTANCE,
+            state,
+            patient: self.person(),
+            now_ms,
+        };
+        let found = definition.step(step);
+        let made = found.and_then(|step| step.kind.resource(&maker, &PlainIds, step, effect));
+        let Some(made) = made else { return };
+        self.opened.push((step.to_owned(), reference(&made)));
+        match effect {
+            Effect::OpenTask { .. } => {
+                let role = made
+                    .get("performerType")
+                    .and_then(|roles| roles.pointer("/0/coding/0/code"))
+                    .and_then(Value::as_str)
+                    .map(str::to_owned);
+                let reason = made.text_at(&["reasonCode", "text"]).unwrap_or_default();
+                let reason = reason.to_owned();
+                self.note(Sort::Task, now_ms, step, role.as_deref(), reason);
+            }
+            Effect::ProposeVisit { .. } => {
+                let words = made.text_at(&["patientInstruction"]).unwrap_or_default();
+                let words = words.to_owned();
+                self.note(Sort::Visit, now_ms, step, None, words);
+            }
+            _ => {}
+        }
+        self.put(made);
+    }
+
+    fn mint(&mut self) -> String {
+        self.minted += 1;
+        format!("r{}", self.minted)
+    }
+}
+
+/// The words of a payload.
+fn spoken(payload: Option<&Value>) -> String {
+    let words = payload.and_then(|payload| payload.get("contentString"));
+    words.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Members as a resource of the patient.
+fn resource(mut value: Value, kind: Option<ResourceType>, id: &str) -> Result<Resource, String> {
+    if let Some(kind) = kind {
+        value["resourceType"] = json!(kind.name());
+    }
+    let mut resource = Resource::from_value(value).map_err(|outcome| outcome.summary())?;
+    if resource.id().is_none() {
+        resource.set_id(id);
+    }
+    Ok(resource)
+}
+
+/// Plays a scenario.
+pub(crate) fn play(definition: &Definition, scenario: &Scenario) -> Played {
+    let mut idle = None;
+    match Player::start(definition, &scenario.given) {
+        Err(problem) => Played {
+            happened: Vec::new(),
+            trail: Vec::new(),
+            state: None,
+            idle,
+            problem: Some(problem),
+            now_ms: 0,
+        },
+        Ok((mut player, begun)) => {
+            let mut problem = None;
+            match begun {
+                Some(why) => idle = Some(why),
+                None => problem = player.all(scenario).err(),
+            }
+            player.played(idle, problem)
+        }
+    }
+}
+
+struct Player<'a> {
+    definition: &'a Definition,
+    stage: Stage,
+    run: Option<Run<'a>>,
+    now_ms: u64,
+}
+
+impl<'a> Player<'a> {
+    /// Starts the journey; if it does not start, says why.
+    fn start(
+        definition: &'a Definition,
+        given: &Given,
+    ) -> Result<(Self, Option<&'static str>), String> {
+        let rules = given.rules.as_deref().unwrap_or(Rules::DEFAULT);
+        let stage = Stage {
+            record: BTreeMap::new(),
+            opened: Vec::new(),
+            happened: Vec::new(),
+            trail: Vec::new(),
+            mail: Vec::new(),
+            email: given.email.clone().unwrap_or_else(|| "arrives".to_owned()),
+            rules: Rules::load(rules).map_err(|error| error.to_string())?,
+            minted: 0,
+        };
+        let mut player = Self {
+            definition,
+            stage,
+            run: None,
+            now_ms: 0,
+        };
+        let entry = player.fill(given)?;
+        let first = definition.entry.anchors.first();
+        let first_ms =
+            first.and_then(|(name, _)| facts::anchors(definition, &entry).get(name).copied());
+        let now_ms = given.now_ms.or(first_ms);
+        player.now_ms = now_ms
+            .ok_or("`given` needs `now`: the entry has no time for the first anchor".to_owned())?;
+        let why = player.begin(&entry)?;
+        Ok((player, why))
+    }
+
+    /// Puts what is given into the record.
+    fn fill(&mut self, given: &Given) -> Result<Resource, String> {
+        let person = given.patient.clone().unwrap_or_else(|| {
+            json!({"name": [{"given": ["Ida"], "family": "Sample"}], "birthDate": "1950-01-01",
+                   "telecom": [{"system": "email", "value": "ida@example.org"}]})
+        });
+        let mut person = resource(person, Some(ResourceType::Patient), PATIENT)?;
+        person.set_id(PATIENT);
+        self.stage.put(person);
+        for value in &given.record {
+            let id = self.stage.mint();
+            self.stage.put(resource(value.clone(), None, &id)?);
+        }
+        let members = given
+            .entry
+            .clone()
+            .ok_or("`given` needs `entry`: the resource that starts the journey".to_owned())?;
+        let mut entry = resource(members, Some(self.definition.entry.event), ENTRY)?;
+        entry.set_id(ENTRY);
+        self.stage.put(entry.clone());
+        Ok(entry)
+    }
+
+    /// As the runner does: entry, for whom, exits that hold already, measurements of before.
+    fn begin(&mut self, entry: &Resource) -> Result<Option<&'static str>, String> {
+        let (definition, now_ms) = (self.definition, self.now_ms);
+        let Some(anchors) = facts::entry(definition, entry, now_ms) else {
+            return Ok(Some(
+                "the entry's condition does not hold, or the event is too old",
+            ));
+        };
+        let record = || self.stage.record.values();
+        let meant = facts::who_by_event(definition, entry, now_ms)
+            || record().any(|resource| facts::who_by_record(definition, resource, now_ms));
+        if !meant {
+            return Ok(Some("the journey is not for this patient (`who`)"));
+        }
+        let probe = State::probe(definition, PATIENT, ENTRY, anchors.clone(), now_ms);
+        let exit = definition.exits.iter().find(|exit| match exit.trigger {
+            ExitTrigger::ConsentWithdrawn => !self.stage.permitted(definition, now_ms),
+            ExitTrigger::Event(condition) => record()
+                .any(|resource| facts::exit_by(definition, resource, &probe, condition, now_ms)),
+        });
+        let exit = exit.map(|exit| (exit.id.clone(), exit.title.clone()));
+        let facts = Start {
+            patient: PATIENT.to_owned(),
+            key: ENTRY.to_owned(),
+            cause: reference(entry),
+            number: 1,
+            anchors,
+            observations: self.history(),
+            exit,
+        };
+        let run = Run::start(definition, facts, now_ms, &mut self.stage);
+        self.run = Some(run.map_err(|error| error.to_string())?);
+        self.settle()?;
+        Ok(None)
+    }
+
+    fn history(&self) -> Vec<Fact> {
+        let mut found = Vec::new();
+        for step in &self.definition.steps {
+            let Some((code, within_ms)) = step.kind.compares() else {
+                continue;
+            };
+            let since_ms = self.now_ms.saturating_sub(within_ms.saturating_mul(2));
+            let until_ms = self.now_ms.saturating_add(DAY_MS);
+            let read = self
+                .stage
+                .of_type(ResourceType::Observation)
+                .map(facts::read);
+            found.extend(read.filter(|fact| {
+                matches!(fact, Fact::Observation { codes, at_ms, .. }
+                    if codes.iter().any(|other| other == code) && (since_ms..=until_ms).contains(at_ms))
+            }));
+        }
+        found
+    }
+
+    fn all(&mut self, scenario: &Scenario) -> Result<(), String> {
+        for happening in &scenario.when {
+            self.one(happening)
+                .map_err(|problem| format!("line {}: {problem}", happening.line))?;
+        }
+        let mut moves = 0;
+        while matches!(scenario.then.last, Last::Ended { .. })
+            && let Some(due_ms) = self.running().and_then(Run::due_ms)
+        {
+            moves += 1;
+            if moves > MOVES_MAX {
+                return Err("the journey does not come to an end".to_owned());
+            }
+            self.fire(due_ms)?;
+        }
+        Ok(())
+    }
+
+    fn running(&self) -> Option<&Run<'a>> {
+        self.run.as_ref().filter(|run| run.running())
+    }
+
+    fn fire(&mut self, due_ms: u64) -> Result<(), String> {
+        if let Some(run) = &mut self.run {
+            run.fire(due_ms, &mut self.stage)
+                .map_err(|error| error.to_string())?;
+            self.now_ms = self.now_ms.max(run.now_ms());
+        }
+        self.settle()
+    }
+
+    /// The time that is said, as the journey's anchors are now.
+    fn time(&self, when: &When) -> u64 {
+        match when {
+            When::Instant(at_ms) => *at_ms,
+            When::After(length_ms) => self.now_ms + length_ms,
+            When::Moment(moment) => self.run.as_ref().map_or(self.now_ms, |run| {
+                engine::moment(self.definition, run.state(), moment)
+            }),
+        }
+    }
+
+    fn one(&mut self, happening: &Happening) -> Result<(), String> {
+        let at_ms = happening
+            .at
+            .as_ref()
+            .map_or(self.now_ms, |at| self.time(at));
+        if at_ms < self.now_ms {
+            return Err(format!(
+                "{} lies before the event before it",
+                fhir::date::instant(at_ms)
+            ));
+        }
+        let mut moves = 0;
+        while let Some(due_ms) = self
+            .running()
+            .and_then(Run::due_ms)
+            .filter(|due| *due <= at_ms)
+        {
+            moves += 1;
+            if moves > MOVES_MAX {
+                return Err("the journey goes round".to_owned());
+            }
+            self.fire(due_ms)?;
+        }
+        self.now_ms = at_ms;
+        if let Some(run) = &mut self.run {
+            run.pass(at_ms, &mut self.stage)
+                .map_err(|error| error.to_string())?;
+        }
+        self.happen(&happening.what)?;
+        self.settle()
+    }
+
+    fn happen(&mut self, what: &Happens) -> Result<(), String> {
+        let written = match what {
+            Happens::Nothing => return Ok(()),
+            Happens::Stopped(reason) => {
+                return self.input(Input::Manual(Manual::Stop(reason.clone())));
+            }
+            Happens::Deleted(reference) => return self.delete(reference),
+            Happens::Delivered { step } => {
+                let mut message = self.stage.newest(step, ResourceType::Communication)?;
+                message.set("status", json!("completed"));
+                self.stage
+                    .mail
+                    .retain(|id| Some(id.as_str()) != message.id());
+                message
+            }
+            Happens::Failed { step, code } => {
+                let mut message = self.stage.newest(step, ResourceType::Communication)?;
+                resources::call_off(&mut message, code, "Said by the scenario");
+                self.stage
+                    .mail
+                    .retain(|id| Some(id.as_str()) != message.id());
+                message
+            }
+            Happens::Answers { step, with } => self.answers(step, with)?,
+            Happens::Task {
+                step,
+                outcome,
+                status,
+            } => {
+                let mut task = self.stage.newest(step, ResourceType::Task)?;
+                task.set("status", json!(status));
+                if let Some(outcome) = outcome {
+                    let said = json!([{"type": {"text": "outcome"}, "valueString": outcome}]);
+                    task.set("output", said);
+                }
+                task
+            }
+            Happens::Visit {
+                step,
+                status,
+                start,
+            } => self.visit(step, status, start.as_ref())?,
+            Happens::Measured {
+                code,
+                value,
+                unit,
+                at,
+                id,
+            } => {
+                let at_ms = at.as_ref().map_or(self.now_ms, |at| self.time(at));
+                let id = id.clone().unwrap_or_else(|| self.stage.mint());
+                let members = json!({
+                    "status": "final",
+                    "code": {"coding": [{"system": conventions::LOINC, "code": code}]},
+                    "effectiveDateTime": fhir::date::instant(at_ms),
+                    "valueQuantity": {"value": value, "unit": unit, "code": unit}
+                });
+                resource(members, Some(ResourceType::Observation), &id)?
+            }
+            Happens::Consent { given } => {
+                let mut consent = trust::consent::care_messages(PATIENT, *given, self.now_ms);
+                consent.set_id(&self.stage.mint());
+                consent
+            }
+            Happens::Resource(value) => {
+                let person = value.get("resourceType") == Some(&json!("Patient"));
+                let id = if person {
+                    PATIENT.to_owned()
+                } else {
+                    self.stage.mint()
+                };
+                resource(value.clone(), None, &id)?
+            }
+        };
+        self.write(&written)
+    }
+
+    fn answers(&mut self, step: &str, with: &[(String, Value)]) -> Result<Resource, String> {
+        let form = self.stage.newest(step, ResourceType::Task)?;
+        let definition = self.definition;
+        let questionnaire = definition.step(step).and_then(|step| {
+            step.kind
+                .questionnaire(definition, definition.version, step, &step.id, self.now_ms)
+        });
+        let questions = questionnaire.as_ref().and_then(|form| form.get("item"));
+        let mut items = Vec::new();
+        for (id, value) in with {
+            let asked = questions
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .find(|question| question.get("linkId") == Some(&json!(id)))
+                .ok_or_else(|| format!("`{step}` asks no question `{id}`"))?;
+            items.push(json!({"linkId": id, "answer": [answer(asked, value)]}));
+        }
+        let id = self.stage.mint();
+        resource(
+            json!({
+                "status": "completed",
+                "identifier": {"system": conventions::TASK_ID_SYSTEM, "value": form.id()},
+                "questionnaire": format!("Questionnaire/{step}"),
+                "item": items
+            }),
+            Some(ResourceType::QuestionnaireResponse),
+            &id,
+        )
+    }
+
+    fn visit(&self, step: &str, status: &str, start: Option<&When>) -> Result<Resource, String> {
+        let mut visit = self.stage.newest(step, ResourceType::Appointment)?;
+        visit.set("status", json!(status));
+        if let Some(start) = start {
+            let read = |name: &str| visit.text_at(&[name]).and_then(|text| instant(text).ok());
+            let length_ms = read("end")
+                .zip(read("start"))
+                .map_or(0, |(end_ms, start_ms)| end_ms.saturating_sub(start_ms));
+            let start_ms = self.time(start);
+            visit.set("start", json!(fhir::date::instant(start_ms)));
+            visit.set("end", json!(fhir::date::instant(start_ms + length_ms)));
+        }
+        Ok(visit)
+    }
+
+    fn delete(&mut self, named: &str) -> Result<(), String> {
+        let gone = self
+            .stage
+            .record
+            .remove(named)
+            .ok_or_else(|| format!("there is no {named} in the record"))?;
+        self.read(&gone, true)
+    }
+
+    /// A resource is written, and the journey reads it.
+    fn write(&mut self, written: &Resource) -> Result<(), String> {
+        self.stage.put(written.clone());
+        self.read(written, false)
+    }
+
+    fn read(&mut self, resource: &Resource, deleted: bool) -> Result<(), String> {
+        let definition = self.definition;
+        let Some(run) = &mut self.run else {
+            return Ok(());
+        };
+        let consents = (resource.kind() == ResourceType::Consent)
+            .then(|| self.stage.consents_say(definition, self.now_ms));
+        let Some(fact) = facts::told(definition, run.state(), resource, deleted, consents) else {
+            return Ok(());
+        };
+        let holds = facts::holds(definition, resource, run.state(), self.now_ms);
+        run.event(reference(resource), fact, holds, &mut self.stage)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
+    fn input(&mut self, input: Input) -> Result<(), String> {
+        let Some(run) = &mut self.run else {
+            return Ok(());
+        };
+        run.input(input, &mut self.stage)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
+    /// What becomes of e-mails of which the scenario says nothing.
+    fn settle(&mut self) -> Result<(), String> {
+        while self.stage.email != "held"
+            && let Some(id) = self.stage.mail.pop()
+        {
+            let found = self.stage.record.get(&format!("Communication/{id}"));
+            let Some(mut message) = found.filter(|found| resources::open(found)).cloned() else {
+                continue;
+            };
+            if self.stage.email == "arrives" {
+                message.set("status", json!("completed"));
+            } else {
+                resources::call_off(&mut message, "permanent-failure", "Said by the scenario");
+            }
+            self.write(&message)?;
+        }
+        Ok(())
+    }
+
+    fn played(self, idle: Option<&'static str>, problem: Option<String>) -> Played {
+        Played {
+            happened: self.stage.happened,
+            trail: self.stage.trail,
+            state: self.run.map(|run| run.state().clone()),
+            idle,
+            problem,
+            now_ms: self.now_ms,
+        }
+    }
+}
+
+/// An answer in the form that its question asks for.
+fn answer(question: &Value, value: &Value) -> Value {
+    let kind = question
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("text");
+    match (kind, value) {
+        (_, Value::Bool(_)) => json!({"valueBoolean": value}),
+        ("integer", Value::Number(_)) => json!({"valueInteger": value}),
+        (_, Value::Number(_)) => json!({"valueDecimal": value}),
+        ("choice", Value::String(code)) => json!({"valueCoding": {"code": code}}),
+        ("date", Value::String(_)) => json!({"valueDate": value}),
+        _ => json!({"valueString": value}),
+    }
+}

@@ -1,0 +1,323 @@
+//! Scenarios beside journeys: what passes, what fails and how that is told, and what is covered.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "a test says by failing what went wrong"
+)]
+
+use journey::{Definition, Tested};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn heart_failure() -> Arc<Definition> {
+    let path = root().join("journeys/heart-failure-discharge.yaml");
+    Definition::compile(&fs::read_to_string(path).unwrap(), 1).unwrap()
+}
+
+/// Scenarios of the heart-failure journey, the discharge given.
+fn scenarios(rest: &str) -> String {
+    format!(
+        "given:\n  now: 2026-03-02T11:00:00Z\n  entry:\n    status: finished\n    class: {{code: IMP}}\n    period: {{end: 2026-03-02T10:00:00Z}}\n    reasonCode: [{{coding: [{{system: http://snomed.info/sct, code: \"84114007\"}}]}}]\nscenarios:\n{rest}"
+    )
+}
+
+fn tested(rest: &str) -> Tested {
+    journey::test(&heart_failure(), &scenarios(rest)).unwrap()
+}
+
+/// The differences of the only scenario.
+fn differences(rest: &str) -> Vec<String> {
+    tested(rest).scenarios.remove(0).differences
+}
+
+#[test]
+fn every_journey_passes_its_scenarios_and_they_go_all_its_ways() {
+    for entry in fs::read_dir(root().join("journeys")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some(stem) = name.strip_suffix(".test.yaml") else {
+            continue;
+        };
+        let source = fs::read_to_string(path.with_file_name(format!("{stem}.yaml"))).unwrap();
+        let definition = Definition::compile(&source, 1).unwrap();
+        let tested = journey::test(&definition, &fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(tested.passed(), "{}", tested.text());
+        assert_eq!(tested.coverage(), 100, "{}", tested.text());
+    }
+}
+
+#[test]
+fn the_published_schema_is_the_form_of_scenarios() {
+    let path = root().join("docs/journeys/scenarios.schema.json");
+    let made = serde_json::to_string_pretty(&journey::scenario_schema()).unwrap() + "\n";
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how a developer asks for the pages to be written anew"
+    )]
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &made).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&path).unwrap_or_default() == made,
+        "docs/journeys/scenarios.schema.json is not what the tables say; run the test with UPDATE_DOCS=1"
+    );
+}
+
+/// The welcome and where the patient is then, with one thing wrong in each.
+#[test]
+fn what_is_not_as_expected_is_told() {
+    let table: &[(&str, &str, &[&str])] = &[
+        (
+            "all is as expected",
+            "then: {sent: [{step: welcome, by: email, at: start}], is_at: [day_thirty, day_two, follow_up, visit]}",
+            &[],
+        ),
+        (
+            "another channel",
+            "then: {sent: [{step: welcome, by: portal}]}",
+            &[
+                "messages sent (- expected, + happened):",
+                "  - welcome by portal",
+                "  + 2026-03-02 11:00 welcome, message by email: “Hello Ida.",
+            ],
+        ),
+        (
+            "another time",
+            "then: {sent: [{step: welcome, at: start + 1h}]}",
+            &[
+                "messages sent (- expected, + happened):",
+                "  - 2026-03-02 12:00 welcome",
+                "  + 2026-03-02 11:00 welcome, message by email: “Hello Ida.",
+            ],
+        ),
+        (
+            "one too many, and the rest is still seen to be right",
+            "then: {sent: [{step: symptoms}, {step: welcome}]}",
+            &[
+                "messages sent (- expected, + happened):",
+                "  - symptoms",
+                "    2026-03-02 11:00 welcome, message by email: “Hello Ida.",
+            ],
+        ),
+        (
+            "nothing else, but there is",
+            "then: {nothing_else: true, visits: [{step: visit}]}",
+            &[
+                "messages sent (- expected, + happened):",
+                "  + 2026-03-02 11:00 welcome, message by email: “Hello Ida.",
+            ],
+        ),
+        (
+            "another place",
+            "then: {is_at: [welcome]}",
+            &[
+                "the patient should be at welcome, but the patient is at day_thirty, day_two, follow_up, visit",
+            ],
+        ),
+        (
+            "another end",
+            "then: {ended: finished}",
+            &[
+                "the journey should end as `finished`, but it ended as `time_over` (Longest time over)",
+            ],
+        ),
+        (
+            "another time of the end",
+            "then: {ended: time_over, ended_at: start + 44d}",
+            &["the journey should end at 2026-04-15 11:00, but it ended at 2026-04-16 11:00"],
+        ),
+        (
+            "it should not start",
+            "then: {not_started: true}",
+            &[
+                "the journey should not start, but the patient is at day_thirty, day_two, follow_up, visit",
+            ],
+        ),
+        (
+            "it does not start",
+            "given: {now: 2026-03-09T11:00:00Z}\n    then: {is_at: [visit]}",
+            &[
+                "the journey did not start: the entry's condition does not hold, or the event is too old",
+            ],
+        ),
+        (
+            "nothing to act on",
+            "when: [{task: {step: review}}]\n    then: {nothing_else: false}",
+            &["line 10: `review` has opened no Task by then"],
+        ),
+        (
+            "no such question",
+            "when: [{at: discharge + 3d, answers: {step: symptoms, with: {breathles: true}}}]\n    then: {nothing_else: false}",
+            &["line 10: `symptoms` asks no question `breathles`"],
+        ),
+        (
+            "back in time",
+            "when: [{after: 1d}, {at: start}]\n    then: {nothing_else: false}",
+            &["line 10: 2026-03-02T11:00:00.000Z lies before the event before it"],
+        ),
+    ];
+    for (name, rest, expected) in table {
+        let found = differences(&format!("  - name: x\n    {rest}\n"));
+        assert_eq!(found.len(), expected.len(), "{name}: {found:#?}");
+        for (found, expected) in found.iter().zip(*expected) {
+            assert!(
+                found.starts_with(expected),
+                "{name}: {found:?} should be {expected:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn mistakes_in_a_file_of_scenarios_are_found_at_their_place() {
+    let table = [
+        (
+            "  - nam: x\n    then: {}\n",
+            "J002",
+            9,
+            5,
+            "did you mean `name`?",
+        ),
+        ("  - name: x\n", "J003", 9, 5, "needs `then`"),
+        (
+            "  - name: x\n    then: {is_at: visti}\n",
+            "J006",
+            10,
+            19,
+            "did you mean `visit`?",
+        ),
+        (
+            "  - name: x\n    then: {ended: over}\n",
+            "J004",
+            10,
+            19,
+            "never ends as `over`",
+        ),
+        (
+            "  - name: x\n    when: [{after: soon}]\n    then: {}\n",
+            "J009",
+            10,
+            20,
+            "no duration",
+        ),
+        (
+            "  - name: x\n    when: [{at: dischage + 2d}]\n    then: {}\n",
+            "J009",
+            10,
+            17,
+            "did you mean `discharge`?",
+        ),
+        (
+            "  - name: x\n    when: [{after: 1d, at: start}]\n    then: {}\n",
+            "J003",
+            10,
+            12,
+            "not both",
+        ),
+        (
+            "  - name: x\n    when: [{consent: given, stopped: y}]\n    then: {}\n",
+            "J003",
+            10,
+            12,
+            "don't go together",
+        ),
+        (
+            "  - name: x\n    when: [{resource: {resourceType: Encouter}}]\n    then: {}\n",
+            "J004",
+            10,
+            38,
+            "did you mean `Encounter`?",
+        ),
+        (
+            "  - name: x\n    when: [{resource: {status: finished}}]\n    then: {}\n",
+            "J003",
+            10,
+            23,
+            "needs its `resourceType`",
+        ),
+        (
+            "  - name: x\n    then: {sent: [{step: welcome, by: post}]}\n",
+            "J004",
+            10,
+            39,
+            "one of email, portal",
+        ),
+        (
+            "  - name: x\n    then: {}\n  - name: x\n    then: {}\n",
+            "J024",
+            11,
+            5,
+            "another scenario",
+        ),
+        (
+            "  - name: x\n    then: {}\n    then: {}\n",
+            "J024",
+            11,
+            5,
+            "stands twice",
+        ),
+        ("  - name: [x\n", "J001", 9, 11, "no YAML"),
+        ("  []\n", "J003", 1, 1, "no scenario"),
+    ];
+    for (rest, code, line, column, words) in table {
+        let findings = journey::test(&heart_failure(), &scenarios(rest)).unwrap_err();
+        let found = &findings[0];
+        assert_eq!(
+            (found.code.as_str(), found.line, found.column),
+            (code, line, column),
+            "{rest}: {}",
+            found.message
+        );
+        assert!(found.message.contains(words), "{rest}: {}", found.message);
+    }
+}
+
+#[test]
+fn what_no_scenario_reaches_is_named() {
+    let tested = tested("  - name: x\n    then: {ended: time_over}\n");
+    assert!(tested.passed());
+    assert!(tested.coverage() < 100);
+    assert!(tested.steps_missed.contains(&"welcome_call".to_owned()));
+    assert!(!tested.steps_missed.contains(&"welcome".to_owned()));
+    assert!(
+        tested
+            .ways_missed
+            .contains(&"welcome -> follow_up (not delivered)".to_owned())
+    );
+    assert!(
+        !tested
+            .ways_missed
+            .contains(&"welcome -> reached (delivered)".to_owned())
+    );
+    assert!(tested.text().contains("no scenario comes to welcome_call"));
+}
+
+#[test]
+fn what_happened_is_told_where_a_scenario_fails() {
+    let failed = tested("  - name: x\n    then: {is_at: [welcome]}\n").text();
+    assert!(failed.contains("FAILED  x"), "{failed}");
+    assert!(
+        failed.contains(
+            "2026-03-02 11:00 Delivered: Welcome message (a message's delivery was reported)"
+        ),
+        "{failed}"
+    );
+}
+
+#[test]
+fn the_guides_journey_passes_the_guides_scenario() {
+    let guide = fs::read_to_string(root().join("docs/journeys/guide.md")).unwrap();
+    let block = |begins: &str| {
+        let start = guide.find(begins).unwrap();
+        let end = guide[start..].find("```").unwrap();
+        guide[start..start + end].to_owned()
+    };
+    let definition = Definition::compile(&block("name: knee-replacement"), 1).unwrap();
+    let tested = journey::test(&definition, &block("given:\n  now:")).unwrap();
+    assert!(tested.passed(), "{}", tested.text());
+}
