@@ -78,6 +78,7 @@ pub const CODES: &[(&str, &str)] = &[
         "J038",
         "A condition names an element that its resource doesn't have.",
     ),
+    ("J039", "The arms of an experiment don't fit together."),
 ];
 
 /// Reads and checks a file.
@@ -107,7 +108,7 @@ pub(crate) fn compile(source: &str) -> (Option<Definition>, Vec<Finding>) {
 pub(crate) struct Check<'a, 'b> {
     pub(crate) findings: &'a mut Findings<'b>,
     root: &'a Node,
-    definition: &'a Definition,
+    pub(crate) definition: &'a Definition,
 }
 
 impl Check<'_, '_> {

@@ -224,7 +224,10 @@ impl<'a> Engine<'a> {
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "the callers' last word")]
-    fn decision(self, changed: bool) -> Result<Decision, EngineError> {
+    fn decision(mut self, changed: bool) -> Result<Decision, EngineError> {
+        if changed {
+            self.state.format = self.state.needs();
+        }
         Ok(Decision {
             state: self.state,
             effects: self.effects,
@@ -258,6 +261,19 @@ impl<'a> Engine<'a> {
         {
             members.insert(member.to_owned(), value);
         }
+    }
+
+    /// A patient's number in an experiment of this journey: the same each time, and any equally likely.
+    pub(crate) fn draw(&self, experiment: &str) -> u64 {
+        let State {
+            journey, patient, ..
+        } = &self.state;
+        let name = format!("experiment/{journey}/{experiment}/{patient}");
+        // Ids are made for other ends, and not every digit of one is free.
+        let hash = blake3::hash(self.context.ids.id(&name).as_bytes());
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_bytes()[..8]);
+        u64::from_be_bytes(first)
     }
 
     pub(crate) fn token(&self, n: u32) -> Option<&Token> {

@@ -68,6 +68,21 @@ pub struct State {
     /// How many older trail entries lie in documents of their own.
     #[serde(rename = "m", default)]
     pub(crate) moved: u32,
+    /// The form that those entries need: their documents don't say.
+    #[serde(rename = "o", default = "first", skip_serializing_if = "is_first")]
+    pub(crate) moved_needs: u8,
+    /// The arms that were drawn, by experiment.
+    #[serde(rename = "b", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) arms: BTreeMap<String, String>,
+}
+
+fn first() -> u8 {
+    FIRST
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_first(format: &u8) -> bool {
+    *format == FIRST
 }
 
 /// Somewhere that the patient is. A patient can be at several steps at once.
@@ -263,6 +278,13 @@ pub(crate) enum What {
         #[serde(rename = "l")]
         label: String,
     },
+    /// An arm of an experiment was drawn.
+    Drawn {
+        #[serde(rename = "x")]
+        experiment: String,
+        #[serde(rename = "a")]
+        arm: String,
+    },
     Ended {
         #[serde(rename = "c")]
         code: String,
@@ -306,6 +328,10 @@ impl What {
                 title: _,
                 at: _,
             } => FIRST,
+            Self::Drawn {
+                experiment: _,
+                arm: _,
+            } => SECOND,
         }
     }
 }
@@ -341,7 +367,11 @@ impl State {
             second if second == u64::from(SECOND) => StateError::Newer(second),
             other => return Err(StateError::Format(other)),
         };
-        serde_json::from_slice(bytes).map_err(|_| refused)
+        let state: Self = serde_json::from_slice(bytes).map_err(|_| refused.clone())?;
+        if state.needs() > state.format {
+            return Err(refused);
+        }
+        Ok(state)
     }
     /// The state as it is stored, in the oldest form that says all of it.
     #[must_use]
@@ -358,7 +388,7 @@ impl State {
     }
     /// The oldest form that has every member in use. The patterns here and in [`Stand::needs`] and
     /// [`What::needs`] name them all, so that nothing can be added without saying which form it needs.
-    fn needs(&self) -> u8 {
+    pub(crate) fn needs(&self) -> u8 {
         let Self {
             format: _,
             journey: _,
@@ -378,7 +408,10 @@ impl State {
             consents_ms: _,
             trail,
             moved: _,
+            moved_needs,
+            arms,
         } = self;
+        let members = if arms.is_empty() { FIRST } else { SECOND };
         let places = tokens.iter().map(|token| {
             let Token {
                 n: _,
@@ -399,7 +432,11 @@ impl State {
             } = entry;
             what.needs()
         });
-        places.chain(entries).max().unwrap_or(FIRST)
+        places
+            .chain(entries)
+            .chain([members, *moved_needs])
+            .max()
+            .unwrap_or(FIRST)
     }
     /// A place at the very start, to try conditions on before there is an instance.
     pub(crate) fn probe(
@@ -427,6 +464,8 @@ impl State {
             consents_ms: None,
             trail: Vec::new(),
             moved: 0,
+            moved_needs: FIRST,
+            arms: BTreeMap::new(),
         }
     }
     /// Whether the journey goes on.
@@ -465,6 +504,8 @@ impl State {
         let first = self.moved;
         let taken: Vec<TrailEntry> = self.trail.drain(..TRAIL_CHUNK).collect();
         self.moved += u32::try_from(taken.len()).unwrap_or(0);
+        let needs = taken.iter().map(|entry| entry.what.needs()).max();
+        self.moved_needs = self.moved_needs.max(needs.unwrap_or(FIRST));
         Some((first, taken))
     }
 }

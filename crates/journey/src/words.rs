@@ -169,6 +169,11 @@ pub(crate) fn trail(
                 spoken(label)
             )
         }
+        What::Drawn { experiment, arm } => format!(
+            "Experiment “{}”: arm “{}”: {title}",
+            spoken(experiment),
+            spoken(arm)
+        ),
         What::Ended { title, .. } => format!("Ended: {title}"),
     };
     Some(TrailView {

@@ -204,6 +204,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "where: status = 'finished'",
             "where: staus = 'finished'",
         ),
+        (
+            "J039",
+            "    branch:\n      cases:\n        - when: questions.well = false\n          next: call\n      otherwise: end\n",
+            "    split:\n      arms:\n        - {id: early, weight: 50, next: call}\n        - {id: late, weight: 51, next: end}\n",
+        ),
     ];
     table
         .into_iter()

@@ -12,6 +12,7 @@ mod exit;
 mod observe;
 mod parallel;
 mod send;
+mod split;
 mod task;
 mod wait;
 
@@ -36,6 +37,7 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &wait::KIND,
     &observe::KIND,
     &branch::KIND,
+    &split::KIND,
     &task::KIND,
     &book::KIND,
     &parallel::KIND,
@@ -82,6 +84,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// Branches that it waits for, and where it leads when all have ended.
     fn branches(&self) -> Option<(&[Target], &Target)> {
+        None
+    }
+    /// The experiment that it draws for, and its arms with their weights.
+    fn experiment<'a>(&'a self, _step: &'a Step) -> Option<(&'a str, Vec<(&'a str, u64)>)> {
         None
     }
     /// Whether it ends the journey.
