@@ -56,7 +56,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("J026", "A loop goes round without waiting."),
     (
         "J027",
-        "A step is both inside a parallel branch and after it.",
+        "A step is both inside a parallel branch or a repeated part and after it.",
     ),
     (
         "J028",
@@ -79,6 +79,7 @@ pub const CODES: &[(&str, &str)] = &[
         "A condition names an element that its resource doesn't have.",
     ),
     ("J039", "The arms of an experiment don't fit together."),
+    ("J040", "The rounds of a repeated part can't be gone."),
 ];
 
 /// Reads and checks a file.

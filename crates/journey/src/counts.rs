@@ -6,7 +6,7 @@
 //! from the feed (`learnt.rs`), in whatever order it comes: the sums don't mind.
 
 use crate::definition::Definition;
-use crate::passages::{FIRES, LATE_ANSWER};
+use crate::passages::{FIRES, LATE_ANSWER, ROUND};
 use crate::spec::END;
 use crate::state::{State, TrailEntry, What};
 use crate::{EdgeView, NodeView, Stay, words};
@@ -152,6 +152,7 @@ impl VersionCounts {
             }
             What::Fired { to } => self.edge(&entry.step, FIRES, to),
             What::LateAnswer { to } => self.edge(&entry.step, LATE_ANSWER, to),
+            What::Round { to, .. } => self.edge(&entry.step, ROUND, to),
             What::Ended { title, at, .. } => {
                 *self.endings.entry(title.clone()).or_default() += 1;
                 for step in at {

@@ -14,7 +14,7 @@ pub use model::{
     Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, Sent, Start,
 };
 
-use crate::definition::{Definition, Step, Target};
+use crate::definition::{Definition, Path, Step, Target};
 use crate::spec::START_ANCHOR;
 use crate::state::{Ended, Stand, State, Token, TrailEntry, What};
 use crate::watch::Watch;
@@ -276,6 +276,26 @@ impl<'a> Engine<'a> {
         u64::from_be_bytes(first)
     }
 
+    /// Whether a condition holds of what the journey has learnt. One that can't be evaluated doesn't, and
+    /// the trail says so.
+    pub(crate) fn holds(&mut self, condition: &Path, step: &str, label: &str) -> bool {
+        // Lent for as long as it is looked at.
+        let focus = Value::Object(std::mem::take(&mut self.state.facts));
+        let environment = fhir::path::Environment {
+            now_ms: i64::try_from(self.context.now_ms).ok(),
+            ..fhir::path::Environment::default()
+        };
+        let holds = condition.expression.test(&focus, &environment);
+        if let Value::Object(facts) = focus {
+            self.state.facts = facts;
+        }
+        if holds.is_err() {
+            let label = label.to_owned();
+            self.trail(step, What::Unclear { label }, None);
+        }
+        holds == Ok(Some(true))
+    }
+
     pub(crate) fn token(&self, n: u32) -> Option<&Token> {
         self.state.tokens.iter().find(|token| token.n == n)
     }
@@ -324,7 +344,7 @@ impl<'a> Engine<'a> {
     /// Queues a target's steps; nothing to queue ends the branch.
     fn go(&mut self, target: &Target, parent: Option<u32>) {
         if let Some(join) = parent
-            && let Some(Stand::Joining { left }) = self.stand_mut(join)
+            && let Some(left) = self.stand_mut(join).and_then(Stand::left_mut)
         {
             // One token of the branch goes, as many as the target names come.
             *left = (*left + u32::try_from(target.steps.len()).unwrap_or(0)).saturating_sub(1);
@@ -378,13 +398,15 @@ impl<'a> Engine<'a> {
                 .state
                 .tokens
                 .iter()
-                .find(|token| matches!(token.stand, Stand::Joining { left: 0 }))
+                .find(|token| token.stand.has_joined())
                 .map(|token| token.n);
             let Some(n) = joined else { break };
             let (step, _) = self.step_of(n)?;
-            if let Some((_, next)) = step.kind.branches() {
-                self.leave(n, "all ended", next);
+            self.moves += 1;
+            if self.moves > MOVES_MAX {
+                return Err(EngineError::Loop(step.id.clone()));
             }
+            step.kind.joined(self, step, n);
         }
         if self.state.tokens.is_empty() {
             self.end("completed", "Completed", false);

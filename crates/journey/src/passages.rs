@@ -16,6 +16,8 @@ pub(crate) const PASSAGE: Kind = Kind(1051);
 
 /// The label of the way from a rule to what it starts.
 pub(crate) const FIRES: &str = "fires";
+/// The label of the way from a repeated part into a round.
+pub(crate) const ROUND: &str = "round";
 /// The label of the way that a late answer takes.
 pub(crate) const LATE_ANSWER: &str = "late answer";
 
@@ -99,6 +101,7 @@ fn way(entry: &TrailEntry) -> Option<(&str, Vec<&str>)> {
         What::Left { label, to, .. } => (label.as_str(), to),
         What::Fired { to } => (FIRES, to),
         What::LateAnswer { to } => (LATE_ANSWER, to),
+        What::Round { to, .. } => (ROUND, to),
         _ => return None,
     };
     let steps = if to.is_empty() {

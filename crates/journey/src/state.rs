@@ -93,7 +93,7 @@ pub(crate) struct Token {
     pub(crate) n: u32,
     #[serde(rename = "s")]
     pub(crate) step: String,
-    /// The `parallel` token that waits for this branch.
+    /// The `parallel` or `repeat` token that waits for this branch.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<u32>,
     #[serde(rename = "t")]
@@ -139,9 +139,38 @@ pub(crate) enum Stand {
         #[serde(rename = "l")]
         left: u32,
     },
+    /// What a round has begun and what hasn't ended.
+    Repeating {
+        #[serde(rename = "l")]
+        left: u32,
+        #[serde(rename = "i")]
+        time: u32,
+    },
+    /// The time of the next round.
+    Pausing {
+        /// The round that is over.
+        #[serde(rename = "i")]
+        time: u32,
+        #[serde(rename = "u")]
+        until_ms: u64,
+    },
 }
 
 impl Stand {
+    /// How many of those that it has begun haven't ended, where it waits for such.
+    pub(crate) fn left_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            Self::Joining { left } | Self::Repeating { left, .. } => Some(left),
+            _ => None,
+        }
+    }
+    /// Whether all that it had begun has ended.
+    pub(crate) fn has_joined(&self) -> bool {
+        matches!(
+            self,
+            Self::Joining { left: 0 } | Self::Repeating { left: 0, .. }
+        )
+    }
     /// The oldest form of a state that has it.
     fn needs(&self) -> u8 {
         match self {
@@ -160,6 +189,11 @@ impl Stand {
                 booked: _,
             }
             | Self::Joining { left: _ } => FIRST,
+            Self::Repeating { left: _, time: _ }
+            | Self::Pausing {
+                time: _,
+                until_ms: _,
+            } => SECOND,
         }
     }
 }
@@ -278,6 +312,13 @@ pub(crate) enum What {
         #[serde(rename = "l")]
         label: String,
     },
+    /// A round of a part that is repeated began.
+    Round {
+        #[serde(rename = "i")]
+        time: u32,
+        #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+        to: Vec<String>,
+    },
     /// An arm of an experiment was drawn.
     Drawn {
         #[serde(rename = "x")]
@@ -328,7 +369,8 @@ impl What {
                 title: _,
                 at: _,
             } => FIRST,
-            Self::Drawn {
+            Self::Round { time: _, to: _ }
+            | Self::Drawn {
                 experiment: _,
                 arm: _,
             } => SECOND,

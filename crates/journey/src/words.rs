@@ -169,6 +169,7 @@ pub(crate) fn trail(
                 spoken(label)
             )
         }
+        What::Round { time, .. } => format!("Round {time}: {title}"),
         What::Drawn { experiment, arm } => format!(
             "Experiment “{}”: arm “{}”: {title}",
             spoken(experiment),

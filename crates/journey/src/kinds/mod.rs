@@ -11,6 +11,7 @@ mod branch;
 mod exit;
 mod observe;
 mod parallel;
+mod repeat;
 mod send;
 mod split;
 mod task;
@@ -41,6 +42,7 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &task::KIND,
     &book::KIND,
     &parallel::KIND,
+    &repeat::KIND,
     &exit::KIND,
 ];
 
@@ -86,6 +88,11 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn branches(&self) -> Option<(&[Target], &Target)> {
         None
     }
+    /// What is gone through before its place is left, and where it may lead after that.
+    fn encloses(&self) -> Option<(&[Target], Vec<&Target>)> {
+        let (branches, next) = self.branches()?;
+        Some((branches, vec![next]))
+    }
     /// The experiment that it draws for, and its arms with their weights.
     fn experiment<'a>(&'a self, _step: &'a Step) -> Option<(&'a str, Vec<(&'a str, u64)>)> {
         None
@@ -120,6 +127,8 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// Does what is to be done when a patient comes here.
     fn enter(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
+    /// Does what follows when all that it had begun has come to its end.
+    fn joined(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
     /// When a place here wants to be woken, by name.
     fn timers(
         &self,

@@ -45,7 +45,16 @@ fn additions() -> Vec<(&'static str, Value)> {
             "h",
             entry(json!({"drawn": {"x": "first-question", "a": "early"}})),
         ),
+        ("h", entry(json!({"round": {"i": 3, "o": ["pain"]}}))),
         ("o", json!(2)),
+        (
+            "t",
+            json!([{"n": 1, "s": "daily", "t": 1000, "a": {"repeating": {"l": 1, "i": 3}}}]),
+        ),
+        (
+            "t",
+            json!([{"n": 1, "s": "daily", "t": 1000, "a": {"pausing": {"i": 3, "u": 2000}}}]),
+        ),
     ]
 }
 
@@ -63,7 +72,7 @@ struct OlderState {
     a: Value,
     n: u32,
     l: u64,
-    t: Vec<Value>,
+    t: Vec<OlderToken>,
     w: Value,
     x: Value,
     z: Value,
@@ -71,6 +80,29 @@ struct OlderState {
     c: u64,
     h: Vec<OlderEntry>,
     m: u32,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "it is there to be read into")]
+struct OlderToken {
+    n: u32,
+    s: String,
+    p: Option<u32>,
+    t: u64,
+    a: OlderStand,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "it is there to be read into")]
+enum OlderStand {
+    Sending(Value),
+    Asking(Value),
+    Waiting,
+    Working(Value),
+    Booking(Value),
+    Joining(Value),
 }
 
 #[derive(serde::Deserialize)]

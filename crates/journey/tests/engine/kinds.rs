@@ -4,6 +4,10 @@ use crate::run::{Run, facts};
 use journey::{Definition, Outcome, Start};
 use std::sync::Arc;
 
+fn compiled(steps: &str) -> Arc<Definition> {
+    named("kinds", steps)
+}
+
 /// A journey of these steps, which start with `first`.
 fn named(name: &str, steps: &str) -> Arc<Definition> {
     let source = format!(
@@ -155,6 +159,231 @@ mod split {
             prop_assert_eq!(&state["x"]["first"], &state["x"]["again"]);
             prop_assert_eq!(&state["x"]["first"]["arm"], &state["b"]["first-question"]);
             prop_assert_eq!(&state["f"], 2);
+        }
+    }
+}
+
+mod repeat {
+    use super::*;
+    use crate::run::{DAY, HOUR};
+    use journey::timers;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    /// Asks every day, at most three times, until it hurts no more.
+    const DAILY: &str = "  first:
+    title: Daily
+    repeat: {body: pain, times: 3, pause: 1d, until: pain.level = 0}
+    next: well
+    never: call
+  pain:
+    title: Pain
+    ask:
+      title: How is it?
+      words: Please tell us.
+      questions: [{id: level, text: How much?, type: whole-number, least: 0, most: 10}]
+      give_up_after: 12h
+      channels: [portal]
+    answered: end
+    no_answer: end
+  well: {title: Well, wait: {for: 1h}, next: finished}
+  call: {title: Call, wait: {for: 1h}, next: finished}
+  finished: {title: Finished, exit: {reason: Over}}
+";
+
+    fn entries(run: &Run, what: &str) -> usize {
+        let state = serde_json::to_value(&run.state).unwrap();
+        let trail = state["h"].as_array().unwrap();
+        trail
+            .iter()
+            .filter(|entry| entry["w"].get(what).is_some())
+            .count()
+    }
+
+    #[test]
+    fn it_goes_on_until_the_condition_holds_or_the_last_round_is_over() {
+        // Answers by round; `None` is no answer.
+        for (answers, rounds, end) in [
+            (vec![Some(0)], 1, "well"),
+            (vec![Some(4), Some(0)], 2, "well"),
+            (vec![None, None, Some(0)], 3, "well"),
+            (vec![Some(4), Some(3), Some(1)], 3, "call"),
+            (vec![None, None, None], 3, "call"),
+        ] {
+            let mut run = begin(&compiled(DAILY), "p");
+            for answer in &answers {
+                assert!(run.state.at().contains(&"pain"), "{answers:?}");
+                let form = run.made.iter().rfind(|made| made.ends_with("/task"));
+                let (form, since) = (form.unwrap().clone(), run.now - crate::run::DISCHARGE);
+                match answer {
+                    Some(level) => run.answer(&form, json!({"level": level})),
+                    None => run.until(since + 12 * HOUR),
+                };
+                if run.state.at() == ["first"] {
+                    let since = run.now - crate::run::DISCHARGE;
+                    run.until(since + DAY - 1);
+                    assert_eq!(
+                        run.state.at(),
+                        ["first"],
+                        "it pauses for a day: {answers:?}"
+                    );
+                    run.until(since + DAY);
+                }
+            }
+            assert_eq!(run.state.at(), [end], "{answers:?}");
+            assert_eq!(entries(&run, "round"), rounds, "{answers:?}");
+            let state = serde_json::to_value(&run.state).unwrap();
+            assert_eq!(state["x"]["first"]["rounds"], rounds);
+            // The entries of rounds stay, so older programs go on setting the patient aside.
+            assert_eq!(state["f"], 2);
+        }
+    }
+
+    #[test]
+    fn a_round_ends_when_all_of_it_has_ended() {
+        let mut run = begin(
+            &compiled(
+                "  first:
+    title: Twice
+    repeat: {body: [short, fork], times: 2, pause: 1h}
+    next: over
+  short: {title: Short, wait: {for: 1h}, next: end}
+  fork:
+    title: Fork
+    branch: {cases: [{when: first.rounds = 1, next: [long, longer]}], otherwise: end}
+  long: {title: Long, wait: {for: 2h}, next: end}
+  longer: {title: Longer, wait: {for: 5h}, next: end}
+  over: {title: Over, wait: {for: 1h}, next: end}
+",
+            ),
+            "p",
+        );
+        for (hour, at) in [
+            (1, vec!["first", "long", "longer", "short"]),
+            (3, vec!["first", "longer"]),
+            (6, vec!["first"]),
+            (7, vec!["first", "short"]),
+            (8, vec!["over"]),
+        ] {
+            run.until(hour * HOUR);
+            assert_eq!(run.state.at(), at, "after {hour} hours");
+        }
+    }
+
+    #[test]
+    fn time_that_was_missed_gives_one_round() {
+        let definition = compiled(
+            "  first:
+    title: Hourly
+    repeat: {body: nothing, times: 100, pause: 1h}
+    next: end
+  nothing: {title: Nothing, branch: {cases: [{when: 'false', next: end}], otherwise: end}}
+",
+        );
+        let mut run = begin(&definition, "p");
+        run.now += 10 * DAY;
+        run.input(journey::Input::Timer { read: 0 });
+        assert_eq!(entries(&run, "round"), 2);
+        assert_eq!(
+            timers(&definition, &run.state).into_values().min(),
+            Some(run.now + HOUR)
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_it_is_found() {
+        let file = |repeat: &str, pain: &str| {
+            format!(
+                "name: kinds
+title: Kinds of steps
+owner: Team
+purpose: TREAT
+at_most: 60d
+entry: {{event: Encounter, where: status = 'finished', anchors: {{discharge: period.end}}, within: 3d, per: event}}
+exits:
+  death: {{title: Died, event: Patient, where: deceased.exists()}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+start: first
+steps:
+  first:
+    title: Daily
+    repeat: {repeat}
+  pain: {{title: Pain, wait: {{for: 1h}}, next: {pain}}}
+  call: {{title: Call, wait: {{for: 1h}}, next: end}}
+"
+            )
+        };
+        let good = "{body: pain, times: 3, pause: 1d}\n    next: call";
+        assert_eq!(journey::check(&file(good, "end")), []);
+        for (repeat, pain, code) in [
+            (
+                "{body: end, times: 3, pause: 1d}\n    next: [call, pain]",
+                "end",
+                "J040",
+            ),
+            (
+                "{body: pain, times: 3, pause: 0h}\n    next: call",
+                "end",
+                "J009",
+            ),
+            (good, "first", "J040"),
+            (good, "call", "J027"),
+            (
+                "{body: pain, times: 1, pause: 1d}\n    next: call",
+                "end",
+                "J004",
+            ),
+            ("{body: pain, times: 3}\n    next: call", "end", "J003"),
+            (
+                "{body: pain, times: 90, pause: 1d}\n    next: call",
+                "end",
+                "J037",
+            ),
+            (
+                "{body: pain, times: 3, pause: 1d, until: first.rounds = 2}\n    next: call",
+                "end",
+                "J013",
+            ),
+            (
+                "{body: pain, times: 3, pause: 1d}\n    next: call\n    never: end",
+                "end",
+                "J012",
+            ),
+            (
+                "{body: pain, times: 3, pause: 1d, until: pain.level = 2}\n    next: call\n    never: end",
+                "end",
+                "J016",
+            ),
+            // The end of a round is no end of the journey.
+            (
+                "{body: pain, times: 3, pause: 1d}\n    next: first\n    # call",
+                "end",
+                "J011",
+            ),
+        ] {
+            let found = journey::check(&file(repeat, pain));
+            assert!(
+                found.iter().any(|finding| finding.code == code),
+                "{repeat} {pain}: {found:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_always_ends_and_never_goes_more_often(acts in prop::collection::vec((0..72u64, 1..12u32, 0..4u8), 0..24)) {
+            let mut run = begin(&compiled(DAILY), "p");
+            for (hours, token, level) in acts {
+                let since = run.now - crate::run::DISCHARGE;
+                run.until(since + hours * HOUR);
+                run.answer(&format!("i/{token}/task"), json!({"level": level}));
+                prop_assert!(entries(&run, "round") <= 3);
+                prop_assert_eq!(run.state.running(), !run.state.at().is_empty());
+            }
+            run.until(10 * DAY);
+            prop_assert_eq!(run.state.ending(), Some(("finished", "Over")));
         }
     }
 }
