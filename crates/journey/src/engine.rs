@@ -53,7 +53,7 @@ pub fn start(
         watches: definition
             .steps
             .iter()
-            .filter(|step| step.kind.watches())
+            .filter(|step| step.kind.compares().is_some())
             .map(|step| (step.id.clone(), Watch::new(begin_ms)))
             .collect(),
         ..State::probe(

@@ -121,7 +121,7 @@ impl Passage {
                 way(entry).is_some()
                     || matches!(
                         entry.what,
-                        What::Started | What::Entered | What::Ended { .. }
+                        What::Started | What::Entered | What::Reached | What::Ended { .. }
                     )
             })
             .cloned()
@@ -146,7 +146,7 @@ impl Passage {
             let step = &entry.step;
             match &entry.what {
                 What::Started => add("came", format!("{version}/{START_ANCHOR}")),
-                What::Entered => add("came", format!("{version}/{step}")),
+                What::Entered | What::Reached => add("came", format!("{version}/{step}")),
                 What::Left { since_ms, .. } => {
                     let stay = Stay::of(entry.at_ms.saturating_sub(*since_ms));
                     add("left", format!("{version}/{step}"));
@@ -212,7 +212,7 @@ impl Passage {
             Passed::Came { step } => {
                 let came = match &entry.what {
                     What::Started => step == START_ANCHOR,
-                    What::Entered => *step == entry.step,
+                    What::Entered | What::Reached => *step == entry.step,
                     _ => false,
                 };
                 came.then(|| row(None, "", Vec::new()))

@@ -74,6 +74,9 @@ pub struct State {
     /// The arms that were drawn, by experiment.
     #[serde(rename = "b", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) arms: BTreeMap<String, String>,
+    /// When goals were reached, by step.
+    #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) goals: BTreeMap<String, u64>,
 }
 
 fn first() -> u8 {
@@ -312,6 +315,8 @@ pub(crate) enum What {
         #[serde(rename = "l")]
         label: String,
     },
+    /// A goal was reached.
+    Reached,
     /// A round of a part that is repeated began.
     Round {
         #[serde(rename = "i")]
@@ -369,7 +374,8 @@ impl What {
                 title: _,
                 at: _,
             } => FIRST,
-            Self::Round { time: _, to: _ }
+            Self::Reached
+            | Self::Round { time: _, to: _ }
             | Self::Drawn {
                 experiment: _,
                 arm: _,
@@ -452,8 +458,13 @@ impl State {
             moved: _,
             moved_needs,
             arms,
+            goals,
         } = self;
-        let members = if arms.is_empty() { FIRST } else { SECOND };
+        let members = if arms.is_empty() && goals.is_empty() {
+            FIRST
+        } else {
+            SECOND
+        };
         let places = tokens.iter().map(|token| {
             let Token {
                 n: _,
@@ -508,6 +519,7 @@ impl State {
             moved: 0,
             moved_needs: FIRST,
             arms: BTreeMap::new(),
+            goals: BTreeMap::new(),
         }
     }
     /// Whether the journey goes on.

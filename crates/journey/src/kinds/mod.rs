@@ -9,6 +9,7 @@ mod ask;
 mod book;
 mod branch;
 mod exit;
+mod goal;
 mod observe;
 mod parallel;
 mod repeat;
@@ -37,6 +38,7 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &ask::KIND,
     &wait::KIND,
     &observe::KIND,
+    &goal::KIND,
     &branch::KIND,
     &split::KIND,
     &task::KIND,
@@ -83,6 +85,11 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Whether it watches from the journey's start beside everything else, so that nobody goes to it.
     fn watches(&self) -> bool {
         false
+    }
+    /// The condition on an event by which it is reached, once, from wherever the patient is: an index into
+    /// [`Definition::conditions`].
+    fn aims(&self) -> Option<usize> {
+        None
     }
     /// Branches that it waits for, and where it leads when all have ended.
     fn branches(&self) -> Option<(&[Target], &Target)> {
@@ -170,6 +177,8 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn look(&self, _engine: &mut Engine<'_>, _step: &Step) -> bool {
         false
     }
+    /// Does what follows when it was reached.
+    fn reached(&self, _engine: &mut Engine<'_>, _step: &Step) {}
     /// The LOINC code of the measurements that it compares, and how long ago they may be.
     fn compares(&self) -> Option<(&str, u64)> {
         None
@@ -226,7 +235,7 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
         None
     }
     /// What is watched for beside everything else.
-    fn watching(&self, _definition: &Definition, _state: &State) -> Option<Waiting> {
+    fn watching(&self, _definition: &Definition, _state: &State, _step: &Step) -> Option<Waiting> {
         None
     }
     /// That somebody came here; `None` where the next entry says it better.

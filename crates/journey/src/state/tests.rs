@@ -46,6 +46,8 @@ fn additions() -> Vec<(&'static str, Value)> {
             entry(json!({"drawn": {"x": "first-question", "a": "early"}})),
         ),
         ("h", entry(json!({"round": {"i": 3, "o": ["pain"]}}))),
+        ("g", json!({"walks": 1500})),
+        ("h", entry(json!("reached"))),
         ("o", json!(2)),
         (
             "t",

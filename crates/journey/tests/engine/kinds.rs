@@ -387,3 +387,94 @@ steps:
         }
     }
 }
+
+mod goal {
+    use super::*;
+    use crate::run::{DAY, HOUR};
+    use journey::{Fact, Input};
+
+    // Conditions by number: 0 death, 1 walks, 2 home.
+    fn aims(open_tasks: &str) -> Arc<Definition> {
+        compiled(&format!(
+            "  first: {{title: First, wait: {{for: 3d}}, next: decide}}
+  call:
+    title: Call
+    task: {{title: Call, reason: To see., role: coordinator, due: 1d}}
+    next: end
+    overdue: {{role: clinician, priority: urgent}}
+  decide:
+    title: Walks?
+    branch: {{cases: [{{when: walks.reached = true, next: end}}], otherwise: call}}
+  walks:
+    title: Walks
+    goal: {{event: Observation, where: value = true, journey: goes_on}}
+  home:
+    title: Lives at home
+    goal: {{event: Encounter, journey: ends{open_tasks}}}
+"
+        ))
+    }
+
+    fn reach(run: &mut Run, conditions: &[usize]) -> bool {
+        run.event("Observation/o", Fact::Other, conditions.to_vec())
+    }
+
+    #[test]
+    fn it_is_reached_once_and_known_from_then_on() {
+        let mut run = begin(&aims(""), "p");
+        run.until(DAY);
+        assert!(reach(&mut run, &[1]));
+        let first = run.state.clone();
+        run.until(2 * DAY);
+        assert!(!reach(&mut run, &[1]), "once is enough");
+        assert_eq!(run.state, first);
+        let state = serde_json::to_value(&run.state).unwrap();
+        assert_eq!(state["g"]["walks"], crate::run::DISCHARGE + DAY);
+        assert_eq!(state["f"], 2);
+        assert_eq!(
+            state["h"].as_array().unwrap().last().unwrap()["w"],
+            "reached"
+        );
+        run.until(4 * DAY);
+        assert_eq!(run.state.ending(), Some(("completed", "Completed")));
+        // Who hasn't reached it is called.
+        let mut run = begin(&aims(""), "p");
+        run.until(3 * DAY + 2 * HOUR);
+        assert_eq!(run.state.at(), ["call"]);
+    }
+
+    #[test]
+    fn it_ends_the_journey_where_the_file_says_so() {
+        for (open_tasks, closes) in [
+            ("", true),
+            (", open_tasks: close", true),
+            (", open_tasks: keep", false),
+        ] {
+            let mut run = begin(&aims(open_tasks), "p");
+            run.until(3 * DAY + 2 * HOUR);
+            assert!(reach(&mut run, &[2]));
+            assert_eq!(run.state.ending(), Some(("home", "Lives at home")));
+            assert_eq!(
+                run.log.iter().any(|line| line.contains("close i/")),
+                closes,
+                "{open_tasks}"
+            );
+        }
+    }
+
+    #[test]
+    fn exits_come_first_and_repeats_are_nothing() {
+        let mut run = begin(&aims(""), "p");
+        reach(&mut run, &[0, 1, 2]);
+        assert_eq!(run.state.ending(), Some(("death", "Died")));
+        // One event can reach several; the feed may bring it twice.
+        let mut run = begin(&aims(""), "p");
+        reach(&mut run, &[1, 2]);
+        let state = serde_json::to_value(&run.state).unwrap();
+        assert_eq!(state["g"].as_object().unwrap().len(), 2);
+        let Some((_, Input::Event(event))) = run.inputs.last().cloned() else {
+            panic!()
+        };
+        assert!(!run.input(Input::Event(event)));
+    }
+}
