@@ -195,13 +195,7 @@ impl Check<'_, '_> {
             .chain([(entry_kind, entry)])
             .collect::<Vec<_>>()
         {
-            if kind != ResourceType::Patient
-                && !fhir::search::parameters(kind)
-                    .iter()
-                    .any(|parameter| parameter.name == "patient")
-            {
-                self.findings.error("J004", at, format!("a {kind} is in nobody's record, so no journey can wait for one or start from one"));
-            }
+            self.in_a_record(kind, at, "no journey can wait for one or start from one");
         }
         for (name, _) in &self.definition.entry.anchors {
             if name == START_ANCHOR {
@@ -211,6 +205,17 @@ impl Check<'_, '_> {
                     "the anchor `start` is always there; name this one differently",
                 );
             }
+        }
+    }
+
+    /// Resources of a type that belong to no patient can't be found in a record.
+    pub(crate) fn in_a_record(&mut self, kind: ResourceType, at: Place, so: &str) {
+        let belongs = fhir::search::parameters(kind)
+            .iter()
+            .any(|parameter| parameter.name == "patient");
+        if kind != ResourceType::Patient && !belongs {
+            let words = format!("a {kind} is in nobody's record, so {so}");
+            self.findings.error("J004", at, words);
         }
     }
 

@@ -144,6 +144,12 @@ pub fn step(
             let changed = engine.state != *state;
             engine.decision(changed)
         }
+        Input::Seen { n, holds } => {
+            let mut engine = Engine::new(definition, state.clone(), context, String::new());
+            engine.seen(n, holds)?;
+            let changed = engine.state != *state;
+            engine.decision(changed)
+        }
         Input::Manual(Manual::Stop(reason)) => {
             let mut engine = Engine::new(definition, state.clone(), context, "staff".to_owned());
             engine.end("stopped", &reason, true);
@@ -434,6 +440,16 @@ impl<'a> Engine<'a> {
             .map(|(kind, slot)| format!("{kind}/{}", self.resource_id(n, slot)));
         self.trail(&step.id, What::Entered, reference);
         step.kind.enter(self, step, n);
+    }
+
+    /// A place that asked is told whether it is so. Who has left it meanwhile is told nothing.
+    fn seen(&mut self, n: u32, holds: bool) -> Result<(), EngineError> {
+        if self.token(n).is_none() {
+            return Ok(());
+        }
+        let (step, _) = self.step_of(n)?;
+        step.kind.seen(self, step, n, holds);
+        self.run()
     }
 
     /// Closes the task or form of a place.

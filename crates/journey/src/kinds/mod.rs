@@ -8,6 +8,7 @@
 mod ask;
 mod book;
 mod branch;
+mod check;
 mod exit;
 mod goal;
 mod observe;
@@ -18,6 +19,7 @@ mod split;
 mod task;
 mod wait;
 
+pub(crate) use check::Question;
 pub(crate) use observe::Observe;
 
 use crate::check::Check;
@@ -40,6 +42,7 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &observe::KIND,
     &goal::KIND,
     &branch::KIND,
+    &check::KIND,
     &split::KIND,
     &task::KIND,
     &book::KIND,
@@ -91,6 +94,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn aims(&self) -> Option<usize> {
         None
     }
+    /// What it asks of the record.
+    fn asks(&self) -> Option<&Question> {
+        None
+    }
     /// Branches that it waits for, and where it leads when all have ended.
     fn branches(&self) -> Option<(&[Target], &Target)> {
         None
@@ -134,6 +141,8 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// Does what is to be done when a patient comes here.
     fn enter(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
+    /// Does what follows when it was told whether what it asks is so.
+    fn seen(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32, _holds: bool) {}
     /// Does what follows when all that it had begun has come to its end.
     fn joined(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
     /// When a place here wants to be woken, by name.

@@ -10,7 +10,11 @@ fn compiled(steps: &str) -> Arc<Definition> {
 
 /// A journey of these steps, which start with `first`.
 fn named(name: &str, steps: &str) -> Arc<Definition> {
-    let source = format!(
+    Definition::compile(&source(name, steps), 1).unwrap()
+}
+
+fn source(name: &str, steps: &str) -> String {
+    format!(
         "name: {name}
 title: Kinds of steps
 owner: Team
@@ -28,8 +32,7 @@ exits:
 start: first
 steps:
 {steps}"
-    );
-    Definition::compile(&source, 1).unwrap()
+    )
 }
 
 fn begin(definition: &Arc<Definition>, patient: &str) -> Run {
@@ -476,5 +479,131 @@ mod goal {
             panic!()
         };
         assert!(!run.input(Input::Event(event)));
+    }
+}
+
+mod check {
+    use super::*;
+    use journey::{Context, Input, step};
+
+    fn looks() -> Arc<Definition> {
+        compiled(
+            "  first:
+    title: Weighed?
+    check: {has: Observation}
+    yes: again
+    no: insured
+  again: {title: Pause, wait: {for: 1d}, next: first}
+  insured:
+    title: Insured?
+    check: {coverage: active}
+    yes: end
+    no: allowed
+  allowed:
+    title: May be asked?
+    check: {consent: HRESCH}
+    yes: end
+    no: decide
+  decide:
+    title: Weighed?
+    branch: {cases: [{when: first.holds = false, next: end}], otherwise: again}
+",
+        )
+    }
+
+    #[test]
+    fn the_way_is_what_the_record_says_at_the_moment() {
+        let mut run = begin(&looks(), "p");
+        assert_eq!(
+            run.log()[..4],
+            [
+                "0d01h look first",
+                "0d01h look insured",
+                "0d01h look allowed",
+                "0d01h end completed"
+            ]
+        );
+        run = {
+            let mut run = Run::start_with(looks(), true);
+            assert_eq!(run.state.at(), ["again"]);
+            run.record = false;
+            run.until(2 * crate::run::DAY);
+            run
+        };
+        assert_eq!(run.state.ending(), Some(("completed", "Completed")));
+        assert_eq!(serde_json::to_value(&run.state).unwrap()["f"], 1);
+    }
+
+    #[test]
+    fn what_no_journey_looks_at_is_refused() {
+        let good = "check: {has: Observation}\n    yes: end\n    no: end\n";
+        for (from, to, found) in [
+            (good, good.to_owned(), None),
+            ("Observation", "Claim".to_owned(), Some("J004")),
+            ("Observation", "AuditEvent".to_owned(), Some("J004")),
+            ("Observation", "Library".to_owned(), Some("J004")),
+            ("has: Observation", "coverage: active".to_owned(), None),
+            ("has: Observation", "consent: FUN".to_owned(), Some("J004")),
+            (
+                "has: Observation",
+                "coverage: active, where: status = 'x'".to_owned(),
+                Some("J004"),
+            ),
+            (
+                "has: Observation",
+                "has: Observation, coverage: active".to_owned(),
+                Some("J003"),
+            ),
+            (
+                "Observation}",
+                "Observation, where: staus = 'final'}".to_owned(),
+                Some("J038"),
+            ),
+            ("    no: end\n", String::new(), Some("J011")),
+        ] {
+            let steps = format!(
+                "  first:\n    title: First\n    {}",
+                good.replacen(from, &to, 1)
+            );
+            let findings = journey::check(&source("kinds", &steps));
+            let codes: Vec<&str> = findings
+                .iter()
+                .map(|finding| finding.code.as_str())
+                .collect();
+            assert_eq!(
+                codes,
+                found.into_iter().collect::<Vec<_>>(),
+                "{to}: {findings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_replay_asks_nobody() {
+        let first = Run::start_with(looks(), true);
+        let mut run = Run::start_with(looks(), true);
+        run.record = false;
+        run.until(2 * crate::run::DAY);
+        let done = first.inputs.len();
+        let mut state = first.state;
+        for (now_ms, input) in &run.inputs[done..] {
+            let context = Context {
+                now_ms: *now_ms,
+                instance: "i",
+                ids: &crate::run::Names,
+            };
+            state = step(&run.definition, &state, input.clone(), &context)
+                .unwrap()
+                .state;
+        }
+        assert_eq!(state, run.state);
+    }
+
+    #[test]
+    fn who_is_no_longer_there_is_told_nothing() {
+        let mut run = Run::start_with(looks(), true);
+        for n in [1, 2, 9] {
+            assert!(!run.input(Input::Seen { n, holds: false }), "{n}");
+        }
     }
 }
