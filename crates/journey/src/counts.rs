@@ -138,7 +138,7 @@ impl VersionCounts {
     fn take(&mut self, entry: &TrailEntry) {
         match &entry.what {
             What::Entered | What::Reached => {
-                self.nodes.entry(entry.step.clone()).or_default().entered += 1
+                self.nodes.entry(entry.step.clone()).or_default().entered += 1;
             }
             What::Left {
                 label,

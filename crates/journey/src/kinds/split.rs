@@ -54,7 +54,7 @@ static LEFT_OUT: Record = Record {
 
 static SPLIT: Record = Record {
     name: "split",
-    doc: "An experiment: patients are drawn into arms by weight. All weights, the holdout's too, come to 100. A patient stays in the arm that they were drawn into, each time they come here and each time they take this journey; the draw is kept with the patient's place in the journey and shown in the trail. The same `experiment` in another journey is another experiment, drawn anew.",
+    doc: "An experiment: patients are drawn into arms by weight. All weights, the holdout's too, come to 100. A patient stays in the arm that they were drawn into, each time they come here; they get the same one each time they take this journey, as long as the weights stay. The draw is kept with the patient's place in the journey and shown in the trail. The same `experiment` in another journey is another experiment, drawn anew.",
     one_of: &[],
     fields: &[
         may(
