@@ -56,7 +56,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("J026", "A loop goes round without waiting."),
     (
         "J027",
-        "A step is both inside a parallel branch and after it.",
+        "A step is both inside a parallel branch or a repeated part and after it.",
     ),
     (
         "J028",
@@ -75,6 +75,8 @@ pub const CODES: &[(&str, &str)] = &[
         "A moment lies beyond the journey's longest duration.",
     ),
     ("J038", "A condition asks what its resource can't have."),
+    ("J039", "The arms of an experiment don't fit together."),
+    ("J040", "The rounds of a repeated part can't be gone."),
     ("J049", "A condition may come out otherwise than it reads."),
 ];
 
@@ -105,7 +107,7 @@ pub(crate) fn compile(source: &str) -> (Option<Definition>, Vec<Finding>) {
 pub(crate) struct Check<'a, 'b> {
     pub(crate) findings: &'a mut Findings<'b>,
     root: &'a Node,
-    definition: &'a Definition,
+    pub(crate) definition: &'a Definition,
 }
 
 impl Check<'_, '_> {
@@ -191,13 +193,7 @@ impl Check<'_, '_> {
             .chain([(entry_kind, entry)])
             .collect::<Vec<_>>()
         {
-            if kind != ResourceType::Patient
-                && !fhir::search::parameters(kind)
-                    .iter()
-                    .any(|parameter| parameter.name == "patient")
-            {
-                self.findings.error("J004", at, format!("a {kind} is in nobody's record, so no journey can wait for one or start from one"));
-            }
+            self.in_a_record(kind, at, "no journey can wait for one or start from one");
         }
         for (name, _) in &self.definition.entry.anchors {
             if name == START_ANCHOR {
@@ -207,6 +203,17 @@ impl Check<'_, '_> {
                     "the anchor `start` is always there; name this one differently",
                 );
             }
+        }
+    }
+
+    /// Resources of a type that belong to no patient can't be found in a record.
+    pub(crate) fn in_a_record(&mut self, kind: ResourceType, at: Place, so: &str) {
+        let belongs = fhir::search::parameters(kind)
+            .iter()
+            .any(|parameter| parameter.name == "patient");
+        if kind != ResourceType::Patient && !belongs {
+            let words = format!("a {kind} is in nobody's record, so {so}");
+            self.findings.error("J004", at, words);
         }
     }
 

@@ -6,7 +6,7 @@
 //! from the feed (`learnt.rs`), in whatever order it comes: the sums don't mind.
 
 use crate::definition::Definition;
-use crate::passages::{FIRES, LATE_ANSWER};
+use crate::passages::{FIRES, LATE_ANSWER, ROUND};
 use crate::spec::END;
 use crate::state::{State, TrailEntry, What};
 use crate::{EdgeView, NodeView, Stay, words};
@@ -137,7 +137,9 @@ impl VersionCounts {
 
     fn take(&mut self, entry: &TrailEntry) {
         match &entry.what {
-            What::Entered => self.nodes.entry(entry.step.clone()).or_default().entered += 1,
+            What::Entered | What::Reached => {
+                self.nodes.entry(entry.step.clone()).or_default().entered += 1;
+            }
             What::Left {
                 label,
                 since_ms,
@@ -152,6 +154,7 @@ impl VersionCounts {
             }
             What::Fired { to } => self.edge(&entry.step, FIRES, to),
             What::LateAnswer { to } => self.edge(&entry.step, LATE_ANSWER, to),
+            What::Round { to, .. } => self.edge(&entry.step, ROUND, to),
             What::Ended { title, at, .. } => {
                 *self.endings.entry(title.clone()).or_default() += 1;
                 for step in at {
@@ -191,6 +194,7 @@ impl VersionCounts {
             stays: vec![0; Stay::COUNT],
             dwell_median_ms: None,
             words: None,
+            passes: false,
         };
         let mut nodes = vec![NodeView {
             entered: started,
@@ -218,6 +222,7 @@ impl VersionCounts {
             let counts = self.nodes.get(&step.id);
             let mut view = NodeView {
                 words: step.words(),
+                passes: !step.kind.watches(),
                 ..node(&step.id, step.kind_name(), step.title.clone())
             };
             if let Some(counts) = counts {
@@ -231,7 +236,7 @@ impl VersionCounts {
                     ..view
                 };
             }
-            if step.kind.watches() {
+            if step.kind.watches() && step.kind.aims().is_none() {
                 // A rule watches everybody from the start; nobody goes to it or leaves it.
                 view = NodeView {
                     here: self.running(),

@@ -1,6 +1,6 @@
 //! A journey, compiled: what the engine runs.
 
-use crate::kinds::StepKind;
+use crate::kinds::{Question, StepKind};
 use crate::template::Template;
 use crate::yaml::Place;
 use fhir::ResourceType;
@@ -198,6 +198,15 @@ impl Definition {
     pub(crate) fn about(&self) -> Vec<ResourceType> {
         let mut kinds = self.kinds();
         kinds.extend([ResourceType::Communication, ResourceType::Patient]);
+        kinds.extend(
+            self.steps
+                .iter()
+                .filter_map(|step| match step.kind.asks()? {
+                    Question::Has(kind, _) => Some(*kind),
+                    Question::Coverage => Some(ResourceType::Coverage),
+                    Question::Consent(_) => None,
+                }),
+        );
         kinds.sort_unstable();
         kinds.dedup();
         kinds

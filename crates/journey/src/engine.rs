@@ -14,7 +14,7 @@ pub use model::{
     Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, Sent, Start,
 };
 
-use crate::definition::{Definition, Step, Target};
+use crate::definition::{Definition, Path, Step, Target};
 use crate::spec::START_ANCHOR;
 use crate::state::{Ended, Stand, State, Token, TrailEntry, What};
 use crate::watch::Watch;
@@ -53,7 +53,7 @@ pub fn start(
         watches: definition
             .steps
             .iter()
-            .filter(|step| step.kind.watches())
+            .filter(|step| step.kind.compares().is_some())
             .map(|step| (step.id.clone(), Watch::new(begin_ms)))
             .collect(),
         ..State::probe(
@@ -141,6 +141,12 @@ pub fn step(
         } => {
             let mut engine = Engine::new(definition, state.clone(), context, String::new());
             engine.receipt(&communication, &outcome)?;
+            let changed = engine.state != *state;
+            engine.decision(changed)
+        }
+        Input::Seen { n, holds } => {
+            let mut engine = Engine::new(definition, state.clone(), context, String::new());
+            engine.seen(n, holds)?;
             let changed = engine.state != *state;
             engine.decision(changed)
         }
@@ -248,7 +254,10 @@ impl<'a> Engine<'a> {
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "the callers' last word")]
-    fn decision(self, changed: bool) -> Result<Decision, EngineError> {
+    fn decision(mut self, changed: bool) -> Result<Decision, EngineError> {
+        if changed {
+            self.state.format = self.state.needs();
+        }
         Ok(Decision {
             state: self.state,
             effects: self.effects,
@@ -282,6 +291,39 @@ impl<'a> Engine<'a> {
         {
             members.insert(member.to_owned(), value);
         }
+    }
+
+    /// A patient's number in an experiment of this journey: the same each time, and any equally likely.
+    pub(crate) fn draw(&self, experiment: &str) -> u64 {
+        let State {
+            journey, patient, ..
+        } = &self.state;
+        let name = format!("experiment/{journey}/{experiment}/{patient}");
+        // Ids are made for other ends, and not every digit of one is free.
+        let hash = blake3::hash(self.context.ids.id(&name).as_bytes());
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_bytes()[..8]);
+        u64::from_be_bytes(first)
+    }
+
+    /// Whether a condition holds of what the journey has learnt. One that can't be evaluated doesn't, and
+    /// the trail says so.
+    pub(crate) fn holds(&mut self, condition: &Path, step: &str, label: &str) -> bool {
+        // Lent for as long as it is looked at.
+        let focus = Value::Object(std::mem::take(&mut self.state.facts));
+        let environment = fhir::path::Environment {
+            now_ms: i64::try_from(self.context.now_ms).ok(),
+            ..fhir::path::Environment::default()
+        };
+        let holds = condition.expression.test(&focus, &environment);
+        if let Value::Object(facts) = focus {
+            self.state.facts = facts;
+        }
+        if holds.is_err() {
+            let label = label.to_owned();
+            self.trail(step, What::Unclear { label }, None);
+        }
+        holds == Ok(Some(true))
     }
 
     pub(crate) fn token(&self, n: u32) -> Option<&Token> {
@@ -332,7 +374,7 @@ impl<'a> Engine<'a> {
     /// Queues a target's steps; nothing to queue ends the branch.
     fn go(&mut self, target: &Target, parent: Option<u32>) {
         if let Some(join) = parent
-            && let Some(Stand::Joining { left }) = self.stand_mut(join)
+            && let Some(left) = self.stand_mut(join).and_then(Stand::left_mut)
         {
             // One token of the branch goes, as many as the target names come.
             *left = (*left + u32::try_from(target.steps.len()).unwrap_or(0)).saturating_sub(1);
@@ -386,13 +428,15 @@ impl<'a> Engine<'a> {
                 .state
                 .tokens
                 .iter()
-                .find(|token| matches!(token.stand, Stand::Joining { left: 0 }))
+                .find(|token| token.stand.has_joined())
                 .map(|token| token.n);
             let Some(n) = joined else { break };
             let (step, _) = self.step_of(n)?;
-            if let Some((_, next)) = step.kind.branches() {
-                self.leave(n, "all ended", next);
+            self.moves += 1;
+            if self.moves > MOVES_MAX {
+                return Err(EngineError::Loop(step.id.clone()));
             }
+            step.kind.joined(self, step, n);
         }
         if self.state.tokens.is_empty() {
             self.end("completed", "Completed", false);
@@ -420,6 +464,16 @@ impl<'a> Engine<'a> {
             .map(|(kind, slot)| format!("{kind}/{}", self.resource_id(n, slot)));
         self.trail(&step.id, What::Entered, reference);
         step.kind.enter(self, step, n);
+    }
+
+    /// A place that asked is told whether it is so. Who has left it meanwhile is told nothing.
+    fn seen(&mut self, n: u32, holds: bool) -> Result<(), EngineError> {
+        if self.token(n).is_none() {
+            return Ok(());
+        }
+        let (step, _) = self.step_of(n)?;
+        step.kind.seen(self, step, n, holds);
+        self.run()
     }
 
     /// Closes the task or form of a place.

@@ -219,6 +219,30 @@ pub(crate) fn test(path: &Path, resource: &Resource, entry: Option<&Value>, now_
     }
 }
 
+/// What conditions call `%entry`.
+pub(crate) fn entry_of(state: &State) -> Value {
+    let mut entry = json!({"id": state.key});
+    if let Value::Object(members) = &mut entry {
+        for (name, at_ms) in &state.anchors {
+            members.insert(name.clone(), json!(fhir::date::instant(*at_ms)));
+        }
+    }
+    entry
+}
+
+/// Whether a resource with a period (a coverage) is active now. Its period's last day belongs to it.
+pub(crate) fn is_active(resource: &Resource, now_ms: u64) -> bool {
+    let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let date = |name: &str| {
+        resource
+            .text_at(&["period", name])
+            .and_then(fhir::date::parse)
+    };
+    resource.text_at(&["status"]) == Some("active")
+        && date("start").is_none_or(|start| start.start_ms <= now_ms)
+        && date("end").is_none_or(|end| now_ms < end.end_ms)
+}
+
 /// Which of the definition's conditions hold of a resource, for a patient's place in the journey.
 pub(crate) fn holds(
     definition: &Definition,
@@ -233,12 +257,7 @@ pub(crate) fn holds(
     {
         return Vec::new();
     }
-    let mut entry = json!({"id": state.key});
-    if let Value::Object(members) = &mut entry {
-        for (name, at_ms) in &state.anchors {
-            members.insert(name.clone(), json!(fhir::date::instant(*at_ms)));
-        }
-    }
+    let entry = entry_of(state);
     definition
         .conditions
         .iter()
@@ -427,6 +446,36 @@ mod tests {
             weight("final", json!({"unit": "kg"})),
             Fact::Observation { value: None, .. }
         ));
+    }
+
+    #[test]
+    fn coverages_hold_in_their_period() {
+        let coverage = |status: &str, period: Value| {
+            let made =
+                json!({"resourceType": "Coverage", "id": "c", "status": status, "period": period});
+            is_active(&resource(made), 1_795_680_000_000)
+        };
+        // It is 26 November 2026, 08:00.
+        for (status, period, active) in [
+            (
+                "active",
+                json!({"start": "2026-01-01", "end": "2026-11-26"}),
+                true,
+            ),
+            ("active", json!({"start": "2026-11-26"}), true),
+            ("active", json!({"end": "2026"}), true),
+            ("active", Value::Null, true),
+            ("active", json!({"end": "2026-11-25"}), false),
+            ("active", json!({"start": "2026-11-27"}), false),
+            ("cancelled", json!({"start": "2026-01-01"}), false),
+            ("draft", Value::Null, false),
+        ] {
+            assert_eq!(
+                coverage(status, period.clone()),
+                active,
+                "{status} {period}"
+            );
+        }
     }
 
     #[test]

@@ -159,6 +159,9 @@ pub struct NodeView {
     pub dwell_median_ms: Option<u64>,
     /// Words to the patient, where there are some.
     pub words: Option<String>,
+    /// Whether people are led to it and on from it. What just watches them, and the graph's beginning and
+    /// end, are no places to be at.
+    pub passes: bool,
 }
 
 /// An edge with its count.

@@ -58,6 +58,7 @@ fn may_see_who(permit: &Permit) -> Result<(), JourneyError> {
 
 fn place_of(published: &Published, step: &str) -> Result<Place, JourneyError> {
     match published.definition.step(step).map(|step| &step.kind) {
+        Some(kind) if kind.aims().is_some() => Ok(Place::Edge),
         Some(kind) if kind.watches() => Ok(Place::Watched),
         Some(kind) if kind.branches().is_some() => Ok(Place::Parallel),
         Some(_) => Ok(Place::Step),
@@ -75,7 +76,7 @@ enum Place {
     Parallel,
     /// A rule watches everybody who is under way; nobody goes to it.
     Watched,
-    /// The graph's beginning and end: nobody stays there.
+    /// The graph's beginning and end, and goals: nobody stays there.
     Edge,
 }
 

@@ -1,5 +1,7 @@
 //! One cause, one unit of work: what a journey's decision becomes in the record.
 
+mod look;
+
 use crate::counts::Before;
 use crate::definition::{Channel, Definition};
 use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
@@ -191,6 +193,15 @@ impl<'a> Mover<'a> {
 
     /// Whether the patient's consents allow what a journey does now.
     pub(crate) async fn permitted(&mut self, definition: &Definition) -> Result<bool, MoveError> {
+        self.permits(definition, definition.purpose).await
+    }
+
+    /// Whether they allow a purpose, for what a journey is about.
+    async fn permits(
+        &mut self,
+        definition: &Definition,
+        purpose: trust::Purpose,
+    ) -> Result<bool, MoveError> {
         if self.consents.is_none() {
             self.consents = Some(self.of_type(ResourceType::Consent, &[]).await?);
             self.known_as = self.vault.programmes_known_as(self.tenant()).await?;
@@ -199,7 +210,10 @@ impl<'a> Mover<'a> {
         Ok(trust::consent::decide_act(
             self.vault.rules(),
             self.consents.as_deref().unwrap_or_default(),
-            &definition.act(self.known_as.clone()),
+            &trust::consent::Act {
+                purpose,
+                ..definition.act(self.known_as.clone())
+            },
             now_ms,
         )
         .permitted)
@@ -301,7 +315,7 @@ impl<'a> Mover<'a> {
         Ok(true)
     }
 
-    /// Does one effect. What is known of a message at once comes back as the engine's next input.
+    /// Does one effect. What is known of a message or of the record at once comes back as the engine's next input.
     async fn effect(
         &mut self,
         definition: &Definition,
@@ -386,6 +400,14 @@ impl<'a> Mover<'a> {
                     self.create(made);
                 }
                 Ok(None)
+            }
+            Effect::Look { step, n } => {
+                let asked = definition.step(&step).and_then(|step| step.kind.asks());
+                let Some(question) = asked else {
+                    return Ok(None);
+                };
+                let holds = self.look(definition, state, question).await?;
+                Ok(Some(Input::Seen { n, holds }))
             }
             Effect::HandOver {
                 task,

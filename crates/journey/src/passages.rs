@@ -16,6 +16,8 @@ pub(crate) const PASSAGE: Kind = Kind(1051);
 
 /// The label of the way from a rule to what it starts.
 pub(crate) const FIRES: &str = "fires";
+/// The label of the way from a repeated part into a round.
+pub(crate) const ROUND: &str = "round";
 /// The label of the way that a late answer takes.
 pub(crate) const LATE_ANSWER: &str = "late answer";
 
@@ -99,6 +101,7 @@ fn way(entry: &TrailEntry) -> Option<(&str, Vec<&str>)> {
         What::Left { label, to, .. } => (label.as_str(), to),
         What::Fired { to } => (FIRES, to),
         What::LateAnswer { to } => (LATE_ANSWER, to),
+        What::Round { to, .. } => (ROUND, to),
         _ => return None,
     };
     let steps = if to.is_empty() {
@@ -118,7 +121,7 @@ impl Passage {
                 way(entry).is_some()
                     || matches!(
                         entry.what,
-                        What::Started | What::Entered | What::Ended { .. }
+                        What::Started | What::Entered | What::Reached | What::Ended { .. }
                     )
             })
             .cloned()
@@ -143,7 +146,7 @@ impl Passage {
             let step = &entry.step;
             match &entry.what {
                 What::Started => add("came", format!("{version}/{START_ANCHOR}")),
-                What::Entered => add("came", format!("{version}/{step}")),
+                What::Entered | What::Reached => add("came", format!("{version}/{step}")),
                 What::Left { since_ms, .. } => {
                     let stay = Stay::of(entry.at_ms.saturating_sub(*since_ms));
                     add("left", format!("{version}/{step}"));
@@ -209,7 +212,7 @@ impl Passage {
             Passed::Came { step } => {
                 let came = match &entry.what {
                     What::Started => step == START_ANCHOR,
-                    What::Entered => *step == entry.step,
+                    What::Entered | What::Reached => *step == entry.step,
                     _ => false,
                 };
                 came.then(|| row(None, "", Vec::new()))

@@ -68,6 +68,24 @@ pub struct State {
     /// How many older trail entries lie in documents of their own.
     #[serde(rename = "m", default)]
     pub(crate) moved: u32,
+    /// The form that those entries need: their documents don't say.
+    #[serde(rename = "o", default = "first", skip_serializing_if = "is_first")]
+    pub(crate) moved_needs: u8,
+    /// The arms that were drawn, by experiment.
+    #[serde(rename = "b", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) arms: BTreeMap<String, String>,
+    /// When goals were reached, by step.
+    #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) goals: BTreeMap<String, u64>,
+}
+
+fn first() -> u8 {
+    FIRST
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_first(format: &u8) -> bool {
+    *format == FIRST
 }
 
 /// Somewhere that the patient is. A patient can be at several steps at once.
@@ -78,7 +96,7 @@ pub(crate) struct Token {
     pub(crate) n: u32,
     #[serde(rename = "s")]
     pub(crate) step: String,
-    /// The `parallel` token that waits for this branch.
+    /// The `parallel` or `repeat` token that waits for this branch.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<u32>,
     #[serde(rename = "t")]
@@ -124,9 +142,38 @@ pub(crate) enum Stand {
         #[serde(rename = "l")]
         left: u32,
     },
+    /// What a round has begun and what hasn't ended.
+    Repeating {
+        #[serde(rename = "l")]
+        left: u32,
+        #[serde(rename = "i")]
+        time: u32,
+    },
+    /// The time of the next round.
+    Pausing {
+        /// The round that is over.
+        #[serde(rename = "i")]
+        time: u32,
+        #[serde(rename = "u")]
+        until_ms: u64,
+    },
 }
 
 impl Stand {
+    /// How many of those that it has begun haven't ended, where it waits for such.
+    pub(crate) fn left_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            Self::Joining { left } | Self::Repeating { left, .. } => Some(left),
+            _ => None,
+        }
+    }
+    /// Whether all that it had begun has ended.
+    pub(crate) fn has_joined(&self) -> bool {
+        matches!(
+            self,
+            Self::Joining { left: 0 } | Self::Repeating { left: 0, .. }
+        )
+    }
     /// The oldest form of a state that has it.
     fn needs(&self) -> u8 {
         match self {
@@ -145,6 +192,11 @@ impl Stand {
                 booked: _,
             }
             | Self::Joining { left: _ } => FIRST,
+            Self::Repeating { left: _, time: _ }
+            | Self::Pausing {
+                time: _,
+                until_ms: _,
+            } => SECOND,
         }
     }
 }
@@ -263,6 +315,22 @@ pub(crate) enum What {
         #[serde(rename = "l")]
         label: String,
     },
+    /// A goal was reached.
+    Reached,
+    /// A round of a part that is repeated began.
+    Round {
+        #[serde(rename = "i")]
+        time: u32,
+        #[serde(rename = "o", default, skip_serializing_if = "Vec::is_empty")]
+        to: Vec<String>,
+    },
+    /// An arm of an experiment was drawn.
+    Drawn {
+        #[serde(rename = "x")]
+        experiment: String,
+        #[serde(rename = "a")]
+        arm: String,
+    },
     Ended {
         #[serde(rename = "c")]
         code: String,
@@ -306,6 +374,12 @@ impl What {
                 title: _,
                 at: _,
             } => FIRST,
+            Self::Reached
+            | Self::Round { time: _, to: _ }
+            | Self::Drawn {
+                experiment: _,
+                arm: _,
+            } => SECOND,
         }
     }
 }
@@ -341,7 +415,11 @@ impl State {
             second if second == u64::from(SECOND) => StateError::Newer(second),
             other => return Err(StateError::Format(other)),
         };
-        serde_json::from_slice(bytes).map_err(|_| refused)
+        let state: Self = serde_json::from_slice(bytes).map_err(|_| refused.clone())?;
+        if state.needs() > state.format {
+            return Err(refused);
+        }
+        Ok(state)
     }
     /// The state as it is stored, in the oldest form that says all of it.
     #[must_use]
@@ -358,7 +436,7 @@ impl State {
     }
     /// The oldest form that has every member in use. The patterns here and in [`Stand::needs`] and
     /// [`What::needs`] name them all, so that nothing can be added without saying which form it needs.
-    fn needs(&self) -> u8 {
+    pub(crate) fn needs(&self) -> u8 {
         let Self {
             format: _,
             journey: _,
@@ -378,7 +456,15 @@ impl State {
             consents_ms: _,
             trail,
             moved: _,
+            moved_needs,
+            arms,
+            goals,
         } = self;
+        let members = if arms.is_empty() && goals.is_empty() {
+            FIRST
+        } else {
+            SECOND
+        };
         let places = tokens.iter().map(|token| {
             let Token {
                 n: _,
@@ -399,7 +485,11 @@ impl State {
             } = entry;
             what.needs()
         });
-        places.chain(entries).max().unwrap_or(FIRST)
+        places
+            .chain(entries)
+            .chain([members, *moved_needs])
+            .max()
+            .unwrap_or(FIRST)
     }
     /// A place at the very start, to try conditions on before there is an instance.
     pub(crate) fn probe(
@@ -427,6 +517,9 @@ impl State {
             consents_ms: None,
             trail: Vec::new(),
             moved: 0,
+            moved_needs: FIRST,
+            arms: BTreeMap::new(),
+            goals: BTreeMap::new(),
         }
     }
     /// Whether the journey goes on.
@@ -465,6 +558,8 @@ impl State {
         let first = self.moved;
         let taken: Vec<TrailEntry> = self.trail.drain(..TRAIL_CHUNK).collect();
         self.moved += u32::try_from(taken.len()).unwrap_or(0);
+        let needs = taken.iter().map(|entry| entry.what.needs()).max();
+        self.moved_needs = self.moved_needs.max(needs.unwrap_or(FIRST));
         Some((first, taken))
     }
 }

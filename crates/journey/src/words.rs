@@ -84,7 +84,7 @@ fn wait(
 }
 
 fn watch(definition: &Definition, state: &State, step: &Step) -> Option<WaitView> {
-    let watching = step.kind.watching(definition, state)?;
+    let watching = step.kind.watching(definition, state, step)?;
     Some(WaitView {
         step: step.id.clone(),
         title: step.title.clone(),
@@ -169,6 +169,16 @@ pub(crate) fn trail(
                 spoken(label)
             )
         }
+        What::Reached => {
+            reference = resource_of(&entry.why).or(reference);
+            format!("Goal reached: {title}")
+        }
+        What::Round { time, .. } => format!("Round {time}: {title}"),
+        What::Drawn { experiment, arm } => format!(
+            "Experiment “{}”: arm “{}”: {title}",
+            spoken(experiment),
+            spoken(arm)
+        ),
         What::Ended { title, .. } => format!("Ended: {title}"),
     };
     Some(TrailView {

@@ -205,6 +205,16 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "where: staus = 'finished'",
         ),
         (
+            "J039",
+            "    branch:\n      cases:\n        - when: questions.well = false\n          next: call\n      otherwise: end\n",
+            "    split:\n      arms:\n        - {id: early, weight: 50, next: call}\n        - {id: late, weight: 51, next: end}\n",
+        ),
+        (
+            "J040",
+            "    wait:\n      until: discharge + 2d at 09:00\n    next: questions\n",
+            "    repeat: {body: end, times: 3, pause: 1d}\n    next: questions\n",
+        ),
+        (
             "J049",
             "where: status = 'finished'",
             "where: type.coding.code = 'emergency'",

@@ -84,18 +84,6 @@ steps:
     )
 }
 
-async fn operate(world: &World, patient: &str) {
-    let ledger = world.trust.vault().ledger();
-    let owner = ledger::Owner::Patient(patient.to_owned());
-    world
-        .put(vec![serde_json::json!({
-            "resourceType": "Procedure", "id": ledger.mint_id(world::TENANT, &owner), "status": "completed",
-            "subject": {"reference": format!("Patient/{patient}")}, "performedDateTime": world.instant()
-        })])
-        .await;
-    world.drain().await;
-}
-
 #[tokio::test]
 async fn a_journey_is_taken_once_at_a_time_unless_its_file_says_otherwise() {
     for (more, running) in [
@@ -106,14 +94,14 @@ async fn a_journey_is_taken_once_at_a_time_unless_its_file_says_otherwise() {
         let world = World::new(Mail::Delivers).await;
         world.publish(&walk(more)).await;
         let patient = world.patient().await;
-        operate(&world, &patient).await;
+        world.operate(&patient).await;
         world.pass(DAY).await;
-        operate(&world, &patient).await;
+        world.operate(&patient).await;
         let views = world.views(&patient).await;
         assert_eq!(views.len(), running, "{more}");
         // When it is over, the next event starts it again.
         world.weight(&patient, 80.0).await;
-        operate(&world, &patient).await;
+        world.operate(&patient).await;
         assert_eq!(world.views(&patient).await.len(), running + 1, "{more}");
     }
 }
@@ -192,9 +180,9 @@ async fn what_another_version_of_the_program_knows_waits_for_it() {
     world.publish(&walk("")).await;
     let patient = world.patient().await;
     world.discharge(&patient, 0).await;
-    operate(&world, &patient).await;
+    world.operate(&patient).await;
     world.weight(&patient, 80.0).await;
-    operate(&world, &patient).await;
+    world.operate(&patient).await;
     world.pass(DAY).await;
 
     world

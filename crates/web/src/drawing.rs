@@ -474,6 +474,7 @@ mod tests {
             stays: vec![0; journey::Stay::COUNT],
             dwell_median_ms: Some(1),
             words: None,
+            passes: !matches!(kind, "entry" | "end"),
         };
         let edge = |from: &str, to: &str, count| EdgeView {
             from: from.into(),

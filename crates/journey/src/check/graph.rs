@@ -2,6 +2,7 @@
 
 use super::Check;
 use crate::decode::nearest;
+use crate::definition::{Step, Target};
 use crate::spec::START_ANCHOR;
 use crate::time::say_duration;
 use std::collections::BTreeSet;
@@ -54,7 +55,7 @@ impl Check<'_, '_> {
     }
 
     /// The steps that can be reached from some, these included.
-    pub(super) fn reach(&self, from: &[usize]) -> BTreeSet<usize> {
+    pub(crate) fn reach(&self, from: &[usize]) -> BTreeSet<usize> {
         let mut reached = BTreeSet::new();
         let mut ahead: Vec<usize> = from.to_vec();
         while let Some(step) = ahead.pop() {
@@ -135,12 +136,7 @@ impl Check<'_, '_> {
         loop {
             let before = ends.len();
             for (index, step) in steps.iter().enumerate() {
-                let ways = step.ways();
-                let leads = ways.is_empty()
-                    || ways.iter().any(|way| {
-                        way.target.steps.is_empty()
-                            || way.target.steps.iter().any(|target| ends.contains(target))
-                    });
+                let leads = self.leads(step, &ends);
                 if leads {
                     ends.insert(index);
                 }
@@ -154,6 +150,21 @@ impl Check<'_, '_> {
                 self.findings.error("J011", step.place, format!("from `{}` no `end` and no exit can ever be reached; patients would go round until `at_most`", step.id));
             }
         }
+    }
+
+    /// Whether a step leads to an end, given the steps that are known to.
+    fn leads(&self, step: &Step, ends: &BTreeSet<usize>) -> bool {
+        let to_end = |target: &Target| {
+            target.steps.is_empty() || target.steps.iter().any(|target| ends.contains(target))
+        };
+        if let Some((inside, after)) = step.kind.encloses() {
+            // That a part inside comes to its end is no end yet, if it isn't the journey's.
+            let starts: Vec<usize> = inside.iter().flat_map(|part| part.steps.clone()).collect();
+            let exits = |place: &usize| self.definition.steps[*place].kind.ends();
+            return after.into_iter().any(to_end) || self.reach(&starts).iter().any(exits);
+        }
+        let ways = step.ways();
+        ways.is_empty() || ways.iter().any(|way| to_end(way.target))
     }
 
     pub(super) fn loops(&mut self) {
@@ -185,18 +196,22 @@ impl Check<'_, '_> {
 
     pub(super) fn branches_and_after(&mut self) {
         for step in &self.definition.steps {
-            if let Some((branches, next)) = step.kind.branches() {
+            if let Some((branches, after)) = step.kind.encloses() {
                 let starts: Vec<usize> = branches
                     .iter()
                     .flat_map(|branch| branch.steps.iter().copied())
                     .collect();
                 let inside = self.reach(&starts);
-                let after = self.reach(&next.steps);
+                let after: Vec<usize> = after
+                    .iter()
+                    .flat_map(|target| target.steps.iter().copied())
+                    .collect();
+                let after = self.reach(&after);
                 for both in inside.intersection(&after) {
                     // An exit ends everything, so it may stand in both.
                     if !self.definition.steps[*both].kind.ends() {
                         let both = &self.definition.steps[*both];
-                        self.findings.error("J027", both.place, format!("`{}` lies inside a branch of `{}` and after it, so it could run twice; end the branch with `end`", both.id, step.id));
+                        self.findings.error("J027", both.place, format!("`{}` lies inside a branch or round of `{}` and after it, so it could run twice; end the branch or round with `end`", both.id, step.id));
                     }
                 }
             }

@@ -3,6 +3,7 @@
 use super::{Engine, EngineError, Event, Fact};
 use crate::definition::ExitTrigger;
 use crate::state::{Stand, What};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 impl Engine<'_> {
@@ -31,6 +32,10 @@ impl Engine<'_> {
                 return Ok(());
             }
         }
+        self.goals(event);
+        if self.state.ended.is_some() {
+            return Ok(());
+        }
         match &event.fact {
             Fact::Observation { .. } => {
                 self.measure(&event.fact);
@@ -52,6 +57,26 @@ impl Engine<'_> {
             Fact::EntryGone | Fact::Other => {}
         }
         self.awaited_events(event)
+    }
+
+    /// Goals that the event reaches and none before it did.
+    fn goals(&mut self, event: &Event) {
+        let definition = self.definition;
+        for step in &definition.steps {
+            let aims = step.kind.aims();
+            let hit = aims.is_some_and(|condition| event.holds.contains(&condition));
+            if !hit || self.state.goals.contains_key(&step.id) {
+                continue;
+            }
+            let now_ms = self.context.now_ms;
+            self.state.goals.insert(step.id.clone(), now_ms);
+            self.learn(&step.id, "reached", json!(true));
+            self.trail(&step.id, What::Reached, None);
+            step.kind.reached(self, step);
+            if self.state.ended.is_some() {
+                return;
+            }
+        }
     }
 
     /// Waits for an event whose condition holds. Only those are moved on that waited before the event

@@ -44,6 +44,13 @@ pub enum Input {
     /// A message was called off before it left, as an effect said; known in the same unit of work. Counts
     /// after the end too, because it is the end that calls messages off.
     CalledOff(Sent),
+    /// What the record says to what a step asked; known in the same unit of work.
+    Seen {
+        /// The number of the place that asked.
+        n: u32,
+        /// Whether it is so.
+        holds: bool,
+    },
     /// Somebody steps in.
     Manual(Manual),
 }
@@ -174,6 +181,13 @@ pub enum Effect {
         expires_ms: u64,
         /// The form that it invites to.
         form: Option<String>,
+    },
+    /// Look at the record for what a step asks, and say what it says ([`Input::Seen`]).
+    Look {
+        /// Step.
+        step: String,
+        /// The number of the place that asks.
+        n: u32,
     },
     /// Call a message off if it hasn't left yet.
     CallOff {

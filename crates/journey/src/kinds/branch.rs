@@ -6,9 +6,7 @@ use crate::decode::build::{Parts, line, path};
 use crate::definition::{Path, Step, Target, Way};
 use crate::engine::Engine;
 use crate::spec::{Focus, Kind, Record, Shape, may, must};
-use crate::state::What;
 use crate::yaml::inside;
-use serde_json::Value;
 use std::sync::Arc;
 
 static CASE: Record = Record {
@@ -113,25 +111,10 @@ impl StepKind for Branch {
     }
 
     fn enter(&self, engine: &mut Engine<'_>, step: &Step, n: u32) {
-        let focus = Value::Object(engine.state.facts.clone());
-        let environment = fhir::path::Environment {
-            now_ms: i64::try_from(engine.context.now_ms).ok(),
-            ..fhir::path::Environment::default()
-        };
         for case in &self.cases {
-            match case.when.expression.test(&focus, &environment) {
-                Ok(Some(true)) => {
-                    engine.leave(n, &case.label, &case.next);
-                    return;
-                }
-                Ok(_) => {}
-                Err(_) => engine.trail(
-                    &step.id,
-                    What::Unclear {
-                        label: case.label.clone(),
-                    },
-                    None,
-                ),
+            if engine.holds(&case.when, &step.id, &case.label) {
+                engine.leave(n, &case.label, &case.next);
+                return;
             }
         }
         engine.leave(n, "otherwise", &self.otherwise);

@@ -8,13 +8,18 @@
 mod ask;
 mod book;
 mod branch;
+mod check;
 mod exit;
+mod goal;
 mod observe;
 mod parallel;
+mod repeat;
 mod send;
+mod split;
 mod task;
 mod wait;
 
+pub(crate) use check::Question;
 pub(crate) use observe::Observe;
 
 use crate::check::Check;
@@ -35,10 +40,14 @@ pub(crate) static KINDS: &[&spec::Kind] = &[
     &ask::KIND,
     &wait::KIND,
     &observe::KIND,
+    &goal::KIND,
     &branch::KIND,
+    &check::KIND,
+    &split::KIND,
     &task::KIND,
     &book::KIND,
     &parallel::KIND,
+    &repeat::KIND,
     &exit::KIND,
 ];
 
@@ -80,8 +89,26 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn watches(&self) -> bool {
         false
     }
+    /// The condition on an event by which it is reached, once, from wherever the patient is: an index into
+    /// [`Definition::conditions`].
+    fn aims(&self) -> Option<usize> {
+        None
+    }
+    /// What it asks of the record.
+    fn asks(&self) -> Option<&Question> {
+        None
+    }
     /// Branches that it waits for, and where it leads when all have ended.
     fn branches(&self) -> Option<(&[Target], &Target)> {
+        None
+    }
+    /// What is gone through before its place is left, and where it may lead after that.
+    fn encloses(&self) -> Option<(&[Target], Vec<&Target>)> {
+        let (branches, next) = self.branches()?;
+        Some((branches, vec![next]))
+    }
+    /// The experiment that it draws for, and its arms with their weights.
+    fn experiment<'a>(&'a self, _step: &'a Step) -> Option<(&'a str, Vec<(&'a str, u64)>)> {
         None
     }
     /// Whether it ends the journey.
@@ -114,6 +141,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// Does what is to be done when a patient comes here.
     fn enter(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
+    /// Does what follows when it was told whether what it asks is so.
+    fn seen(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32, _holds: bool) {}
+    /// Does what follows when all that it had begun has come to its end.
+    fn joined(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
     /// When a place here wants to be woken, by name.
     fn timers(
         &self,
@@ -155,6 +186,8 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn look(&self, _engine: &mut Engine<'_>, _step: &Step) -> bool {
         false
     }
+    /// Does what follows when it was reached.
+    fn reached(&self, _engine: &mut Engine<'_>, _step: &Step) {}
     /// The LOINC code of the measurements that it compares, and how long ago they may be.
     fn compares(&self) -> Option<(&str, u64)> {
         None
@@ -211,7 +244,7 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
         None
     }
     /// What is watched for beside everything else.
-    fn watching(&self, _definition: &Definition, _state: &State) -> Option<Waiting> {
+    fn watching(&self, _definition: &Definition, _state: &State, _step: &Step) -> Option<Waiting> {
         None
     }
     /// That somebody came here; `None` where the next entry says it better.

@@ -204,7 +204,7 @@ impl StepKind for Observe {
         Some((&self.code, self.within_ms))
     }
 
-    fn watching(&self, definition: &Definition, state: &State) -> Option<Waiting> {
+    fn watching(&self, definition: &Definition, state: &State, _: &Step) -> Option<Waiting> {
         let name = units::loinc_name(&self.code)
             .map_or_else(|| format!("LOINC {}", self.code), str::to_lowercase);
         let verb = if self.falls { "falls" } else { "rises" };

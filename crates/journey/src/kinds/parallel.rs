@@ -79,6 +79,9 @@ impl StepKind for Parallel {
                 .extend(branch.steps.iter().map(|step| (*step, Some(n))));
         }
     }
+    fn joined(&self, engine: &mut Engine<'_>, _: &Step, n: u32) {
+        engine.leave(n, "all ended", &self.next);
+    }
     // What it waits for stands there itself, branch by branch.
     fn left(&self, _: &str, _: &str) -> Option<String> {
         None

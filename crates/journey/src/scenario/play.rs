@@ -8,13 +8,14 @@ use crate::definition::{Definition, ExitTrigger};
 use crate::engine::{self, Effect, Fact, Input, Manual, Outcome, Start};
 use crate::facts;
 use crate::form::instant;
+use crate::kinds::Question;
 use crate::resources::{self, Maker, Times};
 use crate::state::{State, TrailEntry, Which};
 use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use trust::consent::Rules;
+use trust::consent::{Act, Rules};
 use trust::conventions;
 
 /// The patient of every scenario.
@@ -88,6 +89,11 @@ impl World for Stage {
             | Effect::ProposeVisit { step, .. } => {
                 self.open(definition, state, step, effect, now_ms);
                 None
+            }
+            Effect::Look { step, n } => {
+                let question = definition.step(step)?.kind.asks()?;
+                let holds = self.is_so(definition, state, question, now_ms);
+                Some(Input::Seen { n: *n, holds })
             }
             Effect::HandOver {
                 task,
@@ -191,12 +197,46 @@ impl Stage {
             .ok_or_else(|| format!("`{step}` has opened no {kind} by then"))
     }
 
+    /// Whether what a step asks of the record is so.
+    fn is_so(
+        &self,
+        definition: &Definition,
+        state: &State,
+        question: &Question,
+        now_ms: u64,
+    ) -> bool {
+        match question {
+            Question::Consent(purpose) => self.allow(
+                &Act {
+                    purpose: *purpose,
+                    ..definition.act(Vec::new())
+                },
+                now_ms,
+            ),
+            Question::Coverage => (self.of_type(ResourceType::Coverage))
+                .any(|coverage| facts::is_active(coverage, now_ms)),
+            Question::Has(kind, condition) => {
+                let entry = facts::entry_of(state);
+                self.of_type(*kind).any(|resource| {
+                    condition
+                        .as_ref()
+                        .is_none_or(|path| facts::test(path, resource, Some(&entry), now_ms))
+                })
+            }
+        }
+    }
+
+    fn allow(&self, act: &Act, now_ms: u64) -> bool {
+        let consents: Vec<Resource> = self.of_type(ResourceType::Consent).cloned().collect();
+        let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        trust::consent::decide_act(&self.rules, &consents, act, at_ms).permitted
+    }
+
     fn consents_say(&self, definition: &Definition, now_ms: u64) -> Fact {
         let consents: Vec<Resource> = self.of_type(ResourceType::Consent).cloned().collect();
         let at_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let act = definition.act(Vec::new());
         Fact::Consent {
-            permitted: trust::consent::decide_act(&self.rules, &consents, &act, at_ms).permitted,
+            permitted: self.allow(&definition.act(Vec::new()), now_ms),
             next_ms: trust::consent::next_change_ms(&consents, at_ms)
                 .and_then(|next_ms| u64::try_from(next_ms).ok()),
         }

@@ -82,7 +82,7 @@ static STEP: Table = Table {
         takes(
             "share",
             Form::Share,
-            "Of its forms, messages, visits or awaited events: those that are answered, delivered, booked or come.",
+            "Of its forms, messages, visits, awaited events or looks at the record: those that are answered, delivered, booked, come or are so.",
         ),
         takes(
             "within",
@@ -346,6 +346,14 @@ impl Behaviour {
                 lines.push(format!(
                     "{code} is measured on {} of mornings, {} give or take {}; for {} of patients it changes by {} on a day in the first month.",
                     percent(measured.share), measured.start, measured.spread, percent(measured.change_share), measured.change
+                ));
+            }
+        }
+        for step in &definition.steps {
+            if step.kind.asks().is_some() && !self.steps.contains_key(&step.id) {
+                lines.push(format!(
+                    "What step {} asks of the record is so of half of the patients.",
+                    step.id
                 ));
             }
         }

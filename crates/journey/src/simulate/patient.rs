@@ -172,6 +172,13 @@ impl World for Patient<'_> {
                 self.propose(step, appointment, (*start_ms, *end_ms), now_ms);
                 None
             }
+            Effect::Look { step, n } => {
+                let (place, stop) = self.model.stop(step)?;
+                let share = stop.at.share.unwrap_or(0.5);
+                let times = self.again(place);
+                let holds = self.share("look", step, times) < share;
+                Some(Input::Seen { n: *n, holds })
+            }
             Effect::HandOver { task, role, .. } => {
                 self.tally.handed_over += 1;
                 let role = self.model.role(role);

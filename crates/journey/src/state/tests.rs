@@ -36,6 +36,137 @@ fn what_is_known_is_written_in_the_oldest_form_that_has_it() {
     assert_eq!(written(&read(&whole(SECOND)).unwrap()), whole(FIRST));
 }
 
+/// What later programs added, each where it stands in a state.
+fn additions() -> Vec<(&'static str, Value)> {
+    let entry = |what: Value| json!([{"t": 1000, "s": "trial", "w": what}]);
+    vec![
+        ("b", json!({"first-question": "early"})),
+        (
+            "h",
+            entry(json!({"drawn": {"x": "first-question", "a": "early"}})),
+        ),
+        ("h", entry(json!({"round": {"i": 3, "o": ["pain"]}}))),
+        ("g", json!({"walks": 1500})),
+        ("h", entry(json!("reached"))),
+        ("o", json!(2)),
+        (
+            "t",
+            json!([{"n": 1, "s": "daily", "t": 1000, "a": {"repeating": {"l": 1, "i": 3}}}]),
+        ),
+        (
+            "t",
+            json!([{"n": 1, "s": "daily", "t": 1000, "a": {"pausing": {"i": 3, "u": 2000}}}]),
+        ),
+    ]
+}
+
+/// What a program reads that is older than all additions, and turns down what it doesn't know.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "it is there to be read into")]
+struct OlderState {
+    f: u8,
+    j: String,
+    v: u32,
+    p: String,
+    k: String,
+    s: u64,
+    a: Value,
+    n: u32,
+    l: u64,
+    t: Vec<OlderToken>,
+    w: Value,
+    x: Value,
+    z: Value,
+    e: Value,
+    c: u64,
+    h: Vec<OlderEntry>,
+    m: u32,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "it is there to be read into")]
+struct OlderToken {
+    n: u32,
+    s: String,
+    p: Option<u32>,
+    t: u64,
+    a: OlderStand,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "it is there to be read into")]
+enum OlderStand {
+    Sending(Value),
+    Asking(Value),
+    Waiting,
+    Working(Value),
+    Booking(Value),
+    Joining(Value),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "it is there to be read into")]
+struct OlderEntry {
+    t: u64,
+    s: String,
+    w: OlderWhat,
+    y: Option<String>,
+    r: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "it is there to be read into")]
+enum OlderWhat {
+    Started,
+    Entered,
+    Left(Value),
+    Ended(Value),
+}
+
+#[test]
+fn what_is_new_is_set_aside_by_older_programs() {
+    let older = |state: &Value| serde_json::from_value::<OlderState>(state.clone());
+    assert!(older(&whole(FIRST)).is_ok());
+    for (member, value) in additions() {
+        let mut state = whole(SECOND);
+        state[member] = value;
+        let stored = written(&read(&state).unwrap());
+        assert_eq!(stored, state, "{member}");
+        // The first programs go by the number, those after them by what they don't know.
+        assert_eq!(stored["f"], json!(SECOND), "{member}");
+        assert!(older(&stored).is_err(), "{member}");
+        // The first form never has it.
+        state["f"] = json!(FIRST);
+        assert_eq!(read(&state), Err(StateError::Damaged), "{member}");
+    }
+}
+
+#[test]
+fn entries_that_moved_keep_the_form_that_they_need() {
+    let mut state = read(&whole(FIRST)).unwrap();
+    let drawn = || TrailEntry {
+        at_ms: 1,
+        step: "trial".into(),
+        what: What::Drawn {
+            experiment: "x".into(),
+            arm: "a".into(),
+        },
+        why: String::new(),
+        reference: None,
+    };
+    state.trail.insert(0, drawn());
+    let old = state.trail[1].clone();
+    state.trail.extend(std::iter::repeat_n(old, TRAIL_MAX));
+    let (_, moved) = state.take_old_trail().unwrap();
+    assert!(moved.contains(&drawn()) && !state.trail.contains(&drawn()));
+    assert_eq!(written(&state)["f"], json!(SECOND));
+}
+
 #[test]
 fn what_the_first_program_wrote_is_read() {
     let first = json!({

@@ -6,6 +6,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod kinds;
 mod properties;
 mod run;
 mod tables;

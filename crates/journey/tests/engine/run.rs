@@ -43,6 +43,8 @@ pub(crate) struct Run {
     pub(crate) number: u64,
     /// What e-mail answers: delivered at once, refused at once, or nothing.
     pub(crate) email: Option<Outcome>,
+    /// What the record says to whatever is asked of it.
+    pub(crate) record: bool,
     pub(crate) log: Vec<String>,
     pub(crate) made: BTreeSet<String>,
     /// Messages of which nobody has heard what became of them.
@@ -52,6 +54,18 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn start(definition: Arc<Definition>, email: Option<Outcome>, facts: Start) -> Self {
+        Self::begin(definition, email, facts, false)
+    }
+    /// With a record that says this to whatever is asked of it.
+    pub(crate) fn start_with(definition: Arc<Definition>, record: bool) -> Self {
+        Self::begin(definition, Some(Outcome::Delivered), facts(), record)
+    }
+    fn begin(
+        definition: Arc<Definition>,
+        email: Option<Outcome>,
+        facts: Start,
+        record: bool,
+    ) -> Self {
         let now = DISCHARGE + HOUR;
         let context = Context {
             now_ms: now,
@@ -65,6 +79,7 @@ impl Run {
             now,
             number: 10,
             email,
+            record,
             log: Vec::new(),
             made: BTreeSet::new(),
             on_the_way: BTreeSet::new(),
@@ -117,6 +132,12 @@ impl Run {
                             self.input(Input::CalledOff(message));
                         }
                     }
+                    continue;
+                }
+                Effect::Look { step, n } => {
+                    self.note(&format!("look {step}"));
+                    let holds = self.record;
+                    self.input(Input::Seen { n, holds });
                     continue;
                 }
                 Effect::OpenForm { step, task, .. } => (Some(task), format!("form {step}"), None),

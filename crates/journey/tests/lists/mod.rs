@@ -111,7 +111,11 @@ async fn every_number_is_its_list_s_length(world: &World) -> usize {
             }
             numbers.push((*count, some.len()));
         }
-        if node.kind != "entry" && node.kind != "end" && node.kind != "observe" {
+        if node.kind != "entry"
+            && node.kind != "end"
+            && node.kind != "observe"
+            && node.kind != "goal"
+        {
             // Whoever is at a step twice at once is one patient there.
             assert!(
                 node.entered >= node.here + node.left + node.ended_here,
@@ -357,4 +361,124 @@ async fn who_sees_how_many_does_not_see_who() {
         .journeys
         .here(&permit, NAME, 1, Some("end"), None, None, 9);
     assert!(end.await.unwrap().rows.is_empty());
+}
+
+/// Steps of the kinds that decide, repeat and aim.
+const DECIDING: &str = "
+start: trial
+steps:
+  trial:
+    title: When to begin
+    split:
+      arms: [{id: now, weight: 40, next: weighed}, {id: later, weight: 40, next: pause}]
+      holdout: {weight: 20, next: weighed}
+  pause: {title: Pause, wait: {for: 6h}, next: weighed}
+  weighed:
+    title: Weighed?
+    check: {has: Observation, where: code.coding.exists(code = '29463-7')}
+    yes: insured
+    no: daily
+  insured:
+    title: Insured?
+    check: {coverage: active}
+    yes: allowed
+    no: daily
+  allowed:
+    title: May be cared for?
+    check: {consent: CAREMGT}
+    yes: welcome
+    no: daily
+  welcome:
+    title: Welcome
+    send: {title: Welcome, words: Hello., channels: [portal]}
+    next: told
+    on_failure: end
+  told:
+    title: Told?
+    check: {has: Communication, where: status = 'completed'}
+    yes: end
+    no: daily
+  daily:
+    title: Daily
+    repeat: {body: [short, long], times: 3, pause: 1d, until: light.reached = true}
+    next: end
+    never: over
+  short: {title: Short, wait: {for: 1h}, next: end}
+  long: {title: Long, wait: {for: 3h}, next: end}
+  over: {title: Over, exit: {reason: Heavy}}
+  light:
+    title: Light
+    goal: {event: Observation, where: value.value < 70, journey: goes_on}
+  out:
+    title: Operated
+    goal: {event: Procedure, journey: ends}
+";
+
+#[tokio::test]
+async fn numbers_of_kinds_that_decide_repeat_and_aim_have_their_lists() {
+    let head = crate::world::heart_failure();
+    let head = head.split("\nstart:").next().unwrap();
+    let world = World::with(Mail::Delivers, &format!("{head}{DECIDING}")).await;
+    let mut patients = Vec::new();
+    for place in 0..8 {
+        let patient = world.patient().await;
+        if place < 5 {
+            world.weight(&patient, 80.0).await;
+        }
+        if place < 3 {
+            let end = fhir::date::instant(world.now() + 30 * DAY);
+            world
+                .cover(&patient, ["active", "active", "cancelled"][place], &end)
+                .await;
+        }
+        world.discharge(&patient, 0).await;
+        world.drain().await;
+        patients.push(patient);
+    }
+    every_number_is_its_list_s_length(&world).await;
+    world.pass(7 * HOUR).await;
+    every_number_is_its_list_s_length(&world).await;
+    // Who is weighed and insured gets a message, and the same unit of work sees it.
+    for (place, patient) in patients.iter().enumerate() {
+        let view = world.view(patient).await;
+        let ended = view.ended.map(|(_, title, ..)| title);
+        assert_eq!(
+            ended.as_deref(),
+            (place < 2).then_some("Completed"),
+            "patient {place}"
+        );
+    }
+    world.weight(&patients[3], 60.0).await;
+    world.weight(&patients[3], 61.0).await;
+    world.weight(&patients[4], 62.0).await;
+    world.operate(&patients[5]).await;
+    world.pass(8 * DAY).await;
+    every_number_is_its_list_s_length(&world).await;
+    let permit = coordinator(&world).await;
+    for (goal, who) in [
+        ("light", vec![&patients[4], &patients[3]]),
+        ("out", vec![&patients[5]]),
+    ] {
+        let came = Passed::Came {
+            step: goal.to_owned(),
+        };
+        let rows = passed(&world, &permit, &came, 10).await;
+        assert_eq!(
+            rows.iter().map(|row| &row.patient).collect::<Vec<_>>(),
+            who,
+            "{goal}"
+        );
+    }
+    let graph = world.graph(Some(1)).await;
+    assert_eq!(
+        graph.endings,
+        [
+            ("Completed".to_owned(), 4),
+            ("Heavy".to_owned(), 3),
+            ("Operated".to_owned(), 1)
+        ]
+    );
+    // A restart counts the same from what is stored.
+    let world = world.reopen().await;
+    every_number_is_its_list_s_length(&world).await;
 }

@@ -83,6 +83,11 @@ fn open(path: &Path, clock: &ManualClock) -> (Trust, Arc<Odd>) {
 
 impl World {
     pub(crate) async fn new(mail: Mail) -> Self {
+        Self::with(mail, &heart_failure()).await
+    }
+
+    /// One whose first journey is of this file.
+    pub(crate) async fn with(mail: Mail, source: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = ManualClock::new(START);
         let (trust, odd) = open(&folder.path().join("data"), &clock);
@@ -101,7 +106,7 @@ impl World {
             journeys,
             mail,
         };
-        world.publish(&heart_failure()).await;
+        world.publish(source).await;
         world
     }
 
@@ -280,6 +285,26 @@ impl World {
         if !permitted {
             self.drain().await;
         }
+    }
+
+    /// Insures a patient.
+    pub(crate) async fn cover(&self, patient: &str, status: &str, end: &str) {
+        let subject = json!({"reference": format!("Patient/{patient}")});
+        self.put(vec![json!({
+            "resourceType": "Coverage", "id": self.mint(patient), "status": status,
+            "beneficiary": subject, "payor": [subject], "period": {"end": end}
+        })])
+        .await;
+    }
+
+    /// Operates on a patient.
+    pub(crate) async fn operate(&self, patient: &str) {
+        self.put(vec![json!({
+            "resourceType": "Procedure", "id": self.mint(patient), "status": "completed",
+            "subject": {"reference": format!("Patient/{patient}")}, "performedDateTime": self.instant()
+        })])
+        .await;
+        self.drain().await;
     }
 
     /// Discharges a patient as long ago as said.

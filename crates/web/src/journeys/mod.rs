@@ -101,7 +101,7 @@ fn graph_part(graph: &GraphView, chosen: Option<&str>, people: bool) -> Markup {
                                         th scope="row" { a href=(step_href(graph, &node.id)) { (node.title) } }
                                         td { (node.kind) }
                                         @for (list, count) in [("here", node.here), ("came", node.entered), ("left", node.left), ("ended", node.ended_here)] {
-                                            td class="number" { @if list != "left" || step::passes(node) { (numbers.number(count, &[("list", list), ("step", &node.id)])) } }
+                                            td class="number" { @if list != "left" || node.passes { (numbers.number(count, &[("list", list), ("step", &node.id)])) } }
                                         }
                                         td { @if let Some(median) = node.dwell_median_ms { (step::stayed(median)) } }
                                     }

@@ -31,12 +31,6 @@ pub(crate) fn href(version: &VersionView, step: &str) -> String {
     )
 }
 
-/// Whether people go on from a step: a rule just watches them, and the graph's beginning and end are
-/// no places to be at.
-pub(super) fn passes(node: &NodeView) -> bool {
-    !matches!(node.kind.as_str(), "observe" | "entry" | "end")
-}
-
 /// How long somebody stayed, in words.
 pub(super) fn stayed(stayed_ms: u64) -> String {
     if stayed_ms < 60_000 {
@@ -52,7 +46,7 @@ fn facts(numbers: Numbers<'_>, node: &NodeView) -> Markup {
         dl class="facts" {
             dt { "Here now" } dd { (numbers.number(node.here, &of("here"))) }
             dt { "Came here" } dd { (numbers.number(node.entered, &of("came"))) }
-            @if passes(node) { dt { "Went on" } dd { (numbers.number(node.left, &of("left"))) } }
+            @if node.passes { dt { "Went on" } dd { (numbers.number(node.left, &of("left"))) } }
             dt { "Left the journey here" } dd { (numbers.number(node.ended_here, &of("ended"))) }
             @if let Some(median) = node.dwell_median_ms { dt { "Half stay less than" } dd { (stayed(median)) } }
         }
@@ -182,7 +176,7 @@ async fn parts(ctx: &Ctx, graph: &GraphView, node: &NodeView) -> Result<Parts, P
         div id="step-main" class="stack-wide" {
             section class="stack" aria-labelledby="stays" {
                 h2 id="stays" { "How long they stayed" }
-                @if node.left == 0 { p class="quiet" { @if node.kind == "observe" { "This rule watches everybody in the journey; nobody stays at it." } @else { "Nobody has gone on from here yet." } } }
+                @if node.left == 0 { p class="quiet" { @if node.kind == "observe" { "This rule watches everybody in the journey; nobody stays at it." } @else if node.kind == "goal" { "It is watched for everybody in the journey; nobody stays at it." } @else { "Nobody has gone on from here yet." } } }
                 @else {
                     @if let Some(median) = node.dwell_median_ms { p { "Half of them went on within " span class="strong" { (stayed(median)) } "." } }
                     (numbers.stays(&node.stays, &[("list", "left"), ("step", step)], "Stayed"))
