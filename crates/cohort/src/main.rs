@@ -51,6 +51,8 @@ enum Part {
     Decisions(cohort::bench::decisions::DecisionOptions),
     /// Measure a blend of searches on stores of several sizes.
     Growth(cohort::bench::growth::GrowthOptions),
+    /// Measure journeys: flows from start to end, timers that are due in one minute, who waits.
+    Journeys(cohort::bench::journeys::JourneyOptions),
     /// Measure what one tenant's flood of requests costs another on the same server.
     Neighbours(cohort::bench::neighbours::NeighbourOptions),
 }
@@ -65,6 +67,7 @@ async fn main() -> anyhow::Result<()> {
                 cohort::bench::decisions::run_all(&options).await?;
             }
             Some(Part::Growth(options)) => cohort::bench::growth::run_all(&options).await?,
+            Some(Part::Journeys(options)) => cohort::bench::journeys::run_all(&options).await?,
             Some(Part::Neighbours(options)) => {
                 cohort::bench::neighbours::run_all(&options).await?;
             }

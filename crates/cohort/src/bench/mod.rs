@@ -7,6 +7,7 @@
 pub mod decisions;
 mod export;
 pub mod growth;
+pub mod journeys;
 pub mod ledger;
 mod load;
 mod machine;
