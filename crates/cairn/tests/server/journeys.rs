@@ -12,7 +12,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use trust::{Action, Agent, Change, Internal, Purpose, Target, Trust, TrustOptions, Unit, kinds};
 
-use crate::house::{cairn, header, house, keyed_folder, token};
+use crate::house::{cairn, header, house, house_with, keyed_folder, put, token};
+use crate::patience::Patience;
+use crate::policies;
 
 const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
 
@@ -72,6 +74,66 @@ async fn a_squad_publishes_and_nobody_else() {
             (Some("heart-failure-discharge"), Some(1))
         );
     }
+    house.end().await;
+}
+
+/// What policies refuse to the engine waits until they let it; nothing is passed over and nobody moved meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn journeys_stand_still_while_policies_refuse_the_engine() {
+    let folder = policies::folder();
+    let house = house_with(|options| options.policy_folder = Some(folder.path().to_owned())).await;
+    let squad = token(&house.server, trust::Role::Squad).await;
+    let asked = house.bare(Method::POST, "/api/journeys").bearer_auth(squad);
+    let published = asked.body(JOURNEY).send().await.expect("an answer");
+    assert_eq!(published.status(), 200);
+    let may = async || {
+        let engine = Agent::system(TENANT, "journey-engine");
+        let (purpose, target) = (Purpose::CareManagement, Target::default());
+        let trust = house.server.trust();
+        (trust
+            .decide(&engine, purpose, Action::Orchestrate, target, "test")
+            .await)
+            .is_ok()
+    };
+    let messages = async || -> usize {
+        let path = "/fhir/r4/Communication?subject=Patient/p";
+        let found = house.asked(Method::GET, path).send().await;
+        let found: Value = found.expect("an answer").json().await.expect("JSON");
+        found["entry"].as_array().map_or(0, Vec::len)
+    };
+    // The parts' own cases say that the engine may.
+    std::fs::remove_file(folder.path().join("parts.test.toml")).expect("removed");
+    let words = "@id(\"no-journeys\")\n@says(\"Journeys stand still.\")\n\
+        forbid (principal in Part::\"journey-engine\", action, resource);\n";
+    policies::put(&folder, "own.cedar", words);
+    let tested = "[[case]]\nname = \"no journeys\"\npart = \"journey-engine\"\npurpose = \"CAREMGT\"\n\
+        action = \"orchestrate\"\nexpect = \"deny\"\nby = [\"no-journeys\"]\n";
+    policies::put(&folder, "own.test.toml", tested);
+    let mut looks = Patience::new();
+    while may().await {
+        looks.wait("the policy is not in force").await;
+    }
+    for resource in [
+        json!({"resourceType": "Patient", "id": "p", "name": [{"family": "Berg"}]}),
+        json!({"resourceType": "Encounter", "id": "e", "status": "finished", "subject": {"reference": "Patient/p"},
+            "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+            "period": {"start": "2026-02-20T10:00:00Z", "end": "2026-03-01T08:00:00Z"},
+            "reasonCode": [{"coding": [{"system": "http://snomed.info/sct", "code": "84114007"}]}]}),
+    ] {
+        put(&house, &resource).await;
+    }
+    for _ in 0..30 {
+        assert_eq!(messages().await, 0, "somebody was moved");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    for own in ["own.cedar", "own.test.toml"] {
+        std::fs::remove_file(folder.path().join(own)).expect("removed");
+    }
+    let mut looks = Patience::new();
+    while messages().await == 0 {
+        looks.wait("nobody was welcomed").await;
+    }
+    assert!(may().await);
     house.end().await;
 }
 

@@ -17,6 +17,8 @@ use crate::bench::machine;
 
 /// What is waited for at most, so that a flow that is lost ends the measurement.
 const LOST: Duration = Duration::from_secs(60);
+/// How long it may take until all that is over is counted.
+const COUNTED: Duration = Duration::from_secs(5);
 
 /// A flow to be measured.
 #[derive(Clone, Copy)]
@@ -86,11 +88,7 @@ async fn measure(flow: Flow, count: usize, at_once: usize) -> Result<Vec<Line>> 
     scene.follow();
     let ear = Arc::new(Ear::new(&ward.trust, &ward.engine, flow.first_version));
     let mut taken = run(flow, &ward, &clock, people, at_once, Some(ear)).await?;
-    let (running, ended) = ward.counts().await?;
-    ensure!(
-        running == 0 && ended == count as u64,
-        "{running} journeys are under way and {ended} over, of {count}"
-    );
+    counted(&ward, count as u64).await?;
     scene.close().await?;
 
     let per = |ms: u64, of: usize| ms as f64 / of as f64;
@@ -137,6 +135,22 @@ async fn measure(flow: Flow, count: usize, at_once: usize) -> Result<Vec<Line>> 
         ));
     }
     Ok(lines)
+}
+
+/// Waits until all flows are counted as over: what is durable is heard of a moment before that.
+async fn counted(ward: &Ward, all: u64) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let (running, ended) = ward.counts().await?;
+        if (running, ended) == (0, all) {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < COUNTED,
+            "{running} journeys are under way and {ended} over, of {all}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn run(
