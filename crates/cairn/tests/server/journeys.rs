@@ -104,7 +104,7 @@ async fn journeys_stand_still_while_policies_refuse_the_engine() {
     // The parts' own cases say that the engine may.
     std::fs::remove_file(folder.path().join("parts.test.toml")).expect("removed");
     let words = "@id(\"no-journeys\")\n@says(\"Journeys stand still.\")\n\
-        forbid (principal in Part::\"journey-engine\", action, resource);\n";
+        forbid (principal in Part::\"journey-engine\", action == Action::\"orchestrate\", resource);\n";
     policies::put(&folder, "own.cedar", words);
     let tested = "[[case]]\nname = \"no journeys\"\npart = \"journey-engine\"\npurpose = \"CAREMGT\"\n\
         action = \"orchestrate\"\nexpect = \"deny\"\nby = [\"no-journeys\"]\n";

@@ -74,7 +74,8 @@ impl Check {
     }
 
     pub(super) fn wants_text(&mut self, position: usize, name: &str, what: &What) {
-        if what.is_never(|sort| sort == Sort::Text) {
+        // Elements that are dates or times are read as they are written.
+        if what.is_never(|sort| matches!(sort, Sort::Text | Sort::Moment | Sort::Time)) {
             let words = format!("`{name}` wants a text, and is called on {}", what.words());
             self.wrong(position, words);
         } else if what.many && what.sorts().is_some() {

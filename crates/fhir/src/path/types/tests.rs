@@ -190,10 +190,10 @@ fn what_can_never_be_is_found_where_it_stands() {
         ),
         (
             "Patient",
-            "birthDate.startsWith('19')",
+            "active.startsWith('t')",
             Condition,
-            10,
-            "`startsWith` wants a text, and is called on date",
+            7,
+            "`startsWith` wants a text, and is called on boolean",
         ),
         // Codes.
         (
@@ -276,6 +276,7 @@ fn what_may_be_there_is_not_found_fault_with() {
         ("Patient", "birthDate <= today() - 65 years"),
         ("Patient", "birthDate = '1980-01-01'"),
         ("Patient", "birthDate.toString().startsWith('19')"),
+        ("Patient", "birthDate.startsWith('19')"),
         ("Patient", "deceased is boolean or deceased.exists()"),
         ("Patient", "iif(active, 'yes', 'no') = 'yes'"),
         ("Patient", "name.where(use = 'official').exists()"),
