@@ -499,6 +499,16 @@ async fn a_large_shard_holds_up_no_other() {
     for _ in 0..ELSEWHERE {
         token(&house.server, Role::PrivacyOfficer).await;
     }
+    // What is told is what a checkpoint has.
+    let mut looks = crate::patience::Patience::new();
+    loop {
+        let newest = ledger.newest_checkpoint().await.expect("a checkpoint");
+        let elsewhere = newest.trees.iter().filter(|(shard, _)| shard.0 != 0);
+        if elsewhere.map(|(_, size)| *size).sum::<u64>() >= ELSEWHERE as u64 {
+            break;
+        }
+        looks.wait("no checkpoint has what is elsewhere").await;
+    }
     // The same may come again, where a batch was late; and what was laid out before comes first.
     let (mut of_the_first, mut of_others) = (BTreeSet::new(), BTreeSet::new());
     while of_others.len() < ELSEWHERE {
