@@ -112,6 +112,13 @@ pub(crate) async fn patched(
     row: &Versioned,
     room: &mut usize,
 ) -> Result<Resource, RecordError> {
+    // Before anything of it is looked at: a test that fails would tell what is kept.
+    let kind = row.resource.kind();
+    if !crate::is_written_freely(kind) {
+        let words =
+            format!("a {kind} is changed by PUT alone: not by a patch, nor in a transaction");
+        return Err(crate::error::not_supported(422, words));
+    }
     let (patch, mut resource, base) = (patch.clone(), row.resource.clone(), caller.base.clone());
     vault.label(&mut resource);
     // Each operation looks through the resource.

@@ -290,7 +290,7 @@ impl Attempt<'_> {
         let vault = self.inner.trust.vault();
         let id = &self.notification.subscription;
         let now = vault.subscribed(&self.permit, id).await?;
-        if now.is_some_and(|now| now.subscribed.is_live()) {
+        if now.is_some_and(|now| now.subscribed.is_live() && now.version != kept.version) {
             return Ok(());
         }
         metrics::counter!("subscriptions_turned_off_total").increment(1);

@@ -424,6 +424,7 @@ async fn who_asks_for_payment_changes_and_ends_it_too() {
     let receiver = Receiver::start().await;
     let house = house_of(&receiver).await;
     put(&house, &patient("p")).await;
+    let other_token = token(&house.server, Role::Client).await;
     for purpose in ["HPAYMT", "HOPERAT"] {
         let send = |method: Method, path: &str, body: &Value| {
             let asked = with(&house, &house.token, method, path, body);
@@ -443,6 +444,18 @@ async fn who_asks_for_payment_changes_and_ends_it_too() {
         let weight = weight("w", "p");
         let (status, refused) = send(Method::PUT, "Observation/w", &weight).await;
         assert_eq!(status, 403, "{purpose}: {refused}");
+        // Nor does a patch that guesses tell what somebody else asked for.
+        let mut told = Vec::new();
+        for guess in ["Observation?status=amended", "Observation?status=final"] {
+            let patch = json!([{"op": "test", "path": "/criteria", "value": guess}]);
+            let asked = house.bare(Method::PATCH, &format!("{FHIR}{path}"));
+            let asked = asked.bearer_auth(&other_token).body(patch.to_string());
+            let asked = asked.header("content-type", "application/json-patch+json");
+            let answer = asked.header("x-purpose-of-use", purpose).send().await;
+            told.push(json_of(answer).await);
+        }
+        assert_eq!(told[0].0, 422, "{told:?}");
+        assert_eq!(told[0].1["issue"], told[1].1["issue"], "{told:?}");
         let (status, gone) = send(Method::DELETE, &path, &json!({})).await;
         assert_eq!(status, 204, "{purpose}: {gone}");
     }

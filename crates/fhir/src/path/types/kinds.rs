@@ -206,7 +206,7 @@ impl What {
     pub(super) fn codes(&self) -> Option<(Vec<&'static str>, bool)> {
         let kinds = self.kinds.as_ref().filter(|kinds| !kinds.is_empty())?;
         let mut all = Vec::new();
-        for kind in kinds.iter().filter(|kind| kind.sort() == Some(Sort::Text)) {
+        for kind in kinds {
             all.extend(kind.codes?);
         }
         let beside = kinds.iter().any(|kind| kind.beside);

@@ -119,7 +119,7 @@ impl Check {
         };
         if what.is_never(fits) {
             self.wrong(expr.position, format!("{words} {}", what.words()));
-        } else {
+        } else if wanted == Wanted::Condition {
             self.is_single(expr, what);
         }
     }
@@ -270,8 +270,8 @@ impl Check {
                 (element, element.types.clone())
             } else if let Some((element, of)) = structure.member(name) {
                 (element, vec![of])
-            } else if matches!(name, "id" | "extension") {
-                // Those of primitive elements lie beside them.
+            } else if matches!(name, "id" | "extension" | "resourceType") || name.starts_with('_') {
+                // Those of primitive elements lie beside them, and so does what JSON alone has.
                 return What::unknown();
             } else {
                 continue;

@@ -103,6 +103,10 @@ impl Check {
 
     fn equality(&mut self, operator: Operator, pair: &Pair<'_>) {
         let (left, right) = (&pair.left, &pair.right);
+        // Nothing is equivalent to nothing, and case doesn't matter.
+        if matches!(operator, Operator::Equivalent | Operator::NotEquivalent) {
+            return;
+        }
         if left.1.never_fits(&right.1, may_equal) {
             self.never(pair.position, "are never equal", pair);
             return;
@@ -115,9 +119,10 @@ impl Check {
             .into_iter()
             .find(|(several, other)| several.1.many && lonely(&other.1));
         if let Some(((expr, _), _)) = several {
-            let then = match operator {
-                Operator::Equal | Operator::Equivalent => "false",
-                _ => "true",
+            let then = if operator == Operator::Equal {
+                "false"
+            } else {
+                "true"
             };
             let words = format!(
                 "there may be several of these, and then this is {then} whatever they are; ask `.where(…).exists()`"

@@ -275,6 +275,13 @@ fn what_may_be_there_is_not_found_fault_with() {
         ("Bundle", "entry.resource.ofType(Patient).name.given"),
         ("Patient", "birthDate <= today() - 65 years"),
         ("Patient", "birthDate = '1980-01-01'"),
+        ("Encounter", "status ~ 'Finished'"),
+        ("Encounter", "(status | period.start).last() = '2026-01-01'"),
+        ("Encounter", "partOf ~ type.text"),
+        (
+            "Encounter",
+            "resourceType = 'Encounter' and _status.exists()",
+        ),
         ("Patient", "birthDate.toString().startsWith('19')"),
         ("Patient", "birthDate.startsWith('19')"),
         ("Patient", "deceased is boolean or deceased.exists()"),
