@@ -234,10 +234,12 @@ impl Follower<'_> {
         let vault = self.vault();
         let mut books = self.books.lock().await;
         let roll = vault.subscription_roll(&self.permit).await?;
-        let owns = vault.owns(self.tenant);
-        if roll.version == books.version && owns == books.owns {
+        if roll.version == books.version && vault.owns(self.tenant) == books.owns {
             return Ok(Arc::clone(&books));
         }
+        // Another server may have taken a parameter a moment ago.
+        vault.refresh_owns(self.tenant).await?;
+        let owns = vault.owns(self.tenant);
         let mut fresh = Books {
             version: roll.version,
             owns,
@@ -247,7 +249,7 @@ impl Follower<'_> {
             let Some(kept) = self.readable(&id).await? else {
                 continue;
             };
-            let Some(query) = self.understood(&id, &kept, &mut fresh.owns).await? else {
+            let Some(query) = self.understood(&id, &kept, &fresh.owns).await? else {
                 continue;
             };
             fresh.ends_ms = [fresh.ends_ms, kept.subscribed.end_ms]
@@ -284,18 +286,12 @@ impl Follower<'_> {
         &self,
         id: &str,
         kept: &SubscribedKept,
-        owns: &mut Owns,
+        owns: &Owns,
     ) -> Result<Option<SearchQuery>, TrustError> {
         if let Ok(query) = kept.subscribed.query(owns, None) {
             return Ok(Some(query));
         }
-        // Another server may have taken the parameter a moment ago.
         let vault = self.vault();
-        vault.refresh_owns(self.tenant).await?;
-        *owns = vault.owns(self.tenant);
-        if let Ok(query) = kept.subscribed.query(owns, None) {
-            return Ok(Some(query));
-        }
         if vault.unread_definitions(self.tenant) == 0 {
             let words = "the criteria are not understood any more: a search parameter is gone";
             self.turn_off(id, Some(words)).await?;

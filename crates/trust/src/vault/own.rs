@@ -118,7 +118,10 @@ impl Vault {
             let known = self.inner.owns.read();
             let known = known.unwrap_or_else(PoisonError::into_inner);
             match known.get(&tenant) {
-                Some(known) if known.seen == definitions => Some(known.owns.clone()),
+                // What could not be read may have been mended where it lies.
+                Some(known) if known.seen == definitions && known.unread == 0 => {
+                    Some(known.owns.clone())
+                }
                 None if definitions.is_empty() => return Ok(()),
                 _ => None,
             }
