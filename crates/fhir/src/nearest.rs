@@ -18,3 +18,21 @@ pub fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&
 pub fn suggestion<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> String {
     nearest(name, among).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn near_names_are_suggested() {
+        let among = ["send", "ask", "remind_after", "give_up_after"];
+        for (name, expected) in [
+            ("sned", Some("send")),
+            ("remind_aftr", Some("remind_after")),
+            ("zzz", None),
+            ("aks", Some("ask")),
+        ] {
+            assert_eq!(nearest(name, among.into_iter()), expected, "{name}");
+        }
+    }
+}

@@ -9,8 +9,8 @@ use crate::template::Template;
 use crate::time::{self, Moment};
 use crate::units;
 use crate::yaml::{Content, Key, Node, Place, inside};
-use fhir::ResourceType;
 use fhir::path::Expression;
+use fhir::{ResourceType, nearest, suggestion};
 
 /// Longest file that is read; a journey of 200 steps with long words is a third of this.
 const SOURCE_BYTES_MAX: usize = 512 * 1024;
@@ -88,47 +88,6 @@ pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<(Node, Definition)> 
 struct Reader<'a, 'b> {
     findings: &'a mut Findings<'b>,
     steps: Vec<String>,
-}
-
-/// The nearest of some names, if it is near enough to be meant.
-pub(crate) fn nearest<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    among
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= (candidate.chars().count().max(name.chars().count()) / 3).max(1)
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Edit distance with swaps of neighbours (optimal string alignment).
-fn distance(left: &str, right: &str) -> usize {
-    let left: Vec<char> = left.chars().collect();
-    let right: Vec<char> = right.chars().collect();
-    let mut rows = vec![vec![0usize; right.len() + 1]; left.len() + 1];
-    for (place, row) in rows.iter_mut().enumerate() {
-        row[0] = place;
-    }
-    for (place, cell) in rows[0].iter_mut().enumerate() {
-        *cell = place;
-    }
-    for i in 1..=left.len() {
-        for j in 1..=right.len() {
-            let cost = usize::from(left[i - 1] != right[j - 1]);
-            let mut best = (rows[i - 1][j] + 1)
-                .min(rows[i][j - 1] + 1)
-                .min(rows[i - 1][j - 1] + cost);
-            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[left.len()][right.len()]
-}
-
-fn suggestion<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> String {
-    nearest(name, among).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
 /// Ids of steps, questions, anchors and exits: they are names in FHIRPath, so no hyphen.
@@ -589,23 +548,5 @@ pub(crate) fn words<'n>(
             .iter()
             .for_each(|item| words(item, inner, found)),
         _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_names_are_suggested() {
-        let among = ["send", "ask", "remind_after", "give_up_after"];
-        for (name, expected) in [
-            ("sned", Some("send")),
-            ("remind_aftr", Some("remind_after")),
-            ("zzz", None),
-            ("aks", Some("ask")),
-        ] {
-            assert_eq!(nearest(name, among.into_iter()), expected, "{name}");
-        }
     }
 }

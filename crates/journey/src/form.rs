@@ -4,11 +4,11 @@
 //! made from the same tables. The language has tables of its own (`spec.rs`), because its forms are
 //! others.
 
-use crate::decode::{Findings, nearest};
+use crate::decode::Findings;
 use crate::spec::START_ANCHOR;
 use crate::time::{self, Moment};
 use crate::yaml::{Content, Key, Node, Place};
-use fhir::ResourceType;
+use fhir::{ResourceType, suggestion};
 use serde_json::{Map, Value, json};
 
 /// The longest file that is read; a scenario for each way of the largest journey is a quarter of it.
@@ -125,10 +125,6 @@ struct Reader<'a, 'b> {
     known: Known<'a>,
 }
 
-fn meant<'a>(name: &str, among: impl Iterator<Item = &'a str>) -> String {
-    nearest(name, among).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
-}
-
 impl Reader<'_, '_> {
     fn wrong(&mut self, node: &Node, name: &str, wanted: &str) {
         let message = format!("`{name}` must be {wanted}, not {}", node.kind());
@@ -162,7 +158,7 @@ impl Reader<'_, '_> {
                 self.form(value, &member.form, member.name);
             } else {
                 let names = || table.members.iter().map(|member| member.name);
-                let near = meant(&key.name, names());
+                let near = suggestion(&key.name, names());
                 let known: Vec<&str> = names().collect();
                 let message = format!(
                     "`{}` is not known in {}{near} (known: {})",
@@ -243,7 +239,7 @@ impl Reader<'_, '_> {
                 match node.text() {
                     Some(text) if known().any(|value| value == text) => {}
                     Some(text) => {
-                        let near = meant(text, known());
+                        let near = suggestion(text, known());
                         let all: Vec<&str> = known().collect();
                         let message = format!(
                             "`{name}` can't be `{text}`{near} (one of {})",
@@ -314,7 +310,7 @@ impl Reader<'_, '_> {
 
     fn named(&mut self, step: &str, place: Place) {
         if !self.known.steps.iter().any(|known| known == step) {
-            let near = meant(step, self.known.steps.iter().map(String::as_str));
+            let near = suggestion(step, self.known.steps.iter().map(String::as_str));
             let message = format!("there is no step `{step}`{near}");
             self.findings.error("J006", place, message);
         }
@@ -329,7 +325,7 @@ impl Reader<'_, '_> {
             let known = kind.text().and_then(ResourceType::parse);
             if known.is_none() {
                 let said = kind.text().unwrap_or_default();
-                let near = meant(said, ResourceType::all().map(ResourceType::name));
+                let near = suggestion(said, ResourceType::all().map(ResourceType::name));
                 let message = format!("`{said}` is no FHIR R4 resource type{near}");
                 self.findings.error("J004", kind.place, message);
             }
@@ -353,7 +349,7 @@ fn check_time(text: &str, anchors: &[String]) -> Result<(), String> {
     if moment.anchor == START_ANCHOR || anchors.contains(&moment.anchor) {
         return Ok(());
     }
-    let near = meant(
+    let near = suggestion(
         &moment.anchor,
         anchors.iter().map(String::as_str).chain([START_ANCHOR]),
     );

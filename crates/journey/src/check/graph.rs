@@ -1,10 +1,10 @@
 //! The shape of the whole: what can be reached, what can be left, what goes round.
 
 use super::Check;
-use crate::decode::nearest;
 use crate::definition::{Step, Target};
 use crate::spec::START_ANCHOR;
 use crate::time::say_duration;
+use fhir::nearest;
 use std::collections::BTreeSet;
 
 impl Check<'_, '_> {

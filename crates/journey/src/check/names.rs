@@ -1,11 +1,12 @@
 //! Names in conditions and words: whether they mean something, and whether they may stand there.
 
 use super::Check;
-use crate::decode::{self, nearest};
+use crate::decode;
 use crate::definition::Step;
 use crate::spec::{self, Clearance};
 use crate::template::{self, Class, Template};
 use crate::yaml::inside;
+use fhir::nearest;
 
 impl Check<'_, '_> {
     /// Members that a step gives to what the journey has learnt.

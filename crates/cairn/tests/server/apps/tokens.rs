@@ -555,7 +555,30 @@ async fn a_refresh_token_says_whose_it_is() {
     house.end().await;
 }
 
-/// SMART's own library for pages, in Chromium, from another port than the server's.
+/// Runs one of the scripts with SMART's own library for pages, in Chromium, from another port than the server's.
+async fn in_browser(
+    name: &str,
+    house: &House,
+    client: &str,
+    port: std::net::SocketAddr,
+    more: [&str; 2],
+) {
+    let output = tokio::process::Command::new("node")
+        .arg(script(name))
+        .arg(peer("npm/node_modules/playwright-core"))
+        .arg(peer("fhir-app-npm/package/build/fhir-client.pure.min.js"))
+        .args([&house.url("/fhir/r4"), client, &port.port().to_string()])
+        .args(more)
+        .kill_on_drop(true)
+        .output();
+    let patience = std::time::Duration::from_secs(120);
+    let output = tokio::time::timeout(patience, output).await;
+    let output = output.expect("it ends in time").expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "fine");
+}
+
 #[tokio::test]
 async fn fhirclient_launches_in_a_browser() {
     let house = house().await;
@@ -567,20 +590,8 @@ async fn fhirclient_launches_in_a_browser() {
     let link = house.url(&format!("/sign-in/link/{}", link.expect("a link")));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let port = listener.expect("a port").local_addr().expect("an address");
-    let output = tokio::process::Command::new("node")
-        .arg(script("launch_in_browser.mjs"))
-        .arg(peer("npm/node_modules/playwright-core"))
-        .arg(peer("fhir-app-npm/package/build/fhir-client.pure.min.js"))
-        .args([&house.url("/fhir/r4"), &client, &port.port().to_string()])
-        .args([link.as_str(), "1950-02-03"])
-        .kill_on_drop(true)
-        .output();
-    let patience = std::time::Duration::from_secs(120);
-    let output = tokio::time::timeout(patience, output).await;
-    let output = output.expect("it ends in time").expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "fine");
+    let more = [link.as_str(), "1950-02-03"];
+    in_browser("launch_in_browser.mjs", &house, &client, port, more).await;
     house.end().await;
 }
 
@@ -604,19 +615,7 @@ async fn fhirclient_is_opened_from_a_patient_s_page() {
     let mut browser = Browser::new(&house);
     browser.staff(&dora, "/sign-in").await;
     let cookies = serde_json::to_string(&browser.cookies).expect("JSON");
-    let output = tokio::process::Command::new("node")
-        .arg(script("open_in_browser.mjs"))
-        .arg(peer("npm/node_modules/playwright-core"))
-        .arg(peer("fhir-app-npm/package/build/fhir-client.pure.min.js"))
-        .args([&house.url("/fhir/r4"), &client, &port.port().to_string()])
-        .args([cookies.as_str(), "/console/patients/ann/apps"])
-        .kill_on_drop(true)
-        .output();
-    let patience = std::time::Duration::from_secs(120);
-    let output = tokio::time::timeout(patience, output).await;
-    let output = output.expect("it ends in time").expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "fine");
+    let more = [cookies.as_str(), "/console/patients/ann/apps"];
+    in_browser("open_in_browser.mjs", &house, &client, port, more).await;
     house.end().await;
 }
