@@ -44,13 +44,24 @@ def pages(out):
 
 
 def fhir(out):
-    for report in sorted(out.glob("schemathesis-*.xml")):
+    reports = [report for report in sorted(out.glob("schemathesis-*.xml")) if not report.stem.startswith("schemathesis-routes-")]
+    yield from operations(reports, 20)
+
+
+def routes(out):
+    yield from operations(sorted(out.glob("schemathesis-routes-*.xml")), 90)
+
+
+def operations(reports, wanted):
+    if len(reports) < 4:
+        yield "schemathesis run", f"there are {len(reports)} reports: each who asks has one"
+    for report in reports:
         cases = 0
         for case in tree.parse(report).iter("testcase"):
             cases += 1
             for found in [*case.iter("failure"), *case.iter("error")]:
                 yield f"schemathesis {case.get('name')}", f"{report.stem} {case.get('name')}: {(found.get('message') or found.text or '')[:600]}"
-        if cases < 20:
+        if cases < wanted:
             yield "schemathesis run", f"{report.stem}: it looked at {cases} operations only"
 
 
@@ -70,7 +81,7 @@ def main():
             known.append((re.compile(pattern), reason, pattern))
     used, new, count = set(), [], 0
     for part in given.parts:
-        for name, what in {"tls": tls, "pages": pages, "fhir": fhir}[part](out):
+        for name, what in {"tls": tls, "pages": pages, "fhir": fhir, "routes": routes}[part](out):
             count += 1
             for matches, reason, pattern in known:
                 if matches.fullmatch(name):

@@ -38,6 +38,7 @@ def field(page, name):
 
 
 def sign_in(base, ca, login):
+    """The cookie of a session, and the word that its forms have against forgery."""
     cookies = http.cookiejar.CookieJar()
     opener = urllib.request.build_opener(
         urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca)),
@@ -55,7 +56,8 @@ def sign_in(base, ca, login):
     post("/sign-in/code", form=form, ticket=ticket, user=login["user_name"], code=code)
     for cookie in cookies:
         if cookie.name == "__Host-cairn":
-            return f"{cookie.name}={cookie.value}"
+            forms = opener.open(base + "/console/sign-in").read().decode()
+            return f"{cookie.name}={cookie.value}", field(forms, "csrf")
     sys.exit(f"{login['user_name']} can't sign in")
 
 
@@ -80,7 +82,7 @@ def main():
         for path in LEFT_ALONE:
             command += ["-x", given.base + path]
         if login:
-            command += ["-H", "Cookie: " + sign_in(given.base, given.ca, login)]
+            command += ["-H", "Cookie: " + sign_in(given.base, given.ca, login)[0]]
             command += ["-s", given.base + "/"]
         with open(out / f"wapiti-{name}.txt", "wb") as log:
             subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
@@ -91,4 +93,5 @@ def main():
         print(f"{name}: {pages} pages", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
