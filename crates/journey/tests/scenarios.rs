@@ -321,3 +321,74 @@ fn the_guides_journey_passes_the_guides_scenario() {
     let tested = journey::test(&definition, &block("given:\n  now:")).unwrap();
     assert!(tested.passed(), "{}", tested.text());
 }
+
+/// A journey that looks at the record three times, each way with an end of its own.
+const LOOKS: &str = "name: looks
+title: Looks at the record
+owner: Team
+purpose: TREAT
+at_most: 60d
+entry:
+  event: Encounter
+  where: status = 'finished'
+  anchors: {discharge: period.end}
+  within: 3d
+  per: event
+exits:
+  death: {title: Died, event: Patient, where: deceased.exists() and deceased != false}
+  consent: {title: Consent withdrawn, consent: withdrawn}
+start: weighed
+steps:
+  weighed:
+    title: Weighed?
+    check: {has: Observation, where: status = 'final'}
+    yes: has_weight
+    no: insured
+  insured:
+    title: Insured?
+    check: {coverage: active}
+    yes: has_coverage
+    no: allowed
+  allowed:
+    title: May be asked?
+    check: {consent: HRESCH}
+    yes: may_ask
+    no: has_nothing
+  has_weight: {title: Has a weight, exit: {reason: has_weight}}
+  has_coverage: {title: Has a coverage, exit: {reason: has_coverage}}
+  may_ask: {title: May be asked, exit: {reason: may_ask}}
+  has_nothing: {title: Has nothing, exit: {reason: has_nothing}}
+";
+
+#[test]
+fn a_look_sees_the_scenarios_record_at_its_moment() {
+    let definition = Definition::compile(LOOKS, 1).unwrap();
+    let weight = |status: &str| {
+        format!(
+            "{{resourceType: Observation, status: {status}, code: {{text: Weight}}, subject: {{reference: Patient/p}}}}"
+        )
+    };
+    let coverage = |end: &str| {
+        format!(
+            "{{resourceType: Coverage, status: active, beneficiary: {{reference: Patient/p}}, payor: [{{display: Insurer}}], period: {{end: {end}}}}}"
+        )
+    };
+    for (record, end) in [
+        (weight("final"), "has_weight"),
+        (weight("preliminary"), "has_nothing"),
+        (coverage("2026-12-31"), "has_coverage"),
+        // Over the day before.
+        (coverage("2026-03-01"), "has_nothing"),
+        (
+            format!("{}, {}", coverage("2026-12-31"), weight("final")),
+            "has_weight",
+        ),
+        (String::new(), "has_nothing"),
+    ] {
+        let source = format!(
+            "given:\n  now: 2026-03-02T11:00:00Z\n  entry: {{status: finished, class: {{code: IMP}}, period: {{end: 2026-03-02T10:00:00Z}}}}\n  record: [{record}]\nscenarios:\n  - name: x\n    then: {{ended: {end}}}\n"
+        );
+        let tested = journey::test(&definition, &source).unwrap();
+        assert!(tested.passed(), "{record}: {}", tested.text());
+    }
+}

@@ -257,3 +257,19 @@ fn behaviour_beside_journeys_is_well_formed_and_its_schema_is_published() {
         "docs/journeys/behaviour.schema.json is not what the tables say; run the test with UPDATE_DOCS=1"
     );
 }
+
+/// Looks at the record have the answers that are assumed of them.
+#[test]
+fn a_look_is_so_as_often_as_is_assumed() {
+    let source = source().replace("start: welcome\n\nsteps:\n", "start: insured\nsteps:\n  insured:\n    title: Insured?\n    check: {coverage: active}\n    yes: welcome\n    no: uninsured\n  uninsured: {title: Uninsured, exit: {reason: uninsured}}\n");
+    let definition = Definition::compile(&source, 1).unwrap();
+    let uninsured = |share: &str| {
+        let behaviour = format!("steps: {{insured: {{share: {share}}}}}\n");
+        let behaviour = Behaviour::parse(&definition, &behaviour).unwrap();
+        ended(&simulate(&definition, &behaviour, SIZE), "uninsured")
+    };
+    assert_eq!(uninsured("1"), 0);
+    assert_eq!(uninsured("0"), u64::from(SIZE.patients));
+    let some = uninsured("0.75");
+    assert!((15..=45).contains(&some), "{some}");
+}
