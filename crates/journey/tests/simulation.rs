@@ -273,3 +273,68 @@ fn a_look_is_so_as_often_as_is_assumed() {
     let some = uninsured("0.75");
     assert!((15..=45).contains(&some), "{some}");
 }
+
+/// A journey that is nothing but an experiment, each arm with an end of its own after some days.
+fn experiment(early_days: u32) -> Arc<Definition> {
+    let (head, _) = HEAD.split_once("start: ").unwrap();
+    let source = format!(
+        "{head}start: trial
+steps:
+  trial:
+    title: When to ask
+    split:
+      arms:
+        - {{id: early, weight: 45, next: pause}}
+        - {{id: late, weight: 45, next: late}}
+      holdout: {{weight: 10, next: left_out}}
+  pause: {{title: A pause, wait: {{for: {early_days}d}}, next: early}}
+  early: {{title: Early, exit: {{reason: early}}}}
+  late: {{title: Late, exit: {{reason: late}}}}
+  left_out: {{title: Left out, exit: {{reason: left_out}}}}
+"
+    );
+    Definition::compile(&source, 1).unwrap()
+}
+
+const HEAD: &str = "name: looking
+title: Looking on
+owner: Team
+purpose: TREAT
+at_most: 60d
+entry:
+  event: Encounter
+  where: status = 'finished'
+  anchors: {discharge: period.end}
+  within: 3d
+  per: event
+exits:
+  death: {title: Died, event: Patient, where: deceased.exists() and deceased != false}
+  consent: {title: Consent withdrawn, consent: withdrawn}
+start: trial
+";
+
+#[test]
+fn arms_have_their_shares_of_the_cohort_and_a_changed_journey_the_same_ones() {
+    let size = |seed| Size {
+        patients: 1000,
+        days: 400,
+        seed,
+        threads: 2,
+    };
+    let arms = |definition: &Definition, seed| {
+        let report = simulate(definition, &Behaviour::default(), size(seed));
+        ["early", "late", "left_out"].map(|arm| ended(&report, arm))
+    };
+    let definition = experiment(1);
+    let drawn = [7, 8].map(|seed| arms(&definition, seed));
+    for shares in drawn {
+        // Four times the standard deviation of such a draw.
+        let bounds = [387..=513, 387..=513, 62..=138];
+        assert!(
+            std::iter::zip(&bounds, &shares).all(|(bounds, share)| bounds.contains(share)),
+            "{shares:?}"
+        );
+    }
+    assert_ne!(drawn[0], drawn[1]);
+    assert_eq!(arms(&experiment(2), 7)[1..], drawn[0][1..]);
+}

@@ -107,7 +107,8 @@ pub(super) fn lead(
     let definition = model.definition;
     let anchors = definition.entry.anchors.iter();
     let facts = Start {
-        patient: "patient".to_owned(),
+        // Arms are drawn by it, so everybody has a name of their own, and another cohort other names.
+        patient: format!("{seed}/{number}"),
         key: "entry".to_owned(),
         cause: "entry".to_owned(),
         number: 1,
