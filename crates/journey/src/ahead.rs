@@ -10,7 +10,7 @@ use crate::engine::{
     self, Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, REPLAYED, Start,
 };
 use crate::state::{State, TrailEntry};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What is outside the engine.
 pub(crate) trait World {
@@ -43,6 +43,60 @@ impl Ids for PlainIds {
     }
 }
 
+/// Most draws of the arms that a start draws at once: an arm of one in a hundred is all but sure by then.
+const DRAWS_MAX: u32 = 10_000;
+
+/// Plain names, but those that an experiment's arm is drawn by stand with a number that makes another draw.
+struct Redrawn<'a>(&'a BTreeMap<&'a str, u32>);
+
+impl Ids for Redrawn<'_> {
+    fn id(&self, name: &str) -> String {
+        // `experiment/JOURNEY/EXPERIMENT/PATIENT`.
+        let drawn = name.strip_prefix("experiment/");
+        let drawn = drawn.and_then(|drawn| self.0.get(drawn.split('/').nth(1)?));
+        drawn.map_or_else(|| PlainIds.id(name), |draws| format!("{name}/{draws}"))
+    }
+    fn questionnaire(&self, step: &str) -> String {
+        PlainIds.questionnaire(step)
+    }
+}
+
+/// Starts a journey so that the patient is in these arms. What the start itself draws is drawn until it is
+/// the arm that is asked for; what is drawn later is found in the state as if it had been drawn before.
+fn start_in(
+    definition: &Definition,
+    facts: &Start,
+    now_ms: u64,
+    arms: &BTreeMap<String, String>,
+) -> Result<Decision, EngineError> {
+    let mut draws: BTreeMap<&str, u32> = BTreeMap::new();
+    loop {
+        let context = Context {
+            now_ms,
+            instance: INSTANCE,
+            ids: &Redrawn(&draws),
+        };
+        let mut decision = engine::start(definition, facts.clone(), &context)?;
+        let drawn = &decision.state.arms;
+        let wrong = arms
+            .iter()
+            .find(|(experiment, arm)| drawn.get(*experiment).is_some_and(|drawn| drawn != *arm));
+        let Some((experiment, _)) = wrong else {
+            for (experiment, arm) in arms {
+                let kept = decision.state.arms.entry(experiment.clone());
+                kept.or_insert_with(|| arm.clone());
+            }
+            return Ok(decision);
+        };
+        let number = draws.entry(experiment).or_default();
+        *number += 1;
+        if *number > DRAWS_MAX {
+            let words = format!("an arm of `{experiment}` that is never drawn");
+            return Err(EngineError::NoStep(words));
+        }
+    }
+}
+
 /// The instance of every run: there is one for each patient, so its id need not tell them apart.
 pub(crate) const INSTANCE: &str = "journey";
 
@@ -56,23 +110,19 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Starts the journey.
+    /// Starts the journey, with the patient in these arms of experiments and in drawn ones of others.
     ///
     /// # Errors
     /// [`EngineError`].
     pub(crate) fn start(
         definition: &'a Definition,
-        facts: Start,
+        facts: &Start,
+        arms: &BTreeMap<String, String>,
         now_ms: u64,
         world: &mut dyn World,
     ) -> Result<Self, EngineError> {
-        let context = Context {
-            now_ms,
-            instance: INSTANCE,
-            ids: &PlainIds,
-        };
         let number = facts.number;
-        let decision = engine::start(definition, facts, &context)?;
+        let decision = start_in(definition, facts, now_ms, arms)?;
         let mut run = Self {
             definition,
             state: decision.state,

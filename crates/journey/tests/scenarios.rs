@@ -392,3 +392,67 @@ fn a_look_sees_the_scenarios_record_at_its_moment() {
         assert!(tested.passed(), "{record}: {}", tested.text());
     }
 }
+
+/// A journey of two experiments: one at its start, one a day later.
+const ARMS: &str = "start: first
+steps:
+  first:
+    title: First
+    split:
+      arms: [{id: a, weight: 49, next: pause}, {id: b, weight: 50, next: end_b}]
+      holdout: {weight: 1, next: left_out}
+  pause: {title: A day, wait: {for: 1d}, next: second}
+  second:
+    title: Second
+    split:
+      experiment: later
+      arms: [{id: x, weight: 1, next: end_x}, {id: z, weight: 99, next: end_z}]
+  end_b: {title: B, exit: {reason: b}}
+  left_out: {title: Left out, exit: {reason: left_out}}
+  end_x: {title: X, exit: {reason: x}}
+  end_z: {title: Z, exit: {reason: z}}
+";
+
+/// The journey of looks with other steps, and scenarios of it.
+fn of_steps(steps: &str, scenarios: &str) -> Result<Tested, Vec<journey::Finding>> {
+    let (head, _) = LOOKS.split_once("start: ").unwrap();
+    let definition = Definition::compile(&format!("{head}{steps}"), 1).unwrap();
+    let given = "given:\n  now: 2026-03-02T11:00:00Z\n  entry: {status: finished, class: {code: IMP}, period: {end: 2026-03-02T10:00:00Z}}\n";
+    journey::test(&definition, &format!("{given}{scenarios}"))
+}
+
+#[test]
+fn scenarios_choose_arms_and_go_through_all_of_them() {
+    let tested = of_steps(
+        ARMS,
+        "  arms: {first: a, later: x}
+scenarios:
+  - {name: those of all, then: {ended: end_x, ended_at: start + 1d}}
+  - {name: one, given: {arms: {first: a, later: z}}, then: {ended: end_z}}
+  - {name: another, given: {arms: {first: b}}, then: {ended: end_b}}
+  - {name: left out, given: {arms: {first: holdout}}, then: {ended: left_out}}
+",
+    );
+    let tested = tested.unwrap();
+    assert!(tested.passed(), "{}", tested.text());
+    assert_eq!(tested.coverage(), 100, "{}", tested.text());
+}
+
+#[test]
+fn arms_that_do_not_exist_are_found_at_their_place() {
+    for (arms, column, words) in [
+        ("{frist: a}", 10, "did you mean `first`?"),
+        ("{second: x}", 10, "no experiment `second`"),
+        ("{first: c}", 17, "(one of holdout, a, b)"),
+        ("{later: holdout}", 17, "no arm `holdout`"),
+    ] {
+        let rest = format!("  arms: {arms}\nscenarios:\n  - {{name: x, then: {{}}}}\n");
+        let found = of_steps(ARMS, &rest).unwrap_err().remove(0);
+        assert_eq!(
+            (found.code.as_str(), found.line, found.column),
+            ("J006", 4, column),
+            "{arms}"
+        );
+        assert!(found.message.contains(words), "{arms}: {}", found.message);
+    }
+}

@@ -7,7 +7,9 @@ use crate::form::{Form, Known, Table, instant, json_of, needs, read, takes};
 use crate::state::Which;
 use crate::time::{self, Moment};
 use crate::yaml::{Content, Node, Place};
+use fhir::suggestion;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 static GIVEN: Table = Table {
     name: "given",
@@ -50,6 +52,11 @@ static GIVEN: Table = Table {
             "rules",
             Form::Line,
             "The rule pack by which consents are decided; the built-in default if not given.",
+        ),
+        takes(
+            "arms",
+            Form::Map("experiment", &Form::Line),
+            "The patient's arm by experiment, `holdout` for those who are left out; the arm is drawn where none is given.",
         ),
     ],
 };
@@ -384,6 +391,7 @@ pub(crate) struct Given {
     pub(crate) record: Vec<Value>,
     pub(crate) email: Option<String>,
     pub(crate) rules: Option<String>,
+    pub(crate) arms: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -506,6 +514,10 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
     if scenarios.is_empty() {
         findings.error("J003", root.place, "there is no scenario in this file");
     }
+    let all = std::iter::once(root).chain(scenarios);
+    for given in all.filter_map(|node| node.get("given")) {
+        arms_exist(definition, given, findings);
+    }
     for (index, node) in scenarios.iter().enumerate() {
         let named = |node: &Node| line(node, "name");
         if scenarios[..index]
@@ -538,6 +550,34 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
                 endings(definition).join(", ")
             );
             findings.error("J004", ended.place, message);
+        }
+    }
+}
+
+/// Whether the arms that are given are arms of the journey's experiments.
+fn arms_exist(definition: &Definition, given: &Node, findings: &mut Findings<'_>) {
+    let experiments: BTreeMap<&str, Vec<&str>> = definition
+        .steps
+        .iter()
+        .filter_map(|step| step.kind.experiment(step))
+        .map(|(name, arms)| (name, arms.into_iter().map(|(arm, _)| arm).collect()))
+        .collect();
+    for (key, arm) in given.get("arms").map(Node::members).unwrap_or_default() {
+        let Some(arms) = experiments.get(key.name.as_str()) else {
+            let near = suggestion(&key.name, experiments.keys().copied());
+            let message = format!("the journey has no experiment `{}`{near}", key.name);
+            findings.error("J006", key.place, message);
+            continue;
+        };
+        let said = arm.text().unwrap_or_default();
+        if !arms.contains(&said) {
+            let near = suggestion(said, arms.iter().copied());
+            let message = format!(
+                "`{}` has no arm `{said}`{near} (one of {})",
+                key.name,
+                arms.join(", ")
+            );
+            findings.error("J006", arm.place, message);
         }
     }
 }
@@ -576,6 +616,13 @@ fn given(node: &Node) -> Given {
             .collect(),
         email: line(node, "email"),
         rules: line(node, "rules"),
+        arms: node
+            .get("arms")
+            .map(Node::members)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|(key, arm)| Some((key.name.clone(), arm.text()?.to_owned())))
+            .collect(),
     }
 }
 
@@ -593,6 +640,11 @@ impl Given {
             },
             email: self.email.or_else(|| shared.email.clone()),
             rules: self.rules.or_else(|| shared.rules.clone()),
+            arms: if self.arms.is_empty() {
+                shared.arms.clone()
+            } else {
+                self.arms
+            },
         }
     }
 }

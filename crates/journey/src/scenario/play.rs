@@ -445,7 +445,7 @@ impl<'a> Player<'a> {
         let now_ms = given.now_ms.or(first_ms);
         player.now_ms = now_ms
             .ok_or("`given` needs `now`: the entry has no time for the first anchor".to_owned())?;
-        let why = player.begin(&entry)?;
+        let why = player.begin(&entry, &given.arms)?;
         Ok((player, why))
     }
 
@@ -473,7 +473,11 @@ impl<'a> Player<'a> {
     }
 
     /// As the runner does: entry, for whom, exits that hold already, measurements of before.
-    fn begin(&mut self, entry: &Resource) -> Result<Option<&'static str>, String> {
+    fn begin(
+        &mut self,
+        entry: &Resource,
+        arms: &BTreeMap<String, String>,
+    ) -> Result<Option<&'static str>, String> {
         let (definition, now_ms) = (self.definition, self.now_ms);
         let Some(anchors) = facts::entry(definition, entry, now_ms) else {
             return Ok(Some(
@@ -502,7 +506,7 @@ impl<'a> Player<'a> {
             observations: self.history(),
             exit,
         };
-        let run = Run::start(definition, facts, now_ms, &mut self.stage);
+        let run = Run::start(definition, &facts, arms, now_ms, &mut self.stage);
         self.run = Some(run.map_err(|error| error.to_string())?);
         self.settle()?;
         Ok(None)

@@ -10,7 +10,7 @@ use crate::state::{State, TrailEntry, What};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A longest time that an e-mail takes.
@@ -115,7 +115,7 @@ pub(super) fn lead(
         anchors: anchors.map(|(name, _)| (name.clone(), entry_ms)).collect(),
         ..Start::default()
     };
-    let mut run = Run::start(definition, facts, now_ms, &mut patient)?;
+    let mut run = Run::start(definition, &facts, &BTreeMap::new(), now_ms, &mut patient)?;
     while run.running() {
         let due_ms = run.due_ms().unwrap_or(u64::MAX);
         let next_ms = patient
