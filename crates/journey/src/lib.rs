@@ -60,7 +60,7 @@ pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
 pub use schema::{reference, schema};
 pub use service::Journeys;
 pub use simulate::{
-    Behaviour, Cost, Ending, RoleLoad, Simulated, Size, behaviour_schema, simulate,
+    Behaviour, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema, simulate,
 };
 pub use state::{State, StateError, Which};
 pub use stays::Stay;

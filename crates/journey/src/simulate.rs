@@ -12,7 +12,7 @@ mod report;
 mod tally;
 
 pub use behaviour::Behaviour;
-pub use report::{Cost, Ending, RoleLoad, Simulated};
+pub use report::{Cost, Ending, GoalReached, RoleLoad, Simulated};
 
 use crate::definition::Definition;
 use crate::form;

@@ -338,3 +338,50 @@ fn arms_have_their_shares_of_the_cohort_and_a_changed_journey_the_same_ones() {
     assert_ne!(drawn[0], drawn[1]);
     assert_eq!(arms(&experiment(2), 7)[1..], drawn[0][1..]);
 }
+
+#[test]
+fn goals_are_reached_as_often_and_as_soon_as_is_assumed() {
+    let (head, _) = HEAD.split_once("start: ").unwrap();
+    let source = |ends: &str| {
+        format!(
+            "{head}start: pause
+steps:
+  pause: {{title: A pause, wait: {{for: 40d}}, next: end}}
+  walks: {{title: Walks, goal: {{event: Observation, where: status = 'final', journey: {ends}}}}}
+"
+        )
+    };
+    let run = |ends: &str, behaviour: &str| {
+        let definition = Definition::compile(&source(ends), 1).unwrap();
+        let behaviour = Behaviour::parse(&definition, behaviour).unwrap();
+        simulate(&definition, &behaviour, SIZE)
+    };
+    let said = "steps: {walks: {share: 1, within: 20d}}";
+    // Nobody reaches what nothing is said of, and the report says so.
+    let silent = run("goes_on", "{}");
+    assert_eq!(
+        (silent.goals[0].count, silent.goals[0].days_median),
+        (0, 0.0)
+    );
+    assert!(silent.text().contains("Goal walks: 0 % of patients"));
+    let all = run("goes_on", said);
+    let goal = &all.goals[0];
+    // Who starts in the last days has not reached it when the time is over.
+    assert!((105..=120).contains(&goal.count), "{goal:?}");
+    assert!((goal.share - f64::from(u32::try_from(goal.count).unwrap()) / 120.0).abs() < 1e-9);
+    assert!((8.0..12.0).contains(&goal.days_median), "{goal:?}");
+    assert!((17.0..=20.0).contains(&goal.days_p95), "{goal:?}");
+    assert_eq!(ended(&all, "walks"), 0);
+    assert!(all.text().contains("Goals reached:"));
+    assert!(
+        all.text()
+            .contains("Goal walks: 100 % of patients, within 20")
+    );
+    assert!(all.beside(&silent).contains("reached, walks"));
+    let some = run("goes_on", "steps: {walks: {share: 0.5, within: 20d}}");
+    assert!((40..=75).contains(&some.goals[0].count), "{:?}", some.goals);
+    // A goal that ends the journey does.
+    let ends = run("ends", said);
+    assert_eq!(ended(&ends, "walks"), ends.goals[0].count);
+    assert_eq!(ends.goals[0], *goal);
+}

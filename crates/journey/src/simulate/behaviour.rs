@@ -82,12 +82,12 @@ static STEP: Table = Table {
         takes(
             "share",
             Form::Share,
-            "Of its forms, messages, visits, awaited events or looks at the record: those that are answered, delivered, booked, come or are so.",
+            "Of its forms, messages, visits, awaited events or looks at the record: those that are answered, delivered, booked, come or are so. Of a goal, the patients who reach it: none if not given.",
         ),
         takes(
             "within",
             Form::Duration,
-            "Time until then, or until its task is done.",
+            "Time until then, or until its task is done. Of a goal, the time after the start in which it is reached, drawn evenly; the journey's longest if not given.",
         ),
         takes("minutes", Form::Amount, "Work that its task is."),
         takes(
@@ -361,7 +361,24 @@ impl Behaviour {
             let share = self.exits.get(&exit.id).map_or(0.0, |(share, _)| *share);
             lines.push(format!("Exit {}: {} of patients.", exit.id, percent(share)));
         }
-        for step in self.steps.keys() {
+        for step in definition
+            .steps
+            .iter()
+            .filter(|step| step.kind.aims().is_some())
+        {
+            let at = self.at(&step.id);
+            let within = say_duration(at.within_ms.unwrap_or(definition.at_most_ms));
+            lines.push(format!(
+                "Goal {}: {} of patients, within {within} of the start, if they are under way then.",
+                step.id,
+                percent(at.share.unwrap_or(0.0))
+            ));
+        }
+        let differs = |step: &&String| {
+            let step = definition.step(step);
+            step.is_some_and(|step| step.kind.aims().is_none())
+        };
+        for step in self.steps.keys().filter(differs) {
             lines.push(format!("Step {step} differs, as the file says."));
         }
         lines

@@ -42,6 +42,14 @@ pub(crate) struct Leaving {
     pub(crate) within_ms: u64,
 }
 
+/// A goal's event.
+pub(crate) struct Aim {
+    pub(crate) id: String,
+    pub(crate) condition: usize,
+    pub(crate) share: f64,
+    pub(crate) within_ms: u64,
+}
+
 /// A measurement that rules compare.
 pub(crate) struct Reading {
     pub(crate) code: String,
@@ -55,6 +63,7 @@ pub(crate) struct Model<'a> {
     pub(crate) stops: Vec<Stop>,
     pub(crate) roles: Vec<String>,
     pub(crate) leaving: Vec<Leaving>,
+    pub(crate) aims: Vec<Aim>,
     pub(crate) readings: Vec<Reading>,
 }
 
@@ -102,8 +111,18 @@ impl<'a> Model<'a> {
                 within_ms: within_ms.unwrap_or(definition.at_most_ms),
             }
         });
+        let aims = definition.steps.iter().filter_map(|step| {
+            let at = behaviour.at(&step.id);
+            Some(Aim {
+                id: step.id.clone(),
+                condition: step.kind.aims()?,
+                share: at.share.unwrap_or(0.0),
+                within_ms: at.within_ms.unwrap_or(definition.at_most_ms),
+            })
+        });
         Self {
             leaving: leaving.collect(),
+            aims: aims.collect(),
             definition,
             behaviour,
             stops,

@@ -288,6 +288,13 @@ impl Patient<'_> {
                 self.later(at_ms, act);
             }
         }
+        for aim in &model.aims {
+            if self.share("goal", &aim.id, 0) < aim.share {
+                let at_ms = self.started_ms + self.within("goal", &aim.id, 0, aim.within_ms);
+                let condition = aim.condition;
+                self.later(at_ms, Act::Happens { condition });
+            }
+        }
         for reading in 0..model.readings.len() {
             self.measure_on(reading, 1);
         }

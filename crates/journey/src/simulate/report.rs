@@ -44,6 +44,8 @@ pub struct Simulated {
     pub roles: Vec<RoleLoad>,
     /// How journeys ended, most frequent first.
     pub endings: Vec<Ending>,
+    /// The journey's goals.
+    pub goals: Vec<GoalReached>,
     /// Patients who are under way when the time is over.
     pub under_way: u64,
     /// What it costs, where unit costs are given.
@@ -79,6 +81,21 @@ pub struct Ending {
     /// Half of them ended within so many days.
     pub days_median: f64,
     /// 95 in a hundred ended within so many days.
+    pub days_p95: f64,
+}
+
+/// How often a goal was reached.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct GoalReached {
+    /// The goal's step.
+    pub goal: String,
+    /// Patients who reached it.
+    pub count: u64,
+    /// Their share of all who started.
+    pub share: f64,
+    /// Half of them reached it within so many days of the start.
+    pub days_median: f64,
+    /// 95 in a hundred reached it within so many days.
     pub days_p95: f64,
 }
 
@@ -169,6 +186,7 @@ pub(super) fn report(model: &Model<'_>, tally: &Tally, size: Size) -> Simulated 
         messages_max: tally.per_patient.keys().copied().max().unwrap_or(0),
         roles,
         endings,
+        goals: goals(model, tally, size.patients),
         under_way: tally.under_way,
         cost: priced.then(|| Cost {
             currency: behaviour.currency.clone(),
@@ -178,6 +196,23 @@ pub(super) fn report(model: &Model<'_>, tally: &Tally, size: Size) -> Simulated 
         }),
         refused: tally.refused.clone(),
     }
+}
+
+fn goals(model: &Model<'_>, tally: &Tally, patients: u32) -> Vec<GoalReached> {
+    let aims = model.aims.iter();
+    aims.map(|aim| {
+        let times = tally.goals.get(&aim.id).cloned().unwrap_or_default();
+        let count = times.values().sum();
+        let days = |percent| percentile(&times, percent).map_or(0.0, float) / 24.0;
+        GoalReached {
+            goal: aim.id.clone(),
+            count,
+            share: float(count) / f64::from(patients.max(1)),
+            days_median: days(50),
+            days_p95: days(95),
+        }
+    })
+    .collect()
 }
 
 /// Days as one line: the highest column is the highest day, and only a column of nothing is empty.
@@ -272,6 +307,20 @@ impl Simulated {
             );
         }
         let _ = writeln!(text, "  {:<18} {:>9}", "under way", self.under_way);
+        if !self.goals.is_empty() {
+            let _ = writeln!(text, "\nGoals reached:");
+        }
+        for goal in &self.goals {
+            let _ = writeln!(
+                text,
+                "  {:<18} {:>9}  {:.1} % of patients, half within {:>5.1} d, 95 % within {:>5.1} d",
+                goal.goal,
+                goal.count,
+                goal.share * 100.0,
+                goal.days_median,
+                goal.days_p95
+            );
+        }
         if let Some(cost) = &self.cost {
             let _ = writeln!(
                 text,
@@ -340,6 +389,18 @@ impl Simulated {
                 .collect()
         };
         both(ends(self), ends(other), &mut rows);
+        let aims = |of: &Self| {
+            let goals = of.goals.iter();
+            goals
+                .flat_map(|goal| {
+                    [
+                        (format!("reached, {}", goal.goal), float(goal.count)),
+                        (format!("days to {}, half", goal.goal), goal.days_median),
+                    ]
+                })
+                .collect()
+        };
+        both(aims(self), aims(other), &mut rows);
         rows.push((
             "under way".to_owned(),
             float(self.under_way),

@@ -23,6 +23,8 @@ pub(super) struct Tally {
     /// By the ending's code: how many hours after the start, and how many.
     pub(super) endings: BTreeMap<String, BTreeMap<u64, u64>>,
     pub(super) under_way: u64,
+    /// By goal: how many hours after the start it was reached, and how many.
+    pub(super) goals: BTreeMap<String, BTreeMap<u64, u64>>,
     /// Patients whom the engine refused to move, with what it said.
     pub(super) refused: BTreeMap<String, u64>,
 }
@@ -68,12 +70,16 @@ impl Tally {
     /// Counts a patient who was led to the end of their journey or of the time.
     pub(super) fn over(&mut self, messages: u32, state: &State) {
         *self.per_patient.entry(messages).or_default() += 1;
+        let hours_to = |at_ms: u64| at_ms.saturating_sub(state.started_ms) / HOUR_MS;
+        for (goal, at_ms) in &state.goals {
+            let times = self.goals.entry(goal.clone()).or_default();
+            *times.entry(hours_to(*at_ms)).or_default() += 1;
+        }
         match &state.ended {
             None => self.under_way += 1,
             Some(ended) => {
-                let hours = ended.at_ms.saturating_sub(state.started_ms) / HOUR_MS;
                 let times = self.endings.entry(ended.code.clone()).or_default();
-                *times.entry(hours).or_default() += 1;
+                *times.entry(hours_to(ended.at_ms)).or_default() += 1;
             }
         }
     }
@@ -96,6 +102,9 @@ impl Tally {
         merge_counts(&mut self.per_patient, other.per_patient);
         for (code, times) in other.endings {
             merge_counts(self.endings.entry(code).or_default(), times);
+        }
+        for (goal, times) in other.goals {
+            merge_counts(self.goals.entry(goal).or_default(), times);
         }
         self.under_way += other.under_way;
         merge_counts(&mut self.refused, other.refused);
