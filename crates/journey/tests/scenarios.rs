@@ -456,3 +456,47 @@ fn arms_that_do_not_exist_are_found_at_their_place() {
         assert!(found.message.contains(words), "{arms}: {}", found.message);
     }
 }
+
+/// A journey that waits for what it writes itself, beside the step that writes it.
+fn own_writes(waits: &str) -> String {
+    format!(
+        "start: [seen, call]
+steps:
+  call:
+    title: Call
+    task: {{title: Call, reason: To hear how it is., role: coordinator, due: 2d}}
+    next: end
+    overdue: end
+  seen:
+    title: Seen
+    wait: {{{waits}, at_most: 5d}}
+    next: found
+    not_come: missed
+  found: {{title: Found, exit: {{reason: found}}}}
+  missed: {{title: Missed, exit: {{reason: missed}}}}
+"
+    )
+}
+
+#[test]
+fn what_the_journey_writes_itself_is_read_as_in_production() {
+    for (waits, scenario) in [
+        (
+            "event: Task, where: status = 'requested'",
+            "then: {ended: found, ended_at: start}",
+        ),
+        // The task that the journey closes when it is overdue.
+        (
+            "event: Task, where: status = 'cancelled'",
+            "then: {ended: found, ended_at: start + 2d}",
+        ),
+        (
+            "event: Task, where: status = 'on-hold'",
+            "then: {ended: missed, ended_at: start + 5d}",
+        ),
+    ] {
+        let scenarios = format!("scenarios:\n  - name: x\n    {scenario}\n");
+        let tested = of_steps(&own_writes(waits), &scenarios).unwrap();
+        assert!(tested.passed(), "{waits}: {}", tested.text());
+    }
+}

@@ -14,7 +14,7 @@ use crate::state::{State, TrailEntry, Which};
 use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trust::consent::{Act, Rules};
 use trust::conventions;
 
@@ -72,6 +72,8 @@ struct Stage {
     email: String,
     rules: Rules,
     minted: u32,
+    /// What the journey itself wrote in this unit of work, in the order in which the feed has it.
+    wrote: BTreeSet<(u16, String)>,
 }
 
 impl World for Stage {
@@ -160,14 +162,31 @@ impl Stage {
         self.record.insert(reference(&resource), resource);
     }
 
-    /// Changes what is still open. Whether it was.
+    /// Puts what the journey makes.
+    fn create(&mut self, made: Resource) {
+        self.wrote.insert((made.kind().code(), reference(&made)));
+        self.put(made);
+    }
+
+    /// Changes, for the journey, what is still open. Whether it was.
     fn change(&mut self, reference: &str, edit: impl FnOnce(&mut Resource)) -> bool {
         let found = self.record.get_mut(reference);
         let Some(found) = found.filter(|found| resources::open(found)) else {
             return false;
         };
         edit(found);
+        let kind = found.kind().code();
+        self.wrote.insert((kind, reference.to_owned()));
         true
+    }
+
+    /// What the unit of work that ends here wrote, as the feed brings it back.
+    fn unit(&mut self) -> Vec<Resource> {
+        let wrote = std::mem::take(&mut self.wrote);
+        let wrote = wrote.into_iter();
+        wrote
+            .filter_map(|(_, reference)| self.record.get(&reference).cloned())
+            .collect()
     }
 
     fn of_type(&self, kind: ResourceType) -> impl Iterator<Item = &Resource> {
@@ -301,7 +320,7 @@ impl Stage {
             outcome,
         };
         let words = spoken(made.get("payload").and_then(|payload| payload.get(0)));
-        self.put(made);
+        self.create(made);
         if let Some(code) = refused {
             return Some(receipt(Outcome::NotDone(code.to_owned())));
         }
@@ -358,7 +377,7 @@ impl Stage {
             }
             _ => {}
         }
-        self.put(made);
+        self.create(made);
     }
 
     fn mint(&mut self) -> String {
@@ -431,6 +450,7 @@ impl<'a> Player<'a> {
             email: given.email.clone().unwrap_or_else(|| "arrives".to_owned()),
             rules: Rules::load(rules).map_err(|error| error.to_string())?,
             minted: 0,
+            wrote: BTreeSet::new(),
         };
         let mut player = Self {
             definition,
@@ -508,6 +528,7 @@ impl<'a> Player<'a> {
         };
         let run = Run::start(definition, &facts, arms, now_ms, &mut self.stage);
         self.run = Some(run.map_err(|error| error.to_string())?);
+        self.read_own()?;
         self.settle()?;
         Ok(None)
     }
@@ -560,6 +581,7 @@ impl<'a> Player<'a> {
                 .map_err(|error| error.to_string())?;
             self.now_ms = self.now_ms.max(run.now_ms());
         }
+        self.read_own()?;
         self.settle()
     }
 
@@ -735,13 +757,31 @@ impl<'a> Player<'a> {
             .record
             .remove(named)
             .ok_or_else(|| format!("there is no {named} in the record"))?;
-        self.read(&gone, true)
+        self.read(&gone, true)?;
+        self.read_own()
     }
 
     /// A resource is written, and the journey reads it.
     fn write(&mut self, written: &Resource) -> Result<(), String> {
         self.stage.put(written.clone());
-        self.read(written, false)
+        self.read(written, false)?;
+        self.read_own()
+    }
+
+    /// Reads what the journey has written itself, as the feed brings it back: after the unit of work that
+    /// wrote it, and before time passes. What comes of that is written behind it.
+    fn read_own(&mut self) -> Result<(), String> {
+        let mut feed: VecDeque<Resource> = self.stage.unit().into();
+        let mut moves = 0;
+        while let Some(written) = feed.pop_front() {
+            moves += 1;
+            if moves > MOVES_MAX {
+                return Err("the journey goes round by what it writes itself".to_owned());
+            }
+            self.read(&written, false)?;
+            feed.extend(self.stage.unit());
+        }
+        Ok(())
     }
 
     fn read(&mut self, resource: &Resource, deleted: bool) -> Result<(), String> {
@@ -766,7 +806,8 @@ impl<'a> Player<'a> {
         };
         run.input(input, &mut self.stage)
             .map(drop)
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        self.read_own()
     }
 
     /// What becomes of e-mails of which the scenario says nothing.
