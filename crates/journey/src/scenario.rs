@@ -7,6 +7,7 @@
 mod compare;
 mod file;
 mod play;
+mod whose;
 
 use crate::counts::{Before, VersionCounts};
 use crate::decode::Findings;

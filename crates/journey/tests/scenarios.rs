@@ -241,6 +241,27 @@ fn mistakes_in_a_file_of_scenarios_are_found_at_their_place() {
             "needs its `resourceType`",
         ),
         (
+            "  - name: x\n    given: {record: [{resourceType: Coverage, beneficiary: {reference: Patient/p}}]}\n    then: {}\n",
+            "J004",
+            10,
+            22,
+            "this Coverage is of `Patient/p`",
+        ),
+        (
+            "  - name: x\n    given: {entry: {subject: {reference: Patient/p}}}\n    then: {}\n",
+            "J004",
+            10,
+            20,
+            "this Encounter is of `Patient/p`",
+        ),
+        (
+            "  - name: x\n    when: [{resource: {resourceType: Patient, id: p}}]\n    then: {}\n",
+            "J004",
+            10,
+            23,
+            "this Patient is of `Patient/p`",
+        ),
+        (
             "  - name: x\n    then: {sent: [{step: welcome, by: post}]}\n",
             "J004",
             10,
@@ -365,12 +386,12 @@ fn a_look_sees_the_scenarios_record_at_its_moment() {
     let definition = Definition::compile(LOOKS, 1).unwrap();
     let weight = |status: &str| {
         format!(
-            "{{resourceType: Observation, status: {status}, code: {{text: Weight}}, subject: {{reference: Patient/p}}}}"
+            "{{resourceType: Observation, status: {status}, code: {{text: Weight}}, subject: {{reference: Patient/patient}}}}"
         )
     };
     let coverage = |end: &str| {
         format!(
-            "{{resourceType: Coverage, status: active, beneficiary: {{reference: Patient/p}}, payor: [{{display: Insurer}}], period: {{end: {end}}}}}"
+            "{{resourceType: Coverage, status: active, payor: [{{display: Insurer}}], period: {{end: {end}}}}}"
         )
     };
     for (record, end) in [
@@ -499,4 +520,36 @@ fn what_the_journey_writes_itself_is_read_as_in_production() {
         let tested = of_steps(&own_writes(waits), &scenarios).unwrap();
         assert!(tested.passed(), "{waits}: {}", tested.text());
     }
+}
+
+#[test]
+fn what_is_given_is_in_the_patients_record() {
+    let steps = "start: covered
+steps:
+  covered:
+    title: Covered?
+    check: {has: Coverage, where: beneficiary.reference = 'Patient/patient'}
+    yes: waits
+    no: uncovered
+  waits:
+    title: Waits
+    wait: {event: Observation, where: subject.reference = 'Patient/patient', at_most: 5d}
+    next: measured
+    not_come: missed
+  uncovered: {title: Uncovered, exit: {reason: uncovered}}
+  measured: {title: Measured, exit: {reason: measured}}
+  missed: {title: Missed, exit: {reason: missed}}
+";
+    let scenarios =
+        "  record: [{resourceType: Coverage, status: active, payor: [{display: Insurer}]}]
+scenarios:
+  - name: a short form
+    when: [{after: 1d, measured: {code: 29463-7, value: 80, unit: kg}}]
+    then: {ended: measured, ended_at: start + 1d}
+  - name: a resource
+    when: [{after: 1d, resource: {resourceType: Observation, status: final, code: {text: Weight}}}]
+    then: {ended: measured, ended_at: start + 1d}
+";
+    let tested = of_steps(steps, scenarios).unwrap();
+    assert!(tested.passed(), "{}", tested.text());
 }

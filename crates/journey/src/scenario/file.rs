@@ -1,5 +1,6 @@
 //! What a file of scenarios may say, and what is read from it.
 
+use super::whose;
 use crate::Definition;
 use crate::decode::Findings;
 use crate::decode::build::line;
@@ -34,7 +35,7 @@ static GIVEN: Table = Table {
         takes(
             "record",
             Form::List(&Form::Fhir),
-            "Resources that are in the patient's record already.",
+            "Resources that are in the patient's record already. What does not say whose it is becomes the patient's (`Patient/patient`).",
         ),
         takes(
             "email",
@@ -201,7 +202,7 @@ static EVENT: Table = Table {
         takes(
             "resource",
             Form::Fhir,
-            "Any FHIR resource is written to the patient's record.",
+            "Any FHIR resource is written to the patient's record; whose it is need not be said.",
         ),
         takes(
             "deleted",
@@ -517,6 +518,15 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
     let all = std::iter::once(root).chain(scenarios);
     for given in all.filter_map(|node| node.get("given")) {
         arms_exist(definition, given, findings);
+        let record = given.get("record").map(Node::items).unwrap_or_default();
+        for item in record {
+            of_the_patient(item, json_of(item), findings);
+        }
+        if let Some(entry) = given.get("entry") {
+            let mut value = json_of(entry);
+            value["resourceType"] = Value::from(definition.entry.event.name());
+            of_the_patient(entry, value, findings);
+        }
     }
     for (index, node) in scenarios.iter().enumerate() {
         let named = |node: &Node| line(node, "name");
@@ -540,6 +550,9 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
                 let message = "a resource needs its `resourceType`";
                 findings.error("J003", written.place, message);
             }
+            if let Some(written) = event.get("resource") {
+                of_the_patient(written, json_of(written), findings);
+            }
         }
         if let Some(ended) = node.get("then").and_then(|then| then.get("ended"))
             && let Some(code) = ended.text()
@@ -551,6 +564,13 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
             );
             findings.error("J004", ended.place, message);
         }
+    }
+}
+
+/// Whether a resource is the patient's, or can become it.
+fn of_the_patient(node: &Node, value: Value, findings: &mut Findings<'_>) {
+    if let Some(message) = whose::stranger(&value) {
+        findings.error("J004", node.place, message);
     }
 }
 

@@ -2,6 +2,7 @@
 //! the runner reads them.
 
 use super::file::{Given, Happening, Happens, Last, Scenario, When};
+use super::whose::{PATIENT, of_patient};
 use crate::Channel;
 use crate::ahead::{INSTANCE, PlainIds, Run, World};
 use crate::definition::{Definition, ExitTrigger};
@@ -18,8 +19,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trust::consent::{Act, Rules};
 use trust::conventions;
 
-/// The patient of every scenario.
-const PATIENT: &str = "patient";
 /// The resource that starts the journey.
 const ENTRY: &str = "entry";
 /// Most moves of one scenario: more than the longest journey makes that waits at every step.
@@ -392,16 +391,18 @@ fn spoken(payload: Option<&Value>) -> String {
     words.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Members as a resource of the patient.
+/// Members as a resource of the patient; there is one `Patient` only.
 fn resource(mut value: Value, kind: Option<ResourceType>, id: &str) -> Result<Resource, String> {
     if let Some(kind) = kind {
         value["resourceType"] = json!(kind.name());
     }
     let mut resource = Resource::from_value(value).map_err(|outcome| outcome.summary())?;
-    if resource.id().is_none() {
+    if resource.kind() == ResourceType::Patient {
+        resource.set_id(PATIENT);
+    } else if resource.id().is_none() {
         resource.set_id(id);
     }
-    Ok(resource)
+    Ok(of_patient(resource))
 }
 
 /// Plays a scenario.
@@ -475,8 +476,7 @@ impl<'a> Player<'a> {
             json!({"name": [{"given": ["Ida"], "family": "Sample"}], "birthDate": "1950-01-01",
                    "telecom": [{"system": "email", "value": "ida@example.org"}]})
         });
-        let mut person = resource(person, Some(ResourceType::Patient), PATIENT)?;
-        person.set_id(PATIENT);
+        let person = resource(person, Some(ResourceType::Patient), PATIENT)?;
         self.stage.put(person);
         for value in &given.record {
             let id = self.stage.mint();
@@ -693,12 +693,7 @@ impl<'a> Player<'a> {
                 consent
             }
             Happens::Resource(value) => {
-                let person = value.get("resourceType") == Some(&json!("Patient"));
-                let id = if person {
-                    PATIENT.to_owned()
-                } else {
-                    self.stage.mint()
-                };
+                let id = self.stage.mint();
                 resource(value.clone(), None, &id)?
             }
         };
