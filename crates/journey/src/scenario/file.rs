@@ -520,12 +520,12 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
         arms_exist(definition, given, findings);
         let record = given.get("record").map(Node::items).unwrap_or_default();
         for item in record {
-            of_the_patient(item, json_of(item), findings);
+            of_the_patient(item, &json_of(item), findings);
         }
         if let Some(entry) = given.get("entry") {
             let mut value = json_of(entry);
             value["resourceType"] = Value::from(definition.entry.event.name());
-            of_the_patient(entry, value, findings);
+            of_the_patient(entry, &value, findings);
         }
     }
     for (index, node) in scenarios.iter().enumerate() {
@@ -551,7 +551,7 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
                 findings.error("J003", written.place, message);
             }
             if let Some(written) = event.get("resource") {
-                of_the_patient(written, json_of(written), findings);
+                of_the_patient(written, &json_of(written), findings);
             }
         }
         if let Some(ended) = node.get("then").and_then(|then| then.get("ended"))
@@ -568,8 +568,8 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
 }
 
 /// Whether a resource is the patient's, or can become it.
-fn of_the_patient(node: &Node, value: Value, findings: &mut Findings<'_>) {
-    if let Some(message) = whose::stranger(&value) {
+fn of_the_patient(node: &Node, value: &Value, findings: &mut Findings<'_>) {
+    if let Some(message) = whose::stranger(value) {
         findings.error("J004", node.place, message);
     }
 }
