@@ -603,7 +603,11 @@ impl Look<'_> {
                 }
             }
         }
-        let of_kinds = self.listed().filter(|row| shows(&&row.resource.kind()));
+        // What is taken away is read as well as found.
+        let is_read = |row: &Resource| self.token().is_none_or(|token| token.covers('r', row));
+        let of_kinds = self
+            .listed()
+            .filter(|row| shows(&&row.resource.kind()) && is_read(&row.resource));
         let expected = self.as_told(of_kinds);
         let names = |told: &Told| told.keys().cloned().collect::<Vec<_>>();
         prop_assert_eq!(names(&rows), names(&expected));
