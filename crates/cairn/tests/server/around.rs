@@ -211,7 +211,6 @@ forbid (principal, action == Action::"export", resource)
 when { context.device.kind == "system" };
 "#;
 
-// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn organizations_and_devices_count_at_the_next_request() {
     let folder = folder();

@@ -267,7 +267,6 @@ const BY_ORIGIN: &str = r#"
     @id("no-token") forbid (principal in Role::"squad", action, resource)
     when { context.device.kind != "browser" };"#;
 
-// Proves: 45 CFR 164.312(a)(1)
 #[test]
 fn organizations_and_devices_are_looked_at() {
     let folder = folder(BY_ORIGIN, &[]);
