@@ -25,7 +25,9 @@ pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use identity::OnBehalf;
 pub use permit::{Action, Freshness, Permit, Target};
-pub use policy::{Around, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday};
+pub use policy::{
+    Around, Device, DeviceKind, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday,
+};
 pub use policy::{
     AskedAbout, AskedAs, EXPLAINER, ElementWords, ElementsWhy, Exemption, Explanation, PolicyCell,
     PolicyFault, PolicyLook, PolicyRow, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet,
