@@ -80,6 +80,7 @@ impl Setting {
         SignedIn {
             factor: self.factor,
             at_ms: self.wall_ms() - before_ms,
+            session: true,
         }
     }
     pub(super) fn around(&self) -> Around {
