@@ -1,12 +1,15 @@
-//! Tells a collector of logs what is in the audit: each record as an IHE ATNA message (ITI-20) by syslog
-//! over TLS (RFC 5424, RFC 5425). What is told is `trust::told`: nothing of a patient.
+//! Tells collectors of logs what is in the audit: each record as an IHE ATNA message (ITI-20) by syslog over
+//! TLS (RFC 5424, RFC 5425), or as a record of OpenTelemetry's logs by OTLP over HTTP. What is told is
+//! `trust::told`: nothing of a patient.
 //!
-//! A follower of the audit's trees, up to the newest signed checkpoint, with a stored position for each
-//! shard. Syslog has no receipts, so a batch has a connection of its own, which is ended in order: the
-//! position moves when the other side has read to its end. Whatever goes wrong before that is sent
-//! again, so the collector gets each record at least once.
+//! A follower of the audit's trees for each collector, up to the newest signed checkpoint, with a stored
+//! position of its own for each shard. It moves when the other side has taken a batch: OTLP answers, and
+//! with syslog, which has no receipts, a batch has a connection of its own, which is ended in order.
+//! Whatever goes wrong before that is sent again, so a collector gets each record at least once.
 
 mod atna;
+mod log_record;
+mod otlp;
 mod syslog;
 
 use std::collections::HashMap;
@@ -14,14 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ledger::{Commit, CursorMove, Ledger, LedgerError, Number, Shard, TenantId};
+use ledger::{Clock, Commit, CursorMove, Ledger, LedgerError, Number, Shard, TenantId};
+use prost::Message as _;
 use tokio::sync::watch;
 use trust::told;
 
-pub use syslog::Collector;
+pub use otlp::{OtlpCollector, OtlpFiles};
+pub use syslog::SyslogCollector;
 
-/// The follower's name at its positions.
-const CONSUMER: &str = "audit-collector";
 /// How long it rests when there is nothing new: a checkpoint is signed each second.
 const REST: Duration = Duration::from_secs(1);
 /// How long it rests after the first failure; twice as long after each further one.
@@ -42,7 +45,90 @@ enum Untold {
     #[error("the audit can't be read: {0}")]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
-    Collector(#[from] syslog::Unreached),
+    Syslog(#[from] syslog::Unreached),
+    #[error(transparent)]
+    Otlp(#[from] otlp::Unreached),
+}
+
+impl Untold {
+    /// How long the other side wants to be left alone.
+    fn after(&self) -> Option<Duration> {
+        match self {
+            Self::Otlp(unreached) => unreached.after(),
+            _ => None,
+        }
+    }
+}
+
+/// Where the audit is told.
+#[derive(Debug)]
+pub enum Collector {
+    /// By syslog over TLS.
+    Syslog(SyslogCollector),
+    /// By OTLP over HTTP.
+    Otlp(OtlpCollector),
+}
+
+impl From<SyslogCollector> for Collector {
+    fn from(collector: SyslogCollector) -> Self {
+        Self::Syslog(collector)
+    }
+}
+
+impl From<OtlpCollector> for Collector {
+    fn from(collector: OtlpCollector) -> Self {
+        Self::Otlp(collector)
+    }
+}
+
+impl Collector {
+    /// Its name at its positions, which are as old as the first store that told: they stay as they are.
+    fn consumer(&self) -> &'static str {
+        match self {
+            Self::Syslog(_) => "audit-collector",
+            Self::Otlp(_) => "audit-collector-otlp",
+        }
+    }
+
+    /// Its name in metrics and logs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Syslog(_) => "syslog",
+            Self::Otlp(_) => "otlp",
+        }
+    }
+}
+
+/// Records that are told together, laid out as their collector takes them.
+#[derive(Default)]
+struct Batch {
+    bytes: usize,
+    text: Vec<u8>,
+    lines: Vec<otlp::Line>,
+}
+
+impl Batch {
+    fn add(&mut self, course: &Course, entry: &told::Entry, (shard, index): (Shard, u64)) {
+        match &*course.collector {
+            Collector::Syslog(collector) => {
+                for message in atna::messages(entry, shard, index) {
+                    collector.frame(&message, &mut self.text);
+                }
+                self.bytes = self.text.len();
+            }
+            Collector::Otlp(_) => {
+                let leaf = format!("{shard}/{index}");
+                let record =
+                    log_record::record(entry, &leaf, course.tenant, course.wall_clock.now_ms());
+                self.bytes += record.encoded_len();
+                self.lines.push(otlp::Line {
+                    shard,
+                    index,
+                    record,
+                });
+            }
+        }
+    }
 }
 
 /// Tells until `stopped`.
@@ -50,12 +136,15 @@ pub(crate) async fn run(
     ledger: Ledger,
     tenant: TenantId,
     collector: Arc<Collector>,
+    wall_clock: Arc<dyn Clock>,
     mut stopped: watch::Receiver<bool>,
 ) {
+    let name = collector.name();
     let mut course = Course {
         ledger,
         tenant,
         collector,
+        wall_clock,
         positions: HashMap::new(),
         first: 0,
     };
@@ -67,11 +156,12 @@ pub(crate) async fn run(
             match course.round().await {
                 Ok(sent) => {
                     if failures > 0 {
-                        tracing::info!("the audit's collector is told again");
+                        tracing::info!(collector = name, "the audit's collector is told again");
                     }
                     failures = 0;
                     said.clear();
-                    metrics::counter!("cairn_audit_told_total").increment(sent as u64);
+                    metrics::counter!("cairn_audit_told_total", "collector" => name)
+                        .increment(sent as u64);
                     if sent == 0 {
                         tokio::time::sleep(REST).await;
                     }
@@ -82,11 +172,13 @@ pub(crate) async fn run(
                     // Another reason needs another remedy: one that was away may come back and never take anything.
                     let words = error.to_string();
                     if words != said && (failures > 0 || !is_new) {
-                        tracing::warn!(%error, "the audit's collector could not be told; trying again");
+                        tracing::warn!(collector = name, %error, "the audit's collector could not be told; trying again");
                         said = words;
                     }
-                    metrics::counter!("cairn_audit_told_failures_total").increment(1);
-                    tokio::time::sleep(pause(failures)).await;
+                    metrics::counter!("cairn_audit_told_failures_total", "collector" => name)
+                        .increment(1);
+                    let rest = pause(failures).max(error.after().unwrap_or_default());
+                    tokio::time::sleep(rest).await;
                     failures = failures.saturating_add(1);
                 }
             }
@@ -109,6 +201,7 @@ struct Course {
     ledger: Ledger,
     tenant: TenantId,
     collector: Arc<Collector>,
+    wall_clock: Arc<dyn Clock>,
     /// How many leaves of each shard were told, as far as it is known here.
     positions: HashMap<Shard, u64>,
     /// Which shard begins the next batch.
@@ -135,7 +228,12 @@ impl Course {
             }
             let from = match self.positions.get(&shard) {
                 Some(position) => *position,
-                None => self.ledger.cursor(CONSUMER, shard).await?.0,
+                None => {
+                    self.ledger
+                        .cursor(self.collector.consumer(), shard)
+                        .await?
+                        .0
+                }
             };
             self.positions.insert(shard, from);
             let to = from;
@@ -147,7 +245,7 @@ impl Course {
             });
         }
         let waiting: u64 = left.iter().map(|one| one.size.saturating_sub(one.to)).sum();
-        let (mut batch, mut records) = (Vec::new(), 0);
+        let (mut batch, mut records) = (Batch::default(), 0);
         // By turns, so that none waits until another is told whole; and each batch begins with another.
         if !left.is_empty() {
             let first = self.first % left.len();
@@ -157,10 +255,10 @@ impl Course {
         loop {
             let before = records;
             for one in &mut left {
-                let (turn, began) = (records + TURN_RECORDS, batch.len());
+                let (turn, began) = (records + TURN_RECORDS, batch.bytes);
                 while one.to < one.size
                     && records < BATCH_RECORDS.min(turn)
-                    && batch.len() < BATCH_BYTES.min(began + TURN_BYTES)
+                    && batch.bytes < BATCH_BYTES.min(began + TURN_BYTES)
                 {
                     let (shard, to) = (one.shard, one.to);
                     let Some(entry) = told::of_leaf(&self.ledger, shard, to).await? else {
@@ -170,9 +268,7 @@ impl Course {
                     if matches!(entry, told::Entry::Unreadable) {
                         tracing::error!(%shard, leaf = to, "an audit record can't be read; the collector is told");
                     }
-                    for message in atna::messages(&entry, shard, to) {
-                        self.collector.frame(&message, &mut batch);
-                    }
+                    batch.add(self, &entry, (shard, to));
                     one.to += 1;
                     records += 1;
                 }
@@ -184,15 +280,36 @@ impl Course {
         let told = left.iter().filter(|one| one.to > one.from);
         let moves: Vec<_> = told.map(|one| (one.shard, one.from, one.to)).collect();
         let waiting = waiting.saturating_sub(records as u64);
-        metrics::gauge!("cairn_audit_told_waiting").set(waiting as f64);
+        let name = self.collector.name();
+        metrics::gauge!("cairn_audit_told_waiting", "collector" => name).set(waiting as f64);
         if moves.is_empty() {
             return Ok(0);
         }
-        self.collector.send(&batch).await?;
+        self.send(&batch).await?;
+        self.advance(moves).await?;
+        Ok(records)
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), Untold> {
+        match &*self.collector {
+            Collector::Syslog(collector) => collector.send(&batch.text).await?,
+            Collector::Otlp(collector) => {
+                let now_ms = self.wall_clock.now_ms();
+                let refused = collector.send(&batch.lines, now_ms).await?;
+                let name = self.collector.name();
+                metrics::counter!("cairn_audit_told_refused_total", "collector" => name)
+                    .increment(refused);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps how far each shard was told.
+    async fn advance(&mut self, moves: Vec<(Shard, u64, u64)>) -> Result<(), LedgerError> {
         let commits = moves.iter().map(|(shard, from, to)| {
             let mut commit = Commit::new(self.tenant);
             commit.cursor = Some(CursorMove {
-                consumer: CONSUMER.to_owned(),
+                consumer: self.collector.consumer().to_owned(),
                 shard: *shard,
                 from: Number(*from),
                 to: Number(*to),
@@ -211,11 +328,11 @@ impl Course {
                 }
                 Err(error) => {
                     self.positions.remove(&shard);
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
         }
-        Ok(records)
+        Ok(())
     }
 }
 

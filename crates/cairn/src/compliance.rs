@@ -18,11 +18,15 @@ pub use page::page;
 pub use report::{Report, report};
 
 /// The profiles that are built in, by name.
-const PROFILES: [(&str, &str); 2] = [
+const PROFILES: [(&str, &str); 3] = [
     ("us-hipaa", include_str!("../compliance/us-hipaa.toml")),
     (
         "us-hipaa-2025",
         include_str!("../compliance/us-hipaa-2025.toml"),
+    ),
+    (
+        "us-42-cfr-part-2",
+        include_str!("../compliance/us-42-cfr-part-2.toml"),
     ),
 ];
 const PROOFS: &str = include_str!("../compliance/proofs.txt");
@@ -79,7 +83,7 @@ pub enum Sort {
     Required,
     /// An implementation specification that is addressable.
     Addressable,
-    /// A provision of the Privacy Rule.
+    /// A provision of the Privacy Rule, or of 42 CFR part 2.
     Provision,
 }
 

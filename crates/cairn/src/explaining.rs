@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use trust::consent::Rules;
 use trust::scopes::Scopes;
 use trust::{
-    Action, Agent, Around, AskedAbout, AskedAs, ConsentWhy, EXPLAINER, Explanation, Factor,
-    Purpose, Question, RelationWhy, Role, RowWhy, Surroundings, Target, Trust, TrustOptions,
-    Weekday,
+    Action, Agent, Around, AskedAbout, AskedAs, ConsentWhy, Device, DeviceKind, EXPLAINER,
+    Explanation, Factor, Purpose, Question, RelationWhy, Role, RowWhy, Surroundings, Target, Trust,
+    TrustOptions, Weekday,
 };
 
 use crate::commands;
@@ -43,6 +43,12 @@ pub(crate) struct Asked {
     pub(crate) networks: Vec<String>,
     pub(crate) hour: u8,
     pub(crate) weekday: String,
+    #[serde(default)]
+    pub(crate) organizations: Vec<String>,
+    #[serde(default)]
+    pub(crate) device: String,
+    #[serde(default)]
+    pub(crate) client: String,
 }
 
 /// The answer.
@@ -220,6 +226,12 @@ fn question(
             weekday: Weekday::parse(&asked.weekday)
                 .with_context(|| unknown("day", &asked.weekday))?,
             tenant: tenant.name.clone(),
+            organizations: asked.organizations.clone(),
+            device: Device {
+                // An older command line says nothing of it.
+                kind: DeviceKind::parse(&asked.device).unwrap_or_default(),
+                client: asked.client.clone(),
+            },
         },
     })
 }

@@ -248,6 +248,9 @@ impl Inventory {
                 OnTheWay::Encrypted,
             );
         }
+        if let Some(base) = &settings.audit.otlp {
+            self.add_url(Kind::AuditCollector, "audit.otlp", base);
+        }
         if let Some(file) = &settings.audit.witness_keys_file {
             let witnesses = crate::commands::witnesses(file, settings.audit.witness_quorum);
             let witnesses = witnesses.map_err(|error| {

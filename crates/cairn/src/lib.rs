@@ -39,7 +39,7 @@ mod witnessing;
 
 pub use client_certificates::ClientCertificates;
 pub use clients::{Addresses, ForwardedHeader, Proxies};
-pub use collector::Collector;
+pub use collector::{Collector, OtlpCollector, OtlpFiles, SyslogCollector};
 pub use floors::{Below, Configured, Refused};
 pub use providers::{ClientAuthentication, ProviderOptions};
 pub use server::{DemoPages, Server, ServerError, ServerOptions, TlsFiles, asked_to_end};

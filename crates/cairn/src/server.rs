@@ -119,8 +119,8 @@ pub struct ServerOptions {
     pub providers: Vec<ProviderOptions>,
     /// How often witnesses that have a URL are asked to cosign, seconds.
     pub witness_every_s: u64,
-    /// Where the audit is told, if anywhere.
-    pub collector: Option<crate::Collector>,
+    /// Where the audit is told, if anywhere; of each kind one at most, which its positions are kept for.
+    pub collectors: Vec<crate::Collector>,
     /// What only the demo shows.
     pub demo: Option<DemoPages>,
     /// Whether the journey runner runs by itself. Tests in virtual time turn it off and call
@@ -166,7 +166,7 @@ impl ServerOptions {
             subscription_origins: String::new(),
             providers: Vec::new(),
             witness_every_s: audit.witness_every_s,
-            collector: None,
+            collectors: Vec::new(),
             demo: None,
             run_journeys: true,
         }
@@ -326,7 +326,7 @@ impl Server {
             takes_certificates: certificates.are_taken(),
             authorities,
             providers: Arc::new(providers),
-            collector: options.collector.map(Arc::new),
+            collectors: options.collectors.into_iter().map(Arc::new).collect(),
             demo: options.demo,
             run_journeys: options.run_journeys,
             around: around.clone(),

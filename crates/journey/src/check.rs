@@ -7,6 +7,8 @@ mod paths;
 use crate::Finding;
 use crate::decode::{self, Findings};
 use crate::definition::{Definition, ExitTrigger, Step, Who};
+use crate::engine::RESERVED_ENDINGS;
+use crate::kinds::NOT_LOOKED_AT;
 use crate::spec::START_ANCHOR;
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
@@ -118,6 +120,7 @@ impl Check<'_, '_> {
             step.kind.check(self, step);
             self.words(step);
         }
+        self.endings();
         self.moments();
         self.graph();
         self.loops();
@@ -194,6 +197,7 @@ impl Check<'_, '_> {
             .collect::<Vec<_>>()
         {
             self.in_a_record(kind, at, "no journey can wait for one or start from one");
+            self.looked_at(kind, at);
         }
         for (name, _) in &self.definition.entry.anchors {
             if name == START_ANCHOR {
@@ -203,6 +207,44 @@ impl Check<'_, '_> {
                     "the anchor `start` is always there; name this one differently",
                 );
             }
+        }
+    }
+
+    /// Each way to end has a name of its own: what became of patients is told by it.
+    fn endings(&mut self) {
+        let definition = self.definition;
+        let exits = self.root.get("exits").map(Node::members);
+        let exits = exits.unwrap_or_default().iter();
+        let exits: Vec<(&str, Place)> = exits
+            .map(|(key, _)| (key.name.as_str(), key.place))
+            .collect();
+        let steps = definition.steps.iter().filter(|step| step.kind.may_end());
+        let steps: Vec<(&str, Place)> = steps.map(|step| (step.id.as_str(), step.place)).collect();
+        for (name, place) in exits.iter().chain(&steps) {
+            if RESERVED_ENDINGS.contains(name) {
+                let words = format!(
+                    "`{name}` is how Cairn names an ending of its own; name this one differently"
+                );
+                self.findings.error("J024", *place, words);
+            }
+        }
+        for (name, place) in &steps {
+            if exits.iter().any(|(exit, _)| exit == name) {
+                let words = format!(
+                    "an exit is called `{name}` as well; who ended which way could not be told apart"
+                );
+                self.findings.error("J024", *place, words);
+            }
+        }
+    }
+
+    /// What the policy of the journeys' engine doesn't let it look at, no condition of a journey is ever told of.
+    pub(crate) fn looked_at(&mut self, kind: ResourceType, at: Place) {
+        if NOT_LOOKED_AT.contains(&kind) {
+            let words = format!(
+                "journeys don't look at a {kind}: bills and the audit are no matter of care"
+            );
+            self.findings.error("J004", at, words);
         }
     }
 

@@ -13,7 +13,7 @@ use fhir::path::Expression;
 use fhir::{ResourceType, nearest, suggestion};
 
 /// Longest file that is read; a journey of 200 steps with long words is a third of this.
-const SOURCE_BYTES_MAX: usize = 512 * 1024;
+pub(crate) const SOURCE_BYTES_MAX: usize = 512 * 1024;
 /// Most steps of one journey: more can't be read as a graph, and the engine's bound on moves of one
 /// cause rests on it.
 pub(crate) const STEPS_MAX: usize = 200;

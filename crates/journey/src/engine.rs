@@ -31,6 +31,9 @@ pub const REPLAYED: u64 = 0;
 /// How a journey ends whose entry event turns out to be none. It doesn't count as one that was taken:
 /// when the event becomes one again, the journey starts anew.
 pub(crate) const STARTED_IN_ERROR: &str = "started_in_error";
+/// Endings that are the engine's own.
+pub(crate) const RESERVED_ENDINGS: [&str; 4] =
+    ["completed", "stopped", "time_over", STARTED_IN_ERROR];
 
 /// Starts a journey.
 ///
@@ -141,6 +144,12 @@ pub fn step(
         } => {
             let mut engine = Engine::new(definition, state.clone(), context, String::new());
             engine.receipt(&communication, &outcome)?;
+            let changed = engine.state != *state;
+            engine.decision(changed)
+        }
+        Input::Unclear { n } => {
+            let mut engine = Engine::new(definition, state.clone(), context, String::new());
+            engine.unclear(n)?;
             let changed = engine.state != *state;
             engine.decision(changed)
         }
@@ -474,6 +483,16 @@ impl<'a> Engine<'a> {
         let (step, _) = self.step_of(n)?;
         step.kind.seen(self, step, n, holds);
         self.run()
+    }
+
+    /// What a place asked can't be told: the trail says so, and it goes on as if it were not so.
+    fn unclear(&mut self, n: u32) -> Result<(), EngineError> {
+        if self.token(n).is_some() {
+            let (step, _) = self.step_of(n)?;
+            let label = "no".to_owned();
+            self.trail(&step.id, What::Unclear { label }, None);
+        }
+        self.seen(n, false)
     }
 
     /// Closes the task or form of a place.

@@ -6,6 +6,7 @@ use crate::engine::{Fact, Outcome};
 use crate::state::State;
 use fhir::path::Environment;
 use fhir::{Resource, ResourceType};
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use trust::conventions;
@@ -206,15 +207,25 @@ fn time(text: &str) -> Option<u64> {
 
 /// Whether a condition holds of a resource. One that can't be evaluated on it doesn't hold.
 pub(crate) fn test(path: &Path, resource: &Resource, entry: Option<&Value>, now_ms: u64) -> bool {
+    weigh(path, resource, entry, now_ms) == Some(true)
+}
+
+/// Whether a condition holds of a resource; nothing where it can't be evaluated on it.
+pub(crate) fn weigh(
+    path: &Path,
+    resource: &Resource,
+    entry: Option<&Value>,
+    now_ms: u64,
+) -> Option<bool> {
     let environment = Environment {
         variables: entry.map(|entry| ("entry", entry)).into_iter().collect(),
         now_ms: i64::try_from(now_ms).ok(),
     };
     match path.expression.test(resource.as_value(), &environment) {
-        Ok(result) => result == Some(true),
+        Ok(result) => Some(result == Some(true)),
         Err(error) => {
             tracing::debug!(line = path.place.line, %error, "a journey's condition can't be evaluated on this resource");
-            false
+            None
         }
     }
 }
@@ -230,17 +241,34 @@ pub(crate) fn entry_of(state: &State) -> Value {
     entry
 }
 
-/// Whether a resource with a period (a coverage) is active now. Its period's last day belongs to it.
-pub(crate) fn is_active(resource: &Resource, now_ms: u64) -> bool {
+/// Whether a resource with a period (a coverage) is active now. Its period's last day belongs to it, as days are
+/// where the journey's people live.
+pub(crate) fn is_active(resource: &Resource, now_ms: u64, zone: &TimeZone) -> bool {
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let date = |name: &str| {
-        resource
-            .text_at(&["period", name])
-            .and_then(fhir::date::parse)
+        let text = resource.text_at(&["period", name])?;
+        let mut date = fhir::date::parse(text)?;
+        // A date alone is no moment until it is said where.
+        if !text.contains('T') {
+            for at_ms in [&mut date.start_ms, &mut date.end_ms] {
+                *at_ms = in_zone(*at_ms, zone);
+            }
+        }
+        Some(date)
     };
     resource.text_at(&["status"]) == Some("active")
         && date("start").is_none_or(|start| start.start_ms <= now_ms)
         && date("end").is_none_or(|end| now_ms < end.end_ms)
+}
+
+/// The moment at which a zone's clocks say what those of UTC say at a moment.
+fn in_zone(utc_ms: i64, zone: &TimeZone) -> i64 {
+    let moment = jiff::Timestamp::from_millisecond(utc_ms).ok();
+    let there = moment.and_then(|moment| {
+        let civil = moment.to_zoned_datetime(TimeZone::UTC).datetime();
+        civil.to_zoned_datetime(zone.clone()).ok()
+    });
+    there.map_or(utc_ms, |there| there.timestamp().as_millisecond())
 }
 
 /// Which of the definition's conditions hold of a resource, for a patient's place in the journey.
@@ -453,7 +481,7 @@ mod tests {
         let coverage = |status: &str, period: Value| {
             let made =
                 json!({"resourceType": "Coverage", "id": "c", "status": status, "period": period});
-            is_active(&resource(made), 1_795_680_000_000)
+            is_active(&resource(made), 1_795_680_000_000, &TimeZone::UTC)
         };
         // It is 26 November 2026, 08:00.
         for (status, period, active) in [
@@ -474,6 +502,37 @@ mod tests {
                 coverage(status, period.clone()),
                 active,
                 "{status} {period}"
+            );
+        }
+    }
+
+    /// The last day of a coverage is over when it is over where the journey's people live.
+    #[test]
+    fn days_of_coverages_are_those_of_the_journeys_zone() {
+        let ends = resource(json!({"resourceType": "Coverage", "status": "active",
+            "period": {"start": "2026-11-26", "end": "2026-11-26"}}));
+        let timed = resource(json!({"resourceType": "Coverage", "status": "active",
+            "period": {"end": "2026-11-26T12:00:00Z"}}));
+        for (zone, utc, active, by_time) in [
+            ("UTC", "2026-11-26T23:59:00Z", true, false),
+            ("UTC", "2026-11-27T00:00:00Z", false, false),
+            ("America/Los_Angeles", "2026-11-27T07:59:00Z", true, false),
+            ("America/Los_Angeles", "2026-11-27T08:00:00Z", false, false),
+            ("America/Los_Angeles", "2026-11-26T07:59:00Z", false, true),
+            ("Pacific/Auckland", "2026-11-26T10:59:00Z", true, true),
+            ("Pacific/Auckland", "2026-11-26T11:00:00Z", false, true),
+        ] {
+            let now_ms = fhir::date::parse(utc).unwrap().start_ms.unsigned_abs();
+            let zone_there = crate::time::zone(zone).unwrap();
+            assert_eq!(
+                is_active(&ends, now_ms, &zone_there),
+                active,
+                "{zone} {utc}"
+            );
+            assert_eq!(
+                is_active(&timed, now_ms, &zone_there),
+                by_time,
+                "{zone} {utc}"
             );
         }
     }

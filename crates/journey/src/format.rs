@@ -6,10 +6,10 @@
 //! canonical that way stays as it is.
 
 use crate::Finding;
-use crate::decode::Findings;
+use crate::decode::{Findings, SOURCE_BYTES_MAX};
 use crate::diff::same;
 use crate::spec;
-use crate::yaml::{Content, Node};
+use crate::yaml::{Content, Node, Place};
 use std::collections::BTreeMap;
 
 /// Columns of one step to the right.
@@ -24,6 +24,12 @@ pub fn format(source: &str) -> Result<String, Vec<Finding>> {
         source,
         list: Vec::new(),
     };
+    if source.len() > SOURCE_BYTES_MAX {
+        let top = Place { line: 1, column: 1 };
+        let words = format!("the file is longer than {SOURCE_BYTES_MAX} bytes; split the journey");
+        findings.error("J035", top, words);
+        return Err(findings.list);
+    }
     let meant = match Node::parse(source) {
         Ok(meant) => meant,
         Err(error) => {
@@ -36,6 +42,10 @@ pub fn format(source: &str) -> Result<String, Vec<Finding>> {
         }
     };
     let mut text = source.to_owned();
+    // To YAML a carriage return alone ends a line; to what counts lines here it doesn't.
+    if text.replace("\r\n", "\n").contains('\r') {
+        return Ok(text);
+    }
     for pass in [ends, blanks, indent, order] {
         let next = pass(&text);
         if next != text && keeps(&meant, &text, &next) {

@@ -100,6 +100,15 @@ impl From<mover::MoveError> for JourneyError {
     }
 }
 
+/// What became of stopping all journeys of a patient.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Those that ran and have been ended.
+    pub stopped: usize,
+    /// Those that run or may run, and could not be ended: this program doesn't know their version or their state.
+    pub failed: usize,
+}
+
 /// What the checker found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {

@@ -11,7 +11,7 @@ use crate::resources::{self, Maker, Times};
 use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
 use ledger::{Expected, Ledger, OutboxDraft, OutboxKey, Owner, TenantId, Timer, TimerKey};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use trust::{Change, Internal, Permit, TrustError, Unit, Vault, kinds};
 
 /// The journeys' number as a consumer of timers.
@@ -124,6 +124,8 @@ pub(crate) struct Mover<'a> {
     /// What the care programmes here are known as, once the consents are read.
     known_as: Vec<String>,
     moved: Vec<Moved>,
+    /// What steps have asked the record for, for the audit.
+    looked_for: BTreeSet<ResourceType>,
 }
 
 struct Draft {
@@ -148,6 +150,7 @@ impl<'a> Mover<'a> {
             consents: None,
             known_as: Vec::new(),
             moved: Vec::new(),
+            looked_for: BTreeSet::new(),
         }
     }
 
@@ -406,8 +409,10 @@ impl<'a> Mover<'a> {
                 let Some(question) = asked else {
                     return Ok(None);
                 };
-                let holds = self.look(definition, state, question).await?;
-                Ok(Some(Input::Seen { n, holds }))
+                Ok(Some(match self.look(definition, state, question).await? {
+                    Some(holds) => Input::Seen { n, holds },
+                    None => Input::Unclear { n },
+                }))
             }
             Effect::HandOver {
                 task,
@@ -679,6 +684,11 @@ impl<'a> Mover<'a> {
         } else {
             format!("{}: moved", names.join(", "))
         });
+        if let (Some(note), false) = (&mut self.unit.note, self.looked_for.is_empty()) {
+            let kinds = self.looked_for.iter().map(|kind| kind.name());
+            let kinds: Vec<&str> = kinds.collect();
+            note.push_str(&format!("; looked for {}", kinds.join(", ")));
+        }
         Some((self.unit, self.moved))
     }
 }
@@ -693,6 +703,28 @@ pub(crate) fn trail_id(
 ) -> String {
     ledger.derive_id(tenant, owner, &format!("trail/{instance}/{first}"))
 }
+/// What finds a patient's resources of a type, by pages.
+fn query(
+    kind: ResourceType,
+    patient: &str,
+    more: &[(&str, &str)],
+) -> Result<fhir::search::SearchQuery, MoveError> {
+    let mut parameters = vec![
+        ("patient".to_owned(), patient.to_owned()),
+        ("_count".to_owned(), "200".to_owned()),
+    ];
+    parameters.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
+    let query = fhir::search::SearchQuery::parse(kind, &parameters, false);
+    Ok(query.map_err(|outcome| {
+        TrustError::Invalid(format!(
+            "a journey can't search {kind}: {}",
+            outcome.summary()
+        ))
+    })?)
+}
 
 /// All resources of a type in a patient's record that match, as they are at one moment.
 pub(crate) async fn search(
@@ -702,20 +734,7 @@ pub(crate) async fn search(
     patient: &str,
     more: &[(&str, &str)],
 ) -> Result<Vec<Resource>, MoveError> {
-    let mut parameters = vec![
-        ("patient".to_owned(), patient.to_owned()),
-        ("_count".to_owned(), "200".to_owned()),
-    ];
-    parameters.extend(
-        more.iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-    );
-    let query = fhir::search::SearchQuery::parse(kind, &parameters, false).map_err(|outcome| {
-        TrustError::Invalid(format!(
-            "a journey can't search {kind}: {}",
-            outcome.summary()
-        ))
-    })?;
+    let query = query(kind, patient, more)?;
     let rows = vault.load_all(permit, &query).await?;
     Ok(rows.into_iter().map(|row| row.resource).collect())
 }

@@ -125,6 +125,18 @@ pub(crate) struct Cause {
     event: Option<Number>,
     /// Timers that are over.
     timers: Vec<ledger::TimerKey>,
+    /// What the audit says that was done, if people did it: without anything of the patient.
+    deed: Option<&'static str>,
+}
+
+impl Cause {
+    /// What people do, with what the audit says that it was.
+    pub(crate) fn by_hand(deed: &'static str) -> Self {
+        Self {
+            deed: Some(deed),
+            ..Self::default()
+        }
+    }
 }
 
 /// Time that has passed for one instance.
@@ -421,6 +433,7 @@ impl Journeys {
                     cursor: errand.cursor,
                     event: Some(event.at.number),
                     timers: Vec::new(),
+                    deed: None,
                 },
             )
             .await?;
@@ -444,6 +457,9 @@ impl Journeys {
         unit.held = cause.held;
         unit.cursor = cause.cursor;
         unit.cause = cause.event;
+        if let (Some(note), Some(moved)) = (&mut unit.note, cause.deed) {
+            *note = note.replace(": moved", &format!(": {moved}"));
+        }
         for key in cause.timers {
             if !unit.timers_clear.contains(&key)
                 && !unit.timers_set.iter().any(|timer| timer.key == key)

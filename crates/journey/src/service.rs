@@ -4,9 +4,10 @@ use crate::books::{Books, Figures, Published, StoredDefinition, old_trail};
 use crate::definition::ExitTrigger;
 use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
+use crate::runner::Cause;
 use crate::{
-    DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, VersionView, check,
-    words,
+    DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, Stopped, VersionView,
+    check, words,
 };
 use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
 use std::collections::HashMap;
@@ -391,19 +392,17 @@ impl Journeys {
             let published = Self::published(&books, &state.journey, Some(state.version))?;
             let definition = &published.definition;
             let mut mover = Mover::new(self.vault(), permit, &state.patient, self.now_ms());
-            let ids = mover.ids(definition);
-            let context = Context {
-                now_ms: self.now_ms(),
-                instance,
-                ids: &ids,
+            let decision = {
+                let ids = mover.ids(definition);
+                let context = Context {
+                    now_ms: self.now_ms(),
+                    instance,
+                    ids: &ids,
+                };
+                let stop = Input::Manual(Manual::Stop(reason.to_owned()));
+                engine::step(definition, &state, stop, &context)
+                    .map_err(|error| JourneyError::Broken(error.to_string()))?
             };
-            let decision = engine::step(
-                definition,
-                &state,
-                Input::Manual(Manual::Stop(reason.to_owned())),
-                &context,
-            )
-            .map_err(|error| JourneyError::Broken(error.to_string()))?;
             mover
                 .take(
                     definition,
@@ -412,15 +411,53 @@ impl Journeys {
                     decision,
                 )
                 .await?;
-            match self
-                .commit(&books, permit, mover, crate::runner::Cause::default())
-                .await
-            {
+            let cause = Cause::by_hand("stopped by hand");
+            match self.commit(&books, permit, mover, cause).await {
                 Ok(_) => return Ok(()),
                 Err(MoveError::Trust(TrustError::Ledger(LedgerError::Conflict))) => {}
                 Err(other) => return Err(other.into()),
             }
         }
+    }
+
+    /// Ends all of a patient's journeys that run, by hand, one after the other: what can't be stopped keeps none of
+    /// the others running. What happens to the patient later can begin journeys again.
+    ///
+    /// # Errors
+    /// `Trust`; then some may have been stopped.
+    pub async fn stop_all(
+        &self,
+        permit: &Permit,
+        patient: &str,
+        reason: &str,
+    ) -> Result<Stopped, JourneyError> {
+        staff(permit)?;
+        let of_patient = [("patient", patient)];
+        let stored = self.vault().internals(
+            permit,
+            kinds::JOURNEY_INSTANCE,
+            &of_patient,
+            None,
+            OF_PATIENT_MAX,
+        );
+        let mut stopped = Stopped::default();
+        for document in stored.await? {
+            match State::from_json(&document.body) {
+                Ok(state) if state.patient != patient || state.ended.is_some() => continue,
+                Ok(_) => {}
+                Err(_) => {
+                    stopped.failed += 1;
+                    continue;
+                }
+            }
+            match self.stop(permit, &document.id, reason).await {
+                Ok(()) => stopped.stopped += 1,
+                // Without this version, or in a state that it can't be ended from: the others are ended all the same.
+                Err(JourneyError::Unknown(_) | JourneyError::Broken(_)) => stopped.failed += 1,
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(stopped)
     }
 
     /// What could not be worked on, newest first.

@@ -30,6 +30,11 @@ fn files_become_canonical() {
             "name: x\ntitle: y\n",
         ),
         (
+            "a carriage return alone ends a line for YAML: left as it is",
+            "title: y  \r# b\rname: x\n",
+            "title: y  \r# b\rname: x\n",
+        ),
+        (
             "blank lines",
             "\n\nname: x\n\n\n\ntitle: y\n\n",
             "name: x\n\ntitle: y\n",

@@ -581,6 +581,27 @@ async fn staff_can_stop_a_journey() {
 }
 
 #[tokio::test]
+async fn all_journeys_of_one_patient_are_stopped_and_nobody_elses() {
+    let world = World::new(Mail::Delivers).await;
+    let (patient, other) = (world.patient().await, world.patient().await);
+    for patient in [&patient, &other] {
+        world.discharge(patient, 0).await;
+    }
+    world.drain().await;
+    let permit = world.staff(Role::Coordinator, Action::Work).await;
+    for expected in [1, 0] {
+        let stopped = world
+            .journeys
+            .stop_all(&permit, &patient, "Moved to a hospice");
+        let stopped = stopped.await.unwrap();
+        assert_eq!((stopped.stopped, stopped.failed), (expected, 0));
+    }
+    assert_eq!(world.visits(&patient).await, ["cancelled"]);
+    assert_eq!(world.visits(&other).await, ["proposed"]);
+    assert!(world.view(&other).await.ended.is_none());
+}
+
+#[tokio::test]
 async fn a_long_trail_moves_out_of_the_state_and_is_still_shown() {
     let world = World::new(Mail::Delivers).await;
     let patient = world.patient().await;

@@ -36,6 +36,8 @@ const INTERACTION: &str = "http://hl7.org/fhir/restful-interaction";
 const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 /// What this server adds to FHIR's interactions.
 const EVENT: &str = "urn:cairn:audit-event";
+/// What happens to records in their life (ISO 21089).
+const LIFECYCLE: &str = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle";
 
 /// What sort of event it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,6 +129,12 @@ impl Event {
     pub(crate) const TENANT_SUSPENDED: Self = Self::own("tenant-suspended", "U");
     pub(crate) const TENANT_EXPORTED: Self = Self::own("tenant-exported", "R");
     pub(crate) const TENANT_DESTROYED: Self = Self::own("tenant-destroyed", "D");
+    /// A resource was given to somebody outside (BALP's privacy disclosure at its source).
+    pub(crate) const DISCLOSED: Self = Self {
+        kind: (DICOM, "110106", "Export"),
+        subtype: (LIFECYCLE, "disclose"),
+        action: "R",
+    };
     /// A bulk export was asked for, given up, or its files were laid out.
     pub(crate) const EXPORT_JOB: Self = Self::own("export-job", "E");
     /// Which policies are in force.
@@ -151,6 +159,7 @@ impl Event {
             Self::CREATE,
             Self::UPDATE,
             Self::DELETE,
+            Self::DISCLOSED,
         ]
         .contains(&self)
     }
@@ -220,6 +229,8 @@ pub(crate) struct Record<'a> {
     pub(crate) resources: Vec<Touched>,
     /// The query of a search. It may hold a patient's details, which is why only auditors see it.
     pub(crate) queries: Vec<String>,
+    /// Of a disclosure: the place that it went to, without anything that tells more than whose it is.
+    pub(crate) recipient: Option<&'a str>,
     /// Where the record lies if it concerns no patient and no resource.
     pub(crate) anchor: Option<&'a str>,
 }
@@ -241,6 +252,7 @@ impl<'a> Record<'a> {
             reasons: BTreeMap::new(),
             resources: Vec::new(),
             queries: Vec::new(),
+            recipient: None,
             anchor: None,
         }
     }
@@ -471,6 +483,7 @@ mod tests {
             (Event::PROXY_ENDED, None),
             (Event::PROXIES, None),
             (Event::SWEPT, None),
+            (Event::DISCLOSED, Some("disclose")),
         ];
         for (event, pattern) in patterns {
             for kind in [ResourceType::Patient, ResourceType::Observation] {
@@ -488,6 +501,8 @@ mod tests {
                     record.outcome = outcome;
                     record.request_id = "request-1";
                     record.touch(touched.clone());
+                    let is_disclosed = event == Event::DISCLOSED;
+                    record.recipient = is_disclosed.then_some("https://receiver.example");
                     if event == Event::SEARCH {
                         record.queries.push("Observation?code=x".to_owned());
                     }

@@ -25,7 +25,9 @@ pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use identity::OnBehalf;
 pub use permit::{Action, Freshness, Permit, Target};
-pub use policy::{Around, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday};
+pub use policy::{
+    Around, Device, DeviceKind, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday,
+};
 pub use policy::{
     AskedAbout, AskedAs, EXPLAINER, ElementWords, ElementsWhy, Exemption, Explanation, PolicyCell,
     PolicyFault, PolicyLook, PolicyRow, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet,
@@ -34,13 +36,13 @@ pub use policy::{
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
 pub use vault::{
-    AskAgain, AuditProof, Before, Change, ConsentWhy, Counts, EXPORTER, Effect, EveryInternal,
-    Explained, ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf, ExportReading,
-    ExportShape, Foreseen, HistoryPage, IndexStep, Indexing, Internal, InternalStored, KeptFrom,
-    LookedAt, ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, Party, PastQuery, PastRow, PastRows, Relation,
-    RelationWhy, RowWhy, SearchPage, SortedAt, Sought, SoughtRow, Step, Steps, Subscribed,
-    SubscribedKept, SubscriptionRoll, SubscriptionState, Unit, UnitReceipt, Vault, Versioned, Way,
-    WhatIf, Whole, kinds,
+    AskAgain, AuditProof, Before, Change, ConsentWhy, Counts, Disclosed, EXPORTER, Effect,
+    EveryInternal, Explained, ExportFile, ExportFound, ExportJob, ExportLayout, ExportOf,
+    ExportReading, ExportShape, Foreseen, HistoryPage, IndexStep, Indexing, Internal,
+    InternalStored, KeptFrom, LookedAt, ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, Party, PastQuery,
+    PastRow, PastRows, Relation, RelationWhy, RowWhy, SearchPage, SortedAt, Sought, SoughtRow,
+    Step, Steps, Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState, Unit,
+    UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

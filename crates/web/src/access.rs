@@ -5,8 +5,8 @@ use fhir::ResourceType;
 use maud::{Markup, html};
 use trust::scopes::Scopes;
 use trust::{
-    Action, Around, AskedAbout, Explanation, Factor, Permit, PolicyStatus, PolicyWords, Purpose,
-    Question, RelationWhy, Role, RowWhy, Weekday,
+    Action, Around, AskedAbout, Device, DeviceKind, Explanation, Factor, Permit, PolicyStatus,
+    PolicyWords, Purpose, Question, RelationWhy, Role, RowWhy, Weekday,
 };
 
 use crate::context::{Ctx, Fields, Posted};
@@ -39,7 +39,9 @@ fn says_around(fields: &Fields) -> bool {
     let differs = |name: &str, usual: &str| fields.get(name).is_some_and(|said| said != usual);
     differs("second-factor", usual.factor.name())
         || differs("weekday", usual.weekday.name())
-        || (["hour", "network", "scopes"].iter()).any(|name| fields.get(name).is_some())
+        || differs("device", usual.device.kind.name())
+        || (["hour", "network", "organization", "client", "scopes"].iter())
+            .any(|name| fields.get(name).is_some())
 }
 
 /// `GET /console/access`.
@@ -123,6 +125,10 @@ fn around(fields: &Fields, usual: Around) -> Result<Around, PageError> {
             Factor::parse(name).ok_or_else(|| wrong("There is no such second factor."))?
         }
     };
+    let device = match fields.get("device") {
+        None => usual.device.kind,
+        Some(name) => DeviceKind::parse(name).ok_or_else(|| wrong("There is no such device."))?,
+    };
     let networks = fields.get("network").map(str::to_owned);
     Ok(Around {
         factor,
@@ -131,6 +137,13 @@ fn around(fields: &Fields, usual: Around) -> Result<Around, PageError> {
         hour,
         weekday,
         tenant: usual.tenant,
+        organizations: (fields.get("organization").map(str::to_owned))
+            .into_iter()
+            .collect(),
+        device: Device {
+            kind: device,
+            client: fields.get("client").unwrap_or_default().to_owned(),
+        },
     })
 }
 
@@ -291,6 +304,7 @@ fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
         .collect();
     let factors = Factor::ALL.map(|factor| (factor.name(), factor_words(factor)));
     let days = Weekday::ALL.map(|day| (day.name(), day_words(day)));
+    let devices = DeviceKind::ALL.map(|kind| (kind.name(), kind.name()));
     let usual = Around::default();
     let about_rows = ctx.role() == Role::PrivacyOfficer;
     let body = html! {
@@ -316,12 +330,15 @@ fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
                     }
                 }
                 details open[says_around(fields)] {
-                    summary { "Circumstances: second factor, time, network, scopes of an access token" }
+                    summary { "Circumstances: second factor, time, network, organization, device, scopes of an access token" }
                     div class="grid-fields" {
                         (choice("second-factor", "Second factor", fields.get("second-factor"), &factors))
                         (choice("weekday", "Day", fields.get("weekday"), &days))
                         label { "Hour, 0 to 23" input type="number" name="hour" min="0" max="23" value=[fields.get("hour")] placeholder=(usual.hour); }
                         label { "Network" input type="text" name="network" value=[fields.get("network")] autocomplete="off"; }
+                        label { "Organization, by its id" input type="text" name="organization" value=[fields.get("organization")] autocomplete="off"; }
+                        (choice("device", "Device", fields.get("device"), &devices))
+                        label { "Id of the application or system" input type="text" name="client" value=[fields.get("client")] autocomplete="off"; }
                         label { "Scopes of an access token" input type="text" name="scopes" value=[fields.get("scopes")] autocomplete="off" spellcheck="false"; }
                     }
                 }

@@ -28,13 +28,14 @@ const BATCH: usize = 200;
 const SCAN_MAX: usize = 2_000;
 
 /// Actions to filter by: FHIR interaction or DICOM code, and words.
-const ACTIONS: [(&str, &str); 19] = [
+const ACTIONS: [(&str, &str); 20] = [
     ("read", "read"),
     ("search-type", "searched"),
     ("history-instance", "read a history"),
     ("create", "created"),
     ("update", "changed"),
     ("delete", "deleted"),
+    ("disclose", "sent to others"),
     ("transaction", "wrote several"),
     ("journey", "looked at journeys"),
     ("110122", "signed in"),

@@ -39,6 +39,7 @@ mod sentence;
 mod sessions;
 mod sign_in;
 mod step_up;
+mod stopping;
 mod tasks;
 mod time;
 mod unexplained;
@@ -154,6 +155,8 @@ fn console() -> Router<Arc<context::App>> {
             "/console/patients/{id}/emergency",
             get(emergency::form).post(emergency::begin),
         )
+        .route("/console/patients/{id}/journeys", get(stopping::page))
+        .route("/console/patients/{id}/journeys/stop", post(stopping::stop))
         .route(
             "/console/patients/{id}/proxies",
             get(proxies::page).post(proxies::make),

@@ -56,6 +56,7 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
         "create" => ("created", "create", true),
         "update" => ("changed", "change", true),
         "delete" => ("deleted", "delete", true),
+        "disclose" => ("sent to others", "send to others", true),
         "transaction" => ("wrote", "write", true),
         "journey" => ("looked at the journeys", "look at the journeys", false),
         "110122" => ("signed in", "sign in", false),

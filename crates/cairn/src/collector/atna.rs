@@ -45,7 +45,7 @@ fn event_id(told: &Told) -> (&'static str, &'static str) {
         ("110114", _) => ("110114", "User Authentication"),
         ("110113", _) => ("110113", "Security Alert"),
         (_, "search-type") => ("110112", "Query"),
-        (_, "export" | "export-job") => ("110106", "Export"),
+        (_, "export" | "export-job" | "disclose") => ("110106", "Export"),
         _ if told.objects.is_empty() => ("110100", "Application Activity"),
         _ => ("110110", "Patient Record"),
     }

@@ -36,8 +36,8 @@ pub(super) enum Unreached {
     NoFarewell(String),
 }
 
-/// Where the audit is told.
-pub struct Collector {
+/// Where the audit is told by syslog.
+pub struct SyslogCollector {
     /// Host and port.
     address: String,
     name: ServerName<'static>,
@@ -46,15 +46,15 @@ pub struct Collector {
     receipt: SyslogReceipt,
 }
 
-impl std::fmt::Debug for Collector {
+impl std::fmt::Debug for SyslogCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Collector")
+        f.debug_struct("SyslogCollector")
             .field("address", &self.address)
             .finish_non_exhaustive()
     }
 }
 
-impl Collector {
+impl SyslogCollector {
     /// A collector at `HOST:PORT`, whose certificate an authority of the file has signed, or one that the
     /// machine knows. `identity` is the certificate, with its chain, and the key that this server shows
     /// when it is asked for one. `host` is what this server calls itself.
@@ -270,7 +270,7 @@ mod tests {
                 "/nowhere.pem",
             ),
         ] {
-            let refused = Collector::new(address, authorities, None, "x").expect_err(address);
+            let refused = SyslogCollector::new(address, authorities, None, "x").expect_err(address);
             assert!(refused.contains(words), "{address}: {refused}");
         }
     }

@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use fhir::ResourceType;
 use trust::{
-    Action, Around, Factor, PolicyFault, PolicySet, Purpose, Question, Role, Weekday, Why,
+    Action, Around, Device, DeviceKind, Factor, PolicyFault, PolicySet, Purpose, Question, Role,
+    Weekday, Why,
 };
 
 use super::keep::order_by;
@@ -106,6 +107,15 @@ pub struct WhyOptions {
     /// The day [default: monday]
     #[arg(long, value_name = "DAY", value_parser = weekday)]
     weekday: Option<Weekday>,
+    /// An organization that the asker is known as, by its id; may be given several times
+    #[arg(long, value_name = "ID")]
+    organization: Vec<String>,
+    /// What is asked from: unknown, browser, application, system or part [default: unknown]
+    #[arg(long, value_name = "KIND", value_parser = device)]
+    device: Option<DeviceKind>,
+    /// The id of the application or system that is asked from
+    #[arg(long, value_name = "ID", requires = "device")]
+    client: Option<String>,
     /// The tenant's name [default: main]
     #[arg(long, value_name = "TENANT")]
     tenant: Option<String>,
@@ -119,6 +129,8 @@ impl WhyOptions {
         let usual = Around::default();
         let mut networks = self.network.clone();
         networks.sort();
+        let mut organizations = self.organization.clone();
+        organizations.sort();
         Around {
             factor: self.second_factor.unwrap_or(usual.factor),
             confirmed: self.confirmed,
@@ -126,12 +138,21 @@ impl WhyOptions {
             hour: self.hour.unwrap_or(usual.hour),
             weekday: self.weekday.unwrap_or(usual.weekday),
             tenant: self.tenant.clone().unwrap_or(usual.tenant),
+            organizations,
+            device: Device {
+                kind: self.device.unwrap_or_default(),
+                client: self.client.clone().unwrap_or_default(),
+            },
         }
     }
 }
 
 fn factor(name: &str) -> Result<Factor, String> {
     Factor::parse(name).ok_or_else(|| list(Factor::ALL.into_iter().map(Factor::name)))
+}
+
+fn device(name: &str) -> Result<DeviceKind, String> {
+    DeviceKind::parse(name).ok_or_else(|| list(DeviceKind::ALL.into_iter().map(DeviceKind::name)))
 }
 
 fn weekday(name: &str) -> Result<Weekday, String> {
@@ -258,6 +279,9 @@ async fn why_row(options: &WhyOptions, row: &str) -> anyhow::Result<ExitCode> {
         networks: around.networks,
         hour: around.hour,
         weekday: around.weekday.name().to_owned(),
+        organizations: around.organizations,
+        device: around.device.kind.name().to_owned(),
+        client: around.device.client,
     };
     let store = StoreArguments::configured(&settings);
     let decides = Decides::Configured(&settings);

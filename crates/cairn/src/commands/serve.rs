@@ -103,19 +103,32 @@ async fn finish_rotation(ledger: &Ledger, tenant: TenantId) {
 }
 
 /// Where the audit is told, if anywhere.
-fn collector(settings: &Settings) -> anyhow::Result<Option<crate::Collector>> {
+fn collectors(settings: &Settings) -> anyhow::Result<Vec<crate::Collector>> {
     let audit = &settings.audit;
-    let Some(address) = &audit.syslog else {
-        return Ok(None);
-    };
-    let identity = audit.syslog_certificate_file.as_deref();
-    let identity = identity.zip(audit.syslog_private_key_file.as_deref());
     let public = settings.public_url.as_deref().unwrap_or_default();
     let host = public.split("://").nth(1).unwrap_or_default();
     let host = host.split(['/', ':']).next().unwrap_or_default();
-    crate::Collector::new(address, audit.syslog_ca_file.as_deref(), identity, host)
-        .map(|collector| Some(collector.taking(audit.syslog_receipt)))
-        .map_err(|error| anyhow::anyhow!("audit.syslog: {error}"))
+    let mut collectors = Vec::new();
+    if let Some(address) = &audit.syslog {
+        let identity = audit.syslog_certificate_file.as_deref();
+        let identity = identity.zip(audit.syslog_private_key_file.as_deref());
+        let authorities = audit.syslog_ca_file.as_deref();
+        let collector = crate::SyslogCollector::new(address, authorities, identity, host);
+        let collector = collector.map_err(|error| anyhow::anyhow!("audit.syslog: {error}"))?;
+        collectors.push(collector.taking(audit.syslog_receipt).into());
+    }
+    if let Some(base) = &audit.otlp {
+        let identity = audit.otlp_certificate_file.as_deref();
+        let files = crate::OtlpFiles {
+            authorities: audit.otlp_ca_file.as_deref(),
+            identity: identity.zip(audit.otlp_private_key_file.as_deref()),
+            headers: audit.otlp_headers_file.as_deref(),
+        };
+        let collector = crate::OtlpCollector::new(base, files, host);
+        let collector = collector.map_err(|error| anyhow::anyhow!("audit.otlp: {error}"))?;
+        collectors.push(collector.into());
+    }
+    Ok(collectors)
 }
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
@@ -149,7 +162,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         .certificate_file
         .clone()
         .zip(settings.tls.private_key_file.clone());
-    let collector = collector(settings)?;
+    let collectors = collectors(settings)?;
     let server = Server::start(ServerOptions {
         listen: settings.listen,
         public_url: settings.public_url.clone(),
@@ -185,7 +198,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
         open_registration: settings.oauth.open_registration,
         providers: settings.providers()?,
         witness_every_s: settings.audit.witness_every_s,
-        collector,
+        collectors,
         ..ServerOptions::new(ledger, TENANT)
     })
     .await?;

@@ -26,6 +26,16 @@ pub struct AuditSettings {
     pub syslog_private_key_file: Option<PathBuf>,
     /// Which end of a connection says that the collector has read everything.
     pub syslog_receipt: SyslogReceipt,
+    /// Where the audit is told by OTLP over HTTP, the base URL; nowhere without one.
+    pub otlp: Option<String>,
+    /// PEM file of the authority that signed that collector's certificate.
+    pub otlp_ca_file: Option<PathBuf>,
+    /// PEM file of the certificate that is shown to it, with its chain.
+    pub otlp_certificate_file: Option<PathBuf>,
+    /// File with its key.
+    pub otlp_private_key_file: Option<PathBuf>,
+    /// File with headers of each request, such as `Authorization`.
+    pub otlp_headers_file: Option<PathBuf>,
 }
 
 /// Which end of its connection says that a collector has read everything.
@@ -51,6 +61,11 @@ impl Default for AuditSettings {
             syslog_certificate_file: None,
             syslog_private_key_file: None,
             syslog_receipt: SyslogReceipt::default(),
+            otlp: None,
+            otlp_ca_file: None,
+            otlp_certificate_file: None,
+            otlp_private_key_file: None,
+            otlp_headers_file: None,
         }
     }
 }
@@ -76,6 +91,19 @@ impl AuditSettings {
         }
         if self.syslog.is_none() && self.syslog_receipt != SyslogReceipt::default() {
             return refuse("audit.syslog_receipt is given, and audit.syslog is not");
+        }
+        if self.otlp_certificate_file.is_some() != self.otlp_private_key_file.is_some() {
+            return refuse(
+                "audit.otlp_certificate_file and audit.otlp_private_key_file belong together",
+            );
+        }
+        let told = [
+            &self.otlp_ca_file,
+            &self.otlp_certificate_file,
+            &self.otlp_headers_file,
+        ];
+        if self.otlp.is_none() && told.iter().any(|file| file.is_some()) {
+            return refuse("files of audit.otlp are given, and audit.otlp is not");
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ pub(crate) struct Plan {
     pub(crate) authorities: Authorities,
     pub(crate) providers: Arc<Providers>,
     /// Where the audit is told, if anywhere.
-    pub(crate) collector: Option<Arc<crate::Collector>>,
+    pub(crate) collectors: Vec<Arc<crate::Collector>>,
     pub(crate) demo: Option<DemoPages>,
     pub(crate) run_journeys: bool,
     pub(crate) around: Around,
@@ -329,10 +329,11 @@ impl House {
         let indexer = crate::indexer::run(trust.clone(), tenant, indexed.clone(), stopped.clone());
         followers.push(Follower::new("indexer", tokio::spawn(indexer)));
         // It has one place in the logs, which several tenants share.
-        if let Some(collector) = plan.collector.as_ref().filter(|_| entry.hosts.is_empty()) {
-            let collector = Arc::clone(collector);
+        let told = plan.collectors.iter().filter(|_| entry.hosts.is_empty());
+        for collector in told.map(Arc::clone) {
             // Logs hold what was done to the store itself as well.
-            let telling = crate::collector::run(plan.ledger.clone(), tenant, collector, stopped);
+            let (ledger, clock) = (plan.ledger.clone(), Arc::clone(&plan.wall_clock));
+            let telling = crate::collector::run(ledger, tenant, collector, clock, stopped.clone());
             followers.push(Follower::new("collector", tokio::spawn(telling)));
         }
 

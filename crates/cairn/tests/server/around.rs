@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use trust::Role;
 
 use crate::bulk;
-use crate::house::{House, NOON_MS, assert_outcome, header, house_with};
+use crate::house::{House, NOON_MS, assert_outcome, header, house_with, known_as};
 use crate::patience::until;
 use crate::policies::{folder, put};
 use crate::routes::{Who, person_of};
@@ -198,5 +198,39 @@ when { context.tenant == "main" };"#;
     let page = text(asked).await;
     let words = "(asked at the tenant north)";
     assert!(page.contains(words), "{page}");
+    house.end().await;
+}
+
+const BY_ORIGIN: &str = r#"@id("nothing-for-the-outside")
+@says("Whoever is of the organization outside sees no organizations.")
+forbid (principal, action == Action::"read", resource == Kind::"Organization")
+when { context.organizations.contains("outside") };
+@id("systems-export-nothing")
+@says("Systems that ask for themselves export nothing.")
+forbid (principal, action == Action::"export", resource)
+when { context.device.kind == "system" };
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn organizations_and_devices_count_at_the_next_request() {
+    let folder = folder();
+    put(&folder, "own.cedar", BY_ORIGIN);
+    let house = house_with(|options| options.policy_folder = Some(folder.path().to_owned())).await;
+    let organization = json!({"resourceType": "Organization", "id": "o", "name": "Ward 3"});
+    let written = house.sent(Method::PUT, "/fhir/r4/Organization/o", &organization);
+    assert_eq!(written.send().await.expect("an answer").status(), 201);
+    let row = "/fhir/r4/Organization/o";
+    assert_eq!(get(&house, row).await.status(), 200);
+    known_as(&house, &house.token, &["Organization/outside"]).await;
+    let answer = get(&house, row).await;
+    assert_eq!(answer.status(), 403);
+    let words = answer.text().await.expect("text");
+    assert!(words.contains("for the organization outside"), "{words}");
+    known_as(&house, &house.token, &["Organization/inside"]).await;
+    assert_eq!(get(&house, row).await.status(), 200);
+    let answer = get(&house, EXPORT).await;
+    assert_eq!(answer.status(), 403);
+    let words = answer.text().await.expect("text");
+    assert!(words.contains("by the system"), "{words}");
     house.end().await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cairn::config::SyslogReceipt;
 use cairn::store::{self, TENANT};
-use cairn::{Collector, Server, ServerOptions};
+use cairn::{Server, ServerOptions, SyslogCollector};
 use ledger::ManualClock;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ fn openssl(folder: &Path, arguments: &str) {
 }
 
 /// An authority, and what it has signed: certificates of the collector and of the server.
-fn certificates(folder: &Path) {
+pub(crate) fn certificates(folder: &Path) {
     let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
     openssl(
         folder,
@@ -143,7 +143,7 @@ fn record(line: &Value) -> String {
     name.to_owned()
 }
 
-async fn events(house: &House, officer: &str) -> Vec<Value> {
+pub(crate) async fn events(house: &House, officer: &str) -> Vec<Value> {
     let path = "/fhir/r4/AuditEvent?_count=1000";
     let answer = house
         .bare(Method::GET, path)
@@ -178,10 +178,10 @@ async fn all_told(rsyslog: &Rsyslog, events: &[Value]) {
     }
 }
 
-fn collector(folder: &Path, port: u16, name: &str) -> Collector {
+fn collector(folder: &Path, port: u16, name: &str) -> SyslogCollector {
     let file = |name: &str| folder.join(name);
     let (certificate, key) = (file(&format!("{name}.pem")), file(&format!("{name}.key")));
-    Collector::new(
+    SyslogCollector::new(
         &format!("127.0.0.1:{port}"),
         Some(&file("ca.pem")),
         Some((&certificate, &key)),
@@ -198,7 +198,7 @@ async fn rsyslog_is_told_each_record_and_nothing_of_a_patient() {
     let mut rsyslog = Rsyslog::new(space.path());
     rsyslog.start().await;
     let to = collector(space.path(), rsyslog.port, "server");
-    let house = house_with(|options| options.collector = Some(to)).await;
+    let house = house_with(|options| options.collectors = vec![to.into()]).await;
     let officer = token(&house.server, Role::PrivacyOfficer).await;
 
     let patient = json!({"resourceType": "Patient", "id": "zyxwv-patient", "name": [{"family": "Quibblethorpe"}],
@@ -315,7 +315,7 @@ async fn rsyslog_is_told_each_record_and_nothing_of_a_patient() {
         .await
         .expect("a store");
     let mut options = ServerOptions::new(ledger, TENANT);
-    options.collector = Some(collector(space.path(), rsyslog.port, "server"));
+    options.collectors = vec![collector(space.path(), rsyslog.port, "server").into()];
     let server = Server::start(options).await.expect("a server");
     until("its start is told", async || {
         rsyslog.records().len() != before.len()
@@ -344,14 +344,14 @@ async fn nobody_is_told_whose_certificate_is_not_trusted() {
     rsyslog.start().await;
     // The collector doesn't know who signed the server's certificate; or the server the collector's.
     let strange = collector(space.path(), rsyslog.port, "stranger");
-    let other = Collector::new(
+    let other = SyslogCollector::new(
         &format!("127.0.0.1:{}", rsyslog.port),
         Some(&space.path().join("other.pem")),
         None,
         "cairn.example.org",
     );
     for to in [strange, other.expect("a collector")] {
-        let house = house_with(|options| options.collector = Some(to)).await;
+        let house = house_with(|options| options.collectors = vec![to.into()]).await;
         sleep(Duration::from_secs(4)).await;
         assert_eq!(rsyslog.told(), Vec::<Value>::new());
         house.end().await;
@@ -413,8 +413,8 @@ impl Peer {
     }
 }
 
-fn told_to(folder: &Path, peer: &Peer) -> Collector {
-    Collector::new(
+fn told_to(folder: &Path, peer: &Peer) -> SyslogCollector {
+    SyslogCollector::new(
         &format!("127.0.0.1:{}", peer.port()),
         Some(&folder.join("ca.pem")),
         None,
@@ -430,7 +430,7 @@ async fn an_end_without_a_farewell_is_no_receipt() {
     certificates(space.path());
     let peer = Peer::new(space.path()).await;
     let to = told_to(space.path(), &peer);
-    let house = house_with(|options| options.collector = Some(to)).await;
+    let house = house_with(|options| options.collectors = vec![to.into()]).await;
     // What may have been cut is told again, until somebody says that it was read.
     let first = peer.batch(false).await;
     assert!(!first.is_empty());
@@ -454,7 +454,7 @@ async fn where_it_is_configured_an_end_without_a_farewell_is_a_receipt() {
     certificates(space.path());
     let peer = Peer::new(space.path()).await;
     let to = told_to(space.path(), &peer).taking(SyslogReceipt::TcpFin);
-    let house = house_with(|options| options.collector = Some(to)).await;
+    let house = house_with(|options| options.collectors = vec![to.into()]).await;
     let first = peer.batch(false).await;
     assert!(!first.is_empty());
     token(&house.server, Role::PrivacyOfficer).await;
@@ -474,7 +474,8 @@ async fn a_large_shard_holds_up_no_other() {
     let space = tempfile::tempdir().expect("a folder");
     certificates(space.path());
     let peer = Peer::new(space.path()).await;
-    let house = house_with(|options| options.collector = Some(told_to(space.path(), &peer))).await;
+    let house =
+        house_with(|options| options.collectors = vec![told_to(space.path(), &peer).into()]).await;
     let trust = house.server.trust();
     let ledger = trust.vault().ledger();
     // A patient in the first of all shards, of whom more is in the audit than two batches hold.

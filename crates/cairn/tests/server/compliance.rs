@@ -516,5 +516,8 @@ fn the_report_tells_what_the_last_run_came_to() {
     assert!(err.contains("junit.xml.none"), "{err}");
     let (code, _, err) = tried(&junit("", ""), &["--profile", "none"]);
     assert_eq!(code, Some(1));
-    assert!(err.contains("there are us-hipaa, us-hipaa-2025"), "{err}");
+    assert!(
+        err.contains("there are us-hipaa, us-hipaa-2025, us-42-cfr-part-2"),
+        "{err}"
+    );
 }

@@ -100,6 +100,15 @@ fn each_key_can_be_set_by_environment_and_flag_and_stands_where_it_says() {
             ("audit.syslog", "x:1"),
             ("audit.syslog_certificate_file", "x"),
         ],
+        "audit.otlp_ca_file" | "audit.otlp_headers_file" => vec![("audit.otlp", "https://x")],
+        "audit.otlp_certificate_file" => vec![
+            ("audit.otlp", "https://x"),
+            ("audit.otlp_private_key_file", "x"),
+        ],
+        "audit.otlp_private_key_file" => vec![
+            ("audit.otlp", "https://x"),
+            ("audit.otlp_certificate_file", "x"),
+        ],
         "store.password_file" | "store.ca_file" | "store.replicas" => {
             vec![("store.url", "postgres://x")]
         }
@@ -238,6 +247,9 @@ fn what_is_refused_and_how() {
         ),
         (&[("audit.syslog_certificate_file", "x")], "belong together"),
         (&[("audit.syslog_ca_file", "x")], "audit.syslog is not"),
+        (&[("audit.otlp_private_key_file", "x")], "belong together"),
+        (&[("audit.otlp_ca_file", "x")], "audit.otlp is not"),
+        (&[("audit.otlp_headers_file", "x")], "audit.otlp is not"),
         (
             &[("audit.syslog_receipt", "tcp_fin")],
             "audit.syslog_receipt is given, and audit.syslog is not",

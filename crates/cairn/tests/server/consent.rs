@@ -375,6 +375,7 @@ async fn who_is_known_is_told_apart() {
     house.end().await;
 }
 
+// Proves: 42 CFR 2.12, 2.13(a), 2.13(c), 2.31(a), 2.32(a), 2.33(a)
 #[tokio::test]
 async fn records_under_part_2_go_out_with_their_notice() {
     let house = house().await;

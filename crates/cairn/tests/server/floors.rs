@@ -421,6 +421,7 @@ fn the_inventory_tells_what_is_listened_on_kept_and_talked_to() {
         ]);
         command.args(["--set", "oauth.key_origins=https://keys.example"]);
         command.args(["--set", "audit.syslog=logs.example:6514"]);
+        command.args(["--set", "audit.otlp=https://audit.example:4318"]);
         command.args(["--set", "otlp.endpoint=http://u:s3cret@traces.example:4318"]);
         command.args([
             "--set",
@@ -475,6 +476,11 @@ fn the_inventory_tells_what_is_listened_on_kept_and_talked_to() {
             "out   audit collector",
             "TLS",
             "logs.example:6514  [audit.syslog;",
+        ),
+        (
+            "out   audit collector",
+            "TLS",
+            "https://audit.example:4318/  [audit.otlp;",
         ),
         (
             "out   receiver of traces",

@@ -242,6 +242,7 @@ async fn who_writes_back_what_they_read_stores_no_labels_and_loses_none() {
 }
 
 /// The notice of 42 CFR 2.32 goes with an export, whose files begin before anybody has seen their rows.
+// Proves: 42 CFR 2.32(a)
 #[tokio::test]
 async fn an_export_carries_the_notices_of_what_may_be_in_it() {
     let house = house().await;

@@ -53,6 +53,7 @@ mod necessary;
 mod once;
 mod operate;
 mod operations;
+mod otlp;
 mod past;
 mod patches;
 #[path = "../../../ledger/tests/postgres/patience.rs"]

@@ -5,8 +5,8 @@ use fhir::search::SearchQuery;
 use ledger::{LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use trust::outgoing::Notification;
 use trust::{
-    Action, Agent, Freshness, Permit, Purpose, Subscribed, SubscribedKept, SubscriptionState,
-    Target, TrustError, Unit, Versioned,
+    Action, Agent, Disclosed, Freshness, Permit, Purpose, Subscribed, SubscribedKept,
+    SubscriptionState, Target, TrustError, Unit, Versioned,
 };
 
 use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
@@ -67,7 +67,7 @@ impl Attempt<'_> {
         match self.decide(&kept.subscribed).await? {
             Decided::Send(row, notices) => {
                 let sent = self.send(&kept.subscribed, &row, notices).await?;
-                self.after(&kept, sent, failures).await
+                self.after(&kept, &row, sent, failures).await
             }
             Decided::Withheld => {
                 // Nothing was asked of the endpoint, so that no row of failures goes on.
@@ -207,12 +207,14 @@ impl Attempt<'_> {
     async fn after(
         &self,
         kept: &SubscribedKept,
+        row: &Versioned,
         sent: Result<(), String>,
         failures: u32,
     ) -> Result<Heard, DeliverError> {
         let words = match sent {
             Ok(()) => {
-                self.settle(SENT, None).await?;
+                let told = disclosed(&kept.subscribed, row);
+                persist(|| self.commit(SENT, None, told.clone())).await?;
                 metrics::counter!("subscription_notifications_sent_total").increment(1);
                 self.recovered(kept).await?;
                 return Ok(Heard::Taken);
@@ -301,10 +303,15 @@ impl Attempt<'_> {
     /// Writes down what became of the entry; when the store fails, tries again for a while, because what an endpoint
     /// has taken would be sent twice otherwise.
     async fn settle(&self, what: &str, again: Option<(u64, u32)>) -> Result<(), DeliverError> {
-        persist(|| self.commit(what, again)).await
+        persist(|| self.commit(what, again, None)).await
     }
 
-    async fn commit(&self, what: &str, again: Option<(u64, u32)>) -> Result<(), DeliverError> {
+    async fn commit(
+        &self,
+        what: &str,
+        again: Option<(u64, u32)>,
+        disclosed: Option<Disclosed>,
+    ) -> Result<(), DeliverError> {
         let id = &self.notification.subscription;
         let again = again.map(|again| put_off(self.entry, self.notification, again));
         let unit = Unit {
@@ -314,6 +321,7 @@ impl Attempt<'_> {
             held: (what != SENT).then_some(self.entry.key.shard),
             patient: self.notification.patient.clone(),
             note: Some(format!("Subscription/{id}: notification {what}")),
+            disclosed,
             ..Unit::default()
         };
         match self.inner.trust.vault().commit(&self.permit, unit).await {
@@ -322,6 +330,17 @@ impl Attempt<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What the endpoint has now. Without the resource it has learnt only that there is something.
+fn disclosed(subscribed: &Subscribed, row: &Versioned) -> Option<Disclosed> {
+    subscribed.with_payload.then(|| Disclosed {
+        kind: row.resource.kind(),
+        id: row.resource.id().unwrap_or_default().to_owned(),
+        version: row.version,
+        to: subscribed.origin(),
+        purpose: subscribed.purpose,
+    })
 }
 
 /// The same entry at a later time, under the same key.

@@ -51,6 +51,11 @@ pub enum Input {
         /// Whether it is so.
         holds: bool,
     },
+    /// What a step asked of the record can't be told: its condition can't be evaluated on what is there.
+    Unclear {
+        /// The number of the place that asked.
+        n: u32,
+    },
     /// Somebody steps in.
     Manual(Manual),
 }

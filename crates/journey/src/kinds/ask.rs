@@ -426,6 +426,14 @@ impl StepKind for Ask {
         Some((ResourceType::Task, "task"))
     }
     fn enter(&self, engine: &mut Engine<'_>, step: &Step, n: u32) {
+        // Who is asked again answers the new form; one of before would be a second one of the same questions.
+        let late = std::mem::take(&mut engine.state.late);
+        let (same, others): (Vec<Late>, Vec<Late>) =
+            late.into_iter().partition(|late| late.step == step.id);
+        engine.state.late = others;
+        for late in &same {
+            self.close_late(engine, late, "Asked again");
+        }
         let task = engine.resource_id(n, "task");
         let due_ms = engine.context.now_ms + self.give_up_after_ms;
         engine.effects.push(Effect::OpenForm {

@@ -87,6 +87,9 @@ impl StepKind for Goal {
     fn watches(&self) -> bool {
         true
     }
+    fn may_end(&self) -> bool {
+        self.ends
+    }
     fn aims(&self) -> Option<usize> {
         Some(self.condition)
     }

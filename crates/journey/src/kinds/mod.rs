@@ -19,7 +19,7 @@ mod split;
 mod task;
 mod wait;
 
-pub(crate) use check::Question;
+pub(crate) use check::{NOT_LOOKED_AT, Question};
 pub(crate) use observe::Observe;
 
 use crate::check::Check;
@@ -114,6 +114,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Whether it ends the journey.
     fn ends(&self) -> bool {
         false
+    }
+    /// Whether it may end the journey, with the step's id as what is told of it.
+    fn may_end(&self) -> bool {
+        self.ends()
     }
 
     // The checker.

@@ -1,56 +1,81 @@
 //! What a journey asks of the record, answered as the record is now.
 
-use super::{MoveError, Mover};
-use crate::definition::Definition;
+use super::{MoveError, Mover, query};
+use crate::definition::{Definition, Path};
 use crate::facts;
 use crate::kinds::Question;
 use crate::state::State;
 use fhir::{Resource, ResourceType};
+use serde_json::Value;
+use trust::Versioned;
 
 impl Mover<'_> {
-    /// Whether what a step asks is so.
+    /// Whether what a step asks is so; nothing where that can't be told.
     pub(super) async fn look(
         &mut self,
         definition: &Definition,
         state: &State,
         question: &Question,
-    ) -> Result<bool, MoveError> {
+    ) -> Result<Option<bool>, MoveError> {
+        let (now_ms, zone) = (self.now_ms, &definition.zone);
         match question {
-            Question::Consent(purpose) => self.permits(definition, *purpose).await,
+            Question::Consent(purpose) => Ok(Some(self.permits(definition, *purpose).await?)),
             Question::Coverage => {
-                let now_ms = self.now_ms;
-                let found = self.as_it_is(ResourceType::Coverage).await?;
-                Ok(found
-                    .iter()
-                    .any(|coverage| facts::is_active(coverage, now_ms)))
+                let active = |found: &Resource| Some(facts::is_active(found, now_ms, zone));
+                self.is_there(ResourceType::Coverage, &active).await
             }
             Question::Has(kind, condition) => {
                 let entry = facts::entry_of(state);
-                let now_ms = self.now_ms;
-                let found = self.as_it_is(*kind).await?;
-                Ok(found.iter().any(|resource| {
-                    condition
-                        .as_ref()
-                        .is_none_or(|path| facts::test(path, resource, Some(&entry), now_ms))
-                }))
+                let fulfils = |found: &Resource| weigh(condition.as_ref(), found, &entry, now_ms);
+                self.is_there(*kind, &fulfils).await
             }
         }
     }
 
-    /// All resources of a type in the patient's record, with what this unit of work does to them.
-    async fn as_it_is(&mut self, kind: ResourceType) -> Result<Vec<Resource>, MoveError> {
+    /// Whether the patient's record has a resource of a type that fulfils something, with what this unit of work
+    /// does to them; nothing where none does and of some that can't be told. The record is gone through page by page,
+    /// no further than to the first that does.
+    async fn is_there(
+        &mut self,
+        kind: ResourceType,
+        fulfils: &(dyn Fn(&Resource) -> Option<bool> + Send + Sync),
+    ) -> Result<Option<bool>, MoveError> {
+        self.looked_for.insert(kind);
+        let mut unclear = false;
+        let mut tell = |found: &Resource| {
+            let told = fulfils(found);
+            unclear |= told.is_none();
+            told == Some(true)
+        };
         if kind == ResourceType::Patient {
-            return Ok(self.person().await?.cloned().into_iter().collect());
+            let there = self.person().await?.is_some_and(&mut tell);
+            return Ok((there || !unclear).then_some(there));
         }
-        let drafts: Vec<Resource> = self
+        let drafts = self
             .drafts
             .iter()
-            .filter(|((code, _), _)| *code == kind.code())
-            .map(|(_, draft)| draft.resource.clone())
-            .collect();
-        let mut found = self.of_type(kind, &[]).await?;
-        found.retain(|stored| drafts.iter().all(|draft| draft.id() != stored.id()));
-        found.extend(drafts);
-        Ok(found)
+            .filter(|((code, _), _)| *code == kind.code());
+        let drafts: Vec<&Resource> = drafts.map(|(_, draft)| &draft.resource).collect();
+        let mut there = drafts.iter().any(|draft| tell(draft));
+        let query = query(kind, &self.patient, &[])?;
+        let mut before = None;
+        while !there {
+            let page = self.vault.load_search(self.permit, &query, before).await?;
+            let is_draft =
+                |row: &&Versioned| drafts.iter().any(|draft| draft.id() == row.resource.id());
+            let mut stored = page.rows.iter().filter(|row| !is_draft(row));
+            there = stored.any(|row| tell(&row.resource));
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        Ok((there || !unclear).then_some(there))
     }
+}
+
+fn weigh(condition: Option<&Path>, found: &Resource, entry: &Value, now_ms: u64) -> Option<bool> {
+    condition.map_or(Some(true), |path| {
+        facts::weigh(path, found, Some(entry), now_ms)
+    })
 }

@@ -232,7 +232,7 @@ impl Stage {
                 now_ms,
             ),
             Question::Coverage => (self.of_type(ResourceType::Coverage))
-                .any(|coverage| facts::is_active(coverage, now_ms)),
+                .any(|coverage| facts::is_active(coverage, now_ms, &definition.zone)),
             Question::Has(kind, condition) => {
                 let entry = facts::entry_of(state);
                 self.of_type(*kind).any(|resource| {

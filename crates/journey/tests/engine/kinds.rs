@@ -242,6 +242,34 @@ mod repeat {
         }
     }
 
+    /// Who is asked anew has one form open, and not one of each round.
+    #[test]
+    fn a_form_of_before_closes_when_its_questions_are_asked_anew() {
+        let late = DAILY.replace("no_answer: end", "no_answer: end\n    late_answer: end");
+        assert_ne!(late, DAILY);
+        let mut run = begin(&compiled(&late), "p");
+        let forms = |run: &Run| -> Vec<String> {
+            let forms = run.made.iter().filter(|made| made.ends_with("/task"));
+            forms.cloned().collect()
+        };
+        run.until(14 * HOUR);
+        let first = forms(&run)[0].clone();
+        let closed = |run: &Run, form: &str| {
+            let close = format!("close {form} cancelled");
+            run.log.iter().any(|line| line.contains(&close))
+        };
+        assert!(!closed(&run, &first), "{:?}", run.log);
+        run.until(14 * HOUR + DAY);
+        assert_eq!(forms(&run).len(), 2);
+        assert!(closed(&run, &first), "{:?}", run.log);
+        let before = run.state.clone();
+        run.answer(&first, json!({"level": 9}));
+        assert_eq!(run.state, before, "the form of before is nobody's any more");
+        let second = forms(&run)[1].clone();
+        run.answer(&second, json!({"level": 0}));
+        assert_eq!(run.state.at(), ["well"]);
+    }
+
     #[test]
     fn a_round_ends_when_all_of_it_has_ended() {
         let mut run = begin(
@@ -484,7 +512,7 @@ mod goal {
 
 mod check {
     use super::*;
-    use journey::{Context, Input, step};
+    use journey::{Context, Effect, Input, Manual, State, start, step};
 
     fn looks() -> Arc<Definition> {
         compiled(
@@ -599,11 +627,109 @@ mod check {
         assert_eq!(state, run.state);
     }
 
+    /// A condition that can't be evaluated is not taken for a "no" in silence.
+    #[test]
+    fn what_cannot_be_told_is_said_and_is_not_so() {
+        let definition = looks();
+        let (asking, n) = pending(&definition);
+        let context = Context {
+            now_ms: 0,
+            instance: "i",
+            ids: &crate::run::Names,
+        };
+        let told = step(&definition, &asking, Input::Unclear { n }, &context).unwrap();
+        let told = told.state;
+        assert_eq!(told.at(), ["insured"]);
+        let trail = serde_json::to_string(&told).unwrap();
+        assert!(trail.contains("unclear"), "{trail}");
+    }
+
+    /// A journey that has asked and was not told yet, and the place that asked.
+    fn pending(definition: &Arc<Definition>) -> (State, u32) {
+        let context = Context {
+            now_ms: 0,
+            instance: "i",
+            ids: &crate::run::Names,
+        };
+        let started = start(definition, facts(), &context).unwrap();
+        let asked = started.effects.iter().find_map(|effect| match effect {
+            Effect::Look { n, .. } => Some(*n),
+            _ => None,
+        });
+        (started.state, asked.unwrap())
+    }
+
+    /// Somebody who has left the place that asked is told nothing: here the journey ends while it waits to be told.
     #[test]
     fn who_is_no_longer_there_is_told_nothing() {
+        let definition = looks();
+        let (asking, n) = pending(&definition);
+        let context = Context {
+            now_ms: 1,
+            instance: "i",
+            ids: &crate::run::Names,
+        };
+        let stop = Input::Manual(Manual::Stop("Moved".to_owned()));
+        let ended = step(&definition, &asking, stop, &context).unwrap().state;
+        for holds in [true, false] {
+            let told = step(&definition, &ended, Input::Seen { n, holds }, &context).unwrap();
+            assert!(!told.changed && told.state == ended && told.effects.is_empty());
+        }
+        // In a journey that goes on, of places that nobody is at.
         let mut run = Run::start_with(looks(), true);
         for n in [1, 2, 9] {
             assert!(!run.input(Input::Seen { n, holds: false }), "{n}");
+        }
+    }
+
+    #[test]
+    fn endings_have_names_of_their_own() {
+        let ends = |id: &str| {
+            format!(
+                "  first:\n    title: First\n    check: {{has: Observation}}\n    yes: {id}\n    no: end\n  {id}: {{title: Last, exit: {{reason: Last}}}}\n"
+            )
+        };
+        let goal = |id: &str, then: &str| {
+            format!(
+                "  first: {{title: Pause, wait: {{for: 1d}}, next: end}}\n  {id}:\n    title: Goal\n    goal: {{event: Observation, where: status = 'final', journey: {then}}}\n"
+            )
+        };
+        for (steps, found) in [
+            (ends("last"), None),
+            (ends("completed"), Some("J024")),
+            (ends("started_in_error"), Some("J024")),
+            // An exit of the file.
+            (ends("death"), Some("J024")),
+            (goal("well", "ends"), None),
+            (goal("time_over", "ends"), Some("J024")),
+            (goal("stopped", "goes_on"), None),
+        ] {
+            let findings = journey::check(&source("kinds", &steps));
+            let codes = findings.iter().map(|finding| finding.code.as_str());
+            assert_eq!(
+                codes.collect::<Vec<_>>(),
+                Vec::from_iter(found),
+                "{steps}: {findings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_waits_for_what_journeys_do_not_look_at() {
+        for (event, found) in [("Observation", None), ("Claim", Some("J004"))] {
+            for steps in [
+                format!(
+                    "  first:\n    title: Wait\n    wait: {{event: {event}, where: id.exists(), at_most: 3d}}\n    next: end\n    not_come: end\n"
+                ),
+                format!(
+                    "  first: {{title: Pause, wait: {{for: 1d}}, next: end}}\n  paid:\n    title: Goal\n    goal: {{event: {event}, where: id.exists(), journey: ends}}\n"
+                ),
+            ] {
+                let findings = journey::check(&source("kinds", &steps));
+                let codes = findings.iter().filter(|finding| finding.error);
+                let codes: Vec<&str> = codes.map(|finding| finding.code.as_str()).collect();
+                assert_eq!(codes, Vec::from_iter(found), "{steps}: {findings:?}");
+            }
         }
     }
 }

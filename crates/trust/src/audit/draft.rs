@@ -46,6 +46,7 @@ struct Key {
     purpose: Option<Purpose>,
     because: Vec<String>,
     outcome: Outcome,
+    recipient: Option<String>,
     /// Whether it came over the network.
     has_client: bool,
 }
@@ -66,6 +67,7 @@ impl Key {
             purpose: record.purpose,
             because: record.because.to_vec(),
             outcome: record.outcome,
+            recipient: record.recipient.map(str::to_owned),
             has_client: origin::client().is_some(),
         }
     }
@@ -142,7 +144,10 @@ impl Frame {
         }
         let mut agents = vec![user(record)];
         agents.extend(acted_for(record));
-        agents.extend(client(record));
+        agents.extend(match record.recipient {
+            Some(place) => Some(recipient(record, place)),
+            None => client(record),
+        });
         agents.push(server(record));
         event.set("agent", Value::Array(agents));
         event.set(
@@ -401,6 +406,8 @@ fn user(record: &Record<'_>) -> Value {
     let agent = record.agent;
     let (code, display) = if matches!(record.event.action, "C" | "U" | "D") {
         ("AUT", "author (originator)")
+    } else if record.event == Event::DISCLOSED {
+        ("INF", "informant")
     } else {
         ("IRCP", "information recipient")
     };
@@ -479,6 +486,17 @@ fn client(record: &Record<'_>) -> Option<Value> {
         "who": {"display": "client"},
         "requestor": false,
     }))
+}
+
+/// Where a disclosure went: an origin that the configuration lets data go to.
+fn recipient(record: &Record<'_>, place: &str) -> Value {
+    let [(code, display), _] = ends(record);
+    json!({
+        "type": {"coding": [coding(DICOM, code, display)]},
+        "who": {"display": "recipient"},
+        "network": {"address": place, "type": "5"},
+        "requestor": false,
+    })
 }
 
 /// This server.

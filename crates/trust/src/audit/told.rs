@@ -189,6 +189,7 @@ mod tests {
             "action": "E", "outcome": "0", "outcomeDesc": "SECRET",
             "purposeOfEvent": [{"coding": [{"system": system, "code": "PATRQT"}]}],
             "agent": [
+                {"who": {"display": "recipient"}, "network": {"address": "SECRET", "type": "5"}, "requestor": false},
                 {"who": {"display": "cairn"}, "requestor": false, "type": {"coding": [{"system": system, "code": "110152"}]}},
                 {"who": {"reference": "Patient/SECRET", "identifier": {"value": "SECRET"}}, "altId": "SECRET", "name": "SECRET",
                  "requestor": true, "role": [{"coding": [{"system": system, "code": "patient"}]}], "policy": ["SECRET"]},
@@ -213,7 +214,7 @@ mod tests {
             .iter()
             .map(|one| (one.id.as_str(), one.asked))
             .collect();
-        assert_eq!(ids, [("<6>", true), ("cairn", false)]);
+        assert_eq!(ids, [("<6>", true), ("recipient", false), ("cairn", false)]);
         let objects: Vec<_> = told
             .objects
             .iter()

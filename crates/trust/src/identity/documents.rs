@@ -136,6 +136,7 @@ impl SessionDocument {
         SignedIn {
             factor,
             at_ms: self.factor_ms,
+            session: true,
         }
     }
 }

@@ -280,7 +280,9 @@ impl Identity {
             _ => Ok(()),
         };
         let policies = &self.inner.policies;
-        let judged = policies.judge(by, purpose, Action::Search, &target, request_id);
+        let known = self.organizations_looked_at(by).await?;
+        let who = (by, known.as_deref());
+        let judged = policies.judge_of(who, purpose, Action::Search, &target, request_id);
         let permit = match (in_person, judged) {
             (Ok(()), Ok(permit)) => permit,
             (in_person, judged) => {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::documents::{Kept, draft, find, get};
 use super::{ClientState, Identity, Listing, RETRIES};
 use crate::audit::{Event, Record};
-use crate::{Permit, Role, TrustError, kinds};
+use crate::{Agent, Permit, Role, TrustError, kinds};
 
 /// The most that are listed.
 const LISTED_MAX: usize = 500;
@@ -67,6 +67,27 @@ pub(crate) async fn known_as(
 }
 
 impl Identity {
+    /// The ids of the organizations that an agent is known as, if policies look at them.
+    pub(crate) async fn organizations_looked_at(
+        &self,
+        agent: &Agent,
+    ) -> Result<Option<Vec<String>>, TrustError> {
+        self.organizations_of(agent.tenant, &agent.id).await
+    }
+
+    /// The same of whoever has an id.
+    pub(crate) async fn organizations_of(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Option<Vec<String>>, TrustError> {
+        if !self.inner.policies.looks_at_organizations() {
+            return Ok(None);
+        }
+        let known = known_as(&self.inner.ledger, tenant, id).await?;
+        Ok(Some(crate::policy::organizations(&known)))
+    }
+
     /// Who is known as something, of those who may sign in: whom provisions of consents can name. At most as
     /// many as lists show, and whether these are all.
     pub(crate) async fn all_known(

@@ -538,7 +538,9 @@ impl Identity {
             _ => Purpose::Administration,
         };
         let target = Target::default();
-        match self.inner.policies.judge(by, purpose, action, &target, "") {
+        let known = self.organizations_looked_at(by).await?;
+        let who = (by, known.as_deref());
+        match (self.inner.policies).judge_of(who, purpose, action, &target, "") {
             Ok(permit) => Ok(permit),
             Err(refusal) => {
                 let mut record = Record::new(by, Event::of(action));

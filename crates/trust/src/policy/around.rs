@@ -3,8 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use fhir::ResourceType;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
+
+use crate::{Agent, Role};
 
 /// The most networks that can have names. Each decision tells them apart.
 pub const NETWORKS_MAX: usize = 16;
@@ -46,6 +49,86 @@ impl Factor {
     }
 }
 
+/// What a request comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// It isn't known: nobody says, or a token that stands for a person.
+    #[default]
+    Unknown,
+    /// A browser in which a person has a session.
+    Browser,
+    /// An application that a person has let act for them.
+    Application,
+    /// A system that asks for itself.
+    System,
+    /// A part of Cairn.
+    Part,
+}
+
+impl DeviceKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Unknown,
+        Self::Browser,
+        Self::Application,
+        Self::System,
+        Self::Part,
+    ];
+    /// The name that policies know it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Browser => "browser",
+            Self::Application => "application",
+            Self::System => "system",
+            Self::Part => "part",
+        }
+    }
+    /// The kind of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// What a request comes from, as far as the server itself knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Device {
+    /// Its kind.
+    pub kind: DeviceKind,
+    /// The id of the application or system; of others empty.
+    pub client: String,
+}
+
+impl Device {
+    fn of(agent: &Agent) -> Self {
+        let (kind, client) = match agent.app() {
+            Some(app) => (DeviceKind::Application, app.client.as_str()),
+            None if agent.role == Role::System => (DeviceKind::Part, ""),
+            None if agent.role == Role::Client => (DeviceKind::System, agent.id.as_str()),
+            None if agent.signed_in.session => (DeviceKind::Browser, ""),
+            None => (DeviceKind::Unknown, ""),
+        };
+        Self {
+            kind,
+            client: client.to_owned(),
+        }
+    }
+}
+
+/// The ids of the organizations among what somebody is known as.
+pub(crate) fn organizations(known_as: &[String]) -> Vec<String> {
+    let found = known_as
+        .iter()
+        .filter_map(|one| fhir::Reference::relative(one));
+    let of_kind = found.filter(|(kind, _)| *kind == ResourceType::Organization);
+    let mut ids: Vec<String> = of_kind.map(|(_, id)| id.to_owned()).collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
 /// How somebody signed in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SignedIn {
@@ -53,6 +136,8 @@ pub struct SignedIn {
     pub factor: Factor,
     /// When they showed it, by the wall clock.
     pub at_ms: u64,
+    /// Whether they ask within a session of their own, in a browser.
+    pub session: bool,
 }
 
 /// A day of the week.
@@ -101,7 +186,7 @@ impl Weekday {
 }
 
 /// What is around a request. The default stands for a question that doesn't say: no second factor, no network
-/// that has a name, Monday at noon, the tenant `main`.
+/// that has a name, Monday at noon, the tenant `main`, no organization, and nobody knows from what device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Around {
     /// The second factor that was shown.
@@ -116,6 +201,10 @@ pub struct Around {
     pub weekday: Weekday,
     /// The tenant's name.
     pub tenant: String,
+    /// The ids of the organizations that the asker is known as, in their order.
+    pub organizations: Vec<String>,
+    /// What the request comes from.
+    pub device: Device,
 }
 
 /// What a store of one tenant calls it.
@@ -130,6 +219,8 @@ impl Default for Around {
             hour: 12,
             weekday: Weekday::Monday,
             tenant: ONLY_TENANT.to_owned(),
+            organizations: Vec::new(),
+            device: Device::default(),
         }
     }
 }
@@ -141,6 +232,8 @@ pub(crate) struct Looks {
     pub(super) networks: bool,
     pub(super) time: bool,
     pub(super) tenant: bool,
+    pub(super) organizations: bool,
+    pub(super) device: bool,
 }
 
 impl Looks {
@@ -149,6 +242,8 @@ impl Looks {
         networks: true,
         time: true,
         tenant: true,
+        organizations: true,
+        device: true,
     };
     pub(super) fn any(self) -> bool {
         self != Self::default()
@@ -166,6 +261,8 @@ impl Looks {
                         Some("networks") => self.networks = true,
                         Some("time") => self.time = true,
                         Some("tenant") => self.tenant = true,
+                        Some("organizations") => self.organizations = true,
+                        Some("device") => self.device = true,
                         // Who asks, and what for.
                         Some("purpose" | "own") => {}
                         // The context as a whole, or what isn't known to be less.
@@ -209,6 +306,16 @@ impl Around {
             } else {
                 unseen.tenant
             },
+            organizations: if looks.organizations {
+                self.organizations
+            } else {
+                Vec::new()
+            },
+            device: if looks.device {
+                self.device
+            } else {
+                unseen.device
+            },
         }
     }
     /// As far as it is looked at, in words: `on monday at 12 h`.
@@ -232,6 +339,21 @@ impl Around {
         }
         if looks.tenant {
             words.push(format!("at the tenant {}", self.tenant));
+        }
+        if looks.organizations {
+            words.push(match self.organizations.as_slice() {
+                [] => "for no organization".to_owned(),
+                some => format!("for the organization {}", some.join(" and ")),
+            });
+        }
+        if looks.device {
+            let client = Some(&self.device.client).filter(|id| !id.is_empty());
+            let client = client.map_or_else(String::new, |id| format!(" {id}"));
+            words.push(match self.device.kind {
+                DeviceKind::Unknown => "from an unknown device".to_owned(),
+                DeviceKind::Part => "by a part of Cairn".to_owned(),
+                kind => format!("by the {}{client}", kind.name()),
+            });
         }
         words.join(", ")
     }
@@ -342,12 +464,14 @@ impl Surroundings {
     /// What is around somebody who asks now, from an address.
     pub(super) fn around(
         &self,
-        signed_in: SignedIn,
+        agent: &Agent,
+        organizations: Vec<String>,
         client: Option<IpAddr>,
         now_ms: u64,
         lately_ms: u64,
     ) -> Around {
         let (hour, weekday) = self.slice(now_ms);
+        let signed_in = agent.signed_in;
         let is_shared = |client: &IpAddr| self.shared.iter().any(|one| one.contains(client));
         let client = client.filter(|client| !is_shared(client));
         let is_in = |prefixes: &[IpNet]| {
@@ -362,6 +486,8 @@ impl Surroundings {
             hour,
             weekday,
             tenant: self.tenant.clone(),
+            organizations,
+            device: Device::of(agent),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Classes;
-use super::around::{Around, Factor, Weekday};
+use super::around::{Around, Device, DeviceKind, Factor, Weekday};
 use super::files::{PolicyFault, PolicyTexts};
 use super::set::Group;
 use super::why::Question;
@@ -90,6 +90,10 @@ struct CaseText {
     hour: Option<Hours>,
     weekday: Option<Several>,
     tenant: Option<Several>,
+    #[serde(default)]
+    organizations: Vec<String>,
+    device: Option<String>,
+    client: Option<String>,
     expect: Expected,
     by: Option<Vec<String>>,
 }
@@ -299,6 +303,9 @@ fn arounds(case: &CaseText) -> Result<Vec<Around>, String> {
     }
     let mut networks = case.networks.clone();
     networks.sort();
+    let mut organizations = case.organizations.clone();
+    organizations.sort();
+    let device = device(case)?;
     let mut all = Vec::new();
     for hour in &hours {
         for weekday in &days {
@@ -310,11 +317,30 @@ fn arounds(case: &CaseText) -> Result<Vec<Around>, String> {
                     hour: *hour,
                     weekday: *weekday,
                     tenant: tenant.clone(),
+                    organizations: organizations.clone(),
+                    device: device.clone(),
                 }));
             }
         }
     }
     Ok(all)
+}
+
+fn device(case: &CaseText) -> Result<Device, String> {
+    let kind = case.device.as_deref().map(|name| {
+        let known = || codes(DeviceKind::ALL.map(DeviceKind::name));
+        DeviceKind::parse(name)
+            .ok_or_else(|| format!("`{name}` is no device; there are {}", known()))
+    });
+    let kind = kind.transpose()?.unwrap_or_default();
+    let has_client = matches!(kind, DeviceKind::Application | DeviceKind::System);
+    if case.client.is_some() && !has_client {
+        return Err("`client` is of the devices application and system".to_owned());
+    }
+    Ok(Device {
+        kind,
+        client: case.client.clone().unwrap_or_default(),
+    })
 }
 
 fn askers(case: &CaseText) -> Result<Vec<(Role, Option<String>)>, String> {

@@ -115,6 +115,7 @@ impl Trust {
             let words = "a resource type belongs to reading, searching, history and writing, and to no other action";
             return Err(TrustError::Invalid(words.to_owned()));
         }
+        let question = &self.with_organizations(by, question, about).await?;
         let why = self.policy_set().why(question);
         let note = format!("asked why {}", why.answer);
         let vault = self.vault();
@@ -151,6 +152,22 @@ impl Trust {
             scopes,
             row: Some(told),
         })
+    }
+
+    /// The question with the organizations of whom it is about, where it says none and policies look at them.
+    async fn with_organizations(
+        &self,
+        by: &Permit,
+        question: &Question,
+        about: &AskedAbout<'_>,
+    ) -> Result<Question, TrustError> {
+        let mut question = question.clone();
+        let unsaid = question.around.organizations.is_empty();
+        if let Some(person) = about.person.filter(|_| unsaid) {
+            let known = self.inner.identity.organizations_of(by.tenant(), person);
+            question.around.organizations = known.await?.unwrap_or_default();
+        }
+        Ok(question)
     }
 
     /// Why the scopes of a token don't let something be done, if they don't.

@@ -1,4 +1,5 @@
 //! Which policy set is in force, the decisions made under it, and how another one comes to be.
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ledger::{Clock, TenantId};
 
-use super::around::{Around, ONLY_TENANT, PolicySlice, Surroundings};
+use super::around::{Around, Looks, ONLY_TENANT, PolicySlice, Surroundings};
 use super::files::{PolicyFault, PolicyTexts};
 use super::{Asker, Grants, PolicySet, Trust};
 use crate::audit::{Event, Outcome, Record};
@@ -171,22 +172,33 @@ impl Policies {
         }
     }
 
-    /// What is around somebody who asks now.
-    fn around(&self, agent: &Agent) -> Around {
+    /// Whether what somebody is known as has to be looked up before it is decided.
+    pub(crate) fn looks_at_organizations(&self) -> bool {
+        self.set().looks().organizations
+    }
+
+    /// What is around somebody who asks now, of these organizations.
+    fn around(&self, agent: &Agent, organizations: &[String]) -> Around {
         let client = crate::audit::origin::client();
         let lately_ms = self.lately_ms.load(Ordering::Relaxed);
         let now_ms = self.now_ms();
         match self.surroundings.get() {
-            Some(place) => place.around(agent.signed_in, client, now_ms, lately_ms),
-            None => Surroundings::default().around(agent.signed_in, client, now_ms, lately_ms),
+            Some(place) => place.around(agent, organizations.to_vec(), client, now_ms, lately_ms),
+            None => Surroundings::default().around(
+                agent,
+                organizations.to_vec(),
+                client,
+                now_ms,
+                lately_ms,
+            ),
         }
     }
 
-    /// What somebody's page is decided under now.
+    /// What somebody's page is decided under now, but for their organizations.
     pub(super) fn slice(&self, agent: &Agent) -> PolicySlice {
         let set = self.set();
         let looks = set.looks();
-        let around = looks.any().then(|| self.around(agent).words(looks));
+        let around = looks.any().then(|| self.around(agent, &[]).words(looks));
         PolicySlice {
             set: set.hash().to_owned(),
             around: around.unwrap_or_default(),
@@ -201,18 +213,31 @@ impl Policies {
 
     /// What is decided for an asker with what is around them said, or nothing around.
     pub(crate) fn grants(&self, asker: &Asker) -> Arc<Grants> {
-        let around = || asker.around.clone().unwrap_or_default();
+        let around = |_| asker.around.clone().unwrap_or_default();
         self.grants_around(asker.clone(), Some(&around)).1
     }
 
-    /// What is decided for an asker at this tenant where session, networks and time let the most.
+    /// What is decided for an asker at this tenant where what changes lets the most.
     pub(crate) fn widest_grants(&self, asker: &Asker) -> Arc<Grants> {
         self.grants_around(asker.clone(), None).1
     }
 
-    /// What is decided for somebody who asks now, and as whom they asked.
-    pub(crate) fn grants_now(&self, asker: Asker, agent: &Agent) -> (Asker, Arc<Grants>) {
-        self.grants_around(asker, Some(&|| self.around(agent)))
+    /// What is decided for somebody who asks now, and as whom they asked. Nothing where the set that decides looks
+    /// at organizations and theirs were not looked up: it has just come to be in force.
+    pub(super) fn grants_now(
+        &self,
+        asker: Asker,
+        agent: &Agent,
+        organizations: Option<&[String]>,
+    ) -> Option<(Asker, Arc<Grants>)> {
+        let known = organizations.unwrap_or_default();
+        let missed = Cell::new(false);
+        let around = |looks: Looks| {
+            missed.set(organizations.is_none() && looks.organizations);
+            self.around(agent, known)
+        };
+        let decided = self.grants_around(asker, Some(&around));
+        (!missed.get()).then_some(decided)
     }
 
     /// What is around is looked at under the set that decides, and only as far as that set does. Without it, it is
@@ -220,13 +245,13 @@ impl Policies {
     fn grants_around(
         &self,
         mut asker: Asker,
-        around: Option<&dyn Fn() -> Around>,
+        around: Option<&dyn Fn(Looks) -> Around>,
     ) -> (Asker, Arc<Grants>) {
         loop {
             let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
             let looks = now.set.looks();
             let around = around.filter(|_| looks.any());
-            asker.around = around.map(|around| around().seen(looks));
+            asker.around = around.map(|around| around(looks).seen(looks));
             if let Some(grants) = now.decided.get(&asker).cloned() {
                 return (asker, grants);
             }

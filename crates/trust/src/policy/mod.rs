@@ -27,7 +27,10 @@ use crate::{
     Access, Action, Agent, Freshness, Permit, Purpose, Refusal, Role, Target, TrustError, Vault,
 };
 
-pub use around::{Around, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday};
+pub(crate) use around::organizations;
+pub use around::{
+    Around, Device, DeviceKind, Factor, NETWORKS_MAX, PolicySlice, SignedIn, Surroundings, Weekday,
+};
 pub(crate) use elements::{ElementRule, Elements};
 pub use elements::{ElementWords, Exemption};
 pub use explain::{AskedAbout, AskedAs, EXPLAINER, Explanation};
@@ -177,7 +180,7 @@ impl PolicySet {
         self.decide_by(&self.files, asker)
     }
 
-    /// What is decided where session, networks and time let the most: what the asker might do at all, at a tenant.
+    /// What is decided where what changes around a request lets the most: what the asker might do at all, at a tenant.
     fn decide_widest(&self, asker: &Asker, tenant: &str) -> Grants {
         let around = Around {
             tenant: tenant.to_owned(),
@@ -227,10 +230,11 @@ impl PolicySet {
 }
 
 impl Policies {
-    /// The permit or the reason why not. Pure but for the cache.
-    pub(crate) fn judge(
+    /// The permit or the reason why not. Pure but for the cache. `organizations` are those of the agent, where
+    /// they were looked up.
+    pub(crate) fn judge_of(
         &self,
-        agent: &Agent,
+        (agent, organizations): (&Agent, Option<&[String]>),
         purpose: Purpose,
         action: Action,
         target: &Target,
@@ -252,7 +256,12 @@ impl Policies {
             own,
             around: None,
         };
-        let (asker, grants) = self.grants_now(asker, agent);
+        let Some((asker, grants)) = self.grants_now(asker, agent, organizations) else {
+            return Err(Refusal {
+                reason: "other policies have just come to be in force: ask again".to_owned(),
+                because: Vec::new(),
+            });
+        };
         let kind_ok = |kind| {
             if action.interaction().is_some() {
                 grants.interaction(action, kind)
@@ -491,9 +500,14 @@ impl Trust {
             Some((*actions.first()?, Refusal { reason, because }))
         });
         let asked: &[Action] = if refused.is_some() { &[] } else { actions };
+        let known = match asked {
+            [] => None,
+            _ => self.inner.identity.organizations_looked_at(agent).await?,
+        };
         for action in asked {
             let policies = &self.inner.policies;
-            let judged = match policies.judge(agent, purpose, *action, &target, request_id) {
+            let who = (agent, known.as_deref());
+            let judged = match policies.judge_of(who, purpose, *action, &target, request_id) {
                 Ok(permit) => match self.in_emergency(permit).await? {
                     Ok(permit) => self.by_proxy(permit).await?,
                     refused => refused,

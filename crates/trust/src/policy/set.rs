@@ -65,6 +65,17 @@ struct Names {
     service: EntityUid,
 }
 
+/// How much of a request a schema knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Knows {
+    /// The purpose, and whose record it is.
+    Purpose,
+    /// Session, networks, time and tenant besides.
+    Around,
+    /// Organizations and device besides.
+    Whole,
+}
+
 pub(super) struct PolicyFiles {
     authorizer: Authorizer,
     set: PolicySet,
@@ -79,8 +90,8 @@ pub(super) struct PolicyFiles {
     looks: Looks,
     /// The same where what is around lets the most, if they look at what changes.
     widest: Option<Box<Self>>,
-    /// Whether the schema knows of what is around a request; one of before doesn't.
-    knows_around: bool,
+    /// How much of a request the schema knows; one of before knows less.
+    knows: Knows,
 }
 
 /// A policy as people know it.
@@ -134,7 +145,7 @@ impl PolicyFiles {
             Ok((names, entities))
         };
         let (names, entities) = made().map_err(|fault| vec![fault])?;
-        let knows_around = knows_around(&schema, &names).map_err(|fault| vec![fault])?;
+        let knows = knows(&schema, &names).map_err(|fault| vec![fault])?;
         let mut looks = Looks::default();
         for policy in set.policies() {
             match policy.to_json() {
@@ -143,8 +154,13 @@ impl PolicyFiles {
                 Err(_) => looks = Looks::ALL,
             }
         }
-        if !knows_around {
-            looks = Looks::default();
+        match knows {
+            Knows::Purpose => looks = Looks::default(),
+            Knows::Around => {
+                looks.organizations = false;
+                looks.device = false;
+            }
+            Knows::Whole => {}
         }
         let mut files = Self {
             authorizer: Authorizer::new(),
@@ -156,7 +172,7 @@ impl PolicyFiles {
             known,
             looks,
             widest: None,
-            knows_around,
+            knows,
         };
         if looks.changes() {
             let set =
@@ -177,7 +193,7 @@ impl PolicyFiles {
             known: self.known.clone(),
             looks: self.looks,
             widest: None,
-            knows_around: self.knows_around,
+            knows: self.knows,
         }
     }
 
@@ -284,11 +300,9 @@ impl PolicyFiles {
     ) -> Option<(Decision, Vec<String>)> {
         let names = &self.names;
         let purpose = asker.purpose.code();
-        let context = match (&asker.around, self.knows_around) {
-            (_, false) => context(purpose, asker.own, None)?,
-            (Some(around), true) => context(purpose, asker.own, Some(around))?,
-            (None, true) => context(purpose, asker.own, Some(&Around::default()))?,
-        };
+        let usual = Around::default();
+        let around = asker.around.as_ref().unwrap_or(&usual);
+        let context = context(purpose, asker.own, around, self.knows)?;
         let resource = match (action.interaction(), kind) {
             (Some(_), Some(kind)) => uid(&names.kind, kind.name()),
             (Some(_), None) => return None,
@@ -319,13 +333,13 @@ impl PolicyFiles {
 }
 
 /// What policies see as `context`.
-fn context(purpose: &str, own: bool, around: Option<&Around>) -> Option<Context> {
+fn context(purpose: &str, own: bool, around: &Around, knows: Knows) -> Option<Context> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let mut pairs = vec![
         ("purpose".to_owned(), text(purpose)),
         ("own".to_owned(), RestrictedExpression::new_bool(own)),
     ];
-    if let Some(around) = around {
+    if knows >= Knows::Around {
         let session = RestrictedExpression::new_record([
             ("factor".to_owned(), text(around.factor.name())),
             (
@@ -349,30 +363,43 @@ fn context(purpose: &str, own: bool, around: Option<&Around>) -> Option<Context>
         ));
         pairs.push(("tenant".to_owned(), text(&around.tenant)));
     }
+    if knows == Knows::Whole {
+        let device = RestrictedExpression::new_record([
+            ("kind".to_owned(), text(around.device.kind.name())),
+            ("client".to_owned(), text(&around.device.client)),
+        ]);
+        let organizations = around.organizations.iter().map(|id| text(id));
+        pairs.push(("device".to_owned(), device.ok()?));
+        pairs.push((
+            "organizations".to_owned(),
+            RestrictedExpression::new_set(organizations),
+        ));
+    }
     Context::from_pairs(pairs).ok()
 }
 
-/// Whether a schema's requests have what is around them, or, as those from before, only the purpose and whose
-/// record it is. Another one would refuse every request.
-fn knows_around(schema: &Schema, names: &Names) -> Result<bool, PolicyFault> {
-    let asks = |around: Option<&Around>| {
-        let context = context("TREAT", false, around)
+/// How much a schema's requests have of what is around them: all, or as much as those from before. Another one would
+/// refuse every request.
+fn knows(schema: &Schema, names: &Names) -> Result<Knows, PolicyFault> {
+    let asks = |knows| {
+        let context = context("TREAT", false, &Around::default(), knows)
             .ok_or_else(|| "the context can't be made".to_owned())?;
         let (action, kind) = (uid(&names.action, "read"), uid(&names.kind, "Patient"));
         Request::new(names.agent.clone(), action, kind, context, Some(schema))
             .map(drop)
             .map_err(|error| error.to_string())
     };
-    let Err(words) = asks(Some(&Around::default())) else {
-        return Ok(true);
+    let Err(words) = asks(Knows::Whole) else {
+        return Ok(Knows::Whole);
     };
-    match asks(None) {
-        Ok(()) => Ok(false),
-        Err(_) => Err(PolicyFault::of(
+    let before = [Knows::Around, Knows::Purpose];
+    match before.into_iter().find(|knows| asks(*knows).is_ok()) {
+        Some(knows) => Ok(knows),
+        None => Err(PolicyFault::of(
             SCHEMA,
             format!(
                 "requests have a context with `purpose` and `own`, and all or none of `session`, `networks`, `time` and \
-                 `tenant`, as in the built-in schema (`cairn policy init`): {words}"
+                 `tenant`, and with these both or none of `organizations` and `device`, as in the built-in schema (`cairn policy init`): {words}"
             ),
         )),
     }

@@ -1,4 +1,4 @@
-//! Policies as they are where session, networks and time let the most: to tell what somebody might see at all,
+//! Policies as they are where session, networks, time, organizations and device let the most: to tell what somebody might see at all,
 //! without asking at each hour and from each network. More may come of it than of any one moment, and never less.
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet};
 use serde_json::{Value, json};
@@ -8,11 +8,11 @@ use super::around::Looks;
 impl Looks {
     /// Whether it looks at what is another at another moment. A server's tenant is always the same.
     pub(super) fn changes(self) -> bool {
-        self.session || self.networks || self.time
+        self.session || self.networks || self.time || self.organizations || self.device
     }
 }
 
-/// The same policies: what permits does so whatever session, networks and time are, and what forbids does so only
+/// The same policies: what permits does so whatever these are, and what forbids does so only
 /// where it does whatever they are.
 pub(super) fn widest(set: &PolicySet) -> Result<PolicySet, String> {
     let mut widest = PolicySet::new();

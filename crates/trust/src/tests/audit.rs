@@ -426,3 +426,17 @@ async fn a_large_answer_lists_every_patient_and_counts_the_rest() {
         ])
     );
 }
+
+/// Whoever may search none of the types of a record is shown nothing, and has asked for it.
+#[tokio::test]
+async fn a_series_of_what_may_not_be_searched_says_what_was_asked_for() {
+    let house = House::new().await;
+    house.put([a_patient("p", "Berg")]).await;
+    let permit = clinician(&house, Action::Search).await;
+    let asked = [query(ResourceType::AuditEvent, &[])];
+    let page = house.vault().series(&permit, &asked, None, 10, &[]).await;
+    assert!(page.unwrap().rows.is_empty());
+    let events = house.audit_events(TENANT).await;
+    let event = String::from_utf8(events[0].to_json()).unwrap();
+    assert!(event.contains("\"query\""), "{event}");
+}

@@ -14,13 +14,18 @@ const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
 const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
 const ENTITY_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
 const OBJECT_ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
+const LIFECYCLE: &str = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle";
 const OWN_ENTITY: &str = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType";
 /// DICOM's roles of the two ends: where data come from, and where they go.
 const SOURCE: &str = "110153";
 const DESTINATION: &str = "110152";
 
-/// A pattern of a RESTful interaction.
+/// A pattern.
 struct Pattern {
+    /// The type of its events, by system and code.
+    kind: (&'static str, &'static str),
+    /// The system of the subtype.
+    system: &'static str,
     /// The subtype that it goes by.
     subtype: &'static str,
     action: &'static str,
@@ -29,44 +34,62 @@ struct Pattern {
     /// How many resources (`entity` in the role Domain Resource) it names.
     is_of_one: bool,
     has_query: bool,
+    /// Whether it is of one patient, and tells where their data went.
+    is_disclosure: bool,
 }
 
-/// Create, Read, Update, Delete and Query; with a patient they are PatientCreate and so on.
-const PATTERNS: [Pattern; 5] = [
+/// What patterns of RESTful interactions have in common.
+const OF_REST: Pattern = Pattern {
+    kind: (REST, "rest"),
+    system: INTERACTION,
+    subtype: "",
+    action: "",
+    server: DESTINATION,
+    is_of_one: true,
+    has_query: false,
+    is_disclosure: false,
+};
+
+/// Create, Read, Update, Delete and Query; with a patient they are PatientCreate and so on. And a privacy
+/// disclosure as its source records it.
+const PATTERNS: [Pattern; 6] = [
+    Pattern {
+        kind: (DICOM, "110106"),
+        system: LIFECYCLE,
+        subtype: "disclose",
+        action: "R",
+        server: SOURCE,
+        is_of_one: true,
+        has_query: false,
+        is_disclosure: true,
+    },
     Pattern {
         subtype: "create",
         action: "C",
-        server: DESTINATION,
-        is_of_one: true,
-        has_query: false,
+        ..OF_REST
     },
     Pattern {
         subtype: "read",
         action: "R",
         server: SOURCE,
-        is_of_one: true,
-        has_query: false,
+        ..OF_REST
     },
     Pattern {
         subtype: "update",
         action: "U",
-        server: DESTINATION,
-        is_of_one: true,
-        has_query: false,
+        ..OF_REST
     },
     Pattern {
         subtype: "delete",
         action: "D",
-        server: DESTINATION,
-        is_of_one: true,
-        has_query: false,
+        ..OF_REST
     },
     Pattern {
         subtype: "search",
         action: "E",
-        server: DESTINATION,
         is_of_one: false,
         has_query: true,
+        ..OF_REST
     },
 ];
 
@@ -90,16 +113,13 @@ fn is_entity(entity: &Value, kind: &str, role: &str) -> bool {
 
 /// The pattern of an event, if BALP has one for it.
 pub(crate) fn pattern(event: &Value) -> Option<&'static str> {
-    let is_rest = is_coded(&event["type"], REST, "rest");
     let subtypes = list(event, "subtype");
-    let of = |subtype: &str| {
-        subtypes
-            .iter()
-            .any(|one| is_coded(one, INTERACTION, subtype))
-    };
-    let found = PATTERNS
-        .iter()
-        .find(|pattern| is_rest && of(pattern.subtype));
+    let found = PATTERNS.iter().find(|pattern| {
+        let (system, code) = pattern.kind;
+        let mut subtypes = subtypes.iter();
+        is_coded(&event["type"], system, code)
+            && subtypes.any(|one| is_coded(one, pattern.system, pattern.subtype))
+    });
     found.map(|pattern| pattern.subtype)
 }
 
@@ -141,7 +161,8 @@ pub(crate) fn faults(event: &Value) -> Vec<String> {
     });
     must(told, "each agent has a type, and is told who it is");
     if let [user] = users.as_slice() {
-        let is_user = ["IRCP", "AUT"].map(|code| has_coding(&user["type"], PARTICIPATION, code));
+        let is_user =
+            ["IRCP", "AUT", "INF"].map(|code| has_coding(&user["type"], PARTICIPATION, code));
         must(is_user.contains(&true), "who asked is a user");
         must(
             user["who"]["identifier"]["value"].is_string(),
@@ -160,15 +181,25 @@ pub(crate) fn faults(event: &Value) -> Vec<String> {
         );
         let is_sign_in = is_coded(&event["type"], DICOM, "110114");
         let is_alert = is_coded(&event["type"], DICOM, "110113");
+        let is_export = is_coded(&event["type"], DICOM, "110106");
         must(
             is_sign_in || is_alert || !purposes.is_empty(),
             "who asked says what for",
         );
         must(
-            is_sign_in || is_alert || is_coded(&event["type"], REST, "rest"),
+            is_sign_in || is_alert || is_export || is_coded(&event["type"], REST, "rest"),
             "the type is one of those that there are",
         );
     }
+    // The application's half of OAUTHaccessTokenUse.Comprehensive; tokens have no id that could be told.
+    let is_named = |agent: &Value| agent["who"]["identifier"]["value"].is_string();
+    let mut apps = agents
+        .iter()
+        .filter(|agent| has_coding(&agent["type"], DICOM, "110150"));
+    must(
+        apps.clone().count() <= 1 && apps.all(|agent| is_named(agent)),
+        "an application is told by the id that it has here",
+    );
     let roles = |role: &str| {
         agents
             .iter()
@@ -239,6 +270,22 @@ pub(crate) fn faults(event: &Value) -> Vec<String> {
         must(
             count("2", "4") == 1,
             "one interaction is about one resource",
+        );
+    }
+    if pattern.is_disclosure {
+        must(count("1", "1") == 1, "a disclosure is of one patient");
+        must(entities.len() > 1, "it says what was disclosed");
+        must(
+            server.is_some_and(|agent| agent["who"] == event["source"]["observer"]),
+            "who observed it is the source",
+        );
+        let recipient = agents
+            .iter()
+            .find(|agent| has_coding(&agent["type"], DICOM, DESTINATION));
+        let network = recipient.map(|agent| &agent["network"]);
+        must(
+            network.is_some_and(|network| network["address"].is_string() && network["type"] == "5"),
+            "it says where it went",
         );
     }
     if pattern.has_query && outcome == "0" {

@@ -359,6 +359,7 @@ async fn consents_that_look_into_rows_have_them_read_whole() {
 }
 
 // Proves: 45 CFR 164.508(b)(5), 164.522(a)(1)(iii)
+// Proves: 42 CFR 2.31(c)
 #[tokio::test]
 async fn a_change_at_one_server_decides_at_the_other_at_the_next_request() {
     let house = House::new().await;

@@ -13,7 +13,7 @@ use super::*;
 use crate::{PageAt, tokens};
 
 /// A resource by type and id.
-type Name = (ResourceType, String);
+pub(super) type Name = (ResourceType, String);
 
 #[derive(Debug, Clone)]
 struct Ask {
@@ -69,7 +69,16 @@ fn includes(kind: ResourceType) -> Vec<(&'static str, &'static str)> {
     own.into_iter().chain(any).collect()
 }
 
-fn links(kind: ResourceType) -> Vec<(&'static str, &'static [&'static str])> {
+/// Types that are searched by links.
+pub(super) const LINKED: [ResourceType; 5] = [
+    ResourceType::Patient,
+    ResourceType::Observation,
+    ResourceType::Encounter,
+    ResourceType::Condition,
+    ResourceType::Organization,
+];
+
+pub(super) fn links(kind: ResourceType) -> Vec<(&'static str, &'static [&'static str])> {
     const NAMES: &[&str] = &["b", "berg,v", "o,van", "b,o"];
     const CODES: &[&str] = &["29463-7,y", "8480-6,29463", "http://loinc.org|"];
     const STATUSES: &[&str] = &["final", "preliminary", "finished"];
@@ -122,14 +131,7 @@ fn links(kind: ResourceType) -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Searches by one or two links, and perhaps something else.
 fn linked_asks() -> impl Strategy<Value = Vec<Ask>> {
-    let kinds = vec![
-        ResourceType::Patient,
-        ResourceType::Observation,
-        ResourceType::Encounter,
-        ResourceType::Condition,
-        ResourceType::Organization,
-    ];
-    let ask = proptest::sample::select(kinds).prop_flat_map(|kind| {
+    let ask = proptest::sample::select(LINKED.to_vec()).prop_flat_map(|kind| {
         let link = proptest::sample::select(links(kind)).prop_flat_map(|(name, values)| {
             proptest::sample::select(values).prop_map(move |value| (name, (*value).to_owned()))
         });
@@ -174,7 +176,7 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
 }
 
 /// What a permit lets see, with the numbers.
-type Seen<'a> = BTreeMap<Name, (Number, &'a Resource)>;
+pub(super) type Seen<'a> = BTreeMap<Name, (Number, &'a Resource)>;
 
 fn everything_seen<'a>(house: &House, model: &'a Model, permit: &'a Permit) -> Seen<'a> {
     let now_ms = i64::try_from(house.now_ms()).unwrap();
@@ -206,19 +208,21 @@ fn refers(include: &Include, from: &Resource, to: &Name) -> bool {
 }
 
 /// The types that a link needs to be searched; of those that it doesn't name, one will do.
-fn may_follow(permit: &Permit, query: &SearchQuery) -> bool {
+pub(super) fn may_follow(may_search: &dyn Fn(ResourceType) -> bool, query: &SearchQuery) -> bool {
     query.links.iter().all(|link| {
-        let allowed = link
-            .queries
-            .iter()
-            .filter(|inner| permit.allows(Action::Search, inner.kind));
-        let allowed: Vec<_> = allowed.collect();
-        !allowed.is_empty() && allowed.iter().all(|inner| may_follow(permit, inner))
+        let inner = link.queries.iter();
+        let allowed: Vec<_> = inner.filter(|inner| may_search(inner.kind)).collect();
+        !allowed.is_empty() && allowed.iter().all(|inner| may_follow(may_search, inner))
     })
 }
 
 /// Whether a resource matches a query, links included, by looking at every resource.
-fn matches(query: &SearchQuery, seen: &Seen<'_>, number: Number, resource: &Resource) -> bool {
+pub(super) fn matches(
+    query: &SearchQuery,
+    seen: &Seen<'_>,
+    number: Number,
+    resource: &Resource,
+) -> bool {
     let mut plain = query.clone();
     plain.links.clear();
     plain.matches(resource)
@@ -262,7 +266,8 @@ async fn check_links(
     let query = query(ask.kind, &parameters);
     let permit = permit_of(house, tenant, ask.who, ask.only).await;
     let vault = house.vault();
-    if !permit.allows(Action::Search, ask.kind) || !may_follow(&permit, &query) {
+    let may_search = |kind| permit.allows(Action::Search, kind);
+    if !may_search(ask.kind) || !may_follow(&may_search, &query) {
         let refused = vault.search(&permit, &query, None).await;
         prop_assert!(
             matches!(refused, Err(TrustError::Refused(_))),

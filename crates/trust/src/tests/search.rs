@@ -62,6 +62,8 @@ const NAMES: [&str; 6] = [
     "van der Berg",
     "B",
 ];
+/// Categories of observations; scopes are narrowed by them.
+pub(super) const CATEGORIES: [&str; 3] = ["laboratory", "vital-signs", "survey"];
 const CODES: [&str; 4] = ["29463-7", "8480-6", "29463", "A|B"];
 
 fn date(variant: u8) -> &'static str {
@@ -115,6 +117,10 @@ fn resource(write: &Write) -> Value {
             });
             if variant % 5 != 0 {
                 value["effectiveDateTime"] = date(*variant).into();
+            }
+            if variant % 4 != 1 {
+                let code = CATEGORIES[usize::from(variant % 3)];
+                value["category"] = json!([{"coding": [{"code": code}]}]);
             }
             if variant % 7 == 3 {
                 value["meta"] = json!({"security": security(*variant)});

@@ -99,6 +99,19 @@ impl Vault {
         }
         record.patients.extend(patients);
         record.note = unit.note.as_deref();
+        let disclosed = (unit.disclosed.as_ref()).filter(|_| permit.action == Action::Send);
+        if let (Some(disclosed), Some(patient)) = (disclosed, record.patients.first().cloned()) {
+            record.event = Event::DISCLOSED;
+            record.purpose = Some(disclosed.purpose);
+            record.recipient = Some(&disclosed.to);
+            record.touch(Touched {
+                kind: disclosed.kind,
+                id: disclosed.id.clone(),
+                version: Some(disclosed.version),
+                patient: Some(patient),
+                interaction: None,
+            });
+        }
         let worth_recording = !commit.documents.is_empty()
             || !unit.outbox_add.is_empty()
             || !unit.outbox_remove.is_empty()

@@ -104,6 +104,10 @@ impl Vault {
         for page in &mut shown {
             rows.append(&mut page.rows);
         }
+        // Where nothing may be searched, it is told what was asked for all the same.
+        if asked.is_empty() {
+            asked.extend(queries);
+        }
         let referred = self
             .referred(&view, permit, &rows, referred, &mut hidden)
             .await?;

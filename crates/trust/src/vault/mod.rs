@@ -54,8 +54,8 @@ pub use export::{AskAgain, ExportFile, ExportFound, ExportJob, ExportLayout};
 pub use export::{ExportOf, ExportReading, ExportShape};
 pub use internal::EveryInternal;
 pub use model::{
-    Change, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought, SoughtRow, Unit,
-    UnitReceipt, Versioned, kinds,
+    Change, Disclosed, HistoryPage, Internal, InternalStored, PageAt, SearchPage, Sought,
+    SoughtRow, Unit, UnitReceipt, Versioned, kinds,
 };
 pub(crate) use once::OnceDocument;
 pub use once::{Before, ONCE_KEPT_MS, Once};

@@ -257,9 +257,26 @@ pub struct Unit {
     pub note: Option<String>,
     /// The patient concerned, where no change names one.
     pub patient: Option<String>,
+    /// A resource of the patient's that was given to somebody outside; optional, for what sends alone.
+    pub disclosed: Option<Disclosed>,
     /// What answers the request when it comes again ([`super::Once`]): which versions are written, without
     /// what they hold. Passed over where the request has no key.
     pub kept: Option<serde_json::Value>,
+}
+
+/// What was given to somebody outside.
+#[derive(Debug, Clone)]
+pub struct Disclosed {
+    /// The type of the resource.
+    pub kind: ResourceType,
+    /// Its id.
+    pub id: String,
+    /// Its version.
+    pub version: u32,
+    /// The origin that it went to (`https://example.org`).
+    pub to: String,
+    /// What it is wanted for there.
+    pub purpose: crate::Purpose,
 }
 
 /// What a unit became.

@@ -90,6 +90,13 @@ impl std::fmt::Debug for Subscribed {
 }
 
 impl Subscribed {
+    /// Where notifications go, without what may be secret in it: `https://example.org`.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let parts: Vec<&str> = self.endpoint.split('/').take(3).collect();
+        parts.join("/")
+    }
+
     /// Whether anything is notified.
     #[must_use]
     pub fn is_live(&self) -> bool {

@@ -316,6 +316,7 @@ async fn a_biller_browses_what_is_billed() {
 }
 
 /// Who is not of the programme gets the notice of 42 CFR 2.32 with what is shown, on the page and beside a file.
+// Proves: 42 CFR 2.32(a)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_biller_is_told_whose_records_may_not_be_disclosed() {
     let notice = "42 CFR part 2 prohibits unauthorized use or disclosure of these records.";

@@ -10,12 +10,12 @@ use trust::{Action, Agent, Purpose, Role, Target};
 
 use crate::world::{Browser, Page, TENANT, World, check_html};
 
-const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
+pub(crate) const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
 const TITLE: &str = "Heart failure follow-up after discharge";
 
 /// A patient on a journey, of whom there are three prescriptions, a diagnosis and a bill; and another system
 /// that is known as `Organization/x`.
-async fn followed(world: &World) -> String {
+pub(crate) async fn followed(world: &World) -> String {
     let mut sam = world.staff("sam").await;
     let form = "/console/journeys/publish";
     sam.act(form, form, &[("source", JOURNEY), ("do", "publish")])
@@ -57,7 +57,7 @@ async fn followed(world: &World) -> String {
     ida
 }
 
-async fn drain(world: &World) {
+pub(crate) async fn drain(world: &World) {
     while world.journeys.drain(TENANT).await.unwrap() > 0 {}
 }
 

@@ -304,6 +304,11 @@ async fn no_form_does_anything_without_its_token() {
                 &format!("/console/patients/{ida}/contact"),
                 &[("kind", "phone"), ("address", "+1 555 0177")],
             ),
+            "/console/patients/{id}/journeys/stop" => with(
+                CARLA,
+                &format!("/console/patients/{ida}/journeys/stop"),
+                &[("reason", "In a hospice")],
+            ),
             "/console/patients/{id}/proxies" => with(
                 CARLA,
                 &format!("/console/patients/{ida}/proxies"),

@@ -29,5 +29,6 @@ mod policies;
 mod providers;
 mod proxies;
 mod sessions;
+mod stopping;
 mod unexplained;
 mod world;

@@ -332,6 +332,7 @@ async fn a_parent_acts_for_a_small_child_until_it_is_ended() {
     carla.get(&page).await.shows("Court order of today");
 }
 
+// Proves: 42 CFR 2.14
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_minor_keeps_is_in_no_list_and_no_form() {
     let world = World::new().await;

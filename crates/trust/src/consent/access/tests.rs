@@ -216,6 +216,7 @@ fn a_general_yes_takes_no_particular_no_back() {
 }
 
 // Proves: 45 CFR 164.508(b)
+// Proves: 42 CFR 2.31(c)
 #[test]
 fn a_yes_that_nobody_could_confirm_permits_nothing() {
     let weight = observation("w", WEIGHT, &[]);
@@ -383,6 +384,7 @@ fn a_composition_is_as_confidential_as_it_says() {
 }
 
 // Proves: 45 CFR 164.508(a)(2)
+// Proves: 42 CFR 2.13(a), 2.31(a), 2.31(b), 2.33(a)
 #[test]
 fn records_under_part_2_need_one_consent_and_counselling_notes_one_of_their_own() {
     let part_2 = observation("s", WEIGHT, &["42CFRPart2", "R"]);
@@ -428,6 +430,13 @@ fn records_under_part_2_need_one_consent_and_counselling_notes_one_of_their_own(
         shown(std::slice::from_ref(&tpo), &client(Purpose::Payment)),
         [true, false, true]
     );
+    let others = client(Purpose::Research);
+    assert!(!shows(
+        &open(),
+        std::slice::from_ref(&tpo),
+        &others,
+        &part_2
+    ));
     assert_eq!(
         shown(&[level], &client(Purpose::Treatment)),
         [true, false, true]

@@ -1,0 +1,154 @@
+//! A patient's journeys, as staff stop them: one, or all of them at once.
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Redirect, Response};
+use fhir::ResourceType;
+use journey::{InstanceView, JourneyError};
+use maud::{Markup, html};
+use trust::{Action, Permit, Role};
+
+use crate::context::{Ctx, Fields, Posted};
+use crate::error::PageError;
+use crate::layout::{self, Section, State, console, csrf};
+
+/// The longest reason, in bytes: it is kept in the journey's history.
+const REASON_MAX: usize = 200;
+
+/// Who may stop journeys. They see the patient, whose row is read before anything is stopped.
+async fn permit(ctx: &Ctx, id: &str) -> Result<Permit, PageError> {
+    ctx.staff()?;
+    if !fhir::is_id(id) {
+        return Err(PageError::NotFound);
+    }
+    if !stops(ctx.role()) {
+        return Err(PageError::Refused(
+            "Journeys of a patient are stopped by clinicians and care coordinators.".to_owned(),
+        ));
+    }
+    let reads = ctx.permit(Action::Read, Some(ResourceType::Patient), Some(id));
+    let found = ctx
+        .vault()
+        .read(&reads.await?, ResourceType::Patient, id)
+        .await?;
+    if found.is_none_or(|found| found.deleted) {
+        return Err(PageError::NotFound);
+    }
+    ctx.permit(Action::Work, Some(ResourceType::Task), None)
+        .await
+}
+
+/// Whether people of a role stop journeys, as far as policies let them.
+pub(crate) fn stops(role: Role) -> bool {
+    matches!(role, Role::Clinician | Role::Coordinator)
+}
+
+fn here(id: &str) -> String {
+    format!("/console/patients/{id}/journeys")
+}
+
+/// The form that stops one, or all.
+fn form(ctx: &Ctx, id: &str, one: Option<&InstanceView>, words: &str) -> Markup {
+    html! {
+        form class="ask stack" method="post" action={ (here(id)) "/stop" } {
+            (csrf(ctx))
+            @if let Some(one) = one { input type="hidden" name="journey" value=(one.id); }
+            label { "Why" span class="hint" { "It stands in the patient's history, and the patient may see it" }
+                input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
+            }
+            div { button type="submit" { (words) } }
+        }
+    }
+}
+
+/// What a stop does, for whoever is about to do it.
+fn effect(one: &InstanceView) -> Markup {
+    html! {
+        @if one.planned.is_empty() { p class="quiet" { "Nothing is planned in it." } }
+        @else {
+            p { "Would not happen any more:" }
+            ul { @for planned in one.planned.iter().take(8) { li { (planned.what) } } }
+            @if one.planned.len() > 8 { p class="quiet small" { "And " (one.planned.len() - 8) " more." } }
+        }
+    }
+}
+
+/// `GET /console/patients/{id}/journeys`.
+pub(crate) async fn page(
+    ctx: Ctx,
+    Path(id): Path<String>,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx, &id).await?;
+    let journeys = ctx.app.web.journeys.of_patient(&permit, &id).await?;
+    let running: Vec<&InstanceView> = journeys.iter().filter(|one| one.ended.is_none()).collect();
+    let number = |name: &str| fields.get(name).and_then(|text| text.parse::<usize>().ok());
+    let title = "Stop journeys";
+    let body = html! {
+        p class="crumbs" { a href={ "/console/patients/" (id) } { "Patient" } }
+        @if let Some(stopped) = number("stopped") {
+            div class="flash" role="status" {
+                (layout::state(State::Done, "Done")) " "
+                (stopped) @if stopped == 1 { " journey was stopped." } @else { " journeys were stopped." }
+            }
+        }
+        @if let Some(failed) = number("failed").filter(|failed| *failed > 0) {
+            div class="flash" role="alert" {
+                (layout::state(State::Failed, "Not all")) " "
+                (failed) @if failed == 1 { " journey" } @else { " journeys" }
+                " could not be stopped, because this server does not know how: a newer version of Cairn may have begun it. Tell whoever operates it, with this page's address."
+            }
+        }
+        div class="stack-wide" {
+            h1 { (title) }
+            p { "A journey that is stopped sends nothing more, and calls off what waits: messages that have not left, forms that are open, tasks, and visits that are only proposed. It does not begin again; what happens to the patient later can begin another." }
+            @if running.is_empty() { p class="quiet" { "The patient is in no journey now." } }
+            @for one in &running {
+                section class="card stack" aria-labelledby={ "journey-" (one.id) } {
+                    h2 id={ "journey-" (one.id) } { (one.title) }
+                    (effect(one))
+                    (form(&ctx, &id, Some(one), "Stop this journey"))
+                }
+            }
+            @if running.len() > 1 {
+                section class="card stack" aria-labelledby="all" {
+                    h2 id="all" { "All " (running.len()) " at once" }
+                    (form(&ctx, &id, None, "Stop all journeys"))
+                }
+            }
+        }
+    };
+    Ok(console(&ctx, title, Section::Patients, None, &body))
+}
+
+/// `POST /console/patients/{id}/journeys/stop`: one, or all where none is named.
+pub(crate) async fn stop(
+    Path(id): Path<String>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx, &id).await?;
+    let reason = fields.get("reason").map(str::trim).unwrap_or_default();
+    if reason.is_empty() || reason.len() > REASON_MAX {
+        return Err(PageError::Invalid(format!(
+            "Say why, in at most {REASON_MAX} letters: the reason stands in the patient's history. Nothing was stopped."
+        )));
+    }
+    let journeys = &ctx.app.web.journeys;
+    let (stopped, failed) = match fields.get("journey") {
+        None => {
+            let all = journeys.stop_all(&permit, &id, reason).await?;
+            (all.stopped, all.failed)
+        }
+        Some(journey) => {
+            let of_patient = journeys.of_patient(&permit, &id).await?;
+            let one = of_patient.iter().find(|one| one.id == journey);
+            let one = one.ok_or(PageError::NotFound)?;
+            match journeys.stop(&permit, &one.id, reason).await {
+                Ok(()) => (1, 0),
+                Err(JourneyError::Unknown(_) | JourneyError::Broken(_)) => (0, 1),
+                Err(other) => return Err(other.into()),
+            }
+        }
+    };
+    let to = format!("{}?stopped={stopped}&failed={failed}", here(&id));
+    Ok(Redirect::to(&to).into_response())
+}
