@@ -7,6 +7,9 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use std::fmt;
 
+/// Values of a file, with those that aliases stand for.
+const NODES_MAX: usize = 100_000;
+
 /// A place in the file, both from 1, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Place {
@@ -52,6 +55,8 @@ impl Node {
         let options = serde_saphyr::options! {
             duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
             strict_booleans: true,
+            // More than any journey has: a short file of aliases within aliases stands for ever so many.
+            budget: serde_saphyr::budget! { max_nodes: NODES_MAX },
         };
         serde_saphyr::from_str_with_options::<Spanned<Raw>>(source, options)
             .map(node)

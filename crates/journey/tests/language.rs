@@ -432,3 +432,19 @@ fn the_examples_of_the_pages_are_good() {
         assert_eq!(journey::check(file), [], "{file}");
     }
 }
+
+/// A short file of aliases within aliases is turned down before it is laid out.
+#[test]
+fn aliases_stand_for_no_more_than_a_journey_has() {
+    let twenty = |anchor: &str, each: &str| {
+        let items = vec![each; 20].join(", ");
+        format!("{anchor}: &{anchor} [{items}]\n")
+    };
+    let all = [("a", "x"), ("b", "*a"), ("c", "*b"), ("d", "*c")];
+    let source: String = all.iter().map(|(name, each)| twenty(name, each)).collect();
+    assert!(source.len() < 1000);
+    let findings = journey::check(&source);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].code, "J001");
+    assert!(findings[0].message.contains("budget"), "{findings:?}");
+}
