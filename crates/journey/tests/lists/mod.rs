@@ -438,6 +438,15 @@ async fn numbers_of_kinds_that_decide_repeat_and_aim_have_their_lists() {
     every_number_is_its_list_s_length(&world).await;
     world.pass(7 * HOUR).await;
     every_number_is_its_list_s_length(&world).await;
+    // What was looked for is in the audit of whose record it was.
+    for (place, words) in [
+        (0, "looked for Communication, Coverage, Observation"),
+        (6, "looked for Observation"),
+    ] {
+        let events = world.audits(&patients[place]).await;
+        let told = |event: &fhir::Resource| event.as_value().to_string().contains(words);
+        assert!(events.iter().any(told), "{events:?}");
+    }
     // Who is weighed and insured gets a message, and the same unit of work sees it.
     for (place, patient) in patients.iter().enumerate() {
         let view = world.view(patient).await;
