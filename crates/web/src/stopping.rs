@@ -2,7 +2,7 @@
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
-use fhir::ResourceType;
+use fhir::{Resource, ResourceType};
 use journey::{InstanceView, JourneyError};
 use maud::{Markup, html};
 use trust::{Action, Permit, Role};
@@ -10,12 +10,14 @@ use trust::{Action, Permit, Role};
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
 use crate::layout::{self, Section, State, console, csrf};
+use crate::time::{self, signed};
+use crate::worklist::patient_name;
 
 /// The longest reason, in bytes: it is kept in the journey's history.
 const REASON_MAX: usize = 200;
 
-/// Who may stop journeys. They see the patient, whose row is read before anything is stopped.
-async fn permit(ctx: &Ctx, id: &str) -> Result<Permit, PageError> {
+/// Who may stop journeys, and whose they are: they see the patient, whose row is read before anything is stopped.
+async fn permit(ctx: &Ctx, id: &str) -> Result<(Permit, Resource), PageError> {
     ctx.staff()?;
     if !fhir::is_id(id) {
         return Err(PageError::NotFound);
@@ -30,11 +32,10 @@ async fn permit(ctx: &Ctx, id: &str) -> Result<Permit, PageError> {
         .vault()
         .read(&reads.await?, ResourceType::Patient, id)
         .await?;
-    if found.is_none_or(|found| found.deleted) {
-        return Err(PageError::NotFound);
-    }
-    ctx.permit(Action::Work, Some(ResourceType::Task), None)
-        .await
+    let found = found.filter(|found| !found.deleted);
+    let patient = found.ok_or(PageError::NotFound)?.resource;
+    let permit = ctx.permit(Action::Work, Some(ResourceType::Task), None);
+    Ok((permit.await?, patient))
 }
 
 /// Whether people of a role stop journeys, as far as policies let them.
@@ -61,12 +62,12 @@ fn form(ctx: &Ctx, id: &str, one: Option<&InstanceView>, words: &str) -> Markup 
 }
 
 /// What a stop does, for whoever is about to do it.
-fn effect(one: &InstanceView) -> Markup {
+fn effect(ctx: &Ctx, one: &InstanceView) -> Markup {
     html! {
         @if one.planned.is_empty() { p class="quiet" { "Nothing is planned in it." } }
         @else {
             p { "Would not happen any more:" }
-            ul { @for planned in one.planned.iter().take(8) { li { (planned.what) } } }
+            ul { @for planned in one.planned.iter().take(8) { li { (planned.what) span class="quiet" { " · " (ctx.times.ago(signed(planned.at_ms))) } } } }
             @if one.planned.len() > 8 { p class="quiet small" { "And " (one.planned.len() - 8) " more." } }
         }
     }
@@ -78,13 +79,13 @@ pub(crate) async fn page(
     Path(id): Path<String>,
     fields: Fields,
 ) -> Result<Response, PageError> {
-    let permit = permit(&ctx, &id).await?;
+    let (permit, patient) = permit(&ctx, &id).await?;
     let journeys = ctx.app.web.journeys.of_patient(&permit, &id).await?;
     let running: Vec<&InstanceView> = journeys.iter().filter(|one| one.ended.is_none()).collect();
     let number = |name: &str| fields.get(name).and_then(|text| text.parse::<usize>().ok());
     let title = "Stop journeys";
     let body = html! {
-        p class="crumbs" { a href={ "/console/patients/" (id) } { "Patient" } }
+        p class="crumbs" { a href={ "/console/patients/" (id) } { (patient_name(&patient)) } }
         @if let Some(stopped) = number("stopped") {
             div class="flash" role="status" {
                 (layout::state(State::Done, "Done")) " "
@@ -99,13 +100,19 @@ pub(crate) async fn page(
             }
         }
         div class="stack-wide" {
-            h1 { (title) }
+            div {
+                h1 { (title) }
+                p class="facts-line" {
+                    span class="strong" { (patient_name(&patient)) }
+                    @if let Some(born) = patient.text_at(&["birthDate"]) { span { "born " (time::day(born)) } }
+                }
+            }
             p { "A journey that is stopped sends nothing more, and calls off what waits: messages that have not left, forms that are open, tasks, and visits that are only proposed. It does not begin again; what happens to the patient later can begin another." }
             @if running.is_empty() { p class="quiet" { "The patient is in no journey now." } }
             @for one in &running {
                 section class="card stack" aria-labelledby={ "journey-" (one.id) } {
                     h2 id={ "journey-" (one.id) } { (one.title) }
-                    (effect(one))
+                    (effect(&ctx, one))
                     (form(&ctx, &id, Some(one), "Stop this journey"))
                 }
             }
@@ -125,7 +132,7 @@ pub(crate) async fn stop(
     Path(id): Path<String>,
     Posted { ctx, fields }: Posted,
 ) -> Result<Response, PageError> {
-    let permit = permit(&ctx, &id).await?;
+    let (permit, _) = permit(&ctx, &id).await?;
     let reason = fields.get("reason").map(str::trim).unwrap_or_default();
     if reason.is_empty() || reason.len() > REASON_MAX {
         return Err(PageError::Invalid(format!(

@@ -30,6 +30,7 @@ async fn staff_stop_one_journey_or_all_and_the_rest_goes_on() {
     let shown = carla.get(&page).await;
     check_html(&page, &shown.body);
     assert_eq!(shown.body.matches("Stop this journey").count(), 2);
+    shown.shows("Ida Berg");
     shown.shows("All 2 at once");
     shown.shows("Would not happen any more:");
     // A reason is needed, and a journey of hers.
