@@ -496,6 +496,9 @@ async function consents(carla, href) {
   await walk.click(carla.getByRole("button", { name: "Show what would change" }));
   await carla.locator("#effect").waitFor();
   await walk.look(carla, "consents-what-would-change");
+  await carla.goto(`${href}/journeys`);
+  await carla.getByRole("button", { name: "Stop this journey" }).first().waitFor();
+  await walk.look(carla, "stop-journeys");
 }
 
 /** Somebody is let act for the patient, comes by the link to their own address, and is ended by the patient. */
