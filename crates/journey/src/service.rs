@@ -131,12 +131,17 @@ impl Journeys {
         source: &str,
     ) -> Result<VersionView, JourneyError> {
         let (definition, findings) = check::compile(source);
+        let tenant = permit.tenant();
+        let books = self.books(tenant).await?;
+        // What is published goes on, whatever the checker has learnt since.
+        let live = (definition.as_ref()).and_then(|definition| books.live(&definition.name));
+        if let Some(live) = live.filter(|live| live.stored.source == source) {
+            return Ok(books.view(&live));
+        }
         let definition = match definition {
             Some(definition) if findings.iter().all(|finding| !finding.error) => definition,
             _ => return Err(JourneyError::Findings(findings)),
         };
-        let tenant = permit.tenant();
-        let books = self.books(tenant).await?;
         let ledger = self.vault().ledger();
         for _ in 0..PUBLISH_TRIES {
             let live = books.live(&definition.name);
@@ -272,27 +277,61 @@ impl Journeys {
             return Err(refused("this permit is for another patient"));
         }
         let books = self.books(permit.tenant()).await?;
-        let stored = self
-            .vault()
-            .internals(
-                permit,
-                kinds::JOURNEY_INSTANCE,
-                &[("patient", patient)],
-                None,
-                OF_PATIENT_MAX,
-            )
-            .await?;
         let mut views = Vec::new();
-        for document in stored {
+        for document in self.stored_of(permit, patient).await? {
             let state = State::from_json(&document.body)
                 .map_err(|error| JourneyError::Broken(error.to_string()))?;
-            // Tokens can collide, the opened state can't.
             if state.patient == patient {
                 views.push(self.view(permit, &books, &document.id, &state).await?);
             }
         }
         views.sort_by_key(|view| (view.ended.is_some(), std::cmp::Reverse(view.started_ms)));
         Ok(views)
+    }
+
+    /// A patient's journeys that run, as far as this program knows them, and how many may run besides.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn running(
+        &self,
+        permit: &Permit,
+        patient: &str,
+    ) -> Result<(Vec<InstanceView>, usize), JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        let (mut running, mut unknown) = (Vec::new(), 0);
+        for document in self.stored_of(permit, patient).await? {
+            let state = match State::from_json(&document.body) {
+                Ok(state) if state.patient != patient || state.ended.is_some() => continue,
+                Ok(state) => state,
+                Err(_) => {
+                    unknown += 1;
+                    continue;
+                }
+            };
+            match self.view(permit, &books, &document.id, &state).await {
+                Ok(view) => running.push(view),
+                Err(JourneyError::Trust(error)) => return Err(error.into()),
+                Err(_) => unknown += 1,
+            }
+        }
+        running.sort_by_key(|view| std::cmp::Reverse(view.started_ms));
+        Ok((running, unknown))
+    }
+
+    /// What is stored under a patient's token. Tokens can collide, opened states can't.
+    async fn stored_of(
+        &self,
+        permit: &Permit,
+        patient: &str,
+    ) -> Result<Vec<trust::InternalStored>, JourneyError> {
+        let of_patient = [("patient", patient)];
+        let kind = kinds::JOURNEY_INSTANCE;
+        let stored = self
+            .vault()
+            .internals(permit, kind, &of_patient, None, OF_PATIENT_MAX);
+        Ok(stored.await?)
     }
 
     async fn view(
@@ -354,7 +393,7 @@ impl Journeys {
             .collect())
     }
 
-    /// Ends a patient's journey by hand, with the reason in words.
+    /// Ends a journey by hand, with the reason in words. Whether it ran until then.
     ///
     /// # Errors
     /// `Unknown`, `Trust`.
@@ -363,7 +402,7 @@ impl Journeys {
         permit: &Permit,
         instance: &str,
         reason: &str,
-    ) -> Result<(), JourneyError> {
+    ) -> Result<bool, JourneyError> {
         staff(permit)?;
         let books = self.books(permit.tenant()).await?;
         let unknown = || JourneyError::Unknown(format!("instance {instance}"));
@@ -413,18 +452,45 @@ impl Journeys {
                 .await?;
             let cause = Cause::by_hand("stopped by hand");
             match self.commit(&books, permit, mover, cause).await {
-                Ok(_) => return Ok(()),
+                Ok(moved) => return Ok(moved.is_some()),
                 Err(MoveError::Trust(TrustError::Ledger(LedgerError::Conflict))) => {}
                 Err(other) => return Err(other.into()),
             }
         }
     }
 
+    /// Ends a patient's journey by hand, if it is that patient's. Whether it ran until then.
+    ///
+    /// # Errors
+    /// `Unknown`, `Broken`, `Trust`.
+    pub async fn stop_one(
+        &self,
+        permit: &Permit,
+        patient: &str,
+        instance: &str,
+        reason: &str,
+    ) -> Result<bool, JourneyError> {
+        let of_patient = self.stored_of(permit, patient).await?;
+        let mut found = of_patient.iter();
+        let found = found.find(|document| document.id == instance);
+        let found = found.ok_or_else(|| JourneyError::Unknown(format!("instance {instance}")))?;
+        let state = State::from_json(&found.body);
+        if state.is_ok_and(|state| state.patient != patient) {
+            return Err(JourneyError::Unknown(format!("instance {instance}")));
+        }
+        let stopped = self.stop(permit, instance, reason).await;
+        // It is there; what isn't known is its version.
+        stopped.map_err(|error| match error {
+            JourneyError::Unknown(version) => JourneyError::Broken(version),
+            other => other,
+        })
+    }
+
     /// Ends all of a patient's journeys that run, by hand, one after the other: what can't be stopped keeps none of
     /// the others running. What happens to the patient later can begin journeys again.
     ///
     /// # Errors
-    /// `Trust`; then some may have been stopped.
+    /// `Trust`, where not even one could be stopped.
     pub async fn stop_all(
         &self,
         permit: &Permit,
@@ -432,16 +498,9 @@ impl Journeys {
         reason: &str,
     ) -> Result<Stopped, JourneyError> {
         staff(permit)?;
-        let of_patient = [("patient", patient)];
-        let stored = self.vault().internals(
-            permit,
-            kinds::JOURNEY_INSTANCE,
-            &of_patient,
-            None,
-            OF_PATIENT_MAX,
-        );
         let mut stopped = Stopped::default();
-        for document in stored.await? {
+        let mut first = None;
+        for document in self.stored_of(permit, patient).await? {
             match State::from_json(&document.body) {
                 Ok(state) if state.patient != patient || state.ended.is_some() => continue,
                 Ok(_) => {}
@@ -451,13 +510,21 @@ impl Journeys {
                 }
             }
             match self.stop(permit, &document.id, reason).await {
-                Ok(()) => stopped.stopped += 1,
-                // Without this version, or in a state that it can't be ended from: the others are ended all the same.
-                Err(JourneyError::Unknown(_) | JourneyError::Broken(_)) => stopped.failed += 1,
-                Err(other) => return Err(other),
+                Ok(true) => stopped.stopped += 1,
+                // It has ended by itself meanwhile.
+                Ok(false) => {}
+                Err(error) => {
+                    stopped.failed += 1;
+                    if let JourneyError::Trust(error) = error {
+                        first.get_or_insert(error);
+                    }
+                }
             }
         }
-        Ok(stopped)
+        match first {
+            Some(error) if stopped.stopped == 0 => Err(JourneyError::Trust(error)),
+            _ => Ok(stopped),
+        }
     }
 
     /// What could not be worked on, newest first.

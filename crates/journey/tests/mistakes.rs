@@ -172,6 +172,32 @@ async fn what_waits_in_the_outbox_when_the_journey_ends_is_called_off() {
     }
 }
 
+/// What this program doesn't know can't be stopped by it, is told, and keeps nothing else running.
+#[tokio::test]
+async fn what_is_not_known_keeps_nothing_else_running() {
+    let world = World::new(Mail::Delivers).await;
+    world.publish(&walk("")).await;
+    let patient = world.patient().await;
+    world.discharge(&patient, 0).await;
+    world.operate(&patient).await;
+    world.drain().await;
+    world
+        .rewrite_definition(|source| format!("dialect: of the future\n{source}"))
+        .await;
+    let world = world.reopen().await;
+    let permit = world.staff(Role::Coordinator, Action::Work).await;
+    let (running, unknown) = world.journeys.running(&permit, &patient).await.unwrap();
+    let names: Vec<&str> = running.iter().map(|one| one.journey.as_str()).collect();
+    assert_eq!((names, unknown), (vec!["walk"], 1));
+    for expected in [(1, 1), (0, 1)] {
+        let stopped = world.journeys.stop_all(&permit, &patient, "Moved");
+        let stopped = stopped.await.unwrap();
+        assert_eq!((stopped.stopped, stopped.failed), expected);
+    }
+    let (running, unknown) = world.journeys.running(&permit, &patient).await.unwrap();
+    assert_eq!((running.len(), unknown), (0, 1));
+}
+
 /// A roll-back: this program doesn't know what a newer one published. Nothing is lost, nobody else
 /// waits, and when the newer program is back it catches up.
 #[tokio::test]

@@ -596,6 +596,19 @@ async fn all_journeys_of_one_patient_are_stopped_and_nobody_elses() {
         let stopped = stopped.await.unwrap();
         assert_eq!((stopped.stopped, stopped.failed), (expected, 0));
     }
+    // One that has ended is not stopped again, and nobody else's by way of this patient.
+    let ended = world.view(&patient).await.id;
+    let others = world.view(&other).await.id;
+    let stop = async |id: &str| {
+        let stopped = world.journeys.stop_one(&permit, &patient, id, "Again");
+        stopped.await.map_err(|error| error.to_string())
+    };
+    assert_eq!(stop(&ended).await, Ok(false));
+    assert!(
+        stop(&others)
+            .await
+            .is_err_and(|error| error.starts_with("no journey"))
+    );
     assert_eq!(world.visits(&patient).await, ["cancelled"]);
     assert_eq!(world.visits(&other).await, ["proposed"]);
     assert!(world.view(&other).await.ended.is_none());

@@ -35,7 +35,15 @@ async fn permit(ctx: &Ctx, id: &str) -> Result<(Permit, Resource), PageError> {
     let found = found.filter(|found| !found.deleted);
     let patient = found.ok_or(PageError::NotFound)?.resource;
     let permit = ctx.permit(Action::Work, Some(ResourceType::Task), None);
-    Ok((permit.await?, patient))
+    let permit = permit.await?;
+    // Who has nothing to do with the patient's care ends none of it.
+    let kept = ctx.vault().kept_from(&permit, id, permit.purpose()).await?;
+    if kept.unrelated && ctx.emergency(id).await?.is_none() {
+        return Err(PageError::Refused(
+            "Journeys are stopped by those who care for the patient, and nothing here says that you do.".to_owned(),
+        ));
+    }
+    Ok((permit, patient))
 }
 
 /// Whether people of a role stop journeys, as far as policies let them.
@@ -80,8 +88,7 @@ pub(crate) async fn page(
     fields: Fields,
 ) -> Result<Response, PageError> {
     let (permit, patient) = permit(&ctx, &id).await?;
-    let journeys = ctx.app.web.journeys.of_patient(&permit, &id).await?;
-    let running: Vec<&InstanceView> = journeys.iter().filter(|one| one.ended.is_none()).collect();
+    let (running, unknown) = ctx.app.web.journeys.running(&permit, &id).await?;
     let number = |name: &str| fields.get(name).and_then(|text| text.parse::<usize>().ok());
     let title = "Stop journeys";
     let body = html! {
@@ -89,14 +96,18 @@ pub(crate) async fn page(
         @if let Some(stopped) = number("stopped") {
             div class="flash" role="status" {
                 (layout::state(State::Done, "Done")) " "
-                (stopped) @if stopped == 1 { " journey was stopped." } @else { " journeys were stopped." }
+                @match stopped {
+                    0 => { "Nothing ran any more, and nothing was stopped." },
+                    1 => { "1 journey was stopped." },
+                    stopped => { (stopped) " journeys were stopped." },
+                }
             }
         }
         @if let Some(failed) = number("failed").filter(|failed| *failed > 0) {
             div class="flash" role="alert" {
                 (layout::state(State::Failed, "Not all")) " "
                 (failed) @if failed == 1 { " journey" } @else { " journeys" }
-                " could not be stopped, because this server does not know how: a newer version of Cairn may have begun it. Tell whoever operates it, with this page's address."
+                " could not be stopped. A newer version of Cairn may have begun it, or you may not change what it would call off. Tell whoever operates Cairn, with this page's address."
             }
         }
         div class="stack-wide" {
@@ -108,7 +119,13 @@ pub(crate) async fn page(
                 }
             }
             p { "A journey that is stopped sends nothing more, and calls off what waits: messages that have not left, forms that are open, tasks, and visits that are only proposed. It does not begin again; what happens to the patient later can begin another." }
-            @if running.is_empty() { p class="quiet" { "The patient is in no journey now." } }
+            @if unknown > 0 {
+                p class="note" {
+                    (unknown) @if unknown == 1 { " journey" } @else { " journeys" }
+                    " of this patient may run that this server does not know, and can't show or stop. Tell whoever operates Cairn."
+                }
+            }
+            @if running.is_empty() && unknown == 0 { p class="quiet" { "The patient is in no journey now." } }
             @for one in &running {
                 section class="card stack" aria-labelledby={ "journey-" (one.id) } {
                     h2 id={ "journey-" (one.id) } { (one.title) }
@@ -116,9 +133,9 @@ pub(crate) async fn page(
                     (form(&ctx, &id, Some(one), "Stop this journey"))
                 }
             }
-            @if running.len() > 1 {
+            @if running.len() > 1 || (unknown > 0 && !running.is_empty()) {
                 section class="card stack" aria-labelledby="all" {
-                    h2 id="all" { "All " (running.len()) " at once" }
+                    h2 id="all" { "All " (running.len() + unknown) " at once" }
                     (form(&ctx, &id, None, "Stop all journeys"))
                 }
             }
@@ -145,16 +162,11 @@ pub(crate) async fn stop(
             let all = journeys.stop_all(&permit, &id, reason).await?;
             (all.stopped, all.failed)
         }
-        Some(journey) => {
-            let of_patient = journeys.of_patient(&permit, &id).await?;
-            let one = of_patient.iter().find(|one| one.id == journey);
-            let one = one.ok_or(PageError::NotFound)?;
-            match journeys.stop(&permit, &one.id, reason).await {
-                Ok(()) => (1, 0),
-                Err(JourneyError::Unknown(_) | JourneyError::Broken(_)) => (0, 1),
-                Err(other) => return Err(other.into()),
-            }
-        }
+        Some(journey) => match journeys.stop_one(&permit, &id, journey, reason).await {
+            Ok(ended) => (usize::from(ended), 0),
+            Err(JourneyError::Broken(_)) => (0, 1),
+            Err(other) => return Err(other.into()),
+        },
     };
     let to = format!("{}?stopped={stopped}&failed={failed}", here(&id));
     Ok(Redirect::to(&to).into_response())

@@ -497,7 +497,7 @@ async function consents(carla, href) {
   await carla.locator("#effect").waitFor();
   await walk.look(carla, "consents-what-would-change");
   await carla.goto(`${href}/journeys`);
-  await carla.getByRole("button", { name: "Stop this journey" }).first().waitFor();
+  await carla.getByRole("heading", { name: "Stop journeys" }).waitFor();
   await walk.look(carla, "stop-journeys");
 }
 

@@ -57,18 +57,16 @@ impl Mover<'_> {
             .filter(|((code, _), _)| *code == kind.code());
         let drafts: Vec<&Resource> = drafts.map(|(_, draft)| &draft.resource).collect();
         let mut there = drafts.iter().any(|draft| tell(draft));
-        let query = query(kind, &self.patient, &[])?;
-        let mut before = None;
-        while !there {
-            let page = self.vault.load_search(self.permit, &query, before).await?;
-            let is_draft =
-                |row: &&Versioned| drafts.iter().any(|draft| draft.id() == row.resource.id());
-            let mut stored = page.rows.iter().filter(|row| !is_draft(row));
-            there = stored.any(|row| tell(&row.resource));
-            before = page.next;
-            if before.is_none() {
-                break;
-            }
+        if !there {
+            let query = query(kind, &self.patient, &[])?;
+            let is_enough = |row: Versioned| {
+                let is_draft = drafts.iter().any(|draft| draft.id() == row.resource.id());
+                there = !is_draft && tell(&row.resource);
+                there
+            };
+            self.vault
+                .load_until(self.permit, &query, is_enough)
+                .await?;
         }
         Ok((there || !unclear).then_some(there))
     }

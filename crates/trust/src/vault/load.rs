@@ -78,21 +78,38 @@ impl Vault {
         permit: &Permit,
         query: &SearchQuery,
     ) -> Result<Vec<Versioned>, TrustError> {
+        let mut rows = Vec::new();
+        let all = |row| {
+            rows.push(row);
+            false
+        };
+        self.load_until(permit, query, all).await?;
+        Ok(rows)
+    }
+    /// Goes through all rows that [`Vault::load_search`] would page through, as they are at one moment, page by page,
+    /// until something says of one that it is enough.
+    ///
+    /// # Errors
+    /// As [`Vault::search`].
+    pub async fn load_until(
+        &self,
+        permit: &Permit,
+        query: &SearchQuery,
+        mut is_enough: impl FnMut(Versioned) -> bool + Send,
+    ) -> Result<(), TrustError> {
         self.require_writing(permit, Action::Search, query.kind)
             .await?;
         let view = Sight::now(self.ledger().view()?);
         let asked = self.linked(&view, permit, query, None).await?;
-        let mut rows = Vec::new();
         let mut before = None;
         let mut hidden = hidden_from(permit);
         loop {
             let page = self
                 .scan(&view, permit, &asked.query, before, hidden.as_mut())
                 .await?;
-            rows.extend(page.rows);
             before = page.next;
-            if before.is_none() {
-                return Ok(rows);
+            if page.rows.into_iter().any(&mut is_enough) || before.is_none() {
+                return Ok(());
             }
         }
     }

@@ -56,6 +56,10 @@ async fn staff_stop_one_journey_or_all_and_the_rest_goes_on() {
     left.shows("1 journey was stopped.");
     assert_eq!(left.body.matches("Stop this journey").count(), 1);
     assert!(left.field("journey") != journey && !left.has("at once"));
+    // Again, from a page that was left open.
+    let again = carla.act(&page, &stop, &fields).await;
+    let again = carla.get(again.location()).await;
+    again.shows("Nothing ran any more, and nothing was stopped.");
     // All.
     let all = carla.act(&page, &stop, &[("reason", "In a hospice")]).await;
     assert_eq!(all.location(), format!("{page}?stopped=1&failed=0"));
@@ -111,4 +115,15 @@ async fn journeys_are_stopped_by_those_who_care_for_patients() {
     let unknown = carla.get("/console/patients/nobody/journeys").await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
     carla.get(&page).await.shows("Stop this journey");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_nothing_to_do_with_a_patient_stops_nothing() {
+    let world = World::under("england", |_| {}).await;
+    let ida = world.patient("Ida", "Berg").await;
+    let page = format!("/console/patients/{ida}/journeys");
+    let mut carla = world.staff("carla").await;
+    let refused = carla.get(&page).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    refused.shows("Journeys are stopped by those who care for the patient");
 }
