@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -465,10 +466,12 @@ async fn nobody_is_told_by_otlp_whose_certificate_is_not_trusted() {
         Some(space.path()),
         Box::new(|_, _| Said::Taken),
     );
-    let base = receiver.base().replace("http:", "https:");
+    let (port, connections) = door(receiver.port).await;
+    let base = format!("https://127.0.0.1:{port}");
     let file = |name: &str| space.path().join(name);
     let (other, ca) = (file("other.pem"), file("ca.pem"));
     let (stranger, strange_key) = (file("stranger.pem"), file("stranger.key"));
+    let (server, server_key) = (file("server.pem"), file("server.key"));
     for files in [
         OtlpFiles {
             authorities: Some(&other),
@@ -493,6 +496,37 @@ async fn nobody_is_told_by_otlp_whose_certificate_is_not_trusted() {
         assert_eq!(receiver.requests(), 0);
         house.end().await;
     }
+    // It is not the door that keeps them out.
+    let files = OtlpFiles {
+        authorities: Some(&ca),
+        identity: Some((&server, &server_key)),
+        headers: None,
+    };
+    let to = OtlpCollector::new(&base, files, "x").expect("a collector");
+    let house = house_with(|options| options.collectors = vec![to.into()]).await;
+    until("it is told", async || receiver.requests() > 0).await;
+    house.end().await;
+}
+
+/// A way to a port of this machine that counts the connections.
+async fn door(to: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await;
+                let mut far = far.expect("a connection");
+                // How it ends is the business of its ends.
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (port, connections)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
