@@ -147,6 +147,7 @@ pub(crate) async fn run(
         wall_clock,
         positions: HashMap::new(),
         first: 0,
+        credit: otlp::Credit::default(),
     };
     let mut failures = 0_u32;
     // What was said of the last one.
@@ -160,8 +161,6 @@ pub(crate) async fn run(
                     }
                     failures = 0;
                     said.clear();
-                    metrics::counter!("cairn_audit_told_total", "collector" => name)
-                        .increment(sent as u64);
                     if sent == 0 {
                         tokio::time::sleep(REST).await;
                     }
@@ -206,6 +205,8 @@ struct Course {
     positions: HashMap<Shard, u64>,
     /// Which shard begins the next batch.
     first: usize,
+    /// Whether the collector may refuse a record for its own sake.
+    credit: otlp::Credit,
 }
 
 /// What is left to tell of a shard.
@@ -277,31 +278,53 @@ impl Course {
                 break;
             }
         }
-        let told = left.iter().filter(|one| one.to > one.from);
-        let moves: Vec<_> = told.map(|one| (one.shard, one.from, one.to)).collect();
         let waiting = waiting.saturating_sub(records as u64);
         let name = self.collector.name();
         metrics::gauge!("cairn_audit_told_waiting", "collector" => name).set(waiting as f64);
-        if moves.is_empty() {
+        if records == 0 {
             return Ok(0);
         }
-        self.send(&batch).await?;
-        self.advance(moves).await?;
+        self.send(&batch, left, records).await?;
         Ok(records)
     }
 
-    async fn send(&self, batch: &Batch) -> Result<(), Untold> {
-        match &*self.collector {
-            Collector::Syslog(collector) => collector.send(&batch.text).await?,
+    /// Sends a batch, and moves as far as it got.
+    async fn send(
+        &mut self,
+        batch: &Batch,
+        mut left: Vec<Left>,
+        records: usize,
+    ) -> Result<(), Untold> {
+        let collector = Arc::clone(&self.collector);
+        let (settled, refusals, ending) = match &*collector {
+            Collector::Syslog(collector) => {
+                collector.send(&batch.text).await?;
+                (records, Vec::new(), Ok(()))
+            }
             Collector::Otlp(collector) => {
                 let now_ms = self.wall_clock.now_ms();
-                let refused = collector.send(&batch.lines, now_ms).await?;
-                let name = self.collector.name();
-                metrics::counter!("cairn_audit_told_refused_total", "collector" => name)
-                    .increment(refused);
+                let mut progress = otlp::Progress::default();
+                let sending = collector.send(&batch.lines, now_ms, &mut self.credit, &mut progress);
+                let ending = sending.await;
+                // In their order: the first one of a shard that isn't settled is where it goes on.
+                for line in batch.lines.iter().skip(progress.settled).rev() {
+                    if let Some(one) = left.iter_mut().find(|one| one.shard == line.shard) {
+                        one.to = line.index;
+                    }
+                }
+                (progress.settled, progress.refusals, ending)
             }
-        }
-        Ok(())
+        };
+        let told = left.iter().filter(|one| one.to > one.from);
+        let moves = told.map(|one| (one.shard, one.from, one.to)).collect();
+        // Before it is kept: who is killed between the two rather says twice than never what was set aside.
+        let name = collector.name();
+        metrics::counter!("cairn_audit_told_total", "collector" => name).increment(settled as u64);
+        let refused = refusals.iter().map(otlp::Refusal::count).sum();
+        metrics::counter!("cairn_audit_told_refused_total", "collector" => name).increment(refused);
+        refusals.iter().for_each(otlp::Refusal::log);
+        self.advance(moves).await?;
+        Ok(ending?)
     }
 
     /// Keeps how far each shard was told.
