@@ -31,9 +31,13 @@ const REST: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The most records of one batch, and the most bytes after which no further one is taken into it. One
-/// record has some 2 KB, and at most about 300 KB for a thousand patients, so a batch stays below 5 MB.
+/// record has some 2 KB, but may name 16,384 patients and rows, and is then 1.5 MB as a log record and some
+/// MB as syslog's messages: below `RECORD_BYTES_MAX`, which the largest batch has beyond these bytes.
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
+/// What no record is larger than, as a log record and as syslog's messages: a test lays the largest ones out.
+#[cfg(test)]
+const RECORD_BYTES_MAX: [usize; 2] = [2 << 20, 8 << 20];
 /// What one shard puts into a batch before the others had their turn: records, and bytes after which no further
 /// one is taken.
 const TURN_RECORDS: usize = 50;
@@ -362,6 +366,59 @@ impl Course {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The record that names as much as an audit record can.
+    fn largest() -> told::Entry {
+        let code = |code: &str| told::Code {
+            system: "http://terminology.hl7.org/CodeSystem/audit-event-type".to_owned(),
+            code: code.to_owned(),
+        };
+        let kinds = fhir::ResourceType::all().collect::<Vec<_>>();
+        let longest = kinds.iter().max_by_key(|kind| kind.name().len());
+        // Each kind once, for the sentence that counts them, and then the one with the longest name.
+        let all = kinds
+            .iter()
+            .chain(std::iter::repeat(longest.expect("a kind")));
+        let object = |kind: &fhir::ResourceType| told::Object {
+            kind: *kind,
+            is_person: false,
+            name: format!("{:016x}", u64::MAX),
+        };
+        let participant = told::Participant {
+            id: "x".repeat(64),
+            asked: true,
+            roles: vec![code(&"x".repeat(32)); 2],
+        };
+        told::Entry::Record(Box::new(told::Told {
+            id: "x".repeat(64),
+            recorded: "2026-06-15T13:00:00.250Z".to_owned(),
+            action: "E".to_owned(),
+            outcome: "0".to_owned(),
+            kind: code("rest"),
+            subtype: code("search-type"),
+            purpose: Some(code("TREAT")),
+            // Who asked, for whom, who got it, and this server.
+            participants: vec![participant; 4],
+            // Each is a search token of its event.
+            objects: all.take(ledger::DOCUMENT_TOKENS_MAX).map(object).collect(),
+        }))
+    }
+
+    #[test]
+    fn the_largest_record_is_as_large_as_is_said() {
+        let largest = largest();
+        let record = log_record::record(&largest, "3f/4294967296", TenantId(u32::MAX), u64::MAX);
+        let collector = SyslogCollector::new("127.0.0.1:6514", None, None, "cairn.example.org");
+        let collector = collector.expect("a collector");
+        let mut text = Vec::new();
+        for message in atna::messages(&largest, Shard(63), 1 << 32) {
+            collector.frame(&message, &mut text);
+        }
+        let sizes = [record.encoded_len(), text.len()];
+        for (size, bound) in sizes.into_iter().zip(RECORD_BYTES_MAX) {
+            assert!(size < bound && size > bound / 2, "{sizes:?}");
+        }
+    }
 
     #[test]
     fn pauses_grow_to_their_bound() {

@@ -96,20 +96,17 @@ impl Refusal {
 
     pub(super) fn log(&self) {
         match self {
-            Self::Alone(leaf, status) => tracing::error!(
-                status,
-                leaves = leaf,
-                "the audit's collector refuses this record; it is set aside"
-            ),
-            Self::Partly(0, _, said) => {
-                tracing::warn!(said, "the audit's collector has taken everything, and says")
+            Self::Alone(leaf, status) => {
+                let words = "the audit's collector refuses this record; it is set aside";
+                tracing::error!(status, leaves = leaf, "{words}");
             }
-            Self::Partly(count, leaves, said) => tracing::error!(
-                count,
-                leaves,
-                said,
-                "the audit's collector has refused some of these records"
-            ),
+            Self::Partly(0, _, said) => {
+                tracing::warn!(said, "the audit's collector has taken everything, and says");
+            }
+            Self::Partly(count, leaves, said) => {
+                let words = "the audit's collector has refused some of these records";
+                tracing::error!(count, leaves, said, "{words}");
+            }
         }
     }
 }
