@@ -31,9 +31,13 @@ const REST: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The most records of one batch, and the most bytes after which no further one is taken into it. One
-/// record has some 2 KB, and at most about 300 KB for a thousand patients, so a batch stays below 5 MB.
+/// record has some 2 KB, but may name 16,384 patients and rows, and is then 1.5 MB as a log record and some
+/// MB as syslog's messages: below `RECORD_BYTES_MAX`, which the largest batch has beyond these bytes.
 const BATCH_RECORDS: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
+/// What no record is larger than, as a log record and as syslog's messages: a test lays the largest ones out.
+#[cfg(test)]
+const RECORD_BYTES_MAX: [usize; 2] = [2 << 20, 8 << 20];
 /// What one shard puts into a batch before the others had their turn: records, and bytes after which no further
 /// one is taken.
 const TURN_RECORDS: usize = 50;
@@ -147,6 +151,7 @@ pub(crate) async fn run(
         wall_clock,
         positions: HashMap::new(),
         first: 0,
+        credit: otlp::Credit::default(),
     };
     let mut failures = 0_u32;
     // What was said of the last one.
@@ -160,8 +165,6 @@ pub(crate) async fn run(
                     }
                     failures = 0;
                     said.clear();
-                    metrics::counter!("cairn_audit_told_total", "collector" => name)
-                        .increment(sent as u64);
                     if sent == 0 {
                         tokio::time::sleep(REST).await;
                     }
@@ -206,6 +209,8 @@ struct Course {
     positions: HashMap<Shard, u64>,
     /// Which shard begins the next batch.
     first: usize,
+    /// Whether the collector may refuse a record for its own sake.
+    credit: otlp::Credit,
 }
 
 /// What is left to tell of a shard.
@@ -277,31 +282,53 @@ impl Course {
                 break;
             }
         }
-        let told = left.iter().filter(|one| one.to > one.from);
-        let moves: Vec<_> = told.map(|one| (one.shard, one.from, one.to)).collect();
         let waiting = waiting.saturating_sub(records as u64);
         let name = self.collector.name();
         metrics::gauge!("cairn_audit_told_waiting", "collector" => name).set(waiting as f64);
-        if moves.is_empty() {
+        if records == 0 {
             return Ok(0);
         }
-        self.send(&batch).await?;
-        self.advance(moves).await?;
+        self.send(&batch, left, records).await?;
         Ok(records)
     }
 
-    async fn send(&self, batch: &Batch) -> Result<(), Untold> {
-        match &*self.collector {
-            Collector::Syslog(collector) => collector.send(&batch.text).await?,
+    /// Sends a batch, and moves as far as it got.
+    async fn send(
+        &mut self,
+        batch: &Batch,
+        mut left: Vec<Left>,
+        records: usize,
+    ) -> Result<(), Untold> {
+        let collector = Arc::clone(&self.collector);
+        let (settled, refusals, ending) = match &*collector {
+            Collector::Syslog(collector) => {
+                collector.send(&batch.text).await?;
+                (records, Vec::new(), Ok(()))
+            }
             Collector::Otlp(collector) => {
                 let now_ms = self.wall_clock.now_ms();
-                let refused = collector.send(&batch.lines, now_ms).await?;
-                let name = self.collector.name();
-                metrics::counter!("cairn_audit_told_refused_total", "collector" => name)
-                    .increment(refused);
+                let mut progress = otlp::Progress::default();
+                let sending = collector.send(&batch.lines, now_ms, &mut self.credit, &mut progress);
+                let ending = sending.await;
+                // In their order: the first one of a shard that isn't settled is where it goes on.
+                for line in batch.lines.iter().skip(progress.settled).rev() {
+                    if let Some(one) = left.iter_mut().find(|one| one.shard == line.shard) {
+                        one.to = line.index;
+                    }
+                }
+                (progress.settled, progress.refusals, ending)
             }
-        }
-        Ok(())
+        };
+        let told = left.iter().filter(|one| one.to > one.from);
+        let moves = told.map(|one| (one.shard, one.from, one.to)).collect();
+        // Before it is kept: who is killed between the two rather says twice than never what was set aside.
+        let name = collector.name();
+        metrics::counter!("cairn_audit_told_total", "collector" => name).increment(settled as u64);
+        let refused = refusals.iter().map(otlp::Refusal::count).sum();
+        metrics::counter!("cairn_audit_told_refused_total", "collector" => name).increment(refused);
+        refusals.iter().for_each(otlp::Refusal::log);
+        self.advance(moves).await?;
+        Ok(ending?)
     }
 
     /// Keeps how far each shard was told.
@@ -339,6 +366,59 @@ impl Course {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The record that names as much as an audit record can.
+    fn largest() -> told::Entry {
+        let code = |code: &str| told::Code {
+            system: "http://terminology.hl7.org/CodeSystem/audit-event-type".to_owned(),
+            code: code.to_owned(),
+        };
+        let kinds = fhir::ResourceType::all().collect::<Vec<_>>();
+        let longest = kinds.iter().max_by_key(|kind| kind.name().len());
+        // Each kind once, for the sentence that counts them, and then the one with the longest name.
+        let all = kinds
+            .iter()
+            .chain(std::iter::repeat(longest.expect("a kind")));
+        let object = |kind: &fhir::ResourceType| told::Object {
+            kind: *kind,
+            is_person: false,
+            name: format!("{:016x}", u64::MAX),
+        };
+        let participant = told::Participant {
+            id: "x".repeat(64),
+            asked: true,
+            roles: vec![code(&"x".repeat(32)); 2],
+        };
+        told::Entry::Record(Box::new(told::Told {
+            id: "x".repeat(64),
+            recorded: "2026-06-15T13:00:00.250Z".to_owned(),
+            action: "E".to_owned(),
+            outcome: "0".to_owned(),
+            kind: code("rest"),
+            subtype: code("search-type"),
+            purpose: Some(code("TREAT")),
+            // Who asked, for whom, who got it, and this server.
+            participants: vec![participant; 4],
+            // Each is a search token of its event.
+            objects: all.take(ledger::DOCUMENT_TOKENS_MAX).map(object).collect(),
+        }))
+    }
+
+    #[test]
+    fn the_largest_record_is_as_large_as_is_said() {
+        let largest = largest();
+        let record = log_record::record(&largest, "3f/4294967296", TenantId(u32::MAX), u64::MAX);
+        let collector = SyslogCollector::new("127.0.0.1:6514", None, None, "cairn.example.org");
+        let collector = collector.expect("a collector");
+        let mut text = Vec::new();
+        for message in atna::messages(&largest, Shard(63), 1 << 32) {
+            collector.frame(&message, &mut text);
+        }
+        let sizes = [record.encoded_len(), text.len()];
+        for (size, bound) in sizes.into_iter().zip(RECORD_BYTES_MAX) {
+            assert!(size < bound && size > bound / 2, "{sizes:?}");
+        }
+    }
 
     #[test]
     fn pauses_grow_to_their_bound() {

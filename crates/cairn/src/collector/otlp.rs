@@ -29,8 +29,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// The most letters of a collector's words that are said again in the log.
 const WORDS_MAX: usize = 200;
-/// As many records of a batch are set aside because they are refused by themselves. More than that are the
-/// collector's fault, not theirs, and then it is told none until that is mended.
+/// As many records in a row may be refused by themselves until one after them is taken. More than that are
+/// the collector's fault, not theirs, and then it is told none until that is mended.
 const SET_ASIDE_MAX: usize = 10;
 
 /// Why a batch isn't known to have been taken.
@@ -44,7 +44,7 @@ pub(super) enum Unreached {
     Answered(String, u16),
     #[error("{0} answered {1}, with something that is no answer of OTLP")]
     Strange(String, u16),
-    #[error("{0} refuses with {1} whatever it is told")]
+    #[error("{0} refuses records with {1}, and takes none that would show that it is their fault")]
     Refuses(String, u16),
     #[error("audit.otlp_headers_file: {0}")]
     Headers(String),
@@ -74,6 +74,66 @@ enum Answer {
     Partly(i64, String),
     /// None of it: something in it is wrong, or it is too much.
     Refused(u16),
+}
+
+/// What was refused for its own sake, and isn't sent again.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// A record by itself: the leaf, and the answer's status.
+    Alone(String, u16),
+    /// So many of these leaves, and why. Which ones they are isn't said.
+    Partly(u64, String, String),
+}
+
+impl Refusal {
+    /// How many records it is of.
+    pub(super) fn count(&self) -> u64 {
+        match self {
+            Self::Alone(..) => 1,
+            Self::Partly(count, ..) => *count,
+        }
+    }
+
+    pub(super) fn log(&self) {
+        match self {
+            Self::Alone(leaf, status) => {
+                let words = "the audit's collector refuses this record; it is set aside";
+                tracing::error!(status, leaves = leaf, "{words}");
+            }
+            Self::Partly(0, _, said) => {
+                tracing::warn!(said, "the audit's collector has taken everything, and says");
+            }
+            Self::Partly(count, leaves, said) => {
+                let words = "the audit's collector has refused some of these records";
+                tracing::error!(count, leaves, said, "{words}");
+            }
+        }
+    }
+}
+
+/// Whether a record was taken since the last one that was set aside. Only then is another set aside: whoever
+/// refuses everything would be told nothing, and the position would pass all of it. It lasts longer than a
+/// batch, as a batch may be one record; a server that starts knows of none.
+#[derive(Debug, Default)]
+pub(super) struct Credit(bool);
+
+/// How far a batch got.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// So many of its records, from the first on, aren't sent again.
+    pub(super) settled: usize,
+    /// What was refused of these.
+    pub(super) refusals: Vec<Refusal>,
+    /// The records after these that were refused by themselves, while nothing shows whose fault it is.
+    held: Vec<Refusal>,
+}
+
+impl Progress {
+    /// What is held is refused for its own sake, and so many more records are done with.
+    fn settle(&mut self, more: usize) {
+        self.settled += self.held.len() + more;
+        self.refusals.append(&mut self.held);
+    }
 }
 
 /// Files beside the address.
@@ -123,56 +183,60 @@ impl OtlpCollector {
         })
     }
 
-    /// Sends a batch; returns when all of it was taken, or was refused for its own sake, with the number of
-    /// these.
-    pub(super) async fn send(&self, lines: &[Line], now_ms: u64) -> Result<u64, Unreached> {
+    /// Sends a batch, in its order, and keeps in `progress` how far it got, also when it ends in an error.
+    pub(super) async fn send(
+        &self,
+        lines: &[Line],
+        now_ms: u64,
+        credit: &mut Credit,
+        progress: &mut Progress,
+    ) -> Result<(), Unreached> {
         let headers = self.headers().await?;
-        let (mut refused, mut alone) = (0, 0);
         // What is refused whole is sent in halves, in their order, until what is wrong stands by itself.
         let mut waiting = vec![lines];
+        let mut refused_with = 0;
         while let Some(part) = waiting.pop() {
             match self.post(part, headers.clone(), now_ms).await? {
-                Answer::Taken => {}
+                Answer::Taken => {
+                    credit.0 = true;
+                    progress.settle(part.len());
+                }
                 Answer::Partly(count, said) => {
-                    // Which ones they are isn't said, and none may be sent again.
-                    refused += u64::try_from(count).unwrap_or_default();
-                    let leaves = spans(part);
-                    if count > 0 {
-                        tracing::error!(
-                            count,
-                            leaves,
-                            said,
-                            "the audit's collector has refused some of these records"
-                        );
-                    } else {
-                        tracing::warn!(
-                            said,
-                            "the audit's collector has taken everything, and says"
-                        );
+                    let count = u64::try_from(count).unwrap_or_default();
+                    if count < part.len() as u64 {
+                        credit.0 = true;
+                    } else if !progress.held.is_empty() {
+                        break;
                     }
+                    // None of them may be sent again.
+                    progress.settle(part.len());
+                    let refusal = Refusal::Partly(count, spans(part), said);
+                    progress.refusals.push(refusal);
                 }
                 Answer::Refused(_) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     waiting.extend([second, first]);
                 }
                 Answer::Refused(status) => {
-                    alone += 1;
+                    refused_with = status;
                     // Nothing at all is what each collector takes that works.
                     let takes = self.post(&[], headers.clone(), now_ms).await?;
-                    if alone > SET_ASIDE_MAX || matches!(takes, Answer::Refused(_)) {
+                    if matches!(takes, Answer::Refused(_)) {
                         return Err(Unreached::Refuses(self.place(), status));
                     }
-                    refused += 1;
-                    let leaves = spans(part);
-                    tracing::error!(
-                        status,
-                        leaves,
-                        "the audit's collector refuses this record; it is set aside"
-                    );
+                    progress.held.push(Refusal::Alone(spans(part), status));
+                    if std::mem::take(&mut credit.0) {
+                        progress.settle(0);
+                    } else if progress.held.len() > SET_ASIDE_MAX {
+                        break;
+                    }
                 }
             }
         }
-        Ok(refused)
+        if progress.held.is_empty() {
+            return Ok(());
+        }
+        Err(Unreached::Refuses(self.place(), refused_with))
     }
 
     fn place(&self) -> String {

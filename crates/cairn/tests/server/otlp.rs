@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -465,10 +466,12 @@ async fn nobody_is_told_by_otlp_whose_certificate_is_not_trusted() {
         Some(space.path()),
         Box::new(|_, _| Said::Taken),
     );
-    let base = receiver.base().replace("http:", "https:");
+    let (port, connections) = door(receiver.port).await;
+    let base = format!("https://127.0.0.1:{port}");
     let file = |name: &str| space.path().join(name);
     let (other, ca) = (file("other.pem"), file("ca.pem"));
     let (stranger, strange_key) = (file("stranger.pem"), file("stranger.key"));
+    let (server, server_key) = (file("server.pem"), file("server.key"));
     for files in [
         OtlpFiles {
             authorities: Some(&other),
@@ -486,13 +489,47 @@ async fn nobody_is_told_by_otlp_whose_certificate_is_not_trusted() {
     ] {
         let to = OtlpCollector::new(&base, files, "x").expect("a collector");
         let house = house_with(|options| options.collectors = vec![to.into()]).await;
+        // The second time is after the end of the first.
+        let before = connections.load(Ordering::SeqCst);
         until("it has been tried", async || {
-            count(&house, "cairn_audit_told_failures_total").await > 0
+            connections.load(Ordering::SeqCst) >= before + 2
         })
         .await;
+        assert!(count(&house, "cairn_audit_told_failures_total").await > 0);
         assert_eq!(receiver.requests(), 0);
         house.end().await;
     }
+    // It is not the door that keeps them out.
+    let files = OtlpFiles {
+        authorities: Some(&ca),
+        identity: Some((&server, &server_key)),
+        headers: None,
+    };
+    let to = OtlpCollector::new(&base, files, "x").expect("a collector");
+    let house = house_with(|options| options.collectors = vec![to.into()]).await;
+    until("it is told", async || receiver.requests() > 0).await;
+    house.end().await;
+}
+
+/// A way to a port of this machine that counts the connections.
+async fn door(to: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await;
+                let mut far = far.expect("a connection");
+                // How it ends is the business of its ends.
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    (port, connections)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -582,10 +619,10 @@ async fn what_is_refused_by_itself_is_set_aside_and_holds_up_no_other() {
             .await;
     }
     let aside = single.lock().expect("seen").clone();
-    assert_eq!(
-        count(&house, "cairn_audit_told_refused_total").await,
-        aside.len() as u64
-    );
+    until("it is counted", async || {
+        count(&house, "cairn_audit_told_refused_total").await == aside.len() as u64
+    })
+    .await;
     for (shard, indexes) in by_shard(&receiver.leaves()) {
         let is_aside = aside.contains(&format!("{shard}/1"));
         let expected = (0..)
@@ -596,43 +633,136 @@ async fn what_is_refused_by_itself_is_set_aside_and_holds_up_no_other() {
     house.end().await;
 }
 
+/// It takes nothing, and so the emptiest request, but no record.
+fn takes_nothing() -> Judge {
+    Box::new(|_, records| match records {
+        [] => Said::Taken,
+        _ => Said::Status(400, None),
+    })
+}
+
+/// An act, and a round in which it might be told.
+async fn act_and_round(house: &House) {
+    acts_again(house).await;
+    let rounds = async || {
+        count(house, "cairn_audit_told_total").await
+            + count(house, "cairn_audit_told_failures_total").await
+    };
+    let before = rounds().await;
+    until("there is a round", async || rounds().await > before).await;
+}
+
+// Proves: 45 CFR 164.312(b)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_refuses_many_by_themselves_is_told_none() {
-    // It takes nothing, and so the emptiest request, but no record.
+async fn who_refuses_each_record_is_told_none_however_few_there_are_at_a_time() {
+    let receiver = Receiver::start(Duration::ZERO, None, takes_nothing());
+    let to = receiver.collector();
+    let house = house_with(|options| options.collectors = vec![to]).await;
+    let patient = json!({"resourceType": "Patient", "id": "zyxwv-patient"});
+    let put = house.sent(Method::PUT, "/fhir/r4/Patient/zyxwv-patient", &patient);
+    assert_eq!(put.send().await.expect("an answer").status(), 201);
+    for _ in 0..3 {
+        act_and_round(&house).await;
+    }
+    assert!(count(&house, "cairn_audit_told_failures_total").await >= 3);
+    assert_eq!(count(&house, "cairn_audit_told_total").await, 0);
+    assert_eq!(count(&house, "cairn_audit_told_refused_total").await, 0);
+    let officer = token(&house.server, Role::PrivacyOfficer).await;
+    receiver.judges(Box::new(|_, _| Said::Taken));
+    all_told(&receiver, &house, &officer).await;
+    assert_whole(&receiver.leaves());
+
+    // Once it has taken some, one may be refused for its own sake; the next one waits for another that is taken.
+    until("nothing is on the way", async || {
+        count(&house, "cairn_audit_told_total").await == receiver.leaves().len() as u64
+    })
+    .await;
+    receiver.judges(takes_nothing());
+    let failures = count(&house, "cairn_audit_told_failures_total").await;
+    for _ in 0..3 {
+        act_and_round(&house).await;
+    }
+    assert!(count(&house, "cairn_audit_told_failures_total").await > failures + 1);
+    assert_eq!(count(&house, "cairn_audit_told_refused_total").await, 1);
+    let told = receiver.leaves().len();
+    receiver.judges(Box::new(|_, _| Said::Taken));
+    until("it is told again", async || {
+        receiver.leaves().len() >= told + 2
+    })
+    .await;
+    assert_eq!(count(&house, "cairn_audit_told_refused_total").await, 1);
+    let leaves = receiver.leaves();
+    let missing = by_shard(&leaves).into_values().map(|indexes| {
+        let sorted = indexes.is_sorted_by(|one, next| one < next);
+        assert!(sorted, "{indexes:?}");
+        indexes.last().map_or(0, |last| last + 1) - indexes.len() as u64
+    });
+    assert_eq!(missing.sum::<u64>(), 1, "{leaves:?}");
+    house.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_settled_of_a_batch_that_breaks_off_is_not_sent_again() {
     let receiver = Receiver::start(
         Duration::ZERO,
         None,
-        Box::new(|_, records| match records {
-            [] => Said::Taken,
-            _ => Said::Status(400, None),
-        }),
+        Box::new(|_, _| Said::Status(503, None)),
     );
     let to = receiver.collector();
     let house = house_with(|options| options.collectors = vec![to]).await;
     let officer = token(&house.server, Role::PrivacyOfficer).await;
     acts(&house).await;
-    acts_again(&house).await;
-    let many = events(&house, &officer).await;
-    assert!(many.len() > 11, "{}", many.len());
-    let failures = count(&house, "cairn_audit_told_failures_total").await;
-    until("it has been tried", async || {
-        count(&house, "cairn_audit_told_failures_total").await > failures + 1
-    })
-    .await;
-    receiver.judges(Box::new(|_, _| Said::Taken));
-    // Some may have been set aside before there were many.
-    let before =
-        usize::try_from(count(&house, "cairn_audit_told_refused_total").await).expect("a number");
-    assert!(before <= 10, "{before}");
+    // It takes three at most, refuses the second leaf of each shard, and thrice it breaks off.
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&refused);
+    let (mut answers, mut broken) = (0, 0);
+    receiver.judges(Box::new(move |_, records| {
+        if records.len() > 3 {
+            return Said::Status(413, None);
+        }
+        answers += 1;
+        if answers % 4 == 0 && broken < 3 {
+            broken += 1;
+            return Said::Status(503, None);
+        }
+        let leaf = |record: &LogRecord| attribute(record, "cairn.audit.leaf");
+        let mut all = records.iter().map(leaf);
+        if !all.any(|leaf| leaf.ends_with("/1")) {
+            return Said::Taken;
+        }
+        if let [one] = records {
+            seen.lock().expect("seen").push(leaf(one));
+        }
+        Said::Status(400, None)
+    }));
+    let events = events(&house, &officer).await;
     let mut patience = Patience::every(Duration::from_millis(200));
     loop {
         let told = receiver.uids();
-        let ids = many.iter().filter_map(|event| event["id"].as_str());
+        let ids = events.iter().filter_map(|event| event["id"].as_str());
         let left = ids.filter(|id| !told.contains_key(*id)).count();
-        if left <= before {
+        let aside = count(&house, "cairn_audit_told_refused_total").await;
+        let all = receiver.leaves().len() as u64 + aside;
+        if aside > 0 && left as u64 <= aside && count(&house, "cairn_audit_told_total").await == all
+        {
             break;
         }
-        patience.wait(&format!("{left} are not told")).await;
+        patience
+            .wait(&format!("{left} wait, {aside} are set aside"))
+            .await;
+    }
+    // Each was taken or set aside, once; a record whose check broke off was refused again before it was counted.
+    let mut leaves = receiver.leaves();
+    let refused: BTreeSet<String> = refused.lock().expect("refused").drain(..).collect();
+    assert_eq!(
+        count(&house, "cairn_audit_told_refused_total").await,
+        refused.len() as u64
+    );
+    leaves.extend(refused);
+    for (shard, mut indexes) in by_shard(&leaves) {
+        indexes.sort_unstable();
+        let expected: Vec<u64> = (0..).take(indexes.len()).collect();
+        assert_eq!(indexes, expected, "{shard}");
     }
     house.end().await;
 }
