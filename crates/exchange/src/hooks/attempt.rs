@@ -10,7 +10,7 @@ use trust::{
 };
 
 use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
-use super::post::{self, Request};
+use super::post::{self, Failed, Request};
 use super::{Heard, Inner, PART};
 use crate::deliverer::{DeliverError, hex, persist};
 
@@ -60,7 +60,7 @@ impl Attempt<'_> {
         let kept = vault.subscribed(&self.permit, id).await?;
         let Some(kept) = kept.filter(|kept| kept.subscribed.is_live()) else {
             // It was deleted, or is off.
-            self.settle("not sent: the subscription is off", None)
+            self.settle("not delivered: the subscription is off", None)
                 .await?;
             return Ok(Heard::Nothing);
         };
@@ -72,7 +72,7 @@ impl Attempt<'_> {
             Decided::Withheld => {
                 // Nothing was asked of the endpoint, so that no row of failures goes on.
                 self.recovered(&kept).await?;
-                self.settle("not sent: nothing that may be told of matches", None)
+                self.settle("not delivered: nothing that may be told of matches", None)
                     .await?;
                 metrics::counter!("subscription_notifications_withheld_total").increment(1);
                 Ok(Heard::Nothing)
@@ -84,7 +84,8 @@ impl Attempt<'_> {
                     subscribed.failing_since_ms = None;
                 })
                 .await?;
-                self.settle("not sent: who asked may not", None).await?;
+                self.settle("not delivered: who asked may not", None)
+                    .await?;
                 metrics::counter!("subscription_notifications_withheld_total").increment(1);
                 Ok(Heard::Nothing)
             }
@@ -180,7 +181,7 @@ impl Attempt<'_> {
         subscribed: &Subscribed,
         row: &Versioned,
         notices: Vec<String>,
-    ) -> Result<Result<(), String>, DeliverError> {
+    ) -> Result<Result<(), Failed>, DeliverError> {
         let shard = self.entry.key.shard;
         if !self.inner.trust.vault().ledger().holds(shard) {
             return Err(TrustError::Ledger(LedgerError::Fenced(shard)).into());
@@ -208,19 +209,25 @@ impl Attempt<'_> {
         &self,
         kept: &SubscribedKept,
         row: &Versioned,
-        sent: Result<(), String>,
+        sent: Result<(), Failed>,
         failures: u32,
     ) -> Result<Heard, DeliverError> {
-        let words = match sent {
+        let told = disclosed(&kept.subscribed, row);
+        let failed = match sent {
             Ok(()) => {
-                let told = disclosed(&kept.subscribed, row);
                 persist(|| self.commit(SENT, None, told.clone())).await?;
                 metrics::counter!("subscription_notifications_sent_total").increment(1);
                 self.recovered(kept).await?;
                 return Ok(Heard::Taken);
             }
-            Err(words) => words,
+            Err(failed) => failed,
         };
+        let words = failed.words;
+        if let Some(told) = told.filter(|_| failed.may_have_it) {
+            // By itself and first, so that it stands whatever becomes of the entry and whoever settles that.
+            let what = format!("{SENT}, no receipt: {words}");
+            persist(|| self.tell(&what, told.clone())).await?;
+        }
         let made = self.entry.attempt.saturating_add(1);
         metrics::counter!("subscription_notifications_failed_total").increment(1);
         tracing::info!(
@@ -296,7 +303,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         metrics::counter!("subscriptions_turned_off_total").increment(1);
-        self.settle("not sent: the subscription was turned off", None)
+        self.settle("not delivered: the subscription was turned off", None)
             .await
     }
 
@@ -312,7 +319,6 @@ impl Attempt<'_> {
         again: Option<(u64, u32)>,
         disclosed: Option<Disclosed>,
     ) -> Result<(), DeliverError> {
-        let id = &self.notification.subscription;
         let again = again.map(|again| put_off(self.entry, self.notification, again));
         let unit = Unit {
             outbox_remove: vec![self.entry.key],
@@ -320,19 +326,40 @@ impl Attempt<'_> {
             // What was sent is written down whoever holds the shard by now, so that nobody sends it again.
             held: (what != SENT).then_some(self.entry.key.shard),
             patient: self.notification.patient.clone(),
-            note: Some(format!("Subscription/{id}: notification {what}")),
-            disclosed,
+            note: Some(self.note(what)),
+            disclosed: disclosed.clone(),
             ..Unit::default()
         };
         match self.inner.trust.vault().commit(&self.permit, unit).await {
-            // Another process, which had taken over, has settled it.
-            Ok(_) | Err(TrustError::Ledger(LedgerError::Conflict)) => Ok(()),
+            Ok(_) => Ok(()),
+            // Another process, which had taken over, has settled it. What was sent from here was sent all the same.
+            Err(TrustError::Ledger(LedgerError::Conflict)) => match disclosed {
+                Some(disclosed) => self.tell(what, disclosed).await,
+                None => Ok(()),
+            },
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Writes down what was disclosed and nothing else, whoever holds the shard.
+    async fn tell(&self, what: &str, disclosed: Disclosed) -> Result<(), DeliverError> {
+        let unit = Unit {
+            patient: self.notification.patient.clone(),
+            note: Some(self.note(what)),
+            disclosed: Some(disclosed),
+            ..Unit::default()
+        };
+        let told = self.inner.trust.vault().commit(&self.permit, unit).await;
+        told.map(drop).map_err(DeliverError::from)
+    }
+
+    fn note(&self, what: &str) -> String {
+        let id = &self.notification.subscription;
+        format!("Subscription/{id}: notification {what}")
+    }
 }
 
-/// What the endpoint has now. Without the resource it has learnt only that there is something.
+/// What the endpoint has once it is sent. Without the resource it has learnt only that there is something.
 fn disclosed(subscribed: &Subscribed, row: &Versioned) -> Option<Disclosed> {
     subscribed.with_payload.then(|| Disclosed {
         kind: row.resource.kind(),

@@ -7,6 +7,9 @@ use reqwest::{Client, Method, Url, redirect};
 
 /// How long an endpoint may take to answer (real time).
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to connect (real time); shorter, so that an endpoint that nothing reaches is told from one that
+/// is silent.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A notification as it is sent.
 pub(super) struct Request<'a> {
@@ -20,6 +23,31 @@ pub(super) struct Request<'a> {
     pub(super) notices: Vec<String>,
 }
 
+/// Why there is no receipt.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// What went wrong, in words without anything of the answer, the address or the headers.
+    pub(super) words: String,
+    /// Whether the endpoint may have what was sent all the same. Only where no connection was made it can't.
+    pub(super) may_have_it: bool,
+}
+
+impl Failed {
+    fn before_it_was_sent(words: &str) -> Self {
+        Self {
+            words: words.to_owned(),
+            may_have_it: false,
+        }
+    }
+
+    fn after_it_was_sent(words: String) -> Self {
+        Self {
+            words,
+            may_have_it: true,
+        }
+    }
+}
+
 /// What is asked of other servers' endpoints.
 ///
 /// # Errors
@@ -29,6 +57,7 @@ pub(super) fn client() -> Result<Client, String> {
         .redirect(redirect::Policy::none())
         .no_proxy()
         .timeout(PATIENCE)
+        .connect_timeout(CONNECT_PATIENCE)
         .build()
         .map_err(|error| error.to_string())
 }
@@ -36,8 +65,8 @@ pub(super) fn client() -> Result<Client, String> {
 /// Sends it.
 ///
 /// # Errors
-/// What went wrong, in words without anything of the answer, the address or the headers.
-pub(super) async fn send(http: &Client, request: Request<'_>) -> Result<(), String> {
+/// When the endpoint did not say that it took it.
+pub(super) async fn send(http: &Client, request: Request<'_>) -> Result<(), Failed> {
     let mut address = request.endpoint.to_owned();
     let method = match &request.payload {
         None => Method::POST,
@@ -47,7 +76,8 @@ pub(super) async fn send(http: &Client, request: Request<'_>) -> Result<(), Stri
             Method::PUT
         }
     };
-    let address = Url::parse(&address).map_err(|_| "the endpoint is no address".to_owned())?;
+    let address = Url::parse(&address)
+        .map_err(|_| Failed::before_it_was_sent("the endpoint is no address"))?;
     let mut asked = http
         .request(method, address)
         .header(USER_AGENT, "Cairn")
@@ -57,7 +87,8 @@ pub(super) async fn send(http: &Client, request: Request<'_>) -> Result<(), Stri
         let name = HeaderName::try_from(name);
         let value = HeaderValue::try_from(value);
         let (Ok(name), Ok(mut value)) = (name, value) else {
-            return Err("a header of the subscription can't be sent".to_owned());
+            let words = "a header of the subscription can't be sent";
+            return Err(Failed::before_it_was_sent(words));
         };
         value.set_sensitive(true);
         asked = asked.header(name, value);
@@ -76,15 +107,20 @@ pub(super) async fn send(http: &Client, request: Request<'_>) -> Result<(), Stri
     }
     match asked.send().await {
         Ok(answer) if answer.status().is_success() => Ok(()),
-        Ok(answer) => Err(format!(
+        Ok(answer) => Err(Failed::after_it_was_sent(format!(
             "the endpoint answered {}",
             answer.status().as_u16()
-        )),
-        Err(error) if error.is_timeout() => Err(format!(
+        ))),
+        // Of the errors of connecting some are of time, too.
+        Err(error) if error.is_connect() => {
+            Err(Failed::before_it_was_sent("the endpoint can't be reached"))
+        }
+        Err(error) if error.is_timeout() => Err(Failed::after_it_was_sent(format!(
             "the endpoint did not answer within {} seconds",
             PATIENCE.as_secs()
+        ))),
+        Err(_) => Err(Failed::after_it_was_sent(
+            "the conversation with the endpoint broke off".to_owned(),
         )),
-        Err(error) if error.is_connect() => Err("the endpoint can't be reached".to_owned()),
-        Err(_) => Err("the conversation with the endpoint broke off".to_owned()),
     }
 }

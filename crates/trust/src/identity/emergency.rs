@@ -279,11 +279,10 @@ impl Identity {
             (_, Some(_)) => Err("an application can't ask for emergency access"),
             _ => Ok(()),
         };
-        let policies = &self.inner.policies;
-        let known = self.organizations_looked_at(by).await?;
-        let who = (by, known.as_deref());
-        let judged = policies.judge_of(who, purpose, Action::Search, &target, request_id);
-        let permit = match (in_person, judged) {
+        let mut known = self.organizations_looked_at(by).await?;
+        let who = (by, &mut known);
+        let judged = self.judged(who, purpose, Action::Search, &target, request_id);
+        let permit = match (in_person, judged.await?) {
             (Ok(()), Ok(permit)) => permit,
             (in_person, judged) => {
                 let refusal = match (in_person, judged) {

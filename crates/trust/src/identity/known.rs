@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::documents::{Kept, draft, find, get};
 use super::{ClientState, Identity, Listing, RETRIES};
 use crate::audit::{Event, Record};
-use crate::{Agent, Permit, Role, TrustError, kinds};
+use crate::{Action, Agent, Permit, Purpose, Refusal, Role, Target, TrustError, kinds};
 
 /// The most that are listed.
 const LISTED_MAX: usize = 500;
@@ -84,8 +84,37 @@ impl Identity {
         if !self.inner.policies.looks_at_organizations() {
             return Ok(None);
         }
+        Ok(Some(self.organizations_known(tenant, id).await?))
+    }
+
+    async fn organizations_known(
+        &self,
+        tenant: TenantId,
+        id: &str,
+    ) -> Result<Vec<String>, TrustError> {
         let known = known_as(&self.inner.ledger, tenant, id).await?;
-        Ok(Some(crate::policy::organizations(&known)))
+        Ok(crate::policy::organizations(&known))
+    }
+
+    /// The permit or the reason why not, for an agent and the organizations that were looked up of them. Where they
+    /// were not, because the set that was in force until a moment ago didn't look at any, they are looked up now: a
+    /// refusal is always what policies say.
+    pub(crate) async fn judged(
+        &self,
+        (agent, known): (&Agent, &mut Option<Vec<String>>),
+        purpose: Purpose,
+        action: Action,
+        target: &Target,
+        request_id: &str,
+    ) -> Result<Result<Permit, Refusal>, TrustError> {
+        loop {
+            let who = (agent, known.as_deref());
+            let judged = (self.inner.policies).judge_of(who, purpose, action, target, request_id);
+            match judged {
+                Some(judged) => return Ok(judged),
+                None => *known = Some(self.organizations_known(agent.tenant, &agent.id).await?),
+            }
+        }
     }
 
     /// Who is known as something, of those who may sign in: whom provisions of consents can name. At most as

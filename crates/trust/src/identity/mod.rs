@@ -538,9 +538,9 @@ impl Identity {
             _ => Purpose::Administration,
         };
         let target = Target::default();
-        let known = self.organizations_looked_at(by).await?;
-        let who = (by, known.as_deref());
-        match (self.inner.policies).judge_of(who, purpose, action, &target, "") {
+        let mut known = self.organizations_looked_at(by).await?;
+        let judged = self.judged((by, &mut known), purpose, action, &target, "");
+        match judged.await? {
             Ok(permit) => Ok(permit),
             Err(refusal) => {
                 let mut record = Record::new(by, Event::of(action));

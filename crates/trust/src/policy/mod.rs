@@ -231,7 +231,8 @@ impl PolicySet {
 
 impl Policies {
     /// The permit or the reason why not. Pure but for the cache. `organizations` are those of the agent, where
-    /// they were looked up.
+    /// they were looked up; nothing where they were not, and the set that decides looks at them: that is no answer,
+    /// and [`Identity::judged`] looks them up then.
     pub(crate) fn judge_of(
         &self,
         (agent, organizations): (&Agent, Option<&[String]>),
@@ -239,29 +240,26 @@ impl Policies {
         action: Action,
         target: &Target,
         request_id: &str,
+    ) -> Option<Result<Permit, Refusal>> {
+        let asker = match asker(agent, purpose, target) {
+            Ok(asker) => asker,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let (asker, grants) = self.grants_now(asker, agent, organizations)?;
+        Some(self.judge_by((agent, &asker, grants), action, target, request_id))
+    }
+
+    /// The same by what the policies grant.
+    fn judge_by(
+        &self,
+        (agent, asker, grants): (&Agent, &Asker, Arc<Grants>),
+        action: Action,
+        target: &Target,
+        request_id: &str,
     ) -> Result<Permit, Refusal> {
+        let purpose = asker.purpose;
         let patient = agent.role == Role::Patient;
         let has_one = agent.role.has_one_record();
-        if has_one && agent.patient.is_none() {
-            return Err(Refusal {
-                reason: "this account belongs to no patient".to_owned(),
-                because: Vec::new(),
-            });
-        }
-        let own = has_one && (target.patient.is_none() || target.patient == agent.patient);
-        let asker = Asker {
-            role: agent.role,
-            part: (agent.role == Role::System).then(|| agent.id.clone()),
-            purpose,
-            own,
-            around: None,
-        };
-        let Some((asker, grants)) = self.grants_now(asker, agent, organizations) else {
-            return Err(Refusal {
-                reason: "other policies have just come to be in force: ask again".to_owned(),
-                because: Vec::new(),
-            });
-        };
         let kind_ok = |kind| {
             if action.interaction().is_some() {
                 grants.interaction(action, kind)
@@ -289,7 +287,7 @@ impl Policies {
                 .filter(|kind| grants.changes_unseen(action, *kind));
             let reason = if let Some(kind) = unseen {
                 in_part_only(agent.role, purpose, kind)
-            } else if has_one && !own {
+            } else if has_one && !asker.own {
                 "patients may act on their own record only, and who acts for one on that one's"
                     .to_owned()
             } else {
@@ -306,7 +304,7 @@ impl Policies {
             };
             let because = match (unseen, grants.elements()) {
                 (Some(_), Some(elements)) => elements.because(unseen),
-                _ => self.set().forbidding(&asker, action, target.kind),
+                _ => self.set().forbidding(asker, action, target.kind),
             };
             return Err(Refusal { reason, because });
         }
@@ -339,6 +337,24 @@ impl Policies {
             once: None,
         })
     }
+}
+
+/// As whom an agent asks, with nothing around them.
+fn asker(agent: &Agent, purpose: Purpose, target: &Target) -> Result<Asker, Refusal> {
+    let has_one = agent.role.has_one_record();
+    if has_one && agent.patient.is_none() {
+        return Err(Refusal {
+            reason: "this account belongs to no patient".to_owned(),
+            because: Vec::new(),
+        });
+    }
+    Ok(Asker {
+        role: agent.role,
+        part: (agent.role == Role::System).then(|| agent.id.clone()),
+        purpose,
+        own: has_one && (target.patient.is_none() || target.patient == agent.patient),
+        around: None,
+    })
 }
 
 /// What the policies allow is narrowed by the scopes of an access token, and to its patient.
@@ -500,14 +516,15 @@ impl Trust {
             Some((*actions.first()?, Refusal { reason, because }))
         });
         let asked: &[Action] = if refused.is_some() { &[] } else { actions };
-        let known = match asked {
+        let identity = &self.inner.identity;
+        let mut known = match asked {
             [] => None,
-            _ => self.inner.identity.organizations_looked_at(agent).await?,
+            _ => identity.organizations_looked_at(agent).await?,
         };
         for action in asked {
-            let policies = &self.inner.policies;
-            let who = (agent, known.as_deref());
-            let judged = match policies.judge_of(who, purpose, *action, &target, request_id) {
+            let who = (agent, &mut known);
+            let judged = identity.judged(who, purpose, *action, &target, request_id);
+            let judged = match judged.await? {
                 Ok(permit) => match self.in_emergency(permit).await? {
                     Ok(permit) => self.by_proxy(permit).await?,
                     refused => refused,

@@ -6,15 +6,12 @@ use cairn::store::{self, TENANT};
 use cairn::{Server, ServerOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
-use trust::Role;
 
 use super::{
     PAYLOAD, Receiver, WEIGHTS, house_of, json_of, observation, patient, put, put_by, stands,
     subscribed, subscription, until_decided, until_stands, until_waiting, weight, with,
 };
-use crate::balp;
-use crate::collector::events;
-use crate::house::{House, token};
+use crate::house::House;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -80,46 +77,6 @@ async fn the_resource_goes_along_where_it_is_asked_for() {
     let (_, read) = super::get(&house, &house.token, "Patient/q").await;
     let sent: Value = serde_json::from_str(&got[0].body).expect("JSON");
     assert_eq!(sent, read);
-    house.end().await;
-}
-
-// Proves: 45 CFR 164.312(b)
-// Proves: 42 CFR 2.25
-#[tokio::test]
-async fn what_goes_along_is_a_disclosure_in_the_audit_and_a_hint_is_none() {
-    let receiver = Receiver::start().await;
-    let house = house_of(&receiver).await;
-    let officer = token(&house.server, Role::PrivacyOfficer).await;
-    put(&house, &patient("p")).await;
-    for (criteria, payload) in [(WEIGHTS, Some(PAYLOAD)), ("Patient?name=Zyzzyva", None)] {
-        let asked = subscription(criteria, &receiver.endpoint(), payload);
-        subscribed(&house, &house.token, &asked).await;
-    }
-    put(&house, &patient("q")).await;
-    put(&house, &weight("w", "q")).await;
-    receiver.until(2).await;
-    until_waiting(&house, 0).await;
-    let events = events(&house, &officer).await;
-    let disclosed: Vec<_> = events
-        .iter()
-        .filter(|event| balp::pattern(event) == Some("disclose"))
-        .collect();
-    // The hint that there is a patient has nothing of them in it.
-    assert_eq!(disclosed.len(), 1, "{disclosed:#?}");
-    let event = disclosed[0];
-    assert_eq!(balp::faults(event), Vec::<String>::new(), "{event:#}");
-    let text = event.to_string();
-    for part in [
-        "\"Patient/q\"",
-        "\"Observation/w\"",
-        &format!("\"address\":\"{}\"", receiver.origin()),
-        "notification sent",
-    ] {
-        assert!(text.contains(part), "{part} in {event:#}");
-    }
-    // A path may be a secret between the two.
-    assert!(!text.contains("/hook"), "{event:#}");
-    assert_eq!(event["purposeOfEvent"][0]["coding"][0]["code"], "TREAT");
     house.end().await;
 }
 

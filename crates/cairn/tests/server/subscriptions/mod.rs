@@ -3,6 +3,7 @@
 mod asked;
 mod decided;
 mod delivered;
+mod disclosed;
 mod receiver;
 
 use reqwest::{Method, RequestBuilder, Response};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use trust::outgoing::CHANNEL_HOOK;
 
 use crate::house::{House, house_with, put};
-use receiver::{Looks, Receiver};
+use receiver::{ByHand, Looks, Receiver};
 
 const FHIR: &str = "/fhir/r4/";
 const PAYLOAD: &str = "application/fhir+json";
@@ -18,7 +19,12 @@ const WEIGHTS: &str = "Observation?code=http://loinc.org|29463-7";
 
 /// A server that may notify a receiver.
 async fn house_of(receiver: &Receiver) -> House {
-    house_with(|options| options.subscription_origins = receiver.origin()).await
+    house_to(receiver.origin()).await
+}
+
+/// A server that may notify whoever is at an origin.
+async fn house_to(origin: String) -> House {
+    house_with(|options| options.subscription_origins = origin).await
 }
 
 fn subscription(criteria: &str, endpoint: &str, payload: Option<&str>) -> Value {

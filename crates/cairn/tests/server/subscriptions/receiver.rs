@@ -8,6 +8,8 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// How long a test goes on looking for what has to come soon. Looks are counted, and not the clock: a machine that
 /// stands still for half a minute takes one look away.
@@ -63,7 +65,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a port");
         let receiver = Self {
             address: listener.local_addr().expect("an address"),
@@ -147,4 +149,56 @@ async fn take(State(receiver): State<Receiver>, request: Request) -> StatusCode 
     kept.got.push(got);
     let status = kept.answers.pop_front().unwrap_or(200);
     StatusCode::from_u16(status).expect("a status")
+}
+
+/// An endpoint that takes requests one by one, and answers as the test says, or not.
+pub(super) struct ByHand(TcpListener);
+
+impl ByHand {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        Self(listener.expect("a port"))
+    }
+
+    pub(super) fn origin(&self) -> String {
+        let address = self.0.local_addr().expect("an address");
+        format!("http://{address}")
+    }
+
+    /// Reads the next request to its end. Let go, the connection breaks off.
+    pub(super) async fn taken(&self) -> Taken {
+        let (mut stream, _) = self.0.accept().await.expect("a connection");
+        let mut text = String::new();
+        let mut part = [0; 4096];
+        while !is_whole(&text) {
+            let count = stream.read(&mut part).await.expect("a request");
+            assert!(count > 0, "{text}");
+            text.push_str(std::str::from_utf8(&part[..count]).expect("text"));
+        }
+        Taken { stream, text }
+    }
+}
+
+/// A request that waits for its answer.
+pub(super) struct Taken {
+    stream: TcpStream,
+    pub(super) text: String,
+}
+
+impl Taken {
+    pub(super) async fn answer(mut self, status: u16) {
+        let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
+        let written = self.stream.write_all(answer.as_bytes()).await;
+        written.expect("an answer");
+    }
+}
+
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let mut lines = head.lines();
+    let length = lines.find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
+    body.len() == length
 }

@@ -2,6 +2,7 @@
 use ledger::ManualClock;
 
 use super::*;
+use crate::tests::{House, TENANT};
 
 /// A set whose clinicians look by day, from the ward, or with a passkey that was shown lately.
 fn folder(policies: &str, more: &[(&str, &str)]) -> tempfile::TempDir {
@@ -275,18 +276,20 @@ fn organizations_and_devices_are_looked_at() {
         let (treat, read) = (Purpose::Treatment, Action::Read);
         let observation = target(Some(ResourceType::Observation), None);
         let judged = policies.judge_of((agent, known), treat, read, &observation, "r");
-        judged.map(drop).map_err(|refusal| refusal.reason)
+        judged.map(|judged| judged.map(drop).map_err(|refusal| refusal.reason))
     };
+    // What is asked without any organization looked up is not answered at all.
+    let unknown = may(&agent(Role::Clinician), None);
+    assert_eq!(unknown, None);
+    let may = |agent: &Agent, known| may(agent, Some(known)).expect("an answer");
     let clinician = agent(Role::Clinician);
     let (inside, outside) = (["inside".to_owned()], ["outside".to_owned()]);
-    assert!(may(&clinician, Some(&inside)).is_ok());
-    let refused = may(&clinician, Some(&outside)).unwrap_err();
+    assert!(may(&clinician, &inside).is_ok());
+    let refused = may(&clinician, &outside).unwrap_err();
     assert!(
         refused.contains("for the organization outside"),
         "{refused}"
     );
-    // Whose organizations were not looked up is let do nothing.
-    assert!(may(&clinician, None).is_err());
     let by_app = |client: &str| Agent {
         access: Some(Arc::new(crate::Access {
             client: client.to_owned(),
@@ -297,8 +300,8 @@ fn organizations_and_devices_are_looked_at() {
         })),
         ..clinician.clone()
     };
-    assert!(may(&by_app("a1"), Some(&[])).is_err());
-    assert!(may(&by_app("a2"), Some(&[])).is_ok());
+    assert!(may(&by_app("a1"), &[]).is_err());
+    assert!(may(&by_app("a2"), &[]).is_ok());
     let squad = |session| Agent {
         signed_in: SignedIn {
             session,
@@ -306,8 +309,8 @@ fn organizations_and_devices_are_looked_at() {
         },
         ..agent(Role::Squad)
     };
-    assert!(may(&squad(true), Some(&[])).is_ok());
-    assert!(may(&squad(false), Some(&[])).is_err());
+    assert!(may(&squad(true), &[]).is_ok());
+    assert!(may(&squad(false), &[]).is_err());
     // What might be seen at all is what some device lets.
     let grants = policies.widest_grants(&Asker {
         role: Role::Squad,
@@ -317,6 +320,44 @@ fn organizations_and_devices_are_looked_at() {
         around: None,
     });
     assert!(grants.interaction(Action::Read, ResourceType::Observation));
+}
+
+/// As when such a set comes to be in force after it was asked whether any is looked at, and before it decides.
+#[tokio::test]
+async fn organizations_are_looked_up_when_the_set_that_decides_looks_at_them() {
+    let house = House::new().await;
+    let folder = folder(BY_ORIGIN, &[]);
+    let trust = Trust::new(TrustOptions {
+        ledger: house.ledger().clone(),
+        wall_clock: Arc::new(house.wall.clone()),
+        policy_folder: Some(folder.path().to_owned()),
+        session_idle_s: 900,
+        session_absolute_s: 12 * 3600,
+    });
+    let trust = trust.unwrap();
+    let operator = Agent::system(TENANT, "command-line");
+    let administers = house.permit(&operator, Purpose::Administration, Action::Administer);
+    let administers = administers.await.unwrap();
+    let identity = house.trust.identity();
+    let token = identity.create_client(&operator, "Dr D", Role::Clinician);
+    let clinician = identity.bearer(&token.await.unwrap()).await.unwrap();
+    let (treat, read, anything) = (Purpose::Treatment, Action::Read, target(None, None));
+    for (organization, expected) in [
+        ("inside", None),
+        ("outside", Some("for the organization outside")),
+    ] {
+        let known_as = [format!("Organization/{organization}")];
+        let told = identity.set_known_as(&administers, &clinician.id, &known_as);
+        told.await.unwrap();
+        let mut known = None;
+        let who = (&clinician, &mut known);
+        let judged = (trust.identity()).judged(who, treat, read, &anything, "r");
+        let refused = judged.await.unwrap().err().map(|refusal| refusal.reason);
+        assert_eq!(known, Some(vec![organization.to_owned()]));
+        assert_eq!(refused.is_some(), expected.is_some(), "{refused:?}");
+        let said = refused.unwrap_or_default();
+        assert!(said.contains(expected.unwrap_or_default()), "{said}");
+    }
 }
 
 #[test]
