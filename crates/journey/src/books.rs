@@ -1,19 +1,20 @@
-//! What a process keeps in memory of one tenant's journeys: compiled definitions, who is under way in
-//! which shard, and the counts. All of it is derived from the store and can be built again.
+//! What a process keeps in memory of one tenant's journeys: compiled definitions, and the counts of each
+//! shard. All of it is derived from the store and can be built again; who is under way is asked of the store.
 
 use crate::VersionView;
 use crate::counts::{Before, VersionCounts};
 use crate::definition::Definition;
+use crate::kept::{self, Kept};
 use crate::learnt::Learnt;
 use crate::mover::{MoveError, Moved, trail_id};
 use crate::state::{State, TrailEntry};
 use fhir::ResourceType;
 use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use trust::{Permit, TrustError, Vault, kinds};
+use trust::{InternalStored, Permit, TrustError, Vault, kinds};
 
 /// Documents read at once when the books are opened.
 const PAGE: usize = 500;
@@ -49,6 +50,8 @@ pub(crate) struct Interest {
 #[derive(Debug, Default)]
 struct Catalogue {
     versions: BTreeMap<(String, u32), Arc<Published>>,
+    /// The newest version of each journey, by name.
+    live: Vec<Arc<Published>>,
     interest: HashMap<Kind, Interest>,
     /// Whether there are versions that this program can't read. What they wait for isn't known then, so
     /// anything may move their patients.
@@ -78,13 +81,26 @@ pub struct Figures {
     pub instances: Vec<(String, u32, &'static str, u64)>,
 }
 
+/// What is counted of one shard's patients.
+#[derive(Default)]
+struct OfShard {
+    versions: BTreeMap<(String, u32), VersionCounts>,
+    /// Whether there are places in journeys that can't be read: whoever has one may be under way.
+    unread: bool,
+    /// Moves that were counted since the counts were kept.
+    moves: u32,
+    /// Up to where the kept counts reach.
+    kept: Option<Number>,
+    /// The version of the document that keeps them, if there is one.
+    document: Option<u32>,
+}
+
 /// One tenant's books.
 pub(crate) struct Books {
     pub(crate) tenant: TenantId,
     catalogue: RwLock<Catalogue>,
-    counts: Mutex<BTreeMap<(String, u32), VersionCounts>>,
-    /// Per shard: patients under way, their instances, and the entry resource of each.
-    roster: Vec<Mutex<HashMap<String, HashMap<String, String>>>>,
+    /// Per shard.
+    counts: Vec<Mutex<OfShard>>,
     /// Per shard: the follower's place. Held while a shard is worked on, so that events and timers of
     /// one shard are handled one after the other.
     pub(crate) positions: Vec<tokio::sync::Mutex<Position>>,
@@ -95,6 +111,8 @@ pub(crate) struct Books {
     pub(crate) counted_letters: tokio::sync::Mutex<bool>,
     /// Dead letters that are kept.
     letters: AtomicI64,
+    /// Events since it was last looked whose counts are to be kept.
+    heard: AtomicU32,
     /// Which versions of instances are counted.
     pub(crate) learnt: Learnt,
 }
@@ -105,48 +123,140 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Books {
-    /// Reads everything from the store.
+    /// Reads the counts from the store: those that were kept, and for shards that have none those of every
+    /// instance. What moved since the counts were kept is still to be learnt from the feed.
     pub(crate) async fn open(vault: &Vault, permit: &Permit) -> Result<Self, MoveError> {
         let tenant = permit.tenant();
         let books = Self {
             tenant,
             catalogue: RwLock::default(),
-            counts: Mutex::default(),
-            roster: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            counts: (0..SHARDS).map(|_| Mutex::default()).collect(),
             positions: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
             read: (0..SHARDS).map(|_| AtomicU64::default()).collect(),
             counted_letters: tokio::sync::Mutex::default(),
             letters: AtomicI64::default(),
+            heard: AtomicU32::default(),
             learnt: Learnt::new(),
         };
+        let mut kept = kept::read(vault, permit).await?;
         // Before the first look, so that nothing falls between looking and listening.
+        let mut unknown = BTreeSet::new();
         for shard in (0..SHARDS).map(Shard) {
-            books
-                .learnt
-                .reached(shard, vault.ledger().shard_head(shard));
+            let head = vault.ledger().shard_head(shard);
+            let (kept, version) = kept.remove(&shard.0).unzip();
+            match kept.flatten().filter(|kept: &Kept| kept.to <= head.0) {
+                Some(kept) => books.restore(shard, kept),
+                None => {
+                    books.learnt.reached(shard, head);
+                    unknown.extend((head.0 > 0).then_some(shard.0));
+                }
+            }
+            books.of_shard(shard).document = version;
         }
         books.read_definitions(vault, permit).await?;
+        if !unknown.is_empty() {
+            books.count_all(vault, permit, &unknown).await?;
+        }
+        Ok(books)
+    }
+
+    /// Counts every instance of these shards.
+    async fn count_all(
+        &self,
+        vault: &Vault,
+        permit: &Permit,
+        shards: &BTreeSet<u16>,
+    ) -> Result<(), MoveError> {
         let mut instances = vault.every_internal(permit, kinds::JOURNEY_INSTANCE)?;
         while let Some(page) = instances.next_page().await? {
-            for stored in page {
-                books.learnt.found(&stored.id, stored.version, stored.at);
+            let ours = |stored: &InternalStored| shards.contains(&stored.at.shard.0);
+            for stored in page.into_iter().filter(ours) {
+                self.learnt.found(&stored.id, stored.version, stored.at);
                 match State::from_json(&stored.body) {
                     Ok(state) => {
-                        books
-                            .count_stored(vault, permit, &stored.id, &state)
-                            .await?;
+                        self.count_stored(vault, permit, &stored.id, &state).await?;
                     }
                     Err(error) => {
                         tracing::error!(instance = %stored.id, %error, "a patient's place in a journey can't be read; it is not counted");
-                        // Its events must not be passed over as if nobody were under way.
-                        if let Some(patient) = &stored.patient {
-                            books.enrol(vault, patient, &stored.id, "");
-                        }
+                        self.unread(stored.at.shard);
                     }
                 }
             }
         }
-        Ok(books)
+        Ok(())
+    }
+
+    fn of_shard(&self, shard: Shard) -> std::sync::MutexGuard<'_, OfShard> {
+        lock(&self.counts[usize::from(shard.0)])
+    }
+
+    /// There is a place in a journey that can't be read: its events must not be passed over as if nobody
+    /// were under way, and the counts of its shard are not kept for a program that can read it.
+    pub(crate) fn unread(&self, shard: Shard) {
+        self.of_shard(shard).unread = true;
+    }
+
+    fn restore(&self, shard: Shard, kept: Kept) {
+        self.learnt.reached(shard, Number(kept.to));
+        let mut counts = self.of_shard(shard);
+        counts.kept = Some(Number(kept.to));
+        counts.versions = kept.versions();
+    }
+
+    /// The counts of a shard as they are to be kept, if there is enough new in them (`all`: anything) and
+    /// they are exactly those of the events up to a place. The caller holds the shard's place.
+    pub(crate) fn to_keep(&self, shard: Shard, all: bool) -> Option<(Kept, Option<u32>)> {
+        self.learnt.settled(shard, |to, events| {
+            let counts = self.of_shard(shard);
+            let enough = if all {
+                counts.kept.is_none_or(|kept| kept < to)
+            } else {
+                counts.moves >= kept::MOVES || events >= kept::EVENTS
+            };
+            (enough && to.0 > 0 && !counts.unread).then(|| {
+                let kept = Kept::new(shard, to, &counts.versions);
+                (kept, counts.document)
+            })
+        })
+    }
+
+    /// The counts of a shard were kept, in a version of their document.
+    pub(crate) fn has_kept(&self, kept: &Kept, version: u32) {
+        self.learnt.kept(kept.shard());
+        let mut counts = self.of_shard(kept.shard());
+        counts.moves = 0;
+        counts.kept = Some(Number(kept.to));
+        counts.document = Some(version);
+    }
+
+    /// Another process kept a shard's counts, in a version of their document.
+    pub(crate) fn kept_elsewhere(&self, shard: Shard, version: Option<u32>) {
+        self.of_shard(shard).document = version;
+    }
+
+    /// An event was taken into the books.
+    pub(crate) fn has_heard(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Whether so many events have come since this was last true that counts may have to be kept.
+    pub(crate) fn many_heard(&self) -> bool {
+        let many = self.heard.load(Ordering::Relaxed) >= kept::LOOK;
+        if many {
+            self.heard.store(0, Ordering::Relaxed);
+        }
+        many
+    }
+
+    /// How many patients' journeys are counted.
+    pub(crate) fn counted(&self) -> u64 {
+        let of_shard = |shard| {
+            let counts = self.of_shard(Shard(shard));
+            let versions = counts.versions.values();
+            versions
+                .map(|counts| counts.running() + counts.ended())
+                .sum::<u64>()
+        };
+        (0..SHARDS).map(of_shard).sum()
     }
 
     async fn count_stored(
@@ -224,6 +334,13 @@ impl Books {
             }),
         );
         catalogue.interest = interest(&catalogue.versions, catalogue.unread);
+        let mut live: BTreeMap<&str, &Arc<Published>> = BTreeMap::new();
+        // The versions of a name are in their order, so the last is the newest.
+        for ((name, _), published) in &catalogue.versions {
+            live.insert(name, published);
+        }
+        let live = live.into_values().cloned().collect();
+        catalogue.live = live;
     }
 
     /// A version.
@@ -237,22 +354,14 @@ impl Books {
     }
     /// The newest version of a journey, on which new patients start.
     pub(crate) fn live(&self, name: &str) -> Option<Arc<Published>> {
-        let catalogue = self
-            .catalogue
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        catalogue
-            .versions
-            .range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX))
-            .next_back()
-            .map(|(_, published)| published.clone())
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        let mut live = catalogue.live.iter();
+        live.find(|published| published.stored.name == name)
+            .cloned()
     }
     /// All versions, by name, newest first.
     pub(crate) fn all(&self) -> Vec<Arc<Published>> {
-        let catalogue = self
-            .catalogue
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<Arc<Published>> = catalogue.versions.values().cloned().collect();
         all.sort_by(|a, b| {
             a.stored
@@ -264,9 +373,8 @@ impl Books {
     }
     /// The live version of each journey.
     pub(crate) fn all_live(&self) -> Vec<Arc<Published>> {
-        let mut live = self.all();
-        live.dedup_by(|later, earlier| later.stored.name == earlier.stored.name);
-        live
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        catalogue.live.clone()
     }
     /// What events of a kind can mean.
     pub(crate) fn interest(&self, kind: Kind) -> Interest {
@@ -279,70 +387,30 @@ impl Books {
             .unwrap_or_default()
     }
 
-    /// The instances of a patient that are under way.
-    pub(crate) fn under_way(&self, shard: Shard, patient: &str) -> Vec<String> {
-        let roster = lock(&self.roster[usize::from(shard.0)]);
-        let mut instances: Vec<String> = roster
-            .get(patient)
-            .map(|instances| instances.keys().cloned().collect())
-            .unwrap_or_default();
-        instances.sort_unstable();
-        instances
-    }
-    /// The patient who is under way because of an entry resource.
-    pub(crate) fn started_by(&self, shard: Shard, entry: &str) -> Option<String> {
-        lock(&self.roster[usize::from(shard.0)])
-            .iter()
-            .find(|(_, instances)| instances.values().any(|key| key == entry))
-            .map(|(patient, _)| patient.clone())
-    }
     /// Whether nobody of a shard is under way.
     pub(crate) fn idle(&self, shard: Shard) -> bool {
-        lock(&self.roster[usize::from(shard.0)]).is_empty()
+        let counts = self.of_shard(shard);
+        let balance: i64 = counts.versions.values().map(VersionCounts::balance).sum();
+        balance == 0 && !counts.unread
     }
 
     /// Takes in what a durable unit of work did.
     pub(crate) fn count(&self, moved: &Moved, vault: &Vault) {
         let key = (moved.after.journey.clone(), moved.after.version);
-        lock(&self.counts).entry(key).or_default().apply(
+        let shard = self.shard_of(vault, &moved.after.patient, &moved.instance);
+        let mut counts = self.of_shard(shard);
+        counts.moves = counts.moves.saturating_add(1);
+        counts.versions.entry(key).or_default().apply(
             &moved.before,
             moved.entries.iter(),
             &moved.after,
         );
-        let patient = &moved.after.patient;
-        if moved.after.running() {
-            self.enrol(vault, patient, &moved.instance, &moved.after.key);
-        } else {
-            self.strike(vault, patient, &moved.instance);
-        }
-    }
-
-    /// Takes an instance that is over off the roster.
-    pub(crate) fn strike(&self, vault: &Vault, patient: &str, instance: &str) {
-        let mut roster = lock(&self.roster[self.place(vault, patient, instance)]);
-        if let Some(instances) = roster.get_mut(patient) {
-            instances.remove(instance);
-            if instances.is_empty() {
-                roster.remove(patient);
-            }
-        }
     }
 
     /// The shard of a patient's instance.
     pub(crate) fn shard_of(&self, vault: &Vault, patient: &str, instance: &str) -> Shard {
         let owner = Owner::Patient(patient.to_owned());
         vault.ledger().shard_of(self.tenant, &owner, instance)
-    }
-
-    fn place(&self, vault: &Vault, patient: &str, instance: &str) -> usize {
-        usize::from(self.shard_of(vault, patient, instance).0)
-    }
-
-    fn enrol(&self, vault: &Vault, patient: &str, instance: &str, entry: &str) {
-        lock(&self.roster[self.place(vault, patient, instance)])
-            .entry(patient.to_owned())
-            .or_default()
-            .insert(instance.to_owned(), entry.to_owned());
     }
 
     /// Remembers how far a shard's feed has been read.
@@ -368,9 +436,8 @@ impl Books {
         let mut instances = Vec::new();
         for published in self.all() {
             let (name, version) = (&published.stored.name, published.stored.version);
-            let states = self.with_counts(name, version, |counts| {
-                [("running", counts.running()), ("ended", counts.ended())]
-            });
+            let counts = self.counts(name, version);
+            let states = [("running", counts.running()), ("ended", counts.ended())];
             instances.extend(states.map(|(state, count)| (name.clone(), version, state, count)));
         }
         Figures {
@@ -379,18 +446,16 @@ impl Books {
         }
     }
 
-    /// Reads the counts of a version.
-    pub(crate) fn with_counts<T>(
-        &self,
-        name: &str,
-        version: u32,
-        read: impl FnOnce(&VersionCounts) -> T,
-    ) -> T {
-        let counts = lock(&self.counts);
-        match counts.get(&(name.to_owned(), version)) {
-            Some(counts) => read(counts),
-            None => read(&VersionCounts::default()),
+    /// The counts of a version, over all shards.
+    pub(crate) fn counts(&self, name: &str, version: u32) -> VersionCounts {
+        let key = (name.to_owned(), version);
+        let mut all = VersionCounts::default();
+        for shard in &self.counts {
+            if let Some(counts) = lock(shard).versions.get(&key) {
+                all.add_all(counts);
+            }
         }
+        all
     }
 
     /// A version with its counts, for lists.
@@ -399,17 +464,15 @@ impl Books {
         let live = self
             .live(&stored.name)
             .is_some_and(|live| live.stored.version == stored.version);
-        let (running, ended) = self.with_counts(&stored.name, stored.version, |counts| {
-            (counts.running(), counts.ended())
-        });
+        let counts = self.counts(&stored.name, stored.version);
         VersionView {
             name: stored.name.clone(),
             title: published.definition.title.clone(),
             version: stored.version,
             published_ms: stored.published_ms,
             published_by: stored.published_by.clone(),
-            running,
-            ended,
+            running: counts.running(),
+            ended: counts.ended(),
             live,
         }
     }

@@ -1,16 +1,17 @@
 //! How many patients are where, kept as they move.
 //!
-//! The counts are sums over the trails of all instances. They are built from the store once, when a
-//! process first needs them, and moved along with every commit after that, so that a page over a
-//! hundred thousand patients costs no more than one over ten. What other processes commit is learnt
-//! from the feed (`learnt.rs`), in whatever order it comes: the sums don't mind.
+//! The counts are sums over the trails of all instances, shard by shard. They are moved along with every
+//! commit, so that a page over a hundred thousand patients costs no more than one over ten, and kept in
+//! the store from time to time (`kept.rs`), so that opening them costs no more either. What other
+//! processes commit is learnt from the feed (`learnt.rs`), in whatever order it comes: the sums don't mind.
 
 use crate::definition::Definition;
 use crate::passages::{FIRES, LATE_ANSWER, ROUND};
 use crate::spec::END;
 use crate::state::{State, TrailEntry, What};
 use crate::{EdgeView, NodeView, Stay, words};
-use std::collections::{BTreeMap, HashMap};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The label of the ways from a `parallel` into its branches.
 pub(crate) const BRANCH: &str = "side by side";
@@ -33,17 +34,35 @@ impl Before {
     }
 }
 
-/// Counts of one version.
-#[derive(Debug, Default)]
+/// Counts of one version. What is counted differently from one program to the next needs another
+/// [`crate::kept::FORMAT`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VersionCounts {
     running: i64,
     ended: i64,
-    nodes: HashMap<String, NodeCounts>,
-    edges: HashMap<(String, String, String), u64>,
+    nodes: BTreeMap<String, NodeCounts>,
+    /// From a step, to a step, by a label.
+    #[serde(with = "pairs")]
+    edges: BTreeMap<(String, String, String), u64>,
     pub(crate) endings: BTreeMap<String, u64>,
 }
 
-#[derive(Debug, Default)]
+/// Names of JSON's members are strings, so what has other keys is a list of pairs.
+mod pairs {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::collections::BTreeMap;
+
+    type Edges = BTreeMap<(String, String, String), u64>;
+
+    pub(super) fn serialize<S: Serializer>(edges: &Edges, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(edges)
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Edges, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct NodeCounts {
     here: i64,
     entered: u64,
@@ -53,7 +72,7 @@ struct NodeCounts {
 
 /// Times spent at a step, in buckets that are 1/32 of a doubling wide, so that a median is right
 /// within about two in a hundred whatever its size.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Dwell {
     buckets: BTreeMap<u32, u64>,
     /// The same by class, exactly.
@@ -64,6 +83,15 @@ struct Dwell {
 const BUCKETS_PER_DOUBLING: f64 = 32.0;
 
 impl Dwell {
+    fn add_all(&mut self, other: &Self) {
+        for (bucket, count) in &other.buckets {
+            *self.buckets.entry(*bucket).or_default() += count;
+        }
+        for (sum, count) in self.stays.iter_mut().zip(other.stays) {
+            *sum += count;
+        }
+        self.total += other.total;
+    }
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -106,6 +134,30 @@ impl VersionCounts {
     /// Patients whose journey is over.
     pub(crate) fn ended(&self) -> u64 {
         shown(self.ended)
+    }
+
+    /// How many more patients are under way than were counted as gone.
+    pub(crate) fn balance(&self) -> i64 {
+        self.running
+    }
+
+    /// Adds the counts of other patients.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.running += other.running;
+        self.ended += other.ended;
+        for (step, counts) in &other.nodes {
+            let node = self.nodes.entry(step.clone()).or_default();
+            node.here += counts.here;
+            node.entered += counts.entered;
+            node.ended_here += counts.ended_here;
+            node.dwell.add_all(&counts.dwell);
+        }
+        for (edge, count) in &other.edges {
+            *self.edges.entry(edge.clone()).or_default() += count;
+        }
+        for (title, count) in &other.endings {
+            *self.endings.entry(title.clone()).or_default() += count;
+        }
     }
 
     /// Takes in what one instance did: its trail entries since `before`, and where it is now.
@@ -293,8 +345,37 @@ impl VersionCounts {
 }
 
 #[cfg(test)]
+impl VersionCounts {
+    /// Something of everything that is counted.
+    pub(crate) fn sample(&mut self) {
+        (self.running, self.ended) = (3, 4);
+        let node = self.nodes.entry("call".to_owned()).or_default();
+        (node.here, node.entered, node.ended_here) = (-1, 5, 2);
+        node.dwell.add(86_400_000);
+        self.edge("call", "done", &["visit".to_owned()]);
+        self.endings.insert("done".to_owned(), 4);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sums_over_shards_are_sums_of_everything() {
+        let (mut one, mut all) = (VersionCounts::default(), VersionCounts::default());
+        one.sample();
+        all.add_all(&one);
+        assert_eq!(all, one);
+        all.add_all(&one);
+        assert_eq!((all.running(), all.ended()), (6, 8));
+        let (call, once) = (&all.nodes["call"], &one.nodes["call"]);
+        assert_eq!((call.here, call.entered, call.ended_here), (-2, 10, 4));
+        assert_eq!(call.dwell.total, 2);
+        assert_eq!(call.dwell.median_ms(), once.dwell.median_ms());
+        assert_eq!(all.edges.values().sum::<u64>(), 2);
+        assert_eq!(all.endings["done"], 8);
+    }
 
     #[test]
     fn medians_are_right_within_two_in_a_hundred() {

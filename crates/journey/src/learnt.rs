@@ -20,6 +20,8 @@ struct OfShard {
     /// Instances that were read from the store with more than the events up to `to` tell: all versions up
     /// to this one are counted.
     found: HashMap<String, u32>,
+    /// Events since the counts were kept.
+    events: u32,
 }
 
 #[derive(Default)]
@@ -52,6 +54,28 @@ impl Learnt {
     pub(crate) fn reached(&self, shard: Shard, to: Number) {
         let mut known = self.shard(shard);
         known.to = known.to.max(to);
+        known.events = known.events.saturating_add(1);
+    }
+
+    /// Calls with the place up to which a shard's events are in the books, and how many were read since
+    /// the counts were kept, if nothing besides these events is in the books, or on its way there. As long
+    /// as it is called nothing sets out.
+    pub(crate) fn settled<T>(
+        &self,
+        shard: Shard,
+        then: impl FnOnce(Number, u32) -> Option<T>,
+    ) -> Option<T> {
+        let known = self.shard(shard);
+        if known.ahead.is_empty() && known.found.is_empty() {
+            then(known.to, known.events)
+        } else {
+            None
+        }
+    }
+
+    /// The counts of a shard were kept.
+    pub(crate) fn kept(&self, shard: Shard) {
+        self.shard(shard).events = 0;
     }
 
     /// A version that was read from the store and counted, wherever its event is.

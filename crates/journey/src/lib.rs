@@ -23,6 +23,7 @@ mod engine;
 mod facts;
 mod form;
 mod format;
+mod kept;
 mod kinds;
 mod learnt;
 mod lists;

@@ -157,6 +157,9 @@ impl<'a> Mover<'a> {
     pub(crate) fn tenant(&self) -> TenantId {
         self.permit.tenant()
     }
+    pub(crate) fn permit(&self) -> &'a Permit {
+        self.permit
+    }
     fn owner(&self) -> Owner {
         Owner::Patient(self.patient.clone())
     }

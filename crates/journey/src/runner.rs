@@ -4,6 +4,7 @@
 //! timer is due. Shards are worked on side by side; within a shard, one thing after the other.
 
 mod follow;
+mod keep;
 mod learn;
 mod letters;
 mod starts;
@@ -14,12 +15,13 @@ use crate::definition::Definition;
 use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};
 use crate::facts;
 use crate::mover::{MoveError, Mover};
+use crate::state::State;
 use fhir::{Resource, ResourceType};
 use ledger::{CursorMove, Event, LedgerError, Number, Shard, TenantId, Timer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use trust::{Internal, Permit, TrustError, Versioned, kinds};
+use trust::{Internal, InternalStored, Permit, TrustError, Versioned, kinds};
 
 /// Shards worked on at once: enough that their commits share flushes, few enough to bound memory.
 const SHARDS_AT_ONCE: usize = 48;
@@ -29,6 +31,8 @@ const EVENTS_AT_ONCE: usize = 256;
 const TIMERS_AT_ONCE: usize = 1024;
 /// Events that may be passed over before the place is stored; what is read again after a crash.
 const SKIPPED_MAX: usize = 512;
+/// Journeys of one patient read at once.
+const INSTANCES_AT_ONCE: usize = 100;
 /// How often a conflict with another writer is tried again before the shard waits for its next turn.
 const CONFLICTS_MAX: u32 = 32;
 /// How often something that can't be worked on is tried before it becomes a dead letter.
@@ -185,6 +189,7 @@ impl Journeys {
         if !position.known || position.lease != lease {
             // It has just come here. What waits for this program is of before all that is still to be read.
             position.known = false;
+            self.observe(books, permit, shard).await?;
             self.recover(books, permit, shard).await?;
             position.lease = lease;
             position.stored = ledger
@@ -363,33 +368,37 @@ impl Journeys {
         errand: Errand<'_>,
     ) -> Result<Option<u64>, MoveError> {
         let event = errand.event;
-        let Some(found) = self.vault().load_at(permit, event.at).await? else {
+        let Some((found, before)) = self.vault().load_both_at(permit, event.at).await? else {
             return Ok(None);
         };
         let Versioned {
             resource, deleted, ..
         } = found;
-        let patient = match (resource.kind(), resource.id()) {
-            // What is deleted doesn't say any more whose it was.
-            (_, Some(id)) if deleted => books.started_by(event.at.shard, id),
-            (ResourceType::Patient, id) => id.map(str::to_owned),
-            _ => resource.patient().map(str::to_owned),
+        // What is deleted doesn't say any more whose it was.
+        let said = before.as_ref().unwrap_or(&resource);
+        let patient = match said.kind() {
+            ResourceType::Patient => said.id().map(str::to_owned),
+            _ => said.patient().map(str::to_owned),
         };
         let Some(patient) = patient else {
             return Ok(None);
         };
         let starts = errand.only.is_none() && !deleted && books.interest(event.kind).starts;
         let under_way = match errand.only {
-            Some(only) => vec![only.to_owned()],
-            None => books.under_way(event.at.shard, &patient),
+            Some(only) => {
+                let kind = kinds::JOURNEY_INSTANCE;
+                let stored = self.vault().internal(permit, kind, only).await?;
+                stored.into_iter().collect()
+            }
+            None => self.under_way(permit, &patient).await?,
         };
-        if under_way.is_empty() && !starts {
+        if under_way.is_empty() && !starts && errand.letter.is_none() {
             return Ok(None);
         }
         let now_ms = self.now_ms();
         let mut mover = Mover::new(self.vault(), permit, &patient, now_ms);
         let mut letters = 0;
-        for instance in under_way {
+        for stored in under_way {
             let told = Told {
                 resource: &resource,
                 deleted,
@@ -397,12 +406,12 @@ impl Journeys {
                 again: errand.letter.is_some(),
             };
             match self
-                .move_instance(books, &mut mover, &instance, &told, now_ms)
+                .move_instance(books, &mut mover, &stored, &told, now_ms)
                 .await
             {
                 // The patient's other journeys go on.
                 Err(error) if error.is_of_instance() && errand.letter.is_none() => {
-                    let letter = self.set_aside(permit, event, &instance, &error).await?;
+                    let letter = self.set_aside(permit, event, &stored.id, &error).await?;
                     mover.also(letter);
                     letters += 1;
                 }
@@ -480,17 +489,43 @@ impl Journeys {
         done.await.unwrap_or(Err(MoveError::Panicked))
     }
 
+    /// A patient's journeys that are under way, as they are stored now; those that can't be read too.
+    async fn under_way(
+        &self,
+        permit: &Permit,
+        patient: &str,
+    ) -> Result<Vec<InternalStored>, MoveError> {
+        let tokens = [("patient", patient), ("state", "running")];
+        let (kind, mut before) = (kinds::JOURNEY_INSTANCE, None);
+        let mut found = Vec::new();
+        loop {
+            let page = self.vault();
+            let page = page
+                .internals(permit, kind, &tokens, before, INSTANCES_AT_ONCE)
+                .await?;
+            before = page.last().map(|last| last.at.number);
+            let full = page.len() == INSTANCES_AT_ONCE;
+            // Tokens can collide.
+            let theirs = |stored: &InternalStored| stored.patient.as_deref() == Some(patient);
+            found.extend(page.into_iter().filter(theirs));
+            if !full {
+                break;
+            }
+        }
+        found.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        Ok(found)
+    }
+
     async fn move_instance(
         &self,
         books: &Books,
         mover: &mut Mover<'_>,
-        instance: &str,
+        stored: &InternalStored,
         told: &Told<'_>,
         now_ms: u64,
     ) -> Result<(), MoveError> {
-        let Some((state, version)) = mover.instance(instance).await? else {
-            return Ok(());
-        };
+        let (instance, version) = (stored.id.as_str(), stored.version);
+        let state = State::from_json(&stored.body)?;
         let (resource, deleted) = (told.resource, told.deleted);
         let definition = definition(books, &state.journey, state.version)?;
         let consents = if resource.kind() == ResourceType::Consent {
@@ -616,7 +651,7 @@ impl Journeys {
             self.clear(books.tenant, timers).await?;
             return Ok(None);
         };
-        let state = crate::State::from_json(&stored.body)?;
+        let state = State::from_json(&stored.body)?;
         let definition = definition(books, &state.journey, state.version)?;
         let mut mover = Mover::new(self.vault(), permit, &state.patient, now_ms);
         // A denial that begins on a day, or a permission that ends on one, is like one that is given then.

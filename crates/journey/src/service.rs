@@ -87,8 +87,10 @@ impl Journeys {
             .clone();
         let books = cell
             .get_or_try_init(|| async {
-                let permit = self.engine_permit(tenant).await?;
-                Ok::<_, JourneyError>(Arc::new(Books::open(self.vault(), &permit).await?))
+                let permit = Arc::new(self.engine_permit(tenant).await?);
+                let books = Arc::new(Books::open(self.vault(), &permit).await?);
+                self.catch_up(&books, &permit).await?;
+                Ok::<_, JourneyError>(books)
             })
             .await?;
         Ok(books.clone())
@@ -245,16 +247,10 @@ impl Journeys {
         let books = self.books(permit.tenant()).await?;
         let published = Self::published(&books, name, version)?;
         let stored = &published.stored;
-        let (nodes, edges, endings) = books.with_counts(&stored.name, stored.version, |counts| {
-            let (nodes, edges) = counts.graph(&published.definition);
-            let mut endings: Vec<(String, u64)> = counts
-                .endings
-                .iter()
-                .map(|(reason, count)| (reason.clone(), *count))
-                .collect();
-            endings.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-            (nodes, edges, endings)
-        });
+        let counts = books.counts(&stored.name, stored.version);
+        let (nodes, edges) = counts.graph(&published.definition);
+        let mut endings: Vec<(String, u64)> = counts.endings.into_iter().collect();
+        endings.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         Ok(GraphView {
             version: books.view(&published),
             nodes,

@@ -135,6 +135,7 @@ impl Journeys {
                 // They are another process's now; this one will know soon.
                 return Ok(moves);
             }
+            self.keep_counts(books, permit, false).await?;
         }
     }
 
@@ -258,6 +259,10 @@ impl Journeys {
         }
         if let Ok(books) = self.books(tenant).await {
             self.store_positions(&books).await;
+            if let Err(error) = self.keep_all_counts(&books).await {
+                // Nothing is lost: they are learnt from the feed at the next start.
+                tracing::warn!(%error, "the journeys' counts could not be kept");
+            }
         }
     }
 
@@ -272,6 +277,7 @@ impl Journeys {
         self.count_letters(&books, &permit).await?;
         self.round(&books, &permit, dirty).await?;
         self.timers(&books, &permit).await?;
+        self.keep_counts(&books, &permit, false).await?;
         let next = self
             .vault()
             .ledger()

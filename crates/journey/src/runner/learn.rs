@@ -1,12 +1,12 @@
 //! What other processes do with patients, learnt from the feed, so that the books of each are whole.
 
-use super::EVENTS_AT_ONCE;
+use super::{EVENTS_AT_ONCE, SHARDS_AT_ONCE};
 use crate::books::{Books, old_trail};
 use crate::counts::Before;
 use crate::mover::{MoveError, Moved};
 use crate::state::State;
 use crate::{Journeys, runner};
-use ledger::{Event, Hit, Shard};
+use ledger::{Event, Hit, SHARDS, Shard};
 use std::sync::Arc;
 use trust::{Permit, TrustError, kinds};
 
@@ -73,6 +73,31 @@ impl Journeys {
         }
     }
 
+    /// Takes in what moved since the counts were kept, on all shards. When the first event is worked on,
+    /// the books are whole.
+    pub(crate) async fn catch_up(
+        &self,
+        books: &Arc<Books>,
+        permit: &Arc<Permit>,
+    ) -> Result<(), MoveError> {
+        let behind = |shard: &Shard| {
+            let head = self.vault().ledger().shard_head(*shard);
+            books.learnt.to(*shard) < head
+        };
+        let mut work = tokio::task::JoinSet::new();
+        for shard in (0..SHARDS).map(Shard).filter(behind) {
+            if work.len() >= SHARDS_AT_ONCE {
+                joined(work.join_next().await)?;
+            }
+            let (journeys, books, permit) = (self.clone(), books.clone(), permit.clone());
+            work.spawn(async move { journeys.observe(&books, &permit, shard).await });
+        }
+        while let Some(done) = work.join_next().await {
+            joined(Some(done))?;
+        }
+        Ok(())
+    }
+
     /// Takes an event into the books, if it is one of theirs and isn't in them yet.
     pub(super) async fn learn(
         &self,
@@ -92,6 +117,7 @@ impl Journeys {
             }
         }
         books.learnt.reached(at.shard, at.number);
+        books.has_heard();
         Ok(())
     }
 
@@ -110,7 +136,7 @@ impl Journeys {
                 self.learn_version(books, permit, at).await
             }
             Ok(_) => Ok(()),
-            Err(error) => unreadable(error.into()),
+            Err(error) => unreadable(books, at, error.into()),
         }
     }
 
@@ -124,34 +150,11 @@ impl Journeys {
         match self.read_move(permit, at).await {
             Ok(Some(moved)) => {
                 self.count(books, &moved);
-                self.strike_if_over(books, permit, &moved).await
+                Ok(())
             }
             Ok(None) => Ok(()),
-            Err(error) => unreadable(error),
+            Err(error) => unreadable(books, at, error),
         }
-    }
-
-    /// An older version may be learnt after a newer one, with which the journey was over.
-    async fn strike_if_over(
-        &self,
-        books: &Books,
-        permit: &Permit,
-        moved: &Moved,
-    ) -> Result<(), MoveError> {
-        if !moved.after.running() {
-            return Ok(());
-        }
-        let newest = self
-            .vault()
-            .internal(permit, kinds::JOURNEY_INSTANCE, &moved.instance)
-            .await?;
-        if let Some(newest) = newest
-            && newest.version > moved.version
-            && !State::from_json(&newest.body)?.running()
-        {
-            books.strike(self.vault(), &moved.after.patient, &moved.instance);
-        }
-        Ok(())
     }
 
     /// What a stored version did, against the one before it.
@@ -192,12 +195,23 @@ impl Journeys {
     }
 }
 
+fn joined(
+    done: Option<Result<Result<(), MoveError>, tokio::task::JoinError>>,
+) -> Result<(), MoveError> {
+    match done {
+        Some(Err(_)) => Err(MoveError::Panicked),
+        Some(Ok(done)) => done,
+        None => Ok(()),
+    }
+}
+
 /// What can't be read is not counted, as when the books are opened; a fault of the store is tried again.
-fn unreadable(error: MoveError) -> Result<(), MoveError> {
+fn unreadable(books: &Books, at: Hit, error: MoveError) -> Result<(), MoveError> {
     match runner::cure(&error) {
         runner::Cure::Skip => Ok(()),
         runner::Cure::Bury => {
             tracing::error!(%error, "a patient's place in a journey can't be read; it is not counted");
+            books.unread(at.shard);
             Ok(())
         }
         runner::Cure::Again | runner::Cure::Wait => Err(error),

@@ -10,7 +10,6 @@ use crate::mover::{MoveError, Mover, instance_id};
 use crate::state::State;
 use crate::time::DAY_MS;
 use fhir::{Resource, ResourceType};
-use ledger::Owner;
 use std::collections::BTreeMap;
 
 /// How often one entry event may start a journey in error and then be one again.
@@ -33,8 +32,7 @@ impl Journeys {
             if resource.kind() == definition.entry.event {
                 if let Some(anchors) = facts::entry(definition, resource, now_ms) {
                     self.start_one(
-                        books, mover, definition, patient, resource, anchors, resource, number,
-                        now_ms,
+                        mover, definition, patient, resource, anchors, resource, number, now_ms,
                     )
                     .await?;
                 }
@@ -55,8 +53,7 @@ impl Journeys {
                 });
                 for (entry, anchors) in entries {
                     self.start_one(
-                        books, mover, definition, patient, &entry, anchors, resource, number,
-                        now_ms,
+                        mover, definition, patient, &entry, anchors, resource, number, now_ms,
                     )
                     .await?;
                 }
@@ -71,7 +68,6 @@ impl Journeys {
     )]
     pub(super) async fn start_one(
         &self,
-        books: &Books,
         mover: &mut Mover<'_>,
         definition: &Definition,
         patient: &str,
@@ -89,11 +85,7 @@ impl Journeys {
         if !self.who(mover, definition, entry, cause, now_ms).await? {
             return Ok(());
         }
-        if !definition.entry.beside
-            && self
-                .is_running(books, mover, patient, &definition.name)
-                .await?
-        {
+        if !definition.entry.beside && self.is_running(mover, patient, &definition.name).await? {
             metrics::counter!("journey_starts_skipped_total", "journey" => definition.name.clone())
                 .increment(1);
             return Ok(());
@@ -155,7 +147,6 @@ impl Journeys {
     /// Whether a patient is in a journey, this unit of work considered.
     async fn is_running(
         &self,
-        books: &Books,
         mover: &Mover<'_>,
         patient: &str,
         journey: &str,
@@ -164,14 +155,8 @@ impl Journeys {
         if mover.movers().any(|moved| under_way(&moved.after)) {
             return Ok(true);
         }
-        let owner = Owner::Patient(patient.to_owned());
-        let ledger = self.vault().ledger();
-        let shard = ledger.shard_of(mover.tenant(), &owner, patient);
-        for instance in books.under_way(shard, patient) {
-            if mover.moved(&instance).is_none()
-                && let Some((state, _)) = mover.instance(&instance).await?
-                && under_way(&state)
-            {
+        for stored in self.under_way(mover.permit(), patient).await? {
+            if mover.moved(&stored.id).is_none() && under_way(&State::from_json(&stored.body)?) {
                 return Ok(true);
             }
         }

@@ -6,13 +6,16 @@ use journey::Journeys;
 use serde_json::Value;
 use trust::{Action, Role};
 
+mod kept;
+
 /// What a service's page says.
 async fn page(world: &World, journeys: &Journeys) -> Value {
+    page_of(world, journeys, "heart-failure-discharge").await
+}
+
+async fn page_of(world: &World, journeys: &Journeys, name: &str) -> Value {
     let permit = world.staff(Role::Squad, Action::Observe).await;
-    let graph = journeys
-        .graph(&permit, "heart-failure-discharge", None)
-        .await
-        .unwrap();
+    let graph = journeys.graph(&permit, name, None).await.unwrap();
     serde_json::to_value(graph).unwrap()
 }
 

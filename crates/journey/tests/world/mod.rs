@@ -164,7 +164,7 @@ impl World {
         ledger::Clock::now_ms(&self.clock)
     }
 
-    async fn part(&self, part: &str, purpose: Purpose, action: Action) -> Permit {
+    pub(crate) async fn part(&self, part: &str, purpose: Purpose, action: Action) -> Permit {
         self.trust
             .decide(
                 &Agent::system(TENANT, part),

@@ -111,7 +111,9 @@ impl World {
             expected: Expected::Version(found.version),
             body,
             deleted: false,
-            tokens: vec![("patient".to_owned(), patient.to_owned())],
+            tokens: [("patient", patient), ("state", "running")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
         };
         self.trust
             .vault()

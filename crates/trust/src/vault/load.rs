@@ -119,6 +119,17 @@ impl Vault {
     /// # Errors
     /// As [`Vault::read`].
     pub async fn load_at(&self, permit: &Permit, at: Hit) -> Result<Option<Versioned>, TrustError> {
+        Ok(self.load_both_at(permit, at).await?.map(|(row, _)| row))
+    }
+    /// The same, with the resource as it was before, where the version is a deletion.
+    ///
+    /// # Errors
+    /// As [`Vault::read`].
+    pub async fn load_both_at(
+        &self,
+        permit: &Permit,
+        at: Hit,
+    ) -> Result<Option<(Versioned, Option<Resource>)>, TrustError> {
         let tenant = permit.tenant();
         let view = self.ledger().view()?;
         let Some(stored) = view.fetch(tenant, at).await? else {
@@ -135,7 +146,8 @@ impl Vault {
         }
         let (row, before) = open_live(&view, tenant, stored).await?;
         let live = before.as_ref().unwrap_or(&row.resource);
-        Ok(permit.covers(Action::Read, live).then_some(row))
+        let covered = permit.covers(Action::Read, live);
+        Ok(covered.then_some((row, before)))
     }
 
     /// The newest version for parts of this crate that are told of it by somebody who may.
