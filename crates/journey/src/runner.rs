@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trust::{Internal, InternalStored, Permit, TrustError, Versioned, kinds};
 
-/// Shards worked on at once: enough that their commits share flushes, few enough to bound memory.
+/// Shards of a tenant that are taken up at once.
 const SHARDS_AT_ONCE: usize = 48;
 /// Events read from a shard at once.
 const EVENTS_AT_ONCE: usize = 256;
