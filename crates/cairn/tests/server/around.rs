@@ -13,7 +13,7 @@ use trust::Role;
 use crate::bulk;
 use crate::house::{House, NOON_MS, assert_outcome, header, house_with, known_as};
 use crate::patience::until;
-use crate::policies::{folder, put};
+use crate::policies::{folder, put, run};
 use crate::routes::{Who, person_of};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -232,5 +232,164 @@ async fn organizations_and_devices_count_at_the_next_request() {
     assert_eq!(answer.status(), 403);
     let words = answer.text().await.expect("text");
     assert!(words.contains("by the system"), "{words}");
+    house.end().await;
+}
+
+const BY_DEVICE: &str = r#"@id("only-for-the-inside")
+@says("Systems look at organizations for the organization inside, and not from one application.")
+forbid (principal in Role::"client", action == Action::"read", resource == Kind::"Organization")
+unless { context.organizations.contains("inside") && context.device.client != "app" };
+@id("no-unknown-devices")
+@says("Clinicians read organizations in a browser or by an application.")
+forbid (principal in Role::"clinician", action == Action::"read", resource == Kind::"Organization")
+unless { ["browser", "application"].contains(context.device.kind) };
+"#;
+
+/// Questions about reading organizations: the role, what is said around it by name, and the answer.
+const ASKED: [(&str, &[(&str, &str)], bool); 10] = [
+    ("client", &[], false),
+    ("client", &[("organization", "outside")], false),
+    ("client", &[("organization", "inside")], true),
+    (
+        "client",
+        &[
+            ("organization", "inside"),
+            ("device", "system"),
+            ("client", "other"),
+        ],
+        true,
+    ),
+    (
+        "client",
+        &[
+            ("organization", "inside"),
+            ("device", "application"),
+            ("client", "app"),
+        ],
+        false,
+    ),
+    ("clinician", &[], false),
+    ("clinician", &[("device", "unknown")], false),
+    ("clinician", &[("device", "system")], false),
+    ("clinician", &[("device", "browser")], true),
+    ("clinician", &[("device", "application")], true),
+];
+
+fn by_device() -> TempDir {
+    let folder = folder();
+    put(&folder, "own.cedar", BY_DEVICE);
+    // The built-in tests know nothing of it.
+    for name in ["client.test.toml", "clinician.test.toml"] {
+        std::fs::remove_file(folder.path().join(name)).expect("removed");
+    }
+    folder
+}
+
+#[test]
+fn why_takes_organizations_and_devices() {
+    let folder = by_device();
+    let why = |role: &str, more: &[String]| {
+        let mut asked = vec!["why", "--role", role, "--purpose", "TREAT"];
+        asked.extend(["--action", "read", "--type", "Organization"]);
+        asked.extend(["--folder", "FOLDER"]);
+        asked.extend(more.iter().map(String::as_str));
+        run(&asked, folder.path())
+    };
+    for (role, around, permitted) in ASKED {
+        let flags = around.iter();
+        let flags: Vec<String> = flags
+            .flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()])
+            .collect();
+        let (code, out, err) = why(role, &flags);
+        assert_eq!(
+            code,
+            Some(i32::from(!permitted)),
+            "{role} {flags:?}: {out}{err}"
+        );
+    }
+    // Several may be said, in any order.
+    let several = ["outside", "inside"].map(|id| format!("--organization={id}"));
+    let (code, out, _) = why("client", &several);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(
+        out.contains("for the organization inside and outside"),
+        "{out}"
+    );
+    for (wrong, words) in [
+        (
+            "--device=telephone",
+            "there are unknown, browser, application, system, part",
+        ),
+        ("--client=app", "--device <KIND>"),
+    ] {
+        let (code, _, err) = why("client", &[wrong.to_owned()]);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(words), "{err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_questions_takes_organizations_and_devices() {
+    let folder = by_device();
+    let house = house_with(|options| options.policy_folder = Some(folder.path().to_owned())).await;
+    let trust = house.server.trust();
+    let Who::Person { cookie, csrf } = person_of(trust, TENANT, Role::PrivacyOfficer).await else {
+        unreachable!()
+    };
+    let ask = async |form: &[(&str, &str)]| {
+        let mut form = form.to_vec();
+        form.extend([
+            ("csrf", csrf.as_str()),
+            ("purpose", "TREAT"),
+            ("action", "read"),
+        ]);
+        form.push(("type", "Organization"));
+        let asked = house.bare(Method::POST, "/console/access");
+        let asked = asked.header("cookie", format!("cairn={cookie}"));
+        let asked = asked.header("content-type", "application/x-www-form-urlencoded");
+        let answer = asked.body(crate::apps::query(&form)).send().await;
+        let answer = answer.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.text().await.expect("text"))
+    };
+    for (role, around, permitted) in ASKED {
+        let form = [&[("role", role)][..], around].concat();
+        let (status, page) = ask(&form).await;
+        assert_eq!(status, 200, "{form:?}: {page}");
+        let (_, answer) = page.split_once("id=\"answer\"").expect("an answer");
+        let (verdict, _) = answer.split_once("</h2>").expect("a verdict");
+        let words = if permitted { "Permitted" } else { "Refused" };
+        assert!(verdict.contains(words), "{form:?}: {verdict}");
+        // What was said stays in the form, which shows it.
+        let is_said = around.iter().any(|(_, value)| *value != "unknown");
+        let details = if is_said {
+            "<details open>"
+        } else {
+            "<details>"
+        };
+        let words = format!("{details}<summary>Circumstances");
+        assert!(page.contains(&words), "{form:?}: {page}");
+        for (name, value) in around {
+            let kept = match *name {
+                "device" => format!("<option value=\"{value}\" selected"),
+                name => format!("name=\"{name}\" value=\"{value}\""),
+            };
+            assert!(page.contains(&kept), "{form:?}: `{kept}` in {page}");
+        }
+    }
+    let (status, page) = ask(&[("role", "client"), ("device", "telephone")]).await;
+    assert_eq!(status, 400, "{page}");
+    assert!(page.contains("There is no such device."), "{page}");
+    // Of an account it is what administrators say, whatever the form does.
+    known_as(&house, &house.token, &["Organization/inside"]).await;
+    let identity = trust.identity();
+    let system = identity.bearer(&house.token).await.expect("an agent").id;
+    let form = [
+        ("role", "client"),
+        ("person", &system),
+        ("organization", "outside"),
+    ];
+    let (_, page) = ask(&form).await;
+    assert!(page.contains("for the organization inside"), "{page}");
     house.end().await;
 }

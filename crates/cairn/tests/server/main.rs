@@ -78,3 +78,4 @@ mod tenants_by_command;
 mod tenants_costs;
 mod tenants_credentials;
 mod tenants_ids;
+mod tenants_turns;

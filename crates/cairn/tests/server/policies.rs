@@ -11,7 +11,7 @@ use trust::Role;
 use crate::house::{House, cairn, house_with, token};
 use crate::patience::until;
 
-fn run(arguments: &[&str], folder: &Path) -> (Option<i32>, String, String) {
+pub(crate) fn run(arguments: &[&str], folder: &Path) -> (Option<i32>, String, String) {
     let mut command = cairn();
     command.arg("policy");
     for argument in arguments {

@@ -1,12 +1,11 @@
 //! One attempt at one notification: everything is decided anew, as a search of who asked, for the one row.
 
 use fhir::ResourceType;
-use fhir::search::SearchQuery;
 use ledger::{LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use trust::outgoing::Notification;
 use trust::{
-    Action, Agent, Disclosed, Freshness, Permit, Purpose, Subscribed, SubscribedKept,
-    SubscriptionState, Target, TrustError, Unit, Versioned,
+    Action, Agent, Disclosed, Permit, Purpose, Subscribed, SubscribedKept, SubscriptionState,
+    Target, Telling, TrustError, Unit, Versioned,
 };
 
 use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
@@ -98,81 +97,22 @@ impl Attempt<'_> {
 
     async fn decide(&self, subscribed: &Subscribed) -> Result<Decided, DeliverError> {
         let trust = &self.inner.trust;
-        let vault = trust.vault();
-        if subscribed.has_ended(vault.ledger().clock().now_ms()) {
+        if subscribed.has_ended(trust.vault().ledger().clock().now_ms()) {
             return Ok(Decided::Over(None));
         }
         if !self.inner.cleared.covers(&subscribed.endpoint) {
             let words = "the configuration does not let notifications go to the endpoint any more";
             return Ok(Decided::Over(Some(words)));
         }
-        let tenant = self.entry.tenant;
-        let owner = trust.identity().still(tenant, &subscribed.owner).await?;
-        let Some(owner) = owner else {
-            return Ok(Decided::Over(Some("who asked for it is let in no more")));
-        };
-        let Some(query) = self.understood(subscribed).await? else {
-            return Ok(Decided::Over(Some(
-                "the criteria are not understood any more",
-            )));
-        };
-        let target = Target {
-            kind: Some(query.kind),
-            patient: owner.patient.clone(),
-        };
-        let freshness = Freshness::default();
-        let decided = trust
-            .decide(
-                &owner,
-                subscribed.purpose,
-                Action::Search,
-                target,
-                self.request_id,
-            )
-            .await;
-        let found = match decided {
-            Ok(permit) => {
-                let permit = permit.with(freshness.clone());
-                vault.search(&permit, &query, None).await
-            }
-            Err(error) => Err(error),
-        };
-        match found {
-            Ok(mut page) => Ok(match page.rows.pop() {
-                Some(row) => Decided::Send(Box::new(row), freshness.notices()),
-                None => Decided::Withheld,
-            }),
-            // The words are those that a search would be answered with.
-            Err(TrustError::Refused(refusal)) => Ok(Decided::Refused(refusal.reason)),
-            // The patient's key was destroyed.
-            Err(TrustError::Ledger(LedgerError::KeyDestroyed)) => Ok(Decided::Withheld),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// What it asks for; none where a search parameter is gone. One that can't be read at the moment leaves the entry
-    /// where it is.
-    async fn understood(
-        &self,
-        subscribed: &Subscribed,
-    ) -> Result<Option<SearchQuery>, DeliverError> {
-        let vault = self.inner.trust.vault();
-        let tenant = self.entry.tenant;
-        let parsed = || {
-            let owns = vault.owns(tenant);
-            subscribed.query(&owns, Some(&self.notification.id)).ok()
-        };
-        if let Some(query) = parsed() {
-            return Ok(Some(query));
-        }
-        vault.refresh_owns(tenant).await?;
-        match parsed() {
-            None if vault.unread_definitions(tenant) > 0 => {
-                let words = "a search parameter of a subscription can't be read";
-                Err(TrustError::Damaged(words.to_owned()).into())
-            }
-            query => Ok(query),
-        }
+        let (tenant, id) = (self.entry.tenant, self.notification.id.as_str());
+        let telling = trust.telling(tenant, subscribed, id, self.request_id);
+        Ok(match telling.await? {
+            Telling::Row(row, notices) => Decided::Send(row, notices),
+            Telling::Nothing => Decided::Withheld,
+            Telling::Refused(words) => Decided::Refused(words),
+            Telling::Nobody => Decided::Over(Some("who asked for it is let in no more")),
+            Telling::Unclear => Decided::Over(Some("the criteria are not understood any more")),
+        })
     }
 
     /// Sends it, if this process is still the one to do so.

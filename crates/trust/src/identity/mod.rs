@@ -64,6 +64,8 @@ pub use oauth::{
     SignedIn, SigningRotation, SubjectName, SystemKeys, TokenState, WAITING_MAX, claims_client,
     is_challenge, names_key, rotate_signing_key, wanted_scopes,
 };
+#[cfg(test)]
+pub(crate) use oauth::{let_in, signer::Signer};
 pub use oidc::{
     AWAY_NEXT_BYTES_MAX, Admission, Arrival, Asked, Away, ClientKey, IdToken, IssuerKeys, LinkView,
     LogoutToken, Lost, TokenFault, check_id_token, check_logout_token,

@@ -87,8 +87,26 @@ fn coding(variant: u8) -> Value {
     }
 }
 
-/// A resource of a write; `patient` decides whose it is, except of an organisation.
+/// A resource of a write. Most of what is a patient's is marked as ordinary.
 fn resource(write: &Write) -> Value {
+    let mut value = unmarked(write);
+    let is_marked = !matches!(
+        write.kind,
+        ResourceType::Patient | ResourceType::Organization | ResourceType::Consent
+    );
+    if is_marked && write.variant % 4 < 3 {
+        let ordinary = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "N"});
+        let security = &mut value["meta"]["security"];
+        match security.as_array_mut() {
+            Some(others) => others.push(ordinary),
+            None => *security = json!([ordinary]),
+        }
+    }
+    value
+}
+
+/// The same without that mark; `patient` decides whose it is, except of an organisation.
+fn unmarked(write: &Write) -> Value {
     let Write {
         which,
         patient,
@@ -258,6 +276,23 @@ pub(super) fn writes() -> impl Strategy<Value = Vec<Write>> {
             after_ms: after * 500,
         });
     proptest::collection::vec(write, 1..40)
+}
+
+/// What is written after others: consents above all, and no deletions.
+pub(super) fn more_writes() -> impl Strategy<Value = Vec<Write>> {
+    let kind = prop_oneof![
+        2 => Just(ResourceType::Consent),
+        1 => proptest::sample::select(KINDS.to_vec()),
+    ];
+    let write = (kind, 0..3u8, 0..3u8, 0..40u8).prop_map(|(kind, which, patient, variant)| Write {
+        kind,
+        which,
+        patient,
+        variant,
+        delete: false,
+        after_ms: 500,
+    });
+    proptest::collection::vec(write, 0..8)
 }
 
 fn dates() -> impl Strategy<Value = String> {
@@ -478,6 +513,22 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
 
 /// What is live, by type and id: number and content.
 pub(super) type Model = BTreeMap<(ResourceType, String), (Number, Resource)>;
+
+/// Writes more of a world that has been played.
+pub(super) async fn play_more(
+    house: &House,
+    tenant: TenantId,
+    model: &mut Model,
+    writes: &[Write],
+) {
+    for write in writes {
+        house.care.advance(write.after_ms);
+        let value = resource(write);
+        let at = house.put_for(tenant, [value.clone()]).await;
+        let row = Resource::from_value(value).unwrap();
+        model.insert((write.kind, id_of(write)), (at[0].number, row));
+    }
+}
 
 pub(super) async fn play(house: &House, tenant: TenantId, writes: &[Write]) -> Model {
     let permit = house.importer(tenant).await;

@@ -10,7 +10,7 @@ use trust::Role;
 use super::receiver::Looks;
 use super::{
     FHIR, PAYLOAD, Receiver, WEIGHTS, get, house_of, json_of, observation, patient, put, put_by,
-    subscribed, subscription, until_decided, until_stands, until_waiting, weight, with,
+    revoke, subscribed, subscription, until_decided, until_stands, until_waiting, weight, with,
 };
 use crate::apps;
 use crate::house::{House, administers, house_with, token};
@@ -127,13 +127,6 @@ async fn scopes_hold_after_their_token_is_over_and_nothing_after_its_system() {
     until_waiting(&house, 0).await;
     receiver.until(2).await;
     house.end().await;
-}
-
-async fn revoke(house: &House, client: &str) {
-    let permit = administers(&house.server).await;
-    let identity = house.server.trust().identity();
-    let revoked = identity.revoke_client(&permit, client, "a test");
-    revoked.await.expect("revoked");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! FHIR subscriptions: over HTTP on both sides, with a receiver of the test's own.
 
 mod asked;
+mod changing;
 mod decided;
 mod delivered;
 mod disclosed;
@@ -10,7 +11,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use trust::outgoing::CHANNEL_HOOK;
 
-use crate::house::{House, house_with, put};
+use crate::house::{House, administers, house_with, put};
 use receiver::{ByHand, Looks, Receiver};
 
 const FHIR: &str = "/fhir/r4/";
@@ -128,4 +129,11 @@ async fn until_stands(house: &House, id: &str, status: &str) -> String {
         let words = format!("{now} ({error}) instead of {status}");
         patience.wait(&words).await;
     }
+}
+
+async fn revoke(house: &House, client: &str) {
+    let permit = administers(&house.server).await;
+    let identity = house.server.trust().identity();
+    let revoked = identity.revoke_client(&permit, client, "a test");
+    revoked.await.expect("revoked");
 }

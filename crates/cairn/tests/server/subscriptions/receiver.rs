@@ -119,6 +119,14 @@ impl Receiver {
         }
     }
 
+    /// Waits until a request has come to a path.
+    pub(super) async fn until_some(&self, path: &str) {
+        let mut patience = Looks::new();
+        while !self.got().iter().any(|got| got.path == path) {
+            patience.wait(&format!("nothing comes to {path}")).await;
+        }
+    }
+
     /// From now on all is taken.
     pub(super) fn forget_answers(&self) {
         self.kept.lock().expect("a lock").answers.clear();

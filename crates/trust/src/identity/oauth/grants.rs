@@ -699,4 +699,4 @@ pub(super) fn parts_of_refresh(token: &str) -> Option<(&str, &str)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -56,6 +56,8 @@ pub use systems::{NewSystem, SystemKeys, WAITING_MAX};
 pub use apps::{App, NewApp, wanted_scopes};
 pub use context::LaunchContext;
 pub use given::TokenState;
+#[cfg(test)]
+pub(crate) use grants::tests::let_in;
 pub use grants::{
     APP_ACCESS_LIFE_S, AppTokens, GRANTS_MAX, NewGrant, OFFLINE_IDLE_MS, OFFLINE_LIFE_MS,
     ShownClient, is_challenge,

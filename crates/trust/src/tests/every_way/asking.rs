@@ -4,15 +4,16 @@ use std::sync::Arc;
 use fhir::{Resource, ResourceType};
 use ledger::TenantId;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 
+use super::rules::ORGANIZATIONS;
 use super::{KINDS, PURPOSES, STAFF};
 use crate::consent::Basis;
-use crate::identity::NewProxy;
+use crate::identity::{NewProxy, NewSystem, Signer, SystemKeys, let_in};
 use crate::scopes::Scopes;
 use crate::tests::search::{CATEGORIES, Model};
 use crate::tests::{House, a_patient, patient, staff};
-use crate::{Access, Action, Agent, Purpose, Role};
+use crate::{Access, Action, Agent, DeviceKind, Purpose, Role};
 
 /// A scope as the test knows it, apart from the code that reads it.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ struct Scope {
 #[derive(Debug, Clone)]
 pub(super) struct Token {
     scopes: Vec<Scope>,
-    patient: Option<String>,
+    pub(super) patient: Option<String>,
 }
 
 fn tokens() -> impl Strategy<Value = Token> {
@@ -59,7 +60,7 @@ fn tokens() -> impl Strategy<Value = Token> {
 }
 
 impl Token {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let each = self.scopes.iter().map(|scope| {
             let kind = scope.kind.map_or("*", ResourceType::name);
             let filter =
@@ -67,6 +68,13 @@ impl Token {
             format!("{}/{kind}.{}{filter}", scope.level, scope.letters)
         });
         each.collect::<Vec<_>>().join(" ")
+    }
+    /// The first so many of its scopes.
+    pub(super) fn narrowed(&self, count: usize) -> Self {
+        Self {
+            scopes: self.scopes[..count.clamp(1, self.scopes.len())].to_vec(),
+            patient: self.patient.clone(),
+        }
     }
     /// Whether an interaction is let be begun.
     pub(super) fn begins(&self, letter: char) -> bool {
@@ -86,8 +94,17 @@ impl Token {
             scope.kind.is_none_or(|only| only == kind) && scope.letters.contains(letter)
         })
     }
+    /// Whether a category is looked at; one isn't where another scope lets do the same without.
     pub(super) fn has_category(&self) -> bool {
-        self.scopes.iter().any(|scope| scope.category.is_some())
+        let is_in = |scope: &Scope, other: &Scope| {
+            let mut letters = scope.letters.chars();
+            scope.level == other.level
+                && other.category.is_none()
+                && (other.kind.is_none() || other.kind == scope.kind)
+                && letters.all(|letter| other.letters.contains(letter))
+        };
+        let mut filtered = self.scopes.iter().filter(|scope| scope.category.is_some());
+        filtered.any(|scope| !self.scopes.iter().any(|other| is_in(scope, other)))
     }
     /// The patient whose record it is for and no other.
     pub(super) fn only_patient(&self) -> Option<&str> {
@@ -121,33 +138,45 @@ pub(super) struct Asker {
     /// Whose record, of who has one.
     pub(super) patient: String,
     /// Whether that patient is a child; who acts for them is a parent then.
-    is_child: bool,
+    pub(super) is_child: bool,
+    /// What staff are known as besides.
+    organizations: Vec<&'static str>,
     pub(super) token: Option<Token>,
+}
+
+/// Somebody as they are in a store.
+pub(super) struct Made {
+    /// As they ask.
+    pub(super) agent: Agent,
+    /// As they would ask if all scopes had been granted.
+    pub(super) plain: Agent,
 }
 
 pub(super) fn askers() -> impl Strategy<Value = Asker> {
     let who = prop_oneof![
-        4 => (select(STAFF.to_vec()), select(PURPOSES[..4].to_vec())).prop_map(
+        8 => (select(STAFF.to_vec()), select(PURPOSES[..4].to_vec())).prop_map(
             |(role, purpose)| match role {
                 // What billers are registered for.
                 Role::Biller => (role, Purpose::Payment),
                 _ => (role, purpose),
             },
         ),
-        1 => Just((Role::Patient, Purpose::PatientRequest)),
-        1 => Just((Role::Proxy, Purpose::PatientRequest)),
+        2 => Just((Role::Patient, Purpose::PatientRequest)),
+        3 => Just((Role::Proxy, Purpose::PatientRequest)),
     ];
-    let is_child = proptest::bool::weighted(0.3);
+    let is_child = proptest::bool::weighted(0.6);
     (
         who,
         0..3u8,
         is_child,
+        subsequence(ORGANIZATIONS.to_vec(), 0..=2),
         proptest::option::weighted(0.4, tokens()),
     )
-        .prop_map(|(who, patient, is_child, token)| Asker {
+        .prop_map(|(who, patient, is_child, organizations, token)| Asker {
             who,
             patient: format!("p{patient}"),
             is_child,
+            organizations,
             // Patients use applications for their own record.
             token: token.map(|token| match who.0 {
                 Role::Patient => Token {
@@ -160,11 +189,36 @@ pub(super) fn askers() -> impl Strategy<Value = Asker> {
 }
 
 impl Asker {
-    /// The asker by themselves. Staff are known as `Practitioner/x`, whom consents name as well; who acts for a
-    /// patient is named by staff first.
-    pub(super) async fn made(&self, house: &House, tenant: TenantId, model: &mut Model) -> Agent {
-        let (role, _) = self.who;
-        match role {
+    /// The organizations that they are known as: administrators say it of staff and systems.
+    pub(super) fn organizations(&self) -> &[&'static str] {
+        if STAFF.contains(&self.who.0) {
+            &self.organizations
+        } else {
+            &[]
+        }
+    }
+    /// What they ask from, in a session or without one. No application acts for who acts for a patient.
+    pub(super) fn device(&self, session: bool) -> DeviceKind {
+        match self.who.0 {
+            Role::Client => DeviceKind::System,
+            Role::Proxy if session => DeviceKind::Browser,
+            Role::Proxy => DeviceKind::Unknown,
+            _ if self.token.is_some() => DeviceKind::Application,
+            _ if session => DeviceKind::Browser,
+            _ => DeviceKind::Unknown,
+        }
+    }
+    /// The same, whose application has another token.
+    pub(super) fn with(&self, token: Token) -> Self {
+        Self {
+            token: Some(token),
+            ..self.clone()
+        }
+    }
+    /// The asker, by themselves or through the application that they use. Staff are known as `Practitioner/x`, whom
+    /// consents name as well; who acts for a patient is named by staff first.
+    pub(super) async fn made(&self, house: &House, tenant: TenantId, model: &mut Model) -> Made {
+        let own = match self.who.0 {
             Role::Patient => Agent {
                 tenant,
                 // As questions about patients name them.
@@ -172,8 +226,35 @@ impl Asker {
                 ..patient(&self.patient)
             },
             Role::Proxy => self.proxy(house, tenant, model).await,
-            _ => known(house, tenant, role).await,
-        }
+            _ => self.known(house, tenant).await,
+        };
+        let Some(token) = &self.token else {
+            let plain = own.clone();
+            return Made { agent: own, plain };
+        };
+        let client = match self.who.0 {
+            Role::Client => own.id.clone(),
+            _ => {
+                let patient = token.patient.as_deref();
+                let_in(house, (&own, None), &token.text(), patient).await
+            }
+        };
+        let with = |scopes: &str, patient: Option<String>| Agent {
+            access: Some(Arc::new(Access {
+                client: client.clone(),
+                client_name: "App".to_owned(),
+                scopes: Scopes::parse(scopes).unwrap(),
+                patient,
+                round: 0,
+            })),
+            ..own.clone()
+        };
+        let agent = with(&token.text(), token.patient.clone());
+        let plain = match self.device(false) {
+            DeviceKind::Application => with("user/*.cruds", None),
+            _ => own,
+        };
+        Made { agent, plain }
     }
     async fn proxy(&self, house: &House, tenant: TenantId, model: &mut Model) -> Agent {
         let key = (ResourceType::Patient, self.patient.clone());
@@ -212,41 +293,42 @@ impl Asker {
             ..by
         }
     }
-    /// The same through the application that they use.
-    pub(super) fn through(&self, agent: &Agent) -> Agent {
-        let access = self.token.as_ref().map(|token| {
-            let is_system = self.who.0 == Role::Client;
-            Arc::new(Access {
-                client: if is_system {
-                    agent.id.clone()
-                } else {
-                    "app".to_owned()
-                },
-                client_name: "App".to_owned(),
-                scopes: Scopes::parse(&token.text()).unwrap(),
-                patient: token.patient.clone(),
-                round: 0,
-            })
-        });
-        Agent {
-            access,
-            ..agent.clone()
-        }
+    async fn known(&self, house: &House, tenant: TenantId) -> Agent {
+        let operator = Agent::system(tenant, "command-line");
+        let identity = house.trust.identity();
+        let role = self.who.0;
+        let agent = if role == Role::Client && self.token.is_some() {
+            let new = NewSystem {
+                name: "X".to_owned(),
+                keys: SystemKeys::Set(Signer::curve("k").jwks()),
+                scopes: "system/*.cruds".to_owned(),
+            };
+            let by = Agent {
+                tenant,
+                ..staff(Role::Administrator)
+            };
+            let id = identity.register_system(&by, &new).await.unwrap();
+            Agent {
+                id,
+                role,
+                name: new.name,
+                ..by
+            }
+        } else {
+            let token = identity.create_client(&operator, "X", role).await.unwrap();
+            identity.bearer(&token).await.unwrap()
+        };
+        let administers = house
+            .permit(&operator, Purpose::Administration, Action::Administer)
+            .await
+            .unwrap();
+        let organizations = self.organizations().iter();
+        let organizations = organizations.map(|id| format!("Organization/{id}"));
+        let known_as: Vec<String> = organizations.chain(["Practitioner/x".to_owned()]).collect();
+        identity
+            .set_known_as(&administers, &agent.id, &known_as)
+            .await
+            .unwrap();
+        agent
     }
-}
-
-async fn known(house: &House, tenant: TenantId, role: Role) -> Agent {
-    let operator = Agent::system(tenant, "command-line");
-    let identity = house.trust.identity();
-    let token = identity.create_client(&operator, "X", role).await.unwrap();
-    let agent = identity.bearer(&token).await.unwrap();
-    let administers = house
-        .permit(&operator, Purpose::Administration, Action::Administer)
-        .await
-        .unwrap();
-    identity
-        .set_known_as(&administers, &agent.id, &["Practitioner/x".to_owned()])
-        .await
-        .unwrap();
-    agent
 }

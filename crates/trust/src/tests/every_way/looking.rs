@@ -14,23 +14,55 @@ use crate::{AskedAbout, ExportJob, ExportOf, PastQuery, Question, SortedAt};
 pub(super) struct Look<'a> {
     pub(super) trust: &'a Trust,
     pub(super) world: &'a World,
-    /// Who asks; and the same without the application that they use.
+    /// Who asks; and the same with all scopes.
     pub(super) agent: Agent,
     pub(super) plain: Agent,
     /// What is there.
     pub(super) model: &'a Model,
     /// Whether somebody who acts for a patient does so under the rule pack.
     pub(super) stands: bool,
-    /// What reading one by one shows who asks without an application, newest first.
+    /// What reading one by one shows whom no scope narrows, newest first.
     pub(super) seen: Vec<Versioned>,
     /// The same by name, as it is told.
     pub(super) told: BTreeMap<String, Vec<u8>>,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(trust: &'a Trust, world: &'a World, made: &Made, model: &'a Model) -> Self {
+        let is_proxy = world.asker.who.0 == Role::Proxy;
+        let signed_in = world.setting.signed_in();
+        let signed = |agent: &Agent| Agent {
+            signed_in,
+            ..agent.clone()
+        };
+        Self {
+            trust,
+            world,
+            agent: signed(&made.agent),
+            plain: signed(&made.plain),
+            model,
+            stands: !is_proxy || trust.vault().rules().proxies().is_some(),
+            seen: Vec::new(),
+            told: BTreeMap::new(),
+        }
+    }
 }
 
 pub(super) type Checked = Result<usize, TestCaseError>;
 
 /// Rows that were told, by name.
 type Told = BTreeMap<String, Vec<u8>>;
+
+/// Whether something is marked as ordinary, and as nothing else.
+fn is_ordinary(row: &Resource) -> bool {
+    let row = row.clone().into_value();
+    let marks = row["meta"]["security"].as_array().into_iter().flatten();
+    let levels: Vec<&Value> = marks
+        .filter(|mark| mark["system"] == "http://terminology.hl7.org/CodeSystem/v3-Confidentiality")
+        .map(|mark| &mark["code"])
+        .collect();
+    levels == ["N"]
+}
 
 fn name(row: &Versioned) -> String {
     row.resource.reference().unwrap().to_string()
@@ -80,18 +112,18 @@ impl Look<'_> {
             && (hides.iter()).any(|rule| rule.is_for(who, kind) && rule.hides("category"));
         self.stands && who.0 != Role::Proxy && !tells
     }
-    fn may(&self, action: Action, kind: ResourceType) -> bool {
+    pub(super) fn may(&self, action: Action, kind: ResourceType) -> bool {
         let letter = if action == Action::Search { 's' } else { 'r' };
         self.policy(action, kind) && self.token().is_none_or(|token| token.lets(letter, kind))
     }
     /// Whether there is a permit.
-    fn begins(&self, action: Action) -> bool {
+    pub(super) fn begins(&self, action: Action) -> bool {
         let letter = if action == Action::Search { 's' } else { 'r' };
         self.is_usable()
             && KINDS.iter().any(|kind| self.policy(action, *kind))
             && self.token().is_none_or(|token| token.begins(letter))
     }
-    fn would_tell(&self, query: &SearchQuery) -> bool {
+    pub(super) fn would_tell(&self, query: &SearchQuery) -> bool {
         elements::would_tell(&self.world.hides, self.world.asker.who, query)
     }
     /// What lists show, newest first: what is read one by one, and in the scopes.
@@ -136,6 +168,7 @@ impl Look<'_> {
                     prop_assert!(self.policy(Action::Read, *kind), "{}", kind);
                     if let Some(row) = &row {
                         self.is_cut(row, whole)?;
+                        self.is_for_a_parent(whole)?;
                     }
                     self.seen.extend(row);
                 }
@@ -179,6 +212,22 @@ impl Look<'_> {
         prop_assert_eq!(shown, left, "{:?}", rule);
         Ok(())
     }
+    /// What parents of older children are shown of them is marked as ordinary, whatever else is so.
+    fn is_for_a_parent(&self, whole: &Resource) -> Result<(), TestCaseError> {
+        let Asker { who, is_child, .. } = &self.world.asker;
+        let is_of_a_patient = whole.kind() != ResourceType::Patient && whole.patient().is_some();
+        if who.0 == Role::Proxy && *is_child && is_of_a_patient {
+            prop_assert!(is_ordinary(whole), "{:?}", whole.to_json());
+        }
+        Ok(())
+    }
+    /// How many rows are shown that would not be without their mark.
+    pub(super) fn marked_for_parents(&self) -> usize {
+        let Asker { who, is_child, .. } = &self.world.asker;
+        let is_parent = who.0 == Role::Proxy && *is_child;
+        let marked = self.seen.iter().filter(|row| is_ordinary(&row.resource));
+        if is_parent { marked.count() } else { 0 }
+    }
     /// Each live row by itself, through the application.
     pub(super) async fn read_through(&self) -> Checked {
         let Some(token) = self.token() else {
@@ -210,6 +259,7 @@ impl Look<'_> {
             id: "officer".to_owned(),
             role: Role::PrivacyOfficer,
             patient: None,
+            access: None,
             ..self.plain.clone()
         };
         let target = Target::default();
@@ -243,7 +293,8 @@ impl Look<'_> {
         }
         Ok(self.model.len())
     }
-    fn expected(&self, query: &SearchQuery) -> Vec<String> {
+    /// The names of what a search finds.
+    pub(super) fn expected(&self, query: &SearchQuery) -> Vec<String> {
         self.listed_of(query.kind)
             .filter(|row| {
                 query.matches(&row.resource)

@@ -6,9 +6,12 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::KINDS;
+use super::asking::Asker;
 use super::elements::{Hides, rules_of};
 use crate::tests::NOW_MS;
-use crate::{Action, Around, Factor, PolicySet, Purpose, Role, SignedIn, Weekday};
+use crate::{
+    Action, Around, Device, DeviceKind, Factor, PolicySet, Purpose, Role, SignedIn, Weekday,
+};
 
 pub(super) const STAFF: [Role; 4] = [
     Role::Clinician,
@@ -31,6 +34,15 @@ pub(super) const PURPOSES: [Purpose; 5] = [
     Purpose::CareManagement,
     Purpose::PatientRequest,
 ];
+/// What staff may be known as.
+pub(super) const ORGANIZATIONS: [&str; 2] = ["north", "south"];
+/// Kinds of devices that somebody here asks from.
+const DEVICES: [DeviceKind; 4] = [
+    DeviceKind::Browser,
+    DeviceKind::Application,
+    DeviceKind::System,
+    DeviceKind::Unknown,
+];
 /// A network that has a name.
 pub(super) const WARD: (&str, &str) = ("ward", "10.1.0.0/16");
 
@@ -38,40 +50,92 @@ pub(super) const WARD: (&str, &str) = ("ward", "10.1.0.0/16");
 #[derive(Debug, Clone)]
 pub(super) struct Setting {
     hour: u8,
+    minute: u8,
     day: Weekday,
     pub(super) in_ward: bool,
     factor: Factor,
     is_lately: bool,
+    /// Whether it is asked within a session.
+    session: bool,
+    organizations: Vec<&'static str>,
+    device: DeviceKind,
 }
 
 pub(super) fn settings() -> impl Strategy<Value = Setting> {
     (
-        0..24u8,
+        (0..24u8, select(vec![0, 30, 59])),
         select(Weekday::ALL.to_vec()),
         any::<bool>(),
         select(Factor::ALL.to_vec()),
         any::<bool>(),
     )
-        .prop_map(|(hour, day, in_ward, factor, is_lately)| Setting {
-            hour,
-            day,
-            in_ward,
-            factor,
-            is_lately,
-        })
+        .prop_map(
+            |((hour, minute), day, in_ward, factor, is_lately)| Setting {
+                hour,
+                minute,
+                day,
+                in_ward,
+                factor,
+                is_lately,
+                session: true,
+                organizations: Vec::new(),
+                device: DeviceKind::Unknown,
+            },
+        )
 }
 
 impl Setting {
+    /// The same around somebody.
+    pub(super) fn of(self, asker: &Asker) -> Self {
+        Self {
+            organizations: asker.organizations().to_vec(),
+            device: asker.device(self.session),
+            ..self
+        }
+    }
+    /// The same around what goes on without anybody's request: no session, and no network.
+    pub(super) fn by_itself(&self, asker: &Asker) -> Self {
+        let alone = Self {
+            in_ward: false,
+            factor: Factor::None,
+            is_lately: false,
+            session: false,
+            ..self.clone()
+        };
+        alone.of(asker)
+    }
+    /// The same at a bound of a policy's hours, or in the minute before it; chosen by a number.
+    pub(super) fn at_bound(self, who: (Role, Purpose), grants: &[Grant], choice: usize) -> Self {
+        let own = grants.iter().filter(|grant| grant.is_of(who));
+        let bounds: Vec<u8> = own.flat_map(Grant::bounds).collect();
+        let Some(bound) = bounds.get(choice / 2 % bounds.len().max(1)) else {
+            return self;
+        };
+        let (hour, minute) = match choice % 2 {
+            0 => (bound % 24, 0),
+            _ => ((bound + 23) % 24, 59),
+        };
+        Self {
+            hour,
+            minute,
+            ..self
+        }
+    }
     /// A time of this hour and day, in the week after the one in which everything was written.
     pub(super) fn wall_ms(&self) -> u64 {
         const HOUR_MS: u64 = 3_600_000;
+        const MINUTE_MS: u64 = 60_000;
         // A Monday's noon.
         let monday = NOW_MS - 12 * HOUR_MS + 7 * 24 * HOUR_MS;
         let day = Weekday::ALL.iter().position(|day| *day == self.day);
         let day = u64::try_from(day.unwrap()).unwrap();
-        monday + (day * 24 + u64::from(self.hour)) * HOUR_MS + HOUR_MS / 2
+        let hours = day * 24 + u64::from(self.hour);
+        monday + hours * HOUR_MS + u64::from(self.minute) * MINUTE_MS
     }
     pub(super) fn signed_in(&self) -> SignedIn {
+        if !self.session {
+            return SignedIn::default();
+        }
         let before_ms = if self.is_lately {
             1000
         } else {
@@ -92,6 +156,13 @@ impl Setting {
                 .collect(),
             hour: self.hour,
             weekday: self.day,
+            organizations: (self.organizations.iter())
+                .map(|id| (*id).to_owned())
+                .collect(),
+            device: Device {
+                kind: self.device,
+                client: String::new(),
+            },
             ..Around::default()
         }
     }
@@ -108,15 +179,19 @@ enum When {
     InWard(bool),
     Factor(Factor),
     Confirmed,
+    Organization(&'static str),
+    Device(DeviceKind),
 }
 
 fn conditions() -> impl Strategy<Value = When> {
     prop_oneof![
-        (0..24u8, 1..24u8).prop_map(|(from, hours)| When::Hours(from, from + hours)),
-        subsequence(Weekday::ALL.to_vec(), 2..=6).prop_map(When::Days),
-        any::<bool>().prop_map(When::InWard),
-        select(Factor::ALL.to_vec()).prop_map(When::Factor),
-        Just(When::Confirmed),
+        3 => (0..24u8, 1..24u8).prop_map(|(from, hours)| When::Hours(from, (from + hours).min(24))),
+        1 => subsequence(Weekday::ALL.to_vec(), 2..=6).prop_map(When::Days),
+        1 => any::<bool>().prop_map(When::InWard),
+        1 => select(Factor::ALL.to_vec()).prop_map(When::Factor),
+        1 => Just(When::Confirmed),
+        2 => select(ORGANIZATIONS.to_vec()).prop_map(When::Organization),
+        2 => select(DEVICES.to_vec()).prop_map(When::Device),
     ]
 }
 
@@ -128,6 +203,8 @@ impl When {
             Self::InWard(wanted) => setting.in_ward == *wanted,
             Self::Factor(factor) => setting.factor == *factor,
             Self::Confirmed => setting.is_confirmed(),
+            Self::Organization(id) => setting.organizations.contains(id),
+            Self::Device(kind) => setting.device == *kind,
         }
     }
     /// In Cedar.
@@ -147,6 +224,8 @@ impl When {
             }
             Self::Factor(factor) => format!("context.session.factor == {:?}", factor.name()),
             Self::Confirmed => "context.session.confirmed".to_owned(),
+            Self::Organization(id) => format!("context.organizations.contains({id:?})"),
+            Self::Device(kind) => format!("context.device.kind == {:?}", kind.name()),
         }
     }
 }
@@ -167,10 +246,32 @@ const WAYS: [Action; 3] = [Action::Read, Action::Search, Action::History];
 impl Grant {
     /// Whether it permits something, if it is the time.
     fn is_about(&self, who: (Role, Purpose), action: Action, kind: ResourceType) -> bool {
-        self.roles.contains(&who.0)
-            && self.purposes.contains(&who.1)
-            && WAYS[..self.ways].contains(&action)
-            && self.kinds.contains(&kind)
+        self.is_of(who) && WAYS[..self.ways].contains(&action) && self.kinds.contains(&kind)
+    }
+    fn is_of(&self, (role, purpose): (Role, Purpose)) -> bool {
+        self.roles.contains(&role) && self.purposes.contains(&purpose)
+    }
+    /// The hours from which on it is another than before.
+    fn bounds(&self) -> Vec<u8> {
+        match self.when {
+            Some(When::Hours(from, until)) => vec![from, until],
+            _ => Vec::new(),
+        }
+    }
+    /// Whether what it permits to somebody begins or ends in this minute or with the next.
+    pub(super) fn turns(&self, who: (Role, Purpose), setting: &Setting) -> bool {
+        let Setting { hour, minute, .. } = setting;
+        let at = match minute {
+            0 => Some(*hour),
+            59 => Some(hour + 1),
+            _ => None,
+        };
+        let is_at = |bound: &u8| at.is_some_and(|at| bound % 24 == at % 24);
+        self.is_of(who) && self.bounds().iter().any(is_at)
+    }
+    /// Whether it looks at who asks or from what, and would permit something.
+    pub(super) fn looks_at_origin(&self, who: (Role, Purpose)) -> bool {
+        self.is_of(who) && matches!(self.when, Some(When::Organization(_) | When::Device(_)))
     }
     /// Makes it somebody's as well.
     pub(super) fn add(&mut self, (role, purpose): (Role, Purpose)) {

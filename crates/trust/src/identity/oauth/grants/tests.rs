@@ -27,6 +27,67 @@ fn a_refresh_token_has_two_parts() {
     }
 }
 
+/// What somebody lets an application do for them, also when they are away: one with this `client_id`, or a new one,
+/// whose `client_id` is given. Of one that they had let in it is what they let it do from now on.
+pub(crate) async fn let_in(
+    house: &House,
+    (agent, app): (&Agent, Option<&str>),
+    scopes: &str,
+    patient: Option<&str>,
+) -> String {
+    let identity = house.trust.identity();
+    let tenant = agent.tenant;
+    let app = match app {
+        Some(app) => app.to_owned(),
+        None => {
+            let new = NewApp {
+                name: "App".to_owned(),
+                redirect_uris: vec![BACK.to_owned()],
+                launch_uri: None,
+                scopes: "offline_access user/*.cruds".to_owned(),
+                keys: SystemKeys::None,
+            };
+            let admin = Agent {
+                tenant,
+                ..staff(Role::Administrator)
+            };
+            identity.register_app(&admin, &new).await.unwrap()
+        }
+    };
+    let scopes = Scopes::parse(&format!("offline_access {scopes}")).unwrap();
+    let now_ms = identity.now_ms();
+    let grant = GrantDocument {
+        code: secrets::hash(&format!("{} {app}", agent.id)),
+        client: app.clone(),
+        agent: AgentDocument {
+            id: agent.id.clone(),
+            name: agent.name.clone(),
+            role: agent.role,
+            patient: agent.patient.clone(),
+        },
+        account: None,
+        session: String::new(),
+        patient: patient.map(str::to_owned),
+        context: LaunchContext::default(),
+        scopes: KeptScopes::of(&scopes),
+        nonce: None,
+        signed_in_ms: None,
+        stage: GrantStage::Open { refresh: None },
+        created_ms: now_ms,
+        used_ms: now_ms,
+        expires_ms: now_ms + OFFLINE_LIFE_MS,
+    };
+    let id = identity.grant_id(tenant, &grant.code);
+    let before: Option<Kept<GrantDocument>> = get(house.ledger(), tenant, kinds::GRANT, &id)
+        .await
+        .unwrap();
+    let expected = before.map_or(Expected::Absent, |kept| Expected::Version(kept.version));
+    let draft = identity.grant_draft(tenant, &id, expected, &grant).unwrap();
+    let record = Record::new(agent, Event::LOGIN);
+    identity.commit(tenant, vec![draft], record).await.unwrap();
+    app
+}
+
 struct Signed {
     house: House,
     session: Session,
