@@ -6,12 +6,13 @@ use ledger::TenantId;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{KINDS, PURPOSES, STAFF};
+use super::rules::purposes;
+use super::{KINDS, STAFF};
 use crate::consent::Basis;
-use crate::identity::NewProxy;
+use crate::identity::{Contract, NewProxy, Registered};
 use crate::scopes::Scopes;
 use crate::tests::search::{CATEGORIES, Model};
-use crate::tests::{House, a_patient, patient, staff};
+use crate::tests::{House, a_patient, foo_bar, patient, staff};
 use crate::{Access, Action, Agent, Purpose, Role};
 
 /// A scope as the test knows it, apart from the code that reads it.
@@ -127,7 +128,7 @@ pub(super) struct Asker {
 
 pub(super) fn askers() -> impl Strategy<Value = Asker> {
     let who = prop_oneof![
-        4 => (select(STAFF.to_vec()), select(PURPOSES[..4].to_vec())).prop_map(
+        4 => (select(STAFF.to_vec()), select(purposes()[..5].to_vec())).prop_map(
             |(role, purpose)| match role {
                 // What billers are registered for.
                 Role::Biller => (role, Purpose::Payment),
@@ -238,7 +239,15 @@ impl Asker {
 async fn known(house: &House, tenant: TenantId, role: Role) -> Agent {
     let operator = Agent::system(tenant, "command-line");
     let identity = house.trust.identity();
-    let token = identity.create_client(&operator, "X", role).await.unwrap();
+    let mut registered = None;
+    if role == Role::Client {
+        let all: Vec<Purpose> = (Registered::OF_BEFORE.into_iter())
+            .chain([foo_bar()])
+            .collect();
+        registered = Some(Registered::new(&all, Contract::Signed).unwrap());
+    }
+    let made = identity.create_client_for(&operator, "X", role, registered.as_ref());
+    let token = made.await.unwrap();
     let agent = identity.bearer(&token).await.unwrap();
     let administers = house
         .permit(&operator, Purpose::Administration, Action::Administer)

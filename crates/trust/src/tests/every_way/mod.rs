@@ -24,12 +24,12 @@ use crate::consent::Rules;
 use asking::{Asker, Token, askers};
 use elements::{Hides, hides};
 use looking::Look;
-use rules::{Grant, PURPOSES, STAFF, Setting, WARD, folder, grants, settings};
+use rules::{Grant, STAFF, Setting, WARD, folder, grants, settings};
 
 /// Enough for each sort of asker to meet each way.
-const CASES: u32 = 40;
+const CASES: u32 = 48;
 /// What the ways give at least, all worlds together.
-const LEAST: [(&str, usize); 17] = [
+const LEAST: [(&str, usize); 18] = [
     ("read", 100),
     ("biller", 5),
     ("client", 5),
@@ -37,6 +37,7 @@ const LEAST: [(&str, usize); 17] = [
     ("coordinator", 5),
     ("patient", 3),
     ("proxy", 5),
+    ("own purpose", 5),
     ("in part", 10),
     ("wait", 4),
     ("by tokens", 4),
@@ -202,7 +203,7 @@ async fn look(
         house.put_for(tenant, [team]).await;
     }
     let trust = under(house, world);
-    let (role, _) = world.asker.who;
+    let (role, purpose) = world.asker.who;
     let mut look = Look {
         trust: &trust,
         world,
@@ -218,6 +219,7 @@ async fn look(
     let read = look.read_all().await?;
     given("read", read);
     given(role.name(), read);
+    given("own purpose", purpose.own().map_or(0, |_| read));
     let cut = look
         .seen
         .iter()
