@@ -51,7 +51,7 @@ pub struct TrustOptions {
     pub ledger: Ledger,
     /// Real time, for sessions, links and one-time codes.
     pub wall_clock: Arc<dyn Clock>,
-    /// A folder with `*.cedar` policies, their tests (`*.test.toml`), `cairn.cedarschema` and
+    /// A folder with `*.cedar` policies, their tests (`*.test.toml`), `cairn.cedarschema`, `purposes.toml` and
     /// `groups.json` to use instead of the built-in set; a schema or groups that aren't there are the
     /// built-in ones. What changes in it is in force after [`Trust::look_at_policies`].
     pub policy_folder: Option<PathBuf>,
