@@ -357,7 +357,7 @@ fn commands_know_the_purposes_of_a_folder() {
             "Patient",
             "--purpose",
         ];
-        run(&[&asked, &[purpose], folder].concat())
+        run(&[&asked[..], &[purpose], folder].concat())
     };
     for purpose in ["FooBar", "urn:purposes|FooBar"] {
         let (permitted, out, _) = why(purpose, &["--folder", place]);
@@ -385,7 +385,7 @@ fn commands_know_the_purposes_of_a_folder() {
             "--purposes",
             "FooBar",
         ];
-        run(&[&named, more].concat())
+        run(&[&named[..], more].concat())
     };
     let (made, _, told) = create(&[]);
     assert!(!made && told.contains("a purpose is one of"), "{told}");

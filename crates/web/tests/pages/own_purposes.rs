@@ -43,12 +43,9 @@ async fn pages_know_them_and_tell_of_those_that_are_gone() {
 
     let by = Agent::system(TENANT, "command-line");
     let registered = Registered::parse_among(set.purposes(), "FooBar TREAT", Contract::Signed);
-    let made = world.trust.identity().create_client_for(
-        &by,
-        "study",
-        Role::Client,
-        Some(&registered.unwrap()),
-    );
+    let registered = registered.unwrap();
+    let identity = world.trust.identity();
+    let made = identity.create_client_for(&by, "study", Role::Client, Some(&registered));
     made.await.unwrap();
     let mut ada = world.staff("ada").await;
     let page = ada.get(CLIENTS).await;
