@@ -265,7 +265,7 @@ fn a_policy_names_only_purposes_that_there_are() {
     );
 }
 
-// Proves: 45 CFR 164.514(d)(3), 164.502(b)(2)(ii)
+// Proves: 45 CFR 164.514(d)(3), 164.502(b)(2)
 #[test]
 fn elements_are_those_of_the_parent_where_no_rule_names_the_purpose_itself() {
     let rules = |more: &str| {
