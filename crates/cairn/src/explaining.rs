@@ -147,7 +147,7 @@ pub(crate) async fn explain(
     };
     let who = named(trust, &permit, asked).await?;
     let scopes = asked.scopes.as_deref().map(Scopes::parse).transpose()?;
-    let question = question(tenant, asked, kind, who.role)?;
+    let question = question(trust, tenant, asked, kind, who.role)?;
     let about = AskedAbout {
         person: Some(who.id.as_str()).filter(|id| !id.is_empty()),
         row: Some(id),
@@ -202,6 +202,7 @@ async fn named(trust: &Trust, permit: &trust::Permit, asked: &Asked) -> anyhow::
 }
 
 fn question(
+    trust: &Trust,
     tenant: &Tenant,
     asked: &Asked,
     kind: ResourceType,
@@ -212,7 +213,8 @@ fn question(
     Ok(Question {
         role,
         part: None,
-        purpose: Purpose::parse(&asked.purpose)
+        purpose: (trust.policy_set().purposes())
+            .parse(&asked.purpose)
             .with_context(|| unknown("purpose", &asked.purpose))?,
         action,
         kind: Some(kind),

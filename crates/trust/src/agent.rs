@@ -1,8 +1,9 @@
-//! Who acts, in which role, for which purpose.
+//! Who acts, and in which role.
 use std::sync::Arc;
 
 use ledger::TenantId;
 
+use crate::Purpose;
 use crate::policy::SignedIn;
 use crate::scopes::{Level, Scopes};
 
@@ -86,65 +87,6 @@ impl Role {
     #[must_use]
     pub fn launches_apps(self) -> bool {
         matches!(self, Self::Patient | Self::Coordinator | Self::Clinician)
-    }
-}
-
-/// Purpose of use (HL7 v3 `PurposeOfUse`).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-#[allow(missing_docs)]
-pub enum Purpose {
-    #[serde(rename = "TREAT")]
-    Treatment,
-    #[serde(rename = "HPAYMT")]
-    Payment,
-    #[serde(rename = "HOPERAT")]
-    Operations,
-    #[serde(rename = "ETREAT")]
-    Emergency,
-    #[serde(rename = "PATRQT")]
-    PatientRequest,
-    #[serde(rename = "HRESCH")]
-    Research,
-    #[serde(rename = "CAREMGT")]
-    CareManagement,
-    #[serde(rename = "HSYSADMIN")]
-    Administration,
-}
-
-impl Purpose {
-    /// The code system of purposes.
-    pub const SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
-    /// All purposes.
-    pub const ALL: [Self; 8] = [
-        Self::Treatment,
-        Self::Payment,
-        Self::Operations,
-        Self::Emergency,
-        Self::PatientRequest,
-        Self::Research,
-        Self::CareManagement,
-        Self::Administration,
-    ];
-    /// The code of HL7 v3 `PurposeOfUse`.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Treatment => "TREAT",
-            Self::Payment => "HPAYMT",
-            Self::Operations => "HOPERAT",
-            Self::Emergency => "ETREAT",
-            Self::PatientRequest => "PATRQT",
-            Self::Research => "HRESCH",
-            Self::CareManagement => "CAREMGT",
-            Self::Administration => "HSYSADMIN",
-        }
-    }
-    /// The purpose with this code.
-    #[must_use]
-    pub fn parse(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|purpose| purpose.code() == code)
     }
 }
 

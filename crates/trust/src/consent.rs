@@ -370,13 +370,15 @@ fn holds(provision: &Value, now_ms: i64) -> bool {
         && end("end").is_none_or(|end| now_ms < end.end_ms)
 }
 
-fn purposes(provision: &Value) -> impl Iterator<Item = &str> {
-    list(provision.get("purpose")).filter_map(|purpose| purpose.get("code")?.as_str())
+/// The purposes that have a code.
+fn purposes(provision: &Value) -> impl Iterator<Item = &Value> {
+    let has_code = |purpose: &&Value| purpose.get("code").is_some_and(Value::is_string);
+    list(provision.get("purpose")).filter(has_code)
 }
 
 fn covers(provision: &Value, asked: Purpose) -> bool {
     let mut named = purposes(provision).peekable();
-    named.peek().is_none() || named.any(|code| provision::is_for_purpose(code, asked, false))
+    named.peek().is_none() || named.any(|one| provision::Named::of(one).is_for(asked, false))
 }
 
 /// Whether any provision within may say "no" now to what is done. `around` is whom the provision has from those
@@ -433,7 +435,6 @@ pub fn care_messages(patient_id: &str, permitted: bool, now_ms: u64) -> Resource
     } else {
         ("deny", "OPTOUT")
     };
-    let purpose = |purpose: Purpose| json!({"system": Purpose::SYSTEM, "code": purpose.code()});
     let category = json!({
         "system": CONSENT_CATEGORY_SYSTEM,
         "code": CARE_MESSAGES,
@@ -448,7 +449,7 @@ pub fn care_messages(patient_id: &str, permitted: bool, now_ms: u64) -> Resource
         "provision",
         json!({
             "type": kind,
-            "purpose": [purpose(Purpose::Treatment), purpose(Purpose::CareManagement)],
+            "purpose": [Purpose::Treatment.coding(), Purpose::CareManagement.coding()],
         }),
     );
     consent

@@ -15,12 +15,13 @@ pub mod indexing;
 pub mod outgoing;
 mod permit;
 mod policy;
+mod purposes;
 pub mod scopes;
 mod tokens;
 mod upkeep;
 mod vault;
 
-pub use agent::{Access, Agent, Purpose, Role};
+pub use agent::{Access, Agent, Role};
 pub use audit::{origin, relations_told, told};
 pub use error::{Refusal, TrustError};
 pub use identity::OnBehalf;
@@ -33,6 +34,7 @@ pub use policy::{
     PolicyFault, PolicyLook, PolicyRow, PolicySet, PolicyStatus, PolicyWords, Question, RefusedSet,
     Tested, Trust, TrustOptions, Why,
 };
+pub use purposes::{OwnPurpose, Purpose, PurposeName, Purposes};
 pub use upkeep::{Upkeep, record_upkeep};
 pub use vault::SeriesPage;
 pub use vault::{

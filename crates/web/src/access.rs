@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use trust::scopes::Scopes;
 use trust::{
     Action, Around, AskedAbout, Device, DeviceKind, Explanation, Factor, Permit, PolicyStatus,
-    PolicyWords, Purpose, Question, RelationWhy, Role, RowWhy, Weekday,
+    PolicyWords, Purpose, Question, RelationWhy, Role, RowWhy, Trust, Weekday,
 };
 
 use crate::context::{Ctx, Fields, Posted};
@@ -54,7 +54,7 @@ pub(crate) async fn page(ctx: Ctx, mut fields: Fields) -> Result<Response, PageE
 /// `POST /console/access`: asked by a form, so that no id of a patient's row stands in an address.
 pub(crate) async fn ask(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     let permit = permit(&ctx).await?;
-    let question = question(&fields, ctx.app.web.trust.usual_around())?;
+    let question = question(&fields, &ctx.app.web.trust)?;
     let row = fields.get("id");
     if row.is_some_and(|id| !fhir::is_id(id)) {
         return Err(PageError::Invalid(
@@ -83,7 +83,7 @@ pub(crate) async fn ask(Posted { ctx, fields }: Posted) -> Result<Response, Page
     Ok(shell(&ctx, &fields, &answer))
 }
 
-fn question(fields: &Fields, usual: Around) -> Result<Question, PageError> {
+fn question(fields: &Fields, trust: &Trust) -> Result<Question, PageError> {
     let missing = |what: &str| PageError::Invalid(format!("Choose {what}."));
     let field = |name: &str| fields.get(name).unwrap_or_default();
     let role = Role::parse(field("role"))
@@ -99,11 +99,13 @@ fn question(fields: &Fields, usual: Around) -> Result<Question, PageError> {
     Ok(Question {
         role,
         part: None,
-        purpose: Purpose::parse(field("purpose")).ok_or_else(|| missing("a purpose"))?,
+        purpose: (trust.policy_set().purposes())
+            .parse(field("purpose"))
+            .ok_or_else(|| missing("a purpose"))?,
         action: Action::parse(field("action")).ok_or_else(|| missing("an action"))?,
         kind,
         own: role.has_one_record(),
-        around: around(fields, usual)?,
+        around: around(fields, trust.usual_around())?,
     })
 }
 
@@ -290,9 +292,10 @@ fn shell(ctx: &Ctx, fields: &Fields, answer: &Markup) -> Response {
         .filter(|role| **role != Role::System)
         .map(|role| (role.name(), role_words(*role)))
         .collect();
-    let purposes: Vec<(&str, String)> = (Purpose::ALL.iter())
+    let set = ctx.app.web.trust.policy_set();
+    let purposes: Vec<(&str, String)> = (set.purposes().all())
         .map(|purpose| {
-            let words = format!("{}, {}", purpose.code(), purpose_words(*purpose));
+            let words = format!("{}, {}", purpose.code(), purpose_words(purpose));
             (purpose.code(), words)
         })
         .collect();

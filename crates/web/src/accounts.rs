@@ -162,7 +162,7 @@ fn client_row(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
                 span class="quiet small mono" { @if client.scopes.is_some() { (client.id) } @else { (layout::short_id(&client.id)) } }
             }
             td {
-                @if client.redirect_uris.is_empty() { (role_words(client.role)) @if let Some(registered) = &client.registered { @if client.state != ClientState::Waiting { (registered::words(registered)) } } }
+                @if client.redirect_uris.is_empty() { (role_words(client.role)) @if let Some(registered) = &client.registered { @if client.state != ClientState::Waiting { (registered::words(ctx, registered)) } } }
                 @else { "an app" @for address in &client.redirect_uris { br; span class="quiet small mono" { (address) } } }
                 @if let Some(address) = &client.launch_uri { br; span class="quiet small" { "opens at " span class="mono" { (address) } } }
             }
@@ -218,7 +218,7 @@ fn approve_form(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
                 }
                 label { "Scopes" span class="hint" { "The most that it may ask for; take away what it doesn't need" }
                     input type="text" name="scopes" required maxlength="8192" autocomplete="off" spellcheck="false" value=(client.scopes.as_deref().unwrap_or_default()); }
-                @if client.redirect_uris.is_empty() { (registered::fields(None)) }
+                @if client.redirect_uris.is_empty() { (registered::fields(ctx, None)) }
                 button class="primary" type="submit" { "Approve" }
             }
         }
@@ -239,7 +239,7 @@ fn register_form(ctx: &Ctx) -> Markup {
                     input type="text" name="scopes" required maxlength="8192" autocomplete="off" spellcheck="false"; }
                 label { "Public keys" span class="hint" { "A JSON Web Key Set with RSA keys (RS384) or P-384 keys (ES384), or the address of one at an origin that the server's configuration allows" }
                     textarea name="keys" required spellcheck="false" {} }
-                (registered::fields(None))
+                (registered::fields(ctx, None))
                 button class="primary" type="submit" { "Register" }
             }
         }
@@ -514,7 +514,7 @@ pub(crate) async fn register(Posted { ctx, fields }: Posted) -> Result<Response,
         keys,
         scopes: field("scopes"),
     };
-    let registered = registered::of(&fields)?;
+    let registered = registered::of(&ctx, &fields)?;
     let identity = ctx.app.web.trust.identity();
     let id = identity
         .register_system_for(&ctx.session.agent, &system, &registered)
@@ -564,7 +564,7 @@ pub(crate) async fn approve(
     let identity = ctx.app.web.trust.identity();
     // An app has no purposes of its own, and its form no fields for them.
     let registered = match fields.get("contract") {
-        Some(_) => Some(registered::of(&fields)?),
+        Some(_) => Some(registered::of(&ctx, &fields)?),
         None => None,
     };
     identity

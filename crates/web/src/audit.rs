@@ -62,6 +62,16 @@ const PURPOSES: [(&str, &str); 8] = [
 ];
 const OUTCOMES: [(&str, &str); 2] = [("0", "done"), ("8", "refused")];
 
+/// HL7's purposes, and this organisation's own.
+fn purposes(ctx: &Ctx) -> Vec<(&'static str, &'static str)> {
+    let set = ctx.app.web.trust.policy_set();
+    let own = set
+        .purposes()
+        .own()
+        .map(|own| (own.code(), crate::patient::words::named(own)));
+    PURPOSES.into_iter().chain(own).collect()
+}
+
 /// Filters in the address: ids and codes only. Days are those of the zone that the lines are grouped
 /// by.
 fn parameters(fields: &Fields, zone: &TimeZone) -> Vec<(&'static str, String)> {
@@ -118,7 +128,7 @@ async fn find(ctx: &Ctx, permit: &Permit, fields: &Fields) -> Result<Found, Page
         .collect();
     let purpose = fields
         .get("purpose")
-        .filter(|code| PURPOSES.iter().any(|(value, _)| value == code));
+        .filter(|code| purposes(ctx).iter().any(|(value, _)| value == code));
     let query = query(
         ResourceType::AuditEvent,
         &borrowed,
@@ -261,7 +271,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         form class="filters inline-fields" method="get" action="/console/audit" data-auto {
             @for field in ["who", "patient"] { @if let Some(value) = fields.get(field) { input type="hidden" name=(field) value=(value); } }
             (select("action", "Action", &ACTIONS, fields.get("action")))
-            (select("purpose", "Purpose", &PURPOSES, fields.get("purpose")))
+            (select("purpose", "Purpose", &purposes(&ctx), fields.get("purpose")))
             (select("outcome", "Outcome", &OUTCOMES, fields.get("outcome")))
             label { "From" input type="date" name="from" value=[fields.get("from")]; }
             label { "To" input type="date" name="to" value=[fields.get("to")]; }

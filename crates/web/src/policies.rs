@@ -1,5 +1,7 @@
 //! The policies in force, and who may do what by them: made anew for each request, from the set that decides.
 
+use std::borrow::Cow;
+
 use axum::response::Response;
 use fhir::ResourceType;
 use maud::{Markup, html};
@@ -15,8 +17,8 @@ use crate::time::signed;
 const HERE: &str = "/console/policies";
 
 /// A purpose in words, beside its code.
-pub(crate) fn purpose_words(purpose: Purpose) -> &'static str {
-    match purpose {
+pub(crate) fn purpose_words(purpose: Purpose) -> Cow<'static, str> {
+    let words = match purpose {
         Purpose::Treatment => "to treat",
         Purpose::Payment => "to be paid",
         Purpose::Operations => "to run the hospital",
@@ -25,7 +27,9 @@ pub(crate) fn purpose_words(purpose: Purpose) -> &'static str {
         Purpose::Research => "for research",
         Purpose::CareManagement => "to manage care",
         Purpose::Administration => "to administer",
-    }
+        Purpose::Own(own) => return format!("for {}", own.display()).into(),
+    };
+    words.into()
 }
 
 fn name(row: &PolicyRow) -> String {
@@ -184,6 +188,26 @@ fn status(ctx: &Ctx, set: &PolicySet, status: &PolicyStatus) -> Markup {
     }
 }
 
+/// The purposes that this organisation has besides HL7's.
+fn own_purposes(set: &PolicySet) -> Markup {
+    html! {
+        @if set.purposes().own().next().is_some() {
+            section class="stack" aria-labelledby="purposes" {
+                h2 id="purposes" { "Purposes of your own" }
+                dl class="facts" {
+                    @for own in set.purposes().own() {
+                        dt class="mono" { (own.code()) }
+                        dd {
+                            (purpose_words(own)) ", a kind of " span class="mono" { (own.standard().code()) }
+                            " " span class="quiet small" { (own.system()) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn policies(set: &PolicySet) -> Markup {
     html! {
         section class="stack" aria-labelledby="policies" {
@@ -205,16 +229,16 @@ fn policies(set: &PolicySet) -> Markup {
 /// `GET /console/policies`.
 pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
     access::permit(&ctx).await?;
+    let trust = &ctx.app.web.trust;
+    let (set, in_force) = (trust.policy_set(), trust.policy_status());
     let purpose = match fields.get("purpose") {
         None => Purpose::Treatment,
-        Some(code) => Purpose::parse(code).ok_or_else(|| {
+        Some(code) => set.purposes().parse(code).ok_or_else(|| {
             PageError::Invalid(
                 "There is no such purpose of use. Choose one of the list.".to_owned(),
             )
         })?,
     };
-    let trust = &ctx.app.web.trust;
-    let (set, in_force) = (trust.policy_set(), trust.policy_status());
     let around = trust.usual_around();
     let (parts, roles): (Vec<_>, Vec<_>) =
         (set.table(purpose, &around).into_iter()).partition(|row| row.role == Role::System);
@@ -226,7 +250,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
                 h2 id="matrix" { "What is permitted " (purpose_words(purpose)) }
                 form class="filters inline-fields" method="get" action=(HERE) data-auto {
                     label { "Purpose" select name="purpose" {
-                        @for of in Purpose::ALL { option value=(of.code()) selected[of == purpose] { (of.code()) ", " (purpose_words(of)) } }
+                        @for of in set.purposes().all() { option value=(of.code()) selected[of == purpose] { (of.code()) ", " (purpose_words(of)) } }
                     } }
                     button type="submit" data-auto-hide { "Show" }
                 }
@@ -242,6 +266,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
                 h2 id="parts" { "Parts of Cairn that act by themselves" }
                 (table(&set, purpose, &parts, "Parts of Cairn"))
             }
+            (own_purposes(&set))
             (policies(&set))
         }
     };

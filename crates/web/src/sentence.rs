@@ -38,6 +38,8 @@ pub(crate) struct Sentence {
     pub(crate) relations: Vec<(String, String)>,
     /// Purpose of use, as a code; empty when there is none.
     pub(crate) purpose: String,
+    /// The same in words, where it is an organisation's own.
+    purpose_own: String,
     /// What it was, in the words of the one who did it.
     pub(crate) note: String,
     pub(crate) refused: bool,
@@ -351,6 +353,10 @@ impl Sentence {
             patients,
             relations: trust::relations_told(event),
             purpose: text(&["purposeOfEvent", "0", "coding", "0", "code"]),
+            purpose_own: match text(&["purposeOfEvent", "0", "coding", "0", "display"]) {
+                words if words.is_empty() => words,
+                words => format!("for {words}"),
+            },
             note,
             refused,
             missed,
@@ -466,7 +472,7 @@ impl Sentence {
         }
     }
     /// What for, so that it continues the sentence; empty when no purpose is recorded.
-    pub(crate) fn purpose_words(&self) -> &'static str {
+    pub(crate) fn purpose_words(&self) -> &str {
         match self.purpose.as_str() {
             "TREAT" => "to treat",
             "CAREMGT" => "to manage care",
@@ -476,7 +482,7 @@ impl Sentence {
             "PATRQT" => "at the patient's own request",
             "HRESCH" => "for research",
             "HSYSADMIN" => "for administration",
-            _ => "",
+            _ => &self.purpose_own,
         }
     }
 }

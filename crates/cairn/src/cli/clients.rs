@@ -73,10 +73,13 @@ pub(crate) struct RekeyOptions {
 /// What a system is registered for.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RegisteredFor {
-    /// What for it may ask (X-Purpose-Of-Use): some of TREAT, CAREMGT, HPAYMT, HOPERAT, HRESCH, with commas
-    /// between [default: TREAT,CAREMGT,HPAYMT,HOPERAT; HPAYMT of a biller]
+    /// What for it may ask (X-Purpose-Of-Use): some of TREAT, CAREMGT, HPAYMT, HOPERAT, HRESCH, and of the purposes of
+    /// one's own in --policy-folder, with commas between [default: TREAT,CAREMGT,HPAYMT,HOPERAT; HPAYMT of a biller]
     #[arg(long, value_name = "PURPOSES")]
     pub(crate) purposes: Option<String>,
+    /// Folder of the policies, whose purposes.toml has the purposes of one's own that --purposes names
+    #[arg(long, value_name = "DIR", requires = "purposes")]
+    pub(crate) policy_folder: Option<PathBuf>,
     /// Whether there is a contract with those whose it is: not-needed, signed, or none, and then nothing is
     /// disclosed [default: not-needed]
     #[arg(long, value_name = "STATE", value_parser = contract)]

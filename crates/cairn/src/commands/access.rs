@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use ledger::{Ledger, LedgerError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -13,7 +13,7 @@ use trust::identity::{
     Certificates, ClientState, Contract, Identity, KEYS_BYTES_MAX, KeysOfBefore, NewApp, NewSystem,
     Registered, SubjectName, SystemKeys,
 };
-use trust::{Action, Permit, Purpose, Role, Target};
+use trust::{Action, Permit, PolicySet, Purpose, Role, Target};
 
 use super::{closing, open, operator, tenant_of, trust_over};
 use crate::cli::{
@@ -201,7 +201,19 @@ fn registered(said: &RegisteredFor, role: Role) -> anyhow::Result<Option<Registe
         (None, Some(_)) => Registered::default().codes(),
     };
     let contract = said.contract.unwrap_or_default();
-    Ok(Some(Registered::parse(&purposes, contract)?))
+    Ok(Some(parsed(said, &purposes, contract)?))
+}
+
+/// A registration for purposes that are HL7's, or in the policy folder that is given.
+fn parsed(said: &RegisteredFor, purposes: &str, contract: Contract) -> anyhow::Result<Registered> {
+    let Some(folder) = &said.policy_folder else {
+        return Ok(Registered::parse(purposes, contract)?);
+    };
+    let set = PolicySet::load(Some(folder)).map_err(|faults| {
+        let first = faults.first().map(ToString::to_string).unwrap_or_default();
+        anyhow!("{}: {first}", folder.display())
+    })?;
+    Ok(Registered::parse_among(set.purposes(), purposes, contract)?)
 }
 
 pub(crate) async fn set_registered(
@@ -212,7 +224,7 @@ pub(crate) async fn set_registered(
     let Some(purposes) = &said.purposes else {
         bail!("give --purposes: what for the system may ask");
     };
-    let registered = Registered::parse(purposes, said.contract.unwrap_or_default())?;
+    let registered = parsed(said, purposes, said.contract.unwrap_or_default())?;
     administer(store, async |identity, permit| {
         Ok(identity.set_registered(permit, id, &registered).await?)
     })

@@ -56,9 +56,9 @@ pub struct WhyOptions {
     /// A part of Cairn that acts by itself, e.g. journey-engine
     #[arg(long, value_name = "NAME")]
     part: Option<String>,
-    /// Purpose of use, e.g. TREAT
-    #[arg(long, value_name = "CODE", value_parser = purpose)]
-    purpose: Purpose,
+    /// Purpose of use, e.g. TREAT, or one of one's own that the set has
+    #[arg(long, value_name = "CODE")]
+    purpose: String,
     /// Action, e.g. read [default with --row: read]
     #[arg(long, value_name = "ACTION", required_unless_present = "row", value_parser = action)]
     action: Option<Action>,
@@ -165,10 +165,6 @@ fn role(name: &str) -> Result<Role, String> {
     found.ok_or_else(|| list(people().map(Role::name)))
 }
 
-fn purpose(code: &str) -> Result<Purpose, String> {
-    Purpose::parse(code).ok_or_else(|| list(Purpose::ALL.into_iter().map(Purpose::code)))
-}
-
 fn action(name: &str) -> Result<Action, String> {
     Action::parse(name).ok_or_else(|| list(Action::ALL.into_iter().map(Action::name)))
 }
@@ -271,7 +267,7 @@ async fn why_row(options: &WhyOptions, row: &str) -> anyhow::Result<ExitCode> {
         row: row.to_owned(),
         who: options.who.clone(),
         role: options.role.map(|role| role.name().to_owned()),
-        purpose: options.purpose.code().to_owned(),
+        purpose: options.purpose.clone(),
         action: options.action.unwrap_or(Action::Read).name().to_owned(),
         scopes: options.scopes.clone(),
         second_factor: around.factor.name().to_owned(),
@@ -321,10 +317,14 @@ fn why(options: &WhyOptions) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
         Ok(set) => set,
     };
+    let known = set.purposes();
+    let Some(purpose) = known.parse(&options.purpose) else {
+        bail!("--purpose {}: there are {}", options.purpose, known.codes());
+    };
     let question = Question {
         role: options.role.unwrap_or(Role::System),
         part: options.part.clone(),
-        purpose: options.purpose,
+        purpose,
         action,
         kind: options.kind,
         own: options.role.is_some_and(Role::has_one_record) && !options.another,

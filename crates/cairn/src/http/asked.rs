@@ -17,7 +17,7 @@ use fhir::{IssueCode, ResourceType};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use record::{Answer, Caller, Interaction, Preconditions, PreferReturn, RecordError};
-use trust::{Agent, Purpose, Role, TrustError};
+use trust::{Agent, Purpose, Purposes, Role, TrustError};
 
 use super::api::bearer_token;
 use super::fhir::{BASE, Refused, refuse, respond};
@@ -103,7 +103,7 @@ impl Asked {
                 other => Refused::Inside(other),
             })?;
         let (lenient, prefer_return) = preferences(&parts.headers);
-        let purpose = purpose(&parts.headers, &agent)?;
+        let purpose = purpose(&parts.headers, &agent, doors.trust.policy_set().purposes())?;
         let caller = Caller {
             agent,
             purpose,
@@ -361,9 +361,10 @@ fn preferences(headers: &HeaderMap) -> (bool, PreferReturn) {
     (lenient, prefer_return)
 }
 
-/// `X-Purpose-Of-Use`: an HL7 v3 `PurposeOfUse` code; treatment if not given. An application that asks for a
+/// `X-Purpose-Of-Use`: an HL7 v3 `PurposeOfUse` code, or one of the tenant's own, with or without its system;
+/// treatment if not given. An application that asks for a
 /// person asks for the purpose of the person's role and for no other: an emergency is for people to declare.
-fn purpose(headers: &HeaderMap, agent: &Agent) -> Result<Purpose, Refused> {
+fn purpose(headers: &HeaderMap, agent: &Agent, known: &Purposes) -> Result<Purpose, Refused> {
     let of_person = agent.app().map(|_| agent.role.purpose());
     // Who bills asks for nothing else.
     let of_role = (agent.role == Role::Biller).then(|| agent.role.purpose());
@@ -383,28 +384,12 @@ fn purpose(headers: &HeaderMap, agent: &Agent) -> Result<Purpose, Refused> {
             ),
         );
     }
-    let all = [
-        Purpose::Treatment,
-        Purpose::Payment,
-        Purpose::Operations,
-        Purpose::Emergency,
-        Purpose::PatientRequest,
-        Purpose::Research,
-        Purpose::CareManagement,
-        Purpose::Administration,
-    ];
-    match all
-        .into_iter()
-        .find(|purpose| value.as_bytes() == purpose.code().as_bytes())
-    {
+    match value.to_str().ok().and_then(|name| known.parse(name)) {
         Some(purpose) => Ok(purpose),
         None => refuse(
             StatusCode::BAD_REQUEST,
             IssueCode::Value,
-            format!(
-                "X-Purpose-Of-Use must be one of {}",
-                all.map(Purpose::code).join(", ")
-            ),
+            format!("X-Purpose-Of-Use must be one of {}", known.codes()),
         ),
     }
 }

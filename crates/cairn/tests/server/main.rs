@@ -54,6 +54,7 @@ mod once;
 mod operate;
 mod operations;
 mod otlp;
+mod own_purposes;
 mod past;
 mod patches;
 #[path = "../../../ledger/tests/postgres/patience.rs"]

@@ -398,7 +398,10 @@ fn coding(system: &str, code: &str, display: &str) -> Value {
 }
 
 fn purpose_concept(purpose: Purpose) -> Value {
-    json!({"coding": [{"system": Purpose::SYSTEM, "code": purpose.code()}]})
+    // BALP knows HL7's purposes: one of one's own stands before the one that it is a kind of.
+    let mut coding = vec![purpose.coding()];
+    coding.extend(purpose.own().map(|_| purpose.standard().coding()));
+    json!({"coding": coding})
 }
 
 /// The one who asked.
@@ -582,8 +585,11 @@ mod tests {
                 access: None,
                 signed_in: crate::SignedIn::default(),
             });
+        let own = crate::OwnPurpose::of("urn:purposes", "FooBar", "\"a\" study", Purpose::Research);
+        let mut purposes = Purpose::ALL.to_vec();
+        purposes.push(Purpose::Own(own.unwrap()));
         let why = (
-            prop::option::of(select(Purpose::ALL.to_vec())),
+            prop::option::of(select(purposes)),
             prop::collection::vec("[a-b]", 0..2),
             prop::option::of(r#"[a-z"]{0,3}"#),
         );

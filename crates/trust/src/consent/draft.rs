@@ -190,9 +190,8 @@ impl Draft {
         put("actor", actors(&self.actors));
         let label = |code: &String| json!({"system": ACT_CODE, "code": code});
         put("securityLabel", self.labels.iter().map(label).collect());
-        let purpose =
-            |purpose: &Purpose| json!({"system": Purpose::SYSTEM, "code": purpose.code()});
-        put("purpose", self.purposes.iter().map(purpose).collect());
+        let purposes = self.purposes.iter().map(|purpose| purpose.coding());
+        put("purpose", purposes.collect());
         // What is in a file can't be told. A permit by label would hide files otherwise, because what may be
         // meant counts for the denial around it.
         let by_label = self.permits && !self.labels.is_empty();

@@ -142,7 +142,7 @@ pub(super) struct Provision {
     permits: bool,
     period: (i64, i64),
     actors: Option<Vec<Actor>>,
-    purposes: Option<Vec<String>>,
+    purposes: Option<Vec<Named>>,
     actions: Option<Vec<String>>,
     what: What,
     /// Its meaning is changed by something that isn't known here.
@@ -271,7 +271,7 @@ impl Provision {
         now && self.purposes.as_ref().is_none_or(|named| {
             named
                 .iter()
-                .any(|code| is_for_purpose(code, asked.purpose, permits))
+                .any(|named| named.is_for(asked.purpose, permits))
         }) && self
             .actors
             .as_ref()
@@ -333,9 +333,35 @@ fn parts(value: &Value) -> usize {
     }
 }
 
-/// Whether a purpose that a provision names is one that is asked for. A yes to treatment is one to treatment
+/// A purpose that a provision names, by system and code; the code is empty where there is none.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    system: Option<String>,
+    code: String,
+}
+
+impl Named {
+    pub(super) fn of(value: &Value) -> Self {
+        let text = |name: &str| Some(value.get(name)?.as_str()?.to_owned());
+        Self {
+            system: text("system"),
+            code: text("code").unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is one that is asked for. A purpose of one's own is meant by its own name, and by that of the one
+    /// which it is a kind of; by a "no" as well where no system is said.
+    pub(super) fn is_for(&self, asked: Purpose, permits: bool) -> bool {
+        let is_itself = asked.own().is_some()
+            && self.code == asked.code()
+            && (self.system.as_deref()).map_or(!permits, |system| system == asked.system());
+        is_itself || is_for_purpose(&self.code, asked.standard(), permits)
+    }
+}
+
+/// Whether a purpose that a provision names is one of HL7's that is asked for. A yes to treatment is one to treatment
 /// in an emergency; a no to treatment isn't (45 CFR 164.522(a)(1)(iii)).
-pub(super) fn is_for_purpose(code: &str, asked: Purpose, permits: bool) -> bool {
+fn is_for_purpose(code: &str, asked: Purpose, permits: bool) -> bool {
     let wider: &[&str] = match asked {
         // The journey's messages are care management in the service of treatment.
         Purpose::CareManagement => &["TREAT", "HOPERAT"],
@@ -396,15 +422,11 @@ pub(super) fn is_for_purpose(code: &str, asked: Purpose, permits: bool) -> bool 
         || (permits && asked == Purpose::Emergency && code == "TREAT")
 }
 
-/// Codes of the purposes; an empty one where there is none. Nothing where no purpose is named.
-fn purposes(provision: &Value) -> Option<Vec<String>> {
+/// The purposes. Nothing where none is named.
+fn purposes(provision: &Value) -> Option<Vec<Named>> {
     let mut values = list(provision.get("purpose")).peekable();
     values.peek()?;
-    let code = |value: &Value| {
-        let code = value.get("code").and_then(Value::as_str);
-        code.unwrap_or_default().to_owned()
-    };
-    Some(values.map(code).collect())
+    Some(values.map(Named::of).collect())
 }
 
 /// Codes of `action`; an empty one where it is none that is known.

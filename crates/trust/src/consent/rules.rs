@@ -60,7 +60,7 @@ impl Labelled {
         self.roles.contains(&role)
     }
     pub(crate) fn is_for(&self, role: Role, purpose: Purpose) -> bool {
-        self.roles.contains(&role) && !self.except.contains(&purpose)
+        self.roles.contains(&role) && !self.except.contains(&purpose.standard())
     }
 }
 
@@ -219,6 +219,11 @@ impl Rules {
         let Some(default) = file.default else {
             return Err(wrong("missing field `default`"));
         };
+        let mut named =
+            (default.permit.iter()).chain(file.labelled.iter().flat_map(|one| &one.except));
+        if named.any(|purpose| purpose.own().is_some()) {
+            return Err(wrong("it names a purpose that is none of HL7's"));
+        }
         // A patient has their own record (45 CFR 164.524), and parts of Cairn act by what is decided for
         // messages and journeys.
         let unbound = [Role::Patient, Role::System];
@@ -323,7 +328,7 @@ impl Rules {
     /// What holds for a purpose where no consent decides, and why.
     #[must_use]
     pub fn without_consent(&self, purpose: Purpose) -> (bool, &str) {
-        if self.permit.contains(&purpose) {
+        if self.permit.contains(&purpose.standard()) {
             (true, &self.permitted)
         } else {
             (false, &self.denied)

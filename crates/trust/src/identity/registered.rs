@@ -8,7 +8,7 @@ use super::documents::{Kept, draft, get};
 use super::manage::invalid;
 use super::{Identity, RETRIES};
 use crate::audit::{Event, Record};
-use crate::{Agent, Permit, Purpose, Role, TrustError, kinds};
+use crate::{Agent, Permit, Purpose, PurposeName, Purposes, Role, TrustError, kinds};
 
 /// Whether there is a contract with those whose a system is (such as 45 CFR 164.504(e)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,12 @@ impl Contract {
 /// What a system is registered for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registered {
+    /// HL7's. A server of before reads these alone, and refuses requests for others.
     purposes: Vec<Purpose>,
+    /// Those that the organisation has of its own, by their names: what they mean, and whether they are there still,
+    /// its policy folder says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    own: Vec<PurposeName>,
     contract: Contract,
 }
 
@@ -53,6 +58,7 @@ impl Default for Registered {
     fn default() -> Self {
         Self {
             purposes: Self::OF_BEFORE.to_vec(),
+            own: Vec::new(),
             contract: Contract::default(),
         }
     }
@@ -60,14 +66,8 @@ impl Default for Registered {
 
 impl Registered {
     /// What systems can be registered for. People declare emergencies, for one patient each; patients ask for
-    /// themselves, and administrators administer.
-    pub const CAN_BE: [Purpose; 5] = [
-        Purpose::Treatment,
-        Purpose::CareManagement,
-        Purpose::Payment,
-        Purpose::Operations,
-        Purpose::Research,
-    ];
+    /// themselves, and administrators administer. Besides, for an organisation's own purposes.
+    pub const CAN_BE: [Purpose; 5] = Purposes::PARENTS;
     /// What those are registered for who said nothing of it: those of before it was asked.
     pub const OF_BEFORE: [Purpose; 4] = [
         Purpose::Treatment,
@@ -81,7 +81,8 @@ impl Registered {
     /// # Errors
     /// `Invalid` when there are none, or for one that no system can have.
     pub fn new(purposes: &[Purpose], contract: Contract) -> Result<Self, TrustError> {
-        if let Some(wrong) = purposes.iter().find(|one| !Self::CAN_BE.contains(one)) {
+        let can_be = |one: &&Purpose| Self::CAN_BE.contains(&one.standard());
+        if let Some(wrong) = purposes.iter().find(|one| !can_be(one)) {
             return invalid(&match wrong {
                 Purpose::Emergency => format!(
                     "{NO_EMERGENCY}; a system has purposes of {}",
@@ -101,24 +102,44 @@ impl Registered {
             ));
         }
         let in_order = Self::CAN_BE.into_iter();
+        let mut own: Vec<PurposeName> = Vec::new();
+        for name in purposes.iter().filter_map(|one| Some(one.own()?.name())) {
+            if !own.contains(&name) {
+                own.push(name);
+            }
+        }
         Ok(Self {
             purposes: in_order.filter(|one| purposes.contains(one)).collect(),
+            own,
             contract,
         })
     }
 
-    /// The same of purposes as they are typed: codes with spaces or commas between.
+    /// The same of HL7's purposes as they are typed: codes with spaces or commas between.
     ///
     /// # Errors
     /// As [`Registered::new`]; `Invalid` for a code that isn't known.
     pub fn parse(purposes: &str, contract: Contract) -> Result<Self, TrustError> {
+        Self::parse_among(&Purposes::default(), purposes, contract)
+    }
+
+    /// The same where an organisation has purposes of its own.
+    ///
+    /// # Errors
+    /// As [`Registered::parse`].
+    pub fn parse_among(
+        known: &Purposes,
+        purposes: &str,
+        contract: Contract,
+    ) -> Result<Self, TrustError> {
         let mut all = Vec::new();
         let between = |c: char| c == ',' || c.is_whitespace();
         for code in purposes.split(between).filter(|code| !code.is_empty()) {
-            let Some(purpose) = Purpose::parse(code) else {
+            let Some(purpose) = known.parse(code) else {
+                let can_be: Vec<Purpose> = Self::CAN_BE.into_iter().chain(known.own()).collect();
                 return invalid(&format!(
                     "a purpose is one of {}, and one of these is none",
-                    codes(&Self::CAN_BE)
+                    codes(&can_be)
                 ));
             };
             all.push(purpose);
@@ -126,10 +147,19 @@ impl Registered {
         Self::new(&all, contract)
     }
 
-    /// What it may ask for.
+    /// What it may ask for, of HL7's purposes.
     #[must_use]
     pub fn purposes(&self) -> &[Purpose] {
         &self.purposes
+    }
+    /// What it may ask for besides, as long as the organisation has it.
+    #[must_use]
+    pub fn own(&self) -> &[PurposeName] {
+        &self.own
+    }
+    /// Those of its own purposes that an organisation does not have any more: nothing comes of a request for one.
+    pub fn gone<'a>(&'a self, known: &'a Purposes) -> impl Iterator<Item = &'a PurposeName> {
+        self.own.iter().filter(|name| known.named(name).is_none())
     }
     /// Whether there is a contract.
     #[must_use]
@@ -139,8 +169,14 @@ impl Registered {
     /// Its purposes' codes, with spaces between.
     #[must_use]
     pub fn codes(&self) -> String {
-        let codes: Vec<&str> = self.purposes.iter().map(|one| one.code()).collect();
-        codes.join(" ")
+        self.each_code().collect::<Vec<_>>().join(" ")
+    }
+    fn each_code(&self) -> impl Iterator<Item = &str> {
+        let own = self.own.iter().map(|name| name.code.as_str());
+        self.purposes.iter().map(|one| one.code()).chain(own)
+    }
+    fn in_words(&self) -> String {
+        self.each_code().collect::<Vec<_>>().join(", ")
     }
 
     /// Why a system may not ask for a purpose, if it may not.
@@ -151,9 +187,14 @@ impl Registered {
                     .to_owned(),
             );
         }
-        let registered = codes(&self.purposes);
+        let registered = self.in_words();
+        let is_let = match purpose.own() {
+            // Of a kind of a purpose is not said what is said of that one: each is registered by its name.
+            Some(own) => self.own.contains(&own.name()),
+            None => self.purposes.contains(&purpose),
+        };
         match purpose {
-            _ if self.purposes.contains(&purpose) => None,
+            _ if is_let => None,
             Purpose::Emergency => Some(format!(
                 "{NO_EMERGENCY}; this one is registered for {registered}"
             )),
@@ -166,11 +207,7 @@ impl Registered {
 
     /// What the audit says of it.
     pub(super) fn words(&self) -> String {
-        format!(
-            "for {}, contract {}",
-            codes(&self.purposes),
-            self.contract.name()
-        )
+        format!("for {}, contract {}", self.in_words(), self.contract.name())
     }
 }
 
@@ -192,6 +229,7 @@ pub(super) fn of_role(role: Role) -> Registered {
     match role {
         Role::Biller => Registered {
             purposes: vec![Purpose::Payment],
+            own: Vec::new(),
             contract: Contract::default(),
         },
         _ => Registered::default(),
@@ -202,7 +240,9 @@ pub(super) fn of_role(role: Role) -> Registered {
 pub(super) fn check(role: Role, registered: &Registered) -> Result<(), TrustError> {
     match role {
         Role::Client => Ok(()),
-        Role::Biller if registered.purposes == [Purpose::Payment] => Ok(()),
+        Role::Biller if registered.purposes == [Purpose::Payment] && registered.own.is_empty() => {
+            Ok(())
+        }
         Role::Biller => invalid("a biller is registered for HPAYMT and nothing else"),
         _ => invalid("the roles client and biller alone are registered for purposes"),
     }
@@ -298,6 +338,54 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::OwnPurpose;
+
+    #[test]
+    fn an_own_purpose_is_registered_by_its_name_and_not_by_what_it_is_a_kind_of() {
+        let own = |code: &str, is| {
+            let made = OwnPurpose::of("urn:purposes", code, "the study", is);
+            Purpose::Own(made.unwrap())
+        };
+        let (foo_bar, other) = (
+            own("FooBar", Purpose::Research),
+            own("Other", Purpose::Research),
+        );
+        let known = Purposes::with(vec![foo_bar, other]);
+        let parse = |typed: &str| Registered::parse_among(&known, typed, Contract::Signed);
+        for (typed, codes, lets) in [
+            ("FooBar", "FooBar", vec![foo_bar]),
+            (
+                "urn:purposes|FooBar,HRESCH FooBar",
+                "HRESCH FooBar",
+                vec![foo_bar, Purpose::Research],
+            ),
+            ("HRESCH", "HRESCH", vec![Purpose::Research]),
+        ] {
+            let registered = parse(typed).unwrap();
+            assert_eq!(registered.codes(), codes);
+            for purpose in known.all() {
+                let is_let = registered.refuses(purpose).is_none();
+                assert_eq!(is_let, lets.contains(&purpose), "{typed}: {purpose:?}");
+            }
+            let stored = serde_json::to_value(&registered).unwrap();
+            // What a server of before reads: known purposes alone, and nothing that it can't read.
+            let of_before = stored["purposes"].as_array().unwrap();
+            assert!(of_before.iter().all(|code| code != "FooBar"), "{stored}");
+            let again: Registered = serde_json::from_value(stored).unwrap();
+            assert_eq!(again, registered);
+            assert_eq!(again.gone(&known).count(), 0);
+            assert_eq!(again.gone(&Purposes::default()).count(), again.own().len());
+        }
+        let words = parse("Baz").unwrap_err().to_string();
+        assert!(words.contains("HRESCH, FooBar, Other, and one"), "{words}");
+        assert!(Registered::parse("FooBar", Contract::Signed).is_err());
+        let stored = serde_json::json!({"purposes": ["TREAT"], "contract": "signed"});
+        let of_before: Registered = serde_json::from_value(stored).unwrap();
+        assert_eq!(
+            of_before,
+            Registered::parse("TREAT", Contract::Signed).unwrap()
+        );
+    }
 
     #[test]
     fn a_system_is_registered_for_what_systems_can_ask_for() {

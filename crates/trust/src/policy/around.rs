@@ -264,7 +264,7 @@ impl Looks {
                         Some("organizations") => self.organizations = true,
                         Some("device") => self.device = true,
                         // Who asks, and what for.
-                        Some("purpose" | "own") => {}
+                        Some("purpose" | "own_purpose" | "own") => {}
                         // The context as a whole, or what isn't known to be less.
                         _ if name == "Var" && value.as_str() == Some("context") => {
                             *self = Self::ALL;

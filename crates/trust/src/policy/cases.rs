@@ -8,7 +8,7 @@ use super::around::{Around, Device, DeviceKind, Factor, Weekday};
 use super::files::{PolicyFault, PolicyTexts};
 use super::set::Group;
 use super::why::Question;
-use crate::{Action, Purpose, Role};
+use crate::{Action, Purpose, Purposes, Role};
 
 /// One value or several.
 #[derive(Deserialize)]
@@ -122,6 +122,7 @@ pub(super) fn read(
     files: &PolicyTexts,
     knows: impl Fn(&str) -> bool,
     classes: &Classes,
+    purposes: &Purposes,
 ) -> Result<(Vec<Case>, Vec<ElementsCase>), Vec<PolicyFault>> {
     let mut cases = Vec::new();
     let mut of_elements = Vec::new();
@@ -137,7 +138,7 @@ pub(super) fn read(
         };
         for case in file.elements {
             let fault = |words: String| PolicyFault::at(name, text, Some(case.span().start), words);
-            match elements(case.get_ref()) {
+            match elements(case.get_ref(), purposes) {
                 Err(words) => faults.push(fault(words)),
                 Ok(askers) => of_elements.push(ElementsCase {
                     line: fault(String::new()).line.unwrap_or(1),
@@ -156,7 +157,7 @@ pub(super) fn read(
             let offset = case.span().start;
             let fault = |words: String| PolicyFault::at(name, text, Some(offset), words);
             let case = case.into_inner();
-            match questions(&case, classes) {
+            match questions(&case, classes, purposes) {
                 Err(words) => faults.push(fault(words)),
                 Ok(_) if case.by.iter().flatten().any(|id| !knows(id)) => {
                     let mut unknown = case.by.iter().flatten().filter(|id| !knows(id));
@@ -184,13 +185,14 @@ pub(super) fn read(
 }
 
 /// All combinations of what a case about elements names.
-fn elements(case: &ElementsText) -> Result<Vec<(Role, Purpose, ResourceType)>, String> {
+fn elements(
+    case: &ElementsText,
+    known: &Purposes,
+) -> Result<Vec<(Role, Purpose, ResourceType)>, String> {
     let roles = parsed(&case.role, "role", Role::parse, || {
         codes(Role::ALL.map(Role::name))
     })?;
-    let purposes = parsed(&case.purpose, "purpose", Purpose::parse, || {
-        codes(Purpose::ALL.map(Purpose::code))
-    })?;
+    let purposes = purposes(&case.purpose, known)?;
     let kinds = parsed(&case.kind, "resource type", ResourceType::parse, || {
         "names as FHIR R4 has them".to_owned()
     })?;
@@ -218,11 +220,13 @@ fn elements(case: &ElementsText) -> Result<Vec<(Role, Purpose, ResourceType)>, S
 }
 
 /// All combinations of what a case names.
-fn questions(case: &CaseText, classes: &Classes) -> Result<Vec<Question>, String> {
+fn questions(
+    case: &CaseText,
+    classes: &Classes,
+    known: &Purposes,
+) -> Result<Vec<Question>, String> {
     let askers = askers(case)?;
-    let purposes = parsed(&case.purpose, "purpose", Purpose::parse, || {
-        codes(Purpose::ALL.map(Purpose::code))
-    })?;
+    let purposes = purposes(&case.purpose, known)?;
     let actions = parsed(&case.action, "action", Action::parse, || {
         codes(Action::ALL.map(Action::name))
     })?;
@@ -398,6 +402,11 @@ pub(super) fn parsed<T>(
         parse(name).ok_or_else(|| format!("`{name}` is no {what}; there are {}", known()))
     })
     .collect()
+}
+
+/// The purposes that are named, of those that a set has.
+pub(super) fn purposes(names: &Several, known: &Purposes) -> Result<Vec<Purpose>, String> {
+    parsed(names, "purpose", |name| known.parse(name), || known.codes())
 }
 
 pub(super) fn codes<const N: usize>(names: [&str; N]) -> String {

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::Classes;
-use super::cases::{Several, codes, parsed};
+use super::cases::{self, Several, codes, parsed};
 use super::files::{PolicyFault, PolicyTexts};
 use super::set::Group;
-use crate::{Purpose, Role};
+use crate::{Purpose, Purposes, Role};
 
 /// Before the id of a rule, where audit records name what decided.
 pub(crate) const BECAUSE: &str = "elements:";
@@ -167,7 +167,11 @@ impl ElementRules {
     }
 
     /// Reads all files of rules of a set.
-    pub(super) fn read(files: &PolicyTexts, classes: &Classes) -> Result<Self, Vec<PolicyFault>> {
+    pub(super) fn read(
+        files: &PolicyTexts,
+        classes: &Classes,
+        purposes: &Purposes,
+    ) -> Result<Self, Vec<PolicyFault>> {
         let mut rules = Self::default();
         let mut building: HashMap<(Role, Purpose), Elements> = HashMap::new();
         let mut known: HashMap<String, String> = HashMap::new();
@@ -183,7 +187,7 @@ impl ElementRules {
             };
             for exempt in file.exempt {
                 let start = Some(exempt.span().start);
-                if let Err(words) = rules.exempt(exempt.get_ref()) {
+                if let Err(words) = rules.exempt(exempt.get_ref(), purposes) {
                     faults.push(PolicyFault::at(name, text, start, words));
                 }
             }
@@ -203,7 +207,7 @@ impl ElementRules {
                     file: name.to_owned(),
                     line,
                 });
-                if let Err(words) = add(rule, &words, classes, &mut building) {
+                if let Err(words) = add(rule, &words, (classes, purposes), &mut building) {
                     faults.push(fault(format!("{}: {words}", rule.id)));
                 }
             }
@@ -227,14 +231,42 @@ impl ElementRules {
             rules.by.insert((role, purpose), Arc::new(elements));
         }
         if faults.is_empty() {
+            purposes.own().for_each(|own| rules.inherit(own));
             Ok(rules)
         } else {
             Err(faults)
         }
     }
 
-    fn exempt(&mut self, exempt: &ExemptText) -> Result<(), String> {
-        for (role, purpose) in askers(&exempt.role, &exempt.purpose)? {
+    /// An own purpose has what the one has that it is a kind of: of each type of which no rule is its own, and unless
+    /// it is exempt itself.
+    fn inherit(&mut self, own: Purpose) {
+        for role in Role::ALL {
+            let (of_own, of_parent) = ((role, own), (role, own.standard()));
+            if self.exempt.contains_key(&of_own) {
+                continue;
+            }
+            match (self.by.get(&of_own), self.by.get(&of_parent)) {
+                (None, None) => {
+                    if let Some(exemption) = self.exempt.get(&of_parent).cloned() {
+                        self.exempt.insert(of_own, exemption);
+                    }
+                }
+                (None, Some(parent)) => {
+                    self.by.insert(of_own, Arc::clone(parent));
+                }
+                (Some(_), None) => {}
+                (Some(own), Some(parent)) => {
+                    let mut all = parent.0.clone();
+                    all.extend(own.0.clone());
+                    self.by.insert(of_own, Arc::new(Elements(all)));
+                }
+            }
+        }
+    }
+
+    fn exempt(&mut self, exempt: &ExemptText, purposes: &Purposes) -> Result<(), String> {
+        for (role, purpose) in askers(&exempt.role, &exempt.purpose, purposes)? {
             let exemption = Exemption {
                 says: exempt.says.clone(),
                 under: exempt.under.clone(),
@@ -252,16 +284,18 @@ impl ElementRules {
 }
 
 /// The roles and purposes that are named, each with each.
-fn askers(roles: &Several, purposes: &Several) -> Result<Vec<(Role, Purpose)>, String> {
+fn askers(
+    roles: &Several,
+    purposes: &Several,
+    known: &Purposes,
+) -> Result<Vec<(Role, Purpose)>, String> {
     let roles = parsed(roles, "role", Role::parse, || {
         codes(Role::ALL.map(Role::name))
     })?;
     if roles.contains(&Role::System) {
         return Err("parts of Cairn see what their work needs, by policies".to_owned());
     }
-    let purposes = parsed(purposes, "purpose", Purpose::parse, || {
-        codes(Purpose::ALL.map(Purpose::code))
-    })?;
+    let purposes = cases::purposes(purposes, known)?;
     let with_all = |role: &Role| {
         let role = *role;
         purposes.iter().map(move |purpose| (role, *purpose))
@@ -273,10 +307,10 @@ fn askers(roles: &Several, purposes: &Several) -> Result<Vec<(Role, Purpose)>, S
 fn add(
     rule: &RuleText,
     words: &Arc<ElementWords>,
-    classes: &Classes,
+    (classes, purposes): (&Classes, &Purposes),
     all: &mut HashMap<(Role, Purpose), Elements>,
 ) -> Result<(), String> {
-    let askers = askers(&rule.role, &rule.purpose)?;
+    let askers = askers(&rule.role, &rule.purpose, purposes)?;
     if let Some((role, _)) = askers.iter().find(|(role, _)| *role == Role::Patient) {
         return Err(format!(
             "the role {} sees its own record whole (45 CFR 164.502(b)(2)(ii))",

@@ -11,6 +11,8 @@ use miette::Diagnostic;
 pub(super) const SCHEMA: &str = "cairn.cedarschema";
 /// The name of the file that puts resource types into groups.
 pub(super) const GROUPS: &str = "groups.json";
+/// The name of the file with purposes of use of one's own.
+pub(super) const OWN_PURPOSES: &str = "purposes.toml";
 /// How files of policies, and of their tests, end.
 const POLICIES: &str = ".cedar";
 const TESTS: &str = ".test.toml";
@@ -148,7 +150,7 @@ impl PolicyTexts {
             let wanted = name.ends_with(POLICIES)
                 || name.ends_with(TESTS)
                 || name.ends_with(ELEMENTS)
-                || [SCHEMA, GROUPS].contains(&name);
+                || [SCHEMA, GROUPS, OWN_PURPOSES].contains(&name);
             if !wanted || name.starts_with('.') {
                 continue;
             }

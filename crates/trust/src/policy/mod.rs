@@ -7,6 +7,7 @@ mod elements;
 mod explain;
 mod files;
 mod force;
+mod own;
 mod set;
 mod table;
 mod what_if;
@@ -50,7 +51,7 @@ pub struct TrustOptions {
     pub ledger: Ledger,
     /// Real time, for sessions, links and one-time codes.
     pub wall_clock: Arc<dyn Clock>,
-    /// A folder with `*.cedar` policies, their tests (`*.test.toml`), `cairn.cedarschema` and
+    /// A folder with `*.cedar` policies, their tests (`*.test.toml`), `cairn.cedarschema`, `purposes.toml` and
     /// `groups.json` to use instead of the built-in set; a schema or groups that aren't there are the
     /// built-in ones. What changes in it is in force after [`Trust::look_at_policies`].
     pub policy_folder: Option<PathBuf>,
@@ -423,6 +424,15 @@ pub(crate) fn in_part_only(role: Role, purpose: Purpose, kind: ResourceType) -> 
     )
 }
 
+/// What is said of an own purpose that there is no more.
+pub(crate) fn gone(purpose: Purpose) -> String {
+    format!(
+        "{} ({}) is no purpose of this organisation's any more",
+        purpose.code(),
+        purpose.system()
+    )
+}
+
 impl Trust {
     /// Loads and validates policies. Consents are read by the rule pack that is the default.
     ///
@@ -510,8 +520,13 @@ impl Trust {
         }
         // A system's purposes are asked before policies are, so that a "no" says what it is registered for.
         let registered = self.inner.identity.registered_for(agent).await?;
-        let unregistered = registered.and_then(|registered| registered.refuses(purpose));
-        let mut refused = unregistered.and_then(|reason| {
+        let now = self.policy_set().purposes().now(purpose);
+        let unasked = match now {
+            None => Some(gone(purpose)),
+            Some(purpose) => registered.and_then(|registered| registered.refuses(purpose)),
+        };
+        let purpose = now.unwrap_or(purpose);
+        let mut refused = unasked.and_then(|reason| {
             let because = Vec::new();
             Some((*actions.first()?, Refusal { reason, because }))
         });
@@ -645,8 +660,9 @@ impl PolicySet {
                 (true, false, None) => format!("{} (another's record)", who.role.name()),
                 (false, _, None) => who.role.name().to_owned(),
             };
-            let of_purpose =
-                Purpose::ALL.map(|purpose| (purpose, self.decide_all(&who.asker(purpose))));
+            let of_purpose: Vec<(Purpose, Grants)> = (self.purposes().all())
+                .map(|purpose| (purpose, self.decide_all(&who.asker(purpose))))
+                .collect();
             for action in Action::ALL {
                 // Purposes with the same answer share a line.
                 let mut answers: Vec<(String, Vec<&str>)> = Vec::new();
@@ -662,7 +678,7 @@ impl PolicySet {
                     }
                 }
                 for (answer, purposes) in answers {
-                    let purposes = if purposes.len() == Purpose::ALL.len() {
+                    let purposes = if purposes.len() == of_purpose.len() {
                         "any purpose".to_owned()
                     } else {
                         purposes.join(" ")
@@ -675,7 +691,7 @@ impl PolicySet {
             }
         }
         for role in Role::ALL {
-            for purpose in Purpose::ALL {
+            for purpose in self.purposes().all() {
                 lines.extend(self.elements_in_words(role, purpose));
             }
         }

@@ -11,8 +11,8 @@ use fhir::ResourceType;
 use super::around::{Around, Looks};
 use super::files::{GROUPS, PolicyFault, PolicyTexts, SCHEMA};
 use super::widest::widest;
-use super::{Asker, Classes};
-use crate::Action;
+use super::{Asker, Classes, own};
+use crate::{Action, Purpose, Purposes};
 
 /// What sort of content a resource type holds. The default is clinical.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +73,8 @@ enum Knows {
     /// Session, networks, time and tenant besides.
     Around,
     /// Organizations and device besides.
+    Device,
+    /// Purposes of one's own besides.
     Whole,
 }
 
@@ -84,6 +86,8 @@ pub(super) struct PolicyFiles {
     /// Kinds in their groups, and the actions.
     entities: Entities,
     groups: Vec<Group>,
+    /// What for somebody can ask.
+    purposes: Purposes,
     /// What is known of each policy, by its id.
     known: BTreeMap<String, PolicyWords>,
     /// What policies look at around a request.
@@ -119,6 +123,7 @@ impl PolicyFiles {
         let (schema, _) = Schema::from_cedarschema_str(files.text(SCHEMA))
             .map_err(|error| vec![PolicyFault::placed(SCHEMA, files.text(SCHEMA), &error)])?;
         let groups = groups(files.text(GROUPS)).map_err(|fault| vec![fault])?;
+        let purposes = own::read(files)?;
         let mut set = PolicySet::new();
         let mut known = BTreeMap::new();
         let mut faults = Vec::new();
@@ -135,6 +140,14 @@ impl PolicyFiles {
             let id = error.policy_id().to_string();
             let file = known.get(&id).map_or("policies", |words| &words.file);
             faults.push(PolicyFault::placed(file, files.text(file), error));
+        }
+        for policy in set.policies() {
+            let of = known.get(&policy.id().to_string());
+            faults.extend(own::faults(policy, &purposes).into_iter().map(|words| {
+                let fault = PolicyFault::of(of.map_or("policies", |of| &of.file), words);
+                let line = of.map(|of| of.line);
+                PolicyFault { line, ..fault }
+            }));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -160,7 +173,7 @@ impl PolicyFiles {
                 looks.organizations = false;
                 looks.device = false;
             }
-            Knows::Whole => {}
+            Knows::Device | Knows::Whole => {}
         }
         let mut files = Self {
             authorizer: Authorizer::new(),
@@ -169,6 +182,7 @@ impl PolicyFiles {
             names,
             entities,
             groups,
+            purposes,
             known,
             looks,
             widest: None,
@@ -190,6 +204,7 @@ impl PolicyFiles {
             names: self.names.clone(),
             entities: self.entities.clone(),
             groups: self.groups.clone(),
+            purposes: self.purposes.clone(),
             known: self.known.clone(),
             looks: self.looks,
             widest: None,
@@ -200,6 +215,11 @@ impl PolicyFiles {
     /// The policies where what changes around lets the most.
     pub(super) fn widest(&self) -> &Self {
         self.widest.as_deref().unwrap_or(self)
+    }
+
+    /// What for somebody can ask.
+    pub(super) fn purposes(&self) -> &Purposes {
+        &self.purposes
     }
 
     /// What policies look at around a request.
@@ -252,8 +272,12 @@ impl PolicyFiles {
             .collect()
     }
 
-    /// The entities with the asker among them; made once for all that is asked for one.
+    /// The entities with the asker among them; made once for all that is asked for one. None who asks for a
+    /// purpose that this set does not have: nothing is permitted for it.
     pub(super) fn with(&self, asker: &Asker) -> Option<Entities> {
+        if !self.purposes.has(asker.purpose) {
+            return None;
+        }
         let names = &self.names;
         let mut parents = HashSet::from([uid(&names.role, asker.role.name())]);
         parents.extend(asker.part.as_deref().map(|part| uid(&names.part, part)));
@@ -299,10 +323,9 @@ impl PolicyFiles {
         kind: Option<ResourceType>,
     ) -> Option<(Decision, Vec<String>)> {
         let names = &self.names;
-        let purpose = asker.purpose.code();
         let usual = Around::default();
         let around = asker.around.as_ref().unwrap_or(&usual);
-        let context = context(purpose, asker.own, around, self.knows)?;
+        let context = context(asker.purpose, asker.own, around, self.knows)?;
         let resource = match (action.interaction(), kind) {
             (Some(_), Some(kind)) => uid(&names.kind, kind.name()),
             (Some(_), None) => return None,
@@ -333,10 +356,10 @@ impl PolicyFiles {
 }
 
 /// What policies see as `context`.
-fn context(purpose: &str, own: bool, around: &Around, knows: Knows) -> Option<Context> {
+fn context(purpose: Purpose, own: bool, around: &Around, knows: Knows) -> Option<Context> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let mut pairs = vec![
-        ("purpose".to_owned(), text(purpose)),
+        ("purpose".to_owned(), text(purpose.standard().code())),
         ("own".to_owned(), RestrictedExpression::new_bool(own)),
     ];
     if knows >= Knows::Around {
@@ -363,7 +386,7 @@ fn context(purpose: &str, own: bool, around: &Around, knows: Knows) -> Option<Co
         ));
         pairs.push(("tenant".to_owned(), text(&around.tenant)));
     }
-    if knows == Knows::Whole {
+    if knows >= Knows::Device {
         let device = RestrictedExpression::new_record([
             ("kind".to_owned(), text(around.device.kind.name())),
             ("client".to_owned(), text(&around.device.client)),
@@ -375,6 +398,10 @@ fn context(purpose: &str, own: bool, around: &Around, knows: Knows) -> Option<Co
             RestrictedExpression::new_set(organizations),
         ));
     }
+    if knows == Knows::Whole {
+        let code = purpose.own().map_or("", |_| purpose.code());
+        pairs.push(("own_purpose".to_owned(), text(code)));
+    }
     Context::from_pairs(pairs).ok()
 }
 
@@ -382,7 +409,7 @@ fn context(purpose: &str, own: bool, around: &Around, knows: Knows) -> Option<Co
 /// refuse every request.
 fn knows(schema: &Schema, names: &Names) -> Result<Knows, PolicyFault> {
     let asks = |knows| {
-        let context = context("TREAT", false, &Around::default(), knows)
+        let context = context(Purpose::Treatment, false, &Around::default(), knows)
             .ok_or_else(|| "the context can't be made".to_owned())?;
         let (action, kind) = (uid(&names.action, "read"), uid(&names.kind, "Patient"));
         Request::new(names.agent.clone(), action, kind, context, Some(schema))
@@ -392,14 +419,14 @@ fn knows(schema: &Schema, names: &Names) -> Result<Knows, PolicyFault> {
     let Err(words) = asks(Knows::Whole) else {
         return Ok(Knows::Whole);
     };
-    let before = [Knows::Around, Knows::Purpose];
+    let before = [Knows::Device, Knows::Around, Knows::Purpose];
     match before.into_iter().find(|knows| asks(*knows).is_ok()) {
         Some(knows) => Ok(knows),
         None => Err(PolicyFault::of(
             SCHEMA,
             format!(
                 "requests have a context with `purpose` and `own`, and all or none of `session`, `networks`, `time` and \
-                 `tenant`, and with these both or none of `organizations` and `device`, as in the built-in schema (`cairn policy init`): {words}"
+                 `tenant`, with these both or none of `organizations` and `device`, and with these `own_purpose` or not, as in the built-in schema (`cairn policy init`): {words}"
             ),
         )),
     }

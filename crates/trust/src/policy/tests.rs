@@ -568,3 +568,4 @@ fn what_is_hidden_is_explained() {
 }
 
 mod around;
+mod own;

@@ -44,8 +44,9 @@ impl Trust {
             .who_might_ask(permit, &change.actors(), change.names_actors())
             .await?;
         let (mut askers, mut whose) = (Vec::new(), Vec::new());
+        let set = self.policy_set();
         for (place, one) in those.iter().enumerate() {
-            for purpose in Purpose::ALL {
+            for purpose in set.purposes().all() {
                 if let Some(grants) = self.may_see(one.role, purpose) {
                     whose.push((place, purpose));
                     askers.push(Might {

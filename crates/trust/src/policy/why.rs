@@ -12,7 +12,7 @@ use super::elements::{ElementRule, ElementRules, ElementWords, Exemption};
 use super::files::{BUILT_IN, PolicyFault, PolicyTexts};
 use super::set::{PolicyFiles, PolicyWords};
 use super::{Asker, Classes};
-use crate::{Action, Purpose, Role};
+use crate::{Action, Purpose, Purposes, Role};
 
 /// What policies are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +115,8 @@ impl PolicySet {
         let files = PolicyFiles::parse(texts)?;
         let classes = Arc::new(files.classes());
         let knows = |id: &str| files.known(id).is_some();
-        let elements = ElementRules::read(texts, &classes)?;
-        let (cases, elements_cases) = cases::read(texts, knows, &classes)?;
+        let elements = ElementRules::read(texts, &classes, files.purposes())?;
+        let (cases, elements_cases) = cases::read(texts, knows, &classes, files.purposes())?;
         Ok(Self {
             classes,
             elements,
@@ -136,6 +136,12 @@ impl PolicySet {
     /// What its policies look at around a request.
     pub(crate) fn looks(&self) -> Looks {
         self.files.looks()
+    }
+
+    /// What for somebody can ask: HL7's purposes, and those that it has of its own.
+    #[must_use]
+    pub fn purposes(&self) -> &Purposes {
+        self.files.purposes()
     }
 
     /// The hash of its files.
@@ -246,7 +252,7 @@ impl PolicySet {
             own: role.has_one_record(),
             ..question.clone()
         };
-        let mut purposes = Purpose::ALL.to_vec();
+        let mut purposes: Vec<Purpose> = self.purposes().all().collect();
         purposes.retain(|purpose| holds(of_purpose(*purpose)));
         let mut roles = Role::ALL.to_vec();
         roles.retain(|role| *role != Role::System && holds(of_role(*role)));

@@ -169,11 +169,12 @@ pub(crate) fn faults(event: &Value) -> Vec<String> {
             "who asked has an id",
         );
         must(!list(user, "role").is_empty(), "who asked has a role");
-        let mut purposes = Vec::new();
-        for concept in list(user, "purposeOfUse") {
-            purposes.extend(list(concept, "coding"));
-        }
-        let known = purposes.iter().all(|coding| coding["system"] == PURPOSE);
+        // The profile's value set is extensible: what else a purpose is may be said beside it.
+        let purposes = list(user, "purposeOfUse");
+        let known = purposes.iter().all(|concept| {
+            let mut codings = list(concept, "coding").into_iter();
+            codings.any(|coding| coding["system"] == PURPOSE)
+        });
         must(known, "a purpose of use is one of HL7's");
         must(
             user["purposeOfUse"] == event["purposeOfEvent"],

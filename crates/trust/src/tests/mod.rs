@@ -302,3 +302,10 @@ pub(crate) async fn texts_are_the_rows(
     );
     texts.rows.iter().filter(|row| row.text.is_some()).count()
 }
+
+/// A purpose of one's own, a kind of operations.
+pub(crate) fn foo_bar() -> Purpose {
+    let is = Purpose::Operations;
+    let own = crate::OwnPurpose::of("urn:purposes", "FooBar", "the FooBar project", is);
+    Purpose::Own(own.unwrap())
+}

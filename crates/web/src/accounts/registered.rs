@@ -3,14 +3,14 @@
 use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
-use trust::Purpose;
 use trust::identity::{ClientView, Contract, Registered};
+use trust::{PolicySet, Purpose};
 
 use super::{done, permit};
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
 use crate::layout::csrf;
-use crate::patient::words::purpose_words;
+use crate::patient::words::named;
 
 fn contract_words(contract: Contract) -> &'static str {
     match contract {
@@ -21,12 +21,15 @@ fn contract_words(contract: Contract) -> &'static str {
 }
 
 /// In a list.
-pub(super) fn words(registered: &Registered) -> Markup {
-    let each: Vec<&str> = (registered.purposes().iter())
-        .map(|purpose| purpose_words(purpose.code()))
+pub(super) fn words(ctx: &Ctx, registered: &Registered) -> Markup {
+    let set = ctx.app.web.trust.policy_set();
+    let own = (registered.own().iter()).filter_map(|name| set.purposes().named(name));
+    let each: Vec<&str> = (registered.purposes().iter().copied().chain(own))
+        .map(named)
         .collect();
     html! {
-        br; span class="quiet small" { "For " (each.join(", ")) }
+        @if !each.is_empty() { br; span class="quiet small" { "For " (each.join(", ")) } }
+        (gone(&set, registered))
         @match registered.contract() {
             Contract::NotNeeded => {},
             Contract::Signed => { br; span class="quiet small" { "Has a contract" } },
@@ -35,16 +38,32 @@ pub(super) fn words(registered: &Registered) -> Markup {
     }
 }
 
+/// What is registered and means nothing any more.
+fn gone(set: &PolicySet, registered: &Registered) -> Markup {
+    html! {
+        @for name in registered.gone(set.purposes()) {
+            br; span class="small" { "No purpose here any more, and refused: " span class="mono" { (name.code) } " (" (name.system) ")" }
+        }
+    }
+}
+
 /// The fields of a form.
-pub(super) fn fields(now: Option<&Registered>) -> Markup {
-    let has = |purpose: Purpose| now.is_some_and(|now| now.purposes().contains(&purpose));
+pub(super) fn fields(ctx: &Ctx, now: Option<&Registered>) -> Markup {
+    let set = ctx.app.web.trust.policy_set();
+    let has = |purpose: Purpose| {
+        now.is_some_and(|now| match purpose.own() {
+            Some(own) => now.own().contains(&own.name()),
+            None => now.purposes().contains(&purpose),
+        })
+    };
     html! {
         fieldset {
             legend class="strong" { "What it asks for" }
             span class="hint" { "It is refused whatever it asks for besides. People who treat a patient declare emergencies, so no system can" }
-            @for purpose in Registered::CAN_BE {
-                label class="choice" { input type="checkbox" name="purposes" value=(purpose.code()) checked[has(purpose)]; span { (purpose_words(purpose.code())) } }
+            @for purpose in Registered::CAN_BE.into_iter().chain(set.purposes().own()) {
+                label class="choice" { input type="checkbox" name="purposes" value=(purpose.code()) checked[has(purpose)]; span { (named(purpose)) } }
             }
+            @if let Some(now) = now { (gone(&set, now)) }
         }
         label { "Contract with those whose it is"
             select name="contract" {
@@ -57,7 +76,7 @@ pub(super) fn fields(now: Option<&Registered>) -> Markup {
 }
 
 /// What was chosen. At least one purpose has to be.
-pub(super) fn of(fields: &Fields) -> Result<Registered, PageError> {
+pub(super) fn of(ctx: &Ctx, fields: &Fields) -> Result<Registered, PageError> {
     let contract = match fields.get("contract") {
         None => Contract::default(),
         Some(name) => Contract::parse(name).ok_or_else(|| {
@@ -65,7 +84,9 @@ pub(super) fn of(fields: &Fields) -> Result<Registered, PageError> {
         })?,
     };
     let purposes: Vec<&str> = fields.all("purposes").collect();
-    Ok(Registered::parse(&purposes.join(" "), contract)?)
+    let set = ctx.app.web.trust.policy_set();
+    let typed = purposes.join(" ");
+    Ok(Registered::parse_among(set.purposes(), &typed, contract)?)
 }
 
 /// Registers a system for something else.
@@ -77,7 +98,7 @@ pub(super) fn form(ctx: &Ctx, client: &ClientView, back: &str) -> Markup {
                 (csrf(ctx))
                 input type="hidden" name="back" value=(back);
                 p { "It counts from the system's next request on." }
-                (fields(client.registered.as_ref()))
+                (fields(ctx, client.registered.as_ref()))
                 button class="primary" type="submit" { "Register for these" }
             }
         }
@@ -91,7 +112,7 @@ pub(crate) async fn set(
 ) -> Result<Response, PageError> {
     ctx.staff()?;
     let permit = permit(&ctx).await?;
-    let registered = of(&fields)?;
+    let registered = of(&ctx, &fields)?;
     let identity = ctx.app.web.trust.identity();
     identity.set_registered(&permit, &id, &registered).await?;
     Ok(done(&fields, "purposes", &id))

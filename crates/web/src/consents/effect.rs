@@ -12,7 +12,7 @@ use trust::{Counts, Foreseen, Party, Permit, Purpose, Role};
 use crate::context::{Ctx, query};
 use crate::error::PageError;
 use crate::layout::{self, State, role_words, thousands};
-use crate::patient::words::purpose_words;
+use crate::patient::words::named;
 
 use super::words::{how_many, those_of};
 
@@ -110,7 +110,7 @@ fn party(one: &Party, others: bool) -> Markup {
             @else {
                 ul {
                     @for effect in &one.effects {
-                        @let purposes: Vec<&str> = effect.purposes.iter().map(|purpose| purpose_words(purpose.code())).collect();
+                        @let purposes: Vec<&str> = effect.purposes.iter().copied().map(named).collect();
                         @if !effect.lost.is_empty() { li { "would no longer see " (counted(&effect.lost)) span class="quiet" { " · for " (purposes.join(", ")) } } }
                         @if !effect.gained.is_empty() { li { "would newly see " (counted(&effect.gained)) span class="quiet" { " · for " (purposes.join(", ")) } } }
                     }

@@ -9,7 +9,7 @@ use trust::{Purpose, Role};
 use crate::context::{Ctx, Fields, query};
 use crate::error::PageError;
 use crate::layout::csrf;
-use crate::patient::words::purpose_words;
+use crate::patient::words::named;
 
 use super::words::{KINDS, LABELS};
 
@@ -156,9 +156,9 @@ pub(super) fn form(ctx: &Ctx, action: &str, choices: &Choices) -> Markup {
         .map(|(name, words, _)| own(&(name, words)))
         .collect();
     let labels: Vec<_> = LABELS.iter().map(own).collect();
-    let purposes: Vec<_> = PURPOSES
-        .iter()
-        .map(|purpose| own(&(purpose.code(), purpose_words(purpose.code()))))
+    let set = ctx.app.web.trust.policy_set();
+    let purposes: Vec<_> = (PURPOSES.into_iter().chain(set.purposes().own()))
+        .map(|purpose| own(&(purpose.code(), named(purpose))))
         .collect();
     html! {
         form class="stack" method="post" action=(action) {
@@ -236,9 +236,11 @@ pub(super) fn draft(ctx: &Ctx, fields: &Fields, known: &[KnownAgent]) -> Result<
     {
         return Err(invalid("There is no such label."));
     }
+    let set = ctx.app.web.trust.policy_set();
     let mut purposes = Vec::new();
     for code in fields.all("purpose") {
-        let found = Purpose::parse(code).filter(|purpose| PURPOSES.contains(purpose));
+        let found = (set.purposes().parse(code))
+            .filter(|purpose| purpose.own().is_some() || PURPOSES.contains(purpose));
         purposes.push(found.ok_or_else(|| invalid("There is no such purpose."))?);
     }
     let day = |name: &str| fields.get(name).map(str::to_owned);

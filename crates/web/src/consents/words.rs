@@ -8,7 +8,7 @@ use serde_json::Value;
 use trust::Role;
 use trust::consent::Rules;
 
-use crate::patient::words::{is_about_messages, purpose_words};
+use crate::patient::words::{coded, is_about_messages};
 use crate::time::day;
 
 /// Kinds of entries that a form offers, in words, with the types that they are.
@@ -222,8 +222,7 @@ fn period_words(period: &Value) -> String {
 }
 
 fn purposes(provision: &Value) -> Option<String> {
-    let words = list(provision.get("purpose"))
-        .map(|purpose| purpose_words(text(purpose, "code").unwrap_or("something")).to_owned());
+    let words = list(provision.get("purpose")).map(coded);
     joined(words, ", ")
 }
 

@@ -3,6 +3,7 @@
 use fhir::{Resource, human};
 use maud::{Markup, html};
 use serde_json::Value;
+use trust::Purpose;
 use trust::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
 
 use crate::layout::{self, State};
@@ -204,15 +205,10 @@ pub(crate) fn is_about_messages(consent: &Resource) -> bool {
 
 /// The purposes that a consent names, in words.
 pub(crate) fn consent_words(consent: &Resource) -> String {
-    let purposes: Vec<&str> = consent
+    let purposes: Vec<String> = consent
         .at(&["provision", "purpose"])
         .and_then(Value::as_array)
-        .map(|purposes| {
-            purposes
-                .iter()
-                .map(|purpose| purpose_words(purpose["code"].as_str().unwrap_or_default()))
-                .collect()
-        })
+        .map(|purposes| purposes.iter().map(coded).collect())
         .unwrap_or_default();
     if purposes.is_empty() {
         "all purposes".to_owned()
@@ -233,6 +229,22 @@ pub(crate) fn purpose_words(code: &str) -> &str {
         "HRESCH" => "research",
         "SYSADMIN" => "administration",
         other => other,
+    }
+}
+
+/// The same of a purpose that is known, an organisation's own among them.
+pub(crate) fn named(purpose: Purpose) -> &'static str {
+    let of_hl7 = || purpose_words(purpose.code());
+    purpose.own().map_or_else(of_hl7, |own| own.display())
+}
+
+/// The same of a `Coding`. What isn't HL7's is said in the coding's words, with its code.
+pub(crate) fn coded(coding: &Value) -> String {
+    let text = |name: &str| coding.get(name).and_then(Value::as_str);
+    let code = text("code").unwrap_or("something");
+    match text("display").filter(|_| Purpose::parse(code).is_none()) {
+        Some(display) => format!("{display} ({code})"),
+        None => purpose_words(code).to_owned(),
     }
 }
 

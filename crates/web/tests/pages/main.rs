@@ -20,6 +20,7 @@ mod emergency;
 mod forms;
 mod live;
 mod mailbox;
+mod own_purposes;
 mod passkeys;
 #[allow(dead_code, reason = "streams are all that is waited for here")]
 #[path = "../../../ledger/tests/postgres/patience.rs"]

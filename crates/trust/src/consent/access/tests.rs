@@ -52,6 +52,11 @@ fn purposes(codes: &[&str]) -> Value {
         .collect()
 }
 
+/// A kind of research of one's own.
+fn own(system: &str, code: &str) -> Purpose {
+    Purpose::Own(crate::OwnPurpose::of(system, code, "the study", Purpose::Research).unwrap())
+}
+
 fn actor(reference: &str) -> Value {
     json!([{
         "role": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"}]},

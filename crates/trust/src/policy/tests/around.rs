@@ -419,6 +419,7 @@ fn a_schema_of_before_is_good_and_one_in_between_is_refused() {
         "tenant",
         "organizations",
         "device",
+        "own_purpose",
     ]);
     let old = folder(plain, &[("cairn.cedarschema", &before)]);
     let policies = Policies::load(Some(old.path()), 0).unwrap();
@@ -427,7 +428,7 @@ fn a_schema_of_before_is_good_and_one_in_between_is_refused() {
     let looks = folder(BY_DAY, &[("cairn.cedarschema", &before)]);
     assert!(Policies::load(Some(looks.path()), 0).is_err());
     // The one that knew of what is around and not of organizations and devices is good, too.
-    let middle = without(&["organizations", "device"]);
+    let middle = without(&["organizations", "device", "own_purpose"]);
     let of_then = folder(BY_DAY, &[("cairn.cedarschema", &middle)]);
     assert!(Policies::load(Some(of_then.path()), 0).is_ok());
     let of_now = folder(BY_ORIGIN, &[("cairn.cedarschema", &middle)]);

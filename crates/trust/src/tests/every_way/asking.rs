@@ -6,13 +6,13 @@ use ledger::TenantId;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::rules::ORGANIZATIONS;
-use super::{KINDS, PURPOSES, STAFF};
+use super::rules::{ORGANIZATIONS, purposes};
+use super::{KINDS, STAFF};
 use crate::consent::Basis;
-use crate::identity::{NewProxy, NewSystem, Signer, SystemKeys, let_in};
+use crate::identity::{Contract, NewProxy, NewSystem, Registered, Signer, SystemKeys, let_in};
 use crate::scopes::Scopes;
 use crate::tests::search::{CATEGORIES, Model};
-use crate::tests::{House, a_patient, patient, staff};
+use crate::tests::{House, a_patient, foo_bar, patient, staff};
 use crate::{Access, Action, Agent, DeviceKind, Purpose, Role};
 
 /// A scope as the test knows it, apart from the code that reads it.
@@ -154,7 +154,7 @@ pub(super) struct Made {
 
 pub(super) fn askers() -> impl Strategy<Value = Asker> {
     let who = prop_oneof![
-        8 => (select(STAFF.to_vec()), select(PURPOSES[..4].to_vec())).prop_map(
+        8 => (select(STAFF.to_vec()), select(purposes()[..5].to_vec())).prop_map(
             |(role, purpose)| match role {
                 // What billers are registered for.
                 Role::Biller => (role, Purpose::Payment),
@@ -297,6 +297,10 @@ impl Asker {
         let operator = Agent::system(tenant, "command-line");
         let identity = house.trust.identity();
         let role = self.who.0;
+        let all: Vec<Purpose> = (Registered::OF_BEFORE.into_iter())
+            .chain([foo_bar()])
+            .collect();
+        let registered = Registered::new(&all, Contract::Signed).unwrap();
         let agent = if role == Role::Client && self.token.is_some() {
             let new = NewSystem {
                 name: "X".to_owned(),
@@ -307,7 +311,8 @@ impl Asker {
                 tenant,
                 ..staff(Role::Administrator)
             };
-            let id = identity.register_system(&by, &new).await.unwrap();
+            let made = identity.register_system_for(&by, &new, &registered);
+            let id = made.await.unwrap();
             Agent {
                 id,
                 role,
@@ -315,8 +320,9 @@ impl Asker {
                 ..by
             }
         } else {
-            let token = identity.create_client(&operator, "X", role).await.unwrap();
-            identity.bearer(&token).await.unwrap()
+            let registered = (role == Role::Client).then_some(&registered);
+            let made = identity.create_client_for(&operator, "X", role, registered);
+            identity.bearer(&made.await.unwrap()).await.unwrap()
         };
         let administers = house
             .permit(&operator, Purpose::Administration, Action::Administer)

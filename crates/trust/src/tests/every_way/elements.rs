@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 use serde_json::Value;
 
-use super::rules::{PURPOSES, STAFF};
+use super::rules::{STAFF, purposes};
 use crate::{Purpose, Role};
 
 /// A rule: elements of a type that some roles aren't shown for some purposes.
@@ -22,7 +22,10 @@ pub(super) struct Hides {
 
 impl Hides {
     pub(super) fn is_for(&self, who: (Role, Purpose), kind: ResourceType) -> bool {
-        self.kind == kind && self.roles.contains(&who.0) && self.purposes.contains(&who.1)
+        let is_named = |purpose| self.purposes.contains(&purpose);
+        self.kind == kind
+            && self.roles.contains(&who.0)
+            && (is_named(who.1) || is_named(who.1.standard()))
     }
     pub(super) fn hides(&self, element: &str) -> bool {
         self.elements.contains(&element)
@@ -220,7 +223,7 @@ pub(super) fn hides() -> impl Strategy<Value = Vec<Hides>> {
                 (
                     Just(kind),
                     subsequence(roles.clone(), 2..=5),
-                    subsequence(PURPOSES.to_vec(), 3..=5),
+                    subsequence(purposes().to_vec(), 3..=6),
                     subsequence(all.to_vec(), 1..=all.len().min(3)),
                 )
                     .prop_map(|(kind, roles, purposes, elements)| Hides {

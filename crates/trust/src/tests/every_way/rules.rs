@@ -8,7 +8,7 @@ use proptest::sample::{select, subsequence};
 use super::KINDS;
 use super::asking::Asker;
 use super::elements::{Hides, rules_of};
-use crate::tests::NOW_MS;
+use crate::tests::{NOW_MS, foo_bar};
 use crate::{
     Action, Around, Device, DeviceKind, Factor, PolicySet, Purpose, Role, SignedIn, Weekday,
 };
@@ -27,13 +27,27 @@ const ROLES: [Role; 6] = [
     Role::Patient,
     Role::Proxy,
 ];
-pub(super) const PURPOSES: [Purpose; 5] = [
-    Purpose::Treatment,
-    Purpose::Payment,
-    Purpose::Operations,
-    Purpose::CareManagement,
-    Purpose::PatientRequest,
-];
+/// What staff and systems ask for, one of the organisation's own among it, and what patients do.
+pub(super) fn purposes() -> [Purpose; 6] {
+    [
+        Purpose::Treatment,
+        Purpose::Payment,
+        Purpose::Operations,
+        Purpose::CareManagement,
+        foo_bar(),
+        Purpose::PatientRequest,
+    ]
+}
+
+/// The file of the organisation's own one.
+const OWN: &str = "
+[[purpose]]
+system = 'urn:purposes'
+code = 'FooBar'
+display = 'the FooBar project'
+is = 'HOPERAT'
+";
+
 /// What staff may be known as.
 pub(super) const ORGANIZATIONS: [&str; 2] = ["north", "south"];
 /// Kinds of devices that somebody here asks from.
@@ -249,7 +263,8 @@ impl Grant {
         self.is_of(who) && WAYS[..self.ways].contains(&action) && self.kinds.contains(&kind)
     }
     fn is_of(&self, (role, purpose): (Role, Purpose)) -> bool {
-        self.roles.contains(&role) && self.purposes.contains(&purpose)
+        let is_named = |purpose| self.purposes.contains(&purpose);
+        self.roles.contains(&role) && (is_named(purpose) || is_named(purpose.standard()))
     }
     /// The hours from which on it is another than before.
     fn bounds(&self) -> Vec<u8> {
@@ -303,7 +318,7 @@ impl Grant {
 pub(super) fn grants() -> impl Strategy<Value = Vec<Grant>> {
     let grant = (
         subsequence(ROLES.to_vec(), 1..=6),
-        subsequence(PURPOSES.to_vec(), 1..=5),
+        subsequence(purposes().to_vec(), 1..=6),
         select(vec![1, 2, 2, 3, 3, 3]),
         subsequence(KINDS.to_vec(), 2..=8),
         proptest::option::weighted(0.3, conditions()),
@@ -332,10 +347,21 @@ pub(super) fn folder(grants: &[Grant], hides: &[Hides]) -> tempfile::TempDir {
     // In the place of the built-in ones.
     write("necessary.elements.toml", &rules_of(hides));
     write("proxies.elements.toml", "");
+    write("purposes.toml", OWN);
     let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
     let mut text = String::new();
     for (place, grant) in grants.iter().enumerate() {
-        let purposes = list(&mut grant.purposes.iter().map(|one| format!("{:?}", one.code())));
+        let (own, of_hl7): (Vec<Purpose>, Vec<Purpose>) =
+            (grant.purposes.iter()).partition(|one| one.own().is_some());
+        let quoted = |all: &[Purpose]| list(&mut all.iter().map(|one| format!("{:?}", one.code())));
+        let mut purposes = Vec::new();
+        for (all, member) in [(own, "own_purpose"), (of_hl7, "purpose")] {
+            // Cedar has no empty set.
+            if !all.is_empty() {
+                purposes.push(format!("[{}].contains(context.{member})", quoted(&all)));
+            }
+        }
+        let purposes = purposes.join(" || ");
         let actions = list(
             &mut WAYS[..grant.ways]
                 .iter()
@@ -349,7 +375,7 @@ pub(super) fn folder(grants: &[Grant], hides: &[Hides]) -> tempfile::TempDir {
             writeln!(
                 text,
                 "@id(\"{role}-{place}\") @says(\"x\")\npermit (principal in Role::\"{role}\", action in [{actions}], resource)\n\
-                 when {{ [{purposes}].contains(context.purpose) && resource in [{kinds}]{when} }};"
+                 when {{ ({purposes}) && resource in [{kinds}]{when} }};"
             )
             .unwrap();
         }

@@ -224,12 +224,19 @@ fn intermediate() {
             &[(OTHER, Treatment, expected), (RESEARCHER, Research, NONE)],
         );
     }
-    // One study of one organization. Nobody can ask for that purpose here yet, and no other one is meant.
+    // One study of one organization, for which it asks by a purpose of its own; no other one is meant.
+    let (foo_bar, other) = (own("urn:purposes", "FooBar"), own("urn:purposes", "Other"));
     check(
         "purpose",
         json!({"type": "permit", "actor": actor("Organization/research"),
             "purpose": [{"system": "urn:purposes", "code": "FooBar"}]}),
-        &[(RESEARCHER, Research, NONE), (ONE, Treatment, NONE)],
+        &[
+            (RESEARCHER, foo_bar, ALL),
+            (RESEARCHER, other, NONE),
+            (RESEARCHER, Research, NONE),
+            (ONE, foo_bar, NONE),
+            (ONE, Treatment, NONE),
+        ],
     );
     check(
         "dissent, break-glass",

@@ -499,3 +499,70 @@ fn one_provision() {
         assert_eq!(shown, expected, "{name}");
     }
 }
+
+// Proves: 45 CFR 164.508(a)(1)
+#[test]
+fn a_purpose_of_ones_own_is_meant_by_its_name_and_by_what_it_is_a_kind_of() {
+    let rules = closed();
+    let (foo_bar, namesake) = (own("urn:purposes", "FooBar"), own("urn:other", "FooBar"));
+    let named = |system: &str, code: &str| json!([{"system": system, "code": code}]);
+    let unplaced = json!([{"code": "FooBar"}]);
+    let unsaid = json!([{"display": "a study"}]);
+    for (purpose, permitted, denied) in [
+        (
+            named("urn:purposes", "FooBar"),
+            vec![foo_bar],
+            vec![foo_bar],
+        ),
+        (
+            named(Purpose::SYSTEM, "HRESCH"),
+            vec![foo_bar, namesake, Purpose::Research],
+            vec![foo_bar, namesake, Purpose::Research],
+        ),
+        (named(Purpose::SYSTEM, "TREAT"), vec![], vec![]),
+        // What can't be told counts for the "no" alone.
+        (unplaced, vec![], vec![foo_bar, namesake]),
+        (unsaid, vec![], vec![foo_bar, namesake, Purpose::Research]),
+        // A "no" to a kind of research that HL7 has is one to all who don't say which kind theirs is.
+        (
+            named(Purpose::SYSTEM, "CLINTRCH"),
+            vec![],
+            vec![foo_bar, namesake, Purpose::Research],
+        ),
+    ] {
+        for asked_for in [foo_bar, namesake, Purpose::Research] {
+            let asked = asked(Role::Client, asked_for, &[]);
+            let row = observation("o", "1-1", &[]);
+            let row = Row::new(&rules.tables, &row);
+            let shows = |kind: &str| {
+                let mut all = vec![consent(
+                    "2026-01-01",
+                    json!({"type": kind, "purpose": purpose}),
+                )];
+                if kind == "deny" {
+                    all.push(consent("2025-01-01", json!({"type": "permit"})));
+                }
+                let access = Access::of(&all, &Related::new());
+                access.decide(&rules, &asked, &row, Reach::Whole).permitted
+            };
+            let words = format!("{purpose} {asked_for:?}");
+            assert_eq!(shows("permit"), permitted.contains(&asked_for), "{words}");
+            assert_eq!(!shows("deny"), denied.contains(&asked_for), "{words}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_pack_takes_a_purpose_of_ones_own_for_what_it_is_a_kind_of() {
+    let rules = open();
+    let treats = crate::OwnPurpose::of("urn:purposes", "Tumour", "the board", Purpose::Treatment);
+    let treats = Purpose::Own(treats.unwrap());
+    assert!(rules.without_consent(treats).0);
+    assert!(!rules.without_consent(own("urn:purposes", "FooBar")).0);
+    let stored = toml::Value::try_from(treats).unwrap();
+    let pack = format!(
+        "name = 'x'\n[default]\npermit = [{stored}]\npermitted = 'x'\ndenied = 'x'\n[bound]\n"
+    );
+    let words = Rules::parse("x", &pack).unwrap_err().to_string();
+    assert!(words.contains("none of HL7's"), "{words}");
+}
