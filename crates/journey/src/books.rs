@@ -18,6 +18,8 @@ use trust::{InternalStored, Permit, TrustError, Vault, kinds};
 
 /// Documents read at once when the books are opened.
 const PAGE: usize = 500;
+/// Events read at once.
+const EVENTS: usize = 1000;
 
 /// A stored version.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -139,14 +141,19 @@ impl Books {
             learnt: Learnt::new(),
         };
         let mut kept = kept::read(vault, permit).await?;
+        let all = kept.values().filter_map(|(kept, _)| kept.as_ref());
+        let worth = kept::worth_reading(all.map(Kept::journeys).sum());
         // Before the first look, so that nothing falls between looking and listening.
         let mut unknown = BTreeSet::new();
         for shard in (0..SHARDS).map(Shard) {
             let head = vault.ledger().shard_head(shard);
             let (kept, version) = kept.remove(&shard.0).unzip();
-            match kept.flatten().filter(|kept: &Kept| kept.to <= head.0) {
-                Some(kept) => books.restore(shard, kept),
-                None => {
+            let kept = kept.flatten().filter(|kept: &Kept| kept.to <= head.0);
+            match kept {
+                Some(kept) if is_near(vault, shard, Number(kept.to), worth).await? => {
+                    books.restore(shard, kept);
+                }
+                _ => {
                     books.learnt.reached(shard, head);
                     unknown.extend((head.0 > 0).then_some(shard.0));
                 }
@@ -160,7 +167,7 @@ impl Books {
         Ok(books)
     }
 
-    /// Counts every instance of these shards.
+    /// Counts every instance of these shards, and reads those of all to find them.
     async fn count_all(
         &self,
         vault: &Vault,
@@ -211,7 +218,11 @@ impl Books {
             let enough = if all {
                 counts.kept.is_none_or(|kept| kept < to)
             } else {
-                counts.moves >= kept::MOVES || events >= kept::EVENTS
+                let long = match counts.moves {
+                    0 => kept::EVENTS_OF_OTHERS,
+                    _ => kept::EVENTS,
+                };
+                counts.moves >= kept::MOVES || events >= long
             };
             (enough && to.0 > 0 && !counts.unread).then(|| {
                 let kept = Kept::new(shard, to, &counts.versions);
@@ -227,11 +238,6 @@ impl Books {
         counts.moves = 0;
         counts.kept = Some(Number(kept.to));
         counts.document = Some(version);
-    }
-
-    /// Another process kept a shard's counts, in a version of their document.
-    pub(crate) fn kept_elsewhere(&self, shard: Shard, version: Option<u32>) {
-        self.of_shard(shard).document = version;
     }
 
     /// An event was taken into the books.
@@ -257,6 +263,18 @@ impl Books {
                 .sum::<u64>()
         };
         (0..SHARDS).map(of_shard).sum()
+    }
+
+    /// How many patients are under way in a version, and how many journeys are over.
+    fn sums(&self, name: &str, version: u32) -> (u64, u64) {
+        let key = (name.to_owned(), version);
+        let mut sums = VersionCounts::default();
+        for shard in &self.counts {
+            if let Some(counts) = lock(shard).versions.get(&key) {
+                sums.add_sums(counts);
+            }
+        }
+        (sums.running(), sums.ended())
     }
 
     async fn count_stored(
@@ -436,8 +454,8 @@ impl Books {
         let mut instances = Vec::new();
         for published in self.all() {
             let (name, version) = (&published.stored.name, published.stored.version);
-            let counts = self.counts(name, version);
-            let states = [("running", counts.running()), ("ended", counts.ended())];
+            let (running, ended) = self.sums(name, version);
+            let states = [("running", running), ("ended", ended)];
             instances.extend(states.map(|(state, count)| (name.clone(), version, state, count)));
         }
         Figures {
@@ -464,18 +482,39 @@ impl Books {
         let live = self
             .live(&stored.name)
             .is_some_and(|live| live.stored.version == stored.version);
-        let counts = self.counts(&stored.name, stored.version);
+        let (running, ended) = self.sums(&stored.name, stored.version);
         VersionView {
             name: stored.name.clone(),
             title: published.definition.title.clone(),
             version: stored.version,
             published_ms: stored.published_ms,
             published_by: stored.published_by.clone(),
-            running: counts.running(),
-            ended: counts.ended(),
+            running,
+            ended,
             live,
         }
     }
+}
+
+/// Whether no more than so many events came to a shard after a place.
+async fn is_near(
+    vault: &Vault,
+    shard: Shard,
+    to: Number,
+    events: usize,
+) -> Result<bool, TrustError> {
+    let mut left = events;
+    let mut to = to;
+    while vault.ledger().shard_head(shard) > to {
+        let page = vault.ledger().events(shard, to, EVENTS).await?;
+        let Some(last) = page.last() else { break };
+        to = last.at.number;
+        match left.checked_sub(page.len()) {
+            Some(rest) => left = rest,
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// The trail entries of an instance that lie in documents of their own, oldest first.

@@ -141,10 +141,15 @@ impl VersionCounts {
         self.running
     }
 
-    /// Adds the counts of other patients.
-    pub(crate) fn add_all(&mut self, other: &Self) {
+    /// Adds how many other patients are under way and over, and nothing else of them.
+    pub(crate) fn add_sums(&mut self, other: &Self) {
         self.running += other.running;
         self.ended += other.ended;
+    }
+
+    /// Adds the counts of other patients.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.add_sums(other);
         for (step, counts) in &other.nodes {
             let node = self.nodes.entry(step.clone()).or_default();
             node.here += counts.here;

@@ -16,14 +16,18 @@ use trust::{Internal, Permit, Vault};
 pub(crate) const KEPT_COUNTS: Kind = Kind(1052);
 /// What is counted, and how it is written. Kept counts of another format are made anew.
 pub(crate) const FORMAT: u32 = 1;
-/// After so many moves in a shard its counts are kept.
+/// After so many moves in a shard its counts are kept: reading them from the feed takes about 6 ms.
 pub(crate) const MOVES: u32 = 128;
-/// Or after so many events.
+/// With fewer moves, but any, after so many events, which is about as long.
 pub(crate) const EVENTS: u32 = 2048;
-/// Which shards these are is looked at after so many events of all of them.
+/// Without any move after so many: where nobody moves, counting everybody is seldom long.
+pub(crate) const EVENTS_OF_OTHERS: u32 = 8 * EVENTS;
+/// Which shards these are is looked at after so many events of all of them: four a shard.
 pub(crate) const LOOK: u32 = 1024;
-/// With fewer journeys than this, counting them all is as fast as keeping the counts.
-pub(crate) const FEW: u64 = 2000;
+/// With fewer journeys than this counting them all takes a fifth of a second, and nothing is kept.
+pub(crate) const FEW: u64 = 10_000;
+/// Events that can be read in the time in which one journey is counted.
+const EVENTS_A_JOURNEY: u64 = 10;
 /// Documents read at once.
 const PAGE: usize = 500;
 
@@ -67,6 +71,12 @@ impl Kept {
         Shard(self.shard)
     }
 
+    /// How many journeys are counted.
+    pub(crate) fn journeys(&self) -> u64 {
+        let counts = self.versions.iter().map(|version| &version.counts);
+        counts.map(|counts| counts.running() + counts.ended()).sum()
+    }
+
     pub(crate) fn versions(self) -> BTreeMap<(String, u32), VersionCounts> {
         let versions = self.versions.into_iter();
         versions
@@ -87,6 +97,15 @@ impl Kept {
             tokens: Vec::new(),
         }
     }
+}
+
+/// How many events after the kept counts may be read for a shard, with so many journeys counted in all:
+/// where there are more, counting everybody anew is faster.
+pub(crate) fn worth_reading(journeys: u64) -> usize {
+    let events = journeys * EVENTS_A_JOURNEY / u64::from(SHARDS);
+    usize::try_from(events)
+        .unwrap_or(usize::MAX)
+        .max(EVENTS as usize)
 }
 
 /// The id of a shard's counts.

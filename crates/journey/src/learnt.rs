@@ -54,6 +54,11 @@ impl Learnt {
     pub(crate) fn reached(&self, shard: Shard, to: Number) {
         let mut known = self.shard(shard);
         known.to = known.to.max(to);
+    }
+
+    /// An event of a shard was read that counts as one since the counts were kept.
+    pub(crate) fn has_read(&self, shard: Shard) {
+        let mut known = self.shard(shard);
         known.events = known.events.saturating_add(1);
     }
 
@@ -190,6 +195,28 @@ mod tests {
             }
         }
         assert!(learnt.shard(AT.shard).ahead.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_settled_while_something_is_on_its_way() {
+        let settled = |learnt: &Learnt| learnt.settled(AT.shard, |to, events| Some((to, events)));
+        let learnt = Learnt::new();
+        learnt.reached(AT.shard, Number(6));
+        learnt.has_read(AT.shard);
+        assert_eq!(settled(&learnt), Some((Number(6), 1)));
+        // A commit that is on its way, and one that is durable but whose event was not read yet.
+        learnt.begin(AT.shard, "i", 1);
+        assert_eq!(settled(&learnt), None);
+        learnt.end(AT.shard, "i", 1, true);
+        assert_eq!(settled(&learnt), None);
+        assert!(!learnt.heard("i", 1, AT));
+        assert_eq!(settled(&learnt), Some((Number(6), 1)));
+        // What was read from the store with more than the events tell.
+        learnt.found("i", 2, AT);
+        assert_eq!(settled(&learnt), None);
+        assert!(!learnt.heard("i", 2, AT));
+        learnt.kept(AT.shard);
+        assert_eq!(settled(&learnt), Some((Number(6), 0)));
     }
 
     #[test]

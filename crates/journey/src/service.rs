@@ -7,7 +7,7 @@ use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::runner::Cause;
 use crate::{
     DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, Stopped, VersionView,
-    check, words,
+    check, kept, words,
 };
 use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
 use std::collections::HashMap;
@@ -33,18 +33,28 @@ struct Inner {
     trust: Trust,
     clock: Arc<dyn Clock>,
     books: Mutex<HashMap<TenantId, Arc<OnceCell<Arc<Books>>>>>,
+    /// With fewer journeys than this no counts are kept.
+    few: u64,
 }
 
 impl Journeys {
     /// Over trust.
     #[must_use]
     pub fn new(trust: Trust) -> Self {
+        Self::keeping_counts_from(trust, kept::FEW)
+    }
+
+    /// The same, which keeps counts in the store from so many journeys on; for tests that have fewer than
+    /// those from which on it pays.
+    #[must_use]
+    pub fn keeping_counts_from(trust: Trust, few: u64) -> Self {
         let clock = trust.vault().ledger().clock();
         Self {
             inner: Arc::new(Inner {
                 trust,
                 clock,
                 books: Mutex::default(),
+                few,
             }),
         }
     }
@@ -54,6 +64,9 @@ impl Journeys {
     }
     pub(crate) fn clock(&self) -> &dyn Clock {
         self.inner.clock.as_ref()
+    }
+    pub(crate) fn few(&self) -> u64 {
+        self.inner.few
     }
     pub(crate) fn now_ms(&self) -> u64 {
         self.inner.clock.now_ms()

@@ -1,26 +1,21 @@
 //! The counts go into the store, so that opening the books does not take longer with each journey.
 
+use crate::Journeys;
 use crate::books::Books;
-use crate::kept::{self, FEW, Kept};
+use crate::kept::{self, KEPT_COUNTS, Kept};
 use crate::mover::MoveError;
-use crate::{JourneyError, Journeys};
 use ledger::{LedgerError, SHARDS, Shard};
 use trust::{Permit, TrustError, Unit};
 
-/// Shards whose counts go into one unit of work.
+/// Shards whose counts go into one unit of work: one audit record for all of them when a server ends.
 const AT_ONCE: usize = 32;
 
 impl Journeys {
     /// Keeps the counts of the shards that this process holds where there is much new in them, or (`all`)
-    /// anything.
-    pub(super) async fn keep_counts(
-        &self,
-        books: &Books,
-        permit: &Permit,
-        all: bool,
-    ) -> Result<(), MoveError> {
-        if !(all || books.many_heard()) || books.counted() < FEW {
-            return Ok(());
+    /// anything. That they can't be kept stops nobody: they are learnt from the feed at the next start.
+    pub(super) async fn keep_counts(&self, books: &Books, permit: &Permit, all: bool) {
+        if !(all || books.many_heard()) || books.counted() < self.few() {
+            return;
         }
         let mut due = Vec::new();
         for shard in (0..SHARDS).map(Shard) {
@@ -34,49 +29,45 @@ impl Journeys {
         }
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(AT_ONCE));
-            self.keep(books, permit, due).await?;
+            if let Err(error) = self.keep(books, permit, due).await {
+                tracing::warn!(%error, "the journeys' counts could not be kept");
+                return;
+            }
             due = rest;
         }
-        Ok(())
-    }
-
-    /// Keeps all counts in which there is something new, when the process ends.
-    pub(super) async fn keep_all_counts(&self, books: &Books) -> Result<(), JourneyError> {
-        let permit = self.engine_permit(books.tenant).await?;
-        Ok(self.keep_counts(books, &permit, true).await?)
     }
 
     async fn keep(
         &self,
         books: &Books,
         permit: &Permit,
-        counts: Vec<(Kept, Option<u32>)>,
+        mut counts: Vec<(Kept, Option<u32>)>,
     ) -> Result<(), MoveError> {
         let (ledger, tenant) = (self.vault().ledger(), permit.tenant());
-        let internals = counts.iter();
-        let internals = internals.map(|(kept, at)| kept.document(ledger, tenant, *at));
-        let unit = Unit {
-            internals: internals.collect(),
-            note: Some("journeys: counts kept".to_owned()),
-            ..Unit::default()
-        };
-        match self.vault().commit(permit, unit).await {
-            Ok(_) => {
-                for (kept, at) in counts {
-                    books.has_kept(&kept, at.map_or(1, |at| at.saturating_add(1)));
+        for again in [true, false] {
+            let internals = counts.iter();
+            let internals = internals.map(|(kept, at)| kept.document(ledger, tenant, *at));
+            let unit = Unit {
+                internals: internals.collect(),
+                note: Some("journeys: counts kept".to_owned()),
+                ..Unit::default()
+            };
+            match self.vault().commit(permit, unit).await {
+                Ok(_) => break,
+                Err(TrustError::Ledger(LedgerError::Conflict)) if again => {
+                    // Another process held some of them for a while.
+                    for (kept, at) in &mut counts {
+                        let id = kept::id(ledger, tenant, kept.shard());
+                        let stored = (self.vault().internal(permit, KEPT_COUNTS, &id)).await?;
+                        *at = stored.map(|stored| stored.version);
+                    }
                 }
-                Ok(())
+                Err(other) => return Err(other.into()),
             }
-            Err(TrustError::Ledger(LedgerError::Conflict)) => {
-                // Another process held some of them for a while. Its counts are as good as these.
-                for (kept, _) in counts {
-                    let id = kept::id(ledger, tenant, kept.shard());
-                    let stored = (self.vault().internal(permit, kept::KEPT_COUNTS, &id)).await?;
-                    books.kept_elsewhere(kept.shard(), stored.map(|stored| stored.version));
-                }
-                Ok(())
-            }
-            Err(other) => Err(other.into()),
         }
+        for (kept, at) in counts {
+            books.has_kept(&kept, at.map_or(1, |at| at.saturating_add(1)));
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::{EVENTS_AT_ONCE, SHARDS_AT_ONCE};
 use crate::books::{Books, old_trail};
 use crate::counts::Before;
+use crate::kept::KEPT_COUNTS;
 use crate::mover::{MoveError, Moved};
 use crate::state::State;
 use crate::{Journeys, runner};
@@ -37,6 +38,8 @@ impl Journeys {
                 && let Err(error) = self.learn_version(books, permit, at).await
             {
                 tracing::error!(%error, "a patient's move by another process could not be counted");
+                // It is counted with everybody else at the next start.
+                books.unread(at.shard);
             }
         }
     }
@@ -117,7 +120,11 @@ impl Journeys {
             }
         }
         books.learnt.reached(at.shard, at.number);
-        books.has_heard();
+        // Keeping counts is no reason to keep them again.
+        if event.kind != KEPT_COUNTS {
+            books.learnt.has_read(at.shard);
+            books.has_heard();
+        }
         Ok(())
     }
 

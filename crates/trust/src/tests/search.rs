@@ -164,11 +164,16 @@ fn unmarked(write: &Write) -> Value {
             if variant % 4 != 0 {
                 period["end"] = "2026-06-02".into();
             }
-            json!({
-                "resourceType": "Encounter", "id": id, "subject": subject, "period": period,
+            let mut stay = json!({
+                "resourceType": "Encounter", "id": id, "subject": subject,
                 "status": "finished", "class": {"code": "IMP"},
                 "serviceProvider": {"reference": format!("Organization/org{}", variant % 3)},
-            })
+            });
+            // FHIR has no empty objects.
+            if period != json!({}) {
+                stay["period"] = period;
+            }
+            stay
         }
         ResourceType::Task => json!({
             "resourceType": "Task", "id": id, "for": subject, "intent": "order",
