@@ -79,6 +79,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("J038", "A condition asks what its resource can't have."),
     ("J039", "The arms of an experiment don't fit together."),
     ("J040", "The rounds of a repeated part can't be gone."),
+    ("J041", "A wait names what can't come to anything."),
     ("J049", "A condition may come out otherwise than it reads."),
 ];
 

@@ -240,6 +240,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) state: State,
     pub(crate) effects: Vec<Effect>,
     why: String,
+    /// The step whose form this input answers.
+    pub(crate) answered: Option<String>,
     pub(crate) ahead: VecDeque<(usize, Option<u32>)>,
     moves: u32,
 }
@@ -257,6 +259,7 @@ impl<'a> Engine<'a> {
             state,
             effects: Vec::new(),
             why,
+            answered: None,
             ahead: VecDeque::new(),
             moves: 0,
         }

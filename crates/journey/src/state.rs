@@ -125,6 +125,12 @@ pub(crate) enum Stand {
     },
     /// Time or an event.
     Waiting,
+    /// What hasn't come of several things.
+    Gathering {
+        /// The numbers of those that have, as the step counts them.
+        #[serde(rename = "c")]
+        came: Vec<u16>,
+    },
     /// Staff.
     Working {
         #[serde(rename = "h", default)]
@@ -192,7 +198,8 @@ impl Stand {
                 booked: _,
             }
             | Self::Joining { left: _ } => FIRST,
-            Self::Repeating { left: _, time: _ }
+            Self::Gathering { came: _ }
+            | Self::Repeating { left: _, time: _ }
             | Self::Pausing {
                 time: _,
                 until_ms: _,

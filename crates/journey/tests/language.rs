@@ -215,6 +215,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "    repeat: {body: end, times: 3, pause: 1d}\n    next: questions\n",
         ),
         (
+            "J041",
+            "      until: discharge + 2d at 09:00\n    next: questions\n",
+            "      all_of: [{for: 2d}]\n    next: questions\n",
+        ),
+        (
             "J049",
             "where: status = 'finished'",
             "where: type.coding.code = 'emergency'",

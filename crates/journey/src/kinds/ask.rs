@@ -332,6 +332,7 @@ impl Ask {
             .state
             .facts
             .insert(step.id.clone(), Value::Object(known));
+        engine.answered = Some(step.id.clone());
         engine.close_task(n, true, "Answered");
     }
 
@@ -376,6 +377,9 @@ impl StepKind for Ask {
             .iter()
             .map(|question| question.id.clone())
             .collect()
+    }
+    fn is_answered(&self) -> bool {
+        true
     }
     fn types(&self) -> &'static [ResourceType] {
         &[

@@ -94,6 +94,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn aims(&self) -> Option<usize> {
         None
     }
+    /// Whether the patient answers it.
+    fn is_answered(&self) -> bool {
+        false
+    }
     /// What it asks of the record.
     fn asks(&self) -> Option<&Question> {
         None
@@ -180,10 +184,13 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// Does what follows from a fact that came late.
     fn told_late(&self, _engine: &mut Engine<'_>, _step: &Step, _late: &Late, _fact: &Fact) {}
-    /// The way that is gone when these conditions hold of an event.
-    fn awaited(&self, _holds: &[usize]) -> Option<(&str, &Target)> {
-        None
+    /// The conditions on events that are waited for here: indices into [`Definition::conditions`].
+    fn awaits(&self) -> Vec<usize> {
+        Vec::new()
     }
+    /// Does what follows for a place that waits when these conditions hold of an event, or when a form was
+    /// answered by it.
+    fn heard(&self, _engine: &mut Engine<'_>, _n: u32, _holds: &[usize]) {}
     /// Remembers a measurement, if it watches for such.
     fn measured(&self, _engine: &mut Engine<'_>, _step: &Step, _fact: &Fact) {}
     /// Looks whether what it watches for has happened; if so, starts what follows.

@@ -96,9 +96,7 @@ impl<'a> Model<'a> {
                 questions: questions(definition, index, &at, behaviour),
                 role,
                 outcomes: outcomes(task.as_ref(), &at),
-                awaited: (0..definition.conditions.len())
-                    .filter(|condition| step.kind.awaited(&[*condition]).is_some())
-                    .collect(),
+                awaited: step.kind.awaits(),
                 at,
             });
         }

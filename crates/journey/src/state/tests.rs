@@ -57,6 +57,10 @@ fn additions() -> Vec<(&'static str, Value)> {
             "t",
             json!([{"n": 1, "s": "daily", "t": 1000, "a": {"pausing": {"i": 3, "u": 2000}}}]),
         ),
+        (
+            "t",
+            json!([{"n": 1, "s": "both", "t": 1000, "a": {"gathering": {"c": [0, 2]}}}]),
+        ),
     ]
 }
 

@@ -10,3 +10,4 @@ mod kinds;
 mod properties;
 mod run;
 mod tables;
+mod waits;
