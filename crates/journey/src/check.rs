@@ -4,6 +4,8 @@ mod graph;
 mod names;
 mod paths;
 
+pub(crate) use names::names_in;
+
 use crate::Finding;
 use crate::decode::{self, Findings};
 use crate::definition::{Definition, ExitTrigger, Step, Who};
@@ -80,6 +82,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("J039", "The arms of an experiment don't fit together."),
     ("J040", "The rounds of a repeated part can't be gone."),
     ("J041", "A wait names what can't come to anything."),
+    ("J042", "A score can't be worked out, or may be missing."),
     ("J049", "A condition may come out otherwise than it reads."),
 ];
 

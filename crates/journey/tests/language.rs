@@ -220,6 +220,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "      all_of: [{for: 2d}]\n    next: questions\n",
         ),
         (
+            "J042",
+            "          type: yes-no\n",
+            "          type: yes-no\n      scores: {total: {sum: [wel]}}\n",
+        ),
+        (
             "J049",
             "where: status = 'finished'",
             "where: type.coding.code = 'emergency'",

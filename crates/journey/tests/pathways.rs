@@ -147,3 +147,182 @@ fn waits_for_several() {
         Changes::Times,
     );
 }
+
+/// A cuff at home: its mean, and whether it is used at all.
+const CUFF: &str = "start: month
+
+steps:
+  month:
+    title: A month
+    wait:
+      until: discharge + 30d
+    next: over
+
+  high:
+    title: High on average
+    observe:
+      code: 8480-6
+      unit: mm[Hg]
+      mean_above: 140
+      readings: 3
+      within: 7d
+      quiet_for: 60d
+    then: review
+
+  silent:
+    title: No readings
+    observe:
+      code: 8480-6
+      none_for: 3d
+      until: discharge + 20d
+    then: call
+
+  review:
+    title: Review
+    task:
+      title: Review the blood pressure
+      reason: The mean of {high.readings|some} readings was {high.mean|high} mm[Hg].
+      role: clinician
+      due: 2d
+    next: end
+    overdue: {role: clinician, priority: urgent}
+
+  call:
+    title: Call
+    task:
+      title: Ask about the cuff
+      reason: Nothing was measured for {silent.hours|72} hours.
+      role: coordinator
+      due: 2d
+    next: end
+    overdue: {role: coordinator, priority: urgent}
+
+  over:
+    title: Over
+    exit: {reason: Over}
+";
+
+#[test]
+fn means_and_silence() {
+    let measured = |hours: u32, value: u32| {
+        format!(
+            "      - {{after: {hours}h, measured: {{code: 8480-6, value: {value}, unit: 'mm[Hg]'}}}}\n"
+        )
+    };
+    let high = [(20, 150), (24, 139), (24, 149)].map(|(hours, value)| measured(hours, value));
+    let scenarios = format!(
+        "  - name: nothing measured
+    then: {{tasks: [{{step: call, role: coordinator, at: start + 72h, says: for 72 hours}}], ended: over, ended_at: discharge + 30d}}
+  - name: high on average, then silent
+    when:
+{}      - {{after: 73h}}
+    then:
+      tasks:
+        - {{step: review, role: clinician, at: start + 68h, says: mean of 3 readings was 146 mm}}
+        - {{step: call, at: start + 140h}}
+  - name: measured in time
+    when:
+{}      - {{at: discharge + 17d}}
+    then: {{nothing_else: true}}
+",
+        high.concat(),
+        (0..6).map(|_| measured(60, 120)).collect::<String>(),
+    );
+    let played = tested(CUFF, &scenarios);
+    assert!(played.passed(), "{}", played.text());
+    let tasks = |behaviour: &str| {
+        let report = simulated(CUFF, behaviour);
+        assert!(report.refused.is_empty(), "{:?}", report.refused);
+        report.tasks_by_day.iter().sum::<u64>()
+    };
+    let of = |share: &str, start: u32| {
+        tasks(&format!(
+            "measurements: {{8480-6: {{start: {start}, spread: 2, share: {share}, change_share: 0}}}}"
+        ))
+    };
+    assert_eq!(of("1", 120), 0);
+    // Who starts in the last days is not silent for so long.
+    let (high, silent) = (of("1", 150), of("0", 120));
+    assert!(
+        (110..=120).contains(&high) && (110..=120).contains(&silent),
+        "{high} {silent}"
+    );
+    keeps_its_form(
+        CUFF,
+        "none_for: 3d",
+        "none_for: 4d",
+        "steps.silent.observe.none_for",
+        Changes::Times,
+    );
+}
+
+/// A form with a score, and what follows from it.
+const MOOD: &str = "start: mood
+
+steps:
+  mood:
+    title: Mood
+    ask:
+      title: The last two weeks
+      words: Please tell us.
+      questions:
+        - {id: interest, text: Little interest?, type: choice, options: {never: Never, often: Often}, weights: {never: 0, often: 3}}
+        - {id: nights, text: Nights without sleep?, type: whole-number, least: 0, most: 14}
+      scores:
+        total: {sum: [interest, nights]}
+      give_up_after: 5d
+    answered: decide
+    no_answer: end
+
+  decide:
+    title: High?
+    branch:
+      cases:
+        - {when: mood.total > 9, label: high, next: review}
+      otherwise: end
+
+  review:
+    title: Review
+    task:
+      title: Look at the answers
+      reason: The score is {mood.total|missing}.
+      role: clinician
+      due: 2d
+    next: end
+    overdue: {role: clinician, priority: urgent}
+";
+
+#[test]
+fn scores_of_forms() {
+    let played = tested(
+        MOOD,
+        "  - name: high
+    when: [{after: 1h, answers: {step: mood, with: {interest: often, nights: 7}}}]
+    then: {tasks: [{step: review, says: The score is 10.}]}
+  - name: low
+    when: [{after: 1h, answers: {step: mood, with: {interest: never, nights: 9}}}]
+    then: {ended: completed, nothing_else: false}
+",
+    );
+    assert!(played.passed(), "{}", played.text());
+    let tasks = |nights: u32| {
+        let report = simulated(
+            MOOD,
+            &format!(
+                "patients: {{answer: 1, answer_within: 1h}}\nsteps: {{mood: {{answers: {{nights: {nights}}}}}}}"
+            ),
+        );
+        report.tasks_by_day.iter().sum::<u64>()
+    };
+    assert_eq!((tasks(0), tasks(14)), (0, 120));
+    // The score is what decides: half of the patients have three more by the other answer.
+    let some = tasks(7);
+    assert!((30..=90).contains(&some), "{some}");
+    keeps_its_form(
+        MOOD,
+        "{never: 0, often: 3}",
+        "{never: 0, often: 2}",
+        "steps.mood.ask.questions.interest.weights.often",
+        Changes::Other,
+    );
+}

@@ -20,7 +20,7 @@ mod task;
 mod wait;
 
 pub(crate) use check::{NOT_LOOKED_AT, Question};
-pub(crate) use observe::Observe;
+pub(crate) use observe::{Observe, Rule};
 
 use crate::check::Check;
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
@@ -30,6 +30,7 @@ use crate::spec;
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::Moment;
+use crate::watch::Watch;
 use crate::words;
 use crate::yaml::Place;
 use fhir::{Resource, ResourceType};
@@ -196,6 +197,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Looks whether what it watches for has happened; if so, starts what follows.
     fn look(&self, _engine: &mut Engine<'_>, _step: &Step) -> bool {
         false
+    }
+    /// When what it watches for wants to be looked at though nothing was measured.
+    fn watch_timer(&self, _: &Definition, _: &State, _watch: &Watch) -> Option<u64> {
+        None
     }
     /// Does what follows when it was reached.
     fn reached(&self, _engine: &mut Engine<'_>, _step: &Step) {}

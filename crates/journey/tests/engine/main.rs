@@ -7,7 +7,9 @@
 )]
 
 mod kinds;
+mod measures;
 mod properties;
 mod run;
+mod scores;
 mod tables;
 mod waits;
