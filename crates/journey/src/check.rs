@@ -83,6 +83,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("J040", "The rounds of a repeated part can't be gone."),
     ("J041", "A wait names what can't come to anything."),
     ("J042", "A score can't be worked out, or may be missing."),
+    (
+        "J043",
+        "A task's ladder, or its second person, makes no sense.",
+    ),
     ("J049", "A condition may come out otherwise than it reads."),
 ];
 

@@ -11,7 +11,8 @@ mod model;
 
 pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages};
 pub use model::{
-    Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, Sent, Start,
+    Confirms, Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome,
+    Sent, Start,
 };
 
 use crate::definition::{Definition, Path, Step, Target};

@@ -225,6 +225,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "          type: yes-no\n      scores: {total: {sum: [wel]}}\n",
         ),
         (
+            "J043",
+            "    overdue: {role: clinician, priority: urgent}\n",
+            "    not_confirmed: end\n    overdue: {role: clinician, priority: urgent}\n",
+        ),
+        (
             "J049",
             "where: status = 'finished'",
             "where: type.coding.code = 'emergency'",

@@ -326,3 +326,100 @@ fn scores_of_forms() {
         Changes::Other,
     );
 }
+
+/// Work that goes up a ladder and takes two persons.
+const WORK: &str = "start: dose
+
+steps:
+  dose:
+    title: Change of the dose
+    task:
+      title: Change the dose
+      reason: The laboratory value is out of range.
+      role: clinician
+      due: 12h
+      ladder:
+        - {after: 2h, role: clinician, priority: urgent}
+        - {after: 6h, role: clinician, priority: stat}
+      four_eyes: true
+      outcomes:
+        changed: changed
+        left: end
+    next: end
+    not_confirmed: again
+    overdue: again
+
+  again:
+    title: Talk about it
+    task:
+      title: Agree on the dose
+      reason: The change of the dose was not confirmed.
+      role: clinician
+      due: 12h
+    next: end
+    overdue: {role: clinician, priority: stat}
+
+  changed:
+    title: Changed
+    exit: {reason: Changed}
+";
+
+#[test]
+fn ladders_and_second_persons() {
+    let played = tested(
+        WORK,
+        "  - name: two persons
+    when:
+      - {after: 1h, task: {step: dose, outcome: changed, by: anna}}
+      - {after: 30m, task: {step: dose, outcome: confirmed, by: berta}}
+    then:
+      tasks:
+        - {step: dose, role: clinician, at: start}
+        - {step: dose, role: clinician, at: start + 1h, says: Another person did this (changed)}
+      ended: changed
+      ended_at: start + 90m
+      nothing_else: true
+  - name: one person twice, up the ladder
+    when:
+      - {after: 3h, task: {step: dose, outcome: changed, by: anna}}
+      - {after: 1h, task: {step: dose, outcome: confirmed, by: anna}}
+      - {after: 4h, task: {step: dose, outcome: not_confirmed, by: berta}}
+    then:
+      tasks:
+        - {step: dose, at: start}
+        - {step: dose, at: start + 3h}
+        - {step: dose, at: start + 4h}
+        - {step: again, at: start + 8h}
+      handed_over:
+        - {step: dose, at: start + 2h}
+        - {step: dose, at: start + 6h}
+      is_at: [again]
+  - name: nobody
+    when: [{after: 13h}]
+    then:
+      handed_over:
+        - {step: dose, at: start + 2h}
+        - {step: dose, at: start + 6h}
+      is_at: [again]
+",
+    );
+    assert!(played.passed(), "{}", played.text());
+    let report = simulated(
+        WORK,
+        "staff: {within: 1h}\nsteps: {dose: {outcomes: {changed: 1}}}",
+    );
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    // Whoever started in the last hour may be under way.
+    assert!(ended(&report, "changed") >= 118);
+    let tasks = report.tasks_by_day.iter().sum::<u64>();
+    assert!((236..=240).contains(&tasks), "two for each: {tasks}");
+    let slow = simulated(WORK, "staff: {within: 30d}");
+    assert!(slow.handed_over > 200, "{}", slow.handed_over);
+    keeps_its_form(
+        WORK,
+        "after: 6h",
+        "after: 7h",
+        "steps.dose.task.ladder.1.after",
+        Changes::Times,
+    );
+}

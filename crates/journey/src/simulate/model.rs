@@ -165,6 +165,8 @@ fn task(definition: &Definition, index: usize) -> Option<Value> {
         step: step.id.clone(),
         task: "task".to_owned(),
         due_ms: 0,
+        whose: None,
+        confirms: None,
     };
     let made = step.kind.resource(&maker, &PlainIds, step, &effect)?;
     Some(made.into_value())

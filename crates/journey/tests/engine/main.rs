@@ -13,3 +13,4 @@ mod run;
 mod scores;
 mod tables;
 mod waits;
+mod work;
