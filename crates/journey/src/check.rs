@@ -1,5 +1,6 @@
 //! The checker: what must be true of a journey before patients are led along it.
 
+mod dates;
 mod graph;
 mod names;
 mod paths;
@@ -87,6 +88,10 @@ pub const CODES: &[(&str, &str)] = &[
         "J043",
         "A task's ladder, or its second person, makes no sense.",
     ),
+    (
+        "J044",
+        "A date may be past, and the file doesn't say what happens then.",
+    ),
     ("J049", "A condition may come out otherwise than it reads."),
 ];
 
@@ -130,6 +135,7 @@ impl Check<'_, '_> {
         }
         self.endings();
         self.moments();
+        self.dates();
         self.graph();
         self.loops();
         self.branches_and_after();

@@ -53,6 +53,7 @@ steps:
   pause:
     title: Pause
     wait:
+      past_due: run
       until: discharge + 2d at 09:00
     next: questions
   questions:
@@ -211,12 +212,12 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "J040",
-            "    wait:\n      until: discharge + 2d at 09:00\n    next: questions\n",
+            "    wait:\n      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
             "    repeat: {body: end, times: 3, pause: 1d}\n    next: questions\n",
         ),
         (
             "J041",
-            "      until: discharge + 2d at 09:00\n    next: questions\n",
+            "      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
             "      all_of: [{for: 2d}]\n    next: questions\n",
         ),
         (
@@ -229,6 +230,7 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "    overdue: {role: clinician, priority: urgent}\n",
             "    not_confirmed: end\n    overdue: {role: clinician, priority: urgent}\n",
         ),
+        ("J044", "      past_due: run\n", ""),
         (
             "J049",
             "where: status = 'finished'",

@@ -419,7 +419,92 @@ fn ladders_and_second_persons() {
         WORK,
         "after: 6h",
         "after: 7h",
-        "steps.dose.task.ladder.1.after",
+        "steps.dose.task.ladder.2.after",
         Changes::Times,
+    );
+}
+
+/// A visit on the second day that is over for some.
+const DATED: &str = "start: told
+
+steps:
+  told:
+    title: Told
+    ask:
+      title: Are you at home?
+      words: Please tell us.
+      questions:
+        - {id: home, text: Are you at home?, type: yes-no}
+      give_up_after: 4d
+    answered: second_day
+    no_answer: second_day
+
+  second_day:
+    title: The second day
+    wait:
+      until: discharge + 2d
+      past_due: escalate
+    next: on_time
+    past: call
+
+  call:
+    title: Call
+    task:
+      title: Ask how the second day was
+      reason: The second day was over before the patient could be asked.
+      role: coordinator
+      due: 1d
+    next: late
+    overdue: late
+
+  on_time:
+    title: On time
+    exit: {reason: On time}
+
+  late:
+    title: Late
+    exit: {reason: Late}
+";
+
+#[test]
+fn dates_that_are_past() {
+    let played = tested(
+        DATED,
+        "  - name: on time
+    when: [{after: 5h, answers: {step: told, with: {home: true}}}]
+    then: {ended: on_time, ended_at: discharge + 2d}
+  - name: too late
+    when:
+      - {after: 3d, answers: {step: told, with: {home: true}}}
+      - {after: 1h, task: {step: call}}
+    then:
+      tasks: [{step: call, role: coordinator, at: start + 3d}]
+      ended: late
+  - name: never
+    then:
+      tasks: [{step: call, at: start + 4d}]
+      ended: late
+",
+    );
+    assert!(played.passed(), "{}", played.text());
+    assert_eq!(played.coverage(), 100, "{}", played.text());
+    let on_time = |within: &str| {
+        let report = simulated(
+            DATED,
+            &format!("patients: {{answer: 1, answer_within: {within}}}"),
+        );
+        assert!(report.refused.is_empty(), "{:?}", report.refused);
+        (ended(&report, "on_time"), ended(&report, "late"))
+    };
+    let (all, none) = on_time("1d");
+    assert!(all > 110 && none == 0, "{all} {none}");
+    let (some, late) = on_time("4d");
+    assert!(some > 30 && late > 30, "{some} {late}");
+    keeps_its_form(
+        DATED,
+        "past: call",
+        "past: [call, late]",
+        "steps.second_day.past",
+        Changes::Ways,
     );
 }

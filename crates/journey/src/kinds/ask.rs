@@ -441,6 +441,9 @@ impl StepKind for Ask {
         self.check_questions(check, step);
         self.check_scores(check, step);
     }
+    fn leaves_within(&self, _: &Definition, label: &str) -> Option<u64> {
+        (label != crate::passages::LATE_ANSWER).then_some(self.give_up_after_ms)
+    }
     fn has_time(&self, variable: &str) -> bool {
         variable == "due.day"
     }

@@ -95,6 +95,10 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn aims(&self) -> Option<usize> {
         None
     }
+    /// Whether it is work for staff.
+    fn is_work(&self) -> bool {
+        false
+    }
     /// Whether the patient answers it.
     fn is_answered(&self) -> bool {
         false
@@ -132,6 +136,14 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Its moments, and where they stand in the file.
     fn moments(&self, _check: &Check<'_, '_>, _step: &Step) -> Vec<(&Moment, Place)> {
         Vec::new()
+    }
+    /// How long after coming here this way is gone at the latest; nothing where nobody can know.
+    fn leaves_within(&self, _: &Definition, _label: &str) -> Option<u64> {
+        None
+    }
+    /// The moment that is waited for here, if the file doesn't say what happens when it is past.
+    fn comes_to_late(&self) -> Option<&Moment> {
+        None
     }
     /// Whether a variable of its own time has a meaning in its words (`due.day`, `visit.time`, ...).
     fn has_time(&self, _variable: &str) -> bool {

@@ -260,6 +260,9 @@ impl StepKind for Task {
     fn gives(&self) -> Vec<String> {
         vec!["outcome".to_owned()]
     }
+    fn is_work(&self) -> bool {
+        true
+    }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Task]
     }
@@ -272,6 +275,9 @@ impl StepKind for Task {
         }
         self.check_ladder(check);
         self.check_eyes(check, step);
+    }
+    fn leaves_within(&self, _: &Definition, _: &str) -> Option<u64> {
+        matches!(self.overdue, Some(Overdue::Go(_))).then_some(self.due_ms)
     }
     fn has_time(&self, variable: &str) -> bool {
         variable == "due.day"

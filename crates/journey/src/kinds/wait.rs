@@ -1,14 +1,14 @@
 //! A pause: for a time, until a moment, an event or an answer, until the first of several, or until all of
 //! several have come.
 
-use super::{StepKind, Waiting};
+use super::{StepKind, Waiting, way};
 use crate::check::Check;
-use crate::decode::build::{Parts, length, path, resource};
+use crate::decode::build::{Parts, length, line, path, resource};
 use crate::definition::{Condition, Definition, Step, Target, Way};
 use crate::engine::{Engine, EngineError, moment};
-use crate::spec::{Field, Focus, Kind, Record, Shape, may, must};
+use crate::spec::{Field, Focus, Kind, Record, START_ANCHOR, Shape, may, must};
 use crate::state::{Stand, State, Token};
-use crate::time::{Moment, say_day, say_duration, say_time};
+use crate::time::{DAY_MS, Moment, say_day, say_duration, say_time};
 use crate::words::thing;
 use crate::yaml::{Node, Place};
 use fhir::nearest;
@@ -22,7 +22,7 @@ const FOR: Field = may(
 const UNTIL: Field = may(
     "until",
     Shape::Moment,
-    "A point in time that hangs on an anchor. When it has passed already, the journey goes on at once.",
+    "A point in time that hangs on an anchor. Among several things, one that is past has come.",
 );
 const EVENT: Field = may(
     "event",
@@ -95,6 +95,21 @@ static WAIT: Record = Record {
         WHERE,
         ANSWER,
         may(
+            "past_due",
+            Shape::Choice(&[
+                ("run", "The journey goes on by `next` at once."),
+                (
+                    "skip",
+                    "It goes on by `past`, and leaves out what would have followed.",
+                ),
+                (
+                    "escalate",
+                    "It goes on by `past`, which leads to a task for staff.",
+                ),
+            ]),
+            "With `until`: what happens when the moment is past already when the step is entered. Needed where that may be.",
+        ),
+        may(
             "at_most",
             Shape::Duration,
             "With `event`, `answer` and `all_of`: how long to wait; then `not_come` is gone.",
@@ -123,19 +138,37 @@ pub(super) static KIND: Kind = Kind {
             "Where to go then (not with `first_of`, where each alternative has its own).",
         ),
         may(
+            "past",
+            Shape::Target,
+            "Where to go when the moment is past already, with `past_due: skip` and `past_due: escalate`.",
+        ),
+        may(
             "not_come",
             Shape::Target,
             "Where to go when `at_most` has passed and not all has come.",
         ),
     ],
-    example: "day_two:\n  title: Until the second day\n  wait:\n    until: discharge + 2d at 09:00\n  next: symptoms\n",
+    example: "day_two:\n  title: Until the second day\n  wait:\n    until: discharge + 2d at 09:00\n    past_due: run\n  next: symptoms\n",
     decode,
 };
 
 #[derive(Debug)]
 struct Wait {
     alternatives: Vec<Alternative>,
+    past_due: Option<PastDue>,
+    past: Option<Target>,
 }
+
+/// What happens when a moment is past for who comes to wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PastDue {
+    Run,
+    Skip,
+    Escalate,
+}
+
+/// The label of the way that is gone then.
+const PAST: &str = "past due";
 
 /// A way on: all of these have to come, and of each the first is enough.
 #[derive(Debug)]
@@ -172,6 +205,12 @@ struct Legs<'a, 'b> {
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     let (body, next) = (parts.body, parts.way("next").unwrap_or_default());
     let not_come = parts.way("not_come").unwrap_or_default();
+    let past = parts.way("past");
+    let past_due = line(body, "past_due").map(|said| match said.as_str() {
+        "skip" => PastDue::Skip,
+        "escalate" => PastDue::Escalate,
+        _ => PastDue::Run,
+    });
     let mut legs = Legs { parts, count: 0 };
     let mut alternatives = Vec::new();
     if let Some(list) = body.get("first_of") {
@@ -194,7 +233,11 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
             });
         }
     }
-    Some(Arc::new(Wait { alternatives }))
+    Some(Arc::new(Wait {
+        alternatives,
+        past_due,
+        past,
+    }))
 }
 
 impl Legs<'_, '_> {
@@ -486,6 +529,65 @@ impl Wait {
         }
     }
 
+    /// The moment that is waited for, if nothing else is.
+    fn until(&self) -> Option<&Moment> {
+        let [only] = self.alternatives.as_slice() else {
+            return None;
+        };
+        match only.all.as_slice() {
+            [first] => match first.as_slice() {
+                [
+                    Leg {
+                        trigger: Trigger::Until(until),
+                        ..
+                    },
+                ] => Some(until),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What is said of a moment that is past, against what is waited for and where it leads.
+    fn check_past(&self, check: &mut Check<'_, '_>, step: &Step) {
+        let place = check.at(step, &["wait", "past_due"]);
+        let goes = matches!(self.past_due, Some(PastDue::Skip | PastDue::Escalate));
+        let id = &step.id;
+        let leads_to_work = self.past.as_ref().is_some_and(|past| {
+            let mut steps = past.steps.iter();
+            steps.any(|step| check.definition.steps[*step].kind.is_work())
+        });
+        let rules = [
+            (
+                self.past_due.is_some() && self.until().is_none(),
+                "J004",
+                format!("`{id}` has `past_due`, which goes with `until` only"),
+            ),
+            (
+                goes && self.past.is_none(),
+                "J013",
+                format!("`{id}` has no `past`: say where to go when the moment is past"),
+            ),
+            (
+                !goes && self.past.is_some(),
+                "J012",
+                format!(
+                    "`{id}` has `past` but no `past_due: skip` or `escalate`, so it is never gone"
+                ),
+            ),
+            (
+                self.past_due == Some(PastDue::Escalate) && self.past.is_some() && !leads_to_work,
+                "J044",
+                format!("`{id}` escalates to nobody: let `past` lead to a task for staff"),
+            ),
+        ];
+        for (wrong, code, message) in rules {
+            if wrong {
+                check.findings.error(code, place, message);
+            }
+        }
+    }
+
     /// Steps whose answers are waited for: they have to be there, and to ask.
     fn check_answers(&self, check: &mut Check<'_, '_>) {
         for leg in self.legs() {
@@ -556,17 +658,17 @@ impl StepKind for Wait {
         &KIND
     }
     fn ways(&self) -> Vec<Way<'_>> {
-        self.alternatives
-            .iter()
-            .map(|alternative| Way {
-                label: alternative.label.clone(),
-                target: &alternative.next,
-                at_once: alternative
-                    .all
-                    .iter()
-                    .all(|first| first.iter().any(|leg| leg.trigger.at_once())),
-            })
-            .collect()
+        let past = self.past.as_ref();
+        let past = past.map(|target| way(PAST, target, true));
+        let ways = self.alternatives.iter().map(|alternative| Way {
+            label: alternative.label.clone(),
+            target: &alternative.next,
+            at_once: alternative
+                .all
+                .iter()
+                .all(|first| first.iter().any(|leg| leg.trigger.at_once())),
+        });
+        ways.chain(past).collect()
     }
     fn awaits(&self) -> Vec<usize> {
         self.legs()
@@ -581,6 +683,37 @@ impl StepKind for Wait {
         self.check_members(check, step);
         self.check_answers(check);
         self.check_all(check, step);
+        self.check_past(check, step);
+    }
+    fn leaves_within(&self, definition: &Definition, label: &str) -> Option<u64> {
+        if label == PAST {
+            return Some(0);
+        }
+        let entry = &definition.entry;
+        let first = entry.anchors.first().map(|(name, _)| name);
+        let times = self.alternatives.iter().filter_map(|alternative| {
+            let [only] = alternative.all.as_slice() else {
+                return None;
+            };
+            let legs = only.iter().filter_map(|leg| match &leg.trigger {
+                Trigger::For(length_ms) => Some(*length_ms),
+                Trigger::Until(until) => {
+                    let after_ms = u64::try_from(until.offset_ms).unwrap_or(0) + DAY_MS;
+                    let later_ms = if until.anchor == START_ANCHOR {
+                        Some(0)
+                    } else {
+                        entry.within_ms.filter(|_| first == Some(&until.anchor))
+                    };
+                    Some(after_ms + later_ms?)
+                }
+                Trigger::Event(_) | Trigger::Answer(_) => None,
+            });
+            legs.min()
+        });
+        times.min()
+    }
+    fn comes_to_late(&self) -> Option<&Moment> {
+        self.until().filter(|_| self.past_due.is_none())
     }
     fn moments(&self, _: &Check<'_, '_>, _: &Step) -> Vec<(&Moment, Place)> {
         self.legs()
@@ -592,6 +725,12 @@ impl StepKind for Wait {
     }
 
     fn enter(&self, engine: &mut Engine<'_>, _: &Step, n: u32) {
+        if let (Some(until), Some(past)) = (self.until(), &self.past)
+            && moment(engine.definition, &engine.state, until) < engine.context.now_ms
+        {
+            engine.leave(n, PAST, past);
+            return;
+        }
         let state = &engine.state;
         let answered: Vec<&str> = self
             .legs()
@@ -682,8 +821,8 @@ impl StepKind for Wait {
     fn entered(&self, title: &str) -> Option<String> {
         Some(format!("Waiting: {title}"))
     }
-    fn left(&self, _: &str, _: &str) -> Option<String> {
-        None
+    fn left(&self, title: &str, label: &str) -> Option<String> {
+        (label == PAST).then(|| format!("The date was past already: {title}"))
     }
 }
 
