@@ -68,7 +68,7 @@ fn wait(
 ) -> Option<WaitView> {
     let step = definition.step(&token.step)?;
     let waiting = step.kind.waiting(definition, state, token)?;
-    let reference = step.kind.makes().map(|(kind, slot)| {
+    let reference = step.kind.acts_on(token).map(|(kind, slot)| {
         let id = ids.id(&format!("{instance}/{}/{slot}", token.n));
         format!("{kind}/{id}")
     });

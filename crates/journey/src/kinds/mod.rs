@@ -160,6 +160,11 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn makes(&self) -> Option<(ResourceType, &'static str)> {
         None
     }
+    /// The resource that somebody acts on at a place now, and the name that its id is made from.
+    fn acts_on(&self, _token: &Token) -> Option<(ResourceType, String)> {
+        let (kind, slot) = self.makes()?;
+        Some((kind, slot.to_owned()))
+    }
     /// Does what is to be done when a patient comes here.
     fn enter(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
     /// Does what follows when it was told whether what it asks is so.

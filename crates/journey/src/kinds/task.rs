@@ -154,14 +154,18 @@ fn input(what: &str, value: &str) -> Value {
     json!({"type": {"text": what}, "valueString": value})
 }
 
-/// The task that is open at a place. With four eyes there is one after the other.
-fn id_of(engine: &Engine<'_>, token: &Token) -> String {
+/// The name of the task that is open at a place. With four eyes there is one after the other.
+fn slot_of(token: &Token) -> String {
     match &token.stand {
         Stand::Working {
             eyes: Some(eyes), ..
-        } => engine.resource_id(token.n, &format!("task/{}", eyes.attempt)),
-        _ => engine.resource_id(token.n, "task"),
+        } => eyes.slot(),
+        _ => "task".to_owned(),
     }
+}
+
+fn id_of(engine: &Engine<'_>, token: &Token) -> String {
+    engine.resource_id(token.n, &slot_of(token))
 }
 
 fn close(engine: &mut Engine<'_>, token: &Token, why: &str) {
@@ -292,6 +296,9 @@ impl StepKind for Task {
     }
     fn makes(&self) -> Option<(ResourceType, &'static str)> {
         Some((ResourceType::Task, "task"))
+    }
+    fn acts_on(&self, token: &Token) -> Option<(ResourceType, String)> {
+        Some((ResourceType::Task, slot_of(token)))
     }
     fn enter(&self, engine: &mut Engine<'_>, step: &Step, n: u32) {
         let task = engine.resource_id(n, "task");

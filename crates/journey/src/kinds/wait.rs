@@ -1,17 +1,19 @@
 //! A pause: for a time, until a moment, an event or an answer, until the first of several, or until all of
 //! several have come.
 
+mod check;
+mod legs;
+
 use super::{StepKind, Waiting, way};
 use crate::check::Check;
-use crate::decode::build::{Parts, length, line, path, resource};
-use crate::definition::{Condition, Definition, Step, Target, Way};
+use crate::decode::build::{Parts, length, line};
+use crate::definition::{Definition, Step, Target, Way};
 use crate::engine::{Engine, EngineError, moment};
 use crate::spec::{Field, Focus, Kind, Record, START_ANCHOR, Shape, may, must};
 use crate::state::{Stand, State, Token};
 use crate::time::{DAY_MS, Moment, say_day, say_duration, say_time};
-use crate::words::thing;
-use crate::yaml::{Node, Place};
-use fhir::nearest;
+use crate::yaml::Place;
+use legs::{Alternative, Leg, Legs, Trigger, came, is_answered, waits};
 use std::sync::Arc;
 
 const FOR: Field = may(
@@ -170,38 +172,6 @@ enum PastDue {
 /// The label of the way that is gone then.
 const PAST: &str = "past due";
 
-/// A way on: all of these have to come, and of each the first is enough.
-#[derive(Debug)]
-struct Alternative {
-    all: Vec<Vec<Leg>>,
-    next: Target,
-    label: String,
-}
-
-#[derive(Debug)]
-struct Leg {
-    /// Its number in the step, by which the state remembers that it has come.
-    number: u16,
-    trigger: Trigger,
-    place: Place,
-}
-
-#[derive(Debug)]
-enum Trigger {
-    For(u64),
-    Until(Moment),
-    /// Index into [`Definition::conditions`].
-    Event(usize),
-    /// The step that asks.
-    Answer(String),
-}
-
-/// Reads the legs of a step one after the other.
-struct Legs<'a, 'b> {
-    parts: &'a mut Parts<'b>,
-    count: u16,
-}
-
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     let (body, next) = (parts.body, parts.way("next").unwrap_or_default());
     let not_come = parts.way("not_come").unwrap_or_default();
@@ -238,173 +208,6 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         past_due,
         past,
     }))
-}
-
-impl Legs<'_, '_> {
-    fn number(&mut self) -> u16 {
-        let number = self.count;
-        self.count = self.count.saturating_add(1);
-        number
-    }
-
-    fn alternative(&mut self, node: &Node, next: Target) -> Option<Alternative> {
-        let groups = match node.get("all_of") {
-            Some(list) => list.items(),
-            None => std::slice::from_ref(node),
-        };
-        let (mut all, mut labels) = (Vec::new(), Vec::new());
-        for group in groups {
-            let items = match group.get("first_of") {
-                Some(list) => list.items(),
-                None => std::slice::from_ref(group),
-            };
-            let (mut first, mut words) = (Vec::new(), Vec::new());
-            for item in items {
-                let (leg, label) = self.leg(item)?;
-                first.push(leg);
-                words.push(label);
-            }
-            all.push(first);
-            labels.push(words.join(" or "));
-        }
-        Some(Alternative {
-            all,
-            next,
-            label: labels.join(" and "),
-        })
-    }
-
-    fn leg(&mut self, item: &Node) -> Option<(Leg, String)> {
-        let mut place = item.place;
-        let (trigger, label) = if let Some(length_ms) = length(item, "for") {
-            let label = format!("after {}", say_duration(length_ms));
-            (Trigger::For(length_ms), label)
-        } else if let Some(until) = item.get("until") {
-            place = until.place;
-            let text = until.text()?;
-            (Trigger::Until(Moment::parse(text).ok()?), text.to_owned())
-        } else if let Some(answer) = item.get("answer") {
-            place = answer.place;
-            let step = answer.text()?.to_owned();
-            let label = format!("{step} answered");
-            (Trigger::Answer(step), label)
-        } else {
-            let kind = resource(item, "event")?;
-            self.parts.conditions.push(Condition {
-                kind,
-                path: item.get("where").and_then(path),
-            });
-            let condition = self.parts.conditions.len() - 1;
-            (Trigger::Event(condition), format!("{kind} came"))
-        };
-        let number = self.number();
-        let leg = Leg {
-            number,
-            trigger,
-            place,
-        };
-        Some((leg, label))
-    }
-}
-
-impl Trigger {
-    /// Whether time alone brings it.
-    fn is_time(&self) -> bool {
-        matches!(self, Self::For(_) | Self::Until(_))
-    }
-    /// Whether it may be there when the step is entered.
-    fn at_once(&self) -> bool {
-        matches!(self, Self::Until(_) | Self::Answer(_))
-    }
-}
-
-impl Leg {
-    /// When it comes; what came already, at the beginning of time.
-    fn comes_ms(&self, definition: &Definition, state: &State, token: &Token) -> Option<u64> {
-        match &self.trigger {
-            Trigger::For(length_ms) => Some(token.since_ms + length_ms),
-            Trigger::Until(until) => Some(moment(definition, state, until)),
-            Trigger::Event(_) | Trigger::Answer(_) => {
-                came(token).contains(&self.number).then_some(0)
-            }
-        }
-    }
-    /// What is waited for, in words.
-    fn words(&self, definition: &Definition, state: &State, token: &Token) -> String {
-        match &self.trigger {
-            Trigger::Event(condition) => definition
-                .conditions
-                .get(*condition)
-                .map(|condition| thing(condition.kind))
-                .unwrap_or_default(),
-            Trigger::Answer(step) => {
-                let asks = definition.step(step);
-                let title = asks.map_or(step.as_str(), |step| step.title.as_str());
-                format!("an answer to “{title}”")
-            }
-            Trigger::For(_) | Trigger::Until(_) => {
-                let at_ms = self.comes_ms(definition, state, token).unwrap_or(0);
-                let zone = &definition.zone;
-                format!("{}, {}", say_day(at_ms, zone), say_time(at_ms, zone))
-            }
-        }
-    }
-}
-
-/// The legs of a place that have come.
-fn came(token: &Token) -> &[u16] {
-    match &token.stand {
-        Stand::Gathering { came } => came,
-        _ => &[],
-    }
-}
-
-fn waits(token: &Token) -> bool {
-    matches!(token.stand, Stand::Waiting | Stand::Gathering { .. })
-}
-
-impl Alternative {
-    fn legs(&self) -> impl Iterator<Item = &Leg> {
-        self.all.iter().flatten()
-    }
-    /// When all of it has come, as far as can be told.
-    fn comes_ms(&self, definition: &Definition, state: &State, token: &Token) -> Option<u64> {
-        self.all
-            .iter()
-            .map(|first| {
-                first
-                    .iter()
-                    .filter_map(|leg| leg.comes_ms(definition, state, token))
-                    .min()
-            })
-            .try_fold(0, |last_ms, comes_ms| Some(comes_ms?.max(last_ms)))
-    }
-    /// Whether time alone brings all of it.
-    fn is_time(&self) -> bool {
-        self.all
-            .iter()
-            .all(|first| first.iter().any(|leg| leg.trigger.is_time()))
-    }
-    /// What hasn't come of it, in words, if anything has to come that time alone doesn't bring.
-    fn missing(&self, definition: &Definition, state: &State, token: &Token) -> Option<String> {
-        let missing = self
-            .all
-            .iter()
-            .filter(|first| !first.iter().any(|leg| came(token).contains(&leg.number)));
-        let missing: Vec<&Vec<Leg>> = missing.collect();
-        if missing
-            .iter()
-            .all(|first| first.iter().all(|leg| leg.trigger.is_time()))
-        {
-            return None;
-        }
-        let words = missing.iter().map(|first| {
-            let legs = first.iter();
-            let words = legs.map(|leg| leg.words(definition, state, token));
-            words.collect::<Vec<_>>().join(" or ")
-        });
-        Some(words.collect::<Vec<_>>().join(" and "))
-    }
 }
 
 impl Wait {
@@ -459,76 +262,6 @@ impl Wait {
         }
     }
 
-    /// Members that go together, or don't.
-    fn check_members(&self, check: &mut Check<'_, '_>, step: &Step) {
-        let body = check.node(step, &["wait"]);
-        let has = |name: &str| body.is_some_and(|body| body.get(name).is_some());
-        let (first_of, at_most, path) = (has("first_of"), has("at_most"), has("where"));
-        let (event, all_of) = (has("event"), has("all_of"));
-        let next = check.node(step, &["next"]).is_some();
-        let not_come = check.node(step, &["not_come"]).is_some();
-        let by_time = self.alternatives.iter().any(Alternative::is_time);
-        let id = &step.id;
-        let rules = [
-            (
-                first_of && next,
-                "J011",
-                format!(
-                    "`{id}` has `next` beside `first_of`; each alternative has its own `next`, remove this one"
-                ),
-            ),
-            (
-                !first_of && !next,
-                "J011",
-                format!("`{id}` needs `next`: where to go after the wait"),
-            ),
-            (
-                !first_of && !by_time,
-                "J012",
-                format!(
-                    "`{id}` waits for {} that may never come; add `at_most` and `not_come`",
-                    if event { "an event" } else { "what is there" }
-                ),
-            ),
-            (
-                at_most && !(event || all_of || has("answer")),
-                "J004",
-                format!(
-                    "`{id}` has `at_most`, which goes with `event`, `answer` and `all_of` only"
-                ),
-            ),
-            (
-                path && !event,
-                "J004",
-                format!("`{id}` has `where`, which goes with `event` only"),
-            ),
-            (
-                at_most && !not_come,
-                "J013",
-                format!(
-                    "`{id}` has no `not_come`: say what happens when the event hasn't come in time"
-                ),
-            ),
-            (
-                not_come && !at_most,
-                "J012",
-                format!("`{id}` has `not_come` but no `at_most`, so it is never gone"),
-            ),
-            (
-                first_of && !by_time,
-                "J012",
-                format!(
-                    "`{id}` waits for events only, none of which may ever come; add an alternative with `for` or `until`"
-                ),
-            ),
-        ];
-        for (wrong, code, message) in rules {
-            if wrong {
-                check.findings.error(code, step.place, message);
-            }
-        }
-    }
-
     /// The moment that is waited for, if nothing else is.
     fn until(&self) -> Option<&Moment> {
         let [only] = self.alternatives.as_slice() else {
@@ -545,110 +278,6 @@ impl Wait {
                 _ => None,
             },
             _ => None,
-        }
-    }
-
-    /// What is said of a moment that is past, against what is waited for and where it leads.
-    fn check_past(&self, check: &mut Check<'_, '_>, step: &Step) {
-        let place = check.at(step, &["wait", "past_due"]);
-        let goes = matches!(self.past_due, Some(PastDue::Skip | PastDue::Escalate));
-        let id = &step.id;
-        let leads_to_work = self.past.as_ref().is_some_and(|past| {
-            let mut steps = past.steps.iter();
-            steps.any(|step| check.definition.steps[*step].kind.is_work())
-        });
-        let rules = [
-            (
-                self.past_due.is_some() && self.until().is_none(),
-                "J004",
-                format!("`{id}` has `past_due`, which goes with `until` only"),
-            ),
-            (
-                goes && self.past.is_none(),
-                "J013",
-                format!("`{id}` has no `past`: say where to go when the moment is past"),
-            ),
-            (
-                !goes && self.past.is_some(),
-                "J012",
-                format!(
-                    "`{id}` has `past` but no `past_due: skip` or `escalate`, so it is never gone"
-                ),
-            ),
-            (
-                self.past_due == Some(PastDue::Escalate) && self.past.is_some() && !leads_to_work,
-                "J044",
-                format!("`{id}` escalates to nobody: let `past` lead to a task for staff"),
-            ),
-        ];
-        for (wrong, code, message) in rules {
-            if wrong {
-                check.findings.error(code, place, message);
-            }
-        }
-    }
-
-    /// Steps whose answers are waited for: they have to be there, and to ask.
-    fn check_answers(&self, check: &mut Check<'_, '_>) {
-        for leg in self.legs() {
-            let Trigger::Answer(asked) = &leg.trigger else {
-                continue;
-            };
-            let definition = check.definition;
-            let asks = |step: &&Step| step.kind.is_answered();
-            let known = definition.steps.iter().filter(asks);
-            match definition.step(asked) {
-                Some(step) if step.kind.is_answered() => {}
-                Some(_) => {
-                    let words = format!("`{asked}` asks nothing, so it is never answered");
-                    check.findings.error("J041", leg.place, words);
-                }
-                None => {
-                    let near = nearest(asked, known.map(|step| step.id.as_str()))
-                        .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-                    let words = format!("there is no step `{asked}`{near}");
-                    check.findings.error("J006", leg.place, words);
-                }
-            }
-        }
-    }
-
-    /// Waits for all of several that can't come to anything, or are none.
-    fn check_all(&self, check: &mut Check<'_, '_>, step: &Step) {
-        let body = check.node(step, &["wait"]);
-        let at_most_ms = body.and_then(|body| length(body, "at_most"));
-        let lists = body.into_iter().flat_map(|body| {
-            let inner = body.get("first_of").map_or(&[][..], Node::items);
-            let all = inner.iter().chain([body]);
-            let nested = body.get("all_of").map_or(&[][..], Node::items);
-            all.filter_map(|node| Some(("all_of", node.get("all_of")?)))
-                .chain(
-                    nested
-                        .iter()
-                        .filter_map(|leg| Some(("first_of", leg.get("first_of")?))),
-                )
-        });
-        let short: Vec<(&str, Place)> = lists
-            .filter(|(_, list)| list.items().len() < 2)
-            .map(|(name, list)| (name, list.place))
-            .collect();
-        for (name, place) in short {
-            let words = format!("`{name}` names one thing only; wait for it by itself");
-            check.findings.error("J041", place, words);
-        }
-        let (Some(at_most_ms), Some(all)) = (at_most_ms, self.alternatives.first()) else {
-            return;
-        };
-        for first in &all.all {
-            let longest = |leg: &Leg| matches!(leg.trigger, Trigger::For(length_ms) if length_ms >= at_most_ms);
-            if first.iter().all(longest) {
-                let place = first.first().map_or(step.place, |leg| leg.place);
-                let words = format!(
-                    "this comes when the wait has been given up after {}, so `next` is never gone",
-                    say_duration(at_most_ms)
-                );
-                check.findings.error("J041", place, words);
-            }
         }
     }
 }
@@ -824,10 +453,4 @@ impl StepKind for Wait {
     fn left(&self, title: &str, label: &str) -> Option<String> {
         (label == PAST).then(|| format!("The date was past already: {title}"))
     }
-}
-
-/// Whether the form of a step was answered and isn't open again.
-fn is_answered(state: &State, step: &str) -> bool {
-    let open = |token: &Token| token.step == step && matches!(token.stand, Stand::Asking { .. });
-    state.facts.contains_key(step) && !state.tokens.iter().any(open)
 }

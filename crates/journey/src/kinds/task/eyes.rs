@@ -15,6 +15,13 @@ pub(super) const NOT_CONFIRMED: &str = "not confirmed";
 /// What confirms: the outcome that is offered, and none at all.
 const CONFIRMED: &str = "confirmed";
 
+impl Eyes {
+    /// The name of the task that is open.
+    pub(super) fn slot(&self) -> String {
+        format!("task/{}", self.attempt)
+    }
+}
+
 impl Task {
     /// A task was completed where two persons are needed.
     pub(super) fn seen_by(
@@ -57,7 +64,7 @@ impl Task {
             by,
             outcome: eyes.outcome.clone(),
         });
-        let task = engine.resource_id(token.n, &format!("task/{}", eyes.attempt));
+        let task = engine.resource_id(token.n, &eyes.slot());
         if let Some(Stand::Working { eyes: kept, .. }) = engine.stand_mut(token.n) {
             *kept = Some(eyes);
         }
