@@ -139,6 +139,10 @@ fn waits_for_several() {
     assert!(none.0 == 0 && none.1 > 105, "{none:?}");
     let none = of("patients: {answer: 1, answer_within: 1d}\nsteps: {both: {share: 0}}");
     assert!(none.0 == 0 && none.1 > 105, "{none:?}");
+    // Each of two events comes by a draw of its own: one of them to three in four.
+    let some =
+        of("patients: {answer: 1, answer_within: 1d}\nsteps: {both: {share: 0.5, within: 1d}}");
+    assert!((80..=108).contains(&some.0), "{some:?}");
     keeps_its_form(
         TOGETHER,
         "at_most: 8d",

@@ -82,7 +82,7 @@ static STEP: Table = Table {
         takes(
             "share",
             Form::Share,
-            "Of its forms, messages, visits, awaited events or looks at the record: those that are answered, delivered, booked, come or are so. Of a goal, the patients who reach it: none if not given.",
+            "Of its forms, messages, visits, awaited events (each by itself) or looks at the record: those that are answered, delivered, booked, come or are so. Of a goal, the patients who reach it: none if not given.",
         ),
         takes(
             "within",

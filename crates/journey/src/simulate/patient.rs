@@ -224,10 +224,15 @@ impl World for Patient<'_> {
         }
         let times = self.again(place);
         let share = stop.at.share.unwrap_or(0.5);
-        for condition in &stop.awaited {
-            if self.share("event", &entry.step, times) < share {
+        for (nth, condition) in stop.awaited.iter().enumerate() {
+            // Each comes or doesn't by a draw of its own.
+            let what = match nth {
+                0 => "event".to_owned(),
+                _ => format!("event/{nth}"),
+            };
+            if self.share(&what, &entry.step, times) < share {
                 let within_ms = stop.at.within_ms.unwrap_or(DAY_MS * 7);
-                let at_ms = entry.at_ms + self.within("event", &entry.step, times, within_ms);
+                let at_ms = entry.at_ms + self.within(&what, &entry.step, times, within_ms);
                 let condition = *condition;
                 self.later(at_ms, Act::Happens { condition });
             }
