@@ -1,8 +1,11 @@
 //! The checker: what must be true of a journey before patients are led along it.
 
+mod dates;
 mod graph;
 mod names;
 mod paths;
+
+pub(crate) use names::names_in;
 
 use crate::Finding;
 use crate::decode::{self, Findings};
@@ -79,6 +82,16 @@ pub const CODES: &[(&str, &str)] = &[
     ("J038", "A condition asks what its resource can't have."),
     ("J039", "The arms of an experiment don't fit together."),
     ("J040", "The rounds of a repeated part can't be gone."),
+    ("J041", "A wait names what can't come to anything."),
+    ("J042", "A score can't be worked out, or may be missing."),
+    (
+        "J043",
+        "A task's ladder, or its second person, makes no sense.",
+    ),
+    (
+        "J044",
+        "A date may be past, and the file doesn't say what happens then.",
+    ),
     ("J049", "A condition may come out otherwise than it reads."),
 ];
 
@@ -122,6 +135,7 @@ impl Check<'_, '_> {
         }
         self.endings();
         self.moments();
+        self.dates();
         self.graph();
         self.loops();
         self.branches_and_after();

@@ -11,7 +11,8 @@ mod model;
 
 pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages};
 pub use model::{
-    Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, Sent, Start,
+    Confirms, Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome,
+    Sent, Start,
 };
 
 use crate::definition::{Definition, Path, Step, Target};
@@ -184,10 +185,8 @@ pub fn timers(definition: &Definition, state: &State) -> BTreeMap<String, u64> {
     if let Some(due_ms) = state.consents_ms {
         timers.insert(CONSENTS.to_owned(), due_ms);
     }
-    for (step, watch) in &state.watches {
-        if let Some(due_ms) = watch.timer_ms() {
-            timers.insert(format!("watch/{step}"), due_ms);
-        }
+    for (step, due_ms) in watch_timers(definition, state) {
+        timers.insert(format!("watch/{step}"), due_ms);
     }
     for token in &state.tokens {
         let Some(step) = definition.step(&token.step) else {
@@ -200,6 +199,17 @@ pub fn timers(definition: &Definition, state: &State) -> BTreeMap<String, u64> {
     timers
 }
 
+fn watch_timers<'a>(
+    definition: &'a Definition,
+    state: &'a State,
+) -> impl Iterator<Item = (&'a str, u64)> {
+    state.watches.iter().filter_map(|(id, watch)| {
+        let step = definition.step(id)?;
+        let due_ms = step.kind.watch_timer(definition, state, watch)?;
+        Some((id.as_str(), due_ms))
+    })
+}
+
 /// When the state wants to be woken next. The same as the soonest of [`timers`], without their names.
 #[must_use]
 pub(crate) fn next_timer_ms(definition: &Definition, state: &State) -> Option<u64> {
@@ -210,7 +220,7 @@ pub(crate) fn next_timer_ms(definition: &Definition, state: &State) -> Option<u6
     let others = state
         .consents_ms
         .into_iter()
-        .chain(state.watches.values().filter_map(Watch::timer_ms));
+        .chain(watch_timers(definition, state).map(|(_, due_ms)| due_ms));
     for due_ms in others {
         soonest_ms = soonest_ms.min(due_ms);
     }
@@ -240,6 +250,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) state: State,
     pub(crate) effects: Vec<Effect>,
     why: String,
+    /// The step whose form this input answers.
+    pub(crate) answered: Option<String>,
     pub(crate) ahead: VecDeque<(usize, Option<u32>)>,
     moves: u32,
 }
@@ -257,6 +269,7 @@ impl<'a> Engine<'a> {
             state,
             effects: Vec::new(),
             why,
+            answered: None,
             ahead: VecDeque::new(),
             moves: 0,
         }

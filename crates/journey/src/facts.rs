@@ -30,6 +30,7 @@ pub(crate) fn read(resource: &Resource) -> Fact {
             id,
             status: status.to_owned(),
             outcome: task_outcome(resource),
+            by: owner(resource),
         },
         ResourceType::Communication => {
             let outcome = match status {
@@ -177,6 +178,14 @@ fn task_outcome(resource: &Resource) -> Option<String> {
         })
         .collect();
     (!id.is_empty()).then_some(id)
+}
+
+/// Who owns a task: an account or another identifier, or what is referred to.
+fn owner(resource: &Resource) -> Option<String> {
+    resource
+        .text_at(&["owner", "identifier", "value"])
+        .or_else(|| resource.text_at(&["owner", "reference"]))
+        .map(str::to_owned)
 }
 
 fn not_done_code(resource: &Resource) -> String {
@@ -576,9 +585,28 @@ mod tests {
             Fact::Task {
                 id: "t".into(),
                 status: "completed".into(),
-                outcome: Some("not_reached".into())
+                outcome: Some("not_reached".into()),
+                by: None
             }
         );
+        for (owner, by) in [
+            (
+                json!({"identifier": {"system": conventions::ACCOUNT_SYSTEM, "value": "a1"}, "display": "Carla"}),
+                Some("a1"),
+            ),
+            (
+                json!({"reference": "Practitioner/devi"}),
+                Some("Practitioner/devi"),
+            ),
+            (json!({"display": "Carla"}), None),
+        ] {
+            let task =
+                json!({"resourceType": "Task", "id": "t", "status": "completed", "owner": owner});
+            let Fact::Task { by: found, .. } = read(&resource(task)) else {
+                panic!()
+            };
+            assert_eq!(found.as_deref(), by);
+        }
         for (status, code, expected) in [
             ("completed", None, Outcome::Delivered),
             (

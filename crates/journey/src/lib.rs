@@ -51,8 +51,8 @@ pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
 pub use engine::{
-    Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, REPLAYED,
-    Sent, Start, start, step, timers,
+    Confirms, Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome,
+    REPLAYED, Sent, Start, start, step, timers,
 };
 pub use format::format;
 pub use lists::{HereAfter, HerePage, HereView};

@@ -227,7 +227,10 @@ pub(crate) fn close(task: &mut Resource, done: bool, why: &str, now_ms: u64) {
 pub(crate) fn hand_over(task: &mut Resource, to: &str, priority: &str, now_ms: u64) {
     task.set("priority", json!(priority));
     task.set("performerType", json!([role(to)]));
-    task.set("businessStatus", json!({"text": "Overdue; handed over"}));
+    task.set(
+        "businessStatus",
+        json!({"text": "Not done in time; handed over"}),
+    );
     task.set("lastModified", json!(fhir::date::instant(now_ms)));
 }
 

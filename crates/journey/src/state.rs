@@ -84,6 +84,11 @@ fn first() -> u8 {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_first(format: &u8) -> bool {
     *format == FIRST
 }
@@ -125,10 +130,22 @@ pub(crate) enum Stand {
     },
     /// Time or an event.
     Waiting,
+    /// What hasn't come of several things.
+    Gathering {
+        /// The numbers of those that have, as the step counts them.
+        #[serde(rename = "c")]
+        came: Vec<u16>,
+    },
     /// Staff.
     Working {
         #[serde(rename = "h", default)]
         handed_over: bool,
+        /// How many rungs of its ladder it has gone up.
+        #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
+        rung: u8,
+        /// How far it is with two persons, once the first has done it.
+        #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+        eyes: Option<Eyes>,
     },
     /// A booking, or a booked visit's time.
     Booking {
@@ -186,19 +203,44 @@ impl Stand {
                 reminded_by: _,
             }
             | Self::Waiting
-            | Self::Working { handed_over: _ }
+            | Self::Working {
+                handed_over: _,
+                rung: 0,
+                eyes: None,
+            }
             | Self::Booking {
                 proposed: _,
                 booked: _,
             }
             | Self::Joining { left: _ } => FIRST,
-            Self::Repeating { left: _, time: _ }
+            Self::Working {
+                handed_over: _,
+                rung: _,
+                eyes: _,
+            }
+            | Self::Gathering { came: _ }
+            | Self::Repeating { left: _, time: _ }
             | Self::Pausing {
                 time: _,
                 until_ms: _,
             } => SECOND,
         }
     }
+}
+
+/// How far a task is that two persons do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Eyes {
+    /// The number of the task that is open, after the first.
+    #[serde(rename = "a")]
+    pub(crate) attempt: u16,
+    /// Who did it first.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first: Option<String>,
+    /// With which outcome.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outcome: Option<String>,
 }
 
 /// A form that was given up on but may still be answered.
@@ -315,6 +357,10 @@ pub(crate) enum What {
         #[serde(rename = "l")]
         label: String,
     },
+    /// The first of two persons has done a task.
+    FirstDone,
+    /// What two persons have to do was done by nobody who is named, or again by the first.
+    NotCounted,
     /// A goal was reached.
     Reached,
     /// A round of a part that is repeated began.
@@ -374,7 +420,9 @@ impl What {
                 title: _,
                 at: _,
             } => FIRST,
-            Self::Reached
+            Self::FirstDone
+            | Self::NotCounted
+            | Self::Reached
             | Self::Round { time: _, to: _ }
             | Self::Drawn {
                 experiment: _,

@@ -1,12 +1,15 @@
-//! Windowed rules over measurements: has a value risen (or fallen) by more than so much within so long?
+//! Windowed rules over measurements: has a value risen (or fallen) by more than so much within so long, is
+//! the mean beyond a bound, has there been no reading at all?
 
-use crate::kinds::Observe;
+use crate::kinds::{Observe, Rule};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Most readings that a watch keeps. A scale that reports each minute gives 4,320 in three days;
 /// beyond this, of two neighbours the one that can't start a greater rise is dropped.
 const READINGS_MAX: usize = 256;
+/// Most readings that are kept to know the newest, of which the last may turn out to be mistakes.
+const NEWEST_MAX: usize = 16;
 
 /// What a rule remembers of one patient.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -14,7 +17,8 @@ const READINGS_MAX: usize = 256;
 pub(crate) struct Watch {
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     readings: Vec<Reading>,
-    /// Only readings at or after this may start a rise: the one that fired last.
+    /// Only readings at or after this may start a rise, and those after it are in a mean: the one that fired
+    /// last. Of a silence, when the one that fired last began.
     #[serde(rename = "b", default)]
     base_ms: u64,
     /// Only readings after this may end a rise: the journey's beginning, then the one that fired last.
@@ -48,6 +52,31 @@ pub(crate) struct Change {
     pub(crate) to_millionths: i64,
     pub(crate) from_ms: u64,
     pub(crate) to_ms: u64,
+}
+
+/// Measurements whose mean fulfils a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Mean {
+    pub(crate) mean_millionths: i64,
+    pub(crate) readings: usize,
+    pub(crate) from_ms: u64,
+    pub(crate) to_ms: u64,
+}
+
+/// What fulfils a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Found {
+    Change(Change),
+    Mean(Mean),
+}
+
+impl Found {
+    fn to_ms(&self) -> u64 {
+        match self {
+            Self::Change(change) => change.to_ms,
+            Self::Mean(mean) => mean.to_ms,
+        }
+    }
 }
 
 /// A value in millionths. What no measurement of a living being reaches is cut off.
@@ -124,35 +153,88 @@ impl Watch {
             },
         );
         self.readings.retain(|reading| reading.at_ms >= horizon);
-        if self.readings.len() > READINGS_MAX {
-            // The newest stays; of the two oldest the better start of a change stays.
-            let first_is_better = if rule.falls {
-                self.readings[0].value_millionths >= self.readings[1].value_millionths
-            } else {
-                self.readings[0].value_millionths <= self.readings[1].value_millionths
-            };
-            self.readings.remove(usize::from(first_is_better));
-        }
+        self.bound(rule.rule);
         true
     }
-    /// Looks for a change that the rule is about; when there is one and the watch isn't quiet, it fires.
-    pub(crate) fn look(&mut self, rule: &Observe, now_ms: u64) -> Option<Change> {
-        let found = self.find(rule);
+    /// Lets go of a reading when there are too many.
+    fn bound(&mut self, rule: Rule) {
+        let most = match rule {
+            Rule::None => NEWEST_MAX,
+            _ => READINGS_MAX,
+        };
+        let [first, second, ..] = self.readings.as_slice() else {
+            return;
+        };
+        if self.readings.len() <= most {
+            return;
+        }
+        // The newest stays; of the two oldest the better start of a change stays.
+        let keeps_first = match rule {
+            Rule::Rises(_) => first.value_millionths <= second.value_millionths,
+            Rule::Falls(_) => first.value_millionths >= second.value_millionths,
+            Rule::Above(..) | Rule::Below(..) | Rule::None => false,
+        };
+        self.readings.remove(usize::from(keeps_first));
+    }
+    /// When the silence began that lasts now, if it hasn't fired: with the newest reading, or the journey.
+    pub(crate) fn silence_ms(&self, started_ms: u64) -> Option<u64> {
+        let newest_ms = self.readings.last().map_or(0, |newest| newest.at_ms);
+        let began_ms = newest_ms.max(started_ms);
+        (began_ms > self.base_ms).then_some(began_ms)
+    }
+    /// The silence that began then has fired.
+    pub(crate) fn fired(&mut self, began_ms: u64) {
+        self.base_ms = began_ms;
+    }
+    /// Looks for what the rule is about; when there is such and the watch isn't quiet, it fires.
+    pub(crate) fn look(&mut self, rule: &Observe, now_ms: u64) -> Option<Found> {
+        let found = match rule.rule {
+            Rule::Rises(more_than) => self.change(rule.within_ms, more_than, 1).map(Found::Change),
+            Rule::Falls(more_than) => self
+                .change(rule.within_ms, more_than, -1)
+                .map(Found::Change),
+            Rule::Above(mean, of) => self.mean(rule.within_ms, mean, of, 1).map(Found::Mean),
+            Rule::Below(mean, of) => self.mean(rule.within_ms, mean, of, -1).map(Found::Mean),
+            Rule::None => None,
+        };
         if found.is_some() && now_ms < self.quiet_until_ms {
             self.pending = true;
             return None;
         }
         self.pending = false;
-        let change = found?;
-        self.base_ms = change.to_ms;
-        self.after_ms = change.to_ms;
+        let found = found?;
+        self.base_ms = found.to_ms();
+        self.after_ms = found.to_ms();
         self.quiet_until_ms = now_ms + rule.quiet_ms;
-        Some(change)
+        Some(found)
+    }
+    /// The mean beyond a bound whose window ends last.
+    fn mean(&self, within_ms: u64, bound: f64, of: u32, sign: i128) -> Option<Mean> {
+        let bound = i128::from(millionths(bound));
+        let ends = self.readings.iter().enumerate().rev();
+        ends.take_while(|(_, end)| end.at_ms > self.after_ms)
+            .find_map(|(last, end)| {
+                let since_ms = end.at_ms.saturating_sub(within_ms);
+                let first = self.readings.partition_point(|reading| {
+                    reading.at_ms < since_ms || self.base_ms > 0 && reading.at_ms <= self.base_ms
+                });
+                let window = self.readings.get(first..=last)?;
+                let sum: i128 = (window.iter())
+                    .map(|reading| i128::from(reading.value_millionths))
+                    .sum();
+                let readings = i128::try_from(window.len()).ok()?;
+                let beyond = sign * (sum - bound * readings) > 0;
+                (beyond && readings >= i128::from(of)).then_some(Mean {
+                    mean_millionths: i64::try_from(sum / readings).ok()?,
+                    readings: window.len(),
+                    from_ms: window.first()?.at_ms,
+                    to_ms: end.at_ms,
+                })
+            })
     }
     /// The change that ends last, and of those the greatest.
-    fn find(&self, rule: &Observe) -> Option<Change> {
-        let sign = if rule.falls { -1 } else { 1 };
-        let more_than = millionths(rule.more_than);
+    fn change(&self, within_ms: u64, more_than: f64, sign: i64) -> Option<Change> {
+        let more_than = millionths(more_than);
         self.readings
             .iter()
             .rev()
@@ -163,7 +245,7 @@ impl Watch {
                     .filter(|begin| {
                         begin.at_ms < end.at_ms
                             && begin.at_ms >= self.base_ms
-                            && end.at_ms - begin.at_ms <= rule.within_ms
+                            && end.at_ms - begin.at_ms <= within_ms
                     })
                     .map(|begin| {
                         (
@@ -193,8 +275,7 @@ mod tests {
         Observe {
             code: "29463-7".into(),
             unit: "kg".into(),
-            more_than: 2.0,
-            falls: false,
+            rule: Rule::Rises(2.0),
             within_ms: 3 * DAY_MS,
             quiet_ms: DAY_MS,
             until: None,
@@ -215,6 +296,14 @@ mod tests {
                 watch.look(rule, now).map(|_| place)
             })
             .collect()
+    }
+
+    /// The change that a rule fires at, looked at in this hour.
+    fn change(watch: &mut Watch, rule: &Observe, hour: u64) -> Change {
+        match watch.look(rule, hour * HOUR_MS) {
+            Some(Found::Change(change)) => change,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -290,7 +379,7 @@ mod tests {
             assert_eq!(watch.look(&rule, hour * HOUR_MS).is_some(), fires, "{id}");
         }
         assert_eq!(watch.timer_ms(), Some(72 * HOUR_MS));
-        let change = watch.look(&rule, 72 * HOUR_MS).unwrap();
+        let change = change(&mut watch, &rule, 72);
         assert_eq!(
             (change.from_millionths, change.to_millionths),
             (84_500_000, 87_000_000)
@@ -327,7 +416,7 @@ mod tests {
     #[test]
     fn falls_and_bounds() {
         let rule = Observe {
-            falls: true,
+            rule: Rule::Falls(2.0),
             ..rule()
         };
         assert_eq!(fires(&rule, &[(24, 84.0), (48, 81.9)]), [1]);
@@ -344,9 +433,108 @@ mod tests {
         assert!(watch.readings.len() <= READINGS_MAX);
         // The highest reading of the window is still known.
         watch.record(&rule, "last", 601 * 60_000, Some(77.9));
+        assert_eq!(change(&mut watch, &rule, 11).from_millionths, 80_000_000);
+    }
+
+    #[test]
+    fn means_fire_by_themselves_and_anew_by_what_comes_after() {
+        type Case = (&'static str, &'static [(u64, f64)], &'static [usize]);
+        let above = |of| Observe {
+            rule: Rule::Above(140.0, of),
+            ..rule()
+        };
+        let table: &[(u32, Case)] = &[
+            (2, ("one is no mean", &[(24, 180.0)], &[])),
+            (
+                2,
+                ("exactly is not above", &[(24, 130.0), (48, 150.0)], &[]),
+            ),
+            (2, ("above", &[(24, 130.0), (48, 150.2)], &[1])),
+            (3, ("too few", &[(24, 150.0), (48, 150.0)], &[])),
+            (
+                3,
+                ("enough", &[(24, 150.0), (48, 150.0), (72, 150.0)], &[2]),
+            ),
+            (
+                2,
+                (
+                    "the window's edge counts",
+                    &[(24, 150.0), (96, 150.0)],
+                    &[1],
+                ),
+            ),
+            (2, ("beyond the window", &[(24, 150.0), (97, 150.0)], &[])),
+            (2, ("late ones", &[(72, 150.0), (24, 150.0)], &[1])),
+            (
+                2,
+                (
+                    "what has fired is in no mean again",
+                    &[(24, 150.0), (48, 150.0), (84, 150.0), (90, 150.0)],
+                    &[1, 3],
+                ),
+            ),
+            (
+                2,
+                (
+                    "what was high before it was low",
+                    &[(24, 180.0), (48, 100.0), (72, 100.0), (96, 100.0)],
+                    &[],
+                ),
+            ),
+        ];
+        for (of, (name, readings, expected)) in table {
+            assert_eq!(&fires(&above(*of), readings), expected, "{name}");
+        }
+        let below = Observe {
+            rule: Rule::Below(140.0, 2),
+            ..rule()
+        };
+        assert_eq!(fires(&below, &[(24, 150.0), (48, 129.0)]), [1]);
         assert_eq!(
-            watch.look(&rule, 601 * 60_000).unwrap().from_millionths,
-            80_000_000
+            fires(&below, &[(24, 150.0), (48, 131.0)]),
+            Vec::<usize>::new()
         );
+    }
+
+    #[test]
+    fn many_readings_have_the_mean_of_the_newest() {
+        let rule = Observe {
+            rule: Rule::Above(140.0, 2),
+            ..rule()
+        };
+        let mut watch = Watch::new(0);
+        for minute in 0..1000u64 {
+            let value = if minute < 744 { 150.0 } else { 130.0 };
+            watch.record(
+                &rule,
+                &format!("o{minute:04}"),
+                minute * 60_000,
+                Some(value),
+            );
+        }
+        assert_eq!(watch.readings.len(), READINGS_MAX);
+        assert_eq!(watch.look(&rule, 1000 * 60_000), None);
+    }
+
+    #[test]
+    fn a_silence_fires_once_and_a_reading_ends_it() {
+        let rule = Observe {
+            rule: Rule::None,
+            ..rule()
+        };
+        let mut watch = Watch::new(0);
+        assert_eq!(watch.silence_ms(50), Some(50));
+        for hour in 1..40u64 {
+            watch.record(&rule, &format!("o{hour:02}"), hour * HOUR_MS, Some(80.0));
+        }
+        assert_eq!(watch.silence_ms(50), Some(39 * HOUR_MS));
+        // The newest was a mistake.
+        watch.record(&rule, "o39", 39 * HOUR_MS, None);
+        assert_eq!(watch.silence_ms(50), Some(38 * HOUR_MS));
+        watch.fired(38 * HOUR_MS);
+        assert_eq!(watch.silence_ms(50), None);
+        watch.record(&rule, "o40", 40 * HOUR_MS, Some(80.0));
+        assert_eq!(watch.silence_ms(50), Some(40 * HOUR_MS));
+        assert!(watch.readings.len() <= NEWEST_MAX);
     }
 }

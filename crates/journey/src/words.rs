@@ -68,7 +68,7 @@ fn wait(
 ) -> Option<WaitView> {
     let step = definition.step(&token.step)?;
     let waiting = step.kind.waiting(definition, state, token)?;
-    let reference = step.kind.makes().map(|(kind, slot)| {
+    let reference = step.kind.acts_on(token).map(|(kind, slot)| {
         let id = ids.id(&format!("{instance}/{}/{slot}", token.n));
         format!("{kind}/{id}")
     });
@@ -147,7 +147,15 @@ pub(crate) fn trail(
             reference = resource_of(&entry.why).or(reference);
             format!("Answered late: {title}")
         }
-        What::HandedOver { role } => format!("Overdue, handed over to a {role}: {title}"),
+        What::HandedOver { role } => format!("Not done in time, handed over to a {role}: {title}"),
+        What::FirstDone => {
+            reference = resource_of(&entry.why).or(reference);
+            format!("Done by the first of two: {title}")
+        }
+        What::NotCounted => {
+            reference = resource_of(&entry.why).or(reference);
+            format!("Not counted, because it takes two persons who are named: {title}")
+        }
         What::Booked { start_ms } => format!(
             "Visit booked for {}, {}: {title}",
             say_day(*start_ms, &definition.zone),

@@ -53,6 +53,7 @@ steps:
   pause:
     title: Pause
     wait:
+      past_due: run
       until: discharge + 2d at 09:00
     next: questions
   questions:
@@ -211,9 +212,25 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "J040",
-            "    wait:\n      until: discharge + 2d at 09:00\n    next: questions\n",
+            "    wait:\n      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
             "    repeat: {body: end, times: 3, pause: 1d}\n    next: questions\n",
         ),
+        (
+            "J041",
+            "      past_due: run\n      until: discharge + 2d at 09:00\n    next: questions\n",
+            "      all_of: [{for: 2d}]\n    next: questions\n",
+        ),
+        (
+            "J042",
+            "          type: yes-no\n",
+            "          type: yes-no\n      scores: {total: {sum: [wel]}}\n",
+        ),
+        (
+            "J043",
+            "    overdue: {role: clinician, priority: urgent}\n",
+            "    not_confirmed: end\n    overdue: {role: clinician, priority: urgent}\n",
+        ),
+        ("J044", "      past_due: run\n", ""),
         (
             "J049",
             "where: status = 'finished'",

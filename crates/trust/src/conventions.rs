@@ -3,7 +3,7 @@
 //!
 //! | journey | resource |
 //! |---|---|
-//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended) |
+//! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with the first one's owner, who can't complete it) |
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
 //! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done` with `statusReason.text` and code [`NOT_DONE_SYSTEM`]) |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
@@ -19,6 +19,8 @@ pub const STEP_SYSTEM: &str = "urn:cairn:journey-step";
 pub const TASK_ID_SYSTEM: &str = "urn:cairn:task";
 /// Code system of tasks: `staff-task`, `complete-questionnaire`.
 pub const TASK_SYSTEM: &str = "urn:cairn:task-code";
+/// Type of a task's input that names who did what it is to confirm.
+pub const DONE_BY: &str = "done by";
 /// Code system of media: HL7 v3 `ParticipationMode` codes and `PORTAL`.
 pub const MEDIUM_SYSTEM: &str = "urn:cairn:medium";
 /// Code system of reasons why a message was not sent: `consent`, `preference`, `no-address`,

@@ -7,7 +7,7 @@ use fhir::{Reference, Resource, ResourceType};
 use ledger::Expected;
 use maud::{Markup, html};
 use serde_json::{Value, json};
-use trust::conventions::{ACCOUNT_SYSTEM, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM};
+use trust::conventions::{ACCOUNT_SYSTEM, DONE_BY, ROLE_SYSTEM, STEP_SYSTEM, TASK_SYSTEM};
 use trust::{Action, Change, TrustError, Unit};
 
 use crate::context::{Ctx, Posted};
@@ -42,6 +42,8 @@ pub(crate) struct TaskRow {
     pub(crate) outcomes: Vec<(String, String)>,
     /// How it ended.
     pub(crate) outcome: Option<String>,
+    /// The account that did what this is to confirm, and so can't do this.
+    pub(crate) done_by: Option<String>,
 }
 
 /// The journey, version and step that a resource came from.
@@ -72,6 +74,16 @@ fn is_for_staff(task: &Resource) -> bool {
 pub(crate) fn task_patient(resource: &Resource) -> Option<String> {
     let reference = Reference::parse(resource.text_at(&["for", "reference"])?)?;
     (reference.kind == ResourceType::Patient).then_some(reference.id)
+}
+
+/// Who did what a task is to confirm.
+fn done_by(task: &Resource) -> Option<String> {
+    let inputs = task.get("input").and_then(Value::as_array);
+    let found = inputs
+        .into_iter()
+        .flatten()
+        .find(|input| fhir::human::codeable(&input["type"]) == DONE_BY)?;
+    found["valueString"].as_str().map(str::to_owned)
 }
 
 impl TaskRow {
@@ -140,6 +152,7 @@ impl TaskRow {
                 .map(|id| (id.to_owned(), text(&["owner", "display"]))),
             step: step_of(resource),
             outcomes,
+            done_by: done_by(resource),
             outcome: resource
                 .get("output")
                 .and_then(|outputs| outputs.get(0))
@@ -206,6 +219,9 @@ impl TaskRow {
         html! {
             @if !self.is_open() {
                 @if self.status == "completed" { (button(&self.id, "reopen", "Open again", &hidden)) }
+            } @else if self.done_by.as_ref() == Some(&ctx.session.agent.id) {
+                span class="quiet" { "You did it: somebody else confirms it" }
+                (self.hand_on(&hidden))
             } @else {
                 @if mine { (button(&self.id, "release", "Give back", &hidden)) }
                 @else { (button(&self.id, "claim", if self.owner.is_some() { "Take over" } else { "Claim" }, &hidden)) }
@@ -225,6 +241,27 @@ impl TaskRow {
                         button class="primary" type="submit" { "Mark as done" }
                     }
                 }
+                (self.hand_on(&hidden))
+            }
+        }
+    }
+    /// The form that gives it to another role's worklist.
+    fn hand_on(&self, hidden: &Markup) -> Markup {
+        html! {
+            details id={ "on-" (self.id) } {
+                summary class="button" data-act="delegate" { "Hand on…" }
+                form class="pop stack" method="post" action={ "/console/tasks/" (self.id) "/delegate" } {
+                    (hidden)
+                    label { "To"
+                        select name="role" required {
+                            @for (code, words) in ROLES {
+                                option value=(code) selected[code != self.role] { (words) }
+                            }
+                        }
+                    }
+                    label { "Note" span class="hint" { "Why, for whoever takes it; may stay empty" } textarea name="note" maxlength="2000" {} }
+                    button class="primary" type="submit" { "Hand on" }
+                }
             }
         }
     }
@@ -242,6 +279,12 @@ pub(crate) const PRIORITIES: [(&str, &str); 4] = [
     ("routine", "Routine"),
 ];
 
+/// Whose worklists a task can be handed on to, with their words.
+const ROLES: [(&str, &str); 2] = [
+    ("coordinator", "Care coordinators"),
+    ("clinician", "Clinicians"),
+];
+
 /// What is done to a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deed {
@@ -249,16 +292,58 @@ enum Deed {
     Release,
     Done,
     Reopen,
+    Delegate,
+}
+
+/// Who does it.
+#[derive(Debug, Clone, Copy)]
+struct Doer<'a> {
+    account: &'a str,
+    name: &'a str,
+}
+
+/// What they said with it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said<'a> {
+    outcome: Option<&'a str>,
+    note: Option<&'a str>,
+    role: Option<&'a str>,
+}
+
+/// Gives a task to a role's worklist, whoever had it.
+fn delegate(
+    task: &mut Resource,
+    by: Doer<'_>,
+    said: Said<'_>,
+    now_ms: i64,
+) -> Result<(), PageError> {
+    let known = ROLES.iter().find(|(code, _)| Some(*code) == said.role);
+    let Some((role, _)) = known else {
+        return Err(PageError::Invalid("That is nobody's worklist.".to_owned()));
+    };
+    let coding = json!([{ "system": ROLE_SYSTEM, "code": role }]);
+    task.set("performerType", json!([{ "coding": coding }]));
+    task.set("status", json!("requested"));
+    task.remove("owner");
+    task.set(
+        "businessStatus",
+        json!({ "text": format!("Handed on by {}", by.name) }),
+    );
+    if let Some(note) = said.note {
+        let kept = task.get("note").and_then(Value::as_array);
+        let mut notes = kept.cloned().unwrap_or_default();
+        notes.push(json!({ "authorString": by.name, "time": iso(now_ms), "text": note }));
+        task.set("note", Value::Array(notes));
+    }
+    Ok(())
 }
 
 /// Changes a task as the deed says; `Err` when its state does not allow it.
 fn apply(
     deed: Deed,
     task: &mut Resource,
-    account: &str,
-    name: &str,
-    outcome: Option<&str>,
-    note: Option<&str>,
+    by: Doer<'_>,
+    said: Said<'_>,
     now_ms: i64,
 ) -> Result<(), PageError> {
     let status = task.text_at(&["status"]).unwrap_or_default().to_owned();
@@ -266,8 +351,13 @@ fn apply(
     if (deed == Deed::Reopen) == open || (deed == Deed::Reopen && status != "completed") {
         return Err(PageError::Conflict);
     }
-    let owner =
-        json!({ "identifier": { "system": ACCOUNT_SYSTEM, "value": account }, "display": name });
+    // Who did it doesn't confirm it.
+    if matches!(deed, Deed::Claim | Deed::Done) && done_by(task).as_deref() == Some(by.account) {
+        return Err(PageError::Refused(
+            "You did this yourself; somebody else has to confirm it.".to_owned(),
+        ));
+    }
+    let owner = json!({ "identifier": { "system": ACCOUNT_SYSTEM, "value": by.account }, "display": by.name });
     match deed {
         Deed::Claim => {
             task.set("status", json!("accepted"));
@@ -279,13 +369,12 @@ fn apply(
         }
         Deed::Done => {
             task.set("status", json!("completed"));
-            if task.get("owner").is_none() {
-                task.set("owner", owner);
-            }
+            // Whoever had claimed it: it is theirs who did it.
+            task.set("owner", owner);
             let mut outputs = vec![
-                json!({ "type": { "text": "outcome" }, "valueString": outcome.unwrap_or("done") }),
+                json!({ "type": { "text": "outcome" }, "valueString": said.outcome.unwrap_or("done") }),
             ];
-            if let Some(note) = note {
+            if let Some(note) = said.note {
                 outputs.push(json!({ "type": { "text": "note" }, "valueString": note }));
             }
             task.set("output", Value::Array(outputs));
@@ -303,6 +392,7 @@ fn apply(
             task.remove("output");
             task.remove("executionPeriod");
         }
+        Deed::Delegate => delegate(task, by, said, now_ms)?,
     }
     task.set("lastModified", json!(iso(now_ms)));
     task.strip_meta();
@@ -320,13 +410,21 @@ pub(crate) async fn act(
         "release" => (Deed::Release, "given back"),
         "done" => (Deed::Done, "done"),
         "reopen" => (Deed::Reopen, "opened again"),
+        "delegate" => (Deed::Delegate, "handed on"),
         _ => return Err(PageError::NotFound),
     };
     let permit = ctx
         .permit(Action::Work, Some(ResourceType::Task), None)
         .await?;
-    let outcome = fields.get("outcome");
-    let note = fields.get("note");
+    let by = Doer {
+        account: &ctx.session.agent.id,
+        name: &ctx.session.agent.name,
+    };
+    let said = Said {
+        outcome: fields.get("outcome"),
+        note: fields.get("note"),
+        role: fields.get("role"),
+    };
     let mut tries = 0;
     loop {
         let Some(found) = ctx
@@ -338,15 +436,7 @@ pub(crate) async fn act(
             return Err(PageError::NotFound);
         };
         let mut task = found.resource;
-        apply(
-            deed,
-            &mut task,
-            &ctx.session.agent.id,
-            &ctx.session.agent.name,
-            outcome,
-            note,
-            ctx.times.care_ms,
-        )?;
+        apply(deed, &mut task, by, said, ctx.times.care_ms)?;
         let unit = Unit {
             changes: vec![Change::Put {
                 resource: task,
@@ -370,6 +460,7 @@ pub(crate) async fn act(
         Deed::Done => format!("{joint}done={id}"),
         Deed::Reopen => format!("{joint}reopened={id}"),
         Deed::Claim => format!("{joint}claimed={id}"),
+        Deed::Delegate => format!("{joint}delegated={id}"),
         Deed::Release => String::new(),
     };
     Ok(Redirect::to(&format!("{back}{flash}")).into_response())
@@ -397,6 +488,8 @@ pub(crate) fn flash(ctx: &Ctx, fields: &crate::context::Fields, back: &str) -> M
             div class="flash" role="status" { (layout::state(State::Done, "Task done")) (undo(&id, "reopen")) }
         } @else if let Some(id) = id("claimed") {
             div class="flash" role="status" { (layout::state(State::Running, "Task claimed")) (undo(&id, "release")) }
+        } @else if fields.get("delegated").is_some() {
+            div class="flash" role="status" { (layout::state(State::Running, "Task handed on")) }
         } @else if fields.get("reopened").is_some() {
             div class="flash" role="status" { "The task is open again. What the journey did in the meantime stays done." }
         }
@@ -455,53 +548,87 @@ mod tests {
         let task = || {
             Resource::from_value(json!({ "resourceType": "Task", "id": "t", "status": "requested", "intent": "order" })).unwrap()
         };
+        let carla = Doer {
+            account: "a1",
+            name: "Carla",
+        };
+        let devi = Doer {
+            account: "a2",
+            name: "Devi",
+        };
+        let none = Said::default();
+        let reached = Said {
+            outcome: Some("reached"),
+            note: Some("all well"),
+            role: None,
+        };
         let mut changed = task();
-        apply(Deed::Claim, &mut changed, "a1", "Carla", None, None, 0).unwrap();
+        apply(Deed::Claim, &mut changed, carla, none, 0).unwrap();
         assert_eq!(changed.text_at(&["status"]), Some("accepted"));
-        assert_eq!(
-            changed.text_at(&["owner", "identifier", "value"]),
-            Some("a1")
-        );
-        apply(
-            Deed::Done,
-            &mut changed,
-            "a1",
-            "Carla",
-            Some("reached"),
-            Some("all well"),
-            1_000,
-        )
-        .unwrap();
+        let owner = ["owner", "identifier", "value"];
+        assert_eq!(changed.text_at(&owner), Some("a1"));
+        apply(Deed::Done, &mut changed, devi, reached, 1_000).unwrap();
         assert_eq!(changed.text_at(&["status"]), Some("completed"));
-        assert_eq!(
-            changed.text_at(&["output", "0", "valueString"]),
-            Some("reached")
-        );
-        assert_eq!(
-            changed.text_at(&["output", "1", "valueString"]),
-            Some("all well")
-        );
-        assert_eq!(
-            apply(Deed::Claim, &mut changed, "a2", "Devi", None, None, 0),
-            Err(PageError::Conflict)
-        );
-        apply(Deed::Reopen, &mut changed, "a1", "Carla", None, None, 2_000).unwrap();
+        assert_eq!(changed.text_at(&owner), Some("a2"), "who did it");
+        for (place, text) in [("0", "reached"), ("1", "all well")] {
+            let output = changed.text_at(&["output", place, "valueString"]);
+            assert_eq!(output, Some(text));
+        }
+        for deed in [Deed::Claim, Deed::Delegate] {
+            let refused = apply(deed, &mut changed, carla, none, 0);
+            assert_eq!(refused, Err(PageError::Conflict));
+        }
+        apply(Deed::Reopen, &mut changed, carla, none, 2_000).unwrap();
         assert_eq!(changed.text_at(&["status"]), Some("accepted"));
         assert!(changed.get("output").is_none());
+        apply(Deed::Release, &mut changed, carla, none, 3_000).unwrap();
+        assert_eq!(changed.text_at(&["status"]), Some("requested"));
+        let reopened = apply(Deed::Reopen, &mut task(), carla, none, 0);
+        assert_eq!(reopened, Err(PageError::Conflict));
+        // Handed on: another role's, and nobody's of that role yet.
+        apply(Deed::Claim, &mut changed, carla, none, 4_000).unwrap();
+        let to = |role, note| Said {
+            outcome: None,
+            note,
+            role: Some(role),
+        };
         apply(
-            Deed::Release,
+            Deed::Delegate,
             &mut changed,
-            "a1",
-            "Carla",
-            None,
-            None,
-            3_000,
+            carla,
+            to("clinician", Some("odd")),
+            5_000,
         )
         .unwrap();
         assert_eq!(changed.text_at(&["status"]), Some("requested"));
-        assert_eq!(
-            apply(Deed::Reopen, &mut task(), "a1", "Carla", None, None, 0),
-            Err(PageError::Conflict)
-        );
+        assert!(changed.get("owner").is_none());
+        let role = ["performerType", "0", "coding", "0", "code"];
+        assert_eq!(changed.text_at(&role), Some("clinician"));
+        assert_eq!(changed.text_at(&["note", "0", "text"]), Some("odd"));
+        let nobody = apply(Deed::Delegate, &mut changed, carla, to("cook", None), 6_000);
+        assert!(matches!(nobody, Err(PageError::Invalid(_))), "{nobody:?}");
+    }
+
+    #[test]
+    fn who_did_it_does_not_confirm_it() {
+        let confirm = json!({
+            "resourceType": "Task", "id": "t", "status": "requested", "intent": "order",
+            "input": [
+                { "type": { "text": "outcome" }, "valueString": "confirmed" },
+                { "type": { "text": DONE_BY }, "valueString": "a1" }
+            ]
+        });
+        for (account, deed, may) in [
+            ("a1", Deed::Claim, false),
+            ("a1", Deed::Done, false),
+            ("a1", Deed::Release, true),
+            ("a2", Deed::Claim, true),
+            ("a2", Deed::Done, true),
+        ] {
+            let by = Doer { account, name: "x" };
+            let mut task = Resource::from_value(confirm.clone()).unwrap();
+            let done = apply(deed, &mut task, by, Said::default(), 0);
+            assert_eq!(done.is_ok(), may, "{account} {deed:?}");
+        }
     }
 }

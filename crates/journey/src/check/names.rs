@@ -118,6 +118,14 @@ impl Check<'_, '_> {
     }
 }
 
+/// The names that a FHIRPath expression starts at its focus, with their positions.
+pub(crate) fn names_in(text: &str) -> Vec<(usize, String)> {
+    let paths = paths(text).into_iter();
+    paths
+        .filter_map(|(position, names)| Some((position, names.into_iter().next()?)))
+        .collect()
+}
+
 /// The paths that a FHIRPath expression starts at its focus, outside of function arguments: position
 /// and names. A rough reading that is good enough to find misspelt names.
 fn paths(text: &str) -> Vec<(usize, Vec<String>)> {

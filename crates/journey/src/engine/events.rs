@@ -79,14 +79,14 @@ impl Engine<'_> {
         }
     }
 
-    /// Waits for an event whose condition holds. Only those are moved on that waited before the event
+    /// Waits for an event whose condition holds, or for an answer. Only those are moved on that waited before the event
     /// came, so one event can't run through two waits.
     pub(super) fn awaited_events(&mut self, event: &Event) -> Result<(), EngineError> {
         let waiting: Vec<u32> = self
             .state
             .tokens
             .iter()
-            .filter(|token| token.stand == Stand::Waiting)
+            .filter(|token| matches!(token.stand, Stand::Waiting | Stand::Gathering { .. }))
             .map(|token| token.n)
             .collect();
         for n in waiting {
@@ -94,10 +94,8 @@ impl Engine<'_> {
                 continue;
             }
             let (step, _) = self.step_of(n)?;
-            if let Some((label, target)) = step.kind.awaited(&event.holds) {
-                self.leave(n, label, target);
-                self.run()?;
-            }
+            step.kind.heard(self, n, &event.holds);
+            self.run()?;
         }
         Ok(())
     }

@@ -117,6 +117,8 @@ pub enum Fact {
         status: String,
         /// Outcome, if there is one.
         outcome: Option<String>,
+        /// Who owns it, and so has done it if it is done: an account, or a reference.
+        by: Option<String>,
     },
     /// A message.
     Message {
@@ -167,6 +169,15 @@ pub enum Outcome {
 pub enum Manual {
     /// End the journey, with the reason in words.
     Stop(String),
+}
+
+/// What a first person did, for a second to confirm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirms {
+    /// Who did it.
+    pub by: String,
+    /// With which outcome, if they said so.
+    pub outcome: Option<String>,
 }
 
 /// What is to be done outside the state.
@@ -220,6 +231,10 @@ pub enum Effect {
         task: String,
         /// Due.
         due_ms: u64,
+        /// Role and priority, if they are not those of the step.
+        whose: Option<(String, String)>,
+        /// What somebody else did, if it is to confirm that.
+        confirms: Option<Confirms>,
     },
     /// Hand a task over.
     HandOver {

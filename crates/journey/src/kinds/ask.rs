@@ -1,5 +1,7 @@
 //! A form for the patient.
 
+mod score;
+
 use super::{Plan, StepKind, Waiting, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, message, number, template};
@@ -12,6 +14,7 @@ use crate::template::Template;
 use crate::time::say_duration;
 use crate::yaml::{Node, Place};
 use fhir::{Resource, ResourceType};
+use score::{SCORE, Score, WEIGHTS};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use trust::conventions::TASK_SYSTEM;
@@ -64,6 +67,11 @@ static QUESTION: Record = Record {
             Shape::Map("code", &Shape::Line),
             "Codes and their words, for `choice`.",
         ),
+        may(
+            "weights",
+            Shape::Map("code", &WEIGHTS),
+            "What each option counts in a score, or `yes` and `no`; published as FHIR's `ordinalValue`.",
+        ),
     ],
 };
 
@@ -82,6 +90,11 @@ static ASK: Record = Record {
             "questions",
             Shape::List(&Shape::Record(&QUESTION)),
             "The questions.",
+        ),
+        may(
+            "scores",
+            Shape::Map("score", &Shape::Record(&SCORE)),
+            "Numbers that are worked out from the answers, by name.",
         ),
         must(
             "give_up_after",
@@ -141,6 +154,7 @@ struct Ask {
     invitation: Message,
     reminder: Option<Template>,
     questions: Vec<Question>,
+    scores: Vec<Score>,
     remind_after_ms: Option<u64>,
     give_up_after_ms: u64,
     answered: Target,
@@ -158,6 +172,7 @@ struct Question {
     least: Option<i64>,
     most: Option<i64>,
     options: Vec<(String, String)>,
+    weights: Vec<(String, f64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +196,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
             .iter()
             .map(question)
             .collect::<Option<_>>()?,
+        scores: score::decode(body)?,
         remind_after_ms: length(body, "remind_after"),
         give_up_after_ms: length(body, "give_up_after")?,
         answered: parts.way("answered")?,
@@ -217,6 +233,7 @@ fn question(node: &Node) -> Option<Question> {
             .iter()
             .filter_map(|(key, value)| Some((key.name.clone(), value.text()?.to_owned())))
             .collect(),
+        weights: score::weights(node),
     })
 }
 
@@ -251,6 +268,7 @@ impl Question {
                 check.findings.error("J033", place, message);
             }
         }
+        self.check_weights(check, place);
     }
 
     /// As an item of a FHIR `Questionnaire`.
@@ -283,7 +301,13 @@ impl Question {
             item["answerOption"] = self
                 .options
                 .iter()
-                .map(|(code, words)| json!({"valueCoding": {"code": code, "display": words}}))
+                .map(|(code, words)| {
+                    let mut option = json!({"valueCoding": {"code": code, "display": words}});
+                    if let Some(weight) = self.weight(code) {
+                        option["valueCoding"]["extension"] = score::ordinal(weight);
+                    }
+                    option
+                })
                 .collect();
         }
         if let Some(help) = &self.help {
@@ -323,15 +347,17 @@ impl Ask {
         let Fact::Answers { answers, .. } = fact else {
             return;
         };
-        let known: Map<String, Value> = self
+        let mut known: Map<String, Value> = self
             .questions
             .iter()
             .filter_map(|question| Some((question.id.clone(), answers.get(&question.id)?.clone())))
             .collect();
+        known.extend(self.scores(&known, engine.context.now_ms));
         engine
             .state
             .facts
             .insert(step.id.clone(), Value::Object(known));
+        engine.answered = Some(step.id.clone());
         engine.close_task(n, true, "Answered");
     }
 
@@ -372,10 +398,12 @@ impl StepKind for Ask {
         ways
     }
     fn gives(&self) -> Vec<String> {
-        self.questions
-            .iter()
-            .map(|question| question.id.clone())
-            .collect()
+        let questions = self.questions.iter().map(|question| &question.id);
+        let scores = self.scores.iter().map(|score| &score.id);
+        questions.chain(scores).cloned().collect()
+    }
+    fn is_answered(&self) -> bool {
+        true
     }
     fn types(&self) -> &'static [ResourceType] {
         &[
@@ -411,6 +439,10 @@ impl StepKind for Ask {
             );
         }
         self.check_questions(check, step);
+        self.check_scores(check, step);
+    }
+    fn leaves_within(&self, _: &Definition, label: &str) -> Option<u64> {
+        (label != crate::passages::LATE_ANSWER).then_some(self.give_up_after_ms)
     }
     fn has_time(&self, variable: &str) -> bool {
         variable == "due.day"

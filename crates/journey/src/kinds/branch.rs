@@ -3,7 +3,7 @@
 use super::{StepKind, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, line, path};
-use crate::definition::{Path, Step, Target, Way};
+use crate::definition::{Definition, Path, Step, Target, Way};
 use crate::engine::Engine;
 use crate::spec::{Focus, Kind, Record, Shape, may, must};
 use crate::yaml::inside;
@@ -96,6 +96,9 @@ impl StepKind for Branch {
         ways
     }
 
+    fn leaves_within(&self, _: &Definition, _: &str) -> Option<u64> {
+        Some(0)
+    }
     fn check(&self, check: &mut Check<'_, '_>, _: &Step) {
         for case in &self.cases {
             if let Some((position, message)) = check.unlearnt(&case.when.text) {

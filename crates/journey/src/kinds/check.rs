@@ -6,7 +6,7 @@
 
 use super::{StepKind, way};
 use crate::decode::build::{Parts, line, path, resource};
-use crate::definition::{Path, Step, Target, Way};
+use crate::definition::{Definition, Path, Step, Target, Way};
 use crate::engine::{Effect, Engine};
 use crate::spec::{Focus, Kind, Record, Shape, may, must};
 use fhir::ResourceType;
@@ -128,6 +128,9 @@ impl StepKind for Check {
         Some(&self.question)
     }
 
+    fn leaves_within(&self, _: &Definition, _: &str) -> Option<u64> {
+        Some(0)
+    }
     fn check(&self, check: &mut crate::check::Check<'_, '_>, step: &Step) {
         let condition = check.node(step, &["check", "where"]).map(|node| node.place);
         match &self.question {

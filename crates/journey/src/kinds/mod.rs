@@ -20,7 +20,7 @@ mod task;
 mod wait;
 
 pub(crate) use check::{NOT_LOOKED_AT, Question};
-pub(crate) use observe::Observe;
+pub(crate) use observe::{Observe, Rule};
 
 use crate::check::Check;
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
@@ -30,6 +30,7 @@ use crate::spec;
 use crate::state::{Late, Stand, State, Token, What, Which};
 use crate::template::Template;
 use crate::time::Moment;
+use crate::watch::Watch;
 use crate::words;
 use crate::yaml::Place;
 use fhir::{Resource, ResourceType};
@@ -94,6 +95,14 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn aims(&self) -> Option<usize> {
         None
     }
+    /// Whether it is work for staff.
+    fn is_work(&self) -> bool {
+        false
+    }
+    /// Whether the patient answers it.
+    fn is_answered(&self) -> bool {
+        false
+    }
     /// What it asks of the record.
     fn asks(&self) -> Option<&Question> {
         None
@@ -128,6 +137,14 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn moments(&self, _check: &Check<'_, '_>, _step: &Step) -> Vec<(&Moment, Place)> {
         Vec::new()
     }
+    /// How long after coming here this way is gone at the latest; nothing where nobody can know.
+    fn leaves_within(&self, _: &Definition, _label: &str) -> Option<u64> {
+        None
+    }
+    /// The moment that is waited for here, if the file doesn't say what happens when it is past.
+    fn comes_to_late(&self) -> Option<&Moment> {
+        None
+    }
     /// Whether a variable of its own time has a meaning in its words (`due.day`, `visit.time`, ...).
     fn has_time(&self, _variable: &str) -> bool {
         false
@@ -142,6 +159,11 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// The resource that somebody acts on here, and the name that its id is made from.
     fn makes(&self) -> Option<(ResourceType, &'static str)> {
         None
+    }
+    /// The resource that somebody acts on at a place now, and the name that its id is made from.
+    fn acts_on(&self, _token: &Token) -> Option<(ResourceType, String)> {
+        let (kind, slot) = self.makes()?;
+        Some((kind, slot.to_owned()))
     }
     /// Does what is to be done when a patient comes here.
     fn enter(&self, _engine: &mut Engine<'_>, _step: &Step, _n: u32) {}
@@ -180,15 +202,22 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     }
     /// Does what follows from a fact that came late.
     fn told_late(&self, _engine: &mut Engine<'_>, _step: &Step, _late: &Late, _fact: &Fact) {}
-    /// The way that is gone when these conditions hold of an event.
-    fn awaited(&self, _holds: &[usize]) -> Option<(&str, &Target)> {
-        None
+    /// The conditions on events that are waited for here: indices into [`Definition::conditions`].
+    fn awaits(&self) -> Vec<usize> {
+        Vec::new()
     }
+    /// Does what follows for a place that waits when these conditions hold of an event, or when a form was
+    /// answered by it.
+    fn heard(&self, _engine: &mut Engine<'_>, _n: u32, _holds: &[usize]) {}
     /// Remembers a measurement, if it watches for such.
     fn measured(&self, _engine: &mut Engine<'_>, _step: &Step, _fact: &Fact) {}
     /// Looks whether what it watches for has happened; if so, starts what follows.
     fn look(&self, _engine: &mut Engine<'_>, _step: &Step) -> bool {
         false
+    }
+    /// When what it watches for wants to be looked at though nothing was measured.
+    fn watch_timer(&self, _: &Definition, _: &State, _watch: &Watch) -> Option<u64> {
+        None
     }
     /// Does what follows when it was reached.
     fn reached(&self, _engine: &mut Engine<'_>, _step: &Step) {}

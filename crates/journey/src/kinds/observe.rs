@@ -10,22 +10,31 @@ use crate::spec::{Kind, Record, Shape, may, must};
 use crate::state::{State, What};
 use crate::time::{DAY_MS, HOUR_MS, Moment, say_duration};
 use crate::units;
-use crate::watch;
+use crate::watch::{self, Found, Watch};
 use crate::yaml::{Node, Place};
 use fhir::ResourceType;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// Means are of so many readings at least, if the file doesn't say.
+const MEAN_OF: u32 = 2;
 
 static OBSERVE: Record = Record {
     name: "observe",
     doc: "A rule over the patient's measurements. It watches from the journey's start, beside everything else, and starts `then` each time it fires.",
-    one_of: &["rises_more_than", "falls_more_than"],
+    one_of: &[
+        "rises_more_than",
+        "falls_more_than",
+        "mean_above",
+        "mean_below",
+        "none_for",
+    ],
     fields: &[
         must("code", Shape::Loinc, "LOINC code of the `Observation`."),
-        must(
+        may(
             "unit",
             Shape::Unit,
-            "UCUM unit of the threshold; measurements in other units of the same dimension are converted.",
+            "UCUM unit of the threshold; measurements in other units of the same dimension are converted. With `none_for` it may be left out: then a reading counts whatever its unit.",
         ),
         may(
             "rises_more_than",
@@ -37,15 +46,35 @@ static OBSERVE: Record = Record {
             Shape::Positive,
             "Fires when a value is less than an earlier one by more than this, in `unit`.",
         ),
-        must(
+        may(
+            "mean_above",
+            Shape::Positive,
+            "Fires when the mean of the readings `within` so long is greater than this, in `unit`.",
+        ),
+        may(
+            "mean_below",
+            Shape::Positive,
+            "Fires when the mean of the readings `within` so long is less than this, in `unit`.",
+        ),
+        may(
+            "readings",
+            Shape::Integer(2, 256),
+            "With a mean: of how many readings at least; 2 if not given. Of more than 256 in one window the newest count.",
+        ),
+        may(
+            "none_for",
+            Shape::Duration,
+            "Fires when there has been no reading for so long, counted from the newest one, or from the journey's start; once for each such silence. A reading ends it.",
+        ),
+        may(
             "within",
             Shape::Duration,
-            "The most time that may lie between the two measurements.",
+            "The most time that may lie between the two measurements, or between the first and the last of a mean.",
         ),
         may(
             "quiet_for",
             Shape::Duration,
-            "After it fired, how long it stays quiet; `24h` if not given. Whatever this says, the same rise never fires twice: after firing, only measurements from the one that fired on are compared.",
+            "After it fired, how long it stays quiet; `24h` if not given. Whatever this says, the same rise never fires twice: after firing, only measurements from the one that fired on are compared, and a mean is of those after it.",
         ),
         may(
             "until",
@@ -71,29 +100,58 @@ pub(super) static KIND: Kind = Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Observe {
     pub(crate) code: String,
+    /// Empty where any will do.
     pub(crate) unit: String,
-    pub(crate) more_than: f64,
-    pub(crate) falls: bool,
+    pub(crate) rule: Rule,
+    /// Of a silence, how long it is.
     pub(crate) within_ms: u64,
     pub(crate) quiet_ms: u64,
     pub(crate) until: Option<Moment>,
     pub(crate) then: Target,
 }
 
+/// What a rule fires at, in its unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Rule {
+    Rises(f64),
+    Falls(f64),
+    /// The mean, of so many readings at least.
+    Above(f64, u32),
+    Below(f64, u32),
+    /// No reading at all.
+    None,
+}
+
+impl Rule {
+    fn is_mean(self) -> bool {
+        matches!(self, Self::Above(..) | Self::Below(..))
+    }
+}
+
+fn rule(body: &Node) -> Option<Rule> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be a whole number up to 256"
+    )]
+    let readings = number(body, "readings").map_or(MEAN_OF, |readings| readings as u32);
+    let threshold = |name: &str| number(body, name);
+    threshold("rises_more_than")
+        .map(Rule::Rises)
+        .or_else(|| threshold("falls_more_than").map(Rule::Falls))
+        .or_else(|| threshold("mean_above").map(|mean| Rule::Above(mean, readings)))
+        .or_else(|| threshold("mean_below").map(|mean| Rule::Below(mean, readings)))
+        .or_else(|| body.get("none_for").map(|_| Rule::None))
+}
+
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
     let body = parts.body;
-    let falls = body.get("falls_more_than").is_some();
-    let threshold = if falls {
-        "falls_more_than"
-    } else {
-        "rises_more_than"
-    };
+    let none_for_ms = length(body, "none_for");
     Some(Arc::new(Observe {
         code: line(body, "code")?,
-        unit: line(body, "unit")?,
-        more_than: number(body, threshold)?,
-        falls,
-        within_ms: length(body, "within")?,
+        unit: line(body, "unit").unwrap_or_default(),
+        rule: rule(body)?,
+        within_ms: none_for_ms.or(length(body, "within")).unwrap_or(0),
         quiet_ms: length(body, "quiet_for").unwrap_or(DAY_MS),
         until: body
             .get("until")
@@ -101,6 +159,77 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
             .and_then(|text| Moment::parse(text).ok()),
         then: parts.way("then")?,
     }))
+}
+
+impl Observe {
+    /// Members that go with a rule, or don't.
+    fn check_members(&self, check: &mut Check<'_, '_>, step: &Step) {
+        let has = |name: &str| check.node(step, &["observe", name]).map(|node| node.place);
+        let silence = self.rule == Rule::None;
+        let mut wrong = Vec::new();
+        for name in ["unit", "within"] {
+            if !silence && has(name).is_none() {
+                let words = format!("`{}` compares values, and needs `{name}` for that", step.id);
+                wrong.push(("J003", step.place, words));
+            }
+        }
+        for (name, goes, with) in [
+            ("within", !silence, "a rise, a fall or a mean"),
+            ("quiet_for", !silence, "a rise, a fall or a mean"),
+            ("readings", self.rule.is_mean(), "a mean"),
+        ] {
+            if let Some(place) = has(name).filter(|_| !goes) {
+                let words = format!("`{name}` goes with {with} only");
+                wrong.push(("J004", place, words));
+            }
+        }
+        for (code, place, words) in wrong {
+            check.findings.error(code, place, words);
+        }
+    }
+
+    /// When a silence fires, if nothing is measured: nothing where it has, or where nobody watches then.
+    fn silence(&self, definition: &Definition, state: &State, watch: &Watch) -> Option<(u64, u64)> {
+        let began_ms = watch.silence_ms(state.started_ms)?;
+        let due_ms = began_ms.saturating_add(self.within_ms);
+        let over = |until: &Moment| due_ms > moment(definition, state, until);
+        (!self.until.as_ref().is_some_and(over)).then_some((began_ms, due_ms))
+    }
+
+    /// Looks whether it fires, and what is learnt then.
+    fn fires(&self, engine: &mut Engine<'_>, step: &Step) -> Option<Vec<(&'static str, Value)>> {
+        let now_ms = engine.context.now_ms;
+        if self.rule == Rule::None {
+            let watch = engine.state.watches.get(&step.id)?;
+            let (began_ms, due_ms) = self.silence(engine.definition, &engine.state, watch)?;
+            if now_ms < due_ms {
+                return None;
+            }
+            engine.state.watches.get_mut(&step.id)?.fired(began_ms);
+            return Some(vec![("hours", json!((now_ms - began_ms) / HOUR_MS))]);
+        }
+        let unit = ("unit", json!(self.unit));
+        Some(
+            match engine.state.watches.get_mut(&step.id)?.look(self, now_ms)? {
+                Found::Change(change) => vec![
+                    (
+                        "rise",
+                        watch::number(change.to_millionths - change.from_millionths),
+                    ),
+                    ("from", watch::number(change.from_millionths)),
+                    ("to", watch::number(change.to_millionths)),
+                    unit,
+                    ("hours", json!((change.to_ms - change.from_ms) / HOUR_MS)),
+                ],
+                Found::Mean(mean) => vec![
+                    ("mean", watch::number(mean.mean_millionths)),
+                    ("readings", json!(mean.readings)),
+                    unit,
+                    ("hours", json!((mean.to_ms - mean.from_ms) / HOUR_MS)),
+                ],
+            },
+        )
+    }
 }
 
 impl StepKind for Observe {
@@ -111,9 +240,12 @@ impl StepKind for Observe {
         vec![way(crate::passages::FIRES, &self.then, false)]
     }
     fn gives(&self) -> Vec<String> {
-        ["rise", "from", "to", "unit", "hours"]
-            .map(str::to_owned)
-            .to_vec()
+        let members: &[&str] = match self.rule {
+            Rule::Rises(_) | Rule::Falls(_) => &["rise", "from", "to", "unit", "hours"],
+            Rule::Above(..) | Rule::Below(..) => &["mean", "readings", "unit", "hours"],
+            Rule::None => &["hours"],
+        };
+        members.iter().copied().map(str::to_owned).collect()
     }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Observation]
@@ -123,20 +255,31 @@ impl StepKind for Observe {
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
+        self.check_members(check, step);
         if let Some(message) = units::mismatch(&self.code, &self.unit) {
             let place = check.at(step, &["observe", "unit"]);
             check.findings.error("J022", place, message);
         }
-        if self.within_ms < HOUR_MS {
-            let place = check.at(step, &["observe", "within"]);
-            check.findings.warning(
-                "J023",
-                place,
-                format!(
-                    "a window of {} is shorter than an hour; few patients measure that often",
-                    say_duration(self.within_ms)
-                ),
+        let (name, what) = match self.rule {
+            Rule::None => ("none_for", "a silence"),
+            _ => ("within", "a window"),
+        };
+        let at = check.node(step, &["observe", name]).map(|node| node.place);
+        if let Some(place) = at.filter(|_| self.within_ms < HOUR_MS) {
+            let length = say_duration(self.within_ms);
+            let words = format!(
+                "{what} of {length} is shorter than an hour; few patients measure that often"
             );
+            check.findings.warning("J023", place, words);
+        }
+        let longest_ms = check.definition.at_most_ms;
+        if let Some(place) = at.filter(|_| self.rule == Rule::None && self.within_ms >= longest_ms)
+        {
+            let words = format!(
+                "the journey's `at_most` of {} is over before it has been silent for so long, so this never fires",
+                say_duration(longest_ms)
+            );
+            check.findings.error("J023", place, words);
         }
     }
     fn moments(&self, check: &Check<'_, '_>, step: &Step) -> Vec<(&Moment, Place)> {
@@ -166,39 +309,37 @@ impl StepKind for Observe {
         // A clock that runs wrong must not push the window into the future: readings of now would lie
         // before it, and nobody would look at them. What was dated anew like that is taken out.
         let usable = !over && *at_ms <= engine.context.now_ms + DAY_MS;
-        let value = value
-            .as_ref()
-            .filter(|_| usable)
-            .and_then(|(value, unit)| units::convert(*value, unit, &self.unit));
+        let value =
+            value
+                .as_ref()
+                .filter(|_| usable)
+                .and_then(|(value, unit)| match self.unit.as_str() {
+                    "" => Some(*value),
+                    wanted => units::convert(*value, unit, wanted),
+                });
         if let Some(watch) = engine.state.watches.get_mut(&step.id) {
             watch.record(self, id, *at_ms, value);
         }
     }
     fn look(&self, engine: &mut Engine<'_>, step: &Step) -> bool {
-        let now_ms = engine.context.now_ms;
-        let Some(change) = engine
-            .state
-            .watches
-            .get_mut(&step.id)
-            .and_then(|watch| watch.look(self, now_ms))
-        else {
+        let Some(learnt) = self.fires(engine, step) else {
             return false;
         };
-        let rise = watch::number(change.to_millionths - change.from_millionths);
-        let hours = (change.to_ms - change.from_ms) / HOUR_MS;
-        for (member, value) in [
-            ("rise", rise),
-            ("from", watch::number(change.from_millionths)),
-            ("to", watch::number(change.to_millionths)),
-            ("unit", json!(self.unit)),
-            ("hours", json!(hours)),
-        ] {
+        for (member, value) in learnt {
             engine.learn(&step.id, member, value);
         }
         let to = engine.names(&self.then);
         engine.trail(&step.id, What::Fired { to }, None);
         engine.spawn(&self.then);
         true
+    }
+    fn watch_timer(&self, definition: &Definition, state: &State, watch: &Watch) -> Option<u64> {
+        if self.rule == Rule::None {
+            return self
+                .silence(definition, state, watch)
+                .map(|(_, due_ms)| due_ms);
+        }
+        watch.timer_ms()
     }
     fn compares(&self) -> Option<(&str, u64)> {
         Some((&self.code, self.within_ms))
@@ -207,14 +348,24 @@ impl StepKind for Observe {
     fn watching(&self, definition: &Definition, state: &State, _: &Step) -> Option<Waiting> {
         let name = units::loinc_name(&self.code)
             .map_or_else(|| format!("LOINC {}", self.code), str::to_lowercase);
-        let verb = if self.falls { "falls" } else { "rises" };
+        let (unit, within) = (&self.unit, say_duration(self.within_ms));
+        let what = match self.rule {
+            Rule::Rises(more) => {
+                format!("Watches whether {name} rises by more than {more} {unit} in {within}")
+            }
+            Rule::Falls(more) => {
+                format!("Watches whether {name} falls by more than {more} {unit} in {within}")
+            }
+            Rule::Above(mean, _) => {
+                format!("Watches whether the mean of {name} in {within} is above {mean} {unit}")
+            }
+            Rule::Below(mean, _) => {
+                format!("Watches whether the mean of {name} in {within} is below {mean} {unit}")
+            }
+            Rule::None => format!("Watches whether there is no reading of {name} for {within}"),
+        };
         Some(Waiting {
-            what: format!(
-                "Watches whether {name} {verb} by more than {} {} in {}",
-                self.more_than,
-                self.unit,
-                say_duration(self.within_ms)
-            ),
+            what,
             plain: String::new(),
             until_ms: self
                 .until

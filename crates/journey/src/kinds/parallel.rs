@@ -60,6 +60,9 @@ impl StepKind for Parallel {
         ways.push(way("all ended", &self.next, true));
         ways
     }
+    fn leaves_within(&self, _: &Definition, label: &str) -> Option<u64> {
+        (label == crate::counts::BRANCH).then_some(0)
+    }
     fn branches(&self) -> Option<(&[Target], &Target)> {
         Some((&self.branches, &self.next))
     }

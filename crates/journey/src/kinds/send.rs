@@ -110,6 +110,10 @@ impl StepKind for Send {
         }
     }
 
+    fn leaves_within(&self, _: &Definition, _: &str) -> Option<u64> {
+        let channels = u64::try_from(self.message.channels.len()).ok()?;
+        self.expires_ms.checked_mul(channels)
+    }
     fn stand(&self, _: &Definition, _: &State, now_ms: u64) -> Stand {
         Stand::Sending {
             channel: 0,

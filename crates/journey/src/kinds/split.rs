@@ -6,7 +6,7 @@
 use super::{StepKind, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, line, number};
-use crate::definition::{Step, Target, Way};
+use crate::definition::{Definition, Step, Target, Way};
 use crate::engine::Engine;
 use crate::spec::{Kind, Record, Shape, may, must};
 use crate::state::What;
@@ -160,6 +160,9 @@ impl StepKind for Split {
         Some((self.name(step), arms.collect()))
     }
 
+    fn leaves_within(&self, _: &Definition, _: &str) -> Option<u64> {
+        Some(0)
+    }
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
         let place = check.at(step, &["split", "arms"]);
         let whole: u64 = self.arms.iter().map(|arm| arm.weight).sum();

@@ -1,8 +1,11 @@
 //! Work for staff.
 
+mod eyes;
+mod ladder;
+
 use super::{Plan, StepKind, Waiting, way};
 use crate::check::Check;
-use crate::decode::build::{Parts, length, line, template};
+use crate::decode::build::{Parts, flag, length, line, template};
 use crate::definition::{Definition, Step, Target, Way};
 use crate::engine::{Effect, Engine, EngineError, Fact, Ids};
 use crate::resources::{Maker, Times, resource, role};
@@ -12,6 +15,7 @@ use crate::template::Template;
 use crate::time::say_duration;
 use crate::yaml::{Content, Node};
 use fhir::{Resource, ResourceType};
+use ladder::{RUNG, Rung};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use trust::conventions::TASK_SYSTEM;
@@ -45,6 +49,16 @@ static TASK: Record = Record {
             "How soon, counted from when the step was entered.",
         ),
         may(
+            "ladder",
+            Shape::List(&Shape::Record(&RUNG)),
+            "Rungs up which it goes before it is due, when nobody has done it by then; `overdue` is what happens at the top.",
+        ),
+        may(
+            "four_eyes",
+            Shape::Flag,
+            "Whether a second person, of another account, has to confirm what the first did. They get a task of their own; whoever did the first can't do it. `false` if not given.",
+        ),
+        may(
             "outcomes",
             Shape::Map("outcome", &Shape::Target),
             "Outcomes that staff can choose from, and where each leads; any other outcome takes `next`.",
@@ -68,6 +82,11 @@ pub(super) static KIND: Kind = Kind {
             "Where to go when the task was cancelled, rejected or failed; `next` if not given.",
         ),
         may(
+            "not_confirmed",
+            Shape::Target,
+            "With `four_eyes`: where to go when the second person doesn't confirm it.",
+        ),
+        may(
             "overdue",
             Shape::TargetOr(&ESCALATION),
             "What happens when it isn't done in time: a step (the task is closed and the journey goes there) or a hand-over (`role`, `priority`).",
@@ -84,9 +103,12 @@ struct Task {
     role: String,
     priority: String,
     due_ms: u64,
+    ladder: Vec<Rung>,
+    four_eyes: bool,
     outcomes: Vec<(String, Target)>,
     next: Target,
     not_done: Option<Target>,
+    not_confirmed: Option<Target>,
     overdue: Option<Overdue>,
 }
 
@@ -104,6 +126,8 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
         role: line(body, "role")?,
         priority: line(body, "priority").unwrap_or_else(|| "routine".to_owned()),
         due_ms: length(body, "due")?,
+        ladder: ladder::decode(body)?,
+        four_eyes: flag(body, "four_eyes") == Some(true),
         outcomes: body
             .get("outcomes")
             .map(Node::members)
@@ -113,6 +137,7 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
             .collect(),
         next: parts.way("next")?,
         not_done: parts.way("not_done"),
+        not_confirmed: parts.way("not_confirmed"),
         overdue: match parts.node.get("overdue") {
             Some(map) if matches!(map.content, Content::Map(_)) => Some(Overdue::HandOver {
                 role: line(map, "role")?,
@@ -122,6 +147,92 @@ fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
             None => None,
         },
     }))
+}
+
+/// A line of a task's input.
+fn input(what: &str, value: &str) -> Value {
+    json!({"type": {"text": what}, "valueString": value})
+}
+
+/// The name of the task that is open at a place. With four eyes there is one after the other.
+fn slot_of(token: &Token) -> String {
+    match &token.stand {
+        Stand::Working {
+            eyes: Some(eyes), ..
+        } => eyes.slot(),
+        _ => "task".to_owned(),
+    }
+}
+
+fn id_of(engine: &Engine<'_>, token: &Token) -> String {
+    engine.resource_id(token.n, &slot_of(token))
+}
+
+fn close(engine: &mut Engine<'_>, token: &Token, why: &str) {
+    let task = id_of(engine, token);
+    engine.effects.push(Effect::CloseTask {
+        task,
+        done: false,
+        why: why.to_owned(),
+    });
+}
+
+/// The same task goes to another role, or is more urgent from now on.
+fn hand_over(engine: &mut Engine<'_>, step: &Step, token: &Token, role: &str, priority: &str) {
+    let task = id_of(engine, token);
+    let reference = Some(format!("Task/{task}"));
+    let role = role.to_owned();
+    engine.trail(&step.id, What::HandedOver { role: role.clone() }, reference);
+    engine.effects.push(Effect::HandOver {
+        task,
+        role,
+        priority: priority.to_owned(),
+    });
+}
+
+impl Task {
+    /// Whose it is now, and how urgent.
+    fn whose(&self, token: &Token) -> (&str, &str) {
+        let Stand::Working {
+            handed_over, rung, ..
+        } = token.stand
+        else {
+            return (&self.role, &self.priority);
+        };
+        match (&self.overdue, usize::from(rung).checked_sub(1)) {
+            (Some(Overdue::HandOver { role, priority }), _) if handed_over => (role, priority),
+            (_, Some(rung)) => self
+                .ladder
+                .get(rung)
+                .map_or((self.role.as_str(), self.priority.as_str()), |rung| {
+                    (&rung.role, &rung.priority)
+                }),
+            (_, None) => (&self.role, &self.priority),
+        }
+    }
+
+    /// Goes on from a task that has ended.
+    fn finish(
+        &self,
+        engine: &mut Engine<'_>,
+        step: &Step,
+        n: u32,
+        done: bool,
+        outcome: Option<&str>,
+    ) {
+        let said = outcome.unwrap_or(if done { "done" } else { "not done" });
+        engine.learn(&step.id, "outcome", json!(said));
+        let chosen = self
+            .outcomes
+            .iter()
+            .find(|(name, _)| Some(name.as_str()) == outcome);
+        let (label, target) = match (done, chosen) {
+            (true, Some((name, target))) => (name.as_str(), target),
+            (true, None) => ("done", &self.next),
+            (false, _) => ("not done", self.not_done.as_ref().unwrap_or(&self.next)),
+        };
+        engine.leave(n, label, target);
+    }
 }
 
 impl StepKind for Task {
@@ -140,6 +251,11 @@ impl StepKind for Task {
                 .as_ref()
                 .map(|target| way("not done", target, false)),
         );
+        ways.extend(
+            self.not_confirmed
+                .as_ref()
+                .map(|target| way(eyes::NOT_CONFIRMED, target, false)),
+        );
         if let Some(Overdue::Go(target)) = &self.overdue {
             ways.push(way("overdue", target, false));
         }
@@ -147,6 +263,9 @@ impl StepKind for Task {
     }
     fn gives(&self) -> Vec<String> {
         vec!["outcome".to_owned()]
+    }
+    fn is_work(&self) -> bool {
+        true
     }
     fn types(&self) -> &'static [ResourceType] {
         &[ResourceType::Task]
@@ -158,16 +277,28 @@ impl StepKind for Task {
             Some(Overdue::Go(target)) if target.steps.is_empty() => check.findings.warning("J014", step.place, format!("`{}` is closed and forgotten when it is overdue; hand it over or lead to a step", step.id)),
             Some(_) => {}
         }
+        self.check_ladder(check);
+        self.check_eyes(check, step);
+    }
+    fn leaves_within(&self, _: &Definition, _: &str) -> Option<u64> {
+        matches!(self.overdue, Some(Overdue::Go(_))).then_some(self.due_ms)
     }
     fn has_time(&self, variable: &str) -> bool {
         variable == "due.day"
     }
 
     fn stand(&self, _: &Definition, _: &State, _: u64) -> Stand {
-        Stand::Working { handed_over: false }
+        Stand::Working {
+            handed_over: false,
+            rung: 0,
+            eyes: None,
+        }
     }
     fn makes(&self) -> Option<(ResourceType, &'static str)> {
         Some((ResourceType::Task, "task"))
+    }
+    fn acts_on(&self, token: &Token) -> Option<(ResourceType, String)> {
+        Some((ResourceType::Task, slot_of(token)))
     }
     fn enter(&self, engine: &mut Engine<'_>, step: &Step, n: u32) {
         let task = engine.resource_id(n, "task");
@@ -176,47 +307,50 @@ impl StepKind for Task {
             step: step.id.clone(),
             task,
             due_ms,
+            whose: None,
+            confirms: None,
         });
     }
     fn timers(&self, _: &Definition, _: &State, token: &Token) -> Vec<(&'static str, u64)> {
-        match &token.stand {
-            Stand::Working { handed_over: false } if self.overdue.is_some() => {
-                vec![("due", token.since_ms + self.due_ms)]
-            }
-            _ => Vec::new(),
-        }
+        let Stand::Working {
+            handed_over: false,
+            rung,
+            ..
+        } = token.stand
+        else {
+            return Vec::new();
+        };
+        let rung = self.ladder.get(usize::from(rung));
+        let rung = rung.map(|rung| (ladder::RUNG_DUE, token.since_ms + rung.after_ms));
+        let due = self.overdue.is_some();
+        let due = due.then_some(("due", token.since_ms + self.due_ms));
+        rung.into_iter().chain(due).collect()
     }
     fn due(
         &self,
         engine: &mut Engine<'_>,
         step: &Step,
         token: &Token,
-        _: &str,
+        slot: &str,
     ) -> Result<(), EngineError> {
         if !matches!(token.stand, Stand::Working { .. }) {
             return Err(EngineError::NoStep(token.step.clone()));
         }
-        let id = engine.resource_id(token.n, "task");
+        if slot == ladder::RUNG_DUE {
+            self.climb(engine, step, token);
+            return Ok(());
+        }
         match &self.overdue {
             Some(Overdue::Go(target)) => {
-                engine.close_task(token.n, false, "Not done in time; handed on");
+                close(engine, token, "Not done in time; handed on");
                 engine.learn(&step.id, "outcome", json!("overdue"));
                 engine.leave(token.n, "overdue", target);
             }
             Some(Overdue::HandOver { role, priority }) => {
-                if let Some(Stand::Working { handed_over }) = engine.stand_mut(token.n) {
+                if let Some(Stand::Working { handed_over, .. }) = engine.stand_mut(token.n) {
                     *handed_over = true;
                 }
-                engine.trail(
-                    &step.id,
-                    What::HandedOver { role: role.clone() },
-                    Some(format!("Task/{id}")),
-                );
-                engine.effects.push(Effect::HandOver {
-                    task: id,
-                    role: role.clone(),
-                    priority: priority.clone(),
-                });
+                hand_over(engine, step, token, role, priority);
             }
             None => {}
         }
@@ -224,11 +358,14 @@ impl StepKind for Task {
     }
     fn claims(&self, engine: &Engine<'_>, token: &Token, fact: &Fact) -> bool {
         matches!(token.stand, Stand::Working { .. })
-            && matches!(fact, Fact::Task { id, .. } if engine.resource_id(token.n, "task") == *id)
+            && matches!(fact, Fact::Task { id, .. } if id_of(engine, token) == *id)
     }
     fn told(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, fact: &Fact) {
         let Fact::Task {
-            status, outcome, ..
+            status,
+            outcome,
+            by,
+            ..
         } = fact
         else {
             return;
@@ -238,47 +375,43 @@ impl StepKind for Task {
             "cancelled" | "rejected" | "failed" | "entered-in-error" => false,
             _ => return,
         };
-        let said = outcome
-            .as_deref()
-            .unwrap_or(if done { "done" } else { "not done" });
-        engine.learn(&step.id, "outcome", json!(said));
-        let chosen = self
-            .outcomes
-            .iter()
-            .find(|(name, _)| Some(name) == outcome.as_ref());
-        let (label, target) = match (done, chosen) {
-            (true, Some((name, target))) => (name.as_str(), target),
-            (true, None) => ("done", &self.next),
-            (false, _) => ("not done", self.not_done.as_ref().unwrap_or(&self.next)),
-        };
-        engine.leave(token.n, label, target);
+        if done && self.four_eyes {
+            self.seen_by(engine, step, token, outcome.as_deref(), by.as_deref());
+            return;
+        }
+        self.finish(engine, step, token.n, done, outcome.as_deref());
     }
     fn close(&self, engine: &mut Engine<'_>, token: &Token, why: &str, close_tasks: bool) {
         if close_tasks && matches!(token.stand, Stand::Working { .. }) {
-            engine.close_task(token.n, false, why);
+            close(engine, token, why);
         }
     }
 
-    fn waiting(&self, _: &Definition, _: &State, token: &Token) -> Option<Waiting> {
-        let Stand::Working { handed_over } = &token.stand else {
+    fn waiting(&self, definition: &Definition, state: &State, token: &Token) -> Option<Waiting> {
+        let Stand::Working {
+            handed_over, eyes, ..
+        } = &token.stand
+        else {
             return None;
         };
-        let what = if *handed_over {
-            let role = match &self.overdue {
-                Some(Overdue::HandOver { role, .. }) => role.as_str(),
-                _ => self.role.as_str(),
-            };
-            format!(
+        let (role, _) = self.whose(token);
+        let confirms = eyes.as_ref().is_some_and(|eyes| eyes.first.is_some());
+        let what = match (handed_over, confirms) {
+            (true, _) => format!(
                 "Waits for a {role}: {} (was overdue, handed over)",
                 self.title
-            )
-        } else {
-            format!("Waits for a {}: {}", self.role, self.title)
+            ),
+            (false, true) => format!(
+                "Waits for a {role} who confirms what another did: {}",
+                self.title
+            ),
+            (false, false) => format!("Waits for a {role}: {}", self.title),
         };
+        let timers = self.timers(definition, state, token).into_iter();
         Some(Waiting {
             what,
             plain: String::new(),
-            until_ms: (!handed_over).then_some(token.since_ms + self.due_ms),
+            until_ms: timers.map(|(_, due_ms)| due_ms).min(),
         })
     }
     fn entered(&self, _: &str) -> Option<String> {
@@ -308,18 +441,33 @@ impl StepKind for Task {
         step: &Step,
         effect: &Effect,
     ) -> Option<Resource> {
-        let Effect::OpenTask { task, due_ms, .. } = effect else {
+        let Effect::OpenTask {
+            task,
+            due_ms,
+            whose,
+            confirms,
+            ..
+        } = effect
+        else {
             return None;
         };
         let times = Times {
             due_ms: Some(*due_ms),
             visit_ms: None,
         };
-        let outcomes: Vec<Value> = self
-            .outcomes
-            .iter()
-            .map(|(outcome, _)| json!({"type": {"text": "outcome"}, "valueString": outcome}))
-            .collect();
+        let reason = maker.words(&self.reason, times);
+        let (whose, priority) = match whose {
+            Some((whose, priority)) => (whose, priority),
+            None => (&self.role, &self.priority),
+        };
+        let (title, reason, inputs) = match confirms {
+            Some(confirms) => self.confirming(confirms, &reason),
+            None => {
+                let outcomes = self.outcomes.iter();
+                let inputs = outcomes.map(|(outcome, _)| input("outcome", outcome));
+                (self.title.clone(), reason, inputs.collect())
+            }
+        };
         Some(resource(
             ResourceType::Task,
             task,
@@ -327,16 +475,16 @@ impl StepKind for Task {
                 "identifier": maker.identifiers(&step.id),
                 "status": "requested",
                 "intent": "order",
-                "priority": self.priority,
-                "code": {"coding": [{"system": TASK_SYSTEM, "code": "staff-task"}], "text": self.title},
-                "description": self.title,
+                "priority": priority,
+                "code": {"coding": [{"system": TASK_SYSTEM, "code": "staff-task"}], "text": title},
+                "description": title,
                 "for": maker.subject(),
                 "authoredOn": maker.now(),
-                "performerType": [role(&self.role)],
-                "reasonCode": {"text": maker.words(&self.reason, times)},
+                "performerType": [role(whose)],
+                "reasonCode": {"text": reason},
                 "restriction": {"period": {"end": fhir::date::instant(*due_ms)}},
-                // The outcomes to choose from.
-                "input": if outcomes.is_empty() { Value::Null } else { Value::Array(outcomes) },
+                // The outcomes to choose from, and who can't choose.
+                "input": if inputs.is_empty() { Value::Null } else { Value::Array(inputs) },
             }),
         ))
     }

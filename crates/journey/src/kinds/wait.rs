@@ -1,41 +1,86 @@
-//! A pause: for a time, until a moment, until an event, or until the first of several.
+//! A pause: for a time, until a moment, an event or an answer, until the first of several, or until all of
+//! several have come.
 
-use super::{StepKind, Waiting};
+mod check;
+mod legs;
+
+use super::{StepKind, Waiting, way};
 use crate::check::Check;
-use crate::decode::build::{Parts, length, line, path, resource};
-use crate::definition::{Condition, Definition, Step, Target, Way};
+use crate::decode::build::{Parts, length, line};
+use crate::definition::{Definition, Step, Target, Way};
 use crate::engine::{Engine, EngineError, moment};
-use crate::spec::{Focus, Kind, Record, Shape, may, must};
+use crate::spec::{Field, Focus, Kind, Record, START_ANCHOR, Shape, may, must};
 use crate::state::{Stand, State, Token};
-use crate::time::{Moment, say_day, say_duration, say_time};
-use crate::words::thing;
-use crate::yaml::{Node, Place};
+use crate::time::{DAY_MS, Moment, say_day, say_duration, say_time};
+use crate::yaml::Place;
+use legs::{Alternative, Leg, Legs, Trigger, came, is_answered, waits};
 use std::sync::Arc;
+
+const FOR: Field = may(
+    "for",
+    Shape::Duration,
+    "A length of time since the step was entered.",
+);
+const UNTIL: Field = may(
+    "until",
+    Shape::Moment,
+    "A point in time that hangs on an anchor. Among several things, one that is past has come.",
+);
+const EVENT: Field = may(
+    "event",
+    Shape::Resource,
+    "An event of the patient's record: a resource of this type was written.",
+);
+const WHERE: Field = may(
+    "where",
+    Shape::Path(Focus::Resource),
+    "With `event`: what must hold of the resource.",
+);
+const ANSWER: Field = may(
+    "answer",
+    Shape::Line,
+    "An answer to the form of this `ask` step. One that came before the wait counts, unless the form is open again.",
+);
+
+static ONE: Record = Record {
+    name: "one thing",
+    doc: "One thing that is waited for.",
+    one_of: &["for", "until", "event", "answer"],
+    fields: &[FOR, UNTIL, EVENT, WHERE, ANSWER],
+};
+
+static LEG: Record = Record {
+    name: "leg",
+    doc: "One of several things that all have to come.",
+    one_of: &["for", "until", "event", "answer", "first_of"],
+    fields: &[
+        FOR,
+        UNTIL,
+        EVENT,
+        WHERE,
+        ANSWER,
+        may(
+            "first_of",
+            Shape::List(&Shape::Record(&ONE)),
+            "Several things; the first of them that comes is enough.",
+        ),
+    ],
+};
 
 static ALTERNATIVE: Record = Record {
     name: "alternative",
     doc: "One of several things that are waited for.",
-    one_of: &["for", "until", "event"],
+    one_of: &["for", "until", "event", "answer", "all_of"],
     fields: &[
+        FOR,
+        UNTIL,
+        EVENT,
+        WHERE,
+        ANSWER,
         may(
-            "for",
-            Shape::Duration,
-            "A length of time since the step was entered.",
-        ),
-        may(
-            "until",
-            Shape::Moment,
-            "A point in time that hangs on an anchor. When it has passed already, the journey goes on at once.",
-        ),
-        may(
-            "event",
-            Shape::Resource,
-            "An event of the patient's record: a resource of this type was written.",
-        ),
-        may(
-            "where",
-            Shape::Path(Focus::Resource),
-            "With `event`: what must hold of the resource.",
+            "all_of",
+            Shape::List(&Shape::Record(&ONE)),
+            "Several things that all have to come.",
         ),
         must("next", Shape::Target, "Where to go when this comes first."),
     ],
@@ -43,38 +88,43 @@ static ALTERNATIVE: Record = Record {
 
 static WAIT: Record = Record {
     name: "wait",
-    doc: "A pause: for a time, until a moment, until an event, or until the first of several.",
-    one_of: &["for", "until", "event", "first_of"],
+    doc: "A pause: for a time, until a moment, until an event or an answer, until the first of several, or until all of several have come. What has come stays so, whatever comes between; a moment that moves is waited for again.",
+    one_of: &["for", "until", "event", "answer", "first_of", "all_of"],
     fields: &[
+        FOR,
+        UNTIL,
+        EVENT,
+        WHERE,
+        ANSWER,
         may(
-            "for",
-            Shape::Duration,
-            "A length of time since the step was entered.",
-        ),
-        may(
-            "until",
-            Shape::Moment,
-            "A point in time that hangs on an anchor. When it has passed already, the journey goes on at once.",
-        ),
-        may(
-            "event",
-            Shape::Resource,
-            "An event of the patient's record: a resource of this type was written.",
-        ),
-        may(
-            "where",
-            Shape::Path(Focus::Resource),
-            "With `event`: what must hold of the resource.",
+            "past_due",
+            Shape::Choice(&[
+                ("run", "The journey goes on by `next` at once."),
+                (
+                    "skip",
+                    "It goes on by `past`, and leaves out what would have followed.",
+                ),
+                (
+                    "escalate",
+                    "It goes on by `past`, which leads to a task for staff.",
+                ),
+            ]),
+            "With `until`: what happens when the moment is past already when the step is entered. Needed where that may be.",
         ),
         may(
             "at_most",
             Shape::Duration,
-            "With `event`: how long to wait; then `not_come` is gone.",
+            "With `event`, `answer` and `all_of`: how long to wait; then `not_come` is gone.",
         ),
         may(
             "first_of",
             Shape::List(&Shape::Record(&ALTERNATIVE)),
             "Several things, each with its own `next`; the first that comes decides.",
+        ),
+        may(
+            "all_of",
+            Shape::List(&Shape::Record(&LEG)),
+            "Several things; the journey goes on when all of them have come.",
         ),
     ],
 };
@@ -90,84 +140,82 @@ pub(super) static KIND: Kind = Kind {
             "Where to go then (not with `first_of`, where each alternative has its own).",
         ),
         may(
+            "past",
+            Shape::Target,
+            "Where to go when the moment is past already, with `past_due: skip` and `past_due: escalate`.",
+        ),
+        may(
             "not_come",
             Shape::Target,
-            "Where to go when `at_most` has passed without the event.",
+            "Where to go when `at_most` has passed and not all has come.",
         ),
     ],
-    example: "day_two:\n  title: Until the second day\n  wait:\n    until: discharge + 2d at 09:00\n  next: symptoms\n",
+    example: "day_two:\n  title: Until the second day\n  wait:\n    until: discharge + 2d at 09:00\n    past_due: run\n  next: symptoms\n",
     decode,
 };
 
 #[derive(Debug)]
 struct Wait {
     alternatives: Vec<Alternative>,
+    past_due: Option<PastDue>,
+    past: Option<Target>,
 }
 
-#[derive(Debug)]
-struct Alternative {
-    trigger: Trigger,
-    next: Target,
-    label: String,
+/// What happens when a moment is past for who comes to wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PastDue {
+    Run,
+    Skip,
+    Escalate,
 }
 
-#[derive(Debug)]
-enum Trigger {
-    For(u64),
-    Until(Moment),
-    /// Index into [`Definition::conditions`].
-    Event(usize),
-}
+/// The label of the way that is gone then.
+const PAST: &str = "past due";
 
 fn decode(parts: &mut Parts<'_>) -> Option<Arc<dyn StepKind>> {
+    let (body, next) = (parts.body, parts.way("next").unwrap_or_default());
+    let not_come = parts.way("not_come").unwrap_or_default();
+    let past = parts.way("past");
+    let past_due = line(body, "past_due").map(|said| match said.as_str() {
+        "skip" => PastDue::Skip,
+        "escalate" => PastDue::Escalate,
+        _ => PastDue::Run,
+    });
+    let mut legs = Legs { parts, count: 0 };
     let mut alternatives = Vec::new();
-    if let Some(list) = parts.body.get("first_of") {
+    if let Some(list) = body.get("first_of") {
         for item in list.items() {
-            let next = parts.target(item.get("next")?);
-            alternatives.push(alternative(parts, item, next)?);
+            let next = legs.parts.target(item.get("next")?);
+            alternatives.push(legs.alternative(item, next)?);
         }
     } else {
-        let next = parts.way("next").unwrap_or_default();
-        alternatives.push(alternative(parts, parts.body, next)?);
-        if let Some(at_most_ms) = length(parts.body, "at_most") {
+        alternatives.push(legs.alternative(body, next)?);
+        if let Some(at_most_ms) = length(body, "at_most") {
+            let number = legs.number();
             alternatives.push(Alternative {
-                trigger: Trigger::For(at_most_ms),
-                next: parts.way("not_come").unwrap_or_default(),
+                all: vec![vec![Leg {
+                    number,
+                    trigger: Trigger::For(at_most_ms),
+                    place: body.place,
+                }]],
+                next: not_come,
                 label: format!("not come in {}", say_duration(at_most_ms)),
             });
         }
     }
-    Some(Arc::new(Wait { alternatives }))
-}
-
-fn alternative(parts: &mut Parts<'_>, item: &Node, next: Target) -> Option<Alternative> {
-    let (trigger, label) = if let Some(length_ms) = length(item, "for") {
-        (
-            Trigger::For(length_ms),
-            format!("after {}", say_duration(length_ms)),
-        )
-    } else if let Some(text) = line(item, "until") {
-        (Trigger::Until(Moment::parse(&text).ok()?), text)
-    } else {
-        let kind = resource(item, "event")?;
-        parts.conditions.push(Condition {
-            kind,
-            path: item.get("where").and_then(path),
-        });
-        (
-            Trigger::Event(parts.conditions.len() - 1),
-            format!("{kind} came"),
-        )
-    };
-    Some(Alternative {
-        trigger,
-        next,
-        label,
-    })
+    Some(Arc::new(Wait {
+        alternatives,
+        past_due,
+        past,
+    }))
 }
 
 impl Wait {
-    /// The alternative that time brings first, and when.
+    fn legs(&self) -> impl Iterator<Item = &Leg> {
+        self.alternatives.iter().flat_map(Alternative::legs)
+    }
+
+    /// The alternative that comes first, and when, if nothing else does.
     fn end(
         &self,
         definition: &Definition,
@@ -176,81 +224,60 @@ impl Wait {
     ) -> Option<(&Alternative, u64)> {
         self.alternatives
             .iter()
-            .filter_map(|alternative| match &alternative.trigger {
-                Trigger::For(length_ms) => Some((alternative, token.since_ms + length_ms)),
-                Trigger::Until(until) => Some((alternative, moment(definition, state, until))),
-                Trigger::Event(_) => None,
+            .filter_map(|alternative| {
+                Some((alternative, alternative.comes_ms(definition, state, token)?))
             })
             .min_by_key(|(_, due_ms)| *due_ms)
     }
 
-    /// Members that go together, or don't.
-    fn check_members(&self, check: &mut Check<'_, '_>, step: &Step) {
-        let body = check.node(step, &["wait"]);
-        let has = |name: &str| body.is_some_and(|body| body.get(name).is_some());
-        let (first_of, event, at_most, path) =
-            (has("first_of"), has("event"), has("at_most"), has("where"));
-        let next = check.node(step, &["next"]).is_some();
-        let not_come = check.node(step, &["not_come"]).is_some();
-        let events_only = self
-            .alternatives
-            .iter()
-            .all(|alternative| matches!(alternative.trigger, Trigger::Event(_)));
-        let id = &step.id;
-        let rules = [
-            (
-                first_of && next,
-                "J011",
-                format!(
-                    "`{id}` has `next` beside `first_of`; each alternative has its own `next`, remove this one"
-                ),
-            ),
-            (
-                !first_of && !next,
-                "J011",
-                format!("`{id}` needs `next`: where to go after the wait"),
-            ),
-            (
-                !first_of && event && !at_most,
-                "J012",
-                format!(
-                    "`{id}` waits for an event that may never come; add `at_most` and `not_come`"
-                ),
-            ),
-            (
-                at_most && !event,
-                "J004",
-                format!("`{id}` has `at_most`, which goes with `event` only"),
-            ),
-            (
-                path && !event,
-                "J004",
-                format!("`{id}` has `where`, which goes with `event` only"),
-            ),
-            (
-                at_most && !not_come,
-                "J013",
-                format!(
-                    "`{id}` has no `not_come`: say what happens when the event hasn't come in time"
-                ),
-            ),
-            (
-                not_come && !at_most,
-                "J012",
-                format!("`{id}` has `not_come` but no `at_most`, so it is never gone"),
-            ),
-            (
-                first_of && events_only,
-                "J012",
-                format!(
-                    "`{id}` waits for events only, none of which may ever come; add an alternative with `for` or `until`"
-                ),
-            ),
-        ];
-        for (wrong, code, message) in rules {
-            if wrong {
-                check.findings.error(code, step.place, message);
-            }
+    /// Notes what has come to a place. Whether anything has.
+    fn take(&self, engine: &mut Engine<'_>, n: u32, has_come: impl Fn(&Trigger) -> bool) -> bool {
+        let Some(token) = engine.token(n) else {
+            return false;
+        };
+        let before = came(token);
+        let legs = self.legs().filter(|leg| has_come(&leg.trigger));
+        let news: Vec<u16> = legs
+            .map(|leg| leg.number)
+            .filter(|number| !before.contains(number))
+            .collect();
+        if news.is_empty() {
+            return false;
+        }
+        let mut now = [before, &news].concat();
+        now.sort_unstable();
+        if let Some(stand) = engine.stand_mut(n) {
+            *stand = Stand::Gathering { came: now };
+        }
+        true
+    }
+
+    /// Goes on if enough has come.
+    fn go_on(&self, engine: &mut Engine<'_>, n: u32) {
+        if let Some(token) = engine.token(n)
+            && let Some((alternative, due_ms)) = self.end(engine.definition, &engine.state, token)
+            && due_ms <= engine.context.now_ms
+        {
+            engine.leave(n, &alternative.label, &alternative.next);
+        }
+    }
+
+    /// The moment that is waited for, if nothing else is.
+    fn until(&self) -> Option<&Moment> {
+        let [only] = self.alternatives.as_slice() else {
+            return None;
+        };
+        match only.all.as_slice() {
+            [first] => match first.as_slice() {
+                [
+                    Leg {
+                        trigger: Trigger::Until(until),
+                        ..
+                    },
+                ] => Some(until),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }
@@ -260,43 +287,93 @@ impl StepKind for Wait {
         &KIND
     }
     fn ways(&self) -> Vec<Way<'_>> {
-        self.alternatives
-            .iter()
-            .map(|alternative| Way {
-                label: alternative.label.clone(),
-                target: &alternative.next,
-                at_once: matches!(alternative.trigger, Trigger::Until(_)),
+        let past = self.past.as_ref();
+        let past = past.map(|target| way(PAST, target, true));
+        let ways = self.alternatives.iter().map(|alternative| Way {
+            label: alternative.label.clone(),
+            target: &alternative.next,
+            at_once: alternative
+                .all
+                .iter()
+                .all(|first| first.iter().any(|leg| leg.trigger.at_once())),
+        });
+        ways.chain(past).collect()
+    }
+    fn awaits(&self) -> Vec<usize> {
+        self.legs()
+            .filter_map(|leg| match leg.trigger {
+                Trigger::Event(condition) => Some(condition),
+                _ => None,
             })
             .collect()
     }
 
     fn check(&self, check: &mut Check<'_, '_>, step: &Step) {
         self.check_members(check, step);
+        self.check_answers(check);
+        self.check_all(check, step);
+        self.check_past(check, step);
     }
-    fn moments(&self, check: &Check<'_, '_>, step: &Step) -> Vec<(&Moment, Place)> {
-        let list = check.node(step, &["wait", "first_of"]);
-        let mut moments = Vec::new();
-        for (index, alternative) in self.alternatives.iter().enumerate() {
-            if let Trigger::Until(moment) = &alternative.trigger {
-                let node = list.map_or_else(
-                    || check.node(step, &["wait", "until"]),
-                    |list| list.items().get(index).and_then(|item| item.get("until")),
-                );
-                moments.push((moment, node.map_or(step.place, |node| node.place)));
-            }
+    fn leaves_within(&self, definition: &Definition, label: &str) -> Option<u64> {
+        if label == PAST {
+            return Some(0);
         }
-        moments
+        let entry = &definition.entry;
+        let first = entry.anchors.first().map(|(name, _)| name);
+        let times = self.alternatives.iter().filter_map(|alternative| {
+            let [only] = alternative.all.as_slice() else {
+                return None;
+            };
+            let legs = only.iter().filter_map(|leg| match &leg.trigger {
+                Trigger::For(length_ms) => Some(*length_ms),
+                Trigger::Until(until) => {
+                    let after_ms = u64::try_from(until.offset_ms).unwrap_or(0) + DAY_MS;
+                    let later_ms = if until.anchor == START_ANCHOR {
+                        Some(0)
+                    } else {
+                        entry.within_ms.filter(|_| first == Some(&until.anchor))
+                    };
+                    Some(after_ms + later_ms?)
+                }
+                Trigger::Event(_) | Trigger::Answer(_) => None,
+            });
+            legs.min()
+        });
+        times.min()
+    }
+    fn comes_to_late(&self) -> Option<&Moment> {
+        self.until().filter(|_| self.past_due.is_none())
+    }
+    fn moments(&self, _: &Check<'_, '_>, _: &Step) -> Vec<(&Moment, Place)> {
+        self.legs()
+            .filter_map(|leg| match &leg.trigger {
+                Trigger::Until(moment) => Some((moment, leg.place)),
+                _ => None,
+            })
+            .collect()
     }
 
     fn enter(&self, engine: &mut Engine<'_>, _: &Step, n: u32) {
-        let Some(token) = engine.token(n) else {
-            return;
-        };
-        if let Some((alternative, due_ms)) = self.end(engine.definition, &engine.state, token)
-            && due_ms <= engine.context.now_ms
+        if let (Some(until), Some(past)) = (self.until(), &self.past)
+            && moment(engine.definition, &engine.state, until) < engine.context.now_ms
         {
-            engine.leave(n, &alternative.label, &alternative.next);
+            engine.leave(n, PAST, past);
+            return;
         }
+        let state = &engine.state;
+        let answered: Vec<&str> = self
+            .legs()
+            .filter_map(|leg| match &leg.trigger {
+                Trigger::Answer(step) if is_answered(state, step) => Some(step.as_str()),
+                _ => None,
+            })
+            .collect();
+        self.take(
+            engine,
+            n,
+            |trigger| matches!(trigger, Trigger::Answer(step) if answered.contains(&step.as_str())),
+        );
+        self.go_on(engine, n);
     }
     fn timers(
         &self,
@@ -304,7 +381,7 @@ impl StepKind for Wait {
         state: &State,
         token: &Token,
     ) -> Vec<(&'static str, u64)> {
-        if token.stand != Stand::Waiting {
+        if !waits(token) {
             return Vec::new();
         }
         self.end(definition, state, token)
@@ -319,7 +396,7 @@ impl StepKind for Wait {
         token: &Token,
         _: &str,
     ) -> Result<(), EngineError> {
-        if token.stand != Stand::Waiting {
+        if !waits(token) {
             return Err(EngineError::NoStep(token.step.clone()));
         }
         if let Some((alternative, _)) = self.end(engine.definition, &engine.state, token) {
@@ -327,33 +404,31 @@ impl StepKind for Wait {
         }
         Ok(())
     }
-    fn awaited(&self, holds: &[usize]) -> Option<(&str, &Target)> {
-        self.alternatives
-            .iter()
-            .find(|alternative| {
-                matches!(alternative.trigger, Trigger::Event(condition) if holds.contains(&condition))
-            })
-            .map(|alternative| (alternative.label.as_str(), &alternative.next))
+    fn heard(&self, engine: &mut Engine<'_>, n: u32, holds: &[usize]) {
+        let answered = engine.answered.clone();
+        let news = self.take(engine, n, |trigger| match trigger {
+            Trigger::Event(condition) => holds.contains(condition),
+            Trigger::Answer(step) => answered.as_ref() == Some(step),
+            Trigger::For(_) | Trigger::Until(_) => false,
+        });
+        // What time has brought is for its timer to say.
+        if news {
+            self.go_on(engine, n);
+        }
     }
 
     fn waiting(&self, definition: &Definition, state: &State, token: &Token) -> Option<Waiting> {
-        if token.stand != Stand::Waiting {
+        if !waits(token) {
             return None;
         }
         let zone = &definition.zone;
         let until_ms = self.end(definition, state, token).map(|(_, due_ms)| due_ms);
-        let events: Vec<String> = self
+        let awaited: Vec<String> = self
             .alternatives
             .iter()
-            .filter_map(|alternative| match &alternative.trigger {
-                Trigger::Event(condition) => definition
-                    .conditions
-                    .get(*condition)
-                    .map(|condition| thing(condition.kind)),
-                _ => None,
-            })
+            .filter_map(|alternative| alternative.missing(definition, state, token))
             .collect();
-        let what = match (events.is_empty(), until_ms) {
+        let what = match (awaited.is_empty(), until_ms) {
             (true, Some(until)) => format!(
                 "Waits until {}, {}",
                 say_day(until, zone),
@@ -361,10 +436,10 @@ impl StepKind for Wait {
             ),
             (false, Some(until)) => format!(
                 "Waits for {}, until {} at the latest",
-                events.join(" or "),
+                awaited.join(" or "),
                 say_day(until, zone)
             ),
-            (_, None) => format!("Waits for {}", events.join(" or ")),
+            (_, None) => format!("Waits for {}", awaited.join(" or ")),
         };
         Some(Waiting {
             what,
@@ -375,7 +450,7 @@ impl StepKind for Wait {
     fn entered(&self, title: &str) -> Option<String> {
         Some(format!("Waiting: {title}"))
     }
-    fn left(&self, _: &str, _: &str) -> Option<String> {
-        None
+    fn left(&self, title: &str, label: &str) -> Option<String> {
+        (label == PAST).then(|| format!("The date was past already: {title}"))
     }
 }

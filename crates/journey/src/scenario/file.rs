@@ -93,6 +93,11 @@ static TASK: Table = Table {
             ]),
             "FHIR `Task.status`; `completed` if not given.",
         ),
+        takes(
+            "by",
+            Form::Line,
+            "Who does it; whoever has it if not given. Where two persons are needed, each has a name.",
+        ),
     ],
 };
 
@@ -413,6 +418,7 @@ pub(crate) enum Happens {
         step: String,
         outcome: Option<String>,
         status: String,
+        by: Option<String>,
     },
     Delivered {
         step: String,
@@ -719,6 +725,7 @@ fn happens(node: &Node) -> Option<Happens> {
             step: line(task, "step")?,
             outcome: line(task, "outcome"),
             status: line(task, "status").unwrap_or_else(|| "completed".to_owned()),
+            by: line(task, "by"),
         });
     }
     if let Some(message) = body("delivered") {

@@ -656,9 +656,14 @@ impl<'a> Player<'a> {
                 step,
                 outcome,
                 status,
+                by,
             } => {
                 let mut task = self.stage.newest(step, ResourceType::Task)?;
                 task.set("status", json!(status));
+                if let Some(by) = by {
+                    let who = json!({"system": conventions::ACCOUNT_SYSTEM, "value": by});
+                    task.set("owner", json!({"identifier": who}));
+                }
                 if let Some(outcome) = outcome {
                     let said = json!([{"type": {"text": "outcome"}, "valueString": outcome}]);
                     task.set("output", said);

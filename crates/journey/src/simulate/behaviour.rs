@@ -82,7 +82,7 @@ static STEP: Table = Table {
         takes(
             "share",
             Form::Share,
-            "Of its forms, messages, visits, awaited events or looks at the record: those that are answered, delivered, booked, come or are so. Of a goal, the patients who reach it: none if not given.",
+            "Of its forms, messages, visits, awaited events (each by itself) or looks at the record: those that are answered, delivered, booked, come or are so. Of a goal, the patients who reach it: none if not given.",
         ),
         takes(
             "within",
@@ -338,7 +338,7 @@ impl Behaviour {
             format!("{} of e-mails arrive, within ten minutes; the portal's messages always do.", percent(self.email_arrives)),
             format!("{} of forms are answered, within {}; {} of yes-or-no questions with yes, other answers are drawn evenly.", percent(self.answer), say_duration(self.answer_within_ms), percent(self.yes)),
             format!("{} of visits are booked, within {}; {} of patients come.", percent(self.book), say_duration(self.book_within_ms), percent(self.come)),
-            format!("Tasks are done within {}, day and night, and are {} minutes of work; their outcomes are equally frequent.", say_duration(self.task_within_ms), self.task_minutes),
+            format!("Tasks are done within {}, day and night, and are {} minutes of work; their outcomes are equally frequent. What takes two persons the second confirms.", say_duration(self.task_within_ms), self.task_minutes),
         ];
         for step in &definition.steps {
             if let Some((code, _)) = step.kind.compares() {

@@ -96,9 +96,7 @@ impl<'a> Model<'a> {
                 questions: questions(definition, index, &at, behaviour),
                 role,
                 outcomes: outcomes(task.as_ref(), &at),
-                awaited: (0..definition.conditions.len())
-                    .filter(|condition| step.kind.awaited(&[*condition]).is_some())
-                    .collect(),
+                awaited: step.kind.awaits(),
                 at,
             });
         }
@@ -167,6 +165,8 @@ fn task(definition: &Definition, index: usize) -> Option<Value> {
         step: step.id.clone(),
         task: "task".to_owned(),
         due_ms: 0,
+        whose: None,
+        confirms: None,
     };
     let made = step.kind.resource(&maker, &PlainIds, step, &effect)?;
     Some(made.into_value())

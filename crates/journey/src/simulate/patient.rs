@@ -34,6 +34,8 @@ enum Act {
         id: String,
         step: usize,
         times: u32,
+        /// Whether it is to confirm what another did.
+        second: bool,
     },
     Book {
         id: String,
@@ -159,8 +161,17 @@ impl World for Patient<'_> {
                 self.open_form(step, task, now_ms);
                 None
             }
-            Effect::OpenTask { step, task, .. } => {
-                self.open_task(step, task, now_ms);
+            Effect::OpenTask {
+                step,
+                task,
+                whose,
+                confirms,
+                ..
+            } => {
+                self.open_task(step, task, confirms.is_some(), now_ms);
+                if let Some((role, _)) = whose {
+                    self.goes_to(task, role);
+                }
                 None
             }
             Effect::ProposeVisit {
@@ -182,12 +193,7 @@ impl World for Patient<'_> {
             }
             Effect::HandOver { task, role, .. } => {
                 self.tally.handed_over += 1;
-                let role = self.model.role(role);
-                if let Some(of) = self.tasks.get_mut(task)
-                    && role > 0
-                {
-                    *of = role;
-                }
+                self.goes_to(task, role);
                 None
             }
             Effect::CloseTask { task, .. } => {
@@ -218,10 +224,15 @@ impl World for Patient<'_> {
         }
         let times = self.again(place);
         let share = stop.at.share.unwrap_or(0.5);
-        for condition in &stop.awaited {
-            if self.share("event", &entry.step, times) < share {
+        for (nth, condition) in stop.awaited.iter().enumerate() {
+            // Each comes or doesn't by a draw of its own.
+            let what = match nth {
+                0 => "event".to_owned(),
+                _ => format!("event/{nth}"),
+            };
+            if self.share(&what, &entry.step, times) < share {
                 let within_ms = stop.at.within_ms.unwrap_or(DAY_MS * 7);
-                let at_ms = entry.at_ms + self.within("event", &entry.step, times, within_ms);
+                let at_ms = entry.at_ms + self.within(&what, &entry.step, times, within_ms);
                 let condition = *condition;
                 self.later(at_ms, Act::Happens { condition });
             }
@@ -352,7 +363,16 @@ impl Patient<'_> {
         }
     }
 
-    fn open_task(&mut self, step: &str, task: &str, now_ms: u64) {
+    fn goes_to(&mut self, task: &str, role: &str) {
+        let role = self.model.role(role);
+        if let Some(of) = self.tasks.get_mut(task)
+            && role > 0
+        {
+            *of = role;
+        }
+    }
+
+    fn open_task(&mut self, step: &str, task: &str, second: bool, now_ms: u64) {
         let behaviour = self.model.behaviour;
         let Some((place, stop)) = self.model.stop(step) else {
             return;
@@ -369,6 +389,7 @@ impl Patient<'_> {
                 id,
                 step: place,
                 times,
+                second,
             },
         );
     }
@@ -417,7 +438,12 @@ impl Patient<'_> {
                 };
                 self.tell(run, fact)
             }
-            Act::Task { id, step, times } => {
+            Act::Task {
+                id,
+                step,
+                times,
+                second,
+            } => {
                 // What was closed meanwhile is nobody's work any more.
                 let Some(role) = self.tasks.remove(&id) else {
                     return Ok(());
@@ -425,7 +451,12 @@ impl Patient<'_> {
                 let stop = &self.model.stops[step];
                 let minutes = stop.at.minutes.unwrap_or(self.model.behaviour.task_minutes);
                 self.tally.worked(role, self.day(run.now_ms()), minutes);
-                let outcome = self.outcome(stop, step, times);
+                let (outcome, by) = if second {
+                    (Some("confirmed".to_owned()), "second")
+                } else {
+                    (self.outcome(stop, step, times), "first")
+                };
+                let by = Some(by.to_owned());
                 let status = "completed".to_owned();
                 self.tell(
                     run,
@@ -433,6 +464,7 @@ impl Patient<'_> {
                         id,
                         status,
                         outcome,
+                        by,
                     },
                 )
             }

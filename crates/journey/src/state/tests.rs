@@ -57,6 +57,20 @@ fn additions() -> Vec<(&'static str, Value)> {
             "t",
             json!([{"n": 1, "s": "daily", "t": 1000, "a": {"pausing": {"i": 3, "u": 2000}}}]),
         ),
+        ("h", entry(json!("firstdone"))),
+        ("h", entry(json!("notcounted"))),
+        (
+            "t",
+            json!([{"n": 1, "s": "call", "t": 1000, "a": {"working": {"h": false, "r": 2}}}]),
+        ),
+        (
+            "t",
+            json!([{"n": 1, "s": "call", "t": 1000, "a": {"working": {"h": false, "y": {"a": 1, "f": "a1", "o": "reached"}}}}]),
+        ),
+        (
+            "t",
+            json!([{"n": 1, "s": "both", "t": 1000, "a": {"gathering": {"c": [0, 2]}}}]),
+        ),
     ]
 }
 
@@ -102,9 +116,16 @@ enum OlderStand {
     Sending(Value),
     Asking(Value),
     Waiting,
-    Working(Value),
+    Working(OlderWorking),
     Booking(Value),
     Joining(Value),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "it is there to be read into")]
+struct OlderWorking {
+    h: bool,
 }
 
 #[derive(serde::Deserialize)]
@@ -223,7 +244,11 @@ fn stand() -> impl Strategy<Value = Stand> {
             reminded_by
         }),
         Just(Stand::Waiting),
-        any::<bool>().prop_map(|handed_over| Stand::Working { handed_over }),
+        any::<bool>().prop_map(|handed_over| Stand::Working {
+            handed_over,
+            rung: 0,
+            eyes: None
+        }),
         (slot(), prop::option::of(slot()))
             .prop_map(|(proposed, booked)| Stand::Booking { proposed, booked }),
         any::<u32>().prop_map(|left| Stand::Joining { left }),

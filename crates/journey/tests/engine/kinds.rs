@@ -4,7 +4,7 @@ use crate::run::{Run, facts};
 use journey::{Definition, Outcome, Start};
 use std::sync::Arc;
 
-fn compiled(steps: &str) -> Arc<Definition> {
+pub(crate) fn compiled(steps: &str) -> Arc<Definition> {
     named("kinds", steps)
 }
 
@@ -13,7 +13,7 @@ fn named(name: &str, steps: &str) -> Arc<Definition> {
     Definition::compile(&source(name, steps), 1).unwrap()
 }
 
-fn source(name: &str, steps: &str) -> String {
+pub(crate) fn source(name: &str, steps: &str) -> String {
     format!(
         "name: {name}
 title: Kinds of steps
@@ -35,7 +35,7 @@ steps:
     )
 }
 
-fn begin(definition: &Arc<Definition>, patient: &str) -> Run {
+pub(crate) fn begin(definition: &Arc<Definition>, patient: &str) -> Run {
     let facts = Start {
         patient: patient.to_owned(),
         ..facts()

@@ -6,7 +6,12 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod dates;
 mod kinds;
+mod measures;
 mod properties;
 mod run;
+mod scores;
 mod tables;
+mod waits;
+mod work;

@@ -141,7 +141,25 @@ impl Run {
                     continue;
                 }
                 Effect::OpenForm { step, task, .. } => (Some(task), format!("form {step}"), None),
-                Effect::OpenTask { step, task, .. } => (Some(task), format!("task {step}"), None),
+                Effect::OpenTask {
+                    step,
+                    task,
+                    whose,
+                    confirms,
+                    ..
+                } => {
+                    let what = if confirms.is_some() {
+                        "confirm"
+                    } else {
+                        "task"
+                    };
+                    let whose = whose
+                        .filter(|(role, _)| role != "coordinator")
+                        .map_or_else(String::new, |(role, priority)| {
+                            format!(" for {role} {priority}")
+                        });
+                    (Some(task), format!("{what} {step}{whose}"), None)
+                }
                 Effect::HandOver {
                     task,
                     role,
@@ -254,9 +272,21 @@ impl Run {
                 id: id.to_owned(),
                 status: status.to_owned(),
                 outcome: outcome.map(str::to_owned),
+                by: None,
             },
             vec![],
         );
+        self
+    }
+    /// A task is done by somebody who is named.
+    pub(crate) fn done_by(&mut self, id: &str, by: &str, outcome: Option<&str>) -> &mut Self {
+        let fact = Fact::Task {
+            id: id.to_owned(),
+            status: "completed".to_owned(),
+            outcome: outcome.map(str::to_owned),
+            by: Some(by.to_owned()),
+        };
+        self.event("Task/x", fact, vec![]);
         self
     }
     pub(crate) fn visit(&mut self, id: &str, status: &str) -> &mut Self {

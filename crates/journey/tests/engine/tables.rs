@@ -621,6 +621,7 @@ fn what_comes_for_a_step_that_is_not_there_is_refused() {
                 id,
                 status: "completed".into(),
                 outcome: None,
+                by: None,
             },
             holds: Vec::new(),
         }),

@@ -98,6 +98,101 @@ async fn tasks_are_sorted_claimed_done_and_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tasks_are_handed_on_to_another_role() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let task = world.task(&ida, "urgent", "Odd thing").await;
+    let mut carla = world.staff("carla").await;
+    let path = format!("/console/tasks/{task}");
+    carla
+        .act("/console/worklist", &format!("{path}/claim"), &[])
+        .await;
+    let page = carla
+        .act(
+            "/console/worklist",
+            &format!("{path}/delegate"),
+            &[
+                ("role", "clinician"),
+                ("note", "Please look <b>yourself</b>"),
+            ],
+        )
+        .await;
+    assert_eq!(
+        page.location(),
+        format!("/console/worklist?delegated={task}")
+    );
+    let page = carla.get(page.location()).await;
+    page.shows("Task handed on");
+    assert!(!page.has("Odd thing"), "it is no coordinator's any more");
+    carla
+        .get("/console/worklist?who=clinician")
+        .await
+        .shows("Odd thing");
+    let kept = world.get(ResourceType::Task, &task).await;
+    assert_eq!(kept.text_at(&["status"]), Some("requested"));
+    assert!(kept.get("owner").is_none());
+    assert_eq!(
+        kept.text_at(&["note", "0", "authorString"]),
+        Some("Carla Ortiz")
+    );
+    let page = carla
+        .act(
+            "/console/worklist?who=all",
+            &format!("{path}/delegate"),
+            &[("role", "admin")],
+        )
+        .await;
+    assert!(page.status.is_client_error(), "{}", page.status);
+}
+
+/// Who did something neither claims nor does what confirms it; others do.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_else_confirms() {
+    let world = World::new().await;
+    let ida = world.patient("Ida", "Berg").await;
+    let task = world.task(&ida, "urgent", "Confirm: Odd thing").await;
+    let mut carla = world.staff("carla").await;
+    let path = format!("/console/tasks/{task}");
+    carla
+        .act("/console/worklist", &format!("{path}/claim"), &[])
+        .await;
+    let mut kept = world.get(ResourceType::Task, &task).await;
+    let account = kept.text_at(&["owner", "identifier", "value"]).unwrap();
+    let by = json!({ "type": { "text": trust::conventions::DONE_BY }, "valueString": account });
+    kept.set("input", json!([by]));
+    kept.set("status", json!("requested"));
+    kept.remove("owner");
+    kept.strip_meta();
+    world.change(kept.into_value(), 2).await;
+    let page = carla.get("/console/worklist").await;
+    page.shows("You did it: somebody else confirms it");
+    assert!(!page.has(&format!("{path}/done")));
+    for deed in ["claim", "done"] {
+        let page = carla
+            .act("/console/worklist", &format!("{path}/{deed}"), &[])
+            .await;
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{deed}");
+    }
+    let mut devi = world.staff("devi").await;
+    devi.act(
+        "/console/worklist?who=all",
+        &format!("{path}/done"),
+        &[("outcome", "confirmed")],
+    )
+    .await;
+    let kept = world.get(ResourceType::Task, &task).await;
+    assert_eq!(kept.text_at(&["status"]), Some("completed"));
+    assert_ne!(
+        kept.text_at(&["owner", "identifier", "value"]),
+        Some(account_of(&by))
+    );
+}
+
+fn account_of(input: &serde_json::Value) -> &str {
+    input["valueString"].as_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_patient_s_form_is_no_task_of_the_staff() {
     let world = World::new().await;
     let ida = world.patient("Ida", "Berg").await;

@@ -1,0 +1,163 @@
+//! Waits for several, silence, ladders and two persons over a real store: what is stored wakes, what is
+//! written counts, and what is left open can be acted on.
+
+use crate::world::{DAY, HOUR, Mail, World};
+use fhir::{Resource, ResourceType};
+use serde_json::json;
+use trust::conventions::{ACCOUNT_SYSTEM, DONE_BY};
+
+const SOURCE: &str = "name: duo
+title: A dose for two
+owner: Team
+purpose: TREAT
+at_most: 30d
+entry:
+  event: Procedure
+  where: status = 'completed'
+  anchors: {done: performedDateTime}
+  within: 3d
+  per: event
+exits:
+  death: {title: Died, event: Patient, where: deceased.exists()}
+  consent: {title: Consent withdrawn, consent: withdrawn}
+start: both
+steps:
+  both:
+    title: Weight and a day
+    wait:
+      all_of:
+        - {event: Observation, where: status = 'final'}
+        - {until: done + 1d}
+      at_most: 10d
+    next: dose
+    not_come: end
+  dose:
+    title: The dose
+    task:
+      title: Change the dose
+      reason: The weight is known.
+      role: coordinator
+      due: 12h
+      ladder: [{after: 4h, role: clinician, priority: urgent}]
+      four_eyes: true
+    next: end
+    not_confirmed: end
+    overdue: {role: clinician, priority: stat}
+  silent:
+    title: No weights
+    observe: {code: 29463-7, unit: kg, none_for: 3d, until: done + 10d}
+    then: call
+  call:
+    title: Call
+    task: {title: Ask for the weight, reason: 'Nothing for {silent.hours|72} hours.', role: coordinator, due: 1d}
+    next: end
+    overdue: {role: coordinator, priority: urgent}
+";
+
+async fn waits(world: &World, patient: &str, step: &str) -> journey::WaitView {
+    let view = world.view(patient).await;
+    let found = view.waiting.into_iter().find(|wait| wait.step == step);
+    found.unwrap_or_else(|| panic!("nothing waits at {step}"))
+}
+
+/// The task that the journey waits for, done by somebody.
+async fn done_by(world: &World, patient: &str, account: &str) -> Resource {
+    let reference = waits(world, patient, "dose").await.reference.unwrap();
+    let id = reference.strip_prefix("Task/").unwrap();
+    let mut task = world.read(ResourceType::Task, id).await;
+    assert_eq!(task.text_at(&["status"]), Some("requested"), "it is open");
+    task.strip_meta();
+    task.set(
+        "owner",
+        json!({"identifier": {"system": ACCOUNT_SYSTEM, "value": account}}),
+    );
+    world.finish_task(&task, None).await;
+    task
+}
+
+#[tokio::test]
+async fn two_persons_are_needed_and_the_store_knows_how_far_they_are() {
+    let world = World::with(Mail::Delivers, SOURCE).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let both = waits(&world, &patient, "both").await;
+    assert!(
+        both.what.starts_with("Waits for a measurement and "),
+        "{}",
+        both.what
+    );
+    world.pass(6 * HOUR).await;
+    world.weight(&patient, 80.0).await;
+    let world = world.reopen().await;
+    let both = waits(&world, &patient, "both").await;
+    assert!(both.what.starts_with("Waits until "), "{}", both.what);
+    world.pass(18 * HOUR).await;
+    assert_eq!(
+        world.tasks(&patient).await,
+        ["coordinator routine Change the dose: requested"]
+    );
+    // Nobody does it: up the ladder.
+    world.pass(5 * HOUR).await;
+    assert_eq!(
+        world.tasks(&patient).await,
+        ["clinician urgent Change the dose: requested"]
+    );
+    done_by(&world, &patient, "anna").await;
+    let world = world.reopen().await;
+    let confirm = done_by(&world, &patient, "anna").await;
+    assert_eq!(
+        confirm.text_at(&["description"]),
+        Some("Confirm: Change the dose")
+    );
+    assert_eq!(
+        confirm.text_at(&["performerType", "0", "coding", "0", "code"]),
+        Some("clinician")
+    );
+    let inputs = confirm.get("input").unwrap().as_array().unwrap();
+    let named = |input: &&serde_json::Value| input["type"]["text"] == DONE_BY;
+    assert_eq!(inputs.iter().find(named).unwrap()["valueString"], "anna");
+    // She confirmed what she did herself, so it is open still.
+    done_by(&world, &patient, "berta").await;
+    let view = world.view(&patient).await;
+    assert!(
+        view.waiting.iter().all(|wait| wait.step != "dose"),
+        "{view:?}"
+    );
+    let told: Vec<&str> = view.trail.iter().map(|entry| entry.what.as_str()).collect();
+    for words in [
+        "Not done in time, handed over to a clinician: The dose",
+        "Done by the first of two: The dose",
+        "Not counted, because it takes two persons who are named: The dose",
+    ] {
+        assert!(told.contains(&words), "{words}: {told:#?}");
+    }
+}
+
+#[tokio::test]
+async fn silence_wakes_by_time_and_a_reading_is_in_time() {
+    let world = World::with(Mail::Delivers, SOURCE).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    world.pass(2 * DAY).await;
+    world.weight(&patient, 80.0).await;
+    let calls = async |world: &World| {
+        let tasks = world.tasks(&patient).await;
+        let calls = tasks
+            .iter()
+            .filter(|task| task.contains("Ask for the weight"));
+        calls.count()
+    };
+    // The timer of before was for the third day.
+    world.pass(2 * DAY).await;
+    assert_eq!(calls(&world).await, 0);
+    let world = world.reopen().await;
+    world.pass(DAY + HOUR).await;
+    assert_eq!(calls(&world).await, 1);
+    let call = world.task(&patient, "Ask for the weight").await;
+    assert_eq!(
+        call.text_at(&["reasonCode", "text"]),
+        Some("Nothing for 72 hours.")
+    );
+    world.pass(20 * DAY).await;
+    assert_eq!(calls(&world).await, 1, "a silence fires once");
+}
