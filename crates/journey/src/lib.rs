@@ -23,6 +23,7 @@ mod engine;
 mod facts;
 mod form;
 mod format;
+mod hands;
 mod kinds;
 mod learnt;
 mod lists;
@@ -50,10 +51,11 @@ pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
 pub use engine::{
-    Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome, REPLAYED,
-    Sent, Start, start, step, timers,
+    Act, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual, Outcome,
+    REPLAYED, Sent, Start, start, step, timers,
 };
 pub use format::format;
+pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView};
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
@@ -80,6 +82,9 @@ pub enum JourneyError {
     /// Trust's error.
     #[error(transparent)]
     Trust(trust::TrustError),
+    /// What somebody asked for by hand can't be done, for a reason in words for people.
+    #[error("it can't be done: {0}")]
+    Cannot(String),
     /// A stored journey or a patient's place in it can't be worked on.
     #[error("a journey can't be worked on: {0}")]
     Broken(String),
@@ -95,6 +100,7 @@ impl From<mover::MoveError> for JourneyError {
     fn from(error: mover::MoveError) -> Self {
         match error {
             mover::MoveError::Trust(error) => Self::Trust(error),
+            mover::MoveError::Engine(error) => error.into(),
             other => Self::Broken(other.to_string()),
         }
     }
@@ -229,6 +235,8 @@ pub struct InstanceView {
     pub act: trust::consent::Act,
     /// Whether it ends when consents no longer allow that; else it goes on without sending anything.
     pub ends_without_consent: bool,
+    /// What can be done to it by hand; only of journeys that are shown for that.
+    pub hand: HandView,
 }
 
 /// One wait.

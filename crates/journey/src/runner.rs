@@ -8,12 +8,12 @@ mod learn;
 mod letters;
 mod starts;
 
-use crate::Journeys;
 use crate::books::{Books, Position};
 use crate::definition::Definition;
 use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};
 use crate::facts;
 use crate::mover::{MoveError, Mover};
+use crate::{JourneyError, Journeys};
 use fhir::{Resource, ResourceType};
 use ledger::{CursorMove, Event, LedgerError, Number, Shard, TenantId, Timer};
 use std::collections::BTreeMap;
@@ -164,6 +164,24 @@ impl Journeys {
             position.known = false;
         }
         outcome
+    }
+
+    /// Reads a shard's feed to its end for somebody who is about to act on it, where this process holds it.
+    /// The caller has the shard's position.
+    pub(crate) async fn read_feed(
+        &self,
+        books: &Arc<Books>,
+        shard: Shard,
+        position: &mut Position,
+    ) -> Result<(), JourneyError> {
+        let ledger = self.vault().ledger();
+        if ledger.holds(shard) {
+            let permit = self.engine_permit(books.tenant).await?;
+            let head = ledger.shard_head_now(shard).await;
+            head.map_err(TrustError::from)?;
+            self.shard(books, &permit, shard, position).await?;
+        }
+        Ok(())
     }
 
     async fn follow_shard(

@@ -6,8 +6,8 @@ use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::runner::Cause;
 use crate::{
-    DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, Stopped, VersionView,
-    check, words,
+    DEAD_LETTER, DeadLetter, GraphView, HandView, InstanceView, JourneyError, State, Stopped,
+    VersionView, check, hands, words,
 };
 use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
 use std::collections::HashMap;
@@ -311,7 +311,11 @@ impl Journeys {
                 }
             };
             match self.view(permit, &books, &document.id, &state).await {
-                Ok(view) => running.push(view),
+                Ok(view) => {
+                    let known = Self::published(&books, &state.journey, Some(state.version))?;
+                    let hand = hands::view(&known.definition, &state, document.version);
+                    running.push(InstanceView { hand, ..view });
+                }
                 Err(JourneyError::Trust(error)) => return Err(error.into()),
                 Err(_) => unknown += 1,
             }
@@ -369,6 +373,7 @@ impl Journeys {
                 .collect(),
             planned: words::planned(definition, state, instance, &ids, self.now_ms()),
             act: definition.act(self.vault().programmes_known_as(permit.tenant()).await?),
+            hand: HandView::default(),
             ends_without_consent: definition
                 .exits
                 .iter()

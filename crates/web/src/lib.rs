@@ -22,6 +22,7 @@ mod drawing;
 mod emergency;
 mod error;
 mod graph;
+mod hands;
 mod headers;
 mod journeys;
 mod layout;
@@ -157,6 +158,10 @@ fn console() -> Router<Arc<context::App>> {
         )
         .route("/console/patients/{id}/journeys", get(stopping::page))
         .route("/console/patients/{id}/journeys/stop", post(stopping::stop))
+        .route(
+            "/console/patients/{id}/journeys/{journey}",
+            get(hands::page).post(hands::act_on),
+        )
         .route(
             "/console/patients/{id}/proxies",
             get(proxies::page).post(proxies::make),

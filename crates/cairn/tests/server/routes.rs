@@ -183,6 +183,7 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{secret}", "s"),
                 ("{event}", "e"),
                 ("{grant}", "g"),
+                ("{journey}", "j"),
                 ("{session}", "s"),
                 ("{patient}", "p"),
                 ("{*rest}", "nothing"),

@@ -253,6 +253,10 @@ impl StepKind for Task {
         };
         engine.leave(token.n, label, target);
     }
+    fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
+        engine.learn(&step.id, "outcome", json!(way.label));
+        engine.leave(token.n, &way.label, way.target);
+    }
     fn close(&self, engine: &mut Engine<'_>, token: &Token, why: &str, close_tasks: bool) {
         if close_tasks && matches!(token.stand, Stand::Working { .. }) {
             engine.close_task(token.n, false, why);

@@ -4,7 +4,7 @@ use crate::run::{Run, facts};
 use journey::{Definition, Outcome, Start};
 use std::sync::Arc;
 
-fn compiled(steps: &str) -> Arc<Definition> {
+pub(crate) fn compiled(steps: &str) -> Arc<Definition> {
     named("kinds", steps)
 }
 

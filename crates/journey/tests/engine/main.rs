@@ -6,6 +6,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod hands;
 mod kinds;
 mod properties;
 mod run;

@@ -67,6 +67,8 @@ async fn no_form_does_anything_without_its_token() {
     world
         .put(vec![json!({ "resourceType": "Appointment", "id": visit, "status": "proposed", "start": "2026-03-08T10:00:00Z", "end": "2026-03-08T10:30:00Z", "participant": [{ "actor": { "reference": format!("Patient/{ida}") }, "status": "needs-action" }] })])
         .await;
+    let led = crate::consents::followed(&world).await;
+    let journey = crate::hands::journey_of(&world, &led).await;
     let identity = world.trust.identity();
     let operator = Agent::system(TENANT, "demo");
     let token = identity
@@ -308,6 +310,11 @@ async fn no_form_does_anything_without_its_token() {
                 CARLA,
                 &format!("/console/patients/{ida}/journeys/stop"),
                 &[("reason", "In a hospice")],
+            ),
+            "/console/patients/{id}/journeys/{journey}" => with(
+                CARLA,
+                &format!("/console/patients/{led}/journeys/{journey}"),
+                &[("do", "hold"), ("reason", "In a hospice")],
             ),
             "/console/patients/{id}/proxies" => with(
                 CARLA,

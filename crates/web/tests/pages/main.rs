@@ -18,6 +18,7 @@ mod contact;
 mod doors;
 mod emergency;
 mod forms;
+mod hands;
 mod live;
 mod mailbox;
 mod passkeys;
