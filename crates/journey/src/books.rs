@@ -74,6 +74,8 @@ pub(crate) struct Position {
 pub struct Figures {
     /// Dead letters that are kept.
     pub dead_letters: u64,
+    /// Patients for whom what was due an hour ago has not happened.
+    pub late: u64,
     /// Patients by journey, version and state.
     pub instances: Vec<(String, u32, &'static str, u64)>,
 }
@@ -95,6 +97,10 @@ pub(crate) struct Books {
     pub(crate) counted_letters: tokio::sync::Mutex<bool>,
     /// Dead letters that are kept.
     letters: AtomicI64,
+    /// Patients who are late, as they were counted last.
+    late: AtomicU64,
+    /// Tells that a batch was asked for, or that a shard has come here.
+    pub(crate) batches: tokio::sync::Notify,
     /// Which versions of instances are counted.
     pub(crate) learnt: Learnt,
 }
@@ -117,6 +123,8 @@ impl Books {
             read: (0..SHARDS).map(|_| AtomicU64::default()).collect(),
             counted_letters: tokio::sync::Mutex::default(),
             letters: AtomicI64::default(),
+            late: AtomicU64::default(),
+            batches: tokio::sync::Notify::new(),
             learnt: Learnt::new(),
         };
         // Before the first look, so that nothing falls between looking and listening.
@@ -357,6 +365,11 @@ impl Books {
         (read > 0).then_some(Number(read))
     }
 
+    /// So many patients are late now.
+    pub(crate) fn late(&self, late: usize) {
+        self.late.store(late as u64, Ordering::Relaxed);
+    }
+
     /// So many more (or fewer) dead letters are kept now.
     pub(crate) fn letters(&self, more: i64) {
         self.letters.fetch_add(more, Ordering::Relaxed);
@@ -375,6 +388,7 @@ impl Books {
         }
         Figures {
             dead_letters: letters.unsigned_abs(),
+            late: self.late.load(Ordering::Relaxed),
             instances,
         }
     }

@@ -6,7 +6,7 @@ use crate::engine::{self, Act, Context, EngineError, Hand, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds};
 use crate::runner::Cause;
 use crate::service::staff;
-use crate::state::{Done, State, What};
+use crate::state::{Done, Stand, State, What};
 use crate::{JourneyError, Journeys, PlannedView, words};
 use fhir::ResourceType;
 use ledger::{LedgerError, Owner};
@@ -37,6 +37,17 @@ pub struct PlaceView {
     pub ways: Vec<(String, Vec<String>)>,
     /// The steps that it can be sent to.
     pub goes: Vec<GoesView>,
+}
+
+/// A step of a version, and what can be done by hand with those who are there.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct StepView {
+    /// Step id.
+    pub step: String,
+    /// Title.
+    pub title: String,
+    /// The ways by which it can be left, by their labels. Their order is their number.
+    pub ways: Vec<String>,
 }
 
 /// A journey that is held.
@@ -76,6 +87,20 @@ pub struct Foreseen {
     pub at_once: Vec<PlannedView>,
     /// What is planned then.
     pub planned: Vec<PlannedView>,
+}
+
+impl Foreseen {
+    /// What would come of a stop.
+    pub(crate) fn stopped(definition: &Definition, state: &State) -> Self {
+        let left = state.tokens.iter();
+        let left = left.filter_map(|token| Some(definition.step(&token.step)?.title.clone()));
+        Self {
+            version: 0,
+            called_off: left.collect(),
+            at_once: Vec::new(),
+            planned: Vec::new(),
+        }
+    }
 }
 
 fn goes(definition: &Definition, state: &State, parent: Option<u32>) -> Vec<GoesView> {
@@ -189,6 +214,33 @@ pub(crate) fn name_of(permit: &Permit) -> String {
 }
 
 impl Journeys {
+    /// The steps of a version where somebody may wait, as acts on many name them.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn steps(
+        &self,
+        permit: &Permit,
+        name: &str,
+        version: u32,
+    ) -> Result<Vec<StepView>, JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        let published = Self::published(&books, name, Some(version))?;
+        let steps = published.definition.steps.iter();
+        let steps = steps.filter(|step| !step.kind.watches()).map(|step| {
+            // What waits for others is not skipped; they are.
+            let waits = step.kind.branches().is_none();
+            let ways = step.kind.skips(&Stand::Waiting).into_iter();
+            StepView {
+                step: step.id.clone(),
+                title: step.title.clone(),
+                ways: ways.filter(|_| waits).map(|way| way.label).collect(),
+            }
+        });
+        Ok(steps.collect())
+    }
+
     /// What would come of an act by hand on a patient's journey.
     ///
     /// # Errors
@@ -243,7 +295,7 @@ impl Journeys {
     }
 
     /// A patient's journey, if it is theirs.
-    async fn own(
+    pub(crate) async fn own(
         &self,
         permit: &Permit,
         patient: &str,
@@ -324,7 +376,11 @@ impl Journeys {
             };
             let before = Some((&state, version));
             mover.take(&definition, instance, before, decision).await?;
-            let cause = Cause::by_hand(deed(&hand.act));
+            let deed = match &hand.batch {
+                Some(batch) => format!("{} in batch {batch}", deed(&hand.act)),
+                None => deed(&hand.act).to_owned(),
+            };
+            let cause = Cause::by_hand(deed);
             match self.commit(&books, permit, mover, cause).await {
                 Ok(moved) => return Ok(moved.is_some()),
                 Err(MoveError::Trust(TrustError::Ledger(LedgerError::Conflict))) => {}

@@ -12,6 +12,7 @@
 //! Start reading at `spec.rs` (the language as tables), then `engine.rs`, then `runner.rs`.
 
 mod ahead;
+mod batches;
 mod books;
 mod check;
 mod counts;
@@ -38,6 +39,7 @@ mod simulate;
 mod spec;
 mod state;
 mod stays;
+mod stuck;
 mod template;
 mod time;
 mod units;
@@ -45,6 +47,7 @@ mod watch;
 mod words;
 mod yaml;
 
+pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, RATE_MAX, Stage, Who};
 pub use books::Figures;
 pub use check::CODES;
 pub use definition::{Channel, Definition};
@@ -55,7 +58,7 @@ pub use engine::{
     REPLAYED, Sent, Start, start, step, timers,
 };
 pub use format::format;
-pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView};
+pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
@@ -66,6 +69,7 @@ pub use simulate::{
 };
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
+pub use stuck::{Reason, StuckView};
 
 /// Kind of the documents that hold [`DeadLetter`]s.
 pub const DEAD_LETTER: ledger::Kind = ledger::Kind(1050);

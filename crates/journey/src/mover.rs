@@ -667,6 +667,9 @@ impl<'a> Mover<'a> {
                 if state.running() { "running" } else { "ended" }.to_owned(),
             ),
         ];
+        if state.paused.is_some() {
+            tokens.push(("held".to_owned(), "yes".to_owned()));
+        }
         tokens.extend(
             state
                 .at()

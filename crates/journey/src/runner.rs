@@ -126,14 +126,14 @@ pub(crate) struct Cause {
     /// Timers that are over.
     timers: Vec<ledger::TimerKey>,
     /// What the audit says that was done, if people did it: without anything of the patient.
-    deed: Option<&'static str>,
+    deed: Option<String>,
 }
 
 impl Cause {
     /// What people do, with what the audit says that it was.
-    pub(crate) fn by_hand(deed: &'static str) -> Self {
+    pub(crate) fn by_hand(deed: impl Into<String>) -> Self {
         Self {
-            deed: Some(deed),
+            deed: Some(deed.into()),
             ..Self::default()
         }
     }
@@ -205,6 +205,7 @@ impl Journeys {
             position.known = false;
             self.recover(books, permit, shard).await?;
             position.lease = lease;
+            books.batches.notify_one();
             position.stored = ledger
                 .cursor(&name, shard)
                 .await

@@ -572,6 +572,29 @@ impl Journeys {
         Ok(())
     }
 
+    /// Plays a dead letter again for somebody who answers for journeys; the audit has who.
+    ///
+    /// # Errors
+    /// As [`Journeys::retry`].
+    pub async fn retry_by_hand(&self, permit: &Permit, letter: &str) -> Result<(), JourneyError> {
+        staff(permit)?;
+        if permit.action() != Action::Publish {
+            return Err(refused(
+                "this permit is not for those who answer for journeys",
+            ));
+        }
+        let found = self.vault().internal(permit, DEAD_LETTER, letter).await?;
+        found.ok_or_else(|| JourneyError::Unknown(format!("dead letter {letter}")))?;
+        let unit = Unit {
+            note: Some(format!(
+                "journeys: dead letter {letter} is played again by hand"
+            )),
+            ..Unit::default()
+        };
+        self.vault().commit(permit, unit).await?;
+        self.retry(permit.tenant(), letter).await
+    }
+
     /// Plays all dead letters again, in the order in which they came. Returns how many are gone, and
     /// those that still can't be worked on with the reason in words.
     ///
@@ -609,9 +632,9 @@ impl Journeys {
         Some(self.open_books(tenant)?.figures())
     }
 
-    /// Follows the feed and the timers and moves patients, until `stop` turns true.
+    /// Follows the feed and the timers and moves patients, and works on batches, until `stop` turns true.
     pub async fn run(&self, tenant: TenantId, stop: tokio::sync::watch::Receiver<bool>) {
-        self.follow(tenant, stop).await;
+        tokio::join!(self.follow(tenant, stop.clone()), self.steer(tenant, stop));
     }
 
     /// Handles everything that is there to handle now (events and due timers), then returns; for

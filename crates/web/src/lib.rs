@@ -13,6 +13,7 @@ mod accounts;
 mod apps;
 mod assets;
 mod audit;
+mod batches;
 mod browse;
 mod checkpoint;
 mod consents;
@@ -41,6 +42,7 @@ mod sessions;
 mod sign_in;
 mod step_up;
 mod stopping;
+mod stuck;
 mod tasks;
 mod time;
 mod unexplained;
@@ -198,6 +200,15 @@ fn console() -> Router<Arc<context::App>> {
             "/console/record/{kind}/{id}/changes/{version}",
             get(browse::change),
         )
+        .route("/console/stuck", get(stuck::page))
+        .route("/console/stuck/{letter}/retry", post(stuck::retry))
+        .route("/console/batches", get(batches::list).post(batches::begin))
+        .route(
+            "/console/batches/new",
+            get(batches::new).post(batches::foresee),
+        )
+        .route("/console/batches/{batch}", get(batches::page))
+        .route("/console/batches/{batch}/cancel", post(batches::cancel))
         .route("/console/journeys", get(journeys::list))
         .route(
             "/console/journeys/publish",

@@ -184,6 +184,8 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{event}", "e"),
                 ("{grant}", "g"),
                 ("{journey}", "j"),
+                ("{batch}", "b"),
+                ("{letter}", "l"),
                 ("{session}", "s"),
                 ("{patient}", "p"),
                 ("{*rest}", "nothing"),

@@ -504,6 +504,12 @@ async function consents(carla, href) {
   await walk.follow(carla, carla.getByRole("button", { name: "Look at holding it" }).first(), /do=hold/);
   await carla.locator("#effect").waitFor();
   await walk.look(carla, "journey-held-foreseen");
+  await carla.goto("/console/batches");
+  await walk.look(carla, "batches");
+  await carla.goto("/console/batches/new?journey=heart-failure-discharge&version=1");
+  await walk.follow(carla, carla.getByRole("button", { name: "Show what would come of it" }), "/console/batches/new");
+  await carla.locator("#effect").waitFor();
+  await walk.look(carla, "batch-foreseen");
 }
 
 /** Somebody is let act for the patient, comes by the link to their own address, and is ended by the patient. */

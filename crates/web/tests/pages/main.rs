@@ -10,6 +10,7 @@ mod access;
 mod accounts;
 #[path = "../../../trust/src/identity/tests/authenticator.rs"]
 mod authenticator;
+mod batches;
 mod break_glass;
 mod browse;
 mod consents;
@@ -31,5 +32,6 @@ mod providers;
 mod proxies;
 mod sessions;
 mod stopping;
+mod stuck;
 mod unexplained;
 mod world;

@@ -167,6 +167,7 @@ async fn nobody_sees_what_is_another_s_by_its_id() {
                     ("{*rest}", id),
                     ("{deed}", "done"),
                     ("{journey}", id),
+                    ("{batch}", id),
                     ("{event}", line.as_str()),
                     ("{patient}", "bob"),
                     ("{provider}", id),
