@@ -136,7 +136,7 @@ impl Journeys {
         match (self.late(tenant).await, self.open_books(tenant)) {
             (Ok(late), Some(books)) => books.late(late.len()),
             (Err(error), _) => {
-                tracing::warn!(%error, "who is late in journeys could not be counted")
+                tracing::warn!(%error, "who is late in journeys could not be counted");
             }
             (Ok(_), None) => {}
         }

@@ -322,8 +322,7 @@ async fn no_form_does_anything_without_its_token() {
             "/console/stuck/{letter}/retry" => {
                 with(SAM, &format!("/console/stuck/{letter}/retry"), &[])
             }
-            "/console/batches" => with(CARLA, route, &MANY),
-            "/console/batches/new" => with(CARLA, route, &MANY),
+            "/console/batches" | "/console/batches/new" => with(CARLA, route, &MANY),
             "/console/batches/{batch}/cancel" => {
                 with(CARLA, &format!("/console/batches/{batch}/cancel"), &[])
             }
