@@ -79,6 +79,8 @@ pub(crate) struct Position {
 pub struct Figures {
     /// Dead letters that are kept.
     pub dead_letters: u64,
+    /// Patients for whom what was due an hour ago has not happened.
+    pub late: u64,
     /// Patients by journey, version and state.
     pub instances: Vec<(String, u32, &'static str, u64)>,
 }
@@ -115,6 +117,10 @@ pub(crate) struct Books {
     letters: AtomicI64,
     /// Events since it was last looked whose counts are to be kept.
     heard: AtomicU32,
+    /// Patients who are late, as they were counted last.
+    late: AtomicU64,
+    /// Tells that a batch was asked for, or that a shard has come here.
+    pub(crate) batches: tokio::sync::Notify,
     /// Which versions of instances are counted.
     pub(crate) learnt: Learnt,
 }
@@ -138,6 +144,8 @@ impl Books {
             counted_letters: tokio::sync::Mutex::default(),
             letters: AtomicI64::default(),
             heard: AtomicU32::default(),
+            late: AtomicU64::default(),
+            batches: tokio::sync::Notify::new(),
             learnt: Learnt::new(),
         };
         let mut kept = kept::read(vault, permit).await?;
@@ -443,6 +451,11 @@ impl Books {
         (read > 0).then_some(Number(read))
     }
 
+    /// So many patients are late now.
+    pub(crate) fn late(&self, late: usize) {
+        self.late.store(late as u64, Ordering::Relaxed);
+    }
+
     /// So many more (or fewer) dead letters are kept now.
     pub(crate) fn letters(&self, more: i64) {
         self.letters.fetch_add(more, Ordering::Relaxed);
@@ -460,6 +473,7 @@ impl Books {
         }
         Figures {
             dead_letters: letters.unsigned_abs(),
+            late: self.late.load(Ordering::Relaxed),
             instances,
         }
     }

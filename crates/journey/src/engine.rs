@@ -6,13 +6,15 @@
 
 mod due;
 mod events;
+mod hands;
 mod messages;
 mod model;
 
+pub(crate) use hands::{goes, sent_since, why_not_undone};
 pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages};
 pub use model::{
-    Confirms, Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome,
-    Sent, Start,
+    Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual,
+    Outcome, Sent, Start,
 };
 
 use crate::definition::{Definition, Path, Step, Target};
@@ -107,8 +109,7 @@ pub fn step(
         })
     };
     if let Input::CalledOff(message) = &input {
-        // A consequence of what was just done, so it has no cause of its own.
-        let mut engine = Engine::new(definition, state.clone(), context, String::new());
+        let mut engine = Engine::following(definition, state.clone(), context);
         engine.called_off(message);
         return engine.decision(true);
     }
@@ -143,22 +144,30 @@ pub fn step(
             communication,
             outcome,
         } => {
-            let mut engine = Engine::new(definition, state.clone(), context, String::new());
+            let mut engine = Engine::following(definition, state.clone(), context);
             engine.receipt(&communication, &outcome)?;
             let changed = engine.state != *state;
             engine.decision(changed)
         }
         Input::Unclear { n } => {
-            let mut engine = Engine::new(definition, state.clone(), context, String::new());
+            let mut engine = Engine::following(definition, state.clone(), context);
             engine.unclear(n)?;
             let changed = engine.state != *state;
             engine.decision(changed)
         }
         Input::Seen { n, holds } => {
-            let mut engine = Engine::new(definition, state.clone(), context, String::new());
+            let mut engine = Engine::following(definition, state.clone(), context);
             engine.seen(n, holds)?;
             let changed = engine.state != *state;
             engine.decision(changed)
+        }
+        Input::Manual(Manual::Hand(hand)) => {
+            if hand.batch.is_some() && hand.batch == state.batch {
+                return unchanged();
+            }
+            let mut engine = Engine::new(definition, state.clone(), context, "staff".to_owned());
+            engine.hand(&hand)?;
+            engine.decision(true)
         }
         Input::Manual(Manual::Stop(reason)) => {
             let mut engine = Engine::new(definition, state.clone(), context, "staff".to_owned());
@@ -178,13 +187,17 @@ pub fn timers(definition: &Definition, state: &State) -> BTreeMap<String, u64> {
     if state.ended.is_some() {
         return timers;
     }
+    // A denial ends a journey that is held too.
+    if let Some(due_ms) = state.consents_ms {
+        timers.insert(CONSENTS.to_owned(), due_ms);
+    }
+    if state.paused.is_some() {
+        return timers;
+    }
     timers.insert(
         "life".to_owned(),
         state.started_ms.saturating_add(definition.at_most_ms),
     );
-    if let Some(due_ms) = state.consents_ms {
-        timers.insert(CONSENTS.to_owned(), due_ms);
-    }
     for (step, due_ms) in watch_timers(definition, state) {
         timers.insert(format!("watch/{step}"), due_ms);
     }
@@ -215,6 +228,9 @@ fn watch_timers<'a>(
 pub(crate) fn next_timer_ms(definition: &Definition, state: &State) -> Option<u64> {
     if state.ended.is_some() {
         return None;
+    }
+    if state.paused.is_some() {
+        return state.consents_ms;
     }
     let mut soonest_ms = state.started_ms.saturating_add(definition.at_most_ms);
     let others = state
@@ -254,6 +270,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) answered: Option<String>,
     pub(crate) ahead: VecDeque<(usize, Option<u32>)>,
     moves: u32,
+    /// Entries of the trail before, where this is a consequence of what was just done.
+    follows: Option<usize>,
 }
 
 impl<'a> Engine<'a> {
@@ -272,11 +290,27 @@ impl<'a> Engine<'a> {
             answered: None,
             ahead: VecDeque::new(),
             moves: 0,
+            follows: None,
+        }
+    }
+
+    /// For a consequence of what was just done, which has no cause of its own and is part of it.
+    fn following(definition: &'a Definition, state: State, context: &'a Context<'a>) -> Self {
+        let follows = Some(state.trail_total());
+        Self {
+            follows,
+            ..Self::new(definition, state, context, String::new())
         }
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "the callers' last word")]
     fn decision(mut self, changed: bool) -> Result<Decision, EngineError> {
+        let total = self.state.trail_total();
+        if let (Some(before), Some(undo)) = (self.follows, &mut self.state.undo)
+            && undo.after as usize == before
+        {
+            undo.after = u32::try_from(total).unwrap_or(u32::MAX);
+        }
         if changed {
             self.state.format = self.state.needs();
         }
@@ -431,6 +465,9 @@ impl<'a> Engine<'a> {
 
     /// Enters what is queued until nothing is; then sees whether branches have joined or all is over.
     fn run(&mut self) -> Result<(), EngineError> {
+        if self.holds_back() {
+            return Ok(());
+        }
         loop {
             while let Some((step, parent)) = self.ahead.pop_front() {
                 if self.state.ended.is_some() {
@@ -534,6 +571,8 @@ impl<'a> Engine<'a> {
         }
         self.state.watches.clear();
         self.ahead.clear();
+        self.state.paused = None;
+        self.state.undo = None;
         self.state.ended = Some(Ended {
             at_ms: self.context.now_ms,
             code: code.to_owned(),

@@ -12,6 +12,7 @@
 //! Start reading at `spec.rs` (the language as tables), then `engine.rs`, then `runner.rs`.
 
 mod ahead;
+mod batches;
 mod books;
 mod check;
 mod counts;
@@ -23,6 +24,7 @@ mod engine;
 mod facts;
 mod form;
 mod format;
+mod hands;
 mod kept;
 mod kinds;
 mod learnt;
@@ -38,6 +40,7 @@ mod simulate;
 mod spec;
 mod state;
 mod stays;
+mod stuck;
 mod template;
 mod time;
 mod units;
@@ -45,16 +48,18 @@ mod watch;
 mod words;
 mod yaml;
 
+pub use batches::{BATCH_MAX, Batch, BatchForeseen, Failure, Many, RATE_MAX, Stage, Who};
 pub use books::Figures;
 pub use check::CODES;
 pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
 pub use engine::{
-    Confirms, Context, Decision, Effect, EngineError, Event, Fact, Ids, Input, Manual, Outcome,
-    REPLAYED, Sent, Start, start, step, timers,
+    Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual,
+    Outcome, REPLAYED, Sent, Start, start, step, timers,
 };
 pub use format::format;
+pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
@@ -65,6 +70,7 @@ pub use simulate::{
 };
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
+pub use stuck::{Reason, StuckView};
 
 /// Kind of the documents that hold [`DeadLetter`]s.
 pub const DEAD_LETTER: ledger::Kind = ledger::Kind(1050);
@@ -81,6 +87,9 @@ pub enum JourneyError {
     /// Trust's error.
     #[error(transparent)]
     Trust(trust::TrustError),
+    /// What somebody asked for by hand can't be done, for a reason in words for people.
+    #[error("it can't be done: {0}")]
+    Cannot(String),
     /// A stored journey or a patient's place in it can't be worked on.
     #[error("a journey can't be worked on: {0}")]
     Broken(String),
@@ -96,6 +105,7 @@ impl From<mover::MoveError> for JourneyError {
     fn from(error: mover::MoveError) -> Self {
         match error {
             mover::MoveError::Trust(error) => Self::Trust(error),
+            mover::MoveError::Engine(error) => error.into(),
             other => Self::Broken(other.to_string()),
         }
     }
@@ -230,6 +240,8 @@ pub struct InstanceView {
     pub act: trust::consent::Act,
     /// Whether it ends when consents no longer allow that; else it goes on without sending anything.
     pub ends_without_consent: bool,
+    /// What can be done to it by hand; only of journeys that are shown for that.
+    pub hand: HandView,
 }
 
 /// One wait.

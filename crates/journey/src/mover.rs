@@ -37,7 +37,10 @@ impl MoveError {
     /// Whether this patient's place in this journey can't be worked on by this program, whatever the
     /// event, while everything else can.
     pub(crate) fn is_of_instance(&self) -> bool {
-        matches!(self, Self::NoDefinition(_) | Self::State(_))
+        matches!(
+            self,
+            Self::NoDefinition(_) | Self::State(_) | Self::Engine(engine::EngineError::Full)
+        )
     }
     /// Whether another version of this program can be expected to do better: it was here before.
     pub(crate) fn is_of_version(&self) -> bool {
@@ -448,6 +451,37 @@ impl<'a> Mover<'a> {
                 // That its time was over is in the trail already.
                 Ok((waited && code == engine::CALLED_OFF).then_some(Input::CalledOff(message)))
             }
+            Effect::Hold { message } => {
+                let id = &message.communication;
+                self.change(ResourceType::Communication, id, resources::hold)
+                    .await?;
+                Ok(None)
+            }
+            Effect::Release {
+                message,
+                expires_ms,
+            } => {
+                let mut held = false;
+                let id = &message.communication;
+                self.change(ResourceType::Communication, id, |found| {
+                    held = resources::release(found);
+                })
+                .await?;
+                if held && let Some(step) = definition.step(&message.step) {
+                    self.person().await?;
+                    let maker = Maker {
+                        definition,
+                        instance,
+                        state,
+                        patient: self.person.as_ref().and_then(Option::as_ref),
+                        now_ms: self.now_ms,
+                    };
+                    if let Some(mail) = maker.outgoing(step, message.which, id, expires_ms) {
+                        self.post(id, &mail);
+                    }
+                }
+                Ok(None)
+            }
             Effect::CancelVisit { appointment, why } => {
                 self.change(ResourceType::Appointment, &appointment, |visit| {
                     resources::cancel(visit, &why);
@@ -636,6 +670,9 @@ impl<'a> Mover<'a> {
                 if state.running() { "running" } else { "ended" }.to_owned(),
             ),
         ];
+        if state.paused.is_some() {
+            tokens.push(("held".to_owned(), "yes".to_owned()));
+        }
         tokens.extend(
             state
                 .at()

@@ -248,6 +248,22 @@ pub(crate) fn call_off(message: &mut Resource, code: &str, why: &str) {
     );
 }
 
+/// Holds a message back that hasn't left yet. Who delivers passes over it.
+pub(crate) fn hold(message: &mut Resource) {
+    message.set("status", json!("on-hold"));
+    message.set("statusReason", json!({"text": "The journey is held"}));
+}
+
+/// Lets a message go that was held back. Whether it was.
+pub(crate) fn release(message: &mut Resource) -> bool {
+    let held = message.text_at(&["status"]) == Some("on-hold");
+    if held {
+        message.set("status", json!("preparation"));
+        message.remove("statusReason");
+    }
+    held
+}
+
 /// Takes a proposed visit back.
 pub(crate) fn cancel(visit: &mut Resource, why: &str) {
     visit.set("status", json!("cancelled"));

@@ -9,13 +9,13 @@ mod learn;
 mod letters;
 mod starts;
 
-use crate::Journeys;
 use crate::books::{Books, Position};
 use crate::definition::Definition;
 use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};
 use crate::facts;
 use crate::mover::{MoveError, Mover};
 use crate::state::State;
+use crate::{JourneyError, Journeys};
 use fhir::{Resource, ResourceType};
 use ledger::{CursorMove, Event, LedgerError, Number, Shard, TenantId, Timer};
 use std::collections::BTreeMap;
@@ -139,14 +139,14 @@ pub(crate) struct Cause {
     /// Timers that are over.
     timers: Vec<ledger::TimerKey>,
     /// What the audit says that was done, if people did it: without anything of the patient.
-    deed: Option<&'static str>,
+    deed: Option<String>,
 }
 
 impl Cause {
     /// What people do, with what the audit says that it was.
-    pub(crate) fn by_hand(deed: &'static str) -> Self {
+    pub(crate) fn by_hand(deed: impl Into<String>) -> Self {
         Self {
-            deed: Some(deed),
+            deed: Some(deed.into()),
             ..Self::default()
         }
     }
@@ -179,6 +179,24 @@ impl Journeys {
         outcome
     }
 
+    /// Reads a shard's feed to its end for somebody who is about to act on it, where this process holds it.
+    /// The caller has the shard's position.
+    pub(crate) async fn read_feed(
+        &self,
+        books: &Arc<Books>,
+        shard: Shard,
+        position: &mut Position,
+    ) -> Result<(), JourneyError> {
+        let ledger = self.vault().ledger();
+        if ledger.holds(shard) {
+            let permit = self.engine_permit(books.tenant).await?;
+            let head = ledger.shard_head_now(shard).await;
+            head.map_err(TrustError::from)?;
+            self.shard(books, &permit, shard, position).await?;
+        }
+        Ok(())
+    }
+
     async fn follow_shard(
         &self,
         books: &Arc<Books>,
@@ -201,6 +219,7 @@ impl Journeys {
             self.observe(books, permit, shard).await?;
             self.recover(books, permit, shard).await?;
             position.lease = lease;
+            books.batches.notify_one();
             position.stored = ledger
                 .cursor(&name, shard)
                 .await

@@ -6,8 +6,8 @@ use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
 use crate::runner::Cause;
 use crate::{
-    DEAD_LETTER, DeadLetter, GraphView, InstanceView, JourneyError, State, Stopped, VersionView,
-    check, kept, words,
+    DEAD_LETTER, DeadLetter, GraphView, HandView, InstanceView, JourneyError, State, Stopped,
+    VersionView, check, hands, kept, words,
 };
 use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
 use std::collections::HashMap;
@@ -320,7 +320,11 @@ impl Journeys {
                 }
             };
             match self.view(permit, &books, &document.id, &state).await {
-                Ok(view) => running.push(view),
+                Ok(view) => {
+                    let known = Self::published(&books, &state.journey, Some(state.version))?;
+                    let hand = hands::view(&known.definition, &state, document.version);
+                    running.push(InstanceView { hand, ..view });
+                }
                 Err(JourneyError::Trust(error)) => return Err(error.into()),
                 Err(_) => unknown += 1,
             }
@@ -378,6 +382,7 @@ impl Journeys {
                 .collect(),
             planned: words::planned(definition, state, instance, &ids, self.now_ms()),
             act: definition.act(self.vault().programmes_known_as(permit.tenant()).await?),
+            hand: HandView::default(),
             ends_without_consent: definition
                 .exits
                 .iter()
@@ -576,6 +581,29 @@ impl Journeys {
         Ok(())
     }
 
+    /// Plays a dead letter again for somebody who answers for journeys; the audit has who.
+    ///
+    /// # Errors
+    /// As [`Journeys::retry`].
+    pub async fn retry_by_hand(&self, permit: &Permit, letter: &str) -> Result<(), JourneyError> {
+        staff(permit)?;
+        if permit.action() != Action::Publish {
+            return Err(refused(
+                "this permit is not for those who answer for journeys",
+            ));
+        }
+        let found = self.vault().internal(permit, DEAD_LETTER, letter).await?;
+        found.ok_or_else(|| JourneyError::Unknown(format!("dead letter {letter}")))?;
+        let unit = Unit {
+            note: Some(format!(
+                "journeys: dead letter {letter} is played again by hand"
+            )),
+            ..Unit::default()
+        };
+        self.vault().commit(permit, unit).await?;
+        self.retry(permit.tenant(), letter).await
+    }
+
     /// Plays all dead letters again, in the order in which they came. Returns how many are gone, and
     /// those that still can't be worked on with the reason in words.
     ///
@@ -613,9 +641,9 @@ impl Journeys {
         Some(self.open_books(tenant)?.figures())
     }
 
-    /// Follows the feed and the timers and moves patients, until `stop` turns true.
+    /// Follows the feed and the timers and moves patients, and works on batches, until `stop` turns true.
     pub async fn run(&self, tenant: TenantId, stop: tokio::sync::watch::Receiver<bool>) {
-        self.follow(tenant, stop).await;
+        tokio::join!(self.follow(tenant, stop.clone()), self.steer(tenant, stop));
     }
 
     /// Handles everything that is there to handle now (events and due timers), then returns; for

@@ -77,6 +77,73 @@ pub struct State {
     /// When goals were reached, by step.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) goals: BTreeMap<String, u64>,
+    /// Whether somebody holds it, and what has been put off since.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paused: Option<Paused>,
+    /// What the last act by hand can be taken back to.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) undo: Option<Box<Undo>>,
+    /// The newest batch of acts by hand that reached it; the same one again is a repeat.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<String>,
+}
+
+/// A journey that is held: nothing is begun in it and nothing goes out, until it goes on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Paused {
+    #[serde(rename = "t")]
+    pub(crate) at_ms: u64,
+    /// Steps that would have been begun, in order.
+    #[serde(rename = "q", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ahead: Vec<Ahead>,
+    /// Messages that would have gone out.
+    #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unsent: Vec<Unsent>,
+    /// Conditions that held of events since a step was put off: it may wait for one of them.
+    #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) held: Vec<Vec<usize>>,
+}
+
+/// A step that is to be begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ahead {
+    #[serde(rename = "s")]
+    pub(crate) step: String,
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<u32>,
+}
+
+/// A message that is to go out by the channel with this index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unsent {
+    #[serde(rename = "n")]
+    pub(crate) n: u32,
+    #[serde(rename = "k")]
+    pub(crate) which: Which,
+    #[serde(rename = "c")]
+    pub(crate) channel: u8,
+}
+
+/// Where the patient was before somebody sent them elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Undo {
+    /// Entries of the trail before the act.
+    #[serde(rename = "b")]
+    pub(crate) before: u32,
+    /// Entries of the trail after it: one more, and something has happened since.
+    #[serde(rename = "a")]
+    pub(crate) after: u32,
+    #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tokens: Vec<Token>,
+    #[serde(rename = "x", default, skip_serializing_if = "Map::is_empty")]
+    pub(crate) facts: Map<String, Value>,
+    /// Steps that were put off.
+    #[serde(rename = "q", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ahead: Vec<Ahead>,
 }
 
 fn first() -> u8 {
@@ -297,6 +364,18 @@ pub enum Which {
     Reminder,
 }
 
+/// What somebody did by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Done {
+    Paused,
+    Resumed,
+    Skipped,
+    Retried,
+    Jumped,
+    Undone,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
@@ -377,6 +456,17 @@ pub(crate) enum What {
         #[serde(rename = "a")]
         arm: String,
     },
+    /// Somebody stepped in.
+    Hand {
+        #[serde(rename = "a")]
+        act: Done,
+        /// Why, in words.
+        #[serde(rename = "r")]
+        reason: String,
+        /// Who, by name.
+        #[serde(rename = "b")]
+        by: String,
+    },
     Ended {
         #[serde(rename = "c")]
         code: String,
@@ -422,6 +512,11 @@ impl What {
             } => FIRST,
             Self::FirstDone
             | Self::NotCounted
+            | Self::Hand {
+                act: _,
+                reason: _,
+                by: _,
+            }
             | Self::Reached
             | Self::Round { time: _, to: _ }
             | Self::Drawn {
@@ -507,8 +602,12 @@ impl State {
             moved_needs,
             arms,
             goals,
+            paused,
+            undo,
+            batch,
         } = self;
-        let members = if arms.is_empty() && goals.is_empty() {
+        let by_hand = paused.is_some() || undo.is_some() || batch.is_some();
+        let members = if arms.is_empty() && goals.is_empty() && !by_hand {
             FIRST
         } else {
             SECOND
@@ -568,6 +667,9 @@ impl State {
             moved_needs: FIRST,
             arms: BTreeMap::new(),
             goals: BTreeMap::new(),
+            paused: None,
+            undo: None,
+            batch: None,
         }
     }
     /// Whether the journey goes on.

@@ -1,11 +1,11 @@
 //! What waits, what happened and what is planned, in words for staff and in plain words for patients.
 
 use crate::definition::{Definition, Step};
-use crate::engine::{self, Context, Effect, Ids, Input, Outcome};
+use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::kinds::Plan;
-use crate::state::{State, Token, TrailEntry, What, Which};
+use crate::state::{Done, State, Token, TrailEntry, What, Which};
 use crate::time::{say_day, say_time};
-use crate::{PlannedView, TrailView, WaitView};
+use crate::{PlannedView, TrailView, WaitView, hands};
 use fhir::ResourceType;
 
 /// Most things that are shown as planned.
@@ -43,11 +43,15 @@ pub(crate) fn waits(
     instance: &str,
     ids: &dyn Ids,
 ) -> Vec<WaitView> {
-    let mut waits: Vec<WaitView> = state
-        .tokens
-        .iter()
-        .filter_map(|token| wait(definition, state, token, instance, ids))
-        .collect();
+    let places = state.tokens.iter();
+    let places = places.filter_map(|token| wait(definition, state, token, instance, ids));
+    // No time is up while it is held.
+    let ends = state.paused.is_none();
+    let places = places.map(|wait| WaitView {
+        until_ms: wait.until_ms.filter(|_| ends),
+        ..wait
+    });
+    let mut waits: Vec<WaitView> = held(state).into_iter().chain(places).collect();
     if state.running() {
         waits.extend(
             definition
@@ -57,6 +61,24 @@ pub(crate) fn waits(
         );
     }
     waits
+}
+
+/// That somebody holds the journey, which is what all of it waits for.
+fn held(state: &State) -> Option<WaitView> {
+    let paused = state.paused.as_ref()?;
+    let what = hands::paused_by(state).map_or_else(
+        || "Held by hand; goes on when somebody lets it".to_owned(),
+        |(by, why)| format!("Held by {by} ({why}); goes on when somebody lets it"),
+    );
+    Some(WaitView {
+        step: String::new(),
+        title: "Held".to_owned(),
+        what,
+        plain: String::new(),
+        since_ms: paused.at_ms,
+        until_ms: None,
+        reference: None,
+    })
 }
 
 fn wait(
@@ -187,6 +209,22 @@ pub(crate) fn trail(
             spoken(experiment),
             spoken(arm)
         ),
+        What::Hand { act, reason, by } => {
+            let done = match act {
+                Done::Paused => "Held",
+                Done::Resumed => "Goes on",
+                Done::Skipped => "Skipped",
+                Done::Retried => "Begun anew",
+                Done::Jumped => "Sent on",
+                Done::Undone => "Taken back",
+            };
+            let where_to = if title.is_empty() {
+                String::new()
+            } else {
+                format!(" ({title})")
+            };
+            format!("{done} by {by}{where_to}: {reason}")
+        }
         What::Ended { title, .. } => format!("Ended: {title}"),
     };
     Some(TrailView {
@@ -328,32 +366,14 @@ pub(crate) fn planned(
             instance,
             ids,
         };
-        let Ok(mut decision) = engine::step(definition, &ahead, Input::Timer { read: 0 }, &context)
+        let Ok(decision) = engine::step(definition, &ahead, Input::Timer { read: 0 }, &context)
         else {
             break;
         };
         if !decision.changed {
             break;
         }
-        let mut effects = std::mem::take(&mut decision.effects);
-        let mut next = decision.state;
-        while let Some(effect) = effects.pop() {
-            let Effect::Send { communication, .. } = effect else {
-                continue;
-            };
-            if let Ok(delivered) = engine::step(
-                definition,
-                &next,
-                Input::Receipt {
-                    communication,
-                    outcome: Outcome::Delivered,
-                },
-                &context,
-            ) {
-                next = delivered.state;
-                effects.extend(delivered.effects);
-            }
-        }
+        let next = settled(definition, decision, &context);
         for entry in next.trail.iter().skip(ahead.trail.len()) {
             planned.extend(plan(definition, entry));
         }
@@ -365,6 +385,50 @@ pub(crate) fn planned(
     planned.sort_by_key(|item| item.at_ms);
     planned.truncate(PLANNED_MAX);
     planned
+}
+
+/// Where a decision leads, and what happens at once on the way there.
+pub(crate) fn at_once(
+    definition: &Definition,
+    before: &State,
+    decision: Decision,
+    context: &Context<'_>,
+) -> (State, Vec<PlannedView>) {
+    let looks = decision.effects.iter().filter_map(|effect| match effect {
+        Effect::Look { step, .. } => definition.step(step),
+        _ => None,
+    });
+    let looks = looks.map(|step| {
+        let what = format!("What the record says decides: {}", step.title);
+        let plain = String::new();
+        view(context.now_ms, &step.id, Plan { what, plain })
+    });
+    let looks: Vec<PlannedView> = looks.collect();
+    let next = settled(definition, decision, context);
+    let fresh = next.trail.iter().skip(before.trail.len());
+    let mut happens: Vec<PlannedView> = fresh.filter_map(|entry| plan(definition, entry)).collect();
+    happens.extend(looks);
+    (next, happens)
+}
+
+/// Where a decision leads when all that it sends is delivered.
+fn settled(definition: &Definition, mut decision: Decision, context: &Context<'_>) -> State {
+    let mut effects = std::mem::take(&mut decision.effects);
+    let mut next = decision.state;
+    while let Some(effect) = effects.pop() {
+        let Effect::Send { communication, .. } = effect else {
+            continue;
+        };
+        let delivered = Input::Receipt {
+            communication,
+            outcome: Outcome::Delivered,
+        };
+        if let Ok(delivered) = engine::step(definition, &next, delivered, context) {
+            next = delivered.state;
+            effects.extend(delivered.effects);
+        }
+    }
+    next
 }
 
 fn plan(definition: &Definition, entry: &TrailEntry) -> Option<PlannedView> {

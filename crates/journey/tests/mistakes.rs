@@ -9,6 +9,7 @@
 mod world;
 
 use fhir::ResourceType;
+use journey::Reason;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::atomic::Ordering;
@@ -547,4 +548,59 @@ async fn a_crash_loses_and_doubles_no_timer() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn who_is_stuck_is_told_with_why_and_since_when() {
+    let world = World::new(Mail::Delivers).await;
+    let mut instances = Vec::new();
+    for _ in 0..3 {
+        let patient = world.patient().await;
+        world.discharge(&patient, 0).await;
+        world.drain().await;
+        instances.push((world.view(&patient).await.id, patient));
+    }
+    let permit = world.staff(Role::Coordinator, Action::Observe).await;
+    let told = async |world: &World| {
+        let (rows, whole) = world.journeys.stuck(&permit).await.unwrap();
+        assert!(whole);
+        let rows = rows.into_iter();
+        let mut told: Vec<_> = rows
+            .map(|row| (row.reason, row.instance.unwrap(), row.since_ms))
+            .collect();
+        told.sort();
+        told
+    };
+    assert_eq!(told(&world).await, []);
+    // What was due has not happened: nobody works on it.
+    let began = world.now();
+    world.clock.advance(3 * DAY);
+    let late = told(&world).await;
+    assert_eq!(late.len(), 3);
+    let is_late = |(reason, _, since_ms): &(Reason, String, u64)| {
+        *reason == Reason::Late && (began..world.now()).contains(since_ms)
+    };
+    assert!(late.iter().all(is_late), "{late:?}");
+    world.drain().await;
+    assert_eq!(told(&world).await, [], "it was late, and has happened");
+    // A dead letter, and a journey that is held for longer than it may last.
+    let (damaged, of) = &instances[0];
+    world.damage(of, damaged).await;
+    world.weight(of, 82.0).await;
+    world.drain().await;
+    let work = world.staff(Role::Coordinator, Action::Work).await;
+    let (held, of) = &instances[1];
+    let hold = journey::Act::Pause;
+    let acted = world.journeys.act(&work, of, held, hold, "Abroad", None);
+    acted.await.unwrap();
+    let held_ms = world.now();
+    let letters: Vec<Reason> = told(&world).await.into_iter().map(|row| row.0).collect();
+    assert_eq!(letters, [Reason::Letter], "being held is no fault");
+    world.pass(50 * DAY).await;
+    let stuck = told(&world).await;
+    assert!(
+        stuck.contains(&(Reason::Held, held.clone(), held_ms)),
+        "{stuck:?}"
+    );
+    assert!(stuck.iter().all(|row| row.1 != instances[2].0), "{stuck:?}");
 }

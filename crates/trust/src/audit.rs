@@ -182,6 +182,7 @@ impl Event {
             | Action::Observe
             | Action::Send
             | Action::Orchestrate
+            | Action::Steer
             | Action::Invite
             | Action::Index
             | Action::Export => Self::own(action.name(), "E"),

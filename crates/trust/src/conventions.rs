@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a task for staff | `Task` (`intent` `order`, `code` [`TASK_SYSTEM`]\|`staff-task`, `performerType` the role, `for` the patient, `restriction.period.end` when due, `priority`, `reasonCode.text` why, `output` how it ended, `owner` who has it and, when it is completed, who did it; with four eyes the second `Task` has an `input` of type [`DONE_BY`] with the first one's owner, who can't complete it) |
 //! | a form to fill in | `Task` (`code` [`TASK_SYSTEM`]\|`complete-questionnaire`, `for` and `owner` the patient, `input` type `questionnaire` with `valueCanonical`), answered by a `QuestionnaireResponse` whose `identifier` is [`TASK_ID_SYSTEM`]\|the task's id; the same unit of work sets the task `completed` |
-//! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done` with `statusReason.text` and code [`NOT_DONE_SYSTEM`]) |
+//! | a message | `Communication` (`subject` the patient, `medium` [`MEDIUM_SYSTEM`]\|`EMAILWRIT` or `PORTAL`, `topic.text`, `payload` the words as shown behind login, `sent`, `received` when read in the portal; `status` `preparation` → `completed`, `stopped` or `not-done`, `on-hold` while its journey is held, with `statusReason.text` and code [`NOT_DONE_SYSTEM`]) |
 //! | a visit to be booked | `Appointment` (`status` `proposed` → `booked` or `cancelled`, `participant` the patient, `start`, `end`) |
 //! | a patient's word on messages of care programmes | `Consent`, see [`CONSENT_CATEGORY_SYSTEM`] |
 //!

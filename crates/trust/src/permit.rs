@@ -34,6 +34,8 @@ pub enum Action {
     Send,
     /// Move patients along journeys.
     Orchestrate,
+    /// Have many patients' journeys held, led on or stopped in one go.
+    Steer,
     /// Manage accounts.
     Administer,
     /// Give a patient a sign-in link.
@@ -55,7 +57,7 @@ impl Action {
     }
 
     /// All actions; those on resource types first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Read,
         Self::Search,
         Self::History,
@@ -70,6 +72,7 @@ impl Action {
         Self::Observe,
         Self::Send,
         Self::Orchestrate,
+        Self::Steer,
         Self::Administer,
         Self::Invite,
         Self::Index,
@@ -102,6 +105,7 @@ impl Action {
             Self::Observe => "observe",
             Self::Send => "send",
             Self::Orchestrate => "orchestrate",
+            Self::Steer => "steer",
             Self::Administer => "administer",
             Self::Invite => "invite",
             Self::Index => "index",
@@ -135,6 +139,7 @@ impl Action {
                 | Self::Publish
                 | Self::Send
                 | Self::Orchestrate
+                | Self::Steer
         )
     }
     /// Which interactions a permit for this action is a frame for. Whether each of them is allowed
@@ -142,7 +147,12 @@ impl Action {
     pub(crate) fn frames(self, interaction: Self) -> bool {
         let looks = matches!(interaction, Self::Read | Self::Search | Self::History);
         match self {
-            Self::Read | Self::Search | Self::History | Self::Audit | Self::Export => looks,
+            Self::Read
+            | Self::Search
+            | Self::History
+            | Self::Audit
+            | Self::Export
+            | Self::Steer => looks,
             Self::Create | Self::Update | Self::Work => {
                 looks || matches!(interaction, Self::Create | Self::Update)
             }

@@ -28,7 +28,7 @@ const BATCH: usize = 200;
 const SCAN_MAX: usize = 2_000;
 
 /// Actions to filter by: FHIR interaction or DICOM code, and words.
-const ACTIONS: [(&str, &str); 20] = [
+const ACTIONS: [(&str, &str); 21] = [
     ("read", "read"),
     ("search-type", "searched"),
     ("history-instance", "read a history"),
@@ -49,6 +49,7 @@ const ACTIONS: [(&str, &str); 20] = [
     ("policies", "took policies"),
     ("accounts", "looked at accounts"),
     ("publish", "published"),
+    ("steer", "asked for an act on many journeys"),
 ];
 const PURPOSES: [(&str, &str); 8] = [
     ("TREAT", "treatment"),

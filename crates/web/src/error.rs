@@ -77,6 +77,9 @@ impl From<journey::JourneyError> for PageError {
         match error {
             journey::JourneyError::Trust(error) => error.into(),
             journey::JourneyError::Unknown(_) => Self::NotFound,
+            journey::JourneyError::Cannot(why) => {
+                Self::Invalid(format!("This can't be done: {why}."))
+            }
             journey::JourneyError::Broken(words) => Self::Internal(words),
             journey::JourneyError::Findings(findings) => {
                 Self::Invalid(format!("The journey has {} finding(s).", findings.len()))

@@ -13,6 +13,7 @@ mod accounts;
 mod apps;
 mod assets;
 mod audit;
+mod batches;
 mod browse;
 mod checkpoint;
 mod consents;
@@ -22,6 +23,7 @@ mod drawing;
 mod emergency;
 mod error;
 mod graph;
+mod hands;
 mod headers;
 mod journeys;
 mod layout;
@@ -40,6 +42,7 @@ mod sessions;
 mod sign_in;
 mod step_up;
 mod stopping;
+mod stuck;
 mod tasks;
 mod time;
 mod unexplained;
@@ -158,6 +161,10 @@ fn console() -> Router<Arc<context::App>> {
         .route("/console/patients/{id}/journeys", get(stopping::page))
         .route("/console/patients/{id}/journeys/stop", post(stopping::stop))
         .route(
+            "/console/patients/{id}/journeys/{journey}",
+            get(hands::page).post(hands::act_on),
+        )
+        .route(
             "/console/patients/{id}/proxies",
             get(proxies::page).post(proxies::make),
         )
@@ -193,6 +200,15 @@ fn console() -> Router<Arc<context::App>> {
             "/console/record/{kind}/{id}/changes/{version}",
             get(browse::change),
         )
+        .route("/console/stuck", get(stuck::page))
+        .route("/console/stuck/{letter}/retry", post(stuck::retry))
+        .route("/console/batches", get(batches::list).post(batches::begin))
+        .route(
+            "/console/batches/new",
+            get(batches::new).post(batches::foresee),
+        )
+        .route("/console/batches/{batch}", get(batches::page))
+        .route("/console/batches/{batch}/cancel", post(batches::cancel))
         .route("/console/journeys", get(journeys::list))
         .route(
             "/console/journeys/publish",

@@ -119,6 +119,11 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
         "audit" => ("read the audit", "read the audit", false),
         "publish" => ("published a journey", "publish a journey", false),
         "observe" => ("looked at journeys", "look at journeys", false),
+        "steer" => (
+            "asked for an act on many journeys",
+            "ask for an act on many journeys",
+            false,
+        ),
         "send" => ("sent", "send", true),
         "orchestrate" => ("moved a journey on", "move a journey on", false),
         "invite" => ("made a sign-in link", "make a sign-in link", false),

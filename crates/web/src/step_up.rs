@@ -31,7 +31,7 @@ const fn all_of(route: &'static str, what: &'static str) -> Sensitive {
 
 /// Every form that asks, by its route. What they have in common: they change who has a way in, or open what is
 /// closed. A test compares this with all routes that take a form.
-const SENSITIVE: [Sensitive; 18] = [
+const SENSITIVE: [Sensitive; 19] = [
     all_of("/console/accounts", "Closing the portal for somebody"),
     all_of("/console/accounts/{id}/{deed}", "Changing an account"),
     all_of(
@@ -62,6 +62,7 @@ const SENSITIVE: [Sensitive; 18] = [
         "/console/patients/{id}/emergency",
         "Opening a record in an emergency",
     ),
+    all_of("/console/batches", "Acting on many patients' journeys"),
     all_of(
         "/console/patients/{id}/proxies",
         "Letting somebody act for a patient",

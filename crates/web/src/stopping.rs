@@ -1,4 +1,4 @@
-//! A patient's journeys, as staff stop them: one, or all of them at once.
+//! A patient's journeys, as staff see and stop them: one, or all of them at once.
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -9,22 +9,24 @@ use trust::{Action, Permit, Role};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
+use crate::hands;
 use crate::layout::{self, Section, State, console, csrf};
 use crate::time::{self, signed};
 use crate::worklist::patient_name;
 
 /// The longest reason, in bytes: it is kept in the journey's history.
-const REASON_MAX: usize = 200;
+pub(crate) const REASON_MAX: usize = 200;
 
 /// Who may stop journeys, and whose they are: they see the patient, whose row is read before anything is stopped.
-async fn permit(ctx: &Ctx, id: &str) -> Result<(Permit, Resource), PageError> {
+pub(crate) async fn permit(ctx: &Ctx, id: &str) -> Result<(Permit, Resource), PageError> {
     ctx.staff()?;
     if !fhir::is_id(id) {
         return Err(PageError::NotFound);
     }
     if !stops(ctx.role()) {
         return Err(PageError::Refused(
-            "Journeys of a patient are stopped by clinicians and care coordinators.".to_owned(),
+            "Journeys of a patient are led and stopped by clinicians and care coordinators."
+                .to_owned(),
         ));
     }
     let reads = ctx.permit(Action::Read, Some(ResourceType::Patient), Some(id));
@@ -40,7 +42,7 @@ async fn permit(ctx: &Ctx, id: &str) -> Result<(Permit, Resource), PageError> {
     let kept = ctx.vault().kept_from(&permit, id, permit.purpose()).await?;
     if kept.unrelated && ctx.emergency(id).await?.is_none() {
         return Err(PageError::Refused(
-            "Journeys are stopped by those who care for the patient, and nothing here says that you do.".to_owned(),
+            "Journeys are led and stopped by those who care for the patient, and nothing here says that you do.".to_owned(),
         ));
     }
     Ok((permit, patient))
@@ -51,7 +53,7 @@ pub(crate) fn stops(role: Role) -> bool {
     matches!(role, Role::Clinician | Role::Coordinator)
 }
 
-fn here(id: &str) -> String {
+pub(crate) fn here(id: &str) -> String {
     format!("/console/patients/{id}/journeys")
 }
 
@@ -81,6 +83,27 @@ fn effect(ctx: &Ctx, one: &InstanceView) -> Markup {
     }
 }
 
+/// Why somebody acts, as they must say.
+pub(crate) fn reason(fields: &Fields) -> Result<&str, PageError> {
+    let reason = fields.get("reason").unwrap_or_default();
+    if reason.is_empty() || reason.len() > REASON_MAX {
+        return Err(PageError::Invalid(format!(
+            "Say why, in at most {REASON_MAX} letters: the reason stands in the patient's history. Nothing was done."
+        )));
+    }
+    Ok(reason)
+}
+
+/// Where the patient is in it.
+fn waiting(ctx: &Ctx, one: &InstanceView) -> Markup {
+    html! {
+        ul { @for wait in &one.waiting { li {
+            (layout::state_line(State::Waiting, &wait.what))
+            span class="quiet" { " · began " (ctx.times.ago(signed(wait.since_ms))) @if let Some(until) = wait.until_ms { ", ends by itself " (ctx.times.ago(signed(until))) } }
+        } } }
+    }
+}
+
 /// `GET /console/patients/{id}/journeys`.
 pub(crate) async fn page(
     ctx: Ctx,
@@ -90,7 +113,7 @@ pub(crate) async fn page(
     let (permit, patient) = permit(&ctx, &id).await?;
     let (running, unknown) = ctx.app.web.journeys.running(&permit, &id).await?;
     let number = |name: &str| fields.get(name).and_then(|text| text.parse::<usize>().ok());
-    let title = "Stop journeys";
+    let title = "Journeys by hand";
     let body = html! {
         p class="crumbs" { a href={ "/console/patients/" (id) } { (patient_name(&patient)) } }
         @if let Some(stopped) = number("stopped") {
@@ -103,6 +126,7 @@ pub(crate) async fn page(
                 }
             }
         }
+        @if let Some(done) = hands::done(&fields) { (done) }
         @if let Some(failed) = number("failed").filter(|failed| *failed > 0) {
             div class="flash" role="alert" {
                 (layout::state(State::Failed, "Not all")) " "
@@ -118,7 +142,7 @@ pub(crate) async fn page(
                     @if let Some(born) = patient.text_at(&["birthDate"]) { span { "born " (time::day(born)) } }
                 }
             }
-            p { "A journey that is stopped sends nothing more, and calls off what waits: messages that have not left, forms that are open, tasks, and visits that are only proposed. It does not begin again; what happens to the patient later can begin another." }
+            p { "A journey that is held begins and sends nothing until it goes on. A journey that is stopped sends nothing more, and calls off what waits: messages that have not left, forms that are open, tasks, and visits that are only proposed. It does not begin again; what happens to the patient later can begin another." }
             @if unknown > 0 {
                 p class="note" {
                     (unknown) @if unknown == 1 { " journey" } @else { " journeys" }
@@ -129,6 +153,8 @@ pub(crate) async fn page(
             @for one in &running {
                 section class="card stack" aria-labelledby={ "journey-" (one.id) } {
                     h2 id={ "journey-" (one.id) } { (one.title) }
+                    (waiting(&ctx, one))
+                    (hands::choices(&ctx, &id, one))
                     (effect(&ctx, one))
                     (form(&ctx, &id, Some(one), "Stop this journey"))
                 }
@@ -150,12 +176,7 @@ pub(crate) async fn stop(
     Posted { ctx, fields }: Posted,
 ) -> Result<Response, PageError> {
     let (permit, _) = permit(&ctx, &id).await?;
-    let reason = fields.get("reason").map(str::trim).unwrap_or_default();
-    if reason.is_empty() || reason.len() > REASON_MAX {
-        return Err(PageError::Invalid(format!(
-            "Say why, in at most {REASON_MAX} letters: the reason stands in the patient's history. Nothing was stopped."
-        )));
-    }
+    let reason = reason(&fields)?;
     let journeys = &ctx.app.web.journeys;
     let (stopped, failed) = match fields.get("journey") {
         None => {

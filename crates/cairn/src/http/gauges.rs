@@ -43,6 +43,7 @@ impl Labelled {
 struct Together {
     labelled: BTreeMap<Labelled, u64>,
     dead_letters: u64,
+    late: u64,
     unreadable_mail: u64,
     is_refused: bool,
 }
@@ -63,6 +64,7 @@ impl Gauges {
             all.add(house);
         }
         metrics::gauge!("journey_dead_letters").set(all.dead_letters as f64);
+        metrics::gauge!("journey_late_instances").set(all.late as f64);
         metrics::gauge!("mail_unreadable_entries").set(all.unreadable_mail as f64);
         metrics::gauge!("cairn_policy_refused").set(f64::from(u8::from(all.is_refused)));
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +94,7 @@ impl Together {
             return;
         };
         self.dead_letters += journeys.dead_letters;
+        self.late += journeys.late;
         for (name, version, state, count) in journeys.instances {
             let all = self.labelled.entry(Labelled::Journey(name, version, state));
             *all.or_default() += count;

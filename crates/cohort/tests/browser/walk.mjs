@@ -497,8 +497,19 @@ async function consents(carla, href) {
   await carla.locator("#effect").waitFor();
   await walk.look(carla, "consents-what-would-change");
   await carla.goto(`${href}/journeys`);
-  await carla.getByRole("heading", { name: "Stop journeys" }).waitFor();
-  await walk.look(carla, "stop-journeys");
+  await carla.getByRole("heading", { name: "Journeys by hand" }).waitFor();
+  await walk.look(carla, "journeys-by-hand");
+  await walk.click(carla.locator("summary", { hasText: "Lead the patient by hand" }).first());
+  await walk.look(carla, "journeys-by-hand-open");
+  await walk.follow(carla, carla.getByRole("button", { name: "Look at holding it" }).first(), /do=hold/);
+  await carla.locator("#effect").waitFor();
+  await walk.look(carla, "journey-held-foreseen");
+  await carla.goto("/console/batches");
+  await walk.look(carla, "batches");
+  await carla.goto("/console/batches/new?journey=heart-failure-discharge&version=1");
+  await walk.follow(carla, carla.getByRole("button", { name: "Show what would come of it" }), "/console/batches/new");
+  await carla.locator("#effect").waitFor();
+  await walk.look(carla, "batch-foreseen");
 }
 
 /** Somebody is let act for the patient, comes by the link to their own address, and is ended by the patient. */

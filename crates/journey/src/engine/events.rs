@@ -32,6 +32,7 @@ impl Engine<'_> {
                 return Ok(());
             }
         }
+        let put_off = self.has_put_off();
         self.goals(event);
         if self.state.ended.is_some() {
             return Ok(());
@@ -56,7 +57,11 @@ impl Engine<'_> {
             Fact::Consent { next_ms, .. } => self.state.consents_ms = *next_ms,
             Fact::EntryGone | Fact::Other => {}
         }
-        self.awaited_events(event)
+        self.awaited(&event.holds)?;
+        if put_off {
+            self.remember(&event.holds)?;
+        }
+        Ok(())
     }
 
     /// Goals that the event reaches and none before it did.
@@ -81,7 +86,7 @@ impl Engine<'_> {
 
     /// Waits for an event whose condition holds, or for an answer. Only those are moved on that waited before the event
     /// came, so one event can't run through two waits.
-    pub(super) fn awaited_events(&mut self, event: &Event) -> Result<(), EngineError> {
+    pub(super) fn awaited(&mut self, holds: &[usize]) -> Result<(), EngineError> {
         let waiting: Vec<u32> = self
             .state
             .tokens
@@ -94,7 +99,7 @@ impl Engine<'_> {
                 continue;
             }
             let (step, _) = self.step_of(n)?;
-            step.kind.heard(self, n, &event.holds);
+            step.kind.heard(self, n, holds);
             self.run()?;
         }
         Ok(())

@@ -45,6 +45,9 @@ impl Engine<'_> {
             return;
         };
         let place = u8::try_from(index).unwrap_or(u8::MAX);
+        if self.puts_off(n, which, place) {
+            return;
+        }
         let now_ms = self.context.now_ms;
         let since_ms = self.token(n).map_or(now_ms, |token| token.since_ms);
         let Some(expires_ms) = self
@@ -174,7 +177,7 @@ impl Engine<'_> {
     }
 }
 
-fn message_slot(which: Which, index: usize) -> String {
+pub(super) fn message_slot(which: Which, index: usize) -> String {
     let which = match which {
         Which::Message => "message",
         Which::Invitation => "invitation",

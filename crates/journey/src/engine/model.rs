@@ -169,6 +169,52 @@ pub enum Outcome {
 pub enum Manual {
     /// End the journey, with the reason in words.
     Stop(String),
+    /// Hold it, or lead it on.
+    Hand(Hand),
+}
+
+/// An act by hand, with who did it and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hand {
+    /// What is done.
+    pub act: Act,
+    /// Why, in words.
+    pub reason: String,
+    /// Who, by name.
+    pub by: String,
+    /// The batch that it belongs to, if it does: one that was here before changes nothing.
+    pub batch: Option<String>,
+}
+
+/// What is done by hand to a journey under way.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Act {
+    /// Nothing is begun any more, and nothing goes out, until it goes on.
+    Pause,
+    /// It goes on, with what has been put off.
+    Resume,
+    /// A place is left as if what it waits for were done.
+    Skip {
+        /// The place's number.
+        n: u32,
+        /// The way on, by its number among those that the place can be left by.
+        way: usize,
+    },
+    /// What is done at a place is begun anew.
+    Retry {
+        /// The place's number.
+        n: u32,
+    },
+    /// The patient goes on at another step.
+    Jump {
+        /// The number of the place that is left; all of them if none.
+        from: Option<u32>,
+        /// The step.
+        to: String,
+    },
+    /// The last skip, retry or jump is taken back.
+    Undo,
 }
 
 /// What a first person did, for a second to confirm.
@@ -213,6 +259,18 @@ pub enum Effect {
         code: String,
         /// Why, in words.
         why: String,
+    },
+    /// Hold a message back that hasn't left yet.
+    Hold {
+        /// The message.
+        message: Sent,
+    },
+    /// Let a message go that was held back.
+    Release {
+        /// The message.
+        message: Sent,
+        /// Not after this time.
+        expires_ms: u64,
     },
     /// Open a form for the patient.
     OpenForm {
@@ -299,6 +357,14 @@ pub enum EngineError {
     /// The state names a step that the definition doesn't have.
     #[error("the state is at a step that the definition doesn't have: {0}")]
     NoStep(String),
+    /// What somebody asked for by hand can't be done, for a reason in words for people.
+    #[error("{0}")]
+    Cannot(String),
+    /// So much has happened while the journey was held that it can't be told of more.
+    #[error(
+        "the journey is held and can't remember more of what happens; play this again when it goes on"
+    )]
+    Full,
 }
 
 /// What a journey starts from.

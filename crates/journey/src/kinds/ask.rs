@@ -518,6 +518,11 @@ impl StepKind for Ask {
         engine.leave(n, "no answer", &target);
         Ok(())
     }
+    fn skips(&self, _: &Stand) -> Vec<Way<'_>> {
+        let mut ways = self.ways();
+        ways.retain(|way| way.label != crate::passages::LATE_ANSWER);
+        ways
+    }
     fn claims(&self, engine: &Engine<'_>, token: &Token, fact: &Fact) -> bool {
         matches!(token.stand, Stand::Asking { .. }) && fits(engine, token.n, &token.step, fact)
     }

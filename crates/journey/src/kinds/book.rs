@@ -284,6 +284,15 @@ impl StepKind for Book {
         engine.learn(&step.id, "status", json!(status));
         engine.leave(token.n, label, target);
     }
+    fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
+        let status = match way.label.as_str() {
+            "visit over" => "fulfilled",
+            "missed" => "noshow",
+            _ => "not-booked",
+        };
+        engine.learn(&step.id, "status", json!(status));
+        engine.leave(token.n, &way.label, way.target);
+    }
     fn close(&self, engine: &mut Engine<'_>, token: &Token, why: &str, _: bool) {
         if matches!(token.stand, Stand::Booking { booked: None, .. }) {
             let appointment = engine.resource_id(token.n, "visit");

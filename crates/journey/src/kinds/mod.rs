@@ -225,7 +225,19 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     fn compares(&self) -> Option<(&str, u64)> {
         None
     }
-    /// Ends a place when the journey does.
+    /// The ways on that somebody can send a place here, as if what it waits for were done.
+    fn skips(&self, stand: &Stand) -> Vec<Way<'_>> {
+        match stand {
+            // What it waits for stands there itself.
+            Stand::Joining { .. } | Stand::Repeating { .. } => Vec::new(),
+            _ => self.ways(),
+        }
+    }
+    /// Leaves a place by such a way. What was open there is closed already.
+    fn skip(&self, engine: &mut Engine<'_>, _step: &Step, token: &Token, way: &Way<'_>) {
+        engine.leave(token.n, &way.label, way.target);
+    }
+    /// Ends a place when the journey does, or when somebody leads it on.
     fn close(&self, _engine: &mut Engine<'_>, _token: &Token, _why: &str, _close_tasks: bool) {}
     /// Ends what was given up on here when the journey does.
     fn close_late(&self, _engine: &mut Engine<'_>, _late: &Late, _why: &str) {}

@@ -241,6 +241,15 @@ impl StepKind for Repeat {
         Ok(())
     }
 
+    fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
+        match token.stand {
+            Stand::Pausing { time, .. } if way.label == crate::passages::ROUND => {
+                self.begin(engine, step, token.n, time + 1);
+            }
+            _ => engine.leave(token.n, &way.label, way.target),
+        }
+    }
+
     // What a round waits for stands there itself.
     fn waiting(&self, definition: &Definition, _: &State, token: &Token) -> Option<Waiting> {
         let Stand::Pausing { time, until_ms } = token.stand else {

@@ -381,6 +381,10 @@ impl StepKind for Task {
         }
         self.finish(engine, step, token.n, done, outcome.as_deref());
     }
+    fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
+        engine.learn(&step.id, "outcome", json!(way.label));
+        engine.leave(token.n, &way.label, way.target);
+    }
     fn close(&self, engine: &mut Engine<'_>, token: &Token, why: &str, close_tasks: bool) {
         if close_tasks && matches!(token.stand, Stand::Working { .. }) {
             close(engine, token, why);

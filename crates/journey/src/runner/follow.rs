@@ -215,7 +215,13 @@ impl Journeys {
         // Before the first look, so that nothing falls between looking and listening.
         let mut news = ledger.watch();
         let mut dirty: BTreeSet<u16> = (0..SHARDS).collect();
+        let mut counted: Option<tokio::time::Instant> = None;
         while !*stop.borrow() {
+            // Also, and most of all, while it stands still.
+            if counted.is_none_or(|counted| counted.elapsed() >= SLEEP_MAX) {
+                self.count_late(tenant).await;
+                counted = Some(tokio::time::Instant::now());
+            }
             let wait = match self.turn(tenant, &mut dirty).await {
                 Ok(wait) => wait,
                 Err(error) => {

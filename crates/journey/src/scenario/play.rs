@@ -122,6 +122,8 @@ impl World for Stage {
                 });
                 (waited && code == engine::CALLED_OFF).then(|| Input::CalledOff(message.clone()))
             }
+            // Nobody holds a journey in a scenario.
+            Effect::Hold { .. } | Effect::Release { .. } => None,
             Effect::CancelVisit { appointment, why } => {
                 self.change(&format!("Appointment/{appointment}"), |visit| {
                     resources::cancel(visit, why);

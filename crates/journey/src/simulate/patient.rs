@@ -208,7 +208,8 @@ impl World for Patient<'_> {
                 self.mail.swap_remove(place);
                 (code == engine::CALLED_OFF).then(|| Input::CalledOff(message.clone()))
             }
-            Effect::CancelVisit { .. } => None,
+            // Nobody holds a journey in a simulation.
+            Effect::CancelVisit { .. } | Effect::Hold { .. } | Effect::Release { .. } => None,
         }
     }
 

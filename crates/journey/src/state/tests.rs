@@ -47,6 +47,19 @@ fn additions() -> Vec<(&'static str, Value)> {
         ),
         ("h", entry(json!({"round": {"i": 3, "o": ["pain"]}}))),
         ("g", json!({"walks": 1500})),
+        (
+            "h",
+            entry(json!({"hand": {"a": "paused", "r": "In hospital", "b": "Carla"}})),
+        ),
+        (
+            "d",
+            json!({"t": 1500, "q": [{"s": "visit", "p": 7}], "m": [{"n": 2, "k": "reminder", "c": 1}], "e": [[0, 2]]}),
+        ),
+        (
+            "u",
+            json!({"b": 1, "a": 3, "t": [{"n": 3, "s": "day_two", "t": 1000, "a": "waiting"}], "x": {"symptoms": {}}, "q": [{"s": "visit"}]}),
+        ),
+        ("i", json!("batch")),
         ("h", entry(json!("reached"))),
         ("o", json!(2)),
         (

@@ -7,6 +7,7 @@
 )]
 
 mod dates;
+mod hands;
 mod kinds;
 mod measures;
 mod properties;

@@ -214,3 +214,66 @@ proptest! {
         prop_assert_eq!(run.log.iter().filter(|line| line.contains("weight_task")).count(), 1);
     }
 }
+
+fn by_hand() -> impl Strategy<Value = journey::Act> {
+    use journey::Act as Hand;
+    let step = prop::sample::select(vec![
+        "welcome",
+        "follow_up",
+        "day_two",
+        "symptoms",
+        "call",
+        "visit",
+        "survey",
+        "reached",
+    ]);
+    let n = 1..14u32;
+    prop_oneof![
+        4 => Just(Hand::Pause),
+        3 => Just(Hand::Resume),
+        2 => (n.clone(), 0..3usize).prop_map(|(n, way)| Hand::Skip { n, way }),
+        1 => n.clone().prop_map(|n| Hand::Retry { n }),
+        2 => (prop::option::of(n), step).prop_map(|(from, to)| Hand::Jump { from, to: to.to_owned() }),
+        1 => Just(Hand::Undo),
+    ]
+}
+
+fn is_held(run: &Run) -> bool {
+    let stored: serde_json::Value = serde_json::from_slice(&run.state.to_json()).unwrap();
+    stored.get("d").is_some()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_people_do_by_hand_nobody_is_stuck(
+        acts in prop::collection::vec(prop_oneof![3 => act().prop_map(Ok), 1 => by_hand().prop_map(Err)], 0..60),
+        email in prop::sample::select(vec![None, Some(Outcome::Delivered), Some(Outcome::NotDone("permanent-failure".into()))]),
+    ) {
+        let mut run = Run::new(email);
+        for act in &acts {
+            let (held, logged) = (is_held(&run), run.log.len());
+            match act {
+                Ok(act) => run.act(act),
+                // What can't be done is refused, and nothing has happened then.
+                Err(act) => { let _ = run.hand(act.clone()); }
+            }
+            if held && is_held(&run) {
+                let begins = |line: &&String| ["message", "invitation", "reminder", "form", "task", "propose", "hand", "look"].contains(&line.split(' ').nth(1).unwrap());
+                prop_assert_eq!(run.log[logged..].iter().find(begins), None);
+                prop_assert!(timers(&run.definition, &run.state).is_empty());
+            }
+        }
+        let _ = run.hand(journey::Act::Resume);
+        prop_assert!(!is_held(&run));
+        run.until(46 * DAY);
+        prop_assert!(!run.state.running(), "{:?}", run.state);
+        // The same inputs again lead to the same state.
+        let mut state = Run::new(None).state;
+        for (now_ms, input) in &run.inputs {
+            state = step(&run.definition, &state, input.clone(), &Context { now_ms: *now_ms, instance: "i", ids: &Names }).unwrap().state;
+        }
+        prop_assert_eq!(state, run.state);
+    }
+}

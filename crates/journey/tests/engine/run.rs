@@ -1,7 +1,8 @@
 //! One patient in virtual time.
 
 use journey::{
-    Context, Definition, Effect, Event, Fact, Ids, Input, Outcome, Start, State, step, timers,
+    Act, Context, Definition, Effect, Event, Fact, Hand, Ids, Input, Manual, Outcome, Start, State,
+    step, timers,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,8 @@ pub(crate) struct Run {
     pub(crate) made: BTreeSet<String>,
     /// Messages of which nobody has heard what became of them.
     pub(crate) on_the_way: BTreeSet<String>,
+    /// Messages that are held back.
+    pub(crate) held: BTreeSet<String>,
     pub(crate) inputs: Vec<(u64, Input)>,
 }
 
@@ -83,6 +86,7 @@ impl Run {
             log: Vec::new(),
             made: BTreeSet::new(),
             on_the_way: BTreeSet::new(),
+            held: BTreeSet::new(),
             inputs: Vec::new(),
         };
         run.effects(decision.effects);
@@ -126,11 +130,26 @@ impl Run {
                 }
                 Effect::CallOff { message, code, .. } => {
                     // As the runner does: what has arrived can't be called off.
-                    if self.on_the_way.remove(&message.communication) {
+                    let held = self.held.remove(&message.communication);
+                    if self.on_the_way.remove(&message.communication) || held {
                         self.note(&format!("{code} {}", message.communication));
                         if code == "called-off" {
                             self.input(Input::CalledOff(message));
                         }
+                    }
+                    continue;
+                }
+                Effect::Hold { message } => {
+                    if self.on_the_way.remove(&message.communication) {
+                        self.note(&format!("hold {}", message.communication));
+                        self.held.insert(message.communication);
+                    }
+                    continue;
+                }
+                Effect::Release { message, .. } => {
+                    if self.held.remove(&message.communication) {
+                        self.note(&format!("release {}", message.communication));
+                        self.on_the_way.insert(message.communication);
                     }
                     continue;
                 }
@@ -249,6 +268,28 @@ impl Run {
         }
         self.now = self.now.max(end);
         self
+    }
+    /// Somebody steps in; the reason why it can't be done, if it can't.
+    pub(crate) fn hand(&mut self, act: Act) -> Result<bool, String> {
+        self.hand_of(act, None)
+    }
+    /// The same for a batch.
+    pub(crate) fn hand_of(&mut self, act: Act, batch: Option<&str>) -> Result<bool, String> {
+        let input = Input::Manual(Manual::Hand(Hand {
+            act,
+            reason: "In hospital".to_owned(),
+            by: "Carla".to_owned(),
+            batch: batch.map(str::to_owned),
+        }));
+        let context = Context {
+            now_ms: self.now,
+            instance: "i",
+            ids: &Names,
+        };
+        match step(&self.definition, &self.state, input.clone(), &context) {
+            Ok(_) => Ok(self.input(input)),
+            Err(error) => Err(error.to_string()),
+        }
     }
     pub(crate) fn answer(&mut self, task: &str, answers: Value) -> &mut Self {
         let Value::Object(answers) = answers else {

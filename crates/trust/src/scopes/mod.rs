@@ -550,6 +550,7 @@ impl Scopes {
             | Action::Observe
             | Action::Send
             | Action::Orchestrate
+            | Action::Steer
             | Action::Administer
             | Action::Invite => false,
         }

@@ -520,6 +520,7 @@ async fn a_token_for_one_patient_opens_no_other_record_and_no_service() {
         Action::Index,
         Action::Audit,
         Action::Publish,
+        Action::Steer,
         Action::Observe,
         Action::Work,
         Action::Administer,

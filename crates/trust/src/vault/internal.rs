@@ -240,7 +240,10 @@ impl Vault {
             kinds::IMPORT => permit.action == Action::Import,
             // These are written by `export/`.
             kinds::EXPORT => false,
-            _ => permit.action.writes(),
+            kinds::JOURNEY_BATCH | kinds::JOURNEY_BATCH_PART => {
+                matches!(permit.action, Action::Steer | Action::Orchestrate)
+            }
+            _ => permit.action.writes() && permit.action != Action::Steer,
         };
         let row = permit
             .only_patient()

@@ -15,6 +15,10 @@ pub mod kinds {
     pub const SESSION: Kind = Kind(1001);
     /// A published journey definition, one version each.
     pub const JOURNEY_DEFINITION: Kind = Kind(1002);
+    /// An act by hand on many patients' journeys: what is to be done, and how far it has come.
+    pub const JOURNEY_BATCH: Kind = Kind(1055);
+    /// Some of the journeys that such an act is for, and those of them where it failed.
+    pub const JOURNEY_BATCH_PART: Kind = Kind(1056);
     /// A patient's place in a journey.
     pub const JOURNEY_INSTANCE: Kind = Kind(1003);
     /// Progress of an import.

@@ -130,7 +130,7 @@ fn next_cursor(bundle: &Value) -> Option<String> {
 }
 
 /// What is typed into the search, as parameters: `code=29463-7&date=ge2026`.
-fn typed(text: &str) -> Vec<(String, String)> {
+pub(crate) fn typed(text: &str) -> Vec<(String, String)> {
     let text = text.trim().trim_start_matches('?');
     form_urlencoded::parse(text.as_bytes())
         .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))

@@ -37,7 +37,10 @@ pub(super) async fn load(
     consent: &Resource,
 ) -> Result<Effect, PageError> {
     let all = ctx.app.web.journeys.of_patient(permit, patient).await?;
-    let waiting = [("patient", patient), ("status", "preparation,in-progress")];
+    let waiting = [
+        ("patient", patient),
+        ("status", "preparation,in-progress,on-hold"),
+    ];
     let waiting = query(ResourceType::Communication, &waiting, MESSAGES_MAX)?;
     let page = ctx.vault().search(permit, &waiting, None).await?;
     let all_messages = page.next.is_none();

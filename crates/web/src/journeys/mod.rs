@@ -36,7 +36,8 @@ pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
     let permit = ctx.permit(Action::Observe, None, None).await?;
     let versions = ctx.app.web.journeys.versions(&permit).await?;
     let may_publish = ctx.role() == Role::Squad;
-    let actions = html! { @if may_publish { a class="button primary" href="/console/journeys/publish" { "Publish a journey" } } };
+    let may_steer = ctx.role() == Role::Coordinator;
+    let actions = html! { a class="button" href="/console/stuck" { "Who is stuck" } @if may_steer { a class="button" href="/console/batches" { "Act on many at once" } } @if may_publish { a class="button primary" href="/console/journeys/publish" { "Publish a journey" } } };
     let body = html! {
         (layout::head("Journeys", &html! { "What patients go through after an event, step by step." }, &actions))
         @if versions.is_empty() {

@@ -195,7 +195,7 @@ impl Asked {
     }
 }
 
-fn patient(names: &HashMap<String, PatientLine>, id: &str) -> Markup {
+pub(crate) fn patient(names: &HashMap<String, PatientLine>, id: &str) -> Markup {
     html! {
         a data-act="open" href={ "/console/patients/" (id) } {
             @match names.get(id) { Some(line) => (line.name), None => { "Patient " (layout::short_id(id)) } }

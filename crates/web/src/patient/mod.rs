@@ -262,7 +262,7 @@ fn head(ctx: &Ctx, id: &str, view: &View, back: &str) -> Markup {
                 }
                 @for journey in view.journeys.iter().filter(|journey| journey.ended.is_none() || running == 0).take(3) { (where_in_journey(ctx, journey)) }
                 @if view.journeys.is_empty() { p class="quiet" { "In no journey." } }
-                @if running > 0 && crate::stopping::stops(ctx.role()) { p { a href={ "/console/patients/" (id) "/journeys" } { "Stop journeys" } } }
+                @if running > 0 && crate::stopping::stops(ctx.role()) { p { a href={ "/console/patients/" (id) "/journeys" } { "Journeys by hand" } } }
                 (crate::emergency::banner(ctx, id, view.emergency.as_ref(), view.opens))
             }
             div class="stack" {

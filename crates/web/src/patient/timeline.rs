@@ -301,6 +301,7 @@ mod tests {
             started_ms: at(90),
             ended: None,
             waiting: Vec::new(),
+            hand: journey::HandView::default(),
             trail: vec![
                 step(90, "started", None),
                 step(91, "welcome sent", Some("Communication/c")),

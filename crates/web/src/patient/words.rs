@@ -120,6 +120,7 @@ pub(crate) fn delivery(times: &Times, resource: &Resource) -> Markup {
             html! { (layout::state(State::Failed, "Not sent")) span class="small" { ": " (not_sent(resource)) } }
         }
         "preparation" | "in-progress" => layout::state(State::Running, "On its way"),
+        "on-hold" => layout::state(State::Waiting, "Held back"),
         other => layout::state(State::Waiting, &status_words(other)),
     }
 }

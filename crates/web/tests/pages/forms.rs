@@ -57,6 +57,12 @@ async fn no_form_does_anything_without_its_token() {
     const DEVI: usize = 4;
     const PRIYA: usize = 5;
     const MONA: usize = 6;
+    const MANY: [(&str, &str); 4] = [
+        ("journey", "heart-failure-discharge"),
+        ("version", "1"),
+        ("what", "go-on"),
+        ("reason", "Home"),
+    ];
     // The id of a form that was looked at.
     const FORM: &str = "0123456789abcdef0123456789abcdef";
     let world = World::new().await;
@@ -67,6 +73,10 @@ async fn no_form_does_anything_without_its_token() {
     world
         .put(vec![json!({ "resourceType": "Appointment", "id": visit, "status": "proposed", "start": "2026-03-08T10:00:00Z", "end": "2026-03-08T10:30:00Z", "participant": [{ "actor": { "reference": format!("Patient/{ida}") }, "status": "needs-action" }] })])
         .await;
+    let led = crate::consents::followed(&world).await;
+    let journey = crate::hands::journey_of(&world, &led).await;
+    let batch = crate::batches::asked_for(&world).await;
+    let letter = crate::stuck::letter(&world).await;
     let identity = world.trust.identity();
     let operator = Agent::system(TENANT, "demo");
     let token = identity
@@ -309,6 +319,18 @@ async fn no_form_does_anything_without_its_token() {
                 &format!("/console/patients/{ida}/journeys/stop"),
                 &[("reason", "In a hospice")],
             ),
+            "/console/stuck/{letter}/retry" => {
+                with(SAM, &format!("/console/stuck/{letter}/retry"), &[])
+            }
+            "/console/batches" | "/console/batches/new" => with(CARLA, route, &MANY),
+            "/console/batches/{batch}/cancel" => {
+                with(CARLA, &format!("/console/batches/{batch}/cancel"), &[])
+            }
+            "/console/patients/{id}/journeys/{journey}" => with(
+                CARLA,
+                &format!("/console/patients/{led}/journeys/{journey}"),
+                &[("do", "hold"), ("reason", "In a hospice")],
+            ),
             "/console/patients/{id}/proxies" => with(
                 CARLA,
                 &format!("/console/patients/{ida}/proxies"),
@@ -503,7 +525,12 @@ async fn no_form_does_anything_without_its_token() {
         }
         let worked = if matches!(form.path.as_str(), "/console/patients" | "/console/record") {
             page.has("Ida Berg")
-        } else if form.path.ends_with("/consents") || form.path == "/portal/choices" {
+        } else if form.path.ends_with("/consents")
+            || matches!(
+                form.path.as_str(),
+                "/portal/choices" | "/console/batches/new"
+            )
+        {
             page.has("id=\"effect\"")
         } else if form.path == "/oauth/authorize" {
             page.headers.contains_key("refresh")

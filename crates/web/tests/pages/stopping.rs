@@ -26,7 +26,7 @@ async fn staff_stop_one_journey_or_all_and_the_rest_goes_on() {
     let page = format!("{chart}/journeys");
     let stop = format!("{page}/stop");
     let mut carla = world.staff("carla").await;
-    carla.get(&chart).await.shows("Stop journeys");
+    carla.get(&chart).await.shows("Journeys by hand");
     let shown = carla.get(&page).await;
     check_html(&page, &shown.body);
     assert_eq!(shown.body.matches("Stop this journey").count(), 2);
@@ -69,7 +69,7 @@ async fn staff_stop_one_journey_or_all_and_the_rest_goes_on() {
         .shows("The patient is in no journey now.");
     let seen = carla.get(&chart).await;
     seen.shows("In a hospice");
-    assert!(!seen.has("Stop journeys"));
+    assert!(!seen.has("Journeys by hand"));
     // Nothing of hers waits, and his goes on.
     for (of, stopped) in [(&ida, 2), (&olaf, 0)] {
         let mails = world.all(ResourceType::Communication, of).await;
@@ -125,5 +125,5 @@ async fn who_has_nothing_to_do_with_a_patient_stops_nothing() {
     let mut carla = world.staff("carla").await;
     let refused = carla.get(&page).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
-    assert!(refused.has("Journeys are stopped by those who care for the patient"));
+    assert!(refused.has("Journeys are led and stopped by those who care for the patient"));
 }

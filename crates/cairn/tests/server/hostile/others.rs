@@ -166,6 +166,8 @@ async fn nobody_sees_what_is_another_s_by_its_id() {
                     ("{*tile}", "0/000"),
                     ("{*rest}", id),
                     ("{deed}", "done"),
+                    ("{journey}", id),
+                    ("{batch}", id),
                     ("{event}", line.as_str()),
                     ("{patient}", "bob"),
                     ("{provider}", id),

@@ -1,0 +1,675 @@
+//! Acts by hand on many patients' journeys: asked for once, done one patient after another by whichever
+//! server holds the batch, at no more than so many a second.
+//!
+//! A batch lies in the ledger: whom it is for was fixed when it was asked for, and how far it has come is
+//! written down as it goes. A patient's move names the batch in the same unit of work, so after a crash
+//! whoever was reached already is passed over. One batch of a tenant goes on at a time, the oldest first.
+
+use crate::engine::{Act, Context, EngineError, Hand};
+use crate::hands::{Foreseen, foreseen, name_of};
+use crate::mover::{MoveError, PatientIds};
+use crate::service::{refused, staff};
+use crate::state::State;
+use crate::{JourneyError, Journeys};
+use ledger::{Expected, LedgerError, Owner, Shard, TenantId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use trust::{Action, Internal, Permit, TrustError, Unit, kinds};
+
+/// Most journeys of one batch: it is asked for in one commit.
+pub const BATCH_MAX: usize = 10_000;
+/// Most patients a second. Each is a commit of its own, and the patients who move by themselves come first.
+pub const RATE_MAX: u32 = 50;
+/// Journeys in one document, so that to note how far a batch has come stays small.
+const PART: usize = 500;
+/// Documents read at once.
+const PAGE: usize = 500;
+/// Journeys that are shown before a batch is asked for.
+const SAMPLE: usize = 5;
+/// Failures that are shown of a batch.
+const FAILURES_MAX: usize = 500;
+/// Batches that are listed.
+const LISTED_MAX: usize = 100;
+/// Real time between two looks at a batch that another server holds, or whose store fails.
+const REST: Duration = Duration::from_secs(5);
+
+/// Whose journeys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// The journey.
+    pub journey: String,
+    /// Its version.
+    pub version: u32,
+    /// Those who are at this step.
+    #[serde(default)]
+    pub step: Option<String>,
+    /// Those who have been there (or, without a step, in the journey) for at least so long.
+    #[serde(default)]
+    pub for_ms: u64,
+    /// Those who are held, or who aren't.
+    #[serde(default)]
+    pub held: Option<bool>,
+    /// Those among these patients, if there are any here.
+    #[serde(default)]
+    pub patients: BTreeSet<String>,
+}
+
+/// What is done to each of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Many {
+    /// Held.
+    Hold,
+    /// Let go on.
+    GoOn,
+    /// Stopped for good.
+    Stop,
+    /// The step is left by the way with this number.
+    Skip(usize),
+    /// The step is begun anew.
+    Again,
+    /// Sent to a step: from the step that was asked for, or from everywhere.
+    Send(String),
+    /// The last act is taken back.
+    TakeBack,
+}
+
+/// How a batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// It goes on, or waits for its turn.
+    Running,
+    /// Somebody has broken it off.
+    Cancelled,
+    /// Everybody was tried.
+    Done,
+}
+
+/// A batch, as it is stored and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Its id.
+    pub id: String,
+    /// Whose journeys.
+    pub who: Who,
+    /// What is done.
+    pub many: Many,
+    /// Why, in words.
+    pub reason: String,
+    /// Who asked, by name.
+    pub by: String,
+    /// Who asked: the account.
+    pub account: String,
+    /// When, care clock.
+    pub asked_ms: u64,
+    /// Patients a second, at most.
+    pub rate: u32,
+    /// How it stands.
+    pub stage: Stage,
+    /// How many journeys it is for.
+    pub total: usize,
+    /// How many were tried.
+    pub next: usize,
+    /// How many of those could not be done.
+    pub failed: usize,
+    /// When it was over, care clock.
+    #[serde(default)]
+    pub ended_ms: Option<u64>,
+}
+
+/// A journey where a batch failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The patient.
+    pub patient: String,
+    /// The instance.
+    pub instance: String,
+    /// Why, in words.
+    pub why: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Part {
+    /// Instance and patient.
+    targets: Vec<(String, String)>,
+    #[serde(default)]
+    failures: Vec<Failure>,
+}
+
+/// What a batch would do.
+#[derive(Debug, Clone)]
+pub struct BatchForeseen {
+    /// For how many journeys.
+    pub total: usize,
+    /// Some of them: the patient, and what would come of it or why it can't be done.
+    pub sample: Vec<(String, Result<Foreseen, String>)>,
+}
+
+/// Only those who may act on many at once ask for batches, see them and break them off.
+fn steers(permit: &Permit) -> Result<(), JourneyError> {
+    staff(permit)?;
+    if permit.action() == Action::Steer {
+        Ok(())
+    } else {
+        Err(refused("this permit is not for many patients at once"))
+    }
+}
+
+impl Who {
+    fn tokens(&self) -> Vec<(&'static str, String)> {
+        let version = format!("{}/{}", self.journey, self.version);
+        let mut tokens = match &self.step {
+            Some(step) => vec![("at", format!("{version}/{step}"))],
+            None => vec![("version", version), ("state", "running".to_owned())],
+        };
+        if self.held == Some(true) {
+            tokens.push(("held", "yes".to_owned()));
+        }
+        tokens
+    }
+
+    /// Tokens can collide, and some of what is asked for has none.
+    fn is(&self, state: &State, now_ms: u64) -> bool {
+        let since_ms = match &self.step {
+            Some(step) => {
+                let there = state.tokens.iter().filter(|token| token.step == *step);
+                there.map(|token| token.since_ms).min()
+            }
+            None => Some(state.started_ms),
+        };
+        state.running()
+            && (&state.journey, state.version) == (&self.journey, self.version)
+            && since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= self.for_ms)
+            && self.held.is_none_or(|held| held == state.paused.is_some())
+            && (self.patients.is_empty() || self.patients.contains(&state.patient))
+    }
+}
+
+impl Many {
+    /// What is done to one of them; nothing for a stop.
+    fn act(&self, who: &Who, state: &State) -> Result<Option<Act>, EngineError> {
+        let place = || {
+            let step = who.step.as_deref().unwrap_or_default();
+            let mut there = state.tokens.iter().filter(|token| token.step == step);
+            match (there.next(), there.next()) {
+                (Some(token), None) => Ok(token.n),
+                (None, _) => Err(EngineError::Cannot(
+                    "the patient is not there any more".to_owned(),
+                )),
+                (Some(_), Some(_)) => Err(EngineError::Cannot(
+                    "the patient is there twice; do it on the patient's page".to_owned(),
+                )),
+            }
+        };
+        Ok(Some(match self {
+            Self::Stop => return Ok(None),
+            Self::Hold => Act::Pause,
+            Self::GoOn => Act::Resume,
+            Self::TakeBack => Act::Undo,
+            Self::Skip(way) => Act::Skip {
+                n: place()?,
+                way: *way,
+            },
+            Self::Again => Act::Retry { n: place()? },
+            Self::Send(to) => Act::Jump {
+                from: who.step.is_some().then(place).transpose()?,
+                to: to.clone(),
+            },
+        }))
+    }
+}
+
+impl Journeys {
+    /// Those whom a query finds now: instance and patient, in the order of their ids.
+    async fn found(
+        &self,
+        permit: &Permit,
+        who: &Who,
+    ) -> Result<Vec<(String, String)>, JourneyError> {
+        let books = self.books(permit.tenant()).await?;
+        let published = Self::published(&books, &who.journey, Some(who.version))?;
+        if let Some(step) = &who.step
+            && published.definition.step(step).is_none()
+        {
+            return Err(JourneyError::Unknown(format!("step {step}")));
+        }
+        // Everybody is looked at by the engine, for nobody's eyes; what is shown is read under the caller's permit.
+        let engine = self.engine_permit(permit.tenant()).await?;
+        let tokens = who.tokens();
+        let tokens: Vec<(&str, &str)> = tokens
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let (mut found, mut before) = (Vec::new(), None);
+        let now_ms = self.now_ms();
+        loop {
+            let kind = kinds::JOURNEY_INSTANCE;
+            let page = self.vault().internals(&engine, kind, &tokens, before, PAGE);
+            let page = page.await?;
+            before = page.last().map(|last| last.at.number);
+            for document in &page {
+                // One that a newer version has written is not for this program.
+                if let Ok(state) = State::from_json(&document.body)
+                    && who.is(&state, now_ms)
+                {
+                    found.push((document.id.clone(), state.patient));
+                }
+            }
+            if found.len() > BATCH_MAX {
+                return Err(JourneyError::Cannot(format!(
+                    "more than {BATCH_MAX} journeys are found; ask for fewer at once"
+                )));
+            }
+            if page.len() < PAGE {
+                found.sort_unstable();
+                return Ok(found);
+            }
+        }
+    }
+
+    /// What a batch would do: for how many, and what would come of it for some.
+    ///
+    /// # Errors
+    /// `Unknown`, `Cannot`, `Trust`.
+    pub async fn foresee_batch(
+        &self,
+        permit: &Permit,
+        who: &Who,
+        many: &Many,
+    ) -> Result<BatchForeseen, JourneyError> {
+        steers(permit)?;
+        let found = self.found(permit, who).await?;
+        let books = self.books(permit.tenant()).await?;
+        let ids: Vec<String> = found
+            .iter()
+            .take(SAMPLE)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let kind = kinds::JOURNEY_INSTANCE;
+        let mut sample = Vec::new();
+        for document in self.vault().internals_of(permit, kind, &ids).await? {
+            let state = State::from_json(&document.body).map_err(MoveError::from)?;
+            let published = Self::published(&books, &state.journey, Some(state.version))?;
+            let ids = PatientIds {
+                ledger: self.vault().ledger(),
+                tenant: permit.tenant(),
+                owner: Owner::Patient(state.patient.clone()),
+                journey: format!("{}/{}", state.journey, state.version),
+            };
+            let context = Context {
+                now_ms: self.now_ms(),
+                instance: &document.id,
+                ids: &ids,
+            };
+            let seen = |act: Option<Act>| match act {
+                Some(act) => {
+                    let definition = &published.definition;
+                    foreseen(definition, &state, document.version, &act, &context)
+                }
+                None => Ok(Foreseen::stopped(&published.definition, &state)),
+            };
+            let outcome = many.act(who, &state).and_then(seen);
+            let outcome = outcome.map_err(|error| error.to_string());
+            sample.push((state.patient, outcome));
+        }
+        Ok(BatchForeseen {
+            total: found.len(),
+            sample,
+        })
+    }
+
+    /// Asks for a batch. Whom it is for is fixed now. Its id.
+    ///
+    /// # Errors
+    /// `Unknown`, `Cannot`, `Trust`.
+    pub async fn begin_batch(
+        &self,
+        permit: &Permit,
+        who: Who,
+        many: Many,
+        reason: &str,
+        rate: u32,
+    ) -> Result<String, JourneyError> {
+        steers(permit)?;
+        if matches!(many, Many::Skip(_) | Many::Again) && who.step.is_none() {
+            return Err(JourneyError::Cannot("a step has to be named".to_owned()));
+        }
+        let targets = self.found(permit, &who).await?;
+        if targets.is_empty() {
+            return Err(JourneyError::Cannot("no journey is found".to_owned()));
+        }
+        let ledger = self.vault().ledger();
+        let mut dice = [0; 16];
+        ledger.entropy().fill(&mut dice);
+        let name = format!("batch/{}", blake3::hash(&dice));
+        let batch = Batch {
+            id: ledger.derive_id(permit.tenant(), &Owner::Tenant, &name),
+            who,
+            many,
+            reason: reason.to_owned(),
+            by: name_of(permit),
+            account: permit.agent().id.clone(),
+            asked_ms: self.now_ms(),
+            rate: rate.clamp(1, RATE_MAX),
+            stage: Stage::Running,
+            total: targets.len(),
+            next: 0,
+            failed: 0,
+            ended_ms: None,
+        };
+        let mut internals = vec![head(&batch, Expected::Absent)];
+        for (number, targets) in targets.chunks(PART).enumerate() {
+            let part = Part {
+                targets: targets.to_vec(),
+                failures: Vec::new(),
+            };
+            internals.push(self.part(permit, &batch.id, number, &part, Expected::Absent));
+        }
+        let note = format!(
+            "{}: batch {} for {}",
+            batch.who.journey, batch.id, batch.total
+        );
+        let unit = Unit {
+            internals,
+            note: Some(note),
+            ..Unit::default()
+        };
+        self.vault().commit(permit, unit).await?;
+        Ok(batch.id)
+    }
+
+    fn part_id(&self, tenant: TenantId, batch: &str, number: usize) -> String {
+        let name = format!("batch-part/{batch}/{number}");
+        let ledger = self.vault().ledger();
+        ledger.derive_id(tenant, &Owner::Tenant, &name)
+    }
+
+    fn part(
+        &self,
+        permit: &Permit,
+        batch: &str,
+        number: usize,
+        part: &Part,
+        expected: Expected,
+    ) -> Internal {
+        Internal {
+            kind: kinds::JOURNEY_BATCH_PART,
+            id: self.part_id(permit.tenant(), batch, number),
+            owner: Owner::Tenant,
+            expected,
+            body: serde_json::to_vec(part).unwrap_or_default(),
+            deleted: false,
+            tokens: Vec::new(),
+        }
+    }
+
+    /// Batches, newest first.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn batches(&self, permit: &Permit) -> Result<Vec<Batch>, JourneyError> {
+        steers(permit)?;
+        let kind = kinds::JOURNEY_BATCH;
+        let stored = self.vault().internals(permit, kind, &[], None, LISTED_MAX);
+        let mut batches = Vec::new();
+        for stored in stored.await? {
+            batches.push(read(&stored.body)?);
+        }
+        batches.sort_by_key(|batch: &Batch| std::cmp::Reverse(batch.asked_ms));
+        Ok(batches)
+    }
+
+    async fn stored_batch(&self, permit: &Permit, id: &str) -> Result<(Batch, u32), JourneyError> {
+        let kind = kinds::JOURNEY_BATCH;
+        let found = self.vault().internal(permit, kind, id).await?;
+        let found = found.ok_or_else(|| JourneyError::Unknown(format!("batch {id}")))?;
+        Ok((read(&found.body)?, found.version))
+    }
+
+    /// A batch with where it failed, as far as that is shown.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn batch(
+        &self,
+        permit: &Permit,
+        id: &str,
+    ) -> Result<(Batch, Vec<Failure>), JourneyError> {
+        steers(permit)?;
+        let (batch, _) = self.stored_batch(permit, id).await?;
+        let mut failures = Vec::new();
+        for number in 0..batch.next.div_ceil(PART) {
+            let (part, _) = self.stored_part(permit, id, number).await?;
+            failures.extend(part.failures);
+            if failures.len() >= FAILURES_MAX {
+                failures.truncate(FAILURES_MAX);
+                break;
+            }
+        }
+        Ok((batch, failures))
+    }
+
+    /// Breaks a batch off: who was reached stays as they are, the others are left alone. Whether it went on until then.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn cancel_batch(&self, permit: &Permit, id: &str) -> Result<bool, JourneyError> {
+        steers(permit)?;
+        loop {
+            let (mut batch, version) = self.stored_batch(permit, id).await?;
+            if batch.stage != Stage::Running {
+                return Ok(false);
+            }
+            batch.stage = Stage::Cancelled;
+            batch.ended_ms = Some(self.now_ms());
+            let unit = Unit {
+                internals: vec![head(&batch, Expected::Version(version))],
+                note: Some(format!("{}: batch {id} broken off", batch.who.journey)),
+                ..Unit::default()
+            };
+            match self.vault().commit(permit, unit).await {
+                Ok(_) => return Ok(true),
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    async fn stored_part(
+        &self,
+        permit: &Permit,
+        batch: &str,
+        number: usize,
+    ) -> Result<(Part, u32), JourneyError> {
+        let id = self.part_id(permit.tenant(), batch, number);
+        let kind = kinds::JOURNEY_BATCH_PART;
+        let found = self.vault().internal(permit, kind, &id).await?;
+        let found = found.ok_or_else(|| JourneyError::Broken(format!("batch {batch}, a part")))?;
+        let part = serde_json::from_slice(&found.body);
+        let part = part.map_err(|_| TrustError::Damaged(format!("batch {batch}, a part")))?;
+        Ok((part, found.version))
+    }
+
+    /// Works on the oldest batch for about a second's worth of patients. How long to wait before the next turn;
+    /// nothing where no batch goes on.
+    ///
+    /// # Errors
+    /// `Trust`, where the store fails: nothing is lost, and what was done is passed over next time.
+    pub async fn batch_turn(&self, tenant: TenantId) -> Result<Option<Duration>, JourneyError> {
+        let permit = self.engine_permit(tenant).await?;
+        let kind = kinds::JOURNEY_BATCH;
+        let running = [("stage", "running")];
+        let stored = self.vault().internals(&permit, kind, &running, None, PAGE);
+        let mut batches = Vec::new();
+        for stored in stored.await? {
+            let batch: Batch = read(&stored.body)?;
+            if batch.stage == Stage::Running {
+                batches.push(batch);
+            }
+        }
+        batches.sort_by(|one, other| (one.asked_ms, &one.id).cmp(&(other.asked_ms, &other.id)));
+        let Some(batch) = batches.into_iter().next() else {
+            return Ok(None);
+        };
+        let ledger = self.vault().ledger();
+        let shard = ledger.shard_of(tenant, &Owner::Tenant, &batch.id);
+        if !ledger.holds(shard) {
+            return Ok(Some(REST));
+        }
+        self.reach(&permit, batch, shard).await?;
+        Ok(Some(Duration::from_secs(1)))
+    }
+
+    async fn reach(&self, permit: &Permit, batch: Batch, shard: Shard) -> Result<(), JourneyError> {
+        let number = batch.next / PART;
+        let (mut part, version) = self.stored_part(permit, &batch.id, number).await?;
+        let from = batch.next % PART;
+        let rate = usize::try_from(batch.rate).unwrap_or(1).max(1);
+        let targets: Vec<(String, String)> =
+            part.targets.iter().skip(from).take(rate).cloned().collect();
+        let (mut tried, mut failures) = (0, Vec::new());
+        for (instance, patient) in targets {
+            match self.reach_one(permit, &batch, &patient, &instance).await {
+                Ok(()) => {}
+                Err(error) => failures.push(Failure {
+                    why: why(error)?,
+                    patient,
+                    instance,
+                }),
+            }
+            tried += 1;
+        }
+        let failed = failures.len();
+        part.failures.extend(failures);
+        // Somebody may have broken it off meanwhile; what was reached is written down all the same.
+        loop {
+            let (mut now, head_version) = self.stored_batch(permit, &batch.id).await?;
+            if now.next != batch.next {
+                return Ok(());
+            }
+            now.next += tried;
+            now.failed += failed;
+            if now.stage == Stage::Running && now.next >= now.total {
+                now.stage = Stage::Done;
+                now.ended_ms = Some(self.now_ms());
+            }
+            let expected = Expected::Version(version);
+            let unit = Unit {
+                internals: vec![
+                    head(&now, Expected::Version(head_version)),
+                    self.part(permit, &batch.id, number, &part, expected),
+                ],
+                held: Some(shard),
+                note: Some(format!(
+                    "{}: batch {}: {} of {}",
+                    now.who.journey, now.id, now.next, now.total
+                )),
+                ..Unit::default()
+            };
+            match self.vault().commit(permit, unit).await {
+                Ok(_) => return Ok(()),
+                Err(TrustError::Ledger(LedgerError::Conflict)) => {
+                    let (_, again) = self.stored_part(permit, &batch.id, number).await?;
+                    if again != version {
+                        return Ok(());
+                    }
+                }
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    async fn reach_one(
+        &self,
+        permit: &Permit,
+        batch: &Batch,
+        patient: &str,
+        instance: &str,
+    ) -> Result<(), JourneyError> {
+        let (state, _) = self.own(permit, patient, instance).await?;
+        if state.batch.as_ref() == Some(&batch.id) {
+            return Ok(());
+        }
+        let Some(act) = batch.many.act(&batch.who, &state)? else {
+            self.stop_one(permit, patient, instance, &batch.reason)
+                .await?;
+            return Ok(());
+        };
+        let hand = Hand {
+            act,
+            reason: batch.reason.clone(),
+            by: batch.by.clone(),
+            batch: Some(batch.id.clone()),
+        };
+        self.by_hand(permit, patient, instance, &hand, None).await?;
+        Ok(())
+    }
+
+    /// Works on batches until `stop` turns true. It sleeps until one is asked for.
+    pub(crate) async fn steer(
+        &self,
+        tenant: TenantId,
+        mut stop: tokio::sync::watch::Receiver<bool>,
+    ) {
+        while !*stop.borrow() {
+            let wait = match self.batch_turn(tenant).await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::error!(%error, "a batch of journeys stands still; trying again");
+                    Some(REST)
+                }
+            };
+            let asleep = async {
+                match (wait, self.open_books(tenant)) {
+                    (Some(wait), _) => tokio::time::sleep(wait).await,
+                    (None, Some(books)) => books.batches.notified().await,
+                    (None, None) => tokio::time::sleep(REST).await,
+                }
+            };
+            tokio::select! {
+                changed = stop.changed() => if changed.is_err() { return },
+                () = asleep => {}
+            }
+        }
+    }
+}
+
+/// Why a patient could not be reached, in words; an error of the store is none, and waits.
+fn why(error: JourneyError) -> Result<String, JourneyError> {
+    match error {
+        JourneyError::Trust(TrustError::Ledger(LedgerError::KeyDestroyed)) => {
+            Ok("the patient's record was erased".to_owned())
+        }
+        JourneyError::Trust(error @ (TrustError::Damaged(_) | TrustError::Invalid(_))) => {
+            Ok(error.to_string())
+        }
+        JourneyError::Trust(_) => Err(error),
+        JourneyError::Cannot(why) => Ok(why),
+        JourneyError::Unknown(_) => Ok("the journey is not there any more".to_owned()),
+        other => Ok(other.to_string()),
+    }
+}
+
+fn head(batch: &Batch, expected: Expected) -> Internal {
+    let stage = match batch.stage {
+        Stage::Running => "running",
+        Stage::Cancelled => "cancelled",
+        Stage::Done => "done",
+    };
+    Internal {
+        kind: kinds::JOURNEY_BATCH,
+        id: batch.id.clone(),
+        owner: Owner::Tenant,
+        expected,
+        body: serde_json::to_vec(batch).unwrap_or_default(),
+        deleted: false,
+        tokens: vec![("stage".to_owned(), stage.to_owned())],
+    }
+}
+
+fn read(body: &[u8]) -> Result<Batch, JourneyError> {
+    let batch = serde_json::from_slice(body);
+    Ok(batch.map_err(|_| TrustError::Damaged("a batch of journeys".to_owned()))?)
+}

@@ -1,0 +1,370 @@
+//! Acts by hand on many patients' journeys: asked for, with what would come of it, watched and broken off.
+
+use std::collections::{BTreeSet, HashMap};
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Redirect, Response};
+use fhir::ResourceType;
+use fhir::search::SearchQuery;
+use journey::{
+    BATCH_MAX, Batch, BatchForeseen, Failure, Foreseen, Many, RATE_MAX, Stage, StepView, Who,
+};
+use maud::{Markup, html};
+use trust::{Action, Permit};
+
+use crate::browse::typed;
+use crate::context::{Ctx, Fields, Posted, escape};
+use crate::error::PageError;
+use crate::journeys::people::patient;
+use crate::layout::{self, Section, State, console, csrf, thousands};
+use crate::stopping::{REASON_MAX, reason};
+use crate::time::signed;
+use crate::worklist::{PatientLine, patient_lines};
+
+const HERE: &str = "/console/batches";
+const TITLE: &str = "Many journeys at once";
+/// Patients a second where nothing else is said.
+const RATE: u32 = 10;
+const DAY_MS: u64 = 86_400_000;
+/// Patients read at once where they are searched for.
+const FOUND_PAGE: usize = 200;
+/// What a query is carried along in, from the form to what would come of it to what is asked for.
+const QUERY: [&str; 8] = [
+    "journey", "version", "step", "days", "held", "patients", "search", "what",
+];
+
+async fn permit(ctx: &Ctx) -> Result<Permit, PageError> {
+    ctx.staff()?;
+    ctx.permit(Action::Steer, None, None).await
+}
+
+fn invalid(words: &str) -> PageError {
+    PageError::Invalid(words.to_owned())
+}
+
+/// What is done, from its name in forms (`skip:0`, `send:follow_up`).
+fn many(fields: &Fields) -> Result<Many, PageError> {
+    let what = fields.get("what").unwrap_or_default();
+    Ok(match what.split_once(':') {
+        Some(("skip", way)) => Many::Skip(way.parse().map_err(|_| invalid("Say by which way."))?),
+        Some(("send", to)) => Many::Send(to.to_owned()),
+        _ => match what {
+            "hold" => Many::Hold,
+            "go-on" => Many::GoOn,
+            "stop" => Many::Stop,
+            "again" => Many::Again,
+            "take-back" => Many::TakeBack,
+            _ => return Err(invalid("Say what is to be done.")),
+        },
+    })
+}
+
+fn said(many: &Many) -> String {
+    match many {
+        Many::Hold => "Hold".to_owned(),
+        Many::GoOn => "Let go on".to_owned(),
+        Many::Stop => "Stop for good".to_owned(),
+        Many::Skip(_) => "Skip the step".to_owned(),
+        Many::Again => "Begin the step anew".to_owned(),
+        Many::Send(to) => format!("Send to {to}"),
+        Many::TakeBack => "Take the last act back".to_owned(),
+    }
+}
+
+fn of_whom(who: &Who) -> String {
+    let mut words = format!("{}, version {}", who.journey, who.version);
+    if let Some(step) = &who.step {
+        words += &format!(", at {step}");
+    }
+    if who.for_ms > 0 {
+        words += &format!(", for at least {} days", who.for_ms / DAY_MS);
+    }
+    match who.held {
+        Some(true) => words += ", held",
+        Some(false) => words += ", not held",
+        None => {}
+    }
+    if !who.patients.is_empty() {
+        words += &format!(", of {} patients", thousands(who.patients.len() as u64));
+    }
+    words
+}
+
+async fn who(ctx: &Ctx, fields: &Fields) -> Result<Who, PageError> {
+    let days = fields.get("days").map_or(Ok(0), str::parse::<u64>);
+    let days = days.map_err(|_| invalid("Days are a whole number."))?;
+    let listed = fields.get("patients").unwrap_or_default();
+    let listed = listed.split(|at: char| at.is_whitespace() || at == ',');
+    let listed = listed.filter(|id| !id.is_empty()).map(str::to_owned);
+    let mut patients: BTreeSet<String> = listed.collect();
+    if patients.len() > BATCH_MAX || !patients.iter().all(|id| fhir::is_id(id)) {
+        return Err(PageError::Invalid(format!(
+            "Patients are named by their ids, {BATCH_MAX} at most."
+        )));
+    }
+    if let Some(search) = fields.get("search") {
+        let found = searched(ctx, search).await?;
+        patients = if patients.is_empty() {
+            found
+        } else {
+            patients.intersection(&found).cloned().collect()
+        };
+        if patients.is_empty() {
+            return Err(invalid("No patient is found."));
+        }
+    }
+    let version = fields.get("version").and_then(|text| text.parse().ok());
+    Ok(Who {
+        journey: fields.get("journey").ok_or(PageError::NotFound)?.to_owned(),
+        version: version.ok_or(PageError::NotFound)?,
+        step: fields.get("step").map(str::to_owned),
+        for_ms: days.saturating_mul(DAY_MS),
+        held: match fields.get("held") {
+            Some("yes") => Some(true),
+            Some("no") => Some(false),
+            _ => None,
+        },
+        patients,
+    })
+}
+
+/// The patients whom a FHIR search finds, as whoever searches may see them.
+async fn searched(ctx: &Ctx, search: &str) -> Result<BTreeSet<String>, PageError> {
+    let kind = ResourceType::Patient;
+    let permit = ctx.permit(Action::Search, Some(kind), None).await?;
+    let mut parameters = typed(search);
+    parameters.retain(|(name, _)| name != "_count");
+    parameters.push(("_count".to_owned(), FOUND_PAGE.to_string()));
+    let query = SearchQuery::parse(kind, &parameters, false);
+    let query = query.map_err(|outcome| PageError::Invalid(outcome.summary()))?;
+    let (mut found, mut at) = (BTreeSet::new(), None);
+    loop {
+        let page = ctx.vault().search(&permit, &query, at).await?;
+        let ids = page.rows.iter().filter_map(|row| row.resource.id());
+        found.extend(ids.map(str::to_owned));
+        if found.len() > BATCH_MAX {
+            return Err(PageError::Invalid(format!(
+                "More than {BATCH_MAX} patients are found; search for fewer."
+            )));
+        }
+        at = page.next;
+        if at.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+fn stage(batch: &Batch) -> Markup {
+    match batch.stage {
+        Stage::Running => layout::state(State::Running, "Under way"),
+        Stage::Cancelled => layout::state(State::Failed, "Broken off"),
+        Stage::Done if batch.failed > 0 => layout::state(State::Failed, "Done, not for all"),
+        Stage::Done => layout::state(State::Done, "Done"),
+    }
+}
+
+/// `GET /console/batches`.
+pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let journeys = &ctx.app.web.journeys;
+    let batches = journeys.batches(&permit).await?;
+    let versions = journeys.versions(&permit).await?;
+    let body = html! {
+        p class="crumbs" { a href="/console/journeys" { "Journeys" } }
+        (layout::head(TITLE, &html! { "One after another, by the server, at no more than so many a second." }, &html! {}))
+        section class="card stack" aria-labelledby="new" {
+            h2 id="new" { "A new one" }
+            ul { @for version in &versions { @if version.running > 0 {
+                li { a href={ (HERE) "/new?journey=" (escape(&version.name)) "&version=" (version.version) } { (version.title) ", version " (version.version) } span class="quiet" { " · " (thousands(version.running)) " in it now" } }
+            } } }
+        }
+        @if batches.is_empty() { p class="quiet" { "There was none so far." } }
+        @else {
+            div class="scroll" { table {
+                thead { tr { th scope="col" { "What" } th scope="col" { "Whose" } th scope="col" { "Asked" } th scope="col" class="number" { "Tried" } th scope="col" class="number" { "Failed" } th scope="col" { "State" } } }
+                tbody { @for batch in &batches { tr {
+                    th scope="row" { a href={ (HERE) "/" (batch.id) } { (said(&batch.many)) } }
+                    td { (of_whom(&batch.who)) }
+                    td { (ctx.times.ago(signed(batch.asked_ms))) div class="quiet small" { "by " (batch.by) } }
+                    td class="number" { (thousands(batch.next as u64)) " of " (thousands(batch.total as u64)) }
+                    td class="number" { (thousands(batch.failed as u64)) }
+                    td { (stage(batch)) }
+                } } }
+            } }
+        }
+    };
+    Ok(console(&ctx, TITLE, Section::Journeys, None, &body))
+}
+
+fn acts(steps: &[StepView], step: Option<&StepView>) -> Markup {
+    html! {
+        option value="hold" { "Hold them" }
+        option value="go-on" { "Let them go on" }
+        option value="stop" { "Stop them for good" }
+        option value="take-back" { "Take the last act back" }
+        @if let Some(step) = step {
+            option value="again" { "Begin the step anew" }
+            @for (way, label) in step.ways.iter().enumerate() { option value={ "skip:" (way) } { "Skip the step: " (label.replace('_', " ")) } }
+        }
+        @for to in steps { option value={ "send:" (to.step) } { "Send them to: " (to.title) } }
+    }
+}
+
+/// `GET /console/batches/new`: whose journeys, and what is to be done.
+pub(crate) async fn new(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let name = fields.get("journey").ok_or(PageError::NotFound)?;
+    let version = fields.get("version").and_then(|text| text.parse().ok());
+    let version = version.ok_or(PageError::NotFound)?;
+    let steps = ctx.app.web.journeys.steps(&permit, name, version).await?;
+    let chosen = fields.get("step");
+    let step = steps.iter().find(|step| Some(step.step.as_str()) == chosen);
+    let of_version = html! {
+        input type="hidden" name="journey" value=(name);
+        input type="hidden" name="version" value=(version);
+    };
+    let body = html! {
+        p class="crumbs" { a href=(HERE) { (TITLE) } }
+        h1 { (name) ", version " (version) }
+        form class="inline-fields" method="get" action={ (HERE) "/new" } {
+            (of_version)
+            label { "At which step" select name="step" {
+                option value="" { "anywhere in it" }
+                @for one in &steps { option value=(one.step) selected[Some(one.step.as_str()) == chosen] { (one.title) } }
+            } }
+            button type="submit" { "Choose" }
+        }
+        form class="ask stack" method="post" action={ (HERE) "/new" } {
+            (csrf(&ctx))
+            (of_version)
+            @if let Some(step) = step { input type="hidden" name="step" value=(step.step); p { "Those who are at " span class="strong" { (step.title) } "." } }
+            label { "For at least so many days" input type="number" name="days" min="0" max="3650" value="0"; }
+            label { "Held or not" select name="held" { option value="" { "both" } option value="no" { "not held" } option value="yes" { "held" } } }
+            label { "Only these patients" span class="hint" { "Ids, with spaces or commas between them; all where none is named" } textarea name="patients" spellcheck="false" {} }
+            label { "Only patients whom this finds" span class="hint" { "A FHIR search for Patient, such as birthdate=lt1950&gender=female" } input type="text" name="search" autocomplete="off" spellcheck="false" maxlength="4000"; }
+            label { "What" select name="what" { (acts(&steps, step)) } }
+            div { button type="submit" { "Show what would come of it" } }
+        }
+    };
+    Ok(console(&ctx, TITLE, Section::Journeys, None, &body))
+}
+
+fn would(ctx: &Ctx, foreseen: &Foreseen) -> Markup {
+    html! {
+        @if !foreseen.called_off.is_empty() { p { "Left: " (foreseen.called_off.join(", ")) } }
+        @if foreseen.at_once.is_empty() { p class="quiet" { "Nothing happens at once." } }
+        @else { ul { @for item in foreseen.at_once.iter().take(5) { li { (item.what) } } } }
+        @if let Some(next) = foreseen.planned.first() { p class="quiet small" { "Then: " (next.what) ", " (ctx.times.ago(signed(next.at_ms))) } }
+    }
+}
+
+fn sample(ctx: &Ctx, foreseen: &BatchForeseen, names: &HashMap<String, PatientLine>) -> Markup {
+    html! {
+        section class="card stack" aria-labelledby="effect" {
+            h2 id="effect" { "What would come of it" }
+            p { "It is for " span class="strong" { (thousands(foreseen.total as u64)) } @if foreseen.total == 1 { " journey." } @else { " journeys." } }
+            @if !foreseen.sample.is_empty() {
+                p { "Some of them:" }
+                ul class="stack" { @for (id, outcome) in &foreseen.sample { li {
+                    p { (patient(names, id)) }
+                    @match outcome { Ok(foreseen) => { (would(ctx, foreseen)) }, Err(why) => p { (layout::state(State::Failed, "Can't be done")) ": " (why) } }
+                } } }
+            }
+        }
+    }
+}
+
+/// `POST /console/batches/new`: what would come of it. Nothing is done.
+pub(crate) async fn foresee(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let (who, many) = (who(&ctx, &fields).await?, many(&fields)?);
+    let journeys = &ctx.app.web.journeys;
+    let foreseen = journeys.foresee_batch(&permit, &who, &many).await?;
+    let ids = foreseen.sample.iter().map(|(id, _)| id.clone());
+    let names = patient_lines(&ctx, ids).await?;
+    let body = html! {
+        p class="crumbs" { a href=(HERE) { (TITLE) } }
+        h1 { (said(&many)) }
+        p { (of_whom(&who)) }
+        (sample(&ctx, &foreseen, &names))
+        @if foreseen.total > 0 {
+            form class="ask stack" method="post" action=(HERE) {
+                (csrf(&ctx))
+                @for name in QUERY { @if let Some(value) = fields.get(name) { input type="hidden" name=(name) value=(value); } }
+                label { "Why" span class="hint" { "It stands in each patient's history with your name, and the patient may see it" }
+                    input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
+                }
+                label { "Patients a second, at most" input type="number" name="rate" min="1" max=(RATE_MAX) value=(RATE); }
+                div class="inline-fields" { button type="submit" { "Do it" } a class="button" href=(HERE) { "Don't" } }
+            }
+        }
+    };
+    Ok(console(&ctx, TITLE, Section::Journeys, None, &body))
+}
+
+/// `POST /console/batches`: asks for it.
+pub(crate) async fn begin(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let reason = reason(&fields)?;
+    let (who, many) = (who(&ctx, &fields).await?, many(&fields)?);
+    let rate = fields.get("rate").map_or(Ok(RATE), str::parse);
+    let rate = rate.ok().filter(|rate| (1..=RATE_MAX).contains(rate));
+    let rate =
+        rate.ok_or_else(|| PageError::Invalid(format!("Patients a second are 1 to {RATE_MAX}.")))?;
+    let journeys = &ctx.app.web.journeys;
+    let id = journeys
+        .begin_batch(&permit, who, many, reason, rate)
+        .await?;
+    Ok(Redirect::to(&format!("{HERE}/{id}")).into_response())
+}
+
+fn failures(failures: &[Failure], all: usize, names: &HashMap<String, PatientLine>) -> Markup {
+    html! {
+        section class="stack" aria-labelledby="failures" {
+            h2 id="failures" { "Not done" }
+            div class="scroll" { table {
+                thead { tr { th scope="col" { "Patient" } th scope="col" { "Why" } } }
+                tbody { @for failure in failures { tr { th scope="row" { (patient(names, &failure.patient)) } td { (failure.why) } } } }
+            } }
+            @if all > failures.len() { p class="quiet small" { "The first " (failures.len()) " of " (thousands(all as u64)) "." } }
+        }
+    }
+}
+
+/// `GET /console/batches/{batch}`.
+pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let (batch, failed) = ctx.app.web.journeys.batch(&permit, &id).await?;
+    let names = patient_lines(&ctx, failed.iter().map(|failure| failure.patient.clone())).await?;
+    let body = html! {
+        p class="crumbs" { a href=(HERE) { (TITLE) } }
+        h1 { (said(&batch.many)) }
+        p { (stage(&batch)) }
+        p { (of_whom(&batch.who)) }
+        p { "Asked for by " span class="strong" { (batch.by) } ", " (ctx.times.ago(signed(batch.asked_ms))) ": " (batch.reason) }
+        p {
+            span class="strong" { (thousands(batch.next as u64)) } " of " (thousands(batch.total as u64)) " tried, "
+            span class="strong" { (thousands(batch.failed as u64)) } " not done, at no more than " (batch.rate) " a second."
+            @if let Some(ended) = batch.ended_ms { " Over " (ctx.times.ago(signed(ended))) "." }
+        }
+        @if batch.stage == Stage::Running {
+            form class="ask" method="post" action={ (HERE) "/" (batch.id) "/cancel" } {
+                (csrf(&ctx))
+                button type="submit" { "Break it off" }
+                p class="quiet small" { "Who was reached stays as they are; the others are left alone." }
+            }
+        }
+        @if !failed.is_empty() { (failures(&failed, batch.failed, &names)) }
+    };
+    Ok(console(&ctx, TITLE, Section::Journeys, None, &body))
+}
+
+/// `POST /console/batches/{batch}/cancel`.
+pub(crate) async fn cancel(
+    Path(id): Path<String>,
+    Posted { ctx, .. }: Posted,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    ctx.app.web.journeys.cancel_batch(&permit, &id).await?;
+    Ok(Redirect::to(&format!("{HERE}/{id}")).into_response())
+}
