@@ -124,17 +124,20 @@ struct Own {
     is: Purpose,
 }
 
-/// The most texts of own purposes that a process keeps. A folder has a hundred at most; whoever changes each of them
-/// a hundred times starts the server anew.
-const KNOWN_MAX: usize = 10_000;
+/// The most texts of own purposes that a process keeps, of all its tenants together, each of 1.2 kB at most. A folder has
+/// a hundred at most, so that a thousand tenants have room for all of theirs.
+const KNOWN_MAX: usize = 100_000;
 
 static KNOWN: Mutex<BTreeSet<&'static Own>> = Mutex::new(BTreeSet::new());
 
 impl OwnPurpose {
-    /// The one of that text. None where there is no room, or it can be no own purpose's.
-    pub(crate) fn of(system: &str, code: &str, display: &str, is: Purpose) -> Option<Self> {
+    /// The one of that text.
+    ///
+    /// # Errors
+    /// In words, where there is no room, or it can be no own purpose's.
+    pub(crate) fn of(system: &str, code: &str, display: &str, is: Purpose) -> Result<Self, String> {
         if !Purposes::PARENTS.contains(&is) {
-            return None;
+            return Err(format!("{} has no kinds", is.code()));
         }
         let own = Own {
             system: system.to_owned(),
@@ -143,15 +146,20 @@ impl OwnPurpose {
             is,
         };
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::kept(&mut known, own, KNOWN_MAX)
+    }
+    fn kept(known: &mut BTreeSet<&'static Own>, own: Own, most: usize) -> Result<Self, String> {
         if let Some(found) = known.get(&own) {
-            return Some(Self(found));
+            return Ok(Self(found));
         }
-        if known.len() >= KNOWN_MAX {
-            return None;
+        if known.len() >= most {
+            return Err(format!(
+                "no room: this server has seen {most} own purposes and changes of them, of all its tenants together, since it was started, and keeps no more; a restart empties that"
+            ));
         }
         let kept: &'static Own = Box::leak(Box::new(own));
         known.insert(kept);
-        Some(Self(kept))
+        Ok(Self(kept))
     }
     /// What it is in plain words, so that it follows "for".
     #[must_use]
@@ -225,7 +233,7 @@ impl<'de> Deserialize<'de> for Purpose {
                 is,
             } => OwnPurpose::of(&system, &code, &display, standard(&is)?)
                 .map(Self::Own)
-                .ok_or_else(|| D::Error::custom("this can be no purpose of one's own")),
+                .map_err(|words| D::Error::custom(format!("the own purpose {code}: {words}"))),
         }
     }
 }
@@ -323,6 +331,27 @@ mod tests {
         ] {
             assert!(serde_json::from_value::<Purpose>(wrong).is_err());
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_an_error_says_what_is_full() {
+        let own = |code: &str| Own {
+            system: "urn:purposes".to_owned(),
+            code: code.to_owned(),
+            display: "a study".to_owned(),
+            is: Purpose::Research,
+        };
+        let mut known = BTreeSet::new();
+        let mut kept = |code: &str| OwnPurpose::kept(&mut known, own(code), 2);
+        let first = kept("A").unwrap();
+        kept("B").unwrap();
+        let words = kept("C").unwrap_err();
+        for part in ["has seen 2 own purposes", "all its tenants", "a restart"] {
+            assert!(words.contains(part), "{words}");
+        }
+        assert_eq!(kept("A").unwrap(), first, "what is known needs no room");
+        // A thousand tenants have room for all of theirs.
+        const { assert!(KNOWN_MAX >= 1000 * 100) };
     }
 
     #[test]

@@ -239,7 +239,8 @@ impl ElementRules {
     }
 
     /// An own purpose has what the one has that it is a kind of: of each type of which no rule is its own, and unless
-    /// it is exempt itself.
+    /// it is exempt itself. What the parent says of a type holds against an own rule for its group, too: what is said of
+    /// a type goes before what is said of its group.
     fn inherit(&mut self, own: Purpose) {
         for role in Role::ALL {
             let (of_own, of_parent) = ((role, own), (role, own.standard()));
@@ -257,8 +258,13 @@ impl ElementRules {
                 }
                 (Some(_), None) => {}
                 (Some(own), Some(parent)) => {
-                    let mut all = parent.0.clone();
-                    all.extend(own.0.clone());
+                    let mut all = own.0.clone();
+                    for (kind, rule) in &parent.0 {
+                        let goes_before = |own: &ElementRule| rule.is_own && !own.is_own;
+                        if all.get(kind).is_none_or(|own| goes_before(own)) {
+                            all.insert(*kind, Arc::clone(rule));
+                        }
+                    }
                     self.by.insert(of_own, Arc::new(Elements(all)));
                 }
             }

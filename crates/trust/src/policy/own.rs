@@ -1,5 +1,7 @@
 //! Purposes of use that an organisation has of its own: `purposes.toml` beside the policies, and what policies say
 //! of them.
+use std::fmt::Display;
+
 use cedar_policy::Policy;
 use serde::Deserialize;
 use serde_json::Value;
@@ -109,7 +111,6 @@ pub(super) fn read(files: &PolicyTexts) -> Result<Purposes, Vec<PolicyFault>> {
         let mut wrong = |of: &Spanned<String>, words: String| {
             faults.push(fault(Some(of.span().start), words));
         };
-        let before = own.len();
         let same = |other: &&Purpose| other.code().eq_ignore_ascii_case(one.code.get_ref());
         let (system, code, display) = (&one.system, &one.code, &one.display);
         let parent = Purpose::parse(one.is.get_ref());
@@ -132,15 +133,14 @@ pub(super) fn read(files: &PolicyTexts) -> Result<Purposes, Vec<PolicyFault>> {
                 (_, Err(words), _) => wrong(display, words),
                 (.., None) => wrong(&one.is, no_parent(one.is.get_ref(), parent)),
                 (Ok(()), Ok(()), Some(parent)) => {
-                    let made =
-                        OwnPurpose::of(system.get_ref(), code.get_ref(), display.get_ref(), parent);
-                    own.extend(made.map(Purpose::Own));
-                    if own.len() == before {
-                        wrong(
-                            code,
-                            "own purposes were changed too often since this process began; start it anew"
-                                .to_owned(),
-                        );
+                    match OwnPurpose::of(
+                        system.get_ref(),
+                        code.get_ref(),
+                        display.get_ref(),
+                        parent,
+                    ) {
+                        Ok(made) => own.push(Purpose::Own(made)),
+                        Err(words) => wrong(code, words),
                     }
                 }
             },
@@ -216,56 +216,117 @@ fn check_display(display: &str) -> Result<(), String> {
 /// What is wrong with the purposes that a policy compares with: one that there is not would never hold, and so a
 /// policy that forbids would not.
 pub(super) fn faults(policy: &Policy, purposes: &Purposes) -> Vec<String> {
-    let Ok(json) = policy.to_json() else {
-        return Vec::new();
+    faults_of(policy.to_json(), purposes)
+}
+
+/// The same of Cedar's JSON; what can't be looked through may compare with anything.
+pub(super) fn faults_of(json: Result<Value, impl Display>, purposes: &Purposes) -> Vec<String> {
+    let json = match json {
+        Ok(json) => json,
+        Err(error) => {
+            return vec![format!(
+                "can't be looked through for the purposes that it compares with: {error}"
+            )];
+        }
     };
-    let mut wrong = Vec::new();
-    compared(&json, "own_purpose", &mut |code| {
-        if !(code.is_empty() || purposes.own().any(|own| own.code() == code)) {
-            wrong.push(format!(
+    let is_own = |code: &str| purposes.own().any(|own| own.code() == code);
+    let (own, standard) = (Uses::of("own_purpose", &json), Uses::of("purpose", &json));
+    let unknown = own.compared.iter();
+    let unknown = unknown.filter(|code| !code.is_empty() && !is_own(code));
+    let mut wrong: Vec<String> = unknown
+        .map(|code| {
+            format!(
                 "`{code}` is no purpose in {OWN_PURPOSES}, so `context.own_purpose` is never that"
-            ));
-        }
-    });
-    compared(&json, "purpose", &mut |code| {
-        if purposes.own().any(|own| own.code() == code) {
-            wrong.push(format!(
-                "`{code}` is an own purpose, so `context.purpose` is never that; compare `context.own_purpose` with it"
-            ));
-        }
-    });
+            )
+        })
+        .collect();
+    if own.is_used_otherwise {
+        wrong.push(
+            "`context.own_purpose` is compared with codes that are written out, by `==`, `!=` or `[\"…\"].contains(…)`; any other use is refused, as it might never hold"
+                .to_owned(),
+        );
+    }
+    let standard = standard.compared.iter().filter(|code| is_own(code));
+    wrong.extend(standard.map(|code| {
+        format!(
+            "`{code}` is an own purpose, so `context.purpose` is never that; compare `context.own_purpose` with it"
+        )
+    }));
     wrong
 }
 
-/// Calls with each text that a member of the context is compared with, in Cedar's JSON.
-fn compared(json: &Value, member: &str, visit: &mut impl FnMut(&str)) {
-    let is_member = |side: &Value| {
-        let access = &side["."];
-        access["left"]["Var"] == "context" && access["attr"] == member
-    };
-    match json {
-        Value::Object(parts) => {
-            for (name, part) in parts {
-                if ["==", "!=", "contains"].contains(&name.as_str()) {
-                    let sides = [&part["left"], &part["right"]];
-                    if sides.into_iter().any(is_member) {
-                        sides.into_iter().for_each(|side| texts(side, visit));
-                    }
-                }
-                compared(part, member, visit);
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| compared(item, member, visit)),
-        _ => {}
-    }
+/// How a policy uses a member of the context.
+struct Uses {
+    member: &'static str,
+    /// The texts that it is compared with.
+    compared: Vec<String>,
+    /// Whether it is used in any other way.
+    is_used_otherwise: bool,
 }
 
-/// The texts of a literal, or of a set of literals.
-fn texts(json: &Value, visit: &mut impl FnMut(&str)) {
-    match (&json["Value"], &json["Set"]) {
-        (Value::String(text), _) => visit(text),
-        (_, Value::Array(items)) => items.iter().for_each(|item| texts(item, visit)),
-        (Value::Array(items), _) => items.iter().filter_map(Value::as_str).for_each(visit),
-        _ => {}
+impl Uses {
+    fn of(member: &'static str, json: &Value) -> Self {
+        let mut uses = Self {
+            member,
+            compared: Vec::new(),
+            is_used_otherwise: false,
+        };
+        uses.look(json);
+        uses
+    }
+
+    fn look(&mut self, json: &Value) {
+        match json {
+            Value::Object(parts) => {
+                for (name, part) in parts {
+                    if self.compares(name, part) {
+                        continue;
+                    }
+                    // Of whatever it is taken, or put into a record to compare the context as a whole with.
+                    let is_named = [".", "has"].contains(&name.as_str())
+                        && part["attr"] == self.member
+                        || name == self.member && part.is_object();
+                    self.is_used_otherwise |= is_named;
+                    self.look(part);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.look(item)),
+            _ => {}
+        }
+    }
+
+    fn is_member(&self, side: &Value) -> bool {
+        let access = &side["."];
+        access["left"]["Var"] == "context" && access["attr"] == self.member
+    }
+
+    /// Whether it is compared here, and with written texts alone. Those that there are, are noted anyway.
+    fn compares(&mut self, operator: &str, part: &Value) -> bool {
+        let (left, right) = (&part["left"], &part["right"]);
+        let among = |side: &Value| {
+            let items = side["Set"].as_array();
+            items.is_some_and(|items| items.iter().any(|item| self.is_member(item)))
+        };
+        let (other, is_plain) = match operator {
+            "==" | "!=" if self.is_member(left) => (right, true),
+            "==" | "!=" if self.is_member(right) => (left, true),
+            "contains" if self.is_member(right) => (left, true),
+            "containsAny" | "containsAll" if among(left) => (right, false),
+            "containsAny" | "containsAll" if among(right) => (left, false),
+            _ => return false,
+        };
+        let are_all_texts = match other["Set"].as_array() {
+            // Each is noted.
+            Some(items) => (items.iter()).fold(true, |all, item| self.note(item) && all),
+            None => self.note(other),
+        };
+        is_plain && are_all_texts
+    }
+
+    fn note(&mut self, literal: &Value) -> bool {
+        let text = literal["Value"].as_str().map(str::to_owned);
+        let is_text = text.is_some();
+        self.compared.extend(text);
+        is_text
     }
 }
