@@ -217,11 +217,6 @@ impl Journeys {
         let mut dirty: BTreeSet<u16> = (0..SHARDS).collect();
         let mut counted: Option<tokio::time::Instant> = None;
         while !*stop.borrow() {
-            // Also, and most of all, while it stands still.
-            if counted.is_none_or(|counted| counted.elapsed() >= SLEEP_MAX) {
-                self.count_late(tenant).await;
-                counted = Some(tokio::time::Instant::now());
-            }
             let wait = match self.turn(tenant, &mut dirty).await {
                 Ok(wait) => wait,
                 Err(error) => {
@@ -230,6 +225,16 @@ impl Journeys {
                     Some(FAULT_WAIT)
                 }
             };
+            // Also, and most of all, while it stands still.
+            if counted.is_none_or(|counted| counted.elapsed() >= SLEEP_MAX) {
+                let journeys = self.clone();
+                // In a task of its own, so that a fault in it doesn't end the following.
+                let done = tokio::spawn(async move { journeys.count_late(tenant).await });
+                if done.await.is_err() {
+                    tracing::error!(error = %MoveError::Panicked, "who is late was not counted");
+                }
+                counted = Some(tokio::time::Instant::now());
+            }
             if !dirty.is_empty() {
                 tokio::select! {
                     _ = stop.changed() => {}
