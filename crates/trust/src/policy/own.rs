@@ -309,15 +309,16 @@ impl Uses {
         };
         let (other, is_plain) = match operator {
             "==" | "!=" if self.is_member(left) => (right, true),
-            "==" | "!=" if self.is_member(right) => (left, true),
-            "contains" if self.is_member(right) => (left, true),
+            "==" | "!=" | "contains" if self.is_member(right) => (left, true),
             "containsAny" | "containsAll" if among(left) => (right, false),
             "containsAny" | "containsAll" if among(right) => (left, false),
             _ => return false,
         };
         let are_all_texts = match other["Set"].as_array() {
-            // Each is noted.
-            Some(items) => (items.iter()).fold(true, |all, item| self.note(item) && all),
+            Some(items) => {
+                let noted = items.iter().filter(|item| self.note(item)).count();
+                noted == items.len()
+            }
             None => self.note(other),
         };
         is_plain && are_all_texts

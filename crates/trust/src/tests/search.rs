@@ -231,7 +231,7 @@ fn provision(patient: u8, variant: u8) -> Value {
             json!({"data": [{"meaning": "related", "reference": {"reference": encounter}}]})
         }
         4 => json!({"actor": [{"reference": {"reference": "Practitioner/x"}}]}),
-        5 if variant / 11 % 2 == 0 => json!({"purpose": [Purpose::Operations.coding()]}),
+        5 if (variant / 11).is_multiple_of(2) => json!({"purpose": [Purpose::Operations.coding()]}),
         5 => json!({"purpose": [foo_bar().coding()]}),
         6 => json!({"code": code, "class": [{"code": "Condition"}]}),
         7 => json!({"securityLabel": security(variant)}),
