@@ -3,6 +3,7 @@
 mod graph;
 mod names;
 mod paths;
+mod requests;
 
 use crate::Finding;
 use crate::decode::{self, Findings};
@@ -80,6 +81,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("J039", "The arms of an experiment don't fit together."),
     ("J040", "The rounds of a repeated part can't be gone."),
     ("J049", "A condition may come out otherwise than it reads."),
+    (
+        "J050",
+        "A request can't start the journey as the entry says.",
+    ),
 ];
 
 /// Reads and checks a file.
@@ -147,7 +152,8 @@ impl Check<'_, '_> {
                 .map_or(Place { line: 1, column: 1 }, |(key, _)| key.place)
         };
         let (entry, exits) = (place("entry"), place("exits"));
-        if self.definition.entry.within_ms.is_none() {
+        self.requests(entry);
+        if self.definition.entry.event.is_some() && self.definition.entry.within_ms.is_none() {
             self.findings.warning("J036", entry, "`entry` has no `within`: an imported history would start the journey for events of any age. Add e.g. `within: 3d`");
         }
         for who in &self.definition.entry.who {
@@ -175,7 +181,7 @@ impl Check<'_, '_> {
         if !death {
             self.findings.error("J028", exits, "no exit for death; add one with `event: Patient` and `where: deceased.exists() and deceased != false`");
         }
-        let entry_kind = self.definition.entry.event;
+        let entry_kind = self.definition.entry.kind();
         let has = self
             .definition
             .entry
@@ -193,7 +199,7 @@ impl Check<'_, '_> {
         });
         for (kind, at) in has
             .chain(events)
-            .chain([(entry_kind, entry)])
+            .chain(entry_kind.map(|kind| (kind, entry)))
             .collect::<Vec<_>>()
         {
             self.in_a_record(kind, at, "no journey can wait for one or start from one");

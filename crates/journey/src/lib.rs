@@ -29,6 +29,7 @@ mod learnt;
 mod lists;
 mod mover;
 mod passages;
+mod request;
 mod resources;
 mod runner;
 mod scenario;
@@ -57,6 +58,7 @@ pub use engine::{
 pub use format::format;
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
+pub use request::{Begun, NotStarted, Wish};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
 pub use schema::{reference, schema};
 pub use service::Journeys;
@@ -81,6 +83,9 @@ pub enum JourneyError {
     /// Trust's error.
     #[error(transparent)]
     Trust(trust::TrustError),
+    /// A request doesn't start a journey.
+    #[error(transparent)]
+    NotStarted(#[from] NotStarted),
     /// A stored journey or a patient's place in it can't be worked on.
     #[error("a journey can't be worked on: {0}")]
     Broken(String),

@@ -9,6 +9,8 @@ mod learn;
 mod letters;
 mod starts;
 
+pub(crate) use starts::Place;
+
 use crate::Journeys;
 use crate::books::{Books, Position};
 use crate::definition::Definition;

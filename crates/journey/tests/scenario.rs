@@ -8,6 +8,7 @@
 
 mod followers;
 mod lists;
+mod requests;
 mod world;
 
 use journey::JourneyError;

@@ -78,6 +78,7 @@ impl From<journey::JourneyError> for PageError {
             journey::JourneyError::Trust(error) => error.into(),
             journey::JourneyError::Unknown(_) => Self::NotFound,
             journey::JourneyError::Broken(words) => Self::Internal(words),
+            journey::JourneyError::NotStarted(why) => Self::Invalid(why.to_string()),
             journey::JourneyError::Findings(findings) => {
                 Self::Invalid(format!("The journey has {} finding(s).", findings.len()))
             }
