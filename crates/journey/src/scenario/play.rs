@@ -473,7 +473,7 @@ impl<'a> Player<'a> {
         let now_ms = given.now_ms.or(first_ms);
         player.now_ms = now_ms
             .ok_or("`given` needs `now`: there is no time for the first anchor".to_owned())?;
-        let why = player.begin(by, &given.arms)?;
+        let why = player.begin(&by, &given.arms)?;
         Ok((player, why))
     }
 
@@ -503,9 +503,13 @@ impl<'a> Player<'a> {
     }
 
     /// As the runner does: entry, for whom, exits that hold already, measurements of before.
-    fn begin(&mut self, by: By, arms: &BTreeMap<String, String>) -> Result<Option<String>, String> {
+    fn begin(
+        &mut self,
+        by: &By,
+        arms: &BTreeMap<String, String>,
+    ) -> Result<Option<String>, String> {
         let (definition, now_ms) = (self.definition, self.now_ms);
-        let anchors = match &by {
+        let anchors = match by {
             By::Event(entry) => facts::entry(definition, entry, now_ms).ok_or_else(|| {
                 "the entry's condition does not hold, or the event is too old".to_owned()
             }),
@@ -520,7 +524,7 @@ impl<'a> Player<'a> {
             Err(why) => return Ok(Some(why)),
         };
         let record = || self.stage.record.values();
-        let at_once = match &by {
+        let at_once = match by {
             By::Event(entry) => facts::who_by_event(definition, entry, now_ms),
             By::Request(_) => definition.entry.who.is_empty(),
         };
@@ -531,7 +535,7 @@ impl<'a> Player<'a> {
                 "the journey is not for this patient (`who`)".to_owned(),
             ));
         }
-        let (key, cause) = match &by {
+        let (key, cause) = match by {
             By::Event(entry) => (ENTRY.to_owned(), reference(entry)),
             By::Request(_) => (request::key(ENTRY), request::cause("the scenario")),
         };
@@ -542,7 +546,7 @@ impl<'a> Player<'a> {
                 .any(|resource| facts::exit_by(definition, resource, &probe, condition, now_ms)),
         });
         let exit = exit.map(|exit| (exit.id.clone(), exit.title.clone()));
-        if let (By::Request(_), Some((_, title))) = (&by, &exit) {
+        if let (By::Request(_), Some((_, title))) = (by, &exit) {
             return Ok(Some(NotStarted::Ends(title.clone()).to_string()));
         }
         let facts = Start {
