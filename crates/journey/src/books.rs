@@ -55,6 +55,8 @@ struct Catalogue {
     /// The newest version of each journey, by name.
     live: Vec<Arc<Published>>,
     interest: HashMap<Kind, Interest>,
+    /// The newest version of each journey that this program can't read.
+    unread_versions: BTreeMap<String, u32>,
     /// Whether there are versions that this program can't read. What they wait for isn't known then, so
     /// anything may move their patients.
     unread: bool,
@@ -348,6 +350,8 @@ impl Books {
         let Some(mut definition) = definition else {
             tracing::error!(journey = %stored.name, version = stored.version, "a published journey can't be read by this program; its patients wait");
             catalogue.unread = true;
+            let newest = catalogue.unread_versions.entry(stored.name).or_default();
+            *newest = (*newest).max(stored.version);
             catalogue.interest = interest(&catalogue.versions, true);
             return;
         };
@@ -384,6 +388,11 @@ impl Books {
         let mut live = catalogue.live.iter();
         live.find(|published| published.stored.name == name)
             .cloned()
+    }
+    /// The newest version of a journey that this program can't read, if there is one.
+    pub(crate) fn unread_version(&self, name: &str) -> Option<u32> {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        catalogue.unread_versions.get(name).copied()
     }
     /// All versions, by name, newest first.
     pub(crate) fn all(&self) -> Vec<Arc<Published>> {
@@ -572,11 +581,12 @@ fn interest(
             crate::definition::Who::Has { kind, .. } => Some(*kind),
             crate::definition::Who::This(_) => None,
         });
-        for kind in has.chain([definition.entry.event]) {
+        for kind in has.chain(definition.entry.kind()) {
             interest.entry(Kind(kind.code())).or_default().starts = true;
         }
-        let entry = Kind(definition.entry.event.code());
-        interest.entry(entry).or_default().entry = true;
+        if let Some(kind) = definition.entry.kind() {
+            interest.entry(Kind(kind.code())).or_default().entry = true;
+        }
     }
     interest
 }

@@ -4,6 +4,7 @@ mod dates;
 mod graph;
 mod names;
 mod paths;
+mod requests;
 
 pub(crate) use names::names_in;
 
@@ -93,6 +94,10 @@ pub const CODES: &[(&str, &str)] = &[
         "A date may be past, and the file doesn't say what happens then.",
     ),
     ("J049", "A condition may come out otherwise than it reads."),
+    (
+        "J050",
+        "A request can't start the journey as the entry says.",
+    ),
 ];
 
 /// Reads and checks a file.
@@ -161,7 +166,8 @@ impl Check<'_, '_> {
                 .map_or(Place { line: 1, column: 1 }, |(key, _)| key.place)
         };
         let (entry, exits) = (place("entry"), place("exits"));
-        if self.definition.entry.within_ms.is_none() {
+        self.requests(entry);
+        if self.definition.entry.event.is_some() && self.definition.entry.within_ms.is_none() {
             self.findings.warning("J036", entry, "`entry` has no `within`: an imported history would start the journey for events of any age. Add e.g. `within: 3d`");
         }
         for who in &self.definition.entry.who {
@@ -189,7 +195,7 @@ impl Check<'_, '_> {
         if !death {
             self.findings.error("J028", exits, "no exit for death; add one with `event: Patient` and `where: deceased.exists() and deceased != false`");
         }
-        let entry_kind = self.definition.entry.event;
+        let entry_kind = self.definition.entry.kind();
         let has = self
             .definition
             .entry
@@ -207,7 +213,7 @@ impl Check<'_, '_> {
         });
         for (kind, at) in has
             .chain(events)
-            .chain([(entry_kind, entry)])
+            .chain(entry_kind.map(|kind| (kind, entry)))
             .collect::<Vec<_>>()
         {
             self.in_a_record(kind, at, "no journey can wait for one or start from one");

@@ -255,14 +255,7 @@ impl VersionCounts {
         };
         let mut nodes = vec![NodeView {
             entered: started,
-            ..node(
-                "start",
-                "entry",
-                format!(
-                    "{} starts the journey",
-                    words::capital(&words::thing(definition.entry.event))
-                ),
-            )
+            ..node("start", "entry", words::starts(&definition.entry))
         }];
         let mut edges: Vec<EdgeView> = definition
             .start

@@ -78,6 +78,7 @@ pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<(Node, Definition)> 
         .unwrap_or_default();
     let mut reader = Reader { findings, steps };
     reader.record(&root, &spec::JOURNEY, &[], root.place);
+    reader.entry_form(&root);
     if reader.findings.failed() {
         return None;
     }
@@ -184,6 +185,36 @@ impl Reader<'_, '_> {
                         record.one_of.join(", ")
                     ),
                 );
+            }
+        }
+    }
+
+    /// What starts a journey, and what belongs to that: more than the tables can say.
+    fn entry_form(&mut self, root: &Node) {
+        let Some(entry) = root.get("entry") else {
+            return;
+        };
+        let has = |name: &str| entry.get(name).is_some();
+        if !has("event") && !has("request") && matches!(entry.content, Content::Map(_)) {
+            self.findings.error(
+                "J003",
+                entry.place,
+                "`entry` needs `event` or `request`, or both: what starts the journey",
+            );
+        }
+        for name in ["where", "anchors"] {
+            if has("event") && !has(name) {
+                let words = format!("`entry` needs `{name}` beside `event`");
+                self.findings.error("J003", entry.place, words);
+            }
+            if !has("event")
+                && has("request")
+                && let Some(node) = entry.get(name)
+            {
+                let words = format!(
+                    "`{name}` is about an event's resource, and requests alone start this journey; their times are in `request: asks`"
+                );
+                self.findings.error("J050", node.place, words);
             }
         }
     }

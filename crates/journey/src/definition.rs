@@ -44,14 +44,39 @@ pub(crate) struct Path {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) event: ResourceType,
-    pub(crate) condition: Path,
-    pub(crate) anchors: Vec<(String, Path)>,
+    /// What is written to the record; none where requests alone start the journey.
+    pub(crate) event: Option<EntryEvent>,
+    /// Who else may start it.
+    pub(crate) request: Option<Request>,
+    /// The times that moments hang on, each with where an event has it.
+    pub(crate) anchors: Vec<(String, Option<Path>)>,
     pub(crate) within_ms: Option<u64>,
     pub(crate) once: bool,
     /// Whether several runs of one patient may go on side by side.
     pub(crate) beside: bool,
     pub(crate) who: Vec<Who>,
+}
+
+/// A resource that starts a journey when it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct EntryEvent {
+    pub(crate) kind: ResourceType,
+    pub(crate) condition: Path,
+}
+
+/// Who may ask for a journey, and what they have to say.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) by: Vec<trust::Role>,
+    /// The anchors in words.
+    pub(crate) asks: Vec<(String, String)>,
+}
+
+impl Entry {
+    /// The type of the resources that start the journey, if such do.
+    pub(crate) fn kind(&self) -> Option<ResourceType> {
+        self.event.as_ref().map(|event| event.kind)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -221,7 +246,8 @@ impl Definition {
     }
     /// The resource types whose events can mean something to this journey.
     pub(crate) fn kinds(&self) -> Vec<ResourceType> {
-        let mut kinds = vec![self.entry.event, ResourceType::Consent];
+        let mut kinds = vec![ResourceType::Consent];
+        kinds.extend(self.entry.kind());
         kinds.extend(self.entry.who.iter().filter_map(|who| match who {
             Who::Has { kind, .. } => Some(*kind),
             Who::This(_) => None,

@@ -210,7 +210,7 @@ fn time_at(resource: &Resource, path: &[&str]) -> Option<u64> {
     time(resource.text_at(path)?)
 }
 
-fn time(text: &str) -> Option<u64> {
+pub(crate) fn time(text: &str) -> Option<u64> {
     u64::try_from(fhir::date::parse(text)?.start_ms).ok()
 }
 
@@ -318,6 +318,7 @@ pub(crate) fn anchors(definition: &Definition, resource: &Resource) -> BTreeMap<
         .iter()
         .filter_map(|(name, path)| {
             let items = path
+                .as_ref()?
                 .expression
                 .evaluate(resource.as_value(), &Environment::default())
                 .ok()?;
@@ -333,9 +334,8 @@ pub(crate) fn entry(
     resource: &Resource,
     now_ms: u64,
 ) -> Option<BTreeMap<String, u64>> {
-    if resource.kind() != definition.entry.event
-        || !test(&definition.entry.condition, resource, None, now_ms)
-    {
+    let event = definition.entry.event.as_ref()?;
+    if resource.kind() != event.kind || !test(&event.condition, resource, None, now_ms) {
         return None;
     }
     let anchors = anchors(definition, resource);
@@ -355,12 +355,13 @@ pub(crate) fn entry(
 /// Whether the resource that started a journey is still an entry event, judged at the time of the start:
 /// that it has grown old since is no mistake.
 pub(crate) fn still_entry(definition: &Definition, resource: &Resource, state: &State) -> bool {
-    test(
-        &definition.entry.condition,
-        resource,
-        None,
-        state.started_ms,
-    )
+    let event = definition.entry.event.as_ref();
+    event.is_some_and(|event| test(&event.condition, resource, None, state.started_ms))
+}
+
+/// Whether a resource started the journey. A request's key is no id of any.
+fn is_own(definition: &Definition, resource: &Resource, state: &State) -> bool {
+    definition.entry.kind() == Some(resource.kind()) && resource.id() == Some(&state.key)
 }
 
 /// What a resource that was written, or deleted, says to a patient's place in a journey. Nothing when it
@@ -373,7 +374,7 @@ pub(crate) fn told(
     deleted: bool,
     consents: Option<Fact>,
 ) -> Option<Fact> {
-    let own = resource.kind() == definition.entry.event && resource.id() == Some(&state.key);
+    let own = is_own(definition, resource, state);
     if own && (deleted || !still_entry(definition, resource, state)) {
         Some(Fact::EntryGone)
     } else if deleted {
@@ -393,7 +394,7 @@ pub(crate) fn exit_by(
     condition: usize,
     now_ms: u64,
 ) -> bool {
-    let own = resource.kind() == definition.entry.event && resource.id() == Some(&probe.key);
+    let own = is_own(definition, resource, probe);
     !own && holds(definition, resource, probe, now_ms).contains(&condition)
 }
 

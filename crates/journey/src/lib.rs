@@ -31,6 +31,7 @@ mod learnt;
 mod lists;
 mod mover;
 mod passages;
+mod request;
 mod resources;
 mod runner;
 mod scenario;
@@ -62,6 +63,7 @@ pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use lists::{HereAfter, HerePage, HereView};
 pub use passages::{Passed, PassedPage, PassedView};
+pub use request::{Begun, NotStarted, Wish};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
 pub use schema::{reference, schema};
 pub use service::Journeys;
@@ -90,6 +92,9 @@ pub enum JourneyError {
     /// What somebody asked for by hand can't be done, for a reason in words for people.
     #[error("it can't be done: {0}")]
     Cannot(String),
+    /// A request doesn't start a journey.
+    #[error(transparent)]
+    NotStarted(#[from] NotStarted),
     /// A stored journey or a patient's place in it can't be worked on.
     #[error("a journey can't be worked on: {0}")]
     Broken(String),

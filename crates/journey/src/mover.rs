@@ -254,6 +254,11 @@ impl<'a> Mover<'a> {
         self.moved.iter()
     }
 
+    /// Whose name the audit has for what is done.
+    pub(crate) fn asked_by(&mut self, permit: &Permit) {
+        self.unit.asked = Some(permit.clone());
+    }
+
     /// Takes a document of the journeys' own along.
     pub(crate) fn also(&mut self, internal: Internal) {
         self.unit.internals.push(internal);

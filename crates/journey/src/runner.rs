@@ -9,6 +9,8 @@ mod learn;
 mod letters;
 mod starts;
 
+pub(crate) use starts::Place;
+
 use crate::books::{Books, Position};
 use crate::definition::Definition;
 use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};

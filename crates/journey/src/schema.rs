@@ -73,6 +73,11 @@ fn record(
         if !required.is_empty() {
             members.insert("required".to_owned(), json!(required));
         }
+        if record.name == spec::ENTRY {
+            let either = [vec!["event", "where", "anchors"], vec!["request"]];
+            let either = either.map(|names| json!({"required": names}));
+            members.insert("anyOf".to_owned(), either.into());
+        }
         if !record.one_of.is_empty() {
             members.insert(
                 "oneOf".to_owned(),

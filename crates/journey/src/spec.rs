@@ -125,6 +125,8 @@ pub(crate) const fn may(name: &'static str, shape: Shape, doc: &'static str) -> 
 
 /// Name of the target that ends a branch.
 pub(crate) const END: &str = "end";
+/// The record that says what starts a journey.
+pub(crate) const ENTRY: &str = "entry";
 /// Name of the anchor that every journey has.
 pub(crate) const START_ANCHOR: &str = "start";
 
@@ -147,7 +149,7 @@ static WHO_ITEM: Record = Record {
         may(
             "this",
             Shape::Path(Focus::Resource),
-            "What must hold of the entry event's resource.",
+            "What must hold of the entry event's resource; a request has none.",
         ),
         may(
             "has",
@@ -162,37 +164,60 @@ static WHO_ITEM: Record = Record {
     ],
 };
 
-static ENTRY: Record = Record {
-    name: "entry",
-    doc: "What starts the journey. When the resource turns out to be no entry (it is deleted, or the condition no longer holds of it, as when it was entered in error), the journey ends as *started in error*; should it be one again later, the journey starts anew.",
+static REQUEST: Record = Record {
+    name: "request",
+    doc: "People or systems may start the journey for a patient, each time with a key of their own: the same key again is the same request, and starts nothing more. Whom the journey is for (`who`), consents and the exits are asked as ever; what keeps it from starting is told to who asked.",
     one_of: &[],
     fields: &[
         must(
+            "by",
+            Shape::List(&Shape::Choice(&[
+                ("clinician", "Clinicians."),
+                ("coordinator", "Care coordinators."),
+                ("system", "Other systems that are registered here."),
+            ])),
+            "Who may, as far as policies let them.",
+        ),
+        may(
+            "asks",
+            Shape::Map("anchor", &Shape::Line),
+            "The times that a request has to give, each with what it is in words: an anchor of the journey. Beside an `event` they are those of `anchors`.",
+        ),
+    ],
+};
+
+static ENTRY_RULE: Record = Record {
+    name: ENTRY,
+    doc: "What starts the journey: an `event`, a `request`, or either. When the resource turns out to be no entry (it is deleted, or the condition no longer holds of it, as when it was entered in error), the journey ends as *started in error*; should it be one again later, the journey starts anew.",
+    one_of: &[],
+    fields: &[
+        may(
             "event",
             Shape::Resource,
             "A resource of this type was written to the patient's record ...",
         ),
-        must(
+        may(
             "where",
             Shape::Path(Focus::Resource),
-            "... of which this holds.",
+            "... of which this holds. Needed beside `event`.",
         ),
-        must(
+        may("request", Shape::Record(&REQUEST), "Somebody asks for it."),
+        may(
             "anchors",
             Shape::Map("anchor", &Shape::Path(Focus::Resource)),
-            "Times in that resource that moments hang on. When the resource is corrected, what still waits moves along. `start`, the time when the journey began, is always there.",
+            "Needed beside `event`: times in that resource that moments hang on. When the resource is corrected, what still waits moves along. `start`, the time when the journey began, is always there.",
         ),
         may(
             "within",
             Shape::Duration,
-            "How long ago the first anchor may be at most; older events (an imported history) start nothing.",
+            "How long ago the first anchor may be at most; older events (an imported history) start nothing, and no request with an older time is taken.",
         ),
         must(
             "per",
             Shape::Choice(&[
                 (
                     "event",
-                    "Once for each resource of the entry type (a later stay in hospital starts the journey again).",
+                    "Once for each resource of the entry type (a later stay in hospital starts the journey again), and for each key of a request.",
                 ),
                 ("patient", "Once in a patient's life."),
             ]),
@@ -210,12 +235,12 @@ static ENTRY: Record = Record {
                     "It starts the journey again beside the one under way; the patient gets the messages of both.",
                 ),
             ]),
-            "What a further entry event does while the patient is in this journey; `skip` if not given. An exit rule that the event fulfils comes first.",
+            "What a further entry event or request does while the patient is in this journey; `skip` if not given. An exit rule that the event fulfils comes first.",
         ),
         may(
             "who",
             Shape::Record(&WHO),
-            "For whom; everybody with the event if not given.",
+            "For whom; everybody with the event or request if not given.",
         ),
     ],
 };
@@ -280,7 +305,7 @@ pub(crate) static JOURNEY: Record = Record {
             Shape::Duration,
             "The longest that one patient can be in this journey; then it ends, so nobody waits for ever.",
         ),
-        must("entry", Shape::Record(&ENTRY), "What starts it."),
+        must("entry", Shape::Record(&ENTRY_RULE), "What starts it."),
         must(
             "exits",
             Shape::Map("exit", &Shape::Record(&EXIT_RULE)),
@@ -297,7 +322,7 @@ pub(crate) static JOURNEY: Record = Record {
 
 /// The records of the language, for the reference page, in reading order.
 pub(crate) fn records() -> Vec<&'static Record> {
-    vec![&JOURNEY, &ENTRY, &WHO, &WHO_ITEM, &EXIT_RULE]
+    vec![&JOURNEY, &ENTRY_RULE, &REQUEST, &WHO, &WHO_ITEM, &EXIT_RULE]
 }
 
 /// A kind by name.

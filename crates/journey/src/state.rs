@@ -35,7 +35,7 @@ pub struct State {
     pub(crate) version: u32,
     #[serde(rename = "p")]
     pub(crate) patient: String,
-    /// What the start was keyed by: the id of the entry resource.
+    /// What the start was keyed by: the id of the entry resource, or `request:KEY`.
     #[serde(rename = "k")]
     pub(crate) key: String,
     #[serde(rename = "s")]

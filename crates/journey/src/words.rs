@@ -1,12 +1,14 @@
 //! What waits, what happened and what is planned, in words for staff and in plain words for patients.
 
-use crate::definition::{Definition, Step};
+use crate::definition::{Definition, Entry, Step};
 use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::kinds::Plan;
+use crate::request;
 use crate::state::{Done, State, Token, TrailEntry, What, Which};
 use crate::time::{say_day, say_time};
 use crate::{PlannedView, TrailView, WaitView, hands};
 use fhir::ResourceType;
+use trust::Role;
 
 /// Most things that are shown as planned.
 const PLANNED_MAX: usize = 60;
@@ -129,8 +131,18 @@ pub(crate) fn trail(
     let mut reference = entry.reference.clone();
     let what = match &entry.what {
         What::Started => {
-            reference = Some(format!("{}/{}", definition.entry.event, state.key));
-            format!("Started: {} (version {})", definition.title, state.version)
+            let kind = definition.entry.kind();
+            let kind = kind.filter(|_| !request::is_key(&state.key));
+            reference = kind.map(|kind| format!("{kind}/{}", state.key));
+            let started = if request::is_key(&state.key) {
+                "Started by request"
+            } else {
+                "Started"
+            };
+            format!(
+                "{started}: {} (version {})",
+                definition.title, state.version
+            )
         }
         What::Entered => step.and_then(|step| step.kind.entered(title))?,
         What::Left { label, .. } => match step {
@@ -247,10 +259,14 @@ pub(crate) fn left(title: &str, label: &str) -> String {
 }
 
 fn resource_of(why: &str) -> Option<String> {
-    why.contains('/').then(|| why.to_owned())
+    let is_one = why.contains('/') && request::reason(why).is_none();
+    is_one.then(|| why.to_owned())
 }
 
 fn why(cause: &str) -> String {
+    if let Some(reason) = request::reason(cause) {
+        return format!("it was asked for: {reason}");
+    }
     match cause {
         "" => "as a consequence".to_owned(),
         "timer" => "time was up".to_owned(),
@@ -270,6 +286,32 @@ fn why(cause: &str) -> String {
             },
             None => reference.to_owned(),
         },
+    }
+}
+
+/// What starts a journey.
+pub(crate) fn starts(entry: &Entry) -> String {
+    let event = entry.kind().map(|kind| capital(&thing(kind)));
+    let people = entry.request.as_ref().map(|request| {
+        let of = |role: Role| request.by.contains(&role);
+        match (
+            of(Role::Clinician) || of(Role::Coordinator),
+            of(Role::Client),
+        ) {
+            (true, true) => "staff or another system",
+            (false, true) => "another system",
+            _ => "staff",
+        }
+    });
+    match (event, people) {
+        (Some(event), None) => format!("{event} starts the journey"),
+        (Some(event), Some(people)) => {
+            format!("{event} starts the journey, or {people} when asked to")
+        }
+        (None, people) => {
+            let people = people.unwrap_or_default();
+            format!("It starts when {people} start it")
+        }
     }
 }
 

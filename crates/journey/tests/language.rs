@@ -236,6 +236,11 @@ fn broken() -> Vec<(&'static str, &'static str, String)> {
             "where: status = 'finished'",
             "where: type.coding.code = 'emergency'",
         ),
+        (
+            "J050",
+            "  within: 3d\n  per: event",
+            "  within: 3d\n  request: {by: [clinician]}\n  per: event",
+        ),
     ];
     table
         .into_iter()
@@ -464,4 +469,104 @@ fn aliases_stand_for_no_more_than_a_journey_has() {
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!(findings[0].code, "J001");
     assert!(findings[0].message.contains("budget"), "{findings:?}");
+}
+
+/// The entry of the small journey, replaced.
+fn with_entry(entry: &str) -> Vec<(String, String)> {
+    let (from, to) = (
+        GOOD.find("entry:\n").unwrap(),
+        GOOD.find("exits:\n").unwrap(),
+    );
+    let source = format!("{}entry: {entry}\n{}", &GOOD[..from], &GOOD[to..]);
+    let findings = journey::check(&source).into_iter();
+    findings.map(|found| (found.code, found.message)).collect()
+}
+
+#[test]
+fn entries_by_request_are_whole_or_say_what_is_missing() {
+    let event = "event: Encounter, where: status = 'finished', anchors: {discharge: period.end}, within: 3d, per: event";
+    let asks = "asks: {discharge: Day of discharge}";
+    let has = "{has: Condition, where: code.exists()}";
+    for (entry, code, words) in [
+        (
+            format!("{{request: {{by: [clinician, coordinator, system], {asks}}}, per: patient}}"),
+            "",
+            "",
+        ),
+        (
+            format!(
+                "{{request: {{by: [system], {asks}}}, within: 3d, per: event, who: {{any: [{has}]}}}}"
+            ),
+            "",
+            "",
+        ),
+        (
+            format!("{{{event}, request: {{by: [clinician], {asks}}}}}"),
+            "",
+            "",
+        ),
+        ("{per: event}".to_owned(), "J003", "`event` or `request`"),
+        (
+            "{event: Encounter, per: event}".to_owned(),
+            "J003",
+            "`where` beside",
+        ),
+        (
+            format!(
+                "{{request: {{by: [clinician], {asks}}}, anchors: {{discharge: period.end}}, per: event}}"
+            ),
+            "J050",
+            "requests alone",
+        ),
+        (
+            format!("{{{event}, request: {{by: [clinician]}}}}"),
+            "J050",
+            "no time for `discharge`",
+        ),
+        (
+            format!(
+                "{{{event}, request: {{by: [clinician], asks: {{discharge: Day, other: Day}}}}}}"
+            ),
+            "J050",
+            "`other` is no anchor",
+        ),
+        (
+            format!(
+                "{{request: {{by: [clinician], {asks}}}, per: event, who: {{any: [{{this: status = 'x'}}]}}}}"
+            ),
+            "J050",
+            "nobody could be asked for",
+        ),
+        (
+            format!("{{request: {{by: [clinician, clinician], {asks}}}, per: event}}"),
+            "J024",
+            "twice",
+        ),
+        (
+            format!("{{request: {{by: [patient], {asks}}}, per: event}}"),
+            "J004",
+            "can't be `patient`",
+        ),
+        (
+            "{request: {by: [clinician], asks: {discharge: Day, reason: Day}}, per: event}"
+                .to_owned(),
+            "J024",
+            "`reason`",
+        ),
+    ] {
+        let found = with_entry(&entry);
+        if code.is_empty() {
+            assert_eq!(found, [], "{entry}");
+        } else {
+            let told = |(of, message): &(String, String)| of == code && message.contains(words);
+            assert!(found.iter().any(told), "{entry}: {found:#?}");
+        }
+    }
+    let found = with_entry("{request: {by: [clinician]}, within: 3d, per: event}");
+    assert!(
+        found
+            .iter()
+            .any(|(code, message)| code == "J050" && message.contains("`within`")),
+        "{found:#?}"
+    );
 }

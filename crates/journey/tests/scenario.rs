@@ -9,6 +9,7 @@
 mod duo;
 mod followers;
 mod lists;
+mod requests;
 mod world;
 
 use journey::JourneyError;

@@ -553,3 +553,75 @@ scenarios:
     let tested = of_steps(steps, scenarios).unwrap();
     assert!(tested.passed(), "{}", tested.text());
 }
+
+/// A journey that is started by request, or by an event.
+fn by_request() -> Arc<Definition> {
+    let path = root().join("journeys/heart-failure-discharge.yaml");
+    let source = fs::read_to_string(path).unwrap().replacen(
+        "  per: event\n",
+        "  per: event\n  request: {by: [clinician], asks: {discharge: Day of discharge}}\n",
+        1,
+    );
+    Definition::compile(&source, 1).unwrap()
+}
+
+#[test]
+fn a_scenario_starts_by_request() {
+    let condition = "{resourceType: Condition, clinicalStatus: {coding: [{code: active}]}, code: {coding: [{system: http://snomed.info/sct, code: '84114007'}]}}";
+    for (given, then, passes) in [
+        (
+            format!(
+                "{{request: {{times: {{discharge: 2026-03-02T10:00:00Z}}}}, record: [{condition}]}}"
+            ),
+            "{is_at: [day_thirty, day_two, follow_up, visit]}",
+            true,
+        ),
+        // The condition on the event is none of a request.
+        (
+            "{request: {times: {discharge: 2026-03-02T10:00:00Z}}}".to_owned(),
+            "{not_started: true}",
+            true,
+        ),
+        (
+            format!("{{request: {{}}, record: [{condition}]}}"),
+            "{not_started: true}",
+            true,
+        ),
+        (
+            format!(
+                "{{now: 2026-03-12T10:00:00Z, request: {{times: {{discharge: 2026-03-02T10:00:00Z}}}}, record: [{condition}]}}"
+            ),
+            "{not_started: true}",
+            true,
+        ),
+        (
+            format!(
+                "{{request: {{times: {{discharge: 2026-03-02T10:00:00Z}}}}, record: [{condition}]}}"
+            ),
+            "{not_started: true}",
+            false,
+        ),
+    ] {
+        let source = scenarios(&format!(
+            "  - name: x\n    given: {given}\n    when: [{{after: 1h}}]\n    then: {then}\n"
+        ));
+        let tested = journey::test(&by_request(), &source).unwrap();
+        assert_eq!(tested.passed(), passes, "{given}: {}", tested.text());
+    }
+    let both = scenarios(
+        "  - name: x\n    given: {request: {}, entry: {status: finished}}\n    then: {not_started: true}\n",
+    );
+    assert!(journey::test(&by_request(), &both).is_err());
+    let none = scenarios("  - name: x\n    given: {request: {}}\n    then: {not_started: true}\n");
+    assert!(journey::test(&heart_failure(), &none).is_err());
+}
+
+/// Who reads the graph sees how it starts.
+#[test]
+fn a_drawing_says_that_staff_start_it() {
+    let drawn = journey::draw(&by_request(), journey::Drawing::Mermaid);
+    assert!(
+        drawn.contains("starts the journey, or staff when asked to"),
+        "{drawn}"
+    );
+}

@@ -81,6 +81,7 @@ impl From<journey::JourneyError> for PageError {
                 Self::Invalid(format!("This can't be done: {why}."))
             }
             journey::JourneyError::Broken(words) => Self::Internal(words),
+            journey::JourneyError::NotStarted(why) => Self::Invalid(why.to_string()),
             journey::JourneyError::Findings(findings) => {
                 Self::Invalid(format!("The journey has {} finding(s).", findings.len()))
             }

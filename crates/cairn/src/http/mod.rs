@@ -19,6 +19,7 @@ mod operations;
 mod past;
 mod patch;
 mod sequence;
+mod starting;
 mod within;
 
 use std::ops::Deref;

@@ -10,6 +10,7 @@ use record::{Interaction, MetaChange};
 use super::Doors;
 use super::asked::{Asked, PathParams};
 use super::fhir::Refused;
+use super::starting;
 
 pub(super) fn router() -> Router<Doors> {
     Router::new()
@@ -23,6 +24,7 @@ pub(super) fn router() -> Router<Doors> {
         .route("/{type}/{id}/$meta-add", post(add))
         .route("/{type}/{id}/$meta-delete", post(delete))
         .route("/{type}/{id}/$everything", get(everything).post(everything))
+        .route("/{type}/{id}/$start-journey", post(starting::start))
         .route("/{type}/{id}/$status", get(status))
         .route("/{type}/$explain", get(explain).post(explain))
         .route("/{type}/$lastn", get(lastn).post(lastn))

@@ -6,7 +6,7 @@ use trust::Role;
 use crate::house::{assert_outcome, house, token};
 
 /// The routes that take a body, each with the form that it comes in.
-const ROUTES: [(&str, &str, &str); 26] = [
+const ROUTES: [(&str, &str, &str); 27] = [
     ("POST", "", "application/fhir+json"),
     ("POST", "_search", "application/x-www-form-urlencoded"),
     ("POST", "Patient", "application/fhir+json"),
@@ -44,6 +44,7 @@ const ROUTES: [(&str, &str, &str); 26] = [
     ("POST", "Patient/p/$meta-add", "application/fhir+json"),
     ("POST", "Patient/p/$meta-delete", "application/fhir+json"),
     ("POST", "Patient/p/$everything", "application/fhir+json"),
+    ("POST", "Patient/p/$start-journey", "application/fhir+json"),
     ("POST", "Observation/$lastn", "application/fhir+json"),
     ("POST", "Patient/$explain", "application/fhir+json"),
     ("POST", "$export", "application/fhir+json"),

@@ -84,7 +84,11 @@ const OPERATIONS: [(&str, &[&str]); 24] = [
 ];
 
 /// Operations that R4 doesn't have.
-const OWN_OPERATIONS: [(&str, &str); 2] = [
+const OWN_OPERATIONS: [(&str, &str); 3] = [
+    (
+        "start-journey",
+        "`POST Patient/[id]/$start-journey` with `Parameters`: `journey`, `key`, `reason`, and the times that the journey asks for, by name. It starts a journey for a patient where its entry takes requests of who asks; the same key again starts nothing more (`decisions/0093-journeys-started-by-request.md`)",
+    ),
     (
         "explain",
         "`GET [type]/$explain?…`, or `POST` with `Parameters`: makes the search that these parameters ask for and tells how: how each was understood and is answered, which lists are read together, what was opened, turned down and found, the bounds and the time (`decisions/0041-explain.md`)",

@@ -213,7 +213,10 @@ async fn replaced(trust: &Trust, patient: &str, instance: &str, body: Vec<u8>) -
         expected: Expected::Version(found.version),
         body,
         deleted: false,
-        tokens: vec![("patient".to_owned(), patient.to_owned())],
+        tokens: vec![
+            ("patient".to_owned(), patient.to_owned()),
+            ("state".to_owned(), "running".to_owned()),
+        ],
     };
     let unit = Unit {
         internals: vec![internal],

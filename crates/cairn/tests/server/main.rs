@@ -70,6 +70,7 @@ mod sign_in_costs;
 mod signer;
 mod smart;
 mod stalled;
+mod starting;
 mod subscriptions;
 mod tenants;
 mod tenants_alerted;

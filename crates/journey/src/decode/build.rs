@@ -2,7 +2,8 @@
 
 use super::Reader;
 use crate::definition::{
-    Channel, Condition, Definition, Entry, ExitRule, ExitTrigger, Message, Path, Step, Target, Who,
+    Channel, Condition, Definition, Entry, EntryEvent, ExitRule, ExitTrigger, Message, Path,
+    Request, Step, Target, Who,
 };
 use crate::spec;
 use crate::template::Template;
@@ -81,15 +82,27 @@ impl Reader<'_, '_> {
             .and_then(|who| who.get("any"))
             .map(Node::items)
             .unwrap_or_default();
+        let event = match node.get("event") {
+            Some(_) => Some(EntryEvent {
+                kind: resource(node, "event")?,
+                condition: path(node.get("where")?)?,
+            }),
+            None => None,
+        };
+        let request = node.get("request").map(request);
+        let mut anchors = Vec::new();
+        for (key, value) in node.get("anchors").map(Node::members).unwrap_or_default() {
+            anchors.push((key.name.clone(), Some(path(value)?)));
+        }
+        if event.is_none()
+            && let Some(request) = &request
+        {
+            anchors.extend(request.asks.iter().map(|(name, _)| (name.clone(), None)));
+        }
         Some(Entry {
-            event: resource(node, "event")?,
-            condition: path(node.get("where")?)?,
-            anchors: node
-                .get("anchors")?
-                .members()
-                .iter()
-                .filter_map(|(key, value)| Some((key.name.clone(), path(value)?)))
-                .collect(),
+            event,
+            request,
+            anchors,
             within_ms: length(node, "within"),
             once: line(node, "per")? == "patient",
             beside: line(node, "while_running").as_deref() == Some("beside"),
@@ -157,6 +170,24 @@ impl Reader<'_, '_> {
             place: key.place,
             kind,
         })
+    }
+}
+
+fn request(node: &Node) -> Request {
+    let by = node.get("by").map(Node::items).unwrap_or_default();
+    let asks = node.get("asks").map(Node::members).unwrap_or_default();
+    Request {
+        by: by
+            .iter()
+            .filter_map(|item| match item.text()? {
+                "system" => Some(trust::Role::Client),
+                role => trust::Role::parse(role),
+            })
+            .collect(),
+        asks: asks
+            .iter()
+            .filter_map(|(key, value)| Some((key.name.clone(), value.text()?.to_owned())))
+            .collect(),
     }
 }
 

@@ -13,7 +13,10 @@ impl Engine<'_> {
             self.end(super::STARTED_IN_ERROR, "Started in error", true);
             return Ok(());
         }
-        let own = event.reference == format!("{}/{}", definition.entry.event, self.state.key);
+        let own = definition
+            .entry
+            .kind()
+            .is_some_and(|kind| event.reference == format!("{kind}/{}", self.state.key));
         for exit in &definition.exits {
             let hit = match exit.trigger {
                 ExitTrigger::Event(condition) => !own && event.holds.contains(&condition),

@@ -372,7 +372,7 @@ pub enum EngineError {
 pub struct Start {
     /// The patient.
     pub patient: String,
-    /// The id of the entry resource.
+    /// The id of the entry resource, or what a request is known by.
     pub key: String,
     /// What caused it, `Type/id`.
     pub cause: String,

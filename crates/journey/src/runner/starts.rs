@@ -15,6 +15,16 @@ use std::collections::BTreeMap;
 /// How often one entry event may start a journey in error and then be one again.
 const STARTS_MAX: u32 = 16;
 
+/// Where a journey of a patient is, or would be, by what it is keyed by.
+pub(crate) enum Place {
+    /// Nothing is there yet: the id that the instance would have.
+    Free(String),
+    /// An instance.
+    Taken(String, Box<State>),
+    /// One of this unit of work; or there were too many in error.
+    Used,
+}
+
 impl Journeys {
     /// Starts the journeys whose entry a resource fulfils, or completes: the condition on the patient's
     /// record may come true after the entry event.
@@ -29,7 +39,10 @@ impl Journeys {
     ) -> Result<(), MoveError> {
         for published in books.all_live() {
             let definition = &published.definition;
-            if resource.kind() == definition.entry.event {
+            let Some(event) = definition.entry.kind() else {
+                continue;
+            };
+            if resource.kind() == event {
                 if let Some(anchors) = facts::entry(definition, resource, now_ms) {
                     self.start_one(
                         mover, definition, patient, resource, anchors, resource, number, now_ms,
@@ -38,7 +51,7 @@ impl Journeys {
                 }
             } else if facts::who_by_record(definition, resource, now_ms) {
                 let mut entries: Vec<(Resource, BTreeMap<String, u64>)> = mover
-                    .of_type(definition.entry.event, &[])
+                    .of_type(event, &[])
                     .await?
                     .into_iter()
                     .filter_map(|entry| {
@@ -78,8 +91,7 @@ impl Journeys {
         now_ms: u64,
     ) -> Result<(), MoveError> {
         let Some(key) = entry.id() else { return Ok(()) };
-        let by = if definition.entry.once { "once" } else { key };
-        let Some(instance) = self.fresh(mover, definition, patient, by).await? else {
+        let Place::Free(instance) = self.place(mover, definition, patient, key).await? else {
             return Ok(());
         };
         if !self.who(mover, definition, entry, cause, now_ms).await? {
@@ -93,59 +105,73 @@ impl Journeys {
         let exit = self
             .exit_already(mover, definition, patient, key, &anchors, now_ms)
             .await?;
-        let observations = self.history(mover, definition, now_ms).await?;
-        let ids = mover.ids(definition);
         let start = Start {
             patient: patient.to_owned(),
             key: key.to_owned(),
             cause: reference(cause),
             number,
             anchors,
-            observations,
+            observations: Vec::new(),
             exit,
         };
+        self.begin_one(mover, definition, &instance, start, now_ms)
+            .await
+    }
+
+    /// Starts an instance, whatever caused it.
+    pub(crate) async fn begin_one(
+        &self,
+        mover: &mut Mover<'_>,
+        definition: &Definition,
+        instance: &str,
+        mut start: Start,
+        now_ms: u64,
+    ) -> Result<(), MoveError> {
+        start.observations = self.history(mover, definition, now_ms).await?;
+        let ids = mover.ids(definition);
         let mut decision = engine::start(
             definition,
             start,
             &Context {
                 now_ms,
-                instance: &instance,
+                instance,
                 ids: &ids,
             },
         )?;
         if decision.state.ended.is_none() {
             decision.state.consents_ms = mover.consents_next(definition).await?;
         }
-        mover.take(definition, &instance, None, decision).await?;
+        mover.take(definition, instance, None, decision).await?;
         Ok(())
     }
 
-    /// The id of the instance that an entry event would start; `None` if it has started one. Those that
-    /// ended as started in error don't count.
-    async fn fresh(
+    /// Where an entry event or a request would start the journey, or has. What ended as started in error
+    /// doesn't count.
+    pub(crate) async fn place(
         &self,
         mover: &Mover<'_>,
         definition: &Definition,
         patient: &str,
-        by: &str,
-    ) -> Result<Option<String>, MoveError> {
+        key: &str,
+    ) -> Result<Place, MoveError> {
+        let by = if definition.entry.once { "once" } else { key };
         let (ledger, tenant) = (self.vault().ledger(), mover.tenant());
         for again in 0..STARTS_MAX {
             let id = instance_id(ledger, tenant, patient, &definition.name, by, again);
             if mover.moved(&id).is_some() {
-                return Ok(None);
+                return Ok(Place::Used);
             }
             match mover.instance(&id).await? {
-                None => return Ok(Some(id)),
+                None => return Ok(Place::Free(id)),
                 Some((state, _)) if in_error(&state) => {}
-                Some(_) => return Ok(None),
+                Some((state, _)) => return Ok(Place::Taken(id, Box::new(state))),
             }
         }
-        Ok(None)
+        Ok(Place::Used)
     }
 
     /// Whether a patient is in a journey, this unit of work considered.
-    async fn is_running(
+    pub(crate) async fn is_running(
         &self,
         mover: &Mover<'_>,
         patient: &str,
@@ -171,11 +197,18 @@ impl Journeys {
         cause: &Resource,
         now_ms: u64,
     ) -> Result<bool, MoveError> {
-        if facts::who_by_event(definition, entry, now_ms)
+        Ok(facts::who_by_event(definition, entry, now_ms)
             || facts::who_by_record(definition, cause, now_ms)
-        {
-            return Ok(true);
-        }
+            || self.who_by_all(mover, definition, now_ms).await?)
+    }
+
+    /// Whether something in the patient's record says that the journey is for them.
+    pub(crate) async fn who_by_all(
+        &self,
+        mover: &Mover<'_>,
+        definition: &Definition,
+        now_ms: u64,
+    ) -> Result<bool, MoveError> {
         for who in &definition.entry.who {
             if let Who::Has { kind, .. } = who {
                 let found = mover.of_type(*kind, &[]).await?;
@@ -192,7 +225,7 @@ impl Journeys {
 
     /// The exit that already holds when the journey would start: the record can be ahead of the feed, and
     /// an event that came before the start will not come again.
-    pub(super) async fn exit_already(
+    pub(crate) async fn exit_already(
         &self,
         mover: &mut Mover<'_>,
         definition: &Definition,

@@ -48,7 +48,7 @@ fn last(definition: &Definition, then: &Then, played: &Played) -> Vec<String> {
         return Vec::new();
     }
     let Some(state) = started else {
-        let why = played.idle.unwrap_or("nothing could be played");
+        let why = played.idle.as_deref().unwrap_or("nothing could be played");
         return vec![format!("the journey did not start: {why}")];
     };
     let is = match state.ending() {

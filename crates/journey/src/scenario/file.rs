@@ -12,6 +12,17 @@ use fhir::suggestion;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+static REQUEST: Table = Table {
+    name: "request",
+    doc: "A request that starts the journey.",
+    one_of: &[],
+    members: &[takes(
+        "times",
+        Form::Map("anchor", &Form::Instant),
+        "The times that the journey asks for.",
+    )],
+};
+
 static GIVEN: Table = Table {
     name: "given",
     doc: "What holds before anything happens. A scenario's own members stand for those of the whole file.",
@@ -31,6 +42,11 @@ static GIVEN: Table = Table {
             "entry",
             Form::Fhir,
             "Members of the resource that starts the journey; `resourceType` and `id` (`entry`) are filled in.",
+        ),
+        takes(
+            "request",
+            Form::Table(&REQUEST),
+            "Somebody starts the journey by request, where it can be; then there is no `entry`.",
         ),
         takes(
             "record",
@@ -394,6 +410,8 @@ pub(crate) struct Given {
     pub(crate) now_ms: Option<u64>,
     pub(crate) patient: Option<Value>,
     pub(crate) entry: Option<Value>,
+    /// The times of a request.
+    pub(crate) request: Option<BTreeMap<String, String>>,
     pub(crate) record: Vec<Value>,
     pub(crate) email: Option<String>,
     pub(crate) rules: Option<String>,
@@ -530,8 +548,23 @@ fn make_sense(definition: &Definition, root: &Node, findings: &mut Findings<'_>)
         }
         if let Some(entry) = given.get("entry") {
             let mut value = json_of(entry);
-            value["resourceType"] = Value::from(definition.entry.event.name());
-            of_the_patient(entry, &value, findings);
+            if let Some(kind) = definition.entry.kind() {
+                value["resourceType"] = Value::from(kind.name());
+                of_the_patient(entry, &value, findings);
+            } else {
+                let message = "no event starts this journey; give a `request`";
+                findings.error("J003", entry.place, message);
+            }
+        }
+        if let Some(request) = given.get("request") {
+            if definition.entry.request.is_none() {
+                let message = "this journey is not started by request; give an `entry`";
+                findings.error("J003", request.place, message);
+            }
+            if given.get("entry").is_some() {
+                let message = "an `entry` starts the journey or a `request`, not both";
+                findings.error("J003", request.place, message);
+            }
         }
     }
     for (index, node) in scenarios.iter().enumerate() {
@@ -633,6 +666,13 @@ fn given(node: &Node) -> Given {
         now_ms: line(node, "now").and_then(|text| instant(&text).ok()),
         patient: node.get("patient").map(json_of),
         entry: node.get("entry").map(json_of),
+        request: node.get("request").map(|request| {
+            let times = request.get("times").map(Node::members);
+            let times = times.unwrap_or_default().iter();
+            times
+                .filter_map(|(key, time)| Some((key.name.clone(), time.text()?.to_owned())))
+                .collect()
+        }),
         record: node
             .get("record")
             .map(Node::items)
@@ -658,7 +698,14 @@ impl Given {
         Self {
             now_ms: self.now_ms.or(shared.now_ms),
             patient: self.patient.or_else(|| shared.patient.clone()),
-            entry: self.entry.or_else(|| shared.entry.clone()),
+            entry: match &self.request {
+                Some(_) => None,
+                None => self.entry.clone().or_else(|| shared.entry.clone()),
+            },
+            request: match self.entry {
+                Some(_) => None,
+                None => self.request.or_else(|| shared.request.clone()),
+            },
             record: if self.record.is_empty() {
                 shared.record.clone()
             } else {

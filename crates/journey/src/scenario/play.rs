@@ -10,6 +10,7 @@ use crate::engine::{self, Effect, Fact, Input, Manual, Outcome, Start};
 use crate::facts;
 use crate::form::instant;
 use crate::kinds::Question;
+use crate::request::{self, NotStarted};
 use crate::resources::{self, Maker, Times};
 use crate::state::{State, TrailEntry, Which};
 use crate::time::DAY_MS;
@@ -21,6 +22,13 @@ use trust::conventions;
 
 /// The resource that starts the journey.
 const ENTRY: &str = "entry";
+
+/// What starts the journey.
+enum By {
+    Event(Resource),
+    /// With the times that it gives.
+    Request(BTreeMap<String, String>),
+}
 /// Most moves of one scenario: more than the longest journey makes that waits at every step.
 const MOVES_MAX: usize = 20_000;
 
@@ -53,7 +61,7 @@ pub(crate) struct Played {
     /// `None` when the journey did not start.
     pub(crate) state: Option<State>,
     /// Why it did not start.
-    pub(crate) idle: Option<&'static str>,
+    pub(crate) idle: Option<String>,
     /// What could not be played, in words.
     pub(crate) problem: Option<String>,
     pub(crate) now_ms: u64,
@@ -439,10 +447,7 @@ struct Player<'a> {
 
 impl<'a> Player<'a> {
     /// Starts the journey; if it does not start, says why.
-    fn start(
-        definition: &'a Definition,
-        given: &Given,
-    ) -> Result<(Self, Option<&'static str>), String> {
+    fn start(definition: &'a Definition, given: &Given) -> Result<(Self, Option<String>), String> {
         let rules = given.rules.as_deref().unwrap_or(Rules::DEFAULT);
         let stage = Stage {
             record: BTreeMap::new(),
@@ -461,19 +466,21 @@ impl<'a> Player<'a> {
             run: None,
             now_ms: 0,
         };
-        let entry = player.fill(given)?;
+        let by = player.fill(given)?;
         let first = definition.entry.anchors.first();
-        let first_ms =
-            first.and_then(|(name, _)| facts::anchors(definition, &entry).get(name).copied());
+        let first_ms = first.and_then(|(name, _)| match &by {
+            By::Event(entry) => facts::anchors(definition, entry).get(name).copied(),
+            By::Request(times) => facts::time(times.get(name)?),
+        });
         let now_ms = given.now_ms.or(first_ms);
         player.now_ms = now_ms
-            .ok_or("`given` needs `now`: the entry has no time for the first anchor".to_owned())?;
-        let why = player.begin(&entry, &given.arms)?;
+            .ok_or("`given` needs `now`: there is no time for the first anchor".to_owned())?;
+        let why = player.begin(&by, &given.arms)?;
         Ok((player, why))
     }
 
     /// Puts what is given into the record.
-    fn fill(&mut self, given: &Given) -> Result<Resource, String> {
+    fn fill(&mut self, given: &Given) -> Result<By, String> {
         let person = given.patient.clone().unwrap_or_else(|| {
             json!({"name": [{"given": ["Ida"], "family": "Sample"}], "birthDate": "1950-01-01",
                    "telecom": [{"system": "email", "value": "ida@example.org"}]})
@@ -484,45 +491,70 @@ impl<'a> Player<'a> {
             let id = self.stage.mint();
             self.stage.put(resource(value.clone(), None, &id)?);
         }
+        if let Some(times) = &given.request {
+            return Ok(By::Request(times.clone()));
+        }
         let members = given
             .entry
             .clone()
-            .ok_or("`given` needs `entry`: the resource that starts the journey".to_owned())?;
-        let mut entry = resource(members, Some(self.definition.entry.event), ENTRY)?;
+            .ok_or("`given` needs `entry` or `request`: what starts the journey".to_owned())?;
+        let mut entry = resource(members, self.definition.entry.kind(), ENTRY)?;
         entry.set_id(ENTRY);
         self.stage.put(entry.clone());
-        Ok(entry)
+        Ok(By::Event(entry))
     }
 
     /// As the runner does: entry, for whom, exits that hold already, measurements of before.
     fn begin(
         &mut self,
-        entry: &Resource,
+        by: &By,
         arms: &BTreeMap<String, String>,
-    ) -> Result<Option<&'static str>, String> {
+    ) -> Result<Option<String>, String> {
         let (definition, now_ms) = (self.definition, self.now_ms);
-        let Some(anchors) = facts::entry(definition, entry, now_ms) else {
-            return Ok(Some(
-                "the entry's condition does not hold, or the event is too old",
-            ));
+        let anchors = match by {
+            By::Event(entry) => facts::entry(definition, entry, now_ms).ok_or_else(|| {
+                "the entry's condition does not hold, or the event is too old".to_owned()
+            }),
+            By::Request(given) => match &definition.entry.request {
+                Some(asked) => request::times(definition, asked, given, now_ms)
+                    .map_err(|refused| refused.to_string()),
+                None => Err("the journey is not started by request".to_owned()),
+            },
+        };
+        let anchors = match anchors {
+            Ok(anchors) => anchors,
+            Err(why) => return Ok(Some(why)),
         };
         let record = || self.stage.record.values();
-        let meant = facts::who_by_event(definition, entry, now_ms)
-            || record().any(|resource| facts::who_by_record(definition, resource, now_ms));
+        let at_once = match by {
+            By::Event(entry) => facts::who_by_event(definition, entry, now_ms),
+            By::Request(_) => definition.entry.who.is_empty(),
+        };
+        let meant =
+            at_once || record().any(|resource| facts::who_by_record(definition, resource, now_ms));
         if !meant {
-            return Ok(Some("the journey is not for this patient (`who`)"));
+            return Ok(Some(
+                "the journey is not for this patient (`who`)".to_owned(),
+            ));
         }
-        let probe = State::probe(definition, PATIENT, ENTRY, anchors.clone(), now_ms);
+        let (key, cause) = match by {
+            By::Event(entry) => (ENTRY.to_owned(), reference(entry)),
+            By::Request(_) => (request::key(ENTRY), request::cause("the scenario")),
+        };
+        let probe = State::probe(definition, PATIENT, &key, anchors.clone(), now_ms);
         let exit = definition.exits.iter().find(|exit| match exit.trigger {
             ExitTrigger::ConsentWithdrawn => !self.stage.permitted(definition, now_ms),
             ExitTrigger::Event(condition) => record()
                 .any(|resource| facts::exit_by(definition, resource, &probe, condition, now_ms)),
         });
         let exit = exit.map(|exit| (exit.id.clone(), exit.title.clone()));
+        if let (By::Request(_), Some((_, title))) = (by, &exit) {
+            return Ok(Some(NotStarted::Ends(title.clone()).to_string()));
+        }
         let facts = Start {
             patient: PATIENT.to_owned(),
-            key: ENTRY.to_owned(),
-            cause: reference(entry),
+            key,
+            cause,
             number: 1,
             anchors,
             observations: self.history(),
@@ -831,7 +863,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    fn played(self, idle: Option<&'static str>, problem: Option<String>) -> Played {
+    fn played(self, idle: Option<String>, problem: Option<String>) -> Played {
         Played {
             happened: self.stage.happened,
             trail: self.stage.trail,

@@ -25,7 +25,7 @@ pub(crate) struct Operation {
 }
 
 /// All operations, in the order of the `CapabilityStatement`.
-pub(crate) const OPERATIONS: [Operation; 10] = [
+pub(crate) const OPERATIONS: [Operation; 11] = [
     Operation {
         name: "meta",
         kind: None,
@@ -62,6 +62,11 @@ pub(crate) const OPERATIONS: [Operation; 10] = [
         writes: false,
     },
     Operation {
+        name: "start-journey",
+        kind: Some(ResourceType::Patient),
+        writes: true,
+    },
+    Operation {
         name: "lastn",
         kind: Some(ResourceType::Observation),
         writes: false,
@@ -84,7 +89,7 @@ pub(crate) const BULK_DATA: &str = "http://hl7.org/fhir/uv/bulkdata";
 impl Operation {
     /// Where HL7 defines it; a name of Cairn's own for what R4 doesn't have.
     pub(crate) fn definition(&self) -> String {
-        if matches!(self.name, "explain" | "status") {
+        if matches!(self.name, "explain" | "status" | "start-journey") {
             return format!("urn:cairn:operation:{}", self.name);
         }
         let of = self.kind.map_or("Resource", |kind| kind.name());

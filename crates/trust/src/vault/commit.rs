@@ -25,7 +25,14 @@ impl Vault {
     /// `Refused` when a change is outside the permit; `Invalid` when a resource would move to another
     /// patient, or names another owner than it has; `Ledger(Conflict)` and other store errors.
     pub async fn commit(&self, permit: &Permit, unit: Unit) -> Result<UnitReceipt, TrustError> {
-        let mut record = Record::under(permit, Event::TRANSACTION);
+        let asked = unit.asked.clone();
+        let asker = asked.as_ref().unwrap_or(permit);
+        if asker.tenant() != permit.tenant() {
+            return Err(TrustError::Invalid(
+                "who asked is of another tenant".to_owned(),
+            ));
+        }
+        let mut record = Record::under(asker, Event::TRANSACTION);
         if !permit.action.writes() {
             return Err(self
                 .refuse(permit, Action::Update, None, Some(record))
@@ -119,7 +126,7 @@ impl Vault {
         let named = record.patients.clone();
         if worth_recording {
             Self::tell_registrations(&mut record);
-            self.tell_relations(permit, &mut record).await?;
+            self.tell_relations(asker, &mut record).await?;
             commit.audit = Some(self.inner.auditor.draft(&record));
         }
         commit.timers_set = unit.timers_set;
@@ -139,10 +146,10 @@ impl Vault {
             }
             receipt => receipt?,
         };
-        permit
+        asker
             .freshness
             .note(receipt.audit.map(|at| at.number), true);
-        permit.name_patients(&named);
+        asker.name_patients(&named);
         if defines {
             // It is written, whatever becomes of this; every server looks again in a second, and says so if
             // it can't.

@@ -261,6 +261,9 @@ pub struct Unit {
     pub note: Option<String>,
     /// The patient concerned, where no change names one.
     pub patient: Option<String>,
+    /// Who asked for it, where a part of Cairn does it for them: the audit has their name and purpose, and what
+    /// may be done is what the part may. For those who have made sure that they may ask.
+    pub asked: Option<crate::Permit>,
     /// A resource of the patient's that was given to somebody outside; optional, for what sends alone.
     pub disclosed: Option<Disclosed>,
     /// What answers the request when it comes again ([`super::Once`]): which versions are written, without

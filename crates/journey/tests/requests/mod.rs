@@ -1,0 +1,286 @@
+//! Journeys that are started by request: what becomes of it, and what is told where nothing does.
+
+use crate::world::{DAY, HOUR, Mail, TENANT, World};
+use journey::{Begun, JourneyError, NotStarted, Wish};
+use serde_json::json;
+use std::collections::BTreeMap;
+use trust::{Action, Agent, Permit, Purpose, Role, Target};
+
+const NAME: &str = "after-surgery";
+
+/// A journey that staff start, or a system.
+fn source(per: &str, more: &str) -> String {
+    format!(
+        "name: {NAME}
+title: After surgery
+owner: Surgical team
+purpose: TREAT
+at_most: 60d
+entry:
+  request:
+    by: [clinician, system]
+    asks:
+      surgery: Day of the operation
+  within: 30d
+  per: {per}
+{more}  who:
+    any:
+      - has: Condition
+        where: code.coding.where(code = '84114007').exists()
+exits:
+  death: {{title: Died, event: Patient, where: deceased.exists() and deceased != false}}
+  consent: {{title: Consent withdrawn, consent: withdrawn}}
+start: call
+steps:
+  call:
+    title: Call the patient
+    task: {{title: Call, reason: Surgery, role: coordinator, due: 1d}}
+    next: pause
+    overdue: pause
+  pause:
+    title: A week after
+    wait: {{until: surgery + 7d}}
+    next: end
+"
+    )
+}
+
+fn wish(patient: &str, key: &str, day: &str) -> Wish {
+    Wish {
+        journey: NAME.to_owned(),
+        patient: patient.to_owned(),
+        key: key.to_owned(),
+        times: BTreeMap::from([("surgery".to_owned(), day.to_owned())]),
+        reason: "Hip / replaced".to_owned(),
+    }
+}
+
+async fn permit(world: &World, role: Role, purpose: Purpose) -> Permit {
+    let agent = Agent {
+        tenant: TENANT,
+        id: format!("{role:?}"),
+        name: format!("A {role:?}"),
+        role,
+        patient: None,
+        access: None,
+        signed_in: trust::SignedIn::default(),
+    };
+    let target = Target {
+        kind: Some(fhir::ResourceType::Task),
+        patient: None,
+    };
+    let decided = world
+        .trust
+        .decide(&agent, purpose, Action::Create, target, "test");
+    decided.await.expect("a permit")
+}
+
+async fn start(world: &World, permit: &Permit, wish: &Wish) -> Result<Begun, NotStarted> {
+    match world.journeys.start(permit, wish).await {
+        Ok(begun) => Ok(begun),
+        Err(JourneyError::NotStarted(why)) => Err(why),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_request_starts_a_journey_once_and_the_audit_has_who_asked() {
+    let world = World::with(Mail::Delivers, &source("event", "")).await;
+    let clinician = permit(&world, Role::Clinician, Purpose::Treatment).await;
+    let patient = world.patient().await;
+    world.drain().await;
+    let first = start(&world, &clinician, &wish(&patient, "a-1", "2026-11-01"))
+        .await
+        .expect("started");
+    assert!(first.started && first.running, "{first:?}");
+    // The same again is the same, from whoever asks, also when the server was started anew.
+    let world = world.reopen().await;
+    let system = permit(&world, Role::Client, Purpose::Treatment).await;
+    let again = start(&world, &system, &wish(&patient, "a-1", "2026-11-01"))
+        .await
+        .expect("there");
+    assert_eq!((again.started, &again.instance), (false, &first.instance));
+    world.drain().await;
+    let view = world.view(&patient).await;
+    assert_eq!(view.id, first.instance);
+    let begun = &view.trail[0];
+    assert!(begun.what.starts_with("Started by request"), "{begun:?}");
+    assert_eq!(begun.why, "it was asked for: Hip / replaced");
+    assert_eq!(begun.reference, None);
+    assert_eq!(world.of(&patient, fhir::ResourceType::Task).await.len(), 1);
+
+    let audits = world.audits(&patient).await;
+    let by_hand: Vec<String> = audits
+        .iter()
+        .map(|event| event.as_value().to_string())
+        .filter(|event| event.contains("after-surgery: started by hand"))
+        .collect();
+    assert_eq!(by_hand.len(), 1);
+    assert!(by_hand[0].contains("A Clinician") && !by_hand[0].contains("journey-engine"));
+
+    // The counts know of it as of others, and time goes on.
+    let squad = world.staff(Role::Squad, Action::Observe).await;
+    let counted = async |world: &World| {
+        let graph = world.journeys.graph(&squad, NAME, None).await;
+        let graph = graph.expect("a graph");
+        (graph.version.running, graph.version.ended)
+    };
+    assert_eq!(counted(&world).await, (1, 0));
+    world.clock.advance(DAY);
+    for _ in 0..3 {
+        world.clock.advance(HOUR);
+        world.drain().await;
+    }
+    assert_eq!(counted(&world).await.0, 1);
+}
+
+#[tokio::test]
+async fn what_keeps_a_journey_from_starting_is_told() {
+    let world = World::with(Mail::Delivers, &source("event", "")).await;
+    world.publish(&crate::world::heart_failure()).await;
+    let clinician = permit(&world, Role::Clinician, Purpose::Treatment).await;
+    let coordinator = permit(&world, Role::Coordinator, Purpose::Treatment).await;
+    let payer = permit(&world, Role::Client, Purpose::Payment).await;
+    let patient = world.patient().await;
+    let other = world.patient_without_condition().await;
+    let refuses = world.patient().await;
+    world.consent(&refuses, false).await;
+    let dead = world.patient().await;
+    world
+        .put(vec![
+            json!({"resourceType": "Patient", "id": dead, "deceasedBoolean": true}),
+        ])
+        .await;
+    let base = |patient: &str| wish(patient, "k", "2026-11-01");
+    let named = |journey: &str| Wish {
+        journey: journey.to_owned(),
+        ..base(&patient)
+    };
+    let keyed = |key: &str| wish(&patient, key, "2026-11-01");
+    let timed = |name: &str, time: &str| {
+        let mut wish = base(&patient);
+        wish.times.insert(name.to_owned(), time.to_owned());
+        wish
+    };
+    let silent = Wish {
+        reason: " ".to_owned(),
+        ..base(&patient)
+    };
+    let timeless = Wish {
+        times: BTreeMap::new(),
+        ..base(&patient)
+    };
+    for (permit, wish, words) in [
+        (&clinician, named("none"), "there is no journey none"),
+        (
+            &clinician,
+            named("heart-failure-discharge"),
+            "is not started by request",
+        ),
+        (&coordinator, base(&patient), "doesn't name you"),
+        (&payer, base(&patient), "to treat or to manage care"),
+        (&clinician, base("nobody"), "no such patient"),
+        (&clinician, base(&other), "not for this patient"),
+        (&clinician, base(&refuses), "consents don't allow it"),
+        (&clinician, base(&dead), "would end at once: Died"),
+        (&clinician, keyed(""), "`key` has"),
+        (&clinician, keyed("a/b"), "`key` has"),
+        (&clinician, silent, "`reason` says why"),
+        (
+            &clinician,
+            timeless,
+            "`surgery` is missing: Day of the operation",
+        ),
+        (
+            &clinician,
+            timed("surgery", "2026-11"),
+            "is no date or time",
+        ),
+        (&clinician, timed("surgery", "2026-06-01"), "`within`"),
+        (
+            &clinician,
+            timed("other", "2026-11-01"),
+            "`other` is nothing that",
+        ),
+    ] {
+        let why = start(&world, permit, &wish).await.expect_err(words);
+        assert!(why.to_string().contains(words), "{words}: {why}");
+    }
+    world.drain().await;
+    for patient in [&patient, &other, &refuses, &dead] {
+        assert!(world.views(patient).await.is_empty());
+    }
+    // Who may not create tasks starts nothing at all.
+    let squad = world.staff(Role::Squad, Action::Observe).await;
+    let wish = wish(&patient, "k", "2026-11-01");
+    let refused = world.journeys.start(&squad, &wish);
+    assert!(matches!(refused.await, Err(JourneyError::Trust(_))));
+}
+
+#[tokio::test]
+async fn a_patient_takes_a_journey_as_often_as_it_says() {
+    for (per, more, second, changed) in [
+        (
+            "event",
+            "",
+            Err(NotStarted::Running),
+            Err(NotStarted::KeyUsed),
+        ),
+        (
+            "event",
+            "  while_running: beside\n",
+            Ok(()),
+            Err(NotStarted::KeyUsed),
+        ),
+        (
+            "patient",
+            "",
+            Err(NotStarted::Once),
+            Err(NotStarted::KeyUsed),
+        ),
+    ] {
+        let world = World::with(Mail::Delivers, &source(per, more)).await;
+        let clinician = permit(&world, Role::Clinician, Purpose::Treatment).await;
+        let patient = world.patient().await;
+        let one = wish(&patient, "one", "2026-11-01");
+        start(&world, &clinician, &one).await.expect("started");
+        let told = start(&world, &clinician, &wish(&patient, "two", "2026-11-01")).await;
+        assert_eq!(told.map(|_| ()), second, "{per} {more}");
+        let told = start(&world, &clinician, &wish(&patient, "one", "2026-11-02")).await;
+        assert_eq!(told.map(|_| ()), changed, "{per} {more}");
+    }
+}
+
+/// An older version is no stand-in for one that this program can't read.
+#[tokio::test]
+async fn of_a_newer_program_s_journey_nothing_is_started() {
+    let world = World::with(Mail::Delivers, &source("event", "")).await;
+    let clinician = permit(&world, Role::Clinician, Purpose::Treatment).await;
+    let patient = world.patient().await;
+    let newer = source("event", "  of_tomorrow: true\n");
+    let stored = json!({"name": NAME, "version": 2, "source": newer, "published_ms": world.now(), "published_by": "x"});
+    let engine = world
+        .part("command-line", Purpose::Operations, Action::Publish)
+        .await;
+    let unit = trust::Unit {
+        internals: vec![trust::Internal {
+            kind: trust::kinds::JOURNEY_DEFINITION,
+            id: "00000000-0000-4000-8000-000000000002".to_owned(),
+            owner: ledger::Owner::Tenant,
+            expected: ledger::Expected::Absent,
+            body: stored.to_string().into_bytes(),
+            deleted: false,
+            tokens: vec![("name".to_owned(), NAME.to_owned())],
+        }],
+        ..trust::Unit::default()
+    };
+    world
+        .trust
+        .vault()
+        .commit(&engine, unit)
+        .await
+        .expect("published");
+    let told = start(&world, &clinician, &wish(&patient, "k", "2026-11-01")).await;
+    assert_eq!(told, Err(NotStarted::Unread(NAME.to_owned())));
+    assert!(world.views(&patient).await.is_empty());
+}
