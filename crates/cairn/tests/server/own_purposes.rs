@@ -173,6 +173,38 @@ async fn a_consent_names_one_organization_and_its_study() {
     house.end().await;
 }
 
+/// A consent that names no actor opens rows to whoever asks for its purpose: nobody does whose token has no registration.
+// Proves: 45 CFR 164.508(a)(1)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_can_t_be_registered_asks_for_no_own_purpose() {
+    let folder = folder();
+    write(
+        &folder,
+        "purposes.toml",
+        &FOO_BAR.replace("HRESCH", "TREAT"),
+    );
+    let house = house(&folder).await;
+    patient(&house).await;
+    let mut to_all = consent(&json!({"system": "urn:purposes", "code": "FooBar"}));
+    let provision = to_all["provision"].as_object_mut().expect("a provision");
+    provision.remove("actor");
+    put(&house, &to_all).await;
+    let clinician = token(&house.server, Role::Clinician).await;
+    let study = system(&house, "FooBar", "Organization/research").await;
+    assert!(shows(&house, &study, "FooBar").await);
+    assert!(
+        !shows(&house, &clinician, "TREAT").await,
+        "only for the study"
+    );
+    assert!(!shows(&house, &clinician, "FooBar").await);
+    let words = refused(get(&house, &clinician, "FooBar", WAYS[0]).await, 403).await;
+    assert!(
+        words.contains("the role clinician, and no registration for FooBar"),
+        "{words}"
+    );
+    house.end().await;
+}
+
 /// Whatever becomes of the file, nothing is shown for a purpose that is not there, and nothing else breaks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purpose_comes_changes_and_goes_while_the_server_runs() {

@@ -219,7 +219,7 @@ fn codes(purposes: &[Purpose]) -> String {
 }
 
 /// Whose systems are registered for something: the other roles that tokens have are the organisation's own
-/// tools, with what policies let their role do.
+/// tools, with what policies let their role do for HL7's purposes.
 pub(super) fn is_registered(role: Role) -> bool {
     matches!(role, Role::Client | Role::Biller)
 }
@@ -265,6 +265,36 @@ impl Identity {
             // An account with this role is a person's, and has nothing to register.
             None => (agent.role == Role::Client).then(Registered::default),
         })
+    }
+
+    /// Why an agent may not ask for a purpose, whatever policies say, if it may not. An own purpose is for systems that
+    /// are registered for it, and for people by themselves.
+    pub(crate) async fn refuses(
+        &self,
+        agent: &Agent,
+        purpose: Purpose,
+    ) -> Result<Option<String>, TrustError> {
+        if let Some(registered) = self.registered_for(agent).await? {
+            return Ok(registered.refuses(purpose));
+        }
+        if purpose.own().is_none() {
+            return Ok(None);
+        }
+        let (code, role) = (purpose.code(), agent.role);
+        if agent.app().is_some() {
+            return Ok(Some(format!(
+                "an application asks for the purpose of its person's role, which is {}, and not for {code}",
+                role.purpose().code()
+            )));
+        }
+        let clients = &self.inner.clients;
+        let token = clients.get(&self.inner.ledger, agent.tenant, &agent.id);
+        Ok(token.await?.map(|_| {
+            format!(
+                "this token has the role {}, and no registration for {code}: systems with the role client alone can have one",
+                role.name()
+            )
+        }))
     }
 
     /// What a client is registered for, for lists.

@@ -247,9 +247,8 @@ impl Trust {
             signed_in: crate::SignedIn::default(),
         };
         if about.person.is_some() {
-            let registered = self.inner.identity.registered_for(&agent).await?;
-            let refused = registered.and_then(|registered| registered.refuses(question.purpose));
-            if let Some(reason) = refused {
+            let refused = self.inner.identity.refuses(&agent, question.purpose);
+            if let Some(reason) = refused.await? {
                 return refuse(&reason);
             }
         }

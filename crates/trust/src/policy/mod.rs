@@ -519,11 +519,10 @@ impl Trust {
             return Err(LedgerError::UnknownTenant(agent.tenant.0).into());
         }
         // A system's purposes are asked before policies are, so that a "no" says what it is registered for.
-        let registered = self.inner.identity.registered_for(agent).await?;
         let now = self.policy_set().purposes().now(purpose);
         let unasked = match now {
             None => Some(gone(purpose)),
-            Some(purpose) => registered.and_then(|registered| registered.refuses(purpose)),
+            Some(purpose) => self.inner.identity.refuses(agent, purpose).await?,
         };
         let purpose = now.unwrap_or(purpose);
         let mut refused = unasked.and_then(|reason| {

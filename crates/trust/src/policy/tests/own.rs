@@ -1,6 +1,9 @@
 //! Purposes of use of one's own.
 use super::*;
-use crate::Purposes;
+use crate::identity::{Contract, Registered};
+use crate::scopes::Scopes;
+use crate::tests::{House, TENANT};
+use crate::{Access, Purposes};
 
 const FOO_BAR: &str = "
 [[purpose]]
@@ -369,6 +372,95 @@ hides = ['identifier']
     let squad = |purpose| set.elements.exemption(Role::Squad, purpose).is_some();
     assert!(squad(set.purposes().parse("FooBar").unwrap()));
     assert!(!squad(Purpose::Treatment));
+}
+
+/// A token whose role can't be registered has no registration for an own purpose; people decide for themselves.
+// Proves: 45 CFR 164.312(a)(1), 164.508(a)(1)
+#[tokio::test]
+async fn who_comes_by_a_token_asks_for_an_own_purpose_with_a_registration_alone() {
+    let house = House::new().await;
+    let of_treatment = FOO_BAR.replace("HRESCH", "TREAT");
+    let by_role = r#"@id("t") permit (principal, action in Action::"look", resource)
+        when { context.purpose == "TREAT" };"#;
+    let files = [
+        ("purposes.toml", of_treatment.as_str()),
+        ("b.cedar", by_role),
+    ];
+    let folder = folder(&files);
+    let trust = Trust::new(TrustOptions {
+        ledger: house.ledger().clone(),
+        wall_clock: Arc::new(house.wall.clone()),
+        policy_folder: Some(folder.path().to_owned()),
+        session_idle_s: 900,
+        session_absolute_s: 12 * 3600,
+    });
+    let trust = trust.unwrap();
+    let own = trust.policy_set().purposes().parse("FooBar").unwrap();
+    let operator = Agent::system(TENANT, "command-line");
+    let identity = house.trust.identity();
+    let registered = Registered::new(&[own], Contract::Signed).unwrap();
+    let person = Agent {
+        tenant: TENANT,
+        ..agent(Role::Clinician)
+    };
+    let app = Access {
+        client: "app".to_owned(),
+        client_name: "App".to_owned(),
+        scopes: Scopes::parse("user/*.rs").unwrap(),
+        patient: None,
+        round: 0,
+    };
+    let by_app = Agent {
+        access: Some(Arc::new(app)),
+        ..person.clone()
+    };
+    let mut asked = vec![
+        (person, [None, None]),
+        (by_app, [None, Some("an application asks for the purpose")]),
+    ];
+    for (role, registered, expected) in [
+        (
+            Role::Clinician,
+            None,
+            [
+                None,
+                Some("the role clinician, and no registration for FooBar"),
+            ],
+        ),
+        (
+            Role::Biller,
+            None,
+            [
+                Some("registered for HPAYMT"),
+                Some("not registered for FooBar"),
+            ],
+        ),
+        (
+            Role::Client,
+            None,
+            [None, Some("not registered for FooBar")],
+        ),
+        (
+            Role::Client,
+            Some(&registered),
+            [Some("registered for FooBar"), None],
+        ),
+    ] {
+        let token = identity
+            .create_client_for(&operator, "x", role, registered)
+            .await;
+        asked.push((identity.bearer(&token.unwrap()).await.unwrap(), expected));
+    }
+    for (agent, expected) in asked {
+        for (purpose, expected) in [Purpose::Treatment, own].into_iter().zip(expected) {
+            let decided = trust.decide(&agent, purpose, Action::Read, Target::default(), "r");
+            let said = decided.await.err().map(|error| error.to_string());
+            let of = (agent.role, purpose, &said);
+            assert_eq!(said.is_some(), expected.is_some(), "{of:?}");
+            let words = said.as_deref().unwrap_or_default();
+            assert!(words.contains(expected.unwrap_or_default()), "{of:?}");
+        }
+    }
 }
 
 /// A schema of before knows no purposes of one's own: they are what they are kinds of.

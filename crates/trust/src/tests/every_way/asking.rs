@@ -158,6 +158,8 @@ pub(super) fn askers() -> impl Strategy<Value = Asker> {
             |(role, purpose)| match role {
                 // What billers are registered for.
                 Role::Biller => (role, Purpose::Payment),
+                // Staff have tokens here, which can't be registered for what is the organisation's own.
+                _ if purpose.own().is_some() => (Role::Client, purpose),
                 _ => (role, purpose),
             },
         ),
