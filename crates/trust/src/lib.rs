@@ -43,8 +43,8 @@ pub use vault::{
     ExportReading, ExportShape, Foreseen, HistoryPage, IndexStep, Indexing, Internal,
     InternalStored, KeptFrom, LookedAt, ONCE_KEPT_MS, OWNS_MAX, Once, PageAt, Party, PastQuery,
     PastRow, PastRows, Relation, RelationWhy, RowWhy, SearchPage, SortedAt, Sought, SoughtRow,
-    Step, Steps, Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState, Telling, Unit,
-    UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
+    Step, Steps, Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState, Telling, ToldRow,
+    Unit, UnitReceipt, Vault, Versioned, Way, WhatIf, Whole, kinds,
 };
 
 #[cfg(test)]

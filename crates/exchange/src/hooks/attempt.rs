@@ -5,7 +5,7 @@ use ledger::{LedgerError, OutboxDraft, OutboxEntry, OutboxKey, Owner};
 use trust::outgoing::Notification;
 use trust::{
     Action, Agent, Disclosed, Permit, Purpose, Subscribed, SubscribedKept, SubscriptionState,
-    Target, Telling, TrustError, Unit, Versioned,
+    Target, Telling, ToldRow, TrustError, Unit,
 };
 
 use super::pause::{ATTEMPTS_MAX, GIVE_UP_MS, pause_ms};
@@ -18,8 +18,8 @@ const SENT: &str = "sent";
 
 /// What is decided of a notification.
 enum Decided {
-    /// The row, as who asked may see it, and the notices that go with it.
-    Send(Box<Versioned>, Vec<String>),
+    /// The row, as who asked may see it.
+    Send(Box<ToldRow>),
     /// It is not what they asked for any more, or not theirs to see.
     Withheld,
     /// They may not ask at all, in words for them.
@@ -64,9 +64,9 @@ impl Attempt<'_> {
             return Ok(Heard::Nothing);
         };
         match self.decide(&kept.subscribed).await? {
-            Decided::Send(row, notices) => {
-                let sent = self.send(&kept.subscribed, &row, notices).await?;
-                self.after(&kept, &row, sent, failures).await
+            Decided::Send(told) => {
+                let sent = self.send(&kept.subscribed, &told).await?;
+                self.after(&kept, &told, sent, failures).await
             }
             Decided::Withheld => {
                 // Nothing was asked of the endpoint, so that no row of failures goes on.
@@ -107,7 +107,7 @@ impl Attempt<'_> {
         let (tenant, id) = (self.entry.tenant, self.notification.id.as_str());
         let telling = trust.telling(tenant, subscribed, id, self.request_id);
         Ok(match telling.await? {
-            Telling::Row(row, notices) => Decided::Send(row, notices),
+            Telling::Row(told) => Decided::Send(told),
             Telling::Nothing => Decided::Withheld,
             Telling::Refused(words) => Decided::Refused(words),
             Telling::Nobody => Decided::Over(Some("who asked for it is let in no more")),
@@ -119,8 +119,7 @@ impl Attempt<'_> {
     async fn send(
         &self,
         subscribed: &Subscribed,
-        row: &Versioned,
-        notices: Vec<String>,
+        ToldRow { row, notices, .. }: &ToldRow,
     ) -> Result<Result<(), Failed>, DeliverError> {
         let shard = self.entry.key.shard;
         if !self.inner.trust.vault().ledger().holds(shard) {
@@ -136,7 +135,7 @@ impl Attempt<'_> {
             headers: &subscribed.headers,
             key: &key,
             notices: if payload.is_some() {
-                notices
+                notices.clone()
             } else {
                 Vec::new()
             },
@@ -148,11 +147,11 @@ impl Attempt<'_> {
     async fn after(
         &self,
         kept: &SubscribedKept,
-        row: &Versioned,
+        told: &ToldRow,
         sent: Result<(), Failed>,
         failures: u32,
     ) -> Result<Heard, DeliverError> {
-        let told = disclosed(&kept.subscribed, row);
+        let told = disclosed(&kept.subscribed, told);
         let failed = match sent {
             Ok(()) => {
                 persist(|| self.commit(SENT, None, told.clone())).await?;
@@ -300,13 +299,14 @@ impl Attempt<'_> {
 }
 
 /// What the endpoint has once it is sent. Without the resource it has learnt only that there is something.
-fn disclosed(subscribed: &Subscribed, row: &Versioned) -> Option<Disclosed> {
+fn disclosed(subscribed: &Subscribed, told: &ToldRow) -> Option<Disclosed> {
+    let ToldRow { row, purpose, .. } = told;
     subscribed.with_payload.then(|| Disclosed {
         kind: row.resource.kind(),
         id: row.resource.id().unwrap_or_default().to_owned(),
         version: row.version,
         to: subscribed.origin(),
-        purpose: subscribed.purpose,
+        purpose: *purpose,
     })
 }
 

@@ -70,7 +70,7 @@ pub(crate) use search::TEXTS_MAX;
 use short::Form;
 pub use sorted::SortedAt;
 pub use subscriptions::{Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState};
-pub use telling::Telling;
+pub use telling::{Telling, ToldRow};
 pub(crate) use what_if::Asker;
 pub use what_if::{Counts, Effect, Foreseen, Party, WhatIf};
 pub use whole::{EXPORTER, Whole};

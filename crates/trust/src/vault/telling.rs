@@ -5,13 +5,13 @@ use fhir::search::SearchQuery;
 use ledger::{LedgerError, TenantId};
 
 use super::{Subscribed, Versioned};
-use crate::{Action, Freshness, Target, Trust, TrustError};
+use crate::{Action, Freshness, Purpose, Target, Trust, TrustError};
 
 /// What may be told.
 #[derive(Debug)]
 pub enum Telling {
-    /// The row, as who asked may see it, and the notices that go with it.
-    Row(Box<Versioned>, Vec<String>),
+    /// There is one for them.
+    Row(Box<ToldRow>),
     /// It is not what they asked for, or not theirs to see.
     Nothing,
     /// They may not ask at all, in words for them.
@@ -20,6 +20,18 @@ pub enum Telling {
     Nobody,
     /// The criteria are not understood any more.
     Unclear,
+}
+
+/// A row that may be told.
+#[derive(Debug)]
+pub struct ToldRow {
+    /// As who asked may see it.
+    pub row: Versioned,
+    /// What goes with it.
+    pub notices: Vec<String>,
+    /// What for it was decided. An own purpose is what the policy folder says of it by now, and not what it said when
+    /// the subscription was asked for.
+    pub purpose: Purpose,
 }
 
 impl Trust {
@@ -52,13 +64,18 @@ impl Trust {
         let found = match decided.await {
             Ok(permit) => {
                 let permit = permit.with(freshness.clone());
-                self.vault().search(&permit, &query, None).await
+                let found = self.vault().search(&permit, &query, None).await;
+                found.map(|page| (page, permit.purpose()))
             }
             Err(error) => Err(error),
         };
         match found {
-            Ok(mut page) => Ok(match page.rows.pop() {
-                Some(row) => Telling::Row(Box::new(row), freshness.notices()),
+            Ok((mut page, purpose)) => Ok(match page.rows.pop() {
+                Some(row) => Telling::Row(Box::new(ToldRow {
+                    row,
+                    notices: freshness.notices(),
+                    purpose,
+                })),
                 None => Telling::Nothing,
             }),
             // The words are those that a search would be answered with.

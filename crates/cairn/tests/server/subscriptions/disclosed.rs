@@ -2,18 +2,22 @@
 
 use std::slice;
 
+use cairn::store::TENANT;
 use ledger::Commit;
+use reqwest::Method;
 use serde_json::Value;
-use trust::Role;
+use trust::identity::{Contract, Registered};
 use trust::outgoing::CHANNEL_HOOK;
+use trust::{Agent, Role};
 
 use super::{
-    ByHand, PAYLOAD, Receiver, WEIGHTS, house_of, house_to, patient, put, subscribed, subscription,
-    until_stands, until_waiting, weight,
+    ByHand, PAYLOAD, Receiver, WEIGHTS, house_of, house_to, json_of, patient, put, subscribed,
+    subscription, until_stands, until_waiting, weight, with,
 };
 use crate::balp;
 use crate::collector::events;
-use crate::house::{House, token};
+use crate::house::{House, house_with, token};
+use crate::policies;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -94,6 +98,58 @@ async fn what_goes_along_is_a_disclosure_in_the_audit_and_a_hint_is_none() {
     // A path may be a secret between the two.
     assert!(!text.contains("/hook"), "{event:#}");
     assert_eq!(event["purposeOfEvent"][0]["coding"][0]["code"], "TREAT");
+    house.end().await;
+}
+
+/// What was asked for is decided with what the policy folder says of the purpose by now, and told so.
+// Proves: 45 CFR 164.312(b)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disclosure_has_the_purpose_that_it_was_decided_for() {
+    let folder = policies::folder();
+    let foo_bar = |display: &str| {
+        let text = format!(
+            "[[purpose]]\nsystem = 'urn:purposes'\ncode = 'FooBar'\ndisplay = '{display}'\nis = 'TREAT'\n"
+        );
+        policies::put(&folder, "purposes.toml", &text);
+    };
+    foo_bar("the first words");
+    let receiver = Receiver::start().await;
+    let house = house_with(|options| {
+        options.policy_folder = Some(folder.path().to_owned());
+        options.subscription_origins = receiver.origin();
+    })
+    .await;
+    put(&house, &patient("p")).await;
+    let (trust, by) = (house.server.trust(), Agent::system(TENANT, "command-line"));
+    let set = trust.policy_set();
+    let registered = Registered::parse_among(set.purposes(), "FooBar", Contract::Signed);
+    let registered = registered.expect("purposes");
+    let made = (trust.identity()).create_client_for(&by, "study", Role::Client, Some(&registered));
+    let study = made.await.expect("a token");
+    let asked = subscription(WEIGHTS, &receiver.endpoint(), Some(PAYLOAD));
+    let sent = with(&house, &study, Method::POST, "Subscription", &asked);
+    let sent = sent.header("x-purpose-of-use", "FooBar").send();
+    let (status, body) = json_of(sent.await).await;
+    assert_eq!(status, 201, "{body}");
+    foo_bar("the second words");
+    let is_new = || {
+        let set = trust.policy_set();
+        let own = set.purposes().own().find_map(trust::Purpose::own);
+        own.is_some_and(|own| own.display() == "the second words")
+    };
+    let mut patience = super::Looks::new();
+    while !is_new() {
+        patience.wait("the purpose is not changed").await;
+    }
+    put(&house, &weight("w", "p")).await;
+    receiver.until(1).await;
+    until_waiting(&house, 0).await;
+    let officer = token(&house.server, Role::PrivacyOfficer).await;
+    let events = events(&house, &officer).await;
+    let told = disclosures(&events);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let words = &told[0]["purposeOfEvent"][0]["coding"][0]["display"];
+    assert_eq!(words, "the second words", "{:#}", told[0]);
     house.end().await;
 }
 

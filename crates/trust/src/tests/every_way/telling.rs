@@ -141,8 +141,8 @@ impl Moment<'_> {
                 };
                 let telling = self.look.trust.telling(self.tenant, one, id, "r");
                 let told = match telling.await.unwrap() {
-                    Telling::Row(row, _) => {
-                        let text = String::from_utf8(row.json().into_owned()).unwrap();
+                    Telling::Row(told) => {
+                        let text = String::from_utf8(told.row.json().into_owned()).unwrap();
                         ("row", Some(text))
                     }
                     Telling::Nothing => ("nothing", None),
