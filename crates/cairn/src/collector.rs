@@ -397,6 +397,7 @@ mod tests {
             kind: code("rest"),
             subtype: code("search-type"),
             purpose: Some(code("TREAT")),
+            own_purpose: Some(code(&"x".repeat(64))),
             // Who asked, for whom, who got it, and this server.
             participants: vec![participant; 4],
             // Each is a search token of its event.

@@ -146,7 +146,7 @@ async fn find(ctx: &Ctx, permit: &Permit, fields: &Fields) -> Result<Found, Page
             scanned += 1;
             before = Some(row.at.number);
             let sentence = Sentence::of(&ctx.times, &row.resource);
-            if purpose.is_none_or(|purpose| sentence.purpose == purpose) {
+            if purpose.is_none_or(|purpose| sentence.is_for(purpose)) {
                 sentences.push(sentence);
                 if sentences.len() == PAGE {
                     let more = page.next.is_some()

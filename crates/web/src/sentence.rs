@@ -40,6 +40,8 @@ pub(crate) struct Sentence {
     pub(crate) purpose: String,
     /// The same in words, where it is an organisation's own.
     purpose_own: String,
+    /// And HL7's then, of which it is a kind.
+    purpose_of_hl7: String,
     /// What it was, in the words of the one who did it.
     pub(crate) note: String,
     pub(crate) refused: bool,
@@ -362,6 +364,7 @@ impl Sentence {
                 words if words.is_empty() => words,
                 words => format!("for {words}"),
             },
+            purpose_of_hl7: text(&["purposeOfEvent", "0", "coding", "1", "code"]),
             note,
             refused,
             missed,
@@ -475,6 +478,10 @@ impl Sentence {
             (name, Some(role)) => format!("{name} ({})", role_words(role)),
             (name, None) => name.to_owned(),
         }
+    }
+    /// Whether it was for a purpose, or for one that is a kind of it.
+    pub(crate) fn is_for(&self, code: &str) -> bool {
+        self.purpose == code || self.purpose_of_hl7 == code
     }
     /// What for, so that it continues the sentence; empty when no purpose is recorded.
     pub(crate) fn purpose_words(&self) -> &str {
@@ -601,6 +608,30 @@ mod tests {
             ),
         ] {
             assert_eq!(what(&event), words);
+        }
+    }
+
+    #[test]
+    fn an_event_is_for_its_purpose_and_for_what_that_is_a_kind_of() {
+        let times = Times {
+            care_ms: 0,
+            wall_ms: 0,
+            zone: jiff::tz::TimeZone::UTC,
+        };
+        for (coding, codes) in [
+            (json!([{"code": "TREAT"}]), vec!["TREAT"]),
+            (
+                json!([{"code": "FooBar", "display": "x"}, {"code": "HRESCH"}]),
+                vec!["FooBar", "HRESCH"],
+            ),
+            (json!([]), vec![]),
+        ] {
+            let mut event = event("read", "0", &json!([]));
+            event.set("purposeOfEvent", json!([{ "coding": coding }]));
+            let sentence = Sentence::of(&times, &event);
+            for code in ["TREAT", "FooBar", "HRESCH", "HOPERAT"] {
+                assert_eq!(sentence.is_for(code), codes.contains(&code), "{code}");
+            }
         }
     }
 

@@ -65,7 +65,8 @@ fn message(told: &Told, (leaf, number, of): (&str, usize, usize), objects: &[Obj
     let (code, words) = event_id(told);
     out.code("EventID", code, "DCM", words);
     out.coded("EventTypeCode", &told.subtype);
-    if let Some(purpose) = &told.purpose {
+    // HL7's first, for receivers that take one.
+    for purpose in told.purpose.iter().chain(&told.own_purpose) {
         out.coded("PurposeOfUse", purpose);
     }
     out.close("EventIdentification");
@@ -265,6 +266,7 @@ mod tests {
             kind: code(REST, "rest"),
             subtype: code("http://hl7.org/fhir/restful-interaction", "read"),
             purpose: Some(code("urn:p", "TREAT")),
+            own_purpose: Some(code("urn:own", "FooBar")),
             participants: vec![Participant {
                 id: "a<1>&\"".to_owned(),
                 asked: true,
@@ -286,7 +288,7 @@ mod tests {
         );
         for part in [
             r#"<?xml version="1.0" encoding="UTF-8"?><AuditMessage><EventIdentification EventActionCode="R" EventDateTime="2026-06-15T13:00:00.000Z" EventOutcomeIndicator="0"><EventID csd-code="110110" codeSystemName="DCM" originalText="Patient Record"/><EventTypeCode csd-code="read""#,
-            r#"<PurposeOfUse csd-code="TREAT""#,
+            r#"<PurposeOfUse csd-code="TREAT" codeSystemName="urn:p" originalText="TREAT"/><PurposeOfUse csd-code="FooBar" codeSystemName="urn:own""#,
             r#"<ActiveParticipant UserID="a&lt;1&gt;&amp;&quot;" UserIsRequestor="true"><RoleIDCode csd-code="clinician" codeSystemName="urn:cairn:role""#,
             r#"<RoleIDCode csd-code="110153" codeSystemName="DCM""#,
             r#"ParticipantObjectID="0000000000000000" ParticipantObjectTypeCode="1" ParticipantObjectTypeCodeRole="1"><ParticipantObjectIDTypeCode csd-code="2" codeSystemName="RFC-3881""#,

@@ -53,6 +53,16 @@ fn readable(told: &Told) -> LogRecord {
             text(&purpose.code),
         );
     }
+    if let Some(own) = &told.own_purpose {
+        put(
+            "fhir.audit_event.purpose_of_event.own.system",
+            text(&own.system),
+        );
+        put(
+            "fhir.audit_event.purpose_of_event.own.code",
+            text(&own.code),
+        );
+    }
     if let Some(asked) = told.participants.iter().find(|one| one.asked) {
         put("user.id", text(&asked.id));
         let roles = asked.roles.iter().map(|role| text(&role.code));
@@ -122,8 +132,12 @@ fn sentence(told: &Told) -> String {
     if let Some(role) = asked.and_then(|one| one.roles.first()) {
         words = format!("{words} by {}", role.code);
     }
-    if let Some(purpose) = &told.purpose {
-        words = format!("{words} for {}", purpose.code);
+    match (&told.purpose, &told.own_purpose) {
+        (Some(purpose), Some(own)) => {
+            words = format!("{words} for {} ({})", own.code, purpose.code);
+        }
+        (Some(purpose), None) => words = format!("{words} for {}", purpose.code),
+        (None, _) => {}
     }
     let outcome = match told.outcome.as_str() {
         "0" => "done",
@@ -215,6 +229,7 @@ mod tests {
             kind: code(kind),
             subtype: code("search-type"),
             purpose: Some(code("TREAT")),
+            own_purpose: Some(code("FooBar")),
             participants: vec![
                 Participant {
                     id: "account-1".to_owned(),
@@ -242,7 +257,7 @@ mod tests {
         assert_eq!(record.time_unix_nano, 1_781_528_400_250_000_000);
         assert_eq!(record.observed_time_unix_nano, 7_000_000);
         assert_eq!(record.event_name, "fhir.audit_event");
-        let words = "search-type of 2 Observation by clinician for TREAT: done";
+        let words = "search-type of 2 Observation by clinician for FooBar (TREAT): done";
         assert_eq!(record.body, Some(text(words)));
         let of = |key: &str| {
             let mut all = record.attributes.iter();
@@ -255,6 +270,7 @@ mod tests {
             ("fhir.audit_event.action", "E"),
             ("fhir.audit_event.outcome", "0"),
             ("fhir.audit_event.purpose_of_event.code", "TREAT"),
+            ("fhir.audit_event.purpose_of_event.own.code", "FooBar"),
             ("user.id", "account-1"),
             ("log.record.uid", "event-1"),
             ("cairn.audit.leaf", "3f/120"),

@@ -35,8 +35,10 @@ pub struct Told {
     pub kind: Code,
     /// What it is more precisely.
     pub subtype: Code,
-    /// The purpose of use.
+    /// The purpose of use, by HL7's code.
     pub purpose: Option<Code>,
+    /// Of a purpose of the organisation's own, its code. That of HL7's that it is a kind of stands in `purpose`.
+    pub own_purpose: Option<Code>,
     /// Who and what took part; who asked comes first.
     pub participants: Vec<Participant>,
     /// What it was about.
@@ -160,6 +162,10 @@ fn told(event: &Value, outside: &dyn Fn(&str) -> String) -> Option<Told> {
             name,
         })
     });
+    // Before the code of HL7's stands that of one's own, if there is one.
+    let purposes = list(&event["purposeOfEvent"][0], "coding");
+    let mut purposes: Vec<Code> = purposes.iter().filter_map(code).collect();
+    let purpose = purposes.pop();
     Some(Told {
         id: text(event, "id")?,
         recorded: text(event, "recorded")?,
@@ -167,7 +173,8 @@ fn told(event: &Value, outside: &dyn Fn(&str) -> String) -> Option<Told> {
         outcome: text(event, "outcome")?,
         kind: code(&event["type"])?,
         subtype: code(list(event, "subtype").first()?)?,
-        purpose: code(&event["purposeOfEvent"][0]["coding"][0]),
+        purpose,
+        own_purpose: purposes.into_iter().next(),
         participants,
         objects: objects.collect(),
     })
@@ -209,6 +216,7 @@ mod tests {
             told.purpose.as_ref().map(|code| code.code.as_str()),
             Some("PATRQT")
         );
+        assert_eq!(told.own_purpose, None);
         let ids: Vec<_> = told
             .participants
             .iter()
@@ -224,5 +232,28 @@ mod tests {
             objects,
             [("Patient", true, "<14>"), ("Observation", false, "<18>")]
         );
+    }
+    #[test]
+    fn a_purpose_of_ones_own_is_told_beside_hl7s() {
+        let coding = |system: &str, code: &str| json!({"system": system, "code": code});
+        let (foo_bar, research) = (
+            coding("urn:purposes", "FooBar"),
+            coding(crate::Purpose::SYSTEM, "HRESCH"),
+        );
+        for (codings, standard, own) in [
+            (json!([foo_bar, research]), Some("HRESCH"), Some("FooBar")),
+            (json!([research]), Some("HRESCH"), None),
+            (json!([]), None, None),
+        ] {
+            let event = json!({
+                "id": "e", "recorded": "r", "action": "R", "outcome": "0",
+                "type": coding("urn:x", "rest"), "subtype": [coding("urn:x", "read")],
+                "purposeOfEvent": [{"coding": codings}],
+            });
+            let told = told(&event, &str::to_owned).expect("it is told");
+            let is = |code: Option<Code>| code.map(|code| code.code);
+            assert_eq!(is(told.purpose).as_deref(), standard);
+            assert_eq!(is(told.own_purpose).as_deref(), own);
+        }
     }
 }

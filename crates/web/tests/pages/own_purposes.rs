@@ -1,7 +1,7 @@
 //! Purposes of use of the organisation's own, on the pages that know purposes.
 
 use trust::identity::{Contract, Registered};
-use trust::{Agent, PolicyLook, PolicySet, Role};
+use trust::{Action, Agent, PolicyLook, PolicySet, Role, Target};
 
 use crate::world::{TENANT, World, check_html};
 
@@ -46,7 +46,17 @@ async fn pages_know_them_and_tell_of_those_that_are_gone() {
     let registered = registered.unwrap();
     let identity = world.trust.identity();
     let made = identity.create_client_for(&by, "study", Role::Client, Some(&registered));
-    made.await.unwrap();
+    let token = made.await.unwrap();
+    // What is in the audit for a purpose is there for what that is a kind of, too.
+    let system = identity.bearer(&token).await.unwrap();
+    let foo_bar = set.purposes().parse("FooBar").unwrap();
+    let target = Target::default();
+    let decided = (world.trust).decide(&system, foo_bar, Action::Administer, target, "r");
+    decided.await.unwrap_err();
+    for (code, is_there) in [("FooBar", true), ("HRESCH", true), ("ETREAT", false)] {
+        let page = priya.get(&format!("/console/audit?purpose={code}")).await;
+        assert_eq!(page.has("for the FooBar study"), is_there, "{code}");
+    }
     let mut ada = world.staff("ada").await;
     let page = ada.get(CLIENTS).await;
     page.shows("For treatment, the FooBar study");
