@@ -245,7 +245,7 @@ impl<'a> Whose<'a> {
         html! {
             li class="card" {
                 p { (layout::state(state, word)) }
-                div { (words::sentence(consent, names)) @if word == "In force" { (words::unbound(self.ctx.vault().rules(), consent)) } }
+                div { (words::sentence(consent, names, self.ctx.app.web.trust.policy_set().purposes())) @if word == "In force" { (words::unbound(self.ctx.vault().rules(), consent)) } }
                 p class="quiet small" {
                     @if let Some(said) = when(&["dateTime"]) { "Said " (said) }
                     @if let Some(changed) = when(&["meta", "lastUpdated"]) { " · recorded " (changed) }
@@ -363,7 +363,7 @@ impl<'a> Whose<'a> {
                 h1 { "What would change" }
                 section class="card stack" aria-labelledby="said" {
                     h2 id="said" { @if takes_back { "What would be taken back" } @else { "What would be said" } }
-                    div { (words::sentence(&consent, &names)) (words::unbound(self.ctx.vault().rules(), &consent)) }
+                    div { (words::sentence(&consent, &names, self.ctx.app.web.trust.policy_set().purposes())) (words::unbound(self.ctx.vault().rules(), &consent)) }
                 }
                 (effect::draw(self.ctx, &effect))
                 div class="cluster" {

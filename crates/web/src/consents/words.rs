@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use fhir::{Resource, ResourceType, human};
 use maud::{Markup, html};
 use serde_json::Value;
-use trust::Role;
 use trust::consent::Rules;
+use trust::{Purposes, Role};
 
 use crate::patient::words::{coded, is_about_messages};
 use crate::time::day;
@@ -221,8 +221,8 @@ fn period_words(period: &Value) -> String {
     format!("{}{}", from.unwrap_or_default(), until.unwrap_or_default())
 }
 
-fn purposes(provision: &Value) -> Option<String> {
-    let words = list(provision.get("purpose")).map(coded);
+fn purposes(provision: &Value, known: &Purposes) -> Option<String> {
+    let words = list(provision.get("purpose")).map(|purpose| coded(purpose, known));
     joined(words, ", ")
 }
 
@@ -246,10 +246,10 @@ pub(crate) fn is_yes_to_a_part(consent: &Resource) -> bool {
 }
 
 /// One provision as a sentence, and its exceptions under it.
-fn provision(provision: &Value, permits: bool, names: &Names) -> Markup {
+fn provision(provision: &Value, permits: bool, known: (&Names, &Purposes)) -> Markup {
     let is_yes = !permits && is_yes_within(provision);
     let permits = permits || is_yes;
-    let who = who(provision, names);
+    let who = who(provision, known.0);
     let subject = match (&who, permits) {
         (Some(who), true) => format!("{who} may see"),
         (Some(who), false) => format!("{who} may not see"),
@@ -257,7 +257,7 @@ fn provision(provision: &Value, permits: bool, names: &Names) -> Markup {
         (None, false) => "Nobody may see".to_owned(),
     };
     let what = what(provision).unwrap_or_else(|| "the record".to_owned());
-    let purpose = purposes(provision).map(|purposes| format!(", for {purposes}"));
+    let purpose = purposes(provision, known.1).map(|purposes| format!(", for {purposes}"));
     let period = provision.get("period").map(period_words);
     html! {
         (subject) " " (what) (purpose.unwrap_or_default()) (period.unwrap_or_default()) "."
@@ -266,7 +266,7 @@ fn provision(provision: &Value, permits: bool, names: &Names) -> Markup {
             ul class="words" {
                 @for one in inner {
                     @let inner_permits = text(one, "type") == Some("permit");
-                    li { @if inner_permits == permits { "And: " } @else { "But: " } (self::provision(one, inner_permits, names)) }
+                    li { @if inner_permits == permits { "And: " } @else { "But: " } (self::provision(one, inner_permits, known)) }
                 }
             }
         }
@@ -282,8 +282,8 @@ pub(super) fn denies(consent: &Resource) -> bool {
     }
 }
 
-/// What a consent says.
-pub(super) fn sentence(consent: &Resource, names: &Names) -> Markup {
+/// What a consent says, with the names of whom it is about and the purposes that the organisation knows.
+pub(super) fn sentence(consent: &Resource, names: &Names, purposes: &Purposes) -> Markup {
     let nothing = Value::Null;
     let root = consent.get("provision").unwrap_or(&nothing);
     if is_about_messages(consent) {
@@ -295,7 +295,7 @@ pub(super) fn sentence(consent: &Resource, names: &Names) -> Markup {
         return html! { (words) };
     }
     html! {
-        (provision(root, !denies(consent), names))
+        (provision(root, !denies(consent), (names, purposes)))
         @if let Some(keeper) = consent.at(&["organization", "0"]) { " " (named(keeper, names)) " has agreed to keep to this." }
     }
 }
@@ -384,7 +384,8 @@ mod tests {
         ] {
             let mut consent = Resource::new(ResourceType::Consent);
             consent.set("provision", root);
-            assert_eq!(sentence(&consent, &names).into_string(), words);
+            let told = sentence(&consent, &names, &Purposes::default());
+            assert_eq!(told.into_string(), words);
         }
     }
 }

@@ -360,7 +360,8 @@ pub(crate) fn entry(
             entry.title = if is_about_messages(resource) {
                 "Consent to messages and follow-up".to_owned()
             } else {
-                format!("Consent for {}", consent_words(resource))
+                let set = ctx.app.web.trust.policy_set();
+                format!("Consent for {}", consent_words(resource, set.purposes()))
             };
             entry.state = Some(layout::state(state, word));
             // A withdrawal is a new version of the same consent: it happened when that was written.
@@ -475,7 +476,8 @@ mod tests {
         let consent = resource(
             json!({ "resourceType": "Consent", "provision": { "purpose": [{ "code": "TREAT" }, { "code": "HRESCH" }] } }),
         );
-        assert_eq!(consent_words(&consent), "treatment, research");
+        let known = trust::Purposes::default();
+        assert_eq!(consent_words(&consent, &known), "treatment, research");
         assert_eq!(
             deceased(&resource(
                 json!({ "resourceType": "Patient", "deceasedBoolean": false })

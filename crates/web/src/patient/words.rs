@@ -3,8 +3,8 @@
 use fhir::{Resource, human};
 use maud::{Markup, html};
 use serde_json::Value;
-use trust::Purpose;
 use trust::conventions::{CARE_MESSAGES, CONSENT_CATEGORY_SYSTEM};
+use trust::{Purpose, Purposes};
 
 use crate::layout::{self, State};
 use crate::time::{Times, fhir_time};
@@ -204,12 +204,12 @@ pub(crate) fn is_about_messages(consent: &Resource) -> bool {
         })
 }
 
-/// The purposes that a consent names, in words.
-pub(crate) fn consent_words(consent: &Resource) -> String {
+/// The purposes that a consent names, in words; those of the organisation's own are among the known.
+pub(crate) fn consent_words(consent: &Resource, known: &Purposes) -> String {
     let purposes: Vec<String> = consent
         .at(&["provision", "purpose"])
         .and_then(Value::as_array)
-        .map(|purposes| purposes.iter().map(coded).collect())
+        .map(|purposes| purposes.iter().map(|one| coded(one, known)).collect())
         .unwrap_or_default();
     if purposes.is_empty() {
         "all purposes".to_owned()
@@ -239,12 +239,14 @@ pub(crate) fn named(purpose: Purpose) -> &'static str {
     purpose.own().map_or_else(of_hl7, |own| own.display())
 }
 
-/// The same of a `Coding`. What isn't HL7's is said in the coding's words, with its code.
-pub(crate) fn coded(coding: &Value) -> String {
+/// The same of a `Coding`: of the organisation's own with their words and codes, of all that isn't known by the code. The
+/// coding's own words are not shown: whoever wrote them may call one purpose by another's name.
+pub(crate) fn coded(coding: &Value, known: &Purposes) -> String {
     let text = |name: &str| coding.get(name).and_then(Value::as_str);
     let code = text("code").unwrap_or("something");
-    match text("display").filter(|_| Purpose::parse(code).is_none()) {
-        Some(display) => format!("{display} ({code})"),
+    let own = text("system").and_then(|system| known.parse(&format!("{system}|{code}")));
+    match own {
+        Some(own) => format!("{} ({code})", named(own)),
         None => purpose_words(code).to_owned(),
     }
 }
@@ -283,6 +285,48 @@ mod tests {
             let mut value = value;
             value["resourceType"] = json!("Observation");
             assert_eq!(value_of(&resource(value)), words);
+        }
+    }
+
+    #[test]
+    fn purposes_are_in_the_words_of_who_knows_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        put(
+            "purposes.toml",
+            "[[purpose]]\nsystem = 'urn:purposes'\ncode = 'FooBar'\ndisplay = 'the FooBar study'\nis = 'HRESCH'\n",
+        );
+        put(
+            "a.cedar",
+            "@id(\"a\") @says(\"a\") forbid (principal, action, resource);",
+        );
+        let Ok(set) = trust::PolicySet::load(Some(folder.path())) else {
+            panic!("a set");
+        };
+        let hl7 = Purpose::SYSTEM;
+        for (coding, words) in [
+            (
+                json!({"system": hl7, "code": "HRESCH", "display": "treatment"}),
+                "research",
+            ),
+            (json!({"code": "TREAT"}), "treatment"),
+            (
+                json!({"system": hl7, "code": "HMARKT", "display": "treatment"}),
+                "HMARKT",
+            ),
+            (
+                json!({"system": "urn:purposes", "code": "FooBar", "display": "treatment"}),
+                "the FooBar study (FooBar)",
+            ),
+            (
+                json!({"system": "urn:other", "code": "FooBar", "display": "treatment"}),
+                "FooBar",
+            ),
+            (json!({"code": "FooBar", "display": "treatment"}), "FooBar"),
+            (json!({"display": "treatment"}), "something"),
+        ] {
+            let of = json!({"resourceType": "Consent", "provision": {"purpose": [coding]}});
+            assert_eq!(consent_words(&resource(of), set.purposes()), words);
         }
     }
 

@@ -114,7 +114,7 @@ fn told(ctx: &Ctx, consent: &Resource) -> Markup {
     html! {
         li {
             span class="line" {
-                (layout::state(state, words)) " to " @if is_about_messages(consent) { "follow-up and messages" } @else { (consent_words(consent)) } br;
+                (layout::state(state, words)) " to " @if is_about_messages(consent) { "follow-up and messages" } @else { (consent_words(consent, ctx.app.web.trust.policy_set().purposes())) } br;
                 span class="quiet small" {
                     @if let Some(asked) = when(&["dateTime"]) { "asked on " (ctx.times.date(asked)) }
                     @if let (Some("inactive"), Some(changed)) = (consent.text_at(&["status"]), when(&["meta", "lastUpdated"])) { ", taken back on " (ctx.times.date(changed)) }
