@@ -51,7 +51,6 @@ async fn publish(house: &House) {
     assert_eq!(published.status(), 200);
 }
 
-// Proves: 45 CFR 164.312(a)(1), 164.312(b)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_system_starts_a_journey_by_request() {
     let house = house().await;
@@ -133,7 +132,6 @@ async fn a_system_starts_a_journey_by_request() {
     house.end().await;
 }
 
-// Proves: 45 CFR 164.312(a)(1)
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_care_for_a_patient_starts_nothing() {
     let house = house_with(|options| "england".clone_into(&mut options.consent_rules)).await;
