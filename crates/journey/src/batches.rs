@@ -592,9 +592,13 @@ impl Journeys {
         if state.batch.as_ref() == Some(&batch.id) {
             return Ok(());
         }
+        if state.running() && !batch.who.is(&state, self.now_ms()) {
+            let why = "what the batch looks for does not hold of the patient any more";
+            return Err(JourneyError::Cannot(why.to_owned()));
+        }
         let Some(act) = batch.many.act(&batch.who, &state)? else {
-            self.stop_one(permit, patient, instance, &batch.reason)
-                .await?;
+            let reason = format!("{} ({}, for many patients)", batch.reason, batch.by);
+            self.stop_one(permit, patient, instance, &reason).await?;
             return Ok(());
         };
         let hand = Hand {
@@ -614,7 +618,10 @@ impl Journeys {
         mut stop: tokio::sync::watch::Receiver<bool>,
     ) {
         while !*stop.borrow() {
-            let wait = match self.batch_turn(tenant).await {
+            let journeys = self.clone();
+            // In a task of its own, so that a fault in it doesn't end the following of the feed.
+            let turn = tokio::spawn(async move { journeys.batch_turn(tenant).await }).await;
+            let wait = match turn.unwrap_or_else(|_| Err(MoveError::Panicked.into())) {
                 Ok(wait) => wait,
                 Err(error) => {
                     tracing::error!(%error, "a batch of journeys stands still; trying again");
@@ -642,9 +649,14 @@ fn why(error: JourneyError) -> Result<String, JourneyError> {
         JourneyError::Trust(TrustError::Ledger(LedgerError::KeyDestroyed)) => {
             Ok("the patient's record was erased".to_owned())
         }
-        JourneyError::Trust(error @ (TrustError::Damaged(_) | TrustError::Invalid(_))) => {
-            Ok(error.to_string())
-        }
+        JourneyError::Trust(
+            error @ (TrustError::Damaged(_)
+            | TrustError::Invalid(_)
+            | TrustError::TooCostly(_)
+            | TrustError::Unanswerable(_)
+            | TrustError::Refused(_)
+            | TrustError::Ledger(LedgerError::Damaged(_) | LedgerError::Invalid(_))),
+        ) => Ok(error.to_string()),
         JourneyError::Trust(_) => Err(error),
         JourneyError::Cannot(why) => Ok(why),
         JourneyError::Unknown(_) => Ok("the journey is not there any more".to_owned()),

@@ -7,7 +7,7 @@ use crate::mover::TIMER_CONSUMER;
 use crate::service::staff;
 use crate::state::State;
 use crate::{JourneyError, Journeys};
-use ledger::TenantId;
+use ledger::{SHARDS, Shard, TenantId};
 use std::collections::BTreeMap;
 use trust::{Permit, TrustError, kinds};
 
@@ -52,10 +52,10 @@ impl Journeys {
     /// `Trust`.
     pub async fn stuck(&self, permit: &Permit) -> Result<(Vec<StuckView>, bool), JourneyError> {
         staff(permit)?;
-        let late = self.late(permit.tenant()).await?;
+        let (late, late_whole) = self.late(permit.tenant()).await?;
         let letters = self.dead_letters(permit, ROWS_MAX).await?;
         let (held, held_whole) = self.held_too_long(permit.tenant()).await?;
-        let whole = late.len() < ROWS_MAX && letters.len() < ROWS_MAX && held_whole;
+        let whole = late_whole && letters.len() < ROWS_MAX && held_whole;
         let mut rows: Vec<StuckView> = late
             .into_iter()
             .map(|(instance, since_ms)| StuckView {
@@ -82,18 +82,21 @@ impl Journeys {
         Ok((rows, whole))
     }
 
-    /// Instances with a timer that is long past: each once, with the oldest.
-    async fn late(&self, tenant: TenantId) -> Result<BTreeMap<String, u64>, JourneyError> {
+    /// Instances with a timer that is long past, on the shards that this server holds: each once, with the
+    /// oldest; and whether these are all.
+    async fn late(&self, tenant: TenantId) -> Result<(BTreeMap<String, u64>, bool), JourneyError> {
         let until_ms = self.now_ms().saturating_sub(LATE_MS);
         let ledger = self.vault().ledger();
         let due = ledger.timers_due(TIMER_CONSUMER, until_ms, ROWS_MAX).await;
         let due = due.map_err(TrustError::from)?;
+        let held = (0..SHARDS).map(Shard).all(|shard| ledger.holds(shard));
+        let whole = held && due.len() < ROWS_MAX;
         let mut late = BTreeMap::new();
         for timer in due.into_iter().filter(|timer| timer.tenant == tenant) {
             let instance = String::from_utf8_lossy(&timer.payload).into_owned();
             late.entry(instance).or_insert(timer.key.due_ms);
         }
-        Ok(late)
+        Ok((late, whole))
     }
 
     /// Journeys that are held and would be over by their longest time.
@@ -134,7 +137,7 @@ impl Journeys {
     /// Counts who is late, for the metrics.
     pub(crate) async fn count_late(&self, tenant: TenantId) {
         match (self.late(tenant).await, self.open_books(tenant)) {
-            (Ok(late), Some(books)) => books.late(late.len()),
+            (Ok((late, _)), Some(books)) => books.late(late.len()),
             (Err(error), _) => {
                 tracing::warn!(%error, "who is late in journeys could not be counted");
             }

@@ -180,6 +180,35 @@ async fn those_who_can_not_be_reached_are_told_and_keep_nobody_waiting() {
     assert_eq!(why, expected);
 }
 
+/// Who has moved on since a batch was asked for is not what was asked for any more.
+#[tokio::test]
+async fn those_who_have_moved_on_are_left_alone() {
+    let world = World::new(Mail::Delivers).await;
+    let patients = patients(&world, 2).await;
+    let permit = steers(&world).await;
+    let who = Who {
+        held: Some(false),
+        ..everybody()
+    };
+    let begin = (world.journeys).begin_batch(&permit, who, Many::Stop, "Over", 50);
+    let id = begin.await.unwrap();
+    let work = world.staff(Role::Coordinator, Action::Work).await;
+    let instance = world.view(&patients[0]).await.id;
+    let hold = journey::Act::Pause;
+    let acted = (world.journeys).act(&work, &patients[0], &instance, hold, "In hospital", None);
+    acted.await.unwrap();
+    finish(&world).await;
+    let (batch, failures) = world.journeys.batch(&permit, &id).await.unwrap();
+    assert_eq!((batch.next, batch.failed), (2, 1));
+    assert_eq!(failures[0].patient, patients[0]);
+    assert_eq!(world.view(&patients[0]).await.ended, None);
+    let ended = world.view(&patients[1]).await.ended.unwrap();
+    assert!(
+        format!("{ended:?}").contains("Over (A Coordinator, for many patients)"),
+        "{ended:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_batch_that_is_broken_off_leaves_the_others_alone() {
     let world = World::new(Mail::Delivers).await;

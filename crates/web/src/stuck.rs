@@ -57,7 +57,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
                 tbody { @for one in &rows { (row(&ctx, one)) } }
             } }
         }
-        @if !whole { p class="note" { "There may be more: of each reason no more than 500 are looked at." } }
+        @if !whole { p class="note" { "There may be more: of each reason no more than 500 are looked at, and of what was due only what this server leads." } }
     };
     Ok(console(&ctx, TITLE, Section::Journeys, None, &body))
 }

@@ -229,7 +229,14 @@ impl Task {
         let (label, target) = match (done, chosen) {
             (true, Some((name, target))) => (name.as_str(), target),
             (true, None) => ("done", &self.next),
-            (false, _) => ("not done", self.not_done.as_ref().unwrap_or(&self.next)),
+            (false, _) => match (&self.not_done, &self.not_confirmed) {
+                (Some(not_done), _) => ("not done", not_done),
+                // Nobody alone leads on what two persons have to do.
+                (None, Some(not_confirmed)) if self.four_eyes => {
+                    (eyes::NOT_CONFIRMED, not_confirmed)
+                }
+                (None, _) => ("not done", &self.next),
+            },
         };
         engine.leave(n, label, target);
     }
@@ -381,8 +388,22 @@ impl StepKind for Task {
         }
         self.finish(engine, step, token.n, done, outcome.as_deref());
     }
+    fn skips(&self, _stand: &Stand) -> Vec<Way<'_>> {
+        let is_done = |way: &Way<'_>| {
+            let mut outcomes = self.outcomes.iter();
+            way.label == "done" || outcomes.any(|(name, _)| *name == way.label)
+        };
+        let ways = self.ways().into_iter();
+        // What two persons have to do isn't done by one who says so.
+        ways.filter(|way| !(self.four_eyes && is_done(way)))
+            .collect()
+    }
     fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
-        engine.learn(&step.id, "outcome", json!(way.label));
+        let said = match way.label.as_str() {
+            eyes::NOT_CONFIRMED => "not_confirmed",
+            said => said,
+        };
+        engine.learn(&step.id, "outcome", json!(said));
         engine.leave(token.n, &way.label, way.target);
     }
     fn close(&self, engine: &mut Engine<'_>, token: &Token, why: &str, close_tasks: bool) {

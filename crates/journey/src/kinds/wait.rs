@@ -249,6 +249,8 @@ impl Wait {
         if let Some(stand) = engine.stand_mut(n) {
             *stand = Stand::Gathering { came: now };
         }
+        // What was before it can't come back without losing it.
+        engine.state.undo = None;
         true
     }
 

@@ -2,7 +2,7 @@
 
 use crate::kinds::{begin, compiled, source};
 use crate::run::{DISCHARGE, HOUR, Run};
-use journey::timers;
+use journey::{Act, timers};
 use serde_json::{Value, json};
 
 fn steps(task: &str, ways: &str) -> String {
@@ -203,6 +203,27 @@ fn two_persons_do_it_and_one_is_not_two() {
         state["x"]["first"]["outcome"], "reached",
         "the first one's outcome counts"
     );
+}
+
+/// Neither by giving up on the task nor by hand does one person lead on what two have to do.
+#[test]
+fn one_person_does_not_lead_on_what_two_have_to_do() {
+    let ways = "    not_confirmed: late\n    overdue: {role: clinician, priority: stat}";
+    let begun = || {
+        let outcomes = ", four_eyes: true, outcomes: {reached: done}";
+        begin(&compiled(&steps(outcomes, ways)), "p")
+    };
+    for status in ["cancelled", "rejected", "failed"] {
+        let mut run = begun();
+        run.task("i/1/task", status, None);
+        assert_eq!(run.state.at(), ["late"], "{status}");
+    }
+    for way in 0..5 {
+        let mut run = begun();
+        if run.hand(Act::Skip { n: 1, way }).is_ok() {
+            assert_eq!(run.state.at(), ["late"], "way {way}");
+        }
+    }
 }
 
 #[test]

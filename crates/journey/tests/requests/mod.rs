@@ -39,7 +39,7 @@ steps:
     overdue: pause
   pause:
     title: A week after
-    wait: {{until: surgery + 7d}}
+    wait: {{until: surgery + 7d, past_due: run}}
     next: end
 "
     )
