@@ -245,8 +245,10 @@ forbid (principal in Role::"clinician", action == Action::"read", resource == Ki
 unless { ["browser", "application"].contains(context.device.kind) };
 "#;
 
-/// Questions about reading organizations: the role, what is said around it by name, and the answer.
-const ASKED: [(&str, &[(&str, &str)], bool); 10] = [
+/// The role, what is said around a question by name, and the answer.
+type Asked = (&'static str, &'static [(&'static str, &'static str)], bool);
+/// Questions about reading organizations.
+const ASKED: [Asked; 10] = [
     ("client", &[], false),
     ("client", &[("organization", "outside")], false),
     ("client", &[("organization", "inside")], true),

@@ -282,7 +282,10 @@ async fn a_purpose_comes_changes_and_goes_while_the_server_runs() {
     let decided = trust
         .decide(&agent, before, trust::Action::Search, target, "r")
         .await;
-    let words = decided.err().expect("a no").to_string();
+    let Err(refused) = decided else {
+        panic!("a no");
+    };
+    let words = refused.to_string();
     assert!(
         words.contains("FooBar (urn:purposes) is no purpose of this organisation's any more"),
         "{words}"
