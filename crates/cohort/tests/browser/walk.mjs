@@ -438,7 +438,7 @@ async function worklist(carla) {
   await carla.getByRole("status").getByText("Task claimed").waitFor();
 
   // Done, undo by key, done for good with an outcome and a note.
-  await walk.click(row.locator("summary"));
+  await walk.click(row.locator("summary[data-act=done]"));
   await walk.look(carla, "worklist-done-form");
   await finish(row, "well, will call again");
   await carla.getByRole("status").getByText("Task done").waitFor();
@@ -448,7 +448,7 @@ async function worklist(carla) {
   await walk.press(carla, "u");
   await carla.getByRole("status").getByText("The task is open again").waitFor();
   walk.check((await row.count()) === 1, "an undone task is back");
-  await walk.click(row.locator("summary"));
+  await walk.click(row.locator("summary[data-act=done]"));
   const outcome = await finish(row, "advised by telephone");
   await carla.getByRole("status").getByText("Task done").waitFor();
   await carla.getByLabel("State").selectOption("done");
