@@ -462,14 +462,15 @@ async function worklist(carla) {
 
 /** Chooses the first outcome in an open "Done…" form and sends it. Gives the outcome's words. */
 async function finish(row, note) {
-  const select = row.getByLabel("How it ended");
+  const form = row.locator("details:has(summary[data-act=done])");
+  const select = form.getByLabel("How it ended");
   let outcome = "done";
   if (await select.count()) {
     outcome = (await select.locator("option").first().getAttribute("value")).replace(/[-_]/g, " ");
     await select.selectOption({ index: 0 });
   }
-  await row.getByLabel("Note").fill(note);
-  await walk.click(row.getByRole("button", { name: "Mark as done" }));
+  await form.getByLabel("Note").fill(note);
+  await walk.click(form.getByRole("button", { name: "Mark as done" }));
   return outcome;
 }
 

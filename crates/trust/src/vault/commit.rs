@@ -25,6 +25,12 @@ impl Vault {
     /// `Refused` when a change is outside the permit; `Invalid` when a resource would move to another
     /// patient, or names another owner than it has; `Ledger(Conflict)` and other store errors.
     pub async fn commit(&self, permit: &Permit, unit: Unit) -> Result<UnitReceipt, TrustError> {
+        // Boxed, so that what is needed for a commit lies in nobody's future who makes one: several in one
+        // function took more than a thread's stack.
+        Box::pin(self.commit_whole(permit, unit)).await
+    }
+
+    async fn commit_whole(&self, permit: &Permit, unit: Unit) -> Result<UnitReceipt, TrustError> {
         let asked = unit.asked.clone();
         let asker = asked.as_ref().unwrap_or(permit);
         if asker.tenant() != permit.tenant() {
