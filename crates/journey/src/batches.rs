@@ -7,7 +7,7 @@
 
 use crate::engine::{Act, Context, EngineError, Hand};
 use crate::hands::{Foreseen, foreseen, name_of};
-use crate::mover::{MoveError, PatientIds};
+use crate::mover::MoveError;
 use crate::service::{refused, staff};
 use crate::state::State;
 use crate::{JourneyError, Journeys};
@@ -292,12 +292,7 @@ impl Journeys {
         for document in self.vault().internals_of(permit, kind, &ids).await? {
             let state = State::from_json(&document.body).map_err(MoveError::from)?;
             let published = Self::published(&books, &state.journey, Some(state.version))?;
-            let ids = PatientIds {
-                ledger: self.vault().ledger(),
-                tenant: permit.tenant(),
-                owner: Owner::Patient(state.patient.clone()),
-                journey: format!("{}/{}", state.journey, state.version),
-            };
+            let ids = self.ids_of(permit, &state);
             let context = Context {
                 now_ms: self.now_ms(),
                 instance: &document.id,

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use trust::{InternalStored, Permit, TrustError, Vault, kinds};
 
-/// Documents read at once when the books are opened.
+/// Documents read at once.
 const PAGE: usize = 500;
 /// Events read at once.
 const EVENTS: usize = 1000;
@@ -275,15 +275,26 @@ impl Books {
         (0..SHARDS).map(of_shard).sum()
     }
 
-    /// How many patients are under way in a version, and how many journeys are over.
-    fn sums(&self, name: &str, version: u32) -> (u64, u64) {
+    /// The counts of a version in each shard, added up by `add`.
+    fn over_shards(
+        &self,
+        name: &str,
+        version: u32,
+        add: fn(&mut VersionCounts, &VersionCounts),
+    ) -> VersionCounts {
         let key = (name.to_owned(), version);
-        let mut sums = VersionCounts::default();
+        let mut all = VersionCounts::default();
         for shard in &self.counts {
             if let Some(counts) = lock(shard).versions.get(&key) {
-                sums.add_sums(counts);
+                add(&mut all, counts);
             }
         }
+        all
+    }
+
+    /// How many patients are under way in a version, and how many journeys are over.
+    fn sums(&self, name: &str, version: u32) -> (u64, u64) {
+        let sums = self.over_shards(name, version, VersionCounts::add_sums);
         (sums.running(), sums.ended())
     }
 
@@ -315,23 +326,10 @@ impl Books {
         vault: &Vault,
         permit: &Permit,
     ) -> Result<(), MoveError> {
-        let mut before = None;
-        loop {
-            let page = vault
-                .internals(permit, kinds::JOURNEY_DEFINITION, &[], before, PAGE)
-                .await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.at.number);
-            for document in &page {
-                let stored: StoredDefinition =
-                    serde_json::from_slice(&document.body).map_err(|_| {
-                        TrustError::Damaged(format!("journey definition {}", document.id))
-                    })?;
-                self.add(stored);
-            }
-            if page.len() < PAGE {
-                break;
-            }
+        for document in all_internals(vault, permit, kinds::JOURNEY_DEFINITION, &[]).await? {
+            let stored: StoredDefinition = serde_json::from_slice(&document.body)
+                .map_err(|_| TrustError::Damaged(format!("journey definition {}", document.id)))?;
+            self.add(stored);
         }
         Ok(())
     }
@@ -489,14 +487,7 @@ impl Books {
 
     /// The counts of a version, over all shards.
     pub(crate) fn counts(&self, name: &str, version: u32) -> VersionCounts {
-        let key = (name.to_owned(), version);
-        let mut all = VersionCounts::default();
-        for shard in &self.counts {
-            if let Some(counts) = lock(shard).versions.get(&key) {
-                all.add_all(counts);
-            }
-        }
-        all
+        self.over_shards(name, version, VersionCounts::add_all)
     }
 
     /// A version with its counts, for lists.
@@ -515,6 +506,27 @@ impl Books {
             running,
             ended,
             live,
+        }
+    }
+}
+
+/// All documents of Cairn's own with these tokens, newest first, page by page; for kinds of which there are
+/// few, or one patient's.
+pub(crate) async fn all_internals(
+    vault: &Vault,
+    permit: &Permit,
+    kind: Kind,
+    tokens: &[(&str, &str)],
+) -> Result<Vec<InternalStored>, TrustError> {
+    let mut all = Vec::new();
+    let mut before = None;
+    loop {
+        let page = vault.internals(permit, kind, tokens, before, PAGE).await?;
+        before = page.last().map(|last| last.at.number);
+        let full = page.len() == PAGE;
+        all.extend(page);
+        if !full {
+            return Ok(all);
         }
     }
 }

@@ -323,7 +323,7 @@ impl Journeys {
         Ok(published.definition.clone())
     }
 
-    fn ids_of(&self, permit: &Permit, state: &State) -> PatientIds<'_> {
+    pub(crate) fn ids_of(&self, permit: &Permit, state: &State) -> PatientIds<'_> {
         PatientIds {
             ledger: self.vault().ledger(),
             tenant: permit.tenant(),

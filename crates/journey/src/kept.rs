@@ -5,6 +5,7 @@
 //! missing, of another format, or from a time after the store's own (a backup was restored), is made anew
 //! from the instances themselves.
 
+use crate::books::all_internals;
 use crate::counts::VersionCounts;
 use crate::mover::MoveError;
 use ledger::{Expected, Kind, Ledger, Number, Owner, SHARDS, Shard, TenantId};
@@ -28,8 +29,6 @@ pub(crate) const LOOK: u32 = 1024;
 pub(crate) const FEW: u64 = 10_000;
 /// Events that can be read in the time in which one journey is counted.
 const EVENTS_A_JOURNEY: u64 = 10;
-/// Documents read at once.
-const PAGE: usize = 500;
 
 /// The counts of one shard.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,25 +123,16 @@ pub(crate) async fn read(
         .map(|shard| (id(ledger, permit.tenant(), Shard(shard)), shard))
         .collect();
     let mut kept = HashMap::new();
-    let mut before = None;
-    loop {
-        let page = vault
-            .internals(permit, KEPT_COUNTS, &[], before, PAGE)
-            .await?;
-        for stored in &page {
-            let Some(shard) = shards.get(&stored.id) else {
-                continue;
-            };
-            let counts: Option<Kept> = serde_json::from_slice(&stored.body)
-                .ok()
-                .filter(|kept: &Kept| kept.format == FORMAT && kept.shard == *shard);
-            kept.insert(*shard, (counts, stored.version));
-        }
-        match page.last() {
-            Some(last) if page.len() == PAGE => before = Some(last.at.number),
-            _ => return Ok(kept),
-        }
+    for stored in all_internals(vault, permit, KEPT_COUNTS, &[]).await? {
+        let Some(shard) = shards.get(&stored.id) else {
+            continue;
+        };
+        let counts: Option<Kept> = serde_json::from_slice(&stored.body)
+            .ok()
+            .filter(|kept: &Kept| kept.format == FORMAT && kept.shard == *shard);
+        kept.insert(*shard, (counts, stored.version));
     }
+    Ok(kept)
 }
 
 #[cfg(test)]

@@ -191,6 +191,22 @@ impl<'a> Mover<'a> {
         Ok(self.person.as_ref().and_then(Option::as_ref))
     }
 
+    /// What makes resources for a step. The patient is there once they were read.
+    fn maker<'b>(
+        &'b self,
+        definition: &'b Definition,
+        instance: &'b str,
+        state: &'b State,
+    ) -> Maker<'b> {
+        Maker {
+            definition,
+            instance,
+            state,
+            patient: self.person.as_ref().and_then(Option::as_ref),
+            now_ms: self.now_ms,
+        }
+    }
+
     /// All resources of a type in the patient's record.
     pub(crate) async fn of_type(
         &self,
@@ -349,13 +365,7 @@ impl<'a> Mover<'a> {
             } => {
                 let refused = self.refusal(definition, channel).await?;
                 self.person().await?;
-                let maker = Maker {
-                    definition,
-                    instance,
-                    state,
-                    patient: self.person.as_ref().and_then(Option::as_ref),
-                    now_ms: self.now_ms,
-                };
+                let maker = self.maker(definition, instance, state);
                 let Some(step) = definition.step(&step) else {
                     return Ok(None);
                 };
@@ -403,13 +413,7 @@ impl<'a> Mover<'a> {
                 if step.kind.names_patient() {
                     self.person().await?;
                 }
-                let maker = Maker {
-                    definition,
-                    instance,
-                    state,
-                    patient: self.person.as_ref().and_then(Option::as_ref),
-                    now_ms: self.now_ms,
-                };
+                let maker = self.maker(definition, instance, state);
                 if let Some(made) = step.kind.resource(&maker, ids, step, &effect) {
                     self.create(made);
                 }
@@ -474,13 +478,7 @@ impl<'a> Mover<'a> {
                 .await?;
                 if held && let Some(step) = definition.step(&message.step) {
                     self.person().await?;
-                    let maker = Maker {
-                        definition,
-                        instance,
-                        state,
-                        patient: self.person.as_ref().and_then(Option::as_ref),
-                        now_ms: self.now_ms,
-                    };
+                    let maker = self.maker(definition, instance, state);
                     if let Some(mail) = maker.outgoing(step, message.which, id, expires_ms) {
                         self.post(id, &mail);
                     }

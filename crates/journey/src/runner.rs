@@ -11,7 +11,7 @@ mod starts;
 
 pub(crate) use starts::Place;
 
-use crate::books::{Books, Position};
+use crate::books::{Books, Position, all_internals};
 use crate::definition::Definition;
 use crate::engine::{self, Context, Event as JourneyEvent, Fact, Input};
 use crate::facts;
@@ -35,8 +35,6 @@ const EVENTS_AT_ONCE: usize = 256;
 const TIMERS_AT_ONCE: usize = 1024;
 /// Events that may be passed over before the place is stored; what is read again after a crash.
 const SKIPPED_MAX: usize = 512;
-/// Journeys of one patient read at once: more than somebody is in, few enough for one answer.
-const INSTANCES_AT_ONCE: usize = 100;
 /// How often a conflict with another writer is tried again before the shard waits for its next turn.
 const CONFLICTS_MAX: u32 = 32;
 /// How often something that can't be worked on is tried before it becomes a dead letter.
@@ -527,22 +525,10 @@ impl Journeys {
         patient: &str,
     ) -> Result<Vec<InternalStored>, MoveError> {
         let tokens = [("patient", patient), ("state", "running")];
-        let (kind, mut before) = (kinds::JOURNEY_INSTANCE, None);
-        let mut found = Vec::new();
-        loop {
-            let page = self.vault();
-            let page = page
-                .internals(permit, kind, &tokens, before, INSTANCES_AT_ONCE)
-                .await?;
-            before = page.last().map(|last| last.at.number);
-            let full = page.len() == INSTANCES_AT_ONCE;
-            // Tokens can collide.
-            let theirs = |stored: &InternalStored| stored.patient.as_deref() == Some(patient);
-            found.extend(page.into_iter().filter(theirs));
-            if !full {
-                break;
-            }
-        }
+        let kind = kinds::JOURNEY_INSTANCE;
+        let mut found = all_internals(self.vault(), permit, kind, &tokens).await?;
+        // Tokens can collide.
+        found.retain(|stored| stored.patient.as_deref() == Some(patient));
         found.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         Ok(found)
     }

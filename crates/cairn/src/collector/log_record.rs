@@ -34,34 +34,15 @@ fn readable(told: &Told) -> LogRecord {
         ..graded(severity, words)
     };
     let mut put = |key: &str, value: AnyValue| record.attributes.push(pair(key, value));
-    put("fhir.audit_event.type.system", text(&told.kind.system));
-    put("fhir.audit_event.type.code", text(&told.kind.code));
-    put(
-        "fhir.audit_event.subtype.system",
-        text(&told.subtype.system),
-    );
-    put("fhir.audit_event.subtype.code", text(&told.subtype.code));
+    coded(&mut put, "type", &told.kind);
+    coded(&mut put, "subtype", &told.subtype);
     put("fhir.audit_event.action", text(&told.action));
     put("fhir.audit_event.outcome", text(&told.outcome));
     if let Some(purpose) = &told.purpose {
-        put(
-            "fhir.audit_event.purpose_of_event.system",
-            text(&purpose.system),
-        );
-        put(
-            "fhir.audit_event.purpose_of_event.code",
-            text(&purpose.code),
-        );
+        coded(&mut put, "purpose_of_event", purpose);
     }
     if let Some(own) = &told.own_purpose {
-        put(
-            "fhir.audit_event.purpose_of_event.own.system",
-            text(&own.system),
-        );
-        put(
-            "fhir.audit_event.purpose_of_event.own.code",
-            text(&own.code),
-        );
+        coded(&mut put, "purpose_of_event.own", own);
     }
     if let Some(asked) = told.participants.iter().find(|one| one.asked) {
         put("user.id", text(&asked.id));
@@ -79,6 +60,15 @@ fn readable(told: &Told) -> LogRecord {
         );
     }
     record
+}
+
+/// A code and its system, as two attributes.
+fn coded(put: &mut impl FnMut(&str, AnyValue), what: &str, code: &Code) {
+    put(
+        &format!("fhir.audit_event.{what}.system"),
+        text(&code.system),
+    );
+    put(&format!("fhir.audit_event.{what}.code"), text(&code.code));
 }
 
 /// A leaf whose record can't be read, as much as there is to say: an alert.

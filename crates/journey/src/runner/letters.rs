@@ -1,15 +1,12 @@
 //! Dead letters: what can't be worked on is kept where people see it, and played again when it can.
 
 use super::{CONFLICTS_MAX, Cure, Errand, Passed, cure};
-use crate::books::Books;
+use crate::books::{Books, all_internals};
 use crate::mover::MoveError;
 use crate::{DEAD_LETTER, DeadLetter, JourneyError, Journeys};
 use ledger::{CursorMove, Event, Expected, Number, Owner, Shard, Timer};
 use std::sync::Arc;
 use trust::{Internal, Permit, TrustError, Unit};
-
-/// Letters read at once.
-const PAGE: usize = 500;
 
 impl Journeys {
     /// An event that failed as a whole.
@@ -194,22 +191,10 @@ impl Journeys {
         tokens: &[(&str, &str)],
     ) -> Result<Vec<(DeadLetter, u32)>, TrustError> {
         let mut letters = Vec::new();
-        let mut before = None;
-        loop {
-            let page = self
-                .vault()
-                .internals(permit, DEAD_LETTER, tokens, before, PAGE)
-                .await?;
-            let Some(last) = page.last() else { break };
-            before = Some(last.at.number);
-            for stored in &page {
-                let letter: DeadLetter = serde_json::from_slice(&stored.body)
-                    .map_err(|_| TrustError::Damaged(format!("dead letter {}", stored.id)))?;
-                letters.push((letter, stored.version));
-            }
-            if page.len() < PAGE {
-                break;
-            }
+        for stored in all_internals(self.vault(), permit, DEAD_LETTER, tokens).await? {
+            let letter: DeadLetter = serde_json::from_slice(&stored.body)
+                .map_err(|_| TrustError::Damaged(format!("dead letter {}", stored.id)))?;
+            letters.push((letter, stored.version));
         }
         letters.sort_by_key(|(letter, _)| (letter.shard, letter.kind == 0, letter.number));
         Ok(letters)

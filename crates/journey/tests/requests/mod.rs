@@ -1,10 +1,10 @@
 //! Journeys that are started by request: what becomes of it, and what is told where nothing does.
 
-use crate::world::{DAY, HOUR, Mail, TENANT, World};
+use crate::world::{DAY, HOUR, Mail, World, a_member};
 use journey::{Begun, JourneyError, NotStarted, Wish};
 use serde_json::json;
 use std::collections::BTreeMap;
-use trust::{Action, Agent, Permit, Purpose, Role, Target};
+use trust::{Action, Permit, Purpose, Role, Target};
 
 const NAME: &str = "after-surgery";
 
@@ -56,15 +56,7 @@ fn wish(patient: &str, key: &str, day: &str) -> Wish {
 }
 
 async fn permit(world: &World, role: Role, purpose: Purpose) -> Permit {
-    let agent = Agent {
-        tenant: TENANT,
-        id: format!("{role:?}"),
-        name: format!("A {role:?}"),
-        role,
-        patient: None,
-        access: None,
-        signed_in: trust::SignedIn::default(),
-    };
+    let agent = a_member(role);
     let target = Target {
         kind: Some(fhir::ResourceType::Task),
         patient: None,

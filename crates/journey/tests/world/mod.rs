@@ -81,6 +81,19 @@ fn open(path: &Path, clock: &ManualClock) -> (Trust, Arc<Odd>) {
     (trust, odd)
 }
 
+/// Somebody of the staff.
+pub(crate) fn a_member(role: Role) -> Agent {
+    Agent {
+        tenant: TENANT,
+        id: format!("{role:?}"),
+        name: format!("A {role:?}"),
+        role,
+        patient: None,
+        access: None,
+        signed_in: trust::SignedIn::default(),
+    }
+}
+
 impl World {
     pub(crate) async fn new(mail: Mail) -> Self {
         Self::with(mail, &heart_failure()).await
@@ -178,15 +191,7 @@ impl World {
     }
 
     pub(crate) async fn staff(&self, role: Role, action: Action) -> Permit {
-        let agent = Agent {
-            tenant: TENANT,
-            id: format!("{role:?}"),
-            name: format!("A {role:?}"),
-            role,
-            patient: None,
-            access: None,
-            signed_in: trust::SignedIn::default(),
-        };
+        let agent = a_member(role);
         let purpose = if role == Role::Squad {
             Purpose::Operations
         } else {
