@@ -26,7 +26,7 @@ pub enum Interaction<'a> {
     Search(ResourceType),
     /// A search of several types, or of a compartment.
     Within(&'a Scope),
-    /// `$validate`.
+    /// `$validate`, or what the server takes of a type: of who may do anything to it.
     Validate(ResourceType),
     /// `$everything` of a patient, by id.
     Everything(&'a str),

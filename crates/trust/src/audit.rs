@@ -185,7 +185,8 @@ impl Event {
             | Action::Steer
             | Action::Invite
             | Action::Index
-            | Action::Export => Self::own(action.name(), "E"),
+            | Action::Export
+            | Action::Account => Self::own(action.name(), "E"),
         }
     }
 }

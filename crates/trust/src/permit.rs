@@ -44,6 +44,8 @@ pub enum Action {
     Index,
     /// Take many patients' records away in one go.
     Export,
+    /// Look after one's own account: second factors, sessions, applications let in. Nothing of a record.
+    Account,
 }
 
 impl Action {
@@ -57,7 +59,7 @@ impl Action {
     }
 
     /// All actions; those on resource types first.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Read,
         Self::Search,
         Self::History,
@@ -77,6 +79,7 @@ impl Action {
         Self::Invite,
         Self::Index,
         Self::Export,
+        Self::Account,
     ];
     /// The actions that are done to resource types.
     pub(crate) const INTERACTIONS: [Self; 6] = [
@@ -110,6 +113,7 @@ impl Action {
             Self::Invite => "invite",
             Self::Index => "index",
             Self::Export => "export",
+            Self::Account => "account",
         }
     }
     /// The action of that name.
@@ -162,7 +166,7 @@ impl Action {
             }
             // A journey is published together with the forms that it asks patients to fill in.
             Self::Publish => interaction == Self::Create,
-            Self::Observe | Self::Administer | Self::Invite | Self::Index => false,
+            Self::Observe | Self::Administer | Self::Invite | Self::Index | Self::Account => false,
         }
     }
 }

@@ -316,6 +316,9 @@ pub(crate) async fn event(ctx: &Ctx, permit: &Permit, id: &str) -> Result<Versio
 /// Columns that a line of a raw record fills at most, where it can be broken.
 const LINE: usize = 140;
 
+/// The most of a raw record that a page shows, bytes: an answer of hundreds of rows names each of them.
+const RAW_MAX: usize = 32 * 1024;
+
 /// JSON with line breaks, but what fits into a line stays in one: a record of a hundred entities is
 /// to be read, and to stay a small page.
 fn pretty(value: &Value, indent: usize) -> String {
@@ -351,6 +354,18 @@ fn pretty(value: &Value, indent: usize) -> String {
     )
 }
 
+/// The lines of a text that fit into so many bytes, and how many are left out.
+fn first_lines(text: &str, bytes: usize) -> (&str, usize) {
+    if text.len() <= bytes {
+        return (text, 0);
+    }
+    let ends = text.match_indices('\n').map(|(at, _)| at);
+    let end = ends.take_while(|at| *at <= bytes).last().unwrap_or(0);
+    let left = &text[end..];
+    let left = left.strip_prefix('\n').unwrap_or(left);
+    (&text[..end], left.lines().count())
+}
+
 /// What the record says explains the access to a patient, where it says so.
 fn why(sentence: &Sentence, patient: &str) -> Markup {
     let told = sentence.relations.iter().find(|(one, _)| one == patient);
@@ -376,6 +391,8 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
     let found = event(&ctx, &permit, &id).await?;
     let sentence = Sentence::of(&ctx.times, &found.resource);
     let names = patient_lines(&ctx, sentence.patients.iter().take(PAGE).cloned()).await?;
+    let raw = pretty(found.resource.as_value(), 0);
+    let (raw, left) = first_lines(&raw, RAW_MAX);
     let body = html! {
         p class="crumbs" { a href="/console/audit" { "Audit" } }
         div class="head" {
@@ -393,11 +410,13 @@ pub(crate) async fn details(ctx: Ctx, Path(id): Path<String>) -> Result<Response
                 @if !sentence.patients.is_empty() {
                     dt id="patients" { "Patients" }
                     dd { ul { @for patient in sentence.patients.iter().take(PAGE) { li { a href={ "/console/audit?patient=" (patient) } { (name(&names, patient)) } (why(&sentence, patient)) } } }
-                        @if sentence.patients.len() > PAGE { span class="quiet" { "and " (sentence.patients.len() - PAGE) " more, in the record below" } } }
+                        @if sentence.patients.len() > PAGE { span class="quiet" { "and " (sentence.patients.len() - PAGE) " more, in the record itself" } } }
                 }
                 @if !sentence.queries.is_empty() { dt { "Asked" } dd { ul { @for query in &sentence.queries { li class="mono" { (query) } } } } }
             }
-            section class="stack" aria-labelledby="raw" { h2 id="raw" { "The record as it is kept" } pre tabindex="0" { code { (layout::escaped(&pretty(found.resource.as_value(), 0))) } } }
+            section class="stack" aria-labelledby="raw" { h2 id="raw" { "The record as it is kept" } pre tabindex="0" { code { (layout::escaped(raw)) } }
+                @if left > 0 { p class="quiet" { (layout::thousands(left as u64)) " more lines are not shown. The whole record is in " a href={ "/console/audit/" (id) "/proof.json" } download { "the proof's file" } "." } }
+            }
         }
     };
     Ok(console(&ctx, "Audit record", Section::Audit, None, &body))
@@ -505,6 +524,15 @@ mod tests {
         assert_eq!(text.lines().count(), 8, "{text}");
         assert_eq!(layout::escaped("\"</pre>&\"").0, "\"&lt;/pre&gt;&amp;\"");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn of_long_records_whole_lines_are_shown() {
+        assert_eq!(first_lines("one\ntwo\nthree", 20), ("one\ntwo\nthree", 0));
+        assert_eq!(first_lines("one\ntwo\nthree", 7), ("one\ntwo", 1));
+        assert_eq!(first_lines("one\ntwo\nthree", 6), ("one", 2));
+        assert_eq!(first_lines("one\ntwo\nthree", 2), ("", 3));
+        assert_eq!(first_lines("ä\nö", 3), ("ä", 1));
     }
 
     #[test]

@@ -169,6 +169,10 @@ impl Ctx {
             .await?
             .with(self.freshness.clone()))
     }
+    /// Asks whether they may look after their own account, which shows and changes nothing of a record.
+    pub(crate) async fn account(&self) -> Result<(), PageError> {
+        self.permit(Action::Account, None, None).await.map(drop)
+    }
     /// The same context a while later, for live parts.
     pub(crate) fn later(&self) -> Self {
         Self {

@@ -155,6 +155,7 @@ pub(crate) async fn end(
     Posted { ctx, .. }: Posted,
 ) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     let ended = identity
         .end_emergency(&ctx.session.agent, &id, &ctx.request.id)

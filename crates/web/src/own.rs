@@ -100,6 +100,7 @@ async fn add_form(ctx: &Ctx) -> Result<Markup, PageError> {
 /// `GET /console/sign-in`.
 pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     let (passkeys, has_app) = identity.own_factors(&ctx.session).await?;
     let sessions = identity.own_sessions(&ctx.session).await?;
@@ -153,6 +154,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
 /// `GET /console/sign-in/app`: a key for a new authenticator app.
 pub(crate) async fn app_page(ctx: Ctx) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     let new = identity.ask_for_own_code(&ctx.session).await?;
     let body = html! {
@@ -187,6 +189,7 @@ pub(crate) async fn app_page(ctx: Ctx) -> Result<Response, PageError> {
 /// `POST /console/sign-in/app`.
 pub(crate) async fn set_app(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let (sealed, code) = (
         fields.get("sealed").unwrap_or_default(),
         fields.get("code").unwrap_or_default(),
@@ -199,6 +202,7 @@ pub(crate) async fn set_app(Posted { ctx, fields }: Posted) -> Result<Response, 
 /// `POST /console/sign-in/app/remove`.
 pub(crate) async fn remove_app(Posted { ctx, .. }: Posted) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     identity.remove_own_code(&ctx.session).await?;
     Ok(done("no-app"))
@@ -207,6 +211,7 @@ pub(crate) async fn remove_app(Posted { ctx, .. }: Posted) -> Result<Response, P
 /// `POST /console/sign-in/passkeys`.
 pub(crate) async fn add(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let party = ctx.app.party.as_ref().ok_or(PageError::NotFound)?;
     let field = |name: &str| fields.get(name).unwrap_or_default();
     let identity = ctx.app.web.trust.identity();
@@ -228,6 +233,7 @@ pub(crate) async fn remove(
     Posted { ctx, .. }: Posted,
 ) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     identity.remove_passkey(&ctx.session, &id).await?;
     Ok(done("removed"))
@@ -239,6 +245,7 @@ pub(crate) async fn end(
     Posted { ctx, .. }: Posted,
 ) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     identity.end_own_session(&ctx.session, &id).await?;
     Ok(done("ended"))
@@ -247,6 +254,7 @@ pub(crate) async fn end(
 /// `POST /console/sign-in/sessions/end-others`.
 pub(crate) async fn end_others(Posted { ctx, .. }: Posted) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     identity.end_other_sessions(&ctx.session).await?;
     Ok(done("others"))

@@ -39,6 +39,8 @@ fn shell(ctx: &Ctx, form: &Markup, results: &Markup) -> Response {
 /// `GET /console/patients`.
 pub(crate) async fn page(ctx: Ctx) -> Result<Response, PageError> {
     ctx.staff()?;
+    ctx.permit(Action::Search, Some(ResourceType::Patient), None)
+        .await?;
     Ok(shell(
         &ctx,
         &form(&ctx, "", "", ""),

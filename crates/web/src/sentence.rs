@@ -128,6 +128,11 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
         ),
         "send" => ("sent", "send", true),
         "orchestrate" => ("moved a journey on", "move a journey on", false),
+        "account" => (
+            "looked after their own account",
+            "look after their own account",
+            false,
+        ),
         "invite" => ("made a sign-in link", "make a sign-in link", false),
         _ => match action {
             "C" => ("created", "create", true),

@@ -19,7 +19,7 @@ use crate::tasks::{OPEN, PRIORITIES, TaskRow, flash};
 /// Open tasks looked at; a tenant with more open tasks is told that the list is not complete.
 const TASKS_MAX: usize = 5_000;
 /// Rows on a page.
-const PAGE: usize = 100;
+const PAGE: usize = 50;
 /// Finished tasks shown, newest first.
 const DONE_MAX: usize = 200;
 /// Alternatives in one search clause.

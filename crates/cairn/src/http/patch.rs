@@ -36,7 +36,7 @@ pub(super) async fn options(
     path: PathParams,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (_, path) = Asked::at(&doors, path, request).await?;
+    let (_, path) = Asked::open_at(&doors, path, request, Interaction::Validate).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     let writes = record::is_written_freely(path.kind);

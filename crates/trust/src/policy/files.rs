@@ -16,6 +16,12 @@ pub(super) const OWN_PURPOSES: &str = "purposes.toml";
 /// How files of policies, and of their tests, end.
 const POLICIES: &str = ".cedar";
 const TESTS: &str = ".test.toml";
+/// The file of what people may do with their own accounts, how a policy names that, and what a schema from
+/// before it says with this line.
+const ACCOUNT: &str = "account.cedar";
+const ACCOUNT_NAMED: &str = "Action::\"account\"";
+const ACCOUNT_DECLARED: &str =
+    "\naction account appliesTo { principal: Agent, resource: Service, context: Asked };\n";
 /// How files of rules about elements end.
 const ELEMENTS: &str = ".elements.toml";
 /// The most that one file may hold. The built-in set has 30 KB in all; what is larger was put there by
@@ -31,9 +37,11 @@ macro_rules! built_in {
 }
 
 /// The policy set that is built in.
-pub(super) const BUILT_IN: [(&str, &str); 27] = built_in![
+pub(super) const BUILT_IN: [(&str, &str); 29] = built_in![
     "cairn.cedarschema",
     "groups.json",
+    "account.cedar",
+    "account.test.toml",
     "administrator.cedar",
     "administrator.test.toml",
     "biller.cedar",
@@ -134,7 +142,8 @@ impl PolicyTexts {
     }
 
     /// Those of a folder; a schema, groups, and each file of rules about elements that isn't there, is the
-    /// built-in one: a rule more takes none away.
+    /// built-in one: a rule more takes none away. So is what people may do with their own accounts, where no
+    /// policy names that: sets from before that action lock nobody out.
     pub(super) fn of(folder: &Path) -> Result<Self, Vec<PolicyFault>> {
         let Self(mut files) = Self::built_in();
         files.retain(|name, _| name == SCHEMA || name == GROUPS || name.ends_with(ELEMENTS));
@@ -168,6 +177,7 @@ impl PolicyTexts {
         if faults.is_empty() && !files.keys().any(|name| name.ends_with(POLICIES)) {
             faults.push(PolicyFault::of(&shown, "holds no *.cedar file"));
         }
+        with_accounts(&mut files);
         if faults.is_empty() {
             Ok(Self(files))
         } else {
@@ -219,6 +229,31 @@ impl PolicyTexts {
         }
         hash
     }
+}
+
+/// Adds what is built in about one's own account to a set that says nothing of it.
+fn with_accounts(files: &mut BTreeMap<String, String>) {
+    if let Some(schema) = files.get_mut(SCHEMA)
+        && !declares_account(schema)
+    {
+        schema.push_str(ACCOUNT_DECLARED);
+    }
+    let mut policies = files.iter().filter(|(name, _)| name.ends_with(POLICIES));
+    let built_in = BUILT_IN.iter().find(|(name, _)| *name == ACCOUNT);
+    if let Some((name, text)) = built_in
+        && !policies.any(|(_, text)| text.contains(ACCOUNT_NAMED))
+    {
+        files.insert((*name).to_owned(), (*text).to_owned());
+    }
+}
+
+/// Whether a schema has the action, by its name among those that its lines declare.
+fn declares_account(schema: &str) -> bool {
+    let code = schema
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default());
+    code.flat_map(|line| line.split(|letter: char| !letter.is_alphanumeric() && letter != '_'))
+        .any(|word| word == "account")
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -567,5 +567,6 @@ fn what_is_hidden_is_explained() {
     assert_eq!(why.exempt.unwrap().under, "45 CFR 164.502(b)(2)(i)");
 }
 
+mod account;
 mod around;
 mod own;

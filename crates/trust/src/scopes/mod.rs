@@ -552,7 +552,8 @@ impl Scopes {
             | Action::Orchestrate
             | Action::Steer
             | Action::Administer
-            | Action::Invite => false,
+            | Action::Invite
+            | Action::Account => false,
         }
     }
 

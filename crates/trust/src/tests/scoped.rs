@@ -524,6 +524,7 @@ async fn a_token_for_one_patient_opens_no_other_record_and_no_service() {
         Action::Observe,
         Action::Work,
         Action::Administer,
+        Action::Account,
     ] {
         for purpose in Purpose::ALL {
             let decided = house.permit(&agent, purpose, action).await;

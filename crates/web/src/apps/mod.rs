@@ -63,6 +63,7 @@ pub(crate) async fn list(ctx: Ctx, fields: Fields) -> Result<Response, PageError
             "Applications act in the care of patients. Your role lets none in.".to_owned(),
         ));
     }
+    ctx.account().await?;
     let grants = ctx.app.web.trust.identity().grants_of(&ctx.session).await?;
     let body = html! {
         (layout::head("Apps you allowed", &html! { "These apps act for you, within what you allowed them. What you take away is shut out from its next request on." }, &html! {}))
@@ -82,6 +83,7 @@ pub(crate) async fn end(
     Path(id): Path<String>,
     Posted { ctx, .. }: Posted,
 ) -> Result<Response, PageError> {
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     identity.end_grant(&ctx.session, &id).await?;
     Ok(Redirect::to(&format!("{}?said=gone", here(&ctx))).into_response())

@@ -23,7 +23,7 @@ use maud::{Markup, html};
 use record::{Answer, Caller, RecordError};
 use serde_json::Value;
 use trust::identity::EmergencyAccess;
-use trust::{Purpose, Role};
+use trust::{Action, Purpose, Role};
 
 use crate::context::{Ctx, Fields, Posted};
 use crate::error::PageError;
@@ -397,6 +397,7 @@ pub(crate) async fn page(ctx: Ctx, fields: Fields) -> Result<Response, PageError
         Some(name) => Some(kind(name)?),
         None => None,
     };
+    ctx.permit(Action::Search, chosen, None).await?;
     let none = layout::empty(
         "No search yet",
         "Choose a type. Without parameters you get the newest of it; below the search stands what it can be searched by.",

@@ -81,6 +81,7 @@ pub(crate) async fn end(
     Posted { ctx, .. }: Posted,
 ) -> Result<Response, PageError> {
     let patient = ctx.patient_alone()?;
+    ctx.account().await?;
     (ctx.app.web.trust.identity())
         .end_proxy(&ctx.session.agent, (patient, &id), "", &ctx.request.id)
         .await?;
@@ -100,6 +101,7 @@ fn is_proxy(ctx: &Ctx) -> Result<(), PageError> {
 /// `GET /portal/for`: for whom somebody acts, to choose from.
 pub(crate) async fn choose(ctx: Ctx) -> Result<Response, PageError> {
     is_proxy(&ctx)?;
+    ctx.account().await?;
     let all = (ctx.app.web.trust.identity())
         .acting_for(&ctx.session.agent)
         .await?;
@@ -137,6 +139,7 @@ pub(crate) async fn choose(ctx: Ctx) -> Result<Response, PageError> {
 /// `POST /portal/for`.
 pub(crate) async fn act_for(Posted { ctx, fields }: Posted) -> Result<Response, PageError> {
     is_proxy(&ctx)?;
+    ctx.account().await?;
     let proxy = fields.get("proxy").unwrap_or_default();
     let identity = ctx.app.web.trust.identity();
     match identity.act_for(&ctx.secret, proxy).await? {

@@ -72,6 +72,7 @@ fn flash(fields: &Fields) -> Markup {
 /// `GET /portal/sessions`.
 pub(crate) async fn list(ctx: Ctx, fields: Fields) -> Result<Response, PageError> {
     of_portal(&ctx)?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     let sessions = identity.own_sessions(&ctx.session).await?;
     let has_others = sessions.iter().any(|session| !session.this);
@@ -113,6 +114,7 @@ pub(crate) async fn end(
     Posted { ctx, .. }: Posted,
 ) -> Result<Response, PageError> {
     of_portal(&ctx)?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     identity.end_own_session(&ctx.session, &id).await?;
     Ok(Redirect::to(&format!("{HERE}?said=ended")).into_response())
@@ -121,6 +123,7 @@ pub(crate) async fn end(
 /// `POST /portal/sessions/end-others`.
 pub(crate) async fn end_others(Posted { ctx, .. }: Posted) -> Result<Response, PageError> {
     of_portal(&ctx)?;
+    ctx.account().await?;
     let identity = ctx.app.web.trust.identity();
     identity.end_other_sessions(&ctx.session).await?;
     Ok(Redirect::to(&format!("{HERE}?said=others")).into_response())
