@@ -5,7 +5,7 @@
 //! written down as it goes. A patient's move names the batch in the same unit of work, so after a crash
 //! whoever was reached already is passed over. One batch of a tenant goes on at a time, the oldest first.
 
-use crate::engine::{Act, Context, EngineError, Hand};
+use crate::engine::{self, Act, Context, EngineError, Hand};
 use crate::hands::{Foreseen, foreseen, name_of};
 use crate::mover::MoveError;
 use crate::service::{refused, staff};
@@ -71,7 +71,7 @@ pub enum Many {
     Again,
     /// Sent to a step: from the step that was asked for, or from everywhere.
     Send(String),
-    /// The last act is taken back.
+    /// The last act is taken back, where it was a batch's.
     TakeBack,
 }
 
@@ -207,6 +207,9 @@ impl Many {
             Self::Stop => return Ok(None),
             Self::Hold => Act::Pause,
             Self::GoOn => Act::Resume,
+            Self::TakeBack if state.undo.as_ref().is_some_and(|undo| undo.batch.is_none()) => {
+                return Err(EngineError::Cannot(engine::NOT_A_BATCHS.to_owned()));
+            }
             Self::TakeBack => Act::Undo,
             Self::Skip(way) => Act::Skip {
                 n: place()?,

@@ -10,7 +10,7 @@ mod hands;
 mod messages;
 mod model;
 
-pub(crate) use hands::{goes, sent_since, why_not_undone};
+pub(crate) use hands::{NOT_A_BATCHS, goes, sent_since, why_not_undone};
 pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages};
 pub use model::{
     Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual,
@@ -19,7 +19,7 @@ pub use model::{
 
 use crate::definition::{Definition, Path, Step, Target};
 use crate::spec::START_ANCHOR;
-use crate::state::{Ended, Stand, State, Token, TrailEntry, What};
+use crate::state::{Ahead, Ended, Stand, State, Token, TrailEntry, What};
 use crate::watch::Watch;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -272,6 +272,10 @@ pub(crate) struct Engine<'a> {
     moves: u32,
     /// Entries of the trail before, where this is a consequence of what was just done.
     follows: Option<usize>,
+    /// What was put off in a hold that ends now, and is begun only behind events that came before it.
+    later: VecDeque<Ahead>,
+    /// Since when the journey was held that goes on now: dates of then have passed meanwhile.
+    pub(crate) held_since_ms: Option<u64>,
 }
 
 impl<'a> Engine<'a> {
@@ -291,6 +295,8 @@ impl<'a> Engine<'a> {
             ahead: VecDeque::new(),
             moves: 0,
             follows: None,
+            later: VecDeque::new(),
+            held_since_ms: None,
         }
     }
 
@@ -497,7 +503,7 @@ impl<'a> Engine<'a> {
             }
             step.kind.joined(self, step, n);
         }
-        if self.state.tokens.is_empty() {
+        if self.state.tokens.is_empty() && self.later.is_empty() {
             self.end("completed", "Completed", false);
         }
         Ok(())
@@ -571,6 +577,7 @@ impl<'a> Engine<'a> {
         }
         self.state.watches.clear();
         self.ahead.clear();
+        self.later.clear();
         self.state.paused = None;
         self.state.undo = None;
         self.state.ended = Some(Ended {

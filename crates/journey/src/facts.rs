@@ -180,12 +180,19 @@ fn task_outcome(resource: &Resource) -> Option<String> {
     (!id.is_empty()).then_some(id)
 }
 
-/// Who owns a task: an account or another identifier, or what is referred to.
-fn owner(resource: &Resource) -> Option<String> {
-    resource
-        .text_at(&["owner", "identifier", "value"])
-        .or_else(|| resource.text_at(&["owner", "reference"]))
-        .map(str::to_owned)
+/// Who owns a task: an account by its id, another identifier as `system|value`, or what is referred to.
+pub(crate) fn owner(resource: &Resource) -> Option<String> {
+    let identifier = |name: &str| resource.text_at(&["owner", "identifier", name]);
+    match (identifier("system"), identifier("value")) {
+        (Some(conventions::ACCOUNT_SYSTEM), Some(account)) => Some(account.to_owned()),
+        (system, Some(value)) => Some(format!("{}|{value}", system.unwrap_or_default())),
+        (_, None) => {
+            let reference = resource.text_at(&["owner", "reference"])?;
+            // Of whichever version of it, it is the same person.
+            let parsed = fhir::Reference::parse(reference);
+            Some(parsed.map_or_else(|| reference.to_owned(), |parsed| parsed.to_string()))
+        }
+    }
 }
 
 fn not_done_code(resource: &Resource) -> String {
@@ -599,6 +606,16 @@ mod tests {
                 json!({"reference": "Practitioner/devi"}),
                 Some("Practitioner/devi"),
             ),
+            (
+                json!({"reference": "Practitioner/devi/_history/3"}),
+                Some("Practitioner/devi"),
+            ),
+            // What has another system isn't an account of the same value.
+            (
+                json!({"identifier": {"system": "urn:staff", "value": "a1"}}),
+                Some("urn:staff|a1"),
+            ),
+            (json!({"identifier": {"value": "a1"}}), Some("|a1")),
             (json!({"display": "Carla"}), None),
         ] {
             let task =

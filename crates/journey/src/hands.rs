@@ -382,7 +382,12 @@ impl Journeys {
             };
             let cause = Cause::by_hand(deed);
             match self.commit(&books, permit, mover, cause).await {
-                Ok(moved) => return Ok(moved.is_some()),
+                Ok(moved) => {
+                    if hand.act == Act::Resume {
+                        self.play_held(&books, instance).await;
+                    }
+                    return Ok(moved.is_some());
+                }
                 Err(MoveError::Trust(TrustError::Ledger(LedgerError::Conflict))) => {}
                 Err(other) => return Err(other.into()),
             }

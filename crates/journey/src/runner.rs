@@ -7,6 +7,7 @@ mod follow;
 mod keep;
 mod learn;
 mod letters;
+mod persons;
 mod starts;
 
 pub(crate) use starts::Place;
@@ -426,6 +427,7 @@ impl Journeys {
         }
         let now_ms = self.now_ms();
         let mut mover = Mover::new(self.vault(), permit, &patient, now_ms);
+        let resource = self.under_one_name(permit, resource).await?;
         let mut letters = 0;
         for stored in under_way {
             let told = Told {

@@ -100,7 +100,8 @@ pub(crate) struct Paused {
     /// Messages that would have gone out.
     #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) unsent: Vec<Unsent>,
-    /// Conditions that held of events since a step was put off: it may wait for one of them.
+    /// Conditions that held of events since a step was put off, each event by itself and as they came: the step may
+    /// wait for one of them.
     #[serde(rename = "e", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) held: Vec<Vec<usize>>,
 }
@@ -113,6 +114,9 @@ pub(crate) struct Ahead {
     pub(crate) step: String,
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<u32>,
+    /// How many of the events that are remembered came before it was put off: these are not for it.
+    #[serde(rename = "h", default, skip_serializing_if = "is_none_yet")]
+    pub(crate) after: u32,
 }
 
 /// A message that is to go out by the channel with this index.
@@ -144,6 +148,9 @@ pub(crate) struct Undo {
     /// Steps that were put off.
     #[serde(rename = "q", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ahead: Vec<Ahead>,
+    /// The batch whose act it was, if it was one's.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) batch: Option<String>,
 }
 
 fn first() -> u8 {
@@ -152,6 +159,11 @@ fn first() -> u8 {
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none_yet(number: &u32) -> bool {
     *number == 0
 }
 

@@ -210,6 +210,58 @@ async fn those_who_have_moved_on_are_left_alone() {
 }
 
 #[tokio::test]
+async fn a_batch_takes_back_what_a_batch_did_and_nobody_s_own_act() {
+    let world = World::new(Mail::Delivers).await;
+    let patients = patients(&world, 2).await;
+    let permit = steers(&world).await;
+    let at = async |patient: &str| {
+        let view = world.view(patient).await;
+        let steps = view.waiting.into_iter().map(|wait| wait.step);
+        steps.collect::<BTreeSet<_>>()
+    };
+    let before = at(&patients[1]).await;
+    let many = async |many: Many| {
+        let begin = world
+            .journeys
+            .begin_batch(&permit, everybody(), many, "By mistake", 50);
+        let id = begin.await.unwrap();
+        finish(&world).await;
+        world.journeys.batch(&permit, &id).await.unwrap()
+    };
+    let (_, failures) = many(Many::Send("welcome_call".to_owned())).await;
+    assert_eq!(failures, []);
+    let sent = ["welcome_call", "weight_watch"].map(str::to_owned);
+    assert_eq!(at(&patients[1]).await, BTreeSet::from(sent));
+    // Somebody sends one of them on.
+    let work = world.staff(Role::Coordinator, Action::Work).await;
+    let instance = world.view(&patients[0]).await.id;
+    let act = journey::Act::Jump {
+        from: None,
+        to: "follow_up".to_owned(),
+    };
+    let acted = (world.journeys).act(&work, &patients[0], &instance, act, "Knows them", None);
+    acted.await.unwrap();
+    let foreseen = world
+        .journeys
+        .foresee_batch(&permit, &everybody(), &Many::TakeBack)
+        .await
+        .unwrap();
+    for (patient, would) in &foreseen.sample {
+        assert_eq!(would.is_ok(), *patient == patients[1], "{would:?}");
+    }
+    let (batch, failures) = many(Many::TakeBack).await;
+    assert_eq!((batch.next, batch.failed), (2, 1));
+    assert_eq!(failures[0].patient, patients[0]);
+    assert!(
+        failures[0].why.contains("on the patient's page"),
+        "{failures:?}"
+    );
+    assert_eq!(says(&world, &patients[0], "Taken back").await, 0);
+    assert_eq!(says(&world, &patients[1], "Taken back").await, 1);
+    assert_eq!(at(&patients[1]).await, before);
+}
+
+#[tokio::test]
 async fn a_batch_that_is_broken_off_leaves_the_others_alone() {
     let world = World::new(Mail::Delivers).await;
     let patients = patients(&world, 4).await;

@@ -38,6 +38,8 @@ const DICOM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 const EVENT: &str = "urn:cairn:audit-event";
 /// What happens to records in their life (ISO 21089).
 const LIFECYCLE: &str = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle";
+/// BALP's kinds of decisions.
+const DECISION: &str = "https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType";
 
 /// What sort of event it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,6 +136,12 @@ impl Event {
         kind: (DICOM, "110106", "Export"),
         subtype: (LIFECYCLE, "disclose"),
         action: "R",
+    };
+    /// A patient's consent denied what was asked for by its name (BALP's `AuthZconsent`).
+    pub(crate) const DENIED: Self = Self {
+        kind: (DICOM, "110113", "Security Alert"),
+        subtype: (DECISION, "AuthZ-Consent"),
+        action: "E",
     };
     /// A bulk export was asked for, given up, or its files were laid out.
     pub(crate) const EXPORT_JOB: Self = Self::own("export-job", "E");
@@ -233,8 +241,19 @@ pub(crate) struct Record<'a> {
     pub(crate) queries: Vec<String>,
     /// Of a disclosure: the place that it went to, without anything that tells more than whose it is.
     pub(crate) recipient: Option<&'a str>,
+    /// Of a decision by consent: what it is about.
+    pub(crate) decided: Option<Decided>,
     /// Where the record lies if it concerns no patient and no resource.
     pub(crate) anchor: Option<&'a str>,
+}
+
+/// What a decision by consent is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Decided {
+    /// What was asked for, as `Type/id`.
+    pub(crate) about: String,
+    /// The id of the organization that the asker is known as, if it is one; else the tenant's own is meant.
+    pub(crate) organization: Option<String>,
 }
 
 impl<'a> Record<'a> {
@@ -255,6 +274,7 @@ impl<'a> Record<'a> {
             resources: Vec::new(),
             queries: Vec::new(),
             recipient: None,
+            decided: None,
             anchor: None,
         }
     }
@@ -446,6 +466,16 @@ mod tests {
         assert_eq!(fhir::validate::check(&event), [], "{event:?}");
     }
 
+    fn consent_of(patient: &str) -> Touched {
+        Touched {
+            kind: ResourceType::Consent,
+            id: "c".to_owned(),
+            version: None,
+            patient: Some(patient.to_owned()),
+            interaction: None,
+        }
+    }
+
     // Proves: 45 CFR 164.312(b)
     #[tokio::test]
     async fn every_kind_of_event_fits_its_pattern() {
@@ -486,6 +516,7 @@ mod tests {
             (Event::PROXIES, None),
             (Event::SWEPT, None),
             (Event::DISCLOSED, Some("disclose")),
+            (Event::DENIED, Some("AuthZ-Consent")),
         ];
         for (event, pattern) in patterns {
             for kind in [ResourceType::Patient, ResourceType::Observation] {
@@ -505,6 +536,16 @@ mod tests {
                     record.touch(touched.clone());
                     let is_disclosed = event == Event::DISCLOSED;
                     record.recipient = is_disclosed.then_some("https://receiver.example");
+                    if event == Event::DENIED {
+                        record.resources.clear();
+                        record.touch(consent_of("p"));
+                        record.note = Some("the patient's consent denies it");
+                        record.outcome = Outcome::Refused;
+                        record.decided = Some(Decided {
+                            about: "Observation/o".to_owned(),
+                            organization: is_patient.then(|| "ward".to_owned()),
+                        });
+                    }
                     if event == Event::SEARCH {
                         record.queries.push("Observation?code=x".to_owned());
                     }
@@ -514,14 +555,17 @@ mod tests {
                     let event: Value = serde_json::from_slice(&draft.body).expect("JSON");
                     assert_eq!(balp::pattern(&event), pattern, "{event}");
                     let agents = event["agent"].as_array().expect("agents");
+                    let is_decision = pattern == Some("AuthZ-Consent");
                     assert_eq!(
                         agents.len(),
-                        3,
-                        "who asked, the client, the server: {event}"
+                        3 + usize::from(is_decision),
+                        "who asked, the client, the server, and for whom where it was decided: {event}"
                     );
                     let text = event["agent"].to_string();
                     assert!(!text.contains("192.0.2.7"), "patients are shown the agents");
-                    assert!(event["entity"].to_string().contains("192.0.2.7"));
+                    // A decision has no place for the request; its refusal has it.
+                    let tells = event["entity"].to_string().contains("192.0.2.7");
+                    assert_eq!(tells, !is_decision, "{event}");
                     let mut seen = Resource::from_value(event).expect("a resource");
                     keep_only(&mut seen, "p");
                     let seen = String::from_utf8(seen.to_json()).expect("UTF-8");

@@ -45,7 +45,7 @@ use crate::indexing::{
 pub(crate) use event::{Unexplained, of_event};
 pub(crate) use light::{ROWS_MAX, lighter, looser};
 pub(crate) use own::{all, bare, mark, of_one, of_owns, unmarked};
-pub(crate) use several::{Whose, plan_all};
+pub(crate) use several::{LEFT_OUT_MAX, Whose, plan_all};
 
 /// The parameter of the patient's id.
 pub(crate) const OWNER: &str = "~patient";

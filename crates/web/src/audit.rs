@@ -28,7 +28,7 @@ const BATCH: usize = 200;
 const SCAN_MAX: usize = 2_000;
 
 /// Actions to filter by: FHIR interaction or DICOM code, and words.
-const ACTIONS: [(&str, &str); 21] = [
+const ACTIONS: [(&str, &str); 22] = [
     ("read", "read"),
     ("search-type", "searched"),
     ("history-instance", "read a history"),
@@ -36,6 +36,7 @@ const ACTIONS: [(&str, &str); 21] = [
     ("update", "changed"),
     ("delete", "deleted"),
     ("disclose", "sent to others"),
+    ("AuthZ-Consent", "met a consent that denies"),
     ("transaction", "wrote several"),
     ("journey", "looked at journeys"),
     ("110122", "signed in"),

@@ -67,7 +67,7 @@ fn said(many: &Many) -> String {
         Many::Skip(_) => "Skip the step".to_owned(),
         Many::Again => "Begin the step anew".to_owned(),
         Many::Send(to) => format!("Send to {to}"),
-        Many::TakeBack => "Take the last act back".to_owned(),
+        Many::TakeBack => "Take the last act of a batch back".to_owned(),
     }
 }
 
@@ -201,7 +201,7 @@ fn acts(steps: &[StepView], step: Option<&StepView>) -> Markup {
         option value="hold" { "Hold them" }
         option value="go-on" { "Let them go on" }
         option value="stop" { "Stop them for good" }
-        option value="take-back" { "Take the last act back" }
+        option value="take-back" { "Take the last act of a batch back" }
         @if let Some(step) = step {
             option value="again" { "Begin the step anew" }
             @for (way, label) in step.ways.iter().enumerate() { option value={ "skip:" (way) } { "Skip the step: " (label.replace('_', " ")) } }

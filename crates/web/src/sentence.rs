@@ -50,6 +50,9 @@ pub(crate) struct Sentence {
     pub(crate) queries: Vec<String>,
 }
 
+/// BALP's subtype of what a consent decided.
+const DENIED: &str = "AuthZ-Consent";
+
 /// What the event does, past tense and base form, and whether the object follows.
 fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
     match subtype {
@@ -110,6 +113,11 @@ fn verb(subtype: &str, action: &str) -> (&'static str, &'static str, bool) {
         "access-review" => (
             "looked into an access that nothing explained",
             "look into an access that nothing explained",
+            false,
+        ),
+        DENIED => (
+            "saw what a consent denies",
+            "see what a consent denies",
             false,
         ),
         "explain" => ("asked about a decision", "ask about a decision", false),
@@ -295,6 +303,10 @@ impl Sentence {
         let (mut words, mut plain_words) = (words(false), words(true));
         let outcome = text(&["outcome"]);
         let subtype = text(&["subtype", "0", "code"]);
+        if subtype == DENIED {
+            // The consent decided; what was asked for is in the record beside it.
+            (words, plain_words) = (Vec::new(), Vec::new());
+        }
         let (past, base, object) = verb(&subtype, &text(&["action"]));
         let refused = outcome == "8" || outcome == "12";
         let missed = outcome == "4";
@@ -437,6 +449,9 @@ impl Sentence {
                         "looked into an emergency access to your record and found it {}",
                         self.note
                     )
+                }
+                "tried to see what a consent denies" => {
+                    "asked for an entry of your record that your permissions keep from them, and was not shown it".to_owned()
                 }
                 "asked about a decision" => {
                     "asked why somebody may or may not see an entry of your record, without seeing it".to_owned()

@@ -35,7 +35,10 @@ impl Engine<'_> {
                 return Ok(());
             }
         }
-        let put_off = self.has_put_off();
+        // Before anything comes of it: what that puts off is not for this event any more.
+        if self.has_put_off() {
+            self.remember(&event.holds)?;
+        }
         self.goals(event);
         if self.state.ended.is_some() {
             return Ok(());
@@ -60,11 +63,7 @@ impl Engine<'_> {
             Fact::Consent { next_ms, .. } => self.state.consents_ms = *next_ms,
             Fact::EntryGone | Fact::Other => {}
         }
-        self.awaited(&event.holds)?;
-        if put_off {
-            self.remember(&event.holds)?;
-        }
-        Ok(())
+        self.awaited(&event.holds)
     }
 
     /// Goals that the event reaches and none before it did.

@@ -15,7 +15,10 @@ use std::collections::BTreeSet;
 const BY_HAND: &str = "by hand";
 /// What is written beside what is closed then.
 const CLOSED: &str = "Not needed any more: the journey was led on by hand";
-/// Most different things that are remembered while a journey is held, for steps that wait to be begun.
+/// Why a batch doesn't take an act back that somebody has done to one patient.
+pub(crate) const NOT_A_BATCHS: &str =
+    "the last act was somebody's on the patient's page, and is taken back there";
+/// Most things that are remembered while a journey is held, for steps that wait to be begun.
 /// A journey has at most 200 steps, and few of them wait for events.
 const HELD_MAX: usize = 64;
 
@@ -155,9 +158,14 @@ impl<'a> Engine<'a> {
             Act::Jump { from, to } => self.jump(hand, *from, to)?,
         }
         self.run()?;
+        if self.answered.is_some() {
+            // A form that is skipped as answered is one for whoever waits for its answer.
+            self.awaited(&[])?;
+        }
         if self.state.running() {
             self.state.undo = Some(Box::new(Undo {
                 after: count(self.state.trail_total()),
+                batch: hand.batch.clone(),
                 ..before
             }));
         }
@@ -172,6 +180,7 @@ impl<'a> Engine<'a> {
             tokens: self.state.tokens.clone(),
             facts: self.state.facts.clone(),
             ahead: paused.map_or_else(Vec::new, |paused| paused.ahead.clone()),
+            batch: None,
         }
     }
 
@@ -216,7 +225,8 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// What was put off goes on, in order: messages, steps, what those may have waited for, then time.
+    /// What was put off goes on, in order: messages; steps, and events that these may have waited for, as they came;
+    /// then time.
     fn resume(&mut self, hand: &Hand) -> Result<(), EngineError> {
         let Some(paused) = self.state.paused.take() else {
             return Err(cannot("it is not held"));
@@ -224,28 +234,26 @@ impl<'a> Engine<'a> {
         self.note(hand, "", Done::Resumed);
         self.state.undo = None;
         self.release(&paused.unsent);
-        let definition = self.definition;
         for Unsent { n, which, channel } in paused.unsent {
             if self.token(n).is_some() {
                 let (step, _) = self.step_of(n)?;
                 self.send(step, n, which, usize::from(channel));
             }
         }
-        for ahead in paused.ahead {
-            let index = definition.index.get(&ahead.step);
-            let index = *index.ok_or_else(|| EngineError::NoStep(ahead.step.clone()))?;
-            self.ahead.push_back((index, ahead.parent));
+        self.later = paused.ahead.into();
+        for (came, holds) in (0..).zip(&paused.held) {
+            self.begin_later(came)?;
+            self.awaited(holds)?;
         }
+        self.begin_later(u32::MAX)?;
         self.run()?;
-        for holds in paused.held {
-            self.awaited(&holds)?;
-        }
         if self.state.running() {
             self.look_at_watches()?;
         }
         if !self.state.running() {
             return Ok(());
         }
+        self.held_since_ms = Some(paused.at_ms);
         // Nobody has asked the consents for this: what wakes the journey for them still has to.
         let consents_ms = self.state.consents_ms;
         self.due()?;
@@ -253,6 +261,20 @@ impl<'a> Engine<'a> {
             self.state.consents_ms = consents_ms;
         }
         Ok(())
+    }
+
+    /// Begins what was put off before so many events had come.
+    fn begin_later(&mut self, came: u32) -> Result<(), EngineError> {
+        let definition = self.definition;
+        while let Some(ahead) = self.later.pop_front_if(|ahead| ahead.after <= came) {
+            let index = definition.index.get(&ahead.step);
+            let index = *index.ok_or_else(|| EngineError::NoStep(ahead.step.clone()))?;
+            self.ahead.push_back((index, ahead.parent));
+        }
+        if self.ahead.is_empty() {
+            return Ok(());
+        }
+        self.run()
     }
 
     /// Lets the messages go that were held, but for those that have failed meanwhile.
@@ -300,13 +322,18 @@ impl<'a> Engine<'a> {
         let Some(paused) = &mut self.state.paused else {
             return false;
         };
+        let after = count(paused.held.len());
         let ahead = self.ahead.drain(..).map(|(index, parent)| Ahead {
             step: definition.steps[index].id.clone(),
             parent,
+            after,
         });
         for ahead in ahead {
             // What begins beside everything else begins once, however often there was a reason.
-            if ahead.parent.is_some() || !paused.ahead.contains(&ahead) {
+            let mut known = paused.ahead.iter();
+            if ahead.parent.is_some()
+                || !known.any(|known| known.parent.is_none() && known.step == ahead.step)
+            {
                 paused.ahead.push(ahead);
             }
         }
@@ -327,11 +354,15 @@ impl<'a> Engine<'a> {
             steps.any(|step| step.kind.awaits().contains(hold))
         };
         let holds: Vec<usize> = holds.iter().copied().filter(means).collect();
+        let is_kept = why_not_undone(&self.state).is_none();
         let Some(paused) = &mut self.state.paused else {
             return Ok(());
         };
-        if holds.is_empty() || paused.held.last() == Some(&holds) {
+        if holds.is_empty() {
             return Ok(());
+        }
+        if paused.held.len() >= HELD_MAX && !is_kept {
+            paused.forget();
         }
         if paused.held.len() >= HELD_MAX {
             return Err(EngineError::Full);
@@ -454,9 +485,9 @@ impl<'a> Engine<'a> {
         for n in places {
             self.drop_place(n, to);
         }
+        // What was remembered isn't for what begins now, and is there still where this is taken back.
         if let Some(paused) = &mut self.state.paused {
             paused.ahead.clear();
-            paused.held.clear();
         }
         self.spawn(&target);
         Ok(())
@@ -471,6 +502,9 @@ impl<'a> Engine<'a> {
         let Some(undo) = self.state.undo.take() else {
             return Ok(());
         };
+        if hand.batch.is_some() && undo.batch.is_none() {
+            return Err(cannot(NOT_A_BATCHS));
+        }
         self.note(hand, "", Done::Undone);
         let was = |n: u32| undo.tokens.iter().any(|token| token.n == n);
         let begun: Vec<Token> = self
@@ -504,6 +538,18 @@ impl<'a> Engine<'a> {
             paused.ahead = undo.ahead;
         }
         self.run()
+    }
+}
+
+impl Paused {
+    /// Forgets events that came before all that is put off now.
+    fn forget(&mut self) {
+        let first = self.ahead.iter().map(|ahead| ahead.after).min();
+        let first = first.unwrap_or(0).min(count(self.held.len()));
+        self.held.drain(..first as usize);
+        for ahead in &mut self.ahead {
+            ahead.after -= first;
+        }
     }
 }
 

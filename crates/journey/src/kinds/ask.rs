@@ -523,6 +523,12 @@ impl StepKind for Ask {
         ways.retain(|way| way.label != crate::passages::LATE_ANSWER);
         ways
     }
+    fn skip(&self, engine: &mut Engine<'_>, step: &Step, token: &Token, way: &Way<'_>) {
+        if way.label == "answered" {
+            engine.answered = Some(step.id.clone());
+        }
+        engine.leave(token.n, &way.label, way.target);
+    }
     fn claims(&self, engine: &Engine<'_>, token: &Token, fact: &Fact) -> bool {
         matches!(token.stand, Stand::Asking { .. }) && fits(engine, token.n, &token.step, fact)
     }

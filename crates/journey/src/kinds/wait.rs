@@ -109,7 +109,7 @@ static WAIT: Record = Record {
                     "It goes on by `past`, which leads to a task for staff.",
                 ),
             ]),
-            "With `until`: what happens when the moment is past already when the step is entered. Needed where that may be.",
+            "With `until`: what happens when the moment is past already when the step is entered, or when a journey goes on that was held at that moment. Needed where that may be.",
         ),
         may(
             "at_most",
@@ -400,6 +400,16 @@ impl StepKind for Wait {
     ) -> Result<(), EngineError> {
         if !waits(token) {
             return Err(EngineError::NoStep(token.step.clone()));
+        }
+        if let (Some(since_ms), Some(until), Some(past)) =
+            (engine.held_since_ms, self.until(), &self.past)
+        {
+            // It passed in a hold: who goes on comes to it too late.
+            let at_ms = moment(engine.definition, &engine.state, until);
+            if (since_ms..engine.context.now_ms).contains(&at_ms) {
+                engine.leave(token.n, PAST, past);
+                return Ok(());
+            }
         }
         if let Some((alternative, _)) = self.end(engine.definition, &engine.state, token) {
             engine.leave(token.n, &alternative.label, &alternative.next);

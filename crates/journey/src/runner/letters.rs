@@ -2,6 +2,7 @@
 
 use super::{CONFLICTS_MAX, Cure, Errand, Passed, cure};
 use crate::books::{Books, all_internals};
+use crate::engine::EngineError;
 use crate::mover::MoveError;
 use crate::{DEAD_LETTER, DeadLetter, JourneyError, Journeys};
 use ledger::{CursorMove, Event, Expected, Number, Owner, Shard, Timer};
@@ -198,6 +199,24 @@ impl Journeys {
         }
         letters.sort_by_key(|(letter, _)| (letter.shard, letter.kind == 0, letter.number));
         Ok(letters)
+    }
+
+    /// Plays again, when a journey goes on that was held, what came while no more could be remembered of it. What
+    /// still can't be worked on stays a letter. The caller has the position of the instance's shard.
+    pub(crate) async fn play_held(&self, books: &Arc<Books>, instance: &str) {
+        let full = EngineError::Full.to_string();
+        let played = async {
+            let permit = self.engine_permit(books.tenant).await?;
+            for (letter, version) in self.letters(&permit, &[("state", "open")]).await? {
+                if letter.instance.as_deref() == Some(instance) && letter.error == full {
+                    self.play(books, &permit, &letter, version, None).await?;
+                }
+            }
+            Ok::<(), JourneyError>(())
+        };
+        if let Err(error) = played.await {
+            tracing::error!(instance, %error, "what came in a hold could not be played again; it is a dead letter still");
+        }
     }
 
     /// Plays a dead letter again for somebody who asks for it; it is gone in the same commit when that

@@ -3,8 +3,10 @@
 
 use crate::world::{DAY, HOUR, Mail, World};
 use fhir::{Resource, ResourceType};
+use journey::Act;
 use serde_json::json;
 use trust::conventions::{ACCOUNT_SYSTEM, DONE_BY};
+use trust::{Action, Agent, Purpose, Role};
 
 const SOURCE: &str = "name: duo
 title: A dose for two
@@ -60,17 +62,20 @@ async fn waits(world: &World, patient: &str, step: &str) -> journey::WaitView {
     found.unwrap_or_else(|| panic!("nothing waits at {step}"))
 }
 
-/// The task that the journey waits for, done by somebody.
+/// The task that the journey waits for, done by somebody with this account.
 async fn done_by(world: &World, patient: &str, account: &str) -> Resource {
+    let owner = json!({"identifier": {"system": ACCOUNT_SYSTEM, "value": account}});
+    done_by_owner(world, patient, owner).await
+}
+
+/// The same, done by this owner.
+async fn done_by_owner(world: &World, patient: &str, owner: serde_json::Value) -> Resource {
     let reference = waits(world, patient, "dose").await.reference.unwrap();
     let id = reference.strip_prefix("Task/").unwrap();
     let mut task = world.read(ResourceType::Task, id).await;
     assert_eq!(task.text_at(&["status"]), Some("requested"), "it is open");
     task.strip_meta();
-    task.set(
-        "owner",
-        json!({"identifier": {"system": ACCOUNT_SYSTEM, "value": account}}),
-    );
+    task.set("owner", owner);
     world.finish_task(&task, None).await;
     task
 }
@@ -131,6 +136,95 @@ async fn two_persons_are_needed_and_the_store_knows_how_far_they_are() {
     ] {
         assert!(told.contains(&words), "{words}: {told:#?}");
     }
+}
+
+/// Somebody with an account who is known as a practitioner besides. The id of their account.
+async fn known_as(world: &World, practitioner: &str) -> String {
+    let operator = Agent::system(crate::world::TENANT, "command-line");
+    let identity = world.trust.identity();
+    let token = identity
+        .create_client(&operator, practitioner, Role::Coordinator)
+        .await
+        .unwrap();
+    let agent = identity.bearer(&token).await.unwrap();
+    let purpose = Purpose::Administration;
+    let administers = world
+        .part("command-line", purpose, Action::Administer)
+        .await;
+    let known_as = [format!("Practitioner/{practitioner}")];
+    identity
+        .set_known_as(&administers, &agent.id, &known_as)
+        .await
+        .unwrap();
+    agent.id
+}
+
+#[tokio::test]
+async fn one_person_under_two_names_is_one() {
+    let world = World::with(Mail::Delivers, SOURCE).await;
+    let anna = known_as(&world, "anna").await;
+    let account = |id: &str| json!({"identifier": {"system": ACCOUNT_SYSTEM, "value": id}});
+    let entry = |id: &str| json!({"reference": format!("Practitioner/{id}")});
+    // By a page and by an application, in both orders; and a second person at last.
+    for (first, again, second) in [
+        (account(&anna), entry("anna"), entry("berta")),
+        (entry("anna"), account(&anna), account("berta")),
+        (
+            entry("anna"),
+            json!({"reference": "Practitioner/anna/_history/1"}),
+            account("berta"),
+        ),
+        // Whose number it is elsewhere says nothing of an account.
+        (
+            json!({"identifier": {"system": "urn:staff", "value": "7"}}),
+            json!({"identifier": {"system": "urn:staff", "value": "7"}, "display": "A."}),
+            json!({"identifier": {"system": "urn:others", "value": "7"}}),
+        ),
+    ] {
+        let patient = world.patient().await;
+        world.operate(&patient).await;
+        world.pass(DAY - HOUR).await;
+        world.weight(&patient, 80.0).await;
+        world.pass(2 * HOUR).await;
+        done_by_owner(&world, &patient, first.clone()).await;
+        done_by_owner(&world, &patient, again.clone()).await;
+        let view = world.view(&patient).await;
+        let open = view.waiting.iter().any(|wait| wait.step == "dose");
+        assert!(open, "{first} and {again} are one");
+        done_by_owner(&world, &patient, second.clone()).await;
+        let view = world.view(&patient).await;
+        let open = view.waiting.iter().any(|wait| wait.step == "dose");
+        assert!(!open, "{first} and {second} are two");
+    }
+}
+
+/// More events in a hold than are remembered are letters for as long as it is held, and no longer.
+#[tokio::test]
+async fn what_is_too_much_for_a_hold_is_played_when_it_goes_on() {
+    let world = World::with(Mail::Delivers, SOURCE).await;
+    let patient = world.patient().await;
+    world.operate(&patient).await;
+    let instance = world.view(&patient).await.id;
+    let permit = world.staff(Role::Coordinator, Action::Work).await;
+    let act = async |act: Act| {
+        let acted = world
+            .journeys
+            .act(&permit, &patient, &instance, act, "Because.", None);
+        acted.await.unwrap();
+    };
+    act(Act::Pause).await;
+    act(Act::Skip { n: 1, way: 0 }).await;
+    for _ in 0..66 {
+        world.weight_quietly(&patient, 80.0).await;
+    }
+    world.drain().await;
+    assert_eq!(world.letters().await.len(), 2);
+    act(Act::Resume).await;
+    assert_eq!(world.letters().await, []);
+    assert_eq!(
+        world.tasks(&patient).await,
+        ["coordinator routine Change the dose: requested"]
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What people do by hand: a journey that is held and goes on, and patients who are led elsewhere.
 
 use crate::kinds::compiled;
-use crate::run::{DAY, HOUR, Run, facts};
+use crate::run::{DAY, DISCHARGE, HOUR, Run, facts};
 use journey::{Act, Definition, Fact, Outcome, timers};
 use serde_json::json;
 use std::sync::Arc;
@@ -310,6 +310,29 @@ fn its_longest_time_ends_it_when_it_goes_on() {
     assert_eq!(goes_on(&mut run), ["80d00h end time_over"]);
 }
 
+/// Whether an event that a wait may be for is refused, because no more can be remembered.
+fn is_full(run: &Run) -> bool {
+    let event = journey::Event {
+        number: 999,
+        reference: "Encounter/e".into(),
+        fact: Fact::Other,
+        holds: vec![1],
+    };
+    let context = journey::Context {
+        now_ms: run.now,
+        instance: "i",
+        ids: &crate::run::Names,
+    };
+    let input = journey::Input::Event(event);
+    match journey::step(&run.definition, &run.state, input, &context) {
+        Err(error) => {
+            assert_eq!(error, journey::EngineError::Full);
+            true
+        }
+        Ok(_) => false,
+    }
+}
+
 #[test]
 fn more_than_can_be_remembered_is_refused_and_not_forgotten() {
     // Two waits for different things in turn, neither of which has begun.
@@ -326,33 +349,179 @@ fn more_than_can_be_remembered_is_refused_and_not_forgotten() {
                 run.event("Encounter/e", Fact::Other, vec![condition]),
                 "{turn}"
             );
-            // The same again says nothing more.
-            assert!(
-                !run.event("Encounter/e", Fact::Other, vec![condition]),
-                "{turn}"
-            );
         }
     }
-    let event = journey::Event {
-        number: 999,
-        reference: "Encounter/e".into(),
-        fact: Fact::Other,
-        holds: vec![1],
-    };
-    let context = journey::Context {
-        now_ms: run.now,
-        instance: "i",
-        ids: &crate::run::Names,
-    };
-    let full = journey::step(
-        &run.definition,
-        &run.state,
-        journey::Input::Event(event),
-        &context,
-    );
-    assert_eq!(full.unwrap_err(), journey::EngineError::Full);
+    assert!(is_full(&run));
     goes_on(&mut run);
     assert!(!run.state.running(), "{:?}", run.state.at());
+}
+
+/// Two waits for the same in turn, beside a branch of their own.
+const TWICE: &str = "  first: {title: Both, parallel: {branches: [one, other]}, next: end}
+  one: {title: One, wait: {event: Encounter, at_most: 20d}, next: two, not_come: end}
+  two: {title: Two, wait: {event: Encounter, at_most: 20d}, next: three, not_come: end}
+  three: {title: Three, wait: {event: Encounter, at_most: 20d}, next: stay, not_come: end}
+  other: {title: Other, wait: {for: 1d}, next: late}
+  late: {title: Late, wait: {event: Encounter, at_most: 20d}, next: stay, not_come: end}
+  stay: {title: Stay, wait: {for: 30d}, next: end}
+";
+
+#[test]
+fn one_event_in_a_hold_leads_through_one_wait_and_two_equal_ones_through_two() {
+    // Each wait has a condition of its own, and a visit fulfils them all.
+    let arrive = |run: &mut Run| run.event("Encounter/e", Fact::Other, vec![1, 2, 3, 4]);
+    for (events, at) in [
+        (0, ["first", "one", "late"]),
+        (1, ["first", "two", "stay"]),
+        (2, ["first", "three", "stay"]),
+        (3, ["first", "stay", "stay"]),
+    ] {
+        // As it is without a hold, and with one in which the other branch has been put off before.
+        for is_held in [false, true] {
+            let mut run = begin(TWICE, None);
+            run.until(DAY - HOUR);
+            if is_held {
+                run.hand(Act::Pause).unwrap();
+                run.hand(Act::Skip { n: 3, way: 0 }).unwrap();
+            } else {
+                run.until(DAY + HOUR);
+            }
+            for _ in 0..events {
+                assert!(arrive(&mut run));
+            }
+            if is_held {
+                run.until(DAY + HOUR);
+                goes_on(&mut run);
+            }
+            let mut found = run.state.at();
+            found.sort_unstable();
+            let mut at = at.to_vec();
+            at.sort_unstable();
+            at.dedup();
+            found.dedup();
+            assert_eq!(found, at, "{events} events, held: {is_held}");
+        }
+    }
+}
+
+#[test]
+fn a_jump_in_a_hold_that_is_taken_back_forgets_nothing_that_came() {
+    let condition = 1;
+    let mut run = begin(WAIT, None);
+    run.hand(Act::Pause).unwrap();
+    // The wait for a visit is put off, and a visit comes.
+    run.hand(Act::Skip { n: 1, way: 0 }).unwrap();
+    assert!(run.event("Encounter/e", Fact::Other, vec![condition]));
+    let jump = |to: &str| Act::Jump {
+        from: None,
+        to: to.into(),
+    };
+    run.hand(jump("none")).unwrap();
+    run.hand(Act::Undo).unwrap();
+    goes_on(&mut run);
+    assert_eq!(run.state.at(), ["again"]);
+    // What somebody is sent to isn't met by what came before.
+    let mut run = begin(WAIT, None);
+    run.hand(Act::Pause).unwrap();
+    run.hand(Act::Skip { n: 1, way: 0 }).unwrap();
+    assert!(run.event("Encounter/e", Fact::Other, vec![condition]));
+    run.hand(jump("stay")).unwrap();
+    goes_on(&mut run);
+    assert_eq!(run.state.at(), ["stay"]);
+}
+
+#[test]
+fn events_from_before_all_that_waits_now_make_room() {
+    let mut run = begin(WAIT, None);
+    run.hand(Act::Pause).unwrap();
+    run.hand(Act::Skip { n: 1, way: 0 }).unwrap();
+    for _ in 0..64 {
+        assert!(run.event("Encounter/e", Fact::Other, vec![1]));
+    }
+    // Sent to the wait anew, and that confirmed by going on with it: none of these is for it.
+    let jump = Act::Jump {
+        from: None,
+        to: "stay".into(),
+    };
+    run.hand(jump).unwrap();
+    assert!(is_full(&run), "what could be taken back is kept");
+    let moved = Fact::Anchors([("discharge".to_owned(), DISCHARGE + HOUR)].into());
+    assert!(run.event("Encounter/discharge", moved, vec![]));
+    assert!(!is_full(&run), "nobody can take it back any more");
+}
+
+#[test]
+fn a_date_that_passes_in_a_hold_goes_as_one_that_is_past() {
+    let steps = |past_due: &str| {
+        format!(
+            "  first:
+    title: Until the third day
+    wait: {{until: discharge + 3d at 09:00, past_due: {past_due}}}
+    next: on_time{}
+  on_time: {{title: On time, wait: {{for: 9d}}, next: end}}
+  too_late: {{title: Too late, task: {{title: Too late, reason: Because., role: coordinator, due: 9d}}, next: end, overdue: end}}
+",
+            if past_due == "run" { "" } else { "\n    past: too_late" }
+        )
+    };
+    for (past_due, at) in [
+        ("run", "on_time"),
+        ("skip", "too_late"),
+        ("escalate", "too_late"),
+    ] {
+        let steps = steps(past_due);
+        let steps = if past_due == "run" {
+            steps.split("  too_late").next().unwrap().to_owned()
+        } else {
+            steps
+        };
+        let mut run = begin(&steps, None);
+        run.until(DAY);
+        run.hand(Act::Pause).unwrap();
+        run.until(2 * DAY);
+        goes_on(&mut run);
+        assert_eq!(
+            run.state.at(),
+            ["first"],
+            "a hold before it changes nothing"
+        );
+        run.hand(Act::Pause).unwrap();
+        run.until(5 * DAY);
+        goes_on(&mut run);
+        assert_eq!(run.state.at(), [at], "{past_due}");
+        // Without a hold it is gone by `next` when it comes.
+        let mut run = begin(&steps, None);
+        run.until(5 * DAY);
+        assert_eq!(run.state.at(), ["on_time"], "{past_due}");
+    }
+}
+
+#[test]
+fn a_form_skipped_as_answered_is_answered_for_who_waits_for_it() {
+    let steps = "  first: {title: Both, parallel: {branches: [form, waits]}, next: end}
+  form:
+    title: How are you?
+    ask:
+      title: How are you?
+      words: Please answer.
+      questions: [{id: well, text: Well?, type: yes-no}]
+      give_up_after: 2d
+    answered: stay
+    no_answer: stay
+  waits: {title: Waits, wait: {answer: form, at_most: 9d}, next: told, not_come: end}
+  told: {title: Told, wait: {for: 20d}, next: end}
+  stay: {title: Stay, wait: {for: 20d}, next: end}
+";
+    for (way, at) in [
+        (0, ["first", "stay", "told"]),
+        (1, ["first", "stay", "waits"]),
+    ] {
+        let mut run = begin(steps, Some(Outcome::Delivered));
+        run.hand(Act::Skip { n: 2, way }).unwrap();
+        let mut found = run.state.at();
+        found.sort_unstable();
+        assert_eq!(found, at, "{way}");
+    }
 }
 
 #[test]

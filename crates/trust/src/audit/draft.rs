@@ -16,7 +16,8 @@ use ledger::{DOCUMENT_TOKENS_MAX, Ledger, TenantId, Token};
 use serde_json::{Value, json};
 
 use super::{
-    DICOM, Event, INTERACTION, OTHER_TOKENS, Outcome, RESOURCES_MAX, Record, Touched, origin,
+    DICOM, Decided, Event, INTERACTION, OTHER_TOKENS, Outcome, RESOURCES_MAX, Record, Touched,
+    origin,
 };
 use crate::{Purpose, Role, tokens};
 
@@ -26,10 +27,14 @@ const FRAMES_MAX: usize = 4096;
 const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
 /// Identifier system of accounts, clients and parts of Cairn in `agent.who`.
 const AGENT: &str = "urn:cairn:agent";
+/// Identifier system of organisations that have a store of their own, by their number.
+const TENANT: &str = "urn:cairn:tenant";
 /// What follows an entity's `what`: its type and role (`audit-entity-type`, `object-role`, BALP's).
 const PERSON: &str = r#""type":{"system":"http://terminology.hl7.org/CodeSystem/audit-entity-type","code":"1","display":"Person"},"role":{"system":"http://terminology.hl7.org/CodeSystem/object-role","code":"1","display":"Patient"}"#;
 const RESOURCE: &str = r#""type":{"system":"http://terminology.hl7.org/CodeSystem/audit-entity-type","code":"2","display":"System Object"},"role":{"system":"http://terminology.hl7.org/CodeSystem/object-role","code":"4","display":"Domain Resource"}"#;
 const QUERY: &str = r#""type":{"system":"http://terminology.hl7.org/CodeSystem/audit-entity-type","code":"2","display":"System Object"},"role":{"system":"http://terminology.hl7.org/CodeSystem/object-role","code":"24","display":"Query"}"#;
+/// Of a decision: the consent that it was made by.
+const CONSENT: &str = r#""type":{"system":"http://hl7.org/fhir/resource-types","code":"Consent","display":"Consent"}"#;
 const REQUEST: &str = r#""type":{"system":"https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType","code":"XrequestId","display":"X-Request-Id"}"#;
 
 /// What a frame depends on.
@@ -148,6 +153,7 @@ impl Frame {
             Some(place) => Some(recipient(record, place)),
             None => client(record),
         });
+        agents.extend(organization(record));
         agents.push(server(record));
         event.set("agent", Value::Array(agents));
         event.set(
@@ -294,8 +300,20 @@ impl Writer {
         }
         for touched in resources.iter().take(listed) {
             let reference = format!("{}/{}", touched.kind, touched.id);
-            self.entity(&reference, RESOURCE, &touched_details(touched));
+            let mut details = touched_details(touched);
+            match &record.decided {
+                None => self.entity(&reference, RESOURCE, &details),
+                Some(decided) => {
+                    details.extend(decided_details(decided, moment, record));
+                    self.entity(&reference, CONSENT, &details);
+                }
+            }
             references.push(reference);
+        }
+        if record.decided.is_some() {
+            // BALP has no place there for the request.
+            self.raw("]");
+            return references;
         }
         // A history may have been asked for without anything that narrows it.
         for query in record.queries.iter().filter(|query| !query.is_empty()) {
@@ -393,6 +411,22 @@ fn touched_details(touched: &Touched) -> Vec<(&'static str, String)> {
     details
 }
 
+/// What a decision by a consent tells beside it: what was asked for, and of which request. The rest of the
+/// request is in the record of its refusal.
+fn decided_details(
+    decided: &Decided,
+    moment: &Moment,
+    record: &Record<'_>,
+) -> Vec<(&'static str, String)> {
+    let mut details = vec![("about", decided.about.clone())];
+    if !record.request_id.is_empty() {
+        details.push(("request", record.request_id.to_owned()));
+    }
+    let wall_clock = moment.wall_ms.map(fhir::date::instant);
+    details.extend(wall_clock.map(|at| ("wall-clock", at)));
+    details
+}
+
 fn coding(system: &str, code: &str, display: &str) -> Value {
     json!({"system": system, "code": code, "display": display})
 }
@@ -483,10 +517,40 @@ fn client(record: &Record<'_>) -> Option<Value> {
             "requestor": false,
         }));
     }
+    if record.decided.is_some() {
+        // A decision names what asked, also where it is whatever somebody's pages are shown by.
+        let who = match record.agent.role {
+            Role::Client => json!({"identifier": {"system": AGENT, "value": record.agent.id}}),
+            _ => json!({"display": "client"}),
+        };
+        return Some(json!({
+            "type": {"coding": [coding(DICOM, "110150", "Application"), end]},
+            "who": who,
+            "requestor": false,
+        }));
+    }
     origin::client()?;
     Some(json!({
         "type": {"coding": [end]},
         "who": {"display": "client"},
+        "requestor": false,
+    }))
+}
+
+/// The organisation of who asks, where something was decided for it: the one that they are known as, or else that
+/// whose account they have.
+fn organization(record: &Record<'_>) -> Option<Value> {
+    const ROLES: &str = "http://terminology.hl7.org/CodeSystem/v3-RoleClass";
+    let decided = record.decided.as_ref()?;
+    let who = match &decided.organization {
+        Some(id) => json!({"reference": format!("Organization/{id}")}),
+        None => {
+            json!({"identifier": {"system": TENANT, "value": record.agent.tenant.0.to_string()}})
+        }
+    };
+    Some(json!({
+        "type": {"coding": [coding(ROLES, "PROV", "healthcare provider")]},
+        "who": who,
         "requestor": false,
     }))
 }
@@ -504,9 +568,15 @@ fn recipient(record: &Record<'_>, place: &str) -> Value {
 
 /// This server.
 fn server(record: &Record<'_>) -> Value {
+    const SECURITY_ROLES: &str = "http://terminology.hl7.org/CodeSystem/extra-security-role-type";
     let [_, (code, display)] = ends(record);
+    let mut codes = vec![coding(DICOM, code, display)];
+    if record.decided.is_some() {
+        let decides = coding(SECURITY_ROLES, "authserver", "authorization server");
+        codes.insert(0, decides);
+    }
     json!({
-        "type": {"coding": [coding(DICOM, code, display)]},
+        "type": {"coding": codes},
         "who": {"display": "cairn"},
         "requestor": false,
     })
@@ -514,6 +584,8 @@ fn server(record: &Record<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
     use proptest::sample::select;
     use proptest::test_runner::{Config, TestRunner};
@@ -569,7 +641,13 @@ mod tests {
             Role::Client,
             Role::System,
         ];
-        let events = vec![Event::READ, Event::SEARCH, Event::CREATE, Event::LOGIN];
+        let events = vec![
+            Event::READ,
+            Event::SEARCH,
+            Event::CREATE,
+            Event::LOGIN,
+            Event::DENIED,
+        ];
         let outcomes = vec![Outcome::Success, Outcome::Missed, Outcome::Refused];
         let agent = (
             select(roles),
@@ -620,8 +698,31 @@ mod tests {
                 record.note = note.as_deref();
                 record.request_id = &request_id;
                 record.patients = patients;
-                record.queries = queries;
-                let more = if has_many { many() } else { Vec::new() };
+                if event == Event::DENIED {
+                    // One patient, and the consent that decided.
+                    record.note = Some("denied");
+                    record.outcome = Outcome::Refused;
+                    record.patients = BTreeSet::new();
+                    record.touch(Touched {
+                        kind: ResourceType::Consent,
+                        id: "c".to_owned(),
+                        version: None,
+                        patient: Some("p".to_owned()),
+                        interaction: None,
+                    });
+                    record.decided = Some(Decided {
+                        about: "Observation/o".to_owned(),
+                        organization: queries.first().map(|_| "ward".to_owned()),
+                    });
+                }
+                let is_decision = event == Event::DENIED;
+                record.queries = if is_decision { Vec::new() } else { queries };
+                let resources = if is_decision { Vec::new() } else { resources };
+                let more = if has_many && !is_decision {
+                    many()
+                } else {
+                    Vec::new()
+                };
                 for touched in resources.into_iter().chain(more) {
                     record.touch(touched);
                 }

@@ -89,6 +89,19 @@ impl Access {
             .any(|ready| ready.root.looks_into_rows())
     }
 
+    /// Whether who asks is shown nothing of what consents reach whole, whatever a row says: no word is about a part
+    /// of the record, and none says yes, nor of rows with labels, which bind more.
+    pub(crate) fn denies_all(&self, rules: &Rules, asked: &Asked) -> bool {
+        if self.looks_into_rows() {
+            return false;
+        }
+        let any = Resource::new(ResourceType::Observation);
+        let row = Row::new(&rules.tables, &any);
+        let labelled = self.newest(Some(Binding::Always), asked, &row, Reach::Whole);
+        !self.judge(rules, asked, &row, Reach::Whole).permitted
+            && !labelled.is_some_and(|(_, said)| said.permits)
+    }
+
     /// Calls with `Type/id` of each actor that a consent names.
     pub(crate) fn each_actor(&self, mut visit: impl FnMut(&str)) {
         for ready in &self.consents {

@@ -15,6 +15,10 @@ const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-Participat
 const ENTITY_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
 const OBJECT_ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
 const LIFECYCLE: &str = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle";
+const DECISION: &str = "https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType";
+const RESOURCE_TYPES: &str = "http://hl7.org/fhir/resource-types";
+const ROLE_CLASS: &str = "http://terminology.hl7.org/CodeSystem/v3-RoleClass";
+const SECURITY_ROLE: &str = "http://terminology.hl7.org/CodeSystem/extra-security-role-type";
 const OWN_ENTITY: &str = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType";
 /// DICOM's roles of the two ends: where data come from, and where they go.
 const SOURCE: &str = "110153";
@@ -36,6 +40,8 @@ struct Pattern {
     has_query: bool,
     /// Whether it is of one patient, and tells where their data went.
     is_disclosure: bool,
+    /// Whether it is of one patient, and tells which of their consents decided, and for which organisation.
+    is_decision: bool,
 }
 
 /// What patterns of RESTful interactions have in common.
@@ -48,11 +54,23 @@ const OF_REST: Pattern = Pattern {
     is_of_one: true,
     has_query: false,
     is_disclosure: false,
+    is_decision: false,
 };
 
 /// Create, Read, Update, Delete and Query; with a patient they are PatientCreate and so on. And a privacy
-/// disclosure as its source records it.
-const PATTERNS: [Pattern; 6] = [
+/// disclosure as its source records it; and the decision of an authorization by a consent.
+const PATTERNS: [Pattern; 7] = [
+    Pattern {
+        kind: (DICOM, "110113"),
+        system: DECISION,
+        subtype: "AuthZ-Consent",
+        action: "E",
+        server: DESTINATION,
+        is_of_one: false,
+        has_query: false,
+        is_disclosure: false,
+        is_decision: true,
+    },
     Pattern {
         kind: (DICOM, "110106"),
         system: LIFECYCLE,
@@ -62,6 +80,7 @@ const PATTERNS: [Pattern; 6] = [
         is_of_one: true,
         has_query: false,
         is_disclosure: true,
+        is_decision: false,
     },
     Pattern {
         subtype: "create",
@@ -197,8 +216,12 @@ pub(crate) fn faults(event: &Value) -> Vec<String> {
     let mut apps = agents
         .iter()
         .filter(|agent| has_coding(&agent["type"], DICOM, "110150"));
+    // A decision names what asked also where it is nobody's application.
+    let is_decision = pattern(event) == Some("AuthZ-Consent");
+    let is_told =
+        |agent: &Value| is_named(agent) || is_decision && agent["who"]["display"] == "client";
     must(
-        apps.clone().count() <= 1 && apps.all(|agent| is_named(agent)),
+        apps.clone().count() <= 1 && apps.all(|agent| is_told(agent)),
         "an application is told by the id that it has here",
     );
     let roles = |role: &str| {
@@ -221,6 +244,8 @@ pub(crate) fn faults(event: &Value) -> Vec<String> {
             reference
                 .split_once('/')
                 .is_some_and(|(kind, id)| !kind.is_empty() && !id.is_empty())
+        } else if is_coded(&entity["type"], RESOURCE_TYPES, "Consent") {
+            reference.starts_with("Consent/")
         } else if is_entity(entity, "2", "24") {
             let query = entity["query"].as_str().unwrap_or_default();
             !query.is_empty()
@@ -287,6 +312,44 @@ pub(crate) fn faults(event: &Value) -> Vec<String> {
         must(
             network.is_some_and(|network| network["address"].is_string() && network["type"] == "5"),
             "it says where it went",
+        );
+    }
+    if pattern.is_decision {
+        let consents = (entities.iter())
+            .filter(|entity| is_coded(&entity["type"], RESOURCE_TYPES, "Consent"))
+            .count();
+        must(count("1", "1") == 1, "a decision is of one patient");
+        must(consents > 0, "it says which consent decided");
+        must(
+            entities.len() == consents + 1,
+            "it says nothing but the patient and the consents",
+        );
+        let one = |system: &str, code: &str| {
+            let mut found = agents
+                .iter()
+                .filter(|agent| has_coding(&agent["type"], system, code));
+            found.next().filter(|_| found.next().is_none())
+        };
+        must(
+            one(DICOM, "110150").is_some_and(|app| app["requestor"] == false),
+            "it says what asked",
+        );
+        must(
+            one(ROLE_CLASS, "PROV").is_some_and(|organization| organization["requestor"] == false),
+            "it says for which organisation",
+        );
+        must(
+            one(SECURITY_ROLE, "authserver")
+                .is_some_and(|server| server["who"] == event["source"]["observer"]),
+            "who decided is the source",
+        );
+        must(
+            one(PARTICIPATION, "IRCP").is_some_and(|user| user["requestor"] == true),
+            "it says who asked",
+        );
+        must(
+            outcome == "8" && event["outcomeDesc"].is_string(),
+            "a denial says why",
         );
     }
     if pattern.has_query && outcome == "0" {

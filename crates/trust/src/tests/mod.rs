@@ -4,6 +4,7 @@ mod asked;
 mod audit;
 pub(crate) mod balp;
 mod consents;
+mod denied;
 mod every_way;
 mod exported;
 mod limits;

@@ -1,5 +1,6 @@
 //! Plans for queries of several types together, and narrowed to the patients of some.
 
+use fhir::ResourceType;
 use fhir::search::SearchQuery;
 use ledger::{Ledger, Number, Query, TenantId};
 
@@ -7,6 +8,10 @@ use super::{Maker, OWNER, OWNERLESS, Plan, QUERY_TOKENS_MAX, kind, plan_within};
 
 /// What [`OWNERLESS`] takes of them: its own, and the list of older documents.
 const OWNERLESS_TOKENS: usize = 2;
+
+/// The most lists of patients' rows that a plan leaves out, of all types together. They come on top of
+/// [`QUERY_TOKENS_MAX`], and the ledger takes 4,096.
+pub(crate) const LEFT_OUT_MAX: usize = 64;
 
 /// Whose documents a query is narrowed to.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +118,53 @@ impl Plan {
             narrow(recent);
         }
     }
+
+    /// Leaves documents of some types out that belong to some patients: to as many of them as there is room for.
+    pub(crate) fn leave_out(
+        &mut self,
+        (ledger, tenant): (&Ledger, TenantId),
+        kinds: &[ResourceType],
+        patients: &[String],
+    ) {
+        let each = LEFT_OUT_MAX / kinds.len().max(1);
+        let of = |kind: &ResourceType| {
+            let make = Maker {
+                ledger,
+                tenant,
+                kind: self::kind(*kind),
+                unmarked: false,
+            };
+            let patients = patients.iter().take(each);
+            let lists = patients.map(move |patient| make.one(OWNER, "", patient));
+            lists.map(Query::Token).collect::<Vec<_>>()
+        };
+        let lists: Vec<Query> = kinds.iter().flat_map(of).collect();
+        if lists.is_empty() {
+            return;
+        }
+        let leave = |query: &mut Query| {
+            let whole = std::mem::replace(query, Query::Or(Vec::new()));
+            *query = match whole {
+                Query::Without(with, without) => {
+                    Query::Without(with, Box::new(either_of(*without, &lists)))
+                }
+                whole => Query::Without(Box::new(whole), Box::new(Query::Or(lists.clone()))),
+            };
+        };
+        leave(&mut self.query);
+        if let Some((_, recent)) = &mut self.recent {
+            leave(recent);
+        }
+    }
+}
+
+fn either_of(query: Query, more: &[Query]) -> Query {
+    let mut parts = match query {
+        Query::Or(parts) => parts,
+        query => vec![query],
+    };
+    parts.extend(more.iter().cloned());
+    Query::Or(parts)
 }
 
 /// What two queries of a type both hold for; the list of `every` document of it says nothing beside another.

@@ -11,6 +11,7 @@ use ledger::{Hit, TenantId, View};
 use super::{ConsentWhy, RowWhy, Sight, Vault, explain, fetch_in, open};
 use crate::consent::{Access, Asked, Reach, Related, Row, keeps_from_proxy, related_of};
 use crate::policy::Group;
+use crate::tokens::LEFT_OUT_MAX;
 use crate::{Action, Permit, Purpose, Role, TrustError, tokens};
 
 /// Patients whose consents are kept ready; then all are forgotten. Some hundred bytes each.
@@ -33,12 +34,47 @@ pub(super) struct Hidden {
     pub(super) related: Option<Option<HashMap<String, String>>>,
     /// Counts rows, where somebody wants to know how many were looked at.
     pub(super) tally: Option<explain::Tally>,
+    /// Patients whose consents show nothing to the asker of what they reach whole, as they were met: rows of
+    /// theirs need not be opened to be turned down.
+    barred: Vec<String>,
+    /// The patient whose consent hid the row that was looked at last, where a consent did.
+    pub(super) denied: Option<Denied>,
+}
+
+/// A consent that hides something.
+#[derive(Debug, Clone)]
+pub(super) struct Denied {
+    /// The id of whose it is.
+    pub(super) patient: String,
+    /// Its id.
+    pub(super) consent: String,
+    /// Why, in words without anything of a patient.
+    pub(super) reason: String,
 }
 
 impl Hidden {
     /// Whether it was looked for with whom somebody has a relationship, and found.
     pub(super) fn knows_related(&self) -> bool {
         matches!(self.related, Some(Some(_)))
+    }
+
+    /// How much is known by now that narrows a search: it is planned anew when that grows.
+    pub(super) fn known(&self) -> usize {
+        usize::from(self.knows_related()) + self.barred.len()
+    }
+
+    /// The patients whose rows a search can leave out, where consents reach them whole.
+    pub(super) fn barred(&self) -> &[String] {
+        &self.barred
+    }
+
+    /// Notes whose rows can be left out. Not where it is told how a search is made, which must not depend on what
+    /// is hidden.
+    fn bar(&mut self, patient: &str) {
+        let is_new = !self.barred.iter().any(|known| known == patient);
+        if is_new && self.tally.is_none() && self.barred.len() < LEFT_OUT_MAX {
+            self.barred.push(patient.to_owned());
+        }
     }
 }
 
@@ -107,6 +143,7 @@ impl Vault {
         mut told: Option<&mut RowWhy>,
     ) -> Result<bool, TrustError> {
         let rules = self.rules();
+        hidden.denied = None;
         if self.is_kept(permit, resource) {
             if let Some(why) = told {
                 why.barred = Some("it is kept from those who act for the patient".to_owned());
@@ -184,6 +221,20 @@ impl Vault {
                 continue;
             }
             if !verdict.permitted {
+                let patient = patients.get(place);
+                hidden.denied = patient
+                    .zip(verdict.consent)
+                    .map(|(patient, consent)| Denied {
+                        patient: (*patient).to_owned(),
+                        consent: consent.to_owned(),
+                        reason: verdict.reason.to_owned(),
+                    });
+                if let Some(patient) = patient
+                    && reach == Reach::Whole
+                    && access.denies_all(rules, &asked)
+                {
+                    hidden.bar(patient);
+                }
                 return Ok(true);
             }
             if let Some(notice) = verdict.notice {
@@ -440,6 +491,18 @@ impl Vault {
             known_as.extend(own.map(|patient| format!("{}/{patient}", ResourceType::Patient)));
         }
         Ok(known_as)
+    }
+
+    /// What somebody of the permit's tenant is known as in FHIR, by the id of their account: administrators say so.
+    ///
+    /// # Errors
+    /// `Ledger`, `Damaged`.
+    pub async fn person_known_as(
+        &self,
+        permit: &Permit,
+        account: &str,
+    ) -> Result<Vec<String>, TrustError> {
+        crate::identity::known_as(self.ledger(), permit.tenant(), account).await
     }
 
     /// What the care programmes of a tenant are known as in FHIR: administrators say so.

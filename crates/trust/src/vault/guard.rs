@@ -3,8 +3,8 @@
 use fhir::{ResourceType, search::SearchQuery};
 use ledger::LedgerError;
 
-use super::Vault;
-use crate::audit::{Event, Outcome, Record};
+use super::{Hidden, Vault};
+use crate::audit::{Decided, Event, Outcome, Record, Touched};
 use crate::policy::in_part_only;
 use crate::{Action, Permit, Refusal, TrustError};
 
@@ -127,6 +127,38 @@ impl Vault {
             }),
             Err(error) => error.into(),
         }
+    }
+
+    /// Records that a patient's consent denied what was asked for by its name, before the refusal itself is: which
+    /// consent, whose, and for which organisation. What a rule pack denies for want of one has no such record.
+    pub(super) async fn tell_denied(
+        &self,
+        permit: &Permit,
+        hidden: &mut Hidden,
+        (kind, id): (ResourceType, &str),
+    ) -> Result<(), TrustError> {
+        let Some(denied) = hidden.denied.take() else {
+            return Ok(());
+        };
+        let known_as = self.known_as_once(permit, hidden).await?;
+        let mut organizations = crate::policy::organizations(&known_as);
+        let mut record = Record::under(permit, Event::DENIED);
+        record.outcome = Outcome::Refused;
+        record.note = Some(&denied.reason);
+        record.touch(Touched {
+            kind: ResourceType::Consent,
+            id: denied.consent.clone(),
+            version: None,
+            patient: Some(denied.patient.clone()),
+            interaction: None,
+        });
+        record.decided = Some(Decided {
+            about: format!("{kind}/{id}"),
+            // Of several it isn't said for which of them they ask.
+            organization: organizations.pop().filter(|_| organizations.is_empty()),
+        });
+        self.inner.auditor.commit(&record).await?;
+        Ok(())
     }
 
     /// Commits the audit record of something that has been looked at.

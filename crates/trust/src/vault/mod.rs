@@ -303,6 +303,9 @@ impl Vault {
             tokio::task::yield_now().await;
         }
         if rows.is_empty() {
+            if refused {
+                self.tell_denied(permit, &mut hidden, (kind, id)).await?;
+            }
             record.outcome = if refused {
                 Outcome::Refused
             } else {
@@ -503,6 +506,7 @@ impl Vault {
                     self.show(permit, &mut row);
                     answer = Some(row);
                 } else {
+                    self.tell_denied(permit, &mut hidden, (kind, id)).await?;
                     record.outcome = Outcome::Refused;
                     record.resources.push(missed(kind, id));
                 }

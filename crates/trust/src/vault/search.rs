@@ -7,11 +7,13 @@ use fhir::ResourceType;
 use fhir::search::{Scope, SearchQuery};
 use ledger::{Number, Query, Stored, TenantId, View};
 
+use super::consents::reach;
 use super::{
     Ahead, Form, Hidden, PageAt, SearchPage, Sight, Sought, SoughtRow, Vault, Versioned, fetch_in,
     mark, open, redact, short, touched,
 };
 use crate::audit::{Event, Record};
+use crate::consent::Reach;
 use crate::policy::Group;
 use crate::tokens::Whose;
 use crate::{Permit, TrustError, tokens};
@@ -23,9 +25,12 @@ pub(super) const CANDIDATES_MAX: usize = 100_000;
 pub(crate) const TEXTS_MAX: usize = if cfg!(test) { 64 } else { 10_000 };
 /// Hits asked for at a time: at first about as many as a page has, since where each has to be found in
 /// several lists, those that aren't shown cost as much as those that are; then more each time.
-const HITS_MIN: usize = 16;
+const HITS_MIN: usize = if cfg!(test) { 4 } else { 16 };
 const HITS_MAX: usize = 1024;
 const HITS_GROW: usize = 4;
+/// Where a search has come to know whose rows it need not look at, it is planned anew if so many hits are left that
+/// may be theirs.
+const LEFT_MIN: usize = 16;
 /// Rows of a page that is filled before the lists of wide ranges are read.
 const FEW: usize = 250;
 /// Lists of wide ranges that are found beside a page that is filled without them: a millisecond or two.
@@ -190,7 +195,8 @@ impl Vault {
     }
 
     /// The same for queries of several types together, narrowed to the patients of `hidden` with whom somebody
-    /// has a relationship, where rows of no others are shown and it is known by now who they are.
+    /// has a relationship, where rows of no others are shown and it is known by now who they are; and without
+    /// those whose consents are known by now to show nothing.
     fn plan_all(
         &self,
         permit: &Permit,
@@ -208,7 +214,16 @@ impl Vault {
             .map(|query| within_scopes(permit, query))
             .collect();
         let each = queries.iter().map(|query| (&**query, whose(query)));
-        tokens::plan_all(self.ledger(), permit.tenant(), each)
+        let mut plan = tokens::plan_all(self.ledger(), permit.tenant(), each);
+        let barred = hidden.map_or(&[][..], Hidden::barred);
+        if !barred.is_empty() {
+            let kinds = queries.iter().map(|query| query.kind);
+            let kinds: Vec<_> = kinds
+                .filter(|kind| reach(permit, *kind) == Some(Reach::Whole))
+                .collect();
+            plan.leave_out((self.ledger(), permit.tenant()), &kinds, barred);
+        }
+        plan
     }
 
     /// The rows that a row-by-row check of everything would give, without checking everything.
@@ -268,7 +283,7 @@ impl Vault {
         };
         let tenant = permit.tenant();
         let mut plan = self.plan_all(permit, queries, hidden.as_deref());
-        let mut is_narrowed = hidden.as_deref().is_some_and(Hidden::knows_related);
+        let mut known = hidden.as_deref().map_or(0, Hidden::known);
         let mut page = SearchPage {
             rows: Vec::new(),
             next: None,
@@ -306,9 +321,10 @@ impl Vault {
         // Above a number other lists are asked, and first, since the newest come first.
         let mut recently = true;
         'pages: loop {
-            // Once it is known whose rows can be shown, no others are looked at.
-            if !is_narrowed && hidden.as_deref().is_some_and(Hidden::knows_related) {
-                is_narrowed = true;
+            // Once it is known whose rows can be shown, and whose can't, no others are looked at.
+            let known_now = hidden.as_deref().map_or(0, Hidden::known);
+            if known_now > known {
+                known = known_now;
                 plan = self.plan_all(permit, queries, hidden.as_deref());
                 light = None;
             }
@@ -352,6 +368,11 @@ impl Vault {
                     .seen(view, permit, parts, stored, hidden.as_deref_mut())
                     .await?;
                 let Some((row, length)) = seen else {
+                    let known_now = hidden.as_deref().map_or(0, Hidden::known);
+                    if known_now > known && hits.len() - position > LEFT_MIN {
+                        place = Some(hit.number);
+                        continue 'pages;
+                    }
                     continue;
                 };
                 if let Some(total) = &mut page.total {

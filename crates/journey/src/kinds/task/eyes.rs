@@ -1,7 +1,8 @@
 //! Four eyes: a second person confirms what the first did.
 //!
 //! Each has a task of their own. Who did one is who owns it when it is completed; a task that nobody owns
-//! then, or that is confirmed by who did it, doesn't count and is opened anew.
+//! then, or that is confirmed by who did it, doesn't count and is opened anew. What a person is known as besides
+//! is looked up before this is asked (`runner/persons.rs`).
 
 use super::{Task, input};
 use crate::check::Check;
@@ -22,6 +23,13 @@ impl Eyes {
     }
 }
 
+/// Whether what two tasks name is one person. Who did the first was noted without the system of their identifier by
+/// programs before.
+fn is_one(first: &str, second: &str) -> bool {
+    let value = second.rsplit_once('|').map(|(_, value)| value);
+    first == second || value == Some(first)
+}
+
 impl Task {
     /// A task was completed where two persons are needed.
     pub(super) fn seen_by(
@@ -37,7 +45,7 @@ impl Task {
         };
         let mut eyes = eyes.clone().unwrap_or_default();
         match (eyes.first.as_deref(), by) {
-            (Some(first), Some(second)) if first != second => {
+            (Some(first), Some(second)) if !is_one(first, second) => {
                 if outcome.is_none_or(|outcome| matches!(outcome, CONFIRMED | "done")) {
                     self.finish(engine, step, token.n, true, eyes.outcome.as_deref());
                 } else {

@@ -107,7 +107,10 @@ fn client(purpose: Purpose) -> Asked {
 fn shows(rules: &Rules, consents: &[Resource], asked: &Asked, row: &Resource) -> bool {
     let access = Access::of(consents, &Related::new());
     let row = Row::new(&rules.tables, row);
-    access.decide(rules, asked, &row, Reach::Whole).permitted
+    let is_shown = access.decide(rules, asked, &row, Reach::Whole).permitted;
+    // What is left out unopened is never what would be shown.
+    assert!(!is_shown || !access.denies_all(rules, asked));
+    is_shown
 }
 
 const WEIGHT: &str = "29463-7";
