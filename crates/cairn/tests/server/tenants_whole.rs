@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use trust::Role;
 
-use crate::apps::Staff;
+use crate::apps::{PASSWORD, Staff};
 use crate::binary::told;
 use crate::house::{House, cairn, house, put, token};
 use crate::operate::{JOURNEY, discharged};
 use crate::routes::{Who, person_of};
 
 const CANARY: &str = "Zzyzxcanary";
-/// What [`person_of`] and [`Staff`] sign in with.
-const PASSWORD: &str = "correct-horse-battery-7";
+/// What [`person_of`] signs in with.
+const PERSONS: &str = "correct-horse-battery-7";
 
 fn lines(folder: &Path, name: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(folder.join(name)).expect(name);
@@ -122,7 +122,7 @@ fn is_all_of(folder: &Path, kind: &str, told: &Value) {
 async fn a_tenant_is_taken_out_whole_and_without_its_secrets() {
     let house = house().await;
     lived_in(&house).await;
-    let staff = Staff::new(&house, "nora", Role::CareCoordinator).await;
+    let staff = Staff::new(&house, "nora", Role::Coordinator).await;
     let Who::Person { cookie, csrf } =
         person_of(house.server.trust(), TENANT, Role::Administrator).await
     else {
@@ -149,7 +149,7 @@ async fn a_tenant_is_taken_out_whole_and_without_its_secrets() {
     drop(ledger);
     let client = house.token.clone();
     let House { server, folder, .. } = house;
-    server.stop().await;
+    server.stop().await.expect("a clean end");
 
     let data = folder.path();
     let space = tempfile::tempdir().expect("a folder");
@@ -201,7 +201,7 @@ async fn a_tenant_is_taken_out_whole_and_without_its_secrets() {
     assert_eq!(
         nora["content"],
         json!({
-            "user_name": "nora", "name": "nora", "role": "care-coordinator", "patient": null, "active": true,
+            "user_name": "nora", "name": "nora", "role": "coordinator", "patient": null, "active": true,
             "passkeys": 0, "has_password": true, "has_one_time_codes": true,
         })
     );
@@ -232,6 +232,7 @@ async fn a_tenant_is_taken_out_whole_and_without_its_secrets() {
     let everything = all_of(export);
     assert!(everything.contains("Second"), "earlier versions are in it");
     for secret in [
+        PERSONS,
         PASSWORD,
         &staff.totp,
         &cookie,

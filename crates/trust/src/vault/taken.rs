@@ -192,3 +192,49 @@ impl Taken {
         Some(Value::Object(told))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(name: &str, document: &Value) -> Option<Value> {
+        let list = TAKEN.iter().find(|list| list.name == name);
+        list.expect("a list").of(document)
+    }
+
+    #[test]
+    fn only_what_is_named_is_told() {
+        let account = json!({
+            "user_name": "ada", "name": "Ada", "role": "clinician", "patient": null, "password": "$argon2id$x",
+            "password_kept": null, "totp": null, "totp_step": 7, "passkeys": 1, "active": true, "later": "unknown",
+        });
+        let expected = json!({
+            "user_name": "ada", "name": "Ada", "role": "clinician", "patient": null, "passkeys": 1, "active": true,
+            "has_password": true, "has_one_time_codes": false,
+        });
+        assert_eq!(told("accounts", &account), Some(expected));
+        let session = |stage: Value| json!({"secret": "s", "csrf": "c", "stage": stage, "account": "a", "created_ms": 1});
+        let enrolling = session(json!({"Enrol": {"totp": "JBSWY3DP"}}));
+        assert_eq!(told("sessions", &enrolling), None);
+        assert_eq!(told("sessions", &session(json!("SecondFactor"))), None);
+        assert_eq!(
+            told("sessions", &session(json!("Open"))),
+            Some(json!({"account": "a", "created_ms": 1}))
+        );
+    }
+
+    /// Both kinds have one number.
+    #[test]
+    fn passkeys_and_proxies_are_told_apart() {
+        let passkey = json!({"account": "a", "name": "Phone", "credential": {"cred": "x"}, "created_ms": 1, "used_ms": null});
+        let proxy = json!({"person": "p", "patient": "1", "name": "Ann", "made_ms": 2});
+        assert_eq!(told("proxies", &passkey), None);
+        assert_eq!(told("passkeys", &proxy), None);
+        assert_eq!(told("proxies", &proxy), Some(proxy.clone()));
+        assert_eq!(
+            told("passkeys", &passkey),
+            Some(json!({"account": "a", "name": "Phone", "created_ms": 1, "used_ms": null}))
+        );
+    }
+}
