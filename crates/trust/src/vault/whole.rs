@@ -186,7 +186,11 @@ impl Whole {
         }
         let (kind, id) = (stored.kind, &stored.id);
         let before = self.view.version(self.tenant, kind, id, stored.version - 1);
-        Ok(before.await?.is_none_or(|before| before.deleted))
+        match before.await {
+            // It was another patient's then, whose key was destroyed: there was something.
+            Err(LedgerError::KeyDestroyed) => Ok(false),
+            before => Ok(before?.is_none_or(|before| before.deleted)),
+        }
     }
 
     /// What is told of the people or systems of a list, below a number.
