@@ -1,30 +1,54 @@
-//! Everything of a tenant in one folder: its resources as NDJSON by type, its audit with the proof of each
-//! record, and a manifest by which it can be checked that nothing is missing or changed.
+//! Everything of a tenant in one folder: its resources as NDJSON by type, what they were before, its people and
+//! systems without their secrets, its journeys, its audit with the proof of each record, a manifest by which it can be
+//! checked that nothing is missing or changed, and the proof that the manifest stands in the audit.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use aws_lc_rs::digest;
 use fhir::ResourceType;
-use ledger::{Ledger, Tenant};
+use ledger::{Hit, Kind, Ledger, Tenant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use trust::{Action, Agent, EXPORTER, Purpose, Target, Trust, Whole};
+use trust::{
+    Action, Agent, EXPORTER, EarlierVersion, OwnDocument, Purpose, TAKEN, Taken, Target, Trust,
+    Whole, kinds,
+};
 
-const FORMAT: &str = "cairn-tenant-export-1";
+const FORMAT: &str = "cairn-tenant-export-2";
+/// What was written before there were earlier versions, people and journeys in it, and no proof of the manifest.
+const FORMAT_BEFORE: &str = "cairn-tenant-export-1";
 const MANIFEST: &str = "manifest.json";
+/// The record of the audit that names the manifest's hash, and the proof that it is there.
+const PROOF: &str = "proof.json";
+/// The folders below it.
+const FOLDERS: [&str; 5] = ["fhir", "history", "people", "journeys", "audit"];
 /// What a reader might look for, and why it isn't there.
-const NOT_HERE: [&str; 5] = [
-    "earlier versions and deleted resources",
-    "resources of patients whose key was destroyed",
-    "passwords, second factors, tokens and other secrets, and the accounts and clients that have them",
-    "journeys under way, their timers, and messages that wait",
-    "policies and configuration, which lie in files",
+const NOT_HERE: [&str; 7] = [
+    "what belongs to patients whose key was destroyed: nobody can read it",
+    "password hashes, secrets of one-time codes, passkeys' credentials, hashes of clients' and sessions' secrets, access \
+     tokens, sign-in links and signing keys: they would open this organisation's doors, or are of no use elsewhere",
+    "sessions that have ended, sign-ins under way and failed ones: the audit tells of them",
+    "the words of reviews of accesses that nothing explained",
+    "timers and messages that wait, and the state of subscriptions, imports and bulk exports under way: they belong to \
+     the store that carries them out",
+    "counts and lists of journeys, which are made from their states",
+    "policies, purposes and configuration, which lie in files beside the store",
+];
+/// The documents of the journeys, each as it is kept.
+const JOURNEYS: [(&str, Kind); 6] = [
+    ("definitions", kinds::JOURNEY_DEFINITION),
+    ("instances", kinds::JOURNEY_INSTANCE),
+    ("trails", kinds::JOURNEY_TRAIL),
+    ("batches", kinds::JOURNEY_BATCH),
+    ("batch-parts", kinds::JOURNEY_BATCH_PART),
+    ("dead-letters", journey::DEAD_LETTER),
 ];
 
 /// One file of an export.
@@ -32,7 +56,7 @@ const NOT_HERE: [&str; 5] = [
 pub(crate) struct Part {
     /// Below the folder.
     path: String,
-    /// The resource type; none for proofs.
+    /// The resource type; none for what is no FHIR.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Lines.
@@ -58,6 +82,10 @@ pub(crate) struct Manifest {
     as_of: u64,
     as_of_time: String,
     pub(crate) files: Vec<Part>,
+    /// Versions of resources and of documents of Cairn's own that are there and that nobody can open, because their
+    /// patient's key was destroyed.
+    #[serde(default)]
+    pub(crate) unreadable: u64,
     not_included: Vec<String>,
 }
 
@@ -126,7 +154,7 @@ fn empty_folder(to: &Path) -> anyhow::Result<()> {
         "{} is not empty: an export has a folder of its own",
         to.display()
     );
-    for below in ["fhir", "audit"] {
+    for below in FOLDERS {
         builder.create(to.join(below))?;
     }
     Ok(())
@@ -161,6 +189,14 @@ pub(super) async fn export(
         }
         files.extend(resources(&whole, kind, to, &mut done, progress).await?);
     }
+    let (earlier, unreadable) = history(&whole, to, &mut done, progress).await?;
+    files.extend(earlier);
+    for list in &TAKEN {
+        files.push(people(&whole, list, to, &mut done, progress).await?);
+    }
+    for (name, kind) in JOURNEYS {
+        files.push(journeys(&whole, name, kind, to, &mut done, progress).await?);
+    }
     files.extend(audit(ledger, &whole, tenant, to, &mut done, progress).await?);
     let manifest = Manifest {
         format: FORMAT.to_owned(),
@@ -169,18 +205,171 @@ pub(super) async fn export(
         as_of: as_of.0,
         as_of_time: fhir::date::instant(as_of.unix_ms()),
         files,
+        unreadable,
         not_included: NOT_HERE.map(str::to_owned).to_vec(),
     };
-    // Last, so that an export that was cut short is none.
-    let mut options = File::options();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(to.join(MANIFEST))?;
-    file.write_all(&serde_json::to_vec_pretty(&manifest)?)?;
-    file.sync_all()?;
-    for folder in [to.join("fhir"), to.join("audit"), to.to_owned()] {
+    write(to, MANIFEST, &serde_json::to_vec_pretty(&manifest)?)?;
+    for folder in FOLDERS.map(|below| to.join(below)) {
         File::open(folder)?.sync_all()?;
     }
+    File::open(to)?.sync_all()?;
     Ok(manifest)
+}
+
+fn write(to: &Path, name: &str, text: &[u8]) -> anyhow::Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(to.join(name))?;
+    file.write_all(text)?;
+    Ok(file.sync_all()?)
+}
+
+/// SHA-256 of a folder's manifest, as the audit names it.
+pub(super) fn manifest_hash(folder: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read(folder.join(MANIFEST))?;
+    Ok(crate::control::hex(
+        digest::digest(&digest::SHA256, &text).as_ref(),
+    ))
+}
+
+/// Lays the record that names the manifest's hash beside it, with its proof. Last of all, so that an export which was
+/// cut short is none.
+pub(super) async fn prove(
+    ledger: &Ledger,
+    tenant: &Tenant,
+    to: &Path,
+    record: Hit,
+) -> anyhow::Result<()> {
+    let there = "the record of the export is not in the audit";
+    let stored = ledger.fetch(tenant.id, record).await?.context(there)?;
+    let record_text: Value = serde_json::from_slice(&stored.body)?;
+    let leaf = ledger.audit_leaf(tenant.id, record).await?.context(there)?;
+    let proof = ledger.prove(&leaf).await?;
+    let text = serde_json::json!({ "record": record_text, "proof": proof });
+    write(to, PROOF, &serde_json::to_vec_pretty(&text)?)?;
+    Ok(File::open(to)?.sync_all()?)
+}
+
+/// What resources were before, a file for each type, each line an entry of a FHIR `Bundle` of type `history`. Also how
+/// many versions nobody can open.
+async fn history(
+    whole: &Whole,
+    to: &Path,
+    done: &mut u64,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> anyhow::Result<(Vec<Part>, u64)> {
+    let mut outs: BTreeMap<String, Out> = BTreeMap::new();
+    let (mut behind, mut unreadable) = (None, 0);
+    loop {
+        let page = whole.earlier(behind).await?;
+        unreadable += page.unreadable;
+        for version in &page.rows {
+            let kind = version.row.resource.kind();
+            let out = match outs.entry(kind.to_string()) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(new) => new.insert(Out::create(
+                    to,
+                    format!("history/{kind}.ndjson"),
+                    Some(kind),
+                )?),
+            };
+            out.line(entry(version))?;
+            *done += 1;
+        }
+        progress(*done);
+        let Some(next) = page.next else { break };
+        behind = Some(next);
+        tokio::task::yield_now().await;
+    }
+    let parts: anyhow::Result<Vec<Part>> = outs.into_values().map(Out::finish).collect();
+    Ok((parts?, unreadable))
+}
+
+/// As `_history` of the server has it, but for `fullUrl`: the address is another one elsewhere.
+fn entry(version: &EarlierVersion) -> Vec<u8> {
+    let row = &version.row;
+    let (method, status) = match (row.deleted, version.made) {
+        (true, _) => ("DELETE", "204 No Content"),
+        (false, true) => ("PUT", "201 Created"),
+        (false, false) => ("PUT", "200 OK"),
+    };
+    let (kind, id) = (row.resource.kind(), row.resource.id().unwrap_or_default());
+    let rest = serde_json::json!({
+        "request": { "method": method, "url": format!("{kind}/{id}") },
+        "response": {
+            "status": status,
+            "etag": format!("W/\"{}\"", row.version),
+            "lastModified": fhir::date::instant(row.at.number.unix_ms()),
+        },
+    });
+    let rest = rest.to_string();
+    if row.deleted {
+        return rest.into_bytes();
+    }
+    let mut line = b"{\"resource\":".to_vec();
+    line.extend(row.resource.to_json());
+    line.push(b',');
+    line.extend(rest.bytes().skip(1));
+    line
+}
+
+async fn people(
+    whole: &Whole,
+    list: &Taken,
+    to: &Path,
+    done: &mut u64,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> anyhow::Result<Part> {
+    let mut out = Out::create(to, format!("people/{}.ndjson", list.name), None)?;
+    let mut before = None;
+    loop {
+        let page = whole.people(list, before).await?;
+        own(&mut out, &page.rows, done)?;
+        progress(*done);
+        let Some(next) = page.next else { break };
+        before = Some(next);
+        tokio::task::yield_now().await;
+    }
+    out.finish()
+}
+
+async fn journeys(
+    whole: &Whole,
+    name: &str,
+    kind: Kind,
+    to: &Path,
+    done: &mut u64,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> anyhow::Result<Part> {
+    let mut out = Out::create(to, format!("journeys/{name}.ndjson"), None)?;
+    let mut before = None;
+    loop {
+        let page = whole.own(kind, before).await?;
+        own(&mut out, &page.rows, done)?;
+        progress(*done);
+        let Some(next) = page.next else { break };
+        before = Some(next);
+        tokio::task::yield_now().await;
+    }
+    out.finish()
+}
+
+/// The lines of documents of Cairn's own.
+fn own(out: &mut Out, rows: &[OwnDocument], done: &mut u64) -> anyhow::Result<()> {
+    for row in rows {
+        let mut line = serde_json::json!({
+            "id": row.id,
+            "version": row.version,
+            "lastUpdated": fhir::date::instant(row.at.number.unix_ms()),
+            "content": row.content,
+        });
+        if let Some(patient) = &row.patient {
+            line["patient"] = Value::String(patient.clone());
+        }
+        out.line(serde_json::to_vec(&line)?)?;
+        *done += 1;
+    }
+    Ok(())
 }
 
 /// The file of one type; none where there is no resource of it.
@@ -255,18 +444,22 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<Manifest> {
         )
     })?;
     let manifest: Manifest = serde_json::from_slice(&text).context(MANIFEST)?;
-    ensure!(
-        manifest.format == FORMAT,
-        "the manifest's format is {:?}, not {FORMAT}",
-        manifest.format
-    );
+    match manifest.format.as_str() {
+        FORMAT => check_proof(folder)?,
+        FORMAT_BEFORE => {}
+        other => bail!("the manifest's format is {other:?}, neither {FORMAT} nor {FORMAT_BEFORE}"),
+    }
     let mut listed = BTreeSet::new();
     for part in &manifest.files {
         listed.insert(part.path.clone());
         check_part(folder, part).with_context(|| part.path.clone())?;
     }
-    for below in ["fhir", "audit"] {
-        for entry in std::fs::read_dir(folder.join(below))? {
+    for below in FOLDERS {
+        let entries = match std::fs::read_dir(folder.join(below)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
             let name = entry?.file_name();
             let path = format!("{below}/{}", name.to_string_lossy());
             ensure!(listed.contains(&path), "{path} is not in the manifest");
@@ -283,16 +476,54 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<Manifest> {
     Ok(manifest)
 }
 
+/// Whether the record that the audit has of the manifest is of this one. That the record is in the audit, its proof
+/// shows to whoever has the store's public key.
+fn check_proof(folder: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read(folder.join(PROOF)).with_context(|| {
+        format!(
+            "{} holds no whole export: {PROOF} is not there",
+            folder.display()
+        )
+    })?;
+    let proof: Value = serde_json::from_slice(&text).context(PROOF)?;
+    let hash = manifest_hash(folder)?;
+    ensure!(
+        proof["record"].to_string().contains(&hash) && proof["proof"].is_object(),
+        "{MANIFEST} is not the one that the audit has a record of: its SHA-256 is {hash}"
+    );
+    Ok(())
+}
+
+/// By what a line is told from the others of its file, and the type that it is of.
+fn named(value: &Value, is_history: bool) -> Option<(String, Option<&str>)> {
+    if !is_history {
+        let kind = value["resourceType"].as_str();
+        return Some((value["id"].as_str()?.to_owned(), kind));
+    }
+    let (url, etag) = (
+        value["request"]["url"].as_str()?,
+        value["response"]["etag"].as_str()?,
+    );
+    let (kind, id) = url.split_once('/')?;
+    let resource = &value["resource"];
+    let is_it = match value["request"]["method"].as_str()? {
+        "DELETE" => resource.is_null(),
+        _ => resource["resourceType"] == kind && resource["id"] == id,
+    };
+    is_it.then(|| (format!("{id} {etag}"), Some(kind)))
+}
+
 fn check_part(folder: &Path, part: &Part) -> anyhow::Result<()> {
     // A manifest from elsewhere leads nowhere else.
     let plain = |text: &str| {
         text.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
     };
-    let named = part.path.split_once('/').is_some_and(|(below, name)| {
-        ["fhir", "audit"].contains(&below) && plain(name) && !name.starts_with('.')
+    let is_named = part.path.split_once('/').is_some_and(|(below, name)| {
+        FOLDERS.contains(&below) && plain(name) && !name.starts_with('.')
     });
-    ensure!(named, "is no file of an export");
+    ensure!(is_named, "is no file of an export");
+    let is_history = part.path.starts_with("history/");
     let mut reader = BufReader::new(File::open(folder.join(&part.path))?);
     let (mut digest, mut count, mut bytes) = (digest::Context::new(&digest::SHA256), 0, 0);
     let mut ids = BTreeSet::new();
@@ -302,17 +533,16 @@ fn check_part(folder: &Path, part: &Part) -> anyhow::Result<()> {
         (count, bytes) = (count + 1, bytes + line.len() as u64);
         let value: Value =
             serde_json::from_slice(&line).with_context(|| format!("line {count} is no JSON"))?;
-        let id = value["id"]
-            .as_str()
-            .with_context(|| format!("line {count} has no id"))?;
+        let (name, kind) = named(&value, is_history)
+            .with_context(|| format!("line {count} has no id, or is not what it says"))?;
         ensure!(
-            ids.insert(id.to_owned()),
+            ids.insert(name),
             "line {count} has the id of an earlier one"
         );
-        if let Some(kind) = &part.kind
-            && value["resourceType"].as_str() != Some(kind)
+        if let Some(wanted) = &part.kind
+            && kind != Some(wanted.as_str())
         {
-            bail!("line {count} is no {kind}");
+            bail!("line {count} is no {wanted}");
         }
         line.clear();
     }

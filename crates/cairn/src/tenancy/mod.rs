@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ledger::{
-    Kind, Ledger, LedgerError, SETTLE_MS, STORE_TENANT, SystemClock, Tenant, TenantEnd, TenantId,
-    TenantQuota, TenantRemains, TenantState,
+    Kind, Ledger, LedgerError, Receipt, SETTLE_MS, STORE_TENANT, SystemClock, Tenant, TenantEnd,
+    TenantId, TenantQuota, TenantRemains, TenantState,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -215,6 +215,16 @@ pub(crate) async fn carry_out(
             let of = ledger.only(tenant.id);
             let trust = trust_over(&of)?;
             let manifest = export::export(&of, &trust, &tenant, &to, progress).await?;
+            // The audit's own word for what was taken.
+            let words = format!(
+                "everything of tenant {} is in {}: manifest with SHA-256 {}",
+                tenant.name,
+                to.display(),
+                export::manifest_hash(&to)?
+            );
+            let receipt = note(ledger, operator, &tenant, Upkeep::TenantExported, &words).await?;
+            let record = receipt.audit.context("a record without a place")?;
+            export::prove(&of, &tenant, &to, record).await?;
             tracing::info!(tenant = tenant.name, to = %to.display(), "a tenant was exported");
             Ok(serde_json::to_value(manifest)?)
         }
@@ -311,20 +321,19 @@ fn changed(tenant: &Tenant) -> String {
     )
 }
 
-/// Writes down in the tenant's audit and in the store's what was done to a tenant.
+/// Writes down in the tenant's audit and in the store's what was done to a tenant; gives the receipt of the first.
 async fn note(
     ledger: &Ledger,
     operator: &Operator,
     tenant: &Tenant,
     upkeep: Upkeep,
     words: &str,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Receipt> {
     ledger.create_tenant(STORE_TENANT).await?;
     operator
         .did_to(ledger, STORE_TENANT, upkeep.clone(), words)
         .await?;
-    operator.did_to(ledger, tenant.id, upkeep, words).await?;
-    Ok(())
+    operator.did_to(ledger, tenant.id, upkeep, words).await
 }
 
 /// Trust over a store for one tenant, with the built-in policies.

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use crate::house::{House, NOON_MS, certificate, header, house, house_with};
 use crate::patience::{Patience, until};
 
-const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
+pub(crate) const JOURNEY: &str = include_str!("../../../../journeys/heart-failure-discharge.yaml");
 
 #[tokio::test]
 async fn live_and_ready() {
@@ -151,7 +151,7 @@ async fn metrics_count_and_give_no_one_away() {
 }
 
 /// A patient of the heart-failure journey who leaves hospital now.
-fn discharged(now_ms: u64) -> Vec<(String, Value)> {
+pub(crate) fn discharged(now_ms: u64) -> Vec<(String, Value)> {
     let code = json!({ "coding": [{ "system": "http://snomed.info/sct", "code": "84114007" }] });
     let patient = json!({ "reference": "Patient/lag" });
     let active = "http://terminology.hl7.org/CodeSystem/condition-clinical";

@@ -29,6 +29,7 @@ mod several;
 mod short;
 mod sorted;
 mod subscriptions;
+mod taken;
 mod telling;
 mod what_if;
 mod whole;
@@ -70,10 +71,11 @@ pub(crate) use search::TEXTS_MAX;
 use short::Form;
 pub use sorted::SortedAt;
 pub use subscriptions::{Subscribed, SubscribedKept, SubscriptionRoll, SubscriptionState};
+pub use taken::{TAKEN, Taken};
 pub use telling::{Telling, ToldRow};
 pub(crate) use what_if::Asker;
 pub use what_if::{Counts, Effect, Foreseen, Party, WhatIf};
-pub use whole::{EXPORTER, Whole};
+pub use whole::{EXPORTER, EarlierPage, EarlierVersion, OwnDocument, OwnPage, Whole};
 pub use why::{ConsentWhy, RelationWhy, RowWhy};
 
 /// The gate. Cheap to clone.
