@@ -7,6 +7,7 @@ use crate::definition::Definition;
 use crate::kept::{self, Kept};
 use crate::learnt::Learnt;
 use crate::mover::{MoveError, Moved, trail_id};
+use crate::passages::by_version;
 use crate::state::{State, TrailEntry};
 use fhir::ResourceType;
 use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
@@ -429,15 +430,21 @@ impl Books {
 
     /// Takes in what a durable unit of work did.
     pub(crate) fn count(&self, moved: &Moved, vault: &Vault) {
-        let key = (moved.after.journey.clone(), moved.after.version);
+        let name = &moved.after.journey;
         let shard = self.shard_of(vault, &moved.after.patient, &moved.instance);
         let mut counts = self.of_shard(shard);
         counts.moves = counts.moves.saturating_add(1);
-        counts.versions.entry(key).or_default().apply(
-            &moved.before,
-            moved.entries.iter(),
-            &moved.after,
-        );
+        let mut before = moved.before.clone();
+        for (version, _, entries) in by_version(&moved.entries, moved.after.version) {
+            let key = (name.clone(), version);
+            let of_version = counts.versions.entry(key).or_default();
+            if version == moved.after.version {
+                of_version.apply(&before, entries.iter(), &moved.after);
+            } else {
+                of_version.leave(&before, entries.iter());
+            }
+            before = Before::default();
+        }
     }
 
     /// The shard of a patient's instance.

@@ -29,6 +29,7 @@ mod kept;
 mod kinds;
 mod learnt;
 mod lists;
+mod migrations;
 mod mover;
 mod passages;
 mod request;
@@ -56,12 +57,16 @@ pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
 pub use engine::{
-    Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual,
-    Outcome, REPLAYED, Sent, Start, start, step, timers,
+    Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Goes, Hand, Ids, Input,
+    Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
+    timers,
 };
 pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use lists::{HereAfter, HerePage, HereView};
+pub use migrations::{
+    Differs, Moving, NAMED_MAX, OneMoved, Outcome as MoveOutcome, PlanChange, Portion, Preview, Sum,
+};
 pub use passages::{Passed, PassedPage, PassedView};
 pub use request::{Begun, NotStarted, Wish};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};

@@ -1,13 +1,15 @@
 //! The journey service: publishing, what pages want to know, and the way into the runner.
 
 use crate::books::{Books, Figures, Published, StoredDefinition, old_trail};
-use crate::definition::ExitTrigger;
+use crate::definition::{Definition, ExitTrigger};
 use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
+use crate::passages::by_version;
 use crate::runner::Cause;
+use crate::state::TrailEntry;
 use crate::{
     DEAD_LETTER, DeadLetter, GraphView, HandView, InstanceView, JourneyError, State, Stopped,
-    VersionView, check, hands, kept, words,
+    TrailView, VersionView, check, hands, kept, words,
 };
 use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
 use std::collections::HashMap;
@@ -376,10 +378,7 @@ impl Journeys {
                 .as_ref()
                 .map(|ended| (ended.at_ms, ended.title.clone())),
             waiting: words::waits(definition, state, instance, &ids),
-            trail: entries
-                .iter()
-                .filter_map(|entry| words::trail(definition, state, entry))
-                .collect(),
+            trail: Self::told(books, state, definition, &entries),
             planned: words::planned(definition, state, instance, &ids, self.now_ms()),
             act: definition.act(self.vault().programmes_known_as(permit.tenant()).await?),
             hand: HandView::default(),
@@ -388,6 +387,27 @@ impl Journeys {
                 .iter()
                 .any(|exit| exit.trigger == ExitTrigger::ConsentWithdrawn),
         })
+    }
+
+    /// What has happened, each part in the words of the version under which it did.
+    fn told(
+        books: &Books,
+        state: &State,
+        definition: &Definition,
+        entries: &[TrailEntry],
+    ) -> Vec<TrailView> {
+        let mut told = Vec::new();
+        for (version, _, entries) in by_version(entries, state.version) {
+            let of_version = books.version(&state.journey, version);
+            let of_version = of_version.as_ref().map(|found| found.definition.as_ref());
+            let by = of_version.unwrap_or(definition);
+            told.extend(
+                entries
+                    .iter()
+                    .filter_map(|entry| words::trail(by, state, entry)),
+            );
+        }
+        told
     }
 
     /// Journeys by state, for metrics: (name, version, running, ended).

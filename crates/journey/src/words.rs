@@ -141,7 +141,7 @@ pub(crate) fn trail(
             };
             format!(
                 "{started}: {} (version {})",
-                definition.title, state.version
+                definition.title, definition.version
             )
         }
         What::Entered => step.and_then(|step| step.kind.entered(title))?,
@@ -237,6 +237,12 @@ pub(crate) fn trail(
             };
             format!("{done} by {by}{where_to}: {reason}")
         }
+        What::Moved {
+            from,
+            to,
+            reason,
+            by,
+        } => format!("Moved from version {from} to version {to} by {by}: {reason}"),
         What::Ended { title, .. } => format!("Ended: {title}"),
     };
     Some(TrailView {
@@ -367,6 +373,18 @@ pub(crate) fn planned(
     ids: &dyn Ids,
     now_ms: u64,
 ) -> Vec<PlannedView> {
+    planned_up_to(definition, state, instance, ids, now_ms, PLANNED_MAX)
+}
+
+/// The same, of so many things at most.
+pub(crate) fn planned_up_to(
+    definition: &Definition,
+    state: &State,
+    instance: &str,
+    ids: &dyn Ids,
+    now_ms: u64,
+    most: usize,
+) -> Vec<PlannedView> {
     let mut planned = Vec::new();
     let mut ahead = state.clone();
     let mut at_ms = now_ms;
@@ -420,12 +438,12 @@ pub(crate) fn planned(
             planned.extend(plan(definition, entry));
         }
         ahead = next;
-        if planned.len() >= PLANNED_MAX {
+        if planned.len() >= most {
             break;
         }
     }
     planned.sort_by_key(|item| item.at_ms);
-    planned.truncate(PLANNED_MAX);
+    planned.truncate(most);
     planned
 }
 

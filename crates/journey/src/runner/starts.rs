@@ -258,7 +258,7 @@ impl Journeys {
     }
 
     /// Measurements that the rules may compare with, from before the start.
-    pub(super) async fn history(
+    pub(crate) async fn history(
         &self,
         mover: &Mover<'_>,
         definition: &Definition,
