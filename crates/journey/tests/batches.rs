@@ -5,6 +5,7 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod migrating;
 mod world;
 
 use journey::{Batch, JourneyError, Many, Stage, Who};
