@@ -40,6 +40,7 @@ mod schema;
 mod service;
 mod simulate;
 mod spec;
+mod stages;
 mod state;
 mod stays;
 mod stuck;
@@ -75,6 +76,7 @@ pub use service::Journeys;
 pub use simulate::{
     Behaviour, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema, simulate,
 };
+pub use stages::{Rollout, SITES_MAX, StageMove, StageView, VersionStage};
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
 pub use stuck::{Reason, StuckView};
@@ -164,6 +166,23 @@ pub struct VersionView {
     pub ended: u64,
     /// Whether new patients start on it.
     pub live: bool,
+    /// How far it is.
+    pub stage: VersionStage,
+    /// Of a staged one: so many in a hundred of the new patients start on it.
+    pub share: u8,
+    /// Of a staged one: those of these organizations; of all where none is named.
+    pub sites: Vec<String>,
+}
+
+impl VersionView {
+    /// Which new patients start on it, where it is staged.
+    #[must_use]
+    pub fn rollout(&self) -> Rollout {
+        Rollout {
+            share: self.share,
+            sites: self.sites.clone(),
+        }
+    }
 }
 
 /// A node of the graph with its counts.

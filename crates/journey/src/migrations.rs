@@ -268,6 +268,12 @@ impl Journeys {
         let books = self.books(permit.tenant()).await?;
         let version = |version| Self::published(&books, &who.journey, Some(version));
         let (from, to) = (version(who.version)?, version(to)?);
+        if !books.takes_patients(&who.journey, to.stored.version) {
+            return Err(JourneyError::Cannot(format!(
+                "version {} is not staged yet: nobody can be on it",
+                to.stored.version
+            )));
+        }
         let (from, to) = (from.definition.clone(), to.definition.clone());
         let cannot = |words: String| Err(JourneyError::Cannot(words));
         if from.version == to.version {
@@ -681,3 +687,6 @@ impl Journeys {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

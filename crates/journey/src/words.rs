@@ -434,9 +434,8 @@ pub(crate) fn planned_up_to(
             break;
         }
         let next = settled(definition, decision, &context);
-        for entry in next.trail.iter().skip(ahead.trail.len()) {
-            planned.extend(plan(definition, entry));
-        }
+        let fresh = next.trail.get(ahead.trail.len()..).unwrap_or_default();
+        planned.extend(plans(definition, fresh));
         ahead = next;
         if planned.len() >= most {
             break;
@@ -465,8 +464,8 @@ pub(crate) fn at_once(
     });
     let looks: Vec<PlannedView> = looks.collect();
     let next = settled(definition, decision, context);
-    let fresh = next.trail.iter().skip(before.trail.len());
-    let mut happens: Vec<PlannedView> = fresh.filter_map(|entry| plan(definition, entry)).collect();
+    let fresh = next.trail.get(before.trail.len()..).unwrap_or_default();
+    let mut happens = plans(definition, fresh);
     happens.extend(looks);
     (next, happens)
 }
@@ -489,6 +488,27 @@ fn settled(definition: &Definition, mut decision: Decision, context: &Context<'_
         }
     }
     next
+}
+
+/// What is planned by entries that lie ahead. Where somebody is to act, a step that is left in the moment in which it
+/// is entered has opened nothing for them: it was too late for that.
+fn plans(definition: &Definition, entries: &[TrailEntry]) -> Vec<PlannedView> {
+    let opens = |entry: &TrailEntry| {
+        let step = definition.step(&entry.step);
+        step.is_some_and(|step| step.kind.makes().is_some())
+    };
+    let too_late = |entry: &TrailEntry| {
+        let is_left = |left: &&TrailEntry| match left.what {
+            What::Left { since_ms, .. } => left.step == entry.step && since_ms == entry.at_ms,
+            _ => false,
+        };
+        let mut left = entries.iter().filter(|left| left.at_ms == entry.at_ms);
+        opens(entry) && left.any(|left| is_left(&left))
+    };
+    let entries = entries.iter().filter(|entry| !too_late(entry));
+    entries
+        .filter_map(|entry| plan(definition, entry))
+        .collect()
 }
 
 fn plan(definition: &Definition, entry: &TrailEntry) -> Option<PlannedView> {

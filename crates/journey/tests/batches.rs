@@ -6,6 +6,7 @@
 )]
 
 mod migrating;
+mod stages;
 mod world;
 
 use journey::{Batch, JourneyError, Many, Stage, Who};
