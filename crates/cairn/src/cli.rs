@@ -371,8 +371,10 @@ enum JourneyCommand {
     },
     #[command(flatten)]
     Files(commands::JourneyFiles),
-    /// Publish a journey file as the journey's next version
+    /// Publish a journey file as the journey's next version, or bring it to another stage
     Publish(PublishOptions),
+    /// Tell what would come of moving patients to another version of their journey; with --apply, move them
+    Migrate(Box<commands::MigrateOptions>),
     /// List the events and timers that no journey could be moved by; exits with 1 when there are some
     DeadLetters {
         #[command(flatten)]
@@ -419,8 +421,47 @@ pub struct PublishOptions {
         hide_env_values = true
     )]
     pub(crate) token: Option<String>,
+    /// The stage that the version with this file is brought to, by those between
+    #[arg(long, value_enum, default_value_t = StageName::Live)]
+    pub(crate) stage: StageName,
+    /// With --stage staged: so many in a hundred of the new patients start on it
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) share: Option<u8>,
+    /// With --stage staged: only those of this organization, by its id; may be given several times
+    #[arg(long = "site", value_name = "ID")]
+    pub(crate) sites: Vec<String>,
+    /// Why: it stands in the version's history; needed for each stage but live
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// The file
     pub(crate) file: PathBuf,
+}
+
+/// How far a version is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StageName {
+    /// Kept with its errors, starts nobody
+    Draft,
+    /// Has no errors, starts nobody
+    Checked,
+    /// Some of the new patients start on it
+    Staged,
+    /// All new patients start on it
+    Live,
+    /// Starts nobody; those on it go on to their end
+    Retired,
+}
+
+impl From<StageName> for journey::VersionStage {
+    fn from(name: StageName) -> Self {
+        match name {
+            StageName::Draft => Self::Draft,
+            StageName::Checked => Self::Checked,
+            StageName::Staged => Self::Staged,
+            StageName::Live => Self::Live,
+            StageName::Retired => Self::Retired,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -775,6 +816,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Journey(JourneyCommand::Check { file }) => commands::check(&file),
         Command::Journey(JourneyCommand::Files(command)) => commands::journey_files(&command),
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
+        Command::Journey(JourneyCommand::Migrate(options)) => commands::migrate(*options).await,
         Command::Journey(JourneyCommand::DeadLetters { store, json }) => {
             commands::dead_letters(&store, json).await
         }

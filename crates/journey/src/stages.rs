@@ -269,8 +269,13 @@ impl Journeys {
         let same =
             |kept: &StoredStage| kept.source == source && kept.stage != VersionStage::Retired;
         let known = books.stages_of(&name).into_iter().rev().find(same);
-        let version = match known {
-            Some(known) => known.version,
+        let known = known.map(|known| known.version);
+        // One that was published at once has none of it kept.
+        let live = books
+            .live(&name)
+            .filter(|live| live.stored.source == source);
+        let version = match known.or(live.map(|live| live.stored.version)) {
+            Some(version) => version,
             None if to == VersionStage::Retired => {
                 return cannot("only a version that is there can be retired".to_owned());
             }
@@ -364,6 +369,21 @@ impl Journeys {
             history: kept.history,
             source: kept.source,
         })
+    }
+
+    /// Whether a version has a graph: a draft has none, for it may have errors.
+    ///
+    /// # Errors
+    /// `Trust`.
+    pub async fn has_graph(
+        &self,
+        permit: &Permit,
+        name: &str,
+        version: u32,
+    ) -> Result<bool, JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        Ok(books.version(name, version).is_some())
     }
 
     /// What others have published or staged may not have been heard of here.

@@ -9,6 +9,7 @@ mod import;
 mod journey;
 mod keep;
 mod keys;
+mod moving;
 mod pathways;
 mod policy;
 mod search_parameter;
@@ -38,6 +39,8 @@ pub(crate) use keep::{
     backup, discard_outbox, doctor, list_outbox, parse_moment, release_outbox, restore, shred_list,
 };
 pub(crate) use keys::{create_key, rotate_key};
+pub use moving::MigrateOptions;
+pub(crate) use moving::migrate;
 pub(crate) use pathways::{JourneyFiles, journey_files};
 pub(crate) use policy::{PolicyCommand, policy, policy_lines};
 pub(crate) use search_parameter::status as search_parameter_status;

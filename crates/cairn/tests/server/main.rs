@@ -81,3 +81,4 @@ mod tenants_costs;
 mod tenants_credentials;
 mod tenants_ids;
 mod tenants_turns;
+mod versions;
