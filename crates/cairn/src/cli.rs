@@ -422,8 +422,8 @@ pub struct PublishOptions {
     )]
     pub(crate) token: Option<String>,
     /// The stage that the version with this file is brought to, by those between
-    #[arg(long, value_enum, default_value_t = StageName::Live)]
-    pub(crate) stage: StageName,
+    #[arg(long, value_enum, default_value_t = commands::StageName::Live)]
+    pub(crate) stage: commands::StageName,
     /// With --stage staged: so many in a hundred of the new patients start on it
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) share: Option<u8>,
@@ -435,33 +435,6 @@ pub struct PublishOptions {
     pub(crate) reason: Option<String>,
     /// The file
     pub(crate) file: PathBuf,
-}
-
-/// How far a version is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StageName {
-    /// Kept with its errors, starts nobody
-    Draft,
-    /// Has no errors, starts nobody
-    Checked,
-    /// Some of the new patients start on it
-    Staged,
-    /// All new patients start on it
-    Live,
-    /// Starts nobody; those on it go on to their end
-    Retired,
-}
-
-impl From<StageName> for journey::VersionStage {
-    fn from(name: StageName) -> Self {
-        match name {
-            StageName::Draft => Self::Draft,
-            StageName::Checked => Self::Checked,
-            StageName::Staged => Self::Staged,
-            StageName::Live => Self::Live,
-            StageName::Retired => Self::Retired,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -816,7 +789,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Journey(JourneyCommand::Check { file }) => commands::check(&file),
         Command::Journey(JourneyCommand::Files(command)) => commands::journey_files(&command),
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
-        Command::Journey(JourneyCommand::Migrate(options)) => commands::migrate(*options).await,
+        Command::Journey(JourneyCommand::Migrate(options)) => commands::migrate(&options).await,
         Command::Journey(JourneyCommand::DeadLetters { store, json }) => {
             commands::dead_letters(&store, json).await
         }

@@ -524,12 +524,14 @@ impl Books {
         let staged = staged.rfind(|kept| kept.stage == VersionStage::Staged);
         staged.map(|kept| kept.version)
     }
-    /// Whether patients may be on a version.
+    /// Whether patients may come to a version: one that was taken back has some, and gets no more.
     pub(crate) fn takes_patients(&self, name: &str, version: u32) -> bool {
         let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
         let key = (name.to_owned(), version);
-        let kept = catalogue.stages.get(&key);
-        catalogue.defined.contains(&key) || kept.is_some_and(|kept| kept.reserved)
+        match catalogue.stages.get(&key) {
+            Some(kept) => kept.reserved && kept.stage > VersionStage::Checked,
+            None => catalogue.defined.contains(&key),
+        }
     }
     /// The versions of each journey on which new patients start.
     pub(crate) fn starting(&self) -> Vec<Starting> {

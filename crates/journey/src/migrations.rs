@@ -270,7 +270,7 @@ impl Journeys {
         let (from, to) = (version(who.version)?, version(to)?);
         if !books.takes_patients(&who.journey, to.stored.version) {
             return Err(JourneyError::Cannot(format!(
-                "version {} is not staged yet: nobody can be on it",
+                "version {} is not staged: nobody can come to it",
                 to.stored.version
             )));
         }

@@ -497,17 +497,22 @@ fn plans(definition: &Definition, entries: &[TrailEntry]) -> Vec<PlannedView> {
         let step = definition.step(&entry.step);
         step.is_some_and(|step| step.kind.makes().is_some())
     };
-    let too_late = |entry: &TrailEntry| {
-        let is_left = |left: &&TrailEntry| match left.what {
-            What::Left { since_ms, .. } => left.step == entry.step && since_ms == entry.at_ms,
+    let too_late = |at: usize, entry: &TrailEntry| {
+        let is_left = |left: &TrailEntry| match left.what {
+            What::Left { since_ms, .. } => {
+                left.step == entry.step && left.at_ms == entry.at_ms && since_ms == entry.at_ms
+            }
             _ => false,
         };
-        let mut left = entries.iter().filter(|left| left.at_ms == entry.at_ms);
-        opens(entry) && left.any(|left| is_left(&left))
+        // Only what comes after it: the same step may have been left in the same moment before.
+        opens(entry) && entries.iter().skip(at + 1).any(is_left)
     };
-    let entries = entries.iter().filter(|entry| !too_late(entry));
-    entries
-        .filter_map(|entry| plan(definition, entry))
+    let entries_that_open = entries
+        .iter()
+        .enumerate()
+        .filter(|(at, entry)| !too_late(*at, entry));
+    entries_that_open
+        .filter_map(|(_, entry)| plan(definition, entry))
         .collect()
 }
 

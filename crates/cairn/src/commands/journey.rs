@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
 use journey::{DeadLetter, Finding, JourneyError, Journeys, Rollout, VersionStage};
 use trust::{Action, Purpose, Target};
 
@@ -33,6 +34,33 @@ pub(crate) async fn publish(options: PublishOptions) -> anyhow::Result<ExitCode>
             publish_to_server(&server, &token, &options.file, &source, wanted.as_ref()).await
         }
         _ => bail!("give --data DIR, or --server URL and --token TOKEN"),
+    }
+}
+
+/// How far a version is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StageName {
+    /// Kept with its errors, starts nobody
+    Draft,
+    /// Has no errors, starts nobody
+    Checked,
+    /// Some of the new patients start on it
+    Staged,
+    /// All new patients start on it
+    Live,
+    /// Starts nobody; those on it go on to their end
+    Retired,
+}
+
+impl From<StageName> for VersionStage {
+    fn from(name: StageName) -> Self {
+        match name {
+            StageName::Draft => Self::Draft,
+            StageName::Checked => Self::Checked,
+            StageName::Staged => Self::Staged,
+            StageName::Live => Self::Live,
+            StageName::Retired => Self::Retired,
+        }
     }
 }
 

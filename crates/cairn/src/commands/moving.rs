@@ -123,7 +123,7 @@ fn text(options: &MigrateOptions, preview: &Preview) -> String {
 }
 
 /// Previews a move, and with `--apply` makes it.
-pub(crate) async fn migrate(options: MigrateOptions) -> anyhow::Result<ExitCode> {
+pub(crate) async fn migrate(options: &MigrateOptions) -> anyhow::Result<ExitCode> {
     let moving = options.moving()?;
     let ledger = open_existing_of(&options.store).await?;
     let result = async {
@@ -134,10 +134,10 @@ pub(crate) async fn migrate(options: MigrateOptions) -> anyhow::Result<ExitCode>
         if options.json {
             say(&serde_json::to_string(&preview)?);
         } else {
-            say(&text(&options, &preview));
+            say(&text(options, &preview));
         }
         if options.each {
-            each(&options, &journeys, &permit, &moving).await?;
+            each(options, &journeys, &permit, &moving).await?;
         }
         if !options.apply {
             if !options.json {

@@ -147,7 +147,6 @@ impl<'a> Planner<'a> {
                     later = later.or(Some(what));
                     Carried::As
                 }
-                Carried::Anew | Carried::Not(_) if !same => Carried::Anew,
                 _ if !same => Carried::Anew,
                 other => other,
             };

@@ -484,6 +484,7 @@ async fn view_place(world: &World, patient: &str) -> u32 {
 
 #[tokio::test]
 async fn what_differs_is_told_by_patient_and_by_step() {
+    use PlanChange::{Gone, New, OtherTime};
     let world = World::with(Mail::Delivers, FIRST).await;
     let patients = operated(&world, 3).await;
     world.pass(DAY / 2).await;
@@ -517,7 +518,6 @@ async fn what_differs_is_told_by_patient_and_by_step() {
             )
         })
         .collect();
-    use PlanChange::{Gone, New, OtherTime};
     for expected in [
         (OtherTime, "Form: How are you?", Some(2), Some(1)),
         (New, "Task for a clinician: Call", None, Some(4)),
