@@ -371,8 +371,10 @@ enum JourneyCommand {
     },
     #[command(flatten)]
     Files(commands::JourneyFiles),
-    /// Publish a journey file as the journey's next version
+    /// Publish a journey file as the journey's next version, or bring it to another stage
     Publish(PublishOptions),
+    /// Tell what would come of moving patients to another version of their journey; with --apply, move them
+    Migrate(Box<commands::MigrateOptions>),
     /// List the events and timers that no journey could be moved by; exits with 1 when there are some
     DeadLetters {
         #[command(flatten)]
@@ -419,6 +421,18 @@ pub struct PublishOptions {
         hide_env_values = true
     )]
     pub(crate) token: Option<String>,
+    /// The stage that the version with this file is brought to, by those between
+    #[arg(long, value_enum, default_value_t = commands::StageName::Live)]
+    pub(crate) stage: commands::StageName,
+    /// With --stage staged: so many in a hundred of the new patients start on it
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) share: Option<u8>,
+    /// With --stage staged: only those of this organization, by its id; may be given several times
+    #[arg(long = "site", value_name = "ID")]
+    pub(crate) sites: Vec<String>,
+    /// Why: it stands in the version's history; needed for each stage but live
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// The file
     pub(crate) file: PathBuf,
 }
@@ -775,6 +789,7 @@ async fn command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Journey(JourneyCommand::Check { file }) => commands::check(&file),
         Command::Journey(JourneyCommand::Files(command)) => commands::journey_files(&command),
         Command::Journey(JourneyCommand::Publish(options)) => commands::publish(options).await,
+        Command::Journey(JourneyCommand::Migrate(options)) => commands::migrate(&options).await,
         Command::Journey(JourneyCommand::DeadLetters { store, json }) => {
             commands::dead_letters(&store, json).await
         }

@@ -41,6 +41,9 @@ impl Ids for PlainIds {
     fn questionnaire(&self, step: &str) -> String {
         format!("Questionnaire/{step}")
     }
+    fn questionnaire_of(&self, version: u32, step: &str) -> String {
+        format!("Questionnaire/{version}/{step}")
+    }
 }
 
 /// Most draws of the arms that a start draws at once: an arm of one in a hundred is all but sure by then.
@@ -58,6 +61,9 @@ impl Ids for Redrawn<'_> {
     }
     fn questionnaire(&self, step: &str) -> String {
         PlainIds.questionnaire(step)
+    }
+    fn questionnaire_of(&self, version: u32, step: &str) -> String {
+        PlainIds.questionnaire_of(version, step)
     }
 }
 

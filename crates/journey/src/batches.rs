@@ -5,13 +5,13 @@
 //! written down as it goes. A patient's move names the batch in the same unit of work, so after a crash
 //! whoever was reached already is passed over. One batch of a tenant goes on at a time, the oldest first.
 
-use crate::engine::{self, Act, Context, EngineError, Hand};
+use crate::engine::{self, Act, Context, EngineError, Hand, Map};
 use crate::hands::{Foreseen, foreseen, name_of};
 use crate::mover::MoveError;
 use crate::service::{refused, staff};
 use crate::state::State;
 use crate::{JourneyError, Journeys};
-use ledger::{Expected, LedgerError, Owner, Shard, TenantId};
+use ledger::{Expected, Kind, LedgerError, Owner, Shard, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,6 +33,11 @@ const FAILURES_MAX: usize = 500;
 const LISTED_MAX: usize = 100;
 /// Real time between two looks at a batch that another server holds, or whose store fails.
 const REST: Duration = Duration::from_secs(5);
+/// Real time between two looks at those whom a batch can't reach yet.
+const LATER: Duration = Duration::from_secs(30);
+
+/// The kinds of their documents.
+const KINDS: [Kind; 2] = [kinds::JOURNEY_BATCH, kinds::JOURNEY_MIGRATION];
 
 /// Whose journeys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +78,13 @@ pub enum Many {
     Send(String),
     /// The last act is taken back, where it was a batch's.
     TakeBack,
+    /// They go on by another version of the journey.
+    Migrate {
+        /// The version.
+        to: u32,
+        /// Where those go on whose step it doesn't name, or shall go elsewhere.
+        map: Map,
+    },
 }
 
 /// How a batch stands.
@@ -117,6 +129,50 @@ pub struct Batch {
     /// When it was over, care clock.
     #[serde(default)]
     pub ended_ms: Option<u64>,
+    /// The batch that it takes back, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// How many of those that were tried are waited for: something has to end first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waiting: usize,
+    /// The part where it looks next at those.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub round: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Batch {
+    /// The kind of its document. Programs from before moves between versions know nothing of those, and would
+    /// stop at them.
+    fn kind(&self) -> Kind {
+        match self.many {
+            Many::Migrate { .. } => kinds::JOURNEY_MIGRATION,
+            _ if self.of.is_some() => kinds::JOURNEY_MIGRATION,
+            _ => kinds::JOURNEY_BATCH,
+        }
+    }
+}
+
+/// A batch that is asked for.
+pub(crate) struct Order {
+    pub(crate) who: Who,
+    pub(crate) many: Many,
+    pub(crate) of: Option<String>,
+    /// Instance and patient.
+    pub(crate) targets: Vec<(String, String)>,
+}
+
+/// What became of one of those whom a batch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// It was done.
+    Done,
+    /// Something has to end first.
+    Later,
 }
 
 /// A journey where a batch failed.
@@ -136,6 +192,9 @@ struct Part {
     targets: Vec<(String, String)>,
     #[serde(default)]
     failures: Vec<Failure>,
+    /// Those of them that are waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waiting: Vec<(String, String)>,
 }
 
 /// What a batch would do.
@@ -148,7 +207,7 @@ pub struct BatchForeseen {
 }
 
 /// Only those who may act on many at once ask for batches, see them and break them off.
-fn steers(permit: &Permit) -> Result<(), JourneyError> {
+pub(crate) fn steers(permit: &Permit) -> Result<(), JourneyError> {
     staff(permit)?;
     if permit.action() == Action::Steer {
         Ok(())
@@ -204,7 +263,8 @@ impl Many {
             }
         };
         Ok(Some(match self {
-            Self::Stop => return Ok(None),
+            // These are no acts of the engine alone.
+            Self::Stop | Self::Migrate { .. } => return Ok(None),
             Self::Hold => Act::Pause,
             Self::GoOn => Act::Resume,
             Self::TakeBack if state.undo.as_ref().is_some_and(|undo| undo.batch.is_none()) => {
@@ -231,6 +291,16 @@ impl Journeys {
         permit: &Permit,
         who: &Who,
     ) -> Result<Vec<(String, String)>, JourneyError> {
+        let found = self.states_of(permit, who).await?.into_iter();
+        Ok(found.map(|(id, state)| (id, state.patient)).collect())
+    }
+
+    /// The same, with where they stand.
+    pub(crate) async fn states_of(
+        &self,
+        permit: &Permit,
+        who: &Who,
+    ) -> Result<Vec<(String, State)>, JourneyError> {
         let books = self.books(permit.tenant()).await?;
         let published = Self::published(&books, &who.journey, Some(who.version))?;
         if let Some(step) = &who.step
@@ -257,7 +327,7 @@ impl Journeys {
                 if let Ok(state) = State::from_json(&document.body)
                     && who.is(&state, now_ms)
                 {
-                    found.push((document.id.clone(), state.patient));
+                    found.push((document.id.clone(), state));
                 }
             }
             if found.len() > BATCH_MAX {
@@ -266,7 +336,7 @@ impl Journeys {
                 )));
             }
             if page.len() < PAGE {
-                found.sort_unstable();
+                found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
                 return Ok(found);
             }
         }
@@ -295,7 +365,12 @@ impl Journeys {
         for document in self.vault().internals_of(permit, kind, &ids).await? {
             let state = State::from_json(&document.body).map_err(MoveError::from)?;
             let published = Self::published(&books, &state.journey, Some(state.version))?;
-            let ids = self.ids_of(permit, &state);
+            let act = many.act(who, &state);
+            let to = match &act {
+                Ok(Some(act)) => Self::after(&books, &state, act, &published.definition)?,
+                _ => published.definition.clone(),
+            };
+            let ids = self.ids_of(permit, &state, to.version);
             let context = Context {
                 now_ms: self.now_ms(),
                 instance: &document.id,
@@ -304,11 +379,11 @@ impl Journeys {
             let seen = |act: Option<Act>| match act {
                 Some(act) => {
                     let definition = &published.definition;
-                    foreseen(definition, &state, document.version, &act, &context)
+                    foreseen(definition, &to, &state, document.version, &act, &context)
                 }
                 None => Ok(Foreseen::stopped(&published.definition, &state)),
             };
-            let outcome = many.act(who, &state).and_then(seen);
+            let outcome = act.and_then(seen);
             let outcome = outcome.map_err(|error| error.to_string());
             sample.push((state.patient, outcome));
         }
@@ -334,7 +409,28 @@ impl Journeys {
         if matches!(many, Many::Skip(_) | Many::Again) && who.step.is_none() {
             return Err(JourneyError::Cannot("a step has to be named".to_owned()));
         }
-        let targets = self.found(permit, &who).await?;
+        if matches!(many, Many::Migrate { .. }) {
+            let why = "a move to another version has a preview of its own";
+            return Err(JourneyError::Cannot(why.to_owned()));
+        }
+        let order = Order {
+            targets: self.found(permit, &who).await?,
+            who,
+            many,
+            of: None,
+        };
+        self.ask(permit, order, reason, rate).await
+    }
+
+    /// Asks for a batch whose targets are known. Its id.
+    pub(crate) async fn ask(
+        &self,
+        permit: &Permit,
+        order: Order,
+        reason: &str,
+        rate: u32,
+    ) -> Result<String, JourneyError> {
+        let targets = order.targets;
         if targets.is_empty() {
             return Err(JourneyError::Cannot("no journey is found".to_owned()));
         }
@@ -344,8 +440,9 @@ impl Journeys {
         let name = format!("batch/{}", blake3::hash(&dice));
         let batch = Batch {
             id: ledger.derive_id(permit.tenant(), &Owner::Tenant, &name),
-            who,
-            many,
+            who: order.who,
+            many: order.many,
+            of: order.of,
             reason: reason.to_owned(),
             by: name_of(permit),
             account: permit.agent().id.clone(),
@@ -355,6 +452,8 @@ impl Journeys {
             total: targets.len(),
             next: 0,
             failed: 0,
+            waiting: 0,
+            round: 0,
             ended_ms: None,
         };
         let mut internals = vec![head(&batch, Expected::Absent)];
@@ -362,6 +461,7 @@ impl Journeys {
             let part = Part {
                 targets: targets.to_vec(),
                 failures: Vec::new(),
+                waiting: Vec::new(),
             };
             internals.push(self.part(permit, &batch.id, number, &part, Expected::Absent));
         }
@@ -409,21 +509,25 @@ impl Journeys {
     /// `Trust`.
     pub async fn batches(&self, permit: &Permit) -> Result<Vec<Batch>, JourneyError> {
         steers(permit)?;
-        let kind = kinds::JOURNEY_BATCH;
-        let stored = self.vault().internals(permit, kind, &[], None, LISTED_MAX);
         let mut batches = Vec::new();
-        for stored in stored.await? {
-            batches.push(read(&stored.body)?);
+        for kind in KINDS {
+            let stored = self.vault().internals(permit, kind, &[], None, LISTED_MAX);
+            for stored in stored.await? {
+                batches.push(read(&stored.body)?);
+            }
         }
         batches.sort_by_key(|batch: &Batch| std::cmp::Reverse(batch.asked_ms));
+        batches.truncate(LISTED_MAX);
         Ok(batches)
     }
 
     async fn stored_batch(&self, permit: &Permit, id: &str) -> Result<(Batch, u32), JourneyError> {
-        let kind = kinds::JOURNEY_BATCH;
-        let found = self.vault().internal(permit, kind, id).await?;
-        let found = found.ok_or_else(|| JourneyError::Unknown(format!("batch {id}")))?;
-        Ok((read(&found.body)?, found.version))
+        for kind in KINDS {
+            if let Some(found) = self.vault().internal(permit, kind, id).await? {
+                return Ok((read(&found.body)?, found.version));
+            }
+        }
+        Err(JourneyError::Unknown(format!("batch {id}")))
     }
 
     /// A batch with where it failed, as far as that is shown.
@@ -497,17 +601,20 @@ impl Journeys {
     /// `Trust`, where the store fails: nothing is lost, and what was done is passed over next time.
     pub async fn batch_turn(&self, tenant: TenantId) -> Result<Option<Duration>, JourneyError> {
         let permit = self.engine_permit(tenant).await?;
-        let kind = kinds::JOURNEY_BATCH;
         let running = [("stage", "running")];
-        let stored = self.vault().internals(&permit, kind, &running, None, PAGE);
         let mut batches = Vec::new();
-        for stored in stored.await? {
-            let batch: Batch = read(&stored.body)?;
-            if batch.stage == Stage::Running {
-                batches.push(batch);
+        for kind in KINDS {
+            let stored = self.vault().internals(&permit, kind, &running, None, PAGE);
+            for stored in stored.await? {
+                let batch: Batch = read(&stored.body)?;
+                if batch.stage == Stage::Running {
+                    batches.push(batch);
+                }
             }
         }
-        batches.sort_by(|one, other| (one.asked_ms, &one.id).cmp(&(other.asked_ms, &other.id)));
+        // One that only waits for somebody keeps no other waiting.
+        let turn = |batch: &Batch| (batch.next >= batch.total, batch.asked_ms, batch.id.clone());
+        batches.sort_by_key(turn);
         let Some(batch) = batches.into_iter().next() else {
             return Ok(None);
         };
@@ -516,21 +623,55 @@ impl Journeys {
         if !ledger.holds(shard) {
             return Ok(Some(REST));
         }
+        let waits = batch.next >= batch.total;
         self.reach(&permit, batch, shard).await?;
-        Ok(Some(Duration::from_secs(1)))
+        Ok(Some(if waits { LATER } else { Duration::from_secs(1) }))
+    }
+
+    /// The part that is worked on next.
+    async fn next_part(
+        &self,
+        permit: &Permit,
+        batch: &Batch,
+    ) -> Result<(usize, Part, u32), JourneyError> {
+        let parts = batch.total.div_ceil(PART).max(1);
+        let mut number = batch.next / PART;
+        let again = batch.next >= batch.total;
+        if again {
+            number = batch.round % parts;
+        }
+        for _ in 0..parts {
+            let (part, version) = self.stored_part(permit, &batch.id, number).await?;
+            if !again || !part.waiting.is_empty() {
+                return Ok((number, part, version));
+            }
+            number = (number + 1) % parts;
+        }
+        let (part, version) = self.stored_part(permit, &batch.id, number).await?;
+        Ok((number, part, version))
     }
 
     async fn reach(&self, permit: &Permit, batch: Batch, shard: Shard) -> Result<(), JourneyError> {
-        let number = batch.next / PART;
-        let (mut part, version) = self.stored_part(permit, &batch.id, number).await?;
-        let from = batch.next % PART;
+        let (number, mut part, version) = self.next_part(permit, &batch).await?;
         let rate = usize::try_from(batch.rate).unwrap_or(1).max(1);
-        let targets: Vec<(String, String)> =
-            part.targets.iter().skip(from).take(rate).cloned().collect();
-        let (mut tried, mut failures) = (0, Vec::new());
+        // When everybody was tried, those are tried again who could not be reached yet.
+        let again = batch.next >= batch.total;
+        let targets: Vec<(String, String)> = if again {
+            let count = rate.min(part.waiting.len());
+            part.waiting.drain(..count).collect()
+        } else {
+            let from = batch.next % PART;
+            part.targets.iter().skip(from).take(rate).cloned().collect()
+        };
+        let (mut tried, mut failures, mut later) = (0, Vec::new(), 0);
         for (instance, patient) in targets {
-            match self.reach_one(permit, &batch, &patient, &instance).await {
-                Ok(()) => {}
+            let reached = self.reach_one(permit, &batch, &patient, &instance, again);
+            match reached.await {
+                Ok(Reached::Done) => {}
+                Ok(Reached::Later) => {
+                    later += 1;
+                    part.waiting.push((instance, patient));
+                }
                 Err(error) => failures.push(Failure {
                     why: why(error)?,
                     patient,
@@ -544,12 +685,18 @@ impl Journeys {
         // Somebody may have broken it off meanwhile; what was reached is written down all the same.
         loop {
             let (mut now, head_version) = self.stored_batch(permit, &batch.id).await?;
-            if now.next != batch.next {
+            if (now.next, now.round) != (batch.next, batch.round) {
                 return Ok(());
             }
-            now.next += tried;
+            if again {
+                now.waiting = (now.waiting + later).saturating_sub(tried);
+                now.round = number + 1;
+            } else {
+                now.next += tried;
+                now.waiting += later;
+            }
             now.failed += failed;
-            if now.stage == Stage::Running && now.next >= now.total {
+            if now.stage == Stage::Running && now.next >= now.total && now.waiting == 0 {
                 now.stage = Stage::Done;
                 now.ended_ms = Some(self.now_ms());
             }
@@ -585,19 +732,30 @@ impl Journeys {
         batch: &Batch,
         patient: &str,
         instance: &str,
-    ) -> Result<(), JourneyError> {
+        again: bool,
+    ) -> Result<Reached, JourneyError> {
         let (state, _) = self.own(permit, patient, instance).await?;
         if state.batch.as_ref() == Some(&batch.id) {
-            return Ok(());
+            return Ok(Reached::Done);
         }
-        if state.running() && !batch.who.is(&state, self.now_ms()) {
+        if let Some(of) = &batch.of {
+            let one = (patient, instance);
+            self.take_one_back(permit, batch, one, of).await?;
+            return Ok(Reached::Done);
+        }
+        // Who was waited for has moved on, which is what was waited for.
+        if state.running() && !again && !batch.who.is(&state, self.now_ms()) {
             let why = "what the batch looks for does not hold of the patient any more";
             return Err(JourneyError::Cannot(why.to_owned()));
+        }
+        if let Many::Migrate { to, map } = &batch.many {
+            let (one, to) = ((patient, instance), (*to, map));
+            return self.move_one(permit, batch, one, to).await;
         }
         let Some(act) = batch.many.act(&batch.who, &state)? else {
             let reason = format!("{} ({}, for many patients)", batch.reason, batch.by);
             self.stop_one(permit, patient, instance, &reason).await?;
-            return Ok(());
+            return Ok(Reached::Done);
         };
         let hand = Hand {
             act,
@@ -606,7 +764,28 @@ impl Journeys {
             batch: Some(batch.id.clone()),
         };
         self.by_hand(permit, patient, instance, &hand, None).await?;
-        Ok(())
+        Ok(Reached::Done)
+    }
+
+    /// A batch with those whom it has reached: instance and patient.
+    pub(crate) async fn reached(
+        &self,
+        permit: &Permit,
+        id: &str,
+    ) -> Result<(Batch, Vec<(String, String)>), JourneyError> {
+        let (batch, _) = self.stored_batch(permit, id).await?;
+        let mut reached = Vec::new();
+        for number in 0..batch.next.div_ceil(PART) {
+            let (part, _) = self.stored_part(permit, id, number).await?;
+            let tried = batch.next - number * PART;
+            let failed = |one: &(String, String)| {
+                let mut failures = part.failures.iter();
+                failures.any(|failure| failure.instance == one.0) || part.waiting.contains(one)
+            };
+            let targets = part.targets.iter().take(tried);
+            reached.extend(targets.filter(|one| !failed(one)).cloned());
+        }
+        Ok((batch, reached))
     }
 
     /// Works on batches until `stop` turns true. It sleeps until one is asked for.
@@ -628,6 +807,11 @@ impl Journeys {
             };
             let asleep = async {
                 match (wait, self.open_books(tenant)) {
+                    // A new one need not wait for those who can't be reached yet.
+                    (Some(LATER), Some(books)) => tokio::select! {
+                        () = tokio::time::sleep(LATER) => {}
+                        () = books.batches.notified() => {}
+                    },
                     (Some(wait), _) => tokio::time::sleep(wait).await,
                     (None, Some(books)) => books.batches.notified().await,
                     (None, None) => tokio::time::sleep(REST).await,
@@ -669,7 +853,7 @@ fn head(batch: &Batch, expected: Expected) -> Internal {
         Stage::Done => "done",
     };
     Internal {
-        kind: kinds::JOURNEY_BATCH,
+        kind: batch.kind(),
         id: batch.id.clone(),
         owner: Owner::Tenant,
         expected,

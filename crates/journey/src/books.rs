@@ -7,6 +7,8 @@ use crate::definition::Definition;
 use crate::kept::{self, Kept};
 use crate::learnt::Learnt;
 use crate::mover::{MoveError, Moved, trail_id};
+use crate::passages::by_version;
+use crate::stages::{Starting, StoredStage, VersionStage};
 use crate::state::{State, TrailEntry};
 use fhir::ResourceType;
 use ledger::{Kind, Number, Owner, SHARDS, Shard, TenantId};
@@ -29,6 +31,14 @@ pub(crate) struct StoredDefinition {
     pub(crate) source: String,
     pub(crate) published_ms: u64,
     pub(crate) published_by: String,
+    /// Whether it only reserves the number of a version that isn't live (`stages.rs`): it has no file then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) staged: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A version, compiled.
@@ -52,14 +62,63 @@ pub(crate) struct Interest {
 #[derive(Debug, Default)]
 struct Catalogue {
     versions: BTreeMap<(String, u32), Arc<Published>>,
+    /// Those whose files are published as every program knows them.
+    defined: BTreeSet<(String, u32)>,
+    /// Those that are reserved by such documents for what is kept by its stage.
+    reserved: BTreeSet<(String, u32)>,
+    /// What is kept of versions on their way.
+    stages: BTreeMap<(String, u32), StoredStage>,
     /// The newest version of each journey, by name.
     live: Vec<Arc<Published>>,
+    /// On which versions of each journey new patients start.
+    starting: Vec<Starting>,
     interest: HashMap<Kind, Interest>,
     /// The newest version of each journey that this program can't read.
     unread_versions: BTreeMap<String, u32>,
     /// Whether there are versions that this program can't read. What they wait for isn't known then, so
     /// anything may move their patients.
     unread: bool,
+}
+
+impl Catalogue {
+    /// Works out which versions new patients start on.
+    fn settle(&mut self) {
+        let mut newest: BTreeMap<&str, &(String, u32)> = BTreeMap::new();
+        // The versions of a name are in their order, so the last is the newest.
+        for key in &self.defined {
+            newest.insert(&key.0, key);
+        }
+        let stage = |key: &(String, u32)| self.stages.get(key).map(|kept| kept.stage);
+        let live = newest.into_values();
+        // A version that is retired isn't followed by an older one.
+        let live = live.filter(|key| stage(key) != Some(VersionStage::Retired));
+        let live = live.filter_map(|key| self.versions.get(key));
+        let live: Vec<Arc<Published>> = live.cloned().collect();
+        let mut starting: BTreeMap<&str, Starting> = BTreeMap::new();
+        for published in &live {
+            let one = Starting {
+                live: Some(published.definition.clone()),
+                staged: None,
+            };
+            starting.insert(&published.stored.name, one);
+        }
+        for (key, kept) in &self.stages {
+            let live = live.iter().find(|live| live.stored.name == key.0);
+            let newer = live.is_none_or(|live| live.stored.version < key.1);
+            if kept.stage == VersionStage::Staged
+                && newer
+                && let Some(published) = self.versions.get(key)
+            {
+                let one = starting.entry(&key.0).or_insert(Starting {
+                    live: None,
+                    staged: None,
+                });
+                one.staged = Some((published.definition.clone(), kept.rollout.clone()));
+            }
+        }
+        self.starting = starting.into_values().collect();
+        self.live = live;
+    }
 }
 
 /// Where the journeys' follower stands on a shard.
@@ -331,6 +390,21 @@ impl Books {
                 .map_err(|_| TrustError::Damaged(format!("journey definition {}", document.id)))?;
             self.add(stored);
         }
+        for document in all_internals(vault, permit, kinds::JOURNEY_STAGE, &[]).await? {
+            // What a newer program has written is not for this one: its number is reserved, so its patients wait.
+            match serde_json::from_slice(&document.body) {
+                Ok(stored) => self.add_stage(stored),
+                Err(_) => {
+                    tracing::error!(stage = %document.id, "a journey's version on its way can't be read by this program");
+                }
+            }
+        }
+        let mut catalogue = (self.catalogue.write()).unwrap_or_else(PoisonError::into_inner);
+        let unknown = |key: &&(String, u32)| !catalogue.versions.contains_key(*key);
+        if catalogue.reserved.iter().any(|key| unknown(&key)) {
+            catalogue.unread = true;
+            catalogue.interest = interest(&catalogue.versions, true);
+        }
         Ok(())
     }
 
@@ -341,11 +415,27 @@ impl Books {
             .catalogue
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if catalogue.versions.contains_key(&key) {
+        if stored.staged {
+            catalogue.reserved.insert(key);
+            return;
+        }
+        if !catalogue.defined.insert(key.clone()) {
+            return;
+        }
+        if let Some(staged) = catalogue.versions.get(&key) {
+            // It was staged until now, and is what it was.
+            let published = Published {
+                stored,
+                definition: staged.definition.clone(),
+            };
+            catalogue.versions.insert(key, Arc::new(published));
+            catalogue.settle();
             return;
         }
         let (definition, _) = crate::check::compile(&stored.source);
         let Some(mut definition) = definition else {
+            // It is tried again each time: what can't be read now is none of those that are known.
+            catalogue.defined.remove(&key);
             tracing::error!(journey = %stored.name, version = stored.version, "a published journey can't be read by this program; its patients wait");
             catalogue.unread = true;
             let newest = catalogue.unread_versions.entry(stored.name).or_default();
@@ -362,13 +452,127 @@ impl Books {
             }),
         );
         catalogue.interest = interest(&catalogue.versions, catalogue.unread);
-        let mut live: BTreeMap<&str, &Arc<Published>> = BTreeMap::new();
-        // The versions of a name are in their order, so the last is the newest.
-        for ((name, _), published) in &catalogue.versions {
-            live.insert(name, published);
+        catalogue.settle();
+    }
+
+    /// Takes in how far a version is. Its file is read once it can't change any more.
+    fn add_stage(&self, stored: StoredStage) {
+        let key = (stored.name.clone(), stored.version);
+        let mut catalogue = (self.catalogue.write()).unwrap_or_else(PoisonError::into_inner);
+        if stored.stage != VersionStage::Draft && !catalogue.versions.contains_key(&key) {
+            let (definition, _) = crate::check::compile(&stored.source);
+            match definition {
+                Some(mut definition) => {
+                    definition.version = stored.version;
+                    let last = stored.history.last();
+                    let by = StoredDefinition {
+                        name: stored.name.clone(),
+                        version: stored.version,
+                        source: stored.source.clone(),
+                        published_ms: last.map_or(0, |step| step.at_ms),
+                        published_by: last.map_or_else(String::new, |step| step.by.clone()),
+                        staged: true,
+                    };
+                    let published = Published {
+                        stored: by,
+                        definition: Arc::new(definition),
+                    };
+                    catalogue.versions.insert(key.clone(), Arc::new(published));
+                    catalogue.interest = interest(&catalogue.versions, catalogue.unread);
+                }
+                None if stored.reserved => {
+                    tracing::error!(journey = %stored.name, version = stored.version, "a staged journey can't be read by this program; its patients wait");
+                }
+                // A draft with errors that was put away.
+                None => {}
+            }
         }
-        let live = live.into_values().cloned().collect();
-        catalogue.live = live;
+        catalogue.stages.insert(key, stored);
+        catalogue.settle();
+    }
+
+    /// What is kept of a journey's versions on their way, in their order.
+    pub(crate) fn stages_of(&self, name: &str) -> Vec<StoredStage> {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        let stages = catalogue.stages.values();
+        stages.filter(|kept| kept.name == name).cloned().collect()
+    }
+    /// The same of one version.
+    pub(crate) fn stage_of(&self, name: &str, version: u32) -> Option<StoredStage> {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        catalogue.stages.get(&(name.to_owned(), version)).cloned()
+    }
+    /// The greatest number that any version of a journey has; 0 where there is none.
+    pub(crate) fn newest_number(&self, name: &str) -> u32 {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        let keys = (catalogue.versions.keys())
+            .chain(catalogue.stages.keys())
+            .chain(&catalogue.defined)
+            .chain(&catalogue.reserved);
+        let of_name = keys.filter(|(known, _)| known == name);
+        of_name.map(|(_, version)| *version).max().unwrap_or(0)
+    }
+    /// The newest version of a journey that went live.
+    pub(crate) fn newest_defined(&self, name: &str) -> Option<u32> {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        let of_name = catalogue.defined.iter().filter(|(known, _)| known == name);
+        of_name.map(|(_, version)| *version).max()
+    }
+    /// The version of a journey that is staged.
+    pub(crate) fn staged(&self, name: &str) -> Option<u32> {
+        let mut staged = self.stages_of(name).into_iter();
+        let staged = staged.rfind(|kept| kept.stage == VersionStage::Staged);
+        staged.map(|kept| kept.version)
+    }
+    /// Whether patients may come to a version: one that was taken back has some, and gets no more.
+    pub(crate) fn takes_patients(&self, name: &str, version: u32) -> bool {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        let key = (name.to_owned(), version);
+        match catalogue.stages.get(&key) {
+            Some(kept) => kept.reserved && kept.stage > VersionStage::Checked,
+            None => catalogue.defined.contains(&key),
+        }
+    }
+    /// The versions of each journey on which new patients start.
+    pub(crate) fn starting(&self) -> Vec<Starting> {
+        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+        catalogue.starting.clone()
+    }
+    /// A version with its stage, be it a draft.
+    pub(crate) fn stage_view(&self, name: &str, version: u32) -> Option<VersionView> {
+        if let Some(published) = self.version(name, version) {
+            return Some(self.view(&published));
+        }
+        let kept = self.stage_of(name, version)?;
+        let last = kept.history.last();
+        let title = crate::check::compile(&kept.source).0;
+        Some(VersionView {
+            title: title.map_or_else(|| kept.name.clone(), |known| known.title),
+            name: kept.name,
+            version,
+            published_ms: last.map_or(0, |step| step.at_ms),
+            published_by: last.map_or_else(String::new, |step| step.by.clone()),
+            running: 0,
+            ended: 0,
+            live: false,
+            stage: kept.stage,
+            share: kept.rollout.share,
+            sites: kept.rollout.sites,
+        })
+    }
+    /// Drafts and what else has no compiled version, as lists show them.
+    pub(crate) fn drafts(&self) -> Vec<VersionView> {
+        let keys: Vec<(String, u32)> = {
+            let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
+            let keys = catalogue.stages.keys();
+            keys.filter(|key| !catalogue.versions.contains_key(*key))
+                .cloned()
+                .collect()
+        };
+        let views = keys.iter();
+        views
+            .filter_map(|(name, version)| self.stage_view(name, *version))
+            .collect()
     }
 
     /// A version.
@@ -404,11 +608,6 @@ impl Books {
         });
         all
     }
-    /// The live version of each journey.
-    pub(crate) fn all_live(&self) -> Vec<Arc<Published>> {
-        let catalogue = (self.catalogue.read()).unwrap_or_else(PoisonError::into_inner);
-        catalogue.live.clone()
-    }
     /// What events of a kind can mean.
     pub(crate) fn interest(&self, kind: Kind) -> Interest {
         self.catalogue
@@ -429,15 +628,21 @@ impl Books {
 
     /// Takes in what a durable unit of work did.
     pub(crate) fn count(&self, moved: &Moved, vault: &Vault) {
-        let key = (moved.after.journey.clone(), moved.after.version);
+        let name = &moved.after.journey;
         let shard = self.shard_of(vault, &moved.after.patient, &moved.instance);
         let mut counts = self.of_shard(shard);
         counts.moves = counts.moves.saturating_add(1);
-        counts.versions.entry(key).or_default().apply(
-            &moved.before,
-            moved.entries.iter(),
-            &moved.after,
-        );
+        let mut before = moved.before.clone();
+        for (version, _, entries) in by_version(&moved.entries, moved.after.version) {
+            let key = (name.clone(), version);
+            let of_version = counts.versions.entry(key).or_default();
+            if version == moved.after.version {
+                of_version.apply(&before, entries.iter(), &moved.after);
+            } else {
+                of_version.leave(&before, entries.iter());
+            }
+            before = Before::default();
+        }
     }
 
     /// The shard of a patient's instance.
@@ -497,7 +702,18 @@ impl Books {
             .live(&stored.name)
             .is_some_and(|live| live.stored.version == stored.version);
         let (running, ended) = self.sums(&stored.name, stored.version);
+        let kept = self.stage_of(&stored.name, stored.version);
+        let said = kept.as_ref().map_or(VersionStage::Live, |kept| kept.stage);
+        let rollout = kept.map(|kept| kept.rollout).unwrap_or_default();
         VersionView {
+            // One that a newer has come after starts nobody any more.
+            stage: if said == VersionStage::Live && !live {
+                VersionStage::Retired
+            } else {
+                said
+            },
+            share: rollout.share,
+            sites: rollout.sites,
             name: stored.name.clone(),
             title: published.definition.title.clone(),
             version: stored.version,

@@ -192,6 +192,23 @@ impl VersionCounts {
         }
     }
 
+    /// Takes in that an instance has gone on by another version, and what it did until then.
+    pub(crate) fn leave<'a>(
+        &mut self,
+        before: &Before,
+        entries: impl Iterator<Item = &'a TrailEntry>,
+    ) {
+        if before.running {
+            self.running -= 1;
+        }
+        for step in &before.at {
+            self.nodes.entry(step.clone()).or_default().here -= 1;
+        }
+        for entry in entries {
+            self.take(entry);
+        }
+    }
+
     fn take(&mut self, entry: &TrailEntry) {
         match &entry.what {
             What::Entered | What::Reached => {

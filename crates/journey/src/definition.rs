@@ -2,7 +2,7 @@
 
 use crate::kinds::{Question, StepKind};
 use crate::template::Template;
-use crate::yaml::Place;
+use crate::yaml::{Node, Place};
 use fhir::ResourceType;
 use fhir::path::Expression;
 use jiff::tz::TimeZone;
@@ -123,6 +123,8 @@ pub(crate) struct Step {
     pub(crate) title: String,
     pub(crate) plain: Option<String>,
     pub(crate) place: Place,
+    /// What the file says of it, for comparing versions.
+    pub(crate) said: Node,
     pub(crate) kind: Arc<dyn StepKind>,
 }
 

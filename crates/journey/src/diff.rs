@@ -92,6 +92,13 @@ pub fn diff_text(changes: &[Change]) -> String {
     text
 }
 
+/// Whether two steps say other words to those who meet them.
+pub(crate) fn other_words(before: &Node, after: &Node) -> bool {
+    let mut found = Vec::new();
+    step(&mut found, "", before, after);
+    found.iter().any(|change| change.what == Changes::Words)
+}
+
 fn push(
     found: &mut Vec<Change>,
     what: Changes,

@@ -8,10 +8,13 @@ mod due;
 mod events;
 mod hands;
 mod messages;
+mod migrate;
 mod model;
 
 pub(crate) use hands::{NOT_A_BATCHS, goes, sent_since, why_not_undone};
 pub(crate) use messages::{CALLED_OFF, EXPIRED, awaited_messages};
+pub(crate) use migrate::new_rules;
+pub use migrate::{Goes, Map, Migration, migrate, take_back};
 pub use model::{
     Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual,
     Outcome, Sent, Start,

@@ -158,8 +158,10 @@ pub(crate) fn view(definition: &Definition, state: &State, version: u32) -> Hand
 }
 
 /// What would come of an act, by the production engine on a copy of the state.
+/// `to` is the version that they are on then: another one where a move to this one is taken back.
 pub(crate) fn foreseen(
     definition: &Definition,
+    to: &Definition,
     state: &State,
     version: u32,
     act: &Act,
@@ -171,9 +173,13 @@ pub(crate) fn foreseen(
         by: String::new(),
         batch: None,
     };
-    let input = Input::Manual(Manual::Hand(hand));
-    let decision = engine::step(definition, state, input, context)?;
-    let (next, at_once) = words::at_once(definition, state, decision, context);
+    let decision = if to.version == definition.version {
+        let input = Input::Manual(Manual::Hand(hand));
+        engine::step(definition, state, input, context)?
+    } else {
+        engine::take_back(state, definition, to, &hand, context)?
+    };
+    let (next, at_once) = words::at_once(to, state, decision, context);
     let stays = |n: u32| next.tokens.iter().any(|token| token.n == n);
     let left = state.tokens.iter().filter(|token| !stays(token.n));
     let called_off = left.filter_map(|token| Some(definition.step(&token.step)?.title.clone()));
@@ -181,13 +187,7 @@ pub(crate) fn foreseen(
         version,
         called_off: called_off.collect(),
         at_once,
-        planned: words::planned(
-            definition,
-            &next,
-            context.instance,
-            context.ids,
-            context.now_ms,
-        ),
+        planned: words::planned(to, &next, context.instance, context.ids, context.now_ms),
     })
 }
 
@@ -256,7 +256,8 @@ impl Journeys {
         let books = self.books(permit.tenant()).await?;
         let (state, version) = self.own(permit, patient, instance).await?;
         let definition = Self::of_state(&books, &state)?;
-        let ids = self.ids_of(permit, &state);
+        let to = Self::after(&books, &state, act, &definition)?;
+        let ids = self.ids_of(permit, &state, to.version);
         let context = Context {
             now_ms: self.now_ms(),
             instance,
@@ -265,7 +266,7 @@ impl Journeys {
         if !state.running() {
             return Err(JourneyError::Cannot("the journey has ended".to_owned()));
         }
-        Ok(foreseen(&definition, &state, version, act, &context)?)
+        Ok(foreseen(&definition, &to, &state, version, act, &context)?)
     }
 
     /// Acts by hand on a patient's journey: one unit of work, with who and why in its history. `seen` is the
@@ -316,19 +317,36 @@ impl Journeys {
         Ok((state, found.version))
     }
 
-    fn of_state(books: &Books, state: &State) -> Result<Arc<Definition>, JourneyError> {
+    pub(crate) fn of_state(books: &Books, state: &State) -> Result<Arc<Definition>, JourneyError> {
         // The journey is there; what isn't known is its version.
         let published = Self::published(books, &state.journey, Some(state.version));
         let published = published.map_err(|error| JourneyError::Broken(error.to_string()))?;
         Ok(published.definition.clone())
     }
 
-    pub(crate) fn ids_of(&self, permit: &Permit, state: &State) -> PatientIds<'_> {
+    /// The version that a patient is on after an act by hand.
+    pub(crate) fn after(
+        books: &Books,
+        state: &State,
+        act: &Act,
+        now: &Arc<Definition>,
+    ) -> Result<Arc<Definition>, JourneyError> {
+        let back = state.moved_from().filter(|_| *act == Act::Undo);
+        let Some(version) = back else {
+            return Ok(now.clone());
+        };
+        Ok(Self::published(books, &state.journey, Some(version))?
+            .definition
+            .clone())
+    }
+
+    /// Ids of a patient's journey, as one of its versions names things.
+    pub(crate) fn ids_of(&self, permit: &Permit, state: &State, version: u32) -> PatientIds<'_> {
         PatientIds {
             ledger: self.vault().ledger(),
             tenant: permit.tenant(),
             owner: Owner::Patient(state.patient.clone()),
-            journey: format!("{}/{}", state.journey, state.version),
+            journey: format!("{}/{version}", state.journey),
         }
     }
 
@@ -364,18 +382,25 @@ impl Journeys {
             if hand.act == Act::Undo {
                 self.can_be_undone(permit, &state).await?;
             }
+            let before = Some((&state, version));
+            let to = Self::after(&books, &state, &hand.act, &definition)?;
             let decision = {
-                let ids = mover.ids(&definition);
+                let ids = mover.ids(&to);
                 let context = Context {
                     now_ms: self.now_ms(),
                     instance,
                     ids: &ids,
                 };
-                let input = Input::Manual(Manual::Hand(hand.clone()));
-                engine::step(&definition, &state, input, &context)?
+                if to.version != definition.version {
+                    engine::take_back(&state, &definition, &to, hand, &context)?
+                } else {
+                    let input = Input::Manual(Manual::Hand(hand.clone()));
+                    engine::step(&definition, &state, input, &context)?
+                }
             };
-            let before = Some((&state, version));
-            mover.take(&definition, instance, before, decision).await?;
+            mover
+                .take_over(&definition, &to, instance, before, decision)
+                .await?;
             let deed = match &hand.batch {
                 Some(batch) => format!("{} in batch {batch}", deed(&hand.act)),
                 None => deed(&hand.act).to_owned(),

@@ -29,6 +29,7 @@ mod kept;
 mod kinds;
 mod learnt;
 mod lists;
+mod migrations;
 mod mover;
 mod passages;
 mod request;
@@ -39,6 +40,7 @@ mod schema;
 mod service;
 mod simulate;
 mod spec;
+mod stages;
 mod state;
 mod stays;
 mod stuck;
@@ -56,12 +58,16 @@ pub use definition::{Channel, Definition};
 pub use diff::{Change, Changes, diff, diff_text};
 pub use draw::{Drawing, draw};
 pub use engine::{
-    Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual,
-    Outcome, REPLAYED, Sent, Start, start, step, timers,
+    Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Goes, Hand, Ids, Input,
+    Manual, Map, Migration, Outcome, REPLAYED, Sent, Start, migrate, start, step, take_back,
+    timers,
 };
 pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use lists::{HereAfter, HerePage, HereView};
+pub use migrations::{
+    Differs, Moving, NAMED_MAX, OneMoved, Outcome as MoveOutcome, PlanChange, Portion, Preview, Sum,
+};
 pub use passages::{Passed, PassedPage, PassedView};
 pub use request::{Begun, NotStarted, Wish};
 pub use scenario::{ScenarioResult, Tested, scenario_schema, test};
@@ -70,6 +76,7 @@ pub use service::Journeys;
 pub use simulate::{
     Behaviour, Cost, Ending, GoalReached, RoleLoad, Simulated, Size, behaviour_schema, simulate,
 };
+pub use stages::{Rollout, SITES_MAX, StageMove, StageView, VersionStage};
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
 pub use stuck::{Reason, StuckView};
@@ -159,6 +166,23 @@ pub struct VersionView {
     pub ended: u64,
     /// Whether new patients start on it.
     pub live: bool,
+    /// How far it is.
+    pub stage: VersionStage,
+    /// Of a staged one: so many in a hundred of the new patients start on it.
+    pub share: u8,
+    /// Of a staged one: those of these organizations; of all where none is named.
+    pub sites: Vec<String>,
+}
+
+impl VersionView {
+    /// Which new patients start on it, where it is staged.
+    #[must_use]
+    pub fn rollout(&self) -> Rollout {
+        Rollout {
+            share: self.share,
+            sites: self.sites.clone(),
+        }
+    }
 }
 
 /// A node of the graph with its counts.

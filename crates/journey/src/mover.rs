@@ -6,7 +6,7 @@ use crate::counts::Before;
 use crate::definition::{Channel, Definition};
 use crate::engine::{self, Context, Decision, Effect, Ids, Input, Outcome};
 use crate::facts;
-use crate::passages::{PASSAGE, Passage};
+use crate::passages::{PASSAGE, Passage, by_version};
 use crate::resources::{self, Maker, Times};
 use crate::state::{State, TrailEntry};
 use fhir::{Resource, ResourceType};
@@ -68,6 +68,14 @@ impl Ids for PatientIds<'_> {
         format!(
             "Questionnaire/{}",
             questionnaire_id(self.ledger, self.tenant, &self.journey, step)
+        )
+    }
+    fn questionnaire_of(&self, version: u32, step: &str) -> String {
+        let name = self.journey.rsplit_once('/').map_or("", |(name, _)| name);
+        let journey = format!("{name}/{version}");
+        format!(
+            "Questionnaire/{}",
+            questionnaire_id(self.ledger, self.tenant, &journey, step)
         )
     }
 }
@@ -290,7 +298,7 @@ impl<'a> Mover<'a> {
         ids: &PatientIds<'_>,
     ) {
         let state = self.moved(instance).unwrap_or(before).clone();
-        self.timers(definition, instance, None, &state, ids);
+        self.timers(definition, instance, BTreeMap::new(), &state, ids);
     }
 
     /// Reads a running instance.
@@ -308,6 +316,19 @@ impl<'a> Mover<'a> {
     /// Takes an engine's decision into the unit: effects, state, timers. Returns whether there was a change.
     pub(crate) async fn take(
         &mut self,
+        definition: &Definition,
+        instance: &str,
+        before: Option<(&State, u32)>,
+        decision: Decision,
+    ) -> Result<bool, MoveError> {
+        self.take_over(definition, definition, instance, before, decision)
+            .await
+    }
+
+    /// The same of a decision that leads from one version to another.
+    pub(crate) async fn take_over(
+        &mut self,
+        from: &Definition,
         definition: &Definition,
         instance: &str,
         before: Option<(&State, u32)>,
@@ -334,13 +355,8 @@ impl<'a> Mover<'a> {
                 effects.extend(next.effects);
             }
         }
-        self.timers(
-            definition,
-            instance,
-            before.map(|(state, _)| state),
-            &state,
-            &ids,
-        );
+        let old = before.map(|(state, _)| engine::timers(from, state));
+        self.timers(definition, instance, old.unwrap_or_default(), &state, &ids);
         self.store(definition, instance, before, state);
         Ok(true)
     }
@@ -590,13 +606,10 @@ impl<'a> Mover<'a> {
         &mut self,
         definition: &Definition,
         instance: &str,
-        before: Option<&State>,
+        old: BTreeMap<String, u64>,
         after: &State,
         ids: &PatientIds<'_>,
     ) {
-        let old = before
-            .map(|state| engine::timers(definition, state))
-            .unwrap_or_default();
         let new = engine::timers(definition, after);
         let shard = ids.ledger.shard_of(ids.tenant, &ids.owner, instance);
         let key = |name: &str, due_ms: u64| TimerKey {
@@ -631,8 +644,11 @@ impl<'a> Mover<'a> {
         let seen = before.map_or(0, |(state, _)| state.trail_total());
         let fresh = seen.saturating_sub(state.moved as usize);
         let entries: Vec<TrailEntry> = state.trail.iter().skip(fresh).cloned().collect();
-        if let Some(passage) = Passage::of(&state, instance, &entries) {
-            let id = format!("passage/{instance}/{seen}");
+        for (version, first, entries) in by_version(&entries, state.version) {
+            let Some(passage) = Passage::of(&state, version, instance, entries) else {
+                continue;
+            };
+            let id = format!("passage/{instance}/{}", seen + first);
             self.unit.internals.push(Internal {
                 kind: PASSAGE,
                 id: self

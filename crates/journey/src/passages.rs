@@ -112,9 +112,30 @@ fn way(entry: &TrailEntry) -> Option<(&str, Vec<&str>)> {
     Some((label, steps))
 }
 
+/// Entries by the version under which they came to be, each with the number of its first: a move to another
+/// version begins the entries of that one. `last` is the version of the last of them.
+pub(crate) fn by_version(entries: &[TrailEntry], last: u32) -> Vec<(u32, usize, &[TrailEntry])> {
+    let mut parts = Vec::new();
+    let (mut end, mut version) = (entries.len(), last);
+    for (at, entry) in entries.iter().enumerate().rev() {
+        if let What::Moved { from, .. } = entry.what {
+            parts.push((version, at, &entries[at..end]));
+            (end, version) = (at, from);
+        }
+    }
+    parts.push((version, 0, &entries[..end]));
+    parts.reverse();
+    parts
+}
+
 impl Passage {
     /// The passage of a move, if anybody went anywhere.
-    pub(crate) fn of(state: &State, instance: &str, entries: &[TrailEntry]) -> Option<Self> {
+    pub(crate) fn of(
+        state: &State,
+        version: u32,
+        instance: &str,
+        entries: &[TrailEntry],
+    ) -> Option<Self> {
         let entries: Vec<TrailEntry> = entries
             .iter()
             .filter(|entry| {
@@ -130,7 +151,7 @@ impl Passage {
             patient: state.patient.clone(),
             instance: instance.to_owned(),
             journey: state.journey.clone(),
-            version: state.version,
+            version,
             entries,
         })
     }

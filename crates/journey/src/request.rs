@@ -226,7 +226,11 @@ impl Journeys {
         let turn = turn.ok_or_else(|| JourneyError::Broken("no such shard".to_owned()))?;
         let turn = turn.lock().await;
         loop {
-            let definition = live(&books, &wish.journey)?;
+            let staged = self.staged_for(&books, &engine, &wish.journey, &wish.patient);
+            let definition = match staged.await? {
+                Some(staged) => staged,
+                None => live(&books, &wish.journey)?,
+            };
             let request = asked_of(&definition, permit)?;
             let now_ms = self.now_ms();
             let times = times(&definition, request, &wish.times, now_ms)?;

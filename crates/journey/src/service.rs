@@ -1,13 +1,16 @@
 //! The journey service: publishing, what pages want to know, and the way into the runner.
 
 use crate::books::{Books, Figures, Published, StoredDefinition, old_trail};
-use crate::definition::ExitTrigger;
+use crate::definition::{Definition, ExitTrigger};
 use crate::engine::{self, Context, Input, Manual};
 use crate::mover::{MoveError, Mover, PatientIds, questionnaire_id};
+use crate::passages::by_version;
 use crate::runner::Cause;
+use crate::stages::{Rollout, StoredStage, VersionStage};
+use crate::state::TrailEntry;
 use crate::{
     DEAD_LETTER, DeadLetter, GraphView, HandView, InstanceView, JourneyError, State, Stopped,
-    VersionView, check, hands, kept, words,
+    TrailView, VersionView, check, hands, kept, words,
 };
 use ledger::{Clock, Expected, LedgerError, Owner, TenantId};
 use std::collections::HashMap;
@@ -148,6 +151,20 @@ impl Journeys {
         let (definition, findings) = check::compile(source);
         let tenant = permit.tenant();
         let books = self.books(tenant).await?;
+        // What was kept of it under way goes live as it is.
+        if let Some(definition) = &definition {
+            let same = |kept: &StoredStage| {
+                kept.source == source
+                    && matches!(kept.stage, VersionStage::Checked | VersionStage::Staged)
+            };
+            let under_way = books.stages_of(&definition.name).into_iter();
+            if let Some(kept) = under_way.rev().find(same) {
+                let (to, whom) = (VersionStage::Live, Rollout::default());
+                return self
+                    .set_stage(permit, &kept.name, kept.version, to, &whom, "published")
+                    .await;
+            }
+        }
         // What is published goes on, whatever the checker has learnt since.
         let live = (definition.as_ref()).and_then(|definition| books.live(&definition.name));
         if let Some(live) = live.filter(|live| live.stored.source == source) {
@@ -165,7 +182,13 @@ impl Journeys {
             {
                 return Ok(books.view(live));
             }
-            let version = live.map_or(1, |live| live.stored.version + 1);
+            if let Some(staged) = books.staged(&definition.name) {
+                return Err(JourneyError::Cannot(format!(
+                    "version {staged} of {} is staged; make it live or take it back first",
+                    definition.name
+                )));
+            }
+            let version = books.newest_number(&definition.name) + 1;
             let now_ms = self.now_ms();
             let agent = permit.agent();
             let stored = StoredDefinition {
@@ -178,6 +201,7 @@ impl Journeys {
                 } else {
                     agent.name.clone()
                 },
+                staged: false,
             };
             let journey = format!("{}/{version}", definition.name);
             let changes = definition
@@ -239,11 +263,12 @@ impl Journeys {
     pub async fn versions(&self, permit: &Permit) -> Result<Vec<VersionView>, JourneyError> {
         staff(permit)?;
         let books = self.books(permit.tenant()).await?;
-        Ok(books
-            .all()
-            .iter()
+        let mut versions: Vec<VersionView> = (books.all().iter())
             .map(|published| books.view(published))
-            .collect())
+            .chain(books.drafts())
+            .collect();
+        versions.sort_by(|a, b| a.name.cmp(&b.name).then(b.version.cmp(&a.version)));
+        Ok(versions)
     }
 
     /// The graph of a version (`None`: the live one) with its counts.
@@ -376,10 +401,7 @@ impl Journeys {
                 .as_ref()
                 .map(|ended| (ended.at_ms, ended.title.clone())),
             waiting: words::waits(definition, state, instance, &ids),
-            trail: entries
-                .iter()
-                .filter_map(|entry| words::trail(definition, state, entry))
-                .collect(),
+            trail: Self::told(books, state, definition, &entries),
             planned: words::planned(definition, state, instance, &ids, self.now_ms()),
             act: definition.act(self.vault().programmes_known_as(permit.tenant()).await?),
             hand: HandView::default(),
@@ -388,6 +410,27 @@ impl Journeys {
                 .iter()
                 .any(|exit| exit.trigger == ExitTrigger::ConsentWithdrawn),
         })
+    }
+
+    /// What has happened, each part in the words of the version under which it did.
+    fn told(
+        books: &Books,
+        state: &State,
+        definition: &Definition,
+        entries: &[TrailEntry],
+    ) -> Vec<TrailView> {
+        let mut told = Vec::new();
+        for (version, _, entries) in by_version(entries, state.version) {
+            let of_version = books.version(&state.journey, version);
+            let of_version = of_version.as_ref().map(|found| found.definition.as_ref());
+            let by = of_version.unwrap_or(definition);
+            told.extend(
+                entries
+                    .iter()
+                    .filter_map(|entry| words::trail(by, state, entry)),
+            );
+        }
+        told
     }
 
     /// Journeys by state, for metrics: (name, version, running, ended).

@@ -86,6 +86,20 @@ pub struct State {
     /// The newest batch of acts by hand that reached it; the same one again is a repeat.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub(crate) batch: Option<String>,
+    /// Forms that an earlier version has opened, by the number of their place: they are still that version's.
+    #[serde(rename = "q", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) forms: BTreeMap<u32, Form>,
+}
+
+/// A form of an earlier version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Form {
+    #[serde(rename = "v")]
+    pub(crate) version: u32,
+    /// The step's id in that version.
+    #[serde(rename = "s")]
+    pub(crate) step: String,
 }
 
 /// A journey that is held: nothing is begun in it and nothing goes out, until it goes on.
@@ -151,6 +165,28 @@ pub(crate) struct Undo {
     /// The batch whose act it was, if it was one's.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub(crate) batch: Option<String>,
+    /// What a move to another version changed besides.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) was: Option<Was>,
+}
+
+/// What hung on the version before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Was {
+    #[serde(rename = "v")]
+    pub(crate) version: u32,
+    /// Feed number of the newest event that had changed something then.
+    #[serde(rename = "l")]
+    pub(crate) last: u64,
+    #[serde(rename = "w", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) watches: BTreeMap<String, Watch>,
+    #[serde(rename = "z", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) late: Vec<Late>,
+    #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) goals: BTreeMap<String, u64>,
+    #[serde(rename = "q", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) forms: BTreeMap<u32, Form>,
 }
 
 fn first() -> u8 {
@@ -479,6 +515,19 @@ pub(crate) enum What {
         #[serde(rename = "b")]
         by: String,
     },
+    /// The journey goes on by another version.
+    Moved {
+        #[serde(rename = "f")]
+        from: u32,
+        #[serde(rename = "o")]
+        to: u32,
+        /// Why, in words.
+        #[serde(rename = "r")]
+        reason: String,
+        /// Who, by name.
+        #[serde(rename = "b")]
+        by: String,
+    },
     Ended {
         #[serde(rename = "c")]
         code: String,
@@ -526,6 +575,12 @@ impl What {
             | Self::NotCounted
             | Self::Hand {
                 act: _,
+                reason: _,
+                by: _,
+            }
+            | Self::Moved {
+                from: _,
+                to: _,
                 reason: _,
                 by: _,
             }
@@ -617,8 +672,9 @@ impl State {
             paused,
             undo,
             batch,
+            forms,
         } = self;
-        let by_hand = paused.is_some() || undo.is_some() || batch.is_some();
+        let by_hand = paused.is_some() || undo.is_some() || batch.is_some() || !forms.is_empty();
         let members = if arms.is_empty() && goals.is_empty() && !by_hand {
             FIRST
         } else {
@@ -682,7 +738,13 @@ impl State {
             paused: None,
             undo: None,
             batch: None,
+            forms: BTreeMap::new(),
         }
+    }
+    /// The version that a move could be taken back to, if that was the last act by hand.
+    pub(crate) fn moved_from(&self) -> Option<u32> {
+        let was = self.undo.as_ref()?.was.as_ref()?;
+        Some(was.version)
     }
     /// Whether the journey goes on.
     #[must_use]

@@ -141,7 +141,7 @@ pub(crate) fn trail(
             };
             format!(
                 "{started}: {} (version {})",
-                definition.title, state.version
+                definition.title, definition.version
             )
         }
         What::Entered => step.and_then(|step| step.kind.entered(title))?,
@@ -237,6 +237,12 @@ pub(crate) fn trail(
             };
             format!("{done} by {by}{where_to}: {reason}")
         }
+        What::Moved {
+            from,
+            to,
+            reason,
+            by,
+        } => format!("Moved from version {from} to version {to} by {by}: {reason}"),
         What::Ended { title, .. } => format!("Ended: {title}"),
     };
     Some(TrailView {
@@ -367,6 +373,18 @@ pub(crate) fn planned(
     ids: &dyn Ids,
     now_ms: u64,
 ) -> Vec<PlannedView> {
+    planned_up_to(definition, state, instance, ids, now_ms, PLANNED_MAX)
+}
+
+/// The same, of so many things at most.
+pub(crate) fn planned_up_to(
+    definition: &Definition,
+    state: &State,
+    instance: &str,
+    ids: &dyn Ids,
+    now_ms: u64,
+    most: usize,
+) -> Vec<PlannedView> {
     let mut planned = Vec::new();
     let mut ahead = state.clone();
     let mut at_ms = now_ms;
@@ -416,16 +434,15 @@ pub(crate) fn planned(
             break;
         }
         let next = settled(definition, decision, &context);
-        for entry in next.trail.iter().skip(ahead.trail.len()) {
-            planned.extend(plan(definition, entry));
-        }
+        let fresh = next.trail.get(ahead.trail.len()..).unwrap_or_default();
+        planned.extend(plans(definition, fresh));
         ahead = next;
-        if planned.len() >= PLANNED_MAX {
+        if planned.len() >= most {
             break;
         }
     }
     planned.sort_by_key(|item| item.at_ms);
-    planned.truncate(PLANNED_MAX);
+    planned.truncate(most);
     planned
 }
 
@@ -447,8 +464,8 @@ pub(crate) fn at_once(
     });
     let looks: Vec<PlannedView> = looks.collect();
     let next = settled(definition, decision, context);
-    let fresh = next.trail.iter().skip(before.trail.len());
-    let mut happens: Vec<PlannedView> = fresh.filter_map(|entry| plan(definition, entry)).collect();
+    let fresh = next.trail.get(before.trail.len()..).unwrap_or_default();
+    let mut happens = plans(definition, fresh);
     happens.extend(looks);
     (next, happens)
 }
@@ -471,6 +488,32 @@ fn settled(definition: &Definition, mut decision: Decision, context: &Context<'_
         }
     }
     next
+}
+
+/// What is planned by entries that lie ahead. Where somebody is to act, a step that is left in the moment in which it
+/// is entered has opened nothing for them: it was too late for that.
+fn plans(definition: &Definition, entries: &[TrailEntry]) -> Vec<PlannedView> {
+    let opens = |entry: &TrailEntry| {
+        let step = definition.step(&entry.step);
+        step.is_some_and(|step| step.kind.makes().is_some())
+    };
+    let too_late = |at: usize, entry: &TrailEntry| {
+        let is_left = |left: &TrailEntry| match left.what {
+            What::Left { since_ms, .. } => {
+                left.step == entry.step && left.at_ms == entry.at_ms && since_ms == entry.at_ms
+            }
+            _ => false,
+        };
+        // Only what comes after it: the same step may have been left in the same moment before.
+        opens(entry) && entries.iter().skip(at + 1).any(is_left)
+    };
+    let entries_that_open = entries
+        .iter()
+        .enumerate()
+        .filter(|(at, entry)| !too_late(*at, entry));
+    entries_that_open
+        .filter_map(|(_, entry)| plan(definition, entry))
+        .collect()
 }
 
 fn plan(definition: &Definition, entry: &TrailEntry) -> Option<PlannedView> {

@@ -5,6 +5,8 @@
     reason = "a test says by failing what went wrong"
 )]
 
+mod migrating;
+mod stages;
 mod world;
 
 use journey::{Batch, JourneyError, Many, Stage, Who};

@@ -68,6 +68,7 @@ fn said(many: &Many) -> String {
         Many::Again => "Begin the step anew".to_owned(),
         Many::Send(to) => format!("Send to {to}"),
         Many::TakeBack => "Take the last act of a batch back".to_owned(),
+        Many::Migrate { to, .. } => format!("Move to version {to}"),
     }
 }
 
@@ -345,6 +346,7 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
         p {
             span class="strong" { (thousands(batch.next as u64)) } " of " (thousands(batch.total as u64)) " tried, "
             span class="strong" { (thousands(batch.failed as u64)) } " not done, at no more than " (batch.rate) " a second."
+            @if batch.waiting > 0 { " " span class="strong" { (thousands(batch.waiting as u64)) } " can be reached when something is over." }
             @if let Some(ended) = batch.ended_ms { " Over " (ctx.times.ago(signed(ended))) "." }
         }
         @if batch.stage == Stage::Running {
@@ -354,6 +356,7 @@ pub(crate) async fn page(ctx: Ctx, Path(id): Path<String>) -> Result<Response, P
                 p class="quiet small" { "Who was reached stays as they are; the others are left alone." }
             }
         }
+        @if matches!(batch.many, Many::Migrate { .. }) && batch.next > batch.failed { (crate::moving::take_back(&ctx, &batch.id)) }
         @if !failed.is_empty() { (failures(&failed, batch.failed, &names)) }
     };
     Ok(console(&ctx, TITLE, Section::Journeys, None, &body))

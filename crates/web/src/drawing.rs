@@ -484,6 +484,9 @@ mod tests {
         };
         GraphView {
             version: VersionView {
+                stage: journey::VersionStage::Live,
+                share: 100,
+                sites: Vec::new(),
                 name: "j".into(),
                 title: "J".into(),
                 version: 1,

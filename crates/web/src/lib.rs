@@ -29,6 +29,7 @@ mod journeys;
 mod layout;
 mod live;
 mod mailbox;
+mod moving;
 mod own;
 mod passkeys;
 mod patient;
@@ -209,12 +210,22 @@ fn console() -> Router<Arc<context::App>> {
         )
         .route("/console/batches/{batch}", get(batches::page))
         .route("/console/batches/{batch}/cancel", post(batches::cancel))
+        .route("/console/batches/{batch}/back", post(moving::back))
         .route("/console/journeys", get(journeys::list))
         .route(
             "/console/journeys/publish",
             get(journeys::publish_form).post(journeys::publish),
         )
         .route("/console/journeys/{name}", get(journeys::page))
+        .route(
+            "/console/journeys/{name}/stage",
+            post(journeys::stages::set),
+        )
+        .route(
+            "/console/journeys/{name}/move",
+            get(moving::form).post(moving::foresee),
+        )
+        .route("/console/journeys/{name}/move/begin", post(moving::begin))
         .route(
             "/console/journeys/{name}/people",
             get(journeys::people::page),

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use journey::{DeadLetter, Finding, JourneyError, Journeys};
+use clap::ValueEnum;
+use journey::{DeadLetter, Finding, JourneyError, Journeys, Rollout, VersionStage};
 use trust::{Action, Purpose, Target};
 
 use super::{closing, open, operator, read_text, trust_over};
@@ -23,15 +24,81 @@ pub(crate) fn check(file: &Path) -> anyhow::Result<ExitCode> {
 
 pub(crate) async fn publish(options: PublishOptions) -> anyhow::Result<ExitCode> {
     let source = read_text(&options.file)?;
+    let wanted = Wanted::of(&options)?;
     match (options.data, options.server, options.token) {
         (Some(data), _, _) => {
             let store = StoreArguments::in_folder(data, options.root_key);
-            publish_to_store(&store, &options.file, &source).await
+            publish_to_store(&store, &options.file, &source, wanted.as_ref()).await
         }
         (None, Some(server), Some(token)) => {
-            publish_to_server(&server, &token, &options.file, &source).await
+            publish_to_server(&server, &token, &options.file, &source, wanted.as_ref()).await
         }
         _ => bail!("give --data DIR, or --server URL and --token TOKEN"),
+    }
+}
+
+/// How far a version is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StageName {
+    /// Kept with its errors, starts nobody
+    Draft,
+    /// Has no errors, starts nobody
+    Checked,
+    /// Some of the new patients start on it
+    Staged,
+    /// All new patients start on it
+    Live,
+    /// Starts nobody; those on it go on to their end
+    Retired,
+}
+
+impl From<StageName> for VersionStage {
+    fn from(name: StageName) -> Self {
+        match name {
+            StageName::Draft => Self::Draft,
+            StageName::Checked => Self::Checked,
+            StageName::Staged => Self::Staged,
+            StageName::Live => Self::Live,
+            StageName::Retired => Self::Retired,
+        }
+    }
+}
+
+/// A stage that is asked for, and why. To be live without a word is to be published as ever.
+struct Wanted {
+    to: VersionStage,
+    rollout: Rollout,
+    why: String,
+}
+
+impl Wanted {
+    fn of(options: &PublishOptions) -> anyhow::Result<Option<Self>> {
+        let to = VersionStage::from(options.stage);
+        let staged = to == VersionStage::Staged;
+        if !staged && (options.share.is_some() || !options.sites.is_empty()) {
+            bail!("--share and --site go with --stage staged");
+        }
+        if staged && options.share.is_none() && options.sites.is_empty() {
+            bail!("say for whom it is staged: --share P, --site ID or both");
+        }
+        let Some(why) = options.reason.clone() else {
+            if to == VersionStage::Live {
+                return Ok(None);
+            }
+            bail!("say why: --reason TEXT");
+        };
+        let share = options.share.unwrap_or(100);
+        let sites = options.sites.clone();
+        let rollout = Rollout { share, sites };
+        Ok(Some(Self { to, rollout, why }))
+    }
+}
+
+/// What became of a version.
+fn became(name: &str, version: u64, stage: &str) -> String {
+    match stage {
+        "live" => format!("Published {name} version {version}."),
+        stage => format!("{name} version {version} is {stage}."),
     }
 }
 
@@ -39,6 +106,7 @@ async fn publish_to_store(
     store: &StoreArguments,
     file: &Path,
     source: &str,
+    wanted: Option<&Wanted>,
 ) -> anyhow::Result<ExitCode> {
     let ledger = open(store).await?;
     let result = async {
@@ -52,7 +120,16 @@ async fn publish_to_store(
                 "command-line",
             )
             .await?;
-        match Journeys::new(trust).publish(&permit, source).await {
+        let journeys = Journeys::new(trust);
+        let done = match wanted {
+            None => journeys.publish(&permit, source).await,
+            Some(Wanted { to, rollout, why }) => {
+                journeys
+                    .stage_file(&permit, source, *to, rollout, why)
+                    .await
+            }
+        };
+        match done {
             Ok(version) => Ok(Ok(version)),
             Err(JourneyError::Findings(findings)) => Ok(Err(findings)),
             Err(error) => Err(error.into()),
@@ -61,10 +138,8 @@ async fn publish_to_store(
     let result = result.await;
     match closing(&ledger, result).await? {
         Ok(version) => {
-            say(&format!(
-                "Published {} version {}.",
-                version.name, version.version
-            ));
+            let (number, stage) = (u64::from(version.version), version.stage.name());
+            say(&became(&version.name, number, stage));
             Ok(ExitCode::SUCCESS)
         }
         Err(findings) => {
@@ -79,13 +154,19 @@ async fn publish_to_server(
     token: &str,
     file: &Path,
     source: &str,
+    wanted: Option<&Wanted>,
 ) -> anyhow::Result<ExitCode> {
     let url = format!("{}/api/journeys", server.trim_end_matches('/'));
-    let answer = reqwest::Client::new()
-        .post(&url)
-        .bearer_auth(token)
-        .header("content-type", "application/yaml")
-        .body(source.to_owned())
+    let request = reqwest::Client::new().post(&url).bearer_auth(token);
+    let request = match wanted {
+        None => request
+            .header("content-type", "application/yaml")
+            .body(source.to_owned()),
+        Some(Wanted { to, rollout, why }) => request.json(&serde_json::json!({
+            "file": source, "stage": to.name(), "share": rollout.share, "sites": rollout.sites, "reason": why,
+        })),
+    };
+    let answer = request
         .send()
         .await
         .with_context(|| format!("can't reach {url}"))?;
@@ -95,11 +176,10 @@ async fn publish_to_server(
         .await
         .with_context(|| format!("{url} answered {status} without JSON"))?;
     if status.is_success() {
-        say(&format!(
-            "Published {} version {}.",
-            text(&body["name"]),
-            body["version"]
-        ));
+        let version = body["version"].as_u64().unwrap_or_default();
+        // A server from before stages has none to tell of.
+        let stage = body["stage"].as_str().unwrap_or("live");
+        say(&became(text(&body["name"]), version, stage));
         return Ok(ExitCode::SUCCESS);
     }
     let Some(findings) = body["findings"].as_array() else {

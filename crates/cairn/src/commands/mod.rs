@@ -9,6 +9,7 @@ mod import;
 mod journey;
 mod keep;
 mod keys;
+mod moving;
 mod pathways;
 mod policy;
 mod search_parameter;
@@ -33,11 +34,14 @@ pub(crate) use compliance::{ComplianceCommand, compliance};
 pub(crate) use database::init_store;
 pub(crate) use fhirpath::fhirpath;
 pub(crate) use import::{Bar, import};
+pub use journey::StageName;
 pub(crate) use journey::{check, dead_letters, publish, retry};
 pub(crate) use keep::{
     backup, discard_outbox, doctor, list_outbox, parse_moment, release_outbox, restore, shred_list,
 };
 pub(crate) use keys::{create_key, rotate_key};
+pub use moving::MigrateOptions;
+pub(crate) use moving::migrate;
 pub(crate) use pathways::{JourneyFiles, journey_files};
 pub(crate) use policy::{PolicyCommand, policy, policy_lines};
 pub(crate) use search_parameter::status as search_parameter_status;

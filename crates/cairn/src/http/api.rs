@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
-use journey::JourneyError;
+use journey::{JourneyError, Rollout, VersionStage};
 use serde_json::json;
 use trust::{Action, Purpose, Target, TrustError};
 
@@ -28,7 +28,38 @@ pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// `POST /api/journeys`: the body is a journey file; publishes it as the journey's next version.
+/// A journey file with the stage that it is to be brought to.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    file: String,
+    stage: VersionStage,
+    #[serde(default = "everybody")]
+    share: u8,
+    #[serde(default)]
+    sites: Vec<String>,
+    reason: String,
+}
+
+fn everybody() -> u8 {
+    100
+}
+
+/// What a body of JSON asks for; a journey file itself is YAML.
+fn wanted(headers: &HeaderMap, body: &[u8]) -> Result<Option<Wanted>, String> {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return Ok(None);
+    }
+    let wanted = serde_json::from_slice(body);
+    let form = "a body of JSON has `file`, `stage` and `reason`, and may have `share` and `sites`";
+    wanted.map(Some).map_err(|_| form.to_owned())
+}
+
+/// `POST /api/journeys`: the body is a journey file; publishes it as the journey's next version. With a body of
+/// JSON, brings it to the stage that it says.
 async fn publish(
     State(doors): State<Doors>,
     Extension(request_id): Extension<RequestId>,
@@ -54,6 +85,12 @@ async fn publish(
             return (rejection.status(), Json(json!({ "error": words }))).into_response();
         }
     };
+    let wanted = match wanted(&headers, &body) {
+        Ok(wanted) => wanted,
+        Err(words) => {
+            return (StatusCode::BAD_REQUEST, Json(json!({ "error": words }))).into_response();
+        }
+    };
     let Ok(source) = std::str::from_utf8(&body) else {
         return (
             StatusCode::BAD_REQUEST,
@@ -75,7 +112,21 @@ async fn publish(
         Ok(permit) => permit,
         Err(error) => return refuse(&error),
     };
-    match doors.journeys.publish(&permit, source).await {
+    let done = match wanted {
+        None => doors.journeys.publish(&permit, source).await,
+        Some(wanted) => {
+            let (stage, reason) = (wanted.stage, &wanted.reason);
+            let rollout = Rollout {
+                share: wanted.share,
+                sites: wanted.sites,
+            };
+            doors
+                .journeys
+                .stage_file(&permit, &wanted.file, stage, &rollout, reason)
+                .await
+        }
+    };
+    match done {
         Ok(version) => (StatusCode::OK, Json(version)).into_response(),
         Err(JourneyError::Findings(findings)) => (
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -83,6 +134,10 @@ async fn publish(
         )
             .into_response(),
         Err(JourneyError::Trust(error)) => refuse(&error),
+        Err(error @ (JourneyError::Cannot(_) | JourneyError::Unknown(_))) => {
+            let words = Json(json!({ "error": error.to_string() }));
+            (StatusCode::CONFLICT, words).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "publishing failed");
             internal()

@@ -82,3 +82,4 @@ mod tenants_credentials;
 mod tenants_ids;
 mod tenants_turns;
 mod tenants_whole;
+mod versions;

@@ -168,6 +168,7 @@ impl Reader<'_, '_> {
             title: line(node, "title")?,
             plain: line(node, "plain"),
             place: key.place,
+            said: node.clone(),
             kind,
         })
     }

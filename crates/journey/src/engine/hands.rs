@@ -24,7 +24,10 @@ const HELD_MAX: usize = 64;
 
 /// Steps that are reached from these without going into a part that a place waits for, and without
 /// starting a branch of their own.
-fn region(definition: &Definition, roots: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
+pub(super) fn region(
+    definition: &Definition,
+    roots: impl IntoIterator<Item = usize>,
+) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     let mut ahead: Vec<usize> = roots.into_iter().collect();
     while let Some(index) = ahead.pop() {
@@ -45,7 +48,7 @@ fn region(definition: &Definition, roots: impl IntoIterator<Item = usize>) -> BT
     found
 }
 
-fn starts_branch(label: &str) -> bool {
+pub(super) fn starts_branch(label: &str) -> bool {
     label == FIRES || label == LATE_ANSWER
 }
 
@@ -101,7 +104,9 @@ pub(crate) fn why_not_undone(state: &State) -> Option<String> {
     let Some(undo) = &state.undo else {
         return Some("nothing was skipped, retried or jumped that could be taken back".to_owned());
     };
-    if state.trail_total() != undo.after as usize {
+    // A measurement is in no trail.
+    let measured = undo.was.as_ref().is_some_and(|was| was.last != state.last);
+    if state.trail_total() != undo.after as usize || measured {
         return Some("the journey has moved on since".to_owned());
     }
     let is_read = |entry: &&crate::state::TrailEntry| {
@@ -172,7 +177,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn before(&self) -> Undo {
+    pub(super) fn before(&self) -> Undo {
         let paused = self.state.paused.as_ref();
         Undo {
             before: count(self.state.trail_total()),
@@ -181,6 +186,7 @@ impl<'a> Engine<'a> {
             facts: self.state.facts.clone(),
             ahead: paused.map_or_else(Vec::new, |paused| paused.ahead.clone()),
             batch: None,
+            was: None,
         }
     }
 
@@ -415,7 +421,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Calls off what is open at a place.
-    fn close(&mut self, token: &Token) {
+    pub(super) fn close(&mut self, token: &Token) {
         self.call_off(token, CALLED_OFF, CLOSED);
         if let Some(step) = self.definition.step(&token.step) {
             step.kind.close(self, token, CLOSED, true);
@@ -426,7 +432,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Ends a place, and all that it waits for, without going on.
-    fn close_below(&mut self, n: u32, to: &str) {
+    pub(super) fn close_below(&mut self, n: u32, to: &str) {
         let inside = |token: &&Token| token.parent == Some(n);
         let inside: Vec<u32> = self
             .state
@@ -444,7 +450,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn drop_place(&mut self, n: u32, to: &str) {
+    pub(super) fn drop_place(&mut self, n: u32, to: &str) {
         let Some(at) = self.state.tokens.iter().position(|token| token.n == n) else {
             return;
         };
@@ -499,6 +505,12 @@ impl<'a> Engine<'a> {
         if let Some(why) = why_not_undone(&self.state) {
             return Err(EngineError::Cannot(why));
         }
+        if let Some(undo) = &self.state.undo
+            && undo.was.is_some()
+        {
+            // That takes the version before it, which whoever calls has.
+            return Err(cannot("it was moved to another version last"));
+        }
         let Some(undo) = self.state.undo.take() else {
             return Ok(());
         };
@@ -506,6 +518,11 @@ impl<'a> Engine<'a> {
             return Err(cannot(NOT_A_BATCHS));
         }
         self.note(hand, "", Done::Undone);
+        self.restore(undo)
+    }
+
+    /// Puts a patient back to where an act found them.
+    pub(super) fn restore(&mut self, undo: Box<Undo>) -> Result<(), EngineError> {
         let was = |n: u32| undo.tokens.iter().any(|token| token.n == n);
         let begun: Vec<Token> = self
             .state
@@ -557,6 +574,6 @@ fn cannot(words: &str) -> EngineError {
     EngineError::Cannot(words.to_owned())
 }
 
-fn count(entries: usize) -> u32 {
+pub(super) fn count(entries: usize) -> u32 {
     u32::try_from(entries).unwrap_or(u32::MAX)
 }

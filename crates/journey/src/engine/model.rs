@@ -11,6 +11,8 @@ pub trait Ids {
     fn id(&self, name: &str) -> String;
     /// The canonical reference of a step's questionnaire.
     fn questionnaire(&self, step: &str) -> String;
+    /// The same of another version of the journey, for those who came from there.
+    fn questionnaire_of(&self, version: u32, step: &str) -> String;
 }
 
 /// What the engine is told besides the input.

@@ -2,7 +2,7 @@
 
 mod score;
 
-use super::{Plan, StepKind, Waiting, way};
+use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, message, number, template};
 use crate::definition::{Definition, Message, Step, Target, Way};
@@ -335,9 +335,15 @@ fn fits(engine: &Engine<'_>, n: u32, step: &str, fact: &Fact) -> bool {
     };
     match task {
         Some(task) => engine.resource_id(n, "task") == *task,
-        None => questionnaire
-            .as_ref()
-            .is_some_and(|found| *found == engine.context.ids.questionnaire(step)),
+        None => {
+            let ids = engine.context.ids;
+            let own = engine.state.forms.get(&n);
+            let own = own.map_or_else(
+                || ids.questionnaire(step),
+                |form| ids.questionnaire_of(form.version, &form.step),
+            );
+            questionnaire.as_ref() == Some(&own)
+        }
     }
 }
 
@@ -358,6 +364,7 @@ impl Ask {
             .facts
             .insert(step.id.clone(), Value::Object(known));
         engine.answered = Some(step.id.clone());
+        engine.state.forms.remove(&n);
         engine.close_task(n, true, "Answered");
     }
 
@@ -616,6 +623,20 @@ impl StepKind for Ask {
                 Which::Reminder => *reminded_by = Some(past),
                 _ => *invited_by = past,
             }
+        }
+    }
+
+    fn carried(&self, _: &Stand, before: &Node, after: &Node) -> Carried {
+        // The patient fills in what lies in the portal, so the questions have to be those.
+        if same_of(
+            before,
+            after,
+            KIND.name,
+            &["questions", "scores", "channels"],
+        ) {
+            Carried::As
+        } else {
+            Carried::Anew
         }
     }
 

@@ -1,6 +1,6 @@
 //! A visit that is proposed and waits to be booked.
 
-use super::{Plan, StepKind, Waiting, way};
+use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, line, number, template};
 use crate::definition::{Definition, Step, Target, Way};
@@ -10,7 +10,7 @@ use crate::spec::{Clearance, Kind, Record, Shape, may, must};
 use crate::state::{Stand, State, Token, What};
 use crate::template::Template;
 use crate::time::{DAY_MS, MINUTE_MS, Moment, Slot, say_day, say_time};
-use crate::yaml::Place;
+use crate::yaml::{Node, Place};
 use fhir::{Resource, ResourceType};
 use serde_json::json;
 use std::sync::Arc;
@@ -300,6 +300,23 @@ impl StepKind for Book {
                 appointment,
                 why: why.to_owned(),
             });
+        }
+    }
+
+    fn carried(&self, stand: &Stand, before: &Node, after: &Node) -> Carried {
+        let times = ["title", "time", "minutes", "book_by"];
+        // What is booked is booked, whatever would be proposed today.
+        let booked = matches!(
+            stand,
+            Stand::Booking {
+                booked: Some(_),
+                ..
+            }
+        );
+        if booked || same_of(before, after, KIND.name, &times) {
+            Carried::As
+        } else {
+            Carried::Anew
         }
     }
 

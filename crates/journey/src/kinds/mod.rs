@@ -32,7 +32,7 @@ use crate::template::Template;
 use crate::time::Moment;
 use crate::watch::Watch;
 use crate::words;
-use crate::yaml::Place;
+use crate::yaml::{Node, Place};
 use fhir::{Resource, ResourceType};
 
 /// All step kinds, in the order of the reference.
@@ -67,6 +67,19 @@ pub(crate) struct Plan {
     pub(crate) what: String,
     /// To the patient; empty if it is none of their concern.
     pub(crate) plain: String,
+}
+
+/// What becomes of a place when another version of the journey leads on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carried {
+    /// It is as it was, and its times are those of the other version.
+    As,
+    /// What is open there is called off, and the step begins anew.
+    Anew,
+    /// Something is under way that has to end first; what, in words.
+    Later(&'static str),
+    /// It can't be told what it would be there; why, in words.
+    Not(&'static str),
 }
 
 /// A step of one kind: all that the rest of the crate asks of it. What a kind has nothing to say to, it
@@ -242,6 +255,18 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     /// Ends what was given up on here when the journey does.
     fn close_late(&self, _engine: &mut Engine<'_>, _late: &Late, _why: &str) {}
 
+    // Other versions.
+
+    /// What becomes of who is at a place here when another version leads on, where `after` says what `before`,
+    /// this step, says here. Both are of this kind; where they lead may differ.
+    fn carried(&self, _stand: &Stand, _before: &Node, _after: &Node) -> Carried {
+        Carried::As
+    }
+    /// Whether what it has seen of a patient is what `after` would have seen.
+    fn keeps_watch(&self, _before: &Node, _after: &Node) -> bool {
+        true
+    }
+
     // Messages.
 
     /// What it sends.
@@ -341,6 +366,14 @@ pub(crate) trait StepKind: std::fmt::Debug + std::marker::Send + Sync {
     ) -> Option<Resource> {
         None
     }
+}
+
+/// Whether two steps of one kind say the same of these members.
+fn same_of(before: &Node, after: &Node, kind: &str, members: &[&str]) -> bool {
+    let of = |step: &Node, name: &str| step.get(kind).and_then(|body| body.get(name)).cloned();
+    members
+        .iter()
+        .all(|name| crate::diff::same(of(before, name).as_ref(), of(after, name).as_ref()))
 }
 
 /// A way out with its label.

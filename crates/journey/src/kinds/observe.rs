@@ -1,7 +1,7 @@
 //! A rule over the patient's measurements. It watches beside everything else; [`crate::watch`] has its
 //! arithmetic.
 
-use super::{StepKind, Waiting, way};
+use super::{StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, line, number};
 use crate::definition::{Definition, Step, Target, Way};
@@ -343,6 +343,15 @@ impl StepKind for Observe {
     }
     fn compares(&self) -> Option<(&str, u64)> {
         Some((&self.code, self.within_ms))
+    }
+
+    fn keeps_watch(&self, before: &Node, after: &Node) -> bool {
+        let rule = |step: &Node| {
+            let body = step.get(KIND.name);
+            let has = |name: &&&str| body.is_some_and(|body| body.get(name).is_some());
+            OBSERVE.one_of.iter().find(has).copied()
+        };
+        rule(before) == rule(after) && same_of(before, after, KIND.name, &["code", "unit"])
     }
 
     fn watching(&self, definition: &Definition, state: &State, _: &Step) -> Option<Waiting> {

@@ -1,6 +1,6 @@
 //! A message to the patient.
 
-use super::{Plan, StepKind, Waiting, way};
+use super::{Carried, Plan, StepKind, Waiting, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, message};
 use crate::definition::{Channel, Definition, Message, Step, Target, Way};
@@ -8,6 +8,7 @@ use crate::engine::{EXPIRED, Engine, EngineError};
 use crate::spec::{CHANNELS, Clearance, EMAIL, Kind, Record, Shape, may, must};
 use crate::state::{Stand, State, Token, What, Which};
 use crate::time::DAY_MS;
+use crate::yaml::Node;
 use fhir::ResourceType;
 use serde_json::json;
 use std::sync::Arc;
@@ -184,6 +185,10 @@ impl StepKind for Send {
     fn undelivered(&self, engine: &mut Engine<'_>, n: u32, _: Which) {
         let target = self.on_failure.clone().unwrap_or_default();
         engine.leave(n, "not delivered", &target);
+    }
+
+    fn carried(&self, _: &Stand, _: &Node, _: &Node) -> Carried {
+        Carried::Later("a message is on its way")
     }
 
     fn promise(&self) -> String {

@@ -3,7 +3,7 @@
 mod eyes;
 mod ladder;
 
-use super::{Plan, StepKind, Waiting, way};
+use super::{Carried, Plan, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, flag, length, line, template};
 use crate::definition::{Definition, Step, Target, Way};
@@ -409,6 +409,27 @@ impl StepKind for Task {
     fn close(&self, engine: &mut Engine<'_>, token: &Token, why: &str, close_tasks: bool) {
         if close_tasks && matches!(token.stand, Stand::Working { .. }) {
             close(engine, token, why);
+        }
+    }
+
+    fn carried(&self, stand: &Stand, before: &Node, after: &Node) -> Carried {
+        if let Stand::Working {
+            eyes: Some(eyes), ..
+        } = stand
+            && eyes.first.is_some()
+        {
+            return Carried::Later("a second person is to confirm a task");
+        }
+        let said = ["title", "role", "priority", "due", "ladder", "four_eyes"];
+        let outcomes = |step: &Node| -> Vec<String> {
+            let outcomes = step.get(KIND.name).and_then(|body| body.get("outcomes"));
+            let outcomes = outcomes.map(Node::members).unwrap_or_default().iter();
+            outcomes.map(|(key, _)| key.name.clone()).collect()
+        };
+        if same_of(before, after, KIND.name, &said) && outcomes(before) == outcomes(after) {
+            Carried::As
+        } else {
+            Carried::Anew
         }
     }
 

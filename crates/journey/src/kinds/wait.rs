@@ -4,7 +4,7 @@
 mod check;
 mod legs;
 
-use super::{StepKind, Waiting, way};
+use super::{Carried, StepKind, Waiting, same_of, way};
 use crate::check::Check;
 use crate::decode::build::{Parts, length, line};
 use crate::definition::{Definition, Step, Target, Way};
@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineError, moment};
 use crate::spec::{Field, Focus, Kind, Record, START_ANCHOR, Shape, may, must};
 use crate::state::{Stand, State, Token};
 use crate::time::{DAY_MS, Moment, say_day, say_duration, say_time};
-use crate::yaml::Place;
+use crate::yaml::{Node, Place};
 use legs::{Alternative, Leg, Legs, Trigger, came, is_answered, waits};
 use std::sync::Arc;
 
@@ -426,6 +426,19 @@ impl StepKind for Wait {
         // What time has brought is for its timer to say.
         if news {
             self.go_on(engine, n);
+        }
+    }
+
+    fn carried(&self, stand: &Stand, before: &Node, after: &Node) -> Carried {
+        // What has come is remembered by numbers, which are those of the same list only.
+        let legs = [
+            "for", "until", "event", "where", "answer", "first_of", "all_of", "at_most",
+        ];
+        match stand {
+            Stand::Gathering { .. } if !same_of(before, after, KIND.name, &legs) => Carried::Not(
+                "some of what it waits for has come, and the new version waits for other things",
+            ),
+            _ => Carried::As,
         }
     }
 

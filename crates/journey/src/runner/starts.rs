@@ -37,13 +37,23 @@ impl Journeys {
         number: u64,
         now_ms: u64,
     ) -> Result<(), MoveError> {
-        for published in books.all_live() {
-            let definition = &published.definition;
+        let starting = books.starting();
+        let mut versions = Vec::new();
+        for starting in &starting {
+            for definition in starting.versions() {
+                versions.push((starting, definition));
+            }
+        }
+        for (starting, definition) in versions {
             let Some(event) = definition.entry.kind() else {
                 continue;
             };
             if resource.kind() == event {
-                if let Some(anchors) = facts::entry(definition, resource, now_ms) {
+                let takes =
+                    self.starts_on(mover, starting, definition.version, patient, Some(resource));
+                if let Some(anchors) = facts::entry(definition, resource, now_ms)
+                    && takes.await?
+                {
                     self.start_one(
                         mover, definition, patient, resource, anchors, resource, number, now_ms,
                     )
@@ -65,6 +75,11 @@ impl Journeys {
                     std::cmp::Reverse(first.and_then(|name| anchors.get(name)).copied())
                 });
                 for (entry, anchors) in entries {
+                    let version = definition.version;
+                    let takes = self.starts_on(mover, starting, version, patient, Some(&entry));
+                    if !takes.await? {
+                        continue;
+                    }
                     self.start_one(
                         mover, definition, patient, &entry, anchors, resource, number, now_ms,
                     )
@@ -258,7 +273,7 @@ impl Journeys {
     }
 
     /// Measurements that the rules may compare with, from before the start.
-    pub(super) async fn history(
+    pub(crate) async fn history(
         &self,
         mover: &Mover<'_>,
         definition: &Definition,

@@ -60,6 +60,15 @@ fn additions() -> Vec<(&'static str, Value)> {
             json!({"b": 1, "a": 3, "t": [{"n": 3, "s": "day_two", "t": 1000, "a": "waiting"}], "x": {"symptoms": {}}, "q": [{"s": "visit"}]}),
         ),
         ("i", json!("batch")),
+        ("q", json!({"4": {"v": 2, "s": "symptoms"}})),
+        (
+            "u",
+            json!({"b": 1, "a": 3, "v": {"v": 2, "l": 17, "w": {"weight_watch": {"b": 0, "a": 2, "q": 0, "p": false}}, "z": [{"n": 2, "s": "symptoms"}], "g": {"walks": 1500}, "q": {"2": {"v": 1, "s": "asks"}}}}),
+        ),
+        (
+            "h",
+            entry(json!({"moved": {"f": 1, "o": 2, "r": "Shorter", "b": "Carla"}})),
+        ),
         ("h", entry(json!("reached"))),
         ("o", json!(2)),
         (

@@ -10,6 +10,7 @@ mod dates;
 mod hands;
 mod kinds;
 mod measures;
+mod migrations;
 mod properties;
 mod run;
 mod scores;

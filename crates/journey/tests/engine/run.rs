@@ -21,6 +21,9 @@ impl Ids for Names {
     fn questionnaire(&self, step: &str) -> String {
         format!("Questionnaire/{step}")
     }
+    fn questionnaire_of(&self, version: u32, step: &str) -> String {
+        format!("Questionnaire/{version}/{step}")
+    }
 }
 
 pub(crate) fn heart_failure() -> Arc<Definition> {

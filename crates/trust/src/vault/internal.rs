@@ -236,11 +236,11 @@ impl Vault {
     /// Whether a document may be written under this permit.
     pub(super) fn internal_allowed(permit: &Permit, internal: &Internal) -> bool {
         let action = match internal.kind {
-            kinds::JOURNEY_DEFINITION => permit.action == Action::Publish,
+            kinds::JOURNEY_DEFINITION | kinds::JOURNEY_STAGE => permit.action == Action::Publish,
             kinds::IMPORT => permit.action == Action::Import,
             // These are written by `export/`.
             kinds::EXPORT => false,
-            kinds::JOURNEY_BATCH | kinds::JOURNEY_BATCH_PART => {
+            kinds::JOURNEY_BATCH | kinds::JOURNEY_BATCH_PART | kinds::JOURNEY_MIGRATION => {
                 matches!(permit.action, Action::Steer | Action::Orchestrate)
             }
             _ => permit.action.writes() && permit.action != Action::Steer,

@@ -19,6 +19,11 @@ pub mod kinds {
     pub const JOURNEY_BATCH: Kind = Kind(1055);
     /// Some of the journeys that such an act is for, and those of them where it failed.
     pub const JOURNEY_BATCH_PART: Kind = Kind(1056);
+    /// The same as [`JOURNEY_BATCH`] for a move to another version of the journey, or one that takes it back. A
+    /// kind of its own, because programs that don't know such acts would stop at them.
+    pub const JOURNEY_MIGRATION: Kind = Kind(1095);
+    /// A version of a journey on its way: its file, its stage and how it came there.
+    pub const JOURNEY_STAGE: Kind = Kind(1094);
     /// A patient's place in a journey.
     pub const JOURNEY_INSTANCE: Kind = Kind(1003);
     /// Progress of an import.
@@ -103,12 +108,16 @@ pub mod kinds {
 
     /// No two sorts of documents may have one number, but for [`PASSKEY`].
     const _: () = {
-        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 7];
+        let mut all = [JOURNEY_DEFINITION; OF_IDENTITY.len() + 11];
         let others = [
             JOURNEY_DEFINITION,
             JOURNEY_INSTANCE,
             IMPORT,
             JOURNEY_TRAIL,
+            JOURNEY_BATCH,
+            JOURNEY_BATCH_PART,
+            JOURNEY_MIGRATION,
+            JOURNEY_STAGE,
             EXPORT,
             SUBSCRIPTION,
             SUBSCRIPTION_ROLL,

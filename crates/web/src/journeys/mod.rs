@@ -2,6 +2,7 @@
 //! is in `step.rs`, the lists that its numbers lead to in `people.rs`.
 
 pub(crate) mod people;
+pub(crate) mod stages;
 pub(crate) mod step;
 
 use std::sync::Arc;
@@ -21,14 +22,7 @@ use crate::live::{self, Parts};
 use crate::time::signed;
 use crate::worklist::last_event_id;
 use people::{Numbers, may_see};
-
-fn version_state(version: &VersionView) -> Markup {
-    if version.live {
-        layout::state(State::Running, "New patients start here")
-    } else {
-        layout::state(State::Waiting, "No new patients")
-    }
-}
+use stages::version_state;
 
 /// `GET /console/journeys`.
 pub(crate) async fn list(ctx: Ctx) -> Result<Response, PageError> {
@@ -176,17 +170,25 @@ pub(crate) async fn page(
     fields: Fields,
 ) -> Result<Response, PageError> {
     ctx.staff()?;
+    let permit = ctx.permit(Action::Observe, None, None).await?;
+    let journeys = &ctx.app.web.journeys;
+    if let Some(version) = fields.get("version").and_then(|text| text.parse().ok()) {
+        let stage = journeys.stage(&permit, &name, version).await?;
+        // A draft has no graph: it may have errors.
+        let put_away = !journeys.has_graph(&permit, &name, version).await?;
+        if put_away {
+            return Ok(stages::draft_page(&ctx, &stage));
+        }
+    }
     let live = live::address(
         &ctx,
         &format!("/console/live/journeys/{}", escape(&name)),
         &fields.to_query(&["after"]),
     );
     let (graph, parts) = parts(&ctx, &name, &fields).await?;
-    let permit = ctx.permit(Action::Observe, None, None).await?;
-    let versions: Vec<VersionView> = ctx
-        .app
-        .web
-        .journeys
+    let number = graph.version.version;
+    let stage = journeys.stage(&permit, &name, number).await?;
+    let versions: Vec<VersionView> = journeys
         .versions(&permit)
         .await?
         .into_iter()
@@ -200,6 +202,9 @@ pub(crate) async fn page(
                 h1 { (version.title) }
                 p class="quiet" { "Version " (version.version) ", published " (ctx.times.ago(signed(version.published_ms))) " by " (version.published_by) }
                 p { (version_state(version)) }
+            }
+            @if ctx.role() == Role::Coordinator && versions.len() > 1 && version.running > 0 {
+                a class="button" href={ "/console/journeys/" (escape(&name)) "/move?from=" (version.version) } { "Move patients to another version" }
             }
             @if ctx.role() == Role::Squad {
                 a class="button" href={ "/console/journeys/publish?from=" (escape(&name)) "&version=" (version.version) } { "Edit as a new version" }
@@ -217,6 +222,7 @@ pub(crate) async fn page(
         div class={ "columns" @if fields.get("step").is_some() { " side" } } {
             @for (_, part) in &parts { (part) }
         }
+        (stages::section(&ctx, &stage))
         section class="stack" aria-labelledby="source" {
             h2 id="source" { "The file" }
             details id="source-text" { summary { "Show the " (graph.source.lines().count()) " lines" } pre tabindex="0" { code { (graph.source) } } }
@@ -236,6 +242,7 @@ fn matters(kind: ledger::Kind) -> bool {
     kind == kinds::JOURNEY_INSTANCE
         || kind == kinds::JOURNEY_TRAIL
         || kind == kinds::JOURNEY_DEFINITION
+        || kind == kinds::JOURNEY_STAGE
 }
 
 /// `GET /console/live/journeys/{name}`.
@@ -289,6 +296,7 @@ fn publish_page(ctx: &Ctx, source: &str, checked: Option<&[Finding]>) -> Respons
             label { "Journey file (YAML)" textarea class="source" name="source" spellcheck="false" wrap="off" required { (source) } }
             div class="cluster" {
                 button class="primary" type="submit" name="do" value="publish" { "Publish" }
+                button type="submit" name="do" value="draft" { "Keep as a draft" }
                 button type="submit" name="do" value="check" { "Check only" }
             }
         }
@@ -301,10 +309,25 @@ pub(crate) async fn publish_form(ctx: Ctx, fields: Fields) -> Result<Response, P
     ctx.staff()?;
     ctx.permit(Action::Publish, None, None).await?;
     let source = match fields.get("from") {
-        Some(name) => load(&ctx, name, &fields).await?.source,
+        Some(name) => match fields.get("version").and_then(|text| text.parse().ok()) {
+            Some(version) => {
+                let permit = ctx.permit(Action::Observe, None, None).await?;
+                let stage = ctx.app.web.journeys.stage(&permit, name, version).await?;
+                stage.source
+            }
+            None => load(&ctx, name, &fields).await?.source,
+        },
         None => String::new(),
     };
     Ok(publish_page(&ctx, &source, None))
+}
+
+fn to_version(version: &VersionView) -> Response {
+    let href = format!(
+        "/console/journeys/{}?version={}",
+        version.name, version.version
+    );
+    Redirect::to(&href).into_response()
 }
 
 /// `POST /console/journeys/publish`.
@@ -316,15 +339,24 @@ pub(crate) async fn publish(Posted { ctx, fields }: Posted) -> Result<Response, 
         .raw("source")
         .unwrap_or_default()
         .replace("\r\n", "\n");
+    if fields.get("do") == Some("draft") {
+        let journeys = &ctx.app.web.journeys;
+        return match journeys
+            .keep_draft(&permit, &source, "Kept in the console")
+            .await
+        {
+            Ok(version) => Ok(to_version(&version)),
+            Err(JourneyError::Findings(findings)) => {
+                Ok(publish_page(&ctx, &source, Some(&findings)))
+            }
+            Err(error) => Err(error.into()),
+        };
+    }
     if fields.get("do") != Some("publish") {
         return Ok(publish_page(&ctx, &source, Some(&journey::check(&source))));
     }
     match ctx.app.web.journeys.publish(&permit, &source).await {
-        Ok(version) => Ok(Redirect::to(&format!(
-            "/console/journeys/{}?version={}",
-            version.name, version.version
-        ))
-        .into_response()),
+        Ok(version) => Ok(to_version(&version)),
         Err(JourneyError::Findings(findings)) => Ok(publish_page(&ctx, &source, Some(&findings))),
         Err(error) => Err(error.into()),
     }

@@ -75,6 +75,10 @@ async fn no_form_does_anything_without_its_token() {
         .await;
     let led = crate::consents::followed(&world).await;
     let journey = crate::hands::journey_of(&world, &led).await;
+    crate::versions::published(&world).await;
+    // It reaches somebody, and leaves them where they are.
+    let moved = crate::versions::moved(&world, &[("map-welcome", "stay")]).await;
+    world.journeys.batch_turn(TENANT).await.unwrap();
     let batch = crate::batches::asked_for(&world).await;
     let letter = crate::stuck::letter(&world).await;
     let identity = world.trust.identity();
@@ -323,6 +327,26 @@ async fn no_form_does_anything_without_its_token() {
                 with(SAM, &format!("/console/stuck/{letter}/retry"), &[])
             }
             "/console/batches" | "/console/batches/new" => with(CARLA, route, &MANY),
+            "/console/journeys/{name}/stage" => with(
+                SAM,
+                "/console/journeys/heart-failure-discharge/stage",
+                &[("version", "3"), ("to", "retired"), ("reason", "Over")],
+            ),
+            "/console/journeys/{name}/move" => with(
+                CARLA,
+                "/console/journeys/heart-failure-discharge/move",
+                &[("from", "1"), ("to", "2")],
+            ),
+            "/console/journeys/{name}/move/begin" => with(
+                CARLA,
+                "/console/journeys/heart-failure-discharge/move/begin",
+                &[("from", "1"), ("to", "2"), ("reason", "Shorter")],
+            ),
+            "/console/batches/{batch}/back" => with(
+                CARLA,
+                &format!("/console/batches/{moved}/back"),
+                &[("reason", "Too early")],
+            ),
             "/console/batches/{batch}/cancel" => {
                 with(CARLA, &format!("/console/batches/{batch}/cancel"), &[])
             }
@@ -528,7 +552,9 @@ async fn no_form_does_anything_without_its_token() {
         } else if form.path.ends_with("/consents")
             || matches!(
                 form.path.as_str(),
-                "/portal/choices" | "/console/batches/new"
+                "/portal/choices"
+                    | "/console/batches/new"
+                    | "/console/journeys/heart-failure-discharge/move"
             )
         {
             page.has("id=\"effect\"")

@@ -35,4 +35,5 @@ mod sessions;
 mod stopping;
 mod stuck;
 mod unexplained;
+mod versions;
 mod world;

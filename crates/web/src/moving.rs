@@ -1,0 +1,356 @@
+//! Patients moved to another version of their journey: what would come of it shown before, asked for, and taken
+//! back. How far it has come is on the page of its batch.
+
+use std::collections::{BTreeSet, HashMap};
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Redirect, Response};
+use journey::{
+    Goes, Map, MoveOutcome, Moving, OneMoved, PlanChange, Portion, Preview, RATE_MAX, StepView,
+    VersionStage, VersionView, Who,
+};
+use maud::{Markup, html};
+use trust::{Action, Permit};
+
+use crate::context::{Ctx, Fields, Posted, escape};
+use crate::error::PageError;
+use crate::journeys::people::patient;
+use crate::layout::{self, Section, State, console, csrf, thousands};
+use crate::stopping::{REASON_MAX, reason};
+use crate::time::signed;
+use crate::worklist::{PatientLine, patient_lines};
+
+const TITLE: &str = "Move to another version";
+/// Patients a second where nothing else is said.
+const RATE: u32 = 10;
+/// Patients that are shown by name at once.
+const NAMED: usize = 10;
+/// Differences that are shown of one patient.
+const DIFFERS_SHOWN: usize = 12;
+/// The name of a step's field, before the step's id.
+const MAP: &str = "map-";
+
+async fn permit(ctx: &Ctx) -> Result<Permit, PageError> {
+    ctx.staff()?;
+    ctx.permit(Action::Steer, None, None).await
+}
+
+fn invalid(words: &str) -> PageError {
+    PageError::Invalid(words.to_owned())
+}
+
+fn number<T: std::str::FromStr>(fields: &Fields, name: &str) -> Option<T> {
+    fields.get(name).and_then(|text| text.parse().ok())
+}
+
+fn here(name: &str) -> String {
+    format!("/console/journeys/{}/move", escape(name))
+}
+
+fn versions_of(all: Vec<VersionView>, name: &str) -> Vec<VersionView> {
+    let starts = |version: &VersionView| {
+        !matches!(version.stage, VersionStage::Draft | VersionStage::Checked)
+    };
+    let of_name = all.into_iter().filter(|version| version.name == name);
+    of_name.filter(starts).collect()
+}
+
+fn goes(value: &str) -> Result<Goes, PageError> {
+    Ok(match value.split_once(':') {
+        Some(("step", step)) => Goes::Step(step.to_owned()),
+        _ => match value {
+            "hold" => Goes::Hold,
+            "stay" => Goes::Stay,
+            _ => return Err(invalid("Say where they go on.")),
+        },
+    })
+}
+
+fn moving(name: &str, fields: &Fields) -> Result<Moving, PageError> {
+    let (from, to) = (number(fields, "from"), number(fields, "to"));
+    let mut map = Map::new();
+    for (field, value) in &fields.0 {
+        if let (Some(step), false) = (field.strip_prefix(MAP), value.is_empty()) {
+            map.insert(step.to_owned(), goes(value)?);
+        }
+    }
+    let portion = match (fields.get("first"), fields.get("share")) {
+        (None, None) => Portion::All,
+        (Some(_), None) => Portion::First(
+            number(fields, "first").ok_or_else(|| invalid("How many is a whole number."))?,
+        ),
+        (None, Some(_)) => {
+            let share = number(fields, "share").filter(|share| (1..=100).contains(share));
+            Portion::Share(share.ok_or_else(|| invalid("A share is 1 to 100."))?)
+        }
+        (Some(_), Some(_)) => return Err(invalid("Say how many, or which share: not both.")),
+    };
+    Ok(Moving {
+        who: Who {
+            journey: name.to_owned(),
+            version: from.ok_or(PageError::NotFound)?,
+            step: None,
+            for_ms: 0,
+            held: None,
+            patients: BTreeSet::new(),
+        },
+        portion,
+        to: to.ok_or(PageError::NotFound)?,
+        map,
+    })
+}
+
+fn row(step: &StepView, to: &[StepView]) -> Markup {
+    let known = to.iter().any(|after| after.step == step.step);
+    html! {
+        label { (step.title) @if !known { span class="hint" { "The other version has no step " span class="mono" { (step.step) } } }
+            select name={ (MAP) (step.step) } {
+                @if known { option value="" { "at the same step" } } @else { option value="" { "not moved: nobody has said where" } }
+                @for after in to { @if after.step != step.step { option value={ "step:" (after.step) } { "at: " (after.title) } } }
+                option value="stay" { "stay on their version" }
+                option value="hold" { "are held, until somebody decides" }
+            }
+        }
+    }
+}
+
+/// `GET /console/journeys/{name}/move`: from which version to which, and where those go on whose step is gone.
+pub(crate) async fn form(
+    ctx: Ctx,
+    Path(name): Path<String>,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let journeys = &ctx.app.web.journeys;
+    let versions = versions_of(journeys.versions(&permit).await?, &name);
+    let from: u32 = number(&fields, "from").ok_or(PageError::NotFound)?;
+    let of = |wanted: u32| versions.iter().find(|version| version.version == wanted);
+    let before = of(from).ok_or(PageError::NotFound)?;
+    let others: Vec<&VersionView> = versions
+        .iter()
+        .filter(|version| version.version != from)
+        .collect();
+    let chosen = number(&fields, "to").filter(|to| *to != from).and_then(of);
+    let steps = match chosen {
+        Some(after) => {
+            let old = journeys.steps(&permit, &name, from).await?;
+            let new = journeys.steps(&permit, &name, after.version).await?;
+            Some((after, old, new))
+        }
+        None => None,
+    };
+    let body = html! {
+        p class="crumbs" { a href={ "/console/journeys/" (escape(&name)) "?version=" (from) } { (before.title) } }
+        (layout::head(TITLE, &html! { "Patients stay on the version that they started on, unless they are moved. What would come of it is shown first." }, &html! {}))
+        @if others.is_empty() { (layout::empty("There is no other version", "A squad publishes or stages one.")) }
+        @else {
+            form class="inline-fields" method="get" action=(here(&name)) {
+                input type="hidden" name="from" value=(from);
+                label { "From version " (from) " to" select name="to" {
+                    @for other in &others { option value=(other.version) selected[chosen.is_some_and(|chosen| chosen.version == other.version)] { "Version " (other.version) } }
+                } }
+                button type="submit" { "Choose" }
+            }
+        }
+        @if let Some((after, old, new)) = &steps {
+            form class="ask stack" method="post" action=(here(&name)) {
+                (csrf(&ctx))
+                input type="hidden" name="from" value=(from);
+                input type="hidden" name="to" value=(after.version);
+                @let gone: Vec<&StepView> = old.iter().filter(|step| !new.iter().any(|after| after.step == step.step)).collect();
+                @if !gone.is_empty() { fieldset class="stack" { legend { "Where those go on who are at a step that is gone" } @for step in gone { (row(step, new)) } } }
+                details { summary { "Where the others go on" } div class="stack" {
+                    @for step in old { @if new.iter().any(|after| after.step == step.step) { (row(step, new)) } }
+                } }
+                label { "Only the first so many" span class="hint" { "To begin with; all where nothing is said" } input type="number" name="first" min="1" max="10000"; }
+                label { "Or so many in a hundred" input type="number" name="share" min="1" max="100"; }
+                div { button type="submit" { "Show what would come of it" } }
+            }
+        }
+    };
+    Ok(console(&ctx, TITLE, Section::Journeys, None, &body))
+}
+
+fn how(change: PlanChange) -> &'static str {
+    match change {
+        PlanChange::Gone => "No more",
+        PlanChange::New => "New",
+        PlanChange::OtherTime => "At another time",
+        PlanChange::OtherWords => "In other words",
+    }
+}
+
+fn many(count: usize) -> String {
+    thousands(count as u64)
+}
+
+fn sums(preview: &Preview) -> Markup {
+    html! {
+        section class="card stack" aria-labelledby="effect" {
+            h2 id="effect" { "What would come of it" }
+            p {
+                span class="strong" { (many(preview.moves)) } " of " (many(preview.total)) @if preview.total == 1 { " journey" } @else { " journeys" } " would be moved"
+                @if preview.found > preview.total { " (" (many(preview.found)) " are found)" }
+                ", " span class="strong" { (many(preview.changed)) } " of them with something else planned than now."
+            }
+            ul {
+                @if preview.stays > 0 { li { (many(preview.stays)) " stay on their version" } }
+                @if preview.held > 0 { li { (many(preview.held)) " are held on their version" } }
+                @if preview.waits > 0 { li { (many(preview.waits)) " are moved when something is over" } }
+                @if preview.cannot > 0 { li { (layout::state(State::NeedsYou, &format!("{} can't be moved", many(preview.cannot)))) } }
+                @for (why, count) in &preview.why { li { (many(*count)) ": " (why) } }
+            }
+            @if !preview.differs.is_empty() {
+                div class="scroll" { table {
+                    caption { "What differs of what is planned" }
+                    thead { tr { th scope="col" { "What" } th scope="col" { "How" } th scope="col" class="number" { "Patients" } th scope="col" class="number" { "Times" } } }
+                    tbody { @for sum in &preview.differs { tr {
+                        th scope="row" { (sum.what) }
+                        td { (how(sum.change)) }
+                        td class="number" { (many(sum.patients)) }
+                        td class="number" { (many(sum.times)) }
+                    } } }
+                } }
+            }
+        }
+    }
+}
+
+fn outcome(ctx: &Ctx, one: &OneMoved) -> Markup {
+    html! {
+        @match &one.outcome {
+            MoveOutcome::Moves if one.differs.is_empty() => p class="quiet" { "Moved; nothing that is planned differs." },
+            MoveOutcome::Moves => ul { @for differs in one.differs.iter().take(DIFFERS_SHOWN) { li {
+                (how(differs.change)) ": " (differs.what)
+                @match (differs.before_ms, differs.after_ms) {
+                    (Some(before), Some(after)) if before != after => { ", " (ctx.times.ago(signed(after))) " instead of " (ctx.times.ago(signed(before))) },
+                    (Some(at), _) | (None, Some(at)) => { ", " (ctx.times.ago(signed(at))) },
+                    (None, None) => {},
+                }
+            } } },
+            MoveOutcome::Stays => p { "Stays on their version." },
+            MoveOutcome::Held => p { "Is held on their version." },
+            MoveOutcome::Waits(what) => p { (layout::state(State::Waiting, "Moved later")) ": " (what) },
+            MoveOutcome::Cannot(why) => p { (layout::state(State::Failed, "Can't be moved")) ": " (why) },
+        }
+    }
+}
+
+/// The fields of a question, carried along.
+fn carried(fields: &Fields) -> Markup {
+    html! {
+        @for (name, value) in &fields.0 {
+            @if (name.starts_with(MAP) || ["from", "to", "first", "share"].contains(&name.as_str())) && !value.is_empty() { input type="hidden" name=(name) value=(value); }
+        }
+    }
+}
+
+fn named(
+    ctx: &Ctx,
+    name: &str,
+    fields: &Fields,
+    ones: &[OneMoved],
+    lines: &HashMap<String, PatientLine>,
+) -> Markup {
+    html! {
+        section class="stack" aria-labelledby="named" {
+            h2 id="named" { "For each of them" }
+            ul class="stack" { @for one in ones { li { p { (patient(lines, &one.patient)) } (outcome(ctx, one)) } } }
+            @if let (true, Some(last)) = (ones.len() == NAMED, ones.last()) {
+                form method="post" action=(here(name)) {
+                    (csrf(ctx))
+                    (carried(fields))
+                    input type="hidden" name="after" value=(last.instance);
+                    button type="submit" { "The next of them" }
+                }
+            }
+        }
+    }
+}
+
+/// `POST /console/journeys/{name}/move`: what would come of it. Nothing is done.
+pub(crate) async fn foresee(
+    Path(name): Path<String>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let asked = moving(&name, &fields)?;
+    let journeys = &ctx.app.web.journeys;
+    let after = fields.get("after");
+    // Further pages show further patients; the sums are those of all, and were shown.
+    let preview = match after {
+        Some(_) => None,
+        None => Some(journeys.preview_migration(&permit, &asked).await?),
+    };
+    let ones = journeys
+        .preview_named(&permit, &asked, after, NAMED)
+        .await?;
+    let lines = patient_lines(&ctx, ones.iter().map(|one| one.patient.clone())).await?;
+    let back = format!("{}?from={}&to={}", here(&name), asked.who.version, asked.to);
+    let reaches = preview
+        .as_ref()
+        .is_some_and(|preview| preview.moves + preview.waits + preview.held > 0);
+    let body = html! {
+        p class="crumbs" { a href=(back) { (TITLE) } }
+        h1 { (name) ", from version " (asked.who.version) " to version " (asked.to) }
+        @if let Some(preview) = &preview { (sums(preview)) }
+        @if !ones.is_empty() { (named(&ctx, &name, &fields, &ones, &lines)) }
+        @if reaches {
+            form class="ask stack" method="post" action={ (here(&name)) "/begin" } {
+                (csrf(&ctx))
+                (carried(&fields))
+                label { "Why" span class="hint" { "It stands in each patient's history with your name, and the patient may see it" }
+                    input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
+                }
+                label { "Patients a second, at most" input type="number" name="rate" min="1" max=(RATE_MAX) value=(RATE); }
+                div class="inline-fields" { button type="submit" { "Move them" } a class="button" href=(back) { "Don't" } }
+            }
+        }
+    };
+    Ok(console(&ctx, TITLE, Section::Journeys, None, &body))
+}
+
+fn rate(fields: &Fields) -> Result<u32, PageError> {
+    let rate = fields.get("rate").map_or(Ok(RATE), str::parse);
+    let rate = rate.ok().filter(|rate| (1..=RATE_MAX).contains(rate));
+    rate.ok_or_else(|| PageError::Invalid(format!("Patients a second are 1 to {RATE_MAX}.")))
+}
+
+/// `POST /console/journeys/{name}/move/begin`: asks for it.
+pub(crate) async fn begin(
+    Path(name): Path<String>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let (why, rate) = (reason(&fields)?, rate(&fields)?);
+    let asked = moving(&name, &fields)?;
+    let journeys = &ctx.app.web.journeys;
+    let id = journeys.begin_migration(&permit, asked, why, rate).await?;
+    Ok(Redirect::to(&format!("/console/batches/{id}")).into_response())
+}
+
+/// The form that takes a move back, on its batch's page.
+pub(crate) fn take_back(ctx: &Ctx, batch: &str) -> Markup {
+    html! {
+        form class="ask stack" method="post" action={ "/console/batches/" (batch) "/back" } {
+            (csrf(ctx))
+            p { "It can be taken back for those to whom nothing has happened since: they go on by the version where they were, as they were." }
+            label { "Why" span class="hint" { "It stands in each patient's history with your name" }
+                input type="text" name="reason" required maxlength=(REASON_MAX) autocomplete="off";
+            }
+            div { button type="submit" { "Take the move back" } }
+        }
+    }
+}
+
+/// `POST /console/batches/{batch}/back`: asks for a move to be taken back.
+pub(crate) async fn back(
+    Path(batch): Path<String>,
+    Posted { ctx, fields }: Posted,
+) -> Result<Response, PageError> {
+    let permit = permit(&ctx).await?;
+    let (why, rate) = (reason(&fields)?, rate(&fields)?);
+    let journeys = &ctx.app.web.journeys;
+    let id = journeys.begin_take_back(&permit, &batch, why, rate).await?;
+    Ok(Redirect::to(&format!("/console/batches/{id}")).into_response())
+}

@@ -1,0 +1,253 @@
+//! Versions of a journey on their way, and patients who are moved from one to another.
+
+use axum::http::StatusCode;
+use fhir::ResourceType;
+
+use crate::consents::{JOURNEY, followed};
+use crate::hands::journey_of;
+use crate::world::{TENANT, World, check_html};
+
+const NAME: &str = "heart-failure-discharge";
+const HERE: &str = "/console/journeys/heart-failure-discharge";
+const PUBLISH: &str = "/console/journeys/publish";
+
+/// The journey with another first message.
+pub(crate) fn second() -> String {
+    let source = JOURNEY.replace("title: Welcome home", "title: Welcome back home");
+    assert_ne!(source, JOURNEY);
+    source
+}
+
+/// A second version, published by a squad.
+pub(crate) async fn published(world: &World) {
+    let mut sam = world.staff("sam").await;
+    let done = sam
+        .act(
+            PUBLISH,
+            PUBLISH,
+            &[("source", &second()), ("do", "publish")],
+        )
+        .await;
+    assert!(done.location().ends_with("version=2"), "{}", done.body);
+}
+
+/// The batch of a move that was asked for, with what else is said of it.
+pub(crate) async fn moved(world: &World, more: &[(&str, &str)]) -> String {
+    let mut carla = world.staff("carla").await;
+    let form = format!("{HERE}/move?from=1&to=2");
+    let fields = [("from", "1"), ("to", "2"), ("reason", "Shorter")];
+    let fields = [&fields, more].concat();
+    let begun = carla
+        .act(&form, &format!("{HERE}/move/begin"), &fields)
+        .await;
+    let id = begun.location().strip_prefix("/console/batches/");
+    id.unwrap_or_else(|| panic!("{}", begun.body)).to_owned()
+}
+
+async fn finish(world: &World) {
+    while world.journeys.batch_turn(TENANT).await.unwrap().is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_kept_checked_staged_and_made_live() {
+    let world = World::new().await;
+    let mut sam = world.staff("sam").await;
+    sam.act(PUBLISH, PUBLISH, &[("source", JOURNEY), ("do", "publish")])
+        .await;
+    let broken = second().replace("no_answer: call", "no_answer: nowhere");
+    assert_ne!(broken, second());
+    let kept = sam
+        .act(PUBLISH, PUBLISH, &[("source", &broken), ("do", "draft")])
+        .await;
+    let draft = format!("{HERE}?version=2");
+    assert_eq!(kept.location(), draft, "{}", kept.body);
+    let page = sam.get(&draft).await;
+    check_html(&draft, &page.body);
+    page.shows("Draft");
+    page.shows("J006");
+    assert!(!page.has("Check it: it stays"), "it has errors");
+    let list = sam.get("/console/journeys").await;
+    check_html("/console/journeys", &list.body);
+    list.shows("Draft");
+    // What is kept is taken up again where it was.
+    let again = format!("{PUBLISH}?from={NAME}&version=2");
+    sam.get(&again).await.shows("no_answer: nowhere");
+    sam.act(PUBLISH, PUBLISH, &[("source", &second()), ("do", "draft")])
+        .await;
+    let stage = format!("{HERE}/stage");
+    for (fields, said) in [
+        (vec![("to", "checked")], "Checked, starts nobody yet"),
+        (
+            vec![("to", "staged"), ("share", "5"), ("sites", "north south")],
+            "Staged: 5 % of new patients at 2 sites",
+        ),
+        (
+            vec![("to", "staged"), ("share", "100")],
+            "Staged: all new patients",
+        ),
+        (vec![("to", "checked")], "Checked, starts nobody yet"),
+        (vec![("to", "live")], "New patients start here"),
+        (vec![("to", "retired")], "No new patients"),
+    ] {
+        let mut fields = fields;
+        fields.extend([("version", "2"), ("reason", "Tried out")]);
+        let done = sam.act(&draft, &stage, &fields).await;
+        assert_eq!(done.location(), draft, "{}", done.body);
+        let page = sam.get(&draft).await;
+        check_html(&draft, &page.body);
+        page.shows(said);
+        page.shows("Tried out");
+    }
+    for fields in [
+        vec![("to", "live"), ("version", "2"), ("reason", "x")],
+        vec![("to", "nowhere"), ("version", "1"), ("reason", "x")],
+        vec![("to", "retired"), ("version", "1"), ("reason", "x")],
+        vec![
+            ("to", "staged"),
+            ("share", "many"),
+            ("version", "2"),
+            ("reason", "x"),
+        ],
+    ] {
+        let refused = sam.act(&format!("{HERE}?version=1"), &stage, &fields).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{fields:?}");
+    }
+    let unknown = sam
+        .act(
+            &format!("{HERE}?version=1"),
+            &stage,
+            &[("to", "retired"), ("version", "9"), ("reason", "x")],
+        )
+        .await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    // It is for squads.
+    let mut carla = world.staff("carla").await;
+    assert!(!carla.get(&draft).await.has("Move it on"));
+    let refused = carla
+        .act(
+            &draft,
+            &stage,
+            &[("to", "live"), ("version", "2"), ("reason", "x")],
+        )
+        .await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patients_are_moved_with_what_would_come_of_it_shown_before() {
+    let world = World::new().await;
+    let ida = followed(&world).await;
+    let mut carla = world.staff("carla").await;
+    let only = format!("{HERE}/move?from=1");
+    carla.get(&only).await.shows("There is no other version");
+    published(&world).await;
+    carla
+        .get(&format!("{HERE}?version=1"))
+        .await
+        .shows("Move patients to another version");
+    let form = format!("{HERE}/move?from=1&to=2");
+    let page = carla.get(&form).await;
+    check_html(&form, &page.body);
+    page.shows("Where the others go on");
+    let foresee = format!("{HERE}/move");
+    // She is in the middle of a message, which is not waited for where the map leaves her.
+    let stays = [("from", "1"), ("to", "2"), ("map-welcome", "stay")];
+    let told = carla.act(&form, &foresee, &stays).await;
+    check_html(&foresee, &told.body);
+    told.shows("1 stay on their version");
+    assert!(!told.has("Move them"));
+    let fields = [("from", "1"), ("to", "2")];
+    let told = carla.act(&form, &foresee, &fields).await;
+    check_html(&foresee, &told.body);
+    told.shows("a message is on its way");
+    told.shows("Ida Berg");
+    told.shows("Move them");
+    let begin = format!("{HERE}/move/begin");
+    let without = carla.act(&form, &begin, &fields).await;
+    assert_eq!(
+        without.status,
+        StatusCode::BAD_REQUEST,
+        "a reason is needed"
+    );
+    let batch = format!("/console/batches/{}", moved(&world, &[]).await);
+    world.journeys.batch_turn(TENANT).await.unwrap();
+    let seen = carla.get(&batch).await;
+    check_html(&batch, &seen.body);
+    seen.shows("can be reached when something is over");
+    // The message arrives, and she is moved.
+    for mut mail in world.all(ResourceType::Communication, &ida).await {
+        mail.set("status", serde_json::json!("completed"));
+        mail.strip_meta();
+        world.change(mail.into_value(), 1).await;
+    }
+    crate::consents::drain(&world).await;
+    finish(&world).await;
+    carla.get(&batch).await.shows("Done");
+    let chart = carla.get(&format!("/console/patients/{ida}")).await;
+    chart.shows("Moved from version 1 to version 2 by Carla Ortiz: Shorter");
+    assert!(!journey_of(&world, &ida).await.is_empty());
+    // And back.
+    let back = carla
+        .act(&batch, &format!("{batch}/back"), &[("reason", "Too early")])
+        .await;
+    let back = back.location().to_owned();
+    assert!(back.starts_with("/console/batches/"), "{back}");
+    finish(&world).await;
+    carla.get(&back).await.shows("Done");
+    let chart = carla.get(&format!("/console/patients/{ida}")).await;
+    chart.shows("Moved from version 2 to version 1 by Carla Ortiz: Too early");
+    let again = carla
+        .act(&batch, &format!("{batch}/back"), &[("reason", "Again")])
+        .await;
+    let again = again.location().to_owned();
+    finish(&world).await;
+    carla
+        .get(&again)
+        .await
+        .shows("the move is not what was done last");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moves_are_for_care_coordinators_and_make_sense() {
+    let world = World::new().await;
+    followed(&world).await;
+    published(&world).await;
+    let form = format!("{HERE}/move?from=1&to=2");
+    let fields = [("from", "1"), ("to", "2"), ("reason", "Shorter")];
+    for user in ["devi", "priya", "sam", "ada"] {
+        let mut browser = world.staff(user).await;
+        assert_eq!(
+            browser.get(&form).await.status,
+            StatusCode::FORBIDDEN,
+            "{user}"
+        );
+        for route in [
+            format!("{HERE}/move"),
+            format!("{HERE}/move/begin"),
+            "/console/batches/x/back".to_owned(),
+        ] {
+            let refused = browser.act("/console/sign-in", &route, &fields).await;
+            assert_eq!(refused.status, StatusCode::FORBIDDEN, "{user} {route}");
+        }
+    }
+    let mut carla = world.staff("carla").await;
+    for fields in [
+        vec![("map-welcome", "nowhere")],
+        vec![("map-welcome", "step:nowhere")],
+        vec![("map-nowhere", "stay")],
+        vec![("first", "some")],
+        vec![("share", "101")],
+        vec![("share", "10"), ("first", "5")],
+    ] {
+        let mut fields = fields;
+        fields.extend([("from", "1"), ("to", "2")]);
+        let refused = carla.act(&form, &format!("{HERE}/move"), &fields).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{fields:?}");
+    }
+    for missing in ["move?from=9", "move", "move?from=x"] {
+        assert_eq!(
+            carla.get(&format!("{HERE}/{missing}")).await.status,
+            StatusCode::NOT_FOUND
+        );
+    }
+}
