@@ -14,6 +14,7 @@
 mod ahead;
 mod batches;
 mod books;
+mod care_plan;
 mod check;
 mod counts;
 mod decode;

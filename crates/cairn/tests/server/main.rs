@@ -18,6 +18,7 @@ mod balp;
 mod binary;
 mod bodies;
 mod bulk;
+mod care_plans;
 mod clients;
 #[allow(
     dead_code,
