@@ -22,6 +22,7 @@ mod definition;
 mod diff;
 mod draw;
 mod engine;
+mod faces;
 mod facts;
 mod form;
 mod format;
@@ -60,6 +61,7 @@ pub use engine::{
     Act, Confirms, Context, Decision, Effect, EngineError, Event, Fact, Hand, Ids, Input, Manual,
     Outcome, REPLAYED, Sent, Start, start, step, timers,
 };
+pub use faces::{Draft, Left, export, import};
 pub use format::format;
 pub use hands::{Foreseen, GoesView, HandView, PausedView, PlaceView, StepView};
 pub use lists::{HereAfter, HerePage, HereView};

@@ -273,6 +273,25 @@ impl Journeys {
         })
     }
 
+    /// A published version (`None`: the live one) as definitions of FHIR: a `Bundle`, its `PlanDefinition` first.
+    ///
+    /// # Errors
+    /// `Unknown`, `Trust`.
+    pub async fn exported(
+        &self,
+        permit: &Permit,
+        name: &str,
+        version: Option<u32>,
+    ) -> Result<serde_json::Value, JourneyError> {
+        staff(permit)?;
+        let books = self.books(permit.tenant()).await?;
+        let published = Self::published(&books, name, version)?;
+        let stored = &published.stored;
+        // It was checked when it was published; what the checker has learnt since is no fault of who asks.
+        crate::export(&stored.source, stored.version)
+            .map_err(|_| JourneyError::Broken(format!("{name}, version {}", stored.version)))
+    }
+
     /// A patient's journeys, running ones first.
     ///
     /// # Errors

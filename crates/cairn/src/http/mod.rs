@@ -18,6 +18,7 @@ mod operate;
 mod operations;
 mod past;
 mod patch;
+mod plans;
 mod sequence;
 mod starting;
 mod within;

@@ -235,3 +235,42 @@ async fn a_journey_may_be_shown_as_none() {
     assert_eq!(get(&house, "CarePlan?patient=Patient/p").await["total"], 0);
     house.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_journey_is_read_as_a_plan() {
+    let house = house().await;
+    publish(&house, JOURNEY).await;
+    publish(
+        &house,
+        &JOURNEY.replace("Call the patient", "Ring the patient"),
+    )
+    .await;
+    let squad = token(&house.server, Role::Squad).await;
+    let read = async |token: &str, path: &str| {
+        let asked = house
+            .bare(Method::GET, &format!("/api/journeys/{path}"))
+            .bearer_auth(token);
+        let answer = asked.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.expect("JSON"))
+    };
+    for token in [&squad, &house.token] {
+        let (status, bundle) = read(token, "after-surgery").await;
+        assert_eq!(status, 200, "{bundle}");
+        let plan = &bundle["entry"][0]["resource"];
+        // What the plans of patients are instances of.
+        assert_eq!(
+            (&plan["url"], &plan["version"]),
+            (&json!("urn:cairn:journey:after-surgery"), &json!("2"))
+        );
+        let (_, first) = read(token, "after-surgery?version=1").await;
+        let action = &first["entry"][0]["resource"]["action"][0]["action"][0];
+        assert_eq!(action["title"], "Call the patient");
+        assert_eq!(read(token, "after-surgery?version=9").await.0, 404);
+        assert_eq!(read(token, "nothing").await.0, 404);
+    }
+    let officer = token(&house.server, Role::PrivacyOfficer).await;
+    assert_eq!(read(&officer, "after-surgery").await.0, 403);
+    assert_eq!(read("wrong", "after-surgery").await.0, 401);
+    house.end().await;
+}
