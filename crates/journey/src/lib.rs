@@ -44,6 +44,7 @@ mod spec;
 mod state;
 mod stays;
 mod stuck;
+mod suggest;
 mod template;
 mod time;
 mod units;
@@ -76,6 +77,7 @@ pub use simulate::{
 pub use state::{State, StateError, Which};
 pub use stays::Stay;
 pub use stuck::{Reason, StuckView};
+pub use suggest::Beginning;
 
 /// Kind of the documents that hold [`DeadLetter`]s.
 pub const DEAD_LETTER: ledger::Kind = ledger::Kind(1050);

@@ -96,7 +96,7 @@ impl Record {
         };
         match interaction {
             Interaction::Validate(_) | Interaction::Search(_) | Interaction::Apply(_) => {
-                check_kept(kind)?
+                check_kept(kind)?;
             }
             _ => check_writable(kind)?,
         }

@@ -10,6 +10,7 @@ mod dates;
 mod fhir;
 mod format;
 mod gauges;
+mod hooks;
 mod layers;
 mod log;
 mod oauth;
@@ -95,6 +96,7 @@ pub(crate) fn router(
         .merge(layers::bound_body(api::router(), &doors.limits))
         .merge(layers::bound_body(log::router(), &doors.limits))
         .merge(layers::bound_body(oauth::router(), &doors.limits))
+        .merge(layers::bound_body(hooks::router(), &doors.limits))
         .merge(fhir::router())
         .with_state(doors.clone());
     let cors = cors::Cors {

@@ -42,6 +42,7 @@ mod fhir;
 mod fhirpath;
 mod filters;
 mod floors;
+mod hooks;
 mod hostile;
 mod house;
 mod journey_files;

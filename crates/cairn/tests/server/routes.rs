@@ -183,6 +183,7 @@ pub(crate) fn asked(guards: &BTreeMap<String, String>, sorts: &[&str]) -> Vec<(M
                 ("{provider}", "x"),
                 ("{proxy}", "x"),
                 ("{secret}", "s"),
+                ("{service}", "journeys-of-patient"),
                 ("{event}", "e"),
                 ("{grant}", "g"),
                 ("{journey}", "j"),

@@ -245,7 +245,7 @@ fn length(length_ms: u64) -> Value {
         (3_600_000, "h", "hours"),
         (60_000, "min", "minutes"),
     ] {
-        if length_ms % unit_ms == 0 {
+        if length_ms.is_multiple_of(unit_ms) {
             return json!({"value": length_ms / unit_ms, "unit": words, "system": "http://unitsofmeasure.org", "code": code});
         }
     }

@@ -239,19 +239,14 @@ impl<'a> Importing<'a> {
                 if one.get("offsetRange").is_some() {
                     self.leave(&place, "is a range; its beginning is waited for, and how late it may be is not watched");
                 }
-                let wait = offset.map(wait);
-                let wait = match wait {
-                    Some(None) => {
-                        self.leave(&place, "has an offset that no duration of a journey is (minutes to weeks, months as 30 days)");
-                        None
-                    }
-                    Some(wait) => wait,
-                    None => None,
-                };
+                let wait = offset.and_then(wait);
+                if offset.is_some() && wait.is_none() {
+                    self.leave(&place, "has an offset that no duration of a journey is (minutes to weeks, months as 30 days)");
+                }
                 let how = one["relationship"].as_str().unwrap_or_default();
                 // What comes before another is what that one waits for.
                 let (of, after) = match how {
-                    "after" | "after-end" => (
+                    "after" | "after-end" | "concurrent-with-end" => (
                         of,
                         After {
                             of: other,
@@ -264,14 +259,6 @@ impl<'a> Importing<'a> {
                         After {
                             of: other,
                             end: false,
-                            wait,
-                        },
-                    ),
-                    "concurrent-with-end" => (
-                        of,
-                        After {
-                            of: other,
-                            end: true,
                             wait,
                         },
                     ),
@@ -795,8 +782,8 @@ fn wait(length: &Value) -> Option<String> {
     )]
     let minutes = minutes as u64;
     Some(match minutes {
-        whole if whole % 1440 == 0 => format!("{}d", whole / 1440),
-        whole if whole % 60 == 0 => format!("{}h", whole / 60),
+        whole if whole.is_multiple_of(1440) => format!("{}d", whole / 1440),
+        whole if whole.is_multiple_of(60) => format!("{}h", whole / 60),
         _ => format!("{minutes}m"),
     })
 }
